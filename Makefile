@@ -1,0 +1,40 @@
+# Everything works from `make run` and `make test`; the rest is for whoever changes the code.
+.PHONY: help run test lint format setup lock clean
+
+PYTHON := .venv/bin/python
+CODE := whatsapp exporter reconnect_hook stack tests benchmarks
+
+help:
+	@echo "make run     the whole loop on this machine (simulated gateway without .env, yours with it)"
+	@echo "make test    install what the tests need and run them all"
+	@echo "make setup   only the virtual environment .venv, with everything locked"
+	@echo "make lint    ruff and mypy"
+	@echo "make format  let ruff rewrite the code"
+	@echo "make lock    make requirements.lock anew from pyproject.toml (needs uv)"
+
+run: setup
+	@deploy/install-servers.sh prometheus prometheus-alertmanager
+	@exec $(PYTHON) -m stack $(ARGS)
+
+test: setup
+	@deploy/install-servers.sh prometheus prometheus-alertmanager mariadb-server
+	$(PYTHON) -m pytest $(ARGS)
+
+lint: setup
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy $(CODE)
+
+format: setup
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+setup:
+	@deploy/make-venv.sh
+
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
+	    --no-emit-index-url --no-header --no-annotate pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

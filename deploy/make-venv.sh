@@ -1,0 +1,42 @@
+#!/bin/sh
+# Makes .venv with exactly what requirements.lock names. Does nothing, and needs no network, when
+# that has been done already.
+set -eu
+cd "$(dirname "$0")/.."
+
+# pyproject.toml counts too: the project itself is installed from it.
+wanted=$(cat requirements.lock pyproject.toml | sha256sum | cut -d' ' -f1)
+[ "$(cat .venv/locked 2>/dev/null || true)" = "$wanted" ] && exit 0
+
+fail() {
+    echo "setup: $1" >&2
+    exit 1
+}
+
+is_new_enough() {
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+python=
+for candidate in ${PYTHON:-} python3 python3.14 python3.13 python3.12 python3.11; do
+    if is_new_enough "$candidate"; then
+        python=$candidate
+        break
+    fi
+done
+if [ -z "$python" ]; then
+    deploy/install-servers.sh python3 python3-venv
+    python=python3
+    is_new_enough "$python" || fail "Python 3.11 or newer is needed; install it, or name it: make setup PYTHON=/path/to/python"
+fi
+# Debian ships venv without pip unless python3-venv is installed.
+"$python" -c 'import ensurepip, venv' 2>/dev/null || deploy/install-servers.sh python3-venv
+
+echo "setup: making .venv with $("$python" --version)" >&2
+rm -rf .venv
+"$python" -m venv .venv
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock ||
+    fail "the locked packages could not be installed; the lines above say why (is there a network?)"
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e . ||
+    fail "the project itself could not be installed into .venv; the lines above say why"
+echo "$wanted" > .venv/locked
