@@ -1,0 +1,67 @@
+"""Which names mean the same channel, and what state a gateway reports of it."""
+
+from __future__ import annotations
+
+import enum
+import unicodedata
+from dataclasses import dataclass
+
+MAX_ID_LENGTH = 255
+"""Characters; a longer id is nobody's session name and never becomes a label or a path."""
+
+
+def channel_key(channel_id: str) -> str:
+    """Return what two ids of one channel have in common: no white space, no letter case.
+
+    Gateways and logs write one channel as ``Pixel12 Digital`` and as ``pixel12digital``.
+    """
+    return "".join(channel_id.split()).casefold()
+
+
+def is_usable_id(channel_id: str) -> bool:
+    """Whether an id can be a path, a label and a log value.
+
+    Not so: blank or huge ones, control codes, halves of UTF-16 pairs (no UTF-8 can write them), and
+    the dots that a URL takes for the folder above.
+    """
+    return (
+        len(channel_id) <= MAX_ID_LENGTH
+        and channel_key(channel_id) not in {"", ".", ".."}
+        and not any(unicodedata.category(c) in {"Cc", "Cs"} for c in channel_id)
+    )
+
+
+class Status(enum.StrEnum):
+    """What a gateway says of a channel; only CONNECTED means connected."""
+
+    CONNECTED = "connected"
+    DISCONNECTED = "disconnected"
+    QR_REQUIRED = "qr_required"
+    INITIALIZING = "initializing"
+    UNKNOWN = "unknown"
+
+    @classmethod
+    def parse(cls, raw: object) -> Status:
+        """Return the status for what a gateway sent; anything not known is UNKNOWN."""
+        try:
+            return cls(str(raw).strip().lower())
+        except ValueError:
+            return cls.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One channel as the gateway lists it; ``id`` is the gateway's own spelling."""
+
+    id: str
+    status: Status
+
+    @property
+    def key(self) -> str:
+        """The spelling-free identity, see channel_key()."""
+        return channel_key(self.id)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the gateway says that the channel is connected."""
+        return self.status is Status.CONNECTED

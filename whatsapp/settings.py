@@ -1,0 +1,266 @@
+"""The settings of both programs: from the environment, then from an ``.env`` file as PixelHub's.
+
+python-dotenv is not used: it takes ``#`` for a comment and backslashes for escapes, and PixelHub's
+files hold passwords in which both are literal.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from whatsapp.channels import channel_key
+from whatsapp.secret import decrypt
+
+DEFAULT_ENV_FILE = ".env"
+
+
+class SettingsError(Exception):
+    """A setting is missing or unreadable. ``str()`` is one line: which, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where a program listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set, parsed. Secrets stay out of repr()."""
+
+    gateway_base_url: str
+    gateway_secret: str = field(repr=False)
+    gateway_name: str
+    gateway_timeout: float
+    gateway_qr_timeout: float
+    message_log_url: URL | None = field(repr=False)
+    silent_hours: float
+    silent_hours_overrides: Mapping[str, float]
+    message_lookback_hours: float
+    exporter_listen: Listen
+    exporter_poll_seconds: float
+    hook_listen: Listen
+    hook_token: str = field(repr=False)
+    hook_state_url: URL = field(repr=False)
+    hook_log_file: Path
+    reconnect_cooldown_seconds: float
+    reconnect_workers: int
+    reconnect_verify_seconds: float
+    reconnect_allow_restart: bool
+
+    def silence_threshold(self, channel: str) -> float:
+        """Return after how many seconds without a message a channel counts as silent."""
+        hours = self.silent_hours_overrides.get(channel_key(channel), self.silent_hours)
+        return hours * 3600
+
+
+def load(env_file: str | None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings; raise SettingsError.
+
+    A value in the environment wins over the file, an empty one does not count. ``env_file`` None
+    means ``./.env`` where there is one; a file that was named must be there.
+    """
+    values = read_env_file(env_file)
+    values.update({k: v for k, v in (os.environ if environ is None else environ).items() if v})
+    return parse(values)
+
+
+def read_env_file(env_file: str | None) -> dict[str, str]:
+    """Return the file's values; raise SettingsError where it cannot be read."""
+    path = Path(env_file or DEFAULT_ENV_FILE)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        if env_file is None:
+            return {}
+        raise SettingsError(f"--env-file: there is no file {env_file}") from None
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path} is not UTF-8 text: save it as UTF-8") from None
+    return parse_env(text)
+
+
+def parse_env(text: str) -> dict[str, str]:
+    """Return the ``KEY=value`` lines of an ``.env`` text by PixelHub's rules.
+
+    One pair of surrounding quotes is stripped; ``$``, ``#`` and backslashes in a value are literal.
+    A line that begins with ``#`` or has no ``=`` is none; of two with the same key the last counts.
+    """
+    values = {}
+    for line in text.splitlines():
+        key, equals, value = line.partition("=")
+        key, value = key.strip(), value.strip()
+        if not equals or not key or key.startswith("#"):
+            continue
+        if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
+            value = value[1:-1]
+        values[key] = value
+    return values
+
+
+def parse(values: Mapping[str, str]) -> Settings:
+    """Return the settings that ``values`` hold; raise SettingsError at the first that is wrong."""
+    read = _Reader(values)
+    return Settings(
+        gateway_base_url=read.base_url("WPP_GATEWAY_BASE_URL"),
+        gateway_secret=read.gateway_secret(),
+        gateway_name=read.text("WPP_GATEWAY_NAME", "wpp"),
+        gateway_timeout=read.number("WPP_GATEWAY_TIMEOUT", 90, above=0),
+        gateway_qr_timeout=read.number("WPP_GATEWAY_QR_TIMEOUT", 60, above=0),
+        message_log_url=read.message_log_url(),
+        silent_hours=read.number("SILENT_HOURS", 4, above=0),
+        silent_hours_overrides=read.hours_by_channel("SILENT_HOURS_OVERRIDES"),
+        message_lookback_hours=read.number("MESSAGE_LOOKBACK_HOURS", 168, above=0),
+        exporter_listen=read.listen("EXPORTER_LISTEN", "127.0.0.1:9861"),
+        exporter_poll_seconds=read.number("EXPORTER_POLL_SECONDS", 5, above=0),
+        hook_listen=read.listen("HOOK_LISTEN", "127.0.0.1:9862"),
+        hook_token=read.header("HOOK_TOKEN", ""),
+        hook_state_url=read.database("HOOK_STATE_URL", "sqlite:///var/reconnect-hook.sqlite3"),
+        hook_log_file=Path(read.text("HOOK_LOG_FILE", "logs/healthcheck-sessions.log")),
+        reconnect_cooldown_seconds=read.number("RECONNECT_COOLDOWN_SECONDS", 300),
+        reconnect_workers=read.integer("RECONNECT_WORKERS", 4, least=1),
+        reconnect_verify_seconds=read.number("RECONNECT_VERIFY_SECONDS", 60),
+        reconnect_allow_restart=read.boolean("RECONNECT_ALLOW_RESTART", default=False),
+    )
+
+
+class _Reader:
+    """Reads single settings; each method raises SettingsError with the setting's name."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+
+    def text(self, name: str, default: str | None = None) -> str:
+        value = self._values.get(name, "").strip() or default
+        if value is None:
+            raise SettingsError(f"{name} is not set: put it into .env or the environment")
+        return value
+
+    def header(self, name: str, default: str | None = None) -> str:
+        value = self.text(name, default)
+        if not value.isascii() or not value.isprintable():
+            raise SettingsError(f"{name} holds characters that no HTTP header can carry")
+        return value
+
+    def base_url(self, name: str) -> str:
+        value = self.text(name)
+        form = f"{name} must look like https://gateway.example.com:8443"
+        try:
+            parts = urlsplit(value)
+            _ = parts.port  # raises where it is no number
+        except ValueError:
+            raise SettingsError(form) from None
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise SettingsError(form)
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise SettingsError(f"{form}, without user, password, ? or #")
+        return value.rstrip("/")
+
+    def gateway_secret(self) -> str:
+        stored = self.header("WPP_GATEWAY_SECRET")
+        secret = decrypt(stored, self._values.get("INFRA_SECRET_KEY", "").strip())
+        if not secret.isascii():
+            raise SettingsError(
+                "WPP_GATEWAY_SECRET decrypts to something that no HTTP header can carry: "
+                "is INFRA_SECRET_KEY the one that PixelHub uses?"
+            )
+        return secret
+
+    def number(self, name: str, default: float, *, above: float | None = None) -> float:
+        text = self.text(name, str(default))
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or value < 0 or (above is not None and value <= above):
+            least = "0 or more" if above is None else f"more than {above:g}"
+            raise SettingsError(f"{name} must be a number, {least}; it is {text!r}")
+        return value
+
+    def integer(self, name: str, default: int, *, least: int, most: int = 1000) -> int:
+        text = self.text(name, str(default))
+        if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+            raise SettingsError(
+                f"{name} must be a whole number from {least} to {most}, not {text!r}"
+            )
+        return int(text)
+
+    def boolean(self, name: str, *, default: bool) -> bool:
+        text = self.text(name, str(default)).lower()
+        if text in {"true", "1", "yes", "on"}:
+            return True
+        if text in {"false", "0", "no", "off"}:
+            return False
+        raise SettingsError(f"{name} must be true or false, not {text!r}")
+
+    def listen(self, name: str, default: str) -> Listen:
+        text = self.text(name, default)
+        host, _, port = text.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+            raise SettingsError(f"{name} must be HOST:PORT such as {default}, not {text!r}")
+        return Listen(host, int(port))
+
+    def hours_by_channel(self, name: str) -> dict[str, float]:
+        hours = {}
+        for item in filter(None, (i.strip() for i in self.text(name, " ").split(","))):
+            channel, _, value = item.rpartition("=")
+            try:
+                parsed = float(value)
+            except ValueError:
+                parsed = math.nan
+            if not channel_key(channel) or not math.isfinite(parsed) or parsed <= 0:
+                raise SettingsError(
+                    f"{name} must be channel=hours, as in imobsites=72,loja=1.5, not {item!r}"
+                )
+            hours[channel_key(channel)] = parsed
+        return hours
+
+    def message_log_url(self) -> URL | None:
+        if self.text("MESSAGE_LOG_URL", "").lower() == "none":
+            return None
+        if self.text("MESSAGE_LOG_URL", ""):
+            return self.database("MESSAGE_LOG_URL")
+        if not self.text("DB_HOST", ""):
+            raise SettingsError(
+                "DB_HOST is not set: name the message log's database (DB_HOST, DB_NAME, DB_USER, "
+                "DB_PASS) or MESSAGE_LOG_URL; MESSAGE_LOG_URL=none does without one"
+            )
+        return URL.create(
+            "mysql+pymysql",
+            username=self.text("DB_USER"),
+            password=self._values.get("DB_PASS", ""),
+            host=self.text("DB_HOST"),
+            port=self.integer("DB_PORT", 3306, least=1, most=65535),
+            database=self.text("DB_NAME", "pixel_hub"),
+            query={"charset": self.text("DB_CHARSET", "utf8mb4")},
+        )
+
+    def database(self, name: str, default: str | None = None) -> URL:
+        try:
+            url = make_url(self.text(name, default))
+        except (ArgumentError, ValueError):
+            # The text itself may hold a password: it is not repeated.
+            raise SettingsError(
+                f"{name} must be an SQLAlchemy URL such as sqlite:///var/state.sqlite3 or "
+                "mysql+pymysql://user:password@host/name"
+            ) from None
+        backend = url.get_backend_name()
+        if backend not in {"sqlite", "mysql", "mariadb"}:
+            raise SettingsError(f"{name} must be a sqlite, mysql or mariadb URL, not {backend}")
+        return url.set(drivername="sqlite" if backend == "sqlite" else f"{backend}+pymysql")
