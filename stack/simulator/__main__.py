@@ -1,0 +1,113 @@
+"""Runs the simulated gateway as a process of its own: `python -m stack.simulator`."""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from stack.simulator.server import SimulatorServer
+from stack.simulator.traffic import open_message_log
+
+_USAGE_ERROR = 2
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _pace(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError("it must be above 0")
+    return seconds
+
+
+def _message_log(url: str) -> Engine:
+    try:
+        return open_message_log(url)
+    except (ArgumentError, NoSuchModuleError, ImportError):
+        # Not the URL itself: it may hold a password.
+        raise argparse.ArgumentTypeError("it is not a SQLAlchemy URL that can be used") from None
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m stack.simulator",
+        description="A simulated gateway that shows every shape and failure of the real one.",
+    )
+    parser.add_argument(
+        "--listen",
+        type=_address,
+        default=("127.0.0.1", 0),
+        metavar="HOST:PORT",
+        help="where to listen; port 0, the default, takes any free one",
+    )
+    parser.add_argument(
+        "--secret-env",
+        default="SIMULATOR_SECRET",
+        metavar="NAME",
+        help="environment variable that holds the gateway's secret (%(default)s)",
+    )
+    parser.add_argument(
+        "--message-log",
+        type=_message_log,
+        metavar="URL",
+        help="SQLAlchemy URL of the message log to write to; without it nothing is written",
+    )
+    parser.add_argument(
+        "--traffic-seconds",
+        type=_pace,
+        default=3.0,
+        metavar="N",
+        help="pause between two messages of a channel (3)",
+    )
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve https with this")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="and its private key")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT, and return the exit code."""
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    arguments = _arguments()
+    host, port = arguments.listen
+    secret = os.environ.get(arguments.secret_env, "")
+    if not secret:
+        return _complain(f"{arguments.secret_env} is not set: put the gateway's secret into it")
+    if (arguments.tls_cert is None) != (arguments.tls_key is None):
+        return _complain("--tls-cert and --tls-key go together")
+    tls = None if arguments.tls_cert is None else (arguments.tls_cert, arguments.tls_key)
+    try:
+        server = SimulatorServer(
+            secret,
+            host=host,
+            port=port,
+            message_log=arguments.message_log,
+            traffic_seconds=arguments.traffic_seconds,
+            tls=tls,
+        )
+    except OSError as error:
+        return _complain(f"cannot serve on {host}:{port}: {error}")
+    with server:
+        print(f"simulator listening on {server.url}", flush=True)
+        stopping.wait()
+    return 0
+
+
+def _complain(line: str) -> int:
+    print(f"simulator: {line}", file=sys.stderr)
+    return _USAGE_ERROR
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""Responses of the two HTTP APIs, and the one that is none."""
+
+import json
+import socket
+import struct
+from typing import Any
+
+from flask import Response
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+def as_json(status: int, body: Any) -> Response:
+    """Make a JSON response in UTF-8."""
+    text = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+    return Response(text, status, mimetype="application/json")
+
+
+def cut_off() -> Response:
+    """Make a response that ends the connection before its first byte."""
+    return Response(map(_abort, (b"",)))
+
+
+def reset_on_close(connection: socket.socket) -> None:
+    """Make the connection end with a TCP reset."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+
+
+def resets_on_close(connection: socket.socket) -> bool:
+    """Tell whether `reset_on_close` was called for this connection."""
+    size = len(_RESET_ON_CLOSE)
+    return connection.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, size) == _RESET_ON_CLOSE
+
+
+def _abort(_: bytes) -> bytes:
+    raise ConnectionAbortedError

@@ -1,0 +1,142 @@
+"""Writes message rows for the channels that are really alive, as the webhook would."""
+
+import random
+import threading
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, make_url
+
+from stack.simulator.model import Gateway
+from stack.simulator.payloads import (
+    INCOMING_EVENTS,
+    OTHER_EVENTS,
+    OUTGOING_EVENTS,
+    PLACES,
+    other_payload,
+)
+from stack.simulator.schema import create_message_log, insert_message
+
+_MARIADB_TIMEOUTS = {"connect_timeout": 3, "read_timeout": 5, "write_timeout": 5}
+
+
+def open_message_log(url: str) -> Engine:
+    """Make the engine for a message log, one that gives up soon when the database is away."""
+    timeouts = {"timeout": 5} if make_url(url).get_backend_name() == "sqlite" else _MARIADB_TIMEOUTS
+    return create_engine(url, connect_args=timeouts, pool_pre_ping=True)
+
+
+class Traffic:
+    """A thread that writes to the message log every so many seconds, whatever happens to it.
+
+    Each round writes one message for each living channel, and one event that proves nothing for
+    each channel that the gateway calls connected.
+    """
+
+    def __init__(self, gateway: Gateway, engine: Engine | None, seconds: float) -> None:
+        self._gateway = gateway
+        self._engine = engine
+        self._seconds = seconds
+        self._paused = False
+        self._rounds = 0
+        self._messages = 0
+        self._last_error: str | None = None
+        self._table_is_there = False
+        self._stopping = False
+        self._changed = threading.Condition()
+        self._first_round = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
+
+    def start(self, wait_seconds: float = 0.5) -> None:
+        """Begin, and wait a little for the first round, so that the table is there."""
+        if self._engine is not None:
+            self._thread.start()
+            self._first_round.wait(wait_seconds)
+
+    def stop(self, wait_seconds: float = 0.5) -> None:
+        """End after the present round, or leave it behind if that takes too long."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if self._engine is not None and self._thread.is_alive():
+            self._thread.join(wait_seconds)
+
+    def set(self, *, seconds: float | None = None, paused: bool | None = None) -> None:
+        """Change the pace, or stop and go; the next round follows at once."""
+        with self._changed:
+            self._seconds = self._seconds if seconds is None else seconds
+            self._paused = self._paused if paused is None else paused
+            self._changed.notify()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Describe the traffic for the control API."""
+        with self._changed:
+            return {
+                "seconds": self._seconds,
+                "paused": self._paused,
+                "message_log": self._engine is not None,
+                "rounds": self._rounds,
+                "messages": self._messages,
+                "last_error": self._last_error,
+            }
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if self._stopping:
+                    break
+                paused = self._paused
+            if not paused:
+                self._round()
+            self._first_round.set()
+            with self._changed:
+                if not self._stopping and self._paused == paused:
+                    self._changed.wait(None if paused else self._seconds)
+        if self._engine is not None:
+            self._engine.dispose()
+
+    def _round(self) -> None:
+        if self._engine is None:
+            return
+        try:
+            if not self._table_is_there:
+                create_message_log(self._engine)
+                self._table_is_there = True
+            with self._engine.begin() as connection:
+                messages = self._write(connection)
+        except Exception as error:  # noqa: BLE001 - nothing that a database does may end this
+            # Only the kind: a driver's words may hold the address and the user.
+            trouble: str | None = type(error).__name__
+            self._table_is_there = False
+            messages = 0
+        else:
+            trouble = None
+        with self._changed:
+            self._rounds += 1
+            self._messages += messages
+            self._last_error = trouble
+
+    def _write(self, connection: Connection) -> int:
+        connected = [one for one in self._gateway.snapshot() if one["status"] == "connected"]
+        ids = [one["id"] for one in connected]
+        alive = [one["id"] for one in connected if one["alive"]]
+        for channel in ids:
+            kind = random.choice(OTHER_EVENTS)
+            insert_message(
+                connection, channel, event_type=kind, payload=other_payload(channel, kind)
+            )
+        for channel in alive:
+            outgoing = random.random() < 0.5
+            insert_message(
+                connection,
+                _spelling(channel),
+                event_type=random.choice(OUTGOING_EVENTS if outgoing else INCOMING_EVENTS),
+                place=random.choice(PLACES),
+                outgoing=outgoing,
+                words=f"As I wrote to {random.choice(ids)} yesterday:",
+            )
+        return len(alive)
+
+
+def _spelling(channel: str) -> str:
+    """Spell an id as it is, or as the webhook sometimes does: small and without spaces."""
+    return random.choice((channel, channel.lower().replace(" ", "")))
