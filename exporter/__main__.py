@@ -1,0 +1,64 @@
+"""``python -m exporter``: polls the gateway and the message log, and serves /metrics."""
+
+from __future__ import annotations
+
+import logging
+
+from exporter.metrics import Metrics
+from exporter.pollers import GatewayPoller, LogPoller
+from exporter.snapshot import Board
+from exporter.web import create_app
+from whatsapp.gateway import GatewayClient
+from whatsapp.last_messages import LastMessages
+from whatsapp.message_log import MessageLog
+from whatsapp.program import Server, end_on_signals, fail, log_to_stderr, parser
+from whatsapp.settings import Settings, SettingsError, load
+
+_PROGRAM = "exporter"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run until SIGTERM or Ctrl-C."""
+    options = parser(
+        "python -m exporter",
+        "Polls the WhatsApp gateway and the message log, and serves Prometheus metrics.",
+    ).parse_args(arguments)
+    try:
+        settings = load(options.env_file)
+    except SettingsError as error:
+        fail(_PROGRAM, str(error))
+    log_to_stderr()
+    end_on_signals()
+    server = Server(_PROGRAM, "EXPORTER_LISTEN", settings.exporter_listen)
+    logging.getLogger(_PROGRAM).info("metrics at %s/metrics", server.url)
+    board = Board()
+    metrics = _start_pollers(settings, board)
+    with_log = settings.message_log_url is not None
+    server.run(create_app(board, metrics.registry, with_log=with_log))
+
+
+def _start_pollers(settings: Settings, board: Board) -> Metrics:
+    log_url = settings.message_log_url
+    pause = settings.exporter_poll_seconds
+    metrics = Metrics(
+        board, settings.gateway_name, settings.silence_threshold, with_log=log_url is not None
+    )
+    client = GatewayClient(
+        settings.gateway_base_url,
+        settings.gateway_secret,
+        list_timeout=settings.gateway_timeout,
+        observe=metrics.gateway_calls.observe,
+    )
+    if log_url is None:
+        GatewayPoller(client, board, pause).start()
+        return metrics
+    messages = LastMessages(MessageLog(log_url), settings.message_lookback_hours * 3600)
+    log_poller = LogPoller(messages, board, pause, metrics.log_seconds.observe)
+    # The first look back for a channel begins when it is first listed, not a pause later.
+    GatewayPoller(client, board, pause, on_new_channels=log_poller.hurry).start()
+    log_poller.start()
+    return metrics
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""The two threads that ask the sources, each at its own pace, and pin what they find."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from typing import ClassVar
+
+from exporter.snapshot import Board, GatewayState, LogState
+from whatsapp.channels import Channel
+from whatsapp.gateway import GatewayClient, GatewayError
+from whatsapp.last_messages import LastMessages
+from whatsapp.message_log import MessageLogError
+
+_log = logging.getLogger("exporter")
+
+
+class Poller(ABC):
+    """Polls for as long as the program runs, whatever happens, and logs when that changes."""
+
+    source: ClassVar[str]
+
+    def __init__(self, pause_seconds: float) -> None:
+        self._pause_seconds = pause_seconds
+        self._hurry = threading.Event()
+        self._trouble = ""
+        self._trouble_since = 0.0
+
+    def start(self) -> None:
+        """Begin, in a thread that does not keep the program from ending."""
+        threading.Thread(target=self._run, name=self.source, daemon=True).start()
+
+    def hurry(self) -> None:
+        """Let the next poll follow at once."""
+        self._hurry.set()
+
+    @abstractmethod
+    def poll(self) -> None:
+        """Ask the source once and pin the answer; raise where it failed."""
+
+    @abstractmethod
+    def pin_failure(self) -> None:
+        """Pin that the source could not be asked."""
+
+    def _run(self) -> None:
+        while True:
+            started = time.monotonic()
+            self._hurry.clear()
+            self.poll_once()
+            # A source that takes long to answer is asked less often: the call is dear for it.
+            self._hurry.wait(max(self._pause_seconds, time.monotonic() - started))
+
+    def poll_once(self) -> None:
+        """Poll; pin and log how it went. Raises nothing."""
+        try:
+            self.poll()
+        except GatewayError as error:
+            self._failed(f"{error.reason}: {error.detail}", f" (request {error.request_id})")
+        except MessageLogError as error:
+            self._failed(str(error))
+        except Exception as error:  # noqa: BLE001
+            # Unforeseen, but a poller that dies would leave a snapshot that looks alive.
+            self._failed(f"{type(error).__name__}, a fault of the exporter itself", exc_info=True)
+        else:
+            self._worked()
+
+    def _failed(self, trouble: str, more: str = "", *, exc_info: bool = False) -> None:
+        self.pin_failure()
+        if not self._trouble:
+            self._trouble_since = time.monotonic()
+        if trouble != self._trouble:
+            _log.warning("%s cannot be read: %s%s", self.source, trouble, more, exc_info=exc_info)
+        self._trouble = trouble
+
+    def _worked(self) -> None:
+        if self._trouble:
+            seconds = time.monotonic() - self._trouble_since
+            _log.info("%s can be read again, after %.0f s", self.source, seconds)
+        self._trouble = ""
+
+
+class GatewayPoller(Poller):
+    """Lists the channels. ``on_new_channels`` is called when some are listed for the first time."""
+
+    source = "channel list"
+
+    def __init__(
+        self,
+        client: GatewayClient,
+        board: Board,
+        pause_seconds: float,
+        on_new_channels: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(pause_seconds)
+        self._client = client
+        self._board = board
+        self._on_new_channels = on_new_channels
+        self._state = GatewayState(up=False)
+        self._ignored = 0
+
+    def poll(self) -> None:
+        """List the channels once; raise GatewayError."""
+        listed = self._client.list_channels()
+        known = {channel.key for channel in self._state.channels}
+        self._state = GatewayState(up=True, channels=listed.channels, last_success=time.time())
+        self._board.pin(gateway=self._state)
+        if not known.issuperset(channel.key for channel in listed.channels):
+            self._on_new_channels()
+        if listed.ignored != self._ignored:
+            self._ignored = listed.ignored
+            _log.warning(
+                "channel list: %d entries are left out: no usable id, or one that is there twice",
+                listed.ignored,
+            )
+
+    def pin_failure(self) -> None:
+        """Pin that nothing is known of any channel's status."""
+        self._state = replace(self._state, up=False)
+        self._board.pin(gateway=self._state)
+
+
+class LogPoller(Poller):
+    """Reads the message log for the channels that the gateway lists."""
+
+    source = "message log"
+
+    def __init__(
+        self,
+        messages: LastMessages,
+        board: Board,
+        pause_seconds: float,
+        observe_seconds: Callable[[float], None],
+    ) -> None:
+        super().__init__(pause_seconds)
+        self._messages = messages
+        self._board = board
+        self._observe_seconds = observe_seconds
+        self._state = LogState(up=False)
+
+    def poll(self) -> None:
+        """Read what is new in the log; raise MessageLogError."""
+        started = time.monotonic()
+        gateway = self._board.snapshot.gateway
+        channels: tuple[Channel, ...] = gateway.channels if gateway else ()
+        try:
+            view = self._messages.poll([channel.key for channel in channels])
+        finally:
+            self._observe_seconds(time.monotonic() - started)
+        self._state = LogState(up=True, view=view, last_success=time.time())
+        self._board.pin(log=self._state)
+
+    def pin_failure(self) -> None:
+        """Pin that nothing is known of any channel's age."""
+        self._state = replace(self._state, up=False)
+        self._board.pin(log=self._state)
