@@ -1,0 +1,277 @@
+"""An own MariaDB server in a temporary directory, with Debian's programs."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pymysql
+import sqlalchemy as sa
+
+from tests.support.waiting import wait_until
+
+TIME_ZONES = ("America/Sao_Paulo", "America/New_York")
+"""The named zones that the server knows; others can be had as offsets such as ``-05:30``."""
+
+_START_SECONDS = 60.0
+_STOP_SECONDS = 60.0
+_ADMIN = "admin"
+
+_OPTIONS = {
+    "bind-address": "127.0.0.1",
+    "skip-name-resolve": "ON",
+    "skip-log-bin": None,
+    "performance-schema": "OFF",
+    "innodb-buffer-pool-size": "64M",
+    "innodb-log-file-size": "64M",
+    "innodb-flush-log-at-trx-commit": "0",
+    "innodb-flush-method": "O_DIRECT_NO_FSYNC",
+    "innodb-doublewrite": "OFF",
+    "innodb-file-per-table": "ON",
+    "aria-pagecache-buffer-size": "8M",
+    "key-buffer-size": "1M",
+    "table-open-cache": "200",
+    "max-connections": "200",
+    "max-allowed-packet": "64M",
+    "lock-wait-timeout": "20",
+    "innodb-lock-wait-timeout": "20",
+}
+
+
+class MariaDb:
+    """One server on a free port of 127.0.0.1. It keeps its port and its data over restarts.
+
+    ``options`` are options of ``mariadbd`` without the leading dashes, besides or in place of the
+    fast and careless ones that are set here. Use it in a ``with`` statement, or start() it and
+    have remove() called in the end.
+    """
+
+    def __init__(self, options: Mapping[str, str] | None = None) -> None:
+        self._options = {**_OPTIONS, **(options or {})}
+        self._directory = Path(tempfile.mkdtemp(prefix="zapwatch-mariadb-"))
+        self._data = self._directory / "data"
+        self._log = self._directory / "mariadbd.log"
+        self._password = secrets.token_hex(16)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+
+    def url(self, database: str, user: str | None = None, password: str | None = None) -> sa.URL:
+        """Return a database's SQLAlchemy URL, for the administrator unless a user is given."""
+        return sa.URL.create(
+            "mysql+pymysql",
+            username=_ADMIN if user is None else user,
+            password=self._password if user is None else password,
+            host="127.0.0.1",
+            port=self.port,
+            database=database,
+            query={"charset": "utf8mb4"},
+        )
+
+    def execute(self, *statements: str) -> None:
+        """Execute statements as the administrator, on a connection of their own."""
+        with self._connect() as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+    def variable(self, statement: str) -> str:
+        """Return the value in the last column of the first row that a statement shows."""
+        with self._connect() as connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+            row = cursor.fetchone()
+        assert row is not None, statement
+        return str(row[-1])
+
+    def create_database(self) -> str:
+        """Make an empty database and return its name, which was never used before."""
+        name = f"zapwatch_{secrets.token_hex(6)}"
+        self.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+        return name
+
+    def drop_database(self, name: str) -> None:
+        """Throw a database away, the connections that still use it included."""
+        with self._connect() as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT id FROM information_schema.processlist WHERE db = %s", (name,))
+            for (number,) in cursor.fetchall():
+                try:
+                    cursor.execute(f"KILL CONNECTION {number:d}")
+                except pymysql.err.OperationalError:
+                    continue  # it went by itself
+            cursor.execute(f"DROP DATABASE IF EXISTS {name}")
+
+    def create_user(self, password: str, *grants: str) -> str:
+        """Make a user who may log in from here and has the grants: ``SELECT ON name.table``."""
+        name = f"user_{secrets.token_hex(6)}"
+        with self._connect() as connection, connection.cursor() as cursor:
+            cursor.execute(f"CREATE USER {name}@'127.0.0.1' IDENTIFIED BY %s", (password,))
+            for grant in grants:
+                cursor.execute(f"GRANT {grant} TO {name}@'127.0.0.1'")
+        return name
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        assert self._process is None, "it runs already"
+        if not self._data.exists():
+            self._install()
+        if not self.port:
+            self.port = _free_port()
+        settings = {
+            **self._options,
+            "port": str(self.port),
+            "datadir": str(self._data),
+            "socket": str(self._directory / "mysqld.sock"),
+            "pid-file": str(self._directory / "mariadbd.pid"),
+            "log-error": str(self._log),
+            "tmpdir": str(self._directory),
+            "secure-file-priv": str(self._directory),
+        }
+        # A session of its own, so that Ctrl-C does not end it before the tests that use it.
+        self._process = subprocess.Popen(
+            [_program("mariadbd"), "--no-defaults", *_user(), *_arguments(settings)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=self._directory,
+            start_new_session=True,
+        )
+        wait_until(self._answers, _START_SECONDS, "MariaDB to answer")
+
+    def stop(self) -> None:
+        """End the server in good order, if it runs."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the server as a power cut would; it may have lost its last second."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Stop the server and start it again on the same port with the same data."""
+        self.stop()
+        self.start()
+
+    def remove(self) -> None:
+        """End the server and delete all it has written."""
+        self.kill()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.remove()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.remove()
+
+    def _install(self) -> None:
+        user = _user()
+        if user:
+            account = pwd.getpwnam("mysql")
+            os.chown(self._directory, account.pw_uid, account.pw_gid)
+        first = self._directory / "first.sql"
+        zones = "".join(
+            subprocess.run(
+                [_program("mariadb-tzinfo-to-sql"), f"/usr/share/zoneinfo/{zone}", zone],
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
+            for zone in TIME_ZONES
+        )
+        first.write_text(
+            f"{zones}FLUSH PRIVILEGES;\n"
+            f"CREATE USER {_ADMIN}@'127.0.0.1' IDENTIFIED BY '{self._password}';\n"
+            f"GRANT ALL ON *.* TO {_ADMIN}@'127.0.0.1' WITH GRANT OPTION;\n",
+            encoding="utf-8",
+        )
+        done = subprocess.run(
+            [
+                _program("mariadb-install-db"),
+                "--no-defaults",
+                *user,
+                f"--datadir={self._data}",
+                f"--extra-file={first}",
+                "--skip-test-db",
+                "--skip-name-resolve",
+                "--innodb-flush-log-at-trx-commit=0",
+                "--innodb-doublewrite=OFF",
+                "--innodb-log-file-size=64M",
+            ],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=self._directory,
+        )
+        assert done.returncode == 0, f"mariadb-install-db: {done.stdout}{done.stderr}"
+
+    def _connect(self) -> pymysql.Connection[pymysql.cursors.Cursor]:
+        return pymysql.connect(
+            host="127.0.0.1",
+            port=self.port,
+            user=_ADMIN,
+            password=self._password,
+            connect_timeout=10,
+            autocommit=True,
+        )
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        code = self._process.poll()
+        if code is not None:
+            self._process = None
+            said = self._log.read_text(errors="replace")[-2000:] if self._log.exists() else ""
+            raise AssertionError(f"mariadbd ended with {code}: {said}")
+        try:
+            with self._connect():
+                return True
+        except pymysql.err.OperationalError:
+            return False
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(number)
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    assert found, f"{name} is missing: apt-get install mariadb-server"
+    return found
+
+
+def _user() -> list[str]:
+    """Return the option that takes root's rights from the server, where it would have them."""
+    return ["--user=mysql"] if os.geteuid() == 0 else []
+
+
+def _arguments(settings: Mapping[str, str | None]) -> list[str]:
+    return [
+        f"--{name}" if value is None else f"--{name}={value}" for name, value in settings.items()
+    ]
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
