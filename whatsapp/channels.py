@@ -24,9 +24,13 @@ def is_usable_id(channel_id: str) -> bool:
     Not so: blank or huge ones, control codes, halves of UTF-16 pairs (no UTF-8 can write them), and
     the dots that a URL takes for the folder above.
     """
+    if len(channel_id) > MAX_ID_LENGTH:
+        return False
+    key = channel_key(channel_id)
     return (
-        len(channel_id) <= MAX_ID_LENGTH
-        and channel_key(channel_id) not in {"", ".", ".."}
+        key not in {"", ".", ".."}
+        # Folding the case can make it longer.
+        and len(key) <= MAX_ID_LENGTH
         and not any(unicodedata.category(c) in {"Cc", "Cs"} for c in channel_id)
     )
 

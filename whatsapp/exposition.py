@@ -12,7 +12,7 @@ from prometheus_client.exposition import choose_encoder, gzip_accepted
 from whatsapp.gateway import Operation, Reason
 
 # A second sample for each counter, of which Prometheus makes nothing unless told to.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _OPENMETRICS = "application/openmetrics-text"
 # Seconds: from a cached answer to the 90 s that a list may take.

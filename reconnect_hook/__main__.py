@@ -1,0 +1,115 @@
+"""``python -m reconnect_hook``: ``serve`` takes alerts for ever, ``check`` looks once."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+from dataclasses import replace
+
+from reconnect_hook.check import Options, run_check
+from reconnect_hook.metrics import Metrics
+from reconnect_hook.service import make_client, make_service
+from reconnect_hook.web import create_app
+from whatsapp.message_log import MessageLog
+from whatsapp.program import Server, end_on_signals, fail, log_to_stderr, parser
+from whatsapp.settings import Settings, SettingsError, load
+
+_PROGRAM = "reconnect_hook"
+_STOP_SECONDS = 1.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command that was asked for and return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = load(options.env_file)
+        if options.command == "serve":
+            return _serve(settings)
+        if options.silent_hours is not None:
+            settings = replace(settings, silent_hours=options.silent_hours)
+        end_on_signals()
+        return run_check(settings, Options(options.dry_run, options.verbose))
+    except SettingsError as error:
+        fail(_PROGRAM, str(error))
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = parser("python -m reconnect_hook", "Repairs WhatsApp channels that need it.")
+    commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser(
+        "serve",
+        help="take Alertmanager's alerts and repair channels, for ever",
+        description="Takes Alertmanager's alerts at POST /alerts and repairs channels.",
+    )
+    check = commands.add_parser(
+        "check",
+        help="check and repair all channels once, without Prometheus",
+        description=(
+            "Lists the channels once, calls getQr for those that are disconnected or silent, and "
+            "waits for the outcomes. Prints and logs nothing where all is well. Exit code 0: all "
+            "is well or every repair was accepted; 1: the gateway or the database could not be "
+            "read, or a repair failed; 2: wrong usage or settings."
+        ),
+    )
+    check.add_argument(
+        "--dry-run", action="store_true", help="say what would be done, change nothing"
+    )
+    check.add_argument(
+        "--verbose", action="store_true", help="show every channel, and why a list fails"
+    )
+    check.add_argument(
+        "--silent-hours",
+        type=_hours,
+        metavar="N",
+        help="instead of SILENT_HOURS; SILENT_HOURS_OVERRIDES still count",
+    )
+    return made
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = math.nan
+    if not math.isfinite(hours) or hours <= 0:
+        raise argparse.ArgumentTypeError(f"must be a number of hours above 0, not {text!r}")
+    return hours
+
+
+def _serve(settings: Settings) -> int:
+    if not settings.hook_token:
+        raise SettingsError(
+            "HOOK_TOKEN is not set: choose a long random text, and put the same one into the file "
+            "that alertmanager.yml names (alertmanager/hook-token)"
+        )
+    log_to_stderr()
+    metrics = Metrics(settings.gateway_name)
+    url = settings.message_log_url
+    service = make_service(
+        settings,
+        make_client(settings, metrics),
+        None if url is None else MessageLog(url),
+        metrics,
+    )
+    server = Server(_PROGRAM, "HOOK_LISTEN", settings.hook_listen, threads=8)
+    end_on_signals()
+    logging.getLogger(_PROGRAM).info("alerts at %s/alerts", server.url)
+    service.workers.start()
+    app = create_app(
+        service.intake,
+        service.memory,
+        service.workers,
+        metrics,
+        gateway=settings.gateway_name,
+        token=settings.hook_token,
+    )
+    try:
+        server.run(app)
+    finally:
+        service.workers.stop(_STOP_SECONDS)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

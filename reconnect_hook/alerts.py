@@ -1,0 +1,131 @@
+"""Alertmanager's webhook payload, version 4, parsed leniently: each alert counts for itself."""
+
+from __future__ import annotations
+
+import enum
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from whatsapp.channels import channel_key, is_usable_id
+
+
+class Reason(enum.StrEnum):
+    """Why a repair is made: the label ``reason`` of whatsapp_reconnect_attempts_total."""
+
+    DISCONNECTED = "disconnected"
+    SILENT = "silent"
+    NEVER_HEARD = "never_heard"
+    MANUAL = "manual"
+
+
+_REASONS = {
+    "WhatsAppChannelDisconnected": Reason.DISCONNECTED,
+    "WhatsAppChannelSilent": Reason.SILENT,
+    "WhatsAppChannelNeverHeard": Reason.NEVER_HEARD,
+}
+
+
+class AlertStatus(enum.StrEnum):
+    """Whether an alert fires; INVALID where it does not say so."""
+
+    FIRING = "firing"
+    RESOLVED = "resolved"
+    INVALID = "invalid"
+
+
+class PayloadError(Exception):
+    """The body is no webhook payload of version 4. ``str()`` is one short line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The channel that an alert asks to be repaired, and why."""
+
+    channel: str
+    reason: Reason
+
+    @property
+    def key(self) -> str:
+        """The spelling-free identity of the channel."""
+        return channel_key(self.channel)
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One alert; ``target`` is None where it is not for this hook."""
+
+    status: AlertStatus
+    target: Target | None
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """One alert as people read it: its status, name and summary."""
+
+    status: AlertStatus
+    name: str
+    summary: str
+
+
+def parse_alerts(body: bytes, gateway: str) -> list[Alert]:
+    """Return all alerts of a payload; raise PayloadError.
+
+    Those for this hook carry ``remediation="reconnect"``, the label ``gateway`` of the gateway
+    that it serves, and a ``channel`` that can be one.
+    """
+    return [_alert(entry, gateway) for entry in _entries(body)]
+
+
+def parse_notifications(body: bytes) -> list[Notification]:
+    """Return what a payload has to tell people; raise PayloadError."""
+    return [
+        Notification(
+            _status(entry),
+            _text(entry, "labels", "alertname"),
+            _text(entry, "annotations", "summary"),
+        )
+        for entry in _entries(body)
+    ]
+
+
+def _entries(body: bytes) -> list[Any]:
+    try:
+        payload = json.loads(body)
+    except (ValueError, RecursionError):
+        raise PayloadError("the body is not JSON") from None
+    if not isinstance(payload, dict) or payload.get("version") != "4":
+        raise PayloadError("the body is not Alertmanager's webhook payload of version 4")
+    entries = payload.get("alerts")
+    if not isinstance(entries, list):
+        raise PayloadError("the payload has no list of alerts")
+    return entries
+
+
+def _alert(entry: Any, gateway: str) -> Alert:
+    status = _status(entry)
+    channel = _text(entry, "labels", "channel")
+    if (
+        status is AlertStatus.INVALID
+        or _text(entry, "labels", "remediation") != "reconnect"
+        or _text(entry, "labels", "gateway") != gateway
+        or not is_usable_id(channel)
+    ):
+        return Alert(status, None)
+    # A rule of the operator's own that asks for a repair is as good as the operator asking.
+    reason = _REASONS.get(_text(entry, "labels", "alertname"), Reason.MANUAL)
+    return Alert(status, Target(channel, reason))
+
+
+def _status(entry: Any) -> AlertStatus:
+    try:
+        return AlertStatus(entry["status"])
+    except (TypeError, KeyError, ValueError):
+        return AlertStatus.INVALID
+
+
+def _text(entry: Any, group: str, name: str) -> str:
+    """Return a label or annotation, and nothing where there is none that is text."""
+    values = entry.get(group) if isinstance(entry, dict) else None
+    value = values.get(name) if isinstance(values, dict) else None
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,191 @@
+"""The cron script's job, once: look at every channel and repair the ones that need it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from reconnect_hook.alerts import Alert, AlertStatus, Reason, Target
+from reconnect_hook.database import StateError
+from reconnect_hook.intake import Verdict
+from reconnect_hook.metrics import Metrics
+from reconnect_hook.outcomes import Outcome
+from reconnect_hook.service import Service, make_client, make_service
+from whatsapp.channels import Channel
+from whatsapp.gateway import GatewayError
+from whatsapp.gateway import Reason as Failure
+from whatsapp.last_messages import LastMessages, LogView
+from whatsapp.message_log import MessageLog, MessageLogError
+from whatsapp.secret import fingerprint
+from whatsapp.settings import Settings
+
+_POLL_SECONDS = 0.5
+_STOP_SECONDS = 2.0
+_HINTS = {
+    Failure.TIMEOUT: "the gateway hangs, or a firewall drops what is sent to this port",
+    Failure.CONNECTION: "nothing answers there: is the port right, and does the gateway run?",
+    Failure.TLS: "the certificate or TLS itself: is it https, and the host's own name?",
+    Failure.UNAUTHORIZED: "the secret is wrong: compare the fingerprint with the gateway's",
+    Failure.HTML: "a web server or proxy answered, not the gateway: is the port missing (:8443)?",
+    Failure.HTTP: "the gateway answered, but not with its list: look at its log",
+    Failure.INVALID: "no channel found or invalid answer: is this the gateway's base URL?",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How ``check`` was called."""
+
+    dry_run: bool
+    verbose: bool
+
+
+class Check:
+    """One run. Prints nothing on a healthy day, unless it is verbose."""
+
+    def __init__(self, settings: Settings, options: Options) -> None:
+        self._settings = settings
+        self._options = options
+        self._metrics = Metrics(settings.gateway_name)
+        self._client = make_client(settings, self._metrics)
+        url = settings.message_log_url
+        self._log = None if url is None else MessageLog(url)
+        # Made first, so that a state or log that cannot be opened shows before anything is called.
+        self._service = None if options.dry_run else self._open()
+        self._trouble = False
+
+    def run(self) -> int:
+        """Return the exit code: 0 where all is well or every repair was accepted, else 1."""
+        try:
+            channels = self._client.list_channels().channels
+        except GatewayError as error:
+            self._explain(error)
+            return 1
+        self._say(f"{len(channels)} channels listed")
+        view = self._read_log([c.key for c in channels if c.connected])
+        wanted = self._wanted(channels, view)
+        if self._service is None:
+            for target in wanted:
+                self._print(f"{target.channel}: {target.reason}; getQr would be called")
+        elif wanted:
+            self._repair(self._service, wanted)
+        return 1 if self._trouble else 0
+
+    def _open(self) -> Service:
+        return make_service(self._settings, self._client, self._log, self._metrics)
+
+    def _read_log(self, keys: Collection[str]) -> LogView | None:
+        if self._log is None:
+            return None
+        messages = LastMessages(self._log, self._settings.message_lookback_hours * 3600)
+        try:
+            view = messages.poll(keys)
+            while messages.looking_back(keys):
+                view = messages.poll(keys)
+        except MessageLogError as error:
+            self._complain("read_log", str(error), "silent channels cannot be noticed")
+            return None
+        return view
+
+    def _wanted(self, channels: Collection[Channel], view: LogView | None) -> list[Target]:
+        wanted = [Target(c.id, Reason.DISCONNECTED) for c in channels if not c.connected]
+        unheard: dict[str, str] = {}
+        for channel in (c for c in channels if c.connected and view is not None):
+            age = view.age(channel.key) if view else None
+            threshold = self._settings.silence_threshold(channel.id)
+            if age is None:
+                unheard[channel.key] = channel.id
+                self._say(f"{channel.id}: connected, no message known")
+            elif age > threshold:
+                wanted.append(Target(channel.id, Reason.SILENT))
+            else:
+                self._say(f"{channel.id}: connected, last message {_hours(age)} ago")
+        for target in wanted:
+            self._say(f"{target.channel}: {target.reason}")
+        return wanted + ([] if view is None else self._never_heard(unheard))
+
+    def _never_heard(self, unheard: Mapping[str, str]) -> list[Target]:
+        """Return those that have been so for as long as would be silence.
+
+        A channel that was set up a moment ago has had no chance of a message yet.
+        """
+        if self._service is None:
+            return []
+        seconds = self._service.memory.note_unheard(unheard)
+        return [
+            Target(channel, Reason.NEVER_HEARD)
+            for key, channel in unheard.items()
+            if seconds[key] >= self._settings.silence_threshold(channel)
+        ]
+
+    def _repair(self, service: Service, wanted: list[Target]) -> None:
+        verdicts = service.intake.accept([Alert(AlertStatus.FIRING, target) for target in wanted])
+        waiting: dict[int, Target] = {}
+        for target, verdict in zip(wanted, verdicts, strict=True):
+            repair_id = service.memory.active_repair(target.key)
+            if verdict is Verdict.COOLDOWN or repair_id is None:
+                self._print(
+                    f"{target.channel}: {target.reason}; it was repaired less than "
+                    f"{self._settings.reconnect_cooldown_seconds:g} s ago and is left alone"
+                )
+            else:
+                waiting[repair_id] = target
+        service.workers.start()
+        try:
+            while waiting:
+                for repair_id in list(waiting):
+                    outcome = service.memory.outcome(repair_id)
+                    if outcome is not None:
+                        target = waiting.pop(repair_id)
+                        self._print(f"{target.channel}: {target.reason}; {outcome}")
+                        self._trouble |= outcome in {Outcome.FAILED, Outcome.UNKNOWN_CHANNEL}
+                time.sleep(_POLL_SECONDS if waiting else 0)
+        finally:
+            service.workers.stop(_STOP_SECONDS)
+
+    def _explain(self, error: GatewayError) -> None:
+        """Say why there is no list; verbosely, what helps to find the setting at fault."""
+        self._complain("list", str(error), "no channel could be checked")
+        parts = urlsplit(self._settings.gateway_base_url)
+        default = 443 if parts.scheme == "https" else 80
+        port = f"port {parts.port}" if parts.port else f"no port, so {default}: is :8443 missing?"
+        for line in (
+            f"URL: {self._settings.gateway_base_url} ({port})",
+            f"secret: {fingerprint(self._settings.gateway_secret)}",
+            f"came back: {error.detail}"
+            + (f" (HTTP {error.http_status})" * bool(error.http_status)),
+            f"most likely: {_HINTS[error.reason]}",
+            f"request id for the gateway's log: {error.request_id}",
+        ):
+            self._say(line)
+
+    def _complain(self, action: str, detail: str, consequence: str) -> None:
+        self._trouble = True
+        print(f"check: {detail}; {consequence}", file=sys.stderr)  # noqa: T201
+        if self._service is not None:
+            self._service.events.write(action=action, outcome="failed", detail=detail)
+
+    def _say(self, line: str) -> None:
+        if self._options.verbose:
+            self._print(line)
+
+    @staticmethod
+    def _print(line: str) -> None:
+        print(line, flush=True)  # noqa: T201 - the operator, or cron's mail, reads it
+
+
+def run_check(settings: Settings, options: Options) -> int:
+    """Check once and return the exit code; raise SettingsError."""
+    try:
+        return Check(settings, options).run()
+    except StateError as error:
+        print(f"check: HOOK_STATE_URL: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+def _hours(seconds: float) -> str:
+    minutes = int(seconds // 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,95 @@
+"""What is remembered beyond one repair: for the metrics, for ``check``, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from reconnect_hook.database import Database, channels, now, remember, repairs, unfinished
+from reconnect_hook.outcomes import Outcome
+
+_HISTORY_SECONDS = 90 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelRecord:
+    """What people are to know of a channel."""
+
+    channel: str
+    consecutive_failures: int
+    qr_required: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """How many repairs wait, how many are under way, and the channels that had some."""
+
+    waiting: int
+    in_flight: int
+    channels: tuple[ChannelRecord, ...]
+
+
+class Memory:
+    """One gateway's memory; each method is one transaction and raises StateError."""
+
+    def __init__(self, database: Database, gateway: str) -> None:
+        self._database = database
+        self._gateway = gateway
+
+    def queue(self) -> QueueState:
+        """Return what the metrics show."""
+        with self._database.read() as connection:
+            held = sa.func.count(repairs.c.holder)
+            total, in_flight = connection.execute(
+                sa.select(sa.func.count(), held).where(unfinished(self._gateway))
+            ).one()
+            rows = connection.execute(
+                sa.select(
+                    channels.c.channel, channels.c.consecutive_failures, channels.c.qr_required
+                ).where(channels.c.gateway == self._gateway)
+            ).all()
+        records = tuple(ChannelRecord(*row) for row in rows)
+        return QueueState(total - in_flight, in_flight, records)
+
+    def prune(self) -> None:
+        """Delete history of more than 90 days ago."""
+        with self._database.write() as connection:
+            old = repairs.c.finished_at < now(connection) - _HISTORY_SECONDS
+            connection.execute(sa.delete(repairs).where(old))
+
+    def outcome(self, repair_id: int) -> Outcome | None:
+        """Return how a repair ended, None while it has not."""
+        with self._database.read() as connection:
+            found = connection.scalar(sa.select(repairs.c.outcome).where(repairs.c.id == repair_id))
+        return Outcome(found) if found else None
+
+    def active_repair(self, key: str) -> int | None:
+        """Return the id of the channel's repair that is queued or under way."""
+        with self._database.read() as connection:
+            return connection.scalar(
+                sa.select(repairs.c.id).where(
+                    unfinished(self._gateway), repairs.c.active_key == key
+                )
+            )
+
+    def note_unheard(self, unheard: Mapping[str, str]) -> dict[str, float]:
+        """Note of which channels (key: id) no message is known, and return for how many seconds.
+
+        Every other channel of the gateway is noted to have been heard.
+        """
+        with self._database.write() as connection:
+            at = now(connection)
+            noted = sa.select(channels.c.key, channels.c.channel, channels.c.unheard_since).where(
+                channels.c.gateway == self._gateway, channels.c.unheard_since.is_not(None)
+            )
+            since = {row.key: row for row in connection.execute(noted)}
+            for key in since.keys() - unheard.keys():
+                row = since[key]
+                remember(connection, self._gateway, key, row.channel, unheard_since=None)
+            for key in unheard.keys() - since.keys():
+                remember(connection, self._gateway, key, unheard[key], unheard_since=at)
+        return {
+            key: max(0.0, at - since[key].unheard_since) if key in since else 0.0 for key in unheard
+        }

@@ -1,0 +1,111 @@
+"""The hook's metrics: counted here since its start, or read from the state that hooks share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from reconnect_hook.alerts import AlertStatus
+from reconnect_hook.database import StateError
+from reconnect_hook.intake import Verdict
+from reconnect_hook.jobs import Job
+from reconnect_hook.memory import Memory
+from reconnect_hook.outcomes import Outcome, Result
+from whatsapp.exposition import GatewayMetrics
+from whatsapp.gateway import Operation
+
+_REPAIR_BUCKETS = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 90, 120, 180, 300)  # seconds
+
+
+class Metrics:
+    """All that the hook publishes about one gateway, in a registry of its own."""
+
+    def __init__(self, gateway: str) -> None:
+        self._gateway = gateway
+        self.registry = CollectorRegistry()
+        self.gateway_calls = GatewayMetrics(self.registry, gateway, Operation)
+        self._alerts = Counter(
+            "whatsapp_reconnect_alerts_total",
+            "Alerts that came in, by what was done with them.",
+            ["status", "result"],
+            registry=self.registry,
+        )
+        self._attempts = Counter(
+            "whatsapp_reconnect_attempts_total",
+            "Repairs that ended, by reason and outcome.",
+            ["gateway", "channel", "reason", "outcome"],
+            registry=self.registry,
+        )
+        self._durations = Histogram(
+            "whatsapp_reconnect_duration_seconds",
+            "How long repairs took, verification included.",
+            ["outcome"],
+            registry=self.registry,
+            buckets=_REPAIR_BUCKETS,
+        )
+        for status in (AlertStatus.FIRING, AlertStatus.RESOLVED):
+            for verdict in Verdict:
+                self._alerts.labels(status, verdict)
+        for outcome in Outcome:
+            self._durations.labels(outcome)
+
+    def watch(self, memory: Memory) -> None:
+        """Publish what the state remembers as well."""
+        self.registry.register(_StateCollector(memory, self._gateway))
+
+    def count_alert(self, status: AlertStatus, verdict: Verdict) -> None:
+        """Count one alert that came in."""
+        self._alerts.labels(status, verdict).inc()
+
+    def count_repair(self, job: Job, result: Result, seconds: float) -> None:
+        """Count one repair that ended."""
+        # A label that the gateway does not know would let anybody make series without end.
+        channel = result.channel if result.listed else ""
+        self._attempts.labels(self._gateway, channel, job.reason, result.outcome).inc()
+        self._durations.labels(result.outcome).observe(seconds)
+
+
+class _StateCollector(Collector):
+    def __init__(self, memory: Memory, gateway: str) -> None:
+        self._memory = memory
+        self._gateway = gateway
+
+    def describe(self) -> list[Metric]:
+        """Return nothing: registering must not collect."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the families of the present state; none while it cannot be read."""
+        try:
+            queue = self._memory.queue()
+        except StateError:
+            return
+        yield GaugeMetricFamily(
+            "whatsapp_reconnect_queue_length",
+            "Repairs that wait, in the state that all hooks share.",
+            queue.waiting,
+        )
+        yield GaugeMetricFamily(
+            "whatsapp_reconnect_in_flight",
+            "Repairs that are under way, in the state that all hooks share.",
+            queue.in_flight,
+        )
+        failures = GaugeMetricFamily(
+            "whatsapp_reconnect_consecutive_failures",
+            "How many repairs in a row have failed to bring the channel back.",
+            labels=["gateway", "channel"],
+        )
+        waiting = GaugeMetricFamily(
+            "whatsapp_reconnect_qr_required",
+            "1 while a QR code waits for a person.",
+            labels=["gateway", "channel"],
+        )
+        for record in queue.channels:
+            labels = [self._gateway, record.channel]
+            failures.add_metric(labels, record.consecutive_failures)
+            waiting.add_metric(labels, record.qr_required)
+        yield failures
+        yield waiting

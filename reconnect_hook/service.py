@@ -1,0 +1,80 @@
+"""Puts together from the settings what both ``serve`` and ``check`` work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reconnect_hook.channel_lists import ChannelLists
+from reconnect_hook.database import Database, StateError
+from reconnect_hook.event_log import EventLog, EventLogError
+from reconnect_hook.intake import Intake
+from reconnect_hook.jobs import Jobs
+from reconnect_hook.memory import Memory
+from reconnect_hook.metrics import Metrics
+from reconnect_hook.repair import Means
+from reconnect_hook.workers import Workers
+from whatsapp.gateway import GatewayClient
+from whatsapp.message_log import MessageLog
+from whatsapp.settings import Settings, SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The parts of one hook, wired together but not started."""
+
+    intake: Intake
+    memory: Memory
+    workers: Workers
+    metrics: Metrics
+    events: EventLog
+
+
+def make_client(settings: Settings, metrics: Metrics) -> GatewayClient:
+    """Return the client of the gateway that the settings name."""
+    return GatewayClient(
+        settings.gateway_base_url,
+        settings.gateway_secret,
+        list_timeout=settings.gateway_timeout,
+        qr_timeout=settings.gateway_qr_timeout,
+        connections=settings.reconnect_workers + 1,
+        observe=metrics.gateway_calls.observe,
+    )
+
+
+def make_service(
+    settings: Settings, client: GatewayClient, log: MessageLog | None, metrics: Metrics
+) -> Service:
+    """Open the state and the log file; raise SettingsError where one cannot be opened."""
+    try:
+        events = EventLog(settings.hook_log_file)
+    except EventLogError as error:
+        raise SettingsError(f"HOOK_LOG_FILE cannot be written: {error}") from None
+    try:
+        database = Database(settings.hook_state_url)
+    except StateError as error:
+        raise SettingsError(f"HOOK_STATE_URL cannot be opened: {error}") from None
+    gateway = settings.gateway_name
+    memory = Memory(database, gateway)
+    metrics.watch(memory)
+    means = Means(
+        client=client,
+        lists=ChannelLists(client),
+        log=log,
+        silence_threshold=settings.silence_threshold,
+        verify_seconds=settings.reconnect_verify_seconds,
+        allow_restart=settings.reconnect_allow_restart,
+    )
+    return Service(
+        intake=Intake(database, gateway, settings.reconnect_cooldown_seconds),
+        memory=memory,
+        workers=Workers(
+            Jobs(database, gateway),
+            memory,
+            means,
+            events,
+            metrics,
+            count=settings.reconnect_workers,
+        ),
+        metrics=metrics,
+        events=events,
+    )

@@ -1,0 +1,118 @@
+"""The hook over HTTP: alerts in, metrics out."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+from collections.abc import Mapping
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, Unauthorized
+
+from reconnect_hook.alerts import AlertStatus, PayloadError, parse_alerts, parse_notifications
+from reconnect_hook.database import StateError
+from reconnect_hook.intake import Intake, Verdict
+from reconnect_hook.memory import Memory
+from reconnect_hook.metrics import Metrics
+from reconnect_hook.workers import Workers
+from whatsapp.exposition import render
+from whatsapp.program import MAX_REQUEST_BYTES
+
+_log = logging.getLogger("reconnect_hook")
+_people = logging.getLogger("people")
+
+_LANDING = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Zapwatch reconnect hook</title>
+<h1>Zapwatch reconnect hook</h1>
+<p>Takes Alertmanager's alerts at <code>POST /alerts</code> and repairs WhatsApp channels.</p>
+<ul>
+<li><a href="/metrics">Metrics</a></li>
+<li><a href="/-/healthy">Healthy</a>: the hook runs</li>
+<li><a href="/-/ready">Ready</a>: its state can be read</li>
+</ul>
+"""
+
+
+def create_app(
+    intake: Intake, memory: Memory, workers: Workers, metrics: Metrics, *, gateway: str, token: str
+) -> Flask:
+    """Make the application; ``token`` is what Alertmanager has to send."""
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
+
+    @app.get("/")
+    def landing() -> str:
+        return _LANDING
+
+    @app.post("/alerts")
+    def alerts() -> Response:
+        """Answer when everything in the payload is on disk, and not before."""
+        _check_token(token)
+        parsed = parse_alerts(request.get_data(), gateway)
+        verdicts = intake.accept(parsed)
+        for alert, verdict in zip(parsed, verdicts, strict=True):
+            metrics.count_alert(alert.status, verdict)
+            if verdict is Verdict.ACCEPTED:
+                workers.wake()
+        counts = {str(verdict): verdicts.count(verdict) for verdict in Verdict}
+        return _json(202, counts)
+
+    @app.post("/notifications")
+    def notifications() -> Response:
+        """Write what people are to be told to stderr, for as long as nobody set up e-mail."""
+        _check_token(token)
+        for told in parse_notifications(request.get_data()):
+            level = logging.INFO if told.status is AlertStatus.RESOLVED else logging.WARNING
+            line = f"{told.status} {told.name}: {told.summary}"
+            _people.log(level, "%s", "".join(c if c.isprintable() else " " for c in line[:500]))
+        return _json(200, {})
+
+    @app.get("/metrics")
+    def metrics_page() -> Response:
+        headers = request.headers
+        page = render(
+            metrics.registry, headers.get("Accept", ""), headers.get("Accept-Encoding", "")
+        )
+        return Response(page.body, headers=page.headers)
+
+    @app.get("/-/healthy")
+    def healthy() -> Response:
+        return Response("The reconnect hook runs.\n", mimetype="text/plain")
+
+    @app.get("/-/ready")
+    def ready() -> Response:
+        memory.queue()
+        return Response("The state can be read.\n", mimetype="text/plain")
+
+    _answer_errors(app)
+    return app
+
+
+def _answer_errors(app: Flask) -> None:
+    @app.errorhandler(StateError)
+    def state_error(error: StateError) -> Response:
+        _log.error("state: %s", error)
+        return _json(503, {"error": "the state cannot be read or written; the hook's log says why"})
+
+    @app.errorhandler(PayloadError)
+    def payload_error(error: PayloadError) -> Response:
+        return _json(400, {"error": str(error)})
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> Response:
+        if isinstance(error, RequestEntityTooLarge):
+            return _json(413, {"error": f"the body is larger than {MAX_REQUEST_BYTES} bytes"})
+        return _json(error.code or 500, {"error": error.name})
+
+
+def _check_token(token: str) -> None:
+    """Raise Unauthorized unless the request carries the token, found in constant time."""
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    right = hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.encode())
+    if scheme.lower() != "bearer" or not right:
+        raise Unauthorized
+
+
+def _json(status: int, body: Mapping[str, object]) -> Response:
+    return Response(json.dumps(body) + "\n", status, mimetype="application/json")
