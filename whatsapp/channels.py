@@ -48,7 +48,7 @@ class Status(enum.StrEnum):
     def parse(cls, raw: object) -> Status:
         """Return the status for what a gateway sent; anything not known is UNKNOWN."""
         try:
-            return cls(str(raw).strip().lower())
+            return cls(raw.strip().lower()) if isinstance(raw, str) else cls.UNKNOWN
         except ValueError:
             return cls.UNKNOWN
 

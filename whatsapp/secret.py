@@ -36,8 +36,9 @@ def decrypt(stored: str, infra_key: str) -> str:
         secret = (unpadder.update(padded) + unpadder.finalize()).decode()
     except ValueError:  # wrong padding or not UTF-8: it was not encrypted with this key
         return stored
-    # A secret travels in a header: what could not is no secret but noise of a wrong key.
-    return secret if secret and secret.isprintable() else stored
+    # A secret travels in a header: what could not is no secret but noise of a wrong key. Blanks
+    # around it would be lost on the way, and requests refuses to send those in front.
+    return secret.strip() if secret.strip() and secret.strip().isprintable() else stored
 
 
 def fingerprint(secret: str) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pymysql.charset import charset_by_name
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -102,7 +103,8 @@ def parse_env(text: str) -> dict[str, str]:
     A line that begins with ``#`` or has no ``=`` is none; of two with the same key the last counts.
     """
     values = {}
-    for line in text.splitlines():
+    # Not splitlines(): that would also split at characters that a password may hold.
+    for line in text.split("\n"):
         key, equals, value = line.partition("=")
         key, value = key.strip(), value.strip()
         if not equals or not key or key.startswith("#"):
@@ -167,8 +169,10 @@ class _Reader:
             raise SettingsError(form) from None
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise SettingsError(form)
-        if parts.username or parts.password or parts.query or parts.fragment:
+        if "@" in parts.netloc or "?" in value or "#" in value:
             raise SettingsError(f"{form}, without user, password, ? or #")
+        if not value.isprintable() or " " in value or "\\" in value:
+            raise SettingsError(f"{form}, without spaces or \\")
         return value.rstrip("/")
 
     def gateway_secret(self) -> str:
@@ -194,7 +198,7 @@ class _Reader:
 
     def integer(self, name: str, default: int, *, least: int, most: int = 1000) -> int:
         text = self.text(name, str(default))
-        if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+        if not _is_short_number(text) or not least <= int(text) <= most:
             raise SettingsError(
                 f"{name} must be a whole number from {least} to {most}, not {text!r}"
             )
@@ -212,7 +216,7 @@ class _Reader:
         text = self.text(name, default)
         host, _, port = text.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
-        if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        if not host or not _is_short_number(port) or int(port) > 65535:
             raise SettingsError(f"{name} must be HOST:PORT such as {default}, not {text!r}")
         return Listen(host, int(port))
 
@@ -248,8 +252,14 @@ class _Reader:
             host=self.text("DB_HOST"),
             port=self.integer("DB_PORT", 3306, least=1, most=65535),
             database=self.text("DB_NAME", "pixel_hub"),
-            query={"charset": self.text("DB_CHARSET", "utf8mb4")},
+            query={"charset": self.charset("DB_CHARSET", "utf8mb4")},
         )
+
+    def charset(self, name: str, default: str) -> str:
+        text = self.text(name, default).lower()
+        if charset_by_name(text) is None:
+            raise SettingsError(f"{name} must be a MySQL character set such as {default}")
+        return text
 
     def database(self, name: str, default: str | None = None) -> URL:
         try:
@@ -264,3 +274,7 @@ class _Reader:
         if backend not in {"sqlite", "mysql", "mariadb"}:
             raise SettingsError(f"{name} must be a sqlite, mysql or mariadb URL, not {backend}")
         return url.set(drivername="sqlite" if backend == "sqlite" else f"{backend}+pymysql")
+
+
+def _is_short_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 9

@@ -1,0 +1,65 @@
+"""A gateway client under observation."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+
+from whatsapp.gateway import GatewayClient, GatewayError, Operation, Reason
+
+SECRET = "not-a-real-secret"
+
+
+class Observed:
+    """A client whose calls are noted, for a ``with`` statement."""
+
+    def __init__(self, url: str, secret: str = SECRET, **options: Any) -> None:
+        self.calls: list[tuple[Operation, float, Reason | None]] = []
+        self.client = GatewayClient(url, secret, observe=self._note, **options)
+
+    def _note(self, operation: Operation, seconds: float, reason: Reason | None) -> None:
+        self.calls.append((operation, seconds, reason))
+
+    @property
+    def outcomes(self) -> list[tuple[Operation, Reason | None]]:
+        """The calls without their durations."""
+        return [(operation, reason) for operation, _, reason in self.calls]
+
+    def call(self, operation: str) -> Any:
+        """Make one of the calls, those about a channel for ``loja``."""
+        if operation == "list":
+            return self.client.list_channels()
+        if operation == "qr":
+            return self.client.ask_qr("loja")
+        assert operation == "start_session"
+        self.client.start_session("loja")
+        return None
+
+    def failure(self, operation: str) -> GatewayError:
+        """Make a call that must fail, and check what all failures have in common."""
+        before = len(self.calls)
+        with pytest.raises(GatewayError) as caught:
+            self.call(operation)
+        error = caught.value
+        assert error.operation == operation
+        assert error.detail
+        assert error.detail.isprintable(), "one line"
+        assert len(error.detail) <= 240
+        assert str(error) == f"{operation}: {error.reason}: {error.detail}"
+        assert error.request_id
+        assert SECRET not in f"{error!r}{error}{error.__cause__!r}"
+        assert [(o, r) for o, _, r in self.calls[before:]] == [(operation, error.reason)]
+        return error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.client.close()

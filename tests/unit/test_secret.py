@@ -1,0 +1,82 @@
+"""PixelHub's encrypted gateway secret."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.pixelhub import encrypt
+from whatsapp.secret import decrypt, fingerprint
+
+_KEY = "an infra key"
+_IV = bytes(range(16))
+_printable = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=80)
+
+
+@given(_printable, st.text(min_size=1, max_size=40), st.binary(min_size=16, max_size=16))
+def test_what_pixelhub_encrypted_is_decrypted(secret: str, key: str, iv: bytes) -> None:
+    assert decrypt(encrypt(secret, key, iv), key) == secret
+
+
+def test_a_secret_that_openssl_encrypted_is_decrypted() -> None:
+    # Made with: openssl enc -aes-256-cbc -K SHA-256(key) -iv 000102...0f, the IV put in front.
+    stored = "AAECAwQFBgcICQoLDA0ODxNB8jMsZKU9/mpGIwxnOHzCKPpJb2D741arBujehZ5a"
+
+    assert decrypt(stored, _KEY) == "not a real secret"
+
+
+@pytest.mark.parametrize("plain", ["0123456789abcdefABCDEF0123456789", "ab" * 32, "0" * 64])
+def test_32_or_more_hex_digits_are_plain_whatever_the_key(plain: str) -> None:
+    assert decrypt(plain, _KEY) == plain
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        "a plain secret",
+        "c2hvcnQ=",
+        base64.b64encode(b"x" * 47).decode(),
+        base64.b64encode(b"x" * 16).decode(),
+        "not*base64*at*all*not*base64*at*all*not*base64==",
+    ],
+)
+def test_what_cannot_have_been_encrypted_is_plain(stored: str) -> None:
+    assert decrypt(stored, _KEY) == stored
+
+
+def test_what_was_encrypted_with_another_key_is_taken_as_plain() -> None:
+    stored = encrypt("not a real secret", "another key", _IV)
+
+    assert decrypt(stored, _KEY) == stored
+
+
+def test_without_a_key_everything_is_plain() -> None:
+    stored = encrypt("not a real secret", "", _IV)
+
+    assert decrypt(stored, "") == stored
+
+
+@pytest.mark.parametrize("secret", ["two\nlines", "\x00", "", "   "])
+def test_what_no_header_can_carry_was_not_meant_to_be_decrypted(secret: str) -> None:
+    stored = encrypt(secret, _KEY, _IV)
+
+    assert decrypt(stored, _KEY) == stored
+
+
+@pytest.mark.parametrize("secret", [" padded", "padded ", "padded\n", "\tpadded"])
+def test_blanks_around_a_decrypted_secret_are_dropped_as_a_header_drops_them(secret: str) -> None:
+    assert decrypt(encrypt(secret, _KEY, _IV), _KEY) == "padded"
+
+
+def test_a_fingerprint_shows_length_and_digest_and_nothing_of_the_secret() -> None:
+    shown = fingerprint("not a real secret")
+
+    assert (
+        shown
+        == "17 characters, SHA-256 begins " + (hashlib.sha256(b"not a real secret").hexdigest()[:8])
+    )
+    assert "real" not in shown

@@ -1,0 +1,387 @@
+"""Every setting: what is read, and the one line that a wrong or missing one gives."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.pixelhub import encrypt
+from whatsapp.settings import (
+    Listen,
+    SettingsError,
+    load,
+    parse,
+    parse_env,
+    read_env_file,
+)
+
+_LEAST = {
+    "WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443",
+    "WPP_GATEWAY_SECRET": "not-a-real-secret",
+    "DB_HOST": "db.example.com",
+    "DB_USER": "pixelhub",
+    "DB_PASS": "not-a-real-password",
+}
+
+
+def _error(values: Mapping[str, str]) -> str:
+    with pytest.raises(SettingsError) as caught:
+        parse(values)
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+def test_the_least_that_must_be_set_brings_the_documented_defaults() -> None:
+    settings = parse(_LEAST)
+
+    assert settings.message_log_url is not None
+    assert dataclasses.asdict(settings) == {
+        "gateway_base_url": "https://gateway.example.com:8443",
+        "gateway_secret": "not-a-real-secret",
+        "gateway_name": "wpp",
+        "gateway_timeout": 90,
+        "gateway_qr_timeout": 60,
+        "message_log_url": settings.message_log_url,
+        "silent_hours": 4,
+        "silent_hours_overrides": {},
+        "message_lookback_hours": 168,
+        "exporter_listen": {"host": "127.0.0.1", "port": 9861},
+        "exporter_poll_seconds": 5,
+        "hook_listen": {"host": "127.0.0.1", "port": 9862},
+        "hook_token": "",
+        "hook_state_url": settings.hook_state_url,
+        "hook_log_file": Path("logs/healthcheck-sessions.log"),
+        "reconnect_cooldown_seconds": 300,
+        "reconnect_workers": 4,
+        "reconnect_verify_seconds": 60,
+        "reconnect_allow_restart": False,
+    }
+    assert settings.message_log_url.render_as_string(hide_password=False) == (
+        "mysql+pymysql://pixelhub:not-a-real-password@db.example.com:3306/pixel_hub?charset=utf8mb4"
+    )
+    assert str(settings.hook_state_url) == "sqlite:///var/reconnect-hook.sqlite3"
+
+
+def test_every_setting_can_be_set() -> None:
+    settings = parse(
+        {
+            "WPP_GATEWAY_BASE_URL": "http://gateway.example.com:8443/sub/",
+            "WPP_GATEWAY_SECRET": "s" * 20,
+            "WPP_GATEWAY_NAME": "other",
+            "WPP_GATEWAY_TIMEOUT": "1.5",
+            "WPP_GATEWAY_QR_TIMEOUT": "2",
+            "DB_HOST": "h",
+            "DB_PORT": "3307",
+            "DB_NAME": "n",
+            "DB_USER": "u",
+            "DB_PASS": "p",
+            "DB_CHARSET": "latin1",
+            "SILENT_HOURS": "0.5",
+            "SILENT_HOURS_OVERRIDES": " Imob Sites=72, loja=1.5 ,",
+            "MESSAGE_LOOKBACK_HOURS": "24",
+            "EXPORTER_LISTEN": "[::1]:1",
+            "EXPORTER_POLL_SECONDS": "0.1",
+            "HOOK_LISTEN": "0.0.0.0:65535",
+            "HOOK_TOKEN": "t",
+            "HOOK_STATE_URL": "mysql://u:p@h/state",
+            "HOOK_LOG_FILE": "/tmp/x.log",
+            "RECONNECT_COOLDOWN_SECONDS": "0",
+            "RECONNECT_WORKERS": "1",
+            "RECONNECT_VERIFY_SECONDS": "0",
+            "RECONNECT_ALLOW_RESTART": "Yes",
+        }
+    )
+
+    assert settings.gateway_base_url == "http://gateway.example.com:8443/sub"
+    assert settings.gateway_secret == "s" * 20
+    assert settings.gateway_name == "other"
+    assert (settings.gateway_timeout, settings.gateway_qr_timeout) == (1.5, 2)
+    assert settings.message_log_url is not None
+    assert settings.message_log_url.render_as_string(hide_password=False) == (
+        "mysql+pymysql://u:p@h:3307/n?charset=latin1"
+    )
+    assert settings.silent_hours_overrides == {"imobsites": 72, "loja": 1.5}
+    assert settings.message_lookback_hours == 24
+    assert (str(settings.exporter_listen), str(settings.hook_listen)) == (
+        "[::1]:1",
+        "0.0.0.0:65535",
+    )
+    assert settings.exporter_listen == Listen("::1", 1)
+    assert settings.exporter_poll_seconds == 0.1
+    assert settings.hook_token == "t"
+    assert settings.hook_state_url.drivername == "mysql+pymysql"
+    assert settings.hook_log_file == Path("/tmp/x.log")
+    assert settings.reconnect_cooldown_seconds == 0
+    assert settings.reconnect_workers == 1
+    assert settings.reconnect_verify_seconds == 0
+    assert settings.reconnect_allow_restart is True
+
+
+@pytest.mark.parametrize(
+    "name", ["WPP_GATEWAY_BASE_URL", "WPP_GATEWAY_SECRET", "DB_HOST", "DB_USER"]
+)
+@pytest.mark.parametrize("value", [None, "", "  "])
+def test_a_setting_that_is_missing_or_blank_is_named(name: str, value: str | None) -> None:
+    values = {k: v for k, v in _LEAST.items() if k != name}
+    if value is not None:
+        values[name] = value
+
+    assert _error(values).startswith(f"{name} is not set: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            ("WPP_GATEWAY_BASE_URL", value)
+            for value in (
+                "gateway.example.com:8443",
+                "ftp://gateway.example.com",
+                "https://",
+                "https://:8443",
+                "https://gateway.example.com:port",
+                "https://gateway.example.com:99999",
+                "https://[::1",
+                "https://user@gateway.example.com",
+                "https://user:hidden@gateway.example.com",
+                "https://gateway.example.com?",
+                "https://gateway.example.com?a=1",
+                "https://gateway.example.com#a",
+                "https://gateway.example.com:8443#",
+                "https://gate way.example.com",
+                "https://gateway.example.com\\api",
+                "https://gateway.example\n.com",
+            )
+        ),
+        ("WPP_GATEWAY_SECRET", "gehöim"),
+        ("WPP_GATEWAY_SECRET", "two\nlines"),
+        ("HOOK_TOKEN", "gehöim"),
+        ("HOOK_TOKEN", "two\nlines"),
+        *(
+            (name, value)
+            for name in (
+                "WPP_GATEWAY_TIMEOUT",
+                "WPP_GATEWAY_QR_TIMEOUT",
+                "SILENT_HOURS",
+                "MESSAGE_LOOKBACK_HOURS",
+                "EXPORTER_POLL_SECONDS",
+            )
+            for value in ("0", "-1", "nan", "inf", "soon", "1,5", "4h")
+        ),
+        *(
+            (name, value)
+            for name in ("RECONNECT_COOLDOWN_SECONDS", "RECONNECT_VERIFY_SECONDS")
+            for value in ("-1", "nan", "inf", "soon")
+        ),
+        *(("RECONNECT_WORKERS", value) for value in ("0", "-1", "1.5", "many", "1001", "9" * 5000)),
+        *(("RECONNECT_ALLOW_RESTART", value) for value in ("maybe", "2", "tru")),
+        *(("DB_PORT", value) for value in ("0", "65536", "-1", "3306.0", "mysql", "9" * 5000)),
+        ("DB_CHARSET", "klingon"),
+        *(
+            (name, value)
+            for name in ("EXPORTER_LISTEN", "HOOK_LISTEN")
+            for value in ("9861", ":9861", "localhost", "h:", "h:x", "h:65536", "h:" + "9" * 5000)
+        ),
+        *(
+            ("SILENT_HOURS_OVERRIDES", value)
+            for value in ("loja", "loja=", "=4", "loja=0", "loja=-1", "loja=x", "loja=inf", " =1")
+        ),
+        *(
+            (name, value)
+            for name in ("MESSAGE_LOG_URL", "HOOK_STATE_URL")
+            for value in ("here", "postgresql://h/d", "mysql://u:p@h:port/d", "sqlite", "/var/x.db")
+        ),
+    ],
+)
+def test_a_wrong_value_is_named_in_one_line(name: str, value: str) -> None:
+    line = _error({**_LEAST, name: value})
+
+    assert line.startswith(name)
+    assert all(other not in line for other in ("not-a-real", "hidden", "gehöim"))
+
+
+@pytest.mark.parametrize("name", ["MESSAGE_LOG_URL", "HOOK_STATE_URL"])
+def test_a_wrong_database_url_is_not_repeated_since_it_may_hold_a_password(name: str) -> None:
+    assert "hidden" not in _error({**_LEAST, name: "mysql://u:hidden@h:port/d"})
+    assert "hidden" not in _error({**_LEAST, name: "oracle://u:hidden@h/d"})
+
+
+def test_secrets_stay_out_of_the_printed_settings() -> None:
+    secrets = {
+        "WPP_GATEWAY_SECRET": "hidden-gateway",
+        "DB_PASS": "hidden-database",
+        "HOOK_TOKEN": "hidden-token",
+        "HOOK_STATE_URL": "mysql://u:hidden-state@h/d",
+        "INFRA_SECRET_KEY": "hidden-key",
+    }
+
+    settings = parse({**_LEAST, **secrets})
+
+    assert "hidden" not in f"{settings!r}{settings}"
+
+
+def test_the_gateway_secret_is_decrypted_as_pixelhub_encrypted_it() -> None:
+    stored = encrypt("not-a-real-secret", "infra", bytes(16))
+
+    settings = parse({**_LEAST, "WPP_GATEWAY_SECRET": stored, "INFRA_SECRET_KEY": "infra"})
+
+    assert settings.gateway_secret == "not-a-real-secret"
+
+
+def test_an_encrypted_secret_without_its_key_is_taken_as_plain() -> None:
+    stored = encrypt("not-a-real-secret", "infra", bytes(16))
+
+    assert parse({**_LEAST, "WPP_GATEWAY_SECRET": stored}).gateway_secret == stored
+
+
+def test_a_secret_that_decrypts_to_what_no_header_can_carry_is_named_but_not_shown() -> None:
+    stored = encrypt("gehöim", "infra", bytes(16))
+
+    line = _error({**_LEAST, "WPP_GATEWAY_SECRET": stored, "INFRA_SECRET_KEY": "infra"})
+
+    assert "WPP_GATEWAY_SECRET" in line
+    assert "INFRA_SECRET_KEY" in line
+    assert "gehöim" not in line
+    assert stored not in line
+
+
+def test_the_message_log_can_be_another_database_or_none() -> None:
+    gateway = {k: v for k, v in _LEAST.items() if k.startswith("WPP")}
+
+    other = parse({**_LEAST, "MESSAGE_LOG_URL": "sqlite:///var/log.sqlite3"})
+    without = parse({**gateway, "MESSAGE_LOG_URL": " None "})
+
+    assert str(other.message_log_url) == "sqlite:///var/log.sqlite3"
+    assert without.message_log_url is None
+
+
+@pytest.mark.parametrize("url", ["mariadb://u@h/d", "mariadb+pymysql://u@h/d"])
+def test_a_mariadb_url_may_leave_out_the_driver(url: str) -> None:
+    settings = parse({**_LEAST, "MESSAGE_LOG_URL": url})
+
+    assert settings.message_log_url is not None
+    assert settings.message_log_url.drivername == "mariadb+pymysql"
+
+
+def test_a_silence_threshold_is_found_by_any_spelling_of_the_channel() -> None:
+    settings = parse({**_LEAST, "SILENT_HOURS_OVERRIDES": "pixel12digital=72,Imob Sites=1.5"})
+
+    assert settings.silence_threshold("Pixel12 Digital") == 72 * 3600
+    assert settings.silence_threshold("imobsites") == 1.5 * 3600
+    assert settings.silence_threshold("loja") == 4 * 3600
+
+
+def _file(directory: Path, content: bytes) -> str:
+    path = directory / "settings.env"
+    path.write_bytes(content)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("KEY=value", "value"),
+        ("KEY = value ", "value"),
+        ("KEY=", ""),
+        ("KEY=a=b==", "a=b=="),
+        ("KEY=$HOME${HOME}$(id)`id`", "$HOME${HOME}$(id)`id`"),
+        ("KEY=a#b #c", "a#b #c"),
+        ("KEY=#", "#"),
+        (r"KEY=a\nb\\c\"d", r"a\nb\\c\"d"),
+        ('KEY="quoted value "', "quoted value "),
+        ("KEY='quoted # value'", "quoted # value"),
+        ("KEY=\"'two pairs'\"", "'two pairs'"),
+        ('KEY=""two pairs""', '"two pairs"'),
+        ('KEY="not a pair', '"not a pair'),
+        ("KEY=\"not a pair'", "\"not a pair'"),
+        ('KEY="', '"'),
+        ('KEY=""', ""),
+        ('KEY="a" # b', '"a" # b'),
+        ("KEY=p\u2028q\x0cr\x85s", "p\u2028q\x0cr\x85s"),
+    ],
+)
+def test_a_value_is_literal_but_for_one_pair_of_quotes(line: str, value: str) -> None:
+    assert parse_env(f"FIRST=1\n{line}\nLAST=2\n") == {"FIRST": "1", "KEY": value, "LAST": "2"}
+
+
+def test_comments_and_lines_that_are_none_are_passed_over_and_the_last_of_two_counts() -> None:
+    text = "# KEY=comment\n\n  #KEY=comment\nno equals sign\n=no key\nKEY=first\nKEY=last"
+
+    assert parse_env(text) == {"KEY": "last"}
+
+
+@given(st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"]), max_size=40))
+def test_any_value_in_quotes_is_read_as_it_is(value: str) -> None:
+    assert parse_env(f'KEY="{value}"') == {"KEY": value}
+
+
+def test_a_file_with_a_byte_order_mark_and_windows_line_ends_is_read(tmp_path: Path) -> None:
+    path = _file(tmp_path, b"\xef\xbb\xbfDB_PASS='\xc3\xa9'\r\nDB_USER=u\r\n")
+
+    assert read_env_file(path) == {"DB_PASS": "é", "DB_USER": "u"}
+
+
+def test_the_environment_wins_over_the_file_and_an_empty_value_does_not_count(
+    tmp_path: Path,
+) -> None:
+    lines = [f"{name}={value}" for name, value in _LEAST.items()]
+    path = _file(tmp_path, "\n".join([*lines, "SILENT_HOURS=7", "WPP_GATEWAY_NAME=f"]).encode())
+
+    settings = load(path, {"SILENT_HOURS": "9", "WPP_GATEWAY_NAME": "", "DB_HOST": ""})
+
+    assert settings.silent_hours == 9
+    assert settings.gateway_name == "f"
+    assert settings.message_log_url is not None
+    assert settings.message_log_url.host == "db.example.com"
+
+
+def test_the_programs_own_environment_counts_where_no_other_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _file(tmp_path, "\n".join(f"{k}={v}" for k, v in _LEAST.items()).encode())
+    monkeypatch.setenv("SILENT_HOURS", "11")
+
+    assert load(path).silent_hours == 11
+
+
+def test_a_file_named_env_is_read_without_being_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("KEY=value")
+    monkeypatch.chdir(tmp_path)
+
+    assert read_env_file(None) == {"KEY": "value"}
+
+
+def test_without_any_file_the_environment_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert load(None, _LEAST).gateway_secret == "not-a-real-secret"
+
+
+def test_a_file_that_was_named_must_be_there(tmp_path: Path) -> None:
+    path = str(tmp_path / "missing.env")
+
+    with pytest.raises(SettingsError, match=r"^--env-file: there is no file .*missing\.env$"):
+        read_env_file(path)
+
+
+def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"cannot be read: Is a directory$"):
+        read_env_file(str(tmp_path))
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_file_in_another_encoding_is_refused(tmp_path: Path, encoding: str) -> None:
+    path = _file(tmp_path, "DB_PASS=é".encode(encoding))
+
+    with pytest.raises(SettingsError, match=r"is not UTF-8 text: save it as UTF-8$"):
+        read_env_file(path)
