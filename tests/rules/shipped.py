@@ -1,0 +1,99 @@
+"""The shipped Prometheus and Alertmanager files as data, and the tools that judge them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PROMETHEUS = ROOT / "prometheus"
+ALERTMANAGER = ROOT / "alertmanager"
+RULE_FILES = sorted((PROMETHEUS / "rules").glob("*.yml"))
+PROMTOOL_TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
+
+
+@dataclass(frozen=True)
+class Alert:
+    """An alerting rule as its file has it."""
+
+    name: str
+    rule: dict[str, Any]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Return the labels that the rule itself sets."""
+        labels: dict[str, str] = self.rule["labels"]
+        return labels
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What one promtool test expects of one alert at one moment."""
+
+    alert: str
+    test: tuple[str, str]
+    seconds: float
+    label_sets: tuple[dict[str, str], ...]
+
+
+def read_yaml(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def seconds(duration: str) -> float:
+    """Return the seconds of a Prometheus duration such as 4h10m."""
+    units = {"h": 3600, "m": 60, "s": 1}
+    total, digits = 0, ""
+    for character in str(duration):
+        if character.isdigit():
+            digits += character
+        else:
+            total += int(digits) * units[character]
+            digits = ""
+    return total
+
+
+def _alerts() -> Iterator[Alert]:
+    for path in RULE_FILES:
+        for group in read_yaml(path)["groups"]:
+            for rule in group["rules"]:
+                if "alert" in rule:
+                    yield Alert(rule["alert"], rule)
+
+
+def _expectations() -> Iterator[Expectation]:
+    for path in PROMTOOL_TESTS:
+        for test in read_yaml(path)["tests"]:
+            for check in test["alert_rule_test"]:
+                yield Expectation(
+                    check["alertname"],
+                    (path.name, test["name"]),
+                    seconds(check["eval_time"]),
+                    tuple(alert["exp_labels"] for alert in check.get("exp_alerts", ())),
+                )
+
+
+ALERTS = list(_alerts())
+EXPECTATIONS = list(_expectations())
+
+
+def label_sets(alert: Alert) -> list[dict[str, str]]:
+    """Return the alert's full label sets; that they are exact is what promtool tests."""
+    return [
+        {"alertname": alert.name, **labels}
+        for expectation in EXPECTATIONS
+        if expectation.alert == alert.name
+        for labels in expectation.label_sets
+    ]
+
+
+def run(*command: str | Path) -> str:
+    """Run a tool and return its output; its failure is the test's failure."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

@@ -1,0 +1,148 @@
+"""The Prometheus files: what promtool says of them, and what promtool does not look at."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from .shipped import (
+    ALERTMANAGER,
+    ALERTS,
+    EXPECTATIONS,
+    PROMETHEUS,
+    PROMTOOL_TESTS,
+    RULE_FILES,
+    Alert,
+    label_sets,
+    read_yaml,
+    run,
+    seconds,
+)
+
+PROMISED = {
+    "WhatsAppAlertDeliveryFailing",
+    "WhatsAppChannelDisconnected",
+    "WhatsAppChannelNeedsQrScan",
+    "WhatsAppChannelNeverHeard",
+    "WhatsAppChannelSilent",
+    "WhatsAppExporterDown",
+    "WhatsAppGatewayDown",
+    "WhatsAppMessageLogDown",
+    "WhatsAppMessageLogStalled",
+    "WhatsAppReconnectFailing",
+    "WhatsAppReconnectHookDown",
+}
+CHANNEL_ALERTS = {
+    "WhatsAppChannelDisconnected",
+    "WhatsAppChannelNeedsQrScan",
+    "WhatsAppChannelNeverHeard",
+    "WhatsAppChannelSilent",
+    "WhatsAppReconnectFailing",
+}
+REPAIRED = {
+    "WhatsAppChannelDisconnected",
+    "WhatsAppChannelNeverHeard",
+    "WhatsAppChannelSilent",
+}
+WARNINGS = REPAIRED | {"WhatsAppMessageLogDown", "WhatsAppMessageLogStalled"}
+
+EXPORTER_POLL_SECONDS = 5
+FROM_DROP_TO_REPAIR_SECONDS = 30
+
+each_alert = pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
+
+
+def test_promtool_accepts_the_configuration(tmp_path: Path) -> None:
+    shutil.copytree(PROMETHEUS, tmp_path / "prometheus")
+    shutil.copytree(ALERTMANAGER, tmp_path / "alertmanager")
+    (tmp_path / "alertmanager" / "hook-token").write_text("token")
+    said = run("promtool", "check", "config", tmp_path / "prometheus" / "prometheus.yml")
+    assert f"{len(RULE_FILES)} rule files found" in said
+
+
+@pytest.mark.parametrize("path", RULE_FILES, ids=lambda path: path.name)
+def test_promtool_accepts_the_rules(path: Path) -> None:
+    run("promtool", "check", "rules", "--lint=all", "--lint-fatal", path)
+
+
+@pytest.mark.parametrize("path", PROMTOOL_TESTS, ids=lambda path: path.name)
+def test_promtool_tests_pass(path: Path) -> None:
+    run("promtool", "test", "rules", path)
+
+
+def test_every_promised_alert_exists_once() -> None:
+    assert sorted(alert.name for alert in ALERTS) == sorted(PROMISED)
+
+
+@each_alert
+def test_an_alert_tells_people_what_it_is_and_what_to_do(alert: Alert) -> None:
+    annotations = alert.rule["annotations"]
+    assert set(annotations) == {"summary", "description", "runbook_url"}
+    assert all(text.strip() for text in annotations.values())
+    # One line: it becomes a mail's subject.
+    assert "\n" not in annotations["summary"]
+    assert annotations["runbook_url"] == (
+        f"https://github.com/zapwatch/zapwatch#{alert.name.lower()}"
+    )
+
+
+@each_alert
+def test_an_alert_says_how_bad_it_is_and_who_repairs_it(alert: Alert) -> None:
+    expected = {"severity": "warning" if alert.name in WARNINGS else "critical"}
+    if alert.name in REPAIRED:
+        expected["remediation"] = "reconnect"
+    assert alert.labels == expected
+
+
+@each_alert
+def test_an_alert_is_tested_for_firing_not_firing_and_recovering(alert: Alert) -> None:
+    histories: dict[tuple[str, str], list[tuple[float, bool]]] = {}
+    for expectation in EXPECTATIONS:
+        if expectation.alert == alert.name:
+            moment = (expectation.seconds, bool(expectation.label_sets))
+            histories.setdefault(expectation.test, []).append(moment)
+    ways = [
+        "".join("F" if fires else "-" for _, fires in sorted(history))
+        for history in histories.values()
+    ]
+    assert any(re.search("-F+-", way) for way in ways), ways
+
+
+@each_alert
+def test_an_alert_carries_a_channel_exactly_if_it_concerns_one(alert: Alert) -> None:
+    """Any further label, such as an exporter's address, would make two alerts of one failure."""
+    found = {frozenset(labels) for labels in label_sets(alert)}
+    assert found
+    own = {"alertname", *alert.labels}
+    if alert.name in CHANNEL_ALERTS:
+        assert found == {frozenset({"gateway", "channel", *own})}
+    else:
+        assert not any("channel" in labels for labels in found)
+
+
+def test_the_rules_ask_for_the_jobs_that_are_scraped() -> None:
+    rules = "".join(path.read_text(encoding="utf-8") for path in RULE_FILES)
+    asked = set(re.findall(r'job="([^"]*)"', rules))
+    scraped = {
+        job["job_name"] for job in read_yaml(PROMETHEUS / "prometheus.yml")["scrape_configs"]
+    }
+    assert asked
+    assert asked <= scraped
+
+
+def test_a_drop_reaches_the_hook_within_thirty_seconds() -> None:
+    """The longest way: each step just misses what it waits for."""
+    timing = read_yaml(PROMETHEUS / "prometheus.yml")["global"]
+    (disconnected,) = (a for a in ALERTS if a.name == "WhatsAppChannelDisconnected")
+    (route,) = read_yaml(ALERTMANAGER / "alertmanager.yml")["route"]["routes"]
+    longest = (
+        EXPORTER_POLL_SECONDS
+        + seconds(timing["scrape_interval"])
+        + seconds(timing["evaluation_interval"])
+        + seconds(disconnected.rule["for"])
+        + seconds(route["group_wait"])
+    )
+    assert longest <= FROM_DROP_TO_REPAIR_SECONDS
