@@ -40,16 +40,22 @@ class Channel:
             self.zombie = False
 
     def change(self, settings: Mapping[str, Any], now: float) -> None:
-        """Set knobs, and put the channel at once into the status or zombie state asked for."""
+        """Set knobs, and put the channel at once into the status or zombie state asked for.
+
+        Another kind of session begins anew: whatever the last one was about to do is off.
+        """
+        if settings.get("session", self.knobs.session) != self.knobs.session:
+            self._stand_still()
         for name in settings.keys() - {"status", "zombie"}:
             setattr(self.knobs, name, settings[name])
         if "status" in settings:
             self._stand_still()
             self.zombie = False
             self._become(settings["status"], now)
-        if settings.get("zombie") is True:
+        if settings.get("zombie"):
             self.act("zombie", now)
-        elif settings.get("zombie") is False:
+        elif "zombie" in settings and self.zombie:
+            self._stand_still()
             self.zombie = False
 
     def act(self, action: str, now: float) -> None:
@@ -58,12 +64,7 @@ class Channel:
             raise Refused(409, f"scan: no QR code of channel {self.id!r} is waiting to be scanned")
         self._stand_still()
         self.zombie = action == "zombie"
-        if action in {"drop", "unpair"}:
-            self._started_at = None
-            self._become("disconnected", now)
-        else:
-            self._started_at = now
-            self._become("connected", now)
+        self._become("disconnected" if action in {"drop", "unpair"} else "connected", now)
         if action == "unpair":
             self.knobs.session = "unpaired"
         if action == "scan" or (action == "connect" and self.knobs.session == "unpaired"):
@@ -143,6 +144,7 @@ class Channel:
 
     def _stand_still(self) -> None:
         self._recovers_at = None
+        self._started_at = None
         self._asked = False
         self._initializing_left = 0
 

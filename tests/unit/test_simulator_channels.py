@@ -1,0 +1,262 @@
+"""What becomes of the simulated gateway's channels over time, on a clock moved by hand."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from stack.simulator.client import Simulator
+from stack.simulator.server import SimulatorServer
+from tests.unit.test_simulator_gateway import CONNECTED, PNG, SECRET, Api, HandClock
+
+_INITIALIZING = {"success": True, "qr": None, "status": "INITIALIZING"}
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def server(clock: HandClock) -> Iterator[SimulatorServer]:
+    with SimulatorServer(SECRET, clock=clock) as running:
+        yield running
+
+
+@pytest.fixture
+def simulator(server: SimulatorServer) -> Simulator:
+    return Simulator(server.url)
+
+
+@pytest.fixture
+def api(server: SimulatorServer) -> Api:
+    return Api(server.url)
+
+
+def test_a_dropped_channel_comes_back_when_it_was_asked_and_had_its_time(
+    simulator: Simulator, api: Api, clock: HandClock
+) -> None:
+    simulator.put_channel("loja", reconnect_seconds=10, initializing_answers=2)
+    simulator.drop("loja")
+    clock.forward(3600)
+    assert api.statuses() == {"loja": "disconnected"}, "not by itself"
+
+    assert api.qr("loja") == _INITIALIZING
+    assert api.statuses() == {"loja": "initializing"}
+    clock.forward(5)
+    assert api.qr("loja") == _INITIALIZING, "another call does not begin another attempt"
+    assert api.qr("loja") == CONNECTED, "it believes so before the list does"
+    clock.forward(4.9)
+    assert api.statuses() == {"loja": "initializing"}
+    clock.forward(0.2)
+    assert api.statuses() == {"loja": "connected"}
+
+    state = simulator.channel("loja")
+    assert state is not None
+    assert (state["alive"], state["recovering"], state["status_seconds"]) == (True, False, 0.1)
+    simulator.drop("loja")
+    assert api.qr("loja") == _INITIALIZING, "the next drop begins anew"
+
+
+def test_a_zombie_heals_when_it_was_asked_and_had_its_time(
+    simulator: Simulator, api: Api, clock: HandClock
+) -> None:
+    simulator.put_channel("loja", reconnect_seconds=10)
+    simulator.zombie("loja")
+    clock.forward(3600)
+    assert simulator.state()["channels"][0]["alive"] is False, "not by itself"
+
+    assert api.qr("loja") == CONNECTED
+    assert api.statuses() == {"loja": "connected"}
+    clock.forward(9.9)
+    assert api.qr("loja") == CONNECTED
+    assert simulator.state()["channels"][0]["zombie"] is True
+    clock.forward(0.2)
+    healed = simulator.state()["channels"][0]
+    assert (healed["zombie"], healed["alive"], healed["recovering"]) == (False, True, False)
+
+
+def test_a_zombie_that_does_not_heal_never_heals(
+    simulator: Simulator, api: Api, clock: HandClock
+) -> None:
+    simulator.put_channel("loja", reconnect_seconds=10, heals=False, zombie=True)
+
+    assert api.qr("loja") == CONNECTED
+    clock.forward(3600)
+    assert api.qr("loja") == CONNECTED
+    assert simulator.state()["channels"][0]["zombie"] is True
+    assert simulator.connect("loja")["alive"] is True
+
+
+def test_a_zombie_of_an_older_wrapper_answers_500_and_heals_all_the_same(
+    simulator: Simulator, api: Api, clock: HandClock
+) -> None:
+    simulator.put_channel("loja", zombie=True, zombie_answer="http_500")
+
+    answer = api("GET", "channels/loja/qr")
+
+    assert answer.status_code == 500
+    assert answer.json() == {
+        "success": False,
+        "error": "Invalid QR code response from server",
+    }
+    clock.forward(2)
+    assert api.qr("loja") == CONNECTED
+    assert simulator.state()["channels"][0]["alive"] is True
+
+
+def test_a_zombie_that_lost_its_pairing_shows_a_qr_code(
+    simulator: Simulator, api: Api, clock: HandClock
+) -> None:
+    simulator.put_channel("loja", zombie=True, zombie_answer="qr")
+
+    assert base64.b64decode(api.qr("loja")["qr"]).startswith(PNG)
+    clock.forward(3600)
+    assert api.statuses() == {"loja": "qr_required"}
+    assert api.qr("loja")["qr"]
+    assert simulator.scan("loja")["alive"] is True
+
+
+def test_an_unpaired_channel_waits_for_somebody_to_scan(
+    simulator: Simulator, api: Api, clock: HandClock
+) -> None:
+    simulator.put_channel("loja", initializing_answers=1)
+    assert simulator.unpair("loja")["status"] == "disconnected"
+
+    assert api.qr("loja") == _INITIALIZING
+    assert api.qr("loja")["qr"]
+    clock.forward(3600)
+    assert api.statuses() == {"loja": "qr_required"}
+    assert simulator.scan("loja")["alive"] is True
+    assert api.statuses() == {"loja": "connected"}
+    assert api.qr("loja") == CONNECTED
+    simulator.drop("loja")
+    api.qr("loja")
+    clock.forward(2)
+    assert api.statuses() == {"loja": "connected"}, "scanning has paired it"
+
+
+@pytest.mark.parametrize("http", [200, 500])
+def test_a_session_that_was_not_started_wants_start_session_first(
+    simulator: Simulator, api: Api, clock: HandClock, http: Any
+) -> None:
+    simulator.put_channel("loja", session="not_started", start_seconds=2, not_started_http=http)
+
+    answer = api("GET", "channels/loja/qr")
+    assert answer.status_code == http
+    assert answer.json() == {
+        "success": False,
+        "error": "Session not started. Use POST /api/channels/{id}/start-session",
+    }
+    clock.forward(60)
+    assert api.statuses() == {"loja": "disconnected"}
+    assert api.start_session("loja") == {"success": True, "message": "The session is starting"}
+    clock.forward(1.9)
+    api.start_session("loja")
+    assert api("GET", "channels/loja/qr").status_code == http, "not yet"
+    clock.forward(0.2)
+    assert api.qr("loja") == CONNECTED, "starting twice takes no longer"
+    clock.forward(2)
+    assert api.statuses() == {"loja": "connected"}
+    simulator.drop("loja")
+    assert "start-session" in api.qr("loja")["error"], "the next drop stops it again"
+
+
+@pytest.mark.parametrize(
+    ("after", "status"), [("unpaired", "qr_required"), ("dead", "disconnected")]
+)
+def test_a_started_session_behaves_as_told(
+    simulator: Simulator, api: Api, clock: HandClock, after: Any, status: str
+) -> None:
+    simulator.put_channel("loja", session="not_started", after_start=after)
+    api.start_session("loja")
+
+    api.qr("loja")
+    clock.forward(3600)
+
+    assert api.statuses() == {"loja": status}
+
+
+def test_a_dead_session_is_asked_in_vain(simulator: Simulator, api: Api, clock: HandClock) -> None:
+    simulator.put_channel("loja", session="dead")
+
+    for _ in range(3):
+        assert api.qr("loja") == CONNECTED
+        clock.forward(3600)
+        assert api.statuses() == {"loja": "disconnected"}
+
+
+@pytest.mark.parametrize("before", ["dead", "unpaired"])
+def test_a_session_that_is_made_paired_comes_back_when_asked_again(
+    simulator: Simulator, api: Api, clock: HandClock, before: Any
+) -> None:
+    simulator.put_channel("loja", session=before)
+    api.qr("loja")
+    simulator.put_channel("loja", session="paired")
+
+    api.qr("loja")
+    clock.forward(2)
+
+    assert api.statuses() == {"loja": "connected"}
+
+
+def test_a_session_that_is_made_dead_does_not_come_back(
+    simulator: Simulator, api: Api, clock: HandClock
+) -> None:
+    simulator.put_channel("loja", status="disconnected")
+    api.qr("loja")
+    simulator.put_channel("loja", session="dead")
+
+    clock.forward(3600)
+
+    assert api.statuses() == {"loja": "initializing"}
+
+
+def test_a_setting_repeated_does_not_stop_a_reconnection(
+    simulator: Simulator, api: Api, clock: HandClock
+) -> None:
+    simulator.put_channel("loja", status="disconnected")
+    api.qr("loja")
+    simulator.put_channel("loja", session="paired", name="Loja")
+
+    clock.forward(2)
+
+    assert api.statuses() == {"loja": "connected"}
+
+
+@pytest.mark.parametrize("action", ["connect", "zombie"])
+def test_a_session_that_ran_is_not_started_after_it_was_put_so(
+    simulator: Simulator, api: Api, action: str
+) -> None:
+    simulator.put_channel("loja")
+    getattr(simulator, action)("loja")
+    simulator.put_channel("loja", session="not_started", status="disconnected")
+
+    assert "Session not started" in api.qr("loja")["error"]
+
+
+def test_a_healing_zombie_brought_to_life_is_no_longer_recovering(
+    simulator: Simulator, api: Api
+) -> None:
+    simulator.put_channel("loja", zombie=True)
+    api.qr("loja")
+    assert simulator.state()["channels"][0]["recovering"] is True
+
+    alive = simulator.put_channel("loja", zombie=False)
+
+    assert (alive["alive"], alive["recovering"]) == (True, False)
+
+
+def test_a_reconnection_goes_on_when_the_channel_is_told_to_be_no_zombie(
+    simulator: Simulator, api: Api, clock: HandClock
+) -> None:
+    simulator.put_channel("loja", status="disconnected")
+    api.qr("loja")
+    simulator.put_channel("loja", zombie=False)
+
+    clock.forward(2)
+
+    assert api.statuses() == {"loja": "connected"}
