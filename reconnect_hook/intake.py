@@ -61,7 +61,8 @@ class Intake:
         """Store what the alerts of one payload ask for, and return a verdict for each.
 
         1. An alert without a target is ignored.
-        2. A channel of which alerts are only resolved has its episode ended.
+        2. A channel of which alerts are only resolved is looked at, which ends its episode if it is
+           connected.
         3. A channel of which any alert fires gets one repair, unless one is queued or under way
            (coalesced), or it was called a short while ago (cooldown).
         """
@@ -118,18 +119,16 @@ class Intake:
 
     def _end_episode(self, connection: sa.Connection, target: Target, at: float) -> Verdict:
         where = of_channel(self._gateway, target.key)
-        waits = connection.scalar(sa.select(channels.c.qr_required).where(*where))
-        if waits is None:
+        known = connection.execute(sa.select(channels).where(*where)).one_or_none()
+        if known is None:
             return Verdict.IGNORED
-        connection.execute(
-            sa.update(channels).where(*where).values(attempts=0, consecutive_failures=0)
-        )
         active = sa.select(repairs.c.id).where(
             repairs.c.gateway == self._gateway, repairs.c.active_key == target.key
         )
-        # A silent channel's alert also ends when its session drops, QR code and all: only the
-        # gateway's list can tell whether somebody has scanned it.
-        if waits and connection.scalar(active) is None:
+        # An alert also ends when the list fails or the exporter restarts, and a silent channel's
+        # when its session drops: only the gateway's list can tell whether the channel is back.
+        begun = known.attempts or known.consecutive_failures or known.qr_required
+        if begun and connection.scalar(active) is None:
             self._insert(connection, target, at, look_only=True)
         return Verdict.ACCEPTED
 
