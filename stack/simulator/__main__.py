@@ -1,6 +1,7 @@
 """Runs the simulated gateway as a process of its own: `python -m stack.simulator`."""
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
+from stack.simulator.rules import POSITIVE_AMOUNT
 from stack.simulator.server import SimulatorServer
 from stack.simulator.traffic import open_message_log
 
@@ -24,16 +26,17 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _pace(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError("it must be above 0")
-    return seconds
+    with contextlib.suppress(ValueError):
+        seconds = float(text)
+        if POSITIVE_AMOUNT.accepts(seconds):
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text!r} is not {POSITIVE_AMOUNT.expects}")
 
 
 def _message_log(url: str) -> Engine:
     try:
         return open_message_log(url)
-    except (ArgumentError, NoSuchModuleError, ImportError):
+    except (ArgumentError, NoSuchModuleError, ImportError, ValueError):
         # Not the URL itself: it may hold a password.
         raise argparse.ArgumentTypeError("it is not a SQLAlchemy URL that can be used") from None
 

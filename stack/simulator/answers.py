@@ -14,6 +14,7 @@ class Answer(NamedTuple):
 
 UNAUTHORIZED = Answer(401, {"success": False, "error": "Unauthorized: wrong gateway secret"})
 NOT_FOUND = Answer(404, {"success": False, "error": "Channel not found"})
+UNKNOWN_CALL = Answer(404, {"success": False, "error": "No such call"})
 NO_CHANNEL_NAMED = Answer(400, {"success": False, "error": "The field 'channel' is missing"})
 ALREADY_THERE = Answer(409, {"success": False, "error": "Channel already exists"})
 INVALID_QR = Answer(500, {"success": False, "error": "Invalid QR code response from server"})

@@ -15,7 +15,6 @@ from stack.simulator.misbehaviour import carry_out
 from stack.simulator.model import Gateway
 from stack.simulator.responses import as_json
 
-UNKNOWN_CALL = Answer(404, {"success": False, "error": "No such call"})
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -66,7 +65,7 @@ class GatewayApi:
         return self._answer("create", channel, lambda: self._gateway.create(named))
 
     def _unknown(self, **_: str) -> Response:
-        return self._answer("unknown", None, lambda: UNKNOWN_CALL)
+        return self._answer("unknown", None, lambda: answers.UNKNOWN_CALL)
 
     def _elsewhere(self) -> Response:
         """Stand for another server, which must not be sent the secret."""

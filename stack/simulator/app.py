@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
@@ -21,9 +21,6 @@ class _Encoded(BaseConverter):
 
     def to_python(self, value: str) -> str:
         return unquote(value, errors="replace")
-
-    def to_url(self, value: str) -> str:
-        return quote(value, safe="")
 
 
 class _UndecodedPath:
@@ -54,7 +51,7 @@ def create_app(*blueprints: "Blueprint") -> Flask:
 
 
 def _refused(error: Refused) -> Response:
-    return as_json(error.status, {"success": False, "error": error.message})
+    return as_json(error.status, {"success": False, "error": str(error)})
 
 
 def _http_error(error: HTTPException) -> Response:

@@ -7,4 +7,3 @@ class Refused(Exception):  # noqa: N818 - the name says what happened
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
-        self.message = message

@@ -5,7 +5,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from stack.simulator import rules
+from stack.simulator import answers, rules
 from stack.simulator.errors import Refused
 
 OPERATIONS = ("list", "qr", "start_session", "delete", "create")
@@ -38,18 +38,19 @@ class Fault:
     canned: Canned | None = None
 
 
-def _json(name: str, what: str, body: object, status: int = 200) -> Fault:
-    return Fault(name, what, canned=Canned(status, _JSON, json.dumps(body).encode()))
+def _json(
+    name: str,
+    what: str,
+    body: object,
+    status: int = 200,
+    operations: tuple[str, ...] = OPERATIONS,
+) -> Fault:
+    return Fault(name, what, operations, canned=Canned(status, _JSON, json.dumps(body).encode()))
 
 
 def _html(name: str, what: str, status: int, title: str) -> Fault:
     page = f"<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>\n"
     return Fault(name, what, in_front=True, canned=Canned(status, _HTML, page.encode()))
-
-
-def _list_only(name: str, what: str, body: object = None) -> Fault:
-    canned = None if body is None else Canned(200, _JSON, json.dumps(body).encode())
-    return Fault(name, what, operations=("list",), canned=canned)
 
 
 _FAULTS = (
@@ -85,13 +86,8 @@ _FAULTS = (
         ),
     ),
     # The gateway's own refusals.
-    _json(
-        "unauthorized",
-        "401 JSON, as for a wrong secret",
-        {"success": False, "error": "Unauthorized: wrong gateway secret"},
-        401,
-    ),
-    _json("not_found", "404 JSON", {"success": False, "error": "Channel not found"}, 404),
+    _json("unauthorized", "401 JSON, as for a wrong secret", answers.UNAUTHORIZED.body, 401),
+    _json("not_found", "404 JSON", answers.NOT_FOUND.body, 404),
     _json("http_500_json", "500 JSON", {"success": False, "error": "Internal server error"}, 500),
     _json(
         "success_false_text",
@@ -117,22 +113,21 @@ _FAULTS = (
         {"success": True, "channels": {"id": "stray"}, "qr": {"code": 1}, "data": 7, "status": []},
     ),
     # Lists.
-    _list_only(
-        "empty_list", "a list of no channels", {"success": True, "channels": [], "total": 0}
+    _json(
+        "empty_list", "a list of no channels", answers.channel_list([]).body, operations=("list",)
     ),
-    _list_only("data_channels", "the list under `data.channels`"),
-    _list_only("entries_without_id", "the list, with entries that have no usable id among it"),
-    _list_only("entries_not_objects", "the list, with entries that are no objects among it"),
-    # QR codes.
+    Fault("data_channels", "the list under `data.channels`", ("list",)),
     Fault(
+        "entries_without_id", "the list, with entries that have no usable id among it", ("list",)
+    ),
+    Fault("entries_not_objects", "the list, with entries that are no objects among it", ("list",)),
+    # QR codes.
+    _json(
         "invalid_qr",
         "500 'Invalid QR code response from server', as an older wrapper",
-        operations=("qr",),
-        canned=Canned(
-            500,
-            _JSON,
-            b'{"success": false, "error": "Invalid QR code response from server"}',
-        ),
+        answers.INVALID_QR.body,
+        500,
+        ("qr",),
     ),
 )
 
@@ -140,12 +135,12 @@ CATALOGUE = {fault.name: fault for fault in _FAULTS}
 """Every fault by its name."""
 
 RULES = {
-    "fault": rules.TEXT,
+    "fault": rules.one_of(*CATALOGUE),
     "times": rules.or_null(rules.POSITIVE_COUNT),
     "channel": rules.or_null(rules.TEXT),
     "seconds": rules.or_null(rules.AMOUNT),
     "megabytes": rules.POSITIVE_AMOUNT,
-    "location": rules.TEXT,
+    "location": rules.URL,
     "effect": rules.SWITCH,
 }
 """The rule for each setting of `PUT /sim/faults/{operation}`."""
@@ -202,12 +197,11 @@ class FaultBook:
         """Switch a fault on in place of the one before it, or refuse what makes no sense."""
         _known_operation(operation)
         values = rules.check(spec, RULES, f"fault of {operation}")
-        name = values.pop("fault", None)
-        fault = CATALOGUE.get(name) if name is not None else None
-        if fault is None:
-            raise Refused(400, f"unknown fault {name!r}; known are {', '.join(CATALOGUE)}")
+        if "fault" not in values:
+            raise Refused(400, f"fault of {operation}: the setting 'fault' is missing")
+        fault = CATALOGUE[values.pop("fault")]
         if operation not in fault.operations:
-            raise Refused(400, f"fault {name} is only for {', '.join(fault.operations)}")
+            raise Refused(400, f"fault {fault.name} is only for {', '.join(fault.operations)}")
         if values.get("seconds") is None:
             values["seconds"] = _DEFAULT_SECONDS.get(fault.name, 0.0)
         with self._lock:

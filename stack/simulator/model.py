@@ -100,7 +100,9 @@ class Gateway:
             raise Refused(404, f"unknown action {action!r}; known are {', '.join(ACTIONS)}, remove")
         with self._lock:
             now = self.clock.monotonic()
-            channel = self._known(channel_id)
+            channel = self._channels.get(channel_id)
+            if channel is None:
+                raise Refused(404, f"there is no channel {channel_id!r}")
             channel.settle(now)
             if action == "remove":
                 del self._channels[channel_id]
@@ -113,12 +115,6 @@ class Gateway:
         with self._lock:
             now = self.clock.monotonic()
             return [channel.snapshot(now) for channel in self._channels.values()]
-
-    def _known(self, channel_id: str) -> Channel:
-        channel = self._channels.get(channel_id)
-        if channel is None:
-            raise Refused(404, f"there is no channel {channel_id!r}")
-        return channel
 
 
 def _qr_value(number: int, form: str, image_root: str) -> str:

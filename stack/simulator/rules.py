@@ -1,11 +1,13 @@
 """What a value sent to the control API must look like, checked before anything changes."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from stack.simulator.errors import Refused
+
+_MOST = 10**9
+"""A limit for amounts: more seconds than some 300 years are more than threads can wait."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,7 @@ def or_null(rule: Rule) -> Rule:
 
 
 def _is_amount(value: object) -> bool:
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and value >= 0
-    )
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MOST
 
 
 def _is_count(value: object) -> bool:
@@ -45,11 +42,19 @@ def _is_count(value: object) -> bool:
 
 ANYTHING = Rule("any JSON value", lambda _: True)
 TEXT = Rule("a non-empty string", lambda value: isinstance(value, str) and value != "")
+URL = Rule(
+    "a URL in printable ASCII",
+    lambda value: (
+        isinstance(value, str) and value != "" and value.isascii() and value.isprintable()
+    ),
+)
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
-AMOUNT = Rule("a number, 0 or more", _is_amount)
+AMOUNT = Rule(f"a number from 0 to {_MOST}", _is_amount)
 COUNT = Rule("a whole number, 0 or more", _is_count)
 POSITIVE_COUNT = Rule("a whole number, 1 or more", lambda value: _is_count(value) and value != 0)
-POSITIVE_AMOUNT = Rule("a number above 0", lambda value: _is_amount(value) and value != 0)
+POSITIVE_AMOUNT = Rule(
+    f"a number above 0, up to {_MOST}", lambda value: _is_amount(value) and value != 0
+)
 
 
 def check(values: object, rules: Mapping[str, Rule], what: str) -> dict[str, Any]:

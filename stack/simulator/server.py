@@ -30,6 +30,10 @@ class _Handler(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug's name
         """Log nothing."""
 
+    def connection_dropped(self, *_: Any, **__: Any) -> None:
+        """End the connection of an answer cut off, which werkzeug leaves open for a next call."""
+        self.close_connection = True
+
 
 class _Server(ThreadedWSGIServer):
     """A thread for each connection, so that held calls never hold up others."""
@@ -65,13 +69,14 @@ class SimulatorServer:
             GatewayApi(self.gateway, self._faults, journal, secret).blueprint(),
             Control(self.gateway, self._faults, journal, self._traffic).blueprint(),
         )
+        context = None if tls is None else _tls_context(*tls)
         self._server = _listen(host, port, app)
-        if tls is not None:
-            _use_tls(self._server, *tls)
+        if context is not None:
+            _use_tls(self._server, context)
         shown = f"[{host}]" if ":" in host else host
         self.url = f"{'http' if tls is None else 'https'}://{shown}:{self._server.port}"
         self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), name="simulator", daemon=True
+            target=self._server.serve_forever, args=(0.02,), name="simulator", daemon=True
         )
 
     def start(self) -> None:
@@ -108,9 +113,13 @@ def _listen(host: str, port: int, app: Any) -> _Server:
         return _Server(host, port, app, handler=_Handler, fd=listener.fileno())
 
 
-def _use_tls(server: _Server, certificate: Path, key: Path) -> None:
+def _tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
+    return context
+
+
+def _use_tls(server: _Server, context: ssl.SSLContext) -> None:
     # The handshake is left to the connection's own thread: a client that never
     # shakes hands would otherwise keep everybody else from connecting.
     server.socket = context.wrap_socket(

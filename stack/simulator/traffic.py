@@ -17,6 +17,7 @@ from stack.simulator.payloads import (
 from stack.simulator.schema import create_message_log, insert_message
 
 _MARIADB_TIMEOUTS = {"connect_timeout": 3, "read_timeout": 5, "write_timeout": 5}
+_WAIT_SECONDS = 0.5
 
 
 def open_message_log(url: str) -> Engine:
@@ -44,21 +45,23 @@ class Traffic:
         self._stopping = False
         self._changed = threading.Condition()
         self._first_round = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(engine,), name="traffic", daemon=True
+        )
 
-    def start(self, wait_seconds: float = 0.5) -> None:
+    def start(self) -> None:
         """Begin, and wait a little for the first round, so that the table is there."""
         if self._engine is not None:
             self._thread.start()
-            self._first_round.wait(wait_seconds)
+            self._first_round.wait(_WAIT_SECONDS)
 
-    def stop(self, wait_seconds: float = 0.5) -> None:
+    def stop(self) -> None:
         """End after the present round, or leave it behind if that takes too long."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
-        if self._engine is not None and self._thread.is_alive():
-            self._thread.join(wait_seconds)
+        if self._thread.is_alive():
+            self._thread.join(_WAIT_SECONDS)
 
     def set(self, *, seconds: float | None = None, paused: bool | None = None) -> None:
         """Change the pace, or stop and go; the next round follows at once."""
@@ -79,29 +82,26 @@ class Traffic:
                 "last_error": self._last_error,
             }
 
-    def _run(self) -> None:
+    def _run(self, engine: Engine) -> None:
         while True:
             with self._changed:
                 if self._stopping:
                     break
                 paused = self._paused
             if not paused:
-                self._round()
+                self._round(engine)
             self._first_round.set()
             with self._changed:
                 if not self._stopping and self._paused == paused:
                     self._changed.wait(None if paused else self._seconds)
-        if self._engine is not None:
-            self._engine.dispose()
+        engine.dispose()
 
-    def _round(self) -> None:
-        if self._engine is None:
-            return
+    def _round(self, engine: Engine) -> None:
         try:
             if not self._table_is_there:
-                create_message_log(self._engine)
+                create_message_log(engine)
                 self._table_is_there = True
-            with self._engine.begin() as connection:
+            with engine.begin() as connection:
                 messages = self._write(connection)
         except Exception as error:  # noqa: BLE001 - nothing that a database does may end this
             # Only the kind: a driver's words may hold the address and the user.
