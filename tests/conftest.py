@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from tests.support.mariadb import MariaDb
+from tests.support.message_logs import WrittenLog, on_mariadb, on_sqlite
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +25,25 @@ def database(mariadb: MariaDb) -> Iterator[sa.URL]:
     name = mariadb.create_database()
     yield mariadb.url(name)
     mariadb.drop_database(name)
+
+
+@pytest.fixture
+def mariadb_log(mariadb: MariaDb) -> Iterator[WrittenLog]:
+    """Make an empty message log on MariaDB."""
+    with on_mariadb(mariadb) as log:
+        yield log
+
+
+@pytest.fixture
+def sqlite_log(tmp_path: Path) -> Iterator[WrittenLog]:
+    """Make an empty message log in an SQLite file."""
+    with on_sqlite(tmp_path) as log:
+        yield log
+
+
+@pytest.fixture(params=["mariadb", "sqlite"])
+def written(request: pytest.FixtureRequest) -> WrittenLog:
+    """Make an empty message log, on MariaDB and on SQLite: the test runs twice."""
+    log = request.getfixturevalue(f"{request.param}_log")
+    assert isinstance(log, WrittenLog)
+    return log

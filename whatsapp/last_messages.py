@@ -6,10 +6,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from whatsapp.message_log import Direction, Head, MessageLog, Row
 
-_Read = Callable[[int, int], list[Row]]
 _CHUNK = 1000  # rows a statement, at first
 _CHUNK_MOST = 4000
 _CHUNK_SECONDS = 0.25  # a chunk that takes longer is followed by a smaller one
@@ -54,11 +54,11 @@ class LastMessages:
         self._watermark = 0
         self._watermark_time: float | None = None
         self._polled_at = 0.0
-        self._recent: dict[
-            int, float
-        ] = {}  # id: when it was read, by this machine's monotonic clock
+        # When each id was read, by this machine's monotonic clock; the first read is the first.
+        self._recent: dict[int, float] = {}
         self._recent_above = 0
         self._look_back_from: int | None = None
+        self._unread_since: float | None = None
 
     def poll(self, wanted: Collection[str]) -> LogView:
         """Read what is new, and look back for those of the ``wanted`` keys that were never seen."""
@@ -76,41 +76,40 @@ class LastMessages:
 
     def looking_back(self, wanted: Collection[str]) -> bool:
         """Whether a further poll may yet find older messages of the ``wanted`` keys."""
-        return self._look_back_from is not None and not self._last_message.keys() >= set(wanted)
+        if self._look_back_from is None:
+            return False
+        return self._unread_since is not None or not self._last_message.keys() >= set(wanted)
 
     def _begin(self, head: Head) -> None:
         self._watermark = head.newest_id
-        self._remember_recent(self._log.ids_between(0, head.newest_id, _CHUNK))
-        self._recent_above = min(self._recent, default=head.newest_id + 1) - 1
+        present = self._log.ids_between(0, head.newest_id, _CHUNK)
+        # Oldest first, as they will be forgotten.
+        self._remember_recent(reversed(present))
+        self._recent_above = present[-1] - 1 if len(present) == _CHUNK else 0
+        self._watermark_time = self._log.head(head.newest_id).known_row_time
         self._look_back_from = head.newest_id + 1
         self._started = True
 
     def _check_known_row(self, head: Head) -> None:
         """Notice that ids do not tell any more what is new, and go by time instead."""
-        if self._watermark_time is None:
-            self._watermark_time = head.known_row_time
         if head.newest_id < self._watermark or head.known_row_time not in {
             None,
             self._watermark_time,
         }:
-            self._recent.clear()
+            self._watermark_time = self._log.head(head.newest_id).known_row_time
             self._watermark = self._recent_above = head.newest_id
+            self._recent.clear()
             self._look_again(head)
         elif head.known_row_time != self._watermark_time:
             # Most likely purged. Had the ids started again and come past it, that looks the same.
+            self._watermark_time = None
             self._look_again(head)
 
     def _look_again(self, head: Head) -> None:
-        """Read backwards what has come since the last poll."""
-        self._watermark_time = None
-        seen_until = self._polled_at - _OVERLAP_SECONDS
-        before = head.newest_id + 1
-        while rows := self._timed(self._log.rows_before, before):
-            self._note_old(rows, head.now)
-            before = rows[-1].id
-            if _all_older(rows, seen_until):
-                break
-        self._look_back_from = before
+        """Have all rows read backwards that have come since the last poll."""
+        # What is above the watermark is new and will be read as such.
+        self._look_back_from = min(self._watermark, head.newest_id) + 1
+        self._unread_since = self._polled_at - _OVERLAP_SECONDS
 
     def _read_late(self, head: Head) -> None:
         """Read rows that were committed after one with a larger id was read."""
@@ -121,36 +120,42 @@ class LastMessages:
             self._recent_above, min(self._watermark, head.newest_id), _OVERLAP_ROWS
         )
         late = [row_id for row_id in present if row_id not in self._recent]
-        for start in range(0, len(late), _CHUNK):
-            self._note_new(self._log.rows(late[start : start + _CHUNK]), head.now)
+        while late:
+            batch, late = late[: self._chunk], late[self._chunk :]
+            self._note_new(self._timed(partial(_rows_of, self._log, batch)), head.now)
 
     def _read_new(self, head: Head) -> None:
         while self._watermark < head.newest_id:
-            rows = self._timed(self._log.rows_after, self._watermark)
+            rows = self._timed(partial(self._log.rows_after, self._watermark))
             if not rows:
                 return
             self._note_new(rows, head.now)
+            self._forget_recent()
             self._watermark, self._watermark_time = rows[-1].id, rows[-1].time
 
     def _look_back(self, head: Head, wanted: Collection[str]) -> None:
+        """Read backwards: to the last poll without a break where told so, else for a while."""
         until = time.monotonic() + _LOOK_BACK_SECONDS
-        while self.looking_back(wanted) and time.monotonic() < until:
+        while self.looking_back(wanted):
+            if self._unread_since is None and time.monotonic() >= until:
+                return
             assert self._look_back_from is not None  # noqa: S101 - looking_back() said so
-            rows = self._timed(self._log.rows_before, self._look_back_from)
+            rows = self._timed(partial(self._log.rows_before, self._look_back_from))
             self._note_old(rows, head.now)
             done = not rows or _all_older(rows, head.now - self._lookback_seconds)
             self._look_back_from = None if done else rows[-1].id
+            if done or (self._unread_since is not None and _all_older(rows, self._unread_since)):
+                self._unread_since = None
 
     def _note_new(self, rows: Iterable[Row], now: float) -> None:
-        """Count rows that were written just now; one dated later than now was written now."""
+        """Count rows that were written just now; one dated later, or never, was written now."""
         rows = list(rows)
         self._rows_read += len(rows)
         self._remember_recent(row.id for row in rows)
         for row in rows:
             if row.key is not None:
                 self._messages[row.key, row.direction] += 1
-                if row.time is not None:
-                    self._heard(row.key, min(row.time, now))
+                self._heard(row.key, now if row.time is None else min(row.time, now))
 
     def _note_old(self, rows: Iterable[Row], now: float) -> None:
         """Take over times of older rows; when one from the future was written cannot be known."""
@@ -183,16 +188,22 @@ class LastMessages:
             self._last_message = {k: v for k, v in self._last_message.items() if k in listed}
             self._messages = Counter({k: v for k, v in self._messages.items() if k[0] in listed})
 
-    def _timed(self, read: _Read, row_id: int) -> list[Row]:
+    def _timed(self, read: Callable[[int], list[Row]]) -> list[Row]:
         """Read a chunk and size the next one by how long it took: rows may hold 1 KB or 16 MB."""
         started = time.monotonic()
-        rows = read(row_id, self._chunk)
-        seconds = time.monotonic() - started
-        if seconds > _CHUNK_SECONDS:
-            self._chunk = max(10, self._chunk // 4)
-        elif seconds < _CHUNK_SECONDS / 4:
-            self._chunk = min(_CHUNK_MOST, self._chunk * 2)
-        return rows
+        try:
+            return read(self._chunk)
+        finally:
+            # Also where it failed: it may have been the size that took too long.
+            seconds = time.monotonic() - started
+            if seconds > _CHUNK_SECONDS:
+                self._chunk = max(1, self._chunk // 4)
+            elif seconds < _CHUNK_SECONDS / 4:
+                self._chunk = min(_CHUNK_MOST, self._chunk * 2)
+
+
+def _rows_of(log: MessageLog, ids: Collection[int], _limit: int) -> list[Row]:
+    return log.rows(ids)
 
 
 def _all_older(rows: Iterable[Row], than: float) -> bool:

@@ -11,7 +11,9 @@ import enum
 import sqlite3
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
@@ -186,13 +188,17 @@ class MessageLog:
 
     def _read(self, statement: sa.Select[Any]) -> Sequence[Any]:
         try:
-            with self._engine.connect() as connection:
+            connection = self._engine.connect()
+        except Exception as error:  # noqa: BLE001 - PyMySQL raises all sorts at settings it dislikes
+            raise MessageLogError(one_line(error)) from None
+        try:
+            with connection:
                 return connection.execute(statement).all()
         except SQLAlchemyError as error:
             raise MessageLogError(one_line(error)) from None
 
 
-def one_line(error: SQLAlchemyError) -> str:
+def one_line(error: Exception) -> str:
     """Return what the database said, without the statement and its values."""
     original = getattr(error, "orig", None) or error
     arguments = getattr(original, "args", ())
@@ -214,12 +220,11 @@ def _time(value: Any) -> float | None:
 
 def _engine(url: sa.URL) -> sa.Engine:
     if url.get_backend_name() == "sqlite":
-        # Plain connect() would make an empty database where the path is wrong.
-        path = f"file:{url.database}?mode=ro"
         return sa.create_engine(
             "sqlite://",
-            creator=lambda: sqlite3.connect(path, uri=True, timeout=5, check_same_thread=False),
-            poolclass=sa.QueuePool,
+            creator=lambda: _open_sqlite(url.database or ""),
+            # A kept connection would go on reading a file that was replaced by another.
+            poolclass=sa.NullPool,
         )
     return sa.create_engine(
         url,
@@ -234,3 +239,12 @@ def _engine(url: sa.URL) -> sa.Engine:
             "write_timeout": _TIMEOUT,
         },
     )
+
+
+def _open_sqlite(path: str) -> sqlite3.Connection:
+    # Plain connect() would make an empty database where the path is wrong.
+    uri = f"file:{quote(path)}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, timeout=5, check_same_thread=False)
+    # One row whose text is broken must not hide all the others.
+    connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+    return connection

@@ -1,0 +1,870 @@
+"""The newest message of each channel, poll after poll, on a real MariaDB and on SQLite."""
+
+from __future__ import annotations
+
+import random
+import re
+import sqlite3
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stack.simulator.schema import insert_message
+from tests.support.mariadb import MariaDb
+from tests.support.message_logs import WrittenLog, on_sqlite
+from whatsapp import last_messages
+from whatsapp.last_messages import LastMessages, LogView
+from whatsapp.message_log import Direction, MessageLog, MessageLogError, Row
+
+_WEEK = 7 * 24 * 3600.0
+_SLACK = 60  # seconds that a busy machine may take between writing and polling
+
+
+class _Polled:
+    """A LastMessages at work on a log, and what it asks of it."""
+
+    def __init__(self, written: WrittenLog, lookback_seconds: float = _WEEK) -> None:
+        self.log = _NotedLog(written.reader)
+        self.last = LastMessages(self.log, lookback_seconds)
+
+    def poll(self, *wanted: str) -> LogView:
+        return self.last.poll(wanted or ("loja", "obra"))
+
+
+class _NotedLog(MessageLog):
+    """Notes how many rows each statement may bring, and fails or is slow where told so."""
+
+    def __init__(self, url: sa.URL) -> None:
+        super().__init__(url)
+        self.limits: list[int] = []
+        self.failures = 0
+        self.clock: _Clock | None = None
+        self.seconds_per_row = 0.0
+        self.most_rows = 1_000_000
+
+    def rows_after(self, row_id: int, limit: int) -> list[Row]:
+        self._read_chunk(limit)
+        return super().rows_after(row_id, limit)
+
+    def rows_before(self, row_id: int, limit: int) -> list[Row]:
+        self._read_chunk(limit)
+        return super().rows_before(row_id, limit)
+
+    def rows(self, ids: Collection[int]) -> list[Row]:
+        self._read_chunk(len(ids))
+        return super().rows(ids)
+
+    def _read_chunk(self, limit: int) -> None:
+        self.limits.append(limit)
+        if self.clock is not None:
+            self.clock.now += self.seconds_per_row * limit
+        if self.failures or limit > self.most_rows:
+            self.failures = max(0, self.failures - 1)
+            raise MessageLogError("gone away")
+
+
+class _Clock:
+    """Stands for this machine's clock in last_messages."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def polled(written: WrittenLog) -> Iterator[_Polled]:
+    at_work = _Polled(written)
+    yield at_work
+    at_work.log.close()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
+    made = _Clock()
+    monkeypatch.setattr(last_messages, "time", made)
+    return made
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(last_messages, "_CHUNK", 10)
+    monkeypatch.setattr(last_messages, "_CHUNK_MOST", 10)
+
+
+def _age(view: LogView, key: str) -> float:
+    age = view.age(key)
+    assert age is not None
+    return age
+
+
+def test_the_first_poll_finds_the_last_message_of_each_channel(
+    written: WrittenLog, polled: _Polled
+) -> None:
+    for age in (90_000, 5_000):
+        written.write("Obra", age_seconds=age)
+    written.write("LO JA", age_seconds=100)
+
+    view = polled.poll()
+
+    assert 100 <= _age(view, "loja") < 100 + _SLACK
+    assert 5_000 <= _age(view, "obra") < 5_000 + _SLACK
+    assert view.messages == {}, "only those that came since the start are counted"
+
+
+def test_a_channel_without_messages_has_no_age_and_is_looked_for_once(
+    written: WrittenLog, polled: _Polled
+) -> None:
+    written.write("loja", event_type="presence.update")
+    written.write(payload='{"sessionId": "loja"')
+
+    view = polled.poll("loja")
+
+    assert view.age("loja") is None
+    assert not polled.last.looking_back(["loja"])
+    assert polled.poll("loja").rows_read == view.rows_read == 2
+
+
+def test_an_empty_log_is_no_failure_and_its_first_message_is_heard(
+    written: WrittenLog, polled: _Polled
+) -> None:
+    assert polled.poll().last_message == {}
+
+    written.write("loja")
+    view = polled.poll()
+
+    assert _age(view, "loja") < _SLACK
+    assert view.messages == {("loja", Direction.IN): 1}
+
+
+def test_new_messages_are_counted_by_channel_and_direction(
+    written: WrittenLog, polled: _Polled
+) -> None:
+    written.write("loja")
+    polled.poll()
+
+    written.write("loja", event_type="onmessage")
+    written.write("loja", event_type="message.sent")
+    written.write("Obra", event_type="onselfmessage")
+    written.write("obra", event_type="connection.update")
+    written.write("unlisted")
+    polled.poll()
+    written.write("loja")
+    view = polled.poll()
+
+    assert view.messages == {
+        ("loja", Direction.IN): 2,
+        ("loja", Direction.OUT): 1,
+        ("obra", Direction.OUT): 1,
+        ("unlisted", Direction.IN): 1,
+    }
+
+
+def test_a_silent_channels_age_grows_while_others_are_heard(
+    written: WrittenLog, polled: _Polled
+) -> None:
+    written.write("loja", age_seconds=7200)
+    polled.poll()
+    written.write("obra")
+
+    view = polled.poll()
+
+    assert _age(view, "loja") >= 7200
+    assert _age(view, "obra") < _SLACK
+
+
+def test_each_row_is_read_once(written: WrittenLog, polled: _Polled) -> None:
+    written.write_many(["loja", "obra"] * 10)
+    first = polled.poll().rows_read
+
+    quiet = polled.poll().rows_read
+    written.write_many(["loja"] * 7)
+    after = polled.poll().rows_read
+    quiet_again = polled.poll().rows_read
+
+    assert (first, quiet, after, quiet_again) == (20, 20, 27, 27)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_the_first_look_ends_where_each_channel_was_heard(
+    written: WrittenLog, polled: _Polled
+) -> None:
+    written.write_many(["noise"] * 100)
+    written.write("obra")
+    written.write_many(["noise"] * 15)
+    written.write("loja")
+
+    assert polled.poll().rows_read == 20
+    assert not polled.last.looking_back(["loja", "obra"])
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_channel_that_is_listed_later_is_looked_for_where_the_first_look_ended(
+    written: WrittenLog, polled: _Polled
+) -> None:
+    written.write("obra", age_seconds=500)
+    written.write_many(["noise"] * 25)
+    written.write("loja")
+    assert polled.poll("loja").rows_read == 10
+
+    view = polled.poll("loja", "obra")
+
+    assert _age(view, "obra") >= 500
+    assert view.rows_read == 27
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_the_first_look_goes_no_further_back_than_it_was_told(written: WrittenLog) -> None:
+    written.write_many(["loja"] * 50, age_seconds=7200)
+    written.write_many(["noise"] * 25, age_seconds=10)
+    polled = _Polled(written, lookback_seconds=3600)
+
+    view = polled.poll("missing")
+    polled.log.close()
+
+    assert view.rows_read == 40, "two pieces of new rows, one on the border, one of old rows"
+    assert not polled.last.looking_back(["missing"])
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_long_look_back_does_not_keep_new_messages_waiting(
+    written: WrittenLog, polled: _Polled, clock: _Clock
+) -> None:
+    written.write("obra", age_seconds=5000)
+    written.write_many(["noise"] * 60)
+    polled.log.clock, polled.log.seconds_per_row = clock, 0.02
+
+    polls = 0
+    while polled.last.looking_back(["obra"]) or not polls:
+        written.write("loja")
+        assert _age(polled.poll("obra"), "loja") < _SLACK
+        polls += 1
+
+    assert polls > 1
+    assert _age(polled.poll("obra"), "obra") >= 5000
+
+
+@pytest.mark.parametrize("at", [None, "2099-01-01 00:00:00", "9999-12-31 23:59:59"])
+def test_a_new_row_from_the_future_was_written_now_and_ages_from_then(
+    written: WrittenLog, polled: _Polled, at: str | None
+) -> None:
+    written.write("obra")
+    polled.poll()
+    row = written.write("loja")
+    if at is None:
+        written.postdate(row, 86400)
+    else:
+        written.received(row, at)
+
+    heard = polled.poll()
+    later = polled.poll()
+
+    assert heard.last_message["loja"] == heard.now
+    assert later.last_message["loja"] == heard.now
+    assert later.messages == {("loja", Direction.IN): 1}
+
+
+def test_an_old_row_from_the_future_proves_nothing_but_a_corrected_clock_is_allowed_for(
+    written: WrittenLog, polled: _Polled
+) -> None:
+    written.write("loja", age_seconds=5000)
+    written.postdate(written.write("loja"), 86400)
+    written.postdate(written.write("obra"), 120)
+
+    view = polled.poll()
+
+    assert _age(view, "loja") >= 5000
+    assert view.last_message["obra"] == view.now
+
+
+def test_a_row_that_is_committed_after_a_larger_id_was_read_is_heard_once(
+    mariadb_log: WrittenLog,
+) -> None:
+    polled = _Polled(mariadb_log)
+    mariadb_log.write("noise")
+    polled.poll()
+    with mariadb_log.engine.connect() as slow, mariadb_log.engine.connect() as slower:
+        first = insert_message(slow, "loja")
+        second = insert_message(slower, "obra")
+        third = mariadb_log.write("noise")
+        assert first < second < third
+        view = polled.poll()
+        assert (view.age("loja"), view.age("obra")) == (None, None)
+
+        slower.commit()
+        view = polled.poll()
+        assert (view.age("loja"), _age(view, "obra") < _SLACK) == (None, True)
+
+        mariadb_log.write("noise")
+        slow.commit()
+        polled.poll()
+    view = polled.poll()
+    polled.log.close()
+
+    assert _age(view, "loja") < _SLACK
+    assert view.messages == {
+        ("noise", Direction.IN): 2,
+        ("loja", Direction.IN): 1,
+        ("obra", Direction.IN): 1,
+    }
+    assert view.rows_read == 5
+
+
+def test_a_row_that_was_open_when_the_first_poll_was_made_is_heard(mariadb_log: WrittenLog) -> None:
+    polled = _Polled(mariadb_log)
+    with mariadb_log.engine.connect() as slow, mariadb_log.engine.connect() as never:
+        insert_message(slow, "loja")
+        insert_message(never, "obra")
+        mariadb_log.write("noise")
+        polled.poll()
+        slow.commit()
+        never.rollback()
+        view = polled.poll()
+    polled.log.close()
+
+    assert _age(view, "loja") < _SLACK
+    assert view.age("obra") is None
+    assert view.messages == {("loja", Direction.IN): 1}
+
+
+def test_a_row_that_appears_below_what_was_read_is_heard_for_a_minute(
+    written: WrittenLog, polled: _Polled, clock: _Clock
+) -> None:
+    written.write_as(10, "noise")
+    polled.poll()
+    written.write_as(20, "noise")
+    polled.poll()
+    clock.now += 55
+    written.write_as(15, "loja")
+    in_time = polled.poll()
+    clock.now += 65
+    polled.poll()
+    written.write_as(14, "obra")
+    too_late = polled.poll()
+
+    assert in_time.messages[("loja", Direction.IN)] == 1
+    assert too_late.age("obra") is None
+
+
+def test_late_rows_are_looked_for_among_the_newest_of_a_large_log(
+    written: WrittenLog, polled: _Polled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(last_messages, "_CHUNK", 10)
+    monkeypatch.setattr(last_messages, "_OVERLAP_ROWS", 20)
+    for row in range(2, 82, 2):
+        written.write_as(row, "noise")
+    polled.poll()
+
+    written.write_as(63, "loja")
+    first = polled.poll()
+    # Twelve more: with the ten of the first poll and the late one, too many to remember.
+    for row in range(82, 106, 2):
+        written.write_as(row, "noise")
+    polled.poll()
+    written.write_as(77, "obra")
+    second = polled.poll()
+
+    assert first.messages == {("loja", Direction.IN): 1}
+    assert second.messages[("obra", Direction.IN)] == 1
+    assert second.messages[("noise", Direction.IN)] == 12
+
+
+def test_a_purge_of_old_rows_changes_nothing(written: WrittenLog, polled: _Polled) -> None:
+    rows = written.write_many(["obra", *["noise"] * 10, "loja"])
+    before = polled.poll()
+    written.purge(up_to=rows[-2])
+
+    after = polled.poll()
+
+    assert after.last_message == before.last_message
+    assert after.rows_read == before.rows_read
+
+
+def test_a_purge_of_all_rows_forgets_no_age_and_misses_no_new_message(
+    written: WrittenLog, polled: _Polled
+) -> None:
+    written.write("obra", age_seconds=500)
+    before = polled.poll()
+    written.purge()
+    emptied = polled.poll()
+    written.write("loja")
+    view = polled.poll()
+
+    assert emptied.last_message == before.last_message
+    assert _age(view, "obra") >= 500
+    assert _age(view, "loja") < _SLACK
+    assert view.messages == {("loja", Direction.IN): 1}
+    assert polled.poll().rows_read == view.rows_read
+
+
+def test_a_purge_that_takes_the_last_row_read_misses_no_new_message(
+    written: WrittenLog, polled: _Polled
+) -> None:
+    row = written.write("obra", age_seconds=500)
+    polled.poll()
+    written.write("loja")
+    written.purge(up_to=row)
+
+    view = polled.poll()
+
+    assert _age(view, "loja") < _SLACK
+    assert view.messages == {("loja", Direction.IN): 1}
+    assert polled.poll().rows_read == view.rows_read == 2
+
+
+@pytest.mark.parametrize("emptied", ["truncate", "replace"])
+def test_messages_after_ids_have_started_again_are_heard(
+    written: WrittenLog, polled: _Polled, emptied: str
+) -> None:
+    written.write_many(["noise"] * 5, age_seconds=100)
+    polled.poll()
+    getattr(written, emptied)()
+    assert written.write("loja") == 1
+
+    assert _age(polled.poll(), "loja") < _SLACK
+    written.write("obra")
+    view = polled.poll()
+
+    assert view.messages == {("obra", Direction.IN): 1}
+    assert polled.poll().rows_read == view.rows_read
+
+
+@pytest.mark.parametrize("emptied", ["truncate", "replace"])
+@pytest.mark.parametrize("polls", [1, 2])
+def test_ids_that_started_again_and_grew_past_the_last_one_read_are_noticed(
+    written: WrittenLog, polled: _Polled, emptied: str, polls: int
+) -> None:
+    written.write_many(["noise"] * 5, age_seconds=100)
+    for _ in range(polls):
+        polled.poll()
+    getattr(written, emptied)()
+    written.write("loja")
+    written.write_many(["noise"] * 20)
+
+    assert _age(polled.poll(), "loja") < _SLACK
+
+
+def test_ids_that_started_again_with_a_gap_at_the_last_one_read_are_noticed(
+    written: WrittenLog, polled: _Polled
+) -> None:
+    written.write_many(["noise"] * 5, age_seconds=100)
+    polled.poll()
+    written.truncate()
+    written.write("loja")
+    written.write_as(9, "noise")
+
+    assert _age(polled.poll(), "loja") < _SLACK
+
+
+def test_ids_that_start_again_after_a_purge_are_noticed(
+    written: WrittenLog, polled: _Polled
+) -> None:
+    written.write_many(["noise"] * 5, age_seconds=100)
+    polled.poll()
+    written.write_as(6, "noise", age_seconds=90)
+    written.purge(up_to=5)
+    polled.poll()
+    written.truncate()
+    written.write("loja")
+    written.write_many(["noise"] * 20)
+
+    assert _age(polled.poll(), "loja") < _SLACK
+
+
+@pytest.mark.parametrize("past_the_last", [False, True])
+def test_a_failure_amid_the_look_at_a_restarted_log_is_made_up_for(
+    written: WrittenLog, polled: _Polled, past_the_last: bool
+) -> None:
+    written.write_many(["noise"] * 5, age_seconds=100)
+    polled.poll()
+    written.truncate()
+    written.write("loja")
+    if past_the_last:
+        written.write_as(9, "noise")
+    polled.log.failures = 3
+
+    for _ in range(3):
+        with pytest.raises(MessageLogError):
+            polled.poll()
+
+    assert _age(polled.poll(), "loja") < _SLACK
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_failure_amid_new_rows_loses_and_doubles_none(
+    written: WrittenLog, polled: _Polled
+) -> None:
+    polled.poll()
+    written.write_many(["loja"] * 25)
+    reads = 0
+    original = MessageLog.rows_after
+
+    def failing(log: MessageLog, row_id: int, limit: int) -> list[Row]:
+        nonlocal reads
+        reads += 1
+        if reads == 3:
+            raise MessageLogError("gone away")
+        return original(log, row_id, limit)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MessageLog, "rows_after", failing)
+        with pytest.raises(MessageLogError):
+            polled.poll()
+
+    assert polled.poll().messages == {("loja", Direction.IN): 25}
+
+
+def test_a_backlog_is_caught_up_with_in_pieces(
+    written: WrittenLog, polled: _Polled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(last_messages, "_CHUNK_MOST", 300)
+    monkeypatch.setattr(last_messages, "_OVERLAP_ROWS", 500)
+    polled.poll()
+    polled.last._chunk = 100
+    polled.log.limits.clear()
+    written.write_many(["loja"] * 2000)
+
+    view = polled.poll()
+
+    assert view.messages == {("loja", Direction.IN): 2000}
+    assert view.rows_read == 2000
+    assert polled.log.limits[:4] == [100, 200, 300, 300]
+    assert len(polled.last._recent) <= 500, "the memory does not grow with the backlog"
+
+
+def test_pieces_become_smaller_where_rows_are_slow_and_larger_again(
+    written: WrittenLog, polled: _Polled, clock: _Clock
+) -> None:
+    polled.poll()
+    polled.last._chunk = 100
+    polled.log.limits.clear()
+    written.write_many(["loja"] * 150)
+    polled.log.clock, polled.log.seconds_per_row = clock, 0.008
+    polled.poll()
+    slow = polled.log.limits.copy()
+    polled.log.seconds_per_row = 0.0
+    written.write_many(["loja"] * 70)
+    polled.poll()
+
+    assert slow == [100, 25, 25]
+    assert polled.log.limits == [*slow, 25, 50]
+
+
+def test_rows_so_large_that_a_piece_of_them_times_out_are_read_one_by_one_in_the_end(
+    written: WrittenLog, polled: _Polled, clock: _Clock
+) -> None:
+    polled.poll()
+    written.write_many(["loja"] * 5)
+    polled.log.clock, polled.log.seconds_per_row, polled.log.most_rows = clock, 5.0, 1
+
+    failures = 0
+    while failures < 20:
+        try:
+            view = polled.poll()
+        except MessageLogError:
+            failures += 1
+        else:
+            break
+
+    assert view.messages == {("loja", Direction.IN): 5}
+
+
+def test_a_lost_connection_is_made_anew(mariadb: MariaDb, mariadb_log: WrittenLog) -> None:
+    polled = _Polled(mariadb_log)
+    polled.poll()
+    user = mariadb_log.reader.username
+    mariadb.execute(f"KILL CONNECTION USER {user}@'127.0.0.1'")
+    mariadb_log.write("loja")
+
+    view = polled.poll()
+    polled.log.close()
+
+    assert view.messages == {("loja", Direction.IN): 1}
+
+
+def test_a_server_that_was_away_is_read_on_from_where_it_was(
+    mariadb: MariaDb, mariadb_log: WrittenLog
+) -> None:
+    polled = _Polled(mariadb_log)
+    mariadb_log.write("loja", age_seconds=300)
+    polled.poll()
+    mariadb_log.write("obra")
+    mariadb.stop()
+    try:
+        with pytest.raises(MessageLogError) as caught:
+            polled.poll()
+    finally:
+        mariadb.start()
+    mariadb_log.write("obra")
+    view = polled.poll()
+    polled.log.close()
+
+    assert str(caught.value).isprintable()
+    assert view.messages == {("obra", Direction.IN): 2}
+    assert _age(view, "loja") >= 300
+
+
+def test_ages_stay_right_when_the_zone_of_the_server_changes(
+    mariadb: MariaDb, mariadb_log: WrittenLog
+) -> None:
+    mariadb.execute("SET GLOBAL time_zone = 'America/Sao_Paulo'")
+    try:
+        polled = _Polled(mariadb_log)
+        mariadb_log.write("loja", age_seconds=300)
+        before = polled.poll()
+        polled.log.close()
+        mariadb.execute("SET GLOBAL time_zone = '+09:00'")
+        mariadb_log.write("obra")
+        after = polled.poll()
+        polled.log.close()
+    finally:
+        mariadb.execute("SET GLOBAL time_zone = 'SYSTEM'")
+
+    assert 300 <= _age(before, "loja") < 300 + _SLACK
+    assert 300 <= _age(after, "loja") < 300 + _SLACK
+    assert _age(after, "obra") < _SLACK
+
+
+def test_payloads_that_name_ever_new_channels_do_not_fill_the_memory(
+    written: WrittenLog, polled: _Polled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(last_messages, "_MOST_CHANNELS", 50)
+    polled.poll("loja")
+    written.write_many(["loja", *(f"made-up-{number}" for number in range(60))])
+
+    view = polled.poll("loja")
+
+    assert set(view.last_message) == {"loja"}
+    assert view.messages == {("loja", Direction.IN): 1}
+
+
+_FILL = (
+    "INSERT INTO webhook_raw_logs (event_type, payload_json)"
+    " SELECT 'message', '{\"sessionId\": \"noise\"}' FROM seq_1_to_20000"
+)
+
+
+def _rows_touched(written: WrittenLog) -> int:
+    with written.engine.connect() as connection:
+        counters = connection.exec_driver_sql("SHOW GLOBAL STATUS LIKE 'Handler_read%%'").all()
+    return sum(int(value) for _, value in counters)
+
+
+def test_a_poll_touches_no_more_rows_than_are_new_however_many_there_are(
+    mariadb_log: WrittenLog,
+) -> None:
+    mariadb_log.run(_FILL)
+    mariadb_log.write("loja")
+    polled = _Polled(mariadb_log)
+    touched = []
+    for new in (0, 0, 50, 0):
+        if new:
+            mariadb_log.write_many(["obra"] * new)
+        before = _rows_touched(mariadb_log)
+        polled.poll("loja")
+        touched.append(_rows_touched(mariadb_log) - before)
+    polled.log.close()
+
+    first, quiet, busy, quiet_again = touched
+    # The first poll reads a piece of rows, and twice the ids of as many. Later ones look again at
+    # the ids of the last minute.
+    assert first <= 3 * 1000 + 50
+    assert quiet <= 1000 + 50
+    assert busy <= 1000 + 2 * 50 + 50
+    assert quiet_again <= 1000 + 50 + 50
+
+
+def test_every_statement_goes_by_a_range_of_the_primary_key(
+    mariadb: MariaDb, mariadb_log: WrittenLog
+) -> None:
+    mariadb_log.run(_FILL)
+    mariadb.execute(
+        f"ANALYZE TABLE {mariadb_log.reader.database}.webhook_raw_logs",
+        "TRUNCATE mysql.general_log",
+        "SET GLOBAL log_output = 'TABLE'",
+        "SET GLOBAL general_log = ON",
+    )
+    try:
+        polled = _Polled(mariadb_log)
+        polled.poll("missing")
+        mariadb_log.write_as(30_000, "loja")
+        polled.poll("missing")
+        mariadb_log.write_as(29_999, "loja")
+        polled.poll("missing")
+        polled.log.close()
+    finally:
+        mariadb.execute("SET GLOBAL general_log = OFF", "SET GLOBAL log_output = 'FILE'")
+    with mariadb_log.engine.connect() as connection:
+        logged = connection.execute(
+            sa.text(
+                "SELECT argument FROM mysql.general_log WHERE command_type = 'Query'"
+                " AND user_host LIKE :user AND argument LIKE '%webhook_raw_logs%'"
+            ),
+            {"user": f"{mariadb_log.reader.username}[%"},
+        ).scalars()
+        statements = {_text(argument) for argument in logged}
+        # Of one kind each: ids, counts and pieces differ.
+        kinds = {re.sub(r"\d+", "N", one): one for one in statements}
+        plans = {
+            kind: [
+                dict(step)
+                for step in connection.exec_driver_sql(
+                    "EXPLAIN " + one.replace("%", "%%")
+                ).mappings()
+            ]
+            for kind, one in kinds.items()
+        }
+
+    assert len(plans) >= 5, "head, rows after, before, of, and ids"
+    for kind, steps in plans.items():
+        for step in steps:
+            by_key = step["key"] == "PRIMARY" and step["type"] in {"range", "const", "eq_ref"}
+            # MAX(id) needs no table; a row that is not there is known before the plan is made.
+            needs_none = step["table"] is None
+            assert by_key or needs_none, (kind, step)
+            assert "filesort" not in (step["Extra"] or ""), (kind, step)
+            assert "temporary" not in (step["Extra"] or ""), (kind, step)
+
+
+def _text(argument: Any) -> str:
+    return argument.decode() if isinstance(argument, bytes) else str(argument)
+
+
+_CHANNELS = ("loja", "obra", "casa")
+_STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), st.sampled_from([*_CHANNELS, ""]), st.integers(0, 40)),
+        st.tuples(st.just("reserve"), st.just(""), st.just(0)),
+        st.tuples(st.just("late"), st.sampled_from(_CHANNELS), st.integers(0, 40)),
+        st.tuples(st.just("purge"), st.just(""), st.integers(0, 8)),
+        st.tuples(st.just("purge all"), st.just(""), st.just(0)),
+        st.tuples(st.just("poll"), st.just(""), st.just(0)),
+    ),
+    max_size=40,
+)
+
+
+class _Model:
+    """The plain truth: every row that was there at a poll has been heard and counted."""
+
+    def __init__(self, path: str) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection.execute("PRAGMA synchronous = OFF")
+        self._now = int(time.time())
+        self._next_id = 1
+        self._reserved: list[int] = []
+        self._seen: set[int] = set()
+        self.emptied = False
+        self.started = False
+        self.last: dict[str, float] = {}
+        self.counted: Counter[tuple[str, Direction]] = Counter()
+
+    def take(self, what: str, channel: str, number: int) -> None:
+        if what == "write":
+            self.write(self._new_id(), channel, number)
+        elif what == "reserve":
+            self._reserved.append(self._new_id())
+        elif what == "late" and self._reserved:
+            self.write(self._reserved.pop(0), channel, number)
+        elif what == "purge":
+            self._connection.execute(
+                "DELETE FROM webhook_raw_logs WHERE id IN"
+                " (SELECT id FROM webhook_raw_logs ORDER BY id LIMIT ?)",
+                (number,),
+            )
+        elif what == "purge all":
+            self._connection.execute("DELETE FROM webhook_raw_logs")
+
+    def _new_id(self) -> int:
+        self._next_id += 1
+        return self._next_id - 1
+
+    def write(self, row_id: int, channel: str, age: int) -> None:
+        self._connection.execute(
+            "INSERT INTO webhook_raw_logs (id, received_at, event_type, payload_json)"
+            " VALUES (?, datetime(?, 'unixepoch'), ?, json_object('sessionId', ?))",
+            (row_id, self._now - age, "message" if row_id % 2 else "message.sent", channel),
+        )
+
+    def poll(self) -> None:
+        found = self._connection.execute(
+            "SELECT id, CAST(strftime('%s', received_at) AS INTEGER), event_type,"
+            " json_extract(payload_json, '$.sessionId') FROM webhook_raw_logs"
+        ).fetchall()
+        self.emptied |= self.started and not found
+        self.emptied |= (
+            bool(self._seen) and bool(found) and max(self._seen) not in {row[0] for row in found}
+        )
+        for row_id, at, event, channel in found:
+            if channel:
+                self.last[channel] = max(self.last.get(channel, 0.0), float(at))
+                if self.started and row_id not in self._seen:
+                    direction = Direction.IN if event == "message" else Direction.OUT
+                    self.counted[channel, direction] += 1
+            self._seen.add(row_id)
+        self.started = True
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(before=st.lists(st.sampled_from([*_CHANNELS, ""]), max_size=12), steps=_STEPS)
+def test_whatever_is_written_and_purged_between_polls_is_heard_and_counted_as_it_truly_was(
+    before: list[str], steps: list[tuple[str, str, int]]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder, on_sqlite(Path(folder)) as written:
+        model = _Model(str(written.reader.database))
+        polled = _Polled(written)
+        for position, channel in enumerate(before):
+            model.take("write", channel, 1000 - position)
+        for what, channel, number in [*steps, ("poll", "", 0)]:
+            model.take(what, channel, number)
+            if what == "poll":
+                view = polled.poll(*_CHANNELS)
+                model.poll()
+                heard = {k: v for k, v in view.last_message.items() if k in _CHANNELS}
+                assert heard == model.last
+                if not model.emptied:
+                    assert view.messages == model.counted
+        polled.log.close()
+        model.close()
+
+
+def test_many_writers_and_one_reader_agree_in_the_end(mariadb_log: WrittenLog) -> None:
+    polled = _Polled(mariadb_log)
+    polled.poll()
+    chance = random.Random(7)
+    connections = [mariadb_log.engine.connect() for _ in range(6)]
+    expected: Counter[tuple[str, Direction]] = Counter()
+    pending: Counter[int] = Counter()
+    for _ in range(200):
+        number = chance.randrange(len(connections))
+        insert_message(connections[number], "loja")
+        pending[number] += 1
+        if chance.random() < 0.3:
+            if chance.random() < 0.7:
+                connections[number].commit()
+                expected["loja", Direction.IN] += pending[number]
+            else:
+                connections[number].rollback()
+            pending[number] = 0
+        if chance.random() < 0.3:
+            polled.poll()
+    for connection in connections:
+        connection.close()
+
+    view = polled.poll()
+    polled.log.close()
+
+    assert view.messages == expected
+    assert view.rows_read == expected.total()

@@ -1,0 +1,534 @@
+"""Single reads of the message log, on a real MariaDB and on SQLite."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+import sqlalchemy as sa
+
+from stack.simulator.payloads import PLACES
+from stack.simulator.schema import insert_message
+from tests.support.mariadb import MariaDb
+from tests.support.message_logs import WrittenLog
+from tests.support.raw_server import Conversation, RawServer
+from whatsapp import message_log
+from whatsapp.message_log import CHANNEL_PATHS, Direction, MessageLog, MessageLogError, Row
+from whatsapp.settings import parse, parse_env
+
+
+@pytest.fixture
+def log(written: WrittenLog) -> Iterator[MessageLog]:
+    opened = MessageLog(written.reader)
+    yield opened
+    opened.close()
+
+
+@contextmanager
+def _opened(url: sa.URL) -> Iterator[MessageLog]:
+    log = MessageLog(url)
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+def _only_row(log: MessageLog) -> Row:
+    (row,) = log.rows_after(0, 10)
+    return row
+
+
+def _nested(place: str, value: Any) -> dict[str, Any]:
+    for key in reversed(place.split(".")):
+        value = {key: value}
+    assert isinstance(value, dict)
+    return value
+
+
+def _merged(outer: dict[str, Any], inner: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(outer)
+    for key, value in inner.items():
+        both = isinstance(merged.get(key), dict) and isinstance(value, dict)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_channel_is_found_in_each_place_of_the_payload(
+    written: WrittenLog, log: MessageLog, place: str
+) -> None:
+    written.write("Pixel12 Digital", place=place)
+
+    assert _only_row(log).key == "pixel12digital"
+
+
+@pytest.mark.parametrize("first", range(len(PLACES)))
+def test_the_first_place_that_a_payload_has_counts(
+    written: WrittenLog, log: MessageLog, first: int
+) -> None:
+    payload: dict[str, Any] = {}
+    for number in range(first, len(PLACES)):
+        payload = _merged(payload, _nested(PLACES[number], f"channel{number}"))
+
+    written.write(payload=payload)
+
+    assert _only_row(log).key == f"channel{first}"
+    assert [path.removeprefix("$.") for path in CHANNEL_PATHS] == list(PLACES)
+
+
+@pytest.mark.parametrize("nothing", [None, "", {}, [], {"id": None}, ["loja"]])
+@pytest.mark.parametrize("place", ["sessionId", "session", "data.session.id", "channel"])
+def test_a_place_that_holds_no_name_is_passed_over(
+    written: WrittenLog, log: MessageLog, place: str, nothing: Any
+) -> None:
+    written.write(payload=_merged(_nested(place, nothing), {"data": {"channel": "loja"}}))
+
+    assert _only_row(log).key == "loja"
+
+
+@pytest.mark.parametrize(
+    ("named", "key"),
+    [
+        ("São João", "sãojoão"),
+        ("客服 🏠", "客服🏠"),
+        ("qu\"o'te\\", "qu\"o'te\\"),
+        ("a/b+c%20", "a/b+c%20"),
+        (5521, "5521"),
+        ("x" * 255, "x" * 255),
+        ("x" * 256, None),
+        ("  ", None),
+    ],
+)
+def test_any_name_becomes_its_key(
+    written: WrittenLog, log: MessageLog, named: Any, key: str | None
+) -> None:
+    written.write(payload={"sessionId": named})
+
+    assert _only_row(log).key == key
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        "",
+        "no JSON",
+        '{"sessionId": "loja"',
+        '{"sessionId": "loja", "data": {"body": "cut of',
+        "{'sessionId': 'loja'}",
+        '{"sessionId": "loja"} trailing',
+        '"loja"',
+        '["loja"]',
+        "null",
+        "{}",
+        '{"session": "loja"}',
+        '{"body": "{\\"sessionId\\": \\"loja\\"}"}',
+    ],
+)
+def test_a_payload_that_is_broken_or_names_no_channel_is_no_channels_message(
+    written: WrittenLog, log: MessageLog, payload: str
+) -> None:
+    written.write(payload=payload)
+    written.write("obra")
+
+    assert [row.key for row in log.rows_after(0, 10)] == [None, "obra"]
+
+
+def test_a_payload_that_mentions_another_channel_belongs_to_its_own(
+    written: WrittenLog, log: MessageLog
+) -> None:
+    words = 'ask "loja": {"sessionId": "loja"}, "channel":"loja" %loja%'
+    written.write("obra", words=words, place="data.channel")
+    written.write(payload={"event": "message", "data": {"body": words, "to": "loja"}})
+
+    assert [row.key for row in log.rows_after(0, 10)] == ["obra", None]
+
+
+@pytest.mark.parametrize(
+    ("event_type", "direction"),
+    [
+        ("message", Direction.IN),
+        ("onmessage", Direction.IN),
+        ("message.received", Direction.IN),
+        ("onselfmessage", Direction.OUT),
+        ("message.sent", Direction.OUT),
+    ],
+)
+def test_the_event_tells_the_direction(
+    written: WrittenLog, log: MessageLog, event_type: str, direction: Direction
+) -> None:
+    written.write(event_type=event_type)
+
+    assert (_only_row(log).key, _only_row(log).direction) == ("loja", direction)
+
+
+@pytest.mark.parametrize(
+    "event_type",
+    [
+        None,
+        "",
+        "presence.update",
+        "connection.update",
+        "meta_message",
+        "messages",
+        "message.ack",
+        "%",
+    ],
+)
+def test_events_that_are_no_messages_prove_nothing(
+    written: WrittenLog, log: MessageLog, event_type: str | None
+) -> None:
+    written.write(event_type=event_type, payload={"sessionId": "loja"})
+
+    assert _only_row(log).key is None
+
+
+def test_the_head_of_an_empty_log_has_no_id_and_no_known_row(log: MessageLog) -> None:
+    head = log.head(0)
+
+    assert (head.newest_id, head.known_row_time) == (0, None)
+    assert log.head(17).known_row_time is None
+
+
+def test_the_head_tells_the_newest_id_and_when_a_known_row_came(
+    written: WrittenLog, log: MessageLog
+) -> None:
+    old, _, newest = written.write(age_seconds=3600), written.write(), written.write()
+
+    head = log.head(old)
+
+    assert head.newest_id == newest
+    assert head.known_row_time is not None
+    assert head.now - head.known_row_time == pytest.approx(3600, abs=60)
+
+
+def test_rows_come_in_bounded_pieces_in_both_directions(
+    written: WrittenLog, log: MessageLog
+) -> None:
+    one, two, three, four = written.write_many(["loja"] * 4)
+
+    assert [row.id for row in log.rows_after(one, 2)] == [two, three]
+    assert [row.id for row in log.rows_after(four, 2)] == []
+    assert [row.id for row in log.rows_before(four, 2)] == [three, two]
+    assert [row.id for row in log.rows_before(one, 2)] == []
+    assert sorted(row.id for row in log.rows([four, two, 999])) == [two, four]
+    assert log.ids_between(one, four, 10) == [four, three, two]
+    assert log.ids_between(one, three, 1) == [three]
+
+
+def test_ids_up_to_the_largest_that_the_table_holds_are_read(
+    written: WrittenLog, log: MessageLog
+) -> None:
+    written.write_as(4_294_967_294)
+
+    assert log.head(0).newest_id == 4_294_967_294
+    assert _only_row(log).id == 4_294_967_294
+
+
+def test_a_date_that_is_none_has_no_time(written: WrittenLog, log: MessageLog) -> None:
+    row = written.write()
+    if written.is_sqlite:
+        written.received(row, "yesterday")
+    else:
+        with written.engine.begin() as connection:
+            connection.execute(sa.text("SET SESSION sql_mode = ''"))
+            connection.execute(sa.text("UPDATE webhook_raw_logs SET received_at = 0"))
+
+    assert (_only_row(log).time, _only_row(log).key) == (None, "loja")
+
+
+_ZONES = ["America/Sao_Paulo", "America/New_York", "+05:30", "+00:00"]
+
+
+@pytest.fixture
+def process_zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", request.param)
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.fixture
+def zoned(mariadb: MariaDb, request: pytest.FixtureRequest) -> Iterator[str]:
+    mariadb.execute(f"SET GLOBAL time_zone = '{request.param}'")
+    yield request.param
+    mariadb.execute("SET GLOBAL time_zone = 'SYSTEM'")
+
+
+@pytest.mark.parametrize("process_zone", ["Asia/Tokyo", "America/Sao_Paulo"], indirect=True)
+@pytest.mark.parametrize("zoned", _ZONES, indirect=True)
+@pytest.mark.usefixtures("process_zone")
+def test_ages_are_right_whatever_the_zones_of_server_and_process(
+    zoned: str, mariadb_log: WrittenLog
+) -> None:
+    row = mariadb_log.write(age_seconds=1000)
+    with _opened(mariadb_log.reader) as log:
+        head = log.head(row)
+
+    assert head.known_row_time is not None
+    assert 1000 <= head.now - head.known_row_time < 1060
+    assert head.now == pytest.approx(time.time(), abs=60)
+
+
+@pytest.mark.parametrize("process_zone", ["Asia/Tokyo"], indirect=True)
+@pytest.mark.usefixtures("process_zone")
+def test_ages_in_sqlite_are_right_whatever_the_zone_of_the_process(sqlite_log: WrittenLog) -> None:
+    row = sqlite_log.write(age_seconds=1000)
+    with _opened(sqlite_log.reader) as log:
+        head = log.head(row)
+
+    assert head.known_row_time is not None
+    assert 1000 <= head.now - head.known_row_time < 1060
+    assert head.now == pytest.approx(time.time(), abs=60)
+
+
+@pytest.mark.parametrize("zoned", ["America/New_York", "America/Sao_Paulo"], indirect=True)
+@pytest.mark.parametrize(
+    "local", ["2018-11-03 12:00:00", "2018-11-04 12:00:00", "2019-06-01 12:00:00"]
+)
+def test_times_on_both_sides_of_a_clock_change_are_right(
+    zoned: str, mariadb_log: WrittenLog, local: str
+) -> None:
+    row = mariadb_log.write()
+    mariadb_log.received(row, local)
+    meant = dt.datetime.fromisoformat(local).replace(tzinfo=ZoneInfo(zoned))
+
+    with _opened(mariadb_log.reader) as log:
+        assert _only_row(log).time == meant.timestamp()
+
+
+def _bytes_sent(server: MariaDb) -> int:
+    return int(server.variable("SHOW GLOBAL STATUS LIKE 'Bytes_sent'"))
+
+
+def test_a_payload_of_16_mb_stays_in_the_database(
+    mariadb: MariaDb, mariadb_log: WrittenLog
+) -> None:
+    media = "A" * 16_000_000
+    rows = [
+        mariadb_log.write(payload={"body": media, "data": {"channel": "loja"}}),
+        mariadb_log.write(payload={"sessionId": "loja", "body": media[:-1000], "cut": "here"}),
+        mariadb_log.write(payload={"sessionId": media}),
+    ]
+    with _opened(mariadb_log.reader) as log:
+        log.head(0)
+        before = _bytes_sent(mariadb)
+        read = log.rows_after(0, 10)
+        sent = _bytes_sent(mariadb) - before
+
+    assert [(row.id, row.key) for row in read] == list(
+        zip(rows, ["loja", "loja", None], strict=True)
+    )
+    assert sent < 20_000
+
+
+def test_a_password_with_every_awkward_character_logs_in_from_the_env_file(
+    mariadb: MariaDb, mariadb_log: WrittenLog
+) -> None:
+    password = "a$b#c'd\"e@f:g/h\\i%j k$HOME\\n"
+    database = mariadb_log.reader.database
+    user = mariadb.create_user(password, f"SELECT ON {database}.webhook_raw_logs")
+    env = (
+        f'WPP_GATEWAY_BASE_URL=http://g\nWPP_GATEWAY_SECRET=s\nDB_PASS="{password}"\n'
+        f"DB_HOST=127.0.0.1\nDB_PORT={mariadb.port}\nDB_NAME={database}\nDB_USER={user}\n"
+    )
+    url = parse(parse_env(env)).message_log_url
+    assert url is not None
+    row = mariadb_log.write()
+
+    with _opened(url) as log:
+        assert log.head(0).newest_id == row
+
+
+@pytest.mark.parametrize("charset", ["utf8mb4", "utf8", "UTF8MB4", "latin1"])
+def test_each_usual_charset_works(mariadb: MariaDb, mariadb_log: WrittenLog, charset: str) -> None:
+    values = {
+        "WPP_GATEWAY_BASE_URL": "http://g",
+        "WPP_GATEWAY_SECRET": "s",
+        "DB_HOST": "127.0.0.1",
+        "DB_PORT": str(mariadb.port),
+        "DB_NAME": mariadb_log.reader.database or "",
+        "DB_USER": mariadb_log.reader.username or "",
+        "DB_PASS": str(mariadb_log.reader.password),
+        "DB_CHARSET": charset,
+    }
+    url = parse(values).message_log_url
+    assert url is not None
+    mariadb_log.write("São João")
+
+    with _opened(url) as log:
+        assert _only_row(log).key == "sãojoão"
+
+
+def _failure(url: sa.URL) -> str:
+    with _opened(url) as log, pytest.raises(MessageLogError) as caught:
+        log.head(0)
+    line = str(caught.value)
+    assert line.isprintable()
+    assert "SELECT" not in line.replace("SELECT command denied", "")
+    assert caught.value.__cause__ is None
+    return line
+
+
+def test_a_wrong_password_is_told_without_it(mariadb_log: WrittenLog) -> None:
+    line = _failure(mariadb_log.reader.set(password="wrong-and-hidden"))
+
+    assert "Access denied for user" in line
+    assert "hidden" not in line
+
+
+def test_a_missing_right_a_missing_table_and_a_missing_database_are_told(
+    mariadb: MariaDb, mariadb_log: WrittenLog
+) -> None:
+    other = mariadb.create_database()
+    nobody = mariadb.create_user("", f"INSERT ON {mariadb_log.reader.database}.webhook_raw_logs")
+
+    assert "SELECT command denied" in _failure(mariadb_log.reader.set(username=nobody, password=""))
+    assert "doesn't exist" in _failure(mariadb.url(other))
+    mariadb.drop_database(other)
+    assert "Unknown database" in _failure(mariadb.url(other))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"port": 1},
+        {"host": "database.invalid"},
+        {"host": "a..b"},
+        {"query": {"charset": "klingon"}},
+    ],
+    ids=str,
+)
+def test_a_database_that_cannot_be_reached_is_told(
+    mariadb_log: WrittenLog, change: dict[str, Any]
+) -> None:
+    assert _failure(mariadb_log.reader.set(**change))
+
+
+def test_an_option_that_the_driver_does_not_know_is_told(mariadb_log: WrittenLog) -> None:
+    assert "nonsense" in _failure(mariadb_log.reader.update_query_dict({"nonsense": "1"}))
+
+
+def test_a_server_that_accepts_and_says_nothing_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def mute(conversation: Conversation) -> None:
+        conversation.drip([b"", b""], 60)
+
+    monkeypatch.setattr(message_log, "_TIMEOUT", 1)
+    with RawServer(mute) as server:
+        port = int(server.url.rpartition(":")[2])
+        started = time.monotonic()
+        _failure(sa.URL.create("mysql+pymysql", "u", "p", "127.0.0.1", port, "d"))
+
+    assert time.monotonic() - started < 10
+
+
+def test_a_statement_that_takes_too_long_is_given_up(
+    mariadb: MariaDb, mariadb_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(message_log, "_TIMEOUT", 1)
+    with _opened(mariadb_log.reader) as log, mariadb_log.engine.connect() as other:
+        log.head(0)
+        other.execute(sa.text("LOCK TABLES webhook_raw_logs WRITE"))
+        started = time.monotonic()
+        with pytest.raises(MessageLogError):
+            log.head(0)
+        assert time.monotonic() - started < 10
+        other.execute(sa.text("UNLOCK TABLES"))
+
+        assert log.head(0).newest_id == 0
+
+
+def test_a_missing_sqlite_file_is_told_and_not_made(tmp_path: Path) -> None:
+    path = tmp_path / "missing.sqlite3"
+
+    assert "unable to open database file" in _failure(sa.URL.create("sqlite", database=str(path)))
+    assert not path.exists()
+
+
+def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite3"
+    path.write_bytes(b"not a database at all" * 100)
+
+    assert "file is not a database" in _failure(sa.URL.create("sqlite", database=str(path)))
+
+
+def test_an_sqlite_file_may_have_any_name_and_is_only_read(tmp_path: Path) -> None:
+    folder = tmp_path / "a b#c?d%41&mode=rwc"
+    folder.mkdir()
+    writer = WrittenLog(sa.URL.create("sqlite", database=str(folder / "log.sqlite3")))
+    row = writer.write()
+
+    with _opened(writer.reader) as log:
+        assert log.head(0).newest_id == row
+        with log._engine.connect() as connection, pytest.raises(sa.exc.OperationalError):
+            connection.execute(sa.text("DELETE FROM webhook_raw_logs"))
+
+
+def test_an_sqlite_file_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite3"
+    first = WrittenLog(sa.URL.create("sqlite", database=str(path)))
+    first.write_many(["loja"] * 3)
+    with _opened(first.reader) as log:
+        assert log.head(0).newest_id == 3
+        path.unlink()
+        WrittenLog(first.reader).write("obra")
+
+        assert [row.key for row in log.rows_after(0, 10)] == ["obra"]
+
+
+def test_text_that_is_no_utf_8_does_not_stop_the_reading(sqlite_log: WrittenLog) -> None:
+    path = sqlite_log.reader.database
+    assert path is not None
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "INSERT INTO webhook_raw_logs (event_type, payload_json)"
+            " VALUES ('message', CAST(x'7b2273657373696f6e4964223a22ff227d' AS TEXT))"
+        )
+    connection.close()
+    sqlite_log.write("obra")
+
+    with _opened(sqlite_log.reader) as log:
+        assert [row.key for row in log.rows_after(0, 10)][-1] == "obra"
+
+
+def test_the_reader_holds_no_lock_that_a_writer_would_wait_for(
+    written: WrittenLog, log: MessageLog
+) -> None:
+    row = written.write()
+    log.head(row)
+    log.rows_after(0, 10)
+    log.rows_before(row, 10)
+
+    # Each of these would wait for a transaction or a table that somebody reads.
+    written.run("UPDATE webhook_raw_logs SET processed = 1")
+    written.run("ALTER TABLE webhook_raw_logs ADD COLUMN more INT NULL")
+    written.truncate()
+
+    assert log.head(row).newest_id == 0
+
+
+def test_the_reader_does_not_wait_for_a_writer(mariadb_log: WrittenLog) -> None:
+    row = mariadb_log.write("loja")
+    with _opened(mariadb_log.reader) as log, mariadb_log.engine.connect() as writer:
+        writer.execute(sa.text("SELECT * FROM webhook_raw_logs FOR UPDATE"))
+        writer.execute(sa.text("UPDATE webhook_raw_logs SET payload_json = '{}'"))
+        insert_message(writer, "obra")
+
+        assert [(found.id, found.key) for found in log.rows_after(0, 10)] == [(row, "loja")]
+        writer.rollback()
+
+
+def test_a_read_sees_what_was_committed_a_moment_ago(written: WrittenLog, log: MessageLog) -> None:
+    for expected in range(1, 6):
+        written.write()
+
+        assert log.head(0).newest_id == expected

@@ -1,0 +1,113 @@
+"""A message log with its writer, on either kind of database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from stack.simulator.schema import create_message_log, insert_message
+from tests.support.mariadb import MariaDb
+
+_PASSWORD = "not a real p$#ss'w\"o@r:d/\\%"
+
+
+class WrittenLog:
+    """The table ``webhook_raw_logs``, an engine that writes it, and a URL that only reads it."""
+
+    def __init__(self, writer: sa.URL, reader: sa.URL | None = None) -> None:
+        # Every connection is a new one: it sees the server's present time zone.
+        self.engine = sa.create_engine(writer, poolclass=sa.NullPool)
+        if self.is_sqlite:
+            sa.event.listen(self.engine, "connect", _hurry)
+        create_message_log(self.engine)
+        self.reader = reader or writer
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether it is the embedded twin."""
+        return self.engine.dialect.name == "sqlite"
+
+    def write(self, channel: str = "loja", **options: Any) -> int:
+        """Write and commit one message, with the options of insert_message(); return its id."""
+        with self.engine.begin() as connection:
+            return insert_message(connection, channel, **options)
+
+    def write_many(self, channels: list[str], **options: Any) -> list[int]:
+        """Write messages in one transaction."""
+        with self.engine.begin() as connection:
+            return [insert_message(connection, channel, **options) for channel in channels]
+
+    def write_as(self, row_id: int, channel: str = "loja", **options: Any) -> None:
+        """Write one message under an id of the test's choice."""
+        with self.engine.begin() as connection:
+            written = insert_message(connection, channel, **options)
+            statement = "UPDATE webhook_raw_logs SET id = :to WHERE id = :of"
+            connection.execute(sa.text(statement), {"to": row_id, "of": written})
+
+    def postdate(self, row_id: int, seconds: int) -> None:
+        """Date a row so many seconds later than it is."""
+        then = (
+            f"datetime(received_at, '+{seconds} seconds')"
+            if self.is_sqlite
+            else f"received_at + INTERVAL {seconds} SECOND"
+        )
+        self.run(f"UPDATE webhook_raw_logs SET received_at = {then} WHERE id = :id", id=row_id)
+
+    def received(self, row_id: int, at: str) -> None:
+        """Date a row anew, in the text of the database's own zone."""
+        self.run("UPDATE webhook_raw_logs SET received_at = :at WHERE id = :id", at=at, id=row_id)
+
+    def purge(self, up_to: int | None = None) -> None:
+        """Delete the rows up to an id, or all; ids go on where they were."""
+        if up_to is None:
+            self.run("DELETE FROM webhook_raw_logs")
+        else:
+            self.run("DELETE FROM webhook_raw_logs WHERE id <= :id", id=up_to)
+
+    def truncate(self) -> None:
+        """Empty the table; ids start again."""
+        if self.is_sqlite:
+            self.purge()
+            self.run("DELETE FROM sqlite_sequence WHERE name = 'webhook_raw_logs'")
+        else:
+            self.run("TRUNCATE webhook_raw_logs")
+
+    def replace(self) -> None:
+        """Throw the table away and make an empty one of that name."""
+        self.run("DROP TABLE webhook_raw_logs")
+        create_message_log(self.engine)
+
+    def run(self, statement: str, **values: Any) -> None:
+        """Execute and commit one statement."""
+        with self.engine.begin() as connection:
+            connection.execute(sa.text(statement), values)
+
+
+@contextmanager
+def on_sqlite(directory: Path) -> Iterator[WrittenLog]:
+    """Make a message log in an SQLite file."""
+    log = WrittenLog(sa.URL.create("sqlite", database=str(directory / "log.sqlite3")))
+    yield log
+    log.engine.dispose()
+
+
+@contextmanager
+def on_mariadb(server: MariaDb) -> Iterator[WrittenLog]:
+    """Make a message log on MariaDB, with a reader who may SELECT from this table and no more."""
+    name = server.create_database()
+    try:
+        log = WrittenLog(server.url(name))
+        user = server.create_user(_PASSWORD, f"SELECT ON {name}.webhook_raw_logs")
+        log.reader = server.url(name, user, _PASSWORD)
+        yield log
+        log.engine.dispose()
+    finally:
+        server.drop_database(name)
+
+
+def _hurry(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA synchronous = OFF")
