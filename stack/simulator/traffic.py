@@ -42,6 +42,7 @@ class Traffic:
         self._messages = 0
         self._last_error: str | None = None
         self._table_is_there = False
+        self._due = False
         self._stopping = False
         self._changed = threading.Condition()
         self._first_round = threading.Event()
@@ -68,6 +69,7 @@ class Traffic:
         with self._changed:
             self._seconds = self._seconds if seconds is None else seconds
             self._paused = self._paused if paused is None else paused
+            self._due = True
             self._changed.notify()
 
     def snapshot(self) -> dict[str, Any]:
@@ -87,13 +89,15 @@ class Traffic:
             with self._changed:
                 if self._stopping:
                     break
+                self._due = False
                 paused = self._paused
             if not paused:
                 self._round(engine)
             self._first_round.set()
             with self._changed:
-                if not self._stopping and self._paused == paused:
-                    self._changed.wait(None if paused else self._seconds)
+                self._changed.wait_for(
+                    lambda: self._due or self._stopping, None if paused else self._seconds
+                )
         engine.dispose()
 
     def _round(self, engine: Engine) -> None:

@@ -1,0 +1,307 @@
+"""The simulator's traffic: rows in the message log, of the channels that are really alive."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import re
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event, text
+
+from stack.simulator.client import Simulator
+from stack.simulator.schema import create_message_log, insert_message
+from stack.simulator.server import SimulatorServer
+from stack.simulator.traffic import open_message_log
+from tests.support.waiting import wait_until
+from tests.unit.test_simulator_gateway import SECRET, Api
+
+_MESSAGES = {"message", "onmessage", "onselfmessage", "message.sent", "message.received"}
+_PLACES = [
+    "sessionId",
+    "session.id",
+    "session.session",
+    "data.session.id",
+    "data.session.session",
+    "metadata.channel_id",
+    "metadata.sessionId",
+    "channelId",
+    "channel",
+    "data.channel",
+]
+_RARELY = 3600.0
+_OFTEN = 0.01
+_ROUNDS = 20
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "messages.db"
+
+
+@pytest.fixture
+def log(file: Path) -> Iterator[Engine]:
+    engine = open_message_log(f"sqlite:///{file}")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def simulator(file: Path) -> Iterator[Simulator]:
+    """Serve with a first round that finds no channel, and no other before a test wants it."""
+    engine = open_message_log(f"sqlite:///{file}")
+    with SimulatorServer(SECRET, message_log=engine, traffic_seconds=_RARELY) as server:
+        control = Simulator(server.url)
+        _wait_for_rounds(control, 1)
+        yield control
+
+
+def _wait_for_rounds(simulator: Simulator, count: int) -> None:
+    wait_until(
+        lambda: simulator.state()["traffic"]["rounds"] >= count, 20, f"{count} rounds of traffic"
+    )
+
+
+def _one_round(simulator: Simulator) -> None:
+    """Let one round of a traffic at rest follow."""
+    rounds = simulator.state()["traffic"]["rounds"]
+    simulator.traffic(seconds=_RARELY)
+    _wait_for_rounds(simulator, rounds + 1)
+
+
+def _rows(log: Engine) -> list[dict[str, Any]]:
+    with log.connect() as connection:
+        found = connection.execute(text("SELECT * FROM webhook_raw_logs ORDER BY id"))
+        return [dict(row) for row in found.mappings()]
+
+
+def _named(payload: str) -> list[tuple[str, str]]:
+    """Return every place of the contract in which a payload names a channel, with that name."""
+    found = []
+    for place in _PLACES:
+        value: Any = json.loads(payload)
+        for key in place.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None:
+            found.append((place, value))
+    return found
+
+
+def test_each_round_writes_one_message_of_each_living_channel(
+    simulator: Simulator, log: Engine
+) -> None:
+    simulator.put_channel("Pixel12 Digital")
+    simulator.put_channel("São João ☎")
+    simulator.put_channel("silent", zombie=True)
+    simulator.put_channel("dropped", status="disconnected")
+    simulator.put_channel("waiting", status="qr_required")
+    simulator.put_channel("starting", status="initializing")
+
+    for _ in range(_ROUNDS):
+        _one_round(simulator)
+
+    messages: Counter[str] = Counter()
+    others: Counter[str] = Counter()
+    for row in _rows(log):
+        ((_, channel),) = _named(row["payload_json"])
+        kind = messages if row["event_type"] in _MESSAGES else others
+        kind[channel.lower().replace(" ", "")] += 1
+    alive = {"pixel12digital": _ROUNDS, "sãojoão☎": _ROUNDS}
+    assert messages == alive
+    assert others == alive | {"silent": _ROUNDS}, "these prove nothing"
+    traffic = simulator.state()["traffic"]
+    assert (traffic["rounds"], traffic["messages"]) == (1 + _ROUNDS, 2 * _ROUNDS)
+
+
+def test_messages_vary_as_they_do_in_the_field(simulator: Simulator, log: Engine) -> None:
+    simulator.put_channel("Pixel12 Digital")
+    simulator.put_channel("silent", zombie=True)
+    simulator.traffic(seconds=_OFTEN)
+
+    def seen(what: str) -> set[str]:
+        messages = [row for row in _rows(log) if row["event_type"] in _MESSAGES]
+        if what == "events":
+            return {row["event_type"] for row in messages}
+        named = [_named(row["payload_json"])[0] for row in messages]
+        return {place if what == "places" else name for place, name in named}
+
+    wait_until(lambda: seen("events") == _MESSAGES, 25, "every kind of message")
+    wait_until(lambda: seen("places") == set(_PLACES), 25, "every place")
+    assert seen("spellings") == {"Pixel12 Digital", "pixel12digital"}
+    texts = [row["payload_json"] for row in _rows(log) if row["event_type"] in _MESSAGES]
+    assert any("As I wrote to silent yesterday" in one for one in texts), "a mere mention"
+    assert all(400 < len(one) < 2000 for one in texts)
+
+
+def test_a_channel_that_dies_falls_silent_and_one_that_heals_writes_again(
+    simulator: Simulator, log: Engine
+) -> None:
+    def writes_now() -> bool:
+        before = len(_rows(log))
+        _one_round(simulator)
+        written = [row["event_type"] for row in _rows(log)[before:]]
+        return not _MESSAGES.isdisjoint(written)
+
+    simulator.put_channel("loja")
+    assert writes_now()
+    simulator.zombie("loja")
+    assert not writes_now()
+    simulator.connect("loja")
+    assert writes_now()
+    simulator.drop("loja")
+    assert not writes_now()
+    simulator.put_channel("loja", reconnect_seconds=0)
+    Api(simulator.url).qr("loja")
+    assert writes_now()
+    simulator.remove("loja")
+    assert not writes_now()
+
+
+def test_paused_traffic_writes_nothing(simulator: Simulator, log: Engine) -> None:
+    simulator.put_channel("loja")
+    paused = simulator.traffic(paused=True)
+    simulator.traffic(seconds=_OFTEN)
+    threading.Event().wait(0.3)
+
+    assert simulator.state()["traffic"] == paused | {"seconds": _OFTEN}
+    assert _rows(log) == []
+    assert simulator.traffic(paused=False)["paused"] is False
+    wait_until(lambda: _rows(log), 20, "rows")
+
+
+def test_a_change_during_a_round_makes_another_follow_at_once(file: Path) -> None:
+    engine = open_message_log(f"sqlite:///{file}")
+    go_on = threading.Event()
+    event.listen(engine, "begin", lambda _: go_on.wait(20))
+    with SimulatorServer(SECRET, message_log=engine, traffic_seconds=_RARELY) as server:
+        simulator = Simulator(server.url)
+        assert simulator.traffic(seconds=_RARELY)["rounds"] == 0
+
+        go_on.set()
+
+        _wait_for_rounds(simulator, 2)
+
+
+def test_a_missing_database_is_told_and_does_not_end_the_traffic(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "later"
+    engine = open_message_log(f"sqlite:///{folder}/messages.db")
+    with SimulatorServer(SECRET, message_log=engine, traffic_seconds=_OFTEN) as server:
+        simulator = Simulator(server.url)
+        simulator.put_channel("loja")
+        _wait_for_rounds(simulator, 2)
+        assert simulator.state()["traffic"]["last_error"] == "OperationalError"
+        assert simulator.state()["traffic"]["messages"] == 0
+        assert Api(server.url).statuses() == {"loja": "connected"}
+
+        folder.mkdir()
+
+        wait_until(lambda: simulator.state()["traffic"]["messages"], 20, "messages")
+        assert simulator.state()["traffic"]["last_error"] is None
+
+
+def test_a_table_that_is_dropped_is_made_again(simulator: Simulator, log: Engine) -> None:
+    simulator.put_channel("loja")
+    with log.begin() as connection:
+        connection.execute(text("DROP TABLE webhook_raw_logs"))
+    simulator.traffic(seconds=_OFTEN)
+
+    wait_until(lambda: simulator.state()["traffic"]["messages"], 20, "messages")
+
+    assert _rows(log)
+
+
+def test_no_thread_is_left_when_the_server_has_stopped(file: Path) -> None:
+    engine = open_message_log(f"sqlite:///{file}")
+    with SimulatorServer(SECRET, message_log=engine, traffic_seconds=_RARELY):
+        assert {"traffic", "simulator"} <= {thread.name for thread in threading.enumerate()}
+
+    assert not {"traffic", "simulator"} & {thread.name for thread in threading.enumerate()}
+
+
+def test_the_table_is_the_contracts(log: Engine) -> None:
+    create_message_log(log)
+    create_message_log(log)  # it may be there
+
+    with log.connect() as connection:
+        columns = connection.execute(text("PRAGMA table_info(webhook_raw_logs)")).mappings().all()
+        indexes = connection.execute(
+            text(
+                "SELECT i.name FROM pragma_index_list('webhook_raw_logs') AS l"
+                " JOIN pragma_index_info(l.name) AS i"
+            )
+        )
+        indexed = {row[0] for row in indexes}
+    assert [(one["name"], one["type"], one["notnull"], one["dflt_value"]) for one in columns] == [
+        ("id", "INTEGER", 0, None),
+        ("received_at", "DATETIME", 1, "CURRENT_TIMESTAMP"),
+        ("event_type", "VARCHAR(100)", 0, None),
+        ("payload_hash", "VARCHAR(16)", 0, None),
+        ("payload_json", "LONGTEXT", 1, None),
+        ("processed", "TINYINT(1)", 1, "0"),
+        ("event_id", "VARCHAR(36)", 0, None),
+        ("error_message", "VARCHAR(500)", 0, None),
+        ("created_at", "DATETIME", 1, "CURRENT_TIMESTAMP"),
+    ]
+    assert indexed == {"event_type", "received_at", "payload_hash", "processed"}
+
+
+def test_a_row_is_written_as_the_webhook_does(log: Engine) -> None:
+    create_message_log(log)
+    with log.begin() as connection:
+        number = insert_message(connection, "loja", outgoing=True, words="☎ hello", age_seconds=90)
+        now = connection.execute(text("SELECT CURRENT_TIMESTAMP")).scalar_one()
+
+    (row,) = _rows(log)
+    assert row["id"] == number
+    assert (row["event_type"], row["processed"], row["error_message"]) == ("message", 0, None)
+    body = row["payload_json"]
+    assert "☎ hello" in body
+    assert json.loads(body)["fromMe"] is True
+    assert _named(body) == [("sessionId", "loja")]
+    assert row["payload_hash"] == hashlib.sha256(body.encode()).hexdigest()[:16]
+    assert re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", row["event_id"])
+    assert row["received_at"] == row["created_at"]
+    age = dt.datetime.fromisoformat(now) - dt.datetime.fromisoformat(row["received_at"])
+    assert 90 <= age.total_seconds() <= 100, "by the database's own clock"
+
+
+@pytest.mark.parametrize("place", _PLACES)
+def test_a_row_names_its_channel_where_it_was_told_to(log: Engine, place: str) -> None:
+    create_message_log(log)
+    with log.begin() as connection:
+        insert_message(connection, "Pixel12 Digital", place=place, event_type="onmessage")
+
+    (row,) = _rows(log)
+    assert _named(row["payload_json"]) == [(place, "Pixel12 Digital")]
+    assert row["event_type"] == "onmessage"
+
+
+@pytest.mark.parametrize(
+    ("payload", "stored"), [("{oops", "{oops"), ("", ""), ({"a": "é"}, '{"a": "é"}')]
+)
+def test_a_row_can_hold_any_payload(log: Engine, payload: Any, stored: str) -> None:
+    create_message_log(log)
+    with log.begin() as connection:
+        insert_message(connection, "loja", event_type=None, payload=payload)
+
+    (row,) = _rows(log)
+    assert (row["payload_json"], row["event_type"]) == (stored, None)
+
+
+def test_a_place_that_the_contract_does_not_have_is_an_error(log: Engine) -> None:
+    create_message_log(log)
+    with (
+        log.begin() as connection,
+        pytest.raises(ValueError, match=r"unknown place 'data'; known are sessionId, "),
+    ):
+        insert_message(connection, "loja", place="data")
+
+    assert _rows(log) == []
