@@ -59,21 +59,24 @@ class Poller(ABC):
         try:
             self.poll()
         except GatewayError as error:
-            self._failed(f"{error.reason}: {error.detail}", f" (request {error.request_id})")
+            # The same trouble may be told in new words each time: they can hold a time or an id.
+            text = f"{error.reason}: {error.detail} (request {error.request_id})"
+            self._failed(f"{error.reason} {error.http_status}", text)
         except MessageLogError as error:
-            self._failed(str(error))
+            self._failed(str(error), str(error))
         except Exception as error:  # noqa: BLE001
             # Unforeseen, but a poller that dies would leave a snapshot that looks alive.
-            self._failed(f"{type(error).__name__}, a fault of the exporter itself", exc_info=True)
+            name = type(error).__name__
+            self._failed(name, f"{name}, a fault of the exporter itself", exc_info=True)
         else:
             self._worked()
 
-    def _failed(self, trouble: str, more: str = "", *, exc_info: bool = False) -> None:
+    def _failed(self, trouble: str, text: str, *, exc_info: bool = False) -> None:
         self.pin_failure()
         if not self._trouble:
             self._trouble_since = time.monotonic()
         if trouble != self._trouble:
-            _log.warning("%s cannot be read: %s%s", self.source, trouble, more, exc_info=exc_info)
+            _log.warning("%s cannot be read: %s", self.source, text, exc_info=exc_info)
         self._trouble = trouble
 
     def _worked(self) -> None:
@@ -112,7 +115,9 @@ class GatewayPoller(Poller):
             self._on_new_channels()
         if listed.ignored != self._ignored:
             self._ignored = listed.ignored
-            _log.warning(
+            level = logging.WARNING if listed.ignored else logging.INFO
+            _log.log(
+                level,
                 "channel list: %d entries are left out: no usable id, or one that is there twice",
                 listed.ignored,
             )

@@ -1,0 +1,134 @@
+"""A program of Zapwatch in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.waiting import wait_until
+
+_ROOT = Path(__file__).parents[2]
+_START_SECONDS = 60.0
+_END_SECONDS = 60.0
+_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV")
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment with these settings, and none that the tests were started with."""
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    return {**kept, "PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1", **settings}
+
+
+def run(
+    directory: Path, *arguments: str, settings: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m arguments`` to its end, with ``directory`` as working directory."""
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=directory,
+        env=environment(settings),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_END_SECONDS,
+    )
+
+
+class Program:
+    """``python -m arguments``, for a ``with`` statement that kills what still runs in the end."""
+
+    def __init__(self, directory: Path, *arguments: str, settings: Mapping[str, str]) -> None:
+        self._stderr = directory / f"{arguments[0]}.{os.urandom(4).hex()}.stderr"
+        with self._stderr.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                cwd=directory,
+                env=environment(settings),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+            )
+
+    @property
+    def stderr(self) -> str:
+        """What it has written to stderr so far."""
+        return self._stderr.read_text(encoding="utf-8")
+
+    @property
+    def lines(self) -> list[str]:
+        """The whole lines among that."""
+        return self.stderr.split("\n")[:-1]
+
+    @property
+    def url(self) -> str:
+        """Where it listens, as it says on stderr; waits until it does."""
+        return wait_until(self._find_url, _START_SECONDS, "a URL on stderr")
+
+    def _find_url(self) -> str:
+        assert self.process.poll() is None, self.stderr
+        found = re.search(r" at (http://\S+)/(?:metrics|alerts)\n", self.stderr)
+        return found[1] if found else ""
+
+    def get(self, path: str) -> requests.Response:
+        """Get a page."""
+        return requests.get(f"{self.url}{path}", timeout=_END_SECONDS)
+
+    def metrics(self) -> Metrics:
+        """Get the metrics as they are now."""
+        page = self.get("/metrics")
+        assert page.status_code == 200
+        return Metrics(page.text)
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal, wait for the end and return the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(_END_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+class Metrics:
+    """The samples of one scrape in the older text format."""
+
+    def __init__(self, page: str) -> None:
+        self._samples = [
+            sample for family in text_string_to_metric_families(page) for sample in family.samples
+        ]
+
+    def get(self, name: str, **labels: str) -> float | None:
+        """Return the value of the only sample that has these labels, None where there is none."""
+        found = self.all(name, **labels)
+        assert len(found) <= 1, found
+        return next(iter(found.values()), None)
+
+    def all(self, name: str, **labels: str) -> dict[tuple[str, ...], float]:
+        """Return the values of all samples that have these labels, by their other labels' values.
+
+        The other labels stand in the order of their names.
+        """
+        return {
+            tuple(v for k, v in sorted(sample.labels.items()) if k not in labels): sample.value
+            for sample in self._samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        }

@@ -1,0 +1,284 @@
+"""What the exporter publishes for a snapshot, metric by metric."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
+
+import exporter.metrics
+from exporter.snapshot import Board, GatewayState, LogState
+from tests.support.programs import Metrics
+from whatsapp import __version__
+from whatsapp.channels import Channel, Status
+from whatsapp.exposition import render
+from whatsapp.gateway import Operation, Reason
+from whatsapp.last_messages import LogView
+from whatsapp.message_log import Direction
+
+_SHOP = Channel("loja", Status.CONNECTED)
+_OFFICE = Channel("Pixel12 Digital", Status.QR_REQUIRED)
+_VIEW = LogView(
+    now=10_000.0,
+    last_message={"loja": 9_990.0, "pixel12digital": 2_800.0, "gone": 1.0},
+    messages={("loja", Direction.IN): 3, ("loja", Direction.OUT): 2, ("gone", Direction.IN): 9},
+    rows_read=77,
+)
+_UP = GatewayState(up=True, channels=(_SHOP, _OFFICE), last_success=1_700_000_000.0)
+_DOWN = GatewayState(up=False, channels=_UP.channels, last_success=_UP.last_success)
+_READ = LogState(up=True, view=_VIEW, last_success=1_700_000_001.0)
+_UNREAD = LogState(up=False, view=_VIEW, last_success=_READ.last_success)
+
+_OF_CHANNELS = {
+    "whatsapp_channel_connected",
+    "whatsapp_channel_status",
+    "whatsapp_channel_seconds_since_last_message",
+    "whatsapp_channel_last_message_timestamp_seconds",
+    "whatsapp_channel_silence_threshold_seconds",
+    "whatsapp_channel_messages_total",
+}
+_STATUSES = {"whatsapp_channel_connected", "whatsapp_channel_status"}
+_AGES = {
+    "whatsapp_channel_seconds_since_last_message",
+    "whatsapp_channel_last_message_timestamp_seconds",
+}
+_OF_GATEWAY = {
+    "whatsapp_gateway_up",
+    "whatsapp_gateway_last_success_timestamp_seconds",
+    "whatsapp_gateway_request_duration_seconds_bucket",
+    "whatsapp_gateway_request_duration_seconds_count",
+    "whatsapp_gateway_request_duration_seconds_sum",
+    "whatsapp_gateway_request_errors_total",
+}
+_OF_LOG = {
+    "whatsapp_message_log_up",
+    "whatsapp_message_log_last_success_timestamp_seconds",
+    "whatsapp_message_log_poll_duration_seconds_bucket",
+    "whatsapp_message_log_poll_duration_seconds_count",
+    "whatsapp_message_log_poll_duration_seconds_sum",
+    "whatsapp_message_log_rows_read_total",
+}
+_INFO = "whatsapp_exporter_build_info"
+
+
+class Published:
+    """A board and the metrics that are made of it."""
+
+    def __init__(self, *, with_log: bool = True) -> None:
+        self.board = Board()
+        self.metrics = exporter.metrics.Metrics(
+            self.board,
+            "wpp",
+            lambda channel: 5_400 if channel == "loja" else 14_400,
+            with_log=with_log,
+        )
+
+    def scrape(self) -> Metrics:
+        return Metrics(generate_latest(self.metrics.registry).decode())
+
+    def names(self) -> set[str]:
+        families = [f for f in self.metrics.registry.collect() if f.samples]
+        return {sample.name for family in families for sample in family.samples}
+
+
+def test_it_publishes_exactly_the_metrics_that_are_promised() -> None:
+    published = Published()
+    published.board.pin(gateway=_UP, log=_READ)
+    assert published.names() == _OF_CHANNELS | _OF_GATEWAY | _OF_LOG | {_INFO}
+
+
+def test_before_the_first_polls_nothing_is_said_of_channels_and_sources() -> None:
+    published = Published()
+    histograms = {name for name in _OF_GATEWAY | _OF_LOG if "_duration_seconds_" in name}
+    assert published.names() == histograms | {"whatsapp_gateway_request_errors_total", _INFO}
+
+
+def test_each_channel_has_its_values_under_the_gateways_spelling() -> None:
+    published = Published()
+    published.board.pin(gateway=_UP, log=_READ)
+    now = published.scrape()
+    assert now.all("whatsapp_channel_connected", gateway="wpp") == {
+        ("loja",): 1,
+        ("Pixel12 Digital",): 0,
+    }
+    assert now.all("whatsapp_channel_status", gateway="wpp") == {
+        ("loja", "connected"): 1,
+        ("Pixel12 Digital", "qr_required"): 1,
+    }
+    assert now.all("whatsapp_channel_seconds_since_last_message", gateway="wpp") == {
+        ("loja",): 10,
+        ("Pixel12 Digital",): 7_200,
+    }
+    assert now.all("whatsapp_channel_last_message_timestamp_seconds", gateway="wpp") == {
+        ("loja",): 9_990,
+        ("Pixel12 Digital",): 2_800,
+    }
+    assert now.all("whatsapp_channel_silence_threshold_seconds", gateway="wpp") == {
+        ("loja",): 5_400,
+        ("Pixel12 Digital",): 14_400,
+    }
+    assert now.all("whatsapp_channel_messages_total", gateway="wpp") == {
+        ("loja", "in"): 3,
+        ("loja", "out"): 2,
+        ("Pixel12 Digital", "in"): 0,
+        ("Pixel12 Digital", "out"): 0,
+    }
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_only_connected_means_connected(status: Status) -> None:
+    published = Published()
+    published.board.pin(gateway=GatewayState(up=True, channels=(Channel("loja", status),)))
+    now = published.scrape()
+    wanted = float(status is Status.CONNECTED)
+    assert now.get("whatsapp_channel_connected", channel="loja") == wanted
+    assert now.all("whatsapp_channel_status", channel="loja", gateway="wpp") == {(str(status),): 1}
+
+
+def test_each_source_has_its_values() -> None:
+    published = Published()
+    published.metrics.log_seconds.observe(0.2)
+    published.metrics.gateway_calls.observe(Operation.LIST, 42.0, Reason.TIMEOUT)
+    published.board.pin(gateway=_UP, log=_READ)
+    now = published.scrape()
+    assert now.get("whatsapp_gateway_up", gateway="wpp") == 1
+    last = "whatsapp_gateway_last_success_timestamp_seconds"
+    assert now.get(last, gateway="wpp") == 1_700_000_000
+    errors = now.all("whatsapp_gateway_request_errors_total", gateway="wpp", operation="list")
+    assert errors == {(str(reason),): float(reason is Reason.TIMEOUT) for reason in Reason}
+    of_list = {"gateway": "wpp", "operation": "list"}
+    seconds = "whatsapp_gateway_request_duration_seconds"
+    assert now.get(f"{seconds}_sum", **of_list) == 42
+    assert now.get(f"{seconds}_bucket", **of_list, le="30.0") == 0
+    assert now.get(f"{seconds}_bucket", **of_list, le="60.0") == 1
+
+    assert now.get("whatsapp_message_log_up", gateway="wpp") == 1
+    last = "whatsapp_message_log_last_success_timestamp_seconds"
+    assert now.get(last, gateway="wpp") == 1_700_000_001
+    assert now.get("whatsapp_message_log_rows_read_total", gateway="wpp") == 77
+    seconds = "whatsapp_message_log_poll_duration_seconds"
+    assert now.get(f"{seconds}_count", gateway="wpp") == 1
+    assert now.get(f"{seconds}_bucket", gateway="wpp", le="0.1") == 0
+    assert now.get(f"{seconds}_bucket", gateway="wpp", le="0.25") == 1
+
+    assert now.all(_INFO) == {(__version__,): 1}
+
+
+def test_a_failing_list_takes_away_what_only_it_knows_until_it_works_again() -> None:
+    published = Published()
+    published.board.pin(gateway=_UP, log=_READ)
+    everything = published.names()
+    published.board.pin(gateway=_DOWN)
+    assert published.names() == everything - _STATUSES
+    now = published.scrape()
+    assert now.get("whatsapp_gateway_up") == 0
+    assert now.get("whatsapp_gateway_last_success_timestamp_seconds") == 1_700_000_000
+    assert now.get("whatsapp_channel_seconds_since_last_message", channel="loja") == 10
+    published.board.pin(gateway=_UP)
+    assert published.names() == everything
+    assert published.scrape().get("whatsapp_gateway_up") == 1
+
+
+def test_a_failing_log_takes_the_ages_away_until_it_works_again() -> None:
+    published = Published()
+    published.board.pin(gateway=_UP, log=_READ)
+    everything = published.names()
+    published.board.pin(log=_UNREAD)
+    assert published.names() == everything - _AGES
+    now = published.scrape()
+    assert now.get("whatsapp_message_log_up") == 0
+    assert now.get("whatsapp_message_log_last_success_timestamp_seconds") == 1_700_000_001
+    of_shop = {"channel": "loja", "direction": "in"}
+    assert now.get("whatsapp_channel_messages_total", **of_shop) == 3, "a counter never goes back"
+    published.board.pin(log=_READ)
+    assert published.names() == everything
+
+
+def test_sources_that_never_worked_have_no_time_of_success() -> None:
+    published = Published()
+    published.board.pin(gateway=GatewayState(up=False), log=LogState(up=False))
+    now = published.scrape()
+    assert now.get("whatsapp_gateway_up") == 0
+    assert now.get("whatsapp_message_log_up") == 0
+    assert now.get("whatsapp_message_log_rows_read_total") == 0
+    assert not published.names() & (
+        _OF_CHANNELS
+        | {
+            "whatsapp_gateway_last_success_timestamp_seconds",
+            "whatsapp_message_log_last_success_timestamp_seconds",
+        }
+    )
+
+
+def test_without_a_message_log_there_are_no_metrics_of_one() -> None:
+    published = Published(with_log=False)
+    published.board.pin(gateway=_UP)
+    assert published.names() == _OF_GATEWAY | {_INFO} | _STATUSES | {
+        "whatsapp_channel_silence_threshold_seconds"
+    }
+
+
+def test_a_channel_that_was_never_heard_has_no_age() -> None:
+    published = Published()
+    new = Channel("new", Status.CONNECTED)
+    published.board.pin(gateway=GatewayState(up=True, channels=(_SHOP, new)), log=_READ)
+    now = published.scrape()
+    for name in _AGES:
+        assert now.all(name, gateway="wpp").keys() == {("loja",)}
+    of_new = {"channel": "new", "direction": "in"}
+    assert now.get("whatsapp_channel_messages_total", **of_new) == 0
+
+
+def test_a_channel_that_leaves_the_list_leaves_the_metrics() -> None:
+    published = Published()
+    published.board.pin(gateway=_UP, log=_READ)
+    published.board.pin(gateway=GatewayState(up=True, channels=(_OFFICE,)))
+    now = published.scrape()
+    for name in _OF_CHANNELS:
+        assert now.all(name), name
+        assert not now.all(name, channel="loja"), name
+    published.board.pin(gateway=_UP)
+    assert all(published.scrape().all(name, channel="loja") for name in _OF_CHANNELS)
+
+
+@pytest.mark.parametrize(
+    "channel",
+    [
+        'a"} 1\nwhatsapp_gateway_up{gateway="wpp"} 0\n',
+        "back\\slash\\",
+        '"',
+        "a,b=c{}",
+        "# HELP x y",
+        "50%\x7f",
+        "loja ação 漢字 🏠",
+        "e\u0301\u200b\u2028\u202e",
+        "../../etc/passwd",
+        "{{ $labels.channel }}",
+        "x" * 255,
+    ],
+)
+def test_any_id_is_one_label_value_in_both_formats(channel: str) -> None:
+    published = Published()
+    hostile = GatewayState(up=True, channels=(Channel(channel, Status.CONNECTED),))
+    published.board.pin(gateway=hostile, log=_READ)
+    now = published.scrape()
+    assert now.all("whatsapp_channel_connected", gateway="wpp") == {(channel,): 1}
+    assert now.get("whatsapp_gateway_up", gateway="wpp") == 1
+    page = render(published.metrics.registry, "application/openmetrics-text", "")
+    connected = [
+        sample.labels
+        for family in parse(page.body.decode())  # type: ignore[no-untyped-call]
+        for sample in family.samples
+        if sample.name == "whatsapp_channel_connected"
+    ]
+    assert connected == [{"gateway": "wpp", "channel": channel}]
+
+
+def test_no_value_is_ever_not_a_number() -> None:
+    published = Published()
+    published.board.pin(gateway=_UP, log=_READ)
+    samples = [s for family in published.metrics.registry.collect() for s in family.samples]
+    assert samples
+    assert not any(math.isnan(sample.value) for sample in samples)

@@ -1,0 +1,352 @@
+"""How the exporter asks its sources: its pace, what it pins, and what it logs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+import sqlalchemy as sa
+
+from exporter.pollers import GatewayPoller, LogPoller, Poller
+from exporter.snapshot import Board
+from stack.simulator.client import Simulator
+from stack.simulator.server import SimulatorServer
+from tests.support.clock import HandMovedClock
+from tests.support.message_logs import WrittenLog
+from tests.support.waiting import wait_until
+from whatsapp.answers import ChannelList
+from whatsapp.channels import Channel, Status
+from whatsapp.gateway import GatewayClient, GatewayError, Operation, Reason
+from whatsapp.last_messages import LastMessages
+from whatsapp.message_log import MessageLog
+
+_SECRET = "not-a-real-secret-of-the-gateway"
+_LOOKBACK = 86_400.0
+
+
+class EnoughError(Exception):
+    """Ends a poller that would poll for ever."""
+
+
+class Paced(Poller):
+    """Polls a source that takes so many seconds each time, on a clock moved by hand."""
+
+    source = "thing"
+
+    def __init__(self, clock: HandMovedClock, pause: float, polls: list[float | Exception]) -> None:
+        super().__init__(pause)
+        self._clock = clock
+        self._polls = polls
+        self.pauses: list[float] = []
+        self.failures = 0
+        self._hurry = Recorder(self)
+
+    def poll(self) -> None:
+        if not self._polls:
+            raise EnoughError
+        what = self._polls.pop(0)
+        if isinstance(what, Exception):
+            raise what
+        self._clock.forward(what)
+
+    def pin_failure(self) -> None:
+        self.failures += 1
+
+    def run(self) -> None:
+        self._run()
+
+
+class Recorder(threading.Event):
+    """Notes the pauses instead of making them, and ends the poller when its polls are used up."""
+
+    def __init__(self, poller: Paced) -> None:
+        super().__init__()
+        self._poller = poller
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self._poller.pauses.append(round(timeout, 3))
+        if not self._poller._polls:
+            raise EnoughError
+        return False
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> HandMovedClock:
+    moved = HandMovedClock()
+    moved.rule(monkeypatch, "exporter.pollers")
+    return moved
+
+
+@pytest.fixture
+def simulated() -> Iterator[Simulator]:
+    with SimulatorServer(_SECRET) as server:
+        simulator = Simulator(server.url)
+        simulator.put_channel("loja")
+        yield simulator
+
+
+@pytest.fixture
+def board() -> Board:
+    return Board()
+
+
+@pytest.fixture
+def poller(simulated: Simulator, board: Board) -> Iterator[GatewayPoller]:
+    client = GatewayClient(simulated.url, _SECRET, list_timeout=30)
+    yield GatewayPoller(client, board, 1000)
+    client.close()
+
+
+def _log_poller(log: WrittenLog, board: Board) -> LogPoller:
+    return LogPoller(LastMessages(MessageLog(log.reader), _LOOKBACK), board, 1000, lambda _: None)
+
+
+def _statuses(board: Board) -> dict[str, Status] | None:
+    gateway = board.snapshot.gateway
+    assert gateway is not None
+    return {channel.id: channel.status for channel in gateway.channels} if gateway.up else None
+
+
+def test_it_pauses_for_the_poll_seconds_or_as_long_as_the_poll_took(
+    clock: HandMovedClock,
+) -> None:
+    paced = Paced(clock, 5, [0, 4.5, 5, 90, 0.1])
+    with pytest.raises(EnoughError):
+        paced.run()
+    assert paced.pauses == [5, 5, 5, 90, 5]
+
+
+def test_it_goes_on_whatever_a_poll_raises(
+    clock: HandMovedClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    paced = Paced(clock, 5, [RuntimeError("oops"), 1, MemoryError(), 1])
+    with pytest.raises(EnoughError):
+        paced.run()
+    assert len(paced.pauses) == 4
+    assert paced.failures == 2
+    assert "a fault of the exporter itself" in caplog.records[0].getMessage()
+    assert caplog.records[0].exc_info, "what to report"
+
+
+def test_who_is_in_a_hurry_does_not_wait_for_the_pause(
+    poller: GatewayPoller, simulated: Simulator
+) -> None:
+    poller.start()
+    wait_until(lambda: len(simulated.requests("list")) == 1, 30, "the first poll")
+    poller.hurry()
+    wait_until(lambda: len(simulated.requests("list")) == 2, 30, "the hurried poll")
+    poller.hurry()
+    wait_until(lambda: len(simulated.requests("list")) == 3, 30, "the next hurried poll")
+
+
+def test_the_list_is_pinned_and_unpinned_and_pinned_again(
+    poller: GatewayPoller, simulated: Simulator, board: Board
+) -> None:
+    assert board.snapshot.gateway is None
+    poller.poll_once()
+    assert _statuses(board) == {"loja": "connected"}
+    simulated.put_channel("Pixel12 Digital", status="qr_required")
+    simulated.fault("list", "html_504", times=2)
+    for _ in range(2):
+        poller.poll_once()
+        assert _statuses(board) is None
+    poller.poll_once()
+    assert _statuses(board) == {"loja": "connected", "Pixel12 Digital": "qr_required"}
+    simulated.remove("loja")
+    poller.poll_once()
+    assert _statuses(board) == {"Pixel12 Digital": "qr_required"}
+
+
+def test_the_time_of_the_last_success_stays_over_failures(
+    poller: GatewayPoller, simulated: Simulator, board: Board
+) -> None:
+    poller.poll_once()
+    before = board.snapshot.gateway
+    simulated.fault("list", "reset")
+    poller.poll_once()
+    after = board.snapshot.gateway
+    assert before is not None
+    assert after is not None
+    assert before.last_success is not None
+    assert (after.up, after.last_success) == (False, before.last_success)
+
+
+def test_one_line_when_the_list_fails_and_one_when_it_works_again(
+    poller: GatewayPoller, simulated: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    poller.poll_once()
+    assert caplog.messages == []
+    simulated.fault("list", "unauthorized")
+    for _ in range(5):
+        poller.poll_once()
+    (failed,) = caplog.records
+    assert failed.levelno == logging.WARNING
+    assert failed.getMessage().startswith("channel list cannot be read: unauthorized: HTTP 401")
+    request = simulated.requests("list")[1]["request_id"]
+    assert request in failed.getMessage(), "the gateway's log has it too"
+    simulated.fault("list", "html_502")
+    for _ in range(5):
+        poller.poll_once()
+    assert [r.levelname for r in caplog.records] == ["WARNING", "WARNING"]
+    assert "html: HTTP 502" in caplog.messages[1]
+    simulated.clear_faults()
+    for _ in range(3):
+        poller.poll_once()
+    assert [r.levelname for r in caplog.records] == ["WARNING", "WARNING", "INFO"]
+    assert caplog.messages[2].startswith("channel list can be read again, after ")
+    assert not any("\n" in message or _SECRET in message for message in caplog.messages)
+
+
+class Babbling:
+    """A gateway whose words are new each time, as with a request's id or the time in them."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def list_channels(self) -> ChannelList:
+        self.calls += 1
+        raise GatewayError(
+            Operation.LIST, Reason.HTTP, f"HTTP 500: request {self.calls}", http_status=500
+        )
+
+
+def test_words_that_are_new_each_time_are_no_change(
+    board: Board, caplog: pytest.LogCaptureFixture
+) -> None:
+    babbling = Babbling()
+    poller = GatewayPoller(babbling, board, 1000)  # type: ignore[arg-type]
+    for _ in range(5):
+        poller.poll_once()
+    assert babbling.calls == 5
+    assert len(caplog.messages) == 1
+    assert "HTTP 500: request 1" in caplog.messages[0]
+
+
+def test_unusable_entries_are_told_once_and_leave_the_others_alone(
+    poller: GatewayPoller, simulated: Simulator, board: Board, caplog: pytest.LogCaptureFixture
+) -> None:
+    simulated.fault("list", "entries_without_id")
+    for _ in range(3):
+        poller.poll_once()
+    assert _statuses(board) == {"loja": "connected"}
+    assert len(caplog.messages) == 1
+    assert "4 entries are left out" in caplog.messages[0]
+
+
+def test_new_channels_hurry_the_log_and_known_ones_do_not(
+    simulated: Simulator, board: Board
+) -> None:
+    calls: list[int] = []
+    client = GatewayClient(simulated.url, _SECRET)
+    poller = GatewayPoller(client, board, 1000, lambda: calls.append(len(_statuses(board) or {})))
+    poller.poll_once()
+    poller.poll_once()
+    assert calls == [1], "and the list is pinned by then"
+    simulated.put_channel("nova")
+    poller.poll_once()
+    poller.poll_once()
+    assert calls == [1, 2]
+    simulated.remove("loja")
+    poller.poll_once()
+    assert calls == [1, 2]
+    client.close()
+
+
+def _ages(board: Board) -> dict[str, float] | None:
+    log = board.snapshot.log
+    assert log is not None
+    if not log.up:
+        return None
+    assert log.view is not None
+    return {key: log.view.now - at for key, at in log.view.last_message.items()}
+
+
+def test_the_log_is_read_for_the_channels_that_are_listed(
+    poller: GatewayPoller, sqlite_log: WrittenLog, board: Board
+) -> None:
+    sqlite_log.write("loja", age_seconds=7200)
+    log_poller = _log_poller(sqlite_log, board)
+    log_poller.poll_once()
+    assert _ages(board) == {}, "nobody is listed yet"
+    poller.poll_once()
+    log_poller.poll_once()
+    ages = _ages(board)
+    assert ages is not None
+    assert ages.keys() == {"loja"}
+    assert 7200 <= ages["loja"] < 7300
+
+
+def _drop_table(log: WrittenLog) -> None:
+    log.run("ALTER TABLE webhook_raw_logs RENAME TO elsewhere")
+
+
+def _bring_back(log: WrittenLog) -> None:
+    log.run("ALTER TABLE elsewhere RENAME TO webhook_raw_logs")
+
+
+def test_one_line_when_the_log_fails_and_one_when_it_works_again(
+    poller: GatewayPoller,
+    sqlite_log: WrittenLog,
+    board: Board,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    sqlite_log.write("loja", age_seconds=60)
+    poller.poll_once()
+    log_poller = _log_poller(sqlite_log, board)
+    log_poller.poll_once()
+    assert (_ages(board) or {}).keys() == {"loja"}
+    _drop_table(sqlite_log)
+    for _ in range(4):
+        log_poller.poll_once()
+        assert _ages(board) is None
+    _bring_back(sqlite_log)
+    for _ in range(4):
+        log_poller.poll_once()
+        assert (_ages(board) or {}).keys() == {"loja"}
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert "message log cannot be read: no such table" in caplog.messages[0]
+    assert caplog.messages[1].startswith("message log can be read again, after ")
+    assert not any("\n" in message for message in caplog.messages)
+
+
+def test_a_log_that_cannot_be_reached_is_told_without_its_password(
+    board: Board, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Nothing listens at port 1.
+    url = sa.make_url("mysql+pymysql://reader:not-a-real-password@127.0.0.1:1/pixel_hub")
+    poller = LogPoller(LastMessages(MessageLog(url), _LOOKBACK), board, 1000, lambda _: None)
+    poller.poll_once()
+    assert _ages(board) is None
+    (message,) = caplog.messages
+    assert message.startswith("message log cannot be read: ")
+    assert "not-a-real-password" not in message
+
+
+def test_each_poll_of_the_log_is_measured_good_or_bad(
+    sqlite_log: WrittenLog, board: Board, clock: HandMovedClock
+) -> None:
+    seconds: list[float] = []
+    observe: Callable[[float], None] = seconds.append
+    messages = LastMessages(MessageLog(sqlite_log.reader), _LOOKBACK)
+    poller = LogPoller(messages, board, 1000, observe)
+    poller.poll_once()
+    _drop_table(sqlite_log)
+    poller.poll_once()
+    assert len(seconds) == 2
+    assert all(0 < took < 1 for took in seconds)
+
+
+def test_each_source_is_pinned_beside_the_other(board: Board, sqlite_log: WrittenLog) -> None:
+    class Listing:
+        def list_channels(self) -> ChannelList:
+            return ChannelList((Channel("loja", Status.CONNECTED),))
+
+    GatewayPoller(Listing(), board, 1000).poll_once()  # type: ignore[arg-type]
+    _log_poller(sqlite_log, board).poll_once()
+    assert _statuses(board) == {"loja": "connected"}
+    assert _ages(board) == {}

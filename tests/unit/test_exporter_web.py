@@ -1,0 +1,157 @@
+"""The exporter's pages."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+
+import pytest
+from flask.testing import FlaskClient
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from exporter.metrics import Metrics
+from exporter.snapshot import Board, GatewayState, LogState
+from exporter.web import MetricsPage, create_app
+from whatsapp.channels import Channel, Status
+
+_OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
+_UP = GatewayState(up=True, channels=(Channel("loja", Status.CONNECTED),))
+
+
+class Counting(Collector):
+    """Counts how often it is collected."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        self.times += 1
+        yield GaugeMetricFamily("times", "How often.", self.times)
+
+
+@pytest.fixture
+def board() -> Board:
+    return Board()
+
+
+def _client(board: Board, *, with_log: bool = True) -> FlaskClient:
+    metrics = Metrics(board, "wpp", lambda _: 1.0, with_log=with_log)
+    return create_app(board, metrics.registry, with_log=with_log).test_client()
+
+
+@pytest.fixture
+def client(board: Board) -> FlaskClient:
+    return _client(board)
+
+
+@pytest.mark.parametrize("accept", ["", _OPENMETRICS])
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+def test_a_snapshot_is_rendered_once_in_each_form(board: Board, accept: str, encoding: str) -> None:
+    counting, registry = Counting(), CollectorRegistry()
+    registry.register(counting)
+    page = MetricsPage(board, registry)
+    first = page.get(accept, encoding)
+    assert all(page.get(accept, encoding).body is first.body for _ in range(10))
+    assert counting.times == 1
+    board.pin(gateway=_UP)
+    second = page.get(accept, encoding)
+    assert second.body != first.body
+    assert page.get(accept, encoding).body is second.body
+    assert counting.times == 2
+
+
+def test_forms_do_not_get_into_each_others_way(board: Board) -> None:
+    counting, registry = Counting(), CollectorRegistry()
+    registry.register(counting)
+    page = MetricsPage(board, registry)
+    forms = [(accept, encoding) for accept in ("", _OPENMETRICS) for encoding in ("", "gzip")]
+    bodies = {page.get(*form).body for form in forms for _ in range(3)}
+    assert len(bodies) == 4
+    assert counting.times == 4
+    # Clients with other words for the same thing make no rendering of their own.
+    assert page.get("text/html, */*;q=0.1", "identity").body in bodies
+    assert page.get(f"{_OPENMETRICS},*/*", "deflate, gzip").body in bodies
+    assert counting.times == 4
+
+
+def test_the_text_format_is_the_usual_one(board: Board, client: FlaskClient) -> None:
+    board.pin(gateway=_UP)
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].startswith("text/plain; version=")
+    assert "Content-Encoding" not in answer.headers
+    assert 'whatsapp_channel_connected{channel="loja",gateway="wpp"} 1.0\n' in answer.text
+    assert "# EOF" not in answer.text
+    assert "_created" not in answer.text
+
+
+def test_who_accepts_openmetrics_gets_it(board: Board, client: FlaskClient) -> None:
+    board.pin(gateway=_UP)
+    answer = client.get("/metrics", headers={"Accept": _OPENMETRICS})
+    assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert answer.text.endswith("# EOF\n")
+    assert 'whatsapp_channel_connected{channel="loja",gateway="wpp"} 1.0\n' in answer.text
+
+
+def test_who_accepts_gzip_gets_the_same_page_compressed(board: Board, client: FlaskClient) -> None:
+    board.pin(gateway=_UP)
+    plain = client.get("/metrics")
+    packed = client.get("/metrics", headers={"Accept-Encoding": "gzip"})
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(packed.data) == plain.data
+    assert {"Accept", "Accept-Encoding"} <= set(packed.headers["Vary"].split(", "))
+
+
+def test_the_landing_page_links_the_others(client: FlaskClient) -> None:
+    answer = client.get("/")
+    assert (answer.status_code, answer.mimetype) == (200, "text/html")
+    for path in ("/metrics", "/-/healthy", "/-/ready"):
+        assert f'href="{path}"' in answer.text
+        assert client.get(path).status_code != 404
+
+
+def test_it_is_healthy_from_the_beginning(client: FlaskClient) -> None:
+    assert client.get("/-/healthy").status_code == 200
+
+
+@pytest.mark.parametrize("up", [True, False], ids=["good", "bad"])
+def test_it_is_ready_after_the_first_poll_of_each_source_good_or_bad(
+    board: Board, client: FlaskClient, up: bool
+) -> None:
+    answer = client.get("/-/ready")
+    assert answer.status_code == 503
+    assert answer.text == "Waiting for the channel list and the message log.\n"
+    board.pin(log=LogState(up=up))
+    answer = client.get("/-/ready")
+    assert (answer.status_code, answer.text) == (503, "Waiting for the channel list.\n")
+    board.pin(gateway=GatewayState(up=up))
+    assert client.get("/-/ready").status_code == 200
+
+
+def test_it_waits_for_the_log_as_well(board: Board, client: FlaskClient) -> None:
+    board.pin(gateway=_UP)
+    answer = client.get("/-/ready")
+    assert (answer.status_code, answer.text) == (503, "Waiting for the message log.\n")
+
+
+def test_it_waits_for_no_log_that_is_not_there(board: Board) -> None:
+    client = _client(board, with_log=False)
+    assert client.get("/-/ready").status_code == 503
+    board.pin(gateway=_UP)
+    assert client.get("/-/ready").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/metrics/", "/-/", "/static/x", "/..%2fetc/passwd"])
+def test_there_is_nothing_else(client: FlaskClient, path: str) -> None:
+    assert client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready"])
+def test_pages_can_only_be_read(client: FlaskClient, path: str) -> None:
+    assert client.post(path).status_code == 405
+    assert client.head(path).data == b""
