@@ -1,0 +1,326 @@
+"""The exporter as a process, against a simulated gateway that fails in every known way."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from stack.simulator.client import Simulator
+from stack.simulator.server import SimulatorServer
+from tests.support.certificates import self_signed
+from tests.support.message_logs import WrittenLog
+from tests.support.programs import Metrics, Program, run
+from tests.support.raw_server import Conversation, RawServer
+from tests.support.waiting import wait_until
+from whatsapp import __version__
+
+_SECRET = "0123456789abcdef-not-a-real-secret"
+_SECONDS = 60.0  # until what must happen has happened, on the slowest of machines
+_END_SECONDS = 10.0
+
+_FAULTS = {
+    "hang": "timeout",
+    "slow": "timeout",
+    "unauthorized": "unauthorized",
+    "not_found": "http",
+    "html_502": "html",
+    "html_504": "html",
+    "html_200": "html",
+    "empty_body": "invalid",
+    "reset": "connection",
+    "truncated": "connection",
+    "redirect": "http",
+    "not_json": "invalid",
+    "huge": "invalid",
+    "http_500_json": "http",
+    "success_false_text": "invalid",
+    "success_false_object": "invalid",
+    "success_false_bare": "invalid",
+    "empty_list": "invalid",
+    "wrong_shape_list": "invalid",
+    "wrong_shape_number": "invalid",
+    "wrong_shape_string": "invalid",
+    "wrong_shape_null": "invalid",
+    "wrong_shape_nested": "invalid",
+}
+
+
+def _settings(url: str, **more: str) -> dict[str, str]:
+    return {
+        "WPP_GATEWAY_BASE_URL": url,
+        "WPP_GATEWAY_SECRET": _SECRET,
+        "WPP_GATEWAY_TIMEOUT": "1",
+        "MESSAGE_LOG_URL": "none",
+        "EXPORTER_LISTEN": "127.0.0.1:0",
+        "EXPORTER_POLL_SECONDS": "0.1",
+        **more,
+    }
+
+
+def _with_a_channel(server: SimulatorServer) -> Simulator:
+    simulator = Simulator(server.url)
+    simulator.put_channel("Pixel12 Digital")
+    return simulator
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    with SimulatorServer(_SECRET) as server:
+        yield _with_a_channel(server)
+
+
+@pytest.fixture(scope="module")
+def failing() -> Iterator[Simulator]:
+    with SimulatorServer(_SECRET) as server:
+        yield _with_a_channel(server)
+
+
+@pytest.fixture(scope="module")
+def polling(failing: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """Run one exporter for all the failures: it has to come back from each of them."""
+    directory = tmp_path_factory.mktemp("exporter")
+    with Program(directory, "exporter", settings=_settings(failing.url)) as program:
+        yield program
+
+
+def _wait_for(program: Program, up: float) -> Metrics:
+    def metrics_then() -> Metrics | None:
+        now = program.metrics()
+        return now if now.get("whatsapp_gateway_up", gateway="wpp") == up else None
+
+    found = wait_until(metrics_then, _SECONDS, f"whatsapp_gateway_up {up}")
+    assert found is not None
+    return found
+
+
+def _errors(metrics: Metrics) -> dict[str, float]:
+    name = "whatsapp_gateway_request_errors_total"
+    found = metrics.all(name, gateway="wpp", operation="list")
+    return {reason: value for (reason,), value in found.items() if value}
+
+
+def _fails_and_recovers(program: Program, mark: int, reason: str) -> None:
+    """Check the lines since ``mark``: one when it failed and one when it was over."""
+    failed, again = program.lines[mark:]
+    assert f"WARNING exporter: channel list cannot be read: {reason}: " in failed
+    assert "INFO exporter: channel list can be read again, after " in again
+    assert _SECRET not in program.stderr
+
+
+@pytest.mark.parametrize("fault", _FAULTS)
+def test_each_failure_of_the_list_shows_and_passes(
+    polling: Program, failing: Simulator, fault: str
+) -> None:
+    before = _wait_for(polling, 1)
+    assert before.get("whatsapp_channel_connected", channel="Pixel12 Digital") == 1
+    mark = len(polling.lines)
+
+    failing.fault("list", fault, seconds=3.0 if fault == "slow" else None)
+    during = _wait_for(polling, 0)
+    assert not during.all("whatsapp_channel_connected")
+    assert not during.all("whatsapp_channel_status")
+    reason = _FAULTS[fault]
+    assert _errors(during).get(reason, 0) > _errors(before).get(reason, 0)
+
+    failing.clear_faults()
+    after = _wait_for(polling, 1)
+    assert after.get("whatsapp_channel_connected", channel="Pixel12 Digital") == 1
+    others = [{r: n for r, n in _errors(m).items() if r != reason} for m in (before, after)]
+    assert others[0] == others[1], "no other reason was counted"
+    wait_until(lambda: len(polling.lines) >= mark + 2, _SECONDS, "two lines")
+    _fails_and_recovers(polling, mark, reason)
+    assert not failing.requests("elsewhere"), "the secret is for the gateway alone"
+
+
+def test_a_gateway_that_is_not_there_is_found_when_it_comes(tmp_path: Path) -> None:
+    with SimulatorServer(_SECRET) as server:
+        url = server.url
+    port = int(url.rpartition(":")[2])
+    with Program(tmp_path, "exporter", settings=_settings(url)) as program:
+        down = _wait_for(program, 0)
+        assert _errors(down).keys() == {"connection"}
+        assert program.get("/-/ready").status_code == 200
+        with SimulatorServer(_SECRET, port=port) as server:
+            _with_a_channel(server)
+            # Until the channel is there, the list is empty.
+            wait_until(lambda: "read again" in program.stderr, _SECONDS, "the recovery")
+        assert "channel list cannot be read: connection: Connection refused" in program.lines[1]
+
+
+def test_a_certificate_that_is_not_trusted_is_a_tls_failure_until_it_is(tmp_path: Path) -> None:
+    (tmp_path / "wrong").mkdir()
+    right = self_signed(tmp_path)
+    with SimulatorServer(_SECRET, tls=self_signed(tmp_path / "wrong")) as server:
+        url = server.url
+        settings = _settings(url, REQUESTS_CA_BUNDLE=str(right[0]))
+        program = Program(tmp_path, "exporter", settings=settings)
+        with program:
+            down = _wait_for(program, 0)
+            assert _errors(down).keys() == {"tls"}
+            server.stop()
+            with SimulatorServer(_SECRET, port=int(url.rpartition(":")[2]), tls=right) as other:
+                Simulator(other.url, verify=str(right[0])).put_channel("loja")
+                _wait_for(program, 1)
+    assert "channel list cannot be read: tls: " in program.lines[1]
+    assert _SECRET not in program.stderr
+
+
+def test_a_wrong_secret_is_told_without_it(tmp_path: Path, simulator: Simulator) -> None:
+    wrong = "fedcba9876543210-neither-is-this"
+    settings = _settings(simulator.url, WPP_GATEWAY_SECRET=wrong)
+    with Program(tmp_path, "exporter", settings=settings) as program:
+        down = _wait_for(program, 0)
+        assert _errors(down).keys() == {"unauthorized"}
+        _, line = program.lines
+        assert "channel list cannot be read: unauthorized: HTTP 401, wrong secret?" in line
+        command_line = Path(f"/proc/{program.process.pid}/cmdline").read_bytes()
+        shown = program.stderr + program.get("/metrics").text + program.get("/").text
+    assert wrong not in shown
+    assert wrong.encode() not in command_line
+
+
+def test_it_follows_the_message_log(
+    tmp_path: Path, simulator: Simulator, sqlite_log: WrittenLog
+) -> None:
+    url = sqlite_log.reader.render_as_string()
+    sqlite_log.write("pixel12digital", age_seconds=7200)
+    name = "whatsapp_channel_seconds_since_last_message"
+    settings = _settings(simulator.url, MESSAGE_LOG_URL=url, SILENT_HOURS="2.5")
+    with Program(tmp_path, "exporter", settings=settings) as program:
+
+        def age() -> float | None:
+            return program.metrics().get(name, gateway="wpp", channel="Pixel12 Digital")
+
+        found = wait_until(age, _SECONDS, "an age")
+        assert found is not None
+        assert 7200 <= found < 7200 + _SECONDS
+        threshold = "whatsapp_channel_silence_threshold_seconds"
+        assert program.metrics().get(threshold, channel="Pixel12 Digital") == 9000
+
+        sqlite_log.run("ALTER TABLE webhook_raw_logs RENAME TO elsewhere")
+        wait_until(lambda: age() is None, _SECONDS, "no age")
+        assert program.metrics().get("whatsapp_message_log_up", gateway="wpp") == 0
+        assert program.metrics().get("whatsapp_gateway_up", gateway="wpp") == 1
+        sqlite_log.run("ALTER TABLE elsewhere RENAME TO webhook_raw_logs")
+        wait_until(lambda: age() is not None, _SECONDS, "the age again")
+
+        sqlite_log.write("Pixel12 Digital")
+        wait_until(lambda: (age() or _SECONDS) < _SECONDS, _SECONDS, "the new message")
+        messages = program.metrics().all("whatsapp_channel_messages_total", direction="in")
+        assert messages == {("Pixel12 Digital", "wpp"): 1}
+        assert program.metrics().get("whatsapp_message_log_up", gateway="wpp") == 1
+
+
+def _silent(conversation: Conversation) -> None:
+    conversation.read_request()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_and_answers_while_gateway_and_database_hang(
+    tmp_path: Path, simulator: Simulator, number: signal.Signals
+) -> None:
+    simulator.fault("list", "hang")
+    with RawServer(_silent) as database:
+        settings = _settings(
+            simulator.url,
+            WPP_GATEWAY_TIMEOUT="3600",
+            MESSAGE_LOG_URL=f"mysql://a:b@{database.url.removeprefix('http://')}/pixel_hub",
+        )
+        with Program(tmp_path, "exporter", settings=settings) as program:
+            assert program.get("/-/ready").status_code == 503
+            wait_until(lambda: simulator.requests("list"), _SECONDS, "the call that hangs")
+            started = time.monotonic()
+            assert program.metrics().get("whatsapp_gateway_up") is None
+            assert program.get("/-/healthy").status_code == 200
+            assert program.end(number) == 0
+            assert time.monotonic() - started < _END_SECONDS
+            assert len(program.lines) == 1, program.stderr
+
+
+def _fails_with(directory: Path, settings: dict[str, str], *arguments: str) -> str:
+    """Run the exporter, which must end with code 2 and one line; return the line."""
+    done = run(directory, "exporter", *arguments, settings=settings)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("exporter: ")
+    assert done.stderr.count("\n") == 1
+    assert _SECRET not in done.stderr
+    return done.stderr
+
+
+def test_a_port_that_is_in_use_is_told_in_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        where = f"127.0.0.1:{listener.getsockname()[1]}"
+        line = _fails_with(tmp_path, _settings("http://127.0.0.1:1", EXPORTER_LISTEN=where))
+    assert f"EXPORTER_LISTEN: listening on {where} is in use by another program" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WPP_GATEWAY_BASE_URL", ""),
+        ("WPP_GATEWAY_BASE_URL", "gateway.example.com:8443"),
+        ("WPP_GATEWAY_SECRET", ""),
+        ("MESSAGE_LOG_URL", ""),
+        ("MESSAGE_LOG_URL", "not a url"),
+        ("EXPORTER_LISTEN", "9861"),
+        ("EXPORTER_LISTEN", "192.0.2.1:9861"),
+        ("EXPORTER_LISTEN", "host.invalid:9861"),
+        ("EXPORTER_POLL_SECONDS", "often"),
+        ("WPP_GATEWAY_TIMEOUT", "0"),
+        ("SILENT_HOURS_OVERRIDES", "loja=soon"),
+    ],
+)
+def test_a_wrong_or_missing_setting_is_named_in_one_line(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    line = _fails_with(tmp_path, {**_settings("http://127.0.0.1:1"), name: value})
+    assert ("DB_HOST" if name == "MESSAGE_LOG_URL" and not value else name) in line
+
+
+def test_an_env_file_that_is_not_there_is_told_in_one_line(tmp_path: Path) -> None:
+    line = _fails_with(tmp_path, {}, "--env-file", "nowhere.env")
+    assert "--env-file: there is no file nowhere.env" in line
+
+
+def test_settings_come_from_the_env_file_in_the_working_directory(
+    tmp_path: Path, simulator: Simulator
+) -> None:
+    lines = [f"{name}={value}" for name, value in _settings(simulator.url).items()]
+    (tmp_path / ".env").write_text("\n".join(lines))
+    with Program(tmp_path, "exporter", settings={"WPP_GATEWAY_NAME": "main"}) as program:
+        wait_until(
+            lambda: program.metrics().get("whatsapp_gateway_up", gateway="main") == 1,
+            _SECONDS,
+            "the gateway to be up",
+        )
+
+
+def test_help_and_version(tmp_path: Path) -> None:
+    help_ = run(tmp_path, "exporter", "--help", settings={})
+    assert (help_.returncode, help_.stderr) == (0, "")
+    assert "python -m exporter" in help_.stdout
+    assert "--env-file" in help_.stdout
+    version = run(tmp_path, "exporter", "--version", settings={})
+    assert (version.returncode, version.stdout) == (0, f"zapwatch {__version__}\n")
+    usage = run(tmp_path, "exporter", "--no-such-option", settings={})
+    assert usage.returncode == 2
+
+
+def test_the_landing_page_and_the_formats_are_served(polling: Program) -> None:
+    assert polling.get("/").headers["Content-Type"].startswith("text/html")
+    page = requests.get(
+        f"{polling.url}/metrics",
+        headers={"Accept": "application/openmetrics-text", "Accept-Encoding": "gzip"},
+        timeout=_SECONDS,
+    )
+    assert page.headers["Content-Encoding"] == "gzip"
+    assert page.headers["Content-Type"].startswith("application/openmetrics-text")
+    assert page.text.endswith("# EOF\n")
+    assert "Server" not in page.headers, "who it is, is nobody's business"
