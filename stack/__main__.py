@@ -27,6 +27,7 @@ from whatsapp.settings import Listen, Settings, SettingsError, load, read_env_fi
 _PROGRAM = "stack"
 _VAR = Path("var")
 _PAUSE = 0.5
+_ALERTS_OF_AN_HOUR = "last_over_time%28ALERTS%5B1h%5D%29"
 _LOCAL = "127.0.0.1"
 
 
@@ -180,8 +181,9 @@ def _print_urls(loop: Loop, settings: Settings) -> None:
     for name, url in (
         ("metrics", f"http://{loop.at.exporter}/metrics"),
         ("hook", f"http://{loop.at.hook}/metrics"),
-        ("alerts", f"http://{loop.at.prometheus}/alerts"),
-        ("notifications", f"http://{loop.at.alertmanager}"),
+        # The APIs, since Debian's packages come without the pages.
+        ("firing alerts", f"http://{loop.at.alertmanager}/api/v2/alerts"),
+        ("last hour's", f"http://{loop.at.prometheus}/api/v1/query?query={_ALERTS_OF_AN_HOUR}"),
     ):
         print(f"  {name:13}  {url}")
     print(f"  {'log':13}  {settings.hook_log_file}")

@@ -14,6 +14,9 @@ from whatsapp.settings import Listen
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout, in which the shipped configuration is."""
 
+RULES = ROOT / "prometheus" / "rules"
+"""The shipped rules."""
+
 _JOBS = {
     "zapwatch-exporter": "exporter",
     "zapwatch-hook": "hook",
@@ -45,10 +48,10 @@ def free_or_other(wanted: Listen) -> Listen:
     return wanted
 
 
-def write_prometheus(folder: Path, at: Addresses) -> Path:
-    """Write the shipped prometheus.yml for these addresses and return its path."""
+def write_prometheus(folder: Path, at: Addresses, rules: Path) -> Path:
+    """Write the shipped prometheus.yml for these addresses and rules, and return its path."""
     config = _load(ROOT / "prometheus" / "prometheus.yml")
-    config["rule_files"] = [str(ROOT / "prometheus" / "rules" / "*.yml")]
+    config["rule_files"] = [str(rules / "*.yml")]
     for manager in config["alerting"]["alertmanagers"]:
         manager["static_configs"] = [{"targets": [str(at.alertmanager)]}]
     for job in config["scrape_configs"]:

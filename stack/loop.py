@@ -12,7 +12,7 @@ from typing import Self
 
 import requests
 
-from stack.configuration import Addresses, write_alertmanager, write_prometheus
+from stack.configuration import RULES, Addresses, write_alertmanager, write_prometheus
 from stack.processes import Children
 
 _READY_SECONDS = 60.0
@@ -33,12 +33,14 @@ class Loop:
         env: Mapping[str, str],
         token: str,
         env_file: str | None = None,
+        rules: Path = RULES,
     ) -> None:
         """Take the settings from ``env`` and the file; data and output go into ``folder``."""
         self.at = at
         self.folder = folder.resolve()
         self.children = Children(self.folder)
         self._token = token
+        self._rules = rules
         self._options = [] if env_file is None else ["--env-file", env_file]
         self._env = {
             **env,
@@ -72,7 +74,7 @@ class Loop:
             "prometheus",
             [
                 prometheus,
-                f"--config.file={write_prometheus(self.folder, self.at)}",
+                f"--config.file={write_prometheus(self.folder, self.at, self._rules)}",
                 f"--storage.tsdb.path={self.folder / 'prometheus'}",
                 f"--web.listen-address={self.at.prometheus}",
                 "--log.level=warn",

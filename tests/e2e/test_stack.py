@@ -1,0 +1,184 @@
+"""``python -m stack`` as a user runs it: with nothing, and with PixelHub's own ``.env``."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from stack.loop import get
+from stack.simulator.client import Simulator
+from stack.simulator.schema import create_message_log, insert_message
+from stack.simulator.server import SimulatorServer
+from tests.e2e.world import free
+from tests.support.mariadb import MariaDb
+from tests.support.pixelhub import encrypt
+from tests.support.waiting import wait_until
+
+_PASSWORD = "a$b#c'd\"e\\f @/:%"
+_ROWS = 100_000
+
+
+class RunningStack:
+    """A stack in the foreground of its own folder."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self._folder = folder
+        self._output = folder / "output.txt"
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("WPP_", "DB_"))}
+        # Ports that are free: the defaults may be in use on this machine.
+        env = kept | {"EXPORTER_LISTEN": str(free()), "HOOK_LISTEN": str(free())}
+        with self._output.open("wb") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "stack", *arguments],
+                cwd=folder,
+                env=env,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def text(self) -> str:
+        return self._output.read_text()
+
+    def wait_for(self, text: str, seconds: float) -> None:
+        def find() -> bool:
+            assert self.process.poll() is None, self.text
+            return text in self.text
+
+        wait_until(find, seconds, f"{text!r} to be printed")
+
+    def url(self, name: str) -> str:
+        found = re.search(rf"^  {name} +(http\S+)$", self.text, re.MULTILINE)
+        assert found, self.text
+        return found[1]
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C, and check that nothing is left behind."""
+        session = self._children()
+        assert len(session) >= 4, session
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(30) == 0
+        assert not [pid for pid in session if Path(f"/proc/{pid}").exists()]
+
+    def _children(self) -> list[str]:
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return path.read_text().split()
+
+
+@contextmanager
+def running_stack(folder: Path, *arguments: str) -> Iterator[RunningStack]:
+    stack = RunningStack(folder, *arguments)
+    try:
+        yield stack
+        stack.interrupt()
+    finally:
+        stack.process.terminate()
+        stack.process.wait(30)
+
+
+def test_without_an_env_file_it_tells_the_story_to_its_end(tmp_path: Path) -> None:
+    with running_stack(tmp_path) as stack:
+        stack.wait_for("Everything stays up until Ctrl-C", 300)
+        table = stack.text.partition("All channels are well")[2]
+        for outcome in ("reconnected", "qr_required", "WhatsAppChannelNeedsQrScan fires"):
+            assert outcome in table
+        for channel in ("pixel12digital", "imobsites", "Loja Centro"):
+            assert re.search(rf"^{channel} .*( +[\d.]+ s){{3}} *$", table, re.MULTILINE), table
+        assert "whatsapp_channel_connected" in get(stack.url("metrics")).text
+        assert "whatsapp_reconnect_attempts_total" in get(stack.url("hook")).text
+        assert get(stack.url("firing alerts")).json() == []
+        hour = get(stack.url("last hour's")).json()["data"]["result"]
+        names = {alert["metric"]["alertname"] for alert in hour}
+        assert names == {
+            "WhatsAppChannelDisconnected",
+            "WhatsAppChannelSilent",
+            "WhatsAppChannelNeedsQrScan",
+        }
+        log = (tmp_path / "logs" / "healthcheck-sessions.log").read_text()
+        assert "channel=pixel12digital reason=disconnected action=getQr" in log
+        assert "atendimento" not in log
+
+
+def test_a_second_stack_in_the_same_folder_says_so(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(
+        "WPP_GATEWAY_BASE_URL=http://127.0.0.1:1\nWPP_GATEWAY_SECRET=x\nMESSAGE_LOG_URL=none\n"
+    )
+    with running_stack(tmp_path) as stack:
+        stack.wait_for("watching", 60)
+        second = subprocess.run(
+            [sys.executable, "-m", "stack"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert second.returncode == 2
+    assert re.fullmatch(r"stack: another stack runs in .*: stop it first\n", second.stderr)
+
+
+def test_a_wrong_setting_ends_it_with_one_line(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("WPP_GATEWAY_BASE_URL=gateway.example.com:8443\n")
+    ended = subprocess.run(
+        [sys.executable, "-m", "stack"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("stack: WPP_GATEWAY_BASE_URL must look like https://")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_with_pixelhubs_env_it_watches_the_real_gateway_and_database(
+    tmp_path: Path, mariadb: MariaDb, database: sa.URL
+) -> None:
+    name = str(database.database)
+    _fill(database)
+    user = mariadb.create_user(_PASSWORD, f"SELECT ON {name}.webhook_raw_logs")
+    secret = secrets.token_hex(8)
+    infra_key = "the infra key of the tests"
+    with SimulatorServer(secret) as gateway:
+        simulator = Simulator(gateway.url)
+        simulator.put_channel("Pixel12 Digital", reconnect_seconds=1.0)
+        (tmp_path / ".env").write_text(
+            f"WPP_GATEWAY_BASE_URL={gateway.url}\n"
+            f"WPP_GATEWAY_SECRET={encrypt(secret, infra_key, secrets.token_bytes(16))}\n"
+            f"INFRA_SECRET_KEY='{infra_key}'\n"
+            f"DB_HOST=127.0.0.1\nDB_PORT={mariadb.port}\nDB_NAME={name}\nDB_USER={user}\n"
+            f"DB_PASS={_PASSWORD}\n"
+        )
+        with running_stack(tmp_path) as stack:
+            stack.wait_for("watching", 60)
+            age = 'whatsapp_channel_seconds_since_last_message{channel="Pixel12 Digital"'
+            wait_until(lambda: age in get(stack.url("metrics")).text, 30, "the age of the message")
+            simulator.drop("Pixel12 Digital")
+            stack.wait_for("WhatsAppChannelDisconnected fires", 60)
+            stack.wait_for("outcome=reconnected", 60)
+            assert secret not in stack.text
+            for path in (tmp_path / "var" / "stack").glob("*.log"):
+                assert secret not in path.read_text()
+                assert _PASSWORD not in path.read_text()
+
+
+def _fill(url: sa.URL) -> None:
+    """Make the log with many rows, of which the newest is a message of one channel."""
+    engine = sa.create_engine(url)
+    create_message_log(engine)
+    with engine.begin() as connection:
+        insert_message(connection, "imobsites", age_seconds=3600)
+        copy = sa.text(
+            "INSERT INTO webhook_raw_logs (received_at, event_type, payload_json) "
+            "SELECT NOW() - INTERVAL 1 HOUR, event_type, payload_json FROM webhook_raw_logs "
+            "LIMIT :rows"
+        )
+        count = 1
+        while count < _ROWS:
+            count += connection.execute(copy, {"rows": _ROWS - count}).rowcount
+        insert_message(connection, "pixel12digital", age_seconds=60)
+    engine.dispose()

@@ -1,0 +1,154 @@
+"""A whole installation: simulated gateway, MariaDB, and the loop with the shipped configuration."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import sqlalchemy as sa
+
+from stack.configuration import RULES, Addresses, free_or_other
+from stack.events import Event, Events
+from stack.loop import Loop, get
+from stack.simulator.client import Simulator
+from stack.simulator.server import SimulatorServer
+from stack.simulator.traffic import open_message_log
+from tests.support.waiting import wait_until
+from whatsapp.settings import Listen
+
+SECRET = "a-secret-of-the-e2e-tests"
+SILENT_SECONDS = 8.0
+
+_SHORTER = {"for: 15s": "for: 3s", "for: 2m": "for: 10s"}
+
+
+def free() -> Listen:
+    return free_or_other(Listen("127.0.0.1", 0))
+
+
+def shorter_rules(folder: Path) -> Path:
+    """Copy the shipped rules, with shorter intervals and nothing else changed."""
+    folder.mkdir()
+    for path in RULES.glob("*.yml"):
+        text = path.read_text()
+        for shipped, shorter in _SHORTER.items():
+            text = text.replace(shipped, shorter)
+        (folder / path.name).write_text(text)
+    return folder
+
+
+class World:
+    """Everything that runs in one test, in ``folder``. ``channels`` are there from the start."""
+
+    def __init__(
+        self,
+        folder: Path,
+        log_url: sa.URL,
+        channels: tuple[str, ...],
+        settings: Mapping[str, str] | None = None,
+        rules: Path | None = None,
+    ) -> None:
+        self.log_file = folder / "logs" / "healthcheck-sessions.log"
+        self._channels = channels
+        url = log_url.render_as_string(hide_password=False)
+        self._server = SimulatorServer(
+            SECRET, message_log=open_message_log(url), traffic_seconds=1.0
+        )
+        self.simulator = Simulator(self._server.url)
+        env = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("WPP_", "DB_"))},
+            "WPP_GATEWAY_BASE_URL": self._server.url,
+            "WPP_GATEWAY_SECRET": SECRET,
+            "MESSAGE_LOG_URL": url,
+            "SILENT_HOURS": str(SILENT_SECONDS / 3600),
+            "EXPORTER_POLL_SECONDS": "1",
+            "RECONNECT_VERIFY_SECONDS": "20",
+            "HOOK_STATE_URL": f"sqlite:///{folder / 'state.sqlite3'}",
+            "HOOK_LOG_FILE": str(self.log_file),
+            **(settings or {}),
+        }
+        at = Addresses(free(), free(), free(), free())
+        shorter = rules or shorter_rules(folder / "rules")
+        self.loop = Loop(folder / "loop", at, env, "the-token-of-the-tests", rules=shorter)
+        self._events = Events(f"http://{at.alertmanager}", self.log_file)
+        self.seen: list[Event] = []
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """Return what Prometheus answers, each with its labels and its value."""
+        prometheus = f"http://{self.loop.at.prometheus}/api/v1/query"
+        body = get(f"{prometheus}?query={quote(expression)}").json()
+        assert body["status"] == "success", body
+        return list(body["data"]["result"])
+
+    def value(self, expression: str) -> float | None:
+        """Return the value of the only series of an expression, None where there is none."""
+        found = self.query(expression)
+        assert len(found) <= 1, found
+        return float(found[0]["value"][1]) if found else None
+
+    def wait_for_event(self, kind: str, channel: str, what: str, seconds: float = 60.0) -> Event:
+        """Wait until something has happened since the start, and return it."""
+
+        def find() -> Event | None:
+            self.loop.children.check()
+            self.seen += self._events.new(time.time())
+            wanted = (kind, channel, what)
+            return next((e for e in self.seen if (e.kind, e.channel, e.what) == wanted), None)
+
+        found = wait_until(find, seconds, f"{kind} {what} of {channel or 'the gateway'}")
+        assert found is not None
+        return found
+
+    def wait_for_notification(self, text: str, seconds: float = 60.0) -> str:
+        """Wait until people were told something, and return the line."""
+        path = self.loop.folder / "reconnect_hook.log"
+
+        def find() -> str | None:
+            lines = [line for line in path.read_text().splitlines() if " people: " in line]
+            return next((line for line in lines if text in line), None)
+
+        found = wait_until(find, seconds, f"people to be told: {text}")
+        assert found is not None
+        return found
+
+    def qr_calls(self, channel: str | None = None) -> int:
+        return len(self.simulator.requests("qr", channel))
+
+    def log_lines(self, channel: str) -> list[str]:
+        text = self.log_file.read_text() if self.log_file.exists() else ""
+        return [line for line in text.splitlines() if re.search(f'channel="?{channel}"? ', line)]
+
+    def __enter__(self) -> Self:
+        self._server.start()
+        for channel in self._channels:
+            self.simulator.put_channel(channel, reconnect_seconds=1.0)
+        try:
+            self.loop.start()
+            self.loop.wait_until_ready()
+            wait_until(self._all_heard, 60, "Prometheus to know a message of each channel")
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def _all_heard(self) -> bool:
+        count = self.value("count(whatsapp_channel_seconds_since_last_message)")
+        return count == len(self._channels)
+
+    def _stop(self) -> None:
+        self.loop.stop()
+        self._server.stop()
