@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import logging.handlers
 import re
 from datetime import datetime
 from pathlib import Path
@@ -20,30 +19,32 @@ class EventLog:
     """Appends to one file, which logrotate may move at any time; for any number of threads."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, making its folder where it is missing; raise EventLogError."""
+        """Make the file and its folder where they are missing; raise EventLogError."""
+        self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._handler = _Handler(path, encoding="utf-8")
+            path.open("ab").close()
         except OSError as error:
             raise EventLogError(f"{error.filename}: {error.strerror}") from None
 
     def write(self, **values: object) -> None:
         """Write one line of ``name=value`` pairs; what is None is left out.
 
-        Where the disk is full, the line goes to stderr instead, and the program goes on.
+        Where the file cannot be written, the line goes to stderr instead, and the program goes on.
         """
         line = format_event(datetime.now().astimezone(), values)
-        record = logging.LogRecord("event", logging.INFO, "", 0, line, None, None)
-        self._handler.handle(record)
+        try:
+            self._append(f"{line}\n".encode())
+        except OSError as error:
+            _log.error(
+                "the log file cannot be written (%s); its line was: %s", error.strerror, line
+            )
 
-    def close(self) -> None:
-        """Close the file."""
-        self._handler.close()
-
-
-class _Handler(logging.handlers.WatchedFileHandler):
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        _log.error("the log file cannot be written; its line was: %s", record.getMessage())
+    def _append(self, line: bytes) -> None:
+        # Opened each time, since events are rare and the file may have been moved. Without a
+        # buffer a line is one write, between which and others of other processes nothing mixes.
+        with self._path.open("ab", buffering=0) as file:
+            file.write(line)
 
 
 def format_event(at: datetime, values: dict[str, object]) -> str:

@@ -1,0 +1,166 @@
+"""What the hook makes of what is posted to it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconnect_hook.alerts import (
+    Alert,
+    AlertStatus,
+    Notification,
+    PayloadError,
+    Reason,
+    Target,
+    parse_alerts,
+    parse_notifications,
+)
+from tests.support.alerts import alert, payload
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False) | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def _parse(*alerts: Any) -> list[Alert]:
+    return parse_alerts(payload(*alerts), "wpp")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("WhatsAppChannelDisconnected", Reason.DISCONNECTED),
+        ("WhatsAppChannelSilent", Reason.SILENT),
+        ("WhatsAppChannelNeverHeard", Reason.NEVER_HEARD),
+        ("MyOwnRule", Reason.MANUAL),
+        (None, Reason.MANUAL),
+        (7, Reason.MANUAL),
+    ],
+)
+def test_an_alert_names_a_channel_and_the_reason(name: Any, reason: Reason) -> None:
+    (parsed,) = _parse(alert("Pixel12 Digital", alertname=name))
+    assert parsed == Alert(AlertStatus.FIRING, Target("Pixel12 Digital", reason))
+    assert parsed.target is not None
+    assert parsed.target.key == "pixel12digital"
+
+
+def test_each_alert_has_its_own_status() -> None:
+    parsed = _parse(alert("a"), alert("b", "resolved"), alert("c"))
+    assert [one.status for one in parsed] == ["firing", "resolved", "firing"]
+    assert [one.target.channel for one in parsed if one.target] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        alert(remediation=None),
+        alert(remediation="people"),
+        alert(remediation="probe"),
+        alert(remediation=True),
+        alert(gateway="other"),
+        alert(gateway=None),
+        alert(gateway=["wpp"]),
+        alert(channel=None),
+        alert(channel=""),
+        alert(channel=" \t"),
+        alert(channel="."),
+        alert(channel=".."),
+        alert(channel="a\nb"),
+        alert(channel="a\x00b"),
+        alert(channel="\ud800"),
+        alert(channel="x" * 256),
+        alert(channel="x" * 1_000_000),
+        alert(channel=7),
+        alert(channel=["loja"]),
+        alert(channel={"id": "loja"}),
+        alert(status="pending"),
+        alert(status=None),
+        alert(status=["firing"]),
+        {**alert(), "labels": None},
+        {**alert(), "labels": ["channel", "loja"]},
+        {"labels": alert()["labels"]},
+        {},
+        None,
+        7,
+        "firing",
+        ["firing"],
+    ],
+    ids=lambda stranger: repr(stranger)[:60],
+)
+def test_what_is_not_for_this_hook_has_no_target_and_harms_no_other(stranger: Any) -> None:
+    first, strange, last = _parse(alert("a"), stranger, alert("b"))
+    assert strange.target is None
+    assert [one.target.channel for one in (first, last) if one.target] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "channel", ["../../etc", "a%2Fb", "a/b", "-", "loja?x#y", "{{ .x }}", "ação"]
+)
+def test_odd_channels_are_channels(channel: str) -> None:
+    (parsed,) = _parse(alert(channel))
+    assert parsed.target == Target(channel, Reason.DISCONNECTED)
+
+
+def test_fields_that_are_new_or_missing_do_not_matter() -> None:
+    assert parse_alerts(b'{"version": "4", "alerts": [], "notification_reason": 7}', "wpp") == []
+    bare = {"status": "firing", "labels": alert()["labels"], "new": {"a": []}}
+    assert parse_alerts(json.dumps({"version": "4", "alerts": [bare]}).encode(), "wpp")[0].target
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff\xfe",
+        b"{",
+        b"alerts=1",
+        b"[" * 100_000,
+        b'{"version": "4", "alerts": [' + b"9" * 10_000 + b"]}",
+        b"null",
+        b"[]",
+        b'"4"',
+        b"{}",
+        b'{"version": 4, "alerts": []}',
+        b'{"version": "3", "alerts": []}',
+        b'{"version": "4"}',
+        b'{"version": "4", "alerts": null}',
+        b'{"version": "4", "alerts": {}}',
+    ],
+    ids=lambda body: repr(body[:40]),
+)
+def test_another_body_is_refused_in_one_short_line(body: bytes) -> None:
+    for parse in (lambda: parse_alerts(body, "wpp"), lambda: parse_notifications(body)):
+        with pytest.raises(PayloadError) as caught:
+            parse()
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 100
+
+
+@given(st.lists(_JSON, max_size=4))
+def test_any_json_where_an_alert_belongs_is_just_ignored(entries: list[Any]) -> None:
+    parsed = _parse(*entries, alert())
+    assert len(parsed) == len(entries) + 1
+    assert parsed[-1].target == Target("loja", Reason.DISCONNECTED)
+    assert len(parse_notifications(payload(*entries))) == len(entries)
+
+
+@given(_JSON, _JSON, _JSON)
+def test_any_json_where_a_label_belongs_is_just_ignored(one: Any, two: Any, three: Any) -> None:
+    entry = alert(channel=one, alertname=two)
+    entry["annotations"] = three
+    (parsed,) = _parse(entry)
+    assert parsed.target is None or parsed.target.channel == one
+
+
+def test_people_are_told_name_and_summary() -> None:
+    told = parse_notifications(payload(alert("loja"), alert("loja", "resolved", alertname=7)))
+    assert told == [
+        Notification(AlertStatus.FIRING, "WhatsAppChannelDisconnected", "loja is not connected"),
+        Notification(AlertStatus.RESOLVED, "", "loja is not connected"),
+    ]
