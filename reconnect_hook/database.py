@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from whatsapp.channels import MAX_ID_LENGTH
 from whatsapp.message_log import one_line
 
+_TRIES = 10
+_MADE_BY_OTHERS = {1050, 1061}  # MariaDB's and MySQL's numbers for a table or index that is there
 _TIMEOUT = 10  # seconds to wait for a connection, an answer or a lock
 
 _metadata = sa.MetaData()
@@ -99,16 +101,30 @@ class Database:
     def __init__(self, url: sa.URL) -> None:
         """Open the database and make its tables where they are missing; raise StateError."""
         self.is_sqlite = url.get_backend_name() == "sqlite"
+        if self.is_sqlite and url.database in {None, "", ":memory:"}:
+            raise StateError("a database in memory would be another one for each thread")
         try:
             if self.is_sqlite and url.database:
                 Path(url.database).parent.mkdir(parents=True, exist_ok=True)
             self._engine = _sqlite_engine(url) if self.is_sqlite else _mysql_engine(url)
-            with self._engine.begin() as connection:
-                _metadata.create_all(connection)
-        except SQLAlchemyError as error:
-            raise StateError(one_line(error)) from None
+            self._make_tables()
         except OSError as error:
             raise StateError(f"{error.filename}: {error.strerror}") from None
+        except Exception as error:  # noqa: BLE001 - PyMySQL raises all sorts at settings it dislikes
+            raise StateError(one_line(error)) from None
+
+    def _make_tables(self) -> None:
+        """Make the tables that are missing, maybe beside other hooks that are doing the same."""
+        for _ in range(_TRIES):
+            try:
+                with self._engine.begin() as connection:
+                    _metadata.create_all(connection)
+            except DBAPIError as error:
+                if getattr(error.orig, "args", (0,))[0] not in _MADE_BY_OTHERS:
+                    raise
+            else:
+                return
+        raise StateError("the tables can neither be found nor made")
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:

@@ -113,7 +113,13 @@ class Intake:
             connection.execute(
                 sa.update(repairs)
                 .where(repairs.c.id == found.id)
-                .values(look_only=False, reason=target.reason, not_before=at, holder=None)
+                .values(
+                    look_only=False,
+                    reason=target.reason,
+                    accepted_at=at,
+                    not_before=at,
+                    holder=None,
+                )
             )
         return Verdict.ACCEPTED
 

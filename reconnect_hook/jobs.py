@@ -58,20 +58,20 @@ class Jobs:
     def claim(self) -> Job | None:
         """Take the oldest repair that nobody holds; None where there is none."""
         with self._database.read() as connection:
-            at = now(connection)
-            free = unfinished(self._gateway) & (repairs.c.not_before <= at) & self._unheld(at)
-            waiting = sa.select(repairs).where(free).order_by(repairs.c.id).limit(16)
-            candidates = connection.execute(waiting).all()
-        for row in candidates:
+            free = sa.select(repairs.c.id).where(self._free(now(connection)))
+            candidates = connection.scalars(free.order_by(repairs.c.id).limit(16)).all()
+        for repair_id in candidates:
             with self._database.write() as connection:
                 at = now(connection)
                 taken = connection.execute(
                     sa.update(repairs)
-                    .where(repairs.c.id == row.id, unfinished(self._gateway), self._unheld(at))
+                    .where(repairs.c.id == repair_id, self._free(at))
                     .values(holder=self._holder, lease_until=at + LEASE_SECONDS)
                 )
                 if taken.rowcount != 1:
                     continue
+                # Read only now, since an alert may have made a repair of what was a look.
+                row = connection.execute(sa.select(repairs).where(repairs.c.id == repair_id)).one()
                 known = connection.execute(
                     sa.select(channels.c.attempts, channels.c.consecutive_failures).where(
                         *of_channel(self._gateway, row.key)
@@ -169,12 +169,23 @@ class Jobs:
         return connection.scalar(row) is not None
 
     def _held(self, job: Job) -> tuple[sa.ColumnElement[bool], ...]:
-        return (repairs.c.id == job.id, repairs.c.holder == self._holder, unfinished(self._gateway))
-
-    @staticmethod
-    def _unheld(at: float) -> sa.ColumnElement[bool]:
-        # A lease that ends later than any can was given by a clock that has been put back since.
-        lease_is_over = (repairs.c.lease_until < at) | (
-            repairs.c.lease_until > at + 2 * LEASE_SECONDS
+        return (
+            repairs.c.id == job.id,
+            repairs.c.holder == self._holder,
+            # Another thread of this holder may repair by now what this one just looks at.
+            repairs.c.look_only == job.look_only,
+            unfinished(self._gateway),
         )
-        return repairs.c.holder.is_(None) | lease_is_over
+
+    def _free(self, at: float) -> sa.ColumnElement[bool]:
+        """Return the condition for the rows that anybody may claim at ``at``."""
+        unheld = repairs.c.holder.is_(None) | _is_over(repairs.c.lease_until, at, LEASE_SECONDS)
+        due = _is_over(repairs.c.not_before, at, LOOK_AGAIN_SECONDS)
+        return unfinished(self._gateway) & due & unheld
+
+
+def _is_over(
+    until: sa.ColumnElement[float | None], at: float, longest: float
+) -> sa.ColumnElement[bool]:
+    # What ends later than anything can was noted by a clock that has been put back since.
+    return (until <= at) | (until > at + 2 * longest)

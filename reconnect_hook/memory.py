@@ -84,12 +84,11 @@ class Memory:
             noted = sa.select(channels.c.key, channels.c.channel, channels.c.unheard_since).where(
                 channels.c.gateway == self._gateway, channels.c.unheard_since.is_not(None)
             )
-            since = {row.key: row for row in connection.execute(noted)}
+            # What was noted in the future, by a clock that was put back since, is noted anew.
+            since = {row.key: row for row in connection.execute(noted) if row.unheard_since <= at}
             for key in since.keys() - unheard.keys():
                 row = since[key]
                 remember(connection, self._gateway, key, row.channel, unheard_since=None)
             for key in unheard.keys() - since.keys():
                 remember(connection, self._gateway, key, unheard[key], unheard_since=at)
-        return {
-            key: max(0.0, at - since[key].unheard_since) if key in since else 0.0 for key in unheard
-        }
+        return {key: at - since[key].unheard_since if key in since else 0.0 for key in unheard}

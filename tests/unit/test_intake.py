@@ -1,0 +1,206 @@
+"""What becomes of the alerts of a payload before it is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from reconnect_hook.alerts import Alert, AlertStatus, Reason
+from reconnect_hook.database import Database, StateError
+from reconnect_hook.intake import Intake
+from reconnect_hook.jobs import Job, Jobs
+from reconnect_hook.memory import Memory
+from reconnect_hook.outcomes import Action, Outcome, Result
+from tests.support.states import StateClock, firing, locked, resolved, sqlite_url
+
+_COOLDOWN = 300.0
+
+
+class Hook:
+    """One hook on a state of its own, on a clock moved by hand."""
+
+    def __init__(self, database: Database, clock: StateClock) -> None:
+        self.clock = clock
+        self.intake = Intake(database, "wpp", _COOLDOWN)
+        self.jobs = Jobs(database, "wpp")
+        self.memory = Memory(database, "wpp")
+
+    def accept(self, *alerts: Alert) -> list[str]:
+        return [str(verdict) for verdict in self.intake.accept(alerts)]
+
+    def claim(self) -> Job:
+        job = self.jobs.claim()
+        assert job is not None
+        return job
+
+    def repair(self, outcome: Outcome, action: Action = Action.GET_QR) -> Job:
+        job = self.claim()
+        assert self.jobs.finish(job, Result(job.channel, outcome, action))
+        return job
+
+    def record(self) -> tuple[int, bool]:
+        """Return the failures in a row and whether a QR code waits, of the only channel."""
+        (record,) = self.memory.queue().channels
+        return record.consecutive_failures, record.qr_required
+
+
+@pytest.fixture
+def hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
+    database = Database(sqlite_url(tmp_path))
+    yield Hook(database, StateClock(monkeypatch))
+    database.close()
+
+
+def test_a_firing_alert_is_accepted_once(hook: Hook) -> None:
+    assert hook.accept(firing("Pixel12 Digital", Reason.SILENT)) == ["accepted"]
+    job = hook.claim()
+    assert (job.channel, job.key) == ("Pixel12 Digital", "pixel12digital")
+    assert (job.reason, job.look_only) == ("silent", False)
+    assert (job.attempt, job.failures, job.waited) == (1, 0, 0)
+    assert hook.jobs.claim() is None
+
+
+def test_a_channel_that_is_queued_or_under_way_is_coalesced(hook: Hook) -> None:
+    assert hook.accept(firing()) == ["accepted"]
+    assert hook.accept(firing()) == ["coalesced"]
+    assert hook.accept(firing("LO JA", Reason.SILENT)) == ["coalesced"], "another spelling"
+    hook.claim()
+    assert hook.accept(firing()) == ["coalesced"]
+    assert hook.memory.queue().in_flight == 1
+
+
+def test_each_channel_of_a_payload_counts_for_itself(hook: Hook) -> None:
+    stranger = Alert(AlertStatus.FIRING, None)
+    verdicts = hook.accept(firing("a"), stranger, firing("b"), firing("A"), resolved("c"))
+    assert verdicts == ["accepted", "ignored", "accepted", "coalesced", "ignored"]
+    assert [hook.claim().channel for _ in range(2)] == ["a", "b"]
+
+
+def test_nothing_for_this_hook_touches_no_state(tmp_path: Path, hook: Hook) -> None:
+    with locked(sqlite_url(tmp_path)):
+        assert hook.accept() == []
+        assert hook.accept(Alert(AlertStatus.FIRING, None)) == ["ignored"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "verdict"),
+    [
+        (0.0, "cooldown"),
+        (_COOLDOWN - 1, "cooldown"),
+        (_COOLDOWN + 1, "accepted"),
+        (-1.0, "accepted"),
+        (-1e9, "accepted"),
+        (1e9, "accepted"),
+    ],
+)
+def test_a_channel_is_left_alone_for_a_while_after_it_was_called(
+    hook: Hook, seconds: float, verdict: str
+) -> None:
+    hook.accept(firing())
+    hook.repair(Outcome.STILL_DISCONNECTED)
+    # A clock that was put back must not make the cooldown last for ever.
+    hook.clock.seconds += seconds
+    assert hook.accept(firing()) == [verdict]
+    assert hook.accept(firing("other")) == ["accepted"]
+
+
+def test_no_cooldown_after_a_repair_that_called_nothing(hook: Hook) -> None:
+    hook.accept(firing())
+    hook.repair(Outcome.RECOVERED, Action.NONE)
+    assert hook.accept(firing()) == ["accepted"]
+
+
+def test_an_episode_goes_on_until_the_channel_is_seen_connected(hook: Hook) -> None:
+    for attempt in (1, 2, 3):
+        assert hook.accept(firing()) == ["accepted"]
+        job = hook.repair(Outcome.FAILED)
+        assert (job.attempt, job.failures) == (attempt, attempt - 1)
+        hook.clock.seconds += _COOLDOWN + 1
+    assert hook.record() == (3, False)
+    assert hook.accept(resolved(), resolved("LOJA")) == ["accepted", "accepted"]
+    assert hook.accept(resolved()) == ["accepted"]
+    assert hook.record() == (3, False), "nobody has looked yet"
+    look = hook.claim()
+    assert look.look_only
+    assert hook.jobs.claim() is None, "one look for all"
+    assert hook.jobs.finish(look, Result("loja", Outcome.RECOVERED))
+    assert hook.record() == (0, False)
+    assert hook.accept(firing()) == ["accepted"]
+    assert hook.claim().attempt == 1
+
+
+def test_there_is_nothing_to_look_for_where_no_episode_is(hook: Hook) -> None:
+    hook.accept(firing())
+    hook.repair(Outcome.RECONNECTED)
+    assert hook.accept(resolved()) == ["accepted"]
+    assert hook.jobs.claim() is None
+
+
+def test_a_repair_under_way_needs_no_look_beside_it(hook: Hook) -> None:
+    hook.accept(firing())
+    hook.repair(Outcome.FAILED)
+    hook.clock.seconds += _COOLDOWN + 1
+    hook.accept(firing())
+    job = hook.claim()
+    assert hook.accept(resolved()) == ["accepted"]
+    assert hook.jobs.claim() is None
+    assert hook.jobs.finish(job, Result("loja", Outcome.FAILED))
+    assert hook.record() == (2, False)
+
+
+def test_a_channel_of_which_another_alert_still_fires_is_in_its_episode(hook: Hook) -> None:
+    hook.accept(firing())
+    hook.repair(Outcome.FAILED)
+    hook.clock.seconds += _COOLDOWN + 1
+    both: Sequence[Alert] = [resolved("loja", Reason.SILENT), firing(), resolved()]
+    assert hook.accept(*both) == ["ignored", "accepted", "ignored"]
+    assert hook.record() == (1, False)
+
+
+def test_a_resolved_alert_of_an_unknown_channel_is_ignored(hook: Hook) -> None:
+    assert hook.accept(resolved("stranger")) == ["ignored"]
+    assert hook.memory.queue().channels == ()
+    assert hook.jobs.claim() is None
+
+
+def test_a_resolved_alert_has_a_waiting_qr_code_looked_after(hook: Hook) -> None:
+    hook.accept(firing())
+    hook.repair(Outcome.QR_REQUIRED)
+    assert hook.record() == (0, True)
+    assert hook.accept(resolved()) == ["accepted"]
+    assert hook.record() == (0, True), "nobody knows yet"
+    assert hook.claim().look_only
+
+
+def test_a_firing_alert_makes_a_repair_of_a_look(hook: Hook) -> None:
+    hook.accept(firing())
+    hook.repair(Outcome.QR_REQUIRED)
+    hook.accept(resolved())
+    look = hook.claim()
+    hook.clock.seconds += _COOLDOWN + 1
+    assert hook.accept(firing("loja", Reason.SILENT)) == ["accepted"]
+    assert hook.accept(firing("loja", Reason.SILENT)) == ["coalesced"]
+    hook.jobs.drop(look)
+    job = hook.claim()
+    assert (job.look_only, job.reason, job.waited) == (False, "silent", 0)
+    # The same hook's thread that was just looking leaves it alone.
+    hook.jobs.drop(look)
+    hook.jobs.look_later(look)
+    assert not hook.jobs.finish(look, Result("loja", Outcome.RECOVERED))
+    assert hook.jobs.finish(job, Result("loja", Outcome.RECONNECTED))
+
+
+def test_an_alert_that_cannot_be_stored_is_not_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconnect_hook.database._TIMEOUT", 0.05)
+    database = Database(sqlite_url(tmp_path))
+    intake = Intake(database, "wpp", _COOLDOWN)
+    with locked(sqlite_url(tmp_path)):
+        with pytest.raises(StateError, match="locked"):
+            intake.accept([firing()])
+        assert Memory(database, "wpp").queue().waiting == 0, "reading waits for no writer"
+    assert [str(verdict) for verdict in intake.accept([firing()])] == ["accepted"]
+    database.close()
