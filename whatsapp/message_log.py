@@ -179,6 +179,13 @@ class MessageLog:
         )
         return [row_id for (row_id,) in found]
 
+    def count_between(self, after: int, up_to: int) -> tuple[int, int]:
+        """Return how many ids are above ``after`` and not above ``up_to``, and their sum."""
+        where = (_LOG.c.id > after) & (_LOG.c.id <= up_to)
+        counted = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(_LOG.c.id), 0))
+        ((count, total),) = self._read(counted.select_from(_LOG).where(where))
+        return count, int(total)
+
     def close(self) -> None:
         """Close the connections."""
         self._engine.dispose()
