@@ -118,8 +118,10 @@ class LastMessages:
             return
         up_to = min(self._watermark, head.newest_id)
         known = [row_id for row_id in self._recent if self._recent_above < row_id <= up_to]
-        # Nearly always nothing is late, and the server can say so without sending the ids.
-        if self._log.count_between(self._recent_above, up_to) == (len(known), sum(known)):
+        # Nearly always nothing is late, and the server can say so without sending ids. The least
+        # one tells where as many were purged as came late.
+        expected = (len(known), sum(known), min(known, default=0))
+        if self._log.count_between(self._recent_above, up_to) == expected:
             return
         present = self._log.ids_between(self._recent_above, up_to, _OVERLAP_ROWS)
         late = [row_id for row_id in present if row_id not in self._recent]

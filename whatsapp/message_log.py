@@ -179,12 +179,14 @@ class MessageLog:
         )
         return [row_id for (row_id,) in found]
 
-    def count_between(self, after: int, up_to: int) -> tuple[int, int]:
-        """Return how many ids are above ``after`` and not above ``up_to``, and their sum."""
+    def count_between(self, after: int, up_to: int) -> tuple[int, int, int]:
+        """Return the number, the sum and the least of the ids above ``after``, up to ``up_to``."""
         where = (_LOG.c.id > after) & (_LOG.c.id <= up_to)
-        counted = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(_LOG.c.id), 0))
-        ((count, total),) = self._read(counted.select_from(_LOG).where(where))
-        return count, int(total)
+        sums = [sa.func.coalesce(f(_LOG.c.id), 0) for f in (sa.func.sum, sa.func.min)]
+        ((count, total, least),) = self._read(
+            sa.select(sa.func.count(), *sums).select_from(_LOG).where(where)
+        )
+        return count, int(total), least
 
     def close(self) -> None:
         """Close the connections."""

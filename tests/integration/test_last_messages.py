@@ -389,6 +389,27 @@ def test_a_purge_of_old_rows_changes_nothing(written: WrittenLog, polled: _Polle
     assert after.rows_read == before.rows_read
 
 
+def test_late_rows_in_place_of_as_many_that_were_purged_are_heard(
+    written: WrittenLog, polled: _Polled
+) -> None:
+    polled.poll()
+    for row in (1, 4, 9):
+        written.write_as(row, "noise")
+    polled.poll()
+    # As many ids as before, with the same sum.
+    written.purge(up_to=4)
+    written.write_as(2, "loja")
+    written.write_as(3, "obra")
+
+    view = polled.poll()
+
+    assert view.messages == {
+        ("noise", Direction.IN): 3,
+        ("loja", Direction.IN): 1,
+        ("obra", Direction.IN): 1,
+    }
+
+
 def test_a_purge_of_all_rows_forgets_no_age_and_misses_no_new_message(
     written: WrittenLog, polled: _Polled
 ) -> None:
