@@ -12,7 +12,7 @@ from reconnect_hook.jobs import Job
 from reconnect_hook.outcomes import Action, Outcome, Result
 from reconnect_hook.witness import heard_within
 from whatsapp.channels import Channel, Status
-from whatsapp.gateway import GatewayClient, GatewayError, QrKind
+from whatsapp.gateway import GatewayClient, GatewayError, Operation, QrKind
 from whatsapp.message_log import MessageLog
 
 RESTART_AFTER_FAILURES = 2
@@ -22,6 +22,8 @@ _LIST_AGE = 1.0  # seconds that the list for the first look may be old, so that 
 _ALERT_SECONDS = 30.0  # that an alert is on its way before the hook gets it
 _LOOK_PAUSE = 2.0  # seconds between two looks at the list or the log
 _START_PAUSE = 2.0  # seconds that a session needs after start-session, as WPPConnect documents it
+_CREATE_TRIES = 5
+_CREATE_PAUSE = 5.0  # seconds between two of them
 _INITIALIZING_PAUSE = 5.0  # seconds until a browser that starts is asked again
 _INITIALIZING_SECONDS = 60.0  # seconds until it is not asked any more
 
@@ -84,8 +86,7 @@ def repair(means: Means, job: Job) -> Result:
         and means.allow_restart
         and job.failures >= RESTART_AFTER_FAILURES
     ):
-        outcome, detail = _restart(means, channel)
-        return Result(channel.id, outcome, Action.RESTART, detail)
+        return _restart(means, channel)
     return Result(channel.id, outcome, Action.GET_QR, detail)
 
 
@@ -123,7 +124,8 @@ def _ask_until_ready(means: Means, channel_id: str) -> QrKind:
 def _wait_for_message(means: Means, key: str, asked_at: float) -> bool:
     """Watch the log for as long as is set; whether a message came since ``asked_at``."""
     give_up_at = time.monotonic() + means.verify_seconds
-    while not heard_within(means.log, key, time.monotonic() - asked_at):
+    # A second more, since the log's times are cut to whole seconds.
+    while not heard_within(means.log, key, time.monotonic() - asked_at + 1):
         if time.monotonic() >= give_up_at:
             return False
         means.wait(_LOOK_PAUSE)
@@ -152,14 +154,35 @@ def _look_for_connected(means: Means, key: str, *, silent: bool) -> tuple[Outcom
         means.wait(max(_LOOK_PAUSE, time.monotonic() - asked_at))
 
 
-def _restart(means: Means, channel: Channel) -> tuple[Outcome, str]:
+def _restart(means: Means, channel: Channel) -> Result:
     """Throw the pairing away and make a new session, which a person will have to scan."""
     try:
         means.client.recreate(channel.id)
     except GatewayError as error:
-        return Outcome.FAILED, _words(error)
+        if error.operation is not Operation.CREATE:
+            return Result(channel.id, Outcome.FAILED, Action.GET_QR, _words(error))
+        trouble = _create(means, channel.id, error)
+        if trouble is not None:
+            return Result(channel.id, Outcome.FAILED, Action.RESTART, _words(trouble))
     means.wait(_START_PAUSE)
-    return _ask(means, channel, silent=False)
+    outcome, detail = _ask(means, channel, silent=False)
+    return Result(channel.id, outcome, Action.RESTART, detail)
+
+
+def _create(means: Means, channel_id: str, error: GatewayError) -> GatewayError | None:
+    """Try again what ended in ``error``, and return the last one; None as soon as it worked.
+
+    Without a session the gateway does not list the channel, and nobody would miss it any more.
+    """
+    for _ in range(_CREATE_TRIES):
+        means.wait(_CREATE_PAUSE)
+        try:
+            means.client.create(channel_id)
+        except GatewayError as another:
+            error = another
+        else:
+            return None
+    return error
 
 
 def _words(error: GatewayError) -> str:

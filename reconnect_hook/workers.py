@@ -139,6 +139,7 @@ class Workers:
             )
         if not self._insist(lambda: self._jobs.finish(job, result)):
             _log.warning("another hook took over a repair that took too long to record")
+            return
         self._metrics.count_repair(job, result, seconds)
         if result.outcome in {Outcome.FAILED, Outcome.STILL_DISCONNECTED}:
             _log.warning("channel %r: %s %s", result.channel, result.outcome, result.detail)

@@ -137,6 +137,10 @@ class GatewayClient:
         """Throw the session away and make a new one. THE PAIRING IS LOST: a person must scan."""
         path = _channel_path(Operation.DELETE, channel_id)
         self._call(Operation.DELETE, "DELETE", path, self._qr_timeout, expect_success)
+        self.create(channel_id)
+
+    def create(self, channel_id: str) -> None:
+        """Make a new session, which a person must scan."""
         body = {"channel": channel_id}
         self._call(
             Operation.CREATE, "POST", "/api/channels", self._qr_timeout, expect_success, body
