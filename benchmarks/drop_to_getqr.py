@@ -40,9 +40,8 @@ def main() -> None:
     p95 = statistics.quantiles(seconds, n=20, method="inclusive")[-1]
     print(f"{drops} drops at random moments, to getQr: p50 {p50:.1f} s, p95 {p95:.1f} s,")
     cron = _CRON_SECONDS / 2
-    print(
-        f"slowest {seconds[-1]:.1f} s; the cron script: {cron:.0f} s, {cron / p50:.0f} times as long"
-    )
+    print(f"slowest {seconds[-1]:.1f} s; ", end="")
+    print(f"the cron script: {cron:.0f} s, {cron / p50:.0f} times as long")
 
 
 def _drop_all(world: World, channels: tuple[str, ...]) -> dict[str, float]:
