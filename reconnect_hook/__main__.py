@@ -12,7 +12,14 @@ from reconnect_hook.metrics import Metrics
 from reconnect_hook.service import make_client, make_service
 from reconnect_hook.web import create_app
 from whatsapp.message_log import MessageLog
-from whatsapp.program import Server, end_on_signals, fail, log_to_stderr, parser
+from whatsapp.program import (
+    Server,
+    add_common_options,
+    end_on_signals,
+    fail,
+    log_to_stderr,
+    parser,
+)
 from whatsapp.settings import Settings, SettingsError, load
 
 _PROGRAM = "reconnect_hook"
@@ -28,7 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
             return _serve(settings)
         if options.silent_hours is not None:
             settings = replace(settings, silent_hours=options.silent_hours)
-        end_on_signals()
+        # A check that was cut short has not found out that all is well.
+        end_on_signals(code=1)
         return run_check(settings, Options(options.dry_run, options.verbose))
     except SettingsError as error:
         fail(_PROGRAM, str(error))
@@ -37,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     made = parser("python -m reconnect_hook", "Repairs WhatsApp channels that need it.")
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser(
+    serve = commands.add_parser(
         "serve",
         help="take Alertmanager's alerts and repair channels, for ever",
         description="Takes Alertmanager's alerts at POST /alerts and repairs channels.",
@@ -64,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="instead of SILENT_HOURS; SILENT_HOURS_OVERRIDES still count",
     )
+    for command in (serve, check):
+        add_common_options(command, default=argparse.SUPPRESS)
     return made
 
 

@@ -28,13 +28,19 @@ _USAGE_ERROR = 2
 def parser(program: str, description: str) -> argparse.ArgumentParser:
     """Return a parser with the options that all programs have."""
     made = argparse.ArgumentParser(prog=program, description=description)
+    add_common_options(made)
+    return made
+
+
+def add_common_options(made: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Let a parser know the options that all programs have; a command's must have no default."""
     made.add_argument("--version", action="version", version=f"zapwatch {__version__}")
     made.add_argument(
         "--env-file",
         metavar="FILE",
+        default=default,
         help="settings as KEY=value lines; the environment wins (default: ./.env if it is there)",
     )
-    return made
 
 
 def fail(program: str, line: str) -> NoReturn:
@@ -53,17 +59,17 @@ def log_to_stderr() -> None:
     )
 
 
-def end_on_signals() -> None:
-    """Let SIGTERM and Ctrl-C end the main thread at once, with exit code 0."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _end)
+def end_on_signals(code: int = 0) -> None:
+    """Let SIGTERM and Ctrl-C end the main thread at once, with this exit code."""
 
+    def end(_number: int, _frame: object) -> NoReturn:
+        # A second signal while ending must not cut the ending short.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        raise SystemExit(code)
 
-def _end(_number: int, _frame: object) -> NoReturn:
-    # A second signal while ending must not cut the ending short.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-    raise SystemExit(0)
+        signal.signal(number, end)
 
 
 class Server:

@@ -1,0 +1,517 @@
+"""The hook over HTTP, as a process and as an application."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from flask import Flask
+from flask.testing import FlaskClient
+
+from reconnect_hook.metrics import Metrics
+from reconnect_hook.service import Service, make_client, make_service
+from reconnect_hook.web import create_app
+from stack.simulator.client import Simulator
+from stack.simulator.server import SimulatorServer
+from tests.support.alerts import alert, payload
+from tests.support.hooks import SECRET, TOKEN, hook_settings, log_lines, state
+from tests.support.programs import Program, run
+from tests.support.states import locked
+from tests.support.waiting import wait_until
+from whatsapp import __version__
+from whatsapp.program import MAX_REQUEST_BYTES
+from whatsapp.settings import Settings, parse
+
+_SECONDS = 60.0  # until what must happen has happened, on the slowest of machines
+_BEARER = {"Authorization": f"Bearer {TOKEN}"}
+_NOTHING = {"accepted": 0, "coalesced": 0, "cooldown": 0, "ignored": 0}
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    with SimulatorServer(SECRET) as server:
+        made = Simulator(server.url)
+        made.put_channel("loja", reconnect_seconds=0)
+        made.put_channel("Pixel12 Digital", reconnect_seconds=0)
+        yield made
+
+
+# The application, in this process: what it answers.
+
+
+class App:
+    """The hook's application with its parts, whose workers were not started."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.metrics = Metrics(settings.gateway_name)
+        client = make_client(settings, self.metrics)
+        self.service: Service = make_service(settings, client, None, self.metrics)
+        self.flask: Flask = create_app(
+            self.service.intake,
+            self.service.memory,
+            self.service.workers,
+            self.metrics,
+            gateway=settings.gateway_name,
+            token=TOKEN,
+        )
+        self.state_url = settings.hook_state_url
+        self.http: FlaskClient = self.flask.test_client()
+
+    def post(self, body: bytes, headers: dict[str, str] | None = None) -> tuple[int, Any]:
+        answer = self.http.post("/alerts", data=body, headers=headers or _BEARER)
+        return answer.status_code, answer.get_json()
+
+    def alerts(self, status: str, result: str) -> float | None:
+        name = "whatsapp_reconnect_alerts_total"
+        return self.metrics.registry.get_sample_value(name, {"status": status, "result": result})
+
+
+@pytest.fixture
+def app(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> App:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("reconnect_hook.database._TIMEOUT", 0.05)
+    return App(parse(hook_settings(simulator.url, RECONNECT_COOLDOWN_SECONDS="300")))
+
+
+def test_what_was_accepted_is_stored_before_it_is_answered(app: App, tmp_path: Path) -> None:
+    body = payload(
+        alert("loja"), alert("LOJA"), alert("b"), alert(gateway="other"), alert("c", "?")
+    )
+    assert app.post(body) == (202, {**_NOTHING, "accepted": 2, "coalesced": 1, "ignored": 2})
+    rows = state(tmp_path, "SELECT channel, reason FROM repairs ORDER BY id")
+    assert [tuple(row) for row in rows] == [("b", "disconnected"), ("loja", "disconnected")]
+    assert app.post(body) == (202, {**_NOTHING, "coalesced": 3, "ignored": 2})
+    assert app.alerts("firing", "accepted") == 2
+    assert app.alerts("firing", "coalesced") == 4
+    assert app.alerts("firing", "ignored") == 2
+    assert app.alerts("invalid", "ignored") == 2
+
+
+def test_the_cooldown_is_answered_and_counted(app: App, tmp_path: Path) -> None:
+    state(
+        tmp_path,
+        "INSERT INTO channels (gateway, key, channel, attempts, consecutive_failures, qr_required,"
+        " called_at) VALUES ('wpp', 'loja', 'loja', 1, 0, 0, strftime('%s', 'now'))",
+    )
+    assert app.post(payload(alert())) == (202, {**_NOTHING, "cooldown": 1})
+    assert app.alerts("firing", "cooldown") == 1
+    assert state(tmp_path, "SELECT id FROM repairs") == []
+
+
+def test_resolved_alerts_of_unknown_channels_are_ignored(app: App) -> None:
+    assert app.post(payload(alert("loja", "resolved"))) == (202, {**_NOTHING, "ignored": 1})
+    assert app.alerts("resolved", "ignored") == 1
+
+
+def test_an_empty_payload_is_a_payload(app: App) -> None:
+    assert app.post(payload()) == (202, _NOTHING)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"version": "3", "alerts": []}', b"\xff"])
+def test_what_is_no_payload_is_400(app: App, body: bytes) -> None:
+    status, answer = app.post(body)
+    assert status == 400
+    assert answer.keys() == {"error"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": ""},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer "},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": f"Bearer {TOKEN}x"},
+        {"Authorization": f"Bearer {TOKEN[:-1]}"},
+        {"Authorization": f"Basic {TOKEN}"},
+        {"Authorization": TOKEN},
+        {"Authorization": "Bearer \xe9\xff"},
+        {"X-Gateway-Secret": SECRET},
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("path", ["/alerts", "/notifications"])
+def test_without_the_token_it_is_401_whatever_the_body(
+    app: App, headers: dict[str, str], path: str
+) -> None:
+    for body in (payload(alert()), b"{"):
+        answer = app.http.post(path, data=body, headers=headers)
+        assert answer.status_code == 401
+        assert TOKEN not in answer.text
+    assert state(Path.cwd(), "SELECT id FROM repairs") == []
+    assert app.alerts("firing", "accepted") == 0
+
+
+def test_the_scheme_may_be_spelled_in_any_case(app: App) -> None:
+    assert app.post(payload(), {"Authorization": f"bearer  {TOKEN} "})[0] == 202
+
+
+def test_a_body_that_is_too_large_is_413(app: App) -> None:
+    whole = payload(alert(), padding="")
+    fits = payload(alert(), padding="x" * (MAX_REQUEST_BYTES - len(whole)))
+    assert len(fits) == MAX_REQUEST_BYTES
+    assert app.post(fits)[0] == 202
+    assert app.post(fits + b" ")[0] == 413
+
+
+def test_a_state_that_cannot_be_written_is_503_and_nothing_is_lost(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = payload(alert())
+    with locked(app.state_url):
+        status, answer = app.post(body)
+        assert status == 503
+        assert "state" in answer["error"]
+        assert "locked" in caplog.text
+        assert app.http.get("/metrics").status_code == 200
+    assert app.alerts("firing", "accepted") == 0
+    assert app.post(body) == (202, {**_NOTHING, "accepted": 1})
+
+
+def test_it_is_not_ready_while_the_state_cannot_be_read(app: App) -> None:
+    assert app.http.get("/-/ready").status_code == 200
+    state(Path.cwd(), "ALTER TABLE repairs RENAME TO away")
+    assert app.http.get("/-/ready").status_code == 503
+    assert app.http.get("/-/healthy").status_code == 200
+    page = app.http.get("/metrics")
+    assert page.status_code == 200
+    assert "whatsapp_reconnect_alerts_total" in page.text
+    assert "whatsapp_reconnect_queue_length" not in page.text, "unknown is not 0"
+    state(Path.cwd(), "ALTER TABLE away RENAME TO repairs")
+    assert app.http.get("/-/ready").status_code == 200
+    assert "whatsapp_reconnect_queue_length 0.0" in app.http.get("/metrics").text
+
+
+def test_metrics_come_in_both_formats_and_compressed(app: App) -> None:
+    answer = app.http.get(
+        "/metrics",
+        headers={"Accept": "application/openmetrics-text", "Accept-Encoding": "gzip"},
+    )
+    assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+    assert gzip.decompress(answer.data).endswith(b"# EOF\n")
+
+
+def test_all_series_are_there_from_the_beginning(app: App) -> None:
+    page = app.http.get("/metrics").text
+    for line in (
+        'whatsapp_reconnect_alerts_total{result="cooldown",status="resolved"} 0.0',
+        'whatsapp_reconnect_duration_seconds_count{outcome="still_disconnected"} 0.0',
+        "whatsapp_reconnect_queue_length 0.0",
+        "whatsapp_reconnect_in_flight 0.0",
+    ):
+        assert f"\n{line}\n" in page
+    assert re.search(r'errors_total\{gateway="wpp",operation="qr",reason="tls"\} 0.0', page)
+
+
+def test_people_are_told_in_one_line_each(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    hostile = alert("loja")
+    hostile["annotations"] = {"summary": "two\nlines\x1b[31m" + "x" * 1000}
+    body = payload(alert("loja"), hostile, alert("loja", "resolved"))
+    answer = app.http.post("/notifications", data=body, headers=_BEARER)
+    assert answer.status_code == 200
+    told = [record for record in caplog.records if record.name == "people"]
+    assert [record.levelname for record in told][:2] == ["WARNING", "WARNING"]
+    assert told[0].getMessage() == "firing WhatsAppChannelDisconnected: loja is not connected"
+    assert all(record.getMessage().isprintable() for record in told)
+    assert app.http.post("/notifications", data=b"[]", headers=_BEARER).status_code == 400
+
+
+def test_other_paths_and_methods_are_refused(app: App) -> None:
+    assert app.http.get("/").status_code == 200
+    assert app.http.get("/alerts").status_code == 405
+    assert app.http.post("/metrics").status_code == 405
+    assert app.http.get("/..%2fetc/passwd").status_code == 404
+
+
+# The process: what it does.
+
+
+def _post(program: Program, *alerts: Any) -> dict[str, int]:
+    answer = requests.post(
+        f"{program.url}/alerts", payload(*alerts), headers=_BEARER, timeout=_SECONDS
+    )
+    assert answer.status_code == 202, answer.text
+    return dict(answer.json())
+
+
+@pytest.fixture
+def serve(simulator: Simulator, tmp_path: Path) -> Iterator[Callable[..., Program]]:
+    """Start hooks that share one working directory, and so state and log."""
+    programs: list[Program] = []
+
+    def start(**more: str) -> Program:
+        settings = hook_settings(simulator.url, **more)
+        programs.append(Program(tmp_path, "reconnect_hook", "serve", settings=settings))
+        return programs[-1]
+
+    yield start
+    for program in programs:
+        program.__exit__(None, None, None)
+
+
+def _attempts(program: Program, **labels: str) -> dict[tuple[str, ...], float]:
+    return program.metrics().all("whatsapp_reconnect_attempts_total", gateway="wpp", **labels)
+
+
+def _wait_for_lines(directory: Path, count: int) -> list[str]:
+    lines = wait_until(
+        lambda: found if len(found := log_lines(directory)) >= count else None,
+        _SECONDS,
+        f"{count} lines in the log",
+    )
+    assert lines is not None
+    assert len(lines) == count, lines
+    return lines
+
+
+_HOSTILE = [
+    alert("stranger"),
+    alert("../../etc/passwd"),
+    alert("..%2F..%2Fsecret"),
+    alert("loja/qr"),
+    alert("loja%2Fqr"),
+    alert("loja?x=1#y"),
+    alert('x"} 1\nwhatsapp_up 1'),
+    alert("two\nlines outcome=reconnected"),
+    alert('spaces and "quotes" outcome=reconnected'),
+    alert("\u2028line\u2029ends"),
+    alert("x" * 1_000_000),
+    alert("x" * 255),
+    alert(7),
+    alert(["loja"]),
+    alert({"loja": 1}),
+    alert(None),
+    alert(""),
+    alert("Pixel12 Digital", gateway="other"),
+    alert("Pixel12 Digital", remediation="people"),
+    alert("Pixel12 Digital", alertname={"a": 1}, remediation=None),
+    None,
+    "alert",
+    {"status": "firing", "labels": "loja"},
+]
+
+
+def test_hostile_alerts_are_never_called_and_make_no_series(
+    serve: Callable[..., Program], simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.drop("loja")
+    program = serve()
+    counts = _post(program, *_HOSTILE[:12], alert("loja"), *_HOSTILE[12:])
+    # Unlisted, but somebody's session might be called so: only the list can tell.
+    assert counts == {**_NOTHING, "accepted": 10, "ignored": 14}
+    wait_until(lambda: sum(_attempts(program).values()) == 10, _SECONDS, "all repairs")
+    assert _attempts(program) == {
+        ("", "unknown_channel", "disconnected"): 9,
+        ("loja", "reconnected", "disconnected"): 1,
+    }
+    assert [call["channel"] for call in simulator.requests() if call["channel"]] == ["loja"]
+    of_channels = program.metrics().all("whatsapp_reconnect_qr_required", gateway="wpp")
+    assert of_channels == {("loja",): 0}
+    lines = _wait_for_lines(tmp_path, 10)
+    pattern = re.compile(
+        r"\S+ \[healthcheck-sessions\] "
+        r'channel=("(?:[^"\\]|\\.)*"|[^\s"=]+) reason=disconnected action=(none|getQr) '
+        r"outcome=(unknown_channel|reconnected) attempt=1 seconds=\d+\.\d"
+    )
+    assert all(pattern.fullmatch(line) for line in lines), lines
+    assert all(line.isprintable() for line in lines)
+
+
+def test_a_repair_is_counted_logged_and_shown(
+    serve: Callable[..., Program], simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.drop("Pixel12 Digital")
+    program = serve()
+    silent = alert("pixel12digital", alertname="WhatsAppChannelSilent")
+    assert _post(program, silent) == {**_NOTHING, "accepted": 1}
+    (line,) = _wait_for_lines(tmp_path, 1)
+    assert (
+        ' [healthcheck-sessions] channel="Pixel12 Digital" reason=silent action=getQr '
+        "outcome=reconnected attempt=1 seconds="
+    ) in line
+    wait_until(lambda: _attempts(program), _SECONDS, "the count")
+    assert _attempts(program) == {("Pixel12 Digital", "reconnected", "silent"): 1}
+    now = program.metrics()
+    assert now.get("whatsapp_reconnect_duration_seconds_count", outcome="reconnected") == 1
+    assert now.get("whatsapp_reconnect_queue_length") == 0
+    assert now.get("whatsapp_reconnect_in_flight") == 0
+    calls = {"gateway": "wpp", "operation": "qr"}
+    assert now.get("whatsapp_gateway_request_duration_seconds_count", **calls) == 1
+
+
+def test_a_qr_code_never_appears_anywhere(
+    serve: Callable[..., Program], simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.unpair("loja")
+    program = serve()
+    _post(program, alert("loja"))
+    (line,) = _wait_for_lines(tmp_path, 1)
+    assert "outcome=qr_required" in line
+    waits = {"gateway": "wpp", "channel": "loja"}
+    wait_until(
+        lambda: program.metrics().get("whatsapp_reconnect_qr_required", **waits) == 1,
+        _SECONDS,
+        "the metric",
+    )
+    shown = [
+        program.stderr,
+        program.get("/metrics").text,
+        program.get("/").text,
+        *(p.read_bytes().decode("latin-1") for p in tmp_path.rglob("*") if p.is_file()),
+        Path(f"/proc/{program.process.pid}/cmdline").read_text(),
+    ]
+    for secret in ("iVBORw0KGgo", "data:image", SECRET, TOKEN):
+        assert not any(secret in text for text in shown), secret
+
+
+def test_alerts_while_a_repair_is_under_way_make_one_call(
+    serve: Callable[..., Program], simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.drop("loja")
+    simulator.fault("qr", "hang")
+    program = serve()
+    assert _post(program, alert())["accepted"] == 1
+    wait_until(lambda: simulator.requests("qr"), _SECONDS, "the call")
+    for _ in range(5):
+        assert _post(program, alert(), alert("LOJA"))["coalesced"] == 2
+    assert program.metrics().get("whatsapp_reconnect_in_flight") == 1
+    simulator.clear_faults()
+    _wait_for_lines(tmp_path, 1)
+    assert len(simulator.requests("qr")) == 1
+
+
+def test_a_hook_that_is_killed_in_mid_repair_takes_it_up_again(
+    serve: Callable[..., Program], simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.drop("loja")
+    simulator.fault("qr", "hang", times=1)
+    program = serve()
+    _post(program, alert())
+    wait_until(lambda: simulator.requests("qr"), _SECONDS, "the call")
+    assert program.end(signal.SIGKILL) == -signal.SIGKILL
+    assert log_lines(tmp_path) == []
+    ((holder, outcome),) = state(tmp_path, "SELECT holder, outcome FROM repairs")
+    assert holder
+    assert outcome is None
+    # Its lease would end by itself after half a minute.
+    state(tmp_path, "UPDATE repairs SET lease_until = 1")
+    again = serve()
+    (line,) = _wait_for_lines(tmp_path, 1)
+    assert "channel=loja reason=disconnected action=getQr outcome=reconnected attempt=1" in line
+    wait_until(lambda: _attempts(again), _SECONDS, "the count")
+    assert again.metrics().get("whatsapp_reconnect_in_flight") == 0
+    assert len(simulator.requests("qr")) == 2
+
+
+def test_the_end_gives_back_what_is_under_way(
+    serve: Callable[..., Program], simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.drop("loja")
+    simulator.fault("qr", "hang", times=1)
+    program = serve(WPP_GATEWAY_QR_TIMEOUT="3600")
+    _post(program, alert())
+    wait_until(lambda: simulator.requests("qr"), _SECONDS, "the call")
+    started = time.monotonic()
+    assert program.end() == 0
+    assert time.monotonic() - started < 20
+    assert state(tmp_path, "SELECT holder, lease_until, outcome FROM repairs") == [(None,) * 3]
+    assert len(program.lines) == 1, program.stderr
+    serve()
+    (line,) = _wait_for_lines(tmp_path, 1)
+    assert "outcome=reconnected" in line
+
+
+def test_a_body_that_is_too_large_is_413_over_the_wire(serve: Callable[..., Program]) -> None:
+    program = serve()
+    body = payload(alert(), padding="x" * MAX_REQUEST_BYTES)
+    for data in (body, iter([body])):
+        answer = requests.post(
+            f"{program.url}/alerts", data=data, headers=_BEARER, timeout=_SECONDS
+        )
+        assert answer.status_code == 413
+    assert _post(program) == _NOTHING, "and it goes on"
+
+
+# How it starts.
+
+
+def _fails_with(directory: Path, settings: dict[str, str]) -> str:
+    done = run(directory, "reconnect_hook", "serve", settings=settings)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.startswith("reconnect_hook: ")
+    assert done.stderr.count("\n") == 1
+    for secret in (SECRET, TOKEN, "not-a-real-password"):
+        assert secret not in done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HOOK_TOKEN", ""),
+        ("HOOK_LOG_FILE", "file/healthcheck.log"),
+        ("HOOK_LOG_FILE", "folder"),
+        ("HOOK_STATE_URL", "sqlite:///file/state.sqlite3"),
+        ("HOOK_STATE_URL", "sqlite:///file"),
+        ("HOOK_STATE_URL", "sqlite://"),
+        ("HOOK_STATE_URL", "mysql://user:not-a-real-password@127.0.0.1:1/state"),
+        ("HOOK_STATE_URL", "mysql://user:not-a-real-password@127.0.0.1:1/state?nonsense=1"),
+        ("HOOK_LISTEN", "nowhere"),
+        ("RECONNECT_WORKERS", "0"),
+        ("RECONNECT_ALLOW_RESTART", "perhaps"),
+        ("WPP_GATEWAY_SECRET", ""),
+    ],
+)
+def test_a_wrong_or_missing_setting_is_named_in_one_line(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    (tmp_path / "file").write_text("a regular file, and no database " * 100)
+    (tmp_path / "folder").mkdir()
+    line = _fails_with(tmp_path, {**hook_settings("http://127.0.0.1:1"), name: value})
+    assert line.startswith(f"reconnect_hook: {name} ")
+
+
+def test_a_port_that_is_in_use_is_told_in_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        where = f"127.0.0.1:{listener.getsockname()[1]}"
+        line = _fails_with(tmp_path, hook_settings("http://127.0.0.1:1", HOOK_LISTEN=where))
+    assert f"HOOK_LISTEN: listening on {where} is in use by another program" in line
+
+
+@pytest.mark.parametrize("arguments", [[], ["serve"], ["check"]], ids=" ".join)
+def test_help_and_version(tmp_path: Path, arguments: list[str]) -> None:
+    help_ = run(tmp_path, "reconnect_hook", *arguments, "--help", settings={})
+    assert (help_.returncode, help_.stderr) == (0, "")
+    assert " ".join(["python -m reconnect_hook", *arguments]) in help_.stdout
+    assert "--env-file" in help_.stdout
+    version = run(tmp_path, "reconnect_hook", *arguments, "--version", settings={})
+    assert (version.returncode, version.stdout) == (0, f"zapwatch {__version__}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_env_file_may_be_named_before_or_after_the_command(tmp_path: Path) -> None:
+    values = hook_settings("http://127.0.0.1:1", HOOK_TOKEN="")
+    text = "".join(f"{name}={value}\n" for name, value in values.items())
+    (tmp_path / "some.env").write_text(text)
+    option = ["--env-file", "some.env"]
+    for arguments in ([*option, "serve"], ["serve", *option]):
+        done = run(tmp_path, "reconnect_hook", *arguments, settings={})
+        assert done.returncode == 2
+        assert done.stderr.startswith("reconnect_hook: HOOK_TOKEN is not set"), done.stderr
+
+
+def test_json_of_the_answer_is_json(app: App) -> None:
+    answer = app.http.post("/alerts", data=payload(), headers=_BEARER)
+    assert answer.mimetype == "application/json"
+    assert json.loads(answer.text) == _NOTHING
