@@ -1,0 +1,117 @@
+"""Docs and code say the same: settings, metrics, alerts, commands, version."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from exporter.metrics import Metrics as ExporterMetrics
+from exporter.snapshot import Board, GatewayState, LogState
+from reconnect_hook.database import Database
+from reconnect_hook.memory import Memory
+from reconnect_hook.metrics import Metrics as HookMetrics
+from reconnect_hook.outcomes import Outcome
+from stack.configuration import ROOT, RULES
+from whatsapp import __version__, settings
+from whatsapp.last_messages import LogView
+from whatsapp.settings import parse, parse_env
+
+README = (ROOT / "README.md").read_text()
+EXAMPLE = (ROOT / ".env.example").read_text()
+
+
+def settings_in_code() -> set[str]:
+    source = Path(settings.__file__).read_text()
+    return set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+)"', source))
+
+
+def section(title: str) -> str:
+    return README.partition(f"\n{title}\n")[2].partition("\n#")[0]
+
+
+def test_every_setting_is_explained_and_nothing_else_is() -> None:
+    table = section("## Settings").partition("\n\n`PROMETHEUS_URL`")[0]
+    rows = [line.partition("|")[2].partition("|")[0] for line in table.splitlines()]
+    explained = {name for row in rows for name in re.findall(r"`([A-Z_]+)`", row)}
+    assert explained == settings_in_code()
+
+
+def test_the_example_holds_every_setting_with_its_default() -> None:
+    values = parse_env(EXAMPLE)
+    assert set(values) == settings_in_code()
+    filled = parse({**values, "WPP_GATEWAY_SECRET": "x"})
+    least = {"WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443", "WPP_GATEWAY_SECRET": "x"}
+    default = parse({**least, "DB_HOST": "localhost", "DB_USER": "zapwatch"})
+    assert filled == default
+
+
+def published(registry: CollectorRegistry) -> set[str]:
+    return {
+        family.name + ("_total" if family.type == "counter" else "")
+        for family in registry.collect()
+    }
+
+
+def documented(title: str, following: str) -> set[str]:
+    text = README.partition(title)[2].partition(following)[0]
+    return set(re.findall(r"^\| `(whatsapp_\w+)`", text, re.MULTILINE))
+
+
+def test_the_exporters_metrics_are_the_documented_ones() -> None:
+    board = Board()
+    view = LogView(now=0, last_message={}, messages={}, rows_read=0)
+    board.pin(gateway=GatewayState(up=True), log=LogState(up=True, view=view))
+    metrics = ExporterMetrics(board, "wpp", lambda _: 1.0, with_log=True)
+    assert published(metrics.registry) == documented("The exporter, `http", "The hook, `http")
+
+
+def test_the_hooks_metrics_are_the_documented_ones(tmp_path: Path) -> None:
+    metrics = HookMetrics("wpp")
+    url = parse({**LEAST, "HOOK_STATE_URL": f"sqlite:///{tmp_path}/state"}).hook_state_url
+    database = Database(url)
+    metrics.watch(Memory(database, "wpp"))
+    shared = {
+        "whatsapp_gateway_request_duration_seconds",
+        "whatsapp_gateway_request_errors_total",
+    }
+    assert published(metrics.registry) - shared == documented("The hook, `http", "Reasons:")
+    database.close()
+
+
+LEAST = {
+    "WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443",
+    "WPP_GATEWAY_SECRET": "x",
+    "MESSAGE_LOG_URL": "none",
+}
+
+
+def rules() -> list[dict[str, object]]:
+    found: list[dict[str, object]] = []
+    for path in RULES.glob("*.yml"):
+        for group in yaml.safe_load(path.read_text())["groups"]:
+            found += [rule for rule in group["rules"] if "alert" in rule]
+    return found
+
+
+def test_every_alert_has_its_runbook_section_and_every_section_its_alert() -> None:
+    sections = set(re.findall(r"^### (WhatsApp\w+)$", README, re.MULTILINE))
+    assert sections == {rule["alert"] for rule in rules()}
+    for rule in rules():
+        annotations = rule["annotations"]
+        assert isinstance(annotations, dict)
+        assert annotations["runbook_url"].endswith(f"#{str(rule['alert']).lower()}")
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_every_outcome_is_explained(outcome: Outcome) -> None:
+    assert f"| `{outcome}` |" in README
+
+
+def test_the_version_is_the_installed_one_and_has_its_changes() -> None:
+    assert version("zapwatch") == __version__
+    assert f"\n## {__version__} " in (ROOT / "CHANGELOG.md").read_text()
