@@ -22,7 +22,7 @@ from whatsapp.message_log import MessageLog, MessageLogError
 from whatsapp.secret import fingerprint
 from whatsapp.settings import Settings
 
-_POLL_SECONDS = 0.5
+_POLL_SECONDS = 0.1
 _STOP_SECONDS = 2.0
 _HINTS = {
     Failure.TIMEOUT: "the gateway hangs, or a firewall drops what is sent to this port",
@@ -125,7 +125,8 @@ class Check:
         verdicts = service.intake.accept([Alert(AlertStatus.FIRING, target) for target in wanted])
         waiting: dict[int, Target] = {}
         for target, verdict in zip(wanted, verdicts, strict=True):
-            repair_id = service.memory.active_repair(target.key)
+            # Done already, if another hook was quick: then its outcome is there.
+            repair_id = service.memory.latest_repair(target.key)
             if verdict is Verdict.COOLDOWN or repair_id is None:
                 self._print(
                     f"{target.channel}: {target.reason}; it was repaired less than "

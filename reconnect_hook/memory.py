@@ -65,14 +65,17 @@ class Memory:
             found = connection.scalar(sa.select(repairs.c.outcome).where(repairs.c.id == repair_id))
         return Outcome(found) if found else None
 
-    def active_repair(self, key: str) -> int | None:
-        """Return the id of the channel's repair that is queued or under way."""
+    def latest_repair(self, key: str) -> int | None:
+        """Return the id of the channel's newest repair, be it queued, under way or done."""
         with self._database.read() as connection:
-            return connection.scalar(
-                sa.select(repairs.c.id).where(
-                    unfinished(self._gateway), repairs.c.active_key == key
+            newest: int | None = connection.scalar(
+                sa.select(sa.func.max(repairs.c.id)).where(
+                    repairs.c.gateway == self._gateway,
+                    repairs.c.key == key,
+                    repairs.c.look_only.is_(False),
                 )
             )
+        return newest
 
     def note_unheard(self, unheard: Mapping[str, str]) -> dict[str, float]:
         """Note of which channels (key: id) no message is known, and return for how many seconds.

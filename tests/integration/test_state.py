@@ -243,8 +243,18 @@ def test_a_look_that_finds_nothing_is_forgotten(state: Database, clock: StateClo
     jobs = Jobs(state, "wpp")
     look = _look(state, jobs)
     jobs.drop(look)
-    assert Memory(state, "wpp").active_repair("loja") is None
+    assert Memory(state, "wpp").queue().waiting == 0
     assert _records(state) == {"loja": (0, True)}
+
+
+def test_a_look_is_no_repair(state: Database) -> None:
+    jobs, memory = Jobs(state, "wpp"), Memory(state, "wpp")
+    assert memory.latest_repair("loja") is None
+    look = _look(state, jobs)
+    latest = memory.latest_repair("loja")
+    assert latest is not None
+    assert latest < look.id
+    assert memory.outcome(latest) is Outcome.QR_REQUIRED
 
 
 def test_a_look_that_could_not_be_taken_is_taken_later(state: Database, clock: StateClock) -> None:
@@ -341,7 +351,7 @@ def test_each_outcome_is_remembered(
     assert Memory(state, "wpp").outcome(job.id) is outcome
     known = {"loja": (failures, qr_required)} if listed else {}
     assert _records(state) == known
-    assert Memory(state, "wpp").active_repair("loja") is None
+    assert Memory(state, "wpp").queue().waiting == 0
 
 
 def test_what_only_an_alert_names_is_not_remembered(state: Database) -> None:
@@ -400,7 +410,7 @@ def test_history_goes_after_90_days_and_work_stays(state: Database, clock: State
     memory.prune()
     assert memory.outcome(old.id) is None
     assert memory.outcome(new.id) is Outcome.FAILED
-    assert memory.active_repair("stuck") == stuck.id
+    assert memory.latest_repair("stuck") == stuck.id
     assert _records(state).keys() == {"old", "new"}
 
 
@@ -451,7 +461,7 @@ def _methods(database: Database) -> dict[str, Callable[[], object]]:
         "queue": memory.queue,
         "prune": memory.prune,
         "outcome": lambda: memory.outcome(1),
-        "active_repair": lambda: memory.active_repair("loja"),
+        "latest_repair": lambda: memory.latest_repair("loja"),
         "note_unheard": lambda: memory.note_unheard({"loja": "loja"}),
     }
 
@@ -477,7 +487,7 @@ def test_a_state_that_can_only_be_read_is_a_state_error(state: Database, url: sa
 
     sa.event.listen(state._engine, "checkout", only_read)
     methods = _methods(state)
-    for name in ("queue", "outcome", "active_repair"):
+    for name in ("queue", "outcome", "latest_repair"):
         methods.pop(name)()
     for name in ("finish", "look_later", "drop", "renew", "release", "prune"):
         # On SQLite, what changes nothing is allowed.

@@ -1,0 +1,462 @@
+"""``python -m reconnect_hook check``: what the cron script did, row by row, and what it did not."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from reconnect_hook.__main__ import main
+from reconnect_hook.alerts import Alert
+from reconnect_hook.check import Options, run_check
+from reconnect_hook.intake import Intake, Verdict
+from reconnect_hook.jobs import Jobs
+from reconnect_hook.outcomes import Action, Outcome, Result
+from stack.simulator.client import Simulator
+from stack.simulator.knobs import MISSING
+from stack.simulator.server import SimulatorServer
+from tests.support.hooks import SECRET, hook_settings, log_lines, state
+from tests.support.message_logs import WrittenLog
+from tests.support.programs import Program, run
+from tests.support.waiting import wait_until
+from whatsapp.secret import fingerprint
+from whatsapp.settings import parse
+
+_HOUR = 3600
+_SECONDS = 60.0
+
+
+class Cron:
+    """Runs checks in a working directory of their own."""
+
+    def __init__(self, simulator: Simulator, log: WrittenLog, directory: Path) -> None:
+        self.simulator = simulator
+        self.log = log
+        self.directory = directory
+        self.settings = hook_settings(
+            simulator.url,
+            HOOK_TOKEN="",
+            MESSAGE_LOG_URL=log.reader.render_as_string(),
+            RECONNECT_COOLDOWN_SECONDS="300",
+        )
+
+    def channel(self, name: str, age: int | None = 60) -> None:
+        """Let there be a connected channel whose last message is so old."""
+        self.simulator.put_channel(name, reconnect_seconds=0)
+        if age is not None:
+            self.log.write(name, age_seconds=age)
+
+    def check(self, *options: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        done = run(
+            self.directory,
+            "reconnect_hook",
+            "check",
+            *options,
+            settings={**self.settings, **settings},
+        )
+        assert SECRET not in done.stdout + done.stderr + "".join(self.lines)
+        return done
+
+    def check_here(self, **settings: str) -> int:
+        """Check in this process, which takes less time, and return the exit code."""
+        state = f"sqlite:///{self.directory}/var/reconnect-hook.sqlite3"
+        log = str(self.directory / "logs" / "healthcheck-sessions.log")
+        places = {"HOOK_STATE_URL": state, "HOOK_LOG_FILE": log}
+        parsed = parse({**self.settings, **places, **settings})
+        return run_check(parsed, Options(dry_run=False, verbose=False))
+
+    def start(self, **settings: str) -> Program:
+        return Program(
+            self.directory, "reconnect_hook", "check", settings={**self.settings, **settings}
+        )
+
+    @property
+    def asked(self) -> list[str]:
+        """The channels whose QR code was asked for."""
+        return [call["channel"] for call in self.simulator.requests("qr")]
+
+    @property
+    def lines(self) -> list[str]:
+        return log_lines(self.directory)
+
+
+@pytest.fixture
+def cron(sqlite_log: WrittenLog, tmp_path: Path) -> Iterator[Cron]:
+    directory = tmp_path / "work"
+    directory.mkdir()
+    with SimulatorServer(SECRET) as server:
+        yield Cron(Simulator(server.url), sqlite_log, directory)
+
+
+def _files(directory: Path) -> dict[str, tuple[int, bytes]]:
+    """Return all there is below a directory, with times and contents."""
+    return {
+        str(path): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        for path in directory.rglob("*")
+    }
+
+
+def test_nothing_is_printed_or_logged_when_all_is_well(cron: Cron) -> None:
+    cron.channel("loja")
+    cron.channel("Pixel12 Digital", age=4 * _HOUR - 600)
+    done = cron.check()
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert cron.lines == []
+    assert cron.asked == []
+
+
+def test_verbose_shows_every_channel_and_logs_none(cron: Cron) -> None:
+    cron.channel("loja", age=2 * _HOUR + 90)
+    cron.channel("nova", age=None)
+    done = cron.check("--verbose")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "2 channels listed",
+        "loja: connected, last message 2 h 01 min ago",
+        "nova: connected, no message known",
+    ]
+    assert cron.lines == []
+
+
+def test_a_disconnected_channel_is_repaired(cron: Cron) -> None:
+    cron.channel("Pixel12 Digital")
+    cron.channel("loja")
+    cron.simulator.drop("Pixel12 Digital")
+    done = cron.check()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "Pixel12 Digital: disconnected; reconnected\n"
+    assert cron.asked == ["Pixel12 Digital"]
+    (line,) = cron.lines
+    assert (
+        ' [healthcheck-sessions] channel="Pixel12 Digital" reason=disconnected action=getQr '
+        "outcome=reconnected attempt=1 seconds="
+    ) in line
+
+
+def test_only_connected_means_connected(cron: Cron) -> None:
+    well: list[object] = ["connected", " CONNECTED ", "Connected"]
+    ill: list[object] = [
+        "disconnected",
+        "initializing",
+        "unknown",
+        "",
+        MISSING,
+        None,
+        1,
+        "not connected",
+    ]
+    for name, texts in (("well", well), ("ill", ill)):
+        for number, text in enumerate(texts):
+            cron.channel(f"{name} {number}")
+            cron.simulator.put_channel(f"{name} {number}", status_text=text)
+    done = cron.check()
+    assert done.returncode == 0, "still disconnected, but accepted"
+    assert sorted(cron.asked) == [f"ill {number}" for number in range(len(ill))]
+    assert done.stdout.count("still_disconnected\n") == len(ill)
+
+
+@pytest.mark.parametrize(
+    ("options", "settings", "asked"),
+    [
+        ([], {}, ["quiet"]),
+        (["--silent-hours", "6"], {}, []),
+        (["--silent-hours", "0.5"], {}, ["busy", "quiet"]),
+        ([], {"SILENT_HOURS": "6"}, []),
+        (["--silent-hours", "6"], {"SILENT_HOURS": "1"}, []),
+        (["--silent-hours", "6"], {"SILENT_HOURS_OVERRIDES": "BUSY=0.5"}, ["busy"]),
+        (["--silent-hours", "0.5"], {"SILENT_HOURS_OVERRIDES": "quiet=72"}, ["busy"]),
+    ],
+)
+def test_a_channel_is_silent_after_so_many_hours(
+    cron: Cron, options: list[str], settings: dict[str, str], asked: list[str]
+) -> None:
+    cron.channel("busy", age=_HOUR)
+    cron.channel("quiet", age=5 * _HOUR)
+    done = cron.check(*options, **settings)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(cron.asked) == asked
+    assert done.stdout.splitlines() == [f"{channel}: silent; requested" for channel in asked]
+    assert len(cron.lines) == len(asked)
+
+
+def test_a_payload_that_merely_mentions_a_channel_is_no_message_of_it(cron: Cron) -> None:
+    cron.channel("loja", age=5 * _HOUR)
+    cron.channel("Pixel12 Digital")
+    cron.log.write("Pixel12 Digital", words='"sessionId": "loja" loja LOJA')
+    cron.log.write("loja", event_type="presence.update")
+    cron.log.write("loja", payload='{"sessionId": "loja", "broken')
+    done = cron.check()
+    assert done.stdout == "loja: silent; requested\n"
+    assert cron.asked == ["loja"]
+
+
+def test_another_spelling_in_the_log_is_the_same_channel(cron: Cron) -> None:
+    cron.channel("Pixel12 Digital", age=5 * _HOUR)
+    cron.log.write("pixel12digital", place="data.session.id")
+    assert cron.check().stdout == ""
+    assert cron.asked == []
+
+
+def test_a_channel_that_was_never_heard_has_its_silent_hours_first(cron: Cron) -> None:
+    cron.channel("nova", age=None)
+    for _ in range(2):
+        done = cron.check()
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert cron.asked == []
+    assert cron.lines == []
+    earlier = "UPDATE channels SET unheard_since = unheard_since - :seconds"
+    state(cron.directory, earlier, seconds=4 * _HOUR - 600)
+    assert cron.check().stdout == ""
+    state(cron.directory, earlier, seconds=1200)
+    assert cron.check().stdout == "nova: never_heard; requested\n"
+    assert cron.asked == ["nova"]
+    assert "reason=never_heard action=getQr outcome=requested" in cron.lines[0]
+
+
+def test_a_channel_that_was_heard_starts_anew(cron: Cron) -> None:
+    cron.channel("nova", age=None)
+    cron.check()
+    cron.log.write("nova")
+    cron.check()
+    assert state(cron.directory, "SELECT unheard_since FROM channels") == [(None,)]
+
+
+def test_a_dry_run_changes_nothing_anywhere(cron: Cron) -> None:
+    cron.channel("loja")
+    cron.channel("quiet", age=5 * _HOUR)
+    cron.channel("nova", age=None)
+    cron.simulator.drop("loja")
+    for _ in range(2):
+        before = _files(cron.directory.parent)
+        done = cron.check("--dry-run", "--verbose")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "loja: disconnected; getQr would be called\n" in done.stdout
+        assert "quiet: silent; getQr would be called\n" in done.stdout
+        assert "nova: connected, no message known\n" in done.stdout
+        assert _files(cron.directory.parent) == before
+        assert cron.asked == []
+        # Once more with a state and a log that are there.
+        cron.check(WPP_GATEWAY_SECRET="wrong")
+    assert len(cron.lines) == 2
+
+
+def test_a_dry_run_without_a_list_writes_no_log_either(cron: Cron) -> None:
+    cron.simulator.fault("list", "html_504")
+    done = cron.check("--dry-run")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert list(cron.directory.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("empty_list", "invalid"),
+        ("success_false_object", "invalid"),
+        ("wrong_shape_nested", "invalid"),
+        ("empty_body", "invalid"),
+        ("html_504", "html"),
+        ("not_found", "http"),
+        ("unauthorized", "unauthorized"),
+        ("reset", "connection"),
+        ("hang", "timeout"),
+    ],
+)
+def test_without_a_list_nothing_is_done_and_everybody_is_told(
+    cron: Cron, capfd: pytest.CaptureFixture[str], fault: str, reason: str
+) -> None:
+    cron.channel("loja")
+    cron.simulator.drop("loja")
+    cron.simulator.fault("list", fault)
+    assert cron.check_here(WPP_GATEWAY_TIMEOUT="0.5") == 1
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert re.fullmatch(rf"check: list: {reason}: .*; no channel could be checked\n", said.err)
+    (line,) = cron.lines
+    assert SECRET not in said.err + line
+    assert f' action=list outcome=failed detail="list: {reason}: ' in line
+    assert cron.asked == []
+
+
+def test_verbose_explains_a_failing_list(cron: Cron) -> None:
+    cron.simulator.fault("list", "unauthorized")
+    done = cron.check("--verbose")
+    assert done.returncode == 1
+    port = cron.simulator.url.rpartition(":")[2]
+    explained = done.stdout.splitlines()
+    assert explained[0] == f"URL: {cron.simulator.url} (port {port})"
+    assert explained[1] == f"secret: {fingerprint(SECRET)}"
+    assert explained[2].startswith("came back: HTTP 401, wrong secret?")
+    assert explained[3].startswith("most likely: the secret is wrong")
+    assert cron.simulator.requests("list")[0]["request_id"] in explained[4]
+
+
+def test_verbose_asks_after_a_port_that_is_missing(cron: Cron) -> None:
+    done = cron.check("--verbose", WPP_GATEWAY_BASE_URL="https://127.0.0.1")
+    assert done.returncode == 1
+    assert "(no port, so 443: is :8443 missing?)" in done.stdout
+
+
+def test_without_the_database_disconnected_channels_are_still_repaired(cron: Cron) -> None:
+    cron.channel("loja")
+    cron.channel("quiet", age=5 * _HOUR)
+    cron.simulator.drop("loja")
+    cron.log.run("DROP TABLE webhook_raw_logs")
+    done = cron.check()
+    assert done.returncode == 1
+    assert done.stdout == "loja: disconnected; reconnected\n"
+    assert re.fullmatch(r"check: no such table.*; silent channels cannot be noticed\n", done.stderr)
+    assert cron.asked == ["loja"]
+    assert 'action=read_log outcome=failed detail="no such table' in cron.lines[0]
+    assert "channel=loja" in cron.lines[1]
+
+
+def test_where_there_is_no_message_log_only_connections_count(cron: Cron) -> None:
+    cron.channel("quiet", age=5 * _HOUR)
+    done = cron.check(MESSAGE_LOG_URL="none")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert cron.asked == []
+
+
+def test_a_channel_is_left_alone_within_the_cooldown(cron: Cron) -> None:
+    cron.channel("loja")
+    cron.simulator.put_channel("loja", session="dead", status="disconnected")
+    assert cron.check().stdout == "loja: disconnected; still_disconnected\n"
+    done = cron.check()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        "loja: disconnected; it was repaired less than 300 s ago and is left alone\n"
+    )
+    assert cron.asked == ["loja"]
+    assert len(cron.lines) == 1
+    assert cron.check(RECONNECT_COOLDOWN_SECONDS="0").stdout.endswith("still_disconnected\n")
+    assert cron.asked == ["loja"] * 2
+    assert "attempt=2" in cron.lines[1]
+
+
+def test_a_qr_code_that_waits_is_told_but_not_shown(cron: Cron) -> None:
+    cron.channel("loja")
+    cron.simulator.unpair("loja")
+    done = cron.check("--verbose")
+    assert done.returncode == 0
+    assert done.stdout.endswith("loja: disconnected; qr_required\n")
+    assert "iVBOR" not in done.stdout + done.stderr + "".join(cron.lines)
+
+
+def test_a_repair_that_fails_is_exit_code_1(cron: Cron) -> None:
+    cron.channel("loja")
+    cron.channel("Pixel12 Digital")
+    for channel in ("loja", "Pixel12 Digital"):
+        cron.simulator.drop(channel)
+    cron.simulator.fault("qr", "html_504", channel="loja")
+    done = cron.check()
+    assert done.returncode == 1
+    assert sorted(done.stdout.splitlines()) == [
+        "Pixel12 Digital: disconnected; reconnected",
+        "loja: disconnected; failed",
+    ]
+    assert done.stderr.startswith("channel 'loja': failed qr: html: HTTP 504")
+    assert done.stderr.count("\n") == 1
+    assert len(cron.lines) == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--silent-hours", "0"],
+        ["--silent-hours", "-1"],
+        ["--silent-hours", "nan"],
+        ["--silent-hours", "inf"],
+        ["--silent-hours", "four"],
+        ["--silent-hours"],
+        ["--quiet"],
+        ["now"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_exit_code_2(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["check", *options])
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("usage: ")
+
+
+def test_wrong_settings_are_exit_code_2_before_anything_is_called(cron: Cron) -> None:
+    (cron.directory / "file").write_text("a regular file")
+    for name, value in {
+        "WPP_GATEWAY_BASE_URL": "",
+        "HOOK_STATE_URL": "sqlite:///file/state.sqlite3",
+        "HOOK_LOG_FILE": "file/log",
+    }.items():
+        done = cron.check(**{name: value})
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"reconnect_hook: {name} ")
+        assert done.stderr.count("\n") == 1
+    assert cron.simulator.requests() == []
+
+
+def test_a_state_that_breaks_on_the_way_is_exit_code_1(cron: Cron) -> None:
+    cron.channel("loja")
+    cron.check()
+    state(cron.directory, "ALTER TABLE repairs RENAME COLUMN reason TO cause")
+    cron.simulator.drop("loja")
+    done = cron.check()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("check: HOOK_STATE_URL: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_two_checks_at_once_make_one_call(cron: Cron) -> None:
+    cron.channel("loja")
+    cron.simulator.drop("loja")
+    cron.simulator.fault("qr", "hang")
+    with cron.start() as first, cron.start() as second:
+        # A list for each check and one for the repair.
+        wait_until(
+            lambda: len(cron.simulator.requests("list")) == 3 and cron.asked, _SECONDS, "the call"
+        )
+        cron.simulator.clear_faults()
+        codes = {program.process.wait(_SECONDS) for program in (first, second)}
+    assert codes == {0}
+    assert cron.asked == ["loja"]
+    assert len(cron.lines) == 1
+
+
+def test_a_check_that_is_cut_short_says_so_and_gives_its_repair_back(cron: Cron) -> None:
+    cron.channel("loja")
+    cron.simulator.drop("loja")
+    cron.simulator.fault("qr", "hang", times=1)
+    with cron.start(WPP_GATEWAY_QR_TIMEOUT="3600") as program:
+        wait_until(lambda: cron.asked, _SECONDS, "the call")
+        assert program.end(signal.SIGTERM) == 1
+        assert program.stderr == ""
+    assert state(cron.directory, "SELECT holder, outcome FROM repairs") == [(None, None)]
+    assert cron.lines == []
+    assert cron.check().stdout == "loja: disconnected; reconnected\n"
+    assert len(cron.lines) == 1
+
+
+def test_a_repair_that_another_hook_has_finished_meanwhile_counts(
+    cron: Cron, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    accept = Intake.accept
+
+    def accepted_and_done(intake: Intake, alerts: Sequence[Alert]) -> list[Verdict]:
+        verdicts = accept(intake, alerts)
+        jobs = Jobs(intake._database, "wpp")
+        job = jobs.claim()
+        assert job is not None
+        assert jobs.finish(job, Result("loja", Outcome.FAILED, Action.GET_QR))
+        return verdicts
+
+    monkeypatch.setattr(Intake, "accept", accepted_and_done)
+    cron.channel("loja")
+    cron.simulator.drop("loja")
+    assert cron.check_here() == 1
+    assert capsys.readouterr().out == "loja: disconnected; failed\n"
