@@ -116,6 +116,8 @@ def test_a_zombie_that_lost_its_pairing_shows_a_qr_code(
     assert base64.b64decode(api.qr("loja")["qr"]).startswith(PNG)
     clock.forward(3600)
     assert api.statuses() == {"loja": "qr_required"}
+    state = simulator.state()["channels"][0]
+    assert (state["zombie"], state["session"]) == (False, "unpaired"), "now it is known to be gone"
     assert api.qr("loja")["qr"]
     assert simulator.scan("loja")["alive"] is True
 

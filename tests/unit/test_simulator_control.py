@@ -237,5 +237,8 @@ def test_the_catalogue_tells_each_fault_and_its_operations(simulator: Simulator)
     assert by_name["invalid_qr"] == ["qr"]
 
 
-def test_the_client_needs_no_trailing_slash_care(server: SimulatorServer) -> None:
-    assert Simulator(f"{server.url}/").state()["channels"] == []
+def test_a_slash_at_the_end_of_the_url_does_not_matter(server: SimulatorServer) -> None:
+    simulator = Simulator(f"{server.url}/")
+
+    assert simulator.url == server.url
+    assert simulator.state()["channels"] == []

@@ -315,7 +315,7 @@ def test_truncated_promises_more_than_it_sends(
         api(*_CALLS[operation])
 
 
-@pytest.mark.parametrize("megabytes", [0.5, 3])
+@pytest.mark.parametrize("megabytes", [0.3, 3])
 def test_huge_is_one_json_object_of_that_size(
     simulator: Simulator, api: Api, megabytes: float
 ) -> None:
@@ -324,7 +324,7 @@ def test_huge_is_one_json_object_of_that_size(
     answer = api("GET", "channels")
 
     assert answer.json().keys() == {"success", "padding"}
-    assert len(answer.json()["padding"]) == megabytes * (1 << 20)
+    assert len(answer.json()["padding"]) == int(megabytes * (1 << 20))
     assert int(answer.headers["Content-Length"]) == len(answer.content)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, text
+from sqlalchemy.pool import QueuePool
 
 from stack.simulator.client import Simulator
 from stack.simulator.schema import create_message_log, insert_message
@@ -218,12 +219,20 @@ def test_a_table_that_is_dropped_is_made_again(simulator: Simulator, log: Engine
     assert _rows(log)
 
 
-def test_no_thread_is_left_when_the_server_has_stopped(file: Path) -> None:
+def test_the_table_is_there_when_the_server_has_started(file: Path, log: Engine) -> None:
+    engine = open_message_log(f"sqlite:///{file}")
+    with SimulatorServer(SECRET, message_log=engine, traffic_seconds=_RARELY):
+        assert _rows(log) == []
+
+
+def test_no_thread_and_no_connection_is_left_when_the_server_has_stopped(file: Path) -> None:
     engine = open_message_log(f"sqlite:///{file}")
     with SimulatorServer(SECRET, message_log=engine, traffic_seconds=_RARELY):
         assert {"traffic", "simulator"} <= {thread.name for thread in threading.enumerate()}
 
     assert not {"traffic", "simulator"} & {thread.name for thread in threading.enumerate()}
+    assert isinstance(engine.pool, QueuePool)
+    assert engine.pool.checkedin() == 0
 
 
 def test_the_table_is_the_contracts(log: Engine) -> None:
@@ -264,7 +273,6 @@ def test_a_row_is_written_as_the_webhook_does(log: Engine) -> None:
     assert (row["event_type"], row["processed"], row["error_message"]) == ("message", 0, None)
     body = row["payload_json"]
     assert "☎ hello" in body
-    assert json.loads(body)["fromMe"] is True
     assert _named(body) == [("sessionId", "loja")]
     assert row["payload_hash"] == hashlib.sha256(body.encode()).hexdigest()[:16]
     assert re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", row["event_id"])
@@ -282,6 +290,21 @@ def test_a_row_names_its_channel_where_it_was_told_to(log: Engine, place: str) -
     (row,) = _rows(log)
     assert _named(row["payload_json"]) == [(place, "Pixel12 Digital")]
     assert row["event_type"] == "onmessage"
+    payload = json.loads(row["payload_json"])
+    beside = {"data": payload.get("data"), "metadata": payload.get("message")}
+    assert "body" in beside.get(place.partition(".")[0], payload), "where the message is"
+
+
+@pytest.mark.parametrize(("outgoing", "other"), [(True, "to"), (False, "from")])
+def test_a_row_tells_who_wrote(log: Engine, outgoing: bool, other: str) -> None:
+    create_message_log(log)
+    with log.begin() as connection:
+        insert_message(connection, "loja", outgoing=outgoing)
+
+    payload = json.loads(_rows(log)[0]["payload_json"])
+    assert payload["fromMe"] is payload["sender"]["isMe"] is outgoing
+    assert payload[other] == payload["chatId"]
+    assert payload["from"] == payload["sender"]["id"] != payload["to"]
 
 
 @pytest.mark.parametrize(
