@@ -127,16 +127,13 @@ def test_it_ends_in_spite_of_calls_that_are_held(start: Start) -> None:
 
 
 def test_it_can_be_told_another_address_and_variable(start: Start) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-
     running = start(
-        *("--listen", f"localhost:{port}", "--secret-env", "OTHER"),
+        *("--listen", "localhost:0", "--secret-env", "OTHER"),
         variable="OTHER",
         secret="another-secret",
     )
 
-    assert running.url == f"http://localhost:{port}"
+    assert running.url.startswith("http://localhost:")
     assert running.api("GET", "channels", "another-secret").status_code == 200
     assert running.api("GET", "channels").status_code == 401
 
