@@ -446,7 +446,7 @@ def test_a_purge_that_takes_the_last_row_read_misses_no_new_message(
 def test_messages_after_ids_have_started_again_are_heard(
     written: WrittenLog, polled: _Polled, emptied: str
 ) -> None:
-    written.write_many(["noise"] * 5, age_seconds=100)
+    written.write_many(["loja", "obra", *["noise"] * 3], age_seconds=100)
     polled.poll()
     getattr(written, emptied)()
     assert written.write("loja") == 1
@@ -464,7 +464,7 @@ def test_messages_after_ids_have_started_again_are_heard(
 def test_ids_that_started_again_and_grew_past_the_last_one_read_are_noticed(
     written: WrittenLog, polled: _Polled, emptied: str, polls: int
 ) -> None:
-    written.write_many(["noise"] * 5, age_seconds=100)
+    written.write_many(["loja", "obra", *["noise"] * 3], age_seconds=100)
     for _ in range(polls):
         polled.poll()
     getattr(written, emptied)()
@@ -477,7 +477,7 @@ def test_ids_that_started_again_and_grew_past_the_last_one_read_are_noticed(
 def test_ids_that_started_again_with_a_gap_at_the_last_one_read_are_noticed(
     written: WrittenLog, polled: _Polled
 ) -> None:
-    written.write_many(["noise"] * 5, age_seconds=100)
+    written.write_many(["loja", "obra", *["noise"] * 3], age_seconds=100)
     polled.poll()
     written.truncate()
     written.write("loja")
@@ -486,10 +486,25 @@ def test_ids_that_started_again_with_a_gap_at_the_last_one_read_are_noticed(
     assert _age(polled.poll(), "loja") < _SLACK
 
 
+def test_late_rows_are_heard_under_ids_that_were_read_before_they_started_again(
+    written: WrittenLog, polled: _Polled
+) -> None:
+    written.write_many(["noise"] * 9, age_seconds=100)
+    polled.poll()
+    written.truncate()
+    written.write("noise")
+    polled.poll()
+    written.write_as(6, "noise")
+    polled.poll()
+    written.write_as(5, "loja")
+
+    assert polled.poll().messages[("loja", Direction.IN)] == 1
+
+
 def test_ids_that_start_again_after_a_purge_are_noticed(
     written: WrittenLog, polled: _Polled
 ) -> None:
-    written.write_many(["noise"] * 5, age_seconds=100)
+    written.write_many(["loja", "obra", *["noise"] * 3], age_seconds=100)
     polled.poll()
     written.write_as(6, "noise", age_seconds=90)
     written.purge(up_to=5)
@@ -505,7 +520,7 @@ def test_ids_that_start_again_after_a_purge_are_noticed(
 def test_a_failure_amid_the_look_at_a_restarted_log_is_made_up_for(
     written: WrittenLog, polled: _Polled, past_the_last: bool
 ) -> None:
-    written.write_many(["noise"] * 5, age_seconds=100)
+    written.write_many(["loja", "obra", *["noise"] * 3], age_seconds=100)
     polled.poll()
     written.truncate()
     written.write("loja")

@@ -18,7 +18,7 @@ from stack.simulator.payloads import PLACES
 from stack.simulator.schema import insert_message
 from tests.support.mariadb import MariaDb
 from tests.support.message_logs import WrittenLog
-from tests.support.raw_server import Conversation, RawServer
+from tests.support.raw_server import Conversation, RawServer, deaf_port
 from whatsapp import message_log
 from whatsapp.message_log import CHANNEL_PATHS, Direction, MessageLog, MessageLogError, Row
 from whatsapp.settings import parse, parse_env
@@ -425,6 +425,15 @@ def test_a_server_that_accepts_and_says_nothing_is_given_up(
     monkeypatch.setattr(message_log, "_TIMEOUT", 1)
     with RawServer(mute) as server:
         port = int(server.url.rpartition(":")[2])
+        started = time.monotonic()
+        _failure(sa.URL.create("mysql+pymysql", "u", "p", "127.0.0.1", port, "d"))
+
+    assert time.monotonic() - started < 10
+
+
+def test_a_server_that_does_not_accept_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(message_log, "_TIMEOUT", 1)
+    with deaf_port() as port:
         started = time.monotonic()
         _failure(sa.URL.create("mysql+pymysql", "u", "p", "127.0.0.1", port, "d"))
 

@@ -7,7 +7,8 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -123,6 +124,17 @@ class _Noted(Conversation):
         if head:
             self._requests.append(head)
         return head
+
+
+@contextmanager
+def deaf_port() -> Iterator[int]:
+    """Give a port of 127.0.0.1 on which attempts to connect are neither taken nor refused."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as held:
+        for _ in range(4):
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        yield int(full.getsockname()[1])
 
 
 def answering(

@@ -16,7 +16,7 @@ from stack.simulator.client import Simulator
 from stack.simulator.server import SimulatorServer
 from tests.support.certificates import self_signed
 from tests.support.gateway import SECRET, Observed
-from tests.support.raw_server import Conversation, RawServer, answering, reset
+from tests.support.raw_server import Conversation, RawServer, answering, deaf_port, reset
 from whatsapp.channels import Status
 from whatsapp.gateway import GatewayError, Operation, QrKind, Reason
 
@@ -433,19 +433,8 @@ def test_what_is_no_http_is_a_connection_failure() -> None:
 
 
 def test_a_connection_that_is_never_accepted_says_that_it_was_not_made() -> None:
-    with (
-        socket.create_server(("127.0.0.1", 0), backlog=0) as full,
-        Observed(f"http://127.0.0.1:{full.getsockname()[1]}", list_timeout=0.3) as observed,
-    ):
-        waiting = []
-        for _ in range(4):
-            one = socket.socket()
-            one.setblocking(False)
-            one.connect_ex(full.getsockname())
-            waiting.append(one)
+    with deaf_port() as port, Observed(f"http://127.0.0.1:{port}", list_timeout=0.3) as observed:
         error = observed.failure("list")
-        for one in waiting:
-            one.close()
 
     assert (error.reason, error.detail) == (Reason.TIMEOUT, "no connection within 0.3 s")
 
@@ -514,6 +503,8 @@ def test_a_gateway_that_closes_connections_unannounced_is_called_all_the_same() 
         conversation.read_request()
         body = b'{"channels": [{"id": "loja"}]}'
         conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        # Closed in the very moment in which the next request comes.
+        conversation.read_request()
 
     with RawServer(once) as server, Observed(server.url) as observed:
         for _ in range(3):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from stack.simulator.knobs import QR_FIELDS, QrForm
 from stack.simulator.server import SimulatorServer
 from tests.support.gateway import SECRET, Observed
 from tests.support.raw_server import RawServer, answering
+from whatsapp.answers import Answer, Failure, parse_list, parse_qr
 from whatsapp.channels import Status
 from whatsapp.gateway import ChannelList, GatewayError, Operation, QrAnswer, QrKind, Reason
 
@@ -156,6 +158,18 @@ def test_what_is_no_list_of_channels_is_invalid(body: Any) -> None:
         error = observed.failure("list")
 
     assert (error.reason, error.http_status) == (Reason.INVALID, 200)
+
+
+@pytest.mark.parametrize("parse", [parse_list, parse_qr])
+def test_an_error_nested_as_deeply_as_can_just_be_read_does_not_crash(
+    parse: Callable[[Answer], object],
+) -> None:
+    limit = sys.getrecursionlimit()
+    for depth in range(limit - 300, limit + 1):
+        nested = '{"a":' * depth + "1" + "}" * depth
+        raw = f'{{"success": false, "error": {nested}}}'.encode()
+        with pytest.raises(Failure):
+            parse(Answer(200, "application/json", raw))
 
 
 def test_a_byte_order_mark_in_front_of_json_does_no_harm() -> None:
