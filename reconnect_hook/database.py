@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from whatsapp.channels import MAX_ID_LENGTH
 from whatsapp.message_log import one_line
 
 _TRIES = 10
+_WAL_PAUSE = 0.02  # seconds
 _MADE_BY_OTHERS = {1050, 1061}  # MariaDB's and MySQL's numbers for a table or index that is there
 _TIMEOUT = 10  # seconds to wait for a connection, an answer or a lock
 
@@ -166,7 +168,7 @@ def _sqlite_engine(url: sa.URL) -> sa.Engine:
     @sa.event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _record: Any) -> None:
         # The log that is written ahead lets readers go on; FULL has it on the disk at each commit.
-        connection.execute("PRAGMA journal_mode=WAL")
+        _use_wal(connection)
         connection.execute("PRAGMA synchronous=FULL")
 
     @sa.event.listens_for(engine, "begin")
@@ -176,6 +178,21 @@ def _sqlite_engine(url: sa.URL) -> sa.Engine:
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to a log that is written ahead, while others may be doing the same."""
+    give_up_at = time.monotonic() + _TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            # Here, unlike anywhere else, SQLite itself does not wait for the lock.
+            if time.monotonic() >= give_up_at:
+                raise
+            time.sleep(_WAL_PAUSE)
+        else:
+            return
 
 
 def _mysql_engine(url: sa.URL) -> sa.Engine:

@@ -57,6 +57,8 @@ def log_to_stderr() -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         datefmt="%Y-%m-%dT%H:%M:%S%z",
     )
+    # Waitress warns of each request that waits for a thread, be it a moment: that is no event.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 
 
 def end_on_signals(code: int = 0) -> None:

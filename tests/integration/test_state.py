@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from reconnect_hook.alerts import Reason
-from reconnect_hook.database import Database, StateError, now, repairs
+from reconnect_hook.database import Database, StateError, _use_wal, now, repairs
 from reconnect_hook.intake import Intake
 from reconnect_hook.jobs import LEASE_SECONDS, LOOK_AGAIN_SECONDS, Job, Jobs
 from reconnect_hook.memory import Memory
@@ -100,6 +101,34 @@ def test_hooks_that_start_at_once_make_the_tables_once(url: sa.URL) -> None:
     assert [Memory(one, "wpp").queue().waiting for one in databases] == [1] * 8
     for one in databases:
         one.close()
+
+
+def test_hooks_that_make_the_same_file_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    for number in range(60):
+        url = sqlite_url(tmp_path / str(number))
+        for one in _at_once(*[lambda u=url: Database(u)] * 8):
+            one.close()
+
+
+def test_a_file_that_is_being_switched_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Busy:
+        """A connection that is busy for a while, as SQLite is where two switch at once."""
+
+        def __init__(self, times: int) -> None:
+            self.times = times
+
+        def execute(self, _statement: str) -> None:
+            self.times -= 1
+            if self.times >= 0:
+                raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr("reconnect_hook.database._WAL_PAUSE", 0)
+    busy: Any = Busy(3)
+    _use_wal(busy)
+    assert busy.times == -1
+    monkeypatch.setattr("reconnect_hook.database._TIMEOUT", 0)
+    with pytest.raises(sqlite3.OperationalError):
+        _use_wal(Busy(1))  # type: ignore[arg-type]
 
 
 def test_of_alerts_at_once_at_two_hooks_exactly_one_makes_the_repair(
