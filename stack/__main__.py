@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import requests
 
@@ -27,7 +28,7 @@ from whatsapp.settings import Listen, Settings, SettingsError, load, read_env_fi
 _PROGRAM = "stack"
 _VAR = Path("var")
 _PAUSE = 0.5
-_ALERTS_OF_AN_HOUR = "last_over_time%28ALERTS%5B1h%5D%29"
+_ALERTS_OF_AN_HOUR = quote('last_over_time(ALERTS{alertstate="firing"}[1h])')
 _LOCAL = "127.0.0.1"
 
 
