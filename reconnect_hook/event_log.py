@@ -43,6 +43,7 @@ class EventLog:
     def _append(self, line: bytes) -> None:
         # Opened each time, since events are rare and the file may have been moved. Without a
         # buffer a line is one write, between which and others of other processes nothing mixes.
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("ab", buffering=0) as file:
             file.write(line)
 

@@ -184,7 +184,7 @@ def _print_urls(loop: Loop, settings: Settings) -> None:
         ("hook", f"http://{loop.at.hook}/metrics"),
         # The APIs, since Debian's packages come without the pages.
         ("firing alerts", f"http://{loop.at.alertmanager}/api/v2/alerts"),
-        ("last hour's", f"http://{loop.at.prometheus}/api/v1/query?query={_ALERTS_OF_AN_HOUR}"),
+        ("alerts, 1 h", f"http://{loop.at.prometheus}/api/v1/query?query={_ALERTS_OF_AN_HOUR}"),
     ):
         print(f"  {name:13}  {url}")
     print(f"  {'log':13}  {settings.hook_log_file}")

@@ -84,8 +84,9 @@ class Server:
         try:
             self._socket = socket.create_server((where.host, where.port), family=family)
         except OSError as error:
-            what = "is in use by another program" if error.errno == errno.EADDRINUSE else "fails"
-            fail(program, f"{setting}: listening on {where} {what} ({error}); choose another")
+            in_use = error.errno == errno.EADDRINUSE
+            what = "is in use by another program" if in_use else f"cannot be listened on ({error})"
+            fail(program, f"{setting}: {where} {what}; choose another")
         host = f"[{where.host}]" if ":" in where.host else where.host
         self.url = f"http://{host}:{self._socket.getsockname()[1]}"
 

@@ -96,7 +96,7 @@ def test_without_an_env_file_it_tells_the_story_to_its_end(tmp_path: Path) -> No
         assert "whatsapp_channel_connected" in get(stack.url("metrics")).text
         assert "whatsapp_reconnect_attempts_total" in get(stack.url("hook")).text
         assert get(stack.url("firing alerts")).json() == []
-        hour = get(stack.url("last hour's")).json()["data"]["result"]
+        hour = get(stack.url("alerts, 1 h")).json()["data"]["result"]
         names = {alert["metric"]["alertname"] for alert in hour}
         assert names == {
             "WhatsAppChannelDisconnected",

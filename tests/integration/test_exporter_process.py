@@ -258,7 +258,7 @@ def test_a_port_that_is_in_use_is_told_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         where = f"127.0.0.1:{listener.getsockname()[1]}"
         line = _fails_with(tmp_path, _settings("http://127.0.0.1:1", EXPORTER_LISTEN=where))
-    assert f"EXPORTER_LISTEN: listening on {where} is in use by another program" in line
+    assert f"EXPORTER_LISTEN: {where} is in use by another program; choose another" in line
 
 
 @pytest.mark.parametrize(

@@ -132,19 +132,29 @@ def test_a_path_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path, pa
     assert str(caught.value).isprintable()
 
 
-def test_a_folder_that_goes_and_comes_back_loses_no_line(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_folder_that_goes_is_made_again(tmp_path: Path) -> None:
     folder = tmp_path / "logs"
     log = EventLog(folder / "log")
     log.write(number=1)
     folder.rename(tmp_path / "away")
+    log.write(number=2)
+    assert (folder / "log").read_text().endswith("number=2\n")
+
+
+def test_what_cannot_be_written_goes_to_stderr_and_no_line_is_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "logs"
+    log = EventLog(folder / "log")
+    folder.joinpath("log").unlink()
+    folder.rmdir()
+    folder.write_text("a file in its place")
     for number in (2, 3):
         log.write(number=number)
     assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
     assert "number=2" in caplog.messages[0]
     assert "number=3" in caplog.messages[1]
-    folder.mkdir()
+    folder.unlink()
     log.write(number=4)
     assert (folder / "log").read_text().endswith("number=4\n")
 
