@@ -110,6 +110,8 @@ class Database:
                 Path(url.database).parent.mkdir(parents=True, exist_ok=True)
             self._engine = _sqlite_engine(url) if self.is_sqlite else _mysql_engine(url)
             self._make_tables()
+            self._path = Path(url.database) if self.is_sqlite and url.database else None
+            self._file = _identity(self._path)
         except OSError as error:
             raise StateError(f"{error.filename}: {error.strerror}") from None
         except Exception as error:  # noqa: BLE001 - PyMySQL raises all sorts at settings it dislikes
@@ -131,14 +133,23 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """Begin a transaction that commits at the end; on SQLite no other can write meanwhile."""
+        self._check_file()
         with _as_state_error(), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """Begin a transaction that only reads, and waits for no writer."""
+        self._check_file()
         with _as_state_error(), self._engine.connect() as connection:
             yield connection.execution_options(zapwatch_reads=True)
+
+    def _check_file(self) -> None:
+        # Open connections would go on with the file that is gone, new ones with another.
+        if _identity(self._path) != self._file:
+            raise StateError(
+                f"{self._path} was deleted or replaced: stop the program, start it again"
+            )
 
     def close(self) -> None:
         """Close the connections."""
@@ -152,6 +163,15 @@ def now(connection: sa.Connection) -> float:
     else:
         statement = "SELECT UNIX_TIMESTAMP(NOW(6))"
     return float(connection.scalar(sa.text(statement)))
+
+
+def _identity(path: Path | None) -> tuple[int, int] | None:
+    """Return what tells a file from every other one, None where there is none."""
+    try:
+        found = path.stat() if path else None
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if found else None
 
 
 @contextmanager
