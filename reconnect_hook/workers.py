@@ -86,6 +86,12 @@ class Workers:
                 _log.warning("state: %s", error)
                 self._stopping.wait(_TROUBLE_SECONDS)
                 continue
+            except Exception:  # noqa: BLE001
+                # Unforeseen, such as what drivers raise besides their own errors; but a thread that
+                # dies would leave a hook that takes alerts and repairs nothing.
+                _log.exception("the queue met a fault of the hook itself")
+                self._stopping.wait(_TROUBLE_SECONDS)
+                continue
             if job is None:
                 self._work.acquire(timeout=_IDLE_SECONDS)
                 continue
@@ -111,6 +117,10 @@ class Workers:
         try:
             result = look(self._means, job)
         except GatewayError:
+            self._insist(lambda: self._jobs.look_later(job))
+            return
+        except Exception:  # noqa: BLE001
+            _log.exception("a look met a fault of the hook itself")
             self._insist(lambda: self._jobs.look_later(job))
             return
         if result is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ from stack.simulator.client import Simulator
 from stack.simulator.server import SimulatorServer
 from tests.support.certificates import self_signed
 from tests.support.message_logs import WrittenLog
-from tests.support.programs import Metrics, Program, run
+from tests.support.programs import Metrics, Program, environment, run
 from tests.support.raw_server import Conversation, RawServer
 from tests.support.waiting import wait_until
 from whatsapp import __version__
@@ -311,6 +313,24 @@ def test_help_and_version(tmp_path: Path) -> None:
     assert (version.returncode, version.stdout) == (0, f"zapwatch {__version__}\n")
     usage = run(tmp_path, "exporter", "--no-such-option", settings={})
     assert usage.returncode == 2
+
+
+def test_a_request_that_waits_for_a_thread_is_no_event(tmp_path: Path) -> None:
+    program = (
+        "import logging; from whatsapp.program import log_to_stderr; log_to_stderr();"
+        "logging.getLogger('waitress.queue').warning('Task queue depth is 1');"
+        "logging.getLogger('waitress').warning('other')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment({}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr.count("\n") == 1
+    assert "WARNING waitress: other" in done.stderr
 
 
 def test_the_landing_page_and_the_formats_are_served(polling: Program) -> None:

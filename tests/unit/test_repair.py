@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,7 +15,8 @@ import sqlalchemy as sa
 
 from reconnect_hook.alerts import Reason
 from reconnect_hook.channel_lists import ChannelLists
-from reconnect_hook.jobs import Job
+from reconnect_hook.database import StateError
+from reconnect_hook.jobs import Job, Jobs
 from reconnect_hook.memory import Memory
 from reconnect_hook.metrics import Metrics
 from reconnect_hook.outcomes import Action, Outcome, Result
@@ -647,6 +650,45 @@ def test_a_fault_of_the_hook_itself_ends_one_repair_and_no_more(
     assert caplog.records[0].exc_info
     hook.repair()
     assert "outcome=reconnected" in hook.lines()[1]
+
+
+def test_no_fault_ends_a_worker(
+    simulator: Simulator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("reconnect_hook.workers._TROUBLE_SECONDS", 0.01)
+    simulator.unpair("loja")
+    hook = Hook(_settings(simulator.url, tmp_path, RECONNECT_WORKERS="1"))
+    claim = Jobs.claim
+    faults: list[Exception] = [struct.error("unpack"), StateError("locked")]
+
+    def faulty(jobs: Jobs) -> Job | None:
+        if faults:
+            raise faults.pop()
+        return claim(jobs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Jobs, "claim", faulty)
+        hook.repair()
+    assert "state: locked" in caplog.messages
+    assert "the queue met a fault of the hook itself" in caplog.messages
+
+    looked = threading.Event()
+
+    def broken(*_: object) -> None:
+        looked.set()
+        raise struct.error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("reconnect_hook.workers.look", broken)
+        hook.service.intake.accept([resolved()])
+        hook.service.workers.wake()
+        assert looked.wait(_SECONDS)
+        wait_until(lambda: hook.memory.queue().waiting == 1, _SECONDS, "the look to be put off")
+    hook.repair()
+    hook.service.workers.stop(_SECONDS)
 
 
 def test_a_repair_that_another_hook_took_over_is_counted_there(
