@@ -145,6 +145,7 @@ class LogPoller(Poller):
         self._board = board
         self._observe_seconds = observe_seconds
         self._state = LogState(up=False)
+        self._behind = False
 
     def poll(self) -> None:
         """Read what is new in the log; raise MessageLogError."""
@@ -155,8 +156,20 @@ class LogPoller(Poller):
             view = self._messages.poll([channel.key for channel in channels])
         finally:
             self._observe_seconds(time.monotonic() - started)
-        self._state = LogState(up=True, view=view, last_success=time.time())
+        if view.unread:
+            # So long as the newest messages may be unread, no age is known to be right.
+            self._state = replace(self._state, up=False, view=view)
+            self.hurry()
+        else:
+            self._state = LogState(up=True, view=view, last_success=time.time())
+        self._note_unread(view.unread)
         self._board.pin(log=self._state)
+
+    def _note_unread(self, unread: int) -> None:
+        if bool(unread) != self._behind:
+            self._behind = bool(unread)
+            what = f"about {unread} rows are yet to be read" if unread else "all rows are read"
+            _log.info("message log: %s", what)
 
     def pin_failure(self) -> None:
         """Pin that nothing is known of any channel's age."""

@@ -1,14 +1,16 @@
 """Reads PixelHub's ``webhook_raw_logs``: which channel had a message, in which direction, when.
 
 The channel is taken out of the payload by the database itself, so that a payload of 16 MB stays
-there. Every statement is a bounded range of the primary key: none can scan the table. All times
-are Unix seconds by the clock of the database server. MariaDB 10.6+, MySQL 8 or SQLite 3.38+.
+there. Every statement is a bounded range of the primary key, reads without locks and outside of
+any transaction, and is ended by the server after a second. All times are Unix seconds by the clock
+of the database server. MariaDB 10.6+, MySQL 8 or SQLite 3.38+.
 """
 
 from __future__ import annotations
 
 import enum
 import sqlite3
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,14 +18,17 @@ from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
 
 from whatsapp.channels import MAX_ID_LENGTH, channel_key
 
-_TIMEOUT = 10  # seconds that one statement, or connecting, may take before the log counts as down
+_TIMEOUT = 10  # seconds that connecting or an answer may take before the log counts as down
+_STATEMENT_SECONDS = 1.0  # that the server works on one statement before it gives it up
+_LARGE_ROW_SECONDS = 8.0  # the same where a statement asks for one row, which may hold 16 MB
+_GIVEN_UP = {1969, 3024}  # MariaDB's and MySQL's numbers for a statement that took too long
 
 
 class Direction(enum.StrEnum):
@@ -61,23 +66,52 @@ class MessageLogError(Exception):
     """The log could not be read. ``str()`` is one line without the password."""
 
 
+class _TooSlow(MessageLogError):  # noqa: N818 - it may work with fewer rows
+    """The server gave the statement up."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the log; ``key`` is the channel's, None where the row is no channel's message."""
+    """One row of the log; ``key`` is the channel's, None where the row is no channel's message.
+
+    ``other_time`` is set where clocks were put back an hour and the server's zone had the row's
+    local time twice: the row was written at one of the two.
+    """
 
     id: int
     time: float | None
     key: str | None
     direction: Direction
+    other_time: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """What tells one set of ids from another without naming them."""
+
+    count: int = 0
+    total: int = 0
+    least: int = 0
+
+    @classmethod
+    def of(cls, ids: Collection[int]) -> Ids:
+        """Return that of the ids given."""
+        return cls(len(ids), sum(ids), min(ids, default=0))
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The database's present: its clock, its newest id (0: empty), and the time of a known row."""
+    """The database's present: its clock and its newest row (id 0: the log is empty).
+
+    ``known_time`` is the time of the row that was asked for, None where it is gone; ``recent``
+    are the ids up to that row, above the other one that was asked for.
+    """
 
     now: float
     newest_id: int
-    known_row_time: float | None
+    newest_time: float | None = None
+    known_time: float | None = None
+    recent: Ids = Ids()
 
 
 class _Epoch(FunctionElement[float]):
@@ -97,6 +131,29 @@ def _epoch_mysql(element: _Epoch, compiler: SQLCompiler, **kw: Any) -> str:
 def _epoch_sqlite(element: _Epoch, compiler: SQLCompiler, **kw: Any) -> str:
     arguments = compiler.process(element.clauses, **kw) or "'now'"
     return f"CAST(strftime('%s', {arguments}) AS INTEGER)"
+
+
+class _OtherEpoch(FunctionElement[float]):
+    """The second meaning of a DATETIME that the server's zone has twice, else NULL."""
+
+    inherit_cache = True
+    type = sa.Float()
+
+
+@compiles(_OtherEpoch, "mysql", "mariadb")
+def _other_epoch_mysql(element: _OtherEpoch, compiler: SQLCompiler, **kw: Any) -> str:
+    column = compiler.process(element.clauses, **kw)
+    cases = " ".join(
+        f"WHEN FROM_UNIXTIME(UNIX_TIMESTAMP({column}) {shift}) = {column} "
+        f"THEN UNIX_TIMESTAMP({column}) {shift}"
+        for shift in ("+ 3600", "- 3600")
+    )
+    return f"CASE {cases} END"
+
+
+@compiles(_OtherEpoch, "sqlite")
+def _other_epoch_sqlite(_element: _OtherEpoch, _compiler: SQLCompiler, **_kw: Any) -> str:
+    return "NULL"  # its times are UTC
 
 
 class _JsonScalar(FunctionElement[str]):
@@ -143,7 +200,17 @@ def _channel_of_row() -> sa.ColumnElement[str | None]:
     )
 
 
-_ROWS = sa.select(_LOG.c.id, _Epoch(_LOG.c.received_at), _channel_of_row(), _LOG.c.event_type)
+_ROWS = sa.select(
+    _LOG.c.id,
+    _Epoch(_LOG.c.received_at),
+    _OtherEpoch(_LOG.c.received_at),
+    _channel_of_row(),
+    _LOG.c.event_type,
+)
+
+
+def _time_of(row_id: Any) -> sa.ScalarSelect[Any]:
+    return sa.select(_Epoch(_LOG.c.received_at)).where(_LOG.c.id == row_id).scalar_subquery()
 
 
 class MessageLog:
@@ -152,24 +219,49 @@ class MessageLog:
     def __init__(self, url: sa.URL) -> None:
         self._engine = _engine(url)
 
-    def head(self, known_id: int) -> Head:
-        """Return the database's clock and newest id, and when the row ``known_id`` was received."""
-        newest = sa.select(sa.func.max(_LOG.c.id)).scalar_subquery()
-        known = sa.select(_Epoch(_LOG.c.received_at)).where(_LOG.c.id == known_id).scalar_subquery()
-        ((now, newest_id, known_row_time),) = self._read(sa.select(_Epoch(), newest, known))
-        return Head(float(now), newest_id or 0, _time(known_row_time))
+    def head(self, known_id: int, above: int = 0) -> Head:
+        """Return the database's present, with the row ``known_id`` and the ids ``above`` up to it.
+
+        It is one statement, so that all it tells is true of the same moment.
+        """
+        newest_id = sa.select(sa.func.max(_LOG.c.id)).scalar_subquery()
+        total, least = (sa.func.coalesce(f(_LOG.c.id), 0) for f in (sa.func.sum, sa.func.min))
+        statement = (
+            sa.select(
+                _Epoch(),
+                newest_id,
+                _time_of(newest_id),
+                _time_of(known_id),
+                sa.func.count(),
+                total,
+                least,
+            )
+            .select_from(_LOG)
+            .where((_LOG.c.id > above) & (_LOG.c.id <= known_id))
+        )
+        ((now, newest, newest_time, known_time, *ids),) = self._read(statement)
+        return Head(
+            float(now),
+            newest or 0,
+            _time(newest_time),
+            _time(known_time),
+            Ids(*map(int, ids)),
+        )
 
     def rows_after(self, row_id: int, limit: int) -> list[Row]:
-        """Return the ``limit`` rows that follow ``row_id``, oldest first."""
-        return self._rows(_ROWS.where(_LOG.c.id > row_id).order_by(_LOG.c.id).limit(limit))
+        """Return some rows that follow ``row_id``, oldest first and ``limit`` at most.
+
+        This and the next two return none only where there is none.
+        """
+        return self._rows(_ROWS.where(_LOG.c.id > row_id).order_by(_LOG.c.id), limit)
 
     def rows_before(self, row_id: int, limit: int) -> list[Row]:
-        """Return the ``limit`` rows in front of ``row_id``, newest first."""
-        return self._rows(_ROWS.where(_LOG.c.id < row_id).order_by(_LOG.c.id.desc()).limit(limit))
+        """Return some rows in front of ``row_id``, newest first and ``limit`` at most."""
+        return self._rows(_ROWS.where(_LOG.c.id < row_id).order_by(_LOG.c.id.desc()), limit)
 
-    def rows(self, ids: Collection[int]) -> list[Row]:
-        """Return the rows with these ids."""
-        return self._rows(_ROWS.where(_LOG.c.id.in_(ids)))
+    def rows_among(self, ids: Collection[int], limit: int) -> list[Row]:
+        """Return the newest rows with these ids, newest first and ``limit`` at most."""
+        return self._rows(_ROWS.where(_LOG.c.id.in_(ids)).order_by(_LOG.c.id.desc()), limit)
 
     def ids_between(self, after: int, up_to: int, limit: int) -> list[int]:
         """Return the newest ``limit`` ids that are above ``after`` and not above ``up_to``."""
@@ -179,32 +271,59 @@ class MessageLog:
         )
         return [row_id for (row_id,) in found]
 
-    def count_between(self, after: int, up_to: int) -> tuple[int, int, int]:
-        """Return the number, the sum and the least of the ids above ``after``, up to ``up_to``."""
-        where = (_LOG.c.id > after) & (_LOG.c.id <= up_to)
-        sums = [sa.func.coalesce(f(_LOG.c.id), 0) for f in (sa.func.sum, sa.func.min)]
-        ((count, total, least),) = self._read(
-            sa.select(sa.func.count(), *sums).select_from(_LOG).where(where)
-        )
-        return count, int(total), least
-
     def close(self) -> None:
         """Close the connections."""
         self._engine.dispose()
 
-    def _rows(self, statement: sa.Select[Any]) -> list[Row]:
-        return [_row(*values) for values in self._read(statement)]
+    def _rows(self, statement: sa.Select[Any], limit: int) -> list[Row]:
+        while True:
+            seconds = _LARGE_ROW_SECONDS if limit == 1 else _STATEMENT_SECONDS
+            try:
+                return [_row(*values) for values in self._read(statement.limit(limit), seconds)]
+            except _TooSlow:
+                if limit == 1:
+                    raise
+                limit = max(1, limit // 8)
 
-    def _read(self, statement: sa.Select[Any]) -> Sequence[Any]:
+    def _read(
+        self, statement: sa.Select[Any], seconds: float = _STATEMENT_SECONDS
+    ) -> Sequence[Any]:
+        started = time.monotonic()
+        tried_again = False
+        while True:
+            try:
+                return self._execute(statement, seconds)
+            except SQLAlchemyError as error:
+                # A connection that was kept may have gone since, which shows only when it is used.
+                gone = isinstance(error, DBAPIError) and error.connection_invalidated
+                late = time.monotonic() - started > _STATEMENT_SECONDS
+                if tried_again or late or not gone:
+                    raise _readable(error) from None
+                tried_again = True
+
+    def _execute(self, statement: sa.Select[Any], seconds: float) -> Sequence[Any]:
         try:
             connection = self._engine.connect()
+        except SQLAlchemyError:
+            raise
         except Exception as error:  # noqa: BLE001 - PyMySQL raises all sorts at settings it dislikes
             raise MessageLogError(one_line(error)) from None
-        try:
-            with connection:
+        with connection:
+            if seconds == _STATEMENT_SECONDS or connection.dialect.name == "sqlite":
                 return connection.execute(statement).all()
-        except SQLAlchemyError as error:
-            raise MessageLogError(one_line(error)) from None
+            raw = connection.connection.dbapi_connection
+            _give_up_after(seconds, raw)
+            try:
+                return connection.execute(statement).all()
+            finally:
+                if not connection.invalidated:
+                    _give_up_after(_STATEMENT_SECONDS, raw)
+
+
+def _readable(error: SQLAlchemyError) -> MessageLogError:
+    number = getattr(getattr(error, "orig", None), "args", (0,))[:1]
+    kind = _TooSlow if number and number[0] in _GIVEN_UP else MessageLogError
+    return kind(one_line(error))
 
 
 def one_line(error: Exception) -> str:
@@ -215,11 +334,11 @@ def one_line(error: Exception) -> str:
     return "".join(c if c.isprintable() else " " for c in text[:300])
 
 
-def _row(row_id: int, time: Any, channel: Any, event_type: str | None) -> Row:
+def _row(row_id: int, time: Any, other_time: Any, channel: Any, event_type: str | None) -> Row:
     key = channel_key(str(channel)) if channel is not None else ""
     direction = MESSAGE_EVENTS.get((event_type or "").lower(), Direction.IN)
     usable = 0 < len(key) <= MAX_ID_LENGTH
-    return Row(row_id, _time(time), key if usable else None, direction)
+    return Row(row_id, _time(time), key if usable else None, direction, _time(other_time))
 
 
 def _time(value: Any) -> float | None:
@@ -235,11 +354,12 @@ def _engine(url: sa.URL) -> sa.Engine:
             # A kept connection would go on reading a file that was replaced by another.
             poolclass=sa.NullPool,
         )
-    return sa.create_engine(
+    engine = sa.create_engine(
         url,
         # Autocommit: no transaction stays open, so no old snapshot is read and none is kept alive.
         isolation_level="AUTOCOMMIT",
-        pool_pre_ping=True,
+        # Nor is there anything to roll back.
+        pool_reset_on_return=None,
         pool_size=1,
         max_overflow=4,
         connect_args={
@@ -248,6 +368,24 @@ def _engine(url: sa.URL) -> sa.Engine:
             "write_timeout": _TIMEOUT,
         },
     )
+
+    @sa.event.listens_for(engine, "connect")
+    def connected(connection: Any, _record: object) -> None:
+        _give_up_after(_STATEMENT_SECONDS, connection)
+
+    return engine
+
+
+def _give_up_after(seconds: float, connection: Any) -> None:
+    """Let the server end each statement of a connection that takes longer.
+
+    A client that no longer waits for an answer does not end the work on it.
+    """
+    with connection.cursor() as cursor:
+        if "MariaDB" in connection.get_server_info():
+            cursor.execute(f"SET SESSION max_statement_time = {seconds:g}")
+        else:
+            cursor.execute(f"SET SESSION max_execution_time = {seconds * 1000:.0f}")
 
 
 def _open_sqlite(path: str) -> sqlite3.Connection:
