@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     board = Board()
     metrics = _start_pollers(settings, board)
     with_log = settings.message_log_url is not None
-    server.run(create_app(board, metrics.registry, with_log=with_log))
+    server.run(create_app(board, metrics, with_log=with_log))
 
 
 def _start_pollers(settings: Settings, board: Board) -> Metrics:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -10,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from exporter.snapshot import Board, GatewayState, LogState, Snapshot
 from whatsapp import __version__
+from whatsapp.answers import LeftOut
 from whatsapp.exposition import GatewayMetrics
 from whatsapp.gateway import Operation
 from whatsapp.message_log import Direction
@@ -17,8 +20,20 @@ from whatsapp.message_log import Direction
 _POLL_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)  # seconds
 
 
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of all metrics, and what of a snapshot it is made of.
+
+    Nothing else goes into its text: it has to be written again only where one of the parts that
+    ``made_of`` returns is another object than before.
+    """
+
+    registry: CollectorRegistry
+    made_of: Callable[[Snapshot], tuple[object, ...]]
+
+
 class Metrics:
-    """All that the exporter publishes about one gateway, in a registry of its own."""
+    """All that the exporter publishes about one gateway, in sections."""
 
     def __init__(
         self,
@@ -29,39 +44,56 @@ class Metrics:
         with_log: bool,
     ) -> None:
         """``silence_threshold`` gives a channel's threshold in seconds."""
-        self.registry = CollectorRegistry()
-        self.gateway_calls = GatewayMetrics(self.registry, gateway, [Operation.LIST])
+        few = CollectorRegistry()
+        self.gateway_calls = GatewayMetrics(few, gateway, [Operation.LIST])
         if with_log:
             self.log_seconds = Histogram(
                 "whatsapp_message_log_poll_duration_seconds",
                 "How long polls of the message log took, failed ones included.",
                 ["gateway"],
-                registry=self.registry,
+                registry=few,
                 buckets=_POLL_BUCKETS,
             ).labels(gateway)
-        self.registry.register(SnapshotCollector(board, gateway, silence_threshold))
+        few.register(_Sources(board, gateway))
+        self.sections = (
+            Section(few, lambda snapshot: (snapshot,)),
+            _section(_Statuses(board, gateway, silence_threshold)),
+            _section(_Messages(board, gateway)),
+        )
 
 
-class SnapshotCollector(Collector):
+def _section(collector: _OfChannels) -> Section:
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return Section(registry, collector.made_of)
+
+
+class _OfSnapshot(Collector):
     """Turns the present snapshot into metric families; what is not known has no sample."""
 
-    def __init__(
-        self, board: Board, gateway: str, silence_threshold: Callable[[str], float]
-    ) -> None:
+    def __init__(self, board: Board, gateway: str) -> None:
         self._board = board
         self._gateway = gateway
-        self._silence_threshold = silence_threshold
 
     def describe(self) -> list[Metric]:
         """Return nothing: registering must not collect."""
         return []
+
+    def _gauge(self, name: str, help_text: str, *labels: str) -> GaugeMetricFamily:
+        return GaugeMetricFamily(name, help_text, labels=["gateway", *labels])
+
+    def _counter(self, name: str, help_text: str, *labels: str) -> CounterMetricFamily:
+        return CounterMetricFamily(name, help_text, labels=["gateway", *labels])
+
+
+class _Sources(_OfSnapshot):
+    """What is said of the gateway and the log as such."""
 
     def collect(self) -> Iterator[Metric]:
         """Return the families of the present snapshot."""
         snapshot = self._board.snapshot
         if snapshot.gateway is not None:
             yield from self._of_gateway(snapshot.gateway)
-            yield from self._of_channels(snapshot)
         if snapshot.log is not None:
             yield from self._of_log(snapshot.log)
         info = GaugeMetricFamily(
@@ -81,6 +113,68 @@ class SnapshotCollector(Collector):
             "When the channel list was last read, in Unix seconds.",
             gateway.last_success,
         )
+        left_out = self._gauge(
+            "whatsapp_gateway_channels_left_out",
+            "Entries of the channel list that are no channel of their own, by what is wrong.",
+            "reason",
+        )
+        for reason in LeftOut if gateway.up else ():
+            left_out.add_metric([self._gateway, reason], gateway.left_out.get(reason, 0))
+        yield left_out
+
+    def _of_log(self, log: LogState) -> Iterator[Metric]:
+        up = self._gauge(
+            "whatsapp_message_log_up",
+            "1 if the last poll of the log worked, and left no row unread.",
+        )
+        up.add_metric([self._gateway], log.up)
+        yield up
+        yield self._last_success(
+            "whatsapp_message_log_last_success_timestamp_seconds",
+            "When the message log was last read, in Unix seconds.",
+            log.last_success,
+        )
+        rows = self._counter(
+            "whatsapp_message_log_rows_read",
+            "Rows of the message log that were read since the exporter started.",
+        )
+        rows.add_metric([self._gateway], log.view.rows_read if log.view else 0)
+        yield rows
+
+    def _last_success(self, name: str, help_text: str, at: float | None) -> GaugeMetricFamily:
+        family = self._gauge(name, help_text)
+        if at is not None:
+            family.add_metric([self._gateway], at)
+        return family
+
+
+class _OfChannels(_OfSnapshot):
+    """The families that have samples for each channel."""
+
+    @abstractmethod
+    def made_of(self, snapshot: Snapshot) -> tuple[object, ...]:
+        """Return all that goes into the families, see Section."""
+
+
+class _Statuses(_OfChannels):
+    """What the gateway says of each channel, and its threshold."""
+
+    def __init__(
+        self, board: Board, gateway: str, silence_threshold: Callable[[str], float]
+    ) -> None:
+        super().__init__(board, gateway)
+        self._silence_threshold = silence_threshold
+
+    def made_of(self, snapshot: Snapshot) -> tuple[object, ...]:
+        """Return the channels, and whether their statuses count."""
+        gateway = snapshot.gateway
+        return (gateway.channels, gateway.up) if gateway else ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the families of the present snapshot; none before the first list."""
+        gateway = self._board.snapshot.gateway
+        if gateway is None:
+            return
         connected = self._gauge(
             "whatsapp_channel_connected",
             "1 if the gateway says that the channel is connected, else 0.",
@@ -92,18 +186,33 @@ class SnapshotCollector(Collector):
             "channel",
             "status",
         )
-        for channel in gateway.channels if gateway.up else ():
-            connected.add_metric([self._gateway, channel.id], channel.connected)
-            status.add_metric([self._gateway, channel.id, channel.status], 1)
-        yield connected
-        yield status
-
-    def _of_channels(self, snapshot: Snapshot) -> Iterator[Metric]:
         threshold = self._gauge(
             "whatsapp_channel_silence_threshold_seconds",
             "How long the channel may be without a message before it counts as silent.",
             "channel",
         )
+        for channel in gateway.channels:
+            labels = [self._gateway, channel.id]
+            threshold.add_metric(labels, self._silence_threshold(channel.id))
+            if gateway.up:
+                connected.add_metric(labels, channel.connected)
+                status.add_metric([*labels, channel.status], 1)
+        yield from (connected, status, threshold)
+
+
+class _Messages(_OfChannels):
+    """What the log knows of each channel that the gateway lists."""
+
+    def made_of(self, snapshot: Snapshot) -> tuple[object, ...]:
+        """Return the channels, what is known of their messages, and whether their ages count."""
+        gateway, log = snapshot.gateway, snapshot.log
+        return (gateway.channels, log.view, log.up) if gateway and log else ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the families of the present snapshot; none before the first list."""
+        gateway, log = self._board.snapshot.gateway, self._board.snapshot.log
+        if gateway is None:
+            return
         age = self._gauge(
             "whatsapp_channel_seconds_since_last_message",
             "Age of the channel's last message by the message log's own clock.",
@@ -114,49 +223,20 @@ class SnapshotCollector(Collector):
             "When the channel's last message was received, in Unix seconds of the log's clock.",
             "channel",
         )
-        messages = CounterMetricFamily(
+        messages = self._counter(
             "whatsapp_channel_messages",
             "Messages of the channel that the log got since the exporter started.",
-            labels=["gateway", "channel", "direction"],
+            "channel",
+            "direction",
         )
-        gateway, log = snapshot.gateway, snapshot.log
-        view = log.view if log else None
-        for channel in gateway.channels if gateway else ():
-            labels = [self._gateway, channel.id]
-            threshold.add_metric(labels, self._silence_threshold(channel.id))
-            if view is None:
-                continue
-            for direction in Direction:
-                count = view.messages.get((channel.key, direction), 0)
-                messages.add_metric([*labels, direction], count)
-            seconds = view.age(channel.key)
-            if seconds is not None and log is not None and log.up:
-                age.add_metric(labels, seconds)
-                last.add_metric(labels, view.last_message[channel.key])
-        yield from (threshold, age, last, messages)
-
-    def _of_log(self, log: LogState) -> Iterator[Metric]:
-        up = self._gauge("whatsapp_message_log_up", "1 if the last poll of the log worked.")
-        up.add_metric([self._gateway], log.up)
-        yield up
-        yield self._last_success(
-            "whatsapp_message_log_last_success_timestamp_seconds",
-            "When the message log was last read, in Unix seconds.",
-            log.last_success,
-        )
-        rows = CounterMetricFamily(
-            "whatsapp_message_log_rows_read",
-            "Rows of the message log that were read since the exporter started.",
-            labels=["gateway"],
-        )
-        rows.add_metric([self._gateway], log.view.rows_read if log.view else 0)
-        yield rows
-
-    def _gauge(self, name: str, help_text: str, *labels: str) -> GaugeMetricFamily:
-        return GaugeMetricFamily(name, help_text, labels=["gateway", *labels])
-
-    def _last_success(self, name: str, help_text: str, at: float | None) -> GaugeMetricFamily:
-        family = self._gauge(name, help_text)
-        if at is not None:
-            family.add_metric([self._gateway], at)
-        return family
+        if log is not None and log.view is not None:
+            for channel in gateway.channels:
+                labels = [self._gateway, channel.id]
+                for direction in Direction:
+                    count = log.view.messages.get((channel.key, direction), 0)
+                    messages.add_metric([*labels, direction], count)
+                seconds = log.view.age(channel.key)
+                if seconds is not None and log.up:
+                    age.add_metric(labels, seconds)
+                    last.add_metric(labels, log.view.last_message[channel.key])
+        yield from (age, last, messages)

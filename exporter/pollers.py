@@ -6,17 +6,24 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
 from exporter.snapshot import Board, GatewayState, LogState
+from whatsapp.answers import MAX_CHANNELS, LeftOut
 from whatsapp.channels import Channel
 from whatsapp.gateway import GatewayClient, GatewayError
 from whatsapp.last_messages import LastMessages
 from whatsapp.message_log import MessageLogError
 
 _log = logging.getLogger("exporter")
+
+_LEFT_OUT = {
+    LeftOut.UNUSABLE_ID: "without a usable id",
+    LeftOut.DUPLICATE: "with an id that is there already, letter case and spaces apart",
+    LeftOut.OVER_LIMIT: f"over the limit of {MAX_CHANNELS} channels",
+}
 
 
 class Poller(ABC):
@@ -103,24 +110,32 @@ class GatewayPoller(Poller):
         self._board = board
         self._on_new_channels = on_new_channels
         self._state = GatewayState(up=False)
-        self._ignored = 0
+        self._left_out: set[LeftOut] = set()
 
     def poll(self) -> None:
         """List the channels once; raise GatewayError."""
         listed = self._client.list_channels()
-        known = {channel.key for channel in self._state.channels}
-        self._state = GatewayState(up=True, channels=listed.channels, last_success=time.time())
+        before = self._state.channels
+        # The same object where nothing has changed: then it need not be rendered again.
+        channels = before if listed.channels == before else listed.channels
+        self._state = GatewayState(
+            up=True, channels=channels, left_out=listed.left_out, last_success=time.time()
+        )
         self._board.pin(gateway=self._state)
-        if not known.issuperset(channel.key for channel in listed.channels):
+        if not {channel.key for channel in before}.issuperset(c.key for c in channels):
             self._on_new_channels()
-        if listed.ignored != self._ignored:
-            self._ignored = listed.ignored
-            level = logging.WARNING if listed.ignored else logging.INFO
-            _log.log(
-                level,
-                "channel list: %d entries are left out: no usable id, or one that is there twice",
-                listed.ignored,
-            )
+        self._tell_left_out(listed.left_out)
+
+    def _tell_left_out(self, left_out: Mapping[LeftOut, int]) -> None:
+        """Log when entries are left out for other reasons than before."""
+        if left_out.keys() == self._left_out:
+            return
+        self._left_out = set(left_out)
+        if not left_out:
+            _log.info("channel list: no entry is left out any more")
+            return
+        told = ", ".join(f"{count} {_LEFT_OUT[reason]}" for reason, count in left_out.items())
+        _log.warning("channel list: %d entries are left out: %s", sum(left_out.values()), told)
 
     def pin_failure(self) -> None:
         """Pin that nothing is known of any channel's status."""

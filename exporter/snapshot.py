@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
+from whatsapp.answers import LeftOut
 from whatsapp.channels import Channel
 from whatsapp.last_messages import LogView
 
@@ -16,12 +18,16 @@ class GatewayState:
     up: bool
     channels: tuple[Channel, ...] = ()
     """As last listed, so their statuses count only while ``up``."""
+    left_out: Mapping[LeftOut, int] = field(default_factory=dict)
     last_success: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LogState:
-    """What the last poll of the message log gave. ``last_success`` as in GatewayState."""
+    """What the last poll of the message log gave. ``last_success`` as in GatewayState.
+
+    It is ``up`` where that poll worked and has read all that is new.
+    """
 
     up: bool
     view: LogView | None = None
@@ -43,14 +49,21 @@ class Board:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._snapshot = Snapshot()
+        self._watchers: list[Callable[[], None]] = []
 
     @property
     def snapshot(self) -> Snapshot:
         """The present snapshot."""
         return self._snapshot
 
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Have ``changed`` called after each change, by the thread that made it."""
+        self._watchers.append(changed)
+
     def pin(self, *, gateway: GatewayState | None = None, log: LogState | None = None) -> None:
         """Replace what is known of one source or both."""
         with self._lock:
             now = self._snapshot
             self._snapshot = replace(now, gateway=gateway or now.gateway, log=log or now.log)
+        for changed in self._watchers:
+            changed()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,12 +45,24 @@ class QrAnswer:
     image: str | None = field(default=None, repr=False)
 
 
+MAX_CHANNELS = 20_000
+"""More of one gateway are not watched: each is a series in a dozen metrics."""
+
+
+class LeftOut(enum.StrEnum):
+    """Why an entry of a list is no channel: label of whatsapp_gateway_channels_left_out."""
+
+    UNUSABLE_ID = "unusable_id"
+    DUPLICATE = "duplicate"
+    OVER_LIMIT = "over_limit"
+
+
 @dataclass(frozen=True, slots=True)
 class ChannelList:
-    """The gateway's channels, one for each identity, and how many entries were unusable."""
+    """The gateway's channels, one for each identity, and how many entries were left out."""
 
     channels: tuple[Channel, ...]
-    ignored: int = 0
+    left_out: Mapping[LeftOut, int] = field(default_factory=dict)
 
 
 class Failure(Exception):  # noqa: N818 - GatewayError is what callers see
@@ -140,13 +153,21 @@ def parse_list(answer: Answer) -> ChannelList:
     if not isinstance(entries, list):
         raise Failure(Reason.INVALID, "JSON without a list of channels")
     channels: dict[str, Channel] = {}
+    left_out: Counter[LeftOut] = Counter()
     for entry in entries:
         channel = _parse_channel(entry)
-        if channel is not None:
-            channels.setdefault(channel.key, channel)
+        if channel is None:
+            left_out[LeftOut.UNUSABLE_ID] += 1
+        elif channels.setdefault(channel.key, channel) is not channel:
+            # Two sessions whose ids differ in letter case alone cannot be told apart in the log.
+            left_out[LeftOut.DUPLICATE] += 1
     if not channels:
         raise Failure(Reason.INVALID, "no channel found in the list")
-    return ChannelList(tuple(channels.values()), ignored=len(entries) - len(channels))
+    # By their keys, so that it is the same ones each time, however the gateway sorts its list.
+    for key in sorted(channels)[MAX_CHANNELS:]:
+        del channels[key]
+        left_out[LeftOut.OVER_LIMIT] += 1
+    return ChannelList(tuple(channels.values()), left_out)
 
 
 def _parse_channel(entry: Any) -> Channel | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
@@ -30,19 +30,33 @@ class Page:
 def render(registry: CollectorRegistry, accept: str, accept_encoding: str) -> Page:
     """Return the metrics in the format that the two request headers ask for."""
     openmetrics = wants_openmetrics(accept)
-    # What was sent is not handed on: of all that could be asked for, two formats exist here.
-    encode, content_type = choose_encoder(f"{_OPENMETRICS}; version=1.0.0" if openmetrics else "")
-    body = encode(registry)
-    headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
-    if gzip_accepted(accept_encoding):
-        body = gzip.compress(body, compresslevel=5)
-        headers["Content-Encoding"] = "gzip"
-    return Page(body, headers)
+    body = encode(registry, openmetrics=openmetrics)
+    return page(body, openmetrics=openmetrics, compressed=gzip_accepted(accept_encoding))
 
 
 def wants_openmetrics(accept: str) -> bool:
     """Whether an Accept header asks for OpenMetrics rather than the older text format."""
     return _OPENMETRICS in accept
+
+
+def encode(registry: CollectorRegistry, *, openmetrics: bool) -> bytes:
+    """Return the metrics of a registry as text."""
+    encoder, _ = _encoder(openmetrics=openmetrics)
+    return encoder(registry)
+
+
+def page(text: bytes, *, openmetrics: bool, compressed: bool) -> Page:
+    """Return a text of metrics with its headers."""
+    _, content_type = _encoder(openmetrics=openmetrics)
+    headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
+    if not compressed:
+        return Page(text, headers)
+    return Page(gzip.compress(text, compresslevel=5), headers | {"Content-Encoding": "gzip"})
+
+
+def _encoder(*, openmetrics: bool) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+    # What was sent is not handed on: of all that could be asked for, two formats exist here.
+    return choose_encoder(f"{_OPENMETRICS}; version=1.0.0" if openmetrics else "")
 
 
 class GatewayMetrics:

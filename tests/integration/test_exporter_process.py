@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -18,9 +19,11 @@ from stack.simulator.server import SimulatorServer
 from tests.support.certificates import self_signed
 from tests.support.message_logs import WrittenLog
 from tests.support.programs import Metrics, Program, environment, run
-from tests.support.raw_server import Conversation, RawServer
+from tests.support.raw_server import Conversation, RawServer, answering
 from tests.support.waiting import wait_until
 from whatsapp import __version__
+from whatsapp.answers import MAX_CHANNELS
+from whatsapp.gateway import MAX_BODY_BYTES
 
 _SECRET = "0123456789abcdef-not-a-real-secret"
 _SECONDS = 60.0  # until what must happen has happened, on the slowest of machines
@@ -217,6 +220,43 @@ def test_it_follows_the_message_log(
         messages = program.metrics().all("whatsapp_channel_messages_total", direction="in")
         assert messages == {("Pixel12 Digital", "wpp"): 1}
         assert program.metrics().get("whatsapp_message_log_up", gateway="wpp") == 1
+
+
+def _listing(*ids: str) -> bytes:
+    return json.dumps({"channels": [{"id": one, "status": "connected"} for one in ids]}).encode()
+
+
+def test_a_list_of_too_many_channels_is_watched_up_to_the_limit(tmp_path: Path) -> None:
+    ids = [f"channel{number}" for number in range(MAX_CHANNELS + 5)]
+    listing = _listing(*ids, "CHANNEL 1", ids[2], "x" * 1_000_000, 'a"\n} 1\nwhatsapp_up 1')
+    with RawServer(answering(listing)) as gateway:
+        settings = _settings(gateway.url, WPP_GATEWAY_TIMEOUT="60")
+        with Program(tmp_path, "exporter", settings=settings) as program:
+            now = _wait_for(program, 1)
+            assert len(now.all("whatsapp_channel_connected", gateway="wpp")) == MAX_CHANNELS
+            left_out = now.all("whatsapp_gateway_channels_left_out", gateway="wpp")
+            assert left_out == {("unusable_id",): 2, ("duplicate",): 2, ("over_limit",): 5}
+            _, line = program.lines
+            assert line.endswith(
+                "WARNING exporter: channel list: 9 entries are left out: "
+                "2 with an id that is there already, letter case and spaces apart, 2 without a usable id, 5 over the limit of "
+                f"{MAX_CHANNELS} channels"
+            )
+
+
+def test_a_list_of_a_million_channels_is_refused_and_ends_nothing(tmp_path: Path) -> None:
+    listing = _listing(*(f"channel{number}" for number in range(1_000_000)))
+    assert len(listing) > MAX_BODY_BYTES
+    with RawServer(answering(listing)) as gateway:
+        settings = _settings(gateway.url, WPP_GATEWAY_TIMEOUT="60")
+        with Program(tmp_path, "exporter", settings=settings) as program:
+            down = _wait_for(program, 0)
+            assert _errors(down).keys() == {"invalid"}
+            assert program.lines[1].endswith(
+                f": invalid: an answer of more than {MAX_BODY_BYTES} bytes (request "
+                f"{program.lines[1].rpartition(' ')[2]}"
+            )
+            assert program.end() == 0
 
 
 def _silent(conversation: Conversation) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
 
 import exporter.metrics
+from exporter.page import MetricsPage
 from exporter.snapshot import Board, GatewayState, LogState
 from tests.support.programs import Metrics
 from whatsapp import __version__
+from whatsapp.answers import LeftOut
 from whatsapp.channels import Channel, Status
-from whatsapp.exposition import render
 from whatsapp.gateway import Operation, Reason
 from whatsapp.last_messages import LogView
 from whatsapp.message_log import Direction
@@ -47,6 +49,7 @@ _AGES = {
 _OF_GATEWAY = {
     "whatsapp_gateway_up",
     "whatsapp_gateway_last_success_timestamp_seconds",
+    "whatsapp_gateway_channels_left_out",
     "whatsapp_gateway_request_duration_seconds_bucket",
     "whatsapp_gateway_request_duration_seconds_count",
     "whatsapp_gateway_request_duration_seconds_sum",
@@ -60,6 +63,7 @@ _OF_LOG = {
     "whatsapp_message_log_poll_duration_seconds_sum",
     "whatsapp_message_log_rows_read_total",
 }
+_LEFT_OUT = "whatsapp_gateway_channels_left_out"
 _INFO = "whatsapp_exporter_build_info"
 
 
@@ -74,13 +78,19 @@ class Published:
             lambda channel: 5_400 if channel == "loja" else 14_400,
             with_log=with_log,
         )
+        self._page = MetricsPage(self.board, self.metrics.sections)
+
+    def text(self, accept: str = "") -> str:
+        return self._page.get(accept, "").body.decode()
 
     def scrape(self) -> Metrics:
-        return Metrics(generate_latest(self.metrics.registry).decode())
+        return Metrics(self.text())
+
+    def families(self) -> list[Metric]:
+        return [f for section in self.metrics.sections for f in section.registry.collect()]
 
     def names(self) -> set[str]:
-        families = [f for f in self.metrics.registry.collect() if f.samples]
-        return {sample.name for family in families for sample in family.samples}
+        return {sample.name for family in self.families() for sample in family.samples}
 
 
 def test_it_publishes_exactly_the_metrics_that_are_promised() -> None:
@@ -171,7 +181,7 @@ def test_a_failing_list_takes_away_what_only_it_knows_until_it_works_again() -> 
     published.board.pin(gateway=_UP, log=_READ)
     everything = published.names()
     published.board.pin(gateway=_DOWN)
-    assert published.names() == everything - _STATUSES
+    assert published.names() == everything - _STATUSES - {_LEFT_OUT}
     now = published.scrape()
     assert now.get("whatsapp_gateway_up") == 0
     assert now.get("whatsapp_gateway_last_success_timestamp_seconds") == 1_700_000_000
@@ -266,19 +276,33 @@ def test_any_id_is_one_label_value_in_both_formats(channel: str) -> None:
     now = published.scrape()
     assert now.all("whatsapp_channel_connected", gateway="wpp") == {(channel,): 1}
     assert now.get("whatsapp_gateway_up", gateway="wpp") == 1
-    page = render(published.metrics.registry, "application/openmetrics-text", "")
+    page = published.text("application/openmetrics-text")
     connected = [
         sample.labels
-        for family in parse(page.body.decode())  # type: ignore[no-untyped-call]
+        for family in parse(page)  # type: ignore[no-untyped-call]
         for sample in family.samples
         if sample.name == "whatsapp_channel_connected"
     ]
     assert connected == [{"gateway": "wpp", "channel": channel}]
 
 
+def test_entries_that_are_no_channel_are_counted_by_what_is_wrong() -> None:
+    published = Published()
+    published.board.pin(gateway=replace(_UP, left_out={LeftOut.DUPLICATE: 2}))
+    assert published.scrape().all(_LEFT_OUT, gateway="wpp") == {
+        ("unusable_id",): 0,
+        ("duplicate",): 2,
+        ("over_limit",): 0,
+    }
+    published.board.pin(gateway=_DOWN)
+    assert published.scrape().all(_LEFT_OUT, gateway="wpp") == {}, (
+        "nothing is known of a failed list"
+    )
+
+
 def test_no_value_is_ever_not_a_number() -> None:
     published = Published()
     published.board.pin(gateway=_UP, log=_READ)
-    samples = [s for family in published.metrics.registry.collect() for s in family.samples]
+    samples = [s for family in published.families() for s in family.samples]
     assert samples
     assert not any(math.isnan(sample.value) for sample in samples)

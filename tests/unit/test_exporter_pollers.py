@@ -10,12 +10,13 @@ import pytest
 import sqlalchemy as sa
 
 from exporter.pollers import GatewayPoller, LogPoller, Poller
-from exporter.snapshot import Board
+from exporter.snapshot import Board, GatewayState
 from stack.simulator.client import Simulator
 from stack.simulator.server import SimulatorServer
 from tests.support.clock import HandMovedClock
 from tests.support.message_logs import WrittenLog
 from tests.support.waiting import wait_until
+from whatsapp import last_messages
 from whatsapp.answers import ChannelList
 from whatsapp.channels import Channel, Status
 from whatsapp.gateway import GatewayClient, GatewayError, Operation, Reason
@@ -229,12 +230,30 @@ def test_words_that_are_new_each_time_are_no_change(
 def test_unusable_entries_are_told_once_and_leave_the_others_alone(
     poller: GatewayPoller, simulated: Simulator, board: Board, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "exporter")
     simulated.fault("list", "entries_without_id")
     for _ in range(3):
         poller.poll_once()
     assert _statuses(board) == {"loja": "connected"}
-    assert len(caplog.messages) == 1
-    assert "4 entries are left out" in caplog.messages[0]
+    simulated.clear_faults()
+    poller.poll_once()
+    assert caplog.messages == [
+        "channel list: 4 entries are left out: 4 without a usable id",
+        "channel list: no entry is left out any more",
+    ]
+
+
+def test_a_list_that_stays_the_same_is_the_same_object(
+    poller: GatewayPoller, simulated: Simulator, board: Board
+) -> None:
+    lists = []
+    for status in ("connected", "connected", "disconnected"):
+        simulated.put_channel("loja", status=status)
+        poller.poll_once()
+        assert board.snapshot.gateway is not None
+        lists.append(board.snapshot.gateway.channels)
+    assert lists[0] is lists[1]
+    assert lists[1] != lists[2]
 
 
 def test_new_channels_hurry_the_log_and_known_ones_do_not(
@@ -286,6 +305,27 @@ def _drop_table(log: WrittenLog) -> None:
 
 def _bring_back(log: WrittenLog) -> None:
     log.run("ALTER TABLE elsewhere RENAME TO webhook_raw_logs")
+
+
+def test_no_age_counts_until_all_that_is_new_has_been_read(
+    board: Board, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poller = _log_poller(sqlite_log, board)
+    board.pin(gateway=GatewayState(up=True, channels=(Channel("loja", Status.CONNECTED),)))
+    sqlite_log.write("loja", age_seconds=500)
+    poller.poll_once()
+    assert (_ages(board) or {}).keys() == {"loja"}
+    sqlite_log.write_many(["loja"] * 3)
+    monkeypatch.setattr(last_messages, "_CATCH_UP_SECONDS", 0)
+    poller._hurry.clear()
+
+    poller.poll_once()
+
+    assert _ages(board) is None
+    assert poller._hurry.is_set(), "the rest is read at once"
+    monkeypatch.undo()
+    poller.poll_once()
+    assert (_ages(board) or {})["loja"] < 60
 
 
 def test_one_line_when_the_log_fails_and_one_when_it_works_again(

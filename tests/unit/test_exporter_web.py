@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
 
 import pytest
 from flask.testing import FlaskClient
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from exporter.metrics import Metrics
 from exporter.snapshot import Board, GatewayState, LogState
-from exporter.web import MetricsPage, create_app
+from exporter.web import create_app
 from whatsapp.channels import Channel, Status
 
 _OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 _UP = GatewayState(up=True, channels=(Channel("loja", Status.CONNECTED),))
-
-
-class Counting(Collector):
-    """Counts how often it is collected."""
-
-    def __init__(self) -> None:
-        self.times = 0
-
-    def describe(self) -> list[Metric]:
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        self.times += 1
-        yield GaugeMetricFamily("times", "How often.", self.times)
 
 
 @pytest.fixture
@@ -41,42 +23,12 @@ def board() -> Board:
 
 def _client(board: Board, *, with_log: bool = True) -> FlaskClient:
     metrics = Metrics(board, "wpp", lambda _: 1.0, with_log=with_log)
-    return create_app(board, metrics.registry, with_log=with_log).test_client()
+    return create_app(board, metrics, with_log=with_log).test_client()
 
 
 @pytest.fixture
 def client(board: Board) -> FlaskClient:
     return _client(board)
-
-
-@pytest.mark.parametrize("accept", ["", _OPENMETRICS])
-@pytest.mark.parametrize("encoding", ["", "gzip"])
-def test_a_snapshot_is_rendered_once_in_each_form(board: Board, accept: str, encoding: str) -> None:
-    counting, registry = Counting(), CollectorRegistry()
-    registry.register(counting)
-    page = MetricsPage(board, registry)
-    first = page.get(accept, encoding)
-    assert all(page.get(accept, encoding).body is first.body for _ in range(10))
-    assert counting.times == 1
-    board.pin(gateway=_UP)
-    second = page.get(accept, encoding)
-    assert second.body != first.body
-    assert page.get(accept, encoding).body is second.body
-    assert counting.times == 2
-
-
-def test_forms_do_not_get_into_each_others_way(board: Board) -> None:
-    counting, registry = Counting(), CollectorRegistry()
-    registry.register(counting)
-    page = MetricsPage(board, registry)
-    forms = [(accept, encoding) for accept in ("", _OPENMETRICS) for encoding in ("", "gzip")]
-    bodies = {page.get(*form).body for form in forms for _ in range(3)}
-    assert len(bodies) == 4
-    assert counting.times == 4
-    # Clients with other words for the same thing make no rendering of their own.
-    assert page.get("text/html, */*;q=0.1", "identity").body in bodies
-    assert page.get(f"{_OPENMETRICS},*/*", "deflate, gzip").body in bodies
-    assert counting.times == 4
 
 
 def test_the_text_format_is_the_usual_one(board: Board, client: FlaskClient) -> None:

@@ -55,7 +55,7 @@ def test_a_list_gives_channels_in_the_gateways_spelling_and_order(
         ("loja", Status.CONNECTED),
         ("Pixel12 Digital", Status.QR_REQUIRED),
     ]
-    assert listed.ignored == 0
+    assert listed.left_out == {}
     assert observed.outcomes == [(Operation.LIST, None)]
 
 

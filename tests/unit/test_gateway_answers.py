@@ -14,7 +14,8 @@ from stack.simulator.knobs import QR_FIELDS, QrForm
 from stack.simulator.server import SimulatorServer
 from tests.support.gateway import SECRET, Observed
 from tests.support.raw_server import RawServer, answering
-from whatsapp.answers import Answer, Failure, parse_list, parse_qr
+from whatsapp import answers
+from whatsapp.answers import Answer, Failure, LeftOut, parse_list, parse_qr
 from whatsapp.channels import Status
 from whatsapp.gateway import ChannelList, GatewayError, Operation, QrAnswer, QrKind, Reason
 
@@ -53,10 +54,10 @@ def test_the_list_may_sit_under_data(simulator: Simulator, observed: Observed) -
 
 
 @pytest.mark.parametrize(
-    ("fault", "ignored"), [("entries_without_id", 4), ("entries_not_objects", 5)]
+    ("fault", "left_out"), [("entries_without_id", 4), ("entries_not_objects", 5)]
 )
 def test_entries_that_are_no_channels_are_counted_and_passed_over(
-    simulator: Simulator, observed: Observed, fault: str, ignored: int
+    simulator: Simulator, observed: Observed, fault: str, left_out: int
 ) -> None:
     simulator.put_channel("loja")
     simulator.put_channel("obra", status="disconnected")
@@ -65,7 +66,7 @@ def test_entries_that_are_no_channels_are_counted_and_passed_over(
     listed = observed.client.list_channels()
 
     assert [c.id for c in listed.channels] == ["loja", "obra"]
-    assert listed.ignored == ignored
+    assert listed.left_out == {LeftOut.UNUSABLE_ID: left_out}
 
 
 @pytest.mark.parametrize(
@@ -90,11 +91,12 @@ def test_the_id_is_the_first_of_three_fields_that_holds_one(
     assert [c.id for c in _listed({"channels": [entry]}).channels] == [channel_id]
 
 
-@pytest.mark.parametrize("bad", ["..", "a\nb", "x" * 300, "\ud800", " "])
+@pytest.mark.parametrize("bad", ["..", "a\nb", "x" * 300, "x" * 1_000_000, "\ud800", " "])
 def test_an_id_that_is_unusable_is_passed_over(bad: str) -> None:
     listed = _listed({"channels": [{"id": bad, "status": "connected"}, {"id": "loja"}]})
 
-    assert ([c.id for c in listed.channels], listed.ignored) == (["loja"], 1)
+    assert [c.id for c in listed.channels] == ["loja"]
+    assert listed.left_out == {LeftOut.UNUSABLE_ID: 1}
 
 
 def test_entries_of_one_channel_are_one_channel_whatever_their_spelling() -> None:
@@ -111,7 +113,20 @@ def test_entries_of_one_channel_are_one_channel_whatever_their_spelling() -> Non
         ("Pixel12 Digital", True),
         ("loja", True),
     ]
-    assert listed.ignored == 2
+    assert listed.left_out == {LeftOut.DUPLICATE: 2}
+
+
+def test_of_too_many_channels_it_is_always_the_same_that_are_watched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(answers, "MAX_CHANNELS", 3)
+    ids = ["b", "E", "d", "A", "c", "A "]
+
+    for entries in (ids, ids[::-1]):
+        listed = _listed({"channels": [{"id": channel} for channel in entries]})
+
+        assert {channel.key for channel in listed.channels} == {"a", "b", "c"}
+        assert listed.left_out == {LeftOut.DUPLICATE: 1, LeftOut.OVER_LIMIT: 2}
 
 
 @pytest.mark.parametrize(
