@@ -80,13 +80,14 @@ class LastMessages:
     def poll(self, wanted: Collection[str]) -> LogView:
         """Read what is new, and look back for those of the ``wanted`` keys that were never seen."""
         self._forget_recent()
-        head = self._log.head(self._watermark, self._recent_above)
+        gaps = self._gaps()
+        head = self._log.head(self._watermark, *gaps)
         if not self._started:
             self._begin(head)
         else:
             self._check_clock(head)
             if self._check_known_row(head):
-                self._read_late(head)
+                self._read_late(head, *gaps)
         unread = self._read_new(head)
         self._look_back(head, wanted)
         self._bound(wanted)
@@ -99,7 +100,7 @@ class LastMessages:
         """Whether a further poll may yet find older messages of the ``wanted`` keys."""
         if self._look_back_from is None:
             return False
-        return self._unread_since is not None or not self._last_message.keys() >= set(wanted)
+        return self._unread_since is not None or bool(set(wanted).difference(self._last_message))
 
     def _begin(self, head: Head) -> None:
         self._watermark, self._watermark_time = head.newest_id, head.newest_time
@@ -144,15 +145,23 @@ class LastMessages:
         self._look_back_time = float("inf")
         self._unread_since = self._polled_at - _OVERLAP_SECONDS
 
-    def _read_late(self, head: Head) -> None:
+    def _gaps(self) -> tuple[int, int]:
+        """Return between which ids (above the first, up to the second) a late row could appear."""
+        above, up_to = self._recent_above, self._watermark
+        first = next((i for i in range(above + 1, up_to + 1) if i not in self._recent), None)
+        if first is None:
+            return up_to, up_to
+        return first - 1, next(i for i in range(up_to, above, -1) if i not in self._recent)
+
+    def _read_late(self, head: Head, above: int, up_to: int) -> None:
         """Read rows that were committed after one with a larger id was read."""
-        up_to = min(self._watermark, head.newest_id)
-        known = [row_id for row_id in self._recent if self._recent_above < row_id <= up_to]
+        up_to = min(up_to, head.newest_id)
+        known = [row_id for row_id in self._recent if above < row_id <= up_to]
         # Nearly always nothing is late, and the server can say so without sending ids. The least
         # one tells where as many were purged as came late.
-        if head.recent == Ids.of(known):
+        if head.among == Ids.of(known):
             return
-        present = self._log.ids_between(self._recent_above, up_to, _OVERLAP_ROWS)
+        present = self._log.ids_between(above, up_to, _OVERLAP_ROWS)
         late = [row_id for row_id in present if row_id not in self._recent]
         while late:
             rows = self._timed(partial(self._log.rows_among, late))
@@ -223,11 +232,14 @@ class LastMessages:
         """Let go of ids that no late row can stand next to any more."""
         oldest = time.monotonic() - _OVERLAP_SECONDS
         excess = len(self._recent) - _OVERLAP_ROWS
-        for position, (row_id, known) in enumerate(list(self._recent.items())):
-            if known.read_at >= oldest and position >= excess:
+        over: list[int] = []
+        for row_id, known in self._recent.items():
+            if known.read_at >= oldest and len(over) >= excess:
                 break
+            over.append(row_id)
+        for row_id in over:
             del self._recent[row_id]
-            self._recent_above = max(self._recent_above, row_id)
+        self._recent_above = max([self._recent_above, *over])
 
     def _bound(self, wanted: Collection[str]) -> None:
         """Keep payloads that name ever new channels from filling the memory."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import sqlite3
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -103,15 +103,15 @@ class Ids:
 class Head:
     """The database's present: its clock and its newest row (id 0: the log is empty).
 
-    ``known_time`` is the time of the row that was asked for, None where it is gone; ``recent``
-    are the ids up to that row, above the other one that was asked for.
+    ``known_time`` is the time of the row that was asked for, None where it is gone; ``among`` tells
+    which ids there are in the range that was asked for.
     """
 
     now: float
     newest_id: int
     newest_time: float | None = None
     known_time: float | None = None
-    recent: Ids = Ids()
+    among: Ids = Ids()
 
 
 class _Epoch(FunctionElement[float]):
@@ -206,11 +206,37 @@ _ROWS = sa.select(
     _OtherEpoch(_LOG.c.received_at),
     _channel_of_row(),
     _LOG.c.event_type,
+).limit(sa.bindparam("limit"))
+_ROWS_AFTER = _ROWS.where(_LOG.c.id > sa.bindparam("row")).order_by(_LOG.c.id)
+_ROWS_BEFORE = _ROWS.where(_LOG.c.id < sa.bindparam("row")).order_by(_LOG.c.id.desc())
+_ROWS_AMONG = _ROWS.where(_LOG.c.id.in_(sa.bindparam("rows", expanding=True))).order_by(
+    _LOG.c.id.desc()
+)
+
+_BETWEEN = (_LOG.c.id > sa.bindparam("after")) & (_LOG.c.id <= sa.bindparam("up_to"))
+_IDS_BETWEEN = (
+    sa.select(_LOG.c.id).where(_BETWEEN).order_by(_LOG.c.id.desc()).limit(sa.bindparam("limit"))
 )
 
 
 def _time_of(row_id: Any) -> sa.ScalarSelect[Any]:
     return sa.select(_Epoch(_LOG.c.received_at)).where(_LOG.c.id == row_id).scalar_subquery()
+
+
+_NEWEST = sa.select(sa.func.max(_LOG.c.id)).scalar_subquery()
+_HEAD = (
+    sa.select(
+        _Epoch(),
+        _NEWEST,
+        _time_of(_NEWEST),
+        _time_of(sa.bindparam("known")),
+        sa.func.count(),
+        sa.func.coalesce(sa.func.sum(_LOG.c.id), 0),
+        sa.func.coalesce(sa.func.min(_LOG.c.id), 0),
+    )
+    .select_from(_LOG)
+    .where(_BETWEEN)
+)
 
 
 class MessageLog:
@@ -219,27 +245,14 @@ class MessageLog:
     def __init__(self, url: sa.URL) -> None:
         self._engine = _engine(url)
 
-    def head(self, known_id: int, above: int = 0) -> Head:
-        """Return the database's present, with the row ``known_id`` and the ids ``above`` up to it.
+    def head(self, known_id: int, above: int = 0, up_to: int = 0) -> Head:
+        """Return the present, with the row ``known_id`` and the ids ``above`` one, ``up_to`` one.
 
         It is one statement, so that all it tells is true of the same moment.
         """
-        newest_id = sa.select(sa.func.max(_LOG.c.id)).scalar_subquery()
-        total, least = (sa.func.coalesce(f(_LOG.c.id), 0) for f in (sa.func.sum, sa.func.min))
-        statement = (
-            sa.select(
-                _Epoch(),
-                newest_id,
-                _time_of(newest_id),
-                _time_of(known_id),
-                sa.func.count(),
-                total,
-                least,
-            )
-            .select_from(_LOG)
-            .where((_LOG.c.id > above) & (_LOG.c.id <= known_id))
+        ((now, newest, newest_time, known_time, *ids),) = self._read(
+            _HEAD, {"known": known_id, "after": above, "up_to": up_to}
         )
-        ((now, newest, newest_time, known_time, *ids),) = self._read(statement)
         return Head(
             float(now),
             newest or 0,
@@ -253,46 +266,48 @@ class MessageLog:
 
         This and the next two return none only where there is none.
         """
-        return self._rows(_ROWS.where(_LOG.c.id > row_id).order_by(_LOG.c.id), limit)
+        return self._rows(_ROWS_AFTER, limit, row=row_id)
 
     def rows_before(self, row_id: int, limit: int) -> list[Row]:
         """Return some rows in front of ``row_id``, newest first and ``limit`` at most."""
-        return self._rows(_ROWS.where(_LOG.c.id < row_id).order_by(_LOG.c.id.desc()), limit)
+        return self._rows(_ROWS_BEFORE, limit, row=row_id)
 
     def rows_among(self, ids: Collection[int], limit: int) -> list[Row]:
         """Return the newest rows with these ids, newest first and ``limit`` at most."""
-        return self._rows(_ROWS.where(_LOG.c.id.in_(ids)).order_by(_LOG.c.id.desc()), limit)
+        return self._rows(_ROWS_AMONG, limit, rows=list(ids))
 
     def ids_between(self, after: int, up_to: int, limit: int) -> list[int]:
         """Return the newest ``limit`` ids that are above ``after`` and not above ``up_to``."""
-        where = (_LOG.c.id > after) & (_LOG.c.id <= up_to)
-        found = self._read(
-            sa.select(_LOG.c.id).where(where).order_by(_LOG.c.id.desc()).limit(limit)
-        )
+        found = self._read(_IDS_BETWEEN, {"after": after, "up_to": up_to, "limit": limit})
         return [row_id for (row_id,) in found]
 
     def close(self) -> None:
         """Close the connections."""
         self._engine.dispose()
 
-    def _rows(self, statement: sa.Select[Any], limit: int) -> list[Row]:
+    def _rows(self, statement: sa.Select[Any], limit: int, **values: object) -> list[Row]:
         while True:
             seconds = _LARGE_ROW_SECONDS if limit == 1 else _STATEMENT_SECONDS
             try:
-                return [_row(*values) for values in self._read(statement.limit(limit), seconds)]
+                found = self._read(statement, {**values, "limit": limit}, seconds)
             except _TooSlow:
                 if limit == 1:
                     raise
                 limit = max(1, limit // 8)
+            else:
+                return [_row(*columns) for columns in found]
 
     def _read(
-        self, statement: sa.Select[Any], seconds: float = _STATEMENT_SECONDS
+        self,
+        statement: sa.Select[Any],
+        values: Mapping[str, object],
+        seconds: float = _STATEMENT_SECONDS,
     ) -> Sequence[Any]:
         started = time.monotonic()
         tried_again = False
         while True:
             try:
-                return self._execute(statement, seconds)
+                return self._execute(statement, values, seconds)
             except SQLAlchemyError as error:
                 # A connection that was kept may have gone since, which shows only when it is used.
                 gone = isinstance(error, DBAPIError) and error.connection_invalidated
@@ -301,7 +316,9 @@ class MessageLog:
                     raise _readable(error) from None
                 tried_again = True
 
-    def _execute(self, statement: sa.Select[Any], seconds: float) -> Sequence[Any]:
+    def _execute(
+        self, statement: sa.Select[Any], values: Mapping[str, object], seconds: float
+    ) -> Sequence[Any]:
         try:
             connection = self._engine.connect()
         except SQLAlchemyError:
@@ -310,11 +327,11 @@ class MessageLog:
             raise MessageLogError(one_line(error)) from None
         with connection:
             if seconds == _STATEMENT_SECONDS or connection.dialect.name == "sqlite":
-                return connection.execute(statement).all()
+                return connection.execute(statement, values).all()
             raw = connection.connection.dbapi_connection
             _give_up_after(seconds, raw)
             try:
-                return connection.execute(statement).all()
+                return connection.execute(statement, values).all()
             finally:
                 if not connection.invalidated:
                     _give_up_after(_STATEMENT_SECONDS, raw)
@@ -358,8 +375,9 @@ def _engine(url: sa.URL) -> sa.Engine:
         url,
         # Autocommit: no transaction stays open, so no old snapshot is read and none is kept alive.
         isolation_level="AUTOCOMMIT",
-        # Nor is there anything to roll back.
+        # Nor is there anything to roll back: both would be a call to the server for nothing.
         pool_reset_on_return=None,
+        skip_autocommit_rollback=True,
         pool_size=1,
         max_overflow=4,
         connect_args={

@@ -239,8 +239,8 @@ def test_a_list_of_too_many_channels_is_watched_up_to_the_limit(tmp_path: Path) 
             _, line = program.lines
             assert line.endswith(
                 "WARNING exporter: channel list: 9 entries are left out: "
-                "2 with an id that is there already, letter case and spaces apart, 2 without a usable id, 5 over the limit of "
-                f"{MAX_CHANNELS} channels"
+                "2 with an id that is there already, letter case and spaces apart, "
+                f"2 without a usable id, 5 over the limit of {MAX_CHANNELS} channels"
             )
 
 
