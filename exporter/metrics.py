@@ -15,6 +15,7 @@ from whatsapp import __version__
 from whatsapp.answers import LeftOut
 from whatsapp.exposition import GatewayMetrics
 from whatsapp.gateway import Operation
+from whatsapp.last_messages import LogView
 from whatsapp.message_log import Direction
 
 _POLL_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)  # seconds
@@ -175,29 +176,36 @@ class _Statuses(_OfChannels):
         gateway = self._board.snapshot.gateway
         if gateway is None:
             return
+        # One family after the other, so that no more than one is in memory while they are written.
         connected = self._gauge(
             "whatsapp_channel_connected",
             "1 if the gateway says that the channel is connected, else 0.",
             "channel",
         )
+        for channel in gateway.channels if gateway.up else ():
+            connected.add_metric([self._gateway, channel.id], channel.connected)
+        yield connected
         status = self._gauge(
             "whatsapp_channel_status",
             "1 for the status that the gateway gives the channel.",
             "channel",
             "status",
         )
+        for channel in gateway.channels if gateway.up else ():
+            status.add_metric([self._gateway, channel.id, channel.status], 1)
+        yield status
         threshold = self._gauge(
             "whatsapp_channel_silence_threshold_seconds",
             "How long the channel may be without a message before it counts as silent.",
             "channel",
         )
         for channel in gateway.channels:
-            labels = [self._gateway, channel.id]
-            threshold.add_metric(labels, self._silence_threshold(channel.id))
-            if gateway.up:
-                connected.add_metric(labels, channel.connected)
-                status.add_metric([*labels, channel.status], 1)
-        yield from (connected, status, threshold)
+            seconds = self._silence_threshold(channel.id)
+            threshold.add_metric([self._gateway, channel.id], seconds)
+        yield threshold
+
+
+_NOTHING_READ = LogView(now=0.0, last_message={}, messages={}, rows_read=0)
 
 
 class _Messages(_OfChannels):
@@ -213,6 +221,9 @@ class _Messages(_OfChannels):
         gateway, log = self._board.snapshot.gateway, self._board.snapshot.log
         if gateway is None:
             return
+        view = log.view if log and log.view else _NOTHING_READ
+        # Ages count only while the log is up; what was counted counts for ever.
+        aged = view if log and log.up else _NOTHING_READ
         age = self._gauge(
             "whatsapp_channel_seconds_since_last_message",
             "Age of the channel's last message by the message log's own clock.",
@@ -223,20 +234,21 @@ class _Messages(_OfChannels):
             "When the channel's last message was received, in Unix seconds of the log's clock.",
             "channel",
         )
+        for channel in gateway.channels:
+            seconds = aged.age(channel.key)
+            if seconds is not None:
+                labels = [self._gateway, channel.id]
+                age.add_metric(labels, seconds)
+                last.add_metric(labels, aged.last_message[channel.key])
+        yield from (age, last)
         messages = self._counter(
             "whatsapp_channel_messages",
             "Messages of the channel that the log got since the exporter started.",
             "channel",
             "direction",
         )
-        if log is not None and log.view is not None:
-            for channel in gateway.channels:
-                labels = [self._gateway, channel.id]
-                for direction in Direction:
-                    count = log.view.messages.get((channel.key, direction), 0)
-                    messages.add_metric([*labels, direction], count)
-                seconds = log.view.age(channel.key)
-                if seconds is not None and log.up:
-                    age.add_metric(labels, seconds)
-                    last.add_metric(labels, log.view.last_message[channel.key])
-        yield from (age, last, messages)
+        for channel in () if view is _NOTHING_READ else gateway.channels:
+            for direction in Direction:
+                count = view.messages.get((channel.key, direction), 0)
+                messages.add_metric([self._gateway, channel.id, direction], count)
+        yield messages

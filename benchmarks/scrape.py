@@ -1,0 +1,109 @@
+"""Scrapes of the exporter while it polls, against writing the same metrics at each scrape.
+
+    python -m benchmarks.scrape
+
+The exporter runs as a process on a real MariaDB, polls every second, and is scraped as Prometheus
+does it (OpenMetrics, gzip) 200 times. What it is compared with is prometheus-client's
+generate_latest on the same families. Then the same once more while a list call takes 90 s, and how
+long the exporter takes to end meanwhile.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+from prometheus_client import generate_latest
+
+from benchmarks.exporter_at_work import AtWork, exporter_at_work
+from exporter.metrics import Metrics
+from exporter.snapshot import Board, GatewayState, LogState
+from tests.support.mariadb import MariaDb
+from tests.support.waiting import wait_until
+from whatsapp.channels import Channel, Status
+from whatsapp.last_messages import LogView
+from whatsapp.message_log import Direction
+
+_SIZES = (10, 1000, 10_000)
+_SCRAPES = 200
+_PAUSE_SECONDS = 0.05
+_SLOW_LIST_SECONDS = 90.0
+_NAIVE_RUNS = 5
+
+
+def main() -> None:
+    """Measure and print."""
+    with MariaDb() as server:
+        for channels in _SIZES:
+            naive = _naive_seconds(channels)
+            with exporter_at_work(server, channels, poll_seconds=1) as at_work:
+                _wait_until_heard(at_work, channels)
+                polls = at_work.polls()
+                p50, p99 = _scrapes(at_work)
+                polls = at_work.polls() - polls
+                print(
+                    f"{channels:6,} channels: generate_latest {naive * 1000:.1f} ms; a scrape p50 "
+                    f"{p50 * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms: {naive / p50:.0f} and "
+                    f"{naive / p99:.0f} times as fast ({_SCRAPES} scrapes during {polls} polls)"
+                )
+                _slow_list(at_work, p99)
+
+
+def _naive_seconds(channels: int) -> float:
+    """Return how long it takes to write the metrics of so many channels, once."""
+    listed = tuple(Channel(f"channel{number}", Status.CONNECTED) for number in range(channels))
+    now = time.time()
+    view = LogView(
+        now,
+        {channel.key: now - 60 for channel in listed},
+        {(channel.key, direction): 7 for channel in listed for direction in Direction},
+        rows_read=channels,
+    )
+    board = Board()
+    board.pin(gateway=GatewayState(up=True, channels=listed), log=LogState(up=True, view=view))
+    metrics = Metrics(board, "wpp", lambda _: 14_400.0, with_log=True)
+
+    def write() -> float:
+        started = time.perf_counter()
+        for section in metrics.sections:
+            generate_latest(section.registry)
+        return time.perf_counter() - started
+
+    return statistics.median(write() for _ in range(_NAIVE_RUNS))
+
+
+def _wait_until_heard(at_work: AtWork, channels: int) -> None:
+    age = "\nwhatsapp_channel_seconds_since_last_message{"
+    wait_until(
+        lambda: at_work.program.get("/metrics").text.count(age) == channels, 120, "every age"
+    )
+
+
+def _scrapes(at_work: AtWork) -> tuple[float, float]:
+    """Return the median and the 99th percentile, in seconds."""
+    at_work.scrape()
+    seconds = []
+    for number in range(_SCRAPES):
+        if number % 20 == 0:
+            at_work.messages()
+        seconds.append(at_work.scrape()[0])
+        time.sleep(_PAUSE_SECONDS)
+    return statistics.median(seconds), statistics.quantiles(seconds, n=100)[-1]
+
+
+def _slow_list(at_work: AtWork, p99_before: float) -> None:
+    calls = at_work.gateway.calls
+    at_work.gateway.seconds = _SLOW_LIST_SECONDS
+    wait_until(lambda: at_work.gateway.calls > calls, 60, "a call that takes long")
+    _, p99 = _scrapes(at_work)
+    started = time.perf_counter()
+    at_work.program.end()
+    seconds = time.perf_counter() - started
+    print(
+        f"    while a list call takes {_SLOW_LIST_SECONDS:.0f} s: p99 {p99 * 1000:.1f} ms, "
+        f"{p99 / p99_before:.2f} times as long; the exporter ends within {seconds:.2f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()
