@@ -50,6 +50,12 @@ class BigLog:
         with self.writer.begin() as connection:
             connection.execute(sa.text("DROP TABLE IF EXISTS webhook_raw_logs"))
         create_message_log(self.writer)
+        self.append(rows)
+        with self.writer.begin() as connection:
+            connection.execute(sa.text("ANALYZE TABLE webhook_raw_logs"))
+
+    def append(self, rows: int) -> None:
+        """Write so many more rows, dated evenly over a month that ends now."""
         done = 0
         while done < rows:
             values = {
@@ -61,8 +67,6 @@ class BigLog:
             }
             with self.writer.begin() as connection:
                 done += connection.execute(_FILL, values).rowcount
-        with self.writer.begin() as connection:
-            connection.execute(sa.text("ANALYZE TABLE webhook_raw_logs"))
 
     def add(self, rows: int) -> None:
         """Write new messages of the first ten channels, in one transaction."""

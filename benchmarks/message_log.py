@@ -10,6 +10,7 @@ and makes do with 3 million where there is less. Takes some minutes.
 
 from __future__ import annotations
 
+import resource
 import shutil
 import statistics
 import sys
@@ -28,6 +29,7 @@ _CHANNELS = (10, 1000)
 _LOOKBACK_SECONDS = 7 * 86400.0
 _POLLS = 100
 _NEW_ROWS = 10
+_BACKLOG = 1_000_000
 _CRON_ROWS = 1_000_000
 _CRON_RUNS = 3
 
@@ -67,6 +69,7 @@ def main() -> None:
             if size == _CRON_ROWS:
                 _compare_with_cron(log, {count: polls[count][size] for count in _CHANNELS})
         _explain(log)
+        _catch_up(log)
     print()
     for count, seconds in polls.items():
         ratio = seconds[sizes[-1]] / seconds[sizes[0]]
@@ -143,6 +146,34 @@ def _explain(log: BigLog) -> None:
                 f"rows {step['rows'] or '-'}, {extra or '-'}"
             )
     print(f"\n  full scans or filesorts: {bad}")
+
+
+def _catch_up(log: BigLog) -> None:
+    """Read what has come in a week without the exporter, or without its connection."""
+    log.fill(1000)
+    reading = MessageLog(log.reader)
+    statements = Statements(reading)
+    messages = LastMessages(reading, _LOOKBACK_SECONDS)
+    wanted = names(1000)
+    messages.poll(wanted)
+    log.append(_BACKLOG)
+    before = _peak_megabytes()
+    started = time.perf_counter()
+    view = messages.poll(wanted)
+    polls = 1
+    while view.unread:
+        view = messages.poll(wanted)
+        polls += 1
+    seconds = time.perf_counter() - started
+    reading.close()
+    print(
+        f"\na backlog of {_BACKLOG:,} rows: {seconds:.1f} s in {polls} polls, longest statement "
+        f"{statements.longest:.3f} s, {_peak_megabytes() - before:.0f} MB of memory more"
+    )
+
+
+def _peak_megabytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _shortened(statement: str) -> str:

@@ -285,6 +285,18 @@ def test_it_ends_and_answers_while_gateway_and_database_hang(
             assert len(program.lines) == 1, program.stderr
 
 
+def test_statuses_are_served_while_the_database_has_not_answered_yet(
+    tmp_path: Path, simulator: Simulator
+) -> None:
+    with RawServer(_silent) as database:
+        url = f"mysql://a:b@{database.url.removeprefix('http://')}/pixel_hub"
+        settings = _settings(simulator.url, MESSAGE_LOG_URL=url)
+        with Program(tmp_path, "exporter", settings=settings) as program:
+            now = _wait_for(program, 1)
+            assert now.all("whatsapp_channel_connected", gateway="wpp") == {("Pixel12 Digital",): 1}
+            assert now.get("whatsapp_message_log_up", gateway="wpp") is None
+
+
 def _fails_with(directory: Path, settings: dict[str, str], *arguments: str) -> str:
     """Run the exporter, which must end with code 2 and one line; return the line."""
     done = run(directory, "exporter", *arguments, settings=settings)

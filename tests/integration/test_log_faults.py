@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
+import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -171,6 +172,22 @@ def test_a_database_clock_that_is_put_back_hides_no_silence(
 
     assert (_minutes(put_back, "loja"), _minutes(put_back, "obra")) == (0, 60)
     assert (_minutes(later, "loja"), _minutes(later, "obra")) == (270, 330)
+
+
+@pytest.mark.parametrize("jump", [86_400.0, -86_400.0])
+def test_a_jump_of_this_machines_clock_makes_no_difference_to_ages(
+    mariadb_log: WrittenLog, reader: _Reader, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    mariadb_log.write("loja", age_seconds=500)
+    reader.poll()
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + jump)
+    mariadb_log.write("obra")
+
+    view = reader.poll()
+
+    assert 500 <= (view.age("loja") or 0) < 500 + _SLACK
+    assert (view.age("obra") or 0) < _SLACK
 
 
 @pytest.fixture
