@@ -156,6 +156,8 @@ class LastMessages:
     def _read_late(self, head: Head, above: int, up_to: int) -> None:
         """Read rows that were committed after one with a larger id was read."""
         up_to = min(up_to, head.newest_id)
+        if above >= up_to:
+            return
         known = [row_id for row_id in self._recent if above < row_id <= up_to]
         # Nearly always nothing is late, and the server can say so without sending ids. The least
         # one tells where as many were purged as came late.

@@ -189,7 +189,8 @@ def _channel_of_row() -> sa.ColumnElement[str | None]:
         sa.func.nullif(_JsonScalar(_LOG.c.payload_json, sa.literal_column(f"'{path}'")), "")
         for path in CHANNEL_PATHS
     ]
-    is_message = _LOG.c.event_type.in_(MESSAGE_EVENTS)
+    # Written out, since a list of values would be put into the statement anew each time.
+    is_message = _LOG.c.event_type.in_(sa.literal_column(f"'{one}'") for one in MESSAGE_EVENTS)
     # CASE also keeps MySQL from raising an error at a payload that is not JSON.
     return sa.case(
         (

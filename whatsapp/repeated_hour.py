@@ -23,7 +23,8 @@ def settled(rows: Iterable[Row], not_after: float) -> list[Row]:
         if time is not None and row.other_time is not None:
             earlier, later = sorted((time, row.other_time))
             time = later if later <= not_after + _SLACK_SECONDS else earlier
+            row = replace(row, time=time, other_time=None)  # noqa: PLW2901
         if time is not None and time <= not_after + _SLACK_SECONDS:
             not_after = time
-        result.append(replace(row, time=time, other_time=None))
+        result.append(row)
     return result
