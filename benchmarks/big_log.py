@@ -124,8 +124,8 @@ def names(count: int) -> Sequence[str]:
 
 @contextmanager
 def big_log() -> Iterator[BigLog]:
-    """Start a server that is set up as one for such a table would be, and make the log on it."""
-    options = {"innodb-buffer-pool-size": "2G", "innodb-log-file-size": "1G"}
+    """Start a server with MariaDB's own default of 128 MB for tables, and make the log on it."""
+    options = {"innodb-buffer-pool-size": "128M", "innodb-log-file-size": "1G"}
     with MariaDb(options) as server:
         log = BigLog(server)
         yield log
