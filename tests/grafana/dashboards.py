@@ -15,7 +15,7 @@ FILES = sorted((GRAFANA / "dashboards").glob("*.json"))
 
 # What Grafana itself puts in, as for a short time range.
 BUILT_IN = {"__interval": "15s", "__rate_interval": "1m", "__range": "10m"}
-VARIABLE = re.compile(r"\$\{(\w[\w.]*)(?::\w+)?\}|\$(\w+)")
+VARIABLE = re.compile(r"\$\{(?P<long>\w[\w.]*)(?::(?P<format>\w+))?\}|\$(?P<short>\w+)")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,12 @@ class Query:
     def filled(self, values: Mapping[str, str]) -> str:
         """Return the expression with the variables' values in their places."""
         known = {**BUILT_IN, **values}
-        return VARIABLE.sub(lambda found: known[found[1] or found[2]], self.expression)
+
+        def value(found: re.Match[str]) -> str:
+            text = known[found["long"] or found["short"]]
+            return json.dumps(text) if found["format"] == "doublequote" else text
+
+        return VARIABLE.sub(value, self.expression)
 
 
 def dashboards() -> list[dict[str, Any]]:
