@@ -35,7 +35,9 @@ def over(alert: dict[str, Any]) -> dict[str, Any]:
 CASES: dict[str, list[dict[str, Any]]] = {
     "qr": [alert("WhatsAppChannelNeedsQrScan", "wpp", "Loja Centro", asked="yes")],
     "qr_seen_only": [alert("WhatsAppChannelNeedsQrScan", "wpp", "imobsites", asked="no")],
-    "failing": [alert("WhatsAppReconnectFailing", "wpp", "Pixel12 Digital", failures="3")],
+    "failing": [
+        alert("WhatsAppReconnectFailing", "wpp", "Pixel12 Digital", failures="3", outage="47m 12s"),
+    ],
     "many": [
         alert("WhatsAppChannelNeedsQrScan", "wpp", f"Loja {number}", asked="yes")
         for number in range(1, 8)

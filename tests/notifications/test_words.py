@@ -10,7 +10,7 @@ from tests.rules.shipped import ALERTMANAGER, ALERTS, read_yaml
 
 TEMPLATES = ALERTMANAGER / "templates"
 LANGUAGES = sorted(path.name for path in TEMPLATES.iterdir() if path.is_dir())
-# These tell all other alerts of a channel apart from those of none, which is enough to say.
+# What is being repaired needs nobody: these three share their other sentences.
 COMMON_WORDS = {"WhatsAppChannelDisconnected", "WhatsAppChannelSilent", "WhatsAppChannelNeverHeard"}
 
 

@@ -49,7 +49,7 @@ REPAIRED = {
 }
 WARNINGS = REPAIRED | {"WhatsAppMessageLogDown", "WhatsAppMessageLogStalled"}
 # Facts, not sentences: the messages' templates make sentences of them, in the reader's language.
-FOR_TEMPLATES = {"asked", "failures"}
+FOR_TEMPLATES = {"asked", "failures", "outage"}
 
 EXPORTER_POLL_SECONDS = 5
 FROM_DROP_TO_REPAIR_SECONDS = 30
