@@ -26,6 +26,7 @@ _LANDING = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Zapwatch reconnect hook</title>
 <h1>Zapwatch reconnect hook</h1>
 <p>Takes Alertmanager's alerts at <code>POST /alerts</code> and repairs WhatsApp channels.</p>
+<p>A QR code waits? Open it in the gateway's panel, and scan it with the phone of that number.</p>
 <ul>
 <li><a href="/metrics">Metrics</a></li>
 <li><a href="/-/healthy">Healthy</a>: the hook runs</li>
@@ -42,7 +43,8 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
 
     @app.get("/")
-    def landing() -> str:
+    @app.get("/channels/<path:channel>")  # where the links of messages and dashboards lead
+    def landing(**_: str) -> str:
         return _LANDING
 
     @app.post("/alerts")

@@ -17,6 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 RULES = ROOT / "prometheus" / "rules"
 """The shipped rules."""
 
+ALERTMANAGER = ROOT / "alertmanager"
+"""The folder of the shipped alertmanager.yml and its templates."""
+
 _JOBS = {
     "zapwatch-exporter": "exporter",
     "zapwatch-hook": "hook",
@@ -60,13 +63,12 @@ def write_prometheus(folder: Path, at: Addresses, rules: Path) -> Path:
     return _dump(config, folder / "prometheus.yml")
 
 
-def write_alertmanager(folder: Path, at: Addresses, token: str) -> Path:
-    """Write the shipped alertmanager.yml and the token file that it names; return the former."""
+def write_alertmanager(folder: Path, at: Addresses, shipped: Path, token: str) -> Path:
+    """Write the alertmanager.yml in ``shipped`` and the token file that it names; return it."""
     token_file = folder / "hook-token"
     token_file.touch(mode=0o600)
     token_file.chmod(0o600)
     token_file.write_text(token)
-    shipped = ROOT / "alertmanager"
     config = _load(shipped / "alertmanager.yml")
     config["templates"] = [str(shipped / pattern) for pattern in config.get("templates", [])]
     for receiver in config["receivers"]:

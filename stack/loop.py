@@ -12,7 +12,13 @@ from typing import Self
 
 import requests
 
-from stack.configuration import RULES, Addresses, write_alertmanager, write_prometheus
+from stack.configuration import (
+    ALERTMANAGER,
+    RULES,
+    Addresses,
+    write_alertmanager,
+    write_prometheus,
+)
 from stack.processes import Children
 
 _READY_SECONDS = 60.0
@@ -34,6 +40,7 @@ class Loop:
         token: str,
         env_file: str | None = None,
         rules: Path = RULES,
+        alertmanager: Path = ALERTMANAGER,
     ) -> None:
         """Take the settings from ``env`` and the file; data and output go into ``folder``."""
         self.at = at
@@ -41,6 +48,7 @@ class Loop:
         self.children = Children(self.folder)
         self._token = token
         self._rules = rules
+        self._alertmanager = alertmanager
         self._options = [] if env_file is None else ["--env-file", env_file]
         self._env = {
             **env,
@@ -57,7 +65,7 @@ class Loop:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.start_exporter()
         self.start_hook()
-        config = write_alertmanager(self.folder, self.at, self._token)
+        config = write_alertmanager(self.folder, self.at, self._alertmanager, self._token)
         self.children.start(
             "alertmanager",
             [

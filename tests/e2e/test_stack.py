@@ -8,9 +8,12 @@ import secrets
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 
@@ -19,6 +22,7 @@ from stack.simulator.client import Simulator
 from stack.simulator.schema import create_message_log, insert_message
 from stack.simulator.server import SimulatorServer
 from tests.e2e.world import free
+from tests.grafana.dashboards import dashboards, queries
 from tests.support.mariadb import MariaDb
 from tests.support.pixelhub import encrypt
 from tests.support.waiting import wait_until
@@ -103,9 +107,37 @@ def test_without_an_env_file_it_tells_the_story_to_its_end(tmp_path: Path) -> No
             "WhatsAppChannelSilent",
             "WhatsAppChannelNeedsQrScan",
         }
+        assert not unanswered(stack.url("alerts, 1 h").partition("/api/")[0])
         log = (tmp_path / "logs" / "healthcheck-sessions.log").read_text()
         assert "channel=pixel12digital reason=disconnected action=getQr" in log
         assert "atendimento" not in log
+
+
+def unanswered(prometheus: str) -> list[str]:
+    """Return the places of the dashboards where there would be no data after the story."""
+    values = {"gateway": "wpp", "channel": "pixel12digital"}
+    return [
+        query.where
+        for dashboard in dashboards()
+        for query in queries(dashboard)
+        if not ask(prometheus, query.filled(values), instant=query.instant)
+    ]
+
+
+def ask(prometheus: str, expression: str, *, instant: bool) -> list[Any]:
+    """Return the series that Prometheus has for an expression, now or in the last ten minutes."""
+    url = f"{prometheus}/api/v1/query?query={quote(expression)}"
+    if not instant:
+        now = time.time()
+        url = url.replace("/query?", f"/query_range?start={now - 600}&end={now}&step=5&")
+    answer = get(url).json()
+    assert answer["status"] == "success", (answer, expression)
+    return [
+        series
+        for series in answer["data"]["result"]
+        for _, value in series.get("values", [series.get("value")])
+        if value != "NaN"
+    ]
 
 
 def test_a_second_stack_in_the_same_folder_says_so(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from stack.configuration import RULES, Addresses, free_or_other
+from stack.configuration import ALERTMANAGER, RULES, Addresses, free_or_other
 from stack.events import Event, Events
 from stack.loop import Loop, get
 from stack.simulator.client import Simulator
@@ -40,6 +41,14 @@ def shorter_rules(folder: Path) -> Path:
         for shipped, shorter in _SHORTER.items():
             text = text.replace(shipped, shorter)
         (folder / path.name).write_text(text)
+    return folder
+
+
+def shorter_alertmanager(folder: Path) -> Path:
+    """Copy the shipped configuration, with shorter waits for people and nothing else changed."""
+    shutil.copytree(ALERTMANAGER, folder)
+    config = folder / "alertmanager.yml"
+    config.write_text(re.sub(r"group_wait: \dm", "group_wait: 2s", config.read_text()))
     return folder
 
 
@@ -75,7 +84,14 @@ class World:
         }
         at = Addresses(free(), free(), free(), free())
         shorter = rules or shorter_rules(folder / "rules")
-        self.loop = Loop(folder / "loop", at, env, "the-token-of-the-tests", rules=shorter)
+        self.loop = Loop(
+            folder / "loop",
+            at,
+            env,
+            "the-token-of-the-tests",
+            rules=shorter,
+            alertmanager=shorter_alertmanager(folder / "alertmanager"),
+        )
         self._events = Events(f"http://{at.alertmanager}", self.log_file)
         self.seen: list[Event] = []
 

@@ -226,6 +226,13 @@ def test_people_are_told_in_one_line_each(app: App, caplog: pytest.LogCaptureFix
     assert app.http.post("/notifications", data=b"[]", headers=_BEARER).status_code == 400
 
 
+def test_the_links_of_messages_and_dashboards_lead_to_a_page(app: App) -> None:
+    answer = app.http.get("/channels/Loja%20%3Cb%3E%2FCentro")
+    assert answer.status_code == 200
+    assert "QR code" in answer.text
+    assert "Loja" not in answer.text
+
+
 def test_other_paths_and_methods_are_refused(app: App) -> None:
     assert app.http.get("/").status_code == 200
     assert app.http.get("/alerts").status_code == 405

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "prometheus"
 ALERTMANAGER = ROOT / "alertmanager"
 RULE_FILES = sorted((PROMETHEUS / "rules").glob("*.yml"))
+EXAMPLES = ["email_configs", "telegram_configs", "slack_configs"]
 PROMTOOL_TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
 
 
@@ -43,6 +44,18 @@ class Expectation:
 
 def read_yaml(path: Path) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def uncomment(text: str, key: str) -> str:
+    """Take the "# " off the lines of the example that begins with ``key``."""
+    lines = text.split("\n")
+    first = lines.index(f"    # {key}:")
+    for number in range(first, len(lines)):
+        if not lines[number].strip():
+            break
+        assert lines[number].startswith("    # "), lines[number]
+        lines[number] = "    " + lines[number].removeprefix("    # ")
+    return "\n".join(lines)
 
 
 def seconds(duration: str) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -10,7 +9,17 @@ from typing import Any
 
 import pytest
 
-from .shipped import ALERTMANAGER, ALERTS, Alert, label_sets, read_yaml, run, seconds
+from .shipped import (
+    ALERTMANAGER,
+    ALERTS,
+    EXAMPLES,
+    Alert,
+    label_sets,
+    read_yaml,
+    run,
+    seconds,
+    uncomment,
+)
 
 RECEIVER_OF = {
     "WhatsAppChannelDisconnected": "reconnect-hook",
@@ -26,7 +35,6 @@ RECEIVER_OF = {
     "WhatsAppAlertDeliveryFailing": "people",
 }
 COOLDOWN_SECONDS = 300
-EXAMPLES = ["email_configs", "telegram_configs", "slack_configs"]
 MATCHER = re.compile(r'(?P<label>\w+)(?P<operator>=~|!~|!=|=)"(?P<value>.*)"')
 
 each_alert = pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
@@ -46,30 +54,10 @@ def shipped() -> Any:
     return read_yaml(ALERTMANAGER / "alertmanager.yml")
 
 
-def uncomment(text: str, key: str) -> str:
-    """Take the "# " off the lines of the example that begins with ``key``."""
-    lines = text.split("\n")
-    first = lines.index(f"    # {key}:")
-    for number in range(first, len(lines)):
-        if not lines[number].strip():
-            break
-        assert lines[number].startswith("    # "), lines[number]
-        lines[number] = "    " + lines[number].removeprefix("    # ")
-    return "\n".join(lines)
-
-
 def with_example(config: Path, key: str) -> Any:
     """Return the configuration with one example uncommented."""
     config.write_text(uncomment(config.read_text(), key))
     return read_yaml(config)
-
-
-def render(config: Path, text: str, data: Path) -> str:
-    """Return what a text becomes with the templates that the configuration names."""
-    globs = [f"--template.glob={config.parent / g}" for g in read_yaml(config)["templates"]]
-    return run(
-        "amtool", "template", "render", *globs, f"--template.text={text}", f"--template.data={data}"
-    )
 
 
 def receiver(config: Any, name: str) -> Any:
@@ -96,7 +84,7 @@ def matches(matchers: list[str], labels: dict[str, str]) -> bool:
 def test_amtool_accepts_the_configuration(config: Path) -> None:
     said = run("amtool", "check-config", config)
     assert "2 receivers" in said
-    assert "1 templates" in said
+    assert "2 templates" in said
 
 
 def test_every_alert_has_an_expected_receiver() -> None:
@@ -119,7 +107,7 @@ def test_an_alert_that_nobody_thought_of_goes_to_people(config: Path) -> None:
 
 
 def test_each_channel_is_sent_by_itself_at_once_and_again_after_the_cooldown(shipped: Any) -> None:
-    (route,) = shipped["route"]["routes"]
+    route = shipped["route"]["routes"][0]
     assert route == {
         "matchers": ['remediation="reconnect"'],
         "receiver": "reconnect-hook",
@@ -131,15 +119,33 @@ def test_each_channel_is_sent_by_itself_at_once_and_again_after_the_cooldown(shi
     assert seconds(route["repeat_interval"]) > COOLDOWN_SECONDS
 
 
-def test_people_get_few_messages(shipped: Any) -> None:
+def test_people_get_one_message_for_an_episode(shipped: Any) -> None:
     route = {key: value for key, value in shipped["route"].items() if key != "routes"}
     assert route == {
         "receiver": "people",
         "group_by": ["alertname", "gateway"],
-        "group_wait": "10s",
+        "group_wait": "1m",
         "group_interval": "1m",
-        "repeat_interval": "4h",
+        "repeat_interval": "24h",
     }
+    assert shipped["route"]["routes"][1:] == [
+        {
+            "matchers": ['channel=~".+"'],
+            "receiver": "people",
+            "group_by": ["gateway", "channel"],
+            "group_wait": "2m",
+        }
+    ]
+
+
+@each_alert
+def test_people_hear_nothing_of_what_is_over_within_two_minutes(shipped: Any, alert: Alert) -> None:
+    if RECEIVER_OF[alert.name] == "people":
+        whole, (_, of_channels) = shipped["route"], shipped["route"]["routes"]
+        route = of_channels if "channel" in label_sets(alert)[0] else whole
+        waited = seconds(alert.rule.get("for", "0s")) + seconds(route["group_wait"])
+        # Nor do they wait longer than they must.
+        assert 120 <= waited <= 420
 
 
 @pytest.mark.parametrize(
@@ -171,15 +177,24 @@ def test_the_token_goes_to_the_hook_alone(shipped: Any) -> None:
 def test_a_dead_gateway_holds_back_its_channels_alerts_and_no_others(
     shipped: Any, alert: Alert
 ) -> None:
-    (rule,) = shipped["inhibit_rules"]
+    rule = shipped["inhibit_rules"][0]
     for labels in label_sets(alert):
         assert matches(rule["target_matchers"], labels) == ("channel" in labels)
         assert matches(rule["source_matchers"], labels) == (alert.name == "WhatsAppGatewayDown")
 
 
 def test_a_dead_gateway_holds_back_its_own_channels_only(shipped: Any) -> None:
-    (rule,) = shipped["inhibit_rules"]
-    assert rule["equal"] == ["gateway"]
+    assert shipped["inhibit_rules"][0]["equal"] == ["gateway"]
+
+
+def test_a_qr_code_holds_back_what_else_there_is_to_say_of_that_channel(shipped: Any) -> None:
+    assert shipped["inhibit_rules"][1:] == [
+        {
+            "source_matchers": ['alertname="WhatsAppChannelNeedsQrScan"'],
+            "target_matchers": ['alertname="WhatsAppReconnectFailing"'],
+            "equal": ["gateway", "channel"],
+        }
+    ]
 
 
 def test_an_example_is_there_for_each_way_to_reach_people() -> None:
@@ -212,52 +227,3 @@ def test_an_examples_secret_files_are_found_from_any_folder(config: Path, key: s
     paths = {name: Path(value) for name, value in example.items() if name.endswith("_file")}
     assert all(path.is_absolute() for path in paths.values()), paths
     assert paths or "bot_token" in example
-
-
-@each_example
-@pytest.mark.parametrize("status", ["firing", "resolved"])
-def test_an_example_sends_the_alerts_own_words(
-    config: Path, tmp_path: Path, key: str, status: str
-) -> None:
-    alert = {
-        "status": status,
-        "labels": {"alertname": "WhatsAppChannelNeedsQrScan"},
-        "annotations": {
-            "summary": "the summary",
-            "description": "the description",
-            "runbook_url": "https://example.com/runbook",
-        },
-        "startsAt": "2026-02-09T08:15:02Z",
-        "endsAt": "2026-02-09T08:20:02Z",
-    }
-    data = tmp_path / "data.json"
-    data.write_text(json.dumps({"status": status, "alerts": [alert, alert]}))
-    (example,) = receiver(with_example(config, key), "people")[key]
-    rendered = render(config, example.get("text", example.get("message")), data)
-    assert rendered.count("the summary") == 2
-    if status == "firing":
-        assert rendered.count("the description") == 2
-        assert "Since 2026-02-09 08:15:02 UTC\nhttps://example.com/runbook" in rendered
-    else:
-        assert "Resolved at 2026-02-09 08:20:02 UTC: the summary" in rendered
-
-
-@pytest.mark.parametrize(
-    ("firing", "resolved", "subject"),
-    [
-        (1, 0, "the summary"),
-        (3, 1, "the summary (and 2 more)"),
-        (0, 1, "Resolved: the summary"),
-        (0, 2, "Resolved: the summary (and 1 more)"),
-    ],
-)
-def test_the_subject_is_one_line_that_says_what_is_wrong(
-    config: Path, tmp_path: Path, firing: int, resolved: int, subject: str
-) -> None:
-    annotations = {"summary": "the summary"}
-    alerts = [{"status": "firing", "annotations": annotations}] * firing
-    alerts += [{"status": "resolved", "annotations": annotations}] * resolved
-    data = tmp_path / "data.json"
-    data.write_text(json.dumps({"status": "firing" if firing else "resolved", "alerts": alerts}))
-    rendered = render(config, '{{ template "zapwatch.subject" . }}', data)
-    assert rendered == subject

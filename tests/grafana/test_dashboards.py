@@ -1,0 +1,210 @@
+"""The Grafana files: valid, complete, and about things that exist."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+
+from reconnect_hook.outcomes import Outcome
+from stack.configuration import ROOT
+from tests.grafana.dashboards import (
+    BUILT_IN,
+    FILES,
+    GRAFANA,
+    VARIABLE,
+    dashboards,
+    panels,
+    queries,
+)
+from tests.rules.shipped import ALERTS
+
+with warnings.catch_warnings():
+    # It prefers the schema of Grafana 13, which older ones cannot read.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from grafana_foundation_sdk.models import dashboard as schema
+
+DASHBOARDS = dashboards()
+UIDS = [dashboard["uid"] for dashboard in DASHBOARDS]
+each_dashboard = pytest.mark.parametrize("dashboard", DASHBOARDS, ids=UIDS)
+
+DOCS = (ROOT / "docs" / "grafana.md").read_text(encoding="utf-8")
+# Of Grafana itself, and neither old nor in need of a plugin.
+CURRENT_PANELS = {"row", "stat", "state-timeline", "table", "timeseries"}
+PROMETHEUS_OWN = {"ALERTS", "ALERTS_FOR_STATE", "up"}
+
+
+def differences(ours: Any, theirs: Any, path: str) -> Iterator[str]:
+    """Return the places of what the schema does not know or understands differently."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key, value in ours.items():
+            if key in theirs:
+                yield from differences(value, theirs[key], f"{path}.{key}")
+            else:
+                yield f"{path}.{key} is unknown"
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        for index, (our, their) in enumerate(zip(ours, theirs, strict=True)):
+            yield from differences(our, their, f"{path}[{index}]")
+    elif ours != theirs:
+        yield f"{path}: {ours!r} became {theirs!r}"
+
+
+def test_there_are_an_overview_and_a_channels_view() -> None:
+    assert [path.stem for path in FILES] == ["zapwatch-channel", "zapwatch-overview"]
+
+
+@each_dashboard
+def test_it_is_of_grafanas_published_schema(dashboard: dict[str, Any]) -> None:
+    """Read into the schema's own types and written again, everything is still there."""
+    register_default_plugins()
+    read = schema.Dashboard.from_json(json.loads(json.dumps(dashboard)))
+    again = json.loads(JSONEncoder().encode(read))
+    assert not list(differences(dashboard, again, dashboard["uid"]))
+    assert dashboard["schemaVersion"] == schema.Dashboard().schema_version
+
+
+@each_dashboard
+def test_it_needs_no_old_panel_and_no_plugin(dashboard: dict[str, Any]) -> None:
+    assert {panel["type"] for panel in panels(dashboard)} <= CURRENT_PANELS
+
+
+@each_dashboard
+def test_every_panel_explains_itself(dashboard: dict[str, Any]) -> None:
+    for panel in panels(dashboard):
+        assert panel["title"]
+        if panel["type"] != "row":
+            assert len(panel["description"]) > 20, panel["title"]
+            defaults = panel["fieldConfig"]["defaults"]
+            # What it says where there is nothing, and what its numbers are.
+            assert defaults["noValue"], panel["title"]
+            assert panel["type"] == "state-timeline" or defaults["unit"], panel["title"]
+
+
+@each_dashboard
+def test_panels_have_ids_of_their_own_and_do_not_overlap(dashboard: dict[str, Any]) -> None:
+    shown = list(panels(dashboard))
+    assert len({panel["id"] for panel in shown}) == len(shown)
+    cells = [
+        (x, y)
+        for place in (panel["gridPos"] for panel in shown)
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(cells) == len(set(cells))
+    assert max(x for x, _ in cells) < 24
+
+
+@each_dashboard
+def test_it_uses_the_variables_that_it_has(dashboard: dict[str, Any]) -> None:
+    used = {found["long"] or found["short"] for found in VARIABLE.finditer(json.dumps(dashboard))}
+    given = {name for name in used if name.startswith(("__data.", "__field."))}
+    defined = [variable["name"] for variable in dashboard["templating"]["list"]]
+    assert used - given - set(BUILT_IN) - {"__all", "__url_time_range"} == set(defined)
+    assert len(defined) == len(set(defined))
+
+
+@each_dashboard
+def test_a_name_with_an_apostrophe_finds_its_series(dashboard: dict[str, Any]) -> None:
+    """Grafana puts a backslash before one, unless it is told to quote the value itself."""
+    single = [v["name"] for v in dashboard["templating"]["list"] if v.get("multi") is False]
+    for query in queries(dashboard):
+        assert not re.search(rf'"\$({"|".join(single)})"', query.expression), query
+
+
+@each_dashboard
+def test_it_asks_the_chosen_prometheus(dashboard: dict[str, Any]) -> None:
+    def sources(node: Any) -> Iterator[dict[str, str]]:
+        if isinstance(node, dict):
+            if "datasource" in node:
+                yield node["datasource"]
+            node = list(node.values())
+        for item in node if isinstance(node, list) else ():
+            yield from sources(item)
+
+    grafana = {"type": "grafana", "uid": "-- Grafana --"}
+    found = [source for source in sources(dashboard) if source != grafana]
+    assert found
+    assert all(source == {"type": "prometheus", "uid": "${datasource}"} for source in found)
+
+
+@each_dashboard
+def test_its_links_lead_to_the_other_one_and_to_the_hooks_page(dashboard: dict[str, Any]) -> None:
+    urls = re.findall(r'"url": "([^"]+)"', json.dumps(dashboard))
+    inside = {url.split("/d/")[1].split("?")[0] for url in urls if url.startswith("/d/")}
+    assert inside == set(UIDS) - {dashboard["uid"]}
+    outside = {url for url in urls if not url.startswith("/d/")}
+    assert outside <= {
+        "${hook:raw}/",
+        "${hook:raw}/channels/${channel:percentencode}",
+        "${hook:raw}/channels/${__data.fields.Channel:percentencode}",
+    }
+    assert any("/channels/" in url for url in outside)
+
+
+def test_its_uid_is_its_files_name_so_that_links_last() -> None:
+    assert [path.stem for path in FILES] == UIDS
+
+
+@each_dashboard
+def test_every_metric_and_alert_in_it_exists(dashboard: dict[str, Any]) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    known = set(re.findall(r"^\| `(whatsapp_\w+)`", readme, re.MULTILINE))
+    # The last two have a row in common.
+    known |= {"whatsapp_reconnect_queue_length", "whatsapp_reconnect_in_flight"}
+    known |= {name + end for name in known for end in ("_bucket", "_count", "_sum")}
+    alerts = {alert.name for alert in ALERTS}
+    for query in queries(dashboard):
+        bare = re.sub(r'"[^"]*"', '""', query.expression)
+        named = set(re.findall(r"\b(?:whatsapp_\w+|ALERTS\w*|up)\b", bare))
+        assert named, query
+        assert named <= known | PROMETHEUS_OWN, query
+        assert set(re.findall(r'alertname="(\w+)"', query.expression)) <= alerts, query
+
+
+@each_dashboard
+def test_every_outcome_has_a_colour(dashboard: dict[str, Any]) -> None:
+    text = json.dumps(dashboard)
+    assert all(f'"{outcome}"' in text for outcome in Outcome)
+
+
+def test_grafana_finds_what_the_guide_says_where_to_put() -> None:
+    (provider,) = _provisioned("dashboards")["providers"]
+    assert provider["type"] == "file"
+    assert f"grafana/dashboards/*.json {provider['options']['path']}/" in DOCS
+    (source,) = _provisioned("datasources")["datasources"]
+    assert source["type"] == "prometheus"
+    for dashboard in DASHBOARDS:
+        (chosen,) = (v for v in dashboard["templating"]["list"] if v["type"] == "datasource")
+        assert chosen["current"] == {"text": source["name"], "value": source["uid"]}
+    scraping = yaml.safe_load((ROOT / "prometheus" / "prometheus.yml").read_text())["global"]
+    assert source["jsonData"]["timeInterval"] == scraping["scrape_interval"]
+
+
+def _provisioned(kind: str) -> Any:
+    return yaml.safe_load((GRAFANA / "provisioning" / kind / "zapwatch.yaml").read_text())
+
+
+def test_both_have_the_address_that_the_guide_says_how_to_change() -> None:
+    addresses = {
+        variable["query"]
+        for dashboard in DASHBOARDS
+        for variable in dashboard["templating"]["list"]
+        if variable["name"] == "hook"
+    }
+    assert addresses == {"http://127.0.0.1:9862"}
+    assert f"s#{addresses.pop()}#https://zapwatch.example.com#" in DOCS
+
+
+def test_no_two_queries_of_a_panel_share_their_letter() -> None:
+    for dashboard in DASHBOARDS:
+        for panel in panels(dashboard):
+            names = [target["refId"] for target in panel.get("targets", [])]
+            assert not [a for a, b in itertools.pairwise(sorted(names)) if a == b]

@@ -1,0 +1,1 @@
+"""What people are told: the shipped configuration, delivered by a real Alertmanager."""

@@ -1,0 +1,66 @@
+"""The alerts of which examples of messages are kept in ``examples/``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+BEGAN = "2026-02-09T08:15:02Z"
+ENDED = "2026-02-09T09:20:32Z"
+
+_RUNBOOK = "https://github.com/zapwatch/zapwatch#"
+HOSTILE = "<b>&<!channel>*_`[a](b)\u202e\r\nBcc: c\"'"
+
+
+def alert(name: str, gateway: str, channel: str = "", **annotations: str) -> dict[str, Any]:
+    """Return an alert as Prometheus sends it while it fires."""
+    labels = {"alertname": name, "gateway": gateway, "severity": "critical"}
+    return {
+        "labels": {**labels, **({"channel": channel} if channel else {})},
+        "annotations": {
+            "summary": f"the summary of {name}",
+            "description": f"the description of {name}",
+            "runbook_url": f"{_RUNBOOK}{name.lower()}",
+            **annotations,
+        },
+        "startsAt": BEGAN,
+        "generatorURL": "http://127.0.0.1:9090/graph",
+    }
+
+
+def over(alert: dict[str, Any]) -> dict[str, Any]:
+    """Return the same alert when it has ended."""
+    return {**alert, "endsAt": ENDED}
+
+
+CASES: dict[str, list[dict[str, Any]]] = {
+    "qr": [alert("WhatsAppChannelNeedsQrScan", "wpp", "Loja Centro", asked="yes")],
+    "qr_seen_only": [alert("WhatsAppChannelNeedsQrScan", "wpp", "imobsites", asked="no")],
+    "failing": [
+        alert("WhatsAppReconnectFailing", "wpp", "Pixel12 Digital", failures="3", outage="47m 12s"),
+    ],
+    "many": [
+        alert("WhatsAppChannelNeedsQrScan", "wpp", f"Loja {number}", asked="yes")
+        for number in range(1, 8)
+    ],
+    # Of another gateway, or it would hold all the others back.
+    "gateway": [alert("WhatsAppGatewayDown", "other")],
+    "hook": [alert("WhatsAppReconnectHookDown", "")],
+    "hostile": [
+        alert("WhatsAppChannelNeedsQrScan", f"gate {HOSTILE}", f"Loja {HOSTILE}", asked="yes"),
+    ],
+    "own": [
+        alert(
+            f"Own {HOSTILE}",
+            "wpp",
+            summary=f"summary {HOSTILE}",
+            description=f"description {HOSTILE}",
+            runbook_url="javascript:alert(1)",
+        )
+    ],
+}
+
+# The longest names there can be, of the character that takes the most room when it is escaped.
+LONGEST = [
+    alert("WhatsAppChannelNeedsQrScan", "&" * 255, f"{'&' * 250}{number}", asked="yes")
+    for number in range(20)
+]

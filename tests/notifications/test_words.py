@@ -1,0 +1,46 @@
+"""The sentences of the two languages: the same ones, and some for every alert."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.rules.shipped import ALERTMANAGER, ALERTS, read_yaml
+
+TEMPLATES = ALERTMANAGER / "templates"
+LANGUAGES = sorted(path.name for path in TEMPLATES.iterdir() if path.is_dir())
+# What is being repaired needs nobody: these three share their other sentences.
+COMMON_WORDS = {"WhatsAppChannelDisconnected", "WhatsAppChannelSilent", "WhatsAppChannelNeverHeard"}
+
+
+def definitions(language: str) -> dict[str, str]:
+    text = (TEMPLATES / language / "words.tmpl").read_text(encoding="utf-8")
+    found = re.split(r'{{ define "([\w.]+)" -?}}', text)[1:]
+    return dict(zip(found[::2], found[1::2], strict=True))
+
+
+def test_there_are_portuguese_and_english() -> None:
+    assert LANGUAGES == ["en", "pt-BR"]
+    chosen = read_yaml(ALERTMANAGER / "alertmanager.yml")["templates"]
+    assert chosen == ["templates/*.tmpl", "templates/pt-BR/*.tmpl"]
+
+
+def test_both_languages_say_the_same_things() -> None:
+    assert set(definitions("en")) == set(definitions("pt-BR"))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("sentence", ["what", "tried", "do"])
+def test_there_is_a_sentence_for_every_alert(language: str, sentence: str) -> None:
+    said = set(re.findall(r'"(WhatsApp\w+)"', definitions(language)[f"zapwatch.{sentence}"]))
+    names = {alert.name for alert in ALERTS}
+    assert said == (names if sentence == "what" else names - COMMON_WORDS)
+
+
+def test_a_sentence_has_no_character_that_a_service_takes_for_markup() -> None:
+    """Escaped is what comes from outside; the sentences themselves go out as they are."""
+    for language in LANGUAGES:
+        for name, text in definitions(language).items():
+            sentence = re.sub(r"{{.*?}}", "", text, flags=re.DOTALL)
+            assert not set(sentence) & set("<>&`[]"), (language, name)
