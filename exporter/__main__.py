@@ -13,7 +13,7 @@ from exporter.web import create_app
 from whatsapp.gateway import GatewayClient
 from whatsapp.last_messages import LastMessages
 from whatsapp.message_log import MessageLog
-from whatsapp.program import Server, end_on_signals, fail, log_to_stderr, parser
+from whatsapp.program import Server, end_on_signals, fail, log_to_stderr, parser, run
 from whatsapp.settings import Settings, SettingsError, load
 
 _PROGRAM = "exporter"
@@ -22,8 +22,8 @@ _PROGRAM = "exporter"
 _SWITCH_SECONDS = 0.0005
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run until SIGTERM or Ctrl-C."""
+def main(arguments: list[str] | None = None) -> int:
+    """Run until SIGTERM or Ctrl-C; return the exit code."""
     options = parser(
         "python -m exporter",
         "Polls the WhatsApp gateway and the message log, and serves Prometheus metrics.",
@@ -43,6 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     metrics = _start_pollers(settings, board)
     with_log = settings.message_log_url is not None
     server.run(create_app(board, metrics, with_log=with_log))
+    return 0
 
 
 def _start_pollers(settings: Settings, board: Board) -> Metrics:
@@ -55,6 +56,7 @@ def _start_pollers(settings: Settings, board: Board) -> Metrics:
         settings.gateway_base_url,
         settings.gateway_secret,
         list_timeout=settings.gateway_timeout,
+        ca_file=settings.gateway_ca_file,
         observe=metrics.gateway_calls.observe,
     )
     if log_url is None:
@@ -69,4 +71,4 @@ def _start_pollers(settings: Settings, board: Board) -> Metrics:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

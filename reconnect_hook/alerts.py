@@ -19,6 +19,9 @@ class Reason(enum.StrEnum):
     MANUAL = "manual"
 
 
+MAX_ALERTS = 20_000
+"""A payload with more is refused: not even 10 MiB of Alertmanager's own hold so many."""
+
 _REASONS = {
     "WhatsAppChannelDisconnected": Reason.DISCONNECTED,
     "WhatsAppChannelSilent": Reason.SILENT,
@@ -36,6 +39,10 @@ class AlertStatus(enum.StrEnum):
 
 class PayloadError(Exception):
     """The body is no webhook payload of version 4. ``str()`` is one short line."""
+
+
+class TooManyAlertsError(PayloadError):
+    """There are more than MAX_ALERTS in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +106,8 @@ def _entries(body: bytes) -> list[Any]:
     entries = payload.get("alerts")
     if not isinstance(entries, list):
         raise PayloadError("the payload has no list of alerts")
+    if len(entries) > MAX_ALERTS:
+        raise TooManyAlertsError(f"the payload has more than {MAX_ALERTS} alerts")
     return entries
 
 

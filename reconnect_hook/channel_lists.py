@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from whatsapp.channels import Channel
 from whatsapp.gateway import GatewayClient, GatewayError
 
+_FRESH_SECONDS = 1.0
+
 
 class ChannelLists:
     """Hands out the gateway's list; for any number of threads."""
@@ -17,7 +19,13 @@ class ChannelLists:
         self._client = client
         self._lock = threading.Lock()
         self._asked_at = float("-inf")
+        self._seconds = 0.0
         self._answer: Mapping[str, Channel] | GatewayError = {}
+
+    @property
+    def seconds(self) -> float:
+        """How long the last list took."""
+        return self._seconds
 
     def since(self, moment: float) -> Mapping[str, Channel]:
         """Return the channels by key, from a list that was asked for at ``moment`` or later.
@@ -27,15 +35,36 @@ class ChannelLists:
         """
         # Who waits here for another thread's call finds its answer, unless it came too early.
         with self._lock:
-            if self._asked_at < moment:
-                asked_at = time.monotonic()
-                try:
-                    listed = self._client.list_channels().channels
-                    self._answer = {channel.key: channel for channel in listed}
-                except GatewayError as error:
-                    self._answer = error
-                self._asked_at = asked_at
-            answer = self._answer
+            return self._since(moment)
+
+    def of_this_round(self, waited: float) -> Mapping[str, Channel]:
+        """Return a list that is good for a repair which was accepted ``waited`` seconds ago.
+
+        One list serves all repairs that begin while it is fresh: for as long after its answer as it
+        took to come, and at least for a second. It was asked for after the repair was accepted, but
+        for that second: an alert is some seconds old when it comes. Raises GatewayError.
+        """
+        called_at = time.monotonic()
+        oldest = called_at - waited - _FRESH_SECONDS
+        with self._lock:
+            if isinstance(self._answer, GatewayError):
+                # Only for those who waited for it: the next one is to try again.
+                fresh_from = called_at - _FRESH_SECONDS
+            else:
+                fresh_from = time.monotonic() - max(_FRESH_SECONDS, 2 * self._seconds)
+            return self._since(max(oldest, fresh_from))
+
+    def _since(self, moment: float) -> Mapping[str, Channel]:
+        if self._asked_at < moment:
+            asked_at = time.monotonic()
+            try:
+                listed = self._client.list_channels().channels
+                self._answer = {channel.key: channel for channel in listed}
+            except GatewayError as error:
+                self._answer = error
+            self._asked_at = asked_at
+            self._seconds = time.monotonic() - asked_at
+        answer = self._answer
         if isinstance(answer, GatewayError):
             raise answer.with_traceback(None)
         return answer

@@ -8,9 +8,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from reconnect_hook.admission import Verdict
 from reconnect_hook.alerts import Alert, AlertStatus, Reason, Target
 from reconnect_hook.database import StateError
-from reconnect_hook.intake import Verdict
 from reconnect_hook.metrics import Metrics
 from reconnect_hook.outcomes import Outcome
 from reconnect_hook.service import Service, make_client, make_service
@@ -75,7 +75,7 @@ class Check:
         return 1 if self._trouble else 0
 
     def _open(self) -> Service:
-        return make_service(self._settings, self._client, self._log, self._metrics)
+        return make_service(self._settings, self._client, self._log, self._metrics, stays=False)
 
     def _read_log(self, keys: Collection[str]) -> LogView | None:
         if self._log is None:

@@ -1,155 +1,103 @@
-"""The state database: its two tables, and transactions that behave alike on all three dialects."""
+"""The state database: transactions that behave alike on all three dialects."""
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from alembic.util import CommandError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from whatsapp.channels import MAX_ID_LENGTH
+from reconnect_hook.upgrade import upgrade
 from whatsapp.message_log import one_line
 
-_TRIES = 10
 _WAL_PAUSE = 0.02  # seconds
-_MADE_BY_OTHERS = {1050, 1061}  # MariaDB's and MySQL's numbers for a table or index that is there
 _TIMEOUT = 10  # seconds to wait for a connection, an answer or a lock
-
-_metadata = sa.MetaData()
-# Identities differ by letters that a friendlier collation would take for the same.
-_MYSQL: dict[str, Any] = {
-    "mysql_engine": "InnoDB",
-    "mysql_charset": "utf8mb4",
-    "mysql_collate": "utf8mb4_bin",
-}
-_KEY = sa.String(MAX_ID_LENGTH)
-_SECONDS = sa.Double  # Unix seconds by the database's clock
-
-repairs = sa.Table(
-    "repairs",
-    _metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("gateway", _KEY, nullable=False),
-    sa.Column("key", _KEY, nullable=False),
-    sa.Column("channel", _KEY, nullable=False),
-    sa.Column("reason", sa.String(20), nullable=False),
-    # A look: ends the episode if the channel is connected, calls nothing if it is not.
-    sa.Column("look_only", sa.Boolean, nullable=False),
-    # The key until the repair is done, then NULL: two rows of one channel cannot both have it.
-    sa.Column("active_key", _KEY),
-    sa.Column("accepted_at", _SECONDS, nullable=False),
-    sa.Column("not_before", _SECONDS, nullable=False),
-    sa.Column("holder", sa.String(40)),
-    sa.Column("lease_until", _SECONDS),
-    sa.Column("finished_at", _SECONDS, index=True),
-    sa.Column("attempt", sa.Integer),
-    sa.Column("action", sa.String(20)),
-    sa.Column("outcome", sa.String(20)),
-    sa.Column("detail", sa.String(500)),
-    sa.UniqueConstraint("gateway", "active_key"),
-    **_MYSQL,
-)
-"""One row a repair, waiting, under way or done. It is claimed by a ``holder`` for a while."""
-
-channels = sa.Table(
-    "channels",
-    _metadata,
-    sa.Column("gateway", _KEY, primary_key=True),
-    sa.Column("key", _KEY, primary_key=True),
-    sa.Column("channel", _KEY, nullable=False),
-    sa.Column("attempts", sa.Integer, nullable=False, default=0),
-    sa.Column("consecutive_failures", sa.Integer, nullable=False, default=0),
-    sa.Column("qr_required", sa.Boolean, nullable=False, default=False),
-    sa.Column("called_at", _SECONDS),
-    sa.Column("unheard_since", _SECONDS),
-    **_MYSQL,
-)
-"""What is remembered of a channel that the gateway lists: its episode, and when it was called."""
-
-
-def of_channel(gateway: str, key: str) -> tuple[sa.ColumnElement[bool], ...]:
-    """Return the condition for the row of ``channels`` about one channel."""
-    return (channels.c.gateway == gateway, channels.c.key == key)
-
-
-def unfinished(gateway: str) -> sa.ColumnElement[bool]:
-    """Return the condition for the rows of ``repairs`` that are queued or under way."""
-    return sa.and_(repairs.c.gateway == gateway, repairs.c.active_key.is_not(None))
-
-
-def remember(
-    connection: sa.Connection, gateway: str, key: str, channel: str, **values: object
-) -> None:
-    """Set values of a channel's row in ``channels``, which is made if it is not there."""
-    where = of_channel(gateway, key)
-    if connection.scalar(sa.select(channels.c.key).where(*where)) is None:
-        row = {"gateway": gateway, "key": key, "channel": channel}
-        connection.execute(sa.insert(channels).values(row))
-    connection.execute(sa.update(channels).where(*where).values(channel=channel, **values))
+_UPGRADE_TIMEOUT = 600  # seconds, for a change of a table that holds the history of 90 days
+_STATE_MODE = 0o600  # it names the channels, and whoever writes it commands repairs
 
 
 class StateError(Exception):
     """The state cannot be read or written. ``str()`` is one line without the password."""
 
 
+class UnavailableError(StateError):
+    """Nobody can use the database just now: it does not answer, is locked, or the disk is full."""
+
+
 class Database:
     """Transactions on one state database; every failure is a StateError."""
 
     def __init__(self, url: sa.URL) -> None:
-        """Open the database and make its tables where they are missing; raise StateError."""
+        """Open the database and bring its tables up to date; raise StateError."""
         self.is_sqlite = url.get_backend_name() == "sqlite"
         if self.is_sqlite and url.database in {None, "", ":memory:"}:
             raise StateError("a database in memory would be another one for each thread")
+        self._url = url
+        self._path = Path(url.database) if self.is_sqlite and url.database else None
+        self._opening = threading.Lock()
+        # SQLite lets one write at a time, and has the others sleep: in this process they queue.
+        self._writing = threading.Lock() if self.is_sqlite else nullcontext()
         try:
-            if self.is_sqlite and url.database:
-                Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-            self._engine = _sqlite_engine(url) if self.is_sqlite else _mysql_engine(url)
-            self._make_tables()
-            self._path = Path(url.database) if self.is_sqlite and url.database else None
-            self._file = _identity(self._path)
-        except OSError as error:
-            raise StateError(f"{error.filename}: {error.strerror}") from None
+            self._engine = _sqlite_engine(url) if self.is_sqlite else _mysql_engine(url, _TIMEOUT)
         except Exception as error:  # noqa: BLE001 - PyMySQL raises all sorts at settings it dislikes
             raise StateError(one_line(error)) from None
+        self._file = self._open()
 
-    def _make_tables(self) -> None:
-        """Make the tables that are missing, maybe beside other hooks that are doing the same."""
-        for _ in range(_TRIES):
-            try:
-                with self._engine.begin() as connection:
-                    _metadata.create_all(connection)
-            except DBAPIError as error:
-                if getattr(error.orig, "args", (0,))[0] not in _MADE_BY_OTHERS:
-                    raise
+    def _open(self) -> tuple[int, int] | None:
+        try:
+            if self._path is not None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                # SQLite gives its two other files the mode of this one.
+                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, _STATE_MODE))
+                upgrade(self._engine)
             else:
-                return
-        raise StateError("the tables can neither be found nor made")
+                engine = _mysql_engine(self._url, _UPGRADE_TIMEOUT)
+                try:
+                    upgrade(engine)
+                finally:
+                    engine.dispose()
+        except OSError as error:
+            raise StateError(f"{error.filename}: {error.strerror}") from None
+        except CommandError as error:
+            raise StateError(f"its tables are not known to this version: {error}") from None
+        except Exception as error:  # noqa: BLE001 - as above
+            raise StateError(one_line(error)) from None
+        return _identity(self._path)
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """Begin a transaction that commits at the end; on SQLite no other can write meanwhile."""
-        self._check_file()
-        with _as_state_error(), self._engine.begin() as connection:
+        file = self._follow_file()
+        with self._writing, _as_state_error(), self._engine.begin() as connection:
             yield connection
+        if _identity(self._path) != file:
+            raise UnavailableError(f"{self._path} was deleted or replaced meanwhile")
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """Begin a transaction that only reads, and waits for no writer."""
-        self._check_file()
+        self._follow_file()
         with _as_state_error(), self._engine.connect() as connection:
             yield connection.execution_options(zapwatch_reads=True)
 
-    def _check_file(self) -> None:
-        # Open connections would go on with the file that is gone, new ones with another.
+    def _follow_file(self) -> tuple[int, int] | None:
+        """Go over to the file that is there, if it is another one than before."""
         if _identity(self._path) != self._file:
-            raise StateError(
-                f"{self._path} was deleted or replaced: stop the program, start it again"
-            )
+            with self._opening:
+                if _identity(self._path) != self._file:
+                    # Open connections would go on with the file that is gone.
+                    self._engine.dispose()
+                    self._file = self._open()
+        return self._file
 
     def close(self) -> None:
         """Close the connections."""
@@ -159,10 +107,11 @@ class Database:
 def now(connection: sa.Connection) -> float:
     """Return Unix seconds by the database's clock, the one that all hooks on it share."""
     if connection.dialect.name == "sqlite":
-        statement = "SELECT (julianday('now') - 2440587.5) * 86400.0"
-    else:
-        statement = "SELECT UNIX_TIMESTAMP(NOW(6))"
-    return float(connection.scalar(sa.text(statement)))
+        return time.time()  # SQLite has no clock but this machine's, on which all of them run
+    return float(connection.scalar(_NOW))
+
+
+_NOW = sa.text("SELECT UNIX_TIMESTAMP(NOW(6))")
 
 
 def _identity(path: Path | None) -> tuple[int, int] | None:
@@ -178,6 +127,8 @@ def _identity(path: Path | None) -> tuple[int, int] | None:
 def _as_state_error() -> Iterator[None]:
     try:
         yield
+    except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+        raise UnavailableError(one_line(error)) from None
     except SQLAlchemyError as error:
         raise StateError(one_line(error)) from None
 
@@ -215,8 +166,8 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             return
 
 
-def _mysql_engine(url: sa.URL) -> sa.Engine:
-    timeouts = {"connect_timeout": _TIMEOUT, "read_timeout": _TIMEOUT, "write_timeout": _TIMEOUT}
+def _mysql_engine(url: sa.URL, seconds: int) -> sa.Engine:
+    timeouts = {"connect_timeout": _TIMEOUT, "read_timeout": seconds, "write_timeout": seconds}
     return sa.create_engine(
         url, isolation_level="READ COMMITTED", pool_pre_ping=True, connect_args=timeouts
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from datetime import datetime
 from pathlib import Path
 
 _log = logging.getLogger("reconnect_hook")
+_MODE = 0o640
 _PLAIN = re.compile(r"[^\s\"'=\\\x00-\x1f\x7f]+")
 
 
@@ -23,7 +25,7 @@ class EventLog:
         self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.open("ab").close()
+            os.close(_open(path))
         except OSError as error:
             raise EventLogError(f"{error.filename}: {error.strerror}") from None
 
@@ -44,8 +46,13 @@ class EventLog:
         # Opened each time, since events are rare and the file may have been moved. Without a
         # buffer a line is one write, between which and others of other processes nothing mixes.
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab", buffering=0) as file:
+        with open(_open(self._path), "ab", buffering=0) as file:
             file.write(line)
+
+
+def _open(path: Path) -> int:
+    """Open the file to append to; a new one is nobody's but the group's to read."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, _MODE)
 
 
 def format_event(at: datetime, values: dict[str, object]) -> str:

@@ -1,61 +1,79 @@
-"""Stores what the alerts of a payload ask for, in one transaction and before it is answered."""
+"""Stores what alerts ask for before they are answered, many payloads in one transaction."""
 
 from __future__ import annotations
 
-import enum
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from reconnect_hook.alerts import Alert, AlertStatus, Target
-from reconnect_hook.database import (
-    Database,
-    StateError,
-    channels,
-    now,
-    of_channel,
-    repairs,
-)
+from reconnect_hook.admission import Active, Known, Verdict, admit
+from reconnect_hook.alerts import Alert, AlertStatus, Reason
+from reconnect_hook.database import Database, StateError, UnavailableError, now
+from reconnect_hook.episodes import Pauses
+from reconnect_hook.schema import channels, repairs, unfinished
 from whatsapp.message_log import one_line
 
 _DEADLOCK = 1213  # MariaDB's and MySQL's number for it
-_TRIES = 5  # of a transaction that met another one on its way
+_TRIES = 8  # of a transaction that met another one on its way
+_CHUNK = 500  # keys a statement
+# Made once: making them takes as long as executing them.
+_KEYS: sa.BindParameter[Any] = sa.bindparam("keys", expanding=True)
+_CHANNELS = sa.select(
+    channels.c.key,
+    channels.c.attempts,
+    channels.c.consecutive_failures,
+    channels.c.qr_required,
+    channels.c.called_at,
+    channels.c.reason,
+).where(channels.c.gateway == sa.bindparam("gateway"), channels.c.key.in_(_KEYS))
+_QUEUE = sa.select(
+    repairs.c.id,
+    repairs.c.key,
+    repairs.c.channel,
+    repairs.c.reason,
+    repairs.c.look_only,
+    repairs.c.accepted_at,
+    repairs.c.due_at,
+    repairs.c.repair_at,
+    repairs.c.holder,
+).where(repairs.c.gateway == sa.bindparam("gateway"), repairs.c.active_key.in_(_KEYS))
 
 
-class Verdict(enum.StrEnum):
-    """What was done with an alert: the label ``result`` of whatsapp_reconnect_alerts_total."""
-
-    ACCEPTED = "accepted"
-    COALESCED = "coalesced"
-    COOLDOWN = "cooldown"
-    IGNORED = "ignored"
-
-
-class _Collision(StateError):  # noqa: N818 - most often it is not an error
+class _CollisionError(StateError):
     """Another transaction was in the way; the same one can be tried again."""
 
 
-@contextmanager
-def _noticing_collisions() -> Iterator[None]:
-    try:
-        yield
-    except IntegrityError as error:
-        raise _Collision(one_line(error)) from None
-    except OperationalError as error:
-        if getattr(error.orig, "args", (0,))[0] != _DEADLOCK:
-            raise
-        raise _Collision(one_line(error)) from None
+class _Waiting:
+    """One payload that is to be stored, and in the end its verdicts or its error."""
+
+    def __init__(self, alerts: Sequence[Alert]) -> None:
+        self.alerts = alerts
+        self.verdicts: list[Verdict] | None = None
+        self.error: StateError | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.verdicts is not None or self.error is not None
 
 
 class Intake:
     """Accepts alerts for one gateway, beside every other hook on the same database."""
 
-    def __init__(self, database: Database, gateway: str, cooldown_seconds: float) -> None:
+    def __init__(
+        self, database: Database, gateway: str, pauses: Pauses, *, keep: bool = True
+    ) -> None:
+        """Take alerts; those that come in a pause are kept until its end if ``keep`` says so."""
         self._database = database
         self._gateway = gateway
-        self._cooldown_seconds = cooldown_seconds
+        self._pauses = pauses
+        self._keep = keep
+        self._waiting: list[_Waiting] = []
+        self._list_lock = threading.Lock()
+        self._work_lock = threading.Lock()
 
     def accept(self, alerts: Sequence[Alert]) -> list[Verdict]:
         """Store what the alerts of one payload ask for, and return a verdict for each.
@@ -64,92 +82,207 @@ class Intake:
         2. A channel of which alerts are only resolved is looked at, which ends its episode if it is
            connected.
         3. A channel of which any alert fires gets one repair, unless one is queued or under way
-           (coalesced), or it was called a short while ago (cooldown).
+           (coalesced). If it was called a short while ago, the repair waits (cooldown).
+
+        Raises StateError: then nothing of this payload was accepted.
         """
+        if all(alert.target is None for alert in alerts):
+            return [Verdict.IGNORED] * len(alerts)
+        mine = _Waiting(alerts)
+        with self._list_lock:
+            self._waiting.append(mine)
+        # A transaction takes as long for one payload as for many. Whoever gets the lock does the
+        # work for all that wait by then, and those who waited behind find it done.
+        with self._work_lock:
+            if not mine.done:
+                self._work(self._take())
+        if mine.error is not None:
+            raise mine.error
+        assert mine.verdicts is not None  # noqa: S101 - done, and no error
+        return mine.verdicts
+
+    def _take(self) -> list[_Waiting]:
+        with self._list_lock:
+            taken, self._waiting = self._waiting, []
+        return taken
+
+    def _work(self, payloads: list[_Waiting]) -> None:
+        try:
+            # In a storm nearly all alerts are known already, and need no write.
+            new = self._judge(payloads)
+            if new:
+                self._store(new)
+        except UnavailableError as error:
+            # Those who have come meanwhile need not wait for the same.
+            self._fail(payloads + self._take(), error)
+        except StateError as error:
+            self._fail(payloads, error)
+        finally:
+            self._fail(payloads, StateError("a fault of the hook itself"))
+
+    @staticmethod
+    def _fail(payloads: list[_Waiting], error: StateError) -> None:
+        for payload in payloads:
+            if not payload.done:
+                payload.error = error
+
+    def _judge(self, payloads: list[_Waiting]) -> list[_Waiting]:
+        """Answer the payloads that change nothing, and return the others."""
+        with self._database.read() as connection:
+            view = _View(connection, self._gateway, [payload.alerts for payload in payloads])
+        new = []
+        for payload in payloads:
+            verdicts = view.judge(payload.alerts, self._pauses, keep=self._keep)
+            if view.changes(payload.alerts):
+                new.append(payload)
+            else:
+                payload.verdicts = verdicts
+        return new
+
+    def _store(self, payloads: list[_Waiting]) -> None:
+        try:
+            self._try(payloads)
+        except UnavailableError:
+            raise
+        except StateError as error:
+            if len(payloads) == 1:
+                payloads[0].error = error
+                return
+            # One that no database would take must not be the others' end.
+            for payload in payloads:
+                self._store([payload])
+
+    def _try(self, payloads: list[_Waiting]) -> None:
         for _ in range(_TRIES - 1):
             try:
-                return self._accept(alerts)
-            except _Collision:
+                return self._transact(payloads)
+            except _CollisionError:
                 continue
-        return self._accept(alerts)
+        return self._transact(payloads)
 
-    def _accept(self, alerts: Sequence[Alert]) -> list[Verdict]:
-        verdicts = [Verdict.IGNORED] * len(alerts)
-        by_key: dict[str, list[tuple[int, Target]]] = {}
-        for index, alert in enumerate(alerts):
-            if alert.target is not None:
-                by_key.setdefault(alert.target.key, []).append((index, alert.target))
-        if not by_key:
-            return verdicts
+    def _transact(self, payloads: list[_Waiting]) -> None:
         with self._database.write() as connection, _noticing_collisions():
-            at = now(connection)
-            # Always in the same order, so that two payloads cannot wait for each other.
-            for key in sorted(by_key):
-                firing = [i for i, _ in by_key[key] if alerts[i].status is AlertStatus.FIRING]
-                for index, target in by_key[key]:
-                    if index in firing:
-                        verdicts[index] = self._admit(connection, target, at)
-                    elif not firing:
-                        verdicts[index] = self._end_episode(connection, target, at)
+            view = _View(connection, self._gateway, [payload.alerts for payload in payloads])
+            verdicts = [
+                view.judge(payload.alerts, self._pauses, keep=self._keep) for payload in payloads
+            ]
+            view.store()
+        for payload, its_verdicts in zip(payloads, verdicts, strict=True):
+            payload.verdicts = its_verdicts
+
+
+class _View:
+    """What one transaction knows of the channels that some payloads name."""
+
+    def __init__(
+        self, connection: sa.Connection, gateway: str, payloads: Sequence[Sequence[Alert]]
+    ) -> None:
+        self._connection = connection
+        self._gateway = gateway
+        keys = {alert.target.key for some in payloads for alert in some if alert.target}
+        # Always in the same order, so that two transactions cannot wait for each other.
+        self._known = {key: Known() for key in sorted(keys)}
+        self._was_look: dict[str, bool] = {}
+        names = list(self._known)
+        for begin in range(0, len(names), _CHUNK):
+            self._read_channels(names[begin : begin + _CHUNK])
+            self._read_queue(names[begin : begin + _CHUNK])
+        # Only now: what another hook has just stored must not seem to be of the future.
+        self._at = now(connection)
+
+    def _read_channels(self, keys: Sequence[str]) -> None:
+        for row in self._connection.execute(_CHANNELS, {"gateway": self._gateway, "keys": keys}):
+            known = self._known[row.key]
+            known.listed = True
+            known.episode = bool(row.attempts or row.consecutive_failures or row.qr_required)
+            known.attempts = row.attempts
+            known.called_at = row.called_at
+            known.reason = Reason(row.reason) if row.reason else None
+
+    def _read_queue(self, keys: Sequence[str]) -> None:
+        for row in self._connection.execute(_QUEUE, {"gateway": self._gateway, "keys": keys}):
+            self._known[row.key].active = Active(
+                row.id,
+                row.channel,
+                Reason(row.reason),
+                row.look_only,
+                row.accepted_at,
+                row.due_at,
+                row.repair_at,
+                row.holder is not None,
+            )
+            self._was_look[row.key] = row.look_only
+
+    def judge(self, alerts: Sequence[Alert], pauses: Pauses, *, keep: bool) -> list[Verdict]:
+        """Return the verdicts on one payload, and note what is to be stored."""
+        verdicts = [Verdict.IGNORED] * len(alerts)
+        firing = {
+            alert.target.key
+            for alert in alerts
+            if alert.target and alert.status is AlertStatus.FIRING
+        }
+        for index, alert in enumerate(alerts):
+            target = alert.target
+            # Of one payload, what fires says more than what is resolved.
+            if target and (alert.status is AlertStatus.FIRING or target.key not in firing):
+                known = self._known[target.key]
+                verdicts[index] = admit(known, alert.status, target, self._at, pauses, keep=keep)
         return verdicts
 
-    def _admit(self, connection: sa.Connection, target: Target, at: float) -> Verdict:
-        active = sa.select(repairs.c.id, repairs.c.look_only).where(
-            repairs.c.gateway == self._gateway, repairs.c.active_key == target.key
-        )
-        found = connection.execute(active).one_or_none()
-        if found is not None and not found.look_only:
-            return Verdict.COALESCED
-        called_at = connection.scalar(
-            sa.select(channels.c.called_at).where(*of_channel(self._gateway, target.key))
-        )
-        # A call in the future was noted by a clock that has been put right since.
-        if called_at is not None and 0 <= at - called_at < self._cooldown_seconds:
-            return Verdict.COOLDOWN
-        if found is None:
-            self._insert(connection, target, at, look_only=False)
-        else:
-            # Whoever is just looking loses hold of it, and leaves the repair alone.
-            connection.execute(
-                sa.update(repairs)
-                .where(repairs.c.id == found.id)
-                .values(
-                    look_only=False,
-                    reason=target.reason,
-                    accepted_at=at,
-                    not_before=at,
-                    holder=None,
-                )
-            )
-        return Verdict.ACCEPTED
+    def changes(self, alerts: Sequence[Alert]) -> bool:
+        """Whether there is anything to store for one of these alerts' channels."""
+        keys = {alert.target.key for alert in alerts if alert.target}
+        rows = [self._known[key].active for key in keys]
+        return any(row.changed for row in rows if row)
 
-    def _end_episode(self, connection: sa.Connection, target: Target, at: float) -> Verdict:
-        where = of_channel(self._gateway, target.key)
-        known = connection.execute(sa.select(channels).where(*where)).one_or_none()
-        if known is None:
-            return Verdict.IGNORED
-        active = sa.select(repairs.c.id).where(
-            repairs.c.gateway == self._gateway, repairs.c.active_key == target.key
-        )
-        # An alert also ends when the list fails or the exporter restarts, and a silent channel's
-        # when its session drops: only the gateway's list can tell whether the channel is back.
-        begun = known.attempts or known.consecutive_failures or known.qr_required
-        if begun and connection.scalar(active) is None:
-            self._insert(connection, target, at, look_only=True)
-        return Verdict.ACCEPTED
+    def store(self) -> None:
+        """Store it; raise what the database raises where another was quicker."""
+        rows = []
+        for key, known in self._known.items():
+            active = known.active
+            if active is None or not active.changed:
+                continue
+            values: dict[str, object] = {
+                "channel": active.channel,
+                "reason": active.reason,
+                "look_only": active.look_only,
+                "accepted_at": active.accepted_at,
+                "due_at": active.due_at,
+                "repair_at": active.repair_at,
+            }
+            if active.id is None:
+                rows.append({"gateway": self._gateway, "key": key, "active_key": key, **values})
+            else:
+                self._update(key, active, values)
+        if rows:
+            self._connection.execute(sa.insert(repairs), rows)
 
-    def _insert(
-        self, connection: sa.Connection, target: Target, at: float, *, look_only: bool
-    ) -> None:
-        connection.execute(
-            sa.insert(repairs).values(
-                gateway=self._gateway,
-                key=target.key,
-                active_key=target.key,
-                channel=target.channel,
-                reason=target.reason,
-                look_only=look_only,
-                accepted_at=at,
-                not_before=at,
+    def _update(self, key: str, active: Active, values: dict[str, object]) -> None:
+        if active.let_go:
+            values["holder"] = None
+        was_look = self._was_look[key]
+        done = self._connection.execute(
+            sa.update(repairs)
+            .where(
+                repairs.c.id == active.id,
+                unfinished(self._gateway),
+                repairs.c.look_only == was_look,
+                # A repair that somebody has claimed meanwhile is nobody else's to change.
+                sa.true() if was_look else repairs.c.holder.is_(None),
             )
+            .values(values)
         )
+        if done.rowcount != 1:
+            raise _CollisionError("another hook has changed the queue")
+
+
+@contextmanager
+def _noticing_collisions() -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError as error:
+        raise _CollisionError(one_line(error)) from None
+    except OperationalError as error:
+        if getattr(error.orig, "args", (0,))[0] != _DEADLOCK:
+            raise
+        raise _CollisionError(one_line(error)) from None

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from reconnect_hook import breaker, recording
 from reconnect_hook.alerts import Reason
-from reconnect_hook.database import (
-    Database,
-    channels,
-    now,
-    of_channel,
-    remember,
-    repairs,
-    unfinished,
-)
-from reconnect_hook.outcomes import Action, Outcome, Result
+from reconnect_hook.database import Database, now
+from reconnect_hook.episodes import Pauses
+from reconnect_hook.outcomes import FAILURES, Job, Result
+from reconnect_hook.schema import channels, of_channel, remember, repairs, unfinished
 
 LEASE_SECONDS = 30.0
 """A repair whose holder has not renewed its lease for so long is taken up by another."""
@@ -25,23 +21,19 @@ LEASE_SECONDS = 30.0
 LOOK_AGAIN_SECONDS = 30.0
 """How long a look waits that could not be taken because the gateway did not answer."""
 
+_CANDIDATES = 16  # read for one claim, of which others may be quicker to claim some
+
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """A claimed repair.
-
-    ``waited`` is the seconds since it was accepted, ``attempt`` counts from 1 within the episode,
-    ``failures`` is how many repairs in a row have failed before it.
-    """
+class Paused:
+    """A repair that waits for the end of a pause; ``called_at`` of the one before it."""
 
     id: int
-    channel: str
     key: str
     reason: Reason
-    look_only: bool
-    waited: float
-    attempt: int
-    failures: int
+    status: str | None
+    called_at: float | None
+    failing: bool
 
 
 class Jobs:
@@ -50,44 +42,101 @@ class Jobs:
     Each method is one transaction and raises StateError; what it did not return was not stored.
     """
 
-    def __init__(self, database: Database, gateway: str) -> None:
+    def __init__(
+        self, database: Database, gateway: str, pauses: Pauses, *, retry: bool = True
+    ) -> None:
+        """Take repairs from the queue; those that fail come again by themselves with ``retry``."""
         self._database = database
         self._gateway = gateway
+        self._pauses = pauses
+        self._retry = retry
         self._holder = uuid.uuid4().hex
 
     def claim(self) -> Job | None:
-        """Take the oldest repair that nobody holds; None where there is none."""
+        """Take the oldest repair that is due and that nobody holds.
+
+        None where there is none, or where the gateway is to be left alone.
+        """
         with self._database.read() as connection:
-            free = sa.select(repairs.c.id).where(self._free(now(connection)))
-            candidates = connection.scalars(free.order_by(repairs.c.id).limit(16)).all()
+            at = now(connection)
+            if not breaker.admits(connection, self._gateway, at):
+                return None
+            candidates = self._candidates(connection, at)
         for repair_id in candidates:
-            with self._database.write() as connection:
-                at = now(connection)
-                taken = connection.execute(
-                    sa.update(repairs)
-                    .where(repairs.c.id == repair_id, self._free(at))
-                    .values(holder=self._holder, lease_until=at + LEASE_SECONDS)
-                )
-                if taken.rowcount != 1:
-                    continue
-                # Read only now, since an alert may have made a repair of what was a look.
-                row = connection.execute(sa.select(repairs).where(repairs.c.id == repair_id)).one()
-                known = connection.execute(
-                    sa.select(channels.c.attempts, channels.c.consecutive_failures).where(
-                        *of_channel(self._gateway, row.key)
-                    )
-                ).one_or_none()
-            return Job(
-                id=row.id,
-                channel=row.channel,
-                key=row.key,
-                reason=Reason(row.reason),
-                look_only=row.look_only,
-                waited=max(0.0, at - row.accepted_at),
-                attempt=(known.attempts if known else 0) + 1,
-                failures=known.consecutive_failures if known else 0,
-            )
+            for job in self.claim_these([repair_id]):
+                return job
         return None
+
+    def backlog(self) -> list[tuple[int, str]]:
+        """Return id and key of the disconnected channels whose repair is due and not begun."""
+        with self._database.read() as connection:
+            at = now(connection)
+            if not breaker.is_closed(connection, self._gateway):
+                return []
+            rows = connection.execute(
+                sa.select(repairs.c.id, repairs.c.key)
+                .where(
+                    repairs.c.gateway == self._gateway,
+                    repairs.c.due_at <= at,
+                    repairs.c.holder.is_(None),
+                    repairs.c.look_only.is_(False),
+                    repairs.c.reason == Reason.DISCONNECTED,
+                )
+                .order_by(repairs.c.due_at, repairs.c.id)
+            ).all()
+        return [(row.id, row.key) for row in rows]
+
+    def _candidates(self, connection: sa.Connection, at: float) -> list[int]:
+        mine = repairs.c.gateway == self._gateway
+        # What is due later than anything can was noted by a clock that has been put back since.
+        far = at + 2 * self._pauses.longest
+        for when in (repairs.c.due_at <= at, repairs.c.due_at > far):
+            found = connection.scalars(
+                sa.select(repairs.c.id)
+                .where(mine, when, self._unheld(at))
+                .order_by(repairs.c.due_at, repairs.c.id)
+                .limit(_CANDIDATES)
+            ).all()
+            if found:
+                return list(found)
+        return []
+
+    def claim_these(self, repair_ids: Sequence[int]) -> list[Job]:
+        """Take those of these repairs that are due and that nobody holds."""
+        with self._database.write() as connection:
+            at = now(connection)
+            if not breaker.admits(connection, self._gateway, at, lock=True):
+                return []
+            jobs = [self._claim(connection, repair_id, at) for repair_id in repair_ids]
+        return [job for job in jobs if job is not None]
+
+    def _claim(self, connection: sa.Connection, repair_id: int, at: float) -> Job | None:
+        far = at + 2 * self._pauses.longest
+        due = (repairs.c.due_at <= at) | (repairs.c.due_at > far)
+        taken = connection.execute(
+            sa.update(repairs)
+            .where(repairs.c.id == repair_id, unfinished(self._gateway), due, self._unheld(at))
+            .values(holder=self._holder, lease_until=at + LEASE_SECONDS)
+        )
+        if taken.rowcount != 1:
+            return None
+        # Read only now, since an alert may have made a repair of what was a look.
+        row = connection.execute(sa.select(repairs).where(repairs.c.id == repair_id)).one()
+        known = connection.execute(
+            sa.select(channels).where(*of_channel(self._gateway, row.key))
+        ).one_or_none()
+        return Job(
+            id=row.id,
+            channel=known.channel if known else row.channel,
+            key=row.key,
+            reason=Reason(row.reason),
+            look_only=row.look_only,
+            waited=max(0.0, at - row.accepted_at),
+            attempt=(known.attempts if known else 0) + 1,
+            failures=known.consecutive_failures if known else 0,
+            status=known.status if known else None,
+            restarting=known.restarting if known else False,
+        )
 
     def renew(self) -> None:
         """Keep hold of everything that this holder has claimed."""
@@ -109,64 +158,129 @@ class Jobs:
 
     def finish(self, job: Job, result: Result) -> bool:
         """Record how a repair ended; False where the lease was lost and another has it now."""
+        return self.finish_all([(job, result)])[0]
+
+    def finish_all(self, ended: Sequence[tuple[Job, Result]]) -> list[bool]:
+        """Record how repairs ended, all at once, and return what finish() would for each."""
         with self._database.write() as connection:
             at = now(connection)
-            done = connection.execute(
-                sa.update(repairs)
-                .where(*self._held(job))
-                .values(
-                    active_key=None,
-                    holder=None,
-                    lease_until=None,
-                    finished_at=at,
-                    channel=result.channel,
-                    attempt=job.attempt,
-                    action=result.action,
-                    outcome=result.outcome,
-                    detail=result.detail[:500],
-                )
-            )
-            if done.rowcount != 1:
-                return False
-            self._remember(connection, job, result, at)
+            return [self._finish(connection, job, result, at) for job, result in ended]
+
+    def _finish(self, connection: sa.Connection, job: Job, result: Result, at: float) -> bool:
+        if not recording.end(connection, self._held(job), job, result, at):
+            return False
+        remembered = recording.remember_result(connection, self._gateway, job, result, at)
+        pause = self._pauses.retry(job.attempt) if self._retry and remembered else None
+        if result.outcome in FAILURES and pause is not None:
+            # As long as the alert is fresh, the next repair need not be asked for.
+            recording.queue(connection, self._gateway, job, result, at, at + pause)
+        if result.gateway_failed is not None:
+            breaker.note(connection, self._gateway, at, failed=result.gateway_failed)
         return True
 
     def look_later(self, job: Job) -> None:
         """Put a look back: the gateway could not be asked."""
         with self._database.write() as connection:
+            at = now(connection)
             connection.execute(
                 sa.update(repairs)
                 .where(*self._held(job))
-                .values(
-                    holder=None, lease_until=None, not_before=now(connection) + LOOK_AGAIN_SECONDS
-                )
+                .values(holder=None, lease_until=None, due_at=at + LOOK_AGAIN_SECONDS)
+            )
+            breaker.note(connection, self._gateway, at, failed=True)
+
+    def put_back(self, job: Job) -> None:
+        """Put a repair back that met a fault of the hook itself, to be tried again in a while."""
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(repairs)
+                .where(*self._held(job))
+                .values(holder=None, lease_until=None, due_at=now(connection) + LOOK_AGAIN_SECONDS)
             )
 
-    def drop(self, job: Job) -> None:
-        """Forget a look that found nothing to do."""
+    def nothing_found(self, job: Job) -> None:
+        """Forget a look that found nothing to do; a repair that waited behind it waits on."""
         with self._database.write() as connection:
-            connection.execute(sa.delete(repairs).where(*self._held(job)))
+            waits = connection.execute(
+                sa.update(repairs)
+                .where(*self._held(job), repairs.c.repair_at.is_not(None))
+                .values(
+                    look_only=False,
+                    due_at=repairs.c.repair_at,
+                    holder=None,
+                    lease_until=None,
+                )
+            )
+            if waits.rowcount == 0:
+                connection.execute(sa.delete(repairs).where(*self._held(job)))
 
-    def _remember(self, connection: sa.Connection, job: Job, result: Result, at: float) -> None:
-        if result.outcome is Outcome.UNKNOWN_CHANNEL:
-            connection.execute(sa.delete(channels).where(*of_channel(self._gateway, job.key)))
-            return
-        if not result.listed and not self._is_known(connection, job.key):
-            return
-        values: dict[str, object] = {"attempts": job.attempt}
-        if result.action is not Action.NONE:
-            values["called_at"] = at
-        if result.outcome in {Outcome.RECONNECTED, Outcome.RECOVERED}:
-            values |= {"attempts": 0, "consecutive_failures": 0, "qr_required": False}
-        elif result.outcome is Outcome.QR_REQUIRED:
-            values["qr_required"] = True
-        elif result.outcome in {Outcome.FAILED, Outcome.STILL_DISCONNECTED}:
-            values["consecutive_failures"] = channels.c.consecutive_failures + 1
-        remember(connection, self._gateway, job.key, result.channel, **values)
+    def begin_restart(self, job: Job, channel: str) -> bool:
+        """Note that the channel's session is about to be thrown away; False where it must not be.
 
-    def _is_known(self, connection: sa.Connection, key: str) -> bool:
-        row = sa.select(channels.c.key).where(*of_channel(self._gateway, key))
-        return connection.scalar(row) is not None
+        From now on, whoever repairs the channel and finds no session makes one.
+        """
+        with self._database.write() as connection:
+            if connection.scalar(sa.select(repairs.c.id).where(*self._held(job))) is None:
+                return False
+            remember(connection, self._gateway, job.key, channel, restarting=True)
+        return True
+
+    def paused(self) -> list[Paused]:
+        """Return the repairs that wait for the end of a pause; none while the gateway rests."""
+        with self._database.read() as connection:
+            at = now(connection)
+            if not breaker.admits(connection, self._gateway, at):
+                return []
+            rows = connection.execute(
+                sa.select(
+                    repairs.c.id,
+                    repairs.c.key,
+                    repairs.c.reason,
+                    channels.c.status,
+                    channels.c.called_at,
+                    channels.c.consecutive_failures,
+                )
+                .join_from(
+                    repairs,
+                    channels,
+                    (channels.c.gateway == repairs.c.gateway) & (channels.c.key == repairs.c.key),
+                )
+                .where(
+                    repairs.c.gateway == self._gateway,
+                    repairs.c.due_at > at,
+                    repairs.c.holder.is_(None),
+                    repairs.c.look_only.is_(False),
+                )
+            ).all()
+        return [
+            Paused(
+                row.id,
+                row.key,
+                Reason(row.reason),
+                row.status,
+                row.called_at,
+                row.consecutive_failures > 0,
+            )
+            for row in rows
+        ]
+
+    def hasten(self, now_due: Collection[Paused], after_cooldown: Collection[Paused]) -> None:
+        """End pauses at once, or as soon as the cooldown after the last call is over."""
+        with self._database.write() as connection:
+            at = now(connection)
+            for some, least in ((now_due, None), (after_cooldown, 1)):
+                for one in some:
+                    due_at = at if least is None else self._pauses.end(one.called_at, least, at)
+                    connection.execute(
+                        sa.update(repairs)
+                        .where(
+                            repairs.c.id == one.id,
+                            unfinished(self._gateway),
+                            repairs.c.holder.is_(None),
+                            repairs.c.due_at > due_at,
+                        )
+                        .values(due_at=due_at)
+                    )
 
     def _held(self, job: Job) -> tuple[sa.ColumnElement[bool], ...]:
         return (
@@ -177,15 +291,8 @@ class Jobs:
             unfinished(self._gateway),
         )
 
-    def _free(self, at: float) -> sa.ColumnElement[bool]:
-        """Return the condition for the rows that anybody may claim at ``at``."""
-        unheld = repairs.c.holder.is_(None) | _is_over(repairs.c.lease_until, at, LEASE_SECONDS)
-        due = _is_over(repairs.c.not_before, at, LOOK_AGAIN_SECONDS)
-        return unfinished(self._gateway) & due & unheld
-
-
-def _is_over(
-    until: sa.ColumnElement[float | None], at: float, longest: float
-) -> sa.ColumnElement[bool]:
-    # What ends later than anything can was noted by a clock that has been put back since.
-    return (until <= at) | (until > at + 2 * longest)
+    def _unheld(self, at: float) -> sa.ColumnElement[bool]:
+        # A lease that ends later than any can is of a clock that has been put back since. What this
+        # holder has is still in the hands of one of its threads, however late the renewal comes.
+        over = (repairs.c.lease_until <= at) | (repairs.c.lease_until > at + 2 * LEASE_SECONDS)
+        return repairs.c.holder.is_(None) | (over & (repairs.c.holder != self._holder))

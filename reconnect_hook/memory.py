@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from reconnect_hook.database import Database, channels, now, remember, repairs, unfinished
+from reconnect_hook.database import Database, now
 from reconnect_hook.outcomes import Outcome
+from reconnect_hook.schema import channels, remember, repairs, unfinished
 
 _HISTORY_SECONDS = 90 * 86400.0
+_PRUNE_CHUNK = 1000  # rows a transaction, so that nobody waits long for one
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class QueueState:
 
 
 class Memory:
-    """One gateway's memory; each method is one transaction and raises StateError."""
+    """One gateway's memory; each method raises StateError."""
 
     def __init__(self, database: Database, gateway: str) -> None:
         self._database = database
@@ -54,10 +56,22 @@ class Memory:
         return QueueState(total - in_flight, in_flight, records)
 
     def prune(self) -> None:
-        """Delete history of more than 90 days ago."""
+        """Delete history of more than 90 days ago, in many small transactions."""
+        while self._prune_some() == _PRUNE_CHUNK:
+            pass
+
+    def _prune_some(self) -> int:
         with self._database.write() as connection:
             old = repairs.c.finished_at < now(connection) - _HISTORY_SECONDS
-            connection.execute(sa.delete(repairs).where(old))
+            ids = connection.scalars(
+                sa.select(repairs.c.id)
+                .where(old)
+                .order_by(repairs.c.finished_at)
+                .limit(_PRUNE_CHUNK)
+            ).all()
+            if ids:
+                connection.execute(sa.delete(repairs).where(repairs.c.id.in_(ids)))
+        return len(ids)
 
     def outcome(self, repair_id: int) -> Outcome | None:
         """Return how a repair ended, None while it has not."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter as Counted
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from reconnect_hook.admission import Verdict
 from reconnect_hook.alerts import AlertStatus
 from reconnect_hook.database import StateError
-from reconnect_hook.intake import Verdict
-from reconnect_hook.jobs import Job
 from reconnect_hook.memory import Memory
-from reconnect_hook.outcomes import Outcome, Result
+from reconnect_hook.outcomes import Job, Outcome, Result
 from whatsapp.exposition import GatewayMetrics
 from whatsapp.gateway import Operation
 
@@ -56,9 +56,10 @@ class Metrics:
         """Publish what the state remembers as well."""
         self.registry.register(_StateCollector(memory, self._gateway))
 
-    def count_alert(self, status: AlertStatus, verdict: Verdict) -> None:
-        """Count one alert that came in."""
-        self._alerts.labels(status, verdict).inc()
+    def count_alerts(self, verdicts: Iterable[tuple[AlertStatus, Verdict]]) -> None:
+        """Count alerts that came in."""
+        for (status, verdict), number in Counted(verdicts).items():
+            self._alerts.labels(status, verdict).inc(number)
 
     def count_repair(self, job: Job, result: Result, seconds: float) -> None:
         """Count one repair that ended."""

@@ -1,9 +1,11 @@
-"""How a repair can end."""
+"""What is to be repaired, and how it can end."""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+
+from reconnect_hook.alerts import Reason
 
 
 class Outcome(enum.StrEnum):
@@ -16,6 +18,13 @@ class Outcome(enum.StrEnum):
     FAILED = "failed"
     STILL_DISCONNECTED = "still_disconnected"
     UNKNOWN_CHANNEL = "unknown_channel"
+
+
+RECOVERIES = frozenset({Outcome.RECOVERED, Outcome.RECONNECTED})
+"""These end an episode."""
+
+FAILURES = frozenset({Outcome.FAILED, Outcome.STILL_DISCONNECTED})
+"""These count as failures in a row."""
 
 
 class Action(enum.StrEnum):
@@ -37,3 +46,31 @@ class Result:
     """The gateway's own words where it refused; one line."""
     listed: bool = True
     """Whether the gateway is known to have such a channel: what alerts say proves nothing."""
+    status: str | None = None
+    """What the gateway last said of the channel."""
+    gateway_failed: bool | None = None
+    """Whether the gateway as a whole failed a call; None where that does not show."""
+    restart_pending: bool = False
+    """Whether the session may be gone, and no new one is known to be there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A claimed repair.
+
+    ``waited`` is the seconds since it was accepted, ``attempt`` counts from 1 within the episode,
+    ``failures`` is how many repairs in a row have failed before it, ``status`` is what the gateway
+    said of the channel at the end of the last one, None where that is not known. ``restarting`` is
+    true where a restart of the session was begun and not ended.
+    """
+
+    id: int
+    channel: str
+    key: str
+    reason: Reason
+    look_only: bool
+    waited: float
+    attempt: int
+    failures: int
+    status: str | None = None
+    restarting: bool = False

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from reconnect_hook.channel_lists import ChannelLists
 from reconnect_hook.database import Database, StateError
+from reconnect_hook.episodes import Pauses
 from reconnect_hook.event_log import EventLog, EventLogError
 from reconnect_hook.intake import Intake
 from reconnect_hook.jobs import Jobs
+from reconnect_hook.means import Means
 from reconnect_hook.memory import Memory
 from reconnect_hook.metrics import Metrics
-from reconnect_hook.repair import Means
 from reconnect_hook.workers import Workers
 from whatsapp.gateway import GatewayClient
 from whatsapp.message_log import MessageLog
@@ -37,14 +38,23 @@ def make_client(settings: Settings, metrics: Metrics) -> GatewayClient:
         list_timeout=settings.gateway_timeout,
         qr_timeout=settings.gateway_qr_timeout,
         connections=settings.reconnect_workers + 1,
+        ca_file=settings.gateway_ca_file,
         observe=metrics.gateway_calls.observe,
     )
 
 
 def make_service(
-    settings: Settings, client: GatewayClient, log: MessageLog | None, metrics: Metrics
+    settings: Settings,
+    client: GatewayClient,
+    log: MessageLog | None,
+    metrics: Metrics,
+    *,
+    stays: bool = True,
 ) -> Service:
-    """Open the state and the log file; raise SettingsError where one cannot be opened."""
+    """Open the state and the log file; raise SettingsError where one cannot be opened.
+
+    A service that does not stay leaves nothing in the queue for later: nobody would come for it.
+    """
     try:
         events = EventLog(settings.hook_log_file)
     except EventLogError as error:
@@ -54,6 +64,7 @@ def make_service(
     except StateError as error:
         raise SettingsError(f"HOOK_STATE_URL cannot be opened: {error}") from None
     gateway = settings.gateway_name
+    pauses = Pauses(settings.reconnect_cooldown_seconds)
     memory = Memory(database, gateway)
     metrics.watch(memory)
     means = Means(
@@ -65,10 +76,10 @@ def make_service(
         allow_restart=settings.reconnect_allow_restart,
     )
     return Service(
-        intake=Intake(database, gateway, settings.reconnect_cooldown_seconds),
+        intake=Intake(database, gateway, pauses, keep=stays),
         memory=memory,
         workers=Workers(
-            Jobs(database, gateway),
+            Jobs(database, gateway, pauses, retry=stays),
             memory,
             means,
             events,

@@ -6,22 +6,31 @@ import hmac
 import json
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, Unauthorized
 
-from reconnect_hook.alerts import AlertStatus, PayloadError, parse_alerts, parse_notifications
+from reconnect_hook.admission import Verdict
+from reconnect_hook.alerts import (
+    AlertStatus,
+    PayloadError,
+    TooManyAlertsError,
+    parse_alerts,
+    parse_notifications,
+)
 from reconnect_hook.database import StateError
-from reconnect_hook.intake import Intake, Verdict
+from reconnect_hook.intake import Intake
 from reconnect_hook.memory import Memory
 from reconnect_hook.metrics import Metrics
 from reconnect_hook.workers import Workers
 from whatsapp.exposition import render
-from whatsapp.program import MAX_REQUEST_BYTES
+from whatsapp.program import MAX_REQUEST_BYTES, SECURITY_HEADERS
 
 _log = logging.getLogger("reconnect_hook")
 _people = logging.getLogger("people")
 
+_OPENAPI = Path(__file__).parent / "openapi.yaml"
 _LANDING = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Zapwatch reconnect hook</title>
 <h1>Zapwatch reconnect hook</h1>
@@ -29,6 +38,7 @@ _LANDING = """<!doctype html>
 <p>A QR code waits? Open it in the gateway's panel, and scan it with the phone of that number.</p>
 <ul>
 <li><a href="/metrics">Metrics</a></li>
+<li><a href="/openapi.yaml">OpenAPI</a>: all of this for programs</li>
 <li><a href="/-/healthy">Healthy</a>: the hook runs</li>
 <li><a href="/-/ready">Ready</a>: its state can be read</li>
 </ul>
@@ -42,22 +52,19 @@ def create_app(
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
 
-    @app.get("/")
-    @app.get("/channels/<path:channel>")  # where the links of messages and dashboards lead
-    def landing(**_: str) -> str:
-        return _LANDING
-
     @app.post("/alerts")
     def alerts() -> Response:
         """Answer when everything in the payload is on disk, and not before."""
         _check_token(token)
         parsed = parse_alerts(request.get_data(), gateway)
         verdicts = intake.accept(parsed)
-        for alert, verdict in zip(parsed, verdicts, strict=True):
-            metrics.count_alert(alert.status, verdict)
-            if verdict is Verdict.ACCEPTED:
-                workers.wake()
         counts = {str(verdict): verdicts.count(verdict) for verdict in Verdict}
+        metrics.count_alerts(
+            (alert.status, verdict) for alert, verdict in zip(parsed, verdicts, strict=True)
+        )
+        # As many as can begin; the others find their work themselves.
+        for _ in range(min(counts[Verdict.ACCEPTED], workers.count)):
+            workers.wake()
         return _json(202, counts)
 
     @app.post("/notifications")
@@ -70,6 +77,24 @@ def create_app(
             _people.log(level, "%s", "".join(c if c.isprintable() else " " for c in line[:500]))
         return _json(200, {})
 
+    @app.after_request
+    def secure(response: Response) -> Response:
+        response.headers.update(SECURITY_HEADERS)
+        return response
+
+    _add_pages(app, memory, metrics)
+    _answer_errors(app)
+    return app
+
+
+def _add_pages(app: Flask, memory: Memory, metrics: Metrics) -> None:
+    """Add what needs no token."""
+
+    @app.get("/")
+    @app.get("/channels/<path:channel>")  # where the links of messages and dashboards lead
+    def landing(**_: str) -> str:
+        return _LANDING
+
     @app.get("/metrics")
     def metrics_page() -> Response:
         headers = request.headers
@@ -77,6 +102,10 @@ def create_app(
             metrics.registry, headers.get("Accept", ""), headers.get("Accept-Encoding", "")
         )
         return Response(page.body, headers=page.headers)
+
+    @app.get("/openapi.yaml")
+    def openapi() -> Response:
+        return Response(_OPENAPI.read_bytes(), mimetype="application/yaml")
 
     @app.get("/-/healthy")
     def healthy() -> Response:
@@ -87,9 +116,6 @@ def create_app(
         memory.queue()
         return Response("The state can be read.\n", mimetype="text/plain")
 
-    _answer_errors(app)
-    return app
-
 
 def _answer_errors(app: Flask) -> None:
     @app.errorhandler(StateError)
@@ -99,7 +125,8 @@ def _answer_errors(app: Flask) -> None:
 
     @app.errorhandler(PayloadError)
     def payload_error(error: PayloadError) -> Response:
-        return _json(400, {"error": str(error)})
+        status = 413 if isinstance(error, TooManyAlertsError) else 400
+        return _json(status, {"error": str(error)})
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:

@@ -84,7 +84,9 @@ Observer = Callable[[Operation, float, Reason | None], None]
 class GatewayClient:
     """Calls one gateway; safe to share between threads.
 
-    Redirects are not followed and cookies are not kept: the secret goes to ``base_url`` alone.
+    Redirects are not followed, cookies are not kept, and proxies and passwords that the environment
+    names are not used: the secret goes to ``base_url`` alone. ``ca_file`` holds the certificates
+    that are trusted instead of the public ones.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class GatewayClient:
         list_timeout: float = 90.0,
         qr_timeout: float = 60.0,
         connections: int = 4,
+        ca_file: str | None = None,
         observe: Observer = lambda _operation, _seconds, _reason: None,
     ) -> None:
         self.base_url = base_url.rstrip("/")
@@ -103,6 +106,8 @@ class GatewayClient:
         self._observe = observe
         self._secret = secret
         self._http = requests.Session()
+        self._http.trust_env = False
+        self._http.verify = ca_file or True
         adapter = DeadlineAdapter(pool_connections=1, pool_maxsize=connections)
         self._http.mount("http://", adapter)
         self._http.mount("https://", adapter)
@@ -133,11 +138,10 @@ class GatewayClient:
         path = f"{_channel_path(Operation.START_SESSION, channel_id)}/start-session"
         self._call(Operation.START_SESSION, "POST", path, self._qr_timeout, expect_success)
 
-    def recreate(self, channel_id: str) -> None:
-        """Throw the session away and make a new one. THE PAIRING IS LOST: a person must scan."""
+    def delete(self, channel_id: str) -> None:
+        """Throw the session away. THE PAIRING IS LOST: a new one must be made and scanned."""
         path = _channel_path(Operation.DELETE, channel_id)
         self._call(Operation.DELETE, "DELETE", path, self._qr_timeout, expect_success)
-        self.create(channel_id)
 
     def create(self, channel_id: str) -> None:
         """Make a new session, which a person must scan."""

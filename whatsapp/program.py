@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
+import json
 import logging
+import os
+import resource
 import signal
 import socket
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import waitress
+from waitress.channel import HTTPChannel
+from waitress.task import ErrorTask
 
 from whatsapp import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from _typeshed.wsgi import WSGIApplication
 
     from whatsapp.settings import Listen
@@ -22,7 +30,24 @@ if TYPE_CHECKING:
 MAX_REQUEST_BYTES = 10 * 1024 * 1024
 """A larger body is answered 413."""
 
+MAX_HEADER_BYTES = 32 * 1024
+"""Larger headers are answered 431."""
+
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+"""What every answer of the hook carries."""
+
 _USAGE_ERROR = 2
+_BACKLOG = 1024  # connections that wait to be taken
+_CONNECTIONS = 4096
+_OTHER_FILES = 128  # that a program has open besides its connections
+_REQUEST_SECONDS = 30  # for a request to be complete, or for the next one to begin
+_CLEANUP_SECONDS = 5
 
 
 def parser(program: str, description: str) -> argparse.ArgumentParser:
@@ -41,6 +66,24 @@ def add_common_options(made: argparse.ArgumentParser, default: str | None = None
         default=default,
         help="settings as KEY=value lines; the environment wins (default: ./.env if it is there)",
     )
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Run a program's ``main`` and end the process with its exit code.
+
+    It ends at once, whatever its threads are doing. Python would clear away under them what they
+    use, and one that was loading certificates for a connection then crashed the process.
+    """
+    try:
+        code = main()
+    except SystemExit as end:
+        if not isinstance(end.code, int):
+            raise
+        code = end.code
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # whoever read it has gone
+            stream.flush()
+    os._exit(code)
 
 
 def fail(program: str, line: str) -> NoReturn:
@@ -74,6 +117,36 @@ def end_on_signals(code: int = 0) -> None:
         signal.signal(number, end)
 
 
+class _ErrorTask(ErrorTask):  # type: ignore[misc]
+    """What waitress answers by itself, in the form that every answer has."""
+
+    def execute(self) -> None:
+        error = self.request.error
+        body = json.dumps({"error": error.reason}).encode() + b"\n"
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers += [*SECURITY_HEADERS.items(), ("Content-Type", "application/json")]
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]
+    """A connection on which a request must be complete some time after it began.
+
+    Waitress ends connections on which nothing comes. One on which a byte comes now and then would
+    hold its place for ever, and a thousand of them everybody else's.
+    """
+
+    error_task_class = _ErrorTask
+    last_activity: float
+
+    def handle_read(self) -> None:
+        begun = self.last_activity if self.request is not None else None
+        super().handle_read()
+        if begun is not None and self.request is not None:
+            self.last_activity = begun
+
+
 class Server:
     """Serves one Flask application with waitress; binds at once, so that a bad address shows."""
 
@@ -82,7 +155,9 @@ class Server:
         self._threads = threads
         family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
         try:
-            self._socket = socket.create_server((where.host, where.port), family=family)
+            self._socket = socket.create_server(
+                (where.host, where.port), family=family, backlog=_BACKLOG
+            )
         except OSError as error:
             in_use = error.errno == errno.EADDRINUSE
             what = "is in use by another program" if in_use else f"cannot be listened on ({error})"
@@ -100,10 +175,27 @@ class Server:
             clear_untrusted_proxy_headers=True,
             # A little more, so that the application sees and answers what is too large.
             max_request_body_size=MAX_REQUEST_BYTES + 65536,
-            connection_limit=1000,
+            max_request_header_size=MAX_HEADER_BYTES,
+            connection_limit=_connections(),
+            channel_timeout=_REQUEST_SECONDS,
+            cleanup_interval=_CLEANUP_SECONDS,
+            backlog=_BACKLOG,
             asyncore_use_poll=True,
         )
+        server.channel_class = _Channel
         try:
             server.run()
         finally:
             self._socket.close()
+
+
+def _connections() -> int:
+    """Return how many connections may be open at once, and let the system allow as many files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _CONNECTIONS + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return (
+        _CONNECTIONS if soft == resource.RLIM_INFINITY else min(_CONNECTIONS, soft - _OTHER_FILES)
+    )

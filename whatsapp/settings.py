@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,7 @@ class Settings:
     gateway_name: str
     gateway_timeout: float
     gateway_qr_timeout: float
+    gateway_ca_file: str | None
     message_log_url: URL | None = field(repr=False)
     silent_hours: float
     silent_hours_overrides: Mapping[str, float]
@@ -124,6 +126,7 @@ def parse(values: Mapping[str, str]) -> Settings:
         gateway_name=read.text("WPP_GATEWAY_NAME", "wpp"),
         gateway_timeout=read.number("WPP_GATEWAY_TIMEOUT", 90, above=0),
         gateway_qr_timeout=read.number("WPP_GATEWAY_QR_TIMEOUT", 60, above=0),
+        gateway_ca_file=read.certificates("WPP_GATEWAY_CA_FILE"),
         message_log_url=read.message_log_url(),
         silent_hours=read.number("SILENT_HOURS", 4, above=0),
         silent_hours_overrides=read.hours_by_channel("SILENT_HOURS_OVERRIDES"),
@@ -174,6 +177,19 @@ class _Reader:
         if not value.isprintable() or " " in value or "\\" in value:
             raise SettingsError(f"{form}, without spaces or \\")
         return value.rstrip("/")
+
+    def certificates(self, name: str) -> str | None:
+        path = self.text(name, "")
+        if not path:
+            return None
+        try:
+            ssl.create_default_context(cafile=path)
+        except ssl.SSLError:
+            raise SettingsError(f"{name}: {path} holds no certificate in PEM form") from None
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or "no such name"
+            raise SettingsError(f"{name}: {path} cannot be read: {why}") from None
+        return path
 
     def gateway_secret(self) -> str:
         stored = self.header("WPP_GATEWAY_SECRET")

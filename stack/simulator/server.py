@@ -62,12 +62,13 @@ class SimulatorServer:
         tls: tuple[Path, Path] | None = None,
     ) -> None:
         self.gateway = Gateway(clock)
-        self._faults = FaultBook()
+        self.faults = FaultBook()
         journal = Journal(self.gateway.clock)
+        self.calls = journal.calls
         self._traffic = Traffic(self.gateway, message_log, traffic_seconds)
         app = create_app(
-            GatewayApi(self.gateway, self._faults, journal, secret).blueprint(),
-            Control(self.gateway, self._faults, journal, self._traffic).blueprint(),
+            GatewayApi(self.gateway, self.faults, journal, secret).blueprint(),
+            Control(self.gateway, self.faults, journal, self._traffic).blueprint(),
         )
         context = None if tls is None else _tls_context(*tls)
         self._server = _listen(host, port, app)
@@ -90,7 +91,7 @@ class SimulatorServer:
             self._server.shutdown()
             self._thread.join()
         self._server.server_close()
-        self._faults.clear()
+        self.faults.clear()
         self._traffic.stop()
 
     def __enter__(self) -> Self:

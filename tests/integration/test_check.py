@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from reconnect_hook.__main__ import main
+from reconnect_hook.admission import Verdict
 from reconnect_hook.alerts import Alert
 from reconnect_hook.check import Options, run_check
-from reconnect_hook.intake import Intake, Verdict
+from reconnect_hook.episodes import Pauses
+from reconnect_hook.intake import Intake
 from reconnect_hook.jobs import Jobs
 from reconnect_hook.outcomes import Action, Outcome, Result
 from stack.simulator.client import Simulator
@@ -449,7 +451,7 @@ def test_a_repair_that_another_hook_has_finished_meanwhile_counts(
 
     def accepted_and_done(intake: Intake, alerts: Sequence[Alert]) -> list[Verdict]:
         verdicts = accept(intake, alerts)
-        jobs = Jobs(intake._database, "wpp")
+        jobs = Jobs(intake._database, "wpp", Pauses(0))
         job = jobs.claim()
         assert job is not None
         assert jobs.finish(job, Result("loja", Outcome.FAILED, Action.GET_QR))

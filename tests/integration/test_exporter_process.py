@@ -163,7 +163,7 @@ def test_a_certificate_that_is_not_trusted_is_a_tls_failure_until_it_is(tmp_path
     right = self_signed(tmp_path)
     with SimulatorServer(_SECRET, tls=self_signed(tmp_path / "wrong")) as server:
         url = server.url
-        settings = _settings(url, REQUESTS_CA_BUNDLE=str(right[0]))
+        settings = _settings(url, WPP_GATEWAY_CA_FILE=str(right[0]))
         program = Program(tmp_path, "exporter", settings=settings)
         with program:
             down = _wait_for(program, 0)

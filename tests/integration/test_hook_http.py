@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import os
 import re
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,8 +31,8 @@ from tests.support.programs import Program, run
 from tests.support.states import locked
 from tests.support.waiting import wait_until
 from whatsapp import __version__
-from whatsapp.program import MAX_REQUEST_BYTES
-from whatsapp.settings import Settings, parse
+from whatsapp.program import MAX_REQUEST_BYTES, Server
+from whatsapp.settings import Listen, Settings, parse
 
 _SECONDS = 60.0  # until what must happen has happened, on the slowest of machines
 _BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -104,7 +107,8 @@ def test_the_cooldown_is_answered_and_counted(app: App, tmp_path: Path) -> None:
     )
     assert app.post(payload(alert())) == (202, {**_NOTHING, "cooldown": 1})
     assert app.alerts("firing", "cooldown") == 1
-    assert state(tmp_path, "SELECT id FROM repairs") == []
+    (kept,) = state(tmp_path, "SELECT due_at - accepted_at FROM repairs")
+    assert 290 < kept[0] <= 300, "it is kept until the end of the pause"
 
 
 def test_resolved_alerts_of_unknown_channels_are_ignored(app: App) -> None:
@@ -522,3 +526,96 @@ def test_json_of_the_answer_is_json(app: App) -> None:
     answer = app.http.post("/alerts", data=payload(), headers=_BEARER)
     assert answer.mimetype == "application/json"
     assert json.loads(answer.text) == _NOTHING
+
+
+# Attacks.
+
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+def test_every_answer_has_the_security_headers(serve: Callable[..., Program]) -> None:
+    program = serve()
+    answers = [
+        program.get(path) for path in ("/", "/metrics", "/-/ready", "/openapi.yaml", "/nowhere")
+    ]
+    answers.append(requests.post(f"{program.url}/alerts", b"", timeout=_SECONDS))
+    # Waitress answers these by itself.
+    answers.append(requests.get(program.url, headers={"X-Long": "x" * 40_000}, timeout=_SECONDS))
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 404, 401, 431]
+    for answer in answers:
+        assert _HEADERS.items() <= answer.headers.items(), answer.url
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+        assert "Server" not in answer.headers
+        assert "waitress" not in answer.text.lower()
+
+
+def test_a_payload_of_too_many_alerts_is_413(app: App) -> None:
+    body = b'{"version": "4", "alerts": [%b]}'
+    assert app.post(body % b",".join([b"0"] * 20_000))[0] == 202
+    assert app.post(body % b",".join([b"0"] * 20_001))[0] == 413
+
+
+def test_the_token_is_compared_in_constant_time(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+
+    def spy(given: bytes, right: bytes) -> bool:
+        compared.append((given, right))
+        return False
+
+    monkeypatch.setattr("reconnect_hook.web.hmac.compare_digest", spy)
+    assert app.post(payload(), {"Authorization": f"Bearer {TOKEN}"})[0] == 401
+    assert compared == [(TOKEN.encode(), TOKEN.encode())], "and nothing else decides"
+
+
+def test_idle_and_slow_connections_do_not_stop_a_notification(
+    serve: Callable[..., Program],
+) -> None:
+    program = serve()
+    where = ("127.0.0.1", int(program.url.rpartition(":")[2]))
+    with contextlib.ExitStack() as held:
+        for number in range(1000):
+            connection = held.enter_context(socket.create_connection(where, timeout=_SECONDS))
+            if number % 2:
+                connection.sendall(b"POST /alerts HTTP/1.1\r\nContent-Length: 9999\r\nX-Slow: ")
+        assert _post(program, alert("stranger"))["accepted"] == 1
+
+
+def test_a_request_must_be_complete_in_time(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("whatsapp.program._REQUEST_SECONDS", 1)
+    monkeypatch.setattr("whatsapp.program._CLEANUP_SECONDS", 1)
+    server = Server("test", "TEST", Listen("127.0.0.1", 0))
+    app = Flask("test")
+    threading.Thread(target=server.run, args=(app,), daemon=True).start()
+    where = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+    with socket.create_connection(where, timeout=_SECONDS) as slow:
+        slow.sendall(b"GET / HTTP/1.1\r\nX-Slow: ")
+
+        def is_cut_off() -> bool:
+            try:
+                slow.sendall(b"x")
+                slow.settimeout(0.1)
+                return slow.recv(100) == b""
+            except TimeoutError:
+                return False
+            except OSError:
+                return True
+
+        wait_until(is_cut_off, 30, "the connection to be ended though a byte comes now and then")
+
+
+def test_the_log_is_the_groups_to_read(serve: Callable[..., Program], tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        assert serve().get("/-/ready").ok
+    finally:
+        os.umask(before)
+    log = tmp_path / "logs" / "healthcheck-sessions.log"
+    assert log.stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "var" / "reconnect-hook.sqlite3").stat().st_mode & 0o777 == 0o600

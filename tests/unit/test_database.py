@@ -1,31 +1,84 @@
-"""The state's file on SQLite: what happens when somebody takes it away."""
+"""The state's file on SQLite: who may read it, and what happens when somebody takes it away."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url
+import sqlalchemy as sa
 
-from reconnect_hook.database import Database, StateError
+from reconnect_hook.database import Database, UnavailableError
+from reconnect_hook.episodes import Pauses
 from reconnect_hook.intake import Intake
 from reconnect_hook.memory import Memory
+from tests.support.states import firing, sqlite_url
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    made = Database(sqlite_url(tmp_path))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path, database: Database) -> Path:
+    return Path(str(sqlite_url(tmp_path).database))
+
+
+def _accept(database: Database) -> list[str]:
+    return [str(one) for one in Intake(database, "wpp", Pauses(300)).accept([firing()])]
 
 
 @pytest.mark.parametrize("replaced", [False, True])
-def test_a_state_that_was_taken_away_is_not_written_to(tmp_path: Path, *, replaced: bool) -> None:
-    path = tmp_path / "state.sqlite3"
-    database = Database(make_url(f"sqlite:///{path}"))
-    memory = Memory(database, "wpp")
-    assert memory.queue().waiting == 0
-    path.rename(tmp_path / "away")
+def test_a_state_that_was_taken_away_is_made_anew(
+    database: Database, path: Path, *, replaced: bool
+) -> None:
+    assert _accept(database) == ["accepted"]
+    path.unlink()
     if replaced:
         path.touch()
-    with pytest.raises(StateError, match="was deleted or replaced"):
-        memory.queue()
-    with pytest.raises(StateError, match="was deleted or replaced"):
-        memory.note_unheard({})
-    (tmp_path / "away").replace(path)
-    assert memory.queue().waiting == 0
-    assert Intake(database, "wpp", 300).accept([]) == []
-    database.close()
+    assert Memory(database, "wpp").queue().waiting == 0
+    assert _accept(database) == ["accepted"]
+    again = Database(sa.make_url(f"sqlite:///{path}"))
+    assert Memory(again, "wpp").queue().waiting == 1, "both use the same"
+    again.close()
+
+
+def test_what_was_written_to_a_file_that_is_gone_was_not_stored(
+    database: Database, path: Path
+) -> None:
+    with pytest.raises(UnavailableError, match="deleted or replaced"), database.write():
+        path.unlink()
+    assert Memory(database, "wpp").queue().waiting == 0
+
+
+def test_a_state_that_is_put_back_is_used_again(database: Database, path: Path) -> None:
+    assert _accept(database) == ["accepted"]
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).rename(path.with_name("away" + suffix))
+    assert Memory(database, "wpp").queue().waiting == 0
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name("away" + suffix).replace(path.with_name(path.name + suffix))
+    assert Memory(database, "wpp").queue().waiting == 1
+
+
+def test_nobody_else_may_read_it(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        database = Database(sqlite_url(tmp_path))
+        assert _accept(database) == ["accepted"]
+        files = list((tmp_path / "var").iterdir())
+        assert {file.name for file in files} == {
+            "state.sqlite3",
+            "state.sqlite3-wal",
+            "state.sqlite3-shm",
+        }
+        assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+        database.close()
+    finally:
+        os.umask(before)

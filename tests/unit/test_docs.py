@@ -116,3 +116,19 @@ def test_every_outcome_is_explained(outcome: Outcome) -> None:
 def test_the_version_is_the_installed_one_and_has_its_changes() -> None:
     assert version("zapwatch") == __version__
     assert f"\n## {__version__} " in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_guarantee_names_tests_that_are_there() -> None:
+    text = (ROOT / "docs" / "guarantees.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "shown by" not in line]
+    promises = [row for row in rows if not row.startswith("| ---")]
+    written = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
+    }
+    assert promises
+    for promise in promises:
+        named = set(re.findall(r"`(test_\w+)`", promise))
+        assert named, promise
+        assert named <= written, named - written

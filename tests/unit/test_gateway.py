@@ -233,7 +233,8 @@ def test_any_id_arrives_whole_in_the_path(simulator: Simulator, channel: str) ->
     with Observed(simulator.url) as observed:
         observed.client.start_session(channel)
         observed.client.ask_qr(channel)
-        observed.client.recreate(channel)
+        observed.client.delete(channel)
+        observed.client.create(channel)
 
     called = [(call["operation"], call["channel"]) for call in simulator.requests()]
     assert called == [(o, channel) for o in ("start_session", "qr", "delete", "create")]
@@ -254,7 +255,7 @@ def test_an_id_that_no_path_can_hold_is_not_asked_for(
     for call in (
         observed.client.ask_qr,
         observed.client.start_session,
-        observed.client.recreate,
+        observed.client.delete,
     ):
         with pytest.raises(GatewayError) as caught:
             call(channel)
@@ -453,15 +454,18 @@ def test_a_certificate_that_nobody_vouches_for_is_a_tls_failure(
     assert "self-signed certificate" in error.detail
 
 
-def test_a_certificate_of_an_own_authority_is_accepted_where_the_environment_names_it(
+def test_a_certificate_of_an_own_authority_is_accepted_where_the_settings_name_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certificate, key = self_signed(tmp_path)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     with SimulatorServer(SECRET, tls=(certificate, key)) as server:
         Simulator(server.url, verify=str(certificate)).put_channel("loja")
-        with Observed(server.url) as observed:
+        with Observed(server.url, ca_file=str(certificate)) as observed:
             assert observed.client.list_channels().channels
+        # What the environment says does not count: the settings are all in one place.
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        with Observed(server.url) as observed:
+            assert observed.failure("list").reason is Reason.TLS
 
 
 def test_https_to_a_server_without_tls_is_a_tls_failure(simulator: Simulator) -> None:
@@ -485,17 +489,21 @@ def test_a_tls_handshake_that_hangs_is_given_up() -> None:
         assert observed.failure("list").reason is Reason.TIMEOUT
 
 
-def test_a_proxy_of_the_environment_is_used(
-    monkeypatch: pytest.MonkeyPatch, simulator: Simulator
+def test_a_proxy_or_password_that_the_environment_names_gets_nothing(
+    monkeypatch: pytest.MonkeyPatch, simulator: Simulator, tmp_path: Path
 ) -> None:
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    monkeypatch.delenv("no_proxy", raising=False)
-    with RawServer(answering(_LIST)) as proxy:
-        monkeypatch.setenv("http_proxy", proxy.url)
-        with Observed("http://gateway.invalid:8443") as observed:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password not-a-real-one\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with RawServer(answering(_LIST)) as proxy, RawServer(answering(_LIST)) as gateway:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        with Observed(gateway.url) as observed:
             assert observed.client.list_channels().channels
 
-        assert proxy.requests[0].startswith(b"GET http://gateway.invalid:8443/api/channels HTTP")
+        assert proxy.requests == []
+        assert b"authorization" not in gateway.requests[0].lower()
 
 
 def test_a_gateway_that_closes_connections_unannounced_is_called_all_the_same() -> None:

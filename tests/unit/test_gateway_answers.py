@@ -321,7 +321,9 @@ def test_an_unknown_channel_is_told(simulator: Simulator, observed: Observed) ->
 def test_a_session_is_thrown_away_and_made_anew(simulator: Simulator, observed: Observed) -> None:
     simulator.put_channel("Pixel12 Digital")
 
-    observed.client.recreate("Pixel12 Digital")
+    observed.client.delete("Pixel12 Digital")
+    assert simulator.channel("Pixel12 Digital") is None
+    observed.client.create("Pixel12 Digital")
 
     assert observed.outcomes == [(Operation.DELETE, None), (Operation.CREATE, None)]
     channel = simulator.channel("Pixel12 Digital")
@@ -329,17 +331,16 @@ def test_a_session_is_thrown_away_and_made_anew(simulator: Simulator, observed: 
     assert channel["session"] == "unpaired"
 
 
-def test_a_session_that_cannot_be_thrown_away_is_not_made_anew(
+def test_a_session_that_cannot_be_thrown_away_is_told(
     simulator: Simulator, observed: Observed
 ) -> None:
     simulator.put_channel("loja")
     simulator.fault("delete", "http_500_json")
 
     with pytest.raises(GatewayError) as caught:
-        observed.client.recreate("loja")
+        observed.client.delete("loja")
 
     assert caught.value.operation is Operation.DELETE
-    assert simulator.requests("create") == []
 
 
 def test_a_start_that_the_gateway_refuses_is_a_failure(

@@ -9,13 +9,15 @@ import pytest
 
 from reconnect_hook.alerts import Alert, AlertStatus, Reason
 from reconnect_hook.database import Database, StateError
+from reconnect_hook.episodes import Pauses
 from reconnect_hook.intake import Intake
-from reconnect_hook.jobs import Job, Jobs
+from reconnect_hook.jobs import Jobs
 from reconnect_hook.memory import Memory
-from reconnect_hook.outcomes import Action, Outcome, Result
+from reconnect_hook.outcomes import Action, Job, Outcome, Result
 from tests.support.states import StateClock, firing, locked, resolved, sqlite_url
 
 _COOLDOWN = 300.0
+PAUSES = Pauses(_COOLDOWN)
 
 
 class Hook:
@@ -23,8 +25,8 @@ class Hook:
 
     def __init__(self, database: Database, clock: StateClock) -> None:
         self.clock = clock
-        self.intake = Intake(database, "wpp", _COOLDOWN)
-        self.jobs = Jobs(database, "wpp")
+        self.intake = Intake(database, "wpp", Pauses(_COOLDOWN))
+        self.jobs = Jobs(database, "wpp", PAUSES)
         self.memory = Memory(database, "wpp")
 
     def accept(self, *alerts: Alert) -> list[str]:
@@ -47,10 +49,15 @@ class Hook:
 
 
 @pytest.fixture
-def hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
-    database = Database(sqlite_url(tmp_path))
-    yield Hook(database, StateClock(monkeypatch))
-    database.close()
+def database(tmp_path: Path) -> Iterator[Database]:
+    made = Database(sqlite_url(tmp_path))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def hook(database: Database, monkeypatch: pytest.MonkeyPatch) -> Hook:
+    return Hook(database, StateClock(monkeypatch))
 
 
 def test_a_firing_alert_is_accepted_once(hook: Hook) -> None:
@@ -99,7 +106,7 @@ def test_a_channel_is_left_alone_for_a_while_after_it_was_called(
     hook: Hook, seconds: float, verdict: str
 ) -> None:
     hook.accept(firing())
-    hook.repair(Outcome.STILL_DISCONNECTED)
+    hook.repair(Outcome.RECONNECTED)
     # A clock that was put back must not make the cooldown last for ever.
     hook.clock.seconds += seconds
     assert hook.accept(firing()) == [verdict]
@@ -114,10 +121,10 @@ def test_no_cooldown_after_a_repair_that_called_nothing(hook: Hook) -> None:
 
 def test_an_episode_goes_on_until_the_channel_is_seen_connected(hook: Hook) -> None:
     for attempt in (1, 2, 3):
-        assert hook.accept(firing()) == ["accepted"]
+        assert hook.accept(firing()) == ["accepted" if attempt == 1 else "coalesced"]
         job = hook.repair(Outcome.FAILED)
         assert (job.attempt, job.failures) == (attempt, attempt - 1)
-        hook.clock.seconds += _COOLDOWN + 1
+        hook.clock.seconds += PAUSES.after(attempt) + 1
     assert hook.record() == (3, False)
     assert hook.accept(resolved(), resolved("LOJA")) == ["accepted", "accepted"]
     assert hook.accept(resolved()) == ["accepted"]
@@ -129,6 +136,120 @@ def test_an_episode_goes_on_until_the_channel_is_seen_connected(hook: Hook) -> N
     assert hook.record() == (0, False)
     assert hook.accept(firing()) == ["accepted"]
     assert hook.claim().attempt == 1
+
+
+def test_an_alert_in_a_pause_is_kept_until_its_end(hook: Hook) -> None:
+    hook.accept(firing())
+    hook.repair(Outcome.RECONNECTED)
+    hook.clock.seconds += 60
+    assert hook.accept(firing("Loja", Reason.SILENT)) == ["cooldown"]
+    assert hook.accept(firing("Loja", Reason.SILENT)) == ["cooldown"]
+    assert hook.jobs.claim() is None
+    assert hook.memory.queue().waiting == 1
+    hook.clock.seconds += _COOLDOWN - 61
+    assert hook.jobs.claim() is None
+    hook.clock.seconds += 2
+    job = hook.claim()
+    assert (job.reason, job.attempt, job.waited) == ("silent", 1, _COOLDOWN - 59)
+    assert hook.jobs.claim() is None, "one for both"
+
+
+def test_who_does_not_stay_keeps_nothing(hook: Hook, database: Database) -> None:
+    intake = Intake(database, "wpp", PAUSES, keep=False)
+    jobs = Jobs(database, "wpp", PAUSES, retry=False)
+    intake.accept([firing()])
+    job = jobs.claim()
+    assert job is not None
+    assert jobs.finish(job, Result("loja", Outcome.FAILED, Action.GET_QR))
+    assert intake.accept([firing()]) == ["cooldown"]
+    hook.clock.seconds += 1e6
+    assert jobs.claim() is None
+
+
+_MINUTES = [5, 10, 20, 40, 60, 60]
+
+
+def test_the_pauses_between_repairs_that_fail_grow_to_an_hour(hook: Hook) -> None:
+    hook.accept(firing())
+    for attempt, minutes in enumerate(_MINUTES, start=1):
+        job = hook.repair(Outcome.STILL_DISCONNECTED)
+        assert job.attempt == attempt
+        # The first two come by themselves; later ones need to hear that it still fires.
+        waiting = hook.memory.queue().waiting
+        assert waiting == (1 if minutes <= 10 else 0)
+        hook.clock.seconds += 1
+        assert hook.accept(firing()) == ["cooldown"]
+        hook.clock.seconds += 60 * minutes - 2
+        assert hook.jobs.claim() is None
+        hook.clock.seconds += 2
+    assert hook.claim().failures == len(_MINUTES)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.REQUESTED, Outcome.QR_REQUIRED])
+def test_what_did_not_fail_is_not_tried_again_unasked(hook: Hook, outcome: Outcome) -> None:
+    hook.accept(firing("loja", Reason.SILENT))
+    hook.repair(outcome)
+    assert hook.memory.queue().waiting == 0
+    hook.clock.seconds += _COOLDOWN + 1
+    assert hook.accept(firing("loja", Reason.SILENT)) == ["accepted"]
+    hook.repair(outcome)
+    hook.clock.seconds += _COOLDOWN + 1
+    assert hook.accept(firing("loja", Reason.SILENT)) == ["cooldown"], "but asked less and less"
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "seconds"),
+    [
+        # A silent channel that drops is another trouble, so the long pause is over.
+        (Reason.SILENT, Reason.DISCONNECTED, 300),
+        (Reason.NEVER_HEARD, Reason.DISCONNECTED, 300),
+        # The other way round it may be an old notification.
+        (Reason.DISCONNECTED, Reason.SILENT, 1200),
+        (Reason.SILENT, Reason.SILENT, 1200),
+    ],
+)
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_change_of_status_ends_a_long_pause_but_not_the_cooldown(
+    hook: Hook, before: Reason, now: Reason, seconds: float, kept: bool
+) -> None:
+    hook.accept(firing("loja", before))
+    for attempt in (1, 2, 3):
+        hook.repair(Outcome.REQUESTED)
+        hook.clock.seconds += PAUSES.after(attempt) + 1 if attempt < 3 else 1
+        if attempt < 3 or kept:
+            hook.accept(firing("loja", before))
+    assert hook.accept(firing("loja", now)) == ["cooldown"]
+    hook.clock.seconds += seconds - 3
+    assert hook.jobs.claim() is None
+    hook.clock.seconds += 3
+    assert hook.claim().reason is (now if seconds == 300 or not kept else before)
+
+
+def test_a_resolved_alert_has_a_paused_channel_looked_at(hook: Hook) -> None:
+    hook.accept(firing())
+    hook.repair(Outcome.FAILED)
+    hook.clock.seconds += 100
+    assert hook.accept(resolved()) == ["accepted"]
+    look = hook.claim()
+    assert look.look_only
+    assert hook.accept(firing()) == ["cooldown"], "the pause goes on"
+    hook.jobs.nothing_found(look)
+    hook.clock.seconds += 199
+    assert hook.jobs.claim() is None
+    hook.clock.seconds += 2
+    assert not hook.claim().look_only
+
+
+def test_an_alert_during_a_look_in_the_cooldown_waits_behind_it(hook: Hook) -> None:
+    hook.accept(firing())
+    hook.repair(Outcome.QR_REQUIRED)
+    hook.accept(resolved())
+    look = hook.claim()
+    assert hook.accept(firing("loja", Reason.SILENT)) == ["cooldown"]
+    hook.jobs.nothing_found(look)
+    hook.clock.seconds += _COOLDOWN + 1
+    job = hook.claim()
+    assert (job.look_only, job.reason) == (False, "silent")
 
 
 def test_there_is_nothing_to_look_for_where_no_episode_is(hook: Hook) -> None:
@@ -155,7 +276,7 @@ def test_a_channel_of_which_another_alert_still_fires_is_in_its_episode(hook: Ho
     hook.repair(Outcome.FAILED)
     hook.clock.seconds += _COOLDOWN + 1
     both: Sequence[Alert] = [resolved("loja", Reason.SILENT), firing(), resolved()]
-    assert hook.accept(*both) == ["ignored", "accepted", "ignored"]
+    assert hook.accept(*both) == ["ignored", "coalesced", "ignored"]
     assert hook.record() == (1, False)
 
 
@@ -182,11 +303,11 @@ def test_a_firing_alert_makes_a_repair_of_a_look(hook: Hook) -> None:
     hook.clock.seconds += _COOLDOWN + 1
     assert hook.accept(firing("loja", Reason.SILENT)) == ["accepted"]
     assert hook.accept(firing("loja", Reason.SILENT)) == ["coalesced"]
-    hook.jobs.drop(look)
+    hook.jobs.nothing_found(look)
     job = hook.claim()
     assert (job.look_only, job.reason, job.waited) == (False, "silent", 0)
     # The same hook's thread that was just looking leaves it alone.
-    hook.jobs.drop(look)
+    hook.jobs.nothing_found(look)
     hook.jobs.look_later(look)
     assert not hook.jobs.finish(look, Result("loja", Outcome.RECOVERED))
     assert hook.jobs.finish(job, Result("loja", Outcome.RECONNECTED))
@@ -197,7 +318,7 @@ def test_an_alert_that_cannot_be_stored_is_not_accepted(
 ) -> None:
     monkeypatch.setattr("reconnect_hook.database._TIMEOUT", 0.05)
     database = Database(sqlite_url(tmp_path))
-    intake = Intake(database, "wpp", _COOLDOWN)
+    intake = Intake(database, "wpp", Pauses(_COOLDOWN))
     with locked(sqlite_url(tmp_path)):
         with pytest.raises(StateError, match="locked"):
             intake.accept([firing()])

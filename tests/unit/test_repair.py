@@ -16,11 +16,12 @@ import sqlalchemy as sa
 from reconnect_hook.alerts import Reason
 from reconnect_hook.channel_lists import ChannelLists
 from reconnect_hook.database import StateError
-from reconnect_hook.jobs import Job, Jobs
+from reconnect_hook.jobs import Jobs
+from reconnect_hook.means import Interrupted, Means
 from reconnect_hook.memory import Memory
 from reconnect_hook.metrics import Metrics
-from reconnect_hook.outcomes import Action, Outcome, Result
-from reconnect_hook.repair import Interrupted, Means, look, repair
+from reconnect_hook.outcomes import Action, Job, Outcome, Result
+from reconnect_hook.repair import look, repair
 from reconnect_hook.service import Service, make_client, make_service
 from reconnect_hook.witness import heard_within
 from stack.simulator.client import Simulator
@@ -29,7 +30,7 @@ from tests.support.clock import HandMovedClock
 from tests.support.message_logs import WrittenLog
 from tests.support.states import firing, resolved
 from tests.support.waiting import wait_until
-from whatsapp.gateway import GatewayClient, GatewayError
+from whatsapp.gateway import ChannelList, GatewayClient, GatewayError
 from whatsapp.message_log import Direction, Head, MessageLog, Row
 from whatsapp.settings import Settings, parse
 
@@ -46,6 +47,7 @@ class World:
         self.clock = clock
         self.log = log
         self.waited: list[float] = []
+        self.restarts: list[str] = []
         self.meanwhile: dict[int, Callable[[], object]] = {}
         """What happens during the waiting with this number, counted from 1."""
         client = GatewayClient(simulator.url, _SECRET, list_timeout=30, qr_timeout=30)
@@ -57,7 +59,12 @@ class World:
             verify_seconds=_VERIFY,
             allow_restart=False,
             wait=self._wait,
+            begin_restart=self._begin_restart,
         )
+
+    def _begin_restart(self, _job: Job, channel: str) -> bool:
+        self.restarts.append(channel)
+        return True
 
     def _wait(self, seconds: float) -> None:
         self.waited.append(round(seconds, 3))
@@ -71,13 +78,29 @@ class World:
         *,
         waited: float = 0.0,
         failures: int = 0,
+        attempt: int = 1,
+        status: str | None = None,
+        restarting: bool = False,
         **means: Any,
     ) -> Result:
-        key = channel.replace(" ", "").lower()
         job = Job(
-            1, channel, key, reason, look_only=False, waited=waited, attempt=1, failures=failures
+            1,
+            channel,
+            channel.replace(" ", "").lower(),
+            reason,
+            look_only=False,
+            waited=waited,
+            attempt=attempt,
+            failures=failures,
+            status=status,
+            restarting=restarting,
         )
         return repair(replace(self.means, **means), job)
+
+    def outcome(self, *arguments: Any, **more: Any) -> tuple[str, Outcome, Action]:
+        """Repair, and return what the log says of it."""
+        result = self.repair(*arguments, **more)
+        return result.channel, result.outcome, result.action
 
     def calls(self) -> list[str]:
         """Return what the gateway was asked for, lists apart."""
@@ -87,7 +110,8 @@ class World:
 @pytest.fixture
 def world(sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     clock = HandMovedClock()
-    clock.rule(monkeypatch, "reconnect_hook.repair", "reconnect_hook.channel_lists")
+    modules = ("repair", "asking", "restart", "channel_lists")
+    clock.rule(monkeypatch, *(f"reconnect_hook.{module}" for module in modules))
     with SimulatorServer(_SECRET, clock=clock) as server:
         made = World(Simulator(server.url), clock, sqlite_log)
         made.simulator.put_channel("loja")
@@ -100,36 +124,37 @@ def world(sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch) -> Iterator[W
 
 
 def test_a_channel_that_is_connected_again_is_left_alone(world: World) -> None:
-    assert world.repair() == Result("loja", Outcome.RECOVERED, Action.NONE)
+    assert world.outcome() == ("loja", Outcome.RECOVERED, Action.NONE)
     assert world.calls() == []
 
 
 def test_a_disconnected_channel_is_asked_and_watched_until_it_is_back(world: World) -> None:
     world.simulator.put_channel("loja", reconnect_seconds=11)
     world.simulator.drop("loja")
-    assert world.repair() == Result("loja", Outcome.RECONNECTED, Action.GET_QR)
+    assert world.outcome() == ("loja", Outcome.RECONNECTED, Action.GET_QR)
     assert world.calls() == ["qr"]
     assert sum(world.waited) == 12
 
 
 def test_the_gateways_own_spelling_is_called(world: World) -> None:
     world.simulator.drop("Pixel12 Digital")
-    result = world.repair("pixel12digital")
-    assert result == Result("Pixel12 Digital", Outcome.RECONNECTED, Action.GET_QR)
+    result = world.outcome("pixel12digital")
+    assert result == ("Pixel12 Digital", Outcome.RECONNECTED, Action.GET_QR)
     (call,) = world.simulator.requests("qr")
     assert call["path"] == "/api/channels/Pixel12%20Digital/qr"
 
 
 def test_a_channel_that_does_not_come_back_is_still_disconnected(world: World) -> None:
     world.simulator.put_channel("loja", session="dead", status="disconnected")
-    assert world.repair() == Result("loja", Outcome.STILL_DISCONNECTED, Action.GET_QR)
+    assert world.outcome() == ("loja", Outcome.STILL_DISCONNECTED, Action.GET_QR)
     assert world.calls() == ["qr"]
     assert sum(world.waited) == _VERIFY
 
 
 def test_a_channel_that_the_gateway_does_not_list_is_never_called(world: World) -> None:
     result = world.repair("stranger")
-    assert result == Result("stranger", Outcome.UNKNOWN_CHANNEL, Action.NONE, listed=False)
+    assert (result.channel, result.outcome) == ("stranger", Outcome.UNKNOWN_CHANNEL)
+    assert not result.listed
     assert world.calls() == []
 
 
@@ -137,8 +162,8 @@ def test_a_channel_that_the_gateway_does_not_list_is_never_called(world: World) 
 def test_a_qr_code_waits_for_a_person_and_stays_secret(world: World, form: Any) -> None:
     world.simulator.put_channel("loja", qr_form=form)
     world.simulator.unpair("loja")
-    result = world.repair()
-    assert result == Result("loja", Outcome.QR_REQUIRED, Action.GET_QR)
+    result = world.outcome()
+    assert result == ("loja", Outcome.QR_REQUIRED, Action.GET_QR)
     assert world.calls() == ["qr"]
     assert world.waited == []
 
@@ -154,7 +179,7 @@ def test_a_qr_code_that_only_the_list_knows_of_counts_as_well(world: World) -> N
 def test_a_session_that_is_not_started_is_started_and_asked_again(world: World, http: Any) -> None:
     world.simulator.put_channel("loja", session="not_started", not_started_http=http)
     world.simulator.drop("loja")
-    assert world.repair() == Result("loja", Outcome.RECONNECTED, Action.GET_QR)
+    assert world.outcome() == ("loja", Outcome.RECONNECTED, Action.GET_QR)
     assert world.calls() == ["qr", "start_session", "qr"]
     assert world.waited[0] == 2
 
@@ -187,7 +212,7 @@ def test_a_session_that_cannot_be_started_has_failed(world: World) -> None:
 def test_a_browser_that_starts_is_asked_again(world: World) -> None:
     world.simulator.put_channel("loja", initializing_answers=3, reconnect_seconds=15)
     world.simulator.drop("loja")
-    assert world.repair() == Result("loja", Outcome.RECONNECTED, Action.GET_QR)
+    assert world.outcome() == ("loja", Outcome.RECONNECTED, Action.GET_QR)
     assert world.calls() == ["qr"] * 4
     assert world.waited == [5, 5, 5]
 
@@ -195,7 +220,7 @@ def test_a_browser_that_starts_is_asked_again(world: World) -> None:
 def test_a_browser_that_never_starts_is_not_asked_for_ever(world: World) -> None:
     world.simulator.put_channel("loja", initializing_answers=1000, session="dead")
     world.simulator.drop("loja")
-    assert world.repair() == Result("loja", Outcome.STILL_DISCONNECTED, Action.GET_QR)
+    assert world.outcome() == ("loja", Outcome.STILL_DISCONNECTED, Action.GET_QR)
     assert len(world.calls()) == 13, "for a minute, each 5 seconds"
     assert sum(world.waited) == 60 + _VERIFY
 
@@ -204,7 +229,7 @@ def test_a_list_that_fails_meanwhile_is_asked_again(world: World) -> None:
     world.simulator.put_channel("loja", reconnect_seconds=10)
     world.simulator.drop("loja")
     world.meanwhile[1] = lambda: world.simulator.fault("list", "html_504", times=2)
-    assert world.repair() == Result("loja", Outcome.RECONNECTED, Action.GET_QR)
+    assert world.outcome() == ("loja", Outcome.RECONNECTED, Action.GET_QR)
 
 
 def test_a_list_that_fails_to_the_end_leaves_nothing_proven(world: World) -> None:
@@ -257,7 +282,7 @@ def test_a_silent_channel_is_back_when_a_message_comes(world: World, reason: Rea
     world.log.write("loja", age_seconds=5 * 3600)
     world.simulator.zombie("loja")
     world.meanwhile[4] = lambda: world.log.write("LOJA")
-    assert world.repair(reason=reason) == Result("loja", Outcome.RECONNECTED, Action.GET_QR)
+    assert world.outcome(reason=reason) == ("loja", Outcome.RECONNECTED, Action.GET_QR)
     assert world.calls() == ["qr"]
     assert world.waited == [2] * 4
 
@@ -268,7 +293,7 @@ def test_without_a_message_it_was_only_requested(world: World, reason: Reason, a
     world.simulator.put_channel("loja", zombie=True, zombie_answer=answer)
     for number in (1, 5, 20):
         world.meanwhile[number] = lambda: world.log.write("Pixel12 Digital", words="hello loja")
-    assert world.repair(reason=reason) == Result("loja", Outcome.REQUESTED, Action.GET_QR)
+    assert world.outcome(reason=reason) == ("loja", Outcome.REQUESTED, Action.GET_QR)
     assert sum(world.waited) == _VERIFY
 
 
@@ -356,7 +381,8 @@ def test_a_message_in_the_very_second_of_the_call_is_a_proof(
         asked.append(seconds)
         return len(asked) > 2
 
-    monkeypatch.setattr("reconnect_hook.repair.heard_within", heard)
+    for module in ("repair", "asking"):
+        monkeypatch.setattr(f"reconnect_hook.{module}.heard_within", heard)
     assert world.repair(reason=Reason.SILENT).outcome is Outcome.RECONNECTED
     assert [round(seconds) for seconds in asked] == [30, 1, 3], "times have whole seconds"
 
@@ -367,15 +393,15 @@ def test_a_message_in_the_very_second_of_the_call_is_a_proof(
 @pytest.mark.parametrize(("allowed", "failures"), [(False, 0), (False, 9), (True, 0), (True, 1)])
 def test_a_session_is_not_thrown_away_unasked(world: World, allowed: bool, failures: int) -> None:
     world.simulator.put_channel("loja", session="dead", status="disconnected")
-    result = world.repair(failures=failures, allow_restart=allowed)
-    assert result == Result("loja", Outcome.STILL_DISCONNECTED, Action.GET_QR)
+    result = world.outcome(failures=failures, allow_restart=allowed)
+    assert result == ("loja", Outcome.STILL_DISCONNECTED, Action.GET_QR)
     assert world.calls() == ["qr"]
 
 
 def test_where_it_is_allowed_the_third_failure_makes_a_new_session(world: World) -> None:
     world.simulator.put_channel("loja", session="dead", status="disconnected")
-    result = world.repair(failures=2, allow_restart=True)
-    assert result == Result("loja", Outcome.QR_REQUIRED, Action.RESTART)
+    result = world.outcome(failures=2, allow_restart=True)
+    assert result == ("loja", Outcome.QR_REQUIRED, Action.RESTART)
     assert world.calls() == ["qr", "delete", "create", "qr"]
     assert world.waited[-1] == 2
 
@@ -404,8 +430,8 @@ def test_a_session_that_cannot_be_thrown_away_has_failed(world: World) -> None:
 def test_a_new_session_is_asked_for_until_there_is_one(world: World) -> None:
     world.simulator.put_channel("loja", session="dead", status="disconnected")
     world.simulator.fault("create", "html_502", times=2)
-    result = world.repair(failures=2, allow_restart=True)
-    assert result == Result("loja", Outcome.QR_REQUIRED, Action.RESTART)
+    result = world.outcome(failures=2, allow_restart=True)
+    assert result == ("loja", Outcome.QR_REQUIRED, Action.RESTART)
     assert world.calls() == ["qr", "delete", "create", "create", "create", "qr"]
 
 
@@ -418,20 +444,117 @@ def test_a_new_session_that_cannot_be_made_has_failed(world: World) -> None:
     assert len(world.calls()) < 10
 
 
+@pytest.mark.parametrize("fault", ["reset", "html_504"])
+def test_a_deletion_that_works_although_it_fails_is_made_good(world: World, fault: Any) -> None:
+    world.simulator.put_channel("loja", session="dead", status="disconnected")
+    world.simulator.fault("delete", fault, effect=True)
+    result = world.outcome(failures=2, allow_restart=True)
+    assert result == ("loja", Outcome.QR_REQUIRED, Action.RESTART)
+    assert world.restarts == ["loja"]
+    assert world.calls() == ["qr", "delete", "create", "qr"]
+
+
+def test_a_deletion_that_works_later_is_made_good_by_the_next_repair(world: World) -> None:
+    world.simulator.put_channel("Pixel12 Digital", session="dead", status="disconnected")
+    world.simulator.fault("delete", "html_504")
+    result = world.repair("Pixel12 Digital", failures=2, allow_restart=True)
+    assert (result.outcome, result.action) == (Outcome.FAILED, Action.RESTART)
+    assert result.restart_pending
+    assert world.calls() == ["qr", "delete"]
+    world.simulator.remove("Pixel12 Digital")
+    world.clock.forward(300)
+    result = world.repair("Pixel12 Digital", restarting=True)
+    assert result.channel == "Pixel12 Digital"
+    assert (result.outcome, result.restart_pending) == (Outcome.QR_REQUIRED, False)
+    assert world.calls() == ["qr", "delete", "create", "qr"]
+
+
+def test_a_look_makes_the_session_that_a_restart_left_out(world: World) -> None:
+    world.simulator.remove("loja")
+    result = _look(world, "loja", restarting=True)
+    assert result is not None
+    assert (result.outcome, result.action) == (Outcome.QR_REQUIRED, Action.RESTART)
+    assert world.calls() == ["create", "qr"]
+
+
+def test_a_creation_that_worked_although_it_failed_is_not_repeated(world: World) -> None:
+    world.simulator.remove("loja")
+    world.simulator.fault("create", "reset", effect=True)
+    assert world.repair(restarting=True).outcome is Outcome.QR_REQUIRED
+    assert world.calls() == ["create", "qr"]
+
+
+def test_no_session_is_thrown_away_that_could_not_be_noted(world: World) -> None:
+    world.simulator.put_channel("loja", session="dead", status="disconnected")
+    result = world.outcome(failures=2, allow_restart=True, begin_restart=lambda *_: False)
+    assert result == ("loja", Outcome.STILL_DISCONNECTED, Action.GET_QR)
+    assert world.calls() == ["qr"]
+
+
+# What was the gateway's fault, and what the session's.
+
+
+@pytest.mark.parametrize(
+    ("operation", "fault", "whole"),
+    [
+        ("list", "http_500_json", True),
+        ("list", "empty_list", True),
+        ("qr", "html_504", True),
+        ("qr", "reset", True),
+        ("qr", "unauthorized", True),
+        ("qr", "http_500_json", False),
+        ("qr", "success_false_text", False),
+        ("qr", "not_found", False),
+    ],
+)
+def test_the_gateway_is_not_blamed_for_one_session(
+    world: World, operation: str, fault: Any, whole: bool
+) -> None:
+    world.simulator.drop("loja")
+    world.simulator.fault(operation, fault)
+    result = world.repair()
+    assert result.outcome is Outcome.FAILED
+    assert result.gateway_failed is whole
+    assert result.status == (None if operation == "list" else "disconnected")
+
+
+def test_a_scanned_session_needs_no_message_to_have_recovered(world: World) -> None:
+    world.simulator.put_channel("loja", zombie=True)
+    assert world.repair(reason=Reason.SILENT, attempt=2, status="qr_required").outcome is (
+        Outcome.RECOVERED
+    )
+    assert world.repair(reason=Reason.SILENT, attempt=1, status="qr_required").outcome is (
+        Outcome.REQUESTED
+    )
+
+
 # A look, and the list that many share.
 
 
-def _look(world: World, channel: str) -> Result | None:
-    job = Job(1, channel, channel, Reason.SILENT, look_only=True, waited=0, attempt=1, failures=0)
+def _look(world: World, channel: str, *, restarting: bool = False) -> Result | None:
+    job = Job(
+        1,
+        channel,
+        channel,
+        Reason.SILENT,
+        look_only=True,
+        waited=0,
+        attempt=1,
+        failures=0,
+        restarting=restarting,
+    )
     return look(world.means, job)
 
 
 def test_a_look_only_looks(world: World) -> None:
-    assert _look(world, "loja") == Result("loja", Outcome.RECOVERED)
+    found = _look(world, "loja")
+    assert found is not None
+    assert (found.channel, found.outcome) == ("loja", Outcome.RECOVERED)
     world.simulator.drop("loja")
     assert _look(world, "loja") is None
-    unknown = Result("stranger", Outcome.UNKNOWN_CHANNEL, listed=False)
-    assert _look(world, "stranger") == unknown
+    unknown = _look(world, "stranger")
+    assert unknown is not None
+    assert (unknown.outcome, unknown.listed) == (Outcome.UNKNOWN_CHANNEL, False)
     world.simulator.fault("list", "reset")
     with pytest.raises(GatewayError):
         _look(world, "loja")
@@ -447,6 +570,27 @@ def test_a_list_is_shared_by_all_who_ask_for_none_that_is_newer(world: World) ->
     assert lists.since(begun).keys() == {"loja", "pixel12digital"}
     assert len(world.simulator.requests("list")) == 1
     assert lists.since(clock.monotonic()).keys() == {"pixel12digital"}
+
+
+def test_one_list_serves_a_round(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    lists, clock = world.means.lists, world.clock
+    listed = world.means.client.list_channels
+
+    def slow() -> ChannelList:
+        clock.forward(60)
+        return listed()
+
+    monkeypatch.setattr(world.means.client, "list_channels", slow)
+    lists.of_this_round(waited=1000)
+    for _ in range(5):
+        clock.forward(10)
+        lists.of_this_round(waited=1000)
+    assert len(world.simulator.requests("list")) == 1, "as long as it took to come"
+    lists.of_this_round(waited=20)
+    assert len(world.simulator.requests("list")) == 2, "a list from before says nothing"
+    clock.forward(70)
+    lists.of_this_round(waited=1000)
+    assert len(world.simulator.requests("list")) == 3
 
 
 def test_a_failed_list_is_shared_as_well(world: World) -> None:
@@ -604,16 +748,17 @@ def test_a_failed_channel_is_repaired_by_the_next_alert(simulator: Simulator, ho
     assert hook.value(failures, gateway="wpp", channel="loja") == 0
 
 
-def test_a_restart_leaves_a_second_line_as_a_warning(simulator: Simulator, tmp_path: Path) -> None:
+def test_a_restart_is_announced_with_what_it_costs(simulator: Simulator, tmp_path: Path) -> None:
     simulator.put_channel("loja", session="dead", status="disconnected")
     hook = Hook(_settings(simulator.url, tmp_path, RECONNECT_ALLOW_RESTART="yes"))
     for _ in range(3):
         hook.repair()
     hook.service.workers.stop(_SECONDS)
-    *_, third, warning = hook.lines()
+    *_, warning, third = hook.lines()
     assert "action=restart outcome=qr_required attempt=3" in third
     assert "channel=loja warning=" in warning
     assert "the old pairing is lost" in warning
+    assert "somebody has to scan" in warning
     assert len(simulator.requests("delete")) == 1
     assert hook.value("whatsapp_reconnect_qr_required", gateway="wpp", channel="loja") == 1
 
@@ -643,7 +788,7 @@ def test_a_fault_of_the_hook_itself_ends_one_repair_and_no_more(
     simulator.put_channel("loja", reconnect_seconds=0)
     simulator.drop("loja")
     with monkeypatch.context() as patch:
-        patch.setattr("reconnect_hook.repair._ask", lambda *_, **__: 1 / 0)
+        patch.setattr("reconnect_hook.repair.ask", lambda *_, **__: 1 / 0)
         hook.repair()
     assert "outcome=failed attempt=1" in hook.lines()[0]
     assert "fault of the hook" in hook.lines()[0]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.certificates import self_signed
 from tests.support.pixelhub import encrypt
 from whatsapp.settings import (
     Listen,
@@ -47,6 +48,7 @@ def test_the_least_that_must_be_set_brings_the_documented_defaults() -> None:
         "gateway_name": "wpp",
         "gateway_timeout": 90,
         "gateway_qr_timeout": 60,
+        "gateway_ca_file": None,
         "message_log_url": settings.message_log_url,
         "silent_hours": 4,
         "silent_hours_overrides": {},
@@ -385,3 +387,18 @@ def test_a_file_in_another_encoding_is_refused(tmp_path: Path, encoding: str) ->
 
     with pytest.raises(SettingsError, match=r"is not UTF-8 text: save it as UTF-8$"):
         read_env_file(path)
+
+
+def test_a_file_of_certificates_must_be_one(tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path)
+    settings = parse({**_LEAST, "WPP_GATEWAY_CA_FILE": str(certificate)})
+    assert settings.gateway_ca_file == str(certificate)
+    (tmp_path / "text").write_text("no certificate")
+    for path, why in (
+        (tmp_path / "missing", "cannot be read: No such file or directory"),
+        (tmp_path / "text", "holds no certificate in PEM form"),
+        (key, "holds no certificate in PEM form"),
+    ):
+        with pytest.raises(SettingsError) as caught:
+            parse({**_LEAST, "WPP_GATEWAY_CA_FILE": str(path)})
+        assert str(caught.value) == f"WPP_GATEWAY_CA_FILE: {path} {why}"

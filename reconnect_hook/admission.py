@@ -1,0 +1,147 @@
+"""What becomes of one alert, given what is known of its channel: decided without the database."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from reconnect_hook.alerts import AlertStatus, Reason, Target
+from reconnect_hook.episodes import Pauses
+
+
+class Verdict(enum.StrEnum):
+    """What was done with an alert: the label ``result`` of whatsapp_reconnect_alerts_total."""
+
+    ACCEPTED = "accepted"
+    COALESCED = "coalesced"
+    COOLDOWN = "cooldown"
+    IGNORED = "ignored"
+
+
+@dataclass(slots=True)
+class Active:
+    """A channel's row in the queue; ``id`` is None as long as it is not stored."""
+
+    id: int | None
+    channel: str
+    reason: Reason
+    look_only: bool
+    accepted_at: float
+    due_at: float
+    repair_at: float | None = None
+    held: bool = False
+    changed: bool = False
+    """Whether it must be stored."""
+    let_go: bool = False
+    """Whether whoever holds it loses hold."""
+
+
+@dataclass(slots=True)
+class Known:
+    """What is remembered of a channel, and its row in the queue if it has one."""
+
+    listed: bool = False
+    """Whether the gateway is known to have it."""
+    episode: bool = False
+    """Whether a repair has not brought it back yet, or a QR code waits."""
+    attempts: int = 0
+    called_at: float | None = None
+    reason: Reason | None = None
+    """Of the last repair."""
+    active: Active | None = None
+
+
+def admit(
+    known: Known, status: AlertStatus, target: Target, at: float, pauses: Pauses, *, keep: bool
+) -> Verdict:
+    """Return the verdict on an alert, and change ``known.active`` to what is to be stored.
+
+    With ``keep``, an alert that comes during a pause is kept until its end.
+    """
+    if status is AlertStatus.FIRING:
+        return _admit_firing(known, target, at, pauses, keep=keep)
+    return _admit_resolved(known, target, at)
+
+
+def _admit_firing(
+    known: Known, target: Target, at: float, pauses: Pauses, *, keep: bool
+) -> Verdict:
+    """Give the channel one repair, now or at the end of its pause."""
+    active = known.active
+    if active is not None and not active.look_only:
+        return _admit_another(known, active, target, at, pauses)
+    grown = known.attempts
+    if _is_worse(target.reason, known.reason):
+        grown = 1
+    due_at = pauses.end(known.called_at, grown, at)
+    if due_at > at and not keep:
+        return Verdict.COOLDOWN
+    if active is None:
+        known.active = _row(target, at, due_at, look_only=False)
+    elif due_at > at:
+        if active.repair_at is None:
+            active.repair_at = due_at
+            active.reason = target.reason
+            active.accepted_at = at
+            active.changed = True
+    else:
+        # Whoever is just looking loses hold of it, and leaves the repair alone.
+        active.look_only = False
+        active.repair_at = None
+        active.reason = target.reason
+        active.accepted_at = active.due_at = at
+        active.changed = active.let_go = True
+    return Verdict.ACCEPTED if due_at <= at else Verdict.COOLDOWN
+
+
+def _admit_another(
+    known: Known, active: Active, target: Target, at: float, pauses: Pauses
+) -> Verdict:
+    """Let a repair that is there already do for this alert too."""
+    if active.held or active.due_at <= at:
+        return Verdict.COALESCED
+    if _is_worse(target.reason, active.reason):
+        active.reason = target.reason
+        active.due_at = min(active.due_at, pauses.end(known.called_at, 1, at))
+        active.changed = True
+    return Verdict.COALESCED if active.due_at <= at else Verdict.COOLDOWN
+
+
+def _admit_resolved(known: Known, target: Target, at: float) -> Verdict:
+    """Have the channel looked at, which ends its episode if it is connected.
+
+    An alert also ends when the list fails or the exporter restarts, and a silent channel's when its
+    session drops: only the gateway's list can tell whether the channel is back.
+    """
+    if not known.listed:
+        return Verdict.IGNORED
+    active = known.active
+    if active is None:
+        if known.episode:
+            known.active = _row(target, at, at, look_only=True)
+    elif not active.look_only and not active.held and active.due_at > at:
+        active.look_only = True
+        active.repair_at = active.due_at
+        active.due_at = at
+        active.changed = True
+    return Verdict.ACCEPTED
+
+
+def _is_worse(now: Reason, before: Reason | None) -> bool:
+    """Whether a channel that was silent has dropped since: another trouble, so no longer pause.
+
+    Not the other way round: an old notification may say "silent" long after the drop.
+    """
+    return now is Reason.DISCONNECTED and before in {Reason.SILENT, Reason.NEVER_HEARD}
+
+
+def _row(target: Target, at: float, due_at: float, *, look_only: bool) -> Active:
+    return Active(
+        id=None,
+        channel=target.channel,
+        reason=target.reason,
+        look_only=look_only,
+        accepted_at=at,
+        due_at=due_at,
+        changed=True,
+    )

@@ -1,0 +1,99 @@
+"""Asks for a QR code, which makes the gateway reconnect the channel, and watches whether it did."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from reconnect_hook.means import Means, is_of_the_whole, words
+from reconnect_hook.outcomes import Outcome
+from reconnect_hook.witness import heard_within
+from whatsapp.channels import Channel, Status
+from whatsapp.gateway import GatewayError, QrKind
+
+START_PAUSE = 2.0
+"""Seconds that a session needs after start-session, as WPPConnect documents it."""
+
+LOOK_PAUSE = 2.0
+"""Seconds between two looks at the list or the log."""
+
+_INITIALIZING_PAUSE = 5.0  # seconds until a browser that starts is asked again
+_INITIALIZING_SECONDS = 60.0  # seconds until it is not asked any more
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What came of it; the fields are those of Result."""
+
+    outcome: Outcome
+    status: Status | None
+    detail: str = ""
+    gateway_failed: bool = False
+
+
+def ask(means: Means, channel: Channel, *, silent: bool) -> Asked:
+    """Call getQr, and watch: the log for a silent channel, the list for a disconnected one."""
+    asked_at = time.monotonic()
+    try:
+        kind = _ask_until_ready(means, channel.id)
+    except GatewayError as error:
+        return Asked(Outcome.FAILED, channel.status, words(error), is_of_the_whole(error))
+    if kind is QrKind.QR:
+        return Asked(Outcome.QR_REQUIRED, Status.QR_REQUIRED)
+    if kind is QrKind.NOT_STARTED:
+        detail = "session not started, although start-session was accepted"
+        return Asked(Outcome.FAILED, channel.status, detail)
+    if silent and _wait_for_message(means, channel.key, asked_at):
+        return Asked(Outcome.RECONNECTED, channel.status)
+    return _look_for_connected(means, channel.key, silent=silent)
+
+
+def _ask_until_ready(means: Means, channel_id: str) -> QrKind:
+    """Call getQr until the answer says more than to wait, and return what it says."""
+    give_up_at = time.monotonic() + _INITIALIZING_SECONDS
+    started = False
+    while True:
+        kind = means.client.ask_qr(channel_id).kind
+        if kind is QrKind.NOT_STARTED and not started:
+            means.client.start_session(channel_id)
+            started = True
+            means.wait(START_PAUSE)
+        elif kind is QrKind.INITIALIZING and time.monotonic() < give_up_at:
+            means.wait(_INITIALIZING_PAUSE)
+        else:
+            return kind
+
+
+def _wait_for_message(means: Means, key: str, asked_at: float) -> bool:
+    """Watch the log for as long as is set; whether a message came since ``asked_at``."""
+    give_up_at = time.monotonic() + means.verify_seconds
+    # A second more, since the log's times are cut to whole seconds.
+    while not heard_within(means.log, key, time.monotonic() - asked_at + 1):
+        if time.monotonic() >= give_up_at:
+            return False
+        means.wait(LOOK_PAUSE)
+    return True
+
+
+def _look_for_connected(means: Means, key: str, *, silent: bool) -> Asked:
+    """Watch the list for as long as is set; a silent channel has had its time, so look once."""
+    give_up_at = time.monotonic() + (0 if silent else means.verify_seconds)
+    while True:
+        asked_at = time.monotonic()
+        status: Status | None = None
+        detail = ""
+        try:
+            channel = means.lists.since(asked_at).get(key)
+            status = channel.status if channel else Status.UNKNOWN
+        except GatewayError as error:
+            detail = words(error)
+        if status is Status.CONNECTED:
+            return Asked(Outcome.REQUESTED if silent else Outcome.RECONNECTED, status)
+        if status is Status.QR_REQUIRED:
+            return Asked(Outcome.QR_REQUIRED, status)
+        if time.monotonic() >= give_up_at:
+            if status is None:
+                return Asked(Outcome.FAILED, None, detail, gateway_failed=True)
+            return Asked(Outcome.STILL_DISCONNECTED, status)
+        # A list that takes long is asked less often.
+        means.wait(max(LOOK_PAUSE, time.monotonic() - asked_at))

@@ -1,0 +1,57 @@
+"""What repairs are made with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from reconnect_hook.channel_lists import ChannelLists
+from reconnect_hook.outcomes import Job
+from whatsapp.gateway import GatewayClient, GatewayError, Operation, Reason
+from whatsapp.message_log import MessageLog
+
+_OF_THE_WHOLE = frozenset(
+    {Reason.TIMEOUT, Reason.CONNECTION, Reason.TLS, Reason.UNAUTHORIZED, Reason.HTML}
+)
+
+
+class Interrupted(Exception):  # noqa: N818 - nothing went wrong
+    """The program ends; the repair is left to whoever comes next."""
+
+
+def _refuse_restart(_job: Job, _channel: str) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What repairs are made with.
+
+    ``silence_threshold`` gives a channel's threshold in seconds; ``wait`` pauses for some seconds,
+    or raises Interrupted; ``begin_restart`` is told before a session is thrown away, and says
+    whether that may be.
+    """
+
+    client: GatewayClient
+    lists: ChannelLists
+    log: MessageLog | None
+    silence_threshold: Callable[[str], float]
+    verify_seconds: float
+    allow_restart: bool
+    wait: Callable[[float], None] = time.sleep
+    begin_restart: Callable[[Job, str], bool] = _refuse_restart
+
+
+def is_of_the_whole(error: GatewayError) -> bool:
+    """Whether the gateway as a whole failed, and not one session of it.
+
+    A list that fails does so for all. Else it is what comes from the network, a proxy or the check
+    of the secret; the gateway's own JSON is about the session that was asked for.
+    """
+    return error.operation is Operation.LIST or error.reason in _OF_THE_WHOLE
+
+
+def words(error: GatewayError) -> str:
+    """Return what the log says of a failure."""
+    return f"{error} (request {error.request_id})"

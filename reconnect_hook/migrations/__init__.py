@@ -1,0 +1,1 @@
+"""How older state databases become those of today."""

@@ -1,0 +1,245 @@
+"""Hooks that are killed at random moments, over a stream of alerts: nothing may be lost."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import re
+import signal
+import socket
+import threading
+import time
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import requests
+import sqlalchemy as sa
+
+from reconnect_hook import jobs, workers
+from reconnect_hook.__main__ import main
+from stack.simulator.server import SimulatorServer
+from tests.support.alerts import alert, payload
+from tests.support.hooks import SECRET, TOKEN, hook_settings, log_lines
+from tests.support.waiting import wait_until
+
+_CHANNELS = 24
+_LEASE_SECONDS = 0.6  # short ones, so that what a dead hook held is soon taken up
+_SLOW_SECONDS = 0.05  # that a getQr call takes, so that some are cut off in the middle
+_LIFE_SECONDS = 0.3  # at most, from the first answer to the kill
+_CLOCK_SECONDS = 0.05  # by which what was noted here may be late
+_SECONDS = 60.0
+_BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@dataclass
+class Toll:
+    """What came of it."""
+
+    seed: int
+    kills: int = 0
+    accepted: int = 0
+    """Alerts in notifications that were answered 202."""
+    unanswered: int = 0
+    """Notifications of which the sender does not know what became."""
+    repairs: int = 0
+    calls: int = 0
+    lost: list[str] = field(default_factory=list)
+    """Accepted alerts without an outcome."""
+    unlogged: list[str] = field(default_factory=list)
+    """Channels with more outcomes in the state than in the log."""
+    too_many: list[str] = field(default_factory=list)
+    """Repairs with more calls than one, and one more for each kill while they were open."""
+
+    def __str__(self) -> str:
+        """Return it in one line."""
+        return (
+            f"seed {self.seed}: {self.kills} kills, {self.accepted} accepted alerts, "
+            f"{self.unanswered} notifications cut off, {self.repairs} repairs, {self.calls} calls; "
+            f"without an outcome: {len(self.lost)}, not in the log: {len(self.unlogged)}, "
+            f"called too often: {len(self.too_many)}"
+        )
+
+
+def _serve(settings: Mapping[str, str], folder: str, listener: socket.socket) -> None:
+    """Be a hook, in a process that was forked with everything imported."""
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(settings)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    jobs.LEASE_SECONDS = _LEASE_SECONDS
+    vars(workers).update(LEASE_SECONDS=_LEASE_SECONDS, _IDLE_SECONDS=0.05, _TROUBLE_SECONDS=0.1)
+    # The port stays this test's own over all deaths: nobody else can take it meanwhile.
+    vars(socket)["create_server"] = lambda *_, **__: listener
+    main(["serve"])
+
+
+class _Hook:
+    """One hook that is started again whenever it was killed."""
+
+    def __init__(self, context: Any, settings: Mapping[str, str], folder: Path) -> None:
+        self._context = context
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self._arguments = (dict(settings), str(folder), self._listener)
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._process: Any = None
+
+    def start(self) -> None:
+        self._process = self._context.Process(target=_serve, args=self._arguments, daemon=True)
+        self._process.start()
+
+    def wait(self) -> None:
+        """Wait until it answers."""
+
+        def answers() -> bool:
+            try:
+                return requests.get(f"{self.url}/-/healthy", timeout=0.5).ok
+            except requests.RequestException:
+                return False
+
+        wait_until(answers, _SECONDS, "a hook to answer")
+
+    def kill(self) -> float:
+        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.join()
+        return time.time()
+
+    def close(self) -> None:
+        self.kill()
+        self._listener.close()
+
+
+class _Sender(threading.Thread):
+    """Sends alerts as Alertmanager does: each until it is answered, to any of the hooks."""
+
+    def __init__(self, hooks: Sequence[_Hook], names: Sequence[str], seed: int) -> None:
+        super().__init__(daemon=True)
+        self._urls = [f"{hook.url}/alerts" for hook in hooks]
+        self._names = names
+        self._random = random.Random(seed)
+        self.sent: list[tuple[str, float]] = []
+        """Accepted alerts: channel, and when they were sent."""
+        self.unanswered = 0
+        self.ending = threading.Event()
+
+    def run(self) -> None:
+        while not self.ending.is_set():
+            channels = self._random.sample(self._names, self._random.choice([1, 1, 2, 5]))
+            body = payload(*map(alert, channels))
+            while not self.ending.is_set() and not self._send(body, channels):
+                pass
+            self.ending.wait(self._random.random() * 0.03)
+
+    def _send(self, body: bytes, channels: Sequence[str]) -> bool:
+        began = time.time()
+        url = self._random.choice(self._urls)
+        try:
+            # Who connects while nobody is there waits in the listener's queue for the next hook.
+            answer = requests.post(url, body, headers=_BEARER, timeout=1)
+        except requests.RequestException:
+            self.unanswered += 1
+            return False
+        assert answer.status_code in {202, 503}, answer.text
+        if answer.status_code == 202:
+            self.sent += [(channel, began) for channel in channels]
+        return answer.status_code == 202
+
+
+def crash(folder: Path, state_url: sa.URL, *, hooks: int, kills: int, seed: int) -> Toll:
+    """Let hooks on one state be killed so many times, and count what was lost."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    chance = random.Random(seed)
+    names = [f"channel {number:02d}" for number in range(_CHANNELS)]
+    with SimulatorServer(SECRET) as simulator:
+        for number, name in enumerate(names):
+            session = "dead" if number % 2 else "paired"
+            simulator.gateway.put(name, {"session": session, "reconnect_seconds": 0.0})
+        simulator.faults.switch_on("qr", {"fault": "slow", "seconds": _SLOW_SECONDS})
+        settings = hook_settings(
+            simulator.url, HOOK_STATE_URL=state_url.render_as_string(hide_password=False)
+        )
+        group = [_Hook(context, settings, folder) for _ in range(hooks)]
+        sender = _Sender(group, names, seed)
+        killed: list[float] = []
+        try:
+            for hook in group:
+                hook.start()
+            sender.start()
+            for _ in range(kills):
+                simulator.gateway.act(chance.choice(names), "drop")
+                victim = chance.choice(group)
+                # One in four dies while it starts.
+                if chance.random() < 0.75:
+                    victim.wait()
+                time.sleep(chance.random() * _LIFE_SECONDS)
+                killed.append(victim.kill())
+                victim.start()
+            for hook in group:
+                hook.wait()
+            sender.ending.set()
+            sender.join()
+            simulator.faults.clear()
+            engine = sa.create_engine(state_url)
+            _wait_for_the_end(engine)
+            rows = _rows(engine)
+            engine.dispose()
+        finally:
+            sender.ending.set()
+            for hook in group:
+                hook.close()
+        calls = simulator.calls("qr")
+    return _count(seed, killed, sender, rows, calls, log_lines(folder))
+
+
+def _wait_for_the_end(engine: sa.Engine) -> None:
+    def left() -> int:
+        with engine.connect() as connection:
+            return int(connection.scalar(_LEFT) or 0)
+
+    wait_until(lambda: left() == 0, _SECONDS, "the queue to be empty")
+
+
+_LEFT = sa.text("SELECT COUNT(*) FROM repairs WHERE active_key IS NOT NULL")
+_ROWS = sa.text("SELECT channel, accepted_at, finished_at, outcome FROM repairs")
+
+
+def _rows(engine: sa.Engine) -> Sequence[Any]:
+    with engine.connect() as connection:
+        return connection.execute(_ROWS).all()
+
+
+def _count(
+    seed: int,
+    killed: list[float],
+    sender: _Sender,
+    rows: Sequence[Any],
+    calls: Sequence[Mapping[str, Any]],
+    lines: Sequence[str],
+) -> Toll:
+    toll = Toll(seed, len(killed), len(sender.sent), sender.unanswered, len(rows), len(calls))
+    last_end: dict[str, float] = {}
+    for row in rows:
+        assert row.outcome, row
+        last_end[row.channel] = max(row.finished_at, last_end.get(row.channel, 0.0))
+    for channel, sent_at in sender.sent:
+        if last_end.get(channel, 0.0) < sent_at - _CLOCK_SECONDS:
+            toll.lost.append(f"{channel} sent at {sent_at}")
+    logged = Counter(
+        found[1] for line in lines if (found := re.search(r'channel="([^"]+)".* outcome=', line))
+    )
+    ended = Counter(row.channel for row in rows)
+    toll.unlogged = [name for name in ended if logged[name] < ended[name]]
+    killed.sort()
+    for row in rows:
+        first, last = row.accepted_at, row.finished_at
+        made = sum(c["channel"] == row.channel and first <= c["epoch"] <= last for c in calls)
+        deaths = bisect_right(killed, last + _CLOCK_SECONDS) - bisect_left(killed, first)
+        if made > 1 + deaths:
+            toll.too_many.append(f"{row.channel}: {made} calls, {deaths} deaths")
+    return toll

@@ -1,0 +1,187 @@
+"""Thousands of wrong and right requests at a hook: what it answers, says and calls."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from stack.simulator.server import SimulatorServer
+from tests.support.alerts import alert, payload
+from tests.support.hooks import SECRET, TOKEN, hook_settings
+from tests.support.programs import Program, environment
+from tests.support.waiting import wait_until
+from whatsapp.channels import channel_key
+
+_CHANNELS = ("loja", "Pixel12 Digital", "ação/1")
+_NEVER_NAMED = "never named"
+_OPENAPI = Path(__file__).parents[2] / "reconnect_hook" / "openapi.yaml"
+_CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_schema_conformance",
+    "ignored_auth",
+)
+_SECONDS = 120.0
+_STRANGE: tuple[Any, ...] = (
+    None, 0, 1e308, True, "", " ", "x" * 300, "../..", "a\nb", "\ud800", "\x00", [], {}, [[]],
+    "loja/qr", "http://example.com", "LOJA", "${loja}", {"loja": 1}, "\u202eajol",
+)  # fmt: skip
+
+
+@dataclass
+class Findings:
+    """What there is to say."""
+
+    seed: int
+    requests: int = 0
+    statuses: Counter[int] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """Return it in one line."""
+        return (
+            f"seed {self.seed}: {self.requests} requests, answered {dict(self.statuses)} by hand; "
+            f"{len(self.faults)} faults"
+        )
+
+
+def fuzz(folder: Path, *, examples: int, payloads: int, seed: int) -> Findings:
+    """Send ``examples`` requests an operation by the description, and payloads bent by hand."""
+    findings = Findings(seed)
+    with SimulatorServer(SECRET) as simulator:
+        for name in (*_CHANNELS, _NEVER_NAMED):
+            simulator.gateway.put(name, {"session": "dead"})
+        settings = hook_settings(simulator.url)
+        with Program(folder, "reconnect_hook", "serve", settings=settings) as hook:
+            _by_description(hook.url, examples, findings)
+            deserved = _by_hand(hook.url, payloads, findings)
+            wait_until(
+                lambda: (
+                    hook.metrics().get("whatsapp_reconnect_queue_length") == 0
+                    and hook.metrics().get("whatsapp_reconnect_in_flight") == 0
+                ),
+                _SECONDS,
+                "all repairs to end",
+            )
+            said = hook.stderr
+        called = {call["channel"] for call in simulator.calls() if call["operation"] != "list"}
+        odd = {call["path"] for call in simulator.calls() if call["operation"] == "unknown"}
+    findings.faults += [f"called without a reason: {name}" for name in called - deserved]
+    findings.faults += [f"not called: {name}" for name in deserved - called]
+    findings.faults += [f"called outside of the API: {path}" for path in odd]
+    if "Traceback" in said:
+        findings.faults.append(f"a traceback:\n{said[said.index('Traceback') :][:2000]}")
+    findings.faults += [f"{secret!r} was said" for secret in (SECRET, TOKEN) if secret in said]
+    return findings
+
+
+def _by_description(url: str, examples: int, findings: Findings) -> None:
+    """Let Schemathesis do what the hook's OpenAPI description suggests."""
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("schemathesis")),
+            "run",
+            str(_OPENAPI),
+            f"--url={url}",
+            f"--header=Authorization: Bearer {TOKEN}",
+            f"--checks={','.join(_CHECKS)}",
+            f"--max-examples={examples}",
+            f"--seed={findings.seed}",
+            "--phases=examples,coverage,fuzzing",
+            "--generation-database=none",
+            "--suppress-health-check=all",
+            "--warnings=off",
+            "--no-color",
+        ],
+        env=environment({}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    counted = re.search(r"(\d+) generated", done.stdout)
+    findings.requests += int(counted[1]) if counted else 0
+    if done.returncode or not counted:
+        findings.faults.append(f"schemathesis:\n{done.stdout[-4000:]}\n{done.stderr[-2000:]}")
+
+
+def _by_hand(url: str, payloads: int, findings: Findings) -> set[str]:
+    """Send payloads that are nearly right, and return the channels that deserve a call."""
+    chance = random.Random(findings.seed)
+    deserved: set[str] = set()
+    with requests.Session() as session:
+        session.trust_env = False
+        for _ in range(payloads):
+            body = _bend(chance, payload(*(_alert(chance) for _ in range(chance.randrange(4)))))
+            right = chance.random() < 0.9
+            token = TOKEN if right else chance.choice(["", TOKEN[:-1], TOKEN + "x", "\xff"])
+            answer = session.post(
+                f"{url}/alerts",
+                body,
+                headers={"Authorization": f"Bearer {token}".encode("latin-1")},
+                timeout=_SECONDS,
+            )
+            findings.requests += 1
+            findings.statuses[answer.status_code] += 1
+            wanted = _wanted(body) if right else None
+            expected = 401 if not right else 400 if wanted is None else 202
+            if answer.status_code != expected:
+                findings.faults.append(f"{answer.status_code}, not {expected}: {body[:500]!r}")
+            deserved |= wanted or set()
+    return deserved
+
+
+def _alert(chance: random.Random) -> Any:
+    made = alert(chance.choice(_CHANNELS), chance.choice(["firing", "firing", "resolved"]))
+    if chance.random() < 0.7:
+        made["labels"][chance.choice(list(made["labels"]))] = chance.choice(_STRANGE)
+    if chance.random() < 0.2:
+        made[chance.choice(list(made))] = chance.choice(_STRANGE)
+    for name in ("generatorURL", "fingerprint"):
+        made[name] = chance.choice(["http://127.0.0.1:1/api/channels/x/qr", "file:///etc/passwd"])
+    return chance.choice(_STRANGE) if chance.random() < 0.05 else made
+
+
+def _bend(chance: random.Random, body: bytes) -> bytes:
+    """Return the body as it is, or with some of its bytes lost or changed."""
+    while chance.random() < 0.15:
+        at = chance.randrange(len(body) + 1)
+        kind = chance.randrange(3)
+        middle = bytes([chance.randrange(256)]) if kind else b""
+        body = body[:at] + middle + body[at + chance.randrange(1, 4) * (kind != 1) :]
+    return body
+
+
+def _wanted(body: bytes) -> set[str] | None:
+    """Return which of the gateway's channels a body asks to be called; None if it is no payload."""
+    try:
+        whole = json.loads(body)
+    except ValueError:
+        return None
+    alerts = whole.get("alerts") if isinstance(whole, dict) else None
+    if not isinstance(alerts, list) or whole.get("version") != "4":
+        return None
+    known = {channel_key(name): name for name in _CHANNELS}
+    wanted = set()
+    for one in alerts:
+        labels = one.get("labels") if isinstance(one, dict) else None
+        if not isinstance(labels, dict) or one.get("status") != "firing":
+            continue
+        named = labels.get("channel")
+        if (
+            labels.get("remediation") == "reconnect"
+            and labels.get("gateway") == "wpp"
+            and isinstance(named, str)
+            and channel_key(named) in known
+        ):
+            wanted.add(known[channel_key(named)])
+    return wanted
