@@ -18,7 +18,7 @@ run: setup
 
 test: setup
 	@deploy/install-servers.sh prometheus prometheus-alertmanager mariadb-server
-	$(PYTHON) -m pytest $(ARGS)
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 lint: setup
 	$(PYTHON) -m ruff check .
