@@ -83,7 +83,7 @@ def _look_for_connected(means: Means, key: str, *, silent: bool) -> Asked:
         status: Status | None = None
         detail = ""
         try:
-            channel = means.lists.since(asked_at).get(key)
+            channel = means.lists.next(asked_at, means.wait).get(key)
             status = channel.status if channel else Status.UNKNOWN
         except GatewayError as error:
             detail = words(error)
@@ -95,5 +95,4 @@ def _look_for_connected(means: Means, key: str, *, silent: bool) -> Asked:
             if status is None:
                 return Asked(Outcome.FAILED, None, detail, gateway_failed=True)
             return Asked(Outcome.STILL_DISCONNECTED, status)
-        # A list that takes long is asked less often.
-        means.wait(max(LOOK_PAUSE, time.monotonic() - asked_at))
+        means.wait(LOOK_PAUSE)

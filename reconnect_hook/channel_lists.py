@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from whatsapp.channels import Channel
 from whatsapp.gateway import GatewayClient, GatewayError
 
 _FRESH_SECONDS = 1.0
+_PAUSE_SECONDS = 1.0  # between two lists that are watched for what a call has brought about
 
 
 class ChannelLists:
@@ -19,6 +20,7 @@ class ChannelLists:
         self._client = client
         self._lock = threading.Lock()
         self._asked_at = float("-inf")
+        self._answered_at = float("-inf")
         self._seconds = 0.0
         self._answer: Mapping[str, Channel] | GatewayError = {}
 
@@ -37,22 +39,33 @@ class ChannelLists:
         with self._lock:
             return self._since(moment)
 
-    def of_this_round(self, waited: float) -> Mapping[str, Channel]:
-        """Return a list that is good for a repair which was accepted ``waited`` seconds ago.
+    def next(self, moment: float, wait: Callable[[float], None]) -> Mapping[str, Channel]:
+        """Return what since() does, after a pause since the last list, as long as that one took.
+
+        All repairs that watch their channels come back share one list a round, however many they
+        are. ``wait`` pauses for some seconds. Raises GatewayError, and what ``wait`` raises.
+        """
+        while self._asked_at < moment:
+            pause = self._answered_at + max(_PAUSE_SECONDS, self._seconds) - time.monotonic()
+            if pause <= 0:
+                break
+            wait(pause)
+        return self.since(moment)
+
+    def of_this_round(self, moment: float) -> Mapping[str, Channel]:
+        """Return a list that was asked for at ``moment`` or later, and is still fresh.
 
         One list serves all repairs that begin while it is fresh: for as long after its answer as it
-        took to come, and at least for a second. It was asked for after the repair was accepted, but
-        for that second: an alert is some seconds old when it comes. Raises GatewayError.
+        took to come, and at least for a second. Raises GatewayError.
         """
         called_at = time.monotonic()
-        oldest = called_at - waited - _FRESH_SECONDS
         with self._lock:
             if isinstance(self._answer, GatewayError):
                 # Only for those who waited for it: the next one is to try again.
                 fresh_from = called_at - _FRESH_SECONDS
             else:
                 fresh_from = time.monotonic() - max(_FRESH_SECONDS, 2 * self._seconds)
-            return self._since(max(oldest, fresh_from))
+            return self._since(max(moment, fresh_from))
 
     def _since(self, moment: float) -> Mapping[str, Channel]:
         if self._asked_at < moment:
@@ -62,8 +75,9 @@ class ChannelLists:
                 self._answer = {channel.key: channel for channel in listed}
             except GatewayError as error:
                 self._answer = error
+            self._answered_at = time.monotonic()
+            self._seconds = self._answered_at - asked_at
             self._asked_at = asked_at
-            self._seconds = time.monotonic() - asked_at
         answer = self._answer
         if isinstance(answer, GatewayError):
             raise answer.with_traceback(None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -13,7 +14,7 @@ from reconnect_hook.alerts import Reason
 from reconnect_hook.database import Database, now
 from reconnect_hook.episodes import Pauses
 from reconnect_hook.outcomes import FAILURES, Job, Result
-from reconnect_hook.schema import channels, of_channel, remember, repairs, unfinished
+from reconnect_hook.schema import channels, remember, repairs, unfinished
 
 LEASE_SECONDS = 30.0
 """A repair whose holder has not renewed its lease for so long is taken up by another."""
@@ -107,36 +108,41 @@ class Jobs:
             at = now(connection)
             if not breaker.admits(connection, self._gateway, at, lock=True):
                 return []
-            jobs = [self._claim(connection, repair_id, at) for repair_id in repair_ids]
-        return [job for job in jobs if job is not None]
+            far = at + 2 * self._pauses.longest
+            due = (repairs.c.due_at <= at) | (repairs.c.due_at > far)
+            rows = self._lock(connection, repair_ids, due, self._unheld(at))
+            if not rows:
+                return []
+            connection.execute(
+                sa.update(repairs)
+                .where(repairs.c.id.in_([row.id for row in rows]))
+                .values(holder=self._holder, lease_until=at + LEASE_SECONDS)
+            )
+            known = {
+                row.key: row
+                for row in connection.execute(
+                    sa.select(channels).where(
+                        channels.c.gateway == self._gateway,
+                        channels.c.key.in_([row.key for row in rows]),
+                    )
+                )
+            }
+        return [_job(row, known.get(row.key), at) for row in rows]
 
-    def _claim(self, connection: sa.Connection, repair_id: int, at: float) -> Job | None:
-        far = at + 2 * self._pauses.longest
-        due = (repairs.c.due_at <= at) | (repairs.c.due_at > far)
-        taken = connection.execute(
-            sa.update(repairs)
-            .where(repairs.c.id == repair_id, unfinished(self._gateway), due, self._unheld(at))
-            .values(holder=self._holder, lease_until=at + LEASE_SECONDS)
+    def _lock(
+        self,
+        connection: sa.Connection,
+        repair_ids: Sequence[int],
+        *conditions: sa.ColumnElement[bool],
+    ) -> Sequence[Any]:
+        """Return those of these unfinished repairs for which the conditions hold.
+
+        No other transaction changes them until this one has ended.
+        """
+        query = sa.select(repairs).where(
+            repairs.c.id.in_(repair_ids), unfinished(self._gateway), *conditions
         )
-        if taken.rowcount != 1:
-            return None
-        # Read only now, since an alert may have made a repair of what was a look.
-        row = connection.execute(sa.select(repairs).where(repairs.c.id == repair_id)).one()
-        known = connection.execute(
-            sa.select(channels).where(*of_channel(self._gateway, row.key))
-        ).one_or_none()
-        return Job(
-            id=row.id,
-            channel=known.channel if known else row.channel,
-            key=row.key,
-            reason=Reason(row.reason),
-            look_only=row.look_only,
-            waited=max(0.0, at - row.accepted_at),
-            attempt=(known.attempts if known else 0) + 1,
-            failures=known.consecutive_failures if known else 0,
-            status=known.status if known else None,
-            restarting=known.restarting if known else False,
-        )
+        return connection.execute(query.with_for_update()).all()
 
     def renew(self) -> None:
         """Keep hold of everything that this holder has claimed."""
@@ -160,23 +166,36 @@ class Jobs:
         """Record how a repair ended; False where the lease was lost and another has it now."""
         return self.finish_all([(job, result)])[0]
 
-    def finish_all(self, ended: Sequence[tuple[Job, Result]]) -> list[bool]:
+    def finish_all(self, ended: recording.Ended) -> list[bool]:
         """Record how repairs ended, all at once, and return what finish() would for each."""
         with self._database.write() as connection:
             at = now(connection)
-            return [self._finish(connection, job, result, at) for job, result in ended]
+            rows = self._lock(
+                connection, [job.id for job, _ in ended], repairs.c.holder == self._holder
+            )
+            # Another thread of this holder may repair by now what this one just looked at.
+            held = {(row.id, row.look_only) for row in rows}
+            mine = [(job, result) for job, result in ended if (job.id, job.look_only) in held]
+            recording.end(connection, mine, at)
+            remembered = recording.remember_results(connection, self._gateway, mine, at)
+            self._retry_failed(connection, [one for one in mine if one[0].key in remembered], at)
+            self._note_calls(connection, [result.gateway_failed for _, result in mine], at)
+        return [(job.id, job.look_only) in held for job, _ in ended]
 
-    def _finish(self, connection: sa.Connection, job: Job, result: Result, at: float) -> bool:
-        if not recording.end(connection, self._held(job), job, result, at):
-            return False
-        remembered = recording.remember_result(connection, self._gateway, job, result, at)
-        pause = self._pauses.retry(job.attempt) if self._retry and remembered else None
-        if result.outcome in FAILURES and pause is not None:
-            # As long as the alert is fresh, the next repair need not be asked for.
-            recording.queue(connection, self._gateway, job, result, at, at + pause)
-        if result.gateway_failed is not None:
-            breaker.note(connection, self._gateway, at, failed=result.gateway_failed)
-        return True
+    def _retry_failed(self, connection: sa.Connection, ended: recording.Ended, at: float) -> None:
+        """As long as the alert is fresh, let the next repair come without being asked for."""
+        for job, result in ended:
+            pause = self._pauses.retry(job.attempt) if self._retry else None
+            if result.outcome in FAILURES and pause is not None:
+                recording.queue(connection, self._gateway, job, result, at, at + pause)
+
+    def _note_calls(
+        self, connection: sa.Connection, failed: Sequence[bool | None], at: float
+    ) -> None:
+        if False in failed:
+            breaker.note(connection, self._gateway, at, failed=False)
+        for _ in range(failed.count(True)):
+            breaker.note(connection, self._gateway, at, failed=True)
 
     def look_later(self, job: Job) -> None:
         """Put a look back: the gateway could not be asked."""
@@ -296,3 +315,18 @@ class Jobs:
         # holder has is still in the hands of one of its threads, however late the renewal comes.
         over = (repairs.c.lease_until <= at) | (repairs.c.lease_until > at + 2 * LEASE_SECONDS)
         return repairs.c.holder.is_(None) | (over & (repairs.c.holder != self._holder))
+
+
+def _job(row: Any, known: Any, at: float) -> Job:
+    return Job(
+        id=row.id,
+        channel=known.channel if known else row.channel,
+        key=row.key,
+        reason=Reason(row.reason),
+        look_only=row.look_only,
+        waited=max(0.0, at - row.accepted_at),
+        attempt=(known.attempts if known else 0) + 1,
+        failures=known.consecutive_failures if known else 0,
+        status=known.status if known else None,
+        restarting=known.restarting if known else False,
+    )

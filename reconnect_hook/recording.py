@@ -1,74 +1,133 @@
-"""How the end of a repair is written down: in its own row, and in what is known of the channel."""
+"""How the ends of repairs are written down: in their own rows, and in what is known of channels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
 from reconnect_hook.outcomes import FAILURES, RECOVERIES, Action, Job, Outcome, Result
-from reconnect_hook.schema import channels, of_channel, remember, repairs
+from reconnect_hook.schema import channels, of_channel, repairs
 
+Ended = Sequence[tuple[Job, Result]]
+"""Repairs and how each ended."""
 
-def end(
-    connection: sa.Connection,
-    held: Sequence[sa.ColumnElement[bool]],
-    job: Job,
-    result: Result,
-    at: float,
-) -> bool:
-    """End a repair's row; False where it is not ``held`` any more."""
-    done = connection.execute(
-        sa.update(repairs)
-        .where(*held)
-        .values(
-            active_key=None,
-            due_at=None,
-            repair_at=None,
-            holder=None,
-            lease_until=None,
-            finished_at=at,
-            channel=result.channel,
-            attempt=job.attempt,
-            action=result.action,
-            outcome=result.outcome,
-            detail=result.detail[:500],
-        )
+# Made once, since making a statement takes as long as executing it. A name must not be a column's.
+_END = (
+    sa.update(repairs)
+    .where(repairs.c.id == sa.bindparam("of_id"))
+    .values(
+        active_key=None,
+        due_at=None,
+        repair_at=None,
+        holder=None,
+        lease_until=None,
+        **{
+            name: sa.bindparam(f"to_{name}")
+            for name in ("finished_at", "channel", "attempt", "action", "outcome", "detail")
+        },
     )
-    return done.rowcount == 1
+)
+_KNOWN = sa.select(channels).where(
+    channels.c.gateway == sa.bindparam("of_gateway"),
+    channels.c.key.in_(sa.bindparam("of_keys", expanding=True)),
+)
+_EPISODE = (
+    "channel",
+    "attempts",
+    "consecutive_failures",
+    "qr_required",
+    "called_at",
+    "reason",
+    "status",
+    "restarting",
+)
+_REMEMBER = (
+    sa.update(channels)
+    .where(
+        channels.c.gateway == sa.bindparam("of_gateway"), channels.c.key == sa.bindparam("of_key")
+    )
+    .values({name: sa.bindparam(f"to_{name}") for name in _EPISODE})
+)
 
 
-def remember_result(
-    connection: sa.Connection, gateway: str, job: Job, result: Result, at: float
-) -> bool:
-    """Note what the outcome means for the episode; whether the channel is remembered."""
-    if result.outcome is Outcome.UNKNOWN_CHANNEL:
-        connection.execute(sa.delete(channels).where(*of_channel(gateway, job.key)))
-        return False
-    if not result.listed and not _is_known(connection, gateway, job.key):
-        return False
-    values: dict[str, object] = {
-        "attempts": job.attempt,
+def end(connection: sa.Connection, ended: Ended, at: float) -> None:
+    """End the rows of repairs."""
+    rows = [
+        {
+            "of_id": job.id,
+            "to_finished_at": at,
+            "to_channel": result.channel,
+            "to_attempt": job.attempt,
+            "to_action": result.action,
+            "to_outcome": result.outcome,
+            "to_detail": result.detail[:500],
+        }
+        for job, result in ended
+    ]
+    if rows:
+        connection.execute(_END, rows)
+
+
+def remember_results(connection: sa.Connection, gateway: str, ended: Ended, at: float) -> set[str]:
+    """Note what the outcomes mean for the episodes; return the keys that are remembered."""
+    known = _known(connection, gateway, [job.key for job, _ in ended])
+    new, changed = [], []
+    for job, result in ended:
+        before = known.get(job.key)
+        if result.outcome is Outcome.UNKNOWN_CHANNEL:
+            connection.execute(sa.delete(channels).where(*of_channel(gateway, job.key)))
+        elif before is not None:
+            changed.append((job.key, _episode(before, job, result, at)))
+        elif result.listed:
+            new.append((job.key, _episode(_NOTHING, job, result, at)))
+    if new:
+        rows = [{"gateway": gateway, "key": key, **values} for key, values in new]
+        connection.execute(sa.insert(channels), rows)
+    if changed:
+        connection.execute(
+            _REMEMBER,
+            [
+                {
+                    "of_gateway": gateway,
+                    "of_key": key,
+                    **{f"to_{name}": value for name, value in values.items()},
+                }
+                for key, values in changed
+            ],
+        )
+    return {key for key, _ in [*new, *changed]}
+
+
+_NOTHING = {"consecutive_failures": 0, "qr_required": False, "called_at": None, "restarting": False}
+
+
+def _known(connection: sa.Connection, gateway: str, keys: Sequence[str]) -> dict[str, Any]:
+    # Locked, since the failures are counted from what is read here.
+    query = _KNOWN if connection.dialect.name == "sqlite" else _KNOWN.with_for_update()
+    rows = connection.execute(query, {"of_gateway": gateway, "of_keys": list(keys)})
+    return {row["key"]: row for row in rows.mappings()}
+
+
+def _episode(before: Any, job: Job, result: Result, at: float) -> dict[str, object]:
+    """Return what is known of a channel's episode after a repair."""
+    called = result.action is not Action.NONE or result.outcome in FAILURES
+    recovered = result.outcome in RECOVERIES
+    restarted = result.action is Action.RESTART and not result.restart_pending
+    return {
+        "channel": result.channel,
+        "attempts": 0 if recovered else job.attempt,
+        "consecutive_failures": (
+            0 if recovered else before["consecutive_failures"] + (result.outcome in FAILURES)
+        ),
+        "qr_required": not recovered
+        and (before["qr_required"] or result.outcome is Outcome.QR_REQUIRED),
+        "called_at": at if called else before["called_at"],
         "reason": job.reason,
         "status": result.status,
+        "restarting": before["restarting"] and not (recovered or restarted),
     }
-    if result.action is not Action.NONE or result.outcome in FAILURES:
-        values["called_at"] = at
-    if result.action is Action.RESTART and not result.restart_pending:
-        values["restarting"] = False
-    if result.outcome in RECOVERIES:
-        values |= {
-            "attempts": 0,
-            "consecutive_failures": 0,
-            "qr_required": False,
-            "restarting": False,
-        }
-    elif result.outcome is Outcome.QR_REQUIRED:
-        values["qr_required"] = True
-    elif result.outcome in FAILURES:
-        values["consecutive_failures"] = channels.c.consecutive_failures + 1
-    remember(connection, gateway, job.key, result.channel, **values)
-    return True
 
 
 def queue(
@@ -87,8 +146,3 @@ def queue(
             due_at=due_at,
         )
     )
-
-
-def _is_known(connection: sa.Connection, gateway: str, key: str) -> bool:
-    row = sa.select(channels.c.key).where(*of_channel(gateway, key))
-    return connection.scalar(row) is not None

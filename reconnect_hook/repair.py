@@ -14,11 +14,12 @@ from whatsapp.channels import Channel, Status
 from whatsapp.gateway import GatewayError
 
 _ALERT_SECONDS = 30.0  # that an alert is on its way before the hook gets it
+_LEAST_ALERT_SECONDS = 1.0  # it takes longer than this in any case
 
 
 def look(means: Means, job: Job) -> Result | None:
     """Return a recovery if the channel is connected, None if not; raise GatewayError."""
-    channel = means.lists.since(time.monotonic()).get(job.key)
+    channel = means.lists.of_this_round(time.monotonic() - job.waited).get(job.key)
     if channel is None:
         if job.restarting:
             return make_anew(means, job.channel, job.key)
@@ -38,7 +39,8 @@ def repair(means: Means, job: Job) -> Result:
     4. As the last step, and only where it is allowed: throw the session away and make a new one.
     """
     try:
-        channel = means.lists.of_this_round(job.waited).get(job.key)
+        asked_from = time.monotonic() - job.waited - _LEAST_ALERT_SECONDS
+        channel = means.lists.of_this_round(asked_from).get(job.key)
     except GatewayError as error:
         detail = words(error)
         return Result(job.channel, Outcome.FAILED, detail=detail, listed=False, gateway_failed=True)

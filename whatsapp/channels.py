@@ -31,7 +31,11 @@ def is_usable_id(channel_id: str) -> bool:
         key not in {"", ".", ".."}
         # Folding the case can make it longer.
         and len(key) <= MAX_ID_LENGTH
-        and not any(unicodedata.category(c) in {"Cc", "Cs"} for c in channel_id)
+        # Nothing printable is one of those, and nearly all ids are; it is the faster question.
+        and (
+            channel_id.isprintable()
+            or not any(unicodedata.category(c) in {"Cc", "Cs"} for c in channel_id)
+        )
     )
 
 
