@@ -214,6 +214,15 @@ class Jobs:
             if waits.rowcount == 0:
                 connection.execute(sa.delete(repairs).where(*self._held(job)))
 
+    def old_news(self, job: Job, result: Result) -> None:
+        """Forget a look that found the channel well, where no episode was open."""
+        with self._database.write() as connection:
+            at = now(connection)
+            if connection.execute(sa.delete(repairs).where(*self._held(job))).rowcount == 1:
+                values = {"seen_at": at, "status": result.status}
+                remember(connection, self._gateway, job.key, result.channel, **values)
+                breaker.note(connection, self._gateway, at, failed=False)
+
     def begin_restart(self, job: Job, channel: str) -> bool:
         """Note that the channel's session is about to be thrown away; False where it must not be.
 

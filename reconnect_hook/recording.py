@@ -54,6 +54,8 @@ def remember_result(
     }
     if result.action is not Action.NONE or result.outcome in FAILURES:
         values["called_at"] = at
+    elif result.outcome is Outcome.RECOVERED:
+        values["seen_at"] = at
     if result.action is Action.RESTART and not result.restart_pending:
         values["restarting"] = False
     if result.outcome in RECOVERIES:

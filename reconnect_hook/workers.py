@@ -163,6 +163,9 @@ class Workers:
             return
         if result is None:
             self._insist(lambda: self._jobs.nothing_found(job))
+        elif result.outcome is Outcome.RECOVERED and job.attempt == 1:
+            # No episode was open: the alert was older than what had ended it, which has its line.
+            self._insist(lambda: self._jobs.old_news(job, result))
         else:
             self._conclude(job, result, time.monotonic() - started)
 

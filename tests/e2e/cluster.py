@@ -89,10 +89,10 @@ class Node:
         cluster = _json(self.at.alertmanager, "/api/v2/status").get("cluster", {})
         return len(cluster["peers"]) - 1 if cluster.get("status") == "ready" else None
 
-    def fires(self, channel: str) -> bool:
-        """Whether the Alertmanager knows that the channel is disconnected."""
-        path = f'/api/v2/alerts?filter=channel="{channel}"'
-        return bool(_json(self.at.alertmanager, path))
+    def firing(self) -> set[str]:
+        """Return the channels of which the Alertmanager knows that they are disconnected."""
+        alerts = _json(self.at.alertmanager, "/api/v2/alerts")
+        return {alert["labels"].get("channel", "") for alert in alerts}
 
     def delivered(self) -> float:
         """Return how many firing alerts its hook has been told of since it started."""
@@ -157,6 +157,10 @@ class Cluster:
         self.wait_for(
             lambda: all(node.partners() == 1 for node in self.nodes), "the Alertmanagers to join"
         )
+
+    def wait_until_nothing_fires(self) -> None:
+        """Wait until no delivery can come any more for what happened before."""
+        self.wait_for(lambda: not any(node.firing() for node in self.nodes), "all to be well")
 
     def __enter__(self) -> Self:
         self._server.start()

@@ -36,6 +36,7 @@ def cluster(running: Cluster) -> Cluster:
 
 
 def test_two_of_everything_make_one_repair(cluster: Cluster) -> None:
+    cluster.wait_until_nothing_fires()
     before = [node.delivered() for node in cluster.nodes]
     cluster.simulator.drop("whole")
     cluster.wait_for_repair("whole")
@@ -57,7 +58,7 @@ def test_one_of_two_dies_and_comes_back(cluster: Cluster, program: str) -> None:
     assert cluster.outcomes(dead) == ["qr_required"]
     cluster.a.start(program)
     cluster.wait_until_joined()
-    cluster.wait_for(lambda: cluster.a.fires(dead), "the Alertmanager to hear of it")
+    cluster.wait_for(lambda: dead in cluster.a.firing(), "the Alertmanager to hear of it")
     cluster.wait_for(cluster.a.is_ready, "the hook to be ready")
     if program == "reconnect_hook":
         cluster.wait_for(cluster.a.delivered, "what could not be delivered")
@@ -72,6 +73,7 @@ def test_alertmanagers_that_do_not_see_each_other_both_deliver(cluster: Cluster)
     cluster.a.gossip.cut()
     cluster.b.gossip.cut()
     cluster.wait_for(lambda: [n.partners() for n in cluster.nodes] == [0, 0], "both to be alone")
+    cluster.wait_until_nothing_fires()
     before = sum(node.delivered() for node in cluster.nodes)
     cluster.simulator.drop("apart")
     cluster.wait_for_repair("apart")
@@ -117,7 +119,7 @@ def test_a_hook_that_is_cut_off_in_mid_repair_is_taken_over_without_another_call
         lambda: "another hook took over" in cluster.a.loop.children.last_lines("reconnect_hook"),
         "the first hook to find out",
     )
-    assert set(cluster.outcomes("taken over")) == {"recovered"}
+    assert cluster.outcomes("taken over") == ["recovered"]
     assert cluster.calls("taken over") == 1
 
 
