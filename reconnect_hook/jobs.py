@@ -51,6 +51,8 @@ class Jobs:
         self._pauses = pauses
         self._retry = retry
         self._holder = uuid.uuid4().hex
+        # What a commit has claimed whose answer got lost is in nobody's hands: its lease must end.
+        self._in_hand: set[int] = set()
 
     def claim(self) -> Job | None:
         """Take the oldest repair that is due and that nobody holds.
@@ -107,8 +109,10 @@ class Jobs:
             at = now(connection)
             if not breaker.admits(connection, self._gateway, at, lock=True):
                 return []
-            jobs = [self._claim(connection, repair_id, at) for repair_id in repair_ids]
-        return [job for job in jobs if job is not None]
+            claimed = [self._claim(connection, repair_id, at) for repair_id in repair_ids]
+        jobs = [job for job in claimed if job is not None]
+        self._in_hand.update(job.id for job in jobs)
+        return jobs
 
     def _claim(self, connection: sa.Connection, repair_id: int, at: float) -> Job | None:
         far = at + 2 * self._pauses.longest
@@ -139,11 +143,12 @@ class Jobs:
         )
 
     def renew(self) -> None:
-        """Keep hold of everything that this holder has claimed."""
+        """Keep hold of everything that is in this holder's hands."""
+        in_hand = repairs.c.id.in_(self._in_hand.copy())
         with self._database.write() as connection:
             connection.execute(
                 sa.update(repairs)
-                .where(repairs.c.holder == self._holder, unfinished(self._gateway))
+                .where(in_hand, repairs.c.holder == self._holder, unfinished(self._gateway))
                 .values(lease_until=now(connection) + LEASE_SECONDS)
             )
 
@@ -164,7 +169,9 @@ class Jobs:
         """Record how repairs ended, all at once, and return what finish() would for each."""
         with self._database.write() as connection:
             at = now(connection)
-            return [self._finish(connection, job, result, at) for job, result in ended]
+            done = [self._finish(connection, job, result, at) for job, result in ended]
+        self._in_hand.difference_update(job.id for job, _ in ended)
+        return done
 
     def _finish(self, connection: sa.Connection, job: Job, result: Result, at: float) -> bool:
         if not recording.end(connection, self._held(job), job, result, at):
@@ -188,6 +195,7 @@ class Jobs:
                 .values(holder=None, lease_until=None, due_at=at + LOOK_AGAIN_SECONDS)
             )
             breaker.note(connection, self._gateway, at, failed=True)
+        self._in_hand.discard(job.id)
 
     def put_back(self, job: Job) -> None:
         """Put a repair back that met a fault of the hook itself, to be tried again in a while."""
@@ -197,6 +205,7 @@ class Jobs:
                 .where(*self._held(job))
                 .values(holder=None, lease_until=None, due_at=now(connection) + LOOK_AGAIN_SECONDS)
             )
+        self._in_hand.discard(job.id)
 
     def nothing_found(self, job: Job) -> None:
         """Forget a look that found nothing to do; a repair that waited behind it waits on."""
@@ -213,6 +222,7 @@ class Jobs:
             )
             if waits.rowcount == 0:
                 connection.execute(sa.delete(repairs).where(*self._held(job)))
+        self._in_hand.discard(job.id)
 
     def old_news(self, job: Job, result: Result) -> None:
         """Forget a look that found the channel well, where no episode was open."""
@@ -222,6 +232,7 @@ class Jobs:
                 values = {"seen_at": at, "status": result.status}
                 remember(connection, self._gateway, job.key, result.channel, **values)
                 breaker.note(connection, self._gateway, at, failed=False)
+        self._in_hand.discard(job.id)
 
     def begin_restart(self, job: Job, channel: str) -> bool:
         """Note that the channel's session is about to be thrown away; False where it must not be.
@@ -304,4 +315,5 @@ class Jobs:
         # A lease that ends later than any can is of a clock that has been put back since. What this
         # holder has is still in the hands of one of its threads, however late the renewal comes.
         over = (repairs.c.lease_until <= at) | (repairs.c.lease_until > at + 2 * LEASE_SECONDS)
-        return repairs.c.holder.is_(None) | (over & (repairs.c.holder != self._holder))
+        mine = (repairs.c.holder == self._holder) & repairs.c.id.in_(self._in_hand.copy())
+        return repairs.c.holder.is_(None) | (over & ~mine)

@@ -25,7 +25,7 @@ _log = logging.getLogger("reconnect_hook")
 _T = TypeVar("_T")
 _IDLE_SECONDS = 1.0  # until the queue is looked at without being told: other hooks fill it too
 _TROUBLE_SECONDS = 2.0  # until a state that failed is tried again
-_RELEASE_SECONDS = 3.0  # for a state to take back what is under way
+_RELEASE_SECONDS = 2.0  # for a state to take back what is under way
 _PRUNE_SECONDS = 3600.0
 
 

@@ -450,6 +450,7 @@ def test_a_body_that_is_too_large_is_413_over_the_wire(serve: Callable[..., Prog
             f"{program.url}/alerts", data=data, headers=_BEARER, timeout=_SECONDS
         )
         assert answer.status_code == 413
+        assert answer.json() == {"error": f"the body is larger than {MAX_REQUEST_BYTES} bytes"}
     assert _post(program) == _NOTHING, "and it goes on"
 
 
