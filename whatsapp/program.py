@@ -185,7 +185,7 @@ class Server:
             asyncore_use_poll=True,
         )
         server.channel_class = _Channel
-        # After the end nobody sends the answers that are still being made: the requests come again.
+        # Waitress would wait 5 s. What hangs for longer than this is cut off, and is sent again.
         server.task_dispatcher.shutdown = partial(
             server.task_dispatcher.shutdown, timeout=_END_SECONDS
         )
