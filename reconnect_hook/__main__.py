@@ -26,7 +26,7 @@ from whatsapp.settings import Settings, SettingsError, load
 
 _PROGRAM = "reconnect_hook"
 _SWITCH_SECONDS = 0.0002
-_STOP_SECONDS = 2.0  # for repairs under way; the answers before them have 5
+_STOP_SECONDS = 2.0  # for repairs under way
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from reconnect_hook.alerts import AlertStatus, Reason, Target
-from reconnect_hook.episodes import Pauses
+from reconnect_hook.episodes import OLD_NEWS_SECONDS, Pauses
 
 
 class Verdict(enum.StrEnum):
@@ -46,6 +46,8 @@ class Known:
     """Whether a repair has not brought it back yet, or a QR code waits."""
     attempts: int = 0
     called_at: float | None = None
+    seen_at: float | None = None
+    """When a look last found it well."""
     reason: Reason | None = None
     """Of the last repair."""
     active: Active | None = None
@@ -74,10 +76,14 @@ def _admit_firing(
     if _is_worse(target.reason, known.reason):
         grown = 1
     due_at = pauses.end(known.called_at, grown, at)
+    old_until = _old_news_until(known, target, at) if keep else at
+    is_old = old_until > due_at
+    due_at = max(due_at, old_until)
     if due_at > at and not keep:
         return Verdict.COOLDOWN
     if active is None:
-        known.active = _row(target, at, due_at, look_only=False)
+        known.active = _row(target, at, due_at, look_only=is_old)
+        known.active.repair_at = due_at if is_old else None
     elif due_at > at:
         if active.repair_at is None:
             active.repair_at = due_at
@@ -125,6 +131,19 @@ def _admit_resolved(known: Known, target: Target, at: float) -> Verdict:
         active.due_at = at
         active.changed = True
     return Verdict.ACCEPTED
+
+
+def _old_news_until(known: Known, target: Target, at: float) -> float:
+    """Return until when an alert may be older than the look that has just found its channel well.
+
+    It may also be news, of a channel that dropped again: so it is kept, as in a pause, and then
+    the channel is looked at. A silent channel is not well for being connected.
+    """
+    seen_at = known.seen_at
+    if target.reason is not Reason.DISCONNECTED or known.episode or seen_at is None:
+        return at
+    # A look in the future was noted by a clock that has been put back since.
+    return seen_at + OLD_NEWS_SECONDS if seen_at <= at else at
 
 
 def _is_worse(now: Reason, before: Reason | None) -> bool:

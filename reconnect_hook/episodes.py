@@ -7,6 +7,9 @@ from dataclasses import dataclass
 LONGEST_PAUSE_SECONDS = 3600.0
 """Pauses grow up to an hour; a longer cooldown stays as long as it is."""
 
+OLD_NEWS_SECONDS = 10.0
+"""An alert that comes so soon after its channel was found connected is likely older than that."""
+
 _SELF_RETRY_SECONDS = 900.0
 
 

@@ -28,6 +28,7 @@ _CHANNELS = sa.select(
     channels.c.consecutive_failures,
     channels.c.qr_required,
     channels.c.called_at,
+    channels.c.seen_at,
     channels.c.reason,
 ).where(channels.c.gateway == sa.bindparam("gateway"), channels.c.key.in_(_KEYS))
 _QUEUE = sa.select(
@@ -197,6 +198,7 @@ class _View:
             known.episode = bool(row.attempts or row.consecutive_failures or row.qr_required)
             known.attempts = row.attempts
             known.called_at = row.called_at
+            known.seen_at = row.seen_at
             known.reason = Reason(row.reason) if row.reason else None
 
     def _read_queue(self, keys: Sequence[str]) -> None:

@@ -52,6 +52,8 @@ class Jobs:
         self._pauses = pauses
         self._retry = retry
         self._holder = uuid.uuid4().hex
+        # What a commit has claimed whose answer got lost is in nobody's hands: its lease must end.
+        self._in_hand: set[int] = set()
 
     def claim(self) -> Job | None:
         """Take the oldest repair that is due and that nobody holds.
@@ -127,6 +129,7 @@ class Jobs:
                     )
                 )
             }
+        self._in_hand.update(row.id for row in rows)
         return [_job(row, known.get(row.key), at) for row in rows]
 
     def _lock(
@@ -145,11 +148,12 @@ class Jobs:
         return connection.execute(query.with_for_update()).all()
 
     def renew(self) -> None:
-        """Keep hold of everything that this holder has claimed."""
+        """Keep hold of everything that is in this holder's hands."""
+        in_hand = repairs.c.id.in_(self._in_hand.copy())
         with self._database.write() as connection:
             connection.execute(
                 sa.update(repairs)
-                .where(repairs.c.holder == self._holder, unfinished(self._gateway))
+                .where(in_hand, repairs.c.holder == self._holder, unfinished(self._gateway))
                 .values(lease_until=now(connection) + LEASE_SECONDS)
             )
 
@@ -180,6 +184,7 @@ class Jobs:
             remembered = recording.remember_results(connection, self._gateway, mine, at)
             self._retry_failed(connection, [one for one in mine if one[0].key in remembered], at)
             self._note_calls(connection, [result.gateway_failed for _, result in mine], at)
+        self._in_hand.difference_update(job.id for job, _ in ended)
         return [(job.id, job.look_only) in held for job, _ in ended]
 
     def _retry_failed(self, connection: sa.Connection, ended: recording.Ended, at: float) -> None:
@@ -207,6 +212,7 @@ class Jobs:
                 .values(holder=None, lease_until=None, due_at=at + LOOK_AGAIN_SECONDS)
             )
             breaker.note(connection, self._gateway, at, failed=True)
+        self._in_hand.discard(job.id)
 
     def put_back(self, job: Job) -> None:
         """Put a repair back that met a fault of the hook itself, to be tried again in a while."""
@@ -216,6 +222,7 @@ class Jobs:
                 .where(*self._held(job))
                 .values(holder=None, lease_until=None, due_at=now(connection) + LOOK_AGAIN_SECONDS)
             )
+        self._in_hand.discard(job.id)
 
     def nothing_found(self, job: Job) -> None:
         """Forget a look that found nothing to do; a repair that waited behind it waits on."""
@@ -232,6 +239,17 @@ class Jobs:
             )
             if waits.rowcount == 0:
                 connection.execute(sa.delete(repairs).where(*self._held(job)))
+        self._in_hand.discard(job.id)
+
+    def old_news(self, job: Job, result: Result) -> None:
+        """Forget a look that found the channel well, where no episode was open."""
+        with self._database.write() as connection:
+            at = now(connection)
+            if connection.execute(sa.delete(repairs).where(*self._held(job))).rowcount == 1:
+                values = {"seen_at": at, "status": result.status}
+                remember(connection, self._gateway, job.key, result.channel, **values)
+                breaker.note(connection, self._gateway, at, failed=False)
+        self._in_hand.discard(job.id)
 
     def begin_restart(self, job: Job, channel: str) -> bool:
         """Note that the channel's session is about to be thrown away; False where it must not be.
@@ -314,7 +332,8 @@ class Jobs:
         # A lease that ends later than any can is of a clock that has been put back since. What this
         # holder has is still in the hands of one of its threads, however late the renewal comes.
         over = (repairs.c.lease_until <= at) | (repairs.c.lease_until > at + 2 * LEASE_SECONDS)
-        return repairs.c.holder.is_(None) | (over & (repairs.c.holder != self._holder))
+        mine = (repairs.c.holder == self._holder) & repairs.c.id.in_(self._in_hand.copy())
+        return repairs.c.holder.is_(None) | (over & ~mine)
 
 
 def _job(row: Any, known: Any, at: float) -> Job:

@@ -29,9 +29,14 @@ _END = (
         },
     )
 )
-_KNOWN = sa.select(channels).where(
-    channels.c.gateway == sa.bindparam("of_gateway"),
-    channels.c.key.in_(sa.bindparam("of_keys", expanding=True)),
+# Locked, since failures are counted from what is read here.
+_KNOWN = (
+    sa.select(channels)
+    .where(
+        channels.c.gateway == sa.bindparam("of_gateway"),
+        channels.c.key.in_(sa.bindparam("of_keys", expanding=True)),
+    )
+    .with_for_update()
 )
 _EPISODE = (
     "channel",
@@ -39,6 +44,7 @@ _EPISODE = (
     "consecutive_failures",
     "qr_required",
     "called_at",
+    "seen_at",
     "reason",
     "status",
     "restarting",
@@ -100,13 +106,17 @@ def remember_results(connection: sa.Connection, gateway: str, ended: Ended, at: 
     return {key for key, _ in [*new, *changed]}
 
 
-_NOTHING = {"consecutive_failures": 0, "qr_required": False, "called_at": None, "restarting": False}
+_NOTHING = {
+    "consecutive_failures": 0,
+    "qr_required": False,
+    "called_at": None,
+    "seen_at": None,
+    "restarting": False,
+}
 
 
 def _known(connection: sa.Connection, gateway: str, keys: Sequence[str]) -> dict[str, Any]:
-    # Locked, since the failures are counted from what is read here.
-    query = _KNOWN if connection.dialect.name == "sqlite" else _KNOWN.with_for_update()
-    rows = connection.execute(query, {"of_gateway": gateway, "of_keys": list(keys)})
+    rows = connection.execute(_KNOWN, {"of_gateway": gateway, "of_keys": list(keys)})
     return {row["key"]: row for row in rows.mappings()}
 
 
@@ -124,6 +134,7 @@ def _episode(before: Any, job: Job, result: Result, at: float) -> dict[str, obje
         "qr_required": not recovered
         and (before["qr_required"] or result.outcome is Outcome.QR_REQUIRED),
         "called_at": at if called else before["called_at"],
+        "seen_at": before["seen_at"] if called or not recovered else at,
         "reason": job.reason,
         "status": result.status,
         "restarting": before["restarting"] and not (recovered or restarted),

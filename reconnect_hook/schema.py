@@ -64,6 +64,8 @@ channels = sa.Table(
     # When the last repair ended that called the gateway, or failed.
     sa.Column("called_at", _SECONDS),
     sa.Column("unheard_since", _SECONDS),
+    # When a look last found it well, so that nothing was called.
+    sa.Column("seen_at", _SECONDS),
     # What the last repair was for, and what the gateway said of the channel in the end.
     sa.Column("reason", sa.String(20)),
     sa.Column("status", sa.String(20)),

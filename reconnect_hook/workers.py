@@ -25,7 +25,7 @@ _log = logging.getLogger("reconnect_hook")
 _T = TypeVar("_T")
 _IDLE_SECONDS = 1.0  # until the queue is looked at without being told: other hooks fill it too
 _TROUBLE_SECONDS = 2.0  # until a state that failed is tried again
-_RELEASE_SECONDS = 3.0  # for a state to take back what is under way
+_RELEASE_SECONDS = 2.0  # for a state to take back what is under way
 _PRUNE_SECONDS = 3600.0
 
 
@@ -163,6 +163,9 @@ class Workers:
             return
         if result is None:
             self._insist(lambda: self._jobs.nothing_found(job))
+        elif result.outcome is Outcome.RECOVERED and job.attempt == 1:
+            # No episode was open: the alert was older than what had ended it, which has its line.
+            self._insist(lambda: self._jobs.old_news(job, result))
         else:
             self._conclude(job, result, time.monotonic() - started)
 

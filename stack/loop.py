@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,9 +25,25 @@ from stack.processes import Children
 _READY_SECONDS = 60.0
 _LOOK_SECONDS = 0.2
 
+PROGRAMS = ("exporter", "reconnect_hook", "alertmanager", "prometheus")
+"""What a loop consists of, in the order in which it starts."""
+
 
 class MissingProgramError(Exception):
     """Prometheus or Alertmanager is not installed. ``str()`` says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partners:
+    """Other loops, which watch and tell each other's programs."""
+
+    at: tuple[Addresses, ...] = ()
+    cluster: tuple[str, ...] = ("--cluster.listen-address=",)
+    """The options with which Alertmanager finds theirs."""
+
+
+ALONE = Partners()
+"""No others."""
 
 
 class Loop:
@@ -41,6 +58,8 @@ class Loop:
         env_file: str | None = None,
         rules: Path = RULES,
         alertmanager: Path = ALERTMANAGER,
+        *,
+        partners: Partners = ALONE,
     ) -> None:
         """Take the settings from ``env`` and the file; data and output go into ``folder``."""
         self.at = at
@@ -49,6 +68,8 @@ class Loop:
         self._token = token
         self._rules = rules
         self._alertmanager = alertmanager
+        self._nodes = (at, *partners.at)
+        self._cluster = partners.cluster
         self._options = [] if env_file is None else ["--env-file", env_file]
         self._env = {
             **env,
@@ -60,45 +81,38 @@ class Loop:
 
     def start(self) -> None:
         """Start all; raise ChildError where one ends by itself, MissingProgramError."""
-        prometheus = _program("prometheus")
-        alertmanager = _program("prometheus-alertmanager", "alertmanager")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.start_exporter()
-        self.start_hook()
-        config = write_alertmanager(self.folder, self.at, self._alertmanager, self._token)
-        self.children.start(
-            "alertmanager",
-            [
-                alertmanager,
+        commands = {program: self._command(program) for program in PROGRAMS}
+        for program, command in commands.items():
+            self.children.start(program, command, self._env)
+
+    def start_one(self, program: str) -> None:
+        """Start one of the PROGRAMS alone, as after its end."""
+        self.children.start(program, self._command(program), self._env)
+
+    def _command(self, program: str) -> list[str]:
+        if program == "exporter":
+            return [sys.executable, "-m", "exporter", *self._options]
+        if program == "reconnect_hook":
+            return [sys.executable, "-m", "reconnect_hook", *self._options, "serve"]
+        if program == "alertmanager":
+            config = write_alertmanager(self.folder, self._nodes, self._alertmanager, self._token)
+            return [
+                _program("prometheus-alertmanager", "alertmanager"),
                 f"--config.file={config}",
                 f"--storage.path={self.folder / 'alertmanager'}",
                 f"--web.listen-address={self.at.alertmanager}",
-                "--cluster.listen-address=",
+                *self._cluster,
                 "--log.level=warn",
-            ],
-            self._env,
-        )
-        self.children.start(
-            "prometheus",
-            [
-                prometheus,
-                f"--config.file={write_prometheus(self.folder, self.at, self._rules)}",
-                f"--storage.tsdb.path={self.folder / 'prometheus'}",
-                f"--web.listen-address={self.at.prometheus}",
-                "--log.level=warn",
-            ],
-            self._env,
-        )
-
-    def start_exporter(self) -> None:
-        """Start the exporter alone, as after its end."""
-        command = [sys.executable, "-m", "exporter", *self._options]
-        self.children.start("exporter", command, self._env)
-
-    def start_hook(self) -> None:
-        """Start the hook alone, as after its end."""
-        command = [sys.executable, "-m", "reconnect_hook", *self._options, "serve"]
-        self.children.start("reconnect_hook", command, self._env)
+            ]
+        config = write_prometheus(self.folder, self._nodes, self._rules)
+        return [
+            _program("prometheus"),
+            f"--config.file={config}",
+            f"--storage.tsdb.path={self.folder / 'prometheus'}",
+            f"--web.listen-address={self.at.prometheus}",
+            "--log.level=warn",
+        ]
 
     def wait_until_ready(self) -> None:
         """Wait until all answer; raise ChildError where one ends, TimeoutError where one does not.

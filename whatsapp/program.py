@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import waitress
@@ -48,6 +49,7 @@ _CONNECTIONS = 4096
 _OTHER_FILES = 128  # that a program has open besides its connections
 _REQUEST_SECONDS = 30  # for a request to be complete, or for the next one to begin
 _CLEANUP_SECONDS = 5
+_END_SECONDS = 1  # for requests under way when a signal ends the program
 
 
 def parser(program: str, description: str) -> argparse.ArgumentParser:
@@ -183,6 +185,10 @@ class Server:
             asyncore_use_poll=True,
         )
         server.channel_class = _Channel
+        # Waitress would wait 5 s. What hangs for longer than this is cut off, and is sent again.
+        server.task_dispatcher.shutdown = partial(
+            server.task_dispatcher.shutdown, timeout=_END_SECONDS
+        )
         try:
             server.run()
         finally:

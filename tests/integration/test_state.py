@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from reconnect_hook.alerts import Reason
-from reconnect_hook.database import Database, StateError, _use_wal, now
+from reconnect_hook.database import Database, StateError, UnavailableError, _use_wal, now
 from reconnect_hook.episodes import Pauses
 from reconnect_hook.intake import Intake
 from reconnect_hook.jobs import LEASE_SECONDS, LOOK_AGAIN_SECONDS, Jobs
@@ -309,6 +309,36 @@ def test_a_look_that_waits_does_not_hold_up_a_repair(state: Database, clock: Sta
     assert (job.look_only, job.waited) == (False, 0)
 
 
+class Severed(Database):
+    """Loses the connection after the commit and before the answer to it."""
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        with super().write() as connection:
+            yield connection
+        raise UnavailableError("lost the connection")
+
+
+def test_what_was_claimed_without_knowing_it_is_claimed_again(
+    url: sa.URL, state: Database, clock: StateClock
+) -> None:
+    _accept(state, "loja")
+    jobs = Jobs(state, "wpp", PAUSES)
+    severed = Severed(url)
+    jobs._database = severed
+    with pytest.raises(StateError):
+        jobs.claim()
+    severed.close()
+    jobs._database = state
+    assert Memory(state, "wpp").queue().in_flight == 1
+    for _ in range(2):
+        assert jobs.claim() is None
+        clock.seconds += LEASE_SECONDS * 0.6
+        jobs.renew()
+    assert _claim(jobs).channel == "loja"
+    assert jobs.claim() is None
+
+
 class Intruding(Database):
     """Lets something happen between the two transactions of a claim."""
 
@@ -449,6 +479,33 @@ def test_history_goes_after_90_days_and_work_stays(state: Database, clock: State
     assert _records(state).keys() == {"old", "new"}
 
 
+def test_a_long_history_goes_in_small_transactions(
+    state: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with state.write() as connection:
+        at = now(connection)
+        columns = "(gateway, `key`, channel, reason, look_only, accepted_at, finished_at)"
+        old = at - 91 * 86400
+        rows = [{"at": old + number / 1000} for number in range(2500)] + [{"at": at - 89 * 86400}]
+        connection.execute(
+            sa.text(f"INSERT INTO repairs {columns} VALUES ('wpp', 'a', 'A', 'silent', 0, 1, :at)"),
+            rows,
+        )
+    transactions = []
+    write = state.write
+
+    def counted() -> Any:
+        transactions.append(1)
+        return write()
+
+    monkeypatch.setattr(state, "write", counted)
+    Memory(state, "wpp").prune()
+    assert len(transactions) == 3
+    with state.read() as connection:
+        left = connection.scalars(sa.select(repairs.c.finished_at)).all()
+    assert left == [pytest.approx(at - 89 * 86400)]
+
+
 def test_the_queue_is_counted(state: Database, other: Database) -> None:
     _accept(state, "a", "b", "c")
     jobs = Jobs(state, "wpp", PAUSES)
@@ -494,6 +551,7 @@ def _methods(database: Database) -> dict[str, Callable[[], object]]:
         "look_later": lambda: jobs.look_later(job),
         "nothing_found": lambda: jobs.nothing_found(job),
         "put_back": lambda: jobs.put_back(job),
+        "old_news": lambda: jobs.old_news(job, _result(job, Outcome.RECOVERED)),
         "paused": jobs.paused,
         "begin_restart": lambda: jobs.begin_restart(job, "loja"),
         "queue": memory.queue,
@@ -529,7 +587,15 @@ def test_a_state_that_can_only_be_read_is_a_state_error(state: Database, url: sa
         methods.pop(name)()
     for name in ("prune", "begin_restart"):  # there is nothing that they would write
         methods.pop(name)
-    for name in ("finish", "look_later", "nothing_found", "put_back", "renew", "release"):
+    for name in (
+        "finish",
+        "look_later",
+        "nothing_found",
+        "old_news",
+        "put_back",
+        "renew",
+        "release",
+    ):
         # On SQLite, what changes nothing is allowed.
         if not state.is_sqlite:
             with pytest.raises(StateError):

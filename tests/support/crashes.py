@@ -20,7 +20,7 @@ from typing import Any
 import requests
 import sqlalchemy as sa
 
-from reconnect_hook import jobs, workers
+from reconnect_hook import admission, jobs, workers
 from reconnect_hook.__main__ import main
 from stack.simulator.server import SimulatorServer
 from tests.support.alerts import alert, payload
@@ -73,6 +73,8 @@ def _serve(settings: Mapping[str, str], folder: str, listener: socket.socket) ->
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     jobs.LEASE_SECONDS = _LEASE_SECONDS
+    # Else alerts that are old news would rightly end without an outcome of their own.
+    vars(admission).update(OLD_NEWS_SECONDS=0.0)
     vars(workers).update(LEASE_SECONDS=_LEASE_SECONDS, _IDLE_SECONDS=0.05, _TROUBLE_SECONDS=0.1)
     # The port stays this test's own over all deaths: nobody else can take it meanwhile.
     vars(socket)["create_server"] = lambda *_, **__: listener

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,6 +66,25 @@ def test_a_state_that_is_put_back_is_used_again(database: Database, path: Path) 
     for suffix in ("", "-wal", "-shm"):
         path.with_name("away" + suffix).replace(path.with_name(path.name + suffix))
     assert Memory(database, "wpp").queue().waiting == 1
+
+
+def test_a_full_database_is_unavailable_until_there_is_room(database: Database) -> None:
+    # SQLite itself says that it is full, as it does on a full disk.
+    pages = [0]
+
+    def limit(connection: sqlite3.Connection, _record: object, _proxy: object) -> None:
+        (now,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count={pages[0] or now}")
+
+    sa.event.listen(database._engine, "checkout", limit)
+    many = [firing(f"channel {number}" + "x" * 200) for number in range(500)]
+    intake = Intake(database, "wpp", Pauses(300))
+    with pytest.raises(UnavailableError, match="full"):
+        intake.accept(many)
+    assert Memory(database, "wpp").queue().waiting == 0
+    pages[0] = 1_000_000
+    assert intake.accept(many) == ["accepted"] * 500
+    assert Memory(database, "wpp").queue().waiting == 500
 
 
 def test_nobody_else_may_read_it(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from reconnect_hook.alerts import Reason
 from reconnect_hook.database import Database
-from reconnect_hook.episodes import Pauses
+from reconnect_hook.episodes import OLD_NEWS_SECONDS, Pauses
 from reconnect_hook.intake import Intake
 from reconnect_hook.jobs import LEASE_SECONDS, LOOK_AGAIN_SECONDS, Jobs
 from reconnect_hook.memory import Memory
@@ -58,6 +58,7 @@ class Episode(RuleBasedStateMachine):
         self.failures = 0
         self.qr = False
         self.called_at: float | None = None
+        self.seen_at: float | None = None  # found well by a look
         self.reason: Reason | None = None  # of the last repair
         self.waits_for: Reason | None = None  # of the one in the queue
 
@@ -75,6 +76,17 @@ class Episode(RuleBasedStateMachine):
             return now
         pause = max(_COOLDOWN, min(_COOLDOWN * 2.0 ** max(attempts - 1, 0), 3600.0))
         return max(now, self.called_at + pause)
+
+    def _old_news_until(self, reason: Reason) -> float:
+        now = self.clock.seconds
+        if reason is not Reason.DISCONNECTED or self._episode():
+            return now
+        if self.seen_at is None or self.seen_at > now:
+            return now
+        return max(now, self.seen_at + OLD_NEWS_SECONDS)
+
+    def _episode(self) -> bool:
+        return self.attempts > 0 or self.failures > 0 or self.qr
 
     @staticmethod
     def _worse(new: Reason, old: Reason | None) -> bool:
@@ -106,12 +118,16 @@ class Episode(RuleBasedStateMachine):
             else:
                 worse = self._worse(reason, self.reason)
                 due = self._pause_end(1 if worse else self.attempts)
+                old_until = self._old_news_until(reason)
+                is_old = old_until > due
+                due = max(due, old_until)
                 expected = "accepted" if due <= now else "cooldown"
                 if expected == "accepted":
                     self.due, self.look, self.waits_for = now, None, reason
                     self.claimed = None  # whoever was just looking has lost it
                 elif self.due is None:
                     self.due, self.waits_for = due, reason
+                    self.look = due if is_old and self.look is None else self.look
             assert verdict == expected
 
     @rule()
@@ -122,9 +138,8 @@ class Episode(RuleBasedStateMachine):
         assert verdict == ("accepted" if known else "ignored")
         if not known:
             return
-        episode = self.attempts > 0 or self.failures > 0 or self.qr
         waits = self.due is not None and self.due > now and self.claimed is None
-        if self.look is None and (waits or (self.due is None and episode)):
+        if self.look is None and (waits or (self.due is None and self._episode())):
             self.look = now
 
     @rule(hook=st.integers(0, 1))
@@ -162,6 +177,8 @@ class Episode(RuleBasedStateMachine):
         self.reason = reason
         if action is not Action.NONE or outcome in _FAILING:
             self.called_at = now
+        elif outcome is Outcome.RECOVERED:
+            self.seen_at = now
         if outcome in _WELL:
             self.attempts = self.failures = 0
             self.qr = False
@@ -179,7 +196,11 @@ class Episode(RuleBasedStateMachine):
         assert self.claimed
         hook, job, _ = self.claimed
         jobs = self.hooks[hook]
-        if found == "well":
+        if found == "well" and not self._episode():
+            jobs.old_news(job, Result("loja", Outcome.RECOVERED))
+            self.claimed = self.due = self.look = self.waits_for = None
+            self.seen_at = self.clock.seconds
+        elif found == "well":
             assert jobs.finish(job, Result("loja", Outcome.RECOVERED))
             self._ended(Outcome.RECOVERED, Action.NONE, job.reason)
         elif found == "nothing":
@@ -207,7 +228,9 @@ class Episode(RuleBasedStateMachine):
         self.hooks[hook].renew()
         self.claimed = (hook, job, self.clock.seconds + LEASE_SECONDS)
 
-    @rule(seconds=st.sampled_from([1.0, 29.0, 31.0, 299.0, 301.0, 601.0, 1201.0, 3601.0]))
+    @rule(
+        seconds=st.sampled_from([1.0, 9.0, 11.0, 29.0, 31.0, 299.0, 301.0, 601.0, 1201.0, 3601.0])
+    )
     def wait(self, seconds: float) -> None:
         self.clock.seconds += seconds
 

@@ -9,7 +9,7 @@ import pytest
 
 from reconnect_hook.alerts import Alert, AlertStatus, Reason
 from reconnect_hook.database import Database, StateError
-from reconnect_hook.episodes import Pauses
+from reconnect_hook.episodes import OLD_NEWS_SECONDS, Pauses
 from reconnect_hook.intake import Intake
 from reconnect_hook.jobs import Jobs
 from reconnect_hook.memory import Memory
@@ -113,10 +113,61 @@ def test_a_channel_is_left_alone_for_a_while_after_it_was_called(
     assert hook.accept(firing("other")) == ["accepted"]
 
 
-def test_no_cooldown_after_a_repair_that_called_nothing(hook: Hook) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "reason", "verdict"),
+    [
+        (1.0, Reason.DISCONNECTED, "cooldown"),
+        (OLD_NEWS_SECONDS - 1, Reason.DISCONNECTED, "cooldown"),
+        (OLD_NEWS_SECONDS + 1, Reason.DISCONNECTED, "accepted"),
+        (-1.0, Reason.DISCONNECTED, "accepted"),
+        # Being connected proves nothing here.
+        (1.0, Reason.SILENT, "accepted"),
+        (1.0, Reason.MANUAL, "accepted"),
+    ],
+)
+def test_after_a_repair_that_called_nothing_only_old_news_waits(
+    hook: Hook, seconds: float, reason: Reason, verdict: str
+) -> None:
     hook.accept(firing())
     hook.repair(Outcome.RECOVERED, Action.NONE)
-    assert hook.accept(firing()) == ["accepted"]
+    hook.clock.seconds += seconds
+    assert hook.accept(firing("loja", reason)) == [verdict]
+    if verdict == "accepted":
+        assert not hook.claim().look_only
+
+
+def test_old_news_is_looked_after_once_and_forgotten(hook: Hook) -> None:
+    hook.accept(firing())
+    hook.repair(Outcome.RECOVERED, Action.NONE)
+    for _ in range(3):
+        hook.clock.seconds += OLD_NEWS_SECONDS - 1
+        assert hook.accept(firing(), firing("LOJA")) == ["cooldown"] * 2
+        assert hook.jobs.claim() is None
+        hook.clock.seconds += 2
+        look = hook.claim()
+        assert (look.look_only, look.attempt) == (True, 1)
+        hook.jobs.old_news(look, Result("loja", Outcome.RECOVERED))
+        assert hook.memory.queue().waiting == 0
+
+
+def test_what_looks_like_old_news_and_is_none_is_repaired(hook: Hook) -> None:
+    hook.accept(firing())
+    hook.repair(Outcome.RECOVERED, Action.NONE)
+    hook.clock.seconds += 1
+    assert hook.accept(firing()) == ["cooldown"]
+    hook.clock.seconds += OLD_NEWS_SECONDS
+    hook.jobs.nothing_found(hook.claim())
+    job = hook.claim()
+    assert (job.look_only, job.reason, job.attempt) == (False, "disconnected", 1)
+
+
+def test_who_has_just_looked_itself_does_not_wait_for_old_news(
+    hook: Hook, database: Database
+) -> None:
+    hook.accept(firing())
+    hook.repair(Outcome.RECOVERED, Action.NONE)
+    intake = Intake(database, "wpp", PAUSES, keep=False)
+    assert [str(verdict) for verdict in intake.accept([firing()])] == ["accepted"]
 
 
 def test_an_episode_goes_on_until_the_channel_is_seen_connected(hook: Hook) -> None:
@@ -134,6 +185,7 @@ def test_an_episode_goes_on_until_the_channel_is_seen_connected(hook: Hook) -> N
     assert hook.jobs.claim() is None, "one look for all"
     assert hook.jobs.finish(look, Result("loja", Outcome.RECOVERED))
     assert hook.record() == (0, False)
+    hook.clock.seconds += OLD_NEWS_SECONDS + 1
     assert hook.accept(firing()) == ["accepted"]
     assert hook.claim().attempt == 1
 

@@ -644,6 +644,7 @@ class Hook:
         self.metrics = Metrics(settings.gateway_name)
         client = make_client(settings, self.metrics)
         self.service: Service = make_service(settings, client, None, self.metrics)
+        self.state_url = settings.hook_state_url
         self._log = settings.hook_log_file
         self.service.workers.start()
 
@@ -890,9 +891,49 @@ def test_repairs_go_on_while_the_log_file_cannot_be_written(
 ) -> None:
     (tmp_path / "log").unlink()
     (tmp_path / "log").mkdir()
+    simulator.put_channel("loja", session="dead")
+    simulator.drop("loja")
     for _ in range(6):
         hook.repair()
-    assert hook.attempts(channel="loja", reason="disconnected", outcome="recovered") == 6
+    ended = {"channel": "loja", "reason": "disconnected", "outcome": "still_disconnected"}
+    assert hook.attempts(**ended) == 6
+
+
+def _end_pauses(url: sa.URL) -> None:
+    """Let the time pass until what waits is due."""
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE repairs SET due_at = 1 WHERE due_at IS NOT NULL"))
+    engine.dispose()
+
+
+def test_alerts_that_are_old_news_write_one_line(
+    simulator: Simulator, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook.repair()
+    (line,) = hook.lines()
+    assert "action=none outcome=recovered" in line
+    for _ in range(3):
+        with monkeypatch.context() as hurried:
+            hurried.setattr("reconnect_hook.admission.OLD_NEWS_SECONDS", 3600.0)
+            assert hook.service.intake.accept([firing()]) == ["cooldown"]
+        _end_pauses(hook.state_url)
+        wait_until(lambda: hook.memory.queue().waiting == 0, _SECONDS, "the look to be forgotten")
+    assert hook.lines() == [line]
+    assert simulator.requests("qr") == []
+
+
+def test_what_looks_like_old_news_and_is_not_is_repaired(
+    simulator: Simulator, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconnect_hook.admission.OLD_NEWS_SECONDS", 3600.0)
+    simulator.put_channel("loja", reconnect_seconds=0)
+    hook.repair()
+    simulator.drop("loja")
+    assert hook.service.intake.accept([firing()]) == ["cooldown"]
+    _end_pauses(hook.state_url)
+    wait_until(lambda: len(hook.lines()) == 2, _SECONDS, "the repair")
+    assert "action=getQr outcome=reconnected" in hook.lines()[1]
 
 
 def test_no_more_calls_are_in_flight_than_workers(simulator: Simulator, tmp_path: Path) -> None:

@@ -1,0 +1,140 @@
+"""A cluster in which things die and lose each other: one repair an episode all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from stack.loop import PROGRAMS
+from tests.e2e.cluster import Cluster
+from tests.support.mariadb import MariaDb
+
+_CHANNELS = [
+    "whole", "apart", "stateless", "taken over", "handed on",
+    *[f"{program} {when}" for program in PROGRAMS for when in ("dead", "back")],
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, mariadb: MariaDb) -> Iterator[Cluster]:
+    name = mariadb.create_database()
+    with Cluster(tmp_path_factory.mktemp("cluster"), mariadb.url(name), _CHANNELS) as made:
+        yield made
+        # What came late counts as well.
+        touched = [channel for channel in _CHANNELS if made.calls(channel)]
+        assert {c: made.calls(c) for c in touched} == {
+            c: 2 if c == "handed on" else 1 for c in touched
+        }
+    mariadb.drop_database(name)
+
+
+@pytest.fixture
+def cluster(running: Cluster) -> Cluster:
+    """The module's one cluster. Each test uses channels of its own and leaves all well."""
+    return running
+
+
+def test_two_of_everything_make_one_repair(cluster: Cluster) -> None:
+    cluster.wait_until_nothing_fires()
+    before = [node.delivered() for node in cluster.nodes]
+    cluster.simulator.drop("whole")
+    cluster.wait_for_repair("whole")
+    cluster.wait_for(
+        lambda: [node.delivered() for node in cluster.nodes] == [n + 1 for n in before],
+        "one delivery to each hook",
+    )
+    assert cluster.outcomes("whole") == ["reconnected"]
+    assert cluster.calls("whole") == 1
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_one_of_two_dies_and_comes_back(cluster: Cluster, program: str) -> None:
+    dead, back = f"{program} dead", f"{program} back"
+    cluster.a.kill(program)
+    # A channel whose alert goes on firing, so that whoever comes back finds it.
+    cluster.simulator.unpair(dead)
+    cluster.wait_for_repair(dead)
+    assert cluster.outcomes(dead) == ["qr_required"]
+    cluster.a.start(program)
+    cluster.wait_until_joined()
+    cluster.wait_for(lambda: dead in cluster.a.firing(), "the Alertmanager to hear of it")
+    cluster.wait_for(cluster.a.is_ready, "the hook to be ready")
+    if program == "reconnect_hook":
+        cluster.wait_for(cluster.a.delivered, "what could not be delivered")
+    cluster.simulator.drop(back)
+    cluster.wait_for_repair(back)
+    cluster.simulator.scan(dead)
+    assert cluster.outcomes(back) == ["reconnected"]
+    assert (cluster.calls(dead), cluster.calls(back)) == (1, 1)
+
+
+def test_alertmanagers_that_do_not_see_each_other_both_deliver(cluster: Cluster) -> None:
+    cluster.a.gossip.cut()
+    cluster.b.gossip.cut()
+    cluster.wait_for(lambda: [n.partners() for n in cluster.nodes] == [0, 0], "both to be alone")
+    cluster.wait_until_nothing_fires()
+    before = sum(node.delivered() for node in cluster.nodes)
+    cluster.simulator.drop("apart")
+    cluster.wait_for_repair("apart")
+    cluster.wait_for(
+        lambda: sum(node.delivered() for node in cluster.nodes) == before + 4,
+        "two deliveries to each of two hooks",
+    )
+    cluster.a.gossip.mend()
+    cluster.b.gossip.mend()
+    cluster.wait_until_joined()
+    assert cluster.outcomes("apart") == ["reconnected"]
+    assert cluster.calls("apart") == 1
+
+
+def test_a_hook_that_is_cut_off_from_the_state_leaves_it_to_the_other(cluster: Cluster) -> None:
+    cluster.a.state.cut()
+    cluster.wait_for(lambda: not cluster.a.is_ready(), "the hook to notice")
+    cluster.simulator.drop("stateless")
+    cluster.wait_for_repair("stateless")
+    cluster.a.state.mend()
+    cluster.wait_for(cluster.a.is_ready, "the hook to be back")
+    assert cluster.outcomes("stateless") == ["reconnected"]
+    assert cluster.calls("stateless") == 1
+
+
+def test_a_hook_that_is_cut_off_in_mid_repair_is_taken_over_without_another_call(
+    cluster: Cluster,
+) -> None:
+    cluster.b.kill("reconnect_hook")
+    cluster.simulator.fault("qr", "hang", times=1, channel="taken over", effect=True)
+    cluster.simulator.drop("taken over")
+    cluster.wait_for(lambda: cluster.calls("taken over"), "the call")
+    cluster.a.state.cut()
+    cluster.wait_for(lambda: not cluster.a.is_ready(), "the hook to notice")
+    cluster.simulator.connect("taken over")
+    cluster.b.start("reconnect_hook")
+    cluster.wait_for(cluster.b.is_ready, "the other hook to be there")
+    cluster.end_leases()
+    cluster.wait_for_repair("taken over")
+    cluster.simulator.clear_faults()
+    cluster.a.state.mend()
+    cluster.wait_for(
+        lambda: "another hook took over" in cluster.a.loop.children.last_lines("reconnect_hook"),
+        "the first hook to find out",
+    )
+    assert cluster.outcomes("taken over") == ["recovered"]
+    assert cluster.calls("taken over") == 1
+
+
+def test_a_hook_that_dies_in_mid_repair_is_followed_by_the_other(cluster: Cluster) -> None:
+    cluster.b.kill("reconnect_hook")
+    cluster.simulator.fault("qr", "hang", times=1, channel="handed on")
+    cluster.simulator.drop("handed on")
+    cluster.wait_for(lambda: cluster.calls("handed on"), "the call")
+    cluster.a.kill("reconnect_hook")
+    cluster.b.start("reconnect_hook")
+    cluster.wait_for(cluster.b.is_ready, "the other hook to be there")
+    cluster.end_leases()
+    cluster.wait_for_repair("handed on")
+    cluster.simulator.clear_faults()
+    cluster.a.start("reconnect_hook")
+    cluster.wait_for(cluster.a.is_ready, "the first hook to be back")
+    assert cluster.outcomes("handed on") == ["reconnected"]
+    assert cluster.calls("handed on") == 2, "the one that was cut off, and one more"

@@ -1,0 +1,235 @@
+"""Disk full, database gone, and the end while everything hangs: nothing accepted is lost."""
+
+from __future__ import annotations
+
+import random
+import resource
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import sqlalchemy as sa
+
+from stack.simulator.client import Simulator
+from stack.simulator.server import SimulatorServer
+from tests.support.alerts import alert, payload
+from tests.support.hooks import SECRET, TOKEN, hook_settings, log_lines, state
+from tests.support.mariadb import MariaDb
+from tests.support.programs import Program
+from tests.support.waiting import wait_until
+
+_SECONDS = 60.0
+_BEARER = {"Authorization": f"Bearer {TOKEN}"}
+_END_SECONDS = 10.0
+"""A promise: after SIGTERM the hook is gone within this time."""
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    with SimulatorServer(SECRET) as server:
+        made = Simulator(server.url)
+        made.put_channel("loja", reconnect_seconds=0)
+        yield made
+
+
+@pytest.fixture
+def serve(simulator: Simulator, tmp_path: Path) -> Iterator[Callable[..., Program]]:
+    """Start hooks that share one working directory."""
+    programs: list[Program] = []
+
+    def start(**more: str) -> Program:
+        settings = hook_settings(simulator.url, **more)
+        programs.append(Program(tmp_path, "reconnect_hook", "serve", settings=settings))
+        return programs[-1]
+
+    yield start
+    for program in programs:
+        program.__exit__(None, None, None)
+
+
+def _send(program: Program, *alerts: Any) -> int:
+    """Send a notification and return the status of the answer."""
+    body = payload(*alerts)
+    answer = requests.post(f"{program.url}/alerts", body, headers=_BEARER, timeout=_SECONDS)
+    return answer.status_code
+
+
+def _attempts(program: Program) -> dict[tuple[str, ...], float]:
+    """Return how many repairs ended, by channel, outcome and reason."""
+    return program.metrics().all("whatsapp_reconnect_attempts_total", gateway="wpp")
+
+
+def _limit_files(program: Program, size: int) -> None:
+    """Let the system refuse to make any file of the program longer than so many bytes."""
+    _, hard = resource.prlimit(program.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(program.process.pid, resource.RLIMIT_FSIZE, (size, hard))
+
+
+def test_while_the_state_cannot_grow_nothing_is_accepted_and_nothing_lost(
+    serve: Callable[..., Program], simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.put_channel("later", reconnect_seconds=0)
+    simulator.drop("loja")
+    simulator.drop("later")
+    simulator.fault("qr", "hang", times=1)
+    program = serve()
+    assert _send(program, alert("loja")) == 202
+    wait_until(lambda: simulator.requests("qr"), _SECONDS, "the call")
+    # Less than any page of the database with its head; the lines on stderr find room.
+    _limit_files(program, 4096)
+    simulator.clear_faults()
+    wait_until(lambda: "trying again" in program.stderr, _SECONDS, "the outcome not to be stored")
+    assert _send(program, alert("later")) == 503
+    assert program.get("/-/ready").status_code == 200
+    assert state(tmp_path, "SELECT channel, outcome FROM repairs") == [("loja", None)]
+    _limit_files(program, resource.RLIM_INFINITY)
+    wait_until(lambda: _attempts(program), _SECONDS, "the outcome")
+    assert _send(program, alert("later")) == 202
+    wait_until(lambda: len(_attempts(program)) == 2, _SECONDS, "the other outcome")
+    assert _attempts(program) == {
+        ("loja", "reconnected", "disconnected"): 1,
+        ("later", "reconnected", "disconnected"): 1,
+    }
+    assert [call["channel"] for call in simulator.requests("qr")] == ["loja", "later"]
+    assert len(log_lines(tmp_path)) == 2
+
+
+def test_a_log_on_a_full_disk_costs_no_outcome(
+    serve: Callable[..., Program], simulator: Simulator, tmp_path: Path
+) -> None:
+    simulator.drop("loja")
+    program = serve(HOOK_LOG_FILE="/dev/full")
+    assert _send(program, alert("loja")) == 202
+    wait_until(lambda: _attempts(program), _SECONDS, "the outcome")
+    assert _attempts(program) == {("loja", "reconnected", "disconnected"): 1}
+    assert state(tmp_path, "SELECT outcome FROM repairs") == [("reconnected",)]
+    line = "channel=loja reason=disconnected action=getQr outcome=reconnected attempt=1"
+    assert line in program.stderr
+    assert "No space left on device" in program.stderr
+
+
+class _Storm(threading.Thread):
+    """Sends alerts to hooks until it is told to end, and notes what was accepted."""
+
+    def __init__(self, programs: Sequence[Program], channels: Sequence[str]) -> None:
+        super().__init__(daemon=True)
+        self._urls = [f"{program.url}/alerts" for program in programs]
+        self._channels = channels
+        self._random = random.Random(0)
+        self.answers: list[int] = []
+        self.accepted: set[str] = set()
+        self.ending = threading.Event()
+
+    def run(self) -> None:
+        while not self.ending.is_set():
+            channels = self._random.sample(self._channels, 5)
+            url = self._random.choice(self._urls)
+            body = payload(*map(alert, channels))
+            answer = requests.post(url, body, headers=_BEARER, timeout=_SECONDS)
+            self.answers.append(answer.status_code)
+            if answer.status_code == 202:
+                self.accepted.update(channels)
+
+    def wait_for(self, status: int, count: int) -> None:
+        """Wait until there were so many more of these answers."""
+        wanted = self.answers.count(status) + count
+        what = f"{count} answers {status}"
+        wait_until(lambda: self.answers.count(status) >= wanted, _SECONDS, what)
+
+
+def test_a_database_that_dies_in_a_storm_and_comes_back_loses_nothing(
+    serve: Callable[..., Program], simulator: Simulator
+) -> None:
+    channels = [f"channel {number:02d}" for number in range(40)]
+    for channel in channels:
+        simulator.put_channel(channel, reconnect_seconds=0)
+        simulator.drop(channel)
+    simulator.fault("qr", "slow", seconds=0.2)
+    # A power cut: what it has answered it must have kept.
+    with MariaDb({"innodb-flush-log-at-trx-commit": "1"}) as server:
+        url = server.url(server.create_database())
+        text = url.render_as_string(hide_password=False)
+        hooks = [serve(HOOK_STATE_URL=text, RECONNECT_COOLDOWN_SECONDS="300") for _ in range(2)]
+        storm = _Storm(hooks, channels)
+        storm.start()
+        wait_until(lambda: len(simulator.requests("qr")) >= 4, _SECONDS, "the first calls")
+        server.kill()
+        storm.wait_for(503, 6)
+        server.start()
+        storm.wait_for(202, 6)
+        storm.ending.set()
+        storm.join()
+        assert set(storm.answers) == {202, 503}
+        engine = sa.create_engine(url)
+        wait_until(lambda: _undone(engine) == 0, _SECONDS, "all repairs to end")
+        with engine.connect() as connection:
+            ended = connection.scalars(_ENDED).all()
+        engine.dispose()
+    assert sorted(ended) == sorted(storm.accepted), "one repair each"
+    called = [call["channel"] for call in simulator.requests("qr")]
+    assert sorted(called) == sorted(storm.accepted), "one call each"
+
+
+_UNDONE = sa.text(
+    "SELECT COUNT(*) FROM repairs WHERE outcome IS NULL AND due_at <= UNIX_TIMESTAMP()"
+)
+_ENDED = sa.text("SELECT channel FROM repairs WHERE outcome IS NOT NULL")
+
+
+def _undone(engine: sa.Engine) -> int:
+    """Return how many repairs are due or under way; what waits for the end of a pause is not."""
+    with engine.connect() as connection:
+        return int(connection.scalar(_UNDONE) or 0)
+
+
+@contextmanager
+def _sent(program: Program, body: bytes) -> Iterator[socket.socket]:
+    """Send a notification without waiting for the answer."""
+    where = ("127.0.0.1", int(program.url.rpartition(":")[2]))
+    with socket.create_connection(where, timeout=_SECONDS) as connection:
+        head = f"POST /alerts HTTP/1.1\r\nAuthorization: {_BEARER['Authorization']}\r\n"
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        yield connection
+
+
+def _is_connected(simulator: Simulator) -> bool:
+    channel = simulator.channel("loja")
+    return channel is not None and channel["status"] == "connected"
+
+
+def test_the_end_comes_in_time_though_database_and_gateway_hang(
+    serve: Callable[..., Program], simulator: Simulator, mariadb: MariaDb, database: sa.URL
+) -> None:
+    simulator.drop("loja")
+    simulator.fault("qr", "hang", times=1)
+    program = serve(
+        HOOK_STATE_URL=database.render_as_string(hide_password=False),
+        WPP_GATEWAY_QR_TIMEOUT="3600",
+    )
+    assert _send(program, alert("loja")) == 202
+    wait_until(lambda: simulator.requests("qr"), _SECONDS, "the call")
+    with mariadb.frozen(), _sent(program, payload(alert("other"))) as waiting:
+        assert program.get("/-/healthy").ok
+        started = time.monotonic()
+        assert program.end(signal.SIGTERM) == 0
+        assert time.monotonic() - started < _END_SECONDS
+        assert waiting.recv(100) == b"", "it was not answered, and so not accepted"
+    simulator.clear_faults()
+    engine = sa.create_engine(database)
+    with engine.begin() as connection:
+        # The lease of who could not give it back would end by itself after half a minute.
+        connection.execute(sa.text("UPDATE repairs SET lease_until = 1"))
+    engine.dispose()
+    # The call that was hanging does its work after all.
+    wait_until(lambda: _is_connected(simulator), _SECONDS, "the session to be back")
+    again = serve(HOOK_STATE_URL=database.render_as_string(hide_password=False))
+    wait_until(lambda: _attempts(again), _SECONDS, "the outcome")
+    assert _attempts(again) == {("loja", "recovered", "disconnected"): 1}
+    assert len(simulator.requests("qr")) == 1
