@@ -208,7 +208,7 @@ def test_the_end_comes_in_time_though_database_and_gateway_hang(
     serve: Callable[..., Program], simulator: Simulator, mariadb: MariaDb, database: sa.URL
 ) -> None:
     simulator.drop("loja")
-    simulator.fault("qr", "hang", times=1)
+    simulator.fault("qr", "hang", effect=True, times=1)
     program = serve(
         HOOK_STATE_URL=database.render_as_string(hide_password=False),
         WPP_GATEWAY_QR_TIMEOUT="3600",
@@ -227,7 +227,7 @@ def test_the_end_comes_in_time_though_database_and_gateway_hang(
         # The lease of who could not give it back would end by itself after half a minute.
         connection.execute(sa.text("UPDATE repairs SET lease_until = 1"))
     engine.dispose()
-    # The call that was hanging does its work after all.
+    # The call that was hanging has done its work all the same.
     wait_until(lambda: _is_connected(simulator), _SECONDS, "the session to be back")
     again = serve(HOOK_STATE_URL=database.render_as_string(hide_password=False))
     wait_until(lambda: _attempts(again), _SECONDS, "the outcome")
