@@ -13,7 +13,14 @@ from reconnect_hook.alerts import Reason
 from reconnect_hook.database import Database, now
 from reconnect_hook.episodes import Pauses
 from reconnect_hook.outcomes import FAILURES, Job, Result
-from reconnect_hook.schema import channels, of_channel, remember, repairs, unfinished
+from reconnect_hook.schema import (
+    channels,
+    may_call,
+    of_channel,
+    remember,
+    repairs,
+    unfinished,
+)
 
 LEASE_SECONDS = 30.0
 """A repair whose holder has not renewed its lease for so long is taken up by another."""
@@ -81,6 +88,7 @@ class Jobs:
                     repairs.c.holder.is_(None),
                     repairs.c.look_only.is_(False),
                     repairs.c.reason == Reason.DISCONNECTED,
+                    may_call(self._gateway, at),
                 )
                 .order_by(repairs.c.due_at, repairs.c.id)
             ).all()
@@ -93,7 +101,7 @@ class Jobs:
         for when in (repairs.c.due_at <= at, repairs.c.due_at > far):
             found = connection.scalars(
                 sa.select(repairs.c.id)
-                .where(mine, when, self._unheld(at))
+                .where(mine, when, self._unheld(at), may_call(self._gateway, at))
                 .order_by(repairs.c.due_at, repairs.c.id)
                 .limit(_CANDIDATES)
             ).all()
@@ -115,7 +123,13 @@ class Jobs:
         due = (repairs.c.due_at <= at) | (repairs.c.due_at > far)
         taken = connection.execute(
             sa.update(repairs)
-            .where(repairs.c.id == repair_id, unfinished(self._gateway), due, self._unheld(at))
+            .where(
+                repairs.c.id == repair_id,
+                unfinished(self._gateway),
+                due,
+                self._unheld(at),
+                may_call(self._gateway, at),
+            )
             .values(holder=self._holder, lease_until=at + LEASE_SECONDS)
         )
         if taken.rowcount != 1:
@@ -250,6 +264,7 @@ class Jobs:
                     repairs.c.due_at > at,
                     repairs.c.holder.is_(None),
                     repairs.c.look_only.is_(False),
+                    may_call(self._gateway, at),
                 )
             ).all()
         return [
