@@ -1,7 +1,9 @@
 # Everything works from `make run` and `make test`; the rest is for whoever changes the code.
-.PHONY: help run test lint format setup lock clean
+.PHONY: help run test lint format setup lock translations clean
 
 PYTHON := .venv/bin/python
+PAGE := reconnect_hook/page
+PYBABEL := $(CURDIR)/.venv/bin/pybabel
 CODE := whatsapp exporter reconnect_hook stack tests benchmarks
 
 help:
@@ -10,6 +12,7 @@ help:
 	@echo "make setup   only the virtual environment .venv, with everything locked"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff rewrite the code"
+	@echo "make translations  bring the page's translations up to date, and compile them"
 	@echo "make lock    make requirements.lock anew from pyproject.toml (needs uv)"
 
 run: setup
@@ -35,6 +38,13 @@ setup:
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
 	    --no-emit-index-url --no-header --no-annotate pyproject.toml --output-file requirements.lock
+
+translations: setup
+	cd $(PAGE) && $(PYBABEL) extract --no-location --no-wrap --sort-output --omit-header \
+	    -F babel.cfg -o messages.pot .
+	cd $(PAGE) && $(PYBABEL) update --no-wrap --ignore-obsolete --no-fuzzy-matching \
+	    -i messages.pot -d translations
+	cd $(PAGE) && rm messages.pot && $(PYBABEL) compile -d translations
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

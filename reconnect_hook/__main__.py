@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from reconnect_hook.check import Options, run_check
 from reconnect_hook.metrics import Metrics
+from reconnect_hook.page.site import add_page
 from reconnect_hook.service import make_client, make_service
 from reconnect_hook.web import create_app
 from whatsapp.message_log import MessageLog
@@ -101,15 +102,16 @@ def _serve(settings: Settings) -> int:
     sys.setswitchinterval(_SWITCH_SECONDS)
     metrics = Metrics(settings.gateway_name)
     url = settings.message_log_url
+    client = make_client(settings, metrics)
     service = make_service(
         settings,
-        make_client(settings, metrics),
+        client,
         None if url is None else MessageLog(url),
         metrics,
     )
     server = Server(_PROGRAM, "HOOK_LISTEN", settings.hook_listen, threads=8)
     end_on_signals()
-    logging.getLogger(_PROGRAM).info("alerts at %s/alerts", server.url)
+    logging.getLogger(_PROGRAM).info("page at %s/, alerts at %s/alerts", server.url, server.url)
     service.workers.start()
     app = create_app(
         service.intake,
@@ -119,8 +121,9 @@ def _serve(settings: Settings) -> int:
         gateway=settings.gateway_name,
         token=settings.hook_token,
     )
+    add_page(app, service, client, settings)
     try:
-        server.run(app)
+        server.run(app, trusted_proxy=settings.hook_trusted_proxy)
     finally:
         service.workers.stop(_STOP_SECONDS)
     return 0

@@ -14,7 +14,7 @@ from reconnect_hook.alerts import Reason
 from reconnect_hook.database import Database, now
 from reconnect_hook.episodes import Pauses
 from reconnect_hook.outcomes import FAILURES, Job, Result
-from reconnect_hook.schema import channels, remember, repairs, unfinished
+from reconnect_hook.schema import channels, may_call, remember, repairs, unfinished
 
 LEASE_SECONDS = 30.0
 """A repair whose holder has not renewed its lease for so long is taken up by another."""
@@ -84,6 +84,7 @@ class Jobs:
                     repairs.c.holder.is_(None),
                     repairs.c.look_only.is_(False),
                     repairs.c.reason == Reason.DISCONNECTED,
+                    may_call(self._gateway, at),
                 )
                 .order_by(repairs.c.due_at, repairs.c.id)
             ).all()
@@ -96,7 +97,7 @@ class Jobs:
         for when in (repairs.c.due_at <= at, repairs.c.due_at > far):
             found = connection.scalars(
                 sa.select(repairs.c.id)
-                .where(mine, when, self._unheld(at))
+                .where(mine, when, self._unheld(at), may_call(self._gateway, at))
                 .order_by(repairs.c.due_at, repairs.c.id)
                 .limit(_CANDIDATES)
             ).all()
@@ -112,7 +113,8 @@ class Jobs:
                 return []
             far = at + 2 * self._pauses.longest
             due = (repairs.c.due_at <= at) | (repairs.c.due_at > far)
-            rows = self._lock(connection, repair_ids, due, self._unheld(at))
+            allowed = may_call(self._gateway, at)
+            rows = self._lock(connection, repair_ids, due, self._unheld(at), allowed)
             if not rows:
                 return []
             connection.execute(
@@ -287,6 +289,7 @@ class Jobs:
                     repairs.c.due_at > at,
                     repairs.c.holder.is_(None),
                     repairs.c.look_only.is_(False),
+                    may_call(self._gateway, at),
                 )
             ).all()
         return [

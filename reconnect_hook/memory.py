@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from reconnect_hook.database import Database, now
 from reconnect_hook.outcomes import Outcome
-from reconnect_hook.schema import channels, remember, repairs, unfinished
+from reconnect_hook.schema import channels, paused, pauses, remember, repairs, unfinished
 
 _HISTORY_SECONDS = 90 * 86400.0
 _PRUNE_CHUNK = 1000  # rows a transaction, so that nobody waits long for one
@@ -31,6 +31,8 @@ class QueueState:
     waiting: int
     in_flight: int
     channels: tuple[ChannelRecord, ...]
+    paused: frozenset[str]
+    """The channels whose repairs a person has paused."""
 
 
 class Memory:
@@ -52,8 +54,11 @@ class Memory:
                     channels.c.channel, channels.c.consecutive_failures, channels.c.qr_required
                 ).where(channels.c.gateway == self._gateway)
             ).all()
+            held_back = connection.scalars(
+                sa.select(pauses.c.channel).where(paused(self._gateway, now(connection)))
+            ).all()
         records = tuple(ChannelRecord(*row) for row in rows)
-        return QueueState(total - in_flight, in_flight, records)
+        return QueueState(total - in_flight, in_flight, records, frozenset(held_back))
 
     def prune(self) -> None:
         """Delete history of more than 90 days ago, in many small transactions."""

@@ -104,9 +104,17 @@ class _StateCollector(Collector):
             "1 while a QR code waits for a person.",
             labels=["gateway", "channel"],
         )
+        paused = GaugeMetricFamily(
+            "whatsapp_reconnect_paused",
+            "1 while a person has paused the channel's repairs.",
+            labels=["gateway", "channel"],
+        )
         for record in queue.channels:
             labels = [self._gateway, record.channel]
             failures.add_metric(labels, record.consecutive_failures)
             waiting.add_metric(labels, record.qr_required)
+        for channel in queue.paused:
+            paused.add_metric([self._gateway, channel], 1)
         yield failures
         yield waiting
+        yield paused

@@ -86,6 +86,18 @@ gateways = sa.Table(
 )
 """The circuit breaker: how many calls in a row a gateway has failed, and until when it rests."""
 
+pauses = sa.Table(
+    "pauses",
+    metadata,
+    sa.Column("gateway", _KEY, primary_key=True),
+    sa.Column("key", _KEY, primary_key=True),
+    sa.Column("channel", _KEY, nullable=False),
+    # NULL: until a person ends it.
+    sa.Column("until", _SECONDS),
+    **MYSQL,
+)
+"""The channels of which a person has paused the repairs; what is over counts for nothing."""
+
 
 def of_channel(gateway: str, key: str) -> tuple[sa.ColumnElement[bool], ...]:
     """Return the condition for the row of ``channels`` about one channel."""
@@ -95,6 +107,20 @@ def of_channel(gateway: str, key: str) -> tuple[sa.ColumnElement[bool], ...]:
 def unfinished(gateway: str) -> sa.ColumnElement[bool]:
     """Return the condition for the rows of ``repairs`` that are queued or under way."""
     return sa.and_(repairs.c.gateway == gateway, repairs.c.active_key.is_not(None))
+
+
+def paused(gateway: str, at: float) -> sa.ColumnElement[bool]:
+    """Return the condition for the rows of ``pauses`` that hold at the moment ``at``."""
+    return sa.and_(pauses.c.gateway == gateway, pauses.c.until.is_(None) | (pauses.c.until > at))
+
+
+def may_call(gateway: str, at: float) -> sa.ColumnElement[bool]:
+    """Return the condition for the rows of ``repairs`` that no pause holds back.
+
+    Looks are not held back: they call nothing for the channel.
+    """
+    held_back = sa.select(pauses.c.key).where(paused(gateway, at), pauses.c.key == repairs.c.key)
+    return repairs.c.look_only | ~held_back.exists()
 
 
 def remember(

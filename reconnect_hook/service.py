@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from reconnect_hook.channel_lists import ChannelLists
 from reconnect_hook.database import Database, StateError
+from reconnect_hook.desk import Desk
 from reconnect_hook.episodes import Pauses
 from reconnect_hook.event_log import EventLog, EventLogError
+from reconnect_hook.history import History
 from reconnect_hook.intake import Intake
 from reconnect_hook.jobs import Jobs
 from reconnect_hook.means import Means
@@ -28,6 +30,8 @@ class Service:
     workers: Workers
     metrics: Metrics
     events: EventLog
+    history: History
+    desk: Desk
 
 
 def make_client(settings: Settings, metrics: Metrics) -> GatewayClient:
@@ -75,17 +79,21 @@ def make_service(
         verify_seconds=settings.reconnect_verify_seconds,
         allow_restart=settings.reconnect_allow_restart,
     )
+    intake = Intake(database, gateway, pauses, keep=stays)
+    workers = Workers(
+        Jobs(database, gateway, pauses, retry=stays),
+        memory,
+        means,
+        events,
+        metrics,
+        count=settings.reconnect_workers,
+    )
     return Service(
-        intake=Intake(database, gateway, pauses, keep=stays),
+        intake=intake,
         memory=memory,
-        workers=Workers(
-            Jobs(database, gateway, pauses, retry=stays),
-            memory,
-            means,
-            events,
-            metrics,
-            count=settings.reconnect_workers,
-        ),
+        workers=workers,
         metrics=metrics,
         events=events,
+        history=History(database, gateway),
+        desk=Desk(database, gateway, intake, workers.wake),
     )

@@ -31,18 +31,6 @@ _log = logging.getLogger("reconnect_hook")
 _people = logging.getLogger("people")
 
 _OPENAPI = Path(__file__).parent / "openapi.yaml"
-_LANDING = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Zapwatch reconnect hook</title>
-<h1>Zapwatch reconnect hook</h1>
-<p>Takes Alertmanager's alerts at <code>POST /alerts</code> and repairs WhatsApp channels.</p>
-<p>A QR code waits? Open it in the gateway's panel, and scan it with the phone of that number.</p>
-<ul>
-<li><a href="/metrics">Metrics</a></li>
-<li><a href="/openapi.yaml">OpenAPI</a>: all of this for programs</li>
-<li><a href="/-/healthy">Healthy</a>: the hook runs</li>
-<li><a href="/-/ready">Ready</a>: its state can be read</li>
-</ul>
-"""
 
 
 def create_app(
@@ -79,21 +67,18 @@ def create_app(
 
     @app.after_request
     def secure(response: Response) -> Response:
-        response.headers.update(SECURITY_HEADERS)
+        for name, value in SECURITY_HEADERS.items():
+            # The page has some of its own.
+            response.headers.setdefault(name, value)
         return response
 
-    _add_pages(app, memory, metrics)
+    _add_open_pages(app, memory, metrics)
     _answer_errors(app)
     return app
 
 
-def _add_pages(app: Flask, memory: Memory, metrics: Metrics) -> None:
+def _add_open_pages(app: Flask, memory: Memory, metrics: Metrics) -> None:
     """Add what needs no token."""
-
-    @app.get("/")
-    @app.get("/channels/<path:channel>")  # where the links of messages and dashboards lead
-    def landing(**_: str) -> str:
-        return _LANDING
 
     @app.get("/metrics")
     def metrics_page() -> Response:

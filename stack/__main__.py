@@ -84,7 +84,7 @@ def _run_real(env_file: str | None) -> None:
     with Loop(folder, _addresses(settings), os.environ, token, env_file) as loop:
         loop.wait_until_ready()
         print(f"watching {settings.gateway_base_url}", flush=True)
-        _print_urls(loop, settings)
+        _print_urls(loop, settings, "HOOK_TOKEN" if settings.hook_token else f"{folder}/hook-token")
         _follow(loop, _events(loop, settings))
 
 
@@ -119,7 +119,7 @@ def _run_story() -> None:
         _wait_for(simulator, simulator_process)
         with Loop(folder, _addresses(settings), env, token) as loop:
             loop.wait_until_ready()
-            _print_urls(loop, settings)
+            _print_urls(loop, settings, token)
             print(f"  simulator      http://{simulator_at}/sim/state", flush=True)
 
             def check() -> None:
@@ -178,8 +178,10 @@ def _events(loop: Loop, settings: Settings) -> Events:
     return Events(f"http://{loop.at.alertmanager}", settings.hook_log_file)
 
 
-def _print_urls(loop: Loop, settings: Settings) -> None:
+def _print_urls(loop: Loop, settings: Settings, token: str) -> None:
+    """Print where everything is; ``token`` is what the page asks for, or where it stands."""
     for name, url in (
+        ("page", f"http://{loop.at.hook}/  (token: {token})"),
         ("metrics", f"http://{loop.at.exporter}/metrics"),
         ("hook", f"http://{loop.at.hook}/metrics"),
         # The APIs, since Debian's packages come without the pages.

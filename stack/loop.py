@@ -77,6 +77,7 @@ class Loop:
             "HOOK_LISTEN": str(at.hook),
             "HOOK_TOKEN": token,
             "PROMETHEUS_URL": f"http://{at.prometheus}",
+            "ALERTMANAGER_URL": f"http://{at.alertmanager}",
         }
 
     def start(self) -> None:

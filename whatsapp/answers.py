@@ -244,3 +244,10 @@ def _is_qr(text: str) -> bool:
 def expect_success(answer: Answer) -> None:
     """Accept any answer that does not say that the call failed."""
     answer.checked()
+
+
+def expect_image(answer: Answer) -> bytes:
+    """Return the body of an answer that succeeded and is no page."""
+    if not answer.is_success or answer.is_html:
+        raise Failure(Reason.HTTP, f"HTTP {answer.status} instead of an image")
+    return answer.raw

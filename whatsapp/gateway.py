@@ -21,6 +21,7 @@ from whatsapp.answers import (
     QrAnswer,
     QrKind,
     Reason,
+    expect_image,
     expect_success,
     parse_list,
     parse_qr,
@@ -132,6 +133,16 @@ class GatewayClient:
         """Ask for the channel's QR code, which makes WPPConnect try to reconnect the session."""
         path = f"{_channel_path(Operation.QR, channel_id)}/qr"
         return self._call(Operation.QR, "GET", path, self._qr_timeout, parse_qr)
+
+    def get_image(self, url: str) -> bytes:
+        """Return the image that a QR answer only links to; the gateway's own server is asked alone.
+
+        Raises GatewayError.
+        """
+        if not url.startswith(f"{self.base_url}/"):
+            raise GatewayError(Operation.QR, Reason.INVALID, "a QR code at some other server")
+        path = url.removeprefix(self.base_url)
+        return self._call(Operation.QR, "GET", path, self._qr_timeout, expect_image)
 
     def start_session(self, channel_id: str) -> None:
         """Start a session that the QR call calls not started."""

@@ -43,6 +43,7 @@ SECURITY_HEADERS = {
 }
 """What every answer of the hook carries."""
 
+_FORWARDED = {"x-forwarded-for", "x-forwarded-proto"}
 _USAGE_ERROR = 2
 _BACKLOG = 1024  # connections that wait to be taken
 _CONNECTIONS = 4096
@@ -167,13 +168,15 @@ class Server:
         host = f"[{where.host}]" if ":" in where.host else where.host
         self.url = f"http://{host}:{self._socket.getsockname()[1]}"
 
-    def run(self, app: WSGIApplication) -> None:
-        """Serve until a signal ends it."""
+    def run(self, app: WSGIApplication, *, trusted_proxy: str | None = None) -> None:
+        """Serve until a signal ends it; of ``trusted_proxy``, believe who its client is."""
         server: Any = waitress.create_server(
             app,
             sockets=[self._socket],
             threads=self._threads,
             ident=None,
+            trusted_proxy=trusted_proxy,
+            trusted_proxy_headers=_FORWARDED if trusted_proxy else set(),
             clear_untrusted_proxy_headers=True,
             # A little more, so that the application sees and answers what is too large.
             max_request_body_size=MAX_REQUEST_BYTES + 65536,

@@ -11,6 +11,7 @@ import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -64,6 +65,9 @@ class Settings:
     reconnect_workers: int
     reconnect_verify_seconds: float
     reconnect_allow_restart: bool
+    prometheus_url: str
+    alertmanager_url: str
+    hook_trusted_proxy: str | None
 
     def silence_threshold(self, channel: str) -> float:
         """Return after how many seconds without a message a channel counts as silent."""
@@ -141,6 +145,9 @@ def parse(values: Mapping[str, str]) -> Settings:
         reconnect_workers=read.integer("RECONNECT_WORKERS", 4, least=1),
         reconnect_verify_seconds=read.number("RECONNECT_VERIFY_SECONDS", 60),
         reconnect_allow_restart=read.boolean("RECONNECT_ALLOW_RESTART", default=False),
+        prometheus_url=read.base_url("PROMETHEUS_URL", "http://127.0.0.1:9090"),
+        alertmanager_url=read.base_url("ALERTMANAGER_URL", "http://127.0.0.1:9093"),
+        hook_trusted_proxy=read.address("HOOK_TRUSTED_PROXY"),
     )
 
 
@@ -162,9 +169,9 @@ class _Reader:
             raise SettingsError(f"{name} holds characters that no HTTP header can carry")
         return value
 
-    def base_url(self, name: str) -> str:
-        value = self.text(name)
-        form = f"{name} must look like https://gateway.example.com:8443"
+    def base_url(self, name: str, default: str | None = None) -> str:
+        value = self.text(name, default)
+        form = f"{name} must look like {default or 'https://gateway.example.com:8443'}"
         try:
             parts = urlsplit(value)
             _ = parts.port  # raises where it is no number
@@ -177,6 +184,13 @@ class _Reader:
         if not value.isprintable() or " " in value or "\\" in value:
             raise SettingsError(f"{form}, without spaces or \\")
         return value.rstrip("/")
+
+    def address(self, name: str) -> str | None:
+        value = self.text(name, "")
+        try:
+            return str(ip_address(value)) if value else None
+        except ValueError:
+            raise SettingsError(f"{name} must be an IP address, not {value!r}") from None
 
     def certificates(self, name: str) -> str | None:
         path = self.text(name, "")

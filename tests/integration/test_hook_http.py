@@ -21,6 +21,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from reconnect_hook.metrics import Metrics
+from reconnect_hook.page.site import add_page
 from reconnect_hook.service import Service, make_client, make_service
 from reconnect_hook.web import create_app
 from stack.simulator.client import Simulator
@@ -66,6 +67,7 @@ class App:
             gateway=settings.gateway_name,
             token=TOKEN,
         )
+        add_page(self.flask, self.service, client, settings)
         self.state_url = settings.hook_state_url
         self.http: FlaskClient = self.flask.test_client()
 
@@ -230,15 +232,14 @@ def test_people_are_told_in_one_line_each(app: App, caplog: pytest.LogCaptureFix
     assert app.http.post("/notifications", data=b"[]", headers=_BEARER).status_code == 400
 
 
-def test_the_links_of_messages_and_dashboards_lead_to_a_page(app: App) -> None:
+def test_the_links_of_messages_and_dashboards_lead_to_the_form_and_back(app: App) -> None:
     answer = app.http.get("/channels/Loja%20%3Cb%3E%2FCentro")
-    assert answer.status_code == 200
-    assert "QR code" in answer.text
-    assert "Loja" not in answer.text
+    assert answer.status_code == 303
+    assert answer.headers["Location"] == "/login?next=/channels/Loja%2520%253Cb%253E/Centro"
 
 
 def test_other_paths_and_methods_are_refused(app: App) -> None:
-    assert app.http.get("/").status_code == 200
+    assert app.http.get("/").status_code == 303
     assert app.http.get("/alerts").status_code == 405
     assert app.http.post("/metrics").status_code == 405
     assert app.http.get("/..%2fetc/passwd").status_code == 404

@@ -63,6 +63,9 @@ def test_the_least_that_must_be_set_brings_the_documented_defaults() -> None:
         "reconnect_workers": 4,
         "reconnect_verify_seconds": 60,
         "reconnect_allow_restart": False,
+        "prometheus_url": "http://127.0.0.1:9090",
+        "alertmanager_url": "http://127.0.0.1:9093",
+        "hook_trusted_proxy": None,
     }
     assert settings.message_log_url.render_as_string(hide_password=False) == (
         "mysql+pymysql://pixelhub:not-a-real-password@db.example.com:3306/pixel_hub?charset=utf8mb4"

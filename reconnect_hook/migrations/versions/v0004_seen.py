@@ -6,8 +6,8 @@ import sqlalchemy as sa
 
 from reconnect_hook.migrations.steps import add_column
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 
 
 def upgrade() -> None:

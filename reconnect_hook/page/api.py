@@ -1,0 +1,141 @@
+"""The same as the page, as JSON, for scripts and other panels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from flask import Blueprint, Response, abort, request
+from werkzeug.exceptions import HTTPException, TooManyRequests
+
+from reconnect_hook.desk import Desk
+from reconnect_hook.history import Attempt, History
+from reconnect_hook.page.board import Board
+from reconnect_hook.page.door import Door
+from reconnect_hook.page.rows import Row
+from whatsapp.channels import channel_key, is_usable_id
+
+_MOST_HOURS = 24 * 365
+
+
+class Api:
+    """The calls; each is one method."""
+
+    def __init__(self, door: Door, board: Board, history: History, desk: Desk) -> None:
+        self._door = door
+        self._board = board
+        self._history = history
+        self._desk = desk
+
+    def blueprint(self) -> Blueprint:
+        """Make the routes. An id comes last in its path, since it may hold slashes."""
+        routes = Blueprint("api", __name__, url_prefix="/api")
+        add = routes.add_url_rule
+        add("/channels", "channels", self._channels)
+        add("/channels/<channel:channel>", "channel", self._channel)
+        add("/attempts/<channel:channel>", "attempts", self._attempts)
+        add("/reconnect/<channel:channel>", "reconnect", self._reconnect, methods=["POST"])
+        add("/pause/<channel:channel>", "pause", self._pause, methods=["POST"])
+        add("/resume/<channel:channel>", "resume", self._resume, methods=["POST"])
+        routes.before_request(self._check)
+        routes.register_error_handler(HTTPException, _http_error)
+        return routes
+
+    def _check(self) -> None:
+        self._door.check()
+        if not is_usable_id((request.view_args or {}).get("channel", "x")):
+            abort(404)
+
+    def _channels(self) -> Response:
+        snapshot = self._board.look()
+        rows = sorted(snapshot.rows.values(), key=lambda row: (row.kind.rank, row.key))
+        body = {"channels": [_channel(row) for row in rows], "troubles": list(snapshot.troubles)}
+        return _json(200, body)
+
+    def _channel(self, channel: str) -> Response:
+        return _json(200, _channel(self._known(channel)))
+
+    def _attempts(self, channel: str) -> Response:
+        attempts = self._history.of_channel(channel_key(channel))
+        return _json(200, {"attempts": [_attempt(one) for one in attempts]})
+
+    def _reconnect(self, channel: str) -> Response:
+        """Queue a repair: of a channel that the gateway does not list, nothing is called."""
+        if not self._desk.reconnect(channel):
+            return _json(409, {"error": "the channel's repairs are paused: resume them first"})
+        self._board.look(now=True)
+        return _json(202, {"accepted": True})
+
+    def _pause(self, channel: str) -> Response:
+        row = self._known(channel)
+        body = request.get_json(silent=True)
+        hours = body.get("hours", 0) if isinstance(body, dict) else 0
+        is_number = isinstance(hours, int | float) and not isinstance(hours, bool)
+        if hours is not None and not (is_number and 0 < hours <= _MOST_HOURS):
+            words = f"hours must be a number above 0 and up to {_MOST_HOURS}, or null for no end"
+            return _json(400, {"error": words})
+        self._desk.pause(row.channel, None if hours is None else hours * 3600.0)
+        return _json(200, self._now(channel))
+
+    def _resume(self, channel: str) -> Response:
+        self._known(channel)
+        self._desk.resume(channel)
+        return _json(200, self._now(channel))
+
+    def _known(self, channel: str) -> Row:
+        """Return what is known of a channel; of any other there is nothing to say or to pause."""
+        row = self._board.look().rows.get(channel_key(channel))
+        if row is None:
+            abort(404)
+        return row
+
+    def _now(self, channel: str) -> Mapping[str, object]:
+        row = self._board.look(now=True).rows.get(channel_key(channel))
+        return _channel(row) if row else {}
+
+
+def _channel(row: Row) -> dict[str, object]:
+    waiting, paused = row.waiting, row.paused
+    return {
+        "channel": row.channel,
+        "status": row.kind,
+        "needs_somebody": row.kind.needs_somebody,
+        "last_message": row.last_message,
+        "silence_threshold_seconds": row.threshold,
+        "consecutive_failures": row.failures,
+        "repair": waiting
+        and {
+            "reason": waiting.reason,
+            "accepted_at": waiting.accepted_at,
+            "under_way": waiting.due_at is None,
+            "due_at": waiting.due_at,
+        },
+        "paused": paused and {"until": paused.until},
+        "last_attempt": row.last and _attempt(row.last),
+    }
+
+
+def _attempt(attempt: Attempt) -> dict[str, object]:
+    return {
+        "number": attempt.number,
+        "reason": attempt.reason,
+        "action": attempt.action,
+        "outcome": attempt.outcome,
+        "detail": attempt.detail,
+        "accepted_at": attempt.accepted_at,
+        "finished_at": attempt.finished_at,
+    }
+
+
+def _json(status: int, body: Mapping[str, object]) -> Response:
+    return Response(json.dumps(body) + "\n", status, mimetype="application/json")
+
+
+def _http_error(error: HTTPException) -> Response:
+    response = _json(error.code or 500, {"error": error.name})
+    if error.code == 401:
+        # Not Basic: a browser would ask for a password in a window of its own.
+        response.headers["WWW-Authenticate"] = 'Bearer realm="Zapwatch"'
+    if isinstance(error, TooManyRequests):
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response

@@ -1,0 +1,224 @@
+"""The one snapshot that all pages show: read while somebody looks, and not by each of them."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from reconnect_hook.database import StateError
+from reconnect_hook.history import History, Present
+from reconnect_hook.page.ended import Ended
+from reconnect_hook.page.rows import Row, judge
+from reconnect_hook.page.sources import Alertmanager, Prometheus, SourceError
+from reconnect_hook.page.strips import QUARTERS, Run, Strips, current_quarter
+from reconnect_hook.page.watching import Watch, watch
+
+_log = logging.getLogger("reconnect_hook")
+
+_FRESH_SECONDS = 2.0  # that a snapshot is good for
+_STALE_SECONDS = 10.0  # from when on it is better to wait for the next
+_WAIT_SECONDS = 3.0
+_STRIPS_SECONDS = 60.0
+_ASK_AGAIN_SECONDS = 5.0  # until a source that failed is asked again
+_ALERTMANAGER_SECONDS = 1.0  # until it has to have answered
+_SAME_MESSAGE_SECONDS = 15.0  # a newer message than the one shown is shown after so long
+
+
+class Trouble(enum.StrEnum):
+    """What cannot be reached, or does not do its work."""
+
+    STATE = "state"
+    PROMETHEUS = "prometheus"
+    EXPORTER = "exporter"
+    GATEWAY = "gateway"
+    GATEWAY_RESTS = "gateway-rests"
+    LOG = "log"
+    ALERTMANAGER = "alertmanager"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All channels as they were at ``at`` (Unix seconds)."""
+
+    number: int = 0
+    """Grows whenever anything changes that a page shows."""
+    at: float = 0.0
+    rows: Mapping[str, Row] = field(default_factory=dict)
+    """By channel key."""
+    changed: Mapping[str, int] = field(default_factory=dict)
+    """The number of the snapshot in which each row became what it is."""
+    troubles: tuple[Trouble, ...] = ()
+    watch: Watch | None = None
+    present: Present | None = None
+
+
+class Board:
+    """Keeps the snapshot fresh while somebody looks; while nobody does, nothing is read."""
+
+    def __init__(
+        self,
+        history: History,
+        prometheus: Prometheus,
+        alertmanager: Alertmanager,
+        gateway: str,
+        scanned: Callable[[str], bool],
+    ) -> None:
+        """Take the word of ``scanned`` for whether a channel's QR code has just been scanned."""
+        self.boot = secrets.token_hex(4)
+        """Tells the numbers of this hook's snapshots from those of another."""
+        self._history = history
+        self._prometheus = prometheus
+        self._alertmanager = alertmanager
+        self._gateway = gateway
+        self._scanned = scanned
+        self._ended = Ended(history)
+        self._strips = Strips(prometheus, gateway)
+        self._runs: Mapping[str, tuple[Run, ...]] = {}
+        self._names: dict[str, str] = {}
+        self._ask_prometheus_at = self._ask_alertmanager_at = self._draw_at = float("-inf")
+        self._alertmanager_answers = True
+        self._snapshot = Snapshot()
+        self._condition = threading.Condition()
+        self._begun_at = float("-inf")
+        self._wanted_at = float("-inf")
+        self._reading = self._drawing = False
+
+    def look(self, *, now: bool = False) -> Snapshot:
+        """Return a snapshot that is some seconds old at most, or as good as there is.
+
+        With ``now``, one that is read anew: for whoever has just changed something.
+        """
+        called_at = time.monotonic()
+        wanted_at = called_at if now else called_at - _FRESH_SECONDS
+        with self._condition:
+            if self._begun_at < wanted_at:
+                self._wanted_at = called_at
+                if not self._reading:
+                    self._reading = True
+                    threading.Thread(target=self._read, name="board", daemon=True).start()
+                # Who comes a little early gets what there is, and waits for nobody.
+                if now or self._begun_at < called_at - _STALE_SECONDS:
+                    self._condition.wait_for(lambda: self._begun_at >= wanted_at, _WAIT_SECONDS)
+            return self._snapshot
+
+    def _read(self) -> None:
+        while True:
+            begun_at = time.monotonic()
+            try:
+                snapshot = self._make(self._snapshot)
+            except Exception:  # noqa: BLE001 - the next look may work, and somebody waits
+                _log.exception("the page met a fault of the hook itself")
+                snapshot = self._snapshot
+            with self._condition:
+                self._snapshot = snapshot
+                self._begun_at = begun_at
+                self._condition.notify_all()
+                if self._wanted_at <= begun_at:
+                    self._reading = False
+                    return
+
+    def _make(self, before: Snapshot) -> Snapshot:
+        present, watched = self._read_state(), self._ask_prometheus()
+        troubles = tuple(self._troubles(present, watched))
+        rows = self._rows(before, present, watched)
+        changed = {
+            key: before.changed[key] if before.rows.get(key) == row else before.number + 1
+            for key, row in rows.items()
+        }
+        same = rows == before.rows and troubles == before.troubles
+        number = before.number if same else before.number + 1
+        return Snapshot(number, time.time(), rows, changed, troubles, watched, present)
+
+    def _read_state(self) -> Present | None:
+        try:
+            present = self._history.present()
+            self._ended.refresh(present.at)
+        except StateError as error:
+            _log.warning("state: %s", error)
+            return None
+        return present
+
+    def _ask_prometheus(self) -> Watch | None:
+        if time.monotonic() < self._ask_prometheus_at:
+            return None
+        try:
+            watched = watch(self._prometheus, self._gateway)
+        except SourceError:
+            self._ask_prometheus_at = time.monotonic() + _ASK_AGAIN_SECONDS
+            return None
+        if time.monotonic() >= self._draw_at and not self._drawing:
+            self._drawing = True
+            threading.Thread(target=self._draw, name="strips", daemon=True).start()
+        return watched
+
+    def _draw(self) -> None:
+        """Read the strips beside everything else: a whole day may take Prometheus seconds."""
+        try:
+            self._runs = self._strips.refresh()
+            self._draw_at = time.monotonic() + _STRIPS_SECONDS
+        except SourceError:
+            self._draw_at = time.monotonic() + _ASK_AGAIN_SECONDS
+        finally:
+            self._drawing = False
+
+    def _troubles(self, present: Present | None, watched: Watch | None) -> list[Trouble]:
+        if time.monotonic() >= self._ask_alertmanager_at:
+            self._alertmanager_answers = self._alertmanager.answers(_ALERTMANAGER_SECONDS)
+            self._ask_alertmanager_at = time.monotonic() + _ASK_AGAIN_SECONDS
+        found = {
+            Trouble.STATE: present is None,
+            Trouble.PROMETHEUS: watched is None,
+            Trouble.EXPORTER: watched is not None and watched.gateway_up is None,
+            Trouble.GATEWAY: watched is not None and watched.gateway_up is False,
+            Trouble.GATEWAY_RESTS: present is not None and present.gateway_rests_until is not None,
+            Trouble.LOG: watched is not None and watched.log_up is False,
+            Trouble.ALERTMANAGER: not self._alertmanager_answers,
+        }
+        return [trouble for trouble, there in found.items() if there]
+
+    def _rows(
+        self, before: Snapshot, present: Present | None, watched: Watch | None
+    ) -> dict[str, Row]:
+        self._names = self._known(present, watched)
+        marks = self._ended.marks()
+        first_quarter = current_quarter() - QUARTERS + 1
+        rows = {}
+        for key, channel in self._names.items():
+            seen = watched.channels.get(key) if watched else None
+            was = before.rows.get(key)
+            rows[key] = Row(
+                key,
+                channel,
+                judge(key, watched, present, scanned=self._scanned(key)),
+                _steady(seen.last_message if seen else None, was.last_message if was else None),
+                seen.threshold if seen else None,
+                present.waiting.get(key) if present else None,
+                present.paused.get(key) if present else None,
+                present.remembered[key].failures if present and key in present.remembered else 0,
+                self._ended.last(key),
+                first_quarter,
+                self._runs.get(key, ()),
+                marks.get(key, ()),
+            )
+        return rows
+
+    def _known(self, present: Present | None, watched: Watch | None) -> dict[str, str]:
+        """Return the channels by key; while nobody can list them, those of before as well."""
+        listed = {k: w.channel for k, w in watched.channels.items()} if watched else {}
+        if watched and watched.gateway_up and listed:
+            paused = present.paused if present else {}
+            return {key: one.channel for key, one in paused.items()} | listed
+        remembered = present.remembered if present else {}
+        return self._names | {key: one.channel for key, one in remembered.items()} | listed
+
+
+def _steady(now: float | None, before: float | None) -> float | None:
+    """Return when the last message came, but not anew for each that comes."""
+    if now is not None and before is not None and 0 <= now - before < _SAME_MESSAGE_SECONDS:
+        return before
+    return now

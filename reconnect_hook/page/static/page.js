@@ -1,0 +1,271 @@
+// Keeps an open page true: asks for what has changed, and shows times in the reader's own zone.
+// Without it the page can be read all the same.
+"use strict";
+
+(() => {
+  const LIVE_MS = 3000; // between two questions
+  const BUSY_MS = 1000; // while a repair is under way on a channel's page
+  const QR_MS = 600; // while a code is shown
+  const QR_MOST_MS = 10 * 60 * 1000; // then nobody seems to be looking any more
+  const TICK_MS = 5000; // between two looks at the clock
+
+  const root = document.documentElement;
+  const lang = root.lang;
+  const $ = (selector, within = document) => within.querySelector(selector);
+  const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
+  root.classList.add("live");
+
+  // Times.
+
+  const relative = new Intl.RelativeTimeFormat(lang, { numeric: "auto", style: "short" });
+  const absolute = new Intl.DateTimeFormat(lang, { dateStyle: "medium", timeStyle: "long" });
+  const clock = new Intl.DateTimeFormat(lang, { timeStyle: "short" });
+  const dated = new Intl.DateTimeFormat(lang, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+  const units = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
+  const lengths = Object.fromEntries(units.map(([unit]) =>
+    [unit, new Intl.NumberFormat(lang, { style: "unit", unit, unitDisplay: "short", maximumFractionDigits: 0 })]));
+
+  function unitOf(seconds) {
+    return units.find(([, size]) => Math.abs(seconds) >= size) || units[3];
+  }
+
+  function ago(seconds) {
+    const [unit, size] = unitOf(seconds);
+    return relative.format(-Math.round(seconds / size), unit);
+  }
+
+  function setText(element, text) {
+    if (element.textContent !== text) element.textContent = text;
+  }
+
+  function showTimes(within = document) {
+    const now = Date.now();
+    for (const time of $$("time", within)) {
+      const at = new Date(time.dateTime);
+      const seconds = (now - at) / 1000;
+      const title = absolute.format(at);
+      if (time.title !== title) time.title = title;
+      if (time.dataset.as === "ago") setText(time, ago(seconds));
+      else setText(time, Math.abs(seconds) < 43200 ? clock.format(at) : dated.format(at));
+    }
+    for (const age of $$(".age", within)) {
+      const seconds = Math.max(0, now / 1000 - Number(age.dataset.since));
+      const [unit, size] = unitOf(seconds);
+      setText($("time", age), lengths[unit].format(Math.floor(seconds / size)));
+      const bar = $(".bar", age);
+      if (!bar) continue;
+      const part = seconds / Number(age.dataset.limit);
+      bar.firstElementChild.style.width = `${Math.min(100, part * 100)}%`;
+      bar.classList.toggle("near", part > 0.75 && part <= 1);
+      bar.classList.toggle("over", part > 1);
+    }
+  }
+
+  // Asking.
+
+  const stale = $("#stale");
+  let lastAnswer = new Date();
+
+  async function ask(address) {
+    let answer;
+    try {
+      answer = await fetch(address, { credentials: "same-origin", cache: "no-store" });
+    } catch {
+      answer = null;
+    }
+    if (answer && answer.status === 401) {
+      stale.hidden = false;
+      setText(stale, document.body.dataset.loginText);
+      location.reload();
+      return null;
+    }
+    if (!answer || !answer.ok) {
+      stale.hidden = false;
+      setText(stale, `${document.body.dataset.hiddenText} ${clock.format(lastAnswer)}.`);
+      return null;
+    }
+    stale.hidden = true;
+    lastAnswer = new Date();
+    return answer.status === 204 ? {} : answer.json();
+  }
+
+  function parsed(html) {
+    const template = document.createElement("template");
+    template.innerHTML = html;
+    return template.content;
+  }
+
+  // Does work again and again while the page can be seen, and at once when it comes back to sight.
+  function repeat(work, pause) {
+    let timer = 0;
+    let running = false;
+    async function run() {
+      clearTimeout(timer);
+      if (running) return;
+      running = true;
+      try {
+        if (!document.hidden) await work();
+      } finally {
+        running = false;
+        timer = setTimeout(run, pause());
+      }
+    }
+    document.addEventListener("visibilitychange", () => { if (!document.hidden) run(); });
+    timer = setTimeout(run, pause());
+    return run;
+  }
+
+  // All channels.
+
+  function overview(list) {
+    const form = $("#filter");
+    let tag = list.dataset.tag;
+    const rows = new Map($$(".row", list).map((row) => [row.dataset.key, row]));
+
+    async function update() {
+      const query = new URLSearchParams(new FormData(form));
+      const filtered = query.toString();
+      query.set("since", tag);
+      const body = await ask(`${list.dataset.live}?${query}`);
+      if (!body || !body.tag || filtered !== new URLSearchParams(new FormData(form)).toString()) return;
+      tag = body.tag;
+      const head = $("#head");
+      if (head.dataset.html !== body.head) {
+        head.dataset.html = body.head;
+        head.replaceChildren(parsed(body.head));
+      }
+      for (const [key, html] of Object.entries(body.rows)) {
+        const row = parsed(html).firstElementChild;
+        showTimes(row);
+        const old = rows.get(key);
+        if (old && old.isConnected) {
+          const focused = old.contains(document.activeElement);
+          old.replaceWith(row);
+          if (focused) $(".name", row).focus();
+        }
+        rows.set(key, row);
+      }
+      const wanted = body.order.map((key) => rows.get(key)).filter(Boolean);
+      const shown = list.children;
+      if (wanted.length !== shown.length || wanted.some((row, index) => row !== shown[index])) {
+        list.replaceChildren(...wanted);
+      }
+      $("#empty").hidden = wanted.length > 0;
+    }
+
+    const run = repeat(update, () => LIVE_MS);
+    let typing = 0;
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.addEventListener("input", () => {
+      clearTimeout(typing);
+      typing = setTimeout(() => {
+        tag = ""; // the order and the rows of another choice are all new
+        const query = new URLSearchParams(new FormData(form));
+        history.replaceState(null, "", `?${query}`);
+        run();
+      }, 150);
+    });
+  }
+
+  // One channel.
+
+  function channel(live) {
+    let tag = live.dataset.tag;
+    const htmls = new Map($$("[data-part]", live).map((part) => [part.dataset.part, null]));
+
+    async function update() {
+      const body = await ask(`${live.dataset.live}?since=${encodeURIComponent(tag)}`);
+      if (!body || !body.tag) return;
+      tag = body.tag;
+      const fresh = parsed(body.parts);
+      const names = new Set();
+      for (const part of [...fresh.children]) {
+        const name = part.dataset.part;
+        names.add(name);
+        const html = part.outerHTML;
+        if (htmls.get(name) === html) continue;
+        const known = htmls.get(name) !== undefined;
+        const first = htmls.get(name) === null;
+        htmls.set(name, html);
+        const old = $(`[data-part=${name}]`, live);
+        // The code's own part is kept up by itself.
+        if (old && name === "qr" && (first || !old.classList.contains("connected"))) continue;
+        showTimes(part);
+        if (old) old.replaceWith(part);
+        else if (name === "qr") $("[data-part=status]", live).after(part);
+        else if (!known) live.append(part);
+        if (name === "qr") qr(part, run);
+      }
+      const gone = $("[data-part=qr]", live);
+      if (gone && !names.has("qr") && !gone.classList.contains("connected")) {
+        gone.remove();
+        htmls.delete("qr");
+      }
+    }
+
+    const run = repeat(update, () => ($(".steps .current", live) ? BUSY_MS : LIVE_MS));
+    const part = $("[data-part=qr]", live);
+    if (part) qr(part, run);
+  }
+
+  // The code: asked about more often than anything else, for as long as somebody may be scanning.
+  function qr(part, refresh) {
+    const image = $(".code-image", part);
+    const box = $(".code", part);
+    const words = $(".qr-words", part);
+    const again = $(".again", part);
+    let number = -1;
+    let until = Date.now() + QR_MOST_MS;
+    let timer = 0;
+
+    function connected() {
+      part.classList.add("connected");
+      image.remove();
+      box.classList.remove("waiting");
+      $(".done-sign", part).hidden = false;
+      $("h2", part).textContent = words.dataset.connectedTitle;
+      $("ol", part).remove();
+      words.textContent = words.dataset.connectedText;
+      refresh();
+    }
+
+    async function look() {
+      if (!part.isConnected) return;
+      if (Date.now() > until) {
+        box.classList.add("waiting");
+        setText(words, words.dataset.stoppedText);
+        again.hidden = false;
+        return;
+      }
+      if (!document.hidden) {
+        const body = await ask(part.dataset.qr);
+        if (body && body.state === "connected") return connected();
+        if (body && body.state) {
+          box.classList.toggle("waiting", body.state !== "code");
+          setText(words, body.words);
+          if (body.state === "code" && body.number !== number) {
+            number = body.number;
+            image.src = `${part.dataset.image}?${number}`;
+          }
+        }
+      }
+      timer = setTimeout(look, QR_MS);
+    }
+
+    again.addEventListener("click", () => {
+      until = Date.now() + QR_MOST_MS;
+      again.hidden = true;
+      clearTimeout(timer);
+      look();
+    });
+    box.classList.add("waiting");
+    look();
+  }
+
+  showTimes();
+  setInterval(showTimes, TICK_MS);
+  const list = $("#channels");
+  if (list) overview(list);
+  const live = $("#live");
+  if (live) channel(live);
+})();
