@@ -44,6 +44,7 @@ class Loop:
     ) -> None:
         """Take the settings from ``env`` and the file; data and output go into ``folder``."""
         self.at = at
+        self.hook_pid = 0
         self.folder = folder.resolve()
         self.children = Children(self.folder)
         self._token = token
@@ -99,7 +100,7 @@ class Loop:
     def start_hook(self) -> None:
         """Start the hook alone, as after its end."""
         command = [sys.executable, "-m", "reconnect_hook", *self._options, "serve"]
-        self.children.start("reconnect_hook", command, self._env)
+        self.hook_pid = self.children.start("reconnect_hook", command, self._env)
 
     def wait_until_ready(self) -> None:
         """Wait until all answer; raise ChildError where one ends, TimeoutError where one does not.

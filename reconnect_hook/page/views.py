@@ -270,6 +270,8 @@ class Pages:
     def _look_at_qr(self, channel: str) -> tuple[QrState, int]:
         key = channel_key(channel)
         if self._watches.scanned(key):
+            # What the page asks for next must know it already.
+            self._board.look(now=True)
             return QrState.CONNECTED, 0
         row = self._board.look().rows.get(key)
         if row is None or row.kind is not Kind.NEEDS_SCAN:
