@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
@@ -20,6 +21,7 @@ from reconnect_hook.web import create_app
 from stack.simulator.client import Simulator
 from stack.simulator.server import SimulatorServer
 from tests.support.hooks import SECRET, TOKEN, hook_settings, state
+from tests.support.programs import Program
 from tests.support.states import locked
 from tests.support.waiting import wait_until
 from whatsapp.settings import parse
@@ -336,7 +338,7 @@ def test_hostile_names_stay_text(site: Site) -> None:
 
 
 def test_a_code_is_asked_for_only_while_somebody_looks_at_who_needs_one(
-    site: Site, simulator: Simulator
+    site: Site, simulator: Simulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     browser = site.browser()
     for path in ("/", "/channels/loja", "/live/qr/loja", "/qr/loja", "/api/channels"):
@@ -352,6 +354,10 @@ def test_a_code_is_asked_for_only_while_somebody_looks_at_who_needs_one(
     answer = browser.get("/qr/loja", headers=_BEARER)
     assert answer.mimetype == "image/png"
     assert answer.headers["Cache-Control"] == "no-store"
+    kept = [path.read_bytes() for path in Path.cwd().rglob("*") if path.is_file()]
+    kept.append(caplog.text.encode())
+    for secret in (answer.data, b"IDAT", base64.b64encode(answer.data)[:20], b"data:image"):
+        assert not any(secret in one for one in kept)
     simulator.scan("loja")
     wait_until(lambda: _look(browser)["state"] == "connected", 30, "the scan to be seen")
     assert browser.get("/qr/loja", headers=_BEARER).mimetype == "image/gif", "no code any more"
@@ -464,3 +470,36 @@ def test_the_language_is_what_the_browser_asks_for(
     page = site.browser().get("/login", headers={"Accept-Language": accepted})
     assert f'<html lang="{language}">' in page.text
     assert ("Entrar" in page.text) is (language == "pt-BR")
+
+
+# Behind a proxy.
+
+
+def test_a_trusted_proxy_says_who_its_client_is_and_that_there_is_tls(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    settings = hook_settings(simulator.url, HOOK_TRUSTED_PROXY="127.0.0.1")
+    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
+        tls = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.1"}
+        form = requests.get(f"{program.url}/login", headers=tls, timeout=30)
+        assert "Secure" in form.headers["Set-Cookie"]
+        url = f"{program.url}/api/channels"
+        for _ in range(5):
+            wrong = {**tls, "Authorization": "Bearer wrong"}
+            assert requests.get(url, headers=wrong, timeout=30).status_code == 401
+        assert requests.get(url, headers={**tls, **_BEARER}, timeout=30).status_code == 429
+        other = {**tls, **_BEARER, "X-Forwarded-For": "203.0.113.2"}
+        assert requests.get(url, headers=other, timeout=30).status_code == 200
+
+
+def test_nobody_else_is_believed(simulator: Simulator, tmp_path: Path) -> None:
+    settings = hook_settings(simulator.url)
+    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
+        tls = {"X-Forwarded-Proto": "https"}
+        form = requests.get(f"{program.url}/login", headers=tls, timeout=30)
+        assert "Secure" not in form.headers["Set-Cookie"]
+        url = f"{program.url}/api/channels"
+        for number in range(6):
+            wrong = {"Authorization": "Bearer wrong", "X-Forwarded-For": f"203.0.113.{number}"}
+            answer = requests.get(url, headers=wrong, timeout=30)
+        assert answer.status_code == 429
