@@ -20,7 +20,7 @@ run: setup
 	@exec $(PYTHON) -m stack $(ARGS)
 
 test: setup
-	@deploy/install-servers.sh prometheus prometheus-alertmanager mariadb-server
+	@deploy/install-servers.sh prometheus prometheus-alertmanager mariadb-server chromium
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 lint: setup

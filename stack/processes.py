@@ -37,8 +37,8 @@ class Children:
         self._folder = folder
         self._children: list[_Child] = []
 
-    def start(self, name: str, command: Sequence[str | Path], env: Mapping[str, str]) -> int:
-        """Start one and return its pid. It also ends when this process is killed."""
+    def start(self, name: str, command: Sequence[str | Path], env: Mapping[str, str]) -> None:
+        """Start one. It also ends when this process is killed."""
         output = self._folder / f"{name}.log"
         setpriv = shutil.which("setpriv")
         prefix = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
@@ -53,7 +53,10 @@ class Children:
                 start_new_session=True,
             )
         self._children.append(_Child(name, process, output))
-        return process.pid
+
+    def pid(self, name: str) -> int:
+        """Return the pid of the child of that name."""
+        return next(child.process.pid for child in self._children if child.name == name)
 
     def check(self) -> None:
         """Raise ChildError if one has ended."""

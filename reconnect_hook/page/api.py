@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 from flask import Blueprint, Response, abort, request
@@ -10,6 +9,7 @@ from werkzeug.exceptions import HTTPException, TooManyRequests
 
 from reconnect_hook.desk import Desk
 from reconnect_hook.history import Attempt, History
+from reconnect_hook.page.answers import as_json
 from reconnect_hook.page.board import Board
 from reconnect_hook.page.door import Door
 from reconnect_hook.page.rows import Row
@@ -50,21 +50,21 @@ class Api:
         snapshot = self._board.look()
         rows = sorted(snapshot.rows.values(), key=lambda row: (row.kind.rank, row.key))
         body = {"channels": [_channel(row) for row in rows], "troubles": list(snapshot.troubles)}
-        return _json(200, body)
+        return as_json(200, body)
 
     def _channel(self, channel: str) -> Response:
-        return _json(200, _channel(self._known(channel)))
+        return as_json(200, _channel(self._known(channel)))
 
     def _attempts(self, channel: str) -> Response:
         attempts = self._history.of_channel(channel_key(channel))
-        return _json(200, {"attempts": [_attempt(one) for one in attempts]})
+        return as_json(200, {"attempts": [_attempt(one) for one in attempts]})
 
     def _reconnect(self, channel: str) -> Response:
         """Queue a repair: of a channel that the gateway does not list, nothing is called."""
         if not self._desk.reconnect(channel):
-            return _json(409, {"error": "the channel's repairs are paused: resume them first"})
+            return as_json(409, {"error": "the channel's repairs are paused: resume them first"})
         self._board.look(now=True)
-        return _json(202, {"accepted": True})
+        return as_json(202, {"accepted": True})
 
     def _pause(self, channel: str) -> Response:
         row = self._known(channel)
@@ -73,14 +73,14 @@ class Api:
         is_number = isinstance(hours, int | float) and not isinstance(hours, bool)
         if hours is not None and not (is_number and 0 < hours <= _MOST_HOURS):
             words = f"hours must be a number above 0 and up to {_MOST_HOURS}, or null for no end"
-            return _json(400, {"error": words})
+            return as_json(400, {"error": words})
         self._desk.pause(row.channel, None if hours is None else hours * 3600.0)
-        return _json(200, self._now(channel))
+        return as_json(200, self._now(channel))
 
     def _resume(self, channel: str) -> Response:
         self._known(channel)
         self._desk.resume(channel)
-        return _json(200, self._now(channel))
+        return as_json(200, self._now(channel))
 
     def _known(self, channel: str) -> Row:
         """Return what is known of a channel; of any other there is nothing to say or to pause."""
@@ -127,12 +127,8 @@ def _attempt(attempt: Attempt) -> dict[str, object]:
     }
 
 
-def _json(status: int, body: Mapping[str, object]) -> Response:
-    return Response(json.dumps(body) + "\n", status, mimetype="application/json")
-
-
 def _http_error(error: HTTPException) -> Response:
-    response = _json(error.code or 500, {"error": error.name})
+    response = as_json(error.code or 500, {"error": error.name})
     if error.code == 401:
         # Not Basic: a browser would ask for a password in a window of its own.
         response.headers["WWW-Authenticate"] = 'Bearer realm="Zapwatch"'

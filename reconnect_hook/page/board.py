@@ -43,18 +43,17 @@ class Trouble(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All channels as they were at ``at`` (Unix seconds)."""
+    """All channels as they were at one moment."""
 
     number: int = 0
     """Grows whenever anything changes that a page shows."""
-    at: float = 0.0
     rows: Mapping[str, Row] = field(default_factory=dict)
     """By channel key."""
     changed: Mapping[str, int] = field(default_factory=dict)
     """The number of the snapshot in which each row became what it is."""
     troubles: tuple[Trouble, ...] = ()
-    watch: Watch | None = None
-    present: Present | None = None
+    troubles_changed: int = 0
+    """The same of the troubles."""
 
 
 class Board:
@@ -130,9 +129,10 @@ class Board:
             key: before.changed[key] if before.rows.get(key) == row else before.number + 1
             for key, row in rows.items()
         }
+        since = before.troubles_changed if troubles == before.troubles else before.number + 1
         same = rows == before.rows and troubles == before.troubles
         number = before.number if same else before.number + 1
-        return Snapshot(number, time.time(), rows, changed, troubles, watched, present)
+        return Snapshot(number, rows, changed, troubles, since)
 
     def _read_state(self) -> Present | None:
         try:
@@ -195,6 +195,8 @@ class Board:
                 key,
                 channel,
                 judge(key, watched, present, scanned=self._scanned(key)),
+                seen.status if seen else None,
+                watched.alerts.get(key, ()) if watched else (),
                 _steady(seen.last_message if seen else None, was.last_message if was else None),
                 seen.threshold if seen else None,
                 present.waiting.get(key) if present else None,

@@ -42,7 +42,7 @@ def marks(row: Row) -> list[tuple[int, bool]]:
 
 def hours_in(row: Row, state: State) -> float:
     """Return for how many hours of the last 24 the channel was in a state."""
-    return sum(run.length for run in row.strip if run.state is state) / 4
+    return sum(run.length for run in row.strip if run.state == state) / 4
 
 
 def chart(hours: Sequence[Hour]) -> Chart:

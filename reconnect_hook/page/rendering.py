@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
-from babel.dates import format_timedelta
+from babel.units import format_unit
 from flask import Flask, request, url_for
-from flask_babel import format_datetime, format_decimal, get_locale, gettext, ngettext
+from flask_babel import format_datetime, format_decimal, get_locale, gettext, ngettext, pgettext
 from markupsafe import Markup
 
 from reconnect_hook.page import drawing, words
@@ -16,6 +16,7 @@ from reconnect_hook.page.language import LANGUAGES, locale
 from reconnect_hook.page.listing import SHOWS, SORTS
 from whatsapp import __version__
 
+_UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 _STATIC = Path(__file__).parent / "static"
 _TIME = Markup('<time datetime="{}" data-as="{}" title="{}">{}</time>')
 
@@ -47,6 +48,7 @@ def set_up(app: Flask, gateway: str) -> None:
         this_address=this_address,
         _=gettext,
         ngettext=ngettext,
+        pgettext=pgettext,
     )
 
     @app.context_processor
@@ -66,9 +68,11 @@ def moment(seconds: float, style: str = "ago") -> Markup:
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time in its largest unit."""
-    delta = timedelta(seconds=seconds)
-    return format_timedelta(delta, threshold=2, format="short", locale=get_locale() or "en")
+    """Return a length of time in the largest unit that fits it exactly, a second at least."""
+    whole = round(seconds)
+    unit, size = next((unit, size) for unit, size in _UNITS if whole % size == 0)
+    locale_now = get_locale() or "en"
+    return format_unit(whole // size, f"duration-{unit}", length="narrow", locale=locale_now)
 
 
 def number(value: float) -> str:

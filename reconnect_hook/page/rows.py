@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from reconnect_hook.history import Attempt, Paused, Present, Remembered, Waiting
+from reconnect_hook.page.sources import FiringAlert
 from reconnect_hook.page.strips import Run
 from reconnect_hook.page.watching import Watch, Watched
 
@@ -57,6 +58,9 @@ class Row:
     key: str
     channel: str
     kind: Kind
+    said: str | None
+    """What the gateway says of it."""
+    alerts: tuple[FiringAlert, ...]
     last_message: float | None
     threshold: float | None
     waiting: Waiting | None

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from flask import Flask
+from flask import Blueprint, Flask, abort, request
+from werkzeug.exceptions import HTTPException
 from werkzeug.routing import PathConverter
 
-from reconnect_hook.page import language, rendering
+from reconnect_hook.database import StateError
+from reconnect_hook.page import answers, language, rendering
 from reconnect_hook.page.api import Api
 from reconnect_hook.page.board import Board
+from reconnect_hook.page.channel import ChannelPage
 from reconnect_hook.page.door import Door
+from reconnect_hook.page.login import OPEN, Login
+from reconnect_hook.page.overview import Overview
+from reconnect_hook.page.qr_page import QrPage
 from reconnect_hook.page.qr_watch import QrWatches
 from reconnect_hook.page.sources import Alertmanager, Prometheus
-from reconnect_hook.page.views import Pages
 from reconnect_hook.page.week import Weeks
 from reconnect_hook.service import Service
+from whatsapp.channels import is_usable_id
 from whatsapp.gateway import GatewayClient
 from whatsapp.settings import Settings
 
@@ -41,15 +47,39 @@ def add_page(app: Flask, service: Service, client: GatewayClient, settings: Sett
         settings.gateway_name,
         watches.scanned,
     )
-    pages = Pages(
-        door,
+    channel_page = ChannelPage(
         board,
         Weeks(prometheus, settings.gateway_name),
-        watches,
         service.history,
         service.desk,
         gateway=settings.gateway_name,
         alertmanager_url=settings.alertmanager_url,
     )
-    app.register_blueprint(pages.blueprint())
+    routes = _blueprint(door)
+    for views in (Login(door), Overview(board), channel_page, QrPage(board, watches)):
+        views.add_to(routes)
+    app.register_blueprint(routes)
     app.register_blueprint(Api(door, board, service.history, service.desk).blueprint())
+
+
+def _blueprint(door: Door) -> Blueprint:
+    """Return what will hold the pages' routes, and lets in who may come in."""
+    routes = Blueprint(
+        "page",
+        __name__,
+        template_folder="templates",
+        static_folder="static",
+        static_url_path="/page",
+    )
+
+    @routes.before_request
+    def check() -> None:
+        if request.endpoint not in OPEN:
+            door.check()
+        if not is_usable_id((request.view_args or {}).get("channel", "x")):
+            abort(404)
+
+    routes.after_request(answers.finish)
+    routes.register_error_handler(HTTPException, answers.http_error)
+    routes.register_error_handler(StateError, answers.state_error)
+    return routes

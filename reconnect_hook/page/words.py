@@ -8,7 +8,6 @@ from reconnect_hook.alerts import Reason
 from reconnect_hook.outcomes import Outcome
 from reconnect_hook.page.board import Trouble
 from reconnect_hook.page.rows import Kind
-from reconnect_hook.page.strips import State
 
 KINDS = {
     Kind.NEEDS_SCAN: _("Needs a scan"),
@@ -29,13 +28,6 @@ MEANINGS = {
     Kind.NEVER_HEARD: _("The gateway says connected, but no message of it is known."),
     Kind.UNKNOWN: _("Nothing can be said of it at the moment."),
     Kind.CONNECTED: _("All is well."),
-}
-
-STATES = {
-    State.CONNECTED: _("connected"),
-    State.DISCONNECTED: _("disconnected"),
-    State.SILENT: _("silent"),
-    State.UNKNOWN: _("not known"),
 }
 
 OUTCOMES = {

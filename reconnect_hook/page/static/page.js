@@ -54,7 +54,10 @@
       setText($("time", age), lengths[unit].format(Math.floor(seconds / size)));
       const bar = $(".bar", age);
       if (!bar) continue;
-      const part = seconds / Number(age.dataset.limit);
+      const limit = Number(age.dataset.limit);
+      const [limitUnit, limitSize] = units.find(([, size]) => limit % size === 0);
+      setText($(".limit", age), `/ ${lengths[limitUnit].format(limit / limitSize)}`);
+      const part = seconds / limit;
       bar.firstElementChild.style.width = `${Math.min(100, part * 100)}%`;
       bar.classList.toggle("near", part > 0.75 && part <= 1);
       bar.classList.toggle("over", part > 1);

@@ -1,0 +1,166 @@
+"""What open pages cost: ``python -m benchmarks.open_pages [--pages 50] [--minutes 5]``.
+
+Runs the whole stack with a simulated gateway, asks like so many open pages do, and prints the
+hook's share of a core and the calls that the gateway got, with the pages and without them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import requests
+
+from stack.configuration import Addresses, free_or_other
+from stack.loop import Loop
+from stack.simulator.client import Simulator
+from stack.simulator.server import SimulatorServer
+from stack.simulator.traffic import open_message_log
+from tests.support.waiting import wait_until
+from whatsapp.settings import Listen
+
+_TOKEN = "the-token-of-the-benchmark"
+_SECRET = "a-secret-of-the-benchmark"
+_LIVE_SECONDS = 3.0  # as in page.js
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class OpenPage(threading.Thread):
+    """Asks for what has changed, as the script of the overview does."""
+
+    def __init__(self, url: str, cookie: str, begin: float, end: threading.Event) -> None:
+        super().__init__(daemon=True)
+        self._url = url
+        self._cookie = cookie
+        self._begin = begin
+        self._ended = end
+        self.answers = 0
+
+    def run(self) -> None:
+        """Ask until it is over."""
+        tag = ""
+        with requests.Session() as session:
+            session.trust_env = False
+            session.headers["Cookie"] = self._cookie
+            self._ended.wait(self._begin)
+            while not self._ended.is_set():
+                query = {"q": "", "show": "all", "sort": "urgency", "since": tag}
+                answer = session.get(f"{self._url}/live/channels", params=query, timeout=30)
+                answer.raise_for_status()
+                self.answers += 1
+                if answer.status_code == 200:
+                    tag = answer.json()["tag"]
+                self._ended.wait(_LIVE_SECONDS)
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pages", type=int, default=50)
+    parser.add_argument(
+        "--minutes", type=float, default=5.0, help="with the pages; without: a half"
+    )
+    parser.add_argument("--channels", type=int, default=20)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        log_url = f"sqlite:///{folder}/log.sqlite3"
+        engine = open_message_log(log_url)
+        with SimulatorServer(_SECRET, message_log=engine, traffic_seconds=5) as server:
+            simulator = Simulator(server.url)
+            for number in range(options.channels):
+                simulator.put_channel(f"channel-{number:03}")
+            at = Addresses(*(free_or_other(Listen("127.0.0.1", 0)) for _ in range(4)))
+            env = {
+                **{k: v for k, v in os.environ.items() if not k.startswith(("WPP_", "DB_"))},
+                "WPP_GATEWAY_BASE_URL": server.url,
+                "WPP_GATEWAY_SECRET": _SECRET,
+                "MESSAGE_LOG_URL": log_url,
+                "HOOK_STATE_URL": f"sqlite:///{folder}/state.sqlite3",
+                "HOOK_LOG_FILE": f"{folder}/hook.log",
+            }
+            with Loop(folder / "loop", at, env, _TOKEN) as loop:
+                loop.wait_until_ready()
+                _measure(loop, simulator, options.pages, options.minutes * 60)
+
+
+def _measure(loop: Loop, simulator: Simulator, pages: int, seconds: float) -> None:
+    url = f"http://{loop.at.hook}"
+    cookie = _log_in(url)
+    wait_until(lambda: _known(url, cookie), 60, "the page to know the channels")
+    time.sleep(20)  # until nobody looks any more
+    without = _during(loop, simulator, seconds / 2, lambda: None)
+    ended = threading.Event()
+    opened = [
+        OpenPage(url, cookie, number * _LIVE_SECONDS / pages, ended) for number in range(pages)
+    ]
+
+    def begin() -> None:
+        for page in opened:
+            page.start()
+
+    with_pages = _during(loop, simulator, seconds, begin)
+    ended.set()
+    for page in opened:
+        page.join()
+    answers = sum(page.answers for page in opened)
+    print(f"{'':24}{'of a core':>12}{'hook to gateway':>18}{'all lists, a min':>18}")
+    for name, (share, calls, lists) in (
+        ("no page", without),
+        (f"{pages} pages", with_pages),
+    ):
+        print(f"{name:24}{share:12.1%}{calls:18}{lists:18.1f}")
+    print(f"{answers} answers in {seconds:.0f} s; the exporter's lists go on as before")
+
+
+def _during(
+    loop: Loop, simulator: Simulator, seconds: float, begin: Callable[[], None]
+) -> tuple[float, int, float]:
+    """Return the hook's share of a core, its calls, and all lists a minute."""
+    simulator.clear_requests()
+    calls, cpu, at = _hook_calls(loop), _cpu(loop), time.monotonic()
+    begin()
+    time.sleep(seconds)
+    took = time.monotonic() - at
+    lists = len(simulator.requests("list")) / took * 60
+    return (_cpu(loop) - cpu) / took, _hook_calls(loop) - calls, lists
+
+
+def _hook_calls(loop: Loop) -> int:
+    """Return how many calls the hook has made, by its own count."""
+    page = requests.get(f"http://{loop.at.hook}/metrics", timeout=30).text
+    name = "whatsapp_gateway_request_duration_seconds_count"
+    return sum(int(float(line.split()[-1])) for line in page.splitlines() if line.startswith(name))
+
+
+def _cpu(loop: Loop) -> float:
+    """Return the seconds of a core that the hook has used."""
+    fields = (
+        Path(f"/proc/{loop.children.pid('reconnect_hook')}/stat")
+        .read_text()
+        .rpartition(")")[2]
+        .split()
+    )
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _log_in(url: str) -> str:
+    with requests.Session() as session:
+        form = session.get(f"{url}/login", timeout=30).text
+        token = form.partition('name="csrf_token" value="')[2].partition('"')[0]
+        session.post(f"{url}/login", {"token": _TOKEN, "csrf_token": token}, timeout=30)
+        return f"zapwatch={session.cookies['zapwatch']}"
+
+
+def _known(url: str, cookie: str) -> bool:
+    page = requests.get(f"{url}/live/channels", headers={"Cookie": cookie}, timeout=30)
+    return bool(page.json()["rows"])
+
+
+if __name__ == "__main__":
+    main()

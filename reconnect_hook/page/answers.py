@@ -1,0 +1,63 @@
+"""What all pages' answers have in common: headers, apologies, JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from flask import Response, make_response, render_template, request
+from flask_babel import gettext as _
+from werkzeug.exceptions import HTTPException, TooManyRequests
+from werkzeug.wrappers import Response as AnyResponse
+
+from reconnect_hook.database import StateError
+from reconnect_hook.page import language
+from reconnect_hook.page.door import WAIT_SECONDS
+
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+"""What a page may load and do."""
+
+
+def as_json(status: int, body: Mapping[str, object]) -> Response:
+    """Answer JSON."""
+    return Response(json.dumps(body) + "\n", status, mimetype="application/json")
+
+
+def finish(response: Response) -> Response:
+    """Add what each answer of the page carries."""
+    language.remember(response)
+    response.headers["Content-Security-Policy"] = CONTENT_POLICY
+    if request.endpoint == "page.static" and response.status_code < 400:
+        # Their address changes with their content, and nothing in them is secret.
+        response.headers["Cache-Control"] = "public, max-age=604800"
+    return response
+
+
+def sorry(status: int, title: str, text: str) -> AnyResponse:
+    """Answer a page that says what is wrong."""
+    page = render_template("sorry.html", title=title, text=text, logged_in=False)
+    return make_response(page, status)
+
+
+def state_error(_error: StateError) -> AnyResponse:
+    """Answer when the state cannot be read or written."""
+    text = _("The hook's own memory cannot be read or written just now. Please try again.")
+    return sorry(503, _("That did not work"), text)
+
+
+def http_error(error: HTTPException) -> AnyResponse:
+    """Answer what was refused."""
+    words = {
+        400: (_("That did not work"), _("The form was too old. Please go back and try again.")),
+        403: (_("Not allowed"), _("The request came from another site.")),
+        404: (_("Not found"), _("There is no such page or channel.")),
+        429: (_("Too many wrong tokens"), _("Please wait a minute.")),
+    }
+    code = error.code or 500
+    response = sorry(code, *words.get(code, (_("That did not work"), error.name)))
+    if isinstance(error, TooManyRequests):
+        response.headers["Retry-After"] = str(int(WAIT_SECONDS))
+    return response

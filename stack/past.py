@@ -1,0 +1,86 @@
+"""A past for Prometheus: what it would hold if everything had been running for a week."""
+
+from __future__ import annotations
+
+import math
+import random
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_STEP = 60  # seconds between two samples
+_WEEK = 7 * 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A time in the past: hours ago, how many hours it lasted, and whether it was a silence."""
+
+    hours_ago: float
+    hours: float
+    silent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """One channel's week."""
+
+    channel: str
+    per_hour: float
+    """Messages in a busy hour."""
+    troubles: Sequence[Trouble] = ()
+
+
+def write_past(folder: Path, now: float, gateway: str, pasts: Sequence[Past]) -> None:
+    """Write it as blocks of a Prometheus that stores its data in ``folder``, up to ``now``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = folder.parent / "past.txt"
+    text.write_text("".join(f"{line}\n" for line in _lines(now, gateway, pasts)))
+    command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", str(text), str(folder)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    text.unlink()
+
+
+def _lines(now: float, gateway: str, pasts: Sequence[Past]) -> Iterator[str]:
+    times = [now - seconds for seconds in range(_WEEK, 0, -_STEP)]
+    yield "# TYPE whatsapp_channel_connected gauge"
+    for past in pasts:
+        labels = f'gateway="{gateway}",channel="{past.channel}"'
+        for at in times:
+            down = any(not one.silent for one in _during(past, now - at))
+            yield f"whatsapp_channel_connected{{{labels}}} {int(not down)} {at:.0f}"
+    yield "# TYPE ALERTS gauge"
+    for past in pasts:
+        labels = (
+            f'gateway="{gateway}",channel="{past.channel}",alertname="WhatsAppChannelSilent",'
+            'alertstate="firing"'
+        )
+        for at in times:
+            if any(one.silent for one in _during(past, now - at)):
+                yield f"ALERTS{{{labels}}} 1 {at:.0f}"
+    yield "# TYPE whatsapp_channel_messages counter"
+    chance = random.Random(7)
+    for past in pasts:
+        for direction, share in (("in", 0.62), ("out", 0.38)):
+            labels = f'gateway="{gateway}",channel="{past.channel}",direction="{direction}"'
+            total = 0.0
+            for at in times:
+                if not _during(past, now - at):
+                    mean = past.per_hour * share * _business(at) * _STEP / 3600
+                    total += int(mean * chance.uniform(0.4, 1.6) + chance.random())
+                yield f"whatsapp_channel_messages_total{{{labels}}} {total:.0f} {at:.0f}"
+    yield "# EOF"
+
+
+def _during(past: Past, seconds_ago: float) -> list[Trouble]:
+    hours = seconds_ago / 3600
+    return [one for one in past.troubles if one.hours_ago - one.hours <= hours <= one.hours_ago]
+
+
+def _business(at: float) -> float:
+    """Return how busy it is: most at noon, hardly at night, less at weekends."""
+    hour = (at / 3600 - 3) % 24  # in São Paulo
+    day = int((at / 3600 - 3) / 24 + 3) % 7  # Monday is 0
+    busy = max(0.03, math.sin((hour - 6) / 15 * math.pi)) if 6 < hour < 21 else 0.03
+    return busy * (0.4 if day >= 5 else 1.0)

@@ -1,0 +1,69 @@
+"""What the browser's tests share: one Chromium, one stack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from stack.simulator.client import Simulator
+from stack.simulator.server import SimulatorServer
+from tests.browser.looks import LOOKS, Look, launch, log_in, window
+from tests.e2e.world import World
+from tests.support.hooks import SECRET, hook_settings
+from tests.support.programs import Program
+
+WORLD_TOKEN = "the-token-of-the-tests"
+CHANNELS = ("atendimento", 'a/b "q" & <i>', "imobsites", "Loja Centro", "pixel12digital")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        made = launch(playwright)
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Run exporter, hook, Prometheus and Alertmanager, with the gateway simulated."""
+    folder = tmp_path_factory.mktemp("world")
+    url = sa.make_url(f"sqlite:///{folder}/log.sqlite3")
+    settings = {"SILENT_HOURS": "1", "RECONNECT_COOLDOWN_SECONDS": "0"}
+    with World(folder, url, CHANNELS, settings) as made:
+        yield made
+
+
+@pytest.fixture(params=LOOKS, ids=str)
+def look(request: pytest.FixtureRequest) -> Look:
+    made = request.param
+    assert isinstance(made, Look)
+    return made
+
+
+@pytest.fixture
+def page(browser: Browser, world: World, look: Look) -> Iterator[Page]:
+    """Open a window that is logged in, on the whole stack."""
+    with window(browser, look, f"http://{world.loop.at.hook}") as opened:
+        log_in(opened, WORLD_TOKEN)
+        yield opened
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    with SimulatorServer(SECRET) as server:
+        yield Simulator(server.url)
+
+
+@pytest.fixture
+def lonely(simulator: Simulator, tmp_path: Path) -> Iterator[Program]:
+    """Run a hook that has a gateway, and neither Prometheus nor Alertmanager."""
+    nobody = "http://127.0.0.1:1"
+    settings = hook_settings(simulator.url, PROMETHEUS_URL=nobody, ALERTMANAGER_URL=nobody)
+    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
+        assert program.url
+        yield program

@@ -1,0 +1,107 @@
+"""Chromium windows of the sizes and languages in which the page has to work."""
+
+from __future__ import annotations
+
+import gettext
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright
+
+from reconnect_hook import page as package
+
+WAIT_MS = 30_000
+"""Until what must appear has appeared, on the slowest of machines."""
+
+_CATALOGS = Path(package.__file__).parent / "translations"
+_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+
+
+@dataclass(frozen=True)
+class Look:
+    """A window."""
+
+    width: int
+    language: str
+    scheme: str = "light"
+
+    @property
+    def phone(self) -> bool:
+        return self.width < 500
+
+    def say(self, text: str, **values: object) -> str:
+        """Return a sentence of the page in this window's language."""
+        if self.language != "en":
+            catalog = gettext.translation("messages", _CATALOGS, [self.language.replace("-", "_")])
+            translated = catalog.gettext(text)
+            assert translated, text
+            text = translated
+        return text % values if values else text
+
+    def __str__(self) -> str:
+        return f"{self.width}-{self.language}-{self.scheme}"
+
+
+LOOKS = [
+    Look(360, "en"),
+    Look(360, "pt-BR", "dark"),
+    Look(1280, "en", "dark"),
+    Look(1280, "pt-BR"),
+]
+"""Both sizes in both languages, and both schemes with each size."""
+
+TWO_LOOKS = [LOOKS[1], Look(1280, "en")]
+"""Each size and each language once, for what takes long."""
+
+
+def launch(playwright: Playwright) -> Browser:
+    """Start Debian's Chromium."""
+    return playwright.chromium.launch(executable_path="/usr/bin/chromium", args=_ARGUMENTS)
+
+
+@contextmanager
+def window(browser: Browser, look: Look, url: str) -> Iterator[Page]:
+    """Open a window in which nothing may go wrong that the browser would tell of."""
+    context = browser.new_context(
+        base_url=url,
+        viewport={"width": look.width, "height": 780},
+        locale=look.language,
+        color_scheme="dark" if look.scheme == "dark" else "light",
+        timezone_id="America/Sao_Paulo",
+        reduced_motion="reduce",
+    )
+    context.set_default_timeout(WAIT_MS)
+    try:
+        yield from _opened(context)
+    finally:
+        context.close()
+
+
+def _opened(context: BrowserContext) -> Iterator[Page]:
+    page = context.new_page()
+    said: list[str] = []
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("console", lambda message: said.append(message.text) if _counts(message.text) else None)
+    yield page
+    assert said == [], "the browser complains"
+
+
+def _counts(text: str) -> bool:
+    # Of a refused login, or a hook that has gone, the browser tells although it is expected.
+    expected = (
+        "status of 401",
+        "status of 429",
+        "net::ERR_CONNECTION_REFUSED",
+        "ERR_EMPTY_RESPONSE",
+    )
+    return not any(one in text for one in expected)
+
+
+def log_in(page: Page, token: str) -> None:
+    """Log in by the form, wherever that leads."""
+    page.goto("/login")
+    page.fill("input[name=token]", token)
+    page.click(".login button")
+    page.wait_for_selector("#channels", state="attached")

@@ -1,0 +1,131 @@
+"""500 channels, and a past of a week, on a real Prometheus."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from playwright.sync_api import Browser, Page, expect
+
+from stack.past import Past, Trouble, write_past
+from tests.browser.axe import check
+from tests.browser.looks import WAIT_MS, Look, log_in, window
+from tests.support.hooks import TOKEN, hook_settings
+from tests.support.programs import Program
+from tests.support.prometheus import Exposition, Prometheus
+from tests.support.waiting import wait_until
+
+_COUNT = 500
+_WITH_PAST = "channel-007"
+_AUTH = ("tests", TOKEN)
+
+
+def _metrics(now: float) -> str:
+    """Return 500 channels: each tenth is disconnected, and one is silent."""
+    lines = ['whatsapp_gateway_up{gateway="wpp"} 1', 'whatsapp_message_log_up{gateway="wpp"} 1']
+    for number in range(_COUNT):
+        labels = f'{{gateway="wpp",channel="channel-{number:03}"}}'
+        connected = int(number % 10 != 3)
+        silent = number == 42
+        lines += [
+            f"whatsapp_channel_connected{labels} {connected}",
+            f"whatsapp_channel_silence_threshold_seconds{labels} 14400",
+            f"whatsapp_channel_seconds_since_last_message{labels} {20_000 if silent else number}",
+        ]
+    return "\n".join(lines) + f"\nnow {now}\n"
+
+
+@pytest.fixture(scope="module")
+def hook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    folder: Path = tmp_path_factory.mktemp("many")
+    exposition = Exposition(_metrics(time.time()))
+    prometheus = Prometheus(folder, exposition.at)
+    past = Past(_WITH_PAST, 60, [Trouble(6, 1.5), Trouble(15, 2, silent=True)])
+    write_past(prometheus.data, time.time() - 120, "wpp", [past])
+    settings = hook_settings(
+        "http://127.0.0.1:1",
+        PROMETHEUS_URL=prometheus.url,
+        ALERTMANAGER_URL="http://127.0.0.1:1",
+    )
+    with prometheus, Program(folder, "reconnect_hook", "serve", settings=settings) as program:
+        yield program
+    exposition.close()
+
+
+@pytest.fixture
+def page(browser: Browser, hook: Program, look: Look) -> Iterator[Page]:
+    with window(browser, look, hook.url) as opened:
+        log_in(opened, TOKEN)
+        yield opened
+
+
+def test_the_page_of_500_channels_answers_within_300_ms(hook: Program) -> None:
+    seconds = []
+    for _ in range(10):
+        begun = time.monotonic()
+        answer = requests.get(f"{hook.url}/", auth=_AUTH, timeout=30)
+        seconds.append(time.monotonic() - begun)
+        assert answer.text.count('<li class="row ') == _COUNT
+    # The best of ten: on a machine that others use too, the rest measures them.
+    assert min(seconds) < 0.3, seconds
+    print(f"500 channels: {sorted(round(s * 1000) for s in seconds)} ms")  # noqa: T201
+
+
+def test_500_channels_can_be_searched_and_sorted(page: Page, look: Look) -> None:
+    page.goto("/")
+    expect(page.locator(".row")).to_have_count(_COUNT, timeout=WAIT_MS)
+    expect(page.locator(".row .name").first).to_have_text("channel-003")
+    expect(page.locator(".row .chip").first).to_have_text(look.say("Disconnected"))
+    page.select_option("select[name=show]", "trouble")
+    expect(page.locator(".row")).to_have_count(51, timeout=WAIT_MS)
+    page.select_option("select[name=sort]", "message")
+    expect(page.locator(".row .name").first).to_have_text("channel-042")
+    expect(page.locator(".row .chip").first).to_have_text(look.say("Silent"))
+    page.fill("input[name=q]", "channel-01")
+    expect(page.locator(".row")).to_have_count(1, timeout=WAIT_MS)
+    check(page)
+
+
+def test_the_past_is_drawn(page: Page, hook: Program, look: Look) -> None:
+    def has_strip() -> bool:
+        text = requests.get(f"{hook.url}/channels/{_WITH_PAST}", auth=_AUTH, timeout=30).text
+        return 'class="disconnected"' in text
+
+    wait_until(has_strip, 60, "the last 24 hours")
+    page.goto(f"/channels/{_WITH_PAST}")
+    strip = page.locator(".wide-strip svg")
+    label = strip.get_attribute("aria-label") or ""
+    words = look.say("disconnected in %(hours)s h", hours="@").partition("@")[0]
+    assert words in label
+    assert look.say("silent in %(hours)s h", hours="@").partition("@")[0] in label
+    down = strip.locator("rect.disconnected")
+    # An hour and a half is six or seven quarters.
+    assert 5 <= sum(float(width or 0) for width in _widths(down)) <= 8
+    bars = page.locator(".chart g")
+    assert bars.count() > 100
+    chart = page.locator(".chart").get_attribute("aria-label") or ""
+    assert any(character.isdigit() for character in chart)
+    check(page)
+
+
+def _widths(shapes: object) -> list[str | None]:
+    return [one.get_attribute("width") for one in shapes.all()]  # type: ignore[attr-defined]
+
+
+def test_what_is_polled_is_only_what_has_changed(hook: Program) -> None:
+    first = requests.get(f"{hook.url}/live/channels", auth=_AUTH, timeout=30).json()
+    assert len(first["rows"]) == _COUNT
+
+    def unchanged() -> bool:
+        again = requests.get(
+            f"{hook.url}/live/channels", {"since": first["tag"]}, auth=_AUTH, timeout=30
+        )
+        if again.status_code == 204:
+            return True
+        first["tag"] = again.json()["tag"]
+        return False
+
+    wait_until(unchanged, 30, "an answer without a body")

@@ -1,0 +1,90 @@
+"""All channels at a glance."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.axe import check
+from tests.browser.conftest import CHANNELS
+from tests.browser.looks import WAIT_MS, Look
+from tests.e2e.world import World
+from tests.support.waiting import wait_until
+
+
+def row(page: Page, channel: str) -> str:
+    return f'.row:has(a.name:text-is("{channel}"))'
+
+
+def names(page: Page) -> list[str]:
+    return page.locator(".row a.name").all_inner_texts()
+
+
+def test_it_shows_every_channel_and_breaks_no_rule(page: Page, look: Look) -> None:
+    page.goto("/")
+    expect(page.locator(".row")).to_have_count(len(CHANNELS), timeout=WAIT_MS)
+    assert sorted(names(page)) == sorted(CHANNELS)
+    first = page.locator(row(page, "atendimento"))
+    expect(first.locator(".chip")).to_have_text(look.say("Connected"))
+    expect(first.locator(".limit")).to_have_text("/ 1 hr" if look.language == "en" else "/ 1 h")
+    expect(first.locator("svg.strip")).to_be_visible()
+    when = first.locator("time").first
+    assert "2026" not in when.inner_text()
+    assert when.get_attribute("title"), "the absolute time is there on hover"
+    check(page)
+
+
+def test_a_drop_shows_without_reloading_and_comes_first(
+    page: Page, look: Look, world: World
+) -> None:
+    page.goto("/")
+    world.simulator.put_channel("imobsites", session="dead")
+    world.simulator.drop("imobsites")
+    try:
+        dropped = page.locator(row(page, "imobsites"))
+        expect(dropped.locator(".chip")).to_have_text(look.say("Disconnected"), timeout=WAIT_MS)
+        wait_until(lambda: names(page)[0] == "imobsites", 10, "the drop to come first")
+        check(page)
+    finally:
+        world.simulator.put_channel("imobsites", session="paired")
+        world.simulator.connect("imobsites")
+    expect(dropped.locator(".chip")).to_have_text(look.say("Connected"), timeout=2 * WAIT_MS)
+
+
+def test_a_choice_narrows_the_list_and_stays_in_the_address(page: Page, look: Look) -> None:
+    page.goto("/")
+    expect(page.locator(".row")).to_have_count(len(CHANNELS))
+    page.fill("input[name=q]", "LOJA cen")
+    expect(page.locator(".row")).to_have_count(1)
+    assert names(page) == ["Loja Centro"]
+    assert "q=LOJA+cen" in page.url
+    page.reload()
+    assert names(page) == ["Loja Centro"]
+    page.fill("input[name=q]", "")
+    page.select_option("select[name=sort]", "name")
+    expect(page.locator(".row")).to_have_count(len(CHANNELS))
+    wait_until(lambda: names(page) == sorted(CHANNELS, key=str.casefold), 10, "the order")
+    page.select_option("select[name=show]", "paused")
+    expect(page.locator("#empty")).to_have_text(look.say("No channel matches."))
+    check(page)
+
+
+def test_the_language_can_be_switched_and_is_kept(page: Page, look: Look) -> None:
+    page.goto("/")
+    other = "Português" if look.language == "en" else "English"
+    page.click(f".languages a[lang={'pt-BR' if other == 'Português' else 'en'}]")
+    words = "Todos os canais" if other == "Português" else "All channels"
+    expect(page.locator("select[name=show] option").first).to_have_text(words)
+    page.goto("/channels/atendimento")
+    expect(page.locator(".back")).to_contain_text(words)
+    assert page.locator("html").get_attribute("lang") == ("pt-BR" if other != "English" else "en")
+
+
+def test_names_of_all_sorts_lead_to_their_pages(page: Page, look: Look) -> None:
+    page.goto("/")
+    page.click(row(page, 'a/b \\"q\\" & <i>') + " a.name")
+    expect(page.locator("h1")).to_have_text('a/b "q" & <i>')
+    expect(page.locator(".verdict .chip")).to_have_text(look.say("Connected"))
+    page.goto("/channels/nobody")
+    words = look.say("No channel of this name is known at the moment.")
+    expect(page.locator(".verdict")).to_have_text(words)
+    check(page)

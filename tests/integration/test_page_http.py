@@ -1,0 +1,505 @@
+"""The page and its API over HTTP: who comes in, what stands in headers and cookies."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from reconnect_hook.metrics import Metrics
+from reconnect_hook.page import door
+from reconnect_hook.page.site import add_page
+from reconnect_hook.service import make_client, make_service
+from reconnect_hook.web import create_app
+from stack.simulator.client import Simulator
+from stack.simulator.server import SimulatorServer
+from tests.support.hooks import SECRET, TOKEN, hook_settings, state
+from tests.support.programs import Program
+from tests.support.states import locked
+from tests.support.waiting import wait_until
+from whatsapp.settings import parse
+
+_NOBODY = "http://127.0.0.1:1"
+_BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    with SimulatorServer(SECRET) as server:
+        made = Simulator(server.url)
+        made.put_channel("loja", session="unpaired")
+        yield made
+
+
+class Site:
+    """The hook's application, with workers, and without Prometheus."""
+
+    def __init__(self, url: str, token: str = TOKEN) -> None:
+        values = hook_settings(
+            url, HOOK_TOKEN=token, PROMETHEUS_URL=_NOBODY, ALERTMANAGER_URL=_NOBODY
+        )
+        settings = parse(values)
+        metrics = Metrics("wpp")
+        client = make_client(settings, metrics)
+        self.service = make_service(settings, client, None, metrics)
+        self.state_url = settings.hook_state_url
+        self.app = create_app(
+            self.service.intake,
+            self.service.memory,
+            self.service.workers,
+            metrics,
+            gateway="wpp",
+            token=token,
+        )
+        add_page(self.app, self.service, client, settings)
+
+    def browser(self) -> FlaskClient:
+        return self.app.test_client()
+
+
+@pytest.fixture
+def site(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.chdir(tmp_path)
+    made = Site(simulator.url)
+    made.service.workers.start()
+    yield made
+    made.service.workers.stop(5)
+
+
+def form_token(page: TestResponse) -> str:
+    found = re.search(r'name="csrf_token" value="([^"]+)"', page.text)
+    assert found is not None
+    return found[1]
+
+
+def log_in(browser: FlaskClient, token: str = TOKEN, **more: Any) -> TestResponse:
+    form = browser.get("/login", **more)
+    return browser.post("/login", data={"token": token, "csrf_token": form_token(form)}, **more)
+
+
+def repairs() -> list[Any]:
+    return list(state(Path.cwd(), "SELECT channel, reason FROM repairs"))
+
+
+# Coming in.
+
+
+@pytest.mark.parametrize("path", ["/", "/channels/loja", "/channels/a%2Fb", "/channels//x"])
+def test_who_is_not_logged_in_is_led_to_the_form(site: Site, path: str) -> None:
+    answer = site.browser().get(path)
+    assert answer.status_code == 303
+    assert answer.headers["Location"].startswith("/login?next=/")
+
+
+@pytest.mark.parametrize(
+    "path", ["/live/channels", "/live/channel/loja", "/live/qr/loja", "/qr/loja"]
+)
+def test_what_the_script_asks_for_is_401_without_a_session(site: Site, path: str) -> None:
+    assert site.browser().get(path).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["reconnect/loja", "pause/loja", "resume/loja"])
+def test_nothing_can_be_asked_for_without_a_session(site: Site, path: str) -> None:
+    assert site.browser().post(f"/{path}").status_code == 401
+    assert site.browser().post(f"/api/{path}").status_code == 401
+    assert repairs() == []
+
+
+def test_the_form_leads_back_and_never_elsewhere(site: Site) -> None:
+    for wanted, leads_to in (
+        ("/channels/loja", "/channels/loja"),
+        ("/channels/a%2Fb?lang=en", "/channels/a%2Fb?lang=en"),
+        ("//evil.example.com/", "/"),
+        ("/\\evil.example.com", "/"),
+        ("https://evil.example.com/", "/"),
+        ("/\r\nSet-Cookie: a=b", "/"),
+        ("", "/"),
+    ):
+        browser = site.browser()
+        token = form_token(browser.get("/login"))
+        answer = browser.post(
+            "/login", query_string={"next": wanted}, data={"token": TOKEN, "csrf_token": token}
+        )
+        assert answer.status_code == 303
+        assert answer.headers["Location"] == leads_to
+
+
+def test_the_cookie_is_httponly_samesite_and_secure_over_tls(site: Site) -> None:
+    plain = log_in(site.browser()).headers["Set-Cookie"]
+    assert plain.startswith("zapwatch=")
+    assert "HttpOnly" in plain
+    assert "SameSite=Lax" in plain
+    assert "Secure" not in plain
+    tls = log_in(site.browser(), base_url="https://zapwatch.example.com")
+    assert "Secure" in tls.headers["Set-Cookie"]
+    assert TOKEN not in plain
+    assert TOKEN not in str(base64.b64decode(plain.split("=")[1].split(".")[0] + "==="))
+
+
+def test_a_session_is_good_at_every_hook_with_the_token_and_at_no_other(
+    site: Site, simulator: Simulator
+) -> None:
+    browser = site.browser()
+    log_in(browser)
+    cookie = browser.get_cookie("zapwatch")
+    assert cookie is not None
+    for token, status in ((TOKEN, 200), ("another-token", 303)):
+        other = Site(simulator.url, token).browser()
+        other.set_cookie("zapwatch", cookie.value)
+        assert other.get("/").status_code == status
+
+
+def test_logging_out_ends_the_session(site: Site) -> None:
+    browser = site.browser()
+    log_in(browser)
+    page = browser.get("/")
+    assert page.status_code == 200
+    browser.post("/logout", data={"csrf_token": form_token(page)})
+    assert browser.get("/").status_code == 303
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        _BEARER,
+        {"Authorization": f"bearer  {TOKEN} "},
+        {"Authorization": "Basic " + base64.b64encode(f"anybody:{TOKEN}".encode()).decode()},
+        {"Authorization": "Basic " + base64.b64encode(f":{TOKEN}".encode()).decode()},
+    ],
+    ids=["bearer", "bearer in other words", "basic", "basic without a user"],
+)
+def test_scripts_send_the_token_with_each_request(site: Site, headers: dict[str, str]) -> None:
+    browser = site.browser()
+    assert browser.get("/api/channels", headers=headers).status_code == 200
+    assert browser.get("/", headers=headers).status_code == 200
+    assert browser.post("/api/reconnect/loja", headers=headers).status_code == 202
+    assert browser.get("/").status_code == 303, "that was for those requests alone"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "Bearer",
+        "Bearer wrong",
+        f"Bearer {TOKEN}x",
+        "Basic",
+        "Basic !",
+        "Basic YTpi",
+        "Digest x",
+    ],
+)
+def test_other_credentials_are_401(site: Site, value: str) -> None:
+    answer = site.browser().get("/api/channels", headers={"Authorization": value})
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer"), "no window of the browser's own"
+
+
+# What others would make a browser do.
+
+
+def test_a_form_without_its_token_is_refused(site: Site) -> None:
+    browser = site.browser()
+    log_in(browser)
+    right = form_token(browser.get("/"))
+    for path in ("/reconnect/loja", "/pause/loja", "/api/reconnect/loja", "/logout"):
+        for data in ({}, {"csrf_token": ""}, {"csrf_token": right[:-1] + "!"}):
+            assert browser.post(path, data=data).status_code == 400
+    assert repairs() == []
+    assert browser.post("/reconnect/loja", data={"csrf_token": right}).status_code == 303
+    assert len(repairs()) == 1
+
+
+def test_the_script_may_send_the_forms_token_as_a_header(site: Site) -> None:
+    browser = site.browser()
+    log_in(browser)
+    headers = {"X-CSRFToken": form_token(browser.get("/"))}
+    assert browser.post("/api/reconnect/loja", headers=headers).status_code == 202
+
+
+def test_a_login_that_another_site_forged_is_refused(site: Site) -> None:
+    browser = site.browser()
+    assert browser.post("/login", data={"token": TOKEN}).status_code == 400
+    assert browser.get("/").status_code == 303
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example.com", "null", "http://localhost.evil"])
+def test_a_password_that_a_browser_remembers_is_no_key_for_other_sites(
+    site: Site, origin: str
+) -> None:
+    password = "Basic " + base64.b64encode(f"a:{TOKEN}".encode()).decode()
+    headers = {"Authorization": password, "Origin": origin}
+    assert site.browser().post("/api/reconnect/loja", headers=headers).status_code == 403
+    headers["Origin"] = "http://localhost"
+    assert site.browser().post("/api/reconnect/loja", headers=headers).status_code == 202
+
+
+# Guessing.
+
+
+def test_five_wrong_tokens_in_a_row_make_an_address_wait(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("reconnect_hook.page.door.time.monotonic", lambda: clock[0])
+    browser = site.browser()
+    for _ in range(5):
+        assert log_in(browser, "wrong").status_code == 401
+    refused = log_in(browser)
+    assert refused.status_code == 429
+    assert refused.headers["Retry-After"] == "60"
+    assert browser.get("/api/channels", headers=_BEARER).status_code == 429
+    elsewhere = {"REMOTE_ADDR": "203.0.113.7"}
+    answer = browser.get("/api/channels", headers=_BEARER, environ_base=elsewhere)
+    assert answer.status_code == 200, "another address need not wait"
+    # Who names another address has none.
+    forged = {**_BEARER, "X-Forwarded-For": "203.0.113.8"}
+    assert browser.get("/api/channels", headers=forged).status_code == 429
+    clock[0] += 61
+    assert log_in(browser).status_code == 303
+
+
+def test_who_is_in_stays_in_while_the_address_has_to_wait(site: Site) -> None:
+    inside = site.browser()
+    log_in(inside)
+    for _ in range(6):
+        log_in(site.browser(), "wrong")
+    assert inside.get("/").status_code == 200
+
+
+def test_a_right_token_lets_the_count_begin_anew(site: Site) -> None:
+    wrong = {"Authorization": "Bearer wrong"}
+    browser = site.browser()
+    for _ in range(3):
+        for _ in range(4):
+            assert browser.get("/api/channels", headers=wrong).status_code == 401
+        assert browser.get("/api/channels", headers=_BEARER).status_code == 200
+
+
+def test_the_addresses_that_are_counted_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "_ADDRESSES", 3)
+    book = door.WrongTokens()
+    for number in range(10):
+        book.note(f"192.0.2.{number}", right=False)
+    assert len(book._counts) == 3
+
+
+# Headers.
+
+
+def test_pages_allow_nothing_inline_and_nothing_from_elsewhere(site: Site) -> None:
+    browser = site.browser()
+    log_in(browser)
+    for path in ("/login", "/", "/channels/loja", "/channels/nobody", "/page/page.css"):
+        answer = browser.get(path, buffered=True)
+        assert answer.status_code == 200
+        policy = answer.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+        assert "unsafe" not in policy
+        assert "http" not in policy
+        assert answer.headers["X-Frame-Options"] == "DENY"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        if answer.mimetype == "text/html":
+            assert answer.headers["Cache-Control"] == "no-store"
+            assert " style=" not in answer.text
+            assert not re.search(r"<script(?![^>]* src=)", answer.text)
+            assert not re.search(r" on\w+=", answer.text)
+            assert not re.search(r'(src|href)="(?!/|#)', answer.text.replace(_silence(answer), ""))
+
+
+def _silence(answer: TestResponse) -> str:
+    found = re.search(r'href="http://127.0.0.1:1/#/silences[^"]*"', answer.text)
+    return found[0] if found else "nothing"
+
+
+@pytest.mark.parametrize("path", ["/channels/", "/channels/..", "/channels/%00", "/nowhere"])
+def test_what_is_no_page_is_404(site: Site, path: str) -> None:
+    answer = site.browser().get(path, headers=_BEARER)
+    assert answer.status_code == 404
+
+
+def test_hostile_names_stay_text(site: Site) -> None:
+    name = "<script>alert(1)</script>"
+    answer = site.browser().get("/channels/%3Cscript%3Ealert(1)%3C%2Fscript%3E", headers=_BEARER)
+    assert answer.status_code == 200
+    assert name not in answer.text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in answer.text
+
+
+# The QR code.
+
+
+def test_a_code_is_asked_for_only_while_somebody_looks_at_who_needs_one(
+    site: Site, simulator: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    browser = site.browser()
+    for path in ("/", "/channels/loja", "/live/qr/loja", "/qr/loja", "/api/channels"):
+        browser.get(path, headers=_BEARER)
+    assert simulator.requests() == [], "nothing is known to need anything"
+    browser.post("/api/reconnect/loja", headers=_BEARER)
+    wait_until(lambda: _status(browser) == "needs-scan", 30, "the repair to find a code")
+    asked = len(simulator.requests("qr"))
+    for path in ("/", "/channels/loja", "/live/channel/loja", "/api/channels/loja"):
+        browser.get(path, headers=_BEARER)
+    assert len(simulator.requests("qr")) == asked, "the page alone does not ask"
+    wait_until(lambda: _look(browser)["state"] == "code", 30, "the code")
+    answer = browser.get("/qr/loja", headers=_BEARER)
+    assert answer.mimetype == "image/png"
+    assert answer.headers["Cache-Control"] == "no-store"
+    kept = [path.read_bytes() for path in Path.cwd().rglob("*") if path.is_file()]
+    kept.append(caplog.text.encode())
+    for secret in (answer.data, b"IDAT", base64.b64encode(answer.data)[:20], b"data:image"):
+        assert not any(secret in one for one in kept)
+    simulator.scan("loja")
+    wait_until(lambda: _look(browser)["state"] == "connected", 30, "the scan to be seen")
+    assert browser.get("/qr/loja", headers=_BEARER).mimetype == "image/gif", "no code any more"
+
+
+def test_all_who_look_share_one_call_at_a_time(site: Site, simulator: Simulator) -> None:
+    browser = site.browser()
+    browser.post("/api/reconnect/loja", headers=_BEARER)
+    wait_until(lambda: _status(browser) == "needs-scan", 30, "the repair to find a code")
+    simulator.fault("qr", "hang")
+    before = len(simulator.requests("qr"))
+    for _ in range(50):
+        _look(site.browser())
+    wait_until(lambda: len(simulator.requests("qr")) > before, 30, "the call")
+    for _ in range(50):
+        _look(site.browser())
+    assert len(simulator.requests("qr")) == before + 1
+    simulator.clear_faults()
+
+
+def _status(browser: FlaskClient) -> object:
+    return (browser.get("/api/channels/loja", headers=_BEARER).get_json() or {}).get("status")
+
+
+def _look(browser: FlaskClient) -> dict[str, Any]:
+    return dict(browser.get("/live/qr/loja", headers=_BEARER).get_json())
+
+
+# The API.
+
+
+def test_the_api_tells_of_a_repair_from_its_beginning_to_its_end(
+    site: Site, simulator: Simulator
+) -> None:
+    browser = site.browser()
+    assert browser.get("/api/channels/loja", headers=_BEARER).status_code == 404
+    assert browser.post("/api/pause/loja", json={"hours": 1}, headers=_BEARER).status_code == 404
+    assert browser.get("/api/attempts/loja", headers=_BEARER).get_json() == {"attempts": []}
+    browser.post("/api/reconnect/loja", headers=_BEARER)
+
+    def attempts() -> list[dict[str, Any]]:
+        return list(browser.get("/api/attempts/loja", headers=_BEARER).get_json()["attempts"])
+
+    (told,) = wait_until(attempts, 30, "the repair to end")
+    assert told["reason"] == "manual"
+    assert told["action"] == "getQr"
+    assert told["outcome"] == "qr_required"
+    wait_until(lambda: _status(browser) == "needs-scan", 30, "the page to know")
+    everything = browser.get("/api/channels", headers=_BEARER).get_json()
+    assert [one["channel"] for one in everything["channels"]] == ["loja"]
+    assert everything["troubles"] == ["prometheus", "alertmanager"]
+
+
+def test_a_pause_can_be_begun_and_ended(site: Site) -> None:
+    browser = site.browser()
+    browser.post("/api/reconnect/loja", headers=_BEARER)
+    wait_until(lambda: _status(browser) == "needs-scan", 30, "the channel to be known")
+
+    def pause(body: Any) -> TestResponse:
+        return browser.post("/api/pause/loja", json=body, headers=_BEARER)
+
+    wrong: Any
+    for wrong in ({}, {"hours": 0}, {"hours": -1}, {"hours": "1"}, {"hours": True}, [], None):
+        assert pause(wrong).status_code == 400
+    assert pause({"hours": 1e9}).status_code == 400
+    timed = pause({"hours": 0.5}).get_json()
+    assert timed["paused"]["until"] is not None
+    assert pause({"hours": None}).get_json()["paused"] == {"until": None}
+    assert browser.post("/api/reconnect/loja", headers=_BEARER).status_code == 409
+    resumed = browser.post("/api/resume/loja", headers=_BEARER)
+    assert resumed.get_json()["paused"] is None
+    assert browser.post("/api/reconnect/loja", headers=_BEARER).status_code == 202
+
+
+def test_a_state_that_cannot_be_written_is_told(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.service.workers.stop(5)
+    monkeypatch.setattr("reconnect_hook.database._TIMEOUT", 0.05)
+    browser = site.browser()
+    log_in(browser)
+    token = form_token(browser.get("/"))
+    with locked(site.state_url):
+        answer = browser.post("/reconnect/loja", data={"csrf_token": token})
+        assert answer.status_code == 503
+        assert "memory" in answer.text
+        assert browser.post("/api/reconnect/loja", headers=_BEARER).status_code == 503
+        assert browser.get("/").status_code == 200
+
+
+# Languages.
+
+
+@pytest.mark.parametrize(
+    ("accepted", "language"),
+    [
+        ("pt-BR,pt;q=0.9,en;q=0.8", "pt-BR"),
+        ("pt", "pt-BR"),
+        ("pt-PT,pt;q=0.9", "pt-BR"),
+        ("en-GB,en;q=0.9,pt;q=0.1", "en"),
+        ("de,fr", "en"),
+        ("*", "en"),
+        ("", "en"),
+        (";;;,,,q=", "en"),
+    ],
+)
+def test_the_language_is_what_the_browser_asks_for(
+    site: Site, accepted: str, language: str
+) -> None:
+    page = site.browser().get("/login", headers={"Accept-Language": accepted})
+    assert f'<html lang="{language}">' in page.text
+    assert ("Entrar" in page.text) is (language == "pt-BR")
+
+
+# Behind a proxy.
+
+
+def test_a_trusted_proxy_says_who_its_client_is_and_that_there_is_tls(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    settings = hook_settings(simulator.url, HOOK_TRUSTED_PROXY="127.0.0.1")
+    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
+        tls = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.1"}
+        form = requests.get(f"{program.url}/login", headers=tls, timeout=30)
+        assert "Secure" in form.headers["Set-Cookie"]
+        url = f"{program.url}/api/channels"
+        for _ in range(5):
+            wrong = {**tls, "Authorization": "Bearer wrong"}
+            assert requests.get(url, headers=wrong, timeout=30).status_code == 401
+        assert requests.get(url, headers={**tls, **_BEARER}, timeout=30).status_code == 429
+        other = {**tls, **_BEARER, "X-Forwarded-For": "203.0.113.2"}
+        assert requests.get(url, headers=other, timeout=30).status_code == 200
+
+
+def test_nobody_else_is_believed(simulator: Simulator, tmp_path: Path) -> None:
+    settings = hook_settings(simulator.url)
+    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
+        tls = {"X-Forwarded-Proto": "https"}
+        form = requests.get(f"{program.url}/login", headers=tls, timeout=30)
+        assert "Secure" not in form.headers["Set-Cookie"]
+        url = f"{program.url}/api/channels"
+        for number in range(6):
+            wrong = {"Authorization": "Bearer wrong", "X-Forwarded-For": f"203.0.113.{number}"}
+            answer = requests.get(url, headers=wrong, timeout=30)
+        assert answer.status_code == 429

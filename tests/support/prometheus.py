@@ -1,0 +1,110 @@
+"""A real Prometheus that scrapes whatever a test serves, with a past if the test wants one."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import requests
+import yaml
+
+from stack.configuration import free_or_other
+from stack.processes import Children
+from tests.support.waiting import wait_until
+from whatsapp.settings import Listen
+
+_START_SECONDS = 60.0
+
+
+class Exposition:
+    """Serves ``text`` as an exporter's metrics; it may be changed at any time."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = outer.text.encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Log nothing."""
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.at = f"127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Prometheus:
+    """Scrapes one target each second; for a ``with`` statement. ``folder`` may hold a past."""
+
+    def __init__(self, folder: Path, target: str) -> None:
+        at = free_or_other(Listen("127.0.0.1", 0))
+        self.url = f"http://{at}"
+        self.data = folder / "prometheus"
+        self._folder = folder
+        self._at = at
+        self._target = target
+        self._children = Children(folder)
+
+    def query(self, expression: str) -> list[dict[str, object]]:
+        answer = requests.get(
+            f"{self.url}/api/v1/query", params={"query": expression}, timeout=30
+        ).json()
+        return list(answer["data"]["result"])
+
+    def __enter__(self) -> Self:
+        config = self._folder / "prometheus.yml"
+        scrape = {
+            "job_name": "zapwatch-exporter",
+            "static_configs": [{"targets": [self._target]}],
+        }
+        config.write_text(
+            yaml.safe_dump(
+                {
+                    "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+                    "scrape_configs": [scrape],
+                }
+            )
+        )
+        self._children.start(
+            "prometheus",
+            [
+                "prometheus",
+                f"--config.file={config}",
+                f"--storage.tsdb.path={self.data}",
+                f"--web.listen-address={self._at}",
+                "--log.level=warn",
+            ],
+            os.environ,
+        )
+        wait_until(self._has_scraped, _START_SECONDS, "the first scrape")
+        return self
+
+    def _has_scraped(self) -> bool:
+        self._children.check()
+        try:
+            return bool(self.query('up{job="zapwatch-exporter"} == 1'))
+        except (requests.RequestException, ValueError, KeyError):
+            return False
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._children.stop()

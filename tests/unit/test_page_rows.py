@@ -1,0 +1,130 @@
+"""How the page judges a channel, and in which order it lists them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reconnect_hook.alerts import Reason
+from reconnect_hook.history import Attempt, Paused, Present, Remembered
+from reconnect_hook.outcomes import Outcome
+from reconnect_hook.page.drawing import hours_in, marks
+from reconnect_hook.page.listing import Listing, counts
+from reconnect_hook.page.rows import Kind, Mark, Row, judge
+from reconnect_hook.page.sources import FiringAlert
+from reconnect_hook.page.strips import Run, State
+from reconnect_hook.page.watching import Watch, Watched
+
+_NOW = 1_700_000_000.0
+_WELL = Watched("loja", connected=True, status="connected", last_message=_NOW - 60, threshold=3600)
+_FORGOTTEN = Remembered("loja", failures=0, qr_required=False, status=None)
+
+
+def _judge(
+    watched: Watched | None = _WELL,
+    remembered: Remembered | None = None,
+    *,
+    scanned: bool = False,
+    alert: str = "",
+) -> Kind:
+    alerts = {"loja": (FiringAlert(alert, {}, "", ""),)} if alert else {}
+    channels = {"loja": watched} if watched else {}
+    watch = Watch(_NOW, gateway_up=True, log_up=True, channels=channels, alerts=alerts)
+    present = Present(_NOW, {"loja": remembered} if remembered else {}, {}, {}, None)
+    return judge("loja", watch, present, scanned=scanned)
+
+
+def test_what_is_heard_is_well() -> None:
+    assert _judge() is Kind.CONNECTED
+
+
+def test_a_channel_is_silent_from_its_limit_on() -> None:
+    assert _judge(replace(_WELL, last_message=_NOW - 3600)) is Kind.CONNECTED
+    assert _judge(replace(_WELL, last_message=_NOW - 3601)) is Kind.SILENT
+
+
+def test_without_a_message_only_the_alert_makes_it_never_heard() -> None:
+    unheard = replace(_WELL, last_message=None)
+    assert _judge(unheard) is Kind.CONNECTED
+    assert _judge(unheard, alert="WhatsAppChannelNeverHeard") is Kind.NEVER_HEARD
+
+
+def test_a_code_that_waits_comes_before_everything() -> None:
+    down = replace(_WELL, connected=False, status="disconnected")
+    waits = replace(_FORGOTTEN, qr_required=True, failures=5)
+    assert _judge(down, waits) is Kind.NEEDS_SCAN
+    assert _judge(replace(down, status="qr_required")) is Kind.NEEDS_SCAN
+    assert _judge(None, waits) is Kind.NEEDS_SCAN
+
+
+def test_a_zombies_code_waits_although_the_gateway_says_connected() -> None:
+    waits = replace(_FORGOTTEN, qr_required=True)
+    assert _judge(replace(_WELL, last_message=_NOW - 9999), waits) is Kind.NEEDS_SCAN
+    assert _judge(_WELL, waits) is Kind.CONNECTED, "a message proves more"
+
+
+def test_a_scan_counts_before_prometheus_knows() -> None:
+    waits = replace(_FORGOTTEN, qr_required=True)
+    before = replace(_WELL, connected=False, status="qr_required")
+    assert _judge(before, waits, scanned=True) is Kind.CONNECTED
+
+
+@pytest.mark.parametrize(("failures", "kind"), [(2, Kind.DISCONNECTED), (3, Kind.FAILING)])
+def test_three_failures_in_a_row_need_somebody(failures: int, kind: Kind) -> None:
+    down = replace(_WELL, connected=False)
+    assert _judge(down, replace(_FORGOTTEN, failures=failures)) is kind
+    assert _judge(_WELL, replace(_FORGOTTEN, failures=failures)) is Kind.CONNECTED
+
+
+def test_what_nobody_can_tell_is_unknown() -> None:
+    assert _judge(None) is Kind.UNKNOWN
+    assert _judge(Watched("loja", last_message=_NOW, threshold=60)) is Kind.UNKNOWN
+    assert judge("loja", None, None, scanned=False) is Kind.UNKNOWN
+
+
+def _row(name: str, kind: Kind = Kind.CONNECTED, **more: object) -> Row:
+    row = Row(name.casefold(), name, kind, None, (), None, None, None, None, 0, None, 100, (), ())
+    return replace(row, **more)  # type: ignore[arg-type]
+
+
+def _attempt(at: float) -> Attempt:
+    return Attempt(1, "", "", Reason.MANUAL, 1, "", Outcome.RECOVERED, "", at, at)
+
+
+_ROWS = [
+    _row("Zeta", Kind.NEEDS_SCAN, last_message=50.0),
+    _row("alfa", last_message=10.0),
+    _row("Beta", Kind.SILENT, last_message=5.0, last=_attempt(7)),
+    _row("gama", Kind.UNKNOWN, paused=Paused("gama", None), last=_attempt(9)),
+]
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ({}, "Zeta Beta gama alfa"),
+        ({"sort": "name"}, "alfa Beta gama Zeta"),
+        ({"sort": "message"}, "gama Beta alfa Zeta"),
+        ({"sort": "repair"}, "gama Beta alfa Zeta"),
+        ({"show": "somebody"}, "Zeta"),
+        ({"show": "trouble"}, "Zeta Beta"),
+        ({"show": "paused"}, "gama"),
+        ({"q": " B e"}, "Beta"),
+        ({"q": "nobody"}, ""),
+        ({"show": "<b>", "sort": "../.."}, "Zeta Beta gama alfa"),
+    ],
+)
+def test_the_list_is_what_was_chosen(query: dict[str, str], names: str) -> None:
+    assert " ".join(row.channel for row in Listing.parse(query).of(_ROWS)) == names
+
+
+def test_the_tiles_count() -> None:
+    assert counts(_ROWS) == {"somebody": 1, "trouble": 2, "connected": 1, "paused": 1, "all": 4}
+
+
+def test_marks_and_hours_stand_where_they_belong() -> None:
+    strip = (Run(State.CONNECTED, 0, 90), Run(State.DISCONNECTED, 90, 6))
+    row = _row("loja", strip=strip, marks=(Mark(99, helped=True), Mark(195, helped=False)))
+    assert hours_in(row, State.DISCONNECTED) == 1.5
+    assert marks(row) == [(95, False)], "what is older than the strip is not drawn"

@@ -1,0 +1,144 @@
+"""What Prometheus answers is hostile until parsed; a strip is asked for once, then added to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from reconnect_hook.page import strips
+from reconnect_hook.page.sources import Alertmanager, Prometheus, Series, SourceError, quoted
+from reconnect_hook.page.strips import QUARTER_SECONDS, QUARTERS, Run, State, Strips
+from reconnect_hook.page.watching import watch
+from tests.support.prometheus import Exposition
+
+
+@pytest.fixture
+def server() -> Iterator[Exposition]:
+    made = Exposition("")
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "<html>",
+        "null",
+        "[]",
+        "7",
+        '{"data": 1}',
+        '{"data": {"result": {}}}',
+        '{"data": {"alerts": {}}}',
+        "[" * 100_000,
+    ],
+    ids=range(9),
+)
+def test_what_is_no_answer_is_a_failure(server: Exposition, text: str) -> None:
+    server.text = text
+    prometheus = Prometheus(f"http://{server.at}")
+    with pytest.raises(SourceError):
+        prometheus.now("up", 5)
+    with pytest.raises(SourceError):
+        prometheus.over_time("up", 0, 1, 1, 5)
+    with pytest.raises(SourceError):
+        prometheus.firing(5)
+
+
+def test_of_an_answer_only_what_can_be_read_counts(server: Exposition) -> None:
+    prometheus = Prometheus(f"http://{server.at}")
+    server.text = (
+        '{"data": {"result": [7, {}, {"metric": 1, "value": [1, "x"]}, {"value": [1, "NaN"]},'
+        '{"metric": {"a": "b", "c": 1}, "value": [1, "2"]}]}}'
+    )
+    (sample,) = prometheus.now("up", 5)
+    assert sample.labels == {"a": "b"}
+    assert sample.value == 2
+    server.text = (
+        '{"data": {"alerts": [null, {"state": "pending"}, {"state": "firing", "labels":'
+        ' {"alertname": "A"}, "annotations": {"runbook_url": "javascript:alert(1)"}}]}}'
+    )
+    (alert,) = prometheus.firing(5)
+    assert alert.name == "A"
+    assert alert.runbook_url == "", "nothing that a browser would execute"
+
+
+def test_nobody_there_is_a_failure() -> None:
+    with pytest.raises(SourceError):
+        Prometheus("http://127.0.0.1:1").now("up", 1)
+    assert not Alertmanager("http://127.0.0.1:1").answers(1)
+
+
+def test_a_gateways_name_cannot_leave_its_quotes() -> None:
+    assert quoted('a"b\\c\nd') == '"a\\"b\\\\c\\nd"'
+
+
+def test_of_two_exporters_the_worst_connection_and_the_newest_message_count(
+    server: Exposition,
+) -> None:
+    def sample(name: str, value: float, **labels: str) -> str:
+        texts = {"__name__": f"whatsapp_{name}", "gateway": "wpp", **labels}
+        pairs = ",".join(f'"{k}":"{v}"' for k, v in texts.items())
+        return f'{{"metric":{{{pairs}}},"value":[0,"{value}"]}}'
+
+    samples = [
+        sample("gateway_up", 0, instance="a"),
+        sample("gateway_up", 1, instance="b"),
+        sample("channel_connected", 1, channel="Loja", instance="a"),
+        sample("channel_connected", 0, channel="loja", instance="b"),
+        sample("channel_seconds_since_last_message", 500, channel="loja", instance="a"),
+        sample("channel_seconds_since_last_message", 5, channel="loja", instance="b"),
+    ]
+    server.text = f'{{"data": {{"result": [{",".join(samples)}], "alerts": []}}}}'
+    found = watch(Prometheus(f"http://{server.at}"), "wpp")
+    assert found.gateway_up is True
+    assert found.log_up is None
+    loja = found.channels["loja"]
+    assert loja.connected is False
+    assert loja.last_message is not None
+    assert 0 < found.at - loja.last_message < 100
+
+
+class _Past(Prometheus):
+    """Knows a channel that was down in some quarters, and notes what it is asked for."""
+
+    def __init__(self, down: set[int]) -> None:
+        super().__init__("http://127.0.0.1:1")
+        self.asked: list[tuple[int, int]] = []
+        self._down = down
+
+    def over_time(
+        self, query: str, start: float, end: float, step: int, _seconds: float
+    ) -> list[Series]:
+        if "ALERTS" in query:
+            return []
+        first, last = round(start / step), round(end / step)
+        self.asked.append((first, last))
+        values = tuple(
+            (q * float(step), float(q not in self._down)) for q in range(first, last + 1)
+        )
+        return [Series({"channel": "Loja"}, values)]
+
+
+def test_a_strip_is_asked_for_once_and_then_only_what_is_new(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 2_000_000
+    past = _Past({now - 10, now - 9, now})
+    made = Strips(past, "wpp")
+    monkeypatch.setattr(strips, "current_quarter", lambda: now)
+    expected = (
+        Run(State.CONNECTED, 0, 85),
+        Run(State.DISCONNECTED, 85, 2),
+        Run(State.CONNECTED, 87, 8),
+        Run(State.DISCONNECTED, 95, 1),
+    )
+    assert made.refresh() == {"loja": expected}
+    assert made.refresh() == {"loja": expected}
+    monkeypatch.setattr(strips, "current_quarter", lambda: now + 3)
+    moved = made.refresh()["loja"]
+    assert moved[1] == Run(State.DISCONNECTED, 82, 2)
+    assert moved[-1] == Run(State.CONNECTED, 93, 3)
+    assert past.asked == [(now - QUARTERS + 1, now), (now - 1, now), (now - 1, now + 3)]
+    assert QUARTER_SECONDS * QUARTERS == 86400

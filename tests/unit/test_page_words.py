@@ -1,0 +1,89 @@
+"""Every sentence of the page is there in both languages, and compiled."""
+
+from __future__ import annotations
+
+import io
+import re
+from gettext import GNUTranslations
+from pathlib import Path
+from typing import IO
+
+import pytest
+from babel.messages.catalog import Catalog, Message
+from babel.messages.extract import DEFAULT_KEYWORDS, extract_from_dir
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+
+from reconnect_hook import page as package
+from reconnect_hook.alerts import Reason
+from reconnect_hook.outcomes import Outcome
+from reconnect_hook.page import words
+from reconnect_hook.page.board import Trouble
+from reconnect_hook.page.qr_watch import QrState
+from reconnect_hook.page.rows import Kind
+
+_PAGE = Path(package.__file__).parent
+_FOLDER = _PAGE / "translations" / "pt_BR" / "LC_MESSAGES"
+_METHODS = [("**.py", "python"), ("templates/**.html", "jinja2")]
+_PLACE = re.compile(r"%\(\w+\)s")
+
+
+def _catalog() -> Catalog:
+    with (_FOLDER / "messages.po").open("rb") as file:
+        return read_po(file, locale="pt_BR")
+
+
+def _both(message: Message) -> tuple[list[str], list[str]]:
+    ids = [message.id] if isinstance(message.id, str) else list(message.id)
+    texts = [message.string] if isinstance(message.string, str) else list(message.string or ())
+    return ids, texts
+
+
+def test_every_sentence_is_translated_and_nothing_else_is() -> None:
+    said = set()
+    for _file, _line, found, _comments, context in extract_from_dir(
+        _PAGE, method_map=_METHODS, keywords=DEFAULT_KEYWORDS
+    ):
+        said.add((context, found if isinstance(found, str) else found[0]))
+    known = {(message.context, _both(message)[0][0]) for message in _catalog() if message.id != ""}
+    assert said == known
+
+
+def test_translations_are_whole_and_keep_their_places() -> None:
+    for message in _catalog():
+        if message.id:
+            ids, texts = _both(message)
+            assert all(texts), ids
+            assert len(ids) == len(texts)
+            assert not message.fuzzy
+            for text in texts:
+                assert set(_PLACE.findall(text)) == set(_PLACE.findall(ids[-1])), ids
+
+
+def test_what_is_compiled_is_what_is_written() -> None:
+    fresh = io.BytesIO()
+    write_mo(fresh, _catalog())
+    fresh.seek(0)
+    assert _texts(fresh) == _texts((_FOLDER / "messages.mo").open("rb")), "make translations"
+
+
+def _texts(file: IO[bytes]) -> dict[object, str]:
+    with file:
+        texts = dict(vars(GNUTranslations(file))["_catalog"])
+    del texts[""]  # it holds the time
+    return texts
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (Kind, words.KINDS),
+        (Kind, words.MEANINGS),
+        (Outcome, words.OUTCOMES),
+        (Reason, words.REASONS),
+        (Trouble, words.TROUBLES),
+        (QrState, words.QR_STATES),
+    ],
+)
+def test_there_are_words_for_everything(names: type, said: dict[str, object]) -> None:
+    assert set(said) == set(names)  # type: ignore[call-overload]
