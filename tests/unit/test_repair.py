@@ -972,5 +972,5 @@ def test_stopping_gives_back_what_is_under_way(simulator: Simulator, tmp_path: P
     assert time.monotonic() - started < 10
     queue = hook.memory.queue()
     assert (queue.waiting, queue.in_flight) == (1, 0)
-    simulator.clear_faults()
     assert hook.lines() == []
+    simulator.clear_faults()
