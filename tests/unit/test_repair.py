@@ -901,6 +901,23 @@ def test_alerts_that_are_old_news_write_one_line(
     assert simulator.requests("qr") == []
 
 
+def test_an_alert_that_comes_after_the_repair_that_helped_writes_no_second_line(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconnect_hook.rounds.ROUND_SECONDS", 0.2)
+    simulator.put_channel("loja", reconnect_seconds=0)
+    simulator.drop("loja")
+    hook = Hook(_settings(simulator.url, tmp_path, RECONNECT_COOLDOWN_SECONDS="300"))
+    hook.repair()
+    (line,) = hook.lines()
+    assert "action=getQr outcome=reconnected" in line
+    assert hook.service.intake.accept([firing()]) == ["cooldown"]
+    wait_until(lambda: hook.memory.queue().waiting == 0, _SECONDS, "the alert to be looked after")
+    hook.service.workers.stop(_SECONDS)
+    assert hook.lines() == [line]
+    assert len(simulator.requests("qr")) == 1
+
+
 def test_what_looks_like_old_news_and_is_not_is_repaired(
     simulator: Simulator, hook: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
