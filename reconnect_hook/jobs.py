@@ -322,6 +322,28 @@ class Jobs:
                         .values(due_at=due_at)
                     )
 
+    def look_at(self, some: Collection[Paused]) -> None:
+        """Have channels looked at before their pauses end, which go on where it finds nothing."""
+        with self._database.write() as connection:
+            at = now(connection)
+            for one in some:
+                connection.execute(
+                    sa.update(repairs)
+                    .where(
+                        repairs.c.id == one.id,
+                        unfinished(self._gateway),
+                        repairs.c.holder.is_(None),
+                        repairs.c.look_only.is_(False),
+                        repairs.c.due_at > at,
+                    )
+                    # First the one that takes the other's value: MariaDB goes from left to right.
+                    .ordered_values(
+                        (repairs.c.repair_at, repairs.c.due_at),
+                        (repairs.c.due_at, at),
+                        (repairs.c.look_only, True),
+                    )
+                )
+
     def _held(self, job: Job) -> tuple[sa.ColumnElement[bool], ...]:
         return (
             repairs.c.id == job.id,

@@ -72,20 +72,24 @@ class Rounds:
         return self._hasten(paused, listed)
 
     def _hasten(self, paused: Sequence[Paused], listed: Mapping[str, Channel]) -> bool:
-        pointless = [one for one in paused if _is_pointless(one, listed.get(one.key))]
-        over = {one.id for one in pointless}
-        changed = [
-            one for one in paused if one.id not in over and one.status != listed[one.key].status
-        ]
+        well, pointless, changed = [], [], []
+        for one in paused:
+            channel = listed.get(one.key)
+            if channel is not None and _is_well(one, channel):
+                well.append(one)
+            elif channel is None or (one.failing and one.status is None):
+                pointless.append(one)  # it is gone, or its gateway answers again
+            elif one.status != channel.status:
+                changed.append(one)
+        if well:
+            self._jobs.look_at(well)
         if pointless or changed:
             self._jobs.hasten(pointless, changed)
-        return bool(pointless or changed)
+        return bool(well or pointless or changed)
 
 
-def _is_pointless(paused: Paused, channel: Channel | None) -> bool:
-    """Whether a repair would find its channel well or gone, or its gateway answering again."""
-    if channel is None or (paused.failing and paused.status is None):
-        return True
+def _is_well(paused: Paused, channel: Channel) -> bool:
+    """Whether there is nothing left to repair."""
     came_back = paused.status not in {None, Status.CONNECTED}
     return channel.connected and (paused.reason is Reason.DISCONNECTED or came_back)
 

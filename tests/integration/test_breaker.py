@@ -239,7 +239,12 @@ def test_a_channel_that_came_back_by_itself_is_seen_within_a_round(
     assert hooks.jobs[0].claim() is None
     watched.client.channels = {"loja": Status.CONNECTED}
     assert watched.round()
-    assert hooks.claim().channel == "loja"
+    look = hooks.claim()
+    assert (look.channel, look.look_only) == ("loja", True)
+    hooks.jobs[0].nothing_found(look)
+    assert hooks.jobs[0].claim() is None, "it dropped again meanwhile: the pause goes on"
+    hooks.clock.seconds += 301
+    assert not hooks.claim().look_only
 
 
 def test_a_channel_that_was_taken_out_is_forgotten_within_a_round(

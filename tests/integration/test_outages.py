@@ -178,7 +178,7 @@ def test_a_database_that_dies_in_a_storm_and_comes_back_loses_nothing(
 
 
 _UNDONE = sa.text(
-    "SELECT COUNT(*) FROM repairs WHERE outcome IS NULL AND due_at <= UNIX_TIMESTAMP()"
+    "SELECT COUNT(*) FROM repairs WHERE outcome IS NULL AND due_at <= UNIX_TIMESTAMP(NOW(6))"
 )
 _ENDED = sa.text("SELECT channel FROM repairs WHERE outcome IS NOT NULL")
 

@@ -11,9 +11,9 @@ import socket
 import threading
 import time
 from bisect import bisect_left, bisect_right
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ class Toll:
     lost: list[str] = field(default_factory=list)
     """Accepted alerts without an outcome."""
     unlogged: list[str] = field(default_factory=list)
-    """Channels with more outcomes in the state than in the log."""
+    """Outcomes in the state that are not in the log."""
     too_many: list[str] = field(default_factory=list)
     """Repairs with more calls than one, and one more for each kill while they were open."""
 
@@ -216,6 +216,29 @@ def _rows(engine: sa.Engine) -> Sequence[Any]:
         return connection.execute(_ROWS).all()
 
 
+def _unlogged(rows: Sequence[Any], lines: Sequence[str]) -> list[str]:
+    """Return the outcomes without a line of their own from the time of their repair."""
+    written: dict[tuple[str, str], list[float]] = {}
+    for line in lines:
+        found = _LINE.fullmatch(line)
+        assert found, line
+        when = datetime.fromisoformat(found[1]).timestamp()
+        written.setdefault((found[2], found[3]), []).append(when)
+    missing = []
+    for row in sorted(rows, key=lambda row: float(row.finished_at)):
+        times = written.get((row.channel, row.outcome), [])
+        # A line's time has whole seconds.
+        fitting = [t for t in times if row.accepted_at - 1 <= t <= row.finished_at]
+        if fitting:
+            times.remove(fitting[0])
+        else:
+            missing.append(f"{row.channel} {row.outcome} at {row.finished_at}")
+    return missing
+
+
+_LINE = re.compile(r'(\S+) \[healthcheck-sessions\] channel="([^"]+)" .* outcome=(\w+) .*')
+
+
 def _count(
     seed: int,
     killed: list[float],
@@ -232,11 +255,7 @@ def _count(
     for channel, sent_at in sender.sent:
         if last_end.get(channel, 0.0) < sent_at - _CLOCK_SECONDS:
             toll.lost.append(f"{channel} sent at {sent_at}")
-    logged = Counter(
-        found[1] for line in lines if (found := re.search(r'channel="([^"]+)".* outcome=', line))
-    )
-    ended = Counter(row.channel for row in rows)
-    toll.unlogged = [name for name in ended if logged[name] < ended[name]]
+    toll.unlogged = _unlogged(rows, lines)
     killed.sort()
     for row in rows:
         first, last = row.accepted_at, row.finished_at

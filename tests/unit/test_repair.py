@@ -6,6 +6,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -644,13 +645,21 @@ class Hook:
         self.metrics = Metrics(settings.gateway_name)
         client = make_client(settings, self.metrics)
         self.service: Service = make_service(settings, client, None, self.metrics)
-        self.state_url = settings.hook_state_url
+        self._state_url = settings.hook_state_url
         self._log = settings.hook_log_file
         self.service.workers.start()
 
     @property
     def memory(self) -> Memory:
         return self.service.memory
+
+    @contextmanager
+    def state(self) -> Iterator[sa.Connection]:
+        """Begin a transaction on the state."""
+        engine = sa.create_engine(self._state_url)
+        with engine.begin() as connection:
+            yield connection
+        engine.dispose()
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(name, labels)
@@ -899,12 +908,12 @@ def test_repairs_go_on_while_the_log_file_cannot_be_written(
     assert hook.attempts(**ended) == 6
 
 
-def _end_pauses(url: sa.URL) -> None:
+def _end_pauses(hook: Hook) -> None:
     """Let the time pass until what waits is due."""
-    engine = sa.create_engine(url)
-    with engine.begin() as connection:
-        connection.execute(sa.text("UPDATE repairs SET due_at = 1 WHERE due_at IS NOT NULL"))
-    engine.dispose()
+    with hook.state() as connection:
+        for column in ("due_at", "repair_at"):
+            statement = f"UPDATE repairs SET {column} = 1 WHERE {column} IS NOT NULL"
+            connection.execute(sa.text(statement))
 
 
 def test_alerts_that_are_old_news_write_one_line(
@@ -917,10 +926,27 @@ def test_alerts_that_are_old_news_write_one_line(
         with monkeypatch.context() as hurried:
             hurried.setattr("reconnect_hook.admission.OLD_NEWS_SECONDS", 3600.0)
             assert hook.service.intake.accept([firing()]) == ["cooldown"]
-        _end_pauses(hook.state_url)
+        _end_pauses(hook)
         wait_until(lambda: hook.memory.queue().waiting == 0, _SECONDS, "the look to be forgotten")
     assert hook.lines() == [line]
     assert simulator.requests("qr") == []
+
+
+def test_an_alert_that_comes_after_the_repair_that_helped_writes_no_second_line(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconnect_hook.rounds.ROUND_SECONDS", 0.2)
+    simulator.put_channel("loja", reconnect_seconds=0)
+    simulator.drop("loja")
+    hook = Hook(_settings(simulator.url, tmp_path, RECONNECT_COOLDOWN_SECONDS="300"))
+    hook.repair()
+    (line,) = hook.lines()
+    assert "action=getQr outcome=reconnected" in line
+    assert hook.service.intake.accept([firing()]) == ["cooldown"]
+    wait_until(lambda: hook.memory.queue().waiting == 0, _SECONDS, "the alert to be looked after")
+    hook.service.workers.stop(_SECONDS)
+    assert hook.lines() == [line]
+    assert len(simulator.requests("qr")) == 1
 
 
 def test_what_looks_like_old_news_and_is_not_is_repaired(
@@ -931,7 +957,7 @@ def test_what_looks_like_old_news_and_is_not_is_repaired(
     hook.repair()
     simulator.drop("loja")
     assert hook.service.intake.accept([firing()]) == ["cooldown"]
-    _end_pauses(hook.state_url)
+    _end_pauses(hook)
     wait_until(lambda: len(hook.lines()) == 2, _SECONDS, "the repair")
     assert "action=getQr outcome=reconnected" in hook.lines()[1]
 
@@ -957,6 +983,32 @@ def test_no_more_calls_are_in_flight_than_workers(simulator: Simulator, tmp_path
     hook.service.workers.stop(_SECONDS)
 
 
+def test_a_repair_that_takes_longer_than_a_lease_is_not_taken_over(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = 4.0
+    monkeypatch.setattr("reconnect_hook.jobs.LEASE_SECONDS", seconds)
+    # Renewed far more often than it must be, so that a slow machine is in time.
+    monkeypatch.setattr("reconnect_hook.workers.LEASE_SECONDS", seconds / 10)
+    simulator.drop("loja")
+    simulator.fault("qr", "hang")
+    hooks = [Hook(_settings(simulator.url, tmp_path, WPP_GATEWAY_QR_TIMEOUT="60")) for _ in "ab"]
+    hooks[0].service.intake.accept([firing()])
+    wait_until(lambda: simulator.requests("qr"), _SECONDS, "the call")
+    first = _lease_until(hooks[0])
+    wait_until(lambda: _lease_until(hooks[0]) > first + seconds, _SECONDS, "the lease to go on")
+    simulator.clear_faults()
+    wait_until(lambda: hooks[0].memory.queue().in_flight == 0, _SECONDS, "the end")
+    for hook in hooks:
+        hook.service.workers.stop(_SECONDS)
+    assert len(simulator.requests("qr")) == 1
+
+
+def _lease_until(hook: Hook) -> float:
+    with hook.state() as connection:
+        return float(connection.scalar(sa.text("SELECT lease_until FROM repairs")))
+
+
 def test_stopping_gives_back_what_is_under_way(simulator: Simulator, tmp_path: Path) -> None:
     simulator.drop("loja")
     simulator.fault("qr", "hang", times=1)
@@ -968,5 +1020,5 @@ def test_stopping_gives_back_what_is_under_way(simulator: Simulator, tmp_path: P
     assert time.monotonic() - started < 10
     queue = hook.memory.queue()
     assert (queue.waiting, queue.in_flight) == (1, 0)
-    simulator.clear_faults()
     assert hook.lines() == []
+    simulator.clear_faults()
