@@ -365,6 +365,7 @@ def test_a_code_is_asked_for_only_while_somebody_looks_at_who_needs_one(
 
 
 def test_no_code_is_asked_for_where_none_is_needed(site: Site, simulator: Simulator) -> None:
+    wait_until(lambda: not _asking(), 30, "the other tests' codes to be forgotten")
     simulator.put_channel("well", reconnect_seconds=0)
     browser = site.browser()
     browser.post("/api/reconnect/well", headers=_BEARER)
@@ -379,7 +380,11 @@ def test_no_code_is_asked_for_where_none_is_needed(site: Site, simulator: Simula
     assert answer["state"] == "none"
     assert browser.get("/qr/well", headers=_BEARER).mimetype == "image/gif"
     assert len(simulator.requests("qr")) == asked
-    assert not [thread for thread in threading.enumerate() if thread.name == "qr"]
+    assert not _asking()
+
+
+def _asking() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "qr"]
 
 
 def test_all_who_look_share_one_call_at_a_time(site: Site, simulator: Simulator) -> None:
