@@ -108,15 +108,17 @@
   function repeat(work, pause) {
     let timer = 0;
     let running = false;
+    let again = false; // something has changed meanwhile
     async function run() {
       clearTimeout(timer);
+      again = running;
       if (running) return;
       running = true;
       try {
         if (!document.hidden) await work();
       } finally {
         running = false;
-        timer = setTimeout(run, pause());
+        timer = setTimeout(run, again ? 0 : pause());
       }
     }
     document.addEventListener("visibilitychange", () => { if (!document.hidden) run(); });
