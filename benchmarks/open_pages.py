@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -16,16 +15,11 @@ from pathlib import Path
 
 import requests
 
-from stack.configuration import Addresses, free_or_other
+from benchmarks.whole_stack import TOKEN, whole_stack
 from stack.loop import Loop
 from stack.simulator.client import Simulator
-from stack.simulator.server import SimulatorServer
-from stack.simulator.traffic import open_message_log
 from tests.support.waiting import wait_until
-from whatsapp.settings import Listen
 
-_TOKEN = "the-token-of-the-benchmark"
-_SECRET = "a-secret-of-the-benchmark"
 _LIVE_SECONDS = 3.0  # as in page.js
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -67,26 +61,9 @@ def main() -> None:
     )
     parser.add_argument("--channels", type=int, default=20)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        log_url = f"sqlite:///{folder}/log.sqlite3"
-        engine = open_message_log(log_url)
-        with SimulatorServer(_SECRET, message_log=engine, traffic_seconds=5) as server:
-            simulator = Simulator(server.url)
-            for number in range(options.channels):
-                simulator.put_channel(f"channel-{number:03}")
-            at = Addresses(*(free_or_other(Listen("127.0.0.1", 0)) for _ in range(4)))
-            env = {
-                **{k: v for k, v in os.environ.items() if not k.startswith(("WPP_", "DB_"))},
-                "WPP_GATEWAY_BASE_URL": server.url,
-                "WPP_GATEWAY_SECRET": _SECRET,
-                "MESSAGE_LOG_URL": log_url,
-                "HOOK_STATE_URL": f"sqlite:///{folder}/state.sqlite3",
-                "HOOK_LOG_FILE": f"{folder}/hook.log",
-            }
-            with Loop(folder / "loop", at, env, _TOKEN) as loop:
-                loop.wait_until_ready()
-                _measure(loop, simulator, options.pages, options.minutes * 60)
+    channels = [f"channel-{number:03}" for number in range(options.channels)]
+    with whole_stack(channels, {}) as (loop, simulator):
+        _measure(loop, simulator, options.pages, options.minutes * 60)
 
 
 def _measure(loop: Loop, simulator: Simulator, pages: int, seconds: float) -> None:
@@ -153,7 +130,7 @@ def _log_in(url: str) -> str:
     with requests.Session() as session:
         form = session.get(f"{url}/login", timeout=30).text
         token = form.partition('name="csrf_token" value="')[2].partition('"')[0]
-        session.post(f"{url}/login", {"token": _TOKEN, "csrf_token": token}, timeout=30)
+        session.post(f"{url}/login", {"token": TOKEN, "csrf_token": token}, timeout=30)
         return f"zapwatch={session.cookies['zapwatch']}"
 
 

@@ -7,29 +7,25 @@ Prometheus is given a past of a week, as it would have it by then.
 from __future__ import annotations
 
 import argparse
-import os
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import requests
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from stack.configuration import ROOT, Addresses, free_or_other
+from benchmarks.whole_stack import TOKEN, whole_stack
+from stack.configuration import ROOT
 from stack.loop import Loop
-from stack.past import Past, Trouble, write_past
+from stack.past import Past, Trouble
 from stack.simulator.client import Simulator
-from stack.simulator.server import SimulatorServer
-from stack.simulator.traffic import open_message_log
 from tests.browser.looks import Look, launch, log_in, window
 from tests.support.waiting import wait_until
-from whatsapp.settings import Listen
 
 _IMAGES = ROOT / "docs" / "images"
-_TOKEN = "the-token-of-the-screenshots"
-_SECRET = "a-secret-of-the-screenshots"
+_SETTINGS = {
+    "EXPORTER_POLL_SECONDS": "1",
+    "RECONNECT_COOLDOWN_SECONDS": "30",
+    "RECONNECT_VERIFY_SECONDS": "2",
+}
 _QUIET = "Suporte Noturno"
 _LOST = "Loja Centro"
 _STUBBORN = "financeiro"
@@ -51,7 +47,11 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=_IMAGES, help="where to put them")
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
-    with _stack() as (loop, simulator), sync_playwright() as playwright:
+    channels = [past.channel for past in _PASTS]
+    with (
+        whole_stack(channels, _SETTINGS, _PASTS) as (loop, simulator),
+        sync_playwright() as playwright,
+    ):
         browser = launch(playwright)
         url = f"http://{loop.at.hook}"
         _play(loop, simulator)
@@ -62,35 +62,6 @@ def main() -> None:
         _shoot(browser, url, Look(360, "pt-BR"), f"/channels/{_LOST}", folder / "qr-phone.png", 760)
         _shoot(browser, url, desktop, "/channels/atendimento", folder / "channel.png", None)
         browser.close()
-
-
-@contextmanager
-def _stack() -> Iterator[tuple[Loop, Simulator]]:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        log_url = f"sqlite:///{folder}/log.sqlite3"
-        engine = open_message_log(log_url)
-        with SimulatorServer(_SECRET, message_log=engine, traffic_seconds=4) as server:
-            simulator = Simulator(server.url)
-            env = {
-                **{k: v for k, v in os.environ.items() if not k.startswith(("WPP_", "DB_"))},
-                "WPP_GATEWAY_BASE_URL": server.url,
-                "WPP_GATEWAY_SECRET": _SECRET,
-                "MESSAGE_LOG_URL": log_url,
-                "EXPORTER_POLL_SECONDS": "1",
-                "RECONNECT_COOLDOWN_SECONDS": "30",
-                "RECONNECT_VERIFY_SECONDS": "2",
-                "HOOK_STATE_URL": f"sqlite:///{folder}/state.sqlite3",
-                "HOOK_LOG_FILE": f"{folder}/hook.log",
-            }
-            at = Addresses(*(free_or_other(Listen("127.0.0.1", 0)) for _ in range(4)))
-            loop = Loop(folder / "loop", at, env, _TOKEN)
-            write_past(folder / "loop" / "prometheus", time.time() - 30, "wpp", _PASTS)
-            for past in _PASTS:
-                simulator.put_channel(past.channel, reconnect_seconds=1)
-            with loop:
-                loop.wait_until_ready()
-                yield loop, simulator
 
 
 def _play(loop: Loop, simulator: Simulator) -> None:
@@ -116,21 +87,21 @@ def _play(loop: Loop, simulator: Simulator) -> None:
 
 def _channels(loop: Loop) -> dict[str, dict[str, object]]:
     answer = requests.get(
-        f"http://{loop.at.hook}/api/channels", auth=("script", _TOKEN), timeout=30
+        f"http://{loop.at.hook}/api/channels", auth=("script", TOKEN), timeout=30
     ).json()
     return {one["channel"]: one for one in answer["channels"]}
 
 
 def _ask(loop: Loop, path: str, body: object = None) -> None:
     url = f"http://{loop.at.hook}/api/{path}"
-    requests.post(url, json=body, auth=("script", _TOKEN), timeout=30).raise_for_status()
+    requests.post(url, json=body, auth=("script", TOKEN), timeout=30).raise_for_status()
 
 
 def _shoot(
     browser: Browser, url: str, look: Look, path: str, image: Path, height: int | None
 ) -> None:
     with window(browser, look, url) as page:
-        log_in(page, _TOKEN)
+        log_in(page, TOKEN)
         page.goto(path)
         _settle(page)
         if height is None:

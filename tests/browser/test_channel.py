@@ -31,6 +31,7 @@ def status(world: World, channel: str) -> object:
     return api(world, "GET", f"channels/{channel}").json().get("status")
 
 
+@pytest.mark.parametrize("look", TWO_LOOKS, ids=str)
 def test_reconnect_now_shows_its_progress_to_the_end(page: Page, look: Look, world: World) -> None:
     # The gateway's browser takes a while to start, so that there is something to be seen.
     world.simulator.put_channel("pixel12digital", initializing_answers=1)
@@ -92,6 +93,7 @@ def test_the_firing_alert_and_what_to_do_are_there(page: Page, look: Look, world
     wait_until(lambda: status(world, channel) == "connected", 60, "the channel to be well")
 
 
+@pytest.mark.parametrize("look", TWO_LOOKS, ids=str)
 def test_a_code_appears_is_renewed_and_gives_way_to_connected(
     page: Page, look: Look, world: World
 ) -> None:

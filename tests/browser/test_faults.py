@@ -41,6 +41,7 @@ def test_a_gateway_that_does_not_answer_is_told_and_so_is_its_return(
     expect(page.locator(".row .chip.unknown")).to_have_count(0)
 
 
+@pytest.mark.parametrize("look", TWO_LOOKS, ids=str)
 def test_without_prometheus_it_tells_what_still_works(
     alone: Page, look: Look, simulator: Simulator
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,9 +107,20 @@ def test_the_past_is_drawn(page: Page, hook: Program, look: Look) -> None:
     assert 5 <= sum(float(width or 0) for width in _widths(down)) <= 8
     bars = page.locator(".chart g")
     assert bars.count() > 100
+    # The server is in UTC, whoever looks is in São Paulo.
+    begins = int(bars.first.get_attribute("data-hour") or 0)
+    there = time.strftime("%H:00", time.gmtime(begins - 3 * 3600))
+    assert there.lstrip("0") in _as_24_hours(bars.first.locator("title").text_content() or "")
     chart = page.locator(".chart").get_attribute("aria-label") or ""
     assert any(character.isdigit() for character in chart)
     check(page)
+
+
+def _as_24_hours(text: str) -> str:
+    found = re.search(r"(\d+):(\d\d)\W*(AM|PM)?", text)
+    assert found is not None, text
+    hour = int(found[1]) % 12 + 12 * (found[3] == "PM") if found[3] else int(found[1])
+    return f"{hour}:{found[2]}"
 
 
 def _widths(shapes: object) -> list[str | None]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.axe import check
 from tests.browser.conftest import CHANNELS
-from tests.browser.looks import WAIT_MS, Look
+from tests.browser.looks import TWO_LOOKS, WAIT_MS, Look
 from tests.e2e.world import World
 from tests.support.waiting import wait_until
 
@@ -33,6 +34,7 @@ def test_it_shows_every_channel_and_breaks_no_rule(page: Page, look: Look) -> No
     check(page)
 
 
+@pytest.mark.parametrize("look", TWO_LOOKS, ids=str)
 def test_a_drop_shows_without_reloading_and_comes_first(
     page: Page, look: Look, world: World
 ) -> None:

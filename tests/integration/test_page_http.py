@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -361,6 +362,29 @@ def test_a_code_is_asked_for_only_while_somebody_looks_at_who_needs_one(
     simulator.scan("loja")
     wait_until(lambda: _look(browser)["state"] == "connected", 30, "the scan to be seen")
     assert browser.get("/qr/loja", headers=_BEARER).mimetype == "image/gif", "no code any more"
+
+
+def test_no_code_is_asked_for_where_none_is_needed(site: Site, simulator: Simulator) -> None:
+    wait_until(lambda: not _asking(), 30, "the other tests' codes to be forgotten")
+    simulator.put_channel("well", reconnect_seconds=0)
+    browser = site.browser()
+    browser.post("/api/reconnect/well", headers=_BEARER)
+
+    def ended() -> bool:
+        found = browser.get("/api/channels/well", headers=_BEARER).get_json()
+        return bool(found.get("last_attempt"))
+
+    wait_until(ended, 30, "the repair to end")
+    asked = len(simulator.requests("qr"))
+    answer = browser.get("/live/qr/well", headers=_BEARER).get_json()
+    assert answer["state"] == "none"
+    assert browser.get("/qr/well", headers=_BEARER).mimetype == "image/gif"
+    assert len(simulator.requests("qr")) == asked
+    assert not _asking()
+
+
+def _asking() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "qr"]
 
 
 def test_all_who_look_share_one_call_at_a_time(site: Site, simulator: Simulator) -> None:

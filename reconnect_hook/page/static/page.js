@@ -21,6 +21,8 @@
   const absolute = new Intl.DateTimeFormat(lang, { dateStyle: "medium", timeStyle: "long" });
   const clock = new Intl.DateTimeFormat(lang, { timeStyle: "short" });
   const dated = new Intl.DateTimeFormat(lang, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+  const day = new Intl.DateTimeFormat(lang, { weekday: "short" });
+  const hour = new Intl.DateTimeFormat(lang, { weekday: "short", hour: "2-digit", minute: "2-digit" });
   const units = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
   const lengths = Object.fromEntries(units.map(([unit]) =>
     [unit, new Intl.NumberFormat(lang, { style: "unit", unit, unitDisplay: "short", maximumFractionDigits: 0 })]));
@@ -47,6 +49,10 @@
       if (time.title !== title) time.title = title;
       if (time.dataset.as === "ago") setText(time, ago(seconds));
       else setText(time, Math.abs(seconds) < 43200 ? clock.format(at) : dated.format(at));
+    }
+    for (const span of $$("[data-day]", within)) setText(span, day.format(span.dataset.day * 1000));
+    for (const bar of $$("[data-hour]", within)) {
+      setText($("title", bar), `${hour.format(bar.dataset.hour * 1000)}: ${bar.dataset.words}`);
     }
     for (const age of $$(".age", within)) {
       const seconds = Math.max(0, now / 1000 - Number(age.dataset.since));
@@ -102,15 +108,17 @@
   function repeat(work, pause) {
     let timer = 0;
     let running = false;
+    let again = false; // something has changed meanwhile
     async function run() {
       clearTimeout(timer);
+      again = running;
       if (running) return;
       running = true;
       try {
         if (!document.hidden) await work();
       } finally {
         running = false;
-        timer = setTimeout(run, pause());
+        timer = setTimeout(run, again ? 0 : pause());
       }
     }
     document.addEventListener("visibilitychange", () => { if (!document.hidden) run(); });

@@ -1,0 +1,167 @@
+"""The snapshot that all pages share: what is in it, what it says is missing, when it is read."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reconnect_hook.database import Database
+from reconnect_hook.desk import Desk
+from reconnect_hook.episodes import Pauses
+from reconnect_hook.history import History
+from reconnect_hook.intake import Intake
+from reconnect_hook.page import board
+from reconnect_hook.page.board import Board, Snapshot, Trouble
+from reconnect_hook.page.rows import Kind
+from reconnect_hook.page.sources import Alertmanager, Prometheus
+from tests.support.prometheus import Exposition
+from tests.support.states import sqlite_url
+
+
+class Scene:
+    """A board whose Prometheus and Alertmanager answer what the test wants."""
+
+    def __init__(self, directory: Path) -> None:
+        self.server = Exposition("")
+        self.database = Database(sqlite_url(directory))
+        intake = Intake(self.database, "wpp", Pauses(300))
+        self.desk = Desk(self.database, "wpp", intake, lambda: None)
+        self.history = History(self.database, "wpp")
+        url = f"http://{self.server.at}"
+        self.board = Board(
+            self.history, Prometheus(url), Alertmanager(url), "wpp", lambda _key: False
+        )
+        self.say(gateway_up=1, message_log_up=1)
+
+    def say(self, *, alert: str = "", age: float = 5, connected: int = 1, **up: int) -> None:
+        """Let Prometheus know of a channel, and of what is up."""
+        samples = [
+            {"metric": _metric(name), "value": [0, str(value)]} for name, value in up.items()
+        ]
+        if up.get("gateway_up"):
+            labels = _metric("channel_connected", channel="Loja")
+            samples.append({"metric": labels, "value": [0, str(connected)]})
+        labels = _metric("channel_seconds_since_last_message", channel="Loja")
+        samples.append({"metric": labels, "value": [0, str(age)]})
+        firing = {
+            "state": "firing",
+            "labels": {"alertname": alert, "gateway": "wpp", "channel": "loja"},
+        }
+        answer = {"result": samples, "alerts": [firing] if alert else []}
+        self.server.text = json.dumps({"data": answer})
+
+    def look(self) -> Snapshot:
+        return self.board.look(now=True)
+
+
+def _metric(name: str, **more: str) -> dict[str, str]:
+    return {"__name__": f"whatsapp_{name}", "gateway": "wpp", **more}
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    monkeypatch.setattr(board, "_ASK_AGAIN_SECONDS", 0.0)
+    made = Scene(tmp_path)
+    yield made
+    made.server.close()
+    made.database.close()
+
+
+def test_nothing_is_missing_where_all_is_well(scene: Scene) -> None:
+    snapshot = scene.look()
+    assert snapshot.troubles == ()
+    assert snapshot.rows["loja"].channel == "Loja"
+    assert snapshot.rows["loja"].kind is Kind.CONNECTED
+
+
+def test_a_log_that_is_down_is_told(scene: Scene) -> None:
+    scene.say(gateway_up=1, message_log_up=0)
+    assert scene.look().troubles == (Trouble.LOG,)
+
+
+def test_a_gateway_that_is_down_is_told_and_its_channels_stay(scene: Scene) -> None:
+    scene.look()
+    scene.say(gateway_up=0, message_log_up=1)
+    snapshot = scene.look()
+    assert snapshot.troubles == (Trouble.GATEWAY,)
+    assert snapshot.rows["loja"].kind is Kind.UNKNOWN
+
+
+def test_an_exporter_that_is_gone_is_told(scene: Scene) -> None:
+    scene.look()
+    scene.server.text = json.dumps({"data": {"result": [], "alerts": []}})
+    snapshot = scene.look()
+    assert snapshot.troubles == (Trouble.EXPORTER,)
+    assert snapshot.rows["loja"].kind is Kind.UNKNOWN
+
+
+def test_a_prometheus_that_answers_nonsense_is_told(scene: Scene) -> None:
+    scene.look()
+    scene.server.text = "<html>"
+    snapshot = scene.look()
+    assert snapshot.troubles == (Trouble.PROMETHEUS, Trouble.ALERTMANAGER)
+    assert list(snapshot.rows) == ["loja"]
+    scene.say(gateway_up=1, message_log_up=1)
+    assert scene.look().troubles == ()
+
+
+def test_a_state_that_cannot_be_read_is_told(scene: Scene) -> None:
+    with scene.database.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE channels RENAME TO away")
+    snapshot = scene.look()
+    assert snapshot.troubles == (Trouble.STATE,)
+    assert snapshot.rows["loja"].kind is Kind.CONNECTED, "what Prometheus knows is there"
+
+
+def test_a_gateway_that_rests_is_told(scene: Scene) -> None:
+    with scene.database.write() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO gateways (gateway, failures, failed_at, paused_until)"
+            f" VALUES ('wpp', 5, 1, {time.time() + 100})"
+        )
+    assert scene.look().troubles == (Trouble.GATEWAY_RESTS,)
+
+
+def test_a_channel_that_left_the_gateway_leaves_the_page(scene: Scene) -> None:
+    scene.look()
+    scene.server.text = scene.server.text.replace("Loja", "Nova")
+    assert list(scene.look().rows) == ["nova"]
+
+
+def test_the_number_changes_with_what_is_shown_and_with_nothing_else(scene: Scene) -> None:
+    first = scene.look()
+    assert scene.look().number == first.number
+    scene.say(gateway_up=1, message_log_up=1, age=1)
+    assert scene.look().number == first.number, "a message a moment later is no news"
+    scene.say(gateway_up=1, message_log_up=1, alert="WhatsAppChannelSilent")
+    second = scene.look()
+    assert second.number > first.number
+    assert second.changed["loja"] == second.number
+    assert second.troubles_changed == first.troubles_changed
+    scene.desk.pause("Loja", None)
+    third = scene.look()
+    assert third.number > second.number
+    assert third.rows["loja"].paused is not None
+    scene.say(gateway_up=1, message_log_up=0, alert="WhatsAppChannelSilent")
+    fourth = scene.look()
+    assert fourth.troubles_changed == fourth.number
+    assert fourth.changed["loja"] == third.changed["loja"]
+
+
+def test_many_looks_at_once_are_one_read(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[float] = []
+    present = scene.history.present
+
+    def counted() -> object:
+        reads.append(time.monotonic())
+        return present()
+
+    monkeypatch.setattr(scene.history, "present", counted)
+    monkeypatch.setattr(board, "_FRESH_SECONDS", 3600.0)
+    for _ in range(100):
+        assert scene.board.look().rows
+    assert len(reads) == 1
