@@ -119,8 +119,13 @@ def gateway() -> Iterator[SimulatorServer]:
 def test_the_main_loop_runs_from_the_wheel(
     installed: Installed, tmp_path: Path, gateway: SimulatorServer
 ) -> None:
+    (tmp_path / "secret").write_text(_SECRET)
+    (tmp_path / "token").write_text("not-a-real-token")
     settings = {
-        **hook_settings(gateway.url, WPP_GATEWAY_SECRET=_SECRET, RECONNECT_VERIFY_SECONDS="30"),
+        **hook_settings(gateway.url, WPP_GATEWAY_SECRET="", HOOK_TOKEN=""),
+        "WPP_GATEWAY_SECRET_FILE": "secret",
+        "HOOK_TOKEN_FILE": "token",
+        "RECONNECT_VERIFY_SECONDS": "30",
         "EXPORTER_LISTEN": str(free()),
         "HOOK_LISTEN": str(free()),
         "EXPORTER_POLL_SECONDS": "1",
