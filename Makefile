@@ -1,5 +1,5 @@
 # Everything works from `make run` and `make test`; the rest is for whoever changes the code.
-.PHONY: help run test lint format setup lock clean
+.PHONY: help run test lint format setup install lock clean
 
 PYTHON := .venv/bin/python
 CODE := whatsapp exporter reconnect_hook stack tests benchmarks
@@ -7,6 +7,7 @@ CODE := whatsapp exporter reconnect_hook stack tests benchmarks
 help:
 	@echo "make run     the whole loop on this machine (simulated gateway without .env, yours with it)"
 	@echo "make test    install what the tests need and run them all"
+	@echo "make install systemd services on this machine, as root (docs/install.md)"
 	@echo "make setup   only the virtual environment .venv, with everything locked"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff rewrite the code"
@@ -17,7 +18,7 @@ run: setup
 	@exec $(PYTHON) -m stack $(ARGS)
 
 test: setup
-	@deploy/install-servers.sh prometheus prometheus-alertmanager mariadb-server
+	@deploy/install-servers.sh prometheus prometheus-alertmanager mariadb-server systemd logrotate iproute2
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 lint: setup
@@ -32,9 +33,15 @@ format: setup
 setup:
 	@deploy/make-venv.sh
 
+install:
+	@deploy/install.sh
+
+# The second one is what an installation needs, in the versions of the first.
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+    --no-emit-index-url --no-header --no-annotate pyproject.toml
 lock:
-	uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
-	    --no-emit-index-url --no-header --no-annotate pyproject.toml --output-file requirements.lock
+	$(LOCK) --extra dev --output-file requirements.lock
+	$(LOCK) --extra build --constraint requirements.lock --output-file requirements-run.lock
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

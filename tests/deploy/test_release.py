@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import zipfile
 from collections.abc import Iterator
@@ -85,6 +86,21 @@ def test_every_command_runs_from_anywhere(
     assert (done.returncode, done.stderr) == (0, "")
     wanted = f"zapwatch {__version__}\n" if option == "--version" else "usage: python -m "
     assert done.stdout.startswith(wanted)
+
+
+def _pins(lock: str) -> set[str]:
+    return set(re.findall(r"^\S+==\S+", (ROOT / lock).read_text(), re.MULTILINE))
+
+
+def test_an_installation_gets_what_the_tests_ran_on(wheel: Path) -> None:
+    pins = _pins("requirements-run.lock")
+    assert pins <= _pins("requirements.lock")
+    with zipfile.ZipFile(wheel) as archive:
+        (metadata,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
+        text = archive.read(metadata).decode()
+    needed = set(re.findall(r"^Requires-Dist: ([\w-]+)[^;\n]*$", text, re.MULTILINE))
+    assert len(needed) > 5
+    assert {name.lower() for name in needed} <= {pin.partition("==")[0] for pin in pins}
 
 
 def test_what_runs_is_what_was_installed(installed: Installed, tmp_path: Path) -> None:
