@@ -1,5 +1,5 @@
 # Everything works from `make run` and `make test`; the rest is for whoever changes the code.
-.PHONY: help run test lint format setup lock translations clean
+.PHONY: help run test lint format setup install lock translations clean
 
 PYTHON := .venv/bin/python
 PAGE := reconnect_hook/page
@@ -9,6 +9,7 @@ CODE := whatsapp exporter reconnect_hook stack tests benchmarks
 help:
 	@echo "make run     the whole loop on this machine (simulated gateway without .env, yours with it)"
 	@echo "make test    install what the tests need and run them all"
+	@echo "make install systemd services on this machine, as root (docs/install.md)"
 	@echo "make setup   only the virtual environment .venv, with everything locked"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff rewrite the code"
@@ -20,7 +21,8 @@ run: setup
 	@exec $(PYTHON) -m stack $(ARGS)
 
 test: setup
-	@deploy/install-servers.sh prometheus prometheus-alertmanager mariadb-server chromium
+	@deploy/install-servers.sh prometheus prometheus-alertmanager mariadb-server chromium \
+	    systemd logrotate iproute2
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 lint: setup
@@ -35,9 +37,15 @@ format: setup
 setup:
 	@deploy/make-venv.sh
 
+install:
+	@deploy/install.sh
+
+# The second one is what an installation needs, in the versions of the first.
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+    --no-emit-index-url --no-header --no-annotate pyproject.toml
 lock:
-	uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
-	    --no-emit-index-url --no-header --no-annotate pyproject.toml --output-file requirements.lock
+	$(LOCK) --extra dev --output-file requirements.lock
+	$(LOCK) --extra build --constraint requirements.lock --output-file requirements-run.lock
 
 translations: setup
 	cd $(PAGE) && $(PYBABEL) extract --no-location --no-wrap --sort-output --omit-header \

@@ -7,6 +7,8 @@ program_of() {
     case "$1" in
         prometheus-alertmanager) echo prometheus-alertmanager ;;
         mariadb-server) echo mariadbd ;;
+        systemd) echo systemd-analyze ;;
+        iproute2) echo ip ;;
         python3-venv) echo /nonexistent ;; # only asked for when it is known to be missing
         *) echo "$1" ;;
     esac

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import socket
+import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,14 @@ import yaml
 
 from whatsapp.settings import Listen
 
-ROOT = Path(__file__).resolve().parent.parent
-"""The checkout, in which the shipped configuration is."""
+_CHECKOUT = Path(__file__).resolve().parent.parent
+
+ROOT = (
+    _CHECKOUT
+    if (_CHECKOUT / "prometheus" / "rules").is_dir()
+    else Path(sysconfig.get_path("data")) / "share" / "zapwatch"
+)
+"""Where the shipped configuration is: in the checkout, or where a wheel puts it."""
 
 RULES = ROOT / "prometheus" / "rules"
 """The shipped rules."""

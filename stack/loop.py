@@ -76,6 +76,7 @@ class Loop:
             "EXPORTER_LISTEN": str(at.exporter),
             "HOOK_LISTEN": str(at.hook),
             "HOOK_TOKEN": token,
+            "HOOK_TOKEN_FILE": "",  # it was read already
             "PROMETHEUS_URL": f"http://{at.prometheus}",
             "ALERTMANAGER_URL": f"http://{at.alertmanager}",
         }

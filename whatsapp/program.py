@@ -20,6 +20,7 @@ from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask
 
 from whatsapp import __version__
+from whatsapp.systemd import notify, vouch_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,9 +193,11 @@ class Server:
         server.task_dispatcher.shutdown = partial(
             server.task_dispatcher.shutdown, timeout=_END_SECONDS
         )
+        vouch_for(*self._socket.getsockname()[:2])
         try:
             server.run()
         finally:
+            notify("STOPPING=1")
             self._socket.close()
 
 

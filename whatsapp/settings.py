@@ -24,6 +24,16 @@ from whatsapp.secret import decrypt
 
 DEFAULT_ENV_FILE = ".env"
 
+SECRETS = (
+    "WPP_GATEWAY_SECRET",
+    "INFRA_SECRET_KEY",
+    "DB_PASS",
+    "MESSAGE_LOG_URL",
+    "HOOK_TOKEN",
+    "HOOK_STATE_URL",
+)
+"""The settings that hold a secret: each may be in a file that the setting ``NAME_FILE`` names."""
+
 
 class SettingsError(Exception):
     """A setting is missing or unreadable. ``str()`` is one line: which, and what to do."""
@@ -79,10 +89,12 @@ def load(env_file: str | None, environ: Mapping[str, str] | None = None) -> Sett
     """Return the settings; raise SettingsError.
 
     A value in the environment wins over the file, an empty one does not count. ``env_file`` None
-    means ``./.env`` where there is one; a file that was named must be there.
+    means ``./.env`` where there is one; a file that was named must be there. A secret's file is
+    read where it is named, so that one in the environment wins over a value in ``env_file``.
     """
-    values = read_env_file(env_file)
-    values.update({k: v for k, v in (os.environ if environ is None else environ).items() if v})
+    environment = os.environ if environ is None else environ
+    values = read_secrets(read_env_file(env_file))
+    values.update(read_secrets({k: v for k, v in environment.items() if v}))
     return parse(values)
 
 
@@ -119,6 +131,40 @@ def parse_env(text: str) -> dict[str, str]:
             value = value[1:-1]
         values[key] = value
     return values
+
+
+def read_secrets(values: Mapping[str, str]) -> dict[str, str]:
+    """Return the values, with each secret that is in a file read from there; raise SettingsError.
+
+    One line end after the secret is not part of it; everything else in the file is.
+    """
+    read = dict(values)
+    for name in SECRETS:
+        path = read.pop(f"{name}_FILE", "").strip()
+        if not path:
+            continue
+        if read.get(name, "").strip():
+            raise SettingsError(f"{name} and {name}_FILE are both set: remove one of them")
+        read[name] = _secret_in(path, f"{name}_FILE")
+    return read
+
+
+def _secret_in(path: str, setting: str) -> str:
+    try:
+        text = Path(path).read_bytes().decode()
+    except UnicodeDecodeError:
+        raise SettingsError(f"{setting}: {path} is not UTF-8 text") from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "no such name"
+        raise SettingsError(f"{setting}: {path} cannot be read: {why}") from None
+    secret = text.removesuffix("\n").removesuffix("\r")
+    if not secret.strip():
+        raise SettingsError(f"{setting}: {path} is empty")
+    if "\n" in secret:
+        raise SettingsError(
+            f"{setting}: {path} has more than one line: it must hold the secret only"
+        )
+    return secret
 
 
 def parse(values: Mapping[str, str]) -> Settings:

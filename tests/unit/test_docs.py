@@ -30,6 +30,10 @@ def settings_in_code() -> set[str]:
     return set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+)"', source))
 
 
+def secret_files() -> set[str]:
+    return {f"{name}_FILE" for name in settings.SECRETS}
+
+
 def section(title: str) -> str:
     return README.partition(f"\n{title}\n")[2].partition("\n#")[0]
 
@@ -38,7 +42,11 @@ def test_every_setting_is_explained_and_nothing_else_is() -> None:
     table = section("## Settings").partition("\n\nThe settings `PROBE")[0]
     rows = [line.partition("|")[2].partition("|")[0] for line in table.splitlines()]
     explained = {name for row in rows for name in re.findall(r"`([A-Z_]+)`", row)}
-    assert explained == settings_in_code()
+    assert explained == settings_in_code() | secret_files()
+
+
+def test_the_example_names_every_secrets_file() -> None:
+    assert secret_files() <= set(re.findall(r"\w+_FILE", EXAMPLE))
 
 
 def test_the_example_holds_every_setting_with_its_default() -> None:

@@ -1,0 +1,1 @@
+"""The release and the ways to install it, as users do."""

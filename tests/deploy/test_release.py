@@ -1,0 +1,164 @@
+"""Wheel and sdist hold everything, and what is installed from them runs anywhere."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stack.processes import Children
+from stack.simulator.client import Simulator
+from stack.simulator.server import SimulatorServer
+from tests.e2e.world import free
+from tests.support.hooks import hook_settings, log_lines
+from tests.support.release import ROOT, Installed, build, clean_environment, unpack
+from tests.support.waiting import wait_until
+from whatsapp import __version__
+
+_SECRET = "not-a-real-secret-of-the-release"
+_PACKAGES = ("whatsapp", "exporter", "reconnect_hook", "stack")
+_SHARED = ("prometheus/rules", "alertmanager/templates", "grafana")
+_SHARED_FILES = ("prometheus/prometheus.yml", "alertmanager/alertmanager.yml")
+_COMMANDS = (
+    ("exporter",),
+    ("reconnect_hook",),
+    ("reconnect_hook", "serve"),
+    ("reconnect_hook", "check"),
+    ("stack",),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("release")
+
+
+@pytest.fixture(scope="module")
+def wheel(folder: Path) -> Path:
+    """Build the sdist from the checkout, and the wheel from the sdist, as pip would."""
+    checkout = unpack(build("sdist", ROOT, folder), folder / "unpacked")
+    # Operators keep these beside what is shipped.
+    (checkout / "alertmanager" / "hook-token").write_text(_SECRET)
+    (checkout / ".env").write_text(_SECRET)
+    return build("wheel", checkout, folder)
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, folder: Path) -> Installed:
+    return Installed(wheel, folder / "installed")
+
+
+def _files(below: str) -> set[str]:
+    return {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / below).rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+
+
+def test_the_wheel_holds_every_file_of_the_programs_and_of_their_configuration(
+    wheel: Path,
+) -> None:
+    name = f"zapwatch-{__version__}"
+    shared = {*_SHARED_FILES, *(file for below in _SHARED for file in _files(below))}
+    with zipfile.ZipFile(wheel) as archive:
+        held = {file for file in archive.namelist() if ".dist-info/" not in file}
+        texts = [archive.read(file) for file in archive.namelist()]
+    assert held == {
+        *(file for below in _PACKAGES for file in _files(below)),
+        *(f"{name}.data/data/share/zapwatch/{file}" for file in shared),
+        f"{name}.data/data/share/zapwatch/zapwatch.env.example",
+    }
+    assert not [text for text in texts if _SECRET.encode() in text]
+
+
+@pytest.mark.parametrize("command", _COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_every_command_runs_from_anywhere(
+    installed: Installed, tmp_path: Path, command: tuple[str, ...], option: str
+) -> None:
+    done = installed.run(tmp_path, *command, option)
+    assert (done.returncode, done.stderr) == (0, "")
+    wanted = f"zapwatch {__version__}\n" if option == "--version" else "usage: python -m "
+    assert done.stdout.startswith(wanted)
+
+
+def _pins(lock: str) -> set[str]:
+    return set(re.findall(r"^\S+==\S+", (ROOT / lock).read_text(), re.MULTILINE))
+
+
+def test_an_installation_gets_what_the_tests_ran_on(wheel: Path) -> None:
+    pins = _pins("requirements-run.lock")
+    assert pins <= _pins("requirements.lock")
+    with zipfile.ZipFile(wheel) as archive:
+        (metadata,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
+        text = archive.read(metadata).decode()
+    needed = set(re.findall(r"^Requires-Dist: ([\w-]+)[^;\n]*$", text, re.MULTILINE))
+    assert len(needed) > 5
+    assert {name.lower() for name in needed} <= {pin.partition("==")[0] for pin in pins}
+
+
+def test_what_runs_is_what_was_installed(installed: Installed, tmp_path: Path) -> None:
+    code = "import json, sys, {0}; print(json.dumps([m.__file__ for m in ({0},)]))"
+    done = subprocess.run(
+        [installed.python, "-c", code.format(", ".join(_PACKAGES))],
+        cwd=tmp_path,
+        env=clean_environment({}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for file in json.loads(done.stdout):
+        assert file.startswith(str(installed.folder))
+
+
+def test_check_runs_alone_as_cron_starts_it(
+    installed: Installed, tmp_path: Path, gateway: SimulatorServer
+) -> None:
+    settings = hook_settings(gateway.url, WPP_GATEWAY_SECRET=_SECRET)
+    done = installed.run(tmp_path, "reconnect_hook", "check", "--verbose", settings=settings)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1 channels listed\n", "")
+
+
+@pytest.fixture
+def gateway() -> Iterator[SimulatorServer]:
+    with SimulatorServer(_SECRET) as server:
+        Simulator(server.url).put_channel("Loja Centro", reconnect_seconds=1.0)
+        yield server
+
+
+def test_the_main_loop_runs_from_the_wheel(
+    installed: Installed, tmp_path: Path, gateway: SimulatorServer
+) -> None:
+    (tmp_path / "secret").write_text(_SECRET)
+    (tmp_path / "token").write_text("not-a-real-token")
+    settings = {
+        **hook_settings(gateway.url, WPP_GATEWAY_SECRET="", HOOK_TOKEN=""),
+        "WPP_GATEWAY_SECRET_FILE": "secret",
+        "HOOK_TOKEN_FILE": "token",
+        "RECONNECT_VERIFY_SECONDS": "30",
+        "EXPORTER_LISTEN": str(free()),
+        "HOOK_LISTEN": str(free()),
+        "EXPORTER_POLL_SECONDS": "1",
+    }
+    children = Children(tmp_path)
+    here = ["env", f"--chdir={tmp_path}"]
+    children.start("stack", [*here, *installed.command("stack")], clean_environment(settings))
+    try:
+
+        def printed(text: str) -> bool:
+            children.check()
+            return text in (tmp_path / "stack.log").read_text()
+
+        wait_until(lambda: printed("watching"), 60, "the loop to be ready")
+        Simulator(gateway.url).drop("Loja Centro")
+        wait_until(lambda: printed("outcome=reconnected"), 90, "the repair to be printed")
+    finally:
+        children.stop()
+    (line,) = log_lines(tmp_path)
+    assert 'channel="Loja Centro" reason=disconnected action=getQr outcome=reconnected' in line

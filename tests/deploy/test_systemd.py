@@ -1,0 +1,182 @@
+"""docs/install.md, followed on a Debian machine with a real systemd, as far as the first repair.
+
+Its apt-get is not run, since the machine has no network; what it installs is there already.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.machine import CHECKOUT, Machine
+from tests.support.release import ROOT
+from whatsapp import __version__
+
+_SERVICES = ("zapwatch-exporter", "zapwatch-hook")
+_SECRET = "not-a-real-secret-of-the-machine"
+_GATEWAY = "http://127.0.0.1:8443"
+_LOG = "/var/log/zapwatch/healthcheck-sessions.log"
+_MOST_EXPOSED = 15  # tenths of systemd's points
+
+# What `make install` would get from the network: the checkout's packages stand in for it.
+_PACKAGES = f"""
+python3 -m venv --without-pip /opt/zapwatch
+echo {CHECKOUT}/.venv/lib/python3*/site-packages \
+    >"$(echo /opt/zapwatch/lib/python3*/site-packages)/locked.pth"
+sha256sum <requirements-run.lock >/opt/zapwatch/locked
+"""
+_START_GATEWAY = f"""
+systemd-run --quiet --unit=gateway --working-directory={CHECKOUT} \
+    --setenv=SIMULATOR_SECRET={_SECRET} \
+    .venv/bin/python -m stack.simulator --listen 127.0.0.1:8443
+"""
+_FILL_IN = f"""
+sed -i -e 's#^WPP_GATEWAY_BASE_URL=.*#WPP_GATEWAY_BASE_URL={_GATEWAY}#' \
+    -e 's#^WPP_GATEWAY_SECRET=.*#WPP_GATEWAY_SECRET={_SECRET}#' \
+    -e 's#^MESSAGE_LOG_URL=.*#MESSAGE_LOG_URL=none#' /etc/zapwatch/zapwatch.env
+"""
+
+
+def _blocks(guide: str = "install.md") -> list[str]:
+    """Return what a guide says is to be typed, block by block."""
+    text = (ROOT / "docs" / guide).read_text()
+    return re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+class Guided:
+    """The machine on which the guide was followed."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        machine.run(_PACKAGES)
+        apt, install, check, start, loop, every_day = _blocks()
+        assert apt.startswith("apt-get install")
+        self.installed = machine.run(install).stdout
+        machine.run(_START_GATEWAY)
+        machine.wait_for(f"curl --silent {_GATEWAY}/sim/state", "the simulated gateway")
+        for channel in ("Loja Centro", "imobsites"):
+            self.simulate(f"put_channel({channel!r}, reconnect_seconds=1.0)")
+        machine.run(_FILL_IN)
+        self.checked = machine.run(check)
+        self.first_metric = machine.wait_for(start, "the first metric")
+        machine.run(loop)
+        machine.wait_for("curl --silent --fail http://127.0.0.1:9090/-/ready", "Prometheus")
+        machine.wait_for("curl --silent --fail http://127.0.0.1:9093/-/ready", "Alertmanager")
+        self.journal = machine.run(every_day).stdout
+
+    def simulate(self, call: str) -> None:
+        code = f"from stack.simulator.client import Simulator; Simulator('{_GATEWAY}').{call}"
+        self.machine.run(f'.venv/bin/python -c "{code}"')
+
+    def show(self, service: str, name: str) -> str:
+        """Return a property that systemd has for a service."""
+        return self.machine.run(
+            f"systemctl show --value --property={name} {service}"
+        ).stdout.strip()
+
+    def pid(self, service: str) -> str:
+        return self.show(service, "MainPID")
+
+
+@pytest.fixture(scope="module")
+def guided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guided]:
+    with Machine(tmp_path_factory.mktemp("machine"), ROOT) as machine:
+        yield Guided(machine)
+
+
+def test_the_guide_leads_to_the_first_metric(guided: Guided) -> None:
+    assert f"Zapwatch {__version__} is installed.\nNow fill in /etc/zapwatch" in guided.installed
+    assert guided.checked.stdout.startswith("2 channels listed\n")
+    assert 'whatsapp_channel_connected{channel="Loja Centro",gateway="wpp"} 1' in (
+        guided.first_metric
+    )
+    assert "metrics at http://127.0.0.1:9861/metrics" in guided.journal
+    assert _SECRET not in guided.journal
+
+
+def test_the_portuguese_guide_has_the_same_commands() -> None:
+    assert _blocks("pt-BR/instalar.md") == _blocks()
+
+
+def test_a_drop_is_repaired_and_logrotate_may_move_the_log(guided: Guided) -> None:
+    machine = guided.machine
+    for channel in ("Loja Centro", "imobsites"):
+        guided.simulate(f"drop({channel!r})")
+        line = machine.wait_for(f"grep '{channel}' {_LOG}", "the repair").strip()
+        assert "reason=disconnected action=getQr outcome=reconnected attempt=1 seconds=" in line
+        assert machine.run(f"stat --format '%U %a' {_LOG}").stdout == "zapwatch 640\n"
+        machine.run("logrotate --force /etc/logrotate.d/zapwatch")
+        assert machine.run(f"ls {_LOG}", check=False).returncode != 0
+    assert "Loja Centro" in machine.run(f"zcat {_LOG}.2.gz").stdout
+
+
+@pytest.mark.parametrize("service", _SERVICES)
+def test_systemd_finds_no_fault_with_a_unit(guided: Guided, service: str) -> None:
+    unit = guided.show(service, "FragmentPath")
+    found = guided.machine.run(f"systemd-analyze verify {unit}")
+    assert (found.stdout, found.stderr) == ("", "")
+    rated = guided.machine.run(
+        f"systemd-analyze security --no-pager --offline=true --threshold={_MOST_EXPOSED} {unit}"
+    )
+    print(rated.stdout.splitlines()[-1])  # noqa: T201
+
+
+@pytest.mark.parametrize("service", _SERVICES)
+def test_a_service_has_no_rights_and_little_memory(guided: Guided, service: str) -> None:
+    machine = guided.machine
+    assert machine.run(f"stat --format %U /proc/{guided.pid(service)}").stdout == "zapwatch\n"
+    status = machine.run(f"cat /proc/{guided.pid(service)}/status").stdout
+    values = dict(line.split(":\t", 1) for line in status.splitlines())
+    assert {name: values[name] for name in ("CapBnd", "CapEff", "NoNewPrivs", "Seccomp")} == {
+        "CapBnd": "0" * 16,
+        "CapEff": "0" * 16,
+        "NoNewPrivs": "1",
+        "Seccomp": "2",
+    }
+    limit = int(guided.show(service, "MemoryMax"))
+    assert int(values["VmHWM"].removesuffix(" kB")) * 1024 < limit / 4
+    # Not even root could, from where the service stands.
+    for path in ("/etc/zapwatch/zapwatch.env", "/opt/zapwatch/locked", "/usr/x", "/root/x"):
+        inside = f"nsenter --target {guided.pid(service)} --mount sh -c 'echo x >>{path}'"
+        assert "Read-only file system" in machine.run(inside, check=False).stderr, path
+
+
+def test_only_the_operator_and_the_services_may_read_the_secrets(guided: Guided) -> None:
+    files = "/etc/zapwatch/zapwatch.env /etc/zapwatch/hook-token"
+    modes = guided.machine.run(f"stat --format '%U %G %a' /etc/zapwatch {files}").stdout
+    assert modes.splitlines() == ["root zapwatch 750", "root zapwatch 640", "root zapwatch 640"]
+    state = guided.machine.run("stat --format '%U %a' /var/lib/zapwatch/*.sqlite3").stdout
+    assert state == "zapwatch 600\n"
+
+
+@pytest.mark.parametrize("service", _SERVICES)
+def test_a_program_that_hangs_or_dies_is_started_anew(guided: Guided, service: str) -> None:
+    machine = guided.machine
+    folder = f"/run/systemd/system/{service}.service.d"
+    quick = r"[Service]\nWatchdogSec=2\nRestartSec=100ms\n"
+    machine.run(f"mkdir -p {folder}; printf '{quick}' >{folder}/quick.conf")
+    machine.run(f"systemctl daemon-reload; systemctl restart {service}")
+    for signal in ("STOP", "KILL"):
+        old = guided.pid(service)
+        machine.run(f"systemctl kill --kill-who=main --signal={signal} {service}")
+        anew = f'pid=$(systemctl show --value --property=MainPID {service}); test "$pid" != {old}'
+        # Only when it is ready does systemd call it active.
+        machine.wait_for(f"{anew}; systemctl is-active {service}", f"{service} after {signal}")
+        assert guided.pid(service) not in {"0", old}
+
+
+def test_an_update_leaves_the_operators_files_alone(guided: Guided) -> None:
+    machine = guided.machine
+    changed = "/etc/zapwatch/zapwatch.env /etc/logrotate.d/zapwatch"
+    machine.run(f"for file in {changed}; do echo '# mine' >>$file; done")
+    files = f"{changed} /etc/zapwatch/hook-token"
+    before = machine.run(f"cat {files}").stdout
+    pids = [guided.pid(service) for service in _SERVICES]
+    said = machine.run("make install").stdout
+    assert f"Zapwatch {__version__} is installed.\n" in said
+    assert "Now fill in" not in said
+    assert machine.run(f"cat {files}").stdout == before
+    for service, old in zip(_SERVICES, pids, strict=True):
+        assert guided.pid(service) not in {"0", old}

@@ -1,0 +1,159 @@
+"""A Debian machine of a test's own, with a real systemd: this machine's files, as they are, under a
+layer that takes everything which is changed, in namespaces that hide all its processes and ports.
+
+It needs root, as installing does; where the tests are run by somebody else, by way of sudo.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.support.waiting import wait_until
+
+CHECKOUT = "/srv/zapwatch"
+"""Where the checkout is on the machine: a copy that may be changed."""
+
+_SECONDS = 120.0
+_BOOT = """
+set -eu
+machine=$1 checkout=$2
+mount -t tmpfs tmpfs "$machine"
+mkdir "$machine/changed" "$machine/work" "$machine/root" "$machine/changed2" "$machine/work2"
+root=$machine/root
+mount -t overlay overlay -o "lowerdir=/,upperdir=$machine/changed,workdir=$machine/work" "$root"
+mkdir -p "$root/srv/zapwatch"
+mount -t overlay overlay \
+    -o "lowerdir=$checkout,upperdir=$machine/changed2,workdir=$machine/work2" "$root/srv/zapwatch"
+mount -t proc proc "$root/proc"
+mount -t sysfs sysfs "$root/sys"
+mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
+mount -t tmpfs -o mode=755 tmpfs "$root/dev"
+for device in null zero full random urandom tty; do
+    touch "$root/dev/$device"
+    mount --bind "/dev/$device" "$root/dev/$device"
+done
+mkdir "$root/dev/shm" "$root/dev/pts"
+mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
+ln -s pts/ptmx "$root/dev/ptmx"
+ln -s /proc/self/fd "$root/dev/fd"
+mount -t tmpfs -o mode=755 tmpfs "$root/run"
+mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+ip link set lo up
+# Not chroot: who is in one may not make the user namespaces that services ask for.
+cd "$root"
+mkdir outside
+pivot_root . outside
+cd /
+umount --lazy /outside
+exec env -i container=zapwatch PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+    /lib/systemd/systemd --log-target=console --unit=basic.target
+"""
+
+
+class Machine:
+    """The machine, up and running; for a ``with`` statement, at whose end nothing is left of it."""
+
+    def __init__(self, folder: Path, checkout: Path) -> None:
+        self._console = folder / "console"
+        root = folder / "machine"
+        root.mkdir()
+        self._sudo = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
+        namespaces = ("mount", "pid", "cgroup", "uts", "ipc", "net")
+        with self._console.open("wb") as console:
+            self._process = subprocess.Popen(
+                [
+                    *self._sudo,
+                    "unshare",
+                    *(f"--{name}" for name in namespaces),
+                    "--fork",
+                    "--kill-child",
+                    *("sh", "-c", _BOOT, "boot", str(root), str(checkout)),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+            )
+
+    def run(self, script: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a shell script to its end, as root in the copy of the checkout."""
+        done = subprocess.run(
+            [
+                *self._sudo,
+                *("nsenter", "--target", self._systemd(), "--all", "--root", "--wd"),
+                *(
+                    "env",
+                    "-i",
+                    "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+                    "DEBIAN_FRONTEND=noninteractive",
+                ),
+                *("sh", "-euc", f"cd {CHECKOUT}\n{script}"),
+            ],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_SECONDS,
+        )
+        assert not check or done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
+        return done
+
+    def wait_for(self, script: str, what: str) -> str:
+        """Wait until a script succeeds, and return what it printed."""
+
+        last = ""
+
+        def succeeds() -> subprocess.CompletedProcess[str] | None:
+            nonlocal last
+            done = self.run(script, check=False)
+            last = done.stdout + done.stderr
+            return None if done.returncode else done
+
+        try:
+            done = wait_until(succeeds, _SECONDS, what)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{last}") from None
+        assert done is not None
+        return done.stdout
+
+    def _systemd(self) -> str:
+        """Return the pid, as seen from outside, of the process that is number 1 inside."""
+        pid = str(self._process.pid)
+        for _ in [*self._sudo[:1], "unshare"]:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            assert children, self._console.read_text()
+            pid = children[0]
+        return pid
+
+    def __enter__(self) -> Self:
+        try:
+            wait_until(self._is_up, _SECONDS, "systemd to be up")
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def _is_up(self) -> bool:
+        assert self._process.poll() is None, self._console.read_text()
+        try:
+            found = self.run("systemctl is-system-running", check=False).stdout.strip()
+        except AssertionError:  # not forked yet
+            return False
+        return found in {"running", "degraded"}
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        # With number 1, all other processes end; with the last one, the mounts.
+        if self._process.poll() is None:
+            subprocess.run([*self._sudo, "kill", "-KILL", self._systemd()], check=True)
+        self._process.wait()

@@ -1,0 +1,83 @@
+"""The release as users get it: built from this checkout, and installed into a place of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.support.programs import environment
+
+ROOT = Path(__file__).parents[2]
+"""The checkout."""
+
+_SECONDS = 120.0
+
+
+def build(kind: str, source: Path, folder: Path) -> Path:
+    """Build the ``sdist`` or the ``wheel`` of the checkout in ``source``; return its path."""
+    command = [sys.executable, "-m", "hatchling", "build", "--target", kind, "-d", str(folder)]
+    _run(command, source)
+    (built,) = folder.glob("*.whl" if kind == "wheel" else "*.tar.gz")
+    return built
+
+
+def unpack(sdist: Path, folder: Path) -> Path:
+    """Unpack an sdist and return the checkout that was in it."""
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    (unpacked,) = folder.iterdir()
+    return unpacked
+
+
+class Installed:
+    """A virtual environment with one wheel, and the locked packages that it depends on."""
+
+    def __init__(self, wheel: Path, folder: Path) -> None:
+        self.folder = folder
+        self.python = folder / "bin" / "python"
+        venv.create(folder, symlinks=True)
+        pip = [sys.executable, "-m", "pip", "--python", str(self.python)]
+        _run([*pip, "install", "--quiet", "--no-deps", "--no-index", str(wheel)], folder)
+        # Instead of a download. The .pth files beside those packages, the one that leads to the
+        # checkout among them, have no effect from here.
+        packages = folder / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
+        (packages / "locked.pth").write_text(sysconfig.get_path("purelib") + "\n")
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return the command ``python -m arguments`` of this installation."""
+        return [str(self.python), "-m", *arguments]
+
+    def run(
+        self, directory: Path, *arguments: str, settings: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``python -m arguments`` to its end, with ``directory`` as working directory."""
+        return subprocess.run(
+            self.command(*arguments),
+            cwd=directory,
+            env=clean_environment(settings or {}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_SECONDS,
+        )
+
+
+def clean_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment that does not lead to the checkout."""
+    made = environment(settings)
+    del made["PYTHONPATH"]
+    made.pop("VIRTUAL_ENV", None)
+    return made
+
+
+def _run(command: list[str], directory: Path) -> None:
+    done = subprocess.run(
+        command, cwd=directory, capture_output=True, text=True, check=False, timeout=_SECONDS
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
