@@ -11,7 +11,7 @@ from tests.e2e.cluster import Cluster
 from tests.support.mariadb import MariaDb
 
 _CHANNELS = [
-    "whole", "apart", "stateless", "taken over", "handed on",
+    "whole", "apart", "stateless", "taken over", "handed on", "crosswise",
     *[f"{program} {when}" for program in PROGRAMS for when in ("dead", "back")],
 ]  # fmt: skip
 
@@ -67,6 +67,19 @@ def test_one_of_two_dies_and_comes_back(cluster: Cluster, program: str) -> None:
     cluster.simulator.scan(dead)
     assert cluster.outcomes(back) == ["reconnected"]
     assert (cluster.calls(dead), cluster.calls(back)) == (1, 1)
+
+
+def test_an_alertmanager_here_and_a_hook_there_die(cluster: Cluster) -> None:
+    cluster.a.kill("alertmanager")
+    cluster.b.kill("reconnect_hook")
+    cluster.simulator.drop("crosswise")
+    cluster.wait_for_repair("crosswise")
+    cluster.a.start("alertmanager")
+    cluster.b.start("reconnect_hook")
+    cluster.wait_until_joined()
+    cluster.wait_for(cluster.b.is_ready, "the hook to be back")
+    assert cluster.outcomes("crosswise") == ["reconnected"]
+    assert cluster.calls("crosswise") == 1
 
 
 def test_alertmanagers_that_do_not_see_each_other_both_deliver(cluster: Cluster) -> None:
