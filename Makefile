@@ -4,6 +4,8 @@
 PYTHON := .venv/bin/python
 PAGE := reconnect_hook/page
 PYBABEL := $(CURDIR)/.venv/bin/pybabel
+# Lines of a catalog's head that say nothing, and would change with each run.
+NOBODY := '/^"(Project-Id|Report-Msgid|POT-Creation|PO-Revision|Last-Transl|Language-Team|Generated-By)/d'
 CODE := whatsapp exporter reconnect_hook stack tests benchmarks
 
 help:
@@ -52,7 +54,8 @@ translations: setup
 	    -F babel.cfg -o messages.pot .
 	cd $(PAGE) && $(PYBABEL) update --no-wrap --ignore-obsolete --no-fuzzy-matching \
 	    -i messages.pot -d translations
-	cd $(PAGE) && rm messages.pot && $(PYBABEL) compile -d translations
+	cd $(PAGE) && rm messages.pot && sed -i -E $(NOBODY) translations/*/LC_MESSAGES/messages.po && \
+	    $(PYBABEL) compile -d translations
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

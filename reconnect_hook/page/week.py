@@ -16,6 +16,7 @@ HOURS = 168
 _SECONDS = 3.0  # until Prometheus has to have answered
 _FRESH_SECONDS = 60.0
 _TROUBLE_SECONDS = 5.0  # until it is asked again when it has failed
+_PATIENCE_SECONDS = 1.0  # for another reader's question to be answered
 _KEPT = 100  # channels
 
 
@@ -39,22 +40,30 @@ class Weeks:
 
     def of(self, channel: str) -> tuple[Hour, ...]:
         """Return the channel's hours, oldest first; none where Prometheus does not answer."""
-        with self._lock:
-            at, hours = self._kept.get(channel, (-math.inf, ()))
-            if time.monotonic() - at < _FRESH_SECONDS:
-                return hours
-            try:
-                hours = self._ask(channel)
-            except SourceError:
-                # Nor is a Prometheus that fails asked by each reader.
-                hours, at = (), time.monotonic() - _FRESH_SECONDS + _TROUBLE_SECONDS
-            else:
-                at = time.monotonic()
-            self._kept[channel] = at, hours
-            self._kept.move_to_end(channel)
-            while len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
+        # A Prometheus that takes long must not hold up all of the hook's threads.
+        if not self._lock.acquire(timeout=_PATIENCE_SECONDS):
+            return ()
+        try:
+            return self._of(channel)
+        finally:
+            self._lock.release()
+
+    def _of(self, channel: str) -> tuple[Hour, ...]:
+        at, hours = self._kept.get(channel, (-math.inf, ()))
+        if time.monotonic() - at < _FRESH_SECONDS:
             return hours
+        try:
+            hours = self._ask(channel)
+        except SourceError:
+            # Nor is a Prometheus that fails asked by each reader.
+            hours, at = (), time.monotonic() - _FRESH_SECONDS + _TROUBLE_SECONDS
+        else:
+            at = time.monotonic()
+        self._kept[channel] = at, hours
+        self._kept.move_to_end(channel)
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return hours
 
     def _ask(self, channel: str) -> tuple[Hour, ...]:
         last = math.ceil(time.time() / 3600)

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from stack.simulator.client import Simulator
 from stack.simulator.server import SimulatorServer
-from tests.browser.looks import LOOKS, Look, launch, log_in, window
+from tests.browser.looks import LOOKS, WAIT_MS, Look, launch, log_in, window
 from tests.e2e.world import World
 from tests.support.hooks import SECRET, hook_settings
 from tests.support.programs import Program
+
+expect.set_options(timeout=WAIT_MS)
 
 WORLD_TOKEN = "the-token-of-the-tests"
 CHANNELS = ("atendimento", 'a/b "q" & <i>', "imobsites", "Loja Centro", "pixel12digital")
