@@ -18,7 +18,7 @@ run: setup
 	@exec $(PYTHON) -m stack $(ARGS)
 
 test: setup
-	@deploy/install-servers.sh prometheus prometheus-alertmanager mariadb-server systemd logrotate iproute2
+	@deploy/install-servers.sh prometheus prometheus-alertmanager mariadb-server systemd logrotate iproute2 curl
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 lint: setup
