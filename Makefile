@@ -24,7 +24,7 @@ run: setup
 
 test: setup
 	@deploy/install-servers.sh prometheus prometheus-alertmanager mariadb-server chromium \
-	    systemd logrotate iproute2
+	    systemd logrotate iproute2 curl
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 lint: setup

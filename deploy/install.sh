@@ -5,6 +5,9 @@
 set -eu
 cd "$(dirname "$0")/.."
 
+umask 022 # the services must be able to read what is installed
+# The machine's Python, not one in root's home, which the services could not run.
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 prefix=/opt/zapwatch
 settings=/etc/zapwatch
 units=/usr/local/lib/systemd/system # what `systemctl edit` makes in /etc wins over these
@@ -43,7 +46,7 @@ pip install --force-reinstall --no-deps --no-index "$built"/*.whl
 getent passwd zapwatch >/dev/null ||
     useradd --system --user-group --home-dir /var/lib/zapwatch --no-create-home \
         --shell /usr/sbin/nologin zapwatch
-install -d -m 0750 -o root -g zapwatch "$settings"
+install -d "$settings"
 give() { # MODE FILE: what comes in by stdin becomes that file, unless there is one
     [ ! -e "$2" ] || return 0
     install -m "$1" -o root -g zapwatch /dev/null "$2.new"

@@ -117,12 +117,30 @@ def test_what_runs_is_what_was_installed(installed: Installed, tmp_path: Path) -
         assert file.startswith(str(installed.folder))
 
 
-def test_check_runs_alone_as_cron_starts_it(
-    installed: Installed, tmp_path: Path, gateway: SimulatorServer
+@pytest.mark.parametrize("guide", ["install.md", "pt-BR/instalar.md"])
+def test_the_crontab_line_for_a_shared_host_works(
+    installed: Installed, tmp_path: Path, gateway: SimulatorServer, guide: str
 ) -> None:
-    settings = hook_settings(gateway.url, WPP_GATEWAY_SECRET=_SECRET)
-    done = installed.run(tmp_path, "reconnect_hook", "check", "--verbose", settings=settings)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "1 channels listed\n", "")
+    text = (ROOT / "docs" / guide).read_text()
+    (line,) = re.findall(r"^ +\*/15 \* \* \* \* (.*)$", text, re.MULTILINE)
+    (tmp_path / "zapwatch").symlink_to(installed.folder)
+    (tmp_path / "zapwatch-data").mkdir()
+    (tmp_path / "pixelhub").mkdir()
+    settings = hook_settings(gateway.url, WPP_GATEWAY_SECRET=_SECRET, RECONNECT_VERIFY_SECONDS="30")
+    env_file = tmp_path / "pixelhub" / ".env"
+    env_file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+    Simulator(gateway.url).drop("Loja Centro")
+    done = subprocess.run(
+        ["sh", "-c", line],
+        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Loja Centro" in done.stdout
+    (logged,) = log_lines(tmp_path / "zapwatch-data")
+    assert "outcome=reconnected" in logged
 
 
 @pytest.fixture

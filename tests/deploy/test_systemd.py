@@ -5,44 +5,31 @@ Its apt-get is not run, since the machine has no network; what it installs is th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support.machine import CHECKOUT, Machine
+from tests.deploy.guides import (
+    CHECKOUT_PACKAGES,
+    GATEWAY,
+    SECRET,
+    START_GATEWAY,
+    blocks,
+    simulate,
+)
+from tests.support.machine import Machine
 from tests.support.release import ROOT
 from whatsapp import __version__
 
 _SERVICES = ("zapwatch-exporter", "zapwatch-hook")
-_SECRET = "not-a-real-secret-of-the-machine"
-_GATEWAY = "http://127.0.0.1:8443"
 _LOG = "/var/log/zapwatch/healthcheck-sessions.log"
 _MOST_EXPOSED = 15  # tenths of systemd's points
 
-# What `make install` would get from the network: the checkout's packages stand in for it.
-_PACKAGES = f"""
-python3 -m venv --without-pip /opt/zapwatch
-echo {CHECKOUT}/.venv/lib/python3*/site-packages \
-    >"$(echo /opt/zapwatch/lib/python3*/site-packages)/locked.pth"
-sha256sum <requirements-run.lock >/opt/zapwatch/locked
-"""
-_START_GATEWAY = f"""
-systemd-run --quiet --unit=gateway --working-directory={CHECKOUT} \
-    --setenv=SIMULATOR_SECRET={_SECRET} \
-    .venv/bin/python -m stack.simulator --listen 127.0.0.1:8443
-"""
 _FILL_IN = f"""
-sed -i -e 's#^WPP_GATEWAY_BASE_URL=.*#WPP_GATEWAY_BASE_URL={_GATEWAY}#' \
-    -e 's#^WPP_GATEWAY_SECRET=.*#WPP_GATEWAY_SECRET={_SECRET}#' \
+sed -i -e 's#^WPP_GATEWAY_BASE_URL=.*#WPP_GATEWAY_BASE_URL={GATEWAY}#' \
+    -e 's#^WPP_GATEWAY_SECRET=.*#WPP_GATEWAY_SECRET={SECRET}#' \
     -e 's#^MESSAGE_LOG_URL=.*#MESSAGE_LOG_URL=none#' /etc/zapwatch/zapwatch.env
 """
-
-
-def _blocks(guide: str = "install.md") -> list[str]:
-    """Return what a guide says is to be typed, block by block."""
-    text = (ROOT / "docs" / guide).read_text()
-    return re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
 class Guided:
@@ -50,14 +37,15 @@ class Guided:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        machine.run(_PACKAGES)
-        apt, install, check, start, loop, every_day = _blocks()
+        machine.run(CHECKOUT_PACKAGES)
+        apt, install, check, start, loop, every_day = blocks()
         assert apt.startswith("apt-get install")
-        self.installed = machine.run(install).stdout
-        machine.run(_START_GATEWAY)
-        machine.wait_for(f"curl --silent {_GATEWAY}/sim/state", "the simulated gateway")
+        # As root is set up in many places.
+        self.installed = machine.run(f"umask 077\n{install}").stdout
+        machine.run(START_GATEWAY)
+        machine.wait_for(f"curl --silent {GATEWAY}/sim/state", "the simulated gateway")
         for channel in ("Loja Centro", "imobsites"):
-            self.simulate(f"put_channel({channel!r}, reconnect_seconds=1.0)")
+            simulate(machine, f"put_channel({channel!r}, reconnect_seconds=1.0)")
         machine.run(_FILL_IN)
         self.checked = machine.run(check)
         self.first_metric = machine.wait_for(start, "the first metric")
@@ -65,10 +53,6 @@ class Guided:
         machine.wait_for("curl --silent --fail http://127.0.0.1:9090/-/ready", "Prometheus")
         machine.wait_for("curl --silent --fail http://127.0.0.1:9093/-/ready", "Alertmanager")
         self.journal = machine.run(every_day).stdout
-
-    def simulate(self, call: str) -> None:
-        code = f"from stack.simulator.client import Simulator; Simulator('{_GATEWAY}').{call}"
-        self.machine.run(f'.venv/bin/python -c "{code}"')
 
     def show(self, service: str, name: str) -> str:
         """Return a property that systemd has for a service."""
@@ -93,17 +77,17 @@ def test_the_guide_leads_to_the_first_metric(guided: Guided) -> None:
         guided.first_metric
     )
     assert "metrics at http://127.0.0.1:9861/metrics" in guided.journal
-    assert _SECRET not in guided.journal
+    assert SECRET not in guided.journal
 
 
 def test_the_portuguese_guide_has_the_same_commands() -> None:
-    assert _blocks("pt-BR/instalar.md") == _blocks()
+    assert blocks("pt-BR/instalar.md") == blocks()
 
 
 def test_a_drop_is_repaired_and_logrotate_may_move_the_log(guided: Guided) -> None:
     machine = guided.machine
     for channel in ("Loja Centro", "imobsites"):
-        guided.simulate(f"drop({channel!r})")
+        simulate(machine, f"drop({channel!r})")
         line = machine.wait_for(f"grep '{channel}' {_LOG}", "the repair").strip()
         assert "reason=disconnected action=getQr outcome=reconnected attempt=1 seconds=" in line
         assert machine.run(f"stat --format '%U %a' {_LOG}").stdout == "zapwatch 640\n"
@@ -145,8 +129,11 @@ def test_a_service_has_no_rights_and_little_memory(guided: Guided, service: str)
 
 def test_only_the_operator_and_the_services_may_read_the_secrets(guided: Guided) -> None:
     files = "/etc/zapwatch/zapwatch.env /etc/zapwatch/hook-token"
-    modes = guided.machine.run(f"stat --format '%U %G %a' /etc/zapwatch {files}").stdout
-    assert modes.splitlines() == ["root zapwatch 750", "root zapwatch 640", "root zapwatch 640"]
+    modes = guided.machine.run(f"stat --format '%U %G %a' {files}").stdout
+    assert modes == "root zapwatch 640\n" * 2
+    assert guided.machine.run("stat --format '%U %a' /etc/prometheus/hook-token").stdout == (
+        "prometheus 400\n"
+    )
     state = guided.machine.run("stat --format '%U %a' /var/lib/zapwatch/*.sqlite3").stdout
     assert state == "zapwatch 600\n"
 

@@ -67,6 +67,7 @@ class Machine:
             self._process = subprocess.Popen(
                 [
                     *self._sudo,
+                    *("setpriv", "--pdeathsig", "KILL", "--"),  # it also ends with the tests
                     "unshare",
                     *(f"--{name}" for name in namespaces),
                     "--fork",

@@ -1,0 +1,226 @@
+"""The container files, without Docker: systemd runs what compose.yaml says, as far as a repair."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from compose_spec import PyCompose
+
+from tests.deploy.guides import (
+    CHECKOUT_PACKAGES,
+    GATEWAY,
+    SECRET,
+    START_GATEWAY,
+    blocks,
+    simulate,
+)
+from tests.support.machine import CHECKOUT, Machine
+from tests.support.release import ROOT, build
+from whatsapp import __version__
+
+_FOLDER = ROOT / "deploy" / "container"
+_COMPOSE = yaml.safe_load((_FOLDER / "compose.yaml").read_text())
+_SERVICES: dict[str, dict[str, Any]] = _COMPOSE["services"]
+_OURS = ("exporter", "hook")
+# What the images begin with, and the user that they run as.
+_DEBIANS = {"prometheus": "prometheus", "alertmanager": "prometheus-alertmanager"}
+_USERS = {"exporter": "10861", "hook": "10861", "prometheus": "65534", "alertmanager": "65534"}
+_FILLED_IN = f"""
+cd deploy/container
+echo {SECRET} >secrets/gateway-secret
+echo unused >secrets/db-password
+sed -i -e 's#^WPP_GATEWAY_BASE_URL=.*#WPP_GATEWAY_BASE_URL={GATEWAY}#' \
+    -e 's#^MESSAGE_LOG_URL=.*#MESSAGE_LOG_URL=none#' zapwatch.env
+"""
+
+
+def _instructions(target: str | None = None) -> list[tuple[str, str]]:
+    """Return the Dockerfile's instructions: all of them, or those of a target and its bases."""
+    text = (_FOLDER / "Dockerfile").read_text().replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    split = [(name, rest.strip()) for name, _, rest in (line.partition(" ") for line in lines)]
+    if target is None:
+        return split
+    begin = next(n for n, (k, v) in enumerate(split) if k == "FROM" and v.endswith(f" AS {target}"))
+    end = next((n for n in range(begin + 1, len(split)) if split[n][0] == "FROM"), len(split))
+    base = split[begin][1].partition(" ")[0]
+    return (_instructions(base) if ":" not in base else []) + split[begin + 1 : end]
+
+
+def _environment(target: str) -> dict[str, str]:
+    pairs = " ".join(rest for name, rest in _instructions(target) if name == "ENV")
+    return dict(pair.split("=", 1) for pair in pairs.split())
+
+
+def _command(target: str, instruction: str) -> list[str]:
+    rest = next(rest for name, rest in _instructions(target) if name == instruction)
+    command: list[str] = json.loads(rest[rest.index("[") :])
+    return command
+
+
+def _mounts(service: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
+    """Yield what is mounted, where to, and whether it is a volume that may be written."""
+    for mount in service.get("volumes", []):
+        source, target, *mode = mount.split(":")
+        assert mode == ([] if source in _COMPOSE["volumes"] else ["ro"]), mount
+        yield source, target, not mode
+    for secret in service.get("secrets", []):
+        name = secret if isinstance(secret, str) else secret["source"]
+        target = f"/run/secrets/{name}" if isinstance(secret, str) else secret["target"]
+        yield _COMPOSE["secrets"][name]["file"], target, False
+
+
+def test_compose_follows_its_specification() -> None:
+    assert PyCompose.from_json(json.dumps(_COMPOSE)).service_names() == list(_SERVICES)
+    with pytest.raises(ValueError, match="restrat"):
+        PyCompose.from_json(json.dumps({"services": {"hook": {"image": "x", "restrat": "no"}}}))
+
+
+def test_all_that_is_mounted_is_declared_or_stands_in_the_checkout() -> None:
+    written = {"./zapwatch.env", *(secret["file"] for secret in _COMPOSE["secrets"].values())}
+    for name, service in _SERVICES.items():
+        for source, _, writable in _mounts(service):
+            there = (_FOLDER / source).exists() or source in written
+            assert writable or there, (name, source)
+
+
+def test_nothing_listens_but_on_loopback_and_nothing_has_rights() -> None:
+    for name, service in _SERVICES.items():
+        assert service["network_mode"] == "host"
+        assert "ports" not in service
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["read_only"] is True
+        assert service["mem_limit"]
+        said = " ".join([*service.get("command", []), *map(str, service.get("environment", []))])
+        if name in _DEBIANS:
+            assert "--web.listen-address=127.0.0.1:" in said
+    assert _environment("exporter")["EXPORTER_LISTEN"].startswith("127.0.0.1:")
+    assert _environment("hook")["HOOK_LISTEN"].startswith("127.0.0.1:")
+    assert _SERVICES["grafana"]["environment"]["GF_SERVER_HTTP_ADDR"] == "127.0.0.1"
+
+
+def test_every_version_is_pinned() -> None:
+    images = [rest.split()[0] for name, rest in _instructions() if name == "FROM"]
+    for image in [*(i for i in images if i != "base"), *(s["image"] for s in _SERVICES.values())]:
+        assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+\.\d+(-[\w-]+)?", image), image
+    for name in _OURS:
+        assert _SERVICES[name]["image"] == f"zapwatch-{name}:{__version__}"
+        assert _SERVICES[name]["build"]["target"] == name
+
+
+def test_compose_grants_a_service_every_secret_that_it_names() -> None:
+    for service in _SERVICES.values():
+        mounted = {target for _, target, _ in _mounts(service)}
+        named = {v for k, v in service.get("environment", {}).items() if k.endswith("_FILE")}
+        assert named <= mounted
+
+
+def test_the_image_is_built_from_what_is_copied_and_from_no_secret(tmp_path: Path) -> None:
+    """Copy what the Dockerfile copies, of what .dockerignore lets through, and build the wheel."""
+    listed = (_FOLDER / "Dockerfile.dockerignore").read_text().splitlines()
+    let_through = [line.removeprefix("!") for line in listed if line.startswith("!")]
+    assert listed[1] == "*"
+    copies = [rest.split() for name, rest in _instructions("build") if name == "COPY"]
+    copied = {source for *sources, _ in copies for source in sources}
+    assert {path.split("/")[0] for path in let_through} == copied
+    for path in let_through:
+        target = tmp_path / "source" / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if (ROOT / path).is_dir() else shutil.copy)(ROOT / path, target)
+    names = []
+    for number, source in enumerate((ROOT, tmp_path / "source")):
+        with zipfile.ZipFile(build("wheel", source, tmp_path / str(number))) as archive:
+            names.append(sorted(archive.namelist()))
+    assert names[0] == names[1]
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    with Machine(tmp_path_factory.mktemp("machine"), ROOT) as made:
+        made.run(CHECKOUT_PACKAGES)
+        made.run("/opt/zapwatch/bin/python -m hatchling build --target wheel --directory /wheel")
+        made.run("/opt/zapwatch/bin/python -m pip install -q --no-deps --no-index /wheel/*.whl")
+        made.run("groupadd --gid 10861 zapwatch; useradd --uid 10861 --gid 10861 zapwatch")
+        prepare, permit = blocks("containers.md")
+        made.run(prepare)
+        made.run(_FILLED_IN)
+        made.run(f"cd deploy/container\n{permit}")
+        made.run(START_GATEWAY)
+        made.wait_for(f"curl --silent {GATEWAY}/sim/state", "the simulated gateway")
+        simulate(made, "put_channel('Loja Centro', reconnect_seconds=1.0)")
+        yield made
+
+
+def _start(machine: Machine, name: str) -> None:
+    """Let systemd run a service in the way that compose.yaml wants."""
+    service = _SERVICES[name]
+    user = _USERS[name]
+    properties = [
+        f"User={user}",
+        f"Group={user}",
+        f"SupplementaryGroups={' '.join(service.get('group_add', []))}",
+        f"MemoryMax={service['mem_limit'].upper()}",
+        f"TasksMax={service['pids_limit']}",
+        "CapabilityBoundingSet=",
+        "NoNewPrivileges=yes",
+        "ReadOnlyPaths=/",
+    ]
+    for source, target, writable in _mounts(service):
+        if writable:
+            machine.run(f"install -d -o {user} -g {user} /srv/volumes/{source}")
+            properties += [f"BindPaths=/srv/volumes/{source}:{target}", f"ReadWritePaths={target}"]
+        else:
+            path = os.path.normpath(f"{CHECKOUT}/deploy/container/{source}")
+            properties.append(f"BindReadOnlyPaths={path}:{target}")
+    environment = {**_environment(name), **service["environment"]} if name in _OURS else {}
+    environment["PATH"] = "/opt/zapwatch/bin:/usr/bin:/bin"
+    command = [
+        *("systemd-run", "--quiet", f"--unit=container-{name}"),
+        *(f"--property={one}" for one in properties),
+        *(f"--setenv={key}={value}" for key, value in environment.items()),
+        "env",
+        *([_DEBIANS[name]] if name in _DEBIANS else []),
+        *service["command"],
+    ]
+    machine.run(shlex.join(command))
+
+
+def test_the_services_of_compose_repair_a_drop(machine: Machine) -> None:
+    for name in _USERS:
+        _start(machine, name)
+    for name in _OURS:
+        environment = shlex.join(f"{k}={v}" for k, v in _environment(name).items() if k != "PATH")
+        health = shlex.join(["/opt/zapwatch/bin/python", *_command(name, "HEALTHCHECK")[1:]])
+        machine.wait_for(f"env {environment} {health}", f"the health check of {name}")
+        assert _command(name, "CMD")[:3] == _SERVICES[name]["command"][:3]
+    machine.wait_for("curl --silent --fail http://127.0.0.1:9090/-/ready", "Prometheus")
+    simulate(machine, "drop('Loja Centro')")
+    log = "/srv/volumes/hook-log/healthcheck-sessions.log"
+    assert "outcome=reconnected" in machine.wait_for(f"grep Loja {log}", "the repair")
+    assert machine.run("ls /srv/volumes/hook-state").stdout.startswith("reconnect-hook.sqlite3")
+    units = " ".join(f"container-{name}" for name in _USERS)
+    assert machine.run(f"systemctl is-active {units}").stdout == "active\n" * 4
+
+
+def test_a_health_check_fails_where_nothing_answers() -> None:
+    health = _command("hook", "HEALTHCHECK")
+    done = subprocess.run(
+        [sys.executable, *health[1:]],
+        env={"HOOK_LISTEN": "127.0.0.1:1"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode != 0
