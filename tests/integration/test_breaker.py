@@ -10,6 +10,7 @@ import pytest
 
 from reconnect_hook import breaker
 from reconnect_hook.alerts import Reason
+from reconnect_hook.backlog import Backlog
 from reconnect_hook.channel_lists import ChannelLists
 from reconnect_hook.database import Database
 from reconnect_hook.episodes import Pauses
@@ -46,6 +47,7 @@ class Hooks:
         self.clock = clock
         self.intake = Intake(database, "wpp", _PAUSES)
         self.jobs = [Jobs(database, "wpp", _PAUSES) for _ in range(2)]
+        self.backlog = Backlog(database, "wpp", _PAUSES)
 
     def accept(self, *channels: str) -> None:
         self.intake.accept([firing(channel) for channel in channels])
@@ -195,7 +197,7 @@ class Watched:
         self.client = ListOf()
         client: Any = self.client
         self.ended: list[tuple[Job, Result]] = []
-        self._rounds = Rounds(hooks.jobs[0], ChannelLists(client), self._conclude)
+        self._rounds = Rounds(hooks.backlog, hooks.jobs[0], ChannelLists(client), self._conclude)
 
     def _conclude(self, ended: Sequence[tuple[Job, Result]]) -> None:
         assert all(self._hooks.jobs[0].finish_all(ended))
@@ -309,6 +311,22 @@ def test_of_a_long_queue_those_that_came_back_are_ended_by_one_list(
     assert {(r.outcome, r.action) for _, r in watched.ended} == {(Outcome.RECOVERED, Action.NONE)}
     left = [job.channel for job in iter(hooks.jobs[0].claim, None)]
     assert sorted(left) == ["down", "silent", "stranger"]
+
+
+def test_of_many_looks_those_that_find_their_channels_well_are_ended_by_one_list(
+    hooks: Hooks, watched: Watched
+) -> None:
+    names = [f"channel {number:03d}" for number in range(50)]
+    watched.client.channels = dict.fromkeys(names, Status.CONNECTED)
+    hooks.accept(*names)
+    watched.round()
+    hooks.accept(*names)
+    watched.ended.clear()
+    watched.round()
+    assert [job.channel for job, _ in watched.ended] == names
+    assert all(job.look_only for job, _ in watched.ended)
+    assert watched.client.calls == 2
+    assert hooks.jobs[0].claim() is None
 
 
 def test_a_short_queue_is_left_to_the_workers(hooks: Hooks, watched: Watched) -> None:
