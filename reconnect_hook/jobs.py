@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -23,18 +22,6 @@ LOOK_AGAIN_SECONDS = 30.0
 """How long a look waits that could not be taken because the gateway did not answer."""
 
 _CANDIDATES = 16  # read for one claim, of which others may be quicker to claim some
-
-
-@dataclass(frozen=True, slots=True)
-class Paused:
-    """A repair that waits for the end of a pause; ``called_at`` of the one before it."""
-
-    id: int
-    key: str
-    reason: Reason
-    status: str | None
-    called_at: float | None
-    failing: bool
 
 
 class Jobs:
@@ -69,26 +56,6 @@ class Jobs:
             for job in self.claim_these([repair_id]):
                 return job
         return None
-
-    def backlog(self) -> list[tuple[int, str]]:
-        """Return id and key of the disconnected channels whose repair is due and not begun."""
-        with self._database.read() as connection:
-            at = now(connection)
-            if not breaker.is_closed(connection, self._gateway):
-                return []
-            rows = connection.execute(
-                sa.select(repairs.c.id, repairs.c.key)
-                .where(
-                    repairs.c.gateway == self._gateway,
-                    repairs.c.due_at <= at,
-                    repairs.c.holder.is_(None),
-                    repairs.c.look_only.is_(False),
-                    repairs.c.reason == Reason.DISCONNECTED,
-                    may_call(self._gateway, at),
-                )
-                .order_by(repairs.c.due_at, repairs.c.id)
-            ).all()
-        return [(row.id, row.key) for row in rows]
 
     def _candidates(self, connection: sa.Connection, at: float) -> list[int]:
         mine = repairs.c.gateway == self._gateway
@@ -176,18 +143,24 @@ class Jobs:
         """Record how repairs ended, all at once, and return what finish() would for each."""
         with self._database.write() as connection:
             at = now(connection)
-            rows = self._lock(
-                connection, [job.id for job, _ in ended], repairs.c.holder == self._holder
-            )
-            # Another thread of this holder may repair by now what this one just looked at.
-            held = {(row.id, row.look_only) for row in rows}
-            mine = [(job, result) for job, result in ended if (job.id, job.look_only) in held]
+            held, mine = self._still_held(connection, ended)
             recording.end(connection, mine, at)
             remembered = recording.remember_results(connection, self._gateway, mine, at)
             self._retry_failed(connection, [one for one in mine if one[0].key in remembered], at)
             self._note_calls(connection, [result.gateway_failed for _, result in mine], at)
         self._in_hand.difference_update(job.id for job, _ in ended)
         return [(job.id, job.look_only) in held for job, _ in ended]
+
+    def _still_held(
+        self, connection: sa.Connection, ended: recording.Ended
+    ) -> tuple[set[tuple[int, bool]], recording.Ended]:
+        """Lock what this holder still has of these; return what marks it, and it."""
+        rows = self._lock(
+            connection, [job.id for job, _ in ended], repairs.c.holder == self._holder
+        )
+        # Another thread of this holder may repair by now what this one just looked at.
+        held = {(row.id, row.look_only) for row in rows}
+        return held, [(job, result) for job, result in ended if (job.id, job.look_only) in held]
 
     def _retry_failed(self, connection: sa.Connection, ended: recording.Ended, at: float) -> None:
         """As long as the alert is fresh, let the next repair come without being asked for."""
@@ -243,15 +216,17 @@ class Jobs:
                 connection.execute(sa.delete(repairs).where(*self._held(job)))
         self._in_hand.discard(job.id)
 
-    def old_news(self, job: Job, result: Result) -> None:
-        """Forget a look that found the channel well, where no episode was open."""
+    def old_news(self, ended: recording.Ended) -> None:
+        """Forget looks that found their channels well, where no episode was open."""
         with self._database.write() as connection:
             at = now(connection)
-            if connection.execute(sa.delete(repairs).where(*self._held(job))).rowcount == 1:
-                values = {"seen_at": at, "status": result.status}
-                remember(connection, self._gateway, job.key, result.channel, **values)
+            _, mine = self._still_held(connection, ended)
+            if mine:
+                ids = [job.id for job, _ in mine]
+                connection.execute(sa.delete(repairs).where(repairs.c.id.in_(ids)))
+                recording.note_well(connection, self._gateway, mine, at)
                 breaker.note(connection, self._gateway, at, failed=False)
-        self._in_hand.discard(job.id)
+        self._in_hand.difference_update(job.id for job, _ in ended)
 
     def begin_restart(self, job: Job, channel: str) -> bool:
         """Note that the channel's session is about to be thrown away; False where it must not be.
@@ -263,86 +238,6 @@ class Jobs:
                 return False
             remember(connection, self._gateway, job.key, channel, restarting=True)
         return True
-
-    def paused(self) -> list[Paused]:
-        """Return the repairs that wait for the end of a pause; none while the gateway rests."""
-        with self._database.read() as connection:
-            at = now(connection)
-            if not breaker.admits(connection, self._gateway, at):
-                return []
-            rows = connection.execute(
-                sa.select(
-                    repairs.c.id,
-                    repairs.c.key,
-                    repairs.c.reason,
-                    channels.c.status,
-                    channels.c.called_at,
-                    channels.c.consecutive_failures,
-                )
-                .join_from(
-                    repairs,
-                    channels,
-                    (channels.c.gateway == repairs.c.gateway) & (channels.c.key == repairs.c.key),
-                )
-                .where(
-                    repairs.c.gateway == self._gateway,
-                    repairs.c.due_at > at,
-                    repairs.c.holder.is_(None),
-                    repairs.c.look_only.is_(False),
-                    may_call(self._gateway, at),
-                )
-            ).all()
-        return [
-            Paused(
-                row.id,
-                row.key,
-                Reason(row.reason),
-                row.status,
-                row.called_at,
-                row.consecutive_failures > 0,
-            )
-            for row in rows
-        ]
-
-    def hasten(self, now_due: Collection[Paused], after_cooldown: Collection[Paused]) -> None:
-        """End pauses at once, or as soon as the cooldown after the last call is over."""
-        with self._database.write() as connection:
-            at = now(connection)
-            for some, least in ((now_due, None), (after_cooldown, 1)):
-                for one in some:
-                    due_at = at if least is None else self._pauses.end(one.called_at, least, at)
-                    connection.execute(
-                        sa.update(repairs)
-                        .where(
-                            repairs.c.id == one.id,
-                            unfinished(self._gateway),
-                            repairs.c.holder.is_(None),
-                            repairs.c.due_at > due_at,
-                        )
-                        .values(due_at=due_at)
-                    )
-
-    def look_at(self, some: Collection[Paused]) -> None:
-        """Have channels looked at before their pauses end, which go on where it finds nothing."""
-        with self._database.write() as connection:
-            at = now(connection)
-            for one in some:
-                connection.execute(
-                    sa.update(repairs)
-                    .where(
-                        repairs.c.id == one.id,
-                        unfinished(self._gateway),
-                        repairs.c.holder.is_(None),
-                        repairs.c.look_only.is_(False),
-                        repairs.c.due_at > at,
-                    )
-                    # First the one that takes the other's value: MariaDB goes from left to right.
-                    .ordered_values(
-                        (repairs.c.repair_at, repairs.c.due_at),
-                        (repairs.c.due_at, at),
-                        (repairs.c.look_only, True),
-                    )
-                )
 
     def _held(self, job: Job) -> tuple[sa.ColumnElement[bool], ...]:
         return (

@@ -13,6 +13,8 @@ from reconnect_hook.schema import channels, of_channel, repairs
 Ended = Sequence[tuple[Job, Result]]
 """Repairs and how each ended."""
 
+_Values = tuple[str, dict[str, object]]  # a channel's key, and what is to be known of it
+
 # Made once, since making a statement takes as long as executing it. A name must not be a column's.
 _END = (
     sa.update(repairs)
@@ -88,29 +90,48 @@ def remember_results(connection: sa.Connection, gateway: str, ended: Ended, at: 
             changed.append((job.key, _episode(before, job, result, at)))
         elif result.listed:
             new.append((job.key, _episode(_NOTHING, job, result, at)))
+    _store(connection, gateway, new, changed)
+    return {key for key, _ in [*new, *changed]}
+
+
+def note_well(connection: sa.Connection, gateway: str, ended: Ended, at: float) -> None:
+    """Note that looks found their channels well, where no episode was open."""
+    known = _known(connection, gateway, [job.key for job, _ in ended])
+    new: list[_Values] = []
+    changed: list[_Values] = []
+    for job, result in ended:
+        before = known.get(job.key)
+        kept = {name: before[name] for name in _EPISODE} if before else _NOTHING
+        values = {**kept, "channel": result.channel, "seen_at": at, "status": result.status}
+        (changed if before else new).append((job.key, values))
+    _store(connection, gateway, new, changed)
+
+
+def _store(
+    connection: sa.Connection, gateway: str, new: Sequence[_Values], changed: Sequence[_Values]
+) -> None:
     if new:
         rows = [{"gateway": gateway, "key": key, **values} for key, values in new]
         connection.execute(sa.insert(channels), rows)
     if changed:
-        connection.execute(
-            _REMEMBER,
-            [
-                {
-                    "of_gateway": gateway,
-                    "of_key": key,
-                    **{f"to_{name}": value for name, value in values.items()},
-                }
-                for key, values in changed
-            ],
-        )
-    return {key for key, _ in [*new, *changed]}
+        updates = [
+            {
+                "of_gateway": gateway,
+                "of_key": key,
+                **{f"to_{name}": value for name, value in values.items()},
+            }
+            for key, values in changed
+        ]
+        connection.execute(_REMEMBER, updates)
 
 
 _NOTHING = {
+    "attempts": 0,
     "consecutive_failures": 0,
     "qr_required": False,
     "called_at": None,
     "seen_at": None,
+    "reason": None,
     "restarting": False,
 }
 

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from reconnect_hook.alerts import Reason
+from reconnect_hook.backlog import Backlog, Paused
 from reconnect_hook.channel_lists import ChannelLists
-from reconnect_hook.jobs import Jobs, Paused
+from reconnect_hook.jobs import Jobs
 from reconnect_hook.outcomes import Job, Outcome, Result
 from whatsapp.channels import Channel, Status
 from whatsapp.gateway import GatewayError
@@ -27,7 +28,10 @@ Conclude = Callable[[Sequence[tuple[Job, Result]]], None]
 class Rounds:
     """One look at the list for all; none where there is nothing to look for."""
 
-    def __init__(self, jobs: Jobs, lists: ChannelLists, conclude: Conclude) -> None:
+    def __init__(
+        self, backlog: Backlog, jobs: Jobs, lists: ChannelLists, conclude: Conclude
+    ) -> None:
+        self._backlog = backlog
         self._jobs = jobs
         self._lists = lists
         self._conclude = conclude
@@ -46,15 +50,15 @@ class Rounds:
         return False
 
     def _sweep(self) -> None:
-        """End the repairs of a long queue whose channels have come back by themselves."""
-        backlog = self._jobs.backlog()
-        if len(backlog) < LONG_QUEUE:
+        """End what a long queue holds of channels that have come back by themselves."""
+        due = self._backlog.due()
+        if len(due) < LONG_QUEUE:
             return
         began = time.monotonic()
         listed = self._lists.since(began)
         # A list that takes long is asked less often.
         self._next_sweep = time.monotonic() + self._lists.seconds
-        back = [repair_id for repair_id, key in backlog if key in listed and listed[key].connected]
+        back = [repair_id for repair_id, key in due if key in listed and listed[key].connected]
         for begin in range(0, len(back), _AT_ONCE):
             jobs = self._jobs.claim_these(back[begin : begin + _AT_ONCE])
             self._conclude([(job, _recovered(listed[job.key])) for job in jobs])
@@ -62,7 +66,7 @@ class Rounds:
     def _end_pauses(self) -> bool:
         """End the pauses that have become pointless: the gateway or the status changed."""
         self._next_round = time.monotonic() + ROUND_SECONDS
-        paused = self._jobs.paused()
+        paused = self._backlog.paused()
         if not paused:
             return False
         try:
@@ -82,9 +86,9 @@ class Rounds:
             elif one.status != channel.status:
                 changed.append(one)
         if well:
-            self._jobs.look_at(well)
+            self._backlog.look_at(well)
         if pointless or changed:
-            self._jobs.hasten(pointless, changed)
+            self._backlog.hasten(pointless, changed)
         return bool(well or pointless or changed)
 
 

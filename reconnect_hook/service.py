@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reconnect_hook.backlog import Backlog
 from reconnect_hook.channel_lists import ChannelLists
 from reconnect_hook.database import Database, StateError
 from reconnect_hook.desk import Desk
@@ -82,6 +83,7 @@ def make_service(
     intake = Intake(database, gateway, pauses, keep=stays)
     workers = Workers(
         Jobs(database, gateway, pauses, retry=stays),
+        Backlog(database, gateway, pauses),
         memory,
         means,
         events,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from reconnect_hook.backlog import Backlog
 from reconnect_hook.database import StateError
 from reconnect_hook.event_log import EventLog
 from reconnect_hook.jobs import LEASE_SECONDS, Jobs
@@ -35,6 +36,7 @@ class Workers:
     def __init__(
         self,
         jobs: Jobs,
+        backlog: Backlog,
         memory: Memory,
         means: Means,
         events: EventLog,
@@ -49,7 +51,7 @@ class Workers:
         self._metrics = metrics
         self._stopping = threading.Event()
         self._means = replace(means, wait=self._wait, begin_restart=self._begin_restart)
-        self._rounds = Rounds(jobs, means.lists, self._conclude_at_once)
+        self._rounds = Rounds(backlog, jobs, means.lists, self._conclude_at_once)
         self._calls = 0
         self._called = threading.Condition()
         self._threads = [
@@ -163,9 +165,8 @@ class Workers:
             return
         if result is None:
             self._insist(lambda: self._jobs.nothing_found(job))
-        elif result.outcome is Outcome.RECOVERED and job.attempt == 1:
-            # No episode was open: the alert was older than what had ended it, which has its line.
-            self._insist(lambda: self._jobs.old_news(job, result))
+        elif _is_old_news(job, result):
+            self._insist(lambda: self._jobs.old_news([(job, result)]))
         else:
             self._conclude(job, result, time.monotonic() - started)
 
@@ -193,10 +194,13 @@ class Workers:
             _log.warning("channel %r: %s %s", result.channel, result.outcome, result.detail)
 
     def _conclude_at_once(self, ended: Sequence[tuple[Job, Result]]) -> None:
-        for job, result in ended:
+        old = [one for one in ended if _is_old_news(*one)]
+        self._insist(lambda: self._jobs.old_news(old))
+        news = [one for one in ended if not _is_old_news(*one)]
+        for job, result in news:
             self._write(job, result, 0.0)
-        recorded = self._insist(lambda: self._jobs.finish_all(ended))
-        for (job, result), done in zip(ended, recorded, strict=True):
+        recorded = self._insist(lambda: self._jobs.finish_all(news))
+        for (job, result), done in zip(news, recorded, strict=True):
             if done:
                 self._metrics.count_repair(job, result, 0.0)
 
@@ -241,3 +245,8 @@ class Workers:
     def _look_round(self) -> None:
         if self._rounds.go():
             self.wake()
+
+
+def _is_old_news(job: Job, result: Result) -> bool:
+    """Whether no episode was open: the alert is older than what ended it, which has its line."""
+    return job.look_only and result.outcome is Outcome.RECOVERED and job.attempt == 1

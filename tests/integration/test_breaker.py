@@ -10,6 +10,7 @@ import pytest
 
 from reconnect_hook import breaker
 from reconnect_hook.alerts import Reason
+from reconnect_hook.backlog import Backlog
 from reconnect_hook.channel_lists import ChannelLists
 from reconnect_hook.database import Database
 from reconnect_hook.episodes import Pauses
@@ -46,6 +47,7 @@ class Hooks:
         self.clock = clock
         self.intake = Intake(database, "wpp", _PAUSES)
         self.jobs = [Jobs(database, "wpp", _PAUSES) for _ in range(2)]
+        self.backlog = Backlog(database, "wpp", _PAUSES)
 
     def accept(self, *channels: str) -> None:
         self.intake.accept([firing(channel) for channel in channels])
@@ -195,7 +197,7 @@ class Watched:
         self.client = ListOf()
         client: Any = self.client
         self.ended: list[tuple[Job, Result]] = []
-        self._rounds = Rounds(hooks.jobs[0], ChannelLists(client), self._conclude)
+        self._rounds = Rounds(hooks.backlog, hooks.jobs[0], ChannelLists(client), self._conclude)
 
     def _conclude(self, ended: Sequence[tuple[Job, Result]]) -> None:
         assert all(self._hooks.jobs[0].finish_all(ended))

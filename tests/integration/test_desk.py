@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from reconnect_hook.alerts import Reason
+from reconnect_hook.backlog import Backlog
 from reconnect_hook.database import Database
 from reconnect_hook.desk import Desk
 from reconnect_hook.episodes import Pauses
@@ -29,6 +30,7 @@ class Office:
         pauses = Pauses(300)
         self.intake = Intake(self.database, "wpp", pauses)
         self.jobs = Jobs(self.database, "wpp", pauses)
+        self.backlog = Backlog(self.database, "wpp", pauses)
         self.memory = Memory(self.database, "wpp")
         self.history = History(self.database, "wpp")
         self.woken = 0
@@ -60,7 +62,7 @@ def test_nothing_is_claimed_for_a_paused_channel_until_the_pause_is_over(office:
     office.desk.pause("Loja", 3600)
     office.intake.accept([firing("loja")])
     assert office.jobs.claim() is None
-    assert office.jobs.backlog() == []
+    assert office.backlog.due() == []
     assert office.memory.queue().paused == {"Loja"}
     assert office.history.present().paused["loja"].until == office.clock.seconds + 3600
     office.clock.seconds += 3601

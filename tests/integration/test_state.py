@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from reconnect_hook.alerts import Reason
+from reconnect_hook.backlog import Backlog
 from reconnect_hook.database import Database, StateError, UnavailableError, _use_wal, now
 from reconnect_hook.episodes import Pauses
 from reconnect_hook.intake import Intake
@@ -541,6 +542,7 @@ def test_a_clock_that_was_put_back_does_not_keep_a_channel_from_being_noticed(
 
 def _methods(database: Database) -> dict[str, Callable[[], object]]:
     jobs, memory = Jobs(database, "wpp", PAUSES), Memory(database, "wpp")
+    backlog = Backlog(database, "wpp", PAUSES)
     job = Job(1, "loja", "loja", Reason.SILENT, look_only=False, waited=0, attempt=1, failures=0)
     return {
         "accept": lambda: _accept(database, "loja"),
@@ -551,8 +553,9 @@ def _methods(database: Database) -> dict[str, Callable[[], object]]:
         "look_later": lambda: jobs.look_later(job),
         "nothing_found": lambda: jobs.nothing_found(job),
         "put_back": lambda: jobs.put_back(job),
-        "old_news": lambda: jobs.old_news(job, _result(job, Outcome.RECOVERED)),
-        "paused": jobs.paused,
+        "old_news": lambda: jobs.old_news([(job, _result(job, Outcome.RECOVERED))]),
+        "paused": backlog.paused,
+        "due": backlog.due,
         "begin_restart": lambda: jobs.begin_restart(job, "loja"),
         "queue": memory.queue,
         "prune": memory.prune,

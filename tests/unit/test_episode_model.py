@@ -197,7 +197,7 @@ class Episode(RuleBasedStateMachine):
         hook, job, _ = self.claimed
         jobs = self.hooks[hook]
         if found == "well" and not self._episode():
-            jobs.old_news(job, Result("loja", Outcome.RECOVERED))
+            jobs.old_news([(job, Result("loja", Outcome.RECOVERED))])
             self.claimed = self.due = self.look = self.waits_for = None
             self.seen_at = self.clock.seconds
         elif found == "well":

@@ -146,7 +146,7 @@ def test_old_news_is_looked_after_once_and_forgotten(hook: Hook) -> None:
         hook.clock.seconds += 2
         look = hook.claim()
         assert (look.look_only, look.attempt) == (True, 1)
-        hook.jobs.old_news(look, Result("loja", Outcome.RECOVERED))
+        hook.jobs.old_news([(look, Result("loja", Outcome.RECOVERED))])
         assert hook.memory.queue().waiting == 0
 
 
