@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from exporter.silence.model import Model
+from exporter.silence.thresholds import Threshold
 from exporter.snapshot import Board, GatewayState, LogState, Snapshot
 from whatsapp import __version__
 from whatsapp.answers import LeftOut
+from whatsapp.channels import Channel
 from whatsapp.exposition import GatewayMetrics
 from whatsapp.gateway import Operation
 from whatsapp.last_messages import LogView
 from whatsapp.message_log import Direction
+
+ThresholdOf = Callable[[Channel, Mapping[str, float], Model | None], Threshold]
+"""Thresholds.of(): a channel's threshold by the last messages and what was learned."""
 
 _POLL_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)  # seconds
 
@@ -40,11 +46,10 @@ class Metrics:
         self,
         board: Board,
         gateway: str,
-        silence_threshold: Callable[[str], float],
+        threshold_of: ThresholdOf,
         *,
         with_log: bool,
     ) -> None:
-        """``silence_threshold`` gives a channel's threshold in seconds."""
         few = CollectorRegistry()
         self.gateway_calls = GatewayMetrics(few, gateway, [Operation.LIST])
         if with_log:
@@ -58,7 +63,8 @@ class Metrics:
         few.register(_Sources(board, gateway))
         self.sections = (
             Section(few, lambda snapshot: (snapshot,)),
-            _section(_Statuses(board, gateway, silence_threshold)),
+            _section(_Statuses(board, gateway)),
+            _section(_Silence(board, gateway, threshold_of)),
             _section(_Messages(board, gateway)),
         )
 
@@ -97,6 +103,8 @@ class _Sources(_OfSnapshot):
             yield from self._of_gateway(snapshot.gateway)
         if snapshot.log is not None:
             yield from self._of_log(snapshot.log)
+        if snapshot.silence is not None:
+            yield from self._of_silence(snapshot.silence)
         info = GaugeMetricFamily(
             "whatsapp_exporter_build_info",
             "The exporter's version, as a label of the value 1.",
@@ -142,6 +150,28 @@ class _Sources(_OfSnapshot):
         rows.add_metric([self._gateway], log.view.rows_read if log.view else 0)
         yield rows
 
+    def _of_silence(self, model: Model) -> Iterator[Metric]:
+        for name, help_text, value in (
+            (
+                "whatsapp_silence_last_learned_timestamp_seconds",
+                "When it was last learned how long channels may be silent, in Unix seconds.",
+                model.learned_at,
+            ),
+            (
+                "whatsapp_silence_learned_channels",
+                "Of how many channels that was learned.",
+                len(model.channels),
+            ),
+            (
+                "whatsapp_silence_learned_messages",
+                "From how many messages that was learned.",
+                model.messages,
+            ),
+        ):
+            family = self._gauge(name, help_text)
+            family.add_metric([self._gateway], value)
+            yield family
+
     def _last_success(self, name: str, help_text: str, at: float | None) -> GaugeMetricFamily:
         family = self._gauge(name, help_text)
         if at is not None:
@@ -158,13 +188,7 @@ class _OfChannels(_OfSnapshot):
 
 
 class _Statuses(_OfChannels):
-    """What the gateway says of each channel, and its threshold."""
-
-    def __init__(
-        self, board: Board, gateway: str, silence_threshold: Callable[[str], float]
-    ) -> None:
-        super().__init__(board, gateway)
-        self._silence_threshold = silence_threshold
+    """What the gateway says of each channel."""
 
     def made_of(self, snapshot: Snapshot) -> tuple[object, ...]:
         """Return the channels, and whether their statuses count."""
@@ -194,15 +218,45 @@ class _Statuses(_OfChannels):
         for channel in gateway.channels if gateway.up else ():
             status.add_metric([self._gateway, channel.id, channel.status], 1)
         yield status
+
+
+class _Silence(_OfChannels):
+    """How long each channel may be silent, and who says so."""
+
+    def __init__(self, board: Board, gateway: str, threshold_of: ThresholdOf) -> None:
+        super().__init__(board, gateway)
+        self._threshold_of = threshold_of
+
+    def made_of(self, snapshot: Snapshot) -> tuple[object, ...]:
+        """Return the channels, and where something is learned, that and their last messages."""
+        channels = snapshot.gateway.channels if snapshot.gateway else None
+        if snapshot.silence is None:
+            return (channels,)
+        return (channels, snapshot.silence, snapshot.log.view if snapshot.log else None)
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the families of the present snapshot; none before the first list."""
+        snapshot = self._board.snapshot
+        if snapshot.gateway is None:
+            return
+        view = snapshot.log.view if snapshot.log else None
+        last_message = view.last_message if view else {}
         threshold = self._gauge(
             "whatsapp_channel_silence_threshold_seconds",
             "How long the channel may be without a message before it counts as silent.",
             "channel",
         )
-        for channel in gateway.channels:
-            seconds = self._silence_threshold(channel.id)
-            threshold.add_metric([self._gateway, channel.id], seconds)
-        yield threshold
+        mode = self._gauge(
+            "whatsapp_channel_silence_mode",
+            "1 for whether that threshold is fixed or adaptive.",
+            "channel",
+            "mode",
+        )
+        for channel in snapshot.gateway.channels:
+            now = self._threshold_of(channel, last_message, snapshot.silence)
+            threshold.add_metric([self._gateway, channel.id], now.seconds)
+            mode.add_metric([self._gateway, channel.id, now.mode], 1)
+        yield from (threshold, mode)
 
 
 _NOTHING_READ = LogView(now=0.0, last_message={}, messages={}, rows_read=0)
