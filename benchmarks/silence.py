@@ -40,7 +40,7 @@ _ZOMBIES = 60  # a channel, each on its own, so that there is one at each hour o
 _MONTH = 30.4 * 86400
 _HOUR = 3600.0
 _FLOOR, _CEILING = 600.0, 24 * _HOUR
-_KNOBS = (0.5, 1, 2, 4, 8, 16, 30)
+_KNOBS = (0.5, 1, 2, 4, 8, 16, 32)
 _FIXED_HOURS = (0.25, 0.5, 1, 2, 3, 4, 6, 8, 12, 24)
 
 Threshold = Callable[[float], float]  # seconds of silence that are normal after a message at a time

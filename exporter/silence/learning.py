@@ -23,6 +23,9 @@ from exporter.silence.profile import Profile, hour_of_week
 
 _LEAST_DAYS = 7.0  # of history, below which nothing is learned of a channel
 _OUTLIER = 3.0  # times the level that one gap a month passes: such a gap teaches nothing
+# Of the false alarms that are allowed: the weeks to come are less like the past ones than those are
+# like the profile that was made of them. By how much, the back-test has shown.
+_PRUDENCE = 0.6
 _RECENT_WEEKS = 2
 _CLEARLY_SHORTER = 0.5
 
@@ -92,7 +95,7 @@ def _learn_one(
     # Older weeks of a channel that has moved to other hours only blur what is normal now.
     if recent.usual_threshold(bounds) < _CLEARLY_SHORTER * window.usual_threshold(bounds):
         window = recent
-    level = level_for(window.measured, bounds.false_alarms)
+    level = level_for(window.measured, _PRUDENCE * bounds.false_alarms)
     return Learned(window.profile, level, history.messages)
 
 

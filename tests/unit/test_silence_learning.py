@@ -8,7 +8,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.silence.calibration import Measured, level_for
@@ -140,6 +140,7 @@ def test_one_huge_gap_in_a_month_hardly_moves_the_level(expected: list[float], k
     assert more <= 40 * max(expected)
 
 
+@settings(deadline=None, max_examples=50)
 @given(_histories(), st.floats(0, 14), _knobs, _knobs)
 def test_thresholds_stay_within_floor_and_ceiling_and_fall_as_the_knob_grows(
     histories: dict[str, History], days: float, one: float, other: float
@@ -154,6 +155,7 @@ def test_thresholds_stay_within_floor_and_ceiling_and_fall_as_the_knob_grows(
         assert 600 <= shorter <= longer + 1e-6 <= 24 * _HOUR + 1e-6
 
 
+@settings(deadline=None, max_examples=20)
 @given(_histories())
 def test_the_same_histories_teach_the_same(histories: dict[str, History]) -> None:
     one, other = learn(histories, _BOUNDS, _ZONE), learn(histories, _BOUNDS, _ZONE)
@@ -247,6 +249,7 @@ def test_a_history_keeps_minutes_and_knows_the_gaps_between_them() -> None:
     assert history.busy_minutes()[:4] == [3, 3, 0, 1]
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, DAYS * 1440 - 1), max_size=300), st.integers(0, DAYS * 24 - 2))
 def test_gaps_are_where_no_minute_is(minutes: set[int], full: int) -> None:
     minutes |= set(range(full * 60, full * 60 + 120))  # two hours without a gap among them
