@@ -9,7 +9,6 @@ from whatsapp.message_log import MessageLog
 from whatsapp.repeated_hour import settled
 
 _CHUNK = 1000  # rows a statement
-_FUTURE_SECONDS = 300.0  # a clock may be corrected by so much; what is later is no real time
 
 
 def read_histories(
@@ -26,9 +25,9 @@ def read_histories(
     before, not_after, chunk = head.newest_id + 1, now, _CHUNK
     while rows := log.rows_before(before, chunk):
         for row in settled(rows, not_after):
-            if row.time is None or row.time > now + _FUTURE_SECONDS:
+            if row.time is None:
                 continue
-            not_after = row.time
+            not_after = min(now, row.time)
             if row.key is not None and row.key in wanted:
                 history = histories.get(row.key)
                 if history is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -88,8 +88,8 @@ def test_the_time_until_a_level_is_the_time_in_which_so_much_is_expected(
 def test_a_higher_level_takes_no_less_time(
     profile: Profile, start: float, level: float, more: float
 ) -> None:
-    until = profile.hours_until(start, level)
-    assert 0 <= until <= profile.hours_until(start, level + more) + 1e-9
+    until, later = profile.hours_until(start, level), profile.hours_until(start, level + more)
+    assert 0 <= until <= later * (1 + 1e-9) + 1e-6
 
 
 @given(_profiles, st.integers(0, WEEK_HOURS), _levels)
@@ -228,10 +228,53 @@ def test_a_channel_that_moved_to_other_hours_is_followed_within_two_weeks() -> N
     assert 14 < _hours(learned, day=1, hour=21.9) < 24
 
 
+def _day_hours(learned: Learned) -> list[float]:
+    return [_hours(learned, 1, hour) for hour in (9, 10, 12, 14, 16)]
+
+
 def test_what_has_been_silent_since_is_not_held_to_be_normal() -> None:
-    silent_since = _NOW - 3 * _DAY - 8 * _HOUR  # Friday, 16:00
-    times = [at for at in _office(1) if at < silent_since - 2 * _DAY]
-    assert _hours(_learn(times), day=1, hour=10) < 2
+    learned = _learn([at for at in _office(1) if at < _NOW - 7 * _DAY])
+    assert _day_hours(learned) == pytest.approx(_day_hours(_OFFICE), rel=0.2)
+
+
+def test_the_time_before_the_first_message_is_not_held_to_be_silence() -> None:
+    assert _day_hours(_learn(_office(1, days=12))) == pytest.approx(_day_hours(_OFFICE), rel=0.2)
+
+
+@pytest.mark.parametrize("knob", [4, 16])
+def test_the_knob_is_about_the_false_alarms_of_a_month(knob: int) -> None:
+    bounds = Bounds(knob, 600, 48 * _HOUR)
+    middle = _NOW - 28 * _DAY
+    alarms = 0
+    for seed in range(6):
+        times = _office(seed, days=56)
+        learned = _learn([at for at in times if at < middle], bounds, middle)
+        alarms += sum(
+            60 * _HOUR > following - at > learned.threshold(at, bounds, _ZONE)
+            for at, following in pairwise(times)
+            if at >= middle
+        )
+    assert knob / 4 < alarms / 6 < 1.5 * knob
+
+
+def _with_long_nights(seed: int) -> list[float]:
+    """Messages by chance by day, few at night, and none in three nights of the week until 16:00."""
+    chance = random.Random(seed)
+    at = _NOW - DAYS * _DAY
+    times = []
+    while (at := at + chance.expovariate(12 / _HOUR)) < _NOW:
+        then = datetime.fromtimestamp(at, _ZONE)
+        by_day = 8 <= then.hour < 20 or chance.random() < 0.03
+        evening = (then - timedelta(hours=16)).weekday()
+        long_night = evening in {0, 2, 4} and not 16 <= then.hour < 20
+        if by_day and not long_night:
+            times.append(at)
+    return times
+
+
+def test_gaps_that_the_ceiling_ends_do_not_make_the_others_long() -> None:
+    learned = _learn(_with_long_nights(1), Bounds(1, 600, 12 * _HOUR))
+    assert _hours(learned, day=1, hour=17) < 3
 
 
 def test_a_history_keeps_minutes_and_knows_the_gaps_between_them() -> None:
