@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
 from datetime import datetime, tzinfo
@@ -20,8 +21,9 @@ class Profile:
     """The rate of each hour of the week, in what is expected per hour; all above 0."""
 
     def __init__(self, rates: Sequence[float]) -> None:
-        self.rates = tuple(rates)
-        self._sums = (0.0, *accumulate(rates))
+        # Arrays take a fourth of the memory of tuples, and there may be 20,000 channels.
+        self.rates: Sequence[float] = array("d", rates)
+        self._sums = array("d", accumulate(rates, initial=0.0))
 
     def expected(self, start: float, hours: float) -> float:
         """Return what is expected in so many hours from the hour of the week ``start`` on."""
