@@ -22,7 +22,8 @@ class Measured(NamedTuple):
 def level_for(measured: Iterable[Measured], per_month: float) -> float:
     """Return what is expected in so long a silence that only ``per_month`` gaps are longer.
 
-    0 where there are fewer than that; it never grows with ``per_month``.
+    It never grows with ``per_month``. It is 0, so that the floor counts, where there are less than
+    four gaps a month in all: what is so rare on a channel that never rests may all be zombies.
     """
     tail = _tail(measured)
     least = _COMMON[1]

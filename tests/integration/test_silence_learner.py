@@ -97,9 +97,15 @@ def test_reading_goes_in_chunks_and_ends_where_rows_are_too_old(
 
 
 def test_what_is_learned_is_pinned_and_saved(
-    settings: Settings, board: Board, busy_log: WrittenLog, caplog: pytest.LogCaptureFixture
+    settings: Settings,
+    board: Board,
+    busy_log: WrittenLog,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level(logging.INFO)
+    closed: list[bool] = []
+    monkeypatch.setattr(MessageLog, "close", lambda _log: closed.append(True))
     made = _learner(settings, board)
     made.remember()
     assert made.is_due()
@@ -111,6 +117,7 @@ def test_what_is_learned_is_pinned_and_saved(
     assert time.time() - 60 < model.learned_at <= time.time()
     assert "silence: learned of 1 channels from 961 messages" in caplog.text
     assert not made.is_due()
+    assert len(closed) == 1, "no connection is kept until tomorrow"
 
     restarted = Board()
     restarted.pin(gateway=board.snapshot.gateway)
