@@ -189,6 +189,14 @@ def test_nothing_is_learned_of_less_than_seven_days() -> None:
     assert learned["old"].messages == len(old)
 
 
+def test_opening_hours_stay_where_they_are_when_clocks_change() -> None:
+    two_weeks_after = datetime(2026, 4, 13, tzinfo=_ZONE).timestamp()
+    learned = _learn(_office(1, now=two_weeks_after), ends=two_weeks_after)
+    tuesday = learned.profile.rates[24:48]
+    # The hours beside those that are next to the first and the last one, which share in them.
+    assert max(tuesday[7], tuesday[19]) < 0.05 * max(tuesday)
+
+
 def test_an_office_may_be_silent_at_night_and_not_in_the_morning() -> None:
     assert _hours(_OFFICE, day=1, hour=10) < 2
     assert 15 < _hours(_OFFICE, day=1, hour=17.9) < 17
