@@ -230,3 +230,30 @@ def test_why_a_threshold_is_fixed_is_told(
     busy_log.run("DROP TABLE webhook_raw_logs")
     lines = explain(settings, "loja")
     assert lines[1].startswith("  the message log cannot be read: no such table")
+
+
+class _Clock:
+    """A clock that moves when it is told to, or when somebody rests by it."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+        self.rests: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.rests.append(round(seconds, 3))
+        self.seconds += seconds
+
+
+def test_it_rests_as_long_as_it_worked_but_a_second_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = _Clock()
+    monkeypatch.setattr(learner, "time", clock)
+    pace = learner._Pace()
+    for worked in (0.2, 0.0, 5.0):
+        clock.seconds += worked
+        pace.pause()
+    assert clock.rests == [0.2, 0.0, 1.0]
