@@ -8,7 +8,7 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -96,9 +96,19 @@ class AtWork:
 
 
 @contextmanager
-def exporter_at_work(server: MariaDb, channels: int, poll_seconds: float) -> Iterator[AtWork]:
-    """Start an exporter on a new log in which each channel has a message."""
-    url = server.url(server.create_database())
+def exporter_at_work(
+    server: MariaDb,
+    channels: int,
+    poll_seconds: float,
+    *,
+    url: sa.URL | None = None,
+    more: Mapping[str, str] | None = None,
+) -> Iterator[AtWork]:
+    """Start an exporter, with ``more`` settings, on a log in which each channel has a message.
+
+    It is a new one unless a ``url`` is given.
+    """
+    url = url or server.url(server.create_database())
     engine = sa.create_engine(url)
     create_message_log(engine)
     gateway = Gateway(channels)
@@ -110,6 +120,7 @@ def exporter_at_work(server: MariaDb, channels: int, poll_seconds: float) -> Ite
             "MESSAGE_LOG_URL": url.render_as_string(hide_password=False),
             "EXPORTER_LISTEN": "127.0.0.1:0",
             "EXPORTER_POLL_SECONDS": str(poll_seconds),
+            **(more or {}),
         }
         with Program(Path(folder), "exporter", settings=settings) as program:
             at_work = AtWork(program, gateway, engine, channels)

@@ -17,12 +17,14 @@ from prometheus_client import generate_latest
 
 from benchmarks.exporter_at_work import AtWork, exporter_at_work
 from exporter.metrics import Metrics
+from exporter.silence.thresholds import Threshold
 from exporter.snapshot import Board, GatewayState, LogState
 from tests.support.mariadb import MariaDb
 from tests.support.waiting import wait_until
 from whatsapp.channels import Channel, Status
 from whatsapp.last_messages import LogView
 from whatsapp.message_log import Direction
+from whatsapp.settings import SilenceMode
 
 _SIZES = (10, 1000, 10_000)
 _SCRAPES = 200
@@ -61,7 +63,7 @@ def _naive_seconds(channels: int) -> float:
     )
     board = Board()
     board.pin(gateway=GatewayState(up=True, channels=listed), log=LogState(up=True, view=view))
-    metrics = Metrics(board, "wpp", lambda _: 14_400.0, with_log=True)
+    metrics = Metrics(board, "wpp", lambda *_: Threshold(14_400, SilenceMode.FIXED), with_log=True)
 
     def write() -> float:
         started = time.perf_counter()

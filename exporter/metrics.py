@@ -1,22 +1,18 @@
-"""The exporter's metrics: families made of one snapshot, and the histograms beside it."""
+"""The exporter's metrics: sections made of one snapshot, and the histograms beside it."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
-from exporter.snapshot import Board, GatewayState, LogState, Snapshot
-from whatsapp import __version__
-from whatsapp.answers import LeftOut
+from exporter.channel_metrics import Messages, Silence, Statuses, ThresholdOf
+from exporter.families import OfChannels
+from exporter.snapshot import Board, Snapshot
+from exporter.source_metrics import Sources
 from whatsapp.exposition import GatewayMetrics
 from whatsapp.gateway import Operation
-from whatsapp.last_messages import LogView
-from whatsapp.message_log import Direction
 
 _POLL_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)  # seconds
 
@@ -40,11 +36,10 @@ class Metrics:
         self,
         board: Board,
         gateway: str,
-        silence_threshold: Callable[[str], float],
+        threshold_of: ThresholdOf,
         *,
         with_log: bool,
     ) -> None:
-        """``silence_threshold`` gives a channel's threshold in seconds."""
         few = CollectorRegistry()
         self.gateway_calls = GatewayMetrics(few, gateway, [Operation.LIST])
         if with_log:
@@ -55,200 +50,16 @@ class Metrics:
                 registry=few,
                 buckets=_POLL_BUCKETS,
             ).labels(gateway)
-        few.register(_Sources(board, gateway))
+        few.register(Sources(board, gateway))
         self.sections = (
             Section(few, lambda snapshot: (snapshot,)),
-            _section(_Statuses(board, gateway, silence_threshold)),
-            _section(_Messages(board, gateway)),
+            _section(Statuses(board, gateway)),
+            _section(Silence(board, gateway, threshold_of)),
+            _section(Messages(board, gateway)),
         )
 
 
-def _section(collector: _OfChannels) -> Section:
+def _section(collector: OfChannels) -> Section:
     registry = CollectorRegistry()
     registry.register(collector)
     return Section(registry, collector.made_of)
-
-
-class _OfSnapshot(Collector):
-    """Turns the present snapshot into metric families; what is not known has no sample."""
-
-    def __init__(self, board: Board, gateway: str) -> None:
-        self._board = board
-        self._gateway = gateway
-
-    def describe(self) -> list[Metric]:
-        """Return nothing: registering must not collect."""
-        return []
-
-    def _gauge(self, name: str, help_text: str, *labels: str) -> GaugeMetricFamily:
-        return GaugeMetricFamily(name, help_text, labels=["gateway", *labels])
-
-    def _counter(self, name: str, help_text: str, *labels: str) -> CounterMetricFamily:
-        return CounterMetricFamily(name, help_text, labels=["gateway", *labels])
-
-
-class _Sources(_OfSnapshot):
-    """What is said of the gateway and the log as such."""
-
-    def collect(self) -> Iterator[Metric]:
-        """Return the families of the present snapshot."""
-        snapshot = self._board.snapshot
-        if snapshot.gateway is not None:
-            yield from self._of_gateway(snapshot.gateway)
-        if snapshot.log is not None:
-            yield from self._of_log(snapshot.log)
-        info = GaugeMetricFamily(
-            "whatsapp_exporter_build_info",
-            "The exporter's version, as a label of the value 1.",
-            labels=["version"],
-        )
-        info.add_metric([__version__], 1)
-        yield info
-
-    def _of_gateway(self, gateway: GatewayState) -> Iterator[Metric]:
-        up = self._gauge("whatsapp_gateway_up", "1 if the last call for the channel list worked.")
-        up.add_metric([self._gateway], gateway.up)
-        yield up
-        yield self._last_success(
-            "whatsapp_gateway_last_success_timestamp_seconds",
-            "When the channel list was last read, in Unix seconds.",
-            gateway.last_success,
-        )
-        left_out = self._gauge(
-            "whatsapp_gateway_channels_left_out",
-            "Entries of the channel list that are no channel of their own, by what is wrong.",
-            "reason",
-        )
-        for reason in LeftOut if gateway.up else ():
-            left_out.add_metric([self._gateway, reason], gateway.left_out.get(reason, 0))
-        yield left_out
-
-    def _of_log(self, log: LogState) -> Iterator[Metric]:
-        up = self._gauge(
-            "whatsapp_message_log_up",
-            "1 if the last poll of the log worked, and left no row unread.",
-        )
-        up.add_metric([self._gateway], log.up)
-        yield up
-        yield self._last_success(
-            "whatsapp_message_log_last_success_timestamp_seconds",
-            "When the message log was last read, in Unix seconds.",
-            log.last_success,
-        )
-        rows = self._counter(
-            "whatsapp_message_log_rows_read",
-            "Rows of the message log that were read since the exporter started.",
-        )
-        rows.add_metric([self._gateway], log.view.rows_read if log.view else 0)
-        yield rows
-
-    def _last_success(self, name: str, help_text: str, at: float | None) -> GaugeMetricFamily:
-        family = self._gauge(name, help_text)
-        if at is not None:
-            family.add_metric([self._gateway], at)
-        return family
-
-
-class _OfChannels(_OfSnapshot):
-    """The families that have samples for each channel."""
-
-    @abstractmethod
-    def made_of(self, snapshot: Snapshot) -> tuple[object, ...]:
-        """Return all that goes into the families, see Section."""
-
-
-class _Statuses(_OfChannels):
-    """What the gateway says of each channel, and its threshold."""
-
-    def __init__(
-        self, board: Board, gateway: str, silence_threshold: Callable[[str], float]
-    ) -> None:
-        super().__init__(board, gateway)
-        self._silence_threshold = silence_threshold
-
-    def made_of(self, snapshot: Snapshot) -> tuple[object, ...]:
-        """Return the channels, and whether their statuses count."""
-        gateway = snapshot.gateway
-        return (gateway.channels, gateway.up) if gateway else ()
-
-    def collect(self) -> Iterator[Metric]:
-        """Return the families of the present snapshot; none before the first list."""
-        gateway = self._board.snapshot.gateway
-        if gateway is None:
-            return
-        # One family after the other, so that no more than one is in memory while they are written.
-        connected = self._gauge(
-            "whatsapp_channel_connected",
-            "1 if the gateway says that the channel is connected, else 0.",
-            "channel",
-        )
-        for channel in gateway.channels if gateway.up else ():
-            connected.add_metric([self._gateway, channel.id], channel.connected)
-        yield connected
-        status = self._gauge(
-            "whatsapp_channel_status",
-            "1 for the status that the gateway gives the channel.",
-            "channel",
-            "status",
-        )
-        for channel in gateway.channels if gateway.up else ():
-            status.add_metric([self._gateway, channel.id, channel.status], 1)
-        yield status
-        threshold = self._gauge(
-            "whatsapp_channel_silence_threshold_seconds",
-            "How long the channel may be without a message before it counts as silent.",
-            "channel",
-        )
-        for channel in gateway.channels:
-            seconds = self._silence_threshold(channel.id)
-            threshold.add_metric([self._gateway, channel.id], seconds)
-        yield threshold
-
-
-_NOTHING_READ = LogView(now=0.0, last_message={}, messages={}, rows_read=0)
-
-
-class _Messages(_OfChannels):
-    """What the log knows of each channel that the gateway lists."""
-
-    def made_of(self, snapshot: Snapshot) -> tuple[object, ...]:
-        """Return the channels, what is known of their messages, and whether their ages count."""
-        gateway, log = snapshot.gateway, snapshot.log
-        return (gateway.channels, log.view, log.up) if gateway and log else ()
-
-    def collect(self) -> Iterator[Metric]:
-        """Return the families of the present snapshot; none before the first list."""
-        gateway, log = self._board.snapshot.gateway, self._board.snapshot.log
-        if gateway is None:
-            return
-        view = log.view if log and log.view else _NOTHING_READ
-        # Ages count only while the log is up; what was counted counts for ever.
-        aged = view if log and log.up else _NOTHING_READ
-        age = self._gauge(
-            "whatsapp_channel_seconds_since_last_message",
-            "Age of the channel's last message by the message log's own clock.",
-            "channel",
-        )
-        last = self._gauge(
-            "whatsapp_channel_last_message_timestamp_seconds",
-            "When the channel's last message was received, in Unix seconds of the log's clock.",
-            "channel",
-        )
-        for channel in gateway.channels:
-            seconds = aged.age(channel.key)
-            if seconds is not None:
-                labels = [self._gateway, channel.id]
-                age.add_metric(labels, seconds)
-                last.add_metric(labels, aged.last_message[channel.key])
-        yield from (age, last)
-        messages = self._counter(
-            "whatsapp_channel_messages",
-            "Messages of the channel that the log got since the exporter started.",
-            "channel",
-            "direction",
-        )
-        for channel in () if view is _NOTHING_READ else gateway.channels:
-            for direction in Direction:
-                count = view.messages.get((channel.key, direction), 0)
-                messages.add_metric([self._gateway, channel.id, direction], count)
-        yield messages

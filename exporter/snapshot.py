@@ -1,11 +1,12 @@
-"""What the pollers have found out so far: one immutable snapshot, replaced as a whole."""
+"""What pollers and learner have found out so far: one immutable snapshot, replaced as a whole."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+from exporter.silence.model import Model
 from whatsapp.answers import LeftOut
 from whatsapp.channels import Channel
 from whatsapp.last_messages import LogView
@@ -41,10 +42,12 @@ class Snapshot:
 
     gateway: GatewayState | None = None
     log: LogState | None = None
+    silence: Model | None = None
+    """None where nothing has been learned yet, or nothing is to be."""
 
 
 class Board:
-    """Where the pollers pin what they know; for any number of threads."""
+    """Where they pin what they know; for any number of threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -60,10 +63,18 @@ class Board:
         """Have ``changed`` called after each change, by the thread that made it."""
         self._watchers.append(changed)
 
-    def pin(self, *, gateway: GatewayState | None = None, log: LogState | None = None) -> None:
-        """Replace what is known of one source or both."""
+    def pin(
+        self,
+        *,
+        gateway: GatewayState | None = None,
+        log: LogState | None = None,
+        silence: Model | None = None,
+    ) -> None:
+        """Replace what is given of the snapshot."""
         with self._lock:
             now = self._snapshot
-            self._snapshot = replace(now, gateway=gateway or now.gateway, log=log or now.log)
+            self._snapshot = Snapshot(
+                gateway or now.gateway, log or now.log, silence or now.silence
+            )
         for changed in self._watchers:
             changed()

@@ -6,6 +6,7 @@ files hold passwords in which both are literal.
 
 from __future__ import annotations
 
+import enum
 import math
 import os
 import ssl
@@ -39,6 +40,13 @@ class SettingsError(Exception):
     """A setting is missing or unreadable. ``str()`` is one line: which, and what to do."""
 
 
+class SilenceMode(enum.StrEnum):
+    """How long a channel may be silent: as the settings say, or as it has shown itself."""
+
+    FIXED = "fixed"
+    ADAPTIVE = "adaptive"
+
+
 @dataclass(frozen=True, slots=True)
 class Listen:
     """Where a program listens."""
@@ -65,6 +73,11 @@ class Settings:
     silent_hours: float
     silent_hours_overrides: Mapping[str, float]
     message_lookback_hours: float
+    silence_mode: SilenceMode
+    silence_false_alarms_per_month: float
+    silence_floor_minutes: float
+    silence_ceiling_hours: float
+    silence_state_file: Path
     exporter_listen: Listen
     exporter_poll_seconds: float
     hook_listen: Listen
@@ -80,7 +93,10 @@ class Settings:
     hook_trusted_proxy: str | None
 
     def silence_threshold(self, channel: str) -> float:
-        """Return after how many seconds without a message a channel counts as silent."""
+        """Return after how many seconds without a message a channel counts as silent.
+
+        This is the fixed threshold, which counts wherever none is learned.
+        """
         hours = self.silent_hours_overrides.get(channel_key(channel), self.silent_hours)
         return hours * 3600
 
@@ -170,6 +186,7 @@ def _secret_in(path: str, setting: str) -> str:
 def parse(values: Mapping[str, str]) -> Settings:
     """Return the settings that ``values`` hold; raise SettingsError at the first that is wrong."""
     read = _Reader(values)
+    floor_minutes, ceiling_hours = read.silence_bounds()
     return Settings(
         gateway_base_url=read.base_url("WPP_GATEWAY_BASE_URL"),
         gateway_secret=read.gateway_secret(),
@@ -181,6 +198,11 @@ def parse(values: Mapping[str, str]) -> Settings:
         silent_hours=read.number("SILENT_HOURS", 4, above=0),
         silent_hours_overrides=read.hours_by_channel("SILENT_HOURS_OVERRIDES"),
         message_lookback_hours=read.number("MESSAGE_LOOKBACK_HOURS", 168, above=0),
+        silence_mode=read.silence_mode("SILENCE_MODE"),
+        silence_false_alarms_per_month=read.number("SILENCE_FALSE_ALARMS_PER_MONTH", 1, above=0),
+        silence_floor_minutes=floor_minutes,
+        silence_ceiling_hours=ceiling_hours,
+        silence_state_file=Path(read.text("SILENCE_STATE_FILE", "var/silence.json")),
         exporter_listen=read.listen("EXPORTER_LISTEN", "127.0.0.1:9861"),
         exporter_poll_seconds=read.number("EXPORTER_POLL_SECONDS", 5, above=0),
         hook_listen=read.listen("HOOK_LISTEN", "127.0.0.1:9862"),
@@ -310,6 +332,28 @@ class _Reader:
                 )
             hours[channel_key(channel)] = parsed
         return hours
+
+    def silence_mode(self, name: str) -> SilenceMode:
+        text = self.text(name, SilenceMode.FIXED)
+        try:
+            mode = SilenceMode(text.lower())
+        except ValueError:
+            raise SettingsError(f"{name} must be fixed or adaptive, not {text!r}") from None
+        if mode is SilenceMode.ADAPTIVE and self.message_log_url() is None:
+            raise SettingsError(
+                f"{name}=adaptive learns from the message log, but MESSAGE_LOG_URL is none"
+            )
+        return mode
+
+    def silence_bounds(self) -> tuple[float, float]:
+        floor = self.number("SILENCE_FLOOR_MINUTES", 10, above=0)
+        ceiling = self.number("SILENCE_CEILING_HOURS", 24, above=0)
+        if floor > ceiling * 60:
+            raise SettingsError(
+                f"SILENCE_FLOOR_MINUTES must be no more than SILENCE_CEILING_HOURS, not {floor:g} "
+                f"minutes against {ceiling:g} hours"
+            )
+        return floor, ceiling
 
     def message_log_url(self) -> URL | None:
         if self.text("MESSAGE_LOG_URL", "").lower() == "none":

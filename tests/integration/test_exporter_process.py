@@ -222,6 +222,45 @@ def test_it_follows_the_message_log(
         assert program.metrics().get("whatsapp_message_log_up", gateway="wpp") == 1
 
 
+def test_what_is_learned_becomes_the_threshold_and_outlasts_a_restart(
+    tmp_path: Path, simulator: Simulator, sqlite_log: WrittenLog
+) -> None:
+    sqlite_log.write_history("pixel12digital", range(20 * 86_400, -1, -1200))
+    settings = _settings(
+        simulator.url,
+        MESSAGE_LOG_URL=sqlite_log.reader.render_as_string(),
+        SILENCE_MODE="adaptive",
+        SILENCE_STATE_FILE="state/silence.json",
+    )
+    of_channel = {"gateway": "wpp", "channel": "Pixel12 Digital"}
+
+    def learned(program: Program) -> Metrics | None:
+        now = program.metrics()
+        mode = now.get("whatsapp_channel_silence_mode", **of_channel, mode="adaptive")
+        return now if mode else None
+
+    with Program(tmp_path, "exporter", settings=settings) as program:
+        first = wait_until(lambda: learned(program), _SECONDS, "a learned threshold")
+        assert first is not None
+        threshold = first.get("whatsapp_channel_silence_threshold_seconds", **of_channel)
+        assert threshold is not None
+        assert 1200 <= threshold < 4 * 3600
+        assert first.get("whatsapp_silence_learned_messages", gateway="wpp") == 1441
+        wait_until((tmp_path / "state" / "silence.json").exists, _SECONDS, "the state file")
+        assert program.end() == 0
+        assert "silence: learned of 1 channels" in program.stderr
+    with Program(tmp_path, "exporter", settings=settings) as program:
+        again = wait_until(lambda: learned(program), _SECONDS, "the threshold after a restart")
+        assert again is not None
+        when = "whatsapp_silence_last_learned_timestamp_seconds"
+        assert again.get(when, gateway="wpp") == first.get(when, gateway="wpp")
+        assert "silence: learned" not in program.stderr
+
+    told = run(tmp_path, "exporter", "explain", "pixel12 digital", settings=settings)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert " (adaptive)\n" in told.stdout
+
+
 def _listing(*ids: str) -> bytes:
     return json.dumps({"channels": [{"id": one, "status": "connected"} for one in ids]}).encode()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,22 @@ class WrittenLog:
         """Write messages in one transaction."""
         with self.engine.begin() as connection:
             return [insert_message(connection, channel, **options) for channel in channels]
+
+    def write_history(self, channel: str, ages_seconds: Iterable[float]) -> None:
+        """Write messages of these ages, by the database's clock, in the order given."""
+        then = (
+            "datetime('now', '-' || :age || ' seconds')"
+            if self.is_sqlite
+            else "NOW() - INTERVAL :age SECOND"
+        )
+        statement = (
+            "INSERT INTO webhook_raw_logs (received_at, event_type, payload_json)"
+            f" VALUES ({then}, 'message', :payload)"
+        )
+        payload = json.dumps({"sessionId": channel})
+        rows = [{"age": int(age), "payload": payload} for age in ages_seconds]
+        with self.engine.begin() as connection:
+            connection.execute(sa.text(statement), rows)
 
     def write_as(self, row_id: int, channel: str = "loja", **options: Any) -> None:
         """Write one message under an id of the test's choice."""

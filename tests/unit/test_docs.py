@@ -11,6 +11,8 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from exporter.metrics import Metrics as ExporterMetrics
+from exporter.silence.model import Model
+from exporter.silence.thresholds import Thresholds
 from exporter.snapshot import Board, GatewayState, LogState
 from reconnect_hook.database import Database
 from reconnect_hook.memory import Memory
@@ -73,8 +75,12 @@ def documented(title: str, following: str) -> set[str]:
 def test_the_exporters_metrics_are_the_documented_ones() -> None:
     board = Board()
     view = LogView(now=0, last_message={}, messages={}, rows_read=0)
-    board.pin(gateway=GatewayState(up=True), log=LogState(up=True, view=view))
-    metrics = ExporterMetrics(board, "wpp", lambda _: 1.0, with_log=True)
+    board.pin(
+        gateway=GatewayState(up=True),
+        log=LogState(up=True, view=view),
+        silence=Model(learned_at=0, channels={}),
+    )
+    metrics = ExporterMetrics(board, "wpp", Thresholds(parse(LEAST)).of, with_log=True)
     names = set().union(*(published(section.registry) for section in metrics.sections))
     assert names == documented("The exporter, `http", "The hook, `http")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 import exporter.metrics
 from exporter.page import MetricsPage
+from exporter.silence.learning import Learned
+from exporter.silence.model import Model
+from exporter.silence.profile import WEEK_HOURS, Profile
+from exporter.silence.thresholds import Threshold
 from exporter.snapshot import Board, GatewayState, LogState
 from tests.support.programs import Metrics
 from whatsapp import __version__
@@ -19,6 +24,7 @@ from whatsapp.channels import Channel, Status
 from whatsapp.gateway import Operation, Reason
 from whatsapp.last_messages import LogView
 from whatsapp.message_log import Direction
+from whatsapp.settings import SilenceMode
 
 _SHOP = Channel("loja", Status.CONNECTED)
 _OFFICE = Channel("Pixel12 Digital", Status.QR_REQUIRED)
@@ -39,6 +45,7 @@ _OF_CHANNELS = {
     "whatsapp_channel_seconds_since_last_message",
     "whatsapp_channel_last_message_timestamp_seconds",
     "whatsapp_channel_silence_threshold_seconds",
+    "whatsapp_channel_silence_mode",
     "whatsapp_channel_messages_total",
 }
 _STATUSES = {"whatsapp_channel_connected", "whatsapp_channel_status"}
@@ -67,6 +74,14 @@ _LEFT_OUT = "whatsapp_gateway_channels_left_out"
 _INFO = "whatsapp_exporter_build_info"
 
 
+def _threshold_of(
+    channel: Channel, last_message: Mapping[str, float], model: Model | None
+) -> Threshold:
+    if model is None:
+        return Threshold(5_400 if channel == _SHOP else 14_400, SilenceMode.FIXED)
+    return Threshold(last_message.get(channel.key, 0.0) / 10, SilenceMode.ADAPTIVE)
+
+
 class Published:
     """A board and the metrics that are made of it."""
 
@@ -75,7 +90,7 @@ class Published:
         self.metrics = exporter.metrics.Metrics(
             self.board,
             "wpp",
-            lambda channel: 5_400 if channel == "loja" else 14_400,
+            _threshold_of,
             with_log=with_log,
         )
         self._page = MetricsPage(self.board, self.metrics.sections)
@@ -145,6 +160,33 @@ def test_only_connected_means_connected(status: Status) -> None:
     wanted = float(status is Status.CONNECTED)
     assert now.get("whatsapp_channel_connected", channel="loja") == wanted
     assert now.all("whatsapp_channel_status", channel="loja", gateway="wpp") == {(str(status),): 1}
+
+
+def test_who_says_how_long_a_channel_may_be_silent_stands_beside_it() -> None:
+    published = Published()
+    published.board.pin(gateway=_UP, log=_READ)
+    mode = "whatsapp_channel_silence_mode"
+    assert published.scrape().all(mode, gateway="wpp", mode="fixed") == {
+        ("loja",): 1,
+        ("Pixel12 Digital",): 1,
+    }
+    profile = Profile([1.0] * WEEK_HOURS)
+    channels = {"loja": Learned(profile, 2, 30), "other": Learned(profile, 2, 4)}
+    published.board.pin(silence=Model(1_700_000_002.0, channels))
+    now = published.scrape()
+    assert not now.all(mode, mode="fixed")
+    assert now.get(mode, channel="loja", mode="adaptive") == 1
+    assert now.get("whatsapp_channel_silence_threshold_seconds", channel="loja") == 999
+    assert (
+        now.get("whatsapp_silence_last_learned_timestamp_seconds", gateway="wpp") == 1_700_000_002
+    )
+    assert now.get("whatsapp_silence_learned_channels", gateway="wpp") == 2
+    assert now.get("whatsapp_silence_learned_messages", gateway="wpp") == 34
+
+    view = replace(_VIEW, last_message={**_VIEW.last_message, "loja": 10_000.0})
+    published.board.pin(log=replace(_READ, view=view))
+    now = published.scrape()
+    assert now.get("whatsapp_channel_silence_threshold_seconds", channel="loja") == 1000
 
 
 def test_each_source_has_its_values() -> None:
@@ -226,7 +268,8 @@ def test_without_a_message_log_there_are_no_metrics_of_one() -> None:
     published = Published(with_log=False)
     published.board.pin(gateway=_UP)
     assert published.names() == _OF_GATEWAY | {_INFO} | _STATUSES | {
-        "whatsapp_channel_silence_threshold_seconds"
+        "whatsapp_channel_silence_threshold_seconds",
+        "whatsapp_channel_silence_mode",
     }
 
 

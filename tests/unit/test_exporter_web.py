@@ -8,9 +8,11 @@ import pytest
 from flask.testing import FlaskClient
 
 from exporter.metrics import Metrics
+from exporter.silence.thresholds import Threshold
 from exporter.snapshot import Board, GatewayState, LogState
 from exporter.web import create_app
 from whatsapp.channels import Channel, Status
+from whatsapp.settings import SilenceMode
 
 _OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 _UP = GatewayState(up=True, channels=(Channel("loja", Status.CONNECTED),))
@@ -22,7 +24,7 @@ def board() -> Board:
 
 
 def _client(board: Board, *, with_log: bool = True) -> FlaskClient:
-    metrics = Metrics(board, "wpp", lambda _: 1.0, with_log=with_log)
+    metrics = Metrics(board, "wpp", lambda *_: Threshold(1, SilenceMode.FIXED), with_log=with_log)
     return create_app(board, metrics, with_log=with_log).test_client()
 
 

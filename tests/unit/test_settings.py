@@ -15,6 +15,7 @@ from tests.support.pixelhub import encrypt
 from whatsapp.settings import (
     Listen,
     SettingsError,
+    SilenceMode,
     load,
     parse,
     parse_env,
@@ -53,6 +54,11 @@ def test_the_least_that_must_be_set_brings_the_documented_defaults() -> None:
         "silent_hours": 4,
         "silent_hours_overrides": {},
         "message_lookback_hours": 168,
+        "silence_mode": "fixed",
+        "silence_false_alarms_per_month": 1,
+        "silence_floor_minutes": 10,
+        "silence_ceiling_hours": 24,
+        "silence_state_file": Path("var/silence.json"),
         "exporter_listen": {"host": "127.0.0.1", "port": 9861},
         "exporter_poll_seconds": 5,
         "hook_listen": {"host": "127.0.0.1", "port": 9862},
@@ -90,6 +96,11 @@ def test_every_setting_can_be_set() -> None:
             "SILENT_HOURS": "0.5",
             "SILENT_HOURS_OVERRIDES": " Imob Sites=72, loja=1.5 ,",
             "MESSAGE_LOOKBACK_HOURS": "24",
+            "SILENCE_MODE": "Adaptive",
+            "SILENCE_FALSE_ALARMS_PER_MONTH": "0.5",
+            "SILENCE_FLOOR_MINUTES": "5",
+            "SILENCE_CEILING_HOURS": "72",
+            "SILENCE_STATE_FILE": "/tmp/silence",
             "EXPORTER_LISTEN": "[::1]:1",
             "EXPORTER_POLL_SECONDS": "0.1",
             "HOOK_LISTEN": "0.0.0.0:65535",
@@ -113,6 +124,10 @@ def test_every_setting_can_be_set() -> None:
     )
     assert settings.silent_hours_overrides == {"imobsites": 72, "loja": 1.5}
     assert settings.message_lookback_hours == 24
+    assert settings.silence_mode is SilenceMode.ADAPTIVE
+    assert settings.silence_false_alarms_per_month == 0.5
+    assert (settings.silence_floor_minutes, settings.silence_ceiling_hours) == (5, 72)
+    assert settings.silence_state_file == Path("/tmp/silence")
     assert (str(settings.exporter_listen), str(settings.hook_listen)) == (
         "[::1]:1",
         "0.0.0.0:65535",
@@ -197,6 +212,11 @@ def test_a_setting_that_is_missing_or_blank_is_named(name: str, value: str | Non
             ("SILENT_HOURS_OVERRIDES", value)
             for value in ("loja", "loja=", "=4", "loja=0", "loja=-1", "loja=x", "loja=inf", " =1")
         ),
+        ("SILENCE_MODE", "learned"),
+        ("SILENCE_FALSE_ALARMS_PER_MONTH", "0"),
+        ("SILENCE_FLOOR_MINUTES", "0"),
+        ("SILENCE_FLOOR_MINUTES", "1441"),
+        ("SILENCE_CEILING_HOURS", "inf"),
         *(
             (name, value)
             for name in ("MESSAGE_LOG_URL", "HOOK_STATE_URL")
@@ -272,6 +292,11 @@ def test_a_mariadb_url_may_leave_out_the_driver(url: str) -> None:
 
     assert settings.message_log_url is not None
     assert settings.message_log_url.drivername == "mariadb+pymysql"
+
+
+def test_there_is_nothing_to_learn_from_without_a_message_log() -> None:
+    line = _error({**_LEAST, "MESSAGE_LOG_URL": "none", "SILENCE_MODE": "adaptive"})
+    assert line == "SILENCE_MODE=adaptive learns from the message log, but MESSAGE_LOG_URL is none"
 
 
 def test_a_silence_threshold_is_found_by_any_spelling_of_the_channel() -> None:

@@ -1,0 +1,124 @@
+"""``python -m exporter explain CHANNEL``: what was learned of a channel, and what follows now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from exporter.silence.learning import Bounds, Learned
+from exporter.silence.model import Model, ModelError, load
+from exporter.silence.thresholds import Thresholds, bounds_of
+from whatsapp.channels import Channel, Status
+from whatsapp.last_messages import LastMessages, LogView
+from whatsapp.message_log import MessageLog, MessageLogError
+from whatsapp.settings import Settings, SilenceMode
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_BARS = " ▁▂▃▄▅▆▇█"
+_STEP = 3  # hours between two thresholds that are shown
+_A_MONDAY = datetime(2001, 1, 1)  # noqa: DTZ001 - local time, as the profile
+
+
+def explain(settings: Settings, channel_id: str) -> list[str]:
+    """Return the lines that tell what is known of a channel."""
+    channel = Channel(channel_id, Status.UNKNOWN)
+    bounds = bounds_of(settings)
+    trouble = "nothing has been learned yet: the exporter does that in the background"
+    model = None
+    if settings.silence_mode is SilenceMode.FIXED:
+        trouble = "SILENCE_MODE is fixed"
+    else:
+        try:
+            model = load(settings.silence_state_file, bounds)
+        except ModelError as error:
+            trouble = str(error)
+    view, age = _look(settings, channel)
+    last_message = view.last_message if view else {}
+    threshold = Thresholds(settings).of(channel, last_message, model)
+    learned = model.channels.get(channel.key) if model else None
+    lines = [f"{channel_id}: may be silent for {_span(threshold.seconds)} ({threshold.mode})", age]
+    if threshold.mode is SilenceMode.FIXED:
+        lines.append(f"  fixed, since {_why_fixed(settings, channel, model, learned, trouble)}")
+    if model is not None and learned is not None:
+        lines += _picture(model, learned, bounds)
+    return lines
+
+
+def _look(settings: Settings, channel: Channel) -> tuple[LogView | None, str]:
+    """Return what the log knows of the channel, and a line about it."""
+    if settings.message_log_url is None:
+        return None, "  there is no message log"
+    log = MessageLog(settings.message_log_url)
+    messages = LastMessages(log, settings.message_lookback_hours * 3600)
+    try:
+        view = messages.poll([channel.key])
+        while messages.looking_back([channel.key]):
+            view = messages.poll([channel.key])
+    except MessageLogError as error:
+        return None, f"  the message log cannot be read: {error}"
+    finally:
+        log.close()
+    age = view.age(channel.key)
+    if age is None:
+        return view, f"  no message in the last {_span(settings.message_lookback_hours * 3600)}"
+    at = datetime.fromtimestamp(view.last_message[channel.key])  # noqa: DTZ006 - for the operator
+    return view, f"  last message {at:%a %d %b %H:%M}, {_span(age)} ago"
+
+
+def _why_fixed(
+    settings: Settings,
+    channel: Channel,
+    model: Model | None,
+    learned: Learned | None,
+    trouble: str,
+) -> str:
+    if channel.key in settings.silent_hours_overrides:
+        return "SILENT_HOURS_OVERRIDES names it"
+    if model is None:
+        return trouble
+    if learned is None:
+        return "there were less than 7 days of its messages in the last 28, or it was not listed"
+    return "its last message is not known"
+
+
+def _picture(model: Model, learned: Learned, bounds: Bounds) -> Iterator[str]:
+    at = datetime.fromtimestamp(model.learned_at)  # noqa: DTZ006 - for the operator
+    yield f"  learned {at:%a %d %b %H:%M} from {learned.messages} messages of 28 days"
+    yield f"  silent once {learned.level:.1f} busy minutes were to be expected and none came;"
+    yield f"  a healthy channel does that about {bounds.false_alarms:g} x a month"
+    yield f"  not before {_span(bounds.floor)}, and after {_span(bounds.ceiling)} at the latest"
+    yield ""
+    yield "  How busy it is, and below how long it may be silent after a message at that hour"
+    yield (
+        "       "
+        + "".join(f"{hour:02}:00 ".ljust(2 * _STEP) for hour in range(0, 24, _STEP)).rstrip()
+    )
+    most = max(learned.profile.rates)
+    for day, name in enumerate(_DAYS):
+        rates = learned.profile.rates[24 * day : 24 * day + 24]
+        yield f"  {name}  {''.join(2 * _bar(rate / most) for rate in rates)}".rstrip()
+        yield (
+            "       "
+            + "".join(
+                _span(learned.threshold(_local(24 * day + hour), bounds)).ljust(2 * _STEP)
+                for hour in range(0, 24, _STEP)
+            ).rstrip()
+        )
+
+
+def _bar(share: float) -> str:
+    return _BARS[min(len(_BARS) - 1, round(share * (len(_BARS) - 1)))]
+
+
+def _local(hour: int) -> float:
+    """Return a moment at which it is that hour of the week here."""
+    return _A_MONDAY.replace(day=1 + hour // 24, hour=hour % 24).timestamp()
+
+
+def _span(seconds: float) -> str:
+    """Return a time to read, in at most 5 characters up to a week: 45m, 1h30, 26h."""
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes}m"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours}h{rest:02}" if hours < 10 and rest else f"{round(minutes / 60)}h"

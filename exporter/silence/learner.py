@@ -1,0 +1,111 @@
+"""The thread that learns once a day, slowly, beside the polls."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from exporter.silence.learning import learn
+from exporter.silence.model import Model, ModelError, load, save
+from exporter.silence.reading import read_histories
+from exporter.silence.thresholds import bounds_of
+from exporter.snapshot import Board
+from whatsapp.message_log import MessageLog, MessageLogError
+from whatsapp.settings import Settings
+
+_log = logging.getLogger("exporter")
+
+_DAY = 86400.0
+_LOOK_SECONDS = 1.0  # between two looks whether it is time to learn
+_RETRY_SECONDS = 600.0  # after it failed
+_MOST_PAUSE_SECONDS = 1.0
+
+
+class Learner:
+    """Learns from the log how long each listed channel may be silent, and pins it to the board.
+
+    It keeps what it learned in the state file, so that a restart need not learn it again.
+    """
+
+    def __init__(self, settings: Settings, log: MessageLog, board: Board) -> None:
+        self._path = settings.silence_state_file
+        self._bounds = bounds_of(settings)
+        self._log = log
+        self._board = board
+        self._not_before = 0.0
+
+    def start(self) -> None:
+        """Begin, in a thread that does not keep the program from ending."""
+        threading.Thread(target=self._run, name="silence", daemon=True).start()
+
+    def _run(self) -> None:
+        self.remember()
+        while True:
+            if self.is_due():
+                self.learn_once()
+            time.sleep(_LOOK_SECONDS)
+
+    def remember(self) -> None:
+        """Take up what was learned before the restart."""
+        try:
+            model = load(self._path, self._bounds)
+        except ModelError as error:
+            _log.warning("silence is learned anew: %s", error)
+        else:
+            if model is not None:
+                self._board.pin(silence=model)
+
+    def is_due(self) -> bool:
+        """Whether there is something to learn now."""
+        gateway, model = self._board.snapshot.gateway, self._board.snapshot.silence
+        if gateway is None or not gateway.channels or time.monotonic() < self._not_before:
+            return False
+        # A clock that was put back must not keep the old model for ever.
+        return model is None or not 0 <= time.time() - model.learned_at < _DAY
+
+    def learn_once(self) -> None:
+        """Learn, pin and save; log how it went. Raises nothing."""
+        self._not_before = time.monotonic() + _RETRY_SECONDS
+        try:
+            self._learn()
+        except MessageLogError as error:
+            _log.warning("silence cannot be learned, and stays as it is: %s", error)
+        except OSError as error:
+            _log.warning("%s cannot be written: %s", self._path, error.strerror)
+        except Exception:  # noqa: BLE001
+            # Unforeseen, but the next time it may work.
+            _log.exception("silence cannot be learned, a fault of the exporter itself")
+
+    def _learn(self) -> None:
+        started = time.monotonic()
+        pace = _Pace()
+        gateway = self._board.snapshot.gateway
+        wanted = {channel.key for channel in gateway.channels} if gateway else set()
+        try:
+            histories = read_histories(self._log, wanted, pace.pause)
+        finally:
+            # Until tomorrow nobody needs the connection.
+            self._log.close()
+        channels = learn(histories, self._bounds, pause=pace.pause)
+        model = Model(time.time(), channels)
+        self._board.pin(silence=model)
+        _log.info(
+            "silence: learned of %d channels from %d messages, in %.0f s",
+            len(channels),
+            model.messages,
+            time.monotonic() - started,
+        )
+        save(self._path, model, self._bounds)
+
+
+class _Pace:
+    """Rests as long as was worked, so that neither database nor scrapes wait for the learning."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    def pause(self) -> None:
+        """Rest."""
+        time.sleep(min(_MOST_PAUSE_SECONDS, time.monotonic() - self._since))
+        self._since = time.monotonic()

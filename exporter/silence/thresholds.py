@@ -1,0 +1,63 @@
+"""Which threshold counts for a channel at this moment: the fixed one or the learned one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from exporter.silence.learning import Bounds
+from exporter.silence.model import Model
+from whatsapp.channels import Channel
+from whatsapp.settings import Settings, SilenceMode
+
+
+class Threshold(NamedTuple):
+    """Seconds without a message, from when on a channel counts as silent, and who says so."""
+
+    seconds: float
+    mode: SilenceMode
+
+
+def bounds_of(settings: Settings) -> Bounds:
+    """Return what the settings say about learned thresholds."""
+    return Bounds(
+        settings.silence_false_alarms_per_month,
+        settings.silence_floor_minutes * 60,
+        settings.silence_ceiling_hours * 3600,
+    )
+
+
+class Thresholds:
+    """The present threshold of each channel. For one thread at a time.
+
+    A learned one depends on when the last message came: at night silence is normal for longer.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._bounds = bounds_of(settings)
+        self._model: Model | None = None
+        self._known: dict[str, tuple[float, Threshold]] = {}
+
+    def of(
+        self, channel: Channel, last_message: Mapping[str, float], model: Model | None
+    ) -> Threshold:
+        """Return the channel's threshold.
+
+        The fixed one counts where an operator has set it for this channel, where no last message
+        is known, and where nothing has been learned.
+        """
+        key = channel.key
+        last = last_message.get(key)
+        learned = model.channels.get(key) if model else None
+        if learned is None or last is None or key in self._settings.silent_hours_overrides:
+            return Threshold(self._settings.silence_threshold(key), SilenceMode.FIXED)
+        if model is not self._model:
+            self._model = model
+            self._known = {}
+        # Most channels have had no message since they were last asked for.
+        at, threshold = self._known.get(key, (None, None))
+        if at != last or threshold is None:
+            threshold = Threshold(learned.threshold(last, self._bounds), SilenceMode.ADAPTIVE)
+            self._known[key] = last, threshold
+        return threshold

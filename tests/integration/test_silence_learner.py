@@ -1,0 +1,259 @@
+"""Learning from real logs: what is read, what is pinned, and what happens when that fails."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+import pytest
+
+from exporter.silence import learner, reading
+from exporter.silence.explain import explain
+from exporter.silence.learner import Learner
+from exporter.silence.model import load
+from exporter.silence.reading import read_histories
+from exporter.silence.thresholds import bounds_of
+from exporter.snapshot import Board, GatewayState
+from tests.support.message_logs import WrittenLog
+from whatsapp.channels import Channel, Status
+from whatsapp.message_log import MessageLog
+from whatsapp.settings import Settings, parse
+
+_DAY = 86_400.0
+_CHANNELS = tuple(Channel(name, Status.CONNECTED) for name in ("Lo Ja", "nova", "never"))
+
+
+def _settings(directory: Path, log: WrittenLog, **more: str) -> Settings:
+    return parse(
+        {
+            "WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443",
+            "WPP_GATEWAY_SECRET": "x",
+            "MESSAGE_LOG_URL": log.reader.render_as_string(hide_password=False),
+            "SILENCE_MODE": "adaptive",
+            "SILENCE_STATE_FILE": str(directory / "silence.json"),
+            **more,
+        }
+    )
+
+
+@pytest.fixture
+def settings(tmp_path: Path, sqlite_log: WrittenLog) -> Settings:
+    return _settings(tmp_path, sqlite_log)
+
+
+@pytest.fixture
+def board() -> Board:
+    made = Board()
+    made.pin(gateway=GatewayState(up=True, channels=_CHANNELS))
+    return made
+
+
+def _learner(settings: Settings, board: Board) -> Learner:
+    assert settings.message_log_url is not None
+    return Learner(settings, MessageLog(settings.message_log_url), board)
+
+
+def _every(seconds: float, days: float) -> list[float]:
+    """Return ages, the oldest first."""
+    return [seconds * n for n in range(int(days * _DAY / seconds), -1, -1)]
+
+
+@pytest.fixture
+def busy_log(sqlite_log: WrittenLog) -> WrittenLog:
+    sqlite_log.write_history("loja", _every(1800, 20))
+    sqlite_log.write_history("nova", _every(1800, 5))
+    sqlite_log.write_history("unlisted", _every(1800, 20))
+    return sqlite_log
+
+
+def test_histories_hold_the_last_28_days_of_the_wanted_channels(written: WrittenLog) -> None:
+    written.write_history("loja", [40 * _DAY, 28 * _DAY, 27 * _DAY, 3600, 3600, 0])
+    written.write_history("other", [60])
+    written.write("nova", age_seconds=120)
+    written.write("nova", age_seconds=60, event_type="presence.update")
+    written.postdate(written.write("nova"), 3600)
+    log = MessageLog(written.reader)
+    pauses: list[int] = []
+    histories = read_histories(log, {"loja", "nova"}, lambda: pauses.append(1))
+    log.close()
+    assert {key: history.messages for key, history in histories.items()} == {"loja": 4, "nova": 1}
+    assert histories["loja"].begins == histories["nova"].begins
+    assert sum(histories["loja"].busy_minutes()) == 3
+    assert len(pauses) == 1
+
+
+def test_reading_goes_in_chunks_and_ends_where_rows_are_too_old(
+    sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_CHUNK", 10)
+    sqlite_log.write_history("loja", [40 * _DAY] * 50)
+    sqlite_log.write_history("loja", [3600 * (35 - n) for n in range(35)])
+    pauses: list[int] = []
+    log = MessageLog(sqlite_log.reader)
+    histories = read_histories(log, {"loja"}, lambda: pauses.append(1))
+    assert histories["loja"].messages == 35
+    assert len(pauses) == 4, "the fifth chunk is all too old"
+
+
+def test_what_is_learned_is_pinned_and_saved(
+    settings: Settings,
+    board: Board,
+    busy_log: WrittenLog,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caplog.set_level(logging.INFO)
+    closed: list[bool] = []
+    monkeypatch.setattr(MessageLog, "close", lambda _log: closed.append(True))
+    made = _learner(settings, board)
+    made.remember()
+    assert made.is_due()
+    made.learn_once()
+    model = board.snapshot.silence
+    assert model is not None
+    assert model.channels.keys() == {"loja"}
+    assert model.messages == len(_every(1800, 20))
+    assert time.time() - 60 < model.learned_at <= time.time()
+    assert "silence: learned of 1 channels from 961 messages" in caplog.text
+    assert not made.is_due()
+    assert len(closed) == 1, "no connection is kept until tomorrow"
+
+    restarted = Board()
+    restarted.pin(gateway=board.snapshot.gateway)
+    second = _learner(settings, restarted)
+    second.remember()
+    assert not second.is_due(), "a restart does not repeat it"
+    assert restarted.snapshot.silence is not None
+    assert restarted.snapshot.silence.channels.keys() == {"loja"}
+
+
+def test_it_is_learned_again_a_day_later_or_when_the_clock_was_wrong(
+    settings: Settings, board: Board, busy_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = _learner(settings, board)
+    made.learn_once()
+    monkeypatch.setattr(learner, "_RETRY_SECONDS", 0)
+    made.learn_once()
+    now = time.time()
+    for moved, due in ((0.0, False), (_DAY - 60, False), (_DAY + 60, True), (-3600.0, True)):
+        monkeypatch.setattr(time, "time", lambda moved=moved: now + moved)
+        assert made.is_due() is due, moved
+
+
+def test_nothing_is_learned_before_the_channels_are_known(settings: Settings) -> None:
+    board = Board()
+    made = _learner(settings, board)
+    assert not made.is_due()
+    board.pin(gateway=GatewayState(up=False))
+    assert not made.is_due()
+    board.pin(gateway=GatewayState(up=True, channels=_CHANNELS))
+    assert made.is_due()
+
+
+def test_a_log_that_fails_leaves_what_is_known_and_is_asked_again_later(
+    settings: Settings, board: Board, busy_log: WrittenLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = _learner(settings, board)
+    made.learn_once()
+    model = board.snapshot.silence
+    busy_log.run("DROP TABLE webhook_raw_logs")
+    made.learn_once()
+    assert board.snapshot.silence is model
+    (record,) = caplog.records
+    assert record.getMessage().startswith("silence cannot be learned, and stays as it is: no such")
+
+    fresh = Board()
+    fresh.pin(gateway=board.snapshot.gateway)
+    second = _learner(settings, fresh)
+    second.learn_once()
+    assert fresh.snapshot.silence is None
+    assert not second.is_due(), "not at once again"
+
+
+def test_a_state_that_cannot_be_written_or_used_is_told_and_changes_nothing_else(
+    tmp_path: Path,
+    board: Board,
+    busy_log: WrittenLog,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "file").write_text("not JSON")
+    settings = _settings(tmp_path, busy_log, SILENCE_STATE_FILE=str(tmp_path / "file" / "state"))
+    made = _learner(settings, board)
+    made.learn_once()
+    assert board.snapshot.silence is not None
+    assert "cannot be written: " in caplog.text
+
+    caplog.clear()
+    unusable = _settings(tmp_path, busy_log, SILENCE_STATE_FILE=str(tmp_path / "file"))
+    fresh = Board()
+    _learner(unusable, fresh).remember()
+    assert fresh.snapshot.silence is None
+    assert caplog.messages == [f"silence is learned anew: {tmp_path / 'file'} is not JSON"]
+
+
+def test_a_channel_is_explained(settings: Settings, board: Board, busy_log: WrittenLog) -> None:
+    assert explain(settings, "LoJa")[2].endswith(
+        "nothing has been learned yet: the exporter does that in the background"
+    )
+    _learner(settings, board).learn_once()
+    model = load(settings.silence_state_file, bounds_of(settings))
+    assert model is not None
+    head, age, learned, *rest = explain(settings, "LoJa")
+    assert head.startswith("LoJa: may be silent for ")
+    assert head.endswith(" (adaptive)")
+    assert age.startswith("  last message ")
+    assert age.endswith(" 0m ago")
+    assert learned.endswith(" from 961 messages of 28 days")
+    days = [line for line in rest if line.strip()[:3] in {"Mon", "Tue", "Wed", "Thu", "Fri"}]
+    assert len(days) == 5
+    assert all("█" in day for day in days)
+    assert max(map(len, rest)) <= 100
+
+
+def test_why_a_threshold_is_fixed_is_told(
+    tmp_path: Path, settings: Settings, board: Board, busy_log: WrittenLog
+) -> None:
+    _learner(settings, board).learn_once()
+
+    def why(name: str, **more: str) -> str:
+        head, _age, reason, *_ = explain(_settings(tmp_path, busy_log, **more), name)
+        assert head.endswith(" (fixed)")
+        return reason
+
+    assert why("loja", SILENCE_MODE="fixed") == "  fixed, since SILENCE_MODE is fixed"
+    assert "SILENT_HOURS_OVERRIDES names it" in why("loja", SILENT_HOURS_OVERRIDES="lo ja=9")
+    assert "less than 7 days" in why("nova")
+    assert "learned for other settings" in why("loja", SILENCE_CEILING_HOURS="48")
+    busy_log.run("DELETE FROM webhook_raw_logs")
+    assert "its last message is not known" in why("loja")
+    busy_log.run("DROP TABLE webhook_raw_logs")
+    lines = explain(settings, "loja")
+    assert lines[1].startswith("  the message log cannot be read: no such table")
+
+
+class _Clock:
+    """A clock that moves when it is told to, or when somebody rests by it."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+        self.rests: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.rests.append(round(seconds, 3))
+        self.seconds += seconds
+
+
+def test_it_rests_as_long_as_it_worked_but_a_second_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = _Clock()
+    monkeypatch.setattr(learner, "time", clock)
+    pace = learner._Pace()
+    for worked in (0.2, 0.0, 5.0):
+        clock.seconds += worked
+        pace.pause()
+    assert clock.rests == [0.2, 0.0, 1.0]
