@@ -6,7 +6,6 @@ import http.server
 import os
 import threading
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import requests
@@ -101,10 +100,5 @@ class Prometheus:
         except (requests.RequestException, ValueError, KeyError):
             return False
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._children.stop()

@@ -9,7 +9,6 @@ import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any, Self
 
 Talk = Callable[["Conversation"], None]
@@ -74,12 +73,7 @@ class RawServer:
         self._begin(self._accept)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ending.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         with self._lock:
