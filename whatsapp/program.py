@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -51,6 +52,7 @@ _CONNECTIONS = 4096
 _OTHER_FILES = 128  # that a program has open besides its connections
 _REQUEST_SECONDS = 30  # for a request to be complete, or for the next one to begin
 _CLEANUP_SECONDS = 5
+_AGAIN_SECONDS = 0.01
 _END_SECONDS = 1  # for requests under way when a signal ends the program
 
 
@@ -117,6 +119,16 @@ def end_on_signals(code: int = 0) -> None:
             signal.signal(number, signal.SIG_IGN)
         raise SystemExit(code)
 
+    def end_all_the_same(lost: sys.UnraisableHookArgs) -> None:
+        # Python lets nothing out of a finalizer. If the signal came in the middle of one, what was
+        # raised is lost, and nothing would ever end the program any more.
+        if lost.exc_type is SystemExit and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGALRM, end)
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+        else:
+            sys.__unraisablehook__(lost)
+
+    sys.unraisablehook = end_all_the_same
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
 

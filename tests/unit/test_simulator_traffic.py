@@ -227,10 +227,12 @@ def test_the_table_is_there_when_the_server_has_started(file: Path, log: Engine)
 
 def test_no_thread_and_no_connection_is_left_when_the_server_has_stopped(file: Path) -> None:
     engine = open_message_log(f"sqlite:///{file}")
+    before = set(threading.enumerate())
     with SimulatorServer(SECRET, message_log=engine, traffic_seconds=_RARELY):
-        assert {"traffic", "simulator"} <= {thread.name for thread in threading.enumerate()}
+        begun = set(threading.enumerate()) - before
+        assert {"traffic", "simulator"} <= {thread.name for thread in begun}
 
-    assert not {"traffic", "simulator"} & {thread.name for thread in threading.enumerate()}
+    assert not any(t.is_alive() for t in begun if t.name in {"traffic", "simulator"})
     assert isinstance(engine.pool, QueuePool)
     assert engine.pool.checkedin() == 0
 
