@@ -3,7 +3,7 @@
     python -m benchmarks.silence_plot [CHANNELS]
 
 silence-week.svg is what was learned of three kinds after four weeks; silence-tradeoff.svg is the
-second table of that page. With 200 channels, as there, it takes some 3 minutes.
+second table of that page. With 200 channels, as there, it takes some 2 minutes.
 """
 
 from __future__ import annotations
