@@ -32,14 +32,14 @@ from benchmarks.silence_traffic import (
 from exporter.silence.history import History
 from exporter.silence.learning import Bounds, Learned, learn
 
-_CHANNELS = 200
-_SEED = 20260209
-_WEEK = 7 * 86400.0
-_TRAIN_WEEKS = 4
+CHANNELS = 200
+SEED = 20260209
+WEEK = 7 * 86400.0
+TRAIN_WEEKS = 4
 _ZOMBIES = 60  # a channel, each on its own, so that there is one at each hour of the week
 _MONTH = 30.4 * 86400
 _HOUR = 3600.0
-_FLOOR, _CEILING = 600.0, 24 * _HOUR
+FLOOR, CEILING = 600.0, 24 * _HOUR
 _KNOBS = (0.5, 1, 2, 4, 8, 16, 32)
 _FIXED_HOURS = (0.25, 0.5, 1, 2, 3, 4, 6, 8, 12, 24)
 
@@ -89,31 +89,38 @@ class Outcome:
 
 def main() -> None:
     """Measure and print."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else _CHANNELS
-    seed = int(sys.argv[2]) if len(sys.argv) > 2 else _SEED
-    print(f"{count} channels, seed {seed}, {_ZOMBIES} zombies each in {WEEKS - _TRAIN_WEEKS} weeks")
-    channels = [_make(number, seed) for number in range(count)]
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else CHANNELS
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else SEED
+    print(f"{count} channels, seed {seed}, {_ZOMBIES} zombies each in {WEEKS - TRAIN_WEEKS} weeks")
+    channels = [make(number, seed) for number in range(count)]
     started = time.perf_counter()
-    ways: dict[str, list[Outcome]] = {
-        f"fixed {hours:g} h": [_judge(c, _fixed(hours)) for c in channels] for hours in _FIXED_HOURS
-    }
-    for knob in _KNOBS:
-        ways[f"adaptive {knob:g}"] = _adaptive(channels, Bounds(knob, _FLOOR, _CEILING))
-    ways["adaptive 1, to 72 h"] = _adaptive(channels, Bounds(1, _FLOOR, 72 * _HOUR))
+    ways = judge_all(channels)
     print(f"learned and judged in {time.perf_counter() - started:.0f} s\n")
     _print_kinds(channels, ways)
     _print_curve(channels, ways)
 
 
-def _make(number: int, seed: int) -> Channel:
+def judge_all(channels: Sequence[Channel]) -> dict[str, list[Outcome]]:
+    """Return what each way of judging silence did on each channel."""
+    ways: dict[str, list[Outcome]] = {
+        f"fixed {hours:g} h": [_judge(c, _fixed(hours)) for c in channels] for hours in _FIXED_HOURS
+    }
+    for knob in _KNOBS:
+        ways[f"adaptive {knob:g}"] = _adaptive(channels, Bounds(knob, FLOOR, CEILING))
+    ways["adaptive 1, to 72 h"] = _adaptive(channels, Bounds(1, FLOOR, 72 * _HOUR))
+    return ways
+
+
+def make(number: int, seed: int = SEED) -> Channel:
+    """Return one channel; of each eight that follow each other there is one of each kind."""
     kind = KINDS[number % len(KINDS)]
     chance = random.Random(f"{seed} {number}")
     sent = make_channel(kind, chance)
     outages = make_outages(chance)
-    begins = BEGINS.timestamp() + _TRAIN_WEEKS * _WEEK
+    begins = BEGINS.timestamp() + TRAIN_WEEKS * WEEK
     # A day before the end, so that what is lost until the ceiling can be counted.
     zombies = [
-        begins + chance.random() * ((WEEKS - _TRAIN_WEEKS) * _WEEK - 3 * 86400)
+        begins + chance.random() * ((WEEKS - TRAIN_WEEKS) * WEEK - 3 * 86400)
         for _ in range(_ZOMBIES)
     ]
     heard = without(sent, outages)
@@ -123,17 +130,17 @@ def _make(number: int, seed: int) -> Channel:
 def _adaptive(channels: Sequence[Channel], bounds: Bounds) -> list[Outcome]:
     """Learn week by week; where nothing can be learned, 4 hours count."""
     outcomes = [Outcome() for _ in channels]
-    for week in range(_TRAIN_WEEKS, WEEKS):
-        begins = BEGINS.timestamp() + week * _WEEK
+    for week in range(TRAIN_WEEKS, WEEKS):
+        begins = BEGINS.timestamp() + week * WEEK
         learned = learn(
-            {str(number): _history(c.heard, begins) for number, c in enumerate(channels)},
+            {str(number): history_of(c.heard, begins) for number, c in enumerate(channels)},
             bounds,
             ZONE,
         )
         for number, channel in enumerate(channels):
             of_one = learned.get(str(number))
             way = _fixed(4) if of_one is None else _learned(of_one, bounds)
-            outcomes[number].add(_judge(channel, way, begins, begins + _WEEK))
+            outcomes[number].add(_judge(channel, way, begins, begins + WEEK))
     return outcomes
 
 
@@ -145,7 +152,8 @@ def _learned(learned: Learned, bounds: Bounds) -> Threshold:
     return lambda at: learned.threshold(at, bounds, ZONE)
 
 
-def _history(heard: Sequence[float], ends: float) -> History:
+def history_of(heard: Sequence[float], ends: float) -> History:
+    """Return the 28 days before ``ends``."""
     history = History(ends - 1)
     for at in heard[bisect_left(heard, history.begins) : bisect_left(heard, ends)]:
         history.note(at)
@@ -155,8 +163,8 @@ def _history(heard: Sequence[float], ends: float) -> History:
 def _judge(
     channel: Channel,
     threshold: Threshold,
-    begins: float = BEGINS.timestamp() + _TRAIN_WEEKS * _WEEK,
-    ends: float = BEGINS.timestamp() + WEEKS * _WEEK,
+    begins: float = BEGINS.timestamp() + TRAIN_WEEKS * WEEK,
+    ends: float = BEGINS.timestamp() + WEEKS * WEEK,
 ) -> Outcome:
     outcome = Outcome(seconds=ends - begins)
     heard, sent = channel.heard, channel.sent
@@ -164,7 +172,7 @@ def _judge(
         at, following = heard[number], heard[number + 1]
         healthy = not any(start < following and at < end for start, end in channel.outages)
         # No way of judging goes below the floor, so most gaps need not be judged.
-        if healthy and following - at > _FLOOR and following - at > threshold(at):
+        if healthy and following - at > FLOOR and following - at > threshold(at):
             outcome.false_alarms += 1
     for zombie in channel.zombies:
         already = any(start <= zombie < end for start, end in channel.outages)
@@ -178,9 +186,9 @@ def _judge(
 
 
 def _print_kinds(channels: Sequence[Channel], ways: dict[str, list[Outcome]]) -> None:
-    adaptive = _of(channels, ways["adaptive 1"], None).per_month
+    adaptive = total(channels, ways["adaptive 1"], None).per_month
     within = [w for w in ways if w.startswith("fixed")]
-    best = min(within, key=lambda w: abs(_of(channels, ways[w], None).per_month - adaptive))
+    best = min(within, key=lambda w: abs(total(channels, ways[w], None).per_month - adaptive))
     print(f"Best single fixed threshold with about as many false alarms as adaptive 1: {best}\n")
     shown = ("fixed 4 h", best, "adaptive 1", "adaptive 1, to 72 h")
     groups: list[tuple[str, set[str] | None]] = [(kind.name, {kind.name}) for kind in KINDS]
@@ -188,14 +196,14 @@ def _print_kinds(channels: Sequence[Channel], ways: dict[str, list[Outcome]]) ->
     for name, kinds in groups:
         print(name)
         for way in dict.fromkeys(shown):
-            print(f"  {way:20} {_of(channels, ways[way], kinds)}")
+            print(f"  {way:20} {total(channels, ways[way], kinds)}")
 
 
 def _print_curve(channels: Sequence[Channel], ways: dict[str, list[Outcome]]) -> None:
     print("\nTrade-off: false alarms per channel and month against messages lost, on all channels")
     print("and on the busy ones")
     for way, outcomes in ways.items():
-        busy, everything = _of(channels, outcomes, BUSY), _of(channels, outcomes, None)
+        busy, everything = total(channels, outcomes, BUSY), total(channels, outcomes, None)
         print(
             f"  {way:20} {everything.per_month:7.2f} false alarms, "
             f"lost {statistics.mean(everything.lost):6.1f} mean   "
@@ -204,12 +212,13 @@ def _print_curve(channels: Sequence[Channel], ways: dict[str, list[Outcome]]) ->
         )
 
 
-def _of(channels: Sequence[Channel], outcomes: list[Outcome], kinds: set[str] | None) -> Outcome:
-    total = Outcome()
+def total(channels: Sequence[Channel], outcomes: list[Outcome], kinds: set[str] | None) -> Outcome:
+    """Return the outcome on all channels of those kinds, of all kinds for None."""
+    found = Outcome()
     for channel, outcome in zip(channels, outcomes, strict=True):
         if kinds is None or channel.kind in kinds:
-            total.add(outcome)
-    return total
+            found.add(outcome)
+    return found
 
 
 def _p90(values: Sequence[float]) -> float:

@@ -52,7 +52,10 @@ def shorter_alertmanager(folder: Path) -> Path:
 
 
 class World:
-    """Everything that runs in one test, in ``folder``. ``channels`` are there from the start."""
+    """Everything that runs in one test, in ``folder``.
+
+    ``channels`` are there from the start; as ``zombies`` they write nothing until reconnected.
+    """
 
     def __init__(
         self,
@@ -61,9 +64,12 @@ class World:
         channels: tuple[str, ...],
         settings: Mapping[str, str] | None = None,
         rules: Path | None = None,
+        *,
+        zombies: bool = False,
     ) -> None:
         self.log_file = folder / "logs" / "healthcheck-sessions.log"
         self._channels = channels
+        self._zombies = zombies
         url = log_url.render_as_string(hide_password=False)
         self._server = SimulatorServer(
             SECRET, message_log=open_message_log(url), traffic_seconds=1.0
@@ -142,7 +148,7 @@ class World:
     def __enter__(self) -> Self:
         self._server.start()
         for channel in self._channels:
-            self.simulator.put_channel(channel, reconnect_seconds=1.0)
+            self.simulator.put_channel(channel, reconnect_seconds=1.0, zombie=self._zombies)
         try:
             self.loop.start()
             self.loop.wait_until_ready()
