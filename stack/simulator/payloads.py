@@ -22,6 +22,8 @@ INCOMING_EVENTS = ("message", "onmessage", "message.received")
 OUTGOING_EVENTS = ("onselfmessage", "message.sent", "message")
 OTHER_EVENTS = ("connection.update", "presence.update", "meta_status")
 
+# Its own, since whoever else in this process draws numbers may count on what comes next.
+_chance = random.Random()
 _OURS = "5500000000000"
 _THEIRS = "5500000000001"
 _SENTENCES = (
@@ -67,13 +69,13 @@ def other_payload(channel: str, event_type: str) -> dict[str, Any]:
     return {
         "event": event_type,
         "sessionId": channel,
-        "data": {"id": f"{_OURS}@c.us", "state": random.choice(("open", "available", "unread"))},
+        "data": {"id": f"{_OURS}@c.us", "state": _chance.choice(("open", "available", "unread"))},
     }
 
 
 def _message(*, outgoing: bool, words: str | None) -> dict[str, Any]:
     sender, receiver = (_OURS, _THEIRS) if outgoing else (_THEIRS, _OURS)
-    said = random.sample(_SENTENCES, k=5)
+    said = _chance.sample(_SENTENCES, k=5)
     if words is not None:
         said.insert(0, words)
     return {
@@ -83,7 +85,7 @@ def _message(*, outgoing: bool, words: str | None) -> dict[str, Any]:
         "to": f"{receiver}@c.us",
         "fromMe": outgoing,
         "body": " ".join(said),
-        "ack": random.randint(0, 3),
+        "ack": _chance.randint(0, 3),
         "isGroupMsg": False,
         "isMedia": False,
         "mentionedJidList": [],
@@ -97,5 +99,5 @@ def _message(*, outgoing: bool, words: str | None) -> dict[str, Any]:
             "profilePicThumbObj": {"eurl": f"https://example.invalid/{secrets.token_hex(20)}.jpg"},
         },
         "chatId": f"{_THEIRS}@c.us",
-        "quotedMsg": {"type": "chat", "body": random.choice(_SENTENCES)},
+        "quotedMsg": {"type": "chat", "body": _chance.choice(_SENTENCES)},
     }

@@ -18,6 +18,8 @@ from stack.simulator.schema import create_message_log, insert_message
 
 _MARIADB_TIMEOUTS = {"connect_timeout": 3, "read_timeout": 5, "write_timeout": 5}
 _WAIT_SECONDS = 0.5
+# Its own, since whoever else in this process draws numbers may count on what comes next.
+_chance = random.Random()
 
 
 def open_message_log(url: str) -> Engine:
@@ -124,23 +126,23 @@ class Traffic:
         ids = [one["id"] for one in connected]
         alive = [one["id"] for one in connected if one["alive"]]
         for channel in ids:
-            kind = random.choice(OTHER_EVENTS)
+            kind = _chance.choice(OTHER_EVENTS)
             insert_message(
                 connection, channel, event_type=kind, payload=other_payload(channel, kind)
             )
         for channel in alive:
-            outgoing = random.random() < 0.5
+            outgoing = _chance.random() < 0.5
             insert_message(
                 connection,
                 _spelling(channel),
-                event_type=random.choice(OUTGOING_EVENTS if outgoing else INCOMING_EVENTS),
-                place=random.choice(PLACES),
+                event_type=_chance.choice(OUTGOING_EVENTS if outgoing else INCOMING_EVENTS),
+                place=_chance.choice(PLACES),
                 outgoing=outgoing,
-                words=f"As I wrote to {random.choice(ids)} yesterday:",
+                words=f"As I wrote to {_chance.choice(ids)} yesterday:",
             )
         return len(alive)
 
 
 def _spelling(channel: str) -> str:
     """Spell an id as it is, or as the webhook sometimes does: small and without spaces."""
-    return random.choice((channel, channel.lower().replace(" ", "")))
+    return _chance.choice((channel, channel.lower().replace(" ", "")))
