@@ -41,6 +41,9 @@ class Metrics:
         with_log: bool,
     ) -> None:
         few = CollectorRegistry()
+        # First, since a call is counted before what came of it is pinned: no page that is made in
+        # between shows a failure which is not counted.
+        few.register(Sources(board, gateway))
         self.gateway_calls = GatewayMetrics(few, gateway, [Operation.LIST])
         if with_log:
             self.log_seconds = Histogram(
@@ -50,7 +53,6 @@ class Metrics:
                 registry=few,
                 buckets=_POLL_BUCKETS,
             ).labels(gateway)
-        few.register(Sources(board, gateway))
         self.sections = (
             Section(few, lambda snapshot: (snapshot,)),
             _section(Statuses(board, gateway)),
