@@ -33,6 +33,18 @@ del made
 }
 
 
+def _run(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env=environment({}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_SECONDS,
+    )
+
+
 @pytest.mark.parametrize("where", _SIGNALLED_IN)
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_ends_it_wherever_it_comes(tmp_path: Path, where: str, name: str) -> None:
@@ -44,15 +56,7 @@ def test_a_signal_ends_it_wherever_it_comes(tmp_path: Path, where: str, name: st
         f"{_SIGNALLED_IN[where]}\n"
         "time.sleep(3600)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env=environment({}),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_SECONDS,
-    )
+    done = _run(program, tmp_path)
     assert (done.returncode, done.stderr) == (3, "")
 
 
@@ -64,14 +68,6 @@ def test_another_fault_in_a_finalizer_is_still_told(tmp_path: Path) -> None:
         "    def __del__(self): 1 / 0\n"
         "Faulty()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env=environment({}),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_SECONDS,
-    )
+    done = _run(program, tmp_path)
     assert done.returncode == 0
     assert "ZeroDivisionError" in done.stderr
