@@ -11,6 +11,7 @@ from reconnect_hook.alerts import Alert, AlertStatus, Reason, Target
 from reconnect_hook.database import Database, now
 from reconnect_hook.intake import Intake
 from reconnect_hook.schema import paused, pauses, repairs, unfinished
+from whatsapp.channels import channel_key
 
 
 class Desk:
@@ -48,7 +49,7 @@ class Desk:
 
     def pause(self, channel: str, seconds: float | None) -> None:
         """Call nothing for the channel for so long, or until resume() where that is None."""
-        key = Target(channel, Reason.MANUAL).key
+        key = channel_key(channel)
         with self._database.write() as connection:
             until = None if seconds is None else now(connection) + seconds
             self._delete(connection, key)
@@ -58,7 +59,7 @@ class Desk:
     def resume(self, channel: str) -> None:
         """End the pause; what waited for its end begins."""
         with self._database.write() as connection:
-            self._delete(connection, Target(channel, Reason.MANUAL).key)
+            self._delete(connection, channel_key(channel))
         self._wake()
 
     def _delete(self, connection: sa.Connection, key: str) -> None:

@@ -143,24 +143,23 @@ class Jobs:
         """Record how repairs ended, all at once, and return what finish() would for each."""
         with self._database.write() as connection:
             at = now(connection)
-            held, mine = self._still_held(connection, ended)
+            mine = self._still_held(connection, ended)
             recording.end(connection, mine, at)
             remembered = recording.remember_results(connection, self._gateway, mine, at)
             self._retry_failed(connection, [one for one in mine if one[0].key in remembered], at)
             self._note_calls(connection, [result.gateway_failed for _, result in mine], at)
         self._in_hand.difference_update(job.id for job, _ in ended)
-        return [(job.id, job.look_only) in held for job, _ in ended]
+        recorded = {job.id for job, _ in mine}
+        return [job.id in recorded for job, _ in ended]
 
-    def _still_held(
-        self, connection: sa.Connection, ended: recording.Ended
-    ) -> tuple[set[tuple[int, bool]], recording.Ended]:
-        """Lock what this holder still has of these; return what marks it, and it."""
+    def _still_held(self, connection: sa.Connection, ended: recording.Ended) -> recording.Ended:
+        """Return what this holder still has of these, locked."""
         rows = self._lock(
             connection, [job.id for job, _ in ended], repairs.c.holder == self._holder
         )
         # Another thread of this holder may repair by now what this one just looked at.
         held = {(row.id, row.look_only) for row in rows}
-        return held, [(job, result) for job, result in ended if (job.id, job.look_only) in held]
+        return [(job, result) for job, result in ended if (job.id, job.look_only) in held]
 
     def _retry_failed(self, connection: sa.Connection, ended: recording.Ended, at: float) -> None:
         """As long as the alert is fresh, let the next repair come without being asked for."""
@@ -220,7 +219,7 @@ class Jobs:
         """Forget looks that found their channels well, where no episode was open."""
         with self._database.write() as connection:
             at = now(connection)
-            _, mine = self._still_held(connection, ended)
+            mine = self._still_held(connection, ended)
             if mine:
                 ids = [job.id for job, _ in mine]
                 connection.execute(sa.delete(repairs).where(repairs.c.id.in_(ids)))

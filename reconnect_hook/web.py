@@ -53,7 +53,7 @@ def create_app(
         # As many as can begin; the others find their work themselves.
         for _ in range(min(counts[Verdict.ACCEPTED], workers.count)):
             workers.wake()
-        return _json(202, counts)
+        return as_json(202, counts)
 
     @app.post("/notifications")
     def notifications() -> Response:
@@ -63,7 +63,7 @@ def create_app(
             level = logging.INFO if told.status is AlertStatus.RESOLVED else logging.WARNING
             line = f"{told.status} {told.name}: {told.summary}"
             _people.log(level, "%s", "".join(c if c.isprintable() else " " for c in line[:500]))
-        return _json(200, {})
+        return as_json(200, {})
 
     @app.after_request
     def secure(response: Response) -> Response:
@@ -106,18 +106,20 @@ def _answer_errors(app: Flask) -> None:
     @app.errorhandler(StateError)
     def state_error(error: StateError) -> Response:
         _log.error("state: %s", error)
-        return _json(503, {"error": "the state cannot be read or written; the hook's log says why"})
+        return as_json(
+            503, {"error": "the state cannot be read or written; the hook's log says why"}
+        )
 
     @app.errorhandler(PayloadError)
     def payload_error(error: PayloadError) -> Response:
         status = 413 if isinstance(error, TooManyAlertsError) else 400
-        return _json(status, {"error": str(error)})
+        return as_json(status, {"error": str(error)})
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
         if isinstance(error, RequestEntityTooLarge):
-            return _json(413, {"error": f"the body is larger than {MAX_REQUEST_BYTES} bytes"})
-        return _json(error.code or 500, {"error": error.name})
+            return as_json(413, {"error": f"the body is larger than {MAX_REQUEST_BYTES} bytes"})
+        return as_json(error.code or 500, {"error": error.name})
 
 
 def _check_token(token: str) -> None:
@@ -128,5 +130,6 @@ def _check_token(token: str) -> None:
         raise Unauthorized
 
 
-def _json(status: int, body: Mapping[str, object]) -> Response:
+def as_json(status: int, body: Mapping[str, object]) -> Response:
+    """Answer JSON."""
     return Response(json.dumps(body) + "\n", status, mimetype="application/json")

@@ -195,11 +195,12 @@ class Workers:
 
     def _conclude_at_once(self, ended: Sequence[tuple[Job, Result]]) -> None:
         old = [one for one in ended if _is_old_news(*one)]
-        self._insist(lambda: self._jobs.old_news(old))
+        if old:
+            self._insist(lambda: self._jobs.old_news(old))
         news = [one for one in ended if not _is_old_news(*one)]
         for job, result in news:
             self._write(job, result, 0.0)
-        recorded = self._insist(lambda: self._jobs.finish_all(news))
+        recorded = self._insist(lambda: self._jobs.finish_all(news)) if news else []
         for (job, result), done in zip(news, recorded, strict=True):
             if done:
                 self._metrics.count_repair(job, result, 0.0)

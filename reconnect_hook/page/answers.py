@@ -1,9 +1,6 @@
-"""What all pages' answers have in common: headers, apologies, JSON."""
+"""What all pages' answers have in common: headers and apologies."""
 
 from __future__ import annotations
-
-import json
-from collections.abc import Mapping
 
 from flask import Response, make_response, render_template, request
 from flask_babel import gettext as _
@@ -19,11 +16,6 @@ CONTENT_POLICY = (
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 """What a page may load and do."""
-
-
-def as_json(status: int, body: Mapping[str, object]) -> Response:
-    """Answer JSON."""
-    return Response(json.dumps(body) + "\n", status, mimetype="application/json")
 
 
 def finish(response: Response) -> Response:

@@ -9,10 +9,10 @@ from werkzeug.exceptions import HTTPException, TooManyRequests
 
 from reconnect_hook.desk import Desk
 from reconnect_hook.history import Attempt, History
-from reconnect_hook.page.answers import as_json
 from reconnect_hook.page.board import Board
 from reconnect_hook.page.door import Door
 from reconnect_hook.page.rows import Row
+from reconnect_hook.web import as_json
 from whatsapp.channels import channel_key, is_usable_id
 
 _MOST_HOURS = 24 * 365

@@ -14,13 +14,13 @@ from reconnect_hook.database import StateError
 from reconnect_hook.desk import Desk
 from reconnect_hook.history import Attempt, History, episodes
 from reconnect_hook.page import drawing
-from reconnect_hook.page.answers import as_json
 from reconnect_hook.page.board import Board, Snapshot, Trouble
 from reconnect_hook.page.kept import Kept
 from reconnect_hook.page.language import locale
 from reconnect_hook.page.rows import Row
 from reconnect_hook.page.sources import quoted
 from reconnect_hook.page.week import Weeks
+from reconnect_hook.web import as_json
 from whatsapp.channels import channel_key
 
 PAUSES = {"1": 3600.0, "8": 8 * 3600.0, "": None}

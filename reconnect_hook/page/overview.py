@@ -5,12 +5,12 @@ from __future__ import annotations
 from flask import Blueprint, Response, render_template, request
 from markupsafe import Markup
 
-from reconnect_hook.page.answers import as_json
 from reconnect_hook.page.board import Board, Snapshot
 from reconnect_hook.page.kept import Kept
 from reconnect_hook.page.language import locale
 from reconnect_hook.page.listing import Listing, counts
 from reconnect_hook.page.rows import Row
+from reconnect_hook.web import as_json
 
 _KEPT_ROWS = 50_000
 _DIGITS = 18

@@ -6,12 +6,12 @@ import base64
 
 from flask import Blueprint, Response
 
-from reconnect_hook.page.answers import as_json
 from reconnect_hook.page.board import Board
 from reconnect_hook.page.qr_images import QrImage
 from reconnect_hook.page.qr_watch import QrState, QrWatches
 from reconnect_hook.page.rows import Kind
 from reconnect_hook.page.words import QR_STATES
+from reconnect_hook.web import as_json
 from whatsapp.channels import channel_key
 
 _NOTHING = QrImage(
