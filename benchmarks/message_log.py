@@ -83,9 +83,7 @@ def _measure(log: BigLog, channels: int) -> Figures:
     messages = LastMessages(reading, _LOOKBACK_SECONDS)
     wanted = names(channels)
     started = time.perf_counter()
-    messages.poll(wanted)
-    while messages.looking_back(wanted):
-        messages.poll(wanted)
+    messages.find(wanted)
     first_look = time.perf_counter() - started
     polls = []
     for _ in range(_POLLS):
@@ -104,9 +102,7 @@ def _look_for_nobody(log: BigLog) -> None:
     statements = Statements(reading)
     messages = LastMessages(reading, _LOOKBACK_SECONDS)
     started = time.perf_counter()
-    view = messages.poll(["nobody"])
-    while messages.looking_back(["nobody"]):
-        view = messages.poll(["nobody"])
+    view = messages.find(["nobody"])
     seconds = time.perf_counter() - started
     reading.close()
     print(

@@ -50,6 +50,13 @@ def is_closed(connection: sa.Connection, gateway: str) -> bool:
     return (connection.scalar(query) or 0) < THRESHOLD
 
 
+def rests_until(connection: sa.Connection, gateway: str, at: float) -> float | None:
+    """Return when the pause of a gateway ends, in Unix seconds; None where it does not rest."""
+    query = sa.select(gateways.c.paused_until).where(gateways.c.gateway == gateway)
+    until: float | None = connection.scalar(query)
+    return until if _rests(until, at) else None
+
+
 def note(connection: sa.Connection, gateway: str, at: float, *, failed: bool) -> None:
     """Note that the gateway failed a call, or answered one; the latter closes it."""
     query = sa.select(gateways).where(gateways.c.gateway == gateway)

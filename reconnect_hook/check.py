@@ -82,13 +82,10 @@ class Check:
             return None
         messages = LastMessages(self._log, self._settings.message_lookback_hours * 3600)
         try:
-            view = messages.poll(keys)
-            while messages.looking_back(keys):
-                view = messages.poll(keys)
+            return messages.find(keys)
         except MessageLogError as error:
             self._complain("read_log", str(error), "silent channels cannot be noticed")
             return None
-        return view
 
     def _wanted(self, channels: Collection[Channel], view: LogView | None) -> list[Target]:
         wanted = [Target(c.id, Reason.DISCONNECTED) for c in channels if not c.connected]

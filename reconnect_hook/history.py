@@ -8,10 +8,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from reconnect_hook import breaker
 from reconnect_hook.alerts import Reason
 from reconnect_hook.database import Database, now
 from reconnect_hook.outcomes import Outcome
-from reconnect_hook.schema import channels, gateways, paused, pauses, repairs, unfinished
+from reconnect_hook.schema import channels, paused, pauses, repairs, unfinished
 
 _ATTEMPTS = 200  # of one channel that are shown
 
@@ -93,9 +94,7 @@ class History:
                 sa.select(repairs).where(unfinished(self._gateway), repairs.c.look_only.is_(False))
             ).all()
             held_back = connection.execute(sa.select(pauses).where(paused(self._gateway, at))).all()
-            rests = connection.scalar(
-                sa.select(gateways.c.paused_until).where(gateways.c.gateway == self._gateway)
-            )
+            rests_until = breaker.rests_until(connection, self._gateway, at)
         return Present(
             at,
             {
@@ -106,7 +105,7 @@ class History:
             },
             {row.key: _waiting(row, at) for row in queue},
             {row.key: Paused(row.channel, row.until) for row in held_back},
-            rests if rests is not None and rests > at else None,
+            rests_until,
         )
 
     def ended_since(self, moment: float) -> list[Attempt]:

@@ -96,6 +96,13 @@ class LastMessages:
             head.now, dict(self._last_message), dict(self._messages), self._rows_read, unread
         )
 
+    def find(self, wanted: Collection[str]) -> LogView:
+        """Poll until the ``wanted`` keys are found or the look back has gone far enough."""
+        view = self.poll(wanted)
+        while self.looking_back(wanted):
+            view = self.poll(wanted)
+        return view
+
     def looking_back(self, wanted: Collection[str]) -> bool:
         """Whether a further poll may yet find older messages of the ``wanted`` keys."""
         if self._look_back_from is None:

@@ -165,14 +165,18 @@ def read_secrets(values: Mapping[str, str]) -> dict[str, str]:
     return read
 
 
+def _unreadable(setting: str, path: str, error: OSError | ValueError) -> SettingsError:
+    why = getattr(error, "strerror", None) or "no such name"
+    return SettingsError(f"{setting}: {path} cannot be read: {why}")
+
+
 def _secret_in(path: str, setting: str) -> str:
     try:
         text = Path(path).read_bytes().decode()
     except UnicodeDecodeError:
         raise SettingsError(f"{setting}: {path} is not UTF-8 text") from None
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "no such name"
-        raise SettingsError(f"{setting}: {path} cannot be read: {why}") from None
+        raise _unreadable(setting, path, error) from None
     secret = text.removesuffix("\n").removesuffix("\r")
     if not secret.strip():
         raise SettingsError(f"{setting}: {path} is empty")
@@ -269,8 +273,7 @@ class _Reader:
         except ssl.SSLError:
             raise SettingsError(f"{name}: {path} holds no certificate in PEM form") from None
         except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or "no such name"
-            raise SettingsError(f"{name}: {path} cannot be read: {why}") from None
+            raise _unreadable(name, path, error) from None
         return path
 
     def gateway_secret(self) -> str:

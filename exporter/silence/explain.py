@@ -51,9 +51,7 @@ def _look(settings: Settings, channel: Channel) -> tuple[LogView | None, str]:
     log = MessageLog(settings.message_log_url)
     messages = LastMessages(log, settings.message_lookback_hours * 3600)
     try:
-        view = messages.poll([channel.key])
-        while messages.looking_back([channel.key]):
-            view = messages.poll([channel.key])
+        view = messages.find([channel.key])
     except MessageLogError as error:
         return None, f"  the message log cannot be read: {error}"
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Response, make_response, render_template, request
+from flask import Response, abort, make_response, render_template, request
 from flask_babel import gettext as _
 from werkzeug.exceptions import HTTPException, TooManyRequests
 from werkzeug.wrappers import Response as AnyResponse
@@ -10,12 +10,19 @@ from werkzeug.wrappers import Response as AnyResponse
 from reconnect_hook.database import StateError
 from reconnect_hook.page import language
 from reconnect_hook.page.door import WAIT_SECONDS
+from whatsapp.channels import is_usable_id
 
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 """What a page may load and do."""
+
+
+def refuse_unusable_id() -> None:
+    """Answer 404 to an address with an id that can be no channel's."""
+    if not is_usable_id((request.view_args or {}).get("channel", "x")):
+        abort(404)
 
 
 def finish(response: Response) -> Response:

@@ -9,11 +9,12 @@ from werkzeug.exceptions import HTTPException, TooManyRequests
 
 from reconnect_hook.desk import Desk
 from reconnect_hook.history import Attempt, History
+from reconnect_hook.page.answers import refuse_unusable_id
 from reconnect_hook.page.board import Board
 from reconnect_hook.page.door import Door
 from reconnect_hook.page.rows import Row
 from reconnect_hook.web import as_json
-from whatsapp.channels import channel_key, is_usable_id
+from whatsapp.channels import channel_key
 
 _MOST_HOURS = 24 * 365
 
@@ -43,8 +44,7 @@ class Api:
 
     def _check(self) -> None:
         self._door.check()
-        if not is_usable_id((request.view_args or {}).get("channel", "x")):
-            abort(404)
+        refuse_unusable_id()
 
     def _channels(self) -> Response:
         snapshot = self._board.look()

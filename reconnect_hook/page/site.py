@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Flask, abort, request
+from flask import Blueprint, Flask, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import PathConverter
 
@@ -19,7 +19,6 @@ from reconnect_hook.page.qr_watch import QrWatches
 from reconnect_hook.page.sources import Alertmanager, Prometheus
 from reconnect_hook.page.week import Weeks
 from reconnect_hook.service import Service
-from whatsapp.channels import is_usable_id
 from whatsapp.gateway import GatewayClient
 from whatsapp.settings import Settings
 
@@ -76,8 +75,7 @@ def _blueprint(door: Door) -> Blueprint:
     def check() -> None:
         if request.endpoint not in OPEN:
             door.check()
-        if not is_usable_id((request.view_args or {}).get("channel", "x")):
-            abort(404)
+        answers.refuse_unusable_id()
 
     routes.after_request(answers.finish)
     routes.register_error_handler(HTTPException, answers.http_error)

@@ -108,22 +108,22 @@ class Prometheus:
 
     def firing(self, seconds: float) -> list[FiringAlert]:
         """Return the alerts that fire now."""
-        answer = self._source.get("/api/v1/alerts", seconds)
-        data = answer.get("data") if isinstance(answer, dict) else None
-        alerts = data.get("alerts") if isinstance(data, dict) else None
-        if not isinstance(alerts, list):
-            raise SourceError("an answer without alerts")
-        return [
-            _alert(one) for one in alerts if isinstance(one, dict) and one.get("state") == "firing"
-        ]
+        alerts = self._list("alerts", "alerts", seconds)
+        return [_alert(one) for one in alerts if one.get("state") == "firing"]
 
     def _result(self, path: str, seconds: float, **parameters: str) -> list[dict[str, Any]]:
+        return self._list(path, "result", seconds, **parameters)
+
+    def _list(
+        self, path: str, field: str, seconds: float, **parameters: str
+    ) -> list[dict[str, Any]]:
+        """Return the objects in a field of the data that a path answers."""
         answer = self._source.get(f"/api/v1/{path}", seconds, **parameters)
         data = answer.get("data") if isinstance(answer, dict) else None
-        result = data.get("result") if isinstance(data, dict) else None
-        if not isinstance(result, list):
-            raise SourceError("an answer without a result")
-        return [one for one in result if isinstance(one, dict)]
+        entries = data.get(field) if isinstance(data, dict) else None
+        if not isinstance(entries, list):
+            raise SourceError(f"an answer without {field}")
+        return [one for one in entries if isinstance(one, dict)]
 
 
 class Alertmanager:

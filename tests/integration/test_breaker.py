@@ -14,6 +14,7 @@ from reconnect_hook.backlog import Backlog
 from reconnect_hook.channel_lists import ChannelLists
 from reconnect_hook.database import Database
 from reconnect_hook.episodes import Pauses
+from reconnect_hook.history import History
 from reconnect_hook.intake import Intake
 from reconnect_hook.jobs import Jobs
 from reconnect_hook.outcomes import Action, Job, Outcome, Result
@@ -99,6 +100,18 @@ def test_the_pauses_of_the_gateway_grow(hooks: Hooks) -> None:
         assert hooks.jobs[1].claim() is None
         hooks.clock.seconds += 2
         hooks.fail()
+
+
+def test_the_page_says_that_it_rests_exactly_while_it_does(hooks: Hooks) -> None:
+    def rests_until() -> float | None:
+        return History(hooks.database, "wpp").present().gateway_rests_until
+
+    hooks.accept(*_MANY)
+    assert rests_until() is None
+    hooks.open()
+    assert rests_until() == hooks.clock.seconds + breaker.FIRST_PAUSE_SECONDS
+    hooks.clock.seconds -= 2 * breaker.LONGEST_PAUSE_SECONDS
+    assert rests_until() is None, "of a clock that has been put back since"
 
 
 def test_a_trial_whose_holder_died_is_made_by_another(hooks: Hooks) -> None:

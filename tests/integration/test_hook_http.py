@@ -256,21 +256,6 @@ def _post(program: Program, *alerts: Any) -> dict[str, int]:
     return dict(answer.json())
 
 
-@pytest.fixture
-def serve(simulator: Simulator, tmp_path: Path) -> Iterator[Callable[..., Program]]:
-    """Start hooks that share one working directory, and so state and log."""
-    programs: list[Program] = []
-
-    def start(**more: str) -> Program:
-        settings = hook_settings(simulator.url, **more)
-        programs.append(Program(tmp_path, "reconnect_hook", "serve", settings=settings))
-        return programs[-1]
-
-    yield start
-    for program in programs:
-        program.__exit__(None, None, None)
-
-
 def _attempts(program: Program, **labels: str) -> dict[tuple[str, ...], float]:
     return program.metrics().all("whatsapp_reconnect_attempts_total", gateway="wpp", **labels)
 

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from stack.simulator.client import Simulator
 from stack.simulator.server import SimulatorServer
 from tests.support.alerts import alert, payload
-from tests.support.hooks import SECRET, TOKEN, hook_settings, log_lines, state
+from tests.support.hooks import SECRET, TOKEN, log_lines, state
 from tests.support.mariadb import MariaDb
 from tests.support.programs import Program
 from tests.support.waiting import wait_until
@@ -37,21 +37,6 @@ def simulator() -> Iterator[Simulator]:
         made = Simulator(server.url)
         made.put_channel("loja", reconnect_seconds=0)
         yield made
-
-
-@pytest.fixture
-def serve(simulator: Simulator, tmp_path: Path) -> Iterator[Callable[..., Program]]:
-    """Start hooks that share one working directory."""
-    programs: list[Program] = []
-
-    def start(**more: str) -> Program:
-        settings = hook_settings(simulator.url, **more)
-        programs.append(Program(tmp_path, "reconnect_hook", "serve", settings=settings))
-        return programs[-1]
-
-    yield start
-    for program in programs:
-        program.__exit__(None, None, None)
 
 
 def _send(program: Program, *alerts: Any) -> int:
