@@ -97,19 +97,11 @@ class Backlog:
         """End pauses at once, or as soon as the cooldown after the last call is over."""
         with self._database.write() as connection:
             at = now(connection)
-            for some, least in ((now_due, None), (after_cooldown, 1)):
-                for one in some:
-                    due_at = at if least is None else self._pauses.end(one.called_at, least, at)
-                    connection.execute(
-                        sa.update(repairs)
-                        .where(
-                            repairs.c.id == one.id,
-                            unfinished(self._gateway),
-                            repairs.c.holder.is_(None),
-                            repairs.c.due_at > due_at,
-                        )
-                        .values(due_at=due_at)
-                    )
+            soon = [(one, self._pauses.end(one.called_at, 1, at)) for one in after_cooldown]
+            for one, due_at in [*((one, at) for one in now_due), *soon]:
+                connection.execute(
+                    sa.update(repairs).where(*self._waits(one, due_at)).values(due_at=due_at)
+                )
 
     def look_at(self, some: Collection[Paused]) -> None:
         """Have channels looked at before their pauses end, which go on where it finds nothing."""
@@ -118,13 +110,7 @@ class Backlog:
             for one in some:
                 connection.execute(
                     sa.update(repairs)
-                    .where(
-                        repairs.c.id == one.id,
-                        unfinished(self._gateway),
-                        repairs.c.holder.is_(None),
-                        repairs.c.look_only.is_(False),
-                        repairs.c.due_at > at,
-                    )
+                    .where(*self._waits(one, at), repairs.c.look_only.is_(False))
                     # First the one that takes the other's value: MariaDB goes from left to right.
                     .ordered_values(
                         (repairs.c.repair_at, repairs.c.due_at),
@@ -132,3 +118,12 @@ class Backlog:
                         (repairs.c.look_only, True),
                     )
                 )
+
+    def _waits(self, one: Paused, until: float) -> tuple[sa.ColumnElement[bool], ...]:
+        """Return the condition that a repair still waits, for longer than ``until``."""
+        return (
+            repairs.c.id == one.id,
+            unfinished(self._gateway),
+            repairs.c.holder.is_(None),
+            repairs.c.due_at > until,
+        )
