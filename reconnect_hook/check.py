@@ -8,12 +8,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from reconnect_hook.admission import Verdict
 from reconnect_hook.alerts import Alert, AlertStatus, Reason, Target
-from reconnect_hook.database import StateError
 from reconnect_hook.metrics import Metrics
 from reconnect_hook.outcomes import Outcome
 from reconnect_hook.service import Service, make_client, make_service
+from reconnect_hook.state.admission import Verdict
+from reconnect_hook.state.database import StateError
 from whatsapp.channels import Channel
 from whatsapp.gateway import GatewayError
 from whatsapp.gateway import Reason as Failure

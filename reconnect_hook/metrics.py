@@ -9,11 +9,11 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from reconnect_hook.admission import Verdict
 from reconnect_hook.alerts import AlertStatus
-from reconnect_hook.database import StateError
-from reconnect_hook.memory import Memory
 from reconnect_hook.outcomes import Job, Outcome, Result
+from reconnect_hook.state.admission import Verdict
+from reconnect_hook.state.database import StateError
+from reconnect_hook.state.memory import Memory
 from whatsapp.exposition import GatewayMetrics
 from whatsapp.gateway import Operation
 

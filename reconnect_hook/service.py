@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconnect_hook.backlog import Backlog
-from reconnect_hook.channel_lists import ChannelLists
-from reconnect_hook.database import Database, StateError
-from reconnect_hook.desk import Desk
-from reconnect_hook.episodes import Pauses
 from reconnect_hook.event_log import EventLog, EventLogError
-from reconnect_hook.history import History
-from reconnect_hook.intake import Intake
-from reconnect_hook.jobs import Jobs
-from reconnect_hook.means import Means
-from reconnect_hook.memory import Memory
 from reconnect_hook.metrics import Metrics
-from reconnect_hook.workers import Workers
+from reconnect_hook.repairs.channel_lists import ChannelLists
+from reconnect_hook.repairs.means import Means
+from reconnect_hook.repairs.workers import Workers
+from reconnect_hook.state.backlog import Backlog
+from reconnect_hook.state.database import Database, StateError
+from reconnect_hook.state.desk import Desk
+from reconnect_hook.state.episodes import Pauses
+from reconnect_hook.state.history import History
+from reconnect_hook.state.intake import Intake
+from reconnect_hook.state.jobs import Jobs
+from reconnect_hook.state.memory import Memory
 from whatsapp.gateway import GatewayClient
 from whatsapp.message_log import MessageLog
 from whatsapp.settings import Settings, SettingsError

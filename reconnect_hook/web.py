@@ -11,7 +11,6 @@ from pathlib import Path
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, Unauthorized
 
-from reconnect_hook.admission import Verdict
 from reconnect_hook.alerts import (
     AlertStatus,
     PayloadError,
@@ -19,11 +18,12 @@ from reconnect_hook.alerts import (
     parse_alerts,
     parse_notifications,
 )
-from reconnect_hook.database import StateError
-from reconnect_hook.intake import Intake
-from reconnect_hook.memory import Memory
 from reconnect_hook.metrics import Metrics
-from reconnect_hook.workers import Workers
+from reconnect_hook.repairs.workers import Workers
+from reconnect_hook.state.admission import Verdict
+from reconnect_hook.state.database import StateError
+from reconnect_hook.state.intake import Intake
+from reconnect_hook.state.memory import Memory
 from whatsapp.exposition import render
 from whatsapp.program import MAX_REQUEST_BYTES, SECURITY_HEADERS
 

@@ -7,9 +7,9 @@ from flask_babel import gettext as _
 from werkzeug.exceptions import HTTPException, TooManyRequests
 from werkzeug.wrappers import Response as AnyResponse
 
-from reconnect_hook.database import StateError
 from reconnect_hook.page import language
 from reconnect_hook.page.door import WAIT_SECONDS
+from reconnect_hook.state.database import StateError
 from whatsapp.channels import is_usable_id
 
 CONTENT_POLICY = (

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from flask import Blueprint, Response, abort, request
 from werkzeug.exceptions import HTTPException, TooManyRequests
 
-from reconnect_hook.desk import Desk
-from reconnect_hook.history import Attempt, History
 from reconnect_hook.page.answers import refuse_unusable_id
 from reconnect_hook.page.board import Board
 from reconnect_hook.page.door import Door
 from reconnect_hook.page.rows import Row
+from reconnect_hook.state.desk import Desk
+from reconnect_hook.state.history import Attempt, History
 from reconnect_hook.web import as_json
 from whatsapp.channels import channel_key
 

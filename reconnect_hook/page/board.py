@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from reconnect_hook.database import StateError
-from reconnect_hook.history import History, Present
 from reconnect_hook.page.ended import Ended
 from reconnect_hook.page.rows import Row, judge
 from reconnect_hook.page.sources import Alertmanager, Prometheus, SourceError
 from reconnect_hook.page.strips import QUARTERS, Run, Strips, current_quarter
 from reconnect_hook.page.watching import Watch, watch
+from reconnect_hook.state.database import StateError
+from reconnect_hook.state.history import History, Present
 
 _log = logging.getLogger("reconnect_hook")
 

@@ -10,9 +10,6 @@ from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
 from reconnect_hook.alerts import Reason
-from reconnect_hook.database import StateError
-from reconnect_hook.desk import Desk
-from reconnect_hook.history import Attempt, History, episodes
 from reconnect_hook.page import drawing
 from reconnect_hook.page.board import Board, Snapshot, Trouble
 from reconnect_hook.page.kept import Kept
@@ -20,6 +17,9 @@ from reconnect_hook.page.language import locale
 from reconnect_hook.page.rows import Row
 from reconnect_hook.page.sources import quoted
 from reconnect_hook.page.week import Weeks
+from reconnect_hook.state.database import StateError
+from reconnect_hook.state.desk import Desk
+from reconnect_hook.state.history import Attempt, History, episodes
 from reconnect_hook.web import as_json
 from whatsapp.channels import channel_key
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from reconnect_hook.history import Attempt, History
 from reconnect_hook.outcomes import FAILURES, RECOVERIES
 from reconnect_hook.page.rows import Mark
 from reconnect_hook.page.strips import QUARTER_SECONDS, QUARTERS
+from reconnect_hook.state.history import Attempt, History
 
 _OVERLAP_SECONDS = 60.0  # for what ended by the clock, and was committed later
 _DAY = QUARTERS * QUARTER_SECONDS

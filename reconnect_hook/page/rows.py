@@ -5,10 +5,10 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from reconnect_hook.history import Attempt, Paused, Present, Remembered, Waiting
 from reconnect_hook.page.sources import FiringAlert
 from reconnect_hook.page.strips import Run
 from reconnect_hook.page.watching import Watch, Watched
+from reconnect_hook.state.history import Attempt, Paused, Present, Remembered, Waiting
 
 _FAILING = 3  # repairs in a row, as in the rule WhatsAppReconnectFailing
 

@@ -6,7 +6,6 @@ from flask import Blueprint, Flask, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import PathConverter
 
-from reconnect_hook.database import StateError
 from reconnect_hook.page import answers, language, rendering
 from reconnect_hook.page.api import Api
 from reconnect_hook.page.board import Board
@@ -19,6 +18,7 @@ from reconnect_hook.page.qr_watch import QrWatches
 from reconnect_hook.page.sources import Alertmanager, Prometheus
 from reconnect_hook.page.week import Weeks
 from reconnect_hook.service import Service
+from reconnect_hook.state.database import StateError
 from whatsapp.gateway import GatewayClient
 from whatsapp.settings import Settings
 

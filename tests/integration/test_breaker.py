@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from reconnect_hook import breaker
 from reconnect_hook.alerts import Reason
-from reconnect_hook.backlog import Backlog
-from reconnect_hook.channel_lists import ChannelLists
-from reconnect_hook.database import Database
-from reconnect_hook.episodes import Pauses
-from reconnect_hook.history import History
-from reconnect_hook.intake import Intake
-from reconnect_hook.jobs import Jobs
 from reconnect_hook.outcomes import Action, Job, Outcome, Result
-from reconnect_hook.rounds import ROUND_SECONDS, Rounds
+from reconnect_hook.repairs.channel_lists import ChannelLists
+from reconnect_hook.repairs.rounds import ROUND_SECONDS, Rounds
+from reconnect_hook.state import breaker
+from reconnect_hook.state.backlog import Backlog
+from reconnect_hook.state.database import Database
+from reconnect_hook.state.episodes import Pauses
+from reconnect_hook.state.history import History
+from reconnect_hook.state.intake import Intake
+from reconnect_hook.state.jobs import Jobs
 from tests.support.clock import HandMovedClock
 from tests.support.states import StateClock, firing, sqlite_url
 from whatsapp.channels import Channel, Status
@@ -206,7 +206,9 @@ class Watched:
     def __init__(self, hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
         self._hooks = hooks
         self._clock = HandMovedClock()
-        self._clock.rule(monkeypatch, "reconnect_hook.rounds", "reconnect_hook.channel_lists")
+        self._clock.rule(
+            monkeypatch, "reconnect_hook.repairs.rounds", "reconnect_hook.repairs.channel_lists"
+        )
         self.client = ListOf()
         client: Any = self.client
         self.ended: list[tuple[Job, Result]] = []

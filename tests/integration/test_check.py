@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from reconnect_hook.__main__ import main
-from reconnect_hook.admission import Verdict
 from reconnect_hook.alerts import Alert
 from reconnect_hook.check import Options, run_check
-from reconnect_hook.episodes import Pauses
-from reconnect_hook.intake import Intake
-from reconnect_hook.jobs import Jobs
 from reconnect_hook.outcomes import Action, Outcome, Result
+from reconnect_hook.state.admission import Verdict
+from reconnect_hook.state.episodes import Pauses
+from reconnect_hook.state.intake import Intake
+from reconnect_hook.state.jobs import Jobs
 from stack.simulator.client import Simulator
 from stack.simulator.knobs import MISSING
 from stack.simulator.server import SimulatorServer

@@ -9,15 +9,15 @@ import pytest
 import sqlalchemy as sa
 
 from reconnect_hook.alerts import Reason
-from reconnect_hook.backlog import Backlog
-from reconnect_hook.database import Database
-from reconnect_hook.desk import Desk
-from reconnect_hook.episodes import Pauses
-from reconnect_hook.history import History, episodes
-from reconnect_hook.intake import Intake
-from reconnect_hook.jobs import Jobs
-from reconnect_hook.memory import Memory
 from reconnect_hook.outcomes import Action, Outcome, Result
+from reconnect_hook.state.backlog import Backlog
+from reconnect_hook.state.database import Database
+from reconnect_hook.state.desk import Desk
+from reconnect_hook.state.episodes import Pauses
+from reconnect_hook.state.history import History, episodes
+from reconnect_hook.state.intake import Intake
+from reconnect_hook.state.jobs import Jobs
+from reconnect_hook.state.memory import Memory
 from tests.support.states import StateClock, firing, sqlite_url
 
 

@@ -83,7 +83,7 @@ class App:
 @pytest.fixture
 def app(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> App:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("reconnect_hook.database._TIMEOUT", 0.05)
+    monkeypatch.setattr("reconnect_hook.state.database._TIMEOUT", 0.05)
     return App(parse(hook_settings(simulator.url, RECONNECT_COOLDOWN_SECONDS="300")))
 
 

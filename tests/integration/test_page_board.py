@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from reconnect_hook.database import Database
-from reconnect_hook.desk import Desk
-from reconnect_hook.episodes import Pauses
-from reconnect_hook.history import History
-from reconnect_hook.intake import Intake
 from reconnect_hook.page import board
 from reconnect_hook.page.board import Board, Snapshot, Trouble
 from reconnect_hook.page.rows import Kind
 from reconnect_hook.page.sources import Alertmanager, Prometheus
+from reconnect_hook.state.database import Database
+from reconnect_hook.state.desk import Desk
+from reconnect_hook.state.episodes import Pauses
+from reconnect_hook.state.history import History
+from reconnect_hook.state.intake import Intake
 from tests.support.prometheus import Exposition
 from tests.support.states import sqlite_url
 

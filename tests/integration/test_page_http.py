@@ -460,7 +460,7 @@ def test_a_state_that_cannot_be_written_is_told(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.service.workers.stop(5)
-    monkeypatch.setattr("reconnect_hook.database._TIMEOUT", 0.05)
+    monkeypatch.setattr("reconnect_hook.state.database._TIMEOUT", 0.05)
     browser = site.browser()
     log_in(browser)
     token = form_token(browser.get("/"))

@@ -14,14 +14,14 @@ import pytest
 import sqlalchemy as sa
 
 from reconnect_hook.alerts import Reason
-from reconnect_hook.backlog import Backlog
-from reconnect_hook.database import Database, StateError, UnavailableError, _use_wal, now
-from reconnect_hook.episodes import Pauses
-from reconnect_hook.intake import Intake
-from reconnect_hook.jobs import LEASE_SECONDS, LOOK_AGAIN_SECONDS, Jobs
-from reconnect_hook.memory import Memory
 from reconnect_hook.outcomes import Action, Job, Outcome, Result
-from reconnect_hook.schema import repairs
+from reconnect_hook.state.backlog import Backlog
+from reconnect_hook.state.database import Database, StateError, UnavailableError, _use_wal, now
+from reconnect_hook.state.episodes import Pauses
+from reconnect_hook.state.intake import Intake
+from reconnect_hook.state.jobs import LEASE_SECONDS, LOOK_AGAIN_SECONDS, Jobs
+from reconnect_hook.state.memory import Memory
+from reconnect_hook.state.schema import repairs
 from tests.support.states import StateClock, firing, resolved, sqlite_url
 
 _T = TypeVar("_T")
@@ -126,11 +126,11 @@ def test_a_file_that_is_being_switched_is_waited_for(monkeypatch: pytest.MonkeyP
             if self.times >= 0:
                 raise sqlite3.OperationalError("database is locked")
 
-    monkeypatch.setattr("reconnect_hook.database._WAL_PAUSE", 0)
+    monkeypatch.setattr("reconnect_hook.state.database._WAL_PAUSE", 0)
     busy: Any = Busy(3)
     _use_wal(busy)
     assert busy.times == -1
-    monkeypatch.setattr("reconnect_hook.database._TIMEOUT", 0)
+    monkeypatch.setattr("reconnect_hook.state.database._TIMEOUT", 0)
     with pytest.raises(sqlite3.OperationalError):
         _use_wal(Busy(1))  # type: ignore[arg-type]
 

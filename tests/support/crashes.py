@@ -20,8 +20,9 @@ from typing import Any
 import requests
 import sqlalchemy as sa
 
-from reconnect_hook import admission, jobs, workers
 from reconnect_hook.__main__ import main
+from reconnect_hook.repairs import workers
+from reconnect_hook.state import admission, jobs
 from stack.simulator.server import SimulatorServer
 from tests.support.alerts import alert, payload
 from tests.support.hooks import SECRET, TOKEN, hook_settings, log_lines

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.database import Database, UnavailableError
-from reconnect_hook.episodes import Pauses
-from reconnect_hook.intake import Intake
-from reconnect_hook.memory import Memory
+from reconnect_hook.state.database import Database, UnavailableError
+from reconnect_hook.state.episodes import Pauses
+from reconnect_hook.state.intake import Intake
+from reconnect_hook.state.memory import Memory
 from tests.support.states import firing, sqlite_url
 
 

@@ -14,10 +14,10 @@ from exporter.metrics import Metrics as ExporterMetrics
 from exporter.silence.model import Model
 from exporter.silence.thresholds import Thresholds
 from exporter.snapshot import Board, GatewayState, LogState
-from reconnect_hook.database import Database
-from reconnect_hook.memory import Memory
 from reconnect_hook.metrics import Metrics as HookMetrics
 from reconnect_hook.outcomes import Outcome
+from reconnect_hook.state.database import Database
+from reconnect_hook.state.memory import Memory
 from stack.configuration import ROOT, RULES
 from whatsapp import __version__, settings
 from whatsapp.last_messages import LogView

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from reconnect_hook.alerts import Reason
-from reconnect_hook.database import Database
-from reconnect_hook.episodes import OLD_NEWS_SECONDS, Pauses
-from reconnect_hook.intake import Intake
-from reconnect_hook.jobs import LEASE_SECONDS, LOOK_AGAIN_SECONDS, Jobs
-from reconnect_hook.memory import Memory
 from reconnect_hook.outcomes import Action, Job, Outcome, Result
+from reconnect_hook.state.database import Database
+from reconnect_hook.state.episodes import OLD_NEWS_SECONDS, Pauses
+from reconnect_hook.state.intake import Intake
+from reconnect_hook.state.jobs import LEASE_SECONDS, LOOK_AGAIN_SECONDS, Jobs
+from reconnect_hook.state.memory import Memory
 from tests.support.states import StateClock, firing, resolved, sqlite_url
 
 _COOLDOWN = 300.0

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from reconnect_hook.alerts import Alert, AlertStatus, Reason
-from reconnect_hook.database import Database, StateError
-from reconnect_hook.episodes import OLD_NEWS_SECONDS, Pauses
-from reconnect_hook.intake import Intake
-from reconnect_hook.jobs import Jobs
-from reconnect_hook.memory import Memory
 from reconnect_hook.outcomes import Action, Job, Outcome, Result
+from reconnect_hook.state.database import Database, StateError
+from reconnect_hook.state.episodes import OLD_NEWS_SECONDS, Pauses
+from reconnect_hook.state.intake import Intake
+from reconnect_hook.state.jobs import Jobs
+from reconnect_hook.state.memory import Memory
 from tests.support.states import StateClock, firing, locked, resolved, sqlite_url
 
 _COOLDOWN = 300.0
@@ -368,7 +368,7 @@ def test_a_firing_alert_makes_a_repair_of_a_look(hook: Hook) -> None:
 def test_an_alert_that_cannot_be_stored_is_not_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconnect_hook.database._TIMEOUT", 0.05)
+    monkeypatch.setattr("reconnect_hook.state.database._TIMEOUT", 0.05)
     database = Database(sqlite_url(tmp_path))
     intake = Intake(database, "wpp", Pauses(_COOLDOWN))
     with locked(sqlite_url(tmp_path)):

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from reconnect_hook.alerts import Reason
-from reconnect_hook.history import Attempt, Paused, Present, Remembered
 from reconnect_hook.outcomes import Outcome
 from reconnect_hook.page.drawing import hours_in, marks
 from reconnect_hook.page.listing import Listing, counts
@@ -15,6 +14,7 @@ from reconnect_hook.page.rows import Kind, Mark, Row, judge
 from reconnect_hook.page.sources import FiringAlert
 from reconnect_hook.page.strips import Run, State
 from reconnect_hook.page.watching import Watch, Watched
+from reconnect_hook.state.history import Attempt, Paused, Present, Remembered
 
 _NOW = 1_700_000_000.0
 _WELL = Watched("loja", connected=True, status="connected", last_message=_NOW - 60, threshold=3600)

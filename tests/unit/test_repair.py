@@ -15,16 +15,16 @@ import pytest
 import sqlalchemy as sa
 
 from reconnect_hook.alerts import Reason
-from reconnect_hook.channel_lists import ChannelLists
-from reconnect_hook.database import StateError
-from reconnect_hook.jobs import Jobs
-from reconnect_hook.means import Interrupted, Means
-from reconnect_hook.memory import Memory
 from reconnect_hook.metrics import Metrics
 from reconnect_hook.outcomes import Action, Job, Outcome, Result
-from reconnect_hook.repair import look, repair
+from reconnect_hook.repairs.channel_lists import ChannelLists
+from reconnect_hook.repairs.means import Interrupted, Means
+from reconnect_hook.repairs.repair import look, repair
+from reconnect_hook.repairs.witness import heard_within
 from reconnect_hook.service import Service, make_client, make_service
-from reconnect_hook.witness import heard_within
+from reconnect_hook.state.database import StateError
+from reconnect_hook.state.jobs import Jobs
+from reconnect_hook.state.memory import Memory
 from stack.simulator.client import Simulator
 from stack.simulator.server import SimulatorServer
 from tests.support.clock import HandMovedClock
@@ -112,7 +112,7 @@ class World:
 def world(sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     clock = HandMovedClock()
     modules = ("repair", "asking", "restart", "channel_lists")
-    clock.rule(monkeypatch, *(f"reconnect_hook.{module}" for module in modules))
+    clock.rule(monkeypatch, *(f"reconnect_hook.repairs.{module}" for module in modules))
     with SimulatorServer(_SECRET, clock=clock) as server:
         made = World(Simulator(server.url), clock, sqlite_log)
         made.simulator.put_channel("loja")
@@ -383,7 +383,7 @@ def test_a_message_in_the_very_second_of_the_call_is_a_proof(
         return len(asked) > 2
 
     for module in ("repair", "asking"):
-        monkeypatch.setattr(f"reconnect_hook.{module}.heard_within", heard)
+        monkeypatch.setattr(f"reconnect_hook.repairs.{module}.heard_within", heard)
     assert world.repair(reason=Reason.SILENT).outcome is Outcome.RECONNECTED
     assert [round(seconds) for seconds in asked] == [30, 1, 3], "times have whole seconds"
 
@@ -829,7 +829,7 @@ def test_a_fault_of_the_hook_itself_ends_one_repair_and_no_more(
     simulator.put_channel("loja", reconnect_seconds=0)
     simulator.drop("loja")
     with monkeypatch.context() as patch:
-        patch.setattr("reconnect_hook.repair.ask", lambda *_, **__: 1 / 0)
+        patch.setattr("reconnect_hook.repairs.repair.ask", lambda *_, **__: 1 / 0)
         hook.repair()
     assert "outcome=failed attempt=1" in hook.lines()[0]
     assert "fault of the hook" in hook.lines()[0]
@@ -844,7 +844,7 @@ def test_no_fault_ends_a_worker(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("reconnect_hook.workers._TROUBLE_SECONDS", 0.01)
+    monkeypatch.setattr("reconnect_hook.repairs.workers._TROUBLE_SECONDS", 0.01)
     simulator.unpair("loja")
     hook = Hook(_settings(simulator.url, tmp_path, RECONNECT_WORKERS="1"))
     claim = Jobs.claim
@@ -868,7 +868,7 @@ def test_no_fault_ends_a_worker(
         raise struct.error
 
     with monkeypatch.context() as patch:
-        patch.setattr("reconnect_hook.workers.look", broken)
+        patch.setattr("reconnect_hook.repairs.workers.look", broken)
         hook.service.intake.accept([resolved()])
         hook.service.workers.wake()
         assert looked.wait(_SECONDS)
@@ -924,7 +924,7 @@ def test_alerts_that_are_old_news_write_one_line(
     assert "action=none outcome=recovered" in line
     for _ in range(3):
         with monkeypatch.context() as hurried:
-            hurried.setattr("reconnect_hook.admission.OLD_NEWS_SECONDS", 3600.0)
+            hurried.setattr("reconnect_hook.state.admission.OLD_NEWS_SECONDS", 3600.0)
             assert hook.service.intake.accept([firing()]) == ["cooldown"]
         _end_pauses(hook)
         wait_until(lambda: hook.memory.queue().waiting == 0, _SECONDS, "the look to be forgotten")
@@ -935,7 +935,7 @@ def test_alerts_that_are_old_news_write_one_line(
 def test_an_alert_that_comes_after_the_repair_that_helped_writes_no_second_line(
     simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconnect_hook.rounds.ROUND_SECONDS", 0.2)
+    monkeypatch.setattr("reconnect_hook.repairs.rounds.ROUND_SECONDS", 0.2)
     simulator.put_channel("loja", reconnect_seconds=0)
     simulator.drop("loja")
     hook = Hook(_settings(simulator.url, tmp_path, RECONNECT_COOLDOWN_SECONDS="300"))
@@ -952,7 +952,7 @@ def test_an_alert_that_comes_after_the_repair_that_helped_writes_no_second_line(
 def test_what_looks_like_old_news_and_is_not_is_repaired(
     simulator: Simulator, hook: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconnect_hook.admission.OLD_NEWS_SECONDS", 3600.0)
+    monkeypatch.setattr("reconnect_hook.state.admission.OLD_NEWS_SECONDS", 3600.0)
     simulator.put_channel("loja", reconnect_seconds=0)
     hook.repair()
     simulator.drop("loja")
@@ -987,9 +987,9 @@ def test_a_repair_that_takes_longer_than_a_lease_is_not_taken_over(
     simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds = 4.0
-    monkeypatch.setattr("reconnect_hook.jobs.LEASE_SECONDS", seconds)
+    monkeypatch.setattr("reconnect_hook.state.jobs.LEASE_SECONDS", seconds)
     # Renewed far more often than it must be, so that a slow machine is in time.
-    monkeypatch.setattr("reconnect_hook.workers.LEASE_SECONDS", seconds / 10)
+    monkeypatch.setattr("reconnect_hook.repairs.workers.LEASE_SECONDS", seconds / 10)
     simulator.drop("loja")
     simulator.fault("qr", "hang")
     hooks = [Hook(_settings(simulator.url, tmp_path, WPP_GATEWAY_QR_TIMEOUT="60")) for _ in "ab"]

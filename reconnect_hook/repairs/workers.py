@@ -9,16 +9,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from reconnect_hook.backlog import Backlog
-from reconnect_hook.database import StateError
 from reconnect_hook.event_log import EventLog
-from reconnect_hook.jobs import LEASE_SECONDS, Jobs
-from reconnect_hook.means import Interrupted, Means
-from reconnect_hook.memory import Memory
 from reconnect_hook.metrics import Metrics
 from reconnect_hook.outcomes import FAILURES, Job, Outcome, Result
-from reconnect_hook.repair import look, repair
-from reconnect_hook.rounds import Rounds
+from reconnect_hook.repairs.means import Interrupted, Means
+from reconnect_hook.repairs.repair import look, repair
+from reconnect_hook.repairs.rounds import Rounds
+from reconnect_hook.state.backlog import Backlog
+from reconnect_hook.state.database import StateError
+from reconnect_hook.state.jobs import LEASE_SECONDS, Jobs
+from reconnect_hook.state.memory import Memory
 from whatsapp.gateway import GatewayError
 
 _log = logging.getLogger("reconnect_hook")

@@ -16,7 +16,7 @@ from alembic.util import CommandError
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from reconnect_hook.upgrade import upgrade
+from reconnect_hook.state.upgrade import upgrade
 from whatsapp.message_log import one_line
 
 _WAL_PAUSE = 0.02  # seconds

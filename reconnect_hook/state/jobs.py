@@ -8,12 +8,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from reconnect_hook import breaker, recording
 from reconnect_hook.alerts import Reason
-from reconnect_hook.database import Database, now
-from reconnect_hook.episodes import Pauses
 from reconnect_hook.outcomes import FAILURES, Job, Result
-from reconnect_hook.schema import channels, may_call, remember, repairs, unfinished
+from reconnect_hook.state import breaker, recording
+from reconnect_hook.state.database import Database, now
+from reconnect_hook.state.episodes import Pauses
+from reconnect_hook.state.schema import channels, may_call, remember, repairs, unfinished
 
 LEASE_SECONDS = 30.0
 """A repair whose holder has not renewed its lease for so long is taken up by another."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from reconnect_hook.means import Means, is_of_the_whole, words
 from reconnect_hook.outcomes import Outcome
-from reconnect_hook.witness import heard_within
+from reconnect_hook.repairs.means import Means, is_of_the_whole, words
+from reconnect_hook.repairs.witness import heard_within
 from whatsapp.channels import Channel, Status
 from whatsapp.gateway import GatewayError, QrKind
 

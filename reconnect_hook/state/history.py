@@ -8,11 +8,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from reconnect_hook import breaker
 from reconnect_hook.alerts import Reason
-from reconnect_hook.database import Database, now
 from reconnect_hook.outcomes import Outcome
-from reconnect_hook.schema import channels, paused, pauses, repairs, unfinished
+from reconnect_hook.state import breaker
+from reconnect_hook.state.database import Database, now
+from reconnect_hook.state.schema import channels, paused, pauses, repairs, unfinished
 
 _ATTEMPTS = 200  # of one channel that are shown
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from reconnect_hook.database import Database, now
 from reconnect_hook.outcomes import Outcome
-from reconnect_hook.schema import channels, paused, pauses, remember, repairs, unfinished
+from reconnect_hook.state.database import Database, now
+from reconnect_hook.state.schema import channels, paused, pauses, remember, repairs, unfinished
 
 _HISTORY_SECONDS = 90 * 86400.0
 _PRUNE_CHUNK = 1000  # rows a transaction, so that nobody waits long for one

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from reconnect_hook.alerts import AlertStatus, Reason, Target
-from reconnect_hook.episodes import OLD_NEWS_SECONDS, Pauses
+from reconnect_hook.state.episodes import OLD_NEWS_SECONDS, Pauses
 
 
 class Verdict(enum.StrEnum):

@@ -10,11 +10,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from reconnect_hook.admission import Active, Known, Verdict, admit
 from reconnect_hook.alerts import Alert, AlertStatus, Reason
-from reconnect_hook.database import Database, StateError, UnavailableError, now
-from reconnect_hook.episodes import Pauses
-from reconnect_hook.schema import channels, repairs, unfinished
+from reconnect_hook.state.admission import Active, Known, Verdict, admit
+from reconnect_hook.state.database import Database, StateError, UnavailableError, now
+from reconnect_hook.state.episodes import Pauses
+from reconnect_hook.state.schema import channels, repairs, unfinished
 from whatsapp.message_log import one_line
 
 _DEADLOCK = 1213  # MariaDB's and MySQL's number for it

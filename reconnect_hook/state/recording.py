@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from reconnect_hook.outcomes import FAILURES, RECOVERIES, Action, Job, Outcome, Result
-from reconnect_hook.schema import channels, of_channel, repairs
+from reconnect_hook.state.schema import channels, of_channel, repairs
 
 Ended = Sequence[tuple[Job, Result]]
 """Repairs and how each ended."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from reconnect_hook.migrations.steps import add_column
+from reconnect_hook.state.migrations.steps import add_column
 
 revision = "0004"
 down_revision = "0003"

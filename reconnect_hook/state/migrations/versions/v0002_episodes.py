@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from reconnect_hook.migrations.steps import add_column, add_index, has_column, has_table
+from reconnect_hook.state.migrations.steps import add_column, add_index, has_column, has_table
 
 revision = "0002"
 down_revision = "0001"

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from reconnect_hook.alerts import Reason
-from reconnect_hook.backlog import Backlog, Paused
-from reconnect_hook.channel_lists import ChannelLists
-from reconnect_hook.jobs import Jobs
 from reconnect_hook.outcomes import Job, Outcome, Result
+from reconnect_hook.repairs.channel_lists import ChannelLists
+from reconnect_hook.state.backlog import Backlog, Paused
+from reconnect_hook.state.jobs import Jobs
 from whatsapp.channels import Channel, Status
 from whatsapp.gateway import GatewayError
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 from reconnect_hook.alerts import Reason
-from reconnect_hook.asking import ask
-from reconnect_hook.means import Means, words
 from reconnect_hook.outcomes import Action, Job, Outcome, Result
-from reconnect_hook.restart import RESTART_AFTER_FAILURES, make_anew, restart
-from reconnect_hook.witness import heard_within
+from reconnect_hook.repairs.asking import ask
+from reconnect_hook.repairs.means import Means, words
+from reconnect_hook.repairs.restart import RESTART_AFTER_FAILURES, make_anew, restart
+from reconnect_hook.repairs.witness import heard_within
 from whatsapp.channels import Channel, Status
 from whatsapp.gateway import GatewayError
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from reconnect_hook import breaker
 from reconnect_hook.alerts import Reason
-from reconnect_hook.database import Database, now
-from reconnect_hook.episodes import Pauses
-from reconnect_hook.schema import channels, may_call, repairs, unfinished
+from reconnect_hook.state import breaker
+from reconnect_hook.state.database import Database, now
+from reconnect_hook.state.episodes import Pauses
+from reconnect_hook.state.schema import channels, may_call, repairs, unfinished
 
 
 @dataclass(frozen=True, slots=True)

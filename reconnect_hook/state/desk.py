@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
-from reconnect_hook.admission import Verdict
 from reconnect_hook.alerts import Alert, AlertStatus, Reason, Target
-from reconnect_hook.database import Database, now
-from reconnect_hook.intake import Intake
-from reconnect_hook.schema import paused, pauses, repairs, unfinished
+from reconnect_hook.state.admission import Verdict
+from reconnect_hook.state.database import Database, now
+from reconnect_hook.state.intake import Intake
+from reconnect_hook.state.schema import paused, pauses, repairs, unfinished
 from whatsapp.channels import channel_key
 
 

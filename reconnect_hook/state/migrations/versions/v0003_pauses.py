@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from reconnect_hook.migrations.steps import has_table
+from reconnect_hook.state.migrations.steps import has_table
 
 revision = "0003"
 down_revision = "0002"

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import time
 
-from reconnect_hook.asking import LOOK_PAUSE, START_PAUSE, ask
-from reconnect_hook.means import Means, words
 from reconnect_hook.outcomes import Action, Job, Outcome, Result
+from reconnect_hook.repairs.asking import LOOK_PAUSE, START_PAUSE, ask
+from reconnect_hook.repairs.means import Means, words
 from whatsapp.channels import Channel, Status
 from whatsapp.gateway import GatewayError, Reason
 

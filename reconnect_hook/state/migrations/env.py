@@ -1,14 +1,14 @@
 """Runs the steps in ``versions`` on the connection that the caller hands over.
 
-To write a new step: ``reconnect_hook.upgrade.configuration()`` is what Alembic needs.
+To write a new step: ``reconnect_hook.state.upgrade.configuration()`` is what Alembic needs.
 """
 
 from __future__ import annotations
 
 from alembic import context
 
-from reconnect_hook.schema import metadata
-from reconnect_hook.upgrade import VERSION_TABLE
+from reconnect_hook.state.schema import metadata
+from reconnect_hook.state.upgrade import VERSION_TABLE
 
 context.configure(
     connection=context.config.attributes["connection"],

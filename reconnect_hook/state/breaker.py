@@ -10,7 +10,7 @@ import logging
 
 import sqlalchemy as sa
 
-from reconnect_hook.schema import channels, gateways, repairs, unfinished
+from reconnect_hook.state.schema import channels, gateways, repairs, unfinished
 
 THRESHOLD = 5
 """So many failures in a row open it."""

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from reconnect_hook.channel_lists import ChannelLists
 from reconnect_hook.outcomes import Job
+from reconnect_hook.repairs.channel_lists import ChannelLists
 from whatsapp.gateway import GatewayClient, GatewayError, Operation, Reason
 from whatsapp.message_log import MessageLog
 

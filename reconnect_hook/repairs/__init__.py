@@ -1,0 +1,1 @@
+"""Takes repairs from the queue and sees them through: looks, asks the gateway, and watches."""
