@@ -19,7 +19,8 @@ class StateClock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seconds = 1_700_000_000.0
         for module in ("backlog", "desk", "history", "intake", "jobs", "memory"):
-            monkeypatch.setattr(f"reconnect_hook.state.{module}.now", lambda _connection: self.seconds)
+            clock = f"reconnect_hook.state.{module}.now"
+            monkeypatch.setattr(clock, lambda _connection: self.seconds)
 
 
 def firing(channel: str = "loja", reason: Reason = Reason.DISCONNECTED) -> Alert:
