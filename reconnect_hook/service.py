@@ -1,4 +1,4 @@
-"""Puts together from the settings what both ``serve`` and ``check`` work with."""
+"""Puts together from the settings what ``serve`` and ``check`` work with at one gateway."""
 
 from __future__ import annotations
 
@@ -25,55 +25,66 @@ from whatsapp.settings import GatewaySettings, Settings, SettingsError
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The parts of one hook, wired together but not started."""
+    """The parts of the hook that are one gateway's alone, wired together but not started."""
 
+    gateway: GatewaySettings
+    client: Gateway
     intake: Intake
     memory: Memory
     workers: Workers
-    metrics: Metrics
     events: EventLog
     history: History
     desk: Desk
 
 
-def make_client(settings: Settings, gateway: GatewaySettings, metrics: Metrics) -> Gateway:
-    """Return the client of a gateway: a call for each worker, and one for the page."""
-    return make_gateway(
-        gateway,
-        connections=settings.reconnect_workers + 1,
-        observe=metrics.gateway_calls.observe,
-    )
+@dataclass(frozen=True, slots=True)
+class Store:
+    """What all gateways share."""
+
+    database: Database
+    events: EventLog
 
 
-def make_service(
-    settings: Settings,
-    gateway: GatewaySettings,
-    client: Gateway,
-    log: MessageLog | None,
-    metrics: Metrics,
-    *,
-    stays: bool = True,
-) -> Service:
-    """Open the state and the log file; raise SettingsError where one cannot be opened.
-
-    A service that does not stay leaves nothing in the queue for later: nobody would come for it.
-    """
+def open_store(settings: Settings) -> Store:
+    """Open the state and the log file; raise SettingsError where one cannot be opened."""
     try:
         events = EventLog(settings.hook_log_file)
     except EventLogError as error:
         raise SettingsError(f"HOOK_LOG_FILE cannot be written: {error}") from None
     try:
-        database = Database(settings.hook_state_url)
+        return Store(Database(settings.hook_state_url), events)
     except StateError as error:
         raise SettingsError(f"HOOK_STATE_URL cannot be opened: {error}") from None
-    name = gateway.name
+
+
+def make_service(
+    settings: Settings,
+    gateway: GatewaySettings,
+    store: Store,
+    metrics: Metrics,
+    *,
+    stays: bool = True,
+) -> Service:
+    """Put a gateway's parts together.
+
+    A service that does not stay leaves nothing in the queue for later: nobody would come for it.
+    """
+    name, database = gateway.name, store.database
+    # The log of one gateway need not say which.
+    events = store.events.with_pairs(gateway=name) if len(settings.gateways) > 1 else store.events
+    url = gateway.message_log_url
+    counts = metrics.of(name)
+    # A call for each worker, and one for the page.
+    client = make_gateway(
+        gateway, connections=settings.reconnect_workers + 1, observe=counts.observe_call
+    )
     pauses = Pauses(settings.reconnect_cooldown_seconds)
     memory = Memory(database, name)
-    metrics.watch(memory)
+    metrics.watch(name, memory)
     means = Means(
         client=client,
         lists=ChannelLists(client),
-        log=log,
+        log=None if url is None else MessageLog(url),
         silence_threshold=gateway.silence_threshold,
         verify_seconds=settings.reconnect_verify_seconds,
         allow_restart=gateway.allow_restart,
@@ -85,14 +96,15 @@ def make_service(
         memory,
         means,
         events,
-        metrics,
+        counts,
         count=settings.reconnect_workers,
     )
     return Service(
+        gateway=gateway,
+        client=client,
         intake=intake,
         memory=memory,
         workers=workers,
-        metrics=metrics,
         events=events,
         history=History(database, name),
         desk=Desk(database, name, intake, workers.wake),

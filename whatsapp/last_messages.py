@@ -103,6 +103,10 @@ class LastMessages:
             view = self.poll(wanted)
         return view
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._log.close()
+
     def looking_back(self, wanted: Collection[str]) -> bool:
         """Whether a further poll may yet find older messages of the ``wanted`` keys."""
         if self._look_back_from is None:

@@ -19,10 +19,9 @@ _STEP = 3  # hours between two thresholds that are shown
 _A_MONDAY = datetime(2001, 1, 1)  # noqa: DTZ001 - local time, as the profile
 
 
-def explain(settings: Settings, channel_id: str) -> list[str]:
-    """Return the lines that tell what is known of a channel."""
+def explain(settings: Settings, gateway: GatewaySettings, channel_id: str) -> list[str]:
+    """Return the lines that tell what is known of a gateway's channel."""
     channel = Channel(channel_id, Status.UNKNOWN)
-    [gateway] = settings.gateways
     bounds = bounds_of(settings)
     trouble = "nothing has been learned yet: the exporter does that in the background"
     model = None

@@ -12,10 +12,10 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
 from prometheus_client.registry import Collector
 
-from exporter import page
-from exporter.metrics import Section
+from exporter import texts
 from exporter.page import MetricsPage
 from exporter.snapshot import Board, GatewayState, LogState
+from exporter.texts import Section, Texts
 from tests.support.clock import HandMovedClock
 from tests.support.waiting import wait_until
 from whatsapp.channels import Channel, Status
@@ -59,7 +59,7 @@ class Counted:
             Section(registries[0], lambda snapshot: (snapshot,)),
             Section(registries[1], lambda snapshot: (snapshot.gateway,)),
         )
-        self.page = MetricsPage(self.board, sections)
+        self.page = MetricsPage([Texts(self.board, sections)])
 
     @property
     def times(self) -> tuple[int, int]:
@@ -104,12 +104,12 @@ def test_nothing_is_rendered_that_nobody_asks_for(
     counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = HandMovedClock()
-    clock.rule(monkeypatch, "exporter.page")
+    clock.rule(monkeypatch, "exporter.texts")
     counted.board.pin(gateway=_UP)
     assert counted.times == (0, 0)
 
     counted.page.get("", "")
-    clock.forward(page._KEEP_SECONDS - 1)
+    clock.forward(texts._KEEP_SECONDS - 1)
     counted.board.pin(log=LogState(up=True))
     assert counted.times == (2, 1)
 
@@ -134,7 +134,11 @@ def test_the_sections_make_one_valid_text_in_both_formats(counted: Counted) -> N
         shown = counted.page.get(_OPENMETRICS, encoding)
         body = gzip.decompress(shown.body) if encoding else shown.body
         families = list(parse(body.decode()))  # type: ignore[no-untyped-call]
-        assert [family.name for family in families] == ["all", "gateway"]
+        assert [family.name for family in families] == [
+            "all",
+            "gateway",
+            "whatsapp_exporter_build_info",
+        ]
         assert body.count(b"# EOF") == 1
     assert b"EOF" not in counted.page.get("", "").body
 

@@ -305,7 +305,9 @@ def test_a_mariadb_url_may_leave_out_the_driver(url: str) -> None:
 
 def test_there_is_nothing_to_learn_from_without_a_message_log() -> None:
     line = _error({**_LEAST, "MESSAGE_LOG_URL": "none", "SILENCE_MODE": "adaptive"})
-    assert line == "SILENCE_MODE=adaptive learns from the message log, but MESSAGE_LOG_URL is none"
+    assert (
+        line == "SILENCE_MODE is adaptive, which learns from a message log: MESSAGE_LOG_URL is none"
+    )
 
 
 def test_a_silence_threshold_is_found_by_any_spelling_of_the_channel() -> None:

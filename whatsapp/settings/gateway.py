@@ -52,12 +52,17 @@ class GatewaySettings:
         return hours * 3600
 
 
-def read_gateway(read: Reader) -> GatewaySettings:
-    """Return the settings of the one gateway that an ``.env`` names; raise SettingsError."""
+def read_gateway(
+    read: Reader, *, name: str, type_: str, silence_state_file: Path
+) -> GatewaySettings:
+    """Return a gateway's settings by the names that they have in an ``.env``.
+
+    Raises SettingsError.
+    """
     log_url = _message_log_url(read)
     return GatewaySettings(
-        name=read.text("WPP_GATEWAY_NAME", "wpp"),
-        type="wrapper",
+        name=name,
+        type=type_,
         base_url=read.base_url("WPP_GATEWAY_BASE_URL"),
         secret=_secret(read),
         timeout=read.number("WPP_GATEWAY_TIMEOUT", 90, above=0),
@@ -67,7 +72,7 @@ def read_gateway(read: Reader) -> GatewaySettings:
         silent_hours=read.number("SILENT_HOURS", 4, above=0),
         silent_hours_overrides=read.hours_by_channel("SILENT_HOURS_OVERRIDES"),
         silence_mode=_silence_mode(read, log_url),
-        silence_state_file=Path(read.text("SILENCE_STATE_FILE", "var/silence.json")),
+        silence_state_file=silence_state_file,
         allow_restart=read.boolean("RECONNECT_ALLOW_RESTART", default=False),
     )
 
@@ -77,8 +82,8 @@ def _secret(read: Reader) -> str:
     secret = decrypt(stored, read.text("INFRA_SECRET_KEY", ""))
     if not secret.isascii():
         raise SettingsError(
-            "WPP_GATEWAY_SECRET decrypts to something that no HTTP header can carry: "
-            "is INFRA_SECRET_KEY the one that PixelHub uses?"
+            f"{read.called('WPP_GATEWAY_SECRET')} decrypts to something that no HTTP header can "
+            "carry: is INFRA_SECRET_KEY the one that PixelHub uses?"
         )
     return secret
 
@@ -105,13 +110,13 @@ def _message_log_url(read: Reader) -> URL | None:
 
 
 def _silence_mode(read: Reader, log_url: URL | None) -> SilenceMode:
+    name = read.called("SILENCE_MODE")
     text = read.text("SILENCE_MODE", SilenceMode.FIXED)
     try:
         mode = SilenceMode(text.lower())
     except ValueError:
-        raise SettingsError(f"SILENCE_MODE must be fixed or adaptive, not {text!r}") from None
+        raise SettingsError(f"{name} must be fixed or adaptive, not {text!r}") from None
     if mode is SilenceMode.ADAPTIVE and log_url is None:
-        raise SettingsError(
-            "SILENCE_MODE=adaptive learns from the message log, but MESSAGE_LOG_URL is none"
-        )
+        log = read.called("MESSAGE_LOG_URL")
+        raise SettingsError(f"{name} is adaptive, which learns from a message log: {log} is none")
     return mode

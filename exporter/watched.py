@@ -1,0 +1,70 @@
+"""One gateway that is being watched: its pollers, what they have found out, and its metrics."""
+
+from __future__ import annotations
+
+import logging
+
+from exporter.metrics import Metrics
+from exporter.pollers import GatewayPoller, LogPoller, Poller
+from exporter.silence.learner import Learner
+from exporter.silence.thresholds import Thresholds, bounds_of
+from exporter.snapshot import Board, waiting_for
+from exporter.texts import Texts
+from whatsapp.gateways.registry import make_gateway
+from whatsapp.last_messages import LastMessages
+from whatsapp.message_log import MessageLog
+from whatsapp.settings import GatewaySettings, Settings, SilenceMode
+
+
+class WatchedGateway:
+    """Everything that is one gateway's alone: no other waits for it.
+
+    With the same message log as another it has a tail of its own all the same: a log that is slow
+    or locked for one reader is nobody else's trouble, and each can end without the other.
+    """
+
+    def __init__(self, settings: Settings, gateway: GatewaySettings, log: logging.Logger) -> None:
+        """Prepare to watch, and say in ``log`` what becomes of it."""
+        self.gateway = gateway
+        self.board = Board()
+        bounds = bounds_of(settings)
+        url = gateway.message_log_url
+        metrics = Metrics(
+            self.board, gateway.name, Thresholds(gateway, bounds).of, with_log=url is not None
+        )
+        self.texts = Texts(self.board, metrics.sections)
+        self._pollers: list[Poller] = []
+        self._learner: Learner | None = None
+        pause = settings.exporter_poll_seconds
+        client = make_gateway(gateway, connections=1, observe=metrics.observe_call)
+        if url is None:
+            self._pollers = [GatewayPoller(client, self.board, pause, log=log)]
+            return
+        messages = LastMessages(MessageLog(url), settings.message_lookback_hours * 3600)
+        of_log = LogPoller(messages, self.board, pause, metrics.log_seconds.observe, log)
+        # The first look back for a channel begins when it is first listed, not a pause later.
+        of_list = GatewayPoller(client, self.board, pause, of_log.hurry, log)
+        self._pollers = [of_list, of_log]
+        if gateway.silence_mode is SilenceMode.ADAPTIVE:
+            # On connections of its own: a poll must not wait for one of them.
+            self._learner = Learner(gateway, bounds, MessageLog(url), self.board, log)
+
+    def start(self) -> None:
+        """Begin, in threads that do not keep the program from ending."""
+        for poller in self._pollers:
+            poller.start()
+        if self._learner is not None:
+            self._learner.start()
+
+    def stop(self) -> None:
+        """End, without waiting for what is under way."""
+        for poller in self._pollers:
+            poller.stop()
+        if self._learner is not None:
+            self._learner.stop()
+
+    @property
+    def waiting(self) -> list[str]:
+        """The sources that have not been asked yet."""
+        with_log = self.gateway.message_log_url is not None
+        return waiting_for(self.board.snapshot, with_log=with_log)
