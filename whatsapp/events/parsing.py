@@ -76,7 +76,7 @@ def parse(kind: str, body: bytes, now: float) -> Message | None:
 def _of_wppconnect(event: Mapping[str, Any]) -> _Said | None:
     """Read `{"event", "session", ...}`, the message's own fields beside them."""
     name = event.get("event")
-    if name not in {"onmessage", "onselfmessage"}:
+    if name not in ("onmessage", "onselfmessage"):
         return None
     out = _from_me(event, default=name == "onselfmessage")
     at = event.get("timestamp", event.get("t"))
@@ -86,7 +86,7 @@ def _of_wppconnect(event: Mapping[str, Any]) -> _Said | None:
 def _of_evolution(event: Mapping[str, Any]) -> _Said | None:
     """Read `{"event", "instance", "data": {"key": {...}, "messageTimestamp": s}}`."""
     name = event.get("event")
-    if name not in {"messages.upsert", "send.message"}:
+    if name not in ("messages.upsert", "send.message"):
         return None
     data = event.get("data")
     if isinstance(data, list):
@@ -111,7 +111,7 @@ def _of_waha(event: Mapping[str, Any]) -> _Said | None:
     The event's time is when WAHA heard the message; the message's own one is long past where it
     waited for the session to be back.
     """
-    if event.get("event") not in {"message", "message.any"}:
+    if event.get("event") not in ("message", "message.any"):
         return None
     message = _object(event, "payload")
     out = _from_me(message, default=False)

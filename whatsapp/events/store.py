@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
@@ -177,7 +177,15 @@ class EventStore:
             Path(self._path).parent.mkdir(parents=True, exist_ok=True)
             # SQLite gives its two other files the mode of this one.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, _MODE))
-        metadata.create_all(self._engine)
+        while True:
+            try:
+                metadata.create_all(self._engine)
+            except OperationalError as error:
+                # Another exporter was quicker with one of them.
+                if "already exists" not in str(error.orig):
+                    raise
+            else:
+                break
         self._made = True
 
     def _make_engine(self, url: sa.URL) -> sa.Engine:
