@@ -14,10 +14,10 @@ from exporter.metrics import Metrics
 from exporter.pollers import GatewayPoller, LogPoller
 from exporter.silence.explain import explain
 from exporter.silence.learner import Learner
-from exporter.silence.thresholds import Thresholds
+from exporter.silence.thresholds import Thresholds, bounds_of
 from exporter.snapshot import Board
 from exporter.web import create_app
-from whatsapp.gateways.wrapper import WrapperGateway
+from whatsapp.gateways.registry import make_gateway
 from whatsapp.last_messages import LastMessages
 from whatsapp.message_log import MessageLog
 from whatsapp.program import (
@@ -29,7 +29,7 @@ from whatsapp.program import (
     parser,
     run,
 )
-from whatsapp.settings import Settings, SettingsError, SilenceMode, load
+from whatsapp.settings import GatewaySettings, Settings, SettingsError, SilenceMode, load
 
 _PROGRAM = "exporter"
 # So long a thread may compute while others wait (Python's own default is 5 ms). A scrape changes
@@ -55,8 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
     server = Server(_PROGRAM, "EXPORTER_LISTEN", settings.exporter_listen)
     logging.getLogger(_PROGRAM).info("metrics at %s/metrics", server.url)
     board = Board()
-    metrics = _start_pollers(settings, board)
-    with_log = settings.message_log_url is not None
+    [gateway] = settings.gateways
+    metrics = _start_pollers(settings, gateway, board)
+    with_log = gateway.message_log_url is not None
     server.run(create_app(board, metrics, with_log=with_log))
     return 0
 
@@ -77,19 +78,14 @@ def _parser() -> argparse.ArgumentParser:
     return made
 
 
-def _start_pollers(settings: Settings, board: Board) -> Metrics:
-    log_url = settings.message_log_url
+def _start_pollers(settings: Settings, gateway: GatewaySettings, board: Board) -> Metrics:
+    log_url = gateway.message_log_url
+    bounds = bounds_of(settings)
     pause = settings.exporter_poll_seconds
     metrics = Metrics(
-        board, settings.gateway_name, Thresholds(settings).of, with_log=log_url is not None
+        board, gateway.name, Thresholds(gateway, bounds).of, with_log=log_url is not None
     )
-    client = WrapperGateway(
-        settings.gateway_base_url,
-        settings.gateway_secret,
-        list_timeout=settings.gateway_timeout,
-        ca_file=settings.gateway_ca_file,
-        observe=metrics.gateway_calls.observe,
-    )
+    client = make_gateway(gateway, connections=1, observe=metrics.gateway_calls.observe)
     if log_url is None:
         GatewayPoller(client, board, pause).start()
         return metrics
@@ -98,9 +94,9 @@ def _start_pollers(settings: Settings, board: Board) -> Metrics:
     # The first look back for a channel begins when it is first listed, not a pause later.
     GatewayPoller(client, board, pause, on_new_channels=log_poller.hurry).start()
     log_poller.start()
-    if settings.silence_mode is SilenceMode.ADAPTIVE:
+    if gateway.silence_mode is SilenceMode.ADAPTIVE:
         # On connections of its own: a poll must not wait for one of them.
-        Learner(settings, MessageLog(log_url), board).start()
+        Learner(gateway, bounds, MessageLog(log_url), board).start()
     return metrics
 
 

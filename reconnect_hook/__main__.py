@@ -38,7 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "serve":
             return _serve(settings)
         if options.silent_hours is not None:
-            settings = replace(settings, silent_hours=options.silent_hours)
+            gateways = (
+                replace(gateway, silent_hours=options.silent_hours) for gateway in settings.gateways
+            )
+            settings = replace(settings, gateways=tuple(gateways))
         # A check that was cut short has not found out that all is well.
         end_on_signals(code=1)
         return run_check(settings, Options(options.dry_run, options.verbose))
@@ -100,11 +103,13 @@ def _serve(settings: Settings) -> int:
     log_to_stderr()
     # Many short turns: with the usual 5 ms, an answer waits for each thread that is computing.
     sys.setswitchinterval(_SWITCH_SECONDS)
-    metrics = Metrics(settings.gateway_name)
-    url = settings.message_log_url
-    client = make_client(settings, metrics)
+    [gateway] = settings.gateways
+    metrics = Metrics(gateway.name)
+    url = gateway.message_log_url
+    client = make_client(settings, gateway, metrics)
     service = make_service(
         settings,
+        gateway,
         client,
         None if url is None else MessageLog(url),
         metrics,
@@ -118,7 +123,7 @@ def _serve(settings: Settings) -> int:
         service.memory,
         service.workers,
         metrics,
-        gateway=settings.gateway_name,
+        gateway=gateway.name,
         token=settings.hook_token,
     )
     add_page(app, service, client, settings)

@@ -39,9 +39,10 @@ class Check:
     def __init__(self, settings: Settings, options: Options) -> None:
         self._settings = settings
         self._options = options
-        self._metrics = Metrics(settings.gateway_name)
-        self._client = make_client(settings, self._metrics)
-        url = settings.message_log_url
+        [self._gateway] = settings.gateways
+        self._metrics = Metrics(self._gateway.name)
+        self._client = make_client(settings, self._gateway, self._metrics)
+        url = self._gateway.message_log_url
         self._log = None if url is None else MessageLog(url)
         # Made first, so that a state or log that cannot be opened shows before anything is called.
         self._service = None if options.dry_run else self._open()
@@ -65,7 +66,9 @@ class Check:
         return 1 if self._trouble else 0
 
     def _open(self) -> Service:
-        return make_service(self._settings, self._client, self._log, self._metrics, stays=False)
+        return make_service(
+            self._settings, self._gateway, self._client, self._log, self._metrics, stays=False
+        )
 
     def _read_log(self, keys: Collection[str]) -> LogView | None:
         if self._log is None:
@@ -82,7 +85,7 @@ class Check:
         unheard: dict[str, str] = {}
         for channel in (c for c in channels if c.connected and view is not None):
             age = view.age(channel.key) if view else None
-            threshold = self._settings.silence_threshold(channel.id)
+            threshold = self._gateway.silence_threshold(channel.id)
             if age is None:
                 unheard[channel.key] = channel.id
                 self._say(f"{channel.id}: connected, no message known")
@@ -105,7 +108,7 @@ class Check:
         return [
             Target(channel, Reason.NEVER_HEARD)
             for key, channel in unheard.items()
-            if seconds[key] >= self._settings.silence_threshold(channel)
+            if seconds[key] >= self._gateway.silence_threshold(channel)
         ]
 
     def _repair(self, service: Service, wanted: list[Target]) -> None:
@@ -137,7 +140,7 @@ class Check:
     def _explain(self, error: GatewayError) -> None:
         """Say why there is no list; verbosely, what helps to find the setting at fault."""
         self._complain("list", str(error), "no channel could be checked")
-        parts = urlsplit(self._settings.gateway_base_url)
+        parts = urlsplit(self._gateway.base_url)
         default = 443 if parts.scheme == "https" else 80
         port = (
             f"port {parts.port}"
@@ -145,8 +148,8 @@ class Check:
             else f"no port, so {default}: is :{self._client.usual_port} missing?"
         )
         for line in (
-            f"URL: {self._settings.gateway_base_url} ({port})",
-            f"secret: {fingerprint(self._settings.gateway_secret)}",
+            f"URL: {self._gateway.base_url} ({port})",
+            f"secret: {fingerprint(self._gateway.secret)}",
             f"came back: {error.detail}"
             + (f" (HTTP {error.http_status})" * bool(error.http_status)),
             f"most likely: {self._client.hints[error.reason]}",

@@ -18,9 +18,9 @@ from reconnect_hook.state.intake import Intake
 from reconnect_hook.state.jobs import Jobs
 from reconnect_hook.state.memory import Memory
 from whatsapp.gateways.gateway import Gateway
-from whatsapp.gateways.wrapper import WrapperGateway
+from whatsapp.gateways.registry import make_gateway
 from whatsapp.message_log import MessageLog
-from whatsapp.settings import Settings, SettingsError
+from whatsapp.settings import GatewaySettings, Settings, SettingsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +36,18 @@ class Service:
     desk: Desk
 
 
-def make_client(settings: Settings, metrics: Metrics) -> Gateway:
-    """Return the client of the gateway that the settings name."""
-    return WrapperGateway(
-        settings.gateway_base_url,
-        settings.gateway_secret,
-        list_timeout=settings.gateway_timeout,
-        qr_timeout=settings.gateway_qr_timeout,
+def make_client(settings: Settings, gateway: GatewaySettings, metrics: Metrics) -> Gateway:
+    """Return the client of a gateway: a call for each worker, and one for the page."""
+    return make_gateway(
+        gateway,
         connections=settings.reconnect_workers + 1,
-        ca_file=settings.gateway_ca_file,
         observe=metrics.gateway_calls.observe,
     )
 
 
 def make_service(
     settings: Settings,
+    gateway: GatewaySettings,
     client: Gateway,
     log: MessageLog | None,
     metrics: Metrics,
@@ -69,22 +66,22 @@ def make_service(
         database = Database(settings.hook_state_url)
     except StateError as error:
         raise SettingsError(f"HOOK_STATE_URL cannot be opened: {error}") from None
-    gateway = settings.gateway_name
+    name = gateway.name
     pauses = Pauses(settings.reconnect_cooldown_seconds)
-    memory = Memory(database, gateway)
+    memory = Memory(database, name)
     metrics.watch(memory)
     means = Means(
         client=client,
         lists=ChannelLists(client),
         log=log,
-        silence_threshold=settings.silence_threshold,
+        silence_threshold=gateway.silence_threshold,
         verify_seconds=settings.reconnect_verify_seconds,
-        allow_restart=settings.reconnect_allow_restart,
+        allow_restart=gateway.allow_restart,
     )
-    intake = Intake(database, gateway, pauses, keep=stays)
+    intake = Intake(database, name, pauses, keep=stays)
     workers = Workers(
-        Jobs(database, gateway, pauses, retry=stays),
-        Backlog(database, gateway, pauses),
+        Jobs(database, name, pauses, retry=stays),
+        Backlog(database, name, pauses),
         memory,
         means,
         events,
@@ -97,6 +94,6 @@ def make_service(
         workers=workers,
         metrics=metrics,
         events=events,
-        history=History(database, gateway),
-        desk=Desk(database, gateway, intake, workers.wake),
+        history=History(database, name),
+        desk=Desk(database, name, intake, workers.wake),
     )

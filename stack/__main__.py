@@ -83,7 +83,7 @@ def _run_real(env_file: str | None) -> None:
     token = settings.hook_token or _kept_token(folder / "hook-token")
     with Loop(folder, _addresses(settings), os.environ, token, env_file) as loop:
         loop.wait_until_ready()
-        print(f"watching {settings.gateway_base_url}", flush=True)
+        print(f"watching {', '.join(g.base_url for g in settings.gateways)}", flush=True)
         _print_urls(loop, settings, "HOOK_TOKEN" if settings.hook_token else f"{folder}/hook-token")
         _follow(loop, _events(loop, settings))
 

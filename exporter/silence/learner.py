@@ -6,13 +6,12 @@ import logging
 import threading
 import time
 
-from exporter.silence.learning import learn
+from exporter.silence.learning import Bounds, learn
 from exporter.silence.model import Model, ModelError, load, save
 from exporter.silence.reading import read_histories
-from exporter.silence.thresholds import bounds_of
 from exporter.snapshot import Board
 from whatsapp.message_log import MessageLog, MessageLogError
-from whatsapp.settings import Settings
+from whatsapp.settings import GatewaySettings
 
 _log = logging.getLogger("exporter")
 
@@ -28,9 +27,11 @@ class Learner:
     It keeps what it learned in the state file, so that a restart need not learn it again.
     """
 
-    def __init__(self, settings: Settings, log: MessageLog, board: Board) -> None:
-        self._path = settings.silence_state_file
-        self._bounds = bounds_of(settings)
+    def __init__(
+        self, gateway: GatewaySettings, bounds: Bounds, log: MessageLog, board: Board
+    ) -> None:
+        self._path = gateway.silence_state_file
+        self._bounds = bounds
         self._log = log
         self._board = board
         self._not_before = 0.0

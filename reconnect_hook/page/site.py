@@ -34,24 +34,25 @@ def add_page(app: Flask, service: Service, client: Gateway, settings: Settings) 
     """Add all routes for people and their scripts."""
     app.url_map.converters["channel"] = _ChannelConverter
     app.url_map.merge_slashes = False
+    [gateway] = settings.gateways
     door = Door(app, settings.hook_token)
     language.set_up(app)
-    rendering.set_up(app, settings.gateway_name)
+    rendering.set_up(app, gateway.name)
     prometheus = Prometheus(settings.prometheus_url)
     watches = QrWatches(client, service.desk.look)
     board = Board(
         service.history,
         prometheus,
         Alertmanager(settings.alertmanager_url),
-        settings.gateway_name,
+        gateway.name,
         watches.scanned,
     )
     channel_page = ChannelPage(
         board,
-        Weeks(prometheus, settings.gateway_name),
+        Weeks(prometheus, gateway.name),
         service.history,
         service.desk,
-        gateway=settings.gateway_name,
+        gateway=gateway.name,
         alertmanager_url=settings.alertmanager_url,
     )
     routes = _blueprint(door)

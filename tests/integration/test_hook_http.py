@@ -56,15 +56,16 @@ class App:
     """The hook's application with its parts, whose workers were not started."""
 
     def __init__(self, settings: Settings) -> None:
-        self.metrics = Metrics(settings.gateway_name)
-        client = make_client(settings, self.metrics)
-        self.service: Service = make_service(settings, client, None, self.metrics)
+        [gateway] = settings.gateways
+        self.metrics = Metrics(gateway.name)
+        client = make_client(settings, gateway, self.metrics)
+        self.service: Service = make_service(settings, gateway, client, None, self.metrics)
         self.flask: Flask = create_app(
             self.service.intake,
             self.service.memory,
             self.service.workers,
             self.metrics,
-            gateway=settings.gateway_name,
+            gateway=gateway.name,
             token=TOKEN,
         )
         add_page(self.flask, self.service, client, settings)

@@ -48,8 +48,8 @@ class Site:
         )
         settings = parse(values)
         metrics = Metrics("wpp")
-        client = make_client(settings, metrics)
-        self.service = make_service(settings, client, None, metrics)
+        client = make_client(settings, settings.gateways[0], metrics)
+        self.service = make_service(settings, settings.gateways[0], client, None, metrics)
         self.state_url = settings.hook_state_url
         self.app = create_app(
             self.service.intake,

@@ -50,8 +50,9 @@ def board() -> Board:
 
 
 def _learner(settings: Settings, board: Board) -> Learner:
-    assert settings.message_log_url is not None
-    return Learner(settings, MessageLog(settings.message_log_url), board)
+    [gateway] = settings.gateways
+    assert gateway.message_log_url is not None
+    return Learner(gateway, bounds_of(settings), MessageLog(gateway.message_log_url), board)
 
 
 def _every(seconds: float, days: float) -> list[float]:
@@ -197,7 +198,7 @@ def test_a_channel_is_explained(settings: Settings, board: Board, busy_log: Writ
         "nothing has been learned yet: the exporter does that in the background"
     )
     _learner(settings, board).learn_once()
-    model = load(settings.silence_state_file, bounds_of(settings))
+    model = load(settings.gateways[0].silence_state_file, bounds_of(settings))
     assert model is not None
     head, age, learned, *rest = explain(settings, "LoJa")
     assert head.startswith("LoJa: may be silent for ")

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from exporter.metrics import Metrics as ExporterMetrics
 from exporter.silence.model import Model
-from exporter.silence.thresholds import Thresholds
+from exporter.silence.thresholds import Thresholds, bounds_of
 from exporter.snapshot import Board, GatewayState, LogState
 from reconnect_hook.metrics import Metrics as HookMetrics
 from reconnect_hook.outcomes import Outcome
@@ -28,7 +28,8 @@ EXAMPLE = (ROOT / ".env.example").read_text()
 
 
 def settings_in_code() -> set[str]:
-    source = Path(settings.__file__).read_text()
+    files = Path(settings.__file__).parent.glob("*.py")
+    source = "".join(file.read_text() for file in files)
     return set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+)"', source))
 
 
@@ -80,7 +81,9 @@ def test_the_exporters_metrics_are_the_documented_ones() -> None:
         log=LogState(up=True, view=view),
         silence=Model(learned_at=0, channels={}),
     )
-    metrics = ExporterMetrics(board, "wpp", Thresholds(parse(LEAST)).of, with_log=True)
+    settings = parse(LEAST)
+    thresholds = Thresholds(settings.gateways[0], bounds_of(settings))
+    metrics = ExporterMetrics(board, "wpp", thresholds.of, with_log=True)
     names = set().union(*(published(section.registry) for section in metrics.sections))
     assert names == documented("The exporter, `http", "The hook, `http")
 

@@ -643,9 +643,10 @@ class Hook:
     """A hook's parts, put together as the program does it, with its workers started."""
 
     def __init__(self, settings: Settings) -> None:
-        self.metrics = Metrics(settings.gateway_name)
-        client = make_client(settings, self.metrics)
-        self.service: Service = make_service(settings, client, None, self.metrics)
+        [gateway] = settings.gateways
+        self.metrics = Metrics(gateway.name)
+        client = make_client(settings, gateway, self.metrics)
+        self.service: Service = make_service(settings, gateway, client, None, self.metrics)
         self._state_url = settings.hook_state_url
         self._log = settings.hook_log_file
         self.service.workers.start()
