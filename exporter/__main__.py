@@ -10,16 +10,17 @@ import gc
 import logging
 import sys
 
+from exporter.messages.post import Post
 from exporter.metrics import Metrics
 from exporter.pollers import GatewayPoller, LogPoller
 from exporter.silence.explain import explain
 from exporter.silence.learner import Learner
+from exporter.silence.reading import histories_of
 from exporter.silence.thresholds import Thresholds, bounds_of
 from exporter.snapshot import Board
 from exporter.web import create_app
 from whatsapp.gateways.registry import make_gateway
-from whatsapp.last_messages import LastMessages
-from whatsapp.message_log import MessageLog
+from whatsapp.message_sources import Messages
 from whatsapp.program import (
     Server,
     add_common_options,
@@ -29,7 +30,14 @@ from whatsapp.program import (
     parser,
     run,
 )
-from whatsapp.settings import GatewaySettings, Settings, SettingsError, SilenceMode, load
+from whatsapp.settings import (
+    GatewaySettings,
+    MessageSource,
+    Settings,
+    SettingsError,
+    SilenceMode,
+    load,
+)
 
 _PROGRAM = "exporter"
 # So long a thread may compute while others wait (Python's own default is 5 ms). A scrape changes
@@ -42,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         settings = load(options.env_file)
+        post = Post(settings)
     except SettingsError as error:
         fail(_PROGRAM, str(error))
     if options.command == "explain":
@@ -56,9 +65,10 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger(_PROGRAM).info("metrics at %s/metrics", server.url)
     board = Board()
     [gateway] = settings.gateways
-    metrics = _start_pollers(settings, gateway, board)
-    with_log = gateway.message_log_url is not None
-    server.run(create_app(board, metrics, with_log=with_log))
+    messages = post.messages(gateway, board)
+    metrics = _start_pollers(settings, gateway, messages, board)
+    pages = create_app(board, metrics, with_log=messages is not None)
+    server.run(post.open_for_events(pages, metrics.count_event))
     return 0
 
 
@@ -78,25 +88,28 @@ def _parser() -> argparse.ArgumentParser:
     return made
 
 
-def _start_pollers(settings: Settings, gateway: GatewaySettings, board: Board) -> Metrics:
-    log_url = gateway.message_log_url
+def _start_pollers(
+    settings: Settings, gateway: GatewaySettings, messages: Messages | None, board: Board
+) -> Metrics:
     bounds = bounds_of(settings)
     pause = settings.exporter_poll_seconds
     metrics = Metrics(
-        board, gateway.name, Thresholds(gateway, bounds).of, with_log=log_url is not None
+        board,
+        gateway.name,
+        Thresholds(gateway, bounds).of,
+        with_log=messages is not None,
+        with_events=gateway.messages is MessageSource.EVENTS,
     )
     client = make_gateway(gateway, connections=1, observe=metrics.gateway_calls.observe)
-    if log_url is None:
+    if messages is None:
         GatewayPoller(client, board, pause).start()
         return metrics
-    messages = LastMessages(MessageLog(log_url), settings.message_lookback_hours * 3600)
     log_poller = LogPoller(messages, board, pause, metrics.log_seconds.observe)
     # The first look back for a channel begins when it is first listed, not a pause later.
     GatewayPoller(client, board, pause, on_new_channels=log_poller.hurry).start()
     log_poller.start()
     if gateway.silence_mode is SilenceMode.ADAPTIVE:
-        # On connections of its own: a poll must not wait for one of them.
-        Learner(gateway, bounds, MessageLog(log_url), board).start()
+        Learner(gateway, bounds, histories_of(settings, gateway), board).start()
     return metrics
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from exporter.channel_metrics import Messages, Silence, Statuses, ThresholdOf
 from exporter.families import OfChannels
+from exporter.messages.receiver import EventResult
 from exporter.snapshot import Board, Snapshot
 from exporter.source_metrics import Sources
 from whatsapp.exposition import GatewayMetrics
@@ -39,6 +40,7 @@ class Metrics:
         threshold_of: ThresholdOf,
         *,
         with_log: bool,
+        with_events: bool = False,
     ) -> None:
         few = CollectorRegistry()
         # First, since a call is counted before what came of it is pinned: no page that is made in
@@ -53,12 +55,25 @@ class Metrics:
                 registry=few,
                 buckets=_POLL_BUCKETS,
             ).labels(gateway)
+        if with_events:
+            self.events = Counter(
+                "whatsapp_message_events",
+                "Events that the gateway posted, by what came of them.",
+                ["gateway", "result"],
+                registry=few,
+            )
+            for result in EventResult:
+                self.events.labels(gateway, result)
         self.sections = (
             Section(few, lambda snapshot: (snapshot,)),
             _section(Statuses(board, gateway)),
             _section(Silence(board, gateway, threshold_of)),
             _section(Messages(board, gateway)),
         )
+
+    def count_event(self, gateway: str, result: EventResult) -> None:
+        """Count an event that a gateway posted."""
+        self.events.labels(gateway, result).inc()
 
 
 def _section(collector: OfChannels) -> Section:

@@ -13,7 +13,6 @@ from reconnect_hook.metrics import Metrics
 from reconnect_hook.page.site import add_page
 from reconnect_hook.service import make_client, make_service
 from reconnect_hook.web import create_app
-from whatsapp.message_log import MessageLog
 from whatsapp.program import (
     Server,
     add_common_options,
@@ -105,15 +104,8 @@ def _serve(settings: Settings) -> int:
     sys.setswitchinterval(_SWITCH_SECONDS)
     [gateway] = settings.gateways
     metrics = Metrics(gateway.name)
-    url = gateway.message_log_url
     client = make_client(settings, gateway, metrics)
-    service = make_service(
-        settings,
-        gateway,
-        client,
-        None if url is None else MessageLog(url),
-        metrics,
-    )
+    service = make_service(settings, gateway, client, metrics)
     server = Server(_PROGRAM, "HOOK_LISTEN", settings.hook_listen, threads=8)
     end_on_signals()
     logging.getLogger(_PROGRAM).info("page at %s/, alerts at %s/alerts", server.url, server.url)

@@ -16,8 +16,9 @@ from reconnect_hook.state.admission import Verdict
 from reconnect_hook.state.database import StateError
 from whatsapp.channels import Channel
 from whatsapp.gateways.gateway import GatewayError
-from whatsapp.last_messages import LastMessages, LogView
-from whatsapp.message_log import MessageLog, MessageLogError
+from whatsapp.last_messages import LogView
+from whatsapp.message_log import MessageLogError
+from whatsapp.message_sources import open_messages
 from whatsapp.secret import fingerprint
 from whatsapp.settings import Settings
 
@@ -42,8 +43,8 @@ class Check:
         [self._gateway] = settings.gateways
         self._metrics = Metrics(self._gateway.name)
         self._client = make_client(settings, self._gateway, self._metrics)
-        url = self._gateway.message_log_url
-        self._log = None if url is None else MessageLog(url)
+        # It is only asked of the channels that were listed just now.
+        self._messages = open_messages(settings, self._gateway, list)
         # Made first, so that a state or log that cannot be opened shows before anything is called.
         self._service = None if options.dry_run else self._open()
         self._trouble = False
@@ -56,7 +57,7 @@ class Check:
             self._explain(error)
             return 1
         self._say(f"{len(channels)} channels listed")
-        view = self._read_log([c.key for c in channels if c.connected])
+        view = self._read_messages([channel for channel in channels if channel.connected])
         wanted = self._wanted(channels, view)
         if self._service is None:
             for target in wanted:
@@ -66,16 +67,13 @@ class Check:
         return 1 if self._trouble else 0
 
     def _open(self) -> Service:
-        return make_service(
-            self._settings, self._gateway, self._client, self._log, self._metrics, stays=False
-        )
+        return make_service(self._settings, self._gateway, self._client, self._metrics, stays=False)
 
-    def _read_log(self, keys: Collection[str]) -> LogView | None:
-        if self._log is None:
+    def _read_messages(self, channels: Collection[Channel]) -> LogView | None:
+        if self._messages is None:
             return None
-        messages = LastMessages(self._log, self._settings.message_lookback_hours * 3600)
         try:
-            return messages.find(keys)
+            return self._messages.find(channels)
         except MessageLogError as error:
             self._complain("read_log", str(error), "silent channels cannot be noticed")
             return None
@@ -87,7 +85,8 @@ class Check:
             age = view.age(channel.key) if view else None
             threshold = self._gateway.silence_threshold(channel.id)
             if age is None:
-                unheard[channel.key] = channel.id
+                if view is not None and view.counted:
+                    unheard[channel.key] = channel.id
                 self._say(f"{channel.id}: connected, no message known")
             elif age > threshold:
                 wanted.append(Target(channel.id, Reason.SILENT))

@@ -30,7 +30,8 @@ class LogView:
     """What one poll knew. Times are Unix seconds by the database's clock, keys are channel keys.
 
     ``unread`` is how many ids are yet to be read. While there are any, a channel's true last
-    message may be among them. ``deaf`` is from when until when no message could be noticed.
+    message may be among them. ``deaf`` is from when until when no message could be noticed. Where
+    messages are not ``counted``, a channel without an age is unknown, not unheard.
     """
 
     now: float
@@ -39,6 +40,7 @@ class LogView:
     rows_read: int
     unread: int = 0
     deaf: Sequence[tuple[float, float]] = ()
+    counted: bool = True
 
     def age(self, key: str) -> float | None:
         """Return the seconds since the channel's last known message, None where there is none.

@@ -172,3 +172,15 @@ class TakenMessages:
         self._inbox.write()
         counts, events = self._inbox.counts(self._gateway)
         return replace(self._stored.poll(channels), messages=counts, rows_read=events)
+
+    def find(self, channels: Collection[Channel]) -> LogView:
+        """Do what poll() does: it finds all there is."""
+        return self.poll(channels)
+
+    def heard_within(self, key: str, seconds: float) -> bool:
+        """Whether a message came within so many seconds, and has been written."""
+        return self._stored.heard_within(key, seconds)
+
+    def close(self) -> None:
+        """Close the store."""
+        self._stored.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import enum
 import hashlib
 import hmac
 import json
@@ -33,8 +34,19 @@ _TELL_AGAIN_SECONDS = 600.0  # between two lines about the same trouble of one g
 Take = Callable[[str, Message], None]
 """Is given a gateway's name and a message of it."""
 
-Count = Callable[[str, str], None]
-"""Is told of each event: the gateway's name, and the result that is its label."""
+
+class EventResult(enum.StrEnum):
+    """What came of an event: the label ``result`` of whatsapp_message_events_total."""
+
+    MESSAGE = "message"
+    OTHER = "other"
+    UNAUTHORIZED = "unauthorized"
+    INVALID = "invalid"
+    TOO_LARGE = "too_large"
+
+
+Count = Callable[[str, EventResult], None]
+"""Is told of each event: the gateway's name, and what came of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +58,7 @@ class Sender:
 
 
 class _Refused(Exception):  # noqa: N818 - it is the sender's error
-    def __init__(self, status: HTTPStatus, result: str, why: str) -> None:
+    def __init__(self, status: HTTPStatus, result: EventResult, why: str) -> None:
         super().__init__(why)
         self.status = status
         self.result = result
@@ -82,7 +94,7 @@ class Receiver:
             self._tell(name, refused)
             self._count(name, refused.result)
             return _answer(start_response, refused.status, str(refused))
-        self._count(name, "other" if message is None else "message")
+        self._count(name, EventResult.OTHER if message is None else EventResult.MESSAGE)
         if message is None:
             start_response("204 No Content", [])
         else:
@@ -111,15 +123,15 @@ def _read(environ: WSGIEnvironment, sender: Sender) -> Message | None:
     length = int(environ.get("CONTENT_LENGTH") or 0)
     if length > MAX_REQUEST_BYTES:
         why = f"an event may have {MAX_REQUEST_BYTES} bytes: let the gateway post no media"
-        raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", why)
+        raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, EventResult.TOO_LARGE, why)
     body = environ["wsgi.input"].read(length)
     if not _may_post(environ, body, sender.token.encode()):
         why = "the token is missing or wrong: it must be the one that MESSAGES_TOKEN sets"
-        raise _Refused(HTTPStatus.UNAUTHORIZED, "unauthorized", why)
+        raise _Refused(HTTPStatus.UNAUTHORIZED, EventResult.UNAUTHORIZED, why)
     try:
         return parse(sender.kind, body, time.time())
     except EventError as error:
-        raise _Refused(HTTPStatus.BAD_REQUEST, "invalid", str(error)) from None
+        raise _Refused(HTTPStatus.BAD_REQUEST, EventResult.INVALID, str(error)) from None
 
 
 def _may_post(environ: WSGIEnvironment, body: bytes, token: bytes) -> bool:

@@ -8,9 +8,9 @@ import time
 
 from exporter.silence.learning import Bounds, learn
 from exporter.silence.model import Model, ModelError, load, save
-from exporter.silence.reading import read_histories
+from exporter.silence.reading import Histories
 from exporter.snapshot import Board
-from whatsapp.message_log import MessageLog, MessageLogError
+from whatsapp.message_log import MessageLogError
 from whatsapp.settings import GatewaySettings
 
 _log = logging.getLogger("exporter")
@@ -22,17 +22,17 @@ _MOST_PAUSE_SECONDS = 1.0
 
 
 class Learner:
-    """Learns from the log how long each listed channel may be silent, and pins it to the board.
+    """Learns from histories how long each listed channel may be silent, and pins it to the board.
 
     It keeps what it learned in the state file, so that a restart need not learn it again.
     """
 
     def __init__(
-        self, gateway: GatewaySettings, bounds: Bounds, log: MessageLog, board: Board
+        self, gateway: GatewaySettings, bounds: Bounds, histories: Histories, board: Board
     ) -> None:
         self._path = gateway.silence_state_file
         self._bounds = bounds
-        self._log = log
+        self._histories = histories
         self._board = board
         self._not_before = 0.0
 
@@ -84,10 +84,10 @@ class Learner:
         gateway = self._board.snapshot.gateway
         wanted = {channel.key for channel in gateway.channels} if gateway else set()
         try:
-            histories = read_histories(self._log, wanted, pace.pause)
+            histories = self._histories.read(wanted, pace.pause)
         finally:
             # Until tomorrow nobody needs the connection.
-            self._log.close()
+            self._histories.close()
         channels = learn(histories, self._bounds, pause=pace.pause)
         model = Model(time.time(), channels)
         self._board.pin(silence=model)

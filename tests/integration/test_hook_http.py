@@ -59,7 +59,7 @@ class App:
         [gateway] = settings.gateways
         self.metrics = Metrics(gateway.name)
         client = make_client(settings, gateway, self.metrics)
-        self.service: Service = make_service(settings, gateway, client, None, self.metrics)
+        self.service: Service = make_service(settings, gateway, client, self.metrics)
         self.flask: Flask = create_app(
             self.service.intake,
             self.service.memory,

@@ -49,7 +49,7 @@ class Site:
         settings = parse(values)
         metrics = Metrics("wpp")
         client = make_client(settings, settings.gateways[0], metrics)
-        self.service = make_service(settings, settings.gateways[0], client, None, metrics)
+        self.service = make_service(settings, settings.gateways[0], client, metrics)
         self.state_url = settings.hook_state_url
         self.app = create_app(
             self.service.intake,

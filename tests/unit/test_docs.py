@@ -83,7 +83,7 @@ def test_the_exporters_metrics_are_the_documented_ones() -> None:
     )
     settings = parse(LEAST)
     thresholds = Thresholds(settings.gateways[0], bounds_of(settings))
-    metrics = ExporterMetrics(board, "wpp", thresholds.of, with_log=True)
+    metrics = ExporterMetrics(board, "wpp", thresholds.of, with_log=True, with_events=True)
     names = set().union(*(published(section.registry) for section in metrics.sections))
     assert names == documented("The exporter, `http", "The hook, `http")
 

@@ -2,6 +2,7 @@
 
 from whatsapp.settings.env_file import SECRETS, parse_env, read_env_file, read_secrets
 from whatsapp.settings.gateway import GatewaySettings, SilenceMode
+from whatsapp.settings.messages import MessageSource
 from whatsapp.settings.reader import Listen, SettingsError
 from whatsapp.settings.settings import Settings, load, parse
 
@@ -9,6 +10,7 @@ __all__ = [
     "SECRETS",
     "GatewaySettings",
     "Listen",
+    "MessageSource",
     "Settings",
     "SettingsError",
     "SilenceMode",

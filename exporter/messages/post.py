@@ -1,0 +1,63 @@
+"""Puts together how the exporter learns of messages: a source for each gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from exporter.messages.inbox import Inbox, TakenMessages
+from exporter.messages.receiver import Count, Receiver, Sender
+from exporter.snapshot import Board
+from whatsapp.activity import Activity
+from whatsapp.channels import Channel
+from whatsapp.events.store import EventStore
+from whatsapp.events.stored import StoredMessages
+from whatsapp.message_log import MessageLog, MessageLogError
+from whatsapp.message_sources import LogMessages, Messages
+from whatsapp.settings import GatewaySettings, MessageSource, Settings, SettingsError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+
+class Post:
+    """The messages of all gateways, as one exporter learns of them."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Open nothing yet; raise SettingsError where a gateway that posts has no token."""
+        self._lookback_seconds = settings.message_lookback_hours * 3600
+        self._posting = [g for g in settings.gateways if g.messages is MessageSource.EVENTS]
+        for gateway in self._posting:
+            if not gateway.messages_token:
+                raise SettingsError(
+                    "MESSAGES_TOKEN is not set: choose a long random text, and let gateway "
+                    f"{gateway.name} post its events with it"
+                )
+        self.store = EventStore(settings.messages_state_url)
+        self._inbox = Inbox(self.store, [gateway.name for gateway in self._posting])
+
+    def messages(self, gateway: GatewaySettings, board: Board) -> Messages | None:
+        """Return the source of a gateway whose channels are pinned to the board."""
+        if gateway.message_log_url is not None:
+            return LogMessages(MessageLog(gateway.message_log_url), self._lookback_seconds)
+        if gateway.messages is MessageSource.EVENTS:
+            stored = StoredMessages(self.store, gateway.name)
+            return TakenMessages(self._inbox, stored, gateway.name)
+        if gateway.messages is MessageSource.ACTIVITY:
+            return Activity(lambda: _listed(board))
+        return None
+
+    def open_for_events(self, pages: WSGIApplication, count: Count) -> WSGIApplication:
+        """Begin to take events, and return the application with the place for them before it."""
+        if not self._posting:
+            return pages
+        self._inbox.start()
+        senders = {one.name: Sender(one.type, one.messages_token) for one in self._posting}
+        return Receiver(pages, senders, self._inbox.take, count)
+
+
+def _listed(board: Board) -> Collection[Channel]:
+    gateway = board.snapshot.gateway
+    if gateway is None or not gateway.up:
+        raise MessageLogError("the gateway does not give its channel list")
+    return gateway.channels
