@@ -11,6 +11,7 @@ import logging
 import sys
 
 from exporter.fleet import Fleet
+from exporter.messages.post import Post
 from exporter.silence.explain import explain
 from exporter.web import create_app
 from whatsapp.program import (
@@ -36,10 +37,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         settings = load(options.env_file)
+        if options.command == "explain":
+            return _explain(settings, options.gateway, options.channel)
+        post = Post(settings)
+        post.follow(settings.gateways)
     except SettingsError as error:
         fail(_PROGRAM, str(error))
-    if options.command == "explain":
-        return _explain(settings, options.gateway, options.channel)
     log_to_stderr()
     sys.setswitchinterval(_SWITCH_SECONDS)
     # What was loaded stays: looking through it for garbage would stop all threads for 50 ms.
@@ -47,10 +50,11 @@ def main(arguments: list[str] | None = None) -> int:
     end_on_signals()
     server = Server(_PROGRAM, "EXPORTER_LISTEN", settings.exporter_listen)
     logging.getLogger(_PROGRAM).info("metrics at %s/metrics", server.url)
-    fleet = Fleet(settings)
+    fleet = Fleet(settings, post)
     fleet.follow(settings.gateways)
     Reloading(options.env_file, settings, fleet.follow).start()
-    server.run(create_app(fleet.page, lambda: fleet.waiting))
+    pages = create_app(fleet.page, lambda: fleet.waiting)
+    server.run(post.receiver(pages, fleet.count_event))
     return 0
 
 

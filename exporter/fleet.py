@@ -7,17 +7,20 @@ import threading
 from collections.abc import Sequence
 from functools import partial
 
+from exporter.messages.post import Post
+from exporter.messages.receiver import EventResult
 from exporter.page import MetricsPage
 from exporter.watched import WatchedGateway
-from whatsapp.settings import GatewaySettings, Settings
+from whatsapp.settings import GatewaySettings, MessageSource, Settings
 
 
 class Fleet:
     """Watches gateways, and others when the settings are read again; for any number of threads."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, post: Post) -> None:
         """Watch nothing yet."""
         self.page = MetricsPage()
+        self._post = post
         self._settings = settings
         self._lock = threading.Lock()
         self._watched: dict[str, WatchedGateway] = {}
@@ -27,10 +30,12 @@ class Fleet:
         """Watch these gateways and no others; what has not changed goes on undisturbed.
 
         One that has changed is watched as before until each of its sources was asked once by the
-        new settings: its metrics have no gap in which alerts would end.
+        new settings: its metrics have no gap in which alerts would end. Raises SettingsError where
+        one of them cannot be watched; then nothing has changed.
         """
         wanted = {gateway.name: gateway for gateway in gateways}
         with self._lock:
+            self._post.follow(gateways)
             for name in self._watched.keys() - wanted.keys():
                 self._watched.pop(name).stop()
             for name, coming in list(self._coming.items()):
@@ -49,7 +54,7 @@ class Fleet:
 
     def _make(self, gateway: GatewaySettings, *, several: bool) -> WatchedGateway:
         log = logging.getLogger(f"exporter.{gateway.name}" if several else "exporter")
-        made = WatchedGateway(self._settings, gateway, log)
+        made = WatchedGateway(self._settings, gateway, self._post, log)
         if gateway.name in self._watched:
             self._coming[gateway.name] = made
             made.board.watch(partial(self._take_over, made))
@@ -68,6 +73,12 @@ class Fleet:
                 self._watched[name].stop()
                 self._watched[name] = coming
                 self._show()
+
+    def count_event(self, gateway: str, result: EventResult) -> None:
+        """Count an event that a gateway posted."""
+        watched = self._watched.get(gateway)
+        if watched is not None and watched.gateway.messages is MessageSource.EVENTS:
+            watched.metrics.count_event(result)
 
     def _show(self) -> None:
         self.page.show([watched.texts for watched in self._watched.values()])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from exporter.channel_metrics import Messages, Silence, Statuses, ThresholdOf
 from exporter.families import OfChannels
+from exporter.messages.receiver import EventResult
 from exporter.snapshot import Board
 from exporter.source_metrics import Sources
 from exporter.texts import Section
@@ -25,6 +26,7 @@ class Metrics:
         threshold_of: ThresholdOf,
         *,
         with_log: bool,
+        with_events: bool = False,
     ) -> None:
         few = CollectorRegistry()
         # First, since a call is counted before what came of it is pinned: no page that is made in
@@ -39,12 +41,24 @@ class Metrics:
                 registry=few,
                 buckets=_POLL_BUCKETS,
             ).labels(gateway)
+        if with_events:
+            events = Counter(
+                "whatsapp_message_events",
+                "Events that the gateway posted, by what came of them.",
+                ["gateway", "result"],
+                registry=few,
+            )
+            self._events = {result: events.labels(gateway, result) for result in EventResult}
         self.sections = (
             Section(few, lambda snapshot: (snapshot,)),
             _section(Statuses(board, gateway)),
             _section(Silence(board, gateway, threshold_of)),
             _section(Messages(board, gateway)),
         )
+
+    def count_event(self, result: EventResult) -> None:
+        """Count an event that the gateway posted."""
+        self._events[result].inc()
 
 
 def _section(collector: OfChannels) -> Section:

@@ -13,8 +13,8 @@ from typing import ClassVar
 from exporter.snapshot import Board, GatewayState, LogState
 from whatsapp.channels import Channel
 from whatsapp.gateways.gateway import MAX_CHANNELS, Gateway, GatewayError, LeftOut
-from whatsapp.last_messages import LastMessages
 from whatsapp.message_log import MessageLogError
+from whatsapp.message_sources import Messages
 
 _log = logging.getLogger("exporter")
 
@@ -168,7 +168,7 @@ class LogPoller(Poller):
 
     def __init__(
         self,
-        messages: LastMessages,
+        messages: Messages,
         board: Board,
         pause_seconds: float,
         observe_seconds: Callable[[float], None],
@@ -187,7 +187,7 @@ class LogPoller(Poller):
         gateway = self._board.snapshot.gateway
         channels: tuple[Channel, ...] = gateway.channels if gateway else ()
         try:
-            view = self._messages.poll([channel.key for channel in channels])
+            view = self._messages.poll(channels)
         finally:
             self._observe_seconds(time.monotonic() - started)
         if view.unread:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 
+from exporter.messages.post import Post
 from exporter.metrics import Metrics
 from exporter.pollers import GatewayPoller, LogPoller, Poller
 from exporter.silence.learner import Learner
+from exporter.silence.reading import histories_of
 from exporter.silence.thresholds import Thresholds, bounds_of
 from exporter.snapshot import Board, waiting_for
 from exporter.texts import Texts
 from whatsapp.gateways.registry import make_gateway
-from whatsapp.last_messages import LastMessages
-from whatsapp.message_log import MessageLog
-from whatsapp.settings import GatewaySettings, Settings, SilenceMode
+from whatsapp.settings import GatewaySettings, MessageSource, Settings, SilenceMode
 
 
 class WatchedGateway:
@@ -23,31 +23,37 @@ class WatchedGateway:
     or locked for one reader is nobody else's trouble, and each can end without the other.
     """
 
-    def __init__(self, settings: Settings, gateway: GatewaySettings, log: logging.Logger) -> None:
+    def __init__(
+        self, settings: Settings, gateway: GatewaySettings, post: Post, log: logging.Logger
+    ) -> None:
         """Prepare to watch, and say in ``log`` what becomes of it."""
         self.gateway = gateway
         self.board = Board()
         bounds = bounds_of(settings)
-        url = gateway.message_log_url
-        metrics = Metrics(
-            self.board, gateway.name, Thresholds(gateway, bounds).of, with_log=url is not None
+        messages = post.messages(gateway, self.board)
+        self._with_log = messages is not None
+        self.metrics = Metrics(
+            self.board,
+            gateway.name,
+            Thresholds(gateway, bounds).of,
+            with_log=self._with_log,
+            with_events=gateway.messages is MessageSource.EVENTS,
         )
-        self.texts = Texts(self.board, metrics.sections)
+        self.texts = Texts(self.board, self.metrics.sections)
         self._pollers: list[Poller] = []
         self._learner: Learner | None = None
         pause = settings.exporter_poll_seconds
-        client = make_gateway(gateway, connections=1, observe=metrics.observe_call)
-        if url is None:
+        client = make_gateway(gateway, connections=1, observe=self.metrics.observe_call)
+        if messages is None:
             self._pollers = [GatewayPoller(client, self.board, pause, log=log)]
             return
-        messages = LastMessages(MessageLog(url), settings.message_lookback_hours * 3600)
-        of_log = LogPoller(messages, self.board, pause, metrics.log_seconds.observe, log)
+        of_log = LogPoller(messages, self.board, pause, self.metrics.log_seconds.observe, log)
         # The first look back for a channel begins when it is first listed, not a pause later.
         of_list = GatewayPoller(client, self.board, pause, of_log.hurry, log)
         self._pollers = [of_list, of_log]
         if gateway.silence_mode is SilenceMode.ADAPTIVE:
-            # On connections of its own: a poll must not wait for one of them.
-            self._learner = Learner(gateway, bounds, MessageLog(url), self.board, log)
+            histories = histories_of(settings, gateway)
+            self._learner = Learner(gateway, bounds, histories, self.board, log)
 
     def start(self) -> None:
         """Begin, in threads that do not keep the program from ending."""
@@ -66,5 +72,4 @@ class WatchedGateway:
     @property
     def waiting(self) -> list[str]:
         """The sources that have not been asked yet."""
-        with_log = self.gateway.message_log_url is not None
-        return waiting_for(self.board.snapshot, with_log=with_log)
+        return waiting_for(self.board.snapshot, with_log=self._with_log)

@@ -18,8 +18,9 @@ from reconnect_hook.state.database import StateError
 from whatsapp.channels import Channel
 from whatsapp.gateways.gateway import GatewayError
 from whatsapp.gateways.registry import make_gateway
-from whatsapp.last_messages import LastMessages, LogView
-from whatsapp.message_log import MessageLog, MessageLogError
+from whatsapp.last_messages import LogView
+from whatsapp.message_log import MessageLogError
+from whatsapp.message_sources import open_messages
 from whatsapp.secret import fingerprint
 from whatsapp.settings import GatewaySettings, Settings
 
@@ -58,8 +59,8 @@ class Check:
             if self._service
             else make_gateway(gateway, connections=1, observe=metrics.of(gateway.name).observe_call)
         )
-        url = gateway.message_log_url
-        self._log = None if url is None else MessageLog(url)
+        # It is only asked of the channels that were listed just now.
+        self._messages = open_messages(settings, gateway, list)
         self.trouble = False
         self._repairs = False
 
@@ -71,7 +72,7 @@ class Check:
             self._explain(error)
             return
         self._say(f"{len(channels)} channels listed")
-        view = self._read_log([c.key for c in channels if c.connected])
+        view = self._read_messages([channel for channel in channels if channel.connected])
         wanted = self._wanted(channels, view)
         if self._service is None:
             for target in wanted:
@@ -84,12 +85,11 @@ class Check:
         if self._service is not None and self._repairs:
             self._service.workers.stop(_STOP_SECONDS)
 
-    def _read_log(self, keys: Collection[str]) -> LogView | None:
-        if self._log is None:
+    def _read_messages(self, channels: Collection[Channel]) -> LogView | None:
+        if self._messages is None:
             return None
-        messages = LastMessages(self._log, self._settings.message_lookback_hours * 3600)
         try:
-            return messages.find(keys)
+            return self._messages.find(channels)
         except MessageLogError as error:
             self._complain("read_log", str(error), "silent channels cannot be noticed")
             return None

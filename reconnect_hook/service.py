@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 
 from reconnect_hook.event_log import EventLog, EventLogError
 from reconnect_hook.metrics import Metrics
+from reconnect_hook.repairs.asking import LOOK_PAUSE
 from reconnect_hook.repairs.channel_lists import ChannelLists
 from reconnect_hook.repairs.means import Means
 from reconnect_hook.repairs.workers import Workers
@@ -17,9 +21,11 @@ from reconnect_hook.state.history import History
 from reconnect_hook.state.intake import Intake
 from reconnect_hook.state.jobs import Jobs
 from reconnect_hook.state.memory import Memory
-from whatsapp.gateways.gateway import Gateway
+from whatsapp.channels import Channel
+from whatsapp.gateways.gateway import Gateway, GatewayError
 from whatsapp.gateways.registry import make_gateway
-from whatsapp.message_log import MessageLog
+from whatsapp.message_log import MessageLogError
+from whatsapp.message_sources import open_messages
 from whatsapp.settings import GatewaySettings, Settings, SettingsError
 
 
@@ -72,7 +78,6 @@ def make_service(
     name, database = gateway.name, store.database
     # The log of one gateway need not say which.
     events = store.events.with_pairs(gateway=name) if len(settings.gateways) > 1 else store.events
-    url = gateway.message_log_url
     counts = metrics.of(name)
     # A call for each worker, and one for the page.
     client = make_gateway(
@@ -81,10 +86,11 @@ def make_service(
     pauses = Pauses(settings.reconnect_cooldown_seconds)
     memory = Memory(database, name)
     metrics.watch(name, memory)
+    lists = ChannelLists(client)
     means = Means(
         client=client,
-        lists=ChannelLists(client),
-        log=None if url is None else MessageLog(url),
+        lists=lists,
+        messages=open_messages(settings, gateway, partial(_listed, lists)),
         silence_threshold=gateway.silence_threshold,
         verify_seconds=settings.reconnect_verify_seconds,
         allow_restart=gateway.allow_restart,
@@ -109,3 +115,11 @@ def make_service(
         history=History(database, name),
         desk=Desk(database, name, intake, workers.wake),
     )
+
+
+def _listed(lists: ChannelLists) -> Collection[Channel]:
+    """Return a list that is a few seconds old at most, and that all repairs share."""
+    try:
+        return lists.of_this_round(time.monotonic() - LOOK_PAUSE).values()
+    except GatewayError as error:
+        raise MessageLogError(str(error)) from None

@@ -27,7 +27,10 @@ class Reloading:
         settings: Settings,
         follow: Callable[[Sequence[GatewaySettings]], None],
     ) -> None:
-        """Read what ``settings`` came from again, and tell ``follow`` the gateways."""
+        """Read what ``settings`` came from again, and tell ``follow`` the gateways.
+
+        It raises SettingsError where it refuses them.
+        """
         self._env_file = env_file
         self._settings = settings
         self._follow = follow
@@ -54,10 +57,10 @@ class Reloading:
         """Read again, and log what has changed or why it is refused."""
         try:
             read = load(self._env_file)
+            changes = compare(self._settings, read)
+            self._follow(read.gateways)
         except SettingsError as error:
             _log.error("the settings stay as they are, the new ones are refused: %s", error)
             return
-        changes = compare(self._settings, read)
-        self._follow(read.gateways)
         self._settings = replace(self._settings, gateways=read.gateways)
         _log.info("settings were read again: %s", changes)

@@ -9,9 +9,10 @@ from exporter.silence.learning import Bounds, Learned
 from exporter.silence.model import Model, ModelError, load
 from exporter.silence.thresholds import Thresholds, bounds_of
 from whatsapp.channels import Channel, Status
-from whatsapp.last_messages import LastMessages, LogView
-from whatsapp.message_log import MessageLog, MessageLogError
-from whatsapp.settings import GatewaySettings, Settings, SilenceMode
+from whatsapp.last_messages import LogView
+from whatsapp.message_log import MessageLogError
+from whatsapp.message_sources import open_messages
+from whatsapp.settings import GatewaySettings, MessageSource, Settings, SilenceMode
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -32,7 +33,7 @@ def explain(settings: Settings, gateway: GatewaySettings, channel_id: str) -> li
             model = load(gateway.silence_state_file, bounds)
         except ModelError as error:
             trouble = str(error)
-    view, age = _look(gateway, settings.message_lookback_hours * 3600, channel)
+    view, age = _look(settings, gateway, channel)
     last_message = view.last_message if view else {}
     threshold = Thresholds(gateway, bounds).of(channel, last_message, model)
     learned = model.channels.get(channel.key) if model else None
@@ -45,19 +46,21 @@ def explain(settings: Settings, gateway: GatewaySettings, channel_id: str) -> li
 
 
 def _look(
-    gateway: GatewaySettings, lookback_seconds: float, channel: Channel
+    settings: Settings, gateway: GatewaySettings, channel: Channel
 ) -> tuple[LogView | None, str]:
-    """Return what the log knows of the channel, and a line about it."""
-    if gateway.message_log_url is None:
+    """Return what is known of the channel's messages, and a line about it."""
+    if gateway.messages is MessageSource.ACTIVITY:
+        return None, "  its activity is in the channel list, which is not asked here"
+    messages = open_messages(settings, gateway, list)
+    if messages is None:
         return None, "  there is no message log"
-    log = MessageLog(gateway.message_log_url)
-    messages = LastMessages(log, lookback_seconds)
     try:
-        view = messages.find([channel.key])
+        view = messages.find([channel])
     except MessageLogError as error:
         return None, f"  the message log cannot be read: {error}"
     finally:
-        log.close()
+        messages.close()
+    lookback_seconds = settings.message_lookback_hours * 3600
     age = view.age(channel.key)
     if age is None:
         return view, f"  no message in the last {_span(lookback_seconds)}"

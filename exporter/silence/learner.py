@@ -8,9 +8,9 @@ import time
 
 from exporter.silence.learning import Bounds, learn
 from exporter.silence.model import Model, ModelError, load, save
-from exporter.silence.reading import read_histories
+from exporter.silence.reading import Histories
 from exporter.snapshot import Board
-from whatsapp.message_log import MessageLog, MessageLogError
+from whatsapp.message_log import MessageLogError
 from whatsapp.settings import GatewaySettings
 
 _log = logging.getLogger("exporter")
@@ -22,7 +22,7 @@ _MOST_PAUSE_SECONDS = 1.0
 
 
 class Learner:
-    """Learns from the log how long each listed channel may be silent, and pins it to the board.
+    """Learns from histories how long each listed channel may be silent, and pins it to the board.
 
     It keeps what it learned in the state file, so that a restart need not learn it again.
     """
@@ -31,13 +31,13 @@ class Learner:
         self,
         gateway: GatewaySettings,
         bounds: Bounds,
-        messages: MessageLog,
+        histories: Histories,
         board: Board,
         log: logging.Logger = _log,
     ) -> None:
         self._path = gateway.silence_state_file
         self._bounds = bounds
-        self._messages = messages
+        self._histories = histories
         self._board = board
         self._log = log
         self._stopped = threading.Event()
@@ -94,10 +94,10 @@ class Learner:
         gateway = self._board.snapshot.gateway
         wanted = {channel.key for channel in gateway.channels} if gateway else set()
         try:
-            histories = read_histories(self._messages, wanted, pace.pause)
+            histories = self._histories.read(wanted, pace.pause)
         finally:
             # Until tomorrow nobody needs the connection.
-            self._messages.close()
+            self._histories.close()
         channels = learn(histories, self._bounds, pause=pace.pause)
         if self._stopped.is_set():
             return  # another one learns by other settings, or nobody does

@@ -12,7 +12,7 @@ from exporter.silence import learner, reading
 from exporter.silence.explain import explain
 from exporter.silence.learner import Learner
 from exporter.silence.model import load
-from exporter.silence.reading import read_histories
+from exporter.silence.reading import histories_of, read_histories
 from exporter.silence.thresholds import bounds_of
 from exporter.snapshot import Board, GatewayState
 from tests.support.message_logs import WrittenLog
@@ -52,7 +52,7 @@ def board() -> Board:
 def _learner(settings: Settings, board: Board) -> Learner:
     [gateway] = settings.gateways
     assert gateway.message_log_url is not None
-    return Learner(gateway, bounds_of(settings), MessageLog(gateway.message_log_url), board)
+    return Learner(gateway, bounds_of(settings), histories_of(settings, gateway), board)
 
 
 def _every(seconds: float, days: float) -> list[float]:

@@ -85,7 +85,7 @@ def test_the_exporters_metrics_are_the_documented_ones() -> None:
     )
     settings = parse(LEAST)
     thresholds = Thresholds(settings.gateways[0], bounds_of(settings))
-    metrics = ExporterMetrics(board, "wpp", thresholds.of, with_log=True)
+    metrics = ExporterMetrics(board, "wpp", thresholds.of, with_log=True, with_events=True)
     text = MetricsPage([Texts(board, metrics.sections)]).get("", "").body.decode()
     names = set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
     assert names == documented("The exporter, `http", "The hook, `http")

@@ -54,6 +54,8 @@ def test_the_least_that_must_be_set_brings_the_documented_defaults() -> None:
                 "timeout": 90,
                 "qr_timeout": 60,
                 "ca_file": None,
+                "messages": "log",
+                "messages_token": "",
                 "message_log_url": gateway.message_log_url,
                 "silent_hours": 4,
                 "silent_hours_overrides": {},
@@ -63,6 +65,7 @@ def test_the_least_that_must_be_set_brings_the_documented_defaults() -> None:
             },
         ),
         "message_lookback_hours": 168,
+        "messages_state_url": settings.messages_state_url,
         "silence_false_alarms_per_month": 1,
         "silence_floor_minutes": 10,
         "silence_ceiling_hours": 24,
@@ -83,6 +86,7 @@ def test_the_least_that_must_be_set_brings_the_documented_defaults() -> None:
         "mysql+pymysql://pixelhub:not-a-real-password@db.example.com:3306/pixel_hub?charset=utf8mb4"
     )
     assert str(settings.hook_state_url) == "sqlite:///var/reconnect-hook.sqlite3"
+    assert str(settings.messages_state_url) == "sqlite:///var/messages.sqlite3"
 
 
 def test_every_setting_can_be_set() -> None:
@@ -305,8 +309,9 @@ def test_a_mariadb_url_may_leave_out_the_driver(url: str) -> None:
 
 def test_there_is_nothing_to_learn_from_without_a_message_log() -> None:
     line = _error({**_LEAST, "MESSAGE_LOG_URL": "none", "SILENCE_MODE": "adaptive"})
-    assert (
-        line == "SILENCE_MODE is adaptive, which learns from a message log: MESSAGE_LOG_URL is none"
+    assert line == (
+        "SILENCE_MODE is adaptive, which learns from a message log or from events: it cannot learn "
+        "from the message source none"
     )
 
 

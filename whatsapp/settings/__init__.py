@@ -3,6 +3,7 @@
 from whatsapp.settings.changes import Changes, compare
 from whatsapp.settings.env_file import SECRETS, parse_env, read_env_file, read_secrets
 from whatsapp.settings.gateway import GatewaySettings, SilenceMode
+from whatsapp.settings.messages import MessageSource
 from whatsapp.settings.reader import Listen, SettingsError
 from whatsapp.settings.settings import Settings, load, parse
 
@@ -11,6 +12,7 @@ __all__ = [
     "Changes",
     "GatewaySettings",
     "Listen",
+    "MessageSource",
     "Settings",
     "SettingsError",
     "SilenceMode",

@@ -11,6 +11,7 @@ from sqlalchemy import URL
 
 from whatsapp.channels import channel_key
 from whatsapp.secret import decrypt
+from whatsapp.settings.messages import MessageSource, read_message_source
 from whatsapp.settings.reader import Reader, SettingsError
 
 
@@ -36,7 +37,11 @@ class GatewaySettings:
     qr_timeout: float
     """Seconds for every other call."""
     ca_file: str | None
+    messages: MessageSource
     message_log_url: URL | None = field(repr=False)
+    """Where messages is LOG, else None."""
+    messages_token: str = field(repr=False)
+    """What the gateway must know to post its events."""
     silent_hours: float
     silent_hours_overrides: Mapping[str, float]
     silence_mode: SilenceMode
@@ -59,7 +64,7 @@ def read_gateway(
 
     Raises SettingsError.
     """
-    log_url = _message_log_url(read)
+    messages, log_url = read_message_source(read)
     return GatewaySettings(
         name=name,
         type=type_,
@@ -68,10 +73,12 @@ def read_gateway(
         timeout=read.number("WPP_GATEWAY_TIMEOUT", 90, above=0),
         qr_timeout=read.number("WPP_GATEWAY_QR_TIMEOUT", 60, above=0),
         ca_file=read.certificates("WPP_GATEWAY_CA_FILE"),
+        messages=messages,
         message_log_url=log_url,
+        messages_token=read.header("MESSAGES_TOKEN", ""),
         silent_hours=read.number("SILENT_HOURS", 4, above=0),
         silent_hours_overrides=read.hours_by_channel("SILENT_HOURS_OVERRIDES"),
-        silence_mode=_silence_mode(read, log_url),
+        silence_mode=_silence_mode(read, messages),
         silence_state_file=silence_state_file,
         allow_restart=read.boolean("RECONNECT_ALLOW_RESTART", default=False),
     )
@@ -88,35 +95,17 @@ def _secret(read: Reader) -> str:
     return secret
 
 
-def _message_log_url(read: Reader) -> URL | None:
-    if read.text("MESSAGE_LOG_URL", "").lower() == "none":
-        return None
-    if read.text("MESSAGE_LOG_URL", ""):
-        return read.database("MESSAGE_LOG_URL")
-    if not read.text("DB_HOST", ""):
-        raise SettingsError(
-            "DB_HOST is not set: name the message log's database (DB_HOST, DB_NAME, DB_USER, "
-            "DB_PASS) or MESSAGE_LOG_URL; MESSAGE_LOG_URL=none does without one"
-        )
-    return URL.create(
-        "mysql+pymysql",
-        username=read.text("DB_USER"),
-        password=read.verbatim("DB_PASS"),
-        host=read.text("DB_HOST"),
-        port=read.integer("DB_PORT", 3306, least=1, most=65535),
-        database=read.text("DB_NAME", "pixel_hub"),
-        query={"charset": read.charset("DB_CHARSET", "utf8mb4")},
-    )
-
-
-def _silence_mode(read: Reader, log_url: URL | None) -> SilenceMode:
-    name = read.called("SILENCE_MODE")
+def _silence_mode(read: Reader, messages: MessageSource) -> SilenceMode:
     text = read.text("SILENCE_MODE", SilenceMode.FIXED)
     try:
         mode = SilenceMode(text.lower())
     except ValueError:
-        raise SettingsError(f"{name} must be fixed or adaptive, not {text!r}") from None
-    if mode is SilenceMode.ADAPTIVE and log_url is None:
-        log = read.called("MESSAGE_LOG_URL")
-        raise SettingsError(f"{name} is adaptive, which learns from a message log: {log} is none")
+        raise read.wrong("SILENCE_MODE", f"must be fixed or adaptive, not {text!r}") from None
+    learns = messages in {MessageSource.LOG, MessageSource.EVENTS}
+    if mode is SilenceMode.ADAPTIVE and not learns:
+        raise read.wrong(
+            "SILENCE_MODE",
+            "is adaptive, which learns from a message log or from events: it cannot learn from the "
+            f"message source {messages}",
+        )
     return mode

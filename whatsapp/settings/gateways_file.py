@@ -24,6 +24,8 @@ _SETTINGS = {
     "timeout": "WPP_GATEWAY_TIMEOUT",
     "qr_timeout": "WPP_GATEWAY_QR_TIMEOUT",
     "ca_file": "WPP_GATEWAY_CA_FILE",
+    "messages": "MESSAGE_SOURCE",
+    "messages_token": "MESSAGES_TOKEN",
     "message_log_url": "MESSAGE_LOG_URL",
     "silent_hours": "SILENT_HOURS",
     "silent_hours_overrides": "SILENT_HOURS_OVERRIDES",
@@ -32,7 +34,7 @@ _SETTINGS = {
 }
 """The keys of an entry, besides its name and type, and which setting each of them is."""
 
-_SECRETS = ("secret", "message_log_url")
+_SECRETS = ("secret", "message_log_url", "messages_token")
 """The keys whose value may be in a file that the key ``NAME_file`` names."""
 
 _ONLY_OF_ONE = ("WPP_GATEWAY_BASE_URL", "WPP_GATEWAY_SECRET", "WPP_GATEWAY_NAME")

@@ -21,6 +21,7 @@ class Settings:
 
     gateways: tuple[GatewaySettings, ...]
     message_lookback_hours: float
+    messages_state_url: URL = field(repr=False)
     silence_false_alarms_per_month: float
     silence_floor_minutes: float
     silence_ceiling_hours: float
@@ -58,6 +59,7 @@ def parse(values: Mapping[str, str]) -> Settings:
     return Settings(
         gateways=_gateways(read, values),
         message_lookback_hours=read.number("MESSAGE_LOOKBACK_HOURS", 168, above=0),
+        messages_state_url=read.database("MESSAGES_STATE_URL", "sqlite:///var/messages.sqlite3"),
         silence_false_alarms_per_month=read.number("SILENCE_FALSE_ALARMS_PER_MONTH", 1, above=0),
         silence_floor_minutes=floor_minutes,
         silence_ceiling_hours=ceiling_hours,
