@@ -10,7 +10,7 @@ from reconnect_hook.metrics import Metrics
 from reconnect_hook.service import Service, Store, make_service
 from whatsapp.settings import GatewaySettings, Settings
 
-RELOAD_SECONDS = 10.0
+RELOAD_SECONDS = 5.0
 """For a repair under way to end, when its gateway has changed or gone; then it is put back."""
 
 
