@@ -53,6 +53,7 @@ class Workers:
         self._events = events
         self._metrics = metrics
         self._stopping = threading.Event()
+        self._given_back = False
         self._means = replace(means, wait=self._wait, begin_restart=self._begin_restart)
         self._rounds = Rounds(backlog, jobs, means.lists, self._conclude_at_once)
         self._calls = 0
@@ -98,6 +99,7 @@ class Workers:
             threads = list(self._threads)
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
+        self._given_back = True
         # In a thread of its own, since a database that does not answer must not hold up the end.
         releasing = threading.Thread(target=self._release, name="release", daemon=True)
         releasing.start()
@@ -220,6 +222,8 @@ class Workers:
 
         The line comes first: a hook that dies here leaves one line too many rather than none.
         """
+        if self._given_back:
+            raise Interrupted  # it took too long to end: whoever has it now tells how it ends
         self._write(job, result, seconds)
         if not self._insist(lambda: self._jobs.finish(job, result)):
             _log.warning("another hook took over a repair that took too long to record")
