@@ -16,7 +16,7 @@ from reconnect_hook.page import board as page_board
 from reconnect_hook.page.site import add_page
 from reconnect_hook.service import open_store
 from reconnect_hook.web import create_app
-from tests.support.gateways import Gateways
+from tests.support.gateways import Gateways, answer, sample
 from tests.support.hooks import TOKEN
 from tests.support.prometheus import Exposition
 from tests.support.waiting import wait_until
@@ -24,13 +24,6 @@ from whatsapp.settings import parse
 
 _BEARER = {"Authorization": f"Bearer {TOKEN}"}
 _SECONDS = 60.0
-_KNOWN = """{"data": {"alerts": [], "result": [%s]}}"""
-
-
-def _sample(name: str, gateway: str, value: int, **labels: str) -> str:
-    texts = {"__name__": f"whatsapp_{name}", "gateway": gateway, **labels}
-    pairs = ",".join(f'"{key}":"{text}"' for key, text in texts.items())
-    return f'{{"metric":{{{pairs}}},"value":[0,"{value}"]}}'
 
 
 class Site:
@@ -51,15 +44,15 @@ class Site:
 
     def say(self, **up: int) -> None:
         samples = [
-            sample
+            one
             for name, value in up.items()
-            for sample in (
-                _sample("gateway_up", name, value),
-                _sample("message_log_up", name, 1),
-                _sample("channel_connected", name, 1 if name == "a" else 0, channel="Loja"),
+            for one in (
+                sample("gateway_up", name, value),
+                sample("message_log_up", name, 1),
+                sample("channel_connected", name, 1 if name == "a" else 0, channel="Loja"),
             )
         ]
-        self.prometheus.text = _KNOWN % ",".join(samples)
+        self.prometheus.text = answer(samples)
 
     def get(self, path: str) -> tuple[int, Any]:
         answer = self.http.get(path, headers=_BEARER)
@@ -182,11 +175,11 @@ def test_the_code_is_the_one_of_the_gateway_that_was_named(
     monkeypatch.setattr("reconnect_hook.page.qr_watch._LOOKED_AT_SECONDS", 0.0)
     site.gateways.of["b"].unpair("loja")
     samples = [
-        _sample("gateway_up", "b", 1),
-        _sample("channel_connected", "b", 0, channel="loja"),
-        _sample("channel_status", "b", 1, channel="loja", status="qr_required"),
+        sample("gateway_up", "b", 1),
+        sample("channel_connected", "b", 0, channel="loja"),
+        sample("channel_status", "b", 1, channel="loja", status="qr_required"),
     ]
-    site.prometheus.text = _KNOWN % ",".join(samples)
+    site.prometheus.text = answer(samples)
     browser = site.browser()
     wait_until(
         lambda: browser.get("/live/qr/loja?gateway=b").get_json()["state"] == "code",

@@ -1,7 +1,9 @@
-"""Several simulated gateways, and the file that names them."""
+"""Several simulated gateways, the file that names them, and what Prometheus says of them."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
@@ -54,3 +56,14 @@ class Gateways:
         for name, simulator in self.of.items():
             simulator.clear_faults()  # so that no call holds up the end
             self._servers[name].__exit__(None, None, None)
+
+
+def sample(name: str, gateway: str, value: float, **labels: str) -> dict[str, object]:
+    """Return one sample of ``whatsapp_`` and the name, as Prometheus answers it."""
+    texts = {"__name__": f"whatsapp_{name}", "gateway": gateway, **labels}
+    return {"metric": texts, "value": [0, str(value)]}
+
+
+def answer(samples: Iterable[object]) -> str:
+    """Return Prometheus' answer to any question: these samples, and no alert."""
+    return json.dumps({"data": {"alerts": [], "result": list(samples)}})
