@@ -64,7 +64,7 @@ class GatewayMetrics:
     """Durations and errors of the calls to gateways."""
 
     def __init__(self, registry: CollectorRegistry, operations: Iterable[Operation]) -> None:
-        """Publish nothing yet; from the beginning a gateway's metrics name all ``operations``."""
+        """Publish nothing yet; only ``operations`` will be observed, and all of them named."""
         self._operations = tuple(operations)
         self._durations = Histogram(
             "whatsapp_gateway_request_duration_seconds",
@@ -82,15 +82,18 @@ class GatewayMetrics:
 
     def of(self, gateway: str) -> Observer:
         """Return what counts the calls to one gateway."""
-        for operation in self._operations:
-            self._durations.labels(gateway, operation)
-            for reason in Reason:
-                self._errors.labels(gateway, operation, reason)
+        # Asked for once, so that a call which ends after forget() brings nothing back.
+        durations = {one: self._durations.labels(gateway, one) for one in self._operations}
+        errors = {
+            (one, reason): self._errors.labels(gateway, one, reason)
+            for one in self._operations
+            for reason in Reason
+        }
 
         def observe(operation: Operation, seconds: float, reason: Reason | None) -> None:
-            self._durations.labels(gateway, operation).observe(seconds)
+            durations[operation].observe(seconds)
             if reason is not None:
-                self._errors.labels(gateway, operation, reason).inc()
+                errors[operation, reason].inc()
 
         return observe
 
