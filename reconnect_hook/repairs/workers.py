@@ -12,6 +12,7 @@ from typing import TypeVar
 from reconnect_hook.event_log import EventLog
 from reconnect_hook.metrics import OfGateway
 from reconnect_hook.outcomes import FAILURES, Job, Outcome, Result
+from reconnect_hook.repairs.crew import IDLE_SECONDS, TROUBLE_SECONDS, Crew
 from reconnect_hook.repairs.means import Interrupted, Means
 from reconnect_hook.repairs.repair import look, repair
 from reconnect_hook.repairs.rounds import Rounds
@@ -24,17 +25,12 @@ from whatsapp.gateways.gateway import GatewayError
 _log = logging.getLogger("reconnect_hook")
 
 _T = TypeVar("_T")
-_IDLE_SECONDS = 1.0  # until the queue is looked at without being told: other hooks fill it too
-_TROUBLE_SECONDS = 2.0  # until a state that failed is tried again
 _RELEASE_SECONDS = 2.0  # for a state to take back what is under way
 _PRUNE_SECONDS = 3600.0
 
 
 class Workers:
-    """Repairs one gateway's channels, ``count`` at a time, until it is stopped.
-
-    There are as many threads as have something to do, and one that looks for more.
-    """
+    """Repairs one gateway's channels, ``count`` at a time, until it is stopped."""
 
     def __init__(
         self,
@@ -56,11 +52,7 @@ class Workers:
         self._given_back = False
         self._means = replace(means, wait=self._wait, begin_restart=self._begin_restart)
         self._rounds = Rounds(backlog, jobs, means.lists, self._conclude_at_once)
-        self._calls = 0
-        self._called = threading.Condition()
-        self._lock = threading.Lock()
-        self._threads: set[threading.Thread] = set()
-        self._idle = 0
+        self._crew = Crew(count, self._claim, self._see_through, self._stopping)
         self._pruned_at = float("-inf")
         self._keepers = [
             threading.Thread(
@@ -71,7 +63,7 @@ class Workers:
             ),
             threading.Thread(
                 target=self._repeat,
-                args=(_IDLE_SECONDS, self._look_round),
+                args=(IDLE_SECONDS, self._look_round),
                 name="rounds",
                 daemon=True,
             ),
@@ -79,26 +71,18 @@ class Workers:
 
     def start(self) -> None:
         """Begin."""
-        self._begin_another()
+        self._crew.start()
         for thread in self._keepers:
             thread.start()
 
     def wake(self) -> None:
         """Say that there is something in the queue."""
-        with self._called:
-            self._calls += 1
-            self._called.notify()
+        self._crew.wake()
 
     def stop(self, seconds: float) -> None:
         """End: what is under way and cannot end in ``seconds`` goes back into the queue."""
         self._stopping.set()
-        with self._called:
-            self._called.notify_all()
-        until = time.monotonic() + seconds
-        with self._lock:
-            threads = list(self._threads)
-        for thread in threads:
-            thread.join(max(0.0, until - time.monotonic()))
+        self._crew.join(seconds)
         self._given_back = True
         # In a thread of its own, since a database that does not answer must not hold up the end.
         releasing = threading.Thread(target=self._release, name="release", daemon=True)
@@ -115,61 +99,8 @@ class Workers:
         if self._stopping.wait(seconds):
             raise Interrupted
 
-    def _begin_another(self) -> None:
-        """Begin a thread that looks at the queue, unless one does or there are enough."""
-        with self._lock:
-            if self._idle or len(self._threads) >= self.count or self._stopping.is_set():
-                return
-            thread = threading.Thread(target=self._run, name="repairs", daemon=True)
-            self._threads.add(thread)
-            thread.start()  # within the lock, since stop() can only wait for one that has begun
-
-    def _run(self) -> None:
-        try:
-            self._work()
-        finally:
-            with self._lock:
-                self._threads.discard(threading.current_thread())
-
-    def _work(self) -> None:
-        while not self._stopping.is_set():
-            calls = self._calls
-            try:
-                job = self._jobs.claim()
-                if job is not None:
-                    # There may be more, and while this one is seen through somebody has to look.
-                    self._begin_another()
-                    self._see_through(job)
-                elif not self._wait_for_call(calls):
-                    return  # another one looks already
-            except Interrupted:
-                return
-            except StateError as error:
-                _log.warning("state: %s", error)
-                self._stopping.wait(_TROUBLE_SECONDS)
-            except Exception:  # noqa: BLE001
-                # Unforeseen, such as what drivers raise besides their own errors; but a thread that
-                # dies would leave a hook that takes alerts and repairs nothing.
-                _log.exception("the queue met a fault of the hook itself")
-                self._stopping.wait(_TROUBLE_SECONDS)
-
-    def _wait_for_call(self, calls: int) -> bool:
-        """Wait for a call that came after the number ``calls``, or for a while.
-
-        Returns False at once where another thread waits: one is enough for a gateway that is well.
-        """
-        with self._lock:
-            if self._idle:
-                return False
-            self._idle += 1
-        try:
-            with self._called:
-                if self._calls == calls and not self._stopping.is_set():
-                    self._called.wait(_IDLE_SECONDS)
-        finally:
-            with self._lock:
-                self._idle -= 1
-        return True
+    def _claim(self) -> Job | None:
+        return self._jobs.claim()
 
     def _see_through(self, job: Job) -> None:
         try:
@@ -261,7 +192,7 @@ class Workers:
                 return change()
             except StateError as error:
                 _log.warning("state: %s; trying again", error)
-                self._wait(_TROUBLE_SECONDS)
+                self._wait(TROUBLE_SECONDS)
 
     def _repeat(self, seconds: float, work: Callable[[], None]) -> None:
         """Do something again and again, whatever comes of it."""

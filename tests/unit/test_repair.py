@@ -846,7 +846,7 @@ def test_no_fault_ends_a_worker(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("reconnect_hook.repairs.workers._TROUBLE_SECONDS", 0.01)
+    monkeypatch.setattr("reconnect_hook.repairs.crew.TROUBLE_SECONDS", 0.01)
     simulator.unpair("loja")
     hook = Hook(_settings(simulator.url, tmp_path, RECONNECT_WORKERS="1"))
     claim = Jobs.claim
@@ -983,32 +983,6 @@ def test_no_more_calls_are_in_flight_than_workers(simulator: Simulator, tmp_path
     assert len(simulator.requests("qr")) == 5
     assert len(simulator.requests("list")) <= 5 + 5
     hook.service.workers.stop(_SECONDS)
-
-
-def test_threads_come_with_the_work_and_go_with_it(simulator: Simulator, tmp_path: Path) -> None:
-    channels = [f"channel {number}" for number in range(6)]
-    for channel in channels:
-        simulator.put_channel(channel, reconnect_seconds=0)
-        simulator.drop(channel)
-    simulator.fault("qr", "hang")
-    settings = _settings(
-        simulator.url, tmp_path, RECONNECT_WORKERS="4", WPP_GATEWAY_QR_TIMEOUT="60"
-    )
-    hook = Hook(settings)
-    threads = hook.service.workers._threads
-    assert len(threads) == 1, "one looks for work"
-    hook.service.intake.accept([firing(channel) for channel in channels[:2]])
-    hook.service.workers.wake()
-    wait_until(lambda: len(simulator.requests("qr")) == 2, _SECONDS, "two calls")
-    wait_until(lambda: len(threads) == 3, _SECONDS, "one that looks for more")
-    hook.service.intake.accept([firing(channel) for channel in channels[2:]])
-    wait_until(lambda: len(simulator.requests("qr")) == 4, _SECONDS, "four calls")
-    assert len(threads) == 4
-    simulator.clear_faults()
-    wait_until(lambda: len(hook.lines()) == 6, _SECONDS, "all six")
-    wait_until(lambda: len(threads) == 1, _SECONDS, "the others to end")
-    hook.service.workers.stop(_SECONDS)
-    assert not threads
 
 
 def test_a_repair_that_takes_longer_than_a_lease_is_not_taken_over(
