@@ -64,11 +64,13 @@ def read_gateway(
 
     Raises SettingsError.
     """
+    # First of all: without it nothing else matters.
+    base_url = read.base_url("WPP_GATEWAY_BASE_URL")
     messages, log_url = read_message_source(read)
     return GatewaySettings(
         name=name,
         type=type_,
-        base_url=read.base_url("WPP_GATEWAY_BASE_URL"),
+        base_url=base_url,
         secret=_secret(read),
         timeout=read.number("WPP_GATEWAY_TIMEOUT", 90, above=0),
         qr_timeout=read.number("WPP_GATEWAY_QR_TIMEOUT", 60, above=0),
