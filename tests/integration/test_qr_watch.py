@@ -106,7 +106,7 @@ def test_a_link_to_elsewhere_is_not_followed(
     with SimulatorServer(SECRET) as other:
         # What stands before the @ is a user's name: this is the other server's address.
         link = f"{simulator.url}@{other.url.removeprefix('http://')}/sim/qr-images/1.png"
-        monkeypatch.setattr("stack.simulator.model._qr_value", lambda *_: link)
+        monkeypatch.setattr("stack.simulator.apis.wrapper._qr_value", lambda *_: link)
         watched.wait_for(QrState.FAILED)
         assert watched.watches.image("loja") is None
 
@@ -120,7 +120,7 @@ def test_a_gateway_that_fails_is_asked_again(simulator: Simulator, watched: Watc
 
 def test_what_is_no_image_is_told(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "stack.simulator.model._qr_value", lambda *_: "data:image/svg+xml;base64,PHN2Zz4="
+        "stack.simulator.apis.wrapper._qr_value", lambda *_: "data:image/svg+xml;base64,PHN2Zz4="
     )
     watched.wait_for(QrState.UNREADABLE)
     assert watched.watches.image("loja") is None
