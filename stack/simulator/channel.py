@@ -29,11 +29,13 @@ class Channel:
         self.deaf = False
         self.failed = False
         self.number = ""
+        self.webhook = ""
         self.messages = 0
         self.active_at: float | None = None
         self._since = now
         self._recovers_at: float | None = None
         self._stays_zombie = False
+        self._closed_zombie = False
         self._qr_until: float | None = None
         self._started_at: float | None = None
         self._asked = False
@@ -104,7 +106,9 @@ class Channel:
         session = self.knobs.session
         if session == "not_started":
             session = self.knobs.after_start
+        stays = self._closed_zombie and not self.knobs.heals
         self._stand_still()
+        self._stays_zombie = stays
         if session == "unpaired":
             self._become("qr_required", now)
             if self.knobs.qr_seconds is not None:
@@ -114,17 +118,21 @@ class Channel:
         if session == "paired":
             self._recovers_at = now + self.knobs.reconnect_seconds
 
-    def stop(self, now: float) -> None:
-        """Close the session, and keep its pairing."""
+    def close(self, now: float) -> None:
+        """Close the session, and keep its pairing and whether it is a zombie."""
+        zombie = self.zombie
         self._stand_still()
+        self._closed_zombie = zombie
         self._become("disconnected", now)
 
     def restart(self, now: float) -> None:
-        """Close the session and start it again; a zombie comes back as one unless it heals."""
-        stays = self.zombie and not self.knobs.heals
-        self.stop(now)
+        """Close the session and start it again."""
+        self.close(now)
         self.begin(now)
-        self._stays_zombie = stays
+
+    def unpair(self, now: float) -> None:
+        """Log the session out: it is down, and wants a QR code when it is started."""
+        self.act("unpair", now)
 
     def ask_qr(self, now: float) -> Reply:
         """Ask for the QR code, which makes the gateway try to reconnect.
@@ -205,7 +213,7 @@ class Channel:
         self._started_at = None
         self._asked = False
         self._initializing_left = 0
-        self._stays_zombie = False
+        self._stays_zombie = self._closed_zombie = False
         self._qr_until = None
         self.failed = False
 

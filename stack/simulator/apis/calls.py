@@ -1,19 +1,32 @@
 """What every API does with a call: note it, look at the secret, misbehave as told, answer."""
 
+import base64
 import hmac
 import socket
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 
-from flask import Response, request
+from flask import Blueprint, Response, request
 
+from stack.simulator import qr_image
 from stack.simulator.apis.wrapper_answers import Answer
 from stack.simulator.faults import FaultBook
 from stack.simulator.journal import Call, Journal
 from stack.simulator.misbehaviour import carry_out
+from stack.simulator.model import Gateway
 from stack.simulator.responses import as_json
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+class Api(Protocol):
+    """One API of the simulated gateway."""
+
+    def __init__(self, gateway: Gateway, faults: FaultBook, journal: Journal, secret: str) -> None:
+        """Serve the gateway's channels to whoever knows the secret."""
+
+    def blueprint(self) -> Blueprint:
+        """Make the routes. Paths arrive undecoded, so that `%2F` does not separate."""
 
 
 class Calls:
@@ -68,3 +81,8 @@ def body_of_request() -> dict[str, object]:
     """Return the JSON object that was sent, or an empty one."""
     body = request.get_json(force=True, silent=True)
     return body if isinstance(body, dict) else {}
+
+
+def png(number: int) -> str:
+    """Return a QR code in base64."""
+    return base64.b64encode(qr_image.png(number)).decode()

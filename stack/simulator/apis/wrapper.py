@@ -1,12 +1,9 @@
 """The wrapper's HTTP API, as the contract has it."""
 
-import base64
-
 from flask import Blueprint, Response, request
 
-from stack.simulator import qr_image
 from stack.simulator.apis import wrapper_answers as answers
-from stack.simulator.apis.calls import METHODS, Calls, body_of_request, is_secret
+from stack.simulator.apis.calls import METHODS, Calls, body_of_request, is_secret, png
 from stack.simulator.apis.wrapper_answers import Answer
 from stack.simulator.channel import Channel
 from stack.simulator.faults import FaultBook
@@ -128,5 +125,5 @@ class WrapperApi:
 def _qr_value(number: int, form: str, image_root: str) -> str:
     if form == "http_url":
         return f"{image_root}{number}.png"
-    bare = base64.b64encode(qr_image.png(number)).decode()
+    bare = png(number)
     return f"data:image/png;base64,{bare}" if form == "data_url" else bare
