@@ -30,7 +30,8 @@ class LogView:
     """What one poll knew. Times are Unix seconds by the database's clock, keys are channel keys.
 
     ``unread`` is how many ids are yet to be read. While there are any, a channel's true last
-    message may be among them.
+    message may be among them. ``deaf`` is from when until when no message could be noticed. Where
+    messages are not ``counted``, a channel without an age is unknown, not unheard.
     """
 
     now: float
@@ -38,11 +39,19 @@ class LogView:
     messages: Mapping[tuple[str, Direction], int]
     rows_read: int
     unread: int = 0
+    deaf: Sequence[tuple[float, float]] = ()
+    counted: bool = True
 
     def age(self, key: str) -> float | None:
-        """Return the seconds since the channel's last known message, None where there is none."""
+        """Return the seconds since the channel's last known message, None where there is none.
+
+        Those in which none could have been noticed do not count.
+        """
         last = self.last_message.get(key)
-        return None if last is None else max(0.0, self.now - last)
+        if last is None:
+            return None
+        unheard = sum(max(0.0, ends - max(begins, last)) for begins, ends in self.deaf)
+        return max(0.0, self.now - last - unheard)
 
 
 class _Recent(NamedTuple):

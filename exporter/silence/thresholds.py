@@ -8,7 +8,7 @@ from typing import NamedTuple
 from exporter.silence.learning import Bounds
 from exporter.silence.model import Model
 from whatsapp.channels import Channel
-from whatsapp.settings import Settings, SilenceMode
+from whatsapp.settings import GatewaySettings, Settings, SilenceMode
 
 
 class Threshold(NamedTuple):
@@ -28,14 +28,14 @@ def bounds_of(settings: Settings) -> Bounds:
 
 
 class Thresholds:
-    """The present threshold of each channel. For one thread at a time.
+    """The present threshold of each channel of one gateway. For one thread at a time.
 
     A learned one depends on when the last message came: at night silence is normal for longer.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._bounds = bounds_of(settings)
+    def __init__(self, gateway: GatewaySettings, bounds: Bounds) -> None:
+        self._gateway = gateway
+        self._bounds = bounds
         self._model: Model | None = None
         self._known: dict[str, tuple[float, Threshold]] = {}
 
@@ -50,8 +50,8 @@ class Thresholds:
         key = channel.key
         last = last_message.get(key)
         learned = model.channels.get(key) if model else None
-        if learned is None or last is None or key in self._settings.silent_hours_overrides:
-            return Threshold(self._settings.silence_threshold(key), SilenceMode.FIXED)
+        if learned is None or last is None or key in self._gateway.silent_hours_overrides:
+            return Threshold(self._gateway.silence_threshold(key), SilenceMode.FIXED)
         if model is not self._model:
             self._model = model
             self._known = {}

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from reconnect_hook.event_log import EventLog
-from reconnect_hook.metrics import Metrics
+from reconnect_hook.metrics import OfGateway
 from reconnect_hook.outcomes import FAILURES, Job, Outcome, Result
 from reconnect_hook.repairs.means import Interrupted, Means
 from reconnect_hook.repairs.repair import look, repair
@@ -31,7 +31,10 @@ _PRUNE_SECONDS = 3600.0
 
 
 class Workers:
-    """Repairs channels, ``count`` at a time, until it is stopped."""
+    """Repairs one gateway's channels, ``count`` at a time, until it is stopped.
+
+    There are as many threads as have something to do, and one that looks for more.
+    """
 
     def __init__(
         self,
@@ -40,7 +43,7 @@ class Workers:
         memory: Memory,
         means: Means,
         events: EventLog,
-        metrics: Metrics,
+        metrics: OfGateway,
         *,
         count: int,
     ) -> None:
@@ -50,14 +53,14 @@ class Workers:
         self._events = events
         self._metrics = metrics
         self._stopping = threading.Event()
+        self._given_back = False
         self._means = replace(means, wait=self._wait, begin_restart=self._begin_restart)
         self._rounds = Rounds(backlog, jobs, means.lists, self._conclude_at_once)
         self._calls = 0
         self._called = threading.Condition()
-        self._threads = [
-            threading.Thread(target=self._run, name=f"repair-{number}", daemon=True)
-            for number in range(count)
-        ]
+        self._lock = threading.Lock()
+        self._threads: set[threading.Thread] = set()
+        self._idle = 0
         self._pruned_at = float("-inf")
         self._keepers = [
             threading.Thread(
@@ -76,7 +79,8 @@ class Workers:
 
     def start(self) -> None:
         """Begin."""
-        for thread in [*self._threads, *self._keepers]:
+        self._begin_another()
+        for thread in self._keepers:
             thread.start()
 
     def wake(self) -> None:
@@ -91,8 +95,11 @@ class Workers:
         with self._called:
             self._called.notify_all()
         until = time.monotonic() + seconds
-        for thread in self._threads:
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
+        self._given_back = True
         # In a thread of its own, since a database that does not answer must not hold up the end.
         releasing = threading.Thread(target=self._release, name="release", daemon=True)
         releasing.start()
@@ -108,15 +115,33 @@ class Workers:
         if self._stopping.wait(seconds):
             raise Interrupted
 
+    def _begin_another(self) -> None:
+        """Begin a thread that looks at the queue, unless one does or there are enough."""
+        with self._lock:
+            if self._idle or len(self._threads) >= self.count or self._stopping.is_set():
+                return
+            thread = threading.Thread(target=self._run, name="repairs", daemon=True)
+            self._threads.add(thread)
+            thread.start()  # within the lock, since stop() can only wait for one that has begun
+
     def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            with self._lock:
+                self._threads.discard(threading.current_thread())
+
+    def _work(self) -> None:
         while not self._stopping.is_set():
             calls = self._calls
             try:
                 job = self._jobs.claim()
-                if job is None:
-                    self._wait_for_call(calls)
-                else:
+                if job is not None:
+                    # There may be more, and while this one is seen through somebody has to look.
+                    self._begin_another()
                     self._see_through(job)
+                elif not self._wait_for_call(calls):
+                    return  # another one looks already
             except Interrupted:
                 return
             except StateError as error:
@@ -128,11 +153,23 @@ class Workers:
                 _log.exception("the queue met a fault of the hook itself")
                 self._stopping.wait(_TROUBLE_SECONDS)
 
-    def _wait_for_call(self, calls: int) -> None:
-        """Wait for a call that came after the number ``calls``, or for a while."""
-        with self._called:
-            if self._calls == calls and not self._stopping.is_set():
-                self._called.wait(_IDLE_SECONDS)
+    def _wait_for_call(self, calls: int) -> bool:
+        """Wait for a call that came after the number ``calls``, or for a while.
+
+        Returns False at once where another thread waits: one is enough for a gateway that is well.
+        """
+        with self._lock:
+            if self._idle:
+                return False
+            self._idle += 1
+        try:
+            with self._called:
+                if self._calls == calls and not self._stopping.is_set():
+                    self._called.wait(_IDLE_SECONDS)
+        finally:
+            with self._lock:
+                self._idle -= 1
+        return True
 
     def _see_through(self, job: Job) -> None:
         try:
@@ -185,6 +222,8 @@ class Workers:
 
         The line comes first: a hook that dies here leaves one line too many rather than none.
         """
+        if self._given_back:
+            raise Interrupted  # it took too long to end: whoever has it now tells how it ends
         self._write(job, result, seconds)
         if not self._insist(lambda: self._jobs.finish(job, result)):
             _log.warning("another hook took over a repair that took too long to record")

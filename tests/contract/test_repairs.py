@@ -27,7 +27,7 @@ class _Repairs:
         means = Means(
             client=gateway,
             lists=ChannelLists(gateway),
-            log=None,
+            messages=None,
             silence_threshold=lambda _: 3600,
             # Only a drop is over before that; for anything else nobody is to wait.
             verify_seconds=20.0 if reason is Reason.DISCONNECTED and not failures else 0.0,

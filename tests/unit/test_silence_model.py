@@ -12,7 +12,7 @@ import pytest
 from exporter.silence.learning import Bounds, Learned
 from exporter.silence.model import Model, ModelError, load, save
 from exporter.silence.profile import WEEK_HOURS, Profile
-from exporter.silence.thresholds import Threshold, Thresholds
+from exporter.silence.thresholds import Threshold, Thresholds, bounds_of
 from whatsapp.channels import Channel, Status
 from whatsapp.settings import SilenceMode, parse
 
@@ -117,7 +117,8 @@ def _thresholds(**more: str) -> Thresholds:
         "MESSAGE_LOG_URL": "sqlite:///log",
         "SILENT_HOURS": "3",
     }
-    return Thresholds(parse({**least, **more}))
+    settings = parse({**least, **more})
+    return Thresholds(settings.gateways[0], bounds_of(settings))
 
 
 def test_the_learned_threshold_counts_where_there_is_one() -> None:
