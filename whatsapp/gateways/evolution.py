@@ -1,6 +1,6 @@
 """Evolution API, written for 2.3 (read from the source of 2.3.6); 1.x lists in another shape.
 
-tests/contract/README.md says what was tested how.
+docs/gateways/README.md says what was tested how.
 """
 
 from __future__ import annotations

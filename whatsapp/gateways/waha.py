@@ -1,6 +1,6 @@
 """WAHA, written for the API of 2024.9 to 2026.8, whatever the engine.
 
-From the OpenAPI document that it publishes and its documentation; tests/contract/README.md says
+From the OpenAPI document that it publishes and its documentation; docs/gateways/README.md says
 what was tested how.
 """
 

@@ -1,6 +1,6 @@
 """WPPConnect Server, written for 2.8 to 2.10 (read from the source and the OpenAPI document).
 
-tests/contract/README.md says what was tested how.
+docs/gateways/README.md says what was tested how.
 """
 
 from __future__ import annotations
