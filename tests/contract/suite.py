@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 import pytest
 
@@ -72,7 +73,7 @@ def _failure(call: Callable[[], object]) -> GatewayError:
     with pytest.raises(GatewayError) as caught:
         call()
     error = caught.value
-    for hidden in (SECRET, "not%2Fa%20real%2Bsecret", NUMBER, _WORDS):
+    for hidden in (SECRET, quote(SECRET, safe=""), NUMBER, _WORDS):
         assert hidden not in f"{error!r} {error} {error.detail}"
     assert error.detail.isprintable()
     assert error.request_id
@@ -334,13 +335,15 @@ class GatewayContract:
         assert not world.born
 
     def test_what_a_gateway_repeats_of_number_text_and_secret_is_not_told(self) -> None:
-        body = {"message": f"{NUMBER}: {_WORDS} ({SECRET})", "status": "error"}
+        # As it stands, and as it stands in the path of one API.
+        repeated = f"{NUMBER}: {_WORDS} ({SECRET}) {quote(SECRET, safe='')}"
+        body = {"message": repeated, "status": "error"}
         with RawServer(answering(body, status=500)) as server:
             settings = _Settings(self.kind, server.url)
             gateway = make_gateway(settings, connections=1, observe=lambda *_: None)
             channel = Channel("loja", Status.CONNECTED, number=NUMBER)
             error = _failure(lambda: gateway.send_text(channel, NUMBER, _WORDS))
-        assert "[hidden]: [hidden] ([secret])" in error.detail
+        assert "[hidden]: [hidden] ([secret]) [secret]" in error.detail
 
     def test_a_pairing_is_lost_only_by_delete_and_create_makes_a_qr_code(
         self, world: World
