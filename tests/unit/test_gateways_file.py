@@ -60,9 +60,10 @@ def test_the_example_can_be_used_and_shows_most_keys(tmp_path: Path) -> None:
     example = tmp_path / "gateways.yaml"
     example.write_text(text.replace("/etc/zapwatch/pixelhub-secret", str(secret)))
 
-    first, second, third = _parse(str(example)).gateways
+    first, second, other, third = _parse(str(example)).gateways
 
     assert [g.name for g in (first, second, third)] == ["pixelhub", "loja", "testes"]
+    assert (other.name, other.type, other.message_log_url) == ("evo", "evolution", None)
     assert (first.secret, first.timeout, first.silent_hours) == ("of a file", 90, 4)
     assert first.message_log_url is not None
     assert first.message_log_url.host == "db.example.com"
