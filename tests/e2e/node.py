@@ -49,7 +49,7 @@ _SHORTER_OPTIONS = {
         "--cluster.reconnect-interval=1s",
         "--cluster.settle-timeout=10s",
     ),
-    "prometheus": ("--rules.alert.resend-delay=1s",),
+    "prometheus": ("--rules.alert.resend-delay=2s",),
 }
 
 
@@ -164,10 +164,15 @@ class Node:
         cluster = _json(self.at.alertmanager, "/api/v2/status").get("cluster", {})
         return len(cluster["peers"]) - 1 if cluster.get("status") == "ready" else None
 
-    def firing(self) -> set[str]:
-        """Return the channels of which the Alertmanager knows that they are disconnected."""
+    def firing(self) -> list[str]:
+        """Return the channel of each alert of one that the Alertmanager knows of."""
         alerts = _json(self.at.alertmanager, "/api/v2/alerts?filter=channel!=%22%22")
-        return {alert["labels"]["channel"] for alert in alerts}
+        return [alert["labels"]["channel"] for alert in alerts]
+
+    def asking(self) -> list[str]:
+        """Return the channel of each alert there that asks for a repair."""
+        path = "/api/v2/alerts?filter=remediation=%22reconnect%22"
+        return [alert["labels"]["channel"] for alert in _json(self.at.alertmanager, path)]
 
     def delivered(self) -> float:
         """Return how many firing alerts its hook has been told of since it started."""

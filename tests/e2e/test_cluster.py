@@ -62,7 +62,10 @@ def test_one_of_two_dies_and_comes_back(cluster: Cluster, program: str) -> None:
         node.start(program)
         cluster.wait_until_joined()
         cluster.wait_for(node.answers, f"the programs of {node.name} to answer")
-        cluster.wait_for(lambda: dead in node.firing(), "the Alertmanager to hear of it")  # noqa: B023
+        cluster.wait_for(
+            lambda: [one.asking().count(dead) for one in cluster.nodes] == [1, 1],  # noqa: B023
+            "both Alertmanagers to know one alert, of whichever Prometheus",
+        )
         if program == "reconnect_hook":
             cluster.wait_for(node.delivered, "what could not be delivered")
         cluster.simulator.scan(dead)
@@ -79,7 +82,7 @@ def test_what_drops_while_the_state_is_away_is_repaired_when_it_is_back(
     mariadb.stop()
     cluster.wait_for(lambda: not any(n.is_ready() for n in cluster.nodes), "both hooks to notice")
     cluster.simulator.drop("restarted")
-    cluster.wait_for(lambda: "restarted" in cluster.a.firing(), "its alert")
+    cluster.wait_for(lambda: "restarted" in cluster.a.asking(), "its alert")
     mariadb.start()
     cluster.wait_for_repair("restarted")
     cluster.wait_for(lambda: all(n.is_ready() for n in cluster.nodes), "both hooks to be back")
