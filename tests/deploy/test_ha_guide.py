@@ -71,8 +71,12 @@ def test_one_of_two_machines_repairs_a_drop_alone(machine: Machine) -> None:
 
 
 def test_it_sees_that_the_other_one_is_not_there(machine: Machine) -> None:
-    look = blocks(_GUIDE)[2]
-    seen = machine.wait_for(f"HERE=10.0.0.1\n{look}", "both commands to answer")
+    look = f"HERE=10.0.0.1\n{blocks(_GUIDE)[2]}"
+    asked = "promtool query instant http://10.0.0.1:9090 'count(up == 0) == 4' | grep '=> 4'"
+    machine.wait_for(asked, "Prometheus to have asked all")
+    settled = "amtool --alertmanager.url=http://10.0.0.1:9093 cluster show | grep ready"
+    machine.wait_for(settled, "Alertmanager to have settled")
+    seen = machine.run(look).stdout
     down = set(re.findall(r'instance="([^"]+)"', seen))
     assert down == {f"10.0.0.2:{port}" for port in (9090, 9093, 9861, 9862)}
     assert re.search(r"Cluster Status: +ready\n", seen)
