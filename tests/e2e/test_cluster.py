@@ -103,6 +103,7 @@ def test_the_dead_mans_switch_is_let_go_when_no_prometheus_is_left(cluster: Clus
     before = cluster.heartbeat.beats
     for node in cluster.nodes:
         node.start("prometheus")
+        cluster.wait_for(node.answers, f"Prometheus of {node.name} to be back")
     cluster.wait_for(beats, "a beat")
 
 
