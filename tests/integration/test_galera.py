@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,9 +15,8 @@ from reconnect_hook.state.memory import Memory
 from tests.support.galera import galera
 from tests.support.mariadb import MariaDb
 from tests.support.states import firing
+from tests.support.threads import at_once
 from tests.support.waiting import wait_until
-
-_T = TypeVar("_T")
 
 
 @pytest.fixture(scope="module")
@@ -83,21 +79,10 @@ def _waiting(state: Database) -> int:
     return Memory(state, "wpp").queue().waiting
 
 
-def _at_once(*work: Callable[[], _T]) -> list[_T]:
-    barrier = threading.Barrier(len(work))
-
-    def begin(one: Callable[[], _T]) -> _T:
-        barrier.wait()
-        return one()
-
-    with ThreadPoolExecutor(len(work)) as pool:
-        return list(pool.map(begin, work))
-
-
 def test_alerts_at_two_nodes_at_once_make_one_repair_a_channel(states: list[Database]) -> None:
     for number in range(10):
         names = [f"channel {number}", f"other {number}"]
-        verdicts = _at_once(*[lambda d=d, n=names: _accept(d, n) for d in states * 4])
+        verdicts = at_once(*[lambda d=d, n=names: _accept(d, n) for d in states * 4])
         assert sum(answer.count("accepted") for answer in verdicts) == 2
     wait_until(lambda: [_waiting(s) for s in states] == [20, 20], 30, "all to arrive")
 
@@ -107,7 +92,7 @@ def test_claims_at_two_nodes_at_once_never_get_the_same_repair(states: list[Data
     _accept(states[0], names)
     wait_until(lambda: _waiting(states[1]) == 8, 30, "them to arrive")
     holders = [Jobs(state, "wpp", Pauses(0)) for state in states * 4]
-    claimed = [job for job in _at_once(*[lambda h=h: _claim(h) for h in holders]) if job]
+    claimed = [job for job in at_once(*[lambda h=h: _claim(h) for h in holders]) if job]
     while (late := _claim(holders[0])) is not None:
         claimed.append(late)
     assert sorted(job.channel for job in claimed) == names
