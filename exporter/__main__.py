@@ -80,8 +80,13 @@ def _parser() -> argparse.ArgumentParser:
 def _start_pollers(settings: Settings, board: Board) -> Metrics:
     log_url = settings.message_log_url
     pause = settings.exporter_poll_seconds
+    thresholds = Thresholds(settings)
     metrics = Metrics(
-        board, settings.gateway_name, Thresholds(settings).of, with_log=log_url is not None
+        board,
+        settings.gateway_name,
+        thresholds.of,
+        thresholds.suspicion,
+        with_log=log_url is not None,
     )
     client = GatewayClient(
         settings.gateway_base_url,

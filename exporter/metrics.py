@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Histogram
 
 from exporter.channel_metrics import Messages, Silence, Statuses, ThresholdOf
 from exporter.families import OfChannels
+from exporter.heard_metrics import Heard, SuspicionOf
 from exporter.snapshot import Board, Snapshot
 from exporter.source_metrics import Sources
 from whatsapp.exposition import GatewayMetrics
@@ -37,6 +38,7 @@ class Metrics:
         board: Board,
         gateway: str,
         threshold_of: ThresholdOf,
+        suspicion_of: SuspicionOf,
         *,
         with_log: bool,
     ) -> None:
@@ -58,6 +60,7 @@ class Metrics:
             _section(Statuses(board, gateway)),
             _section(Silence(board, gateway, threshold_of)),
             _section(Messages(board, gateway)),
+            _section(Heard(board, gateway, threshold_of, suspicion_of)),
         )
 
 

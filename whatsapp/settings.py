@@ -21,6 +21,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from whatsapp.channels import channel_key
+from whatsapp.probe_settings import ProbeKind, ProbeSettings, by_channel, is_number
 from whatsapp.secret import decrypt
 
 DEFAULT_ENV_FILE = ".env"
@@ -34,6 +35,8 @@ SECRETS = (
     "HOOK_STATE_URL",
 )
 """The settings that hold a secret: each may be in a file that the setting ``NAME_FILE`` names."""
+
+_LONGEST_TEXT = 500  # characters of a message
 
 
 class SettingsError(Exception):
@@ -91,6 +94,7 @@ class Settings:
     prometheus_url: str
     alertmanager_url: str
     hook_trusted_proxy: str | None
+    probe: ProbeSettings
 
     def silence_threshold(self, channel: str) -> float:
         """Return after how many seconds without a message a channel counts as silent.
@@ -220,6 +224,15 @@ def parse(values: Mapping[str, str]) -> Settings:
         prometheus_url=read.base_url("PROMETHEUS_URL", "http://127.0.0.1:9090"),
         alertmanager_url=read.base_url("ALERTMANAGER_URL", "http://127.0.0.1:9093"),
         hook_trusted_proxy=read.address("HOOK_TRUSTED_PROXY"),
+        probe=ProbeSettings(
+            kind=read.probe_kind("PROBE"),
+            overrides=read.probe_kinds("PROBE_OVERRIDES"),
+            after_minutes=read.number("PROBE_AFTER_MINUTES", 30, above=0),
+            pause_minutes=read.number("PROBE_PAUSE_MINUTES", 15, above=0),
+            echoes_per_day=read.integer("PROBE_ECHOES_PER_DAY", 24, least=1),
+            echo_numbers=read.numbers("PROBE_ECHO_NUMBERS"),
+            echo_text=read.line("PROBE_ECHO_TEXT", "Zapwatch: does this arrive?"),
+        ),
     )
 
 
@@ -335,6 +348,42 @@ class _Reader:
                 )
             hours[channel_key(channel)] = parsed
         return hours
+
+    def line(self, name: str, default: str) -> str:
+        text = self.text(name, default)
+        if not text.isprintable() or len(text) > _LONGEST_TEXT:
+            raise SettingsError(f"{name} must be one line of at most {_LONGEST_TEXT} characters")
+        return text
+
+    def probe_kind(self, name: str) -> ProbeKind:
+        text = self.text(name, ProbeKind.QUERY)
+        try:
+            return ProbeKind(text.lower())
+        except ValueError:
+            raise SettingsError(f"{name} must be off, query or echo, not {text!r}") from None
+
+    def probe_kinds(self, name: str) -> dict[str, ProbeKind]:
+        kinds = {}
+        for key, value, item in by_channel(self.text(name, " ")):
+            if not key or value not in set(ProbeKind):
+                raise SettingsError(
+                    f"{name} must be channel=off, query or echo, as in loja=echo, not {item!r}"
+                )
+            kinds[key] = ProbeKind(value)
+        return kinds
+
+    def numbers(self, name: str) -> dict[str, str]:
+        numbers: dict[str, str] = {}
+        for key, value, item in by_channel(self.text(name, " ")):
+            if not key or not is_number(value):
+                raise SettingsError(
+                    f"{name} must be channel=number, the number with its country code and digits "
+                    f"only, as in loja=5500000000001, not {item!r}"
+                )
+            if value in numbers.values():
+                raise SettingsError(f"{name} has one number for two channels, the last in {item!r}")
+            numbers[key] = value
+        return numbers
 
     def silence_mode(self, name: str) -> SilenceMode:
         text = self.text(name, SilenceMode.FIXED)

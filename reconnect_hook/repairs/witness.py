@@ -11,7 +11,8 @@ _MOST_ROWS = 50_000  # looked at for one answer; where so many came later, the l
 def heard_within(log: MessageLog | None, key: str, seconds: float) -> bool:
     """Whether the log has a message of the channel that is not older than ``seconds``.
 
-    Where there is no log, or it cannot be read, nothing has been heard.
+    One that the gateway may have written by itself proves nothing. Where there is no log, or it
+    cannot be read, nothing has been heard.
     """
     if log is None:
         return False
@@ -23,7 +24,7 @@ def heard_within(log: MessageLog | None, key: str, seconds: float) -> bool:
             recent = [
                 row for row in rows if row.time is not None and row.time >= head.now - seconds
             ]
-            if any(row.key == key for row in recent):
+            if any(row.key == key and row.heard for row in recent):
                 return True
             if not recent:
                 break

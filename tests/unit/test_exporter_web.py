@@ -24,7 +24,8 @@ def board() -> Board:
 
 
 def _client(board: Board, *, with_log: bool = True) -> FlaskClient:
-    metrics = Metrics(board, "wpp", lambda *_: Threshold(1, SilenceMode.FIXED), with_log=with_log)
+    fixed = Threshold(1, SilenceMode.FIXED)
+    metrics = Metrics(board, "wpp", lambda *_: fixed, lambda *_: 1.0, with_log=with_log)
     return create_app(board, metrics, with_log=with_log).test_client()
 
 
