@@ -17,7 +17,7 @@ from exporter.silence.learner import Learner
 from exporter.silence.thresholds import Thresholds
 from exporter.snapshot import Board
 from exporter.web import create_app
-from whatsapp.gateway import GatewayClient
+from whatsapp.gateways.wrapper import WrapperGateway
 from whatsapp.last_messages import LastMessages
 from whatsapp.message_log import MessageLog
 from whatsapp.program import (
@@ -88,7 +88,7 @@ def _start_pollers(settings: Settings, board: Board) -> Metrics:
         thresholds.suspicion,
         with_log=log_url is not None,
     )
-    client = GatewayClient(
+    client = WrapperGateway(
         settings.gateway_base_url,
         settings.gateway_secret,
         list_timeout=settings.gateway_timeout,

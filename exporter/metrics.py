@@ -13,7 +13,7 @@ from exporter.heard_metrics import Heard, SuspicionOf
 from exporter.snapshot import Board, Snapshot
 from exporter.source_metrics import Sources
 from whatsapp.exposition import GatewayMetrics
-from whatsapp.gateway import Operation
+from whatsapp.gateways.gateway import Operation
 
 _POLL_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)  # seconds
 

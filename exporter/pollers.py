@@ -11,9 +11,8 @@ from dataclasses import replace
 from typing import ClassVar
 
 from exporter.snapshot import Board, GatewayState, LogState
-from whatsapp.answers import MAX_CHANNELS, LeftOut
 from whatsapp.channels import Channel
-from whatsapp.gateway import GatewayClient, GatewayError
+from whatsapp.gateways.gateway import MAX_CHANNELS, Gateway, GatewayError, LeftOut
 from whatsapp.last_messages import LastMessages
 from whatsapp.message_log import MessageLogError
 
@@ -100,7 +99,7 @@ class GatewayPoller(Poller):
 
     def __init__(
         self,
-        client: GatewayClient,
+        client: Gateway,
         board: Board,
         pause_seconds: float,
         on_new_channels: Callable[[], None] = lambda: None,

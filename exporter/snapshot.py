@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from exporter.silence.model import Model
-from whatsapp.answers import LeftOut
 from whatsapp.channels import Channel
+from whatsapp.gateways.gateway import LeftOut
 from whatsapp.last_messages import LogView
 
 

@@ -10,7 +10,7 @@ from exporter.families import OfSnapshot
 from exporter.silence.model import Model
 from exporter.snapshot import GatewayState, LogState
 from whatsapp import __version__
-from whatsapp.answers import LeftOut
+from whatsapp.gateways.gateway import LeftOut
 
 
 class Sources(OfSnapshot):

@@ -15,8 +15,7 @@ from reconnect_hook.service import Service, make_client, make_service
 from reconnect_hook.state.admission import Verdict
 from reconnect_hook.state.database import StateError
 from whatsapp.channels import Channel
-from whatsapp.gateway import GatewayError
-from whatsapp.gateway import Reason as Failure
+from whatsapp.gateways.gateway import GatewayError
 from whatsapp.last_messages import LastMessages, LogView
 from whatsapp.message_log import MessageLog, MessageLogError
 from whatsapp.secret import fingerprint
@@ -24,15 +23,6 @@ from whatsapp.settings import Settings
 
 _POLL_SECONDS = 0.1
 _STOP_SECONDS = 2.0
-_HINTS = {
-    Failure.TIMEOUT: "the gateway hangs, or a firewall drops what is sent to this port",
-    Failure.CONNECTION: "nothing answers there: is the port right, and does the gateway run?",
-    Failure.TLS: "the certificate or TLS itself: is it https, and the host's own name?",
-    Failure.UNAUTHORIZED: "the secret is wrong: compare the fingerprint with the gateway's",
-    Failure.HTML: "a web server or proxy answered, not the gateway: is the port missing (:8443)?",
-    Failure.HTTP: "the gateway answered, but not with its list: look at its log",
-    Failure.INVALID: "no channel found or invalid answer: is this the gateway's base URL?",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +139,17 @@ class Check:
         self._complain("list", str(error), "no channel could be checked")
         parts = urlsplit(self._settings.gateway_base_url)
         default = 443 if parts.scheme == "https" else 80
-        port = f"port {parts.port}" if parts.port else f"no port, so {default}: is :8443 missing?"
+        port = (
+            f"port {parts.port}"
+            if parts.port
+            else f"no port, so {default}: is :{self._client.usual_port} missing?"
+        )
         for line in (
             f"URL: {self._settings.gateway_base_url} ({port})",
             f"secret: {fingerprint(self._settings.gateway_secret)}",
             f"came back: {error.detail}"
             + (f" (HTTP {error.http_status})" * bool(error.http_status)),
-            f"most likely: {_HINTS[error.reason]}",
+            f"most likely: {self._client.hints[error.reason]}",
             f"request id for the gateway's log: {error.request_id}",
         ):
             self._say(line)

@@ -15,7 +15,7 @@ from reconnect_hook.state.admission import Verdict
 from reconnect_hook.state.database import StateError
 from reconnect_hook.state.memory import Memory
 from whatsapp.exposition import GatewayMetrics
-from whatsapp.gateway import Operation
+from whatsapp.gateways.gateway import Operation
 
 _REPAIR_BUCKETS = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 90, 120, 180, 300)  # seconds
 

@@ -17,7 +17,8 @@ from reconnect_hook.state.history import History
 from reconnect_hook.state.intake import Intake
 from reconnect_hook.state.jobs import Jobs
 from reconnect_hook.state.memory import Memory
-from whatsapp.gateway import GatewayClient
+from whatsapp.gateways.gateway import Gateway
+from whatsapp.gateways.wrapper import WrapperGateway
 from whatsapp.message_log import MessageLog
 from whatsapp.settings import Settings, SettingsError
 
@@ -35,9 +36,9 @@ class Service:
     desk: Desk
 
 
-def make_client(settings: Settings, metrics: Metrics) -> GatewayClient:
+def make_client(settings: Settings, metrics: Metrics) -> Gateway:
     """Return the client of the gateway that the settings name."""
-    return GatewayClient(
+    return WrapperGateway(
         settings.gateway_base_url,
         settings.gateway_secret,
         list_timeout=settings.gateway_timeout,
@@ -50,7 +51,7 @@ def make_client(settings: Settings, metrics: Metrics) -> GatewayClient:
 
 def make_service(
     settings: Settings,
-    client: GatewayClient,
+    client: Gateway,
     log: MessageLog | None,
     metrics: Metrics,
     *,

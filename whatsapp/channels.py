@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MAX_ID_LENGTH = 255
 """Characters; a longer id is nobody's session name and never becomes a label or a path."""
@@ -59,10 +59,19 @@ class Status(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One channel as the gateway lists it; ``id`` is the gateway's own spelling."""
+    """One channel as the gateway lists it; ``id`` is the gateway's own spelling.
+
+    What a gateway does not tell is None: the channel's own ``number`` (digits only; it belongs in
+    no metric and no log), when it was last active (Unix seconds), and how many messages it stores.
+    One that is not ``repairable`` is watched, and never called.
+    """
 
     id: str
     status: Status
+    number: str | None = field(default=None, repr=False)
+    repairable: bool = True
+    activity: float | None = None
+    message_count: int | None = None
 
     @property
     def key(self) -> str:

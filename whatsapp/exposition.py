@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 
-from whatsapp.gateway import Operation, Reason
+from whatsapp.gateways.gateway import Operation, Reason
 
 # A second sample for each counter, of which Prometheus makes nothing unless told to.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -85,7 +85,7 @@ class GatewayMetrics:
                 self._errors.labels(gateway, operation, reason)
 
     def observe(self, operation: Operation, seconds: float, reason: Reason | None) -> None:
-        """Count one call; ``reason`` is None where it worked. Fits GatewayClient's ``observe``."""
+        """Count one call; ``reason`` is None where it worked. Fits a gateway's ``observe``."""
         self._durations.labels(self._gateway, operation).observe(seconds)
         if reason is not None:
             self._errors.labels(self._gateway, operation, reason).inc()

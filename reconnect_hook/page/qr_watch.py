@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from reconnect_hook.page.qr_images import QrImage, QrImageError, read
 from whatsapp.channels import channel_key
-from whatsapp.gateway import GatewayClient, GatewayError, QrKind
+from whatsapp.gateways.gateway import Gateway, GatewayError, QrKind
 
 PAUSE_SECONDS = 0.7
 """Between two calls for one channel, or as long as the call took if that is longer."""
@@ -53,7 +53,7 @@ class QrWatches:
     A code is in memory for as long as somebody looks, and nowhere else.
     """
 
-    def __init__(self, client: GatewayClient, connected: Callable[[str], None]) -> None:
+    def __init__(self, client: Gateway, connected: Callable[[str], None]) -> None:
         """Tell ``connected`` the id of a channel whose session is up again."""
         self._client = client
         self._connected = connected
@@ -116,7 +116,7 @@ class QrWatches:
         """Ask, and note what came back; whether the session was started, by now."""
         image: QrImage | None = None
         try:
-            answer = self._client.ask_qr(watch.channel)
+            answer = self._client.qr(watch.channel)
             state = _STATES[answer.kind]
             if answer.image is not None:
                 image = read(answer.image, self._client.get_image)

@@ -19,7 +19,7 @@ from reconnect_hook.page.sources import Alertmanager, Prometheus
 from reconnect_hook.page.week import Weeks
 from reconnect_hook.service import Service
 from reconnect_hook.state.database import StateError
-from whatsapp.gateway import GatewayClient
+from whatsapp.gateways.gateway import Gateway
 from whatsapp.settings import Settings
 
 
@@ -30,7 +30,7 @@ class _ChannelConverter(PathConverter):
     part_isolating = False
 
 
-def add_page(app: Flask, service: Service, client: GatewayClient, settings: Settings) -> None:
+def add_page(app: Flask, service: Service, client: Gateway, settings: Settings) -> None:
     """Add all routes for people and their scripts."""
     app.url_map.converters["channel"] = _ChannelConverter
     app.url_map.merge_slashes = False

@@ -9,7 +9,7 @@ from reconnect_hook.outcomes import Outcome
 from reconnect_hook.repairs.means import Means, is_of_the_whole, words
 from reconnect_hook.repairs.witness import heard_within
 from whatsapp.channels import Channel, Status
-from whatsapp.gateway import GatewayError, QrKind
+from whatsapp.gateways.gateway import GatewayError, QrKind
 
 START_PAUSE = 2.0
 """Seconds that a session needs after start-session, as WPPConnect documents it."""
@@ -35,7 +35,7 @@ def ask(means: Means, channel: Channel, *, silent: bool) -> Asked:
     """Call getQr, and watch: the log for a silent channel, the list for a disconnected one."""
     asked_at = time.monotonic()
     try:
-        kind = _ask_until_ready(means, channel.id)
+        kind = _ask_until_ready(means, channel, silent=silent)
     except GatewayError as error:
         return Asked(Outcome.FAILED, channel.status, words(error), is_of_the_whole(error))
     if kind is QrKind.QR:
@@ -48,20 +48,21 @@ def ask(means: Means, channel: Channel, *, silent: bool) -> Asked:
     return _look_for_connected(means, channel.key, silent=silent)
 
 
-def _ask_until_ready(means: Means, channel_id: str) -> QrKind:
-    """Call getQr until the answer says more than to wait, and return what it says."""
+def _ask_until_ready(means: Means, channel: Channel, *, silent: bool) -> QrKind:
+    """Begin to reconnect, ask until the answer says more than to wait, and return what it says."""
     give_up_at = time.monotonic() + _INITIALIZING_SECONDS
     started = False
+    kind = means.client.reconnect(channel, silent=silent).kind
     while True:
-        kind = means.client.ask_qr(channel_id).kind
         if kind is QrKind.NOT_STARTED and not started:
-            means.client.start_session(channel_id)
+            means.client.start_session(channel.id)
             started = True
             means.wait(START_PAUSE)
         elif kind is QrKind.INITIALIZING and time.monotonic() < give_up_at:
             means.wait(_INITIALIZING_PAUSE)
         else:
             return kind
+        kind = means.client.qr(channel.id).kind
 
 
 def _wait_for_message(means: Means, key: str, asked_at: float) -> bool:

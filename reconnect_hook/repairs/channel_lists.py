@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from whatsapp.channels import Channel
-from whatsapp.gateway import GatewayClient, GatewayError
+from whatsapp.gateways.gateway import Gateway, GatewayError
 
 _FRESH_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0  # between two lists that are watched for what a call has brought about
@@ -16,7 +16,7 @@ _PAUSE_SECONDS = 1.0  # between two lists that are watched for what a call has b
 class ChannelLists:
     """Hands out the gateway's list; for any number of threads."""
 
-    def __init__(self, client: GatewayClient) -> None:
+    def __init__(self, client: Gateway) -> None:
         self._client = client
         self._lock = threading.Lock()
         self._asked_at = float("-inf")

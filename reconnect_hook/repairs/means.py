@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from reconnect_hook.outcomes import Job
 from reconnect_hook.repairs.channel_lists import ChannelLists
-from whatsapp.gateway import GatewayClient, GatewayError, Operation, Reason
+from whatsapp.gateways.gateway import Gateway, GatewayError, Operation, Reason
 from whatsapp.message_log import MessageLog
 
 _OF_THE_WHOLE = frozenset(
@@ -33,7 +33,7 @@ class Means:
     whether that may be.
     """
 
-    client: GatewayClient
+    client: Gateway
     lists: ChannelLists
     log: MessageLog | None
     silence_threshold: Callable[[str], float]

@@ -11,7 +11,7 @@ from reconnect_hook.repairs.means import Means, words
 from reconnect_hook.repairs.restart import RESTART_AFTER_FAILURES, make_anew, restart
 from reconnect_hook.repairs.witness import heard_within
 from whatsapp.channels import Channel, Status
-from whatsapp.gateway import GatewayError
+from whatsapp.gateways.gateway import GatewayError
 
 _ALERT_SECONDS = 30.0  # that an alert is on its way before the hook gets it
 _LEAST_ALERT_SECONDS = 1.0  # it takes longer than this in any case

@@ -13,7 +13,7 @@ from reconnect_hook.outcomes import Action, Job, Outcome, Result
 from reconnect_hook.repairs.asking import LOOK_PAUSE, START_PAUSE, ask
 from reconnect_hook.repairs.means import Means, words
 from whatsapp.channels import Channel, Status
-from whatsapp.gateway import GatewayError, Reason
+from whatsapp.gateways.gateway import GatewayError, Reason
 
 RESTART_AFTER_FAILURES = 2
 """So many repairs in a row must have failed before a session may be thrown away."""

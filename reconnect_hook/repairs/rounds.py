@@ -11,7 +11,7 @@ from reconnect_hook.repairs.channel_lists import ChannelLists
 from reconnect_hook.state.backlog import Backlog, Paused
 from reconnect_hook.state.jobs import Jobs
 from whatsapp.channels import Channel, Status
-from whatsapp.gateway import GatewayError
+from whatsapp.gateways.gateway import GatewayError
 
 ROUND_SECONDS = 30.0
 """How often the gateway is asked while a repair waits for the end of its pause."""

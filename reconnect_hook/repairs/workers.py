@@ -19,7 +19,7 @@ from reconnect_hook.state.backlog import Backlog
 from reconnect_hook.state.database import StateError
 from reconnect_hook.state.jobs import LEASE_SECONDS, Jobs
 from reconnect_hook.state.memory import Memory
-from whatsapp.gateway import GatewayError
+from whatsapp.gateways.gateway import GatewayError
 
 _log = logging.getLogger("reconnect_hook")
 

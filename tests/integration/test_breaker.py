@@ -22,8 +22,8 @@ from reconnect_hook.state.jobs import Jobs
 from tests.support.clock import HandMovedClock
 from tests.support.states import StateClock, firing, sqlite_url
 from whatsapp.channels import Channel, Status
-from whatsapp.gateway import ChannelList, GatewayError, Operation
-from whatsapp.gateway import Reason as Failure
+from whatsapp.gateways.gateway import ChannelList, GatewayError, Operation
+from whatsapp.gateways.gateway import Reason as Failure
 
 _PAUSES = Pauses(300)
 

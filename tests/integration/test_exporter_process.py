@@ -22,8 +22,8 @@ from tests.support.programs import Metrics, Program, environment, run
 from tests.support.raw_server import Conversation, RawServer, answering
 from tests.support.waiting import wait_until
 from whatsapp import __version__
-from whatsapp.answers import MAX_CHANNELS
-from whatsapp.gateway import MAX_BODY_BYTES
+from whatsapp.gateways.connection import MAX_BODY_BYTES
+from whatsapp.gateways.gateway import MAX_CHANNELS
 
 _SECRET = "0123456789abcdef-not-a-real-secret"
 _SECONDS = 60.0  # until what must happen has happened, on the slowest of machines

@@ -14,7 +14,7 @@ from stack.simulator.qr_image import png
 from stack.simulator.server import SimulatorServer
 from tests.support.hooks import SECRET
 from tests.support.waiting import wait_until
-from whatsapp.gateway import GatewayClient
+from whatsapp.gateways.wrapper import WrapperGateway
 
 _SECONDS = 30.0
 
@@ -32,7 +32,7 @@ class Watched:
 
     def __init__(self, simulator: Simulator) -> None:
         self.connected: list[str] = []
-        client = GatewayClient(simulator.url, SECRET, qr_timeout=_SECONDS)
+        client = WrapperGateway(simulator.url, SECRET, qr_timeout=_SECONDS)
         self.watches = QrWatches(client, self.connected.append)
 
     def wait_for(self, state: QrState, channel: str = "loja") -> int:

@@ -6,7 +6,8 @@ from typing import Any, Self
 
 import pytest
 
-from whatsapp.gateway import GatewayClient, GatewayError, Operation, Reason
+from whatsapp.gateways.gateway import GatewayError, Operation, Reason
+from whatsapp.gateways.wrapper import WrapperGateway
 
 SECRET = "not-a-real-secret"
 
@@ -16,7 +17,7 @@ class Observed:
 
     def __init__(self, url: str, secret: str = SECRET, **options: Any) -> None:
         self.calls: list[tuple[Operation, float, Reason | None]] = []
-        self.client = GatewayClient(url, secret, observe=self._note, **options)
+        self.client = WrapperGateway(url, secret, observe=self._note, **options)
 
     def _note(self, operation: Operation, seconds: float, reason: Reason | None) -> None:
         self.calls.append((operation, seconds, reason))
@@ -31,7 +32,7 @@ class Observed:
         if operation == "list":
             return self.client.list_channels()
         if operation == "qr":
-            return self.client.ask_qr("loja")
+            return self.client.qr("loja")
         assert operation == "start_session"
         self.client.start_session("loja")
         return None

@@ -19,9 +19,8 @@ from exporter.silence.thresholds import Threshold
 from exporter.snapshot import Board, GatewayState, LogState
 from tests.support.programs import Metrics
 from whatsapp import __version__
-from whatsapp.answers import LeftOut
 from whatsapp.channels import Channel, Status
-from whatsapp.gateway import Operation, Reason
+from whatsapp.gateways.gateway import LeftOut, Operation, Reason
 from whatsapp.last_messages import LogView
 from whatsapp.message_log import Direction
 from whatsapp.settings import SilenceMode

@@ -17,9 +17,9 @@ from tests.support.clock import HandMovedClock
 from tests.support.message_logs import WrittenLog
 from tests.support.waiting import wait_until
 from whatsapp import last_messages
-from whatsapp.answers import ChannelList
 from whatsapp.channels import Channel, Status
-from whatsapp.gateway import GatewayClient, GatewayError, Operation, Reason
+from whatsapp.gateways.gateway import ChannelList, GatewayError, Operation, Reason
+from whatsapp.gateways.wrapper import WrapperGateway
 from whatsapp.last_messages import LastMessages
 from whatsapp.message_log import MessageLog
 
@@ -96,7 +96,7 @@ def board() -> Board:
 
 @pytest.fixture
 def poller(simulated: Simulator, board: Board) -> Iterator[GatewayPoller]:
-    client = GatewayClient(simulated.url, _SECRET, list_timeout=30)
+    client = WrapperGateway(simulated.url, _SECRET, list_timeout=30)
     yield GatewayPoller(client, board, 1000)
     client.close()
 
@@ -260,7 +260,7 @@ def test_new_channels_hurry_the_log_and_known_ones_do_not(
     simulated: Simulator, board: Board
 ) -> None:
     calls: list[int] = []
-    client = GatewayClient(simulated.url, _SECRET)
+    client = WrapperGateway(simulated.url, _SECRET)
     poller = GatewayPoller(client, board, 1000, lambda: calls.append(len(_statuses(board) or {})))
     poller.poll_once()
     poller.poll_once()

@@ -18,7 +18,7 @@ from tests.support.certificates import self_signed
 from tests.support.gateway import SECRET, Observed
 from tests.support.raw_server import Conversation, RawServer, answering, deaf_port, reset
 from whatsapp.channels import Status
-from whatsapp.gateway import GatewayError, Operation, QrKind, Reason
+from whatsapp.gateways.gateway import GatewayError, Operation, QrKind, Reason
 
 _CALLS = ("list", "qr")
 _GENEROUS = 10  # times as long as expected may take on a busy machine
@@ -232,7 +232,7 @@ def test_any_id_arrives_whole_in_the_path(simulator: Simulator, channel: str) ->
     simulator.put_channel(channel, session="not_started")
     with Observed(simulator.url) as observed:
         observed.client.start_session(channel)
-        observed.client.ask_qr(channel)
+        observed.client.qr(channel)
         observed.client.delete(channel)
         observed.client.create(channel)
 
@@ -243,7 +243,7 @@ def test_any_id_arrives_whole_in_the_path(simulator: Simulator, channel: str) ->
 
 def test_a_space_is_sent_as_percent_20(simulator: Simulator) -> None:
     with RawServer(answering({"success": True})) as server, Observed(server.url) as observed:
-        observed.client.ask_qr("Pixel12 Digital/+")
+        observed.client.qr("Pixel12 Digital/+")
 
         assert server.requests[0].startswith(b"GET /api/channels/Pixel12%20Digital%2F%2B/qr HTTP")
 
@@ -253,7 +253,7 @@ def test_an_id_that_no_path_can_hold_is_not_asked_for(
     simulator: Simulator, observed: Observed, channel: str
 ) -> None:
     for call in (
-        observed.client.ask_qr,
+        observed.client.qr,
         observed.client.start_session,
         observed.client.delete,
     ):
@@ -393,7 +393,7 @@ def test_an_answer_that_unpacks_to_more_than_fits_the_memory_is_given_up() -> No
 def test_a_large_answer_is_read(simulator: Simulator, observed: Observed) -> None:
     simulator.fault("qr", "huge", megabytes=16)
 
-    assert observed.client.ask_qr("loja").kind is QrKind.ACCEPTED
+    assert observed.client.qr("loja").kind is QrKind.ACCEPTED
 
 
 def test_a_compressed_answer_is_unpacked_and_a_broken_one_is_invalid() -> None:

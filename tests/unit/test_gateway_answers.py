@@ -14,10 +14,19 @@ from stack.simulator.knobs import QR_FIELDS, QrForm
 from stack.simulator.server import SimulatorServer
 from tests.support.gateway import SECRET, Observed
 from tests.support.raw_server import RawServer, answering
-from whatsapp import answers
-from whatsapp.answers import Answer, Failure, LeftOut, parse_list, parse_qr
 from whatsapp.channels import Status
-from whatsapp.gateway import ChannelList, GatewayError, Operation, QrAnswer, QrKind, Reason
+from whatsapp.gateways import answers
+from whatsapp.gateways.answers import Answer, Failure
+from whatsapp.gateways.gateway import (
+    ChannelList,
+    GatewayError,
+    LeftOut,
+    Operation,
+    QrAnswer,
+    QrKind,
+    Reason,
+)
+from whatsapp.gateways.wrapper import parse_list, parse_qr
 
 _PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(40)).decode()
 
@@ -41,7 +50,7 @@ def _listed(body: Any) -> ChannelList:
 
 def _asked(body: Any, status: int = 200) -> QrAnswer:
     with RawServer(answering(body, status=status)) as server, Observed(server.url) as observed:
-        answer = observed.client.ask_qr("loja")
+        answer = observed.client.qr("loja")
         assert observed.outcomes == [(Operation.QR, None)]
         return answer
 
@@ -198,7 +207,7 @@ def test_a_qr_code_is_found_in_every_field_and_form(
 ) -> None:
     simulator.put_channel("loja", session="unpaired", qr_field=field, qr_form=form)
 
-    answer = observed.client.ask_qr("loja")
+    answer = observed.client.qr("loja")
 
     assert answer.kind is QrKind.QR
     assert answer.image is not None
@@ -232,7 +241,7 @@ def test_the_image_stays_out_of_repr() -> None:
 def test_a_connected_session_is_accepted(simulator: Simulator, observed: Observed) -> None:
     simulator.put_channel("loja")
 
-    assert observed.client.ask_qr("loja") == QrAnswer(QrKind.ACCEPTED)
+    assert observed.client.qr("loja") == QrAnswer(QrKind.ACCEPTED)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +256,7 @@ def test_a_success_is_not_taken_for_a_session_that_was_not_started(message: str)
 def test_a_starting_browser_is_initializing(simulator: Simulator, observed: Observed) -> None:
     simulator.put_channel("loja", status="disconnected", initializing_answers=2)
 
-    kinds = [observed.client.ask_qr("loja").kind for _ in range(3)]
+    kinds = [observed.client.qr("loja").kind for _ in range(3)]
 
     assert kinds == [QrKind.INITIALIZING, QrKind.INITIALIZING, QrKind.ACCEPTED]
 
@@ -265,9 +274,9 @@ def test_a_session_that_was_not_started_is_known_with_either_http_status(
 ) -> None:
     simulator.put_channel("loja", session="not_started", not_started_http=http)
 
-    assert observed.client.ask_qr("loja").kind is QrKind.NOT_STARTED
+    assert observed.client.qr("loja").kind is QrKind.NOT_STARTED
     observed.client.start_session("loja")
-    assert observed.client.ask_qr("loja").kind is QrKind.ACCEPTED
+    assert observed.client.qr("loja").kind is QrKind.ACCEPTED
     assert observed.outcomes == [
         (Operation.QR, None),
         (Operation.START_SESSION, None),
@@ -302,7 +311,7 @@ def test_an_older_wrappers_invalid_qr_code_means_connected(
 ) -> None:
     simulator.put_channel("loja", zombie=True, zombie_answer="http_500")
 
-    assert observed.client.ask_qr("loja") == QrAnswer(QrKind.ACCEPTED)
+    assert observed.client.qr("loja") == QrAnswer(QrKind.ACCEPTED)
 
 
 def test_an_invalid_qr_code_with_http_200_is_a_failure() -> None:

@@ -31,7 +31,8 @@ from tests.support.clock import HandMovedClock
 from tests.support.message_logs import WrittenLog
 from tests.support.states import firing, resolved
 from tests.support.waiting import wait_until
-from whatsapp.gateway import ChannelList, GatewayClient, GatewayError
+from whatsapp.gateways.gateway import ChannelList, GatewayError
+from whatsapp.gateways.wrapper import WrapperGateway
 from whatsapp.message_log import Direction, Head, MessageLog, Row
 from whatsapp.settings import Settings, parse
 
@@ -51,7 +52,7 @@ class World:
         self.restarts: list[str] = []
         self.meanwhile: dict[int, Callable[[], object]] = {}
         """What happens during the waiting with this number, counted from 1."""
-        client = GatewayClient(simulator.url, _SECRET, list_timeout=30, qr_timeout=30)
+        client = WrapperGateway(simulator.url, _SECRET, list_timeout=30, qr_timeout=30)
         self.means = Means(
             client=client,
             lists=ChannelLists(client),
