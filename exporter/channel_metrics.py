@@ -90,7 +90,7 @@ class Silence(OfChannels):
         yield from (threshold, mode)
 
 
-_NOTHING_READ = LogView(now=0.0, last_message={}, messages={}, rows_read=0)
+_NOTHING_READ = LogView(now=0.0, last_message={}, messages={}, rows_read=0, counted=False)
 
 
 class Messages(OfChannels):
@@ -132,7 +132,7 @@ class Messages(OfChannels):
             "channel",
             "direction",
         )
-        for channel in () if view is _NOTHING_READ else gateway.channels:
+        for channel in gateway.channels if view.counted else ():
             for direction in Direction:
                 count = view.messages.get((channel.key, direction), 0)
                 messages.add_metric([self.gateway, channel.id, direction], count)

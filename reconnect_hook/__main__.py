@@ -9,11 +9,11 @@ import sys
 from dataclasses import replace
 
 from reconnect_hook.check import Options, run_check
+from reconnect_hook.fleet import Fleet
 from reconnect_hook.metrics import Metrics
 from reconnect_hook.page.site import add_page
-from reconnect_hook.service import make_client, make_service
+from reconnect_hook.service import open_store
 from reconnect_hook.web import create_app
-from whatsapp.message_log import MessageLog
 from whatsapp.program import (
     Server,
     add_common_options,
@@ -23,6 +23,7 @@ from whatsapp.program import (
     parser,
     run,
 )
+from whatsapp.reload import Reloading
 from whatsapp.settings import Settings, SettingsError, load
 
 _PROGRAM = "reconnect_hook"
@@ -36,9 +37,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load(options.env_file)
         if options.command == "serve":
-            return _serve(settings)
+            return _serve(settings, options.env_file)
         if options.silent_hours is not None:
-            settings = replace(settings, silent_hours=options.silent_hours)
+            gateways = (
+                replace(gateway, silent_hours=options.silent_hours) for gateway in settings.gateways
+            )
+            settings = replace(settings, gateways=tuple(gateways))
         # A check that was cut short has not found out that all is well.
         end_on_signals(code=1)
         return run_check(settings, Options(options.dry_run, options.verbose))
@@ -91,7 +95,7 @@ def _hours(text: str) -> float:
     return hours
 
 
-def _serve(settings: Settings) -> int:
+def _serve(settings: Settings, env_file: str | None) -> int:
     if not settings.hook_token:
         raise SettingsError(
             "HOOK_TOKEN is not set: choose a long random text, and put the same one into the file "
@@ -100,32 +104,19 @@ def _serve(settings: Settings) -> int:
     log_to_stderr()
     # Many short turns: with the usual 5 ms, an answer waits for each thread that is computing.
     sys.setswitchinterval(_SWITCH_SECONDS)
-    metrics = Metrics(settings.gateway_name)
-    url = settings.message_log_url
-    client = make_client(settings, metrics)
-    service = make_service(
-        settings,
-        client,
-        None if url is None else MessageLog(url),
-        metrics,
-    )
+    metrics = Metrics()
+    fleet = Fleet(settings, open_store(settings), metrics)
     server = Server(_PROGRAM, "HOOK_LISTEN", settings.hook_listen, threads=8)
     end_on_signals()
     logging.getLogger(_PROGRAM).info("page at %s/, alerts at %s/alerts", server.url, server.url)
-    service.workers.start()
-    app = create_app(
-        service.intake,
-        service.memory,
-        service.workers,
-        metrics,
-        gateway=settings.gateway_name,
-        token=settings.hook_token,
-    )
-    add_page(app, service, client, settings)
+    fleet.follow(settings.gateways)
+    Reloading(env_file, settings, fleet.follow).start()
+    app = create_app(fleet, metrics, token=settings.hook_token)
+    add_page(app, fleet, settings)
     try:
         server.run(app, trusted_proxy=settings.hook_trusted_proxy)
     finally:
-        service.workers.stop(_STOP_SECONDS)
+        fleet.stop(_STOP_SECONDS)
     return 0
 
 

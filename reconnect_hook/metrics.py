@@ -15,18 +15,19 @@ from reconnect_hook.state.admission import Verdict
 from reconnect_hook.state.database import StateError
 from reconnect_hook.state.memory import Memory
 from whatsapp.exposition import GatewayMetrics
-from whatsapp.gateways.gateway import Operation
+from whatsapp.gateways.gateway import Observer, Operation
 
 _REPAIR_BUCKETS = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 90, 120, 180, 300)  # seconds
 
 
 class Metrics:
-    """All that the hook publishes about one gateway, in a registry of its own."""
+    """All that the hook publishes, in a registry of its own."""
 
-    def __init__(self, gateway: str) -> None:
-        self._gateway = gateway
+    def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.gateway_calls = GatewayMetrics(self.registry, gateway, Operation)
+        self._calls = GatewayMetrics(self.registry, Operation)
+        self._memories: dict[str, Memory] = {}
+        self.registry.register(_StateCollector(self._memories))
         self._alerts = Counter(
             "whatsapp_reconnect_alerts_total",
             "Alerts that came in, by what was done with them.",
@@ -52,14 +53,36 @@ class Metrics:
         for outcome in Outcome:
             self._durations.labels(outcome)
 
-    def watch(self, memory: Memory) -> None:
-        """Publish what the state remembers as well."""
-        self.registry.register(_StateCollector(memory, self._gateway))
+    def of(self, gateway: str) -> OfGateway:
+        """Return what counts what is done for one gateway."""
+        return OfGateway(gateway, self._calls.of(gateway), self._attempts, self._durations)
+
+    def watch(self, gateway: str, memory: Memory) -> None:
+        """Publish what the state remembers of a gateway as well."""
+        self._memories[gateway] = memory
+
+    def forget(self, gateway: str) -> None:
+        """Publish nothing of a gateway any more."""
+        self._memories.pop(gateway, None)
+        self._calls.forget(gateway)
+        self._attempts.remove_by_labels({"gateway": gateway})
 
     def count_alerts(self, verdicts: Iterable[tuple[AlertStatus, Verdict]]) -> None:
         """Count alerts that came in."""
         for (status, verdict), number in Counted(verdicts).items():
             self._alerts.labels(status, verdict).inc(number)
+
+
+class OfGateway:
+    """Counts what is done for one gateway."""
+
+    def __init__(
+        self, gateway: str, observe_call: Observer, attempts: Counter, durations: Histogram
+    ) -> None:
+        self.observe_call = observe_call
+        self._gateway = gateway
+        self._attempts = attempts
+        self._durations = durations
 
     def count_repair(self, job: Job, result: Result, seconds: float) -> None:
         """Count one repair that ended."""
@@ -70,9 +93,8 @@ class Metrics:
 
 
 class _StateCollector(Collector):
-    def __init__(self, memory: Memory, gateway: str) -> None:
-        self._memory = memory
-        self._gateway = gateway
+    def __init__(self, memories: dict[str, Memory]) -> None:
+        self._memories = memories
 
     def describe(self) -> list[Metric]:
         """Return nothing: registering must not collect."""
@@ -81,18 +103,20 @@ class _StateCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Return the families of the present state; none while it cannot be read."""
         try:
-            queue = self._memory.queue()
+            queues = {name: memory.queue() for name, memory in self._memories.copy().items()}
         except StateError:
+            return
+        if not queues:
             return
         yield GaugeMetricFamily(
             "whatsapp_reconnect_queue_length",
             "Repairs that wait, in the state that all hooks share.",
-            queue.waiting,
+            sum(queue.waiting for queue in queues.values()),
         )
         yield GaugeMetricFamily(
             "whatsapp_reconnect_in_flight",
             "Repairs that are under way, in the state that all hooks share.",
-            queue.in_flight,
+            sum(queue.in_flight for queue in queues.values()),
         )
         failures = GaugeMetricFamily(
             "whatsapp_reconnect_consecutive_failures",
@@ -109,12 +133,13 @@ class _StateCollector(Collector):
             "1 while a person has paused the channel's repairs.",
             labels=["gateway", "channel"],
         )
-        for record in queue.channels:
-            labels = [self._gateway, record.channel]
-            failures.add_metric(labels, record.consecutive_failures)
-            waiting.add_metric(labels, record.qr_required)
-        for channel in queue.paused:
-            paused.add_metric([self._gateway, channel], 1)
+        for gateway, queue in queues.items():
+            for record in queue.channels:
+                labels = [gateway, record.channel]
+                failures.add_metric(labels, record.consecutive_failures)
+                waiting.add_metric(labels, record.qr_required)
+            for channel in queue.paused:
+                paused.add_metric([gateway, channel], 1)
         yield failures
         yield waiting
         yield paused

@@ -1,11 +1,15 @@
-"""Puts together from the settings what both ``serve`` and ``check`` work with."""
+"""Puts together from the settings what ``serve`` and ``check`` work with at one gateway."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 
 from reconnect_hook.event_log import EventLog, EventLogError
 from reconnect_hook.metrics import Metrics
+from reconnect_hook.repairs.asking import LOOK_PAUSE
 from reconnect_hook.repairs.channel_lists import ChannelLists
 from reconnect_hook.repairs.means import Means
 from reconnect_hook.repairs.workers import Workers
@@ -17,86 +21,105 @@ from reconnect_hook.state.history import History
 from reconnect_hook.state.intake import Intake
 from reconnect_hook.state.jobs import Jobs
 from reconnect_hook.state.memory import Memory
-from whatsapp.gateways.gateway import Gateway
-from whatsapp.gateways.wrapper import WrapperGateway
-from whatsapp.message_log import MessageLog
-from whatsapp.settings import Settings, SettingsError
+from whatsapp.channels import Channel
+from whatsapp.gateways.gateway import Gateway, GatewayError
+from whatsapp.gateways.registry import make_gateway
+from whatsapp.message_log import MessageLogError
+from whatsapp.message_sources import open_messages
+from whatsapp.settings import GatewaySettings, Settings, SettingsError
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The parts of one hook, wired together but not started."""
+    """The parts of the hook that are one gateway's alone, wired together but not started."""
 
+    gateway: GatewaySettings
+    client: Gateway
     intake: Intake
     memory: Memory
     workers: Workers
-    metrics: Metrics
     events: EventLog
     history: History
     desk: Desk
 
 
-def make_client(settings: Settings, metrics: Metrics) -> Gateway:
-    """Return the client of the gateway that the settings name."""
-    return WrapperGateway(
-        settings.gateway_base_url,
-        settings.gateway_secret,
-        list_timeout=settings.gateway_timeout,
-        qr_timeout=settings.gateway_qr_timeout,
-        connections=settings.reconnect_workers + 1,
-        ca_file=settings.gateway_ca_file,
-        observe=metrics.gateway_calls.observe,
-    )
+@dataclass(frozen=True, slots=True)
+class Store:
+    """What all gateways share."""
+
+    database: Database
+    events: EventLog
 
 
-def make_service(
-    settings: Settings,
-    client: Gateway,
-    log: MessageLog | None,
-    metrics: Metrics,
-    *,
-    stays: bool = True,
-) -> Service:
-    """Open the state and the log file; raise SettingsError where one cannot be opened.
-
-    A service that does not stay leaves nothing in the queue for later: nobody would come for it.
-    """
+def open_store(settings: Settings) -> Store:
+    """Open the state and the log file; raise SettingsError where one cannot be opened."""
     try:
         events = EventLog(settings.hook_log_file)
     except EventLogError as error:
         raise SettingsError(f"HOOK_LOG_FILE cannot be written: {error}") from None
     try:
-        database = Database(settings.hook_state_url)
+        return Store(Database(settings.hook_state_url), events)
     except StateError as error:
         raise SettingsError(f"HOOK_STATE_URL cannot be opened: {error}") from None
-    gateway = settings.gateway_name
+
+
+def make_service(
+    settings: Settings,
+    gateway: GatewaySettings,
+    store: Store,
+    metrics: Metrics,
+    *,
+    stays: bool = True,
+) -> Service:
+    """Put a gateway's parts together.
+
+    A service that does not stay leaves nothing in the queue for later: nobody would come for it.
+    """
+    name, database = gateway.name, store.database
+    # The log of one gateway need not say which.
+    events = store.events.with_pairs(gateway=name) if len(settings.gateways) > 1 else store.events
+    counts = metrics.of(name)
+    # A call for each worker, and one for the page.
+    client = make_gateway(
+        gateway, connections=settings.reconnect_workers + 1, observe=counts.observe_call
+    )
     pauses = Pauses(settings.reconnect_cooldown_seconds)
-    memory = Memory(database, gateway)
-    metrics.watch(memory)
+    memory = Memory(database, name)
+    metrics.watch(name, memory)
+    lists = ChannelLists(client)
     means = Means(
         client=client,
-        lists=ChannelLists(client),
-        log=log,
-        silence_threshold=settings.silence_threshold,
+        lists=lists,
+        messages=open_messages(settings, gateway, partial(_listed, lists)),
+        silence_threshold=gateway.silence_threshold,
         verify_seconds=settings.reconnect_verify_seconds,
-        allow_restart=settings.reconnect_allow_restart,
+        allow_restart=gateway.allow_restart,
     )
-    intake = Intake(database, gateway, pauses, keep=stays)
+    intake = Intake(database, name, pauses, keep=stays)
     workers = Workers(
-        Jobs(database, gateway, pauses, retry=stays),
-        Backlog(database, gateway, pauses),
+        Jobs(database, name, pauses, retry=stays),
+        Backlog(database, name, pauses),
         memory,
         means,
         events,
-        metrics,
+        counts,
         count=settings.reconnect_workers,
     )
     return Service(
+        gateway=gateway,
+        client=client,
         intake=intake,
         memory=memory,
         workers=workers,
-        metrics=metrics,
         events=events,
-        history=History(database, gateway),
-        desk=Desk(database, gateway, intake, workers.wake),
+        history=History(database, name),
+        desk=Desk(database, name, intake, workers.wake),
     )
+
+
+def _listed(lists: ChannelLists) -> Collection[Channel]:
+    """Return a list that is a few seconds old at most, and that all repairs share."""
+    try:
+        return lists.of_this_round(time.monotonic() - LOOK_PAUSE).values()
+    except GatewayError as error:
+        raise MessageLogError(str(error)) from None

@@ -31,6 +31,8 @@ class LogView:
 
     ``last_heard`` is when a message last came through WhatsApp, see Row. ``unread`` is how many ids
     are yet to be read. While there are any, a channel's true last message may be among them.
+    ``deaf`` is from when until when no message could be noticed. Where messages are not
+    ``counted``, a channel without an age is unknown, not unheard.
     """
 
     now: float
@@ -38,17 +40,26 @@ class LogView:
     messages: Mapping[tuple[str, Direction], int]
     rows_read: int
     unread: int = 0
+    deaf: Sequence[tuple[float, float]] = ()
+    counted: bool = True
     last_heard: Mapping[str, float] = field(default_factory=dict)
 
     def heard_age(self, key: str) -> float | None:
-        """Return the seconds since the channel was last heard, None where it is not known to."""
-        last = self.last_heard.get(key)
-        return None if last is None else max(0.0, self.now - last)
+        """Return the seconds since the channel was last heard, as age() does."""
+        return self._age(self.last_heard.get(key))
 
     def age(self, key: str) -> float | None:
-        """Return the seconds since the channel's last known message, None where there is none."""
-        last = self.last_message.get(key)
-        return None if last is None else max(0.0, self.now - last)
+        """Return the seconds since the channel's last known message, None where there is none.
+
+        Those in which none could have been noticed do not count.
+        """
+        return self._age(self.last_message.get(key))
+
+    def _age(self, last: float | None) -> float | None:
+        if last is None:
+            return None
+        unheard = sum(max(0.0, ends - max(begins, last)) for begins, ends in self.deaf)
+        return max(0.0, self.now - last - unheard)
 
 
 class _Recent(NamedTuple):
@@ -105,7 +116,7 @@ class LastMessages:
             dict(self._messages),
             self._rows_read,
             unread,
-            dict(self._last_heard),
+            last_heard=dict(self._last_heard),
         )
 
     def find(self, wanted: Collection[str]) -> LogView:

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from whatsapp.channels import Channel, channel_key
+from whatsapp.channels import Channel
 
 
 class ProbeKind(enum.StrEnum):
@@ -36,10 +36,13 @@ class ProbeSettings:
 
         Only the operator, or the gateway for its own session, can say which number that is.
         """
-        return self.echo_numbers.get(channel.key)
+        own = channel.number if channel.number and is_number(channel.number) else None
+        return self.echo_numbers.get(channel.key, own)
 
     def kind_of(self, channel: Channel, *, can_query: bool) -> ProbeKind:
         """Return how the channel is asked, on a gateway that has a safe query or has none."""
+        if not channel.repairable:
+            return ProbeKind.OFF
         wanted = self.overrides.get(channel.key, self.kind)
         if wanted is ProbeKind.ECHO and self.number_of(channel) is None:
             wanted = ProbeKind.QUERY
@@ -51,10 +54,3 @@ class ProbeSettings:
 def is_number(text: str) -> bool:
     """Whether a text can be a telephone number with its country code: 8 to 15 digits."""
     return text.isascii() and text.isdigit() and 8 <= len(text) <= 15
-
-
-def by_channel(text: str) -> list[tuple[str, str, str]]:
-    """Return key, value and the item itself for each ``channel=value`` of a list with commas."""
-    items = [item.strip() for item in text.split(",") if item.strip()]
-    parts = [(*item.rpartition("=")[::2], item) for item in items]
-    return [(channel_key(channel), value.strip(), item) for channel, value, item in parts]

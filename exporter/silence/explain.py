@@ -9,9 +9,10 @@ from exporter.silence.learning import Bounds, Learned
 from exporter.silence.model import Model, ModelError, load
 from exporter.silence.thresholds import Thresholds, bounds_of
 from whatsapp.channels import Channel, Status
-from whatsapp.last_messages import LastMessages, LogView
-from whatsapp.message_log import MessageLog, MessageLogError
-from whatsapp.settings import Settings, SilenceMode
+from whatsapp.last_messages import LogView
+from whatsapp.message_log import MessageLogError
+from whatsapp.message_sources import open_messages
+from whatsapp.settings import GatewaySettings, MessageSource, Settings, SilenceMode
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -19,58 +20,62 @@ _STEP = 3  # hours between two thresholds that are shown
 _A_MONDAY = datetime(2001, 1, 1)  # noqa: DTZ001 - local time, as the profile
 
 
-def explain(settings: Settings, channel_id: str) -> list[str]:
-    """Return the lines that tell what is known of a channel."""
+def explain(settings: Settings, gateway: GatewaySettings, channel_id: str) -> list[str]:
+    """Return the lines that tell what is known of a gateway's channel."""
     channel = Channel(channel_id, Status.UNKNOWN)
     bounds = bounds_of(settings)
     trouble = "nothing has been learned yet: the exporter does that in the background"
     model = None
-    if settings.silence_mode is SilenceMode.FIXED:
+    if gateway.silence_mode is SilenceMode.FIXED:
         trouble = "SILENCE_MODE is fixed"
     else:
         try:
-            model = load(settings.silence_state_file, bounds)
+            model = load(gateway.silence_state_file, bounds)
         except ModelError as error:
             trouble = str(error)
-    view, age = _look(settings, channel)
+    view, age = _look(settings, gateway, channel)
     last_message = view.last_message if view else {}
-    threshold = Thresholds(settings).of(channel, last_message, model)
+    threshold = Thresholds(gateway, bounds, can_query=False).of(channel, last_message, model)
     learned = model.channels.get(channel.key) if model else None
     lines = [f"{channel_id}: may be silent for {_span(threshold.seconds)} ({threshold.mode})", age]
     if threshold.mode is SilenceMode.FIXED:
-        lines.append(f"  fixed, since {_why_fixed(settings, channel, model, learned, trouble)}")
+        lines.append(f"  fixed, since {_why_fixed(gateway, channel, model, learned, trouble)}")
     if model is not None and learned is not None:
         lines += _picture(model, learned, bounds)
     return lines
 
 
-def _look(settings: Settings, channel: Channel) -> tuple[LogView | None, str]:
-    """Return what the log knows of the channel, and a line about it."""
-    if settings.message_log_url is None:
+def _look(
+    settings: Settings, gateway: GatewaySettings, channel: Channel
+) -> tuple[LogView | None, str]:
+    """Return what is known of the channel's messages, and a line about it."""
+    if gateway.messages is MessageSource.ACTIVITY:
+        return None, "  its activity is in the channel list, which is not asked here"
+    messages = open_messages(settings, gateway, list)
+    if messages is None:
         return None, "  there is no message log"
-    log = MessageLog(settings.message_log_url)
-    messages = LastMessages(log, settings.message_lookback_hours * 3600)
     try:
-        view = messages.find([channel.key])
+        view = messages.find([channel])
     except MessageLogError as error:
         return None, f"  the message log cannot be read: {error}"
     finally:
-        log.close()
+        messages.close()
+    lookback_seconds = settings.message_lookback_hours * 3600
     age = view.age(channel.key)
     if age is None:
-        return view, f"  no message in the last {_span(settings.message_lookback_hours * 3600)}"
+        return view, f"  no message in the last {_span(lookback_seconds)}"
     at = datetime.fromtimestamp(view.last_message[channel.key])  # noqa: DTZ006 - for the operator
     return view, f"  last message {at:%a %d %b %H:%M}, {_span(age)} ago"
 
 
 def _why_fixed(
-    settings: Settings,
+    gateway: GatewaySettings,
     channel: Channel,
     model: Model | None,
     learned: Learned | None,
     trouble: str,
 ) -> str:
-    if channel.key in settings.silent_hours_overrides:
+    if channel.key in gateway.silent_hours_overrides:
         return "SILENT_HOURS_OVERRIDES names it"
     if model is None:
         return trouble

@@ -38,6 +38,13 @@ class History:
             self._hours[int(hour)] |= 1 << int(second // 60)
             self.messages += 1
 
+    def note_hour(self, hour: int, minutes: int, messages: int) -> None:
+        """Take over a whole hour since 1970: one bit a minute, and how many messages it had."""
+        place = hour - int(self.begins // 3600)
+        if 0 <= place < HOURS:
+            self._hours[place] |= minutes & _WHOLE
+            self.messages += messages
+
     def busy_minutes(self) -> list[int]:
         """Return for each hour how many of its minutes had a message."""
         return [word.bit_count() for word in self._hours]

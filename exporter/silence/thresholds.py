@@ -9,7 +9,7 @@ from exporter.silence.learning import Bounds
 from exporter.silence.model import Model
 from whatsapp.channels import Channel
 from whatsapp.probe_settings import ProbeKind
-from whatsapp.settings import Settings, SilenceMode
+from whatsapp.settings import GatewaySettings, Settings, SilenceMode
 
 
 class Threshold(NamedTuple):
@@ -29,16 +29,16 @@ def bounds_of(settings: Settings) -> Bounds:
 
 
 class Thresholds:
-    """The present threshold of each channel. For one thread at a time.
+    """The present threshold of each channel of one gateway. For one thread at a time.
 
     A learned one depends on when the last message came: at night silence is normal for longer.
     """
 
-    def __init__(self, settings: Settings, *, can_query: bool = False) -> None:
+    def __init__(self, gateway: GatewaySettings, bounds: Bounds, *, can_query: bool) -> None:
         """Judge by the settings, on a gateway that has a safe query to probe with or has none."""
-        self._settings = settings
+        self._gateway = gateway
+        self._bounds = bounds
         self._can_query = can_query
-        self._bounds = bounds_of(settings)
         self._model: Model | None = None
         self._known: dict[str, tuple[float, Threshold]] = {}
         self._suspicions: dict[str, tuple[float, float]] = {}
@@ -54,8 +54,8 @@ class Thresholds:
         key = channel.key
         last = last_message.get(key)
         learned = model.channels.get(key) if model else None
-        if learned is None or last is None or key in self._settings.silent_hours_overrides:
-            return Threshold(self._settings.silence_threshold(key), SilenceMode.FIXED)
+        if learned is None or last is None or key in self._gateway.silent_hours_overrides:
+            return Threshold(self._gateway.silence_threshold(key), SilenceMode.FIXED)
         self._forget_other(model)
         # Most channels have had no message since they were last asked for.
         at, threshold = self._known.get(key, (None, None))
@@ -71,12 +71,12 @@ class Thresholds:
 
         That is never later than it counts as silent, which is after ``most`` seconds.
         """
-        if self._settings.probe.kind_of(channel, can_query=self._can_query) is ProbeKind.OFF:
+        if self._gateway.probe.kind_of(channel, can_query=self._can_query) is ProbeKind.OFF:
             return None
         last = last_heard.get(channel.key)
         learned = model.channels.get(channel.key) if model else None
         if learned is None or last is None:
-            return min(most, self._settings.probe.after_minutes * 60)
+            return min(most, self._gateway.probe.after_minutes * 60)
         self._forget_other(model)
         at, seconds = self._suspicions.get(channel.key, (None, most))
         if at != last:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from reconnect_hook.outcomes import Outcome
 from reconnect_hook.repairs.means import Means, is_of_the_whole, words
-from reconnect_hook.repairs.witness import heard_within
 from whatsapp.channels import Channel, Status
 from whatsapp.gateways.gateway import GatewayError, QrKind
 
@@ -69,7 +68,7 @@ def _wait_for_message(means: Means, key: str, asked_at: float) -> bool:
     """Watch the log for as long as is set; whether a message came since ``asked_at``."""
     give_up_at = time.monotonic() + means.verify_seconds
     # A second more, since the log's times are cut to whole seconds.
-    while not heard_within(means.log, key, time.monotonic() - asked_at + 1):
+    while not means.heard_within(key, time.monotonic() - asked_at + 1):
         if time.monotonic() >= give_up_at:
             return False
         means.wait(LOOK_PAUSE)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from reconnect_hook.outcomes import Job
 from reconnect_hook.repairs.channel_lists import ChannelLists
 from whatsapp.gateways.gateway import Gateway, GatewayError, Operation, Reason
-from whatsapp.message_log import MessageLog
+from whatsapp.message_sources import Messages
 
 _OF_THE_WHOLE = frozenset(
     {Reason.TIMEOUT, Reason.CONNECTION, Reason.TLS, Reason.UNAUTHORIZED, Reason.HTML}
@@ -35,12 +35,19 @@ class Means:
 
     client: Gateway
     lists: ChannelLists
-    log: MessageLog | None
+    messages: Messages | None
     silence_threshold: Callable[[str], float]
     verify_seconds: float
     allow_restart: bool
     wait: Callable[[float], None] = time.sleep
     begin_restart: Callable[[Job, str], bool] = _refuse_restart
+
+    def heard_within(self, key: str, seconds: float) -> bool:
+        """Whether a message of the channel has come within so many seconds, if anybody can tell.
+
+        It is the only proof that a silent channel is back.
+        """
+        return self.messages is not None and self.messages.heard_within(key, seconds)
 
 
 def is_of_the_whole(error: GatewayError) -> bool:

@@ -9,7 +9,6 @@ from reconnect_hook.outcomes import Action, Job, Outcome, Result
 from reconnect_hook.repairs.asking import ask
 from reconnect_hook.repairs.means import Means, words
 from reconnect_hook.repairs.restart import RESTART_AFTER_FAILURES, make_anew, restart
-from reconnect_hook.repairs.witness import heard_within
 from whatsapp.channels import Channel, Status
 from whatsapp.gateways.gateway import GatewayError
 
@@ -46,6 +45,9 @@ def repair(means: Means, job: Job) -> Result:
         return Result(job.channel, Outcome.FAILED, detail=detail, listed=False, gateway_failed=True)
     if channel is None:
         return make_anew(means, job.channel, job.key) if job.restarting else _unknown(job)
+    if not channel.repairable:
+        detail = "this gateway has no session of it that could be reconnected"
+        return Result(channel.id, Outcome.FAILED, detail=detail, status=channel.status)
     silent = channel.connected and job.reason in {Reason.SILENT, Reason.NEVER_HEARD}
     if _is_old_news(means, job, channel, silent=silent):
         return Result(channel.id, Outcome.RECOVERED, status=channel.status, gateway_failed=False)
@@ -73,7 +75,7 @@ def _is_old_news(means: Means, job: Job, channel: Channel, *, silent: bool) -> b
         if job.attempt > 1 and job.status not in {None, Status.CONNECTED}:
             return True  # it had dropped, and somebody has scanned its code since
         lately = min(job.waited + _ALERT_SECONDS, means.silence_threshold(channel.id))
-        return heard_within(means.log, job.key, lately)
+        return means.heard_within(job.key, lately)
     return channel.connected and job.reason is not Reason.MANUAL
 
 

@@ -74,7 +74,7 @@ def _mounts(service: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
     """Yield what is mounted, where to, and whether it is a volume that may be written."""
     for mount in service.get("volumes", []):
         source, target, *mode = mount.split(":")
-        assert mode == ([] if source in _COMPOSE["volumes"] else ["ro"]), mount
+        assert mode == ["ro"] or (not mode and source in _COMPOSE["volumes"]), mount
         yield source, target, not mode
     for secret in service.get("secrets", []):
         name = secret if isinstance(secret, str) else secret["source"]
@@ -92,7 +92,7 @@ def test_all_that_is_mounted_is_declared_or_stands_in_the_checkout() -> None:
     written = {"./zapwatch.env", *(secret["file"] for secret in _COMPOSE["secrets"].values())}
     for name, service in _SERVICES.items():
         for source, _, writable in _mounts(service):
-            there = (_FOLDER / source).exists() or source in written
+            there = (_FOLDER / source).exists() or source in {*written, *_COMPOSE["volumes"]}
             assert writable or there, (name, source)
 
 
@@ -182,6 +182,10 @@ def _start(machine: Machine, name: str) -> None:
         if writable:
             machine.run(f"install -d -o {user} -g {user} /srv/volumes/{source}")
             properties += [f"BindPaths=/srv/volumes/{source}:{target}", f"ReadWritePaths={target}"]
+        elif source in _COMPOSE["volumes"]:
+            # Whoever writes it has the same user.
+            machine.run(f"install -d -o {user} -g {user} /srv/volumes/{source}")
+            properties.append(f"BindReadOnlyPaths=/srv/volumes/{source}:{target}")
         else:
             path = os.path.normpath(f"{CHECKOUT}/deploy/container/{source}")
             properties.append(f"BindReadOnlyPaths={path}:{target}")

@@ -407,7 +407,7 @@ def test_a_password_with_every_awkward_character_logs_in_from_the_env_file(
         f'WPP_GATEWAY_BASE_URL=http://g\nWPP_GATEWAY_SECRET=s\nDB_PASS="{password}"\n'
         f"DB_HOST=127.0.0.1\nDB_PORT={mariadb.port}\nDB_NAME={database}\nDB_USER={user}\n"
     )
-    url = parse(parse_env(env)).message_log_url
+    url = parse(parse_env(env)).gateways[0].message_log_url
     assert url is not None
     row = mariadb_log.write()
 
@@ -427,7 +427,7 @@ def test_each_usual_charset_works(mariadb: MariaDb, mariadb_log: WrittenLog, cha
         "DB_PASS": str(mariadb_log.reader.password),
         "DB_CHARSET": charset,
     }
-    url = parse(values).message_log_url
+    url = parse(values).gateways[0].message_log_url
     assert url is not None
     mariadb_log.write("São João")
 

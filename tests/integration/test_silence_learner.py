@@ -12,7 +12,7 @@ from exporter.silence import learner, reading
 from exporter.silence.explain import explain
 from exporter.silence.learner import Learner
 from exporter.silence.model import load
-from exporter.silence.reading import read_histories
+from exporter.silence.reading import histories_of, read_histories
 from exporter.silence.thresholds import bounds_of
 from exporter.snapshot import Board, GatewayState
 from tests.support.message_logs import WrittenLog
@@ -51,8 +51,9 @@ def board() -> Board:
 
 
 def _learner(settings: Settings, board: Board) -> Learner:
-    assert settings.message_log_url is not None
-    return Learner(settings, MessageLog(settings.message_log_url), board)
+    [gateway] = settings.gateways
+    assert gateway.message_log_url is not None
+    return Learner(gateway, bounds_of(settings), histories_of(settings, gateway), board)
 
 
 def _every(seconds: float, days: float) -> list[float]:
@@ -195,13 +196,13 @@ def test_a_state_that_cannot_be_written_or_used_is_told_and_changes_nothing_else
 
 
 def test_a_channel_is_explained(settings: Settings, board: Board, busy_log: WrittenLog) -> None:
-    assert explain(settings, "LoJa")[2].endswith(
+    assert explain(settings, settings.gateways[0], "LoJa")[2].endswith(
         "nothing has been learned yet: the exporter does that in the background"
     )
     _learner(settings, board).learn_once()
-    model = load(settings.silence_state_file, bounds_of(settings))
+    model = load(settings.gateways[0].silence_state_file, bounds_of(settings))
     assert model is not None
-    head, age, learned, *rest = explain(settings, "LoJa")
+    head, age, learned, *rest = explain(settings, settings.gateways[0], "LoJa")
     assert head.startswith("LoJa: may be silent for ")
     assert head.endswith(" (adaptive)")
     assert age.startswith("  last message ")
@@ -219,7 +220,8 @@ def test_why_a_threshold_is_fixed_is_told(
     _learner(settings, board).learn_once()
 
     def why(name: str, **more: str) -> str:
-        head, _age, reason, *_ = explain(_settings(tmp_path, busy_log, **more), name)
+        settings = _settings(tmp_path, busy_log, **more)
+        head, _age, reason, *_ = explain(settings, settings.gateways[0], name)
         assert head.endswith(" (fixed)")
         return reason
 
@@ -230,7 +232,7 @@ def test_why_a_threshold_is_fixed_is_told(
     busy_log.run("DELETE FROM webhook_raw_logs")
     assert "its last message is not known" in why("loja")
     busy_log.run("DROP TABLE webhook_raw_logs")
-    lines = explain(settings, "loja")
+    lines = explain(settings, settings.gateways[0], "loja")
     assert lines[1].startswith("  the message log cannot be read: no such table")
 
 

@@ -11,9 +11,11 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from exporter.metrics import Metrics as ExporterMetrics
+from exporter.page import MetricsPage
 from exporter.silence.model import Model
-from exporter.silence.thresholds import Thresholds
+from exporter.silence.thresholds import Thresholds, bounds_of
 from exporter.snapshot import Board, GatewayState, LogState
+from exporter.texts import Texts
 from reconnect_hook.metrics import Metrics as HookMetrics
 from reconnect_hook.outcomes import Outcome
 from reconnect_hook.state.database import Database
@@ -28,7 +30,8 @@ EXAMPLE = (ROOT / ".env.example").read_text()
 
 
 def settings_in_code() -> set[str]:
-    source = Path(settings.__file__).read_text()
+    files = Path(settings.__file__).parent.glob("*.py")
+    source = "".join(file.read_text() for file in files)
     return set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+|PROBE)"', source))
 
 
@@ -80,17 +83,21 @@ def test_the_exporters_metrics_are_the_documented_ones() -> None:
         log=LogState(up=True, view=view),
         silence=Model(learned_at=0, channels={}),
     )
-    thresholds = Thresholds(parse(LEAST))
-    metrics = ExporterMetrics(board, "wpp", thresholds.of, thresholds.suspicion, with_log=True)
-    names = set().union(*(published(section.registry) for section in metrics.sections))
+    settings = parse(LEAST)
+    thresholds = Thresholds(settings.gateways[0], bounds_of(settings), can_query=True)
+    metrics = ExporterMetrics(
+        board, "wpp", thresholds.of, thresholds.suspicion, with_log=True, with_events=True
+    )
+    text = MetricsPage([Texts(board, metrics.sections)]).get("", "").body.decode()
+    names = set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
     assert names == documented("The exporter, `http", "The hook, `http")
 
 
 def test_the_hooks_metrics_are_the_documented_ones(tmp_path: Path) -> None:
-    metrics = HookMetrics("wpp")
+    metrics = HookMetrics()
     url = parse({**LEAST, "HOOK_STATE_URL": f"sqlite:///{tmp_path}/state"}).hook_state_url
     database = Database(url)
-    metrics.watch(Memory(database, "wpp"))
+    metrics.watch("wpp", Memory(database, "wpp"))
     shared = {
         "whatsapp_gateway_request_duration_seconds",
         "whatsapp_gateway_request_errors_total",

@@ -17,6 +17,7 @@ from exporter.silence.model import Model
 from exporter.silence.profile import WEEK_HOURS, Profile
 from exporter.silence.thresholds import Threshold
 from exporter.snapshot import Board, GatewayState, LogState
+from exporter.texts import Texts
 from tests.support.programs import Metrics
 from whatsapp import __version__
 from whatsapp.channels import Channel, Status
@@ -105,7 +106,7 @@ class Published:
             _suspicion_of,
             with_log=with_log,
         )
-        self._page = MetricsPage(self.board, self.metrics.sections)
+        self._page = MetricsPage([Texts(self.board, self.metrics.sections)])
 
     def text(self, accept: str = "") -> str:
         return self._page.get(accept, "").body.decode()
@@ -123,13 +124,13 @@ class Published:
 def test_it_publishes_exactly_the_metrics_that_are_promised() -> None:
     published = Published()
     published.board.pin(gateway=_UP, log=_READ)
-    assert published.names() == _OF_CHANNELS | _OF_GATEWAY | _OF_LOG | {_INFO}
+    assert published.names() == _OF_CHANNELS | _OF_GATEWAY | _OF_LOG
 
 
 def test_before_the_first_polls_nothing_is_said_of_channels_and_sources() -> None:
     published = Published()
     histograms = {name for name in _OF_GATEWAY | _OF_LOG if "_duration_seconds_" in name}
-    assert published.names() == histograms | {"whatsapp_gateway_request_errors_total", _INFO}
+    assert published.names() == histograms | {"whatsapp_gateway_request_errors_total"}
 
 
 def test_each_channel_has_its_values_under_the_gateways_spelling() -> None:
@@ -220,7 +221,7 @@ def test_a_channel_that_is_never_asked_has_no_threshold_for_that() -> None:
 def test_each_source_has_its_values() -> None:
     published = Published()
     published.metrics.log_seconds.observe(0.2)
-    published.metrics.gateway_calls.observe(Operation.LIST, 42.0, Reason.TIMEOUT)
+    published.metrics.observe_call(Operation.LIST, 42.0, Reason.TIMEOUT)
     published.board.pin(gateway=_UP, log=_READ)
     now = published.scrape()
     assert now.get("whatsapp_gateway_up", gateway="wpp") == 1
@@ -295,7 +296,7 @@ def test_sources_that_never_worked_have_no_time_of_success() -> None:
 def test_without_a_message_log_there_are_no_metrics_of_one() -> None:
     published = Published(with_log=False)
     published.board.pin(gateway=_UP)
-    assert published.names() == _OF_GATEWAY | {_INFO} | _STATUSES | {
+    assert published.names() == _OF_GATEWAY | _STATUSES | {
         "whatsapp_channel_silence_threshold_seconds",
         "whatsapp_channel_silence_mode",
     }

@@ -20,8 +20,8 @@ from whatsapp import last_messages
 from whatsapp.channels import Channel, Status
 from whatsapp.gateways.gateway import ChannelList, GatewayError, Operation, Reason
 from whatsapp.gateways.wrapper import WrapperGateway
-from whatsapp.last_messages import LastMessages
 from whatsapp.message_log import MessageLog
+from whatsapp.message_sources import LogMessages
 
 _SECRET = "not-a-real-secret-of-the-gateway"
 _LOOKBACK = 86_400.0
@@ -54,6 +54,9 @@ class Paced(Poller):
 
     def pin_failure(self) -> None:
         self.failures += 1
+
+    def close(self) -> None:
+        raise AssertionError("nobody has stopped it")
 
     def run(self) -> None:
         self._run()
@@ -102,7 +105,7 @@ def poller(simulated: Simulator, board: Board) -> Iterator[GatewayPoller]:
 
 
 def _log_poller(log: WrittenLog, board: Board) -> LogPoller:
-    return LogPoller(LastMessages(MessageLog(log.reader), _LOOKBACK), board, 1000, lambda _: None)
+    return LogPoller(LogMessages(MessageLog(log.reader), _LOOKBACK), board, 1000, lambda _: None)
 
 
 def _statuses(board: Board) -> dict[str, Status] | None:
@@ -359,7 +362,7 @@ def test_a_log_that_cannot_be_reached_is_told_without_its_password(
 ) -> None:
     # Nothing listens at port 1.
     url = sa.make_url("mysql+pymysql://reader:not-a-real-password@127.0.0.1:1/pixel_hub")
-    poller = LogPoller(LastMessages(MessageLog(url), _LOOKBACK), board, 1000, lambda _: None)
+    poller = LogPoller(LogMessages(MessageLog(url), _LOOKBACK), board, 1000, lambda _: None)
     poller.poll_once()
     assert _ages(board) is None
     (message,) = caplog.messages
@@ -372,7 +375,7 @@ def test_each_poll_of_the_log_is_measured_good_or_bad(
 ) -> None:
     seconds: list[float] = []
     observe: Callable[[float], None] = seconds.append
-    messages = LastMessages(MessageLog(sqlite_log.reader), _LOOKBACK)
+    messages = LogMessages(MessageLog(sqlite_log.reader), _LOOKBACK)
     poller = LogPoller(messages, board, 1000, observe)
     poller.poll_once()
     _drop_table(sqlite_log)

@@ -20,8 +20,7 @@ from reconnect_hook.outcomes import Action, Job, Outcome, Result
 from reconnect_hook.repairs.channel_lists import ChannelLists
 from reconnect_hook.repairs.means import Interrupted, Means
 from reconnect_hook.repairs.repair import look, repair
-from reconnect_hook.repairs.witness import heard_within
-from reconnect_hook.service import Service, make_client, make_service
+from reconnect_hook.service import Service, make_service, open_store
 from reconnect_hook.state.database import StateError
 from reconnect_hook.state.jobs import Jobs
 from reconnect_hook.state.memory import Memory
@@ -34,10 +33,12 @@ from tests.support.waiting import wait_until
 from whatsapp.gateways.gateway import ChannelList, GatewayError
 from whatsapp.gateways.wrapper import WrapperGateway
 from whatsapp.message_log import Direction, Head, MessageLog, Row
+from whatsapp.message_sources import LogMessages
 from whatsapp.settings import Settings, parse
 
 _SECRET = "0123456789abcdef-not-a-real-secret"
 _VERIFY = 60.0
+_LOOKBACK = 86_400.0
 _SECONDS = 60.0
 
 
@@ -56,7 +57,7 @@ class World:
         self.means = Means(
             client=client,
             lists=ChannelLists(client),
-            log=MessageLog(log.reader),
+            messages=LogMessages(MessageLog(log.reader), _LOOKBACK),
             silence_threshold=lambda _: 4 * 3600.0,
             verify_seconds=_VERIFY,
             allow_restart=False,
@@ -340,8 +341,8 @@ def test_without_a_log_there_is_no_proof(world: World, broken: bool) -> None:
     world.simulator.zombie("loja")
     world.log.write("loja")
     world.log.run("DROP TABLE webhook_raw_logs")
-    log = world.means.log if broken else None
-    assert world.repair(reason=Reason.SILENT, log=log).outcome is Outcome.REQUESTED
+    messages = world.means.messages if broken else None
+    assert world.repair(reason=Reason.SILENT, messages=messages).outcome is Outcome.REQUESTED
 
 
 class Canned:
@@ -368,8 +369,9 @@ def test_the_log_is_read_back_as_far_as_it_was_asked(
     times: tuple[float | None, ...], heard: bool
 ) -> None:
     log: Any = Canned(105, *times)
-    assert heard_within(log, "loja", 4) is heard
-    assert not heard_within(log, "other", 4)
+    messages = LogMessages(log, _LOOKBACK)
+    assert messages.heard_within("loja", 4) is heard
+    assert not messages.heard_within("other", 4)
 
 
 def test_a_message_in_the_very_second_of_the_call_is_a_proof(
@@ -379,12 +381,11 @@ def test_a_message_in_the_very_second_of_the_call_is_a_proof(
     world.simulator.zombie("loja")
     asked: list[float] = []
 
-    def heard(_log: object, _key: str, seconds: float) -> bool:
+    def heard(_self: object, _key: str, seconds: float) -> bool:
         asked.append(seconds)
         return len(asked) > 2
 
-    for module in ("repair", "asking"):
-        monkeypatch.setattr(f"reconnect_hook.repairs.{module}.heard_within", heard)
+    monkeypatch.setattr(LogMessages, "heard_within", heard)
     assert world.repair(reason=Reason.SILENT).outcome is Outcome.RECONNECTED
     assert [round(seconds) for seconds in asked] == [30, 1, 3], "times have whole seconds"
 
@@ -643,9 +644,9 @@ class Hook:
     """A hook's parts, put together as the program does it, with its workers started."""
 
     def __init__(self, settings: Settings) -> None:
-        self.metrics = Metrics(settings.gateway_name)
-        client = make_client(settings, self.metrics)
-        self.service: Service = make_service(settings, client, None, self.metrics)
+        [gateway] = settings.gateways
+        self.metrics = Metrics()
+        self.service: Service = make_service(settings, gateway, open_store(settings), self.metrics)
         self._state_url = settings.hook_state_url
         self._log = settings.hook_log_file
         self.service.workers.start()
@@ -845,7 +846,7 @@ def test_no_fault_ends_a_worker(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("reconnect_hook.repairs.workers._TROUBLE_SECONDS", 0.01)
+    monkeypatch.setattr("reconnect_hook.repairs.crew.TROUBLE_SECONDS", 0.01)
     simulator.unpair("loja")
     hook = Hook(_settings(simulator.url, tmp_path, RECONNECT_WORKERS="1"))
     claim = Jobs.claim

@@ -95,7 +95,7 @@ def test_the_environment_wins_whichever_of_the_two_it_holds(tmp_path: Path) -> N
         f"WPP_GATEWAY_SECRET_FILE={files['secret']}\nHOOK_TOKEN=token of the env file\n"
     )
     settings = load(str(env_file), {"HOOK_TOKEN_FILE": str(files["token"])})
-    assert settings.gateway_secret == "secret of a file"
+    assert settings.gateways[0].secret == "secret of a file"
     assert settings.hook_token == "token of a file"
     settings = load(str(env_file), {"WPP_GATEWAY_SECRET": "of the environment"})
-    assert settings.gateway_secret == "of the environment"
+    assert settings.gateways[0].secret == "of the environment"

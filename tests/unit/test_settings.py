@@ -43,23 +43,42 @@ def _error(values: Mapping[str, str]) -> str:
 def test_the_least_that_must_be_set_brings_the_documented_defaults() -> None:
     settings = parse(_LEAST)
 
-    assert settings.message_log_url is not None
+    [gateway] = settings.gateways
+    assert gateway.message_log_url is not None
     assert dataclasses.asdict(settings) == {
-        "gateway_base_url": "https://gateway.example.com:8443",
-        "gateway_secret": "not-a-real-secret",
-        "gateway_name": "wpp",
-        "gateway_timeout": 90,
-        "gateway_qr_timeout": 60,
-        "gateway_ca_file": None,
-        "message_log_url": settings.message_log_url,
-        "silent_hours": 4,
-        "silent_hours_overrides": {},
+        "gateways": (
+            {
+                "name": "wpp",
+                "type": "wrapper",
+                "base_url": "https://gateway.example.com:8443",
+                "secret": "not-a-real-secret",
+                "timeout": 90,
+                "qr_timeout": 60,
+                "ca_file": None,
+                "messages": "log",
+                "messages_token": "",
+                "message_log_url": gateway.message_log_url,
+                "silent_hours": 4,
+                "silent_hours_overrides": {},
+                "silence_mode": "fixed",
+                "silence_state_file": Path("var/silence.json"),
+                "allow_restart": False,
+                "probe": {
+                    "kind": "query",
+                    "overrides": {},
+                    "after_minutes": 30,
+                    "pause_minutes": 15,
+                    "echoes_per_day": 24,
+                    "echo_numbers": {},
+                    "echo_text": "Zapwatch: does this arrive?",
+                },
+            },
+        ),
         "message_lookback_hours": 168,
-        "silence_mode": "fixed",
+        "messages_state_url": settings.messages_state_url,
         "silence_false_alarms_per_month": 1,
         "silence_floor_minutes": 10,
         "silence_ceiling_hours": 24,
-        "silence_state_file": Path("var/silence.json"),
         "exporter_listen": {"host": "127.0.0.1", "port": 9861},
         "exporter_poll_seconds": 5,
         "hook_listen": {"host": "127.0.0.1", "port": 9862},
@@ -69,24 +88,15 @@ def test_the_least_that_must_be_set_brings_the_documented_defaults() -> None:
         "reconnect_cooldown_seconds": 300,
         "reconnect_workers": 4,
         "reconnect_verify_seconds": 60,
-        "reconnect_allow_restart": False,
         "prometheus_url": "http://127.0.0.1:9090",
         "alertmanager_url": "http://127.0.0.1:9093",
         "hook_trusted_proxy": None,
-        "probe": {
-            "kind": "query",
-            "overrides": {},
-            "after_minutes": 30,
-            "pause_minutes": 15,
-            "echoes_per_day": 24,
-            "echo_numbers": {},
-            "echo_text": "Zapwatch: does this arrive?",
-        },
     }
-    assert settings.message_log_url.render_as_string(hide_password=False) == (
+    assert gateway.message_log_url.render_as_string(hide_password=False) == (
         "mysql+pymysql://pixelhub:not-a-real-password@db.example.com:3306/pixel_hub?charset=utf8mb4"
     )
     assert str(settings.hook_state_url) == "sqlite:///var/reconnect-hook.sqlite3"
+    assert str(settings.messages_state_url) == "sqlite:///var/messages.sqlite3"
 
 
 def test_every_setting_can_be_set() -> None:
@@ -124,20 +134,21 @@ def test_every_setting_can_be_set() -> None:
         }
     )
 
-    assert settings.gateway_base_url == "http://gateway.example.com:8443/sub"
-    assert settings.gateway_secret == "s" * 20
-    assert settings.gateway_name == "other"
-    assert (settings.gateway_timeout, settings.gateway_qr_timeout) == (1.5, 2)
-    assert settings.message_log_url is not None
-    assert settings.message_log_url.render_as_string(hide_password=False) == (
+    [gateway] = settings.gateways
+    assert gateway.base_url == "http://gateway.example.com:8443/sub"
+    assert gateway.secret == "s" * 20
+    assert gateway.name == "other"
+    assert (gateway.timeout, gateway.qr_timeout) == (1.5, 2)
+    assert gateway.message_log_url is not None
+    assert gateway.message_log_url.render_as_string(hide_password=False) == (
         "mysql+pymysql://u:p@h:3307/n?charset=latin1"
     )
-    assert settings.silent_hours_overrides == {"imobsites": 72, "loja": 1.5}
+    assert gateway.silent_hours_overrides == {"imobsites": 72, "loja": 1.5}
     assert settings.message_lookback_hours == 24
-    assert settings.silence_mode is SilenceMode.ADAPTIVE
+    assert gateway.silence_mode is SilenceMode.ADAPTIVE
     assert settings.silence_false_alarms_per_month == 0.5
     assert (settings.silence_floor_minutes, settings.silence_ceiling_hours) == (5, 72)
-    assert settings.silence_state_file == Path("/tmp/silence")
+    assert gateway.silence_state_file == Path("/tmp/silence")
     assert (str(settings.exporter_listen), str(settings.hook_listen)) == (
         "[::1]:1",
         "0.0.0.0:65535",
@@ -150,7 +161,7 @@ def test_every_setting_can_be_set() -> None:
     assert settings.reconnect_cooldown_seconds == 0
     assert settings.reconnect_workers == 1
     assert settings.reconnect_verify_seconds == 0
-    assert settings.reconnect_allow_restart is True
+    assert gateway.allow_restart is True
 
 
 @pytest.mark.parametrize(
@@ -264,15 +275,17 @@ def test_secrets_stay_out_of_the_printed_settings() -> None:
 def test_the_gateway_secret_is_decrypted_as_pixelhub_encrypted_it() -> None:
     stored = encrypt("not-a-real-secret", "infra", bytes(16))
 
-    settings = parse({**_LEAST, "WPP_GATEWAY_SECRET": stored, "INFRA_SECRET_KEY": "infra"})
+    [gateway] = parse(
+        {**_LEAST, "WPP_GATEWAY_SECRET": stored, "INFRA_SECRET_KEY": "infra"}
+    ).gateways
 
-    assert settings.gateway_secret == "not-a-real-secret"
+    assert gateway.secret == "not-a-real-secret"
 
 
 def test_an_encrypted_secret_without_its_key_is_taken_as_plain() -> None:
     stored = encrypt("not-a-real-secret", "infra", bytes(16))
 
-    assert parse({**_LEAST, "WPP_GATEWAY_SECRET": stored}).gateway_secret == stored
+    assert parse({**_LEAST, "WPP_GATEWAY_SECRET": stored}).gateways[0].secret == stored
 
 
 def test_a_secret_that_decrypts_to_what_no_header_can_carry_is_named_but_not_shown() -> None:
@@ -292,29 +305,34 @@ def test_the_message_log_can_be_another_database_or_none() -> None:
     other = parse({**_LEAST, "MESSAGE_LOG_URL": "sqlite:///var/log.sqlite3"})
     without = parse({**gateway, "MESSAGE_LOG_URL": " None "})
 
-    assert str(other.message_log_url) == "sqlite:///var/log.sqlite3"
-    assert without.message_log_url is None
+    assert str(other.gateways[0].message_log_url) == "sqlite:///var/log.sqlite3"
+    assert without.gateways[0].message_log_url is None
 
 
 @pytest.mark.parametrize("url", ["mariadb://u@h/d", "mariadb+pymysql://u@h/d"])
 def test_a_mariadb_url_may_leave_out_the_driver(url: str) -> None:
-    settings = parse({**_LEAST, "MESSAGE_LOG_URL": url})
+    [gateway] = parse({**_LEAST, "MESSAGE_LOG_URL": url}).gateways
 
-    assert settings.message_log_url is not None
-    assert settings.message_log_url.drivername == "mariadb+pymysql"
+    assert gateway.message_log_url is not None
+    assert gateway.message_log_url.drivername == "mariadb+pymysql"
 
 
 def test_there_is_nothing_to_learn_from_without_a_message_log() -> None:
     line = _error({**_LEAST, "MESSAGE_LOG_URL": "none", "SILENCE_MODE": "adaptive"})
-    assert line == "SILENCE_MODE=adaptive learns from the message log, but MESSAGE_LOG_URL is none"
+    assert line == (
+        "SILENCE_MODE is adaptive, which learns from a message log or from events: it cannot learn "
+        "from the message source none"
+    )
 
 
 def test_a_silence_threshold_is_found_by_any_spelling_of_the_channel() -> None:
-    settings = parse({**_LEAST, "SILENT_HOURS_OVERRIDES": "pixel12digital=72,Imob Sites=1.5"})
+    [gateway] = parse(
+        {**_LEAST, "SILENT_HOURS_OVERRIDES": "pixel12digital=72,Imob Sites=1.5"}
+    ).gateways
 
-    assert settings.silence_threshold("Pixel12 Digital") == 72 * 3600
-    assert settings.silence_threshold("imobsites") == 1.5 * 3600
-    assert settings.silence_threshold("loja") == 4 * 3600
+    assert gateway.silence_threshold("Pixel12 Digital") == 72 * 3600
+    assert gateway.silence_threshold("imobsites") == 1.5 * 3600
+    assert gateway.silence_threshold("loja") == 4 * 3600
 
 
 def _file(directory: Path, content: bytes) -> str:
@@ -373,12 +391,12 @@ def test_the_environment_wins_over_the_file_and_an_empty_value_does_not_count(
     lines = [f"{name}={value}" for name, value in _LEAST.items()]
     path = _file(tmp_path, "\n".join([*lines, "SILENT_HOURS=7", "WPP_GATEWAY_NAME=f"]).encode())
 
-    settings = load(path, {"SILENT_HOURS": "9", "WPP_GATEWAY_NAME": "", "DB_HOST": ""})
+    [gateway] = load(path, {"SILENT_HOURS": "9", "WPP_GATEWAY_NAME": "", "DB_HOST": ""}).gateways
 
-    assert settings.silent_hours == 9
-    assert settings.gateway_name == "f"
-    assert settings.message_log_url is not None
-    assert settings.message_log_url.host == "db.example.com"
+    assert gateway.silent_hours == 9
+    assert gateway.name == "f"
+    assert gateway.message_log_url is not None
+    assert gateway.message_log_url.host == "db.example.com"
 
 
 def test_the_programs_own_environment_counts_where_no_other_is_given(
@@ -387,7 +405,7 @@ def test_the_programs_own_environment_counts_where_no_other_is_given(
     path = _file(tmp_path, "\n".join(f"{k}={v}" for k, v in _LEAST.items()).encode())
     monkeypatch.setenv("SILENT_HOURS", "11")
 
-    assert load(path).silent_hours == 11
+    assert load(path).gateways[0].silent_hours == 11
 
 
 def test_a_file_named_env_is_read_without_being_named(
@@ -404,7 +422,7 @@ def test_without_any_file_the_environment_is_enough(
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
-    assert load(None, _LEAST).gateway_secret == "not-a-real-secret"
+    assert load(None, _LEAST).gateways[0].secret == "not-a-real-secret"
 
 
 def test_a_file_that_was_named_must_be_there(tmp_path: Path) -> None:
@@ -429,8 +447,8 @@ def test_a_file_in_another_encoding_is_refused(tmp_path: Path, encoding: str) ->
 
 def test_a_file_of_certificates_must_be_one(tmp_path: Path) -> None:
     certificate, key = self_signed(tmp_path)
-    settings = parse({**_LEAST, "WPP_GATEWAY_CA_FILE": str(certificate)})
-    assert settings.gateway_ca_file == str(certificate)
+    [gateway] = parse({**_LEAST, "WPP_GATEWAY_CA_FILE": str(certificate)}).gateways
+    assert gateway.ca_file == str(certificate)
     (tmp_path / "text").write_text("no certificate")
     for path, why in (
         (tmp_path / "missing", "cannot be read: No such file or directory"),
@@ -443,15 +461,19 @@ def test_a_file_of_certificates_must_be_one(tmp_path: Path) -> None:
 
 
 def test_the_settings_of_probes() -> None:
-    probe = parse(
-        {
-            **_LEAST,
-            "PROBE": "Echo",
-            "PROBE_OVERRIDES": "Lo Ja=off, obra = query,",
-            "PROBE_ECHO_NUMBERS": "Lo Ja=5500000000001,obra=5500000000002",
-            "PROBE_ECHO_TEXT": "alô?",
-        }
-    ).probe
+    probe = (
+        parse(
+            {
+                **_LEAST,
+                "PROBE": "Echo",
+                "PROBE_OVERRIDES": "Lo Ja=off, obra = query,",
+                "PROBE_ECHO_NUMBERS": "Lo Ja=5500000000001,obra=5500000000002",
+                "PROBE_ECHO_TEXT": "alô?",
+            }
+        )
+        .gateways[0]
+        .probe
+    )
     assert probe.kind is ProbeKind.ECHO
     assert probe.overrides == {"loja": ProbeKind.OFF, "obra": ProbeKind.QUERY}
     assert probe.echo_numbers == {"loja": "5500000000001", "obra": "5500000000002"}

@@ -12,7 +12,7 @@ import pytest
 from exporter.silence.learning import Bounds, Learned
 from exporter.silence.model import Model, ModelError, load, save
 from exporter.silence.profile import WEEK_HOURS, Profile
-from exporter.silence.thresholds import Threshold, Thresholds
+from exporter.silence.thresholds import Threshold, Thresholds, bounds_of
 from whatsapp.channels import Channel, Status
 from whatsapp.settings import Settings, SilenceMode, parse
 
@@ -120,8 +120,9 @@ def _settings(**more: str) -> Settings:
     return parse({**least, **more})
 
 
-def _thresholds(**more: str) -> Thresholds:
-    return Thresholds(_settings(**more))
+def _thresholds(*, can_query: bool = False, **more: str) -> Thresholds:
+    settings = _settings(**more)
+    return Thresholds(settings.gateways[0], bounds_of(settings), can_query=can_query)
 
 
 def test_the_learned_threshold_counts_where_there_is_one() -> None:
@@ -154,7 +155,7 @@ def test_a_threshold_follows_the_last_message_and_what_was_learned_anew() -> Non
 
 def test_a_channel_is_asked_only_where_it_can_be() -> None:
     def asked(can_query: bool, **more: str) -> bool:
-        found = Thresholds(_settings(**more), can_query=can_query)
+        found = _thresholds(can_query=can_query, **more)
         return found.suspicion(_SHOP, {"loja": _NOW}, None, 14_400) is not None
 
     numbers = {"PROBE_ECHO_NUMBERS": "lo ja=5500000000001,other=5500000000002"}
@@ -170,7 +171,7 @@ def test_a_channel_is_asked_only_where_it_can_be() -> None:
 
 
 def test_a_channel_is_asked_before_it_counts_as_silent() -> None:
-    thresholds = Thresholds(_settings(PROBE_AFTER_MINUTES="40"), can_query=True)
+    thresholds = _thresholds(can_query=True, PROBE_AFTER_MINUTES="40")
     learned = _MODEL.channels["loja"]
     assert thresholds.suspicion(_SHOP, {"loja": _NOW}, None, 14_400) == 2400
     assert thresholds.suspicion(_SHOP, {"loja": _NOW}, None, 600) == 600

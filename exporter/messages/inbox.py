@@ -1,0 +1,191 @@
+"""Takes messages as fast as they come, and writes them to the store together, once a second."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+
+from whatsapp.channels import Channel
+from whatsapp.events.parsing import Message
+from whatsapp.events.store import Batch, EventStore, Last, Minutes
+from whatsapp.events.stored import StoredMessages
+from whatsapp.last_messages import LogView
+from whatsapp.message_log import Direction, MessageLogError
+
+_log = logging.getLogger("exporter")
+
+_WRITE_SECONDS = 1.0  # what is lost when the program is killed
+_LISTENING_SECONDS = (
+    5.0  # between two signs that somebody is there, where there is nothing to write
+)
+_PRUNE_SECONDS = 86400.0
+_MOST_UNLISTED = 20_000  # channels that no list has named yet, for each gateway
+_MOST_HOURS = 100_000  # of listed channels, that wait to be written, for each gateway
+_RECENT = 10_000  # messages of a gateway that are known again when they are reported once more
+
+
+@dataclass(slots=True)
+class _Box:
+    """What came from one gateway; all by channel key."""
+
+    listed: frozenset[str] = frozenset()
+    last: dict[str, Last] = field(default_factory=dict)
+    minutes: dict[tuple[str, int], Minutes] = field(default_factory=dict)
+    counts: Counter[tuple[str, Direction]] = field(default_factory=Counter)
+    events: int = 0
+    recent: dict[int, None] = field(default_factory=dict)
+
+    def note(self, message: Message) -> None:
+        self.events += 1
+        key, at = message.key, message.at
+        if key not in self.listed and key not in self.last and len(self.last) >= _MOST_UNLISTED:
+            return
+        came, went = (at, 0.0) if message.direction is Direction.IN else (0.0, at)
+        last = Last(came, went, at if message.heard else 0.0)
+        known = self.last.get(key)
+        self.last[key] = known.join(last) if known else last
+        if self._is_known(message):
+            return
+        self.counts[key, message.direction] += 1
+        hour, second = divmod(at, 3600)
+        place = key, int(hour)
+        counted = self.minutes.get(place)
+        most = _MOST_HOURS if key in self.listed else _MOST_UNLISTED
+        if counted is not None or len(self.minutes) < most:
+            minute = Minutes(1 << int(second // 60), 1)
+            self.minutes[place] = counted.join(minute) if counted else minute
+
+    def _is_known(self, message: Message) -> bool:
+        """Whether the message was reported before: by a retry, or as an event of two kinds."""
+        if message.id is None:
+            return False
+        mark = hash((message.key, message.id))
+        if mark in self.recent:
+            return True
+        self.recent[mark] = None
+        if len(self.recent) > _RECENT:
+            del self.recent[next(iter(self.recent))]
+        return False
+
+    def take(self, gateway: str, batch: Batch) -> None:
+        """Move what is known of listed channels into the batch."""
+        for key in self.listed.intersection(self.last):
+            batch.last[gateway, key] = self.last.pop(key)
+        for key, hour in [place for place in self.minutes if place[0] in self.listed]:
+            batch.minutes[gateway, key, hour] = self.minutes.pop((key, hour))
+
+    def give_back(self, gateway: str, batch: Batch) -> None:
+        """Take back what could not be written."""
+        for (of, key), last in batch.last.items():
+            if of == gateway:
+                self.last[key] = last.join(self.last.get(key, Last()))
+        for (of, key, hour), minutes in batch.minutes.items():
+            if of == gateway:
+                self.minutes[key, hour] = minutes.join(self.minutes.get((key, hour), Minutes()))
+
+
+class Inbox:
+    """The messages of all gateways whose events are taken; for any number of threads.
+
+    Only channels that a gateway lists are written. Those of others wait in memory, in case the list
+    is late, and no more of them than are good for it.
+    """
+
+    def __init__(self, store: EventStore, gateways: Collection[str]) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._boxes = {gateway: _Box() for gateway in gateways}
+        self._next_sign = 0.0
+        self._next_prune = 0.0
+
+    def start(self) -> None:
+        """Begin to write, in a thread that does not keep the program from ending."""
+        threading.Thread(target=self._run, name="messages", daemon=True).start()
+
+    def open_for(self, gateways: Collection[str]) -> None:
+        """Take messages of these gateways too; what came of others before is kept."""
+        with self._lock:
+            self._boxes = {gateway: _Box() for gateway in gateways} | self._boxes
+
+    def take(self, gateway: str, message: Message) -> None:
+        """Take one message; it is on disk within about a second."""
+        with self._lock:
+            self._boxes[gateway].note(message)
+
+    def list_channels(self, gateway: str, keys: frozenset[str]) -> None:
+        """Take over which channels a gateway has."""
+        with self._lock:
+            box = self._boxes[gateway]
+            if keys != box.listed:
+                box.listed = keys
+                known = keys.union(box.last)
+                box.counts = Counter({k: n for k, n in box.counts.items() if k[0] in known})
+
+    def counts(self, gateway: str) -> tuple[Mapping[tuple[str, Direction], int], int]:
+        """Return how many messages came since the start, by channel key, and how many events."""
+        with self._lock:
+            box = self._boxes[gateway]
+            return dict(box.counts), box.events
+
+    def write(self) -> None:
+        """Write what waits, and that somebody is here to take events; raise MessageLogError."""
+        batch = Batch()
+        with self._lock:
+            for gateway, box in self._boxes.items():
+                box.take(gateway, batch)
+        if not batch.last and time.monotonic() < self._next_sign:
+            return
+        try:
+            self._store.write(batch, time.time())
+        except BaseException:
+            with self._lock:
+                for gateway, box in self._boxes.items():
+                    box.give_back(gateway, batch)
+            raise
+        self._next_sign = time.monotonic() + _LISTENING_SECONDS
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.write()
+                if time.monotonic() >= self._next_prune:
+                    self._store.prune(time.time())
+                    self._next_prune = time.monotonic() + _PRUNE_SECONDS
+            except MessageLogError:
+                pass  # the polls meet it as well, and tell
+            except Exception:  # noqa: BLE001
+                # Unforeseen, but the next time it may work.
+                _log.exception("messages cannot be written, a fault of the exporter itself")
+            time.sleep(_WRITE_SECONDS)
+
+
+class TakenMessages:
+    """What has come of one gateway: the inbox's and the store's, as one source."""
+
+    def __init__(self, inbox: Inbox, stored: StoredMessages, gateway: str) -> None:
+        self._inbox = inbox
+        self._stored = stored
+        self._gateway = gateway
+
+    def poll(self, channels: Collection[Channel]) -> LogView:
+        """Write what waits and read what is known; raise MessageLogError."""
+        self._inbox.list_channels(self._gateway, frozenset(channel.key for channel in channels))
+        self._inbox.write()
+        counts, events = self._inbox.counts(self._gateway)
+        return replace(self._stored.poll(channels), messages=counts, rows_read=events)
+
+    def find(self, channels: Collection[Channel]) -> LogView:
+        """Do what poll() does: it finds all there is."""
+        return self.poll(channels)
+
+    def heard_within(self, key: str, seconds: float) -> bool:
+        """Whether a message came within so many seconds, and has been written."""
+        return self._stored.heard_within(key, seconds)
+
+    def close(self) -> None:
+        """Close the store."""
+        self._stored.close()

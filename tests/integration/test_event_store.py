@@ -1,0 +1,359 @@
+"""The store of events on both kinds of database, and what is read of it."""
+
+from __future__ import annotations
+
+import itertools
+import stat
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from exporter.messages import inbox as inbox_module
+from exporter.messages.inbox import Inbox, TakenMessages
+from tests.support.states import sqlite_url
+from whatsapp.channels import Channel, Status
+from whatsapp.events import store as store_module
+from whatsapp.events import stored as stored_module
+from whatsapp.events.parsing import Message
+from whatsapp.events.schema import metadata
+from whatsapp.events.store import Batch, EventStore, Last, Minutes
+from whatsapp.events.stored import StoredMessages
+from whatsapp.last_messages import LogView
+from whatsapp.message_log import Direction, MessageLogError
+
+_NOW = 1_770_000_000.0
+_LOJA, _OTHER = Channel("Loja 1", Status.CONNECTED), Channel("other", Status.CONNECTED)
+
+
+class Clock:
+    """The time of day, for all modules that look at it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = _NOW
+        self._looks = itertools.count(step=3600)
+        for module in (inbox_module, stored_module):
+            monkeypatch.setattr(f"{module.__name__}.time", self)
+
+    def time(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        # So that each call writes that somebody is there.
+        return next(self._looks)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+@pytest.fixture(params=["sqlite", "mariadb"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> sa.URL:
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path / "made" / "for it")
+    made = request.getfixturevalue("database")
+    assert isinstance(made, sa.URL)
+    return made
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[[sa.URL], EventStore]]:
+    stores: list[EventStore] = []
+
+    def open_(url: sa.URL) -> EventStore:
+        stores.append(EventStore(url))
+        return stores[-1]
+
+    yield open_
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def store(url: sa.URL, opened: Callable[[sa.URL], EventStore]) -> EventStore:
+    return opened(url)
+
+
+def message(
+    at: float = _NOW,
+    key: str = "loja1",
+    *,
+    direction: Direction = Direction.IN,
+    heard: bool = True,
+    id_: str | None = None,
+) -> Message:
+    return Message(key, direction, at, heard, id_)
+
+
+class Exporter:
+    """What an exporter has: an inbox for its gateway and what is read of it."""
+
+    def __init__(self, store: EventStore, gateway: str = "wpp") -> None:
+        self.inbox = Inbox(store, [gateway])
+        self._gateway = gateway
+        self._source = TakenMessages(self.inbox, StoredMessages(store, gateway), gateway)
+
+    def take(self, *messages: Message) -> None:
+        for one in messages:
+            self.inbox.take(self._gateway, one)
+
+    def poll(self, *channels: Channel) -> LogView:
+        return self._source.poll(channels or (_LOJA, _OTHER))
+
+
+def test_what_was_taken_is_known_after_a_restart(store: EventStore, clock: Clock) -> None:
+    first = Exporter(store)
+    first.take(message(_NOW - 60), message(_NOW - 50, direction=Direction.OUT, heard=False))
+    assert first.poll().age("loja1") == 50
+    clock.now += 20
+    view = Exporter(store).poll()
+    assert view.age("loja1") == 70
+    assert view.age("other") is None
+    assert StoredMessages(store, "wpp").heard_within("loja1", 81)
+    assert not StoredMessages(store, "wpp").heard_within("loja1", 75)
+    assert view.messages == {}
+
+
+def test_late_and_repeated_messages_move_no_clock_back(store: EventStore, clock: Clock) -> None:
+    exporter = Exporter(store)
+    exporter.take(message(_NOW - 5, id_="a"), message(_NOW - 500, id_="b"))
+    assert exporter.poll().age("loja1") == 5
+    exporter.take(message(_NOW - 500, id_="b"), message(_NOW - 900, id_="c"))
+    view = exporter.poll()
+    assert view.age("loja1") == 5
+    assert view.messages == {("loja1", Direction.IN): 3}
+    assert view.rows_read == 4
+
+
+def test_a_message_without_an_id_counts_each_time(store: EventStore, clock: Clock) -> None:
+    exporter = Exporter(store)
+    exporter.take(message(), message())
+    assert exporter.poll().messages == {("loja1", Direction.IN): 2}
+
+
+def test_the_time_in_which_nobody_took_events_does_not_count(
+    store: EventStore, clock: Clock
+) -> None:
+    exporter = Exporter(store)
+    exporter.take(message(_NOW - 100))
+    exporter.poll()
+    clock.now += 7200
+    restarted = Exporter(store)
+    view = restarted.poll()
+    assert view.now == _NOW + 7200
+    assert view.last_message["loja1"] == _NOW - 100
+    assert view.age("loja1") == 100
+    clock.now += 20
+    assert restarted.poll().age("loja1") == 120
+    restarted.take(message(clock.now))
+    assert restarted.poll().age("loja1") == 0
+
+
+def test_a_restart_of_seconds_is_no_outage(store: EventStore, clock: Clock) -> None:
+    exporter = Exporter(store)
+    exporter.take(message())
+    exporter.poll()
+    clock.now += store_module.DEAF_AFTER - 1
+    assert Exporter(store).poll().age("loja1") == store_module.DEAF_AFTER - 1
+
+
+def test_an_outage_before_the_last_message_counts_for_nothing(
+    store: EventStore, clock: Clock
+) -> None:
+    exporter = Exporter(store)
+    exporter.poll()
+    clock.now += 1000
+    exporter.poll()
+    clock.now += 25
+    exporter.take(message(clock.now - 5), message(_NOW + 400, key="other"))
+    view = exporter.poll()
+    assert view.age("loja1") == 5
+    # One that is from the middle of the outage, and was delivered after it.
+    assert view.age("other") == 25
+
+
+def test_two_exporters_on_one_store_know_what_either_has_taken(
+    url: sa.URL, opened: Callable[[sa.URL], EventStore], clock: Clock
+) -> None:
+    here, there = Exporter(opened(url)), Exporter(opened(url))
+    here.poll()
+    there.take(message(_NOW - 7))
+    there.poll()
+    assert here.poll().age("loja1") == 7
+    # While one of them runs, nobody is deaf.
+    for _ in range(4):
+        clock.now += 25
+        there.poll()
+    assert here.poll().age("loja1") == 107
+
+
+def test_a_clock_that_was_put_back_forgets_its_future(store: EventStore, clock: Clock) -> None:
+    clock.now += 86_400
+    exporter = Exporter(store)
+    exporter.take(message(clock.now))
+    exporter.poll()
+    clock.now = _NOW
+    assert exporter.poll().age("loja1") == 0
+    clock.now += 10
+    assert exporter.poll().age("loja1") == 10
+    exporter.take(message(clock.now))
+    clock.now += 1
+    assert exporter.poll().age("loja1") == 1
+    assert store.deaf(clock.now) == ()
+
+
+def test_a_clock_that_jumps_ahead_makes_no_channel_silent(store: EventStore, clock: Clock) -> None:
+    exporter = Exporter(store)
+    exporter.take(message())
+    exporter.poll()
+    clock.now += 86_400
+    assert exporter.poll().age("loja1") == 0
+
+
+def test_channels_that_no_list_names_stay_out_of_the_store(
+    store: EventStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox_module, "_MOST_UNLISTED", 10)
+    exporter = Exporter(store)
+    exporter.poll(_LOJA)
+    exporter.take(*(message(key=f"stray{number}") for number in range(1000)))
+    exporter.take(message())
+    assert exporter.poll(_LOJA).age("loja1") == 0
+    assert store.last("wpp").keys() == {"loja1"}
+    # Those that came first are remembered until the list names them.
+    stray = Channel("stray9", Status.CONNECTED)
+    assert exporter.poll(stray).age("stray9") == 0
+    assert exporter.poll(stray).messages["stray9", Direction.IN] == 1
+    assert Exporter(store).poll(Channel("stray10", Status.CONNECTED)).age("stray10") is None
+
+
+def test_gateways_do_not_mix(store: EventStore, clock: Clock) -> None:
+    inbox = Inbox(store, ["a", "b"])
+    inbox.list_channels("a", frozenset(["loja1"]))
+    inbox.list_channels("b", frozenset(["loja1"]))
+    inbox.take("a", message(_NOW - 3))
+    inbox.write()
+    assert store.last("a") == {"loja1": Last(_NOW - 3, 0, _NOW - 3)}
+    assert store.last("b") == {}
+
+
+def test_the_store_counts_minutes_and_joins_what_it_has(store: EventStore) -> None:
+    hour = int(_NOW // 3600)
+    place = ("wpp", "loja1")
+    store.write(Batch({place: Last(5, 0, 5)}, {(*place, hour): Minutes(0b101, 2)}), _NOW)
+    store.write(Batch({place: Last(3, 4, 3)}, {(*place, hour): Minutes(1 << 59, 1)}), _NOW)
+    assert store.last("wpp") == {"loja1": Last(5, 4, 5)}
+    assert list(store.minutes("wpp", hour)) == [("loja1", hour, Minutes((1 << 59) + 0b101, 3))]
+    assert list(store.minutes("wpp", hour + 1)) == []
+
+
+def test_keys_that_look_alike_stay_apart(store: EventStore) -> None:
+    store.write(Batch({("wpp", key): Last(5, 0, 5) for key in ("josé", "jose", "loja ")}), _NOW)
+    assert store.last("wpp").keys() == {"josé", "jose", "loja "}
+
+
+def test_what_is_old_is_forgotten(store: EventStore) -> None:
+    hour = int(_NOW // 3600)
+    old, new = ("wpp", "old"), ("wpp", "new")
+    store.write(Batch({old: Last(1, 1, 1)}, {(*old, hour): Minutes(1, 1)}), _NOW)
+    later = _NOW + 91 * 86_400
+    store.write(Batch({new: Last(2, 2, 2)}, {(*new, hour + 91 * 24): Minutes(1, 1)}), later)
+    assert store.deaf(later) == ((_NOW, later),)
+    store.prune(later)
+    assert store.last("wpp").keys() == {"new"}
+    assert [one[0] for one in store.minutes("wpp", 0)] == ["new"]
+    assert store.deaf(later) == ((_NOW, later),)
+    store.prune(later + 91 * 86_400)
+    assert store.deaf(later) == ()
+
+
+def test_nothing_is_kept_but_channel_direction_and_time(store: EventStore) -> None:
+    columns = {column.name: column.type for table in metadata.tables.values() for column in table.c}
+    texts = {name for name, kind in columns.items() if isinstance(kind, sa.String)}
+    assert texts == {"gateway", "channel"}
+
+
+def test_stores_that_are_opened_at_once_make_the_tables_once(
+    url: sa.URL, opened: Callable[[sa.URL], EventStore]
+) -> None:
+    stores = [opened(url) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda one: one.write(Batch({("wpp", "a"): Last(1, 1, 1)}), _NOW), stores))
+    assert stores[0].last("wpp") == {"a": Last(1, 1, 1)}
+
+
+def test_messages_that_cannot_be_written_wait(
+    url: sa.URL, opened: Callable[[sa.URL], EventStore], clock: Clock
+) -> None:
+    store = opened(url)
+    exporter = Exporter(store)
+    exporter.poll()
+    with sa.create_engine(url).begin() as connection:
+        connection.execute(sa.text("ALTER TABLE message_hours RENAME TO gone"))
+    exporter.take(message(_NOW - 4))
+    with pytest.raises(MessageLogError):
+        exporter.poll()
+    exporter.take(message(_NOW - 2))
+    with sa.create_engine(url).begin() as connection:
+        connection.execute(sa.text("ALTER TABLE gone RENAME TO message_hours"))
+    assert exporter.poll().age("loja1") == 2
+    [(_, _, minutes)] = store.minutes("wpp", 0)
+    assert minutes.messages == 2
+
+
+def test_only_one_may_read_the_file_and_a_reader_makes_none(tmp_path: Path) -> None:
+    path = tmp_path / "var" / "messages.sqlite3"
+    reader = EventStore(sa.make_url(f"sqlite:///{path}"), read_only=True)
+    with pytest.raises(MessageLogError, match="unable to open"):
+        reader.last("wpp")
+    assert not path.exists()
+    store = EventStore(sa.make_url(f"sqlite:///{path}"))
+    store.write(Batch({("wpp", "a"): Last(1, 1, 1)}), _NOW)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert reader.last("wpp") == {"a": Last(1, 1, 1)}
+    with pytest.raises(MessageLogError, match="readonly"):
+        reader.write(Batch(), _NOW + 1)
+    store.close()
+    reader.close()
+
+
+def test_a_file_that_was_deleted_is_made_anew(tmp_path: Path) -> None:
+    store = EventStore(sqlite_url(tmp_path))
+    store.write(Batch({("wpp", "a"): Last(1, 1, 1)}), _NOW)
+    for path in tmp_path.rglob("*.sqlite3*"):
+        path.unlink()
+    store.write(Batch({("wpp", "b"): Last(1, 1, 1)}), _NOW)
+    assert store.last("wpp").keys() == {"b"}
+    store.close()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    store = EventStore(sa.make_url(f"sqlite:///{tmp_path}/file/messages.sqlite3"))
+    with pytest.raises(MessageLogError, match="file: "):
+        store.write(Batch(), _NOW)
+    store.close()
+
+
+def test_without_an_exporter_nobody_knows_anything(store: EventStore, clock: Clock) -> None:
+    stored = StoredMessages(store, "wpp")
+    with pytest.raises(MessageLogError, match="does not run"):
+        stored.poll([_LOJA])
+    exporter = Exporter(store)
+    exporter.take(message())
+    exporter.poll()
+    clock.now += 299
+    assert stored.find([_LOJA]).age("loja1") == 0
+    clock.now += 2
+    with pytest.raises(MessageLogError, match="does not run"):
+        stored.poll([_LOJA])
+    assert not stored.heard_within("loja1", 60)
+
+
+def test_a_store_that_cannot_be_read_is_no_witness(tmp_path: Path) -> None:
+    missing = EventStore(sa.make_url(f"sqlite:///{tmp_path}/none"), read_only=True)
+    assert not StoredMessages(missing, "wpp").heard_within("loja1", 60)
+    assert list(tmp_path.iterdir()) == []

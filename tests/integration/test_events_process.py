@@ -1,0 +1,127 @@
+"""A gateway that posts its events: the exporter, ``check`` and a repair, as processes."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from stack.simulator.client import Simulator
+from stack.simulator.server import SimulatorServer
+from tests.support.hooks import SECRET, hook_settings, log_lines
+from tests.support.programs import Program, run
+from tests.support.waiting import wait_until
+
+_TOKEN = "not-a-real-token-for-messages"
+_SECONDS = 60.0
+_AGE = "whatsapp_channel_seconds_since_last_message"
+
+
+def settings(url: str, directory: Path) -> dict[str, str]:
+    return {
+        "WPP_GATEWAY_BASE_URL": url,
+        "WPP_GATEWAY_SECRET": SECRET,
+        "MESSAGE_SOURCE": "events",
+        "MESSAGES_TOKEN": _TOKEN,
+        "MESSAGES_STATE_URL": f"sqlite:///{directory}/var/messages.sqlite3",
+        "EXPORTER_LISTEN": "127.0.0.1:0",
+        "EXPORTER_POLL_SECONDS": "0.1",
+    }
+
+
+def exporter(directory: Path, simulator: Simulator) -> Program:
+    return Program(directory, "exporter", settings=settings(simulator.url, directory))
+
+
+def post(program: Program, channel: str, *, age: float = 0.0, body: str = "Hello") -> None:
+    event = {
+        "event": "onmessage",
+        "sessionId": channel,
+        "timestamp": time.time() - age,
+        "from": "5500000000001@c.us",
+        "body": body,
+    }
+    answer = requests.post(
+        f"{program.url}/messages/wpp?token={_TOKEN}", json=event, timeout=_SECONDS
+    )
+    assert answer.status_code == 202, answer.text
+
+
+def age_of(program: Program, channel: str) -> float | None:
+    return program.metrics().get(_AGE, channel=channel)
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    with SimulatorServer(SECRET) as server:
+        made = Simulator(server.url)
+        made.put_channel("Loja 1")
+        made.put_channel("quiet")
+        yield made
+
+
+def test_ages_come_from_events_and_go_on_after_a_kill(tmp_path: Path, simulator: Simulator) -> None:
+    with exporter(tmp_path, simulator) as program:
+        wait_until(lambda: program.get("/-/ready").status_code == 200, _SECONDS, "both sources")
+        post(program, "loja1", age=1000, body="A word that nobody keeps")
+        wait_until(lambda: (age_of(program, "Loja 1") or 0) >= 1000, _SECONDS, "the age")
+        metrics = program.metrics()
+        assert metrics.get(_AGE, channel="quiet") is None
+        counted = metrics.all("whatsapp_channel_messages_total", gateway="wpp")
+        assert counted["Loja 1", "in"] == 1
+        assert metrics.get("whatsapp_message_log_up") == 1
+        wait_until(
+            lambda: program.metrics().get("whatsapp_message_events_total", result="message") == 1,
+            _SECONDS,
+            "the count of events",
+        )
+        program.end(signal.SIGKILL)
+    with exporter(tmp_path, simulator) as program:
+        wait_until(lambda: (age_of(program, "Loja 1") or 0) >= 1000, _SECONDS, "the age of before")
+    [name] = (tmp_path / "var").glob("*.sqlite3")
+    dump = "\n".join(sqlite3.connect(name).iterdump())
+    assert "loja1" in dump
+    assert "nobody keeps" not in dump
+    assert "5500000000001" not in dump
+
+
+def test_a_silent_channel_is_repaired_and_an_event_is_the_proof(
+    tmp_path: Path, simulator: Simulator
+) -> None:
+    simulator.zombie("Loja 1")
+    hook = hook_settings(simulator.url, RECONNECT_VERIFY_SECONDS="60")
+    hook |= settings(simulator.url, tmp_path)
+    del hook["MESSAGE_LOG_URL"]
+    with exporter(tmp_path, simulator) as program:
+        wait_until(lambda: program.get("/-/ready").status_code == 200, _SECONDS, "both sources")
+        post(program, "Loja 1", age=5 * 3600)
+        post(program, "quiet", age=60)
+        wait_until(lambda: (age_of(program, "Loja 1") or 0) >= 18_000, _SECONDS, "the age")
+
+        def answer() -> None:
+            wait_until(lambda: simulator.requests(operation="qr"), _SECONDS, "the repair")
+            post(program, "Loja 1")
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        ended = run(tmp_path, "reconnect_hook", "check", settings=hook)
+        answering.join(_SECONDS)
+        assert (ended.returncode, ended.stdout) == (0, "Loja 1: silent; reconnected\n")
+        [line] = log_lines(tmp_path)
+        assert "outcome=reconnected" in line
+
+
+def test_without_an_exporter_check_says_that_it_cannot_tell(
+    tmp_path: Path, simulator: Simulator
+) -> None:
+    hook = hook_settings(simulator.url) | settings(simulator.url, tmp_path)
+    ended = run(tmp_path, "reconnect_hook", "check", "--dry-run", settings=hook)
+    assert ended.returncode == 1
+    assert "silent channels cannot be noticed" in ended.stderr
+    assert not (tmp_path / "var").exists()

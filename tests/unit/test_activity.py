@@ -1,0 +1,112 @@
+"""What the channel list itself tells of when a channel was active."""
+
+from __future__ import annotations
+
+import pytest
+
+from whatsapp import activity as activity_module
+from whatsapp.activity import Activity
+from whatsapp.channels import Channel, Status
+from whatsapp.last_messages import LogView
+from whatsapp.message_log import MessageLogError
+
+_NOW = 1_770_000_000.0
+
+
+class World:
+    """A gateway's list, and the source that looks at it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = _NOW
+        self.listed: list[Channel] | None = []
+        self.source = Activity(self._list)
+        monkeypatch.setattr(activity_module, "time", self)
+
+    def time(self) -> float:
+        return self.now
+
+    def _list(self) -> list[Channel]:
+        if self.listed is None:
+            raise MessageLogError("no list")
+        return self.listed
+
+    def list(self, *, activity: float | None = None, count: int | None = None) -> None:
+        loja = Channel("Loja 1", Status.CONNECTED, activity=activity, message_count=count)
+        self.listed = [loja]
+
+    def poll(self) -> LogView:
+        return self.source.poll(())
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(monkeypatch)
+
+
+def test_the_activity_that_is_listed_is_the_age(world: World) -> None:
+    world.list(activity=_NOW - 70)
+    assert world.poll().age("loja1") == 70
+    world.now += 5
+    assert world.poll().age("loja1") == 75
+    assert world.source.heard_within("loja1", 75)
+    assert not world.source.heard_within("loja1", 74)
+
+
+def test_an_activity_from_a_clock_that_is_ahead_is_of_now(world: World) -> None:
+    world.list(activity=_NOW + 500)
+    assert world.poll().age("loja1") == 0
+
+
+def test_what_is_absent_is_unknown_and_not_silent(world: World) -> None:
+    world.list()
+    view = world.poll()
+    assert view.age("loja1") is None
+    assert not view.counted
+    assert not world.source.heard_within("loja1", 1e9)
+
+
+def test_a_count_that_grows_is_a_message(world: World) -> None:
+    world.list(count=10)
+    assert world.poll().age("loja1") == 0
+    world.now += 100
+    assert world.poll().age("loja1") == 100
+    world.list(count=11)
+    assert world.poll().age("loja1") == 0
+    world.now += 30
+    world.list(count=3)
+    assert world.poll().age("loja1") == 30
+    world.list(count=4)
+    assert world.poll().age("loja1") == 0
+
+
+def test_that_a_count_is_there_is_no_proof_of_a_message(world: World) -> None:
+    world.list(count=10)
+    world.poll()
+    assert not world.source.heard_within("loja1", 60)
+    assert world.source.find(world.listed or ()).age("loja1") is None
+    world.list(count=11)
+    assert world.source.heard_within("loja1", 60)
+    world.now += 61
+    assert not world.source.heard_within("loja1", 60)
+
+
+def test_an_activity_goes_before_a_count(world: World) -> None:
+    world.list(activity=_NOW - 400, count=10)
+    assert world.poll().age("loja1") == 400
+
+
+def test_without_a_list_nothing_is_known(world: World) -> None:
+    world.listed = None
+    with pytest.raises(MessageLogError):
+        world.poll()
+    assert not world.source.heard_within("loja1", 60)
+
+
+def test_a_channel_that_left_the_list_is_forgotten(world: World) -> None:
+    world.list(count=10)
+    world.poll()
+    world.listed = []
+    assert world.poll().last_message == {}
+    world.now += 50
+    world.list(count=10)
+    assert world.poll().age("loja1") == 0

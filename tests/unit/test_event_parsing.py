@@ -1,0 +1,242 @@
+"""What is understood of the events that gateways post."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stack.simulator.payloads import PLACES, message_payload, other_payload
+from whatsapp.events.parsing import EventError, Message, parse
+from whatsapp.message_log import MESSAGE_EVENTS, Direction
+
+_NOW = 1_770_000_000.0
+_KINDS = ("wrapper", "wppconnect", "evolution", "waha")
+
+
+def read(kind: str, event: object, now: float = _NOW) -> Message | None:
+    return parse(kind, json.dumps(event).encode(), now)
+
+
+def message(kind: str, event: object) -> Message:
+    found = read(kind, event)
+    assert found is not None
+    return found
+
+
+def wppconnect(**more: Any) -> dict[str, Any]:
+    return {"event": "onmessage", "session": "Loja 1", "fromMe": False, "t": _NOW - 3} | more
+
+
+def evolution(**more: Any) -> dict[str, Any]:
+    key = {"remoteJid": "5500000000001@s.whatsapp.net", "fromMe": False, "id": "3A01"}
+    data = {"key": key, "messageTimestamp": int(_NOW) - 3}
+    return {"event": "messages.upsert", "instance": "Loja 1", "data": data, "apikey": "k"} | more
+
+
+def waha(**more: Any) -> dict[str, Any]:
+    payload = {"id": "false_1@c.us_AA", "fromMe": False, "timestamp": int(_NOW) - 9}
+    payload |= more.pop("payload", {})
+    event = {"event": "message", "session": "Loja 1", "timestamp": int(_NOW - 3) * 1000}
+    return event | {"payload": payload} | more
+
+
+def wrapper(**more: Any) -> dict[str, Any]:
+    return {"event": "onmessage", "sessionId": "Loja 1", "timestamp": _NOW - 3} | more
+
+
+_INCOMING = {"wrapper": wrapper, "wppconnect": wppconnect, "evolution": evolution, "waha": waha}
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_an_incoming_message_is_one_by_its_own_time(kind: str) -> None:
+    found = message(kind, _INCOMING[kind]())
+    assert found.key == "loja1"
+    assert (found.direction, found.at, found.heard) == (Direction.IN, _NOW - 3, True)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("event_type", sorted(MESSAGE_EVENTS))
+def test_the_wrappers_payload_names_its_channel_in_any_place(place: str, event_type: str) -> None:
+    payload = message_payload("Loja 1", event_type, place=place, outgoing=False)
+    assert message("wrapper", payload).key == "loja1"
+
+
+def test_the_first_place_of_the_wrappers_payload_counts() -> None:
+    payload = {"event": "message", "data": {"channel": "b"}, "session": {"id": "a"}}
+    assert message("wrapper", payload).key == "a"
+    assert message("wrapper", {**payload, "sessionId": 7}).key == "7"
+    assert message("wrapper", {**payload, "sessionId": ""}).key == "a"
+
+
+@pytest.mark.parametrize(
+    ("kind", "event", "heard"),
+    [
+        # What the phone has sent came through WhatsApp; what the gateway notes of itself did not.
+        ("wppconnect", wppconnect(event="onselfmessage", fromMe=True), True),
+        ("wrapper", wrapper(event="onselfmessage"), True),
+        ("wrapper", wrapper(event="message.sent"), False),
+        ("wrapper", wrapper(event="message", fromMe=True), True),
+        ("wrapper", wrapper(event="message", data={"fromMe": True}), True),
+        ("evolution", evolution(data={"key": {"fromMe": True}}), True),
+        ("evolution", evolution(event="send.message"), False),
+        ("waha", waha(event="message.any", payload={"fromMe": True, "source": "app"}), True),
+        ("waha", waha(event="message.any", payload={"fromMe": True, "source": "api"}), False),
+        ("waha", waha(event="message.any", payload={"fromMe": True}), True),
+    ],
+)
+def test_what_was_sent_is_heard_only_where_it_travelled(
+    kind: str, event: dict[str, Any], heard: bool
+) -> None:
+    if event["event"] == "send.message":
+        event["data"]["key"]["fromMe"] = True
+    found = message(kind, event)
+    assert (found.direction, found.heard) == (Direction.OUT, heard)
+
+
+def test_a_direction_that_is_not_told_counts_as_heard() -> None:
+    for kind, event in (("evolution", evolution(data={})), ("waha", waha(payload={"fromMe": 1}))):
+        assert (message(kind, event).direction, message(kind, event).heard) == (Direction.IN, True)
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "connection.update",
+        "presence.update",
+        "onack",
+        "onpresencechanged",
+        "status-find",
+        "session.status",
+        "qrcode.updated",
+        "messages.update",
+        "message.ack",
+        "message.reaction",
+        "",
+        None,
+        7,
+        ["message"],
+        {"message": 1},
+    ],
+)
+def test_events_of_no_message_prove_nothing(kind: str, name: object) -> None:
+    assert read(kind, {**_INCOMING[kind](), "event": name}) is None
+
+
+def test_what_the_simulators_webhook_writes_besides_messages_is_none() -> None:
+    assert read("wrapper", other_payload("loja", "connection.update")) is None
+
+
+@pytest.mark.parametrize(
+    ("written", "at"),
+    [
+        (_NOW - 3, _NOW - 3),
+        (str(int(_NOW - 3)), _NOW - 3),
+        ((_NOW - 3) * 1000, _NOW - 3),
+        (_NOW - 86_400 * 20, _NOW - 86_400 * 20),
+        (_NOW + 1, _NOW),
+        (_NOW * 1000 + 5000, _NOW),
+        (0, _NOW),
+        (-5, _NOW),
+        (12_345, _NOW),
+        (None, _NOW),
+        (True, _NOW),
+        ("yesterday", _NOW),
+        ("9" * 400, _NOW),
+        (10**400, _NOW),
+        (float("nan"), _NOW),
+        (float("inf"), _NOW),
+        ([], _NOW),
+        ({"low": 5}, _NOW),
+    ],
+)
+@pytest.mark.parametrize("kind", ["wrapper", "wppconnect"])
+def test_a_time_that_cannot_be_true_gives_way_to_the_arrivals(
+    kind: str, written: object, at: float
+) -> None:
+    event = _INCOMING[kind]() | {"timestamp": written}
+    event.pop("t", None)
+    assert message(kind, event).at == at
+
+
+def test_evolutions_long_numbers_and_lists_are_read() -> None:
+    long = {"low": int(_NOW) - 5, "high": 0, "unsigned": True}
+    assert message("evolution", evolution(data={"messageTimestamp": long})).at == _NOW - 5
+    several = [{"messageTimestamp": int(_NOW) - age} for age in (90, 7, 60)]
+    assert message("evolution", evolution(data=[*several, "stray"])).at == _NOW - 7
+    assert message("evolution", evolution(data=[])).at == _NOW
+
+
+def test_wahas_event_says_when_it_was_heard_and_its_message_when_it_was_written() -> None:
+    assert message("waha", waha()).at == _NOW - 3
+    late = waha()
+    del late["timestamp"]
+    assert message("waha", late).at == _NOW - 9
+
+
+@pytest.mark.parametrize(
+    ("kind", "event", "known"),
+    [
+        ("waha", waha(), "false_1@c.us_AA"),
+        ("evolution", evolution(), "3A01"),
+        ("wppconnect", wppconnect(id="AA"), "AA"),
+        ("wppconnect", wppconnect(id={"_serialized": "AA"}), "AA"),
+        ("wppconnect", wppconnect(id=["AA"]), None),
+        ("wrapper", wrapper(message={"id": "AA"}), "AA"),
+    ],
+)
+def test_a_message_is_known_again_by_its_id(kind: str, event: object, known: str | None) -> None:
+    assert message(kind, event).id == known
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.parametrize("name", [None, "", "   ", ["x"], {"code": "x"}, "x" * 256])
+def test_a_message_without_a_usable_channel_is_refused(kind: str, name: object) -> None:
+    place = {"wrapper": "sessionId", "evolution": "instance"}.get(kind, "session")
+    with pytest.raises(EventError, match="names no channel"):
+        read(kind, {**_INCOMING[kind](), place: name})
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"event=onmessage", b'{"t": ' + b"9" * 5000]
+)
+def test_what_is_not_json_is_refused(body: bytes) -> None:
+    with pytest.raises(EventError, match="not JSON"):
+        parse("waha", body, _NOW)
+
+
+@pytest.mark.parametrize("event", [None, [], "message", 7, [{"event": "message"}]])
+def test_json_that_is_no_event_is_refused(event: object) -> None:
+    with pytest.raises(EventError, match="an object was expected"):
+        read("waha", event)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=6,
+)
+_FIELDS = ("session", "instance", "sessionId", "data", "payload", "message", "timestamp", "t", "id")
+
+
+@given(
+    kind=st.sampled_from(_KINDS),
+    name=st.sampled_from(
+        ["message", "message.any", "onmessage", "messages.upsert", "send.message"]
+    ),
+    fields=st.dictionaries(st.sampled_from(_FIELDS), _JSON),
+)
+def test_no_event_makes_anything_but_a_message_or_a_refusal(
+    kind: str, name: str, fields: dict[str, Any]
+) -> None:
+    try:
+        found = read(kind, {**fields, "event": name})
+    except EventError:
+        return
+    if found is not None:
+        assert 0 < len(found.key) <= 255
+        assert found.at <= _NOW

@@ -1,0 +1,212 @@
+"""``POST /messages/<gateway>``: who may post, what is taken, and what is answered."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import logging
+from typing import Any
+
+import pytest
+from flask import Flask
+from werkzeug.test import Client, TestResponse
+
+from exporter.messages.receiver import Receiver, Sender
+from whatsapp.events.parsing import Message
+from whatsapp.program import MAX_REQUEST_BYTES
+
+_TOKEN = "not-a-real-token/+?&"
+_BEARER = {"Authorization": f"Bearer {_TOKEN}"}
+_MESSAGE = {"event": "onmessage", "session": "Loja 1"}
+_WAHA = {"event": "message", "session": "Loja 1", "payload": {}}
+
+
+class World:
+    """A receiver with two gateways, what it has taken, and what it has counted."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[str, str]] = []
+        self.counted: list[tuple[str, str]] = []
+        behind = Flask("behind")
+        behind.add_url_rule("/metrics", view_func=lambda: "behind")
+        senders = {
+            "wpp": Sender("wppconnect", _TOKEN),
+            "ação/2": Sender("evolution", _TOKEN),
+            "waha": Sender("waha", _TOKEN),
+        }
+        self.client = Client(Receiver(behind, senders, self._take, self._count))
+
+    def _take(self, gateway: str, message: Message) -> None:
+        self.taken.append((gateway, message.key))
+
+    def _count(self, gateway: str, result: str) -> None:
+        self.counted.append((gateway, result))
+
+    def post(self, path: str, event: object = _MESSAGE, **headers: str) -> TestResponse:
+        body = event if isinstance(event, bytes) else json.dumps(event).encode()
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.client.post(path, data=body, headers=named)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_a_message_is_taken(world: World) -> None:
+    answer = world.post("/messages/wpp", **_BEARER)
+    assert (answer.status_code, answer.data) == (202, b"")
+    assert world.taken == [("wpp", "loja1")]
+    assert world.counted == [("wpp", "message")]
+
+
+def test_what_is_no_message_is_answered_and_forgotten(world: World) -> None:
+    answer = world.post("/messages/wpp", {"event": "onpresencechanged", "session": "a"}, **_BEARER)
+    assert (answer.status_code, answer.data) == (204, b"")
+    assert world.taken == []
+    assert world.counted == [("wpp", "other")]
+
+
+def test_evolution_may_add_the_events_name_to_the_path(world: World) -> None:
+    event = {"event": "messages.upsert", "instance": "Loja 1", "data": {}}
+    for path in ("/messages/ação/2", "/messages/ação/2/messages-upsert"):
+        assert world.post(path, event, **_BEARER).status_code == 202
+    assert world.taken == [("ação/2", "loja1")] * 2
+
+
+def basic(password: str) -> str:
+    return "Basic " + base64.b64encode(f"zapwatch:{password}".encode()).decode()
+
+
+def signed(body: bytes, key: str = _TOKEN) -> str:
+    return hmac.new(key.encode(), body, hashlib.sha512).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("query", "headers"),
+    [
+        ("", {"Authorization": f"bearer  {_TOKEN} "}),
+        ("", {"Authorization": basic(_TOKEN)}),
+        ("?token=not-a-real-token/%2B%3F%26", {}),
+        ("?a=1&token=not-a-real-token%2F%2B%3F%26", {}),
+        ("", {"X_Webhook_Hmac": signed(json.dumps(_MESSAGE).encode())}),
+        (
+            "",
+            {
+                "X_Webhook_Hmac": signed(json.dumps(_MESSAGE).encode()).upper(),
+                "X_Webhook_Hmac_Algorithm": "sha512",
+            },
+        ),
+    ],
+)
+def test_whoever_knows_the_token_may_post(
+    world: World, query: str, headers: dict[str, str]
+) -> None:
+    assert world.post(f"/messages/wpp{query}", **headers).status_code == 202
+
+
+_BODY = json.dumps(_MESSAGE).encode()
+
+
+@pytest.mark.parametrize(
+    ("query", "headers"),
+    [
+        ("", {}),
+        ("", {"Authorization": ""}),
+        ("", {"Authorization": "Bearer"}),
+        ("", {"Authorization": f"Bearer {_TOKEN}x"}),
+        ("", {"Authorization": f"Token {_TOKEN}"}),
+        ("", {"Authorization": basic("")}),
+        ("", {"Authorization": "Basic é"}),
+        ("", {"Authorization": "Basic " + base64.b64encode(_TOKEN.encode()).decode()}),
+        ("?token=", {}),
+        ("?token", {}),
+        ("?Token=not-a-real-token/%2B%3F%26", {}),
+        ("?" + "&" * 5000, {}),
+        # Whoever signs must sign rightly, whatever else there is.
+        ("", {**_BEARER, "X_Webhook_Hmac": signed(b"another body")}),
+        ("", {"X_Webhook_Hmac": signed(_BODY, "another key")}),
+        ("", {"X_Webhook_Hmac": "é"}),
+        ("", {"X_Webhook_Hmac": signed(_BODY), "X_Webhook_Hmac_Algorithm": "sha1"}),
+    ],
+)
+def test_whoever_does_not_may_not(world: World, query: str, headers: dict[str, str]) -> None:
+    answer = world.post(f"/messages/wpp{query}", **headers)
+    assert answer.status_code == 401
+    assert "MESSAGES_TOKEN" in answer.text
+    assert world.taken == []
+    assert world.counted == [("wpp", "unauthorized")]
+
+
+def test_the_log_tells_once_and_never_the_token(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for _ in range(3):
+        world.post("/messages/wpp?token=a-secret-of-somebody-else")
+        world.post("/messages/wpp", b"{", **_BEARER)
+        world.post("/messages/wpp?token=not-a-real-token/%2B%3F%26")
+    assert [one.split(":")[0] for one in caplog.messages] == [
+        "an event of gateway wpp was refused"
+    ] * 2
+    assert "secret-of" not in caplog.text
+    assert "not-a-real" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"{", "this is not JSON"),
+        (b"", "this is not JSON"),
+        (b"[]", "an object was expected"),
+        (b'{"event": "onmessage"}', "names no channel"),
+    ],
+)
+def test_what_is_no_event_is_refused(world: World, body: bytes, why: str) -> None:
+    answer = world.post("/messages/wpp", body, **_BEARER)
+    assert answer.status_code == 400
+    assert why in answer.text
+    assert world.counted == [("wpp", "invalid")]
+
+
+def test_what_is_too_large_is_refused_unread(world: World) -> None:
+    class Unreadable:
+        def read(self, _size: int) -> bytes:
+            raise AssertionError
+
+    environ: dict[str, Any] = {
+        "wsgi.input": Unreadable(),
+        "CONTENT_LENGTH": str(MAX_REQUEST_BYTES + 1),
+    }
+    answer = world.client.post("/messages/wpp", environ_overrides=environ)
+    assert answer.status_code == 413
+    assert world.counted == [("wpp", "too_large")]
+
+
+def test_media_of_megabytes_is_taken(world: World) -> None:
+    media = {**_MESSAGE, "body": "A" * (MAX_REQUEST_BYTES - 1000)}
+    assert world.post("/messages/wpp", media, **_BEARER).status_code == 202
+
+
+@pytest.mark.parametrize("path", ["/messages/", "/messages/none", "/messages/a/wpp", "/messages//"])
+def test_no_other_gateway_has_a_place(world: World, path: str) -> None:
+    answer = world.post(path, **_BEARER)
+    assert answer.status_code == 404
+    assert world.counted == []
+
+
+def test_events_are_only_posted(world: World) -> None:
+    answer = world.client.get("/messages/wpp", headers=_BEARER)
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
+
+
+def test_everything_else_goes_to_the_pages_behind(world: World) -> None:
+    assert world.client.get("/metrics").text == "behind"
+    assert world.client.get("/messages").status_code == 404
+
+
+def test_wahas_event_is_read_as_wahas(world: World) -> None:
+    assert world.post("/messages/waha", _WAHA, **_BEARER).status_code == 202
+    assert world.post("/messages/wpp", _WAHA, **_BEARER).status_code == 204

@@ -1,0 +1,1 @@
+"""What gateways post of their own accord: parsed, and kept as channel, direction and time."""
