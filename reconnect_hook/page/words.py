@@ -45,6 +45,10 @@ REASONS = {
     Reason.SILENT: _("it was silent"),
     Reason.NEVER_HEARD: _("it had never been heard"),
     Reason.MANUAL: _("somebody asked for it"),
+    Reason.PROBE_FAILED: _("it did not answer when it was asked"),
+    Reason.ECHO_LOST: _("a message that it should have heard was lost"),
+    Reason.SUSPECT: _("nothing was heard of it"),
+    Reason.ASKED: _("somebody wanted to know"),
 }
 
 TROUBLES = {

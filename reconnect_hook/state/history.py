@@ -12,7 +12,7 @@ from reconnect_hook.alerts import Reason
 from reconnect_hook.outcomes import Outcome
 from reconnect_hook.state import breaker
 from reconnect_hook.state.database import Database, now
-from reconnect_hook.state.schema import channels, paused, pauses, repairs, unfinished
+from reconnect_hook.state.schema import channels, is_probe, paused, pauses, repairs, unfinished
 
 _ATTEMPTS = 200  # of one channel that are shown
 
@@ -91,7 +91,9 @@ class History:
                 sa.select(channels).where(channels.c.gateway == self._gateway)
             ).all()
             queue = connection.execute(
-                sa.select(repairs).where(unfinished(self._gateway), repairs.c.look_only.is_(False))
+                sa.select(repairs).where(
+                    unfinished(self._gateway), repairs.c.look_only.is_(False), ~is_probe()
+                )
             ).all()
             held_back = connection.execute(sa.select(pauses).where(paused(self._gateway, at))).all()
             rests_until = breaker.rests_until(connection, self._gateway, at)

@@ -20,6 +20,7 @@ from reconnect_hook.metrics import Metrics as HookMetrics
 from reconnect_hook.outcomes import Outcome
 from reconnect_hook.state.database import Database
 from reconnect_hook.state.memory import Memory
+from reconnect_hook.state.probes import ProbeBook
 from stack.configuration import ROOT, RULES
 from whatsapp import __version__, settings
 from whatsapp.last_messages import LogView
@@ -97,7 +98,8 @@ def test_the_hooks_metrics_are_the_documented_ones(tmp_path: Path) -> None:
     metrics = HookMetrics()
     url = parse({**LEAST, "HOOK_STATE_URL": f"sqlite:///{tmp_path}/state"}).hook_state_url
     database = Database(url)
-    metrics.watch("wpp", Memory(database, "wpp"))
+    book = ProbeBook(database, "wpp", parse(LEAST).gateways[0].probe)
+    metrics.watch("wpp", Memory(database, "wpp"), book)
     shared = {
         "whatsapp_gateway_request_duration_seconds",
         "whatsapp_gateway_request_errors_total",
