@@ -162,7 +162,7 @@ class Prober:
     def _was_heard(self, channel: Channel, waited: float) -> bool:
         """Whether the suspicion is old news; raises MessageLogError while the log is down."""
         ear = self._means.ear
-        lately = waited + _ALERT_SECONDS
+        lately = min(waited + _ALERT_SECONDS, self._means.settings.after_minutes * 60)
         if ear is None or channel.key not in ear.listen(lately).ages:
             return False
         self._insist(lambda: self._means.book.resume([channel.key]))

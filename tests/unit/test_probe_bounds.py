@@ -185,3 +185,19 @@ def test_history_of_echoes_goes_after_two_days(
     clock.seconds += 3 * _DAY
     book.forget_old()
     assert book.lost_echoes("b", 10 * _DAY) == []
+
+
+def test_a_clock_that_was_ahead_stops_echoes_for_a_day_at_most(
+    book: ProbeBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, true = StateClock(monkeypatch), _Monotonic()
+    monkeypatch.setattr(module, "time", true)
+    for _ in range(_PER_DAY):
+        assert book.reserve("a", "b", make_token("b")) is None
+        clock.seconds += 20
+        true.seconds += 20
+    clock.seconds -= 30 * _DAY
+    assert book.reserve("a", "b", make_token("b")) is Refusal.TOO_MANY
+    clock.seconds += _DAY + 1
+    true.seconds += _DAY + 1
+    assert book.reserve("a", "b", make_token("b")) is None
