@@ -53,7 +53,12 @@ def _probe(service: Service, key: str, kind: ProbeKind | None, *, dry_run: bool)
         channel = listed[key]
         usual = means.kind_of(channel)
         wanted = kind or usual
-        if wanted is ProbeKind.OFF or (wanted is ProbeKind.ECHO and usual is not ProbeKind.ECHO):
+        impossible = {
+            ProbeKind.OFF: True,
+            ProbeKind.QUERY: not means.client.can_query,
+            ProbeKind.ECHO: usual is not ProbeKind.ECHO,
+        }
+        if impossible[wanted]:
             _say(f"{channel.id}: cannot be asked so; see PROBE and PROBE_ECHO_NUMBERS")
             return 1
         if not channel.connected:
