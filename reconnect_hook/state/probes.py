@@ -243,17 +243,7 @@ class ProbeBook:
     def all(self) -> dict[str, Probed]:
         """Return how the last probe of each channel ended, by channel key."""
         with self._database.read() as connection:
-            rows = connection.execute(
-                sa.select(probes).where(
-                    probes.c.gateway == self._gateway, probes.c.ended_at.is_not(None)
-                )
-            ).all()
-        return {
-            row.key: Probed(
-                row.channel, ProbeKind(row.kind), ProbeOutcome(row.outcome), row.ended_at
-            )
-            for row in rows
-        }
+            return all_probed(connection, self._gateway)
 
     def forget_old(self) -> None:
         """Delete what no bound needs any more."""
@@ -274,3 +264,12 @@ class ProbeBook:
             connection.execute(sa.insert(probes).values(**row, **values))
         else:
             connection.execute(sa.update(probes).where(*mine).values(channel=channel, **values))
+
+
+def all_probed(connection: sa.Connection, gateway: str) -> dict[str, Probed]:
+    """Return how the last probe of each channel of a gateway ended, by channel key."""
+    ended = sa.select(probes).where(probes.c.gateway == gateway, probes.c.ended_at.is_not(None))
+    return {
+        row.key: Probed(row.channel, ProbeKind(row.kind), ProbeOutcome(row.outcome), row.ended_at)
+        for row in connection.execute(ended)
+    }
