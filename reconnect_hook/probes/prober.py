@@ -126,6 +126,7 @@ class Prober:
             self._insist(lambda: self._jobs.put_back(job, seconds))
         except UnableError:
             # The alert comes again while nothing is heard.
+            self._insist(lambda: self._means.book.give_up(job.key, job.channel))
             self._insist(lambda: self._jobs.drop(job))
         except MessageLogError:
             self._insist(lambda: self._jobs.put_back(job, _LOG_AGAIN_SECONDS))

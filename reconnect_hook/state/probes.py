@@ -191,10 +191,17 @@ class ProbeBook:
     def end(self, key: str, channel: str, kind: ProbeKind, outcome: ProbeOutcome) -> None:
         """Note how a probe ended."""
         with self._database.write() as connection:
-            values = {"kind": kind, "outcome": outcome, "ended_at": now(connection)}
+            # Another job may come to have its id.
+            values: dict[str, object] = {"kind": kind, "outcome": outcome, "job": None}
+            values["ended_at"] = now(connection)
             if outcome is ProbeOutcome.PASSED and kind is ProbeKind.ECHO:
                 values["halted"] = False
             self._note(connection, key, channel, **values)
+
+    def give_up(self, key: str, channel: str) -> None:
+        """Note that a probe that had begun came to nothing."""
+        with self._database.write() as connection:
+            self._note(connection, key, channel, job=None)
 
     def halt(self, key: str, channel: str) -> None:
         """Allow no echo of a channel until it has been repaired, or is heard."""

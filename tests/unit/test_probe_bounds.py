@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from reconnect_hook.state import probes as module
 from reconnect_hook.state.database import Database
-from reconnect_hook.state.probes import ECHO_GAP_SECONDS, ProbeBook, Refusal
+from reconnect_hook.state.probes import ECHO_GAP_SECONDS, ProbeBook, ProbeOutcome, Refusal
 from tests.support.states import StateClock, sqlite_url
 from whatsapp.echo import make_token
 from whatsapp.probe_settings import ProbeKind, ProbeSettings
@@ -172,6 +172,15 @@ def test_a_probe_whose_hook_died_may_go_on_and_a_person_need_not_wait(book: Prob
     assert book.begin("a", "a", 2) > 0
     assert book.begin("a", "a", None) == 0
     assert book.begin("a", "a", 3) > 0
+
+
+def test_another_job_of_the_same_id_must_wait(book: ProbeBook) -> None:
+    assert book.begin("a", "a", 1) == 0
+    book.end("a", "a", ProbeKind.ECHO, ProbeOutcome.PASSED)
+    assert book.begin("a", "a", 1) > 0
+    assert book.begin("b", "b", 2) == 0
+    book.give_up("b", "b")
+    assert book.begin("b", "b", 2) > 0
 
 
 def test_history_of_echoes_goes_after_two_days(
