@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from exporter.channel_metrics import Messages, Silence, Statuses, ThresholdOf
 from exporter.families import OfChannels
+from exporter.heard_metrics import Heard, SuspicionOf
 from exporter.messages.receiver import EventResult
 from exporter.snapshot import Board
 from exporter.source_metrics import Sources
@@ -24,6 +25,7 @@ class Metrics:
         board: Board,
         gateway: str,
         threshold_of: ThresholdOf,
+        suspicion_of: SuspicionOf,
         *,
         with_log: bool,
         with_events: bool = False,
@@ -54,6 +56,7 @@ class Metrics:
             _section(Statuses(board, gateway)),
             _section(Silence(board, gateway, threshold_of)),
             _section(Messages(board, gateway)),
+            _section(Heard(board, gateway, threshold_of, suspicion_of)),
         )
 
     def count_event(self, result: EventResult) -> None:

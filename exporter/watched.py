@@ -12,7 +12,7 @@ from exporter.silence.reading import histories_of
 from exporter.silence.thresholds import Thresholds, bounds_of
 from exporter.snapshot import Board, waiting_for
 from exporter.texts import Texts
-from whatsapp.gateways.registry import make_gateway
+from whatsapp.gateways.registry import ADAPTERS, make_gateway
 from whatsapp.settings import GatewaySettings, MessageSource, Settings, SilenceMode
 
 
@@ -32,10 +32,12 @@ class WatchedGateway:
         bounds = bounds_of(settings)
         messages = post.messages(gateway, self.board)
         self._with_log = messages is not None
+        thresholds = Thresholds(gateway, bounds, can_query=ADAPTERS[gateway.type].can_query)
         self.metrics = Metrics(
             self.board,
             gateway.name,
-            Thresholds(gateway, bounds).of,
+            thresholds.of,
+            thresholds.suspicion,
             with_log=self._with_log,
             with_events=gateway.messages is MessageSource.EVENTS,
         )

@@ -1,4 +1,4 @@
-"""``python -m reconnect_hook``: ``serve`` takes alerts for ever, ``check`` looks once."""
+"""``python -m reconnect_hook``: ``serve`` takes alerts for ever, ``check`` and ``probe`` do not."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from reconnect_hook.check import Options, run_check
 from reconnect_hook.fleet import Fleet
 from reconnect_hook.metrics import Metrics
 from reconnect_hook.page.site import add_page
+from reconnect_hook.probes.command import run_probe
 from reconnect_hook.service import open_store
 from reconnect_hook.web import create_app
+from whatsapp.probe_settings import ProbeKind
 from whatsapp.program import (
     Server,
     add_common_options,
@@ -38,6 +40,10 @@ def main(arguments: list[str] | None = None) -> int:
         settings = load(options.env_file)
         if options.command == "serve":
             return _serve(settings, options.env_file)
+        if options.command == "probe":
+            end_on_signals(code=1)
+            kind = None if options.kind is None else ProbeKind(options.kind)
+            return run_probe(settings, options.channel, kind, dry_run=options.dry_run)
         if options.silent_hours is not None:
             gateways = (
                 replace(gateway, silent_hours=options.silent_hours) for gateway in settings.gateways
@@ -80,7 +86,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="instead of SILENT_HOURS; SILENT_HOURS_OVERRIDES still count",
     )
-    for command in (serve, check):
+    probe = commands.add_parser(
+        "probe",
+        help="ask one channel whether it is alive",
+        description=(
+            "Asks a channel now, by a query or an echo as the settings say, and repairs nothing. "
+            "Exit code 0: it is alive; 1: it is not, or could not be asked; 2: wrong usage."
+        ),
+    )
+    probe.add_argument("channel", metavar="CHANNEL", help="in any spelling")
+    probe.add_argument("--kind", choices=[ProbeKind.QUERY, ProbeKind.ECHO], type=str)
+    probe.add_argument("--dry-run", action="store_true", help="say what would be done, ask nothing")
+    for command in (serve, check, probe):
         add_common_options(command, default=argparse.SUPPRESS)
     return made
 

@@ -56,6 +56,7 @@ class Fleet:
             _stop(old, RELOAD_SECONDS)
             for service in made.values():
                 service.workers.start()
+                service.prober.start()
             for name in before.keys() - self._services.keys():
                 self._metrics.forget(name)
 
@@ -76,5 +77,9 @@ def _stop(services: Iterable[Service], seconds: float) -> None:
 
 
 def _end(service: Service, seconds: float) -> None:
+    # Both at once.
+    stopping = threading.Thread(target=service.prober.stop, args=(seconds,), daemon=True)
+    stopping.start()
     service.workers.stop(seconds)
+    stopping.join()
     service.client.close()

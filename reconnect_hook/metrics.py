@@ -14,8 +14,10 @@ from reconnect_hook.outcomes import Job, Outcome, Result
 from reconnect_hook.state.admission import Verdict
 from reconnect_hook.state.database import StateError
 from reconnect_hook.state.memory import Memory
+from reconnect_hook.state.probes import ProbeBook, ProbeOutcome
 from whatsapp.exposition import GatewayMetrics
 from whatsapp.gateways.gateway import Observer, Operation
+from whatsapp.probe_settings import ProbeKind
 
 _REPAIR_BUCKETS = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 90, 120, 180, 300)  # seconds
 
@@ -27,7 +29,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._calls = GatewayMetrics(self.registry, Operation)
         self._memories: dict[str, Memory] = {}
-        self.registry.register(_StateCollector(self._memories))
+        self._books: dict[str, ProbeBook] = {}
+        self.registry.register(_StateCollector(self._memories, self._books))
         self._alerts = Counter(
             "whatsapp_reconnect_alerts_total",
             "Alerts that came in, by what was done with them.",
@@ -47,6 +50,21 @@ class Metrics:
             registry=self.registry,
             buckets=_REPAIR_BUCKETS,
         )
+        self._probes = Counter(
+            "whatsapp_channel_probes_total",
+            "Probes that ended, by how they were made and how they ended.",
+            ["gateway", "channel", "kind", "outcome"],
+            registry=self.registry,
+        )
+        self._probe_durations = Histogram(
+            "whatsapp_channel_probe_duration_seconds",
+            "How long probes took.",
+            ["kind"],
+            registry=self.registry,
+            buckets=_REPAIR_BUCKETS,
+        )
+        for kind in (ProbeKind.QUERY, ProbeKind.ECHO):
+            self._probe_durations.labels(kind)
         for status in (AlertStatus.FIRING, AlertStatus.RESOLVED):
             for verdict in Verdict:
                 self._alerts.labels(status, verdict)
@@ -55,17 +73,27 @@ class Metrics:
 
     def of(self, gateway: str) -> OfGateway:
         """Return what counts what is done for one gateway."""
-        return OfGateway(gateway, self._calls.of(gateway), self._attempts, self._durations)
+        return OfGateway(
+            gateway,
+            self._calls.of(gateway),
+            self._attempts,
+            self._durations,
+            self._probes,
+            self._probe_durations,
+        )
 
-    def watch(self, gateway: str, memory: Memory) -> None:
+    def watch(self, gateway: str, memory: Memory, book: ProbeBook) -> None:
         """Publish what the state remembers of a gateway as well."""
         self._memories[gateway] = memory
+        self._books[gateway] = book
 
     def forget(self, gateway: str) -> None:
         """Publish nothing of a gateway any more."""
         self._memories.pop(gateway, None)
         self._calls.forget(gateway)
+        self._books.pop(gateway, None)
         self._attempts.remove_by_labels({"gateway": gateway})
+        self._probes.remove_by_labels({"gateway": gateway})
 
     def count_alerts(self, verdicts: Iterable[tuple[AlertStatus, Verdict]]) -> None:
         """Count alerts that came in."""
@@ -77,12 +105,27 @@ class OfGateway:
     """Counts what is done for one gateway."""
 
     def __init__(
-        self, gateway: str, observe_call: Observer, attempts: Counter, durations: Histogram
+        self,
+        gateway: str,
+        observe_call: Observer,
+        attempts: Counter,
+        durations: Histogram,
+        probes: Counter,
+        probe_durations: Histogram,
     ) -> None:
         self.observe_call = observe_call
         self._gateway = gateway
         self._attempts = attempts
         self._durations = durations
+        self._probes = probes
+        self._probe_durations = probe_durations
+
+    def count_probe(
+        self, channel: str, kind: ProbeKind, outcome: ProbeOutcome, seconds: float
+    ) -> None:
+        """Count one probe that ended, of a channel that the gateway lists."""
+        self._probes.labels(self._gateway, channel, kind, outcome).inc()
+        self._probe_durations.labels(kind).observe(seconds)
 
     def count_repair(self, job: Job, result: Result, seconds: float) -> None:
         """Count one repair that ended."""
@@ -93,8 +136,9 @@ class OfGateway:
 
 
 class _StateCollector(Collector):
-    def __init__(self, memories: dict[str, Memory]) -> None:
+    def __init__(self, memories: dict[str, Memory], books: dict[str, ProbeBook]) -> None:
         self._memories = memories
+        self._books = books
 
     def describe(self) -> list[Metric]:
         """Return nothing: registering must not collect."""
@@ -104,6 +148,7 @@ class _StateCollector(Collector):
         """Return the families of the present state; none while it cannot be read."""
         try:
             queues = {name: memory.queue() for name, memory in self._memories.copy().items()}
+            probed = {name: book.all() for name, book in self._books.copy().items()}
         except StateError:
             return
         if not queues:
@@ -143,3 +188,20 @@ class _StateCollector(Collector):
         yield failures
         yield waiting
         yield paused
+        success = GaugeMetricFamily(
+            "whatsapp_channel_probe_success",
+            "1 if the channel's last probe has found it alive, else 0.",
+            labels=["gateway", "channel", "kind"],
+        )
+        at = GaugeMetricFamily(
+            "whatsapp_channel_probe_timestamp_seconds",
+            "When the channel's last probe ended, in Unix seconds by the state's clock.",
+            labels=["gateway", "channel", "kind"],
+        )
+        for gateway, channels in probed.items():
+            for one in channels.values():
+                labels = [gateway, one.channel, one.kind]
+                success.add_metric(labels, one.outcome is ProbeOutcome.PASSED)
+                at.add_metric(labels, one.at)
+        yield success
+        yield at

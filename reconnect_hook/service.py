@@ -9,6 +9,9 @@ from functools import partial
 
 from reconnect_hook.event_log import EventLog, EventLogError
 from reconnect_hook.metrics import Metrics
+from reconnect_hook.probes.ear import Ear
+from reconnect_hook.probes.examination import ProbeMeans
+from reconnect_hook.probes.prober import Prober
 from reconnect_hook.repairs.asking import LOOK_PAUSE
 from reconnect_hook.repairs.channel_lists import ChannelLists
 from reconnect_hook.repairs.means import Means
@@ -21,10 +24,11 @@ from reconnect_hook.state.history import History
 from reconnect_hook.state.intake import Intake
 from reconnect_hook.state.jobs import Jobs
 from reconnect_hook.state.memory import Memory
+from reconnect_hook.state.probes import ProbeBook
 from whatsapp.channels import Channel
 from whatsapp.gateways.gateway import Gateway, GatewayError
 from whatsapp.gateways.registry import make_gateway
-from whatsapp.message_log import MessageLogError
+from whatsapp.message_log import MessageLog, MessageLogError
 from whatsapp.message_sources import open_messages
 from whatsapp.settings import GatewaySettings, Settings, SettingsError
 
@@ -38,6 +42,8 @@ class Service:
     intake: Intake
     memory: Memory
     workers: Workers
+    prober: Prober
+    probing: ProbeMeans
     events: EventLog
     history: History
     desk: Desk
@@ -79,14 +85,20 @@ def make_service(
     # The log of one gateway need not say which.
     events = store.events.with_pairs(gateway=name) if len(settings.gateways) > 1 else store.events
     counts = metrics.of(name)
-    # A call for each worker, and one for the page.
+    # A call for each worker and each probe, and one for the page.
     client = make_gateway(
-        gateway, connections=settings.reconnect_workers + 1, observe=counts.observe_call
+        gateway, connections=2 * settings.reconnect_workers + 1, observe=counts.observe_call
     )
     pauses = Pauses(settings.reconnect_cooldown_seconds)
     memory = Memory(database, name)
-    metrics.watch(name, memory)
+    book = ProbeBook(database, name, gateway.probe)
+    metrics.watch(name, memory, book)
     lists = ChannelLists(client)
+    log_url = gateway.message_log_url
+    # On connections of its own, as a poll has.
+    probing = ProbeMeans(
+        client, None if log_url is None else Ear(MessageLog(log_url)), book, gateway.probe
+    )
     means = Means(
         client=client,
         lists=lists,
@@ -94,6 +106,7 @@ def make_service(
         silence_threshold=gateway.silence_threshold,
         verify_seconds=settings.reconnect_verify_seconds,
         allow_restart=gateway.allow_restart,
+        probing=probing,
     )
     intake = Intake(database, name, pauses, keep=stays)
     workers = Workers(
@@ -105,15 +118,32 @@ def make_service(
         counts,
         count=settings.reconnect_workers,
     )
+    prober = Prober(
+        Jobs(database, name, pauses, only_probes=True),
+        lists,
+        probing,
+        intake,
+        workers.wake,
+        events,
+        counts,
+        count=settings.reconnect_workers,
+    )
+
+    def wake() -> None:
+        workers.wake()
+        prober.wake()
+
     return Service(
         gateway=gateway,
         client=client,
         intake=intake,
         memory=memory,
         workers=workers,
+        prober=prober,
+        probing=probing,
         events=events,
         history=History(database, name),
-        desk=Desk(database, name, intake, workers.wake),
+        desk=Desk(database, name, intake, wake),
     )
 
 

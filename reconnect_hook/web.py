@@ -87,6 +87,7 @@ def _accept(services: Mapping[str, Service], alerts: Sequence[Alert]) -> list[Ve
         # As many as can begin; the others find their work themselves.
         for _ in range(min(stored.count(Verdict.ACCEPTED), service.workers.count)):
             service.workers.wake()
+            service.prober.wake()
     return verdicts
 
 

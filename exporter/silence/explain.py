@@ -35,7 +35,7 @@ def explain(settings: Settings, gateway: GatewaySettings, channel_id: str) -> li
             trouble = str(error)
     view, age = _look(settings, gateway, channel)
     last_message = view.last_message if view else {}
-    threshold = Thresholds(gateway, bounds).of(channel, last_message, model)
+    threshold = Thresholds(gateway, bounds, can_query=False).of(channel, last_message, model)
     learned = model.channels.get(channel.key) if model else None
     lines = [f"{channel_id}: may be silent for {_span(threshold.seconds)} ({threshold.mode})", age]
     if threshold.mode is SilenceMode.FIXED:

@@ -37,6 +37,7 @@ class Api:
         add("/channels/<channel:channel>", "channel", self._channel)
         add("/attempts/<channel:channel>", "attempts", self._attempts)
         add("/reconnect/<channel:channel>", "reconnect", self._reconnect, methods=["POST"])
+        add("/ask/<channel:channel>", "ask", self._ask, methods=["POST"])
         add("/pause/<channel:channel>", "pause", self._pause, methods=["POST"])
         add("/resume/<channel:channel>", "resume", self._resume, methods=["POST"])
         routes.before_request(self._check)
@@ -75,6 +76,12 @@ class Api:
         if not self._desk().reconnect(channel):
             return as_json(409, {"error": "the channel's repairs are paused: resume them first"})
         self._board.look(now=True)
+        return as_json(202, {"accepted": True})
+
+    def _ask(self, channel: str) -> Response:
+        """Have the channel asked whether it is alive."""
+        if not self._desk().ask(self._known(channel).channel):
+            return as_json(409, {"error": "the channel's repairs are paused: resume them first"})
         return as_json(202, {"accepted": True})
 
     def _pause(self, channel: str) -> Response:
@@ -129,6 +136,8 @@ def _channel(row: Row) -> dict[str, object]:
             "due_at": waiting.due_at,
         },
         "paused": paused and {"until": paused.until},
+        "probe": row.probed
+        and {"kind": row.probed.kind, "outcome": row.probed.outcome, "at": row.probed.at},
         "last_attempt": row.last and _attempt(row.last),
     }
 

@@ -213,6 +213,7 @@ class Board:
                 first_quarter,
                 runs.get(key, ()),
                 marks.get(key, ()),
+                present.probed.get(key) if present else None,
             )
             rows[row.id] = row
         return rows

@@ -55,6 +55,7 @@ class ChannelPage:
         add("/channels/<channel:channel>", "channel", self._page)
         add("/live/channel/<channel:channel>", "live_channel", self._live)
         add("/reconnect/<channel:channel>", "reconnect", self._reconnect, methods=["POST"])
+        add("/ask/<channel:channel>", "ask", self._ask, methods=["POST"])
         add("/pause/<channel:channel>", "pause", self._pause, methods=["POST"])
         add("/resume/<channel:channel>", "resume", self._resume, methods=["POST"])
 
@@ -113,6 +114,11 @@ class ChannelPage:
     def _reconnect(self, channel: str) -> AnyResponse:
         panel = self._panels.of_request()
         panel.service.desk.reconnect(_name(self._board.look(), panel, channel))
+        return self._back(channel)
+
+    def _ask(self, channel: str) -> AnyResponse:
+        panel = self._panels.of_request()
+        panel.service.desk.ask(_name(self._board.look(), panel, channel))
         return self._back(channel)
 
     def _pause(self, channel: str) -> AnyResponse:

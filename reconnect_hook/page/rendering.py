@@ -37,6 +37,7 @@ def set_up(app: Flask, panels: Panels) -> None:
         kinds=words.KINDS,
         meanings=words.MEANINGS,
         outcomes=words.OUTCOMES,
+        probe_outcomes=words.PROBE_OUTCOMES,
         reasons=words.REASONS,
         sentences=words.TROUBLES,
         qr_states=words.QR_STATES,

@@ -9,6 +9,7 @@ from reconnect_hook.page.sources import FiringAlert
 from reconnect_hook.page.strips import Run
 from reconnect_hook.page.watching import Watch, Watched
 from reconnect_hook.state.history import Attempt, Paused, Present, Remembered, Waiting
+from reconnect_hook.state.probes import Probed
 from whatsapp.channels import channel_key
 
 _FAILING = 3  # repairs in a row, as in the rule WhatsAppReconnectFailing
@@ -75,6 +76,8 @@ class Row:
     """The number of the quarter of an hour with which the strip begins."""
     strip: tuple[Run, ...]
     marks: tuple[Mark, ...]
+    probed: Probed | None = None
+    """How it answered when it was last asked whether it is alive."""
 
     @property
     def id(self) -> str:

@@ -48,7 +48,7 @@ def repair(means: Means, job: Job) -> Result:
     if not channel.repairable:
         detail = "this gateway has no session of it that could be reconnected"
         return Result(channel.id, Outcome.FAILED, detail=detail, status=channel.status)
-    silent = channel.connected and job.reason in {Reason.SILENT, Reason.NEVER_HEARD}
+    silent = channel.connected and job.reason.is_silence
     if _is_old_news(means, job, channel, silent=silent):
         return Result(channel.id, Outcome.RECOVERED, status=channel.status, gateway_failed=False)
     asked = ask(means, channel, silent=silent)

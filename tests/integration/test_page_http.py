@@ -99,7 +99,7 @@ def test_what_the_script_asks_for_is_401_without_a_session(site: Site, path: str
     assert site.browser().get(path).status_code == 401
 
 
-@pytest.mark.parametrize("path", ["reconnect/loja", "pause/loja", "resume/loja"])
+@pytest.mark.parametrize("path", ["reconnect/loja", "ask/loja", "pause/loja", "resume/loja"])
 def test_nothing_can_be_asked_for_without_a_session(site: Site, path: str) -> None:
     assert site.browser().post(f"/{path}").status_code == 401
     assert site.browser().post(f"/api/{path}").status_code == 401

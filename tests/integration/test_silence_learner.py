@@ -17,6 +17,7 @@ from exporter.silence.thresholds import bounds_of
 from exporter.snapshot import Board, GatewayState
 from tests.support.message_logs import WrittenLog
 from whatsapp.channels import Channel, Status
+from whatsapp.echo import make_token
 from whatsapp.message_log import MessageLog
 from whatsapp.settings import Settings, parse
 
@@ -68,11 +69,12 @@ def busy_log(sqlite_log: WrittenLog) -> WrittenLog:
     return sqlite_log
 
 
-def test_histories_hold_the_last_28_days_of_the_wanted_channels(written: WrittenLog) -> None:
+def test_histories_hold_28_days_of_the_wanted_channels_and_no_echo(written: WrittenLog) -> None:
     written.write_history("loja", [40 * _DAY, 28 * _DAY, 27 * _DAY, 3600, 3600, 0])
     written.write_history("other", [60])
     written.write("nova", age_seconds=120)
     written.write("nova", age_seconds=60, event_type="presence.update")
+    written.write("nova", age_seconds=30, words=make_token("nova"))
     written.postdate(written.write("nova"), 3600)
     log = MessageLog(written.reader)
     pauses: list[int] = []

@@ -76,9 +76,9 @@ def test_promtool_takes_their_configuration_with_our_rules_and_targets(
 
 @pytest.fixture
 def alertmanager(tmp_path: Path) -> Path:
-    route, receiver, inhibition = _parts(_blocks("yaml")[1])
+    *routes, receiver, inhibition = _parts(_blocks("yaml")[1])
     theirs = yaml.safe_load(yaml.safe_dump(_THEIR_ROUTES))
-    theirs["route"]["routes"].insert(0, route)
+    theirs["route"]["routes"][:0] = routes
     theirs["receivers"].append(receiver)
     theirs["inhibit_rules"] = [inhibition]
     (tmp_path / "hook-token").write_text("token")
@@ -94,6 +94,7 @@ def alertmanager(tmp_path: Path) -> Path:
     ("labels", "receiver"),
     [
         (["remediation=reconnect", "channel=loja", "team=web"], "zapwatch"),
+        (["remediation=probe", "channel=loja", "team=web"], "zapwatch"),
         (["severity=critical", "channel=loja"], "team"),
         (["severity=critical"], "team"),
     ],
@@ -106,10 +107,11 @@ def test_repairs_go_to_the_hook_and_the_rest_to_them(
     assert said.split() == [receiver]
 
 
-def test_the_route_is_the_shipped_one() -> None:
+def test_the_routes_are_the_shipped_ones() -> None:
     shipped = read_yaml(ALERTMANAGER / "alertmanager.yml")
-    route, receiver, inhibition = _parts(_blocks("yaml")[1])
-    assert {**route, "receiver": "reconnect-hook"} == shipped["route"]["routes"][0]
+    *routes, receiver, inhibition = _parts(_blocks("yaml")[1])
+    ours = [{**route, "receiver": "reconnect-hook"} for route in routes]
+    assert ours == shipped["route"]["routes"][:2]
     assert inhibition == shipped["inhibit_rules"][0]
     (ours,), (theirs,) = receiver["webhook_configs"], shipped["receivers"][0]["webhook_configs"]
     assert ours["url"] == theirs["url"]

@@ -68,7 +68,6 @@ def test_each_alert_has_its_own_status() -> None:
     [
         alert(remediation=None),
         alert(remediation="people"),
-        alert(remediation="probe"),
         alert(remediation=True),
         alert(gateway="other"),
         alert(gateway=None),

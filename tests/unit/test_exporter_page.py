@@ -152,7 +152,12 @@ def _two_gateways() -> MetricsPage:
     boards = {"wpp": Board(), "loja": Board()}
     threshold = Threshold(1, SilenceMode.FIXED)
     made = [
-        Texts(board, Metrics(board, name, lambda *_: threshold, with_log=name == "wpp").sections)
+        Texts(
+            board,
+            Metrics(
+                board, name, lambda *_: threshold, lambda *_: 1.0, with_log=name == "wpp"
+            ).sections,
+        )
         for name, board in boards.items()
     ]
     for board in boards.values():

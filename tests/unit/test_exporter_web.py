@@ -26,7 +26,8 @@ def board() -> Board:
 
 
 def _client(board: Board, *, with_log: bool = True) -> FlaskClient:
-    metrics = Metrics(board, "wpp", lambda *_: Threshold(1, SilenceMode.FIXED), with_log=with_log)
+    fixed = Threshold(1, SilenceMode.FIXED)
+    metrics = Metrics(board, "wpp", lambda *_: fixed, lambda *_: 1.0, with_log=with_log)
     page = MetricsPage([Texts(board, metrics.sections)])
     return create_app(page, lambda: waiting_for(board.snapshot, with_log=with_log)).test_client()
 

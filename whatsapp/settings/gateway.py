@@ -10,8 +10,10 @@ from pathlib import Path
 from sqlalchemy import URL
 
 from whatsapp.channels import channel_key
+from whatsapp.probe_settings import ProbeSettings
 from whatsapp.secret import decrypt
 from whatsapp.settings.messages import MessageSource, read_message_source
+from whatsapp.settings.probes import read_probes
 from whatsapp.settings.reader import Reader, SettingsError
 
 
@@ -47,6 +49,7 @@ class GatewaySettings:
     silence_mode: SilenceMode
     silence_state_file: Path
     allow_restart: bool
+    probe: ProbeSettings
 
     def silence_threshold(self, channel: str) -> float:
         """Return after how many seconds without a message a channel counts as silent.
@@ -83,6 +86,7 @@ def read_gateway(
         silence_mode=_silence_mode(read, messages),
         silence_state_file=silence_state_file,
         allow_restart=read.boolean("RECONNECT_ALLOW_RESTART", default=False),
+        probe=read_probes(read),
     )
 
 

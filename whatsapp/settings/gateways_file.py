@@ -31,6 +31,13 @@ _SETTINGS = {
     "silent_hours_overrides": "SILENT_HOURS_OVERRIDES",
     "silence_mode": "SILENCE_MODE",
     "allow_restart": "RECONNECT_ALLOW_RESTART",
+    "probe": "PROBE",
+    "probe_overrides": "PROBE_OVERRIDES",
+    "probe_after_minutes": "PROBE_AFTER_MINUTES",
+    "probe_pause_minutes": "PROBE_PAUSE_MINUTES",
+    "probe_echoes_per_day": "PROBE_ECHOES_PER_DAY",
+    "probe_echo_numbers": "PROBE_ECHO_NUMBERS",
+    "probe_echo_text": "PROBE_ECHO_TEXT",
 }
 """The keys of an entry, besides its name and type, and which setting each of them is."""
 
