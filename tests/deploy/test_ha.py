@@ -49,6 +49,7 @@ def test_amtool_accepts_the_routes(etc: Path) -> None:
     [
         (["alertname=Watchdog", "severity=none"], "heartbeat"),
         (["gateway=wpp", "channel=loja", "remediation=reconnect"], "reconnect-hook"),
+        (["gateway=wpp", "channel=loja", "remediation=probe"], "reconnect-hook"),
         (["gateway=wpp", "channel=loja"], "people"),
         (["gateway=wpp"], "people"),
     ],
