@@ -76,9 +76,8 @@ def _serve(settings: Mapping[str, str], folder: str, listener: socket.socket) ->
     jobs.LEASE_SECONDS = _LEASE_SECONDS
     # Else alerts that are old news would rightly end without an outcome of their own.
     vars(admission).update(OLD_NEWS_SECONDS=0.0)
-    quick = {"IDLE_SECONDS": 0.05, "TROUBLE_SECONDS": 0.1}
-    vars(crew).update(quick)
-    vars(workers).update(quick, LEASE_SECONDS=_LEASE_SECONDS)
+    vars(crew).update(IDLE_SECONDS=0.05, _TROUBLE_SECONDS=0.1)
+    vars(workers).update(IDLE_SECONDS=0.05, LEASE_SECONDS=_LEASE_SECONDS)
     # The port stays this test's own over all deaths: nobody else can take it meanwhile.
     vars(socket)["create_server"] = lambda *_, **__: listener
     main(["serve"])
