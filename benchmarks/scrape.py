@@ -60,10 +60,12 @@ def _naive_seconds(channels: int) -> float:
         {channel.key: now - 60 for channel in listed},
         {(channel.key, direction): 7 for channel in listed for direction in Direction},
         rows_read=channels,
+        last_heard={channel.key: now - 60 for channel in listed},
     )
     board = Board()
     board.pin(gateway=GatewayState(up=True, channels=listed), log=LogState(up=True, view=view))
-    metrics = Metrics(board, "wpp", lambda *_: Threshold(14_400, SilenceMode.FIXED), with_log=True)
+    fixed = Threshold(14_400, SilenceMode.FIXED)
+    metrics = Metrics(board, "wpp", lambda *_: fixed, lambda *_: 1800.0, with_log=True)
 
     def write() -> float:
         started = time.perf_counter()

@@ -10,17 +10,10 @@ import gc
 import logging
 import sys
 
+from exporter.fleet import Fleet
 from exporter.messages.post import Post
-from exporter.metrics import Metrics
-from exporter.pollers import GatewayPoller, LogPoller
 from exporter.silence.explain import explain
-from exporter.silence.learner import Learner
-from exporter.silence.reading import histories_of
-from exporter.silence.thresholds import Thresholds, bounds_of
-from exporter.snapshot import Board
 from exporter.web import create_app
-from whatsapp.gateways.registry import make_gateway
-from whatsapp.message_sources import Messages
 from whatsapp.program import (
     Server,
     add_common_options,
@@ -30,14 +23,8 @@ from whatsapp.program import (
     parser,
     run,
 )
-from whatsapp.settings import (
-    GatewaySettings,
-    MessageSource,
-    Settings,
-    SettingsError,
-    SilenceMode,
-    load,
-)
+from whatsapp.reload import Reloading
+from whatsapp.settings import Settings, SettingsError, load
 
 _PROGRAM = "exporter"
 # So long a thread may compute while others wait (Python's own default is 5 ms). A scrape changes
@@ -50,12 +37,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         settings = load(options.env_file)
+        if options.command == "explain":
+            return _explain(settings, options.gateway, options.channel)
         post = Post(settings)
+        post.follow(settings.gateways)
     except SettingsError as error:
         fail(_PROGRAM, str(error))
-    if options.command == "explain":
-        print("\n".join(explain(settings, options.channel)))  # noqa: T201 - this is for the operator
-        return 0
     log_to_stderr()
     sys.setswitchinterval(_SWITCH_SECONDS)
     # What was loaded stays: looking through it for garbage would stop all threads for 50 ms.
@@ -63,19 +50,31 @@ def main(arguments: list[str] | None = None) -> int:
     end_on_signals()
     server = Server(_PROGRAM, "EXPORTER_LISTEN", settings.exporter_listen)
     logging.getLogger(_PROGRAM).info("metrics at %s/metrics", server.url)
-    board = Board()
-    [gateway] = settings.gateways
-    messages = post.messages(gateway, board)
-    metrics = _start_pollers(settings, gateway, messages, board)
-    pages = create_app(board, metrics, with_log=messages is not None)
-    server.run(post.open_for_events(pages, metrics.count_event))
+    fleet = Fleet(settings, post)
+    fleet.follow(settings.gateways)
+    Reloading(options.env_file, settings, fleet.follow).start()
+    pages = create_app(fleet.page, lambda: fleet.waiting)
+    server.run(post.receiver(pages, fleet.count_event))
+    return 0
+
+
+def _explain(settings: Settings, name: str | None, channel: str) -> int:
+    """Print what is known of a channel, at each gateway or at the one that was named."""
+    gateways = [gateway for gateway in settings.gateways if name in {None, gateway.name}]
+    if not gateways:
+        names = ", ".join(gateway.name for gateway in settings.gateways)
+        fail(_PROGRAM, f"--gateway: there is no gateway {name}, only {names}")
+    for gateway in gateways:
+        if len(settings.gateways) > 1:
+            print(f"{gateway.name}:")  # noqa: T201 - this is for the operator
+        print("\n".join(explain(settings, gateway, channel)))  # noqa: T201
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     made = parser(
         "python -m exporter",
-        "Polls the WhatsApp gateway and the message log, and serves Prometheus metrics.",
+        "Polls WhatsApp gateways and message logs, and serves Prometheus metrics.",
     )
     commands = made.add_subparsers(dest="command", metavar="COMMAND")
     explained = commands.add_parser(
@@ -84,33 +83,11 @@ def _parser() -> argparse.ArgumentParser:
         description="Prints a channel's week as it was learned, its present threshold, and why.",
     )
     explained.add_argument("channel", metavar="CHANNEL", help="in any spelling")
+    explained.add_argument(
+        "--gateway", metavar="NAME", help="at this gateway only, of several (default: at each)"
+    )
     add_common_options(explained, default=argparse.SUPPRESS)
     return made
-
-
-def _start_pollers(
-    settings: Settings, gateway: GatewaySettings, messages: Messages | None, board: Board
-) -> Metrics:
-    bounds = bounds_of(settings)
-    pause = settings.exporter_poll_seconds
-    metrics = Metrics(
-        board,
-        gateway.name,
-        Thresholds(gateway, bounds).of,
-        with_log=messages is not None,
-        with_events=gateway.messages is MessageSource.EVENTS,
-    )
-    client = make_gateway(gateway, connections=1, observe=metrics.gateway_calls.observe)
-    if messages is None:
-        GatewayPoller(client, board, pause).start()
-        return metrics
-    log_poller = LogPoller(messages, board, pause, metrics.log_seconds.observe)
-    # The first look back for a channel begins when it is first listed, not a pause later.
-    GatewayPoller(client, board, pause, on_new_channels=log_poller.hurry).start()
-    log_poller.start()
-    if gateway.silence_mode is SilenceMode.ADAPTIVE:
-        Learner(gateway, bounds, histories_of(settings, gateway), board).start()
-    return metrics
 
 
 if __name__ == "__main__":

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from exporter.channel_metrics import Messages, Silence, Statuses, ThresholdOf
 from exporter.families import OfChannels
+from exporter.heard_metrics import Heard, SuspicionOf
 from exporter.messages.receiver import EventResult
-from exporter.snapshot import Board, Snapshot
+from exporter.snapshot import Board
 from exporter.source_metrics import Sources
+from exporter.texts import Section
 from whatsapp.exposition import GatewayMetrics
 from whatsapp.gateways.gateway import Operation
 
 _POLL_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)  # seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A part of all metrics, and what of a snapshot it is made of.
-
-    Nothing else goes into its text: it has to be written again only where one of the parts that
-    ``made_of`` returns is another object than before.
-    """
-
-    registry: CollectorRegistry
-    made_of: Callable[[Snapshot], tuple[object, ...]]
 
 
 class Metrics:
@@ -38,6 +25,7 @@ class Metrics:
         board: Board,
         gateway: str,
         threshold_of: ThresholdOf,
+        suspicion_of: SuspicionOf,
         *,
         with_log: bool,
         with_events: bool = False,
@@ -46,7 +34,7 @@ class Metrics:
         # First, since a call is counted before what came of it is pinned: no page that is made in
         # between shows a failure which is not counted.
         few.register(Sources(board, gateway))
-        self.gateway_calls = GatewayMetrics(few, gateway, [Operation.LIST])
+        self.observe_call = GatewayMetrics(few, [Operation.LIST]).of(gateway)
         if with_log:
             self.log_seconds = Histogram(
                 "whatsapp_message_log_poll_duration_seconds",
@@ -56,24 +44,24 @@ class Metrics:
                 buckets=_POLL_BUCKETS,
             ).labels(gateway)
         if with_events:
-            self.events = Counter(
+            events = Counter(
                 "whatsapp_message_events",
                 "Events that the gateway posted, by what came of them.",
                 ["gateway", "result"],
                 registry=few,
             )
-            for result in EventResult:
-                self.events.labels(gateway, result)
+            self._events = {result: events.labels(gateway, result) for result in EventResult}
         self.sections = (
             Section(few, lambda snapshot: (snapshot,)),
             _section(Statuses(board, gateway)),
             _section(Silence(board, gateway, threshold_of)),
             _section(Messages(board, gateway)),
+            _section(Heard(board, gateway, threshold_of, suspicion_of)),
         )
 
-    def count_event(self, gateway: str, result: EventResult) -> None:
-        """Count an event that a gateway posted."""
-        self.events.labels(gateway, result).inc()
+    def count_event(self, result: EventResult) -> None:
+        """Count an event that the gateway posted."""
+        self._events[result].inc()
 
 
 def _section(collector: OfChannels) -> Section:

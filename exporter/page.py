@@ -1,99 +1,90 @@
-"""The text of /metrics, made when a snapshot is pinned and not when somebody asks for it."""
+"""The text of /metrics: what all gateways' metrics say, each metric once."""
 
 from __future__ import annotations
 
-import logging
 import operator
-import threading
-import time
+import struct
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.exposition import gzip_accepted
 
-from exporter.metrics import Section
-from exporter.snapshot import Board, Snapshot
-from whatsapp.exposition import Page, encode, page, wants_openmetrics
-
-_log = logging.getLogger("exporter")
+from exporter.snapshot import Board
+from exporter.texts import Family, Form, Section, Texts, pack_once
+from whatsapp import __version__
+from whatsapp.exposition import Page, headers, wants_openmetrics
 
 _END = b"# EOF\n"  # of a text in OpenMetrics
-_KEEP_SECONDS = 300.0  # for which a form is made ready after somebody last asked for it
+_GZIP = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # no name, no time, from an unknown system
+_LAST = b"\x03\x00"  # an empty block, which ends a deflated stream
 
-
-@dataclass(frozen=True, slots=True)
-class _Form:
-    openmetrics: bool
-    compressed: bool
+_Parts = tuple[tuple[Family, ...], ...]
 
 
 class MetricsPage:
-    """Renders each snapshot once for each form that is asked for, however many scrapes come.
+    """Puts together what is ready of each gateway; writing and compressing was done before.
 
-    10,000 channels take most of a second to write. The thread that pins a snapshot does it, so that
-    no scrape waits for that; only the first one that asks for a form does. A section in which
-    nothing has changed is not written again.
+    A scrape costs a copy and a checksum, and not even those where nothing has changed.
     """
 
-    def __init__(self, board: Board, sections: Sequence[Section]) -> None:
-        self._board = board
-        self._sections = sections
-        self._lock = threading.Lock()
-        self._asked_at: dict[_Form, float] = {}
-        self._rendered: Snapshot | None = None
-        self._texts: dict[tuple[bool, int], tuple[tuple[object, ...], bytes]] = {}
-        self._pages: dict[_Form, Page] = {}
-        board.watch(self._refresh)
+    def __init__(self, texts: Sequence[Texts] = ()) -> None:
+        self._texts = tuple(texts)
+        self._own = _of_the_program()
+        self._pages: dict[Form, tuple[_Parts, Page]] = {}
+
+    def show(self, texts: Sequence[Texts]) -> None:
+        """Show these gateways from now on, and no others."""
+        self._texts = tuple(texts)
 
     def get(self, accept: str, accept_encoding: str) -> Page:
         """Return the page for the two request headers."""
-        form = _Form(wants_openmetrics(accept), gzip_accepted(accept_encoding))
-        self._asked_at[form] = time.monotonic()
-        ready = self._pages.get(form)
-        if ready is None:
-            with self._lock:
-                if form not in self._pages:
-                    # Beside the others, which go on being handed out meanwhile.
-                    self._pages = {**self._pages, form: self._render(form)}
-                ready = self._pages[form]
-        return ready
-
-    def _refresh(self) -> None:
-        """Render the forms that are asked for, of the present snapshot. Raises nothing."""
-        with self._lock:
-            snapshot = self._board.snapshot
-            if snapshot is self._rendered:
-                return  # by the thread that pinned just before
-            self._rendered = snapshot
-            oldest = time.monotonic() - _KEEP_SECONDS
-            forms = [form for form, at in self._asked_at.copy().items() if at >= oldest]
-            kinds = {form.openmetrics for form in forms}
-            self._texts = {key: text for key, text in self._texts.items() if key[0] in kinds}
-            try:
-                self._pages = {form: self._render(form) for form in forms}
-            except Exception:  # noqa: BLE001
-                # Unforeseen, but the poller that pinned must go on. Who asks now is told.
-                _log.exception("the metrics cannot be rendered, a fault of the exporter itself")
-                self._pages = {}
-
-    def _render(self, form: _Form) -> Page:
-        texts = [
-            self._text(number, openmetrics=form.openmetrics)
-            for number in range(len(self._sections))
-        ]
-        if form.openmetrics:
-            texts = [text.removesuffix(_END) for text in texts] + [_END]
-        return page(b"".join(texts), openmetrics=form.openmetrics, compressed=form.compressed)
-
-    def _text(self, number: int, *, openmetrics: bool) -> bytes:
-        section = self._sections[number]
-        parts = section.made_of(self._board.snapshot)
-        before, text = self._texts.get((openmetrics, number), (None, b""))
-        if before is None or not _same(parts, before):
-            text = encode(section.registry, openmetrics=openmetrics)
-            self._texts[openmetrics, number] = parts, text
-        return text
+        form = Form(wants_openmetrics(accept), gzip_accepted(accept_encoding))
+        parts = *(texts.get(form) for texts in self._texts), self._own.get(form)
+        before, page = self._pages.get(form, ((), None))
+        if page is None or len(parts) != len(before) or not all(map(operator.is_, parts, before)):
+            page = _put_together(parts, form)
+            self._pages[form] = parts, page
+        return page
 
 
-def _same(parts: tuple[object, ...], before: tuple[object, ...]) -> bool:
-    return len(parts) == len(before) and all(map(operator.is_, parts, before))
+def _of_the_program() -> Texts:
+    registry = CollectorRegistry()
+    Gauge(
+        "whatsapp_exporter_build_info",
+        "The exporter's version, as a label of the value 1.",
+        ["version"],
+        registry=registry,
+    ).labels(__version__).set(1)
+    return Texts(Board(), [Section(registry, lambda _: ())])
+
+
+def _put_together(parts: _Parts, form: Form) -> Page:
+    # All samples of a metric must stand together, under one header.
+    found: dict[bytes, list[Family]] = {}
+    for families in parts:
+        for family in families:
+            found.setdefault(family.header, []).append(family)
+    texts = [
+        text
+        for header, families in found.items()
+        for text in (header, *(family.samples for family in families))
+    ]
+    if form.openmetrics:
+        texts.append(_END)
+    fields = headers(openmetrics=form.openmetrics, compressed=form.compressed)
+    if not form.compressed:
+        return Page(b"".join(texts), fields)
+    packed = [
+        packed
+        for header, families in found.items()
+        for packed in (pack_once(header), *(family.packed for family in families))
+    ]
+    if form.openmetrics:
+        packed.append(pack_once(_END))
+    checksum = size = 0
+    for text in texts:
+        checksum = zlib.crc32(text, checksum)
+        size += len(text)
+    trailer = struct.pack("<LL", checksum, size % 2**32)
+    return Page(b"".join([_GZIP, *packed, _LAST, trailer]), fields)

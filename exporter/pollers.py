@@ -30,9 +30,11 @@ class Poller(ABC):
 
     source: ClassVar[str]
 
-    def __init__(self, pause_seconds: float) -> None:
+    def __init__(self, pause_seconds: float, log: logging.Logger = _log) -> None:
         self._pause_seconds = pause_seconds
+        self._log = log
         self._hurry = threading.Event()
+        self._stopped = False
         self._trouble = ""
         self._trouble_since = 0.0
 
@@ -44,6 +46,11 @@ class Poller(ABC):
         """Let the next poll follow at once."""
         self._hurry.set()
 
+    def stop(self) -> None:
+        """End after the poll that is under way."""
+        self._stopped = True
+        self._hurry.set()
+
     @abstractmethod
     def poll(self) -> None:
         """Ask the source once and pin the answer; raise where it failed."""
@@ -52,13 +59,20 @@ class Poller(ABC):
     def pin_failure(self) -> None:
         """Pin that the source could not be asked."""
 
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the source."""
+
     def _run(self) -> None:
-        while True:
+        while not self._stopped:
             started = time.monotonic()
             self._hurry.clear()
             self.poll_once()
             # A source that takes long to answer is asked less often: the call is dear for it.
-            self._hurry.wait(max(self._pause_seconds, time.monotonic() - started))
+            pause = max(self._pause_seconds, time.monotonic() - started)
+            if not self._stopped:
+                self._hurry.wait(pause)
+        self.close()
 
     def poll_once(self) -> None:
         """Poll; pin and log how it went. Raises nothing."""
@@ -82,13 +96,13 @@ class Poller(ABC):
         if not self._trouble:
             self._trouble_since = time.monotonic()
         if trouble != self._trouble:
-            _log.warning("%s cannot be read: %s", self.source, text, exc_info=exc_info)
+            self._log.warning("%s cannot be read: %s", self.source, text, exc_info=exc_info)
         self._trouble = trouble
 
     def _worked(self) -> None:
         if self._trouble:
             seconds = time.monotonic() - self._trouble_since
-            _log.info("%s can be read again, after %.0f s", self.source, seconds)
+            self._log.info("%s can be read again, after %.0f s", self.source, seconds)
         self._trouble = ""
 
 
@@ -103,8 +117,9 @@ class GatewayPoller(Poller):
         board: Board,
         pause_seconds: float,
         on_new_channels: Callable[[], None] = lambda: None,
+        log: logging.Logger = _log,
     ) -> None:
-        super().__init__(pause_seconds)
+        super().__init__(pause_seconds, log)
         self._client = client
         self._board = board
         self._on_new_channels = on_new_channels
@@ -125,16 +140,20 @@ class GatewayPoller(Poller):
             self._on_new_channels()
         self._tell_left_out(listed.left_out)
 
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._client.close()
+
     def _tell_left_out(self, left_out: Mapping[LeftOut, int]) -> None:
         """Log when entries are left out for other reasons than before."""
         if left_out.keys() == self._left_out:
             return
         self._left_out = set(left_out)
         if not left_out:
-            _log.info("channel list: no entry is left out any more")
+            self._log.info("channel list: no entry is left out any more")
             return
         told = ", ".join(f"{count} {_LEFT_OUT[reason]}" for reason, count in left_out.items())
-        _log.warning("channel list: %d entries are left out: %s", sum(left_out.values()), told)
+        self._log.warning("channel list: %d entries are left out: %s", sum(left_out.values()), told)
 
     def pin_failure(self) -> None:
         """Pin that nothing is known of any channel's status."""
@@ -153,8 +172,9 @@ class LogPoller(Poller):
         board: Board,
         pause_seconds: float,
         observe_seconds: Callable[[float], None],
+        log: logging.Logger = _log,
     ) -> None:
-        super().__init__(pause_seconds)
+        super().__init__(pause_seconds, log)
         self._messages = messages
         self._board = board
         self._observe_seconds = observe_seconds
@@ -179,11 +199,15 @@ class LogPoller(Poller):
         self._note_unread(view.unread)
         self._board.pin(log=self._state)
 
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._messages.close()
+
     def _note_unread(self, unread: int) -> None:
         if bool(unread) != self._behind:
             self._behind = bool(unread)
             what = f"about {unread} rows are yet to be read" if unread else "all rows are read"
-            _log.info("message log: %s", what)
+            self._log.info("message log: %s", what)
 
     def pin_failure(self) -> None:
         """Pin that nothing is known of any channel's age."""

@@ -46,6 +46,15 @@ class Snapshot:
     """None where nothing has been learned yet, or nothing is to be."""
 
 
+def waiting_for(snapshot: Snapshot, *, with_log: bool) -> list[str]:
+    """Return the sources that have not been asked yet; ``with_log`` where there is a log."""
+    asked = {
+        "the channel list": snapshot.gateway is not None,
+        "the message log": snapshot.log is not None or not with_log,
+    }
+    return [source for source, done in asked.items() if not done]
+
+
 class Board:
     """Where they pin what they know; for any number of threads."""
 

@@ -9,7 +9,6 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from exporter.families import OfSnapshot
 from exporter.silence.model import Model
 from exporter.snapshot import GatewayState, LogState
-from whatsapp import __version__
 from whatsapp.gateways.gateway import LeftOut
 
 
@@ -25,13 +24,6 @@ class Sources(OfSnapshot):
             yield from self._of_log(snapshot.log)
         if snapshot.silence is not None:
             yield from self._of_silence(snapshot.silence)
-        info = GaugeMetricFamily(
-            "whatsapp_exporter_build_info",
-            "The exporter's version, as a label of the value 1.",
-            labels=["version"],
-        )
-        info.add_metric([__version__], 1)
-        yield info
 
     def _of_gateway(self, gateway: GatewayState) -> Iterator[Metric]:
         up = self.gauge("whatsapp_gateway_up", "1 if the last call for the channel list worked.")

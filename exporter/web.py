@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from flask import Flask, Response, request
 
-from exporter.metrics import Metrics
 from exporter.page import MetricsPage
-from exporter.snapshot import Board
 
 _LANDING = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Zapwatch exporter</title>
@@ -20,10 +20,9 @@ _LANDING = """<!doctype html>
 """
 
 
-def create_app(board: Board, metrics: Metrics, *, with_log: bool) -> Flask:
-    """Make the application; ``with_log`` says whether there is a message log to wait for."""
+def create_app(metrics: MetricsPage, waiting: Callable[[], Sequence[str]]) -> Flask:
+    """Make the application; ``waiting`` names the sources that have not been asked yet."""
     app = Flask(__name__, static_folder=None)
-    page = MetricsPage(board, metrics.sections)
 
     @app.get("/")
     def landing() -> str:
@@ -32,7 +31,7 @@ def create_app(board: Board, metrics: Metrics, *, with_log: bool) -> Flask:
     @app.get("/metrics")
     def metrics_page() -> Response:
         headers = request.headers
-        shown = page.get(headers.get("Accept", ""), headers.get("Accept-Encoding", ""))
+        shown = metrics.get(headers.get("Accept", ""), headers.get("Accept-Encoding", ""))
         return Response(shown.body, headers=shown.headers)
 
     @app.get("/-/healthy")
@@ -41,16 +40,8 @@ def create_app(board: Board, metrics: Metrics, *, with_log: bool) -> Flask:
 
     @app.get("/-/ready")
     def ready() -> Response:
-        snapshot = board.snapshot
-        waiting = [
-            source
-            for source, polled in (
-                ("the channel list", snapshot.gateway is not None),
-                ("the message log", snapshot.log is not None or not with_log),
-            )
-            if not polled
-        ]
-        text = f"Waiting for {' and '.join(waiting)}.\n" if waiting else "Each source was asked.\n"
-        return Response(text, 503 if waiting else 200, mimetype="text/plain")
+        sources = waiting()
+        text = f"Waiting for {' and '.join(sources)}.\n" if sources else "Each source was asked.\n"
+        return Response(text, 503 if sources else 200, mimetype="text/plain")
 
     return app

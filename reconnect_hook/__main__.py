@@ -1,4 +1,4 @@
-"""``python -m reconnect_hook``: ``serve`` takes alerts for ever, ``check`` looks once."""
+"""``python -m reconnect_hook``: ``serve`` takes alerts for ever, ``check`` and ``probe`` do not."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import sys
 from dataclasses import replace
 
 from reconnect_hook.check import Options, run_check
+from reconnect_hook.fleet import Fleet
 from reconnect_hook.metrics import Metrics
 from reconnect_hook.page.site import add_page
-from reconnect_hook.service import make_client, make_service
+from reconnect_hook.probes.command import run_probe
+from reconnect_hook.service import open_store
 from reconnect_hook.web import create_app
+from whatsapp.probe_settings import ProbeKind
 from whatsapp.program import (
     Server,
     add_common_options,
@@ -22,6 +25,7 @@ from whatsapp.program import (
     parser,
     run,
 )
+from whatsapp.reload import Reloading
 from whatsapp.settings import Settings, SettingsError, load
 
 _PROGRAM = "reconnect_hook"
@@ -35,7 +39,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load(options.env_file)
         if options.command == "serve":
-            return _serve(settings)
+            return _serve(settings, options.env_file)
+        if options.command == "probe":
+            end_on_signals(code=1)
+            kind = None if options.kind is None else ProbeKind(options.kind)
+            return run_probe(settings, options.channel, kind, dry_run=options.dry_run)
         if options.silent_hours is not None:
             gateways = (
                 replace(gateway, silent_hours=options.silent_hours) for gateway in settings.gateways
@@ -78,7 +86,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="instead of SILENT_HOURS; SILENT_HOURS_OVERRIDES still count",
     )
-    for command in (serve, check):
+    probe = commands.add_parser(
+        "probe",
+        help="ask one channel whether it is alive",
+        description=(
+            "Asks a channel now, by a query or an echo as the settings say, and repairs nothing. "
+            "Exit code 0: it is alive; 1: it is not, or could not be asked; 2: wrong usage."
+        ),
+    )
+    probe.add_argument("channel", metavar="CHANNEL", help="in any spelling")
+    probe.add_argument("--kind", choices=[ProbeKind.QUERY, ProbeKind.ECHO], type=str)
+    probe.add_argument("--dry-run", action="store_true", help="say what would be done, ask nothing")
+    for command in (serve, check, probe):
         add_common_options(command, default=argparse.SUPPRESS)
     return made
 
@@ -93,7 +112,7 @@ def _hours(text: str) -> float:
     return hours
 
 
-def _serve(settings: Settings) -> int:
+def _serve(settings: Settings, env_file: str | None) -> int:
     if not settings.hook_token:
         raise SettingsError(
             "HOOK_TOKEN is not set: choose a long random text, and put the same one into the file "
@@ -102,27 +121,19 @@ def _serve(settings: Settings) -> int:
     log_to_stderr()
     # Many short turns: with the usual 5 ms, an answer waits for each thread that is computing.
     sys.setswitchinterval(_SWITCH_SECONDS)
-    [gateway] = settings.gateways
-    metrics = Metrics(gateway.name)
-    client = make_client(settings, gateway, metrics)
-    service = make_service(settings, gateway, client, metrics)
+    metrics = Metrics()
+    fleet = Fleet(settings, open_store(settings), metrics)
     server = Server(_PROGRAM, "HOOK_LISTEN", settings.hook_listen, threads=8)
     end_on_signals()
     logging.getLogger(_PROGRAM).info("page at %s/, alerts at %s/alerts", server.url, server.url)
-    service.workers.start()
-    app = create_app(
-        service.intake,
-        service.memory,
-        service.workers,
-        metrics,
-        gateway=gateway.name,
-        token=settings.hook_token,
-    )
-    add_page(app, service, client, settings)
+    fleet.follow(settings.gateways)
+    Reloading(env_file, settings, fleet.follow).start()
+    app = create_app(fleet, metrics, token=settings.hook_token)
+    add_page(app, fleet, settings)
     try:
         server.run(app, trusted_proxy=settings.hook_trusted_proxy)
     finally:
-        service.workers.stop(_STOP_SECONDS)
+        fleet.stop(_STOP_SECONDS)
     return 0
 
 

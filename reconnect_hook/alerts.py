@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,24 @@ class Reason(enum.StrEnum):
     SILENT = "silent"
     NEVER_HEARD = "never_heard"
     MANUAL = "manual"
+    PROBE_FAILED = "probe_failed"
+    ECHO_LOST = "echo_lost"
+    # The next two are no repairs: they only ask the channel whether it is alive.
+    SUSPECT = "suspect"
+    ASKED = "asked"
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether the channel is only to be asked."""
+        return self in {Reason.SUSPECT, Reason.ASKED}
+
+    @property
+    def is_silence(self) -> bool:
+        """Whether the gateway may call the channel connected all the same."""
+        return self in _SILENCES
+
+
+_SILENCES = frozenset({Reason.SILENT, Reason.NEVER_HEARD, Reason.PROBE_FAILED, Reason.ECHO_LOST})
 
 
 MAX_ALERTS = 20_000
@@ -64,6 +83,8 @@ class Alert:
 
     status: AlertStatus
     target: Target | None
+    gateway: str = ""
+    """The label; what it holds need be no gateway's name where there is no target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +96,13 @@ class Notification:
     summary: str
 
 
-def parse_alerts(body: bytes, gateway: str) -> list[Alert]:
+def parse_alerts(body: bytes, gateways: Collection[str]) -> list[Alert]:
     """Return all alerts of a payload; raise PayloadError.
 
-    Those for this hook carry ``remediation="reconnect"``, the label ``gateway`` of the gateway
-    that it serves, and a ``channel`` that can be one.
+    Those for this hook carry ``remediation="reconnect"`` or ``"probe"``, the label ``gateway`` of
+    one of the gateways that it serves, and a ``channel`` that can be one.
     """
-    return [_alert(entry, gateway) for entry in _entries(body)]
+    return [_alert(entry, gateways) for entry in _entries(body)]
 
 
 def parse_notifications(body: bytes) -> list[Notification]:
@@ -111,19 +132,23 @@ def _entries(body: bytes) -> list[Any]:
     return entries
 
 
-def _alert(entry: Any, gateway: str) -> Alert:
+def _alert(entry: Any, gateways: Collection[str]) -> Alert:
     status = _status(entry)
+    gateway = _text(entry, "labels", "gateway")
     channel = _text(entry, "labels", "channel")
+    remediation = _text(entry, "labels", "remediation")
     if (
         status is AlertStatus.INVALID
-        or _text(entry, "labels", "remediation") != "reconnect"
-        or _text(entry, "labels", "gateway") != gateway
+        or remediation not in {"reconnect", "probe"}
+        or gateway not in gateways
         or not is_usable_id(channel)
     ):
-        return Alert(status, None)
+        return Alert(status, None, gateway)
     # A rule of the operator's own that asks for a repair is as good as the operator asking.
     reason = _REASONS.get(_text(entry, "labels", "alertname"), Reason.MANUAL)
-    return Alert(status, Target(channel, reason))
+    if remediation == "probe":
+        reason = Reason.SUSPECT
+    return Alert(status, Target(channel, reason), gateway)
 
 
 def _status(entry: Any) -> AlertStatus:

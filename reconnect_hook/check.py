@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -11,16 +12,17 @@ from urllib.parse import urlsplit
 from reconnect_hook.alerts import Alert, AlertStatus, Reason, Target
 from reconnect_hook.metrics import Metrics
 from reconnect_hook.outcomes import Outcome
-from reconnect_hook.service import Service, make_client, make_service
+from reconnect_hook.service import Service, Store, make_service, open_store
 from reconnect_hook.state.admission import Verdict
 from reconnect_hook.state.database import StateError
 from whatsapp.channels import Channel
 from whatsapp.gateways.gateway import GatewayError
+from whatsapp.gateways.registry import make_gateway
 from whatsapp.last_messages import LogView
 from whatsapp.message_log import MessageLogError
 from whatsapp.message_sources import open_messages
 from whatsapp.secret import fingerprint
-from whatsapp.settings import Settings
+from whatsapp.settings import GatewaySettings, Settings
 
 _POLL_SECONDS = 0.1
 _STOP_SECONDS = 2.0
@@ -35,27 +37,40 @@ class Options:
 
 
 class Check:
-    """One run. Prints nothing on a healthy day, unless it is verbose."""
+    """One run at one gateway. Prints nothing on a healthy day, unless it is verbose."""
 
-    def __init__(self, settings: Settings, options: Options) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        gateway: GatewaySettings,
+        store: Store | None,
+        options: Options,
+    ) -> None:
+        """Prepare; without a ``store`` nothing is changed anywhere."""
         self._settings = settings
+        self._gateway = gateway
         self._options = options
-        [self._gateway] = settings.gateways
-        self._metrics = Metrics(self._gateway.name)
-        self._client = make_client(settings, self._gateway, self._metrics)
+        metrics = Metrics()
+        self._service = (
+            make_service(settings, gateway, store, metrics, stays=False) if store else None
+        )
+        self._client = (
+            self._service.client
+            if self._service
+            else make_gateway(gateway, connections=1, observe=metrics.of(gateway.name).observe_call)
+        )
         # It is only asked of the channels that were listed just now.
-        self._messages = open_messages(settings, self._gateway, list)
-        # Made first, so that a state or log that cannot be opened shows before anything is called.
-        self._service = None if options.dry_run else self._open()
-        self._trouble = False
+        self._messages = open_messages(settings, gateway, list)
+        self.trouble = False
+        self._repairs = False
 
-    def run(self) -> int:
-        """Return the exit code: 0 where all is well or every repair was accepted, else 1."""
+    def run(self) -> None:
+        """Check, and note ``trouble`` where something could not be read or a repair failed."""
         try:
             channels = self._client.list_channels().channels
         except GatewayError as error:
             self._explain(error)
-            return 1
+            return
         self._say(f"{len(channels)} channels listed")
         view = self._read_messages([channel for channel in channels if channel.connected])
         wanted = self._wanted(channels, view)
@@ -64,10 +79,11 @@ class Check:
                 self._print(f"{target.channel}: {target.reason}; getQr would be called")
         elif wanted:
             self._repair(self._service, wanted)
-        return 1 if self._trouble else 0
 
-    def _open(self) -> Service:
-        return make_service(self._settings, self._gateway, self._client, self._metrics, stays=False)
+    def stop(self) -> None:
+        """Let what is still under way go back to where it can be taken up."""
+        if self._service is not None and self._repairs:
+            self._service.workers.stop(_STOP_SECONDS)
 
     def _read_messages(self, channels: Collection[Channel]) -> LogView | None:
         if self._messages is None:
@@ -85,8 +101,7 @@ class Check:
             age = view.age(channel.key) if view else None
             threshold = self._gateway.silence_threshold(channel.id)
             if age is None:
-                if view is not None and view.counted:
-                    unheard[channel.key] = channel.id
+                unheard[channel.key] = channel.id
                 self._say(f"{channel.id}: connected, no message known")
             elif age > threshold:
                 wanted.append(Target(channel.id, Reason.SILENT))
@@ -123,18 +138,16 @@ class Check:
                 )
             else:
                 waiting[repair_id] = target
+        self._repairs = True
         service.workers.start()
-        try:
-            while waiting:
-                for repair_id in list(waiting):
-                    outcome = service.memory.outcome(repair_id)
-                    if outcome is not None:
-                        target = waiting.pop(repair_id)
-                        self._print(f"{target.channel}: {target.reason}; {outcome}")
-                        self._trouble |= outcome in {Outcome.FAILED, Outcome.UNKNOWN_CHANNEL}
-                time.sleep(_POLL_SECONDS if waiting else 0)
-        finally:
-            service.workers.stop(_STOP_SECONDS)
+        while waiting:
+            for repair_id in list(waiting):
+                outcome = service.memory.outcome(repair_id)
+                if outcome is not None:
+                    target = waiting.pop(repair_id)
+                    self._print(f"{target.channel}: {target.reason}; {outcome}")
+                    self.trouble |= outcome in {Outcome.FAILED, Outcome.UNKNOWN_CHANNEL}
+            time.sleep(_POLL_SECONDS if waiting else 0)
 
     def _explain(self, error: GatewayError) -> None:
         """Say why there is no list; verbosely, what helps to find the setting at fault."""
@@ -157,8 +170,8 @@ class Check:
             self._say(line)
 
     def _complain(self, action: str, detail: str, consequence: str) -> None:
-        self._trouble = True
-        print(f"check: {detail}; {consequence}", file=sys.stderr)  # noqa: T201
+        self.trouble = True
+        print(f"check: {self._named(detail)}; {consequence}", file=sys.stderr)  # noqa: T201
         if self._service is not None:
             self._service.events.write(action=action, outcome="failed", detail=detail)
 
@@ -166,18 +179,45 @@ class Check:
         if self._options.verbose:
             self._print(line)
 
-    @staticmethod
-    def _print(line: str) -> None:
-        print(line, flush=True)  # noqa: T201 - the operator, or cron's mail, reads it
+    def _print(self, line: str) -> None:
+        print(self._named(line), flush=True)  # noqa: T201 - the operator, or cron's mail, reads it
+
+    def _named(self, line: str) -> str:
+        return f"{self._gateway.name}: {line}" if len(self._settings.gateways) > 1 else line
 
 
 def run_check(settings: Settings, options: Options) -> int:
-    """Check once and return the exit code; raise SettingsError."""
+    """Check all gateways at once, so that none waits for one that hangs.
+
+    Returns the exit code: 0 where all is well or every repair was accepted, else 1. Raises
+    SettingsError.
+    """
+    # First, so that a state or log that cannot be opened shows before anything is called.
+    store = None if options.dry_run else open_store(settings)
+    checks = [Check(settings, gateway, store, options) for gateway in settings.gateways]
+    errors: list[StateError] = []
+    threads = [threading.Thread(target=_run, args=(check, errors), daemon=True) for check in checks]
     try:
-        return Check(settings, options).run()
-    except StateError as error:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        for check in checks:
+            check.stop()
+    for error in errors[:1]:
         print(f"check: HOOK_STATE_URL: {error}", file=sys.stderr)  # noqa: T201
-        return 1
+    return 1 if errors or any(check.trouble for check in checks) else 0
+
+
+def _run(check: Check, errors: list[StateError]) -> None:
+    try:
+        check.run()
+    except StateError as error:
+        errors.append(error)
+    except Exception:
+        check.trouble = True  # unforeseen, but then nobody knows that all is well
+        raise
 
 
 def _hours(seconds: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from copy import copy
 from datetime import datetime
 from pathlib import Path
 
@@ -23,18 +24,25 @@ class EventLog:
     def __init__(self, path: Path) -> None:
         """Make the file and its folder where they are missing; raise EventLogError."""
         self._path = path
+        self._always: dict[str, object] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             os.close(_open(path))
         except OSError as error:
             raise EventLogError(f"{error.filename}: {error.strerror}") from None
 
+    def with_pairs(self, **always: object) -> EventLog:
+        """Return the same log, each of whose lines ends with these pairs."""
+        other = copy(self)
+        other._always = always  # noqa: SLF001 - it is one of this very class
+        return other
+
     def write(self, **values: object) -> None:
         """Write one line of ``name=value`` pairs; what is None is left out.
 
         Where the file cannot be written, the line goes to stderr instead, and the program goes on.
         """
-        line = format_event(datetime.now().astimezone(), values)
+        line = format_event(datetime.now().astimezone(), values | self._always)
         try:
             self._append(f"{line}\n".encode())
         except OSError as error:

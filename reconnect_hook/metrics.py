@@ -14,19 +14,23 @@ from reconnect_hook.outcomes import Job, Outcome, Result
 from reconnect_hook.state.admission import Verdict
 from reconnect_hook.state.database import StateError
 from reconnect_hook.state.memory import Memory
+from reconnect_hook.state.probes import ProbeBook, ProbeOutcome
 from whatsapp.exposition import GatewayMetrics
-from whatsapp.gateways.gateway import Operation
+from whatsapp.gateways.gateway import Observer, Operation
+from whatsapp.probe_settings import ProbeKind
 
 _REPAIR_BUCKETS = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 90, 120, 180, 300)  # seconds
 
 
 class Metrics:
-    """All that the hook publishes about one gateway, in a registry of its own."""
+    """All that the hook publishes, in a registry of its own."""
 
-    def __init__(self, gateway: str) -> None:
-        self._gateway = gateway
+    def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.gateway_calls = GatewayMetrics(self.registry, gateway, Operation)
+        self._calls = GatewayMetrics(self.registry, Operation)
+        self._memories: dict[str, Memory] = {}
+        self._books: dict[str, ProbeBook] = {}
+        self.registry.register(_StateCollector(self._memories, self._books))
         self._alerts = Counter(
             "whatsapp_reconnect_alerts_total",
             "Alerts that came in, by what was done with them.",
@@ -46,20 +50,82 @@ class Metrics:
             registry=self.registry,
             buckets=_REPAIR_BUCKETS,
         )
+        self._probes = Counter(
+            "whatsapp_channel_probes_total",
+            "Probes that ended, by how they were made and how they ended.",
+            ["gateway", "channel", "kind", "outcome"],
+            registry=self.registry,
+        )
+        self._probe_durations = Histogram(
+            "whatsapp_channel_probe_duration_seconds",
+            "How long probes took.",
+            ["kind"],
+            registry=self.registry,
+            buckets=_REPAIR_BUCKETS,
+        )
+        for kind in (ProbeKind.QUERY, ProbeKind.ECHO):
+            self._probe_durations.labels(kind)
         for status in (AlertStatus.FIRING, AlertStatus.RESOLVED):
             for verdict in Verdict:
                 self._alerts.labels(status, verdict)
         for outcome in Outcome:
             self._durations.labels(outcome)
 
-    def watch(self, memory: Memory) -> None:
-        """Publish what the state remembers as well."""
-        self.registry.register(_StateCollector(memory, self._gateway))
+    def of(self, gateway: str) -> OfGateway:
+        """Return what counts what is done for one gateway."""
+        return OfGateway(
+            gateway,
+            self._calls.of(gateway),
+            self._attempts,
+            self._durations,
+            self._probes,
+            self._probe_durations,
+        )
+
+    def watch(self, gateway: str, memory: Memory, book: ProbeBook) -> None:
+        """Publish what the state remembers of a gateway as well."""
+        self._memories[gateway] = memory
+        self._books[gateway] = book
+
+    def forget(self, gateway: str) -> None:
+        """Publish nothing of a gateway any more."""
+        self._memories.pop(gateway, None)
+        self._calls.forget(gateway)
+        self._books.pop(gateway, None)
+        self._attempts.remove_by_labels({"gateway": gateway})
+        self._probes.remove_by_labels({"gateway": gateway})
 
     def count_alerts(self, verdicts: Iterable[tuple[AlertStatus, Verdict]]) -> None:
         """Count alerts that came in."""
         for (status, verdict), number in Counted(verdicts).items():
             self._alerts.labels(status, verdict).inc(number)
+
+
+class OfGateway:
+    """Counts what is done for one gateway."""
+
+    def __init__(
+        self,
+        gateway: str,
+        observe_call: Observer,
+        attempts: Counter,
+        durations: Histogram,
+        probes: Counter,
+        probe_durations: Histogram,
+    ) -> None:
+        self.observe_call = observe_call
+        self._gateway = gateway
+        self._attempts = attempts
+        self._durations = durations
+        self._probes = probes
+        self._probe_durations = probe_durations
+
+    def count_probe(
+        self, channel: str, kind: ProbeKind, outcome: ProbeOutcome, seconds: float
+    ) -> None:
+        """Count one probe that ended, of a channel that the gateway lists."""
+        self._probes.labels(self._gateway, channel, kind, outcome).inc()
+        self._probe_durations.labels(kind).observe(seconds)
 
     def count_repair(self, job: Job, result: Result, seconds: float) -> None:
         """Count one repair that ended."""
@@ -70,9 +136,9 @@ class Metrics:
 
 
 class _StateCollector(Collector):
-    def __init__(self, memory: Memory, gateway: str) -> None:
-        self._memory = memory
-        self._gateway = gateway
+    def __init__(self, memories: dict[str, Memory], books: dict[str, ProbeBook]) -> None:
+        self._memories = memories
+        self._books = books
 
     def describe(self) -> list[Metric]:
         """Return nothing: registering must not collect."""
@@ -81,18 +147,21 @@ class _StateCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Return the families of the present state; none while it cannot be read."""
         try:
-            queue = self._memory.queue()
+            queues = {name: memory.queue() for name, memory in self._memories.copy().items()}
+            probed = {name: book.all() for name, book in self._books.copy().items()}
         except StateError:
+            return
+        if not queues:
             return
         yield GaugeMetricFamily(
             "whatsapp_reconnect_queue_length",
             "Repairs that wait, in the state that all hooks share.",
-            queue.waiting,
+            sum(queue.waiting for queue in queues.values()),
         )
         yield GaugeMetricFamily(
             "whatsapp_reconnect_in_flight",
             "Repairs that are under way, in the state that all hooks share.",
-            queue.in_flight,
+            sum(queue.in_flight for queue in queues.values()),
         )
         failures = GaugeMetricFamily(
             "whatsapp_reconnect_consecutive_failures",
@@ -109,12 +178,30 @@ class _StateCollector(Collector):
             "1 while a person has paused the channel's repairs.",
             labels=["gateway", "channel"],
         )
-        for record in queue.channels:
-            labels = [self._gateway, record.channel]
-            failures.add_metric(labels, record.consecutive_failures)
-            waiting.add_metric(labels, record.qr_required)
-        for channel in queue.paused:
-            paused.add_metric([self._gateway, channel], 1)
+        for gateway, queue in queues.items():
+            for record in queue.channels:
+                labels = [gateway, record.channel]
+                failures.add_metric(labels, record.consecutive_failures)
+                waiting.add_metric(labels, record.qr_required)
+            for channel in queue.paused:
+                paused.add_metric([gateway, channel], 1)
         yield failures
         yield waiting
         yield paused
+        success = GaugeMetricFamily(
+            "whatsapp_channel_probe_success",
+            "1 if the channel's last probe has found it alive, else 0.",
+            labels=["gateway", "channel", "kind"],
+        )
+        at = GaugeMetricFamily(
+            "whatsapp_channel_probe_timestamp_seconds",
+            "When the channel's last probe ended, in Unix seconds by the state's clock.",
+            labels=["gateway", "channel", "kind"],
+        )
+        for gateway, channels in probed.items():
+            for one in channels.values():
+                labels = [gateway, one.channel, one.kind]
+                success.add_metric(labels, one.outcome is ProbeOutcome.PASSED)
+                at.add_metric(labels, one.at)
+        yield success
+        yield at

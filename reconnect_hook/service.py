@@ -1,4 +1,4 @@
-"""Puts together from the settings what both ``serve`` and ``check`` work with."""
+"""Puts together from the settings what ``serve`` and ``check`` work with at one gateway."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from functools import partial
 
 from reconnect_hook.event_log import EventLog, EventLogError
 from reconnect_hook.metrics import Metrics
+from reconnect_hook.probes.ear import Ear
+from reconnect_hook.probes.examination import ProbeMeans
+from reconnect_hook.probes.prober import Prober
 from reconnect_hook.repairs.asking import LOOK_PAUSE
 from reconnect_hook.repairs.channel_lists import ChannelLists
 from reconnect_hook.repairs.means import Means
@@ -21,61 +24,81 @@ from reconnect_hook.state.history import History
 from reconnect_hook.state.intake import Intake
 from reconnect_hook.state.jobs import Jobs
 from reconnect_hook.state.memory import Memory
+from reconnect_hook.state.probes import ProbeBook
 from whatsapp.channels import Channel
 from whatsapp.gateways.gateway import Gateway, GatewayError
 from whatsapp.gateways.registry import make_gateway
-from whatsapp.message_log import MessageLogError
+from whatsapp.message_log import MessageLog, MessageLogError
 from whatsapp.message_sources import open_messages
 from whatsapp.settings import GatewaySettings, Settings, SettingsError
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The parts of one hook, wired together but not started."""
+    """The parts of the hook that are one gateway's alone, wired together but not started."""
 
+    gateway: GatewaySettings
+    client: Gateway
     intake: Intake
     memory: Memory
     workers: Workers
-    metrics: Metrics
+    prober: Prober
+    probing: ProbeMeans
     events: EventLog
     history: History
     desk: Desk
 
 
-def make_client(settings: Settings, gateway: GatewaySettings, metrics: Metrics) -> Gateway:
-    """Return the client of a gateway: a call for each worker, and one for the page."""
-    return make_gateway(
-        gateway,
-        connections=settings.reconnect_workers + 1,
-        observe=metrics.gateway_calls.observe,
-    )
+@dataclass(frozen=True, slots=True)
+class Store:
+    """What all gateways share."""
+
+    database: Database
+    events: EventLog
 
 
-def make_service(
-    settings: Settings,
-    gateway: GatewaySettings,
-    client: Gateway,
-    metrics: Metrics,
-    *,
-    stays: bool = True,
-) -> Service:
-    """Open the state and the log file; raise SettingsError where one cannot be opened.
-
-    A service that does not stay leaves nothing in the queue for later: nobody would come for it.
-    """
+def open_store(settings: Settings) -> Store:
+    """Open the state and the log file; raise SettingsError where one cannot be opened."""
     try:
         events = EventLog(settings.hook_log_file)
     except EventLogError as error:
         raise SettingsError(f"HOOK_LOG_FILE cannot be written: {error}") from None
     try:
-        database = Database(settings.hook_state_url)
+        return Store(Database(settings.hook_state_url), events)
     except StateError as error:
         raise SettingsError(f"HOOK_STATE_URL cannot be opened: {error}") from None
-    name = gateway.name
+
+
+def make_service(
+    settings: Settings,
+    gateway: GatewaySettings,
+    store: Store,
+    metrics: Metrics,
+    *,
+    stays: bool = True,
+) -> Service:
+    """Put a gateway's parts together.
+
+    A service that does not stay leaves nothing in the queue for later: nobody would come for it.
+    """
+    name, database = gateway.name, store.database
+    # The log of one gateway need not say which.
+    events = store.events.with_pairs(gateway=name) if len(settings.gateways) > 1 else store.events
+    counts = metrics.of(name)
+    # A call for each worker and each probe, and one for the page.
+    client = make_gateway(
+        gateway, connections=2 * settings.reconnect_workers + 1, observe=counts.observe_call
+    )
     pauses = Pauses(settings.reconnect_cooldown_seconds)
     memory = Memory(database, name)
-    metrics.watch(memory)
+    book = ProbeBook(database, name, gateway.probe)
+    metrics.watch(name, memory, book)
     lists = ChannelLists(client)
+    log_url = gateway.message_log_url
+    # On connections of its own, as a poll has.
+    probing = ProbeMeans(
+        client, None if log_url is None else Ear(MessageLog(log_url)), book, gateway.probe
+    )
     means = Means(
         client=client,
         lists=lists,
@@ -83,6 +106,7 @@ def make_service(
         silence_threshold=gateway.silence_threshold,
         verify_seconds=settings.reconnect_verify_seconds,
         allow_restart=gateway.allow_restart,
+        probing=probing,
     )
     intake = Intake(database, name, pauses, keep=stays)
     workers = Workers(
@@ -91,17 +115,35 @@ def make_service(
         memory,
         means,
         events,
-        metrics,
+        counts,
         count=settings.reconnect_workers,
     )
+    prober = Prober(
+        Jobs(database, name, pauses, only_probes=True),
+        lists,
+        probing,
+        intake,
+        workers.wake,
+        events,
+        counts,
+        count=settings.reconnect_workers,
+    )
+
+    def wake() -> None:
+        workers.wake()
+        prober.wake()
+
     return Service(
+        gateway=gateway,
+        client=client,
         intake=intake,
         memory=memory,
         workers=workers,
-        metrics=metrics,
+        prober=prober,
+        probing=probing,
         events=events,
         history=History(database, name),
-        desk=Desk(database, name, intake, workers.wake),
+        desk=Desk(database, name, intake, wake),
     )
 
 

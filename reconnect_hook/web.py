@@ -5,25 +5,25 @@ from __future__ import annotations
 import hmac
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, Unauthorized
 
 from reconnect_hook.alerts import (
+    Alert,
     AlertStatus,
     PayloadError,
     TooManyAlertsError,
     parse_alerts,
     parse_notifications,
 )
+from reconnect_hook.fleet import Fleet
 from reconnect_hook.metrics import Metrics
-from reconnect_hook.repairs.workers import Workers
+from reconnect_hook.service import Service
 from reconnect_hook.state.admission import Verdict
 from reconnect_hook.state.database import StateError
-from reconnect_hook.state.intake import Intake
-from reconnect_hook.state.memory import Memory
 from whatsapp.exposition import render
 from whatsapp.program import MAX_REQUEST_BYTES, SECURITY_HEADERS
 
@@ -33,9 +33,7 @@ _people = logging.getLogger("people")
 _OPENAPI = Path(__file__).parent / "openapi.yaml"
 
 
-def create_app(
-    intake: Intake, memory: Memory, workers: Workers, metrics: Metrics, *, gateway: str, token: str
-) -> Flask:
+def create_app(fleet: Fleet, metrics: Metrics, *, token: str) -> Flask:
     """Make the application; ``token`` is what Alertmanager has to send."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
@@ -44,16 +42,13 @@ def create_app(
     def alerts() -> Response:
         """Answer when everything in the payload is on disk, and not before."""
         _check_token(token)
-        parsed = parse_alerts(request.get_data(), gateway)
-        verdicts = intake.accept(parsed)
-        counts = {str(verdict): verdicts.count(verdict) for verdict in Verdict}
+        services = fleet.services
+        parsed = parse_alerts(request.get_data(), services)
+        verdicts = _accept(services, parsed)
         metrics.count_alerts(
             (alert.status, verdict) for alert, verdict in zip(parsed, verdicts, strict=True)
         )
-        # As many as can begin; the others find their work themselves.
-        for _ in range(min(counts[Verdict.ACCEPTED], workers.count)):
-            workers.wake()
-        return as_json(202, counts)
+        return as_json(202, {str(verdict): verdicts.count(verdict) for verdict in Verdict})
 
     @app.post("/notifications")
     def notifications() -> Response:
@@ -72,12 +67,31 @@ def create_app(
             response.headers.setdefault(name, value)
         return response
 
-    _add_open_pages(app, memory, metrics)
+    _add_open_pages(app, fleet, metrics)
     _answer_errors(app)
     return app
 
 
-def _add_open_pages(app: Flask, memory: Memory, metrics: Metrics) -> None:
+def _accept(services: Mapping[str, Service], alerts: Sequence[Alert]) -> list[Verdict]:
+    """Store each alert with its gateway; those of gateways that are not known are ignored.
+
+    Where one cannot be stored StateError is raised, and all of them are sent again: those that were
+    stored are coalesced then.
+    """
+    verdicts = [Verdict.IGNORED] * len(alerts)
+    for name, service in services.items():
+        mine = [index for index, alert in enumerate(alerts) if alert.gateway == name]
+        stored = service.intake.accept([alerts[index] for index in mine])
+        for index, verdict in zip(mine, stored, strict=True):
+            verdicts[index] = verdict
+        # As many as can begin; the others find their work themselves.
+        for _ in range(min(stored.count(Verdict.ACCEPTED), service.workers.count)):
+            service.workers.wake()
+            service.prober.wake()
+    return verdicts
+
+
+def _add_open_pages(app: Flask, fleet: Fleet, metrics: Metrics) -> None:
     """Add what needs no token."""
 
     @app.get("/metrics")
@@ -98,7 +112,8 @@ def _add_open_pages(app: Flask, memory: Memory, metrics: Metrics) -> None:
 
     @app.get("/-/ready")
     def ready() -> Response:
-        memory.queue()
+        for service in fleet.services.values():
+            service.memory.queue()
         return Response("The state can be read.\n", mimetype="text/plain")
 
 

@@ -37,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser(
         "python -m stack",
         "Runs exporter, reconnect hook, Prometheus and Alertmanager on this machine. Without "
-        "WPP_GATEWAY_BASE_URL: with a simulated gateway, and a story that shows what they do.",
+        "WPP_GATEWAY_BASE_URL or GATEWAYS_FILE: with a simulated gateway, and a story that shows "
+        "what they do.",
     ).parse_args(arguments)
     end_on_signals()
     try:
@@ -57,8 +58,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _is_configured(env_file: str | None) -> bool:
-    name = "WPP_GATEWAY_BASE_URL"
-    return bool(os.environ.get(name) or read_env_file(env_file).get(name))
+    values = read_env_file(env_file)
+    names = ("WPP_GATEWAY_BASE_URL", "GATEWAYS_FILE")
+    return any(os.environ.get(name) or values.get(name) for name in names)
 
 
 @contextmanager

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import socket
 import sysconfig
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +38,7 @@ _JOBS = {
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the four programs of one installation listen, or of one of its machines."""
+    """Where the four programs of one installation listen."""
 
     exporter: Listen
     hook: Listen
@@ -60,26 +58,20 @@ def free_or_other(wanted: Listen) -> Listen:
     return wanted
 
 
-def write_prometheus(folder: Path, nodes: Sequence[Addresses], rules: Path) -> Path:
-    """Write the shipped prometheus.yml for these addresses and rules, and return its path.
-
-    It scrapes the programs of all nodes, and sends its alerts to each Alertmanager.
-    """
+def write_prometheus(folder: Path, at: Addresses, rules: Path) -> Path:
+    """Write the shipped prometheus.yml for these addresses and rules, and return its path."""
     config = _load(ROOT / "prometheus" / "prometheus.yml")
     config["rule_files"] = [str(rules / "*.yml")]
     for manager in config["alerting"]["alertmanagers"]:
-        manager["static_configs"] = [{"targets": [str(node.alertmanager) for node in nodes]}]
+        manager["static_configs"] = [{"targets": [str(at.alertmanager)]}]
     for job in config["scrape_configs"]:
-        program = _JOBS[job["job_name"]]
-        job["static_configs"] = [{"targets": [str(getattr(node, program)) for node in nodes]}]
+        address = getattr(at, _JOBS[job["job_name"]])
+        job["static_configs"] = [{"targets": [str(address)]}]
     return _dump(config, folder / "prometheus.yml")
 
 
-def write_alertmanager(folder: Path, nodes: Sequence[Addresses], shipped: Path, token: str) -> Path:
-    """Write the alertmanager.yml in ``shipped`` and the token file that it names; return it.
-
-    Every receiver that is a hook becomes all nodes' hooks.
-    """
+def write_alertmanager(folder: Path, at: Addresses, shipped: Path, token: str) -> Path:
+    """Write the alertmanager.yml in ``shipped`` and the token file that it names; return it."""
     token_file = folder / "hook-token"
     token_file.touch(mode=0o600)
     token_file.chmod(0o600)
@@ -87,20 +79,10 @@ def write_alertmanager(folder: Path, nodes: Sequence[Addresses], shipped: Path, 
     config = _load(shipped / "alertmanager.yml")
     config["templates"] = [str(shipped / pattern) for pattern in config.get("templates", [])]
     for receiver in config["receivers"]:
-        if "webhook_configs" in receiver:
-            receiver["webhook_configs"] = [
-                _webhook(one, node, token_file)
-                for one in receiver["webhook_configs"]
-                for node in nodes
-            ]
+        for webhook in receiver.get("webhook_configs", []):
+            webhook["url"] = webhook["url"].replace("127.0.0.1:9862", str(at.hook))
+            webhook["http_config"]["authorization"]["credentials_file"] = str(token_file)
     return _dump(config, folder / "alertmanager.yml")
-
-
-def _webhook(shipped: dict[str, Any], node: Addresses, token_file: Path) -> dict[str, Any]:
-    webhook = copy.deepcopy(shipped)
-    webhook["url"] = webhook["url"].replace("127.0.0.1:9862", str(node.hook))
-    webhook["http_config"]["authorization"]["credentials_file"] = str(token_file)
-    return webhook
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -32,19 +31,6 @@ class MissingProgramError(Exception):
     """Prometheus or Alertmanager is not installed. ``str()`` says what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Partners:
-    """Other loops, which watch and tell each other's programs."""
-
-    at: tuple[Addresses, ...] = ()
-    cluster: tuple[str, ...] = ("--cluster.listen-address=",)
-    """The options with which Alertmanager finds theirs."""
-
-
-ALONE = Partners()
-"""No others."""
-
-
 class Loop:
     """Runs the four programs with the repository's own configuration, until it is stopped."""
 
@@ -57,8 +43,6 @@ class Loop:
         env_file: str | None = None,
         rules: Path = RULES,
         alertmanager: Path = ALERTMANAGER,
-        *,
-        partners: Partners = ALONE,
     ) -> None:
         """Take the settings from ``env`` and the file; data and output go into ``folder``."""
         self.at = at
@@ -67,8 +51,6 @@ class Loop:
         self._token = token
         self._rules = rules
         self._alertmanager = alertmanager
-        self._nodes = (at, *partners.at)
-        self._cluster = partners.cluster
         self._options = [] if env_file is None else ["--env-file", env_file]
         self._env = {
             **env,
@@ -97,18 +79,18 @@ class Loop:
         if program == "reconnect_hook":
             return [sys.executable, "-m", "reconnect_hook", *self._options, "serve"]
         if program == "alertmanager":
-            config = write_alertmanager(self.folder, self._nodes, self._alertmanager, self._token)
+            config = write_alertmanager(self.folder, self.at, self._alertmanager, self._token)
             return [
-                _program("prometheus-alertmanager", "alertmanager"),
+                find_program("prometheus-alertmanager", "alertmanager"),
                 f"--config.file={config}",
                 f"--storage.path={self.folder / 'alertmanager'}",
                 f"--web.listen-address={self.at.alertmanager}",
-                *self._cluster,
+                "--cluster.listen-address=",
                 "--log.level=warn",
             ]
-        config = write_prometheus(self.folder, self._nodes, self._rules)
+        config = write_prometheus(self.folder, self.at, self._rules)
         return [
-            _program("prometheus"),
+            find_program("prometheus"),
             f"--config.file={config}",
             f"--storage.tsdb.path={self.folder / 'prometheus'}",
             f"--web.listen-address={self.at.prometheus}",
@@ -159,7 +141,8 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _program(*names: str) -> str:
+def find_program(*names: str) -> str:
+    """Return the path of a program that has one of these names; raise MissingProgramError."""
     for name in names:
         found = shutil.which(name)
         if found:

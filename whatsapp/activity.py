@@ -36,7 +36,8 @@ class Activity:
         channels = self._listed()
         view = self.find(channels)
         began = {key: counted.since for key, counted in self._counted.items()}
-        return replace(view, last_message={**began, **view.last_message})
+        last = {**began, **view.last_message}
+        return replace(view, last_message=last, last_heard=last)
 
     def find(self, channels: Collection[Channel]) -> LogView:
         """Look at channels that were listed just now, and tell what is known for certain."""
@@ -44,7 +45,8 @@ class Activity:
         self._count(channels, now)
         last = {key: counted.since for key, counted in self._counted.items() if counted.grown}
         last |= {c.key: min(now, c.activity) for c in channels if c.activity is not None}
-        return LogView(now, last, messages={}, rows_read=0, counted=False)
+        # Whether that was sent or heard, no list tells.
+        return LogView(now, last, messages={}, rows_read=0, counted=False, last_heard=last)
 
     def _count(self, channels: Collection[Channel], now: float) -> None:
         counted = {}

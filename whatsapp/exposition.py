@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 
-from whatsapp.gateways.gateway import Operation, Reason
+from whatsapp.gateways.gateway import Observer, Operation, Reason
 
 # A second sample for each counter, of which Prometheus makes nothing unless told to.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -31,7 +31,10 @@ def render(registry: CollectorRegistry, accept: str, accept_encoding: str) -> Pa
     """Return the metrics in the format that the two request headers ask for."""
     openmetrics = wants_openmetrics(accept)
     body = encode(registry, openmetrics=openmetrics)
-    return page(body, openmetrics=openmetrics, compressed=gzip_accepted(accept_encoding))
+    compressed = gzip_accepted(accept_encoding)
+    if compressed:
+        body = gzip.compress(body, compresslevel=5)
+    return Page(body, headers(openmetrics=openmetrics, compressed=compressed))
 
 
 def wants_openmetrics(accept: str) -> bool:
@@ -45,13 +48,11 @@ def encode(registry: CollectorRegistry, *, openmetrics: bool) -> bytes:
     return encoder(registry)
 
 
-def page(text: bytes, *, openmetrics: bool, compressed: bool) -> Page:
-    """Return a text of metrics with its headers."""
+def headers(*, openmetrics: bool, compressed: bool) -> dict[str, str]:
+    """Return the headers of a text of metrics."""
     _, content_type = _encoder(openmetrics=openmetrics)
-    headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
-    if not compressed:
-        return Page(text, headers)
-    return Page(gzip.compress(text, compresslevel=5), headers | {"Content-Encoding": "gzip"})
+    found = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
+    return found | {"Content-Encoding": "gzip"} if compressed else found
 
 
 def _encoder(*, openmetrics: bool) -> tuple[Callable[[CollectorRegistry], bytes], str]:
@@ -60,12 +61,11 @@ def _encoder(*, openmetrics: bool) -> tuple[Callable[[CollectorRegistry], bytes]
 
 
 class GatewayMetrics:
-    """Durations and errors of one gateway's calls."""
+    """Durations and errors of the calls to gateways."""
 
-    def __init__(
-        self, registry: CollectorRegistry, gateway: str, operations: Iterable[Operation]
-    ) -> None:
-        self._gateway = gateway
+    def __init__(self, registry: CollectorRegistry, operations: Iterable[Operation]) -> None:
+        """Publish nothing yet; only ``operations`` will be observed, and all of them named."""
+        self._operations = tuple(operations)
         self._durations = Histogram(
             "whatsapp_gateway_request_duration_seconds",
             "How long calls to the gateway took, failed ones included.",
@@ -79,13 +79,25 @@ class GatewayMetrics:
             ["gateway", "operation", "reason"],
             registry=registry,
         )
-        for operation in operations:
-            self._durations.labels(gateway, operation)
-            for reason in Reason:
-                self._errors.labels(gateway, operation, reason)
 
-    def observe(self, operation: Operation, seconds: float, reason: Reason | None) -> None:
-        """Count one call; ``reason`` is None where it worked. Fits a gateway's ``observe``."""
-        self._durations.labels(self._gateway, operation).observe(seconds)
-        if reason is not None:
-            self._errors.labels(self._gateway, operation, reason).inc()
+    def of(self, gateway: str) -> Observer:
+        """Return what counts the calls to one gateway."""
+        # Asked for once, so that a call which ends after forget() brings nothing back.
+        durations = {one: self._durations.labels(gateway, one) for one in self._operations}
+        errors = {
+            (one, reason): self._errors.labels(gateway, one, reason)
+            for one in self._operations
+            for reason in Reason
+        }
+
+        def observe(operation: Operation, seconds: float, reason: Reason | None) -> None:
+            durations[operation].observe(seconds)
+            if reason is not None:
+                errors[operation, reason].inc()
+
+        return observe
+
+    def forget(self, gateway: str) -> None:
+        """Publish nothing of a gateway any more."""
+        self._durations.remove_by_labels({"gateway": gateway})
+        self._errors.remove_by_labels({"gateway": gateway})

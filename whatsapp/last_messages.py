@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
@@ -29,9 +29,10 @@ _MOST_CHANNELS = 100_000
 class LogView:
     """What one poll knew. Times are Unix seconds by the database's clock, keys are channel keys.
 
-    ``unread`` is how many ids are yet to be read. While there are any, a channel's true last
-    message may be among them. ``deaf`` is from when until when no message could be noticed. Where
-    messages are not ``counted``, a channel without an age is unknown, not unheard.
+    ``last_heard`` is when a message last came through WhatsApp, see Row. ``unread`` is how many ids
+    are yet to be read. While there are any, a channel's true last message may be among them.
+    ``deaf`` is from when until when no message could be noticed. Where messages are not
+    ``counted``, a channel without an age is unknown, not unheard.
     """
 
     now: float
@@ -41,13 +42,20 @@ class LogView:
     unread: int = 0
     deaf: Sequence[tuple[float, float]] = ()
     counted: bool = True
+    last_heard: Mapping[str, float] = field(default_factory=dict)
+
+    def heard_age(self, key: str) -> float | None:
+        """Return the seconds since the channel was last heard, as age() does."""
+        return self._age(self.last_heard.get(key))
 
     def age(self, key: str) -> float | None:
         """Return the seconds since the channel's last known message, None where there is none.
 
         Those in which none could have been noticed do not count.
         """
-        last = self.last_message.get(key)
+        return self._age(self.last_message.get(key))
+
+    def _age(self, last: float | None) -> float | None:
         if last is None:
             return None
         unheard = sum(max(0.0, ends - max(begins, last)) for begins, ends in self.deaf)
@@ -73,6 +81,7 @@ class LastMessages:
         self._log = log
         self._lookback_seconds = lookback_seconds
         self._last_message: dict[str, float] = {}
+        self._last_heard: dict[str, float] = {}
         self._messages: Counter[tuple[str, Direction]] = Counter()
         self._rows_read = 0
         self._chunk = _CHUNK
@@ -102,7 +111,12 @@ class LastMessages:
         self._bound(wanted)
         self._polled_at = head.now
         return LogView(
-            head.now, dict(self._last_message), dict(self._messages), self._rows_read, unread
+            head.now,
+            dict(self._last_message),
+            dict(self._messages),
+            self._rows_read,
+            unread,
+            last_heard=dict(self._last_heard),
         )
 
     def find(self, wanted: Collection[str]) -> LogView:
@@ -116,7 +130,7 @@ class LastMessages:
         """Whether a further poll may yet find older messages of the ``wanted`` keys."""
         if self._look_back_from is None:
             return False
-        return self._unread_since is not None or bool(set(wanted).difference(self._last_message))
+        return self._unread_since is not None or bool(set(wanted).difference(self._last_heard))
 
     def _begin(self, head: Head) -> None:
         self._watermark, self._watermark_time = head.newest_id, head.newest_time
@@ -132,6 +146,7 @@ class LastMessages:
         """Take back what a clock that was ahead has claimed: else nothing could ever be newer."""
         if head.now < self._polled_at:
             self._last_message = {k: min(at, head.now) for k, at in self._last_message.items()}
+            self._last_heard = {k: min(at, head.now) for k, at in self._last_heard.items()}
 
     def _check_known_row(self, head: Head) -> bool:
         """Return whether ids still tell what is new; where they do not, go by time instead."""
@@ -221,8 +236,10 @@ class LastMessages:
         self._remember_recent({row.id: row.time for row in rows})
         for row in settled(rows, now):
             if row.key is not None:
-                self._messages[row.key, row.direction] += 1
-                self._heard(row.key, now if row.time is None else min(row.time, now))
+                # An echo moves the clocks, but it is nobody's traffic.
+                if row.echo is None:
+                    self._messages[row.key, row.direction] += 1
+                self._note(row, row.key, now if row.time is None else min(row.time, now))
 
     def _note_old(self, rows: Sequence[Row], now: float) -> float:
         """Take over times of older rows, and return that of the oldest.
@@ -235,11 +252,13 @@ class LastMessages:
             if row.time is not None and row.time <= now + _FUTURE_SECONDS:
                 not_after = row.time
                 if row.key is not None:
-                    self._heard(row.key, min(row.time, now))
+                    self._note(row, row.key, min(row.time, now))
         return not_after
 
-    def _heard(self, key: str, at: float) -> None:
+    def _note(self, row: Row, key: str, at: float) -> None:
         self._last_message[key] = max(at, self._last_message.get(key, 0.0))
+        if row.heard:
+            self._last_heard[key] = max(at, self._last_heard.get(key, 0.0))
 
     def _remember_recent(self, times: Mapping[int, float | None]) -> None:
         """Remember ids, with the times of their rows, as read just now."""
@@ -264,6 +283,7 @@ class LastMessages:
         if len(self._last_message) > _MOST_CHANNELS:
             listed = set(wanted)
             self._last_message = {k: v for k, v in self._last_message.items() if k in listed}
+            self._last_heard = {k: v for k, v in self._last_heard.items() if k in listed}
             self._messages = Counter({k: v for k, v in self._messages.items() if k[0] in listed})
 
     def _timed(self, read: Callable[[int], list[Row]]) -> list[Row]:

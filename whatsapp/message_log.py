@@ -24,10 +24,12 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
 
 from whatsapp.channels import MAX_ID_LENGTH, channel_key
+from whatsapp.echo import MARK, TOKEN_LENGTH, is_for, is_token
 
 _TIMEOUT = 10  # seconds that connecting or an answer may take before the log counts as down
 _STATEMENT_SECONDS = 1.0  # that the server works on one statement before it gives it up
 _LARGE_ROW_SECONDS = 8.0  # the same where a statement asks for one row, which may hold 16 MB
+_ECHO_BYTES = 65536  # that the payload of an echo has at most
 _GIVEN_UP = {1969, 3024}  # MariaDB's and MySQL's numbers for a statement that took too long
 
 
@@ -46,6 +48,13 @@ MESSAGE_EVENTS = {
     "message.sent": Direction.OUT,
 }
 """The ``event_type`` values that are messages; all others prove nothing about a channel."""
+
+WRITTEN_BY_GATEWAY = frozenset({"message.sent", "send.message"})
+"""Those that a gateway may write by itself when its own API was used to send.
+
+So they do not show that anything came through WhatsApp: a panel that answers customers would keep
+the log of a dead session fresh. What the phone itself has sent, ``onselfmessage``, did.
+"""
 
 CHANNEL_PATHS = (
     "$.sessionId",
@@ -75,7 +84,9 @@ class Row:
     """One row of the log; ``key`` is the channel's, None where the row is no channel's message.
 
     ``other_time`` is set where clocks were put back an hour and the server's zone had the row's
-    local time twice: the row was written at one of the two.
+    local time twice: the row was written at one of the two. ``heard`` says that it came through
+    WhatsApp, and not merely out of the gateway. ``echo`` is the token of an echo that the channel
+    has received (see whatsapp/echo.py); the sender's own note of an echo is no channel's message.
     """
 
     id: int
@@ -83,6 +94,8 @@ class Row:
     key: str | None
     direction: Direction
     other_time: float | None = None
+    heard: bool = True
+    echo: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,21 +197,32 @@ _LOG = sa.table(
 )
 
 
+# Written out, since a list of values would be put into the statement anew each time.
+_IS_MESSAGE = _LOG.c.event_type.in_(sa.literal_column(f"'{one}'") for one in MESSAGE_EVENTS)
+
+
 def _channel_of_row() -> sa.ColumnElement[str | None]:
     paths = [
         sa.func.nullif(_JsonScalar(_LOG.c.payload_json, sa.literal_column(f"'{path}'")), "")
         for path in CHANNEL_PATHS
     ]
-    # Written out, since a list of values would be put into the statement anew each time.
-    is_message = _LOG.c.event_type.in_(sa.literal_column(f"'{one}'") for one in MESSAGE_EVENTS)
     # CASE also keeps MySQL from raising an error at a payload that is not JSON.
     return sa.case(
         (
-            is_message & (sa.func.json_valid(_LOG.c.payload_json) == 1),
+            _IS_MESSAGE & (sa.func.json_valid(_LOG.c.payload_json) == 1),
             sa.func.substr(sa.func.coalesce(*paths), 1, MAX_ID_LENGTH + 1),
         ),
         else_=None,
     )
+
+
+def _echo_of_row() -> sa.ColumnElement[str | None]:
+    payload = _LOG.c.payload_json
+    found = sa.func.instr(payload, sa.literal_column(f"'{MARK}'"))
+    # An echo is short, and looking through 16 MB of media would be for nothing.
+    may_be = _IS_MESSAGE & (sa.func.length(payload) <= _ECHO_BYTES)
+    token = sa.case((found > 0, sa.func.substr(payload, found, TOKEN_LENGTH)), else_=None)
+    return sa.case((may_be, token), else_=None)
 
 
 _ROWS = sa.select(
@@ -207,6 +231,7 @@ _ROWS = sa.select(
     _OtherEpoch(_LOG.c.received_at),
     _channel_of_row(),
     _LOG.c.event_type,
+    _echo_of_row(),
 ).limit(sa.bindparam("limit"))
 _ROWS_AFTER = _ROWS.where(_LOG.c.id > sa.bindparam("row")).order_by(_LOG.c.id)
 _ROWS_BEFORE = _ROWS.where(_LOG.c.id < sa.bindparam("row")).order_by(_LOG.c.id.desc())
@@ -352,11 +377,24 @@ def one_line(error: Exception) -> str:
     return "".join(c if c.isprintable() else " " for c in text[:300])
 
 
-def _row(row_id: int, time: Any, other_time: Any, channel: Any, event_type: str | None) -> Row:
+def _row(
+    row_id: int, time: Any, other_time: Any, channel: Any, event_type: str | None, echo: str | None
+) -> Row:
     key = channel_key(str(channel)) if channel is not None else ""
-    direction = MESSAGE_EVENTS.get((event_type or "").lower(), Direction.IN)
-    usable = 0 < len(key) <= MAX_ID_LENGTH
-    return Row(row_id, _time(time), key if usable else None, direction, _time(other_time))
+    event = (event_type or "").lower()
+    heard = event not in WRITTEN_BY_GATEWAY
+    if echo is not None and not is_token(echo):
+        echo = None
+    usable = 0 < len(key) <= MAX_ID_LENGTH and (echo is None or (heard and is_for(echo, key)))
+    return Row(
+        row_id,
+        _time(time),
+        key if usable else None,
+        MESSAGE_EVENTS.get(event, Direction.IN),
+        _time(other_time),
+        heard,
+        echo if usable else None,
+    )
 
 
 def _time(value: Any) -> float | None:

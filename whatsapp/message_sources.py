@@ -61,7 +61,7 @@ class LogMessages:
                 recent = [
                     row for row in rows if row.time is not None and row.time >= head.now - seconds
                 ]
-                if any(row.key == key for row in recent):
+                if any(row.key == key and row.heard for row in recent):
                     return True
                 if not recent:
                     break

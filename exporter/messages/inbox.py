@@ -106,6 +106,11 @@ class Inbox:
         """Begin to write, in a thread that does not keep the program from ending."""
         threading.Thread(target=self._run, name="messages", daemon=True).start()
 
+    def open_for(self, gateways: Collection[str]) -> None:
+        """Take messages of these gateways too; what came of others before is kept."""
+        with self._lock:
+            self._boxes = {gateway: _Box() for gateway in gateways} | self._boxes
+
     def take(self, gateway: str, message: Message) -> None:
         """Take one message; it is on disk within about a second."""
         with self._lock:

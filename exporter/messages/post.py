@@ -24,17 +24,26 @@ class Post:
     """The messages of all gateways, as one exporter learns of them."""
 
     def __init__(self, settings: Settings) -> None:
-        """Open nothing yet; raise SettingsError where a gateway that posts has no token."""
+        """Open nothing yet, and take nobody's events."""
         self._lookback_seconds = settings.message_lookback_hours * 3600
-        self._posting = [g for g in settings.gateways if g.messages is MessageSource.EVENTS]
-        for gateway in self._posting:
-            if not gateway.messages_token:
-                raise SettingsError(
-                    "MESSAGES_TOKEN is not set: choose a long random text, and let gateway "
-                    f"{gateway.name} post its events with it"
-                )
         self.store = EventStore(settings.messages_state_url)
-        self._inbox = Inbox(self.store, [gateway.name for gateway in self._posting])
+        self._inbox = Inbox(self.store, [])
+        self._senders: dict[str, Sender] = {}
+        self._started = False
+
+    def follow(self, gateways: Collection[GatewaySettings]) -> None:
+        """Take the events of those of these gateways that post them, and of no others.
+
+        Raises SettingsError where one has no token; then nothing has changed.
+        """
+        senders = senders_among(gateways)
+        self._inbox.open_for(senders)
+        if senders and not self._started:
+            self._inbox.start()
+            self._started = True
+        self._senders.update(senders)
+        for name in self._senders.keys() - senders.keys():
+            del self._senders[name]
 
     def messages(self, gateway: GatewaySettings, board: Board) -> Messages | None:
         """Return the source of a gateway whose channels are pinned to the board."""
@@ -47,13 +56,21 @@ class Post:
             return Activity(lambda: _listed(board))
         return None
 
-    def open_for_events(self, pages: WSGIApplication, count: Count) -> WSGIApplication:
-        """Begin to take events, and return the application with the place for them before it."""
-        if not self._posting:
-            return pages
-        self._inbox.start()
-        senders = {one.name: Sender(one.type, one.messages_token) for one in self._posting}
-        return Receiver(pages, senders, self._inbox.take, count)
+    def receiver(self, pages: WSGIApplication, count: Count) -> WSGIApplication:
+        """Return the application with the place for events before it."""
+        return Receiver(pages, self._senders, self._inbox.take, count)
+
+
+def senders_among(gateways: Collection[GatewaySettings]) -> dict[str, Sender]:
+    """Return those that post their events; raise SettingsError where one has no token."""
+    posting = [gateway for gateway in gateways if gateway.messages is MessageSource.EVENTS]
+    for gateway in posting:
+        if not gateway.messages_token:
+            raise SettingsError(
+                "MESSAGES_TOKEN is not set: choose a long random text, and let gateway "
+                f"{gateway.name} post its events with it"
+            )
+    return {gateway.name: Sender(gateway.type, gateway.messages_token) for gateway in posting}
 
 
 def _listed(board: Board) -> Collection[Channel]:

@@ -70,7 +70,7 @@ class Receiver:
     def __init__(
         self, behind: WSGIApplication, senders: Mapping[str, Sender], take: Take, count: Count
     ) -> None:
-        """``senders`` are the gateways by their names."""
+        """``senders`` are the gateways by their names; there may be others later."""
         self._behind = behind
         self._senders = senders
         self._take = take
@@ -82,14 +82,14 @@ class Receiver:
         path: str = environ.get("PATH_INFO", "")
         if not path.startswith(_PATH):
             return self._behind(environ, start_response)
-        name = self._sender(path)
-        if name is None:
+        name, sender = self._sender(path)
+        if sender is None:
             return _answer(start_response, HTTPStatus.NOT_FOUND, _no_such(path))
         if environ["REQUEST_METHOD"] != "POST":
             why = "events are posted here"
             return _answer(start_response, HTTPStatus.METHOD_NOT_ALLOWED, why, ("Allow", "POST"))
         try:
-            message = _read(environ, self._senders[name])
+            message = _read(environ, sender)
         except _Refused as refused:
             self._tell(name, refused)
             self._count(name, refused.result)
@@ -102,13 +102,17 @@ class Receiver:
             start_response("202 Accepted", [("Content-Length", "0")])
         return ()
 
-    def _sender(self, path: str) -> str | None:
-        """Return the gateway's name; Evolution can be told to add the event's name to the path."""
+    def _sender(self, path: str) -> tuple[str, Sender | None]:
+        """Return a gateway's name, and the gateway, None where none has it.
+
+        Evolution can be told to add the event's name to the path.
+        """
         name = path[len(_PATH) :].encode("latin-1").decode("utf-8", "replace")
         for one in (name, name.rpartition("/")[0]):
-            if one in self._senders:
-                return one
-        return None
+            sender = self._senders.get(one)
+            if sender is not None:
+                return one, sender
+        return name, None
 
     def _tell(self, gateway: str, refused: _Refused) -> None:
         """Log what is wrong with a gateway's events: who set up the webhook sees nothing else."""

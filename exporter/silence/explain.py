@@ -20,10 +20,9 @@ _STEP = 3  # hours between two thresholds that are shown
 _A_MONDAY = datetime(2001, 1, 1)  # noqa: DTZ001 - local time, as the profile
 
 
-def explain(settings: Settings, channel_id: str) -> list[str]:
-    """Return the lines that tell what is known of a channel."""
+def explain(settings: Settings, gateway: GatewaySettings, channel_id: str) -> list[str]:
+    """Return the lines that tell what is known of a gateway's channel."""
     channel = Channel(channel_id, Status.UNKNOWN)
-    [gateway] = settings.gateways
     bounds = bounds_of(settings)
     trouble = "nothing has been learned yet: the exporter does that in the background"
     model = None
@@ -36,7 +35,7 @@ def explain(settings: Settings, channel_id: str) -> list[str]:
             trouble = str(error)
     view, age = _look(settings, gateway, channel)
     last_message = view.last_message if view else {}
-    threshold = Thresholds(gateway, bounds).of(channel, last_message, model)
+    threshold = Thresholds(gateway, bounds, can_query=False).of(channel, last_message, model)
     learned = model.channels.get(channel.key) if model else None
     lines = [f"{channel_id}: may be silent for {_span(threshold.seconds)} ({threshold.mode})", age]
     if threshold.mode is SilenceMode.FIXED:

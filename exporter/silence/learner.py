@@ -28,31 +28,41 @@ class Learner:
     """
 
     def __init__(
-        self, gateway: GatewaySettings, bounds: Bounds, histories: Histories, board: Board
+        self,
+        gateway: GatewaySettings,
+        bounds: Bounds,
+        histories: Histories,
+        board: Board,
+        log: logging.Logger = _log,
     ) -> None:
         self._path = gateway.silence_state_file
         self._bounds = bounds
         self._histories = histories
         self._board = board
+        self._log = log
+        self._stopped = threading.Event()
         self._not_before = 0.0
 
     def start(self) -> None:
         """Begin, in a thread that does not keep the program from ending."""
         threading.Thread(target=self._run, name="silence", daemon=True).start()
 
+    def stop(self) -> None:
+        """End; what is being learned is thrown away."""
+        self._stopped.set()
+
     def _run(self) -> None:
         self.remember()
-        while True:
+        while not self._stopped.wait(_LOOK_SECONDS):
             if self.is_due():
                 self.learn_once()
-            time.sleep(_LOOK_SECONDS)
 
     def remember(self) -> None:
         """Take up what was learned before the restart."""
         try:
             model = load(self._path, self._bounds)
         except ModelError as error:
-            _log.warning("silence is learned anew: %s", error)
+            self._log.warning("silence is learned anew: %s", error)
         else:
             if model is not None:
                 self._board.pin(silence=model)
@@ -71,12 +81,12 @@ class Learner:
         try:
             self._learn()
         except MessageLogError as error:
-            _log.warning("silence cannot be learned, and stays as it is: %s", error)
+            self._log.warning("silence cannot be learned, and stays as it is: %s", error)
         except OSError as error:
-            _log.warning("%s cannot be written: %s", self._path, error.strerror)
+            self._log.warning("%s cannot be written: %s", self._path, error.strerror)
         except Exception:  # noqa: BLE001
             # Unforeseen, but the next time it may work.
-            _log.exception("silence cannot be learned, a fault of the exporter itself")
+            self._log.exception("silence cannot be learned, a fault of the exporter itself")
 
     def _learn(self) -> None:
         started = time.monotonic()
@@ -89,9 +99,11 @@ class Learner:
             # Until tomorrow nobody needs the connection.
             self._histories.close()
         channels = learn(histories, self._bounds, pause=pace.pause)
+        if self._stopped.is_set():
+            return  # another one learns by other settings, or nobody does
         model = Model(time.time(), channels)
         self._board.pin(silence=model)
-        _log.info(
+        self._log.info(
             "silence: learned of %d channels from %d messages, in %.0f s",
             len(channels),
             model.messages,

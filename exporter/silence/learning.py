@@ -26,6 +26,8 @@ _OUTLIER = 3.0  # times the level that one gap a month passes: such a gap teache
 # Of the false alarms that are allowed: the weeks to come are less like the past ones than those are
 # like the profile that was made of them. By how much, the back-test has shown.
 _PRUDENCE = 0.6
+# Wrong suspicions that are accepted a month: each costs a question, not a reconnection.
+_SUSPICIONS = 60.0
 _RECENT_WEEKS = 2
 _CLEARLY_SHORTER = 0.5
 
@@ -41,15 +43,23 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What is known of one channel: its week, the level that calls it silent, from how much."""
+    """What is known of one channel: its week, two levels, from how much.
+
+    At ``level`` it counts as silent, at ``suspect_level``, which is never higher, as suspect.
+    """
 
     profile: Profile
     level: float
+    suspect_level: float
     messages: int
 
     def threshold(self, last_message: float, bounds: Bounds, zone: tzinfo | None = None) -> float:
         """Return for how many seconds after ``last_message`` (Unix seconds) silence is normal."""
         return _seconds(self.profile, self.level, hour_of_week(last_message, zone), bounds)
+
+    def suspicion(self, last_heard: float, bounds: Bounds, zone: tzinfo | None = None) -> float:
+        """Return after how many seconds from ``last_heard`` on the channel is to be asked."""
+        return _seconds(self.profile, self.suspect_level, hour_of_week(last_heard, zone), bounds)
 
 
 def learn(
@@ -96,7 +106,8 @@ def _learn_one(
     if recent.usual_threshold(bounds) < _CLEARLY_SHORTER * window.usual_threshold(bounds):
         window = recent
     level = level_for(window.measured, _PRUDENCE * bounds.false_alarms)
-    return Learned(window.profile, level, history.messages)
+    suspect_level = min(level, level_for(window.measured, _SUSPICIONS))
+    return Learned(window.profile, level, suspect_level, history.messages)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any
 from exporter.silence.learning import Bounds, Learned
 from exporter.silence.profile import WEEK_HOURS, Profile
 
-_VERSION = 1
+_VERSION = 2
 _MAX_BYTES = 256 * 1024 * 1024  # some ten times what 20,000 channels need
 
 
@@ -44,6 +44,7 @@ def save(path: Path, model: Model, bounds: Bounds) -> None:
         "channels": {
             key: {
                 "level": learned.level,
+                "suspect_level": learned.suspect_level,
                 "messages": learned.messages,
                 "rates": [float(f"{rate:.6g}") for rate in learned.profile.rates],
             }
@@ -94,7 +95,12 @@ def _learned(value: Any) -> Learned:
     rates = [_number(rate) for rate in value["rates"]]
     if len(rates) != WEEK_HOURS or min(rates) <= 0:
         raise ValueError
-    return Learned(Profile(rates), _number(value["level"]), int(_number(value["messages"])))
+    return Learned(
+        Profile(rates),
+        _number(value["level"]),
+        _number(value["suspect_level"]),
+        int(_number(value["messages"])),
+    )
 
 
 def _number(value: Any) -> float:

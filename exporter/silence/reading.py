@@ -93,7 +93,8 @@ def read_histories(
             if row.time is None:
                 continue
             not_after = min(now, row.time)
-            if row.key is not None and row.key in wanted:
+            # What Zapwatch itself has sent says nothing of how the channel talks.
+            if row.key is not None and row.key in wanted and row.echo is None:
                 history = histories.get(row.key)
                 if history is None:
                     history = histories[row.key] = History(now)

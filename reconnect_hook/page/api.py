@@ -8,11 +8,13 @@ from flask import Blueprint, Response, abort, request
 from werkzeug.exceptions import HTTPException, TooManyRequests
 
 from reconnect_hook.page.answers import refuse_unusable_id
-from reconnect_hook.page.board import Board
+from reconnect_hook.page.board import Board, Snapshot
 from reconnect_hook.page.door import Door
-from reconnect_hook.page.rows import Row
+from reconnect_hook.page.listing import Listing
+from reconnect_hook.page.panels import Panels
+from reconnect_hook.page.rows import Row, row_id
 from reconnect_hook.state.desk import Desk
-from reconnect_hook.state.history import Attempt, History
+from reconnect_hook.state.history import Attempt
 from reconnect_hook.web import as_json
 from whatsapp.channels import channel_key
 
@@ -22,11 +24,10 @@ _MOST_HOURS = 24 * 365
 class Api:
     """The calls; each is one method."""
 
-    def __init__(self, door: Door, board: Board, history: History, desk: Desk) -> None:
+    def __init__(self, door: Door, board: Board, panels: Panels) -> None:
         self._door = door
         self._board = board
-        self._history = history
-        self._desk = desk
+        self._panels = panels
 
     def blueprint(self) -> Blueprint:
         """Make the routes. An id comes last in its path, since it may hold slashes."""
@@ -36,6 +37,7 @@ class Api:
         add("/channels/<channel:channel>", "channel", self._channel)
         add("/attempts/<channel:channel>", "attempts", self._attempts)
         add("/reconnect/<channel:channel>", "reconnect", self._reconnect, methods=["POST"])
+        add("/ask/<channel:channel>", "ask", self._ask, methods=["POST"])
         add("/pause/<channel:channel>", "pause", self._pause, methods=["POST"])
         add("/resume/<channel:channel>", "resume", self._resume, methods=["POST"])
         routes.before_request(self._check)
@@ -48,22 +50,38 @@ class Api:
 
     def _channels(self) -> Response:
         snapshot = self._board.look()
-        rows = sorted(snapshot.rows.values(), key=lambda row: (row.kind.rank, row.key))
-        body = {"channels": [_channel(row) for row in rows], "troubles": list(snapshot.troubles)}
+        rows = Listing(gateway=request.args.get("gateway", "")).of(snapshot.rows.values())
+        body = {
+            "channels": [_channel(row) for row in rows],
+            "troubles": list(dict.fromkeys(one.trouble for one in snapshot.troubles)),
+            "gateways": [
+                {
+                    "gateway": name,
+                    "troubles": [one.trouble for one in snapshot.troubles if one.gateway == name],
+                }
+                for name in self._panels.all
+            ],
+        }
         return as_json(200, body)
 
     def _channel(self, channel: str) -> Response:
         return as_json(200, _channel(self._known(channel)))
 
     def _attempts(self, channel: str) -> Response:
-        attempts = self._history.of_channel(channel_key(channel))
+        attempts = self._panels.of_request().service.history.of_channel(channel_key(channel))
         return as_json(200, {"attempts": [_attempt(one) for one in attempts]})
 
     def _reconnect(self, channel: str) -> Response:
         """Queue a repair: of a channel that the gateway does not list, nothing is called."""
-        if not self._desk.reconnect(channel):
+        if not self._desk().reconnect(channel):
             return as_json(409, {"error": "the channel's repairs are paused: resume them first"})
         self._board.look(now=True)
+        return as_json(202, {"accepted": True})
+
+    def _ask(self, channel: str) -> Response:
+        """Have the channel asked whether it is alive."""
+        if not self._desk().ask(self._known(channel).channel):
+            return as_json(409, {"error": "the channel's repairs are paused: resume them first"})
         return as_json(202, {"accepted": True})
 
     def _pause(self, channel: str) -> Response:
@@ -74,29 +92,36 @@ class Api:
         if hours is not None and not (is_number and 0 < hours <= _MOST_HOURS):
             words = f"hours must be a number above 0 and up to {_MOST_HOURS}, or null for no end"
             return as_json(400, {"error": words})
-        self._desk.pause(row.channel, None if hours is None else hours * 3600.0)
+        self._desk().pause(row.channel, None if hours is None else hours * 3600.0)
         return as_json(200, self._now(channel))
 
     def _resume(self, channel: str) -> Response:
         self._known(channel)
-        self._desk.resume(channel)
+        self._desk().resume(channel)
         return as_json(200, self._now(channel))
+
+    def _desk(self) -> Desk:
+        return self._panels.of_request().service.desk
 
     def _known(self, channel: str) -> Row:
         """Return what is known of a channel; of any other there is nothing to say or to pause."""
-        row = self._board.look().rows.get(channel_key(channel))
+        row = self._row(self._board.look(), channel)
         if row is None:
             abort(404)
         return row
 
     def _now(self, channel: str) -> Mapping[str, object]:
-        row = self._board.look(now=True).rows.get(channel_key(channel))
+        row = self._row(self._board.look(now=True), channel)
         return _channel(row) if row else {}
+
+    def _row(self, snapshot: Snapshot, channel: str) -> Row | None:
+        return snapshot.rows.get(row_id(self._panels.of_request().name, channel))
 
 
 def _channel(row: Row) -> dict[str, object]:
     waiting, paused = row.waiting, row.paused
     return {
+        "gateway": row.gateway,
         "channel": row.channel,
         "status": row.kind,
         "needs_somebody": row.kind.needs_somebody,
@@ -111,6 +136,8 @@ def _channel(row: Row) -> dict[str, object]:
             "due_at": waiting.due_at,
         },
         "paused": paused and {"until": paused.until},
+        "probe": row.probed
+        and {"kind": row.probed.kind, "outcome": row.probed.outcome, "at": row.probed.at},
         "last_attempt": row.last and _attempt(row.last),
     }
 

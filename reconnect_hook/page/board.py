@@ -7,16 +7,17 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from reconnect_hook.page.ended import Ended
-from reconnect_hook.page.rows import Row, judge
+from reconnect_hook.page.panels import Panel, Panels
+from reconnect_hook.page.rows import Row, judge, row_id
 from reconnect_hook.page.sources import Alertmanager, Prometheus, SourceError
-from reconnect_hook.page.strips import QUARTERS, Run, Strips, current_quarter
+from reconnect_hook.page.strips import QUARTERS, Run, current_quarter
 from reconnect_hook.page.watching import Watch, watch
 from reconnect_hook.state.database import StateError
-from reconnect_hook.state.history import History, Present
+from reconnect_hook.state.history import Present
 
 _log = logging.getLogger("reconnect_hook")
 
@@ -41,6 +42,17 @@ class Trouble(enum.StrEnum):
     ALERTMANAGER = "alertmanager"
 
 
+OF_ONE_GATEWAY = {Trouble.EXPORTER, Trouble.GATEWAY, Trouble.GATEWAY_RESTS, Trouble.LOG}
+"""The troubles that concern one gateway, and no other."""
+
+
+class Troubled(NamedTuple):
+    """A trouble, and the gateway's name where it is one gateway's alone."""
+
+    trouble: Trouble
+    gateway: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """All channels as they were at one moment."""
@@ -48,12 +60,16 @@ class Snapshot:
     number: int = 0
     """Grows whenever anything changes that a page shows."""
     rows: Mapping[str, Row] = field(default_factory=dict)
-    """By channel key."""
+    """By row id."""
     changed: Mapping[str, int] = field(default_factory=dict)
     """The number of the snapshot in which each row became what it is."""
-    troubles: tuple[Trouble, ...] = ()
+    troubles: tuple[Troubled, ...] = ()
     troubles_changed: int = 0
     """The same of the troubles."""
+
+    def troubles_of(self, gateway: str) -> tuple[Troubled, ...]:
+        """Return the troubles that concern a gateway's channels."""
+        return tuple(one for one in self.troubles if one.gateway in {None, gateway})
 
 
 class Board:
@@ -61,24 +77,17 @@ class Board:
 
     def __init__(
         self,
-        history: History,
+        panels: Panels,
         prometheus: Prometheus,
         alertmanager: Alertmanager,
-        gateway: str,
-        scanned: Callable[[str], bool],
     ) -> None:
-        """Take the word of ``scanned`` for whether a channel's QR code has just been scanned."""
         self.boot = secrets.token_hex(4)
         """Tells the numbers of this hook's snapshots from those of another."""
-        self._history = history
+        self._panels = panels
         self._prometheus = prometheus
         self._alertmanager = alertmanager
-        self._gateway = gateway
-        self._scanned = scanned
-        self._ended = Ended(history)
-        self._strips = Strips(prometheus, gateway)
-        self._runs: Mapping[str, tuple[Run, ...]] = {}
-        self._names: dict[str, str] = {}
+        self._runs: Mapping[str, Mapping[str, tuple[Run, ...]]] = {}
+        self._names: dict[str, dict[str, str]] = {}
         self._ask_prometheus_at = self._ask_alertmanager_at = self._draw_at = float("-inf")
         self._alertmanager_answers = True
         self._snapshot = Snapshot()
@@ -122,9 +131,20 @@ class Board:
                     return
 
     def _make(self, before: Snapshot) -> Snapshot:
-        present, watched = self._read_state(), self._ask_prometheus()
-        troubles = tuple(self._troubles(present, watched))
-        rows = self._rows(before, present, watched)
+        panels = self._panels.all
+        watched = self._ask_prometheus(panels)
+        rows: dict[str, Row] = {}
+        found: set[Troubled] = set()
+        if watched is None:
+            found.add(Troubled(Trouble.PROMETHEUS, None))
+        if not self._does_alertmanager_answer():
+            found.add(Troubled(Trouble.ALERTMANAGER, None))
+        for panel in panels.values():
+            present, seen = _read_state(panel), watched[panel.name] if watched else None
+            found |= _troubles(panel.name, present, seen)
+            rows |= self._rows(panel, before, present, seen)
+        self._names = {name: self._names.get(name, {}) for name in panels}
+        troubles = tuple(sorted(found, key=_place))
         changed = {
             key: before.changed[key] if before.rows.get(key) == row else before.number + 1
             for key, row in rows.items()
@@ -134,67 +154,54 @@ class Board:
         number = before.number if same else before.number + 1
         return Snapshot(number, rows, changed, troubles, since)
 
-    def _read_state(self) -> Present | None:
-        try:
-            present = self._history.present()
-            self._ended.refresh(present.at)
-        except StateError as error:
-            _log.warning("state: %s", error)
-            return None
-        return present
-
-    def _ask_prometheus(self) -> Watch | None:
+    def _ask_prometheus(self, panels: Mapping[str, Panel]) -> Mapping[str, Watch] | None:
         if time.monotonic() < self._ask_prometheus_at:
             return None
         try:
-            watched = watch(self._prometheus, self._gateway)
+            watched = watch(self._prometheus, panels)
         except SourceError:
             self._ask_prometheus_at = time.monotonic() + _ASK_AGAIN_SECONDS
             return None
         if time.monotonic() >= self._draw_at and not self._drawing:
             self._drawing = True
-            threading.Thread(target=self._draw, name="strips", daemon=True).start()
+            drawing = threading.Thread(
+                target=self._draw, args=(panels,), name="strips", daemon=True
+            )
+            drawing.start()
         return watched
 
-    def _draw(self) -> None:
+    def _draw(self, panels: Mapping[str, Panel]) -> None:
         """Read the strips beside everything else: a whole day may take Prometheus seconds."""
         try:
-            self._runs = self._strips.refresh()
+            self._runs = {name: panel.strips.refresh() for name, panel in panels.items()}
             self._draw_at = time.monotonic() + _STRIPS_SECONDS
         except SourceError:
             self._draw_at = time.monotonic() + _ASK_AGAIN_SECONDS
         finally:
             self._drawing = False
 
-    def _troubles(self, present: Present | None, watched: Watch | None) -> list[Trouble]:
+    def _does_alertmanager_answer(self) -> bool:
         if time.monotonic() >= self._ask_alertmanager_at:
             self._alertmanager_answers = self._alertmanager.answers(_ALERTMANAGER_SECONDS)
             self._ask_alertmanager_at = time.monotonic() + _ASK_AGAIN_SECONDS
-        found = {
-            Trouble.STATE: present is None,
-            Trouble.PROMETHEUS: watched is None,
-            Trouble.EXPORTER: watched is not None and watched.gateway_up is None,
-            Trouble.GATEWAY: watched is not None and watched.gateway_up is False,
-            Trouble.GATEWAY_RESTS: present is not None and present.gateway_rests_until is not None,
-            Trouble.LOG: watched is not None and watched.log_up is False,
-            Trouble.ALERTMANAGER: not self._alertmanager_answers,
-        }
-        return [trouble for trouble, there in found.items() if there]
+        return self._alertmanager_answers
 
     def _rows(
-        self, before: Snapshot, present: Present | None, watched: Watch | None
+        self, panel: Panel, before: Snapshot, present: Present | None, watched: Watch | None
     ) -> dict[str, Row]:
-        self._names = self._known(present, watched)
-        marks = self._ended.marks()
+        names = self._names[panel.name] = self._known(panel.name, present, watched)
+        marks = panel.ended.marks()
+        runs = self._runs.get(panel.name, {})
         first_quarter = current_quarter() - QUARTERS + 1
         rows = {}
-        for key, channel in self._names.items():
+        for key, channel in names.items():
             seen = watched.channels.get(key) if watched else None
-            was = before.rows.get(key)
-            rows[key] = Row(
+            was = before.rows.get(row_id(panel.name, key))
+            row = Row(
+                panel.name,
                 key,
                 channel,
-                judge(key, watched, present, scanned=self._scanned(key)),
+                judge(key, watched, present, scanned=panel.watches.scanned(key)),
                 seen.status if seen else None,
                 watched.alerts.get(key, ()) if watched else (),
                 _steady(seen.last_message if seen else None, was.last_message if was else None),
@@ -202,21 +209,55 @@ class Board:
                 present.waiting.get(key) if present else None,
                 present.paused.get(key) if present else None,
                 present.remembered[key].failures if present and key in present.remembered else 0,
-                self._ended.last(key),
+                panel.ended.last(key),
                 first_quarter,
-                self._runs.get(key, ()),
+                runs.get(key, ()),
                 marks.get(key, ()),
+                present.probed.get(key) if present else None,
             )
+            rows[row.id] = row
         return rows
 
-    def _known(self, present: Present | None, watched: Watch | None) -> dict[str, str]:
+    def _known(
+        self, gateway: str, present: Present | None, watched: Watch | None
+    ) -> dict[str, str]:
         """Return the channels by key; while nobody can list them, those of before as well."""
         listed = {k: w.channel for k, w in watched.channels.items()} if watched else {}
         if watched and watched.gateway_up and listed:
             paused = present.paused if present else {}
             return {key: one.channel for key, one in paused.items()} | listed
         remembered = present.remembered if present else {}
-        return self._names | {key: one.channel for key, one in remembered.items()} | listed
+        before = self._names.get(gateway, {})
+        return before | {key: one.channel for key, one in remembered.items()} | listed
+
+
+def _read_state(panel: Panel) -> Present | None:
+    try:
+        present = panel.service.history.present()
+        panel.ended.refresh(present.at)
+    except StateError as error:
+        _log.warning("state: %s", error)
+        return None
+    return present
+
+
+def _place(one: Troubled) -> tuple[int, str]:
+    return list(Trouble).index(one.trouble), one.gateway or ""
+
+
+def _troubles(gateway: str, present: Present | None, watched: Watch | None) -> set[Troubled]:
+    found = {
+        Trouble.STATE: present is None,
+        Trouble.EXPORTER: watched is not None and watched.gateway_up is None,
+        Trouble.GATEWAY: watched is not None and watched.gateway_up is False,
+        Trouble.GATEWAY_RESTS: present is not None and present.gateway_rests_until is not None,
+        Trouble.LOG: watched is not None and watched.log_up is False,
+    }
+    return {
+        Troubled(trouble, gateway if trouble in OF_ONE_GATEWAY else None)
+        for trouble, there in found.items()
+        if there
+    }
 
 
 def _steady(now: float | None, before: float | None) -> float | None:

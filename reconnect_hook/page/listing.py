@@ -32,6 +32,8 @@ class Listing:
     """A choice; anything that is none falls back to the first."""
 
     search: str = ""
+    gateway: str = ""
+    """Empty for all of them."""
     show: str = "all"
     sort: str = "urgency"
 
@@ -41,6 +43,7 @@ class Listing:
         show, sort = arguments.get("show", ""), arguments.get("sort", "")
         return cls(
             arguments.get("q", "")[:255],
+            arguments.get("gateway", ""),
             show if show in SHOWS else "all",
             sort if sort in SORTS else "urgency",
         )
@@ -48,7 +51,11 @@ class Listing:
     def of(self, rows: Iterable[Row]) -> list[Row]:
         """Return the rows that are to be shown."""
         wanted = channel_key(self.search)
-        found = [row for row in rows if wanted in row.key and self._shows(row)]
+        found = [
+            row
+            for row in rows
+            if wanted in row.key and self.gateway in {"", row.gateway} and self._shows(row)
+        ]
         return sorted(found, key=self._order)
 
     def _shows(self, row: Row) -> bool:
@@ -62,16 +69,16 @@ class Listing:
             case _:
                 return True
 
-    def _order(self, row: Row) -> tuple[float, str]:
+    def _order(self, row: Row) -> tuple[float, str, str]:
         match self.sort:
             case "name":
-                return 0, row.key
+                return 0, row.key, row.gateway
             case "message":
-                return row.last_message or 0, row.key
+                return row.last_message or 0, row.key, row.gateway
             case "repair":
-                return -(row.last.finished_at if row.last else 0), row.key
+                return -(row.last.finished_at if row.last else 0), row.key, row.gateway
             case _:
-                return row.kind.rank, row.key
+                return row.kind.rank, row.key, row.gateway
 
 
 def counts(rows: Iterable[Row]) -> dict[str, int]:

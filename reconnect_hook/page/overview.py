@@ -9,6 +9,7 @@ from reconnect_hook.page.board import Board, Snapshot
 from reconnect_hook.page.kept import Kept
 from reconnect_hook.page.language import locale
 from reconnect_hook.page.listing import Listing, counts
+from reconnect_hook.page.panels import Panels
 from reconnect_hook.page.rows import Row
 from reconnect_hook.web import as_json
 
@@ -19,8 +20,9 @@ _DIGITS = 18
 class Overview:
     """The views; each is one method."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, panels: Panels) -> None:
         self._board = board
+        self._panels = panels
         self._kept = Kept(_KEPT_ROWS)
 
     def add_to(self, routes: Blueprint) -> None:
@@ -38,6 +40,7 @@ class Overview:
             tag=self._tag(snapshot),
             head=self._head(snapshot),
             listing=listing,
+            gateways=list(self._panels.all),
             counts=counts(snapshot.rows.values()),
             rows=Markup("").join(self._row(snapshot, row) for row in rows),
             shown=bool(rows),
@@ -53,12 +56,12 @@ class Overview:
         if known == snapshot.number:
             return Response(status=204)
         rows = Listing.parse(request.args).of(snapshot.rows.values())
-        changed = [row for row in rows if snapshot.changed[row.key] > known]
+        changed = [row for row in rows if snapshot.changed[row.id] > known]
         body = {
             "tag": self._tag(snapshot),
             "head": self._head(snapshot),
-            "order": [row.key for row in rows],
-            "rows": {row.key: self._row(snapshot, row) for row in changed},
+            "order": [row.id for row in rows],
+            "rows": {row.id: self._row(snapshot, row) for row in changed},
         }
         return as_json(200, body)
 
@@ -68,7 +71,7 @@ class Overview:
     def _head(self, snapshot: Snapshot) -> Markup:
         return self._kept.get(
             (locale(), ""),
-            snapshot.number,
+            (snapshot.number, self._panels.several),
             lambda: render_template(
                 "head.html", snapshot=snapshot, counts=counts(snapshot.rows.values())
             ),
@@ -76,7 +79,7 @@ class Overview:
 
     def _row(self, snapshot: Snapshot, row: Row) -> Markup:
         return self._kept.get(
-            (locale(), row.key),
-            snapshot.changed[row.key],
+            (locale(), row.id),
+            (snapshot.changed[row.id], self._panels.several),
             lambda: render_template("row.html", row=row),
         )

@@ -7,9 +7,10 @@ import base64
 from flask import Blueprint, Response
 
 from reconnect_hook.page.board import Board
+from reconnect_hook.page.panels import Panels
 from reconnect_hook.page.qr_images import QrImage
-from reconnect_hook.page.qr_watch import QrState, QrWatches
-from reconnect_hook.page.rows import Kind
+from reconnect_hook.page.qr_watch import QrState
+from reconnect_hook.page.rows import Kind, row_id
 from reconnect_hook.page.words import QR_STATES
 from reconnect_hook.web import as_json
 from whatsapp.channels import channel_key
@@ -23,9 +24,9 @@ _NOTHING = QrImage(
 class QrPage:
     """The views; each is one method."""
 
-    def __init__(self, board: Board, watches: QrWatches) -> None:
+    def __init__(self, board: Board, panels: Panels) -> None:
         self._board = board
-        self._watches = watches
+        self._panels = panels
 
     def add_to(self, routes: Blueprint) -> None:
         """Make the routes."""
@@ -39,16 +40,16 @@ class QrPage:
 
     def _image(self, channel: str) -> Response:
         self._look(channel)
-        image = self._watches.image(channel) or _NOTHING
+        image = self._panels.of_request().watches.image(channel) or _NOTHING
         return Response(image.data, mimetype=image.kind)
 
     def _look(self, channel: str) -> tuple[QrState, int]:
-        key = channel_key(channel)
-        if self._watches.scanned(key):
+        panel = self._panels.of_request()
+        if panel.watches.scanned(channel_key(channel)):
             # What the page asks for next must know it already.
             self._board.look(now=True)
             return QrState.CONNECTED, 0
-        row = self._board.look().rows.get(key)
+        row = self._board.look().rows.get(row_id(panel.name, channel))
         if row is None or row.kind is not Kind.NEEDS_SCAN:
             return QrState.NONE, 0
-        return self._watches.look(row.channel)
+        return panel.watches.look(row.channel)

@@ -120,6 +120,7 @@ class QrWatches:
             state = _STATES[answer.kind]
             if answer.image is not None:
                 image = read(answer.image, self._client.get_image)
+                started = False  # a code that nobody scans may end the session
             elif answer.kind is QrKind.NOT_STARTED and not started:
                 self._client.start_session(watch.channel)
                 started = True

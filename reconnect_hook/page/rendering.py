@@ -14,6 +14,7 @@ from markupsafe import Markup
 from reconnect_hook.page import drawing, words
 from reconnect_hook.page.language import LANGUAGES, locale
 from reconnect_hook.page.listing import SHOWS, SORTS
+from reconnect_hook.page.panels import Panels
 from whatsapp import __version__
 
 _UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
@@ -21,12 +22,14 @@ _STATIC = Path(__file__).parent / "static"
 _TIME = Markup('<time datetime="{}" data-as="{}" title="{}">{}</time>')
 
 
-def set_up(app: Flask, gateway: str) -> None:
+def set_up(app: Flask, panels: Panels) -> None:
     """Let the templates know all of it."""
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters["capitalize_first"] = lambda text: str(text)[:1].upper() + str(text)[1:]
     app.jinja_env.globals.update(
-        gateway=gateway,
+        named=panels.named,
+        several=lambda: panels.several,
+        all_gateways=lambda: list(panels.all),
         version=__version__,
         languages=LANGUAGES,
         shows=SHOWS,
@@ -34,6 +37,7 @@ def set_up(app: Flask, gateway: str) -> None:
         kinds=words.KINDS,
         meanings=words.MEANINGS,
         outcomes=words.OUTCOMES,
+        probe_outcomes=words.PROBE_OUTCOMES,
         reasons=words.REASONS,
         sentences=words.TROUBLES,
         qr_states=words.QR_STATES,

@@ -9,6 +9,8 @@ from reconnect_hook.page.sources import FiringAlert
 from reconnect_hook.page.strips import Run
 from reconnect_hook.page.watching import Watch, Watched
 from reconnect_hook.state.history import Attempt, Paused, Present, Remembered, Waiting
+from reconnect_hook.state.probes import Probed
+from whatsapp.channels import channel_key
 
 _FAILING = 3  # repairs in a row, as in the rule WhatsAppReconnectFailing
 
@@ -55,6 +57,7 @@ class Mark:
 class Row:
     """A channel; two that are equal look the same. Times are Unix seconds."""
 
+    gateway: str
     key: str
     channel: str
     kind: Kind
@@ -73,6 +76,19 @@ class Row:
     """The number of the quarter of an hour with which the strip begins."""
     strip: tuple[Run, ...]
     marks: tuple[Mark, ...]
+    probed: Probed | None = None
+    """How it answered when it was last asked whether it is alive."""
+
+    @property
+    def id(self) -> str:
+        """Tells the channel from all others of all gateways, see row_id()."""
+        return f"{self.gateway} {self.key}"
+
+
+def row_id(gateway: str, channel: str) -> str:
+    """Return the id of a channel's row, by any spelling of it."""
+    # No key holds a blank, so that no two pairs have one id.
+    return f"{gateway} {channel_key(channel)}"
 
 
 def judge(key: str, watch: Watch | None, present: Present | None, *, scanned: bool) -> Kind:

@@ -6,6 +6,7 @@ from flask import Blueprint, Flask, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import PathConverter
 
+from reconnect_hook.fleet import Fleet
 from reconnect_hook.page import answers, language, rendering
 from reconnect_hook.page.api import Api
 from reconnect_hook.page.board import Board
@@ -13,13 +14,11 @@ from reconnect_hook.page.channel import ChannelPage
 from reconnect_hook.page.door import Door
 from reconnect_hook.page.login import OPEN, Login
 from reconnect_hook.page.overview import Overview
+from reconnect_hook.page.panels import Panels
 from reconnect_hook.page.qr_page import QrPage
-from reconnect_hook.page.qr_watch import QrWatches
 from reconnect_hook.page.sources import Alertmanager, Prometheus
 from reconnect_hook.page.week import Weeks
-from reconnect_hook.service import Service
 from reconnect_hook.state.database import StateError
-from whatsapp.gateways.gateway import Gateway
 from whatsapp.settings import Settings
 
 
@@ -30,36 +29,24 @@ class _ChannelConverter(PathConverter):
     part_isolating = False
 
 
-def add_page(app: Flask, service: Service, client: Gateway, settings: Settings) -> None:
+def add_page(app: Flask, fleet: Fleet, settings: Settings) -> None:
     """Add all routes for people and their scripts."""
     app.url_map.converters["channel"] = _ChannelConverter
     app.url_map.merge_slashes = False
-    [gateway] = settings.gateways
     door = Door(app, settings.hook_token)
     language.set_up(app)
-    rendering.set_up(app, gateway.name)
     prometheus = Prometheus(settings.prometheus_url)
-    watches = QrWatches(client, service.desk.look)
-    board = Board(
-        service.history,
-        prometheus,
-        Alertmanager(settings.alertmanager_url),
-        gateway.name,
-        watches.scanned,
-    )
+    panels = Panels(fleet, prometheus)
+    rendering.set_up(app, panels)
+    board = Board(panels, prometheus, Alertmanager(settings.alertmanager_url))
     channel_page = ChannelPage(
-        board,
-        Weeks(prometheus, gateway.name),
-        service.history,
-        service.desk,
-        gateway=gateway.name,
-        alertmanager_url=settings.alertmanager_url,
+        board, panels, Weeks(prometheus), alertmanager_url=settings.alertmanager_url
     )
     routes = _blueprint(door)
-    for views in (Login(door), Overview(board), channel_page, QrPage(board, watches)):
+    for views in (Login(door), Overview(board, panels), channel_page, QrPage(board, panels)):
         views.add_to(routes)
     app.register_blueprint(routes)
-    app.register_blueprint(Api(door, board, service.history, service.desk).blueprint())
+    app.register_blueprint(Api(door, board, panels).blueprint())
 
 
 def _blueprint(door: Door) -> Blueprint:

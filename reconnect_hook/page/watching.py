@@ -1,9 +1,10 @@
-"""What Prometheus knows of one gateway's channels at this moment."""
+"""What Prometheus knows of the gateways' channels at this moment."""
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from reconnect_hook.page.sources import FiringAlert, Prometheus, Sample, quoted
@@ -31,7 +32,7 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """All of it. Where the exporter tells nothing of gateway or log, ``up`` is None."""
+    """All of one gateway. Where the exporter tells nothing of gateway or log, ``up`` is None."""
 
     at: float
     gateway_up: bool | None = None
@@ -40,16 +41,30 @@ class Watch:
     alerts: Mapping[str, tuple[FiringAlert, ...]] = field(default_factory=dict)
 
 
-def watch(prometheus: Prometheus, gateway: str) -> Watch:
-    """Ask Prometheus; raise SourceError.
+def watch(prometheus: Prometheus, gateways: Collection[str]) -> dict[str, Watch]:
+    """Ask Prometheus once for all of these gateways; raise SourceError.
 
     Of several exporters, the one that says the worst of a connection counts, and the newest
     message, as in the rules.
     """
-    query = f'{{__name__=~"{_METRICS}",gateway={quoted(gateway)}}}'
-    found = Watch(time.time())
+    at = time.time()
+    names = quoted("|".join(re.escape(name) for name in gateways))
+    samples = prometheus.now(f'{{__name__=~"{_METRICS}",gateway=~{names}}}', _SECONDS)
+    firing = prometheus.firing(_SECONDS)
+    return {
+        name: _watch(
+            at,
+            [sample for sample in samples if sample.labels.get("gateway") == name],
+            [alert for alert in firing if alert.labels.get("gateway") == name],
+        )
+        for name in gateways
+    }
+
+
+def _watch(at: float, samples: Iterable[Sample], firing: Iterable[FiringAlert]) -> Watch:
+    found = Watch(at)
     channels: dict[str, Watched] = {}
-    for sample in prometheus.now(query, _SECONDS):
+    for sample in samples:
         metric, channel = sample.labels.get("__name__", ""), sample.labels.get("channel")
         if metric == "whatsapp_gateway_up":
             found = replace(found, gateway_up=bool(found.gateway_up) or sample.value == 1)
@@ -60,8 +75,8 @@ def watch(prometheus: Prometheus, gateway: str) -> Watch:
             known = channels.get(key) or Watched(channel)
             channels[key] = _with(known, metric, sample, found.at)
     alerts: dict[str, list[FiringAlert]] = {}
-    for alert in prometheus.firing(_SECONDS):
-        if alert.labels.get("gateway") == gateway and alert.labels.get("channel"):
+    for alert in firing:
+        if alert.labels.get("channel"):
             alerts.setdefault(channel_key(alert.labels["channel"]), []).append(alert)
     return replace(
         found, channels=channels, alerts={key: tuple(some) for key, some in alerts.items()}

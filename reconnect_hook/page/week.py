@@ -32,28 +32,27 @@ class Hour:
 class Weeks:
     """Asks once a minute for each channel that somebody looks at; safe between threads."""
 
-    def __init__(self, prometheus: Prometheus, gateway: str) -> None:
+    def __init__(self, prometheus: Prometheus) -> None:
         self._prometheus = prometheus
-        self._gateway = quoted(gateway)
         self._lock = threading.Lock()
-        self._kept: OrderedDict[str, tuple[float, tuple[Hour, ...]]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], tuple[float, tuple[Hour, ...]]] = OrderedDict()
 
-    def of(self, channel: str) -> tuple[Hour, ...]:
+    def of(self, gateway: str, channel: str) -> tuple[Hour, ...]:
         """Return the channel's hours, oldest first; none where Prometheus does not answer."""
         # A Prometheus that takes long must not hold up all of the hook's threads.
         if not self._lock.acquire(timeout=_PATIENCE_SECONDS):
             return ()
         try:
-            return self._of(channel)
+            return self._of((gateway, channel))
         finally:
             self._lock.release()
 
-    def _of(self, channel: str) -> tuple[Hour, ...]:
+    def _of(self, channel: tuple[str, str]) -> tuple[Hour, ...]:
         at, hours = self._kept.get(channel, (-math.inf, ()))
         if time.monotonic() - at < _FRESH_SECONDS:
             return hours
         try:
-            hours = self._ask(channel)
+            hours = self._ask(*channel)
         except SourceError:
             # Nor is a Prometheus that fails asked by each reader.
             hours, at = (), time.monotonic() - _FRESH_SECONDS + _TROUBLE_SECONDS
@@ -65,13 +64,13 @@ class Weeks:
             self._kept.popitem(last=False)
         return hours
 
-    def _ask(self, channel: str) -> tuple[Hour, ...]:
+    def _ask(self, gateway: str, channel: str) -> tuple[Hour, ...]:
         last = math.ceil(time.time() / 3600)
         first = last - HOURS + 1
         # Of several exporters, each counts all messages.
         query = (
             f"max by (direction) (increase(whatsapp_channel_messages_total{{"
-            f"gateway={self._gateway},channel={quoted(channel)}}}[1h]))"
+            f"gateway={quoted(gateway)},channel={quoted(channel)}}}[1h]))"
         )
         counts: dict[str, dict[int, float]] = {}
         for series in self._prometheus.over_time(query, first * 3600, last * 3600, 3600, _SECONDS):

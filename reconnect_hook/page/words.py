@@ -8,6 +8,7 @@ from reconnect_hook.alerts import Reason
 from reconnect_hook.outcomes import Outcome
 from reconnect_hook.page.board import Trouble
 from reconnect_hook.page.rows import Kind
+from reconnect_hook.state.probes import ProbeOutcome
 
 KINDS = {
     Kind.NEEDS_SCAN: _("Needs a scan"),
@@ -40,11 +41,23 @@ OUTCOMES = {
     Outcome.UNKNOWN_CHANNEL: _("the gateway has no such channel"),
 }
 
+PROBE_OUTCOMES = {
+    ProbeOutcome.PASSED: _("alive, proved"),
+    ProbeOutcome.FAILED: _("dead, proved"),
+    ProbeOutcome.OTHER_FAILED: _("not proved: the channel that was to write to it is dead"),
+    ProbeOutcome.UNDECIDED: _("not heard, and whose fault that is did not show"),
+}
+"""What came of asking a channel, before how long ago that was."""
+
 REASONS = {
     Reason.DISCONNECTED: _("it was disconnected"),
     Reason.SILENT: _("it was silent"),
     Reason.NEVER_HEARD: _("it had never been heard"),
     Reason.MANUAL: _("somebody asked for it"),
+    Reason.PROBE_FAILED: _("it did not answer when it was asked"),
+    Reason.ECHO_LOST: _("a message that it should have heard was lost"),
+    Reason.SUSPECT: _("nothing was heard of it"),
+    Reason.ASKED: _("somebody wanted to know"),
 }
 
 TROUBLES = {

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconnect_hook.outcomes import Outcome
+from reconnect_hook.probes.examination import Examination, PostponedError, UnableError
 from reconnect_hook.repairs.means import Means, is_of_the_whole, words
+from reconnect_hook.state.database import StateError
+from reconnect_hook.state.probes import ProbeOutcome
 from whatsapp.channels import Channel, Status
 from whatsapp.gateways.gateway import GatewayError, QrKind
+from whatsapp.message_log import MessageLogError
+from whatsapp.probe_settings import ProbeKind
 
 START_PAUSE = 2.0
 """Seconds that a session needs after start-session, as WPPConnect documents it."""
@@ -16,6 +21,7 @@ START_PAUSE = 2.0
 LOOK_PAUSE = 2.0
 """Seconds between two looks at the list or the log."""
 
+_PROBE_AFTER = 10.0  # seconds in which a message may come by itself
 _INITIALIZING_PAUSE = 5.0  # seconds until a browser that starts is asked again
 _INITIALIZING_SECONDS = 60.0  # seconds until it is not asked any more
 
@@ -42,8 +48,17 @@ def ask(means: Means, channel: Channel, *, silent: bool) -> Asked:
     if kind is QrKind.NOT_STARTED:
         detail = "session not started, although start-session was accepted"
         return Asked(Outcome.FAILED, channel.status, detail)
-    if silent and _wait_for_message(means, channel.key, asked_at):
-        return Asked(Outcome.RECONNECTED, channel.status)
+    if silent:
+        began = time.monotonic()
+        asks = means.probing is not None and means.probing.kind_of(channel) is not ProbeKind.OFF
+        first = min(_PROBE_AFTER, means.verify_seconds) if asks else means.verify_seconds
+        if _wait_for_message(means, channel.key, asked_at, began + first):
+            return Asked(Outcome.RECONNECTED, channel.status)
+        verified = verify(means, channel) if asks else None
+        if verified is not None:
+            return verified
+        if asks and _wait_for_message(means, channel.key, asked_at, began + means.verify_seconds):
+            return Asked(Outcome.RECONNECTED, channel.status)
     return _look_for_connected(means, channel.key, silent=silent)
 
 
@@ -64,12 +79,34 @@ def _ask_until_ready(means: Means, channel: Channel, *, silent: bool) -> QrKind:
         kind = means.client.qr(channel.id).kind
 
 
-def _wait_for_message(means: Means, key: str, asked_at: float) -> bool:
-    """Watch the log for as long as is set; whether a message came since ``asked_at``."""
-    give_up_at = time.monotonic() + means.verify_seconds
+def verify(means: Means, channel: Channel) -> Asked | None:
+    """Ask a channel that was reconnected whether it is alive; None where that shows nothing."""
+    assert means.probing is not None  # noqa: S101 - who asks has looked
+    probing = replace(means.probing, wait=means.wait)
+    try:
+        listed = means.lists.next(time.monotonic(), means.wait)
+        now = listed.get(channel.key)
+        if now is None or not now.connected:
+            return None
+        # It has been repaired: echoes may go to it again.
+        probing.book.resume([channel.key])
+        probing.book.begin(channel.key, now.id, None)
+        finding = Examination(probing, now, listed).run(probing.kind_of(now))
+        probing.book.end(channel.key, now.id, finding.kind, finding.outcome)
+    except (GatewayError, MessageLogError, StateError, PostponedError, UnableError):
+        return None
+    if finding.outcome is ProbeOutcome.FAILED:
+        return Asked(Outcome.FAILED, now.status, f"after getQr too: {finding.detail}")
+    if finding.outcome is ProbeOutcome.PASSED and finding.kind is ProbeKind.ECHO:
+        return Asked(Outcome.RECONNECTED, now.status)
+    return None
+
+
+def _wait_for_message(means: Means, key: str, asked_at: float, until: float) -> bool:
+    """Watch the log until a moment; whether a message came since ``asked_at``."""
     # A second more, since the log's times are cut to whole seconds.
     while not means.heard_within(key, time.monotonic() - asked_at + 1):
-        if time.monotonic() >= give_up_at:
+        if time.monotonic() >= until:
             return False
         means.wait(LOOK_PAUSE)
     return True

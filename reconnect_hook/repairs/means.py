@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reconnect_hook.outcomes import Job
+from reconnect_hook.probes.examination import ProbeMeans
 from reconnect_hook.repairs.channel_lists import ChannelLists
 from whatsapp.gateways.gateway import Gateway, GatewayError, Operation, Reason
 from whatsapp.message_sources import Messages
@@ -39,6 +40,7 @@ class Means:
     silence_threshold: Callable[[str], float]
     verify_seconds: float
     allow_restart: bool
+    probing: ProbeMeans | None = None
     wait: Callable[[float], None] = time.sleep
     begin_restart: Callable[[Job, str], bool] = _refuse_restart
 

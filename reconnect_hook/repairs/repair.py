@@ -45,7 +45,10 @@ def repair(means: Means, job: Job) -> Result:
         return Result(job.channel, Outcome.FAILED, detail=detail, listed=False, gateway_failed=True)
     if channel is None:
         return make_anew(means, job.channel, job.key) if job.restarting else _unknown(job)
-    silent = channel.connected and job.reason in {Reason.SILENT, Reason.NEVER_HEARD}
+    if not channel.repairable:
+        detail = "this gateway has no session of it that could be reconnected"
+        return Result(channel.id, Outcome.FAILED, detail=detail, status=channel.status)
+    silent = channel.connected and job.reason.is_silence
     if _is_old_news(means, job, channel, silent=silent):
         return Result(channel.id, Outcome.RECOVERED, status=channel.status, gateway_failed=False)
     asked = ask(means, channel, silent=silent)

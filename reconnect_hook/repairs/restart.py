@@ -11,7 +11,7 @@ import time
 
 from reconnect_hook.outcomes import Action, Job, Outcome, Result
 from reconnect_hook.repairs.asking import LOOK_PAUSE, START_PAUSE, ask
-from reconnect_hook.repairs.means import Means, words
+from reconnect_hook.repairs.means import Means, is_of_the_whole, words
 from whatsapp.channels import Channel, Status
 from whatsapp.gateways.gateway import GatewayError, Reason
 
@@ -31,6 +31,16 @@ def restart(means: Means, job: Job, channel: Channel) -> Result | None:
     try:
         means.client.delete(channel.id)
     except GatewayError as error:
+        if means.client.keeps_channel:
+            # Nothing is missing from the list, and it can be tried again.
+            return Result(
+                channel.id,
+                Outcome.FAILED,
+                Action.RESTART,
+                words(error),
+                status=channel.status,
+                gateway_failed=is_of_the_whole(error),
+            )
         uncertain = error.reason in _UNCERTAIN
         if not _is_gone(means, channel.key, means.verify_seconds if uncertain else 0):
             return Result(

@@ -10,8 +10,9 @@ from dataclasses import replace
 from typing import TypeVar
 
 from reconnect_hook.event_log import EventLog
-from reconnect_hook.metrics import Metrics
+from reconnect_hook.metrics import OfGateway
 from reconnect_hook.outcomes import FAILURES, Job, Outcome, Result
+from reconnect_hook.repairs.crew import IDLE_SECONDS, TROUBLE_SECONDS, Crew
 from reconnect_hook.repairs.means import Interrupted, Means
 from reconnect_hook.repairs.repair import look, repair
 from reconnect_hook.repairs.rounds import Rounds
@@ -24,14 +25,12 @@ from whatsapp.gateways.gateway import GatewayError
 _log = logging.getLogger("reconnect_hook")
 
 _T = TypeVar("_T")
-_IDLE_SECONDS = 1.0  # until the queue is looked at without being told: other hooks fill it too
-_TROUBLE_SECONDS = 2.0  # until a state that failed is tried again
 _RELEASE_SECONDS = 2.0  # for a state to take back what is under way
 _PRUNE_SECONDS = 3600.0
 
 
 class Workers:
-    """Repairs channels, ``count`` at a time, until it is stopped."""
+    """Repairs one gateway's channels, ``count`` at a time, until it is stopped."""
 
     def __init__(
         self,
@@ -40,7 +39,7 @@ class Workers:
         memory: Memory,
         means: Means,
         events: EventLog,
-        metrics: Metrics,
+        metrics: OfGateway,
         *,
         count: int,
     ) -> None:
@@ -50,14 +49,10 @@ class Workers:
         self._events = events
         self._metrics = metrics
         self._stopping = threading.Event()
+        self._given_back = False
         self._means = replace(means, wait=self._wait, begin_restart=self._begin_restart)
         self._rounds = Rounds(backlog, jobs, means.lists, self._conclude_at_once)
-        self._calls = 0
-        self._called = threading.Condition()
-        self._threads = [
-            threading.Thread(target=self._run, name=f"repair-{number}", daemon=True)
-            for number in range(count)
-        ]
+        self._crew = Crew(count, self._claim, self._see_through, self._stopping)
         self._pruned_at = float("-inf")
         self._keepers = [
             threading.Thread(
@@ -68,7 +63,7 @@ class Workers:
             ),
             threading.Thread(
                 target=self._repeat,
-                args=(_IDLE_SECONDS, self._look_round),
+                args=(IDLE_SECONDS, self._look_round),
                 name="rounds",
                 daemon=True,
             ),
@@ -76,23 +71,19 @@ class Workers:
 
     def start(self) -> None:
         """Begin."""
-        for thread in [*self._threads, *self._keepers]:
+        self._crew.start()
+        for thread in self._keepers:
             thread.start()
 
     def wake(self) -> None:
         """Say that there is something in the queue."""
-        with self._called:
-            self._calls += 1
-            self._called.notify()
+        self._crew.wake()
 
     def stop(self, seconds: float) -> None:
         """End: what is under way and cannot end in ``seconds`` goes back into the queue."""
         self._stopping.set()
-        with self._called:
-            self._called.notify_all()
-        until = time.monotonic() + seconds
-        for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
+        self._crew.join(seconds)
+        self._given_back = True
         # In a thread of its own, since a database that does not answer must not hold up the end.
         releasing = threading.Thread(target=self._release, name="release", daemon=True)
         releasing.start()
@@ -108,31 +99,8 @@ class Workers:
         if self._stopping.wait(seconds):
             raise Interrupted
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            calls = self._calls
-            try:
-                job = self._jobs.claim()
-                if job is None:
-                    self._wait_for_call(calls)
-                else:
-                    self._see_through(job)
-            except Interrupted:
-                return
-            except StateError as error:
-                _log.warning("state: %s", error)
-                self._stopping.wait(_TROUBLE_SECONDS)
-            except Exception:  # noqa: BLE001
-                # Unforeseen, such as what drivers raise besides their own errors; but a thread that
-                # dies would leave a hook that takes alerts and repairs nothing.
-                _log.exception("the queue met a fault of the hook itself")
-                self._stopping.wait(_TROUBLE_SECONDS)
-
-    def _wait_for_call(self, calls: int) -> None:
-        """Wait for a call that came after the number ``calls``, or for a while."""
-        with self._called:
-            if self._calls == calls and not self._stopping.is_set():
-                self._called.wait(_IDLE_SECONDS)
+    def _claim(self) -> Job | None:
+        return self._jobs.claim()
 
     def _see_through(self, job: Job) -> None:
         try:
@@ -185,6 +153,8 @@ class Workers:
 
         The line comes first: a hook that dies here leaves one line too many rather than none.
         """
+        if self._given_back:
+            raise Interrupted  # it took too long to end: whoever has it now tells how it ends
         self._write(job, result, seconds)
         if not self._insist(lambda: self._jobs.finish(job, result)):
             _log.warning("another hook took over a repair that took too long to record")
@@ -222,7 +192,7 @@ class Workers:
                 return change()
             except StateError as error:
                 _log.warning("state: %s; trying again", error)
-                self._wait(_TROUBLE_SECONDS)
+                self._wait(TROUBLE_SECONDS)
 
     def _repeat(self, seconds: float, work: Callable[[], None]) -> None:
         """Do something again and again, whatever comes of it."""

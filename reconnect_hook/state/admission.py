@@ -70,7 +70,10 @@ def _admit_firing(
 ) -> Verdict:
     """Give the channel one repair, now or at the end of its pause."""
     active = known.active
-    if active is not None and not active.look_only:
+    if target.reason.is_probe:
+        return _admit_probe(known, target, at)
+    asks = active is not None and active.reason.is_probe and not active.look_only
+    if active is not None and not active.look_only and not asks:
         return _admit_another(known, active, target, at, pauses)
     grown = known.attempts
     if _is_worse(target.reason, known.reason):
@@ -84,6 +87,13 @@ def _admit_firing(
     if active is None:
         known.active = _row(target, at, due_at, look_only=is_old)
         known.active.repair_at = due_at if is_old else None
+    elif asks:
+        # Whoever is asking it loses hold: what it is told by now is too late.
+        active.look_only = is_old
+        active.repair_at = due_at if is_old else None
+        active.reason = target.reason
+        active.accepted_at, active.due_at = at, due_at
+        active.changed = active.let_go = True
     elif due_at > at:
         if active.repair_at is None:
             active.repair_at = due_at
@@ -98,6 +108,17 @@ def _admit_firing(
         active.accepted_at = active.due_at = at
         active.changed = active.let_go = True
     return Verdict.ACCEPTED if due_at <= at else Verdict.COOLDOWN
+
+
+def _admit_probe(known: Known, target: Target, at: float) -> Verdict:
+    """Have the channel asked, unless it is being asked, looked at or repaired.
+
+    How often it may be is for whoever begins: see ProbeBook.
+    """
+    if known.active is not None:
+        return Verdict.COALESCED
+    known.active = _row(target, at, at, look_only=False)
+    return Verdict.ACCEPTED
 
 
 def _admit_another(
@@ -119,12 +140,18 @@ def _admit_resolved(known: Known, target: Target, at: float) -> Verdict:
     An alert also ends when the list fails or the exporter restarts, and a silent channel's when its
     session drops: only the gateway's list can tell whether the channel is back.
     """
-    if not known.listed:
+    if not known.listed or target.reason.is_probe:
         return Verdict.IGNORED
     active = known.active
     if active is None:
         if known.episode:
             known.active = _row(target, at, at, look_only=True)
+    elif active.reason.is_probe and not active.look_only:
+        if known.episode:
+            active.look_only = True
+            active.reason = target.reason
+            active.accepted_at = active.due_at = at
+            active.changed = active.let_go = True
     elif not active.look_only and not active.held and active.due_at > at:
         active.look_only = True
         active.repair_at = active.due_at
@@ -151,7 +178,7 @@ def _is_worse(now: Reason, before: Reason | None) -> bool:
 
     Not the other way round: an old notification may say "silent" long after the drop.
     """
-    return now is Reason.DISCONNECTED and before in {Reason.SILENT, Reason.NEVER_HEARD}
+    return now is Reason.DISCONNECTED and before is not None and before.is_silence
 
 
 def _row(target: Target, at: float, due_at: float, *, look_only: bool) -> Active:

@@ -11,7 +11,7 @@ from reconnect_hook.alerts import Reason
 from reconnect_hook.state import breaker
 from reconnect_hook.state.database import Database, now
 from reconnect_hook.state.episodes import Pauses
-from reconnect_hook.state.schema import channels, may_call, repairs, unfinished
+from reconnect_hook.state.schema import channels, is_probe, may_call, repairs, unfinished
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,7 @@ class Backlog:
                     repairs.c.due_at > at,
                     repairs.c.holder.is_(None),
                     repairs.c.look_only.is_(False),
+                    ~is_probe(),
                     may_call(self._gateway, at),
                 )
             ).all()

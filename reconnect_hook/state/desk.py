@@ -10,7 +10,7 @@ from reconnect_hook.alerts import Alert, AlertStatus, Reason, Target
 from reconnect_hook.state.admission import Verdict
 from reconnect_hook.state.database import Database, now
 from reconnect_hook.state.intake import Intake
-from reconnect_hook.state.schema import paused, pauses, repairs, unfinished
+from reconnect_hook.state.schema import is_probe, paused, pauses, repairs, unfinished
 from whatsapp.channels import channel_key
 
 
@@ -38,6 +38,27 @@ class Desk:
         (verdict,) = self._intake.accept([Alert(AlertStatus.FIRING, target)])
         if verdict is Verdict.COOLDOWN:
             self._hasten(target.key)
+        self._wake()
+        return True
+
+    def ask(self, channel: str) -> bool:
+        """Have the channel asked now whether it is alive; False where its repairs are paused."""
+        target = Target(channel, Reason.ASKED)
+        if self._is_paused(target.key):
+            return False
+        self._intake.accept([Alert(AlertStatus.FIRING, target)])
+        with self._database.write() as connection:
+            at = now(connection)
+            connection.execute(
+                sa.update(repairs)
+                .where(
+                    unfinished(self._gateway),
+                    repairs.c.active_key == target.key,
+                    repairs.c.holder.is_(None),
+                    is_probe(),
+                )
+                .values(reason=Reason.ASKED, accepted_at=at, due_at=at)
+            )
         self._wake()
         return True
 

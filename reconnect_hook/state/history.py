@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,7 +12,8 @@ from reconnect_hook.alerts import Reason
 from reconnect_hook.outcomes import Outcome
 from reconnect_hook.state import breaker
 from reconnect_hook.state.database import Database, now
-from reconnect_hook.state.schema import channels, paused, pauses, repairs, unfinished
+from reconnect_hook.state.probes import Probed, all_probed
+from reconnect_hook.state.schema import channels, is_probe, paused, pauses, repairs, unfinished
 
 _ATTEMPTS = 200  # of one channel that are shown
 
@@ -74,6 +75,7 @@ class Present:
     waiting: dict[str, Waiting]
     paused: dict[str, Paused]
     gateway_rests_until: float | None
+    probed: dict[str, Probed] = field(default_factory=dict)
 
 
 class History:
@@ -91,10 +93,13 @@ class History:
                 sa.select(channels).where(channels.c.gateway == self._gateway)
             ).all()
             queue = connection.execute(
-                sa.select(repairs).where(unfinished(self._gateway), repairs.c.look_only.is_(False))
+                sa.select(repairs).where(
+                    unfinished(self._gateway), repairs.c.look_only.is_(False), ~is_probe()
+                )
             ).all()
             held_back = connection.execute(sa.select(pauses).where(paused(self._gateway, at))).all()
             rests_until = breaker.rests_until(connection, self._gateway, at)
+            probed = all_probed(connection, self._gateway)
         return Present(
             at,
             {
@@ -106,6 +111,7 @@ class History:
             {row.key: _waiting(row, at) for row in queue},
             {row.key: Paused(row.channel, row.until) for row in held_back},
             rests_until,
+            probed,
         )
 
     def ended_since(self, moment: float) -> list[Attempt]:

@@ -183,7 +183,7 @@ class _View:
         keys = {alert.target.key for some in payloads for alert in some if alert.target}
         # Always in the same order, so that two transactions cannot wait for each other.
         self._known = {key: Known() for key in sorted(keys)}
-        self._was_look: dict[str, bool] = {}
+        self._was: dict[str, tuple[bool, Reason]] = {}
         names = list(self._known)
         for begin in range(0, len(names), _CHUNK):
             self._read_channels(names[begin : begin + _CHUNK])
@@ -213,7 +213,7 @@ class _View:
                 row.repair_at,
                 row.holder is not None,
             )
-            self._was_look[row.key] = row.look_only
+            self._was[row.key] = row.look_only, Reason(row.reason)
 
     def judge(self, alerts: Sequence[Alert], pauses: Pauses, *, keep: bool) -> list[Verdict]:
         """Return the verdicts on one payload, and note what is to be stored."""
@@ -262,15 +262,16 @@ class _View:
     def _update(self, key: str, active: Active, values: dict[str, object]) -> None:
         if active.let_go:
             values["holder"] = None
-        was_look = self._was_look[key]
+        was_look, was_reason = self._was[key]
         done = self._connection.execute(
             sa.update(repairs)
             .where(
                 repairs.c.id == active.id,
                 unfinished(self._gateway),
                 repairs.c.look_only == was_look,
+                repairs.c.reason == was_reason,
                 # A repair that somebody has claimed meanwhile is nobody else's to change.
-                sa.true() if was_look else repairs.c.holder.is_(None),
+                sa.true() if was_look or was_reason.is_probe else repairs.c.holder.is_(None),
             )
             .values(values)
         )

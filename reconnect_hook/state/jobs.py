@@ -9,11 +9,19 @@ from typing import Any
 import sqlalchemy as sa
 
 from reconnect_hook.alerts import Reason
-from reconnect_hook.outcomes import FAILURES, Job, Result
+from reconnect_hook.outcomes import FAILURES, RECOVERIES, Action, Job, Result
 from reconnect_hook.state import breaker, recording
 from reconnect_hook.state.database import Database, now
 from reconnect_hook.state.episodes import Pauses
-from reconnect_hook.state.schema import channels, may_call, remember, repairs, unfinished
+from reconnect_hook.state.schema import (
+    channels,
+    is_probe,
+    may_call,
+    probes,
+    remember,
+    repairs,
+    unfinished,
+)
 
 LEASE_SECONDS = 30.0
 """A repair whose holder has not renewed its lease for so long is taken up by another."""
@@ -31,9 +39,19 @@ class Jobs:
     """
 
     def __init__(
-        self, database: Database, gateway: str, pauses: Pauses, *, retry: bool = True
+        self,
+        database: Database,
+        gateway: str,
+        pauses: Pauses,
+        *,
+        retry: bool = True,
+        only_probes: bool = False,
     ) -> None:
-        """Take repairs from the queue; those that fail come again by themselves with ``retry``."""
+        """Take repairs from the queue; those that fail come again by themselves with ``retry``.
+
+        With ``only_probes``, take what only asks a channel, and else all but that.
+        """
+        self._mine = is_probe() if only_probes else ~is_probe()
         self._database = database
         self._gateway = gateway
         self._pauses = pauses
@@ -64,7 +82,7 @@ class Jobs:
         for when in (repairs.c.due_at <= at, repairs.c.due_at > far):
             found = connection.scalars(
                 sa.select(repairs.c.id)
-                .where(mine, when, self._unheld(at), may_call(self._gateway, at))
+                .where(mine, self._mine, when, self._unheld(at), may_call(self._gateway, at))
                 .order_by(repairs.c.due_at, repairs.c.id)
                 .limit(_CANDIDATES)
             ).all()
@@ -81,7 +99,7 @@ class Jobs:
             far = at + 2 * self._pauses.longest
             due = (repairs.c.due_at <= at) | (repairs.c.due_at > far)
             allowed = may_call(self._gateway, at)
-            rows = self._lock(connection, repair_ids, due, self._unheld(at), allowed)
+            rows = self._lock(connection, repair_ids, self._mine, due, self._unheld(at), allowed)
             if not rows:
                 return []
             connection.execute(
@@ -145,6 +163,7 @@ class Jobs:
             at = now(connection)
             mine = self._still_held(connection, ended)
             recording.end(connection, mine, at)
+            self._end_halts(connection, mine)
             remembered = recording.remember_results(connection, self._gateway, mine, at)
             self._retry_failed(connection, [one for one in mine if one[0].key in remembered], at)
             self._note_calls(connection, [result.gateway_failed for _, result in mine], at)
@@ -152,14 +171,31 @@ class Jobs:
         recorded = {job.id for job, _ in mine}
         return [job.id in recorded for job, _ in ended]
 
+    def _end_halts(self, connection: sa.Connection, ended: recording.Ended) -> None:
+        """Allow echoes again to channels that were repaired."""
+        repaired = [
+            job.key
+            for job, result in ended
+            if result.action is not Action.NONE or result.outcome in RECOVERIES
+        ]
+        if repaired:
+            mine = (probes.c.gateway == self._gateway, probes.c.key.in_(repaired))
+            connection.execute(
+                sa.update(probes).where(*mine, probes.c.halted.is_(True)).values(halted=False)
+            )
+
     def _still_held(self, connection: sa.Connection, ended: recording.Ended) -> recording.Ended:
         """Return what this holder still has of these, locked."""
         rows = self._lock(
             connection, [job.id for job, _ in ended], repairs.c.holder == self._holder
         )
         # Another thread of this holder may repair by now what this one just looked at.
-        held = {(row.id, row.look_only) for row in rows}
-        return [(job, result) for job, result in ended if (job.id, job.look_only) in held]
+        held = {(row.id, row.look_only, Reason(row.reason).is_probe) for row in rows}
+        return [
+            (job, result)
+            for job, result in ended
+            if (job.id, job.look_only, job.reason.is_probe) in held
+        ]
 
     def _retry_failed(self, connection: sa.Connection, ended: recording.Ended, at: float) -> None:
         """As long as the alert is fresh, let the next repair come without being asked for."""
@@ -188,14 +224,25 @@ class Jobs:
             breaker.note(connection, self._gateway, at, failed=True)
         self._in_hand.discard(job.id)
 
-    def put_back(self, job: Job) -> None:
-        """Put a repair back that met a fault of the hook itself, to be tried again in a while."""
+    def put_back(self, job: Job, seconds: float = LOOK_AGAIN_SECONDS) -> None:
+        """Put a job back, to be tried again in a while."""
         with self._database.write() as connection:
             connection.execute(
                 sa.update(repairs)
                 .where(*self._held(job))
-                .values(holder=None, lease_until=None, due_at=now(connection) + LOOK_AGAIN_SECONDS)
+                .values(holder=None, lease_until=None, due_at=now(connection) + seconds)
             )
+        self._in_hand.discard(job.id)
+
+    def drop(self, job: Job) -> None:
+        """Forget a probe that has ended; the gateway has answered."""
+        with self._database.write() as connection:
+            connection.execute(sa.delete(repairs).where(*self._held(job)))
+            breaker.note(connection, self._gateway, now(connection), failed=False)
+        self._in_hand.discard(job.id)
+
+    def let_go(self, job: Job) -> None:
+        """Keep no hold of what has become somebody else's."""
         self._in_hand.discard(job.id)
 
     def nothing_found(self, job: Job) -> None:
@@ -244,6 +291,7 @@ class Jobs:
             repairs.c.holder == self._holder,
             # Another thread of this holder may repair by now what this one just looks at.
             repairs.c.look_only == job.look_only,
+            is_probe() if job.reason.is_probe and not job.look_only else ~is_probe(),
             unfinished(self._gateway),
         )
 

@@ -9,7 +9,15 @@ import sqlalchemy as sa
 
 from reconnect_hook.outcomes import Outcome
 from reconnect_hook.state.database import Database, now
-from reconnect_hook.state.schema import channels, paused, pauses, remember, repairs, unfinished
+from reconnect_hook.state.schema import (
+    channels,
+    is_probe,
+    paused,
+    pauses,
+    remember,
+    repairs,
+    unfinished,
+)
 
 _HISTORY_SECONDS = 90 * 86400.0
 _PRUNE_CHUNK = 1000  # rows a transaction, so that nobody waits long for one
@@ -47,7 +55,7 @@ class Memory:
         with self._database.read() as connection:
             held = sa.func.count(repairs.c.holder)
             total, in_flight = connection.execute(
-                sa.select(sa.func.count(), held).where(unfinished(self._gateway))
+                sa.select(sa.func.count(), held).where(unfinished(self._gateway), ~is_probe())
             ).one()
             rows = connection.execute(
                 sa.select(

@@ -98,6 +98,51 @@ pauses = sa.Table(
 )
 """The channels of which a person has paused the repairs; what is over counts for nothing."""
 
+probes = sa.Table(
+    "probes",
+    metadata,
+    sa.Column("gateway", _KEY, primary_key=True),
+    sa.Column("key", _KEY, primary_key=True),
+    sa.Column("channel", _KEY, nullable=False),
+    # When the last probe of it began, and for which row of the queue.
+    sa.Column("began_at", _SECONDS),
+    sa.Column("job", sa.Integer),
+    # How the last one that ended was made, and how it ended.
+    sa.Column("kind", sa.String(10)),
+    sa.Column("outcome", sa.String(20)),
+    sa.Column("ended_at", _SECONDS),
+    # An echo was lost: no more of them until a repair, or until it is heard.
+    sa.Column("halted", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
+    **MYSQL,
+)
+"""What is remembered of asking a channel whether it is alive."""
+
+echoes = sa.Table(
+    "echoes",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("gateway", _KEY, nullable=False),
+    # Channel keys; no numbers.
+    sa.Column("sender", _KEY, nullable=False),
+    sa.Column("receiver", _KEY, nullable=False),
+    sa.Column("token", sa.String(64), nullable=False),
+    # When it was about to be sent.
+    sa.Column("sent_at", _SECONDS, nullable=False),
+    # NULL: not known yet.
+    sa.Column("heard", sa.Boolean),
+    sa.Index("ix_echoes_sent", "gateway", "sent_at"),
+    **MYSQL,
+)
+"""The echoes of the last two days; each is noted before it is sent."""
+
+PROBES = ("suspect", "asked")
+"""The reasons of rows in ``repairs`` that only ask: see Reason.is_probe."""
+
+
+def is_probe() -> sa.ColumnElement[bool]:
+    """Return the condition for the rows of ``repairs`` that only ask a channel."""
+    return repairs.c.look_only.is_(False) & repairs.c.reason.in_(PROBES)
+
 
 def of_channel(gateway: str, key: str) -> tuple[sa.ColumnElement[bool], ...]:
     """Return the condition for the row of ``channels`` about one channel."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
+from stack.simulator.apis.registry import APIS
 from stack.simulator.rules import POSITIVE_AMOUNT
 from stack.simulator.server import SimulatorServer
 from stack.simulator.traffic import open_message_log
@@ -54,6 +55,12 @@ def _arguments() -> argparse.Namespace:
         help="where to listen; port 0, the default, takes any free one",
     )
     parser.add_argument(
+        "--api",
+        choices=APIS,
+        default="wrapper",
+        help="whose API to speak (%(default)s)",
+    )
+    parser.add_argument(
         "--secret-env",
         default="SIMULATOR_SECRET",
         metavar="NAME",
@@ -93,6 +100,7 @@ def main() -> int:
     try:
         server = SimulatorServer(
             secret,
+            api=arguments.api,
             host=host,
             port=port,
             message_log=arguments.message_log,

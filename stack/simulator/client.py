@@ -47,6 +47,21 @@ class Simulator:
         """Silence the channel while the gateway goes on saying `connected`."""
         return self._act(channel, "zombie")
 
+    def deafen(self, channel: str) -> dict[str, Any]:
+        """Make it a zombie that can send and be asked, and hears nothing any more."""
+        return self._act(channel, "deafen")
+
+    def flap(self, channel: str) -> dict[str, Any]:
+        """Let the channel start anew by itself: it is back after its `reconnect_seconds`."""
+        return self._act(channel, "flap")
+
+    def number(self, channel: str) -> str:
+        """Return the phone number that the simulator has given to a channel."""
+        known = self.channel(channel)
+        if known is None:
+            raise SimulatorError(f"there is no channel {channel!r}")
+        return str(known["number"])
+
     def unpair(self, channel: str) -> dict[str, Any]:
         """Disconnect the channel so that only scanning a QR code brings it back."""
         return self._act(channel, "unpair")

@@ -5,11 +5,27 @@ import threading
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from stack.simulator import answers, rules
+from stack.simulator import rules
+from stack.simulator.apis import wrapper_answers as answers
 from stack.simulator.errors import Refused
 
-OPERATIONS = ("list", "qr", "start_session", "delete", "create")
-"""The gateway's calls, by the names that faults and the journal use."""
+OPERATIONS = (
+    "list",
+    "qr",
+    "start_session",
+    "delete",
+    "create",
+    "send",
+    # Of other gateways than the wrapper.
+    "status",
+    "restart",
+    "close_session",
+    "token",
+    "number",
+    "query",
+    "take_back",
+)
+"""The gateways' calls, by the names that faults and the journal use."""
 
 _JSON = "application/json"
 _HTML = "text/html; charset=utf-8"
@@ -121,6 +137,10 @@ _FAULTS = (
         "entries_without_id", "the list, with entries that have no usable id among it", ("list",)
     ),
     Fault("entries_not_objects", "the list, with entries that are no objects among it", ("list",)),
+    # Messages.
+    Fault("id_as_messageId", "the message's id in `messageId`", ("send",)),
+    Fault("id_as_message_id", "the message's id in `message_id`", ("send",)),
+    Fault("without_id", "no word of the message's id", ("send",)),
     # QR codes.
     _json(
         "invalid_qr",

@@ -17,6 +17,9 @@ AS_IT_IS = "(as it is)"
 MISSING = "(missing)"
 """`status_text` that leaves the key `status` out of the list."""
 
+BAILEYS = "WHATSAPP-BAILEYS"
+"""Evolution's name for a session of WhatsApp Web, the only kind that can be reconnected."""
+
 QR_FIELDS = (
     "qr",
     "qr_base64",
@@ -46,7 +49,11 @@ class Knobs:
     after `reconnect_seconds`, `unpaired` shows a QR code, `not_started` wants start-session first
     and then behaves like `after_start`, `dead` is accepted and never connects.
 
-    `heals` and `zombie_answer` say what getQr does to a zombie.
+    `heals` and `zombie_answer` say what getQr does to a zombie; `heals` also what a restart does.
+
+    `qr_seconds` is how long a QR code waits where starting a session shows it; null is for ever.
+    `integration` other than the default is Evolution's for the official Business API.
+    `tells_activity` is whether WAHA tells when the session was last active.
     """
 
     name: str | None = None
@@ -62,6 +69,9 @@ class Knobs:
     qr_form: QrForm = "base64"
     status_text: Any = AS_IT_IS
     id_field: IdField = "id"
+    qr_seconds: float | None = None
+    integration: str = BAILEYS
+    tells_activity: bool = True
 
 
 class Settings(TypedDict, total=False):
@@ -80,6 +90,9 @@ class Settings(TypedDict, total=False):
     qr_form: QrForm
     status_text: Any
     id_field: IdField
+    qr_seconds: float | None
+    integration: str
+    tells_activity: bool
     status: Status
     zombie: bool
 
@@ -98,6 +111,9 @@ RULES = {
     "qr_form": rules.one_of(*get_args(QrForm)),
     "status_text": rules.ANYTHING,
     "id_field": rules.one_of(*get_args(IdField)),
+    "qr_seconds": rules.or_null(rules.AMOUNT),
+    "integration": rules.TEXT,
+    "tells_activity": rules.SWITCH,
     "status": rules.one_of(*get_args(Status)),
     "zombie": rules.SWITCH,
 }

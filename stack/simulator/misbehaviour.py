@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from flask import Response
 
-from stack.simulator.answers import Answer
+from stack.simulator.apis.wrapper_answers import Answer
 from stack.simulator.faults import SwitchedOn
 from stack.simulator.responses import as_json, cut_off, reset_on_close
 
@@ -120,8 +120,18 @@ def _with_strays(body: dict[str, Any], strays: list[Any]) -> dict[str, Any]:
     return {"success": True, "channels": entries, "total": len(entries)}
 
 
+def _with_id_in(body: dict[str, Any], name: str | None) -> dict[str, Any]:
+    if "id" not in body:
+        return body  # nothing was sent
+    rest = {key: value for key, value in body.items() if key != "id"}
+    return rest if name is None else rest | {name: body["id"]}
+
+
 _RESHAPED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "data_channels": _under_data,
+    "id_as_messageId": lambda body: _with_id_in(body, "messageId"),
+    "id_as_message_id": lambda body: _with_id_in(body, "message_id"),
+    "without_id": lambda body: _with_id_in(body, None),
     "entries_without_id": lambda body: _with_strays(
         body,
         [

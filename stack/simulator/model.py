@@ -1,15 +1,17 @@
-"""The simulated gateway itself: its channels, and what each call does to them."""
+"""The simulated gateway itself: its channels, whichever API shows them."""
 
-import base64
 import threading
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from stack.simulator import answers, qr_image
-from stack.simulator.answers import Answer
 from stack.simulator.channel import ACTIONS, Channel
 from stack.simulator.clock import Clock, SystemClock
 from stack.simulator.errors import Refused
+from stack.simulator.messages import Births, Message
+
+T = TypeVar("T")
+
+_FIRST_NUMBER = 5500000000100
 
 
 class Gateway:
@@ -17,66 +19,48 @@ class Gateway:
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock: Clock = clock or SystemClock()
+        self.births = Births()
+        self.births.listen(self._count)
         self._channels: dict[str, Channel] = {}
         self._lock = threading.Lock()
+        self._numbers = _FIRST_NUMBER
         self._qr_codes = 0
 
-    def list_channels(self) -> Answer:
-        """Answer `GET /api/channels`."""
+    def each(self, tell: Callable[[Channel], T]) -> list[T]:
+        """Return what `tell` makes of each channel as it is now."""
         with self._lock:
             now = self.clock.monotonic()
-            entries = []
             for channel in self._channels.values():
                 channel.settle(now)
-                entries.append(answers.list_entry(channel.id, channel.knobs, channel.status))
-        return answers.channel_list(entries)
+            return [tell(channel) for channel in self._channels.values()]
 
-    def get_qr(self, channel_id: str, image_root: str) -> Answer:
-        """Answer `GET /api/channels/{id}/qr`; images are also found below the URL given."""
+    def at(self, channel_id: str, work: Callable[[Channel, float], T], otherwise: T) -> T:
+        """Return what `work` makes of a channel at the present time, or else `otherwise`."""
         with self._lock:
             channel = self._channels.get(channel_id)
             if channel is None:
-                return answers.NOT_FOUND
-            reply = channel.ask_qr(self.clock.monotonic())
-            knobs = channel.knobs
-            if reply == "qr":
-                self._qr_codes += 1
-                value = _qr_value(self._qr_codes, knobs.qr_form, image_root)
-                return answers.qr_code(knobs.qr_field, value)
-            if reply == "not_started":
-                return answers.not_started(knobs.not_started_http)
-        return {
-            "connected": answers.CONNECTED,
-            "initializing": answers.INITIALIZING,
-            "invalid_qr": answers.INVALID_QR,
-        }[reply]
+                return otherwise
+            now = self.clock.monotonic()
+            channel.settle(now)
+            return work(channel, now)
 
-    def start_session(self, channel_id: str) -> Answer:
-        """Answer `POST /api/channels/{id}/start-session`."""
+    def next_qr(self) -> int:
+        """Return the number of a new QR code; within `at`."""
+        self._qr_codes += 1
+        return self._qr_codes
+
+    def delete(self, channel_id: str) -> bool:
+        """Throw a session away, and tell whether there was one."""
         with self._lock:
-            channel = self._channels.get(channel_id)
-            if channel is None:
-                return answers.NOT_FOUND
-            channel.start_session(self.clock.monotonic())
-        return answers.STARTED
+            return self._channels.pop(channel_id, None) is not None
 
-    def delete(self, channel_id: str) -> Answer:
-        """Answer `DELETE /api/channels/{id}`."""
-        with self._lock:
-            gone = self._channels.pop(channel_id, None)
-        return answers.NOT_FOUND if gone is None else answers.DELETED
-
-    def create(self, channel_id: object) -> Answer:
-        """Answer `POST /api/channels`: a new session, which no phone is paired with."""
-        if not isinstance(channel_id, str) or not channel_id:
-            return answers.NO_CHANNEL_NAMED
+    def create(self, channel_id: str) -> bool:
+        """Make a new session, which no phone is paired with; false where there is one."""
         with self._lock:
             if channel_id in self._channels:
-                return answers.ALREADY_THERE
-            channel = Channel(channel_id, self.clock.monotonic(), "disconnected")
-            channel.knobs.session = "unpaired"
-            self._channels[channel_id] = channel
-        return answers.created(channel_id)
+                return False
+            self._add(channel_id, paired=False)
+            return True
 
     def put(self, channel_id: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Create a channel or change its settings, which must have been checked.
@@ -88,8 +72,7 @@ class Gateway:
             channel = self._channels.get(channel_id)
             if channel is None:
                 paired = settings.get("session", "paired") == "paired"
-                channel = Channel(channel_id, now, "connected" if paired else "disconnected")
-                self._channels[channel_id] = channel
+                channel = self._add(channel_id, paired=paired)
             channel.settle(now)
             channel.change(settings, now)
             return channel.snapshot(now)
@@ -116,9 +99,55 @@ class Gateway:
             now = self.clock.monotonic()
             return [channel.snapshot(now) for channel in self._channels.values()]
 
+    def send(self, channel_id: str, number: str, words: str) -> Message | None:
+        """Carry a message to a number; None where the channel cannot send.
 
-def _qr_value(number: int, form: str, image_root: str) -> str:
-    if form == "http_url":
-        return f"{image_root}{number}.png"
-    bare = base64.b64encode(qr_image.png(number)).decode()
-    return f"data:image/png;base64,{bare}" if form == "data_url" else bare
+        The gateway reports it at once at the sender. It arrives where the number is that of a
+        channel which hears; a deaf one gets it, and nobody is told.
+        """
+        with self._lock:
+            now = self.clock.monotonic()
+            for channel in self._channels.values():
+                channel.settle(now)
+            sender = self._channels.get(channel_id)
+            if sender is None or not sender.sends:
+                return None
+            receivers = [c for c in self._channels.values() if c.number == number and c.alive]
+            sent = Message(
+                channel_id,
+                outgoing=True,
+                by_api=True,
+                sender=sender.number,
+                receiver=number,
+                words=words,
+            )
+        self.births.bear(sent)
+        for receiver in receivers:
+            self.births.bear(
+                Message(
+                    receiver.id,
+                    outgoing=False,
+                    sender=sent.sender,
+                    receiver=number,
+                    words=words,
+                    id=sent.id,
+                )
+            )
+        return sent
+
+    def _add(self, channel_id: str, *, paired: bool) -> Channel:
+        now = self.clock.monotonic()
+        channel = Channel(channel_id, now, "connected" if paired else "disconnected")
+        channel.number = str(self._numbers)
+        self._numbers += 1
+        if not paired:
+            channel.knobs.session = "unpaired"
+        self._channels[channel_id] = channel
+        return channel
+
+    def _count(self, message: Message) -> None:
+        with self._lock:
+            channel = self._channels.get(message.channel)
+            if channel is not None:
+                channel.messages += 1
+                channel.active_at = self.clock.epoch()

@@ -10,7 +10,7 @@ from typing import Any, Self
 from sqlalchemy import Engine
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
-from stack.simulator.api import GatewayApi
+from stack.simulator.apis.registry import APIS
 from stack.simulator.app import create_app
 from stack.simulator.clock import Clock
 from stack.simulator.control import Control
@@ -53,6 +53,7 @@ class SimulatorServer:
         self,
         secret: str,
         *,
+        api: str = "wrapper",
         host: str = "127.0.0.1",
         port: int = 0,
         message_log: Engine | None = None,
@@ -66,7 +67,7 @@ class SimulatorServer:
         self.calls = journal.calls
         self._traffic = Traffic(self.gateway, message_log, traffic_seconds)
         app = create_app(
-            GatewayApi(self.gateway, self.faults, journal, secret).blueprint(),
+            APIS[api](self.gateway, self.faults, journal, secret).blueprint(),
             Control(self.gateway, self.faults, journal, self._traffic).blueprint(),
         )
         context = None if tls is None else _tls_context(*tls)

@@ -2,10 +2,12 @@
 
 import random
 import threading
+import time
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, make_url
 
+from stack.simulator.messages import Message
 from stack.simulator.model import Gateway
 from stack.simulator.payloads import (
     INCOMING_EVENTS,
@@ -31,8 +33,9 @@ def open_message_log(url: str) -> Engine:
 class Traffic:
     """A thread that writes to the message log every so many seconds, whatever happens to it.
 
-    Each round writes one message for each living channel, and one event that proves nothing for
-    each channel that the gateway calls connected.
+    Each round bears one message for each living channel, and writes one event that proves nothing
+    for each channel that the gateway calls connected. All messages that are born are written, also
+    those that the API carries while the rounds are paused.
     """
 
     def __init__(self, gateway: Gateway, engine: Engine | None, seconds: float) -> None:
@@ -46,6 +49,7 @@ class Traffic:
         self._table_is_there = False
         self._due = False
         self._stopping = False
+        self._unwritten: list[Message] = []
         self._changed = threading.Condition()
         self._first_round = threading.Event()
         self._thread = threading.Thread(
@@ -55,6 +59,7 @@ class Traffic:
     def start(self) -> None:
         """Begin, and wait a little for the first round, so that the table is there."""
         if self._engine is not None:
+            self._gateway.births.listen(self._note)
             self._thread.start()
             self._first_round.wait(_WAIT_SECONDS)
 
@@ -87,28 +92,48 @@ class Traffic:
             }
 
     def _run(self, engine: Engine) -> None:
+        next_round = time.monotonic()
         while True:
             with self._changed:
                 if self._stopping:
                     break
-                self._due = False
                 paused = self._paused
-            if not paused:
-                self._round(engine)
+                due = not paused and (self._due or time.monotonic() >= next_round)
+                self._due = False
+            if due:
+                next_round = time.monotonic() + self._seconds
+                self._bear()
+            if due or self._unwritten:
+                self._write(engine, whole_round=due)
             self._first_round.set()
             with self._changed:
                 self._changed.wait_for(
-                    lambda: self._due or self._stopping, None if paused else self._seconds
+                    lambda: self._due or self._stopping or self._unwritten,
+                    None if paused else max(0.0, next_round - time.monotonic()),
                 )
         engine.dispose()
 
-    def _round(self, engine: Engine) -> None:
+    def _note(self, message: Message) -> None:
+        with self._changed:
+            self._unwritten.append(message)
+            self._changed.notify()
+
+    def _bear(self) -> None:
+        """Let each living channel have a message."""
+        for channel in self._gateway.snapshot():
+            if channel["alive"]:
+                outgoing = _chance.random() < 0.5
+                self._gateway.births.bear(Message(channel["id"], outgoing=outgoing))
+
+    def _write(self, engine: Engine, *, whole_round: bool) -> None:
+        with self._changed:
+            born, self._unwritten = self._unwritten, []
         try:
             if not self._table_is_there:
                 create_message_log(engine)
                 self._table_is_there = True
             with engine.begin() as connection:
-                messages = self._write(connection)
+                messages = self._insert(connection, born, whole_round=whole_round)
         except Exception as error:  # noqa: BLE001 - nothing that a database does may end this
             # Only the kind: a driver's words may hold the address and the user.
             trouble: str | None = type(error).__name__
@@ -117,30 +142,33 @@ class Traffic:
         else:
             trouble = None
         with self._changed:
-            self._rounds += 1
+            self._rounds += whole_round
             self._messages += messages
             self._last_error = trouble
 
-    def _write(self, connection: Connection) -> int:
-        connected = [one for one in self._gateway.snapshot() if one["status"] == "connected"]
-        ids = [one["id"] for one in connected]
-        alive = [one["id"] for one in connected if one["alive"]]
-        for channel in ids:
+    def _insert(self, connection: Connection, born: list[Message], *, whole_round: bool) -> int:
+        ids = [one["id"] for one in self._gateway.snapshot() if one["status"] == "connected"]
+        for channel in ids if whole_round else ():
             kind = _chance.choice(OTHER_EVENTS)
             insert_message(
                 connection, channel, event_type=kind, payload=other_payload(channel, kind)
             )
-        for channel in alive:
-            outgoing = _chance.random() < 0.5
+        for message in born:
             insert_message(
                 connection,
-                _spelling(channel),
-                event_type=_chance.choice(OUTGOING_EVENTS if outgoing else INCOMING_EVENTS),
+                _spelling(message.channel),
+                event_type=_event_type(message),
                 place=_chance.choice(PLACES),
-                outgoing=outgoing,
-                words=f"As I wrote to {_chance.choice(ids)} yesterday:",
+                outgoing=message.outgoing,
+                words=message.words or f"As I wrote to {_chance.choice(ids or ['you'])} yesterday:",
             )
-        return len(alive)
+        return len(born)
+
+
+def _event_type(message: Message) -> str:
+    if message.by_api:
+        return "message.sent"
+    return _chance.choice(OUTGOING_EVENTS if message.outgoing else INCOMING_EVENTS)
 
 
 def _spelling(channel: str) -> str:

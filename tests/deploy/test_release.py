@@ -73,6 +73,7 @@ def test_the_wheel_holds_every_file_of_the_programs_and_of_their_configuration(
         *(file for below in _PACKAGES for file in _files(below)),
         *(f"{name}.data/data/share/zapwatch/{file}" for file in shared),
         f"{name}.data/data/share/zapwatch/zapwatch.env.example",
+        f"{name}.data/data/share/zapwatch/gateways.example.yaml",
     }
     assert not [text for text in texts if _SECRET.encode() in text]
 

@@ -139,6 +139,18 @@ def test_only_the_operator_and_the_services_may_read_the_secrets(guided: Guided)
 
 
 @pytest.mark.parametrize("service", _SERVICES)
+def test_a_reload_reads_the_settings_again(guided: Guided, service: str) -> None:
+    machine, pid = guided.machine, guided.pid(service)
+    hours = 5 + _SERVICES.index(service)  # another number than whoever was restarted has read
+    machine.run(f"sed -i 's#^SILENT_HOURS=.*#SILENT_HOURS={hours}#' /etc/zapwatch/zapwatch.env")
+    machine.run(f"systemctl reload {service}")
+    told = "'settings were read again: changed wpp (silent_hours)'"
+    machine.wait_for(f"journalctl --no-pager --unit {service} | grep {told}", "the new settings")
+    machine.wait_for(f"systemctl is-active {service}", "the end of the reload")
+    assert guided.pid(service) == pid
+
+
+@pytest.mark.parametrize("service", _SERVICES)
 def test_a_program_that_hangs_or_dies_is_started_anew(guided: Guided, service: str) -> None:
     machine = guided.machine
     folder = f"/run/systemd/system/{service}.service.d"

@@ -1,4 +1,4 @@
-"""A cluster in which things die and lose each other: one repair an episode all the same."""
+"""deploy/ha/, in which things die and lose each other: one repair an episode all the same."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from stack.loop import PROGRAMS
 from tests.e2e.cluster import Cluster
 from tests.support.mariadb import MariaDb
 
+_WHOLE = ["whole", "whole again", "whole once more"]
 _CHANNELS = [
-    "whole", "apart", "stateless", "taken over", "handed on", "crosswise",
-    *[f"{program} {when}" for program in PROGRAMS for when in ("dead", "back")],
+    *_WHOLE, "apart", "stateless", "taken over", "handed on", "crosswise", "restarted",
+    *[f"{p} {n} {when}" for p in PROGRAMS for n in "ab" for when in ("dies", "dead")],
 ]  # fmt: skip
 
 
@@ -36,37 +37,93 @@ def cluster(running: Cluster) -> Cluster:
 
 
 def test_two_of_everything_make_one_repair(cluster: Cluster) -> None:
+    # What failed in another test may come late, and cannot be told apart: hence three tries.
+    # Alertmanagers that did not agree would deliver twice each time.
+    assert any(_tell_each_hook_once(cluster, channel) for channel in _WHOLE)
+
+
+def _tell_each_hook_once(cluster: Cluster, channel: str) -> bool:
     cluster.wait_until_nothing_fires()
     before = [node.delivered() for node in cluster.nodes]
-    cluster.simulator.drop("whole")
-    cluster.wait_for_repair("whole")
+    cluster.simulator.drop(channel)
+    cluster.wait_for_repair(channel)
     cluster.wait_for(
-        lambda: [node.delivered() for node in cluster.nodes] == [n + 1 for n in before],
-        "one delivery to each hook",
+        lambda: all(node.delivered() > n for node, n in zip(cluster.nodes, before, strict=True)),
+        "a delivery to each hook",
     )
-    assert cluster.outcomes("whole") == ["reconnected"]
-    assert cluster.calls("whole") == 1
+    cluster.wait_until_nothing_fires()
+    assert cluster.outcomes(channel) == ["reconnected"]
+    assert cluster.calls(channel) == 1
+    return [node.delivered() for node in cluster.nodes] == [n + 1 for n in before]
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_one_of_two_dies_and_comes_back(cluster: Cluster, program: str) -> None:
-    dead, back = f"{program} dead", f"{program} back"
-    cluster.a.kill(program)
-    # A channel whose alert goes on firing, so that whoever comes back finds it.
-    cluster.simulator.unpair(dead)
-    cluster.wait_for_repair(dead)
-    assert cluster.outcomes(dead) == ["qr_required"]
-    cluster.a.start(program)
-    cluster.wait_until_joined()
-    cluster.wait_for(lambda: dead in cluster.a.firing(), "the Alertmanager to hear of it")
-    cluster.wait_for(cluster.a.is_ready, "the hook to be ready")
-    if program == "reconnect_hook":
-        cluster.wait_for(cluster.a.delivered, "what could not be delivered")
-    cluster.simulator.drop(back)
-    cluster.wait_for_repair(back)
-    cluster.simulator.scan(dead)
-    assert cluster.outcomes(back) == ["reconnected"]
-    assert (cluster.calls(dead), cluster.calls(back)) == (1, 1)
+    """First one, and as soon as it is back the other: then nobody is left but who came back."""
+    for node in cluster.nodes:
+        dies, dead = (f"{program} {node.name} {when}" for when in ("dies", "dead"))
+        cluster.simulator.drop(dies)
+        node.kill(program)
+        # A channel whose alert goes on firing, so that whoever comes back finds it.
+        cluster.simulator.unpair(dead)
+        cluster.wait_for_repair(dies)
+        cluster.wait_for_repair(dead)
+        node.start(program)
+        cluster.wait_until_joined()
+        cluster.wait_for(node.answers, f"the programs of {node.name} to answer")
+        cluster.wait_for(
+            lambda: [one.asking().count(dead) for one in cluster.nodes] == [1, 1],  # noqa: B023
+            "both Alertmanagers to know one alert, of whichever Prometheus",
+        )
+        if program == "reconnect_hook":
+            cluster.wait_for(node.delivered, "what could not be delivered")
+        cluster.simulator.scan(dead)
+        assert [cluster.outcomes(dies), cluster.outcomes(dead)] == [
+            ["reconnected"],
+            ["qr_required"],
+        ]
+        assert [cluster.calls(dies), cluster.calls(dead)] == [1, 1]
+
+
+def test_what_drops_while_the_state_is_away_is_repaired_when_it_is_back(
+    cluster: Cluster, mariadb: MariaDb
+) -> None:
+    mariadb.stop()
+    cluster.wait_for(lambda: not any(n.is_ready() for n in cluster.nodes), "both hooks to notice")
+    cluster.simulator.drop("restarted")
+    cluster.wait_for(lambda: "restarted" in cluster.a.asking(), "its alert")
+    mariadb.start()
+    cluster.wait_for_repair("restarted")
+    cluster.wait_for(lambda: all(n.is_ready() for n in cluster.nodes), "both hooks to be back")
+    assert cluster.outcomes("restarted") == ["reconnected"]
+    assert cluster.calls("restarted") == 1
+
+
+def test_the_dead_mans_switch_is_let_go_when_no_prometheus_is_left(cluster: Cluster) -> None:
+    def beats() -> bool:
+        return cluster.heartbeat.beats > before
+
+    before = cluster.heartbeat.beats
+    cluster.a.kill("prometheus")
+    cluster.wait_for(beats, "a beat with one Prometheus")
+    cluster.b.kill("prometheus")
+    # Many times as long as it waits between two beats, and longer than an alert lives unrenewed.
+    cluster.wait_for(lambda: cluster.heartbeat.silent_for() > 8, "silence")
+    before = cluster.heartbeat.beats
+    for node in cluster.nodes:
+        node.start("prometheus")
+        cluster.wait_for(node.answers, f"Prometheus of {node.name} to be back")
+    cluster.wait_for(beats, "a beat")
+
+
+def test_only_aggregates_of_both_machines_are_stored_for_long(cluster: Cluster) -> None:
+    count = f"gateway:whatsapp_channel_connected:count == {len(_CHANNELS)}"
+    cluster.wait_for(
+        lambda: {one["replica"] for one in cluster.stored(count)} == {"a", "b"},
+        "both machines' count of channels",
+    )
+    names = {one["__name__"] for one in cluster.stored('{__name__!=""}')}
+    assert {name.partition(":")[0].partition("_")[0] for name in names} == {"gateway"}
 
 
 def test_an_alertmanager_here_and_a_hook_there_die(cluster: Cluster) -> None:
@@ -91,7 +148,7 @@ def test_alertmanagers_that_do_not_see_each_other_both_deliver(cluster: Cluster)
     cluster.simulator.drop("apart")
     cluster.wait_for_repair("apart")
     cluster.wait_for(
-        lambda: sum(node.delivered() for node in cluster.nodes) == before + 4,
+        lambda: sum(node.delivered() for node in cluster.nodes) >= before + 4,
         "two deliveries to each of two hooks",
     )
     cluster.a.gossip.mend()
@@ -129,7 +186,7 @@ def test_a_hook_that_is_cut_off_in_mid_repair_is_taken_over_without_another_call
     cluster.simulator.clear_faults()
     cluster.a.state.mend()
     cluster.wait_for(
-        lambda: "another hook took over" in cluster.a.loop.children.last_lines("reconnect_hook"),
+        lambda: "another hook took over" in cluster.a.children.last_lines("reconnect_hook"),
         "the first hook to find out",
     )
     assert cluster.outcomes("taken over") == ["recovered"]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pytest
 import sqlalchemy as sa
 
 from stack.loop import get
@@ -157,13 +158,23 @@ def test_a_second_stack_in_the_same_folder_says_so(tmp_path: Path) -> None:
     assert re.fullmatch(r"stack: another stack runs in .*: stop it first\n", second.stderr)
 
 
-def test_a_wrong_setting_ends_it_with_one_line(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("WPP_GATEWAY_BASE_URL=gateway.example.com:8443\n")
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        (
+            "WPP_GATEWAY_BASE_URL=gateway.example.com:8443",
+            "WPP_GATEWAY_BASE_URL must look like https://",
+        ),
+        ("GATEWAYS_FILE=gateways.yaml", "GATEWAYS_FILE: gateways.yaml cannot be read: "),
+    ],
+)
+def test_a_wrong_setting_ends_it_with_one_line(tmp_path: Path, setting: str, words: str) -> None:
+    (tmp_path / ".env").write_text(f"{setting}\n")
     ended = subprocess.run(
         [sys.executable, "-m", "stack"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert ended.returncode == 2
-    assert ended.stderr.startswith("stack: WPP_GATEWAY_BASE_URL must look like https://")
+    assert ended.stderr.startswith(f"stack: {words}")
     assert ended.stderr.count("\n") == 1
 
 

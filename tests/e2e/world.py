@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import time
 from collections.abc import Mapping
@@ -29,7 +30,15 @@ _SHORTER = {"for: 15s": "for: 3s", "for: 2m": "for: 10s"}
 
 
 def free() -> Listen:
-    return free_or_other(Listen("127.0.0.1", 0))
+    """Return an address for a program that may be ended and started again.
+
+    Linux gives the ports from 32768 on to whoever connects to somewhere: such a one might be taken
+    when the program wants it back.
+    """
+    while True:
+        wanted = Listen("127.0.0.1", 20000 + secrets.randbelow(12768))
+        if free_or_other(wanted) == wanted:
+            return wanted
 
 
 def shorter_rules(folder: Path) -> Path:

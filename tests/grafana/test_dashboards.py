@@ -143,8 +143,11 @@ def test_its_links_lead_to_the_other_one_and_to_the_hooks_page(dashboard: dict[s
     outside = {url for url in urls if not url.startswith("/d/")}
     assert outside <= {
         "${hook:raw}/",
-        "${hook:raw}/channels/${channel:percentencode}",
-        "${hook:raw}/channels/${__data.fields.Channel:percentencode}",
+        "${hook:raw}/channels/${channel:percentencode}?gateway=${gateway:percentencode}",
+        (
+            "${hook:raw}/channels/${__data.fields.Channel:percentencode}"
+            "?gateway=${__data.fields.Gateway:percentencode}"
+        ),
     }
     assert any("/channels/" in url for url in outside)
 

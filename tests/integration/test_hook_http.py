@@ -20,9 +20,11 @@ import requests
 from flask import Flask
 from flask.testing import FlaskClient
 
+from reconnect_hook.fleet import Fleet
 from reconnect_hook.metrics import Metrics
 from reconnect_hook.page.site import add_page
-from reconnect_hook.service import Service, make_client, make_service
+from reconnect_hook.repairs.workers import Workers
+from reconnect_hook.service import Service, open_store
 from reconnect_hook.web import create_app
 from stack.simulator.client import Simulator
 from stack.simulator.server import SimulatorServer
@@ -56,19 +58,14 @@ class App:
     """The hook's application with its parts, whose workers were not started."""
 
     def __init__(self, settings: Settings) -> None:
-        [gateway] = settings.gateways
-        self.metrics = Metrics(gateway.name)
-        client = make_client(settings, gateway, self.metrics)
-        self.service: Service = make_service(settings, gateway, client, self.metrics)
-        self.flask: Flask = create_app(
-            self.service.intake,
-            self.service.memory,
-            self.service.workers,
-            self.metrics,
-            gateway=gateway.name,
-            token=TOKEN,
-        )
-        add_page(self.flask, self.service, client, settings)
+        self.metrics = Metrics()
+        fleet = Fleet(settings, open_store(settings), self.metrics)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Workers, "start", lambda _: None)
+            fleet.follow(settings.gateways)
+        self.service: Service = fleet.services["wpp"]
+        self.flask: Flask = create_app(fleet, self.metrics, token=TOKEN)
+        add_page(self.flask, fleet, settings)
         self.state_url = settings.hook_state_url
         self.http: FlaskClient = self.flask.test_client()
 

@@ -21,6 +21,7 @@ from stack.simulator.schema import insert_message
 from tests.support.mariadb import MariaDb
 from tests.support.message_logs import WrittenLog, on_sqlite
 from whatsapp import last_messages
+from whatsapp.echo import make_token
 from whatsapp.last_messages import LastMessages, LogView
 from whatsapp.message_log import Direction, MessageLog, MessageLogError, Row
 
@@ -167,6 +168,48 @@ def test_new_messages_are_counted_by_channel_and_direction(
         ("obra", Direction.OUT): 1,
         ("unlisted", Direction.IN): 1,
     }
+
+
+def test_what_a_panel_sends_does_not_hide_that_nothing_is_heard(
+    written: WrittenLog, polled: _Polled
+) -> None:
+    written.write("loja", age_seconds=7200)
+    written.write("obra", event_type="message.sent", age_seconds=7000)
+    written.write("loja", event_type="message.sent", age_seconds=60)
+    polled.poll()
+    written.write("loja", event_type="message.sent")
+    view = polled.poll()
+
+    assert _age(view, "loja") < _SLACK
+    assert 7200 <= (view.heard_age("loja") or 0) < 7200 + _SLACK
+    assert _age(view, "obra") >= 7000
+    assert view.heard_age("obra") is None
+
+    written.write("loja", event_type="onselfmessage")
+    heard = polled.poll().heard_age("loja")
+    assert heard is not None
+    assert heard < _SLACK
+
+
+def test_an_echo_moves_the_clocks_of_who_got_it_and_is_no_traffic(
+    written: WrittenLog, polled: _Polled
+) -> None:
+    for channel in ("loja", "obra"):
+        written.write(channel, age_seconds=7200)
+    polled.poll()
+    token = make_token("loja")
+    written.write("obra", event_type="message.sent", outgoing=True, words=token)
+    written.write("obra", event_type="message", outgoing=True, words=token)
+    written.write("loja", event_type="onmessage", words=token)
+    view = polled.poll()
+
+    assert _age(view, "loja") < _SLACK
+    heard = view.heard_age("loja")
+    assert heard is not None
+    assert heard < _SLACK
+    assert _age(view, "obra") >= 7200
+    assert (view.heard_age("obra") or 0) >= 7200
+    assert view.messages == {}
 
 
 def test_a_silent_channels_age_grows_while_others_are_heard(

@@ -20,6 +20,7 @@ from tests.support.mariadb import MariaDb
 from tests.support.message_logs import WrittenLog
 from tests.support.raw_server import Conversation, RawServer, deaf_port
 from whatsapp import message_log
+from whatsapp.echo import make_token
 from whatsapp.message_log import CHANNEL_PATHS, Direction, MessageLog, MessageLogError, Row
 from whatsapp.settings import parse, parse_env
 
@@ -166,6 +167,69 @@ def test_the_event_tells_the_direction(
     written.write(event_type=event_type)
 
     assert (_only_row(log).key, _only_row(log).direction) == ("loja", direction)
+
+
+@pytest.mark.parametrize(
+    ("event_type", "heard"),
+    [
+        ("message", True),
+        ("onmessage", True),
+        ("message.received", True),
+        ("onselfmessage", True),
+        ("message.sent", False),
+    ],
+)
+def test_what_the_gateway_may_write_by_itself_is_not_heard(
+    written: WrittenLog, log: MessageLog, event_type: str, heard: bool
+) -> None:
+    written.write(event_type=event_type)
+
+    assert (_only_row(log).key, _only_row(log).heard) == ("loja", heard)
+
+
+def test_an_echo_is_told_by_its_token_wherever_the_text_stands(
+    written: WrittenLog, log: MessageLog
+) -> None:
+    token = make_token("Lo Ja")
+    for payload in (
+        {"sessionId": "loja", "body": f"Does this arrive? {token}"},
+        {"session": {"id": "LOJA"}, "data": {"message": {"conversation": f"<b>{token}</b>"}}},
+        {"channel": "lo ja", "text": f'é "{token}"', "more": "x" * 60_000},
+    ):
+        written.write(event_type="onmessage", payload=payload)
+
+    assert [(row.key, row.heard, row.echo) for row in log.rows_after(0, 10)] == [
+        ("loja", True, token)
+    ] * 3
+
+
+def test_the_senders_own_note_of_an_echo_is_no_channels_message(
+    written: WrittenLog, log: MessageLog
+) -> None:
+    token = make_token("loja")
+    # Whatever the event is called: of the sender, and the API's own for a message to oneself.
+    written.write("obra", event_type="message", words=token, outgoing=True)
+    written.write("obra", event_type="onselfmessage", words=token, outgoing=True)
+    written.write("obra", event_type="message.sent", words=token, outgoing=True)
+    written.write("loja", event_type="message.sent", words=token, outgoing=True)
+    written.write("loja", event_type="onselfmessage", words=token, outgoing=True)
+
+    rows = log.rows_after(0, 10)
+    assert [(row.key, row.echo) for row in rows[:4]] == [(None, None)] * 4
+    assert (rows[4].key, rows[4].heard, rows[4].echo) == ("loja", True, token)
+
+
+def test_what_only_resembles_an_echo_is_heard_as_usual(
+    written: WrittenLog, log: MessageLog
+) -> None:
+    written.write("loja", words="zapwatch, echo-")
+    written.write("loja", event_type="presence.update", words=make_token("loja"))
+    written.write("loja", words=f"{make_token('loja')[:-1]}!")
+    written.write("zapwatch-echo-", words="hello")
+
+    rows = log.rows_after(0, 10)
+    assert [row.echo for row in rows] == [None] * 4
+    assert [row.key for row in rows] == ["loja", None, "loja", "zapwatch-echo-"]
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,20 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from reconnect_hook.page import board
-from reconnect_hook.page.board import Board, Snapshot, Trouble
+from reconnect_hook.page.board import OF_ONE_GATEWAY, Board, Snapshot, Trouble, Troubled
+from reconnect_hook.page.ended import Ended
+from reconnect_hook.page.panels import Panel, Panels
+from reconnect_hook.page.qr_watch import QrWatches
 from reconnect_hook.page.rows import Kind
 from reconnect_hook.page.sources import Alertmanager, Prometheus
+from reconnect_hook.page.strips import Strips
+from reconnect_hook.service import Service
 from reconnect_hook.state.database import Database
 from reconnect_hook.state.desk import Desk
 from reconnect_hook.state.episodes import Pauses
@@ -20,6 +27,7 @@ from reconnect_hook.state.history import History
 from reconnect_hook.state.intake import Intake
 from tests.support.prometheus import Exposition
 from tests.support.states import sqlite_url
+from whatsapp.gateways.gateway import Gateway
 
 
 class Scene:
@@ -32,9 +40,12 @@ class Scene:
         self.desk = Desk(self.database, "wpp", intake, lambda: None)
         self.history = History(self.database, "wpp")
         url = f"http://{self.server.at}"
-        self.board = Board(
-            self.history, Prometheus(url), Alertmanager(url), "wpp", lambda _key: False
-        )
+        prometheus = Prometheus(url)
+        service = cast(Service, SimpleNamespace(history=self.history))
+        watches = QrWatches(cast(Gateway, None), self.desk.look)
+        panel = Panel("wpp", service, watches, Ended(self.history), Strips(prometheus, "wpp"))
+        panels = cast(Panels, SimpleNamespace(all={"wpp": panel}))
+        self.board = Board(panels, prometheus, Alertmanager(url))
         self.say(gateway_up=1, message_log_up=1)
 
     def say(self, *, alert: str = "", age: float = 5, connected: int = 1, **up: int) -> None:
@@ -58,6 +69,10 @@ class Scene:
         return self.board.look(now=True)
 
 
+def _told(*troubles: Trouble) -> tuple[Troubled, ...]:
+    return tuple(Troubled(one, "wpp" if one in OF_ONE_GATEWAY else None) for one in troubles)
+
+
 def _metric(name: str, **more: str) -> dict[str, str]:
     return {"__name__": f"whatsapp_{name}", "gateway": "wpp", **more}
 
@@ -74,37 +89,37 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
 def test_nothing_is_missing_where_all_is_well(scene: Scene) -> None:
     snapshot = scene.look()
     assert snapshot.troubles == ()
-    assert snapshot.rows["loja"].channel == "Loja"
-    assert snapshot.rows["loja"].kind is Kind.CONNECTED
+    assert snapshot.rows["wpp loja"].channel == "Loja"
+    assert snapshot.rows["wpp loja"].kind is Kind.CONNECTED
 
 
 def test_a_log_that_is_down_is_told(scene: Scene) -> None:
     scene.say(gateway_up=1, message_log_up=0)
-    assert scene.look().troubles == (Trouble.LOG,)
+    assert scene.look().troubles == _told(Trouble.LOG)
 
 
 def test_a_gateway_that_is_down_is_told_and_its_channels_stay(scene: Scene) -> None:
     scene.look()
     scene.say(gateway_up=0, message_log_up=1)
     snapshot = scene.look()
-    assert snapshot.troubles == (Trouble.GATEWAY,)
-    assert snapshot.rows["loja"].kind is Kind.UNKNOWN
+    assert snapshot.troubles == _told(Trouble.GATEWAY)
+    assert snapshot.rows["wpp loja"].kind is Kind.UNKNOWN
 
 
 def test_an_exporter_that_is_gone_is_told(scene: Scene) -> None:
     scene.look()
     scene.server.text = json.dumps({"data": {"result": [], "alerts": []}})
     snapshot = scene.look()
-    assert snapshot.troubles == (Trouble.EXPORTER,)
-    assert snapshot.rows["loja"].kind is Kind.UNKNOWN
+    assert snapshot.troubles == _told(Trouble.EXPORTER)
+    assert snapshot.rows["wpp loja"].kind is Kind.UNKNOWN
 
 
 def test_a_prometheus_that_answers_nonsense_is_told(scene: Scene) -> None:
     scene.look()
     scene.server.text = "<html>"
     snapshot = scene.look()
-    assert snapshot.troubles == (Trouble.PROMETHEUS, Trouble.ALERTMANAGER)
-    assert list(snapshot.rows) == ["loja"]
+    assert snapshot.troubles == _told(Trouble.PROMETHEUS, Trouble.ALERTMANAGER)
+    assert list(snapshot.rows) == ["wpp loja"]
     scene.say(gateway_up=1, message_log_up=1)
     assert scene.look().troubles == ()
 
@@ -113,8 +128,8 @@ def test_a_state_that_cannot_be_read_is_told(scene: Scene) -> None:
     with scene.database.write() as connection:
         connection.exec_driver_sql("ALTER TABLE channels RENAME TO away")
     snapshot = scene.look()
-    assert snapshot.troubles == (Trouble.STATE,)
-    assert snapshot.rows["loja"].kind is Kind.CONNECTED, "what Prometheus knows is there"
+    assert snapshot.troubles == _told(Trouble.STATE)
+    assert snapshot.rows["wpp loja"].kind is Kind.CONNECTED, "what Prometheus knows is there"
 
 
 def test_a_gateway_that_rests_is_told(scene: Scene) -> None:
@@ -123,13 +138,13 @@ def test_a_gateway_that_rests_is_told(scene: Scene) -> None:
             "INSERT INTO gateways (gateway, failures, failed_at, paused_until)"
             f" VALUES ('wpp', 5, 1, {time.time() + 100})"
         )
-    assert scene.look().troubles == (Trouble.GATEWAY_RESTS,)
+    assert scene.look().troubles == _told(Trouble.GATEWAY_RESTS)
 
 
 def test_a_channel_that_left_the_gateway_leaves_the_page(scene: Scene) -> None:
     scene.look()
     scene.server.text = scene.server.text.replace("Loja", "Nova")
-    assert list(scene.look().rows) == ["nova"]
+    assert list(scene.look().rows) == ["wpp nova"]
 
 
 def test_the_number_changes_with_what_is_shown_and_with_nothing_else(scene: Scene) -> None:
@@ -140,16 +155,16 @@ def test_the_number_changes_with_what_is_shown_and_with_nothing_else(scene: Scen
     scene.say(gateway_up=1, message_log_up=1, alert="WhatsAppChannelSilent")
     second = scene.look()
     assert second.number > first.number
-    assert second.changed["loja"] == second.number
+    assert second.changed["wpp loja"] == second.number
     assert second.troubles_changed == first.troubles_changed
     scene.desk.pause("Loja", None)
     third = scene.look()
     assert third.number > second.number
-    assert third.rows["loja"].paused is not None
+    assert third.rows["wpp loja"].paused is not None
     scene.say(gateway_up=1, message_log_up=0, alert="WhatsAppChannelSilent")
     fourth = scene.look()
     assert fourth.troubles_changed == fourth.number
-    assert fourth.changed["loja"] == third.changed["loja"]
+    assert fourth.changed["wpp loja"] == third.changed["wpp loja"]
 
 
 def test_many_looks_at_once_are_one_read(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

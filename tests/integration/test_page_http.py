@@ -14,10 +14,11 @@ import requests
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from reconnect_hook.fleet import Fleet
 from reconnect_hook.metrics import Metrics
 from reconnect_hook.page import door
 from reconnect_hook.page.site import add_page
-from reconnect_hook.service import make_client, make_service
+from reconnect_hook.service import open_store
 from reconnect_hook.web import create_app
 from stack.simulator.client import Simulator
 from stack.simulator.server import SimulatorServer
@@ -47,19 +48,12 @@ class Site:
             url, HOOK_TOKEN=token, PROMETHEUS_URL=_NOBODY, ALERTMANAGER_URL=_NOBODY
         )
         settings = parse(values)
-        metrics = Metrics("wpp")
-        client = make_client(settings, settings.gateways[0], metrics)
-        self.service = make_service(settings, settings.gateways[0], client, metrics)
+        metrics = Metrics()
+        self.fleet = Fleet(settings, open_store(settings), metrics)
+        self.fleet.follow(settings.gateways)
         self.state_url = settings.hook_state_url
-        self.app = create_app(
-            self.service.intake,
-            self.service.memory,
-            self.service.workers,
-            metrics,
-            gateway="wpp",
-            token=token,
-        )
-        add_page(self.app, self.service, client, settings)
+        self.app = create_app(self.fleet, metrics, token=token)
+        add_page(self.app, self.fleet, settings)
 
     def browser(self) -> FlaskClient:
         return self.app.test_client()
@@ -69,9 +63,8 @@ class Site:
 def site(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.chdir(tmp_path)
     made = Site(simulator.url)
-    made.service.workers.start()
     yield made
-    made.service.workers.stop(5)
+    made.fleet.stop(5)
 
 
 def form_token(page: TestResponse) -> str:
@@ -106,7 +99,7 @@ def test_what_the_script_asks_for_is_401_without_a_session(site: Site, path: str
     assert site.browser().get(path).status_code == 401
 
 
-@pytest.mark.parametrize("path", ["reconnect/loja", "pause/loja", "resume/loja"])
+@pytest.mark.parametrize("path", ["reconnect/loja", "ask/loja", "pause/loja", "resume/loja"])
 def test_nothing_can_be_asked_for_without_a_session(site: Site, path: str) -> None:
     assert site.browser().post(f"/{path}").status_code == 401
     assert site.browser().post(f"/api/{path}").status_code == 401
@@ -459,7 +452,7 @@ def test_a_pause_can_be_begun_and_ended(site: Site) -> None:
 def test_a_state_that_cannot_be_written_is_told(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site.service.workers.stop(5)
+    site.fleet.stop(5)
     monkeypatch.setattr("reconnect_hook.state.database._TIMEOUT", 0.05)
     browser = site.browser()
     log_in(browser)

@@ -14,6 +14,7 @@ from stack.simulator.qr_image import png
 from stack.simulator.server import SimulatorServer
 from tests.support.hooks import SECRET
 from tests.support.waiting import wait_until
+from whatsapp.gateways.waha import WahaGateway
 from whatsapp.gateways.wrapper import WrapperGateway
 
 _SECONDS = 30.0
@@ -70,6 +71,24 @@ def test_a_code_is_renewed_until_it_is_scanned(simulator: Simulator, watched: Wa
     assert len(simulator.requests("qr")) == asked, "it is known"
 
 
+def test_a_session_whose_codes_nobody_scanned_is_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(qr_watch, "PAUSE_SECONDS", 0.02)
+    with SimulatorServer(SECRET, api="waha") as server:
+        simulator = Simulator(server.url)
+        simulator.put_channel("loja", session="unpaired", qr_seconds=0.2)
+        watches = QrWatches(WahaGateway(server.url, SECRET, qr_timeout=_SECONDS), lambda _: None)
+
+        def restarts() -> int:
+            watches.look("loja")
+            return len(simulator.requests("restart"))
+
+        wait_until(lambda: restarts() >= 2, _SECONDS, "a second restart")
+        monkeypatch.setattr(qr_watch, "_LOOKED_AT_SECONDS", 0.0)
+        wait_until(lambda: not _asking(), _SECONDS, "the asking to end")
+
+
 def test_it_ends_when_nobody_looks_any_more(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,7 +125,7 @@ def test_a_link_to_elsewhere_is_not_followed(
     with SimulatorServer(SECRET) as other:
         # What stands before the @ is a user's name: this is the other server's address.
         link = f"{simulator.url}@{other.url.removeprefix('http://')}/sim/qr-images/1.png"
-        monkeypatch.setattr("stack.simulator.model._qr_value", lambda *_: link)
+        monkeypatch.setattr("stack.simulator.apis.wrapper._qr_value", lambda *_: link)
         watched.wait_for(QrState.FAILED)
         assert watched.watches.image("loja") is None
 
@@ -120,7 +139,7 @@ def test_a_gateway_that_fails_is_asked_again(simulator: Simulator, watched: Watc
 
 def test_what_is_no_image_is_told(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "stack.simulator.model._qr_value", lambda *_: "data:image/svg+xml;base64,PHN2Zz4="
+        "stack.simulator.apis.wrapper._qr_value", lambda *_: "data:image/svg+xml;base64,PHN2Zz4="
     )
     watched.wait_for(QrState.UNREADABLE)
     assert watched.watches.image("loja") is None

@@ -17,6 +17,7 @@ from exporter.silence.thresholds import bounds_of
 from exporter.snapshot import Board, GatewayState
 from tests.support.message_logs import WrittenLog
 from whatsapp.channels import Channel, Status
+from whatsapp.echo import make_token
 from whatsapp.message_log import MessageLog
 from whatsapp.settings import Settings, parse
 
@@ -68,11 +69,12 @@ def busy_log(sqlite_log: WrittenLog) -> WrittenLog:
     return sqlite_log
 
 
-def test_histories_hold_the_last_28_days_of_the_wanted_channels(written: WrittenLog) -> None:
+def test_histories_hold_28_days_of_the_wanted_channels_and_no_echo(written: WrittenLog) -> None:
     written.write_history("loja", [40 * _DAY, 28 * _DAY, 27 * _DAY, 3600, 3600, 0])
     written.write_history("other", [60])
     written.write("nova", age_seconds=120)
     written.write("nova", age_seconds=60, event_type="presence.update")
+    written.write("nova", age_seconds=30, words=make_token("nova"))
     written.postdate(written.write("nova"), 3600)
     log = MessageLog(written.reader)
     pauses: list[int] = []
@@ -194,13 +196,13 @@ def test_a_state_that_cannot_be_written_or_used_is_told_and_changes_nothing_else
 
 
 def test_a_channel_is_explained(settings: Settings, board: Board, busy_log: WrittenLog) -> None:
-    assert explain(settings, "LoJa")[2].endswith(
+    assert explain(settings, settings.gateways[0], "LoJa")[2].endswith(
         "nothing has been learned yet: the exporter does that in the background"
     )
     _learner(settings, board).learn_once()
     model = load(settings.gateways[0].silence_state_file, bounds_of(settings))
     assert model is not None
-    head, age, learned, *rest = explain(settings, "LoJa")
+    head, age, learned, *rest = explain(settings, settings.gateways[0], "LoJa")
     assert head.startswith("LoJa: may be silent for ")
     assert head.endswith(" (adaptive)")
     assert age.startswith("  last message ")
@@ -218,7 +220,8 @@ def test_why_a_threshold_is_fixed_is_told(
     _learner(settings, board).learn_once()
 
     def why(name: str, **more: str) -> str:
-        head, _age, reason, *_ = explain(_settings(tmp_path, busy_log, **more), name)
+        settings = _settings(tmp_path, busy_log, **more)
+        head, _age, reason, *_ = explain(settings, settings.gateways[0], name)
         assert head.endswith(" (fixed)")
         return reason
 
@@ -229,7 +232,7 @@ def test_why_a_threshold_is_fixed_is_told(
     busy_log.run("DELETE FROM webhook_raw_logs")
     assert "its last message is not known" in why("loja")
     busy_log.run("DROP TABLE webhook_raw_logs")
-    lines = explain(settings, "loja")
+    lines = explain(settings, settings.gateways[0], "loja")
     assert lines[1].startswith("  the message log cannot be read: no such table")
 
 

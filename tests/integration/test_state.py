@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -23,8 +21,8 @@ from reconnect_hook.state.jobs import LEASE_SECONDS, LOOK_AGAIN_SECONDS, Jobs
 from reconnect_hook.state.memory import Memory
 from reconnect_hook.state.schema import repairs
 from tests.support.states import StateClock, firing, resolved, sqlite_url
+from tests.support.threads import at_once
 
-_T = TypeVar("_T")
 PAUSES = Pauses(0)
 
 
@@ -67,18 +65,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> StateClock:
     return StateClock(monkeypatch)
 
 
-def _at_once(*work: Callable[[], _T]) -> list[_T]:
-    """Do all of it at the same time, each in a thread of its own."""
-    barrier = threading.Barrier(len(work))
-
-    def begin(one: Callable[[], _T]) -> _T:
-        barrier.wait()
-        return one()
-
-    with ThreadPoolExecutor(len(work)) as pool:
-        return list(pool.map(begin, work))
-
-
 def _accept(database: Database, *channels: str, cooldown: float = 300.0) -> list[str]:
     alerts = [firing(channel) for channel in channels]
     return [str(verdict) for verdict in Intake(database, "wpp", Pauses(cooldown)).accept(alerts)]
@@ -100,7 +86,7 @@ def _records(database: Database) -> dict[str, tuple[int, bool]]:
 
 
 def test_hooks_that_start_at_once_make_the_tables_once(url: sa.URL) -> None:
-    databases = _at_once(*[lambda: Database(url)] * 8)
+    databases = at_once(*[lambda: Database(url)] * 8)
     assert _accept(databases[0], "loja") == ["accepted"]
     assert [Memory(one, "wpp").queue().waiting for one in databases] == [1] * 8
     for one in databases:
@@ -110,7 +96,7 @@ def test_hooks_that_start_at_once_make_the_tables_once(url: sa.URL) -> None:
 def test_hooks_that_make_the_same_file_at_once_wait_for_each_other(tmp_path: Path) -> None:
     for number in range(12):
         url = sqlite_url(tmp_path / str(number))
-        for one in _at_once(*[lambda u=url: Database(u)] * 8):
+        for one in at_once(*[lambda u=url: Database(u)] * 8):
             one.close()
 
 
@@ -141,7 +127,7 @@ def test_of_alerts_at_once_at_two_hooks_exactly_one_makes_the_repair(
     for number in range(10):
         channel = f"channel {number}"
         work = [lambda d=d, c=channel: _accept(d, c) for d in (state, other) * 4]
-        verdicts = [verdict for (verdict,) in _at_once(*work)]
+        verdicts = [verdict for (verdict,) in at_once(*work)]
         assert sorted(verdicts) == ["accepted"] + ["coalesced"] * 7
     assert Memory(other, "wpp").queue().waiting == 10
 
@@ -151,7 +137,7 @@ def test_payloads_with_the_same_channels_in_any_order_do_not_wait_for_each_other
 ) -> None:
     names = [f"channel {number}" for number in range(20)]
     work = [lambda d=d, n=n: _accept(d, *n) for d, n in [(state, names), (other, names[::-1])] * 3]
-    verdicts = [verdict for some in _at_once(*work) for verdict in some]
+    verdicts = [verdict for some in at_once(*work) for verdict in some]
     assert verdicts.count("accepted") == 20
     assert verdicts.count("coalesced") == 100
 
@@ -159,7 +145,7 @@ def test_payloads_with_the_same_channels_in_any_order_do_not_wait_for_each_other
 def test_claims_at_once_never_get_the_same_repair(state: Database, other: Database) -> None:
     _accept(state, *[f"channel {number}" for number in range(8)])
     holders = [Jobs(database, "wpp", PAUSES) for database in (state, other) * 4]
-    jobs = _at_once(*[holder.claim for holder in holders])
+    jobs = at_once(*[holder.claim for holder in holders])
     ids = [job.id for job in jobs if job]
     assert len(ids) == len(set(ids))
     assert Memory(state, "wpp").queue().in_flight == len(ids)
@@ -223,7 +209,7 @@ def test_a_lease_that_is_renewed_is_kept(
     assert first.finish(job, _result(job, Outcome.RECONNECTED))
 
 
-def test_what_is_released_is_free_at_once(state: Database, other: Database) -> None:
+def test_what_is_released_is_freeat_once(state: Database, other: Database) -> None:
     _accept(state, "a", "b")
     first, second = Jobs(state, "wpp", PAUSES), Jobs(other, "wpp", PAUSES)
     ids = [_claim(first).id for _ in range(2)]

@@ -25,6 +25,7 @@ RECEIVER_OF = {
     "WhatsAppChannelDisconnected": "reconnect-hook",
     "WhatsAppChannelSilent": "reconnect-hook",
     "WhatsAppChannelNeverHeard": "reconnect-hook",
+    "WhatsAppChannelSuspect": "reconnect-hook",
     "WhatsAppChannelNeedsQrScan": "people",
     "WhatsAppReconnectFailing": "people",
     "WhatsAppGatewayDown": "people",
@@ -107,7 +108,8 @@ def test_an_alert_that_nobody_thought_of_goes_to_people(config: Path) -> None:
 
 
 def test_each_channel_is_sent_by_itself_at_once_and_again_after_the_cooldown(shipped: Any) -> None:
-    route = shipped["route"]["routes"][0]
+    route, of_probes = shipped["route"]["routes"][:2]
+    assert of_probes == {**route, "matchers": ['remediation="probe"']}
     assert route == {
         "matchers": ['remediation="reconnect"'],
         "receiver": "reconnect-hook",
@@ -128,7 +130,7 @@ def test_people_get_one_message_for_an_episode(shipped: Any) -> None:
         "group_interval": "1m",
         "repeat_interval": "24h",
     }
-    assert shipped["route"]["routes"][1:] == [
+    assert shipped["route"]["routes"][2:] == [
         {
             "matchers": ['channel=~".+"'],
             "receiver": "people",
@@ -141,7 +143,7 @@ def test_people_get_one_message_for_an_episode(shipped: Any) -> None:
 @each_alert
 def test_people_hear_nothing_of_what_is_over_within_two_minutes(shipped: Any, alert: Alert) -> None:
     if RECEIVER_OF[alert.name] == "people":
-        whole, (_, of_channels) = shipped["route"], shipped["route"]["routes"]
+        whole, (_, _, of_channels) = shipped["route"], shipped["route"]["routes"]
         route = of_channels if "channel" in label_sets(alert)[0] else whole
         waited = seconds(alert.rule.get("for", "0s")) + seconds(route["group_wait"])
         # Nor do they wait longer than they must.

@@ -28,6 +28,7 @@ PROMISED = {
     "WhatsAppChannelNeedsQrScan",
     "WhatsAppChannelNeverHeard",
     "WhatsAppChannelSilent",
+    "WhatsAppChannelSuspect",
     "WhatsAppExporterDown",
     "WhatsAppGatewayDown",
     "WhatsAppMessageLogDown",
@@ -40,6 +41,7 @@ CHANNEL_ALERTS = {
     "WhatsAppChannelNeedsQrScan",
     "WhatsAppChannelNeverHeard",
     "WhatsAppChannelSilent",
+    "WhatsAppChannelSuspect",
     "WhatsAppReconnectFailing",
 }
 REPAIRED = {
@@ -47,6 +49,7 @@ REPAIRED = {
     "WhatsAppChannelNeverHeard",
     "WhatsAppChannelSilent",
 }
+ASKED = {"WhatsAppChannelSuspect"}
 WARNINGS = REPAIRED | {"WhatsAppMessageLogDown", "WhatsAppMessageLogStalled"}
 # Facts, not sentences: the messages' templates make sentences of them, in the reader's language.
 FOR_TEMPLATES = {"asked", "failures", "outage"}
@@ -96,6 +99,8 @@ def test_an_alert_says_how_bad_it_is_and_who_repairs_it(alert: Alert) -> None:
     expected = {"severity": "warning" if alert.name in WARNINGS else "critical"}
     if alert.name in REPAIRED:
         expected["remediation"] = "reconnect"
+    if alert.name in ASKED:
+        expected = {"severity": "info", "remediation": "probe"}
     assert alert.labels == expected
 
 

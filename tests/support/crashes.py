@@ -21,7 +21,7 @@ import requests
 import sqlalchemy as sa
 
 from reconnect_hook.__main__ import main
-from reconnect_hook.repairs import workers
+from reconnect_hook.repairs import crew, workers
 from reconnect_hook.state import admission, jobs
 from stack.simulator.server import SimulatorServer
 from tests.support.alerts import alert, payload
@@ -76,7 +76,9 @@ def _serve(settings: Mapping[str, str], folder: str, listener: socket.socket) ->
     jobs.LEASE_SECONDS = _LEASE_SECONDS
     # Else alerts that are old news would rightly end without an outcome of their own.
     vars(admission).update(OLD_NEWS_SECONDS=0.0)
-    vars(workers).update(LEASE_SECONDS=_LEASE_SECONDS, _IDLE_SECONDS=0.05, _TROUBLE_SECONDS=0.1)
+    quick = {"IDLE_SECONDS": 0.05, "TROUBLE_SECONDS": 0.1}
+    vars(crew).update(quick)
+    vars(workers).update(quick, LEASE_SECONDS=_LEASE_SECONDS)
     # The port stays this test's own over all deaths: nobody else can take it meanwhile.
     vars(socket)["create_server"] = lambda *_, **__: listener
     main(["serve"])

@@ -53,15 +53,18 @@ class MariaDb:
 
     ``options`` are options of ``mariadbd`` without the leading dashes, besides or in place of the
     fast and careless ones that are set here. Use it in a ``with`` statement, or start() it and
-    have remove() called in the end.
+    have remove() called in the end. ``password`` is the administrator's, for one that
+    takes its data from another server.
     """
 
-    def __init__(self, options: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, options: Mapping[str, str] | None = None, password: str | None = None
+    ) -> None:
         self._options = {**_OPTIONS, **(options or {})}
         self._directory = Path(tempfile.mkdtemp(prefix="zapwatch-mariadb-"))
         self._data = self._directory / "data"
         self._log = self._directory / "mariadbd.log"
-        self._password = secrets.token_hex(16)
+        self.password = password or secrets.token_hex(16)
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
@@ -70,7 +73,7 @@ class MariaDb:
         return sa.URL.create(
             "mysql+pymysql",
             username=_ADMIN if user is None else user,
-            password=self._password if user is None else password,
+            password=self.password if user is None else password,
             host="127.0.0.1",
             port=self.port,
             database=database,
@@ -123,7 +126,7 @@ class MariaDb:
         if not self._data.exists():
             self._install()
         if not self.port:
-            self.port = _free_port()
+            self.port = free_port()
         settings = {
             **self._options,
             "port": str(self.port),
@@ -201,7 +204,7 @@ class MariaDb:
         )
         first.write_text(
             f"{zones}FLUSH PRIVILEGES;\n"
-            f"CREATE USER {_ADMIN}@'127.0.0.1' IDENTIFIED BY '{self._password}';\n"
+            f"CREATE USER {_ADMIN}@'127.0.0.1' IDENTIFIED BY '{self.password}';\n"
             f"GRANT ALL ON *.* TO {_ADMIN}@'127.0.0.1' WITH GRANT OPTION;\n",
             encoding="utf-8",
         )
@@ -230,7 +233,7 @@ class MariaDb:
             host="127.0.0.1",
             port=self.port,
             user=_ADMIN,
-            password=self._password,
+            password=self.password,
             connect_timeout=10,
             autocommit=True,
         )
@@ -277,6 +280,6 @@ def _arguments(settings: Mapping[str, str | None]) -> list[str]:
     ]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])

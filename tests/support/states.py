@@ -18,7 +18,7 @@ class StateClock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seconds = 1_700_000_000.0
-        for module in ("backlog", "desk", "history", "intake", "jobs", "memory"):
+        for module in ("backlog", "desk", "history", "intake", "jobs", "memory", "probes"):
             clock = f"reconnect_hook.state.{module}.now"
             monkeypatch.setattr(clock, lambda _connection: self.seconds)
 

@@ -28,8 +28,15 @@ _JSON = st.recursive(
 )
 
 
+_GATEWAYS = {"wpp", "loja"}
+
+
+def _parse_body(body: bytes) -> list[Alert]:
+    return parse_alerts(body, _GATEWAYS)
+
+
 def _parse(*alerts: Any) -> list[Alert]:
-    return parse_alerts(payload(*alerts), "wpp")
+    return _parse_body(payload(*alerts))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +52,7 @@ def _parse(*alerts: Any) -> list[Alert]:
 )
 def test_an_alert_names_a_channel_and_the_reason(name: Any, reason: Reason) -> None:
     (parsed,) = _parse(alert("Pixel12 Digital", alertname=name))
-    assert parsed == Alert(AlertStatus.FIRING, Target("Pixel12 Digital", reason))
+    assert parsed == Alert(AlertStatus.FIRING, Target("Pixel12 Digital", reason), "wpp")
     assert parsed.target is not None
     assert parsed.target.key == "pixel12digital"
 
@@ -61,7 +68,6 @@ def test_each_alert_has_its_own_status() -> None:
     [
         alert(remediation=None),
         alert(remediation="people"),
-        alert(remediation="probe"),
         alert(remediation=True),
         alert(gateway="other"),
         alert(gateway=None),
@@ -99,6 +105,15 @@ def test_what_is_not_for_this_hook_has_no_target_and_harms_no_other(stranger: An
     assert [one.target.channel for one in (first, last) if one.target] == ["a", "b"]
 
 
+def test_each_alert_is_for_its_own_gateway() -> None:
+    parsed = _parse(alert("a"), alert("a", gateway="loja"), alert("a", gateway="LOJA"))
+    assert [(one.gateway, one.target is not None) for one in parsed] == [
+        ("wpp", True),
+        ("loja", True),
+        ("LOJA", False),
+    ]
+
+
 @pytest.mark.parametrize(
     "channel", ["../../etc", "a%2Fb", "a/b", "-", "loja?x#y", "{{ .x }}", "ação"]
 )
@@ -108,9 +123,13 @@ def test_odd_channels_are_channels(channel: str) -> None:
 
 
 def test_fields_that_are_new_or_missing_do_not_matter() -> None:
-    assert parse_alerts(b'{"version": "4", "alerts": [], "notification_reason": 7}', "wpp") == []
+    assert (
+        parse_alerts(b'{"version": "4", "alerts": [], "notification_reason": 7}', _GATEWAYS) == []
+    )
     bare = {"status": "firing", "labels": alert()["labels"], "new": {"a": []}}
-    assert parse_alerts(json.dumps({"version": "4", "alerts": [bare]}).encode(), "wpp")[0].target
+    assert parse_alerts(json.dumps({"version": "4", "alerts": [bare]}).encode(), _GATEWAYS)[
+        0
+    ].target
 
 
 @pytest.mark.parametrize(
@@ -135,7 +154,7 @@ def test_fields_that_are_new_or_missing_do_not_matter() -> None:
     ids=lambda body: repr(body[:40]),
 )
 def test_another_body_is_refused_in_one_short_line(body: bytes) -> None:
-    for parse in (lambda: parse_alerts(body, "wpp"), lambda: parse_notifications(body)):
+    for parse in (lambda: _parse_body(body), lambda: parse_notifications(body)):
         with pytest.raises(PayloadError) as caught:
             parse()
         assert str(caught.value).isprintable()

@@ -11,13 +11,16 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from exporter.metrics import Metrics as ExporterMetrics
+from exporter.page import MetricsPage
 from exporter.silence.model import Model
 from exporter.silence.thresholds import Thresholds, bounds_of
 from exporter.snapshot import Board, GatewayState, LogState
+from exporter.texts import Texts
 from reconnect_hook.metrics import Metrics as HookMetrics
 from reconnect_hook.outcomes import Outcome
 from reconnect_hook.state.database import Database
 from reconnect_hook.state.memory import Memory
+from reconnect_hook.state.probes import ProbeBook
 from stack.configuration import ROOT, RULES
 from whatsapp import __version__, settings
 from whatsapp.last_messages import LogView
@@ -30,7 +33,7 @@ EXAMPLE = (ROOT / ".env.example").read_text()
 def settings_in_code() -> set[str]:
     files = Path(settings.__file__).parent.glob("*.py")
     source = "".join(file.read_text() for file in files)
-    return set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+)"', source))
+    return set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+|PROBE)"', source))
 
 
 def secret_files() -> set[str]:
@@ -42,7 +45,7 @@ def section(title: str) -> str:
 
 
 def test_every_setting_is_explained_and_nothing_else_is() -> None:
-    table = section("## Settings").partition("\n\nThe settings `PROBE")[0]
+    table = section("## Settings")
     rows = [line.partition("|")[2].partition("|")[0] for line in table.splitlines()]
     explained = {name for row in rows for name in re.findall(r"`([A-Z_]+)`", row)}
     assert explained == settings_in_code() | secret_files()
@@ -82,17 +85,21 @@ def test_the_exporters_metrics_are_the_documented_ones() -> None:
         silence=Model(learned_at=0, channels={}),
     )
     settings = parse(LEAST)
-    thresholds = Thresholds(settings.gateways[0], bounds_of(settings))
-    metrics = ExporterMetrics(board, "wpp", thresholds.of, with_log=True, with_events=True)
-    names = set().union(*(published(section.registry) for section in metrics.sections))
+    thresholds = Thresholds(settings.gateways[0], bounds_of(settings), can_query=True)
+    metrics = ExporterMetrics(
+        board, "wpp", thresholds.of, thresholds.suspicion, with_log=True, with_events=True
+    )
+    text = MetricsPage([Texts(board, metrics.sections)]).get("", "").body.decode()
+    names = set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
     assert names == documented("The exporter, `http", "The hook, `http")
 
 
 def test_the_hooks_metrics_are_the_documented_ones(tmp_path: Path) -> None:
-    metrics = HookMetrics("wpp")
+    metrics = HookMetrics()
     url = parse({**LEAST, "HOOK_STATE_URL": f"sqlite:///{tmp_path}/state"}).hook_state_url
     database = Database(url)
-    metrics.watch(Memory(database, "wpp"))
+    book = ProbeBook(database, "wpp", parse(LEAST).gateways[0].probe)
+    metrics.watch("wpp", Memory(database, "wpp"), book)
     shared = {
         "whatsapp_gateway_request_duration_seconds",
         "whatsapp_gateway_request_errors_total",

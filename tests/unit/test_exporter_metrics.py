@@ -17,6 +17,7 @@ from exporter.silence.model import Model
 from exporter.silence.profile import WEEK_HOURS, Profile
 from exporter.silence.thresholds import Threshold
 from exporter.snapshot import Board, GatewayState, LogState
+from exporter.texts import Texts
 from tests.support.programs import Metrics
 from whatsapp import __version__
 from whatsapp.channels import Channel, Status
@@ -32,6 +33,7 @@ _VIEW = LogView(
     last_message={"loja": 9_990.0, "pixel12digital": 2_800.0, "gone": 1.0},
     messages={("loja", Direction.IN): 3, ("loja", Direction.OUT): 2, ("gone", Direction.IN): 9},
     rows_read=77,
+    last_heard={"loja": 9_980.0, "pixel12digital": 2_700.0, "gone": 1.0},
 )
 _UP = GatewayState(up=True, channels=(_SHOP, _OFFICE), last_success=1_700_000_000.0)
 _DOWN = GatewayState(up=False, channels=_UP.channels, last_success=_UP.last_success)
@@ -46,11 +48,14 @@ _OF_CHANNELS = {
     "whatsapp_channel_silence_threshold_seconds",
     "whatsapp_channel_silence_mode",
     "whatsapp_channel_messages_total",
+    "whatsapp_channel_seconds_since_last_heard",
+    "whatsapp_channel_probe_threshold_seconds",
 }
 _STATUSES = {"whatsapp_channel_connected", "whatsapp_channel_status"}
 _AGES = {
     "whatsapp_channel_seconds_since_last_message",
     "whatsapp_channel_last_message_timestamp_seconds",
+    "whatsapp_channel_seconds_since_last_heard",
 }
 _OF_GATEWAY = {
     "whatsapp_gateway_up",
@@ -81,6 +86,14 @@ def _threshold_of(
     return Threshold(last_message.get(channel.key, 0.0) / 10, SilenceMode.ADAPTIVE)
 
 
+def _suspicion_of(
+    channel: Channel, last_heard: Mapping[str, float], model: Model | None, most: float
+) -> float | None:
+    if channel.id == "off":
+        return None
+    return most / 3 if model is None else last_heard[channel.key] / 20
+
+
 class Published:
     """A board and the metrics that are made of it."""
 
@@ -90,9 +103,10 @@ class Published:
             self.board,
             "wpp",
             _threshold_of,
+            _suspicion_of,
             with_log=with_log,
         )
-        self._page = MetricsPage(self.board, self.metrics.sections)
+        self._page = MetricsPage([Texts(self.board, self.metrics.sections)])
 
     def text(self, accept: str = "") -> str:
         return self._page.get(accept, "").body.decode()
@@ -110,13 +124,13 @@ class Published:
 def test_it_publishes_exactly_the_metrics_that_are_promised() -> None:
     published = Published()
     published.board.pin(gateway=_UP, log=_READ)
-    assert published.names() == _OF_CHANNELS | _OF_GATEWAY | _OF_LOG | {_INFO}
+    assert published.names() == _OF_CHANNELS | _OF_GATEWAY | _OF_LOG
 
 
 def test_before_the_first_polls_nothing_is_said_of_channels_and_sources() -> None:
     published = Published()
     histograms = {name for name in _OF_GATEWAY | _OF_LOG if "_duration_seconds_" in name}
-    assert published.names() == histograms | {"whatsapp_gateway_request_errors_total", _INFO}
+    assert published.names() == histograms | {"whatsapp_gateway_request_errors_total"}
 
 
 def test_each_channel_has_its_values_under_the_gateways_spelling() -> None:
@@ -139,9 +153,17 @@ def test_each_channel_has_its_values_under_the_gateways_spelling() -> None:
         ("loja",): 9_990,
         ("Pixel12 Digital",): 2_800,
     }
+    assert now.all("whatsapp_channel_seconds_since_last_heard", gateway="wpp") == {
+        ("loja",): 20,
+        ("Pixel12 Digital",): 7_300,
+    }
     assert now.all("whatsapp_channel_silence_threshold_seconds", gateway="wpp") == {
         ("loja",): 5_400,
         ("Pixel12 Digital",): 14_400,
+    }
+    assert now.all("whatsapp_channel_probe_threshold_seconds", gateway="wpp") == {
+        ("loja",): 1_800,
+        ("Pixel12 Digital",): 4_800,
     }
     assert now.all("whatsapp_channel_messages_total", gateway="wpp") == {
         ("loja", "in"): 3,
@@ -170,7 +192,7 @@ def test_who_says_how_long_a_channel_may_be_silent_stands_beside_it() -> None:
         ("Pixel12 Digital",): 1,
     }
     profile = Profile([1.0] * WEEK_HOURS)
-    channels = {"loja": Learned(profile, 2, 30), "other": Learned(profile, 2, 4)}
+    channels = {"loja": Learned(profile, 2, 1, 30), "other": Learned(profile, 2, 1, 4)}
     published.board.pin(silence=Model(1_700_000_002.0, channels))
     now = published.scrape()
     assert not now.all(mode, mode="fixed")
@@ -188,10 +210,18 @@ def test_who_says_how_long_a_channel_may_be_silent_stands_beside_it() -> None:
     assert now.get("whatsapp_channel_silence_threshold_seconds", channel="loja") == 1000
 
 
+def test_a_channel_that_is_never_asked_has_no_threshold_for_that() -> None:
+    published = Published()
+    off = Channel("off", Status.CONNECTED)
+    published.board.pin(gateway=GatewayState(up=True, channels=(_SHOP, off)), log=_READ)
+    thresholds = published.scrape().all("whatsapp_channel_probe_threshold_seconds", gateway="wpp")
+    assert thresholds == {("loja",): 1_800}
+
+
 def test_each_source_has_its_values() -> None:
     published = Published()
     published.metrics.log_seconds.observe(0.2)
-    published.metrics.gateway_calls.observe(Operation.LIST, 42.0, Reason.TIMEOUT)
+    published.metrics.observe_call(Operation.LIST, 42.0, Reason.TIMEOUT)
     published.board.pin(gateway=_UP, log=_READ)
     now = published.scrape()
     assert now.get("whatsapp_gateway_up", gateway="wpp") == 1
@@ -266,7 +296,7 @@ def test_sources_that_never_worked_have_no_time_of_success() -> None:
 def test_without_a_message_log_there_are_no_metrics_of_one() -> None:
     published = Published(with_log=False)
     published.board.pin(gateway=_UP)
-    assert published.names() == _OF_GATEWAY | {_INFO} | _STATUSES | {
+    assert published.names() == _OF_GATEWAY | _STATUSES | {
         "whatsapp_channel_silence_threshold_seconds",
         "whatsapp_channel_silence_mode",
     }

@@ -10,15 +10,19 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from exporter import page
-from exporter.metrics import Section
+from exporter import texts
+from exporter.metrics import Metrics
 from exporter.page import MetricsPage
+from exporter.silence.thresholds import Threshold
 from exporter.snapshot import Board, GatewayState, LogState
+from exporter.texts import Section, Texts
 from tests.support.clock import HandMovedClock
 from tests.support.waiting import wait_until
 from whatsapp.channels import Channel, Status
+from whatsapp.settings import SilenceMode
 
 _OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 _UP = GatewayState(up=True, channels=(Channel("loja", Status.CONNECTED),))
@@ -59,7 +63,8 @@ class Counted:
             Section(registries[0], lambda snapshot: (snapshot,)),
             Section(registries[1], lambda snapshot: (snapshot.gateway,)),
         )
-        self.page = MetricsPage(self.board, sections)
+        self.texts = [Texts(self.board, sections)]
+        self.page = MetricsPage(self.texts)
 
     @property
     def times(self) -> tuple[int, int]:
@@ -104,12 +109,12 @@ def test_nothing_is_rendered_that_nobody_asks_for(
     counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = HandMovedClock()
-    clock.rule(monkeypatch, "exporter.page")
+    clock.rule(monkeypatch, "exporter.texts")
     counted.board.pin(gateway=_UP)
     assert counted.times == (0, 0)
 
     counted.page.get("", "")
-    clock.forward(page._KEEP_SECONDS - 1)
+    clock.forward(texts._KEEP_SECONDS - 1)
     counted.board.pin(log=LogState(up=True))
     assert counted.times == (2, 1)
 
@@ -134,9 +139,64 @@ def test_the_sections_make_one_valid_text_in_both_formats(counted: Counted) -> N
         shown = counted.page.get(_OPENMETRICS, encoding)
         body = gzip.decompress(shown.body) if encoding else shown.body
         families = list(parse(body.decode()))  # type: ignore[no-untyped-call]
-        assert [family.name for family in families] == ["all", "gateway"]
+        assert [family.name for family in families] == [
+            "all",
+            "gateway",
+            "whatsapp_exporter_build_info",
+        ]
         assert body.count(b"# EOF") == 1
     assert b"EOF" not in counted.page.get("", "").body
+
+
+def _two_gateways() -> MetricsPage:
+    boards = {"wpp": Board(), "loja": Board()}
+    threshold = Threshold(1, SilenceMode.FIXED)
+    made = [
+        Texts(
+            board,
+            Metrics(
+                board, name, lambda *_: threshold, lambda *_: 1.0, with_log=name == "wpp"
+            ).sections,
+        )
+        for name, board in boards.items()
+    ]
+    for board in boards.values():
+        board.pin(gateway=_UP)
+    return MetricsPage(made)
+
+
+@pytest.mark.parametrize("form", _FORMS)
+def test_all_gateways_stand_under_one_header_of_each_metric(form: tuple[str, str]) -> None:
+    shown = _two_gateways().get(*form)
+    body = gzip.decompress(shown.body) if form[1] else shown.body
+    headers = [line for line in body.decode().splitlines() if line.startswith("# TYPE ")]
+    assert len(headers) == len(set(headers))
+    read = parse if form[0] else text_string_to_metric_families
+    families = {family.name: family for family in read(body.decode())}
+    of = {name: {s.labels.get("gateway") for s in f.samples} for name, f in families.items()}
+    assert of["whatsapp_channel_connected"] == {"wpp", "loja"}
+    assert of["whatsapp_message_log_poll_duration_seconds"] == {"wpp"}
+    assert len(families["whatsapp_exporter_build_info"].samples) == 1
+
+
+def test_a_gateway_that_is_shown_no_more_leaves_the_page(counted: Counted) -> None:
+    other = Counted()
+    other.all.name, other.gateway.name = "more", "other_gateway"
+    counted.page.show([*counted.texts, *other.texts])
+    assert b"more 1.0" in counted.page.get("", "").body
+    counted.page.show(other.texts)
+    body = counted.page.get("", "").body
+    assert b"more 1.0" in body
+    assert b"all 1.0" not in body
+
+
+def test_what_one_gateway_pins_has_no_other_written_again(counted: Counted) -> None:
+    other = Counted()
+    counted.page.show([*counted.texts, *other.texts])
+    counted.page.get("", "gzip")
+    counted.board.pin(gateway=_UP)
+    counted.page.get("", "gzip")
+    assert (counted.times, other.times) == ((2, 2), (1, 1))
 
 
 def test_the_last_page_is_handed_out_while_the_next_one_is_written(counted: Counted) -> None:

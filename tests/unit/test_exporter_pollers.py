@@ -55,6 +55,9 @@ class Paced(Poller):
     def pin_failure(self) -> None:
         self.failures += 1
 
+    def close(self) -> None:
+        raise AssertionError("nobody has stopped it")
+
     def run(self) -> None:
         self._run()
 

@@ -8,8 +8,10 @@ import pytest
 from flask.testing import FlaskClient
 
 from exporter.metrics import Metrics
+from exporter.page import MetricsPage
 from exporter.silence.thresholds import Threshold
-from exporter.snapshot import Board, GatewayState, LogState
+from exporter.snapshot import Board, GatewayState, LogState, waiting_for
+from exporter.texts import Texts
 from exporter.web import create_app
 from whatsapp.channels import Channel, Status
 from whatsapp.settings import SilenceMode
@@ -24,8 +26,10 @@ def board() -> Board:
 
 
 def _client(board: Board, *, with_log: bool = True) -> FlaskClient:
-    metrics = Metrics(board, "wpp", lambda *_: Threshold(1, SilenceMode.FIXED), with_log=with_log)
-    return create_app(board, metrics, with_log=with_log).test_client()
+    fixed = Threshold(1, SilenceMode.FIXED)
+    metrics = Metrics(board, "wpp", lambda *_: fixed, lambda *_: 1.0, with_log=with_log)
+    page = MetricsPage([Texts(board, metrics.sections)])
+    return create_app(page, lambda: waiting_for(board.snapshot, with_log=with_log)).test_client()
 
 
 @pytest.fixture

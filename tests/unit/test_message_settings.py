@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.messages.post import Post
+from exporter.messages.post import senders_among
+from exporter.messages.receiver import Sender
 from whatsapp.settings import MessageSource, SettingsError, parse, read_secrets
 
 _GATEWAY = {
@@ -50,9 +51,9 @@ def test_nothing_can_be_learned_of_messages_that_are_not_counted(source: str) ->
 def test_the_token_is_a_secret_that_an_exporter_needs_for_events() -> None:
     settings = parse({**_GATEWAY, "MESSAGE_SOURCE": "events"})
     with pytest.raises(SettingsError, match="MESSAGES_TOKEN is not set: choose a long random text"):
-        Post(settings)
+        senders_among(settings.gateways)
     with_token = parse({**_GATEWAY, "MESSAGE_SOURCE": "events", "MESSAGES_TOKEN": _TOKEN})
-    Post(with_token)
+    assert senders_among(with_token.gateways) == {"wpp": Sender("wrapper", _TOKEN)}
     assert _TOKEN not in repr(with_token)
     assert "messages.sqlite3" not in repr(with_token)
 

@@ -84,7 +84,9 @@ def test_what_nobody_can_tell_is_unknown() -> None:
 
 
 def _row(name: str, kind: Kind = Kind.CONNECTED, **more: object) -> Row:
-    row = Row(name.casefold(), name, kind, None, (), None, None, None, None, 0, None, 100, (), ())
+    row = Row(
+        "wpp", name.casefold(), name, kind, None, (), None, None, None, None, 0, None, 100, (), ()
+    )
     return replace(row, **more)  # type: ignore[arg-type]
 
 

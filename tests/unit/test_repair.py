@@ -20,7 +20,7 @@ from reconnect_hook.outcomes import Action, Job, Outcome, Result
 from reconnect_hook.repairs.channel_lists import ChannelLists
 from reconnect_hook.repairs.means import Interrupted, Means
 from reconnect_hook.repairs.repair import look, repair
-from reconnect_hook.service import Service, make_client, make_service
+from reconnect_hook.service import Service, make_service, open_store
 from reconnect_hook.state.database import StateError
 from reconnect_hook.state.jobs import Jobs
 from reconnect_hook.state.memory import Memory
@@ -645,9 +645,8 @@ class Hook:
 
     def __init__(self, settings: Settings) -> None:
         [gateway] = settings.gateways
-        self.metrics = Metrics(gateway.name)
-        client = make_client(settings, gateway, self.metrics)
-        self.service: Service = make_service(settings, gateway, client, self.metrics)
+        self.metrics = Metrics()
+        self.service: Service = make_service(settings, gateway, open_store(settings), self.metrics)
         self._state_url = settings.hook_state_url
         self._log = settings.hook_log_file
         self.service.workers.start()
@@ -847,7 +846,7 @@ def test_no_fault_ends_a_worker(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("reconnect_hook.repairs.workers._TROUBLE_SECONDS", 0.01)
+    monkeypatch.setattr("reconnect_hook.repairs.crew.TROUBLE_SECONDS", 0.01)
     simulator.unpair("loja")
     hook = Hook(_settings(simulator.url, tmp_path, RECONNECT_WORKERS="1"))
     claim = Jobs.claim

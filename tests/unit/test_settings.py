@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.support.certificates import self_signed
 from tests.support.pixelhub import encrypt
+from whatsapp.probe_settings import ProbeKind
 from whatsapp.settings import (
     Listen,
     SettingsError,
@@ -55,13 +56,22 @@ def test_the_least_that_must_be_set_brings_the_documented_defaults() -> None:
                 "qr_timeout": 60,
                 "ca_file": None,
                 "messages": "log",
-                "message_log_url": gateway.message_log_url,
                 "messages_token": "",
+                "message_log_url": gateway.message_log_url,
                 "silent_hours": 4,
                 "silent_hours_overrides": {},
                 "silence_mode": "fixed",
                 "silence_state_file": Path("var/silence.json"),
                 "allow_restart": False,
+                "probe": {
+                    "kind": "query",
+                    "overrides": {},
+                    "after_minutes": 30,
+                    "pause_minutes": 15,
+                    "echoes_per_day": 24,
+                    "echo_numbers": {},
+                    "echo_text": "Zapwatch: does this arrive?",
+                },
             },
         ),
         "message_lookback_hours": 168,
@@ -310,8 +320,8 @@ def test_a_mariadb_url_may_leave_out_the_driver(url: str) -> None:
 def test_there_is_nothing_to_learn_from_without_a_message_log() -> None:
     line = _error({**_LEAST, "MESSAGE_LOG_URL": "none", "SILENCE_MODE": "adaptive"})
     assert line == (
-        "SILENCE_MODE=adaptive learns from a message log or from events: it cannot learn from the "
-        "message source none"
+        "SILENCE_MODE is adaptive, which learns from a message log or from events: it cannot learn "
+        "from the message source none"
     )
 
 
@@ -448,3 +458,49 @@ def test_a_file_of_certificates_must_be_one(tmp_path: Path) -> None:
         with pytest.raises(SettingsError) as caught:
             parse({**_LEAST, "WPP_GATEWAY_CA_FILE": str(path)})
         assert str(caught.value) == f"WPP_GATEWAY_CA_FILE: {path} {why}"
+
+
+def test_the_settings_of_probes() -> None:
+    probe = (
+        parse(
+            {
+                **_LEAST,
+                "PROBE": "Echo",
+                "PROBE_OVERRIDES": "Lo Ja=off, obra = query,",
+                "PROBE_ECHO_NUMBERS": "Lo Ja=5500000000001,obra=5500000000002",
+                "PROBE_ECHO_TEXT": "alô?",
+            }
+        )
+        .gateways[0]
+        .probe
+    )
+    assert probe.kind is ProbeKind.ECHO
+    assert probe.overrides == {"loja": ProbeKind.OFF, "obra": ProbeKind.QUERY}
+    assert probe.echo_numbers == {"loja": "5500000000001", "obra": "5500000000002"}
+    assert probe.echo_text == "alô?"
+    assert "5500000000001" not in repr(probe)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PROBE", "sometimes"),
+        ("PROBE_OVERRIDES", "loja"),
+        ("PROBE_OVERRIDES", "loja=maybe"),
+        ("PROBE_OVERRIDES", "=echo"),
+        ("PROBE_AFTER_MINUTES", "0"),
+        ("PROBE_PAUSE_MINUTES", "0"),
+        ("PROBE_ECHOES_PER_DAY", "0"),
+        ("PROBE_ECHOES_PER_DAY", "1.5"),
+        ("PROBE_ECHO_NUMBERS", "5500000000001"),
+        ("PROBE_ECHO_NUMBERS", "loja=+5500000000001"),
+        ("PROBE_ECHO_NUMBERS", "loja=55 0000 000 0001"),
+        ("PROBE_ECHO_NUMBERS", "loja=190"),
+        ("PROBE_ECHO_NUMBERS", "loja=5500000000001,obra=5500000000001"),
+        ("PROBE_ECHO_TEXT", "two\nlines"),
+        ("PROBE_ECHO_TEXT", "x" * 501),
+    ],
+)
+def test_a_wrong_setting_of_probes_is_named(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^{name} [^\n]*$"):
+        parse({**_LEAST, name: value})

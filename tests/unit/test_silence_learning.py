@@ -309,3 +309,13 @@ def test_gaps_are_where_no_minute_is(minutes: set[int], full: int) -> None:
         history.note(history.begins + 60 * minute)
     pairs = pairwise(sorted(minutes))
     assert list(history.gaps()) == [Gap(a, b) for a, b in pairs if b > a + 1]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1000), st.floats(0.5, 200))
+def test_a_channel_is_suspect_before_it_is_silent(seed: int, per_hour: float) -> None:
+    learned = _learn(_office(seed, per_hour))
+    assert learned.suspect_level <= learned.level
+    for hour in range(0, WEEK_HOURS, 5):
+        at = _NOW + hour * _HOUR
+        assert learned.suspicion(at, _BOUNDS, _ZONE) <= learned.threshold(at, _BOUNDS, _ZONE)

@@ -14,11 +14,11 @@ from exporter.silence.model import Model, ModelError, load, save
 from exporter.silence.profile import WEEK_HOURS, Profile
 from exporter.silence.thresholds import Threshold, Thresholds, bounds_of
 from whatsapp.channels import Channel, Status
-from whatsapp.settings import SilenceMode, parse
+from whatsapp.settings import Settings, SilenceMode, parse
 
 _BOUNDS = Bounds(false_alarms=1, floor=600, ceiling=86_400)
 _RATES = [1 + hour / 7 for hour in range(WEEK_HOURS)]
-_MODEL = Model(1_700_000_000.5, {"loja": Learned(Profile(_RATES), 12.5, 3456)})
+_MODEL = Model(1_700_000_000.5, {"loja": Learned(Profile(_RATES), 12.5, 3.5, 3456)})
 _SHOP = Channel("Lo Ja", Status.CONNECTED)
 _NOW = 1_700_000_000.0
 
@@ -38,7 +38,7 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     assert loaded.learned_at == _MODEL.learned_at
     assert loaded.channels.keys() == {"loja"}
     learned = loaded.channels["loja"]
-    assert (learned.level, learned.messages) == (12.5, 3456)
+    assert (learned.level, learned.suspect_level, learned.messages) == (12.5, 3.5, 3456)
     assert learned.profile.rates == pytest.approx(_RATES, rel=1e-5)
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(path.parent.iterdir()) == [path], "nothing is left beside it"
@@ -110,20 +110,24 @@ def test_a_file_that_cannot_be_read_or_written_is_told(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-def _thresholds(**more: str) -> Thresholds:
+def _settings(**more: str) -> Settings:
     least = {
         "WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443",
         "WPP_GATEWAY_SECRET": "x",
         "MESSAGE_LOG_URL": "sqlite:///log",
         "SILENT_HOURS": "3",
     }
-    settings = parse({**least, **more})
-    return Thresholds(settings.gateways[0], bounds_of(settings))
+    return parse({**least, **more})
+
+
+def _thresholds(*, can_query: bool = False, **more: str) -> Thresholds:
+    settings = _settings(**more)
+    return Thresholds(settings.gateways[0], bounds_of(settings), can_query=can_query)
 
 
 def test_the_learned_threshold_counts_where_there_is_one() -> None:
     thresholds = _thresholds()
-    flat = Model(0, {"loja": Learned(Profile([10.0] * WEEK_HOURS), 5, 1)})
+    flat = Model(0, {"loja": Learned(Profile([10.0] * WEEK_HOURS), 5, 2, 1)})
     fixed = Threshold(3 * 3600, SilenceMode.FIXED)
     assert thresholds.of(_SHOP, {"loja": _NOW}, None) == fixed
     assert thresholds.of(_SHOP, {"loja": _NOW}, Model(0, {})) == fixed
@@ -147,3 +151,39 @@ def test_a_threshold_follows_the_last_message_and_what_was_learned_anew() -> Non
     assert later.seconds < first.seconds
     again = Model(0, {"loja": replace(_MODEL.channels["loja"], level=25.0)})
     assert thresholds.of(_SHOP, {"loja": _NOW + 40 * 3600}, again).seconds > later.seconds
+
+
+def test_a_channel_is_asked_only_where_it_can_be() -> None:
+    def asked(can_query: bool, **more: str) -> bool:
+        found = _thresholds(can_query=can_query, **more)
+        return found.suspicion(_SHOP, {"loja": _NOW}, None, 14_400) is not None
+
+    numbers = {"PROBE_ECHO_NUMBERS": "lo ja=5500000000001,other=5500000000002"}
+    assert asked(True)
+    assert not asked(False), "the default is a query, and there is none"
+    assert not asked(True, PROBE="off")
+    assert not asked(False, PROBE="echo"), "there is no number for it"
+    assert asked(True, PROBE="echo"), "a query does instead"
+    assert asked(False, PROBE="echo", **numbers)
+    assert asked(False, PROBE_OVERRIDES="LOJA=echo", **numbers)
+    assert not asked(True, PROBE="echo", PROBE_OVERRIDES="LOJA=off", **numbers)
+    assert not asked(False, PROBE="off", **numbers), "numbers alone send nothing"
+
+
+def test_a_channel_is_asked_before_it_counts_as_silent() -> None:
+    thresholds = _thresholds(can_query=True, PROBE_AFTER_MINUTES="40")
+    learned = _MODEL.channels["loja"]
+    assert thresholds.suspicion(_SHOP, {"loja": _NOW}, None, 14_400) == 2400
+    assert thresholds.suspicion(_SHOP, {"loja": _NOW}, None, 600) == 600
+    assert thresholds.suspicion(_SHOP, {}, _MODEL, 14_400) == 2400
+    soon = thresholds.suspicion(_SHOP, {"loja": _NOW}, _MODEL, 14_400)
+    assert soon == learned.suspicion(_NOW, _BOUNDS)
+    assert soon < learned.threshold(_NOW, _BOUNDS)
+    assert thresholds.suspicion(_SHOP, {"loja": _NOW}, _MODEL, 61) == 61
+    later = thresholds.suspicion(_SHOP, {"loja": _NOW + 40 * 3600}, _MODEL, 14_400)
+    assert later == learned.suspicion(_NOW + 40 * 3600, _BOUNDS) != soon
+    again = Model(0, {"loja": replace(learned, suspect_level=7.0)})
+    anew = thresholds.suspicion(_SHOP, {"loja": _NOW + 40 * 3600}, again, 14_400)
+    assert anew is not None
+    assert later is not None
+    assert anew > later

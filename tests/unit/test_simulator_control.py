@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from stack.simulator.client import Simulator
-from stack.simulator.faults import CATALOGUE
+from stack.simulator.faults import CATALOGUE, OPERATIONS
 from stack.simulator.server import SimulatorServer
 from tests.unit.test_simulator_gateway import SECRET, Api, HandClock
 
@@ -60,6 +60,8 @@ def test_a_channel_is_shown_with_all_its_settings(simulator: Simulator, clock: H
         "status": "connected",
         "status_seconds": 0.0,
         "zombie": False,
+        "deaf": False,
+        "number": "5500000000100",
         "alive": True,
         "recovering": False,
         "name": None,
@@ -75,6 +77,9 @@ def test_a_channel_is_shown_with_all_its_settings(simulator: Simulator, clock: H
         "qr_form": "base64",
         "status_text": "(as it is)",
         "id_field": "id",
+        "qr_seconds": None,
+        "integration": "WHATSAPP-BAILEYS",
+        "tells_activity": True,
     }
     assert simulator.channel("loja") == made | {"status_seconds": 7.0}
     assert simulator.channel("nobody") is None
@@ -232,7 +237,7 @@ def test_the_catalogue_tells_each_fault_and_its_operations(simulator: Simulator)
     assert [one["fault"] for one in listed] == list(CATALOGUE)
     assert all(one["what"] for one in listed)
     by_name = {one["fault"]: one["operations"] for one in listed}
-    assert by_name["hang"] == ["list", "qr", "start_session", "delete", "create"]
+    assert by_name["hang"] == list(OPERATIONS)
     assert by_name["empty_list"] == ["list"]
     assert by_name["invalid_qr"] == ["qr"]
 

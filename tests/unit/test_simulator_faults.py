@@ -90,6 +90,7 @@ _PROXY_FAULTS = [
     ("invalid_utf8", 200, _JSON, b'"status": "\xff\xfe"'),
 ]
 _NETWORK_FAULTS = {"hang", "slow", "drip", "reset", "truncated", "huge", "redirect"}
+_MESSAGE_FAULTS = {"id_as_messageId", "id_as_message_id", "without_id"}  # test_simulator_messages
 _CALLS = {
     "list": ("GET", "channels"),
     "qr": ("GET", "channels/loja/qr"),
@@ -150,7 +151,7 @@ def _connect(api: Api, path: str) -> socket.socket:
 def test_these_are_all_faults_there_are() -> None:
     tested = [one[0] for one in (*_GATEWAY_FAULTS, *_PROXY_FAULTS)]
 
-    assert sorted([*tested, *_NETWORK_FAULTS]) == sorted(CATALOGUE)
+    assert sorted([*tested, *_NETWORK_FAULTS, *_MESSAGE_FAULTS]) == sorted(CATALOGUE)
 
 
 @pytest.mark.parametrize(("fault", "where", "status", "body"), _GATEWAY_FAULTS)

@@ -17,11 +17,13 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
+from stack.simulator.apis.registry import APIS
 from stack.simulator.client import Simulator
 from stack.simulator.server import SimulatorServer
 from tests.support.certificates import self_signed
 from tests.support.waiting import wait_until
 from tests.unit.test_simulator_gateway import SECRET, Api
+from whatsapp.gateways.registry import ADAPTERS
 
 _ROOT = Path(__file__).parents[2]
 _LISTENING = "simulator listening on "
@@ -96,6 +98,15 @@ def _refusal(*arguments: str | Path, **options: str) -> str:
     assert "Traceback" not in complaint
     assert "Warning" not in complaint
     return complaint
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_it_speaks_the_api_that_it_is_told_to(start: Start, api: str) -> None:
+    running = start("--api", api)
+    running.simulator.put_channel("loja")
+
+    gateway = ADAPTERS[api](running.url, SECRET)
+    assert [channel.id for channel in gateway.list_channels().channels] == ["loja"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -153,7 +153,7 @@ def test_an_unfit_setting_of_the_traffic_is_refused(
         ("POST", "channels/nobody/remove", "", 404, "there is no channel 'nobody'"),
         (
             *("POST", "channels/loja/explode", "", 404),
-            "unknown action 'explode'; known are drop, zombie, unpair, scan, connect, remove",
+            "unknown action 'explode'; known are drop, zombie, deafen, flap, unpair, scan,",
         ),
         ("PUT", "channels/", "{}", 404, "Not Found"),
         ("GET", "nothing", "", 404, "Not Found"),

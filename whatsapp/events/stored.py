@@ -44,6 +44,7 @@ class StoredMessages:
             messages={},
             rows_read=0,
             deaf=deaf,
+            last_heard={key: min(now, one.heard) for key, one in self._last.items() if one.heard},
         )
 
     def find(self, channels: Collection[Channel]) -> LogView:

@@ -43,6 +43,20 @@ class Answer:
 
     def checked(self) -> dict[str, Any]:
         """Return the JSON object of a successful answer; raise Failure for any other."""
+        parsed = self.checked_json()
+        if not isinstance(parsed, dict):
+            raise Failure(Reason.INVALID, "JSON that is not an object")
+        return parsed
+
+    def checked_list(self) -> list[Any]:
+        """Return the JSON list of a successful answer; raise Failure for any other."""
+        parsed = self.checked_json()
+        if not isinstance(parsed, list):
+            raise Failure(Reason.INVALID, "JSON that is not a list")
+        return parsed
+
+    def checked_json(self) -> Any:
+        """Return the JSON of a successful answer; raise Failure for any other."""
         parsed = self.json()
         said = _said(parsed)
         if self.status in (401, 403):
@@ -57,9 +71,7 @@ class Answer:
             raise Failure(Reason.INVALID, f"HTTP {self.status} with an empty body")
         if parsed is None:
             raise Failure(Reason.INVALID, f"HTTP {self.status} with a body that is not JSON")
-        if not isinstance(parsed, dict):
-            raise Failure(Reason.INVALID, "JSON that is not an object")
-        if parsed.get("success") is False:
+        if isinstance(parsed, dict) and parsed.get("success") is False:
             raise Failure(Reason.INVALID, f"the gateway answered success=false{said}")
         return parsed
 
@@ -75,10 +87,15 @@ def _said(parsed: Any) -> str:
 
 
 def words(parsed: Any) -> str:
-    """Return what a gateway says in ``error`` and ``message``; either may be any JSON."""
+    """Return what a gateway says in ``error``, ``message`` and ``response.message``.
+
+    Each may be any JSON.
+    """
     if not isinstance(parsed, dict):
         return ""
-    values = (parsed.get(name) for name in ("error", "message"))
+    values = [parsed.get(name) for name in ("error", "message")]
+    if isinstance(parsed.get("response"), dict):
+        values.append(parsed["response"].get("message"))
     return "; ".join(_text(value) for value in values if value and not isinstance(value, bool))
 
 

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.cookiejar import DefaultCookiePolicy
+from urllib.parse import quote
 
 import requests
 import urllib3
@@ -95,21 +96,31 @@ class Connection:
 
     def _presentable(self, detail: str, hide: Sequence[str]) -> str:
         """Return one short line without the secret, which a gateway may repeat in its answer."""
-        for text in filter(None, (self._secret, *hide)):
-            detail = detail.replace(text, "[secret]" if text == self._secret else "[hidden]")
+        # Some gateways want the secret in the path, where it stands quoted.
+        for secret in filter(None, (self._secret, quote(self._secret, safe=""))):
+            detail = detail.replace(secret, "[secret]")
+        for text in filter(None, hide):
+            detail = detail.replace(text, "[hidden]")
         return "".join(c if c.isprintable() else " " for c in detail[:_DETAIL_LENGTH])
 
 
 class Calls:
     """The calls of one operation; each raises Failure where no answer comes."""
 
-    def __init__(self, http: requests.Session, base_url: str, seconds: float) -> None:
-        self.request_id = uuid.uuid4().hex
+    def __init__(
+        self, http: requests.Session, base_url: str, seconds: float, request_id: str | None = None
+    ) -> None:
+        self.request_id = request_id or uuid.uuid4().hex
         self.last_status: int | None = None
         self._http = http
         self._base_url = base_url
         self._seconds = seconds
         self._give_up_at = time.monotonic() + seconds
+
+    def within(self, seconds: float) -> Calls:
+        """Return calls of the same operation for another thread, which may take so long at most."""
+        left = self._give_up_at - time.monotonic()
+        return Calls(self._http, self._base_url, max(0.0, min(seconds, left)), self.request_id)
 
     def get(self, path: str) -> Answer:
         """Return the answer to a GET of a path below the base URL, its parts quoted already."""
@@ -119,14 +130,30 @@ class Calls:
         """Return the answer to a POST with a JSON body, or with none."""
         return self.send("POST", path, body)
 
-    def send(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Answer:
-        """Return the answer to a call with any method."""
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None = None,
+        *,
+        token: str | None = None,
+    ) -> Answer:
+        """Return the answer to a call with any method, and with a bearer token if there is one."""
         self.last_status = None
-        answer = self._exchange(method, path, body)
+        headers = {"X-Request-Id": self.request_id}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        answer = self._exchange(method, path, body, headers)
         self.last_status = answer.status
         return answer
 
-    def _exchange(self, method: str, path: str, body: Mapping[str, object] | None) -> Answer:
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None,
+        headers: Mapping[str, str],
+    ) -> Answer:
         left = self._give_up_at - time.monotonic()
         if left <= 0:
             raise Failure(Reason.TIMEOUT, f"no answer within {self._seconds:g} s")
@@ -135,7 +162,7 @@ class Calls:
             with self._http.request(
                 method,
                 self._base_url + path,
-                headers={"X-Request-Id": self.request_id},
+                headers=headers,
                 json=body,
                 timeout=(connect_timeout, left),
                 allow_redirects=False,

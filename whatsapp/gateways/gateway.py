@@ -22,6 +22,7 @@ class Operation(enum.StrEnum):
     QUERY = "query"
     SEND = "send"
     TAKE_BACK = "take_back"
+    RECONNECT = "reconnect"
 
 
 class Reason(enum.StrEnum):
@@ -110,6 +111,9 @@ class Gateway(ABC):
     hints: ClassVar[Mapping[Reason, str]]
     """What is most likely wrong where the list fails for a reason; each of them has one."""
 
+    keeps_channel: ClassVar[bool] = False
+    """Whether delete() leaves the channel in the list, with its settings but unpaired."""
+
     can_query: ClassVar[bool] = False
     can_take_back: ClassVar[bool] = False
 
@@ -138,11 +142,11 @@ class Gateway(ABC):
 
     @abstractmethod
     def delete(self, channel_id: str) -> None:
-        """Throw the session away. THE PAIRING IS LOST: a new one must be made and scanned."""
+        """Throw the pairing away. IT IS LOST: create() must follow, and a person must scan."""
 
     @abstractmethod
     def create(self, channel_id: str) -> None:
-        """Make a new session, which a person must scan."""
+        """Make a session, which a person must scan, of a channel after its delete()."""
 
     def query(self, channel: Channel) -> None:  # noqa: ARG002 - adapters use it
         """Ask WhatsApp's servers for something harmless; only where ``can_query``.

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from whatsapp.gateways.evolution import EvolutionGateway
 from whatsapp.gateways.gateway import Gateway, Observer
 from whatsapp.gateways.http_gateway import HttpGateway
+from whatsapp.gateways.waha import WahaGateway
+from whatsapp.gateways.wppconnect import WppconnectGateway
 from whatsapp.gateways.wrapper import WrapperGateway
 
-ADAPTERS: Mapping[str, type[HttpGateway]] = {"wrapper": WrapperGateway}
+ADAPTERS: Mapping[str, type[HttpGateway]] = {
+    "wrapper": WrapperGateway,
+    "wppconnect": WppconnectGateway,
+    "evolution": EvolutionGateway,
+    "waha": WahaGateway,
+}
 """The adapters by the ``type`` that the settings name."""
 
 

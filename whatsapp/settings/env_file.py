@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from whatsapp.settings.reader import SettingsError, unreadable
 
@@ -61,19 +62,24 @@ def parse_env(text: str) -> dict[str, str]:
     return values
 
 
-def read_secrets(values: Mapping[str, str]) -> dict[str, str]:
+def read_secrets(
+    values: Mapping[str, str], called: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
     """Return the values, with each secret that is in a file read from there; raise SettingsError.
 
-    One line end after the secret is not part of it; everything else in the file is.
+    One line end after the secret is not part of it; everything else in the file is. Errors name
+    some settings as ``called`` says.
     """
     read = dict(values)
     for name in SECRETS:
         path = read.pop(f"{name}_FILE", "").strip()
         if not path:
             continue
+        label = called.get(name, name)
+        file = f"{label}_file" if name in called else f"{label}_FILE"
         if read.get(name, "").strip():
-            raise SettingsError(f"{name} and {name}_FILE are both set: remove one of them")
-        read[name] = secret_in(path, f"{name}_FILE")
+            raise SettingsError(f"{label} and {file} are both set: remove one of them")
+        read[name] = secret_in(path, file)
     return read
 
 

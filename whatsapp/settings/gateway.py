@@ -10,8 +10,10 @@ from pathlib import Path
 from sqlalchemy import URL
 
 from whatsapp.channels import channel_key
+from whatsapp.probe_settings import ProbeSettings
 from whatsapp.secret import decrypt
 from whatsapp.settings.messages import MessageSource, read_message_source
+from whatsapp.settings.probes import read_probes
 from whatsapp.settings.reader import Reader, SettingsError
 
 
@@ -47,6 +49,7 @@ class GatewaySettings:
     silence_mode: SilenceMode
     silence_state_file: Path
     allow_restart: bool
+    probe: ProbeSettings
 
     def silence_threshold(self, channel: str) -> float:
         """Return after how many seconds without a message a channel counts as silent.
@@ -57,13 +60,20 @@ class GatewaySettings:
         return hours * 3600
 
 
-def read_gateway(read: Reader) -> GatewaySettings:
-    """Return the settings of the one gateway that an ``.env`` names; raise SettingsError."""
+def read_gateway(
+    read: Reader, *, name: str, type_: str, silence_state_file: Path
+) -> GatewaySettings:
+    """Return a gateway's settings by the names that they have in an ``.env``.
+
+    Raises SettingsError.
+    """
+    # First of all: without it nothing else matters.
+    base_url = read.base_url("WPP_GATEWAY_BASE_URL")
     messages, log_url = read_message_source(read)
     return GatewaySettings(
-        name=read.text("WPP_GATEWAY_NAME", "wpp"),
-        type="wrapper",
-        base_url=read.base_url("WPP_GATEWAY_BASE_URL"),
+        name=name,
+        type=type_,
+        base_url=base_url,
         secret=_secret(read),
         timeout=read.number("WPP_GATEWAY_TIMEOUT", 90, above=0),
         qr_timeout=read.number("WPP_GATEWAY_QR_TIMEOUT", 60, above=0),
@@ -74,8 +84,9 @@ def read_gateway(read: Reader) -> GatewaySettings:
         silent_hours=read.number("SILENT_HOURS", 4, above=0),
         silent_hours_overrides=read.hours_by_channel("SILENT_HOURS_OVERRIDES"),
         silence_mode=_silence_mode(read, messages),
-        silence_state_file=Path(read.text("SILENCE_STATE_FILE", "var/silence.json")),
+        silence_state_file=silence_state_file,
         allow_restart=read.boolean("RECONNECT_ALLOW_RESTART", default=False),
+        probe=read_probes(read),
     )
 
 
@@ -84,8 +95,8 @@ def _secret(read: Reader) -> str:
     secret = decrypt(stored, read.text("INFRA_SECRET_KEY", ""))
     if not secret.isascii():
         raise SettingsError(
-            "WPP_GATEWAY_SECRET decrypts to something that no HTTP header can carry: "
-            "is INFRA_SECRET_KEY the one that PixelHub uses?"
+            f"{read.called('WPP_GATEWAY_SECRET')} decrypts to something that no HTTP header can "
+            "carry: is INFRA_SECRET_KEY the one that PixelHub uses?"
         )
     return secret
 
@@ -95,11 +106,12 @@ def _silence_mode(read: Reader, messages: MessageSource) -> SilenceMode:
     try:
         mode = SilenceMode(text.lower())
     except ValueError:
-        raise SettingsError(f"SILENCE_MODE must be fixed or adaptive, not {text!r}") from None
+        raise read.wrong("SILENCE_MODE", f"must be fixed or adaptive, not {text!r}") from None
     learns = messages in {MessageSource.LOG, MessageSource.EVENTS}
     if mode is SilenceMode.ADAPTIVE and not learns:
-        raise SettingsError(
-            "SILENCE_MODE=adaptive learns from a message log or from events: it cannot learn from "
-            f"the message source {messages}"
+        raise read.wrong(
+            "SILENCE_MODE",
+            "is adaptive, which learns from a message log or from events: it cannot learn from the "
+            f"message source {messages}",
         )
     return mode

@@ -28,9 +28,8 @@ def read_message_source(read: Reader) -> tuple[MessageSource, URL | None]:
     try:
         source = MessageSource(text.lower())
     except ValueError:
-        raise SettingsError(
-            f"MESSAGE_SOURCE must be one of {', '.join(MessageSource)}, not {text!r}"
-        ) from None
+        known = ", ".join(MessageSource)
+        raise read.wrong("MESSAGE_SOURCE", f"must be one of {known}, not {text!r}") from None
     if source is not MessageSource.LOG:
         return source, None
     log_url = _message_log_url(read)

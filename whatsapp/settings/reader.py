@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from pymysql.charset import charset_by_name
@@ -41,15 +42,26 @@ class Listen:
 class Reader:
     """Reads single settings; each method raises SettingsError with the setting's name."""
 
-    def __init__(self, values: Mapping[str, str]) -> None:
-        """Read from texts by the settings' names."""
+    def __init__(
+        self, values: Mapping[str, str], called: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Read from texts by the settings' names; errors name some as ``called`` says."""
         self._values = values
+        self._called = called
+
+    def called(self, name: str) -> str:
+        """Return how the operator knows a setting."""
+        return self._called.get(name, name)
+
+    def wrong(self, name: str, text: str) -> SettingsError:
+        """Return the error that says of a setting what is wrong and what to do."""
+        return SettingsError(f"{self.called(name)} {text}")
 
     def text(self, name: str, default: str | None = None) -> str:
         """Return the text without blanks around it, or the default."""
         value = self._values.get(name, "").strip() or default
         if value is None:
-            raise SettingsError(f"{name} is not set: put it into .env or the environment")
+            raise self.wrong(name, "is not set: put it into .env or the environment")
         return value
 
     def verbatim(self, name: str) -> str:
@@ -60,13 +72,13 @@ class Reader:
         """Return a text that an HTTP header can carry."""
         value = self.text(name, default)
         if not value.isascii() or not value.isprintable():
-            raise SettingsError(f"{name} holds characters that no HTTP header can carry")
+            raise self.wrong(name, "holds characters that no HTTP header can carry")
         return value
 
     def base_url(self, name: str, default: str | None = None) -> str:
         """Return an http(s) URL without a slash at its end."""
         value = self.text(name, default)
-        form = f"{name} must look like {default or 'https://gateway.example.com:8443'}"
+        form = f"{self.called(name)} must look like {default or 'https://gateway.example.com:8443'}"
         try:
             parts = urlsplit(value)
             _ = parts.port  # raises where it is no number
@@ -86,7 +98,7 @@ class Reader:
         try:
             return str(ip_address(value)) if value else None
         except ValueError:
-            raise SettingsError(f"{name} must be an IP address, not {value!r}") from None
+            raise self.wrong(name, f"must be an IP address, not {value!r}") from None
 
     def certificates(self, name: str) -> str | None:
         """Return the path of a file of certificates in PEM form, None where none is set."""
@@ -96,9 +108,11 @@ class Reader:
         try:
             ssl.create_default_context(cafile=path)
         except ssl.SSLError:
-            raise SettingsError(f"{name}: {path} holds no certificate in PEM form") from None
+            raise SettingsError(
+                f"{self.called(name)}: {path} holds no certificate in PEM form"
+            ) from None
         except (OSError, ValueError) as error:
-            raise unreadable(name, path, error) from None
+            raise unreadable(self.called(name), path, error) from None
         return path
 
     def number(self, name: str, default: float, *, above: float | None = None) -> float:
@@ -110,16 +124,14 @@ class Reader:
             value = math.nan
         if not math.isfinite(value) or value < 0 or (above is not None and value <= above):
             least = "0 or more" if above is None else f"more than {above:g}"
-            raise SettingsError(f"{name} must be a number, {least}; it is {text!r}")
+            raise self.wrong(name, f"must be a number, {least}; it is {text!r}")
         return value
 
     def integer(self, name: str, default: int, *, least: int, most: int = 1000) -> int:
         """Return a whole number."""
         text = self.text(name, str(default))
         if not _is_short_number(text) or not least <= int(text) <= most:
-            raise SettingsError(
-                f"{name} must be a whole number from {least} to {most}, not {text!r}"
-            )
+            raise self.wrong(name, f"must be a whole number from {least} to {most}, not {text!r}")
         return int(text)
 
     def boolean(self, name: str, *, default: bool) -> bool:
@@ -129,7 +141,7 @@ class Reader:
             return True
         if text in {"false", "0", "no", "off"}:
             return False
-        raise SettingsError(f"{name} must be true or false, not {text!r}")
+        raise self.wrong(name, f"must be true or false, not {text!r}")
 
     def listen(self, name: str, default: str) -> Listen:
         """Return where to listen."""
@@ -137,7 +149,7 @@ class Reader:
         host, _, port = text.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
         if not host or not _is_short_number(port) or int(port) > 65535:
-            raise SettingsError(f"{name} must be HOST:PORT such as {default}, not {text!r}")
+            raise self.wrong(name, f"must be HOST:PORT such as {default}, not {text!r}")
         return Listen(host, int(port))
 
     def hours_by_channel(self, name: str) -> dict[str, float]:
@@ -150,8 +162,8 @@ class Reader:
             except ValueError:
                 parsed = math.nan
             if not channel_key(channel) or not math.isfinite(parsed) or parsed <= 0:
-                raise SettingsError(
-                    f"{name} must be channel=hours, as in imobsites=72,loja=1.5, not {item!r}"
+                raise self.wrong(
+                    name, f"must be channel=hours, as in imobsites=72,loja=1.5, not {item!r}"
                 )
             hours[channel_key(channel)] = parsed
         return hours
@@ -160,7 +172,7 @@ class Reader:
         """Return a character set that MySQL knows."""
         text = self.text(name, default).lower()
         if charset_by_name(text) is None:
-            raise SettingsError(f"{name} must be a MySQL character set such as {default}")
+            raise self.wrong(name, f"must be a MySQL character set such as {default}")
         return text
 
     def database(self, name: str, default: str | None = None) -> URL:
@@ -169,13 +181,14 @@ class Reader:
             url = make_url(self.text(name, default))
         except (ArgumentError, ValueError):
             # The text itself may hold a password: it is not repeated.
-            raise SettingsError(
-                f"{name} must be an SQLAlchemy URL such as sqlite:///var/state.sqlite3 or "
-                "mysql+pymysql://user:password@host/name"
+            raise self.wrong(
+                name,
+                "must be an SQLAlchemy URL such as sqlite:///var/state.sqlite3 or "
+                "mysql+pymysql://user:password@host/name",
             ) from None
         backend = url.get_backend_name()
         if backend not in {"sqlite", "mysql", "mariadb"}:
-            raise SettingsError(f"{name} must be a sqlite, mysql or mariadb URL, not {backend}")
+            raise self.wrong(name, f"must be a sqlite, mysql or mariadb URL, not {backend}")
         return url.set(drivername="sqlite" if backend == "sqlite" else f"{backend}+pymysql")
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import URL
 
 from whatsapp.settings.env_file import read_env_file, read_secrets
 from whatsapp.settings.gateway import GatewaySettings, read_gateway
+from whatsapp.settings.gateways_file import read_gateways
 from whatsapp.settings.reader import Listen, Reader, SettingsError
 
 
@@ -56,7 +57,7 @@ def parse(values: Mapping[str, str]) -> Settings:
     read = Reader(values)
     floor_minutes, ceiling_hours = _silence_bounds(read)
     return Settings(
-        gateways=(read_gateway(read),),
+        gateways=_gateways(read, values),
         message_lookback_hours=read.number("MESSAGE_LOOKBACK_HOURS", 168, above=0),
         messages_state_url=read.database("MESSAGES_STATE_URL", "sqlite:///var/messages.sqlite3"),
         silence_false_alarms_per_month=read.number("SILENCE_FALSE_ALARMS_PER_MONTH", 1, above=0),
@@ -75,6 +76,19 @@ def parse(values: Mapping[str, str]) -> Settings:
         alertmanager_url=read.base_url("ALERTMANAGER_URL", "http://127.0.0.1:9093"),
         hook_trusted_proxy=read.address("HOOK_TRUSTED_PROXY"),
     )
+
+
+def _gateways(read: Reader, values: Mapping[str, str]) -> tuple[GatewaySettings, ...]:
+    file = read.text("GATEWAYS_FILE", "")
+    if file:
+        return read_gateways(file, values)
+    one = read_gateway(
+        read,
+        name=read.text("WPP_GATEWAY_NAME", "wpp"),
+        type_="wrapper",
+        silence_state_file=Path(read.text("SILENCE_STATE_FILE", "var/silence.json")),
+    )
+    return (one,)
 
 
 def _silence_bounds(read: Reader) -> tuple[float, float]:

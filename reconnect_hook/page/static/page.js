@@ -11,6 +11,7 @@
 
   const root = document.documentElement;
   const lang = root.lang;
+  const and = (address, more) => `${address}${address.includes("?") ? "&" : "?"}${more}`;
   const $ = (selector, within = document) => within.querySelector(selector);
   const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
   root.classList.add("live");
@@ -185,7 +186,7 @@
     const htmls = new Map($$("[data-part]", live).map((part) => [part.dataset.part, null]));
 
     async function update() {
-      const body = await ask(`${live.dataset.live}?since=${encodeURIComponent(tag)}`);
+      const body = await ask(and(live.dataset.live, `since=${encodeURIComponent(tag)}`));
       if (!body || !body.tag) return;
       tag = body.tag;
       const fresh = parsed(body.parts);
@@ -256,7 +257,7 @@
           setText(words, body.words);
           if (body.state === "code" && body.number !== number) {
             number = body.number;
-            image.src = `${part.dataset.image}?${number}`;
+            image.src = and(part.dataset.image, number);
           }
         }
       }

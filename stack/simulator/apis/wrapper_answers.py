@@ -1,4 +1,4 @@
-"""The gateway's well-formed answers, in the words and shapes of the contract."""
+"""The wrapper's well-formed answers, in the words and shapes of the contract."""
 
 from typing import Any, NamedTuple
 
@@ -17,6 +17,8 @@ NOT_FOUND = Answer(404, {"success": False, "error": "Channel not found"})
 UNKNOWN_CALL = Answer(404, {"success": False, "error": "No such call"})
 NO_CHANNEL_NAMED = Answer(400, {"success": False, "error": "The field 'channel' is missing"})
 ALREADY_THERE = Answer(409, {"success": False, "error": "Channel already exists"})
+NO_MESSAGE = Answer(400, {"success": False, "error": "The fields 'to' and 'text' are missing"})
+NOT_SENT = Answer(500, {"success": False, "error": "WPPConnect could not send the message"})
 INVALID_QR = Answer(500, {"success": False, "error": "Invalid QR code response from server"})
 CONNECTED = Answer(
     200,
@@ -49,6 +51,11 @@ def qr_code(field: str, value: str) -> Answer:
 def created(channel_id: str) -> Answer:
     """Confirm a new channel."""
     return Answer(201, {"success": True, "channel": {"id": channel_id, "name": channel_id}})
+
+
+def sent(message_id: str) -> Answer:
+    """Confirm a message that was sent."""
+    return Answer(200, {"success": True, "id": message_id})
 
 
 def channel_list(entries: list[dict[str, Any]]) -> Answer:

@@ -1,0 +1,68 @@
+"""What gateways cost while all is well: ``python -m benchmarks.idle_gateways``.
+
+Exporter and hook are real, each in a process of its own; one simulated gateway stands for all.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from stack.simulator.client import Simulator
+from stack.simulator.server import SimulatorServer
+from tests.support.hooks import SECRET, hook_settings
+from tests.support.programs import Program
+
+_PROGRAMS = (("exporter",), ("reconnect_hook", "serve"))
+_GATEWAYS = (1, 20)
+_CHANNELS = 50  # of each
+_SETTLE_SECONDS = 3.0
+_SECONDS = 10.0
+
+
+def main() -> None:
+    """Measure and print."""
+    with SimulatorServer(SECRET) as server, tempfile.TemporaryDirectory() as name:
+        for number in range(_CHANNELS):
+            Simulator(server.url).put_channel(f"channel{number}")
+        for count in _GATEWAYS:
+            settings = _settings(Path(name), server.url, count)
+            for program in _PROGRAMS:
+                with Program(Path(name), *program, settings=settings) as running:
+                    print(f"{count:3} gateways: {program[0]:14} {_costs(running)}", flush=True)
+
+
+def _settings(folder: Path, url: str, count: int) -> dict[str, str]:
+    file = folder / "gateways.yaml"
+    entries = (
+        f"- {{name: g{number}, type: wrapper, url: '{url}', secret: {SECRET}}}\n"
+        for number in range(count)
+    )
+    file.write_text("gateways:\n" + "".join(entries))
+    found = {k: v for k, v in hook_settings("").items() if not k.startswith("WPP_")}
+    return found | {"GATEWAYS_FILE": str(file), "EXPORTER_LISTEN": "127.0.0.1:0"}
+
+
+def _costs(running: Program) -> str:
+    """Return what a program that has just been started costs, when it has settled."""
+    pid = running.process.pid
+    assert running.url
+    time.sleep(_SETTLE_SECONDS)
+    began = _cpu_seconds(pid)
+    time.sleep(_SECONDS)
+    share = (_cpu_seconds(pid) - began) / _SECONDS
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    status = dict(line.split(":\t", 1) for line in lines)
+    memory = int(status["VmRSS"].split()[0]) / 1024
+    return f"{share:.1%} of a core, {int(status['Threads'])} threads, {memory:.0f} MB"
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+if __name__ == "__main__":
+    main()

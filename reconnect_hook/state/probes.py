@@ -1,0 +1,282 @@
+"""What is remembered of probes, and the bounds that hold for all hooks on one state.
+
+Everything is noted before it is done: a hook that dies in between has done less than is noted.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+import time
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from reconnect_hook.state.database import Database, now
+from reconnect_hook.state.schema import echoes, is_probe, probes, unfinished
+from whatsapp.probe_settings import ProbeKind, ProbeSettings
+
+ECHO_GAP_SECONDS = 10.0
+"""Between two echoes of one gateway, whoever sends them: no burst after an outage."""
+
+_DAY = 86400.0
+_KEEP_SECONDS = 2 * _DAY
+_FORGET_MOST = 1000  # rows a transaction
+
+
+class ProbeOutcome(enum.StrEnum):
+    """How a probe ended: the label ``outcome`` of whatsapp_channel_probes_total."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    """The channel is dead, and is repaired."""
+    OTHER_FAILED = "other_failed"
+    """The channel that was to send the echo is dead, and is repaired."""
+    UNDECIDED = "undecided"
+    """An echo was lost, and which of the two is dead did not show."""
+
+
+class Refusal(enum.Enum):
+    """Why an echo must not be sent."""
+
+    HALTED = "an echo of it was lost, and it has not been repaired since"
+    TOO_MANY = "it has taken part in as many echoes today as it may"
+    TOO_SOON = "another one has just been sent"
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """How the last probe of a channel ended; ``at`` in Unix seconds by the database's clock."""
+
+    channel: str
+    kind: ProbeKind
+    outcome: ProbeOutcome
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """An echo of which it is not known whether it was heard."""
+
+    sender: str
+    token: str
+    seconds: float
+    """Since it was sent, or was about to be."""
+
+
+class ProbeBook:
+    """One gateway's probes; each method is one transaction and raises StateError.
+
+    A clock that is put back frees nothing: what it has noted in its future counts as done just now.
+    One that jumps ahead frees nothing in the hook that has itself done what is noted.
+    """
+
+    def __init__(self, database: Database, gateway: str, settings: ProbeSettings) -> None:
+        self._database = database
+        self._gateway = gateway
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._began: dict[str, float] = {}
+        self._sent: deque[tuple[float, str, str]] = deque()
+
+    def begin(self, key: str, channel: str, job: int | None) -> float:
+        """Note that a probe begins; return for how many seconds it must not yet, 0 if it may.
+
+        A ``job`` that has begun before, and died, may go on. None is a person, who need not wait.
+        """
+        pause = self._settings.pause_minutes * 60
+        with self._lock, self._database.write() as connection:
+            at = now(connection)
+            row = self._row(connection, key)
+            resumes = job is not None and row is not None and row.job == job
+            if job is not None and not resumes and row is not None and row.began_at is not None:
+                if row.began_at > at:
+                    self._note(connection, key, channel, began_at=at)
+                wait: float = min(row.began_at, at) + pause - at
+                ran = time.monotonic() - self._began.get(key, float("-inf"))
+                wait = max(wait, pause - ran)
+                if wait > 0:
+                    return wait
+            if not resumes:
+                self._note(connection, key, channel, began_at=at, job=job)
+                self._began[key] = time.monotonic()
+        return 0.0
+
+    def reserve(self, sender: str, receiver: str, token: str) -> Refusal | None:
+        """Note that an echo is about to be sent between two channel keys, if that may be."""
+        with self._lock, self._database.write() as connection:
+            at = now(connection)
+            mine = echoes.c.gateway == self._gateway
+            # One at a time: the transactions of other hooks wait here.
+            lock = sa.select(probes.c.key).where(probes.c.gateway == self._gateway)
+            connection.execute(lock.with_for_update()).all()
+            connection.execute(
+                sa.update(echoes).where(mine, echoes.c.sent_at > at).values(sent_at=at)
+            )
+            halted = sa.select(probes.c.key).where(
+                probes.c.gateway == self._gateway,
+                probes.c.key.in_([sender, receiver]),
+                probes.c.halted.is_(True),
+            )
+            if connection.scalar(halted.limit(1)) is not None:
+                return Refusal.HALTED
+            if self._is_too_many(connection, at, sender, receiver):
+                return Refusal.TOO_MANY
+            last = connection.scalar(sa.select(sa.func.max(echoes.c.sent_at)).where(mine))
+            if last is not None and at - last < ECHO_GAP_SECONDS:
+                return Refusal.TOO_SOON
+            row = {"gateway": self._gateway, "sender": sender, "receiver": receiver}
+            connection.execute(sa.insert(echoes).values(**row, token=token, sent_at=at))
+            self._sent.append((time.monotonic(), sender, receiver))
+        return None
+
+    def _is_too_many(
+        self, connection: sa.Connection, at: float, sender: str, receiver: str
+    ) -> bool:
+        most = self._settings.echoes_per_day
+        since = time.monotonic() - _DAY
+        while self._sent and self._sent[0][0] < since:
+            self._sent.popleft()
+        for key in {sender, receiver}:
+            lately = sa.select(sa.func.count()).where(
+                echoes.c.gateway == self._gateway,
+                echoes.c.sent_at > at - _DAY,
+                (echoes.c.sender == key) | (echoes.c.receiver == key),
+            )
+            here = sum(key in pair for _, *pair in self._sent)
+            if max(connection.scalar(lately) or 0, here) >= most:
+                return True
+        return False
+
+    def note_echo(self, token: str, *, heard: bool) -> None:
+        """Note what became of an echo."""
+        with self._database.write() as connection:
+            mine = (echoes.c.gateway == self._gateway, echoes.c.token == token)
+            connection.execute(sa.update(echoes).where(*mine).values(heard=heard))
+
+    def open_echo(self, receiver: str, within: float) -> Echo | None:
+        """Return the newest echo for a channel whose sender died before it was known, if any."""
+        with self._database.read() as connection:
+            at = now(connection)
+            row = connection.execute(
+                sa.select(echoes)
+                .where(
+                    echoes.c.gateway == self._gateway,
+                    echoes.c.receiver == receiver,
+                    echoes.c.heard.is_(None),
+                    echoes.c.sent_at > at - within,
+                )
+                .order_by(echoes.c.id.desc())
+                .limit(1)
+            ).one_or_none()
+        return Echo(row.sender, row.token, max(0.0, at - row.sent_at)) if row else None
+
+    def lost_echoes(self, key: str, within: float) -> list[tuple[str, str, float]]:
+        """Return the echoes of a channel that were lost: sender, receiver, seconds since then."""
+        with self._database.read() as connection:
+            at = now(connection)
+            rows = connection.execute(
+                sa.select(echoes.c.sender, echoes.c.receiver, echoes.c.sent_at).where(
+                    echoes.c.gateway == self._gateway,
+                    echoes.c.sent_at > at - within,
+                    echoes.c.heard.is_(False),
+                    (echoes.c.sender == key) | (echoes.c.receiver == key),
+                )
+            ).all()
+        return [(sender, receiver, max(0.0, at - sent_at)) for sender, receiver, sent_at in rows]
+
+    def end(self, key: str, channel: str, kind: ProbeKind, outcome: ProbeOutcome) -> None:
+        """Note how a probe ended."""
+        with self._database.write() as connection:
+            # Another job may come to have its id.
+            values: dict[str, object] = {"kind": kind, "outcome": outcome, "job": None}
+            values["ended_at"] = now(connection)
+            if outcome is ProbeOutcome.PASSED and kind is ProbeKind.ECHO:
+                values["halted"] = False
+            self._note(connection, key, channel, **values)
+
+    def give_up(self, key: str, channel: str) -> None:
+        """Note that a probe that had begun came to nothing."""
+        with self._database.write() as connection:
+            self._note(connection, key, channel, job=None)
+
+    def halt(self, key: str, channel: str) -> None:
+        """Allow no echo of a channel until it has been repaired, or is heard."""
+        with self._database.write() as connection:
+            self._note(connection, key, channel, halted=True)
+
+    def resume(self, keys: Collection[str]) -> None:
+        """Allow echoes again to channels that were heard."""
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(probes)
+                .where(probes.c.gateway == self._gateway, probes.c.key.in_(list(keys)))
+                .values(halted=False)
+            )
+
+    def halted(self) -> set[str]:
+        """Return the keys of the channels that must not take part in echoes."""
+        with self._database.read() as connection:
+            rows = sa.select(probes.c.key).where(
+                probes.c.gateway == self._gateway, probes.c.halted.is_(True)
+            )
+            return set(connection.scalars(rows))
+
+    def waiting(self) -> int:
+        """Return how many probes are in the queue."""
+        with self._database.read() as connection:
+            count = sa.select(sa.func.count()).where(unfinished(self._gateway), is_probe())
+            return connection.scalar(count) or 0
+
+    def sent_today(self) -> dict[str, int]:
+        """Return how many echoes each channel has sent in the last 24 hours."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                sa.select(echoes.c.sender, sa.func.count())
+                .where(echoes.c.gateway == self._gateway, echoes.c.sent_at > now(connection) - _DAY)
+                .group_by(echoes.c.sender)
+            )
+            return {row[0]: row[1] for row in rows}
+
+    def was_heard_by_echo(self, key: str) -> bool:
+        """Whether an echo has ever reached the channel that it had written to itself."""
+        with self._database.read() as connection:
+            row = self._row(connection, key)
+        return bool(row and row.kind == ProbeKind.ECHO and row.outcome == ProbeOutcome.PASSED)
+
+    def all(self) -> dict[str, Probed]:
+        """Return how the last probe of each channel ended, by channel key."""
+        with self._database.read() as connection:
+            return all_probed(connection, self._gateway)
+
+    def forget_old(self) -> None:
+        """Delete what no bound needs any more."""
+        with self._database.write() as connection:
+            old = echoes.c.sent_at < now(connection) - _KEEP_SECONDS
+            ids = connection.scalars(sa.select(echoes.c.id).where(old).limit(_FORGET_MOST)).all()
+            if ids:
+                connection.execute(sa.delete(echoes).where(echoes.c.id.in_(ids)))
+
+    def _row(self, connection: sa.Connection, key: str) -> Any:
+        mine = (probes.c.gateway == self._gateway, probes.c.key == key)
+        return connection.execute(sa.select(probes).where(*mine).with_for_update()).one_or_none()
+
+    def _note(self, connection: sa.Connection, key: str, channel: str, **values: object) -> None:
+        mine = (probes.c.gateway == self._gateway, probes.c.key == key)
+        if connection.scalar(sa.select(probes.c.key).where(*mine)) is None:
+            row = {"gateway": self._gateway, "key": key, "channel": channel}
+            connection.execute(sa.insert(probes).values(**row, **values))
+        else:
+            connection.execute(sa.update(probes).where(*mine).values(channel=channel, **values))
+
+
+def all_probed(connection: sa.Connection, gateway: str) -> dict[str, Probed]:
+    """Return how the last probe of each channel of a gateway ended, by channel key."""
+    ended = sa.select(probes).where(probes.c.gateway == gateway, probes.c.ended_at.is_not(None))
+    return {
+        row.key: Probed(row.channel, ProbeKind(row.kind), ProbeOutcome(row.outcome), row.ended_at)
+        for row in connection.execute(ended)
+    }

@@ -1,0 +1,1 @@
+"""The HTTP APIs that a simulated gateway can speak."""

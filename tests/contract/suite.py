@@ -1,0 +1,381 @@
+"""What every adapter must do, whatever its API: one class of tests that each adapter inherits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+import pytest
+
+from stack.simulator import knobs as simulated
+from stack.simulator.client import Simulator
+from stack.simulator.messages import Message
+from stack.simulator.server import SimulatorServer
+from tests.support.raw_server import RawServer, answering
+from tests.support.waiting import wait_until
+from tests.unit.test_simulator_gateway import HandClock
+from whatsapp.channels import Channel, Status
+from whatsapp.gateways import wppconnect
+from whatsapp.gateways.gateway import Gateway, GatewayError, Operation, QrKind, Reason
+from whatsapp.gateways.registry import ADAPTERS, make_gateway
+
+SECRET = "not/a real+secret"
+NUMBER = "5500000000001"
+_WORDS = "Zapwatch asks: are you there?"
+_LOSING = {"delete", "create"}
+
+
+@dataclass(frozen=True)
+class _Settings:
+    type: str
+    base_url: str
+    secret: str = SECRET
+    timeout: float = 20
+    qr_timeout: float = 20
+    ca_file: None = None
+
+
+class World:
+    """A simulated gateway, and the adapter for it."""
+
+    def __init__(self, kind: str, server: SimulatorServer, clock: HandClock) -> None:
+        self.kind = kind
+        self.server = server
+        self.clock = clock
+        self.simulator = Simulator(server.url)
+        self.calls: list[tuple[Operation, Reason | None]] = []
+        self.born: list[Message] = []
+        server.gateway.births.listen(self.born.append)
+        self.gateway = self.another()
+
+    def another(self, **changed: Any) -> Gateway:
+        """Make an adapter with other settings."""
+        settings = _Settings(self.kind, **{"base_url": self.server.url} | changed)
+        return make_gateway(settings, connections=4, observe=self._note)
+
+    def _note(self, operation: Operation, _: float, reason: Reason | None) -> None:
+        self.calls.append((operation, reason))
+
+    def channel(self, name: str = "loja") -> Channel:
+        """Return a channel as it is listed."""
+        return next(c for c in self.gateway.list_channels().channels if c.id == name)
+
+    @property
+    def asked(self) -> list[str]:
+        """What the simulator was asked, without the tokens that one API wants first."""
+        return [call["operation"] for call in self.simulator.requests() if call["status"] != 401]
+
+
+def _failure(call: Callable[[], object]) -> GatewayError:
+    with pytest.raises(GatewayError) as caught:
+        call()
+    error = caught.value
+    for hidden in (SECRET, quote(SECRET, safe=""), NUMBER, _WORDS):
+        assert hidden not in f"{error!r} {error} {error.detail}"
+    assert error.detail.isprintable()
+    assert error.request_id
+    return error
+
+
+class GatewayContract:
+    """Inherit it, name the adapter and its words, and it is tested. See docs/gateways/README.md."""
+
+    kind: ClassVar[str]
+    statuses: ClassVar[Mapping[str, Status]]
+    """The gateway's own words for a channel's status, and what they mean."""
+    qr_is_listed_as: ClassVar[Status] = Status.QR_REQUIRED
+    looks_with: ClassVar[str] = "status"
+    """The simulator's name of the first call of a repair."""
+    heals_with: ClassVar[list[str]]
+    """The simulator's names of the calls that bring a zombie back."""
+
+    @pytest.fixture(autouse=True)
+    def _quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(wppconnect, "_SETTLE_SECONDS", 0.0)
+
+    @pytest.fixture
+    def world(self) -> Iterator[World]:
+        clock = HandClock()
+        with SimulatorServer(SECRET, api=self.kind, clock=clock, traffic_seconds=3600) as server:
+            world = World(self.kind, server, clock)
+            world.simulator.put_channel("loja", reconnect_seconds=1)
+            world.simulator.put_channel("Pixel12 Digital/+", reconnect_seconds=1)
+            yield world
+            world.gateway.close()
+
+    def show(self, world: World, raw: object) -> None:
+        """Let the gateway show a word as the status of the channel ``loja``."""
+        world.simulator.put_channel("loja", status_text=raw)
+
+    def test_every_status_has_its_meaning(self, world: World) -> None:
+        for raw, status in self.statuses.items():
+            self.show(world, raw)
+            assert world.channel().status is status, raw
+
+    @pytest.mark.parametrize("raw", ["", "nonsense", None, 7, [], {}, True, "(missing)"])
+    def test_a_status_that_is_none_is_unknown(self, world: World, raw: object) -> None:
+        self.show(world, raw)
+
+        assert world.channel().status is Status.UNKNOWN
+        assert not world.channel().connected
+
+    def test_the_list_tells_drop_qr_code_and_start(self, world: World) -> None:
+        states: dict[simulated.Status, Status] = {
+            "connected": Status.CONNECTED,
+            "disconnected": Status.DISCONNECTED,
+            "initializing": Status.INITIALIZING,
+            "qr_required": self.qr_is_listed_as,
+        }
+        for state, status in states.items():
+            world.simulator.put_channel("loja", status=state)
+            assert world.channel().status is status
+
+    def test_an_empty_list_is_a_failure(self, world: World) -> None:
+        for channel in ("loja", "Pixel12 Digital/+"):
+            world.simulator.remove(channel)
+
+        assert _failure(world.gateway.list_channels).reason is Reason.INVALID
+
+    @pytest.mark.parametrize("channel", ["loja", "Pixel12 Digital/+"])
+    def test_a_dropped_channel_is_reconnected_without_a_qr_code(
+        self, world: World, channel: str
+    ) -> None:
+        world.simulator.drop(channel)
+
+        kind = world.gateway.reconnect(world.channel(channel), silent=False).kind
+        assert kind in {QrKind.INITIALIZING, QrKind.ACCEPTED}
+        world.clock.forward(1)
+
+        assert world.gateway.qr(channel).kind is QrKind.ACCEPTED
+        assert world.channel(channel).connected
+        assert not _LOSING & set(world.asked)
+
+    def test_an_unpaired_channel_shows_a_qr_code_until_it_is_scanned(self, world: World) -> None:
+        world.simulator.unpair("loja")
+
+        world.gateway.reconnect(world.channel(), silent=False)
+        answer = world.gateway.qr("loja")
+
+        assert answer.kind is QrKind.QR
+        assert answer.image is not None
+        assert "iVBORw0KGgo" in answer.image
+        assert answer.image not in repr(answer)
+        world.simulator.scan("loja")
+        assert world.gateway.qr("loja").kind is QrKind.ACCEPTED
+        assert not _LOSING & set(world.asked)
+
+    def test_a_session_that_is_not_started_can_be(self, world: World) -> None:
+        world.simulator.put_channel("loja", session="not_started", status="disconnected")
+
+        assert world.gateway.qr("loja").kind is QrKind.NOT_STARTED
+        world.gateway.start_session("loja")
+        if world.gateway.qr("loja").kind is QrKind.INITIALIZING:
+            world.clock.forward(2)
+        assert world.gateway.qr("loja").kind is QrKind.ACCEPTED
+
+    def test_a_zombie_is_listed_as_connected_and_brought_back(self, world: World) -> None:
+        world.simulator.zombie("loja")
+        channel = world.channel()
+        assert channel.connected
+        world.simulator.clear_requests()
+
+        world.gateway.reconnect(channel, silent=True)
+
+        assert [one for one in world.asked if one not in {"status", "token"}] == self.heals_with
+        world.clock.forward(1)
+        assert world.channel().connected
+        assert world.simulator.state()["channels"][0]["zombie"] is False
+        assert not _LOSING & set(world.asked)
+
+    def test_a_channel_that_is_well_is_left_alone(self, world: World) -> None:
+        channel = world.channel()
+        world.simulator.clear_requests()
+
+        assert world.gateway.reconnect(channel, silent=False).kind is QrKind.ACCEPTED
+        assert set(world.asked) == {self.looks_with}
+
+    def test_a_session_that_is_just_starting_is_waited_for(self, world: World) -> None:
+        world.simulator.put_channel("loja", initializing_answers=1, reconnect_seconds=5)
+        world.simulator.drop("loja")
+        world.gateway.reconnect(world.channel(), silent=False)
+        world.simulator.put_channel("loja", initializing_answers=1)
+        channel = world.channel()
+        assert channel.status is Status.INITIALIZING
+        world.simulator.clear_requests()
+
+        world.gateway.reconnect(channel, silent=False)
+
+        assert set(world.asked) == {self.looks_with} or self.kind == "evolution"
+        assert "restart" not in world.asked
+        assert "close_session" not in world.asked
+
+    def test_a_session_that_is_not_there_is_a_failure(self, world: World) -> None:
+        missing = Channel("nobody", Status.DISCONNECTED)
+
+        error = _failure(lambda: world.gateway.reconnect(missing, silent=False))
+        assert (error.reason, error.http_status) == (Reason.HTTP, 404)
+
+    def test_a_wrong_key_is_told_from_other_failures(self, world: World) -> None:
+        gateway = world.another(secret="another one")
+        channel = Channel("loja", Status.CONNECTED, number=NUMBER)
+
+        for call in (
+            gateway.list_channels,
+            lambda: gateway.reconnect(channel, silent=True),
+            lambda: gateway.qr("loja"),
+            lambda: gateway.start_session("loja"),
+            lambda: gateway.send_text(channel, NUMBER, _WORDS),
+        ):
+            assert _failure(call).reason is Reason.UNAUTHORIZED
+
+    @pytest.mark.parametrize(
+        ("fault", "reason"),
+        [
+            ("html_502", Reason.HTML),
+            ("html_504", Reason.HTML),
+            ("html_200", Reason.HTML),
+            ("reset", Reason.CONNECTION),
+            ("empty_body", Reason.INVALID),
+            ("not_json", Reason.INVALID),
+            ("wrong_shape_number", Reason.INVALID),
+            ("wrong_shape_string", Reason.INVALID),
+            ("wrong_shape_null", Reason.INVALID),
+            ("http_500_json", Reason.HTTP),
+            ("redirect", Reason.HTTP),
+        ],
+    )
+    def test_a_failure_of_a_call_says_what_kind_it_is(
+        self, world: World, fault: str, reason: Reason
+    ) -> None:
+        channel = world.channel()
+        for operation, call in (
+            ("list", world.gateway.list_channels),
+            (self.looks_with, lambda: world.gateway.reconnect(channel, silent=False)),
+            (self.looks_with, lambda: world.gateway.qr("loja")),
+            ("send", lambda: world.gateway.send_text(channel, NUMBER, _WORDS)),
+        ):
+            world.simulator.fault(operation, fault)
+            world.calls.clear()
+            error = _failure(call)
+            assert error.reason is reason, operation
+            assert world.calls == [(error.operation, reason)], "it is counted once"
+            world.simulator.clear_faults()
+
+    def test_a_call_that_hangs_is_given_up(self, world: World) -> None:
+        channel = world.channel()
+        gateway = world.another(timeout=0.3, qr_timeout=0.3)
+        for operation, call in (
+            ("list", gateway.list_channels),
+            (self.looks_with, lambda: gateway.reconnect(channel, silent=False)),
+            ("send", lambda: gateway.send_text(channel, NUMBER, _WORDS)),
+        ):
+            world.simulator.fault(operation, "hang")
+            assert _failure(call).reason is Reason.TIMEOUT
+            world.simulator.clear_faults()
+
+    def test_a_query_passes_where_there_is_a_way_to_whatsapp(self, world: World) -> None:
+        channel = world.channel()
+        if not world.gateway.can_query:
+            assert _failure_without_call(lambda: world.gateway.query(channel))
+            return
+        world.gateway.query(channel)
+        world.simulator.deafen("loja")
+        world.gateway.query(channel)
+        world.simulator.zombie("loja")
+        _failure(lambda: world.gateway.query(channel))
+        world.simulator.drop("loja")
+        _failure(lambda: world.gateway.query(channel))
+
+    @pytest.mark.parametrize("fault", ["html_502", "hang", "http_500_json", "wrong_shape_nested"])
+    def test_a_query_that_is_not_answered_has_not_passed(self, world: World, fault: str) -> None:
+        gateway = world.another(qr_timeout=0.3 if fault == "hang" else 20)
+        channel = world.channel()
+        world.simulator.fault("query", fault)
+
+        if gateway.can_query:
+            _failure(lambda: gateway.query(channel))
+
+    def test_what_is_sent_arrives_and_can_be_taken_back(self, world: World) -> None:
+        channel, other = world.channel(), world.simulator.number("Pixel12 Digital/+")
+
+        message_id = world.gateway.send_text(channel, other, _WORDS)
+
+        sent, arrived = world.born
+        assert (arrived.channel, arrived.words) == ("Pixel12 Digital/+", _WORDS)
+        assert message_id is not None
+        assert sent.id in message_id
+        if world.gateway.can_take_back:
+            world.gateway.take_back(channel, other, message_id)
+            assert world.asked[-1] == "take_back"
+        else:
+            assert _failure_without_call(
+                lambda: world.gateway.take_back(channel, other, message_id)
+            )
+
+    def test_a_text_may_have_gone_although_the_call_failed(self, world: World) -> None:
+        channel = world.channel()
+        gateway = world.another(qr_timeout=0.5)
+        gateway.qr("loja")  # for the token that one API wants
+        world.simulator.fault("send", "hang", effect=True)
+
+        error = _failure(lambda: gateway.send_text(channel, NUMBER, _WORDS))
+
+        assert error.reason is Reason.TIMEOUT
+        wait_until(lambda: len(world.born) == 1, 20, "the message")
+
+    @pytest.mark.parametrize("state", ["drop", "zombie"])
+    def test_a_channel_without_a_way_sends_nothing(self, world: World, state: str) -> None:
+        channel = world.channel()
+        getattr(world.simulator, state)("loja")
+
+        _failure(lambda: world.gateway.send_text(channel, NUMBER, _WORDS))
+        assert not world.born
+
+    def test_what_a_gateway_repeats_of_number_text_and_secret_is_not_told(self) -> None:
+        # As it stands, and as it stands in the path of one API.
+        repeated = f"{NUMBER}: {_WORDS} ({SECRET}) {quote(SECRET, safe='')}"
+        body = {"message": repeated, "status": "error"}
+        with RawServer(answering(body, status=500)) as server:
+            settings = _Settings(self.kind, server.url)
+            gateway = make_gateway(settings, connections=1, observe=lambda *_: None)
+            channel = Channel("loja", Status.CONNECTED, number=NUMBER)
+            error = _failure(lambda: gateway.send_text(channel, NUMBER, _WORDS))
+        assert "[hidden]: [hidden] ([secret]) [secret]" in error.detail
+
+    def test_a_pairing_is_lost_only_by_delete_and_create_makes_a_qr_code(
+        self, world: World
+    ) -> None:
+        world.simulator.put_channel("loja", session="dead", status="disconnected")
+
+        world.gateway.delete("loja")
+        listed = {channel.id for channel in world.gateway.list_channels().channels}
+        assert ("loja" in listed) is world.gateway.keeps_channel
+        world.gateway.create("loja")
+        world.gateway.reconnect(world.channel(), silent=False)
+
+        assert world.gateway.qr("loja").kind is QrKind.QR
+
+    def test_a_code_at_another_server_is_not_fetched(self, world: World) -> None:
+        error = _failure(lambda: world.gateway.get_image("https://gateway.example.com/qr.png"))
+        assert error.reason is Reason.INVALID
+        assert not world.asked
+
+    def test_an_id_that_no_path_can_hold_is_refused(self, world: World) -> None:
+        assert _failure(lambda: world.gateway.qr("..")).reason is Reason.INVALID
+        assert not world.asked
+
+    def test_hints_and_port_are_there_for_each_failure(self) -> None:
+        adapter = ADAPTERS[self.kind]
+
+        assert set(adapter.hints) == set(Reason)
+        assert all(re.fullmatch(r"[^\n]{20,100}", hint) for hint in adapter.hints.values())
+        assert adapter.usual_port > 1023
+
+
+def _failure_without_call(call: Callable[[], object]) -> bool:
+    with pytest.raises(GatewayError):
+        call()
+    return True

@@ -1,0 +1,105 @@
+"""What adapters ask and simulators answer is what the gateways' own documents describe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import jsonschema_rs
+import pytest
+
+from stack.simulator.server import SimulatorServer
+from tests.contract.openapi.description import Description
+from tests.contract.suite import SECRET, World
+from tests.unit.test_simulator_gateway import HandClock
+from whatsapp.gateways import wppconnect
+from whatsapp.gateways.answers import Answer
+from whatsapp.gateways.connection import Calls
+
+Exchange = tuple[str, str, object, Answer]
+
+# What the parts that we have of the documents do not describe.
+_ELSEWHERE = {
+    "waha": ("/api/contacts/", "/api/sendText", "/api/loja/chats/"),
+    "wppconnect": (
+        "/api/loja/get-phone-number",
+        "/api/loja/check-number-status/",
+        "/api/loja/send-message",
+        "/api/loja/delete-message",
+    ),
+}
+
+
+@pytest.fixture
+def exchanges(monkeypatch: pytest.MonkeyPatch) -> list[Exchange]:
+    """Note all that adapters ask, and what comes back."""
+    noted: list[Exchange] = []
+    original: Callable[..., Answer] = Calls._exchange
+
+    def noting(
+        calls: Calls, method: str, path: str, body: object, headers: Mapping[str, str]
+    ) -> Answer:
+        answer = original(calls, method, path, body, headers)
+        noted.append((method, path, body, answer))
+        return answer
+
+    monkeypatch.setattr(Calls, "_exchange", noting)
+    return noted
+
+
+def _do_everything(world: World) -> None:
+    gateway, simulator = world.gateway, world.simulator
+    simulator.put_channel("loja", reconnect_seconds=1, qr_seconds=180)
+    channel = world.channel()
+    gateway.query(channel)
+    message_id = gateway.send_text(channel, "5500000000001", "hello")
+    gateway.take_back(channel, "5500000000001", str(message_id))
+    for happen in (simulator.drop, simulator.zombie, simulator.flap, simulator.unpair):
+        happen("loja")
+        listed = world.channel()
+        gateway.reconnect(listed, silent=listed.connected)
+        gateway.qr("loja")
+        world.clock.forward(1)
+    world.clock.forward(180)  # the code is too old
+    gateway.qr("loja")
+    gateway.start_session("loja")
+    simulator.scan("loja")
+    gateway.delete("loja")
+    gateway.create("loja")
+
+
+@pytest.mark.parametrize(("kind", "name"), [("waha", "waha"), ("wppconnect", "wppconnect-server")])
+def test_every_call_and_answer_is_as_described(
+    exchanges: list[Exchange], monkeypatch: pytest.MonkeyPatch, kind: str, name: str
+) -> None:
+    monkeypatch.setattr(wppconnect, "_SETTLE_SECONDS", 0.0)
+    described = Description(name)
+    clock = HandClock()
+    with SimulatorServer(SECRET, api=kind, clock=clock) as server:
+        _do_everything(World(kind, server, clock))
+
+    seen = set()
+    for method, path, body, answer in exchanges:
+        if path.startswith(_ELSEWHERE[kind]):
+            continue
+        content_type = answer.content_type.partition(";")[0]
+        described.check(method, path, body, answer.status, content_type, answer.raw)
+        seen.add(described.operation(method, path))
+    assert len(seen) >= 6, "the calls of a repair are all described"
+
+
+def test_an_answer_that_is_not_as_described_is_noticed() -> None:
+    described = Description("waha")
+
+    def check(method: str, target: str, answer: bytes) -> None:
+        described.check(method, target, None, 200, "application/json", answer)
+
+    check("GET", "/api/sessions?all=true", b'[{"name": "loja", "status": "WORKING"}]')
+    with pytest.raises(jsonschema_rs.ValidationError):
+        check("GET", "/api/sessions?all=true", b'[{"name": "loja", "status": "open"}]')
+    for method, target in (
+        ("GET", "/api/sessions?every=true"),
+        ("PATCH", "/api/sessions?all=true"),
+        ("GET", "/api/loja/auth/qr"),
+    ):
+        with pytest.raises(AssertionError):
+            check(method, target, b"[]")

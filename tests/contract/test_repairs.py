@@ -1,0 +1,130 @@
+"""Whole repairs at gateways of each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from reconnect_hook.alerts import Reason
+from reconnect_hook.outcomes import Action, Job, Outcome, Result
+from reconnect_hook.repairs.channel_lists import ChannelLists
+from reconnect_hook.repairs.means import Means
+from reconnect_hook.repairs.repair import repair
+from stack.simulator.server import SimulatorServer
+from tests.contract.suite import SECRET, World
+from tests.unit.test_simulator_gateway import HandClock
+from whatsapp.gateways import wppconnect
+from whatsapp.gateways.registry import ADAPTERS
+
+
+class _Repairs:
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def __call__(self, reason: Reason, failures: int = 0, *, allowed: bool = False) -> Result:
+        gateway = self.world.gateway
+        means = Means(
+            client=gateway,
+            lists=ChannelLists(gateway),
+            messages=None,
+            silence_threshold=lambda _: 3600,
+            # Only a drop is over before that; for anything else nobody is to wait.
+            verify_seconds=20.0 if reason is Reason.DISCONNECTED and not failures else 0.0,
+            allow_restart=allowed,
+            wait=self.world.clock.forward,
+            begin_restart=lambda *_: True,
+        )
+        job = Job(1, "loja", "loja", reason, False, 0.0, 1, failures)
+        return repair(means, job)
+
+    @property
+    def asked(self) -> set[str]:
+        return set(self.world.asked)
+
+
+@pytest.fixture(params=ADAPTERS)
+def repairs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Repairs]:
+    monkeypatch.setattr(wppconnect, "_SETTLE_SECONDS", 0.0)
+    # These pauses are by the machine's clock, which the tests do not move.
+    monkeypatch.setattr("reconnect_hook.repairs.channel_lists._PAUSE_SECONDS", 0.0)
+    clock = HandClock()
+    with SimulatorServer(SECRET, api=request.param, clock=clock) as server:
+        world = World(request.param, server, clock)
+        world.simulator.put_channel("loja", reconnect_seconds=3)
+        world.simulator.put_channel("obra")
+        yield _Repairs(world)
+        world.gateway.close()
+
+
+def test_a_drop_is_reconnected(repairs: _Repairs) -> None:
+    repairs.world.simulator.drop("loja")
+
+    assert repairs(Reason.DISCONNECTED).outcome is Outcome.RECONNECTED
+    assert not {"delete", "create"} & repairs.asked
+
+
+def test_an_unpaired_channel_waits_for_a_person(repairs: _Repairs) -> None:
+    repairs.world.simulator.unpair("loja")
+
+    assert repairs(Reason.DISCONNECTED).outcome is Outcome.QR_REQUIRED
+    assert not {"delete", "create"} & repairs.asked
+
+
+def test_a_zombie_is_alive_afterwards(repairs: _Repairs) -> None:
+    repairs.world.simulator.zombie("loja")
+
+    assert repairs(Reason.SILENT).outcome is Outcome.REQUESTED
+    repairs.world.clock.forward(3)
+    state = repairs.world.simulator.channel("loja")
+    assert state is not None
+    assert state["alive"]
+    assert not {"delete", "create"} & repairs.asked
+
+
+@pytest.mark.parametrize(("failures", "allowed"), [(2, False), (1, True)])
+def test_no_pairing_is_lost_before_it_may_be(
+    repairs: _Repairs, monkeypatch: pytest.MonkeyPatch, failures: int, allowed: bool
+) -> None:
+    monkeypatch.setattr("reconnect_hook.repairs.asking._INITIALIZING_SECONDS", 0.0)
+    repairs.world.simulator.put_channel("loja", session="dead", status="disconnected")
+
+    repairs(Reason.DISCONNECTED, failures, allowed=allowed)
+    assert not {"delete", "create"} & repairs.asked
+
+
+def test_where_it_may_be_the_last_step_is_a_new_qr_code(
+    repairs: _Repairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconnect_hook.repairs.asking._INITIALIZING_SECONDS", 0.0)
+    repairs.world.simulator.put_channel("loja", session="dead", status="disconnected")
+
+    result = repairs(Reason.DISCONNECTED, 2, allowed=True)
+
+    assert (result.outcome, result.action) == (Outcome.QR_REQUIRED, Action.RESTART)
+    assert "delete" in repairs.asked
+
+
+def test_a_step_that_fails_loses_no_channel_that_is_kept(
+    repairs: _Repairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconnect_hook.repairs.asking._INITIALIZING_SECONDS", 0.0)
+    world = repairs.world
+    world.simulator.put_channel("loja", session="dead", status="disconnected")
+    world.simulator.fault("delete", "html_502")
+
+    result = repairs(Reason.DISCONNECTED, 2, allowed=True)
+
+    assert (result.outcome, result.action) == (Outcome.FAILED, Action.RESTART)
+    assert result.restart_pending is not world.gateway.keeps_channel
+
+
+def test_a_channel_that_is_not_repairable_is_never_called(repairs: _Repairs) -> None:
+    if repairs.world.kind != "evolution":
+        return  # no other gateway has such channels
+    repairs.world.simulator.put_channel("loja", integration="WHATSAPP-BUSINESS")
+
+    result = repairs(Reason.SILENT)
+
+    assert (result.outcome, result.action) == (Outcome.FAILED, Action.NONE)
+    assert repairs.asked <= {"list", "status"}

@@ -1,0 +1,126 @@
+"""The adapter for WAHA."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.contract.suite import NUMBER, SECRET, GatewayContract, World
+from tests.support.raw_server import RawServer, answering
+from whatsapp.channels import Channel, Status
+from whatsapp.gateways import waha
+from whatsapp.gateways.gateway import GatewayError, QrKind
+from whatsapp.gateways.waha import WahaGateway
+
+
+class TestWaha(GatewayContract):
+    kind = "waha"
+    statuses = {  # noqa: RUF012
+        "WORKING": Status.CONNECTED,
+        "STOPPED": Status.DISCONNECTED,
+        "FAILED": Status.DISCONNECTED,
+        "STARTING": Status.INITIALIZING,
+        "SCAN_QR_CODE": Status.QR_REQUIRED,
+    }
+    heals_with = ["restart"]  # noqa: RUF012
+
+    def test_a_session_that_starts_anew_by_itself_is_only_waited_for(self, world: World) -> None:
+        world.simulator.flap("loja")
+        channel = world.channel()
+        assert channel.status is Status.INITIALIZING
+
+        assert world.gateway.reconnect(channel, silent=False).kind is QrKind.INITIALIZING
+        world.clock.forward(1)
+        assert world.gateway.qr("loja").kind is QrKind.ACCEPTED
+        assert not {"restart", "start_session"} & set(world.asked)
+
+    def test_one_that_starts_for_ever_is_restarted(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(waha, "_STUCK_SECONDS", 0.0)
+        gateway = world.another()
+        world.simulator.put_channel("loja", status="initializing")
+
+        gateway.reconnect(world.channel(), silent=False)
+        assert world.asked[-1] == "restart"
+
+    def test_a_code_that_nobody_scans_fails_the_session_which_then_is_restarted(
+        self, world: World
+    ) -> None:
+        world.simulator.put_channel("loja", qr_seconds=180)
+        world.simulator.unpair("loja")
+        world.gateway.reconnect(world.channel(), silent=False)
+        assert world.gateway.qr("loja").kind is QrKind.QR
+        world.clock.forward(180)
+
+        assert world.gateway.qr("loja").kind is QrKind.NOT_STARTED
+        world.gateway.start_session("loja")
+
+        assert world.asked[-1] == "restart", "start does nothing to one that has failed"
+        assert world.gateway.qr("loja").kind is QrKind.QR
+
+    def test_a_code_that_was_scanned_in_between_is_asked_for_again(self, world: World) -> None:
+        # The status call was answered before the scan, as this one will be again.
+        world.simulator.put_channel("loja", status_text="SCAN_QR_CODE")
+        assert world.gateway.qr("loja").kind is QrKind.INITIALIZING
+        assert world.simulator.requests("qr")[0]["status"] == 422
+
+    def test_a_code_without_an_image_is_a_failure(self) -> None:
+        answer = {"status": "SCAN_QR_CODE", "mimetype": "text/plain", "data": "aGVsbG8="}
+        with RawServer(answering(answer)) as server, pytest.raises(GatewayError):
+            WahaGateway(server.url, SECRET).qr("loja")
+
+    def test_number_and_activity_are_told_in_seconds(self, world: World) -> None:
+        assert world.channel().activity is None, "none yet: unknown, and not silent"
+        world.gateway.send_text(world.channel(), NUMBER, "hello")
+
+        channel = world.channel()
+        assert channel.number == world.simulator.number("loja")
+        assert channel.activity == pytest.approx(world.clock.epoch(), abs=0.001)
+        world.simulator.put_channel("loja", tells_activity=False)
+        assert world.channel().activity is None
+
+    def test_a_query_without_the_own_number_is_none(self, world: World) -> None:
+        with pytest.raises(GatewayError, match="own number"):
+            world.gateway.query(Channel("loja", Status.CONNECTED))
+
+    @pytest.mark.parametrize(
+        ("me", "number"),
+        [
+            ({"id": "5500000000001@c.us"}, NUMBER),
+            ({"id": "5500000000001:7@s.whatsapp.net"}, NUMBER),
+            ({"id": "5500000000001@lid"}, None),
+            ({"id": "x@c.us"}, None),
+            ({"id": None}, None),
+            ("5500000000001", None),
+            (None, None),
+        ],
+    )
+    @pytest.mark.parametrize("activity", [None, "soon", True, -5, 1e400, [1]])
+    def test_a_hostile_entry_tells_nothing(
+        self, me: object, number: str | None, activity: object
+    ) -> None:
+        entry = {"name": "loja", "status": "WORKING", "me": me}
+        entry["timestamps"] = {"activity": activity}
+        with RawServer(answering([{}, 7, entry])) as server:
+            listed = WahaGateway(server.url, SECRET).list_channels()
+
+        assert listed.channels == (Channel("loja", Status.CONNECTED, number=number),)
+        assert sum(listed.left_out.values()) == 2
+
+    @pytest.mark.parametrize(
+        ("sent", "message_id"),
+        [
+            ({"id": "true_55@c.us_AA"}, "true_55@c.us_AA"),
+            ({"id": {"_serialized": "true_55@c.us_AA"}}, "true_55@c.us_AA"),
+            ({"key": {"id": "AA"}}, f"true_{NUMBER}@c.us_AA"),
+            ({"id": 7}, None),
+            ({}, None),
+        ],
+    )
+    def test_each_engine_tells_the_messages_id_in_its_way(
+        self, sent: object, message_id: str | None
+    ) -> None:
+        with RawServer(answering(sent, status=201)) as server:
+            gateway = WahaGateway(server.url, SECRET)
+            channel = Channel("loja", Status.CONNECTED)
+            assert gateway.send_text(channel, NUMBER, "hello") == message_id

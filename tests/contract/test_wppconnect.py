@@ -1,0 +1,122 @@
+"""The adapter for WPPConnect Server."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.contract.suite import NUMBER, GatewayContract, World
+from whatsapp.channels import Channel, Status
+from whatsapp.gateways import wppconnect
+from whatsapp.gateways.gateway import GatewayError, QrKind, Reason
+
+
+class TestWppconnect(GatewayContract):
+    kind = "wppconnect"
+    statuses = {  # noqa: RUF012
+        "CONNECTED": Status.CONNECTED,
+        "CLOSED": Status.DISCONNECTED,
+        "INITIALIZING": Status.INITIALIZING,
+        "QRCODE": Status.QR_REQUIRED,
+        "PHONECODE": Status.QR_REQUIRED,
+    }
+    heals_with = ["close_session", "start_session"]  # noqa: RUF012
+
+    def test_a_session_that_is_not_there_is_a_failure(self, world: World) -> None:
+        """It is not: the server knows no difference between one that is closed and none."""
+        missing = Channel("nobody", Status.DISCONNECTED)
+        assert world.gateway.reconnect(missing, silent=False).kind is QrKind.INITIALIZING
+
+    def test_one_session_that_hangs_neither_holds_up_nor_fails_the_list(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(wppconnect, "_STATUS_SECONDS", 0.3)
+        world.simulator.put_channel("obra")
+        world.simulator.fault("status", "hang", channel="loja")
+
+        listed = {c.id: c.status for c in world.gateway.list_channels().channels}
+
+        assert listed.pop("loja") is Status.UNKNOWN
+        assert set(listed.values()) == {Status.CONNECTED}
+
+    def test_sessions_that_all_fail_are_a_gateway_that_fails(self, world: World) -> None:
+        world.simulator.fault("status", "html_502")
+
+        with pytest.raises(GatewayError) as caught:
+            world.gateway.list_channels()
+        assert caught.value.reason is Reason.HTML
+
+    def test_a_token_is_made_once_and_again_after_a_401(self, world: World) -> None:
+        world.gateway.qr("loja")
+        world.gateway.qr("loja")
+        assert len(world.simulator.requests("token")) == 1
+
+        world.simulator.fault("status", "unauthorized", times=1)
+        assert world.gateway.qr("loja").kind is QrKind.ACCEPTED
+        assert len(world.simulator.requests("token")) == 2
+
+    def test_a_session_that_was_just_started_is_not_asked(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(wppconnect, "_SETTLE_SECONDS", 3600.0)
+        gateway = world.another()
+        world.simulator.drop("loja")
+        channel = world.channel()
+        gateway.reconnect(channel, silent=False)
+        world.simulator.clear_requests()
+
+        assert gateway.qr("loja").kind is QrKind.INITIALIZING
+        assert gateway.reconnect(channel, silent=False).kind is QrKind.INITIALIZING
+        listed = {c.id: c.status for c in gateway.list_channels().channels}
+
+        assert listed["loja"] is Status.INITIALIZING
+        assert not world.simulator.requests("status", "loja")
+
+    def test_a_session_keeps_its_own_webhook_through_a_repair(self, world: World) -> None:
+        def webhook() -> str:
+            return world.server.gateway.at("loja", lambda c, _: c.webhook, "")
+
+        world.server.gateway.at(
+            "loja", lambda c, _: setattr(c, "webhook", "http://own.example"), None
+        )
+        world.simulator.zombie("loja")
+        world.gateway.reconnect(world.channel(), silent=True)
+        assert webhook() == "http://own.example"
+
+    def test_a_session_that_starts_for_ever_is_closed_and_started(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(wppconnect, "_STUCK_SECONDS", 0.0)
+        gateway = world.another()
+        world.simulator.put_channel("loja", status="initializing")
+        world.simulator.clear_requests()
+
+        gateway.reconnect(world.channel(), silent=False)
+
+        asked = [one for one in world.asked if one in {"close_session", "start_session"}]
+        assert asked == ["close_session", "start_session"]
+
+    @pytest.mark.parametrize("fault", ["hang", "http_500_json"])
+    def test_a_page_that_cannot_be_closed_is_started_all_the_same(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, fault: str
+    ) -> None:
+        monkeypatch.setattr(wppconnect, "_CLOSE_SECONDS", 0.3)
+        world.simulator.zombie("loja")
+        channel = world.channel()
+        world.simulator.fault("close_session", fault)
+
+        world.gateway.reconnect(channel, silent=True)
+        assert world.asked[-1] == "start_session"
+
+    def test_an_open_session_is_logged_out(self, world: World) -> None:
+        world.gateway.delete("loja")
+
+        assert [call["path"] for call in world.simulator.requests("delete")] == [
+            "/api/loja/logout-session"
+        ]
+
+    def test_an_answer_that_is_no_success_is_none(self, world: World) -> None:
+        channel = world.channel()
+        world.simulator.fault("send", "wrong_shape_nested")
+
+        with pytest.raises(GatewayError):
+            world.gateway.send_text(channel, NUMBER, "hello")

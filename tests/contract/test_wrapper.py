@@ -1,0 +1,35 @@
+"""The adapter for PixelHub's gateway-wrapper."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.contract.suite import NUMBER, GatewayContract, World
+from whatsapp.channels import Status
+
+
+class TestWrapper(GatewayContract):
+    kind = "wrapper"
+    statuses = {  # noqa: RUF012
+        "connected": Status.CONNECTED,
+        " CONNECTED\n": Status.CONNECTED,
+        "disconnected": Status.DISCONNECTED,
+        "qr_required": Status.QR_REQUIRED,
+        "initializing": Status.INITIALIZING,
+        "unknown": Status.UNKNOWN,
+    }
+    looks_with = "qr"
+    heals_with = ["qr"]  # noqa: RUF012
+
+    @pytest.mark.parametrize("fault", ["id_as_messageId", "id_as_message_id"])
+    def test_the_messages_id_is_in_any_of_three_places(self, world: World, fault: str) -> None:
+        world.simulator.fault("send", fault)
+
+        message_id = world.gateway.send_text(world.channel(), NUMBER, "hello")
+        assert message_id == world.born[0].id
+
+    def test_a_message_without_an_id_was_sent_all_the_same(self, world: World) -> None:
+        world.simulator.fault("send", "without_id")
+
+        assert world.gateway.send_text(world.channel(), NUMBER, "hello") is None
+        assert len(world.born) == 1

@@ -1,0 +1,201 @@
+"""The page and the API with several gateways: each channel is its own gateway's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from reconnect_hook.fleet import Fleet
+from reconnect_hook.metrics import Metrics
+from reconnect_hook.page import board as page_board
+from reconnect_hook.page.site import add_page
+from reconnect_hook.service import open_store
+from reconnect_hook.web import create_app
+from tests.support.gateways import Gateways, answer, sample
+from tests.support.hooks import TOKEN
+from tests.support.prometheus import Exposition
+from tests.support.waiting import wait_until
+from whatsapp.settings import parse
+
+_BEARER = {"Authorization": f"Bearer {TOKEN}"}
+_SECONDS = 60.0
+
+
+class Site:
+    """The hook's application, whose Prometheus knows ``loja`` at both gateways."""
+
+    def __init__(self, gateways: Gateways) -> None:
+        self.gateways = gateways
+        self.prometheus = Exposition("")
+        self.say(a=1, b=1)
+        url = f"http://{self.prometheus.at}"
+        settings = parse(gateways.settings(PROMETHEUS_URL=url, ALERTMANAGER_URL=url))
+        metrics = Metrics()
+        self.fleet = Fleet(settings, open_store(settings), metrics)
+        self.fleet.follow(settings.gateways)
+        self.app = create_app(self.fleet, metrics, token=TOKEN)
+        add_page(self.app, self.fleet, settings)
+        self.http = self.app.test_client()
+
+    def say(self, **up: int) -> None:
+        samples = [
+            one
+            for name, value in up.items()
+            for one in (
+                sample("gateway_up", name, value),
+                sample("message_log_up", name, 1),
+                sample("channel_connected", name, 1 if name == "a" else 0, channel="Loja"),
+            )
+        ]
+        self.prometheus.text = answer(samples)
+
+    def get(self, path: str) -> tuple[int, Any]:
+        answer = self.http.get(path, headers=_BEARER)
+        return answer.status_code, answer.get_json()
+
+    def post(self, path: str, **body: object) -> tuple[int, Any]:
+        answer = self.http.post(path, headers=_BEARER, json=body)
+        return answer.status_code, answer.get_json()
+
+    def browser(self) -> FlaskClient:
+        made = self.app.test_client()
+        form = made.get("/login").text
+        found = re.search(r'name="csrf_token" value="([^"]+)"', form)
+        assert found is not None
+        made.post("/login", data={"token": TOKEN, "csrf_token": found[1]})
+        return made
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(page_board, "_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(page_board, "_STALE_SECONDS", 0.0)
+    with Gateways(tmp_path, "a", "b") as gateways:
+        made = Site(gateways)
+        yield made
+        made.fleet.stop(5)
+        made.prometheus.close()
+
+
+def test_the_api_tells_and_takes_the_gateway(site: Site) -> None:
+    status, body = site.get("/api/channels")
+    assert status == 200
+    kinds = {(one["gateway"], one["channel"]): one["status"] for one in body["channels"]}
+    assert kinds == {("a", "Loja"): "connected", ("b", "Loja"): "disconnected"}
+    assert body["gateways"] == [{"gateway": "a", "troubles": []}, {"gateway": "b", "troubles": []}]
+    assert [one["gateway"] for one in site.get("/api/channels?gateway=b")[1]["channels"]] == ["b"]
+    assert site.get("/api/channels?gateway=c")[1]["channels"] == []
+
+    assert site.get("/api/channels/loja?gateway=b")[1]["status"] == "disconnected"
+    status, body = site.get("/api/channels/loja")
+    assert (status, body) == (
+        404,
+        {"error": "there are several gateways: add ?gateway= and the name of one"},
+    )
+    for path in ("channels", "attempts"):
+        assert site.get(f"/api/{path}/loja?gateway=c")[0] == 404
+
+
+def test_what_is_asked_for_happens_at_the_gateway_that_was_named(site: Site) -> None:
+    of = site.gateways.of
+    for simulator in of.values():
+        simulator.drop("loja")
+    assert site.post("/api/pause/loja?gateway=a", hours=1)[0] == 200
+    assert site.post("/api/reconnect/loja?gateway=a")[0] == 409
+    assert site.post("/api/reconnect/loja?gateway=b") == (202, {"accepted": True})
+    wait_until(lambda: site.get("/api/attempts/loja?gateway=b")[1]["attempts"], _SECONDS, "it")
+    assert site.get("/api/attempts/loja?gateway=a")[1]["attempts"] == []
+    assert not of["a"].requests("qr")
+    assert site.post("/api/reconnect/loja")[0] == 404
+    assert site.post("/api/resume/loja?gateway=a")[0] == 200
+    assert site.get("/api/channels/loja?gateway=a")[1]["paused"] is None
+
+
+def test_a_gateway_that_is_down_is_named_and_is_nobody_elses_trouble(site: Site) -> None:
+    site.say(a=0, b=1)
+    _, body = site.get("/api/channels")
+    assert body["troubles"] == ["gateway"]
+    assert body["gateways"] == [
+        {"gateway": "a", "troubles": ["gateway"]},
+        {"gateway": "b", "troubles": []},
+    ]
+    browser = site.browser()
+    words = "The gateway does not give its channel list."
+    assert '<span class="at">a</span> <strong>' + words in browser.get("/").text
+    assert words in browser.get("/channels/Loja?gateway=a").text
+    assert words not in browser.get("/channels/Loja?gateway=b").text
+
+
+def test_the_pages_name_the_gateway_and_lead_to_it(site: Site) -> None:
+    browser = site.browser()
+    page = browser.get("/").text
+    assert "2 gateways" in page
+    for name in ("a", "b"):
+        assert f'href="/channels/Loja?gateway={name}"' in page
+        assert f'<span class="at">{name}</span>' in page
+        assert f"<option>{name}</option>" in page
+    only = browser.get("/?gateway=b").text
+    assert "<option selected>b</option>" in only
+    assert 'href="/channels/Loja?gateway=a"' not in only
+    order = browser.get("/live/channels?gateway=a").get_json()["order"]
+    assert order == ["a loja"]
+
+    channel = browser.get("/channels/loja?gateway=b").text
+    assert '<h1 class="title">Loja <span class="at">b</span></h1>' in channel
+    for path in ("/live/channel/Loja", "/reconnect/Loja", "/pause/Loja"):
+        assert f'{path}?gateway=b"' in channel
+    assert browser.get("/channels/loja").status_code == 404
+    assert browser.get("/channels/loja?gateway=c").status_code == 404
+    assert "Disconnected" in channel
+    assert "All is well." in browser.get("/channels/loja?gateway=a").text
+
+
+def test_a_form_leads_back_to_the_same_gateway(site: Site) -> None:
+    site.gateways.of["b"].drop("loja")
+    browser = site.browser()
+    token = re.search(r'name="csrf_token" value="([^"]+)"', browser.get("/").text)
+    assert token is not None
+    form = {"csrf_token": token[1], "hours": "8"}
+    for path in ("pause", "resume", "reconnect"):
+        answer = browser.post(f"/{path}/Loja?gateway=b", data=form)
+        assert answer.headers["Location"] == "/channels/Loja?gateway=b"
+    wait_until(lambda: site.gateways.of["b"].requests("qr"), _SECONDS, "the call")
+    assert not site.gateways.of["a"].requests("qr")
+
+
+def test_the_code_is_the_one_of_the_gateway_that_was_named(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconnect_hook.page.qr_watch._LOOKED_AT_SECONDS", 0.0)
+    site.gateways.of["b"].unpair("loja")
+    samples = [
+        sample("gateway_up", "b", 1),
+        sample("channel_connected", "b", 0, channel="loja"),
+        sample("channel_status", "b", 1, channel="loja", status="qr_required"),
+    ]
+    site.prometheus.text = answer(samples)
+    browser = site.browser()
+    wait_until(
+        lambda: browser.get("/live/qr/loja?gateway=b").get_json()["state"] == "code",
+        _SECONDS,
+        "the code",
+    )
+    assert browser.get("/live/qr/loja?gateway=a").get_json()["state"] == "none"
+    assert not site.gateways.of["a"].requests("qr")
+
+
+def test_a_gateway_that_was_removed_leaves_the_page(site: Site) -> None:
+    assert len(site.get("/api/channels")[1]["channels"]) == 2
+    present = [service.gateway for service in site.fleet.services.values()]
+    site.fleet.follow(present[1:])
+    assert [one["gateway"] for one in site.get("/api/channels")[1]["channels"]] == ["b"]
+    assert site.get("/api/channels/loja")[1]["gateway"] == "b", "the only one need not be named"
+    page = site.browser().get("/").text
+    assert 'href="/channels/Loja"' in page
+    assert '<span class="gateway" title="The gateway that is watched">b</span>' in page

@@ -1,0 +1,79 @@
+"""``python -m reconnect_hook probe`` against a simulated gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reconnect_hook.__main__ import main
+from reconnect_hook.probes import examination
+from stack.simulator.client import Simulator
+from stack.simulator.server import SimulatorServer
+from stack.simulator.traffic import open_message_log
+from tests.support.message_logs import WrittenLog
+
+_SECRET = "0123456789abcdef-not-a-real-secret"
+
+
+@pytest.fixture
+def simulator(
+    tmp_path: Path, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Simulator]:
+    monkeypatch.setattr(examination, "ECHO_SECONDS", 1.0)
+    monkeypatch.setattr(examination, "GAP_SECONDS", 0.02)
+    monkeypatch.setattr("reconnect_hook.state.probes.ECHO_GAP_SECONDS", 0.0)
+    monkeypatch.setattr("reconnect_hook.__main__.end_on_signals", lambda **_: None)
+    engine = open_message_log(sqlite_log.engine.url.render_as_string(hide_password=False))
+    with SimulatorServer(_SECRET, message_log=engine, traffic_seconds=3600) as server:
+        made = Simulator(server.url)
+        made.traffic(paused=True)
+        made.put_channel("Lo Ja")
+        made.put_channel("obra")
+        numbers = {c["id"]: c["number"] for c in made.state()["channels"]}
+        (tmp_path / ".env").write_text(
+            f"WPP_GATEWAY_BASE_URL={server.url}\nWPP_GATEWAY_SECRET={_SECRET}\n"
+            f"MESSAGE_LOG_URL={sqlite_log.reader.render_as_string(hide_password=False)}\n"
+            f"HOOK_STATE_URL=sqlite:///{tmp_path}/state.sqlite3\n"
+            f"HOOK_LOG_FILE={tmp_path}/hook.log\nPROBE=echo\n"
+            f"PROBE_ECHO_NUMBERS=loja={numbers['Lo Ja']},obra={numbers['obra']}\n"
+        )
+        yield made
+
+
+def _run(tmp_path: Path, *arguments: str) -> int:
+    return main(["probe", *arguments, "--env-file", str(tmp_path / ".env")])
+
+
+def test_it_says_that_a_channel_is_alive(
+    tmp_path: Path, simulator: Simulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(tmp_path, "LOJA") == 0
+    assert capsys.readouterr().out == "Lo Ja: alive, asked by echo\n"
+    assert len(simulator.requests("send")) == 1
+
+
+def test_it_says_that_a_channel_is_dead_and_repairs_nothing(
+    tmp_path: Path, simulator: Simulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    simulator.deafen("Lo Ja")
+    assert _run(tmp_path, "loja") == 1
+    said = capsys.readouterr().out
+    assert "Lo Ja: dead, asked by echo" in said
+    assert simulator.requests("qr") == []
+
+
+def test_dry_run_and_what_cannot_be_asked_send_nothing(
+    tmp_path: Path, simulator: Simulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(tmp_path, "loja", "--dry-run") == 0
+    assert "would be asked by echo" in capsys.readouterr().out
+    assert _run(tmp_path, "nova") == 1
+    assert "no gateway lists such a channel" in capsys.readouterr().out
+    assert _run(tmp_path, "loja", "--kind", "query") == 1
+    assert "cannot be asked so" in capsys.readouterr().out
+    simulator.drop("obra")
+    assert _run(tmp_path, "obra") == 1
+    assert "disconnected, so there is nothing to ask" in capsys.readouterr().out
+    assert simulator.requests("send") == []

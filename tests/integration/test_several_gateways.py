@@ -1,0 +1,290 @@
+"""Programs with several gateways: none waits for another, and SIGHUP changes which there are."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.support.alerts import alert, payload
+from tests.support.gateways import Gateways
+from tests.support.hooks import SECRET, TOKEN, log_lines, state
+from tests.support.notify_socket import NotifySocket
+from tests.support.programs import Program, run
+from tests.support.waiting import wait_until
+from whatsapp import __version__
+
+_SECONDS = 60.0
+_BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.fixture
+def gateways(tmp_path: Path) -> Iterator[Gateways]:
+    with Gateways(tmp_path, "a", "b") as made:
+        yield made
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> Iterator[NotifySocket]:
+    with NotifySocket(tmp_path / "notify") as made:
+        yield made
+
+
+def _reload(program: Program, systemd: NotifySocket) -> str:
+    """Send SIGHUP, wait for the end of it, and return the line that tells of it."""
+    before, ready = len(program.lines), systemd.told.count("READY=1")
+    program.process.send_signal(signal.SIGHUP)
+    systemd.wait_for("READY=1", ready + 1)
+    begun = [told for told in systemd.told if told.startswith("RELOADING=1\nMONOTONIC_USEC=")]
+    assert len(begun) == ready, "each is told, after the first READY=1"
+    [line] = [line for line in program.lines[before:] if " settings: " in line]
+    return line.partition(" settings: ")[2]
+
+
+def _post(program: Program, *alerts: object) -> dict[str, int]:
+    answer = requests.post(
+        f"{program.url}/alerts", data=payload(*alerts), headers=_BEARER, timeout=_SECONDS
+    )
+    assert answer.status_code == 202
+    return dict(answer.json())
+
+
+# The exporter.
+
+
+def test_the_exporter_watches_all_and_one_that_hangs_holds_up_no_other(
+    gateways: Gateways, tmp_path: Path
+) -> None:
+    with Program(tmp_path, "exporter", settings=gateways.settings()) as exporter:
+        gateways.of["a"].drop("loja")
+        wait_until(lambda: exporter.get("/-/ready").status_code == 200, _SECONDS, "both lists")
+        wait_until(
+            lambda: (
+                exporter.metrics().all("whatsapp_channel_connected")
+                == {("loja", "a"): 0.0, ("loja", "b"): 1.0}
+            ),
+            _SECONDS,
+            "the state of each",
+        )
+        assert exporter.metrics().all("whatsapp_exporter_build_info") == {(__version__,): 1}
+
+        gateways.of["a"].fault("list", "hang")
+        gateways.of["a"].clear_requests()
+        wait_until(lambda: gateways.of["a"].requests("list"), _SECONDS, "a call that hangs")
+        gateways.of["b"].clear_requests()
+        wait_until(lambda: len(gateways.of["b"].requests("list")) > 9, _SECONDS, "others")
+        assert len(gateways.of["a"].requests("list")) == 1, "it hangs all the while"
+        gateways.of["b"].drop("loja")
+        wait_until(
+            lambda: exporter.metrics().get("whatsapp_channel_connected", gateway="b") == 0,
+            _SECONDS,
+            "a drop elsewhere",
+        )
+
+        gateways.of["b"].fault("list", "unauthorized")
+        told = " WARNING exporter.b: channel list cannot be read: unauthorized"
+        wait_until(lambda: told in exporter.stderr, _SECONDS, "which gateway it is")
+        assert SECRET not in exporter.stderr
+
+
+def test_the_exporter_follows_the_file_on_sighup(
+    gateways: Gateways, tmp_path: Path, systemd: NotifySocket
+) -> None:
+    settings = gateways.settings(**systemd.settings())
+    gateways.write("a")
+    with Program(tmp_path, "exporter", settings=settings) as exporter:
+        systemd.wait_for("READY=1")
+        wait_until(lambda: exporter.get("/-/ready").status_code == 200, _SECONDS, "the list")
+        assert _reload(exporter, systemd) == "settings were read again: nothing has changed"
+
+        gateways.write("a", "b", a_silent_hours="9")
+        told = "settings were read again: added b; changed a (silent_hours)"
+        assert _reload(exporter, systemd) == told
+        threshold = "whatsapp_channel_silence_threshold_seconds"
+        wait_until(
+            lambda: (
+                exporter.metrics().all(threshold)
+                == {("loja", "a"): 9 * 3600, ("loja", "b"): 4 * 3600}
+            ),
+            _SECONDS,
+            "what has changed and what is new",
+        )
+
+        gateways.write("b", b_silent_hours="never")
+        assert _reload(exporter, systemd) == (
+            "the settings stay as they are, the new ones are refused: "
+            f"{gateways.file}, gateway b: silent_hours must be a number, more than 0; it is 'never'"
+        )
+        assert len(exporter.metrics().all(threshold)) == 2
+
+        gateways.write("b")
+        assert _reload(exporter, systemd) == "settings were read again: removed a"
+        assert exporter.metrics().all("whatsapp_gateway_up") == {("b",): 1}
+        gateways.of["b"].clear_requests()
+        wait_until(lambda: len(gateways.of["b"].requests("list")) > 1, _SECONDS, "polls of b")
+        gateways.of["a"].clear_requests()
+        gateways.of["b"].clear_requests()
+        wait_until(lambda: len(gateways.of["b"].requests("list")) > 9, _SECONDS, "more of them")
+        assert not gateways.of["a"].requests("list"), "nobody asks it any more"
+
+
+def test_a_changed_gateway_is_watched_as_before_until_its_new_settings_were_tried(
+    gateways: Gateways, tmp_path: Path, systemd: NotifySocket
+) -> None:
+    with Program(
+        tmp_path, "exporter", settings=gateways.settings(**systemd.settings())
+    ) as exporter:
+        systemd.wait_for("READY=1")
+        wait_until(lambda: exporter.get("/-/ready").status_code == 200, _SECONDS, "both lists")
+        gateways.of["a"].fault("list", "hang")
+        calls = len(gateways.of["a"].requests("list"))
+        wait_until(
+            lambda: len(gateways.of["a"].requests("list")) > calls, _SECONDS, "a call that hangs"
+        )
+        gateways.write("a", "b", a_timeout="20")
+        assert _reload(exporter, systemd) == "settings were read again: changed a (timeout)"
+        wait_until(
+            lambda: len(gateways.of["a"].requests("list")) > calls + 1, _SECONDS, "the first try"
+        )
+        up = "whatsapp_channel_connected"
+        assert exporter.metrics().get(up, gateway="a") == 1, "there is no gap"
+        gateways.of["a"].clear_faults()
+        gateways.of["a"].drop("loja")
+        wait_until(lambda: exporter.metrics().get(up, gateway="a") == 0, _SECONDS, "the new one")
+
+
+def test_what_was_learned_is_explained_for_each_or_for_one(
+    gateways: Gateways, tmp_path: Path
+) -> None:
+    def explain(*options: str) -> tuple[int, str]:
+        done = run(tmp_path, "exporter", "explain", *options, settings=gateways.settings())
+        return done.returncode, done.stdout + done.stderr
+
+    code, text = explain("loja")
+    assert code == 0
+    assert text.startswith("a:\nloja: may be silent for 4h (fixed)\n")
+    assert "\nb:\nloja: may be silent for 4h (fixed)\n" in text
+    code, text = explain("loja", "--gateway", "b")
+    assert (code, text.startswith("b:\n"), "\na:\n" in text) == (0, True, False)
+    code, text = explain("loja", "--gateway", "c")
+    assert (code, text) == (2, "exporter: --gateway: there is no gateway c, only a, b\n")
+
+
+# The hook.
+
+
+def test_a_gateway_that_hangs_holds_up_no_repair_of_another(
+    gateways: Gateways, tmp_path: Path
+) -> None:
+    channels = [f"c{number}" for number in range(3)]
+    for simulator in gateways.of.values():
+        for channel in channels:
+            simulator.put_channel(channel, reconnect_seconds=0)
+            simulator.drop(channel)
+    gateways.of["a"].fault("qr", "hang")
+    settings = gateways.settings(RECONNECT_WORKERS="2", RECONNECT_VERIFY_SECONDS="30")
+    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as hook:
+        of_a = [alert(channel, gateway="a") for channel in channels]
+        of_b = [alert(channel, gateway="b") for channel in channels]
+        assert _post(hook, *of_a)["accepted"] == 3
+        wait_until(lambda: len(gateways.of["a"].requests("qr")) == 2, _SECONDS, "busy workers")
+        assert _post(hook, *of_b, alert("loja", gateway="c")) == {
+            "accepted": 3,
+            "coalesced": 0,
+            "cooldown": 0,
+            "ignored": 1,
+        }
+        attempts = "whatsapp_reconnect_attempts_total"
+        wait_until(
+            lambda: len(hook.metrics().all(attempts, gateway="b", outcome="reconnected")) == 3,
+            _SECONDS,
+            "the repairs elsewhere",
+        )
+        now = hook.metrics()
+        assert not now.all(attempts, gateway="a")
+        assert now.get("whatsapp_reconnect_in_flight") == 2
+        assert now.get("whatsapp_reconnect_queue_length") == 1
+        assert len(gateways.of["a"].requests("qr")) == 2, "as many as there are workers"
+    assert len([line for line in log_lines(tmp_path) if line.endswith(" gateway=b")]) == 3
+
+
+def test_the_hook_follows_the_file_on_sighup_and_loses_nothing(
+    gateways: Gateways, tmp_path: Path, systemd: NotifySocket
+) -> None:
+    settings = gateways.settings(**systemd.settings(), RECONNECT_VERIFY_SECONDS="30")
+    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as hook:
+        systemd.wait_for("READY=1")
+        for name in ("a", "b"):
+            gateways.of[name].drop("loja")
+        gateways.of["b"].fault("qr", "hang")
+        assert _post(hook, alert(gateway="b"))["accepted"] == 1
+        wait_until(lambda: gateways.of["b"].requests("qr"), _SECONDS, "a repair that hangs")
+
+        gateways.write("b", b_qr_timeout="45")
+        line = _reload(hook, systemd)
+        assert line == "settings were read again: removed a; changed b (qr_timeout)"
+        wait_until(lambda: len(gateways.of["b"].requests("qr")) == 2, _SECONDS, "it begins anew")
+        assert _post(hook, alert(gateway="a"))["ignored"] == 1
+        assert not hook.metrics().all(
+            "whatsapp_gateway_request_duration_seconds_count", gateway="a"
+        )
+        gateways.of["b"].clear_faults()
+        ended = "SELECT gateway FROM repairs WHERE outcome = 'reconnected'"
+        wait_until(lambda: state(tmp_path, ended) == [("b",)], _SECONDS, "its end")
+        assert len(log_lines(tmp_path)) == 1
+
+        gateways.write("a", "a")
+        assert _reload(hook, systemd).endswith(
+            f"refused: {gateways.file}: two gateways are called a"
+        )
+        gateways.write("a", "b")
+        assert _reload(hook, systemd).startswith("settings were read again: added a; changed b (")
+        assert _post(hook, alert(gateway="a"))["accepted"] == 1
+        wait_until(lambda: len(log_lines(tmp_path)) == 2, _SECONDS, "a repair of the new one")
+        assert " channel=loja reason=disconnected action=getQr " in log_lines(tmp_path)[1]
+
+
+# The check.
+
+
+def test_a_check_is_made_of_all_and_a_gateway_that_fails_keeps_no_other_from_it(
+    gateways: Gateways, tmp_path: Path
+) -> None:
+    gateways.of["a"].fault("list", "http_500_json")
+    gateways.of["b"].drop("loja")
+    settings = gateways.settings(RECONNECT_VERIFY_SECONDS="30")
+    seen = run(tmp_path, "reconnect_hook", "check", "--dry-run", settings=settings)
+    assert seen.stdout == "b: loja: disconnected; getQr would be called\n"
+    assert seen.returncode == 1
+
+    done = run(tmp_path, "reconnect_hook", "check", settings=settings)
+    assert done.stdout == "b: loja: disconnected; reconnected\n"
+    assert done.stderr.startswith("check: a: list: http: ")
+    assert done.returncode == 1
+    lines = log_lines(tmp_path)
+    assert {line.rpartition(" ")[2] for line in lines} == {"gateway=a", "gateway=b"}
+
+    gateways.of["a"].clear_faults()
+    well = run(tmp_path, "reconnect_hook", "check", settings=settings)
+    assert (well.stdout, well.stderr, well.returncode) == ("", "", 0)
+
+
+def test_one_setting_is_for_the_program_and_needs_a_restart(
+    gateways: Gateways, tmp_path: Path, systemd: NotifySocket
+) -> None:
+    env_file = tmp_path / "zapwatch.env"
+    env_file.write_text("SILENT_HOURS=2\n")
+    settings = {**gateways.settings(**systemd.settings()), "EXPORTER_POLL_SECONDS": ""}
+    with ExitStack() as running:
+        options = ("exporter", "--env-file", str(env_file))
+        exporter = running.enter_context(Program(tmp_path, *options, settings=settings))
+        systemd.wait_for("READY=1")
+        env_file.write_text("SILENT_HOURS=3\nEXPORTER_POLL_SECONDS=1\n")
+        assert _reload(exporter, systemd) == (
+            "settings were read again: changed a (silent_hours), b (silent_hours); "
+            "only a restart changes EXPORTER_POLL_SECONDS"
+        )

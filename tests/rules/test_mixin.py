@@ -1,0 +1,118 @@
+"""README's steps for who has Prometheus already, on somebody's configuration."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from .shipped import ALERTMANAGER, PROMETHEUS, ROOT, RULE_FILES, read_yaml, run
+
+_THEIRS = {
+    "global": {"evaluation_interval": "1m"},
+    "rule_files": ["rules/*"],
+    "scrape_configs": [{"job_name": "node", "static_configs": [{"targets": ["127.0.0.1:9100"]}]}],
+}
+_THEIR_ROUTES = {
+    "route": {"receiver": "team", "routes": [{"matchers": ['team="web"'], "receiver": "team"}]},
+    "receivers": [{"name": "team"}],
+}
+
+
+def _blocks(language: str) -> list[str]:
+    section = (ROOT / "README.md").read_text().partition("\n## You have Prometheus already\n")[2]
+    section = section.partition("\n## ")[0]
+    found = re.findall(rf"^   ```{language}\n(.*?)^   ```$", section, re.DOTALL | re.MULTILINE)
+    return [re.sub("^   ", "", block, flags=re.MULTILINE) for block in found]
+
+
+def _parts(block: str) -> list[Any]:
+    """Return the entries of a block, each of which begins with ``- ``."""
+    parts: list[Any] = yaml.safe_load(block)
+    return parts
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> Path:
+    """Copy the rules as the README says, to a folder of the test's own."""
+    folder = tmp_path / "rules"
+    folder.mkdir()
+    copy, _ = _blocks("sh")
+    script = copy.replace("/etc/prometheus/rules", str(folder))
+    subprocess.run(["sh", "-euc", script], cwd=ROOT, check=True)
+    return folder
+
+
+def test_the_copied_rules_are_the_shipped_ones_with_an_interval_of_their_own(rules: Path) -> None:
+    interval = read_yaml(PROMETHEUS / "prometheus.yml")["global"]["evaluation_interval"]
+    for path in RULE_FILES:
+        copied, shipped = read_yaml(rules / f"zapwatch-{path.name}"), read_yaml(path)
+        for group in shipped["groups"]:
+            group["interval"] = interval
+        assert copied == shipped
+
+
+def test_promtool_takes_their_configuration_with_our_rules_and_targets(
+    rules: Path, tmp_path: Path
+) -> None:
+    ours = _parts(_blocks("yaml")[0])
+    shipped = read_yaml(PROMETHEUS / "prometheus.yml")
+    for job in ours:
+        assert job["scrape_interval"] == shipped["global"]["scrape_interval"]
+    both = [{"job_name": j["job_name"], "static_configs": j["static_configs"]} for j in ours]
+    assert both == shipped["scrape_configs"][:2]
+    config = tmp_path / "prometheus.yml"
+    config.write_text(
+        yaml.safe_dump({**_THEIRS, "scrape_configs": [*_THEIRS["scrape_configs"], *ours]})
+    )
+    said = run("promtool", "check", "config", config)
+    assert f"{len(RULE_FILES)} rule files found" in said
+    assert rules.is_dir()
+
+
+@pytest.fixture
+def alertmanager(tmp_path: Path) -> Path:
+    *routes, receiver, inhibition = _parts(_blocks("yaml")[1])
+    theirs = yaml.safe_load(yaml.safe_dump(_THEIR_ROUTES))
+    theirs["route"]["routes"][:0] = routes
+    theirs["receivers"].append(receiver)
+    theirs["inhibit_rules"] = [inhibition]
+    (tmp_path / "hook-token").write_text("token")
+    text = yaml.safe_dump(theirs).replace(
+        "/etc/prometheus/hook-token", str(tmp_path / "hook-token")
+    )
+    config = tmp_path / "alertmanager.yml"
+    config.write_text(text)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("labels", "receiver"),
+    [
+        (["remediation=reconnect", "channel=loja", "team=web"], "zapwatch"),
+        (["remediation=probe", "channel=loja", "team=web"], "zapwatch"),
+        (["severity=critical", "channel=loja"], "team"),
+        (["severity=critical"], "team"),
+    ],
+)
+def test_repairs_go_to_the_hook_and_the_rest_to_them(
+    alertmanager: Path, labels: list[str], receiver: str
+) -> None:
+    run("amtool", "check-config", alertmanager)
+    said = run("amtool", "config", "routes", "test", f"--config.file={alertmanager}", *labels)
+    assert said.split() == [receiver]
+
+
+def test_the_routes_are_the_shipped_ones() -> None:
+    shipped = read_yaml(ALERTMANAGER / "alertmanager.yml")
+    *routes, receiver, inhibition = _parts(_blocks("yaml")[1])
+    ours = [{**route, "receiver": "reconnect-hook"} for route in routes]
+    assert ours == shipped["route"]["routes"][:2]
+    assert inhibition == shipped["inhibit_rules"][0]
+    (ours,), (theirs,) = receiver["webhook_configs"], shipped["receivers"][0]["webhook_configs"]
+    assert ours["url"] == theirs["url"]
+    assert Path(ours["http_config"]["authorization"]["credentials_file"]).is_absolute()

@@ -1,0 +1,230 @@
+"""gateways.yaml: what is read of it, and the one line that a wrong one gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stack.configuration import ROOT
+from tests.support.pixelhub import encrypt
+from whatsapp.gateways.registry import ADAPTERS
+from whatsapp.settings import GatewaySettings, Settings, SettingsError, SilenceMode, parse
+from whatsapp.settings.gateways_file import KEYS, read_gateways
+
+_LOG = {"DB_HOST": "db.example.com", "DB_USER": "zapwatch"}
+_ONE = """
+- name: one
+  type: wrapper
+  url: https://gateway.example.com:8443
+  secret: not-a-real-secret
+"""
+
+Write = Callable[[str], str]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def written(entries: str) -> str:
+        path = tmp_path / "gateways.yaml"
+        path.write_text(f"gateways:\n{entries}")
+        return str(path)
+
+    return written
+
+
+def _parse(path: str, **values: str) -> Settings:
+    return parse({**_LOG, "GATEWAYS_FILE": path, **values})
+
+
+def _one(path: str, **values: str) -> GatewaySettings:
+    [gateway] = _parse(path, **values).gateways
+    return gateway
+
+
+def _error(path: str, **values: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        _parse(path, **values)
+    line = str(caught.value)
+    assert line.isprintable(), "one line"
+    return line
+
+
+def test_the_example_can_be_used_and_shows_most_keys(tmp_path: Path) -> None:
+    text = (ROOT / "gateways.example.yaml").read_text()
+    secret = tmp_path / "secret"
+    secret.write_text("of a file\n")
+    example = tmp_path / "gateways.yaml"
+    example.write_text(text.replace("/etc/zapwatch/pixelhub-secret", str(secret)))
+
+    first, second, other, third = _parse(str(example)).gateways
+
+    assert [g.name for g in (first, second, third)] == ["pixelhub", "loja", "testes"]
+    assert (other.name, other.type, other.message_log_url) == ("evo", "evolution", None)
+    assert (first.secret, first.timeout, first.silent_hours) == ("of a file", 90, 4)
+    assert first.message_log_url is not None
+    assert first.message_log_url.host == "db.example.com"
+    assert second.message_log_url is not None
+    assert second.message_log_url.database == "loja"
+    assert second.silence_threshold("plantao") == 1800
+    assert third.message_log_url is None
+    assert third.allow_restart is True
+
+
+def test_what_an_entry_does_not_say_is_said_for_all(write: Write) -> None:
+    two = _ONE + _ONE.replace("one", "two") + "  silent_hours: 9\n  silence_mode: fixed\n"
+    first, second = _parse(
+        write(two),
+        SILENT_HOURS="2",
+        SILENT_HOURS_OVERRIDES="loja=1",
+        SILENCE_MODE="adaptive",
+        SILENCE_STATE_FILE="var/learned.json",
+        WPP_GATEWAY_TIMEOUT="7",
+        RECONNECT_ALLOW_RESTART="yes",
+    ).gateways
+    assert (first.silent_hours, second.silent_hours) == (2, 9)
+    assert (first.silence_mode, second.silence_mode) == (SilenceMode.ADAPTIVE, SilenceMode.FIXED)
+    assert first.silence_state_file == Path("var/learned-one.json")
+    assert second.silence_state_file == Path("var/learned-two.json")
+    for gateway in (first, second):
+        assert gateway.silence_threshold("Loja") == 3600
+        assert (gateway.timeout, gateway.allow_restart) == (7, True)
+
+
+def test_texts_stay_as_they_stand(write: Write) -> None:
+    entry = _ONE.replace("not-a-real-secret", "012").replace("one", "1.50")
+    gateway = _one(write(entry + "  allow_restart: no\n"))
+    assert (gateway.secret, gateway.name, gateway.allow_restart) == ("012", "1.50", False)
+
+
+def test_a_secret_may_be_encrypted(write: Write) -> None:
+    stored = encrypt("not-a-real-secret", "infra", bytes(16))
+    path = write(_ONE.replace("not-a-real-secret", stored))
+    assert _one(path, INFRA_SECRET_KEY="infra").secret == "not-a-real-secret"
+
+
+def test_secrets_are_in_no_repr(write: Write) -> None:
+    log = "  message_log_url: mysql://u:not-a-real-password@db.example.com/x\n"
+    read = repr(_parse(write(_ONE + log)))
+    assert "not-a-real" not in read
+
+
+def test_overrides_may_be_texts_or_keys(write: Write) -> None:
+    text = _one(write(_ONE + "  silent_hours_overrides: loja=1.5,Imob Sites=72\n"))
+    keys = _one(write(_ONE + "  silent_hours_overrides:\n    loja: 1.5\n    Imob Sites: 72\n"))
+    assert text.silent_hours_overrides == keys.silent_hours_overrides
+    assert text.silent_hours_overrides == {"loja": 1.5, "imobsites": 72}
+
+
+@pytest.mark.parametrize(
+    "setting", ["WPP_GATEWAY_BASE_URL", "WPP_GATEWAY_SECRET", "WPP_GATEWAY_NAME"]
+)
+def test_one_gateway_beside_the_file_is_an_error(write: Write, setting: str) -> None:
+    line = _error(write(_ONE), **{setting: "https://gateway.example.com"})
+    assert line.startswith(f"{setting} and GATEWAYS_FILE are both set: name all gateways in ")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("  url:", "  uri:", "gateway one: 'uri' is not known; there are allow_restart, ca_file"),
+        ("name: one", "nome: one", "gateway 1: name must be 1 to 63 letters"),
+        ("name: one", "name: a/b", "gateway 1: name must be 1 to 63 letters"),
+        ("name: one", "name: [one]", "gateway 1: name must be 1 to 63 letters"),
+        ("  type: wrapper\n", "", f"gateway one: type must be one of {', '.join(ADAPTERS)}, not"),
+        ("type: wrapper", "type: [wrapper]", "gateway one: type must be one of "),
+        ("type: wrapper", "type: telegram", "gateway one: type must be one of "),
+        ("  secret: not-a-real-secret\n", "", "gateway one: secret is missing"),
+        ("https://gateway.example.com:8443", "''", "gateway one: url is missing"),
+        ("https:", "ftp:", "gateway one: url must look like https://gateway.example.com:8443"),
+        ("secret: not-a-real-secret", "secret: [x]", "gateway one: secret must be one value"),
+        (
+            "secret: not-a-real-secret",
+            "secret_file: /nowhere/at/all",
+            "gateway one: secret_file: /nowhere/at/all cannot be read: No such file",
+        ),
+        (
+            "secret: not-a-real-secret",
+            "secret: x\n  secret_file: /nowhere",
+            "gateway one: secret and ",
+        ),
+        ("type:", "silent_hours: x\n  type:", "gateway one: silent_hours must be a number, more"),
+        ("type:", "timeout: -1\n  type:", "gateway one: timeout must be a number, more than 0"),
+        ("type:", "allow_restart: 7\n  type:", "gateway one: allow_restart must be true or false"),
+        ("type:", "ca_file: /nowhere\n  type:", "gateway one: ca_file: /nowhere cannot be read"),
+        ("type:", "silence_mode: x\n  type:", "gateway one: silence_mode must be fixed or adap"),
+        ("type:", "message_log_url: x\n  type:", "gateway one: message_log_url must be an SQLA"),
+        ("type:", "messages: x\n  type:", "gateway one: messages must be one of log, events"),
+        (
+            "type:",
+            "silent_hours_overrides: {'a,b': 1}\n  type:",
+            "gateway one: silent_hours_overrides must be hours by channel",
+        ),
+        (
+            "type:",
+            "silent_hours_overrides: {loja: 0}\n  type:",
+            "gateway one: silent_hours_overrides must be channel=hours",
+        ),
+        ("type:", "secret: y\n  type:", ", line 3: a key is there twice"),
+        ("type:", "type: {\n  x", ", line "),
+    ],
+)
+def test_a_wrong_entry_is_named_with_its_key(write: Write, old: str, new: str, words: str) -> None:
+    assert old in _ONE
+    path = write(_ONE.replace(old, new, 1))
+    line = _error(path)
+    assert line.startswith(path)
+    assert words in line
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "must begin with gateways: and list them"),
+        ("gateways:", "must begin with gateways: and list them"),
+        ("gateways: []", "must begin with gateways: and list them"),
+        ("gateways: {name: one}", "must begin with gateways: and list them"),
+        ("gateways: [one]", "gateway 1 must have keys: name, type, url and secret at least"),
+        (f"gateways:{_ONE}\nmore: 1", "'more' is not known"),
+        (f"gateways:{_ONE}{_ONE}", "two gateways are called one"),
+        ("[" * 5000, "is no YAML"),
+        ("\x00", "is no YAML"),
+        ("a: *b", ", line 1: "),
+    ],
+)
+def test_a_file_that_is_none_is_told(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "gateways.yaml"
+    path.write_text(text)
+    assert words in _error(str(path))
+
+
+def test_a_file_that_is_not_there_or_too_large_is_told(tmp_path: Path) -> None:
+    missing = tmp_path / "none.yaml"
+    why = "cannot be read: No such file or directory"
+    assert _error(str(missing)) == f"GATEWAYS_FILE: {missing} {why}"
+    large = tmp_path / "large.yaml"
+    large.write_text("#" * 1024 * 1024 + "\n")
+    assert "is larger than" in _error(str(large))
+
+
+def test_a_wrong_setting_of_the_env_is_called_as_it_is_there(write: Write) -> None:
+    assert _error(write(_ONE), SILENT_HOURS="x").startswith("SILENT_HOURS must be a number")
+
+
+@given(text=st.one_of(st.text(), st.binary()))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_anything_is_read_or_refused(tmp_path: Path, text: str | bytes) -> None:
+    path = tmp_path / "any.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text)
+    with pytest.raises(SettingsError):
+        read_gateways(str(path), _LOG)
+
+
+def test_the_docs_name_every_key_and_no_other() -> None:
+    text = (ROOT / "docs" / "several-gateways.md").read_text()
+    table = text.partition("## The keys")[2].partition("\n## ")[0]
+    cells = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    assert sorted(name.strip(" `") for cell in cells for name in cell.split(",")) == sorted(KEYS)
