@@ -25,7 +25,7 @@ run: setup
 test: setup
 	@deploy/install-servers.sh prometheus prometheus-alertmanager mariadb-server chromium \
 	    systemd logrotate iproute2 curl
-	$(PYTHON) -m pytest --numprocesses 3 --dist loadfile $(ARGS)
+	$(PYTHON) -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup
 	$(PYTHON) -m ruff check .

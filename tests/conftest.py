@@ -11,6 +11,23 @@ import sqlalchemy as sa
 from tests.support.mariadb import MariaDb
 from tests.support.message_logs import WrittenLog, on_mariadb, on_sqlite
 
+_LONG = ("e2e", "deploy", "browser")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files first that take minutes, most of which they wait: last, all would wait.
+
+    Within a folder the order stays the random one. (``--no-loadscope-reorder`` lets it stand.)
+    """
+    here = Path(__file__).parent
+
+    def rank(item: pytest.Item) -> int:
+        folder = item.path.relative_to(here).parts[0]
+        return _LONG.index(folder) if folder in _LONG else len(_LONG)
+
+    items.sort(key=rank)
+
 
 @pytest.fixture(scope="session")
 def mariadb() -> Iterator[MariaDb]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TypeVar
 
 from reconnect_hook.alerts import Alert, AlertStatus, Reason, Target
 from reconnect_hook.event_log import EventLog
@@ -22,9 +20,8 @@ from reconnect_hook.probes.examination import (
     UnableError,
 )
 from reconnect_hook.repairs.channel_lists import ChannelLists
-from reconnect_hook.repairs.crew import TROUBLE_SECONDS, Crew
+from reconnect_hook.repairs.crew import Crew
 from reconnect_hook.repairs.means import Interrupted
-from reconnect_hook.state.database import StateError
 from reconnect_hook.state.intake import Intake
 from reconnect_hook.state.jobs import LEASE_SECONDS, Jobs
 from reconnect_hook.state.probes import ECHO_GAP_SECONDS, ProbeOutcome
@@ -35,8 +32,6 @@ from whatsapp.probe_settings import ProbeKind
 
 _log = logging.getLogger("reconnect_hook")
 
-_T = TypeVar("_T")
-_RELEASE_SECONDS = 2.0  # for a state to take back what is under way
 _ALERT_SECONDS = 30.0  # that a suspicion is on its way before the hook gets it
 _LOG_AGAIN_SECONDS = 60.0  # until a log that could not be read is tried again
 _PRUNE_SECONDS = 3600.0
@@ -65,19 +60,18 @@ class Prober:
     ) -> None:
         self._jobs = jobs
         self._lists = lists
-        self._stopping = threading.Event()
-        self._means = replace(means, wait=self._wait)
+        self._crew = Crew(count, jobs.claim, self._see_through, jobs.release)
+        self._means = replace(means, wait=self._crew.wait)
         self._intake = intake
         self._wake_repairs = wake
         self._events = events
         self._metrics = metrics
-        self._crew = Crew(count, jobs.claim, self._see_through, self._stopping)
-        self._keeper = threading.Thread(target=self._keep, name="probe-leases", daemon=True)
+        self._pruned_at = float("-inf")
 
     def start(self) -> None:
         """Begin."""
         self._crew.start()
-        self._keeper.start()
+        self._crew.repeat("probe-leases", LEASE_SECONDS / 3, self._keep)
 
     def wake(self) -> None:
         """Say that there is something in the queue."""
@@ -85,34 +79,14 @@ class Prober:
 
     def stop(self, seconds: float) -> None:
         """End: what is under way and cannot end in ``seconds`` goes back into the queue."""
-        self._stopping.set()
-        self._crew.join(seconds)
-        releasing = threading.Thread(target=self._release, name="release-probes", daemon=True)
-        releasing.start()
-        releasing.join(_RELEASE_SECONDS)
-
-    def _release(self) -> None:
-        try:
-            self._jobs.release()
-        except StateError as error:
-            _log.warning("state: %s; probes under way go on in %.0f s", error, LEASE_SECONDS)
-
-    def _wait(self, seconds: float) -> None:
-        if self._stopping.wait(seconds):
-            raise Interrupted
+        self._crew.stop(seconds)
 
     def _keep(self) -> None:
-        pruned_at = float("-inf")
-        while not self._stopping.wait(LEASE_SECONDS / 3):
-            try:
-                self._jobs.renew()
-                if time.monotonic() - pruned_at > _PRUNE_SECONDS:
-                    self._means.book.forget_old()
-                    pruned_at = time.monotonic()
-            except StateError as error:
-                _log.warning("state: %s", error)
-            except Exception:  # noqa: BLE001
-                _log.exception("a fault of the hook itself")
+        """Keep hold of what is under way, and the book from growing without end."""
+        self._jobs.renew()
+        if time.monotonic() - self._pruned_at > _PRUNE_SECONDS:
+            self._means.book.forget_old()
+            self._pruned_at = time.monotonic()
 
     def _see_through(self, job: Job) -> None:
         try:
@@ -121,19 +95,19 @@ class Prober:
             raise
         except PostponedError:
             # Spread over the time that all who wait will need.
-            waiting = self._insist(self._means.book.waiting)
+            waiting = self._crew.insist(self._means.book.waiting)
             seconds = ECHO_GAP_SECONDS * (1 + _chance.random() * waiting)
-            self._insist(lambda: self._jobs.put_back(job, seconds))
+            self._crew.insist(lambda: self._jobs.put_back(job, seconds))
         except UnableError:
             # The alert comes again while nothing is heard.
-            self._insist(lambda: self._means.book.give_up(job.key, job.channel))
-            self._insist(lambda: self._jobs.drop(job))
+            self._crew.insist(lambda: self._means.book.give_up(job.key, job.channel))
+            self._crew.insist(lambda: self._jobs.drop(job))
         except MessageLogError:
-            self._insist(lambda: self._jobs.put_back(job, _LOG_AGAIN_SECONDS))
+            self._crew.insist(lambda: self._jobs.put_back(job, _LOG_AGAIN_SECONDS))
         except Exception:  # noqa: BLE001
             # Unforeseen, and nothing was recorded: the lease would be renewed for ever.
             _log.exception("a probe could not be ended, and is tried again")
-            self._insist(lambda: self._jobs.put_back(job, _LOG_AGAIN_SECONDS))
+            self._crew.insist(lambda: self._jobs.put_back(job, _LOG_AGAIN_SECONDS))
 
     def _ask(self, job: Job) -> None:
         """Ask a channel, unless there is no need or it must not be."""
@@ -141,22 +115,22 @@ class Prober:
         try:
             listed = self._lists.of_this_round(time.monotonic() - job.waited)
         except GatewayError:
-            self._insist(lambda: self._jobs.look_later(job))
+            self._crew.insist(lambda: self._jobs.look_later(job))
             return
         channel = listed.get(job.key)
         by_hand = job.reason is Reason.ASKED
         if channel is None or not channel.connected:
-            self._insist(lambda: self._jobs.drop(job))
+            self._crew.insist(lambda: self._jobs.drop(job))
             return
         kind = means.kind_of(channel)
         if kind is ProbeKind.OFF or (not by_hand and self._was_heard(channel, job.waited)):
-            self._insist(lambda: self._jobs.drop(job))
+            self._crew.insist(lambda: self._jobs.drop(job))
             return
-        wait = self._insist(
+        wait = self._crew.insist(
             lambda: means.book.begin(job.key, channel.id, None if by_hand else job.id)
         )
         if wait > 0:
-            self._insist(lambda: self._jobs.put_back(job, wait))
+            self._crew.insist(lambda: self._jobs.put_back(job, wait))
             return
         self._conclude(job, channel, *self._examined(channel, listed, kind))
 
@@ -166,7 +140,7 @@ class Prober:
         lately = min(waited + _ALERT_SECONDS, self._means.settings.after_minutes * 60)
         if ear is None or channel.key not in ear.listen(lately).ages:
             return False
-        self._insist(lambda: self._means.book.resume([channel.key]))
+        self._crew.insist(lambda: self._means.book.resume([channel.key]))
         return True
 
     def _examined(
@@ -178,6 +152,7 @@ class Prober:
 
     def _conclude(self, job: Job, channel: Channel, finding: Finding, seconds: float) -> None:
         """Log, record and count what was found, and have the dead repaired."""
+        self._crew.check_still_ours()  # else whoever has it now tells what it finds
         if finding.outcome is not ProbeOutcome.PASSED:
             self._events.write(
                 channel=channel.id,
@@ -186,7 +161,7 @@ class Prober:
                 seconds=f"{seconds:.1f}",
                 detail=finding.detail or None,
             )
-        self._insist(
+        self._crew.insist(
             lambda: self._means.book.end(job.key, channel.id, finding.kind, finding.outcome)
         )
         self._metrics.count_probe(channel.id, finding.kind, finding.outcome, seconds)
@@ -194,17 +169,9 @@ class Prober:
         alerts = [Alert(AlertStatus.FIRING, Target(one.id, reason)) for one in finding.dead]
         if alerts:
             # What only asked the channel becomes its repair.
-            self._insist(lambda: self._intake.accept(alerts))
+            self._crew.insist(lambda: self._intake.accept(alerts))
             self._wake_repairs()
         if any(one.key == job.key for one in finding.dead):
             self._jobs.let_go(job)
         else:
-            self._insist(lambda: self._jobs.drop(job))
-
-    def _insist(self, change: Callable[[], _T]) -> _T:
-        while True:
-            try:
-                return change()
-            except StateError as error:
-                _log.warning("state: %s; trying again", error)
-                self._wait(TROUBLE_SECONDS)
+            self._crew.insist(lambda: self._jobs.drop(job))

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 from reconnect_hook.event_log import EventLog
 from reconnect_hook.metrics import OfGateway
 from reconnect_hook.outcomes import FAILURES, Job, Outcome, Result
-from reconnect_hook.repairs.crew import IDLE_SECONDS, TROUBLE_SECONDS, Crew
+from reconnect_hook.repairs.crew import IDLE_SECONDS, Crew
 from reconnect_hook.repairs.means import Interrupted, Means
 from reconnect_hook.repairs.repair import look, repair
 from reconnect_hook.repairs.rounds import Rounds
 from reconnect_hook.state.backlog import Backlog
-from reconnect_hook.state.database import StateError
 from reconnect_hook.state.jobs import LEASE_SECONDS, Jobs
 from reconnect_hook.state.memory import Memory
 from whatsapp.gateways.gateway import GatewayError
 
 _log = logging.getLogger("reconnect_hook")
 
-_T = TypeVar("_T")
-_RELEASE_SECONDS = 2.0  # for a state to take back what is under way
 _PRUNE_SECONDS = 3600.0
 
 
@@ -48,32 +43,16 @@ class Workers:
         self._memory = memory
         self._events = events
         self._metrics = metrics
-        self._stopping = threading.Event()
-        self._given_back = False
-        self._means = replace(means, wait=self._wait, begin_restart=self._begin_restart)
+        self._crew = Crew(count, self._claim, self._see_through, jobs.release)
+        self._means = replace(means, wait=self._crew.wait, begin_restart=self._begin_restart)
         self._rounds = Rounds(backlog, jobs, means.lists, self._conclude_at_once)
-        self._crew = Crew(count, self._claim, self._see_through, self._stopping)
         self._pruned_at = float("-inf")
-        self._keepers = [
-            threading.Thread(
-                target=self._repeat,
-                args=(LEASE_SECONDS / 3, self._keep),
-                name="leases",
-                daemon=True,
-            ),
-            threading.Thread(
-                target=self._repeat,
-                args=(IDLE_SECONDS, self._look_round),
-                name="rounds",
-                daemon=True,
-            ),
-        ]
 
     def start(self) -> None:
         """Begin."""
         self._crew.start()
-        for thread in self._keepers:
-            thread.start()
+        self._crew.repeat("leases", LEASE_SECONDS / 3, self._keep)
+        self._crew.repeat("rounds", IDLE_SECONDS, self._look_round)
 
     def wake(self) -> None:
         """Say that there is something in the queue."""
@@ -81,23 +60,7 @@ class Workers:
 
     def stop(self, seconds: float) -> None:
         """End: what is under way and cannot end in ``seconds`` goes back into the queue."""
-        self._stopping.set()
-        self._crew.join(seconds)
-        self._given_back = True
-        # In a thread of its own, since a database that does not answer must not hold up the end.
-        releasing = threading.Thread(target=self._release, name="release", daemon=True)
-        releasing.start()
-        releasing.join(_RELEASE_SECONDS)
-
-    def _release(self) -> None:
-        try:
-            self._jobs.release()
-        except StateError as error:
-            _log.warning("state: %s; repairs under way go on in %.0f s", error, LEASE_SECONDS)
-
-    def _wait(self, seconds: float) -> None:
-        if self._stopping.wait(seconds):
-            raise Interrupted
+        self._crew.stop(seconds)
 
     def _claim(self) -> Job | None:
         return self._jobs.claim()
@@ -110,7 +73,7 @@ class Workers:
         except Exception:  # noqa: BLE001
             # Unforeseen, and nothing was recorded: the lease would be renewed for ever.
             _log.exception("a repair could not be ended, and is tried again")
-            self._insist(lambda: self._jobs.put_back(job))
+            self._crew.insist(lambda: self._jobs.put_back(job))
 
     def _repair(self, job: Job) -> None:
         started = time.monotonic()
@@ -129,17 +92,17 @@ class Workers:
         try:
             result = look(self._means, job)
         except GatewayError:
-            self._insist(lambda: self._jobs.look_later(job))
+            self._crew.insist(lambda: self._jobs.look_later(job))
             return
         if result is None:
-            self._insist(lambda: self._jobs.nothing_found(job))
+            self._crew.insist(lambda: self._jobs.nothing_found(job))
         elif _is_old_news(job, result):
-            self._insist(lambda: self._jobs.old_news([(job, result)]))
+            self._crew.insist(lambda: self._jobs.old_news([(job, result)]))
         else:
             self._conclude(job, result, time.monotonic() - started)
 
     def _begin_restart(self, job: Job, channel: str) -> bool:
-        if not self._insist(lambda: self._jobs.begin_restart(job, channel)):
+        if not self._crew.insist(lambda: self._jobs.begin_restart(job, channel)):
             return False
         self._events.write(
             channel=channel,
@@ -153,10 +116,9 @@ class Workers:
 
         The line comes first: a hook that dies here leaves one line too many rather than none.
         """
-        if self._given_back:
-            raise Interrupted  # it took too long to end: whoever has it now tells how it ends
+        self._crew.check_still_ours()  # else whoever has it now tells how it ends
         self._write(job, result, seconds)
-        if not self._insist(lambda: self._jobs.finish(job, result)):
+        if not self._crew.insist(lambda: self._jobs.finish(job, result)):
             _log.warning("another hook took over a repair that took too long to record")
             return
         self._metrics.count_repair(job, result, seconds)
@@ -166,11 +128,11 @@ class Workers:
     def _conclude_at_once(self, ended: Sequence[tuple[Job, Result]]) -> None:
         old = [one for one in ended if _is_old_news(*one)]
         if old:
-            self._insist(lambda: self._jobs.old_news(old))
+            self._crew.insist(lambda: self._jobs.old_news(old))
         news = [one for one in ended if not _is_old_news(*one)]
         for job, result in news:
             self._write(job, result, 0.0)
-        recorded = self._insist(lambda: self._jobs.finish_all(news)) if news else []
+        recorded = self._crew.insist(lambda: self._jobs.finish_all(news)) if news else []
         for (job, result), done in zip(news, recorded, strict=True):
             if done:
                 self._metrics.count_repair(job, result, 0.0)
@@ -185,26 +147,6 @@ class Workers:
             seconds=f"{seconds:.1f}",
             detail=result.detail or None,
         )
-
-    def _insist(self, change: Callable[[], _T]) -> _T:
-        while True:
-            try:
-                return change()
-            except StateError as error:
-                _log.warning("state: %s; trying again", error)
-                self._wait(TROUBLE_SECONDS)
-
-    def _repeat(self, seconds: float, work: Callable[[], None]) -> None:
-        """Do something again and again, whatever comes of it."""
-        while not self._stopping.wait(seconds):
-            try:
-                work()
-            except Interrupted:
-                return
-            except StateError as error:
-                _log.warning("state: %s", error)
-            except Exception:  # noqa: BLE001
-                _log.exception("a fault of the hook itself")
 
     def _keep(self) -> None:
         """Keep hold of what is under way, and the history from growing without end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from reconnect_hook.probes import examination
 from reconnect_hook.probes.ear import Ear
@@ -28,6 +30,7 @@ from stack.simulator.server import SimulatorServer
 from stack.simulator.traffic import open_message_log
 from tests.support.message_logs import WrittenLog
 from tests.support.states import sqlite_url
+from whatsapp.echo import make_token
 from whatsapp.gateways.gateway import GatewayError
 from whatsapp.gateways.registry import make_gateway
 from whatsapp.message_log import MessageLog, MessageLogError
@@ -277,3 +280,34 @@ def test_the_dead_socket_answers_no_send(world: World) -> None:
     with pytest.raises(GatewayError):
         world.means.client.send_text(obra, world.numbers["loja"], "hello")
     assert time.monotonic() - began < 30
+
+
+def test_two_hooks_at_once_send_no_more_than_one_may(database: sa.URL) -> None:
+    settings = parse(
+        {
+            "WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443",
+            "WPP_GATEWAY_SECRET": _SECRET,
+            "MESSAGE_LOG_URL": "none",
+            "PROBE_ECHOES_PER_DAY": "5",
+        }
+    ).gateways[0]
+    states = [Database(database) for _ in range(2)]
+    hooks = [ProbeBook(one, "wpp", settings.probe) for one in states]
+    hooks[0].begin("loja", "loja", None)
+    allowed: list[bool] = []
+
+    def send(hook: ProbeBook) -> None:
+        tokens = [make_token("loja") for _ in range(10)]
+        allowed.extend(hook.reserve("obra", "loja", token) is None for token in tokens)
+
+    threads = [threading.Thread(target=send, args=(hook,)) for hook in hooks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(allowed) == 20
+    assert allowed.count(True) == 5
+    begun = [hook.begin("casa", "casa", number) for number, hook in enumerate(hooks, 1)]
+    assert begun[0] == 0 < begun[1]
+    for one in states:
+        one.close()

@@ -23,8 +23,8 @@ class Workshop:
         self.begun: list[int] = []
         self.ended: list[int] = []
         self.may_end = threading.Event()
-        self.stopping = threading.Event()
-        self.crew = Crew(most, self._find, self._do, self.stopping)
+        self.given_back: list[int] = []
+        self.crew = Crew(most, self._find, self._do, self._release)
 
     def _find(self) -> int | None:
         try:
@@ -35,9 +35,11 @@ class Workshop:
     def _do(self, work: int) -> None:
         self.begun.append(work)
         assert self.may_end.wait(_SECONDS)
-        if self.stopping.is_set():
-            raise Interrupted
+        self.crew.wait(0)
         self.ended.append(work)
+
+    def _release(self) -> None:
+        self.given_back = sorted(set(self.begun) - set(self.ended))
 
     def bring(self, *work: int) -> None:
         for one in work:
@@ -53,9 +55,8 @@ def workshop() -> Iterator[Workshop]:
     made = Workshop()
     made.crew.start()
     yield made
-    made.stopping.set()
     made.may_end.set()
-    made.crew.join(_SECONDS)
+    made.crew.stop(_SECONDS)
     assert not made.crew._threads
 
 
@@ -99,9 +100,12 @@ def test_where_no_thread_can_be_had_the_others_go_on(
 def test_it_ends_while_work_is_left(workshop: Workshop) -> None:
     workshop.bring(1, 2, 3, 4)
     wait_until(lambda: len(workshop.begun) == 3, _SECONDS, "all hands")
-    workshop.stopping.set()
+    workshop.crew.check_still_ours()
+    workshop.crew.stop(0)
+    assert workshop.given_back == [1, 2, 3]
+    with pytest.raises(Interrupted):
+        workshop.crew.check_still_ours()
     workshop.may_end.set()
-    workshop.crew.join(_SECONDS)
-    assert not workshop.crew._threads
+    workshop.has(0)
     assert workshop.ended == []
     assert workshop.waiting.qsize() == 1

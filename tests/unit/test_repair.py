@@ -846,7 +846,7 @@ def test_no_fault_ends_a_worker(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("reconnect_hook.repairs.crew.TROUBLE_SECONDS", 0.01)
+    monkeypatch.setattr("reconnect_hook.repairs.crew._TROUBLE_SECONDS", 0.01)
     simulator.unpair("loja")
     hook = Hook(_settings(simulator.url, tmp_path, RECONNECT_WORKERS="1"))
     claim = Jobs.claim
