@@ -79,6 +79,21 @@ class AtWork:
         connection.close()
         return seconds, body
 
+    def post(self, body: bytes, token: str) -> float:
+        """Post one event as the gateway; return the seconds that it took."""
+        connection = http.client.HTTPConnection(self._where, timeout=60)
+        connection.connect()
+        started = time.perf_counter()
+        connection.request(
+            "POST", "/messages/wpp", body, headers={"Authorization": f"Bearer {token}"}
+        )
+        answer = connection.getresponse()
+        answer.read()
+        seconds = time.perf_counter() - started
+        connection.close()
+        assert answer.status == 202, answer.status
+        return seconds
+
     def polls(self) -> int:
         """Return how often the message log has been polled."""
         text = self.program.get("/metrics").text

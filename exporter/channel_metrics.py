@@ -119,13 +119,20 @@ class Messages(OfChannels):
             "When the channel's last message was received, in Unix seconds of the log's clock.",
             "channel",
         )
+        unknown = self.gauge(
+            "whatsapp_channel_activity_unknown",
+            "1 where nobody tells of the channel's messages, so that its silence shows nothing.",
+            "channel",
+        )
         for channel in gateway.channels:
+            labels = [self.gateway, channel.id]
             seconds = aged.age(channel.key)
             if seconds is not None:
-                labels = [self.gateway, channel.id]
                 age.add_metric(labels, seconds)
                 last.add_metric(labels, aged.last_message[channel.key])
-        yield from (age, last)
+            elif not aged.counted and aged is not _NOTHING_READ:
+                unknown.add_metric(labels, 1)
+        yield from (age, last, unknown)
         messages = self.counter(
             "whatsapp_channel_messages",
             "Messages of the channel that the log got since the exporter started.",

@@ -19,9 +19,8 @@ from whatsapp.message_log import Direction, MessageLogError
 _log = logging.getLogger("exporter")
 
 _WRITE_SECONDS = 1.0  # what is lost when the program is killed
-_LISTENING_SECONDS = (
-    5.0  # between two signs that somebody is there, where there is nothing to write
-)
+_WAIT_SECONDS = 10.0  # for another thread to have written; all gateways share the store
+_LISTENING_SECONDS = 5.0  # between two signs that somebody is there, if nothing is to be written
 _PRUNE_SECONDS = 86400.0
 _MOST_UNLISTED = 20_000  # channels that no list has named yet, for each gateway
 _MOST_HOURS = 100_000  # of listed channels, that wait to be written, for each gateway
@@ -98,6 +97,7 @@ class Inbox:
     def __init__(self, store: EventStore, gateways: Collection[str]) -> None:
         self._store = store
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self._boxes = {gateway: _Box() for gateway in gateways}
         self._next_sign = 0.0
         self._next_prune = 0.0
@@ -132,7 +132,18 @@ class Inbox:
             return dict(box.counts), box.events
 
     def write(self) -> None:
-        """Write what waits, and that somebody is here to take events; raise MessageLogError."""
+        """Write what waits, and that somebody is here to take events; raise MessageLogError.
+
+        What another thread is writing just now is written as well when this returns.
+        """
+        if not self._writing.acquire(timeout=_WAIT_SECONDS):
+            raise MessageLogError("the store of events takes too long to write")
+        try:
+            self._write()
+        finally:
+            self._writing.release()
+
+    def _write(self) -> None:
         batch = Batch()
         with self._lock:
             for gateway, box in self._boxes.items():
@@ -174,8 +185,9 @@ class TakenMessages:
     def poll(self, channels: Collection[Channel]) -> LogView:
         """Write what waits and read what is known; raise MessageLogError."""
         self._inbox.list_channels(self._gateway, frozenset(channel.key for channel in channels))
-        self._inbox.write()
+        # First, so that none is counted whose time is not known yet.
         counts, events = self._inbox.counts(self._gateway)
+        self._inbox.write()
         return replace(self._stored.poll(channels), messages=counts, rows_read=events)
 
     def find(self, channels: Collection[Channel]) -> LogView:

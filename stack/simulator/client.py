@@ -121,6 +121,10 @@ class Simulator:
         """Forget the calls noted so far."""
         self._call("DELETE", "requests")
 
+    def webhook(self, **manners: Any) -> dict[str, Any]:
+        """Change how events are posted, see Manners."""
+        return self._object("PUT", "webhook", manners)
+
     def traffic(
         self, *, seconds: float | None = None, paused: bool | None = None
     ) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from flask import Blueprint, Response, request
 
-from stack.simulator import knobs, qr_image, rules
+from stack.simulator import knobs, qr_image, rules, webhook
 from stack.simulator.faults import CATALOGUE, FaultBook
 from stack.simulator.journal import Journal
 from stack.simulator.model import Gateway
 from stack.simulator.responses import as_json
 from stack.simulator.traffic import Traffic
+from stack.simulator.webhook import Webhook
 
 _TRAFFIC_RULES = {"seconds": rules.POSITIVE_AMOUNT, "paused": rules.SWITCH}
 
@@ -16,12 +17,18 @@ class Control:
     """Shows and changes what the simulated gateway does. It needs no secret."""
 
     def __init__(
-        self, gateway: Gateway, faults: FaultBook, journal: Journal, traffic: Traffic
+        self,
+        gateway: Gateway,
+        faults: FaultBook,
+        journal: Journal,
+        traffic: Traffic,
+        webhook: Webhook,
     ) -> None:
         self._gateway = gateway
         self._faults = faults
         self._journal = journal
         self._traffic = traffic
+        self._webhook = webhook
 
     def blueprint(self) -> Blueprint:
         """Make the routes."""
@@ -37,6 +44,7 @@ class Control:
         add("/requests", "requests", self._requests, methods=["GET"])
         add("/requests", "forget", self._forget, methods=["DELETE"])
         add("/traffic", "traffic", self._set_traffic, methods=["PUT"])
+        add("/webhook", "webhook", self._set_webhook, methods=["PUT"])
         add("/qr-images/<int:number>.png", "qr_image", self._qr_image, methods=["GET"])
         return routes
 
@@ -45,6 +53,7 @@ class Control:
             "channels": self._gateway.snapshot(),
             "faults": self._faults.snapshot(),
             "traffic": self._traffic.snapshot(),
+            "webhook": self._webhook.snapshot(),
             "requests": len(self._journal),
         }
         return as_json(200, state)
@@ -77,6 +86,12 @@ class Control:
     def _forget(self) -> Response:
         self._journal.clear()
         return as_json(200, [])
+
+    def _set_webhook(self) -> Response:
+        self._webhook.set(**rules.check(_body(), webhook.RULES, "webhook"))
+        # So far there was perhaps nobody to tell of what is born.
+        self._traffic.start(also_without_log=True)
+        return as_json(200, self._webhook.snapshot())
 
     def _set_traffic(self) -> Response:
         values = rules.check(_body(), _TRAFFIC_RULES, "traffic")

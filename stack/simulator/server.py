@@ -19,6 +19,7 @@ from stack.simulator.journal import Journal
 from stack.simulator.model import Gateway
 from stack.simulator.responses import resets_on_close
 from stack.simulator.traffic import Traffic
+from stack.simulator.webhook import Webhook
 
 _BACKLOG = 128
 
@@ -66,9 +67,10 @@ class SimulatorServer:
         journal = Journal(self.gateway.clock)
         self.calls = journal.calls
         self._traffic = Traffic(self.gateway, message_log, traffic_seconds)
+        self._webhook = Webhook(self.gateway, api)
         app = create_app(
             APIS[api](self.gateway, self.faults, journal, secret).blueprint(),
-            Control(self.gateway, self.faults, journal, self._traffic).blueprint(),
+            Control(self.gateway, self.faults, journal, self._traffic, self._webhook).blueprint(),
         )
         context = None if tls is None else _tls_context(*tls)
         self._server = _listen(host, port, app)
@@ -83,6 +85,7 @@ class SimulatorServer:
     def start(self) -> None:
         """Begin to answer and to write traffic."""
         self._thread.start()
+        self._webhook.start()
         self._traffic.start()
 
     def stop(self) -> None:
@@ -93,6 +96,7 @@ class SimulatorServer:
         self._server.server_close()
         self.faults.clear()
         self._traffic.stop()
+        self._webhook.stop()
 
     def __enter__(self) -> Self:
         self.start()

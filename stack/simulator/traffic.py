@@ -56,11 +56,17 @@ class Traffic:
             target=self._run, args=(engine,), name="traffic", daemon=True
         )
 
-    def start(self) -> None:
-        """Begin, and wait a little for the first round, so that the table is there."""
+    def start(self, *, also_without_log: bool = False) -> None:
+        """Begin, and wait a little for the first round, so that the table is there.
+
+        Without a log there are rounds only where somebody else is told of what is born.
+        """
+        if self._thread.is_alive() or not (self._engine is not None or also_without_log):
+            return
         if self._engine is not None:
             self._gateway.births.listen(self._note)
-            self._thread.start()
+        self._thread.start()
+        if self._engine is not None:
             self._first_round.wait(_WAIT_SECONDS)
 
     def stop(self) -> None:
@@ -91,7 +97,7 @@ class Traffic:
                 "last_error": self._last_error,
             }
 
-    def _run(self, engine: Engine) -> None:
+    def _run(self, engine: Engine | None) -> None:
         next_round = time.monotonic()
         while True:
             with self._changed:
@@ -103,7 +109,7 @@ class Traffic:
             if due:
                 next_round = time.monotonic() + self._seconds
                 self._bear()
-            if due or self._unwritten:
+            if engine is not None and (due or self._unwritten):
                 self._write(engine, whole_round=due)
             self._first_round.set()
             with self._changed:
@@ -111,7 +117,8 @@ class Traffic:
                     lambda: self._due or self._stopping or self._unwritten,
                     None if paused else max(0.0, next_round - time.monotonic()),
                 )
-        engine.dispose()
+        if engine is not None:
+            engine.dispose()
 
     def _note(self, message: Message) -> None:
         with self._changed:

@@ -18,6 +18,7 @@ from exporter.snapshot import Board, GatewayState
 from tests.support.message_logs import WrittenLog
 from whatsapp.channels import Channel, Status
 from whatsapp.echo import make_token
+from whatsapp.events.store import Batch, EventStore, Last, Minutes
 from whatsapp.message_log import MessageLog
 from whatsapp.settings import Settings, parse
 
@@ -52,7 +53,6 @@ def board() -> Board:
 
 def _learner(settings: Settings, board: Board) -> Learner:
     [gateway] = settings.gateways
-    assert gateway.message_log_url is not None
     return Learner(gateway, bounds_of(settings), histories_of(settings, gateway), board)
 
 
@@ -261,3 +261,28 @@ def test_it_rests_as_long_as_it_worked_but_a_second_at_most(
         clock.seconds += worked
         pace.pause()
     assert clock.rests == [0.2, 0.0, 1.0]
+
+
+def test_events_teach_as_a_log_does(tmp_path: Path, sqlite_log: WrittenLog, board: Board) -> None:
+    store = {"MESSAGES_STATE_URL": f"sqlite:///{tmp_path}/messages.sqlite3"}
+    settings = _settings(tmp_path, sqlite_log, **store, MESSAGE_SOURCE="events")
+    now = int(time.time() // 3600)
+    batch = Batch()
+    for hour in range(now - 20 * 24, now):
+        batch.minutes["wpp", "loja", hour] = Minutes(1 | 1 << 30, 3)
+        batch.minutes["another", "nova", hour] = Minutes(1, 1)
+        batch.minutes["wpp", "unlisted", hour] = Minutes(1, 1)
+    batch.minutes["wpp", "loja", now - 40 * 24] = Minutes(1, 1)
+    batch.last["wpp", "loja"] = Last(1, 1, 1)
+    written = EventStore(settings.messages_state_url)
+    written.write(batch, time.time())
+    learner = _learner(settings, board)
+    learner.learn_once()
+    model = board.snapshot.silence
+    assert model is not None
+    assert model.channels.keys() == {"loja"}
+    assert model.channels["loja"].messages == 20 * 24 * 3
+    # Two busy minutes an hour, half an hour apart: hours of silence are strange at any time.
+    threshold = model.channels["loja"].threshold(time.time(), bounds_of(settings))
+    assert 1800 <= threshold < 12 * 3600
+    written.close()

@@ -378,3 +378,17 @@ def test_no_value_is_ever_not_a_number() -> None:
     samples = [s for family in published.families() for s in family.samples]
     assert samples
     assert not any(math.isnan(sample.value) for sample in samples)
+
+
+def test_a_channel_of_which_nobody_tells_is_called_unknown_and_counted_for_nothing() -> None:
+    published = Published()
+    view = replace(_READ.view or LogView(0, {}, {}, 0), last_message={_SHOP.key: 0}, counted=False)
+    published.board.pin(gateway=_UP, log=LogState(up=True, view=view))
+    metrics = published.scrape()
+    unknown = metrics.all("whatsapp_channel_activity_unknown", gateway="wpp")
+    assert set(unknown) == {(channel.id,) for channel in _UP.channels if channel != _SHOP}
+    assert metrics.all("whatsapp_channel_messages_total") == {}
+    published.board.pin(log=LogState(up=False, view=view))
+    assert published.scrape().all("whatsapp_channel_activity_unknown") == {}
+    published.board.pin(log=_READ)
+    assert published.scrape().all("whatsapp_channel_activity_unknown") == {}

@@ -47,6 +47,15 @@ def test_a_new_simulator_is_empty(simulator: Simulator) -> None:
             "messages": 0,
             "last_error": None,
         },
+        "webhook": {
+            "url": None,
+            "repeats": 0,
+            "late_seconds": 0.0,
+            "flood": 0,
+            "megabytes": 0.0,
+            "by_events": False,
+            "answers": {},
+        },
         "requests": 0,
     }
 
