@@ -63,7 +63,7 @@ rm -f "$log"
 if [ -d /run/systemd/system ]; then
     for package in $missing; do
         case "$package" in
-            prometheus | prometheus-alertmanager | mariadb-server)
+            prometheus | prometheus-alertmanager | mariadb-server | nginx)
                 $sudo systemctl disable --quiet "${package%-server}.service" 2>/dev/null || true ;;
         esac
     done

@@ -9,59 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.deploy.guides import (
-    CHECKOUT_PACKAGES,
-    GATEWAY,
-    SECRET,
-    START_GATEWAY,
-    blocks,
-    simulate,
-)
+from tests.deploy.guides import LOG, SECRET, Guided, blocks, simulate
 from tests.support.machine import Machine
 from tests.support.release import ROOT
 from whatsapp import __version__
 
 _SERVICES = ("zapwatch-exporter", "zapwatch-hook")
-_LOG = "/var/log/zapwatch/healthcheck-sessions.log"
 _MOST_EXPOSED = 15  # tenths of systemd's points
-
-_FILL_IN = f"""
-sed -i -e 's#^WPP_GATEWAY_BASE_URL=.*#WPP_GATEWAY_BASE_URL={GATEWAY}#' \
-    -e 's#^WPP_GATEWAY_SECRET=.*#WPP_GATEWAY_SECRET={SECRET}#' \
-    -e 's#^MESSAGE_LOG_URL=.*#MESSAGE_LOG_URL=none#' /etc/zapwatch/zapwatch.env
-"""
-
-
-class Guided:
-    """The machine on which the guide was followed."""
-
-    def __init__(self, machine: Machine) -> None:
-        self.machine = machine
-        machine.run(CHECKOUT_PACKAGES)
-        apt, install, check, start, loop, every_day = blocks()
-        assert apt.startswith("apt-get install")
-        # As root is set up in many places.
-        self.installed = machine.run(f"umask 077\n{install}").stdout
-        machine.run(START_GATEWAY)
-        machine.wait_for(f"curl --silent {GATEWAY}/sim/state", "the simulated gateway")
-        for channel in ("Loja Centro", "imobsites"):
-            simulate(machine, f"put_channel({channel!r}, reconnect_seconds=1.0)")
-        machine.run(_FILL_IN)
-        self.checked = machine.run(check)
-        self.first_metric = machine.wait_for(start, "the first metric")
-        machine.run(loop)
-        machine.wait_for("curl --silent --fail http://127.0.0.1:9090/-/ready", "Prometheus")
-        machine.wait_for("curl --silent --fail http://127.0.0.1:9093/-/ready", "Alertmanager")
-        self.journal = machine.run(every_day).stdout
-
-    def show(self, service: str, name: str) -> str:
-        """Return a property that systemd has for a service."""
-        return self.machine.run(
-            f"systemctl show --value --property={name} {service}"
-        ).stdout.strip()
-
-    def pid(self, service: str) -> str:
-        return self.show(service, "MainPID")
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +42,12 @@ def test_a_drop_is_repaired_and_logrotate_may_move_the_log(guided: Guided) -> No
     machine = guided.machine
     for channel in ("Loja Centro", "imobsites"):
         simulate(machine, f"drop({channel!r})")
-        line = machine.wait_for(f"grep '{channel}' {_LOG}", "the repair").strip()
+        line = machine.wait_for(f"grep '{channel}' {LOG}", "the repair").strip()
         assert "reason=disconnected action=getQr outcome=reconnected attempt=1 seconds=" in line
-        assert machine.run(f"stat --format '%U %a' {_LOG}").stdout == "zapwatch 640\n"
+        assert machine.run(f"stat --format '%U %a' {LOG}").stdout == "zapwatch 640\n"
         machine.run("logrotate --force /etc/logrotate.d/zapwatch")
-        assert machine.run(f"ls {_LOG}", check=False).returncode != 0
-    assert "Loja Centro" in machine.run(f"zcat {_LOG}.2.gz").stdout
+        assert machine.run(f"ls {LOG}", check=False).returncode != 0
+    assert "Loja Centro" in machine.run(f"zcat {LOG}.2.gz").stdout
 
 
 @pytest.mark.parametrize("service", _SERVICES)
