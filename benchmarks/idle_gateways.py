@@ -31,7 +31,10 @@ def main() -> None:
             settings = _settings(Path(name), server.url, count)
             for program in _PROGRAMS:
                 with Program(Path(name), *program, settings=settings) as running:
-                    print(f"{count:3} gateways: {program[0]:14} {_costs(running)}", flush=True)
+                    assert running.url
+                    time.sleep(_SETTLE_SECONDS)
+                    costing = costs(running.process.pid)
+                    print(f"{count:3} gateways: {program[0]:14} {costing}", flush=True)
 
 
 def _settings(folder: Path, url: str, count: int) -> dict[str, str]:
@@ -45,11 +48,8 @@ def _settings(folder: Path, url: str, count: int) -> dict[str, str]:
     return found | {"GATEWAYS_FILE": str(file), "EXPORTER_LISTEN": "127.0.0.1:0"}
 
 
-def _costs(running: Program) -> str:
-    """Return what a program that has just been started costs, when it has settled."""
-    pid = running.process.pid
-    assert running.url
-    time.sleep(_SETTLE_SECONDS)
+def costs(pid: int) -> str:
+    """Return what a process costs: its share of a core for ten seconds, threads and memory."""
     began = _cpu_seconds(pid)
     time.sleep(_SECONDS)
     share = (_cpu_seconds(pid) - began) / _SECONDS

@@ -11,7 +11,7 @@ from stack.simulator.messages import Births, Message
 
 T = TypeVar("T")
 
-_FIRST_NUMBER = 5500000000100
+FIRST_NUMBER = 5500000000100
 
 
 class Gateway:
@@ -23,7 +23,7 @@ class Gateway:
         self.births.listen(self._count)
         self._channels: dict[str, Channel] = {}
         self._lock = threading.Lock()
-        self._numbers = _FIRST_NUMBER
+        self._numbers = FIRST_NUMBER
         self._qr_codes = 0
 
     def each(self, tell: Callable[[Channel], T]) -> list[T]:

@@ -1,10 +1,11 @@
 """The whole loop with echoes: who is only quiet is left in peace, and who no longer hears is found.
 
-Settings are minutes where the defaults are half hours; rules and routes are the shipped ones.
+Settings are half minutes where the defaults are half hours; rules and routes are the shipped ones.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from stack.simulator.messages import Message
-from stack.simulator.model import _FIRST_NUMBER
+from stack.simulator.model import FIRST_NUMBER
 from tests.e2e.world import World
 from tests.support.waiting import wait_until
 
@@ -20,11 +21,12 @@ _CHANNELS = ("loja", "obra", "Casa Nova")
 _SETTINGS = {
     "SILENT_HOURS": "4",
     "PROBE": "echo",
-    "PROBE_AFTER_MINUTES": "0.1",
+    # Longer than group_interval: a suspicion that comes back sooner is no news to Alertmanager.
+    "PROBE_AFTER_MINUTES": "0.4",
     "PROBE_PAUSE_MINUTES": "0.3",
     "PROBE_ECHOES_PER_DAY": "500",
     "PROBE_ECHO_NUMBERS": ",".join(
-        f"{name}={_FIRST_NUMBER + n}" for n, name in enumerate(_CHANNELS)
+        f"{name}={FIRST_NUMBER + n}" for n, name in enumerate(_CHANNELS)
     ),
 }
 
@@ -44,17 +46,19 @@ def test_the_quiet_are_asked_and_only_who_no_longer_hears_is_repaired(world: Wor
 
     # Its panel goes on sending: that is no sign that it hears.
     world.simulator.deafen("loja")
-    births = world._server.gateway.births
 
     def repaired() -> bool:
-        births.bear(Message("loja", outgoing=True, by_api=True))
+        world.births.bear(Message("loja", outgoing=True, by_api=True))
         return any("action=getQr" in line for line in world.log_lines("loja"))
 
-    wait_until(repaired, 200, "the channel that no longer hears to be repaired")
+    wait_until(repaired, 240, "the channel that no longer hears to be repaired")
     probed, *repairs = world.log_lines("loja")
     assert "probe=echo outcome=failed" in probed
     assert "reason=echo_lost" in repairs[0]
-    assert "outcome=reconnected" in repairs[0]
+    # Whether an echo has proved it in time depends on who else was being asked.
+    assert re.search("outcome=(reconnected|requested)", repairs[0])
     assert world.qr_calls("obra") == world.qr_calls("Casa Nova") == 0
+    hears = "whatsapp_channel_seconds_since_last_heard{channel='loja'} < 20"
+    wait_until(lambda: world.query(hears), 180, "it to hear again")
     fired = "count_over_time(ALERTS{alertname='WhatsAppChannelSilent'}[10m])"
     assert world.query(fired) == []

@@ -84,6 +84,7 @@ class World:
             SECRET, message_log=open_message_log(url), traffic_seconds=1.0
         )
         self.simulator = Simulator(self._server.url)
+        self.births = self._server.gateway.births
         env = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("WPP_", "DB_"))},
             "WPP_GATEWAY_BASE_URL": self._server.url,
