@@ -80,7 +80,12 @@ class Api:
 
     def _ask(self, channel: str) -> Response:
         """Have the channel asked whether it is alive."""
-        if not self._desk().ask(self._known(channel).channel):
+        known = self._known(channel)
+        if not self._panels.of_request().service.probing.can_ask(channel_key(known.channel)):
+            return as_json(
+                409, {"error": "PROBE is off, or this gateway has no query: set up echoes"}
+            )
+        if not self._desk().ask(known.channel):
             return as_json(409, {"error": "the channel's repairs are paused: resume them first"})
         return as_json(202, {"accepted": True})
 

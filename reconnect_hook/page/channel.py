@@ -104,6 +104,7 @@ class ChannelPage:
             chart=drawing.chart(hours) if hours else None,
             silence=self._silence(panel, name),
             just_asked=row is not None and _was_just_asked(row),
+            can_ask=panel.service.probing.can_ask(channel_key(name)),
         )
 
     def _silence(self, panel: Panel, channel: str) -> str:

@@ -70,6 +70,12 @@ class ProbeMeans:
             return ProbeKind.QUERY if self.client.can_query else ProbeKind.OFF
         return kind
 
+    def can_ask(self, key: str) -> bool:
+        """Whether the settings and the gateway let a channel be asked at all."""
+        wanted = self.settings.overrides.get(key, self.settings.kind)
+        by_echo = wanted is ProbeKind.ECHO and self.ear is not None
+        return wanted is not ProbeKind.OFF and (self.client.can_query or by_echo)
+
 
 class Examination:
     """Asks one of the ``listed`` channels.

@@ -33,7 +33,7 @@ sed -i -e 's#^WPP_GATEWAY_BASE_URL=.*#WPP_GATEWAY_BASE_URL={GATEWAY}#' \
 def blocks(guide: str = "install.md") -> list[str]:
     """Return what a guide says is to be typed, block by block."""
     text = (ROOT / "docs" / guide).read_text()
-    return re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return re.findall(r"^ *```sh\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)
 
 
 def simulate(machine: Machine, call: str) -> None:
@@ -42,13 +42,18 @@ def simulate(machine: Machine, call: str) -> None:
     machine.run(f'.venv/bin/python -c "{code}"')
 
 
-def fill_in(machine: Machine) -> None:
-    """Let the settings lead to the simulated gateway, with two channels, and no message log."""
-    machine.run(START_GATEWAY)
+def indented(guide: str) -> list[str]:
+    """Return the commands that a guide shows without fences, block by block."""
+    text = (ROOT / "docs" / guide).read_text()
+    return re.findall(r"^\n((?: {4}\S.*\n)+)", text, re.MULTILINE)
+
+
+def start_gateway(machine: Machine, secret: str = SECRET, *channels: str) -> None:
+    """Simulate the gateway, with these channels; they reconnect within a second."""
+    machine.run(START_GATEWAY.replace(SECRET, secret))
     machine.wait_for(f"curl --silent {GATEWAY}/sim/state", "the simulated gateway")
-    for channel in ("Loja Centro", "imobsites"):
+    for channel in channels:
         simulate(machine, f"put_channel({channel!r}, reconnect_seconds=1.0)")
-    machine.run(_FILL_IN)
 
 
 class Guided:
@@ -61,13 +66,25 @@ class Guided:
         assert apt.startswith("apt-get install")
         # As root is set up in many places.
         self.installed = machine.run(f"umask 077\n{install}").stdout
-        fill_in(machine)
+        start_gateway(machine, SECRET, "Loja Centro", "imobsites")
+        machine.run(_FILL_IN)
         self.checked = machine.run(check)
         self.first_metric = machine.wait_for(start, "the first metric")
         machine.run(loop)
         machine.wait_for("curl --silent --fail http://127.0.0.1:9090/-/ready", "Prometheus")
         machine.wait_for("curl --silent --fail http://127.0.0.1:9093/-/ready", "Alertmanager")
         self.journal = machine.run(every_day).stdout
+
+    def alert(self, channel: str) -> None:
+        """Let Alertmanager have what Prometheus says of a channel that has dropped."""
+        self.machine.run(
+            "amtool --alertmanager.url=http://127.0.0.1:9093 alert add WhatsAppChannelDisconnected"
+            f" gateway=wpp channel='{channel}' remediation=reconnect"
+        )
+
+    def repaired(self, channel: str) -> str:
+        """Wait for the line of the channel's repair in the log."""
+        return self.machine.wait_for(f"grep '{channel}' {LOG}", f"the repair of {channel}")
 
     def show(self, service: str, name: str) -> str:
         """Return a property that systemd has for a service."""

@@ -22,9 +22,9 @@ from tests.deploy.guides import (
     CHECKOUT_PACKAGES,
     GATEWAY,
     SECRET,
-    START_GATEWAY,
     blocks,
     simulate,
+    start_gateway,
 )
 from tests.support.machine import CHECKOUT, Machine
 from tests.support.release import ROOT, build
@@ -158,9 +158,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         made.run(prepare)
         made.run(_FILLED_IN)
         made.run(f"cd deploy/container\n{permit}")
-        made.run(START_GATEWAY)
-        made.wait_for(f"curl --silent {GATEWAY}/sim/state", "the simulated gateway")
-        simulate(made, "put_channel('Loja Centro', reconnect_seconds=1.0)")
+        start_gateway(made, SECRET, "Loja Centro")
         yield made
 
 

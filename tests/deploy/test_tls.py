@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from tests.deploy.guides import LOG, Guided, blocks, simulate
+from tests.deploy.guides import Guided, blocks, simulate
 from tests.support.machine import Machine
 from tests.support.release import ROOT
 
@@ -34,9 +34,9 @@ def _write(machine: Machine, path: str, config: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def guided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guided]:
     with Machine(tmp_path_factory.mktemp("machine"), ROOT) as made:
-        Guided(made)
+        guided = Guided(made)
         made.run(f"echo 127.0.0.1 {_HOST} >>/etc/hosts")
         apt, *nginx, prometheus_files, prometheus, manager_files, manager = blocks("tls.md")
         assert apt.startswith("apt-get install")
@@ -61,7 +61,12 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
                 shipped.update(webhook, url=webhook["url"].replace("alerts", path))
         _write(made, "/etc/prometheus/alertmanager.yml", config)
         made.run(manager)
-        yield made
+        yield guided
+
+
+@pytest.fixture
+def machine(guided: Guided) -> Machine:
+    return guided.machine
 
 
 def test_prometheus_scrapes_both_programs_by_way_of_the_proxy(machine: Machine) -> None:
@@ -76,14 +81,11 @@ def test_prometheus_scrapes_both_programs_by_way_of_the_proxy(machine: Machine) 
     )
 
 
-def test_alertmanager_tells_the_hook_by_way_of_the_proxy(machine: Machine) -> None:
+def test_alertmanager_tells_the_hook_by_way_of_the_proxy(guided: Guided) -> None:
+    machine = guided.machine
     simulate(machine, "drop('Loja Centro')")
-    machine.run(
-        "amtool --alertmanager.url=http://127.0.0.1:9093 alert add WhatsAppChannelDisconnected"
-        " gateway=wpp channel='Loja Centro' remediation=reconnect"
-    )
-    line = machine.wait_for(f"grep 'Loja Centro' {LOG}", "the repair")
-    assert "outcome=reconnected" in line
+    guided.alert("Loja Centro")
+    assert "outcome=reconnected" in guided.repaired("Loja Centro")
     assert '"POST /alerts HTTP/1.1" 202' in machine.run("cat /var/log/nginx/access.log").stdout
 
 

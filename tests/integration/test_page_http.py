@@ -428,6 +428,16 @@ def test_the_api_tells_of_a_repair_from_its_beginning_to_its_end(
     assert everything["troubles"] == ["prometheus", "alertmanager"]
 
 
+def test_where_nothing_can_ask_a_channel_none_is_said_to_be_asked(site: Site) -> None:
+    browser = site.browser()
+    browser.post("/api/reconnect/loja", headers=_BEARER)
+    wait_until(lambda: _status(browser) == "needs-scan", 30, "the channel to be known")
+    refused = browser.post("/api/ask/loja", headers=_BEARER)
+    assert refused.status_code == 409
+    assert "echoes" in refused.get_json()["error"]
+    assert [reason for _, reason in repairs()] == ["manual"]
+
+
 def test_a_pause_can_be_begun_and_ended(site: Site) -> None:
     browser = site.browser()
     browser.post("/api/reconnect/loja", headers=_BEARER)

@@ -265,6 +265,20 @@ def test_no_echo_goes_where_none_may(world: World) -> None:
     assert set(world.sent()) <= {"loja"}, "who takes no part writes to nobody"
 
 
+def test_who_can_be_asked_depends_on_settings_and_gateway(
+    tmp_path: Path, sqlite_log: WrittenLog
+) -> None:
+    for api, by_query in (("wrapper", False), ("waha", True)):
+        folder = tmp_path / api
+        folder.mkdir()
+        with _world(folder, sqlite_log, api) as made:
+            assert made.means.can_ask("loja")
+            assert not replace(made.means, ear=None).can_ask("loja") or by_query
+            for kind, can in ((ProbeKind.QUERY, by_query), (ProbeKind.OFF, False)):
+                settings = replace(made.means.settings, overrides={"loja": kind})
+                assert replace(made.means, settings=settings).can_ask("loja") is can
+
+
 def test_the_bounds_stop_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes, "ECHO_GAP_SECONDS", 3600.0)
     assert world.found() == (ProbeOutcome.PASSED, [])

@@ -81,17 +81,7 @@ class Machine:
     def run(self, script: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a shell script to its end, as root in the copy of the checkout."""
         done = subprocess.run(
-            [
-                *self._sudo,
-                *("nsenter", "--target", self._systemd(), "--all", "--root", "--wd"),
-                *(
-                    "env",
-                    "-i",
-                    "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
-                    "DEBIAN_FRONTEND=noninteractive",
-                ),
-                *("sh", "-euc", f"cd {CHECKOUT}\n{script}"),
-            ],
+            self._command(script),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -100,6 +90,24 @@ class Machine:
         )
         assert not check or done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
         return done
+
+    def read(self, path: str) -> bytes:
+        """Return what is in a file of the machine."""
+        return subprocess.run(
+            self._command(f"cat {path}"), capture_output=True, check=True, timeout=_SECONDS
+        ).stdout
+
+    def write(self, path: str, content: bytes) -> None:
+        """Make a file on the machine."""
+        subprocess.run(self._command(f"cat >{path}"), input=content, check=True, timeout=_SECONDS)
+
+    def _command(self, script: str) -> list[str]:
+        return [
+            *self._sudo,
+            *("nsenter", "--target", self._systemd(), "--all", "--root", "--wd"),
+            *("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive"),
+            *("sh", "-euc", f"cd {CHECKOUT}\n{script}"),
+        ]
 
     def wait_for(self, script: str, what: str) -> str:
         """Wait until a script succeeds, and return what it printed."""

@@ -1,0 +1,265 @@
+"""The operator's pages, typed command by command on machines where docs/install.md was followed.
+
+Each test brings its own channels, since a channel is left alone for five minutes after a repair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.guides import (
+    CHECKOUT_PACKAGES,
+    LOG,
+    SECRET,
+    Guided,
+    blocks,
+    indented,
+    simulate,
+    start_gateway,
+)
+from tests.support.machine import Machine
+from tests.support.release import ROOT, build
+from whatsapp import __version__
+
+_ENV = "/etc/zapwatch/zapwatch.env"
+_METRICS = "curl --silent --fail http://127.0.0.1:9862/metrics"
+_API = 'curl --silent --fail --user me:"$(cat /etc/zapwatch/hook-token)" http://127.0.0.1:9862/api'
+
+
+@pytest.fixture(scope="module")
+def guided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guided]:
+    with Machine(tmp_path_factory.mktemp("machine"), ROOT) as machine:
+        yield Guided(machine)
+
+
+def _put(machine: Machine, channel: str) -> None:
+    simulate(machine, f"put_channel({channel!r}, reconnect_seconds=1.0)")
+
+
+def _pause(machine: Machine, channel: str) -> None:
+    """Pause a channel that is new: the page knows it when Prometheus does."""
+    _put(machine, channel)
+    pause = "-X POST --header 'Content-Type: application/json' --data '{\"hours\": 8}'"
+    machine.wait_for(f"{_API}/pause/{channel} {pause}", f"the pause of {channel}")
+    assert channel in _paused(machine)
+
+
+def _paused(machine: Machine) -> str:
+    return machine.wait_for(f"{_METRICS} | grep '^whatsapp_reconnect_paused'", "a pause")
+
+
+def test_a_new_channel_is_there_with_a_threshold_of_its_own(guided: Guided) -> None:
+    machine = guided.machine
+    _put(machine, "imobsites")
+    _put(machine, "Loja Nova")
+    listed, thresholds, ages = (block.replace("\n   ", "\n") for block in blocks("add-channel.md"))
+    seen = f"{listed.strip()} | grep 'Loja Nova'"
+    assert machine.wait_for(seen, "the new channel").endswith(" 1\n")
+    (line,) = (one.strip() for one in indented("add-channel.md") if "OVERRIDES" in one)
+    machine.run(f"sed -i 's/^SILENT_HOURS_OVERRIDES=.*/{line}/' {_ENV}")
+    shown = machine.wait_for(thresholds, "the thresholds")
+    assert 'channel="imobsites",gateway="wpp"} 259200.0' in shown
+    assert 'channel="Loja Nova",gateway="wpp"} 14400.0' in shown
+    assert machine.run(ages).stdout == "no message yet\n"  # there is no message log here
+
+
+def test_a_silence_leaves_a_channel_in_peace_until_its_end(guided: Guided) -> None:
+    machine = guided.machine
+    for channel in ("Loja Centro", "imobsites"):
+        _put(machine, channel)
+    days, weekend, query, expire, pause = blocks("holiday.md")
+    machine.run(days)
+    machine.run(weekend)
+    silences = machine.run(query).stdout
+    assert "closed for the holidays" in silences
+    assert "weekend" in silences
+    simulate(machine, "drop('Loja Centro')")
+    guided.alert("Loja Centro")
+    suppressed = "http://127.0.0.1:9093/api/v2/alerts?active=false"
+    machine.wait_for(f"curl --silent '{suppressed}' | grep 'Loja Centro'", "the silenced alert")
+    assert "Loja Centro" not in machine.run(f"cat {LOG}", check=False).stdout
+    machine.run(expire)
+    assert machine.run(query).stdout.count("\n") <= 1  # the heading
+    assert "outcome=reconnected" in guided.repaired("Loja Centro")
+    machine.wait_for(f"{_API}/channels/Loja%20Centro", "the page to know the channel")
+    shown = machine.run(pause).stdout
+    assert 'whatsapp_reconnect_paused{channel="Loja Centro",gateway="wpp"} 1.0' in shown
+    assert "Loja Centro" not in machine.run(_METRICS + " | grep _paused").stdout
+
+
+@pytest.mark.parametrize("guide", ["qr.md", "pt-BR/qr.md"])
+def test_who_waits_for_a_scan_is_listed_until_it_is_done(guided: Guided, guide: str) -> None:
+    machine = guided.machine
+    channel = f"Canal de {guide[-5:-3]} {len(guide)}"
+    _put(machine, channel)
+    simulate(machine, f"unpair({channel!r})")
+    (who,) = blocks(guide)
+    machine.wait_for(f"({who.strip()}) | grep '{channel}'", "the wish for a scan")
+    simulate(machine, f"scan({channel!r})")
+    machine.wait_for(f"! ({who.strip()}) | grep '{channel}'", "the scan to be noticed")
+
+
+def test_the_commands_for_an_alert_show_what_is_wrong(guided: Guided) -> None:
+    check, journal = blocks("pt-BR/alertas.md")
+    assert "channels listed\n" in guided.machine.run(check).stdout
+    assert "metrics at http://127.0.0.1:9861/metrics" in guided.machine.run(journal).stdout
+
+
+def test_the_pages_own_commands_work(guided: Guided) -> None:
+    machine = guided.machine
+    _put(machine, "Canal da API")
+    machine.wait_for(f"{_API}/channels/Canal%20da%20API", "the page to know the channel")
+    (calls,) = blocks("page.md")
+    # The gateway here has no request for the one, and is the only one for the other.
+    typed = [
+        line.replace("Loja%20Centro", "Canal%20da%20API")
+        for line in calls.splitlines()
+        if "/ask/" not in line and "gateway=NAME" not in line
+    ]
+    answers = machine.run("\n".join(["HOOK_TOKEN=$(cat /etc/zapwatch/hook-token)", *typed])).stdout
+    assert '"accepted": true' in answers
+    assert '"error"' not in answers
+
+
+def test_an_alert_of_ones_own_makes_a_message(guided: Guided) -> None:
+    *_, check, send = blocks("notifications.md")
+    guided.machine.run(check)
+    guided.machine.run(send)
+    query = "amtool --alertmanager.url=http://127.0.0.1:9093 alert query WhatsAppChannelNeedsQrScan"
+    assert "Loja Centro" in guided.machine.run(f"{query} --output=extended").stdout
+
+
+def _gateway_takes(machine: Machine, secret: str) -> None:
+    machine.run("systemctl stop gateway")
+    start_gateway(machine, secret, "Loja Centro", "imobsites")
+
+
+def test_secrets_are_changed_without_losing_an_alert(guided: Guided) -> None:
+    machine = guided.machine
+    token, check, restart = blocks("secrets.md")
+    old = machine.run("cat /etc/zapwatch/hook-token").stdout.strip()
+    machine.run(token)
+    files = "/etc/zapwatch/hook-token /etc/prometheus/hook-token"
+    modes = machine.run(f"stat --format '%U %G %a' {files}").stdout
+    assert modes == "root zapwatch 640\nprometheus prometheus 400\n"
+    machine.wait_for(f"{_API}/channels", "the new token")
+    refused = machine.run(f"curl --silent --user me:{old} http://127.0.0.1:9862/api/channels")
+    assert "Unauthorized" in refused.stdout
+    _put(machine, "Canal do Token")
+    simulate(machine, "drop('Canal do Token')")
+    guided.alert("Canal do Token")
+    assert "outcome=reconnected" in guided.repaired("Canal do Token")
+
+    new = "another-secret-that-is-not-real"
+    _gateway_takes(machine, new)
+    try:
+        refused = machine.run(check, check=False)
+        assert refused.returncode == 1
+        assert "unauthorized" in refused.stderr
+        assert SECRET not in refused.stdout + refused.stderr
+        machine.run(f"sed -i 's/{SECRET}/{new}/' {_ENV}")
+        assert machine.run(check).stdout.startswith("2 channels listed\n")
+        machine.run(restart)
+        up = "curl --silent http://127.0.0.1:9861/metrics | grep '^whatsapp_gateway_up.* 1'"
+        machine.wait_for(up, "the gateway to be up")
+    finally:
+        machine.run(f"sed -i 's/{new}/{SECRET}/' {_ENV}")
+        _gateway_takes(machine, SECRET)
+        machine.run(restart)
+
+
+def test_what_was_backed_up_is_there_after_a_loss(guided: Guided) -> None:
+    machine = guided.machine
+    _pause(machine, "guardado")
+    backup, restore = blocks("backup.md")
+    said = machine.run(backup).stdout
+    assert "etc/zapwatch/zapwatch.env\n" in said
+    assert "FAILED" not in said
+    assert machine.run("stat --format %a /var/backups/zapwatch").stdout == "700\n"
+    lost = "/etc/zapwatch /etc/prometheus/rules /var/lib/zapwatch /var/lib/zapwatch-exporter"
+    machine.run(f"systemctl stop zapwatch-hook zapwatch-exporter\nrm -r {lost}")
+    assert machine.run(restore).stdout == "active\n" * 4
+    assert "guardado" in _paused(machine)
+    assert (
+        machine.run("stat --format '%U %a' /var/lib/zapwatch/*.sqlite3").stdout == "zapwatch 600\n"
+    )
+    machine.run("promtool check config /etc/prometheus/prometheus.yml")
+
+
+def test_it_moves_to_another_machine_with_all_it_knows(guided: Guided, tmp_path: Path) -> None:
+    old = guided.machine
+    _pause(old, "mudança")
+    leave, fetch, check, start = blocks("move.md")
+    with Machine(tmp_path, ROOT) as new:
+        new.run(CHECKOUT_PACKAGES)
+        new.run("make install")
+        start_gateway(new, SECRET, "mudança")
+        try:
+            old.run(leave)
+            # What stands in for the network.
+            new.write("/srv/move.tar.gz", old.read("/var/backups/zapwatch/move.tar.gz"))
+        finally:
+            services = "zapwatch-exporter zapwatch-hook prometheus prometheus-alertmanager"
+            old.run(f"systemctl enable --now {services}")
+        new.write("/usr/bin/scp", b'#!/bin/sh\ncp /srv/move.tar.gz "$2"\n')
+        new.run(f"chmod +x /usr/bin/scp\n{fetch}")
+        assert new.run(check).stdout.startswith("1 channels listed\n")
+        assert "active\n" * 4 in new.wait_for(start.replace("\nrm ", "\nrm -f "), "the new machine")
+        assert "mudança" in _paused(new)
+        tokens = [one.read("/etc/zapwatch/hook-token") for one in (old, new)]
+        assert tokens[0] == tokens[1]
+        past = "promtool query instant http://127.0.0.1:9090 'count_over_time(up[1h]) > 0'"
+        new.wait_for(f"{past} | grep zapwatch-hook", "the past of Prometheus")
+
+
+def test_an_upgrade_and_the_way_back(guided: Guided, tmp_path: Path) -> None:
+    machine = guided.machine
+    machine.write("/srv/source.tar.gz", build("sdist", ROOT, tmp_path).read_bytes())
+    machine.run(_TWO_RELEASES)
+    here = "cd /root/zapwatch\n"
+    before, programs, settings, rules, differences, works, empty = blocks("upgrade.md")
+    assert machine.run(here + before).stdout == f"v{__version__}\n"
+    machine.run(
+        f"sed -i '/^SILENCE_CEILING_HOURS=/d' {_ENV}; echo >/etc/prometheus/rules/channels.yml"
+    )
+    env = machine.read(_ENV)
+    assert "Zapwatch 99.0.0 is installed.\n" in machine.run(here + programs).stdout
+    assert machine.read(_ENV) == env
+    new = machine.run(settings).stdout
+    assert new == "new: SILENCE_CEILING_HOURS=\nnew: HOOK_TOKEN=\n"
+    machine.run(rules)
+    shipped = "/opt/zapwatch/share/zapwatch/prometheus/rules"
+    machine.run(f"diff -r {shipped} /etc/prometheus/rules")
+    machine.run("echo '# mine' >>/etc/prometheus/alertmanager.yml")
+    assert "+# mine" in machine.run(differences).stdout
+    assert machine.wait_for(here + works, "the new version").startswith(
+        "active\nactive\nzapwatch 99.0.0\n"
+    )
+    (back,) = (block for block in indented("upgrade.md") if "git checkout" in block)
+    said = machine.run(here + back.replace("v0.1.0", f"v{__version__}")).stdout
+    assert f"Zapwatch {__version__} is installed.\n" in said
+    machine.run(empty)
+    machine.wait_for("curl --silent --fail http://127.0.0.1:9862/-/ready", "an empty state")
+
+
+_TWO_RELEASES = f"""
+export GIT_AUTHOR_NAME=x GIT_AUTHOR_EMAIL=x@example.com
+export GIT_COMMITTER_NAME=x GIT_COMMITTER_EMAIL=x@example.com
+mkdir /srv/upstream
+cd /srv/upstream
+tar --extract --gzip --strip-components=1 --no-same-owner --file /srv/source.tar.gz
+git init --quiet --initial-branch=main
+git add --all
+git commit --quiet --message=old
+git tag --annotate --message=old v{__version__}
+sed -i 's/{__version__}/99.0.0/' whatsapp/__init__.py
+git commit --quiet --all --message=new
+git tag --annotate --message=new v99.0.0
+cd /root
+git clone --quiet /srv/upstream zapwatch
+cd zapwatch
+git checkout --quiet v{__version__}
+"""
