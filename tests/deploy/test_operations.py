@@ -57,7 +57,7 @@ def test_a_new_channel_is_there_with_a_threshold_of_its_own(guided: Guided) -> N
     _put(machine, "Loja Nova")
     listed, thresholds, ages = (block.replace("\n   ", "\n") for block in blocks("add-channel.md"))
     seen = f"{listed.strip()} | grep 'Loja Nova'"
-    assert machine.wait_for(seen, "the new channel").endswith(" 1\n")
+    assert machine.wait_for(seen, "the new channel").endswith(" 1.0\n")
     (line,) = (one.strip() for one in indented("add-channel.md") if "OVERRIDES" in one)
     machine.run(f"sed -i 's/^SILENT_HOURS_OVERRIDES=.*/{line}/' {_ENV}")
     shown = machine.wait_for(thresholds, "the thresholds")
