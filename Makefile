@@ -1,5 +1,5 @@
 # Everything works from `make run` and `make test`; the rest is for whoever changes the code.
-.PHONY: help run test lint format setup install lock translations clean
+.PHONY: help run test lint format setup install lock sbom translations clean
 
 PYTHON := .venv/bin/python
 PAGE := reconnect_hook/page
@@ -16,6 +16,7 @@ help:
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff rewrite the code"
 	@echo "make translations  bring the page's translations up to date, and compile them"
+	@echo "make sbom    build/zapwatch.cdx.json: all that an installation brings along (CycloneDX)"
 	@echo "make lock    make requirements.lock anew from pyproject.toml (needs uv)"
 
 run: setup
@@ -48,6 +49,11 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 lock:
 	$(LOCK) --extra dev --output-file requirements.lock
 	$(LOCK) --extra build --constraint requirements.lock --output-file requirements-run.lock
+
+sbom: setup
+	@mkdir -p build
+	.venv/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
+	    --output-file build/zapwatch.cdx.json requirements-run.lock
 
 translations: setup
 	cd $(PAGE) && $(PYBABEL) extract --no-location --no-wrap --sort-output --omit-header \

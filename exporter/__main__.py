@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """``python -m exporter``: polls the gateway and the message log, and serves /metrics.
 
 ``python -m exporter explain CHANNEL`` prints what it has learned of a channel.
@@ -20,6 +21,7 @@ from whatsapp.program import (
     end_on_signals,
     fail,
     log_to_stderr,
+    parse_arguments,
     parser,
     run,
 )
@@ -34,7 +36,7 @@ _SWITCH_SECONDS = 0.0005
 
 def main(arguments: list[str] | None = None) -> int:
     """Run until SIGTERM or Ctrl-C; return the exit code."""
-    options = _parser().parse_args(arguments)
+    options = parse_arguments(_parser(), arguments)
     try:
         settings = load(options.env_file)
         if options.command == "explain":

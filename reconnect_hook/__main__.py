@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """``python -m reconnect_hook``: ``serve`` takes alerts for ever, ``check`` and ``probe`` do not."""
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from whatsapp.program import (
     end_on_signals,
     fail,
     log_to_stderr,
+    parse_arguments,
     parser,
     run,
 )
@@ -35,7 +37,7 @@ _STOP_SECONDS = 2.0  # for repairs under way
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command that was asked for and return the exit code."""
-    options = _parser().parse_args(arguments)
+    options = parse_arguments(_parser(), arguments)
     try:
         settings = load(options.env_file)
         if options.command == "serve":

@@ -74,6 +74,16 @@ def add_common_options(made: argparse.ArgumentParser, default: str | None = None
     )
 
 
+def parse_arguments(made: argparse.ArgumentParser, given: list[str] | None) -> argparse.Namespace:
+    """Return what was given; where the shell asks what could come next, tell it and end."""
+    if "_ARGCOMPLETE" in os.environ:
+        # Only then: it takes time that no other start has to.
+        import argcomplete  # noqa: PLC0415
+
+        argcomplete.autocomplete(made)
+    return made.parse_args(given)
+
+
 def run(main: Callable[[], int]) -> NoReturn:
     """Run a program's ``main`` and end the process with its exit code.
 

@@ -18,8 +18,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from reconnect_hook.state.upgrade import upgrade
 from whatsapp.message_log import one_line
+from whatsapp.sqlite_files import begin_as_writers, use_wal
 
-_WAL_PAUSE = 0.02  # seconds
 _TIMEOUT = 10  # seconds to wait for a connection, an answer or a lock
 _UPGRADE_TIMEOUT = 600  # seconds, for a change of a table that holds the history of 90 days
 _STATE_MODE = 0o600  # it names the channels, and whoever writes it commands repairs
@@ -139,31 +139,11 @@ def _sqlite_engine(url: sa.URL) -> sa.Engine:
     @sa.event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _record: Any) -> None:
         # The log that is written ahead lets readers go on; FULL has it on the disk at each commit.
-        _use_wal(connection)
+        use_wal(connection, _TIMEOUT)
         connection.execute("PRAGMA synchronous=FULL")
 
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        # A transaction that becomes a writer half-way could not wait for another one to end.
-        reads = connection.get_execution_options().get("zapwatch_reads")
-        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
-
+    begin_as_writers(engine)
     return engine
-
-
-def _use_wal(connection: sqlite3.Connection) -> None:
-    """Switch to a log that is written ahead, while others may be doing the same."""
-    give_up_at = time.monotonic() + _TIMEOUT
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError:
-            # Here, unlike anywhere else, SQLite itself does not wait for the lock.
-            if time.monotonic() >= give_up_at:
-                raise
-            time.sleep(_WAL_PAUSE)
-        else:
-            return
 
 
 def _mysql_engine(url: sa.URL, seconds: int) -> sa.Engine:

@@ -104,6 +104,15 @@ def test_an_installation_gets_what_the_tests_ran_on(wheel: Path) -> None:
     assert {name.lower() for name in needed} <= {pin.partition("==")[0] for pin in pins}
 
 
+def test_the_bill_of_materials_names_all_that_is_installed() -> None:
+    subprocess.run(["make", "--silent", "sbom"], cwd=ROOT, check=True, capture_output=True)
+    bill = json.loads((ROOT / "build" / "zapwatch.cdx.json").read_text())
+    assert bill["bomFormat"] == "CycloneDX"
+    named = {f"{one['name']}=={one['version']}" for one in bill["components"]}
+    assert named == _pins("requirements-run.lock")
+    assert bill["metadata"]["component"]["name"] == "zapwatch"
+
+
 def test_what_runs_is_what_was_installed(installed: Installed, tmp_path: Path) -> None:
     code = "import json, sys, {0}; print(json.dumps([m.__file__ for m in ({0},)]))"
     done = subprocess.run(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ import sqlalchemy as sa
 from reconnect_hook.alerts import Reason
 from reconnect_hook.outcomes import Action, Job, Outcome, Result
 from reconnect_hook.state.backlog import Backlog
-from reconnect_hook.state.database import Database, StateError, UnavailableError, _use_wal, now
+from reconnect_hook.state.database import Database, StateError, UnavailableError, now
 from reconnect_hook.state.episodes import Pauses
 from reconnect_hook.state.intake import Intake
 from reconnect_hook.state.jobs import LEASE_SECONDS, LOOK_AGAIN_SECONDS, Jobs
@@ -98,27 +97,6 @@ def test_hooks_that_make_the_same_file_at_once_wait_for_each_other(tmp_path: Pat
         url = sqlite_url(tmp_path / str(number))
         for one in at_once(*[lambda u=url: Database(u)] * 8):
             one.close()
-
-
-def test_a_file_that_is_being_switched_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Busy:
-        """A connection that is busy for a while, as SQLite is where two switch at once."""
-
-        def __init__(self, times: int) -> None:
-            self.times = times
-
-        def execute(self, _statement: str) -> None:
-            self.times -= 1
-            if self.times >= 0:
-                raise sqlite3.OperationalError("database is locked")
-
-    monkeypatch.setattr("reconnect_hook.state.database._WAL_PAUSE", 0)
-    busy: Any = Busy(3)
-    _use_wal(busy)
-    assert busy.times == -1
-    monkeypatch.setattr("reconnect_hook.state.database._TIMEOUT", 0)
-    with pytest.raises(sqlite3.OperationalError):
-        _use_wal(Busy(1))  # type: ignore[arg-type]
 
 
 def test_of_alerts_at_once_at_two_hooks_exactly_one_makes_the_repair(

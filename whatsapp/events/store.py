@@ -25,6 +25,7 @@ from sqlalchemy.sql.expression import FunctionElement
 
 from whatsapp.events.schema import deaf, hours, last_messages, listening, metadata
 from whatsapp.message_log import MessageLogError, one_line
+from whatsapp.sqlite_files import begin_as_writers, use_wal
 
 DEAF_AFTER = 30.0
 """Seconds without a sign of whoever takes events, after which some may have been lost."""
@@ -202,20 +203,18 @@ class EventStore:
                 uri, uri=True, timeout=_TIMEOUT, isolation_level=None, check_same_thread=False
             )
             if mode == "rw":
-                # Readers go on while somebody writes. What the last second held may be lost with
-                # the machine's power, as it is with the program: then the next message tells.
-                connection.execute("PRAGMA journal_mode=WAL")
+                # What the last second held may be lost with the machine's power, as it is with the
+                # program: then the next message tells.
+                try:
+                    use_wal(connection, _TIMEOUT)
+                except sqlite3.OperationalError:
+                    connection.close()
+                    raise
                 connection.execute("PRAGMA synchronous=NORMAL")
             return connection
 
         engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.QueuePool)
-
-        @sa.event.listens_for(engine, "begin")
-        def begin(connection: sa.Connection) -> None:
-            # A transaction that becomes a writer half-way could not wait for another one to end.
-            reads = connection.get_execution_options().get("zapwatch_reads")
-            connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
-
+        begin_as_writers(engine)
         return engine
 
 
