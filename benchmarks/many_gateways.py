@@ -47,6 +47,7 @@ def main() -> None:
             target=_simulate, args=(folder, theirs)
         )
         simulators.start()
+        theirs.close()  # so that the end of the simulators is noticed
         running.callback(simulators.join)
         running.callback(ours.send, "end")
         urls: list[str] = ours.recv()
