@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,97 +12,31 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.probes import examination
-from reconnect_hook.probes.ear import Ear
 from reconnect_hook.probes.examination import (
     Examination,
-    Finding,
     PostponedError,
-    ProbeMeans,
     UnableError,
 )
 from reconnect_hook.state import probes
 from reconnect_hook.state.database import Database
 from reconnect_hook.state.probes import ProbeBook, ProbeOutcome
-from stack.simulator.client import Simulator
-from stack.simulator.server import SimulatorServer
-from stack.simulator.traffic import open_message_log
 from tests.support.message_logs import WrittenLog
-from tests.support.states import sqlite_url
+from tests.support.probing import CHANNELS, SECRET, World, shorten_waits, world_of
 from whatsapp.echo import make_token
 from whatsapp.gateways.gateway import GatewayError
-from whatsapp.gateways.registry import make_gateway
 from whatsapp.message_log import MessageLog, MessageLogError
 from whatsapp.probe_settings import ProbeKind
 from whatsapp.settings import parse
 
-_SECRET = "0123456789abcdef-not-a-real-secret"
-_CHANNELS = ("loja", "obra", "casa")
-
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examination, "ECHO_SECONDS", 1.0)
-    monkeypatch.setattr(examination, "SECOND_QUERY_SECONDS", 0.02)
-    monkeypatch.setattr(examination, "GAP_SECONDS", 0.02)
-    monkeypatch.setattr(examination, "_LISTEN_PAUSE", 0.02)
-    monkeypatch.setattr(probes, "ECHO_GAP_SECONDS", 0.0)
-
-
-class World:
-    """A gateway whose channels are quiet, and what asks them."""
-
-    def __init__(
-        self, server: SimulatorServer, folder: Path, log: WrittenLog, api: str, names: list[str]
-    ) -> None:
-        self.simulator = Simulator(server.url)
-        self.simulator.traffic(paused=True)
-        for name in names:
-            self.simulator.put_channel(name)
-        self.numbers = {c["id"]: c["number"] for c in self.simulator.state()["channels"]}
-        self.log = log
-        listed = ",".join(f"{name}={number}" for name, number in self.numbers.items())
-        settings = parse(
-            {
-                "WPP_GATEWAY_BASE_URL": server.url,
-                "WPP_GATEWAY_SECRET": _SECRET,
-                "MESSAGE_LOG_URL": "sqlite:///unused",
-                "PROBE": "echo",
-                "PROBE_ECHO_NUMBERS": listed,
-            }
-        ).gateways[0]
-        client = make_gateway(replace(settings, type=api), connections=2, observe=lambda *_: None)
-        self.database = Database(sqlite_url(folder))
-        self.book = ProbeBook(self.database, "wpp", settings.probe)
-        self.means = ProbeMeans(client, Ear(MessageLog(log.reader)), self.book, settings.probe)
-
-    def probe(self, name: str = "loja", kind: ProbeKind = ProbeKind.ECHO) -> Finding:
-        listed = {one.key: one for one in self.means.client.list_channels().channels}
-        self.book.begin(name, name, None)
-        return Examination(self.means, listed[name], listed).run(kind)
-
-    def found(self, name: str = "loja", kind: ProbeKind = ProbeKind.ECHO) -> tuple[str, list[str]]:
-        finding = self.probe(name, kind)
-        return finding.outcome, [one.id for one in finding.dead]
-
-    def sent(self) -> list[str | None]:
-        return [call["channel"] for call in self.simulator.requests("send")]
-
-
-@contextmanager
-def _world(folder: Path, log: WrittenLog, api: str = "wrapper", *names: str) -> Iterator[World]:
-    engine = open_message_log(log.engine.url.render_as_string(hide_password=False))
-    server = SimulatorServer(_SECRET, api=api, message_log=engine, traffic_seconds=3600)
-    with server:
-        made = World(server, folder, log, api, list(names or _CHANNELS))
-        yield made
-        made.means.client.close()
-        made.database.close()
+    shorten_waits(monkeypatch)
 
 
 @pytest.fixture
 def world(tmp_path: Path, sqlite_log: WrittenLog) -> Iterator[World]:
-    with _world(tmp_path, sqlite_log) as made:
+    with world_of(tmp_path, sqlite_log) as made:
         yield made
 
 
@@ -114,11 +47,11 @@ def test_a_healthy_quiet_channel_hears_the_echo(world: World) -> None:
     assert world.simulator.requests("qr") == []
 
 
-@pytest.mark.parametrize("names", [("loja", "obra"), _CHANNELS])
+@pytest.mark.parametrize("names", [("loja", "obra"), CHANNELS])
 def test_who_no_longer_hears_is_found_and_nobody_else(
     tmp_path: Path, sqlite_log: WrittenLog, names: tuple[str, ...]
 ) -> None:
-    with _world(tmp_path, sqlite_log, "wrapper", *names) as world:
+    with world_of(tmp_path, sqlite_log, "wrapper", *names) as world:
         world.simulator.deafen("loja")
         assert world.found() == (ProbeOutcome.FAILED, ["loja"])
 
@@ -142,7 +75,7 @@ def test_a_dead_sender_is_found_and_not_the_quiet_channel(world: World) -> None:
 def test_of_two_that_are_both_quiet_nobody_is_blamed_unproved(
     tmp_path: Path, sqlite_log: WrittenLog
 ) -> None:
-    with _world(tmp_path, sqlite_log, "wrapper", "loja", "obra") as world:
+    with world_of(tmp_path, sqlite_log, "wrapper", "loja", "obra") as world:
         world.simulator.zombie("loja")
         assert world.found() == (ProbeOutcome.UNDECIDED, [])
         sent = len(world.sent())
@@ -155,7 +88,7 @@ def test_of_two_that_are_both_quiet_nobody_is_blamed_unproved(
 
 
 def test_a_query_that_fails_twice_sends_no_echo(tmp_path: Path, sqlite_log: WrittenLog) -> None:
-    with _world(tmp_path, sqlite_log, "wppconnect") as world:
+    with world_of(tmp_path, sqlite_log, "wppconnect") as world:
         world.simulator.zombie("loja")
         finding = world.probe()
         assert (finding.kind, finding.outcome) == (ProbeKind.QUERY, ProbeOutcome.FAILED)
@@ -166,7 +99,7 @@ def test_a_query_that_fails_twice_sends_no_echo(tmp_path: Path, sqlite_log: Writ
 def test_one_query_that_fails_proves_nothing(
     tmp_path: Path, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with _world(tmp_path, sqlite_log, "wppconnect") as world:
+    with world_of(tmp_path, sqlite_log, "wppconnect") as world:
         world.simulator.zombie("loja")
         real = world.means.client.query
 
@@ -181,7 +114,7 @@ def test_one_query_that_fails_proves_nothing(
 
 
 def test_a_query_passes_and_the_echo_is_lost(tmp_path: Path, sqlite_log: WrittenLog) -> None:
-    with _world(tmp_path, sqlite_log, "wppconnect") as world:
+    with world_of(tmp_path, sqlite_log, "wppconnect") as world:
         world.simulator.deafen("loja")
         assert world.found(kind=ProbeKind.QUERY) == (ProbeOutcome.PASSED, [])
         assert world.found() == (ProbeOutcome.FAILED, ["loja"])
@@ -190,7 +123,7 @@ def test_a_query_passes_and_the_echo_is_lost(tmp_path: Path, sqlite_log: Written
 def test_a_gateway_that_cannot_be_reached_says_nothing_of_its_channels(
     tmp_path: Path, sqlite_log: WrittenLog
 ) -> None:
-    with _world(tmp_path, sqlite_log, "wppconnect") as world:
+    with world_of(tmp_path, sqlite_log, "wppconnect") as world:
         listed = {one.key: one for one in world.means.client.list_channels().channels}
         world.simulator.fault("query", "reset")
         with pytest.raises(UnableError):
@@ -241,7 +174,7 @@ def test_an_echo_whose_sender_died_is_heard_and_not_sent_again(world: World) -> 
 def test_a_channel_that_is_alone_is_not_blamed_for_what_its_gateway_never_reports(
     tmp_path: Path, sqlite_log: WrittenLog
 ) -> None:
-    with _world(tmp_path, sqlite_log, "wrapper", "loja") as world:
+    with world_of(tmp_path, sqlite_log, "wrapper", "loja") as world:
         # The simulator reports the copy that arrives; a gateway that does not is like a deaf one.
         world.simulator.deafen("loja")
         assert world.found() == (ProbeOutcome.UNDECIDED, [])
@@ -271,7 +204,7 @@ def test_who_can_be_asked_depends_on_settings_and_gateway(
     for api, by_query in (("wrapper", False), ("waha", True)):
         folder = tmp_path / api
         folder.mkdir()
-        with _world(folder, sqlite_log, api) as made:
+        with world_of(folder, sqlite_log, api) as made:
             assert made.means.can_ask("loja")
             assert not replace(made.means, ear=None).can_ask("loja") or by_query
             for kind, can in ((ProbeKind.QUERY, by_query), (ProbeKind.OFF, False)):
@@ -300,7 +233,7 @@ def test_two_hooks_at_once_send_no_more_than_one_may(database: sa.URL) -> None:
     settings = parse(
         {
             "WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443",
-            "WPP_GATEWAY_SECRET": _SECRET,
+            "WPP_GATEWAY_SECRET": SECRET,
             "MESSAGE_LOG_URL": "none",
             "PROBE_ECHOES_PER_DAY": "5",
         }
