@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from reconnect_hook.probes import examination
+from reconnect_hook.probes import echoes, examination
 from reconnect_hook.probes.ear import Ear
-from reconnect_hook.probes.examination import Examination, Finding, ProbeMeans
+from reconnect_hook.probes.examination import Examination, Finding
+from reconnect_hook.probes.means import ProbeMeans
 from reconnect_hook.state import probes
 from reconnect_hook.state.database import Database
 from reconnect_hook.state.probes import ProbeBook
@@ -31,10 +32,10 @@ CHANNELS = ("loja", "obra", "casa")
 
 def shorten_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait a second where as shipped it is a minute, and let echoes follow each other at once."""
-    monkeypatch.setattr(examination, "ECHO_SECONDS", 1.0)
+    monkeypatch.setattr(echoes, "ECHO_SECONDS", 1.0)
     monkeypatch.setattr(examination, "SECOND_QUERY_SECONDS", 0.02)
     monkeypatch.setattr(examination, "GAP_SECONDS", 0.02)
-    monkeypatch.setattr(examination, "_LISTEN_PAUSE", 0.02)
+    monkeypatch.setattr(echoes, "_LISTEN_PAUSE", 0.02)
     monkeypatch.setattr(probes, "ECHO_GAP_SECONDS", 0.0)
 
 
@@ -60,18 +61,25 @@ class World:
                 "PROBE_ECHO_NUMBERS": listed,
             }
         ).gateways[0]
-        client = make_gateway(replace(settings, type=api), connections=2, observe=lambda *_: None)
+        self.settings = replace(settings, type=api)
+        client = make_gateway(self.settings, connections=2, observe=lambda *_: None)
         self.database = Database(sqlite_url(folder))
         self.book = ProbeBook(self.database, "wpp", settings.probe)
         self.means = ProbeMeans(client, Ear(MessageLog(log.reader)), self.book, settings.probe)
 
-    def probe(self, name: str = "loja", kind: ProbeKind = ProbeKind.ECHO) -> Finding:
+    def probe(
+        self, name: str = "loja", kind: ProbeKind = ProbeKind.ECHO, job: int | None = None
+    ) -> Finding:
         listed = {one.key: one for one in self.means.client.list_channels().channels}
-        self.book.begin(name, name, None)
-        return Examination(self.means, listed[name], listed).run(kind)
+        self.book.begin(name, name, job)
+        finding = Examination(self.means, listed[name], listed).run(kind)
+        self.book.end(name, name, finding.kind, finding.outcome, finding.halted)
+        return finding
 
-    def found(self, name: str = "loja", kind: ProbeKind = ProbeKind.ECHO) -> tuple[str, list[str]]:
-        finding = self.probe(name, kind)
+    def found(
+        self, name: str = "loja", kind: ProbeKind = ProbeKind.ECHO, job: int | None = None
+    ) -> tuple[str, list[str]]:
+        finding = self.probe(name, kind, job)
         return finding.outcome, [one.id for one in finding.dead]
 
     def sent(self) -> list[str | None]:

@@ -161,7 +161,7 @@ class Gateway(ABC):
     def send_text(self, channel: Channel, number: str, text: str) -> str | None:
         """Send a text to a number (digits only); return the message's id where it is told.
 
-        After a TIMEOUT, CONNECTION or HTML failure the text may have been sent all the same.
+        After a failure, but for TLS and UNAUTHORIZED, the text may have been sent all the same.
         """
 
     def take_back(
