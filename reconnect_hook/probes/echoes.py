@@ -61,10 +61,7 @@ class Echoes:
         others = [
             one
             for one in self._listed.values()
-            if one.connected
-            and one.key != receiver.key
-            and means.settings.number_of(one) is not None
-            and means.kind_of(one) is ProbeKind.ECHO
+            if one.connected and one.key != receiver.key and means.kind_of(one) is ProbeKind.ECHO
         ]
         if not others:
             yield receiver
@@ -86,22 +83,34 @@ class Echoes:
 
     def send(self, sender: Channel, receiver: Channel) -> tuple[bool | None, Refusal | None]:
         """Send an echo; return whether it was heard, None where it must not be sent, and why."""
-        means = self._means
         earlier = self._earlier.pop((sender.key, receiver.key), None)
         if earlier is not None:
-            heard = earlier.heard
-            if heard is None:
-                heard = self._hear(sender, receiver, earlier.token, sent=earlier.sent)
-            if heard or earlier.sent or earlier.heard is False:
+            heard = self._end_of(earlier, sender, receiver)
+            if heard is not None:
                 return heard, None
-            # Somebody has died before it was known whether it was sent: it seems that it was not.
-        number = means.settings.number_of(receiver)
+        number = self._number_of(receiver)
         if number is None:
-            return None, None
+            return None, Refusal.NO_NUMBER
         token = make_token(receiver.key)
-        refusal = means.book.reserve(sender.key, receiver.key, token)
+        refusal = self._means.book.reserve(sender.key, receiver.key, token)
         if refusal is not None:
             return None, refusal
+        return self._send(sender, receiver, number, token), None
+
+    def _end_of(self, earlier: Echo, sender: Channel, receiver: Channel) -> bool | None:
+        """Return whether an echo is heard whose hook has died, None where it was hardly sent."""
+        if earlier.heard is not None:
+            return earlier.heard
+        heard = self._hear(sender, receiver, earlier.token, sent=earlier.sent)
+        return heard if heard or earlier.sent else None
+
+    def _number_of(self, receiver: Channel) -> str | None:
+        with suppress(GatewayError):
+            return self._means.number_of(receiver)
+        return None
+
+    def _send(self, sender: Channel, receiver: Channel, number: str, token: str) -> bool:
+        means = self._means
         message_id: str | None = None
         sent, listen_for = False, ECHO_SECONDS
         try:
@@ -119,17 +128,6 @@ class Echoes:
             # Else it stays in the chat of two channels that are the operator's own.
             with suppress(GatewayError):
                 means.client.take_back(sender, number, message_id)
-        return heard, None
-
-    def listen(self, seconds: float) -> Heard:
-        """Return what was heard within so many seconds, and note it as evidence."""
-        ear = self._means.ear
-        if ear is None:
-            raise UnableError("there is no message log that tells of echoes")
-        heard = ear.listen(seconds)
-        since = time.monotonic() - self.since
-        # Not the seconds that the log's times are cut by: what came before proves nothing.
-        self.evidence.heard |= {key for key, age in heard.ages.items() if age < since - 1}
         return heard
 
     def _hear(
@@ -162,3 +160,14 @@ class Echoes:
             self.evidence.lost.add((sender.key, receiver.key))
         self._means.book.note_echo(token, heard=False)
         return False
+
+    def listen(self, seconds: float) -> Heard:
+        """Return what was heard within so many seconds, and note it as evidence."""
+        ear = self._means.ear
+        if ear is None:
+            raise UnableError("there is no message log that tells of echoes")
+        heard = ear.listen(seconds)
+        since = time.monotonic() - self.since
+        # Not the seconds that the log's times are cut by: what came before proves nothing.
+        self.evidence.heard |= {key for key, age in heard.ages.items() if age < since - 1}
+        return heard

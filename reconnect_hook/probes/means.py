@@ -33,10 +33,18 @@ class ProbeMeans:
 
     def kind_of(self, channel: Channel) -> ProbeKind:
         """Return how a channel is asked; without a log that tells of echoes, by query at most."""
-        kind = self.settings.kind_of(channel, can_query=self.client.can_query)
+        client = self.client
+        kind = self.settings.kind_of(
+            channel, can_query=client.can_query, asks_number=client.asks_number
+        )
         if kind is ProbeKind.ECHO and self.ear is None:
             return ProbeKind.QUERY if self.client.can_query else ProbeKind.OFF
         return kind
+
+    def number_of(self, channel: Channel) -> str | None:
+        """Return the number to which echoes for a channel go; raise GatewayError."""
+        number = self.settings.number_of(channel, None)
+        return number or self.settings.number_of(channel, self.client.own_number(channel))
 
     def can_ask(self, key: str) -> bool:
         """Whether the settings and the gateway let a channel be asked at all."""

@@ -118,6 +118,46 @@ def test_a_query_passes_and_the_echo_is_lost(tmp_path: Path, sqlite_log: Written
         assert world.found() == (ProbeOutcome.FAILED, ["loja"])
 
 
+@pytest.mark.parametrize("api", ["wppconnect", "evolution", "waha"])
+def test_gateways_that_know_their_numbers_need_none_set(
+    tmp_path: Path, sqlite_log: WrittenLog, api: str
+) -> None:
+    with world_of(tmp_path, sqlite_log, api, set_numbers=False) as world:
+        assert world.found() == (ProbeOutcome.PASSED, [])
+        (sent,) = world.simulator.requests("take_back")
+        assert sent["channel"] == world.sent()[0]
+        world.simulator.deafen("loja")
+        assert world.found() == (ProbeOutcome.FAILED, ["loja"])
+        assert world.gateway.still_there() == [], "what was lost is taken back too"
+        world.book.resume(["loja"])
+        world.simulator.zombie("loja")
+        finding = world.probe()
+        assert (finding.kind, finding.outcome) == (ProbeKind.QUERY, ProbeOutcome.FAILED)
+
+
+def test_a_number_that_is_set_counts_more_than_what_the_gateway_tells(
+    tmp_path: Path, sqlite_log: WrittenLog
+) -> None:
+    with world_of(tmp_path, sqlite_log, "wppconnect") as world:
+        world.gateway.at("loja", lambda one, _: setattr(one, "number", "5500000000999"), None)
+        loja = next(c for c in world.means.client.list_channels().channels if c.id == "loja")
+        assert world.means.number_of(loja) == world.numbers["loja"]
+        untold = replace(world.means.settings, echo_numbers={})
+        assert replace(world.means, settings=untold).number_of(loja) == "5500000000999"
+
+
+def test_who_does_not_tell_its_number_is_written_nothing(
+    tmp_path: Path, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with world_of(tmp_path, sqlite_log, "wppconnect", set_numbers=False) as world:
+        # The query asks for the number too.
+        monkeypatch.setattr(world.means.client, "query", lambda _: None)
+        world.simulator.fault("number", "http_500_json")
+        with pytest.raises(UnableError, match="does not tell it"):
+            world.probe()
+        assert world.sent() == []
+
+
 def test_a_gateway_that_cannot_be_reached_says_nothing_of_its_channels(
     tmp_path: Path, sqlite_log: WrittenLog
 ) -> None:

@@ -43,8 +43,16 @@ class World:
     """A gateway whose channels are quiet, and what asks them."""
 
     def __init__(
-        self, server: SimulatorServer, folder: Path, log: WrittenLog, api: str, names: list[str]
+        self,
+        server: SimulatorServer,
+        folder: Path,
+        log: WrittenLog,
+        api: str,
+        names: list[str],
+        *,
+        set_numbers: bool,
     ) -> None:
+        self.gateway = server.gateway
         self.simulator = Simulator(server.url)
         self.simulator.traffic(paused=True)
         for name in names:
@@ -58,7 +66,7 @@ class World:
                 "WPP_GATEWAY_SECRET": SECRET,
                 "MESSAGE_LOG_URL": "sqlite:///unused",
                 "PROBE": "echo",
-                "PROBE_ECHO_NUMBERS": listed,
+                **({"PROBE_ECHO_NUMBERS": listed} if set_numbers else {}),
             }
         ).gateways[0]
         self.settings = replace(settings, type=api)
@@ -87,11 +95,14 @@ class World:
 
 
 @contextmanager
-def world_of(folder: Path, log: WrittenLog, api: str = "wrapper", *names: str) -> Iterator[World]:
+def world_of(
+    folder: Path, log: WrittenLog, api: str = "wrapper", *names: str, set_numbers: bool = True
+) -> Iterator[World]:
+    """Make one; without ``set_numbers`` only the gateway can tell the channels' numbers."""
     engine = open_message_log(log.engine.url.render_as_string(hide_password=False))
     server = SimulatorServer(SECRET, api=api, message_log=engine, traffic_seconds=3600)
     with server:
-        made = World(server, folder, log, api, list(names or CHANNELS))
+        made = World(server, folder, log, api, list(names or CHANNELS), set_numbers=set_numbers)
         yield made
         made.means.client.close()
         made.database.close()
