@@ -60,6 +60,13 @@ def shorter_alertmanager(folder: Path) -> Path:
     return folder
 
 
+def prometheus_query(at: Listen, expression: str) -> list[dict[str, Any]]:
+    """Return what the Prometheus there answers, each with its labels and its value."""
+    body = get(f"http://{at}/api/v1/query?query={quote(expression)}").json()
+    assert body["status"] == "success", body
+    return list(body["data"]["result"])
+
+
 class World:
     """Everything that runs in one test, in ``folder``.
 
@@ -112,10 +119,7 @@ class World:
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """Return what Prometheus answers, each with its labels and its value."""
-        prometheus = f"http://{self.loop.at.prometheus}/api/v1/query"
-        body = get(f"{prometheus}?query={quote(expression)}").json()
-        assert body["status"] == "success", body
-        return list(body["data"]["result"])
+        return prometheus_query(self.loop.at.prometheus, expression)
 
     def value(self, expression: str) -> float | None:
         """Return the value of the only series of an expression, None where there is none."""

@@ -33,6 +33,7 @@ from whatsapp.probe_settings import ProbeKind
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     shorten_waits(monkeypatch)
     monkeypatch.setattr(asking, "LOOK_PAUSE", 0.05)
+    monkeypatch.setattr(asking, "_INITIALIZING_PAUSE", 0.05)
     monkeypatch.setattr(asking, "_PROBE_AFTER", 0.1)
 
 
@@ -126,7 +127,7 @@ def _lose(world: World, sender: str, receiver: str) -> None:
 def test_who_could_not_send_is_proved_by_an_echo_from_whom_it_was_to_write_to(
     tmp_path: Path, sqlite_log: WrittenLog
 ) -> None:
-    with world_of(tmp_path, sqlite_log, "wppconnect", "loja", "obra") as world:
+    with world_of(tmp_path, sqlite_log, "evolution", "loja", "obra") as world:
         world.simulator.put_channel("obra", reconnect_seconds=0.0)
         world.simulator.zombie("obra")
         assert world.probe("loja").outcome == ProbeOutcome.OTHER_FAILED
