@@ -26,9 +26,10 @@ from whatsapp.settings import parse
 class Hook:
     """One hook on a simulated WPPConnect Server, which has a query."""
 
-    def __init__(self, simulator: Simulator, fleet: Fleet) -> None:
+    def __init__(self, simulator: Simulator, fleet: Fleet, metrics: Metrics) -> None:
         self.simulator = simulator
         self.fleet = fleet
+        self.metrics = metrics
 
     @property
     def service(self) -> Service:
@@ -51,6 +52,8 @@ def hook(tmp_path: Path, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(examination, "SECOND_QUERY_SECONDS", 0.05)
     monkeypatch.setattr("reconnect_hook.repairs.asking._PROBE_AFTER", 0.0)
+    monkeypatch.setattr("reconnect_hook.repairs.asking._INITIALIZING_PAUSE", 0.05)
+    monkeypatch.setattr("whatsapp.gateways.wppconnect._SETTLE_SECONDS", 0.0)
     with SimulatorServer(SECRET, api="wppconnect") as server:
         simulator = Simulator(server.url)
         simulator.put_channel("loja", reconnect_seconds=0.0)
@@ -65,9 +68,10 @@ def hook(tmp_path: Path, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
         for name in ("WPP_GATEWAY_BASE_URL", "WPP_GATEWAY_SECRET"):
             del values[name]
         settings = parse({**values, "GATEWAYS_FILE": str(tmp_path / "gateways.yaml")})
-        fleet = Fleet(settings, open_store(settings), Metrics())
+        metrics = Metrics()
+        fleet = Fleet(settings, open_store(settings), metrics)
         fleet.follow(settings.gateways)
-        yield Hook(simulator, fleet)
+        yield Hook(simulator, fleet, metrics)
         fleet.stop(5)
 
 
@@ -89,6 +93,14 @@ def test_a_channel_that_does_not_answer_is_repaired_at_once(hook: Hook, tmp_path
     wait_until(lambda: _rows("outcome IS NOT NULL"), 60, "the repair to end")
     ((key, reason, _),) = _rows("outcome IS NOT NULL")
     assert (key, reason) == ("loja", "probe_failed")
+    counted = {
+        (sample.labels["channel"], sample.labels["kind"], sample.labels["outcome"]): sample.value
+        for family in hook.metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == "whatsapp_channel_probes_total"
+    }
+    proof = ("loja", "query", "passed")
+    assert counted == {("loja", "query", "failed"): 1, proof: 1}, "the proof of the repair too"
     probed, repaired = log_lines(tmp_path)
     assert "channel=loja probe=query outcome=failed" in probed
     assert "reason=probe_failed" in repaired

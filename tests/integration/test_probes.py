@@ -123,7 +123,10 @@ def test_gateways_that_know_their_numbers_need_none_set(
     tmp_path: Path, sqlite_log: WrittenLog, api: str
 ) -> None:
     with world_of(tmp_path, sqlite_log, api, set_numbers=False) as world:
+        listed = world.means.client.list_channels().channels
+        assert {world.means.kind_of(one) for one in listed} == {ProbeKind.ECHO}
         assert world.found() == (ProbeOutcome.PASSED, [])
+        assert world.sent() != ["loja"], "another one has written"
         (sent,) = world.simulator.requests("take_back")
         assert sent["channel"] == world.sent()[0]
         world.simulator.deafen("loja")
