@@ -107,6 +107,7 @@ def make_service(
         verify_seconds=settings.reconnect_verify_seconds,
         allow_restart=gateway.allow_restart,
         probing=probing,
+        count_probe=counts.count_probe,
     )
     intake = Intake(database, name, pauses, keep=stays)
     workers = Workers(

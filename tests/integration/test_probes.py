@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -52,6 +53,20 @@ def test_who_no_longer_hears_is_found_and_nobody_else(
     with world_of(tmp_path, sqlite_log, "wrapper", *names) as world:
         world.simulator.deafen("loja")
         assert world.found() == (ProbeOutcome.FAILED, ["loja"])
+
+
+def test_events_that_prove_nothing_do_not_save_a_channel_that_no_longer_hears(
+    world: World,
+) -> None:
+    world.simulator.deafen("loja")
+    kinds = itertools.cycle(["presence.update", "connection.update", "message.sent"])
+
+    def wait(seconds: float) -> None:
+        world.log.write("loja", event_type=next(kinds), outgoing=True)
+        time.sleep(seconds)
+
+    world.means = replace(world.means, wait=wait)
+    assert world.found() == (ProbeOutcome.FAILED, ["loja"])
 
 
 def test_a_dead_channel_is_told_from_its_sender_by_a_third(world: World) -> None:
@@ -130,7 +145,10 @@ def test_gateways_that_know_their_numbers_need_none_set(
     tmp_path: Path, sqlite_log: WrittenLog, api: str
 ) -> None:
     with world_of(tmp_path, sqlite_log, api, set_numbers=False) as world:
+        listed = world.means.client.list_channels().channels
+        assert {world.means.kind_of(one) for one in listed} == {ProbeKind.ECHO}
         assert world.found() == (ProbeOutcome.PASSED, [])
+        assert world.sent() != ["loja"], "another one has written"
         (sent,) = world.simulator.requests("take_back")
         assert sent["channel"] == world.sent()[0]
         world.simulator.deafen("loja")
