@@ -75,8 +75,9 @@ class Check:
         view = self._read_messages([channel for channel in channels if channel.connected])
         wanted = self._wanted(channels, view)
         if self._service is None:
+            call = self._client.reconnect_call
             for target in wanted:
-                self._print(f"{target.channel}: {target.reason}; getQr would be called")
+                self._print(f"{target.channel}: {target.reason}; {call} would be called")
         elif wanted:
             self._repair(self._service, wanted)
 
