@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ import requests
 
 from stack.simulator.client import Simulator
 from stack.simulator.server import SimulatorServer
+from tests.deploy.guides import blocks
 from tests.support.hooks import SECRET, hook_settings, log_lines
 from tests.support.programs import Program, run
 from tests.support.waiting import wait_until
@@ -64,6 +67,21 @@ def simulator() -> Iterator[Simulator]:
         made.put_channel("Loja 1")
         made.put_channel("quiet")
         yield made
+
+
+def test_the_call_in_the_docs_is_a_message(tmp_path: Path, simulator: Simulator) -> None:
+    (call,) = (block for block in blocks("messages.md") if "/messages/wpp" in block)
+    with exporter(tmp_path, simulator) as program:
+        call = call.replace("http://127.0.0.1:9861", program.url)
+        done = subprocess.run(
+            ["bash", "-c", call.replace("YOUR-CHANNEL", "quiet")],
+            env={**os.environ, "MESSAGES_TOKEN": _TOKEN},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.startswith("HTTP/1.1 202 ")
+        wait_until(lambda: age_of(program, "quiet") is not None, _SECONDS, "its age")
 
 
 def test_ages_come_from_events_and_go_on_after_a_kill(tmp_path: Path, simulator: Simulator) -> None:
