@@ -206,6 +206,8 @@ def run_check(settings: Settings, options: Options) -> int:
     finally:
         for check in checks:
             check.stop()
+        if store is not None:
+            store.database.close()
     for error in errors[:1]:
         print(f"check: HOOK_STATE_URL: {error}", file=sys.stderr)  # noqa: T201
     return 1 if errors or any(check.trouble for check in checks) else 0

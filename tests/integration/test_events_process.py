@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,8 @@ def test_ages_come_from_events_and_go_on_after_a_kill(tmp_path: Path, simulator:
     with exporter(tmp_path, simulator) as program:
         wait_until(lambda: (age_of(program, "Loja 1") or 0) >= 1000, _SECONDS, "the age of before")
     [name] = (tmp_path / "var").glob("*.sqlite3")
-    dump = "\n".join(sqlite3.connect(name).iterdump())
+    with closing(sqlite3.connect(name)) as connection:
+        dump = "\n".join(connection.iterdump())
     assert "loja1" in dump
     assert "nobody keeps" not in dump
     assert "5500000000001" not in dump
