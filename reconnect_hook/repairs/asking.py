@@ -7,13 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from reconnect_hook.outcomes import Outcome
-from reconnect_hook.probes.examination import (
-    Examination,
-    Finding,
-    PostponedError,
-    ProbeMeans,
-    UnableError,
-)
+from reconnect_hook.probes.examination import Examination, Finding
+from reconnect_hook.probes.means import PostponedError, ProbeMeans, UnableError
 from reconnect_hook.repairs.means import Means, is_of_the_whole, words
 from reconnect_hook.state.database import StateError
 from reconnect_hook.state.probes import ProbeOutcome
@@ -102,7 +97,7 @@ def verify(means: Means, channel: Channel, until: float) -> Asked | None:
         probing.book.resume([channel.key])
         probing.book.begin(channel.key, now.id, None)
         finding = _examine(probing, now, listed, until)
-        probing.book.end(channel.key, now.id, finding.kind, finding.outcome)
+        probing.book.end(channel.key, now.id, finding.kind, finding.outcome, finding.halted)
     except (GatewayError, MessageLogError, StateError, PostponedError, UnableError):
         return None
     if finding.outcome is ProbeOutcome.FAILED:

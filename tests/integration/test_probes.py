@@ -12,11 +12,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.probes.examination import (
-    Examination,
-    PostponedError,
-    UnableError,
-)
+from reconnect_hook.probes.examination import Examination
+from reconnect_hook.probes.means import PostponedError, UnableError
 from reconnect_hook.state import probes
 from reconnect_hook.state.database import Database
 from reconnect_hook.state.probes import ProbeBook, ProbeOutcome
@@ -24,6 +21,7 @@ from tests.support.message_logs import WrittenLog
 from tests.support.probing import CHANNELS, SECRET, World, shorten_waits, world_of
 from whatsapp.echo import make_token
 from whatsapp.gateways.gateway import GatewayError
+from whatsapp.gateways.registry import make_gateway
 from whatsapp.message_log import MessageLog, MessageLogError
 from whatsapp.probe_settings import ProbeKind
 from whatsapp.settings import parse
@@ -120,6 +118,46 @@ def test_a_query_passes_and_the_echo_is_lost(tmp_path: Path, sqlite_log: Written
         assert world.found() == (ProbeOutcome.FAILED, ["loja"])
 
 
+@pytest.mark.parametrize("api", ["wppconnect", "evolution", "waha"])
+def test_gateways_that_know_their_numbers_need_none_set(
+    tmp_path: Path, sqlite_log: WrittenLog, api: str
+) -> None:
+    with world_of(tmp_path, sqlite_log, api, set_numbers=False) as world:
+        assert world.found() == (ProbeOutcome.PASSED, [])
+        (sent,) = world.simulator.requests("take_back")
+        assert sent["channel"] == world.sent()[0]
+        world.simulator.deafen("loja")
+        assert world.found() == (ProbeOutcome.FAILED, ["loja"])
+        assert world.gateway.still_there() == [], "what was lost is taken back too"
+        world.book.resume(["loja"])
+        world.simulator.zombie("loja")
+        finding = world.probe()
+        assert (finding.kind, finding.outcome) == (ProbeKind.QUERY, ProbeOutcome.FAILED)
+
+
+def test_a_number_that_is_set_counts_more_than_what_the_gateway_tells(
+    tmp_path: Path, sqlite_log: WrittenLog
+) -> None:
+    with world_of(tmp_path, sqlite_log, "wppconnect") as world:
+        world.gateway.at("loja", lambda one, _: setattr(one, "number", "5500000000999"), None)
+        loja = next(c for c in world.means.client.list_channels().channels if c.id == "loja")
+        assert world.means.number_of(loja) == world.numbers["loja"]
+        untold = replace(world.means.settings, echo_numbers={})
+        assert replace(world.means, settings=untold).number_of(loja) == "5500000000999"
+
+
+def test_who_does_not_tell_its_number_is_written_nothing(
+    tmp_path: Path, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with world_of(tmp_path, sqlite_log, "wppconnect", set_numbers=False) as world:
+        # The query asks for the number too.
+        monkeypatch.setattr(world.means.client, "query", lambda _: None)
+        world.simulator.fault("number", "http_500_json")
+        with pytest.raises(UnableError, match="does not tell it"):
+            world.probe()
+        assert world.sent() == []
+
+
 def test_a_gateway_that_cannot_be_reached_says_nothing_of_its_channels(
     tmp_path: Path, sqlite_log: WrittenLog
 ) -> None:
@@ -142,33 +180,81 @@ def test_a_log_that_cannot_be_read_loses_no_echo(
     assert world.sent() == []
 
 
-def test_a_send_that_times_out_after_it_was_sent_is_heard(world: World) -> None:
-    for fault in ("html_504", "reset"):
-        world.simulator.fault("send", fault, times=1, effect=True)
-        assert world.found()[0] == ProbeOutcome.PASSED
+# What the wrapper has been seen to answer, and what a network does.
+_FAILURES = (
+    "success_false_text",
+    "success_false_object",
+    "success_false_bare",
+    "html_504",
+    "html_502",
+    "http_500_json",
+    "empty_body",
+    "reset",
+)
 
 
-def test_an_echo_whose_sender_died_is_heard_and_not_sent_again(world: World) -> None:
-    token = "zapwatch-echo-"
-
-    class DiedError(Exception):
-        pass
-
-    def die(_seconds: float) -> None:
-        raise DiedError
-
-    dying = replace(world.means, wait=die)
-    listed = {one.key: one for one in world.means.client.list_channels().channels}
-    world.simulator.deafen("loja")
-    with pytest.raises(DiedError):
-        Examination(dying, listed["loja"], listed).run(ProbeKind.ECHO)
-    under_way = world.book.open_echo("loja", 600)
-    assert under_way is not None
-    assert under_way.token.startswith(token)
-    world.simulator.connect("loja")
-    world.log.write("loja", words=under_way.token)
+@pytest.mark.parametrize("fault", _FAILURES)
+def test_a_text_that_was_sent_although_the_call_failed_is_heard_and_not_sent_again(
+    world: World, fault: str
+) -> None:
+    world.simulator.fault("send", fault, effect=True)
     assert world.found() == (ProbeOutcome.PASSED, [])
     assert len(world.sent()) == 1
+
+
+def test_a_text_that_was_sent_although_the_call_timed_out_is_heard_and_not_sent_again(
+    world: World,
+) -> None:
+    world.simulator.fault("send", "hang", effect=True)
+    hasty = replace(world.settings, qr_timeout=0.5)
+    client = make_gateway(hasty, connections=1, observe=lambda *_: None)
+    world.means = replace(world.means, client=client)
+    assert world.found() == (ProbeOutcome.PASSED, [])
+    assert len(world.sent()) == 1
+
+
+def test_a_refused_text_that_goes_a_moment_later_is_heard(world: World) -> None:
+    world.simulator.fault("send", "success_false_text")
+
+    def wait(_seconds: float) -> None:
+        (echo,) = world.book.earlier_echoes("loja")
+        world.log.write("loja", words=echo.token)
+
+    world.means = replace(world.means, wait=wait)
+    assert world.found() == (ProbeOutcome.PASSED, [])
+    assert len(world.sent()) == 1
+
+
+@pytest.mark.parametrize("fault", ["success_false_text", "unauthorized"])
+def test_what_was_not_sent_is_not_lost(world: World, fault: str) -> None:
+    world.log.write("obra")
+    world.log.write("casa")
+    world.simulator.fault("send", fault)
+    with pytest.raises(UnableError, match="did not say that it has sent"):
+        world.probe()
+    assert world.book.lost_echoes("loja", 600) == []
+    assert world.book.halted() == set()
+    world.simulator.clear_faults()
+    assert world.found() == (ProbeOutcome.PASSED, []), "and it is asked again"
+
+
+def test_who_hears_but_cannot_send_gets_nobody_else_blamed(world: World) -> None:
+    world.simulator.fault("send", "success_false_text", channel="obra")
+    world.simulator.fault("send", "success_false_text", channel="casa")
+    with pytest.raises(UnableError, match="did not say that it has sent"):
+        world.probe()
+    assert [name for name in world.sent() if name == "loja"] == ["loja"], "that one was heard"
+
+
+def test_a_channel_that_is_alone_and_cannot_send_is_not_blamed(
+    tmp_path: Path, sqlite_log: WrittenLog
+) -> None:
+    with world_of(tmp_path, sqlite_log, "wrapper", "loja") as world:
+        assert world.found() == (ProbeOutcome.PASSED, [])
+        world.book.end("loja", "loja", ProbeKind.ECHO, ProbeOutcome.PASSED)
+        world.simulator.fault("send", "html_504")
+        with pytest.raises(UnableError):
+            world.probe()
 
 
 def test_a_channel_that_is_alone_is_not_blamed_for_what_its_gateway_never_reports(
