@@ -99,7 +99,7 @@ def test_without_an_env_file_it_tells_the_story_to_its_end(tmp_path: Path) -> No
         for channel in ("pixel12digital", "imobsites", "Loja Centro"):
             assert re.search(rf"^{channel} .*( +[\d.]+ s){{3}} *$", table, re.MULTILINE), table
         # Who is only quiet is asked, and left in peace.
-        assert re.search(r"^Obra Norte .* +[\d.]+ s  - +- *$", table, re.MULTILINE), table
+        assert re.search(r"^Obra Norte .* +[\d.]+ s +- +- *$", table, re.MULTILINE), table
         assert "whatsapp_channel_connected" in get(stack.url("metrics")).text
         assert "whatsapp_reconnect_attempts_total" in get(stack.url("hook")).text
         assert get(stack.url("firing alerts")).json() == []
