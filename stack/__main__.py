@@ -22,7 +22,7 @@ from stack.events import Events
 from stack.loop import Loop, MissingProgramError
 from stack.processes import ChildError, Children
 from stack.simulator.client import Simulator
-from stack.story import SILENT_SECONDS, Story
+from stack.story import ASK_SECONDS, SILENT_SECONDS, Story, make_channels
 from whatsapp.command_line import WRONG_USAGE, manual, parse_arguments, parser
 from whatsapp.program import end_on_signals, fail
 from whatsapp.settings import Listen, Settings, SettingsError, load, read_env_file
@@ -123,7 +123,11 @@ def _run_story() -> None:
     }
     settings = load(None, env)
     print("No WPP_GATEWAY_BASE_URL is set: this is a demonstration with a simulated gateway.")
-    print(f"Starting (a channel counts as silent after {SILENT_SECONDS:g} s here) ...", flush=True)
+    print(
+        f"Starting (here a channel counts as silent after {SILENT_SECONDS:g} s, and one of two is "
+        f"asked after {ASK_SECONDS:g} s) ...",
+        flush=True,
+    )
     simulator_process = Children(folder)
     command = [sys.executable, "-m", "stack.simulator", "--listen", str(simulator_at)]
     try:
@@ -134,6 +138,7 @@ def _run_story() -> None:
         )
         simulator = Simulator(f"http://{simulator_at}")
         _wait_for(simulator, simulator_process)
+        env |= make_channels(simulator)
         with Loop(folder, _addresses(settings), env, token) as loop:
             loop.wait_until_ready()
             _print_urls(loop, settings, token)
@@ -146,7 +151,7 @@ def _run_story() -> None:
             events = _events(loop, settings)
             story = Story(simulator, events, f"http://{loop.at.prometheus}", check)
             story.prepare()
-            print("\nAll channels are well. Now three of them fail at once:\n", flush=True)
+            print("\nAll channels are well. Now three fail, and one falls quiet:\n", flush=True)
             story.play()
             print(f"\n{story.table()}\n\nEverything stays up until Ctrl-C.", flush=True)
             _follow(loop, events)

@@ -78,6 +78,8 @@ class Row:
     marks: tuple[Mark, ...]
     probed: Probed | None = None
     """How it answered when it was last asked whether it is alive."""
+    asked: bool = False
+    """Whether it is being asked now."""
 
     @property
     def id(self) -> str:

@@ -85,7 +85,7 @@ def _opened(context: BrowserContext) -> Iterator[Page]:
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("console", lambda message: said.append(message.text) if _counts(message.text) else None)
     yield page
-    assert said == [], "the browser complains"
+    assert not said, f"the browser complains: {said}"
 
 
 def _counts(text: str) -> bool:
