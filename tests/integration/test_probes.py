@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from reconnect_hook.probes.ear import Heard
 from reconnect_hook.probes.examination import Examination
 from reconnect_hook.probes.means import PostponedError, UnableError
 from reconnect_hook.state import probes
@@ -196,6 +197,32 @@ def test_a_log_that_cannot_be_read_loses_no_echo(
     with pytest.raises(MessageLogError):
         world.probe()
     assert world.sent() == []
+
+
+def test_a_log_that_fails_while_an_echo_is_listened_for_gets_nobody_blamed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.simulator.deafen("loja")
+    ear = world.means.ear
+    assert ear is not None
+    listen = ear.listen
+
+    def fails(_seconds: float) -> Heard:
+        raise MessageLogError("gone away")
+
+    def wait(_seconds: float) -> None:
+        monkeypatch.setattr(ear, "listen", fails)
+
+    world.means = replace(world.means, wait=wait)
+    with pytest.raises(MessageLogError):
+        world.probe(job=1)
+    monkeypatch.setattr(ear, "listen", listen)
+    # It was well all the time: the log lacks the echo.
+    world.simulator.connect("loja")
+    world.means = replace(world.means, wait=lambda _: time.sleep(0.02))
+    assert world.found(job=1) == (ProbeOutcome.PASSED, [])
+    first, again = world.sent()
+    assert first == again
 
 
 # What the wrapper has been seen to answer, and what a network does.
