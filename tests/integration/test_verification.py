@@ -172,7 +172,7 @@ def _lose(world: World, sender: str, receiver: str) -> None:
     channel = {one.id: one for one in world.means.client.list_channels().channels}[receiver]
     token = make_token(receiver)
     assert world.book.reserve(sender, receiver, token) is None
-    world.book.note_sent(token)
+    world.book.note_sent(token, surely=True)
     world.book.note_echo(token, heard=False)
     with world.database.write() as connection:
         connection.execute(sa.update(echoes).values(sent_at=echoes.c.sent_at - 30))
