@@ -48,13 +48,22 @@ class Examination:
     2. An echo, where that is wanted: another channel writes to it, and it must be heard.
     3. If that is lost: the other way round, then with a third, until it is clear who is dead.
 
-    One whose hook has died goes on where it was: what was sent is not sent again.
+    One whose hook has died goes on where it was: what was sent is not sent again. ``repaired``: the
+    channel just was, so that what was sent before counts for nothing.
     """
 
-    def __init__(self, means: ProbeMeans, channel: Channel, listed: Mapping[str, Channel]) -> None:
+    def __init__(
+        self,
+        means: ProbeMeans,
+        channel: Channel,
+        listed: Mapping[str, Channel],
+        *,
+        repaired: bool = False,
+    ) -> None:
         self._means = means
         self._channel = channel
         self._listed = listed
+        self._repaired = repaired
         self._echoes = Echoes(means, listed)
         self._evidence = self._echoes.evidence
 
@@ -87,7 +96,8 @@ class Examination:
 
     def _echo(self) -> Finding:
         key = self._channel.key
-        self._echoes.recall(self._channel)
+        if not self._repaired:
+            self._echoes.recall(self._channel)
         if key in self._means.book.halted():
             return self._reconsider()
         sender, heard = self._first_echo()
@@ -145,14 +155,26 @@ class Examination:
             outcome,
             self._these(found),
             f"{len(self._evidence.lost)} echoes were lost",
-            self._these({mine, *found} - self._evidence.heard),
+            # Where the fault is another's, this one may be asked when somebody can write to it.
+            self._these(found or {mine} - self._evidence.heard),
         )
 
     def _these(self, keys: set[str]) -> tuple[Channel, ...]:
         return tuple(self._listed[key] for key in sorted(keys) if key in self._listed)
 
     def _verdict(self) -> set[str]:
-        return dead(self._evidence)
+        """Return who is dead.
+
+        Raises UnableError where somebody was repaired meanwhile without whom that does not show.
+        """
+        repaired = self._means.book.repaired(time.monotonic() - self._echoes.since)
+        if self._repaired:
+            repaired.discard(self._channel.key)
+        valid = self._evidence.without(repaired)
+        found = dead(valid)
+        if not found and valid != self._evidence:
+            raise UnableError("a channel that took part in its echoes was repaired meanwhile")
+        return found
 
     def _query_sender(self, sender: Channel) -> None:
         if self._means.client.can_query and not self._passes_query(sender):

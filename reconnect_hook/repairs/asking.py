@@ -113,7 +113,8 @@ def _examine(
 ) -> Finding:
     while True:
         try:
-            return Examination(probing, channel, listed).run(probing.kind_of(channel))
+            examination = Examination(probing, channel, listed, repaired=True)
+            return examination.run(probing.kind_of(channel))
         except PostponedError:
             if time.monotonic() >= until:
                 raise

@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from reconnect_hook.state.database import Database, now
-from reconnect_hook.state.schema import echoes, is_probe, probes, unfinished
+from reconnect_hook.state.schema import echoes, is_probe, probes, repairs, unfinished
 from whatsapp.channels import Channel
 from whatsapp.probe_settings import ProbeKind, ProbeSettings
 
@@ -262,6 +262,16 @@ class ProbeBook:
         with self._database.read() as connection:
             rows = sa.select(probes.c.key).where(
                 probes.c.gateway == self._gateway, probes.c.halted.is_(True)
+            )
+            return set(connection.scalars(rows))
+
+    def repaired(self, seconds: float) -> set[str]:
+        """Return the keys of the channels whose repair ended so lately, or is under way."""
+        with self._database.read() as connection:
+            lately = repairs.c.finished_at > now(connection) - seconds
+            under_way = repairs.c.finished_at.is_(None) & repairs.c.holder.is_not(None)
+            rows = sa.select(repairs.c.key).where(
+                repairs.c.gateway == self._gateway, ~is_probe(), lately | under_way
             )
             return set(connection.scalars(rows))
 

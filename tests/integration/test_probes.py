@@ -70,6 +70,13 @@ def test_a_dead_sender_is_found_and_not_the_quiet_channel(world: World) -> None:
     assert world.simulator.requests("qr") == []
 
 
+def test_a_dead_sender_stops_no_echoes_but_its_own(tmp_path: Path, sqlite_log: WrittenLog) -> None:
+    with world_of(tmp_path, sqlite_log, "wppconnect", "loja", "obra") as world:
+        world.simulator.zombie("obra")
+        assert world.found() == (ProbeOutcome.OTHER_FAILED, ["obra"])
+        assert world.book.halted() == {"obra"}
+
+
 def test_of_two_that_are_both_quiet_nobody_is_blamed_unproved(
     tmp_path: Path, sqlite_log: WrittenLog
 ) -> None:

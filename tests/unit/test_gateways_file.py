@@ -120,7 +120,10 @@ def test_overrides_may_be_texts_or_keys(write: Write) -> None:
 
 
 def test_probes_of_channels_may_be_texts_or_keys(write: Write) -> None:
-    text = "  probe_overrides: loja=echo\n  probe_echo_numbers: loja=5500000000001,obra=5500000000002\n"
+    text = (
+        "  probe_overrides: loja=echo\n"
+        "  probe_echo_numbers: loja=5500000000001,obra=5500000000002\n"
+    )
     keys = (
         "  probe_overrides:\n    loja: echo\n"
         "  probe_echo_numbers:\n    loja: 5500000000001\n    obra: 5500000000002\n"
