@@ -142,3 +142,15 @@ def test_settings_that_a_page_shows_can_be_copied(page: Path) -> None:
         if not name.startswith("WHATSAPP_HOOK_"):  # WAHA's own
             assert f"`{name}`" in (ROOT / "README.md").read_text()
             assert parse({**least, "MESSAGES_TOKEN": "x" * 20, name: value})
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_what_check_is_said_to_say_it_can_say(kind: str) -> None:
+    source = "".join(file.read_text() for file in (ROOT / "whatsapp" / "gateways").glob("*.py"))
+    table = _text(f"gateways/{kind}.md").partition("| `check --verbose` says |")[2]
+    said = re.findall(r"^\| `([^`]+)`(?: or `([^`]+)`)? ", table, re.MULTILINE)
+    lines = [line for pair in said for line in pair if line]
+    assert lines
+    for line in lines:
+        # Numbers are put in later.
+        assert all(part in source for part in re.split(r"\d+", line)), line
