@@ -10,7 +10,7 @@ from functools import partial
 from reconnect_hook.event_log import EventLog, EventLogError
 from reconnect_hook.metrics import Metrics
 from reconnect_hook.probes.ear import Ear
-from reconnect_hook.probes.examination import ProbeMeans
+from reconnect_hook.probes.means import ProbeMeans
 from reconnect_hook.probes.prober import Prober
 from reconnect_hook.repairs.asking import LOOK_PAUSE
 from reconnect_hook.repairs.channel_lists import ChannelLists

@@ -31,20 +31,25 @@ class ProbeSettings:
     echo_numbers: Mapping[str, str] = field(repr=False)
     echo_text: str
 
-    def number_of(self, channel: Channel) -> str | None:
+    def number_of(self, channel: Channel, told: str | None) -> str | None:
         """Return the number to which echoes for a channel go; None where there is none.
 
-        Only the operator, or the gateway for its own session, can say which number that is.
+        Only the operator, or the gateway for its own session, can say which number that is:
+        ``told`` is what the gateway says.
         """
-        own = channel.number if channel.number and is_number(channel.number) else None
+        own = told if told and is_number(told) else None
         return self.echo_numbers.get(channel.key, own)
 
-    def kind_of(self, channel: Channel, *, can_query: bool) -> ProbeKind:
-        """Return how the channel is asked, on a gateway that has a safe query or has none."""
+    def kind_of(self, channel: Channel, *, can_query: bool, asks_number: bool = False) -> ProbeKind:
+        """Return how the channel is asked, on a gateway that has a safe query or has none.
+
+        ``asks_number``: it can be asked for a number that its list does not tell.
+        """
         if not channel.repairable:
             return ProbeKind.OFF
         wanted = self.overrides.get(channel.key, self.kind)
-        if wanted is ProbeKind.ECHO and self.number_of(channel) is None:
+        known = asks_number or self.number_of(channel, channel.number) is not None
+        if wanted is ProbeKind.ECHO and not known:
             wanted = ProbeKind.QUERY
         if wanted is ProbeKind.QUERY and not can_query:
             return ProbeKind.OFF

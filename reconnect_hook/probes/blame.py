@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(slots=True)
@@ -19,6 +20,11 @@ class Evidence:
     """Queries failed, twice in a row."""
     lost: set[tuple[str, str]] = field(default_factory=set)
     """Echoes that were not heard: who sent it, and who did not get it."""
+
+    def without(self, keys: AbstractSet[str]) -> Evidence:
+        """Return this without what speaks against these: they were repaired since."""
+        lost = {pair for pair in self.lost if keys.isdisjoint(pair)}
+        return replace(self, mute=self.mute - keys, lost=lost)
 
 
 def dead(evidence: Evidence) -> set[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from reconnect_hook.metrics import Metrics
-from reconnect_hook.probes.examination import Examination, PostponedError, UnableError
+from reconnect_hook.probes.examination import Examination
+from reconnect_hook.probes.means import PostponedError, UnableError
 from reconnect_hook.service import Service, make_service, open_store
 from reconnect_hook.state.database import StateError
 from reconnect_hook.state.probes import ProbeOutcome
@@ -69,7 +70,7 @@ def _probe(service: Service, key: str, kind: ProbeKind | None, *, dry_run: bool)
             return 0
         means.book.begin(key, channel.id, None)
         finding = Examination(means, channel, listed).run(wanted)
-        means.book.end(key, channel.id, finding.kind, finding.outcome)
+        means.book.end(key, channel.id, finding.kind, finding.outcome, finding.halted)
     except (PostponedError, UnableError) as error:
         _say(f"{key}: not asked: {error}")
         return 1

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reconnect_hook.probes.blame import Evidence, dead
-from reconnect_hook.probes.ear import Ear, Heard
-from reconnect_hook.state.probes import ProbeBook, ProbeOutcome, Refusal
+from reconnect_hook.probes.blame import dead
+from reconnect_hook.probes.echoes import Echoes
+from reconnect_hook.probes.means import PostponedError, ProbeMeans, UnableError
+from reconnect_hook.state.probes import ProbeOutcome, Refusal
 from whatsapp.channels import Channel
-from whatsapp.echo import make_token
-from whatsapp.gateways.gateway import Gateway, GatewayError, Reason
-from whatsapp.probe_settings import ProbeKind, ProbeSettings
-
-ECHO_SECONDS = 60.0
-"""So soon an echo is heard, or it is lost."""
+from whatsapp.gateways.gateway import GatewayError, Reason
+from whatsapp.probe_settings import ProbeKind
 
 SECOND_QUERY_SECONDS = 60.0
 """After a query that failed, before the second one that counts."""
@@ -24,23 +20,10 @@ SECOND_QUERY_SECONDS = 60.0
 GAP_SECONDS = 10.0
 """For another echo of the same probe."""
 
-_LISTEN_PAUSE = 1.0
-_LATELY_SECONDS = 3600.0  # whoever was heard within is a good sender, the later the better
-_AS_GOOD_SECONDS = 600.0  # between those heard within, who has sent least takes the next
 _RECONSIDER_SECONDS = 6 * 3600.0  # for which it counts who was heard since an echo was lost
-_SLACK_SECONDS = 2.0  # the log's times are cut to whole seconds
+_UNSENT = "the gateway did not say that it has sent the echo, and it was not heard"
 # These are the gateway's trouble, and say nothing of the channel.
 _NOT_OF_CHANNEL = frozenset({Reason.CONNECTION, Reason.TLS, Reason.UNAUTHORIZED})
-# After these the text may have been sent all the same.
-_UNCERTAIN = frozenset({Reason.TIMEOUT, Reason.CONNECTION, Reason.HTML})
-
-
-class PostponedError(Exception):
-    """The probe can be made in a moment. ``str()`` says why not now."""
-
-
-class UnableError(Exception):
-    """The probe cannot be made. ``str()`` says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,30 +34,8 @@ class Finding:
     outcome: ProbeOutcome
     dead: tuple[Channel, ...] = ()
     detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeMeans:
-    """What probes are made with; ``wait`` pauses for some seconds, or raises Interrupted."""
-
-    client: Gateway
-    ear: Ear | None
-    book: ProbeBook
-    settings: ProbeSettings
-    wait: Callable[[float], None] = time.sleep
-
-    def kind_of(self, channel: Channel) -> ProbeKind:
-        """Return how a channel is asked; without a log that tells of echoes, by query at most."""
-        kind = self.settings.kind_of(channel, can_query=self.client.can_query)
-        if kind is ProbeKind.ECHO and self.ear is None:
-            return ProbeKind.QUERY if self.client.can_query else ProbeKind.OFF
-        return kind
-
-    def can_ask(self, key: str) -> bool:
-        """Whether the settings and the gateway let a channel be asked at all."""
-        wanted = self.settings.overrides.get(key, self.settings.kind)
-        by_echo = wanted is ProbeKind.ECHO and self.ear is not None
-        return wanted is not ProbeKind.OFF and (self.client.can_query or by_echo)
+    halted: tuple[Channel, ...] = ()
+    """Those of which no more echoes may be sent until they are repaired or heard."""
 
 
 class Examination:
@@ -86,14 +47,25 @@ class Examination:
     1. A query, where there is one: two failures a minute apart, and it is dead.
     2. An echo, where that is wanted: another channel writes to it, and it must be heard.
     3. If that is lost: the other way round, then with a third, until it is clear who is dead.
+
+    One whose hook has died goes on where it was: what was sent is not sent again. ``repaired``: the
+    channel just was, so that what was sent before counts for nothing.
     """
 
-    def __init__(self, means: ProbeMeans, channel: Channel, listed: Mapping[str, Channel]) -> None:
+    def __init__(
+        self,
+        means: ProbeMeans,
+        channel: Channel,
+        listed: Mapping[str, Channel],
+        *,
+        repaired: bool = False,
+    ) -> None:
         self._means = means
         self._channel = channel
         self._listed = listed
-        self._evidence = Evidence()
-        self._since = time.monotonic()
+        self._repaired = repaired
+        self._echoes = Echoes(means, listed)
+        self._evidence = self._echoes.evidence
 
     def run(self, kind: ProbeKind) -> Finding:
         """Ask in this way."""
@@ -124,16 +96,11 @@ class Examination:
 
     def _echo(self) -> Finding:
         key = self._channel.key
+        if not self._repaired:
+            self._echoes.recall(self._channel)
         if key in self._means.book.halted():
             return self._reconsider()
-        under_way = self._means.book.open_echo(key, 10 * ECHO_SECONDS)
-        if under_way is not None and under_way.sender in self._listed:
-            # Somebody has died between sending it and hearing it: it is not sent again.
-            self._since = time.monotonic() - under_way.seconds
-            sender = self._listed[under_way.sender]
-            heard = self._hear(sender, self._channel, under_way.token, ECHO_SECONDS)
-        else:
-            sender, heard = self._first_echo()
+        sender, heard = self._first_echo()
         if heard or key in self._evidence.heard:
             return Finding(ProbeKind.ECHO, ProbeOutcome.PASSED)
         if sender.key == key:
@@ -142,8 +109,8 @@ class Examination:
 
     def _first_echo(self) -> tuple[Channel, bool]:
         refusal: Refusal | None = None
-        for sender in self._senders(self._channel):
-            heard, refusal = self._send(sender, self._channel)
+        for sender in self._echoes.known_first(self._echoes.senders(self._channel)):
+            heard, refusal = self._echoes.send(sender, self._channel)
             if heard is not None:
                 return sender, heard
             if refusal is Refusal.TOO_SOON:
@@ -155,91 +122,13 @@ class Examination:
         lost = self._means.book.lost_echoes(self._channel.key, _RECONSIDER_SECONDS)
         if not lost:
             raise UnableError(Refusal.HALTED.value)
-        self._since = time.monotonic() - max(seconds for _, _, seconds in lost)
-        self._evidence.lost = {(sender, receiver) for sender, receiver, _ in lost}
-        self._listen(time.monotonic() - self._since)
+        self._echoes.since = time.monotonic() - max(echo.seconds for echo in lost)
+        self._evidence.lost |= {(echo.sender, echo.receiver) for echo in lost}
+        self._echoes.listen(time.monotonic() - self._echoes.since)
         found = self._verdict()
         if not found:
             raise UnableError(Refusal.HALTED.value)
         return self._found(found)
-
-    def _senders(self, receiver: Channel) -> Iterator[Channel]:
-        """Return who may write to a channel, the best first; itself where there is no other."""
-        means = self._means
-        others = [
-            one
-            for one in self._listed.values()
-            if one.connected
-            and one.key != receiver.key
-            and means.settings.number_of(one) is not None
-            and means.kind_of(one) is ProbeKind.ECHO
-        ]
-        if not others:
-            yield receiver
-            return
-        halted = means.book.halted()
-        ages = self._listen(_LATELY_SECONDS).ages
-        sent = means.book.sent_today()
-
-        def rank(one: Channel) -> tuple[float, int]:
-            age = ages.get(one.key, _LATELY_SECONDS)
-            return (0.0 if age <= _AS_GOOD_SECONDS else age, sent.get(one.key, 0))
-
-        yield from sorted((one for one in others if one.key not in halted), key=rank)
-
-    def _send(self, sender: Channel, receiver: Channel) -> tuple[bool | None, Refusal | None]:
-        """Send an echo; return whether it was heard, None where it must not be sent, and why."""
-        means = self._means
-        number = means.settings.number_of(receiver)
-        if number is None:
-            return None, None
-        token = make_token(receiver.key)
-        refusal = means.book.reserve(sender.key, receiver.key, token)
-        if refusal is not None:
-            return None, refusal
-        listen_for = ECHO_SECONDS
-        message_id: str | None = None
-        try:
-            message_id = means.client.send_text(
-                sender, number, f"{means.settings.echo_text} {token}"
-            )
-        except GatewayError as error:
-            if error.reason not in _UNCERTAIN:
-                listen_for = 0.0
-        heard = self._hear(sender, receiver, token, listen_for)
-        if message_id is not None and means.client.can_take_back:
-            # Else it stays in the chat of two channels that are the operator's own.
-            with suppress(GatewayError):
-                means.client.take_back(sender, number, message_id)
-        return heard, None
-
-    def _hear(self, sender: Channel, receiver: Channel, token: str, seconds: float) -> bool:
-        """Listen for an echo, and note what becomes of it."""
-        began = time.monotonic()
-        while True:
-            listened_at = time.monotonic()
-            heard = self._listen(listened_at - self._since + _SLACK_SECONDS)
-            if token in heard.echoes:
-                self._evidence.spoke.add(sender.key)
-                self._evidence.heard.add(receiver.key)
-                self._means.book.note_echo(token, heard=True)
-                return True
-            if listened_at - began >= seconds:
-                break
-            self._means.wait(_LISTEN_PAUSE)
-        self._evidence.lost.add((sender.key, receiver.key))
-        self._means.book.note_echo(token, heard=False)
-        return False
-
-    def _listen(self, seconds: float) -> Heard:
-        ear = self._means.ear
-        if ear is None:
-            raise UnableError("there is no message log that tells of echoes")
-        heard = ear.listen(seconds)
-        since = time.monotonic() - self._since
-        # Not the seconds that the log's times are cut by: what came before proves nothing.
-        self._evidence.heard |= {key for key, age in heard.ages.items() if age < since - 1}
-        return heard
 
     # Who is dead?
 
@@ -253,23 +142,39 @@ class Examination:
 
     def _found(self, found: set[str]) -> Finding:
         mine = self._channel.key
+        if not found and not self._evidence.lost and mine not in self._evidence.heard:
+            raise UnableError(_UNSENT)
         if mine in self._evidence.heard:
             outcome = ProbeOutcome.OTHER_FAILED if found else ProbeOutcome.PASSED
         elif mine in found:
             outcome = ProbeOutcome.FAILED
         else:
             outcome = ProbeOutcome.OTHER_FAILED if found else ProbeOutcome.UNDECIDED
-        for key in {mine, *found} - self._evidence.heard:
-            self._means.book.halt(key, self._listed[key].id)
         return Finding(
             ProbeKind.ECHO,
             outcome,
-            tuple(self._listed[key] for key in sorted(found) if key in self._listed),
+            self._these(found),
             f"{len(self._evidence.lost)} echoes were lost",
+            # Where the fault is another's, this one may be asked when somebody can write to it.
+            self._these(found or {mine} - self._evidence.heard),
         )
 
+    def _these(self, keys: set[str]) -> tuple[Channel, ...]:
+        return tuple(self._listed[key] for key in sorted(keys) if key in self._listed)
+
     def _verdict(self) -> set[str]:
-        return dead(self._evidence)
+        """Return who is dead.
+
+        Raises UnableError where somebody was repaired meanwhile without whom that does not show.
+        """
+        repaired = self._means.book.repaired(time.monotonic() - self._echoes.since)
+        if self._repaired:
+            repaired.discard(self._channel.key)
+        valid = self._evidence.without(repaired)
+        found = dead(valid)
+        if not found and valid != self._evidence:
+            raise UnableError("a channel that took part in its echoes was repaired meanwhile")
+        return found
 
     def _query_sender(self, sender: Channel) -> None:
         if self._means.client.can_query and not self._passes_query(sender):
@@ -289,23 +194,24 @@ class Examination:
             self._another(third, self._channel)
 
     def _third(self, sender: Channel) -> Channel | None:
-        return next((one for one in self._senders(self._channel) if one.key != sender.key), None)
+        others = (one for one in self._echoes.senders(self._channel) if one.key != sender.key)
+        return next(iter(self._echoes.known_first(others)), None)
 
     def _another(self, sender: Channel, receiver: Channel) -> None:
         """Send one more, as soon as that may be."""
         for _ in range(6):
-            _, refusal = self._send(sender, receiver)
+            _, refusal = self._echoes.send(sender, receiver)
             if refusal is not Refusal.TOO_SOON:
                 return
             self._means.wait(GAP_SECONDS)
 
     def _alone(self) -> Finding:
         """Judge a channel that has written to itself, which not every gateway reports."""
-        key = self._channel.key
-        self._means.book.halt(key, self._channel.id)
-        if self._means.book.was_heard_by_echo(key):
-            return Finding(
-                ProbeKind.ECHO, ProbeOutcome.FAILED, (self._channel,), "its echo to itself was lost"
-            )
+        if not self._evidence.lost:
+            raise UnableError(_UNSENT)
+        me = (self._channel,)
+        if self._means.book.was_heard_by_echo(self._channel.key):
+            detail = "its echo to itself was lost"
+            return Finding(ProbeKind.ECHO, ProbeOutcome.FAILED, me, detail, halted=me)
         detail = "a message to itself was not reported; does the gateway report such messages?"
-        return Finding(ProbeKind.ECHO, ProbeOutcome.UNDECIDED, (), detail)
+        return Finding(ProbeKind.ECHO, ProbeOutcome.UNDECIDED, (), detail, halted=me)

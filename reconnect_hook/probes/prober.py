@@ -12,13 +12,8 @@ from reconnect_hook.alerts import Alert, AlertStatus, Reason, Target
 from reconnect_hook.event_log import EventLog
 from reconnect_hook.metrics import OfGateway
 from reconnect_hook.outcomes import Job
-from reconnect_hook.probes.examination import (
-    Examination,
-    Finding,
-    PostponedError,
-    ProbeMeans,
-    UnableError,
-)
+from reconnect_hook.probes.examination import Examination, Finding
+from reconnect_hook.probes.means import PostponedError, ProbeMeans, UnableError
 from reconnect_hook.repairs.channel_lists import ChannelLists
 from reconnect_hook.repairs.crew import Crew
 from reconnect_hook.repairs.means import Interrupted
@@ -161,15 +156,19 @@ class Prober:
                 seconds=f"{seconds:.1f}",
                 detail=finding.detail or None,
             )
-        self._crew.insist(
-            lambda: self._means.book.end(job.key, channel.id, finding.kind, finding.outcome)
-        )
-        self._metrics.count_probe(channel.id, finding.kind, finding.outcome, seconds)
         reason = Reason.PROBE_FAILED if finding.kind is ProbeKind.QUERY else Reason.ECHO_LOST
         alerts = [Alert(AlertStatus.FIRING, Target(one.id, reason)) for one in finding.dead]
         if alerts:
-            # What only asked the channel becomes its repair.
+            # What only asked the channel becomes its repair. It comes first: a hook that dies here
+            # finds out once more, from what is noted of the echoes, rather than repair nobody.
             self._crew.insist(lambda: self._intake.accept(alerts))
+        self._crew.insist(
+            lambda: self._means.book.end(
+                job.key, channel.id, finding.kind, finding.outcome, finding.halted
+            )
+        )
+        self._metrics.count_probe(channel.id, finding.kind, finding.outcome, seconds)
+        if alerts:
             self._wake_repairs()
         if any(one.key == job.key for one in finding.dead):
             self._jobs.let_go(job)

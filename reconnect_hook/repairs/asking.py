@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from reconnect_hook.outcomes import Outcome
-from reconnect_hook.probes.examination import Examination, PostponedError, UnableError
+from reconnect_hook.probes.examination import Examination, Finding
+from reconnect_hook.probes.means import PostponedError, ProbeMeans, UnableError
 from reconnect_hook.repairs.means import Means, is_of_the_whole, words
 from reconnect_hook.state.database import StateError
 from reconnect_hook.state.probes import ProbeOutcome
@@ -54,7 +56,7 @@ def ask(means: Means, channel: Channel, *, silent: bool) -> Asked:
         first = min(_PROBE_AFTER, means.verify_seconds) if asks else means.verify_seconds
         if _wait_for_message(means, channel.key, asked_at, began + first):
             return Asked(Outcome.RECONNECTED, channel.status)
-        verified = verify(means, channel) if asks else None
+        verified = verify(means, channel, began + means.verify_seconds) if asks else None
         if verified is not None:
             return verified
         if asks and _wait_for_message(means, channel.key, asked_at, began + means.verify_seconds):
@@ -79,8 +81,11 @@ def _ask_until_ready(means: Means, channel: Channel, *, silent: bool) -> QrKind:
         kind = means.client.qr(channel.id).kind
 
 
-def verify(means: Means, channel: Channel) -> Asked | None:
-    """Ask a channel that was reconnected whether it is alive; None where that shows nothing."""
+def verify(means: Means, channel: Channel, until: float) -> Asked | None:
+    """Ask a channel that was reconnected whether it is alive; None where that shows nothing.
+
+    ``until`` is the moment until which its echo waits for those of others.
+    """
     assert means.probing is not None  # noqa: S101 - who asks has looked
     probing = replace(means.probing, wait=means.wait)
     try:
@@ -91,8 +96,8 @@ def verify(means: Means, channel: Channel) -> Asked | None:
         # It has been repaired: echoes may go to it again.
         probing.book.resume([channel.key])
         probing.book.begin(channel.key, now.id, None)
-        finding = Examination(probing, now, listed).run(probing.kind_of(now))
-        probing.book.end(channel.key, now.id, finding.kind, finding.outcome)
+        finding = _examine(probing, now, listed, until)
+        probing.book.end(channel.key, now.id, finding.kind, finding.outcome, finding.halted)
     except (GatewayError, MessageLogError, StateError, PostponedError, UnableError):
         return None
     if finding.outcome is ProbeOutcome.FAILED:
@@ -100,6 +105,19 @@ def verify(means: Means, channel: Channel) -> Asked | None:
     if finding.outcome is ProbeOutcome.PASSED and finding.kind is ProbeKind.ECHO:
         return Asked(Outcome.RECONNECTED, now.status)
     return None
+
+
+def _examine(
+    probing: ProbeMeans, channel: Channel, listed: Mapping[str, Channel], until: float
+) -> Finding:
+    while True:
+        try:
+            examination = Examination(probing, channel, listed, repaired=True)
+            return examination.run(probing.kind_of(channel))
+        except PostponedError:
+            if time.monotonic() >= until:
+                raise
+            probing.wait(LOOK_PAUSE)
 
 
 def _wait_for_message(means: Means, key: str, asked_at: float, until: float) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reconnect_hook.outcomes import Job
-from reconnect_hook.probes.examination import ProbeMeans
+from reconnect_hook.probes.means import ProbeMeans
 from reconnect_hook.repairs.channel_lists import ChannelLists
 from whatsapp.gateways.gateway import Gateway, GatewayError, Operation, Reason
 from whatsapp.message_sources import Messages

@@ -9,18 +9,21 @@ import enum
 import threading
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from reconnect_hook.state.database import Database, now
-from reconnect_hook.state.schema import echoes, is_probe, probes, unfinished
+from reconnect_hook.state.schema import echoes, is_probe, probes, repairs, unfinished
+from whatsapp.channels import Channel
 from whatsapp.probe_settings import ProbeKind, ProbeSettings
 
 ECHO_GAP_SECONDS = 10.0
 """Between two echoes of one gateway, whoever sends them: no burst after an outage."""
+
+_OPEN_SECONDS = 600.0  # for which an echo whose hook died may still come
 
 _DAY = 86400.0
 _KEEP_SECONDS = 2 * _DAY
@@ -45,6 +48,7 @@ class Refusal(enum.Enum):
     HALTED = "an echo of it was lost, and it has not been repaired since"
     TOO_MANY = "it has taken part in as many echoes today as it may"
     TOO_SOON = "another one has just been sent"
+    NO_NUMBER = "its number is not set, and the gateway does not tell it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +63,17 @@ class Probed:
 
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """An echo of which it is not known whether it was heard."""
+    """An echo between two channel keys, as far as is known of it."""
 
     sender: str
+    receiver: str
     token: str
     seconds: float
     """Since it was sent, or was about to be."""
+    sent: bool
+    """Whether the gateway has said so; where it has not, it may have been all the same."""
+    heard: bool | None
+    """None: whoever listened for it has died."""
 
 
 class ProbeBook:
@@ -151,45 +160,79 @@ class ProbeBook:
                 return True
         return False
 
+    def note_sent(self, token: str) -> None:
+        """Note that the gateway says that an echo was sent."""
+        self._note_of_echo(token, sent=True)
+
     def note_echo(self, token: str, *, heard: bool) -> None:
         """Note what became of an echo."""
+        self._note_of_echo(token, heard=heard)
+
+    def _note_of_echo(self, token: str, **values: bool) -> None:
         with self._database.write() as connection:
             mine = (echoes.c.gateway == self._gateway, echoes.c.token == token)
-            connection.execute(sa.update(echoes).where(*mine).values(heard=heard))
+            connection.execute(sa.update(echoes).where(*mine).values(values))
 
-    def open_echo(self, receiver: str, within: float) -> Echo | None:
-        """Return the newest echo for a channel whose sender died before it was known, if any."""
+    def earlier_echoes(self, key: str) -> list[Echo]:
+        """Return the echoes since the present probe of a channel began, oldest first.
+
+        There are some where the hook that began it has died. And those to this channel, of any
+        probe, of which it was never noted whether they were heard.
+        """
         with self._database.read() as connection:
             at = now(connection)
-            row = connection.execute(
-                sa.select(echoes)
-                .where(
-                    echoes.c.gateway == self._gateway,
-                    echoes.c.receiver == receiver,
-                    echoes.c.heard.is_(None),
-                    echoes.c.sent_at > at - within,
+            began_at = connection.scalar(
+                sa.select(probes.c.began_at).where(
+                    probes.c.gateway == self._gateway, probes.c.key == key
                 )
-                .order_by(echoes.c.id.desc())
-                .limit(1)
-            ).one_or_none()
-        return Echo(row.sender, row.token, max(0.0, at - row.sent_at)) if row else None
+            )
+            since = at if began_at is None else min(began_at, at)
+            never_noted = (
+                echoes.c.heard.is_(None)
+                & (echoes.c.receiver == key)
+                & (echoes.c.sent_at > at - _OPEN_SECONDS)
+            )
+            return self._echoes(connection, at, (echoes.c.sent_at >= since) | never_noted)
 
-    def lost_echoes(self, key: str, within: float) -> list[tuple[str, str, float]]:
-        """Return the echoes of a channel that were lost: sender, receiver, seconds since then."""
+    def lost_echoes(self, key: str, within: float) -> list[Echo]:
+        """Return the echoes of a channel that were sent within so many seconds, and lost."""
         with self._database.read() as connection:
             at = now(connection)
-            rows = connection.execute(
-                sa.select(echoes.c.sender, echoes.c.receiver, echoes.c.sent_at).where(
-                    echoes.c.gateway == self._gateway,
-                    echoes.c.sent_at > at - within,
-                    echoes.c.heard.is_(False),
-                    (echoes.c.sender == key) | (echoes.c.receiver == key),
-                )
-            ).all()
-        return [(sender, receiver, max(0.0, at - sent_at)) for sender, receiver, sent_at in rows]
+            return self._echoes(
+                connection,
+                at,
+                echoes.c.sent_at > at - within,
+                echoes.c.sent.is_(True),
+                echoes.c.heard.is_(False),
+                (echoes.c.sender == key) | (echoes.c.receiver == key),
+            )
 
-    def end(self, key: str, channel: str, kind: ProbeKind, outcome: ProbeOutcome) -> None:
-        """Note how a probe ended."""
+    def _echoes(
+        self, connection: sa.Connection, at: float, *which: sa.ColumnElement[bool]
+    ) -> list[Echo]:
+        mine = echoes.c.gateway == self._gateway
+        rows = connection.execute(sa.select(echoes).where(mine, *which).order_by(echoes.c.id))
+        return [
+            Echo(
+                row.sender,
+                row.receiver,
+                row.token,
+                max(0.0, at - row.sent_at),
+                bool(row.sent),
+                row.heard,
+            )
+            for row in rows
+        ]
+
+    def end(
+        self,
+        key: str,
+        channel: str,
+        kind: ProbeKind,
+        outcome: ProbeOutcome,
+        halted: Iterable[Channel] = (),
+    ) -> None:
+        """Note how a probe ended; no echoes of the ``halted`` until they are repaired or heard."""
         with self._database.write() as connection:
             # Another job may come to have its id.
             values: dict[str, object] = {"kind": kind, "outcome": outcome, "job": None}
@@ -197,16 +240,13 @@ class ProbeBook:
             if outcome is ProbeOutcome.PASSED and kind is ProbeKind.ECHO:
                 values["halted"] = False
             self._note(connection, key, channel, **values)
+            for one in halted:
+                self._note(connection, one.key, one.id, halted=True)
 
     def give_up(self, key: str, channel: str) -> None:
         """Note that a probe that had begun came to nothing."""
         with self._database.write() as connection:
             self._note(connection, key, channel, job=None)
-
-    def halt(self, key: str, channel: str) -> None:
-        """Allow no echo of a channel until it has been repaired, or is heard."""
-        with self._database.write() as connection:
-            self._note(connection, key, channel, halted=True)
 
     def resume(self, keys: Collection[str]) -> None:
         """Allow echoes again to channels that were heard."""
@@ -222,6 +262,16 @@ class ProbeBook:
         with self._database.read() as connection:
             rows = sa.select(probes.c.key).where(
                 probes.c.gateway == self._gateway, probes.c.halted.is_(True)
+            )
+            return set(connection.scalars(rows))
+
+    def repaired(self, seconds: float) -> set[str]:
+        """Return the keys of the channels whose repair ended so lately, or is under way."""
+        with self._database.read() as connection:
+            lately = repairs.c.finished_at > now(connection) - seconds
+            under_way = repairs.c.finished_at.is_(None) & repairs.c.holder.is_not(None)
+            rows = sa.select(repairs.c.key).where(
+                repairs.c.gateway == self._gateway, ~is_probe(), lately | under_way
             )
             return set(connection.scalars(rows))
 

@@ -128,6 +128,8 @@ echoes = sa.Table(
     sa.Column("token", sa.String(64), nullable=False),
     # When it was about to be sent.
     sa.Column("sent_at", _SECONDS, nullable=False),
+    # Whether the gateway has said so; NULL: it has not, or nobody lived to note it.
+    sa.Column("sent", sa.Boolean),
     # NULL: not known yet.
     sa.Column("heard", sa.Boolean),
     sa.Index("ix_echoes_sent", "gateway", "sent_at"),

@@ -22,6 +22,7 @@ class Gateway:
         self.births = Births()
         self.births.listen(self._count)
         self._channels: dict[str, Channel] = {}
+        self._sent: dict[str, Message] = {}
         self._lock = threading.Lock()
         self._numbers = FIRST_NUMBER
         self._qr_codes = 0
@@ -121,6 +122,7 @@ class Gateway:
                 receiver=number,
                 words=words,
             )
+            self._sent[sent.id] = sent
         self.births.bear(sent)
         for receiver in receivers:
             self.births.bear(
@@ -134,6 +136,20 @@ class Gateway:
                 )
             )
         return sent
+
+    def take_back(self, channel_id: str, number: str, message_id: str) -> bool:
+        """Delete a message at both ends; false where the channel has sent none such there."""
+        with self._lock:
+            sent = self._sent.get(message_id)
+            if sent is None or (sent.channel, sent.receiver) != (channel_id, number):
+                return False
+            del self._sent[message_id]
+            return True
+
+    def still_there(self) -> list[Message]:
+        """Return the messages that channels have sent and not taken back."""
+        with self._lock:
+            return list(self._sent.values())
 
     def _add(self, channel_id: str, *, paired: bool) -> Channel:
         now = self.clock.monotonic()

@@ -89,6 +89,8 @@ class GatewayContract:
     qr_is_listed_as: ClassVar[Status] = Status.QR_REQUIRED
     looks_with: ClassVar[str] = "status"
     """The simulator's name of the first call of a repair."""
+    tells_number: ClassVar[bool] = True
+    """Whether the gateway tells its sessions' own numbers."""
     heals_with: ClassVar[list[str]]
     """The simulator's names of the calls that bring a zombie back."""
 
@@ -308,12 +310,30 @@ class GatewayContract:
         assert message_id is not None
         assert sent.id in message_id
         if world.gateway.can_take_back:
+            assert world.server.gateway.still_there() == [sent]
             world.gateway.take_back(channel, other, message_id)
-            assert world.asked[-1] == "take_back"
+            assert world.server.gateway.still_there() == []
+            _failure(lambda: world.gateway.take_back(channel, other, message_id))
         else:
             assert _failure_without_call(
                 lambda: world.gateway.take_back(channel, other, message_id)
             )
+
+    @pytest.mark.parametrize("name", ["loja", "Pixel12 Digital/+"])
+    def test_a_sessions_own_number_is_told(self, world: World, name: str) -> None:
+        told = world.gateway.own_number(world.channel(name))
+
+        assert told == (world.simulator.number(name) if self.tells_number else None)
+
+    @pytest.mark.parametrize("fault", ["html_504", "success_false_text", "reset"])
+    def test_a_text_that_was_sent_is_a_failure_where_the_answer_says_so(
+        self, world: World, fault: str
+    ) -> None:
+        channel = world.channel()
+        world.simulator.fault("send", fault, effect=True)
+
+        _failure(lambda: world.gateway.send_text(channel, NUMBER, _WORDS))
+        assert [message.words for message in world.born] == [_WORDS]
 
     def test_a_text_may_have_gone_although_the_call_failed(self, world: World) -> None:
         channel = world.channel()

@@ -107,6 +107,16 @@ class TestWppconnect(GatewayContract):
         world.gateway.reconnect(channel, silent=True)
         assert world.asked[-1] == "start_session"
 
+    def test_the_own_number_is_that_of_the_phone_that_is_paired_now(self, world: World) -> None:
+        channel = world.channel()
+        assert channel.number is None, "the list does not tell it"
+        before = world.gateway.own_number(channel)
+        world.server.gateway.at("loja", lambda c, _: setattr(c, "number", NUMBER), None)
+        assert world.gateway.own_number(channel) == NUMBER != before
+        world.simulator.drop("loja")
+        with pytest.raises(GatewayError):
+            world.gateway.own_number(channel)
+
     def test_an_open_session_is_logged_out(self, world: World) -> None:
         world.gateway.delete("loja")
 

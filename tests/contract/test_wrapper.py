@@ -19,6 +19,7 @@ class TestWrapper(GatewayContract):
         "unknown": Status.UNKNOWN,
     }
     looks_with = "qr"
+    tells_number = False
     heals_with = ["qr"]  # noqa: RUF012
 
     @pytest.mark.parametrize("fault", ["id_as_messageId", "id_as_message_id"])

@@ -1,23 +1,25 @@
-"""The whole loop with echoes: who is only quiet is left in peace, and who no longer hears is found.
+"""The whole loop with probes: only who is dead is repaired, and who is only quiet is left in peace.
 
 Settings are half minutes where the defaults are half hours; rules and routes are the shipped ones.
+One loop watches all gateways, so that their minutes of waiting are the same ones.
 """
 
 from __future__ import annotations
 
-import re
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from stack.simulator.messages import Message
 from stack.simulator.model import FIRST_NUMBER
-from tests.e2e.world import World
+from tests.e2e.installation import Installation, Watched
+from tests.support.mariadb import MariaDb
 from tests.support.waiting import wait_until
 
-_CHANNELS = ("loja", "obra", "Casa Nova")
 _SETTINGS = {
     "SILENT_HOURS": "4",
     # As shipped: the proof of a repair is an echo, which has to wait for those of others.
@@ -27,40 +29,126 @@ _SETTINGS = {
     "PROBE_AFTER_MINUTES": "0.4",
     "PROBE_PAUSE_MINUTES": "0.3",
     "PROBE_ECHOES_PER_DAY": "500",
-    "PROBE_ECHO_NUMBERS": ",".join(
-        f"{name}={FIRST_NUMBER + n}" for n, name in enumerate(_CHANNELS)
-    ),
 }
+_NIGHT_SECONDS = 150.0
+
+_GATEWAYS: dict[str, tuple[str, tuple[str, ...], dict[str, object]]] = {
+    "query": ("waha", ("sem-socket", "fala"), {"probe": "query"}),
+    "deaf": ("evolution", ("sem-eventos", "calma"), {}),
+    "panel": ("wrapper", ("loja", "obra"), {}),
+    "receiver": ("wrapper", ("morto-que-recebe", "vivo-que-fala"), {}),
+    "sender": ("wppconnect", ("morto-que-envia", "vivo-quieto"), {}),
+    "three": ("wrapper", ("dois", "tres", "morto-de-tres"), {}),
+    "night": ("wrapper", ("um", "outro"), {"silent_hours": _NIGHT_SECONDS / 3600}),
+}
+
+# Who is dead, and by which reason and with which proof it is repaired.
+_DEAD = {
+    ("query", "sem-socket"): ("probe_failed", "requested"),  # no echo there, hence no proof
+    ("deaf", "sem-eventos"): ("echo_lost", "reconnected"),
+    ("panel", "loja"): ("echo_lost", "reconnected"),
+    ("receiver", "morto-que-recebe"): ("echo_lost", "reconnected"),
+    ("sender", "morto-que-envia"): ("probe_failed", "reconnected"),
+    ("three", "morto-de-tres"): ("echo_lost", "reconnected"),
+}
+_DO_NOT_TELL = ("wrapper", "wppconnect")  # the numbers of their channels
+_TALKING = (("query", "fala"), ("receiver", "vivo-que-fala"))
 
 
 @pytest.fixture
-def world(tmp_path: Path, database: sa.URL) -> Iterator[World]:
-    with World(tmp_path, database, _CHANNELS, _SETTINGS) as made:
-        made.simulator.traffic(paused=True)
-        yield made
+def installation(tmp_path: Path, mariadb: MariaDb) -> Iterator[Installation]:
+    names = [mariadb.create_database() for _ in _GATEWAYS]
+    gateways = [
+        Watched(
+            name,
+            kind,
+            channels,
+            mariadb.url(database).render_as_string(hide_password=False),
+            {
+                **keys,
+                **({"probe_echo_numbers": _numbers(channels)} if kind in _DO_NOT_TELL else {}),
+            },
+        )
+        for database, (name, (kind, channels, keys)) in zip(names, _GATEWAYS.items(), strict=True)
+    ]
+    try:
+        with Installation(tmp_path, gateways, _SETTINGS) as made:
+            yield made
+    finally:
+        for name in names:
+            mariadb.drop_database(name)
 
 
-def test_the_quiet_are_asked_and_only_who_no_longer_hears_is_repaired(world: World) -> None:
-    alive = 'count(whatsapp_channel_probe_success{kind="echo"} == 1)'
-    wait_until(lambda: world.value(alive) == len(_CHANNELS), 120, "all to have heard an echo")
-    assert world.qr_calls() == 0, "nobody who is only quiet is reconnected"
-    assert world.log_lines("loja") == [], "nor is there a line about it"
+def _numbers(channels: tuple[str, ...]) -> dict[str, str]:
+    """Return the numbers that the simulator gives them, which the wrapper does not tell."""
+    return {channel: str(FIRST_NUMBER + n) for n, channel in enumerate(channels)}
 
-    # Its panel goes on sending: that is no sign that it hears.
-    world.simulator.deafen("loja")
 
-    def repaired() -> bool:
-        world.births.bear(Message("loja", outgoing=True, by_api=True))
-        return any("action=getQr" in line for line in world.log_lines("loja"))
+def test_only_the_dead_are_repaired(installation: Installation) -> None:
+    heard = "count(whatsapp_channel_seconds_since_last_heard)"
+    channels = sum(len(one) for _, one, _ in _GATEWAYS.values())
+    wait_until(
+        lambda: [one["value"][1] for one in installation.query(heard)] == [str(channels)],
+        60,
+        "Prometheus to know a message of each channel",
+    )
+    for simulator in installation.of.values():
+        simulator.traffic(paused=True)
+    night_began = time.monotonic()
+    # Who was heard last is who sends the echoes of the others: here it is the dead one.
+    _hear(installation, "three", "morto-de-tres")
+    for gateway, channel in _DEAD:
+        simulator = installation.of[gateway]
+        simulator.deafen(channel) if gateway in {"deaf", "panel"} else simulator.zombie(channel)
 
-    wait_until(repaired, 240, "the channel that no longer hears to be repaired")
-    probed, *repairs = world.log_lines("loja")
-    assert "probe=echo outcome=failed" in probed
-    assert "reason=echo_lost" in repairs[0]
-    # Whether an echo has proved it in time depends on who else was being asked.
-    assert re.search("outcome=(reconnected|requested)", repairs[0])
-    assert world.qr_calls("obra") == world.qr_calls("Casa Nova") == 0
-    hears = "whatsapp_channel_seconds_since_last_heard{channel='loja'} < 20"
-    wait_until(lambda: world.query(hears), 180, "it to hear again")
-    fired = "count_over_time(ALERTS{alertname='WhatsAppChannelSilent'}[10m])"
-    assert world.query(fired) == []
+    def repairs() -> dict[tuple[str, str], tuple[str, str] | None]:
+        return {place: installation.first_repair(*place) for place in _DEAD}
+
+    with _talking(installation):
+        wait_until(lambda: all(repairs().values()), 300, "each dead channel to be repaired")
+        assert repairs() == _DEAD
+        wait_until(
+            lambda: time.monotonic() - night_began > _NIGHT_SECONDS + 30,
+            200,
+            "the night to be over",
+        )
+    for gateway, simulator in installation.of.items():
+        called = {
+            one["channel"]
+            for operation in ("qr", "reconnect", "start", "restart")
+            for one in simulator.requests(operation)
+        }
+        assert called <= {channel for at, channel in _DEAD if at == gateway}
+    assert (
+        installation.query("count_over_time(ALERTS{alertname='WhatsAppChannelSilent'}[15m])") == []
+    )
+    alive = "whatsapp_channel_probe_success{gateway='night',kind='echo'} == 1"
+    assert {one["metric"]["channel"] for one in installation.query(alive)} == {"um", "outro"}
+    passed = (
+        "whatsapp_channel_probes_total{channel='sem-eventos',kind='echo',outcome='failed'} >= 1"
+    )
+    assert installation.query(passed), "it answered the query, and lost the echo"
+
+
+@contextmanager
+def _talking(installation: Installation) -> Iterator[None]:
+    """Let some be heard all the while, and one whose panel sends without being heard."""
+    ended = threading.Event()
+
+    def talk() -> None:
+        while not ended.wait(2.0):
+            for place in _TALKING:
+                _hear(installation, *place)
+            installation.births["panel"].bear(Message("loja", outgoing=True, by_api=True))
+
+    thread = threading.Thread(target=talk)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _hear(installation: Installation, gateway: str, channel: str) -> None:
+    installation.births[gateway].bear(Message(channel, outgoing=False))

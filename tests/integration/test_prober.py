@@ -13,6 +13,7 @@ from reconnect_hook.fleet import Fleet
 from reconnect_hook.metrics import Metrics
 from reconnect_hook.probes import examination
 from reconnect_hook.service import Service, open_store
+from reconnect_hook.state.probes import ProbeBook
 from stack.simulator.client import Simulator
 from stack.simulator.server import SimulatorServer
 from tests.support.hooks import SECRET, hook_settings, log_lines, state
@@ -92,6 +93,18 @@ def test_a_channel_that_does_not_answer_is_repaired_at_once(hook: Hook, tmp_path
     assert "channel=loja probe=query outcome=failed" in probed
     assert "reason=probe_failed" in repaired
     assert not hook.simulator.requests("query", "obra")
+
+
+def test_who_is_dead_is_repaired_although_the_hook_dies_as_it_notes_that(
+    hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: Any) -> None:
+        raise RuntimeError("stands for the end of the process")
+
+    monkeypatch.setattr(ProbeBook, "end", die)
+    hook.simulator.zombie("loja")
+    hook.suspect()
+    wait_until(lambda: _rows("reason = 'probe_failed'"), 60, "its repair")
 
 
 def test_who_is_not_listed_or_not_connected_or_was_heard_is_not_asked(

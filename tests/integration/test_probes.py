@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,23 +12,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.probes import examination
-from reconnect_hook.probes.ear import Ear
-from reconnect_hook.probes.examination import (
-    Examination,
-    Finding,
-    PostponedError,
-    ProbeMeans,
-    UnableError,
-)
+from reconnect_hook.probes.examination import Examination
+from reconnect_hook.probes.means import PostponedError, UnableError
 from reconnect_hook.state import probes
 from reconnect_hook.state.database import Database
 from reconnect_hook.state.probes import ProbeBook, ProbeOutcome
-from stack.simulator.client import Simulator
-from stack.simulator.server import SimulatorServer
-from stack.simulator.traffic import open_message_log
 from tests.support.message_logs import WrittenLog
-from tests.support.states import sqlite_url
+from tests.support.probing import CHANNELS, SECRET, World, shorten_waits, world_of
 from whatsapp.echo import make_token
 from whatsapp.gateways.gateway import GatewayError
 from whatsapp.gateways.registry import make_gateway
@@ -37,73 +26,15 @@ from whatsapp.message_log import MessageLog, MessageLogError
 from whatsapp.probe_settings import ProbeKind
 from whatsapp.settings import parse
 
-_SECRET = "0123456789abcdef-not-a-real-secret"
-_CHANNELS = ("loja", "obra", "casa")
-
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examination, "ECHO_SECONDS", 1.0)
-    monkeypatch.setattr(examination, "SECOND_QUERY_SECONDS", 0.02)
-    monkeypatch.setattr(examination, "GAP_SECONDS", 0.02)
-    monkeypatch.setattr(examination, "_LISTEN_PAUSE", 0.02)
-    monkeypatch.setattr(probes, "ECHO_GAP_SECONDS", 0.0)
-
-
-class World:
-    """A gateway whose channels are quiet, and what asks them."""
-
-    def __init__(
-        self, server: SimulatorServer, folder: Path, log: WrittenLog, api: str, names: list[str]
-    ) -> None:
-        self.simulator = Simulator(server.url)
-        self.simulator.traffic(paused=True)
-        for name in names:
-            self.simulator.put_channel(name)
-        self.numbers = {c["id"]: c["number"] for c in self.simulator.state()["channels"]}
-        self.log = log
-        listed = ",".join(f"{name}={number}" for name, number in self.numbers.items())
-        settings = parse(
-            {
-                "WPP_GATEWAY_BASE_URL": server.url,
-                "WPP_GATEWAY_SECRET": _SECRET,
-                "MESSAGE_LOG_URL": "sqlite:///unused",
-                "PROBE": "echo",
-                "PROBE_ECHO_NUMBERS": listed,
-            }
-        ).gateways[0]
-        client = make_gateway(replace(settings, type=api), connections=2, observe=lambda *_: None)
-        self.database = Database(sqlite_url(folder))
-        self.book = ProbeBook(self.database, "wpp", settings.probe)
-        self.means = ProbeMeans(client, Ear(MessageLog(log.reader)), self.book, settings.probe)
-
-    def probe(self, name: str = "loja", kind: ProbeKind = ProbeKind.ECHO) -> Finding:
-        listed = {one.key: one for one in self.means.client.list_channels().channels}
-        self.book.begin(name, name, None)
-        return Examination(self.means, listed[name], listed).run(kind)
-
-    def found(self, name: str = "loja", kind: ProbeKind = ProbeKind.ECHO) -> tuple[str, list[str]]:
-        finding = self.probe(name, kind)
-        return finding.outcome, [one.id for one in finding.dead]
-
-    def sent(self) -> list[str | None]:
-        return [call["channel"] for call in self.simulator.requests("send")]
-
-
-@contextmanager
-def _world(folder: Path, log: WrittenLog, api: str = "wrapper", *names: str) -> Iterator[World]:
-    engine = open_message_log(log.engine.url.render_as_string(hide_password=False))
-    server = SimulatorServer(_SECRET, api=api, message_log=engine, traffic_seconds=3600)
-    with server:
-        made = World(server, folder, log, api, list(names or _CHANNELS))
-        yield made
-        made.means.client.close()
-        made.database.close()
+    shorten_waits(monkeypatch)
 
 
 @pytest.fixture
 def world(tmp_path: Path, sqlite_log: WrittenLog) -> Iterator[World]:
-    with _world(tmp_path, sqlite_log) as made:
+    with world_of(tmp_path, sqlite_log) as made:
         yield made
 
 
@@ -114,11 +45,11 @@ def test_a_healthy_quiet_channel_hears_the_echo(world: World) -> None:
     assert world.simulator.requests("qr") == []
 
 
-@pytest.mark.parametrize("names", [("loja", "obra"), _CHANNELS])
+@pytest.mark.parametrize("names", [("loja", "obra"), CHANNELS])
 def test_who_no_longer_hears_is_found_and_nobody_else(
     tmp_path: Path, sqlite_log: WrittenLog, names: tuple[str, ...]
 ) -> None:
-    with _world(tmp_path, sqlite_log, "wrapper", *names) as world:
+    with world_of(tmp_path, sqlite_log, "wrapper", *names) as world:
         world.simulator.deafen("loja")
         assert world.found() == (ProbeOutcome.FAILED, ["loja"])
 
@@ -139,10 +70,17 @@ def test_a_dead_sender_is_found_and_not_the_quiet_channel(world: World) -> None:
     assert world.simulator.requests("qr") == []
 
 
+def test_a_dead_sender_stops_no_echoes_but_its_own(tmp_path: Path, sqlite_log: WrittenLog) -> None:
+    with world_of(tmp_path, sqlite_log, "wppconnect", "loja", "obra") as world:
+        world.simulator.zombie("obra")
+        assert world.found() == (ProbeOutcome.OTHER_FAILED, ["obra"])
+        assert world.book.halted() == {"obra"}
+
+
 def test_of_two_that_are_both_quiet_nobody_is_blamed_unproved(
     tmp_path: Path, sqlite_log: WrittenLog
 ) -> None:
-    with _world(tmp_path, sqlite_log, "wrapper", "loja", "obra") as world:
+    with world_of(tmp_path, sqlite_log, "wrapper", "loja", "obra") as world:
         world.simulator.zombie("loja")
         assert world.found() == (ProbeOutcome.UNDECIDED, [])
         sent = len(world.sent())
@@ -155,7 +93,7 @@ def test_of_two_that_are_both_quiet_nobody_is_blamed_unproved(
 
 
 def test_a_query_that_fails_twice_sends_no_echo(tmp_path: Path, sqlite_log: WrittenLog) -> None:
-    with _world(tmp_path, sqlite_log, "wppconnect") as world:
+    with world_of(tmp_path, sqlite_log, "wppconnect") as world:
         world.simulator.zombie("loja")
         finding = world.probe()
         assert (finding.kind, finding.outcome) == (ProbeKind.QUERY, ProbeOutcome.FAILED)
@@ -166,7 +104,7 @@ def test_a_query_that_fails_twice_sends_no_echo(tmp_path: Path, sqlite_log: Writ
 def test_one_query_that_fails_proves_nothing(
     tmp_path: Path, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with _world(tmp_path, sqlite_log, "wppconnect") as world:
+    with world_of(tmp_path, sqlite_log, "wppconnect") as world:
         world.simulator.zombie("loja")
         real = world.means.client.query
 
@@ -181,16 +119,56 @@ def test_one_query_that_fails_proves_nothing(
 
 
 def test_a_query_passes_and_the_echo_is_lost(tmp_path: Path, sqlite_log: WrittenLog) -> None:
-    with _world(tmp_path, sqlite_log, "wppconnect") as world:
+    with world_of(tmp_path, sqlite_log, "wppconnect") as world:
         world.simulator.deafen("loja")
         assert world.found(kind=ProbeKind.QUERY) == (ProbeOutcome.PASSED, [])
         assert world.found() == (ProbeOutcome.FAILED, ["loja"])
 
 
+@pytest.mark.parametrize("api", ["wppconnect", "evolution", "waha"])
+def test_gateways_that_know_their_numbers_need_none_set(
+    tmp_path: Path, sqlite_log: WrittenLog, api: str
+) -> None:
+    with world_of(tmp_path, sqlite_log, api, set_numbers=False) as world:
+        assert world.found() == (ProbeOutcome.PASSED, [])
+        (sent,) = world.simulator.requests("take_back")
+        assert sent["channel"] == world.sent()[0]
+        world.simulator.deafen("loja")
+        assert world.found() == (ProbeOutcome.FAILED, ["loja"])
+        assert world.gateway.still_there() == [], "what was lost is taken back too"
+        world.book.resume(["loja"])
+        world.simulator.zombie("loja")
+        finding = world.probe()
+        assert (finding.kind, finding.outcome) == (ProbeKind.QUERY, ProbeOutcome.FAILED)
+
+
+def test_a_number_that_is_set_counts_more_than_what_the_gateway_tells(
+    tmp_path: Path, sqlite_log: WrittenLog
+) -> None:
+    with world_of(tmp_path, sqlite_log, "wppconnect") as world:
+        world.gateway.at("loja", lambda one, _: setattr(one, "number", "5500000000999"), None)
+        loja = next(c for c in world.means.client.list_channels().channels if c.id == "loja")
+        assert world.means.number_of(loja) == world.numbers["loja"]
+        untold = replace(world.means.settings, echo_numbers={})
+        assert replace(world.means, settings=untold).number_of(loja) == "5500000000999"
+
+
+def test_who_does_not_tell_its_number_is_written_nothing(
+    tmp_path: Path, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with world_of(tmp_path, sqlite_log, "wppconnect", set_numbers=False) as world:
+        # The query asks for the number too.
+        monkeypatch.setattr(world.means.client, "query", lambda _: None)
+        world.simulator.fault("number", "http_500_json")
+        with pytest.raises(UnableError, match="does not tell it"):
+            world.probe()
+        assert world.sent() == []
+
+
 def test_a_gateway_that_cannot_be_reached_says_nothing_of_its_channels(
     tmp_path: Path, sqlite_log: WrittenLog
 ) -> None:
-    with _world(tmp_path, sqlite_log, "wppconnect") as world:
+    with world_of(tmp_path, sqlite_log, "wppconnect") as world:
         listed = {one.key: one for one in world.means.client.list_channels().channels}
         world.simulator.fault("query", "reset")
         with pytest.raises(UnableError):
@@ -209,39 +187,87 @@ def test_a_log_that_cannot_be_read_loses_no_echo(
     assert world.sent() == []
 
 
-def test_a_send_that_times_out_after_it_was_sent_is_heard(world: World) -> None:
-    for fault in ("html_504", "reset"):
-        world.simulator.fault("send", fault, times=1, effect=True)
-        assert world.found()[0] == ProbeOutcome.PASSED
+# What the wrapper has been seen to answer, and what a network does.
+_FAILURES = (
+    "success_false_text",
+    "success_false_object",
+    "success_false_bare",
+    "html_504",
+    "html_502",
+    "http_500_json",
+    "empty_body",
+    "reset",
+)
 
 
-def test_an_echo_whose_sender_died_is_heard_and_not_sent_again(world: World) -> None:
-    token = "zapwatch-echo-"
-
-    class DiedError(Exception):
-        pass
-
-    def die(_seconds: float) -> None:
-        raise DiedError
-
-    dying = replace(world.means, wait=die)
-    listed = {one.key: one for one in world.means.client.list_channels().channels}
-    world.simulator.deafen("loja")
-    with pytest.raises(DiedError):
-        Examination(dying, listed["loja"], listed).run(ProbeKind.ECHO)
-    under_way = world.book.open_echo("loja", 600)
-    assert under_way is not None
-    assert under_way.token.startswith(token)
-    world.simulator.connect("loja")
-    world.log.write("loja", words=under_way.token)
+@pytest.mark.parametrize("fault", _FAILURES)
+def test_a_text_that_was_sent_although_the_call_failed_is_heard_and_not_sent_again(
+    world: World, fault: str
+) -> None:
+    world.simulator.fault("send", fault, effect=True)
     assert world.found() == (ProbeOutcome.PASSED, [])
     assert len(world.sent()) == 1
+
+
+def test_a_text_that_was_sent_although_the_call_timed_out_is_heard_and_not_sent_again(
+    world: World,
+) -> None:
+    world.simulator.fault("send", "hang", effect=True)
+    hasty = replace(world.settings, qr_timeout=0.5)
+    client = make_gateway(hasty, connections=1, observe=lambda *_: None)
+    world.means = replace(world.means, client=client)
+    assert world.found() == (ProbeOutcome.PASSED, [])
+    assert len(world.sent()) == 1
+
+
+def test_a_refused_text_that_goes_a_moment_later_is_heard(world: World) -> None:
+    world.simulator.fault("send", "success_false_text")
+
+    def wait(_seconds: float) -> None:
+        (echo,) = world.book.earlier_echoes("loja")
+        world.log.write("loja", words=echo.token)
+
+    world.means = replace(world.means, wait=wait)
+    assert world.found() == (ProbeOutcome.PASSED, [])
+    assert len(world.sent()) == 1
+
+
+@pytest.mark.parametrize("fault", ["success_false_text", "unauthorized"])
+def test_what_was_not_sent_is_not_lost(world: World, fault: str) -> None:
+    world.log.write("obra")
+    world.log.write("casa")
+    world.simulator.fault("send", fault)
+    with pytest.raises(UnableError, match="did not say that it has sent"):
+        world.probe()
+    assert world.book.lost_echoes("loja", 600) == []
+    assert world.book.halted() == set()
+    world.simulator.clear_faults()
+    assert world.found() == (ProbeOutcome.PASSED, []), "and it is asked again"
+
+
+def test_who_hears_but_cannot_send_gets_nobody_else_blamed(world: World) -> None:
+    world.simulator.fault("send", "success_false_text", channel="obra")
+    world.simulator.fault("send", "success_false_text", channel="casa")
+    with pytest.raises(UnableError, match="did not say that it has sent"):
+        world.probe()
+    assert [name for name in world.sent() if name == "loja"] == ["loja"], "that one was heard"
+
+
+def test_a_channel_that_is_alone_and_cannot_send_is_not_blamed(
+    tmp_path: Path, sqlite_log: WrittenLog
+) -> None:
+    with world_of(tmp_path, sqlite_log, "wrapper", "loja") as world:
+        assert world.found() == (ProbeOutcome.PASSED, [])
+        world.book.end("loja", "loja", ProbeKind.ECHO, ProbeOutcome.PASSED)
+        world.simulator.fault("send", "html_504")
+        with pytest.raises(UnableError):
+            world.probe()
 
 
 def test_a_channel_that_is_alone_is_not_blamed_for_what_its_gateway_never_reports(
     tmp_path: Path, sqlite_log: WrittenLog
 ) -> None:
-    with _world(tmp_path, sqlite_log, "wrapper", "loja") as world:
+    with world_of(tmp_path, sqlite_log, "wrapper", "loja") as world:
         # The simulator reports the copy that arrives; a gateway that does not is like a deaf one.
         world.simulator.deafen("loja")
         assert world.found() == (ProbeOutcome.UNDECIDED, [])
@@ -271,7 +297,7 @@ def test_who_can_be_asked_depends_on_settings_and_gateway(
     for api, by_query in (("wrapper", False), ("waha", True)):
         folder = tmp_path / api
         folder.mkdir()
-        with _world(folder, sqlite_log, api) as made:
+        with world_of(folder, sqlite_log, api) as made:
             assert made.means.can_ask("loja")
             assert not replace(made.means, ear=None).can_ask("loja") or by_query
             for kind, can in ((ProbeKind.QUERY, by_query), (ProbeKind.OFF, False)):
@@ -300,7 +326,7 @@ def test_two_hooks_at_once_send_no_more_than_one_may(database: sa.URL) -> None:
     settings = parse(
         {
             "WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443",
-            "WPP_GATEWAY_SECRET": _SECRET,
+            "WPP_GATEWAY_SECRET": SECRET,
             "MESSAGE_LOG_URL": "none",
             "PROBE_ECHOES_PER_DAY": "5",
         }

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import random
 import re
-import signal
-import socket
 import threading
 import time
 from bisect import bisect_left, bisect_right
@@ -20,21 +16,17 @@ from typing import Any
 import requests
 import sqlalchemy as sa
 
-from reconnect_hook.__main__ import main
-from reconnect_hook.repairs import crew, workers
-from reconnect_hook.state import admission, jobs
 from stack.simulator.server import SimulatorServer
 from tests.support.alerts import alert, payload
-from tests.support.hooks import SECRET, TOKEN, hook_settings, log_lines
+from tests.support.hooks import SECRET, hook_settings, log_lines
+from tests.support.mortal_hooks import MortalHook
 from tests.support.waiting import wait_until
 
 _CHANNELS = 24
-_LEASE_SECONDS = 0.6  # short ones, so that what a dead hook held is soon taken up
 _SLOW_SECONDS = 0.05  # that a getQr call takes, so that some are cut off in the middle
 _LIFE_SECONDS = 0.3  # at most, from the first answer to the kill
 _CLOCK_SECONDS = 0.05  # by which what was noted here may be late
 _SECONDS = 60.0
-_BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 @dataclass
@@ -66,64 +58,12 @@ class Toll:
         )
 
 
-def _serve(settings: Mapping[str, str], folder: str, listener: socket.socket) -> None:
-    """Be a hook, in a process that was forked with everything imported."""
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(settings)
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    jobs.LEASE_SECONDS = _LEASE_SECONDS
-    # Else alerts that are old news would rightly end without an outcome of their own.
-    vars(admission).update(OLD_NEWS_SECONDS=0.0)
-    vars(crew).update(IDLE_SECONDS=0.05, _TROUBLE_SECONDS=0.1)
-    vars(workers).update(IDLE_SECONDS=0.05, LEASE_SECONDS=_LEASE_SECONDS)
-    # The port stays this test's own over all deaths: nobody else can take it meanwhile.
-    vars(socket)["create_server"] = lambda *_, **__: listener
-    main(["serve"])
-
-
-class _Hook:
-    """One hook that is started again whenever it was killed."""
-
-    def __init__(self, context: Any, settings: Mapping[str, str], folder: Path) -> None:
-        self._context = context
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self._arguments = (dict(settings), str(folder), self._listener)
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._process: Any = None
-
-    def start(self) -> None:
-        self._process = self._context.Process(target=_serve, args=self._arguments, daemon=True)
-        self._process.start()
-
-    def wait(self) -> None:
-        """Wait until it answers."""
-
-        def answers() -> bool:
-            try:
-                return requests.get(f"{self.url}/-/healthy", timeout=0.5).ok
-            except requests.RequestException:
-                return False
-
-        wait_until(answers, _SECONDS, "a hook to answer")
-
-    def kill(self) -> float:
-        os.kill(self._process.pid, signal.SIGKILL)
-        self._process.join()
-        return time.time()
-
-    def close(self) -> None:
-        self.kill()
-        self._listener.close()
-
-
 class _Sender(threading.Thread):
     """Sends alerts as Alertmanager does: each until it is answered, to any of the hooks."""
 
-    def __init__(self, hooks: Sequence[_Hook], names: Sequence[str], seed: int) -> None:
+    def __init__(self, hooks: Sequence[MortalHook], names: Sequence[str], seed: int) -> None:
         super().__init__(daemon=True)
-        self._urls = [f"{hook.url}/alerts" for hook in hooks]
+        self._hooks = hooks
         self._names = names
         self._random = random.Random(seed)
         self.sent: list[tuple[str, float]] = []
@@ -141,23 +81,20 @@ class _Sender(threading.Thread):
 
     def _send(self, body: bytes, channels: Sequence[str]) -> bool:
         began = time.time()
-        url = self._random.choice(self._urls)
+        hook = self._random.choice(self._hooks)
         try:
-            # Who connects while nobody is there waits in the listener's queue for the next hook.
-            answer = requests.post(url, body, headers=_BEARER, timeout=1)
+            status = hook.post(body)
         except requests.RequestException:
             self.unanswered += 1
             return False
-        assert answer.status_code in {202, 503}, answer.text
-        if answer.status_code == 202:
+        assert status in {202, 503}
+        if status == 202:
             self.sent += [(channel, began) for channel in channels]
-        return answer.status_code == 202
+        return status == 202
 
 
 def crash(folder: Path, state_url: sa.URL, *, hooks: int, kills: int, seed: int) -> Toll:
     """Let hooks on one state be killed so many times, and count what was lost."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
     chance = random.Random(seed)
     names = [f"channel {number:02d}" for number in range(_CHANNELS)]
     with SimulatorServer(SECRET) as simulator:
@@ -168,7 +105,7 @@ def crash(folder: Path, state_url: sa.URL, *, hooks: int, kills: int, seed: int)
         settings = hook_settings(
             simulator.url, HOOK_STATE_URL=state_url.render_as_string(hide_password=False)
         )
-        group = [_Hook(context, settings, folder) for _ in range(hooks)]
+        group = [MortalHook(settings, folder) for _ in range(hooks)]
         sender = _Sender(group, names, seed)
         killed: list[float] = []
         try:

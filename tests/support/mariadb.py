@@ -225,6 +225,8 @@ class MariaDb:
             capture_output=True,
             text=True,
             cwd=self._directory,
+            # A server that starts deletes what others keep in the same folder for temporary tables.
+            env={**os.environ, "TMPDIR": str(self._directory)},
         )
         assert done.returncode == 0, f"mariadb-install-db: {done.stdout}{done.stderr}"
 

@@ -7,7 +7,11 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-_PAUSE_SECONDS = 0.02
+_PAUSES = (
+    0.02,
+    0.5,
+)  # seconds, the shortest and the longest; what has taken long is looked at less
+_PART = 0.02
 
 _T = TypeVar("_T")
 
@@ -18,7 +22,8 @@ def wait_until(condition: Callable[[], _T], seconds: float, what: str) -> _T:
     ``what`` completes the sentence "waited n s for ...". The condition is looked at once more when
     the time is up, so that a slow machine does not miss what has just happened.
     """
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
+    deadline = began + seconds
     pause = threading.Event()
     while True:
         last = time.monotonic() >= deadline
@@ -27,4 +32,5 @@ def wait_until(condition: Callable[[], _T], seconds: float, what: str) -> _T:
             return result
         if last:
             raise AssertionError(f"waited {seconds:g} s for {what}; last seen: {result!r}")
-        pause.wait(_PAUSE_SECONDS)
+        shortest, longest = _PAUSES
+        pause.wait(min(longest, max(shortest, _PART * (time.monotonic() - began))))

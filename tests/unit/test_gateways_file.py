@@ -119,6 +119,19 @@ def test_overrides_may_be_texts_or_keys(write: Write) -> None:
     assert text.silent_hours_overrides == {"loja": 1.5, "imobsites": 72}
 
 
+def test_probes_of_channels_may_be_texts_or_keys(write: Write) -> None:
+    text = (
+        "  probe_overrides: loja=echo\n"
+        "  probe_echo_numbers: loja=5500000000001,obra=5500000000002\n"
+    )
+    keys = (
+        "  probe_overrides:\n    loja: echo\n"
+        "  probe_echo_numbers:\n    loja: 5500000000001\n    obra: 5500000000002\n"
+    )
+    assert _one(write(_ONE + text)).probe == _one(write(_ONE + keys)).probe
+    assert _one(write(_ONE + keys)).probe.echo_numbers["obra"] == "5500000000002"
+
+
 @pytest.mark.parametrize(
     "setting", ["WPP_GATEWAY_BASE_URL", "WPP_GATEWAY_SECRET", "WPP_GATEWAY_NAME"]
 )
@@ -162,6 +175,11 @@ def test_one_gateway_beside_the_file_is_an_error(write: Write, setting: str) -> 
             "type:",
             "silent_hours_overrides: {'a,b': 1}\n  type:",
             "gateway one: silent_hours_overrides must be hours by channel",
+        ),
+        (
+            "type:",
+            "probe_echo_numbers: {loja: [5500000000001]}\n  type:",
+            "gateway one: probe_echo_numbers must be numbers by channel",
         ),
         (
             "type:",

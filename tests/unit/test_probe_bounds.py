@@ -17,6 +17,7 @@ from reconnect_hook.state import probes as module
 from reconnect_hook.state.database import Database
 from reconnect_hook.state.probes import ECHO_GAP_SECONDS, ProbeBook, ProbeOutcome, Refusal
 from tests.support.states import StateClock, sqlite_url
+from whatsapp.channels import Channel, Status
 from whatsapp.echo import make_token
 from whatsapp.probe_settings import ProbeKind, ProbeSettings
 
@@ -90,7 +91,9 @@ class Bounds(RuleBasedStateMachine):
 
     @rule(hook=st.integers(0, 1), key=st.sampled_from(_CHANNELS))
     def lose(self, hook: int, key: str) -> None:
-        self.hooks[hook].halt(key, key)
+        self.hooks[hook].end(
+            key, key, ProbeKind.ECHO, ProbeOutcome.UNDECIDED, [Channel(key, Status.CONNECTED)]
+        )
         assert self.hooks[1 - hook].reserve(key, "x", make_token("x")) is Refusal.HALTED
         assert self.hooks[hook].reserve("x", key, make_token(key)) is Refusal.HALTED
         self.hooks[hook].resume([key])
@@ -189,8 +192,9 @@ def test_history_of_echoes_goes_after_two_days(
     clock = StateClock(monkeypatch)
     token = make_token("b")
     assert book.reserve("a", "b", token) is None
+    book.note_sent(token)
     book.note_echo(token, heard=False)
-    assert [pair[:2] for pair in book.lost_echoes("b", 10 * _DAY)] == [("a", "b")]
+    assert [(one.sender, one.receiver) for one in book.lost_echoes("b", 10 * _DAY)] == [("a", "b")]
     clock.seconds += 3 * _DAY
     book.forget_old()
     assert book.lost_echoes("b", 10 * _DAY) == []

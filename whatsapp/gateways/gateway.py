@@ -20,6 +20,7 @@ class Operation(enum.StrEnum):
     DELETE = "delete"
     CREATE = "create"
     QUERY = "query"
+    NUMBER = "number"
     SEND = "send"
     TAKE_BACK = "take_back"
     RECONNECT = "reconnect"
@@ -117,6 +118,9 @@ class Gateway(ABC):
     can_query: ClassVar[bool] = False
     can_take_back: ClassVar[bool] = False
 
+    asks_number: ClassVar[bool] = False
+    """Whether own_number() can tell a number that the list does not."""
+
     @abstractmethod
     def list_channels(self) -> ChannelList:
         """Return the channels that the gateway has. Having none is a failure too."""
@@ -157,11 +161,15 @@ class Gateway(ABC):
             Operation.QUERY, Reason.INVALID, "this gateway has no request that proves a connection"
         )
 
+    def own_number(self, channel: Channel) -> str | None:
+        """Return the number (digits only) of the session itself, None where it is not told."""
+        return channel.number
+
     @abstractmethod
     def send_text(self, channel: Channel, number: str, text: str) -> str | None:
         """Send a text to a number (digits only); return the message's id where it is told.
 
-        After a TIMEOUT, CONNECTION or HTML failure the text may have been sent all the same.
+        After a failure, but for TLS and UNAUTHORIZED, the text may have been sent all the same.
         """
 
     def take_back(

@@ -47,6 +47,7 @@ class WppconnectGateway(HttpGateway):
     }
     can_query: ClassVar = True
     can_take_back: ClassVar = True
+    asks_number: ClassVar = True
 
     def __init__(self, base_url: str, secret: str, **options: Any) -> None:
         super().__init__(base_url, secret, **options)
@@ -132,14 +133,15 @@ class WppconnectGateway(HttpGateway):
     def query(self, channel: Channel) -> None:
         """Ask WhatsApp whether the channel's own number exists."""
         with self._connection.operation(Operation.QUERY, self._qr_timeout) as calls:
-            session = in_path(channel.id)
-            told = self._tokens.send(calls, "GET", session, "get-phone-number").checked()
-            number = number_of(_serialized(told.get("response")))
-            if number is None:
-                raise Failure(Reason.INVALID, "the session does not tell its own number")
+            number = self._number(calls, channel.id)
             path = f"check-number-status/{number}"
-            answer = self._tokens.send(calls, "GET", session, path)
+            answer = self._tokens.send(calls, "GET", in_path(channel.id), path)
             _expect_status(answer, hide=number)
+
+    def own_number(self, channel: Channel) -> str:
+        """Ask the session, each time: another phone may have been paired since."""
+        with self._connection.operation(Operation.NUMBER, self._qr_timeout) as calls:
+            return self._number(calls, channel.id)
 
     def send_text(self, channel: Channel, number: str, text: str) -> str | None:
         """Send a text."""
@@ -159,6 +161,14 @@ class WppconnectGateway(HttpGateway):
             body = {"phone": number, "messageId": message_id}
             path = in_path(channel.id)
             _expect_status(self._tokens.send(calls, "POST", path, "delete-message", body))
+
+    def _number(self, calls: Calls, channel_id: str) -> str:
+        session = in_path(channel_id)
+        told = self._tokens.send(calls, "GET", session, "get-phone-number").checked()
+        number = number_of(_serialized(told.get("response")))
+        if number is None:
+            raise Failure(Reason.INVALID, "the session does not tell its own number")
+        return number
 
     def _state(self, calls: Calls, channel_id: str) -> dict[str, Any]:
         session = in_path(channel_id)

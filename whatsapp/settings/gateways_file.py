@@ -44,6 +44,13 @@ _SETTINGS = {
 _SECRETS = ("secret", "message_log_url", "messages_token")
 """The keys whose value may be in a file that the key ``NAME_file`` names."""
 
+_BY_CHANNEL = {
+    "silent_hours_overrides": "hours by channel, such as loja: 1.5",
+    "probe_overrides": "off, query or echo by channel, such as loja: echo",
+    "probe_echo_numbers": "numbers by channel, such as loja: 5500000000001",
+}
+"""The keys that may have a key for each channel."""
+
 _ONLY_OF_ONE = ("WPP_GATEWAY_BASE_URL", "WPP_GATEWAY_SECRET", "WPP_GATEWAY_NAME")
 """The settings that name the one gateway of an ``.env``."""
 
@@ -146,17 +153,17 @@ def _as_settings(where: str, entry: Mapping[str, Any], called: Mapping[str, str]
     values = {}
     for key, setting in _SETTINGS.items():
         if key in entry:
-            values[setting] = _text(f"{where}: {key}", entry[key])
+            values[setting] = _text(f"{where}: {key}", entry[key], _BY_CHANNEL.get(key))
         if key in _SECRETS and f"{key}_file" in entry:
             values[f"{setting}_FILE"] = _text(f"{where}: {key}_file", entry[f"{key}_file"])
     return read_secrets(values, called)
 
 
-def _text(label: str, value: Any) -> str:
+def _text(label: str, value: Any, by_channel: str | None = None) -> str:
     if isinstance(value, str):
         return value
-    if label.endswith("silent_hours_overrides") and isinstance(value, dict):
-        if all(isinstance(hours, str) and "," not in channel for channel, hours in value.items()):
-            return ",".join(f"{channel}={hours}" for channel, hours in value.items())
-        raise SettingsError(f"{label} must be hours by channel, such as loja: 1.5")
+    if by_channel and isinstance(value, dict):
+        if all(isinstance(one, str) and "," not in channel for channel, one in value.items()):
+            return ",".join(f"{channel}={one}" for channel, one in value.items())
+        raise SettingsError(f"{label} must be {by_channel}")
     raise SettingsError(f"{label} must be one value, not a list or more keys")

@@ -117,7 +117,15 @@ class EvolutionApi:
         return self._answer("send", channel, send)
 
     def _take_back(self, channel: str) -> Response:
-        return self._about("take_back", channel, lambda *_: Answer(201, {"status": "PENDING"}))
+        body = body_of_request()
+        number = str(body.get("remoteJid") or "").removesuffix("@s.whatsapp.net")
+
+        def take() -> Answer:
+            if not self._gateway.take_back(channel, number, str(body.get("id") or "")):
+                return _refusal(400, "Bad Request", "Message not found")
+            return Answer(201, {"status": "PENDING"})
+
+        return self._answer("take_back", channel, take)
 
     def _unknown(self, **_: str) -> Response:
         unknown = _refusal(404, "Not Found", "There is no such call")

@@ -119,8 +119,14 @@ class WahaApi:
 
         return self._answer("send", channel, send)
 
-    def _take_back(self, channel: str, **_: str) -> Response:
-        return self._about("take_back", channel, lambda *_: Answer(200, {}))
+    def _take_back(self, channel: str, chat: str, message: str) -> Response:
+        def take() -> Answer:
+            bare = message.removeprefix(f"true_{chat}_")
+            if not self._gateway.take_back(channel, chat.removesuffix("@c.us"), bare):
+                return _failed("Message not found")
+            return Answer(200, {})
+
+        return self._answer("take_back", channel, take)
 
     def _unknown(self, **_: str) -> Response:
         return self._answer("unknown", None, lambda: _UNKNOWN)

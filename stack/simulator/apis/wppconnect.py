@@ -156,8 +156,16 @@ class WppconnectApi:
         return self._answer("send", channel, send)
 
     def _take_back(self, channel: str) -> Response:
-        done = Answer(200, {"status": "success", "response": {"message": "Message deleted"}})
-        return self._about("take_back", channel, lambda *_: done, _NOT_ACTIVE)
+        body = body_of_request()
+        number, message = str(body.get("phone") or ""), str(body.get("messageId") or "")
+
+        def take() -> Answer:
+            bare = message.removeprefix(f"true_{number}@c.us_")
+            if not self._gateway.take_back(channel, number, bare):
+                return Answer(500, {"status": "error", "message": "Error on delete message"})
+            return Answer(200, {"status": "success", "response": {"message": "Message deleted"}})
+
+        return self._answer("take_back", channel, take)
 
     def _unknown(self, **_: str) -> Response:
         return self._answer("unknown", "", lambda: Answer(404, {"error": "Not Found"}))

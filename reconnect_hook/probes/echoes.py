@@ -1,0 +1,173 @@
+"""The echoes of one probe: who may write to whom, what is sent, and whether it is heard."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from itertools import dropwhile
+
+from reconnect_hook.probes.blame import Evidence
+from reconnect_hook.probes.ear import Heard
+from reconnect_hook.probes.means import ProbeMeans, UnableError
+from reconnect_hook.state.probes import Echo, Refusal
+from whatsapp.channels import Channel
+from whatsapp.echo import make_token
+from whatsapp.gateways.gateway import GatewayError, Reason
+from whatsapp.probe_settings import ProbeKind
+
+ECHO_SECONDS = 60.0
+"""So soon an echo is heard, or it is lost."""
+
+_LISTEN_PAUSE = 1.0
+_LATELY_SECONDS = 3600.0  # whoever was heard within is a good sender, the later the better
+_AS_GOOD_SECONDS = 600.0  # between those heard within, who has sent least takes the next
+_SLACK_SECONDS = 2.0  # the log's times are cut to whole seconds
+# Whoever fails so has sent nothing. After any other failure the text may have gone all the same: a
+# wrapper says success=false of what WPPConnect sends a moment later.
+_SURELY_UNSENT = frozenset({Reason.TLS, Reason.UNAUTHORIZED})
+
+
+class Echoes:
+    """Sends and hears them between the ``listed`` channels, and notes what that is evidence of.
+
+    Raises StateError, MessageLogError and what ``means.wait`` raises. ``since`` is the moment by
+    this machine's monotonic clock from which on it counts who is heard.
+    """
+
+    def __init__(self, means: ProbeMeans, listed: Mapping[str, Channel]) -> None:
+        self.evidence = Evidence()
+        self.since = time.monotonic()
+        self._means = means
+        self._listed = listed
+        self._earlier: dict[tuple[str, str], Echo] = {}
+
+    def recall(self, receiver: Channel) -> None:
+        """Take up what is noted of the present probe of a channel by a hook that has died."""
+        noted = self._means.book.earlier_echoes(receiver.key)
+        # A probe's first echo goes to its channel; what is older shows nothing of the present.
+        for echo in dropwhile(lambda one: one.receiver != receiver.key, noted):
+            self.since = min(self.since, time.monotonic() - echo.seconds)
+            self._earlier[echo.sender, echo.receiver] = echo
+            if echo.heard:
+                self.evidence.spoke.add(echo.sender)
+                self.evidence.heard.add(echo.receiver)
+            elif echo.heard is False and echo.sent:
+                self.evidence.lost.add((echo.sender, echo.receiver))
+
+    def senders(self, receiver: Channel) -> Iterator[Channel]:
+        """Return who may write to a channel, the best first; itself where there is no other."""
+        means = self._means
+        others = [
+            one
+            for one in self._listed.values()
+            if one.connected and one.key != receiver.key and means.kind_of(one) is ProbeKind.ECHO
+        ]
+        if not others:
+            yield receiver
+            return
+        halted = means.book.halted()
+        ages = self.listen(_LATELY_SECONDS).ages
+        sent = means.book.sent_today()
+
+        def rank(one: Channel) -> tuple[float, int]:
+            age = ages.get(one.key, _LATELY_SECONDS)
+            return (0.0 if age <= _AS_GOOD_SECONDS else age, sent.get(one.key, 0))
+
+        yield from sorted((one for one in others if one.key not in halted), key=rank)
+
+    def known_first(self, channels: Iterable[Channel]) -> list[Channel]:
+        """Return channels, those in front whose part in echoes is noted already."""
+        known = {key for pair in self._earlier for key in pair}
+        return sorted(channels, key=lambda one: one.key not in known)
+
+    def send(self, sender: Channel, receiver: Channel) -> tuple[bool | None, Refusal | None]:
+        """Send an echo; return whether it was heard, None where it must not be sent, and why."""
+        earlier = self._earlier.pop((sender.key, receiver.key), None)
+        if earlier is not None:
+            heard = self._end_of(earlier, sender, receiver)
+            if heard is not None:
+                return heard, None
+        number = self._number_of(receiver)
+        if number is None:
+            return None, Refusal.NO_NUMBER
+        token = make_token(receiver.key)
+        refusal = self._means.book.reserve(sender.key, receiver.key, token)
+        if refusal is not None:
+            return None, refusal
+        return self._send(sender, receiver, number, token), None
+
+    def _end_of(self, earlier: Echo, sender: Channel, receiver: Channel) -> bool | None:
+        """Return whether an echo is heard whose hook has died, None where it was hardly sent."""
+        if earlier.heard is not None:
+            return earlier.heard
+        heard = self._hear(sender, receiver, earlier.token, sent=earlier.sent)
+        return heard if heard or earlier.sent else None
+
+    def _number_of(self, receiver: Channel) -> str | None:
+        with suppress(GatewayError):
+            return self._means.number_of(receiver)
+        return None
+
+    def _send(self, sender: Channel, receiver: Channel, number: str, token: str) -> bool:
+        means = self._means
+        message_id: str | None = None
+        sent, listen_for = False, ECHO_SECONDS
+        try:
+            message_id = means.client.send_text(
+                sender, number, f"{means.settings.echo_text} {token}"
+            )
+            sent = True
+        except GatewayError as error:
+            if error.reason in _SURELY_UNSENT:
+                listen_for = 0.0
+        if sent:
+            means.book.note_sent(token)
+        heard = self._hear(sender, receiver, token, sent=sent, seconds=listen_for)
+        if message_id is not None and means.client.can_take_back:
+            # Else it stays in the chat of two channels that are the operator's own.
+            with suppress(GatewayError):
+                means.client.take_back(sender, number, message_id)
+        return heard
+
+    def _hear(
+        self,
+        sender: Channel,
+        receiver: Channel,
+        token: str,
+        *,
+        sent: bool,
+        seconds: float | None = None,
+    ) -> bool:
+        """Listen for an echo, and note what becomes of it.
+
+        Where it was not surely ``sent`` and is not heard, that proves nothing of anybody.
+        """
+        seconds = ECHO_SECONDS if seconds is None else seconds
+        began = time.monotonic()
+        while True:
+            listened_at = time.monotonic()
+            heard = self.listen(listened_at - self.since + _SLACK_SECONDS)
+            if token in heard.echoes:
+                self.evidence.spoke.add(sender.key)
+                self.evidence.heard.add(receiver.key)
+                self._means.book.note_echo(token, heard=True)
+                return True
+            if listened_at - began >= seconds:
+                break
+            self._means.wait(_LISTEN_PAUSE)
+        if sent:
+            self.evidence.lost.add((sender.key, receiver.key))
+        self._means.book.note_echo(token, heard=False)
+        return False
+
+    def listen(self, seconds: float) -> Heard:
+        """Return what was heard within so many seconds, and note it as evidence."""
+        ear = self._means.ear
+        if ear is None:
+            raise UnableError("there is no message log that tells of echoes")
+        heard = ear.listen(seconds)
+        since = time.monotonic() - self.since
+        # Not the seconds that the log's times are cut by: what came before proves nothing.
+        self.evidence.heard |= {key for key, age in heard.ages.items() if age < since - 1}
+        return heard

@@ -1,0 +1,121 @@
+"""Several simulated gateways, and one loop with the shipped configuration that watches them all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import requests
+import yaml
+
+from stack.configuration import Addresses
+from stack.loop import Loop
+from stack.simulator.client import Simulator
+from stack.simulator.messages import Births
+from stack.simulator.server import SimulatorServer
+from stack.simulator.traffic import open_message_log
+from tests.e2e.world import SECRET, free, prometheus_query, shorter_alertmanager, shorter_rules
+
+_TOKEN = "the-token-of-the-tests"
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One gateway; ``keys`` are those of its entry in gateways.yaml that differ from the default.
+
+    ``log_url`` None is a gateway whose messages no database keeps.
+    """
+
+    name: str
+    kind: str
+    channels: tuple[str, ...]
+    log_url: str | None
+    keys: Mapping[str, object] = field(default_factory=dict)
+
+
+class Installation:
+    """Exporter, hook, Prometheus and Alertmanager for all ``gateways``, in ``folder``."""
+
+    def __init__(
+        self, folder: Path, gateways: Sequence[Watched], settings: Mapping[str, str]
+    ) -> None:
+        self.of: dict[str, Simulator] = {}
+        self.births: dict[str, Births] = {}
+        self.at = Addresses(free(), free(), free(), free())
+        self._folder = folder
+        self._gateways = gateways
+        self._settings = settings
+        self._running = ExitStack()
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """Return what Prometheus answers, each with its labels and its value."""
+        return prometheus_query(self.at.prometheus, expression)
+
+    def api(self, path: str) -> Any:
+        """Return what the hook's API answers."""
+        answer = requests.get(
+            f"http://{self.at.hook}/api/{path}",
+            headers={"Authorization": f"Bearer {_TOKEN}"},
+            timeout=30,
+        )
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def statuses(self) -> dict[tuple[str, str], str]:
+        """Return the status of each channel by gateway and channel, in the page's own words."""
+        self.loop.children.check()
+        return {
+            (one["gateway"], one["channel"]): one["status"]
+            for one in self.api("channels")["channels"]
+        }
+
+    def first_repair(self, gateway: str, channel: str) -> tuple[str, str] | None:
+        """Return reason and outcome of a channel's first repair."""
+        attempts = self.api(f"attempts/{channel}?gateway={gateway}")["attempts"]
+        return (attempts[-1]["reason"], attempts[-1]["outcome"]) if attempts else None
+
+    def __enter__(self) -> Self:
+        with ExitStack() as running:
+            entries = [self._entry(running, one) for one in self._gateways]
+            file = self._folder / "gateways.yaml"
+            file.write_text(yaml.safe_dump({"gateways": entries}))
+            env = {
+                **{k: v for k, v in os.environ.items() if not k.startswith(("WPP_", "DB_"))},
+                "GATEWAYS_FILE": str(file),
+                "EXPORTER_POLL_SECONDS": "1",
+                "HOOK_STATE_URL": f"sqlite:///{self._folder / 'state.sqlite3'}",
+                "HOOK_LOG_FILE": str(self._folder / "healthcheck-sessions.log"),
+                **self._settings,
+            }
+            self.loop = running.enter_context(
+                Loop(
+                    self._folder / "loop",
+                    self.at,
+                    env,
+                    _TOKEN,
+                    rules=shorter_rules(self._folder / "rules"),
+                    alertmanager=shorter_alertmanager(self._folder / "alertmanager"),
+                )
+            )
+            self.loop.wait_until_ready()
+            self._running = running.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running.close()
+
+    def _entry(self, running: ExitStack, one: Watched) -> dict[str, object]:
+        engine = open_message_log(one.log_url) if one.log_url else None
+        server = SimulatorServer(SECRET, message_log=engine, traffic_seconds=1.0, api=one.kind)
+        running.enter_context(server)
+        self.of[one.name] = Simulator(server.url)
+        self.births[one.name] = server.gateway.births
+        for channel in one.channels:
+            self.of[one.name].put_channel(channel, reconnect_seconds=1.0)
+        log = {"message_log_url": one.log_url} if one.log_url else {}
+        entry = {"name": one.name, "type": one.kind, "url": server.url, "secret": SECRET}
+        return {**entry, **log, **one.keys}

@@ -1,0 +1,135 @@
+"""What proves that the repair of a channel that was silent has worked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from reconnect_hook.alerts import Reason
+from reconnect_hook.outcomes import Outcome, Result
+from reconnect_hook.probes.means import UnableError
+from reconnect_hook.repairs import asking
+from reconnect_hook.repairs.asking import ask
+from reconnect_hook.repairs.channel_lists import ChannelLists
+from reconnect_hook.repairs.means import Means
+from reconnect_hook.state import probes
+from reconnect_hook.state.episodes import Pauses
+from reconnect_hook.state.intake import Intake
+from reconnect_hook.state.jobs import Jobs
+from reconnect_hook.state.probes import ProbeOutcome
+from reconnect_hook.state.schema import echoes
+from tests.support.message_logs import WrittenLog
+from tests.support.probing import World, shorten_waits, world_of
+from tests.support.states import firing
+from whatsapp.echo import make_token
+from whatsapp.probe_settings import ProbeKind
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten_waits(monkeypatch)
+    monkeypatch.setattr(asking, "LOOK_PAUSE", 0.05)
+    monkeypatch.setattr(asking, "_INITIALIZING_PAUSE", 0.05)
+    monkeypatch.setattr(asking, "_PROBE_AFTER", 0.1)
+
+
+@pytest.fixture
+def world(tmp_path: Path, sqlite_log: WrittenLog) -> Iterator[World]:
+    with world_of(tmp_path, sqlite_log) as made:
+        yield made
+
+
+def _means(world: World, **more: Any) -> Means:
+    client = world.means.client
+    return Means(
+        client,
+        ChannelLists(client),
+        None,
+        silence_threshold=lambda _: 4 * 3600.0,
+        allow_restart=False,
+        probing=world.means,
+        **more,
+    )
+
+
+def _repaired(world: World, name: str = "loja", *, seconds: float = 30.0) -> str:
+    channel = {one.id: one for one in world.means.client.list_channels().channels}[name]
+    return ask(_means(world, verify_seconds=seconds), channel, silent=True).outcome
+
+
+def test_an_echo_that_must_wait_for_that_of_another_is_sent_after_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes, "ECHO_GAP_SECONDS", 1.0)
+    assert world.book.reserve("obra", "casa", "a-token-of-another-probe") is None
+    assert _repaired(world) == Outcome.RECONNECTED
+    assert len(world.sent()) == 1
+
+
+def test_an_echo_waits_for_no_longer_than_a_repair_may_take(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes, "ECHO_GAP_SECONDS", 600.0)
+    assert world.book.reserve("obra", "casa", "a-token-of-another-probe") is None
+    assert _repaired(world, seconds=0.3) == Outcome.REQUESTED
+    assert world.sent() == []
+
+
+def test_an_echo_from_before_the_repair_proves_nothing_of_it(world: World) -> None:
+    assert world.book.reserve("obra", "loja", make_token("loja")) is None
+    assert _repaired(world) == Outcome.RECONNECTED
+    assert len(world.sent()) == 1
+
+
+@pytest.fixture
+def _under_repair(world: World) -> Iterator[None]:
+    """Have a repair of obra under way, which ends when the test does."""
+    pauses = Pauses(300.0)
+    jobs = Jobs(world.database, "wpp", pauses)
+    Intake(world.database, "wpp", pauses).accept([firing("obra", Reason.ECHO_LOST)])
+    job = jobs.claim()
+    assert job is not None
+    yield
+    assert jobs.finish(job, Result("obra", Outcome.RECONNECTED))
+
+
+@pytest.mark.usefixtures("_under_repair")
+def test_what_was_lost_before_a_repair_speaks_against_nobody_after_it(world: World) -> None:
+    """The sender was dead then, and is heard now: that does not make it the fault of the other."""
+    _lose(world, "obra", "loja")
+    world.log.write("obra", age_seconds=0)
+    with pytest.raises(UnableError, match="repaired meanwhile"):
+        world.probe("loja")
+
+
+def test_what_was_lost_without_a_repair_does(world: World) -> None:
+    _lose(world, "obra", "loja")
+    world.log.write("obra", age_seconds=0)
+    assert world.found("loja") == (ProbeOutcome.FAILED, ["loja"])
+
+
+def _lose(world: World, sender: str, receiver: str) -> None:
+    """Note an echo that was lost some seconds ago, and that no more are to be sent."""
+    channel = {one.id: one for one in world.means.client.list_channels().channels}[receiver]
+    token = make_token(receiver)
+    assert world.book.reserve(sender, receiver, token) is None
+    world.book.note_sent(token)
+    world.book.note_echo(token, heard=False)
+    with world.database.write() as connection:
+        connection.execute(sa.update(echoes).values(sent_at=echoes.c.sent_at - 30))
+    world.book.end(receiver, receiver, ProbeKind.ECHO, ProbeOutcome.UNDECIDED, [channel])
+
+
+def test_who_could_not_send_is_proved_by_an_echo_from_whom_it_was_to_write_to(
+    tmp_path: Path, sqlite_log: WrittenLog
+) -> None:
+    with world_of(tmp_path, sqlite_log, "evolution", "loja", "obra") as world:
+        world.simulator.put_channel("obra", reconnect_seconds=0.0)
+        world.simulator.zombie("obra")
+        assert world.probe("loja").outcome == ProbeOutcome.OTHER_FAILED
+        assert world.probe("obra").outcome == ProbeOutcome.FAILED
+        assert _repaired(world, "obra") == Outcome.RECONNECTED

@@ -1,0 +1,97 @@
+"""Real hooks that are killed, as kill -9 does it, and started again in the same place."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from reconnect_hook.__main__ import main
+from tests.support.hooks import TOKEN
+from tests.support.waiting import wait_until
+
+_SECONDS = 60.0
+_LEASE_SECONDS = 0.6  # short ones, so that what a dead hook held is soon taken up
+_HURRIED = {
+    "reconnect_hook.state.jobs.LEASE_SECONDS": _LEASE_SECONDS,
+    # Else alerts that are old news would rightly end without an outcome of their own.
+    "reconnect_hook.state.admission.OLD_NEWS_SECONDS": 0.0,
+    "reconnect_hook.repairs.crew.IDLE_SECONDS": 0.05,
+    "reconnect_hook.repairs.crew._TROUBLE_SECONDS": 0.1,
+    "reconnect_hook.repairs.workers.IDLE_SECONDS": 0.05,
+    "reconnect_hook.repairs.workers.LEASE_SECONDS": _LEASE_SECONDS,
+    "reconnect_hook.probes.prober.LEASE_SECONDS": _LEASE_SECONDS,
+}
+
+
+def _serve(
+    settings: Mapping[str, str], folder: str, listener: socket.socket, hurried: Mapping[str, float]
+) -> None:
+    """Be a hook, in a process that was forked with everything imported."""
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(settings)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    for place, value in {**_HURRIED, **hurried}.items():
+        module, _, name = place.rpartition(".")
+        setattr(importlib.import_module(module), name, value)
+    # The port stays this test's own over all deaths: nobody else can take it meanwhile.
+    vars(socket)["create_server"] = lambda *_, **__: listener
+    main(["serve"])
+
+
+class MortalHook:
+    """One hook; ``hurried`` replaces names of its modules, so that it waits for less."""
+
+    def __init__(
+        self, settings: Mapping[str, str], folder: Path, hurried: Mapping[str, float] | None = None
+    ) -> None:
+        self._context: Any = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([__name__])
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self._arguments = (dict(settings), str(folder), self._listener, dict(hurried or {}))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._process: Any = None
+
+    def start(self) -> None:
+        """Start it, which may be while it still starts or after it was killed."""
+        self._process = self._context.Process(target=_serve, args=self._arguments, daemon=True)
+        self._process.start()
+
+    def wait(self) -> None:
+        """Wait until it answers."""
+
+        def answers() -> bool:
+            try:
+                return requests.get(f"{self.url}/-/healthy", timeout=0.5).ok
+            except requests.RequestException:
+                return False
+
+        wait_until(answers, _SECONDS, "a hook to answer")
+
+    def post(self, body: bytes) -> int:
+        """Post what Alertmanager sends, and return the status; raise RequestException."""
+        # Who connects while nobody is there waits in the listener's queue for the next hook.
+        bearer = {"Authorization": f"Bearer {TOKEN}"}
+        return requests.post(f"{self.url}/alerts", body, headers=bearer, timeout=1).status_code
+
+    def kill(self) -> float:
+        """Kill it, and return when."""
+        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.join()
+        return time.time()
+
+    def close(self) -> None:
+        """Kill it for good, if it lives."""
+        if self._process.is_alive():
+            self.kill()
+        self._listener.close()
