@@ -87,6 +87,8 @@ def test_one_that_does_not_answer_is_shown_as_dead_and_is_to_be_repaired(
     _press(pages)
     for look, page in pages:
         expect(page.locator(".proof")).to_contain_text(look.say("dead, proved"))
+        words = "The gateway says connected, but the channel did not answer when it was asked."
+        expect(page.locator(".verdict")).to_contain_text(look.say(words))
         reason = look.say("it did not answer when it was asked")
         expect(page.locator(".episode").first).to_contain_text(reason)
         check(page)
