@@ -312,16 +312,16 @@ def test_a_refused_text_that_goes_a_moment_later_is_heard(world: World) -> None:
 
 
 @pytest.mark.parametrize("fault", ["success_false_text", "unauthorized"])
-def test_what_was_not_sent_is_not_lost(world: World, fault: str) -> None:
-    world.log.write("obra")
-    world.log.write("casa")
-    world.simulator.fault("send", fault)
-    with pytest.raises(UnableError, match="did not say that it has sent"):
-        world.probe()
-    assert world.book.lost_echoes("loja", 600) == []
-    assert world.book.halted() == set()
-    world.simulator.clear_faults()
-    assert world.found() == (ProbeOutcome.PASSED, []), "and it is asked again"
+def test_what_was_not_sent_is_not_lost(tmp_path: Path, sqlite_log: WrittenLog, fault: str) -> None:
+    with world_of(tmp_path, sqlite_log, "wrapper", "loja", "obra") as world:
+        world.log.write("obra")
+        world.simulator.fault("send", fault)
+        with pytest.raises(UnableError, match="did not say that it has sent"):
+            world.probe()
+        assert world.book.lost_echoes("loja", 600) == []
+        assert world.book.halted() == set()
+        world.simulator.clear_faults()
+        assert world.found() == (ProbeOutcome.PASSED, []), "and it is asked again"
 
 
 def test_who_hears_but_cannot_send_gets_nobody_else_blamed(world: World) -> None:

@@ -107,6 +107,7 @@ def test_what_proves_nothing_leaves_it_requested(world: World) -> None:
 
 
 def test_the_proof_of_a_repair_counts_as_a_probe(queried: World) -> None:
+    queried.simulator.put_channel("loja", reconnect_seconds=0.0)
     counted: list[tuple[Any, ...]] = []
     _repaired(queried, seconds=0.3, count_probe=lambda *one: counted.append(one))
     ((*what, seconds),) = counted
