@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import os
 import secrets
@@ -21,8 +22,9 @@ from stack.events import Events
 from stack.loop import Loop, MissingProgramError
 from stack.processes import ChildError, Children
 from stack.simulator.client import Simulator
-from stack.story import SILENT_SECONDS, Story
-from whatsapp.program import end_on_signals, fail, parser
+from stack.story import ASK_SECONDS, SILENT_SECONDS, Story, make_channels
+from whatsapp.command_line import WRONG_USAGE, manual, parse_arguments, parser
+from whatsapp.program import end_on_signals, fail
 from whatsapp.settings import Listen, Settings, SettingsError, load, read_env_file
 
 _PROGRAM = "stack"
@@ -34,12 +36,7 @@ _LOCAL = "127.0.0.1"
 
 def main(arguments: list[str] | None = None) -> int:
     """Run until Ctrl-C; return the exit code."""
-    options = parser(
-        "python -m stack",
-        "Runs exporter, reconnect hook, Prometheus and Alertmanager on this machine. Without "
-        "WPP_GATEWAY_BASE_URL or GATEWAYS_FILE: with a simulated gateway, and a story that shows "
-        "what they do.",
-    ).parse_args(arguments)
+    options = parse_arguments(_parser(), arguments)
     end_on_signals()
     try:
         with _only_one():
@@ -55,6 +52,24 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{_PROGRAM}: {error}", file=sys.stderr)
         return error.code if isinstance(error, ChildError) and error.code > 0 else 1
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    return parser(
+        "python -m stack",
+        manual(
+            "Runs exporter, reconnect hook, Prometheus and Alertmanager on this machine until "
+            "Ctrl-C. Where neither WPP_GATEWAY_BASE_URL nor GATEWAYS_FILE is set: with a simulated "
+            "gateway, and a story that shows what they do.",
+            settings="those of exporter and hook; HOOK_TOKEN is made where it is not set",
+            exit_codes={
+                0: "it was told to end",
+                1: "a program did not start or has ended; if it told an exit code, that one",
+                2: f"{WRONG_USAGE}, a missing program, or another stack that runs here",
+            },
+            examples=["python -m stack", "python -m stack --env-file /path/to/pixelhub/.env"],
+        ),
+    )
 
 
 def _is_configured(env_file: str | None) -> bool:
@@ -108,7 +123,11 @@ def _run_story() -> None:
     }
     settings = load(None, env)
     print("No WPP_GATEWAY_BASE_URL is set: this is a demonstration with a simulated gateway.")
-    print(f"Starting (a channel counts as silent after {SILENT_SECONDS:g} s here) ...", flush=True)
+    print(
+        f"Starting (here a channel counts as silent after {SILENT_SECONDS:g} s, and one of two is "
+        f"asked after {ASK_SECONDS:g} s) ...",
+        flush=True,
+    )
     simulator_process = Children(folder)
     command = [sys.executable, "-m", "stack.simulator", "--listen", str(simulator_at)]
     try:
@@ -119,6 +138,7 @@ def _run_story() -> None:
         )
         simulator = Simulator(f"http://{simulator_at}")
         _wait_for(simulator, simulator_process)
+        env |= make_channels(simulator)
         with Loop(folder, _addresses(settings), env, token) as loop:
             loop.wait_until_ready()
             _print_urls(loop, settings, token)
@@ -131,7 +151,7 @@ def _run_story() -> None:
             events = _events(loop, settings)
             story = Story(simulator, events, f"http://{loop.at.prometheus}", check)
             story.prepare()
-            print("\nAll channels are well. Now three of them fail at once:\n", flush=True)
+            print("\nAll channels are well. Now three fail, and one falls quiet:\n", flush=True)
             story.play()
             print(f"\n{story.table()}\n\nEverything stays up until Ctrl-C.", flush=True)
             _follow(loop, events)

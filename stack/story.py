@@ -1,4 +1,4 @@
-"""The demonstration: one channel drops, one goes zombie, one needs its QR code scanned."""
+"""The demonstration: a drop, a zombie, a QR code to be scanned, and one that is only quiet."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ from stack.simulator.client import Simulator
 SILENT_SECONDS = 25.0
 """How long a channel of the story may be silent: hours would make a long story."""
 
+ASK_SECONDS = 10.0
+"""After how long one of which nothing is heard is asked whether it is alive."""
+
+HEALTHY_CHANNEL = "atendimento"
+"""Stays well throughout; nothing may be said of it."""
+
+_QUIET_CHANNEL = "Obra Norte"
 _PAUSE = 0.25
 _PREPARED_SECONDS = 60.0
 _STORY_SECONDS = 300.0
@@ -43,11 +50,23 @@ def _parts() -> list[Part]:
         Part("pixel12digital", "session dropped", "drop", disconnected),
         Part("imobsites", "zombie: connected, no message", "zombie", "WhatsAppChannelSilent"),
         Part("Loja Centro", "pairing lost, QR code", "unpair", disconnected, needs_scan=True),
+        Part(_QUIET_CHANNEL, "falls quiet, but is well", "quieten", "WhatsAppChannelSuspect"),
     ]
 
 
-HEALTHY_CHANNEL = "atendimento"
-"""Stays well throughout; nothing may be said of it."""
+def make_channels(simulator: Simulator) -> dict[str, str]:
+    """Make the channels of the story; return the settings of who is asked, and by whom."""
+    for channel in (HEALTHY_CHANNEL, *(part.channel for part in _parts())):
+        simulator.put_channel(channel, reconnect_seconds=2.0)
+    simulator.put_channel(_parts()[0].channel, initializing_answers=1)
+    asked = (HEALTHY_CHANNEL, _QUIET_CHANNEL)
+    return {
+        "PROBE": "echo",
+        "PROBE_AFTER_MINUTES": str(ASK_SECONDS / 60),
+        "PROBE_ECHO_NUMBERS": ",".join(f"{one}={simulator.number(one)}" for one in asked),
+        # On a slow machine it might else count as a zombie before it has been asked.
+        "SILENT_HOURS_OVERRIDES": f"{_QUIET_CHANNEL}=4",
+    }
 
 
 @dataclass
@@ -61,14 +80,12 @@ class Story:
     """Raises where one of the loop's programs has ended."""
     parts: list[Part] = field(default_factory=_parts)
     _began: float = 0.0
+    _proved: bool = False
 
     def prepare(self) -> None:
-        """Make the channels and wait until Prometheus knows the last message of each."""
-        for channel in (HEALTHY_CHANNEL, *(part.channel for part in self.parts)):
-            self.simulator.put_channel(channel, reconnect_seconds=2.0)
-        self.simulator.put_channel(self.parts[0].channel, initializing_answers=1)
+        """Wait until Prometheus knows when each channel was last heard."""
         until = time.monotonic() + _PREPARED_SECONDS
-        query = "count(whatsapp_channel_seconds_since_last_message)"
+        query = "count(whatsapp_channel_seconds_since_last_heard)"
         while self._value(query) != len(self.parts) + 1:
             self._pause(until, "Prometheus to see all channels")
 
@@ -84,6 +101,7 @@ class Story:
             for event in self.events.new(time.time()):
                 self._take(event)
             self._look_at_calls()
+            self._look_at_probe()
             for part in self.parts:
                 self._scan_if_due(part)
 
@@ -107,6 +125,14 @@ class Story:
                 if call["channel"] == part.channel and part.asked is None and seconds >= 0:
                     part.asked = seconds
                     self._tell(seconds, part.channel, "getQr called by the hook")
+
+    def _look_at_probe(self) -> None:
+        query = f'whatsapp_channel_probe_success{{channel="{_QUIET_CHANNEL}"}}'
+        if not self._proved and self._value(query) == 1:
+            self._proved = True
+            seconds = time.time() - self._began
+            self._tell(seconds, _QUIET_CHANNEL, f"hears what {HEALTHY_CHANNEL} writes: it is alive")
+            self.simulator.quieten(_QUIET_CHANNEL, quiet=False)
 
     def _take(self, event: Event) -> None:
         seconds = event.at - self._began

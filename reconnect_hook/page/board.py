@@ -214,6 +214,7 @@ class Board:
                 runs.get(key, ()),
                 marks.get(key, ()),
                 present.probed.get(key) if present else None,
+                present is not None and key in present.asked,
             )
             rows[row.id] = row
         return rows

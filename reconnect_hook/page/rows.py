@@ -5,11 +5,12 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from reconnect_hook.outcomes import RECOVERIES
 from reconnect_hook.page.sources import FiringAlert
 from reconnect_hook.page.strips import Run
 from reconnect_hook.page.watching import Watch, Watched
 from reconnect_hook.state.history import Attempt, Paused, Present, Remembered, Waiting
-from reconnect_hook.state.probes import Probed
+from reconnect_hook.state.probes import Probed, ProbeOutcome
 from whatsapp.channels import channel_key
 
 _FAILING = 3  # repairs in a row, as in the rule WhatsAppReconnectFailing
@@ -78,11 +79,21 @@ class Row:
     marks: tuple[Mark, ...]
     probed: Probed | None = None
     """How it answered when it was last asked whether it is alive."""
+    asked: bool = False
+    """Whether it is being asked now."""
 
     @property
     def id(self) -> str:
         """Tells the channel from all others of all gateways, see row_id()."""
         return f"{self.gateway} {self.key}"
+
+    @property
+    def is_proved_dead(self) -> bool:
+        """Whether it did not answer when it was last asked, and no repair has helped since."""
+        if self.probed is None or self.probed.outcome is not ProbeOutcome.FAILED:
+            return False
+        last = self.last
+        return last is None or last.outcome not in RECOVERIES or last.finished_at < self.probed.at
 
 
 def row_id(gateway: str, channel: str) -> str:

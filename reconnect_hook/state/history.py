@@ -76,6 +76,8 @@ class Present:
     paused: dict[str, Paused]
     gateway_rests_until: float | None
     probed: dict[str, Probed] = field(default_factory=dict)
+    asked: frozenset[str] = frozenset()
+    """The keys of those that are being asked whether they are alive."""
 
 
 class History:
@@ -100,6 +102,14 @@ class History:
             held_back = connection.execute(sa.select(pauses).where(paused(self._gateway, at))).all()
             rests_until = breaker.rests_until(connection, self._gateway, at)
             probed = all_probed(connection, self._gateway)
+            asked = connection.scalars(
+                sa.select(repairs.c.key).where(
+                    unfinished(self._gateway),
+                    repairs.c.look_only.is_(False),
+                    is_probe(),
+                    repairs.c.holder.is_not(None) | (repairs.c.due_at <= at),
+                )
+            ).all()
         return Present(
             at,
             {
@@ -112,6 +122,7 @@ class History:
             {row.key: Paused(row.channel, row.until) for row in held_back},
             rests_until,
             probed,
+            frozenset(asked),
         )
 
     def ended_since(self, moment: float) -> list[Attempt]:

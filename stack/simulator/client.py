@@ -51,6 +51,10 @@ class Simulator:
         """Make it a zombie that can send and be asked, and hears nothing any more."""
         return self._act(channel, "deafen")
 
+    def quieten(self, channel: str, *, quiet: bool = True) -> dict[str, Any]:
+        """Let nobody write to the channel or from it any more, well as it is; or again."""
+        return self.put_channel(channel, quiet=quiet)
+
     def flap(self, channel: str) -> dict[str, Any]:
         """Let the channel start anew by itself: it is back after its `reconnect_seconds`."""
         return self._act(channel, "flap")

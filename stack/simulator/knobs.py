@@ -53,7 +53,8 @@ class Knobs:
 
     `qr_seconds` is how long a QR code waits where starting a session shows it; null is for ever.
     `integration` other than the default is Evolution's for the official Business API.
-    `tells_activity` is whether WAHA tells when the session was last active.
+    `tells_activity` is whether WAHA tells when the session was last active. One that is
+    `quiet` is well, but has no messages other than those of the API.
     """
 
     name: str | None = None
@@ -72,6 +73,7 @@ class Knobs:
     qr_seconds: float | None = None
     integration: str = BAILEYS
     tells_activity: bool = True
+    quiet: bool = False
 
 
 class Settings(TypedDict, total=False):
@@ -93,6 +95,7 @@ class Settings(TypedDict, total=False):
     qr_seconds: float | None
     integration: str
     tells_activity: bool
+    quiet: bool
     status: Status
     zombie: bool
 
@@ -114,6 +117,7 @@ RULES = {
     "qr_seconds": rules.or_null(rules.AMOUNT),
     "integration": rules.TEXT,
     "tells_activity": rules.SWITCH,
+    "quiet": rules.SWITCH,
     "status": rules.one_of(*get_args(Status)),
     "zombie": rules.SWITCH,
 }

@@ -33,9 +33,9 @@ def open_message_log(url: str) -> Engine:
 class Traffic:
     """A thread that writes to the message log every so many seconds, whatever happens to it.
 
-    Each round bears one message for each living channel, and writes one event that proves nothing
-    for each channel that the gateway calls connected. All messages that are born are written, also
-    those that the API carries while the rounds are paused.
+    Each round bears one message for each living channel that is not quiet, and writes one event
+    that proves nothing for each channel that the gateway calls connected. All messages that are
+    born are written, also those that the API carries while the rounds are paused.
     """
 
     def __init__(self, gateway: Gateway, engine: Engine | None, seconds: float) -> None:
@@ -126,9 +126,9 @@ class Traffic:
             self._changed.notify()
 
     def _bear(self) -> None:
-        """Let each living channel have a message."""
+        """Let each living channel have a message, unless it is a quiet one."""
         for channel in self._gateway.snapshot():
-            if channel["alive"]:
+            if channel["alive"] and not channel["quiet"]:
                 outgoing = _chance.random() < 0.5
                 self._gateway.births.bear(Message(channel["id"], outgoing=outgoing))
 

@@ -11,8 +11,17 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from stack.simulator.client import Simulator
 from stack.simulator.server import SimulatorServer
-from tests.browser.looks import LOOKS, WAIT_MS, Look, launch, log_in, window
-from tests.e2e.world import World
+from tests.browser.looks import (
+    LOOKS,
+    WAIT_MS,
+    Look,
+    Windows,
+    launch,
+    log_in,
+    two_windows,
+    window,
+)
+from tests.e2e.world import World, shorter_rules
 from tests.support.hooks import SECRET, hook_settings
 from tests.support.programs import Program
 
@@ -36,7 +45,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("world")
     url = sa.make_url(f"sqlite:///{folder}/log.sqlite3")
     settings = {"SILENT_HOURS": "1", "RECONNECT_COOLDOWN_SECONDS": "0"}
-    with World(folder, url, CHANNELS, settings) as made:
+    rules = shorter_rules(folder / "rules")
+    with World(folder, url, CHANNELS, settings, rules) as made:
         yield made
 
 
@@ -52,6 +62,15 @@ def page(browser: Browser, world: World, look: Look) -> Iterator[Page]:
     """Open a window that is logged in, on the whole stack."""
     with window(browser, look, f"http://{world.loop.at.hook}") as opened:
         log_in(opened, WORLD_TOKEN)
+        yield opened
+
+
+@pytest.fixture
+def pages(browser: Browser, world: World) -> Iterator[Windows]:
+    """Open two such windows."""
+    with two_windows(browser, f"http://{world.loop.at.hook}") as opened:
+        for _, page in opened:
+            log_in(page, WORLD_TOKEN)
         yield opened
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gettext
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright
 
 from reconnect_hook import page as package
 
@@ -55,6 +55,8 @@ LOOKS = [
 TWO_LOOKS = [LOOKS[1], Look(1280, "en")]
 """Each size and each language once, for what takes long."""
 
+Windows = list[tuple[Look, Page]]
+
 
 def launch(playwright: Playwright) -> Browser:
     """Start Debian's Chromium."""
@@ -79,16 +81,26 @@ def window(browser: Browser, look: Look, url: str) -> Iterator[Page]:
         context.close()
 
 
+@contextmanager
+def two_windows(browser: Browser, url: str) -> Iterator[Windows]:
+    """Open both of TWO_LOOKS side by side: what takes long is waited for once."""
+    with ExitStack() as stack:
+        yield [(look, stack.enter_context(window(browser, look, url))) for look in TWO_LOOKS]
+
+
 def _opened(context: BrowserContext) -> Iterator[Page]:
     page = context.new_page()
     said: list[str] = []
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("console", lambda message: said.append(message.text) if _counts(message.text) else None)
+    page.on("console", lambda message: said.append(message.text) if _counts(message) else None)
     yield page
-    assert said == [], "the browser complains"
+    assert not said, f"the browser complains: {said}"
 
 
-def _counts(text: str) -> bool:
+def _counts(message: ConsoleMessage) -> bool:
+    # It also tells what is no complaint: that a field had the focus before it could be given it.
+    if message.type not in {"error", "warning"}:
+        return False
     # Of a refused login, or a hook that has gone, the browser tells although it is expected.
     expected = (
         "status of 401",
@@ -96,7 +108,7 @@ def _counts(text: str) -> bool:
         "net::ERR_CONNECTION_REFUSED",
         "ERR_EMPTY_RESPONSE",
     )
-    return not any(one in text for one in expected)
+    return not any(one in message.text for one in expected)
 
 
 def log_in(page: Page, token: str) -> None:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+import requests
+from playwright.sync_api import Browser, Page, Route, expect
 
+from reconnect_hook.page import qr_watch
 from stack.simulator.client import Simulator
 from tests.browser.axe import check
-from tests.browser.looks import TWO_LOOKS, WAIT_MS, Look, log_in, window
+from tests.browser.here import hook_here
+from tests.browser.looks import WAIT_MS, Look, Windows, log_in, two_windows, window
 from tests.e2e.world import World
-from tests.support.hooks import TOKEN
+from tests.support.hooks import TOKEN, hook_settings
 from tests.support.programs import Program
+
+_NOBODY = "http://127.0.0.1:1"
+_CODE = "#qr .code:not(.waiting) img"
 
 
 @pytest.fixture
@@ -22,68 +29,105 @@ def alone(browser: Browser, lonely: Program, look: Look) -> Iterator[Page]:
         yield opened
 
 
-@pytest.mark.parametrize("look", TWO_LOOKS, ids=str)
+@pytest.fixture
+def both(browser: Browser, lonely: Program) -> Iterator[Windows]:
+    """Open two windows on it, logged in."""
+    with two_windows(browser, lonely.url) as opened:
+        for _, page in opened:
+            log_in(page, TOKEN)
+        yield opened
+
+
 def test_a_gateway_that_does_not_answer_is_told_and_so_is_its_return(
-    page: Page, look: Look, world: World
+    pages: Windows, world: World
 ) -> None:
-    page.goto("/")
-    expect(page.locator(".trouble")).to_have_count(0)
+    for _, page in pages:
+        page.goto("/")
+        expect(page.locator(".trouble")).to_have_count(0)
     world.simulator.fault("list", "html_502")
     try:
-        told = page.locator(".trouble")
-        words = look.say("The gateway does not give its channel list.")
-        expect(told).to_contain_text(words, timeout=WAIT_MS)
-        expect(page.locator(".row .chip.unknown").first).to_have_text(look.say("Unknown"))
-        check(page)
+        for look, page in pages:
+            words = look.say("The gateway does not give its channel list.")
+            expect(page.locator(".trouble")).to_contain_text(words, timeout=WAIT_MS)
+            expect(page.locator(".row .chip.unknown").first).to_have_text(look.say("Unknown"))
+            check(page)
     finally:
         world.simulator.clear_faults()
-    expect(page.locator(".trouble")).to_have_count(0, timeout=WAIT_MS)
-    expect(page.locator(".row .chip.unknown")).to_have_count(0)
+    for _, page in pages:
+        expect(page.locator(".trouble")).to_have_count(0, timeout=WAIT_MS)
+        expect(page.locator(".row .chip.unknown")).to_have_count(0)
 
 
-@pytest.mark.parametrize("look", TWO_LOOKS, ids=str)
-def test_without_prometheus_it_tells_what_still_works(
-    alone: Page, look: Look, simulator: Simulator
-) -> None:
+def test_without_prometheus_it_tells_what_still_works(both: Windows, simulator: Simulator) -> None:
     simulator.put_channel("loja", session="unpaired")
-    log_in(alone, TOKEN)
-    sentences = (
-        look.say("Prometheus does not answer."),
-        look.say("Alertmanager does not answer."),
-    )
-    for sentence in sentences:
-        expect(alone.locator("#head")).to_contain_text(sentence)
-    expect(alone.locator("#empty")).to_be_visible()
-    alone.goto("/channels/loja")
-    alone.click(f"button:text-is('{look.say('Reconnect now')}')")
-    # The repair finds that a code waits, and the code is there without any Prometheus.
-    expect(alone.locator("#qr .code:not(.waiting) img")).to_be_visible(timeout=WAIT_MS)
-    outcome = look.say("needs a QR code to be scanned")
-    expect(alone.locator(".attempt")).to_contain_text(outcome[:1].upper() + outcome[1:])
-    expect(alone.locator("[data-part=week]")).to_contain_text(
-        look.say("Not known while Prometheus does not answer.")
-    )
-    check(alone)
-    alone.goto("/")
-    expect(alone.locator(".row .chip")).to_have_text(look.say("Needs a scan"))
-    check(alone)
+    for look, page in both:
+        for sentence in ("Prometheus does not answer.", "Alertmanager does not answer."):
+            expect(page.locator("#head")).to_contain_text(look.say(sentence))
+        expect(page.locator("#empty")).to_be_visible()
+        page.goto("/channels/loja")
+    _press_reconnect(both)
+    for look, page in both:
+        # The repair finds that a code waits, and the code is there without any Prometheus.
+        expect(page.locator(_CODE)).to_be_visible(timeout=WAIT_MS)
+        outcome = look.say("needs a QR code to be scanned")
+        expect(page.locator(".attempt")).to_contain_text(outcome[:1].upper() + outcome[1:])
+        expect(page.locator("[data-part=week]")).to_contain_text(
+            look.say("Not known while Prometheus does not answer.")
+        )
+        check(page)
+        page.goto("/")
+        expect(page.locator(".row .chip")).to_have_text(look.say("Needs a scan"))
+        check(page)
 
 
-@pytest.mark.parametrize("look", TWO_LOOKS, ids=str)
-def test_a_code_that_the_gateway_refuses_is_told(
-    alone: Page, look: Look, simulator: Simulator
+def test_a_code_that_the_gateway_refuses_is_told_and_one_that_is_needed_again_is_shown(
+    browser: Browser, simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(qr_watch, "_SCANNED_SECONDS", 1.0)
     simulator.put_channel("loja", session="unpaired")
-    log_in(alone, TOKEN)
-    alone.goto("/channels/loja")
-    alone.click(f"button:text-is('{look.say('Reconnect now')}')")
-    expect(alone.locator("#qr .code:not(.waiting) img")).to_be_visible(timeout=WAIT_MS)
-    simulator.fault("qr", "html_504")
-    words = look.say("The gateway does not give the code. It is asked again every few seconds.")
-    expect(alone.locator(".qr-words")).to_have_text(words, timeout=WAIT_MS)
-    expect(alone.locator("#qr .code.waiting")).to_have_count(1)
-    simulator.clear_faults()
-    expect(alone.locator("#qr .code:not(.waiting) img")).to_be_visible(timeout=WAIT_MS)
+    settings = hook_settings(simulator.url, PROMETHEUS_URL=_NOBODY, ALERTMANAGER_URL=_NOBODY)
+    with hook_here(settings) as url, two_windows(browser, url) as both:
+        for _, page in both:
+            log_in(page, TOKEN)
+            page.goto("/channels/loja")
+            # An answer that breaks off is not the end of it.
+            page.route("**/live/qr/**", _break_off, times=1)
+        _press_reconnect(both)
+        _expect_code(both)
+        simulator.fault("qr", "html_504")
+        for look, page in both:
+            words = look.say(
+                "The gateway does not give the code. It is asked again every few seconds."
+            )
+            expect(page.locator(".qr-words")).to_have_text(words, timeout=WAIT_MS)
+            expect(page.locator("#qr .code.waiting")).to_have_count(1)
+        simulator.clear_faults()
+        _expect_code(both)
+        simulator.scan("loja")
+        for look, page in both:
+            expect(page.locator("#qr.connected")).to_have_count(1, timeout=WAIT_MS)
+            words = look.say("Nothing can be said of it at the moment.")
+            expect(page.locator(".verdict")).to_contain_text(words)
+        simulator.unpair("loja")
+        # Somebody else asks, so that the page is not loaded anew.
+        requests.post(f"{url}/api/reconnect/loja", auth=("tests", TOKEN), timeout=30)
+        _expect_code(both)
+
+
+def _expect_code(both: Windows) -> None:
+    for _, page in both:
+        expect(page.locator(_CODE)).to_be_visible(timeout=WAIT_MS)
+
+
+def _break_off(route: Route) -> None:
+    route.fulfill(status=200, content_type="application/json", body='{"state": ')
+
+
+def _press_reconnect(both: Windows) -> None:
+    """Ask for a repair in one window; the other one gets to know."""
+    look, page = both[0]
+    page.click(f"button:text-is('{look.say('Reconnect now')}')")
 
 
 def test_five_wrong_tokens_make_an_address_wait(alone: Page, look: Look) -> None:
@@ -101,11 +145,11 @@ def test_five_wrong_tokens_make_an_address_wait(alone: Page, look: Look) -> None
     expect(alone.locator(".login")).to_be_visible()
 
 
-@pytest.mark.parametrize("look", TWO_LOOKS, ids=str)
-def test_a_page_whose_hook_has_gone_says_so(alone: Page, look: Look, lonely: Program) -> None:
-    log_in(alone, TOKEN)
-    expect(alone.locator("#stale")).to_be_hidden()
+def test_a_page_whose_hook_has_gone_says_so(both: Windows, lonely: Program) -> None:
+    for _, page in both:
+        expect(page.locator("#stale")).to_be_hidden()
     lonely.process.kill()
-    words = look.say("Not live: Zapwatch does not answer. What you see is from")
-    expect(alone.locator("#stale")).to_contain_text(words, timeout=WAIT_MS)
-    check(alone)
+    for look, page in both:
+        words = look.say("Not live: Zapwatch does not answer. What you see is from")
+        expect(page.locator("#stale")).to_contain_text(words, timeout=WAIT_MS)
+        check(page)

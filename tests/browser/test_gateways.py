@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.axe import check
-from tests.browser.looks import TWO_LOOKS, Look, log_in, window
+from tests.browser.looks import Look, log_in, two_windows
 from tests.support.gateways import Gateways, answer, sample
 from tests.support.hooks import TOKEN
 from tests.support.programs import Program
@@ -40,15 +40,16 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     prometheus.close()
 
 
-@pytest.fixture
-def page(browser: Browser, url: str, look: Look) -> Iterator[Page]:
-    with window(browser, look, url) as opened:
-        log_in(opened, TOKEN)
-        yield opened
+def test_channels_of_all_are_listed_and_one_gateway_can_be_chosen(
+    browser: Browser, url: str
+) -> None:
+    with two_windows(browser, url) as opened:
+        for look, page in opened:
+            log_in(page, TOKEN)
+            _choose(page, look)
 
 
-@pytest.mark.parametrize("look", TWO_LOOKS, ids=str)
-def test_channels_of_all_are_listed_and_one_gateway_can_be_chosen(page: Page, look: Look) -> None:
+def _choose(page: Page, look: Look) -> None:
     page.goto("/")
     expect(page.locator(".row")).to_have_count(2)
     expect(page.locator(".row .at")).to_have_text(["loja-evolution", "pixelhub"])

@@ -98,12 +98,15 @@ def test_without_an_env_file_it_tells_the_story_to_its_end(tmp_path: Path) -> No
             assert outcome in table
         for channel in ("pixel12digital", "imobsites", "Loja Centro"):
             assert re.search(rf"^{channel} .*( +[\d.]+ s){{3}} *$", table, re.MULTILINE), table
+        # Who is only quiet is asked, and left in peace.
+        assert re.search(r"^Obra Norte .* +[\d.]+ s +- +- *$", table, re.MULTILINE), table
         assert "whatsapp_channel_connected" in get(stack.url("metrics")).text
         assert "whatsapp_reconnect_attempts_total" in get(stack.url("hook")).text
         assert get(stack.url("firing alerts")).json() == []
         hour = get(stack.url("alerts, 1 h")).json()["data"]["result"]
         names = {alert["metric"]["alertname"] for alert in hour}
         assert names == {
+            "WhatsAppChannelSuspect",
             "WhatsAppChannelDisconnected",
             "WhatsAppChannelSilent",
             "WhatsAppChannelNeedsQrScan",
@@ -112,16 +115,18 @@ def test_without_an_env_file_it_tells_the_story_to_its_end(tmp_path: Path) -> No
         log = (tmp_path / "logs" / "healthcheck-sessions.log").read_text()
         assert "channel=pixel12digital reason=disconnected action=getQr" in log
         assert "atendimento" not in log
+        assert "Obra Norte" not in log
 
 
 def unanswered(prometheus: str) -> list[str]:
     """Return the places of the dashboards where there would be no data after the story."""
-    values = {"gateway": "wpp", "channel": "pixel12digital"}
+    # One that dropped, and one that was asked.
+    stories = [{"gateway": "wpp", "channel": name} for name in ("pixel12digital", "Obra Norte")]
     return [
         query.where
         for dashboard in dashboards()
         for query in queries(dashboard)
-        if not ask(prometheus, query.filled(values), instant=query.instant)
+        if not any(ask(prometheus, query.filled(of), instant=query.instant) for of in stories)
     ]
 
 

@@ -15,6 +15,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 
 from reconnect_hook.outcomes import Outcome
+from reconnect_hook.state.probes import ProbeOutcome
 from stack.configuration import ROOT
 from tests.grafana.dashboards import (
     BUILT_IN,
@@ -176,6 +177,7 @@ def test_every_metric_and_alert_in_it_exists(dashboard: dict[str, Any]) -> None:
 def test_every_outcome_has_a_colour(dashboard: dict[str, Any]) -> None:
     text = json.dumps(dashboard)
     assert all(f'"{outcome}"' in text for outcome in Outcome)
+    assert all(f'"echo: {outcome}"' in text for outcome in ProbeOutcome)
 
 
 def test_grafana_finds_what_the_guide_says_where_to_put() -> None:

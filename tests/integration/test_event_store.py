@@ -328,15 +328,17 @@ def test_messages_that_cannot_be_written_wait(
     store = opened(url)
     exporter = Exporter(store)
     exporter.poll()
-    with sa.create_engine(url).begin() as connection:
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE message_hours RENAME TO gone"))
     token = make_token("Loja 1")
     exporter.take(message(_NOW - 4), message(_NOW - 4, echo=token))
     with pytest.raises(MessageLogError):
         exporter.poll()
     exporter.take(message(_NOW - 2))
-    with sa.create_engine(url).begin() as connection:
+    with engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE gone RENAME TO message_hours"))
+    engine.dispose()
     assert exporter.poll().age("loja1") == 2
     [(_, _, minutes)] = store.minutes("wpp", 0)
     assert minutes.messages == 2

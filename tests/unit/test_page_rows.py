@@ -15,6 +15,8 @@ from reconnect_hook.page.sources import FiringAlert
 from reconnect_hook.page.strips import Run, State
 from reconnect_hook.page.watching import Watch, Watched
 from reconnect_hook.state.history import Attempt, Paused, Present, Remembered
+from reconnect_hook.state.probes import Probed, ProbeOutcome
+from whatsapp.probe_settings import ProbeKind
 
 _NOW = 1_700_000_000.0
 _WELL = Watched("loja", connected=True, status="connected", last_message=_NOW - 60, threshold=3600)
@@ -92,6 +94,18 @@ def _row(name: str, kind: Kind = Kind.CONNECTED, **more: object) -> Row:
 
 def _attempt(at: float) -> Attempt:
     return Attempt(1, "", "", Reason.MANUAL, 1, "", Outcome.RECOVERED, "", at, at)
+
+
+def test_a_channel_counts_as_dead_until_a_repair_has_helped() -> None:
+    dead = Probed("loja", ProbeKind.ECHO, ProbeOutcome.FAILED, 10.0)
+    assert _row("loja", probed=dead).is_proved_dead
+    assert _row("loja", probed=dead, last=_attempt(9)).is_proved_dead
+    failed = replace(_attempt(11), outcome=Outcome.REQUESTED)
+    assert _row("loja", probed=dead, last=failed).is_proved_dead
+    assert not _row("loja", probed=dead, last=_attempt(11)).is_proved_dead
+    assert not _row("loja").is_proved_dead
+    unproved = replace(dead, outcome=ProbeOutcome.OTHER_FAILED)
+    assert not _row("loja", probed=unproved).is_proved_dead
 
 
 _ROWS = [

@@ -89,6 +89,7 @@ def test_a_channel_is_shown_with_all_its_settings(simulator: Simulator, clock: H
         "qr_seconds": None,
         "integration": "WHATSAPP-BAILEYS",
         "tells_activity": True,
+        "quiet": False,
     }
     assert simulator.channel("loja") == made | {"status_seconds": 7.0}
     assert simulator.channel("nobody") is None

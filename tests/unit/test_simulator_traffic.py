@@ -100,6 +100,7 @@ def test_each_round_writes_one_message_of_each_living_channel(
     simulator.put_channel("Pixel12 Digital")
     simulator.put_channel("São João ☎")
     simulator.put_channel("silent", zombie=True)
+    simulator.put_channel("calm", quiet=True)
     simulator.put_channel("dropped", status="disconnected")
     simulator.put_channel("waiting", status="qr_required")
     simulator.put_channel("starting", status="initializing")
@@ -115,7 +116,7 @@ def test_each_round_writes_one_message_of_each_living_channel(
         kind[channel.lower().replace(" ", "")] += 1
     alive = {"pixel12digital": _ROUNDS, "sãojoão☎": _ROUNDS}
     assert messages == alive
-    assert others == alive | {"silent": _ROUNDS}, "these prove nothing"
+    assert others == alive | {"silent": _ROUNDS, "calm": _ROUNDS}, "these prove nothing"
     traffic = simulator.state()["traffic"]
     assert (traffic["rounds"], traffic["messages"]) == (1 + _ROUNDS, 2 * _ROUNDS)
 

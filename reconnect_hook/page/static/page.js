@@ -4,7 +4,7 @@
 
 (() => {
   const LIVE_MS = 3000; // between two questions
-  const BUSY_MS = 1000; // while a repair is under way on a channel's page
+  const BUSY_MS = 1000; // while a repair or a probe is under way on a channel's page
   const QR_MS = 600; // while a code is shown
   const QR_MOST_MS = 10 * 60 * 1000; // then nobody seems to be looking any more
   const TICK_MS = 5000; // between two looks at the clock
@@ -77,9 +77,12 @@
   let lastAnswer = new Date();
 
   async function ask(address) {
-    let answer;
+    let answer = null;
+    let body = {};
     try {
       answer = await fetch(address, { credentials: "same-origin", cache: "no-store" });
+      // An answer can also be cut off in its middle.
+      if (answer.ok && answer.status !== 204) body = await answer.json();
     } catch {
       answer = null;
     }
@@ -96,7 +99,7 @@
     }
     stale.hidden = true;
     lastAnswer = new Date();
-    return answer.status === 204 ? {} : answer.json();
+    return body;
   }
 
   function parsed(html) {
@@ -209,13 +212,13 @@
         if (name === "qr") qr(part, run);
       }
       const gone = $("[data-part=qr]", live);
-      if (gone && !names.has("qr") && !gone.classList.contains("connected")) {
-        gone.remove();
-        htmls.delete("qr");
+      if (gone && !names.has("qr")) {
+        htmls.delete("qr"); // another code may be needed later
+        if (!gone.classList.contains("connected")) gone.remove();
       }
     }
 
-    const run = repeat(update, () => ($(".steps .current", live) ? BUSY_MS : LIVE_MS));
+    const run = repeat(update, () => ($(".steps .current, .busy", live) ? BUSY_MS : LIVE_MS));
     const part = $("[data-part=qr]", live);
     if (part) qr(part, run);
   }

@@ -1,0 +1,113 @@
+"""Whether a channel is alive: the button that asks it, and what the page says came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from reconnect_hook.probes import examination
+from stack.simulator.client import Simulator
+from stack.simulator.server import SimulatorServer
+from tests.browser.axe import check
+from tests.browser.here import hook_here
+from tests.browser.looks import Look, Windows, log_in, two_windows
+from tests.support.gateways import answer, sample
+from tests.support.hooks import SECRET, TOKEN, hook_settings
+from tests.support.prometheus import Exposition
+
+_CHANNELS = ("loja", "nunca", "caiu")
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    """Run a gateway that has a request which only a living session can answer."""
+    with SimulatorServer(SECRET, api="wppconnect") as server:
+        made = Simulator(server.url)
+        made.put_channel("loja")
+        made.put_channel("nunca")
+        made.put_channel("caiu", session="dead")
+        yield made
+        made.clear_faults()
+
+
+@pytest.fixture
+def pages(
+    browser: Browser, simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Windows]:
+    """Open windows on a hook in this process, so that a second query need not wait a minute."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(examination, "SECOND_QUERY_SECONDS", 0.1)
+    prometheus = Exposition(
+        answer(
+            [sample("gateway_up", "wpp", 1), sample("message_log_up", "wpp", 1)]
+            + [sample("channel_connected", "wpp", int(c != "caiu"), channel=c) for c in _CHANNELS]
+        )
+    )
+    there = f"http://{prometheus.at}"
+    more = {"PROMETHEUS_URL": there, "ALERTMANAGER_URL": there, "PROBE_OVERRIDES": "nunca=off"}
+    settings = hook_settings(simulator.url, **more)
+    with hook_here(settings, "wppconnect") as url, two_windows(browser, url) as opened:
+        for _, page in opened:
+            log_in(page, TOKEN)
+        yield opened
+    prometheus.close()
+
+
+def test_a_channel_that_is_asked_proves_to_be_alive(pages: Windows, simulator: Simulator) -> None:
+    simulator.fault("query", "hang", channel="loja")
+    for _, page in pages:
+        page.goto("/channels/loja")
+        expect(page.locator(".proof")).to_have_count(0)
+    _press(pages)
+    for look, page in pages:
+        expect(page.locator(".proof")).to_contain_text(look.say("Being asked …"))
+        expect(_button(look, page)).to_be_disabled()
+        check(page)
+    simulator.clear_faults("query")
+    # Nobody reloads it.
+    for look, page in pages:
+        proof = page.locator(".proof")
+        expect(proof).to_contain_text(look.say("alive, proved"))
+        assert proof.locator("time").get_attribute("title"), "the absolute time is there on hover"
+        expect(_button(look, page)).to_be_enabled()
+        check(page)
+    assert [one["channel"] for one in simulator.requests("query")] == ["loja"]
+    assert simulator.requests("qr") == []
+
+
+def test_one_that_does_not_answer_is_shown_as_dead_and_is_to_be_repaired(
+    pages: Windows, simulator: Simulator
+) -> None:
+    simulator.fault("query", "http_500_json", channel="loja")
+    for _, page in pages:
+        page.goto("/channels/loja")
+    _press(pages)
+    for look, page in pages:
+        expect(page.locator(".proof")).to_contain_text(look.say("dead, proved"))
+        words = "The gateway says connected, but the channel did not answer when it was asked."
+        expect(page.locator(".verdict")).to_contain_text(look.say(words))
+        reason = look.say("it did not answer when it was asked")
+        expect(page.locator(".episode").first).to_contain_text(reason)
+        check(page)
+
+
+def test_there_is_no_button_where_nothing_can_ask(pages: Windows) -> None:
+    for look, page in pages:
+        for channel, why in (("nunca", "never to be asked"), ("caiu", "known to be down")):
+            page.goto(f"/channels/{channel}")
+            expect(page.get_by_role("button", name=look.say("Reconnect now"))).to_be_visible()
+            assert _button(look, page).count() == 0, why
+        page.goto("/channels/loja")
+        expect(_button(look, page)).to_be_visible()
+
+
+def _button(look: Look, page: Page) -> Locator:
+    return page.get_by_role("button", name=look.say("Ask now"))
+
+
+def _press(pages: Windows) -> None:
+    """Ask in one window; the other one gets to know."""
+    _button(*pages[0]).click()
