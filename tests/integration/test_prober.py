@@ -135,6 +135,18 @@ def test_who_is_not_listed_or_not_connected_or_was_heard_is_not_asked(
     assert hook.simulator.requests("query") == []
 
 
+def test_whoever_takes_up_what_a_person_has_asked_knows_it_again(
+    hook: Hook, tmp_path: Path
+) -> None:
+    hook.simulator.fault("query", "hang")
+    hook.service.intake.accept([firing("loja", Reason.ASKED)])
+    hook.service.prober.wake()
+    begun = "SELECT repairs.id FROM probes JOIN repairs ON repairs.id = probes.job"
+    wait_until(lambda: state(tmp_path, begun), 30, "it to begin")
+    hook.simulator.clear_faults()
+    hook.wait_until_idle()
+
+
 def test_a_query_that_passed_does_not_hide_the_silence(hook: Hook) -> None:
     hook.simulator.deafen("loja")
     hook.suspect()
