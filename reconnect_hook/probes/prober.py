@@ -122,7 +122,7 @@ class Prober:
             self._crew.insist(lambda: self._jobs.drop(job))
             return
         wait = self._crew.insist(
-            lambda: means.book.begin(job.key, channel.id, None if by_hand else job.id)
+            lambda: means.book.begin(job.key, channel.id, job.id, by_hand=by_hand)
         )
         if wait > 0:
             self._crew.insist(lambda: self._jobs.put_back(job, wait))

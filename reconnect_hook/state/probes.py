@@ -91,17 +91,19 @@ class ProbeBook:
         self._began: dict[str, float] = {}
         self._sent: deque[tuple[float, str, str]] = deque()
 
-    def begin(self, key: str, channel: str, job: int | None) -> float:
+    def begin(self, key: str, channel: str, job: int | None, *, by_hand: bool = False) -> float:
         """Note that a probe begins; return for how many seconds it must not yet, 0 if it may.
 
-        A ``job`` that has begun before, and died, may go on. None is a person, who need not wait.
+        A ``job`` that has begun before, and died, may go on. One that a person wants need not wait,
+        nor a probe that is none of the queue's (None).
         """
         pause = self._settings.pause_minutes * 60
         with self._lock, self._database.write() as connection:
             at = now(connection)
             row = self._row(connection, key)
             resumes = job is not None and row is not None and row.job == job
-            if job is not None and not resumes and row is not None and row.began_at is not None:
+            waits = job is not None and not by_hand and not resumes
+            if waits and row is not None and row.began_at is not None:
                 if row.began_at > at:
                     self._note(connection, key, channel, began_at=at)
                 wait: float = min(row.began_at, at) + pause - at

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -133,6 +135,18 @@ def test_who_is_not_listed_or_not_connected_or_was_heard_is_not_asked(
     assert hook.simulator.requests("query") == []
 
 
+def test_whoever_takes_up_what_a_person_has_asked_knows_it_again(
+    hook: Hook, tmp_path: Path
+) -> None:
+    hook.simulator.fault("query", "hang")
+    hook.service.intake.accept([firing("loja", Reason.ASKED)])
+    hook.service.prober.wake()
+    begun = "SELECT repairs.id FROM probes JOIN repairs ON repairs.id = probes.job"
+    wait_until(lambda: state(tmp_path, begun), 30, "it to begin")
+    hook.simulator.clear_faults()
+    hook.wait_until_idle()
+
+
 def test_a_query_that_passed_does_not_hide_the_silence(hook: Hook) -> None:
     hook.simulator.deafen("loja")
     hook.suspect()
@@ -159,35 +173,61 @@ def test_nobody_is_asked_while_the_gateway_or_the_log_is_down(
     assert hook.simulator.requests("query") == []
 
 
-def test_after_an_outage_echoes_go_one_after_the_other(
-    tmp_path: Path, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+_NAMES = ("loja", "obra", "casa", "nova")
+
+
+@contextmanager
+def _all_suspected(
+    folder: Path, log: WrittenLog, monkeypatch: pytest.MonkeyPatch, *, gap: float
+) -> Iterator[None]:
+    """Let a hook that asks by echo be told of all channels at once, as after an outage."""
     monkeypatch.setattr(echoes, "_LISTEN_PAUSE", 0.02)
     monkeypatch.setattr("reconnect_hook.repairs.crew.IDLE_SECONDS", 0.05)
     for module in (probes, prober):
-        monkeypatch.setattr(module, "ECHO_GAP_SECONDS", 0.5)
-    names = ("loja", "obra", "casa", "nova")
-    with world_of(tmp_path, sqlite_log, "wrapper", *names) as world:
+        monkeypatch.setattr(module, "ECHO_GAP_SECONDS", gap)
+    monkeypatch.chdir(folder)
+    with world_of(folder, log, "wrapper", *_NAMES) as world:
         numbers = ",".join(f"{name}={number}" for name, number in world.numbers.items())
         values = hook_settings(
             world.settings.base_url,
-            MESSAGE_LOG_URL=sqlite_log.reader.render_as_string(hide_password=False),
+            MESSAGE_LOG_URL=log.reader.render_as_string(hide_password=False),
             PROBE="echo",
             PROBE_ECHO_NUMBERS=numbers,
         )
-        monkeypatch.chdir(tmp_path)
         settings = parse(values)
         fleet = Fleet(settings, open_store(settings), Metrics())
         fleet.follow(settings.gateways)
         service = fleet.services["wpp"]
-        service.intake.accept([firing(name, Reason.SUSPECT) for name in names])
+        service.intake.accept([firing(name, Reason.SUSPECT) for name in _NAMES])
         service.prober.wake()
-        alive = "SELECT key FROM probes WHERE outcome = 'passed'"
-        wait_until(lambda: len(state(tmp_path, alive)) == len(names), 60, "all to have heard")
+        yield
         fleet.stop(5)
-        times = [at for (at,) in state(tmp_path, "SELECT sent_at FROM echoes ORDER BY sent_at")]
-        assert len(times) == len(names)
-        assert all(later - earlier >= 0.5 for earlier, later in itertools.pairwise(times))
+
+
+def test_after_an_outage_echoes_go_one_after_the_other(
+    tmp_path: Path, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _all_suspected(tmp_path, sqlite_log, monkeypatch, gap=0.5):
+        alive = "SELECT key FROM probes WHERE outcome = 'passed'"
+        wait_until(lambda: len(state(tmp_path, alive)) == len(_NAMES), 60, "all to have heard")
+    times = [at for (at,) in state(tmp_path, "SELECT sent_at FROM echoes ORDER BY sent_at")]
+    assert len(times) == len(_NAMES)
+    assert all(later - earlier >= 0.5 for earlier, later in itertools.pairwise(times))
+
+
+def test_those_who_wait_for_their_echo_are_spread_out(
+    tmp_path: Path, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whatever they are multiplied by, up to four who wait: no two waits are alike.
+    chance = SimpleNamespace(random=itertools.cycle([0.1, 0.5, 0.9]).__next__)
+    monkeypatch.setattr(prober, "_chance", chance)
+    with _all_suspected(tmp_path, sqlite_log, monkeypatch, gap=600.0):
+        others = len(_NAMES) - 1
+        put_back = "SELECT due_at - accepted_at FROM repairs WHERE due_at > accepted_at + 599"
+        wait_until(lambda: len(state(tmp_path, put_back)) == others, 60, "all others to wait")
+        waits = sorted(seconds for (seconds,) in state(tmp_path, put_back))
+    assert all(later - earlier > 1 for earlier, later in itertools.pairwise(waits))
+    assert len(state(tmp_path, "SELECT id FROM echoes")) == 1
 
 
 def test_a_repair_takes_the_place_of_a_question(hook: Hook) -> None:

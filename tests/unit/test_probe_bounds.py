@@ -177,6 +177,18 @@ def test_a_probe_whose_hook_died_may_go_on_and_a_person_need_not_wait(book: Prob
     assert book.begin("a", "a", 3) > 0
 
 
+def test_what_a_person_wants_to_know_goes_on_after_a_death_too(book: ProbeBook) -> None:
+    assert book.begin("a", "a", 1) == 0
+    assert book.begin("a", "a", 2, by_hand=True) == 0
+    token = make_token("a")
+    assert book.reserve("b", "a", token) is None
+    book.note_sent(token, surely=True)
+    book.note_echo(token, heard=False)
+    assert book.begin("a", "a", 2, by_hand=True) == 0
+    assert [echo.token for echo in book.earlier_echoes("a")] == [token]
+    assert book.begin("a", "a", 3, by_hand=True) == 0
+
+
 def test_another_job_of_the_same_id_must_wait(book: ProbeBook) -> None:
     assert book.begin("a", "a", 1) == 0
     book.end("a", "a", ProbeKind.ECHO, ProbeOutcome.PASSED)
