@@ -1,5 +1,8 @@
-"""20 gateways with 500 channels each, one of everything: ``python -m benchmarks.many_gateways``.
+"""Many gateways, one of everything: how fast drops of all of them are repaired, and what it costs.
 
+    python -m benchmarks.many_gateways [GATEWAYS CHANNELS]
+
+20 gateways with 500 channels each, unless told otherwise, of which 25 of each gateway drop.
 Exporter, hook, Prometheus and Alertmanager are real, with the shipped configuration. The gateways
 are simulated, in a process of their own, each with a message log of its own.
 """
@@ -10,6 +13,7 @@ import multiprocessing
 import os
 import re
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,8 +31,6 @@ from stack.simulator.server import SimulatorServer
 from stack.simulator.traffic import open_message_log
 from whatsapp.settings import Listen
 
-_GATEWAYS = 20
-_CHANNELS = 500  # of each
 _DROPPED = 25  # of each, all at once
 _TRAFFIC_SECONDS = 60.0  # between two messages of a channel
 _SETTLE_SECONDS = 120.0
@@ -39,12 +41,14 @@ _RULE_SECONDS = re.compile(r'rule_group_last_duration_seconds\{rule_group="[^;]*
 
 def main() -> None:
     """Measure and print."""
-    print(f"{_GATEWAYS} gateways with {_CHANNELS} channels each, load {os.getloadavg()[0]:.1f}")
+    gateways, channels = map(int, sys.argv[1:3] or (20, 500))
+    all_channels = gateways * channels
+    print(f"{gateways} gateways with {channels} channels each, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as name, ExitStack() as running:
         folder = Path(name)
         ours, theirs = multiprocessing.Pipe()
         simulators = multiprocessing.get_context("spawn").Process(
-            target=_simulate, args=(folder, theirs)
+            target=_simulate, args=(folder, theirs, gateways, channels)
         )
         simulators.start()
         theirs.close()  # so that the end of the simulators is noticed
@@ -53,25 +57,32 @@ def main() -> None:
         urls: list[str] = ours.recv()
         loop = running.enter_context(_loop(folder, urls))
         loop.wait_until_ready()
-        _wait(lambda: _value(loop, "count(whatsapp_channel_connected)") == _GATEWAYS * _CHANNELS)
-        print(f"watching {_GATEWAYS * _CHANNELS} channels", flush=True)
+
+        def listed() -> float:
+            return _query(loop, "count(whatsapp_channel_connected)") or 0
+
+        _wait(
+            lambda: listed() == all_channels,
+            lambda: f"{all_channels} channels in Prometheus: it has {listed():.0f}",
+        )
+        print(f"watching {all_channels} channels", flush=True)
         time.sleep(_SETTLE_SECONDS)
         _print_scrapes(loop)
         for program in PROGRAMS:
             print(f"  {program:16} {costs(loop.children.pid(program))}", flush=True)
-        _print_drops(folder / "hook.log", urls)
+        _print_drops(folder / "hook.log", urls, min(_DROPPED, channels))
 
 
-def _simulate(folder: Path, told: Connection) -> None:
+def _simulate(folder: Path, told: Connection, gateways: int, channels: int) -> None:
     """Be all gateways, until told to end."""
     with ExitStack() as running:
         urls = []
-        for number in range(_GATEWAYS):
+        for number in range(gateways):
             log = open_message_log(_log_url(folder, number))
             server = SimulatorServer(_SECRET, message_log=log, traffic_seconds=_TRAFFIC_SECONDS)
             urls.append(running.enter_context(server).url)
             simulator = Simulator(urls[-1])
-            for channel in range(_CHANNELS):
+            for channel in range(channels):
                 simulator.put_channel(f"channel{channel}", reconnect_seconds=1)
         told.send(urls)
         told.recv()
@@ -112,37 +123,62 @@ def _print_scrapes(loop: Loop) -> None:
         print(f"  rules {group:10} {float(seconds) * 1000:.0f} ms")
 
 
-def _print_drops(log: Path, urls: list[str]) -> None:
+def _print_drops(log: Path, urls: list[str], of_each: int) -> None:
     """Drop channels of all gateways at once, and print how long it takes to repair them."""
-    dropped_at = time.monotonic()
+    drops = len(urls) * of_each
+    began = time.monotonic()
+    dropped: dict[tuple[str, str], float] = {}
     for url in urls:
-        for channel in range(_DROPPED):
-            Simulator(url).drop(f"channel{channel}")
-    print(f"dropped {_GATEWAYS * _DROPPED} in {time.monotonic() - dropped_at:.1f} s", flush=True)
-    seen: list[float] = []
+        for channel in (f"channel{number}" for number in range(of_each)):
+            dropped[url, channel] = time.monotonic()
+            Simulator(url).drop(channel)
+    print(f"dropped {drops} in {time.monotonic() - began:.1f} s", flush=True)
+    repaired: list[float] = []
 
     def all_repaired() -> bool:
         lines = log.read_text().count("outcome=reconnected") if log.exists() else 0
-        seen.extend([time.monotonic() - dropped_at] * (lines - len(seen)))
-        return lines >= _GATEWAYS * _DROPPED
+        repaired.extend([time.monotonic()] * (lines - len(repaired)))
+        return lines >= drops
 
-    _wait(all_repaired)
-    print(f"  repaired: half within {statistics.median(seen):.0f} s, all within {seen[-1]:.0f} s")
-    calls = [sum(c["operation"] == "qr" for c in Simulator(url).requests()) for url in urls]
-    print(f"  calls of getQr: {sum(calls)} for {_GATEWAYS * _DROPPED} drops")
+    _wait(all_repaired, lambda: f"{drops} repairs in the hook's log: it has {len(repaired)}")
+    half, last = statistics.median(repaired) - began, repaired[-1] - began
+    print(f"  repaired: half within {half:.0f} s, all within {last:.0f} s")
+    calls = [(url, call) for url in urls for call in Simulator(url).requests("qr")]
+    print(f"  calls of getQr: {len(calls)} for {drops} drops")
+    first: dict[tuple[str, str], float] = {}
+    for url, call in calls:
+        first.setdefault((url, call["channel"]), call["monotonic"])
+    missing = dropped.keys() - first.keys()
+    if missing:
+        raise LookupError(f"the journals have no getQr for {len(missing)} of the channels")
+    waited = [first[one] - at for one, at in dropped.items()]
+    print(f"  drop to getQr: median {statistics.median(waited):.1f} s, worst {max(waited):.1f} s")
+    minutes = (repaired[-1] - min(first.values())) / 60
+    print(f"  repairs: {drops / minutes:.0f} a minute, from the first getQr to the last repair")
+
+
+def _query(loop: Loop, query: str) -> float | None:
+    """Return the first number that Prometheus has for a query, None where it has none."""
+    url = f"http://{loop.at.prometheus}/api/v1/query"
+    found = requests.get(url, params={"query": query}, timeout=10).json()["data"]["result"]
+    return float(found[0]["value"][1]) if found else None
 
 
 def _value(loop: Loop, query: str) -> float:
-    url = f"http://{loop.at.prometheus}/api/v1/query"
-    found = requests.get(url, params={"query": query}, timeout=10).json()["data"]["result"]
-    return float(found[0]["value"][1]) if found else 0.0
+    value = _query(loop, query)
+    if value is None:
+        raise LookupError(f"Prometheus has nothing for {query}")
+    return value
 
 
-def _wait(condition: Callable[[], bool], seconds: float = 300.0) -> None:
+def _wait(
+    condition: Callable[[], bool], awaited: Callable[[], str], seconds: float = 300.0
+) -> None:
+    """Wait; ``awaited`` says for what, and how far it is by now."""
     until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:
-            raise TimeoutError
+            raise TimeoutError(f"{seconds:.0f} s were not enough for {awaited()}")
         time.sleep(0.5)
 
 

@@ -15,16 +15,14 @@ from exporter.fleet import Fleet
 from exporter.messages.post import Post
 from exporter.silence.explain import explain
 from exporter.web import create_app
-from whatsapp.program import (
-    Server,
+from whatsapp.command_line import (
+    WRONG_USAGE,
     add_common_options,
-    end_on_signals,
-    fail,
-    log_to_stderr,
+    manual,
     parse_arguments,
     parser,
-    run,
 )
+from whatsapp.program import Server, end_on_signals, fail, log_to_stderr, run
 from whatsapp.reload import Reloading
 from whatsapp.settings import Settings, SettingsError, load
 
@@ -76,13 +74,31 @@ def _explain(settings: Settings, name: str | None, channel: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     made = parser(
         "python -m exporter",
-        "Polls WhatsApp gateways and message logs, and serves Prometheus metrics.",
+        manual(
+            "Polls WhatsApp gateways and their message logs, and serves what it sees as metrics "
+            "for Prometheus, until SIGTERM or Ctrl-C. SIGHUP lets it read the settings again.",
+            settings="GATEWAYS_FILE or WPP_GATEWAY_*, MESSAGE_LOG_URL or DB_*, MESSAGE_*, "
+            "MESSAGES_*, SILEN*, PROBE*, EXPORTER_*",
+            exit_codes={0: "it was told to end", 2: f"{WRONG_USAGE}, such as a port in use"},
+            examples=[
+                "python -m exporter",
+                "python -m exporter --env-file /etc/zapwatch/zapwatch.env",
+            ],
+        ),
     )
     commands = made.add_subparsers(dest="command", metavar="COMMAND")
     explained = commands.add_parser(
         "explain",
         help="print what was learned of a channel, instead of running",
-        description="Prints a channel's week as it was learned, its present threshold, and why.",
+        **manual(
+            "Prints how long a channel may be silent now and why, and its week as it was learned.",
+            settings="those of the exporter, SILENCE_STATE_FILE above all",
+            exit_codes={
+                0: "printed, also where nothing is known of the channel",
+                2: f"{WRONG_USAGE}, such as a gateway that is not there",
+            },
+            examples=["python -m exporter explain 'Loja Centro'"],
+        ),
     )
     explained.add_argument("channel", metavar="CHANNEL", help="in any spelling")
     explained.add_argument(

@@ -16,17 +16,15 @@ from reconnect_hook.page.site import add_page
 from reconnect_hook.probes.command import run_probe
 from reconnect_hook.service import open_store
 from reconnect_hook.web import create_app
-from whatsapp.probe_settings import ProbeKind
-from whatsapp.program import (
-    Server,
+from whatsapp.command_line import (
+    WRONG_USAGE,
     add_common_options,
-    end_on_signals,
-    fail,
-    log_to_stderr,
+    manual,
     parse_arguments,
     parser,
-    run,
 )
+from whatsapp.probe_settings import ProbeKind
+from whatsapp.program import Server, end_on_signals, fail, log_to_stderr, run
 from whatsapp.reload import Reloading
 from whatsapp.settings import Settings, SettingsError, load
 
@@ -59,21 +57,56 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = parser("python -m reconnect_hook", "Repairs WhatsApp channels that need it.")
+    made = parser(
+        "python -m reconnect_hook",
+        manual(
+            "Repairs WhatsApp channels that are disconnected or silent. COMMAND --help has more.",
+            settings="GATEWAYS_FILE or WPP_GATEWAY_*, MESSAGE_LOG_URL or DB_*, those of COMMAND",
+            exit_codes={0: "done", 1: "not all could be done", 2: WRONG_USAGE},
+            examples=[
+                "python -m reconnect_hook serve",
+                "python -m reconnect_hook check --dry-run --verbose",
+            ],
+        ),
+    )
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve = commands.add_parser(
         "serve",
         help="take Alertmanager's alerts and repair channels, for ever",
-        description="Takes Alertmanager's alerts at POST /alerts and repairs channels.",
+        **manual(
+            "Takes Alertmanager's alerts at POST /alerts, repairs and probes the channels that "
+            "they name, and serves the operators' page, until SIGTERM or Ctrl-C. SIGHUP lets it "
+            "read the settings again.",
+            settings="HOOK_TOKEN (it must be set), HOOK_*, RECONNECT_*, PROBE*, PROMETHEUS_URL, "
+            "ALERTMANAGER_URL, GATEWAYS_FILE or WPP_GATEWAY_*, MESSAGE_LOG_URL or DB_*, MESSAGE_*, "
+            "MESSAGES_STATE_URL, SILENT_*",
+            exit_codes={
+                0: "it was told to end",
+                2: f"{WRONG_USAGE}, such as a port in use or a state that cannot be written",
+            },
+            examples=[
+                "python -m reconnect_hook serve",
+                "python -m reconnect_hook serve --env-file /etc/zapwatch/zapwatch.env",
+            ],
+        ),
     )
     check = commands.add_parser(
         "check",
         help="check and repair all channels once, without Prometheus",
-        description=(
-            "Lists the channels once, calls getQr for those that are disconnected or silent, and "
-            "waits for the outcomes. Prints and logs nothing where all is well. Exit code 0: all "
-            "is well or every repair was accepted; 1: the gateway or the database could not be "
-            "read, or a repair failed; 2: wrong usage or settings."
+        **manual(
+            "Lists the channels once, reconnects those that are disconnected or silent, and waits "
+            "for the outcomes. Prints and logs nothing where all is well.",
+            settings="SILENT_*, RECONNECT_*, HOOK_STATE_URL, HOOK_LOG_FILE, GATEWAYS_FILE or "
+            "WPP_GATEWAY_*, MESSAGE_LOG_URL or DB_*, MESSAGE_*, MESSAGES_STATE_URL",
+            exit_codes={
+                0: "all is well, or every repair was accepted",
+                1: "a gateway or database could not be read, a repair failed, or it was cut short",
+                2: f"{WRONG_USAGE}, such as a state or a log that cannot be written",
+            },
+            examples=[
+                "python -m reconnect_hook check --dry-run --verbose",
+                "*/15 * * * * cd /path/to/zapwatch && .venv/bin/python -m reconnect_hook check",
+            ],
         ),
     )
     check.add_argument(
@@ -91,13 +124,28 @@ def _parser() -> argparse.ArgumentParser:
     probe = commands.add_parser(
         "probe",
         help="ask one channel whether it is alive",
-        description=(
-            "Asks a channel now, by a query or an echo as the settings say, and repairs nothing. "
-            "Exit code 0: it is alive; 1: it is not, or could not be asked; 2: wrong usage."
+        **manual(
+            "Asks a channel now, by a query or an echo as the settings say, and repairs nothing.",
+            settings="PROBE*, HOOK_STATE_URL, HOOK_LOG_FILE, GATEWAYS_FILE or WPP_GATEWAY_*, "
+            "MESSAGE_LOG_URL or DB_*",
+            exit_codes={
+                0: "it is alive; with --dry-run: it could be asked",
+                1: "it is not, or could not be asked",
+                2: WRONG_USAGE,
+            },
+            examples=[
+                "python -m reconnect_hook probe loja",
+                "python -m reconnect_hook probe loja --kind query --dry-run",
+            ],
         ),
     )
     probe.add_argument("channel", metavar="CHANNEL", help="in any spelling")
-    probe.add_argument("--kind", choices=[ProbeKind.QUERY, ProbeKind.ECHO], type=str)
+    probe.add_argument(
+        "--kind",
+        choices=[ProbeKind.QUERY, ProbeKind.ECHO],
+        type=str,
+        help="ask in this way; by echo only where PROBE says echo",
+    )
     probe.add_argument("--dry-run", action="store_true", help="say what would be done, ask nothing")
     for command in (serve, check, probe):
         add_common_options(command, default=argparse.SUPPRESS)

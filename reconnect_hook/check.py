@@ -75,8 +75,9 @@ class Check:
         view = self._read_messages([channel for channel in channels if channel.connected])
         wanted = self._wanted(channels, view)
         if self._service is None:
+            call = self._client.reconnect_call
             for target in wanted:
-                self._print(f"{target.channel}: {target.reason}; getQr would be called")
+                self._print(f"{target.channel}: {target.reason}; {call} would be called")
         elif wanted:
             self._repair(self._service, wanted)
 
@@ -205,6 +206,8 @@ def run_check(settings: Settings, options: Options) -> int:
     finally:
         for check in checks:
             check.stop()
+        if store is not None:
+            store.database.close()
     for error in errors[:1]:
         print(f"check: HOOK_STATE_URL: {error}", file=sys.stderr)  # noqa: T201
     return 1 if errors or any(check.trouble for check in checks) else 0

@@ -28,10 +28,15 @@ FAILURES = frozenset({Outcome.FAILED, Outcome.STILL_DISCONNECTED})
 
 
 class Action(enum.StrEnum):
-    """The strongest thing that was asked of the gateway, as the log names it."""
+    """The strongest thing that was asked of the gateway, as the log names it.
+
+    GET_QR and RECONNECT keep the pairing: which of them, says the adapter's ``reconnect_call``.
+    RESTART throws it away.
+    """
 
     NONE = "none"
     GET_QR = "getQr"
+    RECONNECT = "reconnect"
     RESTART = "restart"
 
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from reconnect_hook.event_log import EventLog, EventLogError
 from reconnect_hook.metrics import Metrics
-from reconnect_hook.probes.ear import Ear
+from reconnect_hook.probes.ear import open_ear
 from reconnect_hook.probes.means import ProbeMeans
 from reconnect_hook.probes.prober import Prober
 from reconnect_hook.repairs.asking import LOOK_PAUSE
@@ -28,7 +28,7 @@ from reconnect_hook.state.probes import ProbeBook
 from whatsapp.channels import Channel
 from whatsapp.gateways.gateway import Gateway, GatewayError
 from whatsapp.gateways.registry import make_gateway
-from whatsapp.message_log import MessageLog, MessageLogError
+from whatsapp.message_log import MessageLogError
 from whatsapp.message_sources import open_messages
 from whatsapp.settings import GatewaySettings, Settings, SettingsError
 
@@ -94,11 +94,7 @@ def make_service(
     book = ProbeBook(database, name, gateway.probe)
     metrics.watch(name, memory, book)
     lists = ChannelLists(client)
-    log_url = gateway.message_log_url
-    # On connections of its own, as a poll has.
-    probing = ProbeMeans(
-        client, None if log_url is None else Ear(MessageLog(log_url)), book, gateway.probe
-    )
+    probing = ProbeMeans(client, open_ear(settings, gateway), book, gateway.probe)
     means = Means(
         client=client,
         lists=lists,
@@ -107,6 +103,7 @@ def make_service(
         verify_seconds=settings.reconnect_verify_seconds,
         allow_restart=gateway.allow_restart,
         probing=probing,
+        count_probe=counts.count_probe,
     )
     intake = Intake(database, name, pauses, keep=stays)
     workers = Workers(

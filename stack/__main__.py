@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import os
 import secrets
@@ -22,7 +23,8 @@ from stack.loop import Loop, MissingProgramError
 from stack.processes import ChildError, Children
 from stack.simulator.client import Simulator
 from stack.story import ASK_SECONDS, SILENT_SECONDS, Story, make_channels
-from whatsapp.program import end_on_signals, fail, parser
+from whatsapp.command_line import WRONG_USAGE, manual, parse_arguments, parser
+from whatsapp.program import end_on_signals, fail
 from whatsapp.settings import Listen, Settings, SettingsError, load, read_env_file
 
 _PROGRAM = "stack"
@@ -34,12 +36,7 @@ _LOCAL = "127.0.0.1"
 
 def main(arguments: list[str] | None = None) -> int:
     """Run until Ctrl-C; return the exit code."""
-    options = parser(
-        "python -m stack",
-        "Runs exporter, reconnect hook, Prometheus and Alertmanager on this machine. Without "
-        "WPP_GATEWAY_BASE_URL or GATEWAYS_FILE: with a simulated gateway, and a story that shows "
-        "what they do.",
-    ).parse_args(arguments)
+    options = parse_arguments(_parser(), arguments)
     end_on_signals()
     try:
         with _only_one():
@@ -55,6 +52,24 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{_PROGRAM}: {error}", file=sys.stderr)
         return error.code if isinstance(error, ChildError) and error.code > 0 else 1
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    return parser(
+        "python -m stack",
+        manual(
+            "Runs exporter, reconnect hook, Prometheus and Alertmanager on this machine until "
+            "Ctrl-C. Where neither WPP_GATEWAY_BASE_URL nor GATEWAYS_FILE is set: with a simulated "
+            "gateway, and a story that shows what they do.",
+            settings="those of exporter and hook; HOOK_TOKEN is made where it is not set",
+            exit_codes={
+                0: "it was told to end",
+                1: "a program did not start or has ended; if it told an exit code, that one",
+                2: f"{WRONG_USAGE}, a missing program, or another stack that runs here",
+            },
+            examples=["python -m stack", "python -m stack --env-file /path/to/pixelhub/.env"],
+        ),
+    )
 
 
 def _is_configured(env_file: str | None) -> bool:

@@ -18,7 +18,11 @@ MARK = "zapwatch-echo-"
 TOKEN_LENGTH = len(MARK) + 8 + 1 + 16
 """Characters."""
 
+MOST_BYTES = 65536
+"""That the payload of an echo has at most: it is short, and others may hold 16 MB of media."""
+
 _TOKEN = re.compile(rf"{MARK}([0-9a-f]{{8}})-[0-9a-f]{{16}}")
+_TOKEN_IN_BYTES = re.compile(_TOKEN.pattern.encode())
 
 
 def make_token(receiver: str) -> str:
@@ -29,6 +33,14 @@ def make_token(receiver: str) -> str:
 def is_token(text: str) -> bool:
     """Whether a text is a token, and not only begins like one."""
     return _TOKEN.fullmatch(text) is not None
+
+
+def find_token(payload: bytes) -> str | None:
+    """Return the first token in what a gateway tells of a message, None where there is none."""
+    if len(payload) > MOST_BYTES:
+        return None
+    found = _TOKEN_IN_BYTES.search(payload)
+    return found[0].decode() if found else None
 
 
 def is_for(token: str, key: str) -> bool:

@@ -24,12 +24,11 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
 
 from whatsapp.channels import MAX_ID_LENGTH, channel_key
-from whatsapp.echo import MARK, TOKEN_LENGTH, is_for, is_token
+from whatsapp.echo import MARK, MOST_BYTES, TOKEN_LENGTH, is_for, is_token
 
 _TIMEOUT = 10  # seconds that connecting or an answer may take before the log counts as down
 _STATEMENT_SECONDS = 1.0  # that the server works on one statement before it gives it up
 _LARGE_ROW_SECONDS = 8.0  # the same where a statement asks for one row, which may hold 16 MB
-_ECHO_BYTES = 65536  # that the payload of an echo has at most
 _GIVEN_UP = {1969, 3024}  # MariaDB's and MySQL's numbers for a statement that took too long
 
 
@@ -219,8 +218,7 @@ def _channel_of_row() -> sa.ColumnElement[str | None]:
 def _echo_of_row() -> sa.ColumnElement[str | None]:
     payload = _LOG.c.payload_json
     found = sa.func.instr(payload, sa.literal_column(f"'{MARK}'"))
-    # An echo is short, and looking through 16 MB of media would be for nothing.
-    may_be = _IS_MESSAGE & (sa.func.length(payload) <= _ECHO_BYTES)
+    may_be = _IS_MESSAGE & (sa.func.length(payload) <= MOST_BYTES)
     token = sa.case((found > 0, sa.func.substr(payload, found, TOKEN_LENGTH)), else_=None)
     return sa.case((may_be, token), else_=None)
 

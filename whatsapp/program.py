@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import errno
 import json
@@ -20,7 +19,6 @@ import waitress
 from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask
 
-from whatsapp import __version__
 from whatsapp.systemd import notify, vouch_for
 
 if TYPE_CHECKING:
@@ -54,34 +52,6 @@ _REQUEST_SECONDS = 30  # for a request to be complete, or for the next one to be
 _CLEANUP_SECONDS = 5
 _AGAIN_SECONDS = 0.01
 _END_SECONDS = 1  # for requests under way when a signal ends the program
-
-
-def parser(program: str, description: str) -> argparse.ArgumentParser:
-    """Return a parser with the options that all programs have."""
-    made = argparse.ArgumentParser(prog=program, description=description)
-    add_common_options(made)
-    return made
-
-
-def add_common_options(made: argparse.ArgumentParser, default: str | None = None) -> None:
-    """Let a parser know the options that all programs have; a command's must have no default."""
-    made.add_argument("--version", action="version", version=f"zapwatch {__version__}")
-    made.add_argument(
-        "--env-file",
-        metavar="FILE",
-        default=default,
-        help="settings as KEY=value lines; the environment wins (default: ./.env if it is there)",
-    )
-
-
-def parse_arguments(made: argparse.ArgumentParser, given: list[str] | None) -> argparse.Namespace:
-    """Return what was given; where the shell asks what could come next, tell it and end."""
-    if "_ARGCOMPLETE" in os.environ:
-        # Only then: it takes time that no other start has to.
-        import argcomplete  # noqa: PLC0415
-
-        argcomplete.autocomplete(made)
-    return made.parse_args(given)
 
 
 def run(main: Callable[[], int]) -> NoReturn:

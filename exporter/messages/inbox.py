@@ -24,6 +24,7 @@ _LISTENING_SECONDS = 5.0  # between two signs that somebody is there, if nothing
 _PRUNE_SECONDS = 86400.0
 _MOST_UNLISTED = 20_000  # channels that no list has named yet, for each gateway
 _MOST_HOURS = 100_000  # of listed channels, that wait to be written, for each gateway
+_MOST_ECHOES = 1000  # that wait to be written, for each gateway
 _RECENT = 10_000  # messages of a gateway that are known again when they are reported once more
 
 
@@ -35,6 +36,8 @@ class _Box:
     last: dict[str, Last] = field(default_factory=dict)
     minutes: dict[tuple[str, int], Minutes] = field(default_factory=dict)
     counts: Counter[tuple[str, Direction]] = field(default_factory=Counter)
+    echoes: dict[str, str] = field(default_factory=dict)
+    """Of each token, who has heard it."""
     events: int = 0
     recent: dict[int, None] = field(default_factory=dict)
 
@@ -47,6 +50,11 @@ class _Box:
         last = Last(came, went, at if message.heard else 0.0)
         known = self.last.get(key)
         self.last[key] = known.join(last) if known else last
+        if message.echo is not None:
+            # It moves the clock, and is no traffic: nothing is counted, nor learned from it.
+            if len(self.echoes) < _MOST_ECHOES:
+                self.echoes[message.echo] = key
+            return
         if self._is_known(message):
             return
         self.counts[key, message.direction] += 1
@@ -76,6 +84,8 @@ class _Box:
             batch.last[gateway, key] = self.last.pop(key)
         for key, hour in [place for place in self.minutes if place[0] in self.listed]:
             batch.minutes[gateway, key, hour] = self.minutes.pop((key, hour))
+        for token in [token for token, key in self.echoes.items() if key in self.listed]:
+            batch.echoes[gateway, token] = self.echoes.pop(token)
 
     def give_back(self, gateway: str, batch: Batch) -> None:
         """Take back what could not be written."""
@@ -85,6 +95,9 @@ class _Box:
         for (of, key, hour), minutes in batch.minutes.items():
             if of == gateway:
                 self.minutes[key, hour] = minutes.join(self.minutes.get((key, hour), Minutes()))
+        for (of, token), key in batch.echoes.items():
+            if of == gateway:
+                self.echoes[token] = key
 
 
 class Inbox:

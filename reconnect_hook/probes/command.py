@@ -42,6 +42,7 @@ def run_probe(settings: Settings, channel: str, kind: ProbeKind | None, *, dry_r
             _say(f"{gateway.name}: {error}")
         finally:
             service.client.close()
+    store.database.close()
     if not known:
         _say(f"{channel}: no gateway lists such a channel")
     return code

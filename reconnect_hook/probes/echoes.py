@@ -14,6 +14,7 @@ from reconnect_hook.state.probes import Echo, Refusal
 from whatsapp.channels import Channel
 from whatsapp.echo import make_token
 from whatsapp.gateways.gateway import GatewayError, Reason
+from whatsapp.message_log import MessageLogError
 from whatsapp.probe_settings import ProbeKind
 
 ECHO_SECONDS = 60.0
@@ -122,7 +123,7 @@ class Echoes:
             if error.reason in _SURELY_UNSENT:
                 listen_for = 0.0
         if sent:
-            means.book.note_sent(token)
+            means.book.note_sent(token, surely=True)
         heard = self._hear(sender, receiver, token, sent=sent, seconds=listen_for)
         if message_id is not None and means.client.can_take_back:
             # Else it stays in the chat of two channels that are the operator's own.
@@ -147,7 +148,7 @@ class Echoes:
         began = time.monotonic()
         while True:
             listened_at = time.monotonic()
-            heard = self.listen(listened_at - self.since + _SLACK_SECONDS)
+            heard = self._listen_for(token, listened_at - self.since + _SLACK_SECONDS)
             if token in heard.echoes:
                 self.evidence.spoke.add(sender.key)
                 self.evidence.heard.add(receiver.key)
@@ -160,6 +161,14 @@ class Echoes:
             self.evidence.lost.add((sender.key, receiver.key))
         self._means.book.note_echo(token, heard=False)
         return False
+
+    def _listen_for(self, token: str, seconds: float) -> Heard:
+        try:
+            return self.listen(seconds)
+        except MessageLogError:
+            # The log may lack what has come meanwhile: that this one is not in it proves nothing.
+            self._means.book.note_sent(token, surely=False)
+            raise
 
     def listen(self, seconds: float) -> Heard:
         """Return what was heard within so many seconds, and note it as evidence."""

@@ -39,7 +39,7 @@ class Asked:
 
 
 def ask(means: Means, channel: Channel, *, silent: bool) -> Asked:
-    """Call getQr, and watch: the log for a silent channel, the list for a disconnected one."""
+    """Reconnect, and watch: the log for a silent channel, the list for a disconnected one."""
     asked_at = time.monotonic()
     try:
         kind = _ask_until_ready(means, channel, silent=silent)
@@ -96,12 +96,15 @@ def verify(means: Means, channel: Channel, until: float) -> Asked | None:
         # It has been repaired: echoes may go to it again.
         probing.book.resume([channel.key])
         probing.book.begin(channel.key, now.id, None)
+        began = time.monotonic()
         finding = _examine(probing, now, listed, until)
         probing.book.end(channel.key, now.id, finding.kind, finding.outcome, finding.halted)
     except (GatewayError, MessageLogError, StateError, PostponedError, UnableError):
         return None
+    means.count_probe(now.id, finding.kind, finding.outcome, time.monotonic() - began)
     if finding.outcome is ProbeOutcome.FAILED:
-        return Asked(Outcome.FAILED, now.status, f"after getQr too: {finding.detail}")
+        called = means.client.reconnect_call
+        return Asked(Outcome.FAILED, now.status, f"after {called} too: {finding.detail}")
     if finding.outcome is ProbeOutcome.PASSED and finding.kind is ProbeKind.ECHO:
         return Asked(Outcome.RECONNECTED, now.status)
     return None

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from reconnect_hook.outcomes import Job
 from reconnect_hook.probes.means import ProbeMeans
 from reconnect_hook.repairs.channel_lists import ChannelLists
+from reconnect_hook.state.probes import ProbeOutcome
 from whatsapp.gateways.gateway import Gateway, GatewayError, Operation, Reason
 from whatsapp.message_sources import Messages
+from whatsapp.probe_settings import ProbeKind
 
 _OF_THE_WHOLE = frozenset(
     {Reason.TIMEOUT, Reason.CONNECTION, Reason.TLS, Reason.UNAUTHORIZED, Reason.HTML}
@@ -19,6 +21,14 @@ _OF_THE_WHOLE = frozenset(
 
 class Interrupted(Exception):  # noqa: N818 - nothing went wrong
     """The program ends; the repair is left to whoever comes next."""
+
+
+CountProbe = Callable[[str, ProbeKind, ProbeOutcome, float], None]
+"""Is told of each probe that ended: the channel, how it was made, how it ended, its seconds."""
+
+
+def _count_nothing(_channel: str, _kind: ProbeKind, _outcome: ProbeOutcome, _: float) -> None:
+    pass
 
 
 def _refuse_restart(_job: Job, _channel: str) -> bool:
@@ -41,6 +51,7 @@ class Means:
     verify_seconds: float
     allow_restart: bool
     probing: ProbeMeans | None = None
+    count_probe: CountProbe = _count_nothing
     wait: Callable[[float], None] = time.sleep
     begin_restart: Callable[[Job, str], bool] = _refuse_restart
 

@@ -63,7 +63,7 @@ def repair(means: Means, job: Job) -> Result:
     return Result(
         channel.id,
         asked.outcome,
-        Action.GET_QR,
+        Action(means.client.reconnect_call),
         asked.detail,
         status=asked.status,
         gateway_failed=asked.gateway_failed,

@@ -46,7 +46,7 @@ def restart(means: Means, job: Job, channel: Channel) -> Result | None:
             return Result(
                 channel.id,
                 Outcome.FAILED,
-                Action.RESTART if uncertain else Action.GET_QR,
+                Action.RESTART if uncertain else Action(means.client.reconnect_call),
                 words(error),
                 status=channel.status,
                 restart_pending=True,

@@ -50,7 +50,11 @@ class Database:
             self._engine = _sqlite_engine(url) if self.is_sqlite else _mysql_engine(url, _TIMEOUT)
         except Exception as error:  # noqa: BLE001 - PyMySQL raises all sorts at settings it dislikes
             raise StateError(one_line(error)) from None
-        self._file = self._open()
+        try:
+            self._file = self._open()
+        except StateError:
+            self.close()
+            raise
 
     def _open(self) -> tuple[int, int] | None:
         try:

@@ -71,7 +71,7 @@ class Echo:
     seconds: float
     """Since it was sent, or was about to be."""
     sent: bool
-    """Whether the gateway has said so; where it has not, it may have been all the same."""
+    """Whether it is lost if it is not heard; else it may not have been sent, or not been logged."""
     heard: bool | None
     """None: whoever listened for it has died."""
 
@@ -160,9 +160,9 @@ class ProbeBook:
                 return True
         return False
 
-    def note_sent(self, token: str) -> None:
-        """Note that the gateway says that an echo was sent."""
-        self._note_of_echo(token, sent=True)
+    def note_sent(self, token: str, *, surely: bool) -> None:
+        """Note whether an echo that is not heard is lost: the gateway says that it was sent."""
+        self._note_of_echo(token, sent=surely)
 
     def note_echo(self, token: str, *, heard: bool) -> None:
         """Note what became of an echo."""

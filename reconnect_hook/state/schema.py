@@ -128,7 +128,7 @@ echoes = sa.Table(
     sa.Column("token", sa.String(64), nullable=False),
     # When it was about to be sent.
     sa.Column("sent_at", _SECONDS, nullable=False),
-    # Whether the gateway has said so; NULL: it has not, or nobody lived to note it.
+    # The gateway has said so, and the log was there to tell. NULL: nobody lived to note it.
     sa.Column("sent", sa.Boolean),
     # NULL: not known yet.
     sa.Column("heard", sa.Boolean),

@@ -15,6 +15,7 @@ from stack.simulator.apis.registry import APIS
 from stack.simulator.rules import POSITIVE_AMOUNT
 from stack.simulator.server import SimulatorServer
 from stack.simulator.traffic import open_message_log
+from whatsapp.command_line import WRONG_USAGE, manual
 
 _USAGE_ERROR = 2
 
@@ -45,7 +46,16 @@ def _message_log(url: str) -> Engine:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m stack.simulator",
-        description="A simulated gateway that shows every shape and failure of the real one.",
+        **manual(
+            "Simulates a gateway, with every shape and failure of the real ones, until SIGTERM or "
+            "Ctrl-C. It prints its address; /sim/ there controls it.",
+            settings="SIMULATOR_SECRET, or the variable that --secret-env names; it must be set",
+            exit_codes={0: "it was told to end", 2: WRONG_USAGE},
+            examples=[
+                "SIMULATOR_SECRET=x python -m stack.simulator --listen 127.0.0.1:8443",
+                "SIMULATOR_SECRET=x python -m stack.simulator --api evolution",
+            ],
+        ),
     )
     parser.add_argument(
         "--listen",

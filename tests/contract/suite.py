@@ -107,6 +107,8 @@ class GatewayContract:
             world.simulator.put_channel("Pixel12 Digital/+", reconnect_seconds=1)
             yield world
             world.gateway.close()
+            # What is answered without asking WhatsApp calls a zombie alive.
+            assert "cached" not in world.asked
 
     def show(self, world: World, raw: object) -> None:
         """Let the gateway show a word as the status of the channel ``loja``."""

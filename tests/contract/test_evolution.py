@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import requests
 
-from tests.contract.suite import SECRET, GatewayContract, World
+from tests.contract.suite import NUMBER, SECRET, GatewayContract, World
 from tests.support.raw_server import RawServer, answering
 from whatsapp.channels import Channel, Status
 from whatsapp.gateways.evolution import EvolutionGateway
@@ -79,6 +80,24 @@ class TestEvolution(GatewayContract):
                     call()
                 assert caught.value.reason is Reason.INVALID
                 assert "the socket is gone" in caught.value.detail
+
+    @pytest.mark.parametrize(
+        ("path", "body"),
+        [("whatsappNumbers", {"numbers": [NUMBER]}), ("fetchProfile", {"number": NUMBER})],
+    )
+    def test_the_cache_calls_a_zombie_alive_and_the_query_does_not(
+        self, world: World, path: str, body: dict[str, object]
+    ) -> None:
+        channel = world.channel()
+        world.simulator.zombie("loja")
+        url = f"{world.server.url}/chat/{path}/loja"
+        answer = requests.post(url, json=body, headers={"apikey": SECRET}, timeout=20)
+        assert answer.ok
+        assert "xists" in answer.text
+        world.simulator.clear_requests()
+
+        with pytest.raises(GatewayError):
+            world.gateway.query(channel)
 
     def test_a_code_that_is_null_is_waited_for(self, world: World) -> None:
         world.simulator.drop("loja")

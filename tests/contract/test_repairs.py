@@ -60,7 +60,10 @@ def repairs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_drop_is_reconnected(repairs: _Repairs) -> None:
     repairs.world.simulator.drop("loja")
 
-    assert repairs(Reason.DISCONNECTED).outcome is Outcome.RECONNECTED
+    result = repairs(Reason.DISCONNECTED)
+
+    assert result.outcome is Outcome.RECONNECTED
+    assert result.action == ("getQr" if repairs.world.kind == "wrapper" else "reconnect")
     assert not {"delete", "create"} & repairs.asked
 
 

@@ -27,7 +27,7 @@ _TOKEN = "the-token-of-the-tests"
 class Watched:
     """One gateway; ``keys`` are those of its entry in gateways.yaml that differ from the default.
 
-    ``log_url`` None is a gateway whose messages no database keeps.
+    ``log_url`` None is a gateway that posts its messages to the exporter.
     """
 
     name: str
@@ -88,6 +88,7 @@ class Installation:
                 "GATEWAYS_FILE": str(file),
                 "EXPORTER_POLL_SECONDS": "1",
                 "HOOK_STATE_URL": f"sqlite:///{self._folder / 'state.sqlite3'}",
+                "MESSAGES_STATE_URL": f"sqlite:///{self._folder / 'messages.sqlite3'}",
                 "HOOK_LOG_FILE": str(self._folder / "healthcheck-sessions.log"),
                 **self._settings,
             }
@@ -116,6 +117,11 @@ class Installation:
         self.births[one.name] = server.gateway.births
         for channel in one.channels:
             self.of[one.name].put_channel(channel, reconnect_seconds=1.0)
-        log = {"message_log_url": one.log_url} if one.log_url else {}
+        if one.log_url:
+            source = {"message_log_url": one.log_url}
+        else:
+            source = {"messages": "events", "messages_token": _TOKEN}
+            events = f"http://{self.at.exporter}/messages/{one.name}"
+            self.of[one.name].webhook(url=events, token=_TOKEN)
         entry = {"name": one.name, "type": one.kind, "url": server.url, "secret": SECRET}
-        return {**entry, **log, **one.keys}
+        return {**entry, **source, **one.keys}

@@ -1,4 +1,7 @@
-"""Four gateways at once, one of each kind: each has a drop, a zombie and a QR code, all at once."""
+"""Four gateways at once, one of each kind: each has a drop, a zombie and a QR code, all at once.
+
+Three have a message log; WAHA posts its messages to the exporter.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,12 @@ _SETTINGS = {
 @pytest.fixture
 def installation(tmp_path: Path) -> Iterator[Installation]:
     gateways = [
-        Watched(f"the-{kind}", kind, _CHANNELS, f"sqlite:///{tmp_path / f'{kind}.sqlite3'}")
+        Watched(
+            f"the-{kind}",
+            kind,
+            _CHANNELS,
+            None if kind == "waha" else f"sqlite:///{tmp_path / f'{kind}.sqlite3'}",
+        )
         for kind in ADAPTERS
     ]
     with Installation(tmp_path, gateways, _SETTINGS) as made:
@@ -44,6 +52,13 @@ def test_each_kind_of_gateway_has_its_drop_its_zombie_and_its_code(
     installation: Installation,
 ) -> None:
     _wait_for(installation, {})
+    heard = "count(whatsapp_channel_seconds_since_last_message < 5)"
+    everyone = [str(len(ADAPTERS) * len(_CHANNELS))]
+    wait_until(
+        lambda: [one["value"][1] for one in installation.query(heard)] == everyone,
+        _SECONDS,
+        "a message of each channel",
+    )
     for simulator in installation.of.values():
         simulator.drop("caiu")
         simulator.zombie("zumbi")

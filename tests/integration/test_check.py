@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,27 @@ def test_a_disconnected_channel_is_repaired(cron: Cron) -> None:
     ) in line
 
 
+def test_no_other_gateway_is_said_to_have_been_asked_for_a_qr_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("reconnect_hook.repairs.asking._INITIALIZING_PAUSE", 0.05)
+    with SimulatorServer(SECRET, api="evolution") as server:
+        settings = parse(hook_settings(server.url, RECONNECT_VERIFY_SECONDS="30"))
+        gateways = (replace(settings.gateways[0], type="evolution"),)
+        settings = replace(settings, gateways=gateways)
+        simulator = Simulator(server.url)
+        simulator.put_channel("loja", reconnect_seconds=0)
+        simulator.drop("loja")
+        for dry_run in (True, False):
+            assert run_check(settings, Options(dry_run, verbose=False)) == 0
+    assert capsys.readouterr().out == (
+        "loja: disconnected; reconnect would be called\nloja: disconnected; reconnected\n"
+    )
+    (line,) = log_lines(tmp_path)
+    assert " action=reconnect outcome=reconnected " in line
+
+
 def test_only_connected_means_connected(cron: Cron) -> None:
     well: list[object] = ["connected", " CONNECTED ", "Connected"]
     ill: list[object] = [
@@ -181,7 +203,9 @@ def test_a_channel_is_silent_after_so_many_hours(
     done = cron.check(*options, **settings)
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(cron.asked) == asked
-    assert done.stdout.splitlines() == [f"{channel}: silent; requested" for channel in asked]
+    # Each is told when it ends.
+    told = sorted(done.stdout.splitlines())
+    assert told == [f"{channel}: silent; requested" for channel in asked]
     assert len(cron.lines) == len(asked)
 
 

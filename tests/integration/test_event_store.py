@@ -13,8 +13,11 @@ import sqlalchemy as sa
 
 from exporter.messages import inbox as inbox_module
 from exporter.messages.inbox import Inbox, TakenMessages
+from reconnect_hook.probes import ear as ear_module
+from reconnect_hook.probes.ear import EventEar, Heard
 from tests.support.states import sqlite_url
 from whatsapp.channels import Channel, Status
+from whatsapp.echo import make_token
 from whatsapp.events import store as store_module
 from whatsapp.events import stored as stored_module
 from whatsapp.events.parsing import Message
@@ -34,7 +37,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = _NOW
         self._looks = itertools.count(step=3600)
-        for module in (inbox_module, stored_module):
+        for module in (inbox_module, stored_module, ear_module):
             monkeypatch.setattr(f"{module.__name__}.time", self)
 
     def time(self) -> float:
@@ -84,8 +87,9 @@ def message(
     direction: Direction = Direction.IN,
     heard: bool = True,
     id_: str | None = None,
+    echo: str | None = None,
 ) -> Message:
-    return Message(key, direction, at, heard, id_)
+    return Message(key, direction, at, heard, id_, echo)
 
 
 class Exporter:
@@ -173,6 +177,39 @@ def test_an_outage_before_the_last_message_counts_for_nothing(
     assert view.age("loja1") == 5
     # One that is from the middle of the outage, and was delivered after it.
     assert view.age("other") == 25
+
+
+def test_an_echo_moves_the_clock_is_no_traffic_and_is_remembered_for_a_day(
+    store: EventStore, clock: Clock
+) -> None:
+    exporter = Exporter(store)
+    token = make_token("Loja 1")
+    exporter.take(message(_NOW - 5, echo=token), message(_NOW - 4, echo=token))
+    exporter.take(message(key="nobody", echo=make_token("nobody")))
+    view = exporter.poll()
+    assert view.age("loja1") == view.heard_age("loja1") == 4
+    assert view.messages == {}
+    assert list(store.minutes("wpp", 0)) == [], "nothing is learned from it"
+    ear = EventEar(store, "wpp")
+    assert ear.listen(60) == Heard({"loja1": 4.0}, {token})
+    assert ear.listen(3).ages == {}
+    assert EventEar(store, "another").listen(60) == Heard()
+    clock.now += 86_400 + 60
+    exporter.poll()
+    assert ear.listen(60).echoes == set()
+    store.prune(clock.now)
+    assert store.echoes("wpp", 0) == set()
+
+
+def test_nobody_can_listen_while_no_exporter_takes_events(store: EventStore, clock: Clock) -> None:
+    ear = EventEar(store, "wpp")
+    with pytest.raises(MessageLogError, match="does not run"):
+        ear.listen(60)
+    Exporter(store).poll()
+    assert ear.listen(60) == Heard()
+    clock.now += store_module.DEAF_AFTER + 1
+    with pytest.raises(MessageLogError, match="does not run"):
+        ear.listen(60)
 
 
 def test_two_exporters_on_one_store_know_what_either_has_taken(
@@ -273,7 +310,7 @@ def test_what_is_old_is_forgotten(store: EventStore) -> None:
 def test_nothing_is_kept_but_channel_direction_and_time(store: EventStore) -> None:
     columns = {column.name: column.type for table in metadata.tables.values() for column in table.c}
     texts = {name for name, kind in columns.items() if isinstance(kind, sa.String)}
-    assert texts == {"gateway", "channel"}
+    assert texts == {"gateway", "channel", "token"}, "a token is what Zapwatch has made up"
 
 
 def test_stores_that_are_opened_at_once_make_the_tables_once(
@@ -291,17 +328,21 @@ def test_messages_that_cannot_be_written_wait(
     store = opened(url)
     exporter = Exporter(store)
     exporter.poll()
-    with sa.create_engine(url).begin() as connection:
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE message_hours RENAME TO gone"))
-    exporter.take(message(_NOW - 4))
+    token = make_token("Loja 1")
+    exporter.take(message(_NOW - 4), message(_NOW - 4, echo=token))
     with pytest.raises(MessageLogError):
         exporter.poll()
     exporter.take(message(_NOW - 2))
-    with sa.create_engine(url).begin() as connection:
+    with engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE gone RENAME TO message_hours"))
+    engine.dispose()
     assert exporter.poll().age("loja1") == 2
     [(_, _, minutes)] = store.minutes("wpp", 0)
     assert minutes.messages == 2
+    assert store.echoes("wpp", 0) == {token}
 
 
 def test_only_one_may_read_the_file_and_a_reader_makes_none(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ import requests
 
 from stack.simulator.client import Simulator
 from stack.simulator.server import SimulatorServer
+from tests.deploy.guides import blocks
 from tests.support.hooks import SECRET, hook_settings, log_lines
 from tests.support.programs import Program, run
 from tests.support.waiting import wait_until
@@ -66,6 +70,21 @@ def simulator() -> Iterator[Simulator]:
         yield made
 
 
+def test_the_call_in_the_docs_is_a_message(tmp_path: Path, simulator: Simulator) -> None:
+    (call,) = (block for block in blocks("messages.md") if "/messages/wpp" in block)
+    with exporter(tmp_path, simulator) as program:
+        call = call.replace("http://127.0.0.1:9861", program.url)
+        done = subprocess.run(
+            ["bash", "-c", call.replace("YOUR-CHANNEL", "quiet")],
+            env={**os.environ, "MESSAGES_TOKEN": _TOKEN},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.startswith("HTTP/1.1 202 ")
+        wait_until(lambda: age_of(program, "quiet") is not None, _SECONDS, "its age")
+
+
 def test_ages_come_from_events_and_go_on_after_a_kill(tmp_path: Path, simulator: Simulator) -> None:
     with exporter(tmp_path, simulator) as program:
         wait_until(lambda: program.get("/-/ready").status_code == 200, _SECONDS, "both sources")
@@ -85,7 +104,8 @@ def test_ages_come_from_events_and_go_on_after_a_kill(tmp_path: Path, simulator:
     with exporter(tmp_path, simulator) as program:
         wait_until(lambda: (age_of(program, "Loja 1") or 0) >= 1000, _SECONDS, "the age of before")
     [name] = (tmp_path / "var").glob("*.sqlite3")
-    dump = "\n".join(sqlite3.connect(name).iterdump())
+    with closing(sqlite3.connect(name)) as connection:
+        dump = "\n".join(connection.iterdump())
     assert "loja1" in dump
     assert "nobody keeps" not in dump
     assert "5500000000001" not in dump

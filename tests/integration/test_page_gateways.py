@@ -36,11 +36,17 @@ class Site:
         url = f"http://{self.prometheus.at}"
         settings = parse(gateways.settings(PROMETHEUS_URL=url, ALERTMANAGER_URL=url))
         metrics = Metrics()
-        self.fleet = Fleet(settings, open_store(settings), metrics)
+        self._store = open_store(settings)
+        self.fleet = Fleet(settings, self._store, metrics)
         self.fleet.follow(settings.gateways)
         self.app = create_app(self.fleet, metrics, token=TOKEN)
         add_page(self.app, self.fleet, settings)
         self.http = self.app.test_client()
+
+    def close(self) -> None:
+        self.fleet.stop(5)
+        self._store.database.close()
+        self.prometheus.close()
 
     def say(self, **up: int) -> None:
         samples = [
@@ -79,8 +85,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     with Gateways(tmp_path, "a", "b") as gateways:
         made = Site(gateways)
         yield made
-        made.fleet.stop(5)
-        made.prometheus.close()
+        made.close()
 
 
 def test_the_api_tells_and_takes_the_gateway(site: Site) -> None:

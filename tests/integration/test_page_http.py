@@ -6,6 +6,7 @@ import base64
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +50,16 @@ class Site:
         )
         settings = parse(values)
         metrics = Metrics()
-        self.fleet = Fleet(settings, open_store(settings), metrics)
+        self._store = open_store(settings)
+        self.fleet = Fleet(settings, self._store, metrics)
         self.fleet.follow(settings.gateways)
         self.state_url = settings.hook_state_url
         self.app = create_app(self.fleet, metrics, token=token)
         add_page(self.app, self.fleet, settings)
+
+    def close(self) -> None:
+        self.fleet.stop(5)
+        self._store.database.close()
 
     def browser(self) -> FlaskClient:
         return self.app.test_client()
@@ -64,7 +70,7 @@ def site(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(tmp_path)
     made = Site(simulator.url)
     yield made
-    made.fleet.stop(5)
+    made.close()
 
 
 def form_token(page: TestResponse) -> str:
@@ -145,9 +151,10 @@ def test_a_session_is_good_at_every_hook_with_the_token_and_at_no_other(
     cookie = browser.get_cookie("zapwatch")
     assert cookie is not None
     for token, status in ((TOKEN, 200), ("another-token", 303)):
-        other = Site(simulator.url, token).browser()
-        other.set_cookie("zapwatch", cookie.value)
-        assert other.get("/").status_code == status
+        with closing(Site(simulator.url, token)) as other:
+            browser = other.browser()
+            browser.set_cookie("zapwatch", cookie.value)
+            assert browser.get("/").status_code == status
 
 
 def test_logging_out_ends_the_session(site: Site) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import requests
 
+from reconnect_hook.probes import echoes
 from stack.simulator.messages import Message
 from stack.simulator.server import SimulatorServer
 from stack.simulator.traffic import open_message_log
@@ -74,6 +75,7 @@ def test_wherever_it_dies_it_goes_on_with_one_echo_more_at_most(
     tmp_path: Path, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch, nth: int
 ) -> None:
     shorten_waits(monkeypatch)
+    monkeypatch.setattr(echoes, "ECHO_SECONDS", 0.5)
     with world_of(tmp_path, sqlite_log) as world:
         world.simulator.deafen("loja")
         alive = world.means
@@ -228,7 +230,7 @@ def test_killed_while_it_listens_who_does_not_hear_is_found_all_the_same(
 
 
 _PER_DAY = 6
-_KILLS = 12
+_KILLS = 8
 
 
 def test_the_bounds_hold_however_often_it_is_killed(

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from reconnect_hook.probes.ear import EventEar, Heard, LogEar, open_ear
 from reconnect_hook.probes.examination import Examination
 from reconnect_hook.probes.means import PostponedError, UnableError
 from reconnect_hook.state import probes
 from reconnect_hook.state.database import Database
 from reconnect_hook.state.probes import ProbeBook, ProbeOutcome
+from stack.simulator.apis.registry import APIS
 from tests.support.message_logs import WrittenLog
-from tests.support.probing import CHANNELS, SECRET, World, shorten_waits, world_of
+from tests.support.probing import CHANNELS, SECRET, World, hear_by_events, shorten_waits, world_of
 from whatsapp.echo import make_token
 from whatsapp.gateways.gateway import GatewayError
 from whatsapp.gateways.registry import make_gateway
@@ -52,6 +56,20 @@ def test_who_no_longer_hears_is_found_and_nobody_else(
     with world_of(tmp_path, sqlite_log, "wrapper", *names) as world:
         world.simulator.deafen("loja")
         assert world.found() == (ProbeOutcome.FAILED, ["loja"])
+
+
+def test_events_that_prove_nothing_do_not_save_a_channel_that_no_longer_hears(
+    world: World,
+) -> None:
+    world.simulator.deafen("loja")
+    kinds = itertools.cycle(["presence.update", "connection.update", "message.sent"])
+
+    def wait(seconds: float) -> None:
+        world.log.write("loja", event_type=next(kinds), outgoing=True)
+        time.sleep(seconds)
+
+    world.means = replace(world.means, wait=wait)
+    assert world.found() == (ProbeOutcome.FAILED, ["loja"])
 
 
 def test_a_dead_channel_is_told_from_its_sender_by_a_third(world: World) -> None:
@@ -130,7 +148,10 @@ def test_gateways_that_know_their_numbers_need_none_set(
     tmp_path: Path, sqlite_log: WrittenLog, api: str
 ) -> None:
     with world_of(tmp_path, sqlite_log, api, set_numbers=False) as world:
+        listed = world.means.client.list_channels().channels
+        assert {world.means.kind_of(one) for one in listed} == {ProbeKind.ECHO}
         assert world.found() == (ProbeOutcome.PASSED, [])
+        assert world.sent() != ["loja"], "another one has written"
         (sent,) = world.simulator.requests("take_back")
         assert sent["channel"] == world.sent()[0]
         world.simulator.deafen("loja")
@@ -140,6 +161,38 @@ def test_gateways_that_know_their_numbers_need_none_set(
         world.simulator.zombie("loja")
         finding = world.probe()
         assert (finding.kind, finding.outcome) == (ProbeKind.QUERY, ProbeOutcome.FAILED)
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_echoes_are_heard_in_events_too(tmp_path: Path, sqlite_log: WrittenLog, api: str) -> None:
+    with world_of(tmp_path, sqlite_log, api) as world:
+        hear_by_events(world, sa.URL.create("sqlite", database=str(tmp_path / "events.sqlite3")))
+        assert world.found() == (ProbeOutcome.PASSED, [])
+        sqlite_log.purge()  # nobody looks there
+        world.simulator.deafen("loja")
+        assert world.found() == (ProbeOutcome.FAILED, ["loja"])
+        assert len(world.sent()) == 3, "one was heard, one was lost, and one came back"
+
+
+@pytest.mark.parametrize(
+    ("source", "ear"),
+    [
+        ({"MESSAGE_LOG_URL": "sqlite:///unused"}, LogEar),
+        ({"MESSAGE_SOURCE": "events", "MESSAGES_TOKEN": "not-a-real-token-of-messages"}, EventEar),
+        ({"MESSAGE_SOURCE": "activity"}, NoneType),
+        ({"MESSAGE_LOG_URL": "none"}, NoneType),
+    ],
+)
+def test_where_echoes_are_heard_depends_on_where_messages_come_from(
+    source: dict[str, str], ear: type
+) -> None:
+    url = "https://gateway.example.com:8443"
+    values = {"WPP_GATEWAY_BASE_URL": url, "WPP_GATEWAY_SECRET": SECRET, **source}
+    settings = parse(values)
+    made = open_ear(settings, settings.gateways[0])
+    assert type(made) is ear
+    if made is not None:
+        made.close()
 
 
 def test_a_number_that_is_set_counts_more_than_what_the_gateway_tells(
@@ -185,6 +238,32 @@ def test_a_log_that_cannot_be_read_loses_no_echo(
     with pytest.raises(MessageLogError):
         world.probe()
     assert world.sent() == []
+
+
+def test_a_log_that_fails_while_an_echo_is_listened_for_gets_nobody_blamed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.simulator.deafen("loja")
+    ear = world.means.ear
+    assert ear is not None
+    listen = ear.listen
+
+    def fails(_seconds: float) -> Heard:
+        raise MessageLogError("gone away")
+
+    def wait(_seconds: float) -> None:
+        monkeypatch.setattr(ear, "listen", fails)
+
+    world.means = replace(world.means, wait=wait)
+    with pytest.raises(MessageLogError):
+        world.probe(job=1)
+    monkeypatch.setattr(ear, "listen", listen)
+    # It was well all the time: the log lacks the echo.
+    world.simulator.connect("loja")
+    world.means = replace(world.means, wait=lambda _: time.sleep(0.02))
+    assert world.found(job=1) == (ProbeOutcome.PASSED, [])
+    first, again = world.sent()
+    assert first == again
 
 
 # What the wrapper has been seen to answer, and what a network does.
@@ -233,16 +312,16 @@ def test_a_refused_text_that_goes_a_moment_later_is_heard(world: World) -> None:
 
 
 @pytest.mark.parametrize("fault", ["success_false_text", "unauthorized"])
-def test_what_was_not_sent_is_not_lost(world: World, fault: str) -> None:
-    world.log.write("obra")
-    world.log.write("casa")
-    world.simulator.fault("send", fault)
-    with pytest.raises(UnableError, match="did not say that it has sent"):
-        world.probe()
-    assert world.book.lost_echoes("loja", 600) == []
-    assert world.book.halted() == set()
-    world.simulator.clear_faults()
-    assert world.found() == (ProbeOutcome.PASSED, []), "and it is asked again"
+def test_what_was_not_sent_is_not_lost(tmp_path: Path, sqlite_log: WrittenLog, fault: str) -> None:
+    with world_of(tmp_path, sqlite_log, "wrapper", "loja", "obra") as world:
+        world.log.write("obra")
+        world.simulator.fault("send", fault)
+        with pytest.raises(UnableError, match="did not say that it has sent"):
+            world.probe()
+        assert world.book.lost_echoes("loja", 600) == []
+        assert world.book.halted() == set()
+        world.simulator.clear_faults()
+        assert world.found() == (ProbeOutcome.PASSED, []), "and it is asked again"
 
 
 def test_who_hears_but_cannot_send_gets_nobody_else_blamed(world: World) -> None:

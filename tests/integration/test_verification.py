@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from reconnect_hook.alerts import Reason
-from reconnect_hook.outcomes import Outcome, Result
+from reconnect_hook.outcomes import FAILURES, Outcome, Result
 from reconnect_hook.probes.means import UnableError
 from reconnect_hook.repairs import asking
 from reconnect_hook.repairs.asking import ask
@@ -56,9 +57,64 @@ def _means(world: World, **more: Any) -> Means:
     )
 
 
-def _repaired(world: World, name: str = "loja", *, seconds: float = 30.0) -> str:
+def _repaired(world: World, name: str = "loja", *, seconds: float = 30.0, **more: Any) -> str:
     channel = {one.id: one for one in world.means.client.list_channels().channels}[name]
-    return ask(_means(world, verify_seconds=seconds), channel, silent=True).outcome
+    return ask(_means(world, verify_seconds=seconds, **more), channel, silent=True).outcome
+
+
+def _by_query(world: World) -> World:
+    settings = replace(world.means.settings, kind=ProbeKind.QUERY)
+    world.means = replace(world.means, settings=settings)
+    return world
+
+
+@pytest.fixture
+def queried(tmp_path: Path, sqlite_log: WrittenLog) -> Iterator[World]:
+    """Make one with a gateway that has a query, and no echoes."""
+    with world_of(tmp_path, sqlite_log, "waha") as made:
+        yield _by_query(made)
+
+
+def test_an_echo_that_is_heard_proves_it(world: World) -> None:
+    world.simulator.put_channel("loja", reconnect_seconds=0.0)
+    world.simulator.zombie("loja")
+    assert _repaired(world) == Outcome.RECONNECTED
+
+
+def test_a_query_that_passes_proves_less(queried: World) -> None:
+    queried.simulator.put_channel("loja", reconnect_seconds=0.0)
+    queried.simulator.zombie("loja")
+    assert _repaired(queried, seconds=0.3) == Outcome.REQUESTED
+    assert queried.sent() == []
+
+
+def test_who_is_still_dead_has_failed(queried: World) -> None:
+    queried.simulator.put_channel("loja", reconnect_seconds=0.0, heals=False)
+    queried.simulator.zombie("loja")
+    assert _repaired(queried, seconds=0.3) == Outcome.FAILED
+    assert Outcome.FAILED in FAILURES, "so the next repair comes, and people after three"
+
+
+def test_who_still_does_not_hear_has_failed(world: World) -> None:
+    world.simulator.put_channel("loja", reconnect_seconds=0.0, heals=False)
+    world.simulator.deafen("loja")
+    assert _repaired(world) == Outcome.FAILED
+
+
+def test_what_proves_nothing_leaves_it_requested(world: World) -> None:
+    world.simulator.fault("send", "unauthorized")
+    assert _repaired(world, seconds=0.3) == Outcome.REQUESTED
+
+
+def test_the_proof_of_a_repair_counts_as_a_probe(queried: World) -> None:
+    queried.simulator.put_channel("loja", reconnect_seconds=0.0)
+    counted: list[tuple[Any, ...]] = []
+    _repaired(queried, seconds=0.3, count_probe=lambda *one: counted.append(one))
+    ((*what, seconds),) = counted
+    assert what == ["loja", ProbeKind.QUERY, ProbeOutcome.PASSED]
+    assert 0 <= seconds < 30
+    probed = queried.book.all()["loja"]
+    assert (probed.kind, probed.outcome) == (ProbeKind.QUERY, ProbeOutcome.PASSED)
 
 
 def test_an_echo_that_must_wait_for_that_of_another_is_sent_after_it(
@@ -117,7 +173,7 @@ def _lose(world: World, sender: str, receiver: str) -> None:
     channel = {one.id: one for one in world.means.client.list_channels().channels}[receiver]
     token = make_token(receiver)
     assert world.book.reserve(sender, receiver, token) is None
-    world.book.note_sent(token)
+    world.book.note_sent(token, surely=True)
     world.book.note_echo(token, heard=False)
     with world.database.write() as connection:
         connection.execute(sa.update(echoes).values(sent_at=echoes.c.sent_at - 30))

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from exporter.messages.inbox import Inbox
 from reconnect_hook.probes import echoes, examination
-from reconnect_hook.probes.ear import Ear
+from reconnect_hook.probes.ear import EventEar, LogEar
 from reconnect_hook.probes.examination import Examination, Finding
 from reconnect_hook.probes.means import ProbeMeans
 from reconnect_hook.state import probes
 from reconnect_hook.state.database import Database
 from reconnect_hook.state.probes import ProbeBook
 from stack.simulator.client import Simulator
+from stack.simulator.event_shapes import MESSAGES
+from stack.simulator.messages import Message
 from stack.simulator.server import SimulatorServer
 from stack.simulator.traffic import open_message_log
 from tests.support.message_logs import WrittenLog
 from tests.support.states import sqlite_url
+from whatsapp.channels import channel_key
+from whatsapp.events import parsing
+from whatsapp.events.store import EventStore
 from whatsapp.gateways.registry import make_gateway
 from whatsapp.message_log import MessageLog
 from whatsapp.probe_settings import ProbeKind
@@ -73,7 +82,7 @@ class World:
         client = make_gateway(self.settings, connections=2, observe=lambda *_: None)
         self.database = Database(sqlite_url(folder))
         self.book = ProbeBook(self.database, "wpp", settings.probe)
-        self.means = ProbeMeans(client, Ear(MessageLog(log.reader)), self.book, settings.probe)
+        self.means = ProbeMeans(client, LogEar(MessageLog(log.reader)), self.book, settings.probe)
 
     def probe(
         self, name: str = "loja", kind: ProbeKind = ProbeKind.ECHO, job: int | None = None
@@ -94,6 +103,24 @@ class World:
         return [call["channel"] for call in self.simulator.requests("send")]
 
 
+def hear_by_events(world: World, store_url: sa.URL) -> None:
+    """Have the gateway's events taken, as an exporter does, and listen to those."""
+    store = EventStore(store_url)
+    inbox = Inbox(store, ["wpp"])
+    inbox.list_channels("wpp", frozenset(map(channel_key, world.numbers)))
+
+    def take(message: Message) -> None:
+        event = MESSAGES[world.settings.type](message, time.time())
+        found = parsing.parse(world.settings.type, json.dumps(event).encode(), time.time())
+        if found is not None:
+            inbox.take("wpp", found)
+            inbox.write()
+
+    inbox.write()
+    world.gateway.births.listen(take)
+    world.means = replace(world.means, ear=EventEar(store, "wpp"))
+
+
 @contextmanager
 def world_of(
     folder: Path, log: WrittenLog, api: str = "wrapper", *names: str, set_numbers: bool = True
@@ -105,4 +132,6 @@ def world_of(
         made = World(server, folder, log, api, list(names or CHANNELS), set_numbers=set_numbers)
         yield made
         made.means.client.close()
+        if made.means.ear is not None:
+            made.means.ear.close()
         made.database.close()

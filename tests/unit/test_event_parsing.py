@@ -6,10 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stack.simulator.event_shapes import MESSAGES
+from stack.simulator.messages import Message as Born
 from stack.simulator.payloads import PLACES, message_payload, other_payload
+from whatsapp.echo import make_token
 from whatsapp.events.parsing import EventError, Message, parse
 from whatsapp.message_log import MESSAGE_EVENTS, Direction
 
@@ -56,6 +59,31 @@ def test_an_incoming_message_is_one_by_its_own_time(kind: str) -> None:
     found = message(kind, _INCOMING[kind]())
     assert found.key == "loja1"
     assert (found.direction, found.at, found.heard) == (Direction.IN, _NOW - 3, True)
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_an_echo_is_told_by_its_token_and_the_senders_own_note_of_it_is_no_message(
+    kind: str,
+) -> None:
+    token = make_token("Loja 1")
+    words = f"Zapwatch: does this arrive? {token}"
+
+    def told(channel: str, *, outgoing: bool, by_api: bool = False) -> dict[str, Any]:
+        return MESSAGES[kind](Born(channel, outgoing, by_api, words=words), _NOW - 3)
+
+    found = message(kind, told("Loja 1", outgoing=False))
+    assert (found.key, found.echo, found.heard) == ("loja1", token, True)
+    assert read(kind, told("obra", outgoing=True, by_api=True)) is None
+    assert read(kind, told("obra", outgoing=True)) is None, "nor as the phone's"
+    assert read(kind, told("obra", outgoing=False)) is None, "it was meant for another"
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_what_only_resembles_an_echo_is_a_message(kind: str) -> None:
+    like = MESSAGES[kind](Born("Loja 1", outgoing=False, words="zapwatch-echo-1234"), _NOW)
+    assert message(kind, like).echo is None
+    large = {**_INCOMING[kind](), "media": make_token("Loja 1") + "A" * 65536}
+    assert message(kind, large).echo is None
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -223,6 +251,8 @@ _JSON = st.recursive(
 _FIELDS = ("session", "instance", "sessionId", "data", "payload", "message", "timestamp", "t", "id")
 
 
+# On a machine that is busy, the making of examples is slow.
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(
     kind=st.sampled_from(_KINDS),
     name=st.sampled_from(

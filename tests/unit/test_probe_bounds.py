@@ -192,7 +192,7 @@ def test_history_of_echoes_goes_after_two_days(
     clock = StateClock(monkeypatch)
     token = make_token("b")
     assert book.reserve("a", "b", token) is None
-    book.note_sent(token)
+    book.note_sent(token, surely=True)
     book.note_echo(token, heard=False)
     assert [(one.sender, one.receiver) for one in book.lost_echoes("b", 10 * _DAY)] == [("a", "b")]
     clock.seconds += 3 * _DAY

@@ -646,10 +646,16 @@ class Hook:
     def __init__(self, settings: Settings) -> None:
         [gateway] = settings.gateways
         self.metrics = Metrics()
-        self.service: Service = make_service(settings, gateway, open_store(settings), self.metrics)
+        self._store = open_store(settings)
+        self.service: Service = make_service(settings, gateway, self._store, self.metrics)
         self._state_url = settings.hook_state_url
         self._log = settings.hook_log_file
         self.service.workers.start()
+
+    def close(self) -> None:
+        self.service.workers.stop(_SECONDS)
+        self.service.client.close()
+        self._store.database.close()
 
     @property
     def memory(self) -> Memory:
@@ -715,10 +721,22 @@ def simulator() -> Iterator[Simulator]:
 
 
 @pytest.fixture
-def hook(simulator: Simulator, tmp_path: Path) -> Iterator[Hook]:
-    made = Hook(_settings(simulator.url, tmp_path))
-    yield made
-    made.service.workers.stop(_SECONDS)
+def start(simulator: Simulator, tmp_path: Path) -> Iterator[Callable[..., Hook]]:
+    """Start hooks, with settings by name."""
+    started: list[Hook] = []
+
+    def start(**more: str) -> Hook:
+        started.append(Hook(_settings(simulator.url, tmp_path, **more)))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+@pytest.fixture
+def hook(start: Callable[..., Hook]) -> Hook:
+    return start()
 
 
 _QR_FAULTS = {
@@ -791,9 +809,11 @@ def test_a_failed_channel_is_repaired_by_the_next_alert(simulator: Simulator, ho
     assert hook.value(failures, gateway="wpp", channel="loja") == 0
 
 
-def test_a_restart_is_announced_with_what_it_costs(simulator: Simulator, tmp_path: Path) -> None:
+def test_a_restart_is_announced_with_what_it_costs(
+    simulator: Simulator, start: Callable[..., Hook]
+) -> None:
     simulator.put_channel("loja", session="dead", status="disconnected")
-    hook = Hook(_settings(simulator.url, tmp_path, RECONNECT_ALLOW_RESTART="yes"))
+    hook = start(RECONNECT_ALLOW_RESTART="yes")
     for _ in range(3):
         hook.repair()
     hook.service.workers.stop(_SECONDS)
@@ -842,13 +862,13 @@ def test_a_fault_of_the_hook_itself_ends_one_repair_and_no_more(
 
 def test_no_fault_ends_a_worker(
     simulator: Simulator,
-    tmp_path: Path,
+    start: Callable[..., Hook],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr("reconnect_hook.repairs.crew._TROUBLE_SECONDS", 0.01)
     simulator.unpair("loja")
-    hook = Hook(_settings(simulator.url, tmp_path, RECONNECT_WORKERS="1"))
+    hook = start(RECONNECT_WORKERS="1")
     claim = Jobs.claim
     faults: list[Exception] = [struct.error("unpack"), StateError("locked")]
 
@@ -876,7 +896,6 @@ def test_no_fault_ends_a_worker(
         assert looked.wait(_SECONDS)
         wait_until(lambda: hook.memory.queue().waiting == 1, _SECONDS, "the look to be put off")
     hook.repair()
-    hook.service.workers.stop(_SECONDS)
 
 
 def test_a_repair_that_another_hook_took_over_is_counted_there(
@@ -935,12 +954,12 @@ def test_alerts_that_are_old_news_write_one_line(
 
 
 def test_an_alert_that_comes_after_the_repair_that_helped_writes_no_second_line(
-    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    simulator: Simulator, start: Callable[..., Hook], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reconnect_hook.repairs.rounds.ROUND_SECONDS", 0.2)
     simulator.put_channel("loja", reconnect_seconds=0)
     simulator.drop("loja")
-    hook = Hook(_settings(simulator.url, tmp_path, RECONNECT_COOLDOWN_SECONDS="300"))
+    hook = start(RECONNECT_COOLDOWN_SECONDS="300")
     hook.repair()
     (line,) = hook.lines()
     assert "action=getQr outcome=reconnected" in line
@@ -964,16 +983,15 @@ def test_what_looks_like_old_news_and_is_not_is_repaired(
     assert "action=getQr outcome=reconnected" in hook.lines()[1]
 
 
-def test_no_more_calls_are_in_flight_than_workers(simulator: Simulator, tmp_path: Path) -> None:
+def test_no_more_calls_are_in_flight_than_workers(
+    simulator: Simulator, start: Callable[..., Hook]
+) -> None:
     channels = [f"channel {number}" for number in range(5)]
     for channel in channels:
         simulator.put_channel(channel)
         simulator.drop(channel)
     simulator.fault("qr", "hang")
-    settings = _settings(
-        simulator.url, tmp_path, RECONNECT_WORKERS="2", WPP_GATEWAY_QR_TIMEOUT="60"
-    )
-    hook = Hook(settings)
+    hook = start(RECONNECT_WORKERS="2", WPP_GATEWAY_QR_TIMEOUT="60")
     hook.service.intake.accept([firing(channel) for channel in channels])
     wait_until(lambda: len(simulator.requests("qr")) == 2, _SECONDS, "two calls")
     assert (hook.memory.queue().in_flight, hook.memory.queue().waiting) == (2, 3)
@@ -982,11 +1000,10 @@ def test_no_more_calls_are_in_flight_than_workers(simulator: Simulator, tmp_path
     wait_until(lambda: len(hook.lines()) == 5, _SECONDS, "all five")
     assert len(simulator.requests("qr")) == 5
     assert len(simulator.requests("list")) <= 5 + 5
-    hook.service.workers.stop(_SECONDS)
 
 
 def test_a_repair_that_takes_longer_than_a_lease_is_not_taken_over(
-    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    simulator: Simulator, start: Callable[..., Hook], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds = 4.0
     monkeypatch.setattr("reconnect_hook.state.jobs.LEASE_SECONDS", seconds)
@@ -994,7 +1011,7 @@ def test_a_repair_that_takes_longer_than_a_lease_is_not_taken_over(
     monkeypatch.setattr("reconnect_hook.repairs.workers.LEASE_SECONDS", seconds / 10)
     simulator.drop("loja")
     simulator.fault("qr", "hang")
-    hooks = [Hook(_settings(simulator.url, tmp_path, WPP_GATEWAY_QR_TIMEOUT="60")) for _ in "ab"]
+    hooks = [start(WPP_GATEWAY_QR_TIMEOUT="60") for _ in "ab"]
     hooks[0].service.intake.accept([firing()])
     wait_until(lambda: simulator.requests("qr"), _SECONDS, "the call")
     first = _lease_until(hooks[0])
@@ -1011,10 +1028,12 @@ def _lease_until(hook: Hook) -> float:
         return float(connection.scalar(sa.text("SELECT lease_until FROM repairs")))
 
 
-def test_stopping_gives_back_what_is_under_way(simulator: Simulator, tmp_path: Path) -> None:
+def test_stopping_gives_back_what_is_under_way(
+    simulator: Simulator, start: Callable[..., Hook]
+) -> None:
     simulator.drop("loja")
     simulator.fault("qr", "hang", times=1)
-    hook = Hook(_settings(simulator.url, tmp_path, WPP_GATEWAY_QR_TIMEOUT="60"))
+    hook = start(WPP_GATEWAY_QR_TIMEOUT="60")
     hook.service.intake.accept([firing()])
     wait_until(lambda: simulator.requests("qr"), _SECONDS, "the call")
     started = time.monotonic()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from whatsapp.channels import MAX_ID_LENGTH, channel_key
+from whatsapp.echo import find_token, is_for
 from whatsapp.message_log import CHANNEL_PATHS, MESSAGE_EVENTS, Direction
 
 _FIRST_TIME = 1_230_768_000.0  # 2009, when WhatsApp began: what is dated earlier is no time
@@ -32,6 +33,7 @@ class Message:
 
     ``heard`` says that it came through WhatsApp, and was not merely written by the gateway whose
     API had sent it. ``id`` only tells a message from itself, reported twice; it is never stored.
+    ``echo`` is the token of an echo that the channel has received (see whatsapp/echo.py).
     """
 
     key: str
@@ -39,6 +41,7 @@ class Message:
     at: float
     heard: bool
     id: str | None = None
+    echo: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,8 @@ class _Said:
 def parse(kind: str, body: bytes, now: float) -> Message | None:
     """Return the message that an event of a gateway of this kind reports, None where it is none.
 
+    The sender's own note of an echo is none.
+
     Its own time counts if it can be true: it is not later than ``now``, when the event came. Raises
     EventError where the body is no event.
     """
@@ -70,7 +75,10 @@ def parse(kind: str, body: bytes, now: float) -> Message | None:
     key = channel_key(said.channel) if isinstance(said.channel, str) else ""
     if not 0 < len(key) <= MAX_ID_LENGTH:
         raise EventError(f"this event of a message names no channel as one of {kind} does")
-    return Message(key, said.direction, _time(said.at, now), said.heard, _text(said.id))
+    echo = find_token(body)
+    if echo is not None and not (said.heard and is_for(echo, key)):
+        return None
+    return Message(key, said.direction, _time(said.at, now), said.heard, _text(said.id), echo)
 
 
 def _of_wppconnect(event: Mapping[str, Any]) -> _Said | None:

@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from whatsapp.channels import MAX_ID_LENGTH
+from whatsapp.echo import TOKEN_LENGTH
 
 metadata = sa.MetaData()
 # Identities differ by letters that a friendlier collation would take for the same.
@@ -42,6 +43,16 @@ hours = sa.Table(
     sa.Column("minutes", sa.BigInteger, nullable=False),
     sa.Column("messages", sa.BigInteger, nullable=False),
     sa.Index("message_hours_by_hour", "hour"),
+    **_MYSQL,
+)
+
+heard_echoes = sa.Table(
+    "heard_echoes",
+    metadata,
+    sa.Column("gateway", _KEY, primary_key=True),
+    # Zapwatch has made it up (whatsapp/echo.py), and it tells which channel it was for.
+    sa.Column("token", sa.String(TOKEN_LENGTH), primary_key=True),
+    sa.Column("written_at", _SECONDS, nullable=False, index=True),
     **_MYSQL,
 )
 

@@ -23,7 +23,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
 
-from whatsapp.events.schema import deaf, hours, last_messages, listening, metadata
+from whatsapp.events.schema import deaf, heard_echoes, hours, last_messages, listening, metadata
 from whatsapp.message_log import MessageLogError, one_line
 from whatsapp.sqlite_files import begin_as_writers, use_wal
 
@@ -33,6 +33,7 @@ DEAF_AFTER = 30.0
 _CLOCK_BACK = 300.0  # seconds: a clock that was put back by more has its future forgotten
 _KEEP_HOURS = 29 * 24  # of minutes: what is learned looks at 28 days
 _KEEP_SECONDS = 90 * 86400.0  # of channels that had no message since
+_KEEP_ECHOES_SECONDS = 86400.0
 _TIMEOUT = 10  # seconds to wait for a connection, an answer or a lock
 _MODE = 0o600  # it names the channels
 
@@ -68,6 +69,8 @@ class Batch:
 
     last: dict[tuple[str, str], Last] = field(default_factory=dict)
     minutes: dict[tuple[str, str, int], Minutes] = field(default_factory=dict)
+    echoes: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Of the gateway and token of each that was heard, the channel that heard it."""
 
 
 class EventStore:
@@ -109,6 +112,13 @@ class EventStore:
                     for (gateway, channel, hour), minutes in batch.minutes.items()
                 ]
                 connection.execute(_upsert(connection, hours, _ADDED), counted)
+            if batch.echoes:
+                heard = [
+                    {"gateway": gateway, "token": token, "written_at": now}
+                    for gateway, token in sorted(batch.echoes)
+                ]
+                latest = {"written_at": _Greatest}
+                connection.execute(_upsert(connection, heard_echoes, latest), heard)
 
     def prune(self, now: float) -> None:
         """Forget what nobody will ask for any more."""
@@ -117,6 +127,8 @@ class EventStore:
             connection.execute(hours.delete().where(hours.c.hour < int(now // 3600) - _KEEP_HOURS))
             connection.execute(last_messages.delete().where(last_messages.c.written_at < oldest))
             connection.execute(deaf.delete().where(deaf.c.ends < oldest))
+            day_ago = now - _KEEP_ECHOES_SECONDS
+            connection.execute(heard_echoes.delete().where(heard_echoes.c.written_at < day_ago))
 
     def last(self, gateway: str, written_since: float = 0.0) -> dict[str, Last]:
         """Return by channel key what was written since then of a gateway's channels."""
@@ -141,6 +153,15 @@ class EventStore:
         """Return when somebody was last there to take events, None where nobody ever was."""
         with self._connect() as connection:
             return connection.scalar(sa.select(listening.c.last_at))
+
+    def echoes(self, gateway: str, written_since: float) -> set[str]:
+        """Return the tokens of a gateway's echoes that were written since then."""
+        table = heard_echoes
+        statement = sa.select(table.c.token).where(
+            table.c.gateway == gateway, table.c.written_at >= written_since
+        )
+        with self._connect() as connection:
+            return set(connection.scalars(statement))
 
     def minutes(self, gateway: str, since_hour: int) -> Iterator[tuple[str, int, Minutes]]:
         """Return a gateway's channel keys, hours since 1970, and the minutes of each."""
@@ -240,6 +261,9 @@ def _forget_future(connection: sa.Connection, now: float) -> None:
     for column in (last_messages.c.last_in, last_messages.c.last_out, last_messages.c.last_heard):
         values = {column.name: now, "written_at": now}
         connection.execute(last_messages.update().where(column > now).values(values))
+    connection.execute(
+        heard_echoes.update().where(heard_echoes.c.written_at > now).values(written_at=now)
+    )
     connection.execute(hours.delete().where(hours.c.hour > int(now // 3600)))
     connection.execute(deaf.delete().where(deaf.c.begins > now))
     connection.execute(deaf.update().where(deaf.c.ends > now).values(ends=now))

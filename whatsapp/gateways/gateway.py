@@ -112,6 +112,9 @@ class Gateway(ABC):
     hints: ClassVar[Mapping[Reason, str]]
     """What is most likely wrong where the list fails for a reason; each of them has one."""
 
+    reconnect_call: ClassVar[str] = "reconnect"
+    """What the log calls reconnect(); the gateway's own name where it always is the same call."""
+
     keeps_channel: ClassVar[bool] = False
     """Whether delete() leaves the channel in the list, with its settings but unpaired."""
 

@@ -21,6 +21,7 @@ class WrapperGateway(HttpGateway):
         Reason.HTML: "a web server or proxy answered, not the gateway: is the port missing (:8443)?"
     }
     credential_header: ClassVar = "X-Gateway-Secret"
+    reconnect_call: ClassVar = "getQr"
 
     def list_channels(self) -> ChannelList:
         """Return the channels. The wrapper asks WPPConnect for one after the other: up to 90 s."""

@@ -50,6 +50,8 @@ class EvolutionApi:
         add(f"/instance/restart/{name}", "restart", self._restart, methods=["POST"])
         add(f"/instance/logout/{name}", "delete", self._logout, methods=["DELETE"])
         add(f"/chat/fetchPrivacySettings/{name}", "query", self._query, methods=["GET"])
+        add(f"/chat/whatsappNumbers/{name}", "numbers", self._numbers, methods=["POST"])
+        add(f"/chat/fetchProfile/{name}", "profile", self._profile, methods=["POST"])
         add(f"/message/sendText/{name}", "send", self._send, methods=["POST"])
         delete = f"/chat/deleteMessageForEveryone/{name}"
         add(delete, "take_back", self._take_back, methods=["DELETE"])
@@ -100,6 +102,25 @@ class EvolutionApi:
             return Answer(200, dict.fromkeys(names, "all"))
 
         return self._about("query", channel, ask)
+
+    def _numbers(self, channel: str) -> Response:
+        """Say that numbers exist, out of the cache."""
+        asked = body_of_request().get("numbers")
+        numbers = asked if isinstance(asked, list) else []
+
+        def tell(*_: Any) -> Answer:
+            return Answer(200, [{"exists": True, "number": number} for number in numbers])
+
+        return self._about("cached", channel, tell)
+
+    def _profile(self, channel: str) -> Response:
+        """Describe a contact, out of the cache."""
+        number = str(body_of_request().get("number") or "")
+
+        def tell(*_: Any) -> Answer:
+            return Answer(200, {"wuid": f"{number}@s.whatsapp.net", "numberExists": True})
+
+        return self._about("cached", channel, tell)
 
     def _send(self, channel: str) -> Response:
         body = body_of_request()

@@ -54,6 +54,7 @@ class WppconnectApi:
         add(f"{one}/logout-session", "delete", self._logout, methods=["POST"])
         add(f"{one}/get-phone-number", "number", self._number, methods=["GET"])
         add(f"{one}/check-number-status/<number>", "query", self._query, methods=["GET"])
+        add(f"{one}/check-connection-session", "page", self._page, methods=["GET"])
         add(f"{one}/send-message", "send", self._send, methods=["POST"])
         add(f"{one}/delete-message", "take_back", self._take_back, methods=["POST"])
         add("/<path:rest>", "unknown", self._unknown, methods=METHODS)
@@ -141,6 +142,15 @@ class WppconnectApi:
             return Answer(200, {"status": "success", "response": found})
 
         return self._about("query", channel, ask, _NOT_ACTIVE)
+
+    def _page(self, channel: str) -> Response:
+        """Say whether the page answers, which is no word about WhatsApp."""
+
+        def tell(one: Channel, _: float) -> Answer:
+            up = one.status == "connected"
+            return Answer(200, {"status": up, "message": "Connected" if up else "Disconnected"})
+
+        return self._about("cached", channel, tell, _NOT_ACTIVE)
 
     def _send(self, channel: str) -> Response:
         body = body_of_request()

@@ -1,0 +1,156 @@
+"""The pages of docs/: links lead somewhere, both languages say the same, examples are read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from stack.configuration import ROOT
+from whatsapp.gateways.registry import ADAPTERS
+from whatsapp.settings import parse, parse_env
+from whatsapp.settings.gateways_file import read_gateways
+
+_DOCS = ROOT / "docs"
+_PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *_DOCS.rglob("*.md")]
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+_INDENTED = re.compile(r"^\n((?: {4}\S.*\n)+)", re.MULTILINE)
+# Where the Portuguese page leaves the rest to the English one.
+_ONLY_ENGLISH = ("## A fifth one", "| busy channels |", "## What it costs")
+
+_GATEWAYS = [f"gateways/{kind}.md" for kind in ADAPTERS]
+TRANSLATED = {
+    "proof-of-life.md": "prova-de-vida.md",
+    "messages.md": "mensagens.md",
+    "gateways/README.md": "gateways/README.md",
+    **{page: page for page in _GATEWAYS},
+}
+"""The pages that say the same in both languages, English first."""
+
+ABRIDGED = {
+    "../README.md": "alertas.md",
+    "install.md": "instalar.md",
+    "qr.md": "qr.md",
+    "several-gateways.md": "varios-gateways.md",
+}
+"""The pages of which the Portuguese one has words of its own."""
+
+
+def _text(page: str) -> str:
+    return (_DOCS / page).read_text(encoding="utf-8")
+
+
+def _anchors(text: str) -> set[str]:
+    """Return what GitHub makes of the headings."""
+    headings = re.findall(r"^#+ (.*)$", _FENCED.sub("", text), re.MULTILINE)
+    kept = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.replace(" ", "-") for heading in kept}
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in _LINK.findall(_FENCED.sub("", page.read_text(encoding="utf-8"))):
+        if re.match(r"\w+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        if anchor and target.suffix == ".md":
+            assert anchor in _anchors(target.read_text(encoding="utf-8")), link
+
+
+def _links(page: Path) -> set[Path]:
+    found = _LINK.findall(page.read_text(encoding="utf-8"))
+    return {(page.parent / link.partition("#")[0]).resolve() for link in found}
+
+
+def test_every_page_is_listed() -> None:
+    for page in (_DOCS / "pt-BR").rglob("*.md"):
+        beside = page.parent / "README.md"
+        index = beside if beside.exists() and page != beside else _DOCS / "README.md"
+        assert page in _links(index), page
+    assert set(_DOCS.glob("*.md")) - {_DOCS / "README.md"} <= _links(_DOCS / "README.md")
+
+
+@pytest.mark.parametrize(("english", "portuguese"), (TRANSLATED | ABRIDGED).items())
+def test_each_language_leads_to_the_other(english: str, portuguese: str) -> None:
+    one, other = (_DOCS / english).resolve(), _DOCS / "pt-BR" / portuguese
+    assert other in _links(one)
+    assert one in _links(other)
+
+
+def _commands(text: str) -> list[str]:
+    """Return what is to be typed or written into files, without the comments."""
+    found = [block for _, _, block in _FENCED.findall(text)] + _INDENTED.findall(text)
+    return [re.sub(r" *#.*", "", block) for block in found]
+
+
+@pytest.mark.parametrize(("english", "portuguese"), TRANSLATED.items())
+def test_the_portuguese_page_has_the_same_commands(english: str, portuguese: str) -> None:
+    assert _commands(_text(f"pt-BR/{portuguese}")) == _commands(_text(english))
+
+
+def _names(text: str) -> set[str]:
+    """Return all settings, metrics, answers and the like that a text names."""
+    for title in _ONLY_ENGLISH:
+        start, found, rest = text.partition(f"\n{title}")
+        text = start + "\n## " * bool(found) + rest.partition("\n## ")[2]
+    return set(re.findall(r"`([^`]+)`", _FENCED.sub("", text)))
+
+
+@pytest.mark.parametrize(("english", "portuguese"), TRANSLATED.items())
+def test_the_portuguese_page_names_the_same_things(english: str, portuguese: str) -> None:
+    assert _names(_text(f"pt-BR/{portuguese}")) == _names(_text(english))
+
+
+def _examples(page: str, language: str) -> list[str]:
+    return [
+        re.sub(f"^{indent}", "", block, flags=re.MULTILINE)
+        for indent, found, block in _FENCED.findall(_text(page))
+        if found == language
+    ]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ADAPTERS if kind != "wrapper"])
+def test_a_gateways_example_can_be_used(tmp_path: Path, kind: str) -> None:
+    (example,) = _examples(f"gateways/{kind}.md", "yaml")
+    path = tmp_path / "gateways.yaml"
+    path.write_text(example)
+    (gateway,) = read_gateways(str(path), {})
+    assert gateway.type == kind
+
+
+def _settings_in(page: Path) -> dict[str, str]:
+    """Return the settings in the blocks that hold nothing else."""
+    blocks = (block for _, _, block in _FENCED.findall(page.read_text(encoding="utf-8")))
+    lines = ([line.strip() for line in block.splitlines()] for block in blocks)
+    shown = (block for block in lines if all(re.match(r"[A-Z][A-Z_]+=|#", line) for line in block))
+    return parse_env("\n".join(line for block in shown for line in block))
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_settings_that_a_page_shows_can_be_copied(page: Path) -> None:
+    least = {
+        "WPP_GATEWAY_BASE_URL": "http://127.0.0.1:8443",
+        "WPP_GATEWAY_SECRET": "not-a-real-secret",
+        "MESSAGE_LOG_URL": "sqlite:///log.sqlite3",
+    }
+    for name, value in _settings_in(page).items():
+        assert " #" not in value, "a comment would be taken for a part of the value"
+        if not name.startswith("WHATSAPP_HOOK_"):  # WAHA's own
+            assert f"`{name}`" in (ROOT / "README.md").read_text()
+            assert parse({**least, "MESSAGES_TOKEN": "x" * 20, name: value})
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_what_check_is_said_to_say_it_can_say(kind: str) -> None:
+    source = "".join(file.read_text() for file in (ROOT / "whatsapp" / "gateways").glob("*.py"))
+    table = _text(f"gateways/{kind}.md").partition("| `check --verbose` says |")[2]
+    said = re.findall(r"^\| `([^`]+)`(?: or `([^`]+)`)? ", table, re.MULTILINE)
+    lines = [line for pair in said for line in pair if line]
+    assert lines
+    for line in lines:
+        # Numbers are put in later.
+        assert all(part in source for part in re.split(r"\d+", line)), line

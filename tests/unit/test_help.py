@@ -1,0 +1,99 @@
+"""What --help says of each command: short, on any terminal, and true."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from fnmatch import fnmatch
+
+import pytest
+
+import exporter.__main__
+import reconnect_hook.__main__
+import stack.__main__
+import stack.simulator.__main__
+from stack.configuration import ROOT
+
+_PROGRAMS: dict[str, Callable[[], int]] = {
+    "exporter": exporter.__main__.main,
+    "reconnect_hook": reconnect_hook.__main__.main,
+    "stack": stack.__main__.main,
+    "stack.simulator": stack.simulator.__main__.main,
+}
+_COMMANDS = [
+    *_PROGRAMS,
+    "exporter explain",
+    "reconnect_hook serve",
+    "reconnect_hook check",
+    "reconnect_hook probe",
+]
+
+
+class Help:
+    def __init__(self, command: str, text: str) -> None:
+        self.command = command
+        self.text = text
+
+    def section(self, title: str) -> str:
+        return self.text.partition(f"\n{title}:\n")[2].partition("\n\n")[0]
+
+    @property
+    def options(self) -> set[str]:
+        return set(re.findall(r"(?<!\S)--[a-z-]+", self.section("options")))
+
+
+Ask = Callable[[str], Help]
+
+
+@pytest.fixture
+def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ask:
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def asked(command: str) -> Help:
+        program, *arguments = command.split()
+        monkeypatch.setattr(sys, "argv", [program, *arguments, "--help"])
+        with pytest.raises(SystemExit) as ended:
+            _PROGRAMS[program]()
+        assert ended.value.code == 0
+        return Help(command, capsys.readouterr().out)
+
+    return asked
+
+
+@pytest.mark.parametrize("program", _PROGRAMS)
+def test_every_command_is_looked_at(ask: Ask, program: str) -> None:
+    named = re.findall(r"^    (\w+) ", ask(program).section("positional arguments"), re.MULTILINE)
+    looked_at = [command.partition(" ") for command in _COMMANDS]
+    assert named == [name for of, _, name in looked_at if of == program and name]
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_it_fits_a_terminal_and_has_all_parts(ask: Ask, command: str) -> None:
+    told = ask(command)
+    lines = told.text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) <= 50
+    assert lines[0].startswith(f"usage: python -m {command}")
+    codes = re.findall(r"^  (\d)  \w", told.section("exit codes"), re.MULTILINE)
+    assert codes in (["0", "2"], ["0", "1", "2"])
+    assert told.section("settings")
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_its_examples_are_of_this_command_and_have_its_options(ask: Ask, command: str) -> None:
+    examples = ask(command).section("examples").splitlines()
+    assert examples
+    for example in examples:
+        assert f"python -m {command}" in example
+        shown = max((one for one in _COMMANDS if f"python -m {one}" in example), key=len)
+        options = {word for word in shlex.split(example) if word.startswith("--")}
+        assert options <= ask(shown).options
+
+
+@pytest.mark.parametrize("command", [one for one in _COMMANDS if one != "stack.simulator"])
+def test_its_settings_are_those_of_the_readme(ask: Ask, command: str) -> None:
+    known = set(re.findall(r"`([A-Z][A-Z_]+)`", (ROOT / "README.md").read_text()))
+    for name in re.findall(r"[A-Z]+_[A-Z_]*\*?|[A-Z]{4,}\*", ask(command).section("settings")):
+        assert any(fnmatch(one, name) for one in known), name
