@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from stack.simulator.client import Simulator
 from stack.simulator.server import SimulatorServer
 from tests.browser.looks import (
-    LOOKS,
+    TWO_LOOKS,
     WAIT_MS,
     Look,
     Windows,
@@ -50,7 +50,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield made
 
 
-@pytest.fixture(params=LOOKS, ids=str)
+@pytest.fixture(params=TWO_LOOKS, ids=str)
 def look(request: pytest.FixtureRequest) -> Look:
     made = request.param
     assert isinstance(made, Look)

@@ -50,10 +50,10 @@ LOOKS = [
     Look(1280, "en", "dark"),
     Look(1280, "pt-BR"),
 ]
-"""Both sizes in both languages, and both schemes with each size."""
+"""Both sizes in both languages, and both schemes with each size: for the fullest pages."""
 
 TWO_LOOKS = [LOOKS[1], Look(1280, "en")]
-"""Each size and each language once, for what takes long."""
+"""Each size, language and scheme once."""
 
 Windows = list[tuple[Look, Page]]
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.axe import check
 from tests.browser.conftest import WORLD_TOKEN
-from tests.browser.looks import TWO_LOOKS, WAIT_MS, Look, Windows
+from tests.browser.looks import LOOKS, WAIT_MS, Look, Windows
 from tests.e2e.world import World
 from tests.support.waiting import wait_until
 
@@ -54,6 +54,7 @@ def test_reconnect_now_shows_its_progress_to_the_end(pages: Windows, world: Worl
     assert len(world.simulator.requests("qr", "pixel12digital")) > before
 
 
+@pytest.mark.parametrize("look", LOOKS, ids=str)
 def test_repairs_can_be_paused_and_resumed(page: Page, look: Look, world: World) -> None:
     name = "whatsapp_reconnect_paused"
     page.goto("/channels/atendimento")
@@ -157,7 +158,6 @@ def _let(page: Page) -> bool:
     return True
 
 
-@pytest.mark.parametrize("look", TWO_LOOKS, ids=str)
 def test_without_a_script_the_page_can_be_read_and_used(
     page: Page, look: Look, world: World
 ) -> None:

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from stack.past import Past, Trouble, write_past
 from tests.browser.axe import check
-from tests.browser.looks import WAIT_MS, Look, log_in, window
+from tests.browser.looks import LOOKS, WAIT_MS, Look, log_in, window
 from tests.support.hooks import TOKEN, hook_settings
 from tests.support.programs import Program
 from tests.support.prometheus import Exposition, Prometheus
@@ -90,6 +90,7 @@ def test_500_channels_can_be_searched_and_sorted(page: Page, look: Look) -> None
     check(page)
 
 
+@pytest.mark.parametrize("look", LOOKS, ids=str)
 def test_the_past_is_drawn(page: Page, hook: Program, look: Look) -> None:
     def has_strip() -> bool:
         text = requests.get(f"{hook.url}/channels/{_WITH_PAST}", auth=_AUTH, timeout=30).text

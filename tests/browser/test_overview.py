@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.axe import check
 from tests.browser.conftest import CHANNELS
-from tests.browser.looks import WAIT_MS, Look, Windows
+from tests.browser.looks import LOOKS, WAIT_MS, Look, Windows
 from tests.e2e.world import World
 from tests.support.waiting import wait_until
 
@@ -19,6 +20,7 @@ def names(page: Page) -> list[str]:
     return page.locator(".row a.name").all_inner_texts()
 
 
+@pytest.mark.parametrize("look", LOOKS, ids=str)
 def test_it_shows_every_channel_and_breaks_no_rule(page: Page, look: Look) -> None:
     page.goto("/")
     expect(page.locator(".row")).to_have_count(len(CHANNELS), timeout=WAIT_MS)
