@@ -26,7 +26,7 @@ run: setup
 test: setup
 	@deploy/install-servers.sh prometheus prometheus-alertmanager mariadb-server chromium \
 	    systemd logrotate iproute2 curl nginx openssl
-	$(PYTHON) -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTHON) -m pytest --numprocesses 6 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup
 	$(PYTHON) -m ruff check .
