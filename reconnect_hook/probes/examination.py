@@ -210,7 +210,7 @@ class Examination:
         if not self._evidence.lost:
             raise UnableError(_UNSENT)
         me = (self._channel,)
-        if self._means.book.was_heard_by_echo(self._channel.key):
+        if self._means.book.hears_itself(self._channel.key):
             detail = "its echo to itself was lost"
             return Finding(ProbeKind.ECHO, ProbeOutcome.FAILED, me, detail, halted=me)
         detail = "a message to itself was not reported; does the gateway report such messages?"

@@ -51,6 +51,9 @@ class Refusal(enum.Enum):
     NO_NUMBER = "its number is not set, and the gateway does not tell it"
 
 
+_HEARD_ITSELF = (echoes.c.sender == echoes.c.receiver) & echoes.c.heard.is_(True)
+
+
 @dataclass(frozen=True, slots=True)
 class Probed:
     """How the last probe of a channel ended; ``at`` in Unix seconds by the database's clock."""
@@ -293,11 +296,12 @@ class ProbeBook:
             )
             return {row[0]: row[1] for row in rows}
 
-    def was_heard_by_echo(self, key: str) -> bool:
-        """Whether an echo has ever reached the channel that it had written to itself."""
+    def hears_itself(self, key: str) -> bool:
+        """Whether an echo that the channel has written to itself was ever heard."""
         with self._database.read() as connection:
-            row = self._row(connection, key)
-        return bool(row and row.kind == ProbeKind.ECHO and row.outcome == ProbeOutcome.PASSED)
+            mine = (echoes.c.gateway == self._gateway, echoes.c.sender == key)
+            found = sa.select(echoes.c.id).where(*mine, _HEARD_ITSELF).limit(1)
+            return connection.scalar(found) is not None
 
     def all(self) -> dict[str, Probed]:
         """Return how the last probe of each channel ended, by channel key."""
@@ -305,10 +309,13 @@ class ProbeBook:
             return all_probed(connection, self._gateway)
 
     def forget_old(self) -> None:
-        """Delete what no bound needs any more."""
+        """Delete what nothing needs any more; who hears itself is remembered."""
         with self._database.write() as connection:
             old = echoes.c.sent_at < now(connection) - _KEEP_SECONDS
-            ids = connection.scalars(sa.select(echoes.c.id).where(old).limit(_FORGET_MOST)).all()
+            last = sa.select(sa.func.max(echoes.c.id)).where(_HEARD_ITSELF)
+            kept = connection.scalars(last.group_by(echoes.c.gateway, echoes.c.sender)).all()
+            those = sa.select(echoes.c.id).where(old, echoes.c.id.not_in(kept))
+            ids = connection.scalars(those.limit(_FORGET_MOST)).all()
             if ids:
                 connection.execute(sa.delete(echoes).where(echoes.c.id.in_(ids)))
 

@@ -358,6 +358,37 @@ def test_a_channel_that_is_alone_is_not_blamed_for_what_its_gateway_never_report
         assert world.found() == (ProbeOutcome.FAILED, ["loja"])
 
 
+def test_what_others_wrote_does_not_show_that_a_channel_hears_itself(
+    tmp_path: Path, sqlite_log: WrittenLog
+) -> None:
+    with world_of(tmp_path, sqlite_log, "wrapper", "loja", "obra") as world:
+        assert world.found() == (ProbeOutcome.PASSED, [])
+        assert world.sent() == ["obra"]
+        world.simulator.drop("obra")
+        # Like a gateway that reports no messages to oneself.
+        world.simulator.deafen("loja")
+        assert world.found() == (ProbeOutcome.UNDECIDED, [])
+        assert world.sent() == ["obra", "loja"]
+
+
+def test_a_message_that_comes_by_itself_does_not_show_that_a_channel_hears_itself(
+    tmp_path: Path, sqlite_log: WrittenLog
+) -> None:
+    with world_of(tmp_path, sqlite_log, "wrapper", "loja") as world:
+        world.simulator.deafen("loja")
+        patient = world.means
+
+        def wait(seconds: float) -> None:
+            # The log's times are cut to whole seconds.
+            time.sleep(1.1)
+            world.log.write("loja")
+
+        world.means = replace(patient, wait=wait)
+        assert world.found() == (ProbeOutcome.PASSED, [])
+        world.means = patient
+        assert world.found() == (ProbeOutcome.UNDECIDED, [])
+
+
 def test_no_echo_goes_where_none_may(world: World) -> None:
     probe = world.means.settings
     without = replace(world.means, settings=replace(probe, echo_numbers={}))
