@@ -119,8 +119,13 @@ class ProbeBook:
                 self._began[key] = time.monotonic()
         return 0.0
 
-    def reserve(self, sender: str, receiver: str, token: str) -> Refusal | None:
-        """Note that an echo is about to be sent between two channel keys, if that may be."""
+    def reserve(
+        self, sender: str, receiver: str, token: str, *, again: bool = False
+    ) -> Refusal | None:
+        """Note that an echo is about to be sent between two channel keys, if that may be.
+
+        ``again``: also where an echo of theirs was lost.
+        """
         with self._lock, self._database.write() as connection:
             at = now(connection)
             mine = echoes.c.gateway == self._gateway
@@ -135,7 +140,7 @@ class ProbeBook:
                 probes.c.key.in_([sender, receiver]),
                 probes.c.halted.is_(True),
             )
-            if connection.scalar(halted.limit(1)) is not None:
+            if not again and connection.scalar(halted.limit(1)) is not None:
                 return Refusal.HALTED
             if self._is_too_many(connection, at, sender, receiver):
                 return Refusal.TOO_MANY
