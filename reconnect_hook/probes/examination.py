@@ -21,6 +21,7 @@ GAP_SECONDS = 10.0
 """For another echo of the same probe."""
 
 _RECONSIDER_SECONDS = 6 * 3600.0  # for which it counts who was heard since an echo was lost
+_UNREACHABLE = "the gateway itself cannot be reached"
 _UNSENT = "the gateway did not say that it has sent the echo, and it was not heard"
 # These are the gateway's trouble, and say nothing of the channel.
 _NOT_OF_CHANNEL = frozenset({Reason.CONNECTION, Reason.TLS, Reason.UNAUTHORIZED})
@@ -89,11 +90,19 @@ class Examination:
                 self._means.client.query(channel)
             except GatewayError as error:
                 if error.reason in _NOT_OF_CHANNEL:
-                    raise UnableError("the gateway itself cannot be reached") from None
+                    raise UnableError(_UNREACHABLE) from None
                 continue
             self._evidence.answered[channel.key] = time.monotonic()
             return True
+        self._check_gateway()
         return False
+
+    def _check_gateway(self) -> None:
+        """Raise UnableError where the gateway as a whole has gone, as in a proxy's own answers."""
+        try:
+            self._means.client.list_channels()
+        except GatewayError:
+            raise UnableError(_UNREACHABLE) from None
 
     # Echoes.
 

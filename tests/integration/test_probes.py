@@ -228,6 +228,20 @@ def test_a_gateway_that_cannot_be_reached_says_nothing_of_its_channels(
             Examination(world.means, listed["loja"], listed).run(ProbeKind.QUERY)
 
 
+def test_a_gateway_that_goes_down_behind_its_proxy_says_nothing_of_its_channels(
+    tmp_path: Path, sqlite_log: WrittenLog
+) -> None:
+    with world_of(tmp_path, sqlite_log, "wppconnect") as world:
+        listed = {one.key: one for one in world.means.client.list_channels().channels}
+        for operation in ("query", "list"):
+            world.simulator.fault(operation, "html_502")
+        with pytest.raises(UnableError, match="cannot be reached"):
+            Examination(world.means, listed["loja"], listed).run(ProbeKind.QUERY)
+        world.simulator.clear_faults("list")
+        finding = Examination(world.means, listed["loja"], listed).run(ProbeKind.QUERY)
+        assert finding.outcome == ProbeOutcome.FAILED
+
+
 def test_a_log_that_cannot_be_read_loses_no_echo(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

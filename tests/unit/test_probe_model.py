@@ -132,6 +132,9 @@ class World:
             )
         return None
 
+    def list_channels(self) -> None:
+        """Whoever asks only wants to know that it answers."""
+
     # The log.
 
     def listen(self, seconds: float) -> Heard:
