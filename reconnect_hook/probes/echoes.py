@@ -107,6 +107,8 @@ class Echoes:
         number = self._number_of(receiver)
         if number is None:
             return None, Refusal.NO_NUMBER
+        if sender.key != receiver.key and self._number_of(sender) == number:
+            return None, Refusal.SAME_NUMBER
         token = make_token(receiver.key)
         refusal = self._means.book.reserve(sender.key, receiver.key, token, again=again)
         if refusal is not None:

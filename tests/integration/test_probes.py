@@ -218,6 +218,20 @@ def test_who_does_not_tell_its_number_is_written_nothing(
         assert world.sent() == []
 
 
+def test_two_sessions_of_one_number_write_each_other_nothing(
+    tmp_path: Path, sqlite_log: WrittenLog
+) -> None:
+    """It would be a message to oneself, which not every gateway reports."""
+    with world_of(tmp_path, sqlite_log, "wppconnect", set_numbers=False) as world:
+        number = world.numbers["loja"]
+        world.gateway.at("obra", lambda one, _: setattr(one, "number", number), None)
+        assert world.found() == (ProbeOutcome.PASSED, [])
+        world.gateway.at("casa", lambda one, _: setattr(one, "number", number), None)
+        with pytest.raises(UnableError, match="the same number"):
+            world.probe()
+        assert world.sent() == ["casa"]
+
+
 def test_a_gateway_that_cannot_be_reached_says_nothing_of_its_channels(
     tmp_path: Path, sqlite_log: WrittenLog
 ) -> None:
