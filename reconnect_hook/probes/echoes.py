@@ -42,19 +42,29 @@ class Echoes:
         self._means = means
         self._listed = listed
         self._earlier: dict[tuple[str, str], Echo] = {}
+        self._under_way: dict[str, tuple[str, str, float]] = {}
 
     def recall(self, receiver: Channel) -> None:
         """Take up what is noted of the present probe of a channel by a hook that has died."""
         noted = self._means.book.earlier_echoes(receiver.key)
         # A probe's first echo goes to its channel; what is older shows nothing of the present.
         for echo in dropwhile(lambda one: one.receiver != receiver.key, noted):
-            self.since = min(self.since, time.monotonic() - echo.seconds)
             self._earlier[echo.sender, echo.receiver] = echo
-            if echo.heard:
-                self.evidence.spoke.add(echo.sender)
-                self.evidence.heard.add(echo.receiver)
-            elif echo.heard is False and echo.sent:
-                self.evidence.lost.add((echo.sender, echo.receiver))
+            self._take_up(echo)
+
+    def recall_lost(self, echoes: Iterable[Echo]) -> None:
+        """Take up what was lost in earlier probes."""
+        for echo in echoes:
+            self._take_up(echo)
+
+    def _take_up(self, echo: Echo) -> None:
+        sent_at = time.monotonic() - echo.seconds
+        self.since = min(self.since, sent_at)
+        self._under_way[echo.token] = (echo.sender, echo.receiver, sent_at)
+        if echo.heard:
+            self._note_heard(echo.token)
+        elif echo.heard is False and echo.sent:
+            self.evidence.lost[echo.sender, echo.receiver] = sent_at
 
     def senders(self, receiver: Channel) -> Iterator[Channel]:
         """Return who may write to a channel, the best first; itself where there is no other."""
@@ -82,8 +92,13 @@ class Echoes:
         known = {key for pair in self._earlier for key in pair}
         return sorted(channels, key=lambda one: one.key not in known)
 
-    def send(self, sender: Channel, receiver: Channel) -> tuple[bool | None, Refusal | None]:
-        """Send an echo; return whether it was heard, None where it must not be sent, and why."""
+    def send(
+        self, sender: Channel, receiver: Channel, *, again: bool = False
+    ) -> tuple[bool | None, Refusal | None]:
+        """Send an echo; return whether it was heard, None where it must not be sent, and why.
+
+        ``again``: also where one of the two must take part in none until it is repaired.
+        """
         earlier = self._earlier.pop((sender.key, receiver.key), None)
         if earlier is not None:
             heard = self._end_of(earlier, sender, receiver)
@@ -92,10 +107,13 @@ class Echoes:
         number = self._number_of(receiver)
         if number is None:
             return None, Refusal.NO_NUMBER
+        if sender.key != receiver.key and self._number_of(sender) == number:
+            return None, Refusal.SAME_NUMBER
         token = make_token(receiver.key)
-        refusal = self._means.book.reserve(sender.key, receiver.key, token)
+        refusal = self._means.book.reserve(sender.key, receiver.key, token, again=again)
         if refusal is not None:
             return None, refusal
+        self._under_way[token] = (sender.key, receiver.key, time.monotonic())
         return self._send(sender, receiver, number, token), None
 
     def _end_of(self, earlier: Echo, sender: Channel, receiver: Channel) -> bool | None:
@@ -148,35 +166,53 @@ class Echoes:
         began = time.monotonic()
         while True:
             listened_at = time.monotonic()
-            heard = self._listen_for(token, listened_at - self.since + _SLACK_SECONDS)
+            heard = self._listen_for(token)
             if token in heard.echoes:
-                self.evidence.spoke.add(sender.key)
-                self.evidence.heard.add(receiver.key)
-                self._means.book.note_echo(token, heard=True)
                 return True
             if listened_at - began >= seconds:
                 break
             self._means.wait(_LISTEN_PAUSE)
         if sent:
-            self.evidence.lost.add((sender.key, receiver.key))
+            self.evidence.lost[sender.key, receiver.key] = self._under_way[token][2]
         self._means.book.note_echo(token, heard=False)
         return False
 
-    def _listen_for(self, token: str, seconds: float) -> Heard:
+    def _listen_for(self, token: str) -> Heard:
         try:
-            return self.listen(seconds)
+            return self.listen_since()
         except MessageLogError:
             # The log may lack what has come meanwhile: that this one is not in it proves nothing.
             self._means.book.note_sent(token, surely=False)
             raise
+
+    def listen_since(self) -> Heard:
+        """Return what was heard since ``since``, and note it as evidence."""
+        return self.listen(time.monotonic() - self.since + _SLACK_SECONDS)
 
     def listen(self, seconds: float) -> Heard:
         """Return what was heard within so many seconds, and note it as evidence."""
         ear = self._means.ear
         if ear is None:
             raise UnableError("there is no message log that tells of echoes")
+        asked_at = time.monotonic()
         heard = ear.listen(seconds)
         since = time.monotonic() - self.since
-        # Not the seconds that the log's times are cut by: what came before proves nothing.
-        self.evidence.heard |= {key for key, age in heard.ages.items() if age < since - 1}
+        for key, age in heard.ages.items():
+            # Not the seconds that the log's times are cut by: what came before proves nothing.
+            if age < since - 1:
+                self._note_came(key, asked_at - age)
+        # Late ones too: the log may be behind.
+        for token in heard.echoes & self._under_way.keys():
+            self._note_heard(token)
+            self._means.book.note_echo(token, heard=True)
         return heard
+
+    def _note_heard(self, token: str) -> None:
+        sender, receiver, sent_at = self._under_way.pop(token)
+        self.evidence.spoke[sender] = max(sent_at, self.evidence.spoke.get(sender, sent_at))
+        self._note_came(receiver, sent_at)
+        if self.evidence.lost.get((sender, receiver)) == sent_at:
+            del self.evidence.lost[sender, receiver]
+
+    def _note_came(self, key: str, at: float) -> None:
+        self.evidence.heard[key] = max(at, self.evidence.heard.get(key, at))

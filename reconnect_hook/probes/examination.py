@@ -21,6 +21,7 @@ GAP_SECONDS = 10.0
 """For another echo of the same probe."""
 
 _RECONSIDER_SECONDS = 6 * 3600.0  # for which it counts who was heard since an echo was lost
+_UNREACHABLE = "the gateway itself cannot be reached"
 _UNSENT = "the gateway did not say that it has sent the echo, and it was not heard"
 # These are the gateway's trouble, and say nothing of the channel.
 _NOT_OF_CHANNEL = frozenset({Reason.CONNECTION, Reason.TLS, Reason.UNAUTHORIZED})
@@ -64,7 +65,10 @@ class Examination:
         self._channel = channel
         self._listed = listed
         self._repaired = repaired
-        self._echoes = Echoes(means, listed)
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._echoes = Echoes(self._means, self._listed)
         self._evidence = self._echoes.evidence
 
     def run(self, kind: ProbeKind) -> Finding:
@@ -86,11 +90,19 @@ class Examination:
                 self._means.client.query(channel)
             except GatewayError as error:
                 if error.reason in _NOT_OF_CHANNEL:
-                    raise UnableError("the gateway itself cannot be reached") from None
+                    raise UnableError(_UNREACHABLE) from None
                 continue
-            self._evidence.answered.add(channel.key)
+            self._evidence.answered[channel.key] = time.monotonic()
             return True
+        self._check_gateway()
         return False
+
+    def _check_gateway(self) -> None:
+        """Raise UnableError where the gateway as a whole has gone, as in a proxy's own answers."""
+        try:
+            self._means.client.list_channels()
+        except GatewayError:
+            raise UnableError(_UNREACHABLE) from None
 
     # Echoes.
 
@@ -99,7 +111,9 @@ class Examination:
         if not self._repaired:
             self._echoes.recall(self._channel)
         if key in self._means.book.halted():
-            return self._reconsider()
+            finding = self._reconsider()
+            if finding is not None:
+                return finding
         sender, heard = self._first_echo()
         if heard or key in self._evidence.heard:
             return Finding(ProbeKind.ECHO, ProbeOutcome.PASSED)
@@ -117,18 +131,41 @@ class Examination:
                 raise PostponedError(refusal.value)
         raise UnableError(refusal.value if refusal else "no other channel can write to it")
 
-    def _reconsider(self) -> Finding:
-        """Judge by what was heard since an echo was lost, and send no other."""
-        lost = self._means.book.lost_echoes(self._channel.key, _RECONSIDER_SECONDS)
-        if not lost:
-            raise UnableError(Refusal.HALTED.value)
-        self._echoes.since = time.monotonic() - max(echo.seconds for echo in lost)
-        self._evidence.lost |= {(echo.sender, echo.receiver) for echo in lost}
-        self._echoes.listen(time.monotonic() - self._echoes.since)
+    def _reconsider(self) -> Finding | None:
+        """Judge by what was heard since an echo was lost; None where it is time for another.
+
+        Whoever was heard since may have been dead then, and have come back by itself. So nobody is
+        blamed without a last echo on the same way.
+        """
+        key = self._channel.key
+        lost = self._means.book.lost_echoes(key, _RECONSIDER_SECONDS)
+        self._echoes.recall_lost(lost)
+        self._echoes.listen_since()
         found = self._verdict()
-        if not found:
+        if key in found:
+            senders = [one for one, receiver in self._evidence.lost if receiver == key]
+            listed = [self._listed[one] for one in senders if one in self._listed]
+            for sender in (one for one in listed if one.connected):
+                return self._confirm(sender)
+        if not found and key not in self._evidence.heard:
             raise UnableError(Refusal.HALTED.value)
-        return self._found(found)
+        self._means.book.resume([key])
+        self._begin_anew()
+        return None
+
+    def _confirm(self, sender: Channel) -> Finding:
+        pair = sender.key, self._channel.key
+        sent_at = self._evidence.lost[pair]
+        heard, refusal = self._echoes.send(sender, self._channel, again=True)
+        if refusal is Refusal.TOO_SOON:
+            raise PostponedError(refusal.value)
+        if heard or self._channel.key in self._evidence.heard:
+            return Finding(ProbeKind.ECHO, ProbeOutcome.PASSED)
+        if heard is None or self._evidence.lost.get(pair) == sent_at:
+            raise UnableError(refusal.value if refusal else _UNSENT)
+        # Two were lost: what was heard after the first one counts.
+        self._evidence.lost[pair] = sent_at
+        return self._found(self._verdict())
 
     # Who is dead?
 
@@ -156,7 +193,7 @@ class Examination:
             self._these(found),
             f"{len(self._evidence.lost)} echoes were lost",
             # Where the fault is another's, this one may be asked when somebody can write to it.
-            self._these(found or {mine} - self._evidence.heard),
+            self._these(found or {mine} - self._evidence.heard.keys()),
         )
 
     def _these(self, keys: set[str]) -> tuple[Channel, ...]:
@@ -210,7 +247,7 @@ class Examination:
         if not self._evidence.lost:
             raise UnableError(_UNSENT)
         me = (self._channel,)
-        if self._means.book.was_heard_by_echo(self._channel.key):
+        if self._means.book.hears_itself(self._channel.key):
             detail = "its echo to itself was lost"
             return Finding(ProbeKind.ECHO, ProbeOutcome.FAILED, me, detail, halted=me)
         detail = "a message to itself was not reported; does the gateway report such messages?"

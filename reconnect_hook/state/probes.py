@@ -48,7 +48,11 @@ class Refusal(enum.Enum):
     HALTED = "an echo of it was lost, and it has not been repaired since"
     TOO_MANY = "it has taken part in as many echoes today as it may"
     TOO_SOON = "another one has just been sent"
+    SAME_NUMBER = "the other one has the same number, so it would write to itself"
     NO_NUMBER = "its number is not set, and the gateway does not tell it"
+
+
+_HEARD_ITSELF = (echoes.c.sender == echoes.c.receiver) & echoes.c.heard.is_(True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +120,13 @@ class ProbeBook:
                 self._began[key] = time.monotonic()
         return 0.0
 
-    def reserve(self, sender: str, receiver: str, token: str) -> Refusal | None:
-        """Note that an echo is about to be sent between two channel keys, if that may be."""
+    def reserve(
+        self, sender: str, receiver: str, token: str, *, again: bool = False
+    ) -> Refusal | None:
+        """Note that an echo is about to be sent between two channel keys, if that may be.
+
+        ``again``: also where an echo of theirs was lost.
+        """
         with self._lock, self._database.write() as connection:
             at = now(connection)
             mine = echoes.c.gateway == self._gateway
@@ -132,7 +141,7 @@ class ProbeBook:
                 probes.c.key.in_([sender, receiver]),
                 probes.c.halted.is_(True),
             )
-            if connection.scalar(halted.limit(1)) is not None:
+            if not again and connection.scalar(halted.limit(1)) is not None:
                 return Refusal.HALTED
             if self._is_too_many(connection, at, sender, receiver):
                 return Refusal.TOO_MANY
@@ -293,11 +302,12 @@ class ProbeBook:
             )
             return {row[0]: row[1] for row in rows}
 
-    def was_heard_by_echo(self, key: str) -> bool:
-        """Whether an echo has ever reached the channel that it had written to itself."""
+    def hears_itself(self, key: str) -> bool:
+        """Whether an echo that the channel has written to itself was ever heard."""
         with self._database.read() as connection:
-            row = self._row(connection, key)
-        return bool(row and row.kind == ProbeKind.ECHO and row.outcome == ProbeOutcome.PASSED)
+            mine = (echoes.c.gateway == self._gateway, echoes.c.sender == key)
+            found = sa.select(echoes.c.id).where(*mine, _HEARD_ITSELF).limit(1)
+            return connection.scalar(found) is not None
 
     def all(self) -> dict[str, Probed]:
         """Return how the last probe of each channel ended, by channel key."""
@@ -305,10 +315,13 @@ class ProbeBook:
             return all_probed(connection, self._gateway)
 
     def forget_old(self) -> None:
-        """Delete what no bound needs any more."""
+        """Delete what nothing needs any more; who hears itself is remembered."""
         with self._database.write() as connection:
             old = echoes.c.sent_at < now(connection) - _KEEP_SECONDS
-            ids = connection.scalars(sa.select(echoes.c.id).where(old).limit(_FORGET_MOST)).all()
+            last = sa.select(sa.func.max(echoes.c.id)).where(_HEARD_ITSELF)
+            kept = connection.scalars(last.group_by(echoes.c.gateway, echoes.c.sender)).all()
+            those = sa.select(echoes.c.id).where(old, echoes.c.id.not_in(kept))
+            ids = connection.scalars(those.limit(_FORGET_MOST)).all()
             if ids:
                 connection.execute(sa.delete(echoes).where(echoes.c.id.in_(ids)))
 

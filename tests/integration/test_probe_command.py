@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconnect_hook.__main__ import main
-from reconnect_hook.probes import echoes, examination
+from reconnect_hook.probes import blame, echoes, examination
 from stack.simulator.client import Simulator
 from stack.simulator.server import SimulatorServer
 from stack.simulator.traffic import open_message_log
@@ -21,6 +21,7 @@ _SECRET = "0123456789abcdef-not-a-real-secret"
 def simulator(
     tmp_path: Path, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Simulator]:
+    monkeypatch.setattr(blame, "DELIVERY_SECONDS", 0.5)
     monkeypatch.setattr(echoes, "ECHO_SECONDS", 1.0)
     monkeypatch.setattr(examination, "GAP_SECONDS", 0.02)
     monkeypatch.setattr("reconnect_hook.state.probes.ECHO_GAP_SECONDS", 0.0)

@@ -27,6 +27,7 @@ from tests.support.waiting import wait_until
 
 _SECONDS = 60.0
 _HURRIED = {
+    "reconnect_hook.probes.blame.DELIVERY_SECONDS": 0.5,
     "reconnect_hook.probes.echoes.ECHO_SECONDS": 1.0,
     "reconnect_hook.probes.echoes._LISTEN_PAUSE": 0.02,
     "reconnect_hook.probes.examination.GAP_SECONDS": 0.02,

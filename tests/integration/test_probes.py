@@ -218,6 +218,20 @@ def test_who_does_not_tell_its_number_is_written_nothing(
         assert world.sent() == []
 
 
+def test_two_sessions_of_one_number_write_each_other_nothing(
+    tmp_path: Path, sqlite_log: WrittenLog
+) -> None:
+    """It would be a message to oneself, which not every gateway reports."""
+    with world_of(tmp_path, sqlite_log, "wppconnect", set_numbers=False) as world:
+        number = world.numbers["loja"]
+        world.gateway.at("obra", lambda one, _: setattr(one, "number", number), None)
+        assert world.found() == (ProbeOutcome.PASSED, [])
+        world.gateway.at("casa", lambda one, _: setattr(one, "number", number), None)
+        with pytest.raises(UnableError, match="the same number"):
+            world.probe()
+        assert world.sent() == ["casa"]
+
+
 def test_a_gateway_that_cannot_be_reached_says_nothing_of_its_channels(
     tmp_path: Path, sqlite_log: WrittenLog
 ) -> None:
@@ -226,6 +240,20 @@ def test_a_gateway_that_cannot_be_reached_says_nothing_of_its_channels(
         world.simulator.fault("query", "reset")
         with pytest.raises(UnableError):
             Examination(world.means, listed["loja"], listed).run(ProbeKind.QUERY)
+
+
+def test_a_gateway_that_goes_down_behind_its_proxy_says_nothing_of_its_channels(
+    tmp_path: Path, sqlite_log: WrittenLog
+) -> None:
+    with world_of(tmp_path, sqlite_log, "wppconnect") as world:
+        listed = {one.key: one for one in world.means.client.list_channels().channels}
+        for operation in ("query", "list"):
+            world.simulator.fault(operation, "html_502")
+        with pytest.raises(UnableError, match="cannot be reached"):
+            Examination(world.means, listed["loja"], listed).run(ProbeKind.QUERY)
+        world.simulator.clear_faults("list")
+        finding = Examination(world.means, listed["loja"], listed).run(ProbeKind.QUERY)
+        assert finding.outcome == ProbeOutcome.FAILED
 
 
 def test_a_log_that_cannot_be_read_loses_no_echo(
@@ -356,6 +384,37 @@ def test_a_channel_that_is_alone_is_not_blamed_for_what_its_gateway_never_report
         world.book.end("loja", "loja", ProbeKind.ECHO, ProbeOutcome.PASSED)
         world.simulator.deafen("loja")
         assert world.found() == (ProbeOutcome.FAILED, ["loja"])
+
+
+def test_what_others_wrote_does_not_show_that_a_channel_hears_itself(
+    tmp_path: Path, sqlite_log: WrittenLog
+) -> None:
+    with world_of(tmp_path, sqlite_log, "wrapper", "loja", "obra") as world:
+        assert world.found() == (ProbeOutcome.PASSED, [])
+        assert world.sent() == ["obra"]
+        world.simulator.drop("obra")
+        # Like a gateway that reports no messages to oneself.
+        world.simulator.deafen("loja")
+        assert world.found() == (ProbeOutcome.UNDECIDED, [])
+        assert world.sent() == ["obra", "loja"]
+
+
+def test_a_message_that_comes_by_itself_does_not_show_that_a_channel_hears_itself(
+    tmp_path: Path, sqlite_log: WrittenLog
+) -> None:
+    with world_of(tmp_path, sqlite_log, "wrapper", "loja") as world:
+        world.simulator.deafen("loja")
+        patient = world.means
+
+        def wait(seconds: float) -> None:
+            # The log's times are cut to whole seconds.
+            time.sleep(1.1)
+            world.log.write("loja")
+
+        world.means = replace(patient, wait=wait)
+        assert world.found() == (ProbeOutcome.PASSED, [])
+        world.means = patient
+        assert world.found() == (ProbeOutcome.UNDECIDED, [])
 
 
 def test_no_echo_goes_where_none_may(world: World) -> None:

@@ -162,10 +162,29 @@ def test_what_was_lost_before_a_repair_speaks_against_nobody_after_it(world: Wor
         world.probe("loja")
 
 
-def test_what_was_lost_without_a_repair_does(world: World) -> None:
+def test_what_was_lost_without_a_repair_does_if_it_is_lost_again(world: World) -> None:
+    world.simulator.deafen("loja")
     _lose(world, "obra", "loja")
     world.log.write("obra", age_seconds=0)
     assert world.found("loja") == (ProbeOutcome.FAILED, ["loja"])
+    assert world.sent() == ["obra"]
+
+
+def test_who_came_back_by_itself_gets_nobody_else_blamed(world: World) -> None:
+    """The sender was dead, and nobody has repaired it."""
+    _lose(world, "obra", "loja")
+    world.log.write("obra", age_seconds=0)
+    assert world.found("loja") == (ProbeOutcome.PASSED, [])
+    assert world.sent() == ["obra"]
+    assert world.book.halted() == set()
+
+
+def test_who_was_heard_since_its_echo_was_lost_is_asked_anew(world: World) -> None:
+    """It was dead itself, and whoever wrote to it then is only quiet."""
+    _lose(world, "obra", "loja")
+    world.log.write("loja", age_seconds=0)
+    assert world.found("loja") == (ProbeOutcome.PASSED, [])
+    assert world.book.halted() == set()
 
 
 def _lose(world: World, sender: str, receiver: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from exporter.messages.inbox import Inbox
-from reconnect_hook.probes import echoes, examination
+from reconnect_hook.probes import blame, echoes, examination
 from reconnect_hook.probes.ear import EventEar, LogEar
 from reconnect_hook.probes.examination import Examination, Finding
 from reconnect_hook.probes.means import ProbeMeans
@@ -42,6 +42,7 @@ CHANNELS = ("loja", "obra", "casa")
 def shorten_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait a second where as shipped it is a minute, and let echoes follow each other at once."""
     monkeypatch.setattr(echoes, "ECHO_SECONDS", 1.0)
+    monkeypatch.setattr(blame, "DELIVERY_SECONDS", 0.5)
     monkeypatch.setattr(examination, "SECOND_QUERY_SECONDS", 0.02)
     monkeypatch.setattr(examination, "GAP_SECONDS", 0.02)
     monkeypatch.setattr(echoes, "_LISTEN_PAUSE", 0.02)

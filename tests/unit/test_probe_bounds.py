@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -16,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from reconnect_hook.state import probes as module
 from reconnect_hook.state.database import Database
 from reconnect_hook.state.probes import ECHO_GAP_SECONDS, ProbeBook, ProbeOutcome, Refusal
+from reconnect_hook.state.schema import echoes
 from tests.support.states import StateClock, sqlite_url
 from whatsapp.channels import Channel, Status
 from whatsapp.echo import make_token
@@ -210,6 +212,24 @@ def test_history_of_echoes_goes_after_two_days(
     clock.seconds += 3 * _DAY
     book.forget_old()
     assert book.lost_echoes("b", 10 * _DAY) == []
+
+
+def test_who_hears_itself_is_remembered_for_longer(
+    book: ProbeBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = StateClock(monkeypatch)
+    for sender in ("a", "a", "b"):
+        token = make_token("a")
+        assert book.reserve(sender, "a", token) is None
+        book.note_echo(token, heard=True)
+        clock.seconds += 20
+    clock.seconds += 3 * _DAY
+    book.forget_old()
+    assert book.hears_itself("a")
+    assert not book.hears_itself("b")
+    with book._database.read() as connection:
+        left = connection.scalars(sa.select(echoes.c.sender)).all()
+    assert left == ["a"], "the last one will do"
 
 
 def test_a_clock_that_was_ahead_stops_echoes_for_a_day_at_most(
