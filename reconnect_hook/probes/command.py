@@ -20,7 +20,8 @@ _SAID = {
     ProbeOutcome.PASSED: "alive",
     ProbeOutcome.FAILED: "dead",
     ProbeOutcome.OTHER_FAILED: "the channel that was to write to it is dead",
-    ProbeOutcome.UNDECIDED: "not heard, and whose fault that is did not show",
+    ProbeOutcome.UNDECIDED: "not heard, and whose fault that is did not show; does the message log "
+    "get to know of messages?",
 }
 
 
