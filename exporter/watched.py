@@ -45,7 +45,7 @@ class WatchedGateway:
         self._pollers: list[Poller] = []
         self._learner: Learner | None = None
         pause = settings.exporter_poll_seconds
-        client = make_gateway(gateway, connections=1, observe=self.metrics.observe_call)
+        client = make_gateway(gateway, observe=self.metrics.observe_call)
         if messages is None:
             self._pollers = [GatewayPoller(client, self.board, pause, log=log)]
             return

@@ -57,7 +57,7 @@ class Check:
         self._client = (
             self._service.client
             if self._service
-            else make_gateway(gateway, connections=1, observe=metrics.of(gateway.name).observe_call)
+            else make_gateway(gateway, observe=metrics.of(gateway.name).observe_call)
         )
         # It is only asked of the channels that were listed just now.
         self._messages = open_messages(settings, gateway, list)

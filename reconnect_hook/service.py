@@ -85,10 +85,7 @@ def make_service(
     # The log of one gateway need not say which.
     events = store.events.with_pairs(gateway=name) if len(settings.gateways) > 1 else store.events
     counts = metrics.of(name)
-    # A call for each worker and each probe, and one for the page.
-    client = make_gateway(
-        gateway, connections=2 * settings.reconnect_workers + 1, observe=counts.observe_call
-    )
+    client = make_gateway(gateway, observe=counts.observe_call)
     pauses = Pauses(settings.reconnect_cooldown_seconds)
     memory = Memory(database, name)
     book = ProbeBook(database, name, gateway.probe)

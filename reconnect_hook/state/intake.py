@@ -185,9 +185,11 @@ class _View:
         self._known = {key: Known() for key in sorted(keys)}
         self._was: dict[str, tuple[bool, Reason]] = {}
         names = list(self._known)
+        # The queue first: a repair that ends in between is then one that is under way, or is known
+        # to have just been. Otherwise it would be neither, and another would follow at once.
         for begin in range(0, len(names), _CHUNK):
-            self._read_channels(names[begin : begin + _CHUNK])
             self._read_queue(names[begin : begin + _CHUNK])
+            self._read_channels(names[begin : begin + _CHUNK])
         # Only now: what another hook has just stored must not seem to be of the future.
         self._at = now(connection)
 

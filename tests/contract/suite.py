@@ -54,7 +54,7 @@ class World:
     def another(self, **changed: Any) -> Gateway:
         """Make an adapter with other settings."""
         settings = _Settings(self.kind, **{"base_url": self.server.url} | changed)
-        return make_gateway(settings, connections=4, observe=self._note)
+        return make_gateway(settings, observe=self._note)
 
     def _note(self, operation: Operation, _: float, reason: Reason | None) -> None:
         self.calls.append((operation, reason))
@@ -362,7 +362,7 @@ class GatewayContract:
         body = {"message": repeated, "status": "error"}
         with RawServer(answering(body, status=500)) as server:
             settings = _Settings(self.kind, server.url)
-            gateway = make_gateway(settings, connections=1, observe=lambda *_: None)
+            gateway = make_gateway(settings, observe=lambda *_: None)
             channel = Channel("loja", Status.CONNECTED, number=NUMBER)
             error = _failure(lambda: gateway.send_text(channel, NUMBER, _WORDS))
         assert "[hidden]: [hidden] ([secret]) [secret]" in error.detail

@@ -19,7 +19,7 @@ echo {CHECKOUT}/.venv/lib/python3*/site-packages \
 sha256sum <requirements-run.lock >/opt/zapwatch/locked
 """
 START_GATEWAY = f"""
-systemd-run --quiet --unit=gateway --working-directory={CHECKOUT} \
+systemd-run --quiet --collect --unit=gateway --working-directory={CHECKOUT} \
     --setenv=SIMULATOR_SECRET={SECRET} \
     .venv/bin/python -m stack.simulator --listen 127.0.0.1:8443
 """
@@ -50,7 +50,8 @@ def indented(guide: str) -> list[str]:
 
 def start_gateway(machine: Machine, secret: str = SECRET, *channels: str) -> None:
     """Simulate the gateway, with these channels; they reconnect within a second."""
-    machine.run(START_GATEWAY.replace(SECRET, secret))
+    # A unit of before is not forgotten at once.
+    machine.wait_for(START_GATEWAY.replace(SECRET, secret), "a free name for the gateway's unit")
     machine.wait_for(f"curl --silent {GATEWAY}/sim/state", "the simulated gateway")
     for channel in channels:
         simulate(machine, f"put_channel({channel!r}, reconnect_seconds=1.0)")

@@ -106,7 +106,7 @@ def test_only_the_dead_are_repaired(installation: Installation) -> None:
         return {place: installation.first_repair(*place) for place in _DEAD}
 
     with _talking(installation):
-        wait_until(lambda: all(repairs().values()), 300, "each dead channel to be repaired")
+        wait_until(lambda: all(repairs().values()), 400, "each dead channel to be repaired")
         assert repairs() == _DEAD
         wait_until(
             lambda: time.monotonic() - night_began > _NIGHT_SECONDS + 30,

@@ -293,7 +293,7 @@ def test_a_text_that_was_sent_although_the_call_timed_out_is_heard_and_not_sent_
 ) -> None:
     world.simulator.fault("send", "hang", effect=True)
     hasty = replace(world.settings, qr_timeout=0.5)
-    client = make_gateway(hasty, connections=1, observe=lambda *_: None)
+    client = make_gateway(hasty, observe=lambda *_: None)
     world.means = replace(world.means, client=client)
     assert world.found() == (ProbeOutcome.PASSED, [])
     assert len(world.sent()) == 1

@@ -110,6 +110,34 @@ def test_of_alerts_at_once_at_two_hooks_exactly_one_makes_the_repair(
     assert Memory(other, "wpp").queue().waiting == 10
 
 
+def test_a_repair_that_ends_while_an_alert_is_stored_is_followed_by_its_pause(
+    database: sa.URL, opened: Callable[[sa.URL], Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On MariaDB, where one hook can end what the other is just reading of."""
+    here, there = opened(database), opened(database)
+    intake, jobs = Intake(here, "wpp", Pauses(300.0)), Jobs(there, "wpp", Pauses(300.0))
+    judge = intake._judge
+    under_way: list[Job] = []
+
+    def judge_before_the_other_begins(payloads: Any) -> Any:
+        found = judge(payloads)
+        assert _accept(there, "loja") == ["accepted"]
+        under_way.append(_claim(jobs))
+        return found
+
+    def end_it(*_: object) -> None:
+        if under_way:
+            job = under_way.pop()
+            assert jobs.finish(job, _result(job, Outcome.QR_REQUIRED))
+
+    monkeypatch.setattr(intake, "_judge", judge_before_the_other_begins)
+    sa.event.listen(here._engine, "after_cursor_execute", end_it)
+    (verdict,) = intake.accept([firing("loja")])
+    assert verdict in {"coalesced", "cooldown"}
+    assert under_way == []
+    assert jobs.claim() is None, "it has just been repaired"
+
+
 def test_payloads_with_the_same_channels_in_any_order_do_not_wait_for_each_other(
     state: Database, other: Database
 ) -> None:

@@ -79,7 +79,7 @@ class World:
             }
         ).gateways[0]
         self.settings = replace(settings, type=api)
-        client = make_gateway(self.settings, connections=2, observe=lambda *_: None)
+        client = make_gateway(self.settings, observe=lambda *_: None)
         self.database = Database(sqlite_url(folder))
         self.book = ProbeBook(self.database, "wpp", settings.probe)
         self.means = ProbeMeans(client, LogEar(MessageLog(log.reader)), self.book, settings.probe)

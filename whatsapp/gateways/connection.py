@@ -21,6 +21,7 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 """A larger answer is no channel list; reading on would only fill the memory."""
 
 _CONNECT_TIMEOUT = 5.0  # seconds
+_MOST_CALLS = 100  # at a time
 _DETAIL_LENGTH = 240  # characters, since a gateway's own words may reach a log line
 
 
@@ -38,7 +39,6 @@ class Connection:
         secret: str,
         *,
         headers: Mapping[str, str],
-        connections: int,
         ca_file: str | None,
         observe: Observer,
     ) -> None:
@@ -48,7 +48,8 @@ class Connection:
         self._http = requests.Session()
         self._http.trust_env = False
         self._http.verify = ca_file or True
-        adapter = DeadlineAdapter(pool_connections=1, pool_maxsize=connections)
+        # No connection is kept, yet urllib3 warns of each that comes back to a pool that is full.
+        adapter = DeadlineAdapter(pool_connections=1, pool_maxsize=_MOST_CALLS)
         self._http.mount("http://", adapter)
         self._http.mount("https://", adapter)
         self._http.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))

@@ -35,7 +35,6 @@ class HttpGateway(Gateway):
         *,
         list_timeout: float = 90.0,
         qr_timeout: float = 60.0,
-        connections: int = 4,
         ca_file: str | None = None,
         observe: Observer = lambda _operation, _seconds, _reason: None,
     ) -> None:
@@ -47,7 +46,6 @@ class HttpGateway(Gateway):
             self._base_url,
             secret,
             headers={self.credential_header: secret} if self.credential_header else {},
-            connections=connections,
             ca_file=ca_file,
             observe=observe,
         )

@@ -49,14 +49,13 @@ class Access(Protocol):
         """Certificates to trust instead of the public ones."""
 
 
-def make_gateway(access: Access, *, connections: int, observe: Observer) -> Gateway:
-    """Return the adapter for a gateway, which makes so many calls at a time at most."""
+def make_gateway(access: Access, *, observe: Observer) -> Gateway:
+    """Return the adapter for a gateway."""
     return ADAPTERS[access.type](
         access.base_url,
         access.secret,
         list_timeout=access.timeout,
         qr_timeout=access.qr_timeout,
-        connections=connections,
         ca_file=access.ca_file,
         observe=observe,
     )

@@ -37,7 +37,8 @@ class WppconnectApi:
         self._admin = Calls(faults, journal, _WRONG_KEY)
         self._secret = secret
         self._lock = threading.Lock()
-        self._tokens: dict[str, str] = {}
+        # All that were made: a token is a salted hash, and a new one ends no other.
+        self._tokens: dict[str, list[str]] = {}
 
     def blueprint(self) -> Blueprint:
         """Make the routes. Paths arrive undecoded, so that `%2F` does not separate."""
@@ -70,7 +71,7 @@ class WppconnectApi:
         def work() -> Answer:
             token = f"$2b$10${secrets.token_urlsafe(40)}"
             with self._lock:
-                self._tokens[channel] = token
+                self._tokens.setdefault(channel, []).append(token)
             full = f"{channel}:{token}"
             body = {"status": "success", "session": channel, "token": token, "full": full}
             return Answer(201, body)
@@ -196,6 +197,6 @@ class WppconnectApi:
     def _answer(self, operation: str, channel: str, work: Any) -> Response:
         given = request.headers.get("Authorization", "")
         with self._lock:
-            token = self._tokens.get(channel)
-        right = token is not None and is_secret(given, f"Bearer {token}")
+            made = list(self._tokens.get(channel, ()))
+        right = any(is_secret(given, f"Bearer {token}") for token in made)
         return self._calls.answer(operation, channel, work, right=right)
