@@ -124,6 +124,8 @@ def _run_story() -> None:
         "SILENT_HOURS": str(SILENT_SECONDS / 3600),
         "EXPORTER_POLL_SECONDS": "2",
         "HOOK_STATE_URL": f"sqlite:///{folder.resolve() / 'reconnect-hook.sqlite3'}",
+        # These repairs never happened: they are not for the log of the real ones.
+        "HOOK_LOG_FILE": str(folder / "healthcheck-sessions.log"),
     }
     settings = load(None, env)
     print("No WPP_GATEWAY_BASE_URL is set: this is a demonstration with a simulated gateway.")
