@@ -127,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         **manual(
             "Asks a channel now, by a query or an echo as the settings say, and repairs nothing.",
             settings="PROBE*, HOOK_STATE_URL, HOOK_LOG_FILE, GATEWAYS_FILE or WPP_GATEWAY_*, "
-            "MESSAGE_LOG_URL or DB_*",
+            "MESSAGE_LOG_URL or DB_*, MESSAGE_SOURCE, MESSAGES_STATE_URL",
             exit_codes={
                 0: "it is alive; with --dry-run: it could be asked",
                 1: "it is not, or could not be asked",
@@ -142,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("channel", metavar="CHANNEL", help="in any spelling")
     probe.add_argument(
         "--kind",
-        choices=[ProbeKind.QUERY, ProbeKind.ECHO],
+        choices=[ProbeKind.QUERY.value, ProbeKind.ECHO.value],
         type=str,
         help="ask in this way; by echo only where PROBE says echo",
     )

@@ -101,7 +101,11 @@ def _run_real(env_file: str | None) -> None:
     with Loop(folder, _addresses(settings), os.environ, token, env_file) as loop:
         loop.wait_until_ready()
         print(f"watching {', '.join(g.base_url for g in settings.gateways)}", flush=True)
-        _print_urls(loop, settings, "HOOK_TOKEN" if settings.hook_token else f"{folder}/hook-token")
+        _print_urls(
+            loop,
+            settings,
+            "set in HOOK_TOKEN" if settings.hook_token else f"in {folder}/hook-token",
+        )
         _follow(loop, _events(loop, settings))
 
 
@@ -120,12 +124,14 @@ def _run_story() -> None:
         "SILENT_HOURS": str(SILENT_SECONDS / 3600),
         "EXPORTER_POLL_SECONDS": "2",
         "HOOK_STATE_URL": f"sqlite:///{folder.resolve() / 'reconnect-hook.sqlite3'}",
+        # These repairs never happened: they are not for the log of the real ones.
+        "HOOK_LOG_FILE": str(folder / "healthcheck-sessions.log"),
     }
     settings = load(None, env)
     print("No WPP_GATEWAY_BASE_URL is set: this is a demonstration with a simulated gateway.")
     print(
-        f"Starting (here a channel counts as silent after {SILENT_SECONDS:g} s, and one of two is "
-        f"asked after {ASK_SECONDS:g} s) ...",
+        f"Starting (here a channel counts as silent after {SILENT_SECONDS:g} s, and two are asked "
+        f"after {ASK_SECONDS:g} s whether they are alive) ...",
         flush=True,
     )
     simulator_process = Children(folder)
@@ -221,7 +227,9 @@ def _follow(loop: Loop, events: Events) -> None:
         loop.children.check()
         for event in events.new(time.time()):
             when = time.strftime("%H:%M:%S", time.localtime(event.at))
-            text = event.line if event.kind == "repair" else f"{event.what} {event.kind}"
+            # Of a line of the log without its own time and program.
+            repair = event.line.partition("] ")[2]
+            text = repair if event.kind == "repair" else f"{event.what} {event.kind}"
             print(f"{when}  {event.channel:16}  {text}", flush=True)
         time.sleep(_PAUSE)
 

@@ -19,10 +19,10 @@ SHOWS = {
 """What can be chosen to be shown."""
 
 SORTS = {
-    "urgency": _("Most urgent first"),
+    "urgency": _("By urgency"),
     "name": _("By name"),
-    "message": _("Longest silent first"),
-    "repair": _("Last repaired first"),
+    "message": _("By silence"),
+    "repair": _("By last repair"),
 }
 """And in which order."""
 

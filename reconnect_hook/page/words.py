@@ -32,7 +32,7 @@ MEANINGS = {
 }
 
 OUTCOMES = {
-    Outcome.RECOVERED: _("was well again by itself"),
+    Outcome.RECOVERED: _("was already well again"),
     Outcome.RECONNECTED: _("reconnected"),
     Outcome.REQUESTED: _("reconnection asked for, no message yet"),
     Outcome.QR_REQUIRED: _("needs a QR code to be scanned"),

@@ -187,11 +187,12 @@ class Examination:
             outcome = ProbeOutcome.FAILED
         else:
             outcome = ProbeOutcome.OTHER_FAILED if found else ProbeOutcome.UNDECIDED
+        lost = len(self._evidence.lost)
         return Finding(
             ProbeKind.ECHO,
             outcome,
             self._these(found),
-            f"{len(self._evidence.lost)} echoes were lost",
+            "1 echo was lost" if lost == 1 else f"{lost} echoes were lost",
             # Where the fault is another's, this one may be asked when somebody can write to it.
             self._these(found or {mine} - self._evidence.heard.keys()),
         )

@@ -47,7 +47,7 @@ class Refusal(enum.Enum):
 
     HALTED = "an echo of it was lost, and it has not been repaired since"
     TOO_MANY = "it has taken part in as many echoes today as it may"
-    TOO_SOON = "another one has just been sent"
+    TOO_SOON = "another echo has just been sent"
     SAME_NUMBER = "the other one has the same number, so it would write to itself"
     NO_NUMBER = "its number is not set, and the gateway does not tell it"
 

@@ -105,7 +105,7 @@ def test_there_is_no_button_where_nothing_can_ask(pages: Windows) -> None:
 
 
 def _button(look: Look, page: Page) -> Locator:
-    return page.get_by_role("button", name=look.say("Ask now"))
+    return page.get_by_role("button", name=look.say("Ask if it is alive"))
 
 
 def _press(pages: Windows) -> None:

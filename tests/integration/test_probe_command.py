@@ -73,8 +73,46 @@ def test_dry_run_and_what_cannot_be_asked_send_nothing(
     assert _run(tmp_path, "nova") == 1
     assert "no gateway lists such a channel" in capsys.readouterr().out
     assert _run(tmp_path, "loja", "--kind", "query") == 1
-    assert "cannot be asked so" in capsys.readouterr().out
+    assert "has no query; PROBE=echo asks by a message" in capsys.readouterr().out
     simulator.drop("obra")
     assert _run(tmp_path, "obra") == 1
     assert "disconnected, so there is nothing to ask" in capsys.readouterr().out
     assert simulator.requests("send") == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "arguments", "said"),
+    [
+        ("PROBE=off", [], "Lo Ja: cannot be asked: PROBE or PROBE_OVERRIDES says off\n"),
+        ("PROBE_OVERRIDES=loja=off", [], "PROBE or PROBE_OVERRIDES says off\n"),
+        ("PROBE=query", ["--kind", "echo"], "Lo Ja: cannot be asked: an echo needs PROBE=echo\n"),
+        ("MESSAGE_LOG_URL=none", [], "an echo needs a message log or events: see MESSAGE_SOURCE"),
+        ("PROBE_ECHO_NUMBERS=", [], "an echo needs its number in PROBE_ECHO_NUMBERS\n"),
+        ("MESSAGE_LOG_URL=sqlite:////dev/null/log", [], "the message log cannot be read: "),
+    ],
+)
+def test_it_says_what_keeps_a_channel_from_being_asked(
+    tmp_path: Path,
+    simulator: Simulator,
+    capsys: pytest.CaptureFixture[str],
+    setting: str,
+    arguments: list[str],
+    said: str,
+) -> None:
+    with (tmp_path / ".env").open("a") as file:
+        file.write(f"{setting}\n")
+    assert _run(tmp_path, "loja", *arguments) == 1
+    line = capsys.readouterr().out
+    assert said in line
+    assert line.count("\n") == 1
+    assert simulator.requests("send") == []
+
+
+def test_a_gateway_that_cannot_be_read_is_not_one_without_the_channel(
+    tmp_path: Path, simulator: Simulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    simulator.fault("list", "http_500_json")
+    assert _run(tmp_path, "loja") == 1
+    line = capsys.readouterr().out
+    assert line.startswith("wpp: list: http: HTTP 500")
+    assert line.count("\n") == 1

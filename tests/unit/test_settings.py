@@ -497,6 +497,7 @@ def test_the_settings_of_probes() -> None:
         ("PROBE_ECHO_NUMBERS", "loja=55 0000 000 0001"),
         ("PROBE_ECHO_NUMBERS", "loja=190"),
         ("PROBE_ECHO_NUMBERS", "loja=5500000000001,obra=5500000000001"),
+        ("PROBE_ECHO_NUMBERS", "loja=5500000000001,Lo Ja=5500000000002"),
         ("PROBE_ECHO_TEXT", "two\nlines"),
         ("PROBE_ECHO_TEXT", "x" * 501),
     ],

@@ -50,6 +50,8 @@ def _numbers(read: Reader, name: str) -> dict[str, str]:
                 "must be channel=number, the number with its country code and digits only, as in "
                 f"loja=5500000000001, not {item!r}",
             )
+        if key in numbers:
+            raise read.wrong(name, f"names one channel twice, the last time in {item!r}")
         if value in numbers.values():
             raise read.wrong(name, f"has one number for two channels, the last in {item!r}")
         numbers[key] = value
