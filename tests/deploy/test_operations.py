@@ -148,7 +148,7 @@ def _gateway_takes(machine: Machine, secret: str) -> None:
 
 def test_secrets_are_changed_without_losing_an_alert(guided: Guided) -> None:
     machine = guided.machine
-    token, check, restart = blocks("secrets.md")
+    token, check, restart, reload = blocks("secrets.md")
     old = machine.run("cat /etc/zapwatch/hook-token").stdout.strip()
     machine.run(token)
     files = "/etc/zapwatch/hook-token /etc/prometheus/hook-token"
@@ -178,6 +178,7 @@ def test_secrets_are_changed_without_losing_an_alert(guided: Guided) -> None:
         machine.run(f"sed -i 's/{new}/{SECRET}/' {_ENV}")
         _gateway_takes(machine, SECRET)
         machine.run(restart)
+    machine.run(reload)
 
 
 def test_what_was_backed_up_is_there_after_a_loss(guided: Guided) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sqlite3
 import subprocess
@@ -73,10 +72,15 @@ def simulator() -> Iterator[Simulator]:
 def test_the_call_in_the_docs_is_a_message(tmp_path: Path, simulator: Simulator) -> None:
     (call,) = (block for block in blocks("messages.md") if "/messages/wpp" in block)
     with exporter(tmp_path, simulator) as program:
-        call = call.replace("http://127.0.0.1:9861", program.url)
+        for example, real in {
+            "http://127.0.0.1:9861": program.url,
+            "a-long-random-text": _TOKEN,
+            "YOUR-CHANNEL": "quiet",
+        }.items():
+            assert example in call
+            call = call.replace(example, real)
         done = subprocess.run(
-            ["bash", "-c", call.replace("YOUR-CHANNEL", "quiet")],
-            env={**os.environ, "MESSAGES_TOKEN": _TOKEN},
+            ["bash", "-c", call],
             capture_output=True,
             text=True,
             check=True,
