@@ -145,7 +145,8 @@ class Examination:
         if key in found:
             senders = [one for one, receiver in self._evidence.lost if receiver == key]
             listed = [self._listed[one] for one in senders if one in self._listed]
-            for sender in (one for one in listed if one.connected):
+            sender = next((one for one in listed if one.connected), None)
+            if sender is not None:
                 return self._confirm(sender)
         if not found and key not in self._evidence.heard:
             raise UnableError(Refusal.HALTED.value)
