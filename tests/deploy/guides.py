@@ -77,7 +77,14 @@ class Guided:
         self.journal = machine.run(every_day).stdout
 
     def alert(self, channel: str) -> None:
-        """Let Alertmanager have what Prometheus says of a channel that has dropped."""
+        """Let Alertmanager have what Prometheus says of a channel that has dropped.
+
+        Not before the exporter has seen it: no real alert comes within a second of the drop.
+        """
+        seen = f'^whatsapp_channel_connected{{.*"{channel}".*}} 0'
+        self.machine.wait_for(
+            f"curl --silent http://127.0.0.1:9861/metrics | grep '{seen}'", "the drop to be seen"
+        )
         self.machine.run(
             "amtool --alertmanager.url=http://127.0.0.1:9093 alert add WhatsAppChannelDisconnected"
             f" gateway=wpp channel='{channel}' remediation=reconnect"
