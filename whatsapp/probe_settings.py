@@ -40,6 +40,10 @@ class ProbeSettings:
         own = told if told and is_number(told) else None
         return self.echo_numbers.get(channel.key, own)
 
+    def wanted(self, key: str) -> ProbeKind:
+        """Return how the operator wants a channel to be asked, possible or not."""
+        return self.overrides.get(key, self.kind)
+
     def kind_of(self, channel: Channel, *, can_query: bool, asks_number: bool = False) -> ProbeKind:
         """Return how the channel is asked, on a gateway that has a safe query or has none.
 
@@ -47,7 +51,7 @@ class ProbeSettings:
         """
         if not channel.repairable:
             return ProbeKind.OFF
-        wanted = self.overrides.get(channel.key, self.kind)
+        wanted = self.wanted(channel.key)
         known = asks_number or self.number_of(channel, channel.number) is not None
         if wanted is ProbeKind.ECHO and not known:
             wanted = ProbeKind.QUERY

@@ -102,7 +102,7 @@ def _obstacle(means: ProbeMeans, channel: Channel, wanted: ProbeKind) -> str:
         return ""
     if wanted is ProbeKind.ECHO and means.kind_of(channel) is ProbeKind.ECHO:
         return ""
-    chosen = means.settings.overrides.get(channel.key, means.settings.kind)
+    chosen = means.settings.wanted(channel.key)
     if chosen is ProbeKind.OFF:
         return "PROBE or PROBE_OVERRIDES says off"
     if wanted is ProbeKind.ECHO and chosen is ProbeKind.QUERY:

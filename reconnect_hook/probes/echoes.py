@@ -101,7 +101,7 @@ class Echoes:
         """
         earlier = self._earlier.pop((sender.key, receiver.key), None)
         if earlier is not None:
-            heard = self._end_of(earlier, sender, receiver)
+            heard = self._end_of(earlier)
             if heard is not None:
                 return heard, None
         number = self._number_of(receiver)
@@ -114,13 +114,13 @@ class Echoes:
         if refusal is not None:
             return None, refusal
         self._under_way[token] = (sender.key, receiver.key, time.monotonic())
-        return self._send(sender, receiver, number, token), None
+        return self._send(sender, number, token), None
 
-    def _end_of(self, earlier: Echo, sender: Channel, receiver: Channel) -> bool | None:
+    def _end_of(self, earlier: Echo) -> bool | None:
         """Return whether an echo is heard whose hook has died, None where it was hardly sent."""
         if earlier.heard is not None:
             return earlier.heard
-        heard = self._hear(sender, receiver, earlier.token, sent=earlier.sent)
+        heard = self._hear(earlier.token, sent=earlier.sent)
         return heard if heard or earlier.sent else None
 
     def _number_of(self, receiver: Channel) -> str | None:
@@ -128,7 +128,7 @@ class Echoes:
             return self._means.number_of(receiver)
         return None
 
-    def _send(self, sender: Channel, receiver: Channel, number: str, token: str) -> bool:
+    def _send(self, sender: Channel, number: str, token: str) -> bool:
         means = self._means
         message_id: str | None = None
         sent, listen_for = False, ECHO_SECONDS
@@ -142,22 +142,14 @@ class Echoes:
                 listen_for = 0.0
         if sent:
             means.book.note_sent(token, surely=True)
-        heard = self._hear(sender, receiver, token, sent=sent, seconds=listen_for)
+        heard = self._hear(token, sent=sent, seconds=listen_for)
         if message_id is not None and means.client.can_take_back:
             # Else it stays in the chat of two channels that are the operator's own.
             with suppress(GatewayError):
                 means.client.take_back(sender, number, message_id)
         return heard
 
-    def _hear(
-        self,
-        sender: Channel,
-        receiver: Channel,
-        token: str,
-        *,
-        sent: bool,
-        seconds: float | None = None,
-    ) -> bool:
+    def _hear(self, token: str, *, sent: bool, seconds: float | None = None) -> bool:
         """Listen for an echo, and note what becomes of it.
 
         Where it was not surely ``sent`` and is not heard, that proves nothing of anybody.
@@ -173,7 +165,8 @@ class Echoes:
                 break
             self._means.wait(_LISTEN_PAUSE)
         if sent:
-            self.evidence.lost[sender.key, receiver.key] = self._under_way[token][2]
+            sender, receiver, sent_at = self._under_way[token]
+            self.evidence.lost[sender, receiver] = sent_at
         self._means.book.note_echo(token, heard=False)
         return False
 

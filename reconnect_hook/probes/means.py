@@ -38,7 +38,7 @@ class ProbeMeans:
             channel, can_query=client.can_query, asks_number=client.asks_number
         )
         if kind is ProbeKind.ECHO and self.ear is None:
-            return ProbeKind.QUERY if self.client.can_query else ProbeKind.OFF
+            return ProbeKind.QUERY if client.can_query else ProbeKind.OFF
         return kind
 
     def number_of(self, channel: Channel) -> str | None:
@@ -48,6 +48,6 @@ class ProbeMeans:
 
     def can_ask(self, key: str) -> bool:
         """Whether the settings and the gateway let a channel be asked at all."""
-        wanted = self.settings.overrides.get(key, self.settings.kind)
+        wanted = self.settings.wanted(key)
         by_echo = wanted is ProbeKind.ECHO and self.ear is not None
         return wanted is not ProbeKind.OFF and (self.client.can_query or by_echo)
