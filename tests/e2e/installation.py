@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,14 +12,11 @@ import requests
 import yaml
 
 from stack.configuration import Addresses
-from stack.loop import Loop
 from stack.simulator.client import Simulator
 from stack.simulator.messages import Births
 from stack.simulator.server import SimulatorServer
 from stack.simulator.traffic import open_message_log
-from tests.e2e.world import SECRET, free, prometheus_query, shorter_alertmanager, shorter_rules
-
-_TOKEN = "the-token-of-the-tests"
+from tests.e2e.world import SECRET, TOKEN, free, make_loop, prometheus_query
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ class Installation:
         """Return what the hook's API answers."""
         answer = requests.get(
             f"http://{self.at.hook}/api/{path}",
-            headers={"Authorization": f"Bearer {_TOKEN}"},
+            headers={"Authorization": f"Bearer {TOKEN}"},
             timeout=30,
         )
         assert answer.status_code == 200, answer.text
@@ -83,25 +79,12 @@ class Installation:
             entries = [self._entry(running, one) for one in self._gateways]
             file = self._folder / "gateways.yaml"
             file.write_text(yaml.safe_dump({"gateways": entries}))
-            env = {
-                **{k: v for k, v in os.environ.items() if not k.startswith(("WPP_", "DB_"))},
+            settings = {
                 "GATEWAYS_FILE": str(file),
-                "EXPORTER_POLL_SECONDS": "1",
-                "HOOK_STATE_URL": f"sqlite:///{self._folder / 'state.sqlite3'}",
                 "MESSAGES_STATE_URL": f"sqlite:///{self._folder / 'messages.sqlite3'}",
-                "HOOK_LOG_FILE": str(self._folder / "healthcheck-sessions.log"),
                 **self._settings,
             }
-            self.loop = running.enter_context(
-                Loop(
-                    self._folder / "loop",
-                    self.at,
-                    env,
-                    _TOKEN,
-                    rules=shorter_rules(self._folder / "rules"),
-                    alertmanager=shorter_alertmanager(self._folder / "alertmanager"),
-                )
-            )
+            self.loop = running.enter_context(make_loop(self._folder, self.at, settings))
             self.loop.wait_until_ready()
             self._running = running.pop_all()
         return self
@@ -120,8 +103,8 @@ class Installation:
         if one.log_url:
             source = {"message_log_url": one.log_url}
         else:
-            source = {"messages": "events", "messages_token": _TOKEN}
+            source = {"messages": "events", "messages_token": TOKEN}
             events = f"http://{self.at.exporter}/messages/{one.name}"
-            self.of[one.name].webhook(url=events, token=_TOKEN)
+            self.of[one.name].webhook(url=events, token=TOKEN)
         entry = {"name": one.name, "type": one.kind, "url": server.url, "secret": SECRET}
         return {**entry, **source, **one.keys}

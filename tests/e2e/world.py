@@ -24,6 +24,7 @@ from tests.support.waiting import wait_until
 from whatsapp.settings import Listen
 
 SECRET = "a-secret-of-the-e2e-tests"
+TOKEN = "the-token-of-the-tests"
 SILENT_SECONDS = 8.0
 
 _SHORTER = {"for: 15s": "for: 3s", "for: 2m": "for: 10s"}
@@ -74,6 +75,32 @@ def prometheus_query(at: Listen, expression: str) -> list[dict[str, Any]]:
     return list(body["data"]["result"])
 
 
+def make_loop(
+    folder: Path, at: Addresses, settings: Mapping[str, str], rules: Path | None = None
+) -> Loop:
+    """Make a loop with the shipped configuration, all of whose data is in ``folder``."""
+    env = {
+        **{k: v for k, v in os.environ.items() if not k.startswith(("WPP_", "DB_"))},
+        "EXPORTER_POLL_SECONDS": "1",
+        "HOOK_STATE_URL": f"sqlite:///{folder / 'state.sqlite3'}",
+        "HOOK_LOG_FILE": str(log_file(folder)),
+        **settings,
+    }
+    return Loop(
+        folder / "loop",
+        at,
+        env,
+        TOKEN,
+        rules=rules or shorter_rules(folder / "rules"),
+        alertmanager=shorter_alertmanager(folder / "alertmanager"),
+    )
+
+
+def log_file(folder: Path) -> Path:
+    """Return where such a loop's hook writes its log."""
+    return folder / "logs" / "healthcheck-sessions.log"
+
+
 class World:
     """Everything that runs in one test, in ``folder``.
 
@@ -90,7 +117,7 @@ class World:
         *,
         zombies: bool = False,
     ) -> None:
-        self.log_file = folder / "logs" / "healthcheck-sessions.log"
+        self.log_file = log_file(folder)
         self._channels = channels
         self._zombies = zombies
         url = log_url.render_as_string(hide_password=False)
@@ -99,28 +126,15 @@ class World:
         )
         self.simulator = Simulator(self._server.url)
         self.births = self._server.gateway.births
-        env = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("WPP_", "DB_"))},
+        at = Addresses(free(), free(), free(), free())
+        own = {
             "WPP_GATEWAY_BASE_URL": self._server.url,
             "WPP_GATEWAY_SECRET": SECRET,
             "MESSAGE_LOG_URL": url,
             "SILENT_HOURS": str(SILENT_SECONDS / 3600),
-            "EXPORTER_POLL_SECONDS": "1",
             "RECONNECT_VERIFY_SECONDS": "20",
-            "HOOK_STATE_URL": f"sqlite:///{folder / 'state.sqlite3'}",
-            "HOOK_LOG_FILE": str(self.log_file),
-            **(settings or {}),
         }
-        at = Addresses(free(), free(), free(), free())
-        shorter = rules or shorter_rules(folder / "rules")
-        self.loop = Loop(
-            folder / "loop",
-            at,
-            env,
-            "the-token-of-the-tests",
-            rules=shorter,
-            alertmanager=shorter_alertmanager(folder / "alertmanager"),
-        )
+        self.loop = make_loop(folder, at, {**own, **(settings or {})}, rules)
         self._events = Events(f"http://{at.alertmanager}", self.log_file)
         self.seen: list[Event] = []
 

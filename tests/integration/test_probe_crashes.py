@@ -120,6 +120,14 @@ class _Loop:
     def dies(self) -> None:
         self.hook.kill()
 
+    def dies_listening(self, channel: str = "loja") -> None:
+        """Die while it listens for an echo to a channel that no longer hears."""
+        self.server.gateway.act(channel, "deafen")
+        self.suspect(channel)
+        sent = "SELECT id FROM echoes WHERE sent"
+        wait_until(lambda: self.rows(sent), _SECONDS, "an echo to be sent")
+        self.dies()
+
     def lives(self) -> None:
         self.hook.start()
         self.hook.wait()
@@ -198,10 +206,7 @@ def test_killed_while_it_sends_what_was_not_sent_is_sent_once_more(
 def test_killed_while_it_listens_the_same_echo_is_heard(
     loop: _Loop, sqlite_log: WrittenLog
 ) -> None:
-    loop.server.gateway.act("loja", "deafen")
-    loop.suspect()
-    wait_until(lambda: loop.rows("SELECT id FROM echoes WHERE sent"), _SECONDS, "it to be sent")
-    loop.dies()
+    loop.dies_listening()
     ((token, heard),) = loop.rows("SELECT token, heard FROM echoes")
     assert heard is None
     sqlite_log.write("loja", words=token)
@@ -215,10 +220,7 @@ def test_killed_while_it_listens_who_does_not_hear_is_found_all_the_same(
     loop: _Loop, tmp_path: Path
 ) -> None:
     loop.server.gateway.put("loja", {"heals": False})
-    loop.server.gateway.act("loja", "deafen")
-    loop.suspect()
-    wait_until(lambda: loop.rows("SELECT id FROM echoes WHERE sent"), _SECONDS, "it to be sent")
-    loop.dies()
+    loop.dies_listening()
     loop.lives()
     found = "SELECT id FROM repairs WHERE reason = 'echo_lost'"
     wait_until(lambda: loop.rows(found), _SECONDS, "it to be found")
