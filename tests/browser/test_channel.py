@@ -136,6 +136,24 @@ def test_a_code_appears_is_renewed_and_gives_way_to_connected(pages: Windows, wo
         expect(page.locator(".verdict .chip").first).to_have_text(look.say("Connected"))
 
 
+def test_a_scan_that_the_list_tells_of_first_is_shown_all_the_same(
+    pages: Windows, world: World
+) -> None:
+    look, page = pages[0]
+    page.goto("/channels/Loja%20Centro")
+    world.simulator.unpair("Loja Centro")
+    api(world, "POST", "reconnect/Loja Centro")
+    expect(page.locator(_CODE)).to_be_visible(timeout=_LONG_MS)
+    nothing = {"state": "none", "number": 0, "words": ""}
+    page.route("**/live/qr/**", lambda route: route.fulfill(json=nothing))
+    world.simulator.scan("Loja Centro")
+    chip = page.locator(".verdict .chip").first
+    expect(chip).to_have_text(look.say("Connected"), timeout=WAIT_MS)
+    page.unroute("**/live/qr/**")
+    done = page.locator("#qr.connected h2")
+    expect(done).to_have_text(look.say("Connected"), timeout=WAIT_MS)
+
+
 def _collect(page: Page, part: str, bodies: list[bytes]) -> None:
     page.on("response", lambda one: bodies.append(one.body()) if part in one.url else None)
 

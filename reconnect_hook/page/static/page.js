@@ -6,6 +6,7 @@
   const LIVE_MS = 3000; // between two questions
   const BUSY_MS = 1000; // while a repair or a probe is under way on a channel's page
   const QR_MS = 600; // while a code is shown
+  const QR_LEFT_MS = 5000; // in which the code can still turn out to have been scanned
   const QR_MOST_MS = 10 * 60 * 1000; // then nobody seems to be looking any more
   const TICK_MS = 5000; // between two looks at the clock
 
@@ -204,7 +205,10 @@
         htmls.set(name, html);
         const old = $(`[data-part=${name}]`, live);
         // The code's own part is kept up by itself.
-        if (old && name === "qr" && (first || !old.classList.contains("connected"))) continue;
+        if (old && name === "qr" && (first || !old.classList.contains("connected"))) {
+          delete old.dataset.left;
+          continue;
+        }
         showTimes(part);
         if (old) old.replaceWith(part);
         else if (name === "qr") $("[data-part=status]", live).after(part);
@@ -214,7 +218,8 @@
       const gone = $("[data-part=qr]", live);
       if (gone && !names.has("qr")) {
         htmls.delete("qr"); // another code may be needed later
-        if (!gone.classList.contains("connected")) gone.remove();
+        if (!$(".again", gone).hidden) gone.remove(); // it asks no more
+        else if (!gone.classList.contains("connected")) gone.dataset.left ??= Date.now();
       }
     }
 
@@ -246,7 +251,8 @@
 
     async function look() {
       if (!part.isConnected) return;
-      if (Date.now() > until) {
+      if (Date.now() - part.dataset.left > QR_LEFT_MS) return part.remove();
+      if (Date.now() > until && !part.dataset.left) {
         box.classList.add("waiting");
         setText(words, words.dataset.stoppedText);
         again.hidden = false;
