@@ -2,11 +2,11 @@
 .PHONY: help run test lint format setup install lock sbom translations clean
 
 PYTHON := .venv/bin/python
-PAGE := reconnect_hook/page
+PAGE := reconnect_hook/dashboard
 PYBABEL := $(CURDIR)/.venv/bin/pybabel
 # Lines of a catalog's head that say nothing, and would change with each run.
 NOBODY := '/^"(Project-Id|Report-Msgid|POT-Creation|PO-Revision|Last-Transl|Language-Team|Generated-By)/d'
-CODE := whatsapp exporter reconnect_hook stack tests benchmarks
+CODE := zapwatch exporter reconnect_hook demo tests benchmarks
 
 help:
 	@echo "make run     the whole loop on this machine (simulated gateway without .env, yours with it)"
@@ -21,7 +21,7 @@ help:
 
 run: setup
 	@deploy/install-servers.sh prometheus prometheus-alertmanager
-	@exec $(PYTHON) -m stack $(ARGS)
+	@exec $(PYTHON) -m demo $(ARGS)
 
 test: setup
 	@deploy/install-servers.sh prometheus prometheus-alertmanager mariadb-server chromium \

@@ -10,9 +10,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from stack.simulator.schema import create_message_log, insert_message
+from demo.simulator.schema import create_message_log, insert_message
 from tests.support.mariadb import MariaDb
-from whatsapp.message_log import MESSAGE_EVENTS, MessageLog
+from zapwatch.messages.webhook_log import MESSAGE_EVENTS, MessageLog
 
 _CHANNELS = 1000
 _SPREAD_SECONDS = 30 * 86400  # over which the rows of a table were received, at any size

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from stack.loop import PROGRAMS
+from demo.loop import PROGRAMS
 from tests.e2e.cluster import Cluster
 from tests.support.mariadb import MariaDb
 from tests.support.waiting import wait_until

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from stack.configuration import RULES
+from demo.configuration import RULES
 from tests.e2e.world import World
 from tests.support.mariadb import MariaDb
 from tests.support.waiting import wait_until

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
-from stack.simulator.schema import create_message_log
+from demo.simulator.schema import create_message_log
 from tests.support.mariadb import MariaDb
 from tests.support.programs import Program
 from tests.support.raw_server import Conversation, RawServer

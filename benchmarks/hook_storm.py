@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from stack.simulator.server import SimulatorServer
+from demo.simulator.server import SimulatorServer
 from tests.support.alerts import alert, payload
 from tests.support.hooks import SECRET, TOKEN, hook_settings
 from tests.support.programs import Program, environment
@@ -48,8 +48,8 @@ end
 """
 _NOTHING = """
 from flask import Flask, Response, request
-from whatsapp.program import Server, log_to_stderr
-from whatsapp.settings import Listen
+from zapwatch.server import Server, log_to_stderr
+from zapwatch.config import Listen
 log_to_stderr()
 app = Flask("nothing")
 @app.post("/alerts")

@@ -10,8 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from stack.simulator.client import Simulator
-from stack.simulator.server import SimulatorServer
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
 from tests.support.hooks import SECRET, hook_settings
 from tests.support.programs import Program
 

@@ -24,12 +24,12 @@ from pathlib import Path
 import requests
 
 from benchmarks.idle_gateways import costs
-from stack.configuration import Addresses, free_or_other
-from stack.loop import PROGRAMS, Loop, get
-from stack.simulator.client import Simulator
-from stack.simulator.server import SimulatorServer
-from stack.simulator.traffic import open_message_log
-from whatsapp.settings import Listen
+from demo.configuration import Addresses, free_or_other
+from demo.loop import PROGRAMS, Loop, get
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
+from demo.simulator.traffic import open_message_log
+from zapwatch.config import Listen
 
 _DROPPED = 25  # of each, all at once
 _TRAFFIC_SECONDS = 60.0  # between two messages of a channel

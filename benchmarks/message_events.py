@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.exporter_at_work import AtWork, exporter_at_work
-from stack.simulator.payloads import message_payload
+from demo.simulator.payloads import message_payload
 from tests.support.mariadb import MariaDb
 from tests.support.programs import environment
 from tests.support.waiting import wait_until
@@ -54,8 +54,8 @@ done = function(summary, latency)
 end
 """
 _NOTHING = """
-from whatsapp.program import Server, log_to_stderr
-from whatsapp.settings import Listen
+from zapwatch.server import Server, log_to_stderr
+from zapwatch.config import Listen
 def nothing(environ, start_response):
     environ["wsgi.input"].read()
     start_response("202 Accepted", [("Content-Length", "0")])

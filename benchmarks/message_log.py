@@ -19,8 +19,8 @@ import time
 from dataclasses import dataclass
 
 from benchmarks.big_log import BigLog, Statements, big_log, names
-from whatsapp.last_messages import LastMessages
-from whatsapp.message_log import MessageLog
+from zapwatch.messages.log_tailer import LastMessages
+from zapwatch.messages.webhook_log import MessageLog
 
 _SIZES = (10_000, 1_000_000, 10_000_000)
 _IF_DISK_IS_SHORT = 3_000_000

@@ -16,8 +16,8 @@ from pathlib import Path
 import requests
 
 from benchmarks.whole_stack import TOKEN, whole_stack
-from stack.loop import Loop
-from stack.simulator.client import Simulator
+from demo.loop import Loop
+from demo.simulator.client import Simulator
 from tests.support.waiting import wait_until
 
 _LIVE_SECONDS = 3.0  # as in page.js

@@ -13,10 +13,10 @@ import requests
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.whole_stack import TOKEN, whole_stack
-from stack.configuration import ROOT
-from stack.loop import Loop
-from stack.past import Past, Trouble
-from stack.simulator.client import Simulator
+from demo.configuration import ROOT
+from demo.loop import Loop
+from demo.past import Past, Trouble
+from demo.simulator.client import Simulator
 from tests.browser.looks import Look, launch, log_in, window
 from tests.support.waiting import wait_until
 

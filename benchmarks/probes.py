@@ -30,7 +30,7 @@ from benchmarks.silence import (
     make,
 )
 from benchmarks.silence_traffic import BEGINS, BUSY, KINDS, QUIET, WEEKS, ZONE
-from exporter.silence.learning import Bounds, Learned, learn
+from exporter.silence.model import Bounds, Learned, learn
 
 _HOUR = 3600.0
 _DAY = 86400.0

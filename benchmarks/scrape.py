@@ -16,15 +16,15 @@ import time
 from prometheus_client import generate_latest
 
 from benchmarks.exporter_at_work import AtWork, exporter_at_work
-from exporter.metrics import Metrics
+from exporter.collector import Metrics
 from exporter.silence.thresholds import Threshold
 from exporter.snapshot import Board, GatewayState, LogState
 from tests.support.mariadb import MariaDb
 from tests.support.waiting import wait_until
-from whatsapp.channels import Channel, Status
-from whatsapp.last_messages import LogView
-from whatsapp.message_log import Direction
-from whatsapp.settings import SilenceMode
+from zapwatch.channels import Channel, Status
+from zapwatch.config import SilenceMode
+from zapwatch.messages.log_tailer import LogView
+from zapwatch.messages.webhook_log import Direction
 
 _SIZES = (10, 1000, 10_000)
 _SCRAPES = 200

@@ -30,7 +30,7 @@ from benchmarks.silence_traffic import (
     without,
 )
 from exporter.silence.history import History
-from exporter.silence.learning import Bounds, Learned, learn
+from exporter.silence.model import Bounds, Learned, learn
 
 CHANNELS = 200
 SEED = 20260209

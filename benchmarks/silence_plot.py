@@ -31,9 +31,9 @@ from benchmarks.silence import (
     total,
 )
 from benchmarks.silence_traffic import BEGINS, BUSY, KINDS, ZONE
-from exporter.silence.learning import Bounds, Learned, learn
+from demo.configuration import ROOT
+from exporter.silence.model import Bounds, Learned, learn
 from exporter.silence.profile import WEEK_HOURS
-from stack.configuration import ROOT
 
 _FOLDER = ROOT / "docs" / "images"
 _SHOWN = ("shop", "office", "night bar")

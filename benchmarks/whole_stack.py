@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from stack.configuration import Addresses, free_or_other
-from stack.loop import Loop
-from stack.past import Past, write_past
-from stack.simulator.client import Simulator
-from stack.simulator.server import SimulatorServer
-from stack.simulator.traffic import open_message_log
-from whatsapp.settings import Listen
+from demo.configuration import Addresses, free_or_other
+from demo.loop import Loop
+from demo.past import Past, write_past
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
+from demo.simulator.traffic import open_message_log
+from zapwatch.config import Listen
 
 TOKEN = "the-token-of-the-benchmarks"
 """The stack's HOOK_TOKEN."""

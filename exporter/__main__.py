@@ -1,4 +1,3 @@
-# PYTHON_ARGCOMPLETE_OK
 """``python -m exporter``: polls the gateway and the message log, and serves /metrics.
 
 ``python -m exporter explain CHANNEL`` prints what it has learned of a channel.
@@ -11,20 +10,14 @@ import gc
 import logging
 import sys
 
-from exporter.fleet import Fleet
-from exporter.messages.post import Post
+from exporter.app import create_app
+from exporter.event_buffer import Post
 from exporter.silence.explain import explain
-from exporter.web import create_app
-from whatsapp.command_line import (
-    WRONG_USAGE,
-    add_common_options,
-    manual,
-    parse_arguments,
-    parser,
-)
-from whatsapp.program import Server, end_on_signals, fail, log_to_stderr, run
-from whatsapp.reload import Reloading
-from whatsapp.settings import Settings, SettingsError, load
+from exporter.supervisor import Fleet
+from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parse_arguments, parser
+from zapwatch.config import Settings, SettingsError, load
+from zapwatch.reload import Reloading
+from zapwatch.server import Server, end_on_signals, fail, log_to_stderr, run
 
 _PROGRAM = "exporter"
 # So long a thread may compute while others wait (Python's own default is 5 ms). A scrape changes

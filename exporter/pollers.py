@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import ClassVar
 
 from exporter.snapshot import Board, GatewayState, LogState
-from whatsapp.channels import Channel
-from whatsapp.gateways.gateway import MAX_CHANNELS, Gateway, GatewayError, LeftOut
-from whatsapp.message_log import MessageLogError
-from whatsapp.message_sources import Messages
+from zapwatch.channels import Channel
+from zapwatch.gateways.base import MAX_CHANNELS, Gateway, GatewayError, LeftOut
+from zapwatch.messages.source import Messages
+from zapwatch.messages.webhook_log import MessageLogError
 
 _log = logging.getLogger("exporter")
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from exporter.silence.model import Model
-from whatsapp.channels import Channel
-from whatsapp.gateways.gateway import LeftOut
-from whatsapp.last_messages import LogView
+from zapwatch.channels import Channel
+from zapwatch.gateways.base import LeftOut
+from zapwatch.messages.log_tailer import LogView
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,3 @@
-# PYTHON_ARGCOMPLETE_OK
 """``python -m reconnect_hook``: ``serve`` takes alerts for ever, ``check`` and ``probe`` do not."""
 
 from __future__ import annotations
@@ -9,24 +8,17 @@ import math
 import sys
 from dataclasses import replace
 
+from reconnect_hook.app import create_app
 from reconnect_hook.check import Options, run_check
-from reconnect_hook.fleet import Fleet
+from reconnect_hook.dashboard.register import add_page
 from reconnect_hook.metrics import Metrics
-from reconnect_hook.page.site import add_page
-from reconnect_hook.probes.command import run_probe
-from reconnect_hook.service import open_store
-from reconnect_hook.web import create_app
-from whatsapp.command_line import (
-    WRONG_USAGE,
-    add_common_options,
-    manual,
-    parse_arguments,
-    parser,
-)
-from whatsapp.probe_settings import ProbeKind
-from whatsapp.program import Server, end_on_signals, fail, log_to_stderr, run
-from whatsapp.reload import Reloading
-from whatsapp.settings import Settings, SettingsError, load
+from reconnect_hook.probe_command import run_probe
+from reconnect_hook.supervisor import Fleet, open_store
+from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parse_arguments, parser
+from zapwatch.config import Settings, SettingsError, load
+from zapwatch.config.gateway import ProbeKind
+from zapwatch.reload import Reloading
+from zapwatch.server import Server, end_on_signals, fail, log_to_stderr, run
 
 _PROGRAM = "reconnect_hook"
 _SWITCH_SECONDS = 0.0002

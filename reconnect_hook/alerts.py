@@ -8,10 +8,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from whatsapp.channels import channel_key, is_usable_id
+from zapwatch.channels import channel_key, is_usable_id
 
 
-class Reason(enum.StrEnum):
+class RepairCause(enum.StrEnum):
     """Why a repair is made: the label ``reason`` of whatsapp_reconnect_attempts_total."""
 
     DISCONNECTED = "disconnected"
@@ -27,7 +27,7 @@ class Reason(enum.StrEnum):
     @property
     def is_probe(self) -> bool:
         """Whether the channel is only to be asked."""
-        return self in {Reason.SUSPECT, Reason.ASKED}
+        return self in {RepairCause.SUSPECT, RepairCause.ASKED}
 
     @property
     def is_silence(self) -> bool:
@@ -35,16 +35,18 @@ class Reason(enum.StrEnum):
         return self in _SILENCES
 
 
-_SILENCES = frozenset({Reason.SILENT, Reason.NEVER_HEARD, Reason.PROBE_FAILED, Reason.ECHO_LOST})
+_SILENCES = frozenset(
+    {RepairCause.SILENT, RepairCause.NEVER_HEARD, RepairCause.PROBE_FAILED, RepairCause.ECHO_LOST}
+)
 
 
 MAX_ALERTS = 20_000
 """A payload with more is refused: not even 10 MiB of Alertmanager's own hold so many."""
 
 _REASONS = {
-    "WhatsAppChannelDisconnected": Reason.DISCONNECTED,
-    "WhatsAppChannelSilent": Reason.SILENT,
-    "WhatsAppChannelNeverHeard": Reason.NEVER_HEARD,
+    "WhatsAppChannelDisconnected": RepairCause.DISCONNECTED,
+    "WhatsAppChannelSilent": RepairCause.SILENT,
+    "WhatsAppChannelNeverHeard": RepairCause.NEVER_HEARD,
 }
 
 
@@ -69,7 +71,7 @@ class Target:
     """The channel that an alert asks to be repaired, and why."""
 
     channel: str
-    reason: Reason
+    reason: RepairCause
 
     @property
     def key(self) -> str:
@@ -145,9 +147,9 @@ def _alert(entry: Any, gateways: Collection[str]) -> Alert:
     ):
         return Alert(status, None, gateway)
     # A rule of the operator's own that asks for a repair is as good as the operator asking.
-    reason = _REASONS.get(_text(entry, "labels", "alertname"), Reason.MANUAL)
+    reason = _REASONS.get(_text(entry, "labels", "alertname"), RepairCause.MANUAL)
     if remediation == "probe":
-        reason = Reason.SUSPECT
+        reason = RepairCause.SUSPECT
     return Alert(status, Target(channel, reason), gateway)
 
 

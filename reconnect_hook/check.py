@@ -9,20 +9,20 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from reconnect_hook.alerts import Alert, AlertStatus, Reason, Target
+from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
+from reconnect_hook.dedup import Verdict
 from reconnect_hook.metrics import Metrics
-from reconnect_hook.outcomes import Outcome
-from reconnect_hook.service import Service, Store, make_service, open_store
-from reconnect_hook.state.admission import Verdict
-from reconnect_hook.state.database import StateError
-from whatsapp.channels import Channel
-from whatsapp.gateways.gateway import GatewayError
-from whatsapp.gateways.registry import make_gateway
-from whatsapp.last_messages import LogView
-from whatsapp.message_log import MessageLogError
-from whatsapp.message_sources import open_messages
-from whatsapp.secret import fingerprint
-from whatsapp.settings import GatewaySettings, Settings
+from reconnect_hook.models import Outcome
+from reconnect_hook.supervisor import Service, Store, make_service, open_store
+from zapwatch.channels import Channel
+from zapwatch.config import GatewaySettings, Settings
+from zapwatch.config.readers import fingerprint
+from zapwatch.db import StateError
+from zapwatch.gateways.base import GatewayError
+from zapwatch.gateways.registry import make_gateway
+from zapwatch.messages.log_tailer import LogView
+from zapwatch.messages.source import open_messages
+from zapwatch.messages.webhook_log import MessageLogError
 
 _POLL_SECONDS = 0.1
 _STOP_SECONDS = 2.0
@@ -96,7 +96,7 @@ class Check:
             return None
 
     def _wanted(self, channels: Collection[Channel], view: LogView | None) -> list[Target]:
-        wanted = [Target(c.id, Reason.DISCONNECTED) for c in channels if not c.connected]
+        wanted = [Target(c.id, RepairCause.DISCONNECTED) for c in channels if not c.connected]
         unheard: dict[str, str] = {}
         for channel in (c for c in channels if c.connected and view is not None):
             age = view.age(channel.key) if view else None
@@ -105,7 +105,7 @@ class Check:
                 unheard[channel.key] = channel.id
                 self._say(f"{channel.id}: connected, no message known")
             elif age > threshold:
-                wanted.append(Target(channel.id, Reason.SILENT))
+                wanted.append(Target(channel.id, RepairCause.SILENT))
             else:
                 self._say(f"{channel.id}: connected, last message {_hours(age)} ago")
         for target in wanted:
@@ -121,7 +121,7 @@ class Check:
             return []
         seconds = self._service.memory.note_unheard(unheard)
         return [
-            Target(channel, Reason.NEVER_HEARD)
+            Target(channel, RepairCause.NEVER_HEARD)
             for key, channel in unheard.items()
             if seconds[key] >= self._gateway.silence_threshold(channel)
         ]

@@ -10,14 +10,14 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from reconnect_hook.alerts import AlertStatus
-from reconnect_hook.outcomes import Job, Outcome, Result
-from reconnect_hook.state.admission import Verdict
-from reconnect_hook.state.database import StateError
-from reconnect_hook.state.memory import Memory
-from reconnect_hook.state.probes import ProbeBook, ProbeOutcome
-from whatsapp.exposition import GatewayMetrics
-from whatsapp.gateways.gateway import Observer, Operation
-from whatsapp.probe_settings import ProbeKind
+from reconnect_hook.dedup import Verdict
+from reconnect_hook.models import Job, Outcome, Result
+from reconnect_hook.probe_limits import ProbeBook, ProbeOutcome
+from reconnect_hook.repository import Memory
+from zapwatch.config.gateway import ProbeKind
+from zapwatch.db import StateError
+from zapwatch.gateways.base import Observer, Operation
+from zapwatch.metrics import GatewayMetrics
 
 _REPAIR_BUCKETS = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 90, 120, 180, 300)  # seconds
 

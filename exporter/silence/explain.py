@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from exporter.silence.learning import Bounds, Learned
-from exporter.silence.model import Model, ModelError, load
+from exporter.silence.model import Bounds, Learned, Model, ModelError, load
 from exporter.silence.thresholds import Thresholds, bounds_of
-from whatsapp.channels import Channel, Status
-from whatsapp.last_messages import LogView
-from whatsapp.message_log import MessageLogError
-from whatsapp.message_sources import open_messages
-from whatsapp.settings import GatewaySettings, MessageSource, Settings, SilenceMode
+from zapwatch.channels import Channel, Status
+from zapwatch.config import GatewaySettings, MessageSource, Settings, SilenceMode
+from zapwatch.messages.log_tailer import LogView
+from zapwatch.messages.source import open_messages
+from zapwatch.messages.webhook_log import MessageLogError
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _BARS = " ▁▂▃▄▅▆▇█"

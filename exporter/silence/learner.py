@@ -6,12 +6,11 @@ import logging
 import threading
 import time
 
-from exporter.silence.learning import Bounds, learn
-from exporter.silence.model import Model, ModelError, load, save
-from exporter.silence.reading import Histories
+from exporter.silence.history_loader import Histories
+from exporter.silence.model import Bounds, Model, ModelError, learn, load, save
 from exporter.snapshot import Board
-from whatsapp.message_log import MessageLogError
-from whatsapp.settings import GatewaySettings
+from zapwatch.config import GatewaySettings
+from zapwatch.messages.webhook_log import MessageLogError
 
 _log = logging.getLogger("exporter")
 

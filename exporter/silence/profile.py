@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from itertools import accumulate
+from typing import NamedTuple
+
+from exporter.silence.history import HOURS, Gap, History
 
 WEEK_HOURS = 168
 
@@ -43,3 +48,162 @@ class Profile:
         whole = int(rest)
         part = (rest - whole) * self.rates[whole] if rest > whole else 0.0
         return weeks * self._sums[-1] + self._sums[whole] + part
+
+
+MONTH_DAYS = 30.4
+# The rarest gaps are zombies and holidays as likely as not. So those that are a little more common
+# tell how they thin out, and the rare ones are taken from that.
+_COMMON = (16.0, 4.0)  # gaps a month
+
+
+class Measured(NamedTuple):
+    """A gap of the past: what was expected in it, and how often a month there is one like it."""
+
+    expected: float
+    per_month: float
+
+
+def level_for(measured: Iterable[Measured], per_month: float) -> float:
+    """Return what is expected in so long a silence that only ``per_month`` gaps are longer.
+
+    It never grows with ``per_month``. It is 0, so that the floor counts, where there are less than
+    four gaps a month in all: what is so rare on a channel that never rests may all be zombies.
+    """
+    tail = _tail(measured)
+    least = _COMMON[1]
+    if per_month >= least:
+        return _at(tail, per_month)
+    often, seldom = (math.sqrt(_at(tail, rate)) for rate in _COMMON)
+    slope = (seldom - often) / math.log(_COMMON[0] / least)
+    return (seldom + slope * math.log(least / per_month)) ** 2
+
+
+def _tail(measured: Iterable[Measured]) -> list[tuple[float, float]]:
+    """Return pairs of an expectation and how many gaps a month reach it, the largest first."""
+    total = 0.0
+    tail = []
+    for expected, per_month in sorted(measured, reverse=True):
+        total += per_month
+        tail.append((total, expected))
+    return tail
+
+
+def _at(tail: Sequence[tuple[float, float]], per_month: float) -> float:
+    before: tuple[float, float] | None = None
+    for total, expected in tail:
+        if total >= per_month:
+            if before is None:
+                return expected
+            share = math.log(per_month / before[0]) / math.log(total / before[0])
+            return before[1] + share * (expected - before[1])
+        before = (total, expected)
+    return 0.0
+
+
+WEEKS = HOURS // WEEK_HOURS
+_HALF_LIFE_WEEKS = 2.0  # after which a week counts half, as channels change
+WEIGHTS = tuple(0.5 ** (week / _HALF_LIFE_WEEKS) for week in range(WEEKS))
+_OWN_DAY_HOURS = 2.0  # of evidence, that the same hour of like days weighs against an hour's own
+_POOLED_HOURS = 2.0  # the same for the hour of all channels, against that of a channel's like days
+_LEAST = 0.01  # of the mean rate: so much is expected at the deadest hour
+_MOST_BUSY = 59.5  # minutes of an hour; a whole one would make the rate infinite
+
+
+@dataclass(frozen=True, slots=True)
+class Week:
+    """How many minutes of each hour of the week were busy, and how often that hour was seen.
+
+    Both are sums over weeks of different weight.
+    """
+
+    busy: Sequence[float]
+    seen: Sequence[float]
+
+
+def local_hours(history: History, zone: tzinfo | None) -> list[int]:
+    """Return for each hour of a history which local hour of the week it is."""
+    middle = history.begins + 1800
+    return [int(hour_of_week(middle + 3600 * hour, zone)) for hour in range(HOURS)]
+
+
+def week_of(history: History, hours: Sequence[int], ignored: Collection[Gap], weeks: int) -> Week:
+    """Return the last so many weeks as one, in which older ones weigh less.
+
+    What came before the first message and after the last was not seen, nor what is ``ignored``: an
+    outage says nothing of the channel.
+    """
+    unseen = bytearray(HOURS)
+    span = history.span()
+    if span is not None:
+        for hour in (*range(span.start // 60), *range(span.end // 60 + 1, HOURS)):
+            unseen[hour] = 1
+    for gap in ignored:
+        for hour in range(gap.start // 60 + 1, gap.end // 60):
+            unseen[hour] = 1
+    busy, seen = [0.0] * WEEK_HOURS, [0.0] * WEEK_HOURS
+    for hour, minutes in enumerate(history.busy_minutes()):
+        age = weeks_ago(hour)
+        if age < weeks and not unseen[hour]:
+            busy[hours[hour]] += WEIGHTS[age] * minutes
+            seen[hours[hour]] += WEIGHTS[age]
+    return Week(busy, seen)
+
+
+def weeks_ago(hour: int) -> int:
+    """Return how many weeks before the end of a history an hour of it lies: 0 to 3."""
+    return (HOURS - 1 - hour) // WEEK_HOURS
+
+
+def shape_of(week: Week) -> list[float]:
+    """Return each hour's busy minutes against the mean; 1 where an hour was not seen."""
+    mean = _mean(week)
+    return [b / s / mean if s and mean else 1.0 for b, s in zip(week.busy, week.seen, strict=True)]
+
+
+def profile_of(week: Week, pooled: Sequence[float]) -> Profile:
+    """Return the rates that a week's evidence and the shape of all channels suggest.
+
+    A rate is that of the beginnings of busy minutes if they came independently. Messages come in
+    bursts, and a busy minute counts once however many fell into it.
+    """
+    mean = _mean(week) or 1 / WEEK_HOURS
+    rates = []
+    days = _like_days(week, pooled, mean)
+    for hour, (busy, seen) in enumerate(zip(week.busy, week.seen, strict=True)):
+        like = days[_kind_of_day(hour)][hour % 24]
+        rates.append((busy + _OWN_DAY_HOURS * like) / (seen + _OWN_DAY_HOURS))
+    smooth = [
+        (rates[hour - 1] + 2 * rates[hour] + rates[(hour + 1) % WEEK_HOURS]) / 4
+        for hour in range(WEEK_HOURS)
+    ]
+    least = _LEAST * mean
+    return Profile([-60 * math.log1p(-min(max(rate, least), _MOST_BUSY) / 60) for rate in smooth])
+
+
+def _like_days(week: Week, pooled: Sequence[float], mean: float) -> list[list[float]]:
+    """Return the busy minutes of each hour of a working day, of a Saturday and of a Sunday."""
+    busy = [[0.0] * 24 for _ in range(3)]
+    seen = [[0.0] * 24 for _ in range(3)]
+    prior = [[0.0] * 24 for _ in range(3)]
+    for hour in range(WEEK_HOURS):
+        kind = _kind_of_day(hour)
+        busy[kind][hour % 24] += week.busy[hour]
+        seen[kind][hour % 24] += week.seen[hour]
+        prior[kind][hour % 24] += mean * pooled[hour] / (5 if kind == 0 else 1)
+    return [
+        [
+            (busy[kind][hour] + _POOLED_HOURS * prior[kind][hour])
+            / (seen[kind][hour] + _POOLED_HOURS)
+            for hour in range(24)
+        ]
+        for kind in range(3)
+    ]
+
+
+def _kind_of_day(hour: int) -> int:
+    return max(0, hour // 24 - 4)
+
+
+def _mean(week: Week) -> float:
+    seen = sum(week.seen)
+    return sum(week.busy) / seen if seen else 0.0

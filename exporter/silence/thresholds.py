@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from exporter.silence.learning import Bounds
-from exporter.silence.model import Model
-from whatsapp.channels import Channel
-from whatsapp.probe_settings import ProbeKind
-from whatsapp.settings import GatewaySettings, Settings, SilenceMode
+from exporter.silence.model import Bounds, Model
+from zapwatch.channels import Channel
+from zapwatch.config import GatewaySettings, Settings, SilenceMode
+from zapwatch.config.gateway import ProbeKind
 
 
 class Threshold(NamedTuple):

@@ -9,8 +9,8 @@ import pytest
 import sqlalchemy as sa
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from stack.simulator.client import Simulator
-from stack.simulator.server import SimulatorServer
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
 from tests.browser.looks import (
     TWO_LOOKS,
     WAIT_MS,

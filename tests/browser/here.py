@@ -10,13 +10,12 @@ from dataclasses import replace
 
 from werkzeug.serving import make_server
 
-from reconnect_hook.fleet import Fleet
+from reconnect_hook.app import create_app
+from reconnect_hook.dashboard.register import add_page
 from reconnect_hook.metrics import Metrics
-from reconnect_hook.page.site import add_page
-from reconnect_hook.service import open_store
-from reconnect_hook.web import create_app
+from reconnect_hook.supervisor import Fleet, open_store
 from tests.support.hooks import TOKEN
-from whatsapp.settings import parse
+from zapwatch.config import parse
 
 
 @contextmanager

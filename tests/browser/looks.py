@@ -10,7 +10,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright
 
-from reconnect_hook import page as package
+from reconnect_hook import dashboard as package
 
 WAIT_MS = 30_000
 """Until what must appear has appeared, on the slowest of machines."""

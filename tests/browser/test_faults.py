@@ -9,8 +9,8 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, Route, expect
 
-from reconnect_hook.page import qr_watch
-from stack.simulator.client import Simulator
+from demo.simulator.client import Simulator
+from reconnect_hook.dashboard import qr
 from tests.browser.axe import check
 from tests.browser.here import hook_here
 from tests.browser.looks import WAIT_MS, Look, Windows, log_in, two_windows, window
@@ -84,7 +84,7 @@ def test_a_code_that_the_gateway_refuses_is_told_and_one_that_is_needed_again_is
     browser: Browser, simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(qr_watch, "_SCANNED_SECONDS", 1.0)
+    monkeypatch.setattr(qr, "_SCANNED_SECONDS", 1.0)
     simulator.put_channel("loja", session="unpaired")
     settings = hook_settings(simulator.url, PROMETHEUS_URL=_NOBODY, ALERTMANAGER_URL=_NOBODY)
     with hook_here(settings) as url, two_windows(browser, url) as both:

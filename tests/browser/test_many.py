@@ -11,7 +11,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, expect
 
-from stack.past import Past, Trouble, write_past
+from demo.past import Past, Trouble, write_past
 from tests.browser.axe import check
 from tests.browser.looks import LOOKS, WAIT_MS, Look, log_in, window
 from tests.support.hooks import TOKEN, hook_settings

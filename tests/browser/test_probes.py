@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from reconnect_hook.probes import examination
-from stack.simulator.client import Simulator
-from stack.simulator.server import SimulatorServer
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
+from reconnect_hook import probe
 from tests.browser.axe import check
 from tests.browser.here import hook_here
 from tests.browser.looks import Look, Windows, log_in, two_windows
@@ -40,7 +40,7 @@ def pages(
 ) -> Iterator[Windows]:
     """Open windows on a hook in this process, so that a second query need not wait a minute."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(examination, "SECOND_QUERY_SECONDS", 0.1)
+    monkeypatch.setattr(probe, "SECOND_QUERY_SECONDS", 0.1)
     prometheus = Exposition(
         answer(
             [sample("gateway_up", "wpp", 1), sample("message_log_up", "wpp", 1)]

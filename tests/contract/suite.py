@@ -10,17 +10,17 @@ from urllib.parse import quote
 
 import pytest
 
-from stack.simulator import knobs as simulated
-from stack.simulator.client import Simulator
-from stack.simulator.messages import Message
-from stack.simulator.server import SimulatorServer
+from demo.simulator import knobs as simulated
+from demo.simulator.client import Simulator
+from demo.simulator.messages import Message
+from demo.simulator.server import SimulatorServer
 from tests.support.raw_server import RawServer, answering
 from tests.support.waiting import wait_until
 from tests.unit.test_simulator_gateway import HandClock
-from whatsapp.channels import Channel, Status
-from whatsapp.gateways import wppconnect
-from whatsapp.gateways.gateway import Gateway, GatewayError, Operation, QrKind, Reason
-from whatsapp.gateways.registry import ADAPTERS, make_gateway
+from zapwatch.channels import Channel, Status
+from zapwatch.gateways import wppconnect
+from zapwatch.gateways.base import Gateway, GatewayError, GatewayErrorKind, Operation, QrKind
+from zapwatch.gateways.registry import ADAPTERS, make_gateway
 
 SECRET = "not/a real+secret"
 NUMBER = "5500000000001"
@@ -46,7 +46,7 @@ class World:
         self.server = server
         self.clock = clock
         self.simulator = Simulator(server.url)
-        self.calls: list[tuple[Operation, Reason | None]] = []
+        self.calls: list[tuple[Operation, GatewayErrorKind | None]] = []
         self.born: list[Message] = []
         server.gateway.births.listen(self.born.append)
         self.gateway = self.another()
@@ -56,7 +56,7 @@ class World:
         settings = _Settings(self.kind, **{"base_url": self.server.url} | changed)
         return make_gateway(settings, observe=self._note)
 
-    def _note(self, operation: Operation, _: float, reason: Reason | None) -> None:
+    def _note(self, operation: Operation, _: float, reason: GatewayErrorKind | None) -> None:
         self.calls.append((operation, reason))
 
     def channel(self, name: str = "loja") -> Channel:
@@ -141,7 +141,7 @@ class GatewayContract:
         for channel in ("loja", "Pixel12 Digital/+"):
             world.simulator.remove(channel)
 
-        assert _failure(world.gateway.list_channels).reason is Reason.INVALID
+        assert _failure(world.gateway.list_channels).reason is GatewayErrorKind.INVALID
 
     @pytest.mark.parametrize("channel", ["loja", "Pixel12 Digital/+"])
     def test_a_dropped_channel_is_reconnected_without_a_qr_code(
@@ -220,7 +220,7 @@ class GatewayContract:
         missing = Channel("nobody", Status.DISCONNECTED)
 
         error = _failure(lambda: world.gateway.reconnect(missing, silent=False))
-        assert (error.reason, error.http_status) == (Reason.HTTP, 404)
+        assert (error.reason, error.http_status) == (GatewayErrorKind.HTTP, 404)
 
     def test_a_wrong_key_is_told_from_other_failures(self, world: World) -> None:
         gateway = world.another(secret="another one")
@@ -233,26 +233,26 @@ class GatewayContract:
             lambda: gateway.start_session("loja"),
             lambda: gateway.send_text(channel, NUMBER, _WORDS),
         ):
-            assert _failure(call).reason is Reason.UNAUTHORIZED
+            assert _failure(call).reason is GatewayErrorKind.UNAUTHORIZED
 
     @pytest.mark.parametrize(
         ("fault", "reason"),
         [
-            ("html_502", Reason.HTML),
-            ("html_504", Reason.HTML),
-            ("html_200", Reason.HTML),
-            ("reset", Reason.CONNECTION),
-            ("empty_body", Reason.INVALID),
-            ("not_json", Reason.INVALID),
-            ("wrong_shape_number", Reason.INVALID),
-            ("wrong_shape_string", Reason.INVALID),
-            ("wrong_shape_null", Reason.INVALID),
-            ("http_500_json", Reason.HTTP),
-            ("redirect", Reason.HTTP),
+            ("html_502", GatewayErrorKind.HTML),
+            ("html_504", GatewayErrorKind.HTML),
+            ("html_200", GatewayErrorKind.HTML),
+            ("reset", GatewayErrorKind.CONNECTION),
+            ("empty_body", GatewayErrorKind.INVALID),
+            ("not_json", GatewayErrorKind.INVALID),
+            ("wrong_shape_number", GatewayErrorKind.INVALID),
+            ("wrong_shape_string", GatewayErrorKind.INVALID),
+            ("wrong_shape_null", GatewayErrorKind.INVALID),
+            ("http_500_json", GatewayErrorKind.HTTP),
+            ("redirect", GatewayErrorKind.HTTP),
         ],
     )
     def test_a_failure_of_a_call_says_what_kind_it_is(
-        self, world: World, fault: str, reason: Reason
+        self, world: World, fault: str, reason: GatewayErrorKind
     ) -> None:
         channel = world.channel()
         for operation, call in (
@@ -277,7 +277,7 @@ class GatewayContract:
             ("send", lambda: gateway.send_text(channel, NUMBER, _WORDS)),
         ):
             world.simulator.fault(operation, "hang")
-            assert _failure(call).reason is Reason.TIMEOUT
+            assert _failure(call).reason is GatewayErrorKind.TIMEOUT
             world.simulator.clear_faults()
 
     def test_a_query_passes_where_there_is_a_way_to_whatsapp(self, world: World) -> None:
@@ -345,7 +345,7 @@ class GatewayContract:
 
         error = _failure(lambda: gateway.send_text(channel, NUMBER, _WORDS))
 
-        assert error.reason is Reason.TIMEOUT
+        assert error.reason is GatewayErrorKind.TIMEOUT
         wait_until(lambda: len(world.born) == 1, 20, "the message")
 
     @pytest.mark.parametrize("state", ["drop", "zombie"])
@@ -382,17 +382,17 @@ class GatewayContract:
 
     def test_a_code_at_another_server_is_not_fetched(self, world: World) -> None:
         error = _failure(lambda: world.gateway.get_image("https://gateway.example.com/qr.png"))
-        assert error.reason is Reason.INVALID
+        assert error.reason is GatewayErrorKind.INVALID
         assert not world.asked
 
     def test_an_id_that_no_path_can_hold_is_refused(self, world: World) -> None:
-        assert _failure(lambda: world.gateway.qr("..")).reason is Reason.INVALID
+        assert _failure(lambda: world.gateway.qr("..")).reason is GatewayErrorKind.INVALID
         assert not world.asked
 
     def test_hints_and_port_are_there_for_each_failure(self) -> None:
         adapter = ADAPTERS[self.kind]
 
-        assert set(adapter.hints) == set(Reason)
+        assert set(adapter.hints) == set(GatewayErrorKind)
         assert all(re.fullmatch(r"[^\n]{20,100}", hint) for hint in adapter.hints.values())
         assert adapter.usual_port > 1023
 

@@ -7,9 +7,9 @@ import requests
 
 from tests.contract.suite import NUMBER, SECRET, GatewayContract, World
 from tests.support.raw_server import RawServer, answering
-from whatsapp.channels import Channel, Status
-from whatsapp.gateways.evolution import EvolutionGateway
-from whatsapp.gateways.gateway import GatewayError, QrKind, Reason
+from zapwatch.channels import Channel, Status
+from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
+from zapwatch.gateways.evolution import EvolutionGateway
 
 
 class TestEvolution(GatewayContract):
@@ -78,7 +78,7 @@ class TestEvolution(GatewayContract):
             ):
                 with pytest.raises(GatewayError) as caught:
                     call()
-                assert caught.value.reason is Reason.INVALID
+                assert caught.value.reason is GatewayErrorKind.INVALID
                 assert "the socket is gone" in caught.value.detail
 
     @pytest.mark.parametrize(

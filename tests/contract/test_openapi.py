@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping
 import jsonschema_rs
 import pytest
 
-from stack.simulator.server import SimulatorServer
+from demo.simulator.server import SimulatorServer
 from tests.contract.openapi.description import Description
 from tests.contract.suite import SECRET, World
 from tests.unit.test_simulator_gateway import HandClock
-from whatsapp.gateways import wppconnect
-from whatsapp.gateways.answers import Answer
-from whatsapp.gateways.connection import Calls
+from zapwatch.gateways import wppconnect
+from zapwatch.gateways.http import Answer, Calls
 
 Exchange = tuple[str, str, object, Answer]
 

@@ -6,10 +6,10 @@ import importlib
 
 import pytest
 
-from stack.configuration import ROOT
-from stack.simulator.apis.registry import APIS
+from demo.configuration import ROOT
+from demo.simulator.apis.registry import APIS
 from tests.contract.suite import GatewayContract
-from whatsapp.gateways.registry import ADAPTERS
+from zapwatch.gateways.registry import ADAPTERS
 
 
 def test_each_adapter_has_a_simulator() -> None:

@@ -6,23 +6,23 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconnect_hook.alerts import Reason
-from reconnect_hook.outcomes import Action, Job, Outcome, Result
-from reconnect_hook.repairs.channel_lists import ChannelLists
-from reconnect_hook.repairs.means import Means
-from reconnect_hook.repairs.repair import repair
-from stack.simulator.server import SimulatorServer
+from demo.simulator.server import SimulatorServer
+from reconnect_hook.alerts import RepairCause
+from reconnect_hook.channel_list_cache import ChannelLists
+from reconnect_hook.context import Means
+from reconnect_hook.models import Action, Job, Outcome, Result
+from reconnect_hook.repair import repair
 from tests.contract.suite import SECRET, World
 from tests.unit.test_simulator_gateway import HandClock
-from whatsapp.gateways import wppconnect
-from whatsapp.gateways.registry import ADAPTERS
+from zapwatch.gateways import wppconnect
+from zapwatch.gateways.registry import ADAPTERS
 
 
 class _Repairs:
     def __init__(self, world: World) -> None:
         self.world = world
 
-    def __call__(self, reason: Reason, failures: int = 0, *, allowed: bool = False) -> Result:
+    def __call__(self, reason: RepairCause, failures: int = 0, *, allowed: bool = False) -> Result:
         gateway = self.world.gateway
         means = Means(
             client=gateway,
@@ -30,7 +30,7 @@ class _Repairs:
             messages=None,
             silence_threshold=lambda _: 3600,
             # Only a drop is over before that; for anything else nobody is to wait.
-            verify_seconds=20.0 if reason is Reason.DISCONNECTED and not failures else 0.0,
+            verify_seconds=20.0 if reason is RepairCause.DISCONNECTED and not failures else 0.0,
             allow_restart=allowed,
             wait=self.world.clock.forward,
             begin_restart=lambda *_: True,
@@ -47,7 +47,7 @@ class _Repairs:
 def repairs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Repairs]:
     monkeypatch.setattr(wppconnect, "_SETTLE_SECONDS", 0.0)
     # These pauses are by the machine's clock, which the tests do not move.
-    monkeypatch.setattr("reconnect_hook.repairs.channel_lists._PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("reconnect_hook.channel_list_cache._PAUSE_SECONDS", 0.0)
     clock = HandClock()
     with SimulatorServer(SECRET, api=request.param, clock=clock) as server:
         world = World(request.param, server, clock)
@@ -60,7 +60,7 @@ def repairs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_drop_is_reconnected(repairs: _Repairs) -> None:
     repairs.world.simulator.drop("loja")
 
-    result = repairs(Reason.DISCONNECTED)
+    result = repairs(RepairCause.DISCONNECTED)
 
     assert result.outcome is Outcome.RECONNECTED
     assert result.action == ("getQr" if repairs.world.kind == "wrapper" else "reconnect")
@@ -70,14 +70,14 @@ def test_a_drop_is_reconnected(repairs: _Repairs) -> None:
 def test_an_unpaired_channel_waits_for_a_person(repairs: _Repairs) -> None:
     repairs.world.simulator.unpair("loja")
 
-    assert repairs(Reason.DISCONNECTED).outcome is Outcome.QR_REQUIRED
+    assert repairs(RepairCause.DISCONNECTED).outcome is Outcome.QR_REQUIRED
     assert not {"delete", "create"} & repairs.asked
 
 
 def test_a_zombie_is_alive_afterwards(repairs: _Repairs) -> None:
     repairs.world.simulator.zombie("loja")
 
-    assert repairs(Reason.SILENT).outcome is Outcome.REQUESTED
+    assert repairs(RepairCause.SILENT).outcome is Outcome.REQUESTED
     repairs.world.clock.forward(3)
     state = repairs.world.simulator.channel("loja")
     assert state is not None
@@ -89,20 +89,20 @@ def test_a_zombie_is_alive_afterwards(repairs: _Repairs) -> None:
 def test_no_pairing_is_lost_before_it_may_be(
     repairs: _Repairs, monkeypatch: pytest.MonkeyPatch, failures: int, allowed: bool
 ) -> None:
-    monkeypatch.setattr("reconnect_hook.repairs.asking._INITIALIZING_SECONDS", 0.0)
+    monkeypatch.setattr("reconnect_hook.repair._INITIALIZING_SECONDS", 0.0)
     repairs.world.simulator.put_channel("loja", session="dead", status="disconnected")
 
-    repairs(Reason.DISCONNECTED, failures, allowed=allowed)
+    repairs(RepairCause.DISCONNECTED, failures, allowed=allowed)
     assert not {"delete", "create"} & repairs.asked
 
 
 def test_where_it_may_be_the_last_step_is_a_new_qr_code(
     repairs: _Repairs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconnect_hook.repairs.asking._INITIALIZING_SECONDS", 0.0)
+    monkeypatch.setattr("reconnect_hook.repair._INITIALIZING_SECONDS", 0.0)
     repairs.world.simulator.put_channel("loja", session="dead", status="disconnected")
 
-    result = repairs(Reason.DISCONNECTED, 2, allowed=True)
+    result = repairs(RepairCause.DISCONNECTED, 2, allowed=True)
 
     assert (result.outcome, result.action) == (Outcome.QR_REQUIRED, Action.RESTART)
     assert "delete" in repairs.asked
@@ -111,12 +111,12 @@ def test_where_it_may_be_the_last_step_is_a_new_qr_code(
 def test_a_step_that_fails_loses_no_channel_that_is_kept(
     repairs: _Repairs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconnect_hook.repairs.asking._INITIALIZING_SECONDS", 0.0)
+    monkeypatch.setattr("reconnect_hook.repair._INITIALIZING_SECONDS", 0.0)
     world = repairs.world
     world.simulator.put_channel("loja", session="dead", status="disconnected")
     world.simulator.fault("delete", "html_502")
 
-    result = repairs(Reason.DISCONNECTED, 2, allowed=True)
+    result = repairs(RepairCause.DISCONNECTED, 2, allowed=True)
 
     assert (result.outcome, result.action) == (Outcome.FAILED, Action.RESTART)
     assert result.restart_pending is not world.gateway.keeps_channel
@@ -127,7 +127,7 @@ def test_a_channel_that_is_not_repairable_is_never_called(repairs: _Repairs) -> 
         return  # no other gateway has such channels
     repairs.world.simulator.put_channel("loja", integration="WHATSAPP-BUSINESS")
 
-    result = repairs(Reason.SILENT)
+    result = repairs(RepairCause.SILENT)
 
     assert (result.outcome, result.action) == (Outcome.FAILED, Action.NONE)
     assert repairs.asked <= {"list", "status"}

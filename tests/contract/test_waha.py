@@ -6,10 +6,10 @@ import pytest
 
 from tests.contract.suite import NUMBER, SECRET, GatewayContract, World
 from tests.support.raw_server import RawServer, answering
-from whatsapp.channels import Channel, Status
-from whatsapp.gateways import waha
-from whatsapp.gateways.gateway import GatewayError, QrKind
-from whatsapp.gateways.waha import WahaGateway
+from zapwatch.channels import Channel, Status
+from zapwatch.gateways import waha
+from zapwatch.gateways.base import GatewayError, QrKind
+from zapwatch.gateways.waha import WahaGateway
 
 
 class TestWaha(GatewayContract):

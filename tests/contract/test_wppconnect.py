@@ -8,9 +8,9 @@ import pytest
 import requests
 
 from tests.contract.suite import NUMBER, SECRET, GatewayContract, World
-from whatsapp.channels import Channel, Status
-from whatsapp.gateways import wppconnect
-from whatsapp.gateways.gateway import GatewayError, QrKind, Reason
+from zapwatch.channels import Channel, Status
+from zapwatch.gateways import wppconnect
+from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
 
 
 class TestWppconnect(GatewayContract):
@@ -46,7 +46,7 @@ class TestWppconnect(GatewayContract):
 
         with pytest.raises(GatewayError) as caught:
             world.gateway.list_channels()
-        assert caught.value.reason is Reason.HTML
+        assert caught.value.reason is GatewayErrorKind.HTML
 
     def test_a_token_is_made_once_and_again_after_a_401(self, world: World) -> None:
         world.gateway.qr("loja")

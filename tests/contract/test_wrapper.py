@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.contract.suite import NUMBER, GatewayContract, World
-from whatsapp.channels import Status
+from zapwatch.channels import Status
 
 
 class TestWrapper(GatewayContract):

@@ -21,7 +21,7 @@ sha256sum <requirements-run.lock >/opt/zapwatch/locked
 START_GATEWAY = f"""
 systemd-run --quiet --collect --unit=gateway --working-directory={CHECKOUT} \
     --setenv=SIMULATOR_SECRET={SECRET} \
-    .venv/bin/python -m stack.simulator --listen 127.0.0.1:8443
+    .venv/bin/python -m demo.simulator --listen 127.0.0.1:8443
 """
 _FILL_IN = f"""
 sed -i -e 's#^WPP_GATEWAY_BASE_URL=.*#WPP_GATEWAY_BASE_URL={GATEWAY}#' \
@@ -38,7 +38,7 @@ def blocks(guide: str = "install.md") -> list[str]:
 
 def simulate(machine: Machine, call: str) -> None:
     """Call a method of the simulated gateway's client."""
-    code = f"from stack.simulator.client import Simulator; Simulator('{GATEWAY}').{call}"
+    code = f"from demo.simulator.client import Simulator; Simulator('{GATEWAY}').{call}"
     machine.run(f'.venv/bin/python -c "{code}"')
 
 

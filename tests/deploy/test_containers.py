@@ -28,7 +28,7 @@ from tests.deploy.guides import (
 )
 from tests.support.machine import CHECKOUT, Machine
 from tests.support.release import ROOT, build
-from whatsapp import __version__
+from zapwatch import __version__
 
 _FOLDER = ROOT / "deploy" / "container"
 _COMPOSE = yaml.safe_load((_FOLDER / "compose.yaml").read_text())

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.rules.shipped import ALERTMANAGER, PROMETHEUS, ROOT, read_yaml, run
-from whatsapp.settings import parse, parse_env
+from zapwatch.config import parse, parse_env
 
 _HA = ROOT / "deploy" / "ha"
 _MACHINES = ("machine-a", "machine-b")

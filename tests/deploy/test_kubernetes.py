@@ -13,10 +13,10 @@ import yaml
 from cloudcoil.models.prometheus_operator import v1, v1alpha1
 from pydantic import BaseModel, ValidationError
 
-from stack.configuration import RULES
+from demo.configuration import RULES
 from tests.support.release import ROOT
-from whatsapp import __version__
-from whatsapp.settings import SECRETS, parse
+from zapwatch import __version__
+from zapwatch.config import SECRETS, parse
 
 _FOLDER = ROOT / "deploy" / "kubernetes"
 _KUBERNETES = "1.37"

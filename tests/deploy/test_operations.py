@@ -23,7 +23,7 @@ from tests.deploy.guides import (
 )
 from tests.support.machine import Machine
 from tests.support.release import ROOT, build
-from whatsapp import __version__
+from zapwatch import __version__
 
 _ENV = "/etc/zapwatch/zapwatch.env"
 _METRICS = "curl --silent --fail http://127.0.0.1:9862/metrics"
@@ -265,7 +265,7 @@ git init --quiet --initial-branch=main
 git add --all
 git commit --quiet --message=old
 git tag --annotate --message=old v{__version__}
-sed -i 's/{__version__}/99.0.0/' whatsapp/__init__.py
+sed -i 's/{__version__}/99.0.0/' zapwatch/__init__.py
 git commit --quiet --all --message=new
 git tag --annotate --message=new v99.0.0
 cd /root

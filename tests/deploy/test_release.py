@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import zipfile
 from collections.abc import Iterator
@@ -11,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from stack.processes import Children
-from stack.simulator.client import Simulator
-from stack.simulator.server import SimulatorServer
+from demo.processes import Children
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
 from tests.e2e.world import free
 from tests.support.hooks import hook_settings, log_lines
 from tests.support.release import ROOT, Installed, build, clean_environment, unpack
 from tests.support.waiting import wait_until
-from whatsapp import __version__
+from zapwatch import __version__
 
 _SECRET = "not-a-real-secret-of-the-release"
-_PACKAGES = ("whatsapp", "exporter", "reconnect_hook", "stack")
+_PACKAGES = ("zapwatch", "exporter", "reconnect_hook")
 _SHARED = ("prometheus/rules", "alertmanager/templates", "grafana")
 _SHARED_FILES = ("prometheus/prometheus.yml", "alertmanager/alertmanager.yml")
 _COMMANDS = (
@@ -29,7 +30,6 @@ _COMMANDS = (
     ("reconnect_hook",),
     ("reconnect_hook", "serve"),
     ("reconnect_hook", "check"),
-    ("stack",),
 )
 
 
@@ -176,12 +176,14 @@ def test_the_main_loop_runs_from_the_wheel(
     }
     children = Children(tmp_path)
     here = ["env", f"--chdir={tmp_path}"]
-    children.start("stack", [*here, *installed.command("stack")], clean_environment(settings))
+    # The demonstration is not in the wheel; the programs that it starts are.
+    shutil.copytree(ROOT / "demo", tmp_path / "demo")
+    children.start("demo", [*here, *installed.command("demo")], clean_environment(settings))
     try:
 
         def printed(text: str) -> bool:
             children.check()
-            return text in (tmp_path / "stack.log").read_text()
+            return text in (tmp_path / "demo.log").read_text()
 
         wait_until(lambda: printed("watching"), 60, "the loop to be ready")
         Simulator(gateway.url).drop("Loja Centro")

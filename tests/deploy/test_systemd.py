@@ -12,7 +12,7 @@ import pytest
 from tests.deploy.guides import LOG, SECRET, Guided, blocks, simulate
 from tests.support.machine import Machine
 from tests.support.release import ROOT
-from whatsapp import __version__
+from zapwatch import __version__
 
 _SERVICES = ("zapwatch-exporter", "zapwatch-hook")
 _MOST_EXPOSED = 15  # tenths of systemd's points

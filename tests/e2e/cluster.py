@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from stack.loop import PROGRAMS, find_program, get
-from stack.processes import Children
-from stack.simulator.client import Simulator
-from stack.simulator.server import SimulatorServer
+from demo.loop import PROGRAMS, find_program, get
+from demo.processes import Children
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
 from tests.e2e.node import HEARTBEAT, STORE, Node, text
 from tests.e2e.world import SECRET, free
 from tests.support.heartbeat import Heartbeat

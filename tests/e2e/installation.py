@@ -11,11 +11,11 @@ from typing import Any, Self
 import requests
 import yaml
 
-from stack.configuration import Addresses
-from stack.simulator.client import Simulator
-from stack.simulator.messages import Births
-from stack.simulator.server import SimulatorServer
-from stack.simulator.traffic import open_message_log
+from demo.configuration import Addresses
+from demo.simulator.client import Simulator
+from demo.simulator.messages import Births
+from demo.simulator.server import SimulatorServer
+from demo.simulator.traffic import open_message_log
 from tests.e2e.world import SECRET, TOKEN, free, make_loop, prometheus_query
 
 

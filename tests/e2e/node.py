@@ -14,13 +14,13 @@ from typing import Any
 import requests
 import sqlalchemy as sa
 
-from stack.configuration import ALERTMANAGER, ROOT, RULES, Addresses
-from stack.loop import find_program, get
-from stack.processes import Children
+from demo.configuration import ALERTMANAGER, ROOT, RULES, Addresses
+from demo.loop import find_program, get
+from demo.processes import Children
 from tests.e2e.world import free
 from tests.support.programs import Metrics
 from tests.support.relay import Relay
-from whatsapp.settings import Listen, parse_env
+from zapwatch.config import Listen, parse_env
 
 HA = ROOT / "deploy" / "ha"
 TOKEN = "the-token-of-the-cluster"

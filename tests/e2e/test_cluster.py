@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stack.loop import PROGRAMS
+from demo.loop import PROGRAMS
 from tests.e2e.cluster import Cluster
 from tests.support.mariadb import MariaDb
 

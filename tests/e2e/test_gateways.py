@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.installation import Installation, Watched
 from tests.e2e.world import SILENT_SECONDS
 from tests.support.waiting import wait_until
-from whatsapp.gateways.registry import ADAPTERS
+from zapwatch.gateways.registry import ADAPTERS
 
 _SECONDS = 120.0
 _CHANNELS = ("caiu", "zumbi", "sem-par", "bem")

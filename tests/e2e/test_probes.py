@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from stack.simulator.messages import Message
-from stack.simulator.model import FIRST_NUMBER
+from demo.simulator.messages import Message
+from demo.simulator.model import FIRST_NUMBER
 from tests.e2e.installation import Installation, Watched
 from tests.support.mariadb import MariaDb
 from tests.support.waiting import wait_until

@@ -1,4 +1,4 @@
-"""``python -m stack`` as a user runs it: with nothing, and with PixelHub's own ``.env``."""
+"""``python -m demo`` as a user runs it: with nothing, and with PixelHub's own ``.env``."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from urllib.parse import quote
 import pytest
 import sqlalchemy as sa
 
-from stack.loop import get
-from stack.simulator.client import Simulator
-from stack.simulator.schema import create_message_log, insert_message
-from stack.simulator.server import SimulatorServer
+from demo.loop import get
+from demo.simulator.client import Simulator
+from demo.simulator.schema import create_message_log, insert_message
+from demo.simulator.server import SimulatorServer
 from tests.e2e.world import free
 from tests.grafana.dashboards import dashboards, queries
 from tests.support.mariadb import MariaDb
@@ -43,7 +43,7 @@ class RunningStack:
         env = kept | {"EXPORTER_LISTEN": str(free()), "HOOK_LISTEN": str(free())}
         with self._output.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "stack", *arguments],
+                [sys.executable, "-m", "demo", *arguments],
                 cwd=folder,
                 env=env,
                 stdout=file,
@@ -154,14 +154,14 @@ def test_a_second_stack_in_the_same_folder_says_so(tmp_path: Path) -> None:
     with running_stack(tmp_path) as stack:
         stack.wait_for("watching", 60)
         second = subprocess.run(
-            [sys.executable, "-m", "stack"],
+            [sys.executable, "-m", "demo"],
             cwd=tmp_path,
             capture_output=True,
             text=True,
             check=False,
         )
     assert second.returncode == 2
-    assert re.fullmatch(r"stack: another stack runs in .*: stop it first\n", second.stderr)
+    assert re.fullmatch(r"demo: another demonstration runs in .*: stop it first\n", second.stderr)
 
 
 @pytest.mark.parametrize(
@@ -177,10 +177,10 @@ def test_a_second_stack_in_the_same_folder_says_so(tmp_path: Path) -> None:
 def test_a_wrong_setting_ends_it_with_one_line(tmp_path: Path, setting: str, words: str) -> None:
     (tmp_path / ".env").write_text(f"{setting}\n")
     ended = subprocess.run(
-        [sys.executable, "-m", "stack"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "demo"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert ended.returncode == 2
-    assert ended.stderr.startswith(f"stack: {words}")
+    assert ended.stderr.startswith(f"demo: {words}")
     assert ended.stderr.count("\n") == 1
 
 
@@ -210,7 +210,7 @@ def test_with_pixelhubs_env_it_watches_the_real_gateway_and_database(
             stack.wait_for("WhatsAppChannelDisconnected fires", 60)
             stack.wait_for("outcome=reconnected", 60)
             assert secret not in stack.text
-            for path in (tmp_path / "var" / "stack").glob("*.log"):
+            for path in (tmp_path / "var" / "demo").glob("*.log"):
                 assert secret not in path.read_text()
                 assert _PASSWORD not in path.read_text()
 

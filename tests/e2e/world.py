@@ -14,14 +14,14 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from stack.configuration import ALERTMANAGER, RULES, Addresses, free_or_other
-from stack.events import Event, Events
-from stack.loop import Loop, get
-from stack.simulator.client import Simulator
-from stack.simulator.server import SimulatorServer
-from stack.simulator.traffic import open_message_log
+from demo.configuration import ALERTMANAGER, RULES, Addresses, free_or_other
+from demo.events import Event, Events
+from demo.loop import Loop, get
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
+from demo.simulator.traffic import open_message_log
 from tests.support.waiting import wait_until
-from whatsapp.settings import Listen
+from zapwatch.config import Listen
 
 SECRET = "a-secret-of-the-e2e-tests"
 TOKEN = "the-token-of-the-tests"

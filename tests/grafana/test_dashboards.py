@@ -14,9 +14,9 @@ import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 
-from reconnect_hook.outcomes import Outcome
-from reconnect_hook.state.probes import ProbeOutcome
-from stack.configuration import ROOT
+from demo.configuration import ROOT
+from reconnect_hook.models import Outcome
+from reconnect_hook.probe_limits import ProbeOutcome
 from tests.grafana.dashboards import (
     BUILT_IN,
     FILES,

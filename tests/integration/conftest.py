@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.simulator.client import Simulator
+from demo.simulator.client import Simulator
 from tests.support.hooks import hook_settings
 from tests.support.programs import Program
 

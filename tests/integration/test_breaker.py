@@ -8,22 +8,21 @@ from typing import Any
 
 import pytest
 
-from reconnect_hook.alerts import Reason
-from reconnect_hook.outcomes import Action, Job, Outcome, Result
-from reconnect_hook.repairs.channel_lists import ChannelLists
-from reconnect_hook.repairs.rounds import ROUND_SECONDS, Rounds
-from reconnect_hook.state import breaker
-from reconnect_hook.state.backlog import Backlog
-from reconnect_hook.state.database import Database
-from reconnect_hook.state.episodes import Pauses
-from reconnect_hook.state.history import History
-from reconnect_hook.state.intake import Intake
-from reconnect_hook.state.jobs import Jobs
+from reconnect_hook import backoff
+from reconnect_hook.alert_writer import Intake
+from reconnect_hook.alerts import RepairCause
+from reconnect_hook.backoff import Pauses
+from reconnect_hook.channel_list_cache import ChannelLists
+from reconnect_hook.models import Action, Job, Outcome, Result
+from reconnect_hook.queue import Backlog, Jobs
+from reconnect_hook.repair_worker import ROUND_SECONDS, Rounds
+from reconnect_hook.repository import History
 from tests.support.clock import HandMovedClock
 from tests.support.states import StateClock, firing, sqlite_url
-from whatsapp.channels import Channel, Status
-from whatsapp.gateways.gateway import ChannelList, GatewayError, Operation
-from whatsapp.gateways.gateway import Reason as Failure
+from zapwatch.channels import Channel, Status
+from zapwatch.db import Database
+from zapwatch.gateways.base import ChannelList, GatewayError, Operation
+from zapwatch.gateways.base import GatewayErrorKind as Failure
 
 _PAUSES = Pauses(300)
 
@@ -67,7 +66,7 @@ class Hooks:
 
     def open(self) -> None:
         """Let so many calls fail that the gateway is left alone."""
-        for _ in range(breaker.THRESHOLD):
+        for _ in range(backoff.THRESHOLD):
             self.fail()
 
 
@@ -83,7 +82,7 @@ def test_a_gateway_that_fails_is_left_alone_by_all_and_then_tried_once(hooks: Ho
     hooks.accept(*_MANY)
     hooks.open()
     assert [jobs.claim() for jobs in hooks.jobs] == [None, None]
-    hooks.clock.seconds += breaker.FIRST_PAUSE_SECONDS - 1
+    hooks.clock.seconds += backoff.FIRST_PAUSE_SECONDS - 1
     assert [jobs.claim() for jobs in hooks.jobs] == [None, None]
     hooks.clock.seconds += 2
     trial = hooks.claim()
@@ -109,8 +108,8 @@ def test_the_page_says_that_it_rests_exactly_while_it_does(hooks: Hooks) -> None
     hooks.accept(*_MANY)
     assert rests_until() is None
     hooks.open()
-    assert rests_until() == hooks.clock.seconds + breaker.FIRST_PAUSE_SECONDS
-    hooks.clock.seconds -= 2 * breaker.LONGEST_PAUSE_SECONDS
+    assert rests_until() == hooks.clock.seconds + backoff.FIRST_PAUSE_SECONDS
+    hooks.clock.seconds -= 2 * backoff.LONGEST_PAUSE_SECONDS
     assert rests_until() is None, "of a clock that has been put back since"
 
 
@@ -136,7 +135,7 @@ def test_calls_that_were_under_way_do_not_lengthen_the_pause(hooks: Hooks) -> No
 def test_an_answer_in_between_begins_the_count_anew(hooks: Hooks) -> None:
     hooks.accept(*_MANY)
     for _ in range(5):
-        for _ in range(breaker.THRESHOLD - 1):
+        for _ in range(backoff.THRESHOLD - 1):
             hooks.fail()
         hooks.fail(whole=False)
     assert hooks.claim()
@@ -160,7 +159,7 @@ def test_a_fault_of_the_hook_says_nothing_of_the_gateway(hooks: Hooks) -> None:
 
 def test_a_look_that_fails_counts(hooks: Hooks) -> None:
     hooks.accept(*_MANY)
-    for _ in range(breaker.THRESHOLD):
+    for _ in range(backoff.THRESHOLD):
         hooks.jobs[0].look_later(hooks.claim())
     assert hooks.jobs[0].claim() is None
 
@@ -168,14 +167,14 @@ def test_a_look_that_fails_counts(hooks: Hooks) -> None:
 def test_when_the_gateway_answers_again_what_failed_is_due_at_once(hooks: Hooks) -> None:
     hooks.accept("well")
     hooks.finish(hooks.claim(), Outcome.RECONNECTED, whole=False, status=Status.CONNECTED)
-    hooks.accept("well", *_MANY[: breaker.THRESHOLD + 1])
+    hooks.accept("well", *_MANY[: backoff.THRESHOLD + 1])
     hooks.open()
     hooks.clock.seconds += 16
     assert hooks.jobs[0].claim() is not None
     hooks.jobs[0].release()
     hooks.finish(hooks.claim(), Outcome.RECONNECTED, whole=False)
     due = [job.channel for job in iter(hooks.jobs[0].claim, None)]
-    assert due == _MANY[: breaker.THRESHOLD], "and the one that was repaired keeps its cooldown"
+    assert due == _MANY[: backoff.THRESHOLD], "and the one that was repaired keeps its cooldown"
 
 
 @pytest.mark.parametrize("jump", [-1e8, 1e8])
@@ -207,7 +206,7 @@ class Watched:
         self._hooks = hooks
         self._clock = HandMovedClock()
         self._clock.rule(
-            monkeypatch, "reconnect_hook.repairs.rounds", "reconnect_hook.repairs.channel_lists"
+            monkeypatch, "reconnect_hook.repair_worker", "reconnect_hook.channel_list_cache"
         )
         self.client = ListOf()
         client: Any = self.client
@@ -304,9 +303,9 @@ def test_a_gateway_that_rests_is_not_asked(hooks: Hooks, watched: Watched) -> No
 
 
 def test_a_silent_channel_is_left_in_its_pause(hooks: Hooks, watched: Watched) -> None:
-    hooks.intake.accept([firing("loja", Reason.SILENT)])
+    hooks.intake.accept([firing("loja", RepairCause.SILENT)])
     hooks.finish(hooks.claim(), Outcome.REQUESTED, whole=False, status=Status.CONNECTED)
-    hooks.intake.accept([firing("loja", Reason.SILENT)])
+    hooks.intake.accept([firing("loja", RepairCause.SILENT)])
     watched.client.channels = {"loja": Status.CONNECTED}
     assert not watched.round()
     assert hooks.jobs[0].claim() is None
@@ -317,7 +316,7 @@ def test_of_a_long_queue_those_that_came_back_are_ended_by_one_list(
 ) -> None:
     names = [f"channel {number:03d}" for number in range(250)]
     hooks.accept(*names, "down", "stranger")
-    hooks.intake.accept([firing("silent", Reason.SILENT)])
+    hooks.intake.accept([firing("silent", RepairCause.SILENT)])
     up = dict.fromkeys([*names, "silent"], Status.CONNECTED)
     watched.client.channels = {**up, "down": Status.DISCONNECTED}
     watched.round()

@@ -11,23 +11,23 @@ from pathlib import Path
 
 import pytest
 
+from demo.simulator.client import Simulator
+from demo.simulator.knobs import MISSING
+from demo.simulator.server import SimulatorServer
 from reconnect_hook.__main__ import main
+from reconnect_hook.alert_writer import Intake
 from reconnect_hook.alerts import Alert
+from reconnect_hook.backoff import Pauses
 from reconnect_hook.check import Options, run_check
-from reconnect_hook.outcomes import Action, Outcome, Result
-from reconnect_hook.state.admission import Verdict
-from reconnect_hook.state.episodes import Pauses
-from reconnect_hook.state.intake import Intake
-from reconnect_hook.state.jobs import Jobs
-from stack.simulator.client import Simulator
-from stack.simulator.knobs import MISSING
-from stack.simulator.server import SimulatorServer
+from reconnect_hook.dedup import Verdict
+from reconnect_hook.models import Action, Outcome, Result
+from reconnect_hook.queue import Jobs
 from tests.support.hooks import SECRET, hook_settings, log_lines, state
 from tests.support.message_logs import WrittenLog
 from tests.support.programs import Program, run
 from tests.support.waiting import wait_until
-from whatsapp.secret import fingerprint
-from whatsapp.settings import parse
+from zapwatch.config import parse
+from zapwatch.config.readers import fingerprint
 
 _HOUR = 3600
 _SECONDS = 60.0
@@ -144,7 +144,7 @@ def test_no_other_gateway_is_said_to_have_been_asked_for_a_qr_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("reconnect_hook.repairs.asking._INITIALIZING_PAUSE", 0.05)
+    monkeypatch.setattr("reconnect_hook.repair._INITIALIZING_PAUSE", 0.05)
     with SimulatorServer(SECRET, api="evolution") as server:
         settings = parse(hook_settings(server.url, RECONNECT_VERIFY_SECONDS="30"))
         gateways = (replace(settings.gateways[0], type="evolution"),)

@@ -8,17 +8,14 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.alerts import Reason
-from reconnect_hook.outcomes import Action, Outcome, Result
-from reconnect_hook.state.backlog import Backlog
-from reconnect_hook.state.database import Database
-from reconnect_hook.state.desk import Desk
-from reconnect_hook.state.episodes import Pauses
-from reconnect_hook.state.history import History, episodes
-from reconnect_hook.state.intake import Intake
-from reconnect_hook.state.jobs import Jobs
-from reconnect_hook.state.memory import Memory
+from reconnect_hook.alert_writer import Intake
+from reconnect_hook.alerts import RepairCause
+from reconnect_hook.backoff import Pauses
+from reconnect_hook.models import Action, Outcome, Result
+from reconnect_hook.queue import Backlog, Jobs
+from reconnect_hook.repository import Desk, History, Memory, episodes
 from tests.support.states import StateClock, firing, sqlite_url
+from zapwatch.db import Database
 
 
 class Office:
@@ -106,7 +103,7 @@ def test_who_asks_for_a_repair_now_does_not_wait_for_the_cooldown(office: Office
     assert office.desk.reconnect("loja")
     job = office.jobs.claim()
     assert job is not None
-    assert job.reason is Reason.MANUAL
+    assert job.reason is RepairCause.MANUAL
     assert office.history.present().waiting["loja"].due_at is None, "under way"
 
 

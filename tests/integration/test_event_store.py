@@ -11,21 +11,19 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from exporter.messages import inbox as inbox_module
-from exporter.messages.inbox import Inbox, TakenMessages
-from reconnect_hook.probes import ear as ear_module
-from reconnect_hook.probes.ear import EventEar, Heard
+from exporter import event_buffer as inbox_module
+from exporter.event_buffer import Inbox, TakenMessages
 from tests.support.states import sqlite_url
-from whatsapp.channels import Channel, Status
-from whatsapp.echo import make_token
-from whatsapp.events import store as store_module
-from whatsapp.events import stored as stored_module
-from whatsapp.events.parsing import Message
-from whatsapp.events.schema import metadata
-from whatsapp.events.store import Batch, EventStore, Last, Minutes
-from whatsapp.events.stored import StoredMessages
-from whatsapp.last_messages import LogView
-from whatsapp.message_log import Direction, MessageLogError
+from zapwatch.channels import Channel, Status
+from zapwatch.messages import event_store as store_module
+from zapwatch.messages import event_store as stored_module
+from zapwatch.messages import source as ear_module
+from zapwatch.messages.event_parser import Message
+from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes, StoredMessages, metadata
+from zapwatch.messages.log_tailer import LogView
+from zapwatch.messages.probe_token import make_token
+from zapwatch.messages.source import EventEar, Heard
+from zapwatch.messages.webhook_log import Direction, MessageLogError
 
 _NOW = 1_770_000_000.0
 _LOJA, _OTHER = Channel("Loja 1", Status.CONNECTED), Channel("other", Status.CONNECTED)

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from stack.simulator.client import Simulator
-from stack.simulator.server import SimulatorServer
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
 from tests.deploy.guides import blocks
 from tests.support.hooks import SECRET, hook_settings, log_lines
 from tests.support.programs import Program, run

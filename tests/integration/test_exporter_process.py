@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 import requests
 
-from stack.simulator.client import Simulator
-from stack.simulator.server import SimulatorServer
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
 from tests.support.certificates import self_signed
 from tests.support.message_logs import WrittenLog
 from tests.support.programs import Metrics, Program, environment, run
 from tests.support.raw_server import Conversation, RawServer, answering
 from tests.support.waiting import wait_until
-from whatsapp import __version__
-from whatsapp.gateways.connection import MAX_BODY_BYTES
-from whatsapp.gateways.gateway import MAX_CHANNELS
+from zapwatch import __version__
+from zapwatch.gateways.base import MAX_CHANNELS
+from zapwatch.gateways.http import MAX_BODY_BYTES
 
 _SECRET = "0123456789abcdef-not-a-real-secret"
 _SECONDS = 60.0  # until what must happen has happened, on the slowest of machines
@@ -408,7 +408,7 @@ def test_help_and_version(tmp_path: Path) -> None:
 
 def test_a_request_that_waits_for_a_thread_is_no_event(tmp_path: Path) -> None:
     program = (
-        "import logging; from whatsapp.program import log_to_stderr; log_to_stderr();"
+        "import logging; from zapwatch.server import log_to_stderr; log_to_stderr();"
         "logging.getLogger('waitress.queue').warning('Task queue depth is 1');"
         "logging.getLogger('waitress').warning('other')"
     )

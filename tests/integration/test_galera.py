@@ -6,17 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconnect_hook.outcomes import Job
-from reconnect_hook.state.database import Database, StateError, UnavailableError
-from reconnect_hook.state.episodes import Pauses
-from reconnect_hook.state.intake import Intake
-from reconnect_hook.state.jobs import Jobs
-from reconnect_hook.state.memory import Memory
+from reconnect_hook.alert_writer import Intake
+from reconnect_hook.backoff import Pauses
+from reconnect_hook.models import Job
+from reconnect_hook.queue import Jobs
+from reconnect_hook.repository import Memory
 from tests.support.galera import galera
 from tests.support.mariadb import MariaDb
 from tests.support.states import firing
 from tests.support.threads import at_once
 from tests.support.waiting import wait_until
+from zapwatch.db import Database, StateError, UnavailableError
 
 
 @pytest.fixture(scope="module")

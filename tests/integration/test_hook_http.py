@@ -20,22 +20,21 @@ import requests
 from flask import Flask
 from flask.testing import FlaskClient
 
-from reconnect_hook.fleet import Fleet
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
+from reconnect_hook.app import create_app
+from reconnect_hook.dashboard.register import add_page
 from reconnect_hook.metrics import Metrics
-from reconnect_hook.page.site import add_page
-from reconnect_hook.repairs.workers import Workers
-from reconnect_hook.service import Service, open_store
-from reconnect_hook.web import create_app
-from stack.simulator.client import Simulator
-from stack.simulator.server import SimulatorServer
+from reconnect_hook.repair_worker import Workers
+from reconnect_hook.supervisor import Fleet, Service, open_store
 from tests.support.alerts import alert, payload
 from tests.support.hooks import SECRET, TOKEN, hook_settings, log_lines, state
 from tests.support.programs import Program, run
 from tests.support.states import locked
 from tests.support.waiting import wait_until
-from whatsapp import __version__
-from whatsapp.program import MAX_REQUEST_BYTES, Server
-from whatsapp.settings import Listen, Settings, parse
+from zapwatch import __version__
+from zapwatch.config import Listen, Settings, parse
+from zapwatch.server import MAX_REQUEST_BYTES, Server
 
 _SECONDS = 60.0  # until what must happen has happened, on the slowest of machines
 _BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -81,7 +80,7 @@ class App:
 @pytest.fixture
 def app(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> App:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("reconnect_hook.state.database._TIMEOUT", 0.05)
+    monkeypatch.setattr("zapwatch.db._TIMEOUT", 0.05)
     return App(parse(hook_settings(simulator.url, RECONNECT_COOLDOWN_SECONDS="300")))
 
 
@@ -552,7 +551,7 @@ def test_the_token_is_compared_in_constant_time(app: App, monkeypatch: pytest.Mo
         compared.append((given, right))
         return False
 
-    monkeypatch.setattr("reconnect_hook.web.hmac.compare_digest", spy)
+    monkeypatch.setattr("reconnect_hook.app.hmac.compare_digest", spy)
     assert app.post(payload(), {"Authorization": f"Bearer {TOKEN}"})[0] == 401
     assert compared == [(TOKEN.encode(), TOKEN.encode())], "and nothing else decides"
 
@@ -573,8 +572,8 @@ def test_idle_and_slow_connections_do_not_stop_a_notification(
 def test_a_request_must_be_complete_in_time(
     simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("whatsapp.program._REQUEST_SECONDS", 1)
-    monkeypatch.setattr("whatsapp.program._CLEANUP_SECONDS", 1)
+    monkeypatch.setattr("zapwatch.server._REQUEST_SECONDS", 1)
+    monkeypatch.setattr("zapwatch.server._CLEANUP_SECONDS", 1)
     server = Server("test", "TEST", Listen("127.0.0.1", 0))
     app = Flask("test")
     threading.Thread(target=server.run, args=(app,), daemon=True).start()

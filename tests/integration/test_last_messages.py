@@ -17,13 +17,13 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stack.simulator.schema import insert_message
+from demo.simulator.schema import insert_message
 from tests.support.mariadb import MariaDb
 from tests.support.message_logs import WrittenLog, on_sqlite
-from whatsapp import last_messages
-from whatsapp.echo import make_token
-from whatsapp.last_messages import LastMessages, LogView
-from whatsapp.message_log import Direction, MessageLog, MessageLogError, Row
+from zapwatch.messages import log_tailer
+from zapwatch.messages.log_tailer import LastMessages, LogView
+from zapwatch.messages.probe_token import make_token
+from zapwatch.messages.webhook_log import Direction, MessageLog, MessageLogError, Row
 
 _WEEK = 7 * 24 * 3600.0
 _SLACK = 60  # seconds that a busy machine may take between writing and polling
@@ -92,14 +92,14 @@ def polled(written: WrittenLog) -> Iterator[_Polled]:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
     made = _Clock()
-    monkeypatch.setattr(last_messages, "time", made)
+    monkeypatch.setattr(log_tailer, "time", made)
     return made
 
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(last_messages, "_CHUNK", 10)
-    monkeypatch.setattr(last_messages, "_CHUNK_MOST", 10)
+    monkeypatch.setattr(log_tailer, "_CHUNK", 10)
+    monkeypatch.setattr(log_tailer, "_CHUNK_MOST", 10)
 
 
 def _age(view: LogView, key: str) -> float:
@@ -401,8 +401,8 @@ def test_a_row_that_appears_below_what_was_read_is_heard_for_a_minute(
 def test_late_rows_are_looked_for_among_the_newest_of_a_large_log(
     written: WrittenLog, polled: _Polled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(last_messages, "_CHUNK", 10)
-    monkeypatch.setattr(last_messages, "_OVERLAP_ROWS", 20)
+    monkeypatch.setattr(log_tailer, "_CHUNK", 10)
+    monkeypatch.setattr(log_tailer, "_OVERLAP_ROWS", 20)
     for row in range(2, 82, 2):
         written.write_as(row, "noise")
     polled.poll()
@@ -605,8 +605,8 @@ def test_a_failure_amid_new_rows_loses_and_doubles_none(
 def test_a_backlog_is_caught_up_with_in_pieces(
     written: WrittenLog, polled: _Polled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(last_messages, "_CHUNK_MOST", 300)
-    monkeypatch.setattr(last_messages, "_OVERLAP_ROWS", 500)
+    monkeypatch.setattr(log_tailer, "_CHUNK_MOST", 300)
+    monkeypatch.setattr(log_tailer, "_OVERLAP_ROWS", 500)
     polled.poll()
     polled.last._chunk = 100
     polled.log.limits.clear()
@@ -717,7 +717,7 @@ def test_ages_stay_right_when_the_zone_of_the_server_changes(
 def test_payloads_that_name_ever_new_channels_do_not_fill_the_memory(
     written: WrittenLog, polled: _Polled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(last_messages, "_MOST_CHANNELS", 50)
+    monkeypatch.setattr(log_tailer, "_MOST_CHANNELS", 50)
     polled.poll("loja")
     written.write_many(["loja", *(f"made-up-{number}" for number in range(60))])
 

@@ -13,13 +13,13 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 
-from stack.simulator.schema import create_message_log, insert_message
+from demo.simulator.schema import create_message_log, insert_message
 from tests.support.mariadb import MariaDb
 from tests.support.message_logs import WrittenLog
 from tests.support.waiting import wait_until
-from whatsapp import last_messages, message_log
-from whatsapp.last_messages import LastMessages, LogView
-from whatsapp.message_log import Direction, MessageLog, MessageLogError
+from zapwatch.messages import log_tailer, webhook_log
+from zapwatch.messages.log_tailer import LastMessages, LogView
+from zapwatch.messages.webhook_log import Direction, MessageLog, MessageLogError
 
 _WEEK = 7 * 24 * 3600.0
 _SLACK = 60  # seconds that a busy machine may take between writing and polling
@@ -192,8 +192,8 @@ def test_a_jump_of_this_machines_clock_makes_no_difference_to_ages(
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(last_messages, "_CHUNK", 1)
-    monkeypatch.setattr(last_messages, "_CHUNK_MOST", 1)
+    monkeypatch.setattr(log_tailer, "_CHUNK", 1)
+    monkeypatch.setattr(log_tailer, "_CHUNK_MOST", 1)
 
 
 @contextmanager
@@ -349,13 +349,13 @@ def test_the_server_is_told_to_give_up_a_statement_that_nobody_waits_for_any_mor
         limit = connection.exec_driver_sql("SELECT @@max_statement_time").scalar_one()
     log.close()
 
-    assert limit == message_log._STATEMENT_SECONDS
+    assert limit == webhook_log._STATEMENT_SECONDS
 
 
 def test_rows_that_are_too_many_for_one_statement_are_read_in_several(
     mariadb_log: WrittenLog, reader: _Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(message_log, "_STATEMENT_SECONDS", 0.05)
+    monkeypatch.setattr(webhook_log, "_STATEMENT_SECONDS", 0.05)
     reader.poll()
     # Some 8 ms each: to find that a name is nowhere, all of a payload has to be read.
     mariadb_log.write_many(["loja"] * 30, payload={"body": "A" * 150_000, "to": "loja"})
@@ -417,7 +417,7 @@ def test_a_backlog_is_held_in_memory_a_piece_at_a_time(
         "INSERT INTO webhook_raw_logs (event_type, payload_json) SELECT 'message',"
         f' CONCAT(\'{{"sessionId": "loja", "id": \', seq, \'}}\') FROM seq_1_to_{_BACKLOG}'
     )
-    piece = last_messages._CHUNK_MOST
+    piece = log_tailer._CHUNK_MOST
     tracemalloc.start()
     view = reader.poll()
     while view.unread:
@@ -427,7 +427,7 @@ def test_a_backlog_is_held_in_memory_a_piece_at_a_time(
 
     assert view.messages == {("loja", Direction.IN): _BACKLOG}
     # About 1 KB for each row of a piece and for each id of the overlap, and nothing for the rest.
-    assert peak < 1_500 * (2 * piece + last_messages._OVERLAP_ROWS)
+    assert peak < 1_500 * (2 * piece + log_tailer._OVERLAP_ROWS)
     assert peak < 1_000 * _BACKLOG
 
 

@@ -14,15 +14,15 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 
-from stack.simulator.payloads import PLACES
-from stack.simulator.schema import insert_message
+from demo.simulator.payloads import PLACES
+from demo.simulator.schema import insert_message
 from tests.support.mariadb import MariaDb
 from tests.support.message_logs import WrittenLog
 from tests.support.raw_server import Conversation, RawServer, deaf_port
-from whatsapp import message_log
-from whatsapp.echo import make_token
-from whatsapp.message_log import CHANNEL_PATHS, Direction, MessageLog, MessageLogError, Row
-from whatsapp.settings import parse, parse_env
+from zapwatch.config import parse, parse_env
+from zapwatch.messages import webhook_log
+from zapwatch.messages.probe_token import make_token
+from zapwatch.messages.webhook_log import CHANNEL_PATHS, Direction, MessageLog, MessageLogError, Row
 
 
 @pytest.fixture
@@ -490,7 +490,7 @@ def test_a_server_that_accepts_and_says_nothing_is_given_up(
     def mute(conversation: Conversation) -> None:
         conversation.drip([b"", b""], 60)
 
-    monkeypatch.setattr(message_log, "_TIMEOUT", 1)
+    monkeypatch.setattr(webhook_log, "_TIMEOUT", 1)
     with RawServer(mute) as server:
         port = int(server.url.rpartition(":")[2])
         started = time.monotonic()
@@ -500,7 +500,7 @@ def test_a_server_that_accepts_and_says_nothing_is_given_up(
 
 
 def test_a_server_that_does_not_accept_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(message_log, "_TIMEOUT", 1)
+    monkeypatch.setattr(webhook_log, "_TIMEOUT", 1)
     with deaf_port() as port:
         started = time.monotonic()
         _failure(sa.URL.create("mysql+pymysql", "u", "p", "127.0.0.1", port, "d"))
@@ -511,7 +511,7 @@ def test_a_server_that_does_not_accept_is_given_up(monkeypatch: pytest.MonkeyPat
 def test_a_statement_that_takes_too_long_is_given_up(
     mariadb: MariaDb, mariadb_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(message_log, "_TIMEOUT", 1)
+    monkeypatch.setattr(webhook_log, "_TIMEOUT", 1)
     with _opened(mariadb_log.reader) as log, mariadb_log.engine.connect() as other:
         log.head(0)
         other.execute(sa.text("LOCK TABLES webhook_raw_logs WRITE"))

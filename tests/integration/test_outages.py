@@ -17,8 +17,8 @@ import pytest
 import requests
 import sqlalchemy as sa
 
-from stack.simulator.client import Simulator
-from stack.simulator.server import SimulatorServer
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
 from tests.support.alerts import alert, payload
 from tests.support.hooks import SECRET, TOKEN, log_lines, state
 from tests.support.mariadb import MariaDb

@@ -11,23 +11,28 @@ from typing import cast
 
 import pytest
 
-from reconnect_hook.page import board
-from reconnect_hook.page.board import OF_ONE_GATEWAY, Board, Snapshot, Trouble, Troubled
-from reconnect_hook.page.ended import Ended
-from reconnect_hook.page.panels import Panel, Panels
-from reconnect_hook.page.qr_watch import QrWatches
-from reconnect_hook.page.rows import Kind
-from reconnect_hook.page.sources import Alertmanager, Prometheus
-from reconnect_hook.page.strips import Strips
-from reconnect_hook.service import Service
-from reconnect_hook.state.database import Database
-from reconnect_hook.state.desk import Desk
-from reconnect_hook.state.episodes import Pauses
-from reconnect_hook.state.history import History
-from reconnect_hook.state.intake import Intake
+from reconnect_hook.alert_writer import Intake
+from reconnect_hook.backoff import Pauses
+from reconnect_hook.dashboard import snapshot
+from reconnect_hook.dashboard.channel_view import Ended, Kind
+from reconnect_hook.dashboard.prometheus import Alertmanager, Prometheus
+from reconnect_hook.dashboard.qr import QrWatches
+from reconnect_hook.dashboard.snapshot import (
+    OF_ONE_GATEWAY,
+    Board,
+    Panel,
+    Panels,
+    Snapshot,
+    Trouble,
+    Troubled,
+)
+from reconnect_hook.dashboard.timeline import Strips
+from reconnect_hook.repository import Desk, History
+from reconnect_hook.supervisor import Service
 from tests.support.prometheus import Exposition
 from tests.support.states import sqlite_url
-from whatsapp.gateways.gateway import Gateway
+from zapwatch.db import Database
+from zapwatch.gateways.base import Gateway
 
 
 class Scene:
@@ -79,7 +84,7 @@ def _metric(name: str, **more: str) -> dict[str, str]:
 
 @pytest.fixture
 def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    monkeypatch.setattr(board, "_ASK_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(snapshot, "_ASK_AGAIN_SECONDS", 0.0)
     made = Scene(tmp_path)
     yield made
     made.server.close()
@@ -176,7 +181,7 @@ def test_many_looks_at_once_are_one_read(scene: Scene, monkeypatch: pytest.Monke
         return present()
 
     monkeypatch.setattr(scene.history, "present", counted)
-    monkeypatch.setattr(board, "_FRESH_SECONDS", 3600.0)
+    monkeypatch.setattr(snapshot, "_FRESH_SECONDS", 3600.0)
     for _ in range(100):
         assert scene.board.look().rows
     assert len(reads) == 1

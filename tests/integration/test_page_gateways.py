@@ -10,17 +10,16 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from reconnect_hook.fleet import Fleet
+from reconnect_hook.app import create_app
+from reconnect_hook.dashboard import snapshot as page_board
+from reconnect_hook.dashboard.register import add_page
 from reconnect_hook.metrics import Metrics
-from reconnect_hook.page import board as page_board
-from reconnect_hook.page.site import add_page
-from reconnect_hook.service import open_store
-from reconnect_hook.web import create_app
+from reconnect_hook.supervisor import Fleet, open_store
 from tests.support.gateways import Gateways, answer, sample
 from tests.support.hooks import TOKEN
 from tests.support.prometheus import Exposition
 from tests.support.waiting import wait_until
-from whatsapp.settings import parse
+from zapwatch.config import parse
 
 _BEARER = {"Authorization": f"Bearer {TOKEN}"}
 _SECONDS = 60.0
@@ -177,7 +176,7 @@ def test_a_form_leads_back_to_the_same_gateway(site: Site) -> None:
 def test_the_code_is_the_one_of_the_gateway_that_was_named(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconnect_hook.page.qr_watch._LOOKED_AT_SECONDS", 0.0)
+    monkeypatch.setattr("reconnect_hook.dashboard.qr._LOOKED_AT_SECONDS", 0.0)
     site.gateways.of["b"].unpair("loja")
     samples = [
         sample("gateway_up", "b", 1),

@@ -15,19 +15,18 @@ import requests
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from reconnect_hook.fleet import Fleet
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
+from reconnect_hook.app import create_app
+from reconnect_hook.dashboard import auth
+from reconnect_hook.dashboard.register import add_page
 from reconnect_hook.metrics import Metrics
-from reconnect_hook.page import door
-from reconnect_hook.page.site import add_page
-from reconnect_hook.service import open_store
-from reconnect_hook.web import create_app
-from stack.simulator.client import Simulator
-from stack.simulator.server import SimulatorServer
+from reconnect_hook.supervisor import Fleet, open_store
 from tests.support.hooks import SECRET, TOKEN, hook_settings, state
 from tests.support.programs import Program
 from tests.support.states import locked
 from tests.support.waiting import wait_until
-from whatsapp.settings import parse
+from zapwatch.config import parse
 
 _NOBODY = "http://127.0.0.1:1"
 _BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -249,7 +248,7 @@ def test_five_wrong_tokens_in_a_row_make_an_address_wait(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [1000.0]
-    monkeypatch.setattr("reconnect_hook.page.door.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("reconnect_hook.dashboard.auth.time.monotonic", lambda: clock[0])
     browser = site.browser()
     for _ in range(5):
         assert log_in(browser, "wrong").status_code == 401
@@ -285,8 +284,8 @@ def test_a_right_token_lets_the_count_begin_anew(site: Site) -> None:
 
 
 def test_the_addresses_that_are_counted_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "_ADDRESSES", 3)
-    book = door.WrongTokens()
+    monkeypatch.setattr(auth, "_ADDRESSES", 3)
+    book = auth.WrongTokens()
     for number in range(10):
         book.note(f"192.0.2.{number}", right=False)
     assert len(book._counts) == 3
@@ -470,7 +469,7 @@ def test_a_state_that_cannot_be_written_is_told(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.fleet.stop(5)
-    monkeypatch.setattr("reconnect_hook.state.database._TIMEOUT", 0.05)
+    monkeypatch.setattr("zapwatch.db._TIMEOUT", 0.05)
     browser = site.browser()
     log_in(browser)
     token = form_token(browser.get("/"))

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from stack.simulator.apis.registry import APIS
-from stack.simulator.client import Simulator
-from stack.simulator.messages import Message
-from stack.simulator.server import SimulatorServer
+from demo.simulator.apis.registry import APIS
+from demo.simulator.client import Simulator
+from demo.simulator.messages import Message
+from demo.simulator.server import SimulatorServer
 from tests.support.programs import Metrics, Program
 from tests.support.waiting import wait_until
 

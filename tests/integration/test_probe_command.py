@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
+from demo.simulator.traffic import open_message_log
+from reconnect_hook import diagnosis, echo, probe
 from reconnect_hook.__main__ import main
-from reconnect_hook.probes import blame, echoes, examination
-from stack.simulator.client import Simulator
-from stack.simulator.server import SimulatorServer
-from stack.simulator.traffic import open_message_log
 from tests.support.message_logs import WrittenLog
 
 _SECRET = "0123456789abcdef-not-a-real-secret"
@@ -21,10 +21,10 @@ _SECRET = "0123456789abcdef-not-a-real-secret"
 def simulator(
     tmp_path: Path, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Simulator]:
-    monkeypatch.setattr(blame, "DELIVERY_SECONDS", 0.5)
-    monkeypatch.setattr(echoes, "ECHO_SECONDS", 1.0)
-    monkeypatch.setattr(examination, "GAP_SECONDS", 0.02)
-    monkeypatch.setattr("reconnect_hook.state.probes.ECHO_GAP_SECONDS", 0.0)
+    monkeypatch.setattr(diagnosis, "DELIVERY_SECONDS", 0.5)
+    monkeypatch.setattr(echo, "ECHO_SECONDS", 1.0)
+    monkeypatch.setattr(probe, "GAP_SECONDS", 0.02)
+    monkeypatch.setattr("reconnect_hook.probe_limits.ECHO_GAP_SECONDS", 0.0)
     monkeypatch.setattr("reconnect_hook.__main__.end_on_signals", lambda **_: None)
     engine = open_message_log(sqlite_log.engine.url.render_as_string(hide_password=False))
     with SimulatorServer(_SECRET, message_log=engine, traffic_seconds=3600) as server:

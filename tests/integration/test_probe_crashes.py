@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import requests
 
-from reconnect_hook.probes import echoes
-from stack.simulator.messages import Message
-from stack.simulator.server import SimulatorServer
-from stack.simulator.traffic import open_message_log
+from demo.simulator.messages import Message
+from demo.simulator.server import SimulatorServer
+from demo.simulator.traffic import open_message_log
+from reconnect_hook import echo
 from tests.support.alerts import alert, payload
 from tests.support.hooks import SECRET, hook_settings, log_lines, state
 from tests.support.message_logs import WrittenLog
@@ -27,13 +27,13 @@ from tests.support.waiting import wait_until
 
 _SECONDS = 60.0
 _HURRIED = {
-    "reconnect_hook.probes.blame.DELIVERY_SECONDS": 0.5,
-    "reconnect_hook.probes.echoes.ECHO_SECONDS": 1.0,
-    "reconnect_hook.probes.echoes._LISTEN_PAUSE": 0.02,
-    "reconnect_hook.probes.examination.GAP_SECONDS": 0.02,
-    "reconnect_hook.state.probes.ECHO_GAP_SECONDS": 0.0,
-    "reconnect_hook.probes.prober.ECHO_GAP_SECONDS": 0.05,
-    "reconnect_hook.probes.prober._ALERT_SECONDS": 0.0,
+    "reconnect_hook.diagnosis.DELIVERY_SECONDS": 0.5,
+    "reconnect_hook.echo.ECHO_SECONDS": 1.0,
+    "reconnect_hook.echo._LISTEN_PAUSE": 0.02,
+    "reconnect_hook.probe.GAP_SECONDS": 0.02,
+    "reconnect_hook.probe_limits.ECHO_GAP_SECONDS": 0.0,
+    "reconnect_hook.probe_worker.ECHO_GAP_SECONDS": 0.05,
+    "reconnect_hook.probe_worker._ALERT_SECONDS": 0.0,
 }
 
 
@@ -76,7 +76,7 @@ def test_wherever_it_dies_it_goes_on_with_one_echo_more_at_most(
     tmp_path: Path, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch, nth: int
 ) -> None:
     shorten_waits(monkeypatch)
-    monkeypatch.setattr(echoes, "ECHO_SECONDS", 0.5)
+    monkeypatch.setattr(echo, "ECHO_SECONDS", 0.5)
     with world_of(tmp_path, sqlite_log) as world:
         world.simulator.deafen("loja")
         alive = world.means

@@ -11,21 +11,19 @@ from typing import Any
 
 import pytest
 
-from reconnect_hook.alerts import Reason
-from reconnect_hook.fleet import Fleet
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
+from reconnect_hook import echo, probe, probe_limits, probe_worker
+from reconnect_hook.alerts import RepairCause
 from reconnect_hook.metrics import Metrics
-from reconnect_hook.probes import echoes, examination, prober
-from reconnect_hook.service import Service, open_store
-from reconnect_hook.state import probes
-from reconnect_hook.state.probes import ProbeBook
-from stack.simulator.client import Simulator
-from stack.simulator.server import SimulatorServer
+from reconnect_hook.probe_limits import ProbeBook
+from reconnect_hook.supervisor import Fleet, Service, open_store
 from tests.support.hooks import SECRET, hook_settings, log_lines, state
 from tests.support.message_logs import WrittenLog
 from tests.support.probing import world_of
 from tests.support.states import firing, resolved
 from tests.support.waiting import wait_until
-from whatsapp.settings import parse
+from zapwatch.config import parse
 
 
 class Hook:
@@ -41,7 +39,7 @@ class Hook:
         return self.fleet.services["wpp"]
 
     def suspect(self, channel: str = "loja") -> None:
-        self.service.intake.accept([firing(channel, Reason.SUSPECT)])
+        self.service.intake.accept([firing(channel, RepairCause.SUSPECT)])
         self.service.prober.wake()
 
     def wait_until_idle(self) -> None:
@@ -55,10 +53,10 @@ def _rows(condition: str) -> list[Any]:
 @pytest.fixture
 def hook(tmp_path: Path, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(examination, "SECOND_QUERY_SECONDS", 0.05)
-    monkeypatch.setattr("reconnect_hook.repairs.asking._PROBE_AFTER", 0.0)
-    monkeypatch.setattr("reconnect_hook.repairs.asking._INITIALIZING_PAUSE", 0.05)
-    monkeypatch.setattr("whatsapp.gateways.wppconnect._SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(probe, "SECOND_QUERY_SECONDS", 0.05)
+    monkeypatch.setattr("reconnect_hook.repair._PROBE_AFTER", 0.0)
+    monkeypatch.setattr("reconnect_hook.repair._INITIALIZING_PAUSE", 0.05)
+    monkeypatch.setattr("zapwatch.gateways.wppconnect._SETTLE_SECONDS", 0.0)
     with SimulatorServer(SECRET, api="wppconnect") as server:
         simulator = Simulator(server.url)
         simulator.put_channel("loja", reconnect_seconds=0.0)
@@ -139,7 +137,7 @@ def test_whoever_takes_up_what_a_person_has_asked_knows_it_again(
     hook: Hook, tmp_path: Path
 ) -> None:
     hook.simulator.fault("query", "hang")
-    hook.service.intake.accept([firing("loja", Reason.ASKED)])
+    hook.service.intake.accept([firing("loja", RepairCause.ASKED)])
     hook.service.prober.wake()
     begun = "SELECT repairs.id FROM probes JOIN repairs ON repairs.id = probes.job"
     wait_until(lambda: state(tmp_path, begun), 30, "it to begin")
@@ -153,7 +151,7 @@ def test_a_query_that_passed_does_not_hide_the_silence(hook: Hook) -> None:
     wait_until(lambda: hook.simulator.requests("query", "loja"), 30, "the channel to be asked")
     hook.wait_until_idle()
     assert _rows("1") == []
-    hook.service.intake.accept([firing("loja", Reason.SILENT)])
+    hook.service.intake.accept([firing("loja", RepairCause.SILENT)])
     hook.service.workers.wake()
     wait_until(lambda: _rows("outcome IS NOT NULL"), 60, "the repair to end")
     assert hook.simulator.requests("close_session", "loja"), "it was reconnected all the same"
@@ -181,9 +179,9 @@ def _all_suspected(
     folder: Path, log: WrittenLog, monkeypatch: pytest.MonkeyPatch, *, gap: float
 ) -> Iterator[None]:
     """Let a hook that asks by echo be told of all channels at once, as after an outage."""
-    monkeypatch.setattr(echoes, "_LISTEN_PAUSE", 0.02)
-    monkeypatch.setattr("reconnect_hook.repairs.crew.IDLE_SECONDS", 0.05)
-    for module in (probes, prober):
+    monkeypatch.setattr(echo, "_LISTEN_PAUSE", 0.02)
+    monkeypatch.setattr("reconnect_hook.worker_pool.IDLE_SECONDS", 0.05)
+    for module in (probe_limits, probe_worker):
         monkeypatch.setattr(module, "ECHO_GAP_SECONDS", gap)
     monkeypatch.chdir(folder)
     with world_of(folder, log, "wrapper", *_NAMES) as world:
@@ -198,7 +196,7 @@ def _all_suspected(
         fleet = Fleet(settings, open_store(settings), Metrics())
         fleet.follow(settings.gateways)
         service = fleet.services["wpp"]
-        service.intake.accept([firing(name, Reason.SUSPECT) for name in _NAMES])
+        service.intake.accept([firing(name, RepairCause.SUSPECT) for name in _NAMES])
         service.prober.wake()
         yield
         fleet.stop(5)
@@ -220,7 +218,7 @@ def test_those_who_wait_for_their_echo_are_spread_out(
 ) -> None:
     # Whatever they are multiplied by, up to four who wait: no two waits are alike.
     chance = SimpleNamespace(random=itertools.cycle([0.1, 0.5, 0.9]).__next__)
-    monkeypatch.setattr(prober, "_chance", chance)
+    monkeypatch.setattr(probe_worker, "_chance", chance)
     with _all_suspected(tmp_path, sqlite_log, monkeypatch, gap=600.0):
         others = len(_NAMES) - 1
         put_back = "SELECT due_at - accepted_at FROM repairs WHERE due_at > accepted_at + 599"
@@ -233,10 +231,10 @@ def test_those_who_wait_for_their_echo_are_spread_out(
 def test_a_repair_takes_the_place_of_a_question(hook: Hook) -> None:
     hook.fleet.stop(5)  # so that both wait
     intake = hook.service.intake
-    assert intake.accept([firing("loja", Reason.SUSPECT)]) == ["accepted"]
-    assert intake.accept([firing("loja", Reason.SUSPECT)]) == ["coalesced"]
-    assert intake.accept([resolved("loja", Reason.SUSPECT)]) == ["ignored"]
-    assert intake.accept([firing("loja", Reason.DISCONNECTED)]) == ["accepted"]
+    assert intake.accept([firing("loja", RepairCause.SUSPECT)]) == ["accepted"]
+    assert intake.accept([firing("loja", RepairCause.SUSPECT)]) == ["coalesced"]
+    assert intake.accept([resolved("loja", RepairCause.SUSPECT)]) == ["ignored"]
+    assert intake.accept([firing("loja", RepairCause.DISCONNECTED)]) == ["accepted"]
     assert _rows("1") == [("loja", "disconnected", None)]
-    assert intake.accept([firing("loja", Reason.SUSPECT)]) == ["coalesced"]
+    assert intake.accept([firing("loja", RepairCause.SUSPECT)]) == ["coalesced"]
     assert _rows("1") == [("loja", "disconnected", None)]

@@ -14,21 +14,21 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.probes.ear import EventEar, Heard, LogEar, open_ear
-from reconnect_hook.probes.examination import Examination
-from reconnect_hook.probes.means import PostponedError, UnableError
-from reconnect_hook.state import probes
-from reconnect_hook.state.database import Database
-from reconnect_hook.state.probes import ProbeBook, ProbeOutcome
-from stack.simulator.apis.registry import APIS
+from demo.simulator.apis.registry import APIS
+from reconnect_hook import probe_limits
+from reconnect_hook.context import PostponedError, UnableError
+from reconnect_hook.probe import Examination
+from reconnect_hook.probe_limits import ProbeBook, ProbeOutcome
 from tests.support.message_logs import WrittenLog
 from tests.support.probing import CHANNELS, SECRET, World, hear_by_events, shorten_waits, world_of
-from whatsapp.echo import make_token
-from whatsapp.gateways.gateway import GatewayError
-from whatsapp.gateways.registry import make_gateway
-from whatsapp.message_log import MessageLog, MessageLogError
-from whatsapp.probe_settings import ProbeKind
-from whatsapp.settings import parse
+from zapwatch.config import parse
+from zapwatch.config.gateway import ProbeKind
+from zapwatch.db import Database
+from zapwatch.gateways.base import GatewayError
+from zapwatch.gateways.registry import make_gateway
+from zapwatch.messages.probe_token import make_token
+from zapwatch.messages.source import EventEar, Heard, LogEar, open_ear
+from zapwatch.messages.webhook_log import MessageLog, MessageLogError
 
 
 @pytest.fixture(autouse=True)
@@ -444,7 +444,7 @@ def test_who_can_be_asked_depends_on_settings_and_gateway(
 
 
 def test_the_bounds_stop_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "ECHO_GAP_SECONDS", 3600.0)
+    monkeypatch.setattr(probe_limits, "ECHO_GAP_SECONDS", 3600.0)
     assert world.found() == (ProbeOutcome.PASSED, [])
     with pytest.raises(PostponedError):
         world.probe()

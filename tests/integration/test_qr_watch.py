@@ -7,15 +7,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconnect_hook.page import qr_watch
-from reconnect_hook.page.qr_watch import QrState, QrWatches
-from stack.simulator.client import Simulator
-from stack.simulator.qr_image import png
-from stack.simulator.server import SimulatorServer
+from demo.simulator.client import Simulator
+from demo.simulator.qr_image import png
+from demo.simulator.server import SimulatorServer
+from reconnect_hook.dashboard import qr
+from reconnect_hook.dashboard.qr import QrState, QrWatches
 from tests.support.hooks import SECRET
 from tests.support.waiting import wait_until
-from whatsapp.gateways.waha import WahaGateway
-from whatsapp.gateways.wrapper import WrapperGateway
+from zapwatch.gateways.waha import WahaGateway
+from zapwatch.gateways.wrapper import WrapperGateway
 
 _SECONDS = 30.0
 
@@ -43,10 +43,10 @@ class Watched:
 
 @pytest.fixture
 def watched(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
-    monkeypatch.setattr(qr_watch, "PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr(qr_watch, "_FAILED_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(qr, "PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(qr, "_FAILED_PAUSE_SECONDS", 0.05)
     yield Watched(simulator)
-    monkeypatch.setattr(qr_watch, "_LOOKED_AT_SECONDS", 0.0)
+    monkeypatch.setattr(qr, "_LOOKED_AT_SECONDS", 0.0)
     simulator.clear_faults()
     wait_until(lambda: not _asking(), _SECONDS, "the asking to end")
 
@@ -74,7 +74,7 @@ def test_a_code_is_renewed_until_it_is_scanned(simulator: Simulator, watched: Wa
 def test_a_session_whose_codes_nobody_scanned_is_started_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(qr_watch, "PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(qr, "PAUSE_SECONDS", 0.02)
     with SimulatorServer(SECRET, api="waha") as server:
         simulator = Simulator(server.url)
         simulator.put_channel("loja", session="unpaired", qr_seconds=0.2)
@@ -85,7 +85,7 @@ def test_a_session_whose_codes_nobody_scanned_is_started_again(
             return len(simulator.requests("restart"))
 
         wait_until(lambda: restarts() >= 2, _SECONDS, "a second restart")
-        monkeypatch.setattr(qr_watch, "_LOOKED_AT_SECONDS", 0.0)
+        monkeypatch.setattr(qr, "_LOOKED_AT_SECONDS", 0.0)
         wait_until(lambda: not _asking(), _SECONDS, "the asking to end")
 
 
@@ -93,10 +93,10 @@ def test_it_ends_when_nobody_looks_any_more(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watched.wait_for(QrState.CODE)
-    monkeypatch.setattr(qr_watch, "_LOOKED_AT_SECONDS", 0.2)
+    monkeypatch.setattr(qr, "_LOOKED_AT_SECONDS", 0.2)
     wait_until(lambda: not _asking(), _SECONDS, "the asking to end")
     assert watched.watches.image("loja") is None, "and the code is forgotten"
-    monkeypatch.setattr(qr_watch, "_LOOKED_AT_SECONDS", 5.0)
+    monkeypatch.setattr(qr, "_LOOKED_AT_SECONDS", 5.0)
     watched.wait_for(QrState.CODE)
 
 
@@ -125,7 +125,7 @@ def test_a_link_to_elsewhere_is_not_followed(
     with SimulatorServer(SECRET) as other:
         # What stands before the @ is a user's name: this is the other server's address.
         link = f"{simulator.url}@{other.url.removeprefix('http://')}/sim/qr-images/1.png"
-        monkeypatch.setattr("stack.simulator.apis.wrapper._qr_value", lambda *_: link)
+        monkeypatch.setattr("demo.simulator.apis.wrapper._qr_value", lambda *_: link)
         watched.wait_for(QrState.FAILED)
         assert watched.watches.image("loja") is None
 
@@ -139,7 +139,7 @@ def test_a_gateway_that_fails_is_asked_again(simulator: Simulator, watched: Watc
 
 def test_what_is_no_image_is_told(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "stack.simulator.apis.wrapper._qr_value", lambda *_: "data:image/svg+xml;base64,PHN2Zz4="
+        "demo.simulator.apis.wrapper._qr_value", lambda *_: "data:image/svg+xml;base64,PHN2Zz4="
     )
     watched.wait_for(QrState.UNREADABLE)
     assert watched.watches.image("loja") is None
@@ -148,7 +148,7 @@ def test_what_is_no_image_is_told(watched: Watched, monkeypatch: pytest.MonkeyPa
 def test_only_so_many_codes_are_asked_for_at_a_time(
     simulator: Simulator, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(qr_watch, "MOST_AT_ONCE", 1)
+    monkeypatch.setattr(qr, "MOST_AT_ONCE", 1)
     simulator.put_channel("other", session="unpaired")
     watched.wait_for(QrState.CODE)
     assert watched.watches.look("other") == (QrState.BUSY, 0)

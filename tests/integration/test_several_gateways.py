@@ -16,7 +16,7 @@ from tests.support.hooks import SECRET, TOKEN, log_lines, state
 from tests.support.notify_socket import NotifySocket
 from tests.support.programs import Program, run
 from tests.support.waiting import wait_until
-from whatsapp import __version__
+from zapwatch import __version__
 
 _SECONDS = 60.0
 _BEARER = {"Authorization": f"Bearer {TOKEN}"}

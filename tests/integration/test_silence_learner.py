@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from exporter.silence import learner, reading
+from exporter.silence import history_loader, learner
 from exporter.silence.explain import explain
+from exporter.silence.history_loader import histories_of, read_histories
 from exporter.silence.learner import Learner
 from exporter.silence.model import load
-from exporter.silence.reading import histories_of, read_histories
 from exporter.silence.thresholds import bounds_of
 from exporter.snapshot import Board, GatewayState
 from tests.support.message_logs import WrittenLog
-from whatsapp.channels import Channel, Status
-from whatsapp.echo import make_token
-from whatsapp.events.store import Batch, EventStore, Last, Minutes
-from whatsapp.message_log import MessageLog
-from whatsapp.settings import Settings, parse
+from zapwatch.channels import Channel, Status
+from zapwatch.config import Settings, parse
+from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes
+from zapwatch.messages.probe_token import make_token
+from zapwatch.messages.webhook_log import MessageLog
 
 _DAY = 86_400.0
 _CHANNELS = tuple(Channel(name, Status.CONNECTED) for name in ("Lo Ja", "nova", "never"))
@@ -89,7 +89,7 @@ def test_histories_hold_28_days_of_the_wanted_channels_and_no_echo(written: Writ
 def test_reading_goes_in_chunks_and_ends_where_rows_are_too_old(
     sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "_CHUNK", 10)
+    monkeypatch.setattr(history_loader, "_CHUNK", 10)
     sqlite_log.write_history("loja", [40 * _DAY] * 50)
     sqlite_log.write_history("loja", [3600 * (35 - n) for n in range(35)])
     pauses: list[int] = []

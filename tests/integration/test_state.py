@@ -10,17 +10,16 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.alerts import Reason
-from reconnect_hook.outcomes import Action, Job, Outcome, Result
-from reconnect_hook.state.backlog import Backlog
-from reconnect_hook.state.database import Database, StateError, UnavailableError, now
-from reconnect_hook.state.episodes import Pauses
-from reconnect_hook.state.intake import Intake
-from reconnect_hook.state.jobs import LEASE_SECONDS, LOOK_AGAIN_SECONDS, Jobs
-from reconnect_hook.state.memory import Memory
-from reconnect_hook.state.schema import repairs
+from reconnect_hook.alert_writer import Intake
+from reconnect_hook.alerts import RepairCause
+from reconnect_hook.backoff import Pauses
+from reconnect_hook.models import Action, Job, Outcome, Result
+from reconnect_hook.queue import LEASE_SECONDS, LOOK_AGAIN_SECONDS, Backlog, Jobs
+from reconnect_hook.repository import Memory
+from reconnect_hook.schema import repairs
 from tests.support.states import StateClock, firing, resolved, sqlite_url
 from tests.support.threads import at_once
+from zapwatch.db import Database, StateError, UnavailableError, now
 
 PAUSES = Pauses(0)
 
@@ -357,7 +356,7 @@ def test_a_look_that_becomes_a_repair_while_it_is_claimed_is_claimed_as_one(
     _look(state, looking)
     looking.release()
     intruding.meanwhile = lambda: Intake(state, "wpp", Pauses(0)).accept(
-        [firing("loja", Reason.SILENT)]
+        [firing("loja", RepairCause.SILENT)]
     )
     job = _claim(jobs)
     assert (job.look_only, job.reason) == (False, "silent"), "it was accepted: it must be repaired"
@@ -535,7 +534,9 @@ def test_a_clock_that_was_put_back_does_not_keep_a_channel_from_being_noticed(
 def _methods(database: Database) -> dict[str, Callable[[], object]]:
     jobs, memory = Jobs(database, "wpp", PAUSES), Memory(database, "wpp")
     backlog = Backlog(database, "wpp", PAUSES)
-    job = Job(1, "loja", "loja", Reason.SILENT, look_only=False, waited=0, attempt=1, failures=0)
+    job = Job(
+        1, "loja", "loja", RepairCause.SILENT, look_only=False, waited=0, attempt=1, failures=0
+    )
     return {
         "accept": lambda: _accept(database, "loja"),
         "claim": jobs.claim,

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from stack.simulator.server import SimulatorServer
+from demo.simulator.server import SimulatorServer
 from tests.support.hooks import SECRET, hook_settings
 from tests.support.notify_socket import NotifySocket
 from tests.support.programs import Program, environment
@@ -22,7 +22,7 @@ from tests.support.waiting import wait_until
 _PROGRAMS = [("exporter",), ("reconnect_hook", "serve")]
 _VOUCH = """
 import sys
-from whatsapp.systemd import vouch_for
+from zapwatch.server import vouch_for
 vouch_for(sys.argv[1], int(sys.argv[2]))
 sys.stdin.read()
 """

@@ -12,14 +12,14 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from reconnect_hook.state.database import Database, StateError
-from reconnect_hook.state.episodes import Pauses
-from reconnect_hook.state.jobs import Jobs
-from reconnect_hook.state.memory import Memory
-from reconnect_hook.state.schema import metadata
-from reconnect_hook.state.upgrade import VERSION_TABLE
+from reconnect_hook.backoff import Pauses
+from reconnect_hook.migrate import VERSION_TABLE
+from reconnect_hook.queue import Jobs
+from reconnect_hook.repository import Memory
+from reconnect_hook.schema import metadata
 from tests.support.programs import environment
 from tests.support.states import sqlite_url
+from zapwatch.db import Database, StateError
 
 # What the version made that noted no version: commit dd4bdbd. Not to be changed.
 _FIRST = {
@@ -148,7 +148,7 @@ def test_an_upgrade_that_was_cut_short_is_ended(url: sa.URL, old: sa.Engine) -> 
 _OPEN = """
 import sys
 import sqlalchemy as sa
-from reconnect_hook.state.database import Database
+from zapwatch.db import Database
 url = sa.make_url(sys.argv[1])
 sys.stdin.readline()
 Database(url).close()

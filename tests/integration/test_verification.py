@@ -10,32 +10,30 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.alerts import Reason
-from reconnect_hook.outcomes import FAILURES, Outcome, Result
-from reconnect_hook.probes.means import UnableError
-from reconnect_hook.repairs import asking
-from reconnect_hook.repairs.asking import ask
-from reconnect_hook.repairs.channel_lists import ChannelLists
-from reconnect_hook.repairs.means import Means
-from reconnect_hook.state import probes
-from reconnect_hook.state.episodes import Pauses
-from reconnect_hook.state.intake import Intake
-from reconnect_hook.state.jobs import Jobs
-from reconnect_hook.state.probes import ProbeOutcome
-from reconnect_hook.state.schema import echoes
+from reconnect_hook import probe_limits, repair
+from reconnect_hook.alert_writer import Intake
+from reconnect_hook.alerts import RepairCause
+from reconnect_hook.backoff import Pauses
+from reconnect_hook.channel_list_cache import ChannelLists
+from reconnect_hook.context import Means, UnableError
+from reconnect_hook.models import FAILURES, Outcome, Result
+from reconnect_hook.probe_limits import ProbeOutcome
+from reconnect_hook.queue import Jobs
+from reconnect_hook.repair import ask
+from reconnect_hook.schema import echoes
 from tests.support.message_logs import WrittenLog
 from tests.support.probing import World, shorten_waits, world_of
 from tests.support.states import firing
-from whatsapp.echo import make_token
-from whatsapp.probe_settings import ProbeKind
+from zapwatch.config.gateway import ProbeKind
+from zapwatch.messages.probe_token import make_token
 
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     shorten_waits(monkeypatch)
-    monkeypatch.setattr(asking, "LOOK_PAUSE", 0.05)
-    monkeypatch.setattr(asking, "_INITIALIZING_PAUSE", 0.05)
-    monkeypatch.setattr(asking, "_PROBE_AFTER", 0.1)
+    monkeypatch.setattr(repair, "LOOK_PAUSE", 0.05)
+    monkeypatch.setattr(repair, "_INITIALIZING_PAUSE", 0.05)
+    monkeypatch.setattr(repair, "_PROBE_AFTER", 0.1)
 
 
 @pytest.fixture
@@ -120,7 +118,7 @@ def test_the_proof_of_a_repair_counts_as_a_probe(queried: World) -> None:
 def test_an_echo_that_must_wait_for_that_of_another_is_sent_after_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probes, "ECHO_GAP_SECONDS", 1.0)
+    monkeypatch.setattr(probe_limits, "ECHO_GAP_SECONDS", 1.0)
     assert world.book.reserve("obra", "casa", "a-token-of-another-probe") is None
     assert _repaired(world) == Outcome.RECONNECTED
     assert len(world.sent()) == 1
@@ -129,7 +127,7 @@ def test_an_echo_that_must_wait_for_that_of_another_is_sent_after_it(
 def test_an_echo_waits_for_no_longer_than_a_repair_may_take(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probes, "ECHO_GAP_SECONDS", 600.0)
+    monkeypatch.setattr(probe_limits, "ECHO_GAP_SECONDS", 600.0)
     assert world.book.reserve("obra", "casa", "a-token-of-another-probe") is None
     assert _repaired(world, seconds=0.3) == Outcome.REQUESTED
     assert world.sent() == []
@@ -146,7 +144,7 @@ def _under_repair(world: World) -> Iterator[None]:
     """Have a repair of obra under way, which ends when the test does."""
     pauses = Pauses(300.0)
     jobs = Jobs(world.database, "wpp", pauses)
-    Intake(world.database, "wpp", pauses).accept([firing("obra", Reason.ECHO_LOST)])
+    Intake(world.database, "wpp", pauses).accept([firing("obra", RepairCause.ECHO_LOST)])
     job = jobs.claim()
     assert job is not None
     yield

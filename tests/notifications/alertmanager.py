@@ -11,12 +11,12 @@ from typing import Any, Self
 import requests
 import yaml
 
-from stack.configuration import free_or_other
-from stack.processes import Children
+from demo.configuration import free_or_other
+from demo.processes import Children
 from tests.notifications.inbox import Inbox
 from tests.rules.shipped import ALERTMANAGER, EXAMPLES, seconds, uncomment
 from tests.support.waiting import wait_until
-from whatsapp.settings import Listen
+from zapwatch.config import Listen
 
 ADDRESS = "https://zapwatch.example.com"
 ZONE = "America/Sao_Paulo"

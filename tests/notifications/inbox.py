@@ -12,8 +12,8 @@ from typing import Any, Self
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from stack.configuration import free_or_other
-from whatsapp.settings import Listen
+from demo.configuration import free_or_other
+from zapwatch.config import Listen
 
 # As Telegram answers a message that it has taken; Alertmanager reads no more than this of it.
 _TELEGRAM_ANSWER = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from stack.configuration import ROOT
+from demo.configuration import ROOT
 from tests.notifications.test_words import LANGUAGES
 from tests.rules.shipped import ALERTMANAGER, EXAMPLES
 

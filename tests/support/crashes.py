@@ -16,7 +16,7 @@ from typing import Any
 import requests
 import sqlalchemy as sa
 
-from stack.simulator.server import SimulatorServer
+from demo.simulator.server import SimulatorServer
 from tests.support.alerts import alert, payload
 from tests.support.hooks import SECRET, hook_settings, log_lines
 from tests.support.mortal_hooks import MortalHook

@@ -14,12 +14,12 @@ from typing import Any
 
 import requests
 
-from stack.simulator.server import SimulatorServer
+from demo.simulator.server import SimulatorServer
 from tests.support.alerts import alert, payload
 from tests.support.hooks import SECRET, TOKEN, hook_settings
 from tests.support.programs import Program, environment
 from tests.support.waiting import wait_until
-from whatsapp.channels import channel_key
+from zapwatch.channels import channel_key
 
 _CHANNELS = ("loja", "Pixel12 Digital", "ação/1")
 _NEVER_NAMED = "never named"

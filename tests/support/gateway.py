@@ -6,8 +6,8 @@ from typing import Any, Self
 
 import pytest
 
-from whatsapp.gateways.gateway import GatewayError, Operation, Reason
-from whatsapp.gateways.wrapper import WrapperGateway
+from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation
+from zapwatch.gateways.wrapper import WrapperGateway
 
 SECRET = "not-a-real-secret"
 
@@ -16,14 +16,14 @@ class Observed:
     """A client whose calls are noted, for a ``with`` statement."""
 
     def __init__(self, url: str, secret: str = SECRET, **options: Any) -> None:
-        self.calls: list[tuple[Operation, float, Reason | None]] = []
+        self.calls: list[tuple[Operation, float, GatewayErrorKind | None]] = []
         self.client = WrapperGateway(url, secret, observe=self._note, **options)
 
-    def _note(self, operation: Operation, seconds: float, reason: Reason | None) -> None:
+    def _note(self, operation: Operation, seconds: float, reason: GatewayErrorKind | None) -> None:
         self.calls.append((operation, seconds, reason))
 
     @property
-    def outcomes(self) -> list[tuple[Operation, Reason | None]]:
+    def outcomes(self) -> list[tuple[Operation, GatewayErrorKind | None]]:
         """The calls without their durations."""
         return [(operation, reason) for operation, _, reason in self.calls]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from stack.simulator.schema import create_message_log, insert_message
+from demo.simulator.schema import create_message_log, insert_message
 from tests.support.mariadb import MariaDb
 
 _PASSWORD = "not a real p$#ss'w\"o@r:d/\\%"

@@ -12,28 +12,27 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from exporter.messages.inbox import Inbox
-from reconnect_hook.probes import blame, echoes, examination
-from reconnect_hook.probes.ear import EventEar, LogEar
-from reconnect_hook.probes.examination import Examination, Finding
-from reconnect_hook.probes.means import ProbeMeans
-from reconnect_hook.state import probes
-from reconnect_hook.state.database import Database
-from reconnect_hook.state.probes import ProbeBook
-from stack.simulator.client import Simulator
-from stack.simulator.event_shapes import MESSAGES
-from stack.simulator.messages import Message
-from stack.simulator.server import SimulatorServer
-from stack.simulator.traffic import open_message_log
+from demo.simulator.client import Simulator
+from demo.simulator.event_shapes import MESSAGES
+from demo.simulator.messages import Message
+from demo.simulator.server import SimulatorServer
+from demo.simulator.traffic import open_message_log
+from exporter.event_buffer import Inbox
+from reconnect_hook import diagnosis, echo, probe, probe_limits
+from reconnect_hook.context import ProbeMeans
+from reconnect_hook.probe import Examination, Finding
+from reconnect_hook.probe_limits import ProbeBook
 from tests.support.message_logs import WrittenLog
 from tests.support.states import sqlite_url
-from whatsapp.channels import channel_key
-from whatsapp.events import parsing
-from whatsapp.events.store import EventStore
-from whatsapp.gateways.registry import make_gateway
-from whatsapp.message_log import MessageLog
-from whatsapp.probe_settings import ProbeKind
-from whatsapp.settings import parse
+from zapwatch.channels import channel_key
+from zapwatch.config import parse
+from zapwatch.config.gateway import ProbeKind
+from zapwatch.db import Database
+from zapwatch.gateways.registry import make_gateway
+from zapwatch.messages import event_parser
+from zapwatch.messages.event_store import EventStore
+from zapwatch.messages.source import EventEar, LogEar
+from zapwatch.messages.webhook_log import MessageLog
 
 SECRET = "0123456789abcdef-not-a-real-secret"
 CHANNELS = ("loja", "obra", "casa")
@@ -41,12 +40,12 @@ CHANNELS = ("loja", "obra", "casa")
 
 def shorten_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait a second where as shipped it is a minute, and let echoes follow each other at once."""
-    monkeypatch.setattr(echoes, "ECHO_SECONDS", 1.0)
-    monkeypatch.setattr(blame, "DELIVERY_SECONDS", 0.5)
-    monkeypatch.setattr(examination, "SECOND_QUERY_SECONDS", 0.02)
-    monkeypatch.setattr(examination, "GAP_SECONDS", 0.02)
-    monkeypatch.setattr(echoes, "_LISTEN_PAUSE", 0.02)
-    monkeypatch.setattr(probes, "ECHO_GAP_SECONDS", 0.0)
+    monkeypatch.setattr(echo, "ECHO_SECONDS", 1.0)
+    monkeypatch.setattr(diagnosis, "DELIVERY_SECONDS", 0.5)
+    monkeypatch.setattr(probe, "SECOND_QUERY_SECONDS", 0.02)
+    monkeypatch.setattr(probe, "GAP_SECONDS", 0.02)
+    monkeypatch.setattr(echo, "_LISTEN_PAUSE", 0.02)
+    monkeypatch.setattr(probe_limits, "ECHO_GAP_SECONDS", 0.0)
 
 
 class World:
@@ -112,7 +111,7 @@ def hear_by_events(world: World, store_url: sa.URL) -> None:
 
     def take(message: Message) -> None:
         event = MESSAGES[world.settings.type](message, time.time())
-        found = parsing.parse(world.settings.type, json.dumps(event).encode(), time.time())
+        found = event_parser.parse(world.settings.type, json.dumps(event).encode(), time.time())
         if found is not None:
             inbox.take("wpp", found)
             inbox.write()

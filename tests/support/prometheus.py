@@ -11,10 +11,10 @@ from typing import Self
 import requests
 import yaml
 
-from stack.configuration import free_or_other
-from stack.processes import Children
+from demo.configuration import free_or_other
+from demo.processes import Children
 from tests.support.waiting import wait_until
-from whatsapp.settings import Listen
+from zapwatch.config import Listen
 
 _START_SECONDS = 60.0
 

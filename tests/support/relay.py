@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Self
 
-from whatsapp.settings import Listen
+from zapwatch.config import Listen
 
 _DATAGRAM = 65536  # bytes at most
 _HOST = "127.0.0.1"

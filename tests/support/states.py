@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.alerts import Alert, AlertStatus, Reason, Target
+from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
 
 
 class StateClock:
@@ -18,17 +18,17 @@ class StateClock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seconds = 1_700_000_000.0
-        for module in ("backlog", "desk", "history", "intake", "jobs", "memory", "probes"):
-            clock = f"reconnect_hook.state.{module}.now"
+        for module in ("alert_writer", "probe_limits", "queue", "repository"):
+            clock = f"reconnect_hook.{module}.now"
             monkeypatch.setattr(clock, lambda _connection: self.seconds)
 
 
-def firing(channel: str = "loja", reason: Reason = Reason.DISCONNECTED) -> Alert:
+def firing(channel: str = "loja", reason: RepairCause = RepairCause.DISCONNECTED) -> Alert:
     """Return an alert that asks for a repair."""
     return Alert(AlertStatus.FIRING, Target(channel, reason))
 
 
-def resolved(channel: str = "loja", reason: Reason = Reason.DISCONNECTED) -> Alert:
+def resolved(channel: str = "loja", reason: RepairCause = RepairCause.DISCONNECTED) -> Alert:
     """Return an alert that is over."""
     return Alert(AlertStatus.RESOLVED, Target(channel, reason))
 

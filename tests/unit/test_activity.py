@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from whatsapp import activity as activity_module
-from whatsapp.activity import Activity
-from whatsapp.channels import Channel, Status
-from whatsapp.last_messages import LogView
-from whatsapp.message_log import MessageLogError
+from zapwatch.channels import Channel, Status
+from zapwatch.messages import channel_list as activity_module
+from zapwatch.messages.channel_list import Activity
+from zapwatch.messages.log_tailer import LogView
+from zapwatch.messages.webhook_log import MessageLogError
 
 _NOW = 1_770_000_000.0
 

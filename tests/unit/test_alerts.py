@@ -14,7 +14,7 @@ from reconnect_hook.alerts import (
     AlertStatus,
     Notification,
     PayloadError,
-    Reason,
+    RepairCause,
     Target,
     parse_alerts,
     parse_notifications,
@@ -42,15 +42,15 @@ def _parse(*alerts: Any) -> list[Alert]:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("WhatsAppChannelDisconnected", Reason.DISCONNECTED),
-        ("WhatsAppChannelSilent", Reason.SILENT),
-        ("WhatsAppChannelNeverHeard", Reason.NEVER_HEARD),
-        ("MyOwnRule", Reason.MANUAL),
-        (None, Reason.MANUAL),
-        (7, Reason.MANUAL),
+        ("WhatsAppChannelDisconnected", RepairCause.DISCONNECTED),
+        ("WhatsAppChannelSilent", RepairCause.SILENT),
+        ("WhatsAppChannelNeverHeard", RepairCause.NEVER_HEARD),
+        ("MyOwnRule", RepairCause.MANUAL),
+        (None, RepairCause.MANUAL),
+        (7, RepairCause.MANUAL),
     ],
 )
-def test_an_alert_names_a_channel_and_the_reason(name: Any, reason: Reason) -> None:
+def test_an_alert_names_a_channel_and_the_reason(name: Any, reason: RepairCause) -> None:
     (parsed,) = _parse(alert("Pixel12 Digital", alertname=name))
     assert parsed == Alert(AlertStatus.FIRING, Target("Pixel12 Digital", reason), "wpp")
     assert parsed.target is not None
@@ -119,7 +119,7 @@ def test_each_alert_is_for_its_own_gateway() -> None:
 )
 def test_odd_channels_are_channels(channel: str) -> None:
     (parsed,) = _parse(alert(channel))
-    assert parsed.target == Target(channel, Reason.DISCONNECTED)
+    assert parsed.target == Target(channel, RepairCause.DISCONNECTED)
 
 
 def test_fields_that_are_new_or_missing_do_not_matter() -> None:
@@ -165,7 +165,7 @@ def test_another_body_is_refused_in_one_short_line(body: bytes) -> None:
 def test_any_json_where_an_alert_belongs_is_just_ignored(entries: list[Any]) -> None:
     parsed = _parse(*entries, alert())
     assert len(parsed) == len(entries) + 1
-    assert parsed[-1].target == Target("loja", Reason.DISCONNECTED)
+    assert parsed[-1].target == Target("loja", RepairCause.DISCONNECTED)
     assert len(parse_notifications(payload(*entries))) == len(entries)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whatsapp.channels import MAX_ID_LENGTH, Channel, Status, channel_key, is_usable_id
+from zapwatch.channels import MAX_ID_LENGTH, Channel, Status, channel_key, is_usable_id
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconnect_hook.repairs.crew import Crew
-from reconnect_hook.repairs.means import Interrupted
+from reconnect_hook.context import Interrupted
+from reconnect_hook.worker_pool import Crew
 from tests.support.waiting import wait_until
 
 _SECONDS = 60.0

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.state.database import Database, UnavailableError
-from reconnect_hook.state.episodes import Pauses
-from reconnect_hook.state.intake import Intake
-from reconnect_hook.state.memory import Memory
+from reconnect_hook.alert_writer import Intake
+from reconnect_hook.backoff import Pauses
+from reconnect_hook.repository import Memory
 from tests.support.states import firing, sqlite_url
+from zapwatch.db import Database, UnavailableError
 
 
 @pytest.fixture

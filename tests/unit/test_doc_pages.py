@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from stack.configuration import ROOT
-from whatsapp.gateways.registry import ADAPTERS
-from whatsapp.settings import parse, parse_env
-from whatsapp.settings.gateways_file import read_gateways
+from demo.configuration import ROOT
+from zapwatch.config import parse, parse_env
+from zapwatch.config.gateways_yaml import read_gateways
+from zapwatch.gateways.registry import ADAPTERS
 
 _DOCS = ROOT / "docs"
 _PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *_DOCS.rglob("*.md")]
@@ -146,7 +146,7 @@ def test_settings_that_a_page_shows_can_be_copied(page: Path) -> None:
 
 @pytest.mark.parametrize("kind", ADAPTERS)
 def test_what_check_is_said_to_say_it_can_say(kind: str) -> None:
-    source = "".join(file.read_text() for file in (ROOT / "whatsapp" / "gateways").glob("*.py"))
+    source = "".join(file.read_text() for file in (ROOT / "zapwatch" / "gateways").glob("*.py"))
     table = _text(f"gateways/{kind}.md").partition("| `check --verbose` says |")[2]
     said = re.findall(r"^\| `([^`]+)`(?: or `([^`]+)`)? ", table, re.MULTILINE)
     lines = [line for pair in said for line in pair if line]

@@ -10,34 +10,33 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from exporter.metrics import Metrics as ExporterMetrics
-from exporter.page import MetricsPage
+from demo.configuration import ROOT, RULES
+from exporter.collector import Metrics as ExporterMetrics
+from exporter.exposition import MetricsPage, Texts
 from exporter.silence.model import Model
 from exporter.silence.thresholds import Thresholds, bounds_of
 from exporter.snapshot import Board, GatewayState, LogState
-from exporter.texts import Texts
 from reconnect_hook.metrics import Metrics as HookMetrics
-from reconnect_hook.outcomes import Outcome
-from reconnect_hook.state.database import Database
-from reconnect_hook.state.memory import Memory
-from reconnect_hook.state.probes import ProbeBook
-from stack.configuration import ROOT, RULES
-from whatsapp import __version__, settings
-from whatsapp.last_messages import LogView
-from whatsapp.settings import parse, parse_env
+from reconnect_hook.models import Outcome
+from reconnect_hook.probe_limits import ProbeBook
+from reconnect_hook.repository import Memory
+from zapwatch import __version__, config
+from zapwatch.config import parse, parse_env
+from zapwatch.db import Database
+from zapwatch.messages.log_tailer import LogView
 
 README = (ROOT / "README.md").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
 
 
 def settings_in_code() -> set[str]:
-    files = Path(settings.__file__).parent.glob("*.py")
+    files = Path(config.__file__).parent.glob("*.py")
     source = "".join(file.read_text() for file in files)
     return set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+|PROBE)"', source))
 
 
 def secret_files() -> set[str]:
-    return {f"{name}_FILE" for name in settings.SECRETS}
+    return {f"{name}_FILE" for name in config.SECRETS}
 
 
 def section(title: str) -> str:
@@ -84,8 +83,8 @@ def test_the_exporters_metrics_are_the_documented_ones() -> None:
         log=LogState(up=True, view=view),
         silence=Model(learned_at=0, channels={}),
     )
-    settings = parse(LEAST)
-    thresholds = Thresholds(settings.gateways[0], bounds_of(settings), can_query=True)
+    config = parse(LEAST)
+    thresholds = Thresholds(config.gateways[0], bounds_of(config), can_query=True)
     metrics = ExporterMetrics(
         board, "wpp", thresholds.of, thresholds.suspicion, with_log=True, with_events=True
     )

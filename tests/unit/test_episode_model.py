@@ -15,14 +15,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from reconnect_hook.alerts import Reason
-from reconnect_hook.outcomes import Action, Job, Outcome, Result
-from reconnect_hook.state.database import Database
-from reconnect_hook.state.episodes import OLD_NEWS_SECONDS, Pauses
-from reconnect_hook.state.intake import Intake
-from reconnect_hook.state.jobs import LEASE_SECONDS, LOOK_AGAIN_SECONDS, Jobs
-from reconnect_hook.state.memory import Memory
+from reconnect_hook.alert_writer import Intake
+from reconnect_hook.alerts import RepairCause
+from reconnect_hook.backoff import OLD_NEWS_SECONDS, Pauses
+from reconnect_hook.models import Action, Job, Outcome, Result
+from reconnect_hook.queue import LEASE_SECONDS, LOOK_AGAIN_SECONDS, Jobs
+from reconnect_hook.repository import Memory
 from tests.support.states import StateClock, firing, resolved, sqlite_url
+from zapwatch.db import Database
 
 _COOLDOWN = 300.0
 _ENDS = [
@@ -59,8 +59,8 @@ class Episode(RuleBasedStateMachine):
         self.qr = False
         self.called_at: float | None = None
         self.seen_at: float | None = None  # found well by a look
-        self.reason: Reason | None = None  # of the last repair
-        self.waits_for: Reason | None = None  # of the one in the queue
+        self.reason: RepairCause | None = None  # of the last repair
+        self.waits_for: RepairCause | None = None  # of the one in the queue
 
     def teardown(self) -> None:
         if hasattr(self, "database"):
@@ -77,9 +77,9 @@ class Episode(RuleBasedStateMachine):
         pause = max(_COOLDOWN, min(_COOLDOWN * 2.0 ** max(attempts - 1, 0), 3600.0))
         return max(now, self.called_at + pause)
 
-    def _old_news_until(self, reason: Reason) -> float:
+    def _old_news_until(self, reason: RepairCause) -> float:
         now = self.clock.seconds
-        if reason is not Reason.DISCONNECTED or self._episode():
+        if reason is not RepairCause.DISCONNECTED or self._episode():
             return now
         if self.seen_at is None or self.seen_at > now:
             return now
@@ -89,8 +89,11 @@ class Episode(RuleBasedStateMachine):
         return self.attempts > 0 or self.failures > 0 or self.qr
 
     @staticmethod
-    def _worse(new: Reason, old: Reason | None) -> bool:
-        return new is Reason.DISCONNECTED and old in {Reason.SILENT, Reason.NEVER_HEARD}
+    def _worse(new: RepairCause, old: RepairCause | None) -> bool:
+        return new is RepairCause.DISCONNECTED and old in {
+            RepairCause.SILENT,
+            RepairCause.NEVER_HEARD,
+        }
 
     def _next(self) -> float | None:
         """Return when the row in the queue is due; None where there is none."""
@@ -103,8 +106,11 @@ class Episode(RuleBasedStateMachine):
 
     # What happens.
 
-    @rule(reason=st.sampled_from([Reason.DISCONNECTED, Reason.SILENT]), times=st.integers(1, 3))
-    def alert(self, reason: Reason, times: int) -> None:
+    @rule(
+        reason=st.sampled_from([RepairCause.DISCONNECTED, RepairCause.SILENT]),
+        times=st.integers(1, 3),
+    )
+    def alert(self, reason: RepairCause, times: int) -> None:
         now = self.clock.seconds
         for _ in range(times):
             (verdict,) = self.intake.accept([firing("loja", reason)])
@@ -170,7 +176,7 @@ class Episode(RuleBasedStateMachine):
         assert self.hooks[hook].finish(job, Result("loja", outcome, action))
         self._ended(outcome, action, job.reason)
 
-    def _ended(self, outcome: Outcome, action: Action, reason: Reason) -> None:
+    def _ended(self, outcome: Outcome, action: Action, reason: RepairCause) -> None:
         now = self.clock.seconds
         self.claimed = self.due = self.look = self.waits_for = None
         self.attempts += 1
@@ -249,15 +255,15 @@ class Episode(RuleBasedStateMachine):
         """Let time pass to just before or after the end of the pause, and have an alert come."""
         end = self._pause_end(self.attempts)
         self.clock.seconds = max(self.clock.seconds, end + offset)
-        self.alert(Reason.DISCONNECTED, 1)
+        self.alert(RepairCause.DISCONNECTED, 1)
 
     @precondition(lambda self: self.claimed is None and self.look is None)
     @rule(
-        reason=st.sampled_from([Reason.DISCONNECTED, Reason.SILENT]),
+        reason=st.sampled_from([RepairCause.DISCONNECTED, RepairCause.SILENT]),
         outcome=st.sampled_from([*_ENDS, *_FAILING]),
         late=st.sampled_from([0.0, 1.0]),
     )
-    def whole_repair(self, reason: Reason, outcome: Outcome, late: float) -> None:
+    def whole_repair(self, reason: RepairCause, outcome: Outcome, late: float) -> None:
         """Let an alert come, wait until its repair is due, try just before, and see it through."""
         self.alert(reason, 1)
         when = self._next()

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stack.simulator.event_shapes import MESSAGES
-from stack.simulator.messages import Message as Born
-from stack.simulator.payloads import PLACES, message_payload, other_payload
-from whatsapp.echo import make_token
-from whatsapp.events.parsing import EventError, Message, parse
-from whatsapp.message_log import MESSAGE_EVENTS, Direction
+from demo.simulator.event_shapes import MESSAGES
+from demo.simulator.messages import Message as Born
+from demo.simulator.payloads import PLACES, message_payload, other_payload
+from zapwatch.messages.event_parser import EventError, Message, parse
+from zapwatch.messages.probe_token import make_token
+from zapwatch.messages.webhook_log import MESSAGE_EVENTS, Direction
 
 _NOW = 1_770_000_000.0
 _KINDS = ("wrapper", "wppconnect", "evolution", "waha")

@@ -10,21 +10,19 @@ import pytest
 from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
 
-import exporter.metrics
-from exporter.page import MetricsPage
-from exporter.silence.learning import Learned
-from exporter.silence.model import Model
+import exporter.collector
+from exporter.exposition import MetricsPage, Texts
+from exporter.silence.model import Learned, Model
 from exporter.silence.profile import WEEK_HOURS, Profile
 from exporter.silence.thresholds import Threshold
 from exporter.snapshot import Board, GatewayState, LogState
-from exporter.texts import Texts
 from tests.support.programs import Metrics
-from whatsapp import __version__
-from whatsapp.channels import Channel, Status
-from whatsapp.gateways.gateway import LeftOut, Operation, Reason
-from whatsapp.last_messages import LogView
-from whatsapp.message_log import Direction
-from whatsapp.settings import SilenceMode
+from zapwatch import __version__
+from zapwatch.channels import Channel, Status
+from zapwatch.config import SilenceMode
+from zapwatch.gateways.base import GatewayErrorKind, LeftOut, Operation
+from zapwatch.messages.log_tailer import LogView
+from zapwatch.messages.webhook_log import Direction
 
 _SHOP = Channel("loja", Status.CONNECTED)
 _OFFICE = Channel("Pixel12 Digital", Status.QR_REQUIRED)
@@ -99,7 +97,7 @@ class Published:
 
     def __init__(self, *, with_log: bool = True) -> None:
         self.board = Board()
-        self.metrics = exporter.metrics.Metrics(
+        self.metrics = exporter.collector.Metrics(
             self.board,
             "wpp",
             _threshold_of,
@@ -221,14 +219,16 @@ def test_a_channel_that_is_never_asked_has_no_threshold_for_that() -> None:
 def test_each_source_has_its_values() -> None:
     published = Published()
     published.metrics.log_seconds.observe(0.2)
-    published.metrics.observe_call(Operation.LIST, 42.0, Reason.TIMEOUT)
+    published.metrics.observe_call(Operation.LIST, 42.0, GatewayErrorKind.TIMEOUT)
     published.board.pin(gateway=_UP, log=_READ)
     now = published.scrape()
     assert now.get("whatsapp_gateway_up", gateway="wpp") == 1
     last = "whatsapp_gateway_last_success_timestamp_seconds"
     assert now.get(last, gateway="wpp") == 1_700_000_000
     errors = now.all("whatsapp_gateway_request_errors_total", gateway="wpp", operation="list")
-    assert errors == {(str(reason),): float(reason is Reason.TIMEOUT) for reason in Reason}
+    assert errors == {
+        (str(reason),): float(reason is GatewayErrorKind.TIMEOUT) for reason in GatewayErrorKind
+    }
     of_list = {"gateway": "wpp", "operation": "list"}
     seconds = "whatsapp_gateway_request_duration_seconds"
     assert now.get(f"{seconds}_sum", **of_list) == 42

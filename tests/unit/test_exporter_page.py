@@ -13,16 +13,15 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from exporter import texts
-from exporter.metrics import Metrics
-from exporter.page import MetricsPage
+from exporter import exposition
+from exporter.collector import Metrics
+from exporter.exposition import MetricsPage, Section, Texts
 from exporter.silence.thresholds import Threshold
 from exporter.snapshot import Board, GatewayState, LogState
-from exporter.texts import Section, Texts
 from tests.support.clock import HandMovedClock
 from tests.support.waiting import wait_until
-from whatsapp.channels import Channel, Status
-from whatsapp.settings import SilenceMode
+from zapwatch.channels import Channel, Status
+from zapwatch.config import SilenceMode
 
 _OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 _UP = GatewayState(up=True, channels=(Channel("loja", Status.CONNECTED),))
@@ -109,12 +108,12 @@ def test_nothing_is_rendered_that_nobody_asks_for(
     counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = HandMovedClock()
-    clock.rule(monkeypatch, "exporter.texts")
+    clock.rule(monkeypatch, "exporter.exposition")
     counted.board.pin(gateway=_UP)
     assert counted.times == (0, 0)
 
     counted.page.get("", "")
-    clock.forward(texts._KEEP_SECONDS - 1)
+    clock.forward(exposition._KEEP_SECONDS - 1)
     counted.board.pin(log=LogState(up=True))
     assert counted.times == (2, 1)
 

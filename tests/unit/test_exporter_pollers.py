@@ -9,19 +9,19 @@ from collections.abc import Callable, Iterator
 import pytest
 import sqlalchemy as sa
 
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
 from exporter.pollers import GatewayPoller, LogPoller, Poller
 from exporter.snapshot import Board, GatewayState
-from stack.simulator.client import Simulator
-from stack.simulator.server import SimulatorServer
 from tests.support.clock import HandMovedClock
 from tests.support.message_logs import WrittenLog
 from tests.support.waiting import wait_until
-from whatsapp import last_messages
-from whatsapp.channels import Channel, Status
-from whatsapp.gateways.gateway import ChannelList, GatewayError, Operation, Reason
-from whatsapp.gateways.wrapper import WrapperGateway
-from whatsapp.message_log import MessageLog
-from whatsapp.message_sources import LogMessages
+from zapwatch.channels import Channel, Status
+from zapwatch.gateways.base import ChannelList, GatewayError, GatewayErrorKind, Operation
+from zapwatch.gateways.wrapper import WrapperGateway
+from zapwatch.messages import log_tailer
+from zapwatch.messages.source import LogMessages
+from zapwatch.messages.webhook_log import MessageLog
 
 _SECRET = "not-a-real-secret-of-the-gateway"
 _LOOKBACK = 86_400.0
@@ -214,7 +214,10 @@ class Babbling:
     def list_channels(self) -> ChannelList:
         self.calls += 1
         raise GatewayError(
-            Operation.LIST, Reason.HTTP, f"HTTP 500: request {self.calls}", http_status=500
+            Operation.LIST,
+            GatewayErrorKind.HTTP,
+            f"HTTP 500: request {self.calls}",
+            http_status=500,
         )
 
 
@@ -319,7 +322,7 @@ def test_no_age_counts_until_all_that_is_new_has_been_read(
     poller.poll_once()
     assert (_ages(board) or {}).keys() == {"loja"}
     sqlite_log.write_many(["loja"] * 3)
-    monkeypatch.setattr(last_messages, "_CATCH_UP_SECONDS", 0)
+    monkeypatch.setattr(log_tailer, "_CATCH_UP_SECONDS", 0)
     poller._hurry.clear()
 
     poller.poll_once()

@@ -7,14 +7,13 @@ import gzip
 import pytest
 from flask.testing import FlaskClient
 
-from exporter.metrics import Metrics
-from exporter.page import MetricsPage
+from exporter.app import create_app
+from exporter.collector import Metrics
+from exporter.exposition import MetricsPage, Texts
 from exporter.silence.thresholds import Threshold
 from exporter.snapshot import Board, GatewayState, LogState, waiting_for
-from exporter.texts import Texts
-from exporter.web import create_app
-from whatsapp.channels import Channel, Status
-from whatsapp.settings import SilenceMode
+from zapwatch.channels import Channel, Status
+from zapwatch.config import SilenceMode
 
 _OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 _UP = GatewayState(up=True, channels=(Channel("loja", Status.CONNECTED),))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry
 
-from whatsapp.exposition import GatewayMetrics
-from whatsapp.gateways.gateway import Operation, Reason
+from zapwatch.gateways.base import GatewayErrorKind, Operation
+from zapwatch.metrics import GatewayMetrics
 
 _COUNT = "whatsapp_gateway_request_duration_seconds_count"
 _ERRORS = "whatsapp_gateway_request_errors_total"
@@ -29,7 +29,7 @@ def test_a_gateway_that_is_forgotten_stays_so_whatever_still_ends() -> None:
     assert _of(registry, "loja")[_COUNT] == 1
 
     metrics.forget("loja")
-    observe(Operation.LIST, 90.0, Reason.TIMEOUT)
+    observe(Operation.LIST, 90.0, GatewayErrorKind.TIMEOUT)
     other(Operation.LIST, 1.0, None)
     assert _of(registry, "loja") == {}
     assert _of(registry, "wpp")[_COUNT] == 1

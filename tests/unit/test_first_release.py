@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from reconnect_hook.event_log import EventLog
-from whatsapp.settings import load
+from reconnect_hook.audit_log import EventLog
+from zapwatch.config import load
 
 # Its .env.example (commit bf428fc), filled in as an operator would.
 _ENV = r"""

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from stack.simulator.client import Simulator
-from stack.simulator.server import SimulatorServer
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
 from tests.support.certificates import self_signed
 from tests.support.gateway import SECRET, Observed
 from tests.support.raw_server import Conversation, RawServer, answering, deaf_port, reset
-from whatsapp.channels import Status
-from whatsapp.gateways.gateway import GatewayError, Operation, QrKind, Reason
+from zapwatch.channels import Status
+from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation, QrKind
 
 _CALLS = ("list", "qr")
 _GENEROUS = 10  # times as long as expected may take on a busy machine
@@ -68,24 +68,34 @@ def test_a_trailing_slash_of_the_base_url_makes_no_difference(simulator: Simulat
 @pytest.mark.parametrize(
     ("fault", "reason", "status", "words"),
     [
-        ("unauthorized", Reason.UNAUTHORIZED, 401, "HTTP 401, wrong secret?: Unauthorized: wrong"),
-        ("not_found", Reason.HTTP, 404, "HTTP 404: Channel not found"),
-        ("http_500_json", Reason.HTTP, 500, "HTTP 500: Internal server error"),
-        ("html_502", Reason.HTML, 502, "HTTP 502 with an HTML page"),
-        ("html_504", Reason.HTML, 504, "HTTP 504 with an HTML page"),
-        ("html_200", Reason.HTML, 200, "HTTP 200 with an HTML page"),
-        ("redirect", Reason.HTTP, 302, "HTTP 302, a redirect: wrong base URL?"),
-        ("empty_body", Reason.INVALID, 200, "HTTP 200 with an empty body"),
-        ("not_json", Reason.INVALID, 200, "HTTP 200 with a body that is not JSON"),
-        ("invalid_utf8", Reason.INVALID, 200, "HTTP 200 with a body that is not JSON"),
-        ("success_false_text", Reason.INVALID, 200, "success=false: WPPConnect does not answer"),
-        ("success_false_object", Reason.INVALID, 200, "success=false: {"),
-        ("success_false_bare", Reason.INVALID, 200, "the gateway answered success=false"),
-        ("wrong_shape_list", Reason.INVALID, 200, "JSON that is not an object"),
-        ("wrong_shape_number", Reason.INVALID, 200, "JSON that is not an object"),
-        ("wrong_shape_string", Reason.INVALID, 200, "JSON that is not an object"),
-        ("wrong_shape_null", Reason.INVALID, 200, "a body that is not JSON"),
-        ("truncated", Reason.CONNECTION, None, ""),
+        (
+            "unauthorized",
+            GatewayErrorKind.UNAUTHORIZED,
+            401,
+            "HTTP 401, wrong secret?: Unauthorized: wrong",
+        ),
+        ("not_found", GatewayErrorKind.HTTP, 404, "HTTP 404: Channel not found"),
+        ("http_500_json", GatewayErrorKind.HTTP, 500, "HTTP 500: Internal server error"),
+        ("html_502", GatewayErrorKind.HTML, 502, "HTTP 502 with an HTML page"),
+        ("html_504", GatewayErrorKind.HTML, 504, "HTTP 504 with an HTML page"),
+        ("html_200", GatewayErrorKind.HTML, 200, "HTTP 200 with an HTML page"),
+        ("redirect", GatewayErrorKind.HTTP, 302, "HTTP 302, a redirect: wrong base URL?"),
+        ("empty_body", GatewayErrorKind.INVALID, 200, "HTTP 200 with an empty body"),
+        ("not_json", GatewayErrorKind.INVALID, 200, "HTTP 200 with a body that is not JSON"),
+        ("invalid_utf8", GatewayErrorKind.INVALID, 200, "HTTP 200 with a body that is not JSON"),
+        (
+            "success_false_text",
+            GatewayErrorKind.INVALID,
+            200,
+            "success=false: WPPConnect does not answer",
+        ),
+        ("success_false_object", GatewayErrorKind.INVALID, 200, "success=false: {"),
+        ("success_false_bare", GatewayErrorKind.INVALID, 200, "the gateway answered success=false"),
+        ("wrong_shape_list", GatewayErrorKind.INVALID, 200, "JSON that is not an object"),
+        ("wrong_shape_number", GatewayErrorKind.INVALID, 200, "JSON that is not an object"),
+        ("wrong_shape_string", GatewayErrorKind.INVALID, 200, "JSON that is not an object"),
+        ("wrong_shape_null", GatewayErrorKind.INVALID, 200, "a body that is not JSON"),
+        ("truncated", GatewayErrorKind.CONNECTION, None, ""),
     ],
 )
 def test_each_failure_has_its_reason_and_a_line_that_tells_it(
@@ -93,7 +103,7 @@ def test_each_failure_has_its_reason_and_a_line_that_tells_it(
     observed: Observed,
     operation: str,
     fault: str,
-    reason: Reason,
+    reason: GatewayErrorKind,
     status: int | None,
     words: str,
 ) -> None:
@@ -110,7 +120,7 @@ def test_a_connection_cut_off_is_a_connection_failure(operation: str) -> None:
     with RawServer(reset) as server, Observed(server.url) as observed:
         error = observed.failure(operation)
 
-    assert (error.reason, error.http_status) == (Reason.CONNECTION, None)
+    assert (error.reason, error.http_status) == (GatewayErrorKind.CONNECTION, None)
     assert error.detail == "Connection reset by peer"
 
 
@@ -123,7 +133,7 @@ def test_a_call_works_again_as_soon_as_the_failure_is_over(
     observed.failure(operation)
     observed.call(operation)
 
-    assert [reason for _, reason in observed.outcomes] == [Reason.CONNECTION, None]
+    assert [reason for _, reason in observed.outcomes] == [GatewayErrorKind.CONNECTION, None]
 
 
 @pytest.mark.parametrize("fault", ["empty_list", "wrong_shape_nested"])
@@ -132,7 +142,7 @@ def test_a_list_of_no_channels_is_a_failure(
 ) -> None:
     simulator.fault("list", fault)
 
-    assert observed.failure("list").reason is Reason.INVALID
+    assert observed.failure("list").reason is GatewayErrorKind.INVALID
 
 
 @pytest.mark.parametrize("operation", _CALLS)
@@ -140,7 +150,7 @@ def test_a_wrong_secret_is_called_unauthorized(simulator: Simulator, operation: 
     with Observed(simulator.url, "another-secret") as observed:
         error = observed.failure(operation)
 
-    assert (error.reason, error.http_status) == (Reason.UNAUTHORIZED, 401)
+    assert (error.reason, error.http_status) == (GatewayErrorKind.UNAUTHORIZED, 401)
     assert "another-secret" not in str(error)
 
 
@@ -174,7 +184,7 @@ def test_a_secret_that_cannot_be_sent_fails_without_being_shown(secret: str) -> 
     with RawServer(answering(_LIST)) as server, Observed(server.url, secret) as observed:
         error = observed.failure("list")
 
-    assert error.reason is Reason.INVALID
+    assert error.reason is GatewayErrorKind.INVALID
     assert "blank" not in str(error)
     assert server.requests == []
 
@@ -208,8 +218,8 @@ def test_json_nested_without_end_is_a_failure_and_not_a_crash(field: str, depth:
     channels = f'[{{"id": "a", "status": {nested}}}]'
     body = f'{{"success": false, "channels": {channels}, "{field}": {nested}}}'
     with RawServer(answering(body.encode())) as server, Observed(server.url) as observed:
-        assert observed.failure("list").reason is Reason.INVALID
-        assert observed.failure("qr").reason is Reason.INVALID
+        assert observed.failure("list").reason is GatewayErrorKind.INVALID
+        assert observed.failure("qr").reason is GatewayErrorKind.INVALID
 
 
 @pytest.mark.parametrize(
@@ -259,7 +269,7 @@ def test_an_id_that_no_path_can_hold_is_not_asked_for(
     ):
         with pytest.raises(GatewayError) as caught:
             call(channel)
-        assert caught.value.reason is Reason.INVALID
+        assert caught.value.reason is GatewayErrorKind.INVALID
 
     assert simulator.requests() == []
 
@@ -330,7 +340,7 @@ def test_no_answer_takes_longer_than_the_time_out(operation: str, talk: Any) -> 
     ):
         error = observed.failure(operation)
 
-    assert error.reason is Reason.TIMEOUT
+    assert error.reason is GatewayErrorKind.TIMEOUT
     assert error.detail == "no answer within 0.5 s"
     ((_, seconds, _),) = observed.calls
     assert 0.4 < seconds < 0.5 * _GENEROUS
@@ -340,7 +350,7 @@ def test_no_answer_takes_longer_than_the_time_out(operation: str, talk: Any) -> 
 def test_a_gateway_that_hangs_is_given_up(simulator: Simulator, operation: str) -> None:
     simulator.fault(operation, "hang")
     with Observed(simulator.url, list_timeout=0.3, qr_timeout=0.3) as observed:
-        assert observed.failure(operation).reason is Reason.TIMEOUT
+        assert observed.failure(operation).reason is GatewayErrorKind.TIMEOUT
 
 
 def test_the_list_and_the_qr_call_have_time_outs_of_their_own(simulator: Simulator) -> None:
@@ -348,7 +358,7 @@ def test_the_list_and_the_qr_call_have_time_outs_of_their_own(simulator: Simulat
     simulator.fault("qr", "slow", seconds=0.6)
     with Observed(simulator.url, list_timeout=20, qr_timeout=0.2) as observed:
         observed.call("list")
-        assert observed.failure("qr").reason is Reason.TIMEOUT
+        assert observed.failure("qr").reason is GatewayErrorKind.TIMEOUT
 
 
 def test_an_answer_that_is_slow_but_in_time_is_taken_whole() -> None:
@@ -376,7 +386,7 @@ def test_an_answer_too_large_for_the_memory_is_not_read_to_its_end(operation: st
     with RawServer(talk) as server, Observed(server.url) as observed:
         error = observed.failure(operation)
 
-    assert error.reason is Reason.INVALID
+    assert error.reason is GatewayErrorKind.INVALID
     assert "more than 33554432 bytes" in error.detail
     assert sent < 100
 
@@ -405,7 +415,7 @@ def test_a_compressed_answer_is_unpacked_and_a_broken_one_is_invalid() -> None:
         RawServer(answering(b"not packed", headers=header)) as server,
         Observed(server.url) as observed,
     ):
-        assert observed.failure("list").reason is Reason.INVALID
+        assert observed.failure("list").reason is GatewayErrorKind.INVALID
 
 
 @pytest.mark.parametrize("operation", _CALLS)
@@ -415,13 +425,13 @@ def test_a_refused_connection_is_told_in_the_systems_words(operation: str) -> No
     with Observed(url) as observed:
         error = observed.failure(operation)
 
-    assert (error.reason, error.detail) == (Reason.CONNECTION, "Connection refused")
+    assert (error.reason, error.detail) == (GatewayErrorKind.CONNECTION, "Connection refused")
     assert error.http_status is None
 
 
 def test_a_host_that_does_not_exist_is_a_connection_failure() -> None:
     with Observed("http://gateway.invalid:8443", list_timeout=20) as observed:
-        assert observed.failure("list").reason is Reason.CONNECTION
+        assert observed.failure("list").reason is GatewayErrorKind.CONNECTION
 
 
 def test_what_is_no_http_is_a_connection_failure() -> None:
@@ -430,14 +440,14 @@ def test_what_is_no_http_is_a_connection_failure() -> None:
         conversation.send(b"SSH-2.0-OpenSSH_9.2\r\n")
 
     with RawServer(talk) as server, Observed(server.url) as observed:
-        assert observed.failure("list").reason is Reason.CONNECTION
+        assert observed.failure("list").reason is GatewayErrorKind.CONNECTION
 
 
 def test_a_connection_that_is_never_accepted_says_that_it_was_not_made() -> None:
     with deaf_port() as port, Observed(f"http://127.0.0.1:{port}", list_timeout=0.3) as observed:
         error = observed.failure("list")
 
-    assert (error.reason, error.detail) == (Reason.TIMEOUT, "no connection within 0.3 s")
+    assert (error.reason, error.detail) == (GatewayErrorKind.TIMEOUT, "no connection within 0.3 s")
 
 
 @pytest.mark.parametrize("operation", _CALLS)
@@ -450,7 +460,7 @@ def test_a_certificate_that_nobody_vouches_for_is_a_tls_failure(
         certificate = str(tmp_path / "certificate.pem")
         assert Simulator(server.url, verify=certificate).requests() == []
 
-    assert error.reason is Reason.TLS
+    assert error.reason is GatewayErrorKind.TLS
     assert "self-signed certificate" in error.detail
 
 
@@ -465,12 +475,12 @@ def test_a_certificate_of_an_own_authority_is_accepted_where_the_settings_name_i
         # What the environment says does not count: the settings are all in one place.
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
         with Observed(server.url) as observed:
-            assert observed.failure("list").reason is Reason.TLS
+            assert observed.failure("list").reason is GatewayErrorKind.TLS
 
 
 def test_https_to_a_server_without_tls_is_a_tls_failure(simulator: Simulator) -> None:
     with Observed(simulator.url.replace("http:", "https:")) as observed:
-        assert observed.failure("list").reason is Reason.TLS
+        assert observed.failure("list").reason is GatewayErrorKind.TLS
 
 
 def test_http_to_a_server_with_tls_is_a_connection_failure(tmp_path: Path) -> None:
@@ -478,7 +488,7 @@ def test_http_to_a_server_with_tls_is_a_connection_failure(tmp_path: Path) -> No
         SimulatorServer(SECRET, tls=self_signed(tmp_path)) as server,
         Observed(server.url.replace("https:", "http:")) as observed,
     ):
-        assert observed.failure("list").reason is Reason.CONNECTION
+        assert observed.failure("list").reason is GatewayErrorKind.CONNECTION
 
 
 def test_a_tls_handshake_that_hangs_is_given_up() -> None:
@@ -486,7 +496,7 @@ def test_a_tls_handshake_that_hangs_is_given_up() -> None:
         RawServer(_silent) as server,
         Observed(server.url.replace("http:", "https:"), list_timeout=0.5) as observed,
     ):
-        assert observed.failure("list").reason is Reason.TIMEOUT
+        assert observed.failure("list").reason is GatewayErrorKind.TIMEOUT
 
 
 def test_a_proxy_or_password_that_the_environment_names_gets_nothing(

@@ -9,24 +9,24 @@ from typing import Any
 
 import pytest
 
-from stack.simulator.client import Simulator
-from stack.simulator.knobs import QR_FIELDS, QrForm
-from stack.simulator.server import SimulatorServer
+from demo.simulator.client import Simulator
+from demo.simulator.knobs import QR_FIELDS, QrForm
+from demo.simulator.server import SimulatorServer
 from tests.support.gateway import SECRET, Observed
 from tests.support.raw_server import RawServer, answering
-from whatsapp.channels import Status
-from whatsapp.gateways import answers
-from whatsapp.gateways.answers import Answer, Failure
-from whatsapp.gateways.gateway import (
+from zapwatch.channels import Status
+from zapwatch.gateways import http
+from zapwatch.gateways.base import (
     ChannelList,
     GatewayError,
+    GatewayErrorKind,
     LeftOut,
     Operation,
     QrAnswer,
     QrKind,
-    Reason,
 )
-from whatsapp.gateways.wrapper import parse_list, parse_qr
+from zapwatch.gateways.http import Answer, Failure
+from zapwatch.gateways.wrapper import parse_list, parse_qr
 
 _PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(40)).decode()
 
@@ -128,7 +128,7 @@ def test_entries_of_one_channel_are_one_channel_whatever_their_spelling() -> Non
 def test_of_too_many_channels_it_is_always_the_same_that_are_watched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(answers, "MAX_CHANNELS", 3)
+    monkeypatch.setattr(http, "MAX_CHANNELS", 3)
     ids = ["b", "E", "d", "A", "c", "A "]
 
     for entries in (ids, ids[::-1]):
@@ -181,7 +181,7 @@ def test_what_is_no_list_of_channels_is_invalid(body: Any) -> None:
     with RawServer(answering(body)) as server, Observed(server.url) as observed:
         error = observed.failure("list")
 
-    assert (error.reason, error.http_status) == (Reason.INVALID, 200)
+    assert (error.reason, error.http_status) == (GatewayErrorKind.INVALID, 200)
 
 
 @pytest.mark.parametrize("parse", [parse_list, parse_qr])
@@ -317,13 +317,13 @@ def test_an_older_wrappers_invalid_qr_code_means_connected(
 def test_an_invalid_qr_code_with_http_200_is_a_failure() -> None:
     body = {"success": False, "error": "Invalid QR code response from server"}
     with RawServer(answering(body)) as server, Observed(server.url) as observed:
-        assert observed.failure("qr").reason is Reason.INVALID
+        assert observed.failure("qr").reason is GatewayErrorKind.INVALID
 
 
 def test_an_unknown_channel_is_told(simulator: Simulator, observed: Observed) -> None:
     error = observed.failure("qr")
 
-    assert (error.reason, error.http_status) == (Reason.HTTP, 404)
+    assert (error.reason, error.http_status) == (GatewayErrorKind.HTTP, 404)
     assert error.detail == "HTTP 404: Channel not found"
 
 
@@ -358,4 +358,4 @@ def test_a_start_that_the_gateway_refuses_is_a_failure(
     simulator.put_channel("loja")
     simulator.fault("start_session", "success_false_text")
 
-    assert observed.failure("start_session").reason is Reason.INVALID
+    assert observed.failure("start_session").reason is GatewayErrorKind.INVALID

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stack.configuration import ROOT
+from demo.configuration import ROOT
 from tests.support.pixelhub import encrypt
-from whatsapp.gateways.registry import ADAPTERS
-from whatsapp.settings import GatewaySettings, Settings, SettingsError, SilenceMode, parse
-from whatsapp.settings.gateways_file import KEYS, read_gateways
+from zapwatch.config import GatewaySettings, Settings, SettingsError, SilenceMode, parse
+from zapwatch.config.gateways_yaml import KEYS, read_gateways
+from zapwatch.gateways.registry import ADAPTERS
 
 _LOG = {"DB_HOST": "db.example.com", "DB_USER": "zapwatch"}
 _ONE = """

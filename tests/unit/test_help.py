@@ -10,17 +10,17 @@ from fnmatch import fnmatch
 
 import pytest
 
+import demo.__main__
+import demo.simulator.__main__
 import exporter.__main__
 import reconnect_hook.__main__
-import stack.__main__
-import stack.simulator.__main__
-from stack.configuration import ROOT
+from demo.configuration import ROOT
 
 _PROGRAMS: dict[str, Callable[[], int]] = {
     "exporter": exporter.__main__.main,
     "reconnect_hook": reconnect_hook.__main__.main,
-    "stack": stack.__main__.main,
-    "stack.simulator": stack.simulator.__main__.main,
+    "demo": demo.__main__.main,
+    "demo.simulator": demo.simulator.__main__.main,
 }
 _COMMANDS = [
     *_PROGRAMS,
@@ -92,7 +92,7 @@ def test_its_examples_are_of_this_command_and_have_its_options(ask: Ask, command
         assert options <= ask(shown).options
 
 
-@pytest.mark.parametrize("command", [one for one in _COMMANDS if one != "stack.simulator"])
+@pytest.mark.parametrize("command", [one for one in _COMMANDS if one != "demo.simulator"])
 def test_its_settings_are_those_of_the_readme(ask: Ask, command: str) -> None:
     known = set(re.findall(r"`([A-Z][A-Z_]+)`", (ROOT / "README.md").read_text()))
     for name in re.findall(r"[A-Z]+_[A-Z_]*\*?|[A-Z]{4,}\*", ask(command).section("settings")):

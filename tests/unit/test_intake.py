@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from reconnect_hook.alerts import Alert, AlertStatus, Reason
-from reconnect_hook.outcomes import Action, Job, Outcome, Result
-from reconnect_hook.state.database import Database, StateError
-from reconnect_hook.state.episodes import OLD_NEWS_SECONDS, Pauses
-from reconnect_hook.state.intake import Intake
-from reconnect_hook.state.jobs import Jobs
-from reconnect_hook.state.memory import Memory
+from reconnect_hook.alert_writer import Intake
+from reconnect_hook.alerts import Alert, AlertStatus, RepairCause
+from reconnect_hook.backoff import OLD_NEWS_SECONDS, Pauses
+from reconnect_hook.models import Action, Job, Outcome, Result
+from reconnect_hook.queue import Jobs
+from reconnect_hook.repository import Memory
 from tests.support.states import StateClock, firing, locked, resolved, sqlite_url
+from zapwatch.db import Database, StateError
 
 _COOLDOWN = 300.0
 PAUSES = Pauses(_COOLDOWN)
@@ -61,7 +61,7 @@ def hook(database: Database, monkeypatch: pytest.MonkeyPatch) -> Hook:
 
 
 def test_a_firing_alert_is_accepted_once(hook: Hook) -> None:
-    assert hook.accept(firing("Pixel12 Digital", Reason.SILENT)) == ["accepted"]
+    assert hook.accept(firing("Pixel12 Digital", RepairCause.SILENT)) == ["accepted"]
     job = hook.claim()
     assert (job.channel, job.key) == ("Pixel12 Digital", "pixel12digital")
     assert (job.reason, job.look_only) == ("silent", False)
@@ -72,7 +72,7 @@ def test_a_firing_alert_is_accepted_once(hook: Hook) -> None:
 def test_a_channel_that_is_queued_or_under_way_is_coalesced(hook: Hook) -> None:
     assert hook.accept(firing()) == ["accepted"]
     assert hook.accept(firing()) == ["coalesced"]
-    assert hook.accept(firing("LO JA", Reason.SILENT)) == ["coalesced"], "another spelling"
+    assert hook.accept(firing("LO JA", RepairCause.SILENT)) == ["coalesced"], "another spelling"
     hook.claim()
     assert hook.accept(firing()) == ["coalesced"]
     assert hook.memory.queue().in_flight == 1
@@ -116,17 +116,17 @@ def test_a_channel_is_left_alone_for_a_while_after_it_was_called(
 @pytest.mark.parametrize(
     ("seconds", "reason", "verdict"),
     [
-        (1.0, Reason.DISCONNECTED, "cooldown"),
-        (OLD_NEWS_SECONDS - 1, Reason.DISCONNECTED, "cooldown"),
-        (OLD_NEWS_SECONDS + 1, Reason.DISCONNECTED, "accepted"),
-        (-1.0, Reason.DISCONNECTED, "accepted"),
+        (1.0, RepairCause.DISCONNECTED, "cooldown"),
+        (OLD_NEWS_SECONDS - 1, RepairCause.DISCONNECTED, "cooldown"),
+        (OLD_NEWS_SECONDS + 1, RepairCause.DISCONNECTED, "accepted"),
+        (-1.0, RepairCause.DISCONNECTED, "accepted"),
         # Being connected proves nothing here.
-        (1.0, Reason.SILENT, "accepted"),
-        (1.0, Reason.MANUAL, "accepted"),
+        (1.0, RepairCause.SILENT, "accepted"),
+        (1.0, RepairCause.MANUAL, "accepted"),
     ],
 )
 def test_after_a_repair_that_called_nothing_only_old_news_waits(
-    hook: Hook, seconds: float, reason: Reason, verdict: str
+    hook: Hook, seconds: float, reason: RepairCause, verdict: str
 ) -> None:
     hook.accept(firing())
     hook.repair(Outcome.RECOVERED, Action.NONE)
@@ -194,8 +194,8 @@ def test_an_alert_in_a_pause_is_kept_until_its_end(hook: Hook) -> None:
     hook.accept(firing())
     hook.repair(Outcome.RECONNECTED)
     hook.clock.seconds += 60
-    assert hook.accept(firing("Loja", Reason.SILENT)) == ["cooldown"]
-    assert hook.accept(firing("Loja", Reason.SILENT)) == ["cooldown"]
+    assert hook.accept(firing("Loja", RepairCause.SILENT)) == ["cooldown"]
+    assert hook.accept(firing("Loja", RepairCause.SILENT)) == ["cooldown"]
     assert hook.jobs.claim() is None
     assert hook.memory.queue().waiting == 1
     hook.clock.seconds += _COOLDOWN - 61
@@ -239,30 +239,32 @@ def test_the_pauses_between_repairs_that_fail_grow_to_an_hour(hook: Hook) -> Non
 
 @pytest.mark.parametrize("outcome", [Outcome.REQUESTED, Outcome.QR_REQUIRED])
 def test_what_did_not_fail_is_not_tried_again_unasked(hook: Hook, outcome: Outcome) -> None:
-    hook.accept(firing("loja", Reason.SILENT))
+    hook.accept(firing("loja", RepairCause.SILENT))
     hook.repair(outcome)
     assert hook.memory.queue().waiting == 0
     hook.clock.seconds += _COOLDOWN + 1
-    assert hook.accept(firing("loja", Reason.SILENT)) == ["accepted"]
+    assert hook.accept(firing("loja", RepairCause.SILENT)) == ["accepted"]
     hook.repair(outcome)
     hook.clock.seconds += _COOLDOWN + 1
-    assert hook.accept(firing("loja", Reason.SILENT)) == ["cooldown"], "but asked less and less"
+    assert hook.accept(firing("loja", RepairCause.SILENT)) == ["cooldown"], (
+        "but asked less and less"
+    )
 
 
 @pytest.mark.parametrize(
     ("before", "now", "seconds"),
     [
         # A silent channel that drops is another trouble, so the long pause is over.
-        (Reason.SILENT, Reason.DISCONNECTED, 300),
-        (Reason.NEVER_HEARD, Reason.DISCONNECTED, 300),
+        (RepairCause.SILENT, RepairCause.DISCONNECTED, 300),
+        (RepairCause.NEVER_HEARD, RepairCause.DISCONNECTED, 300),
         # The other way round it may be an old notification.
-        (Reason.DISCONNECTED, Reason.SILENT, 1200),
-        (Reason.SILENT, Reason.SILENT, 1200),
+        (RepairCause.DISCONNECTED, RepairCause.SILENT, 1200),
+        (RepairCause.SILENT, RepairCause.SILENT, 1200),
     ],
 )
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_change_of_status_ends_a_long_pause_but_not_the_cooldown(
-    hook: Hook, before: Reason, now: Reason, seconds: float, kept: bool
+    hook: Hook, before: RepairCause, now: RepairCause, seconds: float, kept: bool
 ) -> None:
     hook.accept(firing("loja", before))
     for attempt in (1, 2, 3):
@@ -297,7 +299,7 @@ def test_an_alert_during_a_look_in_the_cooldown_waits_behind_it(hook: Hook) -> N
     hook.repair(Outcome.QR_REQUIRED)
     hook.accept(resolved())
     look = hook.claim()
-    assert hook.accept(firing("loja", Reason.SILENT)) == ["cooldown"]
+    assert hook.accept(firing("loja", RepairCause.SILENT)) == ["cooldown"]
     hook.jobs.nothing_found(look)
     hook.clock.seconds += _COOLDOWN + 1
     job = hook.claim()
@@ -327,7 +329,7 @@ def test_a_channel_of_which_another_alert_still_fires_is_in_its_episode(hook: Ho
     hook.accept(firing())
     hook.repair(Outcome.FAILED)
     hook.clock.seconds += _COOLDOWN + 1
-    both: Sequence[Alert] = [resolved("loja", Reason.SILENT), firing(), resolved()]
+    both: Sequence[Alert] = [resolved("loja", RepairCause.SILENT), firing(), resolved()]
     assert hook.accept(*both) == ["ignored", "coalesced", "ignored"]
     assert hook.record() == (1, False)
 
@@ -353,8 +355,8 @@ def test_a_firing_alert_makes_a_repair_of_a_look(hook: Hook) -> None:
     hook.accept(resolved())
     look = hook.claim()
     hook.clock.seconds += _COOLDOWN + 1
-    assert hook.accept(firing("loja", Reason.SILENT)) == ["accepted"]
-    assert hook.accept(firing("loja", Reason.SILENT)) == ["coalesced"]
+    assert hook.accept(firing("loja", RepairCause.SILENT)) == ["accepted"]
+    assert hook.accept(firing("loja", RepairCause.SILENT)) == ["coalesced"]
     hook.jobs.nothing_found(look)
     job = hook.claim()
     assert (job.look_only, job.reason, job.waited) == (False, "silent", 0)
@@ -368,7 +370,7 @@ def test_a_firing_alert_makes_a_repair_of_a_look(hook: Hook) -> None:
 def test_an_alert_that_cannot_be_stored_is_not_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconnect_hook.state.database._TIMEOUT", 0.05)
+    monkeypatch.setattr("zapwatch.db._TIMEOUT", 0.05)
     database = Database(sqlite_url(tmp_path))
     intake = Intake(database, "wpp", Pauses(_COOLDOWN))
     with locked(sqlite_url(tmp_path)):

@@ -13,9 +13,9 @@ import pytest
 from flask import Flask
 from werkzeug.test import Client, TestResponse
 
-from exporter.messages.receiver import Receiver, Sender
-from whatsapp.events.parsing import Message
-from whatsapp.program import MAX_REQUEST_BYTES
+from exporter.event_receiver import Receiver, Sender
+from zapwatch.messages.event_parser import Message
+from zapwatch.server import MAX_REQUEST_BYTES
 
 _TOKEN = "not-a-real-token/+?&"
 _BEARER = {"Authorization": f"Bearer {_TOKEN}"}

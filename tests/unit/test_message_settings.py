@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.messages.post import senders_among
-from exporter.messages.receiver import Sender
-from whatsapp.settings import MessageSource, SettingsError, parse, read_secrets
+from exporter.event_buffer import senders_among
+from exporter.event_receiver import Sender
+from zapwatch.config import MessageSource, SettingsError, parse, read_secrets
 
 _GATEWAY = {
     "WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443",

@@ -6,17 +6,23 @@ from dataclasses import replace
 
 import pytest
 
-from reconnect_hook.alerts import Reason
-from reconnect_hook.outcomes import Outcome
-from reconnect_hook.page.drawing import hours_in, marks
-from reconnect_hook.page.listing import Listing, counts
-from reconnect_hook.page.rows import Kind, Mark, Row, judge
-from reconnect_hook.page.sources import FiringAlert
-from reconnect_hook.page.strips import Run, State
-from reconnect_hook.page.watching import Watch, Watched
-from reconnect_hook.state.history import Attempt, Paused, Present, Remembered
-from reconnect_hook.state.probes import Probed, ProbeOutcome
-from whatsapp.probe_settings import ProbeKind
+from reconnect_hook.alerts import RepairCause
+from reconnect_hook.dashboard.channel_view import (
+    Kind,
+    Listing,
+    Mark,
+    Row,
+    counts,
+    hours_in,
+    judge,
+    marks,
+)
+from reconnect_hook.dashboard.prometheus import FiringAlert, Watch, Watched
+from reconnect_hook.dashboard.timeline import Run, State
+from reconnect_hook.models import Outcome
+from reconnect_hook.probe_limits import Probed, ProbeOutcome
+from reconnect_hook.repository import Attempt, Paused, Present, Remembered
+from zapwatch.config.gateway import ProbeKind
 
 _NOW = 1_700_000_000.0
 _WELL = Watched("loja", connected=True, status="connected", last_message=_NOW - 60, threshold=3600)
@@ -93,7 +99,7 @@ def _row(name: str, kind: Kind = Kind.CONNECTED, **more: object) -> Row:
 
 
 def _attempt(at: float) -> Attempt:
-    return Attempt(1, "", "", Reason.MANUAL, 1, "", Outcome.RECOVERED, "", at, at)
+    return Attempt(1, "", "", RepairCause.MANUAL, 1, "", Outcome.RECOVERED, "", at, at)
 
 
 def test_a_channel_counts_as_dead_until_a_repair_has_helped() -> None:

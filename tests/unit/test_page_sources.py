@@ -6,10 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconnect_hook.page import strips
-from reconnect_hook.page.sources import Alertmanager, Prometheus, Series, SourceError, quoted
-from reconnect_hook.page.strips import QUARTER_SECONDS, QUARTERS, Run, State, Strips
-from reconnect_hook.page.watching import watch
+from reconnect_hook.dashboard import timeline
+from reconnect_hook.dashboard.prometheus import (
+    Alertmanager,
+    Prometheus,
+    Series,
+    SourceError,
+    quoted,
+    watch,
+)
+from reconnect_hook.dashboard.timeline import QUARTER_SECONDS, QUARTERS, Run, State, Strips
 from tests.support.prometheus import Exposition
 
 
@@ -127,7 +133,7 @@ def test_a_strip_is_asked_for_once_and_then_only_what_is_new(
     now = 2_000_000
     past = _Past({now - 10, now - 9, now})
     made = Strips(past, "wpp")
-    monkeypatch.setattr(strips, "current_quarter", lambda: now)
+    monkeypatch.setattr(timeline, "current_quarter", lambda: now)
     expected = (
         Run(State.CONNECTED, 0, 85),
         Run(State.DISCONNECTED, 85, 2),
@@ -136,7 +142,7 @@ def test_a_strip_is_asked_for_once_and_then_only_what_is_new(
     )
     assert made.refresh() == {"loja": expected}
     assert made.refresh() == {"loja": expected}
-    monkeypatch.setattr(strips, "current_quarter", lambda: now + 3)
+    monkeypatch.setattr(timeline, "current_quarter", lambda: now + 3)
     moved = made.refresh()["loja"]
     assert moved[1] == Run(State.DISCONNECTED, 82, 2)
     assert moved[-1] == Run(State.CONNECTED, 93, 3)

@@ -14,13 +14,13 @@ from babel.messages.extract import DEFAULT_KEYWORDS, extract_from_dir
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 
-from reconnect_hook import page as package
-from reconnect_hook.alerts import Reason
-from reconnect_hook.outcomes import Outcome
-from reconnect_hook.page import words
-from reconnect_hook.page.board import Trouble
-from reconnect_hook.page.qr_watch import QrState
-from reconnect_hook.page.rows import Kind
+from reconnect_hook import dashboard as package
+from reconnect_hook.alerts import RepairCause
+from reconnect_hook.dashboard import strings
+from reconnect_hook.dashboard.channel_view import Kind
+from reconnect_hook.dashboard.qr import QrState
+from reconnect_hook.dashboard.snapshot import Trouble
+from reconnect_hook.models import Outcome
 
 _PAGE = Path(package.__file__).parent
 _FOLDER = _PAGE / "translations" / "pt_BR" / "LC_MESSAGES"
@@ -77,12 +77,12 @@ def _texts(file: IO[bytes]) -> dict[object, str]:
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (Kind, words.KINDS),
-        (Kind, words.MEANINGS),
-        (Outcome, words.OUTCOMES),
-        (Reason, words.REASONS),
-        (Trouble, words.TROUBLES),
-        (QrState, words.QR_STATES),
+        (Kind, strings.KINDS),
+        (Kind, strings.MEANINGS),
+        (Outcome, strings.OUTCOMES),
+        (RepairCause, strings.REASONS),
+        (Trouble, strings.TROUBLES),
+        (QrState, strings.QR_STATES),
     ],
 )
 def test_there_are_words_for_everything(names: type, said: dict[str, object]) -> None:

@@ -14,14 +14,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from reconnect_hook.state import probes as module
-from reconnect_hook.state.database import Database
-from reconnect_hook.state.probes import ECHO_GAP_SECONDS, ProbeBook, ProbeOutcome, Refusal
-from reconnect_hook.state.schema import echoes
+from reconnect_hook import probe_limits as module
+from reconnect_hook.probe_limits import ECHO_GAP_SECONDS, ProbeBook, ProbeOutcome, Refusal
+from reconnect_hook.schema import echoes
 from tests.support.states import StateClock, sqlite_url
-from whatsapp.channels import Channel, Status
-from whatsapp.echo import make_token
-from whatsapp.probe_settings import ProbeKind, ProbeSettings
+from zapwatch.channels import Channel, Status
+from zapwatch.config.gateway import ProbeKind, ProbeSettings
+from zapwatch.db import Database
+from zapwatch.messages.probe_token import make_token
 
 _DAY = 86400.0
 _PAUSE = 900.0

@@ -12,17 +12,16 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.probes import echoes, examination
-from reconnect_hook.probes.ear import Heard
-from reconnect_hook.probes.examination import Examination, Finding
-from reconnect_hook.probes.means import PostponedError, ProbeMeans, UnableError
-from reconnect_hook.state import probes
-from reconnect_hook.state.database import Database
-from reconnect_hook.state.probes import ProbeBook
+from reconnect_hook import echo, probe, probe_limits
+from reconnect_hook.context import PostponedError, ProbeMeans, UnableError
+from reconnect_hook.probe import Examination, Finding
+from reconnect_hook.probe_limits import ProbeBook
 from tests.support.states import sqlite_url
-from whatsapp.channels import Channel, Status
-from whatsapp.gateways.gateway import GatewayError, Operation, Reason
-from whatsapp.probe_settings import ProbeKind, ProbeSettings
+from zapwatch.channels import Channel, Status
+from zapwatch.config.gateway import ProbeKind, ProbeSettings
+from zapwatch.db import Database
+from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation
+from zapwatch.messages.source import Heard
 
 _SEEDS = 30
 _EVER = float("inf")
@@ -55,7 +54,7 @@ class _Row:
 
 class _Error(GatewayError):
     def __init__(self, operation: Operation) -> None:
-        super().__init__(operation, Reason.TIMEOUT, "no answer")
+        super().__init__(operation, GatewayErrorKind.TIMEOUT, "no answer")
 
 
 @dataclass(slots=True)
@@ -193,9 +192,9 @@ _SETTINGS = ProbeSettings(
 
 @contextmanager
 def _book(monkeypatch: pytest.MonkeyPatch, folder: Path, world: World) -> Iterator[ProbeBook]:
-    for module in (echoes, examination, probes):
+    for module in (echo, probe, probe_limits):
         monkeypatch.setattr(module, "time", world)
-    monkeypatch.setattr(probes, "now", lambda _: world.now)
+    monkeypatch.setattr(probe_limits, "now", lambda _: world.now)
     database = Database(sqlite_url(folder))
     # No power fails here, and that of a disk would be most of the time.
     sa.event.listen(database._engine, "connect", lambda one, _: one.execute(_HASTY))

@@ -50,7 +50,7 @@ def _run(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_a_signal_ends_it_wherever_it_comes(tmp_path: Path, where: str, name: str) -> None:
     program = (
         "import signal, time, weakref\n"
-        "from whatsapp.program import end_on_signals, run\n"
+        "from zapwatch.server import end_on_signals, run\n"
         f"number = signal.{name}\n"
         "end_on_signals(3)\n"
         f"{_SIGNALLED_IN[where]}\n"
@@ -62,7 +62,7 @@ def test_a_signal_ends_it_wherever_it_comes(tmp_path: Path, where: str, name: st
 
 def test_another_fault_in_a_finalizer_is_still_told(tmp_path: Path) -> None:
     program = (
-        "from whatsapp.program import end_on_signals\n"
+        "from zapwatch.server import end_on_signals\n"
         "end_on_signals()\n"
         "class Faulty:\n"
         "    def __del__(self): 1 / 0\n"

@@ -6,8 +6,8 @@ import base64
 
 import pytest
 
-from reconnect_hook.page.qr_images import MAX_IMAGE_BYTES, QrImageError, read
-from stack.simulator.qr_image import png
+from demo.simulator.qr_image import png
+from reconnect_hook.dashboard.qr import MAX_IMAGE_BYTES, QrImageError, read
 
 _PNG = png(1)
 _BASE64 = base64.b64encode(_PNG).decode()

@@ -14,27 +14,27 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.alerts import Reason
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
+from reconnect_hook.alerts import RepairCause
+from reconnect_hook.channel_list_cache import ChannelLists
+from reconnect_hook.context import Interrupted, Means
 from reconnect_hook.metrics import Metrics
-from reconnect_hook.outcomes import Action, Job, Outcome, Result
-from reconnect_hook.repairs.channel_lists import ChannelLists
-from reconnect_hook.repairs.means import Interrupted, Means
-from reconnect_hook.repairs.repair import look, repair
-from reconnect_hook.service import Service, make_service, open_store
-from reconnect_hook.state.database import StateError
-from reconnect_hook.state.jobs import Jobs
-from reconnect_hook.state.memory import Memory
-from stack.simulator.client import Simulator
-from stack.simulator.server import SimulatorServer
+from reconnect_hook.models import Action, Job, Outcome, Result
+from reconnect_hook.queue import Jobs
+from reconnect_hook.repair import look, repair
+from reconnect_hook.repository import Memory
+from reconnect_hook.supervisor import Service, make_service, open_store
 from tests.support.clock import HandMovedClock
 from tests.support.message_logs import WrittenLog
 from tests.support.states import firing, resolved
 from tests.support.waiting import wait_until
-from whatsapp.gateways.gateway import ChannelList, GatewayError
-from whatsapp.gateways.wrapper import WrapperGateway
-from whatsapp.message_log import Direction, Head, MessageLog, Row
-from whatsapp.message_sources import LogMessages
-from whatsapp.settings import Settings, parse
+from zapwatch.config import Settings, parse
+from zapwatch.db import StateError
+from zapwatch.gateways.base import ChannelList, GatewayError
+from zapwatch.gateways.wrapper import WrapperGateway
+from zapwatch.messages.source import LogMessages
+from zapwatch.messages.webhook_log import Direction, Head, MessageLog, Row
 
 _SECRET = "0123456789abcdef-not-a-real-secret"
 _VERIFY = 60.0
@@ -77,7 +77,7 @@ class World:
     def repair(
         self,
         channel: str = "loja",
-        reason: Reason = Reason.DISCONNECTED,
+        reason: RepairCause = RepairCause.DISCONNECTED,
         *,
         waited: float = 0.0,
         failures: int = 0,
@@ -113,8 +113,8 @@ class World:
 @pytest.fixture
 def world(sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     clock = HandMovedClock()
-    modules = ("repair", "asking", "restart", "channel_lists")
-    clock.rule(monkeypatch, *(f"reconnect_hook.repairs.{module}" for module in modules))
+    modules = ("repair", "channel_list_cache")
+    clock.rule(monkeypatch, *(f"reconnect_hook.{module}" for module in modules))
     with SimulatorServer(_SECRET, clock=clock) as server:
         made = World(Simulator(server.url), clock, sqlite_log)
         made.simulator.put_channel("loja")
@@ -260,7 +260,7 @@ def test_without_a_list_nothing_is_called(world: World) -> None:
 
 
 def test_a_channel_that_an_operator_names_is_called_though_it_is_connected(world: World) -> None:
-    assert world.repair(reason=Reason.MANUAL).outcome is Outcome.RECONNECTED
+    assert world.repair(reason=RepairCause.MANUAL).outcome is Outcome.RECONNECTED
     assert world.calls() == ["qr"]
 
 
@@ -277,11 +277,11 @@ def test_the_end_of_the_program_interrupts_it(world: World) -> None:
 
 # A silent channel.
 
-_SILENCE = [Reason.SILENT, Reason.NEVER_HEARD]
+_SILENCE = [RepairCause.SILENT, RepairCause.NEVER_HEARD]
 
 
 @pytest.mark.parametrize("reason", _SILENCE)
-def test_a_silent_channel_is_back_when_a_message_comes(world: World, reason: Reason) -> None:
+def test_a_silent_channel_is_back_when_a_message_comes(world: World, reason: RepairCause) -> None:
     world.log.write("loja", age_seconds=5 * 3600)
     world.simulator.zombie("loja")
     world.meanwhile[4] = lambda: world.log.write("LOJA")
@@ -292,7 +292,9 @@ def test_a_silent_channel_is_back_when_a_message_comes(world: World, reason: Rea
 
 @pytest.mark.parametrize("reason", _SILENCE)
 @pytest.mark.parametrize("answer", ["connected", "http_500"])
-def test_without_a_message_it_was_only_requested(world: World, reason: Reason, answer: Any) -> None:
+def test_without_a_message_it_was_only_requested(
+    world: World, reason: RepairCause, answer: Any
+) -> None:
     world.simulator.put_channel("loja", zombie=True, zombie_answer=answer)
     for number in (1, 5, 20):
         world.meanwhile[number] = lambda: world.log.write("Pixel12 Digital", words="hello loja")
@@ -302,18 +304,18 @@ def test_without_a_message_it_was_only_requested(world: World, reason: Reason, a
 
 def test_a_silent_channel_may_turn_out_to_need_a_person(world: World) -> None:
     world.simulator.put_channel("loja", zombie=True, zombie_answer="qr")
-    assert world.repair(reason=Reason.SILENT).outcome is Outcome.QR_REQUIRED
+    assert world.repair(reason=RepairCause.SILENT).outcome is Outcome.QR_REQUIRED
 
 
 def test_a_silent_channel_may_turn_out_to_be_disconnected(world: World) -> None:
     world.simulator.zombie("loja")
     world.meanwhile[1] = lambda: world.simulator.drop("loja")
-    assert world.repair(reason=Reason.SILENT).outcome is Outcome.STILL_DISCONNECTED
+    assert world.repair(reason=RepairCause.SILENT).outcome is Outcome.STILL_DISCONNECTED
 
 
 def test_a_silent_channel_that_has_dropped_since_is_watched_by_the_list(world: World) -> None:
     world.simulator.drop("loja")
-    assert world.repair(reason=Reason.SILENT).outcome is Outcome.RECONNECTED
+    assert world.repair(reason=RepairCause.SILENT).outcome is Outcome.RECONNECTED
     assert world.waited == [1, 2]
 
 
@@ -332,7 +334,7 @@ def test_a_message_since_the_alert_makes_it_old_news(
 ) -> None:
     world.simulator.zombie("loja")
     world.log.write("loja", age_seconds=age)
-    assert world.repair(reason=Reason.SILENT, waited=waited).outcome is outcome
+    assert world.repair(reason=RepairCause.SILENT, waited=waited).outcome is outcome
     assert world.calls() == ([] if outcome is Outcome.RECOVERED else ["qr"])
 
 
@@ -342,7 +344,7 @@ def test_without_a_log_there_is_no_proof(world: World, broken: bool) -> None:
     world.log.write("loja")
     world.log.run("DROP TABLE webhook_raw_logs")
     messages = world.means.messages if broken else None
-    assert world.repair(reason=Reason.SILENT, messages=messages).outcome is Outcome.REQUESTED
+    assert world.repair(reason=RepairCause.SILENT, messages=messages).outcome is Outcome.REQUESTED
 
 
 class Canned:
@@ -386,7 +388,7 @@ def test_a_message_in_the_very_second_of_the_call_is_a_proof(
         return len(asked) > 2
 
     monkeypatch.setattr(LogMessages, "heard_within", heard)
-    assert world.repair(reason=Reason.SILENT).outcome is Outcome.RECONNECTED
+    assert world.repair(reason=RepairCause.SILENT).outcome is Outcome.RECONNECTED
     assert [round(seconds) for seconds in asked] == [30, 1, 3], "times have whole seconds"
 
 
@@ -409,9 +411,11 @@ def test_where_it_is_allowed_the_third_failure_makes_a_new_session(world: World)
     assert world.waited[-1] == 2
 
 
-@pytest.mark.parametrize("reason", [Reason.SILENT, Reason.DISCONNECTED])
-def test_a_session_that_works_or_refuses_is_not_thrown_away(world: World, reason: Reason) -> None:
-    if reason is Reason.SILENT:
+@pytest.mark.parametrize("reason", [RepairCause.SILENT, RepairCause.DISCONNECTED])
+def test_a_session_that_works_or_refuses_is_not_thrown_away(
+    world: World, reason: RepairCause
+) -> None:
+    if reason is RepairCause.SILENT:
         world.simulator.zombie("loja")
     else:
         world.simulator.drop("loja")
@@ -523,10 +527,10 @@ def test_the_gateway_is_not_blamed_for_one_session(
 
 def test_a_scanned_session_needs_no_message_to_have_recovered(world: World) -> None:
     world.simulator.put_channel("loja", zombie=True)
-    assert world.repair(reason=Reason.SILENT, attempt=2, status="qr_required").outcome is (
+    assert world.repair(reason=RepairCause.SILENT, attempt=2, status="qr_required").outcome is (
         Outcome.RECOVERED
     )
-    assert world.repair(reason=Reason.SILENT, attempt=1, status="qr_required").outcome is (
+    assert world.repair(reason=RepairCause.SILENT, attempt=1, status="qr_required").outcome is (
         Outcome.REQUESTED
     )
 
@@ -539,7 +543,7 @@ def _look(world: World, channel: str, *, restarting: bool = False) -> Result | N
         1,
         channel,
         channel,
-        Reason.SILENT,
+        RepairCause.SILENT,
         look_only=True,
         waited=0,
         attempt=1,
@@ -675,7 +679,7 @@ class Hook:
     def lines(self) -> list[str]:
         return self._log.read_text().splitlines()
 
-    def repair(self, channel: str = "loja", reason: Reason = Reason.DISCONNECTED) -> None:
+    def repair(self, channel: str = "loja", reason: RepairCause = RepairCause.DISCONNECTED) -> None:
         """Have a channel repaired, and wait until it was counted."""
         before = self._counted()
         self.service.intake.accept([firing(channel, reason)])
@@ -851,7 +855,7 @@ def test_a_fault_of_the_hook_itself_ends_one_repair_and_no_more(
     simulator.put_channel("loja", reconnect_seconds=0)
     simulator.drop("loja")
     with monkeypatch.context() as patch:
-        patch.setattr("reconnect_hook.repairs.repair.ask", lambda *_, **__: 1 / 0)
+        patch.setattr("reconnect_hook.repair.ask", lambda *_, **__: 1 / 0)
         hook.repair()
     assert "outcome=failed attempt=1" in hook.lines()[0]
     assert "fault of the hook" in hook.lines()[0]
@@ -866,7 +870,7 @@ def test_no_fault_ends_a_worker(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("reconnect_hook.repairs.crew._TROUBLE_SECONDS", 0.01)
+    monkeypatch.setattr("reconnect_hook.worker_pool._TROUBLE_SECONDS", 0.01)
     simulator.unpair("loja")
     hook = start(RECONNECT_WORKERS="1")
     claim = Jobs.claim
@@ -890,7 +894,7 @@ def test_no_fault_ends_a_worker(
         raise struct.error
 
     with monkeypatch.context() as patch:
-        patch.setattr("reconnect_hook.repairs.workers.look", broken)
+        patch.setattr("reconnect_hook.repair_worker.look", broken)
         hook.service.intake.accept([resolved()])
         hook.service.workers.wake()
         assert looked.wait(_SECONDS)
@@ -945,7 +949,7 @@ def test_alerts_that_are_old_news_write_one_line(
     assert "action=none outcome=recovered" in line
     for _ in range(3):
         with monkeypatch.context() as hurried:
-            hurried.setattr("reconnect_hook.state.admission.OLD_NEWS_SECONDS", 3600.0)
+            hurried.setattr("reconnect_hook.dedup.OLD_NEWS_SECONDS", 3600.0)
             assert hook.service.intake.accept([firing()]) == ["cooldown"]
         _end_pauses(hook)
         wait_until(lambda: hook.memory.queue().waiting == 0, _SECONDS, "the look to be forgotten")
@@ -956,7 +960,7 @@ def test_alerts_that_are_old_news_write_one_line(
 def test_an_alert_that_comes_after_the_repair_that_helped_writes_no_second_line(
     simulator: Simulator, start: Callable[..., Hook], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconnect_hook.repairs.rounds.ROUND_SECONDS", 0.2)
+    monkeypatch.setattr("reconnect_hook.repair_worker.ROUND_SECONDS", 0.2)
     simulator.put_channel("loja", reconnect_seconds=0)
     simulator.drop("loja")
     hook = start(RECONNECT_COOLDOWN_SECONDS="300")
@@ -973,7 +977,7 @@ def test_an_alert_that_comes_after_the_repair_that_helped_writes_no_second_line(
 def test_what_looks_like_old_news_and_is_not_is_repaired(
     simulator: Simulator, hook: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconnect_hook.state.admission.OLD_NEWS_SECONDS", 3600.0)
+    monkeypatch.setattr("reconnect_hook.dedup.OLD_NEWS_SECONDS", 3600.0)
     simulator.put_channel("loja", reconnect_seconds=0)
     hook.repair()
     simulator.drop("loja")
@@ -1006,9 +1010,9 @@ def test_a_repair_that_takes_longer_than_a_lease_is_not_taken_over(
     simulator: Simulator, start: Callable[..., Hook], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds = 4.0
-    monkeypatch.setattr("reconnect_hook.state.jobs.LEASE_SECONDS", seconds)
+    monkeypatch.setattr("reconnect_hook.queue.LEASE_SECONDS", seconds)
     # Renewed far more often than it must be, so that a slow machine is in time.
-    monkeypatch.setattr("reconnect_hook.repairs.workers.LEASE_SECONDS", seconds / 10)
+    monkeypatch.setattr("reconnect_hook.repair_worker.LEASE_SECONDS", seconds / 10)
     simulator.drop("loja")
     simulator.fault("qr", "hang")
     hooks = [start(WPP_GATEWAY_QR_TIMEOUT="60") for _ in "ab"]

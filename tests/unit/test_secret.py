@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.pixelhub import encrypt
-from whatsapp.secret import decrypt, fingerprint
+from zapwatch.config.readers import decrypt, fingerprint
 
 _KEY = "an infra key"
 _IV = bytes(range(16))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whatsapp.settings import SECRETS, SettingsError, load, read_secrets
+from zapwatch.config import SECRETS, SettingsError, load, read_secrets
 
 _SECRET = "not-a-real-secret"
 

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from tests.support.certificates import self_signed
 from tests.support.pixelhub import encrypt
-from whatsapp.probe_settings import ProbeKind
-from whatsapp.settings import (
+from zapwatch.config import (
     Listen,
     SettingsError,
     SilenceMode,
@@ -22,6 +21,7 @@ from whatsapp.settings import (
     parse_env,
     read_env_file,
 )
+from zapwatch.config.gateway import ProbeKind
 
 _LEAST = {
     "WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443",

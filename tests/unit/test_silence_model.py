@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from exporter.silence.learning import Bounds, Learned
-from exporter.silence.model import Model, ModelError, load, save
+from exporter.silence.model import Bounds, Learned, Model, ModelError, load, save
 from exporter.silence.profile import WEEK_HOURS, Profile
 from exporter.silence.thresholds import Threshold, Thresholds, bounds_of
-from whatsapp.channels import Channel, Status
-from whatsapp.settings import Settings, SilenceMode, parse
+from zapwatch.channels import Channel, Status
+from zapwatch.config import Settings, SilenceMode, parse
 
 _BOUNDS = Bounds(false_alarms=1, floor=600, ceiling=86_400)
 _RATES = [1 + hour / 7 for hour in range(WEEK_HOURS)]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from stack.simulator.client import Simulator
-from stack.simulator.server import SimulatorServer
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
 from tests.unit.test_simulator_gateway import CONNECTED, PNG, SECRET, Api, HandClock
 
 _INITIALIZING = {"success": True, "qr": None, "status": "INITIALIZING"}

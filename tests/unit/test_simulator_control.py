@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import requests
 
-from stack.simulator.client import Simulator
-from stack.simulator.faults import CATALOGUE, OPERATIONS
-from stack.simulator.server import SimulatorServer
+from demo.simulator.client import Simulator
+from demo.simulator.faults import CATALOGUE, OPERATIONS
+from demo.simulator.server import SimulatorServer
 from tests.unit.test_simulator_gateway import SECRET, Api, HandClock
 
 

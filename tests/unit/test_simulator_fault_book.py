@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from stack.simulator.client import Simulator
-from stack.simulator.server import SimulatorServer
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
 from tests.support.waiting import wait_until
 from tests.unit.test_simulator_faults import Background
 from tests.unit.test_simulator_gateway import SECRET, Api

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from stack.simulator.client import Simulator, SimulatorError
-from stack.simulator.faults import CATALOGUE
-from stack.simulator.server import SimulatorServer
+from demo.simulator.client import Simulator, SimulatorError
+from demo.simulator.faults import CATALOGUE
+from demo.simulator.server import SimulatorServer
 from tests.support.waiting import wait_until
 from tests.unit.test_simulator_gateway import CONNECTED, SECRET, Api
 

@@ -10,8 +10,8 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from stack.simulator.client import Simulator
-from stack.simulator.server import SimulatorServer
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
 
 SECRET = "not-a-real-secret"
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from stack.simulator.client import Simulator
-from stack.simulator.messages import Message
-from stack.simulator.server import SimulatorServer
-from stack.simulator.traffic import open_message_log
+from demo.simulator.client import Simulator
+from demo.simulator.messages import Message
+from demo.simulator.server import SimulatorServer
+from demo.simulator.traffic import open_message_log
 from tests.support.waiting import wait_until
 from tests.unit.test_simulator_gateway import SECRET, Api
 

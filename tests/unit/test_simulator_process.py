@@ -17,13 +17,13 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from stack.simulator.apis.registry import APIS
-from stack.simulator.client import Simulator
-from stack.simulator.server import SimulatorServer
+from demo.simulator.apis.registry import APIS
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
 from tests.support.certificates import self_signed
 from tests.support.waiting import wait_until
 from tests.unit.test_simulator_gateway import SECRET, Api
-from whatsapp.gateways.registry import ADAPTERS
+from zapwatch.gateways.registry import ADAPTERS
 
 _ROOT = Path(__file__).parents[2]
 _LISTENING = "simulator listening on "
@@ -34,7 +34,7 @@ def _launch(
 ) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if name != "SIMULATOR_SECRET"}
     return subprocess.Popen(
-        [sys.executable, "-X", "dev", "-m", "stack.simulator", *arguments],
+        [sys.executable, "-X", "dev", "-m", "demo.simulator", *arguments],
         cwd=_ROOT,
         env=environment | {variable: secret},
         stdin=subprocess.DEVNULL,
@@ -281,5 +281,5 @@ def test_a_certificate_that_is_none_is_told_in_one_line(
 def test_arguments_that_cannot_be_used_are_told(arguments: tuple[str, str], line: str) -> None:
     said = _refusal(*arguments)
 
-    assert said.splitlines()[-1] == f"python -m stack.simulator: error: {line}"
+    assert said.splitlines()[-1] == f"python -m demo.simulator: error: {line}"
     assert "not-a-password" not in said

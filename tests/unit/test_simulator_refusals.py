@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import requests
 
-from stack.simulator.client import Simulator, SimulatorError
-from stack.simulator.server import SimulatorServer
+from demo.simulator.client import Simulator, SimulatorError
+from demo.simulator.server import SimulatorServer
 from tests.unit.test_simulator_gateway import SECRET, HandClock
 
 _TOO_MUCH = 10**9 + 1

@@ -16,10 +16,10 @@ import pytest
 from sqlalchemy import Engine, event, text
 from sqlalchemy.pool import QueuePool
 
-from stack.simulator.client import Simulator
-from stack.simulator.schema import create_message_log, insert_message
-from stack.simulator.server import SimulatorServer
-from stack.simulator.traffic import open_message_log
+from demo.simulator.client import Simulator
+from demo.simulator.schema import create_message_log, insert_message
+from demo.simulator.server import SimulatorServer
+from demo.simulator.traffic import open_message_log
 from tests.support.waiting import wait_until
 from tests.unit.test_simulator_gateway import SECRET, Api
 

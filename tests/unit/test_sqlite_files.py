@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from whatsapp.sqlite_files import use_wal
+from zapwatch.db import use_wal
 
 
 def _open(path: Path) -> sqlite3.Connection:

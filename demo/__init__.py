@@ -1,0 +1,1 @@
+"""The demonstration: ``make run``, and the gateways that it simulates."""

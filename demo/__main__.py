@@ -1,0 +1,238 @@
+"""``python -m demo``: the whole loop in the foreground, with a simulated gateway or a real one."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote
+
+import requests
+
+from demo.configuration import Addresses, free_or_other
+from demo.events import Events
+from demo.loop import Loop, MissingProgramError
+from demo.processes import ChildError, Children
+from demo.simulator.client import Simulator
+from demo.story import ASK_SECONDS, SILENT_SECONDS, Story, make_channels
+from zapwatch.cli import WRONG_USAGE, manual, parse_arguments, parser
+from zapwatch.config import Listen, Settings, SettingsError, load, read_env_file
+from zapwatch.server import end_on_signals, fail
+
+_PROGRAM = "demo"
+_VAR = Path("var")
+_PAUSE = 0.5
+_ALERTS_OF_AN_HOUR = quote('last_over_time(ALERTS{alertstate="firing"}[1h])')
+_LOCAL = "127.0.0.1"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until Ctrl-C; return the exit code."""
+    options = parse_arguments(_parser(), arguments)
+    end_on_signals()
+    try:
+        with _only_one():
+            if _is_configured(options.env_file):
+                _run_real(options.env_file)
+            else:
+                _run_story()
+    except SettingsError as error:
+        fail(_PROGRAM, str(error))
+    except MissingProgramError as error:
+        fail(_PROGRAM, str(error))
+    except (ChildError, TimeoutError) as error:
+        print(f"{_PROGRAM}: {error}", file=sys.stderr)
+        return error.code if isinstance(error, ChildError) and error.code > 0 else 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    return parser(
+        "python -m demo",
+        manual(
+            "Runs exporter, reconnect hook, Prometheus and Alertmanager on this machine until "
+            "Ctrl-C. Where neither WPP_GATEWAY_BASE_URL nor GATEWAYS_FILE is set: with a simulated "
+            "gateway, and a story that shows what they do.",
+            settings="those of exporter and hook; HOOK_TOKEN is made where it is not set",
+            exit_codes={
+                0: "it was told to end",
+                1: "a program did not start or has ended; if it told an exit code, that one",
+                2: f"{WRONG_USAGE}, a missing program, or another demonstration that runs here",
+            },
+            examples=["python -m demo", "python -m demo --env-file /path/to/pixelhub/.env"],
+        ),
+    )
+
+
+def _is_configured(env_file: str | None) -> bool:
+    values = read_env_file(env_file)
+    names = ("WPP_GATEWAY_BASE_URL", "GATEWAYS_FILE")
+    return any(os.environ.get(name) or values.get(name) for name in names)
+
+
+@contextmanager
+def _only_one() -> Iterator[None]:
+    """Keep a second demonstration in the same folder from sharing the first one's data."""
+    try:
+        _VAR.mkdir(exist_ok=True)
+        with (_VAR / "demo.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                fail(_PROGRAM, f"another demonstration runs in {Path.cwd()}: stop it first")
+            yield
+    except PermissionError as error:
+        fail(_PROGRAM, f"{error.filename} cannot be written: run this where you may write")
+
+
+def _run_real(env_file: str | None) -> None:
+    settings = load(env_file)
+    folder = _VAR / "demo"
+    folder.mkdir(parents=True, exist_ok=True)
+    token = settings.hook_token or _kept_token(folder / "hook-token")
+    with Loop(folder, _addresses(settings), os.environ, token, env_file) as loop:
+        loop.wait_until_ready()
+        print(f"watching {', '.join(g.base_url for g in settings.gateways)}", flush=True)
+        _print_urls(
+            loop,
+            settings,
+            "set in HOOK_TOKEN" if settings.hook_token else f"in {folder}/hook-token",
+        )
+        _follow(loop, _events(loop, settings))
+
+
+def _run_story() -> None:
+    folder = _VAR / "demo"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    simulator_at = free_or_other(Listen(_LOCAL, 0))
+    secret, token = secrets.token_hex(16), secrets.token_hex(16)
+    log_url = f"sqlite:///{folder.resolve() / 'message-log.sqlite3'}"
+    env = {
+        **os.environ,
+        "WPP_GATEWAY_BASE_URL": f"http://{simulator_at}",
+        "WPP_GATEWAY_SECRET": secret,
+        "MESSAGE_LOG_URL": log_url,
+        "SILENT_HOURS": str(SILENT_SECONDS / 3600),
+        "EXPORTER_POLL_SECONDS": "2",
+        "HOOK_STATE_URL": f"sqlite:///{folder.resolve() / 'reconnect-hook.sqlite3'}",
+        # These repairs never happened: they are not for the log of the real ones.
+        "HOOK_LOG_FILE": str(folder / "healthcheck-sessions.log"),
+    }
+    settings = load(None, env)
+    print("No WPP_GATEWAY_BASE_URL is set: this is a demonstration with a simulated gateway.")
+    print(
+        f"Starting (here a channel counts as silent after {SILENT_SECONDS:g} s, and two are asked "
+        f"after {ASK_SECONDS:g} s whether they are alive) ...",
+        flush=True,
+    )
+    simulator_process = Children(folder)
+    command = [sys.executable, "-m", "demo.simulator", "--listen", str(simulator_at)]
+    try:
+        simulator_process.start(
+            "simulator",
+            [*command, "--message-log", log_url, "--traffic-seconds", "3"],
+            {**env, "SIMULATOR_SECRET": secret},
+        )
+        simulator = Simulator(f"http://{simulator_at}")
+        _wait_for(simulator, simulator_process)
+        env |= make_channels(simulator)
+        with Loop(folder, _addresses(settings), env, token) as loop:
+            loop.wait_until_ready()
+            _print_urls(loop, settings, token)
+            print(f"  simulator      http://{simulator_at}/sim/state", flush=True)
+
+            def check() -> None:
+                simulator_process.check()
+                loop.children.check()
+
+            events = _events(loop, settings)
+            story = Story(simulator, events, f"http://{loop.at.prometheus}", check)
+            story.prepare()
+            print("\nAll channels are well. Now three fail, and one falls quiet:\n", flush=True)
+            story.play()
+            print(f"\n{story.table()}\n\nEverything stays up until Ctrl-C.", flush=True)
+            _follow(loop, events)
+    finally:
+        simulator_process.stop()
+
+
+def _wait_for(simulator: Simulator, process: Children) -> None:
+    """Wait until the simulator answers; raise ChildError where it has ended."""
+    while True:
+        process.check()
+        try:
+            simulator.state()
+        except requests.RequestException:
+            time.sleep(_PAUSE / 5)
+        else:
+            return
+
+
+def _addresses(settings: Settings) -> Addresses:
+    wanted = Addresses(
+        exporter=settings.exporter_listen,
+        hook=settings.hook_listen,
+        prometheus=Listen(_LOCAL, 9090),
+        alertmanager=Listen(_LOCAL, 9093),
+    )
+    for name in ("exporter", "hook", "prometheus", "alertmanager"):
+        address: Listen = getattr(wanted, name)
+        free = free_or_other(address)
+        if free != address:
+            print(f"{address} is in use, so {name} listens on {free}")
+            wanted = replace(wanted, **{name: free})
+    return wanted
+
+
+def _kept_token(path: Path) -> str:
+    """Return the token of the last time, or a new one; Loop keeps it in that file."""
+    try:
+        kept = path.read_text().strip()
+    except OSError:
+        kept = ""
+    return kept or secrets.token_hex(16)
+
+
+def _events(loop: Loop, settings: Settings) -> Events:
+    return Events(f"http://{loop.at.alertmanager}", settings.hook_log_file)
+
+
+def _print_urls(loop: Loop, settings: Settings, token: str) -> None:
+    """Print where everything is; ``token`` is what the page asks for, or where it stands."""
+    for name, url in (
+        ("page", f"http://{loop.at.hook}/  (token: {token})"),
+        ("metrics", f"http://{loop.at.exporter}/metrics"),
+        ("hook", f"http://{loop.at.hook}/metrics"),
+        # The APIs, since Debian's packages come without the pages.
+        ("firing alerts", f"http://{loop.at.alertmanager}/api/v2/alerts"),
+        ("alerts, 1 h", f"http://{loop.at.prometheus}/api/v1/query?query={_ALERTS_OF_AN_HOUR}"),
+    ):
+        print(f"  {name:13}  {url}")
+    print(f"  {'log':13}  {settings.hook_log_file}")
+    print(f"  {'output':13}  {loop.folder}/*.log", flush=True)
+
+
+def _follow(loop: Loop, events: Events) -> None:
+    """Print what happens until a signal, or until a program ends."""
+    while True:
+        loop.children.check()
+        for event in events.new(time.time()):
+            when = time.strftime("%H:%M:%S", time.localtime(event.at))
+            # Of a line of the log without its own time and program.
+            repair = event.line.partition("] ")[2]
+            text = repair if event.kind == "repair" else f"{event.what} {event.kind}"
+            print(f"{when}  {event.channel:16}  {text}", flush=True)
+        time.sleep(_PAUSE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""The whole loop on this machine: exporter, hook, Prometheus and Alertmanager."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import requests
+
+from demo.configuration import ALERTMANAGER, RULES, Addresses, write_alertmanager, write_prometheus
+from demo.processes import Children
+
+_READY_SECONDS = 60.0
+_LOOK_SECONDS = 0.2
+
+PROGRAMS = ("exporter", "reconnect_hook", "alertmanager", "prometheus")
+"""What a loop consists of, in the order in which it starts."""
+
+
+class MissingProgramError(Exception):
+    """Prometheus or Alertmanager is not installed. ``str()`` says what to do."""
+
+
+class Loop:
+    """Runs the four programs with the repository's own configuration, until it is stopped."""
+
+    def __init__(
+        self,
+        folder: Path,
+        at: Addresses,
+        env: Mapping[str, str],
+        token: str,
+        env_file: str | None = None,
+        rules: Path = RULES,
+        alertmanager: Path = ALERTMANAGER,
+    ) -> None:
+        """Take the settings from ``env`` and the file; data and output go into ``folder``."""
+        self.at = at
+        self.folder = folder.resolve()
+        self.children = Children(self.folder)
+        self._token = token
+        self._rules = rules
+        self._alertmanager = alertmanager
+        self._options = [] if env_file is None else ["--env-file", env_file]
+        self._env = {
+            **env,
+            "EXPORTER_LISTEN": str(at.exporter),
+            "HOOK_LISTEN": str(at.hook),
+            "HOOK_TOKEN": token,
+            "HOOK_TOKEN_FILE": "",  # it was read already
+            "PROMETHEUS_URL": f"http://{at.prometheus}",
+            "ALERTMANAGER_URL": f"http://{at.alertmanager}",
+        }
+
+    def start(self) -> None:
+        """Start all; raise ChildError where one ends by itself, MissingProgramError."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        commands = {program: self._command(program) for program in PROGRAMS}
+        for program, command in commands.items():
+            self.children.start(program, command, self._env)
+
+    def start_one(self, program: str) -> None:
+        """Start one of the PROGRAMS alone, as after its end."""
+        self.children.start(program, self._command(program), self._env)
+
+    def _command(self, program: str) -> list[str]:
+        if program == "exporter":
+            return [sys.executable, "-m", "exporter", *self._options]
+        if program == "reconnect_hook":
+            return [sys.executable, "-m", "reconnect_hook", *self._options, "serve"]
+        if program == "alertmanager":
+            config = write_alertmanager(self.folder, self.at, self._alertmanager, self._token)
+            return [
+                find_program("prometheus-alertmanager", "alertmanager"),
+                f"--config.file={config}",
+                f"--storage.path={self.folder / 'alertmanager'}",
+                f"--web.listen-address={self.at.alertmanager}",
+                "--cluster.listen-address=",
+                "--log.level=warn",
+            ]
+        config = write_prometheus(self.folder, self.at, self._rules)
+        return [
+            find_program("prometheus"),
+            f"--config.file={config}",
+            f"--storage.tsdb.path={self.folder / 'prometheus'}",
+            f"--web.listen-address={self.at.prometheus}",
+            "--log.level=warn",
+        ]
+
+    def wait_until_ready(self) -> None:
+        """Wait until all answer; raise ChildError where one ends, TimeoutError where one does not.
+
+        The exporter counts as ready when it runs: its first look at the gateway may take 90 s.
+        """
+        waiting = [
+            f"http://{self.at.hook}/-/ready",
+            f"http://{self.at.exporter}/-/healthy",
+            f"http://{self.at.alertmanager}/-/ready",
+            f"http://{self.at.prometheus}/-/ready",
+        ]
+        until = time.monotonic() + _READY_SECONDS
+        while waiting := [url for url in waiting if not _answers(url)]:
+            self.children.check()
+            if time.monotonic() > until:
+                raise TimeoutError(f"no answer from {waiting[0]} in {_READY_SECONDS:g} s")
+            time.sleep(_LOOK_SECONDS)
+
+    def stop(self) -> None:
+        """Stop all that was started."""
+        self.children.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def get(url: str) -> requests.Response:
+    """Get a page of this machine; no proxy of the environment is meant for it."""
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.get(url, timeout=5)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return get(url).ok
+    except requests.RequestException:
+        return False
+
+
+def find_program(*names: str) -> str:
+    """Return the path of a program that has one of these names; raise MissingProgramError."""
+    for name in names:
+        found = shutil.which(name)
+        if found:
+            return found
+    raise MissingProgramError(
+        f"{names[0]} is not installed: run `make run`, or install it (apt-get install {names[0]})"
+    )

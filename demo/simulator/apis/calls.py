@@ -1,0 +1,88 @@
+"""What every API does with a call: note it, look at the secret, misbehave as told, answer."""
+
+import base64
+import hmac
+import socket
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from flask import Blueprint, Response, request
+
+from demo.simulator import qr_image
+from demo.simulator.apis.wrapper_answers import Answer
+from demo.simulator.faults import FaultBook
+from demo.simulator.journal import Call, Journal
+from demo.simulator.misbehaviour import carry_out
+from demo.simulator.model import Gateway
+from demo.simulator.responses import as_json
+
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+class Api(Protocol):
+    """One API of the simulated gateway."""
+
+    def __init__(self, gateway: Gateway, faults: FaultBook, journal: Journal, secret: str) -> None:
+        """Serve the gateway's channels to whoever knows the secret."""
+
+    def blueprint(self) -> Blueprint:
+        """Make the routes. Paths arrive undecoded, so that `%2F` does not separate."""
+
+
+class Calls:
+    """Answers the calls of one API; `unauthorized` is what it says to a wrong secret."""
+
+    def __init__(self, faults: FaultBook, journal: Journal, unauthorized: Answer) -> None:
+        self._faults = faults
+        self._journal = journal
+        self._unauthorized = unauthorized
+
+    def answer(
+        self, operation: str, channel: str | None, work: Callable[[], Answer], *, right: bool
+    ) -> Response:
+        """Answer a call whose secret is `right` with what `work` does, unless a fault is on."""
+        call = self._begin(operation, channel, right=right)
+        ordinary = work if right else lambda: self._unauthorized
+        on = self._faults.take(operation, channel, trusted=right)
+        if on is None:
+            answer = ordinary()
+            self._journal.finish(call, answer.status)
+            return as_json(*answer)
+        call.fault = on.fault.name
+        connection = cast("socket.socket", request.environ["werkzeug.socket"])
+        outcome = carry_out(on, ordinary, connection)
+        self._journal.finish(call, outcome.status)
+        return outcome.response
+
+    def elsewhere(self, answer: Answer, *, right: bool) -> Response:
+        """Stand for another server, which must not be sent the secret."""
+        call = self._begin("elsewhere", None, right=right)
+        self._journal.finish(call, 200)
+        return as_json(*answer)
+
+    def _begin(self, operation: str, channel: str | None, *, right: bool) -> Call:
+        return self._journal.begin(
+            method=request.method,
+            path=request.path,
+            operation=operation,
+            channel=channel,
+            secret_right=right,
+            request_id=request.headers.get("X-Request-Id"),
+        )
+
+
+def is_secret(given: str, secret: str) -> bool:
+    """Tell whether a header or a part of a path holds the secret."""
+    # WSGI hands header bytes over as Latin-1 text.
+    return hmac.compare_digest(given.encode("latin-1", "replace"), secret.encode())
+
+
+def body_of_request() -> dict[str, object]:
+    """Return the JSON object that was sent, or an empty one."""
+    body = request.get_json(force=True, silent=True)
+    return body if isinstance(body, dict) else {}
+
+
+def png(number: int) -> str:
+    """Return a QR code in base64."""
+    return base64.b64encode(qr_image.png(number)).decode()

@@ -1,0 +1,192 @@
+"""Evolution's HTTP API, in the shapes of its source; it publishes no description."""
+
+from typing import Any
+
+from flask import Blueprint, Response, request
+
+from demo.simulator.apis.calls import METHODS, Calls, body_of_request, is_secret, png
+from demo.simulator.apis.wrapper_answers import Answer
+from demo.simulator.channel import Channel
+from demo.simulator.faults import FaultBook
+from demo.simulator.journal import Journal
+from demo.simulator.knobs import AS_IT_IS, BAILEYS, MISSING
+from demo.simulator.model import Gateway
+
+_STATES = {
+    "connected": "open",
+    "initializing": "connecting",
+    "qr_required": "connecting",
+    "disconnected": "close",
+}
+
+
+def _refusal(status: int, error: str, words: str) -> Answer:
+    return Answer(status, {"status": status, "error": error, "response": {"message": [words]}})
+
+
+_UNAUTHORIZED = Answer(
+    401, {"status": 401, "error": "Unauthorized", "response": {"message": "Unauthorized"}}
+)
+_NOT_FOUND = _refusal(404, "Not Found", "This instance is not there")
+_CLOSED = _refusal(500, "Internal Server Error", "Connection Closed")
+
+
+class EvolutionApi:
+    """The calls about instances, privacy settings and texts."""
+
+    def __init__(self, gateway: Gateway, faults: FaultBook, journal: Journal, secret: str) -> None:
+        self._gateway = gateway
+        self._calls = Calls(faults, journal, _UNAUTHORIZED)
+        self._secret = secret
+
+    def blueprint(self) -> Blueprint:
+        """Make the routes. Paths arrive undecoded, so that `%2F` does not separate."""
+        routes = Blueprint("api", __name__)
+        add = routes.add_url_rule
+        name = "<encoded:channel>"
+        add("/instance/fetchInstances", "list", self._list, methods=["GET"])
+        add(f"/instance/connectionState/{name}", "status", self._status, methods=["GET"])
+        add(f"/instance/connect/{name}", "start_session", self._connect, methods=["GET"])
+        add(f"/instance/restart/{name}", "restart", self._restart, methods=["POST"])
+        add(f"/instance/logout/{name}", "delete", self._logout, methods=["DELETE"])
+        add(f"/chat/fetchPrivacySettings/{name}", "query", self._query, methods=["GET"])
+        add(f"/chat/whatsappNumbers/{name}", "numbers", self._numbers, methods=["POST"])
+        add(f"/chat/fetchProfile/{name}", "profile", self._profile, methods=["POST"])
+        add(f"/message/sendText/{name}", "send", self._send, methods=["POST"])
+        delete = f"/chat/deleteMessageForEveryone/{name}"
+        add(delete, "take_back", self._take_back, methods=["DELETE"])
+        add("/<path:rest>", "unknown", self._unknown, methods=METHODS)
+        return routes
+
+    def _list(self) -> Response:
+        return self._answer("list", None, lambda: Answer(200, self._gateway.each(_instance)))
+
+    def _status(self, channel: str) -> Response:
+        return self._about("status", channel, lambda c, _: Answer(200, _state(c)))
+
+    def _connect(self, channel: str) -> Response:
+        def connect(one: Channel, now: float) -> Answer:
+            one.begin(now)
+            return Answer(200, self._code(one))
+
+        return self._about("start_session", channel, connect)
+
+    def _restart(self, channel: str) -> Response:
+        def restart(one: Channel, now: float) -> Answer:
+            if one.status == "disconnected":
+                # An error, and HTTP 200 all the same.
+                words = "BadRequestException: the instance is not connected"
+                return Answer(200, {"error": True, "message": words})
+            one.restart(now)
+            return Answer(200, self._code(one))
+
+        return self._about("restart", channel, restart)
+
+    def _logout(self, channel: str) -> Response:
+        def logout(one: Channel, now: float) -> Answer:
+            if one.status == "disconnected":
+                return _refusal(400, "Bad Request", "The instance is not connected")
+            one.unpair(now)
+            done = {"status": "SUCCESS", "error": False}
+            return Answer(200, done | {"response": {"message": "Instance logged out"}})
+
+        return self._about("delete", channel, logout)
+
+    def _query(self, channel: str) -> Response:
+        def ask(one: Channel, _: float) -> Answer:
+            if one.knobs.integration != BAILEYS:
+                return _refusal(400, "Bad Request", "Not on the official Business API")
+            if not one.sends:
+                return _CLOSED
+            names = ("readreceipts", "profile", "status", "online", "last", "groupadd")
+            return Answer(200, dict.fromkeys(names, "all"))
+
+        return self._about("query", channel, ask)
+
+    def _numbers(self, channel: str) -> Response:
+        """Say that numbers exist, out of the cache."""
+        asked = body_of_request().get("numbers")
+        numbers = asked if isinstance(asked, list) else []
+
+        def tell(*_: Any) -> Answer:
+            return Answer(200, [{"exists": True, "number": number} for number in numbers])
+
+        return self._about("cached", channel, tell)
+
+    def _profile(self, channel: str) -> Response:
+        """Describe a contact, out of the cache."""
+        number = str(body_of_request().get("number") or "")
+
+        def tell(*_: Any) -> Answer:
+            return Answer(200, {"wuid": f"{number}@s.whatsapp.net", "numberExists": True})
+
+        return self._about("cached", channel, tell)
+
+    def _send(self, channel: str) -> Response:
+        body = body_of_request()
+        number, text = str(body.get("number") or ""), str(body.get("text") or "")
+
+        def send() -> Answer:
+            if not self._gateway.at(channel, lambda *_: True, otherwise=False):
+                return _NOT_FOUND
+            sent = self._gateway.send(channel, number, text)
+            if sent is None:
+                return _CLOSED
+            key = {"remoteJid": f"{number}@s.whatsapp.net", "fromMe": True, "id": sent.id}
+            return Answer(201, {"key": key, "status": "PENDING", "messageType": "conversation"})
+
+        return self._answer("send", channel, send)
+
+    def _take_back(self, channel: str) -> Response:
+        body = body_of_request()
+        number = str(body.get("remoteJid") or "").removesuffix("@s.whatsapp.net")
+
+        def take() -> Answer:
+            if not self._gateway.take_back(channel, number, str(body.get("id") or "")):
+                return _refusal(400, "Bad Request", "Message not found")
+            return Answer(201, {"status": "PENDING"})
+
+        return self._answer("take_back", channel, take)
+
+    def _unknown(self, **_: str) -> Response:
+        unknown = _refusal(404, "Not Found", "There is no such call")
+        return self._answer("unknown", None, lambda: unknown)
+
+    def _code(self, channel: Channel) -> dict[str, Any]:
+        """Return what connect answers: the state, a QR code, or nulls while there is none."""
+        if channel.status == "connected":
+            return _state(channel)
+        if channel.status != "qr_required":
+            return {"pairingCode": None, "code": None, "base64": None, "count": 0}
+        number = self._gateway.next_qr()
+        image = f"data:image/png;base64,{png(number)}"
+        return {"pairingCode": None, "code": f"2@{number}", "base64": image, "count": 1}
+
+    def _about(self, operation: str, channel: str, work: Any) -> Response:
+        return self._answer(operation, channel, lambda: self._gateway.at(channel, work, _NOT_FOUND))
+
+    def _answer(self, operation: str, channel: str | None, work: Any) -> Response:
+        right = is_secret(request.headers.get("apikey", ""), self._secret)
+        return self._calls.answer(operation, channel, work, right=right)
+
+
+def _state(channel: Channel) -> dict[str, Any]:
+    return {"instance": {"instanceName": channel.id, "state": _STATES[channel.status]}}
+
+
+def _instance(channel: Channel) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "id": f"00000000-0000-4000-8000-{channel.number[1:]:0>12}",
+        "name": channel.id,
+        "ownerJid": f"{channel.number}@s.whatsapp.net",
+        "number": None,
+        "integration": channel.knobs.integration,
+        "disconnectionReasonCode": None,
+        "disconnectionAt": None,
+        "updatedAt": "2026-01-01T00:00:00.000Z",
+        "_count": {"Message": channel.messages, "Contact": 3, "Chat": 2},
+    }
+    shown = channel.knobs.status_text
+    if shown != MISSING:
+        entry["connectionStatus"] = _STATES[channel.status] if shown == AS_IT_IS else shown
+    return entry

@@ -1,0 +1,16 @@
+"""Which APIs a simulated gateway can speak, by the type that the settings name."""
+
+from collections.abc import Mapping
+
+from demo.simulator.apis.calls import Api
+from demo.simulator.apis.evolution import EvolutionApi
+from demo.simulator.apis.waha import WahaApi
+from demo.simulator.apis.wppconnect import WppconnectApi
+from demo.simulator.apis.wrapper import WrapperApi
+
+APIS: Mapping[str, type[Api]] = {
+    "wrapper": WrapperApi,
+    "wppconnect": WppconnectApi,
+    "evolution": EvolutionApi,
+    "waha": WahaApi,
+}

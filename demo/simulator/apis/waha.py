@@ -1,0 +1,173 @@
+"""WAHA's HTTP API, in the shapes of the OpenAPI document that it publishes."""
+
+from typing import Any
+
+from flask import Blueprint, Response, request
+
+from demo.simulator.apis.calls import METHODS, Calls, body_of_request, is_secret, png
+from demo.simulator.apis.wrapper_answers import Answer
+from demo.simulator.channel import Channel
+from demo.simulator.faults import FaultBook
+from demo.simulator.journal import Journal
+from demo.simulator.knobs import AS_IT_IS, MISSING
+from demo.simulator.model import Gateway
+
+_STATUSES = {
+    "connected": "WORKING",
+    "initializing": "STARTING",
+    "qr_required": "SCAN_QR_CODE",
+    "disconnected": "STOPPED",
+}
+_NOT_FOUND = Answer(404, {"message": "Session not found", "error": "Not Found", "statusCode": 404})
+_UNAUTHORIZED = Answer(401, {"message": "Unauthorized", "statusCode": 401})
+_UNKNOWN = Answer(404, {"message": "Cannot find that", "error": "Not Found", "statusCode": 404})
+
+
+class WahaApi:
+    """The calls about sessions, pairing, contacts and texts."""
+
+    def __init__(self, gateway: Gateway, faults: FaultBook, journal: Journal, secret: str) -> None:
+        self._gateway = gateway
+        self._calls = Calls(faults, journal, _UNAUTHORIZED)
+        self._secret = secret
+
+    def blueprint(self) -> Blueprint:
+        """Make the routes. Paths arrive undecoded, so that `%2F` does not separate."""
+        routes = Blueprint("api", __name__)
+        add = routes.add_url_rule
+        one = "/api/sessions/<encoded:channel>"
+        add("/api/sessions", "list", self._list, methods=["GET"])
+        add(one, "status", self._status, methods=["GET"])
+        add(f"{one}/start", "start_session", self._start, methods=["POST"])
+        add(f"{one}/restart", "restart", self._restart, methods=["POST"])
+        add(f"{one}/logout", "delete", self._logout, methods=["POST"])
+        add("/api/<encoded:channel>/auth/qr", "qr", self._qr, methods=["GET"])
+        add("/api/contacts/check-exists", "query", self._query, methods=["GET"])
+        add("/api/sendText", "send", self._send, methods=["POST"])
+        message = "/api/<encoded:channel>/chats/<encoded:chat>/messages/<encoded:message>"
+        add(message, "take_back", self._take_back, methods=["DELETE"])
+        add("/<path:rest>", "unknown", self._unknown, methods=METHODS)
+        return routes
+
+    def _list(self) -> Response:
+        def work() -> Answer:
+            shown = request.args.get("all") == "true"
+            entries = self._gateway.each(_session)
+            return Answer(200, [e for e in entries if shown or e.get("status") != "STOPPED"])
+
+        return self._answer("list", None, work)
+
+    def _status(self, channel: str) -> Response:
+        return self._about("status", channel, lambda c, _: Answer(200, _session(c)))
+
+    def _start(self, channel: str) -> Response:
+        def start(one: Channel, now: float) -> Answer:
+            if not one.failed:  # that one counts as running, and nothing happens
+                one.begin(now)
+            return Answer(201, _session(one))
+
+        return self._about("start_session", channel, start)
+
+    def _restart(self, channel: str) -> Response:
+        def restart(one: Channel, now: float) -> Answer:
+            one.restart(now)
+            return Answer(201, _session(one))
+
+        return self._about("restart", channel, restart)
+
+    def _logout(self, channel: str) -> Response:
+        def logout(one: Channel, now: float) -> Answer:
+            runs = one.status != "disconnected"
+            one.unpair(now)
+            if runs:
+                one.begin(now)
+            return Answer(201, _session(one))
+
+        return self._about("delete", channel, logout)
+
+    def _qr(self, channel: str) -> Response:
+        def show(one: Channel, _: float) -> Answer:
+            if one.status != "qr_required":
+                return _unexpected(one, "SCAN_QR_CODE")
+            number = self._gateway.next_qr()
+            if request.args.get("format") == "raw":
+                return Answer(200, {"value": f"2@{number}"})
+            return Answer(200, {"mimetype": "image/png", "data": png(number)})
+
+        return self._about("qr", channel, show)
+
+    def _query(self) -> Response:
+        def ask(one: Channel, _: float) -> Answer:
+            if one.status != "connected":
+                return _unexpected(one, "WORKING")
+            if not one.sends:
+                return _failed("Timed Out")
+            asked = request.args.get("phone", "")
+            return Answer(200, {"numberExists": True, "chatId": f"{asked}@c.us"})
+
+        return self._about("query", request.args.get("session", ""), ask)
+
+    def _send(self) -> Response:
+        body = body_of_request()
+        channel, chat, text = (str(body.get(name) or "") for name in ("session", "chatId", "text"))
+
+        def send() -> Answer:
+            sent = self._gateway.send(channel, chat.removesuffix("@c.us"), text)
+            if sent is None:
+                return self._gateway.at(channel, _not_sent, _NOT_FOUND)
+            return Answer(201, {"id": f"true_{chat}_{sent.id}", "fromMe": True, "body": text})
+
+        return self._answer("send", channel, send)
+
+    def _take_back(self, channel: str, chat: str, message: str) -> Response:
+        def take() -> Answer:
+            bare = message.removeprefix(f"true_{chat}_")
+            if not self._gateway.take_back(channel, chat.removesuffix("@c.us"), bare):
+                return _failed("Message not found")
+            return Answer(200, {})
+
+        return self._answer("take_back", channel, take)
+
+    def _unknown(self, **_: str) -> Response:
+        return self._answer("unknown", None, lambda: _UNKNOWN)
+
+    def _about(self, operation: str, channel: str, work: Any) -> Response:
+        return self._answer(operation, channel, lambda: self._gateway.at(channel, work, _NOT_FOUND))
+
+    def _answer(self, operation: str, channel: str | None, work: Any) -> Response:
+        right = is_secret(request.headers.get("X-Api-Key", ""), self._secret)
+        return self._calls.answer(operation, channel, work, right=right)
+
+
+def _not_sent(channel: Channel, _: float) -> Answer:
+    up = channel.status == "connected"
+    return _failed("Timed Out") if up else _unexpected(channel, "WORKING")
+
+
+def _session(channel: Channel) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": channel.id, "config": {}, "engine": {"engine": "NOWEB"}}
+    status: Any = "FAILED" if channel.failed else _STATUSES[channel.status]
+    shown = channel.knobs.status_text
+    if shown != MISSING:
+        entry["status"] = status if shown == AS_IT_IS else shown
+    if channel.knobs.session == "paired":
+        entry["me"] = {"id": f"{channel.number}@c.us", "pushName": "Example"}
+    if channel.knobs.tells_activity and channel.active_at is not None:
+        entry["timestamps"] = {"activity": int(channel.active_at * 1000)}
+    return entry
+
+
+def _unexpected(channel: Channel, expected: str) -> Answer:
+    return Answer(
+        422,
+        {
+            "error": "The session is in another status than this call needs",
+            "session": channel.id,
+            "status": "FAILED" if channel.failed else _STATUSES[channel.status],
+            "expected": [expected],
+        },
+    )
+
+
+def _failed(words: str) -> Answer:
+    return Answer(500, {"statusCode": 500, "exception": {"message": words}})

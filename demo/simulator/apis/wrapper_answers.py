@@ -1,0 +1,77 @@
+"""The wrapper's well-formed answers, in the words and shapes of the contract."""
+
+from typing import Any, NamedTuple
+
+from demo.simulator.knobs import AS_IT_IS, MISSING, Knobs, Status
+
+
+class Answer(NamedTuple):
+    """An HTTP status with the JSON that goes with it."""
+
+    status: int
+    body: Any
+
+
+UNAUTHORIZED = Answer(401, {"success": False, "error": "Unauthorized: wrong gateway secret"})
+NOT_FOUND = Answer(404, {"success": False, "error": "Channel not found"})
+UNKNOWN_CALL = Answer(404, {"success": False, "error": "No such call"})
+NO_CHANNEL_NAMED = Answer(400, {"success": False, "error": "The field 'channel' is missing"})
+ALREADY_THERE = Answer(409, {"success": False, "error": "Channel already exists"})
+NO_MESSAGE = Answer(400, {"success": False, "error": "The fields 'to' and 'text' are missing"})
+NOT_SENT = Answer(500, {"success": False, "error": "WPPConnect could not send the message"})
+INVALID_QR = Answer(500, {"success": False, "error": "Invalid QR code response from server"})
+CONNECTED = Answer(
+    200,
+    {
+        "success": True,
+        "qr": None,
+        "status": "CONNECTED",
+        "message": "The session is connected, no QR code is needed",
+    },
+)
+INITIALIZING = Answer(200, {"success": True, "qr": None, "status": "INITIALIZING"})
+STARTED = Answer(200, {"success": True, "message": "The session is starting"})
+DELETED = Answer(200, {"success": True, "message": "The session was thrown away"})
+
+
+def not_started(status: int) -> Answer:
+    """Say that start-session has to be called first, with HTTP 200 or 500."""
+    words = "Session not started. Use POST /api/channels/{id}/start-session"
+    return Answer(status, {"success": False, "error": words})
+
+
+def qr_code(field: str, value: str) -> Answer:
+    """Answer a QR code in the given field, which may be nested (`data.qr`)."""
+    body: Any = value
+    for key in reversed(field.split(".")):
+        body = {key: body}
+    return Answer(200, {"success": True} | body)
+
+
+def created(channel_id: str) -> Answer:
+    """Confirm a new channel."""
+    return Answer(201, {"success": True, "channel": {"id": channel_id, "name": channel_id}})
+
+
+def sent(message_id: str) -> Answer:
+    """Confirm a message that was sent."""
+    return Answer(200, {"success": True, "id": message_id})
+
+
+def channel_list(entries: list[dict[str, Any]]) -> Answer:
+    """Answer the list of channels."""
+    return Answer(200, {"success": True, "channels": entries, "total": len(entries)})
+
+
+def list_entry(channel_id: str, knobs: Knobs, status: Status) -> dict[str, Any]:
+    """Describe one channel in the list, with whatever its knobs do to that."""
+    entry: dict[str, Any] = {}
+    if knobs.id_field == "id":
+        entry = {"id": channel_id, "name": knobs.name or channel_id}
+    elif knobs.id_field != "none":
+        entry = {knobs.id_field: channel_id}
+    if knobs.status_text == AS_IT_IS:
+        entry["status"] = status
+    elif knobs.status_text != MISSING:
+        entry["status"] = knobs.status_text
+    return entry

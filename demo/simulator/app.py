@@ -1,0 +1,58 @@
+"""The Flask application that holds both HTTP APIs."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import BaseConverter
+
+from demo.simulator.errors import Refused
+from demo.simulator.responses import as_json
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from flask import Blueprint
+
+
+class _Encoded(BaseConverter):
+    """One percent-encoded part of a path, in which `+` is a plus."""
+
+    def to_python(self, value: str) -> str:
+        return unquote(value, errors="replace")
+
+
+class _UndecodedPath:
+    """Routes by the path as it was sent: once decoded, `%2F` and `/` are the same."""
+
+    def __init__(self, application: "WSGIApplication") -> None:
+        self._application = application
+
+    def __call__(
+        self, environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        sent = environ["REQUEST_URI"]
+        path = sent.partition("?")[0] if sent.startswith("/") else urlsplit(sent).path
+        return self._application(environ | {"PATH_INFO": path}, start_response)
+
+
+def create_app(*blueprints: "Blueprint") -> Flask:
+    """Make the application out of its routes, with errors as JSON."""
+    app = Flask(__name__, static_folder=None)
+    app.url_map.converters["encoded"] = _Encoded
+    app.url_map.merge_slashes = False
+    for blueprint in blueprints:
+        app.register_blueprint(blueprint)
+    app.register_error_handler(Refused, _refused)
+    app.register_error_handler(HTTPException, _http_error)
+    app.wsgi_app = _UndecodedPath(app.wsgi_app)  # type: ignore[method-assign]
+    return app
+
+
+def _refused(error: Refused) -> Response:
+    return as_json(error.status, {"success": False, "error": str(error)})
+
+
+def _http_error(error: HTTPException) -> Response:
+    return as_json(error.code or 500, {"success": False, "error": error.name})

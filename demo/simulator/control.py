@@ -1,0 +1,106 @@
+"""HTTP control of the simulator, everything under `/sim/`."""
+
+from flask import Blueprint, Response, request
+
+from demo.simulator import knobs, qr_image, rules, webhook
+from demo.simulator.faults import CATALOGUE, FaultBook
+from demo.simulator.journal import Journal
+from demo.simulator.model import Gateway
+from demo.simulator.responses import as_json
+from demo.simulator.traffic import Traffic
+from demo.simulator.webhook import Webhook
+
+_TRAFFIC_RULES = {"seconds": rules.POSITIVE_AMOUNT, "paused": rules.SWITCH}
+
+
+class Control:
+    """Shows and changes what the simulated gateway does. It needs no secret."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        faults: FaultBook,
+        journal: Journal,
+        traffic: Traffic,
+        webhook: Webhook,
+    ) -> None:
+        self._gateway = gateway
+        self._faults = faults
+        self._journal = journal
+        self._traffic = traffic
+        self._webhook = webhook
+
+    def blueprint(self) -> Blueprint:
+        """Make the routes."""
+        routes = Blueprint("control", __name__, url_prefix="/sim")
+        add = routes.add_url_rule
+        add("/state", "state", self._state, methods=["GET"])
+        add("/channels/<encoded:channel>", "put", self._put, methods=["PUT"])
+        add("/channels/<encoded:channel>/<action>", "act", self._act, methods=["POST"])
+        add("/faults", "catalogue", self._catalogue, methods=["GET"])
+        add("/faults", "clear_all", self._clear, methods=["DELETE"])
+        add("/faults/<operation>", "switch_on", self._switch_on, methods=["PUT"])
+        add("/faults/<operation>", "clear", self._clear, methods=["DELETE"])
+        add("/requests", "requests", self._requests, methods=["GET"])
+        add("/requests", "forget", self._forget, methods=["DELETE"])
+        add("/traffic", "traffic", self._set_traffic, methods=["PUT"])
+        add("/webhook", "webhook", self._set_webhook, methods=["PUT"])
+        add("/qr-images/<int:number>.png", "qr_image", self._qr_image, methods=["GET"])
+        return routes
+
+    def _state(self) -> Response:
+        state = {
+            "channels": self._gateway.snapshot(),
+            "faults": self._faults.snapshot(),
+            "traffic": self._traffic.snapshot(),
+            "webhook": self._webhook.snapshot(),
+            "requests": len(self._journal),
+        }
+        return as_json(200, state)
+
+    def _put(self, channel: str) -> Response:
+        settings = rules.check(_body(), knobs.RULES, f"channel {channel!r}")
+        return as_json(200, self._gateway.put(channel, settings))
+
+    def _act(self, channel: str, action: str) -> Response:
+        return as_json(200, self._gateway.act(channel, action))
+
+    def _catalogue(self) -> Response:
+        listed = [
+            {"fault": fault.name, "what": fault.what, "operations": fault.operations}
+            for fault in CATALOGUE.values()
+        ]
+        return as_json(200, listed)
+
+    def _switch_on(self, operation: str) -> Response:
+        return as_json(200, self._faults.switch_on(operation, _body()))
+
+    def _clear(self, operation: str | None = None) -> Response:
+        self._faults.clear(operation)
+        return as_json(200, {"faults": self._faults.snapshot()})
+
+    def _requests(self) -> Response:
+        wanted = request.args
+        return as_json(200, self._journal.calls(wanted.get("operation"), wanted.get("channel")))
+
+    def _forget(self) -> Response:
+        self._journal.clear()
+        return as_json(200, [])
+
+    def _set_webhook(self) -> Response:
+        self._webhook.set(**rules.check(_body(), webhook.RULES, "webhook"))
+        # So far there was perhaps nobody to tell of what is born.
+        self._traffic.start(also_without_log=True)
+        return as_json(200, self._webhook.snapshot())
+
+    def _set_traffic(self) -> Response:
+        values = rules.check(_body(), _TRAFFIC_RULES, "traffic")
+        self._traffic.set(**values)
+        return as_json(200, self._traffic.snapshot())
+
+    def _qr_image(self, number: int) -> Response:
+        return Response(qr_image.png(number), mimetype="image/png")
+
+
+def _body() -> object:
+    return request.get_json(force=True, silent=True)

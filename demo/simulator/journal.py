@@ -1,0 +1,94 @@
+"""What the gateway was asked, and what it answered: never with which secret."""
+
+import threading
+from collections import deque
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from demo.simulator.clock import Clock
+
+_KEPT = 20_000
+
+
+@dataclass
+class Call:
+    """One call. `status` and `seconds` stay null while, and if, it gets no answer.
+
+    Times are those of the arrival; `monotonic` is comparable between processes of one machine.
+    """
+
+    number: int
+    monotonic: float
+    epoch: float
+    method: str
+    path: str
+    operation: str
+    channel: str | None
+    secret_right: bool
+    request_id: str | None
+    fault: str | None = None
+    status: int | None = None
+    seconds: float | None = None
+
+
+class Journal:
+    """The latest calls, oldest first, safe to use from any thread."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._calls: deque[Call] = deque(maxlen=_KEPT)
+        self._count = 0
+        self._lock = threading.Lock()
+
+    def begin(
+        self,
+        *,
+        method: str,
+        path: str,
+        operation: str,
+        channel: str | None,
+        secret_right: bool,
+        request_id: str | None,
+    ) -> Call:
+        """Note a call that has arrived."""
+        with self._lock:
+            self._count += 1
+            call = Call(
+                self._count,
+                self._clock.monotonic(),
+                self._clock.epoch(),
+                method,
+                path,
+                operation,
+                channel,
+                secret_right,
+                request_id,
+            )
+            self._calls.append(call)
+        return call
+
+    def finish(self, call: Call, status: int | None) -> None:
+        """Note the status with which a call is being answered."""
+        with self._lock:
+            call.status = status
+            call.seconds = round(self._clock.monotonic() - call.monotonic, 3)
+
+    def calls(
+        self, operation: str | None = None, channel: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the calls, only those of one operation or channel if given."""
+        with self._lock:
+            return [
+                asdict(call)
+                for call in self._calls
+                if operation in {None, call.operation} and channel in {None, call.channel}
+            ]
+
+    def clear(self) -> None:
+        """Forget all calls."""
+        with self._lock:
+            self._calls.clear()
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._calls)

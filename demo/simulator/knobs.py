@@ -1,0 +1,124 @@
+"""What can be set on a channel of the simulated gateway."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict, get_args
+
+from demo.simulator import rules
+
+Session = Literal["paired", "unpaired", "not_started", "dead"]
+Status = Literal["connected", "disconnected", "qr_required", "initializing"]
+ZombieAnswer = Literal["connected", "http_500", "qr"]
+IdField = Literal["id", "name", "channel_id", "none"]
+QrForm = Literal["base64", "data_url", "http_url"]
+
+AS_IT_IS = "(as it is)"
+"""`status_text` that shows the channel's real status in the list."""
+
+MISSING = "(missing)"
+"""`status_text` that leaves the key `status` out of the list."""
+
+BAILEYS = "WHATSAPP-BAILEYS"
+"""Evolution's name for a session of WhatsApp Web, the only kind that can be reconnected."""
+
+QR_FIELDS = (
+    "qr",
+    "qr_base64",
+    "qrcode",
+    "base64Qrimg",
+    "base64",
+    "base64Image",
+    "image",
+    "qrcode_base64",
+    "data",
+    "data.qr",
+    "data.base64",
+    "data.base64Qrimg",
+    "result",
+    "result.qr",
+    "result.base64",
+    "result.base64Qrimg",
+)
+"""Every place in which the contract allows the QR code to be."""
+
+
+@dataclass
+class Knobs:
+    """How one channel looks and behaves.
+
+    `session` says what getQr does to a channel that is not connected: `paired` brings it back
+    after `reconnect_seconds`, `unpaired` shows a QR code, `not_started` wants start-session first
+    and then behaves like `after_start`, `dead` is accepted and never connects.
+
+    `heals` and `zombie_answer` say what getQr does to a zombie; `heals` also what a restart does.
+
+    `qr_seconds` is how long a QR code waits where starting a session shows it; null is for ever.
+    `integration` other than the default is Evolution's for the official Business API.
+    `tells_activity` is whether WAHA tells when the session was last active. One that is
+    `quiet` is well, but has no messages other than those of the API.
+    """
+
+    name: str | None = None
+    session: Session = "paired"
+    after_start: Session = "paired"
+    start_seconds: float = 0.0
+    not_started_http: int = 200
+    reconnect_seconds: float = 2.0
+    initializing_answers: int = 0
+    heals: bool = True
+    zombie_answer: ZombieAnswer = "connected"
+    qr_field: str = "qr"
+    qr_form: QrForm = "base64"
+    status_text: Any = AS_IT_IS
+    id_field: IdField = "id"
+    qr_seconds: float | None = None
+    integration: str = BAILEYS
+    tells_activity: bool = True
+    quiet: bool = False
+
+
+class Settings(TypedDict, total=False):
+    """All that `PUT /sim/channels/{id}` takes: the knobs, and the state to be in at once."""
+
+    name: str | None
+    session: Session
+    after_start: Session
+    start_seconds: float
+    not_started_http: Literal[200, 500]
+    reconnect_seconds: float
+    initializing_answers: int
+    heals: bool
+    zombie_answer: ZombieAnswer
+    qr_field: str
+    qr_form: QrForm
+    status_text: Any
+    id_field: IdField
+    qr_seconds: float | None
+    integration: str
+    tells_activity: bool
+    quiet: bool
+    status: Status
+    zombie: bool
+
+
+RULES = {
+    "name": rules.or_null(rules.TEXT),
+    "session": rules.one_of(*get_args(Session)),
+    "after_start": rules.one_of("paired", "unpaired", "dead"),
+    "start_seconds": rules.AMOUNT,
+    "not_started_http": rules.one_of(200, 500),
+    "reconnect_seconds": rules.AMOUNT,
+    "initializing_answers": rules.COUNT,
+    "heals": rules.SWITCH,
+    "zombie_answer": rules.one_of(*get_args(ZombieAnswer)),
+    "qr_field": rules.one_of(*QR_FIELDS),
+    "qr_form": rules.one_of(*get_args(QrForm)),
+    "status_text": rules.ANYTHING,
+    "id_field": rules.one_of(*get_args(IdField)),
+    "qr_seconds": rules.or_null(rules.AMOUNT),
+    "integration": rules.TEXT,
+    "tells_activity": rules.SWITCH,
+    "quiet": rules.SWITCH,
+    "status": rules.one_of(*get_args(Status)),
+    "zombie": rules.SWITCH,
+}
+"""The rule for each setting of a channel."""

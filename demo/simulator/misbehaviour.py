@@ -1,0 +1,145 @@
+"""How each fault that is more than a fixed answer is carried out."""
+
+import itertools
+import select
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from flask import Response
+
+from demo.simulator.apis.wrapper_answers import Answer
+from demo.simulator.faults import SwitchedOn
+from demo.simulator.responses import as_json, cut_off, reset_on_close
+
+_LOOK_SECONDS = 0.2
+_BLOCK = b"x" * 65536
+_MEGABYTE = 1 << 20
+
+
+class Outcome(NamedTuple):
+    """What to send, and the status for the journal: null if the client never learns one."""
+
+    response: Response
+    status: int | None
+
+
+def carry_out(on: SwitchedOn, ordinary: Callable[[], Answer], connection: socket.socket) -> Outcome:
+    """Answer a call in the way of the fault.
+
+    `ordinary` does the work of the call. It is done before the answer is held back when the
+    fault has `effect`, afterwards when the usual answer is needed, and otherwise not at all.
+    """
+    done = ordinary() if on.effect else None
+    name = on.fault.name
+    if name == "hang":
+        if not _released(on.released, connection):
+            return Outcome(cut_off(), None)
+    elif name != "drip" and on.seconds:
+        on.released.wait(on.seconds)
+    if name in _WAYS:
+        return _WAYS[name](on, connection)
+    if on.fault.canned is not None:
+        canned = on.fault.canned
+        response = Response(canned.body, canned.status, content_type=canned.content_type)
+        return Outcome(response, canned.status)
+    answer = done or ordinary()
+    body = answer.body
+    if name in _RESHAPED:
+        body = _RESHAPED[name](body)
+    return Outcome(as_json(answer.status, body), answer.status)
+
+
+def _released(released: threading.Event, connection: socket.socket) -> bool:
+    """Wait until the call is released (true), or the client has gone (false)."""
+    gone = select.poll()
+    gone.register(connection, select.POLLRDHUP)
+    while not released.wait(_LOOK_SECONDS):
+        if gone.poll(0):
+            return False
+    return True
+
+
+def _reset(_: SwitchedOn, connection: socket.socket) -> Outcome:
+    reset_on_close(connection)
+    return Outcome(cut_off(), None)
+
+
+def _drip(on: SwitchedOn, _: socket.socket) -> Outcome:
+    def body() -> Iterator[bytes]:
+        for byte in itertools.chain(b'{"success": true, "channels": [', itertools.repeat(0x20)):
+            yield bytes((byte,))
+            if on.released.wait(on.seconds):
+                return
+
+    return Outcome(Response(body(), mimetype="application/json"), 200)
+
+
+def _truncated(_on: SwitchedOn, _: socket.socket) -> Outcome:
+    part = b'{"success": true, "channels": ['
+    response = Response(iter((part,)), mimetype="application/json")
+    response.headers["Content-Length"] = str(len(part) + 1000)
+    return Outcome(response, 200)
+
+
+def _huge(on: SwitchedOn, _: socket.socket) -> Outcome:
+    head, tail = b'{"success": true, "padding": "', b'"}'
+    size = int(on.megabytes * _MEGABYTE)
+
+    def body() -> Iterator[bytes]:
+        yield head
+        for sent in range(0, size, len(_BLOCK)):
+            yield _BLOCK[: size - sent]
+        yield tail
+
+    response = Response(body(), mimetype="application/json")
+    response.headers["Content-Length"] = str(len(head) + size + len(tail))
+    return Outcome(response, 200)
+
+
+def _redirect(on: SwitchedOn, _: socket.socket) -> Outcome:
+    return Outcome(Response(b"", 302, {"Location": on.location}), 302)
+
+
+_WAYS: dict[str, Callable[[SwitchedOn, socket.socket], Outcome]] = {
+    "reset": _reset,
+    "drip": _drip,
+    "truncated": _truncated,
+    "huge": _huge,
+    "redirect": _redirect,
+}
+
+
+def _under_data(body: dict[str, Any]) -> dict[str, Any]:
+    return {"success": True, "data": {"channels": body["channels"], "total": body["total"]}}
+
+
+def _with_strays(body: dict[str, Any], strays: list[Any]) -> dict[str, Any]:
+    entries = [*strays[:1], *body["channels"], *strays[1:]]
+    return {"success": True, "channels": entries, "total": len(entries)}
+
+
+def _with_id_in(body: dict[str, Any], name: str | None) -> dict[str, Any]:
+    if "id" not in body:
+        return body  # nothing was sent
+    rest = {key: value for key, value in body.items() if key != "id"}
+    return rest if name is None else rest | {name: body["id"]}
+
+
+_RESHAPED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "data_channels": _under_data,
+    "id_as_messageId": lambda body: _with_id_in(body, "messageId"),
+    "id_as_message_id": lambda body: _with_id_in(body, "message_id"),
+    "without_id": lambda body: _with_id_in(body, None),
+    "entries_without_id": lambda body: _with_strays(
+        body,
+        [
+            {"status": "connected"},
+            {"id": None, "name": None, "status": "connected"},
+            {"id": "", "status": "disconnected"},
+            {},
+        ],
+    ),
+    "entries_not_objects": lambda body: _with_strays(body, [None, "stray", 7, ["stray"], True]),
+}

@@ -1,0 +1,169 @@
+"""The simulated gateway itself: its channels, whichever API shows them."""
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from demo.simulator.channel import ACTIONS, Channel
+from demo.simulator.clock import Clock, SystemClock
+from demo.simulator.errors import Refused
+from demo.simulator.messages import Births, Message
+
+T = TypeVar("T")
+
+FIRST_NUMBER = 5500000000100
+
+
+class Gateway:
+    """All channels, safe to use from any thread."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock: Clock = clock or SystemClock()
+        self.births = Births()
+        self.births.listen(self._count)
+        self._channels: dict[str, Channel] = {}
+        self._sent: dict[str, Message] = {}
+        self._lock = threading.Lock()
+        self._numbers = FIRST_NUMBER
+        self._qr_codes = 0
+
+    def each(self, tell: Callable[[Channel], T]) -> list[T]:
+        """Return what `tell` makes of each channel as it is now."""
+        with self._lock:
+            now = self.clock.monotonic()
+            for channel in self._channels.values():
+                channel.settle(now)
+            return [tell(channel) for channel in self._channels.values()]
+
+    def at(self, channel_id: str, work: Callable[[Channel, float], T], otherwise: T) -> T:
+        """Return what `work` makes of a channel at the present time, or else `otherwise`."""
+        with self._lock:
+            channel = self._channels.get(channel_id)
+            if channel is None:
+                return otherwise
+            now = self.clock.monotonic()
+            channel.settle(now)
+            return work(channel, now)
+
+    def next_qr(self) -> int:
+        """Return the number of a new QR code; within `at`."""
+        self._qr_codes += 1
+        return self._qr_codes
+
+    def delete(self, channel_id: str) -> bool:
+        """Throw a session away, and tell whether there was one."""
+        with self._lock:
+            return self._channels.pop(channel_id, None) is not None
+
+    def create(self, channel_id: str) -> bool:
+        """Make a new session, which no phone is paired with; false where there is one."""
+        with self._lock:
+            if channel_id in self._channels:
+                return False
+            self._add(channel_id, paired=False)
+            return True
+
+    def put(self, channel_id: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Create a channel or change its settings, which must have been checked.
+
+        A new channel with a paired session is connected, any other is disconnected.
+        """
+        with self._lock:
+            now = self.clock.monotonic()
+            channel = self._channels.get(channel_id)
+            if channel is None:
+                paired = settings.get("session", "paired") == "paired"
+                channel = self._add(channel_id, paired=paired)
+            channel.settle(now)
+            channel.change(settings, now)
+            return channel.snapshot(now)
+
+    def act(self, channel_id: str, action: str) -> dict[str, Any]:
+        """Let something happen to a channel, and return what it looked like afterwards."""
+        if action not in {*ACTIONS, "remove"}:
+            raise Refused(404, f"unknown action {action!r}; known are {', '.join(ACTIONS)}, remove")
+        with self._lock:
+            now = self.clock.monotonic()
+            channel = self._channels.get(channel_id)
+            if channel is None:
+                raise Refused(404, f"there is no channel {channel_id!r}")
+            channel.settle(now)
+            if action == "remove":
+                del self._channels[channel_id]
+            else:
+                channel.act(action, now)
+            return channel.snapshot(now)
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """Describe every channel for the control API."""
+        with self._lock:
+            now = self.clock.monotonic()
+            return [channel.snapshot(now) for channel in self._channels.values()]
+
+    def send(self, channel_id: str, number: str, words: str) -> Message | None:
+        """Carry a message to a number; None where the channel cannot send.
+
+        The gateway reports it at once at the sender. It arrives where the number is that of a
+        channel which hears; a deaf one gets it, and nobody is told.
+        """
+        with self._lock:
+            now = self.clock.monotonic()
+            for channel in self._channels.values():
+                channel.settle(now)
+            sender = self._channels.get(channel_id)
+            if sender is None or not sender.sends:
+                return None
+            receivers = [c for c in self._channels.values() if c.number == number and c.alive]
+            sent = Message(
+                channel_id,
+                outgoing=True,
+                by_api=True,
+                sender=sender.number,
+                receiver=number,
+                words=words,
+            )
+            self._sent[sent.id] = sent
+        self.births.bear(sent)
+        for receiver in receivers:
+            self.births.bear(
+                Message(
+                    receiver.id,
+                    outgoing=False,
+                    sender=sent.sender,
+                    receiver=number,
+                    words=words,
+                    id=sent.id,
+                )
+            )
+        return sent
+
+    def take_back(self, channel_id: str, number: str, message_id: str) -> bool:
+        """Delete a message at both ends; false where the channel has sent none such there."""
+        with self._lock:
+            sent = self._sent.get(message_id)
+            if sent is None or (sent.channel, sent.receiver) != (channel_id, number):
+                return False
+            del self._sent[message_id]
+            return True
+
+    def still_there(self) -> list[Message]:
+        """Return the messages that channels have sent and not taken back."""
+        with self._lock:
+            return list(self._sent.values())
+
+    def _add(self, channel_id: str, *, paired: bool) -> Channel:
+        now = self.clock.monotonic()
+        channel = Channel(channel_id, now, "connected" if paired else "disconnected")
+        channel.number = str(self._numbers)
+        self._numbers += 1
+        if not paired:
+            channel.knobs.session = "unpaired"
+        self._channels[channel_id] = channel
+        return channel
+
+    def _count(self, message: Message) -> None:
+        with self._lock:
+            channel = self._channels.get(message.channel)
+            if channel is not None:
+                channel.messages += 1
+                channel.active_at = self.clock.epoch()

@@ -1,0 +1,128 @@
+"""The HTTP server that holds a simulator together, in this process."""
+
+import contextlib
+import socket
+import ssl
+import threading
+from pathlib import Path
+from typing import Any, Self
+
+from sqlalchemy import Engine
+from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
+
+from demo.simulator.apis.registry import APIS
+from demo.simulator.app import create_app
+from demo.simulator.clock import Clock
+from demo.simulator.control import Control
+from demo.simulator.faults import FaultBook
+from demo.simulator.journal import Journal
+from demo.simulator.model import Gateway
+from demo.simulator.responses import resets_on_close
+from demo.simulator.traffic import Traffic
+from demo.simulator.webhook import Webhook
+
+_BACKLOG = 128
+
+
+class _Handler(WSGIRequestHandler):
+    """A quiet handler: the journal tells what was asked."""
+
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug's name
+        """Log nothing."""
+
+    def connection_dropped(self, *_: Any, **__: Any) -> None:
+        """End the connection of an answer cut off, which werkzeug leaves open for a next call."""
+        self.close_connection = True
+
+
+class _Server(ThreadedWSGIServer):
+    """A thread for each connection, so that held calls never hold up others."""
+
+    def shutdown_request(self, request: Any) -> None:
+        """End a connection: with a reset and nothing before it, if it is marked for that."""
+        with contextlib.suppress(OSError):
+            if resets_on_close(request):
+                self.close_request(request)
+                return
+        super().shutdown_request(request)
+
+
+class SimulatorServer:
+    """A whole simulated gateway in this process, for use in a `with` statement or by hand."""
+
+    def __init__(
+        self,
+        secret: str,
+        *,
+        api: str = "wrapper",
+        host: str = "127.0.0.1",
+        port: int = 0,
+        message_log: Engine | None = None,
+        traffic_seconds: float = 3.0,
+        clock: Clock | None = None,
+        tls: tuple[Path, Path] | None = None,
+    ) -> None:
+        self.gateway = Gateway(clock)
+        self.faults = FaultBook()
+        journal = Journal(self.gateway.clock)
+        self.calls = journal.calls
+        self._traffic = Traffic(self.gateway, message_log, traffic_seconds)
+        self._webhook = Webhook(self.gateway, api)
+        app = create_app(
+            APIS[api](self.gateway, self.faults, journal, secret).blueprint(),
+            Control(self.gateway, self.faults, journal, self._traffic, self._webhook).blueprint(),
+        )
+        context = None if tls is None else _tls_context(*tls)
+        self._server = _listen(host, port, app)
+        if context is not None:
+            _use_tls(self._server, context)
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"{'http' if tls is None else 'https'}://{shown}:{self._server.port}"
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.02,), name="simulator", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin to answer and to write traffic."""
+        self._thread.start()
+        self._webhook.start()
+        self._traffic.start()
+
+    def stop(self) -> None:
+        """Stop listening, let go of the calls that are held, and end the traffic."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+        self._server.server_close()
+        self.faults.clear()
+        self._traffic.stop()
+        self._webhook.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def _listen(host: str, port: int, app: Any) -> _Server:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Bound here, because werkzeug ends the process when it cannot bind.
+    with socket.create_server((host, port), family=family, backlog=_BACKLOG) as listener:
+        return _Server(host, port, app, handler=_Handler, fd=listener.fileno())
+
+
+def _tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+def _use_tls(server: _Server, context: ssl.SSLContext) -> None:
+    # The handshake is left to the connection's own thread: a client that never
+    # shakes hands would otherwise keep everybody else from connecting.
+    server.socket = context.wrap_socket(
+        server.socket, server_side=True, do_handshake_on_connect=False
+    )
+    server.ssl_context = context

@@ -1,0 +1,122 @@
+"""Posts events to a webhook, in the shape and with the faults of the gateway that is simulated."""
+
+import hashlib
+import hmac
+import json
+import queue
+import threading
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import quote
+
+import requests
+
+from demo.simulator import rules
+from demo.simulator.event_shapes import MESSAGES, OTHERS, Event
+from demo.simulator.messages import Message
+from demo.simulator.model import Gateway
+
+_TIMEOUT = 5.0
+
+RULES = {
+    "repeats": rules.COUNT,
+    "late_seconds": rules.AMOUNT,
+    "flood": rules.COUNT,
+    "megabytes": rules.AMOUNT,
+    "url": rules.or_null(rules.URL),
+    "token": rules.TEXT,
+    "by_events": rules.SWITCH,
+}
+"""The rule for each setting of `PUT /sim/webhook`."""
+
+
+@dataclass
+class Manners:
+    """How events are posted.
+
+    They go to `url`, or nowhere. Those of messages say that they are `late_seconds` old, carry
+    media of so many `megabytes`, and are posted `repeats` times more. A `flood` of so many events
+    that prove nothing goes before each. `by_events` adds the event's name to the address, as
+    Evolution can.
+    """
+
+    url: str | None = None
+    token: str = field(default="", repr=False)
+
+    repeats: int = 0
+    late_seconds: float = 0.0
+    flood: int = 0
+    megabytes: float = 0.0
+    by_events: bool = False
+
+
+class Webhook:
+    """A thread that posts each message that is born; one that fails is not posted again.
+
+    WAHA signs with the token, Evolution sends it in a header, and the others in the address.
+    """
+
+    def __init__(self, gateway: Gateway, api: str) -> None:
+        self._gateway = gateway
+        self._api = api
+        self._manners = Manners()
+        self._queue: queue.Queue[Message | None] = queue.Queue()
+        self._answers: dict[str, int] = {}
+        self._thread = threading.Thread(target=self._run, name="webhook", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._gateway.births.listen(self._queue.put)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the event that is being posted."""
+        self._queue.put(None)
+        if self._thread.is_alive():
+            self._thread.join(_TIMEOUT)
+
+    def set(self, **manners: Any) -> None:
+        """Change how events are posted from now on."""
+        self._manners = replace(self._manners, **manners)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Describe it for the control API; `answers` counts HTTP statuses, and errors as such."""
+        manners = {name: getattr(self._manners, name) for name in RULES if name != "token"}
+        return {**manners, "answers": dict(self._answers)}
+
+    def _run(self) -> None:
+        with requests.Session() as session:
+            session.trust_env = False
+            while (message := self._queue.get()) is not None:
+                manners = self._manners
+                if manners.url is None:
+                    continue
+                for _ in range(manners.flood):
+                    self._post(session, manners.url, OTHERS[self._api](message.channel))
+                at = self._gateway.clock.epoch() - manners.late_seconds
+                event = MESSAGES[self._api](message, at)
+                if manners.megabytes:
+                    event["base64"] = "A" * int(manners.megabytes * 1024 * 1024)
+                for _ in range(1 + manners.repeats):
+                    self._post(session, manners.url, event)
+
+    def _post(self, session: requests.Session, url: str, event: Event) -> None:
+        body = json.dumps(event).encode()
+        headers = {"Content-Type": "application/json"}
+        token = self._manners.token
+        if self._manners.by_events:
+            url += "/" + event["event"].replace(".", "-")
+        if self._api == "waha":
+            headers["X-Webhook-Hmac-Algorithm"] = "sha512"
+            signature = hmac.new(token.encode(), body, hashlib.sha512)
+            headers["X-Webhook-Hmac"] = signature.hexdigest()
+        elif self._api == "evolution":
+            headers["Authorization"] = f"Bearer {token}"
+        else:
+            url += f"?token={quote(token, safe='')}"
+        try:
+            answer = session.post(url, body, headers=headers, timeout=_TIMEOUT)
+            result = str(answer.status_code)
+        except requests.RequestException:
+            result = "error"
+        self._answers[result] = self._answers.get(result, 0) + 1

@@ -1,0 +1,47 @@
+"""The exporter over HTTP. No request waits for the gateway or the database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from flask import Flask, Response, request
+
+from exporter.exposition import MetricsPage
+
+_LANDING = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Zapwatch exporter</title>
+<h1>Zapwatch exporter</h1>
+<p>WhatsApp channels as Prometheus metrics.</p>
+<ul>
+<li><a href="/metrics">Metrics</a></li>
+<li><a href="/-/healthy">Healthy</a>: the exporter runs</li>
+<li><a href="/-/ready">Ready</a>: each source has been asked once</li>
+</ul>
+"""
+
+
+def create_app(metrics: MetricsPage, waiting: Callable[[], Sequence[str]]) -> Flask:
+    """Make the application; ``waiting`` names the sources that have not been asked yet."""
+    app = Flask(__name__, static_folder=None)
+
+    @app.get("/")
+    def landing() -> str:
+        return _LANDING
+
+    @app.get("/metrics")
+    def metrics_page() -> Response:
+        headers = request.headers
+        shown = metrics.get(headers.get("Accept", ""), headers.get("Accept-Encoding", ""))
+        return Response(shown.body, headers=shown.headers)
+
+    @app.get("/-/healthy")
+    def healthy() -> Response:
+        return Response("The exporter runs.\n", mimetype="text/plain")
+
+    @app.get("/-/ready")
+    def ready() -> Response:
+        sources = waiting()
+        text = f"Waiting for {' and '.join(sources)}.\n" if sources else "Each source was asked.\n"
+        return Response(text, 503 if sources else 200, mimetype="text/plain")
+
+    return app

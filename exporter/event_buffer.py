@@ -1,0 +1,285 @@
+"""Takes messages as fast as they come, and writes them to the store together, once a second."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from exporter.event_receiver import Count, Receiver, Sender
+from exporter.snapshot import Board
+from zapwatch.channels import Channel
+from zapwatch.config import GatewaySettings, MessageSource, Settings, SettingsError
+from zapwatch.messages.channel_list import Activity
+from zapwatch.messages.event_parser import Message
+from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes, StoredMessages
+from zapwatch.messages.log_tailer import LogView
+from zapwatch.messages.source import LogMessages, Messages
+from zapwatch.messages.webhook_log import Direction, MessageLog, MessageLogError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+
+_log = logging.getLogger("exporter")
+
+_WRITE_SECONDS = 1.0  # what is lost when the program is killed
+_WAIT_SECONDS = 10.0  # for another thread to have written; all gateways share the store
+_LISTENING_SECONDS = 5.0  # between two signs that somebody is there, if nothing is to be written
+_PRUNE_SECONDS = 86400.0
+_MOST_UNLISTED = 20_000  # channels that no list has named yet, for each gateway
+_MOST_HOURS = 100_000  # of listed channels, that wait to be written, for each gateway
+_MOST_ECHOES = 1000  # that wait to be written, for each gateway
+_RECENT = 10_000  # messages of a gateway that are known again when they are reported once more
+
+
+@dataclass(slots=True)
+class _Box:
+    """What came from one gateway; all by channel key."""
+
+    listed: frozenset[str] = frozenset()
+    last: dict[str, Last] = field(default_factory=dict)
+    minutes: dict[tuple[str, int], Minutes] = field(default_factory=dict)
+    counts: Counter[tuple[str, Direction]] = field(default_factory=Counter)
+    echoes: dict[str, str] = field(default_factory=dict)
+    """Of each token, who has heard it."""
+    events: int = 0
+    recent: dict[int, None] = field(default_factory=dict)
+
+    def note(self, message: Message) -> None:
+        self.events += 1
+        key, at = message.key, message.at
+        if key not in self.listed and key not in self.last and len(self.last) >= _MOST_UNLISTED:
+            return
+        came, went = (at, 0.0) if message.direction is Direction.IN else (0.0, at)
+        last = Last(came, went, at if message.heard else 0.0)
+        known = self.last.get(key)
+        self.last[key] = known.join(last) if known else last
+        if message.echo is not None:
+            # It moves the clock, and is no traffic: nothing is counted, nor learned from it.
+            if len(self.echoes) < _MOST_ECHOES:
+                self.echoes[message.echo] = key
+            return
+        if self._is_known(message):
+            return
+        self.counts[key, message.direction] += 1
+        hour, second = divmod(at, 3600)
+        place = key, int(hour)
+        counted = self.minutes.get(place)
+        most = _MOST_HOURS if key in self.listed else _MOST_UNLISTED
+        if counted is not None or len(self.minutes) < most:
+            minute = Minutes(1 << int(second // 60), 1)
+            self.minutes[place] = counted.join(minute) if counted else minute
+
+    def _is_known(self, message: Message) -> bool:
+        """Whether the message was reported before: by a retry, or as an event of two kinds."""
+        if message.id is None:
+            return False
+        mark = hash((message.key, message.id))
+        if mark in self.recent:
+            return True
+        self.recent[mark] = None
+        if len(self.recent) > _RECENT:
+            del self.recent[next(iter(self.recent))]
+        return False
+
+    def take(self, gateway: str, batch: Batch) -> None:
+        """Move what is known of listed channels into the batch."""
+        for key in self.listed.intersection(self.last):
+            batch.last[gateway, key] = self.last.pop(key)
+        for key, hour in [place for place in self.minutes if place[0] in self.listed]:
+            batch.minutes[gateway, key, hour] = self.minutes.pop((key, hour))
+        for token in [token for token, key in self.echoes.items() if key in self.listed]:
+            batch.echoes[gateway, token] = self.echoes.pop(token)
+
+    def give_back(self, gateway: str, batch: Batch) -> None:
+        """Take back what could not be written."""
+        for (of, key), last in batch.last.items():
+            if of == gateway:
+                self.last[key] = last.join(self.last.get(key, Last()))
+        for (of, key, hour), minutes in batch.minutes.items():
+            if of == gateway:
+                self.minutes[key, hour] = minutes.join(self.minutes.get((key, hour), Minutes()))
+        for (of, token), key in batch.echoes.items():
+            if of == gateway:
+                self.echoes[token] = key
+
+
+class Inbox:
+    """The messages of all gateways whose events are taken; for any number of threads.
+
+    Only channels that a gateway lists are written. Those of others wait in memory, in case the list
+    is late, and no more of them than are good for it.
+    """
+
+    def __init__(self, store: EventStore, gateways: Collection[str]) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._boxes = {gateway: _Box() for gateway in gateways}
+        self._next_sign = 0.0
+        self._next_prune = 0.0
+
+    def start(self) -> None:
+        """Begin to write, in a thread that does not keep the program from ending."""
+        threading.Thread(target=self._run, name="messages", daemon=True).start()
+
+    def open_for(self, gateways: Collection[str]) -> None:
+        """Take messages of these gateways too; what came of others before is kept."""
+        with self._lock:
+            self._boxes = {gateway: _Box() for gateway in gateways} | self._boxes
+
+    def take(self, gateway: str, message: Message) -> None:
+        """Take one message; it is on disk within about a second."""
+        with self._lock:
+            self._boxes[gateway].note(message)
+
+    def list_channels(self, gateway: str, keys: frozenset[str]) -> None:
+        """Take over which channels a gateway has."""
+        with self._lock:
+            box = self._boxes[gateway]
+            if keys != box.listed:
+                box.listed = keys
+                known = keys.union(box.last)
+                box.counts = Counter({k: n for k, n in box.counts.items() if k[0] in known})
+
+    def counts(self, gateway: str) -> tuple[Mapping[tuple[str, Direction], int], int]:
+        """Return how many messages came since the start, by channel key, and how many events."""
+        with self._lock:
+            box = self._boxes[gateway]
+            return dict(box.counts), box.events
+
+    def write(self) -> None:
+        """Write what waits, and that somebody is here to take events; raise MessageLogError.
+
+        What another thread is writing just now is written as well when this returns.
+        """
+        if not self._writing.acquire(timeout=_WAIT_SECONDS):
+            raise MessageLogError("the store of events takes too long to write")
+        try:
+            self._write()
+        finally:
+            self._writing.release()
+
+    def _write(self) -> None:
+        batch = Batch()
+        with self._lock:
+            for gateway, box in self._boxes.items():
+                box.take(gateway, batch)
+        if not batch.last and time.monotonic() < self._next_sign:
+            return
+        try:
+            self._store.write(batch, time.time())
+        except BaseException:
+            with self._lock:
+                for gateway, box in self._boxes.items():
+                    box.give_back(gateway, batch)
+            raise
+        self._next_sign = time.monotonic() + _LISTENING_SECONDS
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.write()
+                if time.monotonic() >= self._next_prune:
+                    self._store.prune(time.time())
+                    self._next_prune = time.monotonic() + _PRUNE_SECONDS
+            except MessageLogError:
+                pass  # the polls meet it as well, and tell
+            except Exception:  # noqa: BLE001
+                # Unforeseen, but the next time it may work.
+                _log.exception("messages cannot be written, a fault of the exporter itself")
+            time.sleep(_WRITE_SECONDS)
+
+
+class TakenMessages:
+    """What has come of one gateway: the inbox's and the store's, as one source."""
+
+    def __init__(self, inbox: Inbox, stored: StoredMessages, gateway: str) -> None:
+        self._inbox = inbox
+        self._stored = stored
+        self._gateway = gateway
+
+    def poll(self, channels: Collection[Channel]) -> LogView:
+        """Write what waits and read what is known; raise MessageLogError."""
+        self._inbox.list_channels(self._gateway, frozenset(channel.key for channel in channels))
+        # First, so that none is counted whose time is not known yet.
+        counts, events = self._inbox.counts(self._gateway)
+        self._inbox.write()
+        return replace(self._stored.poll(channels), messages=counts, rows_read=events)
+
+    def find(self, channels: Collection[Channel]) -> LogView:
+        """Do what poll() does: it finds all there is."""
+        return self.poll(channels)
+
+    def heard_within(self, key: str, seconds: float) -> bool:
+        """Whether a message came within so many seconds, and has been written."""
+        return self._stored.heard_within(key, seconds)
+
+    def close(self) -> None:
+        """Close the store."""
+        self._stored.close()
+
+
+class Post:
+    """The messages of all gateways, as one exporter learns of them."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Open nothing yet, and take nobody's events."""
+        self._lookback_seconds = settings.message_lookback_hours * 3600
+        self.store = EventStore(settings.messages_state_url)
+        self._inbox = Inbox(self.store, [])
+        self._senders: dict[str, Sender] = {}
+        self._started = False
+
+    def follow(self, gateways: Collection[GatewaySettings]) -> None:
+        """Take the events of those of these gateways that post them, and of no others.
+
+        Raises SettingsError where one has no token; then nothing has changed.
+        """
+        senders = senders_among(gateways)
+        self._inbox.open_for(senders)
+        if senders and not self._started:
+            self._inbox.start()
+            self._started = True
+        self._senders.update(senders)
+        for name in self._senders.keys() - senders.keys():
+            del self._senders[name]
+
+    def messages(self, gateway: GatewaySettings, board: Board) -> Messages | None:
+        """Return the source of a gateway whose channels are pinned to the board."""
+        if gateway.message_log_url is not None:
+            return LogMessages(MessageLog(gateway.message_log_url), self._lookback_seconds)
+        if gateway.messages is MessageSource.EVENTS:
+            stored = StoredMessages(self.store, gateway.name)
+            return TakenMessages(self._inbox, stored, gateway.name)
+        if gateway.messages is MessageSource.ACTIVITY:
+            return Activity(lambda: _listed(board))
+        return None
+
+    def receiver(self, pages: WSGIApplication, count: Count) -> WSGIApplication:
+        """Return the application with the place for events before it."""
+        return Receiver(pages, self._senders, self._inbox.take, count)
+
+
+def senders_among(gateways: Collection[GatewaySettings]) -> dict[str, Sender]:
+    """Return those that post their events; raise SettingsError where one has no token."""
+    posting = [gateway for gateway in gateways if gateway.messages is MessageSource.EVENTS]
+    for gateway in posting:
+        if not gateway.messages_token:
+            raise SettingsError(
+                "MESSAGES_TOKEN is not set: choose a long random text, and let gateway "
+                f"{gateway.name} post its events with it"
+            )
+    return {gateway.name: Sender(gateway.type, gateway.messages_token) for gateway in posting}
+
+
+def _listed(board: Board) -> Collection[Channel]:
+    gateway = board.snapshot.gateway
+    if gateway is None or not gateway.up:
+        raise MessageLogError("the gateway does not give its channel list")
+    return gateway.channels

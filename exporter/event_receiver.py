@@ -1,0 +1,186 @@
+"""``POST /messages/<gateway>``: where gateways post their events.
+
+Plain WSGI in front of the exporter's pages: a framework would take most of the time that an event
+costs, and there can be a thousand a second.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import enum
+import hashlib
+import hmac
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
+
+from zapwatch.messages.event_parser import EventError, Message, parse
+from zapwatch.server import MAX_REQUEST_BYTES
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+_log = logging.getLogger("exporter")
+
+_PATH = "/messages/"
+_TELL_AGAIN_SECONDS = 600.0  # between two lines about the same trouble of one gateway
+
+Take = Callable[[str, Message], None]
+"""Is given a gateway's name and a message of it."""
+
+
+class EventResult(enum.StrEnum):
+    """What came of an event: the label ``result`` of whatsapp_message_events_total."""
+
+    MESSAGE = "message"
+    OTHER = "other"
+    UNAUTHORIZED = "unauthorized"
+    INVALID = "invalid"
+    TOO_LARGE = "too_large"
+
+
+Count = Callable[[str, EventResult], None]
+"""Is told of each event: the gateway's name, and what came of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """A gateway that posts its events: of which kind, and what it has to know."""
+
+    kind: str
+    token: str = field(repr=False)
+
+
+class _Refused(Exception):  # noqa: N818 - it is the sender's error
+    def __init__(self, status: HTTPStatus, result: EventResult, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+        self.result = result
+
+
+class Receiver:
+    """Takes events, and hands every other request on to the application behind it."""
+
+    def __init__(
+        self, behind: WSGIApplication, senders: Mapping[str, Sender], take: Take, count: Count
+    ) -> None:
+        """``senders`` are the gateways by their names; there may be others later."""
+        self._behind = behind
+        self._senders = senders
+        self._take = take
+        self._count = count
+        self._told_at: dict[tuple[str, str], float] = {}
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        path: str = environ.get("PATH_INFO", "")
+        if not path.startswith(_PATH):
+            return self._behind(environ, start_response)
+        name, sender = self._sender(path)
+        if sender is None:
+            return _answer(start_response, HTTPStatus.NOT_FOUND, _no_such(path))
+        if environ["REQUEST_METHOD"] != "POST":
+            why = "events are posted here"
+            return _answer(start_response, HTTPStatus.METHOD_NOT_ALLOWED, why, ("Allow", "POST"))
+        try:
+            message = _read(environ, sender)
+        except _Refused as refused:
+            self._tell(name, refused)
+            self._count(name, refused.result)
+            return _answer(start_response, refused.status, str(refused))
+        self._count(name, EventResult.OTHER if message is None else EventResult.MESSAGE)
+        if message is None:
+            start_response("204 No Content", [])
+        else:
+            self._take(name, message)
+            start_response("202 Accepted", [("Content-Length", "0")])
+        return ()
+
+    def _sender(self, path: str) -> tuple[str, Sender | None]:
+        """Return a gateway's name, and the gateway, None where none has it.
+
+        Evolution can be told to add the event's name to the path.
+        """
+        name = path[len(_PATH) :].encode("latin-1").decode("utf-8", "replace")
+        for one in (name, name.rpartition("/")[0]):
+            sender = self._senders.get(one)
+            if sender is not None:
+                return one, sender
+        return name, None
+
+    def _tell(self, gateway: str, refused: _Refused) -> None:
+        """Log what is wrong with a gateway's events: who set up the webhook sees nothing else."""
+        now = time.monotonic()
+        if now - self._told_at.get((gateway, refused.result), float("-inf")) > _TELL_AGAIN_SECONDS:
+            self._told_at[gateway, refused.result] = now
+            _log.warning("an event of gateway %s was refused: %s", gateway, refused)
+
+
+def _read(environ: WSGIEnvironment, sender: Sender) -> Message | None:
+    """Return the message that was posted, None where it is no message; raise _Refused."""
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    if length > MAX_REQUEST_BYTES:
+        why = f"an event may have {MAX_REQUEST_BYTES} bytes: let the gateway post no media"
+        raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, EventResult.TOO_LARGE, why)
+    body = environ["wsgi.input"].read(length)
+    if not _may_post(environ, body, sender.token.encode()):
+        why = "the token is missing or wrong: it must be the one that MESSAGES_TOKEN sets"
+        raise _Refused(HTTPStatus.UNAUTHORIZED, EventResult.UNAUTHORIZED, why)
+    try:
+        return parse(sender.kind, body, time.time())
+    except EventError as error:
+        raise _Refused(HTTPStatus.BAD_REQUEST, EventResult.INVALID, str(error)) from None
+
+
+def _may_post(environ: WSGIEnvironment, body: bytes, token: bytes) -> bool:
+    """Whether the request knows the token.
+
+    As WAHA signs with it; or as a bearer token, as a password, or in the query, for a gateway that
+    can only be given a URL.
+    """
+    signature = environ.get("HTTP_X_WEBHOOK_HMAC")
+    if signature:
+        algorithm = environ.get("HTTP_X_WEBHOOK_HMAC_ALGORITHM", "sha512")
+        right = hmac.new(token, body, hashlib.sha512).hexdigest().encode()
+        return algorithm == "sha512" and hmac.compare_digest(_bytes(signature.lower()), right)
+    scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return hmac.compare_digest(_bytes(given.strip()), token)
+    if scheme.lower() == "basic":
+        return hmac.compare_digest(_password(given), token)
+    query = parse_qsl(environ.get("QUERY_STRING", ""), encoding="latin-1")
+    return hmac.compare_digest(_bytes(dict(query).get("token", "")), token)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("latin-1", "replace")
+
+
+def _password(given: str) -> bytes:
+    try:
+        return base64.b64decode(given, validate=True).partition(b":")[2]
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _no_such(path: str) -> str:
+    name = path[len(_PATH) :][:100]
+    return f"no gateway of this name posts its events here: {name!r}"
+
+
+def _answer(
+    start_response: StartResponse, status: HTTPStatus, why: str, *headers: tuple[str, str]
+) -> list[bytes]:
+    body = json.dumps({"error": why}).encode() + b"\n"
+    length = ("Content-Length", str(len(body)))
+    start_response(
+        f"{status.value} {status.phrase}", [("Content-Type", "application/json"), length, *headers]
+    )
+    return [body]

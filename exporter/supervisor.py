@@ -1,0 +1,162 @@
+"""All gateways that are being watched, as the settings name them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from functools import partial
+
+from exporter.collector import Metrics
+from exporter.event_buffer import Post
+from exporter.event_receiver import EventResult
+from exporter.exposition import MetricsPage, Texts
+from exporter.pollers import GatewayPoller, LogPoller, Poller
+from exporter.silence.history_loader import histories_of
+from exporter.silence.learner import Learner
+from exporter.silence.thresholds import Thresholds, bounds_of
+from exporter.snapshot import Board, waiting_for
+from zapwatch.config import GatewaySettings, MessageSource, Settings, SilenceMode
+from zapwatch.gateways.registry import ADAPTERS, make_gateway
+
+
+class WatchedGateway:
+    """Everything that is one gateway's alone: no other waits for it.
+
+    With the same message log as another it has a tail of its own all the same: a log that is slow
+    or locked for one reader is nobody else's trouble, and each can end without the other.
+    """
+
+    def __init__(
+        self, settings: Settings, gateway: GatewaySettings, post: Post, log: logging.Logger
+    ) -> None:
+        """Prepare to watch, and say in ``log`` what becomes of it."""
+        self.gateway = gateway
+        self.board = Board()
+        bounds = bounds_of(settings)
+        messages = post.messages(gateway, self.board)
+        self._with_log = messages is not None
+        thresholds = Thresholds(gateway, bounds, can_query=ADAPTERS[gateway.type].can_query)
+        self.metrics = Metrics(
+            self.board,
+            gateway.name,
+            thresholds.of,
+            thresholds.suspicion,
+            with_log=self._with_log,
+            with_events=gateway.messages is MessageSource.EVENTS,
+        )
+        self.texts = Texts(self.board, self.metrics.sections)
+        self._pollers: list[Poller] = []
+        self._learner: Learner | None = None
+        pause = settings.exporter_poll_seconds
+        client = make_gateway(gateway, observe=self.metrics.observe_call)
+        if messages is None:
+            self._pollers = [GatewayPoller(client, self.board, pause, log=log)]
+            return
+        of_log = LogPoller(messages, self.board, pause, self.metrics.log_seconds.observe, log)
+        # The first look back for a channel begins when it is first listed, not a pause later.
+        of_list = GatewayPoller(client, self.board, pause, of_log.hurry, log)
+        self._pollers = [of_list, of_log]
+        if gateway.silence_mode is SilenceMode.ADAPTIVE:
+            histories = histories_of(settings, gateway)
+            self._learner = Learner(gateway, bounds, histories, self.board, log)
+
+    def start(self) -> None:
+        """Begin, in threads that do not keep the program from ending."""
+        for poller in self._pollers:
+            poller.start()
+        if self._learner is not None:
+            self._learner.start()
+
+    def stop(self) -> None:
+        """End, without waiting for what is under way."""
+        for poller in self._pollers:
+            poller.stop()
+        if self._learner is not None:
+            self._learner.stop()
+
+    @property
+    def waiting(self) -> list[str]:
+        """The sources that have not been asked yet."""
+        return waiting_for(self.board.snapshot, with_log=self._with_log)
+
+
+class Fleet:
+    """Watches gateways, and others when the settings are read again; for any number of threads."""
+
+    def __init__(self, settings: Settings, post: Post) -> None:
+        """Watch nothing yet."""
+        self.page = MetricsPage()
+        self._post = post
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._watched: dict[str, WatchedGateway] = {}
+        self._coming: dict[str, WatchedGateway] = {}
+
+    def follow(self, gateways: Sequence[GatewaySettings]) -> None:
+        """Watch these gateways and no others; what has not changed goes on undisturbed.
+
+        One that has changed is watched as before until each of its sources was asked once by the
+        new settings: its metrics have no gap in which alerts would end. Raises SettingsError where
+        one of them cannot be watched; then nothing has changed.
+        """
+        wanted = {gateway.name: gateway for gateway in gateways}
+        with self._lock:
+            self._post.follow(gateways)
+            for name in self._watched.keys() - wanted.keys():
+                self._watched.pop(name).stop()
+            for name, coming in list(self._coming.items()):
+                if wanted.get(name) != coming.gateway:
+                    self._coming.pop(name).stop()
+            fresh = [gateway for gateway in gateways if not self._is_watched(gateway)]
+            made = [self._make(gateway, several=len(gateways) > 1) for gateway in fresh]
+            self._watched = {name: self._watched[name] for name in wanted if name in self._watched}
+            self._show()
+        for one in made:
+            one.start()
+
+    def _is_watched(self, gateway: GatewaySettings) -> bool:
+        present = self._coming.get(gateway.name) or self._watched.get(gateway.name)
+        return present is not None and present.gateway == gateway
+
+    def _make(self, gateway: GatewaySettings, *, several: bool) -> WatchedGateway:
+        log = logging.getLogger(f"exporter.{gateway.name}" if several else "exporter")
+        made = WatchedGateway(self._settings, gateway, self._post, log)
+        if gateway.name in self._watched:
+            self._coming[gateway.name] = made
+            made.board.watch(partial(self._take_over, made))
+        else:
+            self._watched[gateway.name] = made
+        return made
+
+    def _take_over(self, coming: WatchedGateway) -> None:
+        """Show a gateway by its new settings, as soon as there is something to show."""
+        name = coming.gateway.name
+        if coming.waiting:
+            return
+        with self._lock:
+            if self._coming.get(name) is coming:
+                del self._coming[name]
+                self._watched[name].stop()
+                self._watched[name] = coming
+                self._show()
+
+    def count_event(self, gateway: str, result: EventResult) -> None:
+        """Count an event that a gateway posted."""
+        watched = self._watched.get(gateway)
+        if watched is not None and watched.gateway.messages is MessageSource.EVENTS:
+            watched.metrics.count_event(result)
+
+    def _show(self) -> None:
+        self.page.show([watched.texts for watched in self._watched.values()])
+
+    @property
+    def waiting(self) -> list[str]:
+        """The sources that have not been asked yet."""
+        watched = self._watched
+        several = len(watched) > 1
+        return [
+            f"{source} of {name}" if several else source
+            for name, one in watched.items()
+            for source in one.waiting
+        ]

@@ -1,0 +1,166 @@
+"""The same as the page, as JSON, for scripts and other panels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flask import Blueprint, Response, abort, request
+from werkzeug.exceptions import HTTPException, TooManyRequests
+
+from reconnect_hook.app import as_json
+from reconnect_hook.dashboard.auth import Door
+from reconnect_hook.dashboard.channel_view import Listing, Row, row_id
+from reconnect_hook.dashboard.errors import refuse_unusable_id
+from reconnect_hook.dashboard.snapshot import Board, Panels, Snapshot
+from reconnect_hook.repository import Attempt, Desk
+from zapwatch.channels import channel_key
+
+_MOST_HOURS = 24 * 365
+
+
+class Api:
+    """The calls; each is one method."""
+
+    def __init__(self, door: Door, board: Board, panels: Panels) -> None:
+        self._door = door
+        self._board = board
+        self._panels = panels
+
+    def blueprint(self) -> Blueprint:
+        """Make the routes. An id comes last in its path, since it may hold slashes."""
+        routes = Blueprint("api", __name__, url_prefix="/api")
+        add = routes.add_url_rule
+        add("/channels", "channels", self._channels)
+        add("/channels/<channel:channel>", "channel", self._channel)
+        add("/attempts/<channel:channel>", "attempts", self._attempts)
+        add("/reconnect/<channel:channel>", "reconnect", self._reconnect, methods=["POST"])
+        add("/ask/<channel:channel>", "ask", self._ask, methods=["POST"])
+        add("/pause/<channel:channel>", "pause", self._pause, methods=["POST"])
+        add("/resume/<channel:channel>", "resume", self._resume, methods=["POST"])
+        routes.before_request(self._check)
+        routes.register_error_handler(HTTPException, _http_error)
+        return routes
+
+    def _check(self) -> None:
+        self._door.check()
+        refuse_unusable_id()
+
+    def _channels(self) -> Response:
+        snapshot = self._board.look()
+        rows = Listing(gateway=request.args.get("gateway", "")).of(snapshot.rows.values())
+        body = {
+            "channels": [_channel(row) for row in rows],
+            "troubles": list(dict.fromkeys(one.trouble for one in snapshot.troubles)),
+            "gateways": [
+                {
+                    "gateway": name,
+                    "troubles": [one.trouble for one in snapshot.troubles if one.gateway == name],
+                }
+                for name in self._panels.all
+            ],
+        }
+        return as_json(200, body)
+
+    def _channel(self, channel: str) -> Response:
+        return as_json(200, _channel(self._known(channel)))
+
+    def _attempts(self, channel: str) -> Response:
+        attempts = self._panels.of_request().service.history.of_channel(channel_key(channel))
+        return as_json(200, {"attempts": [_attempt(one) for one in attempts]})
+
+    def _reconnect(self, channel: str) -> Response:
+        """Queue a repair: of a channel that the gateway does not list, nothing is called."""
+        if not self._desk().reconnect(channel):
+            return as_json(409, {"error": "the channel's repairs are paused: resume them first"})
+        self._board.look(now=True)
+        return as_json(202, {"accepted": True})
+
+    def _ask(self, channel: str) -> Response:
+        """Have the channel asked whether it is alive."""
+        known = self._known(channel)
+        if not self._panels.of_request().service.probing.can_ask(channel_key(known.channel)):
+            return as_json(
+                409, {"error": "PROBE is off, or this gateway has no query: set up echoes"}
+            )
+        if not self._desk().ask(known.channel):
+            return as_json(409, {"error": "the channel's repairs are paused: resume them first"})
+        return as_json(202, {"accepted": True})
+
+    def _pause(self, channel: str) -> Response:
+        row = self._known(channel)
+        body = request.get_json(silent=True)
+        hours = body.get("hours", 0) if isinstance(body, dict) else 0
+        is_number = isinstance(hours, int | float) and not isinstance(hours, bool)
+        if hours is not None and not (is_number and 0 < hours <= _MOST_HOURS):
+            words = f"hours must be a number above 0 and up to {_MOST_HOURS}, or null for no end"
+            return as_json(400, {"error": words})
+        self._desk().pause(row.channel, None if hours is None else hours * 3600.0)
+        return as_json(200, self._now(channel))
+
+    def _resume(self, channel: str) -> Response:
+        self._known(channel)
+        self._desk().resume(channel)
+        return as_json(200, self._now(channel))
+
+    def _desk(self) -> Desk:
+        return self._panels.of_request().service.desk
+
+    def _known(self, channel: str) -> Row:
+        """Return what is known of a channel; of any other there is nothing to say or to pause."""
+        row = self._row(self._board.look(), channel)
+        if row is None:
+            abort(404)
+        return row
+
+    def _now(self, channel: str) -> Mapping[str, object]:
+        row = self._row(self._board.look(now=True), channel)
+        return _channel(row) if row else {}
+
+    def _row(self, snapshot: Snapshot, channel: str) -> Row | None:
+        return snapshot.rows.get(row_id(self._panels.of_request().name, channel))
+
+
+def _channel(row: Row) -> dict[str, object]:
+    waiting, paused = row.waiting, row.paused
+    return {
+        "gateway": row.gateway,
+        "channel": row.channel,
+        "status": row.kind,
+        "needs_somebody": row.kind.needs_somebody,
+        "last_message": row.last_message,
+        "silence_threshold_seconds": row.threshold,
+        "consecutive_failures": row.failures,
+        "repair": waiting
+        and {
+            "reason": waiting.reason,
+            "accepted_at": waiting.accepted_at,
+            "under_way": waiting.due_at is None,
+            "due_at": waiting.due_at,
+        },
+        "paused": paused and {"until": paused.until},
+        "probe": row.probed
+        and {"kind": row.probed.kind, "outcome": row.probed.outcome, "at": row.probed.at},
+        "last_attempt": row.last and _attempt(row.last),
+    }
+
+
+def _attempt(attempt: Attempt) -> dict[str, object]:
+    return {
+        "number": attempt.number,
+        "reason": attempt.reason,
+        "action": attempt.action,
+        "outcome": attempt.outcome,
+        "detail": attempt.detail,
+        "accepted_at": attempt.accepted_at,
+        "finished_at": attempt.finished_at,
+    }
+
+
+def _http_error(error: HTTPException) -> Response:
+    response = as_json(error.code or 500, {"error": error.name})
+    if error.code == 401:
+        # Not Basic: a browser would ask for a password in a window of its own.
+        response.headers["WWW-Authenticate"] = 'Bearer realm="Zapwatch"'
+    if isinstance(error, TooManyRequests):
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response

@@ -1,0 +1,330 @@
+"""One line of the overview: what is known of a channel, judged."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from flask_babel import lazy_gettext as _
+
+from reconnect_hook.dashboard.prometheus import FiringAlert, Watch, Watched
+from reconnect_hook.dashboard.timeline import QUARTER_SECONDS, QUARTERS, Hour, Run, State
+from reconnect_hook.models import FAILURES, RECOVERIES
+from reconnect_hook.probe_limits import Probed, ProbeOutcome
+from reconnect_hook.repository import Attempt, History, Paused, Present, Remembered, Waiting
+from zapwatch.channels import channel_key
+
+_FAILING = 3  # repairs in a row, as in the rule WhatsAppReconnectFailing
+
+
+class Kind(enum.StrEnum):
+    """How a channel is, the most urgent first."""
+
+    NEEDS_SCAN = "needs-scan"
+    FAILING = "failing"
+    DISCONNECTED = "disconnected"
+    SILENT = "silent"
+    NEVER_HEARD = "never-heard"
+    UNKNOWN = "unknown"
+    CONNECTED = "connected"
+
+    @property
+    def rank(self) -> int:
+        """The place in that order."""
+        return _ORDER.index(self)
+
+    @property
+    def needs_somebody(self) -> bool:
+        """Whether a person has to act."""
+        return self in {Kind.NEEDS_SCAN, Kind.FAILING}
+
+    @property
+    def is_trouble(self) -> bool:
+        """Whether anything is wrong that is known."""
+        return self not in {Kind.CONNECTED, Kind.UNKNOWN}
+
+
+_ORDER = list(Kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A repair that ended: ``quarter`` as in current_quarter(), and whether it helped."""
+
+    quarter: int
+    helped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A channel; two that are equal look the same. Times are Unix seconds."""
+
+    gateway: str
+    key: str
+    channel: str
+    kind: Kind
+    said: str | None
+    """What the gateway says of it."""
+    alerts: tuple[FiringAlert, ...]
+    last_message: float | None
+    threshold: float | None
+    waiting: Waiting | None
+    """The repair that is queued or under way."""
+    paused: Paused | None
+    failures: int
+    last: Attempt | None
+    """The last repair that ended."""
+    first_quarter: int
+    """The number of the quarter of an hour with which the strip begins."""
+    strip: tuple[Run, ...]
+    marks: tuple[Mark, ...]
+    probed: Probed | None = None
+    """How it answered when it was last asked whether it is alive."""
+    asked: bool = False
+    """Whether it is being asked now."""
+
+    @property
+    def id(self) -> str:
+        """Tells the channel from all others of all gateways, see row_id()."""
+        return f"{self.gateway} {self.key}"
+
+    @property
+    def is_proved_dead(self) -> bool:
+        """Whether it did not answer when it was last asked, and no repair has helped since."""
+        if self.probed is None or self.probed.outcome is not ProbeOutcome.FAILED:
+            return False
+        last = self.last
+        return last is None or last.outcome not in RECOVERIES or last.finished_at < self.probed.at
+
+
+def row_id(gateway: str, channel: str) -> str:
+    """Return the id of a channel's row, by any spelling of it."""
+    # No key holds a blank, so that no two pairs have one id.
+    return f"{gateway} {channel_key(channel)}"
+
+
+def judge(key: str, watch: Watch | None, present: Present | None, *, scanned: bool) -> Kind:
+    """Return how a channel is; ``scanned`` where its QR code was scanned a moment ago."""
+    watched = watch.channels.get(key) if watch else None
+    remembered = present.remembered.get(key) if present else None
+    # What the gateway has just said to the QR call is newer than what Prometheus has.
+    connected = True if scanned else watched.connected if watched else None
+    if not scanned and _needs_scan(watched, remembered, watch):
+        return Kind.NEEDS_SCAN
+    if connected is None:
+        return Kind.UNKNOWN
+    heard = connected and _is_heard(watched, watch)
+    if remembered and remembered.failures >= _FAILING and not heard and not scanned:
+        return Kind.FAILING
+    if not connected:
+        return Kind.DISCONNECTED
+    if watched and watch and watched.last_message is not None and watched.threshold is not None:
+        return Kind.CONNECTED if heard else Kind.SILENT
+    alerts = watch.alerts.get(key, ()) if watch else ()
+    if any(alert.name == "WhatsAppChannelNeverHeard" for alert in alerts):
+        return Kind.NEVER_HEARD
+    return Kind.CONNECTED
+
+
+def _needs_scan(
+    watched: Watched | None, remembered: Remembered | None, watch: Watch | None
+) -> bool:
+    if watched and watched.status == "qr_required":
+        return True
+    # The gateway of a zombie says "connected" while a QR code waits: a message proves more.
+    return bool(
+        remembered
+        and remembered.qr_required
+        and not (watched and watched.connected and _is_heard(watched, watch))
+    )
+
+
+def _is_heard(watched: Watched | None, watch: Watch | None) -> bool:
+    if watched is None or watch is None or watched.last_message is None:
+        return False
+    return watched.threshold is None or watch.at - watched.last_message <= watched.threshold
+
+
+CHART_HEIGHT = 100
+"""The chart's units from its foot to the highest bar."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One hour of the chart: the heights of what was received, and of what was sent above it."""
+
+    left: int
+    received: float
+    sent: float
+    hour: Hour
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A week of messages."""
+
+    bars: tuple[Bar, ...]
+    most: int
+    """Messages in the busiest hour."""
+    received: int
+    sent: int
+
+
+def marks(row: Row) -> list[tuple[int, bool]]:
+    """Return where in the strip repairs ended, and whether they helped."""
+    places = [(mark.quarter - row.first_quarter, mark.helped) for mark in row.marks]
+    return [(place, helped) for place, helped in places if 0 <= place < QUARTERS]
+
+
+def hours_in(row: Row, state: State) -> float:
+    """Return for how many hours of the last 24 the channel was in a state."""
+    return sum(run.length for run in row.strip if run.state == state) / 4
+
+
+def chart(hours: Sequence[Hour]) -> Chart:
+    """Return what is to be drawn."""
+    totals = [(hour.received or 0) + (hour.sent or 0) for hour in hours]
+    most = max([*totals, 1])
+    scale = CHART_HEIGHT / most
+    bars = tuple(
+        Bar(index, (hour.received or 0) * scale, (hour.sent or 0) * scale, hour)
+        for index, hour in enumerate(hours)
+    )
+    return Chart(
+        bars,
+        round(max([*totals, 0])),
+        round(sum(hour.received or 0 for hour in hours)),
+        round(sum(hour.sent or 0 for hour in hours)),
+    )
+
+
+_OVERLAP_SECONDS = 60.0  # for what ended by the clock, and was committed later
+_DAY = QUARTERS * QUARTER_SECONDS
+
+
+class Ended:
+    """Knows each channel's last repair, and all of the last 24 hours. For one thread."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._last: dict[str, Attempt] = {}
+        self._today: dict[int, Attempt] = {}
+        self._seen_until: float | None = None
+
+    def refresh(self, at: float) -> None:
+        """Read what has ended by ``at``, Unix seconds by the database's clock."""
+        if self._seen_until is None:
+            new = self._history.last_of_each() + self._history.ended_since(at - _DAY)
+        else:
+            new = self._history.ended_since(self._seen_until - _OVERLAP_SECONDS)
+        for attempt in new:
+            known = self._last.get(attempt.key)
+            if known is None or known.id < attempt.id:
+                self._last[attempt.key] = attempt
+            self._today[attempt.id] = attempt
+        self._seen_until = at
+        for old in [one.id for one in self._today.values() if one.finished_at < at - _DAY]:
+            del self._today[old]
+
+    def last(self, key: str) -> Attempt | None:
+        """Return the channel's last repair, None where there was none."""
+        return self._last.get(key)
+
+    def marks(self) -> dict[str, tuple[Mark, ...]]:
+        """Return what to mark in the channels' strips: one mark a quarter of an hour at most."""
+        helped: dict[str, dict[int, bool]] = {}
+        for attempt in self._today.values():
+            if attempt.outcome in RECOVERIES | FAILURES:
+                quarter = math.ceil(attempt.finished_at / QUARTER_SECONDS)
+                quarters = helped.setdefault(attempt.key, {})
+                did = attempt.outcome in RECOVERIES
+                quarters[quarter] = quarters.get(quarter, False) or did
+        return {
+            key: tuple(Mark(quarter, did) for quarter, did in sorted(quarters.items()))
+            for key, quarters in helped.items()
+        }
+
+
+SHOWS = {
+    "all": _("All channels"),
+    "somebody": _("Need somebody"),
+    "trouble": _("In trouble"),
+    "paused": _("Repairs paused"),
+}
+"""What can be chosen to be shown."""
+
+SORTS = {
+    "urgency": _("By urgency"),
+    "name": _("By name"),
+    "message": _("By silence"),
+    "repair": _("By last repair"),
+}
+"""And in which order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A choice; anything that is none falls back to the first."""
+
+    search: str = ""
+    gateway: str = ""
+    """Empty for all of them."""
+    show: str = "all"
+    sort: str = "urgency"
+
+    @classmethod
+    def parse(cls, arguments: Mapping[str, str]) -> Listing:
+        """Return what a query string asks for."""
+        show, sort = arguments.get("show", ""), arguments.get("sort", "")
+        return cls(
+            arguments.get("q", "")[:255],
+            arguments.get("gateway", ""),
+            show if show in SHOWS else "all",
+            sort if sort in SORTS else "urgency",
+        )
+
+    def of(self, rows: Iterable[Row]) -> list[Row]:
+        """Return the rows that are to be shown."""
+        wanted = channel_key(self.search)
+        found = [
+            row
+            for row in rows
+            if wanted in row.key and self.gateway in {"", row.gateway} and self._shows(row)
+        ]
+        return sorted(found, key=self._order)
+
+    def _shows(self, row: Row) -> bool:
+        match self.show:
+            case "somebody":
+                return row.kind.needs_somebody
+            case "trouble":
+                return row.kind.is_trouble
+            case "paused":
+                return row.paused is not None
+            case _:
+                return True
+
+    def _order(self, row: Row) -> tuple[float, str, str]:
+        match self.sort:
+            case "name":
+                return 0, row.key, row.gateway
+            case "message":
+                return row.last_message or 0, row.key, row.gateway
+            case "repair":
+                return -(row.last.finished_at if row.last else 0), row.key, row.gateway
+            case _:
+                return row.kind.rank, row.key, row.gateway
+
+
+def counts(rows: Iterable[Row]) -> dict[str, int]:
+    """Return how many channels need somebody, are in trouble, connected, and paused."""
+    every = list(rows)
+    return {
+        "somebody": sum(row.kind.needs_somebody for row in every),
+        "trouble": sum(row.kind.is_trouble for row in every),
+        "connected": sum(row.kind is Kind.CONNECTED for row in every),
+        "paused": sum(row.paused is not None for row in every),
+        "all": len(every),
+    }

@@ -1,0 +1,62 @@
+"""What all pages' answers have in common: headers and apologies."""
+
+from __future__ import annotations
+
+from flask import Response, abort, make_response, render_template, request
+from flask_babel import gettext as _
+from werkzeug.exceptions import HTTPException, TooManyRequests
+from werkzeug.wrappers import Response as AnyResponse
+
+from reconnect_hook.dashboard import i18n
+from reconnect_hook.dashboard.auth import WAIT_SECONDS
+from zapwatch.channels import is_usable_id
+from zapwatch.db import StateError
+
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+"""What a page may load and do."""
+
+
+def refuse_unusable_id() -> None:
+    """Answer 404 to an address with an id that can be no channel's."""
+    if not is_usable_id((request.view_args or {}).get("channel", "x")):
+        abort(404)
+
+
+def finish(response: Response) -> Response:
+    """Add what each answer of the page carries."""
+    i18n.remember(response)
+    response.headers["Content-Security-Policy"] = CONTENT_POLICY
+    if request.endpoint == "page.static" and response.status_code < 400:
+        # Their address changes with their content, and nothing in them is secret.
+        response.headers["Cache-Control"] = "public, max-age=604800"
+    return response
+
+
+def sorry(status: int, title: str, text: str) -> AnyResponse:
+    """Answer a page that says what is wrong."""
+    page = render_template("sorry.html", title=title, text=text, logged_in=False)
+    return make_response(page, status)
+
+
+def state_error(_error: StateError) -> AnyResponse:
+    """Answer when the state cannot be read or written."""
+    text = _("The hook's own memory cannot be read or written just now. Please try again.")
+    return sorry(503, _("That did not work"), text)
+
+
+def http_error(error: HTTPException) -> AnyResponse:
+    """Answer what was refused."""
+    words = {
+        400: (_("That did not work"), _("The form was too old. Please go back and try again.")),
+        403: (_("Not allowed"), _("The request came from another site.")),
+        404: (_("Not found"), _("There is no such page or channel.")),
+        429: (_("Too many wrong tokens"), _("Please wait a minute.")),
+    }
+    code = error.code or 500
+    response = sorry(code, *words.get(code, (_("That did not work"), error.name)))
+    if isinstance(error, TooManyRequests):
+        response.headers["Retry-After"] = str(int(WAIT_SECONDS))
+    return response

@@ -1,0 +1,153 @@
+"""What the templates are given: times, numbers, sentences, addresses."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+from babel.units import format_unit
+from flask import Flask, Response, request, url_for
+from flask_babel import (
+    Babel,
+    format_datetime,
+    format_decimal,
+    get_locale,
+    gettext,
+    ngettext,
+    pgettext,
+)
+from markupsafe import Markup
+
+from reconnect_hook.dashboard import channel_view, strings
+from reconnect_hook.dashboard.channel_view import SHOWS, SORTS
+from reconnect_hook.dashboard.snapshot import Panels
+from zapwatch import __version__
+
+LANGUAGES = {"en": "English", "pt_BR": "Português"}
+"""The languages by their locales, each by its own name."""
+
+_COOKIE = "language"
+_YEAR = 365 * 86400
+# What browsers may send; the first one is also for whoever asks for none of them.
+_TAGS = {"en": "en", "pt-BR": "pt_BR", "pt": "pt_BR", "pt-PT": "pt_BR"}
+
+
+def set_up(app: Flask) -> None:
+    """Let the application translate."""
+    folder = Path(__file__).parent / "translations"
+    app.config["BABEL_TRANSLATION_DIRECTORIES"] = str(folder)
+    Babel(app, locale_selector=locale)
+
+
+def locale() -> str:
+    """Return the locale of this request."""
+    for chosen in (request.args.get("lang", ""), request.cookies.get(_COOKIE, "")):
+        if chosen in LANGUAGES:
+            return chosen
+    return _TAGS[request.accept_languages.best_match(list(_TAGS), "en") or "en"]
+
+
+def remember(response: Response) -> None:
+    """Keep what was chosen with the switch, in a cookie."""
+    chosen = request.args.get("lang", "")
+    if chosen in LANGUAGES:
+        response.set_cookie(
+            _COOKIE,
+            chosen,
+            max_age=_YEAR,
+            httponly=True,
+            samesite="Lax",
+            secure=request.is_secure,
+        )
+
+
+_UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
+_STATIC = Path(__file__).parent / "static"
+_TIME = Markup('<time datetime="{}" data-as="{}" title="{}">{}</time>')
+
+
+def set_up_rendering(app: Flask, panels: Panels) -> None:
+    """Let the templates know all of it."""
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.filters["capitalize_first"] = lambda text: str(text)[:1].upper() + str(text)[1:]
+    app.jinja_env.globals.update(
+        named=panels.named,
+        several=lambda: panels.several,
+        all_gateways=lambda: list(panels.all),
+        version=__version__,
+        languages=LANGUAGES,
+        shows=SHOWS,
+        sorts=SORTS,
+        kinds=strings.KINDS,
+        meanings=strings.MEANINGS,
+        outcomes=strings.OUTCOMES,
+        probe_outcomes=strings.PROBE_OUTCOMES,
+        reasons=strings.REASONS,
+        sentences=strings.TROUBLES,
+        qr_states=strings.QR_STATES,
+        marks=channel_view.marks,
+        hours_in=channel_view.hours_in,
+        moment=moment,
+        duration=duration,
+        number=number,
+        hour=hour,
+        day=day,
+        static=static,
+        this_address=this_address,
+        _=gettext,
+        ngettext=ngettext,
+        pgettext=pgettext,
+    )
+
+    @app.context_processor
+    def of_this_request() -> dict[str, object]:
+        return {"current_locale": locale(), "language_tag": str(get_locale()).replace("_", "-")}
+
+
+def moment(seconds: float, style: str = "ago") -> Markup:
+    """Return a time, which the script shows in the zone of whoever looks.
+
+    Without the script it stands in this machine's zone. ``style``: ``ago`` or ``at``.
+    """
+    here = datetime.fromtimestamp(seconds, UTC).astimezone()
+    absolute = format_datetime(here, "short", rebase=False)
+    utc = datetime.fromtimestamp(round(seconds), UTC).isoformat().replace("+00:00", "Z")
+    return _TIME.format(utc, style, f"{absolute} {here.tzname()}", absolute)
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time in the largest unit that fits it exactly, a second at least."""
+    whole = round(seconds)
+    unit, size = next((unit, size) for unit, size in _UNITS if whole % size == 0)
+    locale_now = get_locale() or "en"
+    return format_unit(whole // size, f"duration-{unit}", length="narrow", locale=locale_now)
+
+
+def number(value: float) -> str:
+    """Return a number as it is written here."""
+    return str(format_decimal(round(value, 1)))
+
+
+def hour(seconds: float) -> str:
+    """Return a day and hour in this machine's zone."""
+    here = datetime.fromtimestamp(seconds, UTC).astimezone()
+    return str(format_datetime(here, "EEE HH:mm", rebase=False))
+
+
+def day(seconds: float) -> str:
+    """Return the day of the week in this machine's zone."""
+    here = datetime.fromtimestamp(seconds, UTC).astimezone()
+    return str(format_datetime(here, "EEE", rebase=False))
+
+
+def static(name: str) -> str:
+    """Return the address of a file of the package; another version of it has another address."""
+    changed = int((_STATIC / name).stat().st_mtime)
+    return url_for("page.static", filename=name, v=f"{__version__}-{changed}")
+
+
+def this_address(**more: str) -> str:
+    """Return the address of this very page, with more in its query."""
+    query = urlencode({**request.args.to_dict(), **more})
+    return quote(request.path) + (f"?{query}" if query else "")

@@ -1,0 +1,266 @@
+"""Clients of Prometheus and Alertmanager: what they answer becomes types, failures SourceError."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+
+import requests
+import urllib3
+
+from zapwatch.channels import channel_key
+from zapwatch.gateways.timeout_adapter import DeadlineAdapter
+
+_CONNECT_SECONDS = 1.0
+_MAX_BYTES = 64 * 1024 * 1024
+
+
+class SourceError(Exception):
+    """No answer, or none that can be used. ``str()`` is one short line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The value of one series at one moment."""
+
+    labels: Mapping[str, str]
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The values of one series over time, as (Unix seconds, value)."""
+
+    labels: Mapping[str, str]
+    values: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FiringAlert:
+    """An alert that fires now."""
+
+    name: str
+    labels: Mapping[str, str]
+    summary: str
+    runbook_url: str
+    """Empty where there is none that a browser may follow."""
+
+
+class Source:
+    """Gets JSON from one server; safe to share between threads."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._http = requests.Session()
+        self._http.trust_env = False
+        self._http.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        for scheme in ("http://", "https://"):
+            self._http.mount(scheme, DeadlineAdapter(pool_maxsize=8))
+
+    def get(self, path: str, seconds: float, **parameters: str) -> Any:
+        """Return the JSON that a path answers within so many seconds; raise SourceError."""
+        timeout = (min(_CONNECT_SECONDS, seconds), seconds)
+        try:
+            with self._http.get(
+                self.url + path,
+                params=parameters,
+                timeout=timeout,
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                body = response.raw.read(_MAX_BYTES + 1, decode_content=True)
+                if not response.ok or len(body) > _MAX_BYTES:
+                    raise SourceError(f"HTTP {response.status_code}")
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise SourceError(type(error).__name__) from None
+        try:
+            return json.loads(body)
+        except (ValueError, RecursionError):
+            raise SourceError("an answer that is not JSON") from None
+
+
+class Prometheus:
+    """Asks one Prometheus; each method raises SourceError."""
+
+    def __init__(self, url: str) -> None:
+        self._source = Source(url)
+
+    def now(self, query: str, seconds: float) -> list[Sample]:
+        """Return the samples of a query at this moment."""
+        found = []
+        for entry in self._result("query", seconds, query=query):
+            at_value = _points([entry.get("value")])
+            if at_value:
+                found.append(Sample(_texts(entry.get("metric")), at_value[0][1]))
+        return found
+
+    def over_time(
+        self, query: str, start: float, end: float, step: int, seconds: float
+    ) -> list[Series]:
+        """Return a query's values from ``start`` to ``end`` (Unix seconds), ``step`` s apart."""
+        result = self._result(
+            "query_range", seconds, query=query, start=f"{start}", end=f"{end}", step=f"{step}"
+        )
+        return [Series(_texts(one.get("metric")), _points(one.get("values"))) for one in result]
+
+    def firing(self, seconds: float) -> list[FiringAlert]:
+        """Return the alerts that fire now."""
+        alerts = self._list("alerts", "alerts", seconds)
+        return [_alert(one) for one in alerts if one.get("state") == "firing"]
+
+    def _result(self, path: str, seconds: float, **parameters: str) -> list[dict[str, Any]]:
+        return self._list(path, "result", seconds, **parameters)
+
+    def _list(
+        self, path: str, field: str, seconds: float, **parameters: str
+    ) -> list[dict[str, Any]]:
+        """Return the objects in a field of the data that a path answers."""
+        answer = self._source.get(f"/api/v1/{path}", seconds, **parameters)
+        data = answer.get("data") if isinstance(answer, dict) else None
+        entries = data.get(field) if isinstance(data, dict) else None
+        if not isinstance(entries, list):
+            raise SourceError(f"an answer without {field}")
+        return [one for one in entries if isinstance(one, dict)]
+
+
+class Alertmanager:
+    """Asks one Alertmanager."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._source = Source(url)
+
+    def answers(self, seconds: float) -> bool:
+        """Whether it runs."""
+        try:
+            self._source.get("/api/v2/status", seconds)
+        except SourceError:
+            return False
+        return True
+
+
+def quoted(text: str) -> str:
+    """Return a text as PromQL and Alertmanager's matchers write it."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _alert(entry: dict[str, Any]) -> FiringAlert:
+    labels, notes = _texts(entry.get("labels")), _texts(entry.get("annotations"))
+    runbook = notes.get("runbook_url", "")
+    return FiringAlert(
+        labels.get("alertname", ""),
+        labels,
+        notes.get("summary", ""),
+        runbook if runbook.startswith(("https://", "http://")) else "",
+    )
+
+
+def _texts(found: Any) -> dict[str, str]:
+    if not isinstance(found, dict):
+        return {}
+    return {name: value for name, value in found.items() if isinstance(value, str)}
+
+
+def _points(found: Any) -> tuple[tuple[float, float], ...]:
+    points = []
+    for one in found if isinstance(found, list) else ():
+        try:
+            at, value = float(one[0]), float(one[1])
+        except (TypeError, ValueError, LookupError):
+            continue
+        if math.isfinite(at) and math.isfinite(value):
+            points.append((at, value))
+    return tuple(points)
+
+
+_SECONDS = 2.0  # until Prometheus has to have answered
+_METRICS = (
+    "whatsapp_channel_(connected|status|seconds_since_last_message|silence_threshold_seconds)"
+    "|whatsapp_(gateway|message_log)_up"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One channel as the exporter sees it; None is what is not known."""
+
+    channel: str
+    connected: bool | None = None
+    status: str | None = None
+    last_message: float | None = None
+    """Unix seconds."""
+    threshold: float | None = None
+    """Seconds without a message from when on it counts as silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """All of one gateway. Where the exporter tells nothing of gateway or log, ``up`` is None."""
+
+    at: float
+    gateway_up: bool | None = None
+    log_up: bool | None = None
+    channels: Mapping[str, Watched] = field(default_factory=dict)
+    alerts: Mapping[str, tuple[FiringAlert, ...]] = field(default_factory=dict)
+
+
+def watch(prometheus: Prometheus, gateways: Collection[str]) -> dict[str, Watch]:
+    """Ask Prometheus once for all of these gateways; raise SourceError.
+
+    Of several exporters, the one that says the worst of a connection counts, and the newest
+    message, as in the rules.
+    """
+    at = time.time()
+    names = quoted("|".join(re.escape(name) for name in gateways))
+    samples = prometheus.now(f'{{__name__=~"{_METRICS}",gateway=~{names}}}', _SECONDS)
+    firing = prometheus.firing(_SECONDS)
+    return {
+        name: _watch(
+            at,
+            [sample for sample in samples if sample.labels.get("gateway") == name],
+            [alert for alert in firing if alert.labels.get("gateway") == name],
+        )
+        for name in gateways
+    }
+
+
+def _watch(at: float, samples: Iterable[Sample], firing: Iterable[FiringAlert]) -> Watch:
+    found = Watch(at)
+    channels: dict[str, Watched] = {}
+    for sample in samples:
+        metric, channel = sample.labels.get("__name__", ""), sample.labels.get("channel")
+        if metric == "whatsapp_gateway_up":
+            found = replace(found, gateway_up=bool(found.gateway_up) or sample.value == 1)
+        elif metric == "whatsapp_message_log_up":
+            found = replace(found, log_up=bool(found.log_up) or sample.value == 1)
+        elif channel:
+            key = channel_key(channel)
+            known = channels.get(key) or Watched(channel)
+            channels[key] = _with(known, metric, sample, found.at)
+    alerts: dict[str, list[FiringAlert]] = {}
+    for alert in firing:
+        if alert.labels.get("channel"):
+            alerts.setdefault(channel_key(alert.labels["channel"]), []).append(alert)
+    return replace(
+        found, channels=channels, alerts={key: tuple(some) for key, some in alerts.items()}
+    )
+
+
+def _with(known: Watched, metric: str, sample: Sample, at: float) -> Watched:
+    match metric.removeprefix("whatsapp_channel_"):
+        case "connected":
+            return replace(known, connected=known.connected is not False and sample.value == 1)
+        case "status":
+            return replace(known, status=sample.labels.get("status")) if sample.value else known
+        case "seconds_since_last_message":
+            return replace(known, last_message=max(known.last_message or 0, at - sample.value))
+        case "silence_threshold_seconds":
+            return replace(known, threshold=sample.value)
+        case _:
+            return known

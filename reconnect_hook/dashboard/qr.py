@@ -1,0 +1,201 @@
+"""Asks for a channel's QR code while somebody looks at it, once for all who do."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import enum
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from urllib.parse import unquote_to_bytes
+
+from zapwatch.channels import channel_key
+from zapwatch.gateways.base import Gateway, GatewayError, QrKind
+
+MAX_IMAGE_BYTES = 1024 * 1024
+"""A larger image is no QR code."""
+
+_KINDS = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF8", "image/gif"),
+)
+
+
+class QrImageError(Exception):
+    """There is no image that could be shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class QrImage:
+    """What lets whoever scans it take over the account: out of ``repr()``, and never written."""
+
+    kind: str
+    data: bytes = field(repr=False)
+
+
+def read(text: str, fetch: Callable[[str], bytes]) -> QrImage:
+    """Return the image of a QrAnswer; raise QrImageError, or what ``fetch`` raises.
+
+    ``fetch`` gets what is only a link.
+    """
+    if text.startswith(("http://", "https://")):
+        data = fetch(text)
+    elif text.startswith("data:"):
+        head, _, body = text.partition(",")
+        data = _decode(body) if head.endswith(";base64") else unquote_to_bytes(body)
+    else:
+        data = _decode(text)
+    if len(data) <= MAX_IMAGE_BYTES:
+        for magic, kind in _KINDS:
+            if data.startswith(magic):
+                return QrImage(kind, data)
+    raise QrImageError("no image of a kind that browsers show safely")
+
+
+def _decode(text: str) -> bytes:
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise QrImageError("not base64") from None
+
+
+PAUSE_SECONDS = 0.7
+"""Between two calls for one channel, or as long as the call took if that is longer."""
+
+MOST_AT_ONCE = 8
+"""So many channels' codes are asked for at a time; each has a call under way at most."""
+
+_LOOKED_AT_SECONDS = 5.0  # after the last look, nobody looks any more
+_FAILED_PAUSE_SECONDS = 3.0
+_SCANNED_SECONDS = 20.0  # until exporter and Prometheus know it too
+
+
+class QrState(enum.StrEnum):
+    """What there is to show."""
+
+    ASKING = "asking"
+    CODE = "code"
+    STARTING = "starting"
+    CONNECTED = "connected"
+    UNREADABLE = "unreadable"
+    FAILED = "failed"
+    BUSY = "busy"
+    NONE = "none"
+
+
+@dataclass(slots=True)
+class _Watch:
+    channel: str
+    looked_at: float
+    state: QrState = QrState.ASKING
+    number: int = 0
+    image: QrImage | None = field(default=None, repr=False)
+    connected_at: float = float("-inf")
+    asking: bool = False
+
+
+class QrWatches:
+    """All channels whose codes are looked at; safe between threads.
+
+    A code is in memory for as long as somebody looks, and nowhere else.
+    """
+
+    def __init__(self, client: Gateway, connected: Callable[[str], None]) -> None:
+        """Tell ``connected`` the id of a channel whose session is up again."""
+        self._client = client
+        self._connected = connected
+        self._lock = threading.Lock()
+        self._watches: dict[str, _Watch] = {}
+
+    def look(self, channel: str) -> tuple[QrState, int]:
+        """Return what there is to show, and the number of the code; begin to ask where none does.
+
+        Another code has another number.
+        """
+        key, now = channel_key(channel), time.monotonic()
+        with self._lock:
+            self._forget(now)
+            known = self._watches.get(key)
+            if known is None:
+                if sum(one.asking for one in self._watches.values()) >= MOST_AT_ONCE:
+                    return QrState.BUSY, 0
+                known = self._watches[key] = _Watch(channel, now)
+            known.looked_at = now
+            if not known.asking and known.state is not QrState.CONNECTED:
+                known.asking = True
+                threading.Thread(target=self._ask, args=(known,), name="qr", daemon=True).start()
+            return known.state, known.number
+
+    def image(self, channel: str) -> QrImage | None:
+        """Return the code that waits, None where there is none."""
+        with self._lock:
+            known = self._watches.get(channel_key(channel))
+            return known.image if known else None
+
+    def scanned(self, key: str) -> bool:
+        """Whether the channel's session has come up under somebody's eyes a moment ago."""
+        with self._lock:
+            known = self._watches.get(key)
+            return known is not None and _is_recent(known, time.monotonic())
+
+    def _forget(self, now: float) -> None:
+        for key, one in list(self._watches.items()):
+            if not one.asking and not _is_recent(one, now):
+                del self._watches[key]
+
+    def _ask(self, watch: _Watch) -> None:
+        started = False
+        while True:
+            began = time.monotonic()
+            started = self._ask_once(watch, started=started)
+            failed = watch.state in {QrState.FAILED, QrState.UNREADABLE}
+            pause = _FAILED_PAUSE_SECONDS if failed else PAUSE_SECONDS
+            if watch.state is not QrState.CONNECTED:
+                time.sleep(max(pause, time.monotonic() - began))
+            with self._lock:
+                away = time.monotonic() - watch.looked_at > _LOOKED_AT_SECONDS
+                if away or watch.state is QrState.CONNECTED:
+                    watch.asking = False
+                    watch.image = None
+                    return
+
+    def _ask_once(self, watch: _Watch, *, started: bool) -> bool:
+        """Ask, and note what came back; whether the session was started, by now."""
+        image: QrImage | None = None
+        try:
+            answer = self._client.qr(watch.channel)
+            state = _STATES[answer.kind]
+            if answer.image is not None:
+                image = read(answer.image, self._client.get_image)
+                started = False  # a code that nobody scans may end the session
+            elif answer.kind is QrKind.NOT_STARTED and not started:
+                self._client.start_session(watch.channel)
+                started = True
+        except GatewayError:
+            state = QrState.FAILED
+        except QrImageError:
+            state = QrState.UNREADABLE
+        with self._lock:
+            if image is not None and image != watch.image:
+                watch.number += 1
+            watch.image, watch.state = image, state
+            if state is QrState.CONNECTED:
+                watch.connected_at = time.monotonic()
+        if state is QrState.CONNECTED:
+            self._connected(watch.channel)
+        return started
+
+
+_STATES = {
+    QrKind.QR: QrState.CODE,
+    QrKind.ACCEPTED: QrState.CONNECTED,
+    QrKind.INITIALIZING: QrState.STARTING,
+    QrKind.NOT_STARTED: QrState.STARTING,
+}
+
+
+def _is_recent(watch: _Watch, now: float) -> bool:
+    return now - watch.connected_at < _SCANNED_SECONDS

@@ -1,0 +1,67 @@
+"""Adds the page and the API to the hook's application."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Flask, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import PathConverter
+
+from reconnect_hook.dashboard import errors, i18n
+from reconnect_hook.dashboard.api import Api
+from reconnect_hook.dashboard.auth import Door
+from reconnect_hook.dashboard.prometheus import Alertmanager, Prometheus
+from reconnect_hook.dashboard.snapshot import Board, Panels
+from reconnect_hook.dashboard.timeline import Weeks
+from reconnect_hook.dashboard.views import OPEN, ChannelPage, Login, Overview, QrPage
+from reconnect_hook.supervisor import Fleet
+from zapwatch.config import Settings
+from zapwatch.db import StateError
+
+
+class _ChannelConverter(PathConverter):
+    """A channel's id, which may hold anything and begin with a slash."""
+
+    regex = ".+?"
+    part_isolating = False
+
+
+def add_page(app: Flask, fleet: Fleet, settings: Settings) -> None:
+    """Add all routes for people and their scripts."""
+    app.url_map.converters["channel"] = _ChannelConverter
+    app.url_map.merge_slashes = False
+    door = Door(app, settings.hook_token)
+    i18n.set_up(app)
+    prometheus = Prometheus(settings.prometheus_url)
+    panels = Panels(fleet, prometheus)
+    i18n.set_up_rendering(app, panels)
+    board = Board(panels, prometheus, Alertmanager(settings.alertmanager_url))
+    channel_page = ChannelPage(
+        board, panels, Weeks(prometheus), alertmanager_url=settings.alertmanager_url
+    )
+    routes = _blueprint(door)
+    for views in (Login(door), Overview(board, panels), channel_page, QrPage(board, panels)):
+        views.add_to(routes)
+    app.register_blueprint(routes)
+    app.register_blueprint(Api(door, board, panels).blueprint())
+
+
+def _blueprint(door: Door) -> Blueprint:
+    """Return what will hold the pages' routes, and lets in who may come in."""
+    routes = Blueprint(
+        "page",
+        __name__,
+        template_folder="templates",
+        static_folder="static",
+        static_url_path="/page",
+    )
+
+    @routes.before_request
+    def check() -> None:
+        if request.endpoint not in OPEN:
+            door.check()
+        errors.refuse_unusable_id()
+
+    routes.after_request(errors.finish)
+    routes.register_error_handler(HTTPException, errors.http_error)
+    routes.register_error_handler(StateError, errors.state_error)
+    return routes

@@ -1,0 +1,350 @@
+"""The one snapshot that all pages show: read while somebody looks, and not by each of them."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from operator import is_
+from typing import NamedTuple
+
+from flask import abort, request
+from werkzeug.exceptions import NotFound
+
+from reconnect_hook.dashboard.channel_view import Ended, Row, judge, row_id
+from reconnect_hook.dashboard.prometheus import Alertmanager, Prometheus, SourceError, Watch, watch
+from reconnect_hook.dashboard.qr import QrWatches
+from reconnect_hook.dashboard.timeline import QUARTERS, Run, Strips, current_quarter
+from reconnect_hook.repository import Present
+from reconnect_hook.supervisor import Fleet, Service
+from zapwatch.db import StateError
+
+
+class UnnamedGatewayError(NotFound):
+    """Of several gateways, the request names none."""
+
+    @property
+    def name(self) -> str:
+        """What is wrong, in the words of an answer."""
+        return "there are several gateways: add ?gateway= and the name of one"
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One gateway, as the page sees it."""
+
+    name: str
+    service: Service
+    watches: QrWatches
+    ended: Ended
+    strips: Strips
+
+
+class Panels:
+    """Follows the hook's gateways; safe between threads."""
+
+    def __init__(self, fleet: Fleet, prometheus: Prometheus) -> None:
+        self._fleet = fleet
+        self._prometheus = prometheus
+        self._lock = threading.Lock()
+        self._panels: dict[str, Panel] = {}
+
+    @property
+    def all(self) -> Mapping[str, Panel]:
+        """The present gateways by name."""
+        services = self._fleet.services
+        with self._lock:
+            known = [panel.service for panel in self._panels.values()]
+            if len(known) != len(services) or not all(map(is_, known, services.values())):
+                self._panels = {name: self._of(service) for name, service in services.items()}
+            return self._panels
+
+    def _of(self, service: Service) -> Panel:
+        known = self._panels.get(service.gateway.name)
+        if known is not None and known.service is service:
+            return known
+        name = service.gateway.name
+        return Panel(
+            name,
+            service,
+            QrWatches(service.client, service.desk.look),
+            known.ended if known else Ended(service.history),
+            known.strips if known else Strips(self._prometheus, name),
+        )
+
+    @property
+    def several(self) -> bool:
+        """Whether people have to be told which gateway is meant."""
+        return len(self._fleet.services) > 1
+
+    def of_request(self) -> Panel:
+        """Return the gateway that the request names; the only one need not be named.
+
+        Answers 404 where there is none of that name, or where several could be meant.
+        """
+        panels = self.all
+        name = request.args.get("gateway")
+        if name is None:
+            if len(panels) != 1:
+                raise UnnamedGatewayError
+            return next(iter(panels.values()))
+        if name not in panels:
+            abort(404)
+        return panels[name]
+
+    def named(self, gateway: str) -> str | None:
+        """Return what an address says of a gateway: nothing where there is only one."""
+        return gateway if self.several else None
+
+
+_log = logging.getLogger("reconnect_hook")
+
+_FRESH_SECONDS = 2.0  # that a snapshot is good for
+_STALE_SECONDS = 10.0  # from when on it is better to wait for the next
+_WAIT_SECONDS = 3.0
+_STRIPS_SECONDS = 60.0
+_ASK_AGAIN_SECONDS = 5.0  # until a source that failed is asked again
+_ALERTMANAGER_SECONDS = 1.0  # until it has to have answered
+_SAME_MESSAGE_SECONDS = 15.0  # a newer message than the one shown is shown after so long
+
+
+class Trouble(enum.StrEnum):
+    """What cannot be reached, or does not do its work."""
+
+    STATE = "state"
+    PROMETHEUS = "prometheus"
+    EXPORTER = "exporter"
+    GATEWAY = "gateway"
+    GATEWAY_RESTS = "gateway-rests"
+    LOG = "log"
+    ALERTMANAGER = "alertmanager"
+
+
+OF_ONE_GATEWAY = {Trouble.EXPORTER, Trouble.GATEWAY, Trouble.GATEWAY_RESTS, Trouble.LOG}
+"""The troubles that concern one gateway, and no other."""
+
+
+class Troubled(NamedTuple):
+    """A trouble, and the gateway's name where it is one gateway's alone."""
+
+    trouble: Trouble
+    gateway: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All channels as they were at one moment."""
+
+    number: int = 0
+    """Grows whenever anything changes that a page shows."""
+    rows: Mapping[str, Row] = field(default_factory=dict)
+    """By row id."""
+    changed: Mapping[str, int] = field(default_factory=dict)
+    """The number of the snapshot in which each row became what it is."""
+    troubles: tuple[Troubled, ...] = ()
+    troubles_changed: int = 0
+    """The same of the troubles."""
+
+    def troubles_of(self, gateway: str) -> tuple[Troubled, ...]:
+        """Return the troubles that concern a gateway's channels."""
+        return tuple(one for one in self.troubles if one.gateway in {None, gateway})
+
+
+class Board:
+    """Keeps the snapshot fresh while somebody looks; while nobody does, nothing is read."""
+
+    def __init__(
+        self,
+        panels: Panels,
+        prometheus: Prometheus,
+        alertmanager: Alertmanager,
+    ) -> None:
+        self.boot = secrets.token_hex(4)
+        """Tells the numbers of this hook's snapshots from those of another."""
+        self._panels = panels
+        self._prometheus = prometheus
+        self._alertmanager = alertmanager
+        self._runs: Mapping[str, Mapping[str, tuple[Run, ...]]] = {}
+        self._names: dict[str, dict[str, str]] = {}
+        self._ask_prometheus_at = self._ask_alertmanager_at = self._draw_at = float("-inf")
+        self._alertmanager_answers = True
+        self._snapshot = Snapshot()
+        self._condition = threading.Condition()
+        self._begun_at = float("-inf")
+        self._wanted_at = float("-inf")
+        self._reading = self._drawing = False
+
+    def look(self, *, now: bool = False) -> Snapshot:
+        """Return a snapshot that is some seconds old at most, or as good as there is.
+
+        With ``now``, one that is read anew: for whoever has just changed something.
+        """
+        called_at = time.monotonic()
+        wanted_at = called_at if now else called_at - _FRESH_SECONDS
+        with self._condition:
+            if self._begun_at < wanted_at:
+                self._wanted_at = called_at
+                if not self._reading:
+                    self._reading = True
+                    threading.Thread(target=self._read, name="board", daemon=True).start()
+                # Who comes a little early gets what there is, and waits for nobody.
+                if now or self._begun_at < called_at - _STALE_SECONDS:
+                    self._condition.wait_for(lambda: self._begun_at >= wanted_at, _WAIT_SECONDS)
+            return self._snapshot
+
+    def _read(self) -> None:
+        while True:
+            begun_at = time.monotonic()
+            try:
+                snapshot = self._make(self._snapshot)
+            except Exception:  # noqa: BLE001 - the next look may work, and somebody waits
+                _log.exception("the page met a fault of the hook itself")
+                snapshot = self._snapshot
+            with self._condition:
+                self._snapshot = snapshot
+                self._begun_at = begun_at
+                self._condition.notify_all()
+                if self._wanted_at <= begun_at:
+                    self._reading = False
+                    return
+
+    def _make(self, before: Snapshot) -> Snapshot:
+        panels = self._panels.all
+        watched = self._ask_prometheus(panels)
+        rows: dict[str, Row] = {}
+        found: set[Troubled] = set()
+        if watched is None:
+            found.add(Troubled(Trouble.PROMETHEUS, None))
+        if not self._does_alertmanager_answer():
+            found.add(Troubled(Trouble.ALERTMANAGER, None))
+        for panel in panels.values():
+            present, seen = _read_state(panel), watched[panel.name] if watched else None
+            found |= _troubles(panel.name, present, seen)
+            rows |= self._rows(panel, before, present, seen)
+        self._names = {name: self._names.get(name, {}) for name in panels}
+        troubles = tuple(sorted(found, key=_place))
+        changed = {
+            key: before.changed[key] if before.rows.get(key) == row else before.number + 1
+            for key, row in rows.items()
+        }
+        since = before.troubles_changed if troubles == before.troubles else before.number + 1
+        same = rows == before.rows and troubles == before.troubles
+        number = before.number if same else before.number + 1
+        return Snapshot(number, rows, changed, troubles, since)
+
+    def _ask_prometheus(self, panels: Mapping[str, Panel]) -> Mapping[str, Watch] | None:
+        if time.monotonic() < self._ask_prometheus_at:
+            return None
+        try:
+            watched = watch(self._prometheus, panels)
+        except SourceError:
+            self._ask_prometheus_at = time.monotonic() + _ASK_AGAIN_SECONDS
+            return None
+        if time.monotonic() >= self._draw_at and not self._drawing:
+            self._drawing = True
+            drawing = threading.Thread(
+                target=self._draw, args=(panels,), name="strips", daemon=True
+            )
+            drawing.start()
+        return watched
+
+    def _draw(self, panels: Mapping[str, Panel]) -> None:
+        """Read the strips beside everything else: a whole day may take Prometheus seconds."""
+        try:
+            self._runs = {name: panel.strips.refresh() for name, panel in panels.items()}
+            self._draw_at = time.monotonic() + _STRIPS_SECONDS
+        except SourceError:
+            self._draw_at = time.monotonic() + _ASK_AGAIN_SECONDS
+        finally:
+            self._drawing = False
+
+    def _does_alertmanager_answer(self) -> bool:
+        if time.monotonic() >= self._ask_alertmanager_at:
+            self._alertmanager_answers = self._alertmanager.answers(_ALERTMANAGER_SECONDS)
+            self._ask_alertmanager_at = time.monotonic() + _ASK_AGAIN_SECONDS
+        return self._alertmanager_answers
+
+    def _rows(
+        self, panel: Panel, before: Snapshot, present: Present | None, watched: Watch | None
+    ) -> dict[str, Row]:
+        names = self._names[panel.name] = self._known(panel.name, present, watched)
+        marks = panel.ended.marks()
+        runs = self._runs.get(panel.name, {})
+        first_quarter = current_quarter() - QUARTERS + 1
+        rows = {}
+        for key, channel in names.items():
+            seen = watched.channels.get(key) if watched else None
+            was = before.rows.get(row_id(panel.name, key))
+            row = Row(
+                panel.name,
+                key,
+                channel,
+                judge(key, watched, present, scanned=panel.watches.scanned(key)),
+                seen.status if seen else None,
+                watched.alerts.get(key, ()) if watched else (),
+                _steady(seen.last_message if seen else None, was.last_message if was else None),
+                seen.threshold if seen else None,
+                present.waiting.get(key) if present else None,
+                present.paused.get(key) if present else None,
+                present.remembered[key].failures if present and key in present.remembered else 0,
+                panel.ended.last(key),
+                first_quarter,
+                runs.get(key, ()),
+                marks.get(key, ()),
+                present.probed.get(key) if present else None,
+                present is not None and key in present.asked,
+            )
+            rows[row.id] = row
+        return rows
+
+    def _known(
+        self, gateway: str, present: Present | None, watched: Watch | None
+    ) -> dict[str, str]:
+        """Return the channels by key; while nobody can list them, those of before as well."""
+        listed = {k: w.channel for k, w in watched.channels.items()} if watched else {}
+        if watched and watched.gateway_up and listed:
+            paused = present.paused if present else {}
+            return {key: one.channel for key, one in paused.items()} | listed
+        remembered = present.remembered if present else {}
+        before = self._names.get(gateway, {})
+        return before | {key: one.channel for key, one in remembered.items()} | listed
+
+
+def _read_state(panel: Panel) -> Present | None:
+    try:
+        present = panel.service.history.present()
+        panel.ended.refresh(present.at)
+    except StateError as error:
+        _log.warning("state: %s", error)
+        return None
+    return present
+
+
+def _place(one: Troubled) -> tuple[int, str]:
+    return list(Trouble).index(one.trouble), one.gateway or ""
+
+
+def _troubles(gateway: str, present: Present | None, watched: Watch | None) -> set[Troubled]:
+    found = {
+        Trouble.STATE: present is None,
+        Trouble.EXPORTER: watched is not None and watched.gateway_up is None,
+        Trouble.GATEWAY: watched is not None and watched.gateway_up is False,
+        Trouble.GATEWAY_RESTS: present is not None and present.gateway_rests_until is not None,
+        Trouble.LOG: watched is not None and watched.log_up is False,
+    }
+    return {
+        Troubled(trouble, gateway if trouble in OF_ONE_GATEWAY else None)
+        for trouble, there in found.items()
+        if there
+    }
+
+
+def _steady(now: float | None, before: float | None) -> float | None:
+    """Return when the last message came, but not anew for each that comes."""
+    if now is not None and before is not None and 0 <= now - before < _SAME_MESSAGE_SECONDS:
+        return before
+    return now

@@ -1,0 +1,123 @@
+"""The page's sentences about channels, repairs and what cannot be reached."""
+
+from __future__ import annotations
+
+from flask_babel import lazy_gettext as _
+
+from reconnect_hook.alerts import RepairCause
+from reconnect_hook.dashboard.channel_view import Kind
+from reconnect_hook.dashboard.snapshot import Trouble
+from reconnect_hook.models import Outcome
+from reconnect_hook.probe_limits import ProbeOutcome
+
+KINDS = {
+    Kind.NEEDS_SCAN: _("Needs a scan"),
+    Kind.FAILING: _("Repairs do not help"),
+    Kind.DISCONNECTED: _("Disconnected"),
+    Kind.SILENT: _("Silent"),
+    Kind.NEVER_HEARD: _("Never heard"),
+    Kind.UNKNOWN: _("Unknown"),
+    Kind.CONNECTED: _("Connected"),
+}
+"""The status of a channel, in a word or two."""
+
+MEANINGS = {
+    Kind.NEEDS_SCAN: _("The pairing is no longer valid. Somebody has to scan the QR code."),
+    Kind.FAILING: _("Repairs in a row did not bring it back. Somebody has to look."),
+    Kind.DISCONNECTED: _("The gateway lists the channel as not connected."),
+    Kind.SILENT: _("The gateway says connected, but no message has come for too long."),
+    Kind.NEVER_HEARD: _("The gateway says connected, but no message of it is known."),
+    Kind.UNKNOWN: _("Nothing can be said of it at the moment."),
+    Kind.CONNECTED: _("All is well."),
+}
+
+OUTCOMES = {
+    Outcome.RECOVERED: _("was already well again"),
+    Outcome.RECONNECTED: _("reconnected"),
+    Outcome.REQUESTED: _("reconnection asked for, no message yet"),
+    Outcome.QR_REQUIRED: _("needs a QR code to be scanned"),
+    Outcome.FAILED: _("failed: the gateway refused or did not answer"),
+    Outcome.STILL_DISCONNECTED: _("still disconnected"),
+    Outcome.UNKNOWN_CHANNEL: _("the gateway has no such channel"),
+}
+
+PROBE_OUTCOMES = {
+    ProbeOutcome.PASSED: _("alive, proved"),
+    ProbeOutcome.FAILED: _("dead, proved"),
+    ProbeOutcome.OTHER_FAILED: _("not proved: the channel that was to write to it is dead"),
+    ProbeOutcome.UNDECIDED: _("not heard, and whose fault that is did not show"),
+}
+"""What came of asking a channel, before how long ago that was."""
+
+REASONS = {
+    RepairCause.DISCONNECTED: _("it was disconnected"),
+    RepairCause.SILENT: _("it was silent"),
+    RepairCause.NEVER_HEARD: _("it had never been heard"),
+    RepairCause.MANUAL: _("somebody asked for it"),
+    RepairCause.PROBE_FAILED: _("it did not answer when it was asked"),
+    RepairCause.ECHO_LOST: _("a message that it should have heard was lost"),
+    RepairCause.SUSPECT: _("nothing was heard of it"),
+    RepairCause.ASKED: _("somebody wanted to know"),
+}
+
+TROUBLES = {
+    Trouble.STATE: (
+        _("The hook's own memory cannot be read."),
+        _(
+            "Nothing can be repaired or paused until it can. What Prometheus knows is still shown; "
+            "the hook's log says what is wrong."
+        ),
+    ),
+    Trouble.PROMETHEUS: (
+        _("Prometheus does not answer."),
+        _(
+            "How the channels are, their last messages and the last 24 hours are not known, and no "
+            "new failure is noticed. Repairs under way go on; the history of repairs, “Reconnect "
+            "now” and pauses work."
+        ),
+    ),
+    Trouble.EXPORTER: (
+        _("Prometheus gets nothing from the exporter."),
+        _(
+            "Nothing is being watched, so the status of the channels is not known. The history, "
+            "“Reconnect now” and pauses work."
+        ),
+    ),
+    Trouble.GATEWAY: (
+        _("The gateway does not give its channel list."),
+        _(
+            "No channel can be judged or repaired until it does. The history and pauses are still "
+            "here."
+        ),
+    ),
+    Trouble.GATEWAY_RESTS: (
+        _("The gateway has failed several times in a row and is left alone for a while."),
+        _("Repairs wait in the queue, and go on by themselves as soon as it answers."),
+    ),
+    Trouble.LOG: (
+        _("The message log cannot be read."),
+        _("Disconnected channels are still noticed and repaired, silent ones are not."),
+    ),
+    Trouble.ALERTMANAGER: (
+        _("Alertmanager does not answer."),
+        _(
+            "Nobody is told of anything, and no repair begins by itself. “Reconnect now”, pauses "
+            "and QR codes work."
+        ),
+    ),
+}
+"""What is wrong, and what it means for whoever looks."""
+
+QR_STATES = {
+    "asking": _("Asking the gateway for the code …"),
+    "code": _("A new code appears by itself before this one expires."),
+    "starting": _("The session is starting. The code comes in a moment."),
+    "unreadable": _(
+        "The gateway's code cannot be shown here. Please open the gateway's own panel and scan it "
+        "there."
+    ),
+    "failed": _("The gateway does not give the code. It is asked again every few seconds."),
+    "busy": _("Too many codes are being looked at. This one comes when another page is closed."),
+    "none": _("No code waits at the moment."),
+    "connected": _("Connected"),
+}

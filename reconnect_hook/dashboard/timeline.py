@@ -1,0 +1,184 @@
+"""The last 24 hours of every channel, a quarter of an hour at a time, from Prometheus."""
+
+from __future__ import annotations
+
+import enum
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+
+from reconnect_hook.dashboard.prometheus import Prometheus, SourceError, quoted
+from zapwatch.channels import channel_key
+
+QUARTER_SECONDS = 900
+"""What one cell of a strip stands for."""
+
+QUARTERS = 96
+"""So many of them make a strip."""
+
+_SECONDS = 15.0  # until Prometheus has to have answered
+_SILENCE = "WhatsAppChannel(Silent|NeverHeard)"
+
+
+class State(enum.StrEnum):
+    """The worst that a channel was in a quarter of an hour."""
+
+    UNKNOWN = "unknown"
+    CONNECTED = "connected"
+    SILENT = "silent"
+    DISCONNECTED = "disconnected"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Quarters in a row with the same state."""
+
+    state: State
+    begin: int
+    length: int
+
+
+def current_quarter() -> int:
+    """Return the number of the quarter of an hour that it is now, since 1970."""
+    return math.ceil(time.time() / QUARTER_SECONDS)
+
+
+class Strips:
+    """Remembers what each quarter was; refresh() asks for what is new. For one thread."""
+
+    def __init__(self, prometheus: Prometheus, gateway: str) -> None:
+        self._prometheus = prometheus
+        self._gateway = quoted(gateway)
+        self._cells: dict[str, dict[int, State]] = {}
+        self._until: int | None = None
+        """Quarters before this one are known."""
+
+    def refresh(self) -> Mapping[str, tuple[Run, ...]]:
+        """Return the strips by channel key; raise SourceError."""
+        last = current_quarter()
+        first = last - QUARTERS + 1
+        begin = max(first, self._until) if self._until is not None else first
+        connected = (
+            f"min by (channel) (min_over_time(whatsapp_channel_connected"
+            f"{{gateway={self._gateway}}}[{QUARTER_SECONDS}s]))"
+        )
+        silent = (
+            f'max by (channel) (max_over_time(ALERTS{{alertname=~"{_SILENCE}",alertstate="firing",'
+            f"gateway={self._gateway}}}[{QUARTER_SECONDS}s]))"
+        )
+        found: dict[str, dict[int, State]] = {}
+        for key, quarter, value in self._ask(connected, begin, last):
+            state = State.CONNECTED if value == 1 else State.DISCONNECTED
+            found.setdefault(key, {})[quarter] = state
+        for key, quarter, _ in self._ask(silent, begin, last):
+            cells = found.setdefault(key, {})
+            if cells.get(quarter) is not State.DISCONNECTED:
+                cells[quarter] = State.SILENT
+        kept = {
+            key: {q: s for q, s in cells.items() if first <= q < begin}
+            for key, cells in self._cells.items()
+        }
+        for key, cells in found.items():
+            kept.setdefault(key, {}).update(cells)
+        self._cells = {key: cells for key, cells in kept.items() if cells}
+        # The present quarter, and the one before for what was scraped late, are asked for again.
+        self._until = last - 1
+        return {key: _runs(cells, first) for key, cells in self._cells.items()}
+
+    def _ask(self, query: str, first: int, last: int) -> Iterable[tuple[str, int, float]]:
+        for series in self._prometheus.over_time(
+            query, first * QUARTER_SECONDS, last * QUARTER_SECONDS, QUARTER_SECONDS, _SECONDS
+        ):
+            key = channel_key(series.labels.get("channel", ""))
+            for at, value in series.values:
+                yield key, round(at / QUARTER_SECONDS), value
+
+
+def _runs(cells: Mapping[int, State], first: int) -> tuple[Run, ...]:
+    states = [cells.get(first + index, State.UNKNOWN) for index in range(QUARTERS)]
+    runs = []
+    begin = 0
+    for state, group in groupby(states):
+        length = len(list(group))
+        runs.append(Run(state, begin, length))
+        begin += length
+    return tuple(runs)
+
+
+HOURS = 168
+"""A week."""
+
+_WEEK_SECONDS = 3.0  # until Prometheus has to have answered
+_FRESH_SECONDS = 60.0
+_TROUBLE_SECONDS = 5.0  # until it is asked again when it has failed
+_PATIENCE_SECONDS = 1.0  # for another reader's question to be answered
+_KEPT = 100  # channels
+
+
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """One hour, which ends at ``end`` (Unix seconds); None where nothing was counted."""
+
+    end: float
+    received: float | None
+    sent: float | None
+
+
+class Weeks:
+    """Asks once a minute for each channel that somebody looks at; safe between threads."""
+
+    def __init__(self, prometheus: Prometheus) -> None:
+        self._prometheus = prometheus
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, str], tuple[float, tuple[Hour, ...]]] = OrderedDict()
+
+    def of(self, gateway: str, channel: str) -> tuple[Hour, ...]:
+        """Return the channel's hours, oldest first; none where Prometheus does not answer."""
+        # A Prometheus that takes long must not hold up all of the hook's threads.
+        if not self._lock.acquire(timeout=_PATIENCE_SECONDS):
+            return ()
+        try:
+            return self._of((gateway, channel))
+        finally:
+            self._lock.release()
+
+    def _of(self, channel: tuple[str, str]) -> tuple[Hour, ...]:
+        at, hours = self._kept.get(channel, (-math.inf, ()))
+        if time.monotonic() - at < _FRESH_SECONDS:
+            return hours
+        try:
+            hours = self._ask(*channel)
+        except SourceError:
+            # Nor is a Prometheus that fails asked by each reader.
+            hours, at = (), time.monotonic() - _FRESH_SECONDS + _TROUBLE_SECONDS
+        else:
+            at = time.monotonic()
+        self._kept[channel] = at, hours
+        self._kept.move_to_end(channel)
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return hours
+
+    def _ask(self, gateway: str, channel: str) -> tuple[Hour, ...]:
+        last = math.ceil(time.time() / 3600)
+        first = last - HOURS + 1
+        # Of several exporters, each counts all messages.
+        query = (
+            f"max by (direction) (increase(whatsapp_channel_messages_total{{"
+            f"gateway={quoted(gateway)},channel={quoted(channel)}}}[1h]))"
+        )
+        counts: dict[str, dict[int, float]] = {}
+        for series in self._prometheus.over_time(
+            query, first * 3600, last * 3600, 3600, _WEEK_SECONDS
+        ):
+            hours = {round(at / 3600): value for at, value in series.values}
+            counts[series.labels.get("direction", "")] = hours
+        received, sent = counts.get("in", {}), counts.get("out", {})
+        return tuple(
+            Hour(hour * 3600.0, received.get(hour), sent.get(hour))
+            for hour in range(first, last + 1)
+        )

@@ -1,0 +1,370 @@
+"""The page of all channels."""
+
+from __future__ import annotations
+
+import base64
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from urllib.parse import quote
+
+from flask import (
+    Blueprint,
+    Response,
+    abort,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    session,
+    url_for,
+)
+from flask_babel import gettext as _
+from markupsafe import Markup
+from werkzeug.exceptions import BadRequest, TooManyRequests, Unauthorized
+from werkzeug.wrappers import Response as AnyResponse
+
+from reconnect_hook.alerts import RepairCause
+from reconnect_hook.app import as_json
+from reconnect_hook.dashboard import channel_view
+from reconnect_hook.dashboard.auth import WAIT_SECONDS, WRONG_TOKENS, Door
+from reconnect_hook.dashboard.channel_view import Kind, Listing, Row, counts, row_id
+from reconnect_hook.dashboard.errors import sorry
+from reconnect_hook.dashboard.i18n import locale, this_address
+from reconnect_hook.dashboard.prometheus import quoted
+from reconnect_hook.dashboard.qr import QrImage, QrState
+from reconnect_hook.dashboard.snapshot import Board, Panel, Panels, Snapshot, Trouble, Troubled
+from reconnect_hook.dashboard.strings import QR_STATES
+from reconnect_hook.dashboard.timeline import Weeks
+from reconnect_hook.repository import Attempt, episodes
+from zapwatch.channels import channel_key
+from zapwatch.db import StateError
+
+
+class Kept:
+    """One piece for each name, ``most`` at most; safe between threads."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._pieces: OrderedDict[tuple[str, str], tuple[object, Markup]] = OrderedDict()
+
+    def get(self, name: tuple[str, str], version: object, render: Callable[[], str]) -> Markup:
+        """Return the piece of this version, rendered now if another one or none is kept."""
+        with self._lock:
+            known, html = self._pieces.get(name, (None, Markup("")))
+        if known != version:
+            html = Markup(render())  # noqa: S704 - a template's own
+            with self._lock:
+                self._pieces[name] = version, html
+                self._pieces.move_to_end(name)
+                while len(self._pieces) > self._most:
+                    self._pieces.popitem(last=False)
+        return html
+
+
+_KEPT_ROWS = 50_000
+_DIGITS = 18
+
+
+class Overview:
+    """The views; each is one method."""
+
+    def __init__(self, board: Board, panels: Panels) -> None:
+        self._board = board
+        self._panels = panels
+        self._kept = Kept(_KEPT_ROWS)
+
+    def add_to(self, routes: Blueprint) -> None:
+        """Make the routes."""
+        routes.add_url_rule("/", "overview", self._page)
+        routes.add_url_rule("/live/channels", "live_overview", self._live)
+
+    def _page(self) -> str:
+        snapshot = self._board.look()
+        listing = Listing.parse(request.args)
+        rows = listing.of(snapshot.rows.values())
+        return render_template(
+            "overview.html",
+            logged_in=True,
+            tag=self._tag(snapshot),
+            head=self._head(snapshot),
+            listing=listing,
+            gateways=list(self._panels.all),
+            counts=counts(snapshot.rows.values()),
+            rows=Markup("").join(self._row(snapshot, row) for row in rows),
+            shown=bool(rows),
+        )
+
+    def _live(self) -> Response:
+        """Answer what has changed since a snapshot: 204 if nothing has."""
+        snapshot = self._board.look()
+        boot, _dot, since = request.args.get("since", "").partition(".")
+        known = -1
+        if boot == self._board.boot and since.isdecimal() and len(since) <= _DIGITS:
+            known = int(since)
+        if known == snapshot.number:
+            return Response(status=204)
+        rows = Listing.parse(request.args).of(snapshot.rows.values())
+        changed = [row for row in rows if snapshot.changed[row.id] > known]
+        body = {
+            "tag": self._tag(snapshot),
+            "head": self._head(snapshot),
+            "order": [row.id for row in rows],
+            "rows": {row.id: self._row(snapshot, row) for row in changed},
+        }
+        return as_json(200, body)
+
+    def _tag(self, snapshot: Snapshot) -> str:
+        return f"{self._board.boot}.{snapshot.number}"
+
+    def _head(self, snapshot: Snapshot) -> Markup:
+        return self._kept.get(
+            (locale(), ""),
+            (snapshot.number, self._panels.several),
+            lambda: render_template(
+                "head.html", snapshot=snapshot, counts=counts(snapshot.rows.values())
+            ),
+        )
+
+    def _row(self, snapshot: Snapshot, row: Row) -> Markup:
+        return self._kept.get(
+            (locale(), row.id),
+            (snapshot.changed[row.id], self._panels.several),
+            lambda: render_template("row.html", row=row),
+        )
+
+
+PAUSES = {"1": 3600.0, "8": 8 * 3600.0, "": None}
+"""The pauses that people can choose, by their hours; None has no end."""
+
+_KEPT_PAGES = 500
+_KEPT_SECONDS = 60.0  # for the messages of the week, which change without the channel
+_JUST_SECONDS = 900.0  # for which the end of a repair that somebody asked for is shown in full
+_EPISODES = 30
+
+
+class ChannelPage:
+    """The views; each is one method."""
+
+    def __init__(
+        self,
+        board: Board,
+        panels: Panels,
+        weeks: Weeks,
+        *,
+        alertmanager_url: str,
+    ) -> None:
+        self._board = board
+        self._panels = panels
+        self._weeks = weeks
+        self._alertmanager_url = alertmanager_url
+        self._kept = Kept(_KEPT_PAGES)
+
+    def add_to(self, routes: Blueprint) -> None:
+        """Make the routes. An id comes last in its path, since it may hold slashes."""
+        add = routes.add_url_rule
+        add("/channels/<channel:channel>", "channel", self._page)
+        add("/live/channel/<channel:channel>", "live_channel", self._live)
+        add("/reconnect/<channel:channel>", "reconnect", self._reconnect, methods=["POST"])
+        add("/ask/<channel:channel>", "ask", self._ask, methods=["POST"])
+        add("/pause/<channel:channel>", "pause", self._pause, methods=["POST"])
+        add("/resume/<channel:channel>", "resume", self._resume, methods=["POST"])
+
+    def _page(self, channel: str) -> str:
+        panel, snapshot = self._panels.of_request(), self._board.look()
+        return render_template(
+            "channel.html",
+            logged_in=True,
+            name=_name(snapshot, panel, channel),
+            gateway=panel.name,
+            row=snapshot.rows.get(row_id(panel.name, channel)),
+            tag=self._tag(snapshot, panel, channel),
+            parts=self._parts(snapshot, panel, channel),
+        )
+
+    def _live(self, channel: str) -> Response:
+        """Answer the page's parts if anything has changed, else 204."""
+        panel, snapshot = self._panels.of_request(), self._board.look()
+        tag = self._tag(snapshot, panel, channel)
+        if request.args.get("since") == tag:
+            return Response(status=204)
+        return as_json(200, {"tag": tag, "parts": self._parts(snapshot, panel, channel)})
+
+    def _tag(self, snapshot: Snapshot, panel: Panel, channel: str) -> str:
+        changed = snapshot.changed.get(row_id(panel.name, channel), 0)
+        return f"{self._board.boot}.{changed}.{snapshot.troubles_changed}"
+
+    def _parts(self, snapshot: Snapshot, panel: Panel, channel: str) -> Markup:
+        version = self._tag(snapshot, panel, channel), time.time() // _KEPT_SECONDS
+        name = _name(snapshot, panel, channel)
+        piece = (locale(), f"{panel.name} {name}")
+        return self._kept.get(piece, version, lambda: self._render(snapshot, panel, name))
+
+    def _render(self, snapshot: Snapshot, panel: Panel, name: str) -> str:
+        row = snapshot.rows.get(row_id(panel.name, name))
+        told = _told(panel, name)
+        deaf = Troubled(Trouble.PROMETHEUS, None) in snapshot.troubles
+        hours = () if deaf else self._weeks.of(panel.name, name)
+        return render_template(
+            "channel_parts.html",
+            name=name,
+            row=row,
+            gateway=panel.name,
+            troubles=snapshot.troubles_of(panel.name),
+            episodes=None if told is None else episodes(told)[:_EPISODES],
+            chart=channel_view.chart(hours) if hours else None,
+            silence=self._silence(panel, name),
+            just_asked=row is not None and _was_just_asked(row),
+            can_ask=panel.service.probing.can_ask(channel_key(name)),
+        )
+
+    def _silence(self, panel: Panel, channel: str) -> str:
+        """Return the address at which Alertmanager makes a silence for the channel."""
+        matchers = f"{{gateway={quoted(panel.name)},channel={quoted(channel)}}}"
+        return f"{self._alertmanager_url}/#/silences/new?filter={quote(matchers, safe='')}"
+
+    def _reconnect(self, channel: str) -> AnyResponse:
+        panel = self._panels.of_request()
+        panel.service.desk.reconnect(_name(self._board.look(), panel, channel))
+        return self._back(channel)
+
+    def _ask(self, channel: str) -> AnyResponse:
+        panel = self._panels.of_request()
+        panel.service.desk.ask(_name(self._board.look(), panel, channel))
+        return self._back(channel)
+
+    def _pause(self, channel: str) -> AnyResponse:
+        hours = request.form.get("hours", "1")
+        panel = self._panels.of_request()
+        row = self._board.look().rows.get(row_id(panel.name, channel))
+        # Of a channel that nobody knows there is nothing to pause, and no series to be made.
+        if hours not in PAUSES or row is None:
+            abort(404)
+        panel.service.desk.pause(row.channel, PAUSES[hours])
+        return self._back(channel)
+
+    def _resume(self, channel: str) -> AnyResponse:
+        self._panels.of_request().service.desk.resume(channel)
+        return self._back(channel)
+
+    def _back(self, channel: str) -> AnyResponse:
+        self._board.look(now=True)
+        address = url_for("page.channel", channel=channel, gateway=request.args.get("gateway"))
+        return redirect(address, 303)
+
+
+def _name(snapshot: Snapshot, panel: Panel, channel: str) -> str:
+    """Return the gateway's spelling of an id where it is known."""
+    row = snapshot.rows.get(row_id(panel.name, channel))
+    return row.channel if row else channel
+
+
+def _told(panel: Panel, channel: str) -> list[Attempt] | None:
+    try:
+        return panel.service.history.of_channel(channel_key(channel))
+    except StateError:
+        return None
+
+
+def _was_just_asked(row: Row) -> bool:
+    last = row.last
+    return (
+        last is not None
+        and last.reason is RepairCause.MANUAL
+        and row.waiting is None
+        and time.time() - last.finished_at < _JUST_SECONDS
+    )
+
+
+OPEN = {"page.log_in", "page.login_form", "page.static"}
+"""The endpoints that need no session."""
+
+
+class Login:
+    """The views; each is one method."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+
+    def add_to(self, routes: Blueprint) -> None:
+        """Make the routes."""
+        routes.add_url_rule("/login", "login_form", self._form, methods=["GET"])
+        routes.add_url_rule("/login", "log_in", self._log_in, methods=["POST"])
+        routes.add_url_rule("/logout", "log_out", self._log_out, methods=["POST"])
+        routes.register_error_handler(Unauthorized, self._unauthorized)
+
+    def _form(self, wrong: str = "") -> str:
+        return render_template("login.html", next=_local(request.args.get("next", "")), wrong=wrong)
+
+    def _log_in(self) -> AnyResponse:
+        try:
+            right = self._door.log_in(request.form.get("token", ""))
+        except TooManyRequests:
+            words = _("After %(count)s wrong tokens, please wait a minute.", count=WRONG_TOKENS)
+            response = make_response(self._form(words), 429)
+            response.headers["Retry-After"] = str(int(WAIT_SECONDS))
+            return response
+        except BadRequest:
+            # The cookie of the form has gone meanwhile: a new form has a new one.
+            return make_response(self._form(_("Please try once more.")), 400)
+        if not right:
+            return make_response(self._form(_("This is not the token.")), 401)
+        return redirect(_local(request.args.get("next", "")), 303)
+
+    def _log_out(self) -> AnyResponse:
+        session.clear()
+        return redirect(url_for("page.login_form"), 303)
+
+    def _unauthorized(self, _error: Unauthorized) -> AnyResponse:
+        is_page = request.method == "GET" and not request.path.startswith(("/live/", "/qr/"))
+        if is_page and "Authorization" not in request.headers:
+            return redirect(url_for("page.login_form", next=this_address()), 303)
+        return sorry(401, _("Please log in"), _("You are not logged in."))
+
+
+def _local(address: str) -> str:
+    """Return an address if it is one of this site, else that of the overview."""
+    is_local = address.startswith("/") and not address.startswith(("//", "/\\"))
+    return address if is_local and address.isprintable() else "/"
+
+
+_NOTHING = QrImage(
+    "image/gif", base64.b64decode("R0lGODlhAQABAIAAAAAAAAAAACH5BAEAAAAALAAAAAABAAEAAAICRAEAOw==")
+)
+"""A dot that cannot be seen, while there is no code."""
+
+
+class QrPage:
+    """The views; each is one method."""
+
+    def __init__(self, board: Board, panels: Panels) -> None:
+        self._board = board
+        self._panels = panels
+
+    def add_to(self, routes: Blueprint) -> None:
+        """Make the routes."""
+        routes.add_url_rule("/live/qr/<channel:channel>", "live_qr", self._live)
+        routes.add_url_rule("/qr/<channel:channel>", "qr_image", self._image)
+
+    def _live(self, channel: str) -> Response:
+        """Answer how the code stands, and have it asked for while this goes on."""
+        state, number = self._look(channel)
+        return as_json(200, {"state": state, "number": number, "words": str(QR_STATES[state])})
+
+    def _image(self, channel: str) -> Response:
+        self._look(channel)
+        image = self._panels.of_request().watches.image(channel) or _NOTHING
+        return Response(image.data, mimetype=image.kind)
+
+    def _look(self, channel: str) -> tuple[QrState, int]:
+        panel = self._panels.of_request()
+        if panel.watches.scanned(channel_key(channel)):
+            # What the page asks for next must know it already.
+            self._board.look(now=True)
+            return QrState.CONNECTED, 0
+        row = self._board.look().rows.get(row_id(panel.name, channel))
+        if row is None or row.kind is not Kind.NEEDS_SCAN:
+            return QrState.NONE, 0
+        return panel.watches.look(row.channel)

@@ -1,0 +1,211 @@
+"""The echoes of one probe: who may write to whom, what is sent, and whether it is heard."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from itertools import dropwhile
+
+from reconnect_hook.context import ProbeMeans, UnableError
+from reconnect_hook.diagnosis import Evidence
+from reconnect_hook.probe_limits import Echo, Refusal
+from zapwatch.channels import Channel
+from zapwatch.config.gateway import ProbeKind
+from zapwatch.gateways.base import GatewayError, GatewayErrorKind
+from zapwatch.messages.probe_token import make_token
+from zapwatch.messages.source import Heard
+from zapwatch.messages.webhook_log import MessageLogError
+
+ECHO_SECONDS = 60.0
+"""So soon an echo is heard, or it is lost."""
+
+_LISTEN_PAUSE = 1.0
+_LATELY_SECONDS = 3600.0  # whoever was heard within is a good sender, the later the better
+_AS_GOOD_SECONDS = 600.0  # between those heard within, who has sent least takes the next
+_SLACK_SECONDS = 2.0  # the log's times are cut to whole seconds
+# Whoever fails so has sent nothing. After any other failure the text may have gone all the same: a
+# wrapper says success=false of what WPPConnect sends a moment later.
+_SURELY_UNSENT = frozenset({GatewayErrorKind.TLS, GatewayErrorKind.UNAUTHORIZED})
+
+
+class Echoes:
+    """Sends and hears them between the ``listed`` channels, and notes what that is evidence of.
+
+    Raises StateError, MessageLogError and what ``means.wait`` raises. ``since`` is the moment by
+    this machine's monotonic clock from which on it counts who is heard.
+    """
+
+    def __init__(self, means: ProbeMeans, listed: Mapping[str, Channel]) -> None:
+        self.evidence = Evidence()
+        self.since = time.monotonic()
+        self._means = means
+        self._listed = listed
+        self._earlier: dict[tuple[str, str], Echo] = {}
+        self._under_way: dict[str, tuple[str, str, float]] = {}
+
+    def recall(self, receiver: Channel) -> None:
+        """Take up what is noted of the present probe of a channel by a hook that has died."""
+        noted = self._means.book.earlier_echoes(receiver.key)
+        # A probe's first echo goes to its channel; what is older shows nothing of the present.
+        for echo in dropwhile(lambda one: one.receiver != receiver.key, noted):
+            self._earlier[echo.sender, echo.receiver] = echo
+            self._take_up(echo)
+
+    def recall_lost(self, echoes: Iterable[Echo]) -> None:
+        """Take up what was lost in earlier probes."""
+        for echo in echoes:
+            self._take_up(echo)
+
+    def _take_up(self, echo: Echo) -> None:
+        sent_at = time.monotonic() - echo.seconds
+        self.since = min(self.since, sent_at)
+        self._under_way[echo.token] = (echo.sender, echo.receiver, sent_at)
+        if echo.heard:
+            self._note_heard(echo.token)
+        elif echo.heard is False and echo.sent:
+            self.evidence.lost[echo.sender, echo.receiver] = sent_at
+
+    def senders(self, receiver: Channel) -> Iterator[Channel]:
+        """Return who may write to a channel, the best first; itself where there is no other."""
+        means = self._means
+        others = [
+            one
+            for one in self._listed.values()
+            if one.connected and one.key != receiver.key and means.kind_of(one) is ProbeKind.ECHO
+        ]
+        if not others:
+            yield receiver
+            return
+        halted = means.book.halted()
+        ages = self.listen(_LATELY_SECONDS).ages
+        sent = means.book.sent_today()
+
+        def rank(one: Channel) -> tuple[float, int]:
+            age = ages.get(one.key, _LATELY_SECONDS)
+            return (0.0 if age <= _AS_GOOD_SECONDS else age, sent.get(one.key, 0))
+
+        yield from sorted((one for one in others if one.key not in halted), key=rank)
+
+    def known_first(self, channels: Iterable[Channel]) -> list[Channel]:
+        """Return channels, those in front whose part in echoes is noted already."""
+        known = {key for pair in self._earlier for key in pair}
+        return sorted(channels, key=lambda one: one.key not in known)
+
+    def send(
+        self, sender: Channel, receiver: Channel, *, again: bool = False
+    ) -> tuple[bool | None, Refusal | None]:
+        """Send an echo; return whether it was heard, None where it must not be sent, and why.
+
+        ``again``: also where one of the two must take part in none until it is repaired.
+        """
+        earlier = self._earlier.pop((sender.key, receiver.key), None)
+        if earlier is not None:
+            heard = self._end_of(earlier)
+            if heard is not None:
+                return heard, None
+        number = self._number_of(receiver)
+        if number is None:
+            return None, Refusal.NO_NUMBER
+        if sender.key != receiver.key and self._number_of(sender) == number:
+            return None, Refusal.SAME_NUMBER
+        token = make_token(receiver.key)
+        refusal = self._means.book.reserve(sender.key, receiver.key, token, again=again)
+        if refusal is not None:
+            return None, refusal
+        self._under_way[token] = (sender.key, receiver.key, time.monotonic())
+        return self._send(sender, number, token), None
+
+    def _end_of(self, earlier: Echo) -> bool | None:
+        """Return whether an echo is heard whose hook has died, None where it was hardly sent."""
+        if earlier.heard is not None:
+            return earlier.heard
+        heard = self._hear(earlier.token, sent=earlier.sent)
+        return heard if heard or earlier.sent else None
+
+    def _number_of(self, receiver: Channel) -> str | None:
+        with suppress(GatewayError):
+            return self._means.number_of(receiver)
+        return None
+
+    def _send(self, sender: Channel, number: str, token: str) -> bool:
+        means = self._means
+        message_id: str | None = None
+        sent, listen_for = False, ECHO_SECONDS
+        try:
+            message_id = means.client.send_text(
+                sender, number, f"{means.settings.echo_text} {token}"
+            )
+            sent = True
+        except GatewayError as error:
+            if error.reason in _SURELY_UNSENT:
+                listen_for = 0.0
+        if sent:
+            means.book.note_sent(token, surely=True)
+        heard = self._hear(token, sent=sent, seconds=listen_for)
+        if message_id is not None and means.client.can_take_back:
+            # Else it stays in the chat of two channels that are the operator's own.
+            with suppress(GatewayError):
+                means.client.take_back(sender, number, message_id)
+        return heard
+
+    def _hear(self, token: str, *, sent: bool, seconds: float | None = None) -> bool:
+        """Listen for an echo, and note what becomes of it.
+
+        Where it was not surely ``sent`` and is not heard, that proves nothing of anybody.
+        """
+        seconds = ECHO_SECONDS if seconds is None else seconds
+        began = time.monotonic()
+        while True:
+            listened_at = time.monotonic()
+            heard = self._listen_for(token)
+            if token in heard.echoes:
+                return True
+            if listened_at - began >= seconds:
+                break
+            self._means.wait(_LISTEN_PAUSE)
+        if sent:
+            sender, receiver, sent_at = self._under_way[token]
+            self.evidence.lost[sender, receiver] = sent_at
+        self._means.book.note_echo(token, heard=False)
+        return False
+
+    def _listen_for(self, token: str) -> Heard:
+        try:
+            return self.listen_since()
+        except MessageLogError:
+            # The log may lack what has come meanwhile: that this one is not in it proves nothing.
+            self._means.book.note_sent(token, surely=False)
+            raise
+
+    def listen_since(self) -> Heard:
+        """Return what was heard since ``since``, and note it as evidence."""
+        return self.listen(time.monotonic() - self.since + _SLACK_SECONDS)
+
+    def listen(self, seconds: float) -> Heard:
+        """Return what was heard within so many seconds, and note it as evidence."""
+        ear = self._means.ear
+        if ear is None:
+            raise UnableError("there is no message log that tells of echoes")
+        asked_at = time.monotonic()
+        heard = ear.listen(seconds)
+        since = time.monotonic() - self.since
+        for key, age in heard.ages.items():
+            # Not the seconds that the log's times are cut by: what came before proves nothing.
+            if age < since - 1:
+                self._note_came(key, asked_at - age)
+        # Late ones too: the log may be behind.
+        for token in heard.echoes & self._under_way.keys():
+            self._note_heard(token)
+            self._means.book.note_echo(token, heard=True)
+        return heard
+
+    def _note_heard(self, token: str) -> None:
+        sender, receiver, sent_at = self._under_way.pop(token)
+        self.evidence.spoke[sender] = max(sent_at, self.evidence.spoke.get(sender, sent_at))
+        self._note_came(receiver, sent_at)
+        if self.evidence.lost.get((sender, receiver)) == sent_at:
+            del self.evidence.lost[sender, receiver]
+
+    def _note_came(self, key: str, at: float) -> None:
+        self.evidence.heard[key] = max(at, self.evidence.heard.get(key, at))

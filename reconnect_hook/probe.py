@@ -1,0 +1,257 @@
+"""One probe of one channel: a query, an echo, and where that is lost, who is to blame."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reconnect_hook.context import PostponedError, ProbeMeans, UnableError
+from reconnect_hook.diagnosis import dead
+from reconnect_hook.echo import Echoes
+from reconnect_hook.probe_limits import ProbeOutcome, Refusal
+from zapwatch.channels import Channel
+from zapwatch.config.gateway import ProbeKind
+from zapwatch.gateways.base import GatewayError, GatewayErrorKind
+
+SECOND_QUERY_SECONDS = 60.0
+"""After a query that failed, before the second one that counts."""
+
+GAP_SECONDS = 10.0
+"""For another echo of the same probe."""
+
+_RECONSIDER_SECONDS = 6 * 3600.0  # for which it counts who was heard since an echo was lost
+_UNREACHABLE = "the gateway itself cannot be reached"
+_UNSENT = "the gateway did not say that it has sent the echo, and it was not heard"
+# These are the gateway's trouble, and say nothing of the channel.
+_NOT_OF_CHANNEL = frozenset(
+    {GatewayErrorKind.CONNECTION, GatewayErrorKind.TLS, GatewayErrorKind.UNAUTHORIZED}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a probe has found: how it was made, how it ended, and who is dead."""
+
+    kind: ProbeKind
+    outcome: ProbeOutcome
+    dead: tuple[Channel, ...] = ()
+    detail: str = ""
+    halted: tuple[Channel, ...] = ()
+    """Those of which no more echoes may be sent until they are repaired or heard."""
+
+
+class Examination:
+    """Asks one of the ``listed`` channels.
+
+    Raises StateError, MessageLogError, what ``wait`` raises, and where nothing can be asked
+    PostponedError or UnableError.
+
+    1. A query, where there is one: two failures a minute apart, and it is dead.
+    2. An echo, where that is wanted: another channel writes to it, and it must be heard.
+    3. If that is lost: the other way round, then with a third, until it is clear who is dead.
+
+    One whose hook has died goes on where it was: what was sent is not sent again. ``repaired``: the
+    channel just was, so that what was sent before counts for nothing.
+    """
+
+    def __init__(
+        self,
+        means: ProbeMeans,
+        channel: Channel,
+        listed: Mapping[str, Channel],
+        *,
+        repaired: bool = False,
+    ) -> None:
+        self._means = means
+        self._channel = channel
+        self._listed = listed
+        self._repaired = repaired
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._echoes = Echoes(self._means, self._listed)
+        self._evidence = self._echoes.evidence
+
+    def run(self, kind: ProbeKind) -> Finding:
+        """Ask in this way."""
+        if self._means.client.can_query and not self._passes_query(self._channel):
+            return Finding(
+                ProbeKind.QUERY, ProbeOutcome.FAILED, (self._channel,), "two queries failed"
+            )
+        if kind is ProbeKind.QUERY:
+            return Finding(ProbeKind.QUERY, ProbeOutcome.PASSED)
+        return self._echo()
+
+    def _passes_query(self, channel: Channel) -> bool:
+        for again in (False, True):
+            if again:
+                self._means.wait(SECOND_QUERY_SECONDS)
+            try:
+                self._means.client.query(channel)
+            except GatewayError as error:
+                if error.reason in _NOT_OF_CHANNEL:
+                    raise UnableError(_UNREACHABLE) from None
+                continue
+            self._evidence.answered[channel.key] = time.monotonic()
+            return True
+        self._check_gateway()
+        return False
+
+    def _check_gateway(self) -> None:
+        """Raise UnableError where the gateway as a whole has gone, as in a proxy's own answers."""
+        try:
+            self._means.client.list_channels()
+        except GatewayError:
+            raise UnableError(_UNREACHABLE) from None
+
+    # Echoes.
+
+    def _echo(self) -> Finding:
+        key = self._channel.key
+        if not self._repaired:
+            self._echoes.recall(self._channel)
+        if key in self._means.book.halted():
+            finding = self._reconsider()
+            if finding is not None:
+                return finding
+        sender, heard = self._first_echo()
+        if heard or key in self._evidence.heard:
+            return Finding(ProbeKind.ECHO, ProbeOutcome.PASSED)
+        if sender.key == key:
+            return self._alone()
+        return self._settle(sender)
+
+    def _first_echo(self) -> tuple[Channel, bool]:
+        refusal: Refusal | None = None
+        for sender in self._echoes.known_first(self._echoes.senders(self._channel)):
+            heard, refusal = self._echoes.send(sender, self._channel)
+            if heard is not None:
+                return sender, heard
+            if refusal is Refusal.TOO_SOON:
+                raise PostponedError(refusal.value)
+        raise UnableError(refusal.value if refusal else "no other channel can write to it")
+
+    def _reconsider(self) -> Finding | None:
+        """Judge by what was heard since an echo was lost; None where it is time for another.
+
+        Whoever was heard since may have been dead then, and have come back by itself. So nobody is
+        blamed without a last echo on the same way.
+        """
+        key = self._channel.key
+        lost = self._means.book.lost_echoes(key, _RECONSIDER_SECONDS)
+        self._echoes.recall_lost(lost)
+        self._echoes.listen_since()
+        found = self._verdict()
+        if key in found:
+            senders = [one for one, receiver in self._evidence.lost if receiver == key]
+            listed = [self._listed[one] for one in senders if one in self._listed]
+            sender = next((one for one in listed if one.connected), None)
+            if sender is not None:
+                return self._confirm(sender)
+        if not found and key not in self._evidence.heard:
+            raise UnableError(Refusal.HALTED.value)
+        self._means.book.resume([key])
+        self._begin_anew()
+        return None
+
+    def _confirm(self, sender: Channel) -> Finding:
+        pair = sender.key, self._channel.key
+        sent_at = self._evidence.lost[pair]
+        heard, refusal = self._echoes.send(sender, self._channel, again=True)
+        if refusal is Refusal.TOO_SOON:
+            raise PostponedError(refusal.value)
+        if heard or self._channel.key in self._evidence.heard:
+            return Finding(ProbeKind.ECHO, ProbeOutcome.PASSED)
+        if heard is None or self._evidence.lost.get(pair) == sent_at:
+            raise UnableError(refusal.value if refusal else _UNSENT)
+        # Two were lost: what was heard after the first one counts.
+        self._evidence.lost[pair] = sent_at
+        return self._found(self._verdict())
+
+    # Who is dead?
+
+    def _settle(self, sender: Channel) -> Finding:
+        """Ask further until it is clear whose fault a lost echo is, or nothing is left to ask."""
+        for step in (self._query_sender, self._turn_round, self._ask_third, self._third_asks):
+            if self._verdict():
+                break
+            step(sender)
+        return self._found(self._verdict())
+
+    def _found(self, found: set[str]) -> Finding:
+        mine = self._channel.key
+        if not found and not self._evidence.lost and mine not in self._evidence.heard:
+            raise UnableError(_UNSENT)
+        if mine in self._evidence.heard:
+            outcome = ProbeOutcome.OTHER_FAILED if found else ProbeOutcome.PASSED
+        elif mine in found:
+            outcome = ProbeOutcome.FAILED
+        else:
+            outcome = ProbeOutcome.OTHER_FAILED if found else ProbeOutcome.UNDECIDED
+        lost = len(self._evidence.lost)
+        return Finding(
+            ProbeKind.ECHO,
+            outcome,
+            self._these(found),
+            "1 echo was lost" if lost == 1 else f"{lost} echoes were lost",
+            # Where the fault is another's, this one may be asked when somebody can write to it.
+            self._these(found or {mine} - self._evidence.heard.keys()),
+        )
+
+    def _these(self, keys: set[str]) -> tuple[Channel, ...]:
+        return tuple(self._listed[key] for key in sorted(keys) if key in self._listed)
+
+    def _verdict(self) -> set[str]:
+        """Return who is dead.
+
+        Raises UnableError where somebody was repaired meanwhile without whom that does not show.
+        """
+        repaired = self._means.book.repaired(time.monotonic() - self._echoes.since)
+        if self._repaired:
+            repaired.discard(self._channel.key)
+        valid = self._evidence.without(repaired)
+        found = dead(valid)
+        if not found and valid != self._evidence:
+            raise UnableError("a channel that took part in its echoes was repaired meanwhile")
+        return found
+
+    def _query_sender(self, sender: Channel) -> None:
+        if self._means.client.can_query and not self._passes_query(sender):
+            self._evidence.mute.add(sender.key)
+
+    def _turn_round(self, sender: Channel) -> None:
+        self._another(self._channel, sender)
+
+    def _ask_third(self, sender: Channel) -> None:
+        third = self._third(sender)
+        if third is not None:
+            self._another(sender, third)
+
+    def _third_asks(self, sender: Channel) -> None:
+        third = self._third(sender)
+        if third is not None:
+            self._another(third, self._channel)
+
+    def _third(self, sender: Channel) -> Channel | None:
+        others = (one for one in self._echoes.senders(self._channel) if one.key != sender.key)
+        return next(iter(self._echoes.known_first(others)), None)
+
+    def _another(self, sender: Channel, receiver: Channel) -> None:
+        """Send one more, as soon as that may be."""
+        for _ in range(6):
+            _, refusal = self._echoes.send(sender, receiver)
+            if refusal is not Refusal.TOO_SOON:
+                return
+            self._means.wait(GAP_SECONDS)
+
+    def _alone(self) -> Finding:
+        """Judge a channel that has written to itself, which not every gateway reports."""
+        if not self._evidence.lost:
+            raise UnableError(_UNSENT)
+        me = (self._channel,)
+        if self._means.book.hears_itself(self._channel.key):
+            detail = "its echo to itself was lost"
+            return Finding(ProbeKind.ECHO, ProbeOutcome.FAILED, me, detail, halted=me)
+        detail = "a message to itself was not reported; does the gateway report such messages?"
+        return Finding(ProbeKind.ECHO, ProbeOutcome.UNDECIDED, (), detail, halted=me)

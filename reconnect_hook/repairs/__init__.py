@@ -1,1 +1,0 @@
-"""Takes repairs from the queue and sees them through: looks, asks the gateway, and watches."""

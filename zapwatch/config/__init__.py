@@ -1,0 +1,30 @@
+"""The settings of both programs: from the environment, then from an ``.env`` file as PixelHub's."""
+
+from zapwatch.config.diff import Changes, compare
+from zapwatch.config.gateway import GatewaySettings, MessageSource, SilenceMode
+from zapwatch.config.readers import (
+    SECRETS,
+    Listen,
+    SettingsError,
+    parse_env,
+    read_env_file,
+    read_secrets,
+)
+from zapwatch.config.settings import Settings, load, parse
+
+__all__ = [
+    "SECRETS",
+    "Changes",
+    "GatewaySettings",
+    "Listen",
+    "MessageSource",
+    "Settings",
+    "SettingsError",
+    "SilenceMode",
+    "compare",
+    "load",
+    "parse",
+    "parse_env",
+    "read_env_file",
+    "read_secrets",
+]

@@ -1,0 +1,168 @@
+"""Reads ``gateways.yaml``: a list of gateways, where an ``.env`` has one.
+
+Each entry is read as an ``.env`` is, under shorter names; what it does not say, the ``.env`` says
+for all gateways.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from zapwatch.config.gateway import GatewaySettings, read_gateway
+from zapwatch.config.readers import Reader, SettingsError, read_secrets, unreadable
+from zapwatch.gateways.registry import ADAPTERS
+
+_SETTINGS = {
+    "url": "WPP_GATEWAY_BASE_URL",
+    "secret": "WPP_GATEWAY_SECRET",
+    "timeout": "WPP_GATEWAY_TIMEOUT",
+    "qr_timeout": "WPP_GATEWAY_QR_TIMEOUT",
+    "ca_file": "WPP_GATEWAY_CA_FILE",
+    "messages": "MESSAGE_SOURCE",
+    "messages_token": "MESSAGES_TOKEN",
+    "message_log_url": "MESSAGE_LOG_URL",
+    "silent_hours": "SILENT_HOURS",
+    "silent_hours_overrides": "SILENT_HOURS_OVERRIDES",
+    "silence_mode": "SILENCE_MODE",
+    "allow_restart": "RECONNECT_ALLOW_RESTART",
+    "probe": "PROBE",
+    "probe_overrides": "PROBE_OVERRIDES",
+    "probe_after_minutes": "PROBE_AFTER_MINUTES",
+    "probe_pause_minutes": "PROBE_PAUSE_MINUTES",
+    "probe_echoes_per_day": "PROBE_ECHOES_PER_DAY",
+    "probe_echo_numbers": "PROBE_ECHO_NUMBERS",
+    "probe_echo_text": "PROBE_ECHO_TEXT",
+}
+"""The keys of an entry, besides its name and type, and which setting each of them is."""
+
+_SECRETS = ("secret", "message_log_url", "messages_token")
+"""The keys whose value may be in a file that the key ``NAME_file`` names."""
+
+_BY_CHANNEL = {
+    "silent_hours_overrides": "hours by channel, such as loja: 1.5",
+    "probe_overrides": "off, query or echo by channel, such as loja: echo",
+    "probe_echo_numbers": "numbers by channel, such as loja: 5500000000001",
+}
+"""The keys that may have a key for each channel."""
+
+_ONLY_OF_ONE = ("WPP_GATEWAY_BASE_URL", "WPP_GATEWAY_SECRET", "WPP_GATEWAY_NAME")
+"""The settings that name the one gateway of an ``.env``."""
+
+KEYS = frozenset({"name", "type", *_SETTINGS, *(f"{key}_file" for key in _SECRETS)})
+"""All keys that an entry may have."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_MOST_BYTES = 1024 * 1024
+
+
+def read_gateways(path: str, values: Mapping[str, str]) -> tuple[GatewaySettings, ...]:
+    """Return the gateways that a file names; raise SettingsError.
+
+    ``values`` are the settings of the ``.env``, with the secrets of files read already.
+    """
+    for name in _ONLY_OF_ONE:
+        if values.get(name, "").strip():
+            raise SettingsError(
+                f"{name} and GATEWAYS_FILE are both set: name all gateways in {path}, and remove "
+                f"{' and '.join(_ONLY_OF_ONE)}"
+            )
+    shared = {name: value for name, value in values.items() if name not in _ONLY_OF_ONE}
+    gateways: dict[str, GatewaySettings] = {}
+    for number, entry in enumerate(_entries(path), 1):
+        gateway = _gateway(path, number, entry, shared)
+        if gateway.name in gateways:
+            raise SettingsError(f"{path}: two gateways are called {gateway.name}")
+        gateways[gateway.name] = gateway
+    return tuple(gateways.values())
+
+
+def _entries(path: str) -> list[Any]:
+    try:
+        text = Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise unreadable("GATEWAYS_FILE", path, error) from None
+    if len(text) > _MOST_BYTES:
+        raise SettingsError(f"GATEWAYS_FILE: {path} is larger than {_MOST_BYTES} bytes")
+    try:
+        read = yaml.load(text, Loader=_Loader)  # noqa: S506 - it makes nothing but texts
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f", line {mark.line + 1}" if mark else ""
+        raise SettingsError(f"{path}{where}: {error.problem}") from None
+    except (yaml.YAMLError, RecursionError):
+        raise SettingsError(f"{path} is no YAML") from None
+    entries = read.get("gateways") if isinstance(read, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise SettingsError(f"{path} must begin with gateways: and list them, each with a -")
+    for key in read:
+        if key != "gateways":
+            raise SettingsError(f"{path}: {key!r} is not known; there is only gateways")
+    return entries
+
+
+class _Loader(yaml.BaseLoader):
+    """Takes every value for a text, as an ``.env`` does: 012 stays 012, and no stays no."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
+        made = super().construct_mapping(node, deep)
+        if len(made) < len(node.value):
+            problem = "a key is there twice"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return made
+
+
+def _gateway(path: str, number: int, entry: Any, shared: Mapping[str, str]) -> GatewaySettings:
+    where = f"{path}, gateway {number}"
+    if not isinstance(entry, dict):
+        raise SettingsError(f"{where} must have keys: name, type, url and secret at least")
+    name = entry.get("name", "")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise SettingsError(
+            f"{where}: name must be 1 to 63 letters, digits, dots, - or _, not {name!r}"
+        )
+    where = f"{path}, gateway {name}"
+    for key in entry:
+        if key not in KEYS:
+            raise SettingsError(
+                f"{where}: {key!r} is not known; there are {', '.join(sorted(KEYS))}"
+            )
+    called = {setting: f"{where}: {key}" for key, setting in _SETTINGS.items() if key in entry}
+    for key in _SECRETS:
+        called.setdefault(_SETTINGS[key], f"{where}: {key}")
+    read = Reader({**shared, **_as_settings(where, entry, called)}, called)
+    kind = entry.get("type", "")
+    if not isinstance(kind, str) or kind not in ADAPTERS:
+        raise SettingsError(f"{where}: type must be one of {', '.join(ADAPTERS)}, not {kind!r}")
+    for key in ("url", "secret"):
+        if not read.text(_SETTINGS[key], ""):
+            raise SettingsError(f"{where}: {key} is missing")
+    state = Path(read.text("SILENCE_STATE_FILE", "var/silence.json"))
+    return read_gateway(
+        read, name=name, type_=kind, silence_state_file=state.with_stem(f"{state.stem}-{name}")
+    )
+
+
+def _as_settings(where: str, entry: Mapping[str, Any], called: Mapping[str, str]) -> dict[str, str]:
+    """Return what an entry says as an ``.env`` would say it."""
+    values = {}
+    for key, setting in _SETTINGS.items():
+        if key in entry:
+            values[setting] = _text(f"{where}: {key}", entry[key], _BY_CHANNEL.get(key))
+        if key in _SECRETS and f"{key}_file" in entry:
+            values[f"{setting}_FILE"] = _text(f"{where}: {key}_file", entry[f"{key}_file"])
+    return read_secrets(values, called)
+
+
+def _text(label: str, value: Any, by_channel: str | None = None) -> str:
+    if isinstance(value, str):
+        return value
+    if by_channel and isinstance(value, dict):
+        if all(isinstance(one, str) and "," not in channel for channel, one in value.items()):
+            return ",".join(f"{channel}={one}" for channel, one in value.items())
+        raise SettingsError(f"{label} must be {by_channel}")
+    raise SettingsError(f"{label} must be one value, not a list or more keys")

@@ -1,0 +1,329 @@
+"""Reads single settings from texts; what is wrong with one is said in one line that names it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import math
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from types import MappingProxyType
+from urllib.parse import urlsplit
+
+from cryptography.hazmat.primitives import padding
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from pymysql.charset import charset_by_name
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from zapwatch.channels import channel_key
+
+
+class SettingsError(Exception):
+    """A setting is missing or unreadable. ``str()`` is one line: which, and what to do."""
+
+
+def unreadable(setting: str, path: str, error: OSError | ValueError) -> SettingsError:
+    """Return the error for a file that ``setting`` names."""
+    why = getattr(error, "strerror", None) or "no such name"
+    return SettingsError(f"{setting}: {path} cannot be read: {why}")
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where a program listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+class Reader:
+    """Reads single settings; each method raises SettingsError with the setting's name."""
+
+    def __init__(
+        self, values: Mapping[str, str], called: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Read from texts by the settings' names; errors name some as ``called`` says."""
+        self._values = values
+        self._called = called
+
+    def called(self, name: str) -> str:
+        """Return how the operator knows a setting."""
+        return self._called.get(name, name)
+
+    def wrong(self, name: str, text: str) -> SettingsError:
+        """Return the error that says of a setting what is wrong and what to do."""
+        return SettingsError(f"{self.called(name)} {text}")
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """Return the text without blanks around it, or the default."""
+        value = self._values.get(name, "").strip() or default
+        if value is None:
+            raise self.wrong(name, "is not set: put it into .env or the environment")
+        return value
+
+    def verbatim(self, name: str) -> str:
+        """Return the text as it stands, blanks included; empty where it is not set."""
+        return self._values.get(name, "")
+
+    def header(self, name: str, default: str | None = None) -> str:
+        """Return a text that an HTTP header can carry."""
+        value = self.text(name, default)
+        if not value.isascii() or not value.isprintable():
+            raise self.wrong(name, "holds characters that no HTTP header can carry")
+        return value
+
+    def base_url(self, name: str, default: str | None = None) -> str:
+        """Return an http(s) URL without a slash at its end."""
+        value = self.text(name, default)
+        form = f"{self.called(name)} must look like {default or 'https://gateway.example.com:8443'}"
+        try:
+            parts = urlsplit(value)
+            _ = parts.port  # raises where it is no number
+        except ValueError:
+            raise SettingsError(form) from None
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise SettingsError(form)
+        if "@" in parts.netloc or "?" in value or "#" in value:
+            raise SettingsError(f"{form}, without user, password, ? or #")
+        if not value.isprintable() or " " in value or "\\" in value:
+            raise SettingsError(f"{form}, without spaces or \\")
+        return value.rstrip("/")
+
+    def address(self, name: str) -> str | None:
+        """Return an IP address, None where none is set."""
+        value = self.text(name, "")
+        try:
+            return str(ip_address(value)) if value else None
+        except ValueError:
+            raise self.wrong(name, f"must be an IP address, not {value!r}") from None
+
+    def certificates(self, name: str) -> str | None:
+        """Return the path of a file of certificates in PEM form, None where none is set."""
+        path = self.text(name, "")
+        if not path:
+            return None
+        try:
+            ssl.create_default_context(cafile=path)
+        except ssl.SSLError:
+            raise SettingsError(
+                f"{self.called(name)}: {path} holds no certificate in PEM form"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise unreadable(self.called(name), path, error) from None
+        return path
+
+    def number(self, name: str, default: float, *, above: float | None = None) -> float:
+        """Return a number, 0 or more, or more than ``above``."""
+        text = self.text(name, str(default))
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or value < 0 or (above is not None and value <= above):
+            least = "0 or more" if above is None else f"more than {above:g}"
+            raise self.wrong(name, f"must be a number, {least}; it is {text!r}")
+        return value
+
+    def integer(self, name: str, default: int, *, least: int, most: int = 1000) -> int:
+        """Return a whole number."""
+        text = self.text(name, str(default))
+        if not _is_short_number(text) or not least <= int(text) <= most:
+            raise self.wrong(name, f"must be a whole number from {least} to {most}, not {text!r}")
+        return int(text)
+
+    def boolean(self, name: str, *, default: bool) -> bool:
+        """Return a yes or no."""
+        text = self.text(name, str(default)).lower()
+        if text in {"true", "1", "yes", "on"}:
+            return True
+        if text in {"false", "0", "no", "off"}:
+            return False
+        raise self.wrong(name, f"must be true or false, not {text!r}")
+
+    def listen(self, name: str, default: str) -> Listen:
+        """Return where to listen."""
+        text = self.text(name, default)
+        host, _, port = text.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not host or not _is_short_number(port) or int(port) > 65535:
+            raise self.wrong(name, f"must be HOST:PORT such as {default}, not {text!r}")
+        return Listen(host, int(port))
+
+    def hours_by_channel(self, name: str) -> dict[str, float]:
+        """Return hours by channel key."""
+        hours = {}
+        for item in filter(None, (i.strip() for i in self.text(name, " ").split(","))):
+            channel, _, value = item.rpartition("=")
+            try:
+                parsed = float(value)
+            except ValueError:
+                parsed = math.nan
+            if not channel_key(channel) or not math.isfinite(parsed) or parsed <= 0:
+                raise self.wrong(
+                    name, f"must be channel=hours, as in imobsites=72,loja=1.5, not {item!r}"
+                )
+            hours[channel_key(channel)] = parsed
+        return hours
+
+    def charset(self, name: str, default: str) -> str:
+        """Return a character set that MySQL knows."""
+        text = self.text(name, default).lower()
+        if charset_by_name(text) is None:
+            raise self.wrong(name, f"must be a MySQL character set such as {default}")
+        return text
+
+    def database(self, name: str, default: str | None = None) -> URL:
+        """Return the URL of a database, with the driver that is used for it."""
+        try:
+            url = make_url(self.text(name, default))
+        except (ArgumentError, ValueError):
+            # The text itself may hold a password: it is not repeated.
+            raise self.wrong(
+                name,
+                "must be an SQLAlchemy URL such as sqlite:///var/state.sqlite3 or "
+                "mysql+pymysql://user:password@host/name",
+            ) from None
+        backend = url.get_backend_name()
+        if backend not in {"sqlite", "mysql", "mariadb"}:
+            raise self.wrong(name, f"must be a sqlite, mysql or mariadb URL, not {backend}")
+        return url.set(drivername="sqlite" if backend == "sqlite" else f"{backend}+pymysql")
+
+
+def _is_short_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 9
+
+
+_BLOCK = 16  # bytes: the AES block, and the IV that PixelHub writes in front
+_PLAIN = re.compile(r"[0-9a-fA-F]{32,}")
+
+
+def decrypt(stored: str, infra_key: str) -> str:
+    """Return the secret that ``stored`` holds; what does not decrypt is taken as plain.
+
+    PixelHub encrypts with AES-256-CBC and PKCS#7 padding under SHA-256 of INFRA_SECRET_KEY, and
+    stores base64 of the IV and the ciphertext. 32 or more hex digits are always plain.
+    """
+    if not infra_key or _PLAIN.fullmatch(stored):
+        return stored
+    try:
+        raw = base64.b64decode(stored, validate=True)
+    except (binascii.Error, ValueError):
+        return stored
+    if len(raw) < 2 * _BLOCK or len(raw) % _BLOCK:
+        return stored
+    key = hashlib.sha256(infra_key.encode()).digest()
+    decryptor = Cipher(algorithms.AES(key), modes.CBC(raw[:_BLOCK])).decryptor()
+    unpadder = padding.PKCS7(_BLOCK * 8).unpadder()
+    try:
+        padded = decryptor.update(raw[_BLOCK:]) + decryptor.finalize()
+        secret = (unpadder.update(padded) + unpadder.finalize()).decode()
+    except ValueError:  # wrong padding or not UTF-8: it was not encrypted with this key
+        return stored
+    # A secret travels in a header: what could not is no secret but noise of a wrong key. Blanks
+    # around it would be lost on the way, and requests refuses to send those in front.
+    return secret.strip() if secret.strip() and secret.strip().isprintable() else stored
+
+
+def fingerprint(secret: str) -> str:
+    """Return what may be shown of a secret: its length and eight digits of its SHA-256."""
+    digest = hashlib.sha256(secret.encode()).hexdigest()[:8]
+    return f"{len(secret)} characters, SHA-256 begins {digest}"
+
+
+DEFAULT_ENV_FILE = ".env"
+
+SECRETS = (
+    "WPP_GATEWAY_SECRET",
+    "INFRA_SECRET_KEY",
+    "DB_PASS",
+    "MESSAGE_LOG_URL",
+    "MESSAGES_TOKEN",
+    "MESSAGES_STATE_URL",
+    "HOOK_TOKEN",
+    "HOOK_STATE_URL",
+)
+"""The settings that hold a secret: each may be in a file that the setting ``NAME_FILE`` names."""
+
+
+def read_env_file(env_file: str | None) -> dict[str, str]:
+    """Return the file's values; raise SettingsError where it cannot be read."""
+    path = Path(env_file or DEFAULT_ENV_FILE)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        if env_file is None:
+            return {}
+        raise SettingsError(f"--env-file: there is no file {env_file}") from None
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path} is not UTF-8 text: save it as UTF-8") from None
+    return parse_env(text)
+
+
+def parse_env(text: str) -> dict[str, str]:
+    """Return the ``KEY=value`` lines of an ``.env`` text by PixelHub's rules.
+
+    One pair of surrounding quotes is stripped; ``$``, ``#`` and backslashes in a value are literal.
+    A line that begins with ``#`` or has no ``=`` is none; of two with the same key the last counts.
+    """
+    values = {}
+    # Not splitlines(): that would also split at characters that a password may hold.
+    for line in text.split("\n"):
+        key, equals, value = line.partition("=")
+        key, value = key.strip(), value.strip()
+        if not equals or not key or key.startswith("#"):
+            continue
+        if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
+            value = value[1:-1]
+        values[key] = value
+    return values
+
+
+def read_secrets(
+    values: Mapping[str, str], called: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
+    """Return the values, with each secret that is in a file read from there; raise SettingsError.
+
+    One line end after the secret is not part of it; everything else in the file is. Errors name
+    some settings as ``called`` says.
+    """
+    read = dict(values)
+    for name in SECRETS:
+        path = read.pop(f"{name}_FILE", "").strip()
+        if not path:
+            continue
+        label = called.get(name, name)
+        file = f"{label}_file" if name in called else f"{label}_FILE"
+        if read.get(name, "").strip():
+            raise SettingsError(f"{label} and {file} are both set: remove one of them")
+        read[name] = secret_in(path, file)
+    return read
+
+
+def secret_in(path: str, setting: str) -> str:
+    """Return the secret that is in the file which ``setting`` names; raise SettingsError."""
+    try:
+        text = Path(path).read_bytes().decode()
+    except UnicodeDecodeError:
+        raise SettingsError(f"{setting}: {path} is not UTF-8 text") from None
+    except (OSError, ValueError) as error:
+        raise unreadable(setting, path, error) from None
+    secret = text.removesuffix("\n").removesuffix("\r")
+    if not secret.strip():
+        raise SettingsError(f"{setting}: {path} is empty")
+    if "\n" in secret:
+        raise SettingsError(
+            f"{setting}: {path} has more than one line: it must hold the secret only"
+        )
+    return secret

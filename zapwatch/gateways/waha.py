@@ -1,0 +1,186 @@
+"""WAHA, written for the API of 2024.9 to 2026.8, whatever the engine.
+
+From the OpenAPI document that it publishes and its documentation; docs/gateways/README.md says
+what was tested how.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+from urllib.parse import urlencode
+
+from zapwatch.channels import Channel, Status, is_usable_id
+from zapwatch.gateways.base import ChannelList, GatewayErrorKind, Operation, QrAnswer, QrKind
+from zapwatch.gateways.http import (
+    HINTS,
+    Answer,
+    Calls,
+    Failure,
+    HttpGateway,
+    Starting,
+    gather,
+    in_path,
+    number_of,
+)
+
+_STATUSES = {
+    "WORKING": Status.CONNECTED,
+    # A working session goes to STARTING and back by itself, for seconds, every half hour or so.
+    "STARTING": Status.INITIALIZING,
+    "SCAN_QR_CODE": Status.QR_REQUIRED,
+    "STOPPED": Status.DISCONNECTED,
+    "FAILED": Status.DISCONNECTED,
+}
+_STUCK_SECONDS = 120.0
+
+
+class WahaGateway(HttpGateway):
+    """WAHA's HTTP API."""
+
+    usual_port: ClassVar = 3000
+    hints: ClassVar = HINTS | {
+        GatewayErrorKind.UNAUTHORIZED: "the API key is wrong: it is WAHA_API_KEY, unhashed",
+        GatewayErrorKind.INVALID: "WAHA has no session, or this is not its base URL (without /api)",
+    }
+    credential_header: ClassVar = "X-Api-Key"
+    keeps_channel: ClassVar = True
+    can_query: ClassVar = True
+    can_take_back: ClassVar = True
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._starting = Starting(settle_seconds=0, stuck_seconds=_STUCK_SECONDS)
+
+    def list_channels(self) -> ChannelList:
+        """Return the sessions, those that are stopped too."""
+        with self._connection.operation(Operation.LIST, self._list_timeout) as calls:
+            entries = calls.get("/api/sessions?all=true").checked_list()
+            return gather(map(_parse_session, entries))
+
+    def reconnect(self, channel: Channel, *, silent: bool) -> QrAnswer:
+        """Start a stopped session; restart a failed one, a zombie, or one that starts for ever."""
+        with self._connection.operation(Operation.RECONNECT, self._qr_timeout) as calls:
+            status = _status(calls, channel.id)
+            stuck = self._starting.saw(channel.id, starting=status == "STARTING")
+            if status in {"STOPPED", "FAILED"} or stuck or (silent and status == "WORKING"):
+                self._start(calls, channel.id, status)
+                return QrAnswer(QrKind.INITIALIZING)
+            return self._answer(calls, channel.id, status)
+
+    def qr(self, channel_id: str) -> QrAnswer:
+        """Return the QR code. One that nobody scans ends the session: then it is NOT_STARTED."""
+        with self._connection.operation(Operation.QR, self._qr_timeout) as calls:
+            status = _status(calls, channel_id)
+            self._starting.saw(channel_id, starting=status == "STARTING")
+            return self._answer(calls, channel_id, status)
+
+    def start_session(self, channel_id: str) -> None:
+        """Start a stopped session, or restart one that has failed."""
+        with self._connection.operation(Operation.START_SESSION, self._qr_timeout) as calls:
+            self._start(calls, channel_id, _status(calls, channel_id))
+
+    def delete(self, channel_id: str) -> None:
+        """Log the session out. THE PAIRING IS LOST; the session and its webhooks stay."""
+        with self._connection.operation(Operation.DELETE, self._qr_timeout) as calls:
+            calls.post(f"/api/sessions/{in_path(channel_id)}/logout").checked()
+
+    def create(self, channel_id: str) -> None:
+        """Start the session that was logged out."""
+        with self._connection.operation(Operation.CREATE, self._qr_timeout) as calls:
+            self._start(calls, channel_id, _status(calls, channel_id))
+
+    def query(self, channel: Channel) -> None:
+        """Ask WhatsApp whether the channel's own number exists."""
+        hide = (channel.number or "",)
+        with self._connection.operation(Operation.QUERY, self._qr_timeout, hide=hide) as calls:
+            if channel.number is None:
+                raise Failure(
+                    GatewayErrorKind.INVALID, "WAHA does not tell the session's own number"
+                )
+            asked = urlencode({"phone": channel.number, "session": channel.id})
+            answer = calls.get(f"/api/contacts/check-exists?{asked}").checked()
+            if not isinstance(answer.get("numberExists"), bool):
+                raise Failure(GatewayErrorKind.INVALID, "JSON without numberExists")
+
+    def send_text(self, channel: Channel, number: str, text: str) -> str | None:
+        """Send a text."""
+        hide = (number, text)
+        with self._connection.operation(Operation.SEND, self._qr_timeout, hide=hide) as calls:
+            body = {"session": channel.id, "chatId": f"{number}@c.us", "text": text}
+            return _message_id(calls.post("/api/sendText", body).checked(), number)
+
+    def take_back(self, channel: Channel, number: str, message_id: str) -> None:
+        """Delete a message of ours for both sides."""
+        hide = (number,)
+        with self._connection.operation(Operation.TAKE_BACK, self._qr_timeout, hide=hide) as calls:
+            chat, message = in_path(f"{number}@c.us"), in_path(message_id)
+            path = f"/api/{in_path(channel.id)}/chats/{chat}/messages/{message}"
+            answer = calls.send("DELETE", path)
+            # Some engines answer with nothing at all.
+            if not (answer.is_success and not answer.raw.strip()):
+                answer.checked_json()
+
+    def _start(self, calls: Calls, channel_id: str, status: str) -> None:
+        way = "start" if status == "STOPPED" else "restart"
+        calls.post(f"/api/sessions/{in_path(channel_id)}/{way}").checked()
+        self._starting.started(channel_id)
+
+    @staticmethod
+    def _answer(calls: Calls, channel_id: str, status: str) -> QrAnswer:
+        if status == "WORKING":
+            return QrAnswer(QrKind.ACCEPTED)
+        if status == "SCAN_QR_CODE":
+            return _qr(calls.get(f"/api/{in_path(channel_id)}/auth/qr?format=image"))
+        if status in {"STOPPED", "FAILED"}:
+            return QrAnswer(QrKind.NOT_STARTED)
+        return QrAnswer(QrKind.INITIALIZING)
+
+
+def _status(calls: Calls, channel_id: str) -> str:
+    status = calls.get(f"/api/sessions/{in_path(channel_id)}").checked().get("status")
+    return status if isinstance(status, str) else ""
+
+
+def _qr(answer: Answer) -> QrAnswer:
+    if answer.status == 422:
+        return QrAnswer(QrKind.INITIALIZING)  # its status has changed a moment ago
+    body = answer.checked()
+    data, kind = body.get("data"), body.get("mimetype")
+    if kind != "image/png" or not isinstance(data, str) or not data:
+        raise Failure(GatewayErrorKind.INVALID, "JSON without a PNG of the QR code")
+    return QrAnswer(QrKind.QR, f"data:image/png;base64,{data}")
+
+
+def _message_id(sent: dict[str, Any], number: str) -> str | None:
+    """Return the id of a message that was sent, which each engine tells in a way of its own."""
+    found = sent.get("id")
+    if isinstance(found, dict):
+        found = found.get("_serialized")
+    key = sent.get("key")
+    if not found and isinstance(key, dict) and isinstance(key.get("id"), str):
+        found = f"true_{number}@c.us_{key['id']}"
+    return found if isinstance(found, str) and found else None
+
+
+def _parse_session(entry: Any) -> Channel | None:
+    if not isinstance(entry, dict):
+        return None
+    name = entry.get("name")
+    if not isinstance(name, str) or not is_usable_id(name):
+        return None
+    status, me = entry.get("status"), entry.get("me")
+    return Channel(
+        name,
+        _STATUSES.get(status, Status.UNKNOWN) if isinstance(status, str) else Status.UNKNOWN,
+        number=number_of(me.get("id")) if isinstance(me, dict) else None,
+        activity=_activity(entry.get("timestamps")),
+    )
+
+
+def _activity(timestamps: Any) -> float | None:
+    """Return when the session was last active, in Unix seconds; WAHA tells milliseconds or not."""
+    told = timestamps.get("activity") if isinstance(timestamps, dict) else None
+    if isinstance(told, bool) or not isinstance(told, int | float):
+        return None
+    return told / 1000 if 0 < told < math.inf else None

@@ -1,0 +1,279 @@
+"""WPPConnect Server, written for 2.8 to 2.10 (read from the source and the OpenAPI document).
+
+docs/gateways/README.md says what was tested how.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+from zapwatch.channels import Channel, Status, is_usable_id
+from zapwatch.gateways.base import ChannelList, GatewayErrorKind, Operation, QrAnswer, QrKind
+from zapwatch.gateways.http import (
+    HINTS,
+    Answer,
+    Calls,
+    Failure,
+    HttpGateway,
+    Starting,
+    ask_each,
+    gather,
+    in_path,
+    number_of,
+)
+
+
+class Tokens:
+    """Makes tokens where they are wanted and remembers them; safe to share between threads."""
+
+    def __init__(self, key: str) -> None:
+        """``key`` is the secret key as a part of a path."""
+        self._key = key
+        self._lock = threading.Lock()
+        self._tokens: dict[str, str] = {}
+
+    def send(
+        self,
+        calls: Calls,
+        method: str,
+        session: str,
+        path: str,
+        body: Mapping[str, object] | None = None,
+    ) -> Answer:
+        """Return the answer to a call about a session (quoted), with a new token after a 401."""
+        with self._lock:
+            token = self._tokens.get(session)
+        if token is not None:
+            answer = calls.send(method, f"/api/{session}/{path}", body, token=token)
+            if answer.status != 401:
+                return answer
+        token = self._make(calls, session)
+        return calls.send(method, f"/api/{session}/{path}", body, token=token)
+
+    def _make(self, calls: Calls, session: str) -> str:
+        answer = calls.post(f"/api/{session}/{self._key}/generate-token")
+        if answer.status == 400:
+            raise Failure(GatewayErrorKind.UNAUTHORIZED, "HTTP 400, wrong secret key?")
+        token = answer.checked().get("token")
+        if not isinstance(token, str) or not token.isascii() or not token.isprintable():
+            raise Failure(GatewayErrorKind.INVALID, "JSON without a token")
+        with self._lock:
+            self._tokens[session] = token
+        return token
+
+
+_STATUSES = {
+    "CONNECTED": Status.CONNECTED,
+    "INITIALIZING": Status.INITIALIZING,
+    "QRCODE": Status.QR_REQUIRED,
+    "PHONECODE": Status.QR_REQUIRED,
+    "CLOSED": Status.DISCONNECTED,
+}
+_STATUS_SECONDS = 5.0
+_CLOSE_SECONDS = 20.0
+# On some versions a status call right after start-session unpairs the session: issue 1170 of
+# wppconnect-team/wppconnect-server.
+_SETTLE_SECONDS = 10.0
+_STUCK_SECONDS = 120.0
+# Not the fields that the document has: only with an empty body does the server take the session's
+# own webhook and other settings from its token (tokenStore/fileTokenStory.ts); any other replaces
+# them, and the messages would go nowhere.
+_START: dict[str, object] = {}
+
+
+class WppconnectGateway(HttpGateway):
+    """WPPConnect Server's HTTP API; the secret is its secret key."""
+
+    usual_port: ClassVar = 21465
+    hints: ClassVar = HINTS | {
+        GatewayErrorKind.UNAUTHORIZED: (
+            "the secret is wrong: it is secretKey of the server's config"
+        ),
+        GatewayErrorKind.INVALID: "the server has no session yet, or this is not its base URL",
+    }
+    can_query: ClassVar = True
+    can_take_back: ClassVar = True
+    asks_number: ClassVar = True
+
+    def __init__(self, base_url: str, secret: str, **options: Any) -> None:
+        super().__init__(base_url, secret, **options)
+        self._key = quote(secret, safe="")
+        self._tokens = Tokens(self._key)
+        self._starting = Starting(settle_seconds=_SETTLE_SECONDS, stuck_seconds=_STUCK_SECONDS)
+
+    def list_channels(self) -> ChannelList:
+        """Return the sessions, each asked for its status; one that does not answer is UNKNOWN."""
+        with self._connection.operation(Operation.LIST, self._list_timeout) as calls:
+            answer = calls.get(f"/api/{self._key}/show-all-sessions")
+            if answer.status == 400:
+                raise Failure(GatewayErrorKind.UNAUTHORIZED, "HTTP 400, wrong secret key?")
+            names = answer.checked().get("response")
+            if not isinstance(names, list):
+                raise Failure(GatewayErrorKind.INVALID, "JSON without a list of sessions")
+            listed = gather(map(_parse_name, names))
+            ids = [channel.id for channel in listed.channels]
+
+            def ask(session: str) -> Status:
+                if self._starting.settles(session):
+                    return Status.INITIALIZING
+                return _status(self._state(calls.within(_STATUS_SECONDS), session))
+
+            told = ask_each(ids, ask)
+            channels = (
+                Channel(name, Status.UNKNOWN if isinstance(status, Failure) else status)
+                for name, status in zip(ids, told, strict=True)
+            )
+            return ChannelList(tuple(channels), listed.left_out)
+
+    def reconnect(self, channel: Channel, *, silent: bool) -> QrAnswer:
+        """Start a closed session; close and start a zombie, or one that starts for ever.
+
+        Both keep the pairing. check-connection-session is not asked: it says true whatever is.
+        """
+        with self._connection.operation(Operation.RECONNECT, self._qr_timeout) as calls:
+            if self._starting.settles(channel.id):
+                return QrAnswer(QrKind.INITIALIZING)
+            state = self._state(calls, channel.id)
+            status = _status(state)
+            stuck = self._starting.saw(channel.id, starting=status is Status.INITIALIZING)
+            if stuck or (silent and status is Status.CONNECTED):
+                self._restart(calls, channel.id)
+                return QrAnswer(QrKind.INITIALIZING)
+            answer = _qr(state)
+            if answer.kind is not QrKind.NOT_STARTED:
+                return answer
+            self._start(calls, channel.id)
+            return QrAnswer(QrKind.INITIALIZING)
+
+    def qr(self, channel_id: str) -> QrAnswer:
+        """Return the present QR code; a session that was just started is not asked yet."""
+        with self._connection.operation(Operation.QR, self._qr_timeout) as calls:
+            if self._starting.settles(channel_id):
+                return QrAnswer(QrKind.INITIALIZING)
+            state = self._state(calls, channel_id)
+            self._starting.saw(channel_id, starting=_status(state) is Status.INITIALIZING)
+            return _qr(state)
+
+    def start_session(self, channel_id: str) -> None:
+        """Start a closed session."""
+        with self._connection.operation(Operation.START_SESSION, self._qr_timeout) as calls:
+            self._start(calls, channel_id)
+
+    def delete(self, channel_id: str) -> None:
+        """Throw the session away. THE PAIRING IS LOST, and a webhook of the session's own too."""
+        with self._connection.operation(Operation.DELETE, self._qr_timeout) as calls:
+            session = in_path(channel_id)
+            try:
+                self._tokens.send(calls, "POST", session, "logout-session", {}).checked()
+            except Failure as failure:
+                if failure.reason is not GatewayErrorKind.HTTP:
+                    raise
+                # Only a session that is open can log out; of any other the files are left.
+                calls.post(f"/api/{session}/{self._key}/clear-session-data").checked_json()
+
+    def create(self, channel_id: str) -> None:
+        """Start a new session, which a person must scan."""
+        with self._connection.operation(Operation.CREATE, self._qr_timeout) as calls:
+            self._start(calls, channel_id)
+
+    def query(self, channel: Channel) -> None:
+        """Ask WhatsApp whether the channel's own number exists."""
+        with self._connection.operation(Operation.QUERY, self._qr_timeout) as calls:
+            number = self._number(calls, channel.id)
+            path = f"check-number-status/{number}"
+            answer = self._tokens.send(calls, "GET", in_path(channel.id), path)
+            _expect_status(answer, hide=number)
+
+    def own_number(self, channel: Channel) -> str:
+        """Ask the session, each time: another phone may have been paired since."""
+        with self._connection.operation(Operation.NUMBER, self._qr_timeout) as calls:
+            return self._number(calls, channel.id)
+
+    def send_text(self, channel: Channel, number: str, text: str) -> str | None:
+        """Send a text."""
+        hide = (number, text)
+        with self._connection.operation(Operation.SEND, self._qr_timeout, hide=hide) as calls:
+            body = {"phone": number, "message": text, "isGroup": False}
+            sent = self._tokens.send(calls, "POST", in_path(channel.id), "send-message", body)
+            response = _expect_status(sent).get("response")
+            first = response[0] if isinstance(response, list) and response else response
+            found = _serialized(first.get("id")) if isinstance(first, dict) else None
+            return found if isinstance(found, str) and found else None
+
+    def take_back(self, channel: Channel, number: str, message_id: str) -> None:
+        """Delete a message of ours for both sides."""
+        hide = (number,)
+        with self._connection.operation(Operation.TAKE_BACK, self._qr_timeout, hide=hide) as calls:
+            body = {"phone": number, "messageId": message_id}
+            path = in_path(channel.id)
+            _expect_status(self._tokens.send(calls, "POST", path, "delete-message", body))
+
+    def _number(self, calls: Calls, channel_id: str) -> str:
+        session = in_path(channel_id)
+        told = self._tokens.send(calls, "GET", session, "get-phone-number").checked()
+        number = number_of(_serialized(told.get("response")))
+        if number is None:
+            raise Failure(GatewayErrorKind.INVALID, "the session does not tell its own number")
+        return number
+
+    def _state(self, calls: Calls, channel_id: str) -> dict[str, Any]:
+        session = in_path(channel_id)
+        return self._tokens.send(calls, "GET", session, "status-session").checked()
+
+    def _start(self, calls: Calls, channel_id: str) -> None:
+        session = in_path(channel_id)
+        self._tokens.send(calls, "POST", session, "start-session", _START).checked()
+        self._starting.started(channel_id)
+
+    def _restart(self, calls: Calls, channel_id: str) -> None:
+        """Close and start. A page that is dead may never say that it was closed."""
+        session = in_path(channel_id)
+        try:
+            self._tokens.send(
+                calls.within(_CLOSE_SECONDS), "POST", session, "close-session", {}
+            ).checked()
+        except Failure as failure:
+            if failure.reason not in {GatewayErrorKind.TIMEOUT, GatewayErrorKind.HTTP}:
+                raise
+        self._start(calls, channel_id)
+
+
+def _parse_name(name: Any) -> Channel | None:
+    if not isinstance(name, str) or not is_usable_id(name):
+        return None
+    return Channel(name, Status.UNKNOWN)
+
+
+def _status(state: dict[str, Any]) -> Status:
+    said = state.get("status")
+    return _STATUSES.get(said, Status.UNKNOWN) if isinstance(said, str) else Status.UNKNOWN
+
+
+def _qr(state: dict[str, Any]) -> QrAnswer:
+    status, image = _status(state), state.get("qrcode")
+    if status is Status.CONNECTED:
+        return QrAnswer(QrKind.ACCEPTED)
+    if status is Status.QR_REQUIRED:
+        shown = isinstance(image, str) and image.startswith("data:image/")
+        return QrAnswer(QrKind.QR, image if shown else None)
+    if status is Status.INITIALIZING:
+        return QrAnswer(QrKind.INITIALIZING)
+    return QrAnswer(QrKind.NOT_STARTED)
+
+
+def _serialized(value: Any) -> Any:
+    return value.get("_serialized") if isinstance(value, dict) else value
+
+
+def _expect_status(answer: Answer, *, hide: str = "") -> dict[str, Any]:
+    try:
+        body = answer.checked()
+    except Failure as failure:
+        detail = failure.detail.replace(hide, "[hidden]") if hide else failure.detail
+        raise Failure(failure.reason, detail) from None
+    if str(body.get("status")).lower() != "success":
+        raise Failure(GatewayErrorKind.INVALID, "an answer without status success")
+    return body

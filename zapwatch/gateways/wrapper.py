@@ -1,0 +1,163 @@
+"""The gateway-wrapper before WPPConnect, as PixelHub runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar
+
+from zapwatch.channels import Channel, Status, is_usable_id
+from zapwatch.gateways.base import ChannelList, GatewayErrorKind, Operation, QrAnswer, QrKind
+from zapwatch.gateways.http import (
+    HINTS,
+    Answer,
+    Failure,
+    HttpGateway,
+    expect_success,
+    gather,
+    in_path,
+    words,
+)
+
+_T = TypeVar("_T")
+
+
+class WrapperGateway(HttpGateway):
+    """The wrapper's HTTP API. It has no version; the shapes of all that were seen are read."""
+
+    usual_port: ClassVar = 8443
+    hints: ClassVar = HINTS | {
+        GatewayErrorKind.HTML: (
+            "a web server or proxy answered, not the gateway: is the port missing (:8443)?"
+        ),
+    }
+    credential_header: ClassVar = "X-Gateway-Secret"
+    reconnect_call: ClassVar = "getQr"
+
+    def list_channels(self) -> ChannelList:
+        """Return the channels. The wrapper asks WPPConnect for one after the other: up to 90 s."""
+        with self._connection.operation(Operation.LIST, self._list_timeout) as calls:
+            return parse_list(calls.get("/api/channels"))
+
+    def reconnect(self, channel: Channel, *, silent: bool) -> QrAnswer:  # noqa: ARG002
+        """Ask for the QR code, silent or not, which makes WPPConnect try to reconnect."""
+        return self.qr(channel.id)
+
+    def qr(self, channel_id: str) -> QrAnswer:
+        """Ask for the channel's QR code, which makes WPPConnect try to reconnect the session."""
+        return self._about(Operation.QR, "GET", channel_id, "/qr", parse_qr)
+
+    def start_session(self, channel_id: str) -> None:
+        """Start a session that the QR call calls not started."""
+        path = "/start-session"
+        self._about(Operation.START_SESSION, "POST", channel_id, path, expect_success)
+
+    def delete(self, channel_id: str) -> None:
+        """Throw the session away. THE PAIRING IS LOST: a new one must be made and scanned."""
+        self._about(Operation.DELETE, "DELETE", channel_id, "", expect_success)
+
+    def create(self, channel_id: str) -> None:
+        """Make a new session, which a person must scan."""
+        with self._connection.operation(Operation.CREATE, self._qr_timeout) as calls:
+            expect_success(calls.post("/api/channels", {"channel": channel_id}))
+
+    def send_text(self, channel: Channel, number: str, text: str) -> str | None:
+        """Send a text; return the message's id, which the wrapper tells in one of three fields."""
+        hide = (number, text)
+        with self._connection.operation(Operation.SEND, self._qr_timeout, hide=hide) as calls:
+            body = {"channel": channel.id, "to": number, "text": text}
+            sent = calls.post("/api/messages", body).checked()
+            ids = (sent.get(name) for name in ("id", "messageId", "message_id"))
+            return next((i for i in ids if isinstance(i, str) and i), None)
+
+    def _about(
+        self,
+        operation: Operation,
+        method: str,
+        channel_id: str,
+        path: str,
+        parse: Callable[[Answer], _T],
+    ) -> _T:
+        with self._connection.operation(operation, self._qr_timeout) as calls:
+            return parse(calls.send(method, f"/api/channels/{in_path(channel_id)}{path}"))
+
+
+def parse_list(answer: Answer) -> ChannelList:
+    """Return the channels that an answer to the list call holds."""
+    body = answer.checked()
+    entries = body.get("channels")
+    if entries is None and isinstance(body.get("data"), dict):
+        entries = body["data"].get("channels")
+    if not isinstance(entries, list):
+        raise Failure(GatewayErrorKind.INVALID, "JSON without a list of channels")
+    return gather(_parse_channel(entry) for entry in entries)
+
+
+def _parse_channel(entry: Any) -> Channel | None:
+    if not isinstance(entry, dict):
+        return None
+    for name in ("id", "name", "channel_id"):
+        channel_id = entry.get(name)
+        if isinstance(channel_id, int) and not isinstance(channel_id, bool):
+            channel_id = str(channel_id)
+        if isinstance(channel_id, str) and channel_id.strip():
+            break
+    else:
+        return None
+    if not is_usable_id(channel_id):
+        return None
+    return Channel(channel_id, Status.parse(entry.get("status")))
+
+
+_QR_FIELDS = (
+    "qr",
+    "qr_base64",
+    "qrcode",
+    "base64Qrimg",
+    "base64",
+    "base64Image",
+    "image",
+    "qrcode_base64",
+)
+_PNG_IN_BASE64 = "iVBORw0KGgo"
+
+
+def parse_qr(answer: Answer) -> QrAnswer:
+    """Return what an answer to the QR call means."""
+    refusal = _refusal(answer)
+    if "session not started" in refusal or "start-session" in refusal:
+        return QrAnswer(QrKind.NOT_STARTED)
+    # An older wrapper's words for a session that WPPConnect calls connected.
+    if answer.status == 500 and "invalid qr code response" in refusal:
+        return QrAnswer(QrKind.ACCEPTED)
+    body = answer.checked()
+    image = _find_qr(body)
+    if image is not None:
+        return QrAnswer(QrKind.QR, image)
+    data = body.get("data")
+    inner = data.get("status") if isinstance(data, dict) else None
+    status = Status.parse(body.get("status") or inner)
+    if status is Status.INITIALIZING:
+        return QrAnswer(QrKind.INITIALIZING)
+    return QrAnswer(QrKind.ACCEPTED)
+
+
+def _refusal(answer: Answer) -> str:
+    """Return the words, in small letters, with which the gateway itself refuses a QR code."""
+    parsed = answer.json()
+    if not (answer.is_success or answer.status == 500) or not isinstance(parsed, dict):
+        return ""
+    return "" if parsed.get("success") is True else words(parsed).lower()
+
+
+def _find_qr(body: Mapping[str, Any]) -> str | None:
+    candidates = [body.get(name) for name in _QR_FIELDS]
+    for outer in ("data", "result"):
+        nested = body.get(outer)
+        candidates.append(nested)
+        if isinstance(nested, dict):
+            candidates.extend(nested.get(name) for name in _QR_FIELDS)
+    return next((c.strip() for c in candidates if isinstance(c, str) and _is_qr(c.strip())), None)
+
+
+def _is_qr(text: str) -> bool:
+    return text.startswith((_PNG_IN_BASE64, "data:image/", "http://", "https://"))

@@ -1,0 +1,76 @@
+"""Signs of life that a gateway gives in its own channel list."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import NamedTuple
+
+from zapwatch.channels import Channel
+from zapwatch.messages.log_tailer import LogView
+from zapwatch.messages.webhook_log import MessageLogError
+
+
+class _Counted(NamedTuple):
+    messages: int
+    since: float
+    grown: bool
+
+
+class Activity:
+    """When channels were last active, as the list says, or when it was seen to count more messages.
+
+    A channel of which the list says neither is unknown, not silent: it has no age. Where messages
+    are only counted, the clock begins when the channel is first seen, for nobody knows how old its
+    newest one is. Times are of this machine, but for those that the gateway itself reports.
+    """
+
+    def __init__(self, listed: Callable[[], Collection[Channel]]) -> None:
+        """Have ``listed`` give the channels of a moment ago, or raise MessageLogError."""
+        self._listed = listed
+        self._counted: dict[str, _Counted] = {}
+
+    def poll(self, _channels: Collection[Channel]) -> LogView:
+        """Look at the list; raise MessageLogError where there is none."""
+        channels = self._listed()
+        view = self.find(channels)
+        began = {key: counted.since for key, counted in self._counted.items()}
+        last = {**began, **view.last_message}
+        return replace(view, last_message=last, last_heard=last)
+
+    def find(self, channels: Collection[Channel]) -> LogView:
+        """Look at channels that were listed just now, and tell what is known for certain."""
+        now = time.time()
+        self._count(channels, now)
+        last = {key: counted.since for key, counted in self._counted.items() if counted.grown}
+        last |= {c.key: min(now, c.activity) for c in channels if c.activity is not None}
+        # Whether that was sent or heard, no list tells.
+        return LogView(now, last, messages={}, rows_read=0, counted=False, last_heard=last)
+
+    def _count(self, channels: Collection[Channel], now: float) -> None:
+        counted = {}
+        for channel in channels:
+            count = channel.message_count
+            if count is None:
+                continue
+            before = self._counted.get(channel.key)
+            if before is None:
+                counted[channel.key] = _Counted(count, now, grown=False)
+            elif count > before.messages:
+                counted[channel.key] = _Counted(count, now, grown=True)
+            else:
+                # Fewer are left where the gateway purges.
+                counted[channel.key] = before._replace(messages=count)
+        self._counted = counted
+
+    def heard_within(self, key: str, seconds: float) -> bool:
+        """Whether the channel was active within so many seconds."""
+        try:
+            last = self.find(self._listed()).last_message.get(key)
+        except MessageLogError:
+            return False
+        return last is not None and last >= time.time() - seconds
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to let go of."""

@@ -1,0 +1,207 @@
+"""Tells from an event that a gateway has posted which channel had a message, which way, and when.
+
+The shapes are those of WPPConnect Server 2.10, Evolution API 2.3, WAHA 2026, and of the wrapper's
+payloads in ``webhook_raw_logs``. Nothing else of an event is looked at, and nothing else is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from zapwatch.channels import MAX_ID_LENGTH, channel_key
+from zapwatch.messages.probe_token import find_token, is_for
+from zapwatch.messages.webhook_log import CHANNEL_PATHS, MESSAGE_EVENTS, Direction
+
+_FIRST_TIME = 1_230_768_000.0  # 2009, when WhatsApp began: what is dated earlier is no time
+_MILLISECONDS = 1e11  # a number above this counts milliseconds, not seconds (those are of 5138)
+
+_WRITTEN_BY_GATEWAY = {"message.sent", "send.message"}
+"""Events that a gateway writes by itself when its own API was used to send."""
+
+
+class EventError(Exception):
+    """What was posted is no event of this gateway. ``str()`` is one line for who set it up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """That a channel had a message; ``at`` is in Unix seconds.
+
+    ``heard`` says that it came through WhatsApp, and was not merely written by the gateway whose
+    API had sent it. ``id`` only tells a message from itself, reported twice; it is never stored.
+    ``echo`` is the token of an echo that the channel has received (see probe_token).
+    """
+
+    key: str
+    direction: Direction
+    at: float
+    heard: bool
+    id: str | None = None
+    echo: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What one shape says: ``at`` as it stands there, in whatever unit."""
+
+    channel: object
+    direction: Direction
+    at: object
+    heard: bool
+    id: object
+
+
+def parse(kind: str, body: bytes, now: float) -> Message | None:
+    """Return the message that an event of a gateway of this kind reports, None where it is none.
+
+    The sender's own note of an echo is none.
+
+    Its own time counts if it can be true: it is not later than ``now``, when the event came. Raises
+    EventError where the body is no event.
+    """
+    try:
+        event = json.loads(body)
+    except (ValueError, RecursionError):
+        raise EventError("this is not JSON") from None
+    if not isinstance(event, dict):
+        raise EventError("this is JSON, but no event: an object was expected")
+    said = _SHAPES[kind](event)
+    if said is None:
+        return None
+    key = channel_key(said.channel) if isinstance(said.channel, str) else ""
+    if not 0 < len(key) <= MAX_ID_LENGTH:
+        raise EventError(f"this event of a message names no channel as one of {kind} does")
+    echo = find_token(body)
+    if echo is not None and not (said.heard and is_for(echo, key)):
+        return None
+    return Message(key, said.direction, _time(said.at, now), said.heard, _text(said.id), echo)
+
+
+def _of_wppconnect(event: Mapping[str, Any]) -> _Said | None:
+    """Read `{"event", "session", ...}`, the message's own fields beside them."""
+    name = event.get("event")
+    if name not in ("onmessage", "onselfmessage"):
+        return None
+    out = _from_me(event, default=name == "onselfmessage")
+    at = event.get("timestamp", event.get("t"))
+    return _Said(event.get("session"), _way(out=out), at, heard=True, id=event.get("id"))
+
+
+def _of_evolution(event: Mapping[str, Any]) -> _Said | None:
+    """Read `{"event", "instance", "data": {"key": {...}, "messageTimestamp": s}}`."""
+    name = event.get("event")
+    if name not in ("messages.upsert", "send.message"):
+        return None
+    data = event.get("data")
+    if isinstance(data, list):
+        # Several at once: the newest one tells all that is kept.
+        data = max(filter(_is_object, data), key=lambda one: _number(_sent_at(one)), default={})
+    data = data if isinstance(data, dict) else {}
+    key = _object(data, "key")
+    sent = name in _WRITTEN_BY_GATEWAY
+    out = _from_me(key, default=sent)
+    return _Said(event.get("instance"), _way(out=out), _sent_at(data), not sent, key.get("id"))
+
+
+def _sent_at(data: Mapping[str, Any]) -> object:
+    at = data.get("messageTimestamp")
+    # A number of 64 bits may come as its two halves.
+    return at.get("low") if isinstance(at, dict) else at
+
+
+def _of_waha(event: Mapping[str, Any]) -> _Said | None:
+    """Read `{"event", "session", "timestamp": ms, "payload": {"fromMe", "source", ...}}`.
+
+    The event's time is when WAHA heard the message; the message's own one is long past where it
+    waited for the session to be back.
+    """
+    if event.get("event") not in ("message", "message.any"):
+        return None
+    message = _object(event, "payload")
+    out = _from_me(message, default=False)
+    by_itself = out and message.get("source") == "api"
+    at = event.get("timestamp", message.get("timestamp"))
+    return _Said(event.get("session"), _way(out=out), at, not by_itself, message.get("id"))
+
+
+def _of_wrapper(event: Mapping[str, Any]) -> _Said | None:
+    """Read a payload of ``webhook_raw_logs`` by the rules of that table."""
+    name = next((event[n] for n in ("event", "event_type", "type") if event.get(n)), None)
+    direction = MESSAGE_EVENTS.get(name.lower()) if isinstance(name, str) else None
+    if direction is None or not isinstance(name, str):
+        return None
+    channel = next(filter(None, (_scalar(event, path) for path in CHANNEL_PATHS)), None)
+    places = [event, *(_object(event, name) for name in ("message", "data"))]
+    out = direction is Direction.OUT or any(place.get("fromMe") is True for place in places)
+    times = (place.get(field) for place in places for field in ("timestamp", "t"))
+    ids = (place.get("id") for place in places)
+    return _Said(
+        channel,
+        _way(out=out),
+        next((at for at in times if at is not None), None),
+        name.lower() not in _WRITTEN_BY_GATEWAY,
+        next(filter(_text, ids), None),
+    )
+
+
+_SHAPES: Mapping[str, Callable[[Mapping[str, Any]], _Said | None]] = {
+    "wrapper": _of_wrapper,
+    "wppconnect": _of_wppconnect,
+    "evolution": _of_evolution,
+    "waha": _of_waha,
+}
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _object(event: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = event.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _scalar(event: Mapping[str, Any], path: str) -> str | None:
+    """Return the text or number at a path such as ``$.session.id``, None where there is none."""
+    value: object = event
+    for name in path.split(".")[1:]:
+        value = value.get(name) if isinstance(value, dict) else None
+    return str(value) if isinstance(value, str | int | float) else None
+
+
+def _from_me(message: Mapping[str, Any], *, default: bool) -> bool:
+    value = message.get("fromMe")
+    return value if isinstance(value, bool) else default
+
+
+def _way(*, out: bool) -> Direction:
+    return Direction.OUT if out else Direction.IN
+
+
+def _text(value: object) -> str | None:
+    """Return a message's id; WPPConnect's may be an object."""
+    if isinstance(value, dict):
+        value = value.get("_serialized")
+    return value if isinstance(value, str) and value else None
+
+
+def _number(value: object) -> float:
+    """Return a number, also one written as text, as JavaScript's long ones are; else 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return 0.0
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return 0.0
+    return number if math.isfinite(number) else 0.0
+
+
+def _time(value: object, now: float) -> float:
+    at = _number(value)
+    if at > _MILLISECONDS:
+        at /= 1000
+    return at if _FIRST_TIME <= at <= now else now

@@ -1,0 +1,451 @@
+"""Keeps on disk when each channel last had a message, and in which minutes of the last 28 days.
+
+It also keeps when nobody was there to take events: what a gateway posted meanwhile is lost, so that
+time tells nothing of any channel. All times are Unix seconds by the clock of whoever writes.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.expression import FunctionElement
+
+from zapwatch.channels import MAX_ID_LENGTH, Channel
+from zapwatch.db import begin_as_writers, use_wal
+from zapwatch.messages.log_tailer import LogView
+from zapwatch.messages.probe_token import TOKEN_LENGTH
+from zapwatch.messages.webhook_log import MessageLogError, one_line
+
+metadata = sa.MetaData()
+# Identities differ by letters that a friendlier collation would take for the same.
+_MYSQL: dict[str, Any] = {
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_bin",
+}
+_KEY = sa.String(MAX_ID_LENGTH)
+_SECONDS = sa.Double  # Unix seconds; 0 where there was none
+
+last_messages = sa.Table(
+    "last_messages",
+    metadata,
+    sa.Column("gateway", _KEY, primary_key=True),
+    sa.Column("channel", _KEY, primary_key=True),
+    sa.Column("last_in", _SECONDS, nullable=False),
+    sa.Column("last_out", _SECONDS, nullable=False),
+    # Of those, the last one that came through WhatsApp.
+    sa.Column("last_heard", _SECONDS, nullable=False),
+    # When this row was written, so that a reader finds what is new.
+    sa.Column("written_at", _SECONDS, nullable=False, index=True),
+    **_MYSQL,
+)
+
+hours = sa.Table(
+    "message_hours",
+    metadata,
+    sa.Column("gateway", _KEY, primary_key=True),
+    sa.Column("channel", _KEY, primary_key=True),
+    sa.Column("hour", sa.Integer, primary_key=True, autoincrement=False),  # since 1970
+    # One bit a minute that had a message, as a History has it; and how many messages.
+    sa.Column("minutes", sa.BigInteger, nullable=False),
+    sa.Column("messages", sa.BigInteger, nullable=False),
+    sa.Index("message_hours_by_hour", "hour"),
+    **_MYSQL,
+)
+
+heard_echoes = sa.Table(
+    "heard_echoes",
+    metadata,
+    sa.Column("gateway", _KEY, primary_key=True),
+    # Zapwatch has made it up (probe_token.py), and it tells which channel it was for.
+    sa.Column("token", sa.String(TOKEN_LENGTH), primary_key=True),
+    sa.Column("written_at", _SECONDS, nullable=False, index=True),
+    **_MYSQL,
+)
+
+listening = sa.Table(
+    "listening",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),  # always 1
+    # When somebody was last there to take events.
+    sa.Column("last_at", _SECONDS, nullable=False),
+    **_MYSQL,
+)
+
+deaf = sa.Table(
+    "deaf",
+    metadata,
+    # From when until when nobody was.
+    sa.Column("begins", _SECONDS, primary_key=True, autoincrement=False),
+    sa.Column("ends", _SECONDS, nullable=False),
+    **_MYSQL,
+)
+
+
+DEAF_AFTER = 30.0
+"""Seconds without a sign of whoever takes events, after which some may have been lost."""
+
+_CLOCK_BACK = 300.0  # seconds: a clock that was put back by more has its future forgotten
+_KEEP_HOURS = 29 * 24  # of minutes: what is learned looks at 28 days
+_KEEP_SECONDS = 90 * 86400.0  # of channels that had no message since
+_KEEP_ECHOES_SECONDS = 86400.0
+_TIMEOUT = 10  # seconds to wait for a connection, an answer or a lock
+_MODE = 0o600  # it names the channels
+
+_Join = Callable[[Any, Any], sa.ColumnElement[Any]]
+
+
+class Last(NamedTuple):
+    """When a channel last had a message; 0 where it had none."""
+
+    came: float = 0.0
+    went: float = 0.0
+    heard: float = 0.0
+
+    def join(self, other: Last) -> Last:
+        """Return the later ones."""
+        return Last(*map(max, self, other))
+
+
+class Minutes(NamedTuple):
+    """One bit for each minute of an hour that had a message, and how many messages there were."""
+
+    bits: int = 0
+    messages: int = 0
+
+    def join(self, other: Minutes) -> Minutes:
+        """Return both together."""
+        return Minutes(self.bits | other.bits, self.messages + other.messages)
+
+
+@dataclass(slots=True)
+class Batch:
+    """What is to be written; keys are gateway and channel, and for minutes the hour since 1970."""
+
+    last: dict[tuple[str, str], Last] = field(default_factory=dict)
+    minutes: dict[tuple[str, str, int], Minutes] = field(default_factory=dict)
+    echoes: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Of the gateway and token of each that was heard, the channel that heard it."""
+
+
+class EventStore:
+    """One store, on SQLite or MariaDB/MySQL; for any number of threads.
+
+    Every method raises MessageLogError where the database cannot be used.
+    """
+
+    def __init__(self, url: sa.URL, *, read_only: bool = False) -> None:
+        """Open it; ``read_only`` neither makes it where it is missing nor changes it."""
+        self._sqlite = url.get_backend_name() == "sqlite"
+        self._read_only = read_only
+        self._path = url.database or ""
+        # SQLite lets one write at a time, and has the others sleep: in this process they queue.
+        self._writing = threading.Lock() if self._sqlite else nullcontext()
+        self._made = read_only
+        self._engine = self._make_engine(url)
+
+    @property
+    def overlap(self) -> float:
+        """For how many seconds a row may be committed after another that says it is newer."""
+        return 5.0 if self._sqlite else 120.0
+
+    def write(self, batch: Batch, now: float) -> None:
+        """Take over a batch, and that somebody takes events at this moment, all or nothing."""
+        with self._begin() as connection:
+            _note_listening(connection, now)
+            if batch.last:
+                rows = [
+                    {"gateway": gateway, "channel": channel, "written_at": now}
+                    | {"last_in": last.came, "last_out": last.went, "last_heard": last.heard}
+                    for (gateway, channel), last in batch.last.items()
+                ]
+                connection.execute(_upsert(connection, last_messages, _LATEST), rows)
+            if batch.minutes:
+                counted = [
+                    {"gateway": gateway, "channel": channel, "hour": hour}
+                    | {"minutes": minutes.bits, "messages": minutes.messages}
+                    for (gateway, channel, hour), minutes in batch.minutes.items()
+                ]
+                connection.execute(_upsert(connection, hours, _ADDED), counted)
+            if batch.echoes:
+                heard = [
+                    {"gateway": gateway, "token": token, "written_at": now}
+                    for gateway, token in sorted(batch.echoes)
+                ]
+                latest = {"written_at": _Greatest}
+                connection.execute(_upsert(connection, heard_echoes, latest), heard)
+
+    def prune(self, now: float) -> None:
+        """Forget what nobody will ask for any more."""
+        oldest = now - _KEEP_SECONDS
+        with self._begin() as connection:
+            connection.execute(hours.delete().where(hours.c.hour < int(now // 3600) - _KEEP_HOURS))
+            connection.execute(last_messages.delete().where(last_messages.c.written_at < oldest))
+            connection.execute(deaf.delete().where(deaf.c.ends < oldest))
+            day_ago = now - _KEEP_ECHOES_SECONDS
+            connection.execute(heard_echoes.delete().where(heard_echoes.c.written_at < day_ago))
+
+    def last(self, gateway: str, written_since: float = 0.0) -> dict[str, Last]:
+        """Return by channel key what was written since then of a gateway's channels."""
+        table = last_messages
+        statement = sa.select(
+            table.c.channel, table.c.last_in, table.c.last_out, table.c.last_heard
+        ).where(table.c.gateway == gateway, table.c.written_at >= written_since)
+        with self._connect() as connection:
+            return {row[0]: Last(*row[1:]) for row in connection.execute(statement)}
+
+    def deaf(self, now: float) -> tuple[tuple[float, float], ...]:
+        """Return from when until when nobody took events, the oldest first."""
+        with self._connect() as connection:
+            rows = connection.execute(sa.select(deaf.c.begins, deaf.c.ends).order_by(deaf.c.begins))
+            periods = [(row[0], row[1]) for row in rows]
+            last_at = connection.scalar(sa.select(listening.c.last_at))
+        if last_at is not None and now - last_at > DEAF_AFTER:
+            periods.append((last_at, now))
+        return tuple(periods)
+
+    def listening_at(self) -> float | None:
+        """Return when somebody was last there to take events, None where nobody ever was."""
+        with self._connect() as connection:
+            return connection.scalar(sa.select(listening.c.last_at))
+
+    def echoes(self, gateway: str, written_since: float) -> set[str]:
+        """Return the tokens of a gateway's echoes that were written since then."""
+        table = heard_echoes
+        statement = sa.select(table.c.token).where(
+            table.c.gateway == gateway, table.c.written_at >= written_since
+        )
+        with self._connect() as connection:
+            return set(connection.scalars(statement))
+
+    def minutes(self, gateway: str, since_hour: int) -> Iterator[tuple[str, int, Minutes]]:
+        """Return a gateway's channel keys, hours since 1970, and the minutes of each."""
+        statement = sa.select(
+            hours.c.channel, hours.c.hour, hours.c.minutes, hours.c.messages
+        ).where(hours.c.gateway == gateway, hours.c.hour >= since_hour)
+        with self._connect() as connection:
+            for channel, hour, bits, messages in connection.execute(statement):
+                yield channel, hour, Minutes(bits, messages)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _begin(self) -> Iterator[sa.Connection]:
+        with self._writing, _as_log_error():
+            self._make()
+            with self._engine.begin() as connection:
+                yield connection
+
+    @contextmanager
+    def _connect(self) -> Iterator[sa.Connection]:
+        with _as_log_error():
+            self._make()
+            with self._engine.connect() as connection:
+                yield connection.execution_options(zapwatch_reads=True)
+
+    def _make(self) -> None:
+        """Make the tables where they are missing: at the first use, or after the file has gone."""
+        if self._made and (self._read_only or not self._sqlite or Path(self._path).exists()):
+            return
+        if self._sqlite:
+            self._engine.dispose()
+            Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+            # SQLite gives its two other files the mode of this one.
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, _MODE))
+        while True:
+            try:
+                metadata.create_all(self._engine)
+            except OperationalError as error:
+                # Another exporter was quicker with one of them.
+                if "already exists" not in str(error.orig):
+                    raise
+            else:
+                break
+        self._made = True
+
+    def _make_engine(self, url: sa.URL) -> sa.Engine:
+        if not self._sqlite:
+            timeouts = dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), _TIMEOUT)
+            return sa.create_engine(
+                url, isolation_level="READ COMMITTED", pool_pre_ping=True, connect_args=timeouts
+            )
+        mode = "ro" if self._read_only else "rw"
+        uri = f"file:{quote(self._path)}?mode={mode}"
+
+        def connect() -> sqlite3.Connection:
+            connection = sqlite3.connect(
+                uri, uri=True, timeout=_TIMEOUT, isolation_level=None, check_same_thread=False
+            )
+            if mode == "rw":
+                # What the last second held may be lost with the machine's power, as it is with the
+                # program: then the next message tells.
+                try:
+                    use_wal(connection, _TIMEOUT)
+                except sqlite3.OperationalError:
+                    connection.close()
+                    raise
+                connection.execute("PRAGMA synchronous=NORMAL")
+            return connection
+
+        engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.QueuePool)
+        begin_as_writers(engine)
+        return engine
+
+
+def _note_listening(connection: sa.Connection, now: float) -> None:
+    last_at = connection.scalar(sa.select(listening.c.last_at))
+    mine = listening.update().where(listening.c.last_at == last_at).values(last_at=now)
+    if last_at is None:
+        first = _upsert(connection, listening, {"last_at": _Greatest})
+        connection.execute(first, [{"id": 1, "last_at": now}])
+    elif now - last_at > DEAF_AFTER:
+        # Of two that come back at the same time, one notes it.
+        if connection.execute(mine).rowcount == 1:
+            connection.execute(deaf.insert().values(begins=last_at, ends=now))
+    elif now < last_at - _CLOCK_BACK:
+        _forget_future(connection, now)
+        connection.execute(mine)
+    elif now > last_at:
+        connection.execute(mine)
+
+
+def _forget_future(connection: sa.Connection, now: float) -> None:
+    """Take back what a clock that was ahead has claimed: else nothing could ever be newer."""
+    for column in (last_messages.c.last_in, last_messages.c.last_out, last_messages.c.last_heard):
+        values = {column.name: now, "written_at": now}
+        connection.execute(last_messages.update().where(column > now).values(values))
+    connection.execute(
+        heard_echoes.update().where(heard_echoes.c.written_at > now).values(written_at=now)
+    )
+    connection.execute(hours.delete().where(hours.c.hour > int(now // 3600)))
+    connection.execute(deaf.delete().where(deaf.c.begins > now))
+    connection.execute(deaf.update().where(deaf.c.ends > now).values(ends=now))
+
+
+def _upsert(connection: sa.Connection, table: sa.Table, joined: Mapping[str, _Join]) -> sa.Insert:
+    """Return an insert that, where the row is there already, joins these columns with the new ones.
+
+    All others of such a row stay as they are.
+    """
+    if connection.dialect.name == "sqlite":
+        insert = sqlite.insert(table)
+        return insert.on_conflict_do_update(
+            index_elements=list(table.primary_key),
+            set_={
+                name: join(table.c[name], insert.excluded[name]) for name, join in joined.items()
+            },
+        )
+    mysql_insert = mysql.insert(table)
+    return mysql_insert.on_duplicate_key_update(
+        {name: join(table.c[name], mysql_insert.inserted[name]) for name, join in joined.items()}
+    )
+
+
+class _Greatest(FunctionElement[float]):
+    """The greater one of two numbers."""
+
+    inherit_cache = True
+    type = sa.Double()
+
+
+@compiles(_Greatest, "sqlite")
+def _greatest_sqlite(element: _Greatest, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"max({compiler.process(element.clauses, **kw)})"
+
+
+@compiles(_Greatest, "mysql", "mariadb")
+def _greatest_mysql(element: _Greatest, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"greatest({compiler.process(element.clauses, **kw)})"
+
+
+_LATEST: Mapping[str, _Join] = dict.fromkeys(
+    ("last_in", "last_out", "last_heard", "written_at"), _Greatest
+)
+_ADDED: Mapping[str, _Join] = {
+    "minutes": lambda present, new: present.bitwise_or(new),
+    "messages": lambda present, new: present + new,
+}
+
+
+@contextmanager
+def _as_log_error() -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise MessageLogError(one_line(error)) from None
+    except OSError as error:
+        raise MessageLogError(f"{error.filename}: {error.strerror}") from None
+
+
+_STORED_CLOCK_BACK = 1.0  # seconds
+_NOBODY_SECONDS = 300.0  # without a sign of the exporter, after which its store is old news
+
+
+class StoredMessages:
+    """Reads what the exporter has written; for one thread, heard_within() for any number.
+
+    Ages count only time in which somebody was there to take events.
+    """
+
+    def __init__(self, store: EventStore, gateway: str) -> None:
+        self._store = store
+        self._gateway = gateway
+        self._last: dict[str, Last] = {}
+        self._read_at = 0.0
+
+    def poll(self, _channels: Collection[Channel]) -> LogView:
+        """Read what is new; raise MessageLogError, also where nobody takes events any more."""
+        now = time.time()
+        listening_at = self._store.listening_at()
+        if listening_at is None or now - listening_at > _NOBODY_SECONDS:
+            raise MessageLogError("the exporter, which takes the gateway's events, does not run")
+        if now < self._read_at - _STORED_CLOCK_BACK:
+            self._last, self._read_at = {}, 0.0
+        since = max(0.0, self._read_at - self._store.overlap)
+        self._last.update(self._store.last(self._gateway, since))
+        self._read_at = now
+        deaf = self._store.deaf(now)
+        return LogView(
+            now,
+            {key: min(now, max(last.came, last.went)) for key, last in self._last.items()},
+            messages={},
+            rows_read=0,
+            deaf=deaf,
+            last_heard={key: min(now, one.heard) for key, one in self._last.items() if one.heard},
+        )
+
+    def find(self, channels: Collection[Channel]) -> LogView:
+        """Read all there is; raise MessageLogError."""
+        return self.poll(channels)
+
+    def heard_within(self, key: str, seconds: float) -> bool:
+        """Whether a message of the channel came through WhatsApp within so many seconds.
+
+        Where the store cannot be read, nothing has been heard.
+        """
+        since = time.time() - seconds
+        try:
+            last = self._store.last(self._gateway, since - self._store.overlap).get(key, Last())
+        except MessageLogError:
+            return False
+        return last.heard >= since
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._store.close()

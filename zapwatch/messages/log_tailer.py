@@ -1,0 +1,326 @@
+"""Keeps the newest message of each channel: looks back once, then reads only what is new."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import NamedTuple
+
+from zapwatch.messages.webhook_log import Direction, Head, Ids, MessageLog, Row
+
+_SLACK_SECONDS = 300.0  # by which rows may be out of order, or a clock be corrected
+
+
+def settled(rows: Iterable[Row], not_after: float) -> list[Row]:
+    """Return rows newest first, each with one time.
+
+    The log keeps local time, which an hour in autumn has twice. Ids grow with time, so a row was
+    not written after the one that follows it: the later of its two times counts unless that is
+    after ``not_after`` (Unix seconds: the time of the row that follows the last of these, or now).
+    """
+    result = []
+    for row in sorted(rows, key=lambda row: row.id, reverse=True):
+        time = row.time
+        if time is not None and row.other_time is not None:
+            earlier, later = sorted((time, row.other_time))
+            time = later if later <= not_after + _SLACK_SECONDS else earlier
+            row = replace(row, time=time, other_time=None)  # noqa: PLW2901
+        if time is not None and time <= not_after + _SLACK_SECONDS:
+            not_after = time
+        result.append(row)
+    return result
+
+
+_CHUNK = 1000  # rows a statement, at first
+_CHUNK_MOST = 4000
+_CHUNK_SECONDS = 0.25  # a chunk that takes longer is followed by a smaller one
+_LOOK_BACK_SECONDS = 1.0  # of looking back in one poll, so that new rows do not wait for it
+_CATCH_UP_SECONDS = (
+    2.0  # of reading new rows in one poll, so that it can be said that there are more
+)
+_OVERLAP_SECONDS = 60.0  # for so long a row may be committed after one with a larger id
+_OVERLAP_ROWS = 5000  # and no more rows than this are looked at again
+_FUTURE_SECONDS = 300.0  # a clock may be corrected by so much; what is later is no real time
+_MOST_CHANNELS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class LogView:
+    """What one poll knew. Times are Unix seconds by the database's clock, keys are channel keys.
+
+    ``last_heard`` is when a message last came through WhatsApp, see Row. ``unread`` is how many ids
+    are yet to be read. While there are any, a channel's true last message may be among them.
+    ``deaf`` is from when until when no message could be noticed. Where messages are not
+    ``counted``, a channel without an age is unknown, not unheard.
+    """
+
+    now: float
+    last_message: Mapping[str, float]
+    messages: Mapping[tuple[str, Direction], int]
+    rows_read: int
+    unread: int = 0
+    deaf: Sequence[tuple[float, float]] = ()
+    counted: bool = True
+    last_heard: Mapping[str, float] = field(default_factory=dict)
+
+    def heard_age(self, key: str) -> float | None:
+        """Return the seconds since the channel was last heard, as age() does."""
+        return self._age(self.last_heard.get(key))
+
+    def age(self, key: str) -> float | None:
+        """Return the seconds since the channel's last known message, None where there is none.
+
+        Those in which none could have been noticed do not count.
+        """
+        return self._age(self.last_message.get(key))
+
+    def _age(self, last: float | None) -> float | None:
+        if last is None:
+            return None
+        unheard = sum(max(0.0, ends - max(begins, last)) for begins, ends in self.deaf)
+        return max(0.0, self.now - last - unheard)
+
+
+class _Recent(NamedTuple):
+    """A row that late ones may stand next to: when it was read (monotonic), and its own time."""
+
+    read_at: float
+    time: float | None
+
+
+class LastMessages:
+    """Polls one message log. For one thread; poll() raises MessageLogError and may be called again.
+
+    A poll reads the rows above the highest id it has read, and looks for rows that appeared below
+    it within the last minute, since writers commit out of order. Where ids start again (TRUNCATE,
+    another table), it looks back as far as it has not looked yet.
+    """
+
+    def __init__(self, log: MessageLog, lookback_seconds: float) -> None:
+        self._log = log
+        self._lookback_seconds = lookback_seconds
+        self._last_message: dict[str, float] = {}
+        self._last_heard: dict[str, float] = {}
+        self._messages: Counter[tuple[str, Direction]] = Counter()
+        self._rows_read = 0
+        self._chunk = _CHUNK
+        self._started = False
+        self._watermark = 0
+        self._watermark_time: float | None = None
+        self._polled_at = 0.0
+        self._recent: dict[int, _Recent] = {}
+        self._recent_above = 0
+        self._look_back_from: int | None = None
+        self._look_back_time = float("inf")
+        self._unread_since: float | None = None
+
+    def poll(self, wanted: Collection[str]) -> LogView:
+        """Read what is new, and look back for those of the ``wanted`` keys that were never seen."""
+        self._forget_recent()
+        gaps = self._gaps()
+        head = self._log.head(self._watermark, *gaps)
+        if not self._started:
+            self._begin(head)
+        else:
+            self._check_clock(head)
+            if self._check_known_row(head):
+                self._read_late(head, *gaps)
+        unread = self._read_new(head)
+        self._look_back(head, wanted)
+        self._bound(wanted)
+        self._polled_at = head.now
+        return LogView(
+            head.now,
+            dict(self._last_message),
+            dict(self._messages),
+            self._rows_read,
+            unread,
+            last_heard=dict(self._last_heard),
+        )
+
+    def find(self, wanted: Collection[str]) -> LogView:
+        """Poll until the ``wanted`` keys are found or the look back has gone far enough."""
+        view = self.poll(wanted)
+        while self.looking_back(wanted):
+            view = self.poll(wanted)
+        return view
+
+    def looking_back(self, wanted: Collection[str]) -> bool:
+        """Whether a further poll may yet find older messages of the ``wanted`` keys."""
+        if self._look_back_from is None:
+            return False
+        return self._unread_since is not None or bool(set(wanted).difference(self._last_heard))
+
+    def _begin(self, head: Head) -> None:
+        self._watermark, self._watermark_time = head.newest_id, head.newest_time
+        present = self._log.ids_between(0, head.newest_id, _CHUNK)
+        # Oldest first, as they will be forgotten.
+        newest = {head.newest_id: head.newest_time}
+        self._remember_recent({row_id: newest.get(row_id) for row_id in reversed(present)})
+        self._recent_above = present[-1] - 1 if len(present) == _CHUNK else 0
+        self._look_back_from = head.newest_id + 1
+        self._started = True
+
+    def _check_clock(self, head: Head) -> None:
+        """Take back what a clock that was ahead has claimed: else nothing could ever be newer."""
+        if head.now < self._polled_at:
+            self._last_message = {k: min(at, head.now) for k, at in self._last_message.items()}
+            self._last_heard = {k: min(at, head.now) for k, at in self._last_heard.items()}
+
+    def _check_known_row(self, head: Head) -> bool:
+        """Return whether ids still tell what is new; where they do not, go by time instead."""
+        if head.newest_id < self._watermark and self._is_remembered(head):
+            # Another server of the same rows, which has not got as far yet. It will.
+            return True
+        if head.newest_id < self._watermark or head.known_time not in {None, self._watermark_time}:
+            self._watermark, self._watermark_time = head.newest_id, head.newest_time
+            self._recent_above = head.newest_id
+            self._recent.clear()
+            self._look_again(head)
+            return False
+        if head.known_time != self._watermark_time:
+            # Most likely purged. Had the ids started again and come past it, that looks the same.
+            self._watermark_time = None
+            self._look_again(head)
+        return True
+
+    def _is_remembered(self, head: Head) -> bool:
+        known = self._recent.get(head.newest_id)
+        return known is not None and known.time is not None and known.time == head.newest_time
+
+    def _look_again(self, head: Head) -> None:
+        """Have all rows read backwards that have come since the last poll."""
+        # What is above the watermark is new and will be read as such.
+        self._look_back_from = min(self._watermark, head.newest_id) + 1
+        self._look_back_time = float("inf")
+        self._unread_since = self._polled_at - _OVERLAP_SECONDS
+
+    def _gaps(self) -> tuple[int, int]:
+        """Return between which ids (above the first, up to the second) a late row could appear."""
+        above, up_to = self._recent_above, self._watermark
+        first = next((i for i in range(above + 1, up_to + 1) if i not in self._recent), None)
+        if first is None:
+            return up_to, up_to
+        return first - 1, next(i for i in range(up_to, above, -1) if i not in self._recent)
+
+    def _read_late(self, head: Head, above: int, up_to: int) -> None:
+        """Read rows that were committed after one with a larger id was read."""
+        up_to = min(up_to, head.newest_id)
+        if above >= up_to:
+            return
+        known = [row_id for row_id in self._recent if above < row_id <= up_to]
+        # Nearly always nothing is late, and the server can say so without sending ids. The least
+        # one tells where as many were purged as came late.
+        if head.among == Ids.of(known):
+            return
+        present = self._log.ids_between(above, up_to, _OVERLAP_ROWS)
+        late = [row_id for row_id in present if row_id not in self._recent]
+        while late:
+            rows = self._timed(partial(self._log.rows_among, late))
+            self._note_new(rows, head.now)
+            # Those above the last one that came were purged meanwhile.
+            late = [row_id for row_id in late if row_id < rows[-1].id] if rows else []
+
+    def _read_new(self, head: Head) -> int:
+        """Read new rows, oldest first, for a while; return how many ids are yet to be read."""
+        until = time.monotonic() + _CATCH_UP_SECONDS
+        while self._watermark < head.newest_id:
+            if time.monotonic() >= until:
+                return head.newest_id - self._watermark
+            rows = self._timed(partial(self._log.rows_after, self._watermark))
+            if not rows:
+                break
+            self._note_new(rows, head.now)
+            self._forget_recent()
+            self._watermark, self._watermark_time = rows[-1].id, rows[-1].time
+        return 0
+
+    def _look_back(self, head: Head, wanted: Collection[str]) -> None:
+        """Read backwards: to the last poll without a break where told so, else for a while."""
+        until = time.monotonic() + _LOOK_BACK_SECONDS
+        while self.looking_back(wanted):
+            if self._unread_since is None and time.monotonic() >= until:
+                return
+            assert self._look_back_from is not None  # noqa: S101 - looking_back() said so
+            rows = self._timed(partial(self._log.rows_before, self._look_back_from))
+            self._look_back_time = self._note_old(rows, head.now)
+            done = not rows or _all_older(rows, head.now - self._lookback_seconds)
+            self._look_back_from = None if done else rows[-1].id
+            if done or (self._unread_since is not None and _all_older(rows, self._unread_since)):
+                self._unread_since = None
+
+    def _note_new(self, rows: Sequence[Row], now: float) -> None:
+        """Count rows that were written just now; one dated later, or never, was written now."""
+        self._rows_read += len(rows)
+        self._remember_recent({row.id: row.time for row in rows})
+        for row in settled(rows, now):
+            if row.key is not None:
+                # An echo moves the clocks, but it is nobody's traffic.
+                if row.echo is None:
+                    self._messages[row.key, row.direction] += 1
+                self._note(row, row.key, now if row.time is None else min(row.time, now))
+
+    def _note_old(self, rows: Sequence[Row], now: float) -> float:
+        """Take over times of older rows, and return that of the oldest.
+
+        When one that is dated in the future was written cannot be known.
+        """
+        not_after = min(now, self._look_back_time)
+        self._rows_read += len(rows)
+        for row in settled(rows, not_after):
+            if row.time is not None and row.time <= now + _FUTURE_SECONDS:
+                not_after = row.time
+                if row.key is not None:
+                    self._note(row, row.key, min(row.time, now))
+        return not_after
+
+    def _note(self, row: Row, key: str, at: float) -> None:
+        self._last_message[key] = max(at, self._last_message.get(key, 0.0))
+        if row.heard:
+            self._last_heard[key] = max(at, self._last_heard.get(key, 0.0))
+
+    def _remember_recent(self, times: Mapping[int, float | None]) -> None:
+        """Remember ids, with the times of their rows, as read just now."""
+        read_at = time.monotonic()
+        self._recent.update({row_id: _Recent(read_at, at) for row_id, at in times.items()})
+
+    def _forget_recent(self) -> None:
+        """Let go of ids that no late row can stand next to any more."""
+        oldest = time.monotonic() - _OVERLAP_SECONDS
+        excess = len(self._recent) - _OVERLAP_ROWS
+        over: list[int] = []
+        for row_id, known in self._recent.items():
+            if known.read_at >= oldest and len(over) >= excess:
+                break
+            over.append(row_id)
+        for row_id in over:
+            del self._recent[row_id]
+        self._recent_above = max([self._recent_above, *over])
+
+    def _bound(self, wanted: Collection[str]) -> None:
+        """Keep payloads that name ever new channels from filling the memory."""
+        if len(self._last_message) > _MOST_CHANNELS:
+            listed = set(wanted)
+            self._last_message = {k: v for k, v in self._last_message.items() if k in listed}
+            self._last_heard = {k: v for k, v in self._last_heard.items() if k in listed}
+            self._messages = Counter({k: v for k, v in self._messages.items() if k[0] in listed})
+
+    def _timed(self, read: Callable[[int], list[Row]]) -> list[Row]:
+        """Read a chunk and size the next one by how long it took: rows may hold 1 KB or 16 MB."""
+        started = time.monotonic()
+        try:
+            return read(self._chunk)
+        finally:
+            # Also where it failed: it may have been the size that took too long.
+            seconds = time.monotonic() - started
+            if seconds > _CHUNK_SECONDS:
+                self._chunk = max(1, self._chunk // 4)
+            elif seconds < _CHUNK_SECONDS / 4:
+                self._chunk = min(_CHUNK_MOST, self._chunk * 2)
+
+
+def _all_older(rows: Iterable[Row], than: float) -> bool:
+    return all(row.time is not None and row.time < than for row in rows)

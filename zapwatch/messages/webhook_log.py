@@ -1,0 +1,452 @@
+"""Reads PixelHub's ``webhook_raw_logs``: which channel had a message, in which direction, when.
+
+The channel is taken out of the payload by the database itself, so that a payload of 16 MB stays
+there. Every statement is a bounded range of the primary key, reads without locks and outside of
+any transaction, and is ended by the server after a second. All times are Unix seconds by the clock
+of the database server. MariaDB 10.6+, MySQL 8 or SQLite 3.38+.
+"""
+
+from __future__ import annotations
+
+import enum
+import sqlite3
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.expression import FunctionElement
+
+from zapwatch.channels import MAX_ID_LENGTH, channel_key
+from zapwatch.messages.probe_token import MARK, MOST_BYTES, TOKEN_LENGTH, is_for, is_token
+
+_TIMEOUT = 10  # seconds that connecting or an answer may take before the log counts as down
+_STATEMENT_SECONDS = 1.0  # that the server works on one statement before it gives it up
+_LARGE_ROW_SECONDS = 8.0  # the same where a statement asks for one row, which may hold 16 MB
+_GIVEN_UP = {1969, 3024}  # MariaDB's and MySQL's numbers for a statement that took too long
+
+
+class Direction(enum.StrEnum):
+    """Which way a message went, seen from the channel."""
+
+    IN = "in"
+    OUT = "out"
+
+
+MESSAGE_EVENTS = {
+    "message": Direction.IN,
+    "onmessage": Direction.IN,
+    "message.received": Direction.IN,
+    "onselfmessage": Direction.OUT,
+    "message.sent": Direction.OUT,
+}
+"""The ``event_type`` values that are messages; all others prove nothing about a channel."""
+
+WRITTEN_BY_GATEWAY = frozenset({"message.sent", "send.message"})
+"""Those that a gateway may write by itself when its own API was used to send.
+
+So they do not show that anything came through WhatsApp: a panel that answers customers would keep
+the log of a dead session fresh. What the phone itself has sent, ``onselfmessage``, did.
+"""
+
+CHANNEL_PATHS = (
+    "$.sessionId",
+    "$.session.id",
+    "$.session.session",
+    "$.data.session.id",
+    "$.data.session.session",
+    "$.metadata.channel_id",
+    "$.metadata.sessionId",
+    "$.channelId",
+    "$.channel",
+    "$.data.channel",
+)
+"""Where a payload names its channel; the first that it has counts."""
+
+
+class MessageLogError(Exception):
+    """The log could not be read. ``str()`` is one line without the password."""
+
+
+class _TooSlow(MessageLogError):  # noqa: N818 - it may work with fewer rows
+    """The server gave the statement up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the log; ``key`` is the channel's, None where the row is no channel's message.
+
+    ``other_time`` is set where clocks were put back an hour and the server's zone had the row's
+    local time twice: the row was written at one of the two. ``heard`` says that it came through
+    WhatsApp, and not merely out of the gateway. ``echo`` is the token of an echo that the channel
+    has received (see probe_token); the sender's own note of an echo is no channel's message.
+    """
+
+    id: int
+    time: float | None
+    key: str | None
+    direction: Direction
+    other_time: float | None = None
+    heard: bool = True
+    echo: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """What tells one set of ids from another without naming them."""
+
+    count: int = 0
+    total: int = 0
+    least: int = 0
+
+    @classmethod
+    def of(cls, ids: Collection[int]) -> Ids:
+        """Return that of the ids given."""
+        return cls(len(ids), sum(ids), min(ids, default=0))
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The database's present: its clock and its newest row (id 0: the log is empty).
+
+    ``known_time`` is the time of the row that was asked for, None where it is gone; ``among`` tells
+    which ids there are in the range that was asked for.
+    """
+
+    now: float
+    newest_id: int
+    newest_time: float | None = None
+    known_time: float | None = None
+    among: Ids = Ids()
+
+
+class _Epoch(FunctionElement[float]):
+    """Unix seconds of a DATETIME that was written in the server's own time zone."""
+
+    inherit_cache = True
+    type = sa.Float()
+
+
+@compiles(_Epoch, "mysql", "mariadb")
+def _epoch_mysql(element: _Epoch, compiler: SQLCompiler, **kw: Any) -> str:
+    # Right on both sides of a daylight-saving change, which the difference to NOW() is not.
+    return f"UNIX_TIMESTAMP({compiler.process(element.clauses, **kw)})"
+
+
+@compiles(_Epoch, "sqlite")
+def _epoch_sqlite(element: _Epoch, compiler: SQLCompiler, **kw: Any) -> str:
+    arguments = compiler.process(element.clauses, **kw) or "'now'"
+    return f"CAST(strftime('%s', {arguments}) AS INTEGER)"
+
+
+class _OtherEpoch(FunctionElement[float]):
+    """The second meaning of a DATETIME that the server's zone has twice, else NULL."""
+
+    inherit_cache = True
+    type = sa.Float()
+
+
+@compiles(_OtherEpoch, "mysql", "mariadb")
+def _other_epoch_mysql(element: _OtherEpoch, compiler: SQLCompiler, **kw: Any) -> str:
+    column = compiler.process(element.clauses, **kw)
+    cases = " ".join(
+        f"WHEN FROM_UNIXTIME(UNIX_TIMESTAMP({column}) {shift}) = {column} "
+        f"THEN UNIX_TIMESTAMP({column}) {shift}"
+        for shift in ("+ 3600", "- 3600")
+    )
+    return f"CASE {cases} END"
+
+
+@compiles(_OtherEpoch, "sqlite")
+def _other_epoch_sqlite(_element: _OtherEpoch, _compiler: SQLCompiler, **_kw: Any) -> str:
+    return "NULL"  # its times are UTC
+
+
+class _JsonScalar(FunctionElement[str]):
+    """The string or number at a path of a valid JSON text, else NULL."""
+
+    inherit_cache = True
+    type = sa.String()
+
+
+@compiles(_JsonScalar, "mysql", "mariadb")
+def _scalar_mysql(element: _JsonScalar, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"JSON_VALUE({compiler.process(element.clauses, **kw)})"
+
+
+@compiles(_JsonScalar, "sqlite")
+def _scalar_sqlite(element: _JsonScalar, compiler: SQLCompiler, **kw: Any) -> str:
+    arguments = compiler.process(element.clauses, **kw)
+    wanted = "('text', 'integer', 'real')"
+    return f"CASE WHEN json_type({arguments}) IN {wanted} THEN json_extract({arguments}) END"
+
+
+_LOG = sa.table(
+    "webhook_raw_logs",
+    sa.column("id", sa.Integer),
+    sa.column("received_at"),
+    sa.column("event_type", sa.String),
+    sa.column("payload_json", sa.Text),
+)
+
+
+# Written out, since a list of values would be put into the statement anew each time.
+_IS_MESSAGE = _LOG.c.event_type.in_(sa.literal_column(f"'{one}'") for one in MESSAGE_EVENTS)
+
+
+def _channel_of_row() -> sa.ColumnElement[str | None]:
+    paths = [
+        sa.func.nullif(_JsonScalar(_LOG.c.payload_json, sa.literal_column(f"'{path}'")), "")
+        for path in CHANNEL_PATHS
+    ]
+    # CASE also keeps MySQL from raising an error at a payload that is not JSON.
+    return sa.case(
+        (
+            _IS_MESSAGE & (sa.func.json_valid(_LOG.c.payload_json) == 1),
+            sa.func.substr(sa.func.coalesce(*paths), 1, MAX_ID_LENGTH + 1),
+        ),
+        else_=None,
+    )
+
+
+def _echo_of_row() -> sa.ColumnElement[str | None]:
+    payload = _LOG.c.payload_json
+    found = sa.func.instr(payload, sa.literal_column(f"'{MARK}'"))
+    may_be = _IS_MESSAGE & (sa.func.length(payload) <= MOST_BYTES)
+    token = sa.case((found > 0, sa.func.substr(payload, found, TOKEN_LENGTH)), else_=None)
+    return sa.case((may_be, token), else_=None)
+
+
+_ROWS = sa.select(
+    _LOG.c.id,
+    _Epoch(_LOG.c.received_at),
+    _OtherEpoch(_LOG.c.received_at),
+    _channel_of_row(),
+    _LOG.c.event_type,
+    _echo_of_row(),
+).limit(sa.bindparam("limit"))
+_ROWS_AFTER = _ROWS.where(_LOG.c.id > sa.bindparam("row")).order_by(_LOG.c.id)
+_ROWS_BEFORE = _ROWS.where(_LOG.c.id < sa.bindparam("row")).order_by(_LOG.c.id.desc())
+_ROWS_AMONG = _ROWS.where(_LOG.c.id.in_(sa.bindparam("rows", expanding=True))).order_by(
+    _LOG.c.id.desc()
+)
+
+_BETWEEN = (_LOG.c.id > sa.bindparam("after")) & (_LOG.c.id <= sa.bindparam("up_to"))
+_IDS_BETWEEN = (
+    sa.select(_LOG.c.id).where(_BETWEEN).order_by(_LOG.c.id.desc()).limit(sa.bindparam("limit"))
+)
+
+
+def _time_of(row_id: Any) -> sa.ScalarSelect[Any]:
+    return sa.select(_Epoch(_LOG.c.received_at)).where(_LOG.c.id == row_id).scalar_subquery()
+
+
+_NEWEST = sa.select(sa.func.max(_LOG.c.id)).scalar_subquery()
+_HEAD = (
+    sa.select(
+        _Epoch(),
+        _NEWEST,
+        _time_of(_NEWEST),
+        _time_of(sa.bindparam("known")),
+        sa.func.count(),
+        sa.func.coalesce(sa.func.sum(_LOG.c.id), 0),
+        sa.func.coalesce(sa.func.min(_LOG.c.id), 0),
+    )
+    .select_from(_LOG)
+    .where(_BETWEEN)
+)
+
+
+class MessageLog:
+    """Bounded reads of one message log; each method raises MessageLogError."""
+
+    def __init__(self, url: sa.URL) -> None:
+        self._engine = _engine(url)
+
+    def head(self, known_id: int, above: int = 0, up_to: int = 0) -> Head:
+        """Return the present, with the row ``known_id`` and the ids ``above`` one, ``up_to`` one.
+
+        It is one statement, so that all it tells is true of the same moment.
+        """
+        ((now, newest, newest_time, known_time, *ids),) = self._read(
+            _HEAD, {"known": known_id, "after": above, "up_to": up_to}
+        )
+        return Head(
+            float(now),
+            newest or 0,
+            _time(newest_time),
+            _time(known_time),
+            Ids(*map(int, ids)),
+        )
+
+    def rows_after(self, row_id: int, limit: int) -> list[Row]:
+        """Return some rows that follow ``row_id``, oldest first and ``limit`` at most.
+
+        This and the next two return none only where there is none.
+        """
+        return self._rows(_ROWS_AFTER, limit, row=row_id)
+
+    def rows_before(self, row_id: int, limit: int) -> list[Row]:
+        """Return some rows in front of ``row_id``, newest first and ``limit`` at most."""
+        return self._rows(_ROWS_BEFORE, limit, row=row_id)
+
+    def rows_among(self, ids: Collection[int], limit: int) -> list[Row]:
+        """Return the newest rows with these ids, newest first and ``limit`` at most."""
+        return self._rows(_ROWS_AMONG, limit, rows=list(ids))
+
+    def ids_between(self, after: int, up_to: int, limit: int) -> list[int]:
+        """Return the newest ``limit`` ids that are above ``after`` and not above ``up_to``."""
+        found = self._read(_IDS_BETWEEN, {"after": after, "up_to": up_to, "limit": limit})
+        return [row_id for (row_id,) in found]
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
+
+    def _rows(self, statement: sa.Select[Any], limit: int, **values: object) -> list[Row]:
+        while True:
+            seconds = _LARGE_ROW_SECONDS if limit == 1 else _STATEMENT_SECONDS
+            try:
+                found = self._read(statement, {**values, "limit": limit}, seconds)
+            except _TooSlow:
+                if limit == 1:
+                    raise
+                limit = max(1, limit // 8)
+            else:
+                return [_row(*columns) for columns in found]
+
+    def _read(
+        self,
+        statement: sa.Select[Any],
+        values: Mapping[str, object],
+        seconds: float = _STATEMENT_SECONDS,
+    ) -> Sequence[Any]:
+        started = time.monotonic()
+        tried_again = False
+        while True:
+            try:
+                return self._execute(statement, values, seconds)
+            except SQLAlchemyError as error:
+                # A connection that was kept may have gone since, which shows only when it is used.
+                gone = isinstance(error, DBAPIError) and error.connection_invalidated
+                late = time.monotonic() - started > _STATEMENT_SECONDS
+                if tried_again or late or not gone:
+                    raise _readable(error) from None
+                tried_again = True
+
+    def _execute(
+        self, statement: sa.Select[Any], values: Mapping[str, object], seconds: float
+    ) -> Sequence[Any]:
+        try:
+            connection = self._engine.connect()
+        except SQLAlchemyError:
+            raise
+        except Exception as error:  # noqa: BLE001 - PyMySQL raises all sorts at settings it dislikes
+            raise MessageLogError(one_line(error)) from None
+        with connection:
+            if seconds == _STATEMENT_SECONDS or connection.dialect.name == "sqlite":
+                return connection.execute(statement, values).all()
+            raw = connection.connection.dbapi_connection
+            _give_up_after(seconds, raw)
+            try:
+                return connection.execute(statement, values).all()
+            finally:
+                if not connection.invalidated:
+                    _give_up_after(_STATEMENT_SECONDS, raw)
+
+
+def _readable(error: SQLAlchemyError) -> MessageLogError:
+    number = getattr(getattr(error, "orig", None), "args", (0,))[:1]
+    kind = _TooSlow if number and number[0] in _GIVEN_UP else MessageLogError
+    return kind(one_line(error))
+
+
+def one_line(error: Exception) -> str:
+    """Return what the database said, without the statement and its values."""
+    original = getattr(error, "orig", None) or error
+    arguments = getattr(original, "args", ())
+    text = " ".join(str(argument) for argument in arguments) or type(original).__name__
+    return "".join(c if c.isprintable() else " " for c in text[:300])
+
+
+def _row(
+    row_id: int, time: Any, other_time: Any, channel: Any, event_type: str | None, echo: str | None
+) -> Row:
+    key = channel_key(str(channel)) if channel is not None else ""
+    event = (event_type or "").lower()
+    heard = event not in WRITTEN_BY_GATEWAY
+    if echo is not None and not is_token(echo):
+        echo = None
+    usable = 0 < len(key) <= MAX_ID_LENGTH and (echo is None or (heard and is_for(echo, key)))
+    return Row(
+        row_id,
+        _time(time),
+        key if usable else None,
+        MESSAGE_EVENTS.get(event, Direction.IN),
+        _time(other_time),
+        heard,
+        echo if usable else None,
+    )
+
+
+def _time(value: Any) -> float | None:
+    # UNIX_TIMESTAMP() is 0 for dates that are none, such as 0000-00-00.
+    return float(value) if value else None
+
+
+def _engine(url: sa.URL) -> sa.Engine:
+    if url.get_backend_name() == "sqlite":
+        return sa.create_engine(
+            "sqlite://",
+            creator=lambda: _open_sqlite(url.database or ""),
+            # A kept connection would go on reading a file that was replaced by another.
+            poolclass=sa.NullPool,
+        )
+    engine = sa.create_engine(
+        url,
+        # Autocommit: no transaction stays open, so no old snapshot is read and none is kept alive.
+        isolation_level="AUTOCOMMIT",
+        # Nor is there anything to roll back: both would be a call to the server for nothing.
+        pool_reset_on_return=None,
+        skip_autocommit_rollback=True,
+        pool_size=1,
+        max_overflow=4,
+        connect_args={
+            "connect_timeout": _TIMEOUT,
+            "read_timeout": _TIMEOUT,
+            "write_timeout": _TIMEOUT,
+        },
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def connected(connection: Any, _record: object) -> None:
+        _give_up_after(_STATEMENT_SECONDS, connection)
+
+    return engine
+
+
+def _give_up_after(seconds: float, connection: Any) -> None:
+    """Let the server end each statement of a connection that takes longer.
+
+    A client that no longer waits for an answer does not end the work on it.
+    """
+    with connection.cursor() as cursor:
+        if "MariaDB" in connection.get_server_info():
+            cursor.execute(f"SET SESSION max_statement_time = {seconds:g}")
+        else:
+            cursor.execute(f"SET SESSION max_execution_time = {seconds * 1000:.0f}")
+
+
+def _open_sqlite(path: str) -> sqlite3.Connection:
+    # Plain connect() would make an empty database where the path is wrong.
+    uri = f"file:{quote(path)}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, timeout=5, check_same_thread=False)
+    # One row whose text is broken must not hide all the others.
+    connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+    return connection

@@ -1,0 +1,103 @@
+"""Prometheus metrics over HTTP, and those about the gateway's calls that both programs have."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+from prometheus_client.exposition import choose_encoder, gzip_accepted
+
+from zapwatch.gateways.base import GatewayErrorKind, Observer, Operation
+
+# A second sample for each counter, of which Prometheus makes nothing unless told to.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+_OPENMETRICS = "application/openmetrics-text"
+# Seconds: from a cached answer to the 90 s that a list may take.
+_REQUEST_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 90)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A body with the headers that belong to it."""
+
+    body: bytes
+    headers: dict[str, str]
+
+
+def render(registry: CollectorRegistry, accept: str, accept_encoding: str) -> Page:
+    """Return the metrics in the format that the two request headers ask for."""
+    openmetrics = wants_openmetrics(accept)
+    body = encode(registry, openmetrics=openmetrics)
+    compressed = gzip_accepted(accept_encoding)
+    if compressed:
+        body = gzip.compress(body, compresslevel=5)
+    return Page(body, headers(openmetrics=openmetrics, compressed=compressed))
+
+
+def wants_openmetrics(accept: str) -> bool:
+    """Whether an Accept header asks for OpenMetrics rather than the older text format."""
+    return _OPENMETRICS in accept
+
+
+def encode(registry: CollectorRegistry, *, openmetrics: bool) -> bytes:
+    """Return the metrics of a registry as text."""
+    encoder, _ = _encoder(openmetrics=openmetrics)
+    return encoder(registry)
+
+
+def headers(*, openmetrics: bool, compressed: bool) -> dict[str, str]:
+    """Return the headers of a text of metrics."""
+    _, content_type = _encoder(openmetrics=openmetrics)
+    found = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
+    return found | {"Content-Encoding": "gzip"} if compressed else found
+
+
+def _encoder(*, openmetrics: bool) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+    # What was sent is not handed on: of all that could be asked for, two formats exist here.
+    return choose_encoder(f"{_OPENMETRICS}; version=1.0.0" if openmetrics else "")
+
+
+class GatewayMetrics:
+    """Durations and errors of the calls to gateways."""
+
+    def __init__(self, registry: CollectorRegistry, operations: Iterable[Operation]) -> None:
+        """Publish nothing yet; only ``operations`` will be observed, and all of them named."""
+        self._operations = tuple(operations)
+        self._durations = Histogram(
+            "whatsapp_gateway_request_duration_seconds",
+            "How long calls to the gateway took, failed ones included.",
+            ["gateway", "operation"],
+            registry=registry,
+            buckets=_REQUEST_BUCKETS,
+        )
+        self._errors = Counter(
+            "whatsapp_gateway_request_errors_total",
+            "Calls to the gateway that failed, by what was wrong.",
+            ["gateway", "operation", "reason"],
+            registry=registry,
+        )
+
+    def of(self, gateway: str) -> Observer:
+        """Return what counts the calls to one gateway."""
+        # Asked for once, so that a call which ends after forget() brings nothing back.
+        durations = {one: self._durations.labels(gateway, one) for one in self._operations}
+        errors = {
+            (one, reason): self._errors.labels(gateway, one, reason)
+            for one in self._operations
+            for reason in GatewayErrorKind
+        }
+
+        def observe(operation: Operation, seconds: float, reason: GatewayErrorKind | None) -> None:
+            durations[operation].observe(seconds)
+            if reason is not None:
+                errors[operation, reason].inc()
+
+        return observe
+
+    def forget(self, gateway: str) -> None:
+        """Publish nothing of a gateway any more."""
+        self._durations.remove_by_labels({"gateway": gateway})
+        self._errors.remove_by_labels({"gateway": gateway})
