@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 
 from benchmarks.big_log import BigLog, Statements, big_log, names
-from zapwatch.messages.log_tailer import LastMessages
+from zapwatch.messages.log_tailer import LogTailer
 from zapwatch.messages.webhook_log import MessageLog
 
 _SIZES = (10_000, 1_000_000, 10_000_000)
@@ -80,7 +80,7 @@ def main() -> None:
 def _measure(log: BigLog, channels: int) -> Figures:
     reading = MessageLog(log.reader)
     statements = Statements(reading)
-    messages = LastMessages(reading, _LOOKBACK_SECONDS)
+    messages = LogTailer(reading, _LOOKBACK_SECONDS)
     wanted = names(channels)
     started = time.perf_counter()
     messages.find(wanted)
@@ -100,7 +100,7 @@ def _look_for_nobody(log: BigLog) -> None:
     """Look for a channel that was never heard: all rows of a week have to be read."""
     reading = MessageLog(log.reader)
     statements = Statements(reading)
-    messages = LastMessages(reading, _LOOKBACK_SECONDS)
+    messages = LogTailer(reading, _LOOKBACK_SECONDS)
     started = time.perf_counter()
     view = messages.find(["nobody"])
     seconds = time.perf_counter() - started
@@ -149,7 +149,7 @@ def _catch_up(log: BigLog) -> None:
     log.fill(1000)
     reading = MessageLog(log.reader)
     statements = Statements(reading)
-    messages = LastMessages(reading, _LOOKBACK_SECONDS)
+    messages = LogTailer(reading, _LOOKBACK_SECONDS)
     wanted = names(1000)
     messages.poll(wanted)
     log.append(_BACKLOG)

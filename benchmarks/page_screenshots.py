@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from benchmarks.whole_stack import TOKEN, whole_stack
 from demo.configuration import ROOT
 from demo.loop import Loop
-from demo.past import Past, Trouble
+from demo.past import Past, PastProblem
 from demo.simulator.client import Simulator
 from tests.browser.looks import Look, launch, log_in, window
 from tests.support.waiting import wait_until
@@ -30,13 +30,13 @@ _QUIET = "Suporte Noturno"
 _LOST = "Loja Centro"
 _STUBBORN = "financeiro"
 _PASTS = [
-    Past("atendimento", 140, [Trouble(19.2, 0.6)]),
-    Past("imobsites", 60, [Trouble(9.5, 3.4, silent=True)]),
-    Past(_LOST, 85, [Trouble(0.25, 0.25), Trouble(30, 1)]),
-    Past("pixel12digital", 45, [Trouble(6.5, 0.4), Trouble(14, 0.7)]),
+    Past("atendimento", 140, [PastProblem(19.2, 0.6)]),
+    Past("imobsites", 60, [PastProblem(9.5, 3.4, silent=True)]),
+    Past(_LOST, 85, [PastProblem(0.25, 0.25), PastProblem(30, 1)]),
+    Past("pixel12digital", 45, [PastProblem(6.5, 0.4), PastProblem(14, 0.7)]),
     Past("Recepção", 25),
-    Past(_STUBBORN, 35, [Trouble(0.3, 0.3)]),
-    Past(_QUIET, 18, [Trouble(12, 1.2, silent=True)]),
+    Past(_STUBBORN, 35, [PastProblem(0.3, 0.3)]),
+    Past(_QUIET, 18, [PastProblem(12, 1.2, silent=True)]),
     Past("vendas-sp", 210),
 ]
 

@@ -16,14 +16,14 @@ import time
 from prometheus_client import generate_latest
 
 from benchmarks.exporter_at_work import AtWork, exporter_at_work
-from exporter.collector import Metrics
+from exporter.collector import ExporterMetrics
 from exporter.silence.thresholds import Threshold
-from exporter.snapshot import Board, GatewayState, LogState
+from exporter.snapshot import GatewayState, LogState, StateStore
 from tests.support.mariadb import MariaDb
 from tests.support.waiting import wait_until
 from zapwatch.channels import Channel, Status
 from zapwatch.config import SilenceMode
-from zapwatch.messages.log_tailer import LogView
+from zapwatch.messages.log_tailer import ActivitySnapshot
 from zapwatch.messages.webhook_log import Direction
 
 _SIZES = (10, 1000, 10_000)
@@ -55,17 +55,17 @@ def _naive_seconds(channels: int) -> float:
     """Return how long it takes to write the metrics of so many channels, once."""
     listed = tuple(Channel(f"channel{number}", Status.CONNECTED) for number in range(channels))
     now = time.time()
-    view = LogView(
+    view = ActivitySnapshot(
         now,
         {channel.key: now - 60 for channel in listed},
         {(channel.key, direction): 7 for channel in listed for direction in Direction},
         rows_read=channels,
         last_heard={channel.key: now - 60 for channel in listed},
     )
-    board = Board()
+    board = StateStore()
     board.pin(gateway=GatewayState(up=True, channels=listed), log=LogState(up=True, view=view))
     fixed = Threshold(14_400, SilenceMode.FIXED)
-    metrics = Metrics(board, "wpp", lambda *_: fixed, lambda *_: 1800.0, with_log=True)
+    metrics = ExporterMetrics(board, "wpp", lambda *_: fixed, lambda *_: 1800.0, with_log=True)
 
     def write() -> float:
         started = time.perf_counter()

@@ -14,7 +14,7 @@ _WEEK = 7 * 86400
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class PastProblem:
     """A time in the past: hours ago, how many hours it lasted, and whether it was a silence."""
 
     hours_ago: float
@@ -29,7 +29,7 @@ class Past:
     channel: str
     per_hour: float
     """Messages in a busy hour."""
-    troubles: Sequence[Trouble] = ()
+    troubles: Sequence[PastProblem] = ()
 
 
 def write_past(folder: Path, now: float, gateway: str, pasts: Sequence[Past]) -> None:
@@ -73,7 +73,7 @@ def _lines(now: float, gateway: str, pasts: Sequence[Past]) -> Iterator[str]:
     yield "# EOF"
 
 
-def _during(past: Past, seconds_ago: float) -> list[Trouble]:
+def _during(past: Past, seconds_ago: float) -> list[PastProblem]:
     hours = seconds_ago / 3600
     return [one for one in past.troubles if one.hours_ago - one.hours <= hours <= one.hours_ago]
 

@@ -13,7 +13,7 @@ import sys
 from exporter.app import create_app
 from exporter.event_buffer import Post
 from exporter.silence.explain import explain
-from exporter.supervisor import Fleet
+from exporter.supervisor import Supervisor
 from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parse_arguments, parser
 from zapwatch.config import Settings, SettingsError, load
 from zapwatch.reload import Reloading
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     end_on_signals()
     server = Server(_PROGRAM, "EXPORTER_LISTEN", settings.exporter_listen)
     logging.getLogger(_PROGRAM).info("metrics at %s/metrics", server.url)
-    fleet = Fleet(settings, post)
+    fleet = Supervisor(settings, post)
     fleet.follow(settings.gateways)
     Reloading(options.env_file, settings, fleet.follow).start()
     pages = create_app(fleet.page, lambda: fleet.waiting)

@@ -13,10 +13,10 @@ from exporter.event_receiver import EventResult
 from exporter.exposition import Section
 from exporter.silence.model import Model
 from exporter.silence.thresholds import Threshold
-from exporter.snapshot import Board, GatewayState, LogState, Snapshot
+from exporter.snapshot import GatewayState, LogState, Snapshot, StateStore
 from zapwatch.channels import Channel
 from zapwatch.gateways.base import LeftOut, Operation
-from zapwatch.messages.log_tailer import LogView
+from zapwatch.messages.log_tailer import ActivitySnapshot
 from zapwatch.messages.webhook_log import Direction
 from zapwatch.metrics import GatewayMetrics
 
@@ -24,7 +24,7 @@ from zapwatch.metrics import GatewayMetrics
 class OfSnapshot(Collector):
     """Turns the present snapshot into metric families; what is not known has no sample."""
 
-    def __init__(self, board: Board, gateway: str) -> None:
+    def __init__(self, board: StateStore, gateway: str) -> None:
         self.board = board
         self.gateway = gateway
 
@@ -89,7 +89,7 @@ class Statuses(OfChannels):
 class Silence(OfChannels):
     """How long each channel may be silent, and who says so."""
 
-    def __init__(self, board: Board, gateway: str, threshold_of: ThresholdOf) -> None:
+    def __init__(self, board: StateStore, gateway: str, threshold_of: ThresholdOf) -> None:
         super().__init__(board, gateway)
         self._threshold_of = threshold_of
 
@@ -125,10 +125,10 @@ class Silence(OfChannels):
         yield from (threshold, mode)
 
 
-_NOTHING_READ = LogView(now=0.0, last_message={}, messages={}, rows_read=0, counted=False)
+_NOTHING_READ = ActivitySnapshot(now=0.0, last_message={}, messages={}, rows_read=0, counted=False)
 
 
-class Messages(OfChannels):
+class MessageMetrics(OfChannels):
     """What the log knows of each channel that the gateway lists."""
 
     def made_of(self, snapshot: Snapshot) -> tuple[object, ...]:
@@ -185,11 +185,11 @@ SuspicionOf = Callable[[Channel, Mapping[str, float], Model | None, float], floa
 """Thresholds.suspicion(): when a channel is to be asked, by when it was last heard."""
 
 
-class Heard(OfChannels):
+class LastHeardCollector(OfChannels):
     """How long nothing has come through WhatsApp, and for how long that is no reason to ask."""
 
     def __init__(
-        self, board: Board, gateway: str, threshold_of: ThresholdOf, suspicion_of: SuspicionOf
+        self, board: StateStore, gateway: str, threshold_of: ThresholdOf, suspicion_of: SuspicionOf
     ) -> None:
         super().__init__(board, gateway)
         self._threshold_of = threshold_of
@@ -315,12 +315,12 @@ class Sources(OfSnapshot):
 _POLL_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)  # seconds
 
 
-class Metrics:
+class ExporterMetrics:
     """All that the exporter publishes about one gateway, in sections."""
 
     def __init__(
         self,
-        board: Board,
+        board: StateStore,
         gateway: str,
         threshold_of: ThresholdOf,
         suspicion_of: SuspicionOf,
@@ -353,8 +353,8 @@ class Metrics:
             Section(few, lambda snapshot: (snapshot,)),
             _section(Statuses(board, gateway)),
             _section(Silence(board, gateway, threshold_of)),
-            _section(Messages(board, gateway)),
-            _section(Heard(board, gateway, threshold_of, suspicion_of)),
+            _section(MessageMetrics(board, gateway)),
+            _section(LastHeardCollector(board, gateway, threshold_of, suspicion_of)),
         )
 
     def count_event(self, result: EventResult) -> None:

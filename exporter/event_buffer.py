@@ -11,14 +11,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from exporter.event_receiver import Count, Receiver, Sender
-from exporter.snapshot import Board
+from exporter.snapshot import StateStore
 from zapwatch.channels import Channel
 from zapwatch.config import GatewaySettings, MessageSource, Settings, SettingsError
 from zapwatch.messages.channel_list import Activity
 from zapwatch.messages.event_parser import Message
 from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes, StoredMessages
-from zapwatch.messages.log_tailer import LogView
-from zapwatch.messages.source import LogMessages, Messages
+from zapwatch.messages.log_tailer import ActivitySnapshot
+from zapwatch.messages.source import LogMessages, MessageSourceReader
 from zapwatch.messages.webhook_log import Direction, MessageLog, MessageLogError
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ class TakenMessages:
         self._stored = stored
         self._gateway = gateway
 
-    def poll(self, channels: Collection[Channel]) -> LogView:
+    def poll(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Write what waits and read what is known; raise MessageLogError."""
         self._inbox.list_channels(self._gateway, frozenset(channel.key for channel in channels))
         # First, so that none is counted whose time is not known yet.
@@ -212,7 +212,7 @@ class TakenMessages:
         self._inbox.write()
         return replace(self._stored.poll(channels), messages=counts, rows_read=events)
 
-    def find(self, channels: Collection[Channel]) -> LogView:
+    def find(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Do what poll() does: it finds all there is."""
         return self.poll(channels)
 
@@ -250,7 +250,7 @@ class Post:
         for name in self._senders.keys() - senders.keys():
             del self._senders[name]
 
-    def messages(self, gateway: GatewaySettings, board: Board) -> Messages | None:
+    def messages(self, gateway: GatewaySettings, board: StateStore) -> MessageSourceReader | None:
         """Return the source of a gateway whose channels are pinned to the board."""
         if gateway.message_log_url is not None:
             return LogMessages(MessageLog(gateway.message_log_url), self._lookback_seconds)
@@ -278,7 +278,7 @@ def senders_among(gateways: Collection[GatewaySettings]) -> dict[str, Sender]:
     return {gateway.name: Sender(gateway.type, gateway.messages_token) for gateway in posting}
 
 
-def _listed(board: Board) -> Collection[Channel]:
+def _listed(board: StateStore) -> Collection[Channel]:
     gateway = board.snapshot.gateway
     if gateway is None or not gateway.up:
         raise MessageLogError("the gateway does not give its channel list")

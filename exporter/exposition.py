@@ -15,7 +15,7 @@ from functools import lru_cache
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.exposition import gzip_accepted
 
-from exporter.snapshot import Board, Snapshot
+from exporter.snapshot import Snapshot, StateStore
 from zapwatch import __version__
 from zapwatch.metrics import Page, encode, headers, wants_openmetrics
 
@@ -64,7 +64,7 @@ class Texts:
     nothing has changed is not written again.
     """
 
-    def __init__(self, board: Board, sections: Sequence[Section]) -> None:
+    def __init__(self, board: StateStore, sections: Sequence[Section]) -> None:
         self._board = board
         self._sections = sections
         self._lock = threading.Lock()
@@ -202,7 +202,7 @@ def _of_the_program() -> Texts:
         ["version"],
         registry=registry,
     ).labels(__version__).set(1)
-    return Texts(Board(), [Section(registry, lambda _: ())])
+    return Texts(StateStore(), [Section(registry, lambda _: ())])
 
 
 def _put_together(parts: _Parts, form: Form) -> Page:

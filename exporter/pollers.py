@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
-from exporter.snapshot import Board, GatewayState, LogState
+from exporter.snapshot import GatewayState, LogState, StateStore
 from zapwatch.channels import Channel
 from zapwatch.gateways.base import MAX_CHANNELS, Gateway, GatewayError, LeftOut
-from zapwatch.messages.source import Messages
+from zapwatch.messages.source import MessageSourceReader
 from zapwatch.messages.webhook_log import MessageLogError
 
 _log = logging.getLogger("exporter")
@@ -114,7 +114,7 @@ class GatewayPoller(Poller):
     def __init__(
         self,
         client: Gateway,
-        board: Board,
+        board: StateStore,
         pause_seconds: float,
         on_new_channels: Callable[[], None] = lambda: None,
         log: logging.Logger = _log,
@@ -168,8 +168,8 @@ class LogPoller(Poller):
 
     def __init__(
         self,
-        messages: Messages,
-        board: Board,
+        messages: MessageSourceReader,
+        board: StateStore,
         pause_seconds: float,
         observe_seconds: Callable[[float], None],
         log: logging.Logger = _log,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from exporter.silence.model import Model
 from zapwatch.channels import Channel
 from zapwatch.gateways.base import LeftOut
-from zapwatch.messages.log_tailer import LogView
+from zapwatch.messages.log_tailer import ActivitySnapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class LogState:
     """
 
     up: bool
-    view: LogView | None = None
+    view: ActivitySnapshot | None = None
     """As last read, so its ages count only while ``up``."""
     last_success: float | None = None
 
@@ -55,7 +55,7 @@ def waiting_for(snapshot: Snapshot, *, with_log: bool) -> list[str]:
     return [source for source, done in asked.items() if not done]
 
 
-class Board:
+class StateStore:
     """Where they pin what they know; for any number of threads."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from functools import partial
 
-from exporter.collector import Metrics
+from exporter.collector import ExporterMetrics
 from exporter.event_buffer import Post
 from exporter.event_receiver import EventResult
 from exporter.exposition import MetricsPage, Texts
@@ -15,12 +15,12 @@ from exporter.pollers import GatewayPoller, LogPoller, Poller
 from exporter.silence.history_loader import histories_of
 from exporter.silence.learner import Learner
 from exporter.silence.thresholds import Thresholds, bounds_of
-from exporter.snapshot import Board, waiting_for
+from exporter.snapshot import StateStore, waiting_for
 from zapwatch.config import GatewaySettings, MessageSource, Settings, SilenceMode
 from zapwatch.gateways.registry import ADAPTERS, make_gateway
 
 
-class WatchedGateway:
+class GatewayMonitor:
     """Everything that is one gateway's alone: no other waits for it.
 
     With the same message log as another it has a tail of its own all the same: a log that is slow
@@ -32,12 +32,12 @@ class WatchedGateway:
     ) -> None:
         """Prepare to watch, and say in ``log`` what becomes of it."""
         self.gateway = gateway
-        self.board = Board()
+        self.board = StateStore()
         bounds = bounds_of(settings)
         messages = post.messages(gateway, self.board)
         self._with_log = messages is not None
         thresholds = Thresholds(gateway, bounds, can_query=ADAPTERS[gateway.type].can_query)
-        self.metrics = Metrics(
+        self.metrics = ExporterMetrics(
             self.board,
             gateway.name,
             thresholds.of,
@@ -81,7 +81,7 @@ class WatchedGateway:
         return waiting_for(self.board.snapshot, with_log=self._with_log)
 
 
-class Fleet:
+class Supervisor:
     """Watches gateways, and others when the settings are read again; for any number of threads."""
 
     def __init__(self, settings: Settings, post: Post) -> None:
@@ -90,8 +90,8 @@ class Fleet:
         self._post = post
         self._settings = settings
         self._lock = threading.Lock()
-        self._watched: dict[str, WatchedGateway] = {}
-        self._coming: dict[str, WatchedGateway] = {}
+        self._watched: dict[str, GatewayMonitor] = {}
+        self._coming: dict[str, GatewayMonitor] = {}
 
     def follow(self, gateways: Sequence[GatewaySettings]) -> None:
         """Watch these gateways and no others; what has not changed goes on undisturbed.
@@ -119,9 +119,9 @@ class Fleet:
         present = self._coming.get(gateway.name) or self._watched.get(gateway.name)
         return present is not None and present.gateway == gateway
 
-    def _make(self, gateway: GatewaySettings, *, several: bool) -> WatchedGateway:
+    def _make(self, gateway: GatewaySettings, *, several: bool) -> GatewayMonitor:
         log = logging.getLogger(f"exporter.{gateway.name}" if several else "exporter")
-        made = WatchedGateway(self._settings, gateway, self._post, log)
+        made = GatewayMonitor(self._settings, gateway, self._post, log)
         if gateway.name in self._watched:
             self._coming[gateway.name] = made
             made.board.watch(partial(self._take_over, made))
@@ -129,7 +129,7 @@ class Fleet:
             self._watched[gateway.name] = made
         return made
 
-    def _take_over(self, coming: WatchedGateway) -> None:
+    def _take_over(self, coming: GatewayMonitor) -> None:
         """Show a gateway by its new settings, as soon as there is something to show."""
         name = coming.gateway.name
         if coming.waiting:

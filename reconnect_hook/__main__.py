@@ -11,9 +11,9 @@ from dataclasses import replace
 from reconnect_hook.app import create_app
 from reconnect_hook.check import Options, run_check
 from reconnect_hook.dashboard.register import add_page
-from reconnect_hook.metrics import Metrics
+from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.probe_command import run_probe
-from reconnect_hook.supervisor import Fleet, open_store
+from reconnect_hook.supervisor import HookSupervisor, open_store
 from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parse_arguments, parser
 from zapwatch.config import Settings, SettingsError, load
 from zapwatch.config.gateway import ProbeKind
@@ -163,8 +163,8 @@ def _serve(settings: Settings, env_file: str | None) -> int:
     log_to_stderr()
     # Many short turns: with the usual 5 ms, an answer waits for each thread that is computing.
     sys.setswitchinterval(_SWITCH_SECONDS)
-    metrics = Metrics()
-    fleet = Fleet(settings, open_store(settings), metrics)
+    metrics = HookMetrics()
+    fleet = HookSupervisor(settings, open_store(settings), metrics)
     server = Server(_PROGRAM, "HOOK_LISTEN", settings.hook_listen, threads=8)
     end_on_signals()
     logging.getLogger(_PROGRAM).info("page at %s/, alerts at %s/alerts", server.url, server.url)

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from reconnect_hook.alerts import Alert, AlertStatus, RepairCause
-from reconnect_hook.backoff import Pauses
-from reconnect_hook.dedup import Active, Known, Verdict, admit
+from reconnect_hook.backoff import Backoff
+from reconnect_hook.dedup import ActiveJob, ChannelState, Disposition, admit
 from reconnect_hook.schema import channels, repairs, unfinished
 from zapwatch.db import Database, StateError, UnavailableError, now
 from zapwatch.messages.webhook_log import one_line
@@ -48,12 +48,12 @@ class _CollisionError(StateError):
     """Another transaction was in the way; the same one can be tried again."""
 
 
-class _Waiting:
+class _PendingPayload:
     """One payload that is to be stored, and in the end its verdicts or its error."""
 
     def __init__(self, alerts: Sequence[Alert]) -> None:
         self.alerts = alerts
-        self.verdicts: list[Verdict] | None = None
+        self.verdicts: list[Disposition] | None = None
         self.error: StateError | None = None
 
     @property
@@ -61,22 +61,22 @@ class _Waiting:
         return self.verdicts is not None or self.error is not None
 
 
-class Intake:
+class AlertWriter:
     """Accepts alerts for one gateway, beside every other hook on the same database."""
 
     def __init__(
-        self, database: Database, gateway: str, pauses: Pauses, *, keep: bool = True
+        self, database: Database, gateway: str, pauses: Backoff, *, keep: bool = True
     ) -> None:
         """Take alerts; those that come in a pause are kept until its end if ``keep`` says so."""
         self._database = database
         self._gateway = gateway
         self._pauses = pauses
         self._keep = keep
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[_PendingPayload] = []
         self._list_lock = threading.Lock()
         self._work_lock = threading.Lock()
 
-    def accept(self, alerts: Sequence[Alert]) -> list[Verdict]:
+    def accept(self, alerts: Sequence[Alert]) -> list[Disposition]:
         """Store what the alerts of one payload ask for, and return a verdict for each.
 
         1. An alert without a target is ignored.
@@ -88,8 +88,8 @@ class Intake:
         Raises StateError: then nothing of this payload was accepted.
         """
         if all(alert.target is None for alert in alerts):
-            return [Verdict.IGNORED] * len(alerts)
-        mine = _Waiting(alerts)
+            return [Disposition.IGNORED] * len(alerts)
+        mine = _PendingPayload(alerts)
         with self._list_lock:
             self._waiting.append(mine)
         # A transaction takes as long for one payload as for many. Whoever gets the lock does the
@@ -102,12 +102,12 @@ class Intake:
         assert mine.verdicts is not None  # noqa: S101 - done, and no error
         return mine.verdicts
 
-    def _take(self) -> list[_Waiting]:
+    def _take(self) -> list[_PendingPayload]:
         with self._list_lock:
             taken, self._waiting = self._waiting, []
         return taken
 
-    def _work(self, payloads: list[_Waiting]) -> None:
+    def _work(self, payloads: list[_PendingPayload]) -> None:
         try:
             # In a storm nearly all alerts are known already, and need no write.
             new = self._judge(payloads)
@@ -122,15 +122,15 @@ class Intake:
             self._fail(payloads, StateError("a fault of the hook itself"))
 
     @staticmethod
-    def _fail(payloads: list[_Waiting], error: StateError) -> None:
+    def _fail(payloads: list[_PendingPayload], error: StateError) -> None:
         for payload in payloads:
             if not payload.done:
                 payload.error = error
 
-    def _judge(self, payloads: list[_Waiting]) -> list[_Waiting]:
+    def _judge(self, payloads: list[_PendingPayload]) -> list[_PendingPayload]:
         """Answer the payloads that change nothing, and return the others."""
         with self._database.read() as connection:
-            view = _View(connection, self._gateway, [payload.alerts for payload in payloads])
+            view = _Batch(connection, self._gateway, [payload.alerts for payload in payloads])
         new = []
         for payload in payloads:
             verdicts = view.judge(payload.alerts, self._pauses, keep=self._keep)
@@ -140,7 +140,7 @@ class Intake:
                 payload.verdicts = verdicts
         return new
 
-    def _store(self, payloads: list[_Waiting]) -> None:
+    def _store(self, payloads: list[_PendingPayload]) -> None:
         try:
             self._try(payloads)
         except UnavailableError:
@@ -153,7 +153,7 @@ class Intake:
             for payload in payloads:
                 self._store([payload])
 
-    def _try(self, payloads: list[_Waiting]) -> None:
+    def _try(self, payloads: list[_PendingPayload]) -> None:
         for _ in range(_TRIES - 1):
             try:
                 return self._transact(payloads)
@@ -161,9 +161,9 @@ class Intake:
                 continue
         return self._transact(payloads)
 
-    def _transact(self, payloads: list[_Waiting]) -> None:
+    def _transact(self, payloads: list[_PendingPayload]) -> None:
         with self._database.write() as connection, _noticing_collisions():
-            view = _View(connection, self._gateway, [payload.alerts for payload in payloads])
+            view = _Batch(connection, self._gateway, [payload.alerts for payload in payloads])
             verdicts = [
                 view.judge(payload.alerts, self._pauses, keep=self._keep) for payload in payloads
             ]
@@ -172,7 +172,7 @@ class Intake:
             payload.verdicts = its_verdicts
 
 
-class _View:
+class _Batch:
     """What one transaction knows of the channels that some payloads name."""
 
     def __init__(
@@ -182,7 +182,7 @@ class _View:
         self._gateway = gateway
         keys = {alert.target.key for some in payloads for alert in some if alert.target}
         # Always in the same order, so that two transactions cannot wait for each other.
-        self._known = {key: Known() for key in sorted(keys)}
+        self._known = {key: ChannelState() for key in sorted(keys)}
         self._was: dict[str, tuple[bool, RepairCause]] = {}
         names = list(self._known)
         # The queue first: a repair that ends in between is then one that is under way, or is known
@@ -205,7 +205,7 @@ class _View:
 
     def _read_queue(self, keys: Sequence[str]) -> None:
         for row in self._connection.execute(_QUEUE, {"gateway": self._gateway, "keys": keys}):
-            self._known[row.key].active = Active(
+            self._known[row.key].active = ActiveJob(
                 row.id,
                 row.channel,
                 RepairCause(row.reason),
@@ -217,9 +217,9 @@ class _View:
             )
             self._was[row.key] = row.look_only, RepairCause(row.reason)
 
-    def judge(self, alerts: Sequence[Alert], pauses: Pauses, *, keep: bool) -> list[Verdict]:
+    def judge(self, alerts: Sequence[Alert], pauses: Backoff, *, keep: bool) -> list[Disposition]:
         """Return the verdicts on one payload, and note what is to be stored."""
-        verdicts = [Verdict.IGNORED] * len(alerts)
+        verdicts = [Disposition.IGNORED] * len(alerts)
         firing = {
             alert.target.key
             for alert in alerts
@@ -261,7 +261,7 @@ class _View:
         if rows:
             self._connection.execute(sa.insert(repairs), rows)
 
-    def _update(self, key: str, active: Active, values: dict[str, object]) -> None:
+    def _update(self, key: str, active: ActiveJob, values: dict[str, object]) -> None:
         if active.let_go:
             values["holder"] = None
         was_look, was_reason = self._was[key]

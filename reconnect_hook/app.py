@@ -19,9 +19,9 @@ from reconnect_hook.alerts import (
     parse_alerts,
     parse_notifications,
 )
-from reconnect_hook.dedup import Verdict
-from reconnect_hook.metrics import Metrics
-from reconnect_hook.supervisor import Fleet, Service
+from reconnect_hook.dedup import Disposition
+from reconnect_hook.metrics import HookMetrics
+from reconnect_hook.supervisor import GatewayController, HookSupervisor
 from zapwatch.db import StateError
 from zapwatch.metrics import render
 from zapwatch.server import MAX_REQUEST_BYTES, SECURITY_HEADERS
@@ -32,7 +32,7 @@ _people = logging.getLogger("people")
 _OPENAPI = Path(__file__).parent / "openapi.yaml"
 
 
-def create_app(fleet: Fleet, metrics: Metrics, *, token: str) -> Flask:
+def create_app(fleet: HookSupervisor, metrics: HookMetrics, *, token: str) -> Flask:
     """Make the application; ``token`` is what Alertmanager has to send."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
@@ -47,7 +47,7 @@ def create_app(fleet: Fleet, metrics: Metrics, *, token: str) -> Flask:
         metrics.count_alerts(
             (alert.status, verdict) for alert, verdict in zip(parsed, verdicts, strict=True)
         )
-        return as_json(202, {str(verdict): verdicts.count(verdict) for verdict in Verdict})
+        return as_json(202, {str(verdict): verdicts.count(verdict) for verdict in Disposition})
 
     @app.post("/notifications")
     def notifications() -> Response:
@@ -71,26 +71,28 @@ def create_app(fleet: Fleet, metrics: Metrics, *, token: str) -> Flask:
     return app
 
 
-def _accept(services: Mapping[str, Service], alerts: Sequence[Alert]) -> list[Verdict]:
+def _accept(
+    services: Mapping[str, GatewayController], alerts: Sequence[Alert]
+) -> list[Disposition]:
     """Store each alert with its gateway; those of gateways that are not known are ignored.
 
     Where one cannot be stored StateError is raised, and all of them are sent again: those that were
     stored are coalesced then.
     """
-    verdicts = [Verdict.IGNORED] * len(alerts)
+    verdicts = [Disposition.IGNORED] * len(alerts)
     for name, service in services.items():
         mine = [index for index, alert in enumerate(alerts) if alert.gateway == name]
         stored = service.intake.accept([alerts[index] for index in mine])
         for index, verdict in zip(mine, stored, strict=True):
             verdicts[index] = verdict
         # As many as can begin; the others find their work themselves.
-        for _ in range(min(stored.count(Verdict.ACCEPTED), service.workers.count)):
+        for _ in range(min(stored.count(Disposition.ACCEPTED), service.workers.count)):
             service.workers.wake()
             service.prober.wake()
     return verdicts
 
 
-def _add_open_pages(app: Flask, fleet: Fleet, metrics: Metrics) -> None:
+def _add_open_pages(app: Flask, fleet: HookSupervisor, metrics: HookMetrics) -> None:
     """Add what needs no token."""
 
     @app.get("/metrics")

@@ -19,7 +19,7 @@ _SELF_RETRY_SECONDS = 900.0
 
 
 @dataclass(frozen=True, slots=True)
-class Pauses:
+class Backoff:
     """The pauses that follow from RECONNECT_COOLDOWN_SECONDS: it doubles with each repair.
 
     With its default of 300 they are 5, 10, 20, 40 and then 60 minutes. 0 means no pauses at all.
@@ -93,7 +93,7 @@ def is_closed(connection: sa.Connection, gateway: str) -> bool:
     return (connection.scalar(query) or 0) < THRESHOLD
 
 
-def rests_until(connection: sa.Connection, gateway: str, at: float) -> float | None:
+def open_until(connection: sa.Connection, gateway: str, at: float) -> float | None:
     """Return when the pause of a gateway ends, in Unix seconds; None where it does not rest."""
     query = sa.select(gateways.c.paused_until).where(gateways.c.gateway == gateway)
     until: float | None = connection.scalar(query)

@@ -13,7 +13,7 @@ _FRESH_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0  # between two lists that are watched for what a call has brought about
 
 
-class ChannelLists:
+class ChannelListCache:
     """Hands out the gateway's list; for any number of threads."""
 
     def __init__(self, client: Gateway) -> None:
@@ -52,7 +52,7 @@ class ChannelLists:
             wait(pause)
         return self.since(moment)
 
-    def of_this_round(self, moment: float) -> Mapping[str, Channel]:
+    def fresh(self, moment: float) -> Mapping[str, Channel]:
         """Return a list that was asked for at ``moment`` or later, and is still fresh.
 
         One list serves all repairs that begin while it is fresh: for as long after its answer as it

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
-from reconnect_hook.dedup import Verdict
-from reconnect_hook.metrics import Metrics
+from reconnect_hook.dedup import Disposition
+from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.models import Outcome
-from reconnect_hook.supervisor import Service, Store, make_service, open_store
+from reconnect_hook.supervisor import GatewayController, Store, make_service, open_store
 from zapwatch.channels import Channel
 from zapwatch.config import GatewaySettings, Settings
 from zapwatch.config.readers import fingerprint
 from zapwatch.db import StateError
 from zapwatch.gateways.base import GatewayError
 from zapwatch.gateways.registry import make_gateway
-from zapwatch.messages.log_tailer import LogView
+from zapwatch.messages.log_tailer import ActivitySnapshot
 from zapwatch.messages.source import open_messages
 from zapwatch.messages.webhook_log import MessageLogError
 
@@ -50,7 +50,7 @@ class Check:
         self._settings = settings
         self._gateway = gateway
         self._options = options
-        metrics = Metrics()
+        metrics = HookMetrics()
         self._service = (
             make_service(settings, gateway, store, metrics, stays=False) if store else None
         )
@@ -86,7 +86,7 @@ class Check:
         if self._service is not None and self._repairs:
             self._service.workers.stop(_STOP_SECONDS)
 
-    def _read_messages(self, channels: Collection[Channel]) -> LogView | None:
+    def _read_messages(self, channels: Collection[Channel]) -> ActivitySnapshot | None:
         if self._messages is None:
             return None
         try:
@@ -95,7 +95,7 @@ class Check:
             self._complain("read_log", str(error), "silent channels cannot be noticed")
             return None
 
-    def _wanted(self, channels: Collection[Channel], view: LogView | None) -> list[Target]:
+    def _wanted(self, channels: Collection[Channel], view: ActivitySnapshot | None) -> list[Target]:
         wanted = [Target(c.id, RepairCause.DISCONNECTED) for c in channels if not c.connected]
         unheard: dict[str, str] = {}
         for channel in (c for c in channels if c.connected and view is not None):
@@ -126,13 +126,13 @@ class Check:
             if seconds[key] >= self._gateway.silence_threshold(channel)
         ]
 
-    def _repair(self, service: Service, wanted: list[Target]) -> None:
+    def _repair(self, service: GatewayController, wanted: list[Target]) -> None:
         verdicts = service.intake.accept([Alert(AlertStatus.FIRING, target) for target in wanted])
         waiting: dict[int, Target] = {}
         for target, verdict in zip(wanted, verdicts, strict=True):
             # Done already, if another hook was quick: then its outcome is there.
             repair_id = service.memory.latest_repair(target.key)
-            if verdict is Verdict.COOLDOWN or repair_id is None:
+            if verdict is Disposition.COOLDOWN or repair_id is None:
                 self._print(
                     f"{target.channel}: {target.reason}; it was repaired less than "
                     f"{self._settings.reconnect_cooldown_seconds:g} s ago and is left alone"

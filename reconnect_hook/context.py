@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from reconnect_hook.channel_list_cache import ChannelLists
+from reconnect_hook.channel_list_cache import ChannelListCache
 from reconnect_hook.models import Job
-from reconnect_hook.probe_limits import ProbeBook, ProbeOutcome
+from reconnect_hook.probe_limits import ProbeOutcome, ProbeRepository
 from zapwatch.channels import Channel
 from zapwatch.config.gateway import ProbeKind, ProbeSettings
 from zapwatch.gateways.base import Gateway, GatewayError, GatewayErrorKind, Operation
-from zapwatch.messages.source import Ear, Messages
+from zapwatch.messages.source import Ear, MessageSourceReader
 
 
 class PostponedError(Exception):
@@ -24,12 +24,12 @@ class UnableError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class ProbeMeans:
+class ProbeContext:
     """What probes are made with; ``wait`` pauses for some seconds, or raises Interrupted."""
 
     client: Gateway
     ear: Ear | None
-    book: ProbeBook
+    book: ProbeRepository
     settings: ProbeSettings
     wait: Callable[[float], None] = time.sleep
 
@@ -83,7 +83,7 @@ def _refuse_restart(_job: Job, _channel: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class RepairContext:
     """What repairs are made with.
 
     ``silence_threshold`` gives a channel's threshold in seconds; ``wait`` pauses for some seconds,
@@ -92,12 +92,12 @@ class Means:
     """
 
     client: Gateway
-    lists: ChannelLists
-    messages: Messages | None
+    lists: ChannelListCache
+    messages: MessageSourceReader | None
     silence_threshold: Callable[[str], float]
     verify_seconds: float
     allow_restart: bool
-    probing: ProbeMeans | None = None
+    probing: ProbeContext | None = None
     count_probe: CountProbe = _count_nothing
     wait: Callable[[float], None] = time.sleep
     begin_restart: Callable[[Job, str], bool] = _refuse_restart

@@ -6,10 +6,10 @@ import enum
 from dataclasses import dataclass
 
 from reconnect_hook.alerts import AlertStatus, RepairCause, Target
-from reconnect_hook.backoff import OLD_NEWS_SECONDS, Pauses
+from reconnect_hook.backoff import OLD_NEWS_SECONDS, Backoff
 
 
-class Verdict(enum.StrEnum):
+class Disposition(enum.StrEnum):
     """What was done with an alert: the label ``result`` of whatsapp_reconnect_alerts_total."""
 
     ACCEPTED = "accepted"
@@ -19,7 +19,7 @@ class Verdict(enum.StrEnum):
 
 
 @dataclass(slots=True)
-class Active:
+class ActiveJob:
     """A channel's row in the queue; ``id`` is None as long as it is not stored."""
 
     id: int | None
@@ -37,7 +37,7 @@ class Active:
 
 
 @dataclass(slots=True)
-class Known:
+class ChannelState:
     """What is remembered of a channel, and its row in the queue if it has one."""
 
     listed: bool = False
@@ -50,12 +50,18 @@ class Known:
     """When a look last found it well."""
     reason: RepairCause | None = None
     """Of the last repair."""
-    active: Active | None = None
+    active: ActiveJob | None = None
 
 
 def admit(
-    known: Known, status: AlertStatus, target: Target, at: float, pauses: Pauses, *, keep: bool
-) -> Verdict:
+    known: ChannelState,
+    status: AlertStatus,
+    target: Target,
+    at: float,
+    pauses: Backoff,
+    *,
+    keep: bool,
+) -> Disposition:
     """Return the verdict on an alert, and change ``known.active`` to what is to be stored.
 
     With ``keep``, an alert that comes during a pause is kept until its end.
@@ -66,8 +72,8 @@ def admit(
 
 
 def _admit_firing(
-    known: Known, target: Target, at: float, pauses: Pauses, *, keep: bool
-) -> Verdict:
+    known: ChannelState, target: Target, at: float, pauses: Backoff, *, keep: bool
+) -> Disposition:
     """Give the channel one repair, now or at the end of its pause."""
     active = known.active
     if target.reason.is_probe:
@@ -83,7 +89,7 @@ def _admit_firing(
     is_old = old_until > due_at
     due_at = max(due_at, old_until)
     if due_at > at and not keep:
-        return Verdict.COOLDOWN
+        return Disposition.COOLDOWN
     if active is None:
         known.active = _row(target, at, due_at, look_only=is_old)
         known.active.repair_at = due_at if is_old else None
@@ -107,41 +113,41 @@ def _admit_firing(
         active.reason = target.reason
         active.accepted_at = active.due_at = at
         active.changed = active.let_go = True
-    return Verdict.ACCEPTED if due_at <= at else Verdict.COOLDOWN
+    return Disposition.ACCEPTED if due_at <= at else Disposition.COOLDOWN
 
 
-def _admit_probe(known: Known, target: Target, at: float) -> Verdict:
+def _admit_probe(known: ChannelState, target: Target, at: float) -> Disposition:
     """Have the channel asked, unless it is being asked, looked at or repaired.
 
     How often it may be is for whoever begins: see ProbeBook.
     """
     if known.active is not None:
-        return Verdict.COALESCED
+        return Disposition.COALESCED
     known.active = _row(target, at, at, look_only=False)
-    return Verdict.ACCEPTED
+    return Disposition.ACCEPTED
 
 
 def _admit_another(
-    known: Known, active: Active, target: Target, at: float, pauses: Pauses
-) -> Verdict:
+    known: ChannelState, active: ActiveJob, target: Target, at: float, pauses: Backoff
+) -> Disposition:
     """Let a repair that is there already do for this alert too."""
     if active.held or active.due_at <= at:
-        return Verdict.COALESCED
+        return Disposition.COALESCED
     if _is_worse(target.reason, active.reason):
         active.reason = target.reason
         active.due_at = min(active.due_at, pauses.end(known.called_at, 1, at))
         active.changed = True
-    return Verdict.COALESCED if active.due_at <= at else Verdict.COOLDOWN
+    return Disposition.COALESCED if active.due_at <= at else Disposition.COOLDOWN
 
 
-def _admit_resolved(known: Known, target: Target, at: float) -> Verdict:
+def _admit_resolved(known: ChannelState, target: Target, at: float) -> Disposition:
     """Have the channel looked at, which ends its episode if it is connected.
 
     An alert also ends when the list fails or the exporter restarts, and a silent channel's when its
     session drops: only the gateway's list can tell whether the channel is back.
     """
     if not known.listed or target.reason.is_probe:
-        return Verdict.IGNORED
+        return Disposition.IGNORED
     active = known.active
     if active is None:
         if known.episode:
@@ -157,10 +163,10 @@ def _admit_resolved(known: Known, target: Target, at: float) -> Verdict:
         active.repair_at = active.due_at
         active.due_at = at
         active.changed = True
-    return Verdict.ACCEPTED
+    return Disposition.ACCEPTED
 
 
-def _old_news_until(known: Known, target: Target, at: float) -> float:
+def _old_news_until(known: ChannelState, target: Target, at: float) -> float:
     """Return until when an alert may be older than the look that has just found its channel well.
 
     It may also be news, of a channel that dropped again: so it is kept, as in a pause, and then
@@ -181,8 +187,8 @@ def _is_worse(now: RepairCause, before: RepairCause | None) -> bool:
     return now is RepairCause.DISCONNECTED and before is not None and before.is_silence
 
 
-def _row(target: Target, at: float, due_at: float, *, look_only: bool) -> Active:
-    return Active(
+def _row(target: Target, at: float, due_at: float, *, look_only: bool) -> ActiveJob:
+    return ActiveJob(
         id=None,
         channel=target.channel,
         reason=target.reason,

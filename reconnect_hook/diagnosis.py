@@ -40,7 +40,7 @@ class Evidence:
         return max(shown.get(key, _NEVER) for shown in (self.heard, self.spoke, self.answered))
 
 
-def dead(evidence: Evidence) -> set[str]:
+def find_dead(evidence: Evidence) -> set[str]:
     """Return those that are proved to be dead.
 
     A lost echo alone does not say which of the two is. It says so of the receiver if the sender is

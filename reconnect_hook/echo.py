@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import dropwhile
 
-from reconnect_hook.context import ProbeMeans, UnableError
+from reconnect_hook.context import ProbeContext, UnableError
 from reconnect_hook.diagnosis import Evidence
-from reconnect_hook.probe_limits import Echo, Refusal
+from reconnect_hook.probe_limits import Echo, LimitReason
 from zapwatch.channels import Channel
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind
 from zapwatch.messages.probe_token import make_token
-from zapwatch.messages.source import Heard
+from zapwatch.messages.source import RecentMessages
 from zapwatch.messages.webhook_log import MessageLogError
 
 ECHO_SECONDS = 60.0
@@ -36,7 +36,7 @@ class Echoes:
     this machine's monotonic clock from which on it counts who is heard.
     """
 
-    def __init__(self, means: ProbeMeans, listed: Mapping[str, Channel]) -> None:
+    def __init__(self, means: ProbeContext, listed: Mapping[str, Channel]) -> None:
         self.evidence = Evidence()
         self.since = time.monotonic()
         self._means = means
@@ -94,7 +94,7 @@ class Echoes:
 
     def send(
         self, sender: Channel, receiver: Channel, *, again: bool = False
-    ) -> tuple[bool | None, Refusal | None]:
+    ) -> tuple[bool | None, LimitReason | None]:
         """Send an echo; return whether it was heard, None where it must not be sent, and why.
 
         ``again``: also where one of the two must take part in none until it is repaired.
@@ -106,9 +106,9 @@ class Echoes:
                 return heard, None
         number = self._number_of(receiver)
         if number is None:
-            return None, Refusal.NO_NUMBER
+            return None, LimitReason.NO_NUMBER
         if sender.key != receiver.key and self._number_of(sender) == number:
-            return None, Refusal.SAME_NUMBER
+            return None, LimitReason.SAME_NUMBER
         token = make_token(receiver.key)
         refusal = self._means.book.reserve(sender.key, receiver.key, token, again=again)
         if refusal is not None:
@@ -170,7 +170,7 @@ class Echoes:
         self._means.book.note_echo(token, heard=False)
         return False
 
-    def _listen_for(self, token: str) -> Heard:
+    def _listen_for(self, token: str) -> RecentMessages:
         try:
             return self.listen_since()
         except MessageLogError:
@@ -178,11 +178,11 @@ class Echoes:
             self._means.book.note_sent(token, surely=False)
             raise
 
-    def listen_since(self) -> Heard:
+    def listen_since(self) -> RecentMessages:
         """Return what was heard since ``since``, and note it as evidence."""
         return self.listen(time.monotonic() - self.since + _SLACK_SECONDS)
 
-    def listen(self, seconds: float) -> Heard:
+    def listen(self, seconds: float) -> RecentMessages:
         """Return what was heard within so many seconds, and note it as evidence."""
         ear = self._means.ear
         if ear is None:

@@ -10,10 +10,10 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from reconnect_hook.alerts import AlertStatus
-from reconnect_hook.dedup import Verdict
+from reconnect_hook.dedup import Disposition
 from reconnect_hook.models import Job, Outcome, Result
-from reconnect_hook.probe_limits import ProbeBook, ProbeOutcome
-from reconnect_hook.repository import Memory
+from reconnect_hook.probe_limits import ProbeOutcome, ProbeRepository
+from reconnect_hook.repository import ChannelRepository
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.db import StateError
 from zapwatch.gateways.base import Observer, Operation
@@ -22,14 +22,14 @@ from zapwatch.metrics import GatewayMetrics
 _REPAIR_BUCKETS = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 90, 120, 180, 300)  # seconds
 
 
-class Metrics:
+class HookMetrics:
     """All that the hook publishes, in a registry of its own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._calls = GatewayMetrics(self.registry, Operation)
-        self._memories: dict[str, Memory] = {}
-        self._books: dict[str, ProbeBook] = {}
+        self._memories: dict[str, ChannelRepository] = {}
+        self._books: dict[str, ProbeRepository] = {}
         self.registry.register(_StateCollector(self._memories, self._books))
         self._alerts = Counter(
             "whatsapp_reconnect_alerts_total",
@@ -66,7 +66,7 @@ class Metrics:
         for kind in (ProbeKind.QUERY, ProbeKind.ECHO):
             self._probe_durations.labels(kind)
         for status in (AlertStatus.FIRING, AlertStatus.RESOLVED):
-            for verdict in Verdict:
+            for verdict in Disposition:
                 self._alerts.labels(status, verdict)
         for outcome in Outcome:
             self._durations.labels(outcome)
@@ -82,7 +82,7 @@ class Metrics:
             self._probe_durations,
         )
 
-    def watch(self, gateway: str, memory: Memory, book: ProbeBook) -> None:
+    def watch(self, gateway: str, memory: ChannelRepository, book: ProbeRepository) -> None:
         """Publish what the state remembers of a gateway as well."""
         self._memories[gateway] = memory
         self._books[gateway] = book
@@ -95,7 +95,7 @@ class Metrics:
         self._attempts.remove_by_labels({"gateway": gateway})
         self._probes.remove_by_labels({"gateway": gateway})
 
-    def count_alerts(self, verdicts: Iterable[tuple[AlertStatus, Verdict]]) -> None:
+    def count_alerts(self, verdicts: Iterable[tuple[AlertStatus, Disposition]]) -> None:
         """Count alerts that came in."""
         for (status, verdict), number in Counted(verdicts).items():
             self._alerts.labels(status, verdict).inc(number)
@@ -136,7 +136,9 @@ class OfGateway:
 
 
 class _StateCollector(Collector):
-    def __init__(self, memories: dict[str, Memory], books: dict[str, ProbeBook]) -> None:
+    def __init__(
+        self, memories: dict[str, ChannelRepository], books: dict[str, ProbeRepository]
+    ) -> None:
         self._memories = memories
         self._books = books
 

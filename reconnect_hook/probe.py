@@ -6,10 +6,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reconnect_hook.context import PostponedError, ProbeMeans, UnableError
-from reconnect_hook.diagnosis import dead
+from reconnect_hook.context import PostponedError, ProbeContext, UnableError
+from reconnect_hook.diagnosis import find_dead
 from reconnect_hook.echo import Echoes
-from reconnect_hook.probe_limits import ProbeOutcome, Refusal
+from reconnect_hook.probe_limits import LimitReason, ProbeOutcome
 from zapwatch.channels import Channel
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind
@@ -41,7 +41,7 @@ class Finding:
     """Those of which no more echoes may be sent until they are repaired or heard."""
 
 
-class Examination:
+class ProbeRun:
     """Asks one of the ``listed`` channels.
 
     Raises StateError, MessageLogError, what ``wait`` raises, and where nothing can be asked
@@ -57,7 +57,7 @@ class Examination:
 
     def __init__(
         self,
-        means: ProbeMeans,
+        means: ProbeContext,
         channel: Channel,
         listed: Mapping[str, Channel],
         *,
@@ -112,7 +112,7 @@ class Examination:
         if not self._repaired:
             self._echoes.recall(self._channel)
         if key in self._means.book.halted():
-            finding = self._reconsider()
+            finding = self._recheck_suspended()
             if finding is not None:
                 return finding
         sender, heard = self._first_echo()
@@ -123,16 +123,16 @@ class Examination:
         return self._settle(sender)
 
     def _first_echo(self) -> tuple[Channel, bool]:
-        refusal: Refusal | None = None
+        refusal: LimitReason | None = None
         for sender in self._echoes.known_first(self._echoes.senders(self._channel)):
             heard, refusal = self._echoes.send(sender, self._channel)
             if heard is not None:
                 return sender, heard
-            if refusal is Refusal.TOO_SOON:
+            if refusal is LimitReason.TOO_SOON:
                 raise PostponedError(refusal.value)
         raise UnableError(refusal.value if refusal else "no other channel can write to it")
 
-    def _reconsider(self) -> Finding | None:
+    def _recheck_suspended(self) -> Finding | None:
         """Judge by what was heard since an echo was lost; None where it is time for another.
 
         Whoever was heard since may have been dead then, and have come back by itself. So nobody is
@@ -150,7 +150,7 @@ class Examination:
             if sender is not None:
                 return self._confirm(sender)
         if not found and key not in self._evidence.heard:
-            raise UnableError(Refusal.HALTED.value)
+            raise UnableError(LimitReason.HALTED.value)
         self._means.book.resume([key])
         self._begin_anew()
         return None
@@ -159,7 +159,7 @@ class Examination:
         pair = sender.key, self._channel.key
         sent_at = self._evidence.lost[pair]
         heard, refusal = self._echoes.send(sender, self._channel, again=True)
-        if refusal is Refusal.TOO_SOON:
+        if refusal is LimitReason.TOO_SOON:
             raise PostponedError(refusal.value)
         if heard or self._channel.key in self._evidence.heard:
             return Finding(ProbeKind.ECHO, ProbeOutcome.PASSED)
@@ -173,7 +173,12 @@ class Examination:
 
     def _settle(self, sender: Channel) -> Finding:
         """Ask further until it is clear whose fault a lost echo is, or nothing is left to ask."""
-        for step in (self._query_sender, self._turn_round, self._ask_third, self._third_asks):
+        for step in (
+            self._query_sender,
+            self._reverse_echo,
+            self._ask_third,
+            self._echo_from_third,
+        ):
             if self._verdict():
                 break
             step(sender)
@@ -211,7 +216,7 @@ class Examination:
         if self._repaired:
             repaired.discard(self._channel.key)
         valid = self._evidence.without(repaired)
-        found = dead(valid)
+        found = find_dead(valid)
         if not found and valid != self._evidence:
             raise UnableError("a channel that took part in its echoes was repaired meanwhile")
         return found
@@ -220,7 +225,7 @@ class Examination:
         if self._means.client.can_query and not self._passes_query(sender):
             self._evidence.mute.add(sender.key)
 
-    def _turn_round(self, sender: Channel) -> None:
+    def _reverse_echo(self, sender: Channel) -> None:
         self._another(self._channel, sender)
 
     def _ask_third(self, sender: Channel) -> None:
@@ -228,7 +233,7 @@ class Examination:
         if third is not None:
             self._another(sender, third)
 
-    def _third_asks(self, sender: Channel) -> None:
+    def _echo_from_third(self, sender: Channel) -> None:
         third = self._third(sender)
         if third is not None:
             self._another(third, self._channel)
@@ -241,7 +246,7 @@ class Examination:
         """Send one more, as soon as that may be."""
         for _ in range(6):
             _, refusal = self._echoes.send(sender, receiver)
-            if refusal is not Refusal.TOO_SOON:
+            if refusal is not LimitReason.TOO_SOON:
                 return
             self._means.wait(GAP_SECONDS)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reconnect_hook.context import PostponedError, ProbeMeans, UnableError
-from reconnect_hook.metrics import Metrics
-from reconnect_hook.probe import Examination
+from reconnect_hook.context import PostponedError, ProbeContext, UnableError
+from reconnect_hook.metrics import HookMetrics
+from reconnect_hook.probe import ProbeRun
 from reconnect_hook.probe_limits import ECHO_GAP_SECONDS, ProbeOutcome
 from reconnect_hook.supervisor import make_service, open_store
 from zapwatch.channels import Channel, channel_key
@@ -35,7 +35,7 @@ def run_probe(settings: Settings, channel: str, kind: ProbeKind | None, *, dry_r
     code = 1
     unread = known = False
     for gateway in settings.gateways:
-        service = make_service(settings, gateway, store, Metrics(), stays=False)
+        service = make_service(settings, gateway, store, HookMetrics(), stays=False)
         try:
             listed = {one.key: one for one in service.client.list_channels().channels}
             if key in listed:
@@ -53,7 +53,7 @@ def run_probe(settings: Settings, channel: str, kind: ProbeKind | None, *, dry_r
 
 
 def _probe(
-    means: ProbeMeans,
+    means: ProbeContext,
     channel: Channel,
     listed: Mapping[str, Channel],
     kind: ProbeKind | None,
@@ -73,7 +73,7 @@ def _probe(
         return 0
     try:
         means.book.begin(channel.key, channel.id, None)
-        finding = Examination(means, channel, listed).run(wanted)
+        finding = ProbeRun(means, channel, listed).run(wanted)
         means.book.end(channel.key, channel.id, finding.kind, finding.outcome, finding.halted)
     except PostponedError as error:
         _say(f"{channel.id}: not asked: {error}; try again in {ECHO_GAP_SECONDS:g} s")
@@ -94,7 +94,7 @@ def _probe(
     return 0 if finding.outcome is ProbeOutcome.PASSED else 1
 
 
-def _obstacle(means: ProbeMeans, channel: Channel, wanted: ProbeKind) -> str:
+def _obstacle(means: ProbeContext, channel: Channel, wanted: ProbeKind) -> str:
     """Return what keeps a channel from being asked so, and empty where nothing does."""
     if not channel.repairable:
         return "it is of a kind that is only watched"

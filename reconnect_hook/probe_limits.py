@@ -42,7 +42,7 @@ class ProbeOutcome(enum.StrEnum):
     """An echo was lost, and which of the two is dead did not show."""
 
 
-class Refusal(enum.Enum):
+class LimitReason(enum.Enum):
     """Why an echo must not be sent."""
 
     HALTED = "an echo of it was lost, and it has not been repaired since"
@@ -80,7 +80,7 @@ class Echo:
     """None: whoever listened for it has died."""
 
 
-class ProbeBook:
+class ProbeRepository:
     """One gateway's probes; each method is one transaction and raises StateError.
 
     A clock that is put back frees nothing: what it has noted in its future counts as done just now.
@@ -122,7 +122,7 @@ class ProbeBook:
 
     def reserve(
         self, sender: str, receiver: str, token: str, *, again: bool = False
-    ) -> Refusal | None:
+    ) -> LimitReason | None:
         """Note that an echo is about to be sent between two channel keys, if that may be.
 
         ``again``: also where an echo of theirs was lost.
@@ -142,12 +142,12 @@ class ProbeBook:
                 probes.c.halted.is_(True),
             )
             if not again and connection.scalar(halted.limit(1)) is not None:
-                return Refusal.HALTED
+                return LimitReason.HALTED
             if self._is_too_many(connection, at, sender, receiver):
-                return Refusal.TOO_MANY
+                return LimitReason.TOO_MANY
             last = connection.scalar(sa.select(sa.func.max(echoes.c.sent_at)).where(mine))
             if last is not None and at - last < ECHO_GAP_SECONDS:
-                return Refusal.TOO_SOON
+                return LimitReason.TOO_SOON
             row = {"gateway": self._gateway, "sender": sender, "receiver": receiver}
             connection.execute(sa.insert(echoes).values(**row, token=token, sent_at=at))
             self._sent.append((time.monotonic(), sender, receiver))

@@ -8,17 +8,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from reconnect_hook.alert_writer import Intake
+from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
 from reconnect_hook.audit_log import EventLog
-from reconnect_hook.channel_list_cache import ChannelLists
-from reconnect_hook.context import Interrupted, PostponedError, ProbeMeans, UnableError
+from reconnect_hook.channel_list_cache import ChannelListCache
+from reconnect_hook.context import Interrupted, PostponedError, ProbeContext, UnableError
 from reconnect_hook.metrics import OfGateway
 from reconnect_hook.models import Job
-from reconnect_hook.probe import Examination, Finding
+from reconnect_hook.probe import Finding, ProbeRun
 from reconnect_hook.probe_limits import ECHO_GAP_SECONDS, ProbeOutcome
 from reconnect_hook.queue import LEASE_SECONDS, Jobs
-from reconnect_hook.worker_pool import Crew
+from reconnect_hook.worker_pool import WorkerPool
 from zapwatch.channels import Channel
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.gateways.base import GatewayError
@@ -43,9 +43,9 @@ class Prober:
     def __init__(
         self,
         jobs: Jobs,
-        lists: ChannelLists,
-        means: ProbeMeans,
-        intake: Intake,
+        lists: ChannelListCache,
+        means: ProbeContext,
+        intake: AlertWriter,
         wake: Callable[[], None],
         events: EventLog,
         metrics: OfGateway,
@@ -54,7 +54,7 @@ class Prober:
     ) -> None:
         self._jobs = jobs
         self._lists = lists
-        self._crew = Crew(count, jobs.claim, self._see_through, jobs.release)
+        self._crew = WorkerPool(count, jobs.claim, self._see_through, jobs.release)
         self._means = replace(means, wait=self._crew.wait)
         self._intake = intake
         self._wake_repairs = wake
@@ -89,42 +89,42 @@ class Prober:
             raise
         except PostponedError:
             # Spread over the time that all who wait will need.
-            waiting = self._crew.insist(self._means.book.waiting)
+            waiting = self._crew.retry_until_stored(self._means.book.waiting)
             seconds = ECHO_GAP_SECONDS * (1 + _chance.random() * waiting)
-            self._crew.insist(lambda: self._jobs.put_back(job, seconds))
+            self._crew.retry_until_stored(lambda: self._jobs.put_back(job, seconds))
         except UnableError:
             # The alert comes again while nothing is heard.
-            self._crew.insist(lambda: self._means.book.give_up(job.key, job.channel))
-            self._crew.insist(lambda: self._jobs.drop(job))
+            self._crew.retry_until_stored(lambda: self._means.book.give_up(job.key, job.channel))
+            self._crew.retry_until_stored(lambda: self._jobs.drop(job))
         except MessageLogError:
-            self._crew.insist(lambda: self._jobs.put_back(job, _LOG_AGAIN_SECONDS))
+            self._crew.retry_until_stored(lambda: self._jobs.put_back(job, _LOG_AGAIN_SECONDS))
         except Exception:  # noqa: BLE001
             # Unforeseen, and nothing was recorded: the lease would be renewed for ever.
             _log.exception("a probe could not be ended, and is tried again")
-            self._crew.insist(lambda: self._jobs.put_back(job, _LOG_AGAIN_SECONDS))
+            self._crew.retry_until_stored(lambda: self._jobs.put_back(job, _LOG_AGAIN_SECONDS))
 
     def _ask(self, job: Job) -> None:
         """Ask a channel, unless there is no need or it must not be."""
         means = self._means
         try:
-            listed = self._lists.of_this_round(time.monotonic() - job.waited)
+            listed = self._lists.fresh(time.monotonic() - job.waited)
         except GatewayError:
-            self._crew.insist(lambda: self._jobs.look_later(job))
+            self._crew.retry_until_stored(lambda: self._jobs.look_later(job))
             return
         channel = listed.get(job.key)
         by_hand = job.reason is RepairCause.ASKED
         if channel is None or not channel.connected:
-            self._crew.insist(lambda: self._jobs.drop(job))
+            self._crew.retry_until_stored(lambda: self._jobs.drop(job))
             return
         kind = means.kind_of(channel)
         if kind is ProbeKind.OFF or (not by_hand and self._was_heard(channel, job.waited)):
-            self._crew.insist(lambda: self._jobs.drop(job))
+            self._crew.retry_until_stored(lambda: self._jobs.drop(job))
             return
-        wait = self._crew.insist(
+        wait = self._crew.retry_until_stored(
             lambda: means.book.begin(job.key, channel.id, job.id, by_hand=by_hand)
         )
         if wait > 0:
-            self._crew.insist(lambda: self._jobs.put_back(job, wait))
+            self._crew.retry_until_stored(lambda: self._jobs.put_back(job, wait))
             return
         self._conclude(job, channel, *self._examined(channel, listed, kind))
 
@@ -134,19 +134,19 @@ class Prober:
         lately = min(waited + _ALERT_SECONDS, self._means.settings.after_minutes * 60)
         if ear is None or channel.key not in ear.listen(lately).ages:
             return False
-        self._crew.insist(lambda: self._means.book.resume([channel.key]))
+        self._crew.retry_until_stored(lambda: self._means.book.resume([channel.key]))
         return True
 
     def _examined(
         self, channel: Channel, listed: Mapping[str, Channel], kind: ProbeKind
     ) -> tuple[Finding, float]:
         started = time.monotonic()
-        finding = Examination(self._means, channel, listed).run(kind)
+        finding = ProbeRun(self._means, channel, listed).run(kind)
         return finding, time.monotonic() - started
 
     def _conclude(self, job: Job, channel: Channel, finding: Finding, seconds: float) -> None:
         """Log, record and count what was found, and have the dead repaired."""
-        self._crew.check_still_ours()  # else whoever has it now tells what it finds
+        self._crew.ensure_lease()  # else whoever has it now tells what it finds
         if finding.outcome is not ProbeOutcome.PASSED:
             self._events.write(
                 channel=channel.id,
@@ -162,8 +162,8 @@ class Prober:
         if alerts:
             # What only asked the channel becomes its repair. It comes first: a hook that dies here
             # finds out once more, from what is noted of the echoes, rather than repair nobody.
-            self._crew.insist(lambda: self._intake.accept(alerts))
-        self._crew.insist(
+            self._crew.retry_until_stored(lambda: self._intake.accept(alerts))
+        self._crew.retry_until_stored(
             lambda: self._means.book.end(
                 job.key, channel.id, finding.kind, finding.outcome, finding.halted
             )
@@ -174,4 +174,4 @@ class Prober:
         if any(one.key == job.key for one in finding.dead):
             self._jobs.let_go(job)
         else:
-            self._crew.insist(lambda: self._jobs.drop(job))
+            self._crew.retry_until_stored(lambda: self._jobs.drop(job))

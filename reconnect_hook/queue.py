@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from reconnect_hook import backoff
 from reconnect_hook.alerts import RepairCause
-from reconnect_hook.backoff import Pauses
+from reconnect_hook.backoff import Backoff
 from reconnect_hook.models import FAILURES, RECOVERIES, Action, Job, Outcome, Result
 from reconnect_hook.schema import (
     channels,
@@ -214,7 +214,7 @@ class Jobs:
         self,
         database: Database,
         gateway: str,
-        pauses: Pauses,
+        pauses: Backoff,
         *,
         retry: bool = True,
         only_probes: bool = False,
@@ -505,7 +505,7 @@ class Paused:
 class Backlog:
     """One gateway's queue; each method is one transaction and raises StateError."""
 
-    def __init__(self, database: Database, gateway: str, pauses: Pauses) -> None:
+    def __init__(self, database: Database, gateway: str, pauses: Backoff) -> None:
         self._database = database
         self._gateway = gateway
         self._pauses = pauses
@@ -570,7 +570,7 @@ class Backlog:
             for row in rows
         ]
 
-    def hasten(self, now_due: Collection[Paused], after_cooldown: Collection[Paused]) -> None:
+    def skip_backoff(self, now_due: Collection[Paused], after_cooldown: Collection[Paused]) -> None:
         """End pauses at once, or as soon as the cooldown after the last call is over."""
         with self._database.write() as connection:
             at = now(connection)

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.context import (
-    Means,
     PostponedError,
-    ProbeMeans,
+    ProbeContext,
+    RepairContext,
     UnableError,
     is_of_the_whole,
     words,
 )
 from reconnect_hook.models import Action, Job, Outcome, Result
-from reconnect_hook.probe import Examination, Finding
+from reconnect_hook.probe import Finding, ProbeRun
 from reconnect_hook.probe_limits import ProbeOutcome
 from zapwatch.channels import Channel, Status
 from zapwatch.config.gateway import ProbeKind
@@ -45,7 +45,7 @@ class Asked:
     gateway_failed: bool = False
 
 
-def ask(means: Means, channel: Channel, *, silent: bool) -> Asked:
+def ask(means: RepairContext, channel: Channel, *, silent: bool) -> Asked:
     """Reconnect, and watch: the log for a silent channel, the list for a disconnected one."""
     asked_at = time.monotonic()
     try:
@@ -71,7 +71,7 @@ def ask(means: Means, channel: Channel, *, silent: bool) -> Asked:
     return _look_for_connected(means, channel.key, silent=silent)
 
 
-def _ask_until_ready(means: Means, channel: Channel, *, silent: bool) -> QrKind:
+def _ask_until_ready(means: RepairContext, channel: Channel, *, silent: bool) -> QrKind:
     """Begin to reconnect, ask until the answer says more than to wait, and return what it says."""
     give_up_at = time.monotonic() + _INITIALIZING_SECONDS
     started = False
@@ -88,7 +88,7 @@ def _ask_until_ready(means: Means, channel: Channel, *, silent: bool) -> QrKind:
         kind = means.client.qr(channel.id).kind
 
 
-def verify(means: Means, channel: Channel, until: float) -> Asked | None:
+def verify(means: RepairContext, channel: Channel, until: float) -> Asked | None:
     """Ask a channel that was reconnected whether it is alive; None where that shows nothing.
 
     ``until`` is the moment until which its echo waits for those of others.
@@ -118,11 +118,11 @@ def verify(means: Means, channel: Channel, until: float) -> Asked | None:
 
 
 def _examine(
-    probing: ProbeMeans, channel: Channel, listed: Mapping[str, Channel], until: float
+    probing: ProbeContext, channel: Channel, listed: Mapping[str, Channel], until: float
 ) -> Finding:
     while True:
         try:
-            examination = Examination(probing, channel, listed, repaired=True)
+            examination = ProbeRun(probing, channel, listed, repaired=True)
             return examination.run(probing.kind_of(channel))
         except PostponedError:
             if time.monotonic() >= until:
@@ -130,7 +130,7 @@ def _examine(
             probing.wait(LOOK_PAUSE)
 
 
-def _wait_for_message(means: Means, key: str, asked_at: float, until: float) -> bool:
+def _wait_for_message(means: RepairContext, key: str, asked_at: float, until: float) -> bool:
     """Watch the log until a moment; whether a message came since ``asked_at``."""
     # A second more, since the log's times are cut to whole seconds.
     while not means.heard_within(key, time.monotonic() - asked_at + 1):
@@ -140,7 +140,7 @@ def _wait_for_message(means: Means, key: str, asked_at: float, until: float) -> 
     return True
 
 
-def _look_for_connected(means: Means, key: str, *, silent: bool) -> Asked:
+def _look_for_connected(means: RepairContext, key: str, *, silent: bool) -> Asked:
     """Watch the list for as long as is set; a silent channel has had its time, so look once."""
     give_up_at = time.monotonic() + (0 if silent else means.verify_seconds)
     while True:
@@ -174,7 +174,7 @@ _UNCERTAIN = frozenset(
 )
 
 
-def restart(means: Means, job: Job, channel: Channel) -> Result | None:
+def restart(means: RepairContext, job: Job, channel: Channel) -> Result | None:
     """Throw the pairing away and make a new session; None where the state could not note it."""
     if not means.begin_restart(job, channel.id):
         return None
@@ -204,7 +204,7 @@ def restart(means: Means, job: Job, channel: Channel) -> Result | None:
     return make_anew(means, channel.id, channel.key)
 
 
-def make_anew(means: Means, channel_id: str, key: str) -> Result:
+def make_anew(means: RepairContext, channel_id: str, key: str) -> Result:
     """Make the session of a channel that has none."""
     trouble = _create(means, channel_id, key)
     if trouble is not None:
@@ -224,7 +224,7 @@ def make_anew(means: Means, channel_id: str, key: str) -> Result:
     )
 
 
-def _create(means: Means, channel_id: str, key: str) -> GatewayError | None:
+def _create(means: RepairContext, channel_id: str, key: str) -> GatewayError | None:
     """Make a session, and try that a few times; return the last error, None where there is one."""
     for number in range(_CREATE_TRIES):
         if number:
@@ -240,7 +240,7 @@ def _create(means: Means, channel_id: str, key: str) -> GatewayError | None:
     return error
 
 
-def _is_gone(means: Means, key: str, seconds: float) -> bool:
+def _is_gone(means: RepairContext, key: str, seconds: float) -> bool:
     """Watch the list for some seconds; whether it has come to lack the channel."""
     give_up_at = time.monotonic() + seconds
     while _is_listed(means, key) is not False:
@@ -250,7 +250,7 @@ def _is_gone(means: Means, key: str, seconds: float) -> bool:
     return True
 
 
-def _is_listed(means: Means, key: str) -> bool | None:
+def _is_listed(means: RepairContext, key: str) -> bool | None:
     """Whether the gateway has the channel; None where it does not say."""
     try:
         return key in means.lists.since(time.monotonic())
@@ -262,9 +262,9 @@ _ALERT_SECONDS = 30.0  # that an alert is on its way before the hook gets it
 _LEAST_ALERT_SECONDS = 1.0  # it takes longer than this in any case
 
 
-def look(means: Means, job: Job) -> Result | None:
+def look(means: RepairContext, job: Job) -> Result | None:
     """Return a recovery if the channel is connected, None if not; raise GatewayError."""
-    channel = means.lists.of_this_round(time.monotonic() - job.waited).get(job.key)
+    channel = means.lists.fresh(time.monotonic() - job.waited).get(job.key)
     if channel is None:
         if job.restarting:
             return make_anew(means, job.channel, job.key)
@@ -274,7 +274,7 @@ def look(means: Means, job: Job) -> Result | None:
     return Result(channel.id, Outcome.RECOVERED, status=channel.status, gateway_failed=False)
 
 
-def repair(means: Means, job: Job) -> Result:
+def repair(means: RepairContext, job: Job) -> Result:
     """Repair one channel and return how it ended; raises Interrupted, and nothing else.
 
     1. Look at the list: the alert may be old news, or about a channel that is not there.
@@ -285,7 +285,7 @@ def repair(means: Means, job: Job) -> Result:
     """
     try:
         asked_from = time.monotonic() - job.waited - _LEAST_ALERT_SECONDS
-        channel = means.lists.of_this_round(asked_from).get(job.key)
+        channel = means.lists.fresh(asked_from).get(job.key)
     except GatewayError as error:
         detail = words(error)
         return Result(job.channel, Outcome.FAILED, detail=detail, listed=False, gateway_failed=True)
@@ -316,7 +316,7 @@ def repair(means: Means, job: Job) -> Result:
     )
 
 
-def _is_old_news(means: Means, job: Job, channel: Channel, *, silent: bool) -> bool:
+def _is_old_news(means: RepairContext, job: Job, channel: Channel, *, silent: bool) -> bool:
     if silent:
         if job.attempt > 1 and job.status not in {None, Status.CONNECTED}:
             return True  # it had dropped, and somebody has scanned its code since

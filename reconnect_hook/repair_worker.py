@@ -9,14 +9,14 @@ from dataclasses import replace
 
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.audit_log import EventLog
-from reconnect_hook.channel_list_cache import ChannelLists
-from reconnect_hook.context import Interrupted, Means
+from reconnect_hook.channel_list_cache import ChannelListCache
+from reconnect_hook.context import Interrupted, RepairContext
 from reconnect_hook.metrics import OfGateway
 from reconnect_hook.models import FAILURES, Job, Outcome, Result
 from reconnect_hook.queue import LEASE_SECONDS, Backlog, Jobs, Paused
 from reconnect_hook.repair import look, repair
-from reconnect_hook.repository import Memory
-from reconnect_hook.worker_pool import IDLE_SECONDS, Crew
+from reconnect_hook.repository import ChannelRepository
+from reconnect_hook.worker_pool import IDLE_SECONDS, WorkerPool
 from zapwatch.channels import Channel, Status
 from zapwatch.gateways.base import GatewayError
 
@@ -32,11 +32,11 @@ Conclude = Callable[[Sequence[tuple[Job, Result]]], None]
 """Logs, records and counts how repairs ended."""
 
 
-class Rounds:
+class Reconciler:
     """One look at the list for all; none where there is nothing to look for."""
 
     def __init__(
-        self, backlog: Backlog, jobs: Jobs, lists: ChannelLists, conclude: Conclude
+        self, backlog: Backlog, jobs: Jobs, lists: ChannelListCache, conclude: Conclude
     ) -> None:
         self._backlog = backlog
         self._jobs = jobs
@@ -95,7 +95,7 @@ class Rounds:
         if well:
             self._backlog.look_at(well)
         if pointless or changed:
-            self._backlog.hasten(pointless, changed)
+            self._backlog.skip_backoff(pointless, changed)
         return bool(well or pointless or changed)
 
 
@@ -121,8 +121,8 @@ class Workers:
         self,
         jobs: Jobs,
         backlog: Backlog,
-        memory: Memory,
-        means: Means,
+        memory: ChannelRepository,
+        means: RepairContext,
         events: EventLog,
         metrics: OfGateway,
         *,
@@ -133,9 +133,9 @@ class Workers:
         self._memory = memory
         self._events = events
         self._metrics = metrics
-        self._crew = Crew(count, self._claim, self._see_through, jobs.release)
+        self._crew = WorkerPool(count, self._claim, self._see_through, jobs.release)
         self._means = replace(means, wait=self._crew.wait, begin_restart=self._begin_restart)
-        self._rounds = Rounds(backlog, jobs, means.lists, self._conclude_at_once)
+        self._rounds = Reconciler(backlog, jobs, means.lists, self._conclude_at_once)
         self._pruned_at = float("-inf")
 
     def start(self) -> None:
@@ -163,7 +163,7 @@ class Workers:
         except Exception:  # noqa: BLE001
             # Unforeseen, and nothing was recorded: the lease would be renewed for ever.
             _log.exception("a repair could not be ended, and is tried again")
-            self._crew.insist(lambda: self._jobs.put_back(job))
+            self._crew.retry_until_stored(lambda: self._jobs.put_back(job))
 
     def _repair(self, job: Job) -> None:
         started = time.monotonic()
@@ -182,17 +182,17 @@ class Workers:
         try:
             result = look(self._means, job)
         except GatewayError:
-            self._crew.insist(lambda: self._jobs.look_later(job))
+            self._crew.retry_until_stored(lambda: self._jobs.look_later(job))
             return
         if result is None:
-            self._crew.insist(lambda: self._jobs.nothing_found(job))
+            self._crew.retry_until_stored(lambda: self._jobs.nothing_found(job))
         elif _is_old_news(job, result):
-            self._crew.insist(lambda: self._jobs.old_news([(job, result)]))
+            self._crew.retry_until_stored(lambda: self._jobs.old_news([(job, result)]))
         else:
             self._conclude(job, result, time.monotonic() - started)
 
     def _begin_restart(self, job: Job, channel: str) -> bool:
-        if not self._crew.insist(lambda: self._jobs.begin_restart(job, channel)):
+        if not self._crew.retry_until_stored(lambda: self._jobs.begin_restart(job, channel)):
             return False
         self._events.write(
             channel=channel,
@@ -206,9 +206,9 @@ class Workers:
 
         The line comes first: a hook that dies here leaves one line too many rather than none.
         """
-        self._crew.check_still_ours()  # else whoever has it now tells how it ends
+        self._crew.ensure_lease()  # else whoever has it now tells how it ends
         self._write(job, result, seconds)
-        if not self._crew.insist(lambda: self._jobs.finish(job, result)):
+        if not self._crew.retry_until_stored(lambda: self._jobs.finish(job, result)):
             _log.warning("another hook took over a repair that took too long to record")
             return
         self._metrics.count_repair(job, result, seconds)
@@ -218,11 +218,13 @@ class Workers:
     def _conclude_at_once(self, ended: Sequence[tuple[Job, Result]]) -> None:
         old = [one for one in ended if _is_old_news(*one)]
         if old:
-            self._crew.insist(lambda: self._jobs.old_news(old))
+            self._crew.retry_until_stored(lambda: self._jobs.old_news(old))
         news = [one for one in ended if not _is_old_news(*one)]
         for job, result in news:
             self._write(job, result, 0.0)
-        recorded = self._crew.insist(lambda: self._jobs.finish_all(news)) if news else []
+        recorded = (
+            self._crew.retry_until_stored(lambda: self._jobs.finish_all(news)) if news else []
+        )
         for (job, result), done in zip(news, recorded, strict=True):
             if done:
                 self._metrics.count_repair(job, result, 0.0)

@@ -9,9 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from reconnect_hook import backoff
-from reconnect_hook.alert_writer import Intake
+from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
-from reconnect_hook.dedup import Verdict
+from reconnect_hook.dedup import Disposition
 from reconnect_hook.models import Outcome
 from reconnect_hook.probe_limits import Probed, all_probed
 from reconnect_hook.schema import channels, is_probe, paused, pauses, remember, repairs, unfinished
@@ -42,7 +42,7 @@ class QueueState:
     """The channels whose repairs a person has paused."""
 
 
-class Memory:
+class ChannelRepository:
     """One gateway's memory; each method raises StateError."""
 
     def __init__(self, database: Database, gateway: str) -> None:
@@ -123,11 +123,11 @@ class Memory:
         return {key: at - since[key].unheard_since if key in since else 0.0 for key in unheard}
 
 
-class Desk:
+class OperatorActions:
     """Takes what people ask of one gateway's channels; each method raises StateError."""
 
     def __init__(
-        self, database: Database, gateway: str, intake: Intake, wake: Callable[[], None]
+        self, database: Database, gateway: str, intake: AlertWriter, wake: Callable[[], None]
     ) -> None:
         """Queue repairs by ``intake``; ``wake`` says that there is something in the queue."""
         self._database = database
@@ -145,7 +145,7 @@ class Desk:
         if self._is_paused(target.key):
             return False
         (verdict,) = self._intake.accept([Alert(AlertStatus.FIRING, target)])
-        if verdict is Verdict.COOLDOWN:
+        if verdict is Disposition.COOLDOWN:
             self._hasten(target.key)
         self._wake()
         return True
@@ -285,7 +285,7 @@ class Present:
     """The keys of those that are being asked whether they are alive."""
 
 
-class History:
+class RepairHistory:
     """Reads one gateway's state; each method is one transaction and raises StateError."""
 
     def __init__(self, database: Database, gateway: str) -> None:
@@ -305,7 +305,7 @@ class History:
                 )
             ).all()
             held_back = connection.execute(sa.select(pauses).where(paused(self._gateway, at))).all()
-            rests_until = backoff.rests_until(connection, self._gateway, at)
+            open_until = backoff.open_until(connection, self._gateway, at)
             probed = all_probed(connection, self._gateway)
             asked = connection.scalars(
                 sa.select(repairs.c.key).where(
@@ -325,7 +325,7 @@ class History:
             },
             {row.key: _waiting(row, at) for row in queue},
             {row.key: Paused(row.channel, row.until) for row in held_back},
-            rests_until,
+            open_until,
             probed,
             frozenset(asked),
         )

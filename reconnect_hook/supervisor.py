@@ -8,18 +8,18 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from reconnect_hook.alert_writer import Intake
+from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.audit_log import EventLog, EventLogError
-from reconnect_hook.backoff import Pauses
-from reconnect_hook.channel_list_cache import ChannelLists
-from reconnect_hook.context import Means, ProbeMeans
-from reconnect_hook.metrics import Metrics
-from reconnect_hook.probe_limits import ProbeBook
+from reconnect_hook.backoff import Backoff
+from reconnect_hook.channel_list_cache import ChannelListCache
+from reconnect_hook.context import ProbeContext, RepairContext
+from reconnect_hook.metrics import HookMetrics
+from reconnect_hook.probe_limits import ProbeRepository
 from reconnect_hook.probe_worker import Prober
 from reconnect_hook.queue import Backlog, Jobs
 from reconnect_hook.repair import LOOK_PAUSE
 from reconnect_hook.repair_worker import Workers
-from reconnect_hook.repository import Desk, History, Memory
+from reconnect_hook.repository import ChannelRepository, OperatorActions, RepairHistory
 from zapwatch.channels import Channel
 from zapwatch.config import GatewaySettings, Settings, SettingsError
 from zapwatch.db import Database, StateError
@@ -30,19 +30,19 @@ from zapwatch.messages.webhook_log import MessageLogError
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class GatewayController:
     """The parts of the hook that are one gateway's alone, wired together but not started."""
 
     gateway: GatewaySettings
     client: Gateway
-    intake: Intake
-    memory: Memory
+    intake: AlertWriter
+    memory: ChannelRepository
     workers: Workers
     prober: Prober
-    probing: ProbeMeans
+    probing: ProbeContext
     events: EventLog
-    history: History
-    desk: Desk
+    history: RepairHistory
+    desk: OperatorActions
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +69,10 @@ def make_service(
     settings: Settings,
     gateway: GatewaySettings,
     store: Store,
-    metrics: Metrics,
+    metrics: HookMetrics,
     *,
     stays: bool = True,
-) -> Service:
+) -> GatewayController:
     """Put a gateway's parts together.
 
     A service that does not stay leaves nothing in the queue for later: nobody would come for it.
@@ -82,13 +82,13 @@ def make_service(
     events = store.events.with_pairs(gateway=name) if len(settings.gateways) > 1 else store.events
     counts = metrics.of(name)
     client = make_gateway(gateway, observe=counts.observe_call)
-    pauses = Pauses(settings.reconnect_cooldown_seconds)
-    memory = Memory(database, name)
-    book = ProbeBook(database, name, gateway.probe)
+    pauses = Backoff(settings.reconnect_cooldown_seconds)
+    memory = ChannelRepository(database, name)
+    book = ProbeRepository(database, name, gateway.probe)
     metrics.watch(name, memory, book)
-    lists = ChannelLists(client)
-    probing = ProbeMeans(client, open_ear(settings, gateway), book, gateway.probe)
-    means = Means(
+    lists = ChannelListCache(client)
+    probing = ProbeContext(client, open_ear(settings, gateway), book, gateway.probe)
+    means = RepairContext(
         client=client,
         lists=lists,
         messages=open_messages(settings, gateway, partial(_listed, lists)),
@@ -98,7 +98,7 @@ def make_service(
         probing=probing,
         count_probe=counts.count_probe,
     )
-    intake = Intake(database, name, pauses, keep=stays)
+    intake = AlertWriter(database, name, pauses, keep=stays)
     workers = Workers(
         Jobs(database, name, pauses, retry=stays),
         Backlog(database, name, pauses),
@@ -123,7 +123,7 @@ def make_service(
         workers.wake()
         prober.wake()
 
-    return Service(
+    return GatewayController(
         gateway=gateway,
         client=client,
         intake=intake,
@@ -132,15 +132,15 @@ def make_service(
         prober=prober,
         probing=probing,
         events=events,
-        history=History(database, name),
-        desk=Desk(database, name, intake, wake),
+        history=RepairHistory(database, name),
+        desk=OperatorActions(database, name, intake, wake),
     )
 
 
-def _listed(lists: ChannelLists) -> Collection[Channel]:
+def _listed(lists: ChannelListCache) -> Collection[Channel]:
     """Return a list that is a few seconds old at most, and that all repairs share."""
     try:
-        return lists.of_this_round(time.monotonic() - LOOK_PAUSE).values()
+        return lists.fresh(time.monotonic() - LOOK_PAUSE).values()
     except GatewayError as error:
         raise MessageLogError(str(error)) from None
 
@@ -149,19 +149,19 @@ RELOAD_SECONDS = 5.0
 """For a repair under way to end, when its gateway has changed or gone; then it is put back."""
 
 
-class Fleet:
+class HookSupervisor:
     """Repairs at gateways, and at others when the settings are read again; for all threads."""
 
-    def __init__(self, settings: Settings, store: Store, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, store: Store, metrics: HookMetrics) -> None:
         """Repair nothing yet."""
         self._settings = settings
         self._store = store
         self._metrics = metrics
         self._lock = threading.Lock()
-        self._services: Mapping[str, Service] = {}
+        self._services: Mapping[str, GatewayController] = {}
 
     @property
-    def services(self) -> Mapping[str, Service]:
+    def services(self) -> Mapping[str, GatewayController]:
         """The present gateways by name; never changed, but replaced as a whole."""
         return self._services
 
@@ -200,7 +200,7 @@ class Fleet:
         _stop(self._services.values(), seconds)
 
 
-def _stop(services: Iterable[Service], seconds: float) -> None:
+def _stop(services: Iterable[GatewayController], seconds: float) -> None:
     """Stop all at once, so that none waits for another."""
     threads = [
         threading.Thread(target=_end, args=(service, seconds), daemon=True) for service in services
@@ -211,7 +211,7 @@ def _stop(services: Iterable[Service], seconds: float) -> None:
         thread.join()
 
 
-def _end(service: Service, seconds: float) -> None:
+def _end(service: GatewayController, seconds: float) -> None:
     # Both at once.
     stopping = threading.Thread(target=service.prober.stop, args=(seconds,), daemon=True)
     stopping.start()

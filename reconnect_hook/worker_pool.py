@@ -24,7 +24,7 @@ _TROUBLE_SECONDS = 2.0  # until a state that failed is tried again
 _RELEASE_SECONDS = 2.0  # for a state to take back what is under way
 
 
-class Crew(Generic[_T]):
+class WorkerPool(Generic[_T]):
     """Finds work and does it, ``most`` pieces at a time, until it is stopped.
 
     ``do`` ends by raising Interrupted where it is to be left, and ``release`` gives back what was
@@ -75,7 +75,7 @@ class Crew(Generic[_T]):
         if self._stopping.wait(seconds):
             raise Interrupted
 
-    def insist(self, change: Callable[[], _Result]) -> _Result:
+    def retry_until_stored(self, change: Callable[[], _Result]) -> _Result:
         """Change the state, again and again until that works; raise what wait() does."""
         while True:
             try:
@@ -84,7 +84,7 @@ class Crew(Generic[_T]):
                 _log.warning("state: %s; trying again", error)
                 self.wait(_TROUBLE_SECONDS)
 
-    def check_still_ours(self) -> None:
+    def ensure_lease(self) -> None:
         """Raise Interrupted if what is under way was given back: somebody else may have it now."""
         if self._given_back:
             raise Interrupted

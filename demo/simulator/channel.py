@@ -14,7 +14,7 @@ ACTIONS = ("drop", "zombie", "deafen", "flap", "unpair", "scan", "connect")
 """What can happen to a phone, apart from its channel being removed."""
 
 
-class Channel:
+class SimulatedChannel:
     """One WhatsApp session.
 
     Nothing runs in the background: every method is given the present time and first lets happen

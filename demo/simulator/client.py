@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import requests
 
-from demo.simulator.knobs import Settings
+from demo.simulator.knobs import KnobSettings
 
 
 class SimulatorError(Exception):
@@ -35,7 +35,7 @@ class Simulator:
                 return dict(one)
         return None
 
-    def put_channel(self, channel: str, **settings: Unpack[Settings]) -> dict[str, Any]:
+    def put_channel(self, channel: str, **settings: Unpack[KnobSettings]) -> dict[str, Any]:
         """Create a channel or change its settings, and return what it looks like now."""
         return self._object("PUT", f"channels/{quote(channel, safe='')}", settings)
 

@@ -5,7 +5,7 @@ from flask import Blueprint, Response, request
 from demo.simulator import knobs, qr_image, rules, webhook
 from demo.simulator.faults import CATALOGUE, FaultBook
 from demo.simulator.journal import Journal
-from demo.simulator.model import Gateway
+from demo.simulator.model import SimulatedGateway
 from demo.simulator.responses import as_json
 from demo.simulator.traffic import Traffic
 from demo.simulator.webhook import Webhook
@@ -18,7 +18,7 @@ class Control:
 
     def __init__(
         self,
-        gateway: Gateway,
+        gateway: SimulatedGateway,
         faults: FaultBook,
         journal: Journal,
         traffic: Traffic,

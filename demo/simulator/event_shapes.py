@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from demo.simulator.messages import Message
+from demo.simulator.messages import SimulatedMessage
 from demo.simulator.payloads import OTHER_EVENTS, message_payload, other_payload
 
 Event = dict[str, Any]
@@ -13,7 +13,7 @@ _SOMEBODY = "5500000000001"
 _WORDS = "See you at nine?"
 
 
-def _wppconnect(message: Message, at: float) -> Event:
+def _wppconnect(message: SimulatedMessage, at: float) -> Event:
     return {
         "event": "onselfmessage" if message.outgoing else "onmessage",
         "session": message.channel,
@@ -27,7 +27,7 @@ def _wppconnect(message: Message, at: float) -> Event:
     }
 
 
-def _evolution(message: Message, at: float) -> Event:
+def _evolution(message: SimulatedMessage, at: float) -> Event:
     key = {
         "remoteJid": f"{_SOMEBODY}@s.whatsapp.net",
         "fromMe": message.outgoing,
@@ -47,7 +47,7 @@ def _evolution(message: Message, at: float) -> Event:
     }
 
 
-def _waha(message: Message, at: float) -> Event:
+def _waha(message: SimulatedMessage, at: float) -> Event:
     return {
         "id": f"evt_{secrets.token_hex(13)}",
         "event": "message.any",
@@ -65,7 +65,7 @@ def _waha(message: Message, at: float) -> Event:
     }
 
 
-def _wrapper(message: Message, at: float) -> Event:
+def _wrapper(message: SimulatedMessage, at: float) -> Event:
     name = "message.sent" if message.by_api else "onselfmessage" if message.outgoing else "message"
     payload = message_payload(
         message.channel, name, outgoing=message.outgoing, words=message.words or _WORDS
@@ -77,7 +77,7 @@ def _no_message(channel: str, name: str, named: str) -> Event:
     return {"event": name, named: channel, "data": {"state": "open"}}
 
 
-MESSAGES: Mapping[str, Callable[[Message, float], Event]] = {
+MESSAGES: Mapping[str, Callable[[SimulatedMessage, float], Event]] = {
     "wrapper": _wrapper,
     "wppconnect": _wppconnect,
     "evolution": _evolution,

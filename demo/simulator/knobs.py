@@ -76,7 +76,7 @@ class Knobs:
     quiet: bool = False
 
 
-class Settings(TypedDict, total=False):
+class KnobSettings(TypedDict, total=False):
     """All that `PUT /sim/channels/{id}` takes: the knobs, and the state to be in at once."""
 
     name: str | None

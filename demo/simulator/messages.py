@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Message:
+class SimulatedMessage:
     """One message that a channel's gateway reports.
 
     `by_api` marks one that the gateway reports by itself since its own API was used to send:
@@ -23,7 +23,7 @@ class Message:
     id: str = field(default_factory=lambda: secrets.token_hex(10).upper())
 
 
-Listener = Callable[[Message], None]
+Listener = Callable[[SimulatedMessage], None]
 
 
 class Births:
@@ -38,7 +38,7 @@ class Births:
         with self._lock:
             self._listeners.append(listener)
 
-    def bear(self, message: Message) -> None:
+    def bear(self, message: SimulatedMessage) -> None:
         """Tell all of a message."""
         with self._lock:
             listeners = list(self._listeners)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from flask import Response
 
-from demo.simulator.apis.wrapper_answers import Answer
+from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.faults import SwitchedOn
 from demo.simulator.responses import as_json, cut_off, reset_on_close
 
@@ -18,14 +18,16 @@ _BLOCK = b"x" * 65536
 _MEGABYTE = 1 << 20
 
 
-class Outcome(NamedTuple):
+class CallOutcome(NamedTuple):
     """What to send, and the status for the journal: null if the client never learns one."""
 
     response: Response
     status: int | None
 
 
-def carry_out(on: SwitchedOn, ordinary: Callable[[], Answer], connection: socket.socket) -> Outcome:
+def carry_out(
+    on: SwitchedOn, ordinary: Callable[[], WrapperAnswer], connection: socket.socket
+) -> CallOutcome:
     """Answer a call in the way of the fault.
 
     `ordinary` does the work of the call. It is done before the answer is held back when the
@@ -35,7 +37,7 @@ def carry_out(on: SwitchedOn, ordinary: Callable[[], Answer], connection: socket
     name = on.fault.name
     if name == "hang":
         if not _released(on.released, connection):
-            return Outcome(cut_off(), None)
+            return CallOutcome(cut_off(), None)
     elif name != "drip" and on.seconds:
         on.released.wait(on.seconds)
     if name in _WAYS:
@@ -43,12 +45,12 @@ def carry_out(on: SwitchedOn, ordinary: Callable[[], Answer], connection: socket
     if on.fault.canned is not None:
         canned = on.fault.canned
         response = Response(canned.body, canned.status, content_type=canned.content_type)
-        return Outcome(response, canned.status)
+        return CallOutcome(response, canned.status)
     answer = done or ordinary()
     body = answer.body
     if name in _RESHAPED:
         body = _RESHAPED[name](body)
-    return Outcome(as_json(answer.status, body), answer.status)
+    return CallOutcome(as_json(answer.status, body), answer.status)
 
 
 def _released(released: threading.Event, connection: socket.socket) -> bool:
@@ -61,29 +63,29 @@ def _released(released: threading.Event, connection: socket.socket) -> bool:
     return True
 
 
-def _reset(_: SwitchedOn, connection: socket.socket) -> Outcome:
+def _reset(_: SwitchedOn, connection: socket.socket) -> CallOutcome:
     reset_on_close(connection)
-    return Outcome(cut_off(), None)
+    return CallOutcome(cut_off(), None)
 
 
-def _drip(on: SwitchedOn, _: socket.socket) -> Outcome:
+def _drip(on: SwitchedOn, _: socket.socket) -> CallOutcome:
     def body() -> Iterator[bytes]:
         for byte in itertools.chain(b'{"success": true, "channels": [', itertools.repeat(0x20)):
             yield bytes((byte,))
             if on.released.wait(on.seconds):
                 return
 
-    return Outcome(Response(body(), mimetype="application/json"), 200)
+    return CallOutcome(Response(body(), mimetype="application/json"), 200)
 
 
-def _truncated(_on: SwitchedOn, _: socket.socket) -> Outcome:
+def _truncated(_on: SwitchedOn, _: socket.socket) -> CallOutcome:
     part = b'{"success": true, "channels": ['
     response = Response(iter((part,)), mimetype="application/json")
     response.headers["Content-Length"] = str(len(part) + 1000)
-    return Outcome(response, 200)
+    return CallOutcome(response, 200)
 
 
-def _huge(on: SwitchedOn, _: socket.socket) -> Outcome:
+def _huge(on: SwitchedOn, _: socket.socket) -> CallOutcome:
     head, tail = b'{"success": true, "padding": "', b'"}'
     size = int(on.megabytes * _MEGABYTE)
 
@@ -95,14 +97,14 @@ def _huge(on: SwitchedOn, _: socket.socket) -> Outcome:
 
     response = Response(body(), mimetype="application/json")
     response.headers["Content-Length"] = str(len(head) + size + len(tail))
-    return Outcome(response, 200)
+    return CallOutcome(response, 200)
 
 
-def _redirect(on: SwitchedOn, _: socket.socket) -> Outcome:
-    return Outcome(Response(b"", 302, {"Location": on.location}), 302)
+def _redirect(on: SwitchedOn, _: socket.socket) -> CallOutcome:
+    return CallOutcome(Response(b"", 302, {"Location": on.location}), 302)
 
 
-_WAYS: dict[str, Callable[[SwitchedOn, socket.socket], Outcome]] = {
+_WAYS: dict[str, Callable[[SwitchedOn, socket.socket], CallOutcome]] = {
     "reset": _reset,
     "drip": _drip,
     "truncated": _truncated,

@@ -4,30 +4,30 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from demo.simulator.channel import ACTIONS, Channel
+from demo.simulator.channel import ACTIONS, SimulatedChannel
 from demo.simulator.clock import Clock, SystemClock
 from demo.simulator.errors import Refused
-from demo.simulator.messages import Births, Message
+from demo.simulator.messages import Births, SimulatedMessage
 
 T = TypeVar("T")
 
 FIRST_NUMBER = 5500000000100
 
 
-class Gateway:
+class SimulatedGateway:
     """All channels, safe to use from any thread."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock: Clock = clock or SystemClock()
         self.births = Births()
         self.births.listen(self._count)
-        self._channels: dict[str, Channel] = {}
-        self._sent: dict[str, Message] = {}
+        self._channels: dict[str, SimulatedChannel] = {}
+        self._sent: dict[str, SimulatedMessage] = {}
         self._lock = threading.Lock()
         self._numbers = FIRST_NUMBER
         self._qr_codes = 0
 
-    def each(self, tell: Callable[[Channel], T]) -> list[T]:
+    def each(self, tell: Callable[[SimulatedChannel], T]) -> list[T]:
         """Return what `tell` makes of each channel as it is now."""
         with self._lock:
             now = self.clock.monotonic()
@@ -35,7 +35,7 @@ class Gateway:
                 channel.settle(now)
             return [tell(channel) for channel in self._channels.values()]
 
-    def at(self, channel_id: str, work: Callable[[Channel, float], T], otherwise: T) -> T:
+    def at(self, channel_id: str, work: Callable[[SimulatedChannel, float], T], otherwise: T) -> T:
         """Return what `work` makes of a channel at the present time, or else `otherwise`."""
         with self._lock:
             channel = self._channels.get(channel_id)
@@ -100,7 +100,7 @@ class Gateway:
             now = self.clock.monotonic()
             return [channel.snapshot(now) for channel in self._channels.values()]
 
-    def send(self, channel_id: str, number: str, words: str) -> Message | None:
+    def send(self, channel_id: str, number: str, words: str) -> SimulatedMessage | None:
         """Carry a message to a number; None where the channel cannot send.
 
         The gateway reports it at once at the sender. It arrives where the number is that of a
@@ -114,7 +114,7 @@ class Gateway:
             if sender is None or not sender.sends:
                 return None
             receivers = [c for c in self._channels.values() if c.number == number and c.alive]
-            sent = Message(
+            sent = SimulatedMessage(
                 channel_id,
                 outgoing=True,
                 by_api=True,
@@ -126,7 +126,7 @@ class Gateway:
         self.births.bear(sent)
         for receiver in receivers:
             self.births.bear(
-                Message(
+                SimulatedMessage(
                     receiver.id,
                     outgoing=False,
                     sender=sent.sender,
@@ -146,14 +146,14 @@ class Gateway:
             del self._sent[message_id]
             return True
 
-    def still_there(self) -> list[Message]:
+    def still_there(self) -> list[SimulatedMessage]:
         """Return the messages that channels have sent and not taken back."""
         with self._lock:
             return list(self._sent.values())
 
-    def _add(self, channel_id: str, *, paired: bool) -> Channel:
+    def _add(self, channel_id: str, *, paired: bool) -> SimulatedChannel:
         now = self.clock.monotonic()
-        channel = Channel(channel_id, now, "connected" if paired else "disconnected")
+        channel = SimulatedChannel(channel_id, now, "connected" if paired else "disconnected")
         channel.number = str(self._numbers)
         self._numbers += 1
         if not paired:
@@ -161,7 +161,7 @@ class Gateway:
         self._channels[channel_id] = channel
         return channel
 
-    def _count(self, message: Message) -> None:
+    def _count(self, message: SimulatedMessage) -> None:
         with self._lock:
             channel = self._channels.get(message.channel)
             if channel is not None:

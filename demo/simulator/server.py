@@ -16,7 +16,7 @@ from demo.simulator.clock import Clock
 from demo.simulator.control import Control
 from demo.simulator.faults import FaultBook
 from demo.simulator.journal import Journal
-from demo.simulator.model import Gateway
+from demo.simulator.model import SimulatedGateway
 from demo.simulator.responses import resets_on_close
 from demo.simulator.traffic import Traffic
 from demo.simulator.webhook import Webhook
@@ -62,7 +62,7 @@ class SimulatorServer:
         clock: Clock | None = None,
         tls: tuple[Path, Path] | None = None,
     ) -> None:
-        self.gateway = Gateway(clock)
+        self.gateway = SimulatedGateway(clock)
         self.faults = FaultBook()
         journal = Journal(self.gateway.clock)
         self.calls = journal.calls

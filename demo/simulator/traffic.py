@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, make_url
 
-from demo.simulator.messages import Message
-from demo.simulator.model import Gateway
+from demo.simulator.messages import SimulatedMessage
+from demo.simulator.model import SimulatedGateway
 from demo.simulator.payloads import (
     INCOMING_EVENTS,
     OTHER_EVENTS,
@@ -38,7 +38,7 @@ class Traffic:
     born are written, also those that the API carries while the rounds are paused.
     """
 
-    def __init__(self, gateway: Gateway, engine: Engine | None, seconds: float) -> None:
+    def __init__(self, gateway: SimulatedGateway, engine: Engine | None, seconds: float) -> None:
         self._gateway = gateway
         self._engine = engine
         self._seconds = seconds
@@ -49,7 +49,7 @@ class Traffic:
         self._table_is_there = False
         self._due = False
         self._stopping = False
-        self._unwritten: list[Message] = []
+        self._unwritten: list[SimulatedMessage] = []
         self._changed = threading.Condition()
         self._first_round = threading.Event()
         self._thread = threading.Thread(
@@ -120,7 +120,7 @@ class Traffic:
         if engine is not None:
             engine.dispose()
 
-    def _note(self, message: Message) -> None:
+    def _note(self, message: SimulatedMessage) -> None:
         with self._changed:
             self._unwritten.append(message)
             self._changed.notify()
@@ -130,7 +130,7 @@ class Traffic:
         for channel in self._gateway.snapshot():
             if channel["alive"] and not channel["quiet"]:
                 outgoing = _chance.random() < 0.5
-                self._gateway.births.bear(Message(channel["id"], outgoing=outgoing))
+                self._gateway.births.bear(SimulatedMessage(channel["id"], outgoing=outgoing))
 
     def _write(self, engine: Engine, *, whole_round: bool) -> None:
         with self._changed:
@@ -153,7 +153,9 @@ class Traffic:
             self._messages += messages
             self._last_error = trouble
 
-    def _insert(self, connection: Connection, born: list[Message], *, whole_round: bool) -> int:
+    def _insert(
+        self, connection: Connection, born: list[SimulatedMessage], *, whole_round: bool
+    ) -> int:
         ids = [one["id"] for one in self._gateway.snapshot() if one["status"] == "connected"]
         for channel in ids if whole_round else ():
             kind = _chance.choice(OTHER_EVENTS)
@@ -172,7 +174,7 @@ class Traffic:
         return len(born)
 
 
-def _event_type(message: Message) -> str:
+def _event_type(message: SimulatedMessage) -> str:
     if message.by_api:
         return "message.sent"
     return _chance.choice(OUTGOING_EVENTS if message.outgoing else INCOMING_EVENTS)

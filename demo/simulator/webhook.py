@@ -13,8 +13,8 @@ import requests
 
 from demo.simulator import rules
 from demo.simulator.event_shapes import MESSAGES, OTHERS, Event
-from demo.simulator.messages import Message
-from demo.simulator.model import Gateway
+from demo.simulator.messages import SimulatedMessage
+from demo.simulator.model import SimulatedGateway
 
 _TIMEOUT = 5.0
 
@@ -56,11 +56,11 @@ class Webhook:
     WAHA signs with the token, Evolution sends it in a header, and the others in the address.
     """
 
-    def __init__(self, gateway: Gateway, api: str) -> None:
+    def __init__(self, gateway: SimulatedGateway, api: str) -> None:
         self._gateway = gateway
         self._api = api
         self._manners = Manners()
-        self._queue: queue.Queue[Message | None] = queue.Queue()
+        self._queue: queue.Queue[SimulatedMessage | None] = queue.Queue()
         self._answers: dict[str, int] = {}
         self._thread = threading.Thread(target=self._run, name="webhook", daemon=True)
 

@@ -9,7 +9,7 @@ from exporter.silence.model import Bounds, Learned, Model, ModelError, load
 from exporter.silence.thresholds import Thresholds, bounds_of
 from zapwatch.channels import Channel, Status
 from zapwatch.config import GatewaySettings, MessageSource, Settings, SilenceMode
-from zapwatch.messages.log_tailer import LogView
+from zapwatch.messages.log_tailer import ActivitySnapshot
 from zapwatch.messages.source import open_messages
 from zapwatch.messages.webhook_log import MessageLogError
 
@@ -46,7 +46,7 @@ def explain(settings: Settings, gateway: GatewaySettings, channel_id: str) -> li
 
 def _look(
     settings: Settings, gateway: GatewaySettings, channel: Channel
-) -> tuple[LogView | None, str]:
+) -> tuple[ActivitySnapshot | None, str]:
     """Return what is known of the channel's messages, and a line about it."""
     if gateway.messages is MessageSource.ACTIVITY:
         return None, "  its activity is in the channel list, which is not asked here"

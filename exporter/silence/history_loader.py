@@ -9,7 +9,7 @@ from typing import Protocol
 from exporter.silence.history import HOURS, History
 from zapwatch.config import GatewaySettings, Settings
 from zapwatch.messages.event_store import EventStore
-from zapwatch.messages.log_tailer import settled
+from zapwatch.messages.log_tailer import resolve_dst_fold
 from zapwatch.messages.webhook_log import MessageLog
 
 _CHUNK = 1000  # rows a statement
@@ -89,7 +89,7 @@ def read_histories(
     histories: dict[str, History] = {}
     before, not_after, chunk = head.newest_id + 1, now, _CHUNK
     while rows := log.rows_before(before, chunk):
-        for row in settled(rows, not_after):
+        for row in resolve_dst_fold(rows, not_after):
             if row.time is None:
                 continue
             not_after = min(now, row.time)

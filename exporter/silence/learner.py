@@ -8,7 +8,7 @@ import time
 
 from exporter.silence.history_loader import Histories
 from exporter.silence.model import Bounds, Model, ModelError, learn, load, save
-from exporter.snapshot import Board
+from exporter.snapshot import StateStore
 from zapwatch.config import GatewaySettings
 from zapwatch.messages.webhook_log import MessageLogError
 
@@ -31,7 +31,7 @@ class Learner:
         gateway: GatewaySettings,
         bounds: Bounds,
         histories: Histories,
-        board: Board,
+        board: StateStore,
         log: logging.Logger = _log,
     ) -> None:
         self._path = gateway.silence_state_file

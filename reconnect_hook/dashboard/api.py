@@ -8,11 +8,11 @@ from flask import Blueprint, Response, abort, request
 from werkzeug.exceptions import HTTPException, TooManyRequests
 
 from reconnect_hook.app import as_json
-from reconnect_hook.dashboard.auth import Door
-from reconnect_hook.dashboard.channel_view import Listing, Row, row_id
+from reconnect_hook.dashboard.auth import TokenAuth
+from reconnect_hook.dashboard.channel_view import ChannelView, Listing, row_id
 from reconnect_hook.dashboard.errors import refuse_unusable_id
-from reconnect_hook.dashboard.snapshot import Board, Panels, Snapshot
-from reconnect_hook.repository import Attempt, Desk
+from reconnect_hook.dashboard.snapshot import DashboardCache, DashboardSnapshot, GatewayPanels
+from reconnect_hook.repository import Attempt, OperatorActions
 from zapwatch.channels import channel_key
 
 _MOST_HOURS = 24 * 365
@@ -21,7 +21,7 @@ _MOST_HOURS = 24 * 365
 class Api:
     """The calls; each is one method."""
 
-    def __init__(self, door: Door, board: Board, panels: Panels) -> None:
+    def __init__(self, door: TokenAuth, board: DashboardCache, panels: GatewayPanels) -> None:
         self._door = door
         self._board = board
         self._panels = panels
@@ -102,10 +102,10 @@ class Api:
         self._desk().resume(channel)
         return as_json(200, self._now(channel))
 
-    def _desk(self) -> Desk:
+    def _desk(self) -> OperatorActions:
         return self._panels.of_request().service.desk
 
-    def _known(self, channel: str) -> Row:
+    def _known(self, channel: str) -> ChannelView:
         """Return what is known of a channel; of any other there is nothing to say or to pause."""
         row = self._row(self._board.look(), channel)
         if row is None:
@@ -116,11 +116,11 @@ class Api:
         row = self._row(self._board.look(now=True), channel)
         return _channel(row) if row else {}
 
-    def _row(self, snapshot: Snapshot, channel: str) -> Row | None:
+    def _row(self, snapshot: DashboardSnapshot, channel: str) -> ChannelView | None:
         return snapshot.rows.get(row_id(self._panels.of_request().name, channel))
 
 
-def _channel(row: Row) -> dict[str, object]:
+def _channel(row: ChannelView) -> dict[str, object]:
     waiting, paused = row.waiting, row.paused
     return {
         "gateway": row.gateway,

@@ -24,14 +24,14 @@ _SESSION_DAYS = 30
 _ADDRESSES = 10_000
 
 
-class WrongTokens:
+class LoginThrottle:
     """Counts the wrong tokens of each address, in bounded memory."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
-    def must_wait(self, address: str) -> bool:
+    def is_blocked(self, address: str) -> bool:
         """Whether the address may not try any token now."""
         with self._lock:
             count, at = self._counts.get(address, (0, 0.0))
@@ -51,7 +51,7 @@ class WrongTokens:
                 self._counts.popitem(last=False)
 
 
-class Door:
+class TokenAuth:
     """Lets in who knows the token."""
 
     def __init__(self, app: Flask, token: str) -> None:
@@ -61,7 +61,7 @@ class Door:
         another token ends them.
         """
         self._token = token.encode()
-        self._wrong = WrongTokens()
+        self._wrong = LoginThrottle()
         app.secret_key = hmac.new(self._token, b"zapwatch sessions 1", hashlib.sha256).digest()
         app.session_interface = _Sessions()
         app.config.update(
@@ -107,7 +107,7 @@ class Door:
 
     def _is_right(self, given: str) -> bool:
         address = request.remote_addr or ""
-        if self._wrong.must_wait(address):
+        if self._wrong.is_blocked(address):
             raise TooManyRequests(retry_after=int(WAIT_SECONDS))
         right = hmac.compare_digest(given.encode("utf-8", "replace"), self._token)
         self._wrong.note(address, right=right)

@@ -13,7 +13,7 @@ from reconnect_hook.dashboard.prometheus import FiringAlert, Watch, Watched
 from reconnect_hook.dashboard.timeline import QUARTER_SECONDS, QUARTERS, Hour, Run, State
 from reconnect_hook.models import FAILURES, RECOVERIES
 from reconnect_hook.probe_limits import Probed, ProbeOutcome
-from reconnect_hook.repository import Attempt, History, Paused, Present, Remembered, Waiting
+from reconnect_hook.repository import Attempt, Paused, Present, Remembered, RepairHistory, Waiting
 from zapwatch.channels import channel_key
 
 _FAILING = 3  # repairs in a row, as in the rule WhatsAppReconnectFailing
@@ -58,7 +58,7 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ChannelView:
     """A channel; two that are equal look the same. Times are Unix seconds."""
 
     gateway: str
@@ -172,13 +172,13 @@ class Chart:
     sent: int
 
 
-def marks(row: Row) -> list[tuple[int, bool]]:
+def marks(row: ChannelView) -> list[tuple[int, bool]]:
     """Return where in the strip repairs ended, and whether they helped."""
     places = [(mark.quarter - row.first_quarter, mark.helped) for mark in row.marks]
     return [(place, helped) for place, helped in places if 0 <= place < QUARTERS]
 
 
-def hours_in(row: Row, state: State) -> float:
+def hours_in(row: ChannelView, state: State) -> float:
     """Return for how many hours of the last 24 the channel was in a state."""
     return sum(run.length for run in row.strip if run.state == state) / 4
 
@@ -207,7 +207,7 @@ _DAY = QUARTERS * QUARTER_SECONDS
 class Ended:
     """Knows each channel's last repair, and all of the last 24 hours. For one thread."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: RepairHistory) -> None:
         self._history = history
         self._last: dict[str, Attempt] = {}
         self._today: dict[int, Attempt] = {}
@@ -285,7 +285,7 @@ class Listing:
             sort if sort in SORTS else "urgency",
         )
 
-    def of(self, rows: Iterable[Row]) -> list[Row]:
+    def of(self, rows: Iterable[ChannelView]) -> list[ChannelView]:
         """Return the rows that are to be shown."""
         wanted = channel_key(self.search)
         found = [
@@ -295,7 +295,7 @@ class Listing:
         ]
         return sorted(found, key=self._order)
 
-    def _shows(self, row: Row) -> bool:
+    def _shows(self, row: ChannelView) -> bool:
         match self.show:
             case "somebody":
                 return row.kind.needs_somebody
@@ -306,7 +306,7 @@ class Listing:
             case _:
                 return True
 
-    def _order(self, row: Row) -> tuple[float, str, str]:
+    def _order(self, row: ChannelView) -> tuple[float, str, str]:
         match self.sort:
             case "name":
                 return 0, row.key, row.gateway
@@ -318,7 +318,7 @@ class Listing:
                 return row.kind.rank, row.key, row.gateway
 
 
-def counts(rows: Iterable[Row]) -> dict[str, int]:
+def counts(rows: Iterable[ChannelView]) -> dict[str, int]:
     """Return how many channels need somebody, are in trouble, connected, and paused."""
     every = list(rows)
     return {

@@ -21,7 +21,7 @@ from markupsafe import Markup
 
 from reconnect_hook.dashboard import channel_view, strings
 from reconnect_hook.dashboard.channel_view import SHOWS, SORTS
-from reconnect_hook.dashboard.snapshot import Panels
+from reconnect_hook.dashboard.snapshot import GatewayPanels
 from zapwatch import __version__
 
 LANGUAGES = {"en": "English", "pt_BR": "Português"}
@@ -67,7 +67,7 @@ _STATIC = Path(__file__).parent / "static"
 _TIME = Markup('<time datetime="{}" data-as="{}" title="{}">{}</time>')
 
 
-def set_up_rendering(app: Flask, panels: Panels) -> None:
+def set_up_rendering(app: Flask, panels: GatewayPanels) -> None:
     """Let the templates know all of it."""
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters["capitalize_first"] = lambda text: str(text)[:1].upper() + str(text)[1:]

@@ -8,12 +8,12 @@ from werkzeug.routing import PathConverter
 
 from reconnect_hook.dashboard import errors, i18n
 from reconnect_hook.dashboard.api import Api
-from reconnect_hook.dashboard.auth import Door
+from reconnect_hook.dashboard.auth import TokenAuth
 from reconnect_hook.dashboard.prometheus import Alertmanager, Prometheus
-from reconnect_hook.dashboard.snapshot import Board, Panels
+from reconnect_hook.dashboard.snapshot import DashboardCache, GatewayPanels
 from reconnect_hook.dashboard.timeline import Weeks
 from reconnect_hook.dashboard.views import OPEN, ChannelPage, Login, Overview, QrPage
-from reconnect_hook.supervisor import Fleet
+from reconnect_hook.supervisor import HookSupervisor
 from zapwatch.config import Settings
 from zapwatch.db import StateError
 
@@ -25,16 +25,16 @@ class _ChannelConverter(PathConverter):
     part_isolating = False
 
 
-def add_page(app: Flask, fleet: Fleet, settings: Settings) -> None:
+def add_page(app: Flask, fleet: HookSupervisor, settings: Settings) -> None:
     """Add all routes for people and their scripts."""
     app.url_map.converters["channel"] = _ChannelConverter
     app.url_map.merge_slashes = False
-    door = Door(app, settings.hook_token)
+    door = TokenAuth(app, settings.hook_token)
     i18n.set_up(app)
     prometheus = Prometheus(settings.prometheus_url)
-    panels = Panels(fleet, prometheus)
+    panels = GatewayPanels(fleet, prometheus)
     i18n.set_up_rendering(app, panels)
-    board = Board(panels, prometheus, Alertmanager(settings.alertmanager_url))
+    board = DashboardCache(panels, prometheus, Alertmanager(settings.alertmanager_url))
     channel_page = ChannelPage(
         board, panels, Weeks(prometheus), alertmanager_url=settings.alertmanager_url
     )
@@ -45,7 +45,7 @@ def add_page(app: Flask, fleet: Fleet, settings: Settings) -> None:
     app.register_blueprint(Api(door, board, panels).blueprint())
 
 
-def _blueprint(door: Door) -> Blueprint:
+def _blueprint(door: TokenAuth) -> Blueprint:
     """Return what will hold the pages' routes, and lets in who may come in."""
     routes = Blueprint(
         "page",

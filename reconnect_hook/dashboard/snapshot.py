@@ -15,12 +15,12 @@ from typing import NamedTuple
 from flask import abort, request
 from werkzeug.exceptions import NotFound
 
-from reconnect_hook.dashboard.channel_view import Ended, Row, judge, row_id
+from reconnect_hook.dashboard.channel_view import ChannelView, Ended, judge, row_id
 from reconnect_hook.dashboard.prometheus import Alertmanager, Prometheus, SourceError, Watch, watch
 from reconnect_hook.dashboard.qr import QrWatches
 from reconnect_hook.dashboard.timeline import QUARTERS, Run, Strips, current_quarter
 from reconnect_hook.repository import Present
-from reconnect_hook.supervisor import Fleet, Service
+from reconnect_hook.supervisor import GatewayController, HookSupervisor
 from zapwatch.db import StateError
 
 
@@ -34,27 +34,27 @@ class UnnamedGatewayError(NotFound):
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
+class GatewayPanel:
     """One gateway, as the page sees it."""
 
     name: str
-    service: Service
+    service: GatewayController
     watches: QrWatches
     ended: Ended
     strips: Strips
 
 
-class Panels:
+class GatewayPanels:
     """Follows the hook's gateways; safe between threads."""
 
-    def __init__(self, fleet: Fleet, prometheus: Prometheus) -> None:
+    def __init__(self, fleet: HookSupervisor, prometheus: Prometheus) -> None:
         self._fleet = fleet
         self._prometheus = prometheus
         self._lock = threading.Lock()
-        self._panels: dict[str, Panel] = {}
+        self._panels: dict[str, GatewayPanel] = {}
 
     @property
-    def all(self) -> Mapping[str, Panel]:
+    def all(self) -> Mapping[str, GatewayPanel]:
         """The present gateways by name."""
         services = self._fleet.services
         with self._lock:
@@ -63,12 +63,12 @@ class Panels:
                 self._panels = {name: self._of(service) for name, service in services.items()}
             return self._panels
 
-    def _of(self, service: Service) -> Panel:
+    def _of(self, service: GatewayController) -> GatewayPanel:
         known = self._panels.get(service.gateway.name)
         if known is not None and known.service is service:
             return known
         name = service.gateway.name
-        return Panel(
+        return GatewayPanel(
             name,
             service,
             QrWatches(service.client, service.desk.look),
@@ -81,7 +81,7 @@ class Panels:
         """Whether people have to be told which gateway is meant."""
         return len(self._fleet.services) > 1
 
-    def of_request(self) -> Panel:
+    def of_request(self) -> GatewayPanel:
         """Return the gateway that the request names; the only one need not be named.
 
         Answers 404 where there is none of that name, or where several could be meant.
@@ -112,7 +112,7 @@ _ALERTMANAGER_SECONDS = 1.0  # until it has to have answered
 _SAME_MESSAGE_SECONDS = 15.0  # a newer message than the one shown is shown after so long
 
 
-class Trouble(enum.StrEnum):
+class Problem(enum.StrEnum):
     """What cannot be reached, or does not do its work."""
 
     STATE = "state"
@@ -124,24 +124,24 @@ class Trouble(enum.StrEnum):
     ALERTMANAGER = "alertmanager"
 
 
-OF_ONE_GATEWAY = {Trouble.EXPORTER, Trouble.GATEWAY, Trouble.GATEWAY_RESTS, Trouble.LOG}
+OF_ONE_GATEWAY = {Problem.EXPORTER, Problem.GATEWAY, Problem.GATEWAY_RESTS, Problem.LOG}
 """The troubles that concern one gateway, and no other."""
 
 
 class Troubled(NamedTuple):
     """A trouble, and the gateway's name where it is one gateway's alone."""
 
-    trouble: Trouble
+    trouble: Problem
     gateway: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class DashboardSnapshot:
     """All channels as they were at one moment."""
 
     number: int = 0
     """Grows whenever anything changes that a page shows."""
-    rows: Mapping[str, Row] = field(default_factory=dict)
+    rows: Mapping[str, ChannelView] = field(default_factory=dict)
     """By row id."""
     changed: Mapping[str, int] = field(default_factory=dict)
     """The number of the snapshot in which each row became what it is."""
@@ -154,12 +154,12 @@ class Snapshot:
         return tuple(one for one in self.troubles if one.gateway in {None, gateway})
 
 
-class Board:
+class DashboardCache:
     """Keeps the snapshot fresh while somebody looks; while nobody does, nothing is read."""
 
     def __init__(
         self,
-        panels: Panels,
+        panels: GatewayPanels,
         prometheus: Prometheus,
         alertmanager: Alertmanager,
     ) -> None:
@@ -172,13 +172,13 @@ class Board:
         self._names: dict[str, dict[str, str]] = {}
         self._ask_prometheus_at = self._ask_alertmanager_at = self._draw_at = float("-inf")
         self._alertmanager_answers = True
-        self._snapshot = Snapshot()
+        self._snapshot = DashboardSnapshot()
         self._condition = threading.Condition()
         self._begun_at = float("-inf")
         self._wanted_at = float("-inf")
         self._reading = self._drawing = False
 
-    def look(self, *, now: bool = False) -> Snapshot:
+    def look(self, *, now: bool = False) -> DashboardSnapshot:
         """Return a snapshot that is some seconds old at most, or as good as there is.
 
         With ``now``, one that is read anew: for whoever has just changed something.
@@ -212,15 +212,15 @@ class Board:
                     self._reading = False
                     return
 
-    def _make(self, before: Snapshot) -> Snapshot:
+    def _make(self, before: DashboardSnapshot) -> DashboardSnapshot:
         panels = self._panels.all
         watched = self._ask_prometheus(panels)
-        rows: dict[str, Row] = {}
+        rows: dict[str, ChannelView] = {}
         found: set[Troubled] = set()
         if watched is None:
-            found.add(Troubled(Trouble.PROMETHEUS, None))
+            found.add(Troubled(Problem.PROMETHEUS, None))
         if not self._does_alertmanager_answer():
-            found.add(Troubled(Trouble.ALERTMANAGER, None))
+            found.add(Troubled(Problem.ALERTMANAGER, None))
         for panel in panels.values():
             present, seen = _read_state(panel), watched[panel.name] if watched else None
             found |= _troubles(panel.name, present, seen)
@@ -234,9 +234,9 @@ class Board:
         since = before.troubles_changed if troubles == before.troubles else before.number + 1
         same = rows == before.rows and troubles == before.troubles
         number = before.number if same else before.number + 1
-        return Snapshot(number, rows, changed, troubles, since)
+        return DashboardSnapshot(number, rows, changed, troubles, since)
 
-    def _ask_prometheus(self, panels: Mapping[str, Panel]) -> Mapping[str, Watch] | None:
+    def _ask_prometheus(self, panels: Mapping[str, GatewayPanel]) -> Mapping[str, Watch] | None:
         if time.monotonic() < self._ask_prometheus_at:
             return None
         try:
@@ -252,7 +252,7 @@ class Board:
             drawing.start()
         return watched
 
-    def _draw(self, panels: Mapping[str, Panel]) -> None:
+    def _draw(self, panels: Mapping[str, GatewayPanel]) -> None:
         """Read the strips beside everything else: a whole day may take Prometheus seconds."""
         try:
             self._runs = {name: panel.strips.refresh() for name, panel in panels.items()}
@@ -269,8 +269,12 @@ class Board:
         return self._alertmanager_answers
 
     def _rows(
-        self, panel: Panel, before: Snapshot, present: Present | None, watched: Watch | None
-    ) -> dict[str, Row]:
+        self,
+        panel: GatewayPanel,
+        before: DashboardSnapshot,
+        present: Present | None,
+        watched: Watch | None,
+    ) -> dict[str, ChannelView]:
         names = self._names[panel.name] = self._known(panel.name, present, watched)
         marks = panel.ended.marks()
         runs = self._runs.get(panel.name, {})
@@ -279,7 +283,7 @@ class Board:
         for key, channel in names.items():
             seen = watched.channels.get(key) if watched else None
             was = before.rows.get(row_id(panel.name, key))
-            row = Row(
+            row = ChannelView(
                 panel.name,
                 key,
                 channel,
@@ -314,7 +318,7 @@ class Board:
         return before | {key: one.channel for key, one in remembered.items()} | listed
 
 
-def _read_state(panel: Panel) -> Present | None:
+def _read_state(panel: GatewayPanel) -> Present | None:
     try:
         present = panel.service.history.present()
         panel.ended.refresh(present.at)
@@ -325,16 +329,16 @@ def _read_state(panel: Panel) -> Present | None:
 
 
 def _place(one: Troubled) -> tuple[int, str]:
-    return list(Trouble).index(one.trouble), one.gateway or ""
+    return list(Problem).index(one.trouble), one.gateway or ""
 
 
 def _troubles(gateway: str, present: Present | None, watched: Watch | None) -> set[Troubled]:
     found = {
-        Trouble.STATE: present is None,
-        Trouble.EXPORTER: watched is not None and watched.gateway_up is None,
-        Trouble.GATEWAY: watched is not None and watched.gateway_up is False,
-        Trouble.GATEWAY_RESTS: present is not None and present.gateway_rests_until is not None,
-        Trouble.LOG: watched is not None and watched.log_up is False,
+        Problem.STATE: present is None,
+        Problem.EXPORTER: watched is not None and watched.gateway_up is None,
+        Problem.GATEWAY: watched is not None and watched.gateway_up is False,
+        Problem.GATEWAY_RESTS: present is not None and present.gateway_rests_until is not None,
+        Problem.LOG: watched is not None and watched.log_up is False,
     }
     return {
         Troubled(trouble, gateway if trouble in OF_ONE_GATEWAY else None)

@@ -6,7 +6,7 @@ from flask_babel import lazy_gettext as _
 
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.dashboard.channel_view import Kind
-from reconnect_hook.dashboard.snapshot import Trouble
+from reconnect_hook.dashboard.snapshot import Problem
 from reconnect_hook.models import Outcome
 from reconnect_hook.probe_limits import ProbeOutcome
 
@@ -61,14 +61,14 @@ REASONS = {
 }
 
 TROUBLES = {
-    Trouble.STATE: (
+    Problem.STATE: (
         _("The hook's own memory cannot be read."),
         _(
             "Nothing can be repaired or paused until it can. What Prometheus knows is still shown; "
             "the hook's log says what is wrong."
         ),
     ),
-    Trouble.PROMETHEUS: (
+    Problem.PROMETHEUS: (
         _("Prometheus does not answer."),
         _(
             "How the channels are, their last messages and the last 24 hours are not known, and no "
@@ -76,29 +76,29 @@ TROUBLES = {
             "now” and pauses work."
         ),
     ),
-    Trouble.EXPORTER: (
+    Problem.EXPORTER: (
         _("Prometheus gets nothing from the exporter."),
         _(
             "Nothing is being watched, so the status of the channels is not known. The history, "
             "“Reconnect now” and pauses work."
         ),
     ),
-    Trouble.GATEWAY: (
+    Problem.GATEWAY: (
         _("The gateway does not give its channel list."),
         _(
             "No channel can be judged or repaired until it does. The history and pauses are still "
             "here."
         ),
     ),
-    Trouble.GATEWAY_RESTS: (
+    Problem.GATEWAY_RESTS: (
         _("The gateway has failed several times in a row and is left alone for a while."),
         _("Repairs wait in the queue, and go on by themselves as soon as it answers."),
     ),
-    Trouble.LOG: (
+    Problem.LOG: (
         _("The message log cannot be read."),
         _("Disconnected channels are still noticed and repaired, silent ones are not."),
     ),
-    Trouble.ALERTMANAGER: (
+    Problem.ALERTMANAGER: (
         _("Alertmanager does not answer."),
         _(
             "Nobody is told of anything, and no repair begins by itself. “Reconnect now”, pauses "

@@ -28,13 +28,20 @@ from werkzeug.wrappers import Response as AnyResponse
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.app import as_json
 from reconnect_hook.dashboard import channel_view
-from reconnect_hook.dashboard.auth import WAIT_SECONDS, WRONG_TOKENS, Door
-from reconnect_hook.dashboard.channel_view import Kind, Listing, Row, counts, row_id
+from reconnect_hook.dashboard.auth import WAIT_SECONDS, WRONG_TOKENS, TokenAuth
+from reconnect_hook.dashboard.channel_view import ChannelView, Kind, Listing, counts, row_id
 from reconnect_hook.dashboard.errors import sorry
 from reconnect_hook.dashboard.i18n import locale, this_address
 from reconnect_hook.dashboard.prometheus import quoted
 from reconnect_hook.dashboard.qr import QrImage, QrState
-from reconnect_hook.dashboard.snapshot import Board, Panel, Panels, Snapshot, Trouble, Troubled
+from reconnect_hook.dashboard.snapshot import (
+    DashboardCache,
+    DashboardSnapshot,
+    GatewayPanel,
+    GatewayPanels,
+    Problem,
+    Troubled,
+)
 from reconnect_hook.dashboard.strings import QR_STATES
 from reconnect_hook.dashboard.timeline import Weeks
 from reconnect_hook.repository import Attempt, episodes
@@ -71,7 +78,7 @@ _DIGITS = 18
 class Overview:
     """The views; each is one method."""
 
-    def __init__(self, board: Board, panels: Panels) -> None:
+    def __init__(self, board: DashboardCache, panels: GatewayPanels) -> None:
         self._board = board
         self._panels = panels
         self._kept = Kept(_KEPT_ROWS)
@@ -116,10 +123,10 @@ class Overview:
         }
         return as_json(200, body)
 
-    def _tag(self, snapshot: Snapshot) -> str:
+    def _tag(self, snapshot: DashboardSnapshot) -> str:
         return f"{self._board.boot}.{snapshot.number}"
 
-    def _head(self, snapshot: Snapshot) -> Markup:
+    def _head(self, snapshot: DashboardSnapshot) -> Markup:
         return self._kept.get(
             (locale(), ""),
             (snapshot.number, self._panels.several),
@@ -128,7 +135,7 @@ class Overview:
             ),
         )
 
-    def _row(self, snapshot: Snapshot, row: Row) -> Markup:
+    def _row(self, snapshot: DashboardSnapshot, row: ChannelView) -> Markup:
         return self._kept.get(
             (locale(), row.id),
             (snapshot.changed[row.id], self._panels.several),
@@ -150,8 +157,8 @@ class ChannelPage:
 
     def __init__(
         self,
-        board: Board,
-        panels: Panels,
+        board: DashboardCache,
+        panels: GatewayPanels,
         weeks: Weeks,
         *,
         alertmanager_url: str,
@@ -192,20 +199,20 @@ class ChannelPage:
             return Response(status=204)
         return as_json(200, {"tag": tag, "parts": self._parts(snapshot, panel, channel)})
 
-    def _tag(self, snapshot: Snapshot, panel: Panel, channel: str) -> str:
+    def _tag(self, snapshot: DashboardSnapshot, panel: GatewayPanel, channel: str) -> str:
         changed = snapshot.changed.get(row_id(panel.name, channel), 0)
         return f"{self._board.boot}.{changed}.{snapshot.troubles_changed}"
 
-    def _parts(self, snapshot: Snapshot, panel: Panel, channel: str) -> Markup:
+    def _parts(self, snapshot: DashboardSnapshot, panel: GatewayPanel, channel: str) -> Markup:
         version = self._tag(snapshot, panel, channel), time.time() // _KEPT_SECONDS
         name = _name(snapshot, panel, channel)
         piece = (locale(), f"{panel.name} {name}")
         return self._kept.get(piece, version, lambda: self._render(snapshot, panel, name))
 
-    def _render(self, snapshot: Snapshot, panel: Panel, name: str) -> str:
+    def _render(self, snapshot: DashboardSnapshot, panel: GatewayPanel, name: str) -> str:
         row = snapshot.rows.get(row_id(panel.name, name))
         told = _told(panel, name)
-        deaf = Troubled(Trouble.PROMETHEUS, None) in snapshot.troubles
+        deaf = Troubled(Problem.PROMETHEUS, None) in snapshot.troubles
         hours = () if deaf else self._weeks.of(panel.name, name)
         return render_template(
             "channel_parts.html",
@@ -220,7 +227,7 @@ class ChannelPage:
             can_ask=panel.service.probing.can_ask(channel_key(name)),
         )
 
-    def _silence(self, panel: Panel, channel: str) -> str:
+    def _silence(self, panel: GatewayPanel, channel: str) -> str:
         """Return the address at which Alertmanager makes a silence for the channel."""
         matchers = f"{{gateway={quoted(panel.name)},channel={quoted(channel)}}}"
         return f"{self._alertmanager_url}/#/silences/new?filter={quote(matchers, safe='')}"
@@ -255,20 +262,20 @@ class ChannelPage:
         return redirect(address, 303)
 
 
-def _name(snapshot: Snapshot, panel: Panel, channel: str) -> str:
+def _name(snapshot: DashboardSnapshot, panel: GatewayPanel, channel: str) -> str:
     """Return the gateway's spelling of an id where it is known."""
     row = snapshot.rows.get(row_id(panel.name, channel))
     return row.channel if row else channel
 
 
-def _told(panel: Panel, channel: str) -> list[Attempt] | None:
+def _told(panel: GatewayPanel, channel: str) -> list[Attempt] | None:
     try:
         return panel.service.history.of_channel(channel_key(channel))
     except StateError:
         return None
 
 
-def _was_just_asked(row: Row) -> bool:
+def _was_just_asked(row: ChannelView) -> bool:
     last = row.last
     return (
         last is not None
@@ -285,7 +292,7 @@ OPEN = {"page.log_in", "page.login_form", "page.static"}
 class Login:
     """The views; each is one method."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: TokenAuth) -> None:
         self._door = door
 
     def add_to(self, routes: Blueprint) -> None:
@@ -339,7 +346,7 @@ _NOTHING = QrImage(
 class QrPage:
     """The views; each is one method."""
 
-    def __init__(self, board: Board, panels: Panels) -> None:
+    def __init__(self, board: DashboardCache, panels: GatewayPanels) -> None:
         self._board = board
         self._panels = panels
 

@@ -12,8 +12,8 @@ from werkzeug.serving import make_server
 
 from reconnect_hook.app import create_app
 from reconnect_hook.dashboard.register import add_page
-from reconnect_hook.metrics import Metrics
-from reconnect_hook.supervisor import Fleet, open_store
+from reconnect_hook.metrics import HookMetrics
+from reconnect_hook.supervisor import HookSupervisor, open_store
 from tests.support.hooks import TOKEN
 from zapwatch.config import parse
 
@@ -22,8 +22,8 @@ from zapwatch.config import parse
 def hook_here(values: Mapping[str, str], api: str = "wrapper") -> Iterator[str]:
     """Run it with these settings for a gateway with this API; give its address."""
     settings = parse(dict(values))
-    metrics = Metrics()
-    fleet = Fleet(settings, open_store(settings), metrics)
+    metrics = HookMetrics()
+    fleet = HookSupervisor(settings, open_store(settings), metrics)
     fleet.follow([replace(settings.gateways[0], type=api)])
     app = create_app(fleet, metrics, token=TOKEN)
     add_page(app, fleet, settings)

@@ -11,7 +11,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, expect
 
-from demo.past import Past, Trouble, write_past
+from demo.past import Past, PastProblem, write_past
 from tests.browser.axe import check
 from tests.browser.looks import LOOKS, WAIT_MS, Look, log_in, window
 from tests.support.hooks import TOKEN, hook_settings
@@ -44,7 +44,7 @@ def hook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     folder: Path = tmp_path_factory.mktemp("many")
     exposition = Exposition(_metrics(time.time()))
     prometheus = Prometheus(folder, exposition.at)
-    past = Past(_WITH_PAST, 60, [Trouble(6, 1.5), Trouble(15, 2, silent=True)])
+    past = Past(_WITH_PAST, 60, [PastProblem(6, 1.5), PastProblem(15, 2, silent=True)])
     write_past(prometheus.data, time.time() - 120, "wpp", [past])
     settings = hook_settings(
         "http://127.0.0.1:1",

@@ -12,7 +12,7 @@ import pytest
 
 from demo.simulator import knobs as simulated
 from demo.simulator.client import Simulator
-from demo.simulator.messages import Message
+from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
 from tests.support.raw_server import RawServer, answering
 from tests.support.waiting import wait_until
@@ -47,7 +47,7 @@ class World:
         self.clock = clock
         self.simulator = Simulator(server.url)
         self.calls: list[tuple[Operation, GatewayErrorKind | None]] = []
-        self.born: list[Message] = []
+        self.born: list[SimulatedMessage] = []
         server.gateway.births.listen(self.born.append)
         self.gateway = self.another()
 

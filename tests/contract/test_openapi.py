@@ -12,9 +12,9 @@ from tests.contract.openapi.description import Description
 from tests.contract.suite import SECRET, World
 from tests.unit.test_simulator_gateway import HandClock
 from zapwatch.gateways import wppconnect
-from zapwatch.gateways.http import Answer, Calls
+from zapwatch.gateways.http import Calls, GatewayResponse
 
-Exchange = tuple[str, str, object, Answer]
+Exchange = tuple[str, str, object, GatewayResponse]
 
 # What the parts that we have of the documents do not describe.
 _ELSEWHERE = {
@@ -32,11 +32,11 @@ _ELSEWHERE = {
 def exchanges(monkeypatch: pytest.MonkeyPatch) -> list[Exchange]:
     """Note all that adapters ask, and what comes back."""
     noted: list[Exchange] = []
-    original: Callable[..., Answer] = Calls._exchange
+    original: Callable[..., GatewayResponse] = Calls._exchange
 
     def noting(
         calls: Calls, method: str, path: str, body: object, headers: Mapping[str, str]
-    ) -> Answer:
+    ) -> GatewayResponse:
         answer = original(calls, method, path, body, headers)
         noted.append((method, path, body, answer))
         return answer

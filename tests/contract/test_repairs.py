@@ -8,8 +8,8 @@ import pytest
 
 from demo.simulator.server import SimulatorServer
 from reconnect_hook.alerts import RepairCause
-from reconnect_hook.channel_list_cache import ChannelLists
-from reconnect_hook.context import Means
+from reconnect_hook.channel_list_cache import ChannelListCache
+from reconnect_hook.context import RepairContext
 from reconnect_hook.models import Action, Job, Outcome, Result
 from reconnect_hook.repair import repair
 from tests.contract.suite import SECRET, World
@@ -24,9 +24,9 @@ class _Repairs:
 
     def __call__(self, reason: RepairCause, failures: int = 0, *, allowed: bool = False) -> Result:
         gateway = self.world.gateway
-        means = Means(
+        means = RepairContext(
             client=gateway,
-            lists=ChannelLists(gateway),
+            lists=ChannelListCache(gateway),
             messages=None,
             silence_threshold=lambda _: 3600,
             # Only a drop is over before that; for anything else nobody is to wait.

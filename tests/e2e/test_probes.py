@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.simulator.messages import Message
+from demo.simulator.messages import SimulatedMessage
 from demo.simulator.model import FIRST_NUMBER
 from tests.e2e.installation import Installation, Watched
 from tests.support.mariadb import MariaDb
@@ -140,7 +140,7 @@ def _talking(installation: Installation) -> Iterator[None]:
         while not ended.wait(2.0):
             for place in _TALKING:
                 _hear(installation, *place)
-            installation.births["panel"].bear(Message("loja", outgoing=True, by_api=True))
+            installation.births["panel"].bear(SimulatedMessage("loja", outgoing=True, by_api=True))
 
     thread = threading.Thread(target=talk)
     thread.start()
@@ -152,4 +152,4 @@ def _talking(installation: Installation) -> Iterator[None]:
 
 
 def _hear(installation: Installation, gateway: str, channel: str) -> None:
-    installation.births[gateway].bear(Message(channel, outgoing=False))
+    installation.births[gateway].bear(SimulatedMessage(channel, outgoing=False))

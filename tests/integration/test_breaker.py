@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from reconnect_hook import backoff
-from reconnect_hook.alert_writer import Intake
+from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import RepairCause
-from reconnect_hook.backoff import Pauses
-from reconnect_hook.channel_list_cache import ChannelLists
+from reconnect_hook.backoff import Backoff
+from reconnect_hook.channel_list_cache import ChannelListCache
 from reconnect_hook.models import Action, Job, Outcome, Result
 from reconnect_hook.queue import Backlog, Jobs
-from reconnect_hook.repair_worker import ROUND_SECONDS, Rounds
-from reconnect_hook.repository import History
+from reconnect_hook.repair_worker import ROUND_SECONDS, Reconciler
+from reconnect_hook.repository import RepairHistory
 from tests.support.clock import HandMovedClock
 from tests.support.states import StateClock, firing, sqlite_url
 from zapwatch.channels import Channel, Status
@@ -24,7 +24,7 @@ from zapwatch.db import Database
 from zapwatch.gateways.base import ChannelList, GatewayError, Operation
 from zapwatch.gateways.base import GatewayErrorKind as Failure
 
-_PAUSES = Pauses(300)
+_PAUSES = Backoff(300)
 
 
 @pytest.fixture(params=["sqlite", "mariadb"])
@@ -45,7 +45,7 @@ class Hooks:
     def __init__(self, database: Database, clock: StateClock) -> None:
         self.database = database
         self.clock = clock
-        self.intake = Intake(database, "wpp", _PAUSES)
+        self.intake = AlertWriter(database, "wpp", _PAUSES)
         self.jobs = [Jobs(database, "wpp", _PAUSES) for _ in range(2)]
         self.backlog = Backlog(database, "wpp", _PAUSES)
 
@@ -102,15 +102,15 @@ def test_the_pauses_of_the_gateway_grow(hooks: Hooks) -> None:
 
 
 def test_the_page_says_that_it_rests_exactly_while_it_does(hooks: Hooks) -> None:
-    def rests_until() -> float | None:
-        return History(hooks.database, "wpp").present().gateway_rests_until
+    def open_until() -> float | None:
+        return RepairHistory(hooks.database, "wpp").present().gateway_rests_until
 
     hooks.accept(*_MANY)
-    assert rests_until() is None
+    assert open_until() is None
     hooks.open()
-    assert rests_until() == hooks.clock.seconds + backoff.FIRST_PAUSE_SECONDS
+    assert open_until() == hooks.clock.seconds + backoff.FIRST_PAUSE_SECONDS
     hooks.clock.seconds -= 2 * backoff.LONGEST_PAUSE_SECONDS
-    assert rests_until() is None, "of a clock that has been put back since"
+    assert open_until() is None, "of a clock that has been put back since"
 
 
 def test_a_trial_whose_holder_died_is_made_by_another(hooks: Hooks) -> None:
@@ -211,7 +211,9 @@ class Watched:
         self.client = ListOf()
         client: Any = self.client
         self.ended: list[tuple[Job, Result]] = []
-        self._rounds = Rounds(hooks.backlog, hooks.jobs[0], ChannelLists(client), self._conclude)
+        self._rounds = Reconciler(
+            hooks.backlog, hooks.jobs[0], ChannelListCache(client), self._conclude
+        )
 
     def _conclude(self, ended: Sequence[tuple[Job, Result]]) -> None:
         assert all(self._hooks.jobs[0].finish_all(ended))

@@ -15,11 +15,11 @@ from demo.simulator.client import Simulator
 from demo.simulator.knobs import MISSING
 from demo.simulator.server import SimulatorServer
 from reconnect_hook.__main__ import main
-from reconnect_hook.alert_writer import Intake
+from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import Alert
-from reconnect_hook.backoff import Pauses
+from reconnect_hook.backoff import Backoff
 from reconnect_hook.check import Options, run_check
-from reconnect_hook.dedup import Verdict
+from reconnect_hook.dedup import Disposition
 from reconnect_hook.models import Action, Outcome, Result
 from reconnect_hook.queue import Jobs
 from tests.support.hooks import SECRET, hook_settings, log_lines, state
@@ -471,17 +471,17 @@ def test_a_check_that_is_cut_short_says_so_and_gives_its_repair_back(cron: Cron)
 def test_a_repair_that_another_hook_has_finished_meanwhile_counts(
     cron: Cron, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    accept = Intake.accept
+    accept = AlertWriter.accept
 
-    def accepted_and_done(intake: Intake, alerts: Sequence[Alert]) -> list[Verdict]:
+    def accepted_and_done(intake: AlertWriter, alerts: Sequence[Alert]) -> list[Disposition]:
         verdicts = accept(intake, alerts)
-        jobs = Jobs(intake._database, "wpp", Pauses(0))
+        jobs = Jobs(intake._database, "wpp", Backoff(0))
         job = jobs.claim()
         assert job is not None
         assert jobs.finish(job, Result("loja", Outcome.FAILED, Action.GET_QR))
         return verdicts
 
-    monkeypatch.setattr(Intake, "accept", accepted_and_done)
+    monkeypatch.setattr(AlertWriter, "accept", accepted_and_done)
     cron.channel("loja")
     cron.simulator.drop("loja")
     assert cron.check_here() == 1

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.alert_writer import Intake
+from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import RepairCause
-from reconnect_hook.backoff import Pauses
+from reconnect_hook.backoff import Backoff
 from reconnect_hook.models import Action, Outcome, Result
 from reconnect_hook.queue import Backlog, Jobs
-from reconnect_hook.repository import Desk, History, Memory, episodes
+from reconnect_hook.repository import ChannelRepository, OperatorActions, RepairHistory, episodes
 from tests.support.states import StateClock, firing, sqlite_url
 from zapwatch.db import Database
 
@@ -24,14 +24,14 @@ class Office:
     def __init__(self, url: sa.URL, clock: StateClock) -> None:
         self.clock = clock
         self.database = Database(url)
-        pauses = Pauses(300)
-        self.intake = Intake(self.database, "wpp", pauses)
+        pauses = Backoff(300)
+        self.intake = AlertWriter(self.database, "wpp", pauses)
         self.jobs = Jobs(self.database, "wpp", pauses)
         self.backlog = Backlog(self.database, "wpp", pauses)
-        self.memory = Memory(self.database, "wpp")
-        self.history = History(self.database, "wpp")
+        self.memory = ChannelRepository(self.database, "wpp")
+        self.history = RepairHistory(self.database, "wpp")
         self.woken = 0
-        self.desk = Desk(self.database, "wpp", self.intake, self._wake)
+        self.desk = OperatorActions(self.database, "wpp", self.intake, self._wake)
 
     def _wake(self) -> None:
         self.woken += 1

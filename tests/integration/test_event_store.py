@@ -20,9 +20,9 @@ from zapwatch.messages import event_store as stored_module
 from zapwatch.messages import source as ear_module
 from zapwatch.messages.event_parser import Message
 from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes, StoredMessages, metadata
-from zapwatch.messages.log_tailer import LogView
+from zapwatch.messages.log_tailer import ActivitySnapshot
 from zapwatch.messages.probe_token import make_token
-from zapwatch.messages.source import EventEar, Heard
+from zapwatch.messages.source import EventEar, RecentMessages
 from zapwatch.messages.webhook_log import Direction, MessageLogError
 
 _NOW = 1_770_000_000.0
@@ -102,7 +102,7 @@ class Exporter:
         for one in messages:
             self.inbox.take(self._gateway, one)
 
-    def poll(self, *channels: Channel) -> LogView:
+    def poll(self, *channels: Channel) -> ActivitySnapshot:
         return self._source.poll(channels or (_LOJA, _OTHER))
 
 
@@ -189,9 +189,9 @@ def test_an_echo_moves_the_clock_is_no_traffic_and_is_remembered_for_a_day(
     assert view.messages == {}
     assert list(store.minutes("wpp", 0)) == [], "nothing is learned from it"
     ear = EventEar(store, "wpp")
-    assert ear.listen(60) == Heard({"loja1": 4.0}, {token})
+    assert ear.listen(60) == RecentMessages({"loja1": 4.0}, {token})
     assert ear.listen(3).ages == {}
-    assert EventEar(store, "another").listen(60) == Heard()
+    assert EventEar(store, "another").listen(60) == RecentMessages()
     clock.now += 86_400 + 60
     exporter.poll()
     assert ear.listen(60).echoes == set()
@@ -204,7 +204,7 @@ def test_nobody_can_listen_while_no_exporter_takes_events(store: EventStore, clo
     with pytest.raises(MessageLogError, match="does not run"):
         ear.listen(60)
     Exporter(store).poll()
-    assert ear.listen(60) == Heard()
+    assert ear.listen(60) == RecentMessages()
     clock.now += store_module.DEAF_AFTER + 1
     with pytest.raises(MessageLogError, match="does not run"):
         ear.listen(60)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconnect_hook.alert_writer import Intake
-from reconnect_hook.backoff import Pauses
+from reconnect_hook.alert_writer import AlertWriter
+from reconnect_hook.backoff import Backoff
 from reconnect_hook.models import Job
 from reconnect_hook.queue import Jobs
-from reconnect_hook.repository import Memory
+from reconnect_hook.repository import ChannelRepository
 from tests.support.galera import galera
 from tests.support.mariadb import MariaDb
 from tests.support.states import firing
@@ -50,7 +50,7 @@ def _open(node: MariaDb, name: str) -> Database:
 
 def _accept(database: Database, channels: list[str]) -> list[str]:
     """Return the verdicts on a payload, sent again as Alertmanager does while the answer is 503."""
-    intake = Intake(database, "wpp", Pauses(300))
+    intake = AlertWriter(database, "wpp", Backoff(300))
 
     def send() -> list[str]:
         try:
@@ -76,7 +76,7 @@ def _claim(jobs: Jobs) -> Job | None:
 
 
 def _waiting(state: Database) -> int:
-    return Memory(state, "wpp").queue().waiting
+    return ChannelRepository(state, "wpp").queue().waiting
 
 
 def test_alerts_at_two_nodes_at_once_make_one_repair_a_channel(states: list[Database]) -> None:
@@ -91,7 +91,7 @@ def test_claims_at_two_nodes_at_once_never_get_the_same_repair(states: list[Data
     names = [f"channel {number}" for number in range(8)]
     _accept(states[0], names)
     wait_until(lambda: _waiting(states[1]) == 8, 30, "them to arrive")
-    holders = [Jobs(state, "wpp", Pauses(0)) for state in states * 4]
+    holders = [Jobs(state, "wpp", Backoff(0)) for state in states * 4]
     claimed = [job for job in at_once(*[lambda h=h: _claim(h) for h in holders]) if job]
     while (late := _claim(holders[0])) is not None:
         claimed.append(late)

@@ -24,9 +24,9 @@ from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from reconnect_hook.app import create_app
 from reconnect_hook.dashboard.register import add_page
-from reconnect_hook.metrics import Metrics
+from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.repair_worker import Workers
-from reconnect_hook.supervisor import Fleet, Service, open_store
+from reconnect_hook.supervisor import GatewayController, HookSupervisor, open_store
 from tests.support.alerts import alert, payload
 from tests.support.hooks import SECRET, TOKEN, hook_settings, log_lines, state
 from tests.support.programs import Program, run
@@ -57,12 +57,12 @@ class App:
     """The hook's application with its parts, whose workers were not started."""
 
     def __init__(self, settings: Settings) -> None:
-        self.metrics = Metrics()
-        fleet = Fleet(settings, open_store(settings), self.metrics)
+        self.metrics = HookMetrics()
+        fleet = HookSupervisor(settings, open_store(settings), self.metrics)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Workers, "start", lambda _: None)
             fleet.follow(settings.gateways)
-        self.service: Service = fleet.services["wpp"]
+        self.service: GatewayController = fleet.services["wpp"]
         self.flask: Flask = create_app(fleet, self.metrics, token=TOKEN)
         add_page(self.flask, fleet, settings)
         self.state_url = settings.hook_state_url

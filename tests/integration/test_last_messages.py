@@ -21,7 +21,7 @@ from demo.simulator.schema import insert_message
 from tests.support.mariadb import MariaDb
 from tests.support.message_logs import WrittenLog, on_sqlite
 from zapwatch.messages import log_tailer
-from zapwatch.messages.log_tailer import LastMessages, LogView
+from zapwatch.messages.log_tailer import ActivitySnapshot, LogTailer
 from zapwatch.messages.probe_token import make_token
 from zapwatch.messages.webhook_log import Direction, MessageLog, MessageLogError, Row
 
@@ -30,13 +30,13 @@ _SLACK = 60  # seconds that a busy machine may take between writing and polling
 
 
 class _Polled:
-    """A LastMessages at work on a log, and what it asks of it."""
+    """A LogTailer at work on a log, and what it asks of it."""
 
     def __init__(self, written: WrittenLog, lookback_seconds: float = _WEEK) -> None:
         self.log = _NotedLog(written.reader)
-        self.last = LastMessages(self.log, lookback_seconds)
+        self.last = LogTailer(self.log, lookback_seconds)
 
-    def poll(self, *wanted: str) -> LogView:
+    def poll(self, *wanted: str) -> ActivitySnapshot:
         return self.last.poll(wanted or ("loja", "obra"))
 
 
@@ -102,7 +102,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_tailer, "_CHUNK_MOST", 10)
 
 
-def _age(view: LogView, key: str) -> float:
+def _age(view: ActivitySnapshot, key: str) -> float:
     age = view.age(key)
     assert age is not None
     return age

@@ -18,7 +18,7 @@ from tests.support.mariadb import MariaDb
 from tests.support.message_logs import WrittenLog
 from tests.support.waiting import wait_until
 from zapwatch.messages import log_tailer, webhook_log
-from zapwatch.messages.log_tailer import LastMessages, LogView
+from zapwatch.messages.log_tailer import ActivitySnapshot, LogTailer
 from zapwatch.messages.webhook_log import Direction, MessageLog, MessageLogError
 
 _WEEK = 7 * 24 * 3600.0
@@ -28,17 +28,17 @@ _AUTUMN = "2018-11-04"  # when New York had the hour from 01:00 twice
 
 
 class _Reader:
-    """A LastMessages on a log, which reads as if it were some other moment where told so."""
+    """A LogTailer on a log, which reads as if it were some other moment where told so."""
 
     def __init__(self, server: MariaDb, written: WrittenLog) -> None:
         self._server = server
         self._log = MessageLog(written.reader)
-        self.last = LastMessages(self._log, _WEEK)
+        self.last = LogTailer(self._log, _WEEK)
 
-    def poll(self, *wanted: str) -> LogView:
+    def poll(self, *wanted: str) -> ActivitySnapshot:
         return self.last.poll(wanted or ("loja", "obra"))
 
-    def poll_at(self, local: str, zone: str, *, fold: int = 0) -> LogView:
+    def poll_at(self, local: str, zone: str, *, fold: int = 0) -> ActivitySnapshot:
         """Poll when the database's clock says ``local``, for the second time if fold is 1."""
         moment = dt.datetime.fromisoformat(local).replace(tzinfo=ZoneInfo(zone), fold=fold)
         # What a reader without rights executes when it connects.
@@ -71,7 +71,7 @@ def _received(written: WrittenLog, channel: str, at: str) -> None:
     written.received(written.write(channel), at)
 
 
-def _minutes(view: LogView, key: str) -> float:
+def _minutes(view: ActivitySnapshot, key: str) -> float:
     age = view.age(key)
     assert age is not None
     return age / 60
@@ -228,7 +228,7 @@ def test_a_replica_that_lags_gives_each_message_its_own_time_when_it_comes(
     last_row = written.write("obra", age_seconds=400)
     log = MessageLog(written.reader)
     wait_until(lambda: _newest(log) == last_row, 60, "the replica to have the rows")
-    last = LastMessages(log, _WEEK)
+    last = LogTailer(log, _WEEK)
     last.poll(("loja", "obra"))
 
     replica.execute("STOP SLAVE SQL_THREAD")

@@ -11,24 +11,24 @@ from typing import cast
 
 import pytest
 
-from reconnect_hook.alert_writer import Intake
-from reconnect_hook.backoff import Pauses
+from reconnect_hook.alert_writer import AlertWriter
+from reconnect_hook.backoff import Backoff
 from reconnect_hook.dashboard import snapshot
 from reconnect_hook.dashboard.channel_view import Ended, Kind
 from reconnect_hook.dashboard.prometheus import Alertmanager, Prometheus
 from reconnect_hook.dashboard.qr import QrWatches
 from reconnect_hook.dashboard.snapshot import (
     OF_ONE_GATEWAY,
-    Board,
-    Panel,
-    Panels,
-    Snapshot,
-    Trouble,
+    DashboardCache,
+    DashboardSnapshot,
+    GatewayPanel,
+    GatewayPanels,
+    Problem,
     Troubled,
 )
 from reconnect_hook.dashboard.timeline import Strips
-from reconnect_hook.repository import Desk, History
-from reconnect_hook.supervisor import Service
+from reconnect_hook.repository import OperatorActions, RepairHistory
+from reconnect_hook.supervisor import GatewayController
 from tests.support.prometheus import Exposition
 from tests.support.states import sqlite_url
 from zapwatch.db import Database
@@ -41,16 +41,18 @@ class Scene:
     def __init__(self, directory: Path) -> None:
         self.server = Exposition("")
         self.database = Database(sqlite_url(directory))
-        intake = Intake(self.database, "wpp", Pauses(300))
-        self.desk = Desk(self.database, "wpp", intake, lambda: None)
-        self.history = History(self.database, "wpp")
+        intake = AlertWriter(self.database, "wpp", Backoff(300))
+        self.desk = OperatorActions(self.database, "wpp", intake, lambda: None)
+        self.history = RepairHistory(self.database, "wpp")
         url = f"http://{self.server.at}"
         prometheus = Prometheus(url)
-        service = cast(Service, SimpleNamespace(history=self.history))
+        service = cast(GatewayController, SimpleNamespace(history=self.history))
         watches = QrWatches(cast(Gateway, None), self.desk.look)
-        panel = Panel("wpp", service, watches, Ended(self.history), Strips(prometheus, "wpp"))
-        panels = cast(Panels, SimpleNamespace(all={"wpp": panel}))
-        self.board = Board(panels, prometheus, Alertmanager(url))
+        panel = GatewayPanel(
+            "wpp", service, watches, Ended(self.history), Strips(prometheus, "wpp")
+        )
+        panels = cast(GatewayPanels, SimpleNamespace(all={"wpp": panel}))
+        self.board = DashboardCache(panels, prometheus, Alertmanager(url))
         self.say(gateway_up=1, message_log_up=1)
 
     def say(self, *, alert: str = "", age: float = 5, connected: int = 1, **up: int) -> None:
@@ -70,11 +72,11 @@ class Scene:
         answer = {"result": samples, "alerts": [firing] if alert else []}
         self.server.text = json.dumps({"data": answer})
 
-    def look(self) -> Snapshot:
+    def look(self) -> DashboardSnapshot:
         return self.board.look(now=True)
 
 
-def _told(*troubles: Trouble) -> tuple[Troubled, ...]:
+def _told(*troubles: Problem) -> tuple[Troubled, ...]:
     return tuple(Troubled(one, "wpp" if one in OF_ONE_GATEWAY else None) for one in troubles)
 
 
@@ -100,14 +102,14 @@ def test_nothing_is_missing_where_all_is_well(scene: Scene) -> None:
 
 def test_a_log_that_is_down_is_told(scene: Scene) -> None:
     scene.say(gateway_up=1, message_log_up=0)
-    assert scene.look().troubles == _told(Trouble.LOG)
+    assert scene.look().troubles == _told(Problem.LOG)
 
 
 def test_a_gateway_that_is_down_is_told_and_its_channels_stay(scene: Scene) -> None:
     scene.look()
     scene.say(gateway_up=0, message_log_up=1)
     snapshot = scene.look()
-    assert snapshot.troubles == _told(Trouble.GATEWAY)
+    assert snapshot.troubles == _told(Problem.GATEWAY)
     assert snapshot.rows["wpp loja"].kind is Kind.UNKNOWN
 
 
@@ -115,7 +117,7 @@ def test_an_exporter_that_is_gone_is_told(scene: Scene) -> None:
     scene.look()
     scene.server.text = json.dumps({"data": {"result": [], "alerts": []}})
     snapshot = scene.look()
-    assert snapshot.troubles == _told(Trouble.EXPORTER)
+    assert snapshot.troubles == _told(Problem.EXPORTER)
     assert snapshot.rows["wpp loja"].kind is Kind.UNKNOWN
 
 
@@ -123,7 +125,7 @@ def test_a_prometheus_that_answers_nonsense_is_told(scene: Scene) -> None:
     scene.look()
     scene.server.text = "<html>"
     snapshot = scene.look()
-    assert snapshot.troubles == _told(Trouble.PROMETHEUS, Trouble.ALERTMANAGER)
+    assert snapshot.troubles == _told(Problem.PROMETHEUS, Problem.ALERTMANAGER)
     assert list(snapshot.rows) == ["wpp loja"]
     scene.say(gateway_up=1, message_log_up=1)
     assert scene.look().troubles == ()
@@ -133,7 +135,7 @@ def test_a_state_that_cannot_be_read_is_told(scene: Scene) -> None:
     with scene.database.write() as connection:
         connection.exec_driver_sql("ALTER TABLE channels RENAME TO away")
     snapshot = scene.look()
-    assert snapshot.troubles == _told(Trouble.STATE)
+    assert snapshot.troubles == _told(Problem.STATE)
     assert snapshot.rows["wpp loja"].kind is Kind.CONNECTED, "what Prometheus knows is there"
 
 
@@ -143,7 +145,7 @@ def test_a_gateway_that_rests_is_told(scene: Scene) -> None:
             "INSERT INTO gateways (gateway, failures, failed_at, paused_until)"
             f" VALUES ('wpp', 5, 1, {time.time() + 100})"
         )
-    assert scene.look().troubles == _told(Trouble.GATEWAY_RESTS)
+    assert scene.look().troubles == _told(Problem.GATEWAY_RESTS)
 
 
 def test_a_channel_that_left_the_gateway_leaves_the_page(scene: Scene) -> None:

@@ -13,8 +13,8 @@ from flask.testing import FlaskClient
 from reconnect_hook.app import create_app
 from reconnect_hook.dashboard import snapshot as page_board
 from reconnect_hook.dashboard.register import add_page
-from reconnect_hook.metrics import Metrics
-from reconnect_hook.supervisor import Fleet, open_store
+from reconnect_hook.metrics import HookMetrics
+from reconnect_hook.supervisor import HookSupervisor, open_store
 from tests.support.gateways import Gateways, answer, sample
 from tests.support.hooks import TOKEN
 from tests.support.prometheus import Exposition
@@ -34,9 +34,9 @@ class Site:
         self.say(a=1, b=1)
         url = f"http://{self.prometheus.at}"
         settings = parse(gateways.settings(PROMETHEUS_URL=url, ALERTMANAGER_URL=url))
-        metrics = Metrics()
+        metrics = HookMetrics()
         self._store = open_store(settings)
-        self.fleet = Fleet(settings, self._store, metrics)
+        self.fleet = HookSupervisor(settings, self._store, metrics)
         self.fleet.follow(settings.gateways)
         self.app = create_app(self.fleet, metrics, token=TOKEN)
         add_page(self.app, self.fleet, settings)

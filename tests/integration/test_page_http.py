@@ -20,8 +20,8 @@ from demo.simulator.server import SimulatorServer
 from reconnect_hook.app import create_app
 from reconnect_hook.dashboard import auth
 from reconnect_hook.dashboard.register import add_page
-from reconnect_hook.metrics import Metrics
-from reconnect_hook.supervisor import Fleet, open_store
+from reconnect_hook.metrics import HookMetrics
+from reconnect_hook.supervisor import HookSupervisor, open_store
 from tests.support.hooks import SECRET, TOKEN, hook_settings, state
 from tests.support.programs import Program
 from tests.support.states import locked
@@ -48,9 +48,9 @@ class Site:
             url, HOOK_TOKEN=token, PROMETHEUS_URL=_NOBODY, ALERTMANAGER_URL=_NOBODY
         )
         settings = parse(values)
-        metrics = Metrics()
+        metrics = HookMetrics()
         self._store = open_store(settings)
-        self.fleet = Fleet(settings, self._store, metrics)
+        self.fleet = HookSupervisor(settings, self._store, metrics)
         self.fleet.follow(settings.gateways)
         self.state_url = settings.hook_state_url
         self.app = create_app(self.fleet, metrics, token=token)
@@ -285,7 +285,7 @@ def test_a_right_token_lets_the_count_begin_anew(site: Site) -> None:
 
 def test_the_addresses_that_are_counted_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auth, "_ADDRESSES", 3)
-    book = auth.WrongTokens()
+    book = auth.LoginThrottle()
     for number in range(10):
         book.note(f"192.0.2.{number}", right=False)
     assert len(book._counts) == 3

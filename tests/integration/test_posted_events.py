@@ -12,7 +12,7 @@ import yaml
 
 from demo.simulator.apis.registry import APIS
 from demo.simulator.client import Simulator
-from demo.simulator.messages import Message
+from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
 from tests.support.programs import Metrics, Program
 from tests.support.waiting import wait_until
@@ -70,7 +70,9 @@ class World:
         Simulator(self.servers[api].url).webhook(**manners)
 
     def bear(self, api: str, *, outgoing: bool = False, by_api: bool = False) -> None:
-        self.servers[api].gateway.births.bear(Message("loja", outgoing=outgoing, by_api=by_api))
+        self.servers[api].gateway.births.bear(
+            SimulatedMessage("loja", outgoing=outgoing, by_api=by_api)
+        )
 
     def when(self, api: str, name: str, value: float, **labels: str) -> Metrics:
         """Wait until a metric of the gateway has a value, and return all metrics of that moment."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import requests
 
-from demo.simulator.messages import Message
+from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
 from demo.simulator.traffic import open_message_log
 from reconnect_hook import echo
@@ -99,7 +99,7 @@ class _Loop:
         self.server = server
         self.hook = hook
         self._folder = folder
-        self.born: list[Message] = []
+        self.born: list[SimulatedMessage] = []
         server.gateway.births.listen(self.born.append)
 
     def suspect(self, channel: str = "loja") -> bool:

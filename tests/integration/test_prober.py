@@ -15,9 +15,9 @@ from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from reconnect_hook import echo, probe, probe_limits, probe_worker
 from reconnect_hook.alerts import RepairCause
-from reconnect_hook.metrics import Metrics
-from reconnect_hook.probe_limits import ProbeBook
-from reconnect_hook.supervisor import Fleet, Service, open_store
+from reconnect_hook.metrics import HookMetrics
+from reconnect_hook.probe_limits import ProbeRepository
+from reconnect_hook.supervisor import GatewayController, HookSupervisor, open_store
 from tests.support.hooks import SECRET, hook_settings, log_lines, state
 from tests.support.message_logs import WrittenLog
 from tests.support.probing import world_of
@@ -29,13 +29,13 @@ from zapwatch.config import parse
 class Hook:
     """One hook on a simulated WPPConnect Server, which has a query."""
 
-    def __init__(self, simulator: Simulator, fleet: Fleet, metrics: Metrics) -> None:
+    def __init__(self, simulator: Simulator, fleet: HookSupervisor, metrics: HookMetrics) -> None:
         self.simulator = simulator
         self.fleet = fleet
         self.metrics = metrics
 
     @property
-    def service(self) -> Service:
+    def service(self) -> GatewayController:
         return self.fleet.services["wpp"]
 
     def suspect(self, channel: str = "loja") -> None:
@@ -71,8 +71,8 @@ def hook(tmp_path: Path, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
         for name in ("WPP_GATEWAY_BASE_URL", "WPP_GATEWAY_SECRET"):
             del values[name]
         settings = parse({**values, "GATEWAYS_FILE": str(tmp_path / "gateways.yaml")})
-        metrics = Metrics()
-        fleet = Fleet(settings, open_store(settings), metrics)
+        metrics = HookMetrics()
+        fleet = HookSupervisor(settings, open_store(settings), metrics)
         fleet.follow(settings.gateways)
         yield Hook(simulator, fleet, metrics)
         fleet.stop(5)
@@ -116,7 +116,7 @@ def test_who_is_dead_is_repaired_although_the_hook_dies_as_it_notes_that(
     def die(*_: Any) -> None:
         raise RuntimeError("stands for the end of the process")
 
-    monkeypatch.setattr(ProbeBook, "end", die)
+    monkeypatch.setattr(ProbeRepository, "end", die)
     hook.simulator.zombie("loja")
     hook.suspect()
     wait_until(lambda: _rows("reason = 'probe_failed'"), 60, "its repair")
@@ -193,7 +193,7 @@ def _all_suspected(
             PROBE_ECHO_NUMBERS=numbers,
         )
         settings = parse(values)
-        fleet = Fleet(settings, open_store(settings), Metrics())
+        fleet = HookSupervisor(settings, open_store(settings), HookMetrics())
         fleet.follow(settings.gateways)
         service = fleet.services["wpp"]
         service.intake.accept([firing(name, RepairCause.SUSPECT) for name in _NAMES])

@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from demo.simulator.apis.registry import APIS
 from reconnect_hook import probe_limits
 from reconnect_hook.context import PostponedError, UnableError
-from reconnect_hook.probe import Examination
-from reconnect_hook.probe_limits import ProbeBook, ProbeOutcome
+from reconnect_hook.probe import ProbeRun
+from reconnect_hook.probe_limits import ProbeOutcome, ProbeRepository
 from tests.support.message_logs import WrittenLog
 from tests.support.probing import CHANNELS, SECRET, World, hear_by_events, shorten_waits, world_of
 from zapwatch.config import parse
@@ -27,7 +27,7 @@ from zapwatch.db import Database
 from zapwatch.gateways.base import GatewayError
 from zapwatch.gateways.registry import make_gateway
 from zapwatch.messages.probe_token import make_token
-from zapwatch.messages.source import EventEar, Heard, LogEar, open_ear
+from zapwatch.messages.source import EventEar, LogEar, RecentMessages, open_ear
 from zapwatch.messages.webhook_log import MessageLog, MessageLogError
 
 
@@ -239,7 +239,7 @@ def test_a_gateway_that_cannot_be_reached_says_nothing_of_its_channels(
         listed = {one.key: one for one in world.means.client.list_channels().channels}
         world.simulator.fault("query", "reset")
         with pytest.raises(UnableError):
-            Examination(world.means, listed["loja"], listed).run(ProbeKind.QUERY)
+            ProbeRun(world.means, listed["loja"], listed).run(ProbeKind.QUERY)
 
 
 def test_a_gateway_that_goes_down_behind_its_proxy_says_nothing_of_its_channels(
@@ -250,9 +250,9 @@ def test_a_gateway_that_goes_down_behind_its_proxy_says_nothing_of_its_channels(
         for operation in ("query", "list"):
             world.simulator.fault(operation, "html_502")
         with pytest.raises(UnableError, match="cannot be reached"):
-            Examination(world.means, listed["loja"], listed).run(ProbeKind.QUERY)
+            ProbeRun(world.means, listed["loja"], listed).run(ProbeKind.QUERY)
         world.simulator.clear_faults("list")
-        finding = Examination(world.means, listed["loja"], listed).run(ProbeKind.QUERY)
+        finding = ProbeRun(world.means, listed["loja"], listed).run(ProbeKind.QUERY)
         assert finding.outcome == ProbeOutcome.FAILED
 
 
@@ -276,7 +276,7 @@ def test_a_log_that_fails_while_an_echo_is_listened_for_gets_nobody_blamed(
     assert ear is not None
     listen = ear.listen
 
-    def fails(_seconds: float) -> Heard:
+    def fails(_seconds: float) -> RecentMessages:
         raise MessageLogError("gone away")
 
     def wait(_seconds: float) -> None:
@@ -422,10 +422,10 @@ def test_no_echo_goes_where_none_may(world: World) -> None:
     without = replace(world.means, settings=replace(probe, echo_numbers={}))
     listed = {one.key: one for one in world.means.client.list_channels().channels}
     with pytest.raises(UnableError):
-        Examination(without, listed["loja"], listed).run(ProbeKind.ECHO)
+        ProbeRun(without, listed["loja"], listed).run(ProbeKind.ECHO)
     off = {"obra": ProbeKind.OFF, "casa": ProbeKind.QUERY}
     alone = replace(world.means, settings=replace(probe, overrides=off))
-    Examination(alone, listed["loja"], listed).run(ProbeKind.ECHO)
+    ProbeRun(alone, listed["loja"], listed).run(ProbeKind.ECHO)
     assert set(world.sent()) <= {"loja"}, "who takes no part writes to nobody"
 
 
@@ -470,11 +470,11 @@ def test_two_hooks_at_once_send_no_more_than_one_may(database: sa.URL) -> None:
         }
     ).gateways[0]
     states = [Database(database) for _ in range(2)]
-    hooks = [ProbeBook(one, "wpp", settings.probe) for one in states]
+    hooks = [ProbeRepository(one, "wpp", settings.probe) for one in states]
     hooks[0].begin("loja", "loja", None)
     allowed: list[bool] = []
 
-    def send(hook: ProbeBook) -> None:
+    def send(hook: ProbeRepository) -> None:
         tokens = [make_token("loja") for _ in range(10)]
         allowed.extend(hook.reserve("obra", "loja", token) is None for token in tokens)
 

@@ -14,7 +14,7 @@ from exporter.silence.history_loader import histories_of, read_histories
 from exporter.silence.learner import Learner
 from exporter.silence.model import load
 from exporter.silence.thresholds import bounds_of
-from exporter.snapshot import Board, GatewayState
+from exporter.snapshot import GatewayState, StateStore
 from tests.support.message_logs import WrittenLog
 from zapwatch.channels import Channel, Status
 from zapwatch.config import Settings, parse
@@ -45,13 +45,13 @@ def settings(tmp_path: Path, sqlite_log: WrittenLog) -> Settings:
 
 
 @pytest.fixture
-def board() -> Board:
-    made = Board()
+def board() -> StateStore:
+    made = StateStore()
     made.pin(gateway=GatewayState(up=True, channels=_CHANNELS))
     return made
 
 
-def _learner(settings: Settings, board: Board) -> Learner:
+def _learner(settings: Settings, board: StateStore) -> Learner:
     [gateway] = settings.gateways
     return Learner(gateway, bounds_of(settings), histories_of(settings, gateway), board)
 
@@ -101,7 +101,7 @@ def test_reading_goes_in_chunks_and_ends_where_rows_are_too_old(
 
 def test_what_is_learned_is_pinned_and_saved(
     settings: Settings,
-    board: Board,
+    board: StateStore,
     busy_log: WrittenLog,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -122,7 +122,7 @@ def test_what_is_learned_is_pinned_and_saved(
     assert not made.is_due()
     assert len(closed) == 1, "no connection is kept until tomorrow"
 
-    restarted = Board()
+    restarted = StateStore()
     restarted.pin(gateway=board.snapshot.gateway)
     second = _learner(settings, restarted)
     second.remember()
@@ -132,7 +132,7 @@ def test_what_is_learned_is_pinned_and_saved(
 
 
 def test_it_is_learned_again_a_day_later_or_when_the_clock_was_wrong(
-    settings: Settings, board: Board, busy_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, board: StateStore, busy_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = _learner(settings, board)
     made.learn_once()
@@ -145,7 +145,7 @@ def test_it_is_learned_again_a_day_later_or_when_the_clock_was_wrong(
 
 
 def test_nothing_is_learned_before_the_channels_are_known(settings: Settings) -> None:
-    board = Board()
+    board = StateStore()
     made = _learner(settings, board)
     assert not made.is_due()
     board.pin(gateway=GatewayState(up=False))
@@ -155,7 +155,7 @@ def test_nothing_is_learned_before_the_channels_are_known(settings: Settings) ->
 
 
 def test_a_log_that_fails_leaves_what_is_known_and_is_asked_again_later(
-    settings: Settings, board: Board, busy_log: WrittenLog, caplog: pytest.LogCaptureFixture
+    settings: Settings, board: StateStore, busy_log: WrittenLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = _learner(settings, board)
     made.learn_once()
@@ -166,7 +166,7 @@ def test_a_log_that_fails_leaves_what_is_known_and_is_asked_again_later(
     (record,) = caplog.records
     assert record.getMessage().startswith("silence cannot be learned, and stays as it is: no such")
 
-    fresh = Board()
+    fresh = StateStore()
     fresh.pin(gateway=board.snapshot.gateway)
     second = _learner(settings, fresh)
     second.learn_once()
@@ -176,7 +176,7 @@ def test_a_log_that_fails_leaves_what_is_known_and_is_asked_again_later(
 
 def test_a_state_that_cannot_be_written_or_used_is_told_and_changes_nothing_else(
     tmp_path: Path,
-    board: Board,
+    board: StateStore,
     busy_log: WrittenLog,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -189,13 +189,15 @@ def test_a_state_that_cannot_be_written_or_used_is_told_and_changes_nothing_else
 
     caplog.clear()
     unusable = _settings(tmp_path, busy_log, SILENCE_STATE_FILE=str(tmp_path / "file"))
-    fresh = Board()
+    fresh = StateStore()
     _learner(unusable, fresh).remember()
     assert fresh.snapshot.silence is None
     assert caplog.messages == [f"silence is learned anew: {tmp_path / 'file'} is not JSON"]
 
 
-def test_a_channel_is_explained(settings: Settings, board: Board, busy_log: WrittenLog) -> None:
+def test_a_channel_is_explained(
+    settings: Settings, board: StateStore, busy_log: WrittenLog
+) -> None:
     assert explain(settings, settings.gateways[0], "LoJa")[2].endswith(
         "nothing has been learned yet: the exporter does that in the background"
     )
@@ -215,7 +217,7 @@ def test_a_channel_is_explained(settings: Settings, board: Board, busy_log: Writ
 
 
 def test_why_a_threshold_is_fixed_is_told(
-    tmp_path: Path, settings: Settings, board: Board, busy_log: WrittenLog
+    tmp_path: Path, settings: Settings, board: StateStore, busy_log: WrittenLog
 ) -> None:
     _learner(settings, board).learn_once()
 
@@ -263,7 +265,9 @@ def test_it_rests_as_long_as_it_worked_but_a_second_at_most(
     assert clock.rests == [0.2, 0.0, 1.0]
 
 
-def test_events_teach_as_a_log_does(tmp_path: Path, sqlite_log: WrittenLog, board: Board) -> None:
+def test_events_teach_as_a_log_does(
+    tmp_path: Path, sqlite_log: WrittenLog, board: StateStore
+) -> None:
     store = {"MESSAGES_STATE_URL": f"sqlite:///{tmp_path}/messages.sqlite3"}
     settings = _settings(tmp_path, sqlite_log, **store, MESSAGE_SOURCE="events")
     now = int(time.time() // 3600)

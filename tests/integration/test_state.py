@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.alert_writer import Intake
+from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import RepairCause
-from reconnect_hook.backoff import Pauses
+from reconnect_hook.backoff import Backoff
 from reconnect_hook.models import Action, Job, Outcome, Result
 from reconnect_hook.queue import LEASE_SECONDS, LOOK_AGAIN_SECONDS, Backlog, Jobs
-from reconnect_hook.repository import Memory
+from reconnect_hook.repository import ChannelRepository
 from reconnect_hook.schema import repairs
 from tests.support.states import StateClock, firing, resolved, sqlite_url
 from tests.support.threads import at_once
 from zapwatch.db import Database, StateError, UnavailableError, now
 
-PAUSES = Pauses(0)
+PAUSES = Backoff(0)
 
 
 @pytest.fixture(params=["sqlite", "mariadb"])
@@ -65,7 +65,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> StateClock:
 
 def _accept(database: Database, *channels: str, cooldown: float = 300.0) -> list[str]:
     alerts = [firing(channel) for channel in channels]
-    return [str(verdict) for verdict in Intake(database, "wpp", Pauses(cooldown)).accept(alerts)]
+    return [
+        str(verdict) for verdict in AlertWriter(database, "wpp", Backoff(cooldown)).accept(alerts)
+    ]
 
 
 def _claim(jobs: Jobs) -> Job:
@@ -79,14 +81,14 @@ def _result(job: Job, outcome: Outcome, **more: Any) -> Result:
 
 
 def _records(database: Database) -> dict[str, tuple[int, bool]]:
-    records = Memory(database, "wpp").queue().channels
+    records = ChannelRepository(database, "wpp").queue().channels
     return {r.channel: (r.consecutive_failures, r.qr_required) for r in records}
 
 
 def test_hooks_that_start_at_once_make_the_tables_once(url: sa.URL) -> None:
     databases = at_once(*[lambda: Database(url)] * 8)
     assert _accept(databases[0], "loja") == ["accepted"]
-    assert [Memory(one, "wpp").queue().waiting for one in databases] == [1] * 8
+    assert [ChannelRepository(one, "wpp").queue().waiting for one in databases] == [1] * 8
     for one in databases:
         one.close()
 
@@ -106,7 +108,7 @@ def test_of_alerts_at_once_at_two_hooks_exactly_one_makes_the_repair(
         work = [lambda d=d, c=channel: _accept(d, c) for d in (state, other) * 4]
         verdicts = [verdict for (verdict,) in at_once(*work)]
         assert sorted(verdicts) == ["accepted"] + ["coalesced"] * 7
-    assert Memory(other, "wpp").queue().waiting == 10
+    assert ChannelRepository(other, "wpp").queue().waiting == 10
 
 
 def test_a_repair_that_ends_while_an_alert_is_stored_is_followed_by_its_pause(
@@ -114,7 +116,7 @@ def test_a_repair_that_ends_while_an_alert_is_stored_is_followed_by_its_pause(
 ) -> None:
     """On MariaDB, where one hook can end what the other is just reading of."""
     here, there = opened(database), opened(database)
-    intake, jobs = Intake(here, "wpp", Pauses(300.0)), Jobs(there, "wpp", Pauses(300.0))
+    intake, jobs = AlertWriter(here, "wpp", Backoff(300.0)), Jobs(there, "wpp", Backoff(300.0))
     judge = intake._judge
     under_way: list[Job] = []
 
@@ -153,7 +155,7 @@ def test_claims_at_once_never_get_the_same_repair(state: Database, other: Databa
     jobs = at_once(*[holder.claim for holder in holders])
     ids = [job.id for job in jobs if job]
     assert len(ids) == len(set(ids))
-    assert Memory(state, "wpp").queue().in_flight == len(ids)
+    assert ChannelRepository(state, "wpp").queue().in_flight == len(ids)
     while (late := holders[0].claim()) is not None:
         ids.append(late.id)
     assert len(set(ids)) == len(ids) == 8
@@ -169,10 +171,10 @@ def test_the_oldest_repair_comes_first(state: Database, clock: StateClock) -> No
 
 
 def test_gateways_do_not_see_each_other(state: Database) -> None:
-    Intake(state, "wpp", Pauses(300)).accept([firing("loja")])
+    AlertWriter(state, "wpp", Backoff(300)).accept([firing("loja")])
     assert Jobs(state, "second", PAUSES).claim() is None
-    assert Memory(state, "second").queue().waiting == 0
-    verdicts = Intake(state, "second", Pauses(300)).accept([firing("loja")])
+    assert ChannelRepository(state, "second").queue().waiting == 0
+    verdicts = AlertWriter(state, "second", Backoff(300)).accept([firing("loja")])
     assert [str(verdict) for verdict in verdicts] == ["accepted"]
     assert _claim(Jobs(state, "second", PAUSES)).channel == "loja"
 
@@ -194,9 +196,9 @@ def test_a_lease_that_is_not_renewed_is_taken_over(
     first.nothing_found(job)
     first.look_later(job)
     assert not first.finish(job, _result(job, Outcome.FAILED))
-    assert Memory(state, "wpp").outcome(job.id) is None
+    assert ChannelRepository(state, "wpp").outcome(job.id) is None
     assert second.finish(taken, _result(taken, Outcome.RECONNECTED))
-    assert Memory(state, "wpp").outcome(job.id) is Outcome.RECONNECTED
+    assert ChannelRepository(state, "wpp").outcome(job.id) is Outcome.RECONNECTED
     assert not second.finish(taken, _result(taken, Outcome.FAILED)), "it is done"
     assert _records(state) == {"loja": (0, False)}
 
@@ -220,7 +222,7 @@ def test_what_is_released_is_freeat_once(state: Database, other: Database) -> No
     ids = [_claim(first).id for _ in range(2)]
     assert second.claim() is None
     first.release()
-    assert Memory(state, "wpp").queue().waiting == 2
+    assert ChannelRepository(state, "wpp").queue().waiting == 2
     assert [_claim(second).id for _ in range(2)] == ids
 
 
@@ -256,7 +258,7 @@ def _look(state: Database, jobs: Jobs) -> Job:
     _accept(state, "loja", cooldown=0)
     job = _claim(jobs)
     assert jobs.finish(job, _result(job, Outcome.QR_REQUIRED))
-    verdicts = Intake(state, "wpp", Pauses(0)).accept([resolved("loja")])
+    verdicts = AlertWriter(state, "wpp", Backoff(0)).accept([resolved("loja")])
     assert [str(verdict) for verdict in verdicts] == ["accepted"]
     look = _claim(jobs)
     assert look.look_only
@@ -267,12 +269,12 @@ def test_a_look_that_finds_nothing_is_forgotten(state: Database, clock: StateClo
     jobs = Jobs(state, "wpp", PAUSES)
     look = _look(state, jobs)
     jobs.nothing_found(look)
-    assert Memory(state, "wpp").queue().waiting == 0
+    assert ChannelRepository(state, "wpp").queue().waiting == 0
     assert _records(state) == {"loja": (0, True)}
 
 
 def test_a_look_is_no_repair(state: Database) -> None:
-    jobs, memory = Jobs(state, "wpp", PAUSES), Memory(state, "wpp")
+    jobs, memory = Jobs(state, "wpp", PAUSES), ChannelRepository(state, "wpp")
     assert memory.latest_repair("loja") is None
     look = _look(state, jobs)
     latest = memory.latest_repair("loja")
@@ -322,7 +324,7 @@ def test_what_was_claimed_without_knowing_it_is_claimed_again(
         jobs.claim()
     severed.close()
     jobs._database = state
-    assert Memory(state, "wpp").queue().in_flight == 1
+    assert ChannelRepository(state, "wpp").queue().in_flight == 1
     for _ in range(2):
         assert jobs.claim() is None
         clock.seconds += LEASE_SECONDS * 0.6
@@ -355,7 +357,7 @@ def test_a_look_that_becomes_a_repair_while_it_is_claimed_is_claimed_as_one(
     looking = Jobs(state, "wpp", PAUSES)
     _look(state, looking)
     looking.release()
-    intruding.meanwhile = lambda: Intake(state, "wpp", Pauses(0)).accept(
+    intruding.meanwhile = lambda: AlertWriter(state, "wpp", Backoff(0)).accept(
         [firing("loja", RepairCause.SILENT)]
     )
     job = _claim(jobs)
@@ -404,10 +406,10 @@ def test_each_outcome_is_remembered(
     listed = outcome is not Outcome.UNKNOWN_CHANNEL
     detail = "two\nlines " + "x" * 600
     assert jobs.finish(job, _result(job, outcome, detail=detail, listed=listed))
-    assert Memory(state, "wpp").outcome(job.id) is outcome
+    assert ChannelRepository(state, "wpp").outcome(job.id) is outcome
     known = {"loja": (failures, qr_required)} if listed else {}
     assert _records(state) == known
-    assert Memory(state, "wpp").queue().waiting == 0
+    assert ChannelRepository(state, "wpp").queue().waiting == 0
 
 
 def test_what_only_an_alert_names_is_not_remembered(state: Database) -> None:
@@ -452,7 +454,7 @@ def test_channels_that_only_look_alike_are_two(state: Database) -> None:
 
 
 def test_history_goes_after_90_days_and_work_stays(state: Database, clock: StateClock) -> None:
-    jobs, memory = Jobs(state, "wpp", PAUSES), Memory(state, "wpp")
+    jobs, memory = Jobs(state, "wpp", PAUSES), ChannelRepository(state, "wpp")
     _accept(state, "old", "stuck")
     old, stuck = _claim(jobs), _claim(jobs)
     assert jobs.finish(old, _result(old, Outcome.RECONNECTED))
@@ -491,7 +493,7 @@ def test_a_long_history_goes_in_small_transactions(
         return write()
 
     monkeypatch.setattr(state, "write", counted)
-    Memory(state, "wpp").prune()
+    ChannelRepository(state, "wpp").prune()
     assert len(transactions) == 3
     with state.read() as connection:
         left = connection.scalars(sa.select(repairs.c.finished_at)).all()
@@ -504,13 +506,13 @@ def test_the_queue_is_counted(state: Database, other: Database) -> None:
     _claim(jobs)
     job = _claim(jobs)
     assert jobs.finish(job, _result(job, Outcome.QR_REQUIRED))
-    queue = Memory(other, "wpp").queue()
+    queue = ChannelRepository(other, "wpp").queue()
     assert (queue.waiting, queue.in_flight) == (1, 1)
     assert _records(other) == {"b": (0, True)}
 
 
 def test_it_is_noted_since_when_no_message_is_known(state: Database, clock: StateClock) -> None:
-    memory = Memory(state, "wpp")
+    memory = ChannelRepository(state, "wpp")
     both = {"a": "A", "b": "B"}
     assert memory.note_unheard(both) == {"a": 0, "b": 0}
     clock.seconds += 100
@@ -523,7 +525,7 @@ def test_it_is_noted_since_when_no_message_is_known(state: Database, clock: Stat
 def test_a_clock_that_was_put_back_does_not_keep_a_channel_from_being_noticed(
     state: Database, clock: StateClock
 ) -> None:
-    memory = Memory(state, "wpp")
+    memory = ChannelRepository(state, "wpp")
     memory.note_unheard({"a": "A"})
     clock.seconds -= 1e8
     assert memory.note_unheard({"a": "A"}) == {"a": 0}
@@ -532,7 +534,7 @@ def test_a_clock_that_was_put_back_does_not_keep_a_channel_from_being_noticed(
 
 
 def _methods(database: Database) -> dict[str, Callable[[], object]]:
-    jobs, memory = Jobs(database, "wpp", PAUSES), Memory(database, "wpp")
+    jobs, memory = Jobs(database, "wpp", PAUSES), ChannelRepository(database, "wpp")
     backlog = Backlog(database, "wpp", PAUSES)
     job = Job(
         1, "loja", "loja", RepairCause.SILENT, look_only=False, waited=0, attempt=1, failures=0
@@ -599,7 +601,7 @@ def test_a_state_that_can_only_be_read_is_a_state_error(state: Database, url: sa
     for name in ("accept", "claim", "note_unheard"):
         with pytest.raises(StateError):
             methods[name]()
-    assert Memory(state, "wpp").queue().waiting == 1
+    assert ChannelRepository(state, "wpp").queue().waiting == 1
 
 
 def test_a_failed_payload_leaves_nothing_behind(state: Database) -> None:

@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from reconnect_hook.backoff import Pauses
+from reconnect_hook.backoff import Backoff
 from reconnect_hook.migrate import VERSION_TABLE
 from reconnect_hook.queue import Jobs
-from reconnect_hook.repository import Memory
+from reconnect_hook.repository import ChannelRepository
 from reconnect_hook.schema import metadata
 from tests.support.programs import environment
 from tests.support.states import sqlite_url
@@ -114,11 +114,11 @@ def _check(engine: sa.Engine) -> None:
 
 def _check_work(url: sa.URL) -> None:
     database = Database(url)
-    jobs = Jobs(database, "wpp", Pauses(300))
+    jobs = Jobs(database, "wpp", Backoff(300))
     claimed = [jobs.claim(), jobs.claim()]
     assert [job.channel for job in claimed if job] == ["loja", "held"]
     assert jobs.claim() is None
-    memory = Memory(database, "wpp")
+    memory = ChannelRepository(database, "wpp")
     assert memory.outcome(1) == "failed"
     (record,) = memory.queue().channels
     assert (record.channel, record.consecutive_failures, record.qr_required) == ("Old", 2, True)

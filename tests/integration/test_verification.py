@@ -11,11 +11,11 @@ import pytest
 import sqlalchemy as sa
 
 from reconnect_hook import probe_limits, repair
-from reconnect_hook.alert_writer import Intake
+from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import RepairCause
-from reconnect_hook.backoff import Pauses
-from reconnect_hook.channel_list_cache import ChannelLists
-from reconnect_hook.context import Means, UnableError
+from reconnect_hook.backoff import Backoff
+from reconnect_hook.channel_list_cache import ChannelListCache
+from reconnect_hook.context import RepairContext, UnableError
 from reconnect_hook.models import FAILURES, Outcome, Result
 from reconnect_hook.probe_limits import ProbeOutcome
 from reconnect_hook.queue import Jobs
@@ -42,11 +42,11 @@ def world(tmp_path: Path, sqlite_log: WrittenLog) -> Iterator[World]:
         yield made
 
 
-def _means(world: World, **more: Any) -> Means:
+def _means(world: World, **more: Any) -> RepairContext:
     client = world.means.client
-    return Means(
+    return RepairContext(
         client,
-        ChannelLists(client),
+        ChannelListCache(client),
         None,
         silence_threshold=lambda _: 4 * 3600.0,
         allow_restart=False,
@@ -142,9 +142,9 @@ def test_an_echo_from_before_the_repair_proves_nothing_of_it(world: World) -> No
 @pytest.fixture
 def _under_repair(world: World) -> Iterator[None]:
     """Have a repair of obra under way, which ends when the test does."""
-    pauses = Pauses(300.0)
+    pauses = Backoff(300.0)
     jobs = Jobs(world.database, "wpp", pauses)
-    Intake(world.database, "wpp", pauses).accept([firing("obra", RepairCause.ECHO_LOST)])
+    AlertWriter(world.database, "wpp", pauses).accept([firing("obra", RepairCause.ECHO_LOST)])
     job = jobs.claim()
     assert job is not None
     yield

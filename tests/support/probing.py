@@ -14,14 +14,14 @@ import sqlalchemy as sa
 
 from demo.simulator.client import Simulator
 from demo.simulator.event_shapes import MESSAGES
-from demo.simulator.messages import Message
+from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
 from demo.simulator.traffic import open_message_log
 from exporter.event_buffer import Inbox
 from reconnect_hook import diagnosis, echo, probe, probe_limits
-from reconnect_hook.context import ProbeMeans
-from reconnect_hook.probe import Examination, Finding
-from reconnect_hook.probe_limits import ProbeBook
+from reconnect_hook.context import ProbeContext
+from reconnect_hook.probe import Finding, ProbeRun
+from reconnect_hook.probe_limits import ProbeRepository
 from tests.support.message_logs import WrittenLog
 from tests.support.states import sqlite_url
 from zapwatch.channels import channel_key
@@ -81,15 +81,15 @@ class World:
         self.settings = replace(settings, type=api)
         client = make_gateway(self.settings, observe=lambda *_: None)
         self.database = Database(sqlite_url(folder))
-        self.book = ProbeBook(self.database, "wpp", settings.probe)
-        self.means = ProbeMeans(client, LogEar(MessageLog(log.reader)), self.book, settings.probe)
+        self.book = ProbeRepository(self.database, "wpp", settings.probe)
+        self.means = ProbeContext(client, LogEar(MessageLog(log.reader)), self.book, settings.probe)
 
     def probe(
         self, name: str = "loja", kind: ProbeKind = ProbeKind.ECHO, job: int | None = None
     ) -> Finding:
         listed = {one.key: one for one in self.means.client.list_channels().channels}
         self.book.begin(name, name, job)
-        finding = Examination(self.means, listed[name], listed).run(kind)
+        finding = ProbeRun(self.means, listed[name], listed).run(kind)
         self.book.end(name, name, finding.kind, finding.outcome, finding.halted)
         return finding
 
@@ -109,7 +109,7 @@ def hear_by_events(world: World, store_url: sa.URL) -> None:
     inbox = Inbox(store, ["wpp"])
     inbox.list_channels("wpp", frozenset(map(channel_key, world.numbers)))
 
-    def take(message: Message) -> None:
+    def take(message: SimulatedMessage) -> None:
         event = MESSAGES[world.settings.type](message, time.time())
         found = event_parser.parse(world.settings.type, json.dumps(event).encode(), time.time())
         if found is not None:

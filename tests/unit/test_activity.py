@@ -7,7 +7,7 @@ import pytest
 from zapwatch.channels import Channel, Status
 from zapwatch.messages import channel_list as activity_module
 from zapwatch.messages.channel_list import Activity
-from zapwatch.messages.log_tailer import LogView
+from zapwatch.messages.log_tailer import ActivitySnapshot
 from zapwatch.messages.webhook_log import MessageLogError
 
 _NOW = 1_770_000_000.0
@@ -34,7 +34,7 @@ class World:
         loja = Channel("Loja 1", Status.CONNECTED, activity=activity, message_count=count)
         self.listed = [loja]
 
-    def poll(self) -> LogView:
+    def poll(self) -> ActivitySnapshot:
         return self.source.poll(())
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from reconnect_hook.context import Interrupted
-from reconnect_hook.worker_pool import Crew
+from reconnect_hook.worker_pool import WorkerPool
 from tests.support.waiting import wait_until
 
 _SECONDS = 60.0
@@ -24,7 +24,7 @@ class Workshop:
         self.ended: list[int] = []
         self.may_end = threading.Event()
         self.given_back: list[int] = []
-        self.crew = Crew(most, self._find, self._do, self._release)
+        self.crew = WorkerPool(most, self._find, self._do, self._release)
 
     def _find(self) -> int | None:
         try:
@@ -100,11 +100,11 @@ def test_where_no_thread_can_be_had_the_others_go_on(
 def test_it_ends_while_work_is_left(workshop: Workshop) -> None:
     workshop.bring(1, 2, 3, 4)
     wait_until(lambda: len(workshop.begun) == 3, _SECONDS, "all hands")
-    workshop.crew.check_still_ours()
+    workshop.crew.ensure_lease()
     workshop.crew.stop(0)
     assert workshop.given_back == [1, 2, 3]
     with pytest.raises(Interrupted):
-        workshop.crew.check_still_ours()
+        workshop.crew.ensure_lease()
     workshop.may_end.set()
     workshop.has(0)
     assert workshop.ended == []

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.alert_writer import Intake
-from reconnect_hook.backoff import Pauses
-from reconnect_hook.repository import Memory
+from reconnect_hook.alert_writer import AlertWriter
+from reconnect_hook.backoff import Backoff
+from reconnect_hook.repository import ChannelRepository
 from tests.support.states import firing, sqlite_url
 from zapwatch.db import Database, UnavailableError
 
@@ -30,7 +30,7 @@ def path(tmp_path: Path, database: Database) -> Path:
 
 
 def _accept(database: Database) -> list[str]:
-    return [str(one) for one in Intake(database, "wpp", Pauses(300)).accept([firing()])]
+    return [str(one) for one in AlertWriter(database, "wpp", Backoff(300)).accept([firing()])]
 
 
 @pytest.mark.parametrize("replaced", [False, True])
@@ -41,10 +41,10 @@ def test_a_state_that_was_taken_away_is_made_anew(
     path.unlink()
     if replaced:
         path.touch()
-    assert Memory(database, "wpp").queue().waiting == 0
+    assert ChannelRepository(database, "wpp").queue().waiting == 0
     assert _accept(database) == ["accepted"]
     again = Database(sa.make_url(f"sqlite:///{path}"))
-    assert Memory(again, "wpp").queue().waiting == 1, "both use the same"
+    assert ChannelRepository(again, "wpp").queue().waiting == 1, "both use the same"
     again.close()
 
 
@@ -53,19 +53,19 @@ def test_what_was_written_to_a_file_that_is_gone_was_not_stored(
 ) -> None:
     with pytest.raises(UnavailableError, match="deleted or replaced"), database.write():
         path.unlink()
-    assert Memory(database, "wpp").queue().waiting == 0
+    assert ChannelRepository(database, "wpp").queue().waiting == 0
 
 
 def test_a_state_that_is_put_back_is_used_again(database: Database, path: Path) -> None:
     assert _accept(database) == ["accepted"]
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).rename(path.with_name("away" + suffix))
-    assert Memory(database, "wpp").queue().waiting == 0
+    assert ChannelRepository(database, "wpp").queue().waiting == 0
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     for suffix in ("", "-wal", "-shm"):
         path.with_name("away" + suffix).replace(path.with_name(path.name + suffix))
-    assert Memory(database, "wpp").queue().waiting == 1
+    assert ChannelRepository(database, "wpp").queue().waiting == 1
 
 
 def test_a_full_database_is_unavailable_until_there_is_room(database: Database) -> None:
@@ -78,13 +78,13 @@ def test_a_full_database_is_unavailable_until_there_is_room(database: Database) 
 
     sa.event.listen(database._engine, "checkout", limit)
     many = [firing(f"channel {number}" + "x" * 200) for number in range(500)]
-    intake = Intake(database, "wpp", Pauses(300))
+    intake = AlertWriter(database, "wpp", Backoff(300))
     with pytest.raises(UnavailableError, match="full"):
         intake.accept(many)
-    assert Memory(database, "wpp").queue().waiting == 0
+    assert ChannelRepository(database, "wpp").queue().waiting == 0
     pages[0] = 1_000_000
     assert intake.accept(many) == ["accepted"] * 500
-    assert Memory(database, "wpp").queue().waiting == 500
+    assert ChannelRepository(database, "wpp").queue().waiting == 500
 
 
 def test_nobody_else_may_read_it(tmp_path: Path) -> None:

@@ -11,19 +11,19 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from demo.configuration import ROOT, RULES
-from exporter.collector import Metrics as ExporterMetrics
+from exporter.collector import ExporterMetrics
 from exporter.exposition import MetricsPage, Texts
 from exporter.silence.model import Model
 from exporter.silence.thresholds import Thresholds, bounds_of
-from exporter.snapshot import Board, GatewayState, LogState
-from reconnect_hook.metrics import Metrics as HookMetrics
+from exporter.snapshot import GatewayState, LogState, StateStore
+from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.models import Outcome
-from reconnect_hook.probe_limits import ProbeBook
-from reconnect_hook.repository import Memory
+from reconnect_hook.probe_limits import ProbeRepository
+from reconnect_hook.repository import ChannelRepository
 from zapwatch import __version__, config
 from zapwatch.config import parse, parse_env
 from zapwatch.db import Database
-from zapwatch.messages.log_tailer import LogView
+from zapwatch.messages.log_tailer import ActivitySnapshot
 
 README = (ROOT / "README.md").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
@@ -76,8 +76,8 @@ def documented(title: str, following: str) -> set[str]:
 
 
 def test_the_exporters_metrics_are_the_documented_ones() -> None:
-    board = Board()
-    view = LogView(now=0, last_message={}, messages={}, rows_read=0)
+    board = StateStore()
+    view = ActivitySnapshot(now=0, last_message={}, messages={}, rows_read=0)
     board.pin(
         gateway=GatewayState(up=True),
         log=LogState(up=True, view=view),
@@ -97,8 +97,8 @@ def test_the_hooks_metrics_are_the_documented_ones(tmp_path: Path) -> None:
     metrics = HookMetrics()
     url = parse({**LEAST, "HOOK_STATE_URL": f"sqlite:///{tmp_path}/state"}).hook_state_url
     database = Database(url)
-    book = ProbeBook(database, "wpp", parse(LEAST).gateways[0].probe)
-    metrics.watch("wpp", Memory(database, "wpp"), book)
+    book = ProbeRepository(database, "wpp", parse(LEAST).gateways[0].probe)
+    metrics.watch("wpp", ChannelRepository(database, "wpp"), book)
     shared = {
         "whatsapp_gateway_request_duration_seconds",
         "whatsapp_gateway_request_errors_total",

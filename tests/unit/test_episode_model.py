@@ -15,12 +15,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from reconnect_hook.alert_writer import Intake
+from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import RepairCause
-from reconnect_hook.backoff import OLD_NEWS_SECONDS, Pauses
+from reconnect_hook.backoff import OLD_NEWS_SECONDS, Backoff
 from reconnect_hook.models import Action, Job, Outcome, Result
 from reconnect_hook.queue import LEASE_SECONDS, LOOK_AGAIN_SECONDS, Jobs
-from reconnect_hook.repository import Memory
+from reconnect_hook.repository import ChannelRepository
 from tests.support.states import StateClock, firing, resolved, sqlite_url
 from zapwatch.db import Database
 
@@ -46,9 +46,9 @@ class Episode(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.clock = StateClock(self.patch)
         self.database = Database(sqlite_url(Path(self.folder.name)))
-        self.memory = Memory(self.database, "wpp")
-        pauses = Pauses(_COOLDOWN)
-        self.intake = Intake(self.database, "wpp", pauses)
+        self.memory = ChannelRepository(self.database, "wpp")
+        pauses = Backoff(_COOLDOWN)
+        self.intake = AlertWriter(self.database, "wpp", pauses)
         self.hooks = [Jobs(self.database, "wpp", pauses) for _ in range(2)]
         # The model.
         self.due: float | None = None  # of the repair that waits or is under way
@@ -223,7 +223,7 @@ class Episode(RuleBasedStateMachine):
         """Kill the holder: it comes back as somebody else, and its lease runs out."""
         assert self.claimed
         hook = self.claimed[0]
-        self.hooks[hook] = Jobs(self.database, "wpp", Pauses(_COOLDOWN))
+        self.hooks[hook] = Jobs(self.database, "wpp", Backoff(_COOLDOWN))
         self.claimed = (-1, *self.claimed[1:])
 
     @precondition(lambda self: self.claimed and self.claimed[0] >= 0)

@@ -15,18 +15,18 @@ from exporter.exposition import MetricsPage, Texts
 from exporter.silence.model import Learned, Model
 from exporter.silence.profile import WEEK_HOURS, Profile
 from exporter.silence.thresholds import Threshold
-from exporter.snapshot import Board, GatewayState, LogState
+from exporter.snapshot import GatewayState, LogState, StateStore
 from tests.support.programs import Metrics
 from zapwatch import __version__
 from zapwatch.channels import Channel, Status
 from zapwatch.config import SilenceMode
 from zapwatch.gateways.base import GatewayErrorKind, LeftOut, Operation
-from zapwatch.messages.log_tailer import LogView
+from zapwatch.messages.log_tailer import ActivitySnapshot
 from zapwatch.messages.webhook_log import Direction
 
 _SHOP = Channel("loja", Status.CONNECTED)
 _OFFICE = Channel("Pixel12 Digital", Status.QR_REQUIRED)
-_VIEW = LogView(
+_VIEW = ActivitySnapshot(
     now=10_000.0,
     last_message={"loja": 9_990.0, "pixel12digital": 2_800.0, "gone": 1.0},
     messages={("loja", Direction.IN): 3, ("loja", Direction.OUT): 2, ("gone", Direction.IN): 9},
@@ -96,8 +96,8 @@ class Published:
     """A board and the metrics that are made of it."""
 
     def __init__(self, *, with_log: bool = True) -> None:
-        self.board = Board()
-        self.metrics = exporter.collector.Metrics(
+        self.board = StateStore()
+        self.metrics = exporter.collector.ExporterMetrics(
             self.board,
             "wpp",
             _threshold_of,
@@ -382,7 +382,9 @@ def test_no_value_is_ever_not_a_number() -> None:
 
 def test_a_channel_of_which_nobody_tells_is_called_unknown_and_counted_for_nothing() -> None:
     published = Published()
-    view = replace(_READ.view or LogView(0, {}, {}, 0), last_message={_SHOP.key: 0}, counted=False)
+    view = replace(
+        _READ.view or ActivitySnapshot(0, {}, {}, 0), last_message={_SHOP.key: 0}, counted=False
+    )
     published.board.pin(gateway=_UP, log=LogState(up=True, view=view))
     metrics = published.scrape()
     unknown = metrics.all("whatsapp_channel_activity_unknown", gateway="wpp")

@@ -14,10 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from exporter import exposition
-from exporter.collector import Metrics
+from exporter.collector import ExporterMetrics
 from exporter.exposition import MetricsPage, Section, Texts
 from exporter.silence.thresholds import Threshold
-from exporter.snapshot import Board, GatewayState, LogState
+from exporter.snapshot import GatewayState, LogState, StateStore
 from tests.support.clock import HandMovedClock
 from tests.support.waiting import wait_until
 from zapwatch.channels import Channel, Status
@@ -53,7 +53,7 @@ class Counted:
     """A page of two sections: one of everything, one of the gateway's state alone."""
 
     def __init__(self) -> None:
-        self.board = Board()
+        self.board = StateStore()
         self.all, self.gateway = Counting("all"), Counting("gateway")
         registries = CollectorRegistry(), CollectorRegistry()
         registries[0].register(self.all)
@@ -148,12 +148,12 @@ def test_the_sections_make_one_valid_text_in_both_formats(counted: Counted) -> N
 
 
 def _two_gateways() -> MetricsPage:
-    boards = {"wpp": Board(), "loja": Board()}
+    boards = {"wpp": StateStore(), "loja": StateStore()}
     threshold = Threshold(1, SilenceMode.FIXED)
     made = [
         Texts(
             board,
-            Metrics(
+            ExporterMetrics(
                 board, name, lambda *_: threshold, lambda *_: 1.0, with_log=name == "wpp"
             ).sections,
         )

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from exporter.pollers import GatewayPoller, LogPoller, Poller
-from exporter.snapshot import Board, GatewayState
+from exporter.snapshot import GatewayState, StateStore
 from tests.support.clock import HandMovedClock
 from tests.support.message_logs import WrittenLog
 from tests.support.waiting import wait_until
@@ -93,22 +93,22 @@ def simulated() -> Iterator[Simulator]:
 
 
 @pytest.fixture
-def board() -> Board:
-    return Board()
+def board() -> StateStore:
+    return StateStore()
 
 
 @pytest.fixture
-def poller(simulated: Simulator, board: Board) -> Iterator[GatewayPoller]:
+def poller(simulated: Simulator, board: StateStore) -> Iterator[GatewayPoller]:
     client = WrapperGateway(simulated.url, _SECRET, list_timeout=30)
     yield GatewayPoller(client, board, 1000)
     client.close()
 
 
-def _log_poller(log: WrittenLog, board: Board) -> LogPoller:
+def _log_poller(log: WrittenLog, board: StateStore) -> LogPoller:
     return LogPoller(LogMessages(MessageLog(log.reader), _LOOKBACK), board, 1000, lambda _: None)
 
 
-def _statuses(board: Board) -> dict[str, Status] | None:
+def _statuses(board: StateStore) -> dict[str, Status] | None:
     gateway = board.snapshot.gateway
     assert gateway is not None
     return {channel.id: channel.status for channel in gateway.channels} if gateway.up else None
@@ -147,7 +147,7 @@ def test_who_is_in_a_hurry_does_not_wait_for_the_pause(
 
 
 def test_the_list_is_pinned_and_unpinned_and_pinned_again(
-    poller: GatewayPoller, simulated: Simulator, board: Board
+    poller: GatewayPoller, simulated: Simulator, board: StateStore
 ) -> None:
     assert board.snapshot.gateway is None
     poller.poll_once()
@@ -165,7 +165,7 @@ def test_the_list_is_pinned_and_unpinned_and_pinned_again(
 
 
 def test_the_time_of_the_last_success_stays_over_failures(
-    poller: GatewayPoller, simulated: Simulator, board: Board
+    poller: GatewayPoller, simulated: Simulator, board: StateStore
 ) -> None:
     poller.poll_once()
     before = board.snapshot.gateway
@@ -222,7 +222,7 @@ class Babbling:
 
 
 def test_words_that_are_new_each_time_are_no_change(
-    board: Board, caplog: pytest.LogCaptureFixture
+    board: StateStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     babbling = Babbling()
     poller = GatewayPoller(babbling, board, 1000)  # type: ignore[arg-type]
@@ -234,7 +234,7 @@ def test_words_that_are_new_each_time_are_no_change(
 
 
 def test_unusable_entries_are_told_once_and_leave_the_others_alone(
-    poller: GatewayPoller, simulated: Simulator, board: Board, caplog: pytest.LogCaptureFixture
+    poller: GatewayPoller, simulated: Simulator, board: StateStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "exporter")
     simulated.fault("list", "entries_without_id")
@@ -250,7 +250,7 @@ def test_unusable_entries_are_told_once_and_leave_the_others_alone(
 
 
 def test_a_list_that_stays_the_same_is_the_same_object(
-    poller: GatewayPoller, simulated: Simulator, board: Board
+    poller: GatewayPoller, simulated: Simulator, board: StateStore
 ) -> None:
     lists = []
     for status in ("connected", "connected", "disconnected"):
@@ -263,7 +263,7 @@ def test_a_list_that_stays_the_same_is_the_same_object(
 
 
 def test_new_channels_hurry_the_log_and_known_ones_do_not(
-    simulated: Simulator, board: Board
+    simulated: Simulator, board: StateStore
 ) -> None:
     calls: list[int] = []
     client = WrapperGateway(simulated.url, _SECRET)
@@ -281,7 +281,7 @@ def test_new_channels_hurry_the_log_and_known_ones_do_not(
     client.close()
 
 
-def _ages(board: Board) -> dict[str, float] | None:
+def _ages(board: StateStore) -> dict[str, float] | None:
     log = board.snapshot.log
     assert log is not None
     if not log.up:
@@ -291,7 +291,7 @@ def _ages(board: Board) -> dict[str, float] | None:
 
 
 def test_the_log_is_read_for_the_channels_that_are_listed(
-    poller: GatewayPoller, sqlite_log: WrittenLog, board: Board
+    poller: GatewayPoller, sqlite_log: WrittenLog, board: StateStore
 ) -> None:
     sqlite_log.write("loja", age_seconds=7200)
     log_poller = _log_poller(sqlite_log, board)
@@ -314,7 +314,7 @@ def _bring_back(log: WrittenLog) -> None:
 
 
 def test_no_age_counts_until_all_that_is_new_has_been_read(
-    board: Board, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
+    board: StateStore, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poller = _log_poller(sqlite_log, board)
     board.pin(gateway=GatewayState(up=True, channels=(Channel("loja", Status.CONNECTED),)))
@@ -337,7 +337,7 @@ def test_no_age_counts_until_all_that_is_new_has_been_read(
 def test_one_line_when_the_log_fails_and_one_when_it_works_again(
     poller: GatewayPoller,
     sqlite_log: WrittenLog,
-    board: Board,
+    board: StateStore,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -361,7 +361,7 @@ def test_one_line_when_the_log_fails_and_one_when_it_works_again(
 
 
 def test_a_log_that_cannot_be_reached_is_told_without_its_password(
-    board: Board, caplog: pytest.LogCaptureFixture
+    board: StateStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Nothing listens at port 1.
     url = sa.make_url("mysql+pymysql://reader:not-a-real-password@127.0.0.1:1/pixel_hub")
@@ -374,7 +374,7 @@ def test_a_log_that_cannot_be_reached_is_told_without_its_password(
 
 
 def test_each_poll_of_the_log_is_measured_good_or_bad(
-    sqlite_log: WrittenLog, board: Board, clock: HandMovedClock
+    sqlite_log: WrittenLog, board: StateStore, clock: HandMovedClock
 ) -> None:
     seconds: list[float] = []
     observe: Callable[[float], None] = seconds.append
@@ -387,7 +387,7 @@ def test_each_poll_of_the_log_is_measured_good_or_bad(
     assert all(0 < took < 1 for took in seconds)
 
 
-def test_each_source_is_pinned_beside_the_other(board: Board, sqlite_log: WrittenLog) -> None:
+def test_each_source_is_pinned_beside_the_other(board: StateStore, sqlite_log: WrittenLog) -> None:
     class Listing:
         def list_channels(self) -> ChannelList:
             return ChannelList((Channel("loja", Status.CONNECTED),))

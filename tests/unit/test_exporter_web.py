@@ -8,10 +8,10 @@ import pytest
 from flask.testing import FlaskClient
 
 from exporter.app import create_app
-from exporter.collector import Metrics
+from exporter.collector import ExporterMetrics
 from exporter.exposition import MetricsPage, Texts
 from exporter.silence.thresholds import Threshold
-from exporter.snapshot import Board, GatewayState, LogState, waiting_for
+from exporter.snapshot import GatewayState, LogState, StateStore, waiting_for
 from zapwatch.channels import Channel, Status
 from zapwatch.config import SilenceMode
 
@@ -20,23 +20,23 @@ _UP = GatewayState(up=True, channels=(Channel("loja", Status.CONNECTED),))
 
 
 @pytest.fixture
-def board() -> Board:
-    return Board()
+def board() -> StateStore:
+    return StateStore()
 
 
-def _client(board: Board, *, with_log: bool = True) -> FlaskClient:
+def _client(board: StateStore, *, with_log: bool = True) -> FlaskClient:
     fixed = Threshold(1, SilenceMode.FIXED)
-    metrics = Metrics(board, "wpp", lambda *_: fixed, lambda *_: 1.0, with_log=with_log)
+    metrics = ExporterMetrics(board, "wpp", lambda *_: fixed, lambda *_: 1.0, with_log=with_log)
     page = MetricsPage([Texts(board, metrics.sections)])
     return create_app(page, lambda: waiting_for(board.snapshot, with_log=with_log)).test_client()
 
 
 @pytest.fixture
-def client(board: Board) -> FlaskClient:
+def client(board: StateStore) -> FlaskClient:
     return _client(board)
 
 
-def test_the_text_format_is_the_usual_one(board: Board, client: FlaskClient) -> None:
+def test_the_text_format_is_the_usual_one(board: StateStore, client: FlaskClient) -> None:
     board.pin(gateway=_UP)
     answer = client.get("/metrics")
     assert answer.status_code == 200
@@ -47,7 +47,7 @@ def test_the_text_format_is_the_usual_one(board: Board, client: FlaskClient) -> 
     assert "_created" not in answer.text
 
 
-def test_who_accepts_openmetrics_gets_it(board: Board, client: FlaskClient) -> None:
+def test_who_accepts_openmetrics_gets_it(board: StateStore, client: FlaskClient) -> None:
     board.pin(gateway=_UP)
     answer = client.get("/metrics", headers={"Accept": _OPENMETRICS})
     assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
@@ -55,7 +55,9 @@ def test_who_accepts_openmetrics_gets_it(board: Board, client: FlaskClient) -> N
     assert 'whatsapp_channel_connected{channel="loja",gateway="wpp"} 1.0\n' in answer.text
 
 
-def test_who_accepts_gzip_gets_the_same_page_compressed(board: Board, client: FlaskClient) -> None:
+def test_who_accepts_gzip_gets_the_same_page_compressed(
+    board: StateStore, client: FlaskClient
+) -> None:
     board.pin(gateway=_UP)
     plain = client.get("/metrics")
     packed = client.get("/metrics", headers={"Accept-Encoding": "gzip"})
@@ -78,7 +80,7 @@ def test_it_is_healthy_from_the_beginning(client: FlaskClient) -> None:
 
 @pytest.mark.parametrize("up", [True, False], ids=["good", "bad"])
 def test_it_is_ready_after_the_first_poll_of_each_source_good_or_bad(
-    board: Board, client: FlaskClient, up: bool
+    board: StateStore, client: FlaskClient, up: bool
 ) -> None:
     answer = client.get("/-/ready")
     assert answer.status_code == 503
@@ -90,13 +92,13 @@ def test_it_is_ready_after_the_first_poll_of_each_source_good_or_bad(
     assert client.get("/-/ready").status_code == 200
 
 
-def test_it_waits_for_the_log_as_well(board: Board, client: FlaskClient) -> None:
+def test_it_waits_for_the_log_as_well(board: StateStore, client: FlaskClient) -> None:
     board.pin(gateway=_UP)
     answer = client.get("/-/ready")
     assert (answer.status_code, answer.text) == (503, "Waiting for the message log.\n")
 
 
-def test_it_waits_for_no_log_that_is_not_there(board: Board) -> None:
+def test_it_waits_for_no_log_that_is_not_there(board: StateStore) -> None:
     client = _client(board, with_log=False)
     assert client.get("/-/ready").status_code == 503
     board.pin(gateway=_UP)

@@ -25,7 +25,7 @@ from zapwatch.gateways.base import (
     QrAnswer,
     QrKind,
 )
-from zapwatch.gateways.http import Answer, Failure
+from zapwatch.gateways.http import Failure, GatewayResponse
 from zapwatch.gateways.wrapper import parse_list, parse_qr
 
 _PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(40)).decode()
@@ -186,14 +186,14 @@ def test_what_is_no_list_of_channels_is_invalid(body: Any) -> None:
 
 @pytest.mark.parametrize("parse", [parse_list, parse_qr])
 def test_an_error_nested_as_deeply_as_can_just_be_read_does_not_crash(
-    parse: Callable[[Answer], object],
+    parse: Callable[[GatewayResponse], object],
 ) -> None:
     limit = sys.getrecursionlimit()
     for depth in range(limit - 300, limit + 1):
         nested = '{"a":' * depth + "1" + "}" * depth
         raw = f'{{"success": false, "error": {nested}}}'.encode()
         with pytest.raises(Failure):
-            parse(Answer(200, "application/json", raw))
+            parse(GatewayResponse(200, "application/json", raw))
 
 
 def test_a_byte_order_mark_in_front_of_json_does_no_harm() -> None:

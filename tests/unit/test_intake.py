@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from reconnect_hook.alert_writer import Intake
+from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import Alert, AlertStatus, RepairCause
-from reconnect_hook.backoff import OLD_NEWS_SECONDS, Pauses
+from reconnect_hook.backoff import OLD_NEWS_SECONDS, Backoff
 from reconnect_hook.models import Action, Job, Outcome, Result
 from reconnect_hook.queue import Jobs
-from reconnect_hook.repository import Memory
+from reconnect_hook.repository import ChannelRepository
 from tests.support.states import StateClock, firing, locked, resolved, sqlite_url
 from zapwatch.db import Database, StateError
 
 _COOLDOWN = 300.0
-PAUSES = Pauses(_COOLDOWN)
+PAUSES = Backoff(_COOLDOWN)
 
 
 class Hook:
@@ -25,9 +25,9 @@ class Hook:
 
     def __init__(self, database: Database, clock: StateClock) -> None:
         self.clock = clock
-        self.intake = Intake(database, "wpp", Pauses(_COOLDOWN))
+        self.intake = AlertWriter(database, "wpp", Backoff(_COOLDOWN))
         self.jobs = Jobs(database, "wpp", PAUSES)
-        self.memory = Memory(database, "wpp")
+        self.memory = ChannelRepository(database, "wpp")
 
     def accept(self, *alerts: Alert) -> list[str]:
         return [str(verdict) for verdict in self.intake.accept(alerts)]
@@ -166,7 +166,7 @@ def test_who_has_just_looked_itself_does_not_wait_for_old_news(
 ) -> None:
     hook.accept(firing())
     hook.repair(Outcome.RECOVERED, Action.NONE)
-    intake = Intake(database, "wpp", PAUSES, keep=False)
+    intake = AlertWriter(database, "wpp", PAUSES, keep=False)
     assert [str(verdict) for verdict in intake.accept([firing()])] == ["accepted"]
 
 
@@ -207,7 +207,7 @@ def test_an_alert_in_a_pause_is_kept_until_its_end(hook: Hook) -> None:
 
 
 def test_who_does_not_stay_keeps_nothing(hook: Hook, database: Database) -> None:
-    intake = Intake(database, "wpp", PAUSES, keep=False)
+    intake = AlertWriter(database, "wpp", PAUSES, keep=False)
     jobs = Jobs(database, "wpp", PAUSES, retry=False)
     intake.accept([firing()])
     job = jobs.claim()
@@ -372,10 +372,12 @@ def test_an_alert_that_cannot_be_stored_is_not_accepted(
 ) -> None:
     monkeypatch.setattr("zapwatch.db._TIMEOUT", 0.05)
     database = Database(sqlite_url(tmp_path))
-    intake = Intake(database, "wpp", Pauses(_COOLDOWN))
+    intake = AlertWriter(database, "wpp", Backoff(_COOLDOWN))
     with locked(sqlite_url(tmp_path)):
         with pytest.raises(StateError, match="locked"):
             intake.accept([firing()])
-        assert Memory(database, "wpp").queue().waiting == 0, "reading waits for no writer"
+        assert ChannelRepository(database, "wpp").queue().waiting == 0, (
+            "reading waits for no writer"
+        )
     assert [str(verdict) for verdict in intake.accept([firing()])] == ["accepted"]
     database.close()

@@ -8,10 +8,10 @@ import pytest
 
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.dashboard.channel_view import (
+    ChannelView,
     Kind,
     Listing,
     Mark,
-    Row,
     counts,
     hours_in,
     judge,
@@ -91,8 +91,8 @@ def test_what_nobody_can_tell_is_unknown() -> None:
     assert judge("loja", None, None, scanned=False) is Kind.UNKNOWN
 
 
-def _row(name: str, kind: Kind = Kind.CONNECTED, **more: object) -> Row:
-    row = Row(
+def _row(name: str, kind: Kind = Kind.CONNECTED, **more: object) -> ChannelView:
+    row = ChannelView(
         "wpp", name.casefold(), name, kind, None, (), None, None, None, None, 0, None, 100, (), ()
     )
     return replace(row, **more)  # type: ignore[arg-type]

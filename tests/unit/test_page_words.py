@@ -19,7 +19,7 @@ from reconnect_hook.alerts import RepairCause
 from reconnect_hook.dashboard import strings
 from reconnect_hook.dashboard.channel_view import Kind
 from reconnect_hook.dashboard.qr import QrState
-from reconnect_hook.dashboard.snapshot import Trouble
+from reconnect_hook.dashboard.snapshot import Problem
 from reconnect_hook.models import Outcome
 
 _PAGE = Path(package.__file__).parent
@@ -81,7 +81,7 @@ def _texts(file: IO[bytes]) -> dict[object, str]:
         (Kind, strings.MEANINGS),
         (Outcome, strings.OUTCOMES),
         (RepairCause, strings.REASONS),
-        (Trouble, strings.TROUBLES),
+        (Problem, strings.TROUBLES),
         (QrState, strings.QR_STATES),
     ],
 )

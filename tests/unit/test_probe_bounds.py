@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from reconnect_hook import probe_limits as module
-from reconnect_hook.probe_limits import ECHO_GAP_SECONDS, ProbeBook, ProbeOutcome, Refusal
+from reconnect_hook.probe_limits import ECHO_GAP_SECONDS, LimitReason, ProbeOutcome, ProbeRepository
 from reconnect_hook.schema import echoes
 from tests.support.states import StateClock, sqlite_url
 from zapwatch.channels import Channel, Status
@@ -59,7 +59,7 @@ class Bounds(RuleBasedStateMachine):
         self.true = _Monotonic()
         self.patch.setattr(module, "time", self.true)
         self.database = Database(sqlite_url(Path(self.folder.name)))
-        self.hooks = [ProbeBook(self.database, "wpp", _SETTINGS) for _ in range(2)]
+        self.hooks = [ProbeRepository(self.database, "wpp", _SETTINGS) for _ in range(2)]
         self.jobs = 0
         self.begun: list[tuple[float, str]] = []
         self.sent: list[tuple[float, str, str]] = []
@@ -96,13 +96,13 @@ class Bounds(RuleBasedStateMachine):
         self.hooks[hook].end(
             key, key, ProbeKind.ECHO, ProbeOutcome.UNDECIDED, [Channel(key, Status.CONNECTED)]
         )
-        assert self.hooks[1 - hook].reserve(key, "x", make_token("x")) is Refusal.HALTED
-        assert self.hooks[hook].reserve("x", key, make_token(key)) is Refusal.HALTED
+        assert self.hooks[1 - hook].reserve(key, "x", make_token("x")) is LimitReason.HALTED
+        assert self.hooks[hook].reserve("x", key, make_token(key)) is LimitReason.HALTED
         self.hooks[hook].resume([key])
 
     @rule(hook=st.integers(0, 1))
     def crash(self, hook: int) -> None:
-        self.hooks[hook] = ProbeBook(self.database, "wpp", _SETTINGS)
+        self.hooks[hook] = ProbeRepository(self.database, "wpp", _SETTINGS)
 
     @rule(seconds=st.sampled_from([1.0, 9.0, 11.0, 899.0, 901.0, 20_000.0, 80_000.0]))
     def wait(self, seconds: float) -> None:
@@ -146,14 +146,14 @@ TestBounds.settings = settings(
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Iterator[ProbeBook]:
+def book(tmp_path: Path) -> Iterator[ProbeRepository]:
     database = Database(sqlite_url(tmp_path))
-    yield ProbeBook(database, "wpp", _SETTINGS)
+    yield ProbeRepository(database, "wpp", _SETTINGS)
     database.close()
 
 
 def test_a_clock_that_jumps_ahead_frees_nothing(
-    book: ProbeBook, monkeypatch: pytest.MonkeyPatch
+    book: ProbeRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock, true = StateClock(monkeypatch), _Monotonic()
     monkeypatch.setattr(module, "time", true)
@@ -163,15 +163,17 @@ def test_a_clock_that_jumps_ahead_frees_nothing(
         clock.seconds += 20
         true.seconds += 20
     clock.seconds += 30 * _DAY
-    assert book.reserve("a", "c", make_token("c")) is Refusal.TOO_MANY
-    assert book.reserve("c", "b", make_token("b")) is Refusal.TOO_MANY
+    assert book.reserve("a", "c", make_token("c")) is LimitReason.TOO_MANY
+    assert book.reserve("c", "b", make_token("b")) is LimitReason.TOO_MANY
     assert book.begin("a", "a", 2) == pytest.approx(_PAUSE - 20 * _PER_DAY)
     true.seconds += _DAY
     assert book.begin("a", "a", 2) == 0
     assert book.reserve("a", "c", make_token("c")) is None
 
 
-def test_a_probe_whose_hook_died_may_go_on_and_a_person_need_not_wait(book: ProbeBook) -> None:
+def test_a_probe_whose_hook_died_may_go_on_and_a_person_need_not_wait(
+    book: ProbeRepository,
+) -> None:
     assert book.begin("a", "a", 1) == 0
     assert book.begin("a", "a", 1) == 0
     assert book.begin("a", "a", 2) > 0
@@ -179,7 +181,7 @@ def test_a_probe_whose_hook_died_may_go_on_and_a_person_need_not_wait(book: Prob
     assert book.begin("a", "a", 3) > 0
 
 
-def test_what_a_person_wants_to_know_goes_on_after_a_death_too(book: ProbeBook) -> None:
+def test_what_a_person_wants_to_know_goes_on_after_a_death_too(book: ProbeRepository) -> None:
     assert book.begin("a", "a", 1) == 0
     assert book.begin("a", "a", 2, by_hand=True) == 0
     token = make_token("a")
@@ -191,7 +193,7 @@ def test_what_a_person_wants_to_know_goes_on_after_a_death_too(book: ProbeBook) 
     assert book.begin("a", "a", 3, by_hand=True) == 0
 
 
-def test_another_job_of_the_same_id_must_wait(book: ProbeBook) -> None:
+def test_another_job_of_the_same_id_must_wait(book: ProbeRepository) -> None:
     assert book.begin("a", "a", 1) == 0
     book.end("a", "a", ProbeKind.ECHO, ProbeOutcome.PASSED)
     assert book.begin("a", "a", 1) > 0
@@ -201,7 +203,7 @@ def test_another_job_of_the_same_id_must_wait(book: ProbeBook) -> None:
 
 
 def test_history_of_echoes_goes_after_two_days(
-    book: ProbeBook, monkeypatch: pytest.MonkeyPatch
+    book: ProbeRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = StateClock(monkeypatch)
     token = make_token("b")
@@ -215,7 +217,7 @@ def test_history_of_echoes_goes_after_two_days(
 
 
 def test_who_hears_itself_is_remembered_for_longer(
-    book: ProbeBook, monkeypatch: pytest.MonkeyPatch
+    book: ProbeRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = StateClock(monkeypatch)
     for sender in ("a", "a", "b"):
@@ -233,7 +235,7 @@ def test_who_hears_itself_is_remembered_for_longer(
 
 
 def test_a_clock_that_was_ahead_stops_echoes_for_a_day_at_most(
-    book: ProbeBook, monkeypatch: pytest.MonkeyPatch
+    book: ProbeRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock, true = StateClock(monkeypatch), _Monotonic()
     monkeypatch.setattr(module, "time", true)
@@ -242,7 +244,7 @@ def test_a_clock_that_was_ahead_stops_echoes_for_a_day_at_most(
         clock.seconds += 20
         true.seconds += 20
     clock.seconds -= 30 * _DAY
-    assert book.reserve("a", "b", make_token("b")) is Refusal.TOO_MANY
+    assert book.reserve("a", "b", make_token("b")) is LimitReason.TOO_MANY
     clock.seconds += _DAY + 1
     true.seconds += _DAY + 1
     assert book.reserve("a", "b", make_token("b")) is None

@@ -13,15 +13,15 @@ import pytest
 import sqlalchemy as sa
 
 from reconnect_hook import echo, probe, probe_limits
-from reconnect_hook.context import PostponedError, ProbeMeans, UnableError
-from reconnect_hook.probe import Examination, Finding
-from reconnect_hook.probe_limits import ProbeBook
+from reconnect_hook.context import PostponedError, ProbeContext, UnableError
+from reconnect_hook.probe import Finding, ProbeRun
+from reconnect_hook.probe_limits import ProbeRepository
 from tests.support.states import sqlite_url
 from zapwatch.channels import Channel, Status
 from zapwatch.config.gateway import ProbeKind, ProbeSettings
 from zapwatch.db import Database
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation
-from zapwatch.messages.source import Heard
+from zapwatch.messages.source import RecentMessages
 
 _SEEDS = 30
 _EVER = float("inf")
@@ -136,8 +136,8 @@ class World:
 
     # The log.
 
-    def listen(self, seconds: float) -> Heard:
-        heard = Heard()
+    def listen(self, seconds: float) -> RecentMessages:
+        heard = RecentMessages()
         for row in self.rows:
             # The log's times are cut to whole seconds.
             at = float(int(row.at))
@@ -158,15 +158,15 @@ class World:
             name: Channel(name, Status.CONNECTED, one.number) for name, one in self.sessions.items()
         }
 
-    def probe(self, book: ProbeBook, name: str) -> Finding | None:
+    def probe(self, book: ProbeRepository, name: str) -> Finding | None:
         client: Any = self
         settings = _SETTINGS
-        means = ProbeMeans(client, self, book, settings, self.wait)
+        means = ProbeContext(client, self, book, settings, self.wait)
         listed = self.listed()
         self.story.append(f"{self.now:.0f} {name} is asked")
         for _ in range(20):
             try:
-                finding = Examination(means, listed[name], listed).run(ProbeKind.ECHO)
+                finding = ProbeRun(means, listed[name], listed).run(ProbeKind.ECHO)
             except PostponedError:
                 self.wait(11)
             except UnableError as error:
@@ -191,7 +191,7 @@ _SETTINGS = ProbeSettings(
 
 
 @contextmanager
-def _book(monkeypatch: pytest.MonkeyPatch, folder: Path, world: World) -> Iterator[ProbeBook]:
+def _book(monkeypatch: pytest.MonkeyPatch, folder: Path, world: World) -> Iterator[ProbeRepository]:
     for module in (echo, probe, probe_limits):
         monkeypatch.setattr(module, "time", world)
     monkeypatch.setattr(probe_limits, "now", lambda _: world.now)
@@ -199,7 +199,7 @@ def _book(monkeypatch: pytest.MonkeyPatch, folder: Path, world: World) -> Iterat
     # No power fails here, and that of a disk would be most of the time.
     sa.event.listen(database._engine, "connect", lambda one, _: one.execute(_HASTY))
     database._engine.dispose()
-    book = ProbeBook(database, "wpp", _SETTINGS)
+    book = ProbeRepository(database, "wpp", _SETTINGS)
     monkeypatch.setattr(
         book,
         "repaired",

@@ -17,14 +17,14 @@ import sqlalchemy as sa
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from reconnect_hook.alerts import RepairCause
-from reconnect_hook.channel_list_cache import ChannelLists
-from reconnect_hook.context import Interrupted, Means
-from reconnect_hook.metrics import Metrics
+from reconnect_hook.channel_list_cache import ChannelListCache
+from reconnect_hook.context import Interrupted, RepairContext
+from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.models import Action, Job, Outcome, Result
 from reconnect_hook.queue import Jobs
 from reconnect_hook.repair import look, repair
-from reconnect_hook.repository import Memory
-from reconnect_hook.supervisor import Service, make_service, open_store
+from reconnect_hook.repository import ChannelRepository
+from reconnect_hook.supervisor import GatewayController, make_service, open_store
 from tests.support.clock import HandMovedClock
 from tests.support.message_logs import WrittenLog
 from tests.support.states import firing, resolved
@@ -54,9 +54,9 @@ class World:
         self.meanwhile: dict[int, Callable[[], object]] = {}
         """What happens during the waiting with this number, counted from 1."""
         client = WrapperGateway(simulator.url, _SECRET, list_timeout=30, qr_timeout=30)
-        self.means = Means(
+        self.means = RepairContext(
             client=client,
-            lists=ChannelLists(client),
+            lists=ChannelListCache(client),
             messages=LogMessages(MessageLog(log.reader), _LOOKBACK),
             silence_threshold=lambda _: 4 * 3600.0,
             verify_seconds=_VERIFY,
@@ -588,15 +588,15 @@ def test_one_list_serves_a_round(world: World, monkeypatch: pytest.MonkeyPatch) 
         return listed()
 
     monkeypatch.setattr(world.means.client, "list_channels", slow)
-    lists.of_this_round(clock.monotonic() - 1000)
+    lists.fresh(clock.monotonic() - 1000)
     for _ in range(5):
         clock.forward(10)
-        lists.of_this_round(clock.monotonic() - 1000)
+        lists.fresh(clock.monotonic() - 1000)
     assert len(world.simulator.requests("list")) == 1, "as long as it took to come"
-    lists.of_this_round(clock.monotonic() - 20)
+    lists.fresh(clock.monotonic() - 20)
     assert len(world.simulator.requests("list")) == 2, "a list from before says nothing"
     clock.forward(70)
-    lists.of_this_round(clock.monotonic() - 1000)
+    lists.fresh(clock.monotonic() - 1000)
     assert len(world.simulator.requests("list")) == 3
 
 
@@ -649,9 +649,9 @@ class Hook:
 
     def __init__(self, settings: Settings) -> None:
         [gateway] = settings.gateways
-        self.metrics = Metrics()
+        self.metrics = HookMetrics()
         self._store = open_store(settings)
-        self.service: Service = make_service(settings, gateway, self._store, self.metrics)
+        self.service: GatewayController = make_service(settings, gateway, self._store, self.metrics)
         self._state_url = settings.hook_state_url
         self._log = settings.hook_log_file
         self.service.workers.start()
@@ -662,7 +662,7 @@ class Hook:
         self._store.database.close()
 
     @property
-    def memory(self) -> Memory:
+    def memory(self) -> ChannelRepository:
         return self.service.memory
 
     @contextmanager

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from demo.simulator.client import Simulator
-from demo.simulator.messages import Message
+from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
 from demo.simulator.traffic import open_message_log
 from tests.support.waiting import wait_until
@@ -42,8 +42,8 @@ def simulator(server: SimulatorServer) -> Simulator:
 
 
 @pytest.fixture
-def born(server: SimulatorServer) -> list[Message]:
-    messages: list[Message] = []
+def born(server: SimulatorServer) -> list[SimulatedMessage]:
+    messages: list[SimulatedMessage] = []
     server.gateway.births.listen(messages.append)
     return messages
 
@@ -53,12 +53,12 @@ def _send(simulator: Simulator, channel: str, to: str) -> Any:
     return Api(simulator.url)("POST", "messages", json=body)
 
 
-def _told(born: list[Message]) -> list[tuple[str, bool, bool]]:
+def _told(born: list[SimulatedMessage]) -> list[tuple[str, bool, bool]]:
     return [(one.channel, one.outgoing, one.by_api) for one in born]
 
 
 def test_what_one_channel_sends_arrives_at_the_channel_with_that_number(
-    simulator: Simulator, born: list[Message]
+    simulator: Simulator, born: list[SimulatedMessage]
 ) -> None:
     answer = _send(simulator, "loja", simulator.number("obra"))
 
@@ -98,7 +98,11 @@ def test_both_ends_are_in_the_log_while_the_traffic_of_people_rests(
     [("zombie", False, False), ("deafen", True, False), ("drop", False, False)],
 )
 def test_a_dead_socket_carries_nothing_and_a_deaf_one_only_sends(
-    simulator: Simulator, born: list[Message], state: str, at_sender: bool, at_receiver: bool
+    simulator: Simulator,
+    born: list[SimulatedMessage],
+    state: str,
+    at_sender: bool,
+    at_receiver: bool,
 ) -> None:
     getattr(simulator, state)("loja")
 
@@ -112,14 +116,14 @@ def test_a_dead_socket_carries_nothing_and_a_deaf_one_only_sends(
 
 
 def test_a_number_of_nobody_is_sent_to_all_the_same(
-    simulator: Simulator, born: list[Message]
+    simulator: Simulator, born: list[SimulatedMessage]
 ) -> None:
     assert _send(simulator, "loja", "5500000000001").json()["success"] is True
     assert _told(born) == [("loja", True, True)]
 
 
 def test_a_message_may_have_gone_although_the_answer_is_a_failure(
-    simulator: Simulator, born: list[Message]
+    simulator: Simulator, born: list[SimulatedMessage]
 ) -> None:
     simulator.fault("send", "html_504", effect=True)
 
@@ -128,7 +132,7 @@ def test_a_message_may_have_gone_although_the_answer_is_a_failure(
 
 
 def test_who_is_not_known_or_says_nothing_is_refused(
-    simulator: Simulator, born: list[Message]
+    simulator: Simulator, born: list[SimulatedMessage]
 ) -> None:
     assert _send(simulator, "nobody", "5500000000001").status_code == 404
     assert _send(simulator, "loja", "").status_code == 400
@@ -140,7 +144,7 @@ def test_who_is_not_known_or_says_nothing_is_refused(
     [("id_as_messageId", "messageId"), ("id_as_message_id", "message_id"), ("without_id", None)],
 )
 def test_the_id_may_be_in_three_places_or_nowhere(
-    simulator: Simulator, born: list[Message], fault: str, field: str | None
+    simulator: Simulator, born: list[SimulatedMessage], fault: str, field: str | None
 ) -> None:
     simulator.fault("send", fault)
 

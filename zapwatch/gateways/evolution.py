@@ -11,13 +11,13 @@ from zapwatch.channels import Channel, Status, is_usable_id
 from zapwatch.gateways.base import ChannelList, GatewayErrorKind, Operation, QrAnswer, QrKind
 from zapwatch.gateways.http import (
     HINTS,
-    Answer,
     Calls,
     Failure,
+    GatewayResponse,
     HttpGateway,
-    ask_each,
     gather,
     in_path,
+    map_concurrently,
     number_of,
     words,
 )
@@ -63,7 +63,7 @@ class EvolutionGateway(HttpGateway):
                 return _status(_state(calls.within(_STATE_SECONDS), name))
 
             try:
-                told = dict(zip(asked, ask_each(asked, ask), strict=True))
+                told = dict(zip(asked, map_concurrently(asked, ask), strict=True))
             except Failure:
                 told = {}
             channels = (_as_told(channel, told.get(channel.id)) for channel in listed.channels)
@@ -145,7 +145,7 @@ class EvolutionGateway(HttpGateway):
             _checked(calls.send("DELETE", path, body)).checked()
 
 
-def _checked(answer: Answer) -> Answer:
+def _checked(answer: GatewayResponse) -> GatewayResponse:
     """Return the answer unless it is an error that comes with HTTP 200 or 201."""
     parsed = answer.json()
     if answer.is_success and isinstance(parsed, dict) and parsed.get("error") is True:

@@ -43,7 +43,7 @@ class Failure(Exception):  # noqa: N818 - GatewayError is what callers see
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class GatewayResponse:
     """An HTTP answer, whole but not yet looked into."""
 
     status: int
@@ -152,12 +152,12 @@ def gather(found: Iterable[Channel | None]) -> ChannelList:
     return ChannelList(tuple(channels.values()), left_out)
 
 
-def expect_success(answer: Answer) -> None:
+def expect_success(answer: GatewayResponse) -> None:
     """Accept any answer that does not say that the call failed."""
     answer.checked()
 
 
-def expect_image(answer: Answer) -> bytes:
+def expect_image(answer: GatewayResponse) -> bytes:
     """Return the body of an answer that succeeded and is no page."""
     if not answer.is_success or answer.is_html:
         raise Failure(GatewayErrorKind.HTTP, f"HTTP {answer.status} instead of an image")
@@ -270,11 +270,11 @@ class Calls:
         left = self._give_up_at - time.monotonic()
         return Calls(self._http, self._base_url, max(0.0, min(seconds, left)), self.request_id)
 
-    def get(self, path: str) -> Answer:
+    def get(self, path: str) -> GatewayResponse:
         """Return the answer to a GET of a path below the base URL, its parts quoted already."""
         return self.send("GET", path)
 
-    def post(self, path: str, body: Mapping[str, object] | None = None) -> Answer:
+    def post(self, path: str, body: Mapping[str, object] | None = None) -> GatewayResponse:
         """Return the answer to a POST with a JSON body, or with none."""
         return self.send("POST", path, body)
 
@@ -285,7 +285,7 @@ class Calls:
         body: Mapping[str, object] | None = None,
         *,
         token: str | None = None,
-    ) -> Answer:
+    ) -> GatewayResponse:
         """Return the answer to a call with any method, and with a bearer token if there is one."""
         self.last_status = None
         headers = {"X-Request-Id": self.request_id}
@@ -301,7 +301,7 @@ class Calls:
         path: str,
         body: Mapping[str, object] | None,
         headers: Mapping[str, str],
-    ) -> Answer:
+    ) -> GatewayResponse:
         left = self._give_up_at - time.monotonic()
         if left <= 0:
             raise Failure(GatewayErrorKind.TIMEOUT, f"no answer within {self._seconds:g} s")
@@ -317,7 +317,7 @@ class Calls:
                 stream=True,
             ) as response:
                 content_type = response.headers.get("Content-Type", "")
-                return Answer(response.status_code, content_type, _read(response))
+                return GatewayResponse(response.status_code, content_type, _read(response))
         except (requests.exceptions.InvalidHeader, UnicodeEncodeError):
             raise Failure(
                 GatewayErrorKind.INVALID, "a secret that no HTTP header can carry"
@@ -454,7 +454,7 @@ _T = TypeVar("_T")
 _AT_ONCE = 8
 
 
-def ask_each(ids: Sequence[str], ask: Callable[[str], _T]) -> list[_T | Failure]:
+def map_concurrently(ids: Sequence[str], ask: Callable[[str], _T]) -> list[_T | Failure]:
     """Return what ``ask`` returns for each id, or the Failure that it raised.
 
     Where all of them failed it is the gateway that did: the first Failure is raised.
@@ -476,7 +476,7 @@ def ask_each(ids: Sequence[str], ask: Callable[[str], _T]) -> list[_T | Failure]
     return answers
 
 
-class Starting:
+class SessionStartTracker:
     """Remembers starts for one gateway; safe to share between threads."""
 
     def __init__(self, *, settle_seconds: float, stuck_seconds: float) -> None:

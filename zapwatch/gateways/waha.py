@@ -14,11 +14,11 @@ from zapwatch.channels import Channel, Status, is_usable_id
 from zapwatch.gateways.base import ChannelList, GatewayErrorKind, Operation, QrAnswer, QrKind
 from zapwatch.gateways.http import (
     HINTS,
-    Answer,
     Calls,
     Failure,
+    GatewayResponse,
     HttpGateway,
-    Starting,
+    SessionStartTracker,
     gather,
     in_path,
     number_of,
@@ -50,7 +50,7 @@ class WahaGateway(HttpGateway):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._starting = Starting(settle_seconds=0, stuck_seconds=_STUCK_SECONDS)
+        self._starting = SessionStartTracker(settle_seconds=0, stuck_seconds=_STUCK_SECONDS)
 
     def list_channels(self) -> ChannelList:
         """Return the sessions, those that are stopped too."""
@@ -142,7 +142,7 @@ def _status(calls: Calls, channel_id: str) -> str:
     return status if isinstance(status, str) else ""
 
 
-def _qr(answer: Answer) -> QrAnswer:
+def _qr(answer: GatewayResponse) -> QrAnswer:
     if answer.status == 422:
         return QrAnswer(QrKind.INITIALIZING)  # its status has changed a moment ago
     body = answer.checked()

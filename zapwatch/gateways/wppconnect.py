@@ -14,14 +14,14 @@ from zapwatch.channels import Channel, Status, is_usable_id
 from zapwatch.gateways.base import ChannelList, GatewayErrorKind, Operation, QrAnswer, QrKind
 from zapwatch.gateways.http import (
     HINTS,
-    Answer,
     Calls,
     Failure,
+    GatewayResponse,
     HttpGateway,
-    Starting,
-    ask_each,
+    SessionStartTracker,
     gather,
     in_path,
+    map_concurrently,
     number_of,
 )
 
@@ -42,7 +42,7 @@ class Tokens:
         session: str,
         path: str,
         body: Mapping[str, object] | None = None,
-    ) -> Answer:
+    ) -> GatewayResponse:
         """Return the answer to a call about a session (quoted), with a new token after a 401."""
         with self._lock:
             token = self._tokens.get(session)
@@ -102,7 +102,9 @@ class WppconnectGateway(HttpGateway):
         super().__init__(base_url, secret, **options)
         self._key = quote(secret, safe="")
         self._tokens = Tokens(self._key)
-        self._starting = Starting(settle_seconds=_SETTLE_SECONDS, stuck_seconds=_STUCK_SECONDS)
+        self._starting = SessionStartTracker(
+            settle_seconds=_SETTLE_SECONDS, stuck_seconds=_STUCK_SECONDS
+        )
 
     def list_channels(self) -> ChannelList:
         """Return the sessions, each asked for its status; one that does not answer is UNKNOWN."""
@@ -121,7 +123,7 @@ class WppconnectGateway(HttpGateway):
                     return Status.INITIALIZING
                 return _status(self._state(calls.within(_STATUS_SECONDS), session))
 
-            told = ask_each(ids, ask)
+            told = map_concurrently(ids, ask)
             channels = (
                 Channel(name, Status.UNKNOWN if isinstance(status, Failure) else status)
                 for name, status in zip(ids, told, strict=True)
@@ -268,7 +270,7 @@ def _serialized(value: Any) -> Any:
     return value.get("_serialized") if isinstance(value, dict) else value
 
 
-def _expect_status(answer: Answer, *, hide: str = "") -> dict[str, Any]:
+def _expect_status(answer: GatewayResponse, *, hide: str = "") -> dict[str, Any]:
     try:
         body = answer.checked()
     except Failure as failure:

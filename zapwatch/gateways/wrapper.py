@@ -9,8 +9,8 @@ from zapwatch.channels import Channel, Status, is_usable_id
 from zapwatch.gateways.base import ChannelList, GatewayErrorKind, Operation, QrAnswer, QrKind
 from zapwatch.gateways.http import (
     HINTS,
-    Answer,
     Failure,
+    GatewayResponse,
     HttpGateway,
     expect_success,
     gather,
@@ -75,13 +75,13 @@ class WrapperGateway(HttpGateway):
         method: str,
         channel_id: str,
         path: str,
-        parse: Callable[[Answer], _T],
+        parse: Callable[[GatewayResponse], _T],
     ) -> _T:
         with self._connection.operation(operation, self._qr_timeout) as calls:
             return parse(calls.send(method, f"/api/channels/{in_path(channel_id)}{path}"))
 
 
-def parse_list(answer: Answer) -> ChannelList:
+def parse_list(answer: GatewayResponse) -> ChannelList:
     """Return the channels that an answer to the list call holds."""
     body = answer.checked()
     entries = body.get("channels")
@@ -121,7 +121,7 @@ _QR_FIELDS = (
 _PNG_IN_BASE64 = "iVBORw0KGgo"
 
 
-def parse_qr(answer: Answer) -> QrAnswer:
+def parse_qr(answer: GatewayResponse) -> QrAnswer:
     """Return what an answer to the QR call means."""
     refusal = _refusal(answer)
     if "session not started" in refusal or "start-session" in refusal:
@@ -141,7 +141,7 @@ def parse_qr(answer: Answer) -> QrAnswer:
     return QrAnswer(QrKind.ACCEPTED)
 
 
-def _refusal(answer: Answer) -> str:
+def _refusal(answer: GatewayResponse) -> str:
     """Return the words, in small letters, with which the gateway itself refuses a QR code."""
     parsed = answer.json()
     if not (answer.is_success or answer.status == 500) or not isinstance(parsed, dict):

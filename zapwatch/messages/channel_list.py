@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from zapwatch.channels import Channel
-from zapwatch.messages.log_tailer import LogView
+from zapwatch.messages.log_tailer import ActivitySnapshot
 from zapwatch.messages.webhook_log import MessageLogError
 
 
@@ -31,7 +31,7 @@ class Activity:
         self._listed = listed
         self._counted: dict[str, _Counted] = {}
 
-    def poll(self, _channels: Collection[Channel]) -> LogView:
+    def poll(self, _channels: Collection[Channel]) -> ActivitySnapshot:
         """Look at the list; raise MessageLogError where there is none."""
         channels = self._listed()
         view = self.find(channels)
@@ -39,14 +39,14 @@ class Activity:
         last = {**began, **view.last_message}
         return replace(view, last_message=last, last_heard=last)
 
-    def find(self, channels: Collection[Channel]) -> LogView:
+    def find(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Look at channels that were listed just now, and tell what is known for certain."""
         now = time.time()
         self._count(channels, now)
         last = {key: counted.since for key, counted in self._counted.items() if counted.grown}
         last |= {c.key: min(now, c.activity) for c in channels if c.activity is not None}
         # Whether that was sent or heard, no list tells.
-        return LogView(now, last, messages={}, rows_read=0, counted=False, last_heard=last)
+        return ActivitySnapshot(now, last, messages={}, rows_read=0, counted=False, last_heard=last)
 
     def _count(self, channels: Collection[Channel], now: float) -> None:
         counted = {}

@@ -26,7 +26,7 @@ from sqlalchemy.sql.expression import FunctionElement
 
 from zapwatch.channels import MAX_ID_LENGTH, Channel
 from zapwatch.db import begin_as_writers, use_wal
-from zapwatch.messages.log_tailer import LogView
+from zapwatch.messages.log_tailer import ActivitySnapshot
 from zapwatch.messages.probe_token import TOKEN_LENGTH
 from zapwatch.messages.webhook_log import MessageLogError, one_line
 
@@ -409,7 +409,7 @@ class StoredMessages:
         self._last: dict[str, Last] = {}
         self._read_at = 0.0
 
-    def poll(self, _channels: Collection[Channel]) -> LogView:
+    def poll(self, _channels: Collection[Channel]) -> ActivitySnapshot:
         """Read what is new; raise MessageLogError, also where nobody takes events any more."""
         now = time.time()
         listening_at = self._store.listening_at()
@@ -421,7 +421,7 @@ class StoredMessages:
         self._last.update(self._store.last(self._gateway, since))
         self._read_at = now
         deaf = self._store.deaf(now)
-        return LogView(
+        return ActivitySnapshot(
             now,
             {key: min(now, max(last.came, last.went)) for key, last in self._last.items()},
             messages={},
@@ -430,7 +430,7 @@ class StoredMessages:
             last_heard={key: min(now, one.heard) for key, one in self._last.items() if one.heard},
         )
 
-    def find(self, channels: Collection[Channel]) -> LogView:
+    def find(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Read all there is; raise MessageLogError."""
         return self.poll(channels)
 

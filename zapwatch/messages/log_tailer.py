@@ -14,7 +14,7 @@ from zapwatch.messages.webhook_log import Direction, Head, Ids, MessageLog, Row
 _SLACK_SECONDS = 300.0  # by which rows may be out of order, or a clock be corrected
 
 
-def settled(rows: Iterable[Row], not_after: float) -> list[Row]:
+def resolve_dst_fold(rows: Iterable[Row], not_after: float) -> list[Row]:
     """Return rows newest first, each with one time.
 
     The log keeps local time, which an hour in autumn has twice. Ids grow with time, so a row was
@@ -48,7 +48,7 @@ _MOST_CHANNELS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class LogView:
+class ActivitySnapshot:
     """What one poll knew. Times are Unix seconds by the database's clock, keys are channel keys.
 
     ``last_heard`` is when a message last came through WhatsApp, see Row. ``unread`` is how many ids
@@ -91,7 +91,7 @@ class _Recent(NamedTuple):
     time: float | None
 
 
-class LastMessages:
+class LogTailer:
     """Polls one message log. For one thread; poll() raises MessageLogError and may be called again.
 
     A poll reads the rows above the highest id it has read, and looks for rows that appeared below
@@ -117,7 +117,7 @@ class LastMessages:
         self._look_back_time = float("inf")
         self._unread_since: float | None = None
 
-    def poll(self, wanted: Collection[str]) -> LogView:
+    def poll(self, wanted: Collection[str]) -> ActivitySnapshot:
         """Read what is new, and look back for those of the ``wanted`` keys that were never seen."""
         self._forget_recent()
         gaps = self._gaps()
@@ -132,7 +132,7 @@ class LastMessages:
         self._look_back(head, wanted)
         self._bound(wanted)
         self._polled_at = head.now
-        return LogView(
+        return ActivitySnapshot(
             head.now,
             dict(self._last_message),
             dict(self._messages),
@@ -141,7 +141,7 @@ class LastMessages:
             last_heard=dict(self._last_heard),
         )
 
-    def find(self, wanted: Collection[str]) -> LogView:
+    def find(self, wanted: Collection[str]) -> ActivitySnapshot:
         """Poll until the ``wanted`` keys are found or the look back has gone far enough."""
         view = self.poll(wanted)
         while self.looking_back(wanted):
@@ -256,7 +256,7 @@ class LastMessages:
         """Count rows that were written just now; one dated later, or never, was written now."""
         self._rows_read += len(rows)
         self._remember_recent({row.id: row.time for row in rows})
-        for row in settled(rows, now):
+        for row in resolve_dst_fold(rows, now):
             if row.key is not None:
                 # An echo moves the clocks, but it is nobody's traffic.
                 if row.echo is None:
@@ -270,7 +270,7 @@ class LastMessages:
         """
         not_after = min(now, self._look_back_time)
         self._rows_read += len(rows)
-        for row in settled(rows, not_after):
+        for row in resolve_dst_fold(rows, not_after):
             if row.time is not None and row.time <= now + _FUTURE_SECONDS:
                 not_after = row.time
                 if row.key is not None:

@@ -11,23 +11,23 @@ from zapwatch.channels import Channel
 from zapwatch.config import GatewaySettings, MessageSource, Settings
 from zapwatch.messages.channel_list import Activity
 from zapwatch.messages.event_store import DEAF_AFTER, EventStore, StoredMessages
-from zapwatch.messages.log_tailer import LastMessages, LogView
+from zapwatch.messages.log_tailer import ActivitySnapshot, LogTailer
 from zapwatch.messages.webhook_log import MessageLog, MessageLogError
 
 _CHUNK = 500  # rows a statement
 _MOST_ROWS = 50_000  # looked at for one answer; where so many came later, the log is no witness
 
 
-class Messages(Protocol):
+class MessageSourceReader(Protocol):
     """When the channels of one gateway had messages. For one thread, but for heard_within()."""
 
-    def poll(self, channels: Collection[Channel], /) -> LogView:
+    def poll(self, channels: Collection[Channel], /) -> ActivitySnapshot:
         """Return what is known of the channels by now; raise MessageLogError.
 
         What cannot be found out quickly comes with one of the next calls.
         """
 
-    def find(self, channels: Collection[Channel], /) -> LogView:
+    def find(self, channels: Collection[Channel], /) -> ActivitySnapshot:
         """Return all that can be known of channels that were listed just now, as poll() does."""
 
     def heard_within(self, key: str, seconds: float) -> bool:
@@ -42,13 +42,13 @@ class LogMessages:
 
     def __init__(self, log: MessageLog, lookback_seconds: float) -> None:
         self._log = log
-        self._last = LastMessages(log, lookback_seconds)
+        self._last = LogTailer(log, lookback_seconds)
 
-    def poll(self, channels: Collection[Channel]) -> LogView:
+    def poll(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Read what is new, and look back for a second for those that were never seen."""
         return self._last.poll([channel.key for channel in channels])
 
-    def find(self, channels: Collection[Channel]) -> LogView:
+    def find(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Look back until all are found, or far enough."""
         return self._last.find([channel.key for channel in channels])
 
@@ -78,7 +78,7 @@ class LogMessages:
 
 def open_messages(
     settings: Settings, gateway: GatewaySettings, listed: Callable[[], Collection[Channel]]
-) -> Messages | None:
+) -> MessageSourceReader | None:
     """Return the source that a gateway has, as whoever is not its exporter reads it.
 
     ``listed`` gives the gateway's channels of a moment ago, or raises MessageLogError.
@@ -98,7 +98,7 @@ _CLOCKS_SECONDS = 600.0  # by which the clock of whoever writes events may be be
 
 
 @dataclass(slots=True)
-class Heard:
+class RecentMessages:
     """Channel keys, each with the seconds since it was last heard, and tokens of echoes."""
 
     ages: dict[str, float] = field(default_factory=dict)
@@ -108,7 +108,7 @@ class Heard:
 class Ear(Protocol):
     """Listens to one gateway's messages, for any number of threads."""
 
-    def listen(self, seconds: float) -> Heard:
+    def listen(self, seconds: float) -> RecentMessages:
         """Return what came within so many seconds; raise MessageLogError."""
 
     def close(self) -> None:
@@ -121,9 +121,9 @@ class LogEar:
     def __init__(self, log: MessageLog) -> None:
         self._log = log
 
-    def listen(self, seconds: float) -> Heard:
+    def listen(self, seconds: float) -> RecentMessages:
         """Read the newest rows."""
-        heard = Heard()
+        heard = RecentMessages()
         head = self._log.head(0)
         before = head.newest_id + 1
         for _ in range(0, _MOST_ROWS, _CHUNK):
@@ -153,7 +153,7 @@ class EventEar:
         self._store = store
         self._gateway = gateway
 
-    def listen(self, seconds: float) -> Heard:
+    def listen(self, seconds: float) -> RecentMessages:
         """Read what was written lately, while there is somebody to take events."""
         now = time.time()
         listening_at = self._store.listening_at()
@@ -164,7 +164,7 @@ class EventEar:
             key: max(0.0, now - last.heard)
             for key, last in self._store.last(self._gateway, since).items()
         }
-        return Heard(
+        return RecentMessages(
             {key: age for key, age in ages.items() if age <= seconds},
             # No two have the same token, so it does not matter if some are older than asked for.
             self._store.echoes(self._gateway, since),

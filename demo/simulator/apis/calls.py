@@ -9,36 +9,38 @@ from typing import Protocol, cast
 from flask import Blueprint, Response, request
 
 from demo.simulator import qr_image
-from demo.simulator.apis.wrapper_answers import Answer
+from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.faults import FaultBook
 from demo.simulator.journal import Call, Journal
 from demo.simulator.misbehaviour import carry_out
-from demo.simulator.model import Gateway
+from demo.simulator.model import SimulatedGateway
 from demo.simulator.responses import as_json
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
-class Api(Protocol):
+class SimulatedApi(Protocol):
     """One API of the simulated gateway."""
 
-    def __init__(self, gateway: Gateway, faults: FaultBook, journal: Journal, secret: str) -> None:
+    def __init__(
+        self, gateway: SimulatedGateway, faults: FaultBook, journal: Journal, secret: str
+    ) -> None:
         """Serve the gateway's channels to whoever knows the secret."""
 
     def blueprint(self) -> Blueprint:
         """Make the routes. Paths arrive undecoded, so that `%2F` does not separate."""
 
 
-class Calls:
+class SimulatedCalls:
     """Answers the calls of one API; `unauthorized` is what it says to a wrong secret."""
 
-    def __init__(self, faults: FaultBook, journal: Journal, unauthorized: Answer) -> None:
+    def __init__(self, faults: FaultBook, journal: Journal, unauthorized: WrapperAnswer) -> None:
         self._faults = faults
         self._journal = journal
         self._unauthorized = unauthorized
 
     def answer(
-        self, operation: str, channel: str | None, work: Callable[[], Answer], *, right: bool
+        self, operation: str, channel: str | None, work: Callable[[], WrapperAnswer], *, right: bool
     ) -> Response:
         """Answer a call whose secret is `right` with what `work` does, unless a fault is on."""
         call = self._begin(operation, channel, right=right)
@@ -54,7 +56,7 @@ class Calls:
         self._journal.finish(call, outcome.status)
         return outcome.response
 
-    def elsewhere(self, answer: Answer, *, right: bool) -> Response:
+    def elsewhere(self, answer: WrapperAnswer, *, right: bool) -> Response:
         """Stand for another server, which must not be sent the secret."""
         call = self._begin("elsewhere", None, right=right)
         self._journal.finish(call, 200)

@@ -4,13 +4,13 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from demo.simulator.apis.calls import METHODS, Calls, body_of_request, is_secret, png
-from demo.simulator.apis.wrapper_answers import Answer
-from demo.simulator.channel import Channel
+from demo.simulator.apis.calls import METHODS, SimulatedCalls, body_of_request, is_secret, png
+from demo.simulator.apis.wrapper_answers import WrapperAnswer
+from demo.simulator.channel import SimulatedChannel
 from demo.simulator.faults import FaultBook
 from demo.simulator.journal import Journal
 from demo.simulator.knobs import AS_IT_IS, BAILEYS, MISSING
-from demo.simulator.model import Gateway
+from demo.simulator.model import SimulatedGateway
 
 _STATES = {
     "connected": "open",
@@ -20,11 +20,13 @@ _STATES = {
 }
 
 
-def _refusal(status: int, error: str, words: str) -> Answer:
-    return Answer(status, {"status": status, "error": error, "response": {"message": [words]}})
+def _refusal(status: int, error: str, words: str) -> WrapperAnswer:
+    return WrapperAnswer(
+        status, {"status": status, "error": error, "response": {"message": [words]}}
+    )
 
 
-_UNAUTHORIZED = Answer(
+_UNAUTHORIZED = WrapperAnswer(
     401, {"status": 401, "error": "Unauthorized", "response": {"message": "Unauthorized"}}
 )
 _NOT_FOUND = _refusal(404, "Not Found", "This instance is not there")
@@ -34,9 +36,11 @@ _CLOSED = _refusal(500, "Internal Server Error", "Connection Closed")
 class EvolutionApi:
     """The calls about instances, privacy settings and texts."""
 
-    def __init__(self, gateway: Gateway, faults: FaultBook, journal: Journal, secret: str) -> None:
+    def __init__(
+        self, gateway: SimulatedGateway, faults: FaultBook, journal: Journal, secret: str
+    ) -> None:
         self._gateway = gateway
-        self._calls = Calls(faults, journal, _UNAUTHORIZED)
+        self._calls = SimulatedCalls(faults, journal, _UNAUTHORIZED)
         self._secret = secret
 
     def blueprint(self) -> Blueprint:
@@ -59,47 +63,47 @@ class EvolutionApi:
         return routes
 
     def _list(self) -> Response:
-        return self._answer("list", None, lambda: Answer(200, self._gateway.each(_instance)))
+        return self._answer("list", None, lambda: WrapperAnswer(200, self._gateway.each(_instance)))
 
     def _status(self, channel: str) -> Response:
-        return self._about("status", channel, lambda c, _: Answer(200, _state(c)))
+        return self._about("status", channel, lambda c, _: WrapperAnswer(200, _state(c)))
 
     def _connect(self, channel: str) -> Response:
-        def connect(one: Channel, now: float) -> Answer:
+        def connect(one: SimulatedChannel, now: float) -> WrapperAnswer:
             one.begin(now)
-            return Answer(200, self._code(one))
+            return WrapperAnswer(200, self._code(one))
 
         return self._about("start_session", channel, connect)
 
     def _restart(self, channel: str) -> Response:
-        def restart(one: Channel, now: float) -> Answer:
+        def restart(one: SimulatedChannel, now: float) -> WrapperAnswer:
             if one.status == "disconnected":
                 # An error, and HTTP 200 all the same.
                 words = "BadRequestException: the instance is not connected"
-                return Answer(200, {"error": True, "message": words})
+                return WrapperAnswer(200, {"error": True, "message": words})
             one.restart(now)
-            return Answer(200, self._code(one))
+            return WrapperAnswer(200, self._code(one))
 
         return self._about("restart", channel, restart)
 
     def _logout(self, channel: str) -> Response:
-        def logout(one: Channel, now: float) -> Answer:
+        def logout(one: SimulatedChannel, now: float) -> WrapperAnswer:
             if one.status == "disconnected":
                 return _refusal(400, "Bad Request", "The instance is not connected")
             one.unpair(now)
             done = {"status": "SUCCESS", "error": False}
-            return Answer(200, done | {"response": {"message": "Instance logged out"}})
+            return WrapperAnswer(200, done | {"response": {"message": "Instance logged out"}})
 
         return self._about("delete", channel, logout)
 
     def _query(self, channel: str) -> Response:
-        def ask(one: Channel, _: float) -> Answer:
+        def ask(one: SimulatedChannel, _: float) -> WrapperAnswer:
             if one.knobs.integration != BAILEYS:
                 return _refusal(400, "Bad Request", "Not on the official Business API")
             if not one.sends:
                 return _CLOSED
             names = ("readreceipts", "profile", "status", "online", "last", "groupadd")
-            return Answer(200, dict.fromkeys(names, "all"))
+            return WrapperAnswer(200, dict.fromkeys(names, "all"))
 
         return self._about("query", channel, ask)
 
@@ -108,8 +112,8 @@ class EvolutionApi:
         asked = body_of_request().get("numbers")
         numbers = asked if isinstance(asked, list) else []
 
-        def tell(*_: Any) -> Answer:
-            return Answer(200, [{"exists": True, "number": number} for number in numbers])
+        def tell(*_: Any) -> WrapperAnswer:
+            return WrapperAnswer(200, [{"exists": True, "number": number} for number in numbers])
 
         return self._about("cached", channel, tell)
 
@@ -117,8 +121,8 @@ class EvolutionApi:
         """Describe a contact, out of the cache."""
         number = str(body_of_request().get("number") or "")
 
-        def tell(*_: Any) -> Answer:
-            return Answer(200, {"wuid": f"{number}@s.whatsapp.net", "numberExists": True})
+        def tell(*_: Any) -> WrapperAnswer:
+            return WrapperAnswer(200, {"wuid": f"{number}@s.whatsapp.net", "numberExists": True})
 
         return self._about("cached", channel, tell)
 
@@ -126,14 +130,16 @@ class EvolutionApi:
         body = body_of_request()
         number, text = str(body.get("number") or ""), str(body.get("text") or "")
 
-        def send() -> Answer:
+        def send() -> WrapperAnswer:
             if not self._gateway.at(channel, lambda *_: True, otherwise=False):
                 return _NOT_FOUND
             sent = self._gateway.send(channel, number, text)
             if sent is None:
                 return _CLOSED
             key = {"remoteJid": f"{number}@s.whatsapp.net", "fromMe": True, "id": sent.id}
-            return Answer(201, {"key": key, "status": "PENDING", "messageType": "conversation"})
+            return WrapperAnswer(
+                201, {"key": key, "status": "PENDING", "messageType": "conversation"}
+            )
 
         return self._answer("send", channel, send)
 
@@ -141,10 +147,10 @@ class EvolutionApi:
         body = body_of_request()
         number = str(body.get("remoteJid") or "").removesuffix("@s.whatsapp.net")
 
-        def take() -> Answer:
+        def take() -> WrapperAnswer:
             if not self._gateway.take_back(channel, number, str(body.get("id") or "")):
                 return _refusal(400, "Bad Request", "Message not found")
-            return Answer(201, {"status": "PENDING"})
+            return WrapperAnswer(201, {"status": "PENDING"})
 
         return self._answer("take_back", channel, take)
 
@@ -152,7 +158,7 @@ class EvolutionApi:
         unknown = _refusal(404, "Not Found", "There is no such call")
         return self._answer("unknown", None, lambda: unknown)
 
-    def _code(self, channel: Channel) -> dict[str, Any]:
+    def _code(self, channel: SimulatedChannel) -> dict[str, Any]:
         """Return what connect answers: the state, a QR code, or nulls while there is none."""
         if channel.status == "connected":
             return _state(channel)
@@ -170,11 +176,11 @@ class EvolutionApi:
         return self._calls.answer(operation, channel, work, right=right)
 
 
-def _state(channel: Channel) -> dict[str, Any]:
+def _state(channel: SimulatedChannel) -> dict[str, Any]:
     return {"instance": {"instanceName": channel.id, "state": _STATES[channel.status]}}
 
 
-def _instance(channel: Channel) -> dict[str, Any]:
+def _instance(channel: SimulatedChannel) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "id": f"00000000-0000-4000-8000-{channel.number[1:]:0>12}",
         "name": channel.id,

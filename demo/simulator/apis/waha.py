@@ -4,13 +4,13 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from demo.simulator.apis.calls import METHODS, Calls, body_of_request, is_secret, png
-from demo.simulator.apis.wrapper_answers import Answer
-from demo.simulator.channel import Channel
+from demo.simulator.apis.calls import METHODS, SimulatedCalls, body_of_request, is_secret, png
+from demo.simulator.apis.wrapper_answers import WrapperAnswer
+from demo.simulator.channel import SimulatedChannel
 from demo.simulator.faults import FaultBook
 from demo.simulator.journal import Journal
 from demo.simulator.knobs import AS_IT_IS, MISSING
-from demo.simulator.model import Gateway
+from demo.simulator.model import SimulatedGateway
 
 _STATUSES = {
     "connected": "WORKING",
@@ -18,17 +18,23 @@ _STATUSES = {
     "qr_required": "SCAN_QR_CODE",
     "disconnected": "STOPPED",
 }
-_NOT_FOUND = Answer(404, {"message": "Session not found", "error": "Not Found", "statusCode": 404})
-_UNAUTHORIZED = Answer(401, {"message": "Unauthorized", "statusCode": 401})
-_UNKNOWN = Answer(404, {"message": "Cannot find that", "error": "Not Found", "statusCode": 404})
+_NOT_FOUND = WrapperAnswer(
+    404, {"message": "Session not found", "error": "Not Found", "statusCode": 404}
+)
+_UNAUTHORIZED = WrapperAnswer(401, {"message": "Unauthorized", "statusCode": 401})
+_UNKNOWN = WrapperAnswer(
+    404, {"message": "Cannot find that", "error": "Not Found", "statusCode": 404}
+)
 
 
 class WahaApi:
     """The calls about sessions, pairing, contacts and texts."""
 
-    def __init__(self, gateway: Gateway, faults: FaultBook, journal: Journal, secret: str) -> None:
+    def __init__(
+        self, gateway: SimulatedGateway, faults: FaultBook, journal: Journal, secret: str
+    ) -> None:
         self._gateway = gateway
-        self._calls = Calls(faults, journal, _UNAUTHORIZED)
+        self._calls = SimulatedCalls(faults, journal, _UNAUTHORIZED)
         self._secret = secret
 
     def blueprint(self) -> Blueprint:
@@ -50,60 +56,60 @@ class WahaApi:
         return routes
 
     def _list(self) -> Response:
-        def work() -> Answer:
+        def work() -> WrapperAnswer:
             shown = request.args.get("all") == "true"
             entries = self._gateway.each(_session)
-            return Answer(200, [e for e in entries if shown or e.get("status") != "STOPPED"])
+            return WrapperAnswer(200, [e for e in entries if shown or e.get("status") != "STOPPED"])
 
         return self._answer("list", None, work)
 
     def _status(self, channel: str) -> Response:
-        return self._about("status", channel, lambda c, _: Answer(200, _session(c)))
+        return self._about("status", channel, lambda c, _: WrapperAnswer(200, _session(c)))
 
     def _start(self, channel: str) -> Response:
-        def start(one: Channel, now: float) -> Answer:
+        def start(one: SimulatedChannel, now: float) -> WrapperAnswer:
             if not one.failed:  # that one counts as running, and nothing happens
                 one.begin(now)
-            return Answer(201, _session(one))
+            return WrapperAnswer(201, _session(one))
 
         return self._about("start_session", channel, start)
 
     def _restart(self, channel: str) -> Response:
-        def restart(one: Channel, now: float) -> Answer:
+        def restart(one: SimulatedChannel, now: float) -> WrapperAnswer:
             one.restart(now)
-            return Answer(201, _session(one))
+            return WrapperAnswer(201, _session(one))
 
         return self._about("restart", channel, restart)
 
     def _logout(self, channel: str) -> Response:
-        def logout(one: Channel, now: float) -> Answer:
+        def logout(one: SimulatedChannel, now: float) -> WrapperAnswer:
             runs = one.status != "disconnected"
             one.unpair(now)
             if runs:
                 one.begin(now)
-            return Answer(201, _session(one))
+            return WrapperAnswer(201, _session(one))
 
         return self._about("delete", channel, logout)
 
     def _qr(self, channel: str) -> Response:
-        def show(one: Channel, _: float) -> Answer:
+        def show(one: SimulatedChannel, _: float) -> WrapperAnswer:
             if one.status != "qr_required":
                 return _unexpected(one, "SCAN_QR_CODE")
             number = self._gateway.next_qr()
             if request.args.get("format") == "raw":
-                return Answer(200, {"value": f"2@{number}"})
-            return Answer(200, {"mimetype": "image/png", "data": png(number)})
+                return WrapperAnswer(200, {"value": f"2@{number}"})
+            return WrapperAnswer(200, {"mimetype": "image/png", "data": png(number)})
 
         return self._about("qr", channel, show)
 
     def _query(self) -> Response:
-        def ask(one: Channel, _: float) -> Answer:
+        def ask(one: SimulatedChannel, _: float) -> WrapperAnswer:
             if one.status != "connected":
                 return _unexpected(one, "WORKING")
             if not one.sends:
                 return _failed("Timed Out")
             asked = request.args.get("phone", "")
-            return Answer(200, {"numberExists": True, "chatId": f"{asked}@c.us"})
+            return WrapperAnswer(200, {"numberExists": True, "chatId": f"{asked}@c.us"})
 
         return self._about("query", request.args.get("session", ""), ask)
 
@@ -111,20 +117,22 @@ class WahaApi:
         body = body_of_request()
         channel, chat, text = (str(body.get(name) or "") for name in ("session", "chatId", "text"))
 
-        def send() -> Answer:
+        def send() -> WrapperAnswer:
             sent = self._gateway.send(channel, chat.removesuffix("@c.us"), text)
             if sent is None:
                 return self._gateway.at(channel, _not_sent, _NOT_FOUND)
-            return Answer(201, {"id": f"true_{chat}_{sent.id}", "fromMe": True, "body": text})
+            return WrapperAnswer(
+                201, {"id": f"true_{chat}_{sent.id}", "fromMe": True, "body": text}
+            )
 
         return self._answer("send", channel, send)
 
     def _take_back(self, channel: str, chat: str, message: str) -> Response:
-        def take() -> Answer:
+        def take() -> WrapperAnswer:
             bare = message.removeprefix(f"true_{chat}_")
             if not self._gateway.take_back(channel, chat.removesuffix("@c.us"), bare):
                 return _failed("Message not found")
-            return Answer(200, {})
+            return WrapperAnswer(200, {})
 
         return self._answer("take_back", channel, take)
 
@@ -139,12 +147,12 @@ class WahaApi:
         return self._calls.answer(operation, channel, work, right=right)
 
 
-def _not_sent(channel: Channel, _: float) -> Answer:
+def _not_sent(channel: SimulatedChannel, _: float) -> WrapperAnswer:
     up = channel.status == "connected"
     return _failed("Timed Out") if up else _unexpected(channel, "WORKING")
 
 
-def _session(channel: Channel) -> dict[str, Any]:
+def _session(channel: SimulatedChannel) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": channel.id, "config": {}, "engine": {"engine": "NOWEB"}}
     status: Any = "FAILED" if channel.failed else _STATUSES[channel.status]
     shown = channel.knobs.status_text
@@ -157,8 +165,8 @@ def _session(channel: Channel) -> dict[str, Any]:
     return entry
 
 
-def _unexpected(channel: Channel, expected: str) -> Answer:
-    return Answer(
+def _unexpected(channel: SimulatedChannel, expected: str) -> WrapperAnswer:
+    return WrapperAnswer(
         422,
         {
             "error": "The session is in another status than this call needs",
@@ -169,5 +177,5 @@ def _unexpected(channel: Channel, expected: str) -> Answer:
     )
 
 
-def _failed(words: str) -> Answer:
-    return Answer(500, {"statusCode": 500, "exception": {"message": words}})
+def _failed(words: str) -> WrapperAnswer:
+    return WrapperAnswer(500, {"statusCode": 500, "exception": {"message": words}})

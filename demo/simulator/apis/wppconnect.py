@@ -6,13 +6,13 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from demo.simulator.apis.calls import METHODS, Calls, body_of_request, is_secret, png
-from demo.simulator.apis.wrapper_answers import Answer
-from demo.simulator.channel import Channel
+from demo.simulator.apis.calls import METHODS, SimulatedCalls, body_of_request, is_secret, png
+from demo.simulator.apis.wrapper_answers import WrapperAnswer
+from demo.simulator.channel import SimulatedChannel
 from demo.simulator.faults import FaultBook
 from demo.simulator.journal import Journal
 from demo.simulator.knobs import AS_IT_IS, MISSING
-from demo.simulator.model import Gateway
+from demo.simulator.model import SimulatedGateway
 
 _STATUSES = {
     "connected": "CONNECTED",
@@ -20,21 +20,23 @@ _STATUSES = {
     "qr_required": "QRCODE",
     "disconnected": "CLOSED",
 }
-_WRONG_TOKEN = Answer(401, {"error": "Check that the Session and Token are correct"})
-_WRONG_KEY = Answer(400, {"response": False, "message": "The token is incorrect"})
-_NOT_ACTIVE = Answer(
+_WRONG_TOKEN = WrapperAnswer(401, {"error": "Check that the Session and Token are correct"})
+_WRONG_KEY = WrapperAnswer(400, {"response": False, "message": "The token is incorrect"})
+_NOT_ACTIVE = WrapperAnswer(
     404, {"response": None, "status": "Disconnected", "message": "The session is not active."}
 )
-_CLOSED = Answer(200, {"status": "CLOSED", "qrcode": None})
+_CLOSED = WrapperAnswer(200, {"status": "CLOSED", "qrcode": None})
 
 
 class WppconnectApi:
     """The calls about sessions, numbers and texts; administrative ones carry the secret key."""
 
-    def __init__(self, gateway: Gateway, faults: FaultBook, journal: Journal, secret: str) -> None:
+    def __init__(
+        self, gateway: SimulatedGateway, faults: FaultBook, journal: Journal, secret: str
+    ) -> None:
         self._gateway = gateway
-        self._calls = Calls(faults, journal, _WRONG_TOKEN)
-        self._admin = Calls(faults, journal, _WRONG_KEY)
+        self._calls = SimulatedCalls(faults, journal, _WRONG_TOKEN)
+        self._admin = SimulatedCalls(faults, journal, _WRONG_KEY)
         self._secret = secret
         self._lock = threading.Lock()
         # All that were made: a token is a salted hash, and a new one ends no other.
@@ -62,94 +64,100 @@ class WppconnectApi:
         return routes
 
     def _list(self, key: str) -> Response:
-        def work() -> Answer:
-            return Answer(200, {"response": self._gateway.each(lambda c: c.id)})
+        def work() -> WrapperAnswer:
+            return WrapperAnswer(200, {"response": self._gateway.each(lambda c: c.id)})
 
         return self._admin.answer("list", None, work, right=is_secret(key, self._secret))
 
     def _token(self, channel: str, key: str) -> Response:
-        def work() -> Answer:
+        def work() -> WrapperAnswer:
             token = f"$2b$10${secrets.token_urlsafe(40)}"
             with self._lock:
                 self._tokens.setdefault(channel, []).append(token)
             full = f"{channel}:{token}"
             body = {"status": "success", "session": channel, "token": token, "full": full}
-            return Answer(201, body)
+            return WrapperAnswer(201, body)
 
         right = is_secret(key, self._secret)
         return self._admin.answer("token", channel, work, right=right)
 
     def _clear(self, channel: str, key: str) -> Response:
-        def work() -> Answer:
+        def work() -> WrapperAnswer:
             self._gateway.delete(channel)
-            return Answer(200, {"success": True})
+            return WrapperAnswer(200, {"success": True})
 
         right = is_secret(key, self._secret)
         return self._admin.answer("delete", channel, work, right=right)
 
     def _status(self, channel: str) -> Response:
-        return self._about("status", channel, lambda c, _: Answer(200, self._state(c)), _CLOSED)
+        return self._about(
+            "status", channel, lambda c, _: WrapperAnswer(200, self._state(c)), _CLOSED
+        )
 
     def _start(self, channel: str) -> Response:
         config = body_of_request()
 
-        def work() -> Answer:
+        def work() -> WrapperAnswer:
             self._gateway.create(channel)  # a name that it does not know becomes a session
 
-            def start(one: Channel, now: float) -> Answer:
+            def start(one: SimulatedChannel, now: float) -> WrapperAnswer:
                 before = self._state(one)
                 if one.status == "disconnected" and config:
                     one.webhook = str(config.get("webhook") or "")
                 one.begin(now)
-                return Answer(200, before)
+                return WrapperAnswer(200, before)
 
             return self._gateway.at(channel, start, _CLOSED)
 
         return self._answer("start_session", channel, work)
 
     def _close(self, channel: str) -> Response:
-        def close(one: Channel, now: float) -> Answer:
+        def close(one: SimulatedChannel, now: float) -> WrapperAnswer:
             one.close(now)
-            return Answer(200, {"status": True, "message": "Session successfully closed"})
+            return WrapperAnswer(200, {"status": True, "message": "Session successfully closed"})
 
-        error = Answer(500, {"status": False, "message": "Error closing session", "error": {}})
+        error = WrapperAnswer(
+            500, {"status": False, "message": "Error closing session", "error": {}}
+        )
         return self._about("close_session", channel, close, error)
 
     def _logout(self, channel: str) -> Response:
-        def work() -> Answer:
+        def work() -> WrapperAnswer:
             if not self._gateway.at(channel, lambda c, _: c.status == "connected", otherwise=False):
                 return _NOT_ACTIVE
             self._gateway.delete(channel)
-            return Answer(200, {"status": True, "message": "Session successfully closed"})
+            return WrapperAnswer(200, {"status": True, "message": "Session successfully closed"})
 
         return self._answer("delete", channel, work)
 
     def _number(self, channel: str) -> Response:
-        def tell(one: Channel, _: float) -> Answer:
+        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
             if one.status != "connected":
                 return _NOT_ACTIVE
-            return Answer(200, {"status": "success", "response": f"{one.number}@c.us"})
+            return WrapperAnswer(200, {"status": "success", "response": f"{one.number}@c.us"})
 
         return self._about("number", channel, tell, _NOT_ACTIVE)
 
     def _query(self, channel: str, number: str) -> Response:
-        def ask(one: Channel, _: float) -> Answer:
+        def ask(one: SimulatedChannel, _: float) -> WrapperAnswer:
             if one.status != "connected":
                 return _NOT_ACTIVE
             if not one.sends:
                 words = "Error on check number status"
-                return Answer(500, {"status": "error", "message": words, "error": {}})
+                return WrapperAnswer(500, {"status": "error", "message": words, "error": {}})
             found = {"id": {"_serialized": f"{number}@c.us"}, "numberExists": True}
-            return Answer(200, {"status": "success", "response": found})
+            return WrapperAnswer(200, {"status": "success", "response": found})
 
         return self._about("query", channel, ask, _NOT_ACTIVE)
 
     def _page(self, channel: str) -> Response:
         """Say whether the page answers, which is no word about WhatsApp."""
 
-        def tell(one: Channel, _: float) -> Answer:
+        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
             up = one.status == "connected"
-            return Answer(200, {"status": up, "message": "Connected" if up else "Disconnected"})
+            return WrapperAnswer(
+                200, {"status": up, "message": "Connected" if up else "Disconnected"}
+            )
 
         return self._about("cached", channel, tell, _NOT_ACTIVE)
 
@@ -157,12 +165,14 @@ class WppconnectApi:
         body = body_of_request()
         number, text = str(body.get("phone") or ""), str(body.get("message") or "")
 
-        def send() -> Answer:
+        def send() -> WrapperAnswer:
             sent = self._gateway.send(channel, number, text)
             if sent is None:
                 return _NOT_ACTIVE
             message = {"id": f"true_{number}@c.us_{sent.id}", "fromMe": True, "body": text}
-            return Answer(201, {"status": "success", "response": [message], "mapper": "return"})
+            return WrapperAnswer(
+                201, {"status": "success", "response": [message], "mapper": "return"}
+            )
 
         return self._answer("send", channel, send)
 
@@ -170,18 +180,20 @@ class WppconnectApi:
         body = body_of_request()
         number, message = str(body.get("phone") or ""), str(body.get("messageId") or "")
 
-        def take() -> Answer:
+        def take() -> WrapperAnswer:
             bare = message.removeprefix(f"true_{number}@c.us_")
             if not self._gateway.take_back(channel, number, bare):
-                return Answer(500, {"status": "error", "message": "Error on delete message"})
-            return Answer(200, {"status": "success", "response": {"message": "Message deleted"}})
+                return WrapperAnswer(500, {"status": "error", "message": "Error on delete message"})
+            return WrapperAnswer(
+                200, {"status": "success", "response": {"message": "Message deleted"}}
+            )
 
         return self._answer("take_back", channel, take)
 
     def _unknown(self, **_: str) -> Response:
-        return self._answer("unknown", "", lambda: Answer(404, {"error": "Not Found"}))
+        return self._answer("unknown", "", lambda: WrapperAnswer(404, {"error": "Not Found"}))
 
-    def _state(self, channel: Channel) -> dict[str, Any]:
+    def _state(self, channel: SimulatedChannel) -> dict[str, Any]:
         shown = channel.knobs.status_text
         entry: dict[str, Any] = {"qrcode": None, "version": "2.10.0"}
         if shown != MISSING:
@@ -191,7 +203,7 @@ class WppconnectApi:
             entry |= {"qrcode": f"data:image/png;base64,{png(number)}", "urlcode": f"2@{number}"}
         return entry
 
-    def _about(self, operation: str, channel: str, work: Any, otherwise: Answer) -> Response:
+    def _about(self, operation: str, channel: str, work: Any, otherwise: WrapperAnswer) -> Response:
         return self._answer(operation, channel, lambda: self._gateway.at(channel, work, otherwise))
 
     def _answer(self, operation: str, channel: str, work: Any) -> Response:

@@ -3,20 +3,22 @@
 from flask import Blueprint, Response, request
 
 from demo.simulator.apis import wrapper_answers as answers
-from demo.simulator.apis.calls import METHODS, Calls, body_of_request, is_secret, png
-from demo.simulator.apis.wrapper_answers import Answer
-from demo.simulator.channel import Channel
+from demo.simulator.apis.calls import METHODS, SimulatedCalls, body_of_request, is_secret, png
+from demo.simulator.apis.wrapper_answers import WrapperAnswer
+from demo.simulator.channel import SimulatedChannel
 from demo.simulator.faults import FaultBook
 from demo.simulator.journal import Journal
-from demo.simulator.model import Gateway
+from demo.simulator.model import SimulatedGateway
 
 
 class WrapperApi:
     """The calls that PixelHub's gateway has."""
 
-    def __init__(self, gateway: Gateway, faults: FaultBook, journal: Journal, secret: str) -> None:
+    def __init__(
+        self, gateway: SimulatedGateway, faults: FaultBook, journal: Journal, secret: str
+    ) -> None:
         self._gateway = gateway
-        self._calls = Calls(faults, journal, answers.UNAUTHORIZED)
+        self._calls = SimulatedCalls(faults, journal, answers.UNAUTHORIZED)
         self._secret = secret
 
     def blueprint(self) -> Blueprint:
@@ -35,7 +37,7 @@ class WrapperApi:
         return routes
 
     def _list(self) -> Response:
-        def work() -> Answer:
+        def work() -> WrapperAnswer:
             return answers.channel_list(
                 self._gateway.each(lambda c: answers.list_entry(c.id, c.knobs, c.status))
             )
@@ -45,7 +47,7 @@ class WrapperApi:
     def _qr(self, channel: str) -> Response:
         root = f"{request.scheme}://{request.host}/sim/qr-images/"
 
-        def ask(one: Channel, now: float) -> Answer:
+        def ask(one: SimulatedChannel, now: float) -> WrapperAnswer:
             reply = one.ask_qr(now)
             knobs = one.knobs
             if reply == "qr":
@@ -67,7 +69,7 @@ class WrapperApi:
         )
 
     def _start_session(self, channel: str) -> Response:
-        def start(one: Channel, now: float) -> Answer:
+        def start(one: SimulatedChannel, now: float) -> WrapperAnswer:
             one.start_session(now)
             return answers.STARTED
 
@@ -79,7 +81,7 @@ class WrapperApi:
         )
 
     def _delete(self, channel: str) -> Response:
-        def work() -> Answer:
+        def work() -> WrapperAnswer:
             return answers.DELETED if self._gateway.delete(channel) else answers.NOT_FOUND
 
         return self._calls.answer("delete", channel, work, right=self._right())
@@ -88,7 +90,7 @@ class WrapperApi:
         named = body_of_request().get("channel")
         channel = named if isinstance(named, str) else None
 
-        def work() -> Answer:
+        def work() -> WrapperAnswer:
             if not channel:
                 return answers.NO_CHANNEL_NAMED
             made = self._gateway.create(channel)
@@ -100,7 +102,7 @@ class WrapperApi:
         body = body_of_request()
         channel, number, text = (str(body.get(name) or "") for name in ("channel", "to", "text"))
 
-        def work() -> Answer:
+        def work() -> WrapperAnswer:
             if not number or not text:
                 return answers.NO_MESSAGE
             if not self._gateway.at(channel, lambda *_: True, otherwise=False):

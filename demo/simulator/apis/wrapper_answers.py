@@ -5,22 +5,24 @@ from typing import Any, NamedTuple
 from demo.simulator.knobs import AS_IT_IS, MISSING, Knobs, Status
 
 
-class Answer(NamedTuple):
+class WrapperAnswer(NamedTuple):
     """An HTTP status with the JSON that goes with it."""
 
     status: int
     body: Any
 
 
-UNAUTHORIZED = Answer(401, {"success": False, "error": "Unauthorized: wrong gateway secret"})
-NOT_FOUND = Answer(404, {"success": False, "error": "Channel not found"})
-UNKNOWN_CALL = Answer(404, {"success": False, "error": "No such call"})
-NO_CHANNEL_NAMED = Answer(400, {"success": False, "error": "The field 'channel' is missing"})
-ALREADY_THERE = Answer(409, {"success": False, "error": "Channel already exists"})
-NO_MESSAGE = Answer(400, {"success": False, "error": "The fields 'to' and 'text' are missing"})
-NOT_SENT = Answer(500, {"success": False, "error": "WPPConnect could not send the message"})
-INVALID_QR = Answer(500, {"success": False, "error": "Invalid QR code response from server"})
-CONNECTED = Answer(
+UNAUTHORIZED = WrapperAnswer(401, {"success": False, "error": "Unauthorized: wrong gateway secret"})
+NOT_FOUND = WrapperAnswer(404, {"success": False, "error": "Channel not found"})
+UNKNOWN_CALL = WrapperAnswer(404, {"success": False, "error": "No such call"})
+NO_CHANNEL_NAMED = WrapperAnswer(400, {"success": False, "error": "The field 'channel' is missing"})
+ALREADY_THERE = WrapperAnswer(409, {"success": False, "error": "Channel already exists"})
+NO_MESSAGE = WrapperAnswer(
+    400, {"success": False, "error": "The fields 'to' and 'text' are missing"}
+)
+NOT_SENT = WrapperAnswer(500, {"success": False, "error": "WPPConnect could not send the message"})
+INVALID_QR = WrapperAnswer(500, {"success": False, "error": "Invalid QR code response from server"})
+CONNECTED = WrapperAnswer(
     200,
     {
         "success": True,
@@ -29,38 +31,38 @@ CONNECTED = Answer(
         "message": "The session is connected, no QR code is needed",
     },
 )
-INITIALIZING = Answer(200, {"success": True, "qr": None, "status": "INITIALIZING"})
-STARTED = Answer(200, {"success": True, "message": "The session is starting"})
-DELETED = Answer(200, {"success": True, "message": "The session was thrown away"})
+INITIALIZING = WrapperAnswer(200, {"success": True, "qr": None, "status": "INITIALIZING"})
+STARTED = WrapperAnswer(200, {"success": True, "message": "The session is starting"})
+DELETED = WrapperAnswer(200, {"success": True, "message": "The session was thrown away"})
 
 
-def not_started(status: int) -> Answer:
+def not_started(status: int) -> WrapperAnswer:
     """Say that start-session has to be called first, with HTTP 200 or 500."""
     words = "Session not started. Use POST /api/channels/{id}/start-session"
-    return Answer(status, {"success": False, "error": words})
+    return WrapperAnswer(status, {"success": False, "error": words})
 
 
-def qr_code(field: str, value: str) -> Answer:
+def qr_code(field: str, value: str) -> WrapperAnswer:
     """Answer a QR code in the given field, which may be nested (`data.qr`)."""
     body: Any = value
     for key in reversed(field.split(".")):
         body = {key: body}
-    return Answer(200, {"success": True} | body)
+    return WrapperAnswer(200, {"success": True} | body)
 
 
-def created(channel_id: str) -> Answer:
+def created(channel_id: str) -> WrapperAnswer:
     """Confirm a new channel."""
-    return Answer(201, {"success": True, "channel": {"id": channel_id, "name": channel_id}})
+    return WrapperAnswer(201, {"success": True, "channel": {"id": channel_id, "name": channel_id}})
 
 
-def sent(message_id: str) -> Answer:
+def sent(message_id: str) -> WrapperAnswer:
     """Confirm a message that was sent."""
-    return Answer(200, {"success": True, "id": message_id})
+    return WrapperAnswer(200, {"success": True, "id": message_id})
 
 
-def channel_list(entries: list[dict[str, Any]]) -> Answer:
+def channel_list(entries: list[dict[str, Any]]) -> WrapperAnswer:
     """Answer the list of channels."""
-    return Answer(200, {"success": True, "channels": entries, "total": len(entries)})
+    return WrapperAnswer(200, {"success": True, "channels": entries, "total": len(entries)})
 
 
 def list_entry(channel_id: str, knobs: Knobs, status: Status) -> dict[str, Any]:
