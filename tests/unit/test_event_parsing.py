@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from demo.simulator.event_shapes import MESSAGES
-from demo.simulator.messages import Message as Born
+from demo.simulator.messages import SimulatedMessage as Born
 from demo.simulator.payloads import PLACES, message_payload, other_payload
 from zapwatch.messages.event_parser import EventError, Message, parse
 from zapwatch.messages.probe_token import make_token
