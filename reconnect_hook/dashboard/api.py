@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException, TooManyRequests
 
 from reconnect_hook.app import as_json
 from reconnect_hook.dashboard.auth import TokenAuth
-from reconnect_hook.dashboard.channel_view import ChannelView, Listing, row_id
+from reconnect_hook.dashboard.channel_view import ChannelFilter, ChannelView, view_id
 from reconnect_hook.dashboard.errors import refuse_unusable_id
 from reconnect_hook.dashboard.snapshot import DashboardCache, DashboardSnapshot, GatewayPanels
 from reconnect_hook.repository import Attempt, OperatorActions
@@ -18,11 +18,11 @@ from zapwatch.channels import channel_key
 _MOST_HOURS = 24 * 365
 
 
-class Api:
+class DashboardApi:
     """The calls; each is one method."""
 
-    def __init__(self, door: TokenAuth, board: DashboardCache, panels: GatewayPanels) -> None:
-        self._door = door
+    def __init__(self, auth: TokenAuth, board: DashboardCache, panels: GatewayPanels) -> None:
+        self._auth = auth
         self._board = board
         self._panels = panels
 
@@ -42,19 +42,19 @@ class Api:
         return routes
 
     def _check(self) -> None:
-        self._door.check()
+        self._auth.check()
         refuse_unusable_id()
 
     def _channels(self) -> Response:
         snapshot = self._board.look()
-        rows = Listing(gateway=request.args.get("gateway", "")).of(snapshot.rows.values())
+        rows = ChannelFilter(gateway=request.args.get("gateway", "")).of(snapshot.rows.values())
         body = {
             "channels": [_channel(row) for row in rows],
-            "troubles": list(dict.fromkeys(one.trouble for one in snapshot.troubles)),
+            "troubles": list(dict.fromkeys(one.problem for one in snapshot.problems)),
             "gateways": [
                 {
                     "gateway": name,
-                    "troubles": [one.trouble for one in snapshot.troubles if one.gateway == name],
+                    "troubles": [one.problem for one in snapshot.problems if one.gateway == name],
                 }
                 for name in self._panels.all
             ],
@@ -117,7 +117,7 @@ class Api:
         return _channel(row) if row else {}
 
     def _row(self, snapshot: DashboardSnapshot, channel: str) -> ChannelView | None:
-        return snapshot.rows.get(row_id(self._panels.of_request().name, channel))
+        return snapshot.rows.get(view_id(self._panels.of_request().name, channel))
 
 
 def _channel(row: ChannelView) -> dict[str, object]:
@@ -126,7 +126,7 @@ def _channel(row: ChannelView) -> dict[str, object]:
         "gateway": row.gateway,
         "channel": row.channel,
         "status": row.kind,
-        "needs_somebody": row.kind.needs_somebody,
+        "needs_attention": row.kind.needs_attention,
         "last_message": row.last_message,
         "silence_threshold_seconds": row.threshold,
         "consecutive_failures": row.failures,

@@ -9,8 +9,14 @@ from dataclasses import dataclass
 
 from flask_babel import lazy_gettext as _
 
-from reconnect_hook.dashboard.prometheus import FiringAlert, Watch, Watched
-from reconnect_hook.dashboard.timeline import QUARTER_SECONDS, QUARTERS, Hour, Run, State
+from reconnect_hook.dashboard.prometheus import ChannelMetrics, FiringAlert, GatewayMetrics
+from reconnect_hook.dashboard.timeline import (
+    QUARTER_SECONDS,
+    QUARTERS,
+    HourCounts,
+    TimelineSpan,
+    TimelineState,
+)
 from reconnect_hook.models import FAILURES, RECOVERIES
 from reconnect_hook.probe_limits import Probed, ProbeOutcome
 from reconnect_hook.repository import Attempt, Paused, Present, Remembered, RepairHistory, Waiting
@@ -19,7 +25,7 @@ from zapwatch.channels import channel_key
 _FAILING = 3  # repairs in a row, as in the rule WhatsAppReconnectFailing
 
 
-class Kind(enum.StrEnum):
+class ChannelHealth(enum.StrEnum):
     """How a channel is, the most urgent first."""
 
     NEEDS_SCAN = "needs-scan"
@@ -36,21 +42,21 @@ class Kind(enum.StrEnum):
         return _ORDER.index(self)
 
     @property
-    def needs_somebody(self) -> bool:
+    def needs_attention(self) -> bool:
         """Whether a person has to act."""
-        return self in {Kind.NEEDS_SCAN, Kind.FAILING}
+        return self in {ChannelHealth.NEEDS_SCAN, ChannelHealth.FAILING}
 
     @property
-    def is_trouble(self) -> bool:
+    def is_problem(self) -> bool:
         """Whether anything is wrong that is known."""
-        return self not in {Kind.CONNECTED, Kind.UNKNOWN}
+        return self not in {ChannelHealth.CONNECTED, ChannelHealth.UNKNOWN}
 
 
-_ORDER = list(Kind)
+_ORDER = list(ChannelHealth)
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class RepairMark:
     """A repair that ended: ``quarter`` as in current_quarter(), and whether it helped."""
 
     quarter: int
@@ -64,7 +70,7 @@ class ChannelView:
     gateway: str
     key: str
     channel: str
-    kind: Kind
+    kind: ChannelHealth
     said: str | None
     """What the gateway says of it."""
     alerts: tuple[FiringAlert, ...]
@@ -78,8 +84,8 @@ class ChannelView:
     """The last repair that ended."""
     first_quarter: int
     """The number of the quarter of an hour with which the strip begins."""
-    strip: tuple[Run, ...]
-    marks: tuple[Mark, ...]
+    strip: tuple[TimelineSpan, ...]
+    strip_marks: tuple[RepairMark, ...]
     probed: Probed | None = None
     """How it answered when it was last asked whether it is alive."""
     asked: bool = False
@@ -87,11 +93,11 @@ class ChannelView:
 
     @property
     def id(self) -> str:
-        """Tells the channel from all others of all gateways, see row_id()."""
+        """Tells the channel from all others of all gateways, see view_id()."""
         return f"{self.gateway} {self.key}"
 
     @property
-    def is_proved_dead(self) -> bool:
+    def is_proven_dead(self) -> bool:
         """Whether it did not answer when it was last asked, and no repair has helped since."""
         if self.probed is None or self.probed.outcome is not ProbeOutcome.FAILED:
             return False
@@ -99,37 +105,39 @@ class ChannelView:
         return last is None or last.outcome not in RECOVERIES or last.finished_at < self.probed.at
 
 
-def row_id(gateway: str, channel: str) -> str:
+def view_id(gateway: str, channel: str) -> str:
     """Return the id of a channel's row, by any spelling of it."""
     # No key holds a blank, so that no two pairs have one id.
     return f"{gateway} {channel_key(channel)}"
 
 
-def judge(key: str, watch: Watch | None, present: Present | None, *, scanned: bool) -> Kind:
+def classify(
+    key: str, watch: GatewayMetrics | None, present: Present | None, *, scanned: bool
+) -> ChannelHealth:
     """Return how a channel is; ``scanned`` where its QR code was scanned a moment ago."""
     watched = watch.channels.get(key) if watch else None
     remembered = present.remembered.get(key) if present else None
     # What the gateway has just said to the QR call is newer than what Prometheus has.
     connected = True if scanned else watched.connected if watched else None
     if not scanned and _needs_scan(watched, remembered, watch):
-        return Kind.NEEDS_SCAN
+        return ChannelHealth.NEEDS_SCAN
     if connected is None:
-        return Kind.UNKNOWN
+        return ChannelHealth.UNKNOWN
     heard = connected and _is_heard(watched, watch)
     if remembered and remembered.failures >= _FAILING and not heard and not scanned:
-        return Kind.FAILING
+        return ChannelHealth.FAILING
     if not connected:
-        return Kind.DISCONNECTED
+        return ChannelHealth.DISCONNECTED
     if watched and watch and watched.last_message is not None and watched.threshold is not None:
-        return Kind.CONNECTED if heard else Kind.SILENT
+        return ChannelHealth.CONNECTED if heard else ChannelHealth.SILENT
     alerts = watch.alerts.get(key, ()) if watch else ()
     if any(alert.name == "WhatsAppChannelNeverHeard" for alert in alerts):
-        return Kind.NEVER_HEARD
-    return Kind.CONNECTED
+        return ChannelHealth.NEVER_HEARD
+    return ChannelHealth.CONNECTED
 
 
 def _needs_scan(
-    watched: Watched | None, remembered: Remembered | None, watch: Watch | None
+    watched: ChannelMetrics | None, remembered: Remembered | None, watch: GatewayMetrics | None
 ) -> bool:
     if watched and watched.status == "qr_required":
         return True
@@ -141,7 +149,7 @@ def _needs_scan(
     )
 
 
-def _is_heard(watched: Watched | None, watch: Watch | None) -> bool:
+def _is_heard(watched: ChannelMetrics | None, watch: GatewayMetrics | None) -> bool:
     if watched is None or watch is None or watched.last_message is None:
         return False
     return watched.threshold is None or watch.at - watched.last_message <= watched.threshold
@@ -158,7 +166,7 @@ class Bar:
     left: int
     received: float
     sent: float
-    hour: Hour
+    hour: HourCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,18 +180,18 @@ class Chart:
     sent: int
 
 
-def marks(row: ChannelView) -> list[tuple[int, bool]]:
+def strip_marks(row: ChannelView) -> list[tuple[int, bool]]:
     """Return where in the strip repairs ended, and whether they helped."""
-    places = [(mark.quarter - row.first_quarter, mark.helped) for mark in row.marks]
+    places = [(mark.quarter - row.first_quarter, mark.helped) for mark in row.strip_marks]
     return [(place, helped) for place, helped in places if 0 <= place < QUARTERS]
 
 
-def hours_in(row: ChannelView, state: State) -> float:
+def hours_in(row: ChannelView, state: TimelineState) -> float:
     """Return for how many hours of the last 24 the channel was in a state."""
     return sum(run.length for run in row.strip if run.state == state) / 4
 
 
-def chart(hours: Sequence[Hour]) -> Chart:
+def build_chart(hours: Sequence[HourCounts]) -> Chart:
     """Return what is to be drawn."""
     totals = [(hour.received or 0) + (hour.sent or 0) for hour in hours]
     most = max([*totals, 1])
@@ -204,7 +212,7 @@ _OVERLAP_SECONDS = 60.0  # for what ended by the clock, and was committed later
 _DAY = QUARTERS * QUARTER_SECONDS
 
 
-class Ended:
+class RecentRepairs:
     """Knows each channel's last repair, and all of the last 24 hours. For one thread."""
 
     def __init__(self, history: RepairHistory) -> None:
@@ -232,7 +240,7 @@ class Ended:
         """Return the channel's last repair, None where there was none."""
         return self._last.get(key)
 
-    def marks(self) -> dict[str, tuple[Mark, ...]]:
+    def marks(self) -> dict[str, tuple[RepairMark, ...]]:
         """Return what to mark in the channels' strips: one mark a quarter of an hour at most."""
         helped: dict[str, dict[int, bool]] = {}
         for attempt in self._today.values():
@@ -242,7 +250,7 @@ class Ended:
                 did = attempt.outcome in RECOVERIES
                 quarters[quarter] = quarters.get(quarter, False) or did
         return {
-            key: tuple(Mark(quarter, did) for quarter, did in sorted(quarters.items()))
+            key: tuple(RepairMark(quarter, did) for quarter, did in sorted(quarters.items()))
             for key, quarters in helped.items()
         }
 
@@ -265,7 +273,7 @@ SORTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class ChannelFilter:
     """A choice; anything that is none falls back to the first."""
 
     search: str = ""
@@ -275,7 +283,7 @@ class Listing:
     sort: str = "urgency"
 
     @classmethod
-    def parse(cls, arguments: Mapping[str, str]) -> Listing:
+    def parse(cls, arguments: Mapping[str, str]) -> ChannelFilter:
         """Return what a query string asks for."""
         show, sort = arguments.get("show", ""), arguments.get("sort", "")
         return cls(
@@ -298,9 +306,9 @@ class Listing:
     def _shows(self, row: ChannelView) -> bool:
         match self.show:
             case "somebody":
-                return row.kind.needs_somebody
+                return row.kind.needs_attention
             case "trouble":
-                return row.kind.is_trouble
+                return row.kind.is_problem
             case "paused":
                 return row.paused is not None
             case _:
@@ -318,13 +326,13 @@ class Listing:
                 return row.kind.rank, row.key, row.gateway
 
 
-def counts(rows: Iterable[ChannelView]) -> dict[str, int]:
-    """Return how many channels need somebody, are in trouble, connected, and paused."""
+def count_by_health(rows: Iterable[ChannelView]) -> dict[str, int]:
+    """Return how many channels need attention, have a problem, are connected, and are paused."""
     every = list(rows)
     return {
-        "somebody": sum(row.kind.needs_somebody for row in every),
-        "trouble": sum(row.kind.is_trouble for row in every),
-        "connected": sum(row.kind is Kind.CONNECTED for row in every),
+        "somebody": sum(row.kind.needs_attention for row in every),
+        "trouble": sum(row.kind.is_problem for row in every),
+        "connected": sum(row.kind is ChannelHealth.CONNECTED for row in every),
         "paused": sum(row.paused is not None for row in every),
         "all": len(every),
     }

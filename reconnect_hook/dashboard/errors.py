@@ -27,7 +27,7 @@ def refuse_unusable_id() -> None:
 
 def finish(response: Response) -> Response:
     """Add what each answer of the page carries."""
-    i18n.remember(response)
+    i18n.remember_language(response)
     response.headers["Content-Security-Policy"] = CONTENT_POLICY
     if request.endpoint == "page.static" and response.status_code < 400:
         # Their address changes with their content, and nothing in them is secret.
@@ -35,16 +35,16 @@ def finish(response: Response) -> Response:
     return response
 
 
-def sorry(status: int, title: str, text: str) -> AnyResponse:
+def error_page(status: int, title: str, text: str) -> AnyResponse:
     """Answer a page that says what is wrong."""
-    page = render_template("sorry.html", title=title, text=text, logged_in=False)
+    page = render_template("error.html", title=title, text=text, logged_in=False)
     return make_response(page, status)
 
 
 def state_error(_error: StateError) -> AnyResponse:
     """Answer when the state cannot be read or written."""
     text = _("The hook's own memory cannot be read or written just now. Please try again.")
-    return sorry(503, _("That did not work"), text)
+    return error_page(503, _("That did not work"), text)
 
 
 def http_error(error: HTTPException) -> AnyResponse:
@@ -56,7 +56,7 @@ def http_error(error: HTTPException) -> AnyResponse:
         429: (_("Too many wrong tokens"), _("Please wait a minute.")),
     }
     code = error.code or 500
-    response = sorry(code, *words.get(code, (_("That did not work"), error.name)))
+    response = error_page(code, *words.get(code, (_("That did not work"), error.name)))
     if isinstance(error, TooManyRequests):
         response.headers["Retry-After"] = str(int(WAIT_SECONDS))
     return response

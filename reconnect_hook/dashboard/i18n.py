@@ -33,7 +33,7 @@ _YEAR = 365 * 86400
 _TAGS = {"en": "en", "pt-BR": "pt_BR", "pt": "pt_BR", "pt-PT": "pt_BR"}
 
 
-def set_up(app: Flask) -> None:
+def init_babel(app: Flask) -> None:
     """Let the application translate."""
     folder = Path(__file__).parent / "translations"
     app.config["BABEL_TRANSLATION_DIRECTORIES"] = str(folder)
@@ -48,7 +48,7 @@ def locale() -> str:
     return _TAGS[request.accept_languages.best_match(list(_TAGS), "en") or "en"]
 
 
-def remember(response: Response) -> None:
+def remember_language(response: Response) -> None:
     """Keep what was chosen with the switch, in a cookie."""
     chosen = request.args.get("lang", "")
     if chosen in LANGUAGES:
@@ -67,7 +67,7 @@ _STATIC = Path(__file__).parent / "static"
 _TIME = Markup('<time datetime="{}" data-as="{}" title="{}">{}</time>')
 
 
-def set_up_rendering(app: Flask, panels: GatewayPanels) -> None:
+def init_templates(app: Flask, panels: GatewayPanels) -> None:
     """Let the templates know all of it."""
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters["capitalize_first"] = lambda text: str(text)[:1].upper() + str(text)[1:]
@@ -86,7 +86,7 @@ def set_up_rendering(app: Flask, panels: GatewayPanels) -> None:
         reasons=strings.REASONS,
         sentences=strings.TROUBLES,
         qr_states=strings.QR_STATES,
-        marks=channel_view.marks,
+        strip_marks=channel_view.strip_marks,
         hours_in=channel_view.hours_in,
         moment=moment,
         duration=duration,

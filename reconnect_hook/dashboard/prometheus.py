@@ -145,7 +145,7 @@ class Alertmanager:
         return True
 
 
-def quoted(text: str) -> str:
+def quote_label(text: str) -> str:
     """Return a text as PromQL and Alertmanager's matchers write it."""
     return json.dumps(text, ensure_ascii=False)
 
@@ -187,7 +187,7 @@ _METRICS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class ChannelMetrics:
     """One channel as the exporter sees it; None is what is not known."""
 
     channel: str
@@ -200,24 +200,24 @@ class Watched:
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class GatewayMetrics:
     """All of one gateway. Where the exporter tells nothing of gateway or log, ``up`` is None."""
 
     at: float
     gateway_up: bool | None = None
     log_up: bool | None = None
-    channels: Mapping[str, Watched] = field(default_factory=dict)
+    channels: Mapping[str, ChannelMetrics] = field(default_factory=dict)
     alerts: Mapping[str, tuple[FiringAlert, ...]] = field(default_factory=dict)
 
 
-def watch(prometheus: Prometheus, gateways: Collection[str]) -> dict[str, Watch]:
+def read_metrics(prometheus: Prometheus, gateways: Collection[str]) -> dict[str, GatewayMetrics]:
     """Ask Prometheus once for all of these gateways; raise SourceError.
 
     Of several exporters, the one that says the worst of a connection counts, and the newest
     message, as in the rules.
     """
     at = time.time()
-    names = quoted("|".join(re.escape(name) for name in gateways))
+    names = quote_label("|".join(re.escape(name) for name in gateways))
     samples = prometheus.now(f'{{__name__=~"{_METRICS}",gateway=~{names}}}', _SECONDS)
     firing = prometheus.firing(_SECONDS)
     return {
@@ -230,9 +230,9 @@ def watch(prometheus: Prometheus, gateways: Collection[str]) -> dict[str, Watch]
     }
 
 
-def _watch(at: float, samples: Iterable[Sample], firing: Iterable[FiringAlert]) -> Watch:
-    found = Watch(at)
-    channels: dict[str, Watched] = {}
+def _watch(at: float, samples: Iterable[Sample], firing: Iterable[FiringAlert]) -> GatewayMetrics:
+    found = GatewayMetrics(at)
+    channels: dict[str, ChannelMetrics] = {}
     for sample in samples:
         metric, channel = sample.labels.get("__name__", ""), sample.labels.get("channel")
         if metric == "whatsapp_gateway_up":
@@ -241,7 +241,7 @@ def _watch(at: float, samples: Iterable[Sample], firing: Iterable[FiringAlert]) 
             found = replace(found, log_up=bool(found.log_up) or sample.value == 1)
         elif channel:
             key = channel_key(channel)
-            known = channels.get(key) or Watched(channel)
+            known = channels.get(key) or ChannelMetrics(channel)
             channels[key] = _with(known, metric, sample, found.at)
     alerts: dict[str, list[FiringAlert]] = {}
     for alert in firing:
@@ -252,7 +252,7 @@ def _watch(at: float, samples: Iterable[Sample], firing: Iterable[FiringAlert]) 
     )
 
 
-def _with(known: Watched, metric: str, sample: Sample, at: float) -> Watched:
+def _with(known: ChannelMetrics, metric: str, sample: Sample, at: float) -> ChannelMetrics:
     match metric.removeprefix("whatsapp_channel_"):
         case "connected":
             return replace(known, connected=known.connected is not False and sample.value == 1)

@@ -87,7 +87,7 @@ class QrState(enum.StrEnum):
 
 
 @dataclass(slots=True)
-class _Watch:
+class _QrWatch:
     channel: str
     looked_at: float
     state: QrState = QrState.ASKING
@@ -108,7 +108,7 @@ class QrWatches:
         self._client = client
         self._connected = connected
         self._lock = threading.Lock()
-        self._watches: dict[str, _Watch] = {}
+        self._watches: dict[str, _QrWatch] = {}
 
     def look(self, channel: str) -> tuple[QrState, int]:
         """Return what there is to show, and the number of the code; begin to ask where none does.
@@ -122,7 +122,7 @@ class QrWatches:
             if known is None:
                 if sum(one.asking for one in self._watches.values()) >= MOST_AT_ONCE:
                     return QrState.BUSY, 0
-                known = self._watches[key] = _Watch(channel, now)
+                known = self._watches[key] = _QrWatch(channel, now)
             known.looked_at = now
             if not known.asking and known.state is not QrState.CONNECTED:
                 known.asking = True
@@ -146,7 +146,7 @@ class QrWatches:
             if not one.asking and not _is_recent(one, now):
                 del self._watches[key]
 
-    def _ask(self, watch: _Watch) -> None:
+    def _ask(self, watch: _QrWatch) -> None:
         started = False
         while True:
             began = time.monotonic()
@@ -162,7 +162,7 @@ class QrWatches:
                     watch.image = None
                     return
 
-    def _ask_once(self, watch: _Watch, *, started: bool) -> bool:
+    def _ask_once(self, watch: _QrWatch, *, started: bool) -> bool:
         """Ask, and note what came back; whether the session was started, by now."""
         image: QrImage | None = None
         try:
@@ -197,5 +197,5 @@ _STATES = {
 }
 
 
-def _is_recent(watch: _Watch, now: float) -> bool:
+def _is_recent(watch: _QrWatch, now: float) -> bool:
     return now - watch.connected_at < _SCANNED_SECONDS

@@ -7,12 +7,12 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import PathConverter
 
 from reconnect_hook.dashboard import errors, i18n
-from reconnect_hook.dashboard.api import Api
+from reconnect_hook.dashboard.api import DashboardApi
 from reconnect_hook.dashboard.auth import TokenAuth
 from reconnect_hook.dashboard.prometheus import Alertmanager, Prometheus
 from reconnect_hook.dashboard.snapshot import DashboardCache, GatewayPanels
-from reconnect_hook.dashboard.timeline import Weeks
-from reconnect_hook.dashboard.views import OPEN, ChannelPage, Login, Overview, QrPage
+from reconnect_hook.dashboard.timeline import WeekHistory
+from reconnect_hook.dashboard.views import OPEN, ChannelPage, LoginPage, OverviewPage, QrEndpoints
 from reconnect_hook.supervisor import HookSupervisor
 from zapwatch.config import Settings
 from zapwatch.db import StateError
@@ -29,23 +29,28 @@ def add_page(app: Flask, fleet: HookSupervisor, settings: Settings) -> None:
     """Add all routes for people and their scripts."""
     app.url_map.converters["channel"] = _ChannelConverter
     app.url_map.merge_slashes = False
-    door = TokenAuth(app, settings.hook_token)
-    i18n.set_up(app)
+    auth = TokenAuth(app, settings.hook_token)
+    i18n.init_babel(app)
     prometheus = Prometheus(settings.prometheus_url)
     panels = GatewayPanels(fleet, prometheus)
-    i18n.set_up_rendering(app, panels)
+    i18n.init_templates(app, panels)
     board = DashboardCache(panels, prometheus, Alertmanager(settings.alertmanager_url))
     channel_page = ChannelPage(
-        board, panels, Weeks(prometheus), alertmanager_url=settings.alertmanager_url
+        board, panels, WeekHistory(prometheus), alertmanager_url=settings.alertmanager_url
     )
-    routes = _blueprint(door)
-    for views in (Login(door), Overview(board, panels), channel_page, QrPage(board, panels)):
+    routes = _blueprint(auth)
+    for views in (
+        LoginPage(auth),
+        OverviewPage(board, panels),
+        channel_page,
+        QrEndpoints(board, panels),
+    ):
         views.add_to(routes)
     app.register_blueprint(routes)
-    app.register_blueprint(Api(door, board, panels).blueprint())
+    app.register_blueprint(DashboardApi(auth, board, panels).blueprint())
 
 
-def _blueprint(door: TokenAuth) -> Blueprint:
+def _blueprint(auth: TokenAuth) -> Blueprint:
     """Return what will hold the pages' routes, and lets in who may come in."""
     routes = Blueprint(
         "page",
@@ -58,7 +63,7 @@ def _blueprint(door: TokenAuth) -> Blueprint:
     @routes.before_request
     def check() -> None:
         if request.endpoint not in OPEN:
-            door.check()
+            auth.check()
         errors.refuse_unusable_id()
 
     routes.after_request(errors.finish)

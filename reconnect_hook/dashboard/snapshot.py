@@ -15,10 +15,16 @@ from typing import NamedTuple
 from flask import abort, request
 from werkzeug.exceptions import NotFound
 
-from reconnect_hook.dashboard.channel_view import ChannelView, Ended, judge, row_id
-from reconnect_hook.dashboard.prometheus import Alertmanager, Prometheus, SourceError, Watch, watch
+from reconnect_hook.dashboard.channel_view import ChannelView, RecentRepairs, classify, view_id
+from reconnect_hook.dashboard.prometheus import (
+    Alertmanager,
+    GatewayMetrics,
+    Prometheus,
+    SourceError,
+    read_metrics,
+)
 from reconnect_hook.dashboard.qr import QrWatches
-from reconnect_hook.dashboard.timeline import QUARTERS, Run, Strips, current_quarter
+from reconnect_hook.dashboard.timeline import QUARTERS, DayTimelines, TimelineSpan, current_quarter
 from reconnect_hook.repository import Present
 from reconnect_hook.supervisor import GatewayController, HookSupervisor
 from zapwatch.db import StateError
@@ -40,8 +46,8 @@ class GatewayPanel:
     name: str
     service: GatewayController
     watches: QrWatches
-    ended: Ended
-    strips: Strips
+    ended: RecentRepairs
+    strips: DayTimelines
 
 
 class GatewayPanels:
@@ -72,8 +78,8 @@ class GatewayPanels:
             name,
             service,
             QrWatches(service.client, service.desk.look),
-            known.ended if known else Ended(service.history),
-            known.strips if known else Strips(self._prometheus, name),
+            known.ended if known else RecentRepairs(service.history),
+            known.strips if known else DayTimelines(self._prometheus, name),
         )
 
     @property
@@ -125,13 +131,13 @@ class Problem(enum.StrEnum):
 
 
 OF_ONE_GATEWAY = {Problem.EXPORTER, Problem.GATEWAY, Problem.GATEWAY_RESTS, Problem.LOG}
-"""The troubles that concern one gateway, and no other."""
+"""The problems that concern one gateway, and no other."""
 
 
-class Troubled(NamedTuple):
-    """A trouble, and the gateway's name where it is one gateway's alone."""
+class ActiveProblem(NamedTuple):
+    """A problem, and the gateway's name where it concerns one gateway only."""
 
-    trouble: Problem
+    problem: Problem
     gateway: str | None
 
 
@@ -145,13 +151,13 @@ class DashboardSnapshot:
     """By row id."""
     changed: Mapping[str, int] = field(default_factory=dict)
     """The number of the snapshot in which each row became what it is."""
-    troubles: tuple[Troubled, ...] = ()
-    troubles_changed: int = 0
-    """The same of the troubles."""
+    problems: tuple[ActiveProblem, ...] = ()
+    problems_changed: int = 0
+    """The same of the problems."""
 
-    def troubles_of(self, gateway: str) -> tuple[Troubled, ...]:
-        """Return the troubles that concern a gateway's channels."""
-        return tuple(one for one in self.troubles if one.gateway in {None, gateway})
+    def problems_of(self, gateway: str) -> tuple[ActiveProblem, ...]:
+        """Return the problems that concern a gateway's channels."""
+        return tuple(one for one in self.problems if one.gateway in {None, gateway})
 
 
 class DashboardCache:
@@ -168,7 +174,7 @@ class DashboardCache:
         self._panels = panels
         self._prometheus = prometheus
         self._alertmanager = alertmanager
-        self._runs: Mapping[str, Mapping[str, tuple[Run, ...]]] = {}
+        self._runs: Mapping[str, Mapping[str, tuple[TimelineSpan, ...]]] = {}
         self._names: dict[str, dict[str, str]] = {}
         self._ask_prometheus_at = self._ask_alertmanager_at = self._draw_at = float("-inf")
         self._alertmanager_answers = True
@@ -216,31 +222,33 @@ class DashboardCache:
         panels = self._panels.all
         watched = self._ask_prometheus(panels)
         rows: dict[str, ChannelView] = {}
-        found: set[Troubled] = set()
+        found: set[ActiveProblem] = set()
         if watched is None:
-            found.add(Troubled(Problem.PROMETHEUS, None))
+            found.add(ActiveProblem(Problem.PROMETHEUS, None))
         if not self._does_alertmanager_answer():
-            found.add(Troubled(Problem.ALERTMANAGER, None))
+            found.add(ActiveProblem(Problem.ALERTMANAGER, None))
         for panel in panels.values():
             present, seen = _read_state(panel), watched[panel.name] if watched else None
-            found |= _troubles(panel.name, present, seen)
+            found |= _find_problems(panel.name, present, seen)
             rows |= self._rows(panel, before, present, seen)
         self._names = {name: self._names.get(name, {}) for name in panels}
-        troubles = tuple(sorted(found, key=_place))
+        problems = tuple(sorted(found, key=_place))
         changed = {
             key: before.changed[key] if before.rows.get(key) == row else before.number + 1
             for key, row in rows.items()
         }
-        since = before.troubles_changed if troubles == before.troubles else before.number + 1
-        same = rows == before.rows and troubles == before.troubles
+        since = before.problems_changed if problems == before.problems else before.number + 1
+        same = rows == before.rows and problems == before.problems
         number = before.number if same else before.number + 1
-        return DashboardSnapshot(number, rows, changed, troubles, since)
+        return DashboardSnapshot(number, rows, changed, problems, since)
 
-    def _ask_prometheus(self, panels: Mapping[str, GatewayPanel]) -> Mapping[str, Watch] | None:
+    def _ask_prometheus(
+        self, panels: Mapping[str, GatewayPanel]
+    ) -> Mapping[str, GatewayMetrics] | None:
         if time.monotonic() < self._ask_prometheus_at:
             return None
         try:
-            watched = watch(self._prometheus, panels)
+            watched = read_metrics(self._prometheus, panels)
         except SourceError:
             self._ask_prometheus_at = time.monotonic() + _ASK_AGAIN_SECONDS
             return None
@@ -273,7 +281,7 @@ class DashboardCache:
         panel: GatewayPanel,
         before: DashboardSnapshot,
         present: Present | None,
-        watched: Watch | None,
+        watched: GatewayMetrics | None,
     ) -> dict[str, ChannelView]:
         names = self._names[panel.name] = self._known(panel.name, present, watched)
         marks = panel.ended.marks()
@@ -282,12 +290,12 @@ class DashboardCache:
         rows = {}
         for key, channel in names.items():
             seen = watched.channels.get(key) if watched else None
-            was = before.rows.get(row_id(panel.name, key))
+            was = before.rows.get(view_id(panel.name, key))
             row = ChannelView(
                 panel.name,
                 key,
                 channel,
-                judge(key, watched, present, scanned=panel.watches.scanned(key)),
+                classify(key, watched, present, scanned=panel.watches.scanned(key)),
                 seen.status if seen else None,
                 watched.alerts.get(key, ()) if watched else (),
                 _steady(seen.last_message if seen else None, was.last_message if was else None),
@@ -306,7 +314,7 @@ class DashboardCache:
         return rows
 
     def _known(
-        self, gateway: str, present: Present | None, watched: Watch | None
+        self, gateway: str, present: Present | None, watched: GatewayMetrics | None
     ) -> dict[str, str]:
         """Return the channels by key; while nobody can list them, those of before as well."""
         listed = {k: w.channel for k, w in watched.channels.items()} if watched else {}
@@ -328,11 +336,13 @@ def _read_state(panel: GatewayPanel) -> Present | None:
     return present
 
 
-def _place(one: Troubled) -> tuple[int, str]:
-    return list(Problem).index(one.trouble), one.gateway or ""
+def _place(one: ActiveProblem) -> tuple[int, str]:
+    return list(Problem).index(one.problem), one.gateway or ""
 
 
-def _troubles(gateway: str, present: Present | None, watched: Watch | None) -> set[Troubled]:
+def _find_problems(
+    gateway: str, present: Present | None, watched: GatewayMetrics | None
+) -> set[ActiveProblem]:
     found = {
         Problem.STATE: present is None,
         Problem.EXPORTER: watched is not None and watched.gateway_up is None,
@@ -341,8 +351,8 @@ def _troubles(gateway: str, present: Present | None, watched: Watch | None) -> s
         Problem.LOG: watched is not None and watched.log_up is False,
     }
     return {
-        Troubled(trouble, gateway if trouble in OF_ONE_GATEWAY else None)
-        for trouble, there in found.items()
+        ActiveProblem(problem, gateway if problem in OF_ONE_GATEWAY else None)
+        for problem, there in found.items()
         if there
     }
 

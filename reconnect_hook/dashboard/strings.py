@@ -5,30 +5,32 @@ from __future__ import annotations
 from flask_babel import lazy_gettext as _
 
 from reconnect_hook.alerts import RepairCause
-from reconnect_hook.dashboard.channel_view import Kind
+from reconnect_hook.dashboard.channel_view import ChannelHealth
 from reconnect_hook.dashboard.snapshot import Problem
 from reconnect_hook.models import Outcome
 from reconnect_hook.probe_limits import ProbeOutcome
 
 KINDS = {
-    Kind.NEEDS_SCAN: _("Needs a scan"),
-    Kind.FAILING: _("Repairs do not help"),
-    Kind.DISCONNECTED: _("Disconnected"),
-    Kind.SILENT: _("Silent"),
-    Kind.NEVER_HEARD: _("Never heard"),
-    Kind.UNKNOWN: _("Unknown"),
-    Kind.CONNECTED: _("Connected"),
+    ChannelHealth.NEEDS_SCAN: _("Needs a scan"),
+    ChannelHealth.FAILING: _("Repairs do not help"),
+    ChannelHealth.DISCONNECTED: _("Disconnected"),
+    ChannelHealth.SILENT: _("Silent"),
+    ChannelHealth.NEVER_HEARD: _("Never heard"),
+    ChannelHealth.UNKNOWN: _("Unknown"),
+    ChannelHealth.CONNECTED: _("Connected"),
 }
 """The status of a channel, in a word or two."""
 
 MEANINGS = {
-    Kind.NEEDS_SCAN: _("The pairing is no longer valid. Somebody has to scan the QR code."),
-    Kind.FAILING: _("Repairs in a row did not bring it back. Somebody has to look."),
-    Kind.DISCONNECTED: _("The gateway lists the channel as not connected."),
-    Kind.SILENT: _("The gateway says connected, but no message has come for too long."),
-    Kind.NEVER_HEARD: _("The gateway says connected, but no message of it is known."),
-    Kind.UNKNOWN: _("Nothing can be said of it at the moment."),
-    Kind.CONNECTED: _("All is well."),
+    ChannelHealth.NEEDS_SCAN: _(
+        "The pairing is no longer valid. Somebody has to scan the QR code."
+    ),
+    ChannelHealth.FAILING: _("Repairs in a row did not bring it back. Somebody has to look."),
+    ChannelHealth.DISCONNECTED: _("The gateway lists the channel as not connected."),
+    ChannelHealth.SILENT: _("The gateway says connected, but no message has come for too long."),
+    ChannelHealth.NEVER_HEARD: _("The gateway says connected, but no message of it is known."),
+    ChannelHealth.UNKNOWN: _("Nothing can be said of it at the moment."),
+    ChannelHealth.CONNECTED: _("All is well."),
 }
 
 OUTCOMES = {

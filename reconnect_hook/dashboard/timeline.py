@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
-from reconnect_hook.dashboard.prometheus import Prometheus, SourceError, quoted
+from reconnect_hook.dashboard.prometheus import Prometheus, SourceError, quote_label
 from zapwatch.channels import channel_key
 
 QUARTER_SECONDS = 900
@@ -24,7 +24,7 @@ _SECONDS = 15.0  # until Prometheus has to have answered
 _SILENCE = "WhatsAppChannel(Silent|NeverHeard)"
 
 
-class State(enum.StrEnum):
+class TimelineState(enum.StrEnum):
     """The worst that a channel was in a quarter of an hour."""
 
     UNKNOWN = "unknown"
@@ -34,10 +34,10 @@ class State(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class TimelineSpan:
     """Quarters in a row with the same state."""
 
-    state: State
+    state: TimelineState
     begin: int
     length: int
 
@@ -47,17 +47,17 @@ def current_quarter() -> int:
     return math.ceil(time.time() / QUARTER_SECONDS)
 
 
-class Strips:
+class DayTimelines:
     """Remembers what each quarter was; refresh() asks for what is new. For one thread."""
 
     def __init__(self, prometheus: Prometheus, gateway: str) -> None:
         self._prometheus = prometheus
-        self._gateway = quoted(gateway)
-        self._cells: dict[str, dict[int, State]] = {}
+        self._gateway = quote_label(gateway)
+        self._cells: dict[str, dict[int, TimelineState]] = {}
         self._until: int | None = None
         """Quarters before this one are known."""
 
-    def refresh(self) -> Mapping[str, tuple[Run, ...]]:
+    def refresh(self) -> Mapping[str, tuple[TimelineSpan, ...]]:
         """Return the strips by channel key; raise SourceError."""
         last = current_quarter()
         first = last - QUARTERS + 1
@@ -70,14 +70,14 @@ class Strips:
             f'max by (channel) (max_over_time(ALERTS{{alertname=~"{_SILENCE}",alertstate="firing",'
             f"gateway={self._gateway}}}[{QUARTER_SECONDS}s]))"
         )
-        found: dict[str, dict[int, State]] = {}
+        found: dict[str, dict[int, TimelineState]] = {}
         for key, quarter, value in self._ask(connected, begin, last):
-            state = State.CONNECTED if value == 1 else State.DISCONNECTED
+            state = TimelineState.CONNECTED if value == 1 else TimelineState.DISCONNECTED
             found.setdefault(key, {})[quarter] = state
         for key, quarter, _ in self._ask(silent, begin, last):
             cells = found.setdefault(key, {})
-            if cells.get(quarter) is not State.DISCONNECTED:
-                cells[quarter] = State.SILENT
+            if cells.get(quarter) is not TimelineState.DISCONNECTED:
+                cells[quarter] = TimelineState.SILENT
         kept = {
             key: {q: s for q, s in cells.items() if first <= q < begin}
             for key, cells in self._cells.items()
@@ -98,13 +98,13 @@ class Strips:
                 yield key, round(at / QUARTER_SECONDS), value
 
 
-def _runs(cells: Mapping[int, State], first: int) -> tuple[Run, ...]:
-    states = [cells.get(first + index, State.UNKNOWN) for index in range(QUARTERS)]
+def _runs(cells: Mapping[int, TimelineState], first: int) -> tuple[TimelineSpan, ...]:
+    states = [cells.get(first + index, TimelineState.UNKNOWN) for index in range(QUARTERS)]
     runs = []
     begin = 0
     for state, group in groupby(states):
         length = len(list(group))
-        runs.append(Run(state, begin, length))
+        runs.append(TimelineSpan(state, begin, length))
         begin += length
     return tuple(runs)
 
@@ -120,7 +120,7 @@ _KEPT = 100  # channels
 
 
 @dataclass(frozen=True, slots=True)
-class Hour:
+class HourCounts:
     """One hour, which ends at ``end`` (Unix seconds); None where nothing was counted."""
 
     end: float
@@ -128,15 +128,17 @@ class Hour:
     sent: float | None
 
 
-class Weeks:
+class WeekHistory:
     """Asks once a minute for each channel that somebody looks at; safe between threads."""
 
     def __init__(self, prometheus: Prometheus) -> None:
         self._prometheus = prometheus
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[str, str], tuple[float, tuple[Hour, ...]]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], tuple[float, tuple[HourCounts, ...]]] = (
+            OrderedDict()
+        )
 
-    def of(self, gateway: str, channel: str) -> tuple[Hour, ...]:
+    def of(self, gateway: str, channel: str) -> tuple[HourCounts, ...]:
         """Return the channel's hours, oldest first; none where Prometheus does not answer."""
         # A Prometheus that takes long must not hold up all of the hook's threads.
         if not self._lock.acquire(timeout=_PATIENCE_SECONDS):
@@ -146,7 +148,7 @@ class Weeks:
         finally:
             self._lock.release()
 
-    def _of(self, channel: tuple[str, str]) -> tuple[Hour, ...]:
+    def _of(self, channel: tuple[str, str]) -> tuple[HourCounts, ...]:
         at, hours = self._kept.get(channel, (-math.inf, ()))
         if time.monotonic() - at < _FRESH_SECONDS:
             return hours
@@ -163,13 +165,13 @@ class Weeks:
             self._kept.popitem(last=False)
         return hours
 
-    def _ask(self, gateway: str, channel: str) -> tuple[Hour, ...]:
+    def _ask(self, gateway: str, channel: str) -> tuple[HourCounts, ...]:
         last = math.ceil(time.time() / 3600)
         first = last - HOURS + 1
         # Of several exporters, each counts all messages.
         query = (
             f"max by (direction) (increase(whatsapp_channel_messages_total{{"
-            f"gateway={quoted(gateway)},channel={quoted(channel)}}}[1h]))"
+            f"gateway={quote_label(gateway)},channel={quote_label(channel)}}}[1h]))"
         )
         counts: dict[str, dict[int, float]] = {}
         for series in self._prometheus.over_time(
@@ -179,6 +181,6 @@ class Weeks:
             counts[series.labels.get("direction", "")] = hours
         received, sent = counts.get("in", {}), counts.get("out", {})
         return tuple(
-            Hour(hour * 3600.0, received.get(hour), sent.get(hour))
+            HourCounts(hour * 3600.0, received.get(hour), sent.get(hour))
             for hour in range(first, last + 1)
         )

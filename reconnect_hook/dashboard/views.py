@@ -29,27 +29,33 @@ from reconnect_hook.alerts import RepairCause
 from reconnect_hook.app import as_json
 from reconnect_hook.dashboard import channel_view
 from reconnect_hook.dashboard.auth import WAIT_SECONDS, WRONG_TOKENS, TokenAuth
-from reconnect_hook.dashboard.channel_view import ChannelView, Kind, Listing, counts, row_id
-from reconnect_hook.dashboard.errors import sorry
+from reconnect_hook.dashboard.channel_view import (
+    ChannelFilter,
+    ChannelHealth,
+    ChannelView,
+    count_by_health,
+    view_id,
+)
+from reconnect_hook.dashboard.errors import error_page
 from reconnect_hook.dashboard.i18n import locale, this_address
-from reconnect_hook.dashboard.prometheus import quoted
+from reconnect_hook.dashboard.prometheus import quote_label
 from reconnect_hook.dashboard.qr import QrImage, QrState
 from reconnect_hook.dashboard.snapshot import (
+    ActiveProblem,
     DashboardCache,
     DashboardSnapshot,
     GatewayPanel,
     GatewayPanels,
     Problem,
-    Troubled,
 )
 from reconnect_hook.dashboard.strings import QR_STATES
-from reconnect_hook.dashboard.timeline import Weeks
+from reconnect_hook.dashboard.timeline import WeekHistory
 from reconnect_hook.repository import Attempt, episodes
 from zapwatch.channels import channel_key
 from zapwatch.db import StateError
 
 
-class Kept:
+class FragmentCache:
     """One piece for each name, ``most`` at most; safe between threads."""
 
     def __init__(self, most: int) -> None:
@@ -75,13 +81,13 @@ _KEPT_ROWS = 50_000
 _DIGITS = 18
 
 
-class Overview:
+class OverviewPage:
     """The views; each is one method."""
 
     def __init__(self, board: DashboardCache, panels: GatewayPanels) -> None:
         self._board = board
         self._panels = panels
-        self._kept = Kept(_KEPT_ROWS)
+        self._kept = FragmentCache(_KEPT_ROWS)
 
     def add_to(self, routes: Blueprint) -> None:
         """Make the routes."""
@@ -90,7 +96,7 @@ class Overview:
 
     def _page(self) -> str:
         snapshot = self._board.look()
-        listing = Listing.parse(request.args)
+        listing = ChannelFilter.parse(request.args)
         rows = listing.of(snapshot.rows.values())
         return render_template(
             "overview.html",
@@ -99,7 +105,7 @@ class Overview:
             head=self._head(snapshot),
             listing=listing,
             gateways=list(self._panels.all),
-            counts=counts(snapshot.rows.values()),
+            counts=count_by_health(snapshot.rows.values()),
             rows=Markup("").join(self._row(snapshot, row) for row in rows),
             shown=bool(rows),
         )
@@ -113,7 +119,7 @@ class Overview:
             known = int(since)
         if known == snapshot.number:
             return Response(status=204)
-        rows = Listing.parse(request.args).of(snapshot.rows.values())
+        rows = ChannelFilter.parse(request.args).of(snapshot.rows.values())
         changed = [row for row in rows if snapshot.changed[row.id] > known]
         body = {
             "tag": self._tag(snapshot),
@@ -131,7 +137,9 @@ class Overview:
             (locale(), ""),
             (snapshot.number, self._panels.several),
             lambda: render_template(
-                "head.html", snapshot=snapshot, counts=counts(snapshot.rows.values())
+                "head.html",
+                snapshot=snapshot,
+                counts=count_by_health(snapshot.rows.values()),
             ),
         )
 
@@ -159,7 +167,7 @@ class ChannelPage:
         self,
         board: DashboardCache,
         panels: GatewayPanels,
-        weeks: Weeks,
+        weeks: WeekHistory,
         *,
         alertmanager_url: str,
     ) -> None:
@@ -167,7 +175,7 @@ class ChannelPage:
         self._panels = panels
         self._weeks = weeks
         self._alertmanager_url = alertmanager_url
-        self._kept = Kept(_KEPT_PAGES)
+        self._kept = FragmentCache(_KEPT_PAGES)
 
     def add_to(self, routes: Blueprint) -> None:
         """Make the routes. An id comes last in its path, since it may hold slashes."""
@@ -186,7 +194,7 @@ class ChannelPage:
             logged_in=True,
             name=_name(snapshot, panel, channel),
             gateway=panel.name,
-            row=snapshot.rows.get(row_id(panel.name, channel)),
+            row=snapshot.rows.get(view_id(panel.name, channel)),
             tag=self._tag(snapshot, panel, channel),
             parts=self._parts(snapshot, panel, channel),
         )
@@ -200,8 +208,8 @@ class ChannelPage:
         return as_json(200, {"tag": tag, "parts": self._parts(snapshot, panel, channel)})
 
     def _tag(self, snapshot: DashboardSnapshot, panel: GatewayPanel, channel: str) -> str:
-        changed = snapshot.changed.get(row_id(panel.name, channel), 0)
-        return f"{self._board.boot}.{changed}.{snapshot.troubles_changed}"
+        changed = snapshot.changed.get(view_id(panel.name, channel), 0)
+        return f"{self._board.boot}.{changed}.{snapshot.problems_changed}"
 
     def _parts(self, snapshot: DashboardSnapshot, panel: GatewayPanel, channel: str) -> Markup:
         version = self._tag(snapshot, panel, channel), time.time() // _KEPT_SECONDS
@@ -210,18 +218,18 @@ class ChannelPage:
         return self._kept.get(piece, version, lambda: self._render(snapshot, panel, name))
 
     def _render(self, snapshot: DashboardSnapshot, panel: GatewayPanel, name: str) -> str:
-        row = snapshot.rows.get(row_id(panel.name, name))
+        row = snapshot.rows.get(view_id(panel.name, name))
         told = _told(panel, name)
-        deaf = Troubled(Problem.PROMETHEUS, None) in snapshot.troubles
+        deaf = ActiveProblem(Problem.PROMETHEUS, None) in snapshot.problems
         hours = () if deaf else self._weeks.of(panel.name, name)
         return render_template(
             "channel_parts.html",
             name=name,
             row=row,
             gateway=panel.name,
-            troubles=snapshot.troubles_of(panel.name),
+            problems=snapshot.problems_of(panel.name),
             episodes=None if told is None else episodes(told)[:_EPISODES],
-            chart=channel_view.chart(hours) if hours else None,
+            chart=channel_view.build_chart(hours) if hours else None,
             silence=self._silence(panel, name),
             just_asked=row is not None and _was_just_asked(row),
             can_ask=panel.service.probing.can_ask(channel_key(name)),
@@ -229,7 +237,7 @@ class ChannelPage:
 
     def _silence(self, panel: GatewayPanel, channel: str) -> str:
         """Return the address at which Alertmanager makes a silence for the channel."""
-        matchers = f"{{gateway={quoted(panel.name)},channel={quoted(channel)}}}"
+        matchers = f"{{gateway={quote_label(panel.name)},channel={quote_label(channel)}}}"
         return f"{self._alertmanager_url}/#/silences/new?filter={quote(matchers, safe='')}"
 
     def _reconnect(self, channel: str) -> AnyResponse:
@@ -245,7 +253,7 @@ class ChannelPage:
     def _pause(self, channel: str) -> AnyResponse:
         hours = request.form.get("hours", "1")
         panel = self._panels.of_request()
-        row = self._board.look().rows.get(row_id(panel.name, channel))
+        row = self._board.look().rows.get(view_id(panel.name, channel))
         # Of a channel that nobody knows there is nothing to pause, and no series to be made.
         if hours not in PAUSES or row is None:
             abort(404)
@@ -264,7 +272,7 @@ class ChannelPage:
 
 def _name(snapshot: DashboardSnapshot, panel: GatewayPanel, channel: str) -> str:
     """Return the gateway's spelling of an id where it is known."""
-    row = snapshot.rows.get(row_id(panel.name, channel))
+    row = snapshot.rows.get(view_id(panel.name, channel))
     return row.channel if row else channel
 
 
@@ -289,11 +297,11 @@ OPEN = {"page.log_in", "page.login_form", "page.static"}
 """The endpoints that need no session."""
 
 
-class Login:
+class LoginPage:
     """The views; each is one method."""
 
-    def __init__(self, door: TokenAuth) -> None:
-        self._door = door
+    def __init__(self, auth: TokenAuth) -> None:
+        self._auth = auth
 
     def add_to(self, routes: Blueprint) -> None:
         """Make the routes."""
@@ -307,7 +315,7 @@ class Login:
 
     def _log_in(self) -> AnyResponse:
         try:
-            right = self._door.log_in(request.form.get("token", ""))
+            right = self._auth.log_in(request.form.get("token", ""))
         except TooManyRequests:
             words = _("After %(count)s wrong tokens, please wait a minute.", count=WRONG_TOKENS)
             response = make_response(self._form(words), 429)
@@ -328,7 +336,7 @@ class Login:
         is_page = request.method == "GET" and not request.path.startswith(("/live/", "/qr/"))
         if is_page and "Authorization" not in request.headers:
             return redirect(url_for("page.login_form", next=this_address()), 303)
-        return sorry(401, _("Please log in"), _("You are not logged in."))
+        return error_page(401, _("Please log in"), _("You are not logged in."))
 
 
 def _local(address: str) -> str:
@@ -343,7 +351,7 @@ _NOTHING = QrImage(
 """A dot that cannot be seen, while there is no code."""
 
 
-class QrPage:
+class QrEndpoints:
     """The views; each is one method."""
 
     def __init__(self, board: DashboardCache, panels: GatewayPanels) -> None:
@@ -371,7 +379,7 @@ class QrPage:
             # What the page asks for next must know it already.
             self._board.look(now=True)
             return QrState.CONNECTED, 0
-        row = self._board.look().rows.get(row_id(panel.name, channel))
-        if row is None or row.kind is not Kind.NEEDS_SCAN:
+        row = self._board.look().rows.get(view_id(panel.name, channel))
+        if row is None or row.kind is not ChannelHealth.NEEDS_SCAN:
             return QrState.NONE, 0
         return panel.watches.look(row.channel)

@@ -14,19 +14,19 @@ import pytest
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.backoff import Backoff
 from reconnect_hook.dashboard import snapshot
-from reconnect_hook.dashboard.channel_view import Ended, Kind
+from reconnect_hook.dashboard.channel_view import ChannelHealth, RecentRepairs
 from reconnect_hook.dashboard.prometheus import Alertmanager, Prometheus
 from reconnect_hook.dashboard.qr import QrWatches
 from reconnect_hook.dashboard.snapshot import (
     OF_ONE_GATEWAY,
+    ActiveProblem,
     DashboardCache,
     DashboardSnapshot,
     GatewayPanel,
     GatewayPanels,
     Problem,
-    Troubled,
 )
-from reconnect_hook.dashboard.timeline import Strips
+from reconnect_hook.dashboard.timeline import DayTimelines
 from reconnect_hook.repository import OperatorActions, RepairHistory
 from reconnect_hook.supervisor import GatewayController
 from tests.support.prometheus import Exposition
@@ -49,7 +49,7 @@ class Scene:
         service = cast(GatewayController, SimpleNamespace(history=self.history))
         watches = QrWatches(cast(Gateway, None), self.desk.look)
         panel = GatewayPanel(
-            "wpp", service, watches, Ended(self.history), Strips(prometheus, "wpp")
+            "wpp", service, watches, RecentRepairs(self.history), DayTimelines(prometheus, "wpp")
         )
         panels = cast(GatewayPanels, SimpleNamespace(all={"wpp": panel}))
         self.board = DashboardCache(panels, prometheus, Alertmanager(url))
@@ -76,8 +76,8 @@ class Scene:
         return self.board.look(now=True)
 
 
-def _told(*troubles: Problem) -> tuple[Troubled, ...]:
-    return tuple(Troubled(one, "wpp" if one in OF_ONE_GATEWAY else None) for one in troubles)
+def _told(*troubles: Problem) -> tuple[ActiveProblem, ...]:
+    return tuple(ActiveProblem(one, "wpp" if one in OF_ONE_GATEWAY else None) for one in troubles)
 
 
 def _metric(name: str, **more: str) -> dict[str, str]:
@@ -95,48 +95,50 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
 
 def test_nothing_is_missing_where_all_is_well(scene: Scene) -> None:
     snapshot = scene.look()
-    assert snapshot.troubles == ()
+    assert snapshot.problems == ()
     assert snapshot.rows["wpp loja"].channel == "Loja"
-    assert snapshot.rows["wpp loja"].kind is Kind.CONNECTED
+    assert snapshot.rows["wpp loja"].kind is ChannelHealth.CONNECTED
 
 
 def test_a_log_that_is_down_is_told(scene: Scene) -> None:
     scene.say(gateway_up=1, message_log_up=0)
-    assert scene.look().troubles == _told(Problem.LOG)
+    assert scene.look().problems == _told(Problem.LOG)
 
 
 def test_a_gateway_that_is_down_is_told_and_its_channels_stay(scene: Scene) -> None:
     scene.look()
     scene.say(gateway_up=0, message_log_up=1)
     snapshot = scene.look()
-    assert snapshot.troubles == _told(Problem.GATEWAY)
-    assert snapshot.rows["wpp loja"].kind is Kind.UNKNOWN
+    assert snapshot.problems == _told(Problem.GATEWAY)
+    assert snapshot.rows["wpp loja"].kind is ChannelHealth.UNKNOWN
 
 
 def test_an_exporter_that_is_gone_is_told(scene: Scene) -> None:
     scene.look()
     scene.server.text = json.dumps({"data": {"result": [], "alerts": []}})
     snapshot = scene.look()
-    assert snapshot.troubles == _told(Problem.EXPORTER)
-    assert snapshot.rows["wpp loja"].kind is Kind.UNKNOWN
+    assert snapshot.problems == _told(Problem.EXPORTER)
+    assert snapshot.rows["wpp loja"].kind is ChannelHealth.UNKNOWN
 
 
 def test_a_prometheus_that_answers_nonsense_is_told(scene: Scene) -> None:
     scene.look()
     scene.server.text = "<html>"
     snapshot = scene.look()
-    assert snapshot.troubles == _told(Problem.PROMETHEUS, Problem.ALERTMANAGER)
+    assert snapshot.problems == _told(Problem.PROMETHEUS, Problem.ALERTMANAGER)
     assert list(snapshot.rows) == ["wpp loja"]
     scene.say(gateway_up=1, message_log_up=1)
-    assert scene.look().troubles == ()
+    assert scene.look().problems == ()
 
 
 def test_a_state_that_cannot_be_read_is_told(scene: Scene) -> None:
     with scene.database.write() as connection:
         connection.exec_driver_sql("ALTER TABLE channels RENAME TO away")
     snapshot = scene.look()
-    assert snapshot.troubles == _told(Problem.STATE)
-    assert snapshot.rows["wpp loja"].kind is Kind.CONNECTED, "what Prometheus knows is there"
+    assert snapshot.problems == _told(Problem.STATE)
+    assert snapshot.rows["wpp loja"].kind is ChannelHealth.CONNECTED, (
+        "what Prometheus knows is there"
+    )
 
 
 def test_a_gateway_that_rests_is_told(scene: Scene) -> None:
@@ -145,7 +147,7 @@ def test_a_gateway_that_rests_is_told(scene: Scene) -> None:
             "INSERT INTO gateways (gateway, failures, failed_at, paused_until)"
             f" VALUES ('wpp', 5, 1, {time.time() + 100})"
         )
-    assert scene.look().troubles == _told(Problem.GATEWAY_RESTS)
+    assert scene.look().problems == _told(Problem.GATEWAY_RESTS)
 
 
 def test_a_channel_that_left_the_gateway_leaves_the_page(scene: Scene) -> None:
@@ -163,14 +165,14 @@ def test_the_number_changes_with_what_is_shown_and_with_nothing_else(scene: Scen
     second = scene.look()
     assert second.number > first.number
     assert second.changed["wpp loja"] == second.number
-    assert second.troubles_changed == first.troubles_changed
+    assert second.problems_changed == first.problems_changed
     scene.desk.pause("Loja", None)
     third = scene.look()
     assert third.number > second.number
     assert third.rows["wpp loja"].paused is not None
     scene.say(gateway_up=1, message_log_up=0, alert="WhatsAppChannelSilent")
     fourth = scene.look()
-    assert fourth.troubles_changed == fourth.number
+    assert fourth.problems_changed == fourth.number
     assert fourth.changed["wpp loja"] == third.changed["wpp loja"]
 
 

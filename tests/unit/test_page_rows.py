@@ -8,90 +8,94 @@ import pytest
 
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.dashboard.channel_view import (
+    ChannelFilter,
+    ChannelHealth,
     ChannelView,
-    Kind,
-    Listing,
-    Mark,
-    counts,
+    RepairMark,
+    classify,
+    count_by_health,
     hours_in,
-    judge,
-    marks,
+    strip_marks,
 )
-from reconnect_hook.dashboard.prometheus import FiringAlert, Watch, Watched
-from reconnect_hook.dashboard.timeline import Run, State
+from reconnect_hook.dashboard.prometheus import ChannelMetrics, FiringAlert, GatewayMetrics
+from reconnect_hook.dashboard.timeline import TimelineSpan, TimelineState
 from reconnect_hook.models import Outcome
 from reconnect_hook.probe_limits import Probed, ProbeOutcome
 from reconnect_hook.repository import Attempt, Paused, Present, Remembered
 from zapwatch.config.gateway import ProbeKind
 
 _NOW = 1_700_000_000.0
-_WELL = Watched("loja", connected=True, status="connected", last_message=_NOW - 60, threshold=3600)
+_WELL = ChannelMetrics(
+    "loja", connected=True, status="connected", last_message=_NOW - 60, threshold=3600
+)
 _FORGOTTEN = Remembered("loja", failures=0, qr_required=False, status=None)
 
 
 def _judge(
-    watched: Watched | None = _WELL,
+    watched: ChannelMetrics | None = _WELL,
     remembered: Remembered | None = None,
     *,
     scanned: bool = False,
     alert: str = "",
-) -> Kind:
+) -> ChannelHealth:
     alerts = {"loja": (FiringAlert(alert, {}, "", ""),)} if alert else {}
     channels = {"loja": watched} if watched else {}
-    watch = Watch(_NOW, gateway_up=True, log_up=True, channels=channels, alerts=alerts)
+    watch = GatewayMetrics(_NOW, gateway_up=True, log_up=True, channels=channels, alerts=alerts)
     present = Present(_NOW, {"loja": remembered} if remembered else {}, {}, {}, None)
-    return judge("loja", watch, present, scanned=scanned)
+    return classify("loja", watch, present, scanned=scanned)
 
 
 def test_what_is_heard_is_well() -> None:
-    assert _judge() is Kind.CONNECTED
+    assert _judge() is ChannelHealth.CONNECTED
 
 
 def test_a_channel_is_silent_from_its_limit_on() -> None:
-    assert _judge(replace(_WELL, last_message=_NOW - 3600)) is Kind.CONNECTED
-    assert _judge(replace(_WELL, last_message=_NOW - 3601)) is Kind.SILENT
+    assert _judge(replace(_WELL, last_message=_NOW - 3600)) is ChannelHealth.CONNECTED
+    assert _judge(replace(_WELL, last_message=_NOW - 3601)) is ChannelHealth.SILENT
 
 
 def test_without_a_message_only_the_alert_makes_it_never_heard() -> None:
     unheard = replace(_WELL, last_message=None)
-    assert _judge(unheard) is Kind.CONNECTED
-    assert _judge(unheard, alert="WhatsAppChannelNeverHeard") is Kind.NEVER_HEARD
+    assert _judge(unheard) is ChannelHealth.CONNECTED
+    assert _judge(unheard, alert="WhatsAppChannelNeverHeard") is ChannelHealth.NEVER_HEARD
 
 
 def test_a_code_that_waits_comes_before_everything() -> None:
     down = replace(_WELL, connected=False, status="disconnected")
     waits = replace(_FORGOTTEN, qr_required=True, failures=5)
-    assert _judge(down, waits) is Kind.NEEDS_SCAN
-    assert _judge(replace(down, status="qr_required")) is Kind.NEEDS_SCAN
-    assert _judge(None, waits) is Kind.NEEDS_SCAN
+    assert _judge(down, waits) is ChannelHealth.NEEDS_SCAN
+    assert _judge(replace(down, status="qr_required")) is ChannelHealth.NEEDS_SCAN
+    assert _judge(None, waits) is ChannelHealth.NEEDS_SCAN
 
 
 def test_a_zombies_code_waits_although_the_gateway_says_connected() -> None:
     waits = replace(_FORGOTTEN, qr_required=True)
-    assert _judge(replace(_WELL, last_message=_NOW - 9999), waits) is Kind.NEEDS_SCAN
-    assert _judge(_WELL, waits) is Kind.CONNECTED, "a message proves more"
+    assert _judge(replace(_WELL, last_message=_NOW - 9999), waits) is ChannelHealth.NEEDS_SCAN
+    assert _judge(_WELL, waits) is ChannelHealth.CONNECTED, "a message proves more"
 
 
 def test_a_scan_counts_before_prometheus_knows() -> None:
     waits = replace(_FORGOTTEN, qr_required=True)
     before = replace(_WELL, connected=False, status="qr_required")
-    assert _judge(before, waits, scanned=True) is Kind.CONNECTED
+    assert _judge(before, waits, scanned=True) is ChannelHealth.CONNECTED
 
 
-@pytest.mark.parametrize(("failures", "kind"), [(2, Kind.DISCONNECTED), (3, Kind.FAILING)])
-def test_three_failures_in_a_row_need_somebody(failures: int, kind: Kind) -> None:
+@pytest.mark.parametrize(
+    ("failures", "kind"), [(2, ChannelHealth.DISCONNECTED), (3, ChannelHealth.FAILING)]
+)
+def test_three_failures_in_a_row_need_somebody(failures: int, kind: ChannelHealth) -> None:
     down = replace(_WELL, connected=False)
     assert _judge(down, replace(_FORGOTTEN, failures=failures)) is kind
-    assert _judge(_WELL, replace(_FORGOTTEN, failures=failures)) is Kind.CONNECTED
+    assert _judge(_WELL, replace(_FORGOTTEN, failures=failures)) is ChannelHealth.CONNECTED
 
 
 def test_what_nobody_can_tell_is_unknown() -> None:
-    assert _judge(None) is Kind.UNKNOWN
-    assert _judge(Watched("loja", last_message=_NOW, threshold=60)) is Kind.UNKNOWN
-    assert judge("loja", None, None, scanned=False) is Kind.UNKNOWN
+    assert _judge(None) is ChannelHealth.UNKNOWN
+    assert _judge(ChannelMetrics("loja", last_message=_NOW, threshold=60)) is ChannelHealth.UNKNOWN
+    assert classify("loja", None, None, scanned=False) is ChannelHealth.UNKNOWN
 
 
-def _row(name: str, kind: Kind = Kind.CONNECTED, **more: object) -> ChannelView:
+def _row(name: str, kind: ChannelHealth = ChannelHealth.CONNECTED, **more: object) -> ChannelView:
     row = ChannelView(
         "wpp", name.casefold(), name, kind, None, (), None, None, None, None, 0, None, 100, (), ()
     )
@@ -104,21 +108,21 @@ def _attempt(at: float) -> Attempt:
 
 def test_a_channel_counts_as_dead_until_a_repair_has_helped() -> None:
     dead = Probed("loja", ProbeKind.ECHO, ProbeOutcome.FAILED, 10.0)
-    assert _row("loja", probed=dead).is_proved_dead
-    assert _row("loja", probed=dead, last=_attempt(9)).is_proved_dead
+    assert _row("loja", probed=dead).is_proven_dead
+    assert _row("loja", probed=dead, last=_attempt(9)).is_proven_dead
     failed = replace(_attempt(11), outcome=Outcome.REQUESTED)
-    assert _row("loja", probed=dead, last=failed).is_proved_dead
-    assert not _row("loja", probed=dead, last=_attempt(11)).is_proved_dead
-    assert not _row("loja").is_proved_dead
+    assert _row("loja", probed=dead, last=failed).is_proven_dead
+    assert not _row("loja", probed=dead, last=_attempt(11)).is_proven_dead
+    assert not _row("loja").is_proven_dead
     unproved = replace(dead, outcome=ProbeOutcome.OTHER_FAILED)
-    assert not _row("loja", probed=unproved).is_proved_dead
+    assert not _row("loja", probed=unproved).is_proven_dead
 
 
 _ROWS = [
-    _row("Zeta", Kind.NEEDS_SCAN, last_message=50.0),
+    _row("Zeta", ChannelHealth.NEEDS_SCAN, last_message=50.0),
     _row("alfa", last_message=10.0),
-    _row("Beta", Kind.SILENT, last_message=5.0, last=_attempt(7)),
-    _row("gama", Kind.UNKNOWN, paused=Paused("gama", None), last=_attempt(9)),
+    _row("Beta", ChannelHealth.SILENT, last_message=5.0, last=_attempt(7)),
+    _row("gama", ChannelHealth.UNKNOWN, paused=Paused("gama", None), last=_attempt(9)),
 ]
 
 
@@ -138,15 +142,28 @@ _ROWS = [
     ],
 )
 def test_the_list_is_what_was_chosen(query: dict[str, str], names: str) -> None:
-    assert " ".join(row.channel for row in Listing.parse(query).of(_ROWS)) == names
+    assert " ".join(row.channel for row in ChannelFilter.parse(query).of(_ROWS)) == names
 
 
 def test_the_tiles_count() -> None:
-    assert counts(_ROWS) == {"somebody": 1, "trouble": 2, "connected": 1, "paused": 1, "all": 4}
+    assert count_by_health(_ROWS) == {
+        "somebody": 1,
+        "trouble": 2,
+        "connected": 1,
+        "paused": 1,
+        "all": 4,
+    }
 
 
 def test_marks_and_hours_stand_where_they_belong() -> None:
-    strip = (Run(State.CONNECTED, 0, 90), Run(State.DISCONNECTED, 90, 6))
-    row = _row("loja", strip=strip, marks=(Mark(99, helped=True), Mark(195, helped=False)))
-    assert hours_in(row, State.DISCONNECTED) == 1.5
-    assert marks(row) == [(95, False)], "what is older than the strip is not drawn"
+    strip = (
+        TimelineSpan(TimelineState.CONNECTED, 0, 90),
+        TimelineSpan(TimelineState.DISCONNECTED, 90, 6),
+    )
+    row = _row(
+        "loja",
+        strip=strip,
+        strip_marks=(RepairMark(99, helped=True), RepairMark(195, helped=False)),
+    )
+    assert hours_in(row, TimelineState.DISCONNECTED) == 1.5
+    assert strip_marks(row) == [(95, False)], "what is older than the strip is not drawn"

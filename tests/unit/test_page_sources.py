@@ -12,10 +12,16 @@ from reconnect_hook.dashboard.prometheus import (
     Prometheus,
     Series,
     SourceError,
-    quoted,
-    watch,
+    quote_label,
+    read_metrics,
 )
-from reconnect_hook.dashboard.timeline import QUARTER_SECONDS, QUARTERS, Run, State, Strips
+from reconnect_hook.dashboard.timeline import (
+    QUARTER_SECONDS,
+    QUARTERS,
+    DayTimelines,
+    TimelineSpan,
+    TimelineState,
+)
 from tests.support.prometheus import Exposition
 
 
@@ -77,7 +83,7 @@ def test_nobody_there_is_a_failure() -> None:
 
 
 def test_a_gateways_name_cannot_leave_its_quotes() -> None:
-    assert quoted('a"b\\c\nd') == '"a\\"b\\\\c\\nd"'
+    assert quote_label('a"b\\c\nd') == '"a\\"b\\\\c\\nd"'
 
 
 def test_of_two_exporters_the_worst_connection_and_the_newest_message_count(
@@ -97,7 +103,7 @@ def test_of_two_exporters_the_worst_connection_and_the_newest_message_count(
         sample("channel_seconds_since_last_message", 5, channel="loja", instance="b"),
     ]
     server.text = f'{{"data": {{"result": [{",".join(samples)}], "alerts": []}}}}'
-    found = watch(Prometheus(f"http://{server.at}"), ["wpp"])["wpp"]
+    found = read_metrics(Prometheus(f"http://{server.at}"), ["wpp"])["wpp"]
     assert found.gateway_up is True
     assert found.log_up is None
     loja = found.channels["loja"]
@@ -132,19 +138,19 @@ def test_a_strip_is_asked_for_once_and_then_only_what_is_new(
 ) -> None:
     now = 2_000_000
     past = _Past({now - 10, now - 9, now})
-    made = Strips(past, "wpp")
+    made = DayTimelines(past, "wpp")
     monkeypatch.setattr(timeline, "current_quarter", lambda: now)
     expected = (
-        Run(State.CONNECTED, 0, 85),
-        Run(State.DISCONNECTED, 85, 2),
-        Run(State.CONNECTED, 87, 8),
-        Run(State.DISCONNECTED, 95, 1),
+        TimelineSpan(TimelineState.CONNECTED, 0, 85),
+        TimelineSpan(TimelineState.DISCONNECTED, 85, 2),
+        TimelineSpan(TimelineState.CONNECTED, 87, 8),
+        TimelineSpan(TimelineState.DISCONNECTED, 95, 1),
     )
     assert made.refresh() == {"loja": expected}
     assert made.refresh() == {"loja": expected}
     monkeypatch.setattr(timeline, "current_quarter", lambda: now + 3)
     moved = made.refresh()["loja"]
-    assert moved[1] == Run(State.DISCONNECTED, 82, 2)
-    assert moved[-1] == Run(State.CONNECTED, 93, 3)
+    assert moved[1] == TimelineSpan(TimelineState.DISCONNECTED, 82, 2)
+    assert moved[-1] == TimelineSpan(TimelineState.CONNECTED, 93, 3)
     assert past.asked == [(now - QUARTERS + 1, now), (now - 1, now), (now - 1, now + 3)]
     assert QUARTER_SECONDS * QUARTERS == 86400

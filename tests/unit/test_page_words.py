@@ -17,7 +17,7 @@ from babel.messages.pofile import read_po
 from reconnect_hook import dashboard as package
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.dashboard import strings
-from reconnect_hook.dashboard.channel_view import Kind
+from reconnect_hook.dashboard.channel_view import ChannelHealth
 from reconnect_hook.dashboard.qr import QrState
 from reconnect_hook.dashboard.snapshot import Problem
 from reconnect_hook.models import Outcome
@@ -77,8 +77,8 @@ def _texts(file: IO[bytes]) -> dict[object, str]:
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (Kind, strings.KINDS),
-        (Kind, strings.MEANINGS),
+        (ChannelHealth, strings.KINDS),
+        (ChannelHealth, strings.MEANINGS),
         (Outcome, strings.OUTCOMES),
         (RepairCause, strings.REASONS),
         (Problem, strings.TROUBLES),
