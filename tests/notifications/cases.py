@@ -38,6 +38,10 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "failing": [
         alert("WhatsAppReconnectFailing", "wpp", "Pixel12 Digital", failures="3", outage="47m 12s"),
     ],
+    "gone": [alert("WhatsAppChannelGone", "evo", "Loja Sul")],
+    "still_silent": [alert("WhatsAppChannelStillSilent", "evo", "Loja Norte")],
+    "flapping": [alert("WhatsAppChannelFlapping", "waha", "Loja Centro")],
+    "left_out": [alert("WhatsAppChannelsLeftOut", "waha")],
     "many": [
         alert("WhatsAppChannelNeedsQrScan", "wpp", f"Loja {number}", asked="yes")
         for number in range(1, 8)

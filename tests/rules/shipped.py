@@ -82,7 +82,7 @@ def _alerts() -> Iterator[Alert]:
 def _expectations() -> Iterator[Expectation]:
     for path in PROMTOOL_TESTS:
         for test in read_yaml(path)["tests"]:
-            for check in test["alert_rule_test"]:
+            for check in test.get("alert_rule_test", []):
                 yield Expectation(
                     check["alertname"],
                     (path.name, test["name"]),

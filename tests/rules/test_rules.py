@@ -24,6 +24,10 @@ from .shipped import (
 
 PROMISED = {
     "WhatsAppAlertDeliveryFailing",
+    "WhatsAppChannelFlapping",
+    "WhatsAppChannelGone",
+    "WhatsAppChannelStillSilent",
+    "WhatsAppChannelsLeftOut",
     "WhatsAppChannelDisconnected",
     "WhatsAppChannelNeedsQrScan",
     "WhatsAppChannelNeverHeard",
@@ -37,6 +41,9 @@ PROMISED = {
     "WhatsAppReconnectHookDown",
 }
 CHANNEL_ALERTS = {
+    "WhatsAppChannelFlapping",
+    "WhatsAppChannelGone",
+    "WhatsAppChannelStillSilent",
     "WhatsAppChannelDisconnected",
     "WhatsAppChannelNeedsQrScan",
     "WhatsAppChannelNeverHeard",
@@ -50,7 +57,11 @@ REPAIRED = {
     "WhatsAppChannelSilent",
 }
 ASKED = {"WhatsAppChannelSuspect"}
-WARNINGS = REPAIRED | {"WhatsAppMessageLogDown", "WhatsAppMessageLogStalled"}
+WARNINGS = REPAIRED | {
+    "WhatsAppChannelsLeftOut",
+    "WhatsAppMessageLogDown",
+    "WhatsAppMessageLogStalled",
+}
 # Facts, not sentences: the messages' templates make sentences of them, in the reader's language.
 FOR_TEMPLATES = {"asked", "failures", "outage"}
 
