@@ -25,7 +25,8 @@ class MetricsPage:
     format. invalidate(), which the StateStore calls at each update, lets one thread render all
     formats that were scraped within the last five minutes. The thread then rests four times as long
     as the rendering took, so that it needs a fifth of a core at most, however many gateways are
-    polled: 10,000 channels take about half a second, and are at most three seconds late.
+    polled. 10,000 channels take half a second on an idle machine, and so are up to three seconds
+    late.
 
     Values that change between two polls, such as the counters of posted events and ``process_*``,
     are as of the last rendering, and so lag by one poll.
