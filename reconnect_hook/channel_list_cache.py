@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping
 
 from zapwatch.channels import Channel
+from zapwatch.clock import Clock
 from zapwatch.gateways.base import Gateway, GatewayError
 
 _FRESH_SECONDS = 1.0
@@ -16,7 +16,8 @@ _PAUSE_SECONDS = 1.0  # between two lists that are watched for what a call has b
 class ChannelListCache:
     """Hands out the gateway's list; for any number of threads."""
 
-    def __init__(self, client: Gateway) -> None:
+    def __init__(self, client: Gateway, clock: Clock | None = None) -> None:
+        self.clock = clock or Clock()
         self._client = client
         self._lock = threading.Lock()
         self._asked_at = float("-inf")
@@ -32,7 +33,7 @@ class ChannelListCache:
     def since(self, moment: float) -> Mapping[str, Channel]:
         """Return the channels by key, from a list that was asked for at ``moment`` or later.
 
-        ``moment`` is of time.monotonic(). Raises GatewayError, also the one that another thread
+        ``moment`` is of clock.monotonic(). Raises GatewayError, also the one that another thread
         got from such a list.
         """
         # Who waits here for another thread's call finds its answer, unless it came too early.
@@ -46,7 +47,7 @@ class ChannelListCache:
         are. ``wait`` pauses for some seconds. Raises GatewayError, and what ``wait`` raises.
         """
         while self._asked_at < moment:
-            pause = self._answered_at + max(_PAUSE_SECONDS, self._seconds) - time.monotonic()
+            pause = self._answered_at + max(_PAUSE_SECONDS, self._seconds) - self.clock.monotonic()
             if pause <= 0:
                 break
             wait(pause)
@@ -58,24 +59,24 @@ class ChannelListCache:
         One list serves all repairs that begin while it is fresh: for as long after its answer as it
         took to come, and at least for a second. Raises GatewayError.
         """
-        called_at = time.monotonic()
+        called_at = self.clock.monotonic()
         with self._lock:
             if isinstance(self._answer, GatewayError):
                 # Only for those who waited for it: the next one is to try again.
                 fresh_from = called_at - _FRESH_SECONDS
             else:
-                fresh_from = time.monotonic() - max(_FRESH_SECONDS, 2 * self._seconds)
+                fresh_from = self.clock.monotonic() - max(_FRESH_SECONDS, 2 * self._seconds)
             return self._since(max(moment, fresh_from))
 
     def _since(self, moment: float) -> Mapping[str, Channel]:
         if self._asked_at < moment:
-            asked_at = time.monotonic()
+            asked_at = self.clock.monotonic()
             try:
                 listed = self._client.list_channels().channels
                 self._answer = {channel.key: channel for channel in listed}
             except GatewayError as error:
                 self._answer = error
-            self._answered_at = time.monotonic()
+            self._answered_at = self.clock.monotonic()
             self._seconds = self._answered_at - asked_at
             self._asked_at = asked_at
         answer = self._answer

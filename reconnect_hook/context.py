@@ -10,6 +10,7 @@ from reconnect_hook.channel_list_cache import ChannelListCache
 from reconnect_hook.models import Job
 from reconnect_hook.probe_limits import ProbeOutcome, ProbeRepository
 from zapwatch.channels import Channel
+from zapwatch.clock import Clock
 from zapwatch.config.gateway import ProbeKind, ProbeSettings
 from zapwatch.gateways.base import Gateway, GatewayError, GatewayErrorKind, Operation
 from zapwatch.messages.source import Ear, MessageSourceReader
@@ -101,6 +102,11 @@ class RepairContext:
     count_probe: CountProbe = _count_nothing
     wait: Callable[[float], None] = time.sleep
     begin_restart: Callable[[Job, str], bool] = _refuse_restart
+
+    @property
+    def clock(self) -> Clock:
+        """The clock of the lists, by whose moments they are asked for."""
+        return self.lists.clock
 
     def heard_within(self, key: str, seconds: float) -> bool:
         """Whether a message of the channel has come within so many seconds, if anybody can tell.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -47,7 +46,7 @@ class Asked:
 
 def ask(means: RepairContext, channel: Channel, *, silent: bool) -> Asked:
     """Reconnect, and watch: the log for a silent channel, the list for a disconnected one."""
-    asked_at = time.monotonic()
+    asked_at = means.clock.monotonic()
     try:
         kind = _ask_until_ready(means, channel, silent=silent)
     except GatewayError as error:
@@ -58,7 +57,7 @@ def ask(means: RepairContext, channel: Channel, *, silent: bool) -> Asked:
         detail = "session not started, although start-session was accepted"
         return Asked(Outcome.FAILED, channel.status, detail)
     if silent:
-        began = time.monotonic()
+        began = means.clock.monotonic()
         asks = means.probing is not None and means.probing.kind_of(channel) is not ProbeKind.OFF
         first = min(_PROBE_AFTER, means.verify_seconds) if asks else means.verify_seconds
         if _wait_for_message(means, channel.key, asked_at, began + first):
@@ -73,7 +72,7 @@ def ask(means: RepairContext, channel: Channel, *, silent: bool) -> Asked:
 
 def _ask_until_ready(means: RepairContext, channel: Channel, *, silent: bool) -> QrKind:
     """Begin to reconnect, ask until the answer says more than to wait, and return what it says."""
-    give_up_at = time.monotonic() + _INITIALIZING_SECONDS
+    give_up_at = means.clock.monotonic() + _INITIALIZING_SECONDS
     started = False
     kind = means.client.reconnect(channel, silent=silent).kind
     while True:
@@ -81,7 +80,7 @@ def _ask_until_ready(means: RepairContext, channel: Channel, *, silent: bool) ->
             means.client.start_session(channel.id)
             started = True
             means.wait(START_PAUSE)
-        elif kind is QrKind.INITIALIZING and time.monotonic() < give_up_at:
+        elif kind is QrKind.INITIALIZING and means.clock.monotonic() < give_up_at:
             means.wait(_INITIALIZING_PAUSE)
         else:
             return kind
@@ -96,19 +95,19 @@ def verify(means: RepairContext, channel: Channel, until: float) -> Asked | None
     assert means.probing is not None  # noqa: S101 - who asks has looked
     probing = replace(means.probing, wait=means.wait)
     try:
-        listed = means.lists.next(time.monotonic(), means.wait)
+        listed = means.lists.next(means.clock.monotonic(), means.wait)
         now = listed.get(channel.key)
         if now is None or not now.connected:
             return None
         # It has been repaired: echoes may go to it again.
         probing.book.resume([channel.key])
         probing.book.begin(channel.key, now.id, None)
-        began = time.monotonic()
-        finding = _examine(probing, now, listed, until)
+        began = means.clock.monotonic()
+        finding = _examine(means, probing, now, listed, until)
         probing.book.end(channel.key, now.id, finding.kind, finding.outcome, finding.halted)
     except (GatewayError, MessageLogError, StateError, PostponedError, UnableError):
         return None
-    means.count_probe(now.id, finding.kind, finding.outcome, time.monotonic() - began)
+    means.count_probe(now.id, finding.kind, finding.outcome, means.clock.monotonic() - began)
     if finding.outcome is ProbeOutcome.FAILED:
         called = means.client.reconnect_call
         return Asked(Outcome.FAILED, now.status, f"after {called} too: {finding.detail}")
@@ -118,14 +117,18 @@ def verify(means: RepairContext, channel: Channel, until: float) -> Asked | None
 
 
 def _examine(
-    probing: ProbeContext, channel: Channel, listed: Mapping[str, Channel], until: float
+    means: RepairContext,
+    probing: ProbeContext,
+    channel: Channel,
+    listed: Mapping[str, Channel],
+    until: float,
 ) -> Finding:
     while True:
         try:
             examination = ProbeRun(probing, channel, listed, repaired=True)
             return examination.run(probing.kind_of(channel))
         except PostponedError:
-            if time.monotonic() >= until:
+            if means.clock.monotonic() >= until:
                 raise
             probing.wait(LOOK_PAUSE)
 
@@ -133,8 +136,8 @@ def _examine(
 def _wait_for_message(means: RepairContext, key: str, asked_at: float, until: float) -> bool:
     """Watch the log until a moment; whether a message came since ``asked_at``."""
     # A second more, since the log's times are cut to whole seconds.
-    while not means.heard_within(key, time.monotonic() - asked_at + 1):
-        if time.monotonic() >= until:
+    while not means.heard_within(key, means.clock.monotonic() - asked_at + 1):
+        if means.clock.monotonic() >= until:
             return False
         means.wait(LOOK_PAUSE)
     return True
@@ -142,9 +145,9 @@ def _wait_for_message(means: RepairContext, key: str, asked_at: float, until: fl
 
 def _look_for_connected(means: RepairContext, key: str, *, silent: bool) -> Asked:
     """Watch the list for as long as is set; a silent channel has had its time, so look once."""
-    give_up_at = time.monotonic() + (0 if silent else means.verify_seconds)
+    give_up_at = means.clock.monotonic() + (0 if silent else means.verify_seconds)
     while True:
-        asked_at = time.monotonic()
+        asked_at = means.clock.monotonic()
         status: Status | None = None
         detail = ""
         try:
@@ -156,7 +159,7 @@ def _look_for_connected(means: RepairContext, key: str, *, silent: bool) -> Aske
             return Asked(Outcome.REQUESTED if silent else Outcome.RECONNECTED, status)
         if status is Status.QR_REQUIRED:
             return Asked(Outcome.QR_REQUIRED, status)
-        if time.monotonic() >= give_up_at:
+        if means.clock.monotonic() >= give_up_at:
             if status is None:
                 return Asked(Outcome.FAILED, None, detail, gateway_failed=True)
             return Asked(Outcome.STILL_DISCONNECTED, status)
@@ -242,9 +245,9 @@ def _create(means: RepairContext, channel_id: str, key: str) -> GatewayError | N
 
 def _is_gone(means: RepairContext, key: str, seconds: float) -> bool:
     """Watch the list for some seconds; whether it has come to lack the channel."""
-    give_up_at = time.monotonic() + seconds
+    give_up_at = means.clock.monotonic() + seconds
     while _is_listed(means, key) is not False:
-        if time.monotonic() >= give_up_at:
+        if means.clock.monotonic() >= give_up_at:
             return False
         means.wait(LOOK_PAUSE)
     return True
@@ -253,7 +256,7 @@ def _is_gone(means: RepairContext, key: str, seconds: float) -> bool:
 def _is_listed(means: RepairContext, key: str) -> bool | None:
     """Whether the gateway has the channel; None where it does not say."""
     try:
-        return key in means.lists.since(time.monotonic())
+        return key in means.lists.since(means.clock.monotonic())
     except GatewayError:
         return None
 
@@ -264,7 +267,7 @@ _LEAST_ALERT_SECONDS = 1.0  # it takes longer than this in any case
 
 def look(means: RepairContext, job: Job) -> Result | None:
     """Return a recovery if the channel is connected, None if not; raise GatewayError."""
-    channel = means.lists.fresh(time.monotonic() - job.waited).get(job.key)
+    channel = means.lists.fresh(means.clock.monotonic() - job.waited).get(job.key)
     if channel is None:
         if job.restarting:
             return make_anew(means, job.channel, job.key)
@@ -284,7 +287,7 @@ def repair(means: RepairContext, job: Job) -> Result:
     4. As the last step, and only where it is allowed: throw the session away and make a new one.
     """
     try:
-        asked_from = time.monotonic() - job.waited - _LEAST_ALERT_SECONDS
+        asked_from = means.clock.monotonic() - job.waited - _LEAST_ALERT_SECONDS
         channel = means.lists.fresh(asked_from).get(job.key)
     except GatewayError as error:
         detail = words(error)

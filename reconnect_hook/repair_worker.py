@@ -41,6 +41,7 @@ class Reconciler:
         self._backlog = backlog
         self._jobs = jobs
         self._lists = lists
+        self._clock = lists.clock
         self._conclude = conclude
         self._next_sweep = float("-inf")
         self._next_round = float("-inf")
@@ -48,9 +49,9 @@ class Reconciler:
     def go(self) -> bool:
         """Look, if it is time to; whether a pause was ended. Raises StateError."""
         try:
-            if time.monotonic() >= self._next_sweep:
+            if self._clock.monotonic() >= self._next_sweep:
                 self._sweep()
-            if time.monotonic() >= self._next_round:
+            if self._clock.monotonic() >= self._next_round:
                 return self._end_pauses()
         except GatewayError:
             pass  # the repairs themselves will meet it, and tell
@@ -61,10 +62,10 @@ class Reconciler:
         due = self._backlog.due()
         if len(due) < LONG_QUEUE:
             return
-        began = time.monotonic()
+        began = self._clock.monotonic()
         listed = self._lists.since(began)
         # A list that takes long is asked less often.
-        self._next_sweep = time.monotonic() + self._lists.seconds
+        self._next_sweep = self._clock.monotonic() + self._lists.seconds
         back = [repair_id for repair_id, key in due if key in listed and listed[key].connected]
         for begin in range(0, len(back), _AT_ONCE):
             jobs = self._jobs.claim_these(back[begin : begin + _AT_ONCE])
@@ -72,14 +73,14 @@ class Reconciler:
 
     def _end_pauses(self) -> bool:
         """End the pauses that have become pointless: the gateway or the status changed."""
-        self._next_round = time.monotonic() + ROUND_SECONDS
+        self._next_round = self._clock.monotonic() + ROUND_SECONDS
         paused = self._backlog.paused()
         if not paused:
             return False
         try:
-            listed = self._lists.since(time.monotonic())
+            listed = self._lists.since(self._clock.monotonic())
         finally:
-            self._next_round = time.monotonic() + max(ROUND_SECONDS, 2 * self._lists.seconds)
+            self._next_round = self._clock.monotonic() + max(ROUND_SECONDS, 2 * self._lists.seconds)
         return self._hasten(paused, listed)
 
     def _hasten(self, paused: Sequence[Paused], listed: Mapping[str, Channel]) -> bool:

@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from demo.simulator.clock import Clock
+from zapwatch.clock import Clock
 
 _KEPT = 20_000
 
@@ -56,7 +56,7 @@ class Journal:
             call = Call(
                 self._count,
                 self._clock.monotonic(),
-                self._clock.epoch(),
+                self._clock.time(),
                 method,
                 path,
                 operation,

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from demo.simulator.channel import ACTIONS, SimulatedChannel
-from demo.simulator.clock import Clock, SystemClock
 from demo.simulator.errors import Refused
 from demo.simulator.messages import Births, SimulatedMessage
+from zapwatch.clock import Clock
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ class SimulatedGateway:
     """All channels, safe to use from any thread."""
 
     def __init__(self, clock: Clock | None = None) -> None:
-        self.clock: Clock = clock or SystemClock()
+        self.clock = clock or Clock()
         self.births = Births()
         self.births.listen(self._count)
         self._channels: dict[str, SimulatedChannel] = {}
@@ -166,4 +166,4 @@ class SimulatedGateway:
             channel = self._channels.get(message.channel)
             if channel is not None:
                 channel.messages += 1
-                channel.active_at = self.clock.epoch()
+                channel.active_at = self.clock.time()

@@ -12,7 +12,6 @@ from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
 from demo.simulator.apis.registry import APIS
 from demo.simulator.app import create_app
-from demo.simulator.clock import Clock
 from demo.simulator.control import Control
 from demo.simulator.faults import FaultBook
 from demo.simulator.journal import Journal
@@ -20,6 +19,7 @@ from demo.simulator.model import SimulatedGateway
 from demo.simulator.responses import resets_on_close
 from demo.simulator.traffic import Traffic
 from demo.simulator.webhook import Webhook
+from zapwatch.clock import Clock
 
 _BACKLOG = 128
 

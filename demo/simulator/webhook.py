@@ -93,7 +93,7 @@ class Webhook:
                     continue
                 for _ in range(manners.flood):
                     self._post(session, manners.url, OTHERS[self._api](message.channel))
-                at = self._gateway.clock.epoch() - manners.late_seconds
+                at = self._gateway.clock.time() - manners.late_seconds
                 event = MESSAGES[self._api](message, at)
                 if manners.megabytes:
                     event["base64"] = "A" * int(manners.megabytes * 1024 * 1024)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import base64
 import binascii
 import enum
+import logging
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
 from zapwatch.channels import channel_key
+from zapwatch.clock import Clock
+from zapwatch.db import StateError
 from zapwatch.gateways.base import Gateway, GatewayError, QrKind
+
+_log = logging.getLogger("reconnect_hook")
 
 MAX_IMAGE_BYTES = 1024 * 1024
 """A larger image is no QR code."""
@@ -70,6 +74,7 @@ MOST_AT_ONCE = 8
 
 _LOOKED_AT_SECONDS = 5.0  # after the last look, nobody looks any more
 _FAILED_PAUSE_SECONDS = 3.0
+_START_SECONDS = 15.0  # for which a session may take to start, before it is started once more
 _SCANNED_SECONDS = 20.0  # until exporter and Prometheus know it too
 
 
@@ -103,8 +108,11 @@ class QrWatches:
     A code is in memory for as long as somebody looks, and nowhere else.
     """
 
-    def __init__(self, client: Gateway, connected: Callable[[str], None]) -> None:
+    def __init__(
+        self, client: Gateway, connected: Callable[[str], None], clock: Clock | None = None
+    ) -> None:
         """Tell ``connected`` the id of a channel whose session is up again."""
+        self._clock = clock or Clock()
         self._client = client
         self._connected = connected
         self._lock = threading.Lock()
@@ -115,7 +123,7 @@ class QrWatches:
 
         Another code has another number.
         """
-        key, now = channel_key(channel), time.monotonic()
+        key, now = channel_key(channel), self._clock.monotonic()
         with self._lock:
             self._forget(now)
             known = self._watches.get(key)
@@ -125,8 +133,8 @@ class QrWatches:
                 known = self._watches[key] = _QrWatch(channel, now)
             known.looked_at = now
             if not known.asking and known.state is not QrState.CONNECTED:
-                known.asking = True
                 threading.Thread(target=self._ask, args=(known,), name="qr", daemon=True).start()
+                known.asking = True  # only of a thread that could be started
             return known.state, known.number
 
     def image(self, channel: str) -> QrImage | None:
@@ -139,7 +147,7 @@ class QrWatches:
         """Whether the channel's session has come up under somebody's eyes a moment ago."""
         with self._lock:
             known = self._watches.get(key)
-            return known is not None and _is_recent(known, time.monotonic())
+            return known is not None and _is_recent(known, self._clock.monotonic())
 
     def _forget(self, now: float) -> None:
         for key, one in list(self._watches.items()):
@@ -147,33 +155,38 @@ class QrWatches:
                 del self._watches[key]
 
     def _ask(self, watch: _QrWatch) -> None:
-        started = False
+        started_at = float("-inf")
         while True:
-            began = time.monotonic()
-            started = self._ask_once(watch, started=started)
+            began = self._clock.monotonic()
+            started_at = self._ask_once(watch, started_at)
             failed = watch.state in {QrState.FAILED, QrState.UNREADABLE}
             pause = _FAILED_PAUSE_SECONDS if failed else PAUSE_SECONDS
             if watch.state is not QrState.CONNECTED:
-                time.sleep(max(pause, time.monotonic() - began))
+                self._clock.sleep(max(pause, self._clock.monotonic() - began))
             with self._lock:
-                away = time.monotonic() - watch.looked_at > _LOOKED_AT_SECONDS
+                away = self._clock.monotonic() - watch.looked_at > _LOOKED_AT_SECONDS
                 if away or watch.state is QrState.CONNECTED:
                     watch.asking = False
                     watch.image = None
                     return
 
-    def _ask_once(self, watch: _QrWatch, *, started: bool) -> bool:
-        """Ask, and note what came back; whether the session was started, by now."""
+    def _ask_once(self, watch: _QrWatch, started_at: float) -> float:
+        """Ask, start a session that is down, and return when it was started last.
+
+        A code that expires without a scan ends the session, which is then started again: at once
+        if the code was seen, after _START_SECONDS if it came and went between two calls.
+        """
         image: QrImage | None = None
         try:
             answer = self._client.qr(watch.channel)
             state = _STATES[answer.kind]
+            if answer.kind is QrKind.QR:
+                started_at = float("-inf")
             if answer.image is not None:
                 image = read(answer.image, self._client.get_image)
-                started = False  # a code that nobody scans may end the session
-            elif answer.kind is QrKind.NOT_STARTED and not started:
+            elif answer.kind is QrKind.NOT_STARTED and self._is_due(started_at):
                 self._client.start_session(watch.channel)
-                started = True
+                started_at = self._clock.monotonic()
         except GatewayError:
             state = QrState.FAILED
         except QrImageError:
@@ -183,10 +196,16 @@ class QrWatches:
                 watch.number += 1
             watch.image, watch.state = image, state
             if state is QrState.CONNECTED:
-                watch.connected_at = time.monotonic()
+                watch.connected_at = self._clock.monotonic()
         if state is QrState.CONNECTED:
-            self._connected(watch.channel)
-        return started
+            try:
+                self._connected(watch.channel)
+            except StateError as error:
+                _log.warning("state: %s", error)  # the next poll finds the channel connected
+        return started_at
+
+    def _is_due(self, started_at: float) -> bool:
+        return self._clock.monotonic() - started_at >= _START_SECONDS
 
 
 _STATES = {

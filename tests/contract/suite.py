@@ -14,9 +14,9 @@ from demo.simulator import knobs as simulated
 from demo.simulator.client import Simulator
 from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
+from tests.support.clock import HandMovedClock
 from tests.support.raw_server import RawServer, answering
 from tests.support.waiting import wait_until
-from tests.unit.test_simulator_gateway import HandClock
 from zapwatch.channels import Channel, Status
 from zapwatch.gateways import wppconnect
 from zapwatch.gateways.base import Gateway, GatewayError, GatewayErrorKind, Operation, QrKind
@@ -41,7 +41,7 @@ class _Settings:
 class World:
     """A simulated gateway, and the adapter for it."""
 
-    def __init__(self, kind: str, server: SimulatorServer, clock: HandClock) -> None:
+    def __init__(self, kind: str, server: SimulatorServer, clock: HandMovedClock) -> None:
         self.kind = kind
         self.server = server
         self.clock = clock
@@ -100,7 +100,7 @@ class GatewayContract:
 
     @pytest.fixture
     def world(self) -> Iterator[World]:
-        clock = HandClock()
+        clock = HandMovedClock()
         with SimulatorServer(SECRET, api=self.kind, clock=clock, traffic_seconds=3600) as server:
             world = World(self.kind, server, clock)
             world.simulator.put_channel("loja", reconnect_seconds=1)

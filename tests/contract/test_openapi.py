@@ -10,7 +10,7 @@ import pytest
 from demo.simulator.server import SimulatorServer
 from tests.contract.openapi.description import Description
 from tests.contract.suite import SECRET, World
-from tests.unit.test_simulator_gateway import HandClock
+from tests.support.clock import HandMovedClock
 from zapwatch.gateways import wppconnect
 from zapwatch.gateways.http import Calls, GatewayResponse
 
@@ -72,7 +72,7 @@ def test_every_call_and_answer_is_as_described(
 ) -> None:
     monkeypatch.setattr(wppconnect, "_SETTLE_SECONDS", 0.0)
     described = Description(name)
-    clock = HandClock()
+    clock = HandMovedClock()
     with SimulatorServer(SECRET, api=kind, clock=clock) as server:
         _do_everything(World(kind, server, clock))
 

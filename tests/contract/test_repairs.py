@@ -13,7 +13,7 @@ from reconnect_hook.context import RepairContext
 from reconnect_hook.models import Action, Job, Outcome, Result
 from reconnect_hook.repair import repair
 from tests.contract.suite import SECRET, World
-from tests.unit.test_simulator_gateway import HandClock
+from tests.support.clock import HandMovedClock
 from zapwatch.gateways import wppconnect
 from zapwatch.gateways.registry import ADAPTERS
 
@@ -48,7 +48,7 @@ def repairs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(wppconnect, "_SETTLE_SECONDS", 0.0)
     # These pauses are by the machine's clock, which the tests do not move.
     monkeypatch.setattr("reconnect_hook.channel_list_cache._PAUSE_SECONDS", 0.0)
-    clock = HandClock()
+    clock = HandMovedClock()
     with SimulatorServer(SECRET, api=request.param, clock=clock) as server:
         world = World(request.param, server, clock)
         world.simulator.put_channel("loja", reconnect_seconds=3)

@@ -75,7 +75,7 @@ class TestWaha(GatewayContract):
 
         channel = world.channel()
         assert channel.number == world.simulator.number("loja")
-        assert channel.activity == pytest.approx(world.clock.epoch(), abs=0.001)
+        assert channel.activity == pytest.approx(world.clock.time(), abs=0.001)
         world.simulator.put_channel("loja", tells_activity=False)
         assert world.channel().activity is None
 

@@ -202,17 +202,14 @@ class ListOf:
 class Watched:
     """Rounds over a list in a test's hands."""
 
-    def __init__(self, hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, hooks: Hooks) -> None:
         self._hooks = hooks
         self._clock = HandMovedClock()
-        self._clock.rule(
-            monkeypatch, "reconnect_hook.repair_worker", "reconnect_hook.channel_list_cache"
-        )
         self.client = ListOf()
         client: Any = self.client
         self.ended: list[tuple[Job, Result]] = []
         self._rounds = Reconciler(
-            hooks.backlog, hooks.jobs[0], ChannelListCache(client), self._conclude
+            hooks.backlog, hooks.jobs[0], ChannelListCache(client, self._clock), self._conclude
         )
 
     def _conclude(self, ended: Sequence[tuple[Job, Result]]) -> None:
@@ -226,8 +223,8 @@ class Watched:
 
 
 @pytest.fixture
-def watched(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> Watched:
-    return Watched(hooks, monkeypatch)
+def watched(hooks: Hooks) -> Watched:
+    return Watched(hooks)
 
 
 def _pause(hooks: Hooks, status: Status | None, attempts: int = 1) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import threading
 
 import pytest
+
+from zapwatch.clock import Clock
 
 _LOOK = 1e-6  # seconds that pass with each look, as they would
 
 
-class HandMovedClock:
-    """Both clocks that the simulator needs, and ``time`` for a module that only measures."""
+class HandMovedClock(Clock):
+    """A clock whose pauses end at once, as the time that they take has passed."""
 
     def __init__(self) -> None:
         self._seconds = 5_000.0
@@ -20,9 +23,19 @@ class HandMovedClock:
         """Return seconds that only ever grow."""
         return self._seconds + next(self._looks) * _LOOK
 
-    def epoch(self) -> float:
+    def time(self) -> float:
         """Return seconds since 1970."""
         return 1_700_000_000.0 + self._seconds
+
+    def sleep(self, seconds: float) -> None:
+        """Let the time of a pause pass."""
+        self.forward(seconds)
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Let the time of a pause pass, unless the event is set."""
+        if not event.is_set():
+            self.forward(seconds)
+        return event.is_set()
 
     def forward(self, seconds: float) -> None:
         """Let time pass."""

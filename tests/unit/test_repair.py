@@ -56,7 +56,7 @@ class World:
         client = WrapperGateway(simulator.url, _SECRET, list_timeout=30, qr_timeout=30)
         self.means = RepairContext(
             client=client,
-            lists=ChannelListCache(client),
+            lists=ChannelListCache(client, clock),
             messages=LogMessages(MessageLog(log.reader), _LOOKBACK),
             silence_threshold=lambda _: 4 * 3600.0,
             verify_seconds=_VERIFY,
@@ -111,10 +111,8 @@ class World:
 
 
 @pytest.fixture
-def world(sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(sqlite_log: WrittenLog) -> Iterator[World]:
     clock = HandMovedClock()
-    modules = ("repair", "channel_list_cache")
-    clock.rule(monkeypatch, *(f"reconnect_hook.{module}" for module in modules))
     with SimulatorServer(_SECRET, clock=clock) as server:
         made = World(Simulator(server.url), clock, sqlite_log)
         made.simulator.put_channel("loja")

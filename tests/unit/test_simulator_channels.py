@@ -10,18 +10,19 @@ import pytest
 
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
-from tests.unit.test_simulator_gateway import CONNECTED, PNG, SECRET, Api, HandClock
+from tests.support.clock import HandMovedClock
+from tests.unit.test_simulator_gateway import CONNECTED, PNG, SECRET, Api
 
 _INITIALIZING = {"success": True, "qr": None, "status": "INITIALIZING"}
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
+def clock() -> HandMovedClock:
+    return HandMovedClock()
 
 
 @pytest.fixture
-def server(clock: HandClock) -> Iterator[SimulatorServer]:
+def server(clock: HandMovedClock) -> Iterator[SimulatorServer]:
     with SimulatorServer(SECRET, clock=clock) as running:
         yield running
 
@@ -37,7 +38,7 @@ def api(server: SimulatorServer) -> Api:
 
 
 def test_a_dropped_channel_comes_back_when_it_was_asked_and_had_its_time(
-    simulator: Simulator, api: Api, clock: HandClock
+    simulator: Simulator, api: Api, clock: HandMovedClock
 ) -> None:
     simulator.put_channel("loja", reconnect_seconds=10, initializing_answers=2)
     simulator.drop("loja")
@@ -62,7 +63,7 @@ def test_a_dropped_channel_comes_back_when_it_was_asked_and_had_its_time(
 
 
 def test_a_zombie_heals_when_it_was_asked_and_had_its_time(
-    simulator: Simulator, api: Api, clock: HandClock
+    simulator: Simulator, api: Api, clock: HandMovedClock
 ) -> None:
     simulator.put_channel("loja", reconnect_seconds=10)
     simulator.zombie("loja")
@@ -80,7 +81,7 @@ def test_a_zombie_heals_when_it_was_asked_and_had_its_time(
 
 
 def test_a_zombie_that_does_not_heal_never_heals(
-    simulator: Simulator, api: Api, clock: HandClock
+    simulator: Simulator, api: Api, clock: HandMovedClock
 ) -> None:
     simulator.put_channel("loja", reconnect_seconds=10, heals=False, zombie=True)
 
@@ -92,7 +93,7 @@ def test_a_zombie_that_does_not_heal_never_heals(
 
 
 def test_a_zombie_of_an_older_wrapper_answers_500_and_heals_all_the_same(
-    simulator: Simulator, api: Api, clock: HandClock
+    simulator: Simulator, api: Api, clock: HandMovedClock
 ) -> None:
     simulator.put_channel("loja", zombie=True, zombie_answer="http_500")
 
@@ -109,7 +110,7 @@ def test_a_zombie_of_an_older_wrapper_answers_500_and_heals_all_the_same(
 
 
 def test_a_zombie_that_lost_its_pairing_shows_a_qr_code(
-    simulator: Simulator, api: Api, clock: HandClock
+    simulator: Simulator, api: Api, clock: HandMovedClock
 ) -> None:
     simulator.put_channel("loja", zombie=True, zombie_answer="qr")
 
@@ -123,7 +124,7 @@ def test_a_zombie_that_lost_its_pairing_shows_a_qr_code(
 
 
 def test_an_unpaired_channel_waits_for_somebody_to_scan(
-    simulator: Simulator, api: Api, clock: HandClock
+    simulator: Simulator, api: Api, clock: HandMovedClock
 ) -> None:
     simulator.put_channel("loja", initializing_answers=1)
     assert simulator.unpair("loja")["status"] == "disconnected"
@@ -143,7 +144,7 @@ def test_an_unpaired_channel_waits_for_somebody_to_scan(
 
 @pytest.mark.parametrize("http", [200, 500])
 def test_a_session_that_was_not_started_wants_start_session_first(
-    simulator: Simulator, api: Api, clock: HandClock, http: Any
+    simulator: Simulator, api: Api, clock: HandMovedClock, http: Any
 ) -> None:
     simulator.put_channel("loja", session="not_started", start_seconds=2, not_started_http=http)
 
@@ -171,7 +172,7 @@ def test_a_session_that_was_not_started_wants_start_session_first(
     ("after", "status"), [("unpaired", "qr_required"), ("dead", "disconnected")]
 )
 def test_a_started_session_behaves_as_told(
-    simulator: Simulator, api: Api, clock: HandClock, after: Any, status: str
+    simulator: Simulator, api: Api, clock: HandMovedClock, after: Any, status: str
 ) -> None:
     simulator.put_channel("loja", session="not_started", after_start=after)
     api.start_session("loja")
@@ -182,7 +183,9 @@ def test_a_started_session_behaves_as_told(
     assert api.statuses() == {"loja": status}
 
 
-def test_a_dead_session_is_asked_in_vain(simulator: Simulator, api: Api, clock: HandClock) -> None:
+def test_a_dead_session_is_asked_in_vain(
+    simulator: Simulator, api: Api, clock: HandMovedClock
+) -> None:
     simulator.put_channel("loja", session="dead")
 
     for _ in range(3):
@@ -193,7 +196,7 @@ def test_a_dead_session_is_asked_in_vain(simulator: Simulator, api: Api, clock: 
 
 @pytest.mark.parametrize("before", ["dead", "unpaired"])
 def test_a_session_that_is_made_paired_comes_back_when_asked_again(
-    simulator: Simulator, api: Api, clock: HandClock, before: Any
+    simulator: Simulator, api: Api, clock: HandMovedClock, before: Any
 ) -> None:
     simulator.put_channel("loja", session=before)
     api.qr("loja")
@@ -206,7 +209,7 @@ def test_a_session_that_is_made_paired_comes_back_when_asked_again(
 
 
 def test_a_session_that_is_made_dead_does_not_come_back(
-    simulator: Simulator, api: Api, clock: HandClock
+    simulator: Simulator, api: Api, clock: HandMovedClock
 ) -> None:
     simulator.put_channel("loja", status="disconnected")
     api.qr("loja")
@@ -218,7 +221,7 @@ def test_a_session_that_is_made_dead_does_not_come_back(
 
 
 def test_a_setting_repeated_does_not_stop_a_reconnection(
-    simulator: Simulator, api: Api, clock: HandClock
+    simulator: Simulator, api: Api, clock: HandMovedClock
 ) -> None:
     simulator.put_channel("loja", status="disconnected")
     api.qr("loja")
@@ -253,7 +256,7 @@ def test_a_healing_zombie_brought_to_life_is_no_longer_recovering(
 
 
 def test_a_reconnection_goes_on_when_the_channel_is_told_to_be_no_zombie(
-    simulator: Simulator, api: Api, clock: HandClock
+    simulator: Simulator, api: Api, clock: HandMovedClock
 ) -> None:
     simulator.put_channel("loja", status="disconnected")
     api.qr("loja")

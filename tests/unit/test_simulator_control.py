@@ -11,16 +11,17 @@ import requests
 from demo.simulator.client import Simulator
 from demo.simulator.faults import CATALOGUE, OPERATIONS
 from demo.simulator.server import SimulatorServer
-from tests.unit.test_simulator_gateway import SECRET, Api, HandClock
+from tests.support.clock import HandMovedClock
+from tests.unit.test_simulator_gateway import SECRET, Api
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
+def clock() -> HandMovedClock:
+    return HandMovedClock()
 
 
 @pytest.fixture
-def server(clock: HandClock) -> Iterator[SimulatorServer]:
+def server(clock: HandMovedClock) -> Iterator[SimulatorServer]:
     with SimulatorServer(SECRET, clock=clock) as running:
         yield running
 
@@ -60,7 +61,9 @@ def test_a_new_simulator_is_empty(simulator: Simulator) -> None:
     }
 
 
-def test_a_channel_is_shown_with_all_its_settings(simulator: Simulator, clock: HandClock) -> None:
+def test_a_channel_is_shown_with_all_its_settings(
+    simulator: Simulator, clock: HandMovedClock
+) -> None:
     made = simulator.put_channel("loja")
     clock.forward(7)
 
@@ -95,7 +98,7 @@ def test_a_channel_is_shown_with_all_its_settings(simulator: Simulator, clock: H
     assert simulator.channel("nobody") is None
 
 
-def test_a_setting_changes_itself_only(simulator: Simulator, clock: HandClock) -> None:
+def test_a_setting_changes_itself_only(simulator: Simulator, clock: HandMovedClock) -> None:
     before = simulator.put_channel("loja", reconnect_seconds=7, zombie=True)
 
     after = simulator.put_channel("loja", name="Loja")
@@ -165,7 +168,7 @@ def test_a_removed_channel_is_gone(simulator: Simulator) -> None:
 
 
 def test_the_journal_tells_what_was_asked_and_when(
-    simulator: Simulator, api: Api, clock: HandClock
+    simulator: Simulator, api: Api, clock: HandMovedClock
 ) -> None:
     simulator.put_channel("a b")
     clock.forward(5)
@@ -179,8 +182,8 @@ def test_the_journal_tells_what_was_asked_and_when(
     assert simulator.requests() == [
         {
             "number": 1,
-            "monotonic": 1005.0,
-            "epoch": 1_700_001_005.0,
+            "monotonic": pytest.approx(5005, abs=0.001),
+            "epoch": 1_700_005_005.0,
             "method": "GET",
             "path": "/api/channels/a%20b/qr",
             "operation": "qr",
@@ -193,8 +196,8 @@ def test_the_journal_tells_what_was_asked_and_when(
         },
         {
             "number": 2,
-            "monotonic": 1006.0,
-            "epoch": 1_700_001_006.0,
+            "monotonic": pytest.approx(5006, abs=0.001),
+            "epoch": 1_700_005_006.0,
             "method": "GET",
             "path": "/api/nothing",
             "operation": "unknown",

@@ -12,6 +12,7 @@ import requests
 
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
+from tests.support.clock import HandMovedClock
 
 SECRET = "not-a-real-secret"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -21,22 +22,6 @@ CONNECTED = {
     "status": "CONNECTED",
     "message": "The session is connected, no QR code is needed",
 }
-
-
-class HandClock:
-    """A clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self._seconds = 1000.0
-
-    def monotonic(self) -> float:
-        return self._seconds
-
-    def epoch(self) -> float:
-        return 1_700_000_000.0 + self._seconds
-
-    def forward(self, seconds: float) -> None:
-        self._seconds += seconds
 
 
 class Api:
@@ -65,12 +50,12 @@ class Api:
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
+def clock() -> HandMovedClock:
+    return HandMovedClock()
 
 
 @pytest.fixture
-def server(clock: HandClock) -> Iterator[SimulatorServer]:
+def server(clock: HandMovedClock) -> Iterator[SimulatorServer]:
     with SimulatorServer(SECRET, clock=clock) as running:
         yield running
 
@@ -229,7 +214,7 @@ def test_a_wrong_secret_is_401_json_and_nothing_happens(
     assert noted == [(False, 401)] * len(_CALLS)
 
 
-def test_a_secret_need_not_be_ascii(clock: HandClock) -> None:
+def test_a_secret_need_not_be_ascii(clock: HandMovedClock) -> None:
     with SimulatorServer("sécret ☎", clock=clock) as server:
         api = Api(server.url)
 

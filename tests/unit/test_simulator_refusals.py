@@ -12,7 +12,8 @@ import requests
 
 from demo.simulator.client import Simulator, SimulatorError
 from demo.simulator.server import SimulatorServer
-from tests.unit.test_simulator_gateway import SECRET, HandClock
+from tests.support.clock import HandMovedClock
+from tests.unit.test_simulator_gateway import SECRET
 
 _TOO_MUCH = 10**9 + 1
 _FAR_TOO_MUCH = 10**400  # more than a float can hold
@@ -20,7 +21,7 @@ _FAR_TOO_MUCH = 10**400  # more than a float can hold
 
 @pytest.fixture
 def simulator() -> Iterator[Simulator]:
-    with SimulatorServer(SECRET, clock=HandClock()) as server:
+    with SimulatorServer(SECRET, clock=HandMovedClock()) as server:
         yield Simulator(server.url)
 
 

@@ -1,0 +1,98 @@
+"""The watch over a QR code starts a session that has ended, on a clock of the test's own."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+
+from demo.simulator.qr_image import png
+from reconnect_hook.dashboard.qr import MOST_AT_ONCE, QrState, QrWatches
+from tests.support.clock import HandMovedClock
+from zapwatch.db import UnavailableError
+from zapwatch.gateways.base import Gateway, QrAnswer, QrKind
+
+_CODE = QrAnswer(QrKind.QR, base64.b64encode(png(1)).decode())
+_NOT_STARTED = QrAnswer(QrKind.NOT_STARTED)
+_JOIN_SECONDS = 30.0
+
+
+class _Viewed:
+    """A gateway that gives one answer after the other, and a viewer who looks until the last."""
+
+    def __init__(
+        self, *answers: QrAnswer, connected: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.clock = HandMovedClock()
+        self.started_at: list[float] = []
+        self.watches = QrWatches(cast(Gateway, self), connected, self.clock)
+        self._answers = list(answers)
+
+    def qr(self, channel: str) -> QrAnswer:
+        if len(self._answers) > 1:
+            self.watches.look(channel)
+        else:
+            self.clock.forward(3600.0)  # and nobody looks meanwhile
+        return self._answers.pop(0)
+
+    def get_image(self, url: str) -> bytes:
+        raise AssertionError(f"{url} is no link of a code here")
+
+    def start_session(self, _channel: str) -> None:
+        self.started_at.append(self.clock.time())
+
+    def view(self, channel: str = "loja") -> QrState:
+        """Look until the gateway has given its last answer."""
+        state, _ = self.watches.look(channel)
+        for thread in threading.enumerate():
+            if thread.name == "qr":
+                thread.join(_JOIN_SECONDS)
+                assert not thread.is_alive()
+        return state
+
+
+def test_a_code_that_came_and_went_between_two_calls_is_asked_for_again() -> None:
+    viewed = _Viewed(*[_NOT_STARTED] * 60, _CODE)
+    viewed.view()
+    pauses = [b - a for a, b in zip(viewed.started_at, viewed.started_at[1:], strict=False)]
+    assert pauses, "the session was started again"
+    assert min(pauses) >= 15.0, "but not while it may still be starting"
+
+
+@pytest.mark.parametrize("code", [_CODE, QrAnswer(QrKind.QR), QrAnswer(QrKind.QR, "bm8=")])
+def test_a_session_that_ends_after_a_code_is_started_at_once(code: QrAnswer) -> None:
+    viewed = _Viewed(_NOT_STARTED, code, _NOT_STARTED, _CODE)
+    viewed.view()
+    first, second = viewed.started_at
+    assert second - first < 15.0
+
+
+def test_a_watch_goes_on_after_a_thread_that_could_not_be_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    viewed = _Viewed(_CODE)
+
+    def cannot_start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", cannot_start)
+        for number in range(MOST_AT_ONCE):
+            with pytest.raises(RuntimeError, match="new thread"):
+                viewed.watches.look(f"channel {number}")
+    assert viewed.view() is not QrState.BUSY
+    assert not viewed._answers
+
+
+def test_a_channel_whose_connection_could_not_be_told_is_asked_for_again() -> None:
+    def cannot_tell(_channel: str) -> None:
+        raise UnavailableError("the disk is full")
+
+    viewed = _Viewed(QrAnswer(QrKind.ACCEPTED), _CODE, connected=cannot_tell)
+    viewed.view()
+    viewed.clock.forward(3600.0)
+    viewed.view()
+    assert not viewed._answers
