@@ -8,14 +8,10 @@ import re
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
-import requests
-import urllib3
-
 from zapwatch.channels import channel_key
-from zapwatch.gateways.timeout_adapter import DeadlineAdapter
+from zapwatch.http import HttpClient, HttpError
 
 _CONNECT_SECONDS = 1.0
 _MAX_BYTES = 64 * 1024 * 1024
@@ -52,44 +48,29 @@ class FiringAlert:
     """Empty where there is none that a browser may follow."""
 
 
-class Source:
-    """Gets JSON from one server; safe to share between threads."""
+def _get(client: HttpClient, path: str, seconds: float, **parameters: str) -> Any:
+    """Return the JSON that a path answers within so many seconds; raise SourceError."""
+    try:
+        response = client.request("GET", path, seconds, params=parameters)
+    except HttpError as error:
+        raise SourceError(error.kind) from None
+    if not response.is_success:
+        raise SourceError(f"HTTP {response.status}")
+    parsed = response.json()
+    if parsed is None:
+        raise SourceError("an answer that is not JSON")
+    return parsed
 
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self._http = requests.Session()
-        self._http.trust_env = False
-        self._http.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        for scheme in ("http://", "https://"):
-            self._http.mount(scheme, DeadlineAdapter(pool_maxsize=8))
 
-    def get(self, path: str, seconds: float, **parameters: str) -> Any:
-        """Return the JSON that a path answers within so many seconds; raise SourceError."""
-        timeout = (min(_CONNECT_SECONDS, seconds), seconds)
-        try:
-            with self._http.get(
-                self.url + path,
-                params=parameters,
-                timeout=timeout,
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                body = response.raw.read(_MAX_BYTES + 1, decode_content=True)
-                if not response.ok or len(body) > _MAX_BYTES:
-                    raise SourceError(f"HTTP {response.status_code}")
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise SourceError(type(error).__name__) from None
-        try:
-            return json.loads(body)
-        except (ValueError, RecursionError):
-            raise SourceError("an answer that is not JSON") from None
+def _client(url: str) -> HttpClient:
+    return HttpClient(url, connect_timeout=_CONNECT_SECONDS, max_bytes=_MAX_BYTES)
 
 
 class Prometheus:
     """Asks one Prometheus; each method raises SourceError."""
 
     def __init__(self, url: str) -> None:
-        self._source = Source(url)
+        self._client = _client(url)
 
     def now(self, query: str, seconds: float) -> list[Sample]:
         """Return the samples of a query at this moment."""
@@ -121,7 +102,7 @@ class Prometheus:
         self, path: str, field: str, seconds: float, **parameters: str
     ) -> list[dict[str, Any]]:
         """Return the objects in a field of the data that a path answers."""
-        answer = self._source.get(f"/api/v1/{path}", seconds, **parameters)
+        answer = _get(self._client, f"/api/v1/{path}", seconds, **parameters)
         data = answer.get("data") if isinstance(answer, dict) else None
         entries = data.get(field) if isinstance(data, dict) else None
         if not isinstance(entries, list):
@@ -134,12 +115,12 @@ class Alertmanager:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._source = Source(url)
+        self._client = _client(url)
 
     def answers(self, seconds: float) -> bool:
         """Whether it runs."""
         try:
-            self._source.get("/api/v2/status", seconds)
+            _get(self._client, "/api/v2/status", seconds)
         except SourceError:
             return False
         return True

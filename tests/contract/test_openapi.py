@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jsonschema_rs
 import pytest
@@ -12,7 +12,7 @@ from tests.contract.openapi.description import Description
 from tests.contract.suite import SECRET, World
 from tests.support.clock import HandMovedClock
 from zapwatch.gateways import wppconnect
-from zapwatch.gateways.http import Calls, GatewayResponse
+from zapwatch.gateways.base import Calls, GatewayResponse
 
 Exchange = tuple[str, str, object, GatewayResponse]
 
@@ -32,16 +32,16 @@ _ELSEWHERE = {
 def exchanges(monkeypatch: pytest.MonkeyPatch) -> list[Exchange]:
     """Note all that adapters ask, and what comes back."""
     noted: list[Exchange] = []
-    original: Callable[..., GatewayResponse] = Calls._exchange
+    original: Callable[..., GatewayResponse] = Calls.send
 
     def noting(
-        calls: Calls, method: str, path: str, body: object, headers: Mapping[str, str]
+        calls: Calls, method: str, path: str, body: object = None, *, token: str | None = None
     ) -> GatewayResponse:
-        answer = original(calls, method, path, body, headers)
+        answer = original(calls, method, path, body, token=token)
         noted.append((method, path, body, answer))
         return answer
 
-    monkeypatch.setattr(Calls, "_exchange", noting)
+    monkeypatch.setattr(Calls, "send", noting)
     return noted
 
 

@@ -23,7 +23,7 @@ from tests.support.raw_server import Conversation, RawServer, answering
 from tests.support.waiting import wait_until
 from zapwatch import __version__
 from zapwatch.gateways.base import MAX_CHANNELS
-from zapwatch.gateways.http import MAX_BODY_BYTES
+from zapwatch.http import MAX_BODY_BYTES
 
 _SECRET = "0123456789abcdef-not-a-real-secret"
 _SECONDS = 60.0  # until what must happen has happened, on the slowest of machines

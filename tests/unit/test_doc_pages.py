@@ -146,7 +146,9 @@ def test_settings_that_a_page_shows_can_be_copied(page: Path) -> None:
 
 @pytest.mark.parametrize("kind", ADAPTERS)
 def test_what_check_is_said_to_say_it_can_say(kind: str) -> None:
-    source = "".join(file.read_text() for file in (ROOT / "zapwatch" / "gateways").glob("*.py"))
+    package = ROOT / "zapwatch"
+    files = [package / "http.py", *(package / "gateways").glob("*.py")]
+    source = "".join(file.read_text() for file in files)
     table = _text(f"gateways/{kind}.md").partition("| `check --verbose` says |")[2]
     said = re.findall(r"^\| `([^`]+)`(?: or `([^`]+)`)? ", table, re.MULTILINE)
     lines = [line for pair in said for line in pair if line]

@@ -15,17 +15,18 @@ from demo.simulator.server import SimulatorServer
 from tests.support.gateway import SECRET, Observed
 from tests.support.raw_server import RawServer, answering
 from zapwatch.channels import Status
-from zapwatch.gateways import http
+from zapwatch.gateways import helpers
 from zapwatch.gateways.base import (
     ChannelList,
+    Failure,
     GatewayError,
     GatewayErrorKind,
+    GatewayResponse,
     LeftOut,
     Operation,
     QrAnswer,
     QrKind,
 )
-from zapwatch.gateways.http import Failure, GatewayResponse
 from zapwatch.gateways.wrapper import parse_list, parse_qr
 
 _PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(40)).decode()
@@ -128,7 +129,7 @@ def test_entries_of_one_channel_are_one_channel_whatever_their_spelling() -> Non
 def test_of_too_many_channels_it_is_always_the_same_that_are_watched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http, "MAX_CHANNELS", 3)
+    monkeypatch.setattr(helpers, "MAX_CHANNELS", 3)
     ids = ["b", "E", "d", "A", "c", "A "]
 
     for entries in (ids, ids[::-1]):

@@ -1,14 +1,19 @@
-"""What every gateway offers, whatever its API; its answers as types, its failures as one error."""
+"""Gateway interface over HTTP: operations, answers as types, failures as one error."""
 
 from __future__ import annotations
 
 import enum
+import json
+import time
+import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from zapwatch.channels import Channel
+from zapwatch.http import HttpClient, HttpError, HttpResponse, one_line
 
 
 class Operation(enum.StrEnum):
@@ -103,6 +108,150 @@ class ChannelList:
     left_out: Mapping[LeftOut, int] = field(default_factory=dict)
 
 
+class Failure(Exception):  # noqa: N818 - GatewayError is what callers see
+    """Cause of a failed call; the detail may be long, and may repeat what was sent."""
+
+    def __init__(self, reason: GatewayErrorKind, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class GatewayResponse(HttpResponse):
+    """HTTP response of a gateway; what is no usable JSON raises Failure."""
+
+    @property
+    def is_html(self) -> bool:
+        """Whether it is a proxy's page rather than the gateway's own response."""
+        return "html" in self.content_type.lower() or self.raw.lstrip()[:1] == b"<"
+
+    def json_object(self) -> dict[str, Any]:
+        """Return the JSON object of a successful answer; raise Failure for any other."""
+        parsed = self.json_value()
+        if not isinstance(parsed, dict):
+            raise Failure(GatewayErrorKind.INVALID, "JSON that is not an object")
+        return parsed
+
+    def json_list(self) -> list[Any]:
+        """Return the JSON list of a successful answer; raise Failure for any other."""
+        parsed = self.json_value()
+        if not isinstance(parsed, list):
+            raise Failure(GatewayErrorKind.INVALID, "JSON that is not a list")
+        return parsed
+
+    def json_value(self) -> Any:
+        """Return the JSON of a successful answer; raise Failure for any other."""
+        parsed = self.json()
+        message = error_message(parsed)
+        suffix = f": {message}" if message else ""
+        if self.status in (401, 403):
+            raise Failure(
+                GatewayErrorKind.UNAUTHORIZED, f"HTTP {self.status}, wrong secret?{suffix}"
+            )
+        if self.status in range(300, 400):
+            raise Failure(GatewayErrorKind.HTTP, f"HTTP {self.status}, a redirect: wrong base URL?")
+        if self.is_html:
+            raise Failure(
+                GatewayErrorKind.HTML, f"HTTP {self.status} with an HTML page instead of JSON"
+            )
+        if not self.is_success:
+            raise Failure(GatewayErrorKind.HTTP, f"HTTP {self.status}{suffix}")
+        if not self.raw.strip():
+            raise Failure(GatewayErrorKind.INVALID, f"HTTP {self.status} with an empty body")
+        if parsed is None:
+            raise Failure(
+                GatewayErrorKind.INVALID, f"HTTP {self.status} with a body that is not JSON"
+            )
+        if isinstance(parsed, dict) and parsed.get("success") is False:
+            raise Failure(GatewayErrorKind.INVALID, f"the gateway answered success=false{suffix}")
+        return parsed
+
+
+def error_message(parsed: Any) -> str:
+    """Return the text that a gateway puts in ``error``, ``message`` and ``response.message``.
+
+    Each may be any JSON.
+    """
+    if not isinstance(parsed, dict):
+        return ""
+    values = [parsed.get(name) for name in ("error", "message")]
+    if isinstance(parsed.get("response"), dict):
+        values.append(parsed["response"].get("message"))
+    return "; ".join(_text(value) for value in values if value and not isinstance(value, bool))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return "(nested too deeply)"
+
+
+class Calls:
+    """HTTP calls of one operation, with one request id and one deadline; each raises Failure."""
+
+    def __init__(self, http: HttpClient, seconds: float, request_id: str | None = None) -> None:
+        self.request_id = request_id or uuid.uuid4().hex
+        self.last_status: int | None = None
+        self._http = http
+        self._seconds = seconds
+        self._give_up_at = time.monotonic() + seconds
+
+    def within(self, seconds: float) -> Calls:
+        """Return calls of the same operation for another thread, with a deadline of their own."""
+        left = self._give_up_at - time.monotonic()
+        return Calls(self._http, max(0.0, min(seconds, left)), self.request_id)
+
+    def get(self, path: str) -> GatewayResponse:
+        """Send a GET to a path below the base URL, its parts quoted already."""
+        return self.send("GET", path)
+
+    def post(self, path: str, body: Mapping[str, object] | None = None) -> GatewayResponse:
+        """Send a POST with a JSON body, or with none."""
+        return self.send("POST", path, body)
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None = None,
+        *,
+        token: str | None = None,
+    ) -> GatewayResponse:
+        """Send a request with any method, and with a bearer token if there is one."""
+        self.last_status = None
+        headers = {"X-Request-Id": self.request_id}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        left = self._give_up_at - time.monotonic()
+        try:
+            response = self._http.request(
+                method, path, left, headers=headers, body=body, stated_seconds=self._seconds
+            )
+        except HttpError as error:
+            raise Failure(GatewayErrorKind(error.kind), error.detail) from None
+        self.last_status = response.status
+        return GatewayResponse(response.status, response.content_type, response.raw)
+
+
+HINTS = {
+    GatewayErrorKind.TIMEOUT: "the gateway hangs, or a firewall drops what is sent to this port",
+    GatewayErrorKind.CONNECTION: (
+        "nothing answers there: is the port right, and does the gateway run?"
+    ),
+    GatewayErrorKind.TLS: "the certificate or TLS itself: is it https, and the host's own name?",
+    GatewayErrorKind.UNAUTHORIZED: (
+        "the secret is wrong: compare the fingerprint with the gateway's"
+    ),
+    GatewayErrorKind.HTML: "a web server or proxy answered, not the gateway: is the port right?",
+    GatewayErrorKind.HTTP: "the gateway answered, but not with its list: look at its log",
+    GatewayErrorKind.INVALID: "no channel found or invalid answer: is this the gateway's base URL?",
+}
+"""What is most likely wrong with any gateway; an adapter replaces what it knows better."""
+
+
 class Gateway(ABC):
     """One gateway; safe to share between threads. Every method raises GatewayError only."""
 
@@ -124,6 +273,59 @@ class Gateway(ABC):
     asks_number: ClassVar[bool] = False
     """Whether own_number() can tell a number that the list does not."""
 
+    credential_header: ClassVar[str | None] = None
+    """The header that carries the secret, where it is the same one in each call."""
+
+    def __init__(
+        self,
+        base_url: str,
+        secret: str,
+        *,
+        list_timeout: float = 90.0,
+        qr_timeout: float = 60.0,
+        ca_file: str | None = None,
+        observe: Observer = lambda _operation, _seconds, _reason: None,
+    ) -> None:
+        """Let the list take ``list_timeout`` seconds, and every other call ``qr_timeout``.
+
+        ``ca_file``: PEM certificates to trust instead of the public ones.
+        """
+        self._base_url = base_url.rstrip("/")
+        self._secret = secret
+        self._list_timeout = list_timeout
+        self._qr_timeout = qr_timeout
+        self._observe = observe
+        headers = {self.credential_header: secret} if self.credential_header else {}
+        self._http = HttpClient(self._base_url, headers=headers, ca_file=ca_file)
+
+    @contextmanager
+    def _operation(self, operation: Operation, *, hide: Sequence[str] = ()) -> Iterator[Calls]:
+        """Lend calls that share a request id and a deadline, and observe the operation.
+
+        A Failure in the block, of a call or of what is made of its answer, becomes a GatewayError,
+        which repeats neither the secret nor what is to ``hide``.
+        """
+        timeout = self._list_timeout if operation is Operation.LIST else self._qr_timeout
+        calls = Calls(self._http, timeout)
+        started = time.monotonic()
+        reason: GatewayErrorKind | None = None
+        try:
+            yield calls
+        except Failure as failure:
+            reason = failure.reason
+            raise GatewayError(
+                operation,
+                reason,
+                one_line(failure.detail, secret=self._secret, hide=hide),
+                http_status=calls.last_status,
+                request_id=calls.request_id,
+            ) from None
+        except GatewayError as error:
+            reason = error.reason
+            raise
+        finally:
+            self._observe(operation, time.monotonic() - started, reason)
+
     @abstractmethod
     def list_channels(self) -> ChannelList:
         """Return the channels that the gateway has. Having none is a failure too."""
@@ -143,9 +345,15 @@ class Gateway(ABC):
     def start_session(self, channel_id: str) -> None:
         """Start a session that is NOT_STARTED."""
 
-    @abstractmethod
     def get_image(self, url: str) -> bytes:
         """Return the image that a QR answer only links to; no other server is asked for it."""
+        with self._operation(Operation.QR) as calls:
+            if not url.startswith(f"{self._base_url}/"):
+                raise Failure(GatewayErrorKind.INVALID, "a QR code at some other server")
+            answer = calls.get(url.removeprefix(self._base_url))
+            if not answer.is_success or answer.is_html:
+                raise Failure(GatewayErrorKind.HTTP, f"HTTP {answer.status} instead of an image")
+            return answer.raw
 
     @abstractmethod
     def delete(self, channel_id: str) -> None:
@@ -188,6 +396,6 @@ class Gateway(ABC):
             Operation.TAKE_BACK, GatewayErrorKind.INVALID, "this gateway takes no message back"
         )
 
-    @abstractmethod
     def close(self) -> None:
-        """Let go of what the calls share."""
+        """Close the connections."""
+        self._http.close()

@@ -8,19 +8,20 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from zapwatch.channels import Channel, Status, is_usable_id
-from zapwatch.gateways.base import ChannelList, GatewayErrorKind, Operation, QrAnswer, QrKind
-from zapwatch.gateways.http import (
+from zapwatch.gateways.base import (
     HINTS,
     Calls,
+    ChannelList,
     Failure,
+    Gateway,
+    GatewayErrorKind,
     GatewayResponse,
-    HttpGateway,
-    gather,
-    in_path,
-    map_concurrently,
-    number_of,
-    words,
+    Operation,
+    QrAnswer,
+    QrKind,
+    error_message,
 )
+from zapwatch.gateways.helpers import build_channel_list, in_path, map_concurrently, number_of
 
 _STATUSES = {
     "open": Status.CONNECTED,
@@ -32,7 +33,7 @@ _STATE_SECONDS = 5.0
 _PRIVACY = ("readreceipts", "profile", "status", "online", "last", "groupadd")
 
 
-class EvolutionGateway(HttpGateway):
+class EvolutionGateway(Gateway):
     """Evolution's HTTP API."""
 
     usual_port: ClassVar = 8080
@@ -54,9 +55,9 @@ class EvolutionGateway(HttpGateway):
 
         Where the process does not tell it, it is the database's.
         """
-        with self._connection.operation(Operation.LIST, self._list_timeout) as calls:
-            entries = _checked(calls.get("/instance/fetchInstances")).checked_list()
-            listed = gather(map(_parse_instance, entries))
+        with self._operation(Operation.LIST) as calls:
+            entries = _checked(calls.get("/instance/fetchInstances")).json_list()
+            listed = build_channel_list(map(_parse_instance, entries))
             asked = [channel.id for channel in listed.channels if channel.repairable]
 
             def ask(name: str) -> Status:
@@ -74,7 +75,7 @@ class EvolutionGateway(HttpGateway):
 
         A restart of any other is refused by some releases and makes others flap.
         """
-        with self._connection.operation(Operation.RECONNECT, self._qr_timeout) as calls:
+        with self._operation(Operation.RECONNECT) as calls:
             if not channel.repairable:
                 raise Failure(
                     GatewayErrorKind.INVALID, "not a session of WhatsApp Web: nothing to reconnect"
@@ -83,13 +84,13 @@ class EvolutionGateway(HttpGateway):
             if state == "open" and not silent:
                 return QrAnswer(QrKind.ACCEPTED)
             if state == "open":
-                _checked(calls.post(f"/instance/restart/{in_path(channel.id)}")).checked()
+                _checked(calls.post(f"/instance/restart/{in_path(channel.id)}")).json_object()
                 return QrAnswer(QrKind.INITIALIZING)
             return _connect(calls, channel.id)
 
     def qr(self, channel_id: str) -> QrAnswer:
         """Return the present QR code, and connect nothing."""
-        with self._connection.operation(Operation.QR, self._qr_timeout) as calls:
+        with self._operation(Operation.QR) as calls:
             state = _state(calls, channel_id)
             if state == "open":
                 return QrAnswer(QrKind.ACCEPTED)
@@ -99,7 +100,7 @@ class EvolutionGateway(HttpGateway):
 
     def start_session(self, channel_id: str) -> None:
         """Connect an instance that is closed."""
-        with self._connection.operation(Operation.START_SESSION, self._qr_timeout) as calls:
+        with self._operation(Operation.START_SESSION) as calls:
             _connect(calls, channel_id)
 
     def delete(self, channel_id: str) -> None:
@@ -107,56 +108,56 @@ class EvolutionGateway(HttpGateway):
 
         A closed instance refuses to be logged out, so it is connected first.
         """
-        with self._connection.operation(Operation.DELETE, self._qr_timeout) as calls:
+        with self._operation(Operation.DELETE) as calls:
             if _state(calls, channel_id) == "close":
                 _connect(calls, channel_id)
-            _checked(calls.send("DELETE", f"/instance/logout/{in_path(channel_id)}")).checked()
+            _checked(calls.send("DELETE", f"/instance/logout/{in_path(channel_id)}")).json_object()
 
     def create(self, channel_id: str) -> None:
         """Connect the instance that was logged out."""
-        with self._connection.operation(Operation.CREATE, self._qr_timeout) as calls:
+        with self._operation(Operation.CREATE) as calls:
             _connect(calls, channel_id)
 
     def query(self, channel: Channel) -> None:
         """Ask WhatsApp for the privacy settings, which Evolution does not keep."""
-        with self._connection.operation(Operation.QUERY, self._qr_timeout) as calls:
+        with self._operation(Operation.QUERY) as calls:
             path = f"/chat/fetchPrivacySettings/{in_path(channel.id)}"
-            body = _checked(calls.get(path)).checked()
+            body = _checked(calls.get(path)).json_object()
             if not any(isinstance(body.get(name), str) for name in _PRIVACY):
                 raise Failure(GatewayErrorKind.INVALID, "JSON without privacy settings")
 
     def send_text(self, channel: Channel, number: str, text: str) -> str | None:
         """Send a text."""
         hide = (number, text)
-        with self._connection.operation(Operation.SEND, self._qr_timeout, hide=hide) as calls:
+        with self._operation(Operation.SEND, hide=hide) as calls:
             body = {"number": number, "text": text}
             path = f"/message/sendText/{in_path(channel.id)}"
-            key = _checked(calls.post(path, body)).checked().get("key")
+            key = _checked(calls.post(path, body)).json_object().get("key")
             found = key.get("id") if isinstance(key, dict) else None
             return found if isinstance(found, str) and found else None
 
     def take_back(self, channel: Channel, number: str, message_id: str) -> None:
         """Delete a message of ours for both sides."""
         hide = (number,)
-        with self._connection.operation(Operation.TAKE_BACK, self._qr_timeout, hide=hide) as calls:
+        with self._operation(Operation.TAKE_BACK, hide=hide) as calls:
             jid = f"{number}@s.whatsapp.net"
             body = {"id": message_id, "remoteJid": jid, "fromMe": True}
             path = f"/chat/deleteMessageForEveryone/{in_path(channel.id)}"
-            _checked(calls.send("DELETE", path, body)).checked()
+            _checked(calls.send("DELETE", path, body)).json_object()
 
 
 def _checked(answer: GatewayResponse) -> GatewayResponse:
     """Return the answer unless it is an error that comes with HTTP 200 or 201."""
     parsed = answer.json()
     if answer.is_success and isinstance(parsed, dict) and parsed.get("error") is True:
-        raise Failure(GatewayErrorKind.INVALID, words(parsed) or "error without a word")
+        raise Failure(GatewayErrorKind.INVALID, error_message(parsed) or "error without a word")
     return answer
 
 
 def _state(calls: Calls, name: str) -> str:
     """Return the process's own view; the empty string where it does not know the instance."""
     path = f"/instance/connectionState/{in_path(name)}"
-    instance = _checked(calls.get(path)).checked().get("instance")
+    instance = _checked(calls.get(path)).json_object().get("instance")
     state = instance.get("state") if isinstance(instance, dict) else None
     return state if isinstance(state, str) else ""
 
@@ -173,7 +174,7 @@ def _as_told(channel: Channel, told: Status | Failure | None) -> Channel:
 
 def _connect(calls: Calls, name: str) -> QrAnswer:
     """Connect; the answer to that is the state, or a QR code, all null while there is none."""
-    body = _checked(calls.get(f"/instance/connect/{in_path(name)}")).checked()
+    body = _checked(calls.get(f"/instance/connect/{in_path(name)}")).json_object()
     nested = body.get("qrcode")
     image = body.get("base64") or (nested.get("base64") if isinstance(nested, dict) else None)
     if isinstance(image, str) and image.startswith("data:image/"):

@@ -7,12 +7,11 @@ from typing import Protocol
 
 from zapwatch.gateways.base import Gateway, Observer
 from zapwatch.gateways.evolution import EvolutionGateway
-from zapwatch.gateways.http import HttpGateway
 from zapwatch.gateways.waha import WahaGateway
 from zapwatch.gateways.wppconnect import WppconnectGateway
 from zapwatch.gateways.wrapper import WrapperGateway
 
-ADAPTERS: Mapping[str, type[HttpGateway]] = {
+ADAPTERS: Mapping[str, type[Gateway]] = {
     "wrapper": WrapperGateway,
     "wppconnect": WppconnectGateway,
     "evolution": EvolutionGateway,

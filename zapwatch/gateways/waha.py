@@ -11,18 +11,19 @@ from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 from zapwatch.channels import Channel, Status, is_usable_id
-from zapwatch.gateways.base import ChannelList, GatewayErrorKind, Operation, QrAnswer, QrKind
-from zapwatch.gateways.http import (
+from zapwatch.gateways.base import (
     HINTS,
     Calls,
+    ChannelList,
     Failure,
+    Gateway,
+    GatewayErrorKind,
     GatewayResponse,
-    HttpGateway,
-    SessionStartTracker,
-    gather,
-    in_path,
-    number_of,
+    Operation,
+    QrAnswer,
+    QrKind,
 )
+from zapwatch.gateways.helpers import SessionStartTracker, build_channel_list, in_path, number_of
 
 _STATUSES = {
     "WORKING": Status.CONNECTED,
@@ -35,7 +36,7 @@ _STATUSES = {
 _STUCK_SECONDS = 120.0
 
 
-class WahaGateway(HttpGateway):
+class WahaGateway(Gateway):
     """WAHA's HTTP API."""
 
     usual_port: ClassVar = 3000
@@ -54,15 +55,15 @@ class WahaGateway(HttpGateway):
 
     def list_channels(self) -> ChannelList:
         """Return the sessions, those that are stopped too."""
-        with self._connection.operation(Operation.LIST, self._list_timeout) as calls:
-            entries = calls.get("/api/sessions?all=true").checked_list()
-            return gather(map(_parse_session, entries))
+        with self._operation(Operation.LIST) as calls:
+            entries = calls.get("/api/sessions?all=true").json_list()
+            return build_channel_list(map(_parse_session, entries))
 
     def reconnect(self, channel: Channel, *, silent: bool) -> QrAnswer:
         """Start a stopped session; restart a failed one, a zombie, or one that starts for ever."""
-        with self._connection.operation(Operation.RECONNECT, self._qr_timeout) as calls:
+        with self._operation(Operation.RECONNECT) as calls:
             status = _status(calls, channel.id)
-            stuck = self._starting.saw(channel.id, starting=status == "STARTING")
+            stuck = self._starting.observe(channel.id, starting=status == "STARTING")
             if status in {"STOPPED", "FAILED"} or stuck or (silent and status == "WORKING"):
                 self._start(calls, channel.id, status)
                 return QrAnswer(QrKind.INITIALIZING)
@@ -70,60 +71,60 @@ class WahaGateway(HttpGateway):
 
     def qr(self, channel_id: str) -> QrAnswer:
         """Return the QR code. One that nobody scans ends the session: then it is NOT_STARTED."""
-        with self._connection.operation(Operation.QR, self._qr_timeout) as calls:
+        with self._operation(Operation.QR) as calls:
             status = _status(calls, channel_id)
-            self._starting.saw(channel_id, starting=status == "STARTING")
+            self._starting.observe(channel_id, starting=status == "STARTING")
             return self._answer(calls, channel_id, status)
 
     def start_session(self, channel_id: str) -> None:
         """Start a stopped session, or restart one that has failed."""
-        with self._connection.operation(Operation.START_SESSION, self._qr_timeout) as calls:
+        with self._operation(Operation.START_SESSION) as calls:
             self._start(calls, channel_id, _status(calls, channel_id))
 
     def delete(self, channel_id: str) -> None:
         """Log the session out. THE PAIRING IS LOST; the session and its webhooks stay."""
-        with self._connection.operation(Operation.DELETE, self._qr_timeout) as calls:
-            calls.post(f"/api/sessions/{in_path(channel_id)}/logout").checked()
+        with self._operation(Operation.DELETE) as calls:
+            calls.post(f"/api/sessions/{in_path(channel_id)}/logout").json_object()
 
     def create(self, channel_id: str) -> None:
         """Start the session that was logged out."""
-        with self._connection.operation(Operation.CREATE, self._qr_timeout) as calls:
+        with self._operation(Operation.CREATE) as calls:
             self._start(calls, channel_id, _status(calls, channel_id))
 
     def query(self, channel: Channel) -> None:
         """Ask WhatsApp whether the channel's own number exists."""
         hide = (channel.number or "",)
-        with self._connection.operation(Operation.QUERY, self._qr_timeout, hide=hide) as calls:
+        with self._operation(Operation.QUERY, hide=hide) as calls:
             if channel.number is None:
                 raise Failure(
                     GatewayErrorKind.INVALID, "WAHA does not tell the session's own number"
                 )
             asked = urlencode({"phone": channel.number, "session": channel.id})
-            answer = calls.get(f"/api/contacts/check-exists?{asked}").checked()
+            answer = calls.get(f"/api/contacts/check-exists?{asked}").json_object()
             if not isinstance(answer.get("numberExists"), bool):
                 raise Failure(GatewayErrorKind.INVALID, "JSON without numberExists")
 
     def send_text(self, channel: Channel, number: str, text: str) -> str | None:
         """Send a text."""
         hide = (number, text)
-        with self._connection.operation(Operation.SEND, self._qr_timeout, hide=hide) as calls:
+        with self._operation(Operation.SEND, hide=hide) as calls:
             body = {"session": channel.id, "chatId": f"{number}@c.us", "text": text}
-            return _message_id(calls.post("/api/sendText", body).checked(), number)
+            return _message_id(calls.post("/api/sendText", body).json_object(), number)
 
     def take_back(self, channel: Channel, number: str, message_id: str) -> None:
         """Delete a message of ours for both sides."""
         hide = (number,)
-        with self._connection.operation(Operation.TAKE_BACK, self._qr_timeout, hide=hide) as calls:
+        with self._operation(Operation.TAKE_BACK, hide=hide) as calls:
             chat, message = in_path(f"{number}@c.us"), in_path(message_id)
             path = f"/api/{in_path(channel.id)}/chats/{chat}/messages/{message}"
             answer = calls.send("DELETE", path)
             # Some engines answer with nothing at all.
             if not (answer.is_success and not answer.raw.strip()):
-                answer.checked_json()
+                answer.json_value()
 
     def _start(self, calls: Calls, channel_id: str, status: str) -> None:
         way = "start" if status == "STOPPED" else "restart"
-        calls.post(f"/api/sessions/{in_path(channel_id)}/{way}").checked()
+        calls.post(f"/api/sessions/{in_path(channel_id)}/{way}").json_object()
         self._starting.started(channel_id)
 
     @staticmethod
@@ -138,14 +139,14 @@ class WahaGateway(HttpGateway):
 
 
 def _status(calls: Calls, channel_id: str) -> str:
-    status = calls.get(f"/api/sessions/{in_path(channel_id)}").checked().get("status")
+    status = calls.get(f"/api/sessions/{in_path(channel_id)}").json_object().get("status")
     return status if isinstance(status, str) else ""
 
 
 def _qr(answer: GatewayResponse) -> QrAnswer:
     if answer.status == 422:
         return QrAnswer(QrKind.INITIALIZING)  # its status has changed a moment ago
-    body = answer.checked()
+    body = answer.json_object()
     data, kind = body.get("data"), body.get("mimetype")
     if kind != "image/png" or not isinstance(data, str) or not data:
         raise Failure(GatewayErrorKind.INVALID, "JSON without a PNG of the QR code")

@@ -11,15 +11,21 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from zapwatch.channels import Channel, Status, is_usable_id
-from zapwatch.gateways.base import ChannelList, GatewayErrorKind, Operation, QrAnswer, QrKind
-from zapwatch.gateways.http import (
+from zapwatch.gateways.base import (
     HINTS,
     Calls,
+    ChannelList,
     Failure,
+    Gateway,
+    GatewayErrorKind,
     GatewayResponse,
-    HttpGateway,
+    Operation,
+    QrAnswer,
+    QrKind,
+)
+from zapwatch.gateways.helpers import (
     SessionStartTracker,
-    gather,
+    build_channel_list,
     in_path,
     map_concurrently,
     number_of,
@@ -57,7 +63,7 @@ class Tokens:
         answer = calls.post(f"/api/{session}/{self._key}/generate-token")
         if answer.status == 400:
             raise Failure(GatewayErrorKind.UNAUTHORIZED, "HTTP 400, wrong secret key?")
-        token = answer.checked().get("token")
+        token = answer.json_object().get("token")
         if not isinstance(token, str) or not token.isascii() or not token.isprintable():
             raise Failure(GatewayErrorKind.INVALID, "JSON without a token")
         with self._lock:
@@ -84,7 +90,7 @@ _STUCK_SECONDS = 120.0
 _START: dict[str, object] = {}
 
 
-class WppconnectGateway(HttpGateway):
+class WppconnectGateway(Gateway):
     """WPPConnect Server's HTTP API; the secret is its secret key."""
 
     usual_port: ClassVar = 21465
@@ -108,18 +114,18 @@ class WppconnectGateway(HttpGateway):
 
     def list_channels(self) -> ChannelList:
         """Return the sessions, each asked for its status; one that does not answer is UNKNOWN."""
-        with self._connection.operation(Operation.LIST, self._list_timeout) as calls:
+        with self._operation(Operation.LIST) as calls:
             answer = calls.get(f"/api/{self._key}/show-all-sessions")
             if answer.status == 400:
                 raise Failure(GatewayErrorKind.UNAUTHORIZED, "HTTP 400, wrong secret key?")
-            names = answer.checked().get("response")
+            names = answer.json_object().get("response")
             if not isinstance(names, list):
                 raise Failure(GatewayErrorKind.INVALID, "JSON without a list of sessions")
-            listed = gather(map(_parse_name, names))
+            listed = build_channel_list(map(_parse_name, names))
             ids = [channel.id for channel in listed.channels]
 
             def ask(session: str) -> Status:
-                if self._starting.settles(session):
+                if self._starting.in_grace_period(session):
                     return Status.INITIALIZING
                 return _status(self._state(calls.within(_STATUS_SECONDS), session))
 
@@ -135,12 +141,12 @@ class WppconnectGateway(HttpGateway):
 
         Both keep the pairing. check-connection-session is not asked: it says true whatever is.
         """
-        with self._connection.operation(Operation.RECONNECT, self._qr_timeout) as calls:
-            if self._starting.settles(channel.id):
+        with self._operation(Operation.RECONNECT) as calls:
+            if self._starting.in_grace_period(channel.id):
                 return QrAnswer(QrKind.INITIALIZING)
             state = self._state(calls, channel.id)
             status = _status(state)
-            stuck = self._starting.saw(channel.id, starting=status is Status.INITIALIZING)
+            stuck = self._starting.observe(channel.id, starting=status is Status.INITIALIZING)
             if stuck or (silent and status is Status.CONNECTED):
                 self._restart(calls, channel.id)
                 return QrAnswer(QrKind.INITIALIZING)
@@ -152,38 +158,38 @@ class WppconnectGateway(HttpGateway):
 
     def qr(self, channel_id: str) -> QrAnswer:
         """Return the present QR code; a session that was just started is not asked yet."""
-        with self._connection.operation(Operation.QR, self._qr_timeout) as calls:
-            if self._starting.settles(channel_id):
+        with self._operation(Operation.QR) as calls:
+            if self._starting.in_grace_period(channel_id):
                 return QrAnswer(QrKind.INITIALIZING)
             state = self._state(calls, channel_id)
-            self._starting.saw(channel_id, starting=_status(state) is Status.INITIALIZING)
+            self._starting.observe(channel_id, starting=_status(state) is Status.INITIALIZING)
             return _qr(state)
 
     def start_session(self, channel_id: str) -> None:
         """Start a closed session."""
-        with self._connection.operation(Operation.START_SESSION, self._qr_timeout) as calls:
+        with self._operation(Operation.START_SESSION) as calls:
             self._start(calls, channel_id)
 
     def delete(self, channel_id: str) -> None:
         """Throw the session away. THE PAIRING IS LOST, and a webhook of the session's own too."""
-        with self._connection.operation(Operation.DELETE, self._qr_timeout) as calls:
+        with self._operation(Operation.DELETE) as calls:
             session = in_path(channel_id)
             try:
-                self._tokens.send(calls, "POST", session, "logout-session", {}).checked()
+                self._tokens.send(calls, "POST", session, "logout-session", {}).json_object()
             except Failure as failure:
                 if failure.reason is not GatewayErrorKind.HTTP:
                     raise
                 # Only a session that is open can log out; of any other the files are left.
-                calls.post(f"/api/{session}/{self._key}/clear-session-data").checked_json()
+                calls.post(f"/api/{session}/{self._key}/clear-session-data").json_value()
 
     def create(self, channel_id: str) -> None:
         """Start a new session, which a person must scan."""
-        with self._connection.operation(Operation.CREATE, self._qr_timeout) as calls:
+        with self._operation(Operation.CREATE) as calls:
             self._start(calls, channel_id)
 
     def query(self, channel: Channel) -> None:
         """Ask WhatsApp whether the channel's own number exists."""
-        with self._connection.operation(Operation.QUERY, self._qr_timeout) as calls:
+        with self._operation(Operation.QUERY) as calls:
             number = self._number(calls, channel.id)
             path = f"check-number-status/{number}"
             answer = self._tokens.send(calls, "GET", in_path(channel.id), path)
@@ -191,13 +197,13 @@ class WppconnectGateway(HttpGateway):
 
     def own_number(self, channel: Channel) -> str:
         """Ask the session, each time: another phone may have been paired since."""
-        with self._connection.operation(Operation.NUMBER, self._qr_timeout) as calls:
+        with self._operation(Operation.NUMBER) as calls:
             return self._number(calls, channel.id)
 
     def send_text(self, channel: Channel, number: str, text: str) -> str | None:
         """Send a text."""
         hide = (number, text)
-        with self._connection.operation(Operation.SEND, self._qr_timeout, hide=hide) as calls:
+        with self._operation(Operation.SEND, hide=hide) as calls:
             body = {"phone": number, "message": text, "isGroup": False}
             sent = self._tokens.send(calls, "POST", in_path(channel.id), "send-message", body)
             response = _expect_status(sent).get("response")
@@ -208,14 +214,14 @@ class WppconnectGateway(HttpGateway):
     def take_back(self, channel: Channel, number: str, message_id: str) -> None:
         """Delete a message of ours for both sides."""
         hide = (number,)
-        with self._connection.operation(Operation.TAKE_BACK, self._qr_timeout, hide=hide) as calls:
+        with self._operation(Operation.TAKE_BACK, hide=hide) as calls:
             body = {"phone": number, "messageId": message_id}
             path = in_path(channel.id)
             _expect_status(self._tokens.send(calls, "POST", path, "delete-message", body))
 
     def _number(self, calls: Calls, channel_id: str) -> str:
         session = in_path(channel_id)
-        told = self._tokens.send(calls, "GET", session, "get-phone-number").checked()
+        told = self._tokens.send(calls, "GET", session, "get-phone-number").json_object()
         number = number_of(_serialized(told.get("response")))
         if number is None:
             raise Failure(GatewayErrorKind.INVALID, "the session does not tell its own number")
@@ -223,11 +229,11 @@ class WppconnectGateway(HttpGateway):
 
     def _state(self, calls: Calls, channel_id: str) -> dict[str, Any]:
         session = in_path(channel_id)
-        return self._tokens.send(calls, "GET", session, "status-session").checked()
+        return self._tokens.send(calls, "GET", session, "status-session").json_object()
 
     def _start(self, calls: Calls, channel_id: str) -> None:
         session = in_path(channel_id)
-        self._tokens.send(calls, "POST", session, "start-session", _START).checked()
+        self._tokens.send(calls, "POST", session, "start-session", _START).json_object()
         self._starting.started(channel_id)
 
     def _restart(self, calls: Calls, channel_id: str) -> None:
@@ -236,7 +242,7 @@ class WppconnectGateway(HttpGateway):
         try:
             self._tokens.send(
                 calls.within(_CLOSE_SECONDS), "POST", session, "close-session", {}
-            ).checked()
+            ).json_object()
         except Failure as failure:
             if failure.reason not in {GatewayErrorKind.TIMEOUT, GatewayErrorKind.HTTP}:
                 raise
@@ -272,7 +278,7 @@ def _serialized(value: Any) -> Any:
 
 def _expect_status(answer: GatewayResponse, *, hide: str = "") -> dict[str, Any]:
     try:
-        body = answer.checked()
+        body = answer.json_object()
     except Failure as failure:
         detail = failure.detail.replace(hide, "[hidden]") if hide else failure.detail
         raise Failure(failure.reason, detail) from None

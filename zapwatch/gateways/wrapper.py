@@ -6,22 +6,24 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from zapwatch.channels import Channel, Status, is_usable_id
-from zapwatch.gateways.base import ChannelList, GatewayErrorKind, Operation, QrAnswer, QrKind
-from zapwatch.gateways.http import (
+from zapwatch.gateways.base import (
     HINTS,
+    ChannelList,
     Failure,
+    Gateway,
+    GatewayErrorKind,
     GatewayResponse,
-    HttpGateway,
-    expect_success,
-    gather,
-    in_path,
-    words,
+    Operation,
+    QrAnswer,
+    QrKind,
+    error_message,
 )
+from zapwatch.gateways.helpers import build_channel_list, in_path
 
 _T = TypeVar("_T")
 
 
-class WrapperGateway(HttpGateway):
+class WrapperGateway(Gateway):
     """The wrapper's HTTP API. It has no version; the shapes of all that were seen are read."""
 
     usual_port: ClassVar = 8443
@@ -35,7 +37,7 @@ class WrapperGateway(HttpGateway):
 
     def list_channels(self) -> ChannelList:
         """Return the channels. The wrapper asks WPPConnect for one after the other: up to 90 s."""
-        with self._connection.operation(Operation.LIST, self._list_timeout) as calls:
+        with self._operation(Operation.LIST) as calls:
             return parse_list(calls.get("/api/channels"))
 
     def reconnect(self, channel: Channel, *, silent: bool) -> QrAnswer:  # noqa: ARG002
@@ -49,23 +51,23 @@ class WrapperGateway(HttpGateway):
     def start_session(self, channel_id: str) -> None:
         """Start a session that the QR call calls not started."""
         path = "/start-session"
-        self._about(Operation.START_SESSION, "POST", channel_id, path, expect_success)
+        self._about(Operation.START_SESSION, "POST", channel_id, path, GatewayResponse.json_object)
 
     def delete(self, channel_id: str) -> None:
         """Throw the session away. THE PAIRING IS LOST: a new one must be made and scanned."""
-        self._about(Operation.DELETE, "DELETE", channel_id, "", expect_success)
+        self._about(Operation.DELETE, "DELETE", channel_id, "", GatewayResponse.json_object)
 
     def create(self, channel_id: str) -> None:
         """Make a new session, which a person must scan."""
-        with self._connection.operation(Operation.CREATE, self._qr_timeout) as calls:
-            expect_success(calls.post("/api/channels", {"channel": channel_id}))
+        with self._operation(Operation.CREATE) as calls:
+            calls.post("/api/channels", {"channel": channel_id}).json_object()
 
     def send_text(self, channel: Channel, number: str, text: str) -> str | None:
         """Send a text; return the message's id, which the wrapper tells in one of three fields."""
         hide = (number, text)
-        with self._connection.operation(Operation.SEND, self._qr_timeout, hide=hide) as calls:
+        with self._operation(Operation.SEND, hide=hide) as calls:
             body = {"channel": channel.id, "to": number, "text": text}
-            sent = calls.post("/api/messages", body).checked()
+            sent = calls.post("/api/messages", body).json_object()
             ids = (sent.get(name) for name in ("id", "messageId", "message_id"))
             return next((i for i in ids if isinstance(i, str) and i), None)
 
@@ -77,19 +79,19 @@ class WrapperGateway(HttpGateway):
         path: str,
         parse: Callable[[GatewayResponse], _T],
     ) -> _T:
-        with self._connection.operation(operation, self._qr_timeout) as calls:
+        with self._operation(operation) as calls:
             return parse(calls.send(method, f"/api/channels/{in_path(channel_id)}{path}"))
 
 
 def parse_list(answer: GatewayResponse) -> ChannelList:
     """Return the channels that an answer to the list call holds."""
-    body = answer.checked()
+    body = answer.json_object()
     entries = body.get("channels")
     if entries is None and isinstance(body.get("data"), dict):
         entries = body["data"].get("channels")
     if not isinstance(entries, list):
         raise Failure(GatewayErrorKind.INVALID, "JSON without a list of channels")
-    return gather(_parse_channel(entry) for entry in entries)
+    return build_channel_list(_parse_channel(entry) for entry in entries)
 
 
 def _parse_channel(entry: Any) -> Channel | None:
@@ -129,7 +131,7 @@ def parse_qr(answer: GatewayResponse) -> QrAnswer:
     # An older wrapper's words for a session that WPPConnect calls connected.
     if answer.status == 500 and "invalid qr code response" in refusal:
         return QrAnswer(QrKind.ACCEPTED)
-    body = answer.checked()
+    body = answer.json_object()
     image = _find_qr(body)
     if image is not None:
         return QrAnswer(QrKind.QR, image)
@@ -146,7 +148,7 @@ def _refusal(answer: GatewayResponse) -> str:
     parsed = answer.json()
     if not (answer.is_success or answer.status == 500) or not isinstance(parsed, dict):
         return ""
-    return "" if parsed.get("success") is True else words(parsed).lower()
+    return "" if parsed.get("success") is True else error_message(parsed).lower()
 
 
 def _find_qr(body: Mapping[str, Any]) -> str | None:

@@ -1,0 +1,127 @@
+"""What the adapters share: lists of channels, ids in paths, numbers, parallel calls, starts."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+from urllib.parse import quote
+
+from zapwatch.channels import Channel, is_usable_id
+from zapwatch.gateways.base import MAX_CHANNELS, ChannelList, Failure, GatewayErrorKind, LeftOut
+
+
+def build_channel_list(entries: Iterable[Channel | None]) -> ChannelList:
+    """Return the channels among the entries of a list; None stands for an entry that is none."""
+    channels: dict[str, Channel] = {}
+    left_out: Counter[LeftOut] = Counter()
+    for channel in entries:
+        if channel is None:
+            left_out[LeftOut.UNUSABLE_ID] += 1
+        elif channels.setdefault(channel.key, channel) is not channel:
+            # Two sessions whose ids differ in letter case alone cannot be told apart in the log.
+            left_out[LeftOut.DUPLICATE] += 1
+    if not channels:
+        raise Failure(GatewayErrorKind.INVALID, "no channel found in the list")
+    # By their keys, so that it is the same ones each time, however the gateway sorts its list.
+    for key in sorted(channels)[MAX_CHANNELS:]:
+        del channels[key]
+        left_out[LeftOut.OVER_LIMIT] += 1
+    return ChannelList(tuple(channels.values()), left_out)
+
+
+def in_path(channel_id: str) -> str:
+    """Return an id as one part of a path; raise Failure where no URL can hold it."""
+    if not is_usable_id(channel_id):
+        raise Failure(GatewayErrorKind.INVALID, "a channel id that no URL can hold")
+    return quote(channel_id, safe="")
+
+
+_LONGEST = 15  # digits of a phone number, by ITU-T E.164
+
+
+def number_of(jid: object) -> str | None:
+    """Return the digits of ``55...@c.us`` or ``55...:7@s.whatsapp.net``; None for anything else.
+
+    ``@lid`` names an account without its number.
+    """
+    if not isinstance(jid, str):
+        return None
+    digits, _, server = jid.partition("@")
+    digits = digits.partition(":")[0].removeprefix("+")
+    known = server in {"", "c.us", "s.whatsapp.net"}
+    return digits if known and _is_number(digits) else None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _LONGEST
+
+
+_T = TypeVar("_T")
+_AT_ONCE = 8
+
+
+def map_concurrently(ids: Sequence[str], ask: Callable[[str], _T]) -> list[_T | Failure]:
+    """Return what ``ask`` returns for each id, or the Failure that it raised.
+
+    Where all of them failed it is the gateway that did: the first Failure is raised.
+    """
+
+    def asked(channel_id: str) -> _T | Failure:
+        try:
+            return ask(channel_id)
+        except Failure as failure:
+            return failure
+
+    if not ids:
+        return []
+    with ThreadPoolExecutor(min(_AT_ONCE, len(ids)), thread_name_prefix="sessions") as pool:
+        answers = list(pool.map(asked, ids))
+    failures = [answer for answer in answers if isinstance(answer, Failure)]
+    if len(failures) == len(answers):
+        raise failures[0]
+    return answers
+
+
+class SessionStartTracker:
+    """Session starts of one gateway; safe to share between threads."""
+
+    def __init__(self, *, settle_seconds: float, stuck_seconds: float) -> None:
+        """Take the grace period after a start, and the time until a start counts as stuck."""
+        self._settle_seconds = settle_seconds
+        self._stuck_seconds = stuck_seconds
+        self._lock = threading.Lock()
+        self._started_at: dict[str, float] = {}
+        self._starting_since: dict[str, float] = {}
+
+    def started(self, channel_id: str) -> None:
+        """Record a start."""
+        with self._lock:
+            self._started_at[channel_id] = time.monotonic()
+            self._starting_since.pop(channel_id, None)
+
+    def in_grace_period(self, channel_id: str) -> bool:
+        """Whether it was started so recently that no call about it may be made."""
+        with self._lock:
+            started_at = self._started_at.get(channel_id)
+            if started_at is None:
+                return False
+            if time.monotonic() - started_at < self._settle_seconds:
+                return True
+            del self._started_at[channel_id]
+            return False
+
+    def observe(self, channel_id: str, *, starting: bool) -> bool:
+        """Record a session's state; return whether it is stuck.
+
+        It is when it was starting each time, the first time ``stuck_seconds`` ago or more.
+        """
+        with self._lock:
+            if not starting:
+                self._starting_since.pop(channel_id, None)
+                return False
+            now = time.monotonic()
+            return now - self._starting_since.setdefault(channel_id, now) >= self._stuck_seconds

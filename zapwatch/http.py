@@ -1,0 +1,253 @@
+"""JSON over HTTP: calls that end in time, stay at one server, and fail in one line."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, Literal
+from urllib.parse import quote
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from zapwatch import __version__
+
+MAX_BODY_BYTES = 32 * 1024 * 1024
+"""A larger answer is no channel list; reading on would only fill the memory."""
+
+_MOST_CALLS = 100  # at a time
+_LINE_LENGTH = 240  # characters, since a server's own words may reach a log line
+
+
+class HttpError(Exception):
+    """No complete answer. The detail may be long, and may repeat what was sent."""
+
+    def __init__(
+        self, kind: Literal["timeout", "connection", "tls", "invalid"], detail: str
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """HTTP response with its whole body."""
+
+    status: int
+    content_type: str
+    raw: bytes = field(repr=False)
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the HTTP status is 2xx."""
+        return self.status in range(200, 300)
+
+    def json(self) -> Any:
+        """Return the parsed body, or None where it is not JSON."""
+        try:
+            return json.loads(self.raw)
+        except (ValueError, RecursionError):
+            return None
+
+
+def one_line(detail: str, *, secret: str = "", hide: Sequence[str] = ()) -> str:
+    """Return one short line without the secret, which a server may repeat in its answer."""
+    # Some gateways want the secret in the path, where it stands quoted.
+    for text in filter(None, (secret, quote(secret, safe=""))):
+        detail = detail.replace(text, "[secret]")
+    for text in filter(None, hide):
+        detail = detail.replace(text, "[hidden]")
+    return "".join(c if c.isprintable() else " " for c in detail[:_LINE_LENGTH])
+
+
+class HttpClient:
+    """HTTP client of one server; safe to share between threads.
+
+    Redirects are not followed, cookies are not kept, and proxies and passwords that the environment
+    names are not used: the headers go to ``base_url`` alone. ``ca_file`` holds the certificates
+    that are trusted instead of the public ones. Times are seconds.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        ca_file: str | None = None,
+        connect_timeout: float = 5.0,
+        max_bytes: int = MAX_BODY_BYTES,
+    ) -> None:
+        self._base_url = base_url
+        self._connect_timeout = connect_timeout
+        self._max_bytes = max_bytes
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.verify = ca_file or True
+        # No connection is kept, yet urllib3 warns of each that comes back to a pool that is full.
+        adapter = _DeadlineAdapter(pool_connections=1, pool_maxsize=_MOST_CALLS)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self._session.headers.update(
+            {
+                "Accept": "application/json",
+                "Connection": "close",
+                "User-Agent": f"zapwatch/{__version__}",
+                **(headers or {}),
+            }
+        )
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        seconds: float,
+        *,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+        stated_seconds: float | None = None,
+    ) -> HttpResponse:
+        """Return the answer, complete within ``seconds``; raise HttpError.
+
+        The error of a time-out names ``stated_seconds``, where the call is one of several that
+        share a deadline.
+        """
+        too_late = f"no answer within {stated_seconds or seconds:g} s"
+        if seconds <= 0:
+            raise HttpError("timeout", too_late)
+        connect_timeout = min(self._connect_timeout, seconds)
+        try:
+            with self._session.request(
+                method,
+                self._base_url + path,
+                headers=headers,
+                params=params,
+                json=body,
+                timeout=(connect_timeout, seconds),
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                content_type = response.headers.get("Content-Type", "")
+                return HttpResponse(response.status_code, content_type, self._read(response))
+        except (requests.exceptions.InvalidHeader, UnicodeEncodeError):
+            raise HttpError("invalid", "a secret that no HTTP header can carry") from None
+        # Time-outs and TLS errors can be ConnectionErrors too: the order matters.
+        except requests.ConnectTimeout:
+            raise HttpError("timeout", f"no connection within {connect_timeout:.3g} s") from None
+        except (requests.Timeout, urllib3.exceptions.TimeoutError):
+            raise HttpError("timeout", too_late) from None
+        except (requests.exceptions.SSLError, urllib3.exceptions.SSLError) as error:
+            raise HttpError("tls", _root_cause(error)) from None
+        except (requests.exceptions.ContentDecodingError, urllib3.exceptions.DecodeError):
+            raise HttpError("invalid", "an answer that cannot be decompressed") from None
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise HttpError("connection", _root_cause(error)) from None
+
+    def _read(self, response: requests.Response) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while chunk := response.raw.read1(65536, decode_content=True):
+            size += len(chunk)
+            if size > self._max_bytes:
+                raise HttpError("invalid", f"an answer of more than {self._max_bytes} bytes")
+            parts.append(chunk)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+
+def _root_cause(error: BaseException) -> str:
+    """Return one short line for the innermost cause; requests wraps it three times."""
+    seen: BaseException = error
+    while True:
+        inner = getattr(seen, "reason", None)
+        if not isinstance(inner, BaseException):
+            inner = seen.__cause__ or seen.__context__
+        if inner is None or inner is seen:
+            break
+        seen = inner
+    text = seen.strerror if isinstance(seen, OSError) and seen.strerror else str(seen)
+    return text or type(seen).__name__
+
+
+class _UntilDeadline(io.RawIOBase):
+    """Reads a socket, and lets each read wait no longer than what is left."""
+
+    def __init__(self, raw: io.RawIOBase, connection: socket.socket, seconds: float) -> None:
+        super().__init__()
+        self._raw = raw
+        self._connection = connection
+        self._deadline = time.monotonic() + seconds
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self._connection.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _DeadlineResponse(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        seconds = sock.gettimeout()
+        if seconds is not None:
+            self.fp = io.BufferedReader(_UntilDeadline(self.fp.detach(), sock, seconds))
+
+    def begin(self) -> None:
+        super().begin()
+        # Servers close idle connections after seconds, Node's after 5: a call that is made in that
+        # very moment would fail although the gateway is well. So none is used twice.
+        self.will_close = True
+
+
+class _DeadlineHttp(HTTPConnection):
+    response_class = _DeadlineResponse
+
+
+class _DeadlineHttps(HTTPSConnection):
+    response_class = _DeadlineResponse
+
+
+class _HttpPool(HTTPConnectionPool):
+    ConnectionCls = _DeadlineHttp
+
+
+class _HttpsPool(HTTPSConnectionPool):
+    ConnectionCls = _DeadlineHttps
+
+
+_POOLS = {"http": _HttpPool, "https": _HttpsPool}
+
+
+class _DeadlineAdapter(HTTPAdapter):
+    """Makes a read time-out bound the whole answer, head and body, and keeps no connection.
+
+    A socket's own time-out begins anew with each byte that arrives, so that a server which sends
+    one now and then could hold its caller for ever.
+    """
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make the pools for direct connections."""
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
