@@ -25,7 +25,7 @@ from zapwatch.config import GatewaySettings, Settings, SettingsError
 from zapwatch.db import Database, StateError
 from zapwatch.gateways.base import Gateway, GatewayError
 from zapwatch.gateways.registry import make_gateway
-from zapwatch.messages.source import open_ear, open_messages
+from zapwatch.messages.source import open_source
 from zapwatch.messages.webhook_log import MessageLogError
 
 
@@ -87,11 +87,12 @@ def make_service(
     book = ProbeRepository(database, name, gateway.probe)
     metrics.watch(name, memory, book)
     lists = ChannelListCache(client)
-    probing = ProbeContext(client, open_ear(settings, gateway), book, gateway.probe)
+    echoes = open_source(settings, gateway) if gateway.messages.has_echoes else None
+    probing = ProbeContext(client, echoes, book, gateway.probe)
     means = RepairContext(
         client=client,
         lists=lists,
-        messages=open_messages(settings, gateway, partial(_listed, lists)),
+        messages=open_source(settings, gateway, partial(_listed, lists)),
         silence_threshold=gateway.silence_threshold,
         verify_seconds=settings.reconnect_verify_seconds,
         allow_restart=gateway.allow_restart,

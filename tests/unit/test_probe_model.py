@@ -21,7 +21,7 @@ from zapwatch.channels import Channel, Status
 from zapwatch.config.gateway import ProbeKind, ProbeSettings
 from zapwatch.db import Database
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation
-from zapwatch.messages.source import RecentMessages
+from zapwatch.messages.log_tailer import RecentMessages
 
 _SEEDS = 30
 _EVER = float("inf")
@@ -136,7 +136,7 @@ class World:
 
     # The log.
 
-    def listen(self, seconds: float) -> RecentMessages:
+    def recent(self, seconds: float) -> RecentMessages:
         heard = RecentMessages()
         for row in self.rows:
             # The log's times are cut to whole seconds.
@@ -161,7 +161,7 @@ class World:
     def probe(self, book: ProbeRepository, name: str) -> Finding | None:
         client: Any = self
         settings = _SETTINGS
-        means = ProbeContext(client, self, book, settings, self.wait)
+        means = ProbeContext(client, client, book, settings, self.wait)
         listed = self.listed()
         self.story.append(f"{self.now:.0f} {name} is asked")
         for _ in range(20):

@@ -1,6 +1,6 @@
 """Keeps on disk when each channel last had a message, and in which minutes of the last 28 days.
 
-It also keeps when nobody was there to take events: what a gateway posted meanwhile is lost, so that
+It also keeps when no receiver ran: what a gateway posted meanwhile is lost, so that
 time tells nothing of any channel. All times are Unix seconds by the clock of whoever writes.
 """
 
@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +23,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
 
-from zapwatch.channels import MAX_ID_LENGTH, Channel
+from zapwatch.channels import MAX_ID_LENGTH
 from zapwatch.db import begin_as_writers, use_wal
-from zapwatch.messages.log_tailer import ActivitySnapshot
 from zapwatch.messages.probe_token import TOKEN_LENGTH
 from zapwatch.messages.webhook_log import MessageLogError, one_line
 
@@ -77,27 +75,27 @@ heard_echoes = sa.Table(
     **_MYSQL,
 )
 
-listening = sa.Table(
+receiver_heartbeat = sa.Table(
     "listening",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),  # always 1
-    # When somebody was last there to take events.
+    # When a receiver last ran.
     sa.Column("last_at", _SECONDS, nullable=False),
     **_MYSQL,
 )
 
-deaf = sa.Table(
+receiver_gaps = sa.Table(
     "deaf",
     metadata,
-    # From when until when nobody was.
+    # From when until when no receiver ran.
     sa.Column("begins", _SECONDS, primary_key=True, autoincrement=False),
     sa.Column("ends", _SECONDS, nullable=False),
     **_MYSQL,
 )
 
 
-DEAF_AFTER = 30.0
-"""Seconds without a sign of whoever takes events, after which some may have been lost."""
+GAP_AFTER = 30.0
+"""Seconds without a heartbeat of the receiver, after which events may have been lost."""
 
 _CLOCK_BACK = 300.0  # seconds: a clock that was put back by more has its future forgotten
 _KEEP_HOURS = 29 * 24  # of minutes: what is learned looks at 28 days
@@ -166,7 +164,7 @@ class EventStore:
     def write(self, batch: Batch, now: float) -> None:
         """Take over a batch, and that somebody takes events at this moment, all or nothing."""
         with self._begin() as connection:
-            _note_listening(connection, now)
+            _note_heartbeat(connection, now)
             if batch.last:
                 rows = [
                     {"gateway": gateway, "channel": channel, "written_at": now}
@@ -195,7 +193,7 @@ class EventStore:
         with self._begin() as connection:
             connection.execute(hours.delete().where(hours.c.hour < int(now // 3600) - _KEEP_HOURS))
             connection.execute(last_messages.delete().where(last_messages.c.written_at < oldest))
-            connection.execute(deaf.delete().where(deaf.c.ends < oldest))
+            connection.execute(receiver_gaps.delete().where(receiver_gaps.c.ends < oldest))
             day_ago = now - _KEEP_ECHOES_SECONDS
             connection.execute(heard_echoes.delete().where(heard_echoes.c.written_at < day_ago))
 
@@ -208,20 +206,23 @@ class EventStore:
         with self._connect() as connection:
             return {row[0]: Last(*row[1:]) for row in connection.execute(statement)}
 
-    def deaf(self, now: float) -> tuple[tuple[float, float], ...]:
-        """Return from when until when nobody took events, the oldest first."""
+    def receiver_gaps(self, now: float) -> tuple[tuple[float, float], ...]:
+        """Return from when until when no receiver took events, the oldest first."""
         with self._connect() as connection:
-            rows = connection.execute(sa.select(deaf.c.begins, deaf.c.ends).order_by(deaf.c.begins))
+            table = receiver_gaps
+            rows = connection.execute(
+                sa.select(table.c.begins, table.c.ends).order_by(table.c.begins)
+            )
             periods = [(row[0], row[1]) for row in rows]
-            last_at = connection.scalar(sa.select(listening.c.last_at))
-        if last_at is not None and now - last_at > DEAF_AFTER:
+            last_at = connection.scalar(sa.select(receiver_heartbeat.c.last_at))
+        if last_at is not None and now - last_at > GAP_AFTER:
             periods.append((last_at, now))
         return tuple(periods)
 
-    def listening_at(self) -> float | None:
-        """Return when somebody was last there to take events, None where nobody ever was."""
+    def receiver_heartbeat(self) -> float | None:
+        """Return when a receiver of events last ran, None where none ever did."""
         with self._connect() as connection:
-            return connection.scalar(sa.select(listening.c.last_at))
+            return connection.scalar(sa.select(receiver_heartbeat.c.last_at))
 
     def echoes(self, gateway: str, written_since: float) -> set[str]:
         """Return the tokens of a gateway's echoes that were written since then."""
@@ -308,21 +309,22 @@ class EventStore:
         return engine
 
 
-def _note_listening(connection: sa.Connection, now: float) -> None:
-    last_at = connection.scalar(sa.select(listening.c.last_at))
-    mine = listening.update().where(listening.c.last_at == last_at).values(last_at=now)
+def _note_heartbeat(connection: sa.Connection, now: float) -> None:
+    table = receiver_heartbeat
+    last_at = connection.scalar(sa.select(table.c.last_at))
+    advance = table.update().where(table.c.last_at == last_at).values(last_at=now)
     if last_at is None:
-        first = _upsert(connection, listening, {"last_at": _Greatest})
+        first = _upsert(connection, table, {"last_at": _Greatest})
         connection.execute(first, [{"id": 1, "last_at": now}])
-    elif now - last_at > DEAF_AFTER:
+    elif now - last_at > GAP_AFTER:
         # Of two that come back at the same time, one notes it.
-        if connection.execute(mine).rowcount == 1:
-            connection.execute(deaf.insert().values(begins=last_at, ends=now))
+        if connection.execute(advance).rowcount == 1:
+            connection.execute(receiver_gaps.insert().values(begins=last_at, ends=now))
     elif now < last_at - _CLOCK_BACK:
         _forget_future(connection, now)
-        connection.execute(mine)
+        connection.execute(advance)
     elif now > last_at:
-        connection.execute(mine)
+        connection.execute(advance)
 
 
 def _forget_future(connection: sa.Connection, now: float) -> None:
@@ -334,8 +336,8 @@ def _forget_future(connection: sa.Connection, now: float) -> None:
         heard_echoes.update().where(heard_echoes.c.written_at > now).values(written_at=now)
     )
     connection.execute(hours.delete().where(hours.c.hour > int(now // 3600)))
-    connection.execute(deaf.delete().where(deaf.c.begins > now))
-    connection.execute(deaf.update().where(deaf.c.ends > now).values(ends=now))
+    connection.execute(receiver_gaps.delete().where(receiver_gaps.c.begins > now))
+    connection.execute(receiver_gaps.update().where(receiver_gaps.c.ends > now).values(ends=now))
 
 
 def _upsert(connection: sa.Connection, table: sa.Table, joined: Mapping[str, _Join]) -> sa.Insert:
@@ -391,61 +393,3 @@ def _as_log_error() -> Iterator[None]:
         raise MessageLogError(one_line(error)) from None
     except OSError as error:
         raise MessageLogError(f"{error.filename}: {error.strerror}") from None
-
-
-_STORED_CLOCK_BACK = 1.0  # seconds
-_NOBODY_SECONDS = 300.0  # without a sign of the exporter, after which its store is old news
-
-
-class StoredMessages:
-    """Reads what the exporter has written; for one thread, heard_within() for any number.
-
-    Ages count only time in which somebody was there to take events.
-    """
-
-    def __init__(self, store: EventStore, gateway: str) -> None:
-        self._store = store
-        self._gateway = gateway
-        self._last: dict[str, Last] = {}
-        self._read_at = 0.0
-
-    def poll(self, _channels: Collection[Channel]) -> ActivitySnapshot:
-        """Read what is new; raise MessageLogError, also where nobody takes events any more."""
-        now = time.time()
-        listening_at = self._store.listening_at()
-        if listening_at is None or now - listening_at > _NOBODY_SECONDS:
-            raise MessageLogError("the exporter, which takes the gateway's events, does not run")
-        if now < self._read_at - _STORED_CLOCK_BACK:
-            self._last, self._read_at = {}, 0.0
-        since = max(0.0, self._read_at - self._store.overlap)
-        self._last.update(self._store.last(self._gateway, since))
-        self._read_at = now
-        deaf = self._store.deaf(now)
-        return ActivitySnapshot(
-            now,
-            {key: min(now, max(last.came, last.went)) for key, last in self._last.items()},
-            messages={},
-            rows_read=0,
-            deaf=deaf,
-            last_heard={key: min(now, one.heard) for key, one in self._last.items() if one.heard},
-        )
-
-    def find(self, channels: Collection[Channel]) -> ActivitySnapshot:
-        """Read all there is; raise MessageLogError."""
-        return self.poll(channels)
-
-    def heard_within(self, key: str, seconds: float) -> bool:
-        """Whether a message of the channel came through WhatsApp within so many seconds.
-
-        Where the store cannot be read, nothing has been heard.
-        """
-        since = time.time() - seconds
-        try:
-            last = self._store.last(self._gateway, since - self._store.overlap).get(key, Last())
-        except MessageLogError:
-            return False
-        return last.heard >= since
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._store.close()
