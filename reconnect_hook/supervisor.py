@@ -14,6 +14,7 @@ from reconnect_hook.backoff import Backoff
 from reconnect_hook.channel_list_cache import ChannelListCache
 from reconnect_hook.context import ProbeContext, RepairContext
 from reconnect_hook.metrics import HookMetrics
+from reconnect_hook.migrate import open_state
 from reconnect_hook.probe_limits import ProbeRepository
 from reconnect_hook.probe_worker import Prober
 from reconnect_hook.queue import Backlog, Jobs
@@ -60,7 +61,7 @@ def open_store(settings: Settings) -> Store:
     except EventLogError as error:
         raise SettingsError(f"HOOK_LOG_FILE cannot be written: {error}") from None
     try:
-        return Store(Database(settings.hook_state_url), events)
+        return Store(open_state(settings.hook_state_url), events)
     except StateError as error:
         raise SettingsError(f"HOOK_STATE_URL cannot be opened: {error}") from None
 

@@ -17,13 +17,13 @@ import sqlalchemy as sa
 from demo.simulator.apis.registry import APIS
 from reconnect_hook import probe_limits
 from reconnect_hook.context import PostponedError, UnableError
+from reconnect_hook.migrate import open_state
 from reconnect_hook.probe import ProbeRun
 from reconnect_hook.probe_limits import ProbeOutcome, ProbeRepository
 from tests.support.message_logs import WrittenLog
 from tests.support.probing import CHANNELS, SECRET, World, hear_by_events, shorten_waits, world_of
 from zapwatch.config import parse
 from zapwatch.config.gateway import ProbeKind
-from zapwatch.db import Database
 from zapwatch.gateways.base import GatewayError
 from zapwatch.gateways.registry import make_gateway
 from zapwatch.messages.channel_list import Activity
@@ -477,7 +477,7 @@ def test_two_hooks_at_once_send_no_more_than_one_may(database: sa.URL) -> None:
             "PROBE_ECHOES_PER_DAY": "5",
         }
     ).gateways[0]
-    states = [Database(database) for _ in range(2)]
+    states = [open_state(database) for _ in range(2)]
     hooks = [ProbeRepository(one, "wpp", settings.probe) for one in states]
     hooks[0].begin("loja", "loja", None)
     allowed: list[bool] = []

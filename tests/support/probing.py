@@ -20,6 +20,7 @@ from demo.simulator.traffic import open_message_log
 from exporter.event_buffer import Inbox
 from reconnect_hook import diagnosis, echo, probe, probe_limits
 from reconnect_hook.context import ProbeContext
+from reconnect_hook.migrate import open_state
 from reconnect_hook.probe import Finding, ProbeRun
 from reconnect_hook.probe_limits import ProbeRepository
 from tests.support.message_logs import WrittenLog
@@ -27,7 +28,6 @@ from tests.support.states import sqlite_url
 from zapwatch.channels import channel_key
 from zapwatch.config import parse
 from zapwatch.config.gateway import ProbeKind
-from zapwatch.db import Database
 from zapwatch.gateways.registry import make_gateway
 from zapwatch.messages import event_parser
 from zapwatch.messages.event_store import EventStore
@@ -80,7 +80,7 @@ class World:
         ).gateways[0]
         self.settings = replace(settings, type=api)
         client = make_gateway(self.settings, observe=lambda *_: None)
-        self.database = Database(sqlite_url(folder))
+        self.database = open_state(sqlite_url(folder))
         self.book = ProbeRepository(self.database, "wpp", settings.probe)
         self.means = ProbeContext(
             client, LogMessages(MessageLog(log.reader), 0), self.book, settings.probe

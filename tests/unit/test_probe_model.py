@@ -14,12 +14,12 @@ import sqlalchemy as sa
 
 from reconnect_hook import echo, probe, probe_limits
 from reconnect_hook.context import PostponedError, ProbeContext, UnableError
+from reconnect_hook.migrate import open_state
 from reconnect_hook.probe import Finding, ProbeRun
 from reconnect_hook.probe_limits import ProbeRepository
 from tests.support.states import sqlite_url
 from zapwatch.channels import Channel, Status
 from zapwatch.config.gateway import ProbeKind, ProbeSettings
-from zapwatch.db import Database
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation
 from zapwatch.messages.log_tailer import RecentMessages
 
@@ -195,7 +195,7 @@ def _book(monkeypatch: pytest.MonkeyPatch, folder: Path, world: World) -> Iterat
     for module in (echo, probe, probe_limits):
         monkeypatch.setattr(module, "time", world)
     monkeypatch.setattr(probe_limits, "now", lambda _: world.now)
-    database = Database(sqlite_url(folder))
+    database = open_state(sqlite_url(folder))
     # No power fails here, and that of a disk would be most of the time.
     sa.event.listen(database._engine, "connect", lambda one, _: one.execute(_HASTY))
     database._engine.dispose()

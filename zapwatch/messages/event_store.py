@@ -6,27 +6,22 @@ time tells nothing of any channel. All times are Unix seconds by the clock of wh
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, sqlite
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
 
 from zapwatch.channels import MAX_ID_LENGTH
-from zapwatch.db import begin_as_writers, use_wal
+from zapwatch.db import Database, StateError
 from zapwatch.messages.probe_token import TOKEN_LENGTH
-from zapwatch.messages.webhook_log import MessageLogError, one_line
+from zapwatch.messages.webhook_log import MessageLogError
 
 metadata = sa.MetaData()
 # Identities differ by letters that a friendlier collation would take for the same.
@@ -101,8 +96,6 @@ _CLOCK_BACK = 300.0  # seconds: a clock that was put back by more has its future
 _KEEP_HOURS = 29 * 24  # of minutes: what is learned looks at 28 days
 _KEEP_SECONDS = 90 * 86400.0  # of channels that had no message since
 _KEEP_ECHOES_SECONDS = 86400.0
-_TIMEOUT = 10  # seconds to wait for a connection, an answer or a lock
-_MODE = 0o600  # it names the channels
 
 _Join = Callable[[Any, Any], sa.ColumnElement[Any]]
 
@@ -148,22 +141,18 @@ class EventStore:
 
     def __init__(self, url: sa.URL, *, read_only: bool = False) -> None:
         """Open it; ``read_only`` neither makes it where it is missing nor changes it."""
-        self._sqlite = url.get_backend_name() == "sqlite"
-        self._read_only = read_only
-        self._path = url.database or ""
-        # SQLite lets one write at a time, and has the others sleep: in this process they queue.
-        self._writing = threading.Lock() if self._sqlite else nullcontext()
-        self._made = read_only
-        self._engine = self._make_engine(url)
+        # What the last second held may be lost with the machine's power, as it is with the
+        # program: then the next message tells.
+        self._database = Database(url, _create_tables, durable=False, read_only=read_only)
 
     @property
     def overlap(self) -> float:
         """For how many seconds a row may be committed after another that says it is newer."""
-        return 5.0 if self._sqlite else 120.0
+        return 5.0 if self._database.is_sqlite else 120.0
 
     def write(self, batch: Batch, now: float) -> None:
         """Take over a batch, and that somebody takes events at this moment, all or nothing."""
-        with self._begin() as connection:
+        with self._write() as connection:
             _note_heartbeat(connection, now)
             if batch.last:
                 rows = [
@@ -190,7 +179,7 @@ class EventStore:
     def prune(self, now: float) -> None:
         """Forget what nobody will ask for any more."""
         oldest = now - _KEEP_SECONDS
-        with self._begin() as connection:
+        with self._write() as connection:
             connection.execute(hours.delete().where(hours.c.hour < int(now // 3600) - _KEEP_HOURS))
             connection.execute(last_messages.delete().where(last_messages.c.written_at < oldest))
             connection.execute(receiver_gaps.delete().where(receiver_gaps.c.ends < oldest))
@@ -203,12 +192,12 @@ class EventStore:
         statement = sa.select(
             table.c.channel, table.c.last_in, table.c.last_out, table.c.last_heard
         ).where(table.c.gateway == gateway, table.c.written_at >= written_since)
-        with self._connect() as connection:
+        with self._read() as connection:
             return {row[0]: Last(*row[1:]) for row in connection.execute(statement)}
 
     def receiver_gaps(self, now: float) -> tuple[tuple[float, float], ...]:
         """Return from when until when no receiver took events, the oldest first."""
-        with self._connect() as connection:
+        with self._read() as connection:
             table = receiver_gaps
             rows = connection.execute(
                 sa.select(table.c.begins, table.c.ends).order_by(table.c.begins)
@@ -221,7 +210,7 @@ class EventStore:
 
     def receiver_heartbeat(self) -> float | None:
         """Return when a receiver of events last ran, None where none ever did."""
-        with self._connect() as connection:
+        with self._read() as connection:
             return connection.scalar(sa.select(receiver_heartbeat.c.last_at))
 
     def echoes(self, gateway: str, written_since: float) -> set[str]:
@@ -230,7 +219,7 @@ class EventStore:
         statement = sa.select(table.c.token).where(
             table.c.gateway == gateway, table.c.written_at >= written_since
         )
-        with self._connect() as connection:
+        with self._read() as connection:
             return set(connection.scalars(statement))
 
     def minutes(self, gateway: str, since_hour: int) -> Iterator[tuple[str, int, Minutes]]:
@@ -238,75 +227,43 @@ class EventStore:
         statement = sa.select(
             hours.c.channel, hours.c.hour, hours.c.minutes, hours.c.messages
         ).where(hours.c.gateway == gateway, hours.c.hour >= since_hour)
-        with self._connect() as connection:
+        with self._read() as connection:
             for channel, hour, bits, messages in connection.execute(statement):
                 yield channel, hour, Minutes(bits, messages)
 
     def close(self) -> None:
         """Close the connections."""
-        self._engine.dispose()
+        self._database.close()
 
     @contextmanager
-    def _begin(self) -> Iterator[sa.Connection]:
-        with self._writing, _as_log_error():
-            self._make()
-            with self._engine.begin() as connection:
-                yield connection
+    def _write(self) -> Iterator[sa.Connection]:
+        with _as_log_error(), self._database.write() as connection:
+            yield connection
 
     @contextmanager
-    def _connect(self) -> Iterator[sa.Connection]:
-        with _as_log_error():
-            self._make()
-            with self._engine.connect() as connection:
-                yield connection.execution_options(zapwatch_reads=True)
+    def _read(self) -> Iterator[sa.Connection]:
+        with _as_log_error(), self._database.read() as connection:
+            yield connection
 
-    def _make(self) -> None:
-        """Make the tables where they are missing: at the first use, or after the file has gone."""
-        if self._made and (self._read_only or not self._sqlite or Path(self._path).exists()):
+
+@contextmanager
+def _as_log_error() -> Iterator[None]:
+    try:
+        yield
+    except StateError as error:
+        raise MessageLogError(str(error)) from None
+
+
+def _create_tables(engine: sa.Engine) -> None:
+    while True:
+        try:
+            metadata.create_all(engine)
+        except OperationalError as error:
+            # Another exporter was quicker with one of them.
+            if "already exists" not in str(error.orig):
+                raise
+        else:
             return
-        if self._sqlite:
-            self._engine.dispose()
-            Path(self._path).parent.mkdir(parents=True, exist_ok=True)
-            # SQLite gives its two other files the mode of this one.
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, _MODE))
-        while True:
-            try:
-                metadata.create_all(self._engine)
-            except OperationalError as error:
-                # Another exporter was quicker with one of them.
-                if "already exists" not in str(error.orig):
-                    raise
-            else:
-                break
-        self._made = True
-
-    def _make_engine(self, url: sa.URL) -> sa.Engine:
-        if not self._sqlite:
-            timeouts = dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), _TIMEOUT)
-            return sa.create_engine(
-                url, isolation_level="READ COMMITTED", pool_pre_ping=True, connect_args=timeouts
-            )
-        mode = "ro" if self._read_only else "rw"
-        uri = f"file:{quote(self._path)}?mode={mode}"
-
-        def connect() -> sqlite3.Connection:
-            connection = sqlite3.connect(
-                uri, uri=True, timeout=_TIMEOUT, isolation_level=None, check_same_thread=False
-            )
-            if mode == "rw":
-                # What the last second held may be lost with the machine's power, as it is with the
-                # program: then the next message tells.
-                try:
-                    use_wal(connection, _TIMEOUT)
-                except sqlite3.OperationalError:
-                    connection.close()
-                    raise
-                connection.execute("PRAGMA synchronous=NORMAL")
-            return connection
-
-        engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.QueuePool)
-        begin_as_writers(engine)
-        return engine
 
 
 def _note_heartbeat(connection: sa.Connection, now: float) -> None:
@@ -383,13 +340,3 @@ _ADDED: Mapping[str, _Join] = {
     "minutes": lambda present, new: present.bitwise_or(new),
     "messages": lambda present, new: present + new,
 }
-
-
-@contextmanager
-def _as_log_error() -> Iterator[None]:
-    try:
-        yield
-    except SQLAlchemyError as error:
-        raise MessageLogError(one_line(error)) from None
-    except OSError as error:
-        raise MessageLogError(f"{error.filename}: {error.strerror}") from None
