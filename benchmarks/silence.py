@@ -29,8 +29,8 @@ from benchmarks.silence_traffic import (
     make_outages,
     without,
 )
-from exporter.silence.history import History
 from exporter.silence.model import Bounds, Learned, learn
+from zapwatch.messages.history import History
 
 CHANNELS = 200
 SEED = 20260209

@@ -11,15 +11,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from exporter.event_receiver import Count, Receiver, Sender
-from exporter.snapshot import StateStore
 from zapwatch.channels import Channel
-from zapwatch.config import GatewaySettings, MessageSource, Settings, SettingsError
-from zapwatch.messages.channel_list import Activity
+from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SettingsError
 from zapwatch.messages.event_parser import Message
-from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes, StoredMessages
+from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes
 from zapwatch.messages.log_tailer import ActivitySnapshot
-from zapwatch.messages.source import LogMessages, MessageSourceReader
-from zapwatch.messages.webhook_log import Direction, MessageLog, MessageLogError
+from zapwatch.messages.source import StoredMessages
+from zapwatch.messages.webhook_log import Direction, MessageLogError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -29,7 +27,7 @@ _log = logging.getLogger("exporter")
 
 _WRITE_SECONDS = 1.0  # what is lost when the program is killed
 _WAIT_SECONDS = 10.0  # for another thread to have written; all gateways share the store
-_LISTENING_SECONDS = 5.0  # between two signs that somebody is there, if nothing is to be written
+_HEARTBEAT_SECONDS = 5.0  # between two heartbeats, if nothing is to be written
 _PRUNE_SECONDS = 86400.0
 _MOST_UNLISTED = 20_000  # channels that no list has named yet, for each gateway
 _MOST_HOURS = 100_000  # of listed channels, that wait to be written, for each gateway
@@ -121,7 +119,7 @@ class Inbox:
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._boxes = {gateway: _Box() for gateway in gateways}
-        self._next_sign = 0.0
+        self._next_heartbeat = 0.0
         self._next_prune = 0.0
 
     def start(self) -> None:
@@ -170,7 +168,7 @@ class Inbox:
         with self._lock:
             for gateway, box in self._boxes.items():
                 box.take(gateway, batch)
-        if not batch.last and time.monotonic() < self._next_sign:
+        if not batch.last and time.monotonic() < self._next_heartbeat:
             return
         try:
             self._store.write(batch, time.time())
@@ -179,7 +177,7 @@ class Inbox:
                 for gateway, box in self._boxes.items():
                     box.give_back(gateway, batch)
             raise
-        self._next_sign = time.monotonic() + _LISTENING_SECONDS
+        self._next_heartbeat = time.monotonic() + _HEARTBEAT_SECONDS
 
     def _run(self) -> None:
         while True:
@@ -196,13 +194,12 @@ class Inbox:
             time.sleep(_WRITE_SECONDS)
 
 
-class TakenMessages:
-    """What has come of one gateway: the inbox's and the store's, as one source."""
+class TakenMessages(StoredMessages):
+    """The messages of one gateway whose events this program takes: the inbox's and the store's."""
 
-    def __init__(self, inbox: Inbox, stored: StoredMessages, gateway: str) -> None:
+    def __init__(self, inbox: Inbox, store: EventStore, gateway: str) -> None:
+        super().__init__(store, gateway)
         self._inbox = inbox
-        self._stored = stored
-        self._gateway = gateway
 
     def poll(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Write what waits and read what is known; raise MessageLogError."""
@@ -210,19 +207,7 @@ class TakenMessages:
         # First, so that none is counted whose time is not known yet.
         counts, events = self._inbox.counts(self._gateway)
         self._inbox.write()
-        return replace(self._stored.poll(channels), messages=counts, rows_read=events)
-
-    def find(self, channels: Collection[Channel]) -> ActivitySnapshot:
-        """Do what poll() does: it finds all there is."""
-        return self.poll(channels)
-
-    def heard_within(self, key: str, seconds: float) -> bool:
-        """Whether a message came within so many seconds, and has been written."""
-        return self._stored.heard_within(key, seconds)
-
-    def close(self) -> None:
-        """Close the store."""
-        self._stored.close()
+        return replace(super().poll(channels), messages=counts, rows_read=events)
 
 
 class Post:
@@ -230,7 +215,6 @@ class Post:
 
     def __init__(self, settings: Settings) -> None:
         """Open nothing yet, and take nobody's events."""
-        self._lookback_seconds = settings.message_lookback_hours * 3600
         self.store = EventStore(settings.messages_state_url)
         self._inbox = Inbox(self.store, [])
         self._senders: dict[str, Sender] = {}
@@ -250,16 +234,9 @@ class Post:
         for name in self._senders.keys() - senders.keys():
             del self._senders[name]
 
-    def messages(self, gateway: GatewaySettings, board: StateStore) -> MessageSourceReader | None:
-        """Return the source of a gateway whose channels are pinned to the board."""
-        if gateway.message_log_url is not None:
-            return LogMessages(MessageLog(gateway.message_log_url), self._lookback_seconds)
-        if gateway.messages is MessageSource.EVENTS:
-            stored = StoredMessages(self.store, gateway.name)
-            return TakenMessages(self._inbox, stored, gateway.name)
-        if gateway.messages is MessageSource.ACTIVITY:
-            return Activity(lambda: _listed(board))
-        return None
+    def messages(self, gateway: str) -> TakenMessages:
+        """Return the source of a gateway whose events are taken."""
+        return TakenMessages(self._inbox, self.store, gateway)
 
     def receiver(self, pages: WSGIApplication, count: Count) -> WSGIApplication:
         """Return the application with the place for events before it."""
@@ -268,7 +245,7 @@ class Post:
 
 def senders_among(gateways: Collection[GatewaySettings]) -> dict[str, Sender]:
     """Return those that post their events; raise SettingsError where one has no token."""
-    posting = [gateway for gateway in gateways if gateway.messages is MessageSource.EVENTS]
+    posting = [gateway for gateway in gateways if gateway.messages is MessageSourceKind.EVENTS]
     for gateway in posting:
         if not gateway.messages_token:
             raise SettingsError(
@@ -276,10 +253,3 @@ def senders_among(gateways: Collection[GatewaySettings]) -> dict[str, Sender]:
                 f"{gateway.name} post its events with it"
             )
     return {gateway.name: Sender(gateway.type, gateway.messages_token) for gateway in posting}
-
-
-def _listed(board: StateStore) -> Collection[Channel]:
-    gateway = board.snapshot.gateway
-    if gateway is None or not gateway.up:
-        raise MessageLogError("the gateway does not give its channel list")
-    return gateway.channels

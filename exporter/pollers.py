@@ -13,7 +13,7 @@ from typing import ClassVar
 from exporter.snapshot import GatewayState, LogState, StateStore
 from zapwatch.channels import Channel
 from zapwatch.gateways.base import MAX_CHANNELS, Gateway, GatewayError, LeftOut
-from zapwatch.messages.source import MessageSourceReader
+from zapwatch.messages.source import MessageSource
 from zapwatch.messages.webhook_log import MessageLogError
 
 _log = logging.getLogger("exporter")
@@ -168,7 +168,7 @@ class LogPoller(Poller):
 
     def __init__(
         self,
-        messages: MessageSourceReader,
+        messages: MessageSource,
         board: StateStore,
         pause_seconds: float,
         observe_seconds: Callable[[float], None],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from exporter.collector import ExporterCollector, ExporterMetrics, make_registry
@@ -12,12 +12,14 @@ from exporter.event_buffer import Post
 from exporter.event_receiver import EventResult
 from exporter.exposition import MetricsPage
 from exporter.pollers import GatewayPoller, LogPoller, Poller
-from exporter.silence.history_loader import histories_of
 from exporter.silence.learner import Learner
 from exporter.silence.thresholds import Thresholds, bounds_of
 from exporter.snapshot import StateStore, waiting_for
-from zapwatch.config import GatewaySettings, MessageSource, Settings, SilenceMode
+from zapwatch.channels import Channel
+from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SilenceMode
 from zapwatch.gateways.registry import ADAPTERS, make_gateway
+from zapwatch.messages.source import open_source
+from zapwatch.messages.webhook_log import MessageLogError
 
 
 class GatewayMonitor:
@@ -34,7 +36,7 @@ class GatewayMonitor:
         self.gateway = gateway
         self.store = StateStore()
         bounds = bounds_of(settings)
-        messages = post.messages(gateway, self.store)
+        messages = open_source(settings, gateway, self._listed, post.messages)
         self._with_log = messages is not None
         thresholds = Thresholds(gateway, bounds, can_query=ADAPTERS[gateway.type].can_query)
         self.metrics = ExporterMetrics(
@@ -43,7 +45,7 @@ class GatewayMonitor:
             thresholds.of,
             thresholds.suspicion,
             with_log=self._with_log,
-            with_events=gateway.messages is MessageSource.EVENTS,
+            with_events=gateway.messages is MessageSourceKind.EVENTS,
         )
         self._pollers: list[Poller] = []
         self._learner: Learner | None = None
@@ -57,8 +59,16 @@ class GatewayMonitor:
         of_list = GatewayPoller(client, self.store, pause, of_log.hurry, log)
         self._pollers = [of_list, of_log]
         if gateway.silence_mode is SilenceMode.ADAPTIVE:
-            histories = histories_of(settings, gateway)
-            self._learner = Learner(gateway, bounds, histories, self.store, log)
+            # On connections of its own, so that no poll waits for it.
+            history = open_source(settings, gateway)
+            if history is not None:
+                self._learner = Learner(gateway, bounds, history, self.store, log)
+
+    def _listed(self) -> Collection[Channel]:
+        state = self.store.snapshot.gateway
+        if state is None or not state.up:
+            raise MessageLogError("the gateway does not give its channel list")
+        return state.channels
 
     def start(self) -> None:
         """Begin, in threads that do not keep the program from ending."""
@@ -145,7 +155,7 @@ class Supervisor:
     def count_event(self, gateway: str, result: EventResult) -> None:
         """Count an event that a gateway posted."""
         watched = self._watched.get(gateway)
-        if watched is not None and watched.gateway.messages is MessageSource.EVENTS:
+        if watched is not None and watched.gateway.messages is MessageSourceKind.EVENTS:
             watched.metrics.count_event(result)
 
     def _show(self) -> None:

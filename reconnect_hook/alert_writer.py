@@ -14,8 +14,7 @@ from reconnect_hook.alerts import Alert, AlertStatus, RepairCause
 from reconnect_hook.backoff import Backoff
 from reconnect_hook.dedup import ActiveJob, ChannelState, Disposition, admit
 from reconnect_hook.schema import channels, repairs, unfinished
-from zapwatch.db import Database, StateError, UnavailableError, now
-from zapwatch.messages.webhook_log import one_line
+from zapwatch.db import Database, StateError, UnavailableError, now, one_line
 
 _DEADLOCK = 1213  # MariaDB's and MySQL's number for it
 _TRIES = 8  # of a transaction that met another one on its way

@@ -21,7 +21,7 @@ from zapwatch.db import StateError
 from zapwatch.gateways.base import GatewayError
 from zapwatch.gateways.registry import make_gateway
 from zapwatch.messages.log_tailer import ActivitySnapshot
-from zapwatch.messages.source import open_messages
+from zapwatch.messages.source import open_source
 from zapwatch.messages.webhook_log import MessageLogError
 
 _POLL_SECONDS = 0.1
@@ -60,7 +60,7 @@ class Check:
             else make_gateway(gateway, observe=metrics.of(gateway.name).observe_call)
         )
         # It is only asked of the channels that were listed just now.
-        self._messages = open_messages(settings, gateway, list)
+        self._messages = open_source(settings, gateway)
         self.trouble = False
         self._repairs = False
 

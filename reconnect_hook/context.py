@@ -13,7 +13,8 @@ from zapwatch.channels import Channel
 from zapwatch.clock import Clock
 from zapwatch.config.gateway import ProbeKind, ProbeSettings
 from zapwatch.gateways.base import Gateway, GatewayError, GatewayErrorKind, Operation
-from zapwatch.messages.source import Ear, MessageSourceReader
+from zapwatch.messages.source import MessageSource
+from zapwatch.messages.webhook_log import MessageLogError
 
 
 class PostponedError(Exception):
@@ -26,10 +27,14 @@ class UnableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ProbeContext:
-    """What probes are made with; ``wait`` pauses for some seconds, or raises Interrupted."""
+    """What probes are made with.
+
+    ``messages`` is a source that shows echoes, None where there is none; ``wait`` pauses for some
+    seconds, or raises Interrupted.
+    """
 
     client: Gateway
-    ear: Ear | None
+    messages: MessageSource | None
     book: ProbeRepository
     settings: ProbeSettings
     wait: Callable[[float], None] = time.sleep
@@ -40,7 +45,7 @@ class ProbeContext:
         kind = self.settings.kind_of(
             channel, can_query=client.can_query, asks_number=client.asks_number
         )
-        if kind is ProbeKind.ECHO and self.ear is None:
+        if kind is ProbeKind.ECHO and self.messages is None:
             return ProbeKind.QUERY if client.can_query else ProbeKind.OFF
         return kind
 
@@ -52,7 +57,7 @@ class ProbeContext:
     def can_ask(self, key: str) -> bool:
         """Whether the settings and the gateway let a channel be asked at all."""
         wanted = self.settings.wanted(key)
-        by_echo = wanted is ProbeKind.ECHO and self.ear is not None
+        by_echo = wanted is ProbeKind.ECHO and self.messages is not None
         return wanted is not ProbeKind.OFF and (self.client.can_query or by_echo)
 
 
@@ -94,7 +99,7 @@ class RepairContext:
 
     client: Gateway
     lists: ChannelListCache
-    messages: MessageSourceReader | None
+    messages: MessageSource | None
     silence_threshold: Callable[[str], float]
     verify_seconds: float
     allow_restart: bool
@@ -109,11 +114,14 @@ class RepairContext:
         return self.lists.clock
 
     def heard_within(self, key: str, seconds: float) -> bool:
-        """Whether a message of the channel has come within so many seconds, if anybody can tell.
+        """Whether a message of the channel came within so many seconds; False where it is unknown.
 
         It is the only proof that a silent channel is back.
         """
-        return self.messages is not None and self.messages.heard_within(key, seconds)
+        try:
+            return self.messages is not None and key in self.messages.recent(seconds).ages
+        except MessageLogError:
+            return False
 
 
 def is_of_the_whole(error: GatewayError) -> bool:

@@ -13,8 +13,8 @@ from reconnect_hook.probe_limits import Echo, LimitReason
 from zapwatch.channels import Channel
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind
+from zapwatch.messages.log_tailer import RecentMessages
 from zapwatch.messages.probe_token import make_token
-from zapwatch.messages.source import RecentMessages
 from zapwatch.messages.webhook_log import MessageLogError
 
 ECHO_SECONDS = 60.0
@@ -184,11 +184,11 @@ class Echoes:
 
     def listen(self, seconds: float) -> RecentMessages:
         """Return what was heard within so many seconds, and note it as evidence."""
-        ear = self._means.ear
-        if ear is None:
+        messages = self._means.messages
+        if messages is None:
             raise UnableError("there is no message log that tells of echoes")
         asked_at = time.monotonic()
-        heard = ear.listen(seconds)
+        heard = messages.recent(seconds).complete()
         since = time.monotonic() - self.since
         for key, age in heard.ages.items():
             # Not the seconds that the log's times are cut by: what came before proves nothing.

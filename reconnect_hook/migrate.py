@@ -13,25 +13,60 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 
+from zapwatch.db import Database, StateError, mysql_engine
+
 VERSION_TABLE = "zapwatch_schema"
 """Holds the number of the last step that was taken."""
 
 _LOCK_SECONDS = 60
+_UPGRADE_SECONDS = 600  # for a change of a table that holds the history of 90 days
 # Each start would tell that there was nothing to do.
 logging.getLogger("alembic").setLevel(logging.WARNING)
 _in_this_process = threading.Lock()
 
 
+def open_state(url: sa.URL) -> Database:
+    """Open the state database and bring its tables up to date; raise StateError."""
+    database = Database(url, upgrade)
+    try:
+        database.open()
+    except StateError:
+        database.close()
+        raise
+    return database
+
+
 def upgrade(engine: sa.Engine) -> None:
     """Take the steps that are missing; of hooks that start at once, one does and the others wait.
 
-    Raises CommandError where the database is of a newer version, else what SQLAlchemy raises.
+    Raises StateError where the database is of a newer version, else what SQLAlchemy raises.
     """
-    # Alembic keeps what it works on in globals.
-    with _in_this_process, _alone(engine), engine.begin() as connection:
-        config = configuration()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    try:
+        # Alembic keeps what it works on in globals.
+        with (
+            _in_this_process,
+            _patient(engine) as patient,
+            _alone(patient),
+            patient.begin() as connection,
+        ):
+            config = configuration()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except CommandError as error:
+        raise StateError(f"its tables are not known to this version: {error}") from None
+
+
+@contextmanager
+def _patient(engine: sa.Engine) -> Iterator[sa.Engine]:
+    """Open an engine that waits long enough for the change of a large table."""
+    if engine.dialect.name == "sqlite":
+        yield engine
+        return
+    patient = mysql_engine(engine.url, _UPGRADE_SECONDS)
+    try:
+        yield patient
+    finally:
+        patient.dispose()
 
 
 def configuration() -> Config:

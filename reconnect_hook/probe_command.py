@@ -109,7 +109,7 @@ def _obstacle(means: ProbeContext, channel: Channel, wanted: ProbeKind) -> str:
         return "an echo needs PROBE=echo"
     if ProbeKind.QUERY in {wanted, chosen}:
         return "this kind of gateway has no query; PROBE=echo asks by a message"
-    if means.ear is None:
+    if means.messages is None:
         return "an echo needs a message log or events: see MESSAGE_SOURCE and MESSAGE_LOG_URL"
     return "an echo needs its number in PROBE_ECHO_NUMBERS"
 

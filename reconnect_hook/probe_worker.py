@@ -130,9 +130,9 @@ class Prober:
 
     def _was_heard(self, channel: Channel, waited: float) -> bool:
         """Whether the suspicion is old news; raises MessageLogError while the log is down."""
-        ear = self._means.ear
+        messages = self._means.messages
         lately = min(waited + _ALERT_SECONDS, self._means.settings.after_minutes * 60)
-        if ear is None or channel.key not in ear.listen(lately).ages:
+        if messages is None or channel.key not in messages.recent(lately).complete().ages:
             return False
         self._crew.retry_until_stored(lambda: self._means.book.resume([channel.key]))
         return True

@@ -14,6 +14,7 @@ from reconnect_hook.backoff import Backoff
 from reconnect_hook.channel_list_cache import ChannelListCache
 from reconnect_hook.context import ProbeContext, RepairContext
 from reconnect_hook.metrics import HookMetrics
+from reconnect_hook.migrate import open_state
 from reconnect_hook.probe_limits import ProbeRepository
 from reconnect_hook.probe_worker import Prober
 from reconnect_hook.queue import Backlog, Jobs
@@ -25,7 +26,7 @@ from zapwatch.config import GatewaySettings, Settings, SettingsError
 from zapwatch.db import Database, StateError
 from zapwatch.gateways.base import Gateway, GatewayError
 from zapwatch.gateways.registry import make_gateway
-from zapwatch.messages.source import open_ear, open_messages
+from zapwatch.messages.source import open_source
 from zapwatch.messages.webhook_log import MessageLogError
 
 
@@ -60,7 +61,7 @@ def open_store(settings: Settings) -> Store:
     except EventLogError as error:
         raise SettingsError(f"HOOK_LOG_FILE cannot be written: {error}") from None
     try:
-        return Store(Database(settings.hook_state_url), events)
+        return Store(open_state(settings.hook_state_url), events)
     except StateError as error:
         raise SettingsError(f"HOOK_STATE_URL cannot be opened: {error}") from None
 
@@ -87,11 +88,12 @@ def make_service(
     book = ProbeRepository(database, name, gateway.probe)
     metrics.watch(name, memory, book)
     lists = ChannelListCache(client)
-    probing = ProbeContext(client, open_ear(settings, gateway), book, gateway.probe)
+    echoes = open_source(settings, gateway) if gateway.messages.has_echoes else None
+    probing = ProbeContext(client, echoes, book, gateway.probe)
     means = RepairContext(
         client=client,
         lists=lists,
-        messages=open_messages(settings, gateway, partial(_listed, lists)),
+        messages=open_source(settings, gateway, partial(_listed, lists)),
         silence_threshold=gateway.silence_threshold,
         verify_seconds=settings.reconnect_verify_seconds,
         allow_restart=gateway.allow_restart,

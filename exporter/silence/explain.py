@@ -8,9 +8,9 @@ from datetime import datetime
 from exporter.silence.model import Bounds, Learned, Model, ModelError, load
 from exporter.silence.thresholds import Thresholds, bounds_of
 from zapwatch.channels import Channel, Status
-from zapwatch.config import GatewaySettings, MessageSource, Settings, SilenceMode
+from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SilenceMode
 from zapwatch.messages.log_tailer import ActivitySnapshot
-from zapwatch.messages.source import open_messages
+from zapwatch.messages.source import open_source
 from zapwatch.messages.webhook_log import MessageLogError
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -48,9 +48,9 @@ def _look(
     settings: Settings, gateway: GatewaySettings, channel: Channel
 ) -> tuple[ActivitySnapshot | None, str]:
     """Return what is known of the channel's messages, and a line about it."""
-    if gateway.messages is MessageSource.ACTIVITY:
+    if gateway.messages is MessageSourceKind.ACTIVITY:
         return None, "  its activity is in the channel list, which is not asked here"
-    messages = open_messages(settings, gateway, list)
+    messages = open_source(settings, gateway)
     if messages is None:
         return None, "  there is no message log"
     try:

@@ -6,10 +6,10 @@ import logging
 import threading
 import time
 
-from exporter.silence.history_loader import Histories
 from exporter.silence.model import Bounds, Model, ModelError, learn, load, save
 from exporter.snapshot import StateStore
 from zapwatch.config import GatewaySettings
+from zapwatch.messages.source import MessageSource
 from zapwatch.messages.webhook_log import MessageLogError
 
 _log = logging.getLogger("exporter")
@@ -30,13 +30,13 @@ class Learner:
         self,
         gateway: GatewaySettings,
         bounds: Bounds,
-        histories: Histories,
+        messages: MessageSource,
         board: StateStore,
         log: logging.Logger = _log,
     ) -> None:
         self._path = gateway.silence_state_file
         self._bounds = bounds
-        self._histories = histories
+        self._messages = messages
         self._board = board
         self._log = log
         self._stopped = threading.Event()
@@ -93,10 +93,10 @@ class Learner:
         gateway = self._board.snapshot.gateway
         wanted = {channel.key for channel in gateway.channels} if gateway else set()
         try:
-            histories = self._histories.read(wanted, pace.pause)
+            histories = self._messages.histories(wanted, pace.pause)
         finally:
             # Until tomorrow nobody needs the connection.
-            self._histories.close()
+            self._messages.close()
         channels = learn(histories, self._bounds, pause=pace.pause)
         if self._stopped.is_set():
             return  # another one learns by other settings, or nobody does

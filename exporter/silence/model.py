@@ -12,7 +12,6 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-from exporter.silence.history import HOURS, Gap, History
 from exporter.silence.profile import (
     MONTH_DAYS,
     WEEK_HOURS,
@@ -29,6 +28,7 @@ from exporter.silence.profile import (
     week_of,
     weeks_ago,
 )
+from zapwatch.messages.history import HOURS, Gap, History
 
 _LEAST_DAYS = 7.0  # of history, below which nothing is learned of a channel
 _OUTLIER = 3.0  # times the level that one gap a month passes: such a gap teaches nothing

@@ -11,7 +11,7 @@ from datetime import datetime, tzinfo
 from itertools import accumulate
 from typing import NamedTuple
 
-from exporter.silence.history import HOURS, Gap, History
+from zapwatch.messages.history import HOURS, Gap, History
 
 WEEK_HOURS = 168
 

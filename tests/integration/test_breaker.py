@@ -13,6 +13,7 @@ from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.backoff import Backoff
 from reconnect_hook.channel_list_cache import ChannelListCache
+from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Action, Job, Outcome, Result
 from reconnect_hook.queue import Backlog, Jobs
 from reconnect_hook.repair_worker import ROUND_SECONDS, Reconciler
@@ -34,7 +35,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     else:
         server = request.getfixturevalue("mariadb")
         url = server.url(server.create_database())
-    made = Database(url)
+    made = open_state(url)
     yield made
     made.close()
 

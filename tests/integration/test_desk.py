@@ -11,11 +11,11 @@ import sqlalchemy as sa
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.backoff import Backoff
+from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Action, Outcome, Result
 from reconnect_hook.queue import Backlog, Jobs
 from reconnect_hook.repository import ChannelRepository, OperatorActions, RepairHistory, episodes
 from tests.support.states import StateClock, firing, sqlite_url
-from zapwatch.db import Database
 
 
 class Office:
@@ -23,7 +23,7 @@ class Office:
 
     def __init__(self, url: sa.URL, clock: StateClock) -> None:
         self.clock = clock
-        self.database = Database(url)
+        self.database = open_state(url)
         pauses = Backoff(300)
         self.intake = AlertWriter(self.database, "wpp", pauses)
         self.jobs = Jobs(self.database, "wpp", pauses)

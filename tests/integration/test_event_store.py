@@ -16,13 +16,12 @@ from exporter.event_buffer import Inbox, TakenMessages
 from tests.support.states import sqlite_url
 from zapwatch.channels import Channel, Status
 from zapwatch.messages import event_store as store_module
-from zapwatch.messages import event_store as stored_module
-from zapwatch.messages import source as ear_module
+from zapwatch.messages import source as source_module
 from zapwatch.messages.event_parser import Message
-from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes, StoredMessages, metadata
-from zapwatch.messages.log_tailer import ActivitySnapshot
+from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes, metadata
+from zapwatch.messages.log_tailer import ActivitySnapshot, RecentMessages
 from zapwatch.messages.probe_token import make_token
-from zapwatch.messages.source import EventEar, RecentMessages
+from zapwatch.messages.source import StoredMessages
 from zapwatch.messages.webhook_log import Direction, MessageLogError
 
 _NOW = 1_770_000_000.0
@@ -35,7 +34,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = _NOW
         self._looks = itertools.count(step=3600)
-        for module in (inbox_module, stored_module, ear_module):
+        for module in (inbox_module, source_module):
             monkeypatch.setattr(f"{module.__name__}.time", self)
 
     def time(self) -> float:
@@ -96,7 +95,7 @@ class Exporter:
     def __init__(self, store: EventStore, gateway: str = "wpp") -> None:
         self.inbox = Inbox(store, [gateway])
         self._gateway = gateway
-        self._source = TakenMessages(self.inbox, StoredMessages(store, gateway), gateway)
+        self._source = TakenMessages(self.inbox, store, gateway)
 
     def take(self, *messages: Message) -> None:
         for one in messages:
@@ -114,8 +113,8 @@ def test_what_was_taken_is_known_after_a_restart(store: EventStore, clock: Clock
     view = Exporter(store).poll()
     assert view.age("loja1") == 70
     assert view.age("other") is None
-    assert StoredMessages(store, "wpp").heard_within("loja1", 81)
-    assert not StoredMessages(store, "wpp").heard_within("loja1", 75)
+    assert StoredMessages(store, "wpp").recent(81).ages == {"loja1": 80}
+    assert StoredMessages(store, "wpp").recent(75).ages == {}
     assert view.messages == {}
 
 
@@ -158,8 +157,8 @@ def test_a_restart_of_seconds_is_no_outage(store: EventStore, clock: Clock) -> N
     exporter = Exporter(store)
     exporter.take(message())
     exporter.poll()
-    clock.now += store_module.DEAF_AFTER - 1
-    assert Exporter(store).poll().age("loja1") == store_module.DEAF_AFTER - 1
+    clock.now += store_module.GAP_AFTER - 1
+    assert Exporter(store).poll().age("loja1") == store_module.GAP_AFTER - 1
 
 
 def test_an_outage_before_the_last_message_counts_for_nothing(
@@ -188,26 +187,31 @@ def test_an_echo_moves_the_clock_is_no_traffic_and_is_remembered_for_a_day(
     assert view.age("loja1") == view.heard_age("loja1") == 4
     assert view.messages == {}
     assert list(store.minutes("wpp", 0)) == [], "nothing is learned from it"
-    ear = EventEar(store, "wpp")
-    assert ear.listen(60) == RecentMessages({"loja1": 4.0}, {token})
-    assert ear.listen(3).ages == {}
-    assert EventEar(store, "another").listen(60) == RecentMessages()
+    source = StoredMessages(store, "wpp")
+    assert source.recent(60) == RecentMessages({"loja1": 4.0}, {token})
+    assert source.recent(3).ages == {}
+    assert StoredMessages(store, "another").recent(60) == RecentMessages()
     clock.now += 86_400 + 60
     exporter.poll()
-    assert ear.listen(60).echoes == set()
+    assert source.recent(60).echoes == set()
     store.prune(clock.now)
     assert store.echoes("wpp", 0) == set()
 
 
-def test_nobody_can_listen_while_no_exporter_takes_events(store: EventStore, clock: Clock) -> None:
-    ear = EventEar(store, "wpp")
+def test_recent_messages_are_incomplete_while_no_exporter_takes_events(
+    store: EventStore, clock: Clock
+) -> None:
+    source = StoredMessages(store, "wpp")
     with pytest.raises(MessageLogError, match="does not run"):
-        ear.listen(60)
-    Exporter(store).poll()
-    assert ear.listen(60) == RecentMessages()
-    clock.now += store_module.DEAF_AFTER + 1
+        source.recent(60).complete()
+    exporter = Exporter(store)
+    exporter.take(message())
+    exporter.poll()
+    assert source.recent(60).complete() == RecentMessages({"loja1": 0})
+    clock.now += store_module.GAP_AFTER + 1
+    assert source.recent(60).ages == {"loja1": store_module.GAP_AFTER + 1}
     with pytest.raises(MessageLogError, match="does not run"):
-        ear.listen(60)
+        source.recent(60).complete()
 
 
 def test_two_exporters_on_one_store_know_what_either_has_taken(
@@ -218,7 +222,7 @@ def test_two_exporters_on_one_store_know_what_either_has_taken(
     there.take(message(_NOW - 7))
     there.poll()
     assert here.poll().age("loja1") == 7
-    # While one of them runs, nobody is deaf.
+    # While one of them runs, there is no gap.
     for _ in range(4):
         clock.now += 25
         there.poll()
@@ -237,7 +241,7 @@ def test_a_clock_that_was_put_back_forgets_its_future(store: EventStore, clock: 
     exporter.take(message(clock.now))
     clock.now += 1
     assert exporter.poll().age("loja1") == 1
-    assert store.deaf(clock.now) == ()
+    assert store.receiver_gaps(clock.now) == ()
 
 
 def test_a_clock_that_jumps_ahead_makes_no_channel_silent(store: EventStore, clock: Clock) -> None:
@@ -296,13 +300,13 @@ def test_what_is_old_is_forgotten(store: EventStore) -> None:
     store.write(Batch({old: Last(1, 1, 1)}, {(*old, hour): Minutes(1, 1)}), _NOW)
     later = _NOW + 91 * 86_400
     store.write(Batch({new: Last(2, 2, 2)}, {(*new, hour + 91 * 24): Minutes(1, 1)}), later)
-    assert store.deaf(later) == ((_NOW, later),)
+    assert store.receiver_gaps(later) == ((_NOW, later),)
     store.prune(later)
     assert store.last("wpp").keys() == {"new"}
     assert [one[0] for one in store.minutes("wpp", 0)] == ["new"]
-    assert store.deaf(later) == ((_NOW, later),)
+    assert store.receiver_gaps(later) == ((_NOW, later),)
     store.prune(later + 91 * 86_400)
-    assert store.deaf(later) == ()
+    assert store.receiver_gaps(later) == ()
 
 
 def test_nothing_is_kept_but_channel_direction_and_time(store: EventStore) -> None:
@@ -389,10 +393,11 @@ def test_without_an_exporter_nobody_knows_anything(store: EventStore, clock: Clo
     clock.now += 2
     with pytest.raises(MessageLogError, match="does not run"):
         stored.poll([_LOJA])
-    assert not stored.heard_within("loja1", 60)
+    assert stored.recent(60).ages == {}
 
 
 def test_a_store_that_cannot_be_read_is_no_witness(tmp_path: Path) -> None:
     missing = EventStore(sa.make_url(f"sqlite:///{tmp_path}/none"), read_only=True)
-    assert not StoredMessages(missing, "wpp").heard_within("loja1", 60)
+    with pytest.raises(MessageLogError):
+        StoredMessages(missing, "wpp").recent(60)
     assert list(tmp_path.iterdir()) == []

@@ -8,6 +8,7 @@ import pytest
 
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.backoff import Backoff
+from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Job
 from reconnect_hook.queue import Jobs
 from reconnect_hook.repository import ChannelRepository
@@ -39,7 +40,7 @@ def _open(node: MariaDb, name: str) -> Database:
 
     def open_() -> Database | None:
         try:
-            return Database(node.url(name))
+            return open_state(node.url(name))
         except StateError:
             return None
 

@@ -27,11 +27,11 @@ from reconnect_hook.dashboard.snapshot import (
     Problem,
 )
 from reconnect_hook.dashboard.timeline import DayTimelines
+from reconnect_hook.migrate import open_state
 from reconnect_hook.repository import OperatorActions, RepairHistory
 from reconnect_hook.supervisor import GatewayController
 from tests.support.prometheus import Exposition
 from tests.support.states import sqlite_url
-from zapwatch.db import Database
 from zapwatch.gateways.base import Gateway
 
 
@@ -40,7 +40,7 @@ class Scene:
 
     def __init__(self, directory: Path) -> None:
         self.server = Exposition("")
-        self.database = Database(sqlite_url(directory))
+        self.database = open_state(sqlite_url(directory))
         intake = AlertWriter(self.database, "wpp", Backoff(300))
         self.desk = OperatorActions(self.database, "wpp", intake, lambda: None)
         self.history = RepairHistory(self.database, "wpp")

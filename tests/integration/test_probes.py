@@ -17,17 +17,19 @@ import sqlalchemy as sa
 from demo.simulator.apis.registry import APIS
 from reconnect_hook import probe_limits
 from reconnect_hook.context import PostponedError, UnableError
+from reconnect_hook.migrate import open_state
 from reconnect_hook.probe import ProbeRun
 from reconnect_hook.probe_limits import ProbeOutcome, ProbeRepository
 from tests.support.message_logs import WrittenLog
 from tests.support.probing import CHANNELS, SECRET, World, hear_by_events, shorten_waits, world_of
 from zapwatch.config import parse
 from zapwatch.config.gateway import ProbeKind
-from zapwatch.db import Database
 from zapwatch.gateways.base import GatewayError
 from zapwatch.gateways.registry import make_gateway
+from zapwatch.messages.channel_list import Activity
+from zapwatch.messages.log_tailer import RecentMessages
 from zapwatch.messages.probe_token import make_token
-from zapwatch.messages.source import EventEar, LogEar, RecentMessages, open_ear
+from zapwatch.messages.source import LogMessages, StoredMessages, open_source
 from zapwatch.messages.webhook_log import MessageLog, MessageLogError
 
 
@@ -175,22 +177,28 @@ def test_echoes_are_heard_in_events_too(tmp_path: Path, sqlite_log: WrittenLog, 
 
 
 @pytest.mark.parametrize(
-    ("source", "ear"),
+    ("source", "kind", "has_echoes"),
     [
-        ({"MESSAGE_LOG_URL": "sqlite:///unused"}, LogEar),
-        ({"MESSAGE_SOURCE": "events", "MESSAGES_TOKEN": "not-a-real-token-of-messages"}, EventEar),
-        ({"MESSAGE_SOURCE": "activity"}, NoneType),
-        ({"MESSAGE_LOG_URL": "none"}, NoneType),
+        ({"MESSAGE_LOG_URL": "sqlite:///unused"}, LogMessages, True),
+        (
+            {"MESSAGE_SOURCE": "events", "MESSAGES_TOKEN": "not-a-real-token-of-messages"},
+            StoredMessages,
+            True,
+        ),
+        ({"MESSAGE_SOURCE": "activity"}, Activity, False),
+        ({"MESSAGE_LOG_URL": "none"}, NoneType, False),
     ],
 )
 def test_where_echoes_are_heard_depends_on_where_messages_come_from(
-    source: dict[str, str], ear: type
+    source: dict[str, str], kind: type, *, has_echoes: bool
 ) -> None:
     url = "https://gateway.example.com:8443"
     values = {"WPP_GATEWAY_BASE_URL": url, "WPP_GATEWAY_SECRET": SECRET, **source}
     settings = parse(values)
-    made = open_ear(settings, settings.gateways[0])
-    assert type(made) is ear
+    [gateway] = settings.gateways
+    assert gateway.messages.has_echoes is has_echoes
+    made = open_source(settings, gateway)
+    assert type(made) is kind
     if made is not None:
         made.close()
 
@@ -272,20 +280,20 @@ def test_a_log_that_fails_while_an_echo_is_listened_for_gets_nobody_blamed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.simulator.deafen("loja")
-    ear = world.means.ear
-    assert ear is not None
-    listen = ear.listen
+    messages = world.means.messages
+    assert messages is not None
+    recent = messages.recent
 
     def fails(_seconds: float) -> RecentMessages:
         raise MessageLogError("gone away")
 
     def wait(_seconds: float) -> None:
-        monkeypatch.setattr(ear, "listen", fails)
+        monkeypatch.setattr(messages, "recent", fails)
 
     world.means = replace(world.means, wait=wait)
     with pytest.raises(MessageLogError):
         world.probe(job=1)
-    monkeypatch.setattr(ear, "listen", listen)
+    monkeypatch.setattr(messages, "recent", recent)
     # It was well all the time: the log lacks the echo.
     world.simulator.connect("loja")
     world.means = replace(world.means, wait=lambda _: time.sleep(0.02))
@@ -437,7 +445,7 @@ def test_who_can_be_asked_depends_on_settings_and_gateway(
         folder.mkdir()
         with world_of(folder, sqlite_log, api) as made:
             assert made.means.can_ask("loja")
-            assert not replace(made.means, ear=None).can_ask("loja") or by_query
+            assert not replace(made.means, messages=None).can_ask("loja") or by_query
             for kind, can in ((ProbeKind.QUERY, by_query), (ProbeKind.OFF, False)):
                 settings = replace(made.means.settings, overrides={"loja": kind})
                 assert replace(made.means, settings=settings).can_ask("loja") is can
@@ -469,7 +477,7 @@ def test_two_hooks_at_once_send_no_more_than_one_may(database: sa.URL) -> None:
             "PROBE_ECHOES_PER_DAY": "5",
         }
     ).gateways[0]
-    states = [Database(database) for _ in range(2)]
+    states = [open_state(database) for _ in range(2)]
     hooks = [ProbeRepository(one, "wpp", settings.probe) for one in states]
     hooks[0].begin("loja", "loja", None)
     allowed: list[bool] = []

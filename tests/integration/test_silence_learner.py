@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.silence import history_loader, learner
+from exporter.silence import learner
 from exporter.silence.explain import explain
-from exporter.silence.history_loader import histories_of, read_histories
 from exporter.silence.learner import Learner
 from exporter.silence.model import load
 from exporter.silence.thresholds import bounds_of
@@ -18,8 +17,11 @@ from exporter.snapshot import GatewayState, StateStore
 from tests.support.message_logs import WrittenLog
 from zapwatch.channels import Channel, Status
 from zapwatch.config import Settings, parse
+from zapwatch.messages import history
 from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes
+from zapwatch.messages.history import read_histories
 from zapwatch.messages.probe_token import make_token
+from zapwatch.messages.source import open_source
 from zapwatch.messages.webhook_log import MessageLog
 
 _DAY = 86_400.0
@@ -53,7 +55,9 @@ def board() -> StateStore:
 
 def _learner(settings: Settings, board: StateStore) -> Learner:
     [gateway] = settings.gateways
-    return Learner(gateway, bounds_of(settings), histories_of(settings, gateway), board)
+    source = open_source(settings, gateway)
+    assert source is not None
+    return Learner(gateway, bounds_of(settings), source, board)
 
 
 def _every(seconds: float, days: float) -> list[float]:
@@ -89,7 +93,7 @@ def test_histories_hold_28_days_of_the_wanted_channels_and_no_echo(written: Writ
 def test_reading_goes_in_chunks_and_ends_where_rows_are_too_old(
     sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history_loader, "_CHUNK", 10)
+    monkeypatch.setattr(history, "_CHUNK", 10)
     sqlite_log.write_history("loja", [40 * _DAY] * 50)
     sqlite_log.write_history("loja", [3600 * (35 - n) for n in range(35)])
     pauses: list[int] = []

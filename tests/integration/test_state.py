@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.backoff import Backoff
+from reconnect_hook.migrate import open_state, upgrade
 from reconnect_hook.models import Action, Job, Outcome, Result
 from reconnect_hook.queue import LEASE_SECONDS, LOOK_AGAIN_SECONDS, Backlog, Jobs
 from reconnect_hook.repository import ChannelRepository
@@ -39,7 +40,7 @@ def opened() -> Iterator[Callable[[sa.URL], Database]]:
     databases: list[Database] = []
 
     def open_(url: sa.URL) -> Database:
-        databases.append(Database(url))
+        databases.append(open_state(url))
         return databases[-1]
 
     yield open_
@@ -86,7 +87,7 @@ def _records(database: Database) -> dict[str, tuple[int, bool]]:
 
 
 def test_hooks_that_start_at_once_make_the_tables_once(url: sa.URL) -> None:
-    databases = at_once(*[lambda: Database(url)] * 8)
+    databases = at_once(*[lambda: open_state(url)] * 8)
     assert _accept(databases[0], "loja") == ["accepted"]
     assert [ChannelRepository(one, "wpp").queue().waiting for one in databases] == [1] * 8
     for one in databases:
@@ -96,7 +97,7 @@ def test_hooks_that_start_at_once_make_the_tables_once(url: sa.URL) -> None:
 def test_hooks_that_make_the_same_file_at_once_wait_for_each_other(tmp_path: Path) -> None:
     for number in range(12):
         url = sqlite_url(tmp_path / str(number))
-        for one in at_once(*[lambda u=url: Database(u)] * 8):
+        for one in at_once(*[lambda u=url: open_state(u)] * 8):
             one.close()
 
 
@@ -318,7 +319,7 @@ def test_what_was_claimed_without_knowing_it_is_claimed_again(
 ) -> None:
     _accept(state, "loja")
     jobs = Jobs(state, "wpp", PAUSES)
-    severed = Severed(url)
+    severed = Severed(url, upgrade)
     jobs._database = severed
     with pytest.raises(StateError):
         jobs.claim()
@@ -337,7 +338,7 @@ class Intruding(Database):
     """Lets something happen between the two transactions of a claim."""
 
     def __init__(self, url: sa.URL) -> None:
-        super().__init__(url)
+        super().__init__(url, upgrade)
         self.meanwhile: Callable[[], object] | None = None
 
     @contextmanager
@@ -633,6 +634,6 @@ def test_a_state_that_cannot_be_opened_is_told_in_one_line(
     (tmp_path / "file").write_text("no database at all, but a text that is long enough " * 50)
     (tmp_path / "folder").mkdir()
     with pytest.raises(StateError) as caught:
-        Database(sa.make_url(text))
+        open_state(sa.make_url(text))
     assert str(caught.value).isprintable()
     assert "not-a-real-password" not in str(caught.value)

@@ -13,13 +13,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from reconnect_hook.backoff import Backoff
-from reconnect_hook.migrate import VERSION_TABLE
+from reconnect_hook.migrate import VERSION_TABLE, open_state
 from reconnect_hook.queue import Jobs
 from reconnect_hook.repository import ChannelRepository
 from reconnect_hook.schema import metadata
 from tests.support.programs import environment
 from tests.support.states import sqlite_url
-from zapwatch.db import Database, StateError
+from zapwatch.db import StateError
 
 # What the version made that noted no version: commit dd4bdbd. Not to be changed.
 _FIRST = {
@@ -113,7 +113,7 @@ def _check(engine: sa.Engine) -> None:
 
 
 def _check_work(url: sa.URL) -> None:
-    database = Database(url)
+    database = open_state(url)
     jobs = Jobs(database, "wpp", Backoff(300))
     claimed = [jobs.claim(), jobs.claim()]
     assert [job.channel for job in claimed if job] == ["loja", "held"]
@@ -126,12 +126,12 @@ def _check_work(url: sa.URL) -> None:
 
 
 def test_a_new_database_has_the_tables_of_the_program(url: sa.URL, engine: sa.Engine) -> None:
-    Database(url).close()
+    open_state(url).close()
     _check(engine)
 
 
 def test_the_first_versions_database_goes_on(url: sa.URL, old: sa.Engine) -> None:
-    Database(url).close()
+    open_state(url).close()
     _check(old)
     _check_work(url)
 
@@ -140,7 +140,7 @@ def test_an_upgrade_that_was_cut_short_is_ended(url: sa.URL, old: sa.Engine) -> 
     with old.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE repairs ADD COLUMN due_at DOUBLE")
         connection.exec_driver_sql("ALTER TABLE channels ADD COLUMN reason VARCHAR(20)")
-    Database(url).close()
+    open_state(url).close()
     _check(old)
     _check_work(url)
 
@@ -148,10 +148,10 @@ def test_an_upgrade_that_was_cut_short_is_ended(url: sa.URL, old: sa.Engine) -> 
 _OPEN = """
 import sys
 import sqlalchemy as sa
-from zapwatch.db import Database
+from reconnect_hook.migrate import open_state
 url = sa.make_url(sys.argv[1])
 sys.stdin.readline()
-Database(url).close()
+open_state(url).close()
 """
 
 
@@ -177,9 +177,9 @@ def test_programs_that_start_at_once_upgrade_once(url: sa.URL, old: sa.Engine) -
 
 
 def test_a_newer_database_is_left_alone(url: sa.URL, engine: sa.Engine) -> None:
-    Database(url).close()
+    open_state(url).close()
     with engine.begin() as connection:
         connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
     with pytest.raises(StateError, match=r"not known to this version.*9999") as caught:
-        Database(url)
+        open_state(url)
     assert str(caught.value).isprintable()

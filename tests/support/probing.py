@@ -20,6 +20,7 @@ from demo.simulator.traffic import open_message_log
 from exporter.event_buffer import Inbox
 from reconnect_hook import diagnosis, echo, probe, probe_limits
 from reconnect_hook.context import ProbeContext
+from reconnect_hook.migrate import open_state
 from reconnect_hook.probe import Finding, ProbeRun
 from reconnect_hook.probe_limits import ProbeRepository
 from tests.support.message_logs import WrittenLog
@@ -27,11 +28,10 @@ from tests.support.states import sqlite_url
 from zapwatch.channels import channel_key
 from zapwatch.config import parse
 from zapwatch.config.gateway import ProbeKind
-from zapwatch.db import Database
 from zapwatch.gateways.registry import make_gateway
 from zapwatch.messages import event_parser
 from zapwatch.messages.event_store import EventStore
-from zapwatch.messages.source import EventEar, LogEar
+from zapwatch.messages.source import LogMessages, StoredMessages
 from zapwatch.messages.webhook_log import MessageLog
 
 SECRET = "0123456789abcdef-not-a-real-secret"
@@ -80,9 +80,11 @@ class World:
         ).gateways[0]
         self.settings = replace(settings, type=api)
         client = make_gateway(self.settings, observe=lambda *_: None)
-        self.database = Database(sqlite_url(folder))
+        self.database = open_state(sqlite_url(folder))
         self.book = ProbeRepository(self.database, "wpp", settings.probe)
-        self.means = ProbeContext(client, LogEar(MessageLog(log.reader)), self.book, settings.probe)
+        self.means = ProbeContext(
+            client, LogMessages(MessageLog(log.reader), 0), self.book, settings.probe
+        )
 
     def probe(
         self, name: str = "loja", kind: ProbeKind = ProbeKind.ECHO, job: int | None = None
@@ -118,7 +120,7 @@ def hear_by_events(world: World, store_url: sa.URL) -> None:
 
     inbox.write()
     world.gateway.births.listen(take)
-    world.means = replace(world.means, ear=EventEar(store, "wpp"))
+    world.means = replace(world.means, messages=StoredMessages(store, "wpp"))
 
 
 @contextmanager
@@ -132,6 +134,6 @@ def world_of(
         made = World(server, folder, log, api, list(names or CHANNELS), set_numbers=set_numbers)
         yield made
         made.means.client.close()
-        if made.means.ear is not None:
-            made.means.ear.close()
+        if made.means.messages is not None:
+            made.means.messages.close()
         made.database.close()

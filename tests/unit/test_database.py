@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.backoff import Backoff
+from reconnect_hook.migrate import open_state
 from reconnect_hook.repository import ChannelRepository
 from tests.support.states import firing, sqlite_url
 from zapwatch.db import Database, UnavailableError
@@ -19,7 +20,7 @@ from zapwatch.db import Database, UnavailableError
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(sqlite_url(tmp_path))
+    made = open_state(sqlite_url(tmp_path))
     yield made
     made.close()
 
@@ -43,7 +44,7 @@ def test_a_state_that_was_taken_away_is_made_anew(
         path.touch()
     assert ChannelRepository(database, "wpp").queue().waiting == 0
     assert _accept(database) == ["accepted"]
-    again = Database(sa.make_url(f"sqlite:///{path}"))
+    again = open_state(sa.make_url(f"sqlite:///{path}"))
     assert ChannelRepository(again, "wpp").queue().waiting == 1, "both use the same"
     again.close()
 
@@ -90,7 +91,7 @@ def test_a_full_database_is_unavailable_until_there_is_room(database: Database) 
 def test_nobody_else_may_read_it(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        database = Database(sqlite_url(tmp_path))
+        database = open_state(sqlite_url(tmp_path))
         assert _accept(database) == ["accepted"]
         files = list((tmp_path / "var").iterdir())
         assert {file.name for file in files} == {

@@ -15,12 +15,12 @@ from exporter.collector import ExporterCollector, ExporterMetrics, make_registry
 from exporter.silence.thresholds import Threshold
 from exporter.snapshot import StateStore
 from reconnect_hook.metrics import HookMetrics
+from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Outcome
 from reconnect_hook.probe_limits import ProbeRepository
 from reconnect_hook.repository import ChannelRepository
 from zapwatch import __version__, config
 from zapwatch.config import SilenceMode, parse, parse_env
-from zapwatch.db import Database
 
 README = (ROOT / "README.md").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
@@ -90,7 +90,7 @@ def test_the_exporters_metrics_are_the_documented_ones() -> None:
 def test_the_hooks_metrics_are_the_documented_ones(tmp_path: Path) -> None:
     metrics = HookMetrics()
     url = parse({**LEAST, "HOOK_STATE_URL": f"sqlite:///{tmp_path}/state"}).hook_state_url
-    database = Database(url)
+    database = open_state(url)
     book = ProbeRepository(database, "wpp", parse(LEAST).gateways[0].probe)
     metrics.watch("wpp", ChannelRepository(database, "wpp"), book)
     shared = {

@@ -18,11 +18,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.backoff import OLD_NEWS_SECONDS, Backoff
+from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Action, Job, Outcome, Result
 from reconnect_hook.queue import LEASE_SECONDS, LOOK_AGAIN_SECONDS, Jobs
 from reconnect_hook.repository import ChannelRepository
 from tests.support.states import StateClock, firing, resolved, sqlite_url
-from zapwatch.db import Database
 
 _COOLDOWN = 300.0
 _ENDS = [
@@ -45,7 +45,7 @@ class Episode(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.folder = tempfile.TemporaryDirectory()
         self.clock = StateClock(self.patch)
-        self.database = Database(sqlite_url(Path(self.folder.name)))
+        self.database = open_state(sqlite_url(Path(self.folder.name)))
         self.memory = ChannelRepository(self.database, "wpp")
         pauses = Backoff(_COOLDOWN)
         self.intake = AlertWriter(self.database, "wpp", pauses)

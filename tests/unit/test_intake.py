@@ -10,6 +10,7 @@ import pytest
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import Alert, AlertStatus, RepairCause
 from reconnect_hook.backoff import OLD_NEWS_SECONDS, Backoff
+from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Action, Job, Outcome, Result
 from reconnect_hook.queue import Jobs
 from reconnect_hook.repository import ChannelRepository
@@ -50,7 +51,7 @@ class Hook:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(sqlite_url(tmp_path))
+    made = open_state(sqlite_url(tmp_path))
     yield made
     made.close()
 
@@ -371,7 +372,7 @@ def test_an_alert_that_cannot_be_stored_is_not_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("zapwatch.db._TIMEOUT", 0.05)
-    database = Database(sqlite_url(tmp_path))
+    database = open_state(sqlite_url(tmp_path))
     intake = AlertWriter(database, "wpp", Backoff(_COOLDOWN))
     with locked(sqlite_url(tmp_path)):
         with pytest.raises(StateError, match="locked"):

@@ -6,7 +6,7 @@ import pytest
 
 from exporter.event_buffer import senders_among
 from exporter.event_receiver import Sender
-from zapwatch.config import MessageSource, SettingsError, parse, read_secrets
+from zapwatch.config import MessageSourceKind, SettingsError, parse, read_secrets
 
 _GATEWAY = {
     "WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443",
@@ -18,13 +18,13 @@ _TOKEN = "not-a-real-token"
 @pytest.mark.parametrize("source", ["events", "activity", "none"])
 def test_another_source_needs_no_database(source: str) -> None:
     [gateway] = parse({**_GATEWAY, "MESSAGE_SOURCE": f" {source.upper()} "}).gateways
-    assert gateway.messages is MessageSource(source)
+    assert gateway.messages is MessageSourceKind(source)
     assert gateway.message_log_url is None
 
 
 def test_a_log_that_is_none_is_no_source() -> None:
     [gateway] = parse({**_GATEWAY, "MESSAGE_LOG_URL": "none"}).gateways
-    assert gateway.messages is MessageSource.NONE
+    assert gateway.messages is MessageSourceKind.NONE
 
 
 def test_a_source_that_nobody_knows_is_named() -> None:

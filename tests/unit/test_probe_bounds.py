@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from reconnect_hook import probe_limits as module
+from reconnect_hook.migrate import open_state
 from reconnect_hook.probe_limits import ECHO_GAP_SECONDS, LimitReason, ProbeOutcome, ProbeRepository
 from reconnect_hook.schema import echoes
 from tests.support.states import StateClock, sqlite_url
 from zapwatch.channels import Channel, Status
 from zapwatch.config.gateway import ProbeKind, ProbeSettings
-from zapwatch.db import Database
 from zapwatch.messages.probe_token import make_token
 
 _DAY = 86400.0
@@ -58,7 +58,7 @@ class Bounds(RuleBasedStateMachine):
         self.clock = StateClock(self.patch)
         self.true = _Monotonic()
         self.patch.setattr(module, "time", self.true)
-        self.database = Database(sqlite_url(Path(self.folder.name)))
+        self.database = open_state(sqlite_url(Path(self.folder.name)))
         self.hooks = [ProbeRepository(self.database, "wpp", _SETTINGS) for _ in range(2)]
         self.jobs = 0
         self.begun: list[tuple[float, str]] = []
@@ -147,7 +147,7 @@ TestBounds.settings = settings(
 
 @pytest.fixture
 def book(tmp_path: Path) -> Iterator[ProbeRepository]:
-    database = Database(sqlite_url(tmp_path))
+    database = open_state(sqlite_url(tmp_path))
     yield ProbeRepository(database, "wpp", _SETTINGS)
     database.close()
 

@@ -14,14 +14,14 @@ import sqlalchemy as sa
 
 from reconnect_hook import echo, probe, probe_limits
 from reconnect_hook.context import PostponedError, ProbeContext, UnableError
+from reconnect_hook.migrate import open_state
 from reconnect_hook.probe import Finding, ProbeRun
 from reconnect_hook.probe_limits import ProbeRepository
 from tests.support.states import sqlite_url
 from zapwatch.channels import Channel, Status
 from zapwatch.config.gateway import ProbeKind, ProbeSettings
-from zapwatch.db import Database
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation
-from zapwatch.messages.source import RecentMessages
+from zapwatch.messages.log_tailer import RecentMessages
 
 _SEEDS = 30
 _EVER = float("inf")
@@ -136,7 +136,7 @@ class World:
 
     # The log.
 
-    def listen(self, seconds: float) -> RecentMessages:
+    def recent(self, seconds: float) -> RecentMessages:
         heard = RecentMessages()
         for row in self.rows:
             # The log's times are cut to whole seconds.
@@ -161,7 +161,7 @@ class World:
     def probe(self, book: ProbeRepository, name: str) -> Finding | None:
         client: Any = self
         settings = _SETTINGS
-        means = ProbeContext(client, self, book, settings, self.wait)
+        means = ProbeContext(client, client, book, settings, self.wait)
         listed = self.listed()
         self.story.append(f"{self.now:.0f} {name} is asked")
         for _ in range(20):
@@ -195,7 +195,7 @@ def _book(monkeypatch: pytest.MonkeyPatch, folder: Path, world: World) -> Iterat
     for module in (echo, probe, probe_limits):
         monkeypatch.setattr(module, "time", world)
     monkeypatch.setattr(probe_limits, "now", lambda _: world.now)
-    database = Database(sqlite_url(folder))
+    database = open_state(sqlite_url(folder))
     # No power fails here, and that of a disk would be most of the time.
     sa.event.listen(database._engine, "connect", lambda one, _: one.execute(_HASTY))
     database._engine.dispose()

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.silence.history import DAYS, Gap, History
 from exporter.silence.model import Bounds, Learned, learn
 from exporter.silence.profile import WEEK_HOURS, Measured, Profile, hour_of_week, level_for
+from zapwatch.messages.history import DAYS, Gap, History
 
 _ZONE = ZoneInfo("Europe/Lisbon")
 _NOW = datetime(2026, 6, 1, tzinfo=_ZONE).timestamp()  # a Monday, 00:00

@@ -1,7 +1,7 @@
 """The settings of both programs: from the environment, then from an ``.env`` file as PixelHub's."""
 
 from zapwatch.config.diff import Changes, compare
-from zapwatch.config.gateway import GatewaySettings, MessageSource, SilenceMode
+from zapwatch.config.gateway import GatewaySettings, MessageSourceKind, SilenceMode
 from zapwatch.config.readers import (
     SECRETS,
     Listen,
@@ -17,7 +17,7 @@ __all__ = [
     "Changes",
     "GatewaySettings",
     "Listen",
-    "MessageSource",
+    "MessageSourceKind",
     "Settings",
     "SettingsError",
     "SilenceMode",

@@ -69,7 +69,7 @@ def is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and 8 <= len(text) <= 15
 
 
-class MessageSource(enum.StrEnum):
+class MessageSourceKind(enum.StrEnum):
     """Who tells when a channel last had a message."""
 
     LOG = "log"
@@ -81,19 +81,24 @@ class MessageSource(enum.StrEnum):
     NONE = "none"
     """Nobody: a silent channel is not noticed."""
 
+    @property
+    def has_echoes(self) -> bool:
+        """Whether the source shows single messages, so that echoes and histories are in it."""
+        return self in {MessageSourceKind.LOG, MessageSourceKind.EVENTS}
 
-def read_message_source(read: Reader) -> tuple[MessageSource, URL | None]:
+
+def read_message_source(read: Reader) -> tuple[MessageSourceKind, URL | None]:
     """Return the source that an ``.env`` names, and the log's URL where that is the source."""
-    text = read.text("MESSAGE_SOURCE", MessageSource.LOG)
+    text = read.text("MESSAGE_SOURCE", MessageSourceKind.LOG)
     try:
-        source = MessageSource(text.lower())
+        source = MessageSourceKind(text.lower())
     except ValueError:
-        known = ", ".join(MessageSource)
+        known = ", ".join(MessageSourceKind)
         raise read.wrong("MESSAGE_SOURCE", f"must be one of {known}, not {text!r}") from None
-    if source is not MessageSource.LOG:
+    if source is not MessageSourceKind.LOG:
         return source, None
     log_url = _message_log_url(read)
-    return (MessageSource.NONE if log_url is None else source), log_url
+    return (MessageSourceKind.NONE if log_url is None else source), log_url
 
 
 def _message_log_url(read: Reader) -> URL | None:
@@ -205,7 +210,7 @@ class GatewaySettings:
     qr_timeout: float
     """Seconds for every other call."""
     ca_file: str | None
-    messages: MessageSource
+    messages: MessageSourceKind
     message_log_url: URL | None = field(repr=False)
     """Where messages is LOG, else None."""
     messages_token: str = field(repr=False)
@@ -267,14 +272,13 @@ def _secret(read: Reader) -> str:
     return secret
 
 
-def _silence_mode(read: Reader, messages: MessageSource) -> SilenceMode:
+def _silence_mode(read: Reader, messages: MessageSourceKind) -> SilenceMode:
     text = read.text("SILENCE_MODE", SilenceMode.FIXED)
     try:
         mode = SilenceMode(text.lower())
     except ValueError:
         raise read.wrong("SILENCE_MODE", f"must be fixed or adaptive, not {text!r}") from None
-    learns = messages in {MessageSource.LOG, MessageSource.EVENTS}
-    if mode is SilenceMode.ADAPTIVE and not learns:
+    if mode is SilenceMode.ADAPTIVE and not messages.has_echoes:
         raise read.wrong(
             "SILENCE_MODE",
             "is adaptive, which learns from a message log or from events: it cannot learn from the "

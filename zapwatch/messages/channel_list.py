@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from zapwatch.channels import Channel
-from zapwatch.messages.log_tailer import ActivitySnapshot
-from zapwatch.messages.webhook_log import MessageLogError
+from zapwatch.messages.history import History
+from zapwatch.messages.log_tailer import ActivitySnapshot, RecentMessages
 
 
 class _Counted(NamedTuple):
@@ -64,13 +64,15 @@ class Activity:
                 counted[channel.key] = before._replace(messages=count)
         self._counted = counted
 
-    def heard_within(self, key: str, seconds: float) -> bool:
-        """Whether the channel was active within so many seconds."""
-        try:
-            last = self.find(self._listed()).last_message.get(key)
-        except MessageLogError:
-            return False
-        return last is not None and last >= time.time() - seconds
+    def recent(self, seconds: float) -> RecentMessages:
+        """Look at the list; raise MessageLogError where there is none."""
+        view = self.find(self._listed())
+        ages = {key: view.now - last for key, last in view.last_message.items()}
+        return RecentMessages({key: age for key, age in ages.items() if age <= seconds})
+
+    def histories(self, _wanted: Collection[str], _pause: Callable[[], None]) -> dict[str, History]:
+        """Return none: the list shows the last activity only."""
+        return {}
 
     def close(self) -> None:
-        """Do nothing: there is nothing to let go of."""
+        """Do nothing: there is no connection."""

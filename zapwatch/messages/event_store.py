@@ -1,34 +1,27 @@
 """Keeps on disk when each channel last had a message, and in which minutes of the last 28 days.
 
-It also keeps when nobody was there to take events: what a gateway posted meanwhile is lost, so that
+It also keeps when no receiver ran: what a gateway posted meanwhile is lost, so that
 time tells nothing of any channel. All times are Unix seconds by the clock of whoever writes.
 """
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import threading
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, sqlite
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
 
-from zapwatch.channels import MAX_ID_LENGTH, Channel
-from zapwatch.db import begin_as_writers, use_wal
-from zapwatch.messages.log_tailer import ActivitySnapshot
+from zapwatch.channels import MAX_ID_LENGTH
+from zapwatch.db import Database, StateError
 from zapwatch.messages.probe_token import TOKEN_LENGTH
-from zapwatch.messages.webhook_log import MessageLogError, one_line
+from zapwatch.messages.webhook_log import MessageLogError
 
 metadata = sa.MetaData()
 # Identities differ by letters that a friendlier collation would take for the same.
@@ -77,34 +70,32 @@ heard_echoes = sa.Table(
     **_MYSQL,
 )
 
-listening = sa.Table(
+receiver_heartbeat = sa.Table(
     "listening",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),  # always 1
-    # When somebody was last there to take events.
+    # When a receiver last ran.
     sa.Column("last_at", _SECONDS, nullable=False),
     **_MYSQL,
 )
 
-deaf = sa.Table(
+receiver_gaps = sa.Table(
     "deaf",
     metadata,
-    # From when until when nobody was.
+    # From when until when no receiver ran.
     sa.Column("begins", _SECONDS, primary_key=True, autoincrement=False),
     sa.Column("ends", _SECONDS, nullable=False),
     **_MYSQL,
 )
 
 
-DEAF_AFTER = 30.0
-"""Seconds without a sign of whoever takes events, after which some may have been lost."""
+GAP_AFTER = 30.0
+"""Seconds without a heartbeat of the receiver, after which events may have been lost."""
 
 _CLOCK_BACK = 300.0  # seconds: a clock that was put back by more has its future forgotten
 _KEEP_HOURS = 29 * 24  # of minutes: what is learned looks at 28 days
 _KEEP_SECONDS = 90 * 86400.0  # of channels that had no message since
 _KEEP_ECHOES_SECONDS = 86400.0
-_TIMEOUT = 10  # seconds to wait for a connection, an answer or a lock
-_MODE = 0o600  # it names the channels
 
 _Join = Callable[[Any, Any], sa.ColumnElement[Any]]
 
@@ -150,23 +141,19 @@ class EventStore:
 
     def __init__(self, url: sa.URL, *, read_only: bool = False) -> None:
         """Open it; ``read_only`` neither makes it where it is missing nor changes it."""
-        self._sqlite = url.get_backend_name() == "sqlite"
-        self._read_only = read_only
-        self._path = url.database or ""
-        # SQLite lets one write at a time, and has the others sleep: in this process they queue.
-        self._writing = threading.Lock() if self._sqlite else nullcontext()
-        self._made = read_only
-        self._engine = self._make_engine(url)
+        # What the last second held may be lost with the machine's power, as it is with the
+        # program: then the next message tells.
+        self._database = Database(url, _create_tables, durable=False, read_only=read_only)
 
     @property
     def overlap(self) -> float:
         """For how many seconds a row may be committed after another that says it is newer."""
-        return 5.0 if self._sqlite else 120.0
+        return 5.0 if self._database.is_sqlite else 120.0
 
     def write(self, batch: Batch, now: float) -> None:
         """Take over a batch, and that somebody takes events at this moment, all or nothing."""
-        with self._begin() as connection:
-            _note_listening(connection, now)
+        with self._write() as connection:
+            _note_heartbeat(connection, now)
             if batch.last:
                 rows = [
                     {"gateway": gateway, "channel": channel, "written_at": now}
@@ -192,10 +179,10 @@ class EventStore:
     def prune(self, now: float) -> None:
         """Forget what nobody will ask for any more."""
         oldest = now - _KEEP_SECONDS
-        with self._begin() as connection:
+        with self._write() as connection:
             connection.execute(hours.delete().where(hours.c.hour < int(now // 3600) - _KEEP_HOURS))
             connection.execute(last_messages.delete().where(last_messages.c.written_at < oldest))
-            connection.execute(deaf.delete().where(deaf.c.ends < oldest))
+            connection.execute(receiver_gaps.delete().where(receiver_gaps.c.ends < oldest))
             day_ago = now - _KEEP_ECHOES_SECONDS
             connection.execute(heard_echoes.delete().where(heard_echoes.c.written_at < day_ago))
 
@@ -205,23 +192,26 @@ class EventStore:
         statement = sa.select(
             table.c.channel, table.c.last_in, table.c.last_out, table.c.last_heard
         ).where(table.c.gateway == gateway, table.c.written_at >= written_since)
-        with self._connect() as connection:
+        with self._read() as connection:
             return {row[0]: Last(*row[1:]) for row in connection.execute(statement)}
 
-    def deaf(self, now: float) -> tuple[tuple[float, float], ...]:
-        """Return from when until when nobody took events, the oldest first."""
-        with self._connect() as connection:
-            rows = connection.execute(sa.select(deaf.c.begins, deaf.c.ends).order_by(deaf.c.begins))
+    def receiver_gaps(self, now: float) -> tuple[tuple[float, float], ...]:
+        """Return from when until when no receiver took events, the oldest first."""
+        with self._read() as connection:
+            table = receiver_gaps
+            rows = connection.execute(
+                sa.select(table.c.begins, table.c.ends).order_by(table.c.begins)
+            )
             periods = [(row[0], row[1]) for row in rows]
-            last_at = connection.scalar(sa.select(listening.c.last_at))
-        if last_at is not None and now - last_at > DEAF_AFTER:
+            last_at = connection.scalar(sa.select(receiver_heartbeat.c.last_at))
+        if last_at is not None and now - last_at > GAP_AFTER:
             periods.append((last_at, now))
         return tuple(periods)
 
-    def listening_at(self) -> float | None:
-        """Return when somebody was last there to take events, None where nobody ever was."""
-        with self._connect() as connection:
-            return connection.scalar(sa.select(listening.c.last_at))
+    def receiver_heartbeat(self) -> float | None:
+        """Return when a receiver of events last ran, None where none ever did."""
+        with self._read() as connection:
+            return connection.scalar(sa.select(receiver_heartbeat.c.last_at))
 
     def echoes(self, gateway: str, written_since: float) -> set[str]:
         """Return the tokens of a gateway's echoes that were written since then."""
@@ -229,7 +219,7 @@ class EventStore:
         statement = sa.select(table.c.token).where(
             table.c.gateway == gateway, table.c.written_at >= written_since
         )
-        with self._connect() as connection:
+        with self._read() as connection:
             return set(connection.scalars(statement))
 
     def minutes(self, gateway: str, since_hour: int) -> Iterator[tuple[str, int, Minutes]]:
@@ -237,92 +227,61 @@ class EventStore:
         statement = sa.select(
             hours.c.channel, hours.c.hour, hours.c.minutes, hours.c.messages
         ).where(hours.c.gateway == gateway, hours.c.hour >= since_hour)
-        with self._connect() as connection:
+        with self._read() as connection:
             for channel, hour, bits, messages in connection.execute(statement):
                 yield channel, hour, Minutes(bits, messages)
 
     def close(self) -> None:
         """Close the connections."""
-        self._engine.dispose()
+        self._database.close()
 
     @contextmanager
-    def _begin(self) -> Iterator[sa.Connection]:
-        with self._writing, _as_log_error():
-            self._make()
-            with self._engine.begin() as connection:
-                yield connection
+    def _write(self) -> Iterator[sa.Connection]:
+        with _as_log_error(), self._database.write() as connection:
+            yield connection
 
     @contextmanager
-    def _connect(self) -> Iterator[sa.Connection]:
-        with _as_log_error():
-            self._make()
-            with self._engine.connect() as connection:
-                yield connection.execution_options(zapwatch_reads=True)
+    def _read(self) -> Iterator[sa.Connection]:
+        with _as_log_error(), self._database.read() as connection:
+            yield connection
 
-    def _make(self) -> None:
-        """Make the tables where they are missing: at the first use, or after the file has gone."""
-        if self._made and (self._read_only or not self._sqlite or Path(self._path).exists()):
+
+@contextmanager
+def _as_log_error() -> Iterator[None]:
+    try:
+        yield
+    except StateError as error:
+        raise MessageLogError(str(error)) from None
+
+
+def _create_tables(engine: sa.Engine) -> None:
+    while True:
+        try:
+            metadata.create_all(engine)
+        except OperationalError as error:
+            # Another exporter was quicker with one of them.
+            if "already exists" not in str(error.orig):
+                raise
+        else:
             return
-        if self._sqlite:
-            self._engine.dispose()
-            Path(self._path).parent.mkdir(parents=True, exist_ok=True)
-            # SQLite gives its two other files the mode of this one.
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, _MODE))
-        while True:
-            try:
-                metadata.create_all(self._engine)
-            except OperationalError as error:
-                # Another exporter was quicker with one of them.
-                if "already exists" not in str(error.orig):
-                    raise
-            else:
-                break
-        self._made = True
-
-    def _make_engine(self, url: sa.URL) -> sa.Engine:
-        if not self._sqlite:
-            timeouts = dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), _TIMEOUT)
-            return sa.create_engine(
-                url, isolation_level="READ COMMITTED", pool_pre_ping=True, connect_args=timeouts
-            )
-        mode = "ro" if self._read_only else "rw"
-        uri = f"file:{quote(self._path)}?mode={mode}"
-
-        def connect() -> sqlite3.Connection:
-            connection = sqlite3.connect(
-                uri, uri=True, timeout=_TIMEOUT, isolation_level=None, check_same_thread=False
-            )
-            if mode == "rw":
-                # What the last second held may be lost with the machine's power, as it is with the
-                # program: then the next message tells.
-                try:
-                    use_wal(connection, _TIMEOUT)
-                except sqlite3.OperationalError:
-                    connection.close()
-                    raise
-                connection.execute("PRAGMA synchronous=NORMAL")
-            return connection
-
-        engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.QueuePool)
-        begin_as_writers(engine)
-        return engine
 
 
-def _note_listening(connection: sa.Connection, now: float) -> None:
-    last_at = connection.scalar(sa.select(listening.c.last_at))
-    mine = listening.update().where(listening.c.last_at == last_at).values(last_at=now)
+def _note_heartbeat(connection: sa.Connection, now: float) -> None:
+    table = receiver_heartbeat
+    last_at = connection.scalar(sa.select(table.c.last_at))
+    advance = table.update().where(table.c.last_at == last_at).values(last_at=now)
     if last_at is None:
-        first = _upsert(connection, listening, {"last_at": _Greatest})
+        first = _upsert(connection, table, {"last_at": _Greatest})
         connection.execute(first, [{"id": 1, "last_at": now}])
-    elif now - last_at > DEAF_AFTER:
+    elif now - last_at > GAP_AFTER:
         # Of two that come back at the same time, one notes it.
-        if connection.execute(mine).rowcount == 1:
-            connection.execute(deaf.insert().values(begins=last_at, ends=now))
+        if connection.execute(advance).rowcount == 1:
+            connection.execute(receiver_gaps.insert().values(begins=last_at, ends=now))
     elif now < last_at - _CLOCK_BACK:
         _forget_future(connection, now)
-        connection.execute(mine)
+        connection.execute(advance)
     elif now > last_at:
-        connection.execute(mine)
+        connection.execute(advance)
 
 
 def _forget_future(connection: sa.Connection, now: float) -> None:
@@ -334,8 +293,8 @@ def _forget_future(connection: sa.Connection, now: float) -> None:
         heard_echoes.update().where(heard_echoes.c.written_at > now).values(written_at=now)
     )
     connection.execute(hours.delete().where(hours.c.hour > int(now // 3600)))
-    connection.execute(deaf.delete().where(deaf.c.begins > now))
-    connection.execute(deaf.update().where(deaf.c.ends > now).values(ends=now))
+    connection.execute(receiver_gaps.delete().where(receiver_gaps.c.begins > now))
+    connection.execute(receiver_gaps.update().where(receiver_gaps.c.ends > now).values(ends=now))
 
 
 def _upsert(connection: sa.Connection, table: sa.Table, joined: Mapping[str, _Join]) -> sa.Insert:
@@ -381,71 +340,3 @@ _ADDED: Mapping[str, _Join] = {
     "minutes": lambda present, new: present.bitwise_or(new),
     "messages": lambda present, new: present + new,
 }
-
-
-@contextmanager
-def _as_log_error() -> Iterator[None]:
-    try:
-        yield
-    except SQLAlchemyError as error:
-        raise MessageLogError(one_line(error)) from None
-    except OSError as error:
-        raise MessageLogError(f"{error.filename}: {error.strerror}") from None
-
-
-_STORED_CLOCK_BACK = 1.0  # seconds
-_NOBODY_SECONDS = 300.0  # without a sign of the exporter, after which its store is old news
-
-
-class StoredMessages:
-    """Reads what the exporter has written; for one thread, heard_within() for any number.
-
-    Ages count only time in which somebody was there to take events.
-    """
-
-    def __init__(self, store: EventStore, gateway: str) -> None:
-        self._store = store
-        self._gateway = gateway
-        self._last: dict[str, Last] = {}
-        self._read_at = 0.0
-
-    def poll(self, _channels: Collection[Channel]) -> ActivitySnapshot:
-        """Read what is new; raise MessageLogError, also where nobody takes events any more."""
-        now = time.time()
-        listening_at = self._store.listening_at()
-        if listening_at is None or now - listening_at > _NOBODY_SECONDS:
-            raise MessageLogError("the exporter, which takes the gateway's events, does not run")
-        if now < self._read_at - _STORED_CLOCK_BACK:
-            self._last, self._read_at = {}, 0.0
-        since = max(0.0, self._read_at - self._store.overlap)
-        self._last.update(self._store.last(self._gateway, since))
-        self._read_at = now
-        deaf = self._store.deaf(now)
-        return ActivitySnapshot(
-            now,
-            {key: min(now, max(last.came, last.went)) for key, last in self._last.items()},
-            messages={},
-            rows_read=0,
-            deaf=deaf,
-            last_heard={key: min(now, one.heard) for key, one in self._last.items() if one.heard},
-        )
-
-    def find(self, channels: Collection[Channel]) -> ActivitySnapshot:
-        """Read all there is; raise MessageLogError."""
-        return self.poll(channels)
-
-    def heard_within(self, key: str, seconds: float) -> bool:
-        """Whether a message of the channel came through WhatsApp within so many seconds.
-
-        Where the store cannot be read, nothing has been heard.
-        """
-        since = time.time() - seconds
-        try:
-            last = self._store.last(self._gateway, since - self._store.overlap).get(key, Last())
-        except MessageLogError:
-            return False
-        return last.heard >= since
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._store.close()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
 
-from zapwatch.messages.webhook_log import Direction, Head, Ids, MessageLog, Row
+from zapwatch.messages.webhook_log import Direction, Head, Ids, MessageLog, MessageLogError, Row
 
 _SLACK_SECONDS = 300.0  # by which rows may be out of order, or a clock be corrected
 
@@ -53,7 +53,7 @@ class ActivitySnapshot:
 
     ``last_heard`` is when a message last came through WhatsApp, see Row. ``unread`` is how many ids
     are yet to be read. While there are any, a channel's true last message may be among them.
-    ``deaf`` is from when until when no message could be noticed. Where messages are not
+    ``receiver_gaps`` is from when until when no message could be noticed. Where messages are not
     ``counted``, a channel without an age is unknown, not unheard.
     """
 
@@ -62,7 +62,7 @@ class ActivitySnapshot:
     messages: Mapping[tuple[str, Direction], int]
     rows_read: int
     unread: int = 0
-    deaf: Sequence[tuple[float, float]] = ()
+    receiver_gaps: Sequence[tuple[float, float]] = ()
     counted: bool = True
     last_heard: Mapping[str, float] = field(default_factory=dict)
 
@@ -80,8 +80,27 @@ class ActivitySnapshot:
     def _age(self, last: float | None) -> float | None:
         if last is None:
             return None
-        unheard = sum(max(0.0, ends - max(begins, last)) for begins, ends in self.deaf)
+        unheard = sum(max(0.0, ends - max(begins, last)) for begins, ends in self.receiver_gaps)
         return max(0.0, self.now - last - unheard)
+
+
+@dataclass(slots=True)
+class RecentMessages:
+    """The messages of a time window that ends now.
+
+    ``ages`` are the seconds since a channel key was last heard, ``echoes`` the tokens of the echoes
+    that were received, and ``gap`` is why others may be missing, empty where none are.
+    """
+
+    ages: dict[str, float] = field(default_factory=dict)
+    echoes: set[str] = field(default_factory=set)
+    gap: str = ""
+
+    def complete(self) -> RecentMessages:
+        """Return the messages; raise MessageLogError where others may be missing."""
+        if self.gap:
+            raise MessageLogError(self.gap)
+        return self
 
 
 class _Recent(NamedTuple):

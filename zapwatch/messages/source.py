@@ -1,28 +1,28 @@
-"""The sources that can tell when channels had messages: one way to ask them all."""
+"""The source of messages: one protocol, and the factory of its implementations."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from zapwatch.channels import Channel
-from zapwatch.config import GatewaySettings, MessageSource, Settings
+from zapwatch.config import GatewaySettings, MessageSourceKind, Settings
 from zapwatch.messages.channel_list import Activity
-from zapwatch.messages.event_store import DEAF_AFTER, EventStore, StoredMessages
-from zapwatch.messages.log_tailer import ActivitySnapshot, LogTailer
+from zapwatch.messages.event_store import GAP_AFTER, EventStore, Last
+from zapwatch.messages.history import HOURS, History, read_histories
+from zapwatch.messages.log_tailer import ActivitySnapshot, LogTailer, RecentMessages
 from zapwatch.messages.webhook_log import MessageLog, MessageLogError
 
-_CHUNK = 500  # rows a statement
-_MOST_ROWS = 50_000  # looked at for one answer; where so many came later, the log is no witness
 
+class MessageSource(Protocol):
+    """The messages of one gateway's channels; every query raises MessageLogError.
 
-class MessageSourceReader(Protocol):
-    """When the channels of one gateway had messages. For one thread, but for heard_within()."""
+    poll() and find() are for one thread, recent() for any number.
+    """
 
     def poll(self, channels: Collection[Channel], /) -> ActivitySnapshot:
-        """Return what is known of the channels by now; raise MessageLogError.
+        """Return what is known of the channels by now.
 
         What cannot be found out quickly comes with one of the next calls.
         """
@@ -30,11 +30,23 @@ class MessageSourceReader(Protocol):
     def find(self, channels: Collection[Channel], /) -> ActivitySnapshot:
         """Return all that can be known of channels that were listed just now, as poll() does."""
 
-    def heard_within(self, key: str, seconds: float) -> bool:
-        """Whether a message of a channel came within so many seconds; False where it is unknown."""
+    def recent(self, seconds: float) -> RecentMessages:
+        """Return the messages of the last ``seconds``."""
+
+    def histories(
+        self, wanted: Collection[str], pause: Callable[[], None], /
+    ) -> dict[str, History]:
+        """Return the last 28 days of the ``wanted`` keys.
+
+        ``pause`` is called between two steps of some milliseconds.
+        """
 
     def close(self) -> None:
-        """Let go of what was opened."""
+        """Close the connections; the next query opens others."""
+
+
+_CHUNK = 500  # rows a statement
+_MOST_ROWS = 50_000  # that are read for one window; of a larger one the oldest are left out
 
 
 class LogMessages:
@@ -52,113 +64,82 @@ class LogMessages:
         """Look back until all are found, or far enough."""
         return self._last.find([channel.key for channel in channels])
 
-    def heard_within(self, key: str, seconds: float) -> bool:
-        """Look for a message among the newest rows."""
-        try:
-            head = self._log.head(0)
-            before = head.newest_id + 1
-            for _ in range(0, _MOST_ROWS, _CHUNK):
-                rows = self._log.rows_before(before, _CHUNK)
-                recent = [
-                    row for row in rows if row.time is not None and row.time >= head.now - seconds
-                ]
-                if any(row.key == key and row.heard for row in recent):
-                    return True
-                if not recent:
-                    break
-                before = rows[-1].id
-        except MessageLogError:
-            pass
-        return False
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._log.close()
-
-
-def open_messages(
-    settings: Settings, gateway: GatewaySettings, listed: Callable[[], Collection[Channel]]
-) -> MessageSourceReader | None:
-    """Return the source that a gateway has, as whoever is not its exporter reads it.
-
-    ``listed`` gives the gateway's channels of a moment ago, or raises MessageLogError.
-    """
-    if gateway.message_log_url is not None:
-        log = MessageLog(gateway.message_log_url)
-        return LogMessages(log, settings.message_lookback_hours * 3600)
-    if gateway.messages is MessageSource.EVENTS:
-        store = EventStore(settings.messages_state_url, read_only=True)
-        return StoredMessages(store, gateway.name)
-    if gateway.messages is MessageSource.ACTIVITY:
-        return Activity(listed)
-    return None
-
-
-_CLOCKS_SECONDS = 600.0  # by which the clock of whoever writes events may be behind
-
-
-@dataclass(slots=True)
-class RecentMessages:
-    """Channel keys, each with the seconds since it was last heard, and tokens of echoes."""
-
-    ages: dict[str, float] = field(default_factory=dict)
-    echoes: set[str] = field(default_factory=set)
-
-
-class Ear(Protocol):
-    """Listens to one gateway's messages, for any number of threads."""
-
-    def listen(self, seconds: float) -> RecentMessages:
-        """Return what came within so many seconds; raise MessageLogError."""
-
-    def close(self) -> None:
-        """Let go of what was opened."""
-
-
-class LogEar:
-    """Listens to a message log."""
-
-    def __init__(self, log: MessageLog) -> None:
-        self._log = log
-
-    def listen(self, seconds: float) -> RecentMessages:
+    def recent(self, seconds: float) -> RecentMessages:
         """Read the newest rows."""
-        heard = RecentMessages()
+        recent = RecentMessages()
         head = self._log.head(0)
         before = head.newest_id + 1
         for _ in range(0, _MOST_ROWS, _CHUNK):
             rows = self._log.rows_before(before, _CHUNK)
-            recent = [
-                row for row in rows if row.time is not None and row.time >= head.now - seconds
-            ]
-            for row in recent:
-                if row.key is not None and row.heard and row.time is not None:
-                    heard.ages.setdefault(row.key, max(0.0, head.now - row.time))
+            in_window = False
+            for row in rows:
+                if row.time is None or row.time < head.now - seconds:
+                    continue
+                in_window = True
+                if row.key is not None and row.heard:
+                    recent.ages.setdefault(row.key, max(0.0, head.now - row.time))
                     if row.echo is not None:
-                        heard.echoes.add(row.echo)
-            if not recent:
+                        recent.echoes.add(row.echo)
+            if not in_window:
                 break
             before = rows[-1].id
-        return heard
+        return recent
+
+    def histories(self, wanted: Collection[str], pause: Callable[[], None]) -> dict[str, History]:
+        """Read the log backwards."""
+        return read_histories(self._log, wanted, pause)
 
     def close(self) -> None:
         """Close the connections."""
         self._log.close()
 
 
-class EventEar:
-    """Listens to what the exporter has noted of one gateway's events."""
+_CLOCK_BACK = 1.0  # seconds
+_CLOCKS_SECONDS = 600.0  # by which the receiver's clock may be behind
+_STALE_SECONDS = 300.0  # without a heartbeat of the receiver, after which no age is known
+_PAUSE_ROWS = 1000  # between two pauses
+_NO_RECEIVER = "the exporter, which takes the gateway's events, does not run"
+
+
+class StoredMessages:
+    """The messages that the exporter has received from the gateway and stored.
+
+    Ages count only time in which a receiver ran.
+    """
 
     def __init__(self, store: EventStore, gateway: str) -> None:
         self._store = store
         self._gateway = gateway
+        self._last: dict[str, Last] = {}
+        self._read_at = 0.0
 
-    def listen(self, seconds: float) -> RecentMessages:
-        """Read what was written lately, while there is somebody to take events."""
+    def poll(self, _channels: Collection[Channel]) -> ActivitySnapshot:
+        """Read what is new; raise MessageLogError, also where no receiver has run for minutes."""
         now = time.time()
-        listening_at = self._store.listening_at()
-        if listening_at is None or now - listening_at > DEAF_AFTER:
-            raise MessageLogError("the exporter, which takes the gateway's events, does not run")
+        if self._is_silent(now, _STALE_SECONDS):
+            raise MessageLogError(_NO_RECEIVER)
+        if now < self._read_at - _CLOCK_BACK:
+            self._last, self._read_at = {}, 0.0
+        since = max(0.0, self._read_at - self._store.overlap)
+        self._last.update(self._store.last(self._gateway, since))
+        self._read_at = now
+        return ActivitySnapshot(
+            now,
+            {key: min(now, max(last.came, last.went)) for key, last in self._last.items()},
+            messages={},
+            rows_read=0,
+            receiver_gaps=self._store.receiver_gaps(now),
+            last_heard={key: min(now, one.heard) for key, one in self._last.items() if one.heard},
+        )
+
+    def find(self, channels: Collection[Channel]) -> ActivitySnapshot:
+        """Do what poll() does: it finds all there is."""
+        return self.poll(channels)
+
+    def recent(self, seconds: float) -> RecentMessages:
+        """Read what was stored lately."""
+        now = time.time()
+        gap = _NO_RECEIVER if self._is_silent(now, GAP_AFTER) else ""
         since = now - seconds - _CLOCKS_SECONDS
         ages = {
             key: max(0.0, now - last.heard)
@@ -166,19 +147,53 @@ class EventEar:
         }
         return RecentMessages(
             {key: age for key, age in ages.items() if age <= seconds},
-            # No two have the same token, so it does not matter if some are older than asked for.
+            # No two have the same token, so it does not matter if some are older than the window.
             self._store.echoes(self._gateway, since),
+            gap,
         )
+
+    def _is_silent(self, now: float, seconds: float) -> bool:
+        heartbeat = self._store.receiver_heartbeat()
+        return heartbeat is None or now - heartbeat > seconds
+
+    def histories(self, wanted: Collection[str], pause: Callable[[], None]) -> dict[str, History]:
+        """Read the store, whose hours are counted already."""
+        now = time.time()
+        histories: dict[str, History] = {}
+        since = int(now // 3600) - HOURS
+        for number, (key, hour, minutes) in enumerate(self._store.minutes(self._gateway, since)):
+            if key in wanted:
+                if key not in histories:
+                    histories[key] = History(now)
+                histories[key].note_hour(hour, minutes.bits, minutes.messages)
+            if number % _PAUSE_ROWS == 0:
+                pause()
+        return histories
 
     def close(self) -> None:
         """Close the connections."""
         self._store.close()
 
 
-def open_ear(settings: Settings, gateway: GatewaySettings) -> Ear | None:
-    """Return what can hear echoes, on connections of its own; None where nothing can."""
+def open_source(
+    settings: Settings,
+    gateway: GatewaySettings,
+    listed: Callable[[], Collection[Channel]] = list,
+    received: Callable[[str], MessageSource] | None = None,
+) -> MessageSource | None:
+    """Open a gateway's source, on connections of its own; None where it has none.
+
+    ``listed`` gives the gateway's channels of a moment ago, or raises MessageLogError. The program
+    that receives events gives the source of those by the gateway's name, as ``received``.
+    """
     if gateway.message_log_url is not None:
-        return LogEar(MessageLog(gateway.message_log_url))
-    if gateway.messages is MessageSource.EVENTS:
-        return EventEar(EventStore(settings.messages_state_url, read_only=True), gateway.name)
+        log = MessageLog(gateway.message_log_url)
+        return LogMessages(log, settings.message_lookback_hours * 3600)
+    if gateway.messages is MessageSourceKind.EVENTS:
+        if received is not None:
+            return received(gateway.name)
+        store = EventStore(settings.messages_state_url, read_only=True)
+        return StoredMessages(store, gateway.name)
+    if gateway.messages is MessageSourceKind.ACTIVITY:
+        return Activity(listed)
     return None

@@ -24,6 +24,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
 
 from zapwatch.channels import MAX_ID_LENGTH, channel_key
+from zapwatch.db import one_line
 from zapwatch.messages.probe_token import MARK, MOST_BYTES, TOKEN_LENGTH, is_for, is_token
 
 _TIMEOUT = 10  # seconds that connecting or an answer may take before the log counts as down
@@ -365,14 +366,6 @@ def _readable(error: SQLAlchemyError) -> MessageLogError:
     number = getattr(getattr(error, "orig", None), "args", (0,))[:1]
     kind = _TooSlow if number and number[0] in _GIVEN_UP else MessageLogError
     return kind(one_line(error))
-
-
-def one_line(error: Exception) -> str:
-    """Return what the database said, without the statement and its values."""
-    original = getattr(error, "orig", None) or error
-    arguments = getattr(original, "args", ())
-    text = " ".join(str(argument) for argument in arguments) or type(original).__name__
-    return "".join(c if c.isprintable() else " " for c in text[:300])
 
 
 def _row(

@@ -1,14 +1,18 @@
-"""What is kept of a channel's messages while its silence is learned: the minutes that had one."""
+"""The history of a channel's messages: the minutes of the last 28 days that had one."""
 
 from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
+
+from zapwatch.messages.log_tailer import resolve_dst_fold
+from zapwatch.messages.webhook_log import MessageLog
 
 DAYS = 28
 HOURS = DAYS * 24
+_CHUNK = 1000  # rows a statement
 _WHOLE = (1 << 60) - 1  # an hour in which every minute has a message
 
 
@@ -72,3 +76,35 @@ class History:
         last = next(hour for hour in range(HOURS - 1, -1, -1) if self._hours[hour])
         low, high = self._hours[first], self._hours[last]
         return Gap(first * 60 + (low & -low).bit_length() - 1, last * 60 + high.bit_length() - 1)
+
+
+def read_histories(
+    log: MessageLog, wanted: Collection[str], pause: Callable[[], None]
+) -> dict[str, History]:
+    """Read the log backwards, and return the histories of the ``wanted`` keys that have one.
+
+    ``pause`` is called between two statements. Raises MessageLogError.
+    """
+    head = log.head(0)
+    now = head.now
+    begins = History(now).begins
+    histories: dict[str, History] = {}
+    before, not_after, chunk = head.newest_id + 1, now, _CHUNK
+    while rows := log.rows_before(before, chunk):
+        for row in resolve_dst_fold(rows, not_after):
+            if row.time is None:
+                continue
+            not_after = min(now, row.time)
+            # What Zapwatch itself has sent says nothing of how the channel talks.
+            if row.key is not None and row.key in wanted and row.echo is None:
+                history = histories.get(row.key)
+                if history is None:
+                    history = histories[row.key] = History(now)
+                history.note(row.time)
+        if all(row.time is not None and row.time < begins for row in rows):
+            break
+        before = rows[-1].id
+        # Fewer came where so many would have taken the server too long.
+        chunk = min(_CHUNK, 2 * len(rows))
+        pause()
+    return histories
