@@ -17,6 +17,7 @@ VERSION_TABLE = "zapwatch_schema"
 """Holds the number of the last step that was taken."""
 
 _LOCK_SECONDS = 60
+_UNRELEASED = {"0001", "0002", "0003", "0004", "0005"}
 # Each start would tell that there was nothing to do.
 logging.getLogger("alembic").setLevel(logging.WARNING)
 _in_this_process = threading.Lock()
@@ -25,10 +26,12 @@ _in_this_process = threading.Lock()
 def upgrade(engine: sa.Engine) -> None:
     """Take the steps that are missing; of hooks that start at once, one does and the others wait.
 
-    Raises CommandError where the database is of a newer version, else what SQLAlchemy raises.
+    Raises CommandError where the database is of a newer version, or of a checkout before revision
+    0006, else what SQLAlchemy raises.
     """
     # Alembic keeps what it works on in globals.
     with _in_this_process, _alone(engine), engine.begin() as connection:
+        _refuse_unreleased(connection)
         config = configuration()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
@@ -39,6 +42,23 @@ def configuration() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     return config
+
+
+def _refuse_unreleased(connection: sa.Connection) -> None:
+    """Raise CommandError where a checkout made the tables that no release can bring up to date."""
+    tables = sa.inspect(connection)
+    version = None
+    if tables.has_table(VERSION_TABLE):
+        version = connection.scalar(sa.text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608
+    first = version is None and tables.has_table("repairs")
+    # A column of the very first ones, which noted no version.
+    if first and any(column["name"] == "not_before" for column in tables.get_columns("repairs")):
+        version = "0001"
+    if version in _UNRELEASED:
+        raise CommandError(
+            f"revision {version} was never released; delete them, and alerts fill a new state, "
+            "or start commit 4e622a2 once with them"
+        )
 
 
 @contextmanager
