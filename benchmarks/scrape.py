@@ -16,7 +16,7 @@ import time
 from prometheus_client import generate_latest
 
 from benchmarks.exporter_at_work import AtWork, exporter_at_work
-from exporter.collector import ExporterMetrics
+from exporter.collector import ExporterCollector, ExporterMetrics, make_registry
 from exporter.silence.thresholds import Threshold
 from exporter.snapshot import GatewayState, LogState, StateStore
 from tests.support.mariadb import MariaDb
@@ -62,15 +62,16 @@ def _naive_seconds(channels: int) -> float:
         rows_read=channels,
         last_heard={channel.key: now - 60 for channel in listed},
     )
-    board = StateStore()
-    board.pin(gateway=GatewayState(up=True, channels=listed), log=LogState(up=True, view=view))
+    store = StateStore()
+    store.update(gateway=GatewayState(up=True, channels=listed), log=LogState(up=True, view=view))
     fixed = Threshold(14_400, SilenceMode.FIXED)
-    metrics = ExporterMetrics(board, "wpp", lambda *_: fixed, lambda *_: 1800.0, with_log=True)
+    metrics = ExporterMetrics(store, "wpp", lambda *_: fixed, lambda *_: 1800.0, with_log=True)
+
+    registry = make_registry(ExporterCollector([metrics]))
 
     def write() -> float:
         started = time.perf_counter()
-        for section in metrics.sections:
-            generate_latest(section.registry)
+        generate_latest(registry)
         return time.perf_counter() - started
 
     return statistics.median(write() for _ in range(_NAIVE_RUNS))

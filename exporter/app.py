@@ -31,8 +31,12 @@ def create_app(metrics: MetricsPage, waiting: Callable[[], Sequence[str]]) -> Fl
     @app.get("/metrics")
     def metrics_page() -> Response:
         headers = request.headers
-        shown = metrics.get(headers.get("Accept", ""), headers.get("Accept-Encoding", ""))
-        return Response(shown.body, headers=shown.headers)
+        page = metrics.get(
+            headers.get("Accept", ""),
+            headers.get("Accept-Encoding", ""),
+            request.args.getlist("name[]"),
+        )
+        return Response(page.body, headers=page.headers)
 
     @app.get("/-/healthy")
     def healthy() -> Response:

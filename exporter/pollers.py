@@ -135,7 +135,7 @@ class GatewayPoller(Poller):
         self._state = GatewayState(
             up=True, channels=channels, left_out=listed.left_out, last_success=time.time()
         )
-        self._board.pin(gateway=self._state)
+        self._board.update(gateway=self._state)
         if not {channel.key for channel in before}.issuperset(c.key for c in channels):
             self._on_new_channels()
         self._tell_left_out(listed.left_out)
@@ -158,7 +158,7 @@ class GatewayPoller(Poller):
     def pin_failure(self) -> None:
         """Pin that nothing is known of any channel's status."""
         self._state = replace(self._state, up=False)
-        self._board.pin(gateway=self._state)
+        self._board.update(gateway=self._state)
 
 
 class LogPoller(Poller):
@@ -197,7 +197,7 @@ class LogPoller(Poller):
         else:
             self._state = LogState(up=True, view=view, last_success=time.time())
         self._note_unread(view.unread)
-        self._board.pin(log=self._state)
+        self._board.update(log=self._state)
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -212,4 +212,4 @@ class LogPoller(Poller):
     def pin_failure(self) -> None:
         """Pin that nothing is known of any channel's age."""
         self._state = replace(self._state, up=False)
-        self._board.pin(log=self._state)
+        self._board.update(log=self._state)

@@ -56,23 +56,23 @@ def waiting_for(snapshot: Snapshot, *, with_log: bool) -> list[str]:
 
 
 class StateStore:
-    """Where they pin what they know; for any number of threads."""
+    """The present snapshot, and who is told of the next; for any number of threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._snapshot = Snapshot()
-        self._watchers: list[Callable[[], None]] = []
+        self._subscribers: list[Callable[[], None]] = []
 
     @property
     def snapshot(self) -> Snapshot:
         """The present snapshot."""
         return self._snapshot
 
-    def watch(self, changed: Callable[[], None]) -> None:
+    def subscribe(self, changed: Callable[[], None]) -> None:
         """Have ``changed`` called after each change, by the thread that made it."""
-        self._watchers.append(changed)
+        self._subscribers.append(changed)
 
-    def pin(
+    def update(
         self,
         *,
         gateway: GatewayState | None = None,
@@ -85,5 +85,5 @@ class StateStore:
             self._snapshot = Snapshot(
                 gateway or now.gateway, log or now.log, silence or now.silence
             )
-        for changed in self._watchers:
+        for changed in self._subscribers:
             changed()

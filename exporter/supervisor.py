@@ -7,10 +7,10 @@ import threading
 from collections.abc import Sequence
 from functools import partial
 
-from exporter.collector import ExporterMetrics
+from exporter.collector import ExporterCollector, ExporterMetrics, make_registry
 from exporter.event_buffer import Post
 from exporter.event_receiver import EventResult
-from exporter.exposition import MetricsPage, Texts
+from exporter.exposition import MetricsPage
 from exporter.pollers import GatewayPoller, LogPoller, Poller
 from exporter.silence.history_loader import histories_of
 from exporter.silence.learner import Learner
@@ -32,34 +32,33 @@ class GatewayMonitor:
     ) -> None:
         """Prepare to watch, and say in ``log`` what becomes of it."""
         self.gateway = gateway
-        self.board = StateStore()
+        self.store = StateStore()
         bounds = bounds_of(settings)
-        messages = post.messages(gateway, self.board)
+        messages = post.messages(gateway, self.store)
         self._with_log = messages is not None
         thresholds = Thresholds(gateway, bounds, can_query=ADAPTERS[gateway.type].can_query)
         self.metrics = ExporterMetrics(
-            self.board,
+            self.store,
             gateway.name,
             thresholds.of,
             thresholds.suspicion,
             with_log=self._with_log,
             with_events=gateway.messages is MessageSource.EVENTS,
         )
-        self.texts = Texts(self.board, self.metrics.sections)
         self._pollers: list[Poller] = []
         self._learner: Learner | None = None
         pause = settings.exporter_poll_seconds
         client = make_gateway(gateway, observe=self.metrics.observe_call)
         if messages is None:
-            self._pollers = [GatewayPoller(client, self.board, pause, log=log)]
+            self._pollers = [GatewayPoller(client, self.store, pause, log=log)]
             return
-        of_log = LogPoller(messages, self.board, pause, self.metrics.log_seconds.observe, log)
+        of_log = LogPoller(messages, self.store, pause, self.metrics.log_seconds.observe, log)
         # The first look back for a channel begins when it is first listed, not a pause later.
-        of_list = GatewayPoller(client, self.board, pause, of_log.hurry, log)
+        of_list = GatewayPoller(client, self.store, pause, of_log.hurry, log)
         self._pollers = [of_list, of_log]
         if gateway.silence_mode is SilenceMode.ADAPTIVE:
             histories = histories_of(settings, gateway)
-            self._learner = Learner(gateway, bounds, histories, self.board, log)
+            self._learner = Learner(gateway, bounds, histories, self.store, log)
 
     def start(self) -> None:
         """Begin, in threads that do not keep the program from ending."""
@@ -78,7 +77,7 @@ class GatewayMonitor:
     @property
     def waiting(self) -> list[str]:
         """The sources that have not been asked yet."""
-        return waiting_for(self.board.snapshot, with_log=self._with_log)
+        return waiting_for(self.store.snapshot, with_log=self._with_log)
 
 
 class Supervisor:
@@ -86,14 +85,15 @@ class Supervisor:
 
     def __init__(self, settings: Settings, post: Post) -> None:
         """Watch nothing yet."""
-        self.page = MetricsPage()
+        self._collector = ExporterCollector()
+        self.page = MetricsPage(make_registry(self._collector))
         self._post = post
         self._settings = settings
         self._lock = threading.Lock()
         self._watched: dict[str, GatewayMonitor] = {}
-        self._coming: dict[str, GatewayMonitor] = {}
+        self._warming_up: dict[str, GatewayMonitor] = {}
 
-    def follow(self, gateways: Sequence[GatewaySettings]) -> None:
+    def apply_config(self, gateways: Sequence[GatewaySettings]) -> None:
         """Watch these gateways and no others; what has not changed goes on undisturbed.
 
         One that has changed is watched as before until each of its sources was asked once by the
@@ -105,40 +105,41 @@ class Supervisor:
             self._post.follow(gateways)
             for name in self._watched.keys() - wanted.keys():
                 self._watched.pop(name).stop()
-            for name, coming in list(self._coming.items()):
-                if wanted.get(name) != coming.gateway:
-                    self._coming.pop(name).stop()
+            for name, warming in list(self._warming_up.items()):
+                if wanted.get(name) != warming.gateway:
+                    self._warming_up.pop(name).stop()
             fresh = [gateway for gateway in gateways if not self._is_watched(gateway)]
-            made = [self._make(gateway, several=len(gateways) > 1) for gateway in fresh]
+            monitors = [self._make(gateway, several=len(gateways) > 1) for gateway in fresh]
             self._watched = {name: self._watched[name] for name in wanted if name in self._watched}
             self._show()
-        for one in made:
-            one.start()
+        for monitor in monitors:
+            monitor.start()
 
     def _is_watched(self, gateway: GatewaySettings) -> bool:
-        present = self._coming.get(gateway.name) or self._watched.get(gateway.name)
+        present = self._warming_up.get(gateway.name) or self._watched.get(gateway.name)
         return present is not None and present.gateway == gateway
 
     def _make(self, gateway: GatewaySettings, *, several: bool) -> GatewayMonitor:
         log = logging.getLogger(f"exporter.{gateway.name}" if several else "exporter")
-        made = GatewayMonitor(self._settings, gateway, self._post, log)
+        monitor = GatewayMonitor(self._settings, gateway, self._post, log)
+        monitor.store.subscribe(self.page.invalidate)
         if gateway.name in self._watched:
-            self._coming[gateway.name] = made
-            made.board.watch(partial(self._take_over, made))
+            self._warming_up[gateway.name] = monitor
+            monitor.store.subscribe(partial(self._swap_in, monitor))
         else:
-            self._watched[gateway.name] = made
-        return made
+            self._watched[gateway.name] = monitor
+        return monitor
 
-    def _take_over(self, coming: GatewayMonitor) -> None:
+    def _swap_in(self, warming: GatewayMonitor) -> None:
         """Show a gateway by its new settings, as soon as there is something to show."""
-        name = coming.gateway.name
-        if coming.waiting:
+        name = warming.gateway.name
+        if warming.waiting:
             return
         with self._lock:
-            if self._coming.get(name) is coming:
-                del self._coming[name]
+            if self._warming_up.get(name) is warming:
+                del self._warming_up[name]
                 self._watched[name].stop()
-                self._watched[name] = coming
+                self._watched[name] = warming
                 self._show()
 
     def count_event(self, gateway: str, result: EventResult) -> None:
@@ -148,7 +149,8 @@ class Supervisor:
             watched.metrics.count_event(result)
 
     def _show(self) -> None:
-        self.page.show([watched.texts for watched in self._watched.values()])
+        self._collector.show(monitor.metrics for monitor in self._watched.values())
+        self.page.invalidate()
 
     @property
     def waiting(self) -> list[str]:

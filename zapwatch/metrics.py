@@ -5,9 +5,19 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import choose_encoder, gzip_accepted
+from prometheus_client.registry import Collector
 
 from zapwatch.gateways.base import GatewayErrorKind, Observer, Operation
 
@@ -27,35 +37,48 @@ class Page:
     headers: dict[str, str]
 
 
+class Format(NamedTuple):
+    """A format of the exposition."""
+
+    openmetrics: bool
+    compressed: bool
+
+
+def negotiate(accept: str, accept_encoding: str) -> Format:
+    """Return the format that the two request headers ask for."""
+    return Format(_OPENMETRICS in accept, gzip_accepted(accept_encoding))
+
+
 def render(registry: CollectorRegistry, accept: str, accept_encoding: str) -> Page:
     """Return the metrics in the format that the two request headers ask for."""
-    openmetrics = wants_openmetrics(accept)
-    body = encode(registry, openmetrics=openmetrics)
-    compressed = gzip_accepted(accept_encoding)
-    if compressed:
-        body = gzip.compress(body, compresslevel=5)
-    return Page(body, headers(openmetrics=openmetrics, compressed=compressed))
+    wanted = negotiate(accept, accept_encoding)
+    return make_page(encode(registry, openmetrics=wanted.openmetrics), wanted)
 
 
-def wants_openmetrics(accept: str) -> bool:
-    """Whether an Accept header asks for OpenMetrics rather than the older text format."""
-    return _OPENMETRICS in accept
-
-
-def encode(registry: CollectorRegistry, *, openmetrics: bool) -> bytes:
+def encode(registry: Collector, *, openmetrics: bool) -> bytes:
     """Return the metrics of a registry as text."""
     encoder, _ = _encoder(openmetrics=openmetrics)
     return encoder(registry)
 
 
-def headers(*, openmetrics: bool, compressed: bool) -> dict[str, str]:
-    """Return the headers of a text of metrics."""
-    _, content_type = _encoder(openmetrics=openmetrics)
-    found = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
-    return found | {"Content-Encoding": "gzip"} if compressed else found
+def make_page(text: bytes, wanted: Format) -> Page:
+    """Return a text of encode() as a page, compressed where that is wanted."""
+    _, content_type = _encoder(openmetrics=wanted.openmetrics)
+    headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
+    if not wanted.compressed:
+        return Page(text, headers)
+    body = gzip.compress(text, compresslevel=5)
+    return Page(body, {**headers, "Content-Encoding": "gzip"})
 
 
-def _encoder(*, openmetrics: bool) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+def register_process_metrics(registry: CollectorRegistry) -> None:
+    """Publish ``process_*`` and ``python_*``: what the program uses, and what it runs on."""
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+
+
+def _encoder(*, openmetrics: bool) -> tuple[Callable[[Collector], bytes], str]:
     # What was sent is not handed on: of all that could be asked for, two formats exist here.
     return choose_encoder(f"{_OPENMETRICS}; version=1.0.0" if openmetrics else "")
 

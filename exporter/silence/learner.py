@@ -64,7 +64,7 @@ class Learner:
             self._log.warning("silence is learned anew: %s", error)
         else:
             if model is not None:
-                self._board.pin(silence=model)
+                self._board.update(silence=model)
 
     def is_due(self) -> bool:
         """Whether there is something to learn now."""
@@ -101,7 +101,7 @@ class Learner:
         if self._stopped.is_set():
             return  # another one learns by other settings, or nobody does
         model = Model(time.time(), channels)
-        self._board.pin(silence=model)
+        self._board.update(silence=model)
         self._log.info(
             "silence: learned of %d channels from %d messages, in %.0f s",
             len(channels),

@@ -47,7 +47,7 @@ def settings(tmp_path: Path, sqlite_log: WrittenLog) -> Settings:
 @pytest.fixture
 def board() -> StateStore:
     made = StateStore()
-    made.pin(gateway=GatewayState(up=True, channels=_CHANNELS))
+    made.update(gateway=GatewayState(up=True, channels=_CHANNELS))
     return made
 
 
@@ -123,7 +123,7 @@ def test_what_is_learned_is_pinned_and_saved(
     assert len(closed) == 1, "no connection is kept until tomorrow"
 
     restarted = StateStore()
-    restarted.pin(gateway=board.snapshot.gateway)
+    restarted.update(gateway=board.snapshot.gateway)
     second = _learner(settings, restarted)
     second.remember()
     assert not second.is_due(), "a restart does not repeat it"
@@ -148,9 +148,9 @@ def test_nothing_is_learned_before_the_channels_are_known(settings: Settings) ->
     board = StateStore()
     made = _learner(settings, board)
     assert not made.is_due()
-    board.pin(gateway=GatewayState(up=False))
+    board.update(gateway=GatewayState(up=False))
     assert not made.is_due()
-    board.pin(gateway=GatewayState(up=True, channels=_CHANNELS))
+    board.update(gateway=GatewayState(up=True, channels=_CHANNELS))
     assert made.is_due()
 
 
@@ -167,7 +167,7 @@ def test_a_log_that_fails_leaves_what_is_known_and_is_asked_again_later(
     assert record.getMessage().startswith("silence cannot be learned, and stays as it is: no such")
 
     fresh = StateStore()
-    fresh.pin(gateway=board.snapshot.gateway)
+    fresh.update(gateway=board.snapshot.gateway)
     second = _learner(settings, fresh)
     second.learn_once()
     assert fresh.snapshot.silence is None

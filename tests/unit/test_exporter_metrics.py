@@ -10,8 +10,8 @@ import pytest
 from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
 
-import exporter.collector
-from exporter.exposition import MetricsPage, Texts
+from exporter.collector import ExporterCollector, ExporterMetrics, make_registry
+from exporter.exposition import MetricsPage
 from exporter.silence.model import Learned, Model
 from exporter.silence.profile import WEEK_HOURS, Profile
 from exporter.silence.thresholds import Threshold
@@ -93,27 +93,29 @@ def _suspicion_of(
 
 
 class Published:
-    """A board and the metrics that are made of it."""
+    """A state store and the metrics that are made of it."""
 
     def __init__(self, *, with_log: bool = True) -> None:
-        self.board = StateStore()
-        self.metrics = exporter.collector.ExporterMetrics(
-            self.board,
+        self.store = StateStore()
+        self.metrics = ExporterMetrics(
+            self.store,
             "wpp",
             _threshold_of,
             _suspicion_of,
             with_log=with_log,
         )
-        self._page = MetricsPage([Texts(self.board, self.metrics.sections)])
+        self._collector = ExporterCollector([self.metrics])
+        self._page = MetricsPage(make_registry(self._collector))
 
     def text(self, accept: str = "") -> str:
+        self._page.refresh()
         return self._page.get(accept, "").body.decode()
 
     def scrape(self) -> Metrics:
         return Metrics(self.text())
 
     def families(self) -> list[Metric]:
-        return [f for section in self.metrics.sections for f in section.registry.collect()]
+        return list(self._collector.collect())
 
     def names(self) -> set[str]:
         return {sample.name for family in self.families() for sample in family.samples}
@@ -121,7 +123,7 @@ class Published:
 
 def test_it_publishes_exactly_the_metrics_that_are_promised() -> None:
     published = Published()
-    published.board.pin(gateway=_UP, log=_READ)
+    published.store.update(gateway=_UP, log=_READ)
     assert published.names() == _OF_CHANNELS | _OF_GATEWAY | _OF_LOG
 
 
@@ -133,7 +135,7 @@ def test_before_the_first_polls_nothing_is_said_of_channels_and_sources() -> Non
 
 def test_each_channel_has_its_values_under_the_gateways_spelling() -> None:
     published = Published()
-    published.board.pin(gateway=_UP, log=_READ)
+    published.store.update(gateway=_UP, log=_READ)
     now = published.scrape()
     assert now.all("whatsapp_channel_connected", gateway="wpp") == {
         ("loja",): 1,
@@ -174,7 +176,7 @@ def test_each_channel_has_its_values_under_the_gateways_spelling() -> None:
 @pytest.mark.parametrize("status", list(Status))
 def test_only_connected_means_connected(status: Status) -> None:
     published = Published()
-    published.board.pin(gateway=GatewayState(up=True, channels=(Channel("loja", status),)))
+    published.store.update(gateway=GatewayState(up=True, channels=(Channel("loja", status),)))
     now = published.scrape()
     wanted = float(status is Status.CONNECTED)
     assert now.get("whatsapp_channel_connected", channel="loja") == wanted
@@ -183,7 +185,7 @@ def test_only_connected_means_connected(status: Status) -> None:
 
 def test_who_says_how_long_a_channel_may_be_silent_stands_beside_it() -> None:
     published = Published()
-    published.board.pin(gateway=_UP, log=_READ)
+    published.store.update(gateway=_UP, log=_READ)
     mode = "whatsapp_channel_silence_mode"
     assert published.scrape().all(mode, gateway="wpp", mode="fixed") == {
         ("loja",): 1,
@@ -191,7 +193,7 @@ def test_who_says_how_long_a_channel_may_be_silent_stands_beside_it() -> None:
     }
     profile = Profile([1.0] * WEEK_HOURS)
     channels = {"loja": Learned(profile, 2, 1, 30), "other": Learned(profile, 2, 1, 4)}
-    published.board.pin(silence=Model(1_700_000_002.0, channels))
+    published.store.update(silence=Model(1_700_000_002.0, channels))
     now = published.scrape()
     assert not now.all(mode, mode="fixed")
     assert now.get(mode, channel="loja", mode="adaptive") == 1
@@ -203,7 +205,7 @@ def test_who_says_how_long_a_channel_may_be_silent_stands_beside_it() -> None:
     assert now.get("whatsapp_silence_learned_messages", gateway="wpp") == 34
 
     view = replace(_VIEW, last_message={**_VIEW.last_message, "loja": 10_000.0})
-    published.board.pin(log=replace(_READ, view=view))
+    published.store.update(log=replace(_READ, view=view))
     now = published.scrape()
     assert now.get("whatsapp_channel_silence_threshold_seconds", channel="loja") == 1000
 
@@ -211,7 +213,7 @@ def test_who_says_how_long_a_channel_may_be_silent_stands_beside_it() -> None:
 def test_a_channel_that_is_never_asked_has_no_threshold_for_that() -> None:
     published = Published()
     off = Channel("off", Status.CONNECTED)
-    published.board.pin(gateway=GatewayState(up=True, channels=(_SHOP, off)), log=_READ)
+    published.store.update(gateway=GatewayState(up=True, channels=(_SHOP, off)), log=_READ)
     thresholds = published.scrape().all("whatsapp_channel_probe_threshold_seconds", gateway="wpp")
     assert thresholds == {("loja",): 1_800}
 
@@ -220,7 +222,7 @@ def test_each_source_has_its_values() -> None:
     published = Published()
     published.metrics.log_seconds.observe(0.2)
     published.metrics.observe_call(Operation.LIST, 42.0, GatewayErrorKind.TIMEOUT)
-    published.board.pin(gateway=_UP, log=_READ)
+    published.store.update(gateway=_UP, log=_READ)
     now = published.scrape()
     assert now.get("whatsapp_gateway_up", gateway="wpp") == 1
     last = "whatsapp_gateway_last_success_timestamp_seconds"
@@ -249,37 +251,37 @@ def test_each_source_has_its_values() -> None:
 
 def test_a_failing_list_takes_away_what_only_it_knows_until_it_works_again() -> None:
     published = Published()
-    published.board.pin(gateway=_UP, log=_READ)
+    published.store.update(gateway=_UP, log=_READ)
     everything = published.names()
-    published.board.pin(gateway=_DOWN)
+    published.store.update(gateway=_DOWN)
     assert published.names() == everything - _STATUSES - {_LEFT_OUT}
     now = published.scrape()
     assert now.get("whatsapp_gateway_up") == 0
     assert now.get("whatsapp_gateway_last_success_timestamp_seconds") == 1_700_000_000
     assert now.get("whatsapp_channel_seconds_since_last_message", channel="loja") == 10
-    published.board.pin(gateway=_UP)
+    published.store.update(gateway=_UP)
     assert published.names() == everything
     assert published.scrape().get("whatsapp_gateway_up") == 1
 
 
 def test_a_failing_log_takes_the_ages_away_until_it_works_again() -> None:
     published = Published()
-    published.board.pin(gateway=_UP, log=_READ)
+    published.store.update(gateway=_UP, log=_READ)
     everything = published.names()
-    published.board.pin(log=_UNREAD)
+    published.store.update(log=_UNREAD)
     assert published.names() == everything - _AGES
     now = published.scrape()
     assert now.get("whatsapp_message_log_up") == 0
     assert now.get("whatsapp_message_log_last_success_timestamp_seconds") == 1_700_000_001
     of_shop = {"channel": "loja", "direction": "in"}
     assert now.get("whatsapp_channel_messages_total", **of_shop) == 3, "a counter never goes back"
-    published.board.pin(log=_READ)
+    published.store.update(log=_READ)
     assert published.names() == everything
 
 
 def test_sources_that_never_worked_have_no_time_of_success() -> None:
     published = Published()
-    published.board.pin(gateway=GatewayState(up=False), log=LogState(up=False))
+    published.store.update(gateway=GatewayState(up=False), log=LogState(up=False))
     now = published.scrape()
     assert now.get("whatsapp_gateway_up") == 0
     assert now.get("whatsapp_message_log_up") == 0
@@ -295,7 +297,7 @@ def test_sources_that_never_worked_have_no_time_of_success() -> None:
 
 def test_without_a_message_log_there_are_no_metrics_of_one() -> None:
     published = Published(with_log=False)
-    published.board.pin(gateway=_UP)
+    published.store.update(gateway=_UP)
     assert published.names() == _OF_GATEWAY | _STATUSES | {
         "whatsapp_channel_silence_threshold_seconds",
         "whatsapp_channel_silence_mode",
@@ -305,7 +307,7 @@ def test_without_a_message_log_there_are_no_metrics_of_one() -> None:
 def test_a_channel_that_was_never_heard_has_no_age() -> None:
     published = Published()
     new = Channel("new", Status.CONNECTED)
-    published.board.pin(gateway=GatewayState(up=True, channels=(_SHOP, new)), log=_READ)
+    published.store.update(gateway=GatewayState(up=True, channels=(_SHOP, new)), log=_READ)
     now = published.scrape()
     for name in _AGES:
         assert now.all(name, gateway="wpp").keys() == {("loja",)}
@@ -315,13 +317,13 @@ def test_a_channel_that_was_never_heard_has_no_age() -> None:
 
 def test_a_channel_that_leaves_the_list_leaves_the_metrics() -> None:
     published = Published()
-    published.board.pin(gateway=_UP, log=_READ)
-    published.board.pin(gateway=GatewayState(up=True, channels=(_OFFICE,)))
+    published.store.update(gateway=_UP, log=_READ)
+    published.store.update(gateway=GatewayState(up=True, channels=(_OFFICE,)))
     now = published.scrape()
     for name in _OF_CHANNELS:
         assert now.all(name), name
         assert not now.all(name, channel="loja"), name
-    published.board.pin(gateway=_UP)
+    published.store.update(gateway=_UP)
     assert all(published.scrape().all(name, channel="loja") for name in _OF_CHANNELS)
 
 
@@ -344,7 +346,7 @@ def test_a_channel_that_leaves_the_list_leaves_the_metrics() -> None:
 def test_any_id_is_one_label_value_in_both_formats(channel: str) -> None:
     published = Published()
     hostile = GatewayState(up=True, channels=(Channel(channel, Status.CONNECTED),))
-    published.board.pin(gateway=hostile, log=_READ)
+    published.store.update(gateway=hostile, log=_READ)
     now = published.scrape()
     assert now.all("whatsapp_channel_connected", gateway="wpp") == {(channel,): 1}
     assert now.get("whatsapp_gateway_up", gateway="wpp") == 1
@@ -360,13 +362,13 @@ def test_any_id_is_one_label_value_in_both_formats(channel: str) -> None:
 
 def test_entries_that_are_no_channel_are_counted_by_what_is_wrong() -> None:
     published = Published()
-    published.board.pin(gateway=replace(_UP, left_out={LeftOut.DUPLICATE: 2}))
+    published.store.update(gateway=replace(_UP, left_out={LeftOut.DUPLICATE: 2}))
     assert published.scrape().all(_LEFT_OUT, gateway="wpp") == {
         ("unusable_id",): 0,
         ("duplicate",): 2,
         ("over_limit",): 0,
     }
-    published.board.pin(gateway=_DOWN)
+    published.store.update(gateway=_DOWN)
     assert published.scrape().all(_LEFT_OUT, gateway="wpp") == {}, (
         "nothing is known of a failed list"
     )
@@ -374,7 +376,7 @@ def test_entries_that_are_no_channel_are_counted_by_what_is_wrong() -> None:
 
 def test_no_value_is_ever_not_a_number() -> None:
     published = Published()
-    published.board.pin(gateway=_UP, log=_READ)
+    published.store.update(gateway=_UP, log=_READ)
     samples = [s for family in published.families() for s in family.samples]
     assert samples
     assert not any(math.isnan(sample.value) for sample in samples)
@@ -385,12 +387,12 @@ def test_a_channel_of_which_nobody_tells_is_called_unknown_and_counted_for_nothi
     view = replace(
         _READ.view or ActivitySnapshot(0, {}, {}, 0), last_message={_SHOP.key: 0}, counted=False
     )
-    published.board.pin(gateway=_UP, log=LogState(up=True, view=view))
+    published.store.update(gateway=_UP, log=LogState(up=True, view=view))
     metrics = published.scrape()
     unknown = metrics.all("whatsapp_channel_activity_unknown", gateway="wpp")
     assert set(unknown) == {(channel.id,) for channel in _UP.channels if channel != _SHOP}
     assert metrics.all("whatsapp_channel_messages_total") == {}
-    published.board.pin(log=LogState(up=False, view=view))
+    published.store.update(log=LogState(up=False, view=view))
     assert published.scrape().all("whatsapp_channel_activity_unknown") == {}
-    published.board.pin(log=_READ)
+    published.store.update(log=_READ)
     assert published.scrape().all("whatsapp_channel_activity_unknown") == {}

@@ -1,4 +1,4 @@
-"""The page of metrics: rendered once a snapshot, and only where something has changed."""
+"""The page of metrics: rendered once for each change, beside the scrapes."""
 
 from __future__ import annotations
 
@@ -13,61 +13,56 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from exporter import exposition
-from exporter.collector import ExporterMetrics
-from exporter.exposition import MetricsPage, Section, Texts
+from exporter.collector import ExporterCollector, ExporterMetrics, make_registry
+from exporter.exposition import MetricsPage
 from exporter.silence.thresholds import Threshold
-from exporter.snapshot import GatewayState, LogState, StateStore
-from tests.support.clock import HandMovedClock
+from exporter.snapshot import GatewayState, StateStore
 from tests.support.waiting import wait_until
 from zapwatch.channels import Channel, Status
 from zapwatch.config import SilenceMode
+from zapwatch.gateways.base import GatewayErrorKind, Operation
 
 _OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 _UP = GatewayState(up=True, channels=(Channel("loja", Status.CONNECTED),))
-_FORMS = [(accept, encoding) for accept in ("", _OPENMETRICS) for encoding in ("", "gzip")]
+_FORMATS = [(accept, encoding) for accept in ("", _OPENMETRICS) for encoding in ("", "gzip")]
 
 
 class Counting(Collector):
-    """Counts how often it is collected; fails or waits where told so."""
+    """Counts how often it is collected; fails or waits on request."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self) -> None:
         self.times = 0
         self.broken = False
         self.may_go_on = threading.Event()
         self.may_go_on.set()
 
     def describe(self) -> list[Metric]:
-        return []
+        return [GaugeMetricFamily("times", "How often.")]
 
     def collect(self) -> Iterator[Metric]:
         self.times += 1
         assert self.may_go_on.wait(60)
         if self.broken:
             raise ValueError("out of order")
-        yield GaugeMetricFamily(self.name, "How often.", self.times)
+        yield GaugeMetricFamily("times", "How often.", self.times)
 
 
 class Counted:
-    """A page of two sections: one of everything, one of the gateway's state alone."""
+    """A page of one metric: how often it was rendered."""
 
     def __init__(self) -> None:
-        self.board = StateStore()
-        self.all, self.gateway = Counting("all"), Counting("gateway")
-        registries = CollectorRegistry(), CollectorRegistry()
-        registries[0].register(self.all)
-        registries[1].register(self.gateway)
-        sections = (
-            Section(registries[0], lambda snapshot: (snapshot,)),
-            Section(registries[1], lambda snapshot: (snapshot.gateway,)),
-        )
-        self.texts = [Texts(self.board, sections)]
-        self.page = MetricsPage(self.texts)
+        self.seconds = 1_000.0
+        self.collector = Counting()
+        registry = CollectorRegistry()
+        registry.register(self.collector)
+        self.page = MetricsPage(registry, monotonic=lambda: self.seconds)
 
     @property
-    def times(self) -> tuple[int, int]:
-        return self.all.times, self.gateway.times
+    def times(self) -> int:
+        return self.collector.times
+
+    def body(self, accept: str = "", encoding: str = "") -> bytes:
+        return self.page.get(accept, encoding).body
 
 
 @pytest.fixture
@@ -75,171 +70,160 @@ def counted() -> Counted:
     return Counted()
 
 
-@pytest.mark.parametrize("form", _FORMS)
-def test_a_snapshot_is_rendered_once_when_it_is_pinned_and_not_when_it_is_asked_for(
-    counted: Counted, form: tuple[str, str]
-) -> None:
-    first = counted.page.get(*form)
-    assert all(counted.page.get(*form) is first for _ in range(10))
-    assert counted.times == (1, 1)
+class TestCache:
+    @pytest.mark.parametrize("wanted", _FORMATS)
+    def test_a_change_is_rendered_once_however_many_scrapes_come(
+        self, counted: Counted, wanted: tuple[str, str]
+    ) -> None:
+        first = counted.page.get(*wanted)
+        assert all(counted.page.get(*wanted) is first for _ in range(10))
+        assert counted.times == 1
 
-    counted.board.pin(gateway=_UP)
+        counted.page.refresh()
 
-    assert counted.times == (2, 2)
-    second = counted.page.get(*form)
-    assert second.body != first.body
-    assert counted.page.get(*form) is second
-    assert counted.times == (2, 2)
+        second = counted.page.get(*wanted)
+        assert second.body != first.body
+        assert counted.page.get(*wanted) is second
+        assert counted.times == 2
 
+    def test_a_format_is_rendered_until_nobody_has_scraped_it_for_five_minutes(
+        self, counted: Counted
+    ) -> None:
+        counted.page.refresh()
+        assert counted.times == 0
 
-def test_a_section_of_which_nothing_has_changed_is_not_written_again(counted: Counted) -> None:
-    counted.board.pin(gateway=_UP)
-    counted.page.get("", "")
-    counted.board.pin(log=LogState(up=True))
-    counted.board.pin(log=LogState(up=False))
+        counted.body()
+        counted.seconds += 299
+        counted.page.refresh()
+        assert counted.times == 2
 
-    assert counted.times == (3, 1)
-    text = counted.page.get("", "").body.decode()
-    assert "all 3.0" in text
-    assert "gateway 1.0" in text
+        counted.seconds += 2
+        counted.page.refresh()
+        assert counted.times == 2
+        assert b"times 3.0" in counted.body()
 
+    def test_each_format_is_rendered_once_compressed_or_not(self, counted: Counted) -> None:
+        bodies = [counted.body(*wanted) for wanted in _FORMATS for _ in range(3)]
+        assert len(set(bodies)) == 4
+        # Clients with other words for the same format make no rendering of their own.
+        assert counted.body("text/html, */*;q=0.1", "identity") in bodies
+        assert counted.body(f"{_OPENMETRICS},*/*", "deflate, gzip") in bodies
+        assert counted.times == 4
 
-def test_nothing_is_rendered_that_nobody_asks_for(
-    counted: Counted, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = HandMovedClock()
-    clock.rule(monkeypatch, "exporter.exposition")
-    counted.board.pin(gateway=_UP)
-    assert counted.times == (0, 0)
+        counted.page.refresh()
+        assert counted.times == 6, "once for each of text and OpenMetrics"
+        for accept in ("", _OPENMETRICS):
+            assert gzip.decompress(counted.body(accept, "gzip")) == counted.body(accept)
 
-    counted.page.get("", "")
-    clock.forward(exposition._KEEP_SECONDS - 1)
-    counted.board.pin(log=LogState(up=True))
-    assert counted.times == (2, 1)
+    def test_the_whole_page_in_each_format(self, counted: Counted) -> None:
+        for wanted in _FORMATS:
+            counted.page.get(*wanted)
+        counted.collector.times = 6
+        counted.page.refresh()
+        text = b"# HELP times How often.\n# TYPE times gauge\ntimes "
+        assert counted.body() == text + b"7.0\n"
+        assert counted.body(_OPENMETRICS) == text + b"8.0\n# EOF\n"
 
-    clock.forward(2)
-    counted.board.pin(log=LogState(up=True))
-    assert counted.times == (2, 1)
-    assert b"all 3.0" in counted.page.get("", "").body
-
-
-def test_forms_do_not_get_into_each_others_way(counted: Counted) -> None:
-    bodies = [counted.page.get(*form).body for form in _FORMS for _ in range(3)]
-    assert len(set(bodies)) == 4
-    assert counted.times == (2, 2), "once for each format, compressed or not"
-    # Clients with other words for the same thing make no rendering of their own.
-    assert counted.page.get("text/html, */*;q=0.1", "identity").body in bodies
-    assert counted.page.get(f"{_OPENMETRICS},*/*", "deflate, gzip").body in bodies
-    assert counted.times == (2, 2)
-
-
-def test_the_sections_make_one_valid_text_in_both_formats(counted: Counted) -> None:
-    for encoding in ("", "gzip"):
-        shown = counted.page.get(_OPENMETRICS, encoding)
-        body = gzip.decompress(shown.body) if encoding else shown.body
-        families = list(parse(body.decode()))  # type: ignore[no-untyped-call]
-        assert [family.name for family in families] == [
-            "all",
-            "gateway",
-            "whatsapp_exporter_build_info",
-        ]
-        assert body.count(b"# EOF") == 1
-    assert b"EOF" not in counted.page.get("", "").body
+    def test_names_are_rendered_for_their_request_and_leave_the_cache_alone(
+        self, counted: Counted
+    ) -> None:
+        first = counted.page.get("", "")
+        assert b"times 2.0" in counted.page.get("", "", ["times"]).body
+        assert counted.page.get("", "", ["other"]).body == b""
+        assert counted.page.get("", "") is first
 
 
-def _two_gateways() -> MetricsPage:
-    boards = {"wpp": StateStore(), "loja": StateStore()}
-    threshold = Threshold(1, SilenceMode.FIXED)
-    made = [
-        Texts(
-            board,
-            ExporterMetrics(
-                board, name, lambda *_: threshold, lambda *_: 1.0, with_log=name == "wpp"
-            ).sections,
-        )
-        for name, board in boards.items()
-    ]
-    for board in boards.values():
-        board.pin(gateway=_UP)
-    return MetricsPage(made)
+class TestRendering:
+    def test_the_last_page_is_handed_out_while_the_next_one_is_rendered(
+        self, counted: Counted
+    ) -> None:
+        before = counted.page.get("", "")
+        counted.collector.may_go_on.clear()
+        rendering = threading.Thread(target=counted.page.refresh)
+        rendering.start()
+        wait_until(lambda: counted.times == 2, 60, "the next rendering to begin")
+
+        assert counted.page.get("", "") is before
+
+        counted.collector.may_go_on.set()
+        rendering.join(60)
+        assert counted.page.get("", "") is not before
+
+    def test_a_change_is_rendered_by_a_thread_of_its_own(self, counted: Counted) -> None:
+        counted.page.start()
+        counted.body()
+        counted.page.invalidate()
+        wait_until(lambda: b"times 2.0" in counted.body(), 60, "the change to be rendered")
+
+    def test_a_change_during_a_rendering_is_rendered_after_it(self, counted: Counted) -> None:
+        counted.body()
+        counted.collector.may_go_on.clear()
+        counted.page.start()
+        counted.page.invalidate()
+        wait_until(lambda: counted.times == 2, 60, "the rendering to begin")
+        counted.page.invalidate()
+        counted.page.invalidate()
+        counted.collector.may_go_on.set()
+        wait_until(lambda: b"times 3.0" in counted.body(), 60, "the change to be rendered")
+
+    def test_a_page_that_cannot_be_rendered_is_logged_and_rendered_again(
+        self, counted: Counted, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        counted.body()
+        counted.collector.broken = True
+        counted.page.refresh()
+        assert "cannot be rendered" in caplog.text
+        with pytest.raises(ValueError, match="out of order"):
+            counted.body()
+
+        counted.collector.broken = False
+        counted.page.refresh()
+        assert b"times" in counted.body()
 
 
-@pytest.mark.parametrize("form", _FORMS)
-def test_all_gateways_stand_under_one_header_of_each_metric(form: tuple[str, str]) -> None:
-    shown = _two_gateways().get(*form)
-    body = gzip.decompress(shown.body) if form[1] else shown.body
-    headers = [line for line in body.decode().splitlines() if line.startswith("# TYPE ")]
-    assert len(headers) == len(set(headers))
-    read = parse if form[0] else text_string_to_metric_families
-    families = {family.name: family for family in read(body.decode())}
-    of = {name: {s.labels.get("gateway") for s in f.samples} for name, f in families.items()}
-    assert of["whatsapp_channel_connected"] == {"wpp", "loja"}
-    assert of["whatsapp_message_log_poll_duration_seconds"] == {"wpp"}
-    assert len(families["whatsapp_exporter_build_info"].samples) == 1
+class TestSeveralGateways:
+    def _metrics(self, name: str, *, with_log: bool = False) -> ExporterMetrics:
+        fixed = Threshold(1, SilenceMode.FIXED)
+        store = StateStore()
+        store.update(gateway=_UP)
+        return ExporterMetrics(store, name, lambda *_: fixed, lambda *_: 1.0, with_log=with_log)
 
+    @pytest.mark.parametrize("wanted", _FORMATS)
+    def test_all_gateways_stand_under_one_header_of_each_metric(
+        self, wanted: tuple[str, str]
+    ) -> None:
+        gateways = [self._metrics("wpp", with_log=True), self._metrics("loja")]
+        shown = MetricsPage(make_registry(ExporterCollector(gateways))).get(*wanted)
+        body = gzip.decompress(shown.body) if wanted[1] else shown.body
+        headers = [line for line in body.decode().splitlines() if line.startswith("# TYPE ")]
+        assert len(headers) == len(set(headers))
+        read = parse if wanted[0] else text_string_to_metric_families
+        families = {family.name: family for family in read(body.decode())}
+        of = {name: {s.labels.get("gateway") for s in f.samples} for name, f in families.items()}
+        assert of["whatsapp_channel_connected"] == {"wpp", "loja"}
+        assert of["whatsapp_gateway_request_duration_seconds"] == {"wpp", "loja"}
+        assert of["whatsapp_message_log_poll_duration_seconds"] == {"wpp"}
+        assert len(families["whatsapp_exporter_build_info"].samples) == 1
 
-def test_a_gateway_that_is_shown_no_more_leaves_the_page(counted: Counted) -> None:
-    other = Counted()
-    other.all.name, other.gateway.name = "more", "other_gateway"
-    counted.page.show([*counted.texts, *other.texts])
-    assert b"more 1.0" in counted.page.get("", "").body
-    counted.page.show(other.texts)
-    body = counted.page.get("", "").body
-    assert b"more 1.0" in body
-    assert b"all 1.0" not in body
+    def test_each_gateway_counts_its_own_calls_at_every_rendering(self) -> None:
+        gateways = [self._metrics("wpp"), self._metrics("loja")]
+        gateways[0].observe_call(Operation.LIST, 1.0, GatewayErrorKind.TIMEOUT)
+        page = MetricsPage(make_registry(ExporterCollector(gateways)))
+        errors = "whatsapp_gateway_request_errors_total"
+        for _ in range(2):
+            body = page.get("", "").body.decode()
+            for name, count in (("wpp", 1), ("loja", 0)):
+                labels = f'gateway="{name}",operation="list",reason="timeout"'
+                assert body.count(f"{errors}{{{labels}}} {count}.0\n") == 1
+            page.refresh()
 
-
-def test_what_one_gateway_pins_has_no_other_written_again(counted: Counted) -> None:
-    other = Counted()
-    counted.page.show([*counted.texts, *other.texts])
-    counted.page.get("", "gzip")
-    counted.board.pin(gateway=_UP)
-    counted.page.get("", "gzip")
-    assert (counted.times, other.times) == ((2, 2), (1, 1))
-
-
-def test_the_last_page_is_handed_out_while_the_next_one_is_written(counted: Counted) -> None:
-    before = counted.page.get("", "")
-    counted.all.may_go_on.clear()
-    pinning = threading.Thread(target=counted.board.pin, kwargs={"gateway": _UP})
-    pinning.start()
-    wait_until(lambda: counted.all.times == 2, 60, "the next page to be begun")
-
-    assert counted.page.get("", "") is before
-
-    counted.all.may_go_on.set()
-    pinning.join(60)
-    assert counted.page.get("", "") is not before
-
-
-def test_a_page_that_cannot_be_rendered_is_told_and_does_not_stop_who_pins(
-    counted: Counted, caplog: pytest.LogCaptureFixture
-) -> None:
-    counted.page.get("", "")
-    counted.all.broken = True
-    counted.board.pin(gateway=_UP)
-    assert "cannot be rendered" in caplog.text
-    with pytest.raises(ValueError, match="out of order"):
-        counted.page.get("", "")
-
-    counted.all.broken = False
-    counted.board.pin(log=LogState(up=True))
-    assert b"all" in counted.page.get("", "").body
-
-
-def test_threads_that_pin_at_once_leave_the_newest_page(counted: Counted) -> None:
-    counted.page.get("", "")
-    rounds = 50
-
-    def pin() -> None:
-        for _ in range(rounds):
-            counted.board.pin(log=LogState(up=True))
-
-    threads = [threading.Thread(target=pin) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-
-    assert f"all {counted.all.times}.0".encode() in counted.page.get("", "").body
-    assert counted.all.times <= 1 + 4 * rounds
+    def test_a_gateway_that_is_shown_no_more_leaves_the_page(self) -> None:
+        wpp, loja = self._metrics("wpp"), self._metrics("loja")
+        collector = ExporterCollector([wpp, loja])
+        page = MetricsPage(make_registry(collector))
+        assert b'gateway="wpp"' in page.get("", "").body
+        collector.show([loja])
+        page.refresh()
+        body = page.get("", "").body
+        assert b'gateway="loja"' in body
+        assert b'gateway="wpp"' not in body

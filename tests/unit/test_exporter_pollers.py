@@ -317,7 +317,7 @@ def test_no_age_counts_until_all_that_is_new_has_been_read(
     board: StateStore, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poller = _log_poller(sqlite_log, board)
-    board.pin(gateway=GatewayState(up=True, channels=(Channel("loja", Status.CONNECTED),)))
+    board.update(gateway=GatewayState(up=True, channels=(Channel("loja", Status.CONNECTED),)))
     sqlite_log.write("loja", age_seconds=500)
     poller.poll_once()
     assert (_ages(board) or {}).keys() == {"loja"}

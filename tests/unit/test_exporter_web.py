@@ -8,10 +8,11 @@ import pytest
 from flask.testing import FlaskClient
 
 from exporter.app import create_app
-from exporter.collector import ExporterMetrics
-from exporter.exposition import MetricsPage, Texts
+from exporter.collector import ExporterCollector, ExporterMetrics, make_registry
+from exporter.exposition import MetricsPage
 from exporter.silence.thresholds import Threshold
 from exporter.snapshot import GatewayState, LogState, StateStore, waiting_for
+from zapwatch import __version__
 from zapwatch.channels import Channel, Status
 from zapwatch.config import SilenceMode
 
@@ -20,24 +21,24 @@ _UP = GatewayState(up=True, channels=(Channel("loja", Status.CONNECTED),))
 
 
 @pytest.fixture
-def board() -> StateStore:
+def store() -> StateStore:
     return StateStore()
 
 
-def _client(board: StateStore, *, with_log: bool = True) -> FlaskClient:
+def _client(store: StateStore, *, with_log: bool = True) -> FlaskClient:
     fixed = Threshold(1, SilenceMode.FIXED)
-    metrics = ExporterMetrics(board, "wpp", lambda *_: fixed, lambda *_: 1.0, with_log=with_log)
-    page = MetricsPage([Texts(board, metrics.sections)])
-    return create_app(page, lambda: waiting_for(board.snapshot, with_log=with_log)).test_client()
+    metrics = ExporterMetrics(store, "wpp", lambda *_: fixed, lambda *_: 1.0, with_log=with_log)
+    page = MetricsPage(make_registry(ExporterCollector([metrics])))
+    return create_app(page, lambda: waiting_for(store.snapshot, with_log=with_log)).test_client()
 
 
 @pytest.fixture
-def client(board: StateStore) -> FlaskClient:
-    return _client(board)
+def client(store: StateStore) -> FlaskClient:
+    return _client(store)
 
 
-def test_the_text_format_is_the_usual_one(board: StateStore, client: FlaskClient) -> None:
-    board.pin(gateway=_UP)
+def test_the_text_format_is_the_usual_one(store: StateStore, client: FlaskClient) -> None:
+    store.update(gateway=_UP)
     answer = client.get("/metrics")
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("text/plain; version=")
@@ -47,8 +48,8 @@ def test_the_text_format_is_the_usual_one(board: StateStore, client: FlaskClient
     assert "_created" not in answer.text
 
 
-def test_who_accepts_openmetrics_gets_it(board: StateStore, client: FlaskClient) -> None:
-    board.pin(gateway=_UP)
+def test_who_accepts_openmetrics_gets_it(store: StateStore, client: FlaskClient) -> None:
+    store.update(gateway=_UP)
     answer = client.get("/metrics", headers={"Accept": _OPENMETRICS})
     assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
     assert answer.text.endswith("# EOF\n")
@@ -56,14 +57,42 @@ def test_who_accepts_openmetrics_gets_it(board: StateStore, client: FlaskClient)
 
 
 def test_who_accepts_gzip_gets_the_same_page_compressed(
-    board: StateStore, client: FlaskClient
+    store: StateStore, client: FlaskClient
 ) -> None:
-    board.pin(gateway=_UP)
-    plain = client.get("/metrics")
-    packed = client.get("/metrics", headers={"Accept-Encoding": "gzip"})
+    store.update(gateway=_UP)
+    names = {"name[]": "whatsapp_channel_connected"}
+    plain = client.get("/metrics", query_string=names)
+    packed = client.get("/metrics", query_string=names, headers={"Accept-Encoding": "gzip"})
     assert packed.headers["Content-Encoding"] == "gzip"
     assert gzip.decompress(packed.data) == plain.data
     assert {"Accept", "Accept-Encoding"} <= set(packed.headers["Vary"].split(", "))
+
+
+def test_only_the_series_that_are_named_are_shown(store: StateStore, client: FlaskClient) -> None:
+    client.get("/metrics")
+    store.update(gateway=_UP)
+    names = ["whatsapp_channel_connected", "whatsapp_exporter_build_info", "nothing"]
+    answer = client.get("/metrics", query_string={"name[]": names})
+    samples = [line for line in answer.text.splitlines() if not line.startswith("#")]
+    assert sorted(samples) == [
+        'whatsapp_channel_connected{channel="loja",gateway="wpp"} 1.0',
+        f'whatsapp_exporter_build_info{{version="{__version__}"}} 1.0',
+    ]
+    count = "whatsapp_gateway_request_duration_seconds_count"
+    answer = client.get(
+        "/metrics", query_string={"name[]": count}, headers={"Accept": _OPENMETRICS}
+    )
+    assert answer.text.splitlines()[2:] == [
+        f'{count}{{gateway="wpp",operation="list"}} 0.0',
+        "# EOF",
+    ]
+
+
+def test_the_process_and_its_python_are_shown(client: FlaskClient) -> None:
+    text = client.get("/metrics").text
+    for name in ("process_resident_memory_bytes ", "process_open_fds ", "python_info{"):
+        assert f"\n{name}" in text
+    assert '\npython_gc_collections_total{generation="0"} ' in text
 
 
 def test_the_landing_page_links_the_others(client: FlaskClient) -> None:
@@ -80,28 +109,28 @@ def test_it_is_healthy_from_the_beginning(client: FlaskClient) -> None:
 
 @pytest.mark.parametrize("up", [True, False], ids=["good", "bad"])
 def test_it_is_ready_after_the_first_poll_of_each_source_good_or_bad(
-    board: StateStore, client: FlaskClient, up: bool
+    store: StateStore, client: FlaskClient, up: bool
 ) -> None:
     answer = client.get("/-/ready")
     assert answer.status_code == 503
     assert answer.text == "Waiting for the channel list and the message log.\n"
-    board.pin(log=LogState(up=up))
+    store.update(log=LogState(up=up))
     answer = client.get("/-/ready")
     assert (answer.status_code, answer.text) == (503, "Waiting for the channel list.\n")
-    board.pin(gateway=GatewayState(up=up))
+    store.update(gateway=GatewayState(up=up))
     assert client.get("/-/ready").status_code == 200
 
 
-def test_it_waits_for_the_log_as_well(board: StateStore, client: FlaskClient) -> None:
-    board.pin(gateway=_UP)
+def test_it_waits_for_the_log_as_well(store: StateStore, client: FlaskClient) -> None:
+    store.update(gateway=_UP)
     answer = client.get("/-/ready")
     assert (answer.status_code, answer.text) == (503, "Waiting for the message log.\n")
 
 
-def test_it_waits_for_no_log_that_is_not_there(board: StateStore) -> None:
-    client = _client(board, with_log=False)
+def test_it_waits_for_no_log_that_is_not_there(store: StateStore) -> None:
+    client = _client(store, with_log=False)
     assert client.get("/-/ready").status_code == 503
-    board.pin(gateway=_UP)
+    store.update(gateway=_UP)
     assert client.get("/-/ready").status_code == 200
 
 
