@@ -18,6 +18,7 @@ from exporter.silence.thresholds import Thresholds, bounds_of
 from exporter.snapshot import StateStore, waiting_for
 from zapwatch.config import GatewaySettings, MessageSource, Settings, SilenceMode
 from zapwatch.gateways.registry import ADAPTERS, make_gateway
+from zapwatch.metrics import ReloadMetrics
 
 
 class GatewayMonitor:
@@ -86,7 +87,9 @@ class Supervisor:
     def __init__(self, settings: Settings, post: Post) -> None:
         """Watch nothing yet."""
         self._collector = ExporterCollector()
-        self.page = MetricsPage(make_registry(self._collector))
+        registry = make_registry(self._collector)
+        self.reload_metrics = ReloadMetrics(registry, "whatsapp_exporter")
+        self.page = MetricsPage(registry)
         self._post = post
         self._settings = settings
         self._lock = threading.Lock()

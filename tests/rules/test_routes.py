@@ -34,6 +34,7 @@ RECEIVER_OF = {
     "WhatsAppExporterDown": "people",
     "WhatsAppReconnectHookDown": "people",
     "WhatsAppAlertDeliveryFailing": "people",
+    "WhatsAppConfigReloadFailing": "people",
 }
 COOLDOWN_SECONDS = 300
 MATCHER = re.compile(r'(?P<label>\w+)(?P<operator>=~|!~|!=|=)"(?P<value>.*)"')

@@ -29,6 +29,7 @@ PROMISED = {
     "WhatsAppChannelNeverHeard",
     "WhatsAppChannelSilent",
     "WhatsAppChannelSuspect",
+    "WhatsAppConfigReloadFailing",
     "WhatsAppExporterDown",
     "WhatsAppGatewayDown",
     "WhatsAppMessageLogDown",
@@ -50,7 +51,11 @@ REPAIRED = {
     "WhatsAppChannelSilent",
 }
 ASKED = {"WhatsAppChannelSuspect"}
-WARNINGS = REPAIRED | {"WhatsAppMessageLogDown", "WhatsAppMessageLogStalled"}
+WARNINGS = REPAIRED | {
+    "WhatsAppConfigReloadFailing",
+    "WhatsAppMessageLogDown",
+    "WhatsAppMessageLogStalled",
+}
 # Facts, not sentences: the messages' templates make sentences of them, in the reader's language.
 FOR_TEMPLATES = {"asked", "failures", "outage"}
 
