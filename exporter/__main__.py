@@ -5,24 +5,31 @@
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":
+    # Before the slow imports: it would end the program. See zapwatch/reload.py.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+
 import argparse
 import gc
 import logging
 import sys
 
-from exporter.app import create_app
+from exporter.app import add_reload, create_app
 from exporter.event_buffer import Post
 from exporter.silence.explain import explain
 from exporter.supervisor import Supervisor
 from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parse_arguments, parser
 from zapwatch.config import Settings, SettingsError, load
-from zapwatch.reload import Reloading
+from zapwatch.reload import Reloading, accept_hangup
 from zapwatch.server import Server, end_on_signals, fail, log_to_stderr, run
 
 _PROGRAM = "exporter"
 # Seconds that a thread may compute while others wait; Python's default is 5 ms. A scrape changes
 # threads some ten times: benchmarks/scrape.py, 10,000 channels, p99 24 ms, by the default 90 ms.
 _SWITCH_SECONDS = 0.0005
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load(options.env_file)
         if options.command == "explain":
+            accept_hangup()
             return _explain(settings, options.gateway, options.channel)
         post = Post(settings)
         post.follow(settings.gateways)
@@ -46,8 +54,13 @@ def main(arguments: list[str] | None = None) -> int:
     supervisor = Supervisor(settings, post)
     supervisor.apply_config(settings.gateways)
     supervisor.page.start()
-    Reloading(options.env_file, settings, supervisor.apply_config).start()
+    reloading = Reloading(
+        options.env_file, settings, supervisor.apply_config, supervisor.reload_metrics
+    )
+    reloading.start()
     pages = create_app(supervisor.page, lambda: supervisor.waiting)
+    if settings.exporter_listen.host in _LOOPBACK:
+        add_reload(pages, reloading.reload)
     server.run(post.receiver(pages, supervisor.count_event))
     return 0
 

@@ -49,3 +49,13 @@ def create_app(metrics: MetricsPage, waiting: Callable[[], Sequence[str]]) -> Fl
         return Response(text, 503 if sources else 200, mimetype="text/plain")
 
     return app
+
+
+def add_reload(app: Flask, reload: Callable[[], str | None]) -> None:
+    """Add ``POST /-/reload``, which asks for no token: only for an exporter on loopback."""
+
+    @app.post("/-/reload")
+    def reload_settings() -> Response:
+        refusal = reload()
+        text = "The settings were read again." if refusal is None else f"Refused: {refusal}"
+        return Response(f"{text}\n", 200 if refusal is None else 500, mimetype="text/plain")

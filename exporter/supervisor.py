@@ -20,6 +20,7 @@ from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, Silenc
 from zapwatch.gateways.registry import ADAPTERS, make_gateway
 from zapwatch.messages.source import open_source
 from zapwatch.messages.webhook_log import MessageLogError
+from zapwatch.metrics import ReloadMetrics
 
 
 class GatewayMonitor:
@@ -96,7 +97,9 @@ class Supervisor:
     def __init__(self, settings: Settings, post: Post) -> None:
         """Watch nothing yet."""
         self._collector = ExporterCollector()
-        self.page = MetricsPage(make_registry(self._collector))
+        registry = make_registry(self._collector)
+        self.reload_metrics = ReloadMetrics(registry, "whatsapp_exporter")
+        self.page = MetricsPage(registry)
         self._post = post
         self._settings = settings
         self._lock = threading.Lock()

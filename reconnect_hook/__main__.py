@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":
+    # Before the slow imports: it would end the program. See zapwatch/reload.py.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+
 import argparse
 import logging
 import math
 import sys
 from dataclasses import replace
 
-from reconnect_hook.app import create_app
+from reconnect_hook.app import add_reload, create_app
 from reconnect_hook.check import Options, run_check
 from reconnect_hook.dashboard.register import add_page
 from reconnect_hook.metrics import HookMetrics
@@ -17,7 +23,7 @@ from reconnect_hook.supervisor import HookSupervisor, open_store
 from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parse_arguments, parser
 from zapwatch.config import Settings, SettingsError, load
 from zapwatch.config.gateway import ProbeKind
-from zapwatch.reload import Reloading
+from zapwatch.reload import Reloading, accept_hangup
 from zapwatch.server import Server, end_on_signals, fail, log_to_stderr, run
 
 _PROGRAM = "reconnect_hook"
@@ -32,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         settings = load(options.env_file)
         if options.command == "serve":
             return _serve(settings, options.env_file)
+        accept_hangup()
         if options.command == "probe":
             end_on_signals(code=1)
             kind = None if options.kind is None else ProbeKind(options.kind)
@@ -169,8 +176,10 @@ def _serve(settings: Settings, env_file: str | None) -> int:
     end_on_signals()
     logging.getLogger(_PROGRAM).info("page at %s/, alerts at %s/alerts", server.url, server.url)
     fleet.follow(settings.gateways)
-    Reloading(env_file, settings, fleet.follow).start()
+    reloading = Reloading(env_file, settings, fleet.follow, metrics.reloads)
+    reloading.start()
     app = create_app(fleet, metrics, token=settings.hook_token)
+    add_reload(app, reloading.reload, token=settings.hook_token)
     add_page(app, fleet, settings)
     try:
         server.run(app, trusted_proxy=settings.hook_trusted_proxy)

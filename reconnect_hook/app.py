@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from flask import Flask, Response, request
@@ -69,6 +69,16 @@ def create_app(fleet: HookSupervisor, metrics: HookMetrics, *, token: str) -> Fl
     _add_open_pages(app, fleet, metrics)
     _answer_errors(app)
     return app
+
+
+def add_reload(app: Flask, reload: Callable[[], str | None], *, token: str) -> None:
+    """Add ``POST /-/reload``, which asks for the same token as ``POST /alerts``."""
+
+    @app.post("/-/reload")
+    def reload_settings() -> Response:
+        _check_token(token)
+        refusal = reload()
+        return as_json(200, {}) if refusal is None else as_json(500, {"error": refusal})
 
 
 def _accept(

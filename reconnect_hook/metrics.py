@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter as Counted
 from collections.abc import Iterable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -14,10 +14,11 @@ from reconnect_hook.dedup import Disposition
 from reconnect_hook.models import Job, Outcome, Result
 from reconnect_hook.probe_limits import ProbeOutcome, ProbeRepository
 from reconnect_hook.repository import ChannelRepository
+from zapwatch import __version__
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.db import StateError
 from zapwatch.gateways.base import Observer, Operation
-from zapwatch.metrics import GatewayMetrics
+from zapwatch.metrics import GatewayMetrics, ReloadMetrics, register_process_metrics
 
 _REPAIR_BUCKETS = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 90, 120, 180, 300)  # seconds
 
@@ -27,6 +28,14 @@ class HookMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        register_process_metrics(self.registry)
+        Gauge(
+            "whatsapp_reconnect_hook_build_info",
+            "The hook's version, as a label of the value 1.",
+            ["version"],
+            registry=self.registry,
+        ).labels(__version__).set(1)
+        self.reloads = ReloadMetrics(self.registry, "whatsapp_reconnect_hook")
         self._calls = GatewayMetrics(self.registry, Operation)
         self._memories: dict[str, ChannelRepository] = {}
         self._books: dict[str, ProbeRepository] = {}

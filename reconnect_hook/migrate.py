@@ -13,13 +13,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 
-from zapwatch.db import Database, StateError, mysql_engine
+from zapwatch.db import Database, StateError
 
 VERSION_TABLE = "zapwatch_schema"
 """Holds the number of the last step that was taken."""
 
 _LOCK_SECONDS = 60
-_UPGRADE_SECONDS = 600  # for a change of a table that holds the history of 90 days
+_UNRELEASED = {"0001", "0002", "0003", "0004", "0005"}
 # Each start would tell that there was nothing to do.
 logging.getLogger("alembic").setLevel(logging.WARNING)
 _in_this_process = threading.Lock()
@@ -39,16 +39,13 @@ def open_state(url: sa.URL) -> Database:
 def upgrade(engine: sa.Engine) -> None:
     """Take the steps that are missing; of hooks that start at once, one does and the others wait.
 
-    Raises StateError where the database is of a newer version, else what SQLAlchemy raises.
+    Raises StateError where the database is of a newer version, or of a checkout before revision
+    0006, else what SQLAlchemy raises.
     """
     try:
         # Alembic keeps what it works on in globals.
-        with (
-            _in_this_process,
-            _patient(engine) as patient,
-            _alone(patient),
-            patient.begin() as connection,
-        ):
+        with _in_this_process, _alone(engine), engine.begin() as connection:
+            _refuse_unreleased(connection)
             config = configuration()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
@@ -56,24 +53,28 @@ def upgrade(engine: sa.Engine) -> None:
         raise StateError(f"its tables are not known to this version: {error}") from None
 
 
-@contextmanager
-def _patient(engine: sa.Engine) -> Iterator[sa.Engine]:
-    """Open an engine that waits long enough for the change of a large table."""
-    if engine.dialect.name == "sqlite":
-        yield engine
-        return
-    patient = mysql_engine(engine.url, _UPGRADE_SECONDS)
-    try:
-        yield patient
-    finally:
-        patient.dispose()
-
-
 def configuration() -> Config:
     """Return what Alembic has to know."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     return config
+
+
+def _refuse_unreleased(connection: sa.Connection) -> None:
+    """Raise CommandError where a checkout made the tables that no release can bring up to date."""
+    tables = sa.inspect(connection)
+    version = None
+    if tables.has_table(VERSION_TABLE):
+        version = connection.scalar(sa.text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608
+    first = version is None and tables.has_table("repairs")
+    # A column of the very first ones, which noted no version.
+    if first and any(column["name"] == "not_before" for column in tables.get_columns("repairs")):
+        version = "0001"
+    if version in _UNRELEASED:
+        raise CommandError(
+            f"revision {version} was never released; delete them, and alerts fill a new state, "
+            "or start commit 4e622a2 once with them"
+        )
 
 
 @contextmanager

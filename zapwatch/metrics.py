@@ -10,6 +10,7 @@ from typing import NamedTuple
 from prometheus_client import (
     CollectorRegistry,
     Counter,
+    Gauge,
     GCCollector,
     Histogram,
     PlatformCollector,
@@ -76,6 +77,30 @@ def register_process_metrics(registry: CollectorRegistry) -> None:
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
+
+
+class ReloadMetrics:
+    """Whether the settings were read without an error, and when they last were."""
+
+    def __init__(self, registry: CollectorRegistry, program: str) -> None:
+        """Publish the start as a success; ``program`` begins the names."""
+        self._successful = Gauge(
+            f"{program}_config_last_reload_successful",
+            "1 if the settings were accepted when they were last read, else 0.",
+            registry=registry,
+        )
+        self._succeeded_at = Gauge(
+            f"{program}_config_last_reload_success_timestamp_seconds",
+            "When the settings were last read and accepted, in Unix seconds.",
+            registry=registry,
+        )
+        self.record(successful=True)
+
+    def record(self, *, successful: bool) -> None:
+        """Publish how a reload ended."""
+        self._successful.set(successful)
+        if successful:
+            self._succeeded_at.set_to_current_time()
 
 
 def _encoder(*, openmetrics: bool) -> tuple[Callable[[Collector], bytes], str]:

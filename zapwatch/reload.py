@@ -1,4 +1,7 @@
-"""Reads the settings again on SIGHUP, and says in the log what became of it."""
+"""Reads the settings again on SIGHUP and at ``POST /-/reload``; the log shows the result.
+
+Each program blocks SIGHUP while it starts. Such a signal is pending until ``Reloading.start``.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from zapwatch.config import GatewaySettings, Settings, SettingsError, compare, load
+from zapwatch.metrics import ReloadMetrics
 from zapwatch.server import notify
 
 _log = logging.getLogger("settings")
@@ -26,6 +30,7 @@ class Reloading:
         env_file: str | None,
         settings: Settings,
         follow: Callable[[Sequence[GatewaySettings]], None],
+        metrics: ReloadMetrics,
     ) -> None:
         """Read what ``settings`` came from again, and tell ``follow`` the gateways.
 
@@ -34,33 +39,49 @@ class Reloading:
         self._env_file = env_file
         self._settings = settings
         self._follow = follow
+        self._metrics = metrics
+        self._reloading = threading.Lock()
         self._wanted = threading.Event()
 
     def start(self) -> None:
         """Begin to listen to SIGHUP; only the main thread may."""
         threading.Thread(target=self._run, name="reload", daemon=True).start()
         signal.signal(signal.SIGHUP, lambda _number, _frame: self._wanted.set())
+        accept_hangup()
 
     def _run(self) -> None:
         while True:
             self._wanted.wait()
             self._wanted.clear()
+            self.reload()
+
+    def reload(self) -> str | None:
+        """Read again, log what has changed, and return why it is refused, None where it is not."""
+        with self._reloading:
             # systemd wants to know when that began, by the clock that it knows as monotonic.
             notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
             try:
-                self.reload()
+                refusal = self._reload()
             except Exception:  # noqa: BLE001 - the next time may work, and all else goes on
                 _log.exception("the settings cannot be read again, a fault of the program itself")
+                refusal = "a fault of the program itself; its log has the details"
+            self._metrics.record(successful=refusal is None)
             notify("READY=1")
+        return refusal
 
-    def reload(self) -> None:
-        """Read again, and log what has changed or why it is refused."""
+    def _reload(self) -> str | None:
         try:
             read = load(self._env_file)
             changes = compare(self._settings, read)
             self._follow(read.gateways)
         except SettingsError as error:
             _log.error("the settings stay as they are, the new ones are refused: %s", error)
-            return
+            return str(error)
         self._settings = replace(self._settings, gateways=read.gateways)
         _log.info("settings were read again: %s", changes)
+        return None
+
+
+def accept_hangup() -> None:
+    """Let SIGHUP arrive, one included that was sent while the program started."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})

@@ -7,22 +7,13 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.schema import SchemaItem
 
 
-def has_table(table: str) -> bool:
-    """Whether there is such a table."""
-    return sa.inspect(op.get_bind()).has_table(table)
-
-
-def has_column(table: str, column: str) -> bool:
-    """Whether the table has such a column."""
-    return any(one["name"] == column for one in sa.inspect(op.get_bind()).get_columns(table))
-
-
-def add_column(table: str, column: sa.Column[Any]) -> None:
-    """Add a column unless it is there."""
-    if not has_column(table, column.name):
-        op.add_column(table, column)
+def add_table(table: str, *columns: SchemaItem, **options: Any) -> None:
+    """Add a table unless it is there."""
+    if not sa.inspect(op.get_bind()).has_table(table):
+        op.create_table(table, *columns, **options)
 
 
 def add_index(name: str, table: str, columns: Sequence[str]) -> None:

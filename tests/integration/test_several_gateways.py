@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -51,6 +52,85 @@ def _post(program: Program, *alerts: object) -> dict[str, int]:
     )
     assert answer.status_code == 202
     return dict(answer.json())
+
+
+def _writer(fifo: Path) -> int:
+    """Return a descriptor to write with, 0 while no program reads."""
+    try:
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return 0
+
+
+@pytest.mark.parametrize("arguments", [("exporter",), ("reconnect_hook", "serve")])
+def test_a_reload_while_a_program_starts_is_made_when_it_has_started(
+    gateways: Gateways, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    fifo = tmp_path / "settings"
+    os.mkfifo(fifo)
+    more = ("--env-file", str(fifo))
+    with Program(tmp_path, *arguments, *more, settings=gateways.settings()) as program:
+        # The program waits for its settings, and so is about to start, until this end is closed.
+        first = wait_until(lambda: _writer(fifo), _SECONDS, "it reads its settings")
+        program.process.send_signal(signal.SIGHUP)
+        os.close(first)
+        assert program.get("/-/healthy").ok
+        os.close(wait_until(lambda: _writer(fifo), _SECONDS, "it reads them again"))
+        line = "settings were read again: nothing has changed"
+        wait_until(lambda: line in program.stderr, _SECONDS, "the reload")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (("exporter",), "whatsapp_exporter_config_last_reload"),
+        (("reconnect_hook", "serve"), "whatsapp_reconnect_hook_config_last_reload"),
+    ],
+)
+def test_a_reload_over_http_is_accepted_or_refused_and_counted(
+    gateways: Gateways, tmp_path: Path, arguments: tuple[str, ...], name: str
+) -> None:
+    with Program(tmp_path, *arguments, settings=gateways.settings()) as program:
+        url = f"{program.url}/-/reload"
+
+        def reload() -> requests.Response:
+            return requests.post(url, headers=_BEARER, timeout=_SECONDS)
+
+        def successful() -> float | None:
+            return program.metrics().get(f"{name}_successful")
+
+        accepted_at = program.metrics().get(f"{name}_success_timestamp_seconds")
+        assert accepted_at is not None
+        assert accepted_at > 1_700_000_000
+        assert successful() == 1
+        gateways.write("a", "a")
+        refused = reload()
+        assert refused.status_code == 500
+        assert "two gateways are called a" in refused.text
+        wait_until(lambda: successful() == 0, _SECONDS, "the metric")
+        assert program.metrics().get(f"{name}_success_timestamp_seconds") == accepted_at
+        gateways.write("a", "b")
+        assert reload().status_code == 200
+        wait_until(lambda: successful() == 1, _SECONDS, "the metric")
+        assert requests.get(url, timeout=_SECONDS).status_code == 405
+
+
+def test_the_hook_reloads_for_its_token_only(gateways: Gateways, tmp_path: Path) -> None:
+    with Program(tmp_path, "reconnect_hook", "serve", settings=gateways.settings()) as hook:
+        wrong = {"Authorization": "Bearer wrong"}
+        for headers in ({}, wrong):
+            answer = requests.post(f"{hook.url}/-/reload", headers=headers, timeout=_SECONDS)
+            assert answer.status_code == 401
+        assert "settings" not in hook.stderr
+
+
+def test_an_exporter_beyond_loopback_does_not_reload_over_http(
+    gateways: Gateways, tmp_path: Path
+) -> None:
+    settings = {**gateways.settings(), "EXPORTER_LISTEN": "0.0.0.0:0"}
+    with Program(tmp_path, "exporter", settings=settings) as exporter:
+        url = exporter.url.replace("0.0.0.0", "127.0.0.1")
+        assert requests.post(f"{url}/-/reload", timeout=_SECONDS).status_code == 404
 
 
 # The exporter.
@@ -132,7 +212,11 @@ def test_the_exporter_follows_the_file_on_sighup(
 
         gateways.write("b")
         assert _reload(exporter, systemd) == "settings were read again: removed a"
-        assert exporter.metrics().all("whatsapp_gateway_up") == {("b",): 1}
+        wait_until(
+            lambda: exporter.metrics().all("whatsapp_gateway_up") == {("b",): 1},
+            _SECONDS,
+            "metrics of b alone, which are rendered after the reload",
+        )
         gateways.of["b"].clear_requests()
         wait_until(lambda: len(gateways.of["b"].requests("list")) > 1, _SECONDS, "polls of b")
         gateways.of["a"].clear_requests()

@@ -38,6 +38,7 @@ RECEIVER_OF = {
     "WhatsAppExporterDown": "people",
     "WhatsAppReconnectHookDown": "people",
     "WhatsAppAlertDeliveryFailing": "people",
+    "WhatsAppConfigReloadFailing": "people",
 }
 OF_HOURS = {"WhatsAppChannelFlapping", "WhatsAppChannelsLeftOut"}
 COOLDOWN_SECONDS = 300

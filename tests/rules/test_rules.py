@@ -33,6 +33,7 @@ PROMISED = {
     "WhatsAppChannelNeverHeard",
     "WhatsAppChannelSilent",
     "WhatsAppChannelSuspect",
+    "WhatsAppConfigReloadFailing",
     "WhatsAppExporterDown",
     "WhatsAppGatewayDown",
     "WhatsAppMessageLogDown",
@@ -59,6 +60,7 @@ REPAIRED = {
 ASKED = {"WhatsAppChannelSuspect"}
 WARNINGS = REPAIRED | {
     "WhatsAppChannelsLeftOut",
+    "WhatsAppConfigReloadFailing",
     "WhatsAppMessageLogDown",
     "WhatsAppMessageLogStalled",
 }

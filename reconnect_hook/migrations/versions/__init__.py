@@ -1,1 +1,1 @@
-"""One file a step. None is ever changed once a release has it."""
+"""One file per revision. None is ever changed once a release has it."""
