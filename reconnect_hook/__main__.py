@@ -16,8 +16,9 @@ from dataclasses import replace
 from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parse_arguments, parser
 from zapwatch.config import Settings, SettingsError, load
 from zapwatch.config.gateway import ProbeKind
+from zapwatch.logs import log_to_stderr
 from zapwatch.reload import Reloading
-from zapwatch.server import Server, end_on_signals, fail, log_to_stderr, run
+from zapwatch.server import Server, end_on_signals, fail, run
 
 _PROGRAM = "reconnect_hook"
 _SWITCH_SECONDS = 0.0002
@@ -168,7 +169,7 @@ def _serve(settings: Settings, env_file: str | None) -> int:
     from reconnect_hook.metrics import HookMetrics
     from reconnect_hook.supervisor import HookSupervisor, open_store
 
-    log_to_stderr()
+    log_to_stderr(settings.log_level, settings.log_format)
     # Many short turns: with the usual 5 ms, an answer waits for each thread that is computing.
     sys.setswitchinterval(_SWITCH_SECONDS)
     metrics = HookMetrics()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from zapwatch.config.gateway import (
     read_numbers,
 )
 from zapwatch.config.readers import Listen, Reader
+
+LogLevel = StrEnum("LogLevel", ["DEBUG", "INFO", "WARNING", "ERROR"])
+LogFormat = StrEnum("LogFormat", ["LOGFMT", "JSON"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +323,18 @@ SETTINGS = (
         "`X-Forwarded-Proto` are believed, nobody else's",
     ),
     Setting(
+        "LOG_LEVEL",
+        partial(Reader.choice, of=LogLevel, known="debug, info, warning or error"),
+        "info",
+        "what both programs write to stderr: `debug`, `info`, `warning` or `error` and above",
+    ),
+    Setting(
+        "LOG_FORMAT",
+        partial(Reader.choice, of=LogFormat, known="logfmt or json"),
+        "logfmt",
+        "how: `logfmt` or `json`, one line for each event, with the local time",
+    ),
+    Setting(
         "PROBE",
         partial(Reader.choice, of=ProbeKind, known="off, query or echo"),
         "query",
@@ -484,3 +500,5 @@ class Settings:
     prometheus_url: str
     alertmanager_url: str
     hook_trusted_proxy: str | None
+    log_level: LogLevel
+    log_format: LogFormat
