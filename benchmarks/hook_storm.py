@@ -48,7 +48,8 @@ end
 """
 _NOTHING = """
 from flask import Flask, Response, request
-from zapwatch.server import Server, log_to_stderr
+from zapwatch.logs import log_to_stderr
+from zapwatch.server import Server
 from zapwatch.config import Listen
 log_to_stderr()
 app = Flask("nothing")

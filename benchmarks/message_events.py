@@ -54,7 +54,8 @@ done = function(summary, latency)
 end
 """
 _NOTHING = """
-from zapwatch.server import Server, log_to_stderr
+from zapwatch.logs import log_to_stderr
+from zapwatch.server import Server
 from zapwatch.config import Listen
 def nothing(environ, start_response):
     environ["wsgi.input"].read()

@@ -22,8 +22,9 @@ from exporter.silence.explain import explain
 from exporter.supervisor import Supervisor
 from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parse_arguments, parser
 from zapwatch.config import Settings, SettingsError, load
+from zapwatch.logs import log_to_stderr
 from zapwatch.reload import Reloading, accept_hangup
-from zapwatch.server import Server, end_on_signals, fail, log_to_stderr, run
+from zapwatch.server import Server, end_on_signals, fail, run
 
 _PROGRAM = "exporter"
 # Seconds that a thread may compute while others wait; Python's default is 5 ms. A scrape changes
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         post.follow(settings.gateways)
     except SettingsError as error:
         fail(_PROGRAM, str(error))
-    log_to_stderr()
+    log_to_stderr(settings.log_level, settings.log_format)
     sys.setswitchinterval(_SWITCH_SECONDS)
     # What was loaded stays: looking through it for garbage would stop all threads for 50 ms.
     gc.freeze()

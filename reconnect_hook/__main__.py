@@ -1,4 +1,9 @@
-"""``python -m reconnect_hook``: ``serve`` takes alerts for ever, ``check`` and ``probe`` do not."""
+"""``python -m reconnect_hook``: ``serve`` takes alerts for ever, ``check`` and ``probe`` do not.
+
+Each command imports what it needs when it runs: ``--help`` loads neither Flask nor the migrations.
+"""
+
+# ruff: noqa: PLC0415
 
 from __future__ import annotations
 
@@ -14,17 +19,12 @@ import math
 import sys
 from dataclasses import replace
 
-from reconnect_hook.app import add_reload, create_app
-from reconnect_hook.check import Options, run_check
-from reconnect_hook.dashboard.register import add_page
-from reconnect_hook.metrics import HookMetrics
-from reconnect_hook.probe_command import run_probe
-from reconnect_hook.supervisor import HookSupervisor, open_store
 from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parse_arguments, parser
 from zapwatch.config import Settings, SettingsError, load
 from zapwatch.config.gateway import ProbeKind
+from zapwatch.logs import log_to_stderr
 from zapwatch.reload import Reloading, accept_hangup
-from zapwatch.server import Server, end_on_signals, fail, log_to_stderr, run
+from zapwatch.server import Server, end_on_signals, fail, run
 
 _PROGRAM = "reconnect_hook"
 _SWITCH_SECONDS = 0.0002
@@ -41,6 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
         accept_hangup()
         if options.command == "probe":
             end_on_signals(code=1)
+            from reconnect_hook.probe_command import run_probe
+
             kind = None if options.kind is None else ProbeKind(options.kind)
             return run_probe(settings, options.channel, kind, dry_run=options.dry_run)
         if options.silent_hours is not None:
@@ -50,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
             settings = replace(settings, gateways=tuple(gateways))
         # A check that was cut short has not found out that all is well.
         end_on_signals(code=1)
+        from reconnect_hook.check import Options, run_check
+
         return run_check(settings, Options(options.dry_run, options.verbose))
     except SettingsError as error:
         fail(_PROGRAM, str(error))
@@ -167,7 +171,12 @@ def _serve(settings: Settings, env_file: str | None) -> int:
             "HOOK_TOKEN is not set: choose a long random text, and put the same one into the file "
             "that alertmanager.yml names (alertmanager/hook-token)"
         )
-    log_to_stderr()
+    from reconnect_hook.app import add_reload, create_app
+    from reconnect_hook.dashboard.register import add_page
+    from reconnect_hook.metrics import HookMetrics
+    from reconnect_hook.supervisor import HookSupervisor, open_store
+
+    log_to_stderr(settings.log_level, settings.log_format)
     # Many short turns: with the usual 5 ms, an answer waits for each thread that is computing.
     sys.setswitchinterval(_SWITCH_SECONDS)
     metrics = HookMetrics()

@@ -11,7 +11,8 @@ from reconnect_hook.models import Job
 from reconnect_hook.probe_limits import ProbeOutcome, ProbeRepository
 from zapwatch.channels import Channel
 from zapwatch.clock import Clock
-from zapwatch.config.gateway import ProbeKind, ProbeSettings
+from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.settings import ProbeSettings
 from zapwatch.gateways.base import Gateway, GatewayError, GatewayErrorKind, Operation
 from zapwatch.messages.source import MessageSource
 from zapwatch.messages.webhook_log import MessageLogError

@@ -17,7 +17,8 @@ import sqlalchemy as sa
 
 from reconnect_hook.schema import echoes, is_probe, probes, repairs, unfinished
 from zapwatch.channels import Channel
-from zapwatch.config.gateway import ProbeKind, ProbeSettings
+from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.settings import ProbeSettings
 from zapwatch.db import Database, now
 
 ECHO_GAP_SECONDS = 10.0

@@ -151,18 +151,6 @@ def fail(program: str, line: str) -> NoReturn:
     raise SystemExit(_USAGE_ERROR)
 
 
-def log_to_stderr() -> None:
-    """Let what the program has to say go to stderr, one line each, with the local time."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S%z",
-    )
-    # Waitress warns of each request that waits for a thread, be it a moment: that is no event.
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-
-
 def end_on_signals(code: int = 0) -> None:
     """Let SIGTERM and Ctrl-C end the main thread at once, with this exit code."""
 

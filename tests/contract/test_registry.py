@@ -9,7 +9,12 @@ import pytest
 from demo.configuration import ROOT
 from demo.simulator.apis.registry import APIS
 from tests.contract.suite import GatewayContract
+from zapwatch.gateways import TYPES
 from zapwatch.gateways.registry import ADAPTERS
+
+
+def test_the_settings_know_each_adapter() -> None:
+    assert tuple(ADAPTERS) == TYPES
 
 
 def test_each_adapter_has_a_simulator() -> None:

@@ -113,8 +113,8 @@ def _errors(metrics: Metrics) -> dict[str, float]:
 def _fails_and_recovers(program: Program, mark: int, reason: str) -> None:
     """Check the lines since ``mark``: one when it failed and one when it was over."""
     failed, again = program.lines[mark:]
-    assert f"WARNING exporter: channel list cannot be read: {reason}: " in failed
-    assert "INFO exporter: channel list can be read again, after " in again
+    assert f'level=warning logger=exporter msg="channel list cannot be read: {reason}: ' in failed
+    assert 'level=info logger=exporter msg="channel list can be read again, after ' in again
     assert _SECRET not in program.stderr
 
 
@@ -277,9 +277,9 @@ def test_a_list_of_too_many_channels_is_watched_up_to_the_limit(tmp_path: Path) 
             assert left_out == {("unusable_id",): 2, ("duplicate",): 2, ("over_limit",): 5}
             _, line = program.lines
             assert line.endswith(
-                "WARNING exporter: channel list: 9 entries are left out: "
+                'level=warning logger=exporter msg="channel list: 9 entries are left out: '
                 "2 with an id that is there already, letter case and spaces apart, "
-                f"2 without a usable id, 5 over the limit of {MAX_CHANNELS} channels"
+                f'2 without a usable id, 5 over the limit of {MAX_CHANNELS} channels"'
             )
 
 
@@ -408,7 +408,8 @@ def test_help_and_version(tmp_path: Path) -> None:
 
 def test_a_request_that_waits_for_a_thread_is_no_event(tmp_path: Path) -> None:
     program = (
-        "import logging; from zapwatch.server import log_to_stderr; log_to_stderr();"
+        "import logging; from zapwatch.logs import log_to_stderr; log_to_stderr('debug');"
+        "logging.getLogger('urllib3.connectionpool').debug('GET /a-secret');"
         "logging.getLogger('waitress.queue').warning('Task queue depth is 1');"
         "logging.getLogger('waitress').warning('other')"
     )
@@ -421,7 +422,7 @@ def test_a_request_that_waits_for_a_thread_is_no_event(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stderr.count("\n") == 1
-    assert "WARNING waitress: other" in done.stderr
+    assert "level=warning logger=waitress msg=other" in done.stderr
 
 
 def test_the_landing_page_and_the_formats_are_served(polling: Program) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -42,8 +43,8 @@ def _reload(program: Program, systemd: NotifySocket) -> str:
     systemd.wait_for("READY=1", ready + 1)
     begun = [told for told in systemd.told if told.startswith("RELOADING=1\nMONOTONIC_USEC=")]
     assert len(begun) == ready, "each is told, after the first READY=1"
-    [line] = [line for line in program.lines[before:] if " settings: " in line]
-    return line.partition(" settings: ")[2]
+    [line] = [line for line in program.lines[before:] if " logger=settings " in line]
+    return str(json.loads(line.partition(" msg=")[2]))
 
 
 def _post(program: Program, *alerts: object) -> dict[str, int]:
@@ -175,7 +176,7 @@ def test_the_exporter_watches_all_and_one_that_hangs_holds_up_no_other(
         )
 
         gateways.of["b"].fault("list", "unauthorized")
-        told = " WARNING exporter.b: channel list cannot be read: unauthorized"
+        told = ' level=warning logger=exporter.b msg="channel list cannot be read: unauthorized'
         wait_until(lambda: told in exporter.stderr, _SECONDS, "which gateway it is")
         assert SECRET not in exporter.stderr
 

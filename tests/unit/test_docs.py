@@ -21,44 +21,71 @@ from reconnect_hook.probe_limits import ProbeRepository
 from reconnect_hook.repository import ChannelRepository
 from zapwatch import __version__, config
 from zapwatch.config import SilenceMode, parse, parse_env
+from zapwatch.config.settings import BY_KEY, BY_NAME, SETTINGS
 from zapwatch.metrics import ReloadMetrics
 
 README = (ROOT / "README.md").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
 
 
-def settings_in_code() -> set[str]:
-    files = Path(config.__file__).parent.glob("*.py")
-    source = "".join(file.read_text() for file in files)
-    return set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+|PROBE)"', source))
-
-
-def secret_files() -> set[str]:
-    return {f"{name}_FILE" for name in config.SECRETS}
-
-
 def section(title: str) -> str:
     return README.partition(f"\n{title}\n")[2].partition("\n#")[0]
 
 
-def test_every_setting_is_explained_and_nothing_else_is() -> None:
-    table = section("## Settings")
-    rows = [line.partition("|")[2].partition("|")[0] for line in table.splitlines()]
-    explained = {name for row in rows for name in re.findall(r"`([A-Z_]+)`", row)}
-    assert explained == settings_in_code() | secret_files()
+def settings_table() -> str:
+    """Return the rows of README's table of settings."""
+    rows = []
+    for row in SETTINGS:
+        names = [f"`{row.name}`", *([f"`{row.name}_FILE`"] if row.secret else [])]
+        keys = [f"`{row.key}`", *([f"`{row.key}_file`"] if row.secret else [])] if row.key else []
+        default = f"`{row.default}`" if row.default else ""
+        rows.append(f"| {', '.join(names)} | {', '.join(keys)} | {default} | {row.help} |\n")
+    return "".join(rows).replace("|  |", "| |").replace("|  |", "| |")
+
+
+def test_the_readmes_table_is_the_table_of_settings() -> None:
+    table = section("## Settings").partition("| --- | --- | --- | --- |\n")[2]
+    assert table.strip() == settings_table().strip()
 
 
 def test_the_example_names_every_secrets_file() -> None:
-    assert secret_files() <= set(re.findall(r"\w+_FILE", EXAMPLE))
+    named = {name for name in re.findall(r"\w+_FILE", EXAMPLE) if name not in parse_env(EXAMPLE)}
+    assert named == {f"{name}_FILE" for name in config.SECRETS}
 
 
 def test_the_example_holds_every_setting_with_its_default() -> None:
     values = parse_env(EXAMPLE)
-    assert set(values) == settings_in_code()
+    assert set(values) == {row.name for row in SETTINGS}
+    for row in SETTINGS:
+        assert values[row.name] == row.default or not row.default
     filled = parse({**values, "WPP_GATEWAY_SECRET": "x"})
     least = {"WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443", "WPP_GATEWAY_SECRET": "x"}
     default = parse({**least, "DB_HOST": "localhost", "DB_USER": "zapwatch"})
     assert filled == default
+
+
+class Recorded(dict[str, str]):
+    """Values that note which of them were looked up."""
+
+    def __init__(self, values: dict[str, str]) -> None:
+        super().__init__(values)
+        self.names: set[str] = set()
+
+    def get(self, name: str, default: str = "") -> str:  # type: ignore[override]
+        self.names.add(name)
+        return super().get(name, default)
+
+
+def test_every_setting_is_read_and_no_other() -> None:
+    least = {"WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443", "WPP_GATEWAY_SECRET": "x"}
+    values = Recorded({**least, "DB_HOST": "localhost", "DB_USER": "zapwatch"})
+    parse(values)
+    assert values.names == {row.name for row in SETTINGS}
+
+
+def test_no_two_settings_have_one_name_or_key() -> None:
+    assert len(BY_NAME) == len(SETTINGS)
+    assert len(BY_KEY) == len([row for row in SETTINGS if row.key])
 
 
 def published(registry: CollectorRegistry) -> set[str]:

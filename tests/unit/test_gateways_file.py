@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from demo.configuration import ROOT
 from tests.support.pixelhub import encrypt
 from zapwatch.config import GatewaySettings, Settings, SettingsError, SilenceMode, parse
-from zapwatch.config.gateways_yaml import KEYS, read_gateways
+from zapwatch.config.gateways_yaml import read_gateways
 from zapwatch.gateways.registry import ADAPTERS
 
 _LOG = {"DB_HOST": "db.example.com", "DB_USER": "zapwatch"}
@@ -239,10 +239,3 @@ def test_anything_is_read_or_refused(tmp_path: Path, text: str | bytes) -> None:
     path.write_bytes(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text)
     with pytest.raises(SettingsError):
         read_gateways(str(path), _LOG)
-
-
-def test_the_docs_name_every_key_and_no_other() -> None:
-    text = (ROOT / "docs" / "several-gateways.md").read_text()
-    table = text.partition("## The keys")[2].partition("\n## ")[0]
-    cells = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
-    assert sorted(name.strip(" `") for cell in cells for name in cell.split(",")) == sorted(KEYS)

@@ -14,7 +14,7 @@ import demo.__main__
 import demo.simulator.__main__
 import exporter.__main__
 import reconnect_hook.__main__
-from demo.configuration import ROOT
+from zapwatch.config.settings import SETTINGS
 
 _PROGRAMS: dict[str, Callable[[], int]] = {
     "exporter": exporter.__main__.main,
@@ -93,7 +93,7 @@ def test_its_examples_are_of_this_command_and_have_its_options(ask: Ask, command
 
 
 @pytest.mark.parametrize("command", [one for one in _COMMANDS if one != "demo.simulator"])
-def test_its_settings_are_those_of_the_readme(ask: Ask, command: str) -> None:
-    known = set(re.findall(r"`([A-Z][A-Z_]+)`", (ROOT / "README.md").read_text()))
+def test_its_settings_are_those_of_the_table(ask: Ask, command: str) -> None:
+    known = {row.name for row in SETTINGS}
     for name in re.findall(r"[A-Z]+_[A-Z_]*\*?|[A-Z]{4,}\*", ask(command).section("settings")):
         assert any(fnmatch(one, name) for one in known), name

@@ -20,7 +20,8 @@ from reconnect_hook.probe_limits import ECHO_GAP_SECONDS, LimitReason, ProbeOutc
 from reconnect_hook.schema import echoes
 from tests.support.states import StateClock, sqlite_url
 from zapwatch.channels import Channel, Status
-from zapwatch.config.gateway import ProbeKind, ProbeSettings
+from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.settings import ProbeSettings
 from zapwatch.messages.probe_token import make_token
 
 _DAY = 86400.0

@@ -19,7 +19,8 @@ from reconnect_hook.probe import Finding, ProbeRun
 from reconnect_hook.probe_limits import ProbeRepository
 from tests.support.states import sqlite_url
 from zapwatch.channels import Channel, Status
-from zapwatch.config.gateway import ProbeKind, ProbeSettings
+from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.settings import ProbeSettings
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation
 from zapwatch.messages.log_tailer import RecentMessages
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from zapwatch.config.gateway import GatewaySettings
-from zapwatch.config.settings import Settings
+from zapwatch.config.settings import GatewaySettings, Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,47 +13,18 @@ from typing import Any
 
 import yaml
 
-from zapwatch.config.gateway import GatewaySettings, read_gateway
-from zapwatch.config.readers import Reader, SettingsError, read_secrets, unreadable
-from zapwatch.gateways.registry import ADAPTERS
-
-_SETTINGS = {
-    "url": "WPP_GATEWAY_BASE_URL",
-    "secret": "WPP_GATEWAY_SECRET",
-    "timeout": "WPP_GATEWAY_TIMEOUT",
-    "qr_timeout": "WPP_GATEWAY_QR_TIMEOUT",
-    "ca_file": "WPP_GATEWAY_CA_FILE",
-    "messages": "MESSAGE_SOURCE",
-    "messages_token": "MESSAGES_TOKEN",
-    "message_log_url": "MESSAGE_LOG_URL",
-    "silent_hours": "SILENT_HOURS",
-    "silent_hours_overrides": "SILENT_HOURS_OVERRIDES",
-    "silence_mode": "SILENCE_MODE",
-    "allow_restart": "RECONNECT_ALLOW_RESTART",
-    "probe": "PROBE",
-    "probe_overrides": "PROBE_OVERRIDES",
-    "probe_after_minutes": "PROBE_AFTER_MINUTES",
-    "probe_pause_minutes": "PROBE_PAUSE_MINUTES",
-    "probe_echoes_per_day": "PROBE_ECHOES_PER_DAY",
-    "probe_echo_numbers": "PROBE_ECHO_NUMBERS",
-    "probe_echo_text": "PROBE_ECHO_TEXT",
-}
-"""The keys of an entry, besides its name and type, and which setting each of them is."""
-
-_SECRETS = ("secret", "message_log_url", "messages_token")
-"""The keys whose value may be in a file that the key ``NAME_file`` names."""
-
-_BY_CHANNEL = {
-    "silent_hours_overrides": "hours by channel, such as loja: 1.5",
-    "probe_overrides": "off, query or echo by channel, such as loja: echo",
-    "probe_echo_numbers": "numbers by channel, such as loja: 5500000000001",
-}
-"""The keys that may have a key for each channel."""
+from zapwatch.config.files import read_secrets
+from zapwatch.config.load_gateway import read_gateway
+from zapwatch.config.readers import Reader, SettingsError, unreadable
+from zapwatch.config.settings import BY_KEY, BY_NAME, GatewaySettings
+from zapwatch.gateways import TYPES
 
 _ONLY_OF_ONE = ("WPP_GATEWAY_BASE_URL", "WPP_GATEWAY_SECRET", "WPP_GATEWAY_NAME")
 """The settings that name the one gateway of an ``.env``."""
 
-KEYS = frozenset({"name", "type", *_SETTINGS, *(f"{key}_file" for key in _SECRETS)})
+KEYS = frozenset(
+    {"name", "type", *BY_KEY, *(f"{row.key}_file" for row in BY_KEY.values() if row.secret)}
+)
 """All keys that an entry may have."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -131,17 +102,17 @@ def _gateway(path: str, number: int, entry: Any, shared: Mapping[str, str]) -> G
             raise SettingsError(
                 f"{where}: {key!r} is not known; there are {', '.join(sorted(KEYS))}"
             )
-    called = {setting: f"{where}: {key}" for key, setting in _SETTINGS.items() if key in entry}
-    for key in _SECRETS:
-        called.setdefault(_SETTINGS[key], f"{where}: {key}")
+    called = {
+        row.name: f"{where}: {row.key}" for row in BY_KEY.values() if row.secret or row.key in entry
+    }
     read = Reader({**shared, **_as_settings(where, entry, called)}, called)
     kind = entry.get("type", "")
-    if not isinstance(kind, str) or kind not in ADAPTERS:
-        raise SettingsError(f"{where}: type must be one of {', '.join(ADAPTERS)}, not {kind!r}")
+    if not isinstance(kind, str) or kind not in TYPES:
+        raise SettingsError(f"{where}: type must be one of {', '.join(TYPES)}, not {kind!r}")
     for key in ("url", "secret"):
-        if not read.text(_SETTINGS[key], ""):
+        if not read.text(BY_KEY[key].name, ""):
             raise SettingsError(f"{where}: {key} is missing")
-    state = Path(read.text("SILENCE_STATE_FILE", "var/silence.json"))
+    state: Path = BY_NAME["SILENCE_STATE_FILE"].read(read)
     return read_gateway(
         read, name=name, type_=kind, silence_state_file=state.with_stem(f"{state.stem}-{name}")
     )
@@ -150,15 +121,15 @@ def _gateway(path: str, number: int, entry: Any, shared: Mapping[str, str]) -> G
 def _as_settings(where: str, entry: Mapping[str, Any], called: Mapping[str, str]) -> dict[str, str]:
     """Return what an entry says as an ``.env`` would say it."""
     values = {}
-    for key, setting in _SETTINGS.items():
+    for key, row in BY_KEY.items():
         if key in entry:
-            values[setting] = _text(f"{where}: {key}", entry[key], _BY_CHANNEL.get(key))
-        if key in _SECRETS and f"{key}_file" in entry:
-            values[f"{setting}_FILE"] = _text(f"{where}: {key}_file", entry[f"{key}_file"])
+            values[row.name] = _text(f"{where}: {key}", entry[key], row.by_channel)
+        if row.secret and f"{key}_file" in entry:
+            values[f"{row.name}_FILE"] = _text(f"{where}: {key}_file", entry[f"{key}_file"])
     return read_secrets(values, called)
 
 
-def _text(label: str, value: Any, by_channel: str | None = None) -> str:
+def _text(label: str, value: Any, by_channel: str = "") -> str:
     if isinstance(value, str):
         return value
     if by_channel and isinstance(value, dict):

@@ -10,6 +10,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +18,6 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives import padding
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from pymysql.charset import charset_by_name
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -71,9 +71,23 @@ class Reader:
             raise self.wrong(name, "is not set: put it into .env or the environment")
         return value
 
-    def verbatim(self, name: str) -> str:
-        """Return the text as it stands, blanks included; empty where it is not set."""
-        return self._values.get(name, "")
+    def verbatim(self, name: str, default: str | None = None) -> str:
+        """Return the text as it stands, blanks included."""
+        return self._values.get(name, default or "")
+
+    def path(self, name: str, default: str | None = None) -> Path:
+        """Return the path of a file that need not be there."""
+        return Path(self.text(name, default))
+
+    def choice(
+        self, name: str, default: str | None = None, *, of: type[StrEnum], known: str
+    ) -> StrEnum:
+        """Return the member that the text names, in any letter case."""
+        text = self.text(name, default)
+        try:
+            return of(text.lower())
+        except ValueError:
+            raise self.wrong(name, f"must be {known}, not {text!r}") from None
 
     def header(self, name: str, default: str | None = None) -> str:
         """Return a text that an HTTP header can carry."""
@@ -99,17 +113,17 @@ class Reader:
             raise SettingsError(f"{form}, without spaces or \\")
         return value.rstrip("/")
 
-    def address(self, name: str) -> str | None:
+    def address(self, name: str, default: str | None = None) -> str | None:
         """Return an IP address, None where none is set."""
-        value = self.text(name, "")
+        value = self.text(name, default)
         try:
             return str(ip_address(value)) if value else None
         except ValueError:
             raise self.wrong(name, f"must be an IP address, not {value!r}") from None
 
-    def certificates(self, name: str) -> str | None:
+    def certificates(self, name: str, default: str | None = None) -> str | None:
         """Return the path of a file of certificates in PEM form, None where none is set."""
-        path = self.text(name, "")
+        path = self.text(name, default)
         if not path:
             return None
         try:
@@ -122,9 +136,9 @@ class Reader:
             raise unreadable(self.called(name), path, error) from None
         return path
 
-    def number(self, name: str, default: float, *, above: float | None = None) -> float:
+    def number(self, name: str, default: str | None = None, *, above: float | None = None) -> float:
         """Return a number, 0 or more, or more than ``above``."""
-        text = self.text(name, str(default))
+        text = self.text(name, default)
         try:
             value = float(text)
         except ValueError:
@@ -134,23 +148,25 @@ class Reader:
             raise self.wrong(name, f"must be a number, {least}; it is {text!r}")
         return value
 
-    def integer(self, name: str, default: int, *, least: int, most: int = 1000) -> int:
+    def integer(
+        self, name: str, default: str | None = None, *, least: int, most: int = 1000
+    ) -> int:
         """Return a whole number."""
-        text = self.text(name, str(default))
+        text = self.text(name, default)
         if not _is_short_number(text) or not least <= int(text) <= most:
             raise self.wrong(name, f"must be a whole number from {least} to {most}, not {text!r}")
         return int(text)
 
-    def boolean(self, name: str, *, default: bool) -> bool:
+    def boolean(self, name: str, default: str | None = None) -> bool:
         """Return a yes or no."""
-        text = self.text(name, str(default)).lower()
+        text = self.text(name, default).lower()
         if text in {"true", "1", "yes", "on"}:
             return True
         if text in {"false", "0", "no", "off"}:
             return False
         raise self.wrong(name, f"must be true or false, not {text!r}")
 
-    def listen(self, name: str, default: str) -> Listen:
+    def listen(self, name: str, default: str | None = None) -> Listen:
         """Return where to listen."""
         text = self.text(name, default)
         host, _, port = text.rpartition(":")
@@ -159,10 +175,10 @@ class Reader:
             raise self.wrong(name, f"must be HOST:PORT such as {default}, not {text!r}")
         return Listen(host, int(port))
 
-    def hours_by_channel(self, name: str) -> dict[str, float]:
+    def hours_by_channel(self, name: str, default: str | None = None) -> dict[str, float]:
         """Return hours by channel key."""
         hours = {}
-        for item in filter(None, (i.strip() for i in self.text(name, " ").split(","))):
+        for item in filter(None, (i.strip() for i in self.text(name, default).split(","))):
             channel, _, value = item.rpartition("=")
             try:
                 parsed = float(value)
@@ -175,8 +191,11 @@ class Reader:
             hours[channel_key(channel)] = parsed
         return hours
 
-    def charset(self, name: str, default: str) -> str:
+    def charset(self, name: str, default: str | None = None) -> str:
         """Return a character set that MySQL knows."""
+        # Only here: no other setting needs the database driver.
+        from pymysql.charset import charset_by_name  # noqa: PLC0415
+
         text = self.text(name, default).lower()
         if charset_by_name(text) is None:
             raise self.wrong(name, f"must be a MySQL character set such as {default}")
@@ -238,92 +257,3 @@ def fingerprint(secret: str) -> str:
     """Return what may be shown of a secret: its length and eight digits of its SHA-256."""
     digest = hashlib.sha256(secret.encode()).hexdigest()[:8]
     return f"{len(secret)} characters, SHA-256 begins {digest}"
-
-
-DEFAULT_ENV_FILE = ".env"
-
-SECRETS = (
-    "WPP_GATEWAY_SECRET",
-    "INFRA_SECRET_KEY",
-    "DB_PASS",
-    "MESSAGE_LOG_URL",
-    "MESSAGES_TOKEN",
-    "MESSAGES_STATE_URL",
-    "HOOK_TOKEN",
-    "HOOK_STATE_URL",
-)
-"""The settings that hold a secret: each may be in a file that the setting ``NAME_FILE`` names."""
-
-
-def read_env_file(env_file: str | None) -> dict[str, str]:
-    """Return the file's values; raise SettingsError where it cannot be read."""
-    path = Path(env_file or DEFAULT_ENV_FILE)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        if env_file is None:
-            return {}
-        raise SettingsError(f"--env-file: there is no file {env_file}") from None
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{path} is not UTF-8 text: save it as UTF-8") from None
-    return parse_env(text)
-
-
-def parse_env(text: str) -> dict[str, str]:
-    """Return the ``KEY=value`` lines of an ``.env`` text by PixelHub's rules.
-
-    One pair of surrounding quotes is stripped; ``$``, ``#`` and backslashes in a value are literal.
-    A line that begins with ``#`` or has no ``=`` is none; of two with the same key the last counts.
-    """
-    values = {}
-    # Not splitlines(): that would also split at characters that a password may hold.
-    for line in text.split("\n"):
-        key, equals, value = line.partition("=")
-        key, value = key.strip(), value.strip()
-        if not equals or not key or key.startswith("#"):
-            continue
-        if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
-            value = value[1:-1]
-        values[key] = value
-    return values
-
-
-def read_secrets(
-    values: Mapping[str, str], called: Mapping[str, str] = MappingProxyType({})
-) -> dict[str, str]:
-    """Return the values, with each secret that is in a file read from there; raise SettingsError.
-
-    One line end after the secret is not part of it; everything else in the file is. Errors name
-    some settings as ``called`` says.
-    """
-    read = dict(values)
-    for name in SECRETS:
-        path = read.pop(f"{name}_FILE", "").strip()
-        if not path:
-            continue
-        label = called.get(name, name)
-        file = f"{label}_file" if name in called else f"{label}_FILE"
-        if read.get(name, "").strip():
-            raise SettingsError(f"{label} and {file} are both set: remove one of them")
-        read[name] = secret_in(path, file)
-    return read
-
-
-def secret_in(path: str, setting: str) -> str:
-    """Return the secret that is in the file which ``setting`` names; raise SettingsError."""
-    try:
-        text = Path(path).read_bytes().decode()
-    except UnicodeDecodeError:
-        raise SettingsError(f"{setting}: {path} is not UTF-8 text") from None
-    except (OSError, ValueError) as error:
-        raise unreadable(setting, path, error) from None
-    secret = text.removesuffix("\n").removesuffix("\r")
-    if not secret.strip():
-        raise SettingsError(f"{setting}: {path} is empty")
-    if "\n" in secret:
-        raise SettingsError(
-            f"{setting}: {path} has more than one line: it must hold the secret only"
-        )
-    return secret

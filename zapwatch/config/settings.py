@@ -1,17 +1,483 @@
-"""The settings of both programs: those of the gateways, and those that count for all of them."""
+"""The one table of settings, and the types that hold their values."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import URL
 
-from zapwatch.config.gateway import GatewaySettings, read_gateway
-from zapwatch.config.gateways_yaml import read_gateways
-from zapwatch.config.readers import Listen, Reader, SettingsError, read_env_file, read_secrets
+from zapwatch.channels import Channel, channel_key
+from zapwatch.config.gateway import (
+    MessageSourceKind,
+    ProbeKind,
+    SilenceMode,
+    is_number,
+    read_kinds,
+    read_line,
+    read_numbers,
+)
+from zapwatch.config.readers import Listen, Reader
+
+LogLevel = StrEnum("LogLevel", ["DEBUG", "INFO", "WARNING", "ERROR"])
+LogFormat = StrEnum("LogFormat", ["LOGFMT", "JSON"])
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A row of the table: all that the programs, the example and the docs know of a setting."""
+
+    name: str
+    parse: Callable[[Reader, str, str | None], Any]
+    """Called with the reader, the name and the default; raises SettingsError."""
+    default: str | None
+    """As an ``.env`` would have it; None where a value is needed."""
+    help: str
+    """A line of Markdown, with links as seen from README.md."""
+    key: str = ""
+    """What gateways.yaml calls it; empty where it is the same for all gateways."""
+    secret: bool = False
+    """Whether it may be in a file that the setting ``NAME_FILE`` or the key ``key_file`` names."""
+    by_channel: str = ""
+    """What gateways.yaml may have in its place: a key for each channel, with these values."""
+
+    def read(self, reader: Reader) -> Any:
+        """Return the value; raise SettingsError."""
+        return self.parse(reader, self.name, self.default)
+
+
+SETTINGS = (
+    Setting(
+        "GATEWAYS_FILE",
+        Reader.text,
+        "",
+        "a YAML file that names [several gateways](docs/several-gateways.md), instead"
+        " of `WPP_GATEWAY_BASE_URL`, `WPP_GATEWAY_SECRET` and `WPP_GATEWAY_NAME`",
+    ),
+    Setting(
+        "WPP_GATEWAY_BASE_URL",
+        Reader.base_url,
+        None,
+        "the gateway, with its port",
+        key="url",
+    ),
+    Setting(
+        "WPP_GATEWAY_SECRET",
+        Reader.header,
+        None,
+        "its secret, plain or encrypted by PixelHub",
+        key="secret",
+        secret=True,
+    ),
+    Setting(
+        "INFRA_SECRET_KEY",
+        Reader.text,
+        "",
+        "PixelHub's key, for an encrypted secret",
+        secret=True,
+    ),
+    Setting(
+        "WPP_GATEWAY_NAME",
+        Reader.text,
+        "wpp",
+        "value of the label `gateway`",
+    ),
+    Setting(
+        "WPP_GATEWAY_TIMEOUT",
+        partial(Reader.number, above=0),
+        "90",
+        "seconds for the channel list",
+        key="timeout",
+    ),
+    Setting(
+        "WPP_GATEWAY_QR_TIMEOUT",
+        partial(Reader.number, above=0),
+        "60",
+        "seconds for every other call",
+        key="qr_timeout",
+    ),
+    Setting(
+        "WPP_GATEWAY_CA_FILE",
+        Reader.certificates,
+        "",
+        "PEM file with the certificates to trust instead of the public ones, for a "
+        "gateway with one of its own. TLS is always verified; proxies that the "
+        "environment names are not used",
+        key="ca_file",
+    ),
+    Setting(
+        "DB_HOST",
+        Reader.text,
+        "",
+        "the message log's MariaDB or MySQL",
+    ),
+    Setting(
+        "DB_PORT",
+        partial(Reader.integer, least=1, most=65535),
+        "3306",
+        "its port",
+    ),
+    Setting(
+        "DB_NAME",
+        Reader.text,
+        "pixel_hub",
+        "its database",
+    ),
+    Setting(
+        "DB_USER",
+        Reader.text,
+        None,
+        "its user",
+    ),
+    Setting(
+        "DB_PASS",
+        Reader.verbatim,
+        "",
+        "that user's password",
+        secret=True,
+    ),
+    Setting(
+        "DB_CHARSET",
+        Reader.charset,
+        "utf8mb4",
+        "the character set of the connection",
+    ),
+    Setting(
+        "MESSAGE_LOG_URL",
+        Reader.database,
+        "",
+        "an SQLAlchemy URL instead of `DB_*`; `none`: there is no message log",
+        key="message_log_url",
+        secret=True,
+    ),
+    Setting(
+        "MESSAGE_SOURCE",
+        partial(
+            Reader.choice, of=MessageSourceKind, known=f"one of {', '.join(MessageSourceKind)}"
+        ),
+        "log",
+        "from where the ages come: `log` (that database), `events` (the gateway posts"
+        " its own to the exporter), `activity` (what the channel list tells), `none` "
+        "([which one to choose](docs/messages.md))",
+        key="messages",
+    ),
+    Setting(
+        "MESSAGES_TOKEN",
+        Reader.header,
+        "",
+        "with `events`: what the gateway must know to post",
+        key="messages_token",
+        secret=True,
+    ),
+    Setting(
+        "MESSAGES_STATE_URL",
+        Reader.database,
+        "sqlite:///var/messages.sqlite3",
+        "with `events`: where channel, direction and time are kept; two exporters may"
+        " share one on MariaDB or MySQL",
+        secret=True,
+    ),
+    Setting(
+        "SILENT_HOURS",
+        partial(Reader.number, above=0),
+        "4",
+        "a channel without a message for so long counts as silent",
+        key="silent_hours",
+    ),
+    Setting(
+        "SILENT_HOURS_OVERRIDES",
+        Reader.hours_by_channel,
+        "",
+        "for single channels: `imobsites=72,loja=1.5`; in gateways.yaml also a key "
+        "for each: `loja: 1.5`",
+        key="silent_hours_overrides",
+        by_channel="hours by channel, such as loja: 1.5",
+    ),
+    Setting(
+        "MESSAGE_LOOKBACK_HOURS",
+        partial(Reader.number, above=0),
+        "168",
+        "how far back the first look goes",
+    ),
+    Setting(
+        "SILENCE_MODE",
+        partial(Reader.choice, of=SilenceMode, known="fixed or adaptive"),
+        "fixed",
+        "`adaptive`: the exporter learns how long each channel may be silent at each "
+        "hour of the week ([how](docs/silence.md)). `SILENT_HOURS_OVERRIDES` still "
+        "count, and `SILENT_HOURS` where nothing is learned yet",
+        key="silence_mode",
+    ),
+    Setting(
+        "SILENCE_FALSE_ALARMS_PER_MONTH",
+        partial(Reader.number, above=0),
+        "1",
+        "adaptive: at most about so many false alarms per channel and month",
+    ),
+    Setting(
+        "SILENCE_FLOOR_MINUTES",
+        partial(Reader.number, above=0),
+        "10",
+        "adaptive: no channel counts as silent before",
+    ),
+    Setting(
+        "SILENCE_CEILING_HOURS",
+        partial(Reader.number, above=0),
+        "24",
+        "adaptive: each channel counts as silent then. 72 leaves offices in peace at weekends",
+    ),
+    Setting(
+        "SILENCE_STATE_FILE",
+        Reader.path,
+        "var/silence.json",
+        "adaptive: where the exporter keeps what it has learned; of several gateways,"
+        " with the gateway's name in it",
+    ),
+    Setting(
+        "EXPORTER_LISTEN",
+        Reader.listen,
+        "127.0.0.1:9861",
+        "where the exporter listens",
+    ),
+    Setting(
+        "EXPORTER_POLL_SECONDS",
+        partial(Reader.number, above=0),
+        "5",
+        "pause between two polls, or as long as the poll took if that is longer",
+    ),
+    Setting(
+        "HOOK_LISTEN",
+        Reader.listen,
+        "127.0.0.1:9862",
+        "where the hook listens",
+    ),
+    Setting(
+        "HOOK_TOKEN",
+        Reader.header,
+        "",
+        "what Alertmanager must send; `serve` needs it, `make run` makes one if it is not set",
+        secret=True,
+    ),
+    Setting(
+        "HOOK_STATE_URL",
+        Reader.database,
+        "sqlite:///var/reconnect-hook.sqlite3",
+        "the queue of repairs; several hooks may share one on MariaDB or MySQL "
+        "([more](docs/guarantees.md#two-of-everything))",
+        secret=True,
+    ),
+    Setting(
+        "HOOK_LOG_FILE",
+        Reader.path,
+        "logs/healthcheck-sessions.log",
+        "one line for each thing that went wrong or was repaired",
+    ),
+    Setting(
+        "RECONNECT_COOLDOWN_SECONDS",
+        Reader.number,
+        "300",
+        "between two repairs of one channel; doubles with each that does not help, up"
+        " to an hour ([more](docs/guarantees.md#pauses)). An alert that comes sooner "
+        "is kept until then",
+    ),
+    Setting(
+        "RECONNECT_WORKERS",
+        partial(Reader.integer, least=1),
+        "4",
+        "repairs at a time, at each gateway",
+    ),
+    Setting(
+        "RECONNECT_VERIFY_SECONDS",
+        Reader.number,
+        "60",
+        "how long to watch for the channel to come back after it was asked to",
+    ),
+    Setting(
+        "RECONNECT_ALLOW_RESTART",
+        Reader.boolean,
+        "false",
+        "whether a session may be thrown away and made anew as the last step, after "
+        "two failed repairs. **The pairing is lost**, and somebody has to scan",
+        key="allow_restart",
+    ),
+    Setting(
+        "PROMETHEUS_URL",
+        Reader.base_url,
+        "http://127.0.0.1:9090",
+        "where the page reads ages, alerts and history",
+    ),
+    Setting(
+        "ALERTMANAGER_URL",
+        Reader.base_url,
+        "http://127.0.0.1:9093",
+        "where the page looks whether Alertmanager runs, and leads to for a silence: "
+        "an address that browsers reach too",
+    ),
+    Setting(
+        "HOOK_TRUSTED_PROXY",
+        Reader.address,
+        "",
+        "IP address of the proxy with TLS before the hook. Its `X-Forwarded-For` and "
+        "`X-Forwarded-Proto` are believed, nobody else's",
+    ),
+    Setting(
+        "LOG_LEVEL",
+        partial(Reader.choice, of=LogLevel, known="debug, info, warning or error"),
+        "info",
+        "what both programs write to stderr: `debug`, `info`, `warning` or `error` and above",
+    ),
+    Setting(
+        "LOG_FORMAT",
+        partial(Reader.choice, of=LogFormat, known="logfmt or json"),
+        "logfmt",
+        "how: `logfmt` or `json`, one line for each event, with the local time",
+    ),
+    Setting(
+        "PROBE",
+        partial(Reader.choice, of=ProbeKind, known="off, query or echo"),
+        "query",
+        "how a quiet channel is asked whether it is alive ([more](docs/proof-of-"
+        "life.md)): `off`; `query`, where the gateway has a request for it; `echo`: a"
+        " message between two of your channels",
+        key="probe",
+    ),
+    Setting(
+        "PROBE_OVERRIDES",
+        read_kinds,
+        "",
+        "for single channels: `loja=echo,imobsites=off`; in gateways.yaml also a key "
+        "for each: `loja: echo`",
+        key="probe_overrides",
+        by_channel="off, query or echo by channel, such as loja: echo",
+    ),
+    Setting(
+        "PROBE_AFTER_MINUTES",
+        partial(Reader.number, above=0),
+        "30",
+        "so long after it was last heard it is asked; with `SILENCE_MODE=adaptive` "
+        "the exporter learns that",
+        key="probe_after_minutes",
+    ),
+    Setting(
+        "PROBE_PAUSE_MINUTES",
+        partial(Reader.number, above=0),
+        "15",
+        "a channel is asked no more often",
+        key="probe_pause_minutes",
+    ),
+    Setting(
+        "PROBE_ECHOES_PER_DAY",
+        partial(Reader.integer, least=1),
+        "24",
+        "a channel takes part in at most so many echoes in 24 hours, sent and received together",
+        key="probe_echoes_per_day",
+    ),
+    Setting(
+        "PROBE_ECHO_NUMBERS",
+        read_numbers,
+        "",
+        "the numbers of your own channels: `loja=5500000000001,obra=5500000000002`. "
+        "Echoes go to them and to no other; in gateways.yaml also a key for each: "
+        "`loja: 5500000000001`",
+        key="probe_echo_numbers",
+        by_channel="numbers by channel, such as loja: 5500000000001",
+    ),
+    Setting(
+        "PROBE_ECHO_TEXT",
+        read_line,
+        "Zapwatch: does this arrive?",
+        "what an echo says, in front of the token by which it is known again",
+        key="probe_echo_text",
+    ),
+)
+"""Every setting, in the order of the docs. A value that is an attribute of Settings has its
+setting's name, one of GatewaySettings its key, one of ProbeSettings its key without ``probe_``."""
+
+BY_NAME = {row.name: row for row in SETTINGS}
+BY_KEY = {row.key: row for row in SETTINGS if row.key}
+SECRETS = tuple(row.name for row in SETTINGS if row.secret)
+"""The settings that hold a secret: each may be in a file that the setting ``NAME_FILE`` names."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSettings:
+    """How, when and how often channels are asked. Keys are channel keys, numbers digits only."""
+
+    kind: ProbeKind
+    overrides: Mapping[str, ProbeKind]
+    after_minutes: float
+    pause_minutes: float
+    echoes_per_day: int
+    echo_numbers: Mapping[str, str] = field(repr=False)
+    echo_text: str
+
+    def number_of(self, channel: Channel, told: str | None) -> str | None:
+        """Return the number to which echoes for a channel go; None where there is none.
+
+        Only the operator, or the gateway for its own session, can say which number that is:
+        ``told`` is what the gateway says.
+        """
+        own = told if told and is_number(told) else None
+        return self.echo_numbers.get(channel.key, own)
+
+    def wanted(self, key: str) -> ProbeKind:
+        """Return how the operator wants a channel to be asked, possible or not."""
+        return self.overrides.get(key, self.kind)
+
+    def kind_of(self, channel: Channel, *, can_query: bool, asks_number: bool = False) -> ProbeKind:
+        """Return how the channel is asked, on a gateway that has a safe query or has none.
+
+        ``asks_number``: it can be asked for a number that its list does not tell.
+        """
+        if not channel.repairable:
+            return ProbeKind.OFF
+        wanted = self.wanted(channel.key)
+        known = asks_number or self.number_of(channel, channel.number) is not None
+        if wanted is ProbeKind.ECHO and not known:
+            wanted = ProbeKind.QUERY
+        if wanted is ProbeKind.QUERY and not can_query:
+            return ProbeKind.OFF
+        return wanted
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """All that can be different from gateway to gateway. Secrets stay out of repr()."""
+
+    name: str
+    """The value of the label ``gateway``."""
+    type: str
+    """A name in zapwatch.gateways.registry.ADAPTERS."""
+    base_url: str
+    secret: str = field(repr=False)
+    timeout: float
+    """Seconds for the channel list."""
+    qr_timeout: float
+    """Seconds for every other call."""
+    ca_file: str | None
+    messages: MessageSourceKind
+    message_log_url: URL | None = field(repr=False)
+    """Where messages is LOG, else None."""
+    messages_token: str = field(repr=False)
+    """What the gateway must know to post its events."""
+    silent_hours: float
+    silent_hours_overrides: Mapping[str, float]
+    silence_mode: SilenceMode
+    silence_state_file: Path
+    allow_restart: bool
+    probe: ProbeSettings
+
+    def silence_threshold(self, channel: str) -> float:
+        """Return after how many seconds without a message a channel counts as silent.
+
+        This is the fixed threshold, which counts wherever none is learned.
+        """
+        hours = self.silent_hours_overrides.get(channel_key(channel), self.silent_hours)
+        return hours * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,66 +502,5 @@ class Settings:
     prometheus_url: str
     alertmanager_url: str
     hook_trusted_proxy: str | None
-
-
-def load(env_file: str | None, environ: Mapping[str, str] | None = None) -> Settings:
-    """Return the settings; raise SettingsError.
-
-    A value in the environment wins over the file, an empty one does not count. ``env_file`` None
-    means ``./.env`` where there is one; a file that was named must be there. A secret's file is
-    read where it is named, so that one in the environment wins over a value in ``env_file``.
-    """
-    environment = os.environ if environ is None else environ
-    values = read_secrets(read_env_file(env_file))
-    values.update(read_secrets({k: v for k, v in environment.items() if v}))
-    return parse(values)
-
-
-def parse(values: Mapping[str, str]) -> Settings:
-    """Return the settings that ``values`` hold; raise SettingsError at the first that is wrong."""
-    read = Reader(values)
-    floor_minutes, ceiling_hours = _silence_bounds(read)
-    return Settings(
-        gateways=_gateways(read, values),
-        message_lookback_hours=read.number("MESSAGE_LOOKBACK_HOURS", 168, above=0),
-        messages_state_url=read.database("MESSAGES_STATE_URL", "sqlite:///var/messages.sqlite3"),
-        silence_false_alarms_per_month=read.number("SILENCE_FALSE_ALARMS_PER_MONTH", 1, above=0),
-        silence_floor_minutes=floor_minutes,
-        silence_ceiling_hours=ceiling_hours,
-        exporter_listen=read.listen("EXPORTER_LISTEN", "127.0.0.1:9861"),
-        exporter_poll_seconds=read.number("EXPORTER_POLL_SECONDS", 5, above=0),
-        hook_listen=read.listen("HOOK_LISTEN", "127.0.0.1:9862"),
-        hook_token=read.header("HOOK_TOKEN", ""),
-        hook_state_url=read.database("HOOK_STATE_URL", "sqlite:///var/reconnect-hook.sqlite3"),
-        hook_log_file=Path(read.text("HOOK_LOG_FILE", "logs/healthcheck-sessions.log")),
-        reconnect_cooldown_seconds=read.number("RECONNECT_COOLDOWN_SECONDS", 300),
-        reconnect_workers=read.integer("RECONNECT_WORKERS", 4, least=1),
-        reconnect_verify_seconds=read.number("RECONNECT_VERIFY_SECONDS", 60),
-        prometheus_url=read.base_url("PROMETHEUS_URL", "http://127.0.0.1:9090"),
-        alertmanager_url=read.base_url("ALERTMANAGER_URL", "http://127.0.0.1:9093"),
-        hook_trusted_proxy=read.address("HOOK_TRUSTED_PROXY"),
-    )
-
-
-def _gateways(read: Reader, values: Mapping[str, str]) -> tuple[GatewaySettings, ...]:
-    file = read.text("GATEWAYS_FILE", "")
-    if file:
-        return read_gateways(file, values)
-    one = read_gateway(
-        read,
-        name=read.text("WPP_GATEWAY_NAME", "wpp"),
-        type_="wrapper",
-        silence_state_file=Path(read.text("SILENCE_STATE_FILE", "var/silence.json")),
-    )
-    return (one,)
-
-
-def _silence_bounds(read: Reader) -> tuple[float, float]:
-    floor = read.number("SILENCE_FLOOR_MINUTES", 10, above=0)
-    ceiling = read.number("SILENCE_CEILING_HOURS", 24, above=0)
-    if floor > ceiling * 60:
-        raise SettingsError(
-            f"SILENCE_FLOOR_MINUTES must be no more than SILENCE_CEILING_HOURS, not {floor:g} "
-            f"minutes against {ceiling:g} hours"
-        )
-    return floor, ceiling
+    log_level: LogLevel
+    log_format: LogFormat

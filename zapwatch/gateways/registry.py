@@ -17,7 +17,7 @@ ADAPTERS: Mapping[str, type[Gateway]] = {
     "evolution": EvolutionGateway,
     "waha": WahaGateway,
 }
-"""The adapters by the ``type`` that the settings name."""
+"""The adapters by the ``type`` that the settings name: zapwatch.gateways.TYPES."""
 
 
 class Access(Protocol):

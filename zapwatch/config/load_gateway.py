@@ -1,0 +1,108 @@
+"""Turns texts into the settings of one gateway, row by row of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import URL
+
+from zapwatch.config.gateway import MessageSourceKind, SilenceMode
+from zapwatch.config.readers import Reader, SettingsError, decrypt
+from zapwatch.config.settings import BY_KEY, BY_NAME, GatewaySettings, ProbeSettings, Setting
+
+_Values = TypeVar("_Values")
+
+
+def fill(
+    of: type[_Values], read: Reader, row: Callable[[str], Setting], **known: object
+) -> _Values:
+    """Return the values of a type; ``row`` finds the setting of each field that is not known."""
+    names = [field.name for field in fields(of) if field.name not in known]  # type: ignore[arg-type]
+    return of(**known, **{name: row(name).read(read) for name in names})
+
+
+def read_gateway(
+    read: Reader, *, name: str, type_: str, silence_state_file: Path
+) -> GatewaySettings:
+    """Return a gateway's settings by the names that they have in an ``.env``.
+
+    Raises SettingsError.
+    """
+    # First of all: without it nothing else matters.
+    base_url = BY_KEY["url"].read(read)
+    messages, log_url = _messages(read)
+    return fill(
+        GatewaySettings,
+        read,
+        BY_KEY.__getitem__,
+        name=name,
+        type=type_,
+        base_url=base_url,
+        secret=_secret(read),
+        messages=messages,
+        message_log_url=log_url,
+        silence_mode=_silence_mode(read, messages),
+        silence_state_file=silence_state_file,
+        probe=fill(
+            ProbeSettings,
+            read,
+            lambda field: BY_KEY[f"probe_{field}"],
+            kind=BY_KEY["probe"].read(read),
+        ),
+    )
+
+
+def _messages(read: Reader) -> tuple[MessageSourceKind, URL | None]:
+    """Return the source that an ``.env`` names, and the log's URL where that is the source."""
+    source: MessageSourceKind = BY_KEY["messages"].read(read)
+    if source is not MessageSourceKind.LOG:
+        return source, None
+    log_url = _message_log_url(read)
+    return (MessageSourceKind.NONE if log_url is None else source), log_url
+
+
+def _message_log_url(read: Reader) -> URL | None:
+    def value(name: str) -> Any:
+        return BY_NAME[name].read(read)
+
+    text = read.text("MESSAGE_LOG_URL", "").lower()
+    if text:
+        return None if text == "none" else value("MESSAGE_LOG_URL")
+    if not value("DB_HOST"):
+        raise SettingsError(
+            "DB_HOST is not set: name the message log's database (DB_HOST, DB_NAME, DB_USER, "
+            "DB_PASS) or MESSAGE_LOG_URL; or choose another MESSAGE_SOURCE, such as events or none"
+        )
+    return URL.create(
+        "mysql+pymysql",
+        username=value("DB_USER"),
+        password=value("DB_PASS"),
+        host=value("DB_HOST"),
+        port=value("DB_PORT"),
+        database=value("DB_NAME"),
+        query={"charset": value("DB_CHARSET")},
+    )
+
+
+def _secret(read: Reader) -> str:
+    secret = decrypt(BY_KEY["secret"].read(read), BY_NAME["INFRA_SECRET_KEY"].read(read))
+    if not secret.isascii():
+        raise SettingsError(
+            f"{read.called('WPP_GATEWAY_SECRET')} decrypts to something that no HTTP header can "
+            "carry: is INFRA_SECRET_KEY the one that PixelHub uses?"
+        )
+    return secret
+
+
+def _silence_mode(read: Reader, messages: MessageSourceKind) -> SilenceMode:
+    mode: SilenceMode = BY_KEY["silence_mode"].read(read)
+    if mode is SilenceMode.ADAPTIVE and not messages.has_echoes:
+        raise read.wrong(
+            "SILENCE_MODE",
+            "is adaptive, which learns from a message log or from events: it cannot learn from the "
+            f"message source {messages}",
+        )
+    return mode

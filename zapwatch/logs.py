@@ -1,0 +1,56 @@
+"""What the programs write to stderr: one event, one line, as logfmt or as JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+
+
+class EventFormatter(logging.Formatter):
+    """Writes a record's local time, level, logger, message and, if there is one, traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a line without line ends."""
+        event = {
+            "ts": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(record.created)),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "msg": record.getMessage(),
+        }
+        if record.exc_info:
+            event["traceback"] = self.formatException(record.exc_info)
+        return self.write(event)
+
+    def write(self, event: dict[str, str]) -> str:
+        """Return the event as JSON."""
+        return json.dumps(event)
+
+
+class LogfmtFormatter(EventFormatter):
+    """Writes ``key=value``, with quotes and escapes where the value needs them."""
+
+    def write(self, event: dict[str, str]) -> str:
+        """Return the event as logfmt."""
+        return " ".join(f"{key}={_logfmt(value)}" for key, value in event.items())
+
+
+def _logfmt(value: str) -> str:
+    if value and value.isprintable() and not set(value) & set(' "=\\'):
+        return value
+    return json.dumps(value, ensure_ascii=not value.isprintable())
+
+
+FORMATTERS = {"logfmt": LogfmtFormatter, "json": EventFormatter}
+
+
+def log_to_stderr(level: str = "info", format_: str = "logfmt") -> None:
+    """Let what the program logs go to stderr, as LOG_LEVEL and LOG_FORMAT say."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(FORMATTERS[format_]())
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+    # At debug it logs paths, and the secret stands in some of WPPConnect Server's.
+    logging.getLogger("urllib3").setLevel(logging.INFO)
+    # Waitress warns of each request that waits for a thread, be it a moment: that is no event.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
