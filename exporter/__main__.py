@@ -14,7 +14,7 @@ from exporter.app import create_app
 from exporter.event_buffer import Post
 from exporter.silence.explain import explain
 from exporter.supervisor import Supervisor
-from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parse_arguments, parser
+from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parser
 from zapwatch.config import Settings, SettingsError, load
 from zapwatch.reload import Reloading
 from zapwatch.server import Server, end_on_signals, fail, log_to_stderr, run
@@ -27,7 +27,7 @@ _SWITCH_SECONDS = 0.0005
 
 def main(arguments: list[str] | None = None) -> int:
     """Run until SIGTERM or Ctrl-C; return the exit code."""
-    options = parse_arguments(_parser(), arguments)
+    options = _parser().parse_args(arguments)
     try:
         settings = load(options.env_file)
         if options.command == "explain":

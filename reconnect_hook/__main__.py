@@ -14,7 +14,7 @@ from reconnect_hook.dashboard.register import add_page
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.probe_command import run_probe
 from reconnect_hook.supervisor import HookSupervisor, open_store
-from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parse_arguments, parser
+from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parser
 from zapwatch.config import Settings, SettingsError, load
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.reload import Reloading
@@ -27,7 +27,7 @@ _STOP_SECONDS = 2.0  # for repairs under way
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command that was asked for and return the exit code."""
-    options = parse_arguments(_parser(), arguments)
+    options = _parser().parse_args(arguments)
     try:
         settings = load(options.env_file)
         if options.command == "serve":
