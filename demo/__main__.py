@@ -23,7 +23,7 @@ from demo.loop import Loop, MissingProgramError
 from demo.processes import ChildError, Children
 from demo.simulator.client import Simulator
 from demo.story import ASK_SECONDS, SILENT_SECONDS, Story, make_channels
-from zapwatch.cli import WRONG_USAGE, manual, parse_arguments, parser
+from zapwatch.cli import WRONG_USAGE, manual, parser
 from zapwatch.config import Listen, Settings, SettingsError, load, read_env_file
 from zapwatch.server import end_on_signals, fail
 
@@ -36,7 +36,7 @@ _LOCAL = "127.0.0.1"
 
 def main(arguments: list[str] | None = None) -> int:
     """Run until Ctrl-C; return the exit code."""
-    options = parse_arguments(_parser(), arguments)
+    options = _parser().parse_args(arguments)
     end_on_signals()
     try:
         with _only_one():

@@ -20,7 +20,7 @@ from exporter.app import add_reload, create_app
 from exporter.event_buffer import Post
 from exporter.silence.explain import explain
 from exporter.supervisor import Supervisor
-from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parse_arguments, parser
+from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parser
 from zapwatch.config import Settings, SettingsError, load
 from zapwatch.logs import log_to_stderr
 from zapwatch.reload import Reloading, accept_hangup
@@ -35,7 +35,7 @@ _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 def main(arguments: list[str] | None = None) -> int:
     """Run until SIGTERM or Ctrl-C; return the exit code."""
-    options = parse_arguments(_parser(), arguments)
+    options = _parser().parse_args(arguments)
     try:
         settings = load(options.env_file)
         if options.command == "explain":

@@ -19,7 +19,7 @@ import math
 import sys
 from dataclasses import replace
 
-from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parse_arguments, parser
+from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parser
 from zapwatch.config import Settings, SettingsError, load
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.logs import log_to_stderr
@@ -33,7 +33,7 @@ _STOP_SECONDS = 2.0  # for repairs under way
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command that was asked for and return the exit code."""
-    options = parse_arguments(_parser(), arguments)
+    options = _parser().parse_args(arguments)
     try:
         settings = load(options.env_file)
         if options.command == "serve":

@@ -491,7 +491,7 @@ def _job(row: Any, known: Any, at: float) -> Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Paused:
+class DeferredJob:
     """A repair that waits for the end of a pause; ``called_at`` of the one before it."""
 
     id: int
@@ -529,7 +529,7 @@ class Backlog:
             ).all()
         return [(row.id, row.key) for row in rows]
 
-    def paused(self) -> list[Paused]:
+    def paused(self) -> list[DeferredJob]:
         """Return the repairs that wait for the end of a pause; none while the gateway rests."""
         with self._database.read() as connection:
             at = now(connection)
@@ -559,7 +559,7 @@ class Backlog:
                 )
             ).all()
         return [
-            Paused(
+            DeferredJob(
                 row.id,
                 row.key,
                 RepairCause(row.reason),
@@ -570,7 +570,9 @@ class Backlog:
             for row in rows
         ]
 
-    def skip_backoff(self, now_due: Collection[Paused], after_cooldown: Collection[Paused]) -> None:
+    def skip_backoff(
+        self, now_due: Collection[DeferredJob], after_cooldown: Collection[DeferredJob]
+    ) -> None:
         """End pauses at once, or as soon as the cooldown after the last call is over."""
         with self._database.write() as connection:
             at = now(connection)
@@ -580,7 +582,7 @@ class Backlog:
                     sa.update(repairs).where(*self._waits(one, due_at)).values(due_at=due_at)
                 )
 
-    def look_at(self, some: Collection[Paused]) -> None:
+    def look_at(self, some: Collection[DeferredJob]) -> None:
         """Have channels looked at before their pauses end, which go on where it finds nothing."""
         with self._database.write() as connection:
             at = now(connection)
@@ -596,7 +598,7 @@ class Backlog:
                     )
                 )
 
-    def _waits(self, one: Paused, until: float) -> tuple[sa.ColumnElement[bool], ...]:
+    def _waits(self, one: DeferredJob, until: float) -> tuple[sa.ColumnElement[bool], ...]:
         """Return the condition that a repair still waits, for longer than ``until``."""
         return (
             repairs.c.id == one.id,

@@ -13,7 +13,7 @@ from reconnect_hook.channel_list_cache import ChannelListCache
 from reconnect_hook.context import Interrupted, RepairContext
 from reconnect_hook.metrics import OfGateway
 from reconnect_hook.models import FAILURES, Job, Outcome, Result
-from reconnect_hook.queue import LEASE_SECONDS, Backlog, Jobs, Paused
+from reconnect_hook.queue import LEASE_SECONDS, Backlog, DeferredJob, Jobs
 from reconnect_hook.repair import look, repair
 from reconnect_hook.repository import ChannelRepository
 from reconnect_hook.worker_pool import IDLE_SECONDS, WorkerPool
@@ -83,7 +83,7 @@ class Reconciler:
             self._next_round = self._clock.monotonic() + max(ROUND_SECONDS, 2 * self._lists.seconds)
         return self._hasten(paused, listed)
 
-    def _hasten(self, paused: Sequence[Paused], listed: Mapping[str, Channel]) -> bool:
+    def _hasten(self, paused: Sequence[DeferredJob], listed: Mapping[str, Channel]) -> bool:
         well, pointless, changed = [], [], []
         for one in paused:
             channel = listed.get(one.key)
@@ -100,7 +100,7 @@ class Reconciler:
         return bool(well or pointless or changed)
 
 
-def _is_well(paused: Paused, channel: Channel) -> bool:
+def _is_well(paused: DeferredJob, channel: Channel) -> bool:
     """Whether there is nothing left to repair."""
     came_back = paused.status not in {None, Status.CONNECTED}
     return channel.connected and (paused.reason is RepairCause.DISCONNECTED or came_back)

@@ -1,11 +1,17 @@
-"""What each command of Zapwatch understands, and what its --help says."""
+"""What each command of Zapwatch understands, and what its --help says.
+
+The console script ``zapwatch`` starts here too. It finds the programs by the names in a table and
+loads only the one that is asked for, so that this module imports no package above its floor.
+"""
 
 from __future__ import annotations
 
 import argparse
-import os
+import importlib
+import signal
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TypedDict
 
 from zapwatch import __version__
@@ -13,6 +19,15 @@ from zapwatch import __version__
 _WIDTH = 78
 WRONG_USAGE = "wrong usage or settings"
 """What exit code 2 means, everywhere."""
+
+# Module with a ``main``, what its arguments begin with, what the help says.
+_COMMANDS: Mapping[str, tuple[str, Sequence[str], str]] = {
+    "exporter": ("exporter.__main__", (), "serve the metrics"),
+    "hook": ("reconnect_hook.__main__", ("serve",), "take alerts and repair channels"),
+    "check": ("reconnect_hook.__main__", ("check",), "check and repair all channels once"),
+    "probe": ("reconnect_hook.__main__", ("probe",), "ask one channel whether it is alive"),
+    "explain": ("exporter.__main__", ("explain",), "print what was learned of a channel"),
+}
 
 
 class Manual(TypedDict):
@@ -68,11 +83,22 @@ def add_common_options(made: argparse.ArgumentParser, default: str | None = None
     )
 
 
-def parse_arguments(made: argparse.ArgumentParser, given: list[str] | None) -> argparse.Namespace:
-    """Return what was given; where the shell asks what could come next, tell it and end."""
-    if "_ARGCOMPLETE" in os.environ:
-        # Only then: it takes time that no other start has to.
-        import argcomplete  # noqa: PLC0415
-
-        argcomplete.autocomplete(made)
-    return made.parse_args(given)
+def main() -> None:
+    """Run the command that ``zapwatch`` is given, with the arguments after it."""
+    # Before the slow imports: it would end the program. See zapwatch/reload.py.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    commands = "\n".join(f"  {name:<10}{about}" for name, (*_, about) in _COMMANDS.items())
+    made = argparse.ArgumentParser(
+        prog="zapwatch",
+        description="The watchdog for WhatsApp sessions.",
+        epilog=f"commands:\n{commands}\n\n'zapwatch COMMAND --help' has more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--version", action="version", version=f"zapwatch {__version__}")
+    made.add_argument("command", choices=_COMMANDS, metavar="COMMAND", help="one of those below")
+    made.add_argument("arguments", nargs=argparse.REMAINDER, help="the command's own")
+    given = made.parse_args()
+    module, first, _ = _COMMANDS[given.command]
+    program: Callable[[list[str]], int] = importlib.import_module(module).main
+    server = importlib.import_module("zapwatch.server")
+    server.run(partial(program, [*first, *given.arguments]))

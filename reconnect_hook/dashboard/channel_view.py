@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from flask_babel import lazy_gettext as _
 
-from reconnect_hook.dashboard.prometheus import ChannelMetrics, FiringAlert, GatewayMetrics
+from reconnect_hook.dashboard.prometheus import ChannelMetrics, FiringAlert, GatewayReadings
 from reconnect_hook.dashboard.timeline import (
     QUARTER_SECONDS,
     QUARTERS,
@@ -112,7 +112,7 @@ def view_id(gateway: str, channel: str) -> str:
 
 
 def classify(
-    key: str, watch: GatewayMetrics | None, present: Present | None, *, scanned: bool
+    key: str, watch: GatewayReadings | None, present: Present | None, *, scanned: bool
 ) -> ChannelHealth:
     """Return how a channel is; ``scanned`` where its QR code was scanned a moment ago."""
     watched = watch.channels.get(key) if watch else None
@@ -137,7 +137,7 @@ def classify(
 
 
 def _needs_scan(
-    watched: ChannelMetrics | None, remembered: Remembered | None, watch: GatewayMetrics | None
+    watched: ChannelMetrics | None, remembered: Remembered | None, watch: GatewayReadings | None
 ) -> bool:
     if watched and watched.status == "qr_required":
         return True
@@ -149,7 +149,7 @@ def _needs_scan(
     )
 
 
-def _is_heard(watched: ChannelMetrics | None, watch: GatewayMetrics | None) -> bool:
+def _is_heard(watched: ChannelMetrics | None, watch: GatewayReadings | None) -> bool:
     if watched is None or watch is None or watched.last_message is None:
         return False
     return watched.threshold is None or watch.at - watched.last_message <= watched.threshold

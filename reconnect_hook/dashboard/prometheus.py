@@ -181,7 +181,7 @@ class ChannelMetrics:
 
 
 @dataclass(frozen=True, slots=True)
-class GatewayMetrics:
+class GatewayReadings:
     """All of one gateway. Where the exporter tells nothing of gateway or log, ``up`` is None."""
 
     at: float
@@ -191,7 +191,7 @@ class GatewayMetrics:
     alerts: Mapping[str, tuple[FiringAlert, ...]] = field(default_factory=dict)
 
 
-def read_metrics(prometheus: Prometheus, gateways: Collection[str]) -> dict[str, GatewayMetrics]:
+def read_metrics(prometheus: Prometheus, gateways: Collection[str]) -> dict[str, GatewayReadings]:
     """Ask Prometheus once for all of these gateways; raise SourceError.
 
     Of several exporters, the one that says the worst of a connection counts, and the newest
@@ -211,8 +211,8 @@ def read_metrics(prometheus: Prometheus, gateways: Collection[str]) -> dict[str,
     }
 
 
-def _watch(at: float, samples: Iterable[Sample], firing: Iterable[FiringAlert]) -> GatewayMetrics:
-    found = GatewayMetrics(at)
+def _watch(at: float, samples: Iterable[Sample], firing: Iterable[FiringAlert]) -> GatewayReadings:
+    found = GatewayReadings(at)
     channels: dict[str, ChannelMetrics] = {}
     for sample in samples:
         metric, channel = sample.labels.get("__name__", ""), sample.labels.get("channel")

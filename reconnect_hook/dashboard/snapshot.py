@@ -18,7 +18,7 @@ from werkzeug.exceptions import NotFound
 from reconnect_hook.dashboard.channel_view import ChannelView, RecentRepairs, classify, view_id
 from reconnect_hook.dashboard.prometheus import (
     Alertmanager,
-    GatewayMetrics,
+    GatewayReadings,
     Prometheus,
     SourceError,
     read_metrics,
@@ -244,7 +244,7 @@ class DashboardCache:
 
     def _ask_prometheus(
         self, panels: Mapping[str, GatewayPanel]
-    ) -> Mapping[str, GatewayMetrics] | None:
+    ) -> Mapping[str, GatewayReadings] | None:
         if time.monotonic() < self._ask_prometheus_at:
             return None
         try:
@@ -281,7 +281,7 @@ class DashboardCache:
         panel: GatewayPanel,
         before: DashboardSnapshot,
         present: Present | None,
-        watched: GatewayMetrics | None,
+        watched: GatewayReadings | None,
     ) -> dict[str, ChannelView]:
         names = self._names[panel.name] = self._known(panel.name, present, watched)
         marks = panel.ended.marks()
@@ -314,7 +314,7 @@ class DashboardCache:
         return rows
 
     def _known(
-        self, gateway: str, present: Present | None, watched: GatewayMetrics | None
+        self, gateway: str, present: Present | None, watched: GatewayReadings | None
     ) -> dict[str, str]:
         """Return the channels by key; while nobody can list them, those of before as well."""
         listed = {k: w.channel for k, w in watched.channels.items()} if watched else {}
@@ -341,7 +341,7 @@ def _place(one: ActiveProblem) -> tuple[int, str]:
 
 
 def _find_problems(
-    gateway: str, present: Present | None, watched: GatewayMetrics | None
+    gateway: str, present: Present | None, watched: GatewayReadings | None
 ) -> set[ActiveProblem]:
     found = {
         Problem.STATE: present is None,

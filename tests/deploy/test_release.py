@@ -89,6 +89,41 @@ def test_every_command_runs_from_anywhere(
     assert done.stdout.startswith(wanted)
 
 
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("", "zapwatch "),
+        ("exporter", "python -m exporter "),
+        ("hook", "python -m reconnect_hook serve "),
+        ("check", "python -m reconnect_hook check "),
+        ("probe", "python -m reconnect_hook probe "),
+        ("explain", "python -m exporter explain "),
+    ],
+)
+def test_the_console_script_hands_its_arguments_to_each_command(
+    installed: Installed, tmp_path: Path, command: str, usage: str
+) -> None:
+    for option, wanted in (
+        ("--help", f"usage: {usage}"),
+        ("--version", f"zapwatch {__version__}\n"),
+    ):
+        done = subprocess.run(
+            [installed.folder / "bin" / "zapwatch", *command.split(), option],
+            cwd=tmp_path,
+            env=clean_environment({}),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith(wanted)
+
+
+def test_each_package_says_that_it_is_typed(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        assert {f"{package}/py.typed" for package in _PACKAGES} <= set(archive.namelist())
+
+
 def _pins(lock: str) -> set[str]:
     return set(re.findall(r"^\S+==\S+", (ROOT / lock).read_text(), re.MULTILINE))
 

@@ -17,7 +17,7 @@ from reconnect_hook.dashboard.channel_view import (
     hours_in,
     strip_marks,
 )
-from reconnect_hook.dashboard.prometheus import ChannelMetrics, FiringAlert, GatewayMetrics
+from reconnect_hook.dashboard.prometheus import ChannelMetrics, FiringAlert, GatewayReadings
 from reconnect_hook.dashboard.timeline import TimelineSpan, TimelineState
 from reconnect_hook.models import Outcome
 from reconnect_hook.probe_limits import Probed, ProbeOutcome
@@ -40,7 +40,7 @@ def _judge(
 ) -> ChannelHealth:
     alerts = {"loja": (FiringAlert(alert, {}, "", ""),)} if alert else {}
     channels = {"loja": watched} if watched else {}
-    watch = GatewayMetrics(_NOW, gateway_up=True, log_up=True, channels=channels, alerts=alerts)
+    watch = GatewayReadings(_NOW, gateway_up=True, log_up=True, channels=channels, alerts=alerts)
     present = Present(_NOW, {"loja": remembered} if remembered else {}, {}, {}, None)
     return classify("loja", watch, present, scanned=scanned)
 
