@@ -11,11 +11,15 @@ MAX_ID_LENGTH = 255
 
 
 def channel_key(channel_id: str) -> str:
-    """Return what two ids of one channel have in common: no white space, no letter case.
+    """Return what two ids of one channel have in common: no white space, no letter case, NFC.
 
-    Gateways and logs write one channel as ``Pixel12 Digital`` and as ``pixel12digital``.
+    Gateways and logs write one channel as ``Pixel12 Digital`` and as ``pixel12digital``, and the
+    second letter of ``São`` as one character or as two.
     """
-    return "".join(channel_id.split()).casefold()
+    joined = "".join(channel_id.split())
+    if joined.isascii():
+        return joined.casefold()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", joined).casefold())
 
 
 def is_usable_id(channel_id: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import http.client
+import io
 import json
 import logging
 import os
@@ -133,6 +134,10 @@ def run(main: Callable[[], int]) -> NoReturn:
     It ends at once, whatever its threads are doing. Python would clear away under them what they
     use, and one that was loading certificates for a connection then crashed the process.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name that the terminal's encoding lacks must not end the program.
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = main()
     except SystemExit as end:

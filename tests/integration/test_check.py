@@ -112,6 +112,15 @@ def test_nothing_is_printed_or_logged_when_all_is_well(cron: Cron) -> None:
     assert cron.asked == []
 
 
+def test_a_name_that_the_terminal_cannot_show_does_not_end_the_check(cron: Cron) -> None:
+    cron.channel("loja 🚀")
+    cron.channel("obra")
+    done = cron.check("--verbose", PYTHONIOENCODING="latin-1")
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = done.stdout.splitlines()[1:]
+    assert [line.partition(":")[0] for line in shown] == ["loja \\U0001f680", "obra"]
+
+
 def test_verbose_shows_every_channel_and_logs_none(cron: Cron) -> None:
     cron.channel("loja", age=2 * _HOUR + 90)
     cron.channel("nova", age=None)

@@ -17,6 +17,10 @@ def test_spellings_of_one_channel_have_one_key(spelling: str) -> None:
     assert channel_key(spelling) == "pixel12digital"
 
 
+def test_both_unicode_forms_of_a_name_have_one_key() -> None:
+    assert channel_key("Sa\u0303o Paulo") == channel_key("S\u00e3o Paulo") == "s\u00e3opaulo"
+
+
 @pytest.mark.parametrize(
     "other", ["pixel12-digital", "pixel12", "píxel12digital", "pixel12.digital"]
 )

@@ -300,6 +300,20 @@ def test_a_session_that_was_not_started_is_known_by_its_words_wherever_they_are(
     assert _asked(body, 500).kind is QrKind.NOT_STARTED
 
 
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(403, "a firewall or proxy in between refused"), (502, "the gateway behind does not")],
+)
+def test_the_page_of_a_firewall_or_proxy_is_told_from_a_wrong_secret(
+    status: int, words: str
+) -> None:
+    page = answering(b"<html>Please wait</html>", status=status, content_type="text/html")
+    with RawServer(page) as server, Observed(server.url) as observed:
+        error = observed.failure("list")
+        assert error.reason is GatewayErrorKind.HTML
+        assert words in error.detail
+
+
 @pytest.mark.parametrize("status", [401, 403, 404, 502, 504])
 def test_another_http_error_is_not_taken_for_a_session_that_was_not_started(status: int) -> None:
     body = {"success": False, "error": "Cannot GET /start-session: Session not started"}

@@ -91,6 +91,8 @@ def test_the_least_that_must_be_set_brings_the_documented_defaults() -> None:
         "prometheus_url": "http://127.0.0.1:9090",
         "alertmanager_url": "http://127.0.0.1:9093",
         "hook_trusted_proxy": None,
+        "log_format": "logfmt",
+        "log_level": "info",
     }
     assert gateway.message_log_url.render_as_string(hide_password=False) == (
         "mysql+pymysql://pixelhub:not-a-real-password@db.example.com:3306/pixel_hub?charset=utf8mb4"
@@ -505,3 +507,9 @@ def test_the_settings_of_probes() -> None:
 def test_a_wrong_setting_of_probes_is_named(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=rf"^{name} [^\n]*$"):
         parse({**_LEAST, name: value})
+
+
+def test_an_at_sign_in_a_password_is_named_and_the_password_is_not() -> None:
+    url = "mysql+pymysql://user:first@second@host/name"
+    line = _error({**_LEAST, "MESSAGE_LOG_URL": url})
+    assert line == "MESSAGE_LOG_URL has an @ in its user or password: write it as %40"

@@ -212,6 +212,9 @@ class Reader:
                 "must be an SQLAlchemy URL such as sqlite:///var/state.sqlite3 or "
                 "mysql+pymysql://user:password@host/name",
             ) from None
+        if "@" in (url.host or ""):
+            # What stands before it is a part of the password, and drivers repeat a host.
+            raise self.wrong(name, "has an @ in its user or password: write it as %40")
         backend = url.get_backend_name()
         if backend not in {"sqlite", "mysql", "mariadb"}:
             raise self.wrong(name, f"must be a sqlite, mysql or mariadb URL, not {backend}")

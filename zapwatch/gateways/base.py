@@ -144,6 +144,16 @@ class GatewayResponse(HttpResponse):
         parsed = self.json()
         message = error_message(parsed)
         suffix = f": {message}" if message else ""
+        if self.is_html and self.status in (401, 403):
+            raise Failure(
+                GatewayErrorKind.HTML,
+                f"HTTP {self.status} with an HTML page: a firewall or proxy in between refused it",
+            )
+        if self.is_html and self.status in (502, 503, 504):
+            raise Failure(
+                GatewayErrorKind.HTML,
+                f"HTTP {self.status} with an HTML page: the proxy runs, the gateway behind does not",
+            )
         if self.status in (401, 403):
             raise Failure(
                 GatewayErrorKind.UNAUTHORIZED, f"HTTP {self.status}, wrong secret?{suffix}"
