@@ -302,7 +302,7 @@ def test_a_session_that_was_not_started_is_known_by_its_words_wherever_they_are(
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(403, "a firewall or proxy in between refused"), (502, "the gateway behind does not")],
+    [(403, "a firewall or proxy in between refused"), (502, "its gateway does not")],
 )
 def test_the_page_of_a_firewall_or_proxy_is_told_from_a_wrong_secret(
     status: int, words: str

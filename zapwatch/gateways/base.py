@@ -152,7 +152,7 @@ class GatewayResponse(HttpResponse):
         if self.is_html and self.status in (502, 503, 504):
             raise Failure(
                 GatewayErrorKind.HTML,
-                f"HTTP {self.status} with an HTML page: the proxy runs, the gateway behind does not",
+                f"HTTP {self.status} with an HTML page: the proxy runs, its gateway does not",
             )
         if self.status in (401, 403):
             raise Failure(
