@@ -43,6 +43,11 @@ class Part:
     scan_at: float | None = None
     resolved: bool = False
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the alert has ended, and the hook has noted how its repair ended."""
+        return self.resolved and (self.asked is None or self.repaired is not None)
+
 
 def _parts() -> list[Part]:
     disconnected = "WhatsAppChannelDisconnected"
@@ -96,7 +101,7 @@ class Story:
             getattr(self.simulator, part.action)(part.channel)
             self._tell(0.0, part.channel, part.happened)
         until = time.monotonic() + _STORY_SECONDS
-        while not all(part.resolved for part in self.parts):
+        while not all(part.is_over for part in self.parts):
             self._pause(until, "the end of the story")
             for event in self.events.new(time.time()):
                 self._take(event)

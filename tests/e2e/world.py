@@ -166,7 +166,7 @@ class World:
         path = self.loop.folder / "reconnect_hook.log"
 
         def find() -> str | None:
-            lines = [line for line in path.read_text().splitlines() if " people: " in line]
+            lines = [line for line in path.read_text().splitlines() if " logger=people " in line]
             return next((line for line in lines if text in line), None)
 
         found = wait_until(find, seconds, f"people to be told: {text}")
