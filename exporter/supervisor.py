@@ -127,6 +127,8 @@ class Supervisor:
             self._show()
         for monitor in monitors:
             monitor.start()
+        # Nothing of a gateway that was removed is handed out once the reload is reported as done.
+        self.page.refresh()
 
     def _is_watched(self, gateway: GatewaySettings) -> bool:
         present = self._warming_up.get(gateway.name) or self._watched.get(gateway.name)
