@@ -216,6 +216,23 @@ class GatewayContract:
         assert "restart" not in world.asked
         assert "close_session" not in world.asked
 
+    def test_a_start_that_the_caller_calls_stuck_is_repeated(self, world: World) -> None:
+        world.simulator.put_channel("loja", status="initializing")
+        channel = world.channel()
+        world.simulator.clear_requests()
+
+        world.gateway.reconnect(channel, silent=False, stuck=True)
+
+        assert [one for one in world.asked if one not in {"status", "token"}] == self.heals_with
+        assert not _LOSING & set(world.asked)
+
+    def test_only_a_start_can_be_stuck(self, world: World) -> None:
+        channel = world.channel()
+        world.simulator.clear_requests()
+
+        assert world.gateway.reconnect(channel, silent=False, stuck=True).kind is QrKind.ACCEPTED
+        assert set(world.asked) == {self.looks_with}
+
     def test_a_session_that_is_not_there_is_a_failure(self, world: World) -> None:
         missing = Channel("nobody", Status.DISCONNECTED)
 

@@ -68,7 +68,9 @@ class TestWppconnect(GatewayContract):
         world.simulator.clear_requests()
 
         assert gateway.qr("loja").kind is QrKind.INITIALIZING
-        assert gateway.reconnect(channel, silent=False).kind is QrKind.INITIALIZING
+        for stuck in (False, True):
+            kind = gateway.reconnect(channel, silent=False, stuck=stuck).kind
+            assert kind is QrKind.INITIALIZING
         listed = {c.id: c.status for c in gateway.list_channels().channels}
 
         assert listed["loja"] is Status.INITIALIZING

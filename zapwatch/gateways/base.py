@@ -341,10 +341,12 @@ class Gateway(ABC):
         """Return the channels that the gateway has. Having none is a failure too."""
 
     @abstractmethod
-    def reconnect(self, channel: Channel, *, silent: bool) -> QrAnswer:
+    def reconnect(self, channel: Channel, *, silent: bool, stuck: bool = False) -> QrAnswer:
         """Make the gateway try to reconnect the channel, without losing the pairing.
 
-        ``silent``: the gateway calls it connected, yet nothing arrives.
+        ``silent``: the gateway calls it connected, yet nothing arrives. ``stuck``: it has been
+        starting for so long that the start itself must be repeated; ignored where it is not
+        starting any more.
         """
 
     @abstractmethod

@@ -70,8 +70,8 @@ class EvolutionGateway(Gateway):
             channels = (_as_told(channel, told.get(channel.id)) for channel in listed.channels)
             return ChannelList(tuple(channels), listed.left_out)
 
-    def reconnect(self, channel: Channel, *, silent: bool) -> QrAnswer:
-        """Connect a closed instance; restart an open one only where it is a zombie.
+    def reconnect(self, channel: Channel, *, silent: bool, stuck: bool = False) -> QrAnswer:
+        """Connect a closed instance; restart a zombie, and one that is stuck connecting.
 
         A restart of any other is refused by some releases and makes others flap.
         """
@@ -83,7 +83,7 @@ class EvolutionGateway(Gateway):
             state = _state(calls, channel.id)
             if state == "open" and not silent:
                 return QrAnswer(QrKind.ACCEPTED)
-            if state == "open":
+            if state == "open" or (stuck and state == "connecting"):
                 _checked(calls.post(f"/instance/restart/{in_path(channel.id)}")).json_object()
                 return QrAnswer(QrKind.INITIALIZING)
             return _connect(calls, channel.id)

@@ -59,11 +59,12 @@ class WahaGateway(Gateway):
             entries = calls.get("/api/sessions?all=true").json_list()
             return build_channel_list(map(_parse_session, entries))
 
-    def reconnect(self, channel: Channel, *, silent: bool) -> QrAnswer:
+    def reconnect(self, channel: Channel, *, silent: bool, stuck: bool = False) -> QrAnswer:
         """Start a stopped session; restart a failed one, a zombie, or one that starts for ever."""
         with self._operation(Operation.RECONNECT) as calls:
             status = _status(calls, channel.id)
-            stuck = self._starting.observe(channel.id, starting=status == "STARTING")
+            starting = status == "STARTING"
+            stuck = self._starting.observe(channel.id, starting=starting) or (stuck and starting)
             if status in {"STOPPED", "FAILED"} or stuck or (silent and status == "WORKING"):
                 self._start(calls, channel.id, status)
                 return QrAnswer(QrKind.INITIALIZING)

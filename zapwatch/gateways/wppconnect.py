@@ -136,7 +136,7 @@ class WppconnectGateway(Gateway):
             )
             return ChannelList(tuple(channels), listed.left_out)
 
-    def reconnect(self, channel: Channel, *, silent: bool) -> QrAnswer:
+    def reconnect(self, channel: Channel, *, silent: bool, stuck: bool = False) -> QrAnswer:
         """Start a closed session; close and start a zombie, or one that starts for ever.
 
         Both keep the pairing. check-connection-session is not asked: it says true whatever is.
@@ -146,7 +146,8 @@ class WppconnectGateway(Gateway):
                 return QrAnswer(QrKind.INITIALIZING)
             state = self._state(calls, channel.id)
             status = _status(state)
-            stuck = self._starting.observe(channel.id, starting=status is Status.INITIALIZING)
+            starting = status is Status.INITIALIZING
+            stuck = self._starting.observe(channel.id, starting=starting) or (stuck and starting)
             if stuck or (silent and status is Status.CONNECTED):
                 self._restart(calls, channel.id)
                 return QrAnswer(QrKind.INITIALIZING)
