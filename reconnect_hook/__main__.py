@@ -180,20 +180,20 @@ def _serve(settings: Settings, env_file: str | None) -> int:
     # Many short turns: with the usual 5 ms, an answer waits for each thread that is computing.
     sys.setswitchinterval(_SWITCH_SECONDS)
     metrics = HookMetrics()
-    fleet = HookSupervisor(settings, open_store(settings), metrics)
+    supervisor = HookSupervisor(settings, open_store(settings), metrics)
     server = Server(_PROGRAM, "HOOK_LISTEN", settings.hook_listen, threads=8)
     end_on_signals()
     logging.getLogger(_PROGRAM).info("page at %s/, alerts at %s/alerts", server.url, server.url)
-    fleet.follow(settings.gateways)
-    reloading = Reloading(env_file, settings, fleet.follow, metrics.reloads)
+    supervisor.apply_config(settings.gateways)
+    reloading = Reloading(env_file, settings, supervisor.apply_config, metrics.reloads)
     reloading.start()
-    app = create_app(fleet, metrics, token=settings.hook_token)
+    app = create_app(supervisor, metrics, token=settings.hook_token)
     add_reload(app, reloading.reload, token=settings.hook_token)
-    add_page(app, fleet, settings)
+    add_page(app, supervisor, settings)
     try:
         server.run(app, trusted_proxy=settings.hook_trusted_proxy)
     finally:
-        fleet.stop(_STOP_SECONDS)
+        supervisor.stop(_STOP_SECONDS)
     return 0
 
 

@@ -32,7 +32,7 @@ _people = logging.getLogger("people")
 _OPENAPI = Path(__file__).parent / "openapi.yaml"
 
 
-def create_app(fleet: HookSupervisor, metrics: HookMetrics, *, token: str) -> Flask:
+def create_app(supervisor: HookSupervisor, metrics: HookMetrics, *, token: str) -> Flask:
     """Make the application; ``token`` is what Alertmanager has to send."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
@@ -41,9 +41,9 @@ def create_app(fleet: HookSupervisor, metrics: HookMetrics, *, token: str) -> Fl
     def alerts() -> Response:
         """Answer when everything in the payload is on disk, and not before."""
         _check_token(token)
-        services = fleet.services
-        parsed = parse_alerts(request.get_data(), services)
-        verdicts = _accept(services, parsed)
+        controllers = supervisor.controllers
+        parsed = parse_alerts(request.get_data(), controllers)
+        verdicts = _accept(controllers, parsed)
         metrics.count_alerts(
             (alert.status, verdict) for alert, verdict in zip(parsed, verdicts, strict=True)
         )
@@ -66,7 +66,7 @@ def create_app(fleet: HookSupervisor, metrics: HookMetrics, *, token: str) -> Fl
             response.headers.setdefault(name, value)
         return response
 
-    _add_open_pages(app, fleet, metrics)
+    _add_open_pages(app, supervisor, metrics)
     _answer_errors(app)
     return app
 
@@ -82,7 +82,7 @@ def add_reload(app: Flask, reload: Callable[[], str | None], *, token: str) -> N
 
 
 def _accept(
-    services: Mapping[str, GatewayController], alerts: Sequence[Alert]
+    controllers: Mapping[str, GatewayController], alerts: Sequence[Alert]
 ) -> list[Disposition]:
     """Store each alert with its gateway; those of gateways that are not known are ignored.
 
@@ -90,19 +90,15 @@ def _accept(
     stored are coalesced then.
     """
     verdicts = [Disposition.IGNORED] * len(alerts)
-    for name, service in services.items():
+    for name, controller in controllers.items():
         mine = [index for index, alert in enumerate(alerts) if alert.gateway == name]
-        stored = service.intake.accept([alerts[index] for index in mine])
+        stored = controller.writer.accept([alerts[index] for index in mine])
         for index, verdict in zip(mine, stored, strict=True):
             verdicts[index] = verdict
-        # As many as can begin; the others find their work themselves.
-        for _ in range(min(stored.count(Disposition.ACCEPTED), service.workers.count)):
-            service.workers.wake()
-            service.prober.wake()
     return verdicts
 
 
-def _add_open_pages(app: Flask, fleet: HookSupervisor, metrics: HookMetrics) -> None:
+def _add_open_pages(app: Flask, supervisor: HookSupervisor, metrics: HookMetrics) -> None:
     """Add what needs no token."""
 
     @app.get("/metrics")
@@ -123,8 +119,8 @@ def _add_open_pages(app: Flask, fleet: HookSupervisor, metrics: HookMetrics) -> 
 
     @app.get("/-/ready")
     def ready() -> Response:
-        for service in fleet.services.values():
-            service.memory.queue()
+        for controller in supervisor.controllers.values():
+            controller.history.unsettled()
         return Response("The state can be read.\n", mimetype="text/plain")
 
 

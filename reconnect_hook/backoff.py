@@ -1,152 +1,115 @@
-"""How long a channel is left alone between two repairs of one episode."""
+"""How long channels and gateways are left alone: exponential backoff, and a circuit breaker."""
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import sqlalchemy as sa
+from reconnect_hook.alerts import RepairCause
+from reconnect_hook.models import LONGEST_REST_SECONDS, ChannelState, GatewayState, Intent
+from zapwatch.channels import Status
 
-from reconnect_hook.schema import channels, gateways, repairs, unfinished
+LONGEST_DELAY_SECONDS = 3600.0
+"""Delays grow up to an hour; a longer cooldown stays as long as it is."""
 
-LONGEST_PAUSE_SECONDS = 3600.0
-"""Pauses grow up to an hour; a longer cooldown stays as long as it is."""
-
-OLD_NEWS_SECONDS = 10.0
+STALE_SECONDS = 10.0
 """An alert that comes so soon after its channel was found connected is likely older than that."""
 
-_SELF_RETRY_SECONDS = 900.0
+_AUTO_RETRY_SECONDS = 900.0
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """The pauses that follow from RECONNECT_COOLDOWN_SECONDS: it doubles with each repair.
+    """The delays that follow from RECONNECT_COOLDOWN_SECONDS: it doubles with each repair.
 
-    With its default of 300 they are 5, 10, 20, 40 and then 60 minutes. 0 means no pauses at all.
+    With its default of 300 they are 5, 10, 20, 40 and then 60 minutes. 0 means no delay at all.
     """
 
     cooldown: float
 
     @property
     def longest(self) -> float:
-        """No pause is longer."""
-        return max(self.cooldown, LONGEST_PAUSE_SECONDS)
+        """No delay is longer."""
+        return max(self.cooldown, LONGEST_DELAY_SECONDS)
 
-    def after(self, attempts: int) -> float:
+    def delay(self, attempts: int) -> float:
         """Return the seconds after so many repairs that have not brought the channel back."""
         # An exponent that is large enough for any cooldown, and small enough for a float.
         doubled = self.cooldown * 2.0 ** min(max(attempts - 1, 0), 32)
-        return max(self.cooldown, min(doubled, LONGEST_PAUSE_SECONDS))
+        return max(self.cooldown, min(doubled, LONGEST_DELAY_SECONDS))
 
-    def end(self, called_at: float | None, attempts: int, at: float) -> float:
-        """Return when the channel may be repaired again: ``at`` or later."""
-        # A call in the future was noted by a clock that has been put back since.
-        if called_at is None or called_at > at:
-            return at
-        return max(at, called_at + self.after(attempts))
+    def retries(self, attempts: int) -> bool:
+        """Whether the hook tries again without having been asked.
 
-    def retry(self, attempts: int) -> float | None:
-        """Return after how many seconds the hook tries again without having been asked.
-
-        Only while the alert is that fresh. Later repairs, after None, are for alerts that have come
-        since: then Alertmanager still says that the channel is down, and nobody has silenced it.
+        Only while the alert is that fresh. Later repairs are for alerts that have come since: then
+        Alertmanager still says that the channel is down, and nobody has silenced it.
         """
-        pause = self.after(attempts)
-        return pause if 0 < pause < _SELF_RETRY_SECONDS else None
+        return 0 < self.delay(attempts) < _AUTO_RETRY_SECONDS
+
+    def call_allowed_at(
+        self,
+        row: ChannelState,
+        gateway: GatewayState,
+        *,
+        cause: RepairCause | None = None,
+        status: Status | None = None,
+    ) -> float:
+        """Return the moment from which on the channel may be called, 0 where it may be at once.
+
+        ``cause`` is that of a new alert, ``status`` what the gateway says of the channel now.
+        """
+        called_at = row.called_at
+        if row.intent is Intent.FORCE or called_at is None or self.cooldown == 0:
+            return 0.0
+        if row.failures and gateway.back_at is not None and called_at <= gateway.back_at:
+            return 0.0  # it failed while nothing could have helped
+        if escalates(row.last_cause, cause or row.cause) or (
+            status is not None and row.last_status not in {None, status}
+        ):
+            return called_at + self.cooldown
+        return called_at + self.delay(row.attempts)
+
+
+def escalates(before: RepairCause | None, cause: RepairCause) -> bool:
+    """Whether a channel that was silent has dropped since: another problem, so no longer delay.
+
+    Not the other way round: an old notification may say "silent" long after the drop.
+    """
+    return cause is RepairCause.DISCONNECTED and before is not None and before.is_silence
 
 
 THRESHOLD = 5
-"""So many failures in a row open it."""
+"""So many failures in a row open the circuit breaker of a gateway."""
 
-FIRST_PAUSE_SECONDS = 15.0
-"""The first pause; each trial that fails doubles it."""
-
-LONGEST_OPEN_SECONDS = 300.0
-"""No pause is longer."""
+FIRST_REST_SECONDS = 15.0
+"""The first rest; each trial that fails doubles it."""
 
 WINDOW_SECONDS = 600.0
 """Failures that are further apart are no row: one broken session alone does not open it."""
 
-_log = logging.getLogger("reconnect_hook")
 
-
-def admits(connection: sa.Connection, gateway: str, at: float, *, lock: bool = False) -> bool:
-    """Whether a repair may begin: any while it is closed, and after a pause a single one, as trial.
-
-    With ``lock``, other transactions wait to hear the same until this one has ended.
-    """
-    query = sa.select(gateways).where(gateways.c.gateway == gateway)
-    known = connection.execute(query.with_for_update() if lock else query).one_or_none()
-    if known is None or known.failures < THRESHOLD:
-        return True
-    if _rests(known.paused_until, at):
-        return False
-    under_way = sa.select(repairs.c.id).where(
-        unfinished(gateway), repairs.c.holder.is_not(None), repairs.c.lease_until > at
-    )
-    return connection.scalar(under_way.limit(1)) is None
-
-
-def is_closed(connection: sa.Connection, gateway: str) -> bool:
-    """Whether any number of repairs may begin."""
-    query = sa.select(gateways.c.failures).where(gateways.c.gateway == gateway)
-    return (connection.scalar(query) or 0) < THRESHOLD
-
-
-def open_until(connection: sa.Connection, gateway: str, at: float) -> float | None:
-    """Return when the pause of a gateway ends, in Unix seconds; None where it does not rest."""
-    query = sa.select(gateways.c.paused_until).where(gateways.c.gateway == gateway)
-    until: float | None = connection.scalar(query)
-    return until if _rests(until, at) else None
-
-
-def note(connection: sa.Connection, gateway: str, at: float, *, failed: bool) -> None:
-    """Note that the gateway failed a call, or answered one; the latter closes it."""
-    query = sa.select(gateways).where(gateways.c.gateway == gateway)
-    known = connection.execute(query.with_for_update()).one_or_none()
-    if not failed:
-        if known is not None and known.failures:
-            _close(connection, gateway, at, was_open=known.failures >= THRESHOLD)
-        return
-    if known is None:
-        row = {"gateway": gateway, "failures": 1, "failed_at": at}
-        connection.execute(sa.insert(gateways).values(row))
-        return
-    is_open = known.failures >= THRESHOLD
-    if is_open and _rests(known.paused_until, at):
-        return  # of a call that had begun before
-    in_a_row = is_open or 0 <= at - known.failed_at <= WINDOW_SECONDS
-    failures = known.failures + 1 if in_a_row else 1
-    values: dict[str, object] = {"failures": failures, "failed_at": at}
+def record_failure(gateway: GatewayState, now: float) -> GatewayState:
+    """Return the state of a gateway that has failed a call."""
+    is_open = gateway.failures >= THRESHOLD
+    if is_open and gateway.rests(now):
+        return gateway  # of a call that had begun before
+    since = now - (gateway.failed_at or 0.0)
+    failures = gateway.failures + 1 if is_open or 0 <= since <= WINDOW_SECONDS else 1
+    rests_until = gateway.rests_until
     if failures >= THRESHOLD:
-        # An exponent that is large enough for the longest pause.
-        pause = FIRST_PAUSE_SECONDS * 2.0 ** min(failures - THRESHOLD, 16)
-        pause = min(pause, LONGEST_OPEN_SECONDS)
-        values["paused_until"] = at + pause
-        _log.warning(
-            "the gateway has failed %d times in a row: it is left alone for %.0f s", failures, pause
-        )
-    connection.execute(sa.update(gateways).where(gateways.c.gateway == gateway).values(values))
+        # An exponent that is large enough for the longest rest.
+        rest = FIRST_REST_SECONDS * 2.0 ** min(failures - THRESHOLD, 16)
+        rests_until = now + min(rest, LONGEST_REST_SECONDS)
+    return replace(gateway, failures=failures, failed_at=now, rests_until=rests_until)
 
 
-def _close(connection: sa.Connection, gateway: str, at: float, *, was_open: bool) -> None:
-    connection.execute(
-        sa.update(gateways)
-        .where(gateways.c.gateway == gateway)
-        .values(failures=0, paused_until=None)
-    )
-    if was_open:
-        _log.warning("the gateway answers again")
-        # What failed meanwhile failed while nothing could have helped: its pause is over.
-        failing = sa.select(channels.c.key).where(
-            channels.c.gateway == gateway, channels.c.consecutive_failures > 0
-        )
-        waiting = (unfinished(gateway), repairs.c.holder.is_(None), repairs.c.due_at > at)
-        connection.execute(
-            sa.update(repairs).where(*waiting, repairs.c.key.in_(failing)).values(due_at=at)
-        )
+def record_answer(gateway: GatewayState, now: float) -> GatewayState:
+    """Return the state of a gateway that has answered a call."""
+    if not gateway.failures:
+        return gateway
+    back_at = now if is_tripped(gateway) else gateway.back_at
+    return replace(gateway, failures=0, rests_until=None, back_at=back_at)
 
 
-def _rests(paused_until: float | None, at: float) -> bool:
-    # What ends later than anything can was noted by a clock that has been put back since.
-    return paused_until is not None and at < paused_until <= at + LONGEST_OPEN_SECONDS
+def is_tripped(gateway: GatewayState) -> bool:
+    """Whether one call at most may be in flight, as a trial."""
+    return gateway.failures >= THRESHOLD

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
-from reconnect_hook.dedup import Disposition
+from reconnect_hook.history import Attempt
 from reconnect_hook.metrics import HookMetrics
-from reconnect_hook.models import Outcome
-from reconnect_hook.supervisor import GatewayController, Store, make_service, open_store
+from reconnect_hook.models import AskedBy, ChannelState, Outcome
+from reconnect_hook.scheduler import Scheduler, add_gateways, poll
+from reconnect_hook.supervisor import GatewayController, Store, make_controller, open_store
 from zapwatch.channels import Channel
 from zapwatch.config import GatewaySettings, Settings
 from zapwatch.config.readers import fingerprint
@@ -44,6 +45,7 @@ class Check:
         settings: Settings,
         gateway: GatewaySettings,
         store: Store | None,
+        scheduler: Scheduler | None,
         options: Options,
     ) -> None:
         """Prepare; without a ``store`` nothing is changed anywhere."""
@@ -51,40 +53,51 @@ class Check:
         self._gateway = gateway
         self._options = options
         metrics = HookMetrics()
-        self._service = (
-            make_service(settings, gateway, store, metrics, stays=False) if store else None
+        self._store = store
+        self._controller = (
+            make_controller(settings, gateway, store, metrics, scheduler, asked_by=AskedBy.CHECK)
+            if store and scheduler
+            else None
         )
+        self._scheduler = scheduler
         self._client = (
-            self._service.client
-            if self._service
+            self._controller.client
+            if self._controller
             else make_gateway(gateway, observe=metrics.of(gateway.name).observe_call)
         )
         # It is only asked of the channels that were listed just now.
         self._messages = open_source(settings, gateway)
-        self.trouble = False
-        self._repairs = False
+        self.has_problem = False
 
     def run(self) -> None:
-        """Check, and note ``trouble`` where something could not be read or a repair failed."""
+        """Check, and note ``has_problem`` where something could not be read or a repair failed."""
+        look = self._last_look()
+        asked_at = time.monotonic()
         try:
             channels = self._client.list_channels().channels
         except GatewayError as error:
             self._explain(error)
             return
+        answered_at = time.monotonic()
         self._say(f"{len(channels)} channels listed")
-        view = self._read_messages([channel for channel in channels if channel.connected])
-        wanted = self._wanted(channels, view)
-        if self._service is None:
+        activity = self._read_messages([channel for channel in channels if channel.connected])
+        wanted = self._wanted(channels, activity)
+        if self._controller is None:
             call = self._client.reconnect_call
             for target in wanted:
                 self._print(f"{target.channel}: {target.reason}; {call} would be called")
-        elif wanted:
-            self._repair(self._service, wanted)
+            return
+        ages = {c.key: activity.age(c.key) for c in channels} if activity else {}
+        known = {key: age for key, age in ages.items() if age is not None}
+        self._controller.reconciler.use_list(look, channels, known, asked_at, answered_at)
+        self._repair(self._controller, wanted)
 
-    def stop(self) -> None:
-        """Let what is still under way go back to where it can be taken up."""
-        if self._service is not None and self._repairs:
-            self._service.workers.stop(_STOP_SECONDS)
+    def _last_look(self) -> int:
+        """Return the number of the last look that began before the list is asked for."""
+        if self._store is None:
+            return 0
+        add_gateways(self._store.database, [self._gateway.name])
+        return poll(self._store.database)[self._gateway.name].gateway.look
 
     def _read_messages(self, channels: Collection[Channel]) -> ActivitySnapshot | None:
         if self._messages is None:
@@ -117,38 +130,54 @@ class Check:
 
         A channel that was set up a moment ago has had no chance of a message yet.
         """
-        if self._service is None:
+        if self._controller is None:
             return []
-        seconds = self._service.memory.note_unheard(unheard)
+        seconds = self._controller.history.note_unheard(unheard)
         return [
             Target(channel, RepairCause.NEVER_HEARD)
             for key, channel in unheard.items()
             if seconds[key] >= self._gateway.silence_threshold(channel)
         ]
 
-    def _repair(self, service: GatewayController, wanted: list[Target]) -> None:
-        verdicts = service.intake.accept([Alert(AlertStatus.FIRING, target) for target in wanted])
-        waiting: dict[int, Target] = {}
-        for target, verdict in zip(wanted, verdicts, strict=True):
-            # Done already, if another hook was quick: then its outcome is there.
-            repair_id = service.memory.latest_repair(target.key)
-            if verdict is Disposition.COOLDOWN or repair_id is None:
-                self._print(
-                    f"{target.channel}: {target.reason}; it was repaired less than "
-                    f"{self._settings.reconnect_cooldown_seconds:g} s ago and is left alone"
-                )
-            else:
-                waiting[repair_id] = target
-        self._repairs = True
-        service.workers.start()
-        while waiting:
-            for repair_id in list(waiting):
-                outcome = service.memory.outcome(repair_id)
-                if outcome is not None:
-                    target = waiting.pop(repair_id)
-                    self._print(f"{target.channel}: {target.reason}; {outcome}")
-                    self.trouble |= outcome in {Outcome.FAILED, Outcome.UNKNOWN_CHANNEL}
-            time.sleep(_POLL_SECONDS if waiting else 0)
+    def _repair(self, controller: GatewayController, wanted: list[Target]) -> None:
+        """Have them repaired, and wait until nothing is under way any more."""
+        history, names = controller.history, {target.key: target for target in wanted}
+        newest = history.newest_id()
+        controller.writer.accept([Alert(AlertStatus.FIRING, target) for target in wanted])
+        assert self._scheduler is not None  # noqa: S101 - it is there with the controller
+        self._scheduler.add([controller.reconciler])
+        told: set[int] = set()
+        while True:
+            # First the rows: what ends in between has its record then.
+            unsettled = history.unsettled()
+            for attempt in history.ended_after(newest):
+                if attempt.id not in told:
+                    told.add(attempt.id)
+                    self._tell(attempt, names)
+            failed = controller.reconciler.failed_list
+            if failed is not None:
+                self._complain("list", str(failed), "what is not repaired waits for the next run")
+                return
+            if not unsettled:
+                break
+            time.sleep(_POLL_SECONDS)
+        for row in history.open_rows(names):
+            self._print(f"{row.channel}: {names[row.key].reason}; {self._why_it_waits(row)}")
+
+    def _tell(self, attempt: Attempt, wanted: Mapping[str, Target]) -> None:
+        if attempt.key in wanted or attempt.outcome is not Outcome.RECOVERED:
+            self._print(f"{attempt.channel}: {attempt.reason}; {attempt.outcome}")
+        self.has_problem |= attempt.outcome in {Outcome.FAILED, Outcome.UNKNOWN_CHANNEL}
+
+    def _why_it_waits(self, row: ChannelState) -> str:
+        if row.paused:
+            return "its repairs are paused and it is left alone"
+        if row.starting_since is not None:
+            return "it is starting; the next run repairs it if it still is"
+        return (
+            f"it was repaired less than {self._settings.reconnect_cooldown_seconds:g} s ago and is "
+            "left alone"
+        )
 
     def _explain(self, error: GatewayError) -> None:
         """Say why there is no list; verbosely, what helps to find the setting at fault."""
@@ -171,10 +200,10 @@ class Check:
             self._say(line)
 
     def _complain(self, action: str, detail: str, consequence: str) -> None:
-        self.trouble = True
+        self.has_problem = True
         print(f"check: {self._named(detail)}; {consequence}", file=sys.stderr)  # noqa: T201
-        if self._service is not None:
-            self._service.events.write(action=action, outcome="failed", detail=detail)
+        if self._controller is not None:
+            self._controller.events.write(action=action, outcome="failed", detail=detail)
 
     def _say(self, line: str) -> None:
         if self._options.verbose:
@@ -195,22 +224,24 @@ def run_check(settings: Settings, options: Options) -> int:
     """
     # First, so that a state or log that cannot be opened shows before anything is called.
     store = None if options.dry_run else open_store(settings)
-    checks = [Check(settings, gateway, store, options) for gateway in settings.gateways]
+    scheduler = Scheduler(store.database) if store else None
+    checks = [Check(settings, gateway, store, scheduler, options) for gateway in settings.gateways]
     errors: list[StateError] = []
     threads = [threading.Thread(target=_run, args=(check, errors), daemon=True) for check in checks]
     try:
+        if scheduler is not None:
+            scheduler.start()
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
     finally:
-        for check in checks:
-            check.stop()
-        if store is not None:
+        if store is not None and scheduler is not None:
+            scheduler.stop(_STOP_SECONDS)
             store.database.close()
     for error in errors[:1]:
         print(f"check: HOOK_STATE_URL: {error}", file=sys.stderr)  # noqa: T201
-    return 1 if errors or any(check.trouble for check in checks) else 0
+    return 1 if errors or any(check.has_problem for check in checks) else 0
 
 
 def _run(check: Check, errors: list[StateError]) -> None:
@@ -219,7 +250,7 @@ def _run(check: Check, errors: list[StateError]) -> None:
     except StateError as error:
         errors.append(error)
     except Exception:
-        check.trouble = True  # unforeseen, but then nobody knows that all is well
+        check.has_problem = True  # unforeseen, but then nobody knows that all is well
         raise
 
 

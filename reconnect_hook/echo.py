@@ -77,7 +77,7 @@ class Echoes:
         if not others:
             yield receiver
             return
-        halted = means.book.halted()
+        suspended = means.book.suspended()
         ages = self.listen(_LATELY_SECONDS).ages
         sent = means.book.sent_today()
 
@@ -85,7 +85,7 @@ class Echoes:
             age = ages.get(one.key, _LATELY_SECONDS)
             return (0.0 if age <= _AS_GOOD_SECONDS else age, sent.get(one.key, 0))
 
-        yield from sorted((one for one in others if one.key not in halted), key=rank)
+        yield from sorted((one for one in others if one.key not in suspended), key=rank)
 
     def known_first(self, channels: Iterable[Channel]) -> list[Channel]:
         """Return channels, those in front whose part in echoes is noted already."""

@@ -10,10 +10,11 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from reconnect_hook.alerts import AlertStatus
+from reconnect_hook.decision import LogEntry
 from reconnect_hook.dedup import Disposition
-from reconnect_hook.models import Job, Outcome, Result
-from reconnect_hook.probe_limits import ProbeOutcome, ProbeRepository
-from reconnect_hook.repository import ChannelRepository
+from reconnect_hook.history import RepairHistory
+from reconnect_hook.models import Outcome
+from reconnect_hook.probe_limits import ProbeOutcome
 from zapwatch import __version__
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.db import StateError
@@ -37,9 +38,8 @@ class HookMetrics:
         ).labels(__version__).set(1)
         self.reloads = ReloadMetrics(self.registry, "whatsapp_reconnect_hook")
         self._calls = GatewayMetrics(self.registry, Operation)
-        self._memories: dict[str, ChannelRepository] = {}
-        self._books: dict[str, ProbeRepository] = {}
-        self.registry.register(_StateCollector(self._memories, self._books))
+        self._histories: dict[str, RepairHistory] = {}
+        self.registry.register(_StateCollector(self._histories))
         self._alerts = Counter(
             "whatsapp_reconnect_alerts_total",
             "Alerts that came in, by what was done with them.",
@@ -91,16 +91,14 @@ class HookMetrics:
             self._probe_durations,
         )
 
-    def watch(self, gateway: str, memory: ChannelRepository, book: ProbeRepository) -> None:
+    def watch(self, gateway: str, history: RepairHistory) -> None:
         """Publish what the state remembers of a gateway as well."""
-        self._memories[gateway] = memory
-        self._books[gateway] = book
+        self._histories[gateway] = history
 
     def forget(self, gateway: str) -> None:
         """Publish nothing of a gateway any more."""
-        self._memories.pop(gateway, None)
+        self._histories.pop(gateway, None)
         self._calls.forget(gateway)
-        self._books.pop(gateway, None)
         self._attempts.remove_by_labels({"gateway": gateway})
         self._probes.remove_by_labels({"gateway": gateway})
 
@@ -136,20 +134,23 @@ class OfGateway:
         self._probes.labels(self._gateway, channel, kind, outcome).inc()
         self._probe_durations.labels(kind).observe(seconds)
 
-    def count_repair(self, job: Job, result: Result, seconds: float) -> None:
+    def count_repair(self, entry: LogEntry, seconds: float) -> None:
         """Count one repair that ended."""
         # A label that the gateway does not know would let anybody make series without end.
-        channel = result.channel if result.listed else ""
-        self._attempts.labels(self._gateway, channel, job.reason, result.outcome).inc()
-        self._durations.labels(result.outcome).observe(seconds)
+        channel = entry.channel if entry.listed else ""
+        self._attempts.labels(self._gateway, channel, entry.cause, entry.outcome).inc()
+        self._durations.labels(entry.outcome).observe(seconds)
+
+    def forget_channel(self, channel: str) -> None:
+        """Publish nothing of a channel that the gateway lists no more."""
+        labels = {"gateway": self._gateway, "channel": channel}
+        self._attempts.remove_by_labels(labels)
+        self._probes.remove_by_labels(labels)
 
 
 class _StateCollector(Collector):
-    def __init__(
-        self, memories: dict[str, ChannelRepository], books: dict[str, ProbeRepository]
-    ) -> None:
-        self._memories = memories
-        self._books = books
+    def __init__(self, histories: dict[str, RepairHistory]) -> None:
+        self._histories = histories
 
     def describe(self) -> list[Metric]:
         """Return nothing: registering must not collect."""
@@ -158,21 +159,21 @@ class _StateCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Return the families of the present state; none while it cannot be read."""
         try:
-            queues = {name: memory.queue() for name, memory in self._memories.copy().items()}
-            probed = {name: book.all() for name, book in self._books.copy().items()}
+            states = {name: one.present() for name, one in self._histories.copy().items()}
         except StateError:
             return
-        if not queues:
+        if not states:
             return
+        repairs = [one for present in states.values() for one in present.waiting.values()]
         yield GaugeMetricFamily(
             "whatsapp_reconnect_queue_length",
             "Repairs that wait, in the state that all hooks share.",
-            sum(queue.waiting for queue in queues.values()),
+            sum(one.due_at is not None for one in repairs),
         )
         yield GaugeMetricFamily(
             "whatsapp_reconnect_in_flight",
             "Repairs that are under way, in the state that all hooks share.",
-            sum(queue.in_flight for queue in queues.values()),
+            sum(one.due_at is None for one in repairs),
         )
         failures = GaugeMetricFamily(
             "whatsapp_reconnect_consecutive_failures",
@@ -189,13 +190,13 @@ class _StateCollector(Collector):
             "1 while a person has paused the channel's repairs.",
             labels=["gateway", "channel"],
         )
-        for gateway, queue in queues.items():
-            for record in queue.channels:
-                labels = [gateway, record.channel]
-                failures.add_metric(labels, record.consecutive_failures)
-                waiting.add_metric(labels, record.qr_required)
-            for channel in queue.paused:
-                paused.add_metric([gateway, channel], 1)
+        for gateway, present in states.items():
+            for known in present.remembered.values():
+                labels = [gateway, known.channel]
+                failures.add_metric(labels, known.failures)
+                waiting.add_metric(labels, known.qr_required)
+            for pause in present.paused.values():
+                paused.add_metric([gateway, pause.channel], 1)
         yield failures
         yield waiting
         yield paused
@@ -209,10 +210,10 @@ class _StateCollector(Collector):
             "When the channel's last probe ended, in Unix seconds by the state's clock.",
             labels=["gateway", "channel", "kind"],
         )
-        for gateway, channels in probed.items():
-            for one in channels.values():
-                labels = [gateway, one.channel, one.kind]
-                success.add_metric(labels, one.outcome is ProbeOutcome.PASSED)
-                at.add_metric(labels, one.at)
+        for gateway, present in states.items():
+            for probed in present.probed.values():
+                labels = [gateway, probed.channel, probed.kind]
+                success.add_metric(labels, probed.outcome is ProbeOutcome.PASSED)
+                at.add_metric(labels, probed.at)
         yield success
         yield at

@@ -6,10 +6,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reconnect_hook.context import PostponedError, ProbeContext, UnableError
+from reconnect_hook.context import (
+    PostponedError,
+    ProbeContext,
+    QueryFailedOnceError,
+    UnableError,
+)
 from reconnect_hook.diagnosis import find_dead
 from reconnect_hook.echo import Echoes
-from reconnect_hook.probe_limits import LimitReason, ProbeOutcome
+from reconnect_hook.probe_limits import ECHO_GAP_SECONDS, LimitReason, ProbeOutcome
 from zapwatch.channels import Channel
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind
@@ -37,7 +42,7 @@ class Finding:
     outcome: ProbeOutcome
     dead: tuple[Channel, ...] = ()
     detail: str = ""
-    halted: tuple[Channel, ...] = ()
+    suspended: tuple[Channel, ...] = ()
     """Those of which no more echoes may be sent until they are repaired or heard."""
 
 
@@ -52,7 +57,8 @@ class ProbeRun:
     3. If that is lost: the other way round, then with a third, until it is clear who is dead.
 
     One whose hook has died goes on where it was: what was sent is not sent again. ``repaired``: the
-    channel just was, so that what was sent before counts for nothing.
+    channel just was, so that what was sent before counts for nothing. ``query_failed``: its first
+    query did, a minute ago.
     """
 
     def __init__(
@@ -62,11 +68,13 @@ class ProbeRun:
         listed: Mapping[str, Channel],
         *,
         repaired: bool = False,
+        query_failed: bool = False,
     ) -> None:
         self._means = means
         self._channel = channel
         self._listed = listed
         self._repaired = repaired
+        self._query_failed = query_failed
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -84,14 +92,19 @@ class ProbeRun:
         return self._echo()
 
     def _passes_query(self, channel: Channel) -> bool:
+        mine = channel is self._channel and not self._repaired
         for again in (False, True):
-            if again:
+            if again and mine and not self._query_failed:
+                raise QueryFailedOnceError("its query failed once", SECOND_QUERY_SECONDS)
+            if again and not mine:
                 self._means.wait(SECOND_QUERY_SECONDS)
             try:
                 self._means.client.query(channel)
             except GatewayError as error:
                 if error.reason in _NOT_OF_CHANNEL:
                     raise UnableError(_UNREACHABLE) from None
+                if mine and self._query_failed:
+                    break
                 continue
             self._evidence.answered[channel.key] = time.monotonic()
             return True
@@ -111,7 +124,7 @@ class ProbeRun:
         key = self._channel.key
         if not self._repaired:
             self._echoes.recall(self._channel)
-        if key in self._means.book.halted():
+        if key in self._means.book.suspended():
             finding = self._recheck_suspended()
             if finding is not None:
                 return finding
@@ -129,7 +142,7 @@ class ProbeRun:
             if heard is not None:
                 return sender, heard
             if refusal is LimitReason.TOO_SOON:
-                raise PostponedError(refusal.value)
+                raise PostponedError(refusal.value, ECHO_GAP_SECONDS)
         raise UnableError(refusal.value if refusal else "no other channel can write to it")
 
     def _recheck_suspended(self) -> Finding | None:
@@ -150,7 +163,7 @@ class ProbeRun:
             if sender is not None:
                 return self._confirm(sender)
         if not found and key not in self._evidence.heard:
-            raise UnableError(LimitReason.HALTED.value)
+            raise UnableError(LimitReason.SUSPENDED.value)
         self._means.book.resume([key])
         self._begin_anew()
         return None
@@ -160,7 +173,7 @@ class ProbeRun:
         sent_at = self._evidence.lost[pair]
         heard, refusal = self._echoes.send(sender, self._channel, again=True)
         if refusal is LimitReason.TOO_SOON:
-            raise PostponedError(refusal.value)
+            raise PostponedError(refusal.value, ECHO_GAP_SECONDS)
         if heard or self._channel.key in self._evidence.heard:
             return Finding(ProbeKind.ECHO, ProbeOutcome.PASSED)
         if heard is None or self._evidence.lost.get(pair) == sent_at:
@@ -257,6 +270,6 @@ class ProbeRun:
         me = (self._channel,)
         if self._means.book.hears_itself(self._channel.key):
             detail = "its echo to itself was lost"
-            return Finding(ProbeKind.ECHO, ProbeOutcome.FAILED, me, detail, halted=me)
+            return Finding(ProbeKind.ECHO, ProbeOutcome.FAILED, me, detail, suspended=me)
         detail = "a message to itself was not reported; does the gateway report such messages?"
-        return Finding(ProbeKind.ECHO, ProbeOutcome.UNDECIDED, (), detail, halted=me)
+        return Finding(ProbeKind.ECHO, ProbeOutcome.UNDECIDED, (), detail, suspended=me)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reconnect_hook.context import PostponedError, ProbeContext, UnableError
+from reconnect_hook.context import (
+    PostponedError,
+    ProbeContext,
+    QueryFailedOnceError,
+    UnableError,
+)
 from reconnect_hook.metrics import HookMetrics
-from reconnect_hook.probe import ProbeRun
+from reconnect_hook.probe import Finding, ProbeRun
 from reconnect_hook.probe_limits import ECHO_GAP_SECONDS, ProbeOutcome
-from reconnect_hook.supervisor import make_service, open_store
+from reconnect_hook.scheduler import Scheduler, add_gateways
+from reconnect_hook.supervisor import make_controller, open_store
 from zapwatch.channels import Channel, channel_key
 from zapwatch.config import Settings
 from zapwatch.config.gateway import ProbeKind
@@ -34,18 +40,20 @@ def run_probe(settings: Settings, channel: str, kind: ProbeKind | None, *, dry_r
     key = channel_key(channel)
     code = 1
     unread = known = False
+    scheduler = Scheduler(store.database)
+    add_gateways(store.database, [gateway.name for gateway in settings.gateways])
     for gateway in settings.gateways:
-        service = make_service(settings, gateway, store, HookMetrics(), stays=False)
+        controller = make_controller(settings, gateway, store, HookMetrics(), scheduler)
         try:
-            listed = {one.key: one for one in service.client.list_channels().channels}
+            listed = {one.key: one for one in controller.client.list_channels().channels}
             if key in listed:
                 known = True
-                code = _probe(service.probing, listed[key], listed, kind, dry_run=dry_run)
+                code = _probe(controller.probing, listed[key], listed, kind, dry_run=dry_run)
         except GatewayError as error:
             unread = True
             _say(f"{gateway.name}: {error}; check --dry-run --verbose says more")
         finally:
-            service.client.close()
+            controller.client.close()
     store.database.close()
     if not known and not unread:
         _say(f"{channel}: no gateway lists such a channel; check --dry-run --verbose lists all")
@@ -72,9 +80,9 @@ def _probe(
         _say(f"{channel.id}: would be asked by {wanted}")
         return 0
     try:
-        means.book.begin(channel.key, channel.id, None)
-        finding = ProbeRun(means, channel, listed).run(wanted)
-        means.book.end(channel.key, channel.id, finding.kind, finding.outcome, finding.halted)
+        means.book.begin(channel)
+        finding = _run(means, channel, listed, wanted)
+        means.book.end(channel.key, finding.kind, finding.outcome, finding.suspended)
     except PostponedError as error:
         _say(f"{channel.id}: not asked: {error}; try again in {ECHO_GAP_SECONDS:g} s")
         return 1
@@ -92,6 +100,16 @@ def _probe(
     for one in finding.dead:
         _say(f"{one.id}: nothing was repaired; its next alert does that, or the page does it now")
     return 0 if finding.outcome is ProbeOutcome.PASSED else 1
+
+
+def _run(
+    means: ProbeContext, channel: Channel, listed: Mapping[str, Channel], wanted: ProbeKind
+) -> Finding:
+    try:
+        return ProbeRun(means, channel, listed).run(wanted)
+    except QueryFailedOnceError as error:
+        means.wait(error.seconds)
+        return ProbeRun(means, channel, listed, query_failed=True).run(wanted)
 
 
 def _obstacle(means: ProbeContext, channel: Channel, wanted: ProbeKind) -> str:

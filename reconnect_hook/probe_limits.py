@@ -11,11 +11,13 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
-from reconnect_hook.schema import echoes, is_probe, probes, repairs, unfinished
+from reconnect_hook.models import AT_REST
+from reconnect_hook.schema import channel as channels
+from reconnect_hook.schema import echoes, repair_log
+from reconnect_hook.schema import gateway as gateways
 from zapwatch.channels import Channel
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.config.settings import ProbeSettings
@@ -46,7 +48,7 @@ class ProbeOutcome(enum.StrEnum):
 class LimitReason(enum.Enum):
     """Why an echo must not be sent."""
 
-    HALTED = "an echo of it was lost, and it has not been repaired since"
+    SUSPENDED = "an echo of it was lost, and it has not been repaired since"
     TOO_MANY = "it has taken part in as many echoes today as it may"
     TOO_SOON = "another echo has just been sent"
     SAME_NUMBER = "the other one has the same number, so it would write to itself"
@@ -93,33 +95,13 @@ class ProbeRepository:
         self._gateway = gateway
         self._settings = settings
         self._lock = threading.Lock()
-        self._began: dict[str, float] = {}
         self._sent: deque[tuple[float, str, str]] = deque()
 
-    def begin(self, key: str, channel: str, job: int | None, *, by_hand: bool = False) -> float:
-        """Note that a probe begins; return for how many seconds it must not yet, 0 if it may.
-
-        A ``job`` that has begun before, and died, may go on. One that a person wants need not wait,
-        nor a probe that is none of the queue's (None).
-        """
-        pause = self._settings.pause_minutes * 60
-        with self._lock, self._database.write() as connection:
-            at = now(connection)
-            row = self._row(connection, key)
-            resumes = job is not None and row is not None and row.job == job
-            waits = job is not None and not by_hand and not resumes
-            if waits and row is not None and row.began_at is not None:
-                if row.began_at > at:
-                    self._note(connection, key, channel, began_at=at)
-                wait: float = min(row.began_at, at) + pause - at
-                ran = time.monotonic() - self._began.get(key, float("-inf"))
-                wait = max(wait, pause - ran)
-                if wait > 0:
-                    return wait
-            if not resumes:
-                self._note(connection, key, channel, began_at=at, job=job)
-                self._began[key] = time.monotonic()
-        return 0.0
+    def begin(self, listed: Channel) -> None:
+        """Note that a probe of a channel begins that nobody has queued."""
+        with self._database.write() as connection:
+            ensure_row(connection, self._gateway, listed)
+            self._note(connection, {listed.key}, probe_began_at=now(connection))
 
     def reserve(
         self, sender: str, receiver: str, token: str, *, again: bool = False
@@ -130,38 +112,41 @@ class ProbeRepository:
         """
         with self._lock, self._database.write() as connection:
             at = now(connection)
-            mine = echoes.c.gateway == self._gateway
-            # One at a time: the transactions of other hooks wait here.
-            lock = sa.select(probes.c.key).where(probes.c.gateway == self._gateway)
-            connection.execute(lock.with_for_update()).all()
-            connection.execute(
-                sa.update(echoes).where(mine, echoes.c.sent_at > at).values(sent_at=at)
-            )
-            halted = sa.select(probes.c.key).where(
-                probes.c.gateway == self._gateway,
-                probes.c.key.in_([sender, receiver]),
-                probes.c.halted.is_(True),
-            )
-            if not again and connection.scalar(halted.limit(1)) is not None:
-                return LimitReason.HALTED
-            if self._is_too_many(connection, at, sender, receiver):
-                return LimitReason.TOO_MANY
-            last = connection.scalar(sa.select(sa.func.max(echoes.c.sent_at)).where(mine))
-            if last is not None and at - last < ECHO_GAP_SECONDS:
+            mine = gateways.c.gateway == self._gateway
+            last = connection.scalar(sa.select(gateways.c.echo_at).where(mine)) or 0.0
+            # One at a time: a write meets the others', also on two nodes of Galera.
+            taken = sa.update(gateways).where(mine, gateways.c.echo_at == last)
+            if connection.execute(taken.values(echo_at=at)).rowcount != 1:
                 return LimitReason.TOO_SOON
+            connection.execute(
+                sa.update(echoes)
+                .where(echoes.c.gateway == self._gateway, echoes.c.sent_at > at)
+                .values(sent_at=at)
+            )
+            refusal = self._refusal(connection, at, {sender, receiver}, again=again)
+            if refusal is None and at - min(last, at) < ECHO_GAP_SECONDS:
+                refusal = LimitReason.TOO_SOON
+            if refusal is not None:
+                connection.execute(sa.update(gateways).where(mine).values(echo_at=min(last, at)))
+                return refusal
             row = {"gateway": self._gateway, "sender": sender, "receiver": receiver}
             connection.execute(sa.insert(echoes).values(**row, token=token, sent_at=at))
             self._sent.append((time.monotonic(), sender, receiver))
         return None
 
-    def _is_too_many(
-        self, connection: sa.Connection, at: float, sender: str, receiver: str
-    ) -> bool:
+    def _refusal(
+        self, connection: sa.Connection, at: float, keys: set[str], *, again: bool
+    ) -> LimitReason | None:
+        if not again and not keys.isdisjoint(self._suspended(connection)):
+            return LimitReason.SUSPENDED
+        return LimitReason.TOO_MANY if self._is_too_many(connection, at, keys) else None
+
+    def _is_too_many(self, connection: sa.Connection, at: float, keys: set[str]) -> bool:
         most = self._settings.echoes_per_day
         since = time.monotonic() - _DAY
         while self._sent and self._sent[0][0] < since:
             self._sent.popleft()
-        for key in {sender, receiver}:
+        for key in keys:
             lately = sa.select(sa.func.count()).where(
                 echoes.c.gateway == self._gateway,
                 echoes.c.sent_at > at - _DAY,
@@ -194,8 +179,8 @@ class ProbeRepository:
         with self._database.read() as connection:
             at = now(connection)
             began_at = connection.scalar(
-                sa.select(probes.c.began_at).where(
-                    probes.c.gateway == self._gateway, probes.c.key == key
+                sa.select(channels.c.probe_began_at).where(
+                    channels.c.gateway == self._gateway, channels.c.key == key
                 )
             )
             since = at if began_at is None else min(began_at, at)
@@ -239,59 +224,42 @@ class ProbeRepository:
     def end(
         self,
         key: str,
-        channel: str,
         kind: ProbeKind,
         outcome: ProbeOutcome,
-        halted: Iterable[Channel] = (),
+        suspended: Iterable[Channel] = (),
     ) -> None:
-        """Note how a probe ended; no echoes of the ``halted`` until they are repaired or heard."""
+        """Note how a probe ended; no echoes of the ``suspended`` until they are repaired."""
         with self._database.write() as connection:
-            # Another job may come to have its id.
-            values: dict[str, object] = {"kind": kind, "outcome": outcome, "job": None}
-            values["ended_at"] = now(connection)
-            if outcome is ProbeOutcome.PASSED and kind is ProbeKind.ECHO:
-                values["halted"] = False
-            self._note(connection, key, channel, **values)
-            for one in halted:
-                self._note(connection, one.key, one.id, halted=True)
-
-    def give_up(self, key: str, channel: str) -> None:
-        """Note that a probe that had begun came to nothing."""
-        with self._database.write() as connection:
-            self._note(connection, key, channel, job=None)
+            note_end(connection, self._gateway, key, kind, outcome, suspended)
 
     def resume(self, keys: Collection[str]) -> None:
         """Allow echoes again to channels that were heard."""
         with self._database.write() as connection:
-            connection.execute(
-                sa.update(probes)
-                .where(probes.c.gateway == self._gateway, probes.c.key.in_(list(keys)))
-                .values(halted=False)
-            )
+            self._note(connection, keys, suspended=False)
 
-    def halted(self) -> set[str]:
+    def suspended(self) -> set[str]:
         """Return the keys of the channels that must not take part in echoes."""
         with self._database.read() as connection:
-            rows = sa.select(probes.c.key).where(
-                probes.c.gateway == self._gateway, probes.c.halted.is_(True)
-            )
-            return set(connection.scalars(rows))
+            return self._suspended(connection)
+
+    def _suspended(self, connection: sa.Connection) -> set[str]:
+        rows = sa.select(channels.c.key).where(
+            channels.c.gateway == self._gateway, channels.c.suspended.is_(True)
+        )
+        return set(connection.scalars(rows))
 
     def repaired(self, seconds: float) -> set[str]:
         """Return the keys of the channels whose repair ended so lately, or is under way."""
         with self._database.read() as connection:
-            lately = repairs.c.finished_at > now(connection) - seconds
-            under_way = repairs.c.finished_at.is_(None) & repairs.c.holder.is_not(None)
-            rows = sa.select(repairs.c.key).where(
-                repairs.c.gateway == self._gateway, ~is_probe(), lately | under_way
+            lately = sa.select(repair_log.c.key).where(
+                repair_log.c.gateway == self._gateway,
+                repair_log.c.finished_at > now(connection) - seconds,
             )
-            return set(connection.scalars(rows))
-
-    def waiting(self) -> int:
-        """Return how many probes are in the queue."""
-        with self._database.read() as connection:
-            count = sa.select(sa.func.count()).where(unfinished(self._gateway), is_probe())
-            return connection.scalar(count) or 0
+            under_way = sa.select(channels.c.key).where(
+                channels.c.gateway == self._gateway,
+                channels.c.phase.not_in([str(phase) for phase in AT_REST]),
+            )
+            return {*connection.scalars(lately), *connection.scalars(under_way)}
 
     def sent_today(self) -> dict[str, int]:
         """Return how many echoes each channel has sent in the last 24 hours."""
@@ -310,11 +278,6 @@ class ProbeRepository:
             found = sa.select(echoes.c.id).where(*mine, _HEARD_ITSELF).limit(1)
             return connection.scalar(found) is not None
 
-    def all(self) -> dict[str, Probed]:
-        """Return how the last probe of each channel ended, by channel key."""
-        with self._database.read() as connection:
-            return all_probed(connection, self._gateway)
-
     def forget_old(self) -> None:
         """Delete what nothing needs any more; who hears itself is remembered."""
         with self._database.write() as connection:
@@ -326,23 +289,38 @@ class ProbeRepository:
             if ids:
                 connection.execute(sa.delete(echoes).where(echoes.c.id.in_(ids)))
 
-    def _row(self, connection: sa.Connection, key: str) -> Any:
-        mine = (probes.c.gateway == self._gateway, probes.c.key == key)
-        return connection.execute(sa.select(probes).where(*mine).with_for_update()).one_or_none()
-
-    def _note(self, connection: sa.Connection, key: str, channel: str, **values: object) -> None:
-        mine = (probes.c.gateway == self._gateway, probes.c.key == key)
-        if connection.scalar(sa.select(probes.c.key).where(*mine)) is None:
-            row = {"gateway": self._gateway, "key": key, "channel": channel}
-            connection.execute(sa.insert(probes).values(**row, **values))
-        else:
-            connection.execute(sa.update(probes).where(*mine).values(channel=channel, **values))
+    def _note(self, connection: sa.Connection, keys: Collection[str], **values: object) -> None:
+        mine = (channels.c.gateway == self._gateway, channels.c.key.in_(sorted(keys)))
+        connection.execute(sa.update(channels).where(*mine).values(values))
 
 
-def all_probed(connection: sa.Connection, gateway: str) -> dict[str, Probed]:
-    """Return how the last probe of each channel of a gateway ended, by channel key."""
-    ended = sa.select(probes).where(probes.c.gateway == gateway, probes.c.ended_at.is_not(None))
-    return {
-        row.key: Probed(row.channel, ProbeKind(row.kind), ProbeOutcome(row.outcome), row.ended_at)
-        for row in connection.execute(ended)
+def note_end(
+    connection: sa.Connection,
+    gateway: str,
+    key: str,
+    kind: ProbeKind,
+    outcome: ProbeOutcome,
+    suspended: Iterable[Channel] = (),
+) -> None:
+    """Note how a probe of a channel that has a row ended, in a transaction of the caller's."""
+    values: dict[str, object] = {
+        "probe_kind": kind,
+        "probe_outcome": outcome,
+        "probe_ended_at": now(connection),
+        "query_failed_at": None,
     }
+    if outcome is ProbeOutcome.PASSED and kind is ProbeKind.ECHO:
+        values["suspended"] = False
+    mine = sa.update(channels).where(channels.c.gateway == gateway)
+    connection.execute(mine.where(channels.c.key == key).values(values))
+    for one in suspended:
+        ensure_row(connection, gateway, one)
+        connection.execute(mine.where(channels.c.key == one.key).values(suspended=True))
+
+
+def ensure_row(connection: sa.Connection, gateway: str, listed: Channel) -> None:
+    """Add the row of a channel that the gateway lists, unless it is there."""
+    mine = (channels.c.gateway == gateway, channels.c.key == listed.key)
+    if connection.scalar(sa.select(channels.c.key).where(*mine)) is None:
+        row = {"gateway": gateway, "key": listed.key, "channel": listed.id, "listed": True}
+        connection.execute(sa.insert(channels).values(row))

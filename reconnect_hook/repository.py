@@ -1,392 +1,392 @@
-"""What is remembered beyond one repair: for the metrics, for ``check``, and for how long."""
+"""The state database's statements: raises by anybody, and the writes of whoever leads a gateway."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import fields
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.exc import OperationalError
 
-from reconnect_hook import backoff
-from reconnect_hook.alert_writer import AlertWriter
-from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
-from reconnect_hook.dedup import Disposition
-from reconnect_hook.models import Outcome
-from reconnect_hook.probe_limits import Probed, all_probed
-from reconnect_hook.schema import channels, is_probe, paused, pauses, remember, repairs, unfinished
-from zapwatch.channels import channel_key
+from reconnect_hook.alerts import RepairCause
+from reconnect_hook.decision import LogEntry
+from reconnect_hook.dedup import Raise
+from reconnect_hook.models import (
+    AT_REST,
+    LEASE_SECONDS,
+    ChannelState,
+    GatewayState,
+)
+from reconnect_hook.schema import channel, gateway, repair_log
 from zapwatch.db import Database, now
 
+_T = TypeVar("_T")
+
+_COLLISIONS = {1205, 1213}  # MariaDB's and MySQL's numbers for a lock's time-out and a deadlock
+_TRIES = 8  # of a transaction that met another one on its way
+_CHUNK = 500  # rows a statement
 _HISTORY_SECONDS = 90 * 86400.0
+_UNKNOWN_SECONDS = 86400.0  # for which the record of a channel that nobody lists is kept
 _PRUNE_CHUNK = 1000  # rows a transaction, so that nobody waits long for one
+_SILENCES = [str(cause) for cause in RepairCause if cause.is_silence]
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelRecord:
-    """What people are to know of a channel."""
+def transact(database: Database, work: Callable[[sa.Connection], _T]) -> _T:
+    """Return what ``work`` does in one transaction, tried again where another was in its way.
 
-    channel: str
-    consecutive_failures: int
-    qr_required: bool
-
-
-@dataclass(frozen=True, slots=True)
-class QueueState:
-    """How many repairs wait, how many are under way, and the channels that had some."""
-
-    waiting: int
-    in_flight: int
-    channels: tuple[ChannelRecord, ...]
-    paused: frozenset[str]
-    """The channels whose repairs a person has paused."""
+    Raises StateError, and what ``work`` raises.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            with database.write() as connection, _noticing_collisions():
+                return work(connection)
+        except _CollisionError:
+            continue
+    with database.write() as connection:
+        return work(connection)
 
 
-class ChannelRepository:
-    """One gateway's memory; each method raises StateError."""
-
-    def __init__(self, database: Database, gateway: str) -> None:
-        self._database = database
-        self._gateway = gateway
-
-    def queue(self) -> QueueState:
-        """Return what the metrics show."""
-        with self._database.read() as connection:
-            held = sa.func.count(repairs.c.holder)
-            total, in_flight = connection.execute(
-                sa.select(sa.func.count(), held).where(unfinished(self._gateway), ~is_probe())
-            ).one()
-            rows = connection.execute(
-                sa.select(
-                    channels.c.channel, channels.c.consecutive_failures, channels.c.qr_required
-                ).where(channels.c.gateway == self._gateway)
-            ).all()
-            held_back = connection.scalars(
-                sa.select(pauses.c.channel).where(paused(self._gateway, now(connection)))
-            ).all()
-        records = tuple(ChannelRecord(*row) for row in rows)
-        return QueueState(total - in_flight, in_flight, records, frozenset(held_back))
-
-    def prune(self) -> None:
-        """Delete history of more than 90 days ago, in many small transactions."""
-        while self._prune_some() == _PRUNE_CHUNK:
-            pass
-
-    def _prune_some(self) -> int:
-        with self._database.write() as connection:
-            old = repairs.c.finished_at < now(connection) - _HISTORY_SECONDS
-            ids = connection.scalars(
-                sa.select(repairs.c.id)
-                .where(old)
-                .order_by(repairs.c.finished_at)
-                .limit(_PRUNE_CHUNK)
-            ).all()
-            if ids:
-                connection.execute(sa.delete(repairs).where(repairs.c.id.in_(ids)))
-        return len(ids)
-
-    def outcome(self, repair_id: int) -> Outcome | None:
-        """Return how a repair ended, None while it has not."""
-        with self._database.read() as connection:
-            found = connection.scalar(sa.select(repairs.c.outcome).where(repairs.c.id == repair_id))
-        return Outcome(found) if found else None
-
-    def latest_repair(self, key: str) -> int | None:
-        """Return the id of the channel's newest repair, be it queued, under way or done."""
-        with self._database.read() as connection:
-            newest: int | None = connection.scalar(
-                sa.select(sa.func.max(repairs.c.id)).where(
-                    repairs.c.gateway == self._gateway,
-                    repairs.c.key == key,
-                    repairs.c.look_only.is_(False),
-                )
-            )
-        return newest
-
-    def note_unheard(self, unheard: Mapping[str, str]) -> dict[str, float]:
-        """Note of which channels (key: id) no message is known, and return for how many seconds.
-
-        Every other channel of the gateway is noted to have been heard.
-        """
-        with self._database.write() as connection:
-            at = now(connection)
-            noted = sa.select(channels.c.key, channels.c.channel, channels.c.unheard_since).where(
-                channels.c.gateway == self._gateway, channels.c.unheard_since.is_not(None)
-            )
-            # What was noted in the future, by a clock that was put back since, is noted anew.
-            since = {row.key: row for row in connection.execute(noted) if row.unheard_since <= at}
-            for key in since.keys() - unheard.keys():
-                row = since[key]
-                remember(connection, self._gateway, key, row.channel, unheard_since=None)
-            for key in unheard.keys() - since.keys():
-                remember(connection, self._gateway, key, unheard[key], unheard_since=at)
-        return {key: at - since[key].unheard_since if key in since else 0.0 for key in unheard}
+class _CollisionError(Exception):
+    """Another transaction was in the way."""
 
 
-class OperatorActions:
-    """Takes what people ask of one gateway's channels; each method raises StateError."""
-
-    def __init__(
-        self, database: Database, gateway: str, intake: AlertWriter, wake: Callable[[], None]
-    ) -> None:
-        """Queue repairs by ``intake``; ``wake`` says that there is something in the queue."""
-        self._database = database
-        self._gateway = gateway
-        self._intake = intake
-        self._wake = wake
-
-    def reconnect(self, channel: str) -> bool:
-        """Have the channel repaired now; False where its repairs are paused.
-
-        The repair goes through the same queue as that of an alert, so that there is one at a time;
-        but it does not wait for the end of the time that a channel is left alone between two.
-        """
-        target = Target(channel, RepairCause.MANUAL)
-        if self._is_paused(target.key):
-            return False
-        (verdict,) = self._intake.accept([Alert(AlertStatus.FIRING, target)])
-        if verdict is Disposition.COOLDOWN:
-            self._hasten(target.key)
-        self._wake()
-        return True
-
-    def ask(self, channel: str) -> bool:
-        """Have the channel asked now whether it is alive; False where its repairs are paused."""
-        target = Target(channel, RepairCause.ASKED)
-        if self._is_paused(target.key):
-            return False
-        self._intake.accept([Alert(AlertStatus.FIRING, target)])
-        with self._database.write() as connection:
-            at = now(connection)
-            connection.execute(
-                sa.update(repairs)
-                .where(
-                    unfinished(self._gateway),
-                    repairs.c.active_key == target.key,
-                    repairs.c.holder.is_(None),
-                    is_probe(),
-                )
-                .values(reason=RepairCause.ASKED, accepted_at=at, due_at=at)
-            )
-        self._wake()
-        return True
-
-    def look(self, channel: str) -> None:
-        """Have the list looked at, which ends the channel's episode if it is connected."""
-        target = Target(channel, RepairCause.MANUAL)
-        self._intake.accept([Alert(AlertStatus.RESOLVED, target)])
-        self._wake()
-
-    def pause(self, channel: str, seconds: float | None) -> None:
-        """Call nothing for the channel for so long, or until resume() where that is None."""
-        key = channel_key(channel)
-        with self._database.write() as connection:
-            until = None if seconds is None else now(connection) + seconds
-            self._delete(connection, key)
-            row = {"gateway": self._gateway, "key": key, "channel": channel, "until": until}
-            connection.execute(sa.insert(pauses).values(row))
-
-    def resume(self, channel: str) -> None:
-        """End the pause; what waited for its end begins."""
-        with self._database.write() as connection:
-            self._delete(connection, channel_key(channel))
-        self._wake()
-
-    def _delete(self, connection: sa.Connection, key: str) -> None:
-        connection.execute(
-            sa.delete(pauses).where(pauses.c.gateway == self._gateway, pauses.c.key == key)
-        )
-
-    def _is_paused(self, key: str) -> bool:
-        with self._database.read() as connection:
-            row = sa.select(pauses.c.key).where(
-                paused(self._gateway, now(connection)), pauses.c.key == key
-            )
-            return connection.scalar(row) is not None
-
-    def _hasten(self, key: str) -> None:
-        with self._database.write() as connection:
-            at = now(connection)
-            connection.execute(
-                sa.update(repairs)
-                .where(
-                    unfinished(self._gateway),
-                    repairs.c.active_key == key,
-                    repairs.c.holder.is_(None),
-                    repairs.c.look_only.is_(False),
-                    repairs.c.due_at > at,
-                )
-                .values(reason=RepairCause.MANUAL, accepted_at=at, due_at=at)
-            )
+@contextmanager
+def _noticing_collisions() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        if getattr(error.orig, "args", (0,))[0] not in _COLLISIONS:
+            raise
+        raise _CollisionError from None
 
 
-_ATTEMPTS = 200  # of one channel that are shown
+# Rows.
+
+_STATE_COLUMNS = [channel.c[field.name] for field in fields(ChannelState)]
+_GATEWAY_COLUMNS = [gateway.c[field.name] for field in fields(GatewayState)]
+_OF_GATEWAY = channel.c.gateway == sa.bindparam("of_gateway")
+_OPEN = sa.select(*_STATE_COLUMNS).where(_OF_GATEWAY, channel.c.next_at.is_not(None))
+_BY_KEY = sa.select(*_STATE_COLUMNS).where(
+    _OF_GATEWAY, channel.c.key.in_(sa.bindparam("of_keys", expanding=True))
+)
+_GATEWAY = sa.select(*_GATEWAY_COLUMNS).where(gateway.c.gateway == sa.bindparam("of_gateway"))
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A repair in the queue; ``due_at`` None where it is under way. Times are Unix seconds."""
-
-    id: int
-    channel: str
-    reason: RepairCause
-    accepted_at: float
-    due_at: float | None
+def read_gateway(connection: sa.Connection, name: str) -> GatewayState:
+    """Return the row of a gateway; one that has none yet has just been added."""
+    row = connection.execute(_GATEWAY, {"of_gateway": name}).mappings().one_or_none()
+    return GatewayState() if row is None else GatewayState(**row)
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """A repair that ended. Times are Unix seconds."""
-
-    id: int
-    key: str
-    channel: str
-    reason: RepairCause
-    number: int
-    """Within its episode, from 1."""
-    action: str
-    outcome: Outcome
-    detail: str
-    accepted_at: float
-    finished_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """What is remembered of a channel."""
-
-    channel: str
-    failures: int
-    qr_required: bool
-    status: str | None
-    """What the gateway said at the end of the last repair."""
-
-
-@dataclass(frozen=True, slots=True)
-class Paused:
-    """A pause of a channel's repairs; ``until`` is Unix seconds, None where it has no end."""
-
-    channel: str
-    until: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Present:
-    """The state as it is now, each part by channel key."""
-
-    at: float
-    """Unix seconds by the database's clock."""
-    remembered: dict[str, Remembered]
-    waiting: dict[str, Waiting]
-    paused: dict[str, Paused]
-    gateway_rests_until: float | None
-    probed: dict[str, Probed] = field(default_factory=dict)
-    asked: frozenset[str] = frozenset()
-    """The keys of those that are being asked whether they are alive."""
-
-
-class RepairHistory:
-    """Reads one gateway's state; each method is one transaction and raises StateError."""
-
-    def __init__(self, database: Database, gateway: str) -> None:
-        self._database = database
-        self._gateway = gateway
-
-    def present(self) -> Present:
-        """Return what there is to know now."""
-        with self._database.read() as connection:
-            at = now(connection)
-            known = connection.execute(
-                sa.select(channels).where(channels.c.gateway == self._gateway)
-            ).all()
-            queue = connection.execute(
-                sa.select(repairs).where(
-                    unfinished(self._gateway), repairs.c.look_only.is_(False), ~is_probe()
-                )
-            ).all()
-            held_back = connection.execute(sa.select(pauses).where(paused(self._gateway, at))).all()
-            open_until = backoff.open_until(connection, self._gateway, at)
-            probed = all_probed(connection, self._gateway)
-            asked = connection.scalars(
-                sa.select(repairs.c.key).where(
-                    unfinished(self._gateway),
-                    repairs.c.look_only.is_(False),
-                    is_probe(),
-                    repairs.c.holder.is_not(None) | (repairs.c.due_at <= at),
-                )
-            ).all()
-        return Present(
-            at,
-            {
-                row.key: Remembered(
-                    row.channel, row.consecutive_failures, row.qr_required, row.status
-                )
-                for row in known
-            },
-            {row.key: _waiting(row, at) for row in queue},
-            {row.key: Paused(row.channel, row.until) for row in held_back},
-            open_until,
-            probed,
-            frozenset(asked),
-        )
-
-    def ended_since(self, moment: float) -> list[Attempt]:
-        """Return the repairs that ended at ``moment`` (Unix seconds) or later, oldest first."""
-        condition = (repairs.c.finished_at >= moment, repairs.c.gateway == self._gateway)
-        return self._ended(sa.select(repairs).where(*condition).order_by(repairs.c.finished_at))
-
-    def last_of_each(self) -> list[Attempt]:
-        """Return the newest repair of each channel that ended."""
-        newest = (
-            sa.select(sa.func.max(repairs.c.id))
-            .where(repairs.c.gateway == self._gateway, repairs.c.finished_at.is_not(None))
-            .group_by(repairs.c.key)
-        )
-        return self._ended(sa.select(repairs).where(repairs.c.id.in_(newest)))
-
-    def of_channel(self, key: str) -> list[Attempt]:
-        """Return a channel's repairs that ended, the newest first, 200 at most."""
-        mine = (repairs.c.gateway == self._gateway, repairs.c.key == key)
-        return self._ended(
-            sa.select(repairs)
-            .where(*mine, repairs.c.finished_at.is_not(None))
-            .order_by(repairs.c.id.desc())
-            .limit(_ATTEMPTS)
-        )
-
-    def _ended(self, query: sa.Select[Any]) -> list[Attempt]:
-        with self._database.read() as connection:
-            return [_attempt(row) for row in connection.execute(query)]
-
-
-def episodes(attempts: Sequence[Attempt]) -> list[list[Attempt]]:
-    """Return attempts, which are the newest first, as their episodes, each the newest first."""
-    found: list[list[Attempt]] = []
-    for attempt in attempts:
-        # Attempt 1 begins an episode, so what comes after it here belongs to the one before.
-        if found and found[-1][-1].number > attempt.number:
-            found[-1].append(attempt)
-        else:
-            found.append([attempt])
+def read_rows(
+    connection: sa.Connection, name: str, keys: Collection[str], *, lock: bool = False
+) -> dict[str, ChannelState]:
+    """Return the rows of channels by key; with ``lock``, nobody changes them meanwhile."""
+    query = _BY_KEY.with_for_update() if lock else _BY_KEY
+    found: dict[str, ChannelState] = {}
+    ordered = sorted(keys)
+    for begin in range(0, len(ordered), _CHUNK):
+        values = {"of_gateway": name, "of_keys": ordered[begin : begin + _CHUNK]}
+        for row in connection.execute(query, values).mappings():
+            found[row["key"]] = ChannelState.from_row(dict(row))
     return found
 
 
-def _waiting(row: Any, at: float) -> Waiting:
-    under_way = row.holder is not None and (row.lease_until or 0) > at
-    due_at = None if under_way else row.due_at
-    return Waiting(row.id, row.channel, RepairCause(row.reason), row.accepted_at, due_at)
+def read_open_rows(
+    connection: sa.Connection, name: str, *, lock: bool = False
+) -> list[ChannelState]:
+    """Return the open rows of a gateway in the order of their keys."""
+    query = _OPEN.order_by(channel.c.key)
+    rows = connection.execute(query.with_for_update() if lock else query, {"of_gateway": name})
+    return [ChannelState.from_row(dict(row)) for row in rows.mappings()]
 
 
-def _attempt(row: Any) -> Attempt:
-    return Attempt(
-        row.id,
-        row.key,
-        row.channel,
-        RepairCause(row.reason),
-        row.attempt or 1,
-        row.action or "",
-        Outcome(row.outcome),
-        row.detail or "",
-        row.accepted_at,
-        row.finished_at,
+def add_gateway(connection: sa.Connection, name: str) -> None:
+    """Add the row of a gateway unless it is there."""
+    insert = _insert(connection)(gateway).values(gateway=name)
+    if isinstance(insert, sqlite.Insert):
+        connection.execute(insert.on_conflict_do_nothing())
+    else:
+        connection.execute(insert.prefix_with("IGNORE"))
+
+
+# Raises.
+
+_RAISED = ("channel", "intent", "cause", "asked_by", "since", "next_at", "raised_in")
+
+
+def raise_intents(connection: sa.Connection, name: str, raises: Iterable[Raise]) -> None:
+    """Let at least this be wanted of channels: nothing of it is taken back by another raise."""
+    ordered = sorted(raises, key=lambda one: (one.key, one.intent))
+    rows = [
+        {"gateway": name, "key": one.key, **{column: getattr(one, column) for column in _RAISED}}
+        for one in ordered
+    ]
+    statement = _RAISE_SQLITE if connection.dialect.name == "sqlite" else _RAISE_MYSQL
+    for row in rows:
+        row["intent"] = int(row["intent"])
+        connection.execute(statement, row)
+
+
+def _raise_values(new: Any) -> list[tuple[str, Any]]:
+    """Return what a raise sets.
+
+    MariaDB and MySQL go from left to right: what reads ``intent`` must stand before it.
+    """
+    old = channel.c
+    more = new.intent > old.intent
+    dropped = (new.cause == RepairCause.DISCONNECTED) & old.cause.in_(_SILENCES)
+    at_rest = old.phase.in_([str(phase) for phase in AT_REST])
+    sooner = old.next_at.is_(None) | (new.next_at < old.next_at)
+
+    def either(condition: Any, column: str) -> Any:
+        return sa.case((condition, new[column]), else_=old[column])
+
+    return [
+        ("since", either(more, "since")),
+        ("asked_by", either(more, "asked_by")),
+        ("cause", either(at_rest & (more | ((new.intent >= old.intent) & dropped)), "cause")),
+        ("channel", either(~old.listed, "channel")),
+        ("next_at", either(sooner, "next_at")),
+        ("raised_in", either(new.raised_in > old.raised_in, "raised_in")),
+        ("intent", either(more, "intent")),
+    ]
+
+
+def _raise_statements() -> tuple[sqlite.Insert, mysql.Insert]:
+    names = ("gateway", "key", *_RAISED)
+    values: dict[str, Any] = {name: sa.bindparam(name) for name in names}
+    for_sqlite = sqlite.insert(channel).values(values)
+    for_sqlite = for_sqlite.on_conflict_do_update(
+        index_elements=["gateway", "key"], set_=dict(_raise_values(for_sqlite.excluded))
     )
+    for_mysql = mysql.insert(channel).values(values)
+    return for_sqlite, for_mysql.on_duplicate_key_update(_raise_values(for_mysql.inserted))
+
+
+_RAISE_SQLITE, _RAISE_MYSQL = _raise_statements()
+
+
+def _insert(connection: sa.Connection) -> Any:
+    return sqlite.insert if connection.dialect.name == "sqlite" else mysql.insert
+
+
+# The lead of a gateway.
+
+
+class LostLeadError(Exception):
+    """Another hook leads the gateway now."""
+
+
+# What only the leader changes, and what it may change since it has the row locked.
+_CHANGED = [
+    field.name
+    for field in fields(ChannelState)
+    if field.name not in {"key", "paused", "paused_until", "unheard_since"}
+]
+_STORE = (
+    sa.update(channel)
+    .where(_OF_GATEWAY, channel.c.key == sa.bindparam("of_key"))
+    .values({name: sa.bindparam(f"to_{name}") for name in _CHANGED})
+)
+_WAIT = (
+    sa.update(channel)
+    .where(_OF_GATEWAY, channel.c.key == sa.bindparam("of_key"))
+    .values(next_at=sa.bindparam("to_next_at"))
+)
+_DELETE = sa.delete(channel).where(_OF_GATEWAY, channel.c.key == sa.bindparam("of_key"))
+
+
+class Lead:
+    """The lead of one gateway, in one hook's hands.
+
+    Each transaction begins with a write of the gateway's row, which is fence, renewal of the lease
+    and conflict in one. It raises LostLeadError where another hook leads, and StateError.
+    """
+
+    def __init__(self, database: Database, name: str) -> None:
+        self._database = database
+        self._name = name
+        self._holder = uuid.uuid4().hex
+        self.epoch: int | None = None
+
+    def take(self, seen: GatewayState) -> bool:
+        """Take the lead of a gateway that was ``seen`` to have none; whether that worked."""
+
+        def work(connection: sa.Connection) -> bool:
+            values = {
+                "epoch": gateway.c.epoch + 1,
+                "holder": self._holder,
+                "lease_until": now(connection) + LEASE_SECONDS,
+            }
+            statement = sa.update(gateway).where(
+                gateway.c.gateway == self._name, gateway.c.epoch == seen.epoch
+            )
+            return connection.execute(statement.values(values)).rowcount == 1
+
+        if not transact(self._database, work):
+            return False
+        self.epoch = seen.epoch + 1
+        return True
+
+    def write(self, work: Callable[[sa.Connection, GatewayState, float], _T]) -> _T:
+        """Return what ``work`` does in a transaction of the leader.
+
+        It gets the connection, the gateway's row, and the moment by the database's clock.
+        """
+
+        def fenced(connection: sa.Connection) -> _T:
+            at = now(connection)
+            if not self._renew(connection, at + LEASE_SECONDS):
+                raise LostLeadError
+            return work(connection, read_gateway(connection, self._name), at)
+
+        try:
+            return transact(self._database, fenced)
+        except LostLeadError:
+            self.epoch = None
+            raise
+
+    def _renew(self, connection: sa.Connection, until: float) -> bool:
+        statement = sa.update(gateway).where(
+            gateway.c.gateway == self._name,
+            gateway.c.epoch == self.epoch,
+            gateway.c.holder == self._holder,
+        )
+        return connection.execute(statement.values(lease_until=until)).rowcount == 1
+
+    def renew(self) -> None:
+        """Keep the lead."""
+        self.write(lambda _connection, _gateway, _at: None)
+
+    def give_back(self) -> None:
+        """Give the lead back, to whoever comes next."""
+
+        def work(connection: sa.Connection, _gateway: GatewayState, _at: float) -> None:
+            statement = sa.update(gateway).where(gateway.c.gateway == self._name)
+            connection.execute(statement.values(holder=None, lease_until=None))
+
+        with suppress(LostLeadError):
+            self.write(work)
+        self.epoch = None
+
+
+def next_look(connection: sa.Connection, name: str, seen: GatewayState) -> int:
+    """Count a look that is about to be taken, and return its number."""
+    look = seen.look + 1
+    statement = sa.update(gateway).where(gateway.c.gateway == name)
+    connection.execute(statement.values(look=look))
+    return look
+
+
+def store_gateway(
+    connection: sa.Connection, name: str, before: GatewayState, after: GatewayState
+) -> None:
+    """Store what has changed of a gateway's circuit breaker."""
+    if before == after:
+        return
+    columns = ("failures", "failed_at", "rests_until", "back_at")
+    values = {column: getattr(after, column) for column in columns}
+    connection.execute(sa.update(gateway).where(gateway.c.gateway == name).values(values))
+
+
+def store_rows(connection: sa.Connection, name: str, rows: Sequence[ChannelState]) -> None:
+    """Store rows that the leader has locked and changed."""
+    _many(
+        connection,
+        _STORE,
+        [
+            {
+                "of_gateway": name,
+                "of_key": row.key,
+                **{f"to_{column}": getattr(row, column) for column in _CHANGED},
+            }
+            for row in rows
+        ],
+    )
+
+
+def store_waits(connection: sa.Connection, name: str, waits: Mapping[str, float]) -> None:
+    """Store when the next look at rows is wanted."""
+    _many(
+        connection,
+        _WAIT,
+        [
+            {"of_gateway": name, "of_key": key, "to_next_at": next_at}
+            for key, next_at in waits.items()
+        ],
+    )
+
+
+def delete_rows(connection: sa.Connection, name: str, keys: Iterable[str]) -> None:
+    """Delete the rows of channels that the gateway does not list."""
+    _many(connection, _DELETE, [{"of_gateway": name, "of_key": key} for key in keys])
+
+
+def append_log(
+    connection: sa.Connection, name: str, entries: Sequence[LogEntry], at: float
+) -> None:
+    """Record repairs that ended at the moment ``at``."""
+    _many(
+        connection,
+        sa.insert(repair_log),
+        [
+            {
+                "gateway": name,
+                "key": entry.key,
+                "channel": entry.channel,
+                "cause": entry.cause,
+                "asked_by": entry.asked_by,
+                "accepted_at": entry.accepted_at,
+                "finished_at": at,
+                "attempt": entry.attempt,
+                "action": entry.action,
+                "outcome": entry.outcome,
+                "detail": entry.detail,
+            }
+            for entry in entries
+        ],
+    )
+
+
+def _many(connection: sa.Connection, statement: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    for begin in range(0, len(rows), _CHUNK):
+        connection.execute(statement, rows[begin : begin + _CHUNK])
+
+
+def prune(database: Database, name: str, listed: Collection[str] | None) -> list[str]:
+    """Delete old records, and closed rows of channels that the gateway does not list.
+
+    Returns the names of those channels. Many small transactions; each raises StateError.
+    """
+    while transact(database, _prune_records) == _PRUNE_CHUNK:
+        pass
+    if listed is None:
+        return []
+
+    def work(connection: sa.Connection) -> list[str]:
+        closed = sa.select(channel.c.key, channel.c.channel).where(
+            channel.c.gateway == name, channel.c.next_at.is_(None), channel.c.paused.is_(False)
+        )
+        gone = {row.key: row.channel for row in connection.execute(closed) if row.key not in listed}
+        delete_rows(connection, name, sorted(gone))
+        return list(gone.values())
+
+    return transact(database, work)
+
+
+def _prune_records(connection: sa.Connection) -> int:
+    at = now(connection)
+    old = repair_log.c.finished_at < at - _HISTORY_SECONDS
+    unknown = (repair_log.c.outcome == "unknown_channel") & (
+        repair_log.c.finished_at < at - _UNKNOWN_SECONDS
+    )
+    rows = sa.select(repair_log.c.id).where(old | unknown).order_by(repair_log.c.finished_at)
+    ids = connection.scalars(rows.limit(_PRUNE_CHUNK)).all()
+    if ids:
+        connection.execute(sa.delete(repair_log).where(repair_log.c.id.in_(ids)))
+    return len(ids)

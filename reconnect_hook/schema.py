@@ -19,103 +19,117 @@ MYSQL: dict[str, Any] = {
     "mysql_collate": "utf8mb4_bin",
 }
 _KEY = sa.String(MAX_ID_LENGTH)
+_WORD = sa.String(20)
 _SECONDS = sa.Double  # Unix seconds by the database's clock
 
-repairs = sa.Table(
-    "repairs",
+
+def _count(name: str) -> sa.Column[int]:
+    return sa.Column(name, sa.Integer, nullable=False, default=0, server_default="0")
+
+
+def _flag(name: str) -> sa.Column[bool]:
+    return sa.Column(name, sa.Boolean, nullable=False, default=False, server_default=sa.false())
+
+
+channel = sa.Table(
+    "channel",
+    metadata,
+    sa.Column("gateway", _KEY, primary_key=True),
+    sa.Column("key", _KEY, primary_key=True),
+    # The gateway's own spelling once it has listed the channel, else the alert's.
+    sa.Column("channel", _KEY, nullable=False),
+    _flag("listed"),
+    # What is wanted of it (models.Intent), why, who asked for it, since when.
+    _count("intent"),
+    sa.Column("cause", _WORD),
+    sa.Column("asked_by", _WORD),
+    sa.Column("since", _SECONDS),
+    # The number of the gateway's look at the last raise: a later look has seen what it tells of.
+    _count("raised_in"),
+    # When a look is wanted for it; NULL: nothing is wanted.
+    sa.Column("next_at", _SECONDS),
+    # What is being done (models.Phase), under which lead, until when at most.
+    sa.Column("phase", _WORD, nullable=False, default="idle", server_default="idle"),
+    _count("epoch"),
+    sa.Column("deadline", _SECONDS),
+    # The last call of this repair, how often it was made, the strongest one, and for what.
+    sa.Column("step", _WORD),
+    _count("tries"),
+    sa.Column("action", _WORD),
+    _flag("silent"),
+    # Of the episode: repairs, failures in a row, and repairs in a row that changed nothing.
+    _count("attempts"),
+    _count("failures"),
+    _count("stuck"),
+    sa.Column("asked_at", _SECONDS),
+    # When the last call ended, or the last repair that failed; and the look's number then.
+    sa.Column("called_at", _SECONDS),
+    _count("called_in"),
+    # When a look last found it well, so that nothing was called.
+    sa.Column("seen_at", _SECONDS),
+    sa.Column("last_status", _WORD),
+    sa.Column("last_cause", _WORD),
+    _flag("qr_required"),
+    # Its session is being thrown away and made anew: whoever finds none must make one.
+    _flag("restarting"),
+    # The first of the looks in a row that found it starting.
+    sa.Column("starting_since", _SECONDS),
+    # A person has paused its repairs; without an end where paused_until is NULL.
+    _flag("paused"),
+    sa.Column("paused_until", _SECONDS),
+    sa.Column("unheard_since", _SECONDS),
+    # When its last probe began, and when that one's first query failed.
+    sa.Column("probe_began_at", _SECONDS),
+    sa.Column("query_failed_at", _SECONDS),
+    sa.Column("probe_kind", _WORD),
+    sa.Column("probe_outcome", _WORD),
+    sa.Column("probe_ended_at", _SECONDS),
+    # An echo was lost: no more of them until a repair, or until it is heard.
+    _flag("suspended"),
+    sa.Index("ix_channel_next", "gateway", "next_at"),
+    **MYSQL,
+)
+"""One row a channel: what is wanted of it, what is being done, and what is remembered."""
+
+gateway = sa.Table(
+    "gateway",
+    metadata,
+    sa.Column("gateway", _KEY, primary_key=True),
+    # How often its list was asked for; committed before each is asked.
+    _count("look"),
+    # Who leads it, and which change of the lead this is: the fence of each write.
+    _count("epoch"),
+    sa.Column("holder", sa.String(40)),
+    sa.Column("lease_until", _SECONDS),
+    # The circuit breaker.
+    _count("failures"),
+    sa.Column("failed_at", _SECONDS),
+    sa.Column("rests_until", _SECONDS),
+    sa.Column("back_at", _SECONDS),
+    sa.Column("echo_at", _SECONDS, nullable=False, default=0.0, server_default="0"),
+    **MYSQL,
+)
+"""One row a gateway: its looks, its leader, its circuit breaker, and its last echo."""
+
+repair_log = sa.Table(
+    "repair_log",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("gateway", _KEY, nullable=False),
     sa.Column("key", _KEY, nullable=False),
     sa.Column("channel", _KEY, nullable=False),
-    sa.Column("reason", sa.String(20), nullable=False),
-    # A look: ends the episode if the channel is connected, calls nothing if it is not.
-    sa.Column("look_only", sa.Boolean, nullable=False),
-    # The key until the repair is done, then NULL: two rows of one channel cannot both have it.
-    sa.Column("active_key", _KEY),
+    sa.Column("cause", _WORD, nullable=False),
+    sa.Column("asked_by", _WORD),
     sa.Column("accepted_at", _SECONDS, nullable=False),
-    # From when on it may be claimed; NULL once it is done, which keeps the index short.
-    sa.Column("due_at", _SECONDS),
-    # Of a look that came before a repair was due: when that one is.
-    sa.Column("repair_at", _SECONDS),
-    sa.Column("holder", sa.String(40)),
-    sa.Column("lease_until", _SECONDS),
-    sa.Column("finished_at", _SECONDS, index=True),
-    sa.Column("attempt", sa.Integer),
-    sa.Column("action", sa.String(20)),
-    sa.Column("outcome", sa.String(20)),
-    sa.Column("detail", sa.String(500)),
-    sa.UniqueConstraint("gateway", "active_key"),
-    sa.Index("ix_repairs_due", "gateway", "due_at"),
-    sa.Index("ix_repairs_key", "gateway", "key"),
+    sa.Column("finished_at", _SECONDS, nullable=False, index=True),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("action", _WORD, nullable=False),
+    sa.Column("outcome", _WORD, nullable=False),
+    sa.Column("detail", sa.String(500), nullable=False),
+    sa.Index("ix_repair_log_key", "gateway", "key", "id"),
     **MYSQL,
 )
-"""One row a repair, waiting, under way or done. It is claimed by a ``holder`` for a while."""
-
-channels = sa.Table(
-    "channels",
-    metadata,
-    sa.Column("gateway", _KEY, primary_key=True),
-    sa.Column("key", _KEY, primary_key=True),
-    sa.Column("channel", _KEY, nullable=False),
-    sa.Column("attempts", sa.Integer, nullable=False, default=0),
-    sa.Column("consecutive_failures", sa.Integer, nullable=False, default=0),
-    sa.Column("qr_required", sa.Boolean, nullable=False, default=False),
-    # When the last repair ended that called the gateway, or failed.
-    sa.Column("called_at", _SECONDS),
-    sa.Column("unheard_since", _SECONDS),
-    # When a look last found it well, so that nothing was called.
-    sa.Column("seen_at", _SECONDS),
-    # What the last repair was for, and what the gateway said of the channel in the end.
-    sa.Column("reason", sa.String(20)),
-    sa.Column("status", sa.String(20)),
-    # Its session is being thrown away and made anew: whoever finds none must make one.
-    sa.Column("restarting", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
-    **MYSQL,
-)
-"""What is remembered of a channel that the gateway lists: its episode, and when it was called."""
-
-gateways = sa.Table(
-    "gateways",
-    metadata,
-    sa.Column("gateway", _KEY, primary_key=True),
-    sa.Column("failures", sa.Integer, nullable=False),
-    sa.Column("failed_at", _SECONDS, nullable=False),
-    sa.Column("paused_until", _SECONDS),
-    **MYSQL,
-)
-"""The circuit breaker: how many calls in a row a gateway has failed, and until when it rests."""
-
-pauses = sa.Table(
-    "pauses",
-    metadata,
-    sa.Column("gateway", _KEY, primary_key=True),
-    sa.Column("key", _KEY, primary_key=True),
-    sa.Column("channel", _KEY, nullable=False),
-    # NULL: until a person ends it.
-    sa.Column("until", _SECONDS),
-    **MYSQL,
-)
-"""The channels of which a person has paused the repairs; what is over counts for nothing."""
-
-probes = sa.Table(
-    "probes",
-    metadata,
-    sa.Column("gateway", _KEY, primary_key=True),
-    sa.Column("key", _KEY, primary_key=True),
-    sa.Column("channel", _KEY, nullable=False),
-    # When the last probe of it began, and for which row of the queue.
-    sa.Column("began_at", _SECONDS),
-    sa.Column("job", sa.Integer),
-    # How the last one that ended was made, and how it ended.
-    sa.Column("kind", sa.String(10)),
-    sa.Column("outcome", sa.String(20)),
-    sa.Column("ended_at", _SECONDS),
-    # An echo was lost: no more of them until a repair, or until it is heard.
-    sa.Column("halted", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
-    **MYSQL,
-)
-"""What is remembered of asking a channel whether it is alive."""
+"""The repairs that ended."""
 
 echoes = sa.Table(
     "echoes",
@@ -136,46 +150,3 @@ echoes = sa.Table(
     **MYSQL,
 )
 """The echoes of the last two days; each is noted before it is sent."""
-
-PROBES = ("suspect", "asked")
-"""The reasons of rows in ``repairs`` that only ask: see Reason.is_probe."""
-
-
-def is_probe() -> sa.ColumnElement[bool]:
-    """Return the condition for the rows of ``repairs`` that only ask a channel."""
-    return repairs.c.look_only.is_(False) & repairs.c.reason.in_(PROBES)
-
-
-def of_channel(gateway: str, key: str) -> tuple[sa.ColumnElement[bool], ...]:
-    """Return the condition for the row of ``channels`` about one channel."""
-    return (channels.c.gateway == gateway, channels.c.key == key)
-
-
-def unfinished(gateway: str) -> sa.ColumnElement[bool]:
-    """Return the condition for the rows of ``repairs`` that are queued or under way."""
-    return sa.and_(repairs.c.gateway == gateway, repairs.c.active_key.is_not(None))
-
-
-def paused(gateway: str, at: float) -> sa.ColumnElement[bool]:
-    """Return the condition for the rows of ``pauses`` that hold at the moment ``at``."""
-    return sa.and_(pauses.c.gateway == gateway, pauses.c.until.is_(None) | (pauses.c.until > at))
-
-
-def may_call(gateway: str, at: float) -> sa.ColumnElement[bool]:
-    """Return the condition for the rows of ``repairs`` that no pause holds back.
-
-    Looks are not held back: they call nothing for the channel.
-    """
-    held_back = sa.select(pauses.c.key).where(paused(gateway, at), pauses.c.key == repairs.c.key)
-    return repairs.c.look_only | ~held_back.exists()
-
-
-def remember(
-    connection: sa.Connection, gateway: str, key: str, channel: str, **values: object
-) -> None:
-    """Set values of a channel's row in ``channels``, which is made if it is not there."""
-    where = of_channel(gateway, key)
-    if connection.scalar(sa.select(channels.c.key).where(*where)) is None:
-        row = {"gateway": gateway, "key": key, "channel": channel}
-        connection.execute(sa.insert(channels).values(row))
-    connection.execute(sa.update(channels).where(*where).values(channel=channel, **values))

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.audit_log import EventLog, EventLogError
 from reconnect_hook.backoff import Backoff
-from reconnect_hook.channel_list_cache import ChannelListCache
-from reconnect_hook.context import ProbeContext, RepairContext
+from reconnect_hook.context import ProbeContext
+from reconnect_hook.decision import Policy
+from reconnect_hook.history import RepairHistory
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.migrate import open_state
+from reconnect_hook.models import Action, AskedBy
+from reconnect_hook.operator_actions import OperatorActions
 from reconnect_hook.probe_limits import ProbeRepository
-from reconnect_hook.probe_worker import Prober
-from reconnect_hook.queue import Backlog, Jobs
-from reconnect_hook.repair import LOOK_PAUSE
-from reconnect_hook.repair_worker import Workers
-from reconnect_hook.repository import ChannelRepository, OperatorActions, RepairHistory
+from reconnect_hook.reconciler import GatewayReconciler, StartThread, start_thread
+from reconnect_hook.scheduler import Scheduler
 from zapwatch.channels import Channel
+from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings, Settings, SettingsError
 from zapwatch.db import Database, StateError
-from zapwatch.gateways.base import Gateway, GatewayError
+from zapwatch.gateways.base import Gateway
 from zapwatch.gateways.registry import make_gateway
-from zapwatch.messages.source import open_source
-from zapwatch.messages.webhook_log import MessageLogError
+from zapwatch.messages.source import MessageSource, open_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +34,12 @@ class GatewayController:
 
     gateway: GatewaySettings
     client: Gateway
-    intake: AlertWriter
-    memory: ChannelRepository
-    workers: Workers
-    prober: Prober
+    writer: AlertWriter
+    reconciler: GatewayReconciler
     probing: ProbeContext
     events: EventLog
     history: RepairHistory
-    desk: OperatorActions
+    actions: OperatorActions
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,89 +62,65 @@ def open_store(settings: Settings) -> Store:
         raise SettingsError(f"HOOK_STATE_URL cannot be opened: {error}") from None
 
 
-def make_service(
+def make_controller(
     settings: Settings,
     gateway: GatewaySettings,
     store: Store,
     metrics: HookMetrics,
+    scheduler: Scheduler,
     *,
-    stays: bool = True,
+    asked_by: AskedBy = AskedBy.ALERTMANAGER,
+    clock: Clock | None = None,
+    start: StartThread = start_thread,
 ) -> GatewayController:
-    """Put a gateway's parts together.
-
-    A service that does not stay leaves nothing in the queue for later: nobody would come for it.
-    """
+    """Put a gateway's parts together."""
     name, database = gateway.name, store.database
     # The log of one gateway need not say which.
     events = store.events.with_pairs(gateway=name) if len(settings.gateways) > 1 else store.events
     counts = metrics.of(name)
     client = make_gateway(gateway, observe=counts.observe_call)
-    pauses = Backoff(settings.reconnect_cooldown_seconds)
-    memory = ChannelRepository(database, name)
-    book = ProbeRepository(database, name, gateway.probe)
-    metrics.watch(name, memory, book)
-    lists = ChannelListCache(client)
+    backoff = Backoff(settings.reconnect_cooldown_seconds)
+    history = RepairHistory(database, name, backoff)
+    metrics.watch(name, history)
     echoes = open_source(settings, gateway) if gateway.messages.has_echoes else None
-    probing = ProbeContext(client, echoes, book, gateway.probe)
-    means = RepairContext(
-        client=client,
-        lists=lists,
-        messages=open_source(settings, gateway, partial(_listed, lists)),
-        silence_threshold=gateway.silence_threshold,
-        verify_seconds=settings.reconnect_verify_seconds,
-        allow_restart=gateway.allow_restart,
-        probing=probing,
-        count_probe=counts.count_probe,
+    probing = ProbeContext(
+        client, echoes, ProbeRepository(database, name, gateway.probe), gateway.probe
     )
-    intake = AlertWriter(database, name, pauses, keep=stays)
-    workers = Workers(
-        Jobs(database, name, pauses, retry=stays),
-        Backlog(database, name, pauses),
-        memory,
-        means,
-        events,
-        counts,
-        count=settings.reconnect_workers,
-    )
-    prober = Prober(
-        Jobs(database, name, pauses, only_probes=True),
-        lists,
+    writer = AlertWriter(database, name, backoff, scheduler.wake, asked_by)
+
+    def messages(listed: Callable[[], Collection[Channel]]) -> MessageSource | None:
+        return open_source(settings, gateway, listed)
+
+    reconciler = GatewayReconciler(
+        name,
+        database,
+        client,
+        Policy(
+            backoff,
+            settings.reconnect_verify_seconds,
+            gateway.silence_threshold,
+            Action(client.reconnect_call),
+            gateway.allow_restart,
+            client.keeps_channel,
+            probing.kind_of,
+            gateway.probe.after_minutes * 60,
+            gateway.probe.pause_minutes * 60,
+        ),
         probing,
-        intake,
-        workers.wake,
+        messages,
         events,
         counts,
-        count=settings.reconnect_workers,
+        workers=settings.reconnect_workers,
+        wake=scheduler.notify,
+        clock=clock,
+        start=start,
     )
-
-    def wake() -> None:
-        workers.wake()
-        prober.wake()
-
-    return GatewayController(
-        gateway=gateway,
-        client=client,
-        intake=intake,
-        memory=memory,
-        workers=workers,
-        prober=prober,
-        probing=probing,
-        events=events,
-        history=RepairHistory(database, name),
-        desk=OperatorActions(database, name, intake, wake),
-    )
-
-
-def _listed(lists: ChannelListCache) -> Collection[Channel]:
-    """Return a list that is a few seconds old at most, and that all repairs share."""
-    try:
-        return lists.fresh(time.monotonic() - LOOK_PAUSE).values()
-    except GatewayError as error:
-        raise MessageLogError(str(error)) from None
+    actions = OperatorActions(database, name, writer, scheduler.wake)
+    return GatewayController(gateway, client, writer, reconciler, probing, events, history, actions)
 
 
 RELOAD_SECONDS = 5.0
-"""For a repair under way to end, when its gateway has changed or gone; then it is put back."""
+"""For calls in flight to end, when their gateway has changed or gone."""
 
 
 class HookSupervisor:
@@ -160,21 +132,27 @@ class HookSupervisor:
         self._store = store
         self._metrics = metrics
         self._lock = threading.Lock()
-        self._services: Mapping[str, GatewayController] = {}
+        self._controllers: Mapping[str, GatewayController] = {}
+        self._scheduler = Scheduler(store.database)
 
     @property
-    def services(self) -> Mapping[str, GatewayController]:
+    def controllers(self) -> Mapping[str, GatewayController]:
         """The present gateways by name; never changed, but replaced as a whole."""
-        return self._services
+        return self._controllers
 
-    def follow(self, gateways: Sequence[GatewaySettings]) -> None:
+    @property
+    def is_alive(self) -> bool:
+        """Whether repairs go on."""
+        return self._scheduler.is_alive
+
+    def apply_config(self, gateways: Sequence[GatewaySettings]) -> None:
         """Repair at these gateways and no others; what has not changed goes on undisturbed.
 
-        Alerts of one that has changed are taken at any moment: they wait in the queue until the
-        workers of before have put down what they do.
+        Alerts of one that has changed are taken at any moment: they wait in the state until what
+        was in flight before has ended.
         """
         with self._lock:
-            before = self._services
+            before = self._controllers
             settings = replace(self._settings, gateways=tuple(gateways))
             stays = {
                 gateway.name
@@ -182,41 +160,27 @@ class HookSupervisor:
                 if gateway.name in before and before[gateway.name].gateway == gateway
             }
             made = {
-                gateway.name: make_service(settings, gateway, self._store, self._metrics)
+                gateway.name: make_controller(
+                    settings, gateway, self._store, self._metrics, self._scheduler
+                )
                 for gateway in gateways
                 if gateway.name not in stays
             }
-            self._services = {
+            self._controllers = {
                 gateway.name: made.get(gateway.name) or before[gateway.name] for gateway in gateways
             }
-            old = [service for name, service in before.items() if name not in stays]
-            _stop(old, RELOAD_SECONDS)
-            for service in made.values():
-                service.workers.start()
-                service.prober.start()
-            for name in before.keys() - self._services.keys():
+            old = [one for name, one in before.items() if name not in stays]
+            self._scheduler.remove([one.reconciler for one in old], RELOAD_SECONDS)
+            for one in old:
+                one.client.close()
+            self._scheduler.add(one.reconciler for one in made.values())
+            if not self._scheduler.is_alive:
+                self._scheduler.start()
+            for name in before.keys() - self._controllers.keys():
                 self._metrics.forget(name)
 
     def stop(self, seconds: float) -> None:
-        """End; what cannot end in ``seconds`` goes back into the queue."""
-        _stop(self._services.values(), seconds)
-
-
-def _stop(services: Iterable[GatewayController], seconds: float) -> None:
-    """Stop all at once, so that none waits for another."""
-    threads = [
-        threading.Thread(target=_end, args=(service, seconds), daemon=True) for service in services
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
-def _end(service: GatewayController, seconds: float) -> None:
-    # Both at once.
-    stopping = threading.Thread(target=service.prober.stop, args=(seconds,), daemon=True)
-    stopping.start()
-    service.workers.stop(seconds)
-    stopping.join()
-    service.client.close()
+        """End; what cannot end in ``seconds`` is taken up by whoever leads next."""
+        self._scheduler.stop(seconds)
+        for one in self._controllers.values():
+            one.client.close()

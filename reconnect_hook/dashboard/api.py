@@ -12,7 +12,8 @@ from reconnect_hook.dashboard.auth import TokenAuth
 from reconnect_hook.dashboard.channel_view import ChannelFilter, ChannelView, view_id
 from reconnect_hook.dashboard.errors import refuse_unusable_id
 from reconnect_hook.dashboard.snapshot import DashboardCache, DashboardSnapshot, GatewayPanels
-from reconnect_hook.repository import Attempt, OperatorActions
+from reconnect_hook.history import Attempt
+from reconnect_hook.operator_actions import OperatorActions
 from zapwatch.channels import channel_key
 
 _MOST_HOURS = 24 * 365
@@ -65,12 +66,12 @@ class DashboardApi:
         return as_json(200, _channel(self._known(channel)))
 
     def _attempts(self, channel: str) -> Response:
-        attempts = self._panels.of_request().service.history.of_channel(channel_key(channel))
+        attempts = self._panels.of_request().controller.history.of_channel(channel_key(channel))
         return as_json(200, {"attempts": [_attempt(one) for one in attempts]})
 
     def _reconnect(self, channel: str) -> Response:
         """Queue a repair: of a channel that the gateway does not list, nothing is called."""
-        if not self._desk().reconnect(channel):
+        if not self._actions().reconnect(channel):
             return as_json(409, {"error": "the channel's repairs are paused: resume them first"})
         self._board.look(now=True)
         return as_json(202, {"accepted": True})
@@ -78,11 +79,11 @@ class DashboardApi:
     def _ask(self, channel: str) -> Response:
         """Have the channel asked whether it is alive."""
         known = self._known(channel)
-        if not self._panels.of_request().service.probing.can_ask(channel_key(known.channel)):
+        if not self._panels.of_request().controller.probing.can_ask(channel_key(known.channel)):
             return as_json(
                 409, {"error": "PROBE is off, or this gateway has no query: set up echoes"}
             )
-        if not self._desk().ask(known.channel):
+        if not self._actions().probe_now(known.channel):
             return as_json(409, {"error": "the channel's repairs are paused: resume them first"})
         return as_json(202, {"accepted": True})
 
@@ -94,16 +95,16 @@ class DashboardApi:
         if hours is not None and not (is_number and 0 < hours <= _MOST_HOURS):
             words = f"hours must be a number above 0 and up to {_MOST_HOURS}, or null for no end"
             return as_json(400, {"error": words})
-        self._desk().pause(row.channel, None if hours is None else hours * 3600.0)
+        self._actions().pause(row.channel, None if hours is None else hours * 3600.0)
         return as_json(200, self._now(channel))
 
     def _resume(self, channel: str) -> Response:
         self._known(channel)
-        self._desk().resume(channel)
+        self._actions().resume(channel)
         return as_json(200, self._now(channel))
 
-    def _desk(self) -> OperatorActions:
-        return self._panels.of_request().service.desk
+    def _actions(self) -> OperatorActions:
+        return self._panels.of_request().controller.actions
 
     def _known(self, channel: str) -> ChannelView:
         """Return what is known of a channel; of any other there is nothing to say or to pause."""

@@ -17,9 +17,9 @@ from reconnect_hook.dashboard.timeline import (
     TimelineSpan,
     TimelineState,
 )
+from reconnect_hook.history import Attempt, Paused, Present, Remembered, RepairHistory, Waiting
 from reconnect_hook.models import FAILURES, RECOVERIES
 from reconnect_hook.probe_limits import Probed, ProbeOutcome
-from reconnect_hook.repository import Attempt, Paused, Present, Remembered, RepairHistory, Waiting
 from zapwatch.channels import channel_key
 
 _FAILING = 3  # repairs in a row, as in the rule WhatsAppReconnectFailing

@@ -25,14 +25,14 @@ class _ChannelConverter(PathConverter):
     part_isolating = False
 
 
-def add_page(app: Flask, fleet: HookSupervisor, settings: Settings) -> None:
+def add_page(app: Flask, supervisor: HookSupervisor, settings: Settings) -> None:
     """Add all routes for people and their scripts."""
     app.url_map.converters["channel"] = _ChannelConverter
     app.url_map.merge_slashes = False
     auth = TokenAuth(app, settings.hook_token)
     i18n.init_babel(app)
     prometheus = Prometheus(settings.prometheus_url)
-    panels = GatewayPanels(fleet, prometheus)
+    panels = GatewayPanels(supervisor, prometheus)
     i18n.init_templates(app, panels)
     board = DashboardCache(panels, prometheus, Alertmanager(settings.alertmanager_url))
     channel_page = ChannelPage(

@@ -25,7 +25,7 @@ from reconnect_hook.dashboard.prometheus import (
 )
 from reconnect_hook.dashboard.qr import QrWatches
 from reconnect_hook.dashboard.timeline import QUARTERS, DayTimelines, TimelineSpan, current_quarter
-from reconnect_hook.repository import Present
+from reconnect_hook.history import Present
 from reconnect_hook.supervisor import GatewayController, HookSupervisor
 from zapwatch.db import StateError
 
@@ -44,7 +44,7 @@ class GatewayPanel:
     """One gateway, as the page sees it."""
 
     name: str
-    service: GatewayController
+    controller: GatewayController
     watches: QrWatches
     ended: RecentRepairs
     strips: DayTimelines
@@ -53,8 +53,8 @@ class GatewayPanel:
 class GatewayPanels:
     """Follows the hook's gateways; safe between threads."""
 
-    def __init__(self, fleet: HookSupervisor, prometheus: Prometheus) -> None:
-        self._fleet = fleet
+    def __init__(self, supervisor: HookSupervisor, prometheus: Prometheus) -> None:
+        self._supervisor = supervisor
         self._prometheus = prometheus
         self._lock = threading.Lock()
         self._panels: dict[str, GatewayPanel] = {}
@@ -62,30 +62,32 @@ class GatewayPanels:
     @property
     def all(self) -> Mapping[str, GatewayPanel]:
         """The present gateways by name."""
-        services = self._fleet.services
+        controllers = self._supervisor.controllers
         with self._lock:
-            known = [panel.service for panel in self._panels.values()]
-            if len(known) != len(services) or not all(map(is_, known, services.values())):
-                self._panels = {name: self._of(service) for name, service in services.items()}
+            known = [panel.controller for panel in self._panels.values()]
+            if len(known) != len(controllers) or not all(map(is_, known, controllers.values())):
+                self._panels = {
+                    name: self._of(controller) for name, controller in controllers.items()
+                }
             return self._panels
 
-    def _of(self, service: GatewayController) -> GatewayPanel:
-        known = self._panels.get(service.gateway.name)
-        if known is not None and known.service is service:
+    def _of(self, controller: GatewayController) -> GatewayPanel:
+        known = self._panels.get(controller.gateway.name)
+        if known is not None and known.controller is controller:
             return known
-        name = service.gateway.name
+        name = controller.gateway.name
         return GatewayPanel(
             name,
-            service,
-            QrWatches(service.client, service.desk.look),
-            known.ended if known else RecentRepairs(service.history),
+            controller,
+            QrWatches(controller.client, controller.actions.recheck),
+            known.ended if known else RecentRepairs(controller.history),
             known.strips if known else DayTimelines(self._prometheus, name),
         )
 
     @property
     def several(self) -> bool:
         """Whether people have to be told which gateway is meant."""
-        return len(self._fleet.services) > 1
+        return len(self._supervisor.controllers) > 1
 
     def of_request(self) -> GatewayPanel:
         """Return the gateway that the request names; the only one need not be named.
@@ -328,7 +330,7 @@ class DashboardCache:
 
 def _read_state(panel: GatewayPanel) -> Present | None:
     try:
-        present = panel.service.history.present()
+        present = panel.controller.history.present()
         panel.ended.refresh(present.at)
     except StateError as error:
         _log.warning("state: %s", error)

@@ -50,7 +50,7 @@ from reconnect_hook.dashboard.snapshot import (
 )
 from reconnect_hook.dashboard.strings import QR_STATES
 from reconnect_hook.dashboard.timeline import WeekHistory
-from reconnect_hook.repository import Attempt, episodes
+from reconnect_hook.history import Attempt, episodes
 from zapwatch.channels import channel_key
 from zapwatch.db import StateError
 
@@ -232,7 +232,7 @@ class ChannelPage:
             chart=channel_view.build_chart(hours) if hours else None,
             silence=self._silence(panel, name),
             just_asked=row is not None and _was_just_asked(row),
-            can_ask=panel.service.probing.can_ask(channel_key(name)),
+            can_ask=panel.controller.probing.can_ask(channel_key(name)),
         )
 
     def _silence(self, panel: GatewayPanel, channel: str) -> str:
@@ -242,12 +242,12 @@ class ChannelPage:
 
     def _reconnect(self, channel: str) -> AnyResponse:
         panel = self._panels.of_request()
-        panel.service.desk.reconnect(_name(self._board.look(), panel, channel))
+        panel.controller.actions.reconnect(_name(self._board.look(), panel, channel))
         return self._back(channel)
 
     def _ask(self, channel: str) -> AnyResponse:
         panel = self._panels.of_request()
-        panel.service.desk.ask(_name(self._board.look(), panel, channel))
+        panel.controller.actions.probe_now(_name(self._board.look(), panel, channel))
         return self._back(channel)
 
     def _pause(self, channel: str) -> AnyResponse:
@@ -257,11 +257,11 @@ class ChannelPage:
         # Of a channel that nobody knows there is nothing to pause, and no series to be made.
         if hours not in PAUSES or row is None:
             abort(404)
-        panel.service.desk.pause(row.channel, PAUSES[hours])
+        panel.controller.actions.pause(row.channel, PAUSES[hours])
         return self._back(channel)
 
     def _resume(self, channel: str) -> AnyResponse:
-        self._panels.of_request().service.desk.resume(channel)
+        self._panels.of_request().controller.actions.resume(channel)
         return self._back(channel)
 
     def _back(self, channel: str) -> AnyResponse:
@@ -278,7 +278,7 @@ def _name(snapshot: DashboardSnapshot, panel: GatewayPanel, channel: str) -> str
 
 def _told(panel: GatewayPanel, channel: str) -> list[Attempt] | None:
     try:
-        return panel.service.history.of_channel(channel_key(channel))
+        return panel.controller.history.of_channel(channel_key(channel))
     except StateError:
         return None
 

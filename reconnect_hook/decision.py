@@ -1,0 +1,540 @@
+"""What a look means for each open row, and what the answer to a call does: decided, not done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from reconnect_hook.alerts import RepairCause
+from reconnect_hook.backoff import LONGEST_DELAY_SECONDS, STALE_SECONDS, Backoff
+from reconnect_hook.dedup import ROUND_SECONDS
+from reconnect_hook.models import (
+    FAILURES,
+    RECOVERIES,
+    Action,
+    AskedBy,
+    ChannelState,
+    GatewayState,
+    Intent,
+    Outcome,
+    Phase,
+    Step,
+)
+from zapwatch.channels import Channel, Status
+from zapwatch.config.gateway import ProbeKind
+from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation, QrKind
+
+STUCK_SECONDS = 120.0
+"""A session that has been starting for so long does not come up by itself."""
+
+STARTING_SECONDS = 60.0
+"""So long a session that was asked to start is given, before its verification begins."""
+
+RESTART_AFTER = 2
+"""So many repairs in a row must have changed nothing before a session may be thrown away."""
+
+CREATE_TRIES = 6
+CREATE_PAUSE = 5.0
+"""Seconds between two of them."""
+
+_QR_PAUSE = 5.0  # seconds until a session that starts is asked for its code again
+_START_PAUSE = 2.0  # seconds that it needs after start-session, as WPPConnect documents it
+_PROVE_AFTER = 10.0  # seconds in which a message may come by itself
+_ALERT_SECONDS = 30.0  # that an alert is on its way before the hook gets it
+# After these nobody knows whether the call worked, or still will.
+_UNCERTAIN = frozenset(
+    {GatewayErrorKind.TIMEOUT, GatewayErrorKind.CONNECTION, GatewayErrorKind.HTML}
+)
+_OF_THE_WHOLE = _UNCERTAIN | {GatewayErrorKind.TLS, GatewayErrorKind.UNAUTHORIZED}
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one look has found of a channel.
+
+    ``channel`` is None where the list lacks it, ``age`` the seconds since its last message, None
+    where that is not known; ``look`` is the look's number.
+    """
+
+    look: int
+    channel: Channel | None
+    age: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What decisions depend on besides the rows: settings, and what the gateway can."""
+
+    backoff: Backoff
+    verify_seconds: float
+    silence_threshold: Callable[[str], float]
+    reconnect_action: Action
+    allow_restart: bool = False
+    keeps_channel: bool = False
+    probe_kind: Callable[[Channel], ProbeKind] = lambda _channel: ProbeKind.OFF
+    probe_after: float = 0.0
+    """Seconds of silence after which a channel may be probed."""
+    probe_pause: float = 900.0
+    """Seconds between two probes of one channel."""
+
+
+@dataclass(frozen=True, slots=True)
+class InHand:
+    """Nothing: a call or a probe of this leader is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing yet; ``until`` is None where each look is to tell.
+
+    ``sleeps``: nothing that a look finds before would change that.
+    """
+
+    until: float | None = None
+    sleeps: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """The session was given time to start; from now on it must be connected in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class MakeCall:
+    """A call; ``silent`` where the gateway says connected, ``stuck`` where it starts for ever."""
+
+    step: Step
+    silent: bool = False
+    stuck: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A probe; as the ``proof`` of a repair, or one that ``resumes`` an earlier one."""
+
+    proof: bool = False
+    resumes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of a repair, which is recorded."""
+
+    outcome: Outcome
+    status: Status | None = None
+    detail: str = ""
+    action: Action | None = None
+    """None: the strongest of the calls that were made."""
+    channel: str | None = None
+    """The gateway's own spelling; None where it does not list the channel."""
+    retries: bool = True
+    """Whether a failure is tried again without having been asked."""
+    of_the_whole: bool = False
+    """Whether the gateway as a whole failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The end of what needs no record; ``well``: connected, ``heard``: a message has come."""
+
+    channel: Channel
+    well: bool = True
+    heard: bool = False
+
+
+Decision = InHand | Wait | Verify | MakeCall | Probe | End | Close
+
+
+def decide(
+    row: ChannelState, seen: Seen, gateway: GatewayState, policy: Policy, now: float
+) -> Decision:
+    """Return what is to be done about an open row, by what a look has found of its channel."""
+    phase = phase_now(row, gateway)
+    if phase in {Phase.CALLING, Phase.PROVING, Phase.PROBING}:
+        return InHand()
+    channel = seen.channel
+    if channel is None:
+        return _decide_absent(row, phase, gateway, policy, now)
+    if phase is Phase.RESTARTING:
+        return _decide_restarting(row, channel, now)
+    if phase is not Phase.IDLE:
+        return _decide_called(row, phase, seen, channel, policy, now)
+    silence = row.cause.is_silence
+    if (
+        row.intent >= Intent.REPAIR
+        and not channel.repairable
+        and (silence or not channel.connected)
+    ):
+        detail = "this gateway has no session of it that could be reconnected"
+        return End(Outcome.FAILED, channel.status, detail, Action.NONE, channel.id, retries=False)
+    if channel.connected:
+        return _decide_connected(row, seen, channel, gateway, policy, now)
+    if row.intent < Intent.REPAIR:
+        return Close(channel, well=False)
+    starting = channel.status is Status.INITIALIZING
+    if starting:
+        stuck_at = (row.starting_since or now) + STUCK_SECONDS
+        if now < stuck_at:
+            return Wait(stuck_at)
+    return _call_or_wait(
+        row, gateway, policy, now, MakeCall(Step.RECONNECT, stuck=starting), channel.status
+    )
+
+
+def phase_now(row: ChannelState, gateway: GatewayState) -> Phase:
+    """Return the phase; what an earlier leader had in hand is in nobody's."""
+    is_mine = row.epoch == gateway.epoch
+    match row.phase:
+        case Phase.CALLING if not is_mine:
+            # Of a repair that had been answered, the deadline goes on.
+            return Phase.IDLE if row.deadline is None else Phase.STARTING
+        case Phase.PROVING if not is_mine:
+            return Phase.VERIFYING
+        case Phase.PROBING if not is_mine or row.intent > Intent.PROBE:
+            return Phase.IDLE
+        case phase:
+            return phase
+
+
+def _decide_absent(
+    row: ChannelState, phase: Phase, gateway: GatewayState, policy: Policy, now: float
+) -> Decision:
+    """Make the session that a restart has thrown away; any other channel is not known."""
+    if phase is Phase.RESTARTING:
+        waits = row.step is Step.CREATE and row.deadline is not None and now < row.deadline
+        return Wait(row.deadline) if waits else MakeCall(Step.CREATE)
+    if row.restarting and row.phase is Phase.CALLING:
+        return MakeCall(Step.CREATE)  # its leader has died between the two calls
+    if row.restarting:
+        return _call_or_wait(row, gateway, policy, now, MakeCall(Step.CREATE), None)
+    return End(Outcome.UNKNOWN_CHANNEL, retries=False)
+
+
+def _decide_restarting(row: ChannelState, channel: Channel, now: float) -> Decision:
+    if row.step is Step.CREATE:
+        return MakeCall(Step.RECONNECT)  # it worked, although it was answered with a failure
+    if row.deadline is None or now >= row.deadline:
+        detail = "the session was to be thrown away, and is still listed"
+        return End(Outcome.FAILED, channel.status, detail, channel=channel.id)
+    return Wait()
+
+
+def _decide_called(
+    row: ChannelState, phase: Phase, seen: Seen, channel: Channel, policy: Policy, now: float
+) -> Decision:
+    """Judge a repair whose call was answered."""
+    if seen.look <= row.called_in:
+        return Wait()  # asked for before the call: it proves nothing of it
+    status = channel.status
+    if channel.connected:
+        return _decide_proof(row, seen, channel, policy, now)
+    if status is Status.QR_REQUIRED:
+        return End(Outcome.QR_REQUIRED, status, channel=channel.id)
+    if phase is Phase.STARTING:
+        return _decide_starting(row, status, now)
+    if not _is_over(row, now):
+        return Wait()
+    if policy.allow_restart and row.stuck >= RESTART_AFTER:
+        return MakeCall(Step.DELETE)
+    return End(Outcome.STILL_DISCONNECTED, status, channel=channel.id)
+
+
+def _is_over(row: ChannelState, now: float) -> bool:
+    return row.deadline is None or now >= row.deadline
+
+
+def _decide_proof(
+    row: ChannelState, seen: Seen, channel: Channel, policy: Policy, now: float
+) -> Decision:
+    """Judge a channel that is connected after its call: of a silent one that proves nothing."""
+    reconnected = End(Outcome.RECONNECTED, channel.status, channel=channel.id)
+    if not row.silent:
+        return reconnected
+    called_at = row.called_at or now
+    # A second more, since the log's times are cut to whole seconds.
+    if seen.age is not None and seen.age <= now - (row.asked_at or called_at) + 1:
+        return reconnected
+    probes = policy.probe_kind(channel) is not ProbeKind.OFF
+    if probes and not row.tries and now >= called_at + min(_PROVE_AFTER, policy.verify_seconds):
+        return Probe(proof=True)
+    if not _is_over(row, now):
+        return Wait()
+    return End(Outcome.REQUESTED, channel.status, channel=channel.id)
+
+
+def _decide_starting(row: ChannelState, status: Status, now: float) -> Decision:
+    if _is_over(row, now):
+        return Verify()
+    begun = row.step in {Step.START, Step.CREATE}
+    pause = _START_PAUSE if begun else _QR_PAUSE
+    if status is Status.INITIALIZING or now < (row.called_at or now) + pause:
+        return Wait()
+    return MakeCall(Step.RECONNECT if row.step is Step.CREATE else Step.QR)
+
+
+def _decide_connected(
+    row: ChannelState,
+    seen: Seen,
+    channel: Channel,
+    gateway: GatewayState,
+    policy: Policy,
+    now: float,
+) -> Decision:
+    """Judge a channel that the gateway calls connected, and of which no repair is under way."""
+    if row.intent is Intent.PROBE:
+        return _decide_probe(row, seen, channel, policy, now)
+    if row.intent is Intent.FORCE or (
+        row.intent is Intent.REPAIR and row.cause is RepairCause.MANUAL
+    ):
+        call = MakeCall(Step.RECONNECT, silent=row.cause.is_silence)
+        return _call_or_wait(row, gateway, policy, now, call, channel.status)
+    recovered = End(Outcome.RECOVERED, channel.status, channel=channel.id, action=Action.NONE)
+    if row.intent is Intent.RECHECK or not row.cause.is_silence:
+        if row.has_episode:
+            return recovered
+        stale_until = (row.seen_at or 0.0) + STALE_SECONDS
+        return Wait(stale_until) if now < stale_until else Close(channel)
+    came_back = row.attempts > 0 and row.last_status not in {None, Status.CONNECTED}
+    lately = min(now - row.since + _ALERT_SECONDS, policy.silence_threshold(channel.id))
+    if came_back or (seen.age is not None and seen.age <= lately):
+        return recovered
+    call = MakeCall(Step.RECONNECT, silent=True)
+    return _call_or_wait(row, gateway, policy, now, call, channel.status)
+
+
+def _decide_probe(
+    row: ChannelState, seen: Seen, channel: Channel, policy: Policy, now: float
+) -> Decision:
+    lately = min(now - row.since + _ALERT_SECONDS, policy.probe_after)
+    by_hand = row.cause is RepairCause.ASKED
+    heard = seen.age is not None and seen.age <= lately
+    if policy.probe_kind(channel) is ProbeKind.OFF or (heard and not by_hand):
+        return Close(channel, well=False, heard=heard)
+    if row.is_paused(now):
+        return _wait_for_resume(row, now)
+    postponed = row.step is Step.POSTPONED
+    if postponed and row.deadline is not None and now < row.deadline:
+        return Wait(row.deadline)
+    resumes = postponed or row.phase is Phase.PROBING
+    if not (by_hand or resumes) and row.probe_began_at is not None:
+        allowed_at = row.probe_began_at + policy.probe_pause
+        if now < allowed_at:
+            return Wait(allowed_at)
+    return Probe(resumes=resumes)
+
+
+def _call_or_wait(
+    row: ChannelState,
+    gateway: GatewayState,
+    policy: Policy,
+    now: float,
+    call: MakeCall,
+    status: Status | None,
+) -> Decision:
+    if row.is_paused(now):
+        return _wait_for_resume(row, now)
+    allowed_at = policy.backoff.call_allowed_at(row, gateway, status=status)
+    return call if now >= allowed_at else Wait(allowed_at)
+
+
+def _wait_for_resume(row: ChannelState, now: float) -> Wait:
+    latest = now + LONGEST_DELAY_SECONDS
+    return Wait(latest if row.paused_until is None else min(row.paused_until, latest), sleeps=True)
+
+
+@dataclass(frozen=True, slots=True)
+class CallAnswer:
+    """How a call ended: what the gateway said of the session, or the error."""
+
+    kind: QrKind | None = None
+    error: GatewayError | None = None
+    is_fault: bool = False
+    """Whether the hook itself is to blame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enter:
+    """The next phase of a repair whose call was answered."""
+
+    phase: Phase
+    step: Step
+    deadline: float | None
+    tries: int = 0
+    clears_restart: bool = False
+
+
+def after_call(
+    row: ChannelState, answer: CallAnswer, policy: Policy, now: float
+) -> Enter | MakeCall | End:
+    """Return what follows from the answer to the call ``row.step``."""
+    error, step = answer.error, row.step or Step.RECONNECT
+    if step is Step.DELETE:
+        return _after_delete(row, error, policy, now)
+    if step is Step.CREATE:
+        return _after_create(row, error, now)
+    if error is not None:
+        return End(
+            Outcome.FAILED,
+            detail=words(error),
+            channel=row.channel,
+            of_the_whole=is_of_the_whole(error),
+        )
+    starting_until = row.deadline if row.deadline is not None else now + STARTING_SECONDS
+    if step is Step.START:
+        return Enter(Phase.STARTING, Step.START, starting_until, row.tries)
+    match answer.kind:
+        case QrKind.QR:
+            return End(Outcome.QR_REQUIRED, Status.QR_REQUIRED, channel=row.channel)
+        case QrKind.NOT_STARTED if not row.tries:
+            return MakeCall(Step.START)
+        case QrKind.NOT_STARTED:
+            detail = "session not started, although start-session was accepted"
+            return End(Outcome.FAILED, detail=detail, channel=row.channel)
+        case QrKind.INITIALIZING:
+            return Enter(Phase.STARTING, step, starting_until, row.tries)
+        case _:
+            return Enter(Phase.VERIFYING, step, now + policy.verify_seconds)
+
+
+def _after_delete(
+    row: ChannelState, error: GatewayError | None, policy: Policy, now: float
+) -> MakeCall | Enter | End:
+    if error is None:
+        return MakeCall(Step.CREATE)
+    if policy.keeps_channel:
+        # Nothing is missing from the list, and it can be tried again.
+        return End(
+            Outcome.FAILED,
+            detail=words(error),
+            channel=row.channel,
+            of_the_whole=is_of_the_whole(error),
+        )
+    # It may have worked all the same, or still will: then the list comes to lack the channel.
+    seconds = policy.verify_seconds if error.reason in _UNCERTAIN else 0.0
+    return Enter(Phase.RESTARTING, Step.DELETE, now + seconds)
+
+
+def _after_create(row: ChannelState, error: GatewayError | None, now: float) -> Enter | End:
+    if error is None:
+        until = now + STARTING_SECONDS
+        return Enter(Phase.STARTING, Step.CREATE, until, clears_restart=True)
+    if row.tries + 1 < CREATE_TRIES:
+        return Enter(Phase.RESTARTING, Step.CREATE, now + CREATE_PAUSE, row.tries + 1)
+    return End(Outcome.FAILED, detail=words(error), action=Action.RESTART)
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """A repair that ended, as it is logged, recorded and counted."""
+
+    key: str
+    channel: str
+    listed: bool
+    cause: RepairCause
+    asked_by: AskedBy
+    accepted_at: float
+    attempt: int
+    action: Action
+    outcome: Outcome
+    detail: str
+
+
+def conclude(
+    row: ChannelState, end: End, look: int | None, gateway: GatewayState, policy: Policy, now: float
+) -> LogEntry:
+    """Change a row to what it is after a repair, and return the record of that.
+
+    ``look`` is the number of the look that it rests on: what was raised since goes on. None where
+    it rests on a call, which serves whatever was raised until its end.
+    """
+    action = end.action or row.action
+    entry = LogEntry(
+        row.key,
+        end.channel or row.channel,
+        end.channel is not None,
+        row.cause,
+        row.asked_by,
+        row.since,
+        row.attempts + 1,
+        action,
+        end.outcome,
+        end.detail[:500],
+    )
+    failed, recovered = end.outcome in FAILURES, end.outcome in RECOVERIES
+    row.channel = entry.channel
+    row.listed = row.listed or entry.listed
+    row.last_status, row.last_cause = end.status, row.cause
+    if recovered:
+        row.attempts = row.failures = row.stuck = 0
+        row.qr_required = row.restarting = False
+    else:
+        row.attempts += 1
+        row.failures += failed
+        row.qr_required = row.qr_required or end.outcome is Outcome.QR_REQUIRED
+        row.stuck = row.stuck + 1 if end.outcome is Outcome.STILL_DISCONNECTED else row.stuck
+    if end.outcome is Outcome.QR_REQUIRED:
+        row.stuck, row.restarting = 0, False
+    if action is not Action.NONE or failed:
+        row.called_at = now
+        row.called_in = max(row.called_in, look or 0)
+    elif recovered:
+        row.seen_at = now
+    if action is not Action.NONE or recovered:
+        row.suspended = False  # it has been repaired: echoes may go to it again
+    close(row, look, gateway, policy, now, well=recovered)
+    if failed and end.retries and policy.backoff.retries(row.attempts):
+        if row.cause is RepairCause.MANUAL:
+            row.cause = RepairCause.DISCONNECTED  # else it would call who is back
+        _reopen(row, Intent.REPAIR, AskedBy.RETRY, gateway, policy, now)
+    return entry
+
+
+def close(
+    row: ChannelState,
+    look: int | None,
+    gateway: GatewayState,
+    policy: Policy,
+    now: float,
+    *,
+    well: bool,
+) -> None:
+    """Let nothing be wanted of a row any more but what was raised since the ``look`` began."""
+    intent = row.intent
+    row.phase, row.step, row.deadline, row.tries = Phase.IDLE, None, None, 0
+    row.action, row.silent, row.starting_since = Action.NONE, False, None
+    row.intent, row.next_at = Intent.NONE, None
+    if look is None or row.raised_in < look:
+        return
+    if intent >= Intent.REPAIR:
+        row.cause = RepairCause.DISCONNECTED
+        intent = Intent.REPAIR
+    _reopen(row, intent, row.asked_by, gateway, policy, now)
+    if well:
+        row.next_at = now + STALE_SECONDS
+
+
+def _reopen(
+    row: ChannelState,
+    intent: Intent,
+    asked_by: AskedBy,
+    gateway: GatewayState,
+    policy: Policy,
+    now: float,
+) -> None:
+    row.intent, row.asked_by, row.since = intent, asked_by, now
+    allowed_at = policy.backoff.call_allowed_at(row, gateway)
+    row.next_at = max(now, min(allowed_at, now + ROUND_SECONDS))
+
+
+def is_of_the_whole(error: GatewayError) -> bool:
+    """Whether the gateway as a whole failed, and not one session of it.
+
+    A list that fails does so for all. Else it is what comes from the network, a proxy or the check
+    of the secret; the gateway's own JSON is about the session that was asked for.
+    """
+    return error.operation is Operation.LIST or error.reason in _OF_THE_WHOLE
+
+
+def words(error: GatewayError) -> str:
+    """Return what the log says of a failure."""
+    return f"{error} (request {error.request_id})"

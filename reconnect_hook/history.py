@@ -1,0 +1,252 @@
+"""What the state remembers, for the metrics, the operators' page and ``check``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from reconnect_hook.alerts import RepairCause
+from reconnect_hook.backoff import Backoff
+from reconnect_hook.models import ChannelState, Intent, Outcome, Phase
+from reconnect_hook.probe_limits import Probed, ProbeOutcome
+from reconnect_hook.repository import read_gateway, read_rows, transact
+from reconnect_hook.schema import channel, repair_log
+from zapwatch.config.gateway import ProbeKind
+from zapwatch.db import Database, now
+
+_ATTEMPTS = 200  # of one channel that are shown
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A repair that waits; ``due_at`` None where it is under way. Times are Unix seconds."""
+
+    channel: str
+    reason: RepairCause
+    accepted_at: float
+    due_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A repair that ended. Times are Unix seconds."""
+
+    id: int
+    key: str
+    channel: str
+    reason: RepairCause
+    number: int
+    """Within its episode, from 1."""
+    action: str
+    outcome: Outcome
+    detail: str
+    accepted_at: float
+    finished_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What is remembered of a channel that the gateway lists."""
+
+    channel: str
+    failures: int
+    qr_required: bool
+    status: str | None
+    """What the gateway said at the end of the last repair."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """A pause of a channel's repairs; ``until`` is Unix seconds, None where it has no end."""
+
+    channel: str
+    until: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """The state as it is now, each part by channel key."""
+
+    at: float
+    """Unix seconds by the database's clock."""
+    remembered: dict[str, Remembered]
+    waiting: dict[str, Waiting]
+    paused: dict[str, Paused]
+    gateway_rests_until: float | None
+    probed: dict[str, Probed] = field(default_factory=dict)
+    asked: frozenset[str] = frozenset()
+    """The keys of those that are being probed."""
+
+
+class RepairHistory:
+    """Reads one gateway's state; each method raises StateError."""
+
+    def __init__(self, database: Database, gateway: str, backoff: Backoff) -> None:
+        self._database = database
+        self._gateway = gateway
+        self._backoff = backoff
+
+    def present(self) -> Present:
+        """Return what there is to know now."""
+        with self._database.read() as connection:
+            gateway = read_gateway(connection, self._gateway)
+            query = sa.select(channel).where(channel.c.gateway == self._gateway)
+            found = [dict(row) for row in connection.execute(query).mappings()]
+            at = now(connection)
+        rows = [ChannelState.from_row(row).clamped(at, self._backoff.longest) for row in found]
+        repairs = [row for row in rows if row.is_open and row.intent >= Intent.REPAIR]
+        return Present(
+            at,
+            {
+                row.key: Remembered(row.channel, row.failures, row.qr_required, row.last_status)
+                for row in rows
+                if row.listed
+            },
+            {
+                row.key: Waiting(
+                    row.channel,
+                    row.cause,
+                    row.since,
+                    None
+                    if row.in_work
+                    else max(self._backoff.call_allowed_at(row, gateway), row.next_at or at),
+                )
+                for row in repairs
+            },
+            {row.key: Paused(row.channel, row.paused_until) for row in rows if row.is_paused(at)},
+            gateway.rests_until if gateway.rests(at) else None,
+            _probed(found),
+            frozenset(
+                row.key
+                for row in rows
+                if row.intent is Intent.PROBE
+                and (row.phase is Phase.PROBING or (row.next_at or at) <= at)
+                and row.is_open
+            ),
+        )
+
+    def unsettled(self) -> bool:
+        """Whether a repair is due or under way, and does not wait for a later moment."""
+        row = channel.c
+        with self._database.read() as connection:
+            query = sa.select(row.key).where(
+                row.gateway == self._gateway,
+                row.next_at.is_not(None),
+                row.intent >= int(Intent.RECHECK),
+                (row.phase != Phase.IDLE.value) | (row.next_at <= now(connection)),
+            )
+            return connection.scalar(query.limit(1)) is not None
+
+    def open_rows(self, keys: Collection[str]) -> list[ChannelState]:
+        """Return the rows of these channels of which something is wanted."""
+        with self._database.read() as connection:
+            rows = read_rows(connection, self._gateway, keys)
+        return [row for row in rows.values() if row.is_open]
+
+    def ended_after(self, repair_id: int) -> list[Attempt]:
+        """Return the repairs that ended after another one."""
+        mine = (repair_log.c.gateway == self._gateway, repair_log.c.id > repair_id)
+        return self._ended(sa.select(repair_log).where(*mine).order_by(repair_log.c.id))
+
+    def ended_since(self, moment: float) -> list[Attempt]:
+        """Return the repairs that ended at ``moment`` (Unix seconds) or later, oldest first."""
+        condition = (repair_log.c.finished_at >= moment, repair_log.c.gateway == self._gateway)
+        query = sa.select(repair_log).where(*condition).order_by(repair_log.c.finished_at)
+        return self._ended(query)
+
+    def last_of_each(self) -> list[Attempt]:
+        """Return the newest repair of each channel."""
+        newest = (
+            sa.select(sa.func.max(repair_log.c.id))
+            .where(repair_log.c.gateway == self._gateway)
+            .group_by(repair_log.c.key)
+        )
+        return self._ended(sa.select(repair_log).where(repair_log.c.id.in_(newest)))
+
+    def of_channel(self, key: str) -> list[Attempt]:
+        """Return a channel's repairs, the newest first, 200 at most."""
+        mine = (repair_log.c.gateway == self._gateway, repair_log.c.key == key)
+        query = sa.select(repair_log).where(*mine).order_by(repair_log.c.id.desc())
+        return self._ended(query.limit(_ATTEMPTS))
+
+    def newest_id(self) -> int:
+        """Return the id of the newest repair of all, 0 where there is none."""
+        with self._database.read() as connection:
+            return connection.scalar(sa.select(sa.func.max(repair_log.c.id))) or 0
+
+    def _ended(self, query: sa.Select[Any]) -> list[Attempt]:
+        with self._database.read() as connection:
+            return [_attempt(row) for row in connection.execute(query)]
+
+    def note_unheard(self, unheard: Mapping[str, str]) -> dict[str, float]:
+        """Note of which channels (key: id) no message is known, and return for how many seconds.
+
+        Every other channel of the gateway is noted to have been heard.
+        """
+
+        def work(connection: sa.Connection) -> dict[str, float]:
+            at = now(connection)
+            mine = channel.c.gateway == self._gateway
+            noted = sa.select(channel.c.key, channel.c.unheard_since).where(mine)
+            since = {row.key: row.unheard_since for row in connection.execute(noted)}
+            heard = [key for key, moment in since.items() if moment and key not in unheard]
+            for key in heard:
+                self._note(connection, key, unheard_since=None)
+            for key, name in unheard.items():
+                if key not in since:
+                    row = {"gateway": self._gateway, "key": key, "channel": name}
+                    connection.execute(sa.insert(channel).values(**row, listed=True))
+                # What was noted in the future, by a clock that was put back since, is noted anew.
+                if since.get(key) is None or since[key] > at:
+                    self._note(connection, key, unheard_since=at)
+                    since[key] = at
+            return {key: at - since[key] for key in unheard}
+
+        return transact(self._database, work)
+
+    def _note(self, connection: sa.Connection, key: str, **values: object) -> None:
+        mine = (channel.c.gateway == self._gateway, channel.c.key == key)
+        connection.execute(sa.update(channel).where(*mine).values(values))
+
+
+def _probed(rows: Sequence[Mapping[str, Any]]) -> dict[str, Probed]:
+    return {
+        row["key"]: Probed(
+            row["channel"],
+            ProbeKind(row["probe_kind"]),
+            ProbeOutcome(row["probe_outcome"]),
+            row["probe_ended_at"],
+        )
+        for row in rows
+        if row["probe_ended_at"] is not None
+    }
+
+
+def episodes(attempts: Sequence[Attempt]) -> list[list[Attempt]]:
+    """Return attempts, which are the newest first, as their episodes, each the newest first."""
+    found: list[list[Attempt]] = []
+    for attempt in attempts:
+        # Attempt 1 begins an episode, so what comes after it here belongs to the one before.
+        if found and found[-1][-1].number > attempt.number:
+            found[-1].append(attempt)
+        else:
+            found.append([attempt])
+    return found
+
+
+def _attempt(row: Any) -> Attempt:
+    return Attempt(
+        row.id,
+        row.key,
+        row.channel,
+        RepairCause(row.cause),
+        row.attempt,
+        row.action,
+        Outcome(row.outcome),
+        row.detail,
+        row.accepted_at,
+        row.finished_at,
+    )

@@ -1,0 +1,117 @@
+"""What people ask of one gateway's channels, on the operators' page and over its API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+from reconnect_hook.alert_writer import AlertWriter
+from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
+from reconnect_hook.dedup import Raise
+from reconnect_hook.models import AT_REST, AskedBy, ChannelState, Intent, Phase, Step
+from reconnect_hook.repository import raise_intents, read_gateway, read_rows, transact
+from reconnect_hook.schema import channel
+from zapwatch.channels import channel_key
+from zapwatch.db import Database, now
+
+
+class OperatorActions:
+    """Takes what people ask for; each method raises StateError."""
+
+    def __init__(
+        self, database: Database, gateway: str, writer: AlertWriter, wake: Callable[[], None]
+    ) -> None:
+        """``wake`` is called when something is to be worked on."""
+        self._database = database
+        self._gateway = gateway
+        self._writer = writer
+        self._wake = wake
+
+    def reconnect(self, name: str) -> bool:
+        """Have the channel repaired now; False where its repairs are paused.
+
+        One repair at a time, as for an alert; but it does not wait for the end of the backoff.
+        """
+        return self._ask(name, Intent.FORCE, RepairCause.MANUAL)
+
+    def probe_now(self, name: str) -> bool:
+        """Have the channel probed now; False where its repairs are paused."""
+        return self._ask(name, Intent.PROBE, RepairCause.ASKED)
+
+    def _ask(self, name: str, intent: Intent, cause: RepairCause) -> bool:
+        key = channel_key(name)
+
+        def work(connection: sa.Connection) -> bool:
+            at = now(connection)
+            look = read_gateway(connection, self._gateway).look
+            raised = Raise(key, name, intent, cause, at, at, look, AskedBy.PAGE)
+            row = read_rows(connection, self._gateway, [key], lock=True).get(key)
+            if row is not None and row.is_paused(at):
+                return False
+            if row is not None and row.in_work:
+                return True  # what is under way is the repair
+            raise_intents(connection, self._gateway, [raised])
+            self._hasten(connection, row, raised)
+            return True
+
+        accepted = transact(self._database, work)
+        self._wake()
+        return accepted
+
+    def _hasten(self, connection: sa.Connection, row: ChannelState | None, raised: Raise) -> None:
+        """Let a row that has waited already begin as what a person wants of it."""
+        if row is None or row.intent > raised.intent or row.phase is Phase.PROBING:
+            return
+        values = {"cause": raised.cause, "asked_by": raised.asked_by, "since": raised.since}
+        if row.step is Step.POSTPONED:
+            values |= {"step": None, "deadline": None}
+        connection.execute(
+            sa.update(channel)
+            .where(
+                channel.c.gateway == self._gateway,
+                channel.c.key == raised.key,
+                channel.c.phase.in_([str(phase) for phase in AT_REST]),
+            )
+            .values(values)
+        )
+
+    def recheck(self, name: str) -> None:
+        """Have the list looked at, which ends the channel's episode if it is connected."""
+        target = Target(name, RepairCause.MANUAL)
+        self._writer.accept([Alert(AlertStatus.RESOLVED, target)])
+
+    def pause(self, name: str, seconds: float | None) -> None:
+        """Call nothing for the channel for so long, or until resume() where that is None."""
+
+        def work(connection: sa.Connection) -> None:
+            until = None if seconds is None else now(connection) + seconds
+            self._set_pause(connection, name, paused=True, paused_until=until)
+
+        transact(self._database, work)
+
+    def resume(self, name: str) -> None:
+        """End the pause; what waited for its end begins."""
+
+        def work(connection: sa.Connection) -> None:
+            self._set_pause(connection, name, paused=False, paused_until=None)
+            connection.execute(
+                sa.update(channel)
+                .where(
+                    channel.c.gateway == self._gateway,
+                    channel.c.key == channel_key(name),
+                    channel.c.next_at.is_not(None),
+                )
+                .values(next_at=now(connection))
+            )
+
+        transact(self._database, work)
+        self._wake()
+
+    def _set_pause(self, connection: sa.Connection, name: str, **values: object) -> None:
+        key = channel_key(name)
+        mine = (channel.c.gateway == self._gateway, channel.c.key == key)
+        if connection.scalar(sa.select(channel.c.key).where(*mine)) is None:
+            row = {"gateway": self._gateway, "key": key, "channel": name}
+            connection.execute(sa.insert(channel).values(row))
+        connection.execute(sa.update(channel).where(*mine).values(values))

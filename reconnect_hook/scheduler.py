@@ -1,0 +1,196 @@
+"""Finds what is due at all gateways by one statement, and lets their reconcilers go on."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Collection, Iterable
+
+import sqlalchemy as sa
+
+from reconnect_hook.models import GatewayState
+from reconnect_hook.reconciler import RETRY_SECONDS, GatewayReconciler, Polled
+from reconnect_hook.repository import add_gateway, prune, transact
+from reconnect_hook.schema import channel, gateway
+from zapwatch.clock import Clock
+from zapwatch.db import Database, StateError, now
+
+_log = logging.getLogger("reconnect_hook")
+
+_IDLE_SECONDS = 2.0  # between two polls while nothing is led here
+_POLL_SECONDS = 1.0  # and while something is
+_BURST_SECONDS = 0.05  # and at most, however many alerts come in
+_STATE_SECONDS = 2.0  # for a state to take the leads back at the end
+_PRUNE_SECONDS = 3600.0
+
+_DUE = (
+    sa.select(sa.func.min(channel.c.next_at))
+    .where(channel.c.gateway == gateway.c.gateway, channel.c.next_at.is_not(None))
+    .scalar_subquery()
+)
+_POLL = sa.select(gateway, _DUE.label("due_at"))
+
+
+def poll(database: Database) -> dict[str, Polled]:
+    """Return what is due at each gateway of the state, by its name; raises StateError."""
+    with database.read() as connection:
+        rows = connection.execute(_POLL).mappings().all()
+        at = now(connection)
+    return {
+        row["gateway"]: Polled(
+            GatewayState(**{name: row[name] for name in GatewayState.__dataclass_fields__}),
+            row["due_at"],
+            at,
+        )
+        for row in rows
+    }
+
+
+def add_gateways(database: Database, names: Iterable[str]) -> None:
+    """Add the rows of gateways that have none; raises StateError."""
+
+    def work(connection: sa.Connection) -> None:
+        for name in names:
+            add_gateway(connection, name)
+
+    transact(database, work)
+
+
+class Scheduler:
+    """Lets reconcilers work, each step of each in one thread."""
+
+    def __init__(self, database: Database, clock: Clock | None = None) -> None:
+        self._database = database
+        self._clock = clock or Clock()
+        self._lock = threading.Lock()
+        self._reconcilers: dict[str, GatewayReconciler] = {}
+        self._ending: dict[GatewayReconciler, float] = {}
+        self._ended = threading.Condition(self._lock)
+        self._wanted = threading.Event()
+        self._stopped = False
+        self._alerted = True
+        self._polled_at = float("-inf")
+        self._pruned_at = float("-inf")
+        self._thread: threading.Thread | None = None
+
+    def add(self, reconcilers: Iterable[GatewayReconciler]) -> None:
+        """Work at these gateways too; raises StateError."""
+        added = list(reconcilers)
+        add_gateways(self._database, [one.name for one in added])
+        with self._lock:
+            self._reconcilers |= {one.name: one for one in added}
+        self.wake()
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it works."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def wake(self) -> None:
+        """Say that something is wanted of a channel."""
+        self._alerted = True
+        self._wanted.set()
+
+    def notify(self) -> None:
+        """Say that a call has ended."""
+        self._wanted.set()
+
+    def remove(self, reconcilers: Collection[GatewayReconciler], seconds: float) -> None:
+        """Work there no more: calls in flight may end within ``seconds``, then the lead goes."""
+        until = self._clock.monotonic() + seconds
+        with self._lock:
+            for one in reconcilers:
+                one.stop()
+                self._ending[one] = until
+                if self._reconcilers.get(one.name) is one:
+                    del self._reconcilers[one.name]
+            self._wanted.set()
+            # A database that hangs must not hold up the end.
+            self._ended.wait_for(
+                lambda: self._ending.keys().isdisjoint(reconcilers), seconds + _STATE_SECONDS
+            )
+
+    def stop(self, seconds: float) -> None:
+        """End: what is in flight may end within ``seconds``."""
+        self.remove(list(self._reconcilers.values()), seconds)
+        self._stopped = True
+        self._wanted.set()
+
+    def _run(self) -> None:
+        while not self._stopped:
+            try:
+                pause = self.run_once()
+            except StateError as error:
+                _log.warning("state: %s; trying again", error)
+                pause = RETRY_SECONDS
+            except Exception:  # noqa: BLE001
+                # Unforeseen; but a thread that dies would leave a hook that repairs nothing.
+                _log.exception("a fault of the hook itself")
+                pause = RETRY_SECONDS
+            self._wanted.wait(pause)
+            self._wanted.clear()
+
+    def run_once(self) -> float:
+        """Do what is due everywhere, and return the seconds until more is; raises StateError."""
+        with self._lock:
+            reconcilers = list(self._reconcilers.values())
+            ending = list(self._ending)
+        polled = self._poll_if_due(reconcilers)
+        errors: list[StateError] = []
+        pauses: list[float] = []
+        for one in reconcilers:
+            try:
+                pauses.append(one.step(polled.get(one.name) if polled else None))
+            except StateError as error:
+                errors.append(error)
+        for one in ending:
+            self._end(one)
+            pauses.append(_BURST_SECONDS)
+        self._prune_if_due(reconcilers)
+        if errors:
+            raise errors[0]
+        return max(0.0, min([*pauses, self._next_poll(reconcilers)]))
+
+    def _poll_if_due(self, reconcilers: Collection[GatewayReconciler]) -> dict[str, Polled] | None:
+        moment = self._clock.monotonic()
+        if self._next_poll(reconcilers) > 0:
+            return None
+        self._alerted = False
+        self._polled_at = moment
+        return poll(self._database)
+
+    def _next_poll(self, reconcilers: Collection[GatewayReconciler]) -> float:
+        leads = any(one.leads for one in reconcilers)
+        pause = _BURST_SECONDS if self._alerted else _POLL_SECONDS if leads else _IDLE_SECONDS
+        return self._polled_at + pause - self._clock.monotonic()
+
+    def _end(self, one: GatewayReconciler) -> None:
+        """Take what calls in flight still say, and give the lead back."""
+        until = self._ending[one]
+        try:
+            if one.leads:
+                one.step(None)
+            if one.is_idle or self._clock.monotonic() >= until:
+                one.give_back()
+                self._forget(one)
+        except StateError as error:
+            if self._clock.monotonic() >= until:
+                _log.warning("state: %s; what is under way goes on in 10 s", error)
+                self._forget(one)
+
+    def _forget(self, one: GatewayReconciler) -> None:
+        with self._lock:
+            self._ending.pop(one, None)
+            self._ended.notify_all()
+
+    def _prune_if_due(self, reconcilers: Collection[GatewayReconciler]) -> None:
+        if self._clock.monotonic() < self._pruned_at + _PRUNE_SECONDS:
+            return
+        self._pruned_at = self._clock.monotonic()
+        for one in reconcilers:
+            one.forget_channels(prune(self._database, one.name, one.listed))
