@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable
 import sqlalchemy as sa
 
 from reconnect_hook.models import GatewayState
-from reconnect_hook.reconciler import RETRY_SECONDS, GatewayReconciler, Polled
+from reconnect_hook.reconciler import GatewayReconciler, Polled
+from reconnect_hook.recorder import RETRY_SECONDS
 from reconnect_hook.repository import add_gateway, prune, transact
 from reconnect_hook.schema import channel, gateway
-from zapwatch.clock import Clock
 from zapwatch.db import Database, StateError, now
 
 _log = logging.getLogger("reconnect_hook")
@@ -59,9 +59,9 @@ def add_gateways(database: Database, names: Iterable[str]) -> None:
 class Scheduler:
     """Lets reconcilers work, each step of each in one thread."""
 
-    def __init__(self, database: Database, clock: Clock | None = None) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._clock = clock or Clock()
+        self._clock = database.clock
         self._lock = threading.Lock()
         self._reconcilers: dict[str, GatewayReconciler] = {}
         self._ending: dict[GatewayReconciler, float] = {}

@@ -17,10 +17,12 @@ from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Action, AskedBy
 from reconnect_hook.operator_actions import OperatorActions
 from reconnect_hook.probe_limits import ProbeRepository
-from reconnect_hook.reconciler import GatewayReconciler, StartThread, start_thread
+from reconnect_hook.reconciler import GatewayReconciler
+from reconnect_hook.recorder import Recorder
+from reconnect_hook.repository import Lead
 from reconnect_hook.scheduler import Scheduler
+from reconnect_hook.workers import Workers
 from zapwatch.channels import Channel
-from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings, Settings, SettingsError
 from zapwatch.db import Database, StateError
 from zapwatch.gateways.base import Gateway
@@ -70,8 +72,6 @@ def make_controller(
     scheduler: Scheduler,
     *,
     asked_by: AskedBy = AskedBy.ALERTMANAGER,
-    clock: Clock | None = None,
-    start: StartThread = start_thread,
 ) -> GatewayController:
     """Put a gateway's parts together."""
     name, database = gateway.name, store.database
@@ -91,29 +91,26 @@ def make_controller(
     def messages(listed: Callable[[], Collection[Channel]]) -> MessageSource | None:
         return open_source(settings, gateway, listed)
 
+    policy = Policy(
+        backoff,
+        settings.reconnect_verify_seconds,
+        gateway.silence_threshold,
+        Action(client.reconnect_call),
+        gateway.allow_restart,
+        client.keeps_channel,
+        probing.kind_of,
+        gateway.probe.after_minutes * 60,
+        gateway.probe.pause_minutes * 60,
+    )
+    clock = database.clock
     reconciler = GatewayReconciler(
         name,
-        database,
-        client,
-        Policy(
-            backoff,
-            settings.reconnect_verify_seconds,
-            gateway.silence_threshold,
-            Action(client.reconnect_call),
-            gateway.allow_restart,
-            client.keeps_channel,
-            probing.kind_of,
-            gateway.probe.after_minutes * 60,
-            gateway.probe.pause_minutes * 60,
-        ),
-        probing,
-        messages,
-        events,
+        Lead(database, name),
+        Recorder(name, policy, events, clock),
+        Workers(client, probing, messages, scheduler.notify, clock),
         counts,
-        workers=settings.reconnect_workers,
-        wake=scheduler.notify,
+        most_calls=settings.reconnect_workers,
         clock=clock,
-        start=start,
     )
     actions = OperatorActions(database, name, writer, scheduler.wake)
     return GatewayController(gateway, client, writer, reconciler, probing, events, history, actions)

@@ -25,8 +25,10 @@ from reconnect_hook.models import Action, ChannelState
 from reconnect_hook.operator_actions import OperatorActions
 from reconnect_hook.probe_limits import ProbeRepository
 from reconnect_hook.reconciler import GatewayReconciler
-from reconnect_hook.repository import read_rows
+from reconnect_hook.recorder import Recorder
+from reconnect_hook.repository import Lead, read_rows
 from reconnect_hook.scheduler import Scheduler
+from reconnect_hook.workers import Workers
 from tests.support.states import firing, resolved, sqlite_url
 from zapwatch.channels import Channel, Status, channel_key
 from zapwatch.clock import Clock
@@ -165,7 +167,7 @@ class WorldHook:
         options = world.options
         self.database = open_state(world.url, clock=world.clock)
         backoff = Backoff(options.cooldown)
-        self.scheduler = Scheduler(self.database, world.clock)
+        self.scheduler = Scheduler(self.database)
         self.metrics = HookMetrics()
         self.history = RepairHistory(self.database, GATEWAY, backoff)
         self.metrics.watch(GATEWAY, self.history)
@@ -184,19 +186,22 @@ class WorldHook:
             options.probe.after_minutes * 60,
             options.probe.pause_minutes * 60,
         )
-        self.reconciler = GatewayReconciler(
-            GATEWAY,
-            self.database,
+        self.workers = Workers(
             world.gateway,
-            self.policy,
             self.probing,
             lambda _listed: world.messages,  # type: ignore[arg-type, return-value]
-            world.events,
+            self.scheduler.notify,
+            world.clock,
+            self._start,
+        )
+        self.reconciler = GatewayReconciler(
+            GATEWAY,
+            Lead(self.database, GATEWAY),
+            Recorder(GATEWAY, self.policy, world.events, world.clock),
+            self.workers,
             self.metrics.of(GATEWAY),
-            workers=options.workers,
-            wake=self.scheduler.notify,
+            most_calls=options.workers,
             clock=world.clock,
-            start=self._start,
         )
         self.scheduler.add([self.reconciler])
         self.next_step = world.clock.monotonic()
@@ -206,7 +211,7 @@ class WorldHook:
     def _start(self, work: Callable[[], None]) -> None:
         """Let a call end when its time has passed."""
         # A list is asked for as it begins; what a call does, it does at its end.
-        is_list = getattr(work, "func", None) == self.reconciler._list
+        is_list = getattr(work, "func", None) == self.workers._list
         options = self.world.options
         self.world.later(options.list_takes if is_list else options.call_takes, work)
 

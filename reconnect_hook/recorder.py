@@ -1,0 +1,550 @@
+"""What a leader changes in one transaction: judged rows, answers recorded, rows claimed."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import sqlalchemy as sa
+
+from reconnect_hook.alerts import AlertStatus, RepairCause, Target
+from reconnect_hook.audit_log import EventLog
+from reconnect_hook.backoff import is_tripped, record_answer, record_failure
+from reconnect_hook.context import Interrupted, PostponedError, QueryFailedOnceError
+from reconnect_hook.decision import (
+    CallAnswer,
+    Close,
+    Decision,
+    End,
+    Enter,
+    InHand,
+    LogEntry,
+    MakeCall,
+    Policy,
+    Probe,
+    Seen,
+    Verify,
+    Wait,
+    after_call,
+    close,
+    conclude,
+    decide,
+    is_of_the_whole,
+    phase_now,
+    words,
+)
+from reconnect_hook.dedup import ROUND_SECONDS, Raise, admit
+from reconnect_hook.models import (
+    LEASE_SECONDS,
+    Action,
+    AskedBy,
+    ChannelState,
+    GatewayState,
+    Intent,
+    Outcome,
+    Phase,
+    Step,
+)
+from reconnect_hook.probe import Finding
+from reconnect_hook.probe_limits import ProbeOutcome, note_end
+from reconnect_hook.repository import (
+    append_log,
+    delete_rows,
+    raise_intents,
+    read_open_rows,
+    read_rows,
+    store_gateway,
+    store_rows,
+    store_waits,
+)
+from reconnect_hook.schema import channel as channel_table
+from reconnect_hook.workers import Called, Listed, Probed, UnreadableError
+from zapwatch.channels import Channel, Status
+from zapwatch.clock import Clock
+from zapwatch.config.gateway import ProbeKind
+from zapwatch.gateways.base import GatewayError
+
+_log = logging.getLogger("reconnect_hook")
+
+RETRY_SECONDS = 2.0
+"""Until something that the system had no room for, or could not store, is tried again."""
+
+_FAULT_SECONDS = 60.0  # until what a fault of the hook itself has stopped is tried again
+_LONGEST_POSTPONEMENT = 590.0  # below models.PHASE_SECONDS, beyond which a deadline is over
+# Its own, since whoever else in this process draws numbers may count on what comes next.
+_chance = random.Random()  # noqa: S311 - it only spreads
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A row that is to be called or probed as soon as a worker is free."""
+
+    row: ChannelState
+    decision: MakeCall | Probe
+    channel: Channel
+
+
+@dataclass(slots=True)
+class Room:
+    """How many more calls and probes may begin."""
+
+    calls: int
+    probes: int
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one transaction changes, and what follows once it is committed."""
+
+    at: float
+    gateway: GatewayState
+    rows: dict[str, ChannelState] = field(default_factory=dict)
+    waits: dict[str, float] = field(default_factory=dict)
+    deleted: set[str] = field(default_factory=set)
+    entries: list[LogEntry] = field(default_factory=list)
+    raises: list[Raise] = field(default_factory=list)
+    claimed: list[Ready] = field(default_factory=list)
+    probes: list[tuple[str, Finding, float]] = field(default_factory=list)
+    restarts: list[str] = field(default_factory=list)
+    cancelled: set[str] = field(default_factory=set)
+    """The keys of the probes that nobody wants any more."""
+    next_at: float | None = None
+    """Of a judgement: when the next look at any row is wanted, None where none is open."""
+
+
+class Recorder:
+    """One gateway's transactions, as functions for Lead.write(); for the thread of the loop."""
+
+    def __init__(self, name: str, policy: Policy, events: EventLog, clock: Clock) -> None:
+        self._name = name
+        self._policy = policy
+        self._events = events
+        self._clock = clock
+        self._ready: list[Ready] = []
+        self._began: dict[str, float] = {}
+        self._probe_began: dict[str, float] = {}
+
+    def forget(self) -> None:
+        """Forget what belongs to a lead that is over."""
+        self._ready = []
+        self._began = {}
+
+    def note_failed_list(
+        self, error: GatewayError, connection: sa.Connection, gateway: GatewayState, at: float
+    ) -> Changes:
+        """Note that the list failed; it says nothing of a channel, so nothing ends."""
+        after = record_failure(gateway, at)
+        store_gateway(connection, self._name, gateway, after)
+        if not gateway.failures:
+            self._events.write(action="list", outcome=Outcome.FAILED, detail=words(error))
+        if is_tripped(after):
+            _log.warning(
+                "gateway %s has failed %d times in a row: it is left alone for %.0f s",
+                self._name,
+                after.failures,
+                (after.rests_until or at) - at,
+            )
+        return Changes(at, after)
+
+    # A look.
+
+    def judge(
+        self,
+        listed: Listed,
+        room: Room,
+        connection: sa.Connection,
+        gateway: GatewayState,
+        at: float,
+    ) -> Changes:
+        """Judge all open rows by a list."""
+        changes = Changes(at, record_answer(gateway, at))
+        longest = self._policy.backoff.longest
+        rows = [
+            row.clamped(at, longest) for row in read_open_rows(connection, self._name, lock=True)
+        ]
+        self._ready = []
+        for row in rows:
+            try:
+                self._judge_row(changes, row, listed)
+            except Exception:  # noqa: BLE001
+                _log.exception("channel %r met a fault of the hook itself", row.channel)
+                changes.waits[row.key] = row.next_at = at + _FAULT_SECONDS
+        self._ready.sort(key=lambda one: (-one.row.intent, one.row.since))
+        self.claim(connection, changes, room)
+        self._store(connection, gateway, changes)
+        if is_tripped(gateway):
+            _log.warning("gateway %s answers again", self._name)
+        moments = [changes.rows.get(row.key, row).next_at for row in rows]
+        changes.next_at = min((moment for moment in moments if moment is not None), default=None)
+        return changes
+
+    def _judge_row(self, changes: Changes, row: ChannelState, listed: Listed) -> None:
+        channel = listed.channels.get(row.key)
+        seen = Seen(listed.look, channel, listed.ages.get(row.key))
+        self._note_listed(changes, row, channel)
+        decision = decide(row, seen, changes.gateway, self._policy, changes.at)
+        if not isinstance(decision, InHand) and row.phase is Phase.PROBING:
+            changes.cancelled.add(row.key)
+        if isinstance(decision, MakeCall | Probe):
+            about = channel or Channel(row.channel, Status.UNKNOWN)
+            self._ready.append(Ready(row, decision, about))
+            if row.next_at is not None and row.next_at > changes.at:
+                changes.waits[row.key] = row.next_at = changes.at
+        else:
+            self._apply(changes, row, decision, listed.look)
+
+    def _note_listed(self, changes: Changes, row: ChannelState, channel: Channel | None) -> None:
+        """Note what a look tells of a channel whatever is decided."""
+        starting = channel is not None and channel.status is Status.INITIALIZING
+        since = (row.starting_since or changes.at) if starting else None
+        name = channel.id if channel else row.channel
+        seen = row.listed or channel is not None
+        if (row.starting_since, row.channel, row.listed) != (since, name, seen):
+            row.starting_since, row.channel, row.listed = since, name, seen
+            changes.rows[row.key] = row
+
+    def _apply(
+        self, changes: Changes, row: ChannelState, decision: Decision, look: int | None
+    ) -> None:
+        """Change a row by a decision that is no call."""
+        match decision:
+            case InHand():
+                self._wait(changes, row, Wait(changes.at + LEASE_SECONDS))
+                return
+            case Wait():
+                self._wait(changes, row, decision)
+                return
+            case Verify():
+                row.phase, row.epoch = Phase.VERIFYING, changes.gateway.epoch
+                row.deadline = changes.at + self._policy.verify_seconds
+            case End():
+                self._end(changes, row, decision, look)
+            case Close():
+                close(row, look, changes.gateway, self._policy, changes.at, well=decision.well)
+                if decision.well:
+                    row.seen_at, row.last_status = changes.at, decision.channel.status
+                if decision.heard:
+                    row.suspended = False
+            case _:
+                return
+        changes.rows[row.key] = row
+
+    def _wait(self, changes: Changes, row: ChannelState, wait: Wait) -> None:
+        phase = phase_now(row, changes.gateway)
+        if phase is not row.phase:
+            row.phase = phase
+            changes.rows[row.key] = row
+        if wait.until is None or row.next_at is None:
+            return
+        until = wait.until if wait.sleeps else min(wait.until, changes.at + ROUND_SECONDS)
+        if row.next_at <= changes.at or row.next_at > until:
+            row.next_at = changes.waits[row.key] = max(until, changes.at)
+
+    def _end(self, changes: Changes, row: ChannelState, end: End, look: int | None) -> None:
+        entry = conclude(row, end, look, changes.gateway, self._policy, changes.at)
+        changes.entries.append(entry)
+        if end.of_the_whole:
+            changes.gateway = record_failure(changes.gateway, changes.at)
+        if end.outcome is Outcome.UNKNOWN_CHANNEL and not (row.is_open or row.paused):
+            changes.deleted.add(row.key)
+
+    # Claims.
+
+    def claim(self, connection: sa.Connection, changes: Changes, room: Room) -> None:
+        """Claim as many of the ready rows as may begin, and no more."""
+        calls = min(room.calls, 1 if is_tripped(changes.gateway) else room.calls)
+        if changes.gateway.rests(changes.at):
+            calls = 0
+        calls -= sum(isinstance(one.decision, MakeCall) for one in changes.claimed)
+        probes = room.probes
+        chosen: list[Ready] = []
+        for one in self._ready:
+            if isinstance(one.decision, MakeCall) and calls > 0:
+                calls -= 1
+                chosen.append(one)
+            elif isinstance(one.decision, Probe) and probes > 0 and self._may_probe(one):
+                probes -= 1
+                chosen.append(one)
+        if not chosen:
+            return
+        rows = read_rows(connection, self._name, [one.row.key for one in chosen], lock=True)
+        for one in chosen:
+            row = rows.get(one.row.key)
+            if row is not None and _is_as_judged(row, one.row, changes.at):
+                row.starting_since = one.row.starting_since
+                row.channel, row.listed = one.row.channel, one.row.listed
+                self._begin(changes, row, one.decision)
+                changes.claimed.append(replace(one, row=row))
+        taken = {one.row.key for one in chosen}
+        self._ready = [one for one in self._ready if one.row.key not in taken]
+
+    def drop_ready(self) -> None:
+        """Claim nothing any more by the last look, which is too long ago."""
+        self._ready = []
+
+    def _may_probe(self, one: Ready) -> bool:
+        """Whether this hook itself, whose clock may have jumped, has not just probed it."""
+        if one.row.cause is RepairCause.ASKED or one.decision != Probe():
+            return True
+        began = self._probe_began.get(one.row.key, float("-inf"))
+        return self._clock.monotonic() - began >= self._policy.probe_pause
+
+    def _begin(self, changes: Changes, row: ChannelState, decision: MakeCall | Probe) -> None:
+        """Change a row to what it is while a worker is at it."""
+        at = changes.at
+        phase = phase_now(row, changes.gateway)
+        changes.rows[row.key] = row
+        row.epoch = changes.gateway.epoch
+        if isinstance(decision, Probe):
+            row.phase = Phase.PROVING if decision.proof else Phase.PROBING
+            if not decision.resumes:
+                row.probe_began_at = at
+                self._probe_began[row.key] = self._clock.monotonic()
+            if decision.proof:
+                row.suspended = False
+            else:
+                row.step = row.deadline = None
+            row.next_at = at + LEASE_SECONDS
+            return
+        if phase is Phase.IDLE:
+            row.deadline, row.tries, row.action = None, 0, Action.NONE
+            row.silent = decision.silent
+            self._began[row.key] = self._clock.monotonic()
+        # Where this leader dies, the next one looks as soon as its lease is over.
+        row.next_at = at + LEASE_SECONDS
+        row.phase, row.step, row.asked_at = Phase.CALLING, decision.step, at
+        match decision.step:
+            case Step.START:
+                row.tries += 1
+            case Step.DELETE:
+                row.restarting, row.tries, row.deadline = True, 0, None
+                changes.restarts.append(row.channel)
+            case Step.CREATE:
+                row.deadline = None
+        if decision.step in {Step.DELETE, Step.CREATE}:
+            row.action = Action.RESTART
+        elif row.action is Action.NONE:
+            row.action = self._policy.reconnect_action
+
+    # Answers.
+
+    def record(
+        self,
+        answers: Sequence[Called | Probed],
+        channels: Mapping[str, Channel],
+        room: Room,
+        connection: sa.Connection,
+        gateway: GatewayState,
+        at: float,
+    ) -> Changes:
+        """Record what calls and probes have found, and claim what comes next.
+
+        ``channels`` are those of the last list.
+        """
+        changes = Changes(at, gateway)
+        rows = read_rows(connection, self._name, [one.key for one in answers], lock=True)
+        longest = self._policy.backoff.longest
+        for one in answers:
+            row = rows.get(one.key)
+            if row is None or row.epoch != gateway.epoch:
+                continue
+            row = row.clamped(at, longest)
+            if isinstance(one, Called):
+                if row.phase is Phase.CALLING:
+                    self._record_call(changes, row, one.answer, channels)
+            elif row.phase is Phase.PROVING:
+                self._record_proof(connection, changes, row, one)
+            elif row.phase is Phase.PROBING and row.intent is Intent.PROBE:
+                self._record_probe(connection, changes, row, one)
+        self.claim(connection, changes, room)
+        self._store(connection, gateway, changes)
+        return changes
+
+    def _record_call(
+        self,
+        changes: Changes,
+        row: ChannelState,
+        answer: CallAnswer | None,
+        channels: Mapping[str, Channel],
+    ) -> None:
+        at, listed = changes.at, channels.get(row.key)
+        changes.rows[row.key] = row
+        if answer is None:
+            row.phase, row.next_at = Phase.IDLE, at + RETRY_SECONDS
+            return
+        if answer.is_fault:
+            end = End(Outcome.FAILED, detail="fault of the hook", channel=row.channel)
+            self._end(changes, row, end, None)
+            return
+        if answer.error is None or not is_of_the_whole(answer.error):
+            changes.gateway = record_answer(changes.gateway, at)
+        follows = after_call(row, answer, self._policy, at)
+        row.called_at, row.called_in, row.next_at = at, changes.gateway.look, at
+        match follows:
+            case End():
+                if row.step is Step.DELETE:
+                    row.restarting = False  # it was refused, and nothing is missing
+                if follows.status is None and listed is not None:
+                    follows = replace(follows, status=listed.status)
+                self._end(changes, row, follows, None)
+            case Enter():
+                row.phase, row.step = follows.phase, follows.step
+                row.deadline, row.tries = follows.deadline, follows.tries
+                if follows.clears_restart:
+                    row.restarting = False
+            case MakeCall():
+                row.phase = Phase.STARTING
+                self._begin(changes, row, follows)
+                about = listed or Channel(row.channel, Status.UNKNOWN)
+                changes.claimed.append(Ready(row, follows, about))
+
+    def _record_proof(
+        self, connection: sa.Connection, changes: Changes, row: ChannelState, one: Probed
+    ) -> None:
+        """Take the finding of a probe that was to prove a repair, once."""
+        finding = one.finding
+        changes.rows[row.key] = row
+        row.phase, row.tries = Phase.VERIFYING, int(not isinstance(finding, PostponedError))
+        row.next_at = changes.at
+        if not isinstance(finding, Finding):
+            return
+        self._note_probe(connection, changes, row, finding, one.seconds)
+        if finding.outcome is ProbeOutcome.FAILED:
+            detail = f"after {row.action} too: {finding.detail}"
+            end = End(Outcome.FAILED, Status.CONNECTED, detail, channel=row.channel)
+        elif finding.outcome is ProbeOutcome.PASSED and finding.kind is ProbeKind.ECHO:
+            end = End(Outcome.RECONNECTED, Status.CONNECTED, channel=row.channel)
+        else:
+            return
+        self._end(changes, row, end, None)
+        row.suspended = any(each.key == row.key for each in finding.suspended)
+
+    def _record_probe(
+        self, connection: sa.Connection, changes: Changes, row: ChannelState, one: Probed
+    ) -> None:
+        at, finding = changes.at, one.finding
+        changes.rows[row.key] = row
+        if isinstance(finding, PostponedError | Interrupted):
+            seconds = finding.seconds if isinstance(finding, PostponedError) else 0.0
+            if isinstance(finding, QueryFailedOnceError):
+                row.query_failed_at = at
+            elif not isinstance(finding, UnreadableError):
+                # Spread over the time that all who wait will need.
+                seconds *= 1 + _chance.random() * self._count_probes(connection)
+            row.phase, row.step = Phase.IDLE, Step.POSTPONED
+            row.deadline = row.next_at = at + min(seconds, _LONGEST_POSTPONEMENT)
+            return
+        close(row, None, changes.gateway, self._policy, at, well=False)
+        row.query_failed_at = None
+        if isinstance(finding, Finding):
+            self._note_probe(connection, changes, row, finding, one.seconds)
+            self._raise_repairs(connection, changes, row, finding)
+
+    def _note_probe(
+        self,
+        connection: sa.Connection,
+        changes: Changes,
+        row: ChannelState,
+        finding: Finding,
+        seconds: float,
+    ) -> None:
+        changes.probes.append((row.channel, finding, seconds))
+        note_end(connection, self._name, row.key, finding.kind, finding.outcome, finding.suspended)
+        if finding.outcome is ProbeOutcome.PASSED and finding.kind is ProbeKind.ECHO:
+            row.suspended = False
+        row.suspended = row.suspended or any(each.key == row.key for each in finding.suspended)
+
+    def _raise_repairs(
+        self, connection: sa.Connection, changes: Changes, row: ChannelState, finding: Finding
+    ) -> None:
+        """Want the repair of whom a probe has proved dead, in the transaction that ends it."""
+        cause = (
+            RepairCause.PROBE_FAILED if finding.kind is ProbeKind.QUERY else RepairCause.ECHO_LOST
+        )
+        rows = read_rows(connection, self._name, [dead.key for dead in finding.dead])
+        rows[row.key] = row
+        for dead in finding.dead:
+            _, raised = admit(
+                rows.get(dead.key),
+                changes.gateway,
+                AlertStatus.FIRING,
+                Target(dead.id, cause),
+                changes.at,
+                self._policy.backoff,
+                AskedBy.PROBE,
+            )
+            if raised is not None:
+                changes.raises.append(raised)
+
+    def _count_probes(self, connection: sa.Connection) -> int:
+        row = channel_table.c
+        query = sa.select(sa.func.count()).where(
+            row.gateway == self._name, row.next_at.is_not(None), row.intent == int(Intent.PROBE)
+        )
+        return connection.scalar(query) or 0
+
+    # What each transaction ends with.
+
+    def _store(self, connection: sa.Connection, before: GatewayState, changes: Changes) -> None:
+        """Store the changes, and write the log's lines before they are committed.
+
+        A hook that dies in between leaves one line too many rather than none.
+        """
+        store_gateway(connection, self._name, before, changes.gateway)
+        gone = changes.deleted
+        store_rows(
+            connection, self._name, [row for key, row in changes.rows.items() if key not in gone]
+        )
+        waits = {key: at for key, at in changes.waits.items() if key not in changes.rows}
+        store_waits(connection, self._name, waits)
+        delete_rows(connection, self._name, sorted(gone))
+        append_log(connection, self._name, changes.entries, changes.at)
+        raise_intents(connection, self._name, changes.raises)
+        self._write_lines(changes)
+
+    def _write_lines(self, changes: Changes) -> None:
+        for entry in changes.entries:
+            self._events.write(
+                channel=entry.channel,
+                reason=entry.cause,
+                action=entry.action,
+                outcome=entry.outcome,
+                attempt=entry.attempt,
+                seconds=f"{self.seconds_of(entry):.1f}",
+                detail=entry.detail or None,
+            )
+        for channel, finding, seconds in changes.probes:
+            if finding.outcome is not ProbeOutcome.PASSED:
+                self._events.write(
+                    channel=channel,
+                    probe=finding.kind,
+                    outcome=finding.outcome,
+                    seconds=f"{seconds:.1f}",
+                    detail=finding.detail or None,
+                )
+        for channel in changes.restarts:
+            self._events.write(
+                channel=channel,
+                warning="RECONNECT_ALLOW_RESTART throws the session away: the old pairing is lost, "
+                "and somebody has to scan a new QR code",
+            )
+
+    def seconds_of(self, entry: LogEntry) -> float:
+        """Return for how long a repair was under way, 0 where nothing was called."""
+        began = self._began.get(entry.key)
+        return 0.0 if began is None else self._clock.monotonic() - began
+
+    def forget_repair(self, entry: LogEntry) -> None:
+        """Forget when a repair began, which has ended."""
+        self._began.pop(entry.key, None)
+
+
+def _is_as_judged(row: ChannelState, judged: ChannelState, at: float) -> bool:
+    """Whether nobody has changed what a row was judged by."""
+    return (
+        row.is_open
+        and (row.phase, row.epoch, row.intent) == (judged.phase, judged.epoch, judged.intent)
+        and not (row.is_paused(at) and not judged.is_paused(at))
+    )
