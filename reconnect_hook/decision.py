@@ -10,6 +10,7 @@ from reconnect_hook.backoff import LONGEST_DELAY_SECONDS, STALE_SECONDS, Backoff
 from reconnect_hook.dedup import ROUND_SECONDS
 from reconnect_hook.models import (
     FAILURES,
+    IN_HAND,
     RECOVERIES,
     Action,
     AskedBy,
@@ -150,7 +151,7 @@ def decide(
 ) -> Decision:
     """Return what is to be done about an open row, by what a look has found of its channel."""
     phase = phase_now(row, gateway)
-    if phase in {Phase.CALLING, Phase.PROVING, Phase.PROBING}:
+    if phase in IN_HAND:
         return InHand()
     channel = seen.channel
     if channel is None:
@@ -290,9 +291,9 @@ def _decide_connected(
         return _call_or_wait(row, gateway, policy, now, call, channel.status)
     recovered = End(Outcome.RECOVERED, channel.status, channel=channel.id, action=Action.NONE)
     if row.intent is Intent.RECHECK or not row.cause.is_silence:
-        if row.has_episode:
-            return recovered
         stale_until = (row.seen_at or 0.0) + STALE_SECONDS
+        if row.has_episode or not (row.intent is Intent.RECHECK or _is_stale(row, policy)):
+            return recovered
         return Wait(stale_until) if now < stale_until else Close(channel)
     came_back = row.attempts > 0 and row.last_status not in {None, Status.CONNECTED}
     lately = min(now - row.since + _ALERT_SECONDS, policy.silence_threshold(channel.id))
@@ -300,6 +301,14 @@ def _decide_connected(
         return recovered
     call = MakeCall(Step.RECONNECT, silent=True)
     return _call_or_wait(row, gateway, policy, now, call, channel.status)
+
+
+def _is_stale(row: ChannelState, policy: Policy) -> bool:
+    """Whether what is wanted was most likely wanted of the episode before, which has its record."""
+    seen_at, called_at = row.seen_at, row.called_at
+    if seen_at is not None and row.since < seen_at + STALE_SECONDS:
+        return True
+    return called_at is not None and row.since < called_at + policy.backoff.delay(row.attempts)
 
 
 def _decide_probe(

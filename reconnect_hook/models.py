@@ -52,6 +52,10 @@ AT_REST = frozenset({Phase.IDLE, Phase.PROBING})
 """In the others a repair is under way."""
 
 
+IN_HAND = frozenset({Phase.CALLING, Phase.PROVING, Phase.PROBING})
+"""In these a thread of the leader's is at work."""
+
+
 class Step(enum.StrEnum):
     """The last thing that was done in a phase."""
 

@@ -17,6 +17,7 @@ from reconnect_hook.decision import LogEntry
 from reconnect_hook.dedup import Raise
 from reconnect_hook.models import (
     AT_REST,
+    IN_HAND,
     LEASE_SECONDS,
     ChannelState,
     GatewayState,
@@ -266,9 +267,12 @@ class Lead:
     def give_back(self) -> None:
         """Give the lead back, to whoever comes next."""
 
-        def work(connection: sa.Connection, _gateway: GatewayState, _at: float) -> None:
-            statement = sa.update(gateway).where(gateway.c.gateway == self._name)
-            connection.execute(statement.values(holder=None, lease_until=None))
+        def work(connection: sa.Connection, seen: GatewayState, at: float) -> None:
+            of_gateway = sa.update(gateway).where(gateway.c.gateway == self._name)
+            connection.execute(of_gateway.values(holder=None, lease_until=None))
+            in_hand = channel.c.phase.in_([str(phase) for phase in IN_HAND])
+            mine = (channel.c.gateway == self._name, channel.c.epoch == seen.epoch)
+            connection.execute(sa.update(channel).where(*mine, in_hand).values(next_at=at))
 
         with suppress(LostLeadError):
             self.write(work)

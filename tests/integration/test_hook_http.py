@@ -25,7 +25,7 @@ from demo.simulator.server import SimulatorServer
 from reconnect_hook.app import create_app
 from reconnect_hook.dashboard.register import add_page
 from reconnect_hook.metrics import HookMetrics
-from reconnect_hook.repair_worker import Workers
+from reconnect_hook.scheduler import Scheduler
 from reconnect_hook.supervisor import GatewayController, HookSupervisor, open_store
 from tests.support.alerts import alert, payload
 from tests.support.hooks import SECRET, TOKEN, hook_settings, log_lines, state
@@ -58,13 +58,13 @@ class App:
 
     def __init__(self, settings: Settings) -> None:
         self.metrics = HookMetrics()
-        fleet = HookSupervisor(settings, open_store(settings), self.metrics)
+        supervisor = HookSupervisor(settings, open_store(settings), self.metrics)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Workers, "start", lambda _: None)
-            fleet.follow(settings.gateways)
-        self.service: GatewayController = fleet.services["wpp"]
-        self.flask: Flask = create_app(fleet, self.metrics, token=TOKEN)
-        add_page(self.flask, fleet, settings)
+            patch.setattr(Scheduler, "start", lambda _: None)
+            supervisor.apply_config(settings.gateways)
+        self.controller: GatewayController = supervisor.controllers["wpp"]
+        self.flask: Flask = create_app(supervisor, self.metrics, token=TOKEN)
+        add_page(self.flask, supervisor, settings)
         self.state_url = settings.hook_state_url
         self.http: FlaskClient = self.flask.test_client()
 
@@ -89,7 +89,7 @@ def test_what_was_accepted_is_stored_before_it_is_answered(app: App, tmp_path: P
         alert("loja"), alert("LOJA"), alert("b"), alert(gateway="other"), alert("c", "?")
     )
     assert app.post(body) == (202, {**_NOTHING, "accepted": 2, "coalesced": 1, "ignored": 2})
-    rows = state(tmp_path, "SELECT channel, reason FROM repairs ORDER BY id")
+    rows = state(tmp_path, "SELECT channel, cause FROM channel ORDER BY key")
     assert [tuple(row) for row in rows] == [("b", "disconnected"), ("loja", "disconnected")]
     assert app.post(body) == (202, {**_NOTHING, "coalesced": 3, "ignored": 2})
     assert app.alerts("firing", "accepted") == 2
@@ -101,13 +101,12 @@ def test_what_was_accepted_is_stored_before_it_is_answered(app: App, tmp_path: P
 def test_the_cooldown_is_answered_and_counted(app: App, tmp_path: Path) -> None:
     state(
         tmp_path,
-        "INSERT INTO channels (gateway, key, channel, attempts, consecutive_failures, qr_required,"
-        " called_at) VALUES ('wpp', 'loja', 'loja', 1, 0, 0, strftime('%s', 'now'))",
+        "INSERT INTO channel (gateway, key, channel, listed, attempts, called_at)"
+        " VALUES ('wpp', 'loja', 'loja', 1, 1, strftime('%s', 'now'))",
     )
     assert app.post(payload(alert())) == (202, {**_NOTHING, "cooldown": 1})
     assert app.alerts("firing", "cooldown") == 1
-    (kept,) = state(tmp_path, "SELECT due_at - accepted_at FROM repairs")
-    assert 290 < kept[0] <= 300, "it is kept until the end of the pause"
+    assert state(tmp_path, "SELECT next_at > since, intent FROM channel") == [(1, 3)], "it is kept"
 
 
 def test_resolved_alerts_of_unknown_channels_are_ignored(app: App) -> None:
@@ -151,7 +150,7 @@ def test_without_the_token_it_is_401_whatever_the_body(
         answer = app.http.post(path, data=body, headers=headers)
         assert answer.status_code == 401
         assert TOKEN not in answer.text
-    assert state(Path.cwd(), "SELECT id FROM repairs") == []
+    assert state(Path.cwd(), "SELECT key FROM channel") == []
     assert app.alerts("firing", "accepted") == 0
 
 
@@ -183,14 +182,14 @@ def test_a_state_that_cannot_be_written_is_503_and_nothing_is_lost(
 
 def test_it_is_not_ready_while_the_state_cannot_be_read(app: App) -> None:
     assert app.http.get("/-/ready").status_code == 200
-    state(Path.cwd(), "ALTER TABLE repairs RENAME TO away")
+    state(Path.cwd(), "ALTER TABLE channel RENAME TO away")
     assert app.http.get("/-/ready").status_code == 503
     assert app.http.get("/-/healthy").status_code == 200
     page = app.http.get("/metrics")
     assert page.status_code == 200
     assert "whatsapp_reconnect_alerts_total" in page.text
     assert "whatsapp_reconnect_queue_length" not in page.text, "unknown is not 0"
-    state(Path.cwd(), "ALTER TABLE away RENAME TO repairs")
+    state(Path.cwd(), "ALTER TABLE away RENAME TO channel")
     assert app.http.get("/-/ready").status_code == 200
     assert "whatsapp_reconnect_queue_length 0.0" in app.http.get("/metrics").text
 
@@ -394,11 +393,10 @@ def test_a_hook_that_is_killed_in_mid_repair_takes_it_up_again(
     wait_until(lambda: simulator.requests("qr"), _SECONDS, "the call")
     assert program.end(signal.SIGKILL) == -signal.SIGKILL
     assert log_lines(tmp_path) == []
-    ((holder, outcome),) = state(tmp_path, "SELECT holder, outcome FROM repairs")
-    assert holder
-    assert outcome is None
-    # Its lease would end by itself after half a minute.
-    state(tmp_path, "UPDATE repairs SET lease_until = 1")
+    assert state(tmp_path, "SELECT phase, intent FROM channel") == [("calling", 3)]
+    # Its lease would end by itself after ten seconds.
+    state(tmp_path, "UPDATE gateway SET lease_until = 1")
+    state(tmp_path, "UPDATE channel SET next_at = 1")
     again = serve()
     (line,) = _wait_for_lines(tmp_path, 1)
     assert "channel=loja reason=disconnected action=getQr outcome=reconnected attempt=1" in line
@@ -418,7 +416,8 @@ def test_the_end_gives_back_what_is_under_way(
     started = time.monotonic()
     assert program.end() == 0
     assert time.monotonic() - started < 10, "as promised"
-    assert state(tmp_path, "SELECT holder, lease_until, outcome FROM repairs") == [(None,) * 3]
+    assert state(tmp_path, "SELECT holder, lease_until FROM gateway") == [(None, None)]
+    assert state(tmp_path, "SELECT outcome FROM repair_log") == []
     assert len(program.lines) == 1, program.stderr
     serve()
     (line,) = _wait_for_lines(tmp_path, 1)

@@ -73,7 +73,7 @@ def test_while_the_state_cannot_grow_nothing_is_accepted_and_nothing_lost(
     wait_until(lambda: "trying again" in program.stderr, _SECONDS, "the outcome not to be stored")
     assert _send(program, alert("later")) == 503
     assert program.get("/-/ready").status_code == 200
-    assert state(tmp_path, "SELECT channel, outcome FROM repairs") == [("loja", None)]
+    assert state(tmp_path, "SELECT channel, phase FROM channel") == [("loja", "calling")]
     _limit_files(program, resource.RLIM_INFINITY)
     wait_until(lambda: _attempts(program), _SECONDS, "the outcome")
     assert _send(program, alert("later")) == 202
@@ -94,7 +94,7 @@ def test_a_log_on_a_full_disk_costs_no_outcome(
     assert _send(program, alert("loja")) == 202
     wait_until(lambda: _attempts(program), _SECONDS, "the outcome")
     assert _attempts(program) == {("loja", "reconnected", "disconnected"): 1}
-    assert state(tmp_path, "SELECT outcome FROM repairs") == [("reconnected",)]
+    assert state(tmp_path, "SELECT outcome FROM repair_log") == [("reconnected",)]
     line = "channel=loja reason=disconnected action=getQr outcome=reconnected attempt=1"
     assert line in program.stderr
     assert "No space left on device" in program.stderr
@@ -163,9 +163,10 @@ def test_a_database_that_dies_in_a_storm_and_comes_back_loses_nothing(
 
 
 _UNDONE = sa.text(
-    "SELECT COUNT(*) FROM repairs WHERE outcome IS NULL AND due_at <= UNIX_TIMESTAMP(NOW(6))"
+    "SELECT COUNT(*) FROM channel WHERE next_at IS NOT NULL"
+    " AND (phase <> 'idle' OR called_at IS NULL)"
 )
-_ENDED = sa.text("SELECT channel FROM repairs WHERE outcome IS NOT NULL")
+_ENDED = sa.text("SELECT channel FROM repair_log")
 
 
 def _undone(engine: sa.Engine) -> int:
@@ -209,8 +210,9 @@ def test_the_end_comes_in_time_though_database_and_gateway_hang(
     simulator.clear_faults()
     engine = sa.create_engine(database)
     with engine.begin() as connection:
-        # The lease of who could not give it back would end by itself after half a minute.
-        connection.execute(sa.text("UPDATE repairs SET lease_until = 1"))
+        # The lease of who could not give it back would end by itself after ten seconds.
+        connection.execute(sa.text("UPDATE gateway SET lease_until = 1"))
+        connection.execute(sa.text("UPDATE channel SET next_at = 1"))
     engine.dispose()
     # The call that was hanging has done its work all the same.
     wait_until(lambda: _is_connected(simulator), _SECONDS, "the session to be back")

@@ -146,8 +146,8 @@ def _wait_for_the_end(engine: sa.Engine) -> None:
     wait_until(lambda: left() == 0, _SECONDS, "the queue to be empty")
 
 
-_LEFT = sa.text("SELECT COUNT(*) FROM repairs WHERE active_key IS NOT NULL")
-_ROWS = sa.text("SELECT channel, accepted_at, finished_at, outcome FROM repairs")
+_LEFT = sa.text("SELECT COUNT(*) FROM channel WHERE next_at IS NOT NULL")
+_ROWS = sa.text("SELECT channel, accepted_at, finished_at, outcome FROM repair_log")
 
 
 def _rows(engine: sa.Engine) -> Sequence[Any]:

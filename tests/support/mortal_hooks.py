@@ -22,14 +22,18 @@ _SECONDS = 60.0
 # Short, so that what a dead hook held is soon taken up; not so short that a busy machine ends one.
 _LEASE_SECONDS = 2.0
 _HURRIED = {
-    "reconnect_hook.queue.LEASE_SECONDS": _LEASE_SECONDS,
-    # Else alerts that are old news would rightly end without an outcome of their own.
-    "reconnect_hook.dedup.OLD_NEWS_SECONDS": 0.0,
-    "reconnect_hook.worker_pool.IDLE_SECONDS": 0.05,
-    "reconnect_hook.worker_pool._TROUBLE_SECONDS": 0.1,
-    "reconnect_hook.repair_worker.IDLE_SECONDS": 0.05,
-    "reconnect_hook.repair_worker.LEASE_SECONDS": _LEASE_SECONDS,
-    "reconnect_hook.probe_worker.LEASE_SECONDS": _LEASE_SECONDS,
+    **{
+        f"reconnect_hook.{module}.LEASE_SECONDS": _LEASE_SECONDS
+        for module in ("models", "reconciler", "recorder", "repository")
+    },
+    # Else alerts that are stale would rightly end without an outcome of their own.
+    "reconnect_hook.decision.STALE_SECONDS": 0.0,
+    "reconnect_hook.dedup.STALE_SECONDS": 0.0,
+    "reconnect_hook.reconciler.LIST_PAUSE_SECONDS": 0.05,
+    "reconnect_hook.recorder.RETRY_SECONDS": 0.1,
+    "reconnect_hook.scheduler.RETRY_SECONDS": 0.1,
+    "reconnect_hook.scheduler._IDLE_SECONDS": 0.1,
+    "reconnect_hook.scheduler._POLL_SECONDS": 0.1,
 }
 
 
