@@ -26,6 +26,7 @@ _CHANNELS = 24
 _SLOW_SECONDS = 0.05  # that a getQr call takes, so that some are cut off in the middle
 _LIFE_SECONDS = 0.3  # at most, from the first answer to the kill
 _CLOCK_SECONDS = 0.05  # by which what was noted here may be late
+_TRANSACTION_SECONDS = 15.0  # that one takes at most, locks of others included
 _SECONDS = 60.0
 
 
@@ -166,8 +167,9 @@ def _unlogged(rows: Sequence[Any], lines: Sequence[str]) -> list[str]:
     missing = []
     for row in sorted(rows, key=lambda row: float(row.finished_at)):
         times = written.get((row.channel, row.outcome), [])
-        # A line's time has whole seconds.
-        fitting = [t for t in times if row.accepted_at - 1 <= t <= row.finished_at]
+        # A line's time has whole seconds, and it is written at the end of the transaction.
+        last = row.finished_at + _TRANSACTION_SECONDS
+        fitting = [t for t in times if row.accepted_at - 1 <= t <= last]
         if fitting:
             times.remove(fitting[0])
         else:
