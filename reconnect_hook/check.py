@@ -146,14 +146,14 @@ class Check:
         controller.writer.accept([Alert(AlertStatus.FIRING, target) for target in wanted])
         assert self._scheduler is not None  # noqa: S101 - it is there with the controller
         self._scheduler.add([controller.reconciler])
-        told: set[int] = set()
+        ended: set[str] = set()
         while True:
             # First the rows: what ends in between has its record then.
-            unsettled = history.unsettled()
+            unsettled = self._is_to_look(controller) or history.unsettled()
             for attempt in history.ended_after(newest):
-                if attempt.id not in told:
-                    told.add(attempt.id)
-                    self._tell(attempt, names)
+                newest = attempt.id
+                ended.add(attempt.key)
+                self._tell(attempt, names)
             failed = controller.reconciler.failed_list
             if failed is not None:
                 self._complain("list", str(failed), "what is not repaired waits for the next run")
@@ -161,8 +161,17 @@ class Check:
             if not unsettled:
                 break
             time.sleep(_POLL_SECONDS)
-        for row in history.open_rows(names):
+        for row in history.open_rows(names.keys() - ended):
             self._print(f"{row.channel}: {names[row.key].reason}; {self._why_it_waits(row)}")
+
+    def _is_to_look(self, controller: GatewayController) -> bool:
+        """Whether the rows are still to be judged by the list, as no other hook judges them."""
+        assert self._store is not None  # noqa: S101 - it is there with the controller
+        if not controller.reconciler.holds_list:
+            return False
+        polled = poll(self._store.database)[self._gateway.name]
+        rests = polled.gateway.rests(polled.at)
+        return not rests and (controller.reconciler.leads or not polled.gateway.is_led(polled.at))
 
     def _tell(self, attempt: Attempt, wanted: Mapping[str, Target]) -> None:
         if attempt.key in wanted or attempt.outcome is not Outcome.RECOVERED:

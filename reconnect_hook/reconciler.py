@@ -106,6 +106,11 @@ class GatewayReconciler:
         channels = self._workers.channels
         return None if channels is None else channels.keys()
 
+    @property
+    def holds_list(self) -> bool:
+        """Whether it is to begin with the list of use_list()."""
+        return self._given is not None
+
     def use_list(
         self,
         look: int,
@@ -165,7 +170,8 @@ class GatewayReconciler:
         if polled is None or self._stopping or moment < self._lead_not_before:
             return False
         gateway, due_at = polled.gateway, polled.due_at
-        if due_at is None or due_at > polled.at or gateway.is_led(polled.at):
+        is_due = due_at is not None and due_at <= polled.at
+        if not (is_due or self.holds_list) or gateway.is_led(polled.at):
             return False
         if gateway.rests(polled.at) or not self._lead.take(gateway):
             return False
@@ -190,7 +196,11 @@ class GatewayReconciler:
         return self._answered_at + max(LIST_PAUSE_SECONDS, self._list_seconds)
 
     def _is_look_due(self) -> bool:
-        if self._looking or self._stopping or self._rests() or self._due_at is None:
+        if self._looking or self._stopping or self._rests():
+            return False
+        if self.holds_list:
+            return True
+        if self._due_at is None:
             return False
         moment = self._clock.monotonic()
         return self._due_at <= moment + self._offset and moment >= self._pace()

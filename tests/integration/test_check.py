@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +15,7 @@ from demo.simulator.client import Simulator
 from demo.simulator.knobs import MISSING
 from demo.simulator.server import SimulatorServer
 from reconnect_hook.__main__ import main
-from reconnect_hook.alert_writer import AlertWriter
-from reconnect_hook.alerts import Alert
-from reconnect_hook.backoff import Backoff
 from reconnect_hook.check import Options, run_check
-from reconnect_hook.dedup import Disposition
-from reconnect_hook.models import Action, Outcome, Result
-from reconnect_hook.queue import Jobs
 from tests.support.hooks import SECRET, hook_settings, log_lines, state
 from tests.support.message_logs import WrittenLog
 from tests.support.programs import Program, run
@@ -153,7 +147,6 @@ def test_no_other_gateway_is_said_to_have_been_asked_for_a_qr_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("reconnect_hook.repair._INITIALIZING_PAUSE", 0.05)
     with SimulatorServer(SECRET, api="evolution") as server:
         settings = parse(hook_settings(server.url, RECONNECT_VERIFY_SECONDS="30"))
         gateways = (replace(settings.gateways[0], type="evolution"),)
@@ -188,8 +181,24 @@ def test_only_connected_means_connected(cron: Cron) -> None:
             cron.simulator.put_channel(f"{name} {number}", status_text=text)
     done = cron.check()
     assert done.returncode == 0, "still disconnected, but accepted"
-    assert sorted(cron.asked) == [f"ill {number}" for number in range(len(ill))]
-    assert done.stdout.count("still_disconnected\n") == len(ill)
+    starting = "ill 1"
+    assert sorted(cron.asked) == sorted({f"ill {n}" for n in range(len(ill))} - {starting})
+    assert done.stdout.count("still_disconnected\n") == len(ill) - 1
+    waits = "it is starting; the next run repairs it if it still is"
+    assert f"{starting}: disconnected; {waits}\n" in done.stdout
+
+
+def test_a_session_that_has_been_starting_since_the_last_run_is_repaired(cron: Cron) -> None:
+    cron.channel("loja")
+    cron.simulator.put_channel("loja", status_text="initializing")
+    for _ in range(2):
+        assert cron.check().stdout.endswith(
+            "it is starting; the next run repairs it if it still is\n"
+        )
+    assert cron.asked == []
+    state(cron.directory, "UPDATE channel SET starting_since = starting_since - 120")
+    assert cron.check().stdout == "loja: disconnected; still_disconnected\n"
+    assert cron.asked == ["loja"]
 
 
 @pytest.mark.parametrize(
@@ -243,7 +252,7 @@ def test_a_channel_that_was_never_heard_has_its_silent_hours_first(cron: Cron) -
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert cron.asked == []
     assert cron.lines == []
-    earlier = "UPDATE channels SET unheard_since = unheard_since - :seconds"
+    earlier = "UPDATE channel SET unheard_since = unheard_since - :seconds"
     state(cron.directory, earlier, seconds=4 * _HOUR - 600)
     assert cron.check().stdout == ""
     state(cron.directory, earlier, seconds=1200)
@@ -257,7 +266,7 @@ def test_a_channel_that_was_heard_starts_anew(cron: Cron) -> None:
     cron.check()
     cron.log.write("nova")
     cron.check()
-    assert state(cron.directory, "SELECT unheard_since FROM channels") == [(None,)]
+    assert state(cron.directory, "SELECT unheard_since FROM channel") == [(None,)]
 
 
 def test_a_dry_run_changes_nothing_anywhere(cron: Cron) -> None:
@@ -439,7 +448,7 @@ def test_wrong_settings_are_exit_code_2_before_anything_is_called(cron: Cron) ->
 def test_a_state_that_breaks_on_the_way_is_exit_code_1(cron: Cron) -> None:
     cron.channel("loja")
     cron.check()
-    state(cron.directory, "ALTER TABLE repairs RENAME COLUMN reason TO cause")
+    state(cron.directory, "ALTER TABLE channel RENAME COLUMN cause TO reason")
     cron.simulator.drop("loja")
     done = cron.check()
     assert (done.returncode, done.stdout) == (1, "")
@@ -471,27 +480,8 @@ def test_a_check_that_is_cut_short_says_so_and_gives_its_repair_back(cron: Cron)
         wait_until(lambda: cron.asked, _SECONDS, "the call")
         assert program.end(signal.SIGTERM) == 1
         assert program.stderr == ""
-    assert state(cron.directory, "SELECT holder, outcome FROM repairs") == [(None, None)]
+    assert state(cron.directory, "SELECT holder FROM gateway") == [(None,)]
+    assert state(cron.directory, "SELECT outcome FROM repair_log") == []
     assert cron.lines == []
     assert cron.check().stdout == "loja: disconnected; reconnected\n"
     assert len(cron.lines) == 1
-
-
-def test_a_repair_that_another_hook_has_finished_meanwhile_counts(
-    cron: Cron, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    accept = AlertWriter.accept
-
-    def accepted_and_done(intake: AlertWriter, alerts: Sequence[Alert]) -> list[Disposition]:
-        verdicts = accept(intake, alerts)
-        jobs = Jobs(intake._database, "wpp", Backoff(0))
-        job = jobs.claim()
-        assert job is not None
-        assert jobs.finish(job, Result("loja", Outcome.FAILED, Action.GET_QR))
-        return verdicts
-
-    monkeypatch.setattr(AlertWriter, "accept", accepted_and_done)
-    cron.channel("loja")
-    cron.simulator.drop("loja")
-    assert cron.check_here() == 1
-    assert capsys.readouterr().out == "loja: disconnected; failed\n"
