@@ -41,7 +41,7 @@ _SECRET = "0123456789abcdef-not-a-real-secret"
 _TOKEN = "not-a-real-token-of-the-walks"
 _AUTHORIZATION = {"Authorization": f"Bearer {_TOKEN}"}
 _PATIENCE = 60.0  # seconds
-_HOOK_THREADS = ("MainThread", "repairs")
+_HOOK_THREADS = ("MainThread", "reconciler", "gateway-call")
 # Modules and changes of module before the layout of today: the same walks on commit 4e622a2.
 _BEFORE = {
     "a channel's status to a line of /metrics": (19, 147),
@@ -143,7 +143,7 @@ def _hook(values: dict[str, str]) -> Iterator[Any]:
     settings = parse(values)
     metrics = HookMetrics()
     supervisor = HookSupervisor(settings, open_store(settings), metrics)
-    supervisor.follow(settings.gateways)
+    supervisor.apply_config(settings.gateways)
     try:
         yield create_hook(supervisor, metrics, token=_TOKEN).test_client()
     finally:

@@ -23,10 +23,10 @@ def hook_here(values: Mapping[str, str], api: str = "wrapper") -> Iterator[str]:
     """Run it with these settings for a gateway with this API; give its address."""
     settings = parse(dict(values))
     metrics = HookMetrics()
-    fleet = HookSupervisor(settings, open_store(settings), metrics)
-    fleet.follow([replace(settings.gateways[0], type=api)])
-    app = create_app(fleet, metrics, token=TOKEN)
-    add_page(app, fleet, settings)
+    supervisor = HookSupervisor(settings, open_store(settings), metrics)
+    supervisor.apply_config([replace(settings.gateways[0], type=api)])
+    app = create_app(supervisor, metrics, token=TOKEN)
+    add_page(app, supervisor, settings)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # not a line for each request
     server = make_server("127.0.0.1", 0, app, threaded=True)
     serving = threading.Thread(target=server.serve_forever)
@@ -37,4 +37,4 @@ def hook_here(values: Mapping[str, str], api: str = "wrapper") -> Iterator[str]:
         server.shutdown()
         serving.join()
         server.server_close()
-        fleet.stop(5)
+        supervisor.stop(5)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from reconnect_hook.channel_list_cache import ChannelListCache
+from reconnect_hook.repair import repair
 
 from demo.simulator.server import SimulatorServer
 from reconnect_hook.alerts import RepairCause
-from reconnect_hook.channel_list_cache import ChannelListCache
 from reconnect_hook.context import RepairContext
 from reconnect_hook.models import Action, Job, Outcome, Result
-from reconnect_hook.repair import repair
 from tests.contract.suite import SECRET, World
 from tests.support.clock import HandMovedClock
 from zapwatch.gateways import wppconnect

@@ -66,7 +66,7 @@ def test_one_of_two_machines_repairs_a_drop_alone(machine: Machine) -> None:
         machine.wait_for(f"curl --silent --fail http://{address}", address)
     simulate(machine, "drop('Loja Centro')")
     assert "outcome=reconnected" in machine.wait_for(f"grep Loja {_LOG}", "the repair")
-    told = "SELECT outcome FROM zapwatch.repairs"
+    told = "SELECT outcome FROM zapwatch.repair_log"
     # The line in the log comes first.
     ask = f"mariadb --skip-column-names -e '{told}' | grep --line-regexp reconnected"
     assert machine.wait_for(ask, "the outcome in the state") == "reconnected\n"

@@ -69,9 +69,9 @@ class Cluster:
             return []
 
     def end_leases(self) -> None:
-        """Let half a minute pass for those who do not renew what they hold."""
+        """Let ten seconds pass for those who do not renew their lead."""
         with self._engine.begin() as connection:
-            connection.execute(sa.text("UPDATE repairs SET lease_until = 1 WHERE holder <> ''"))
+            connection.execute(sa.text("UPDATE gateway SET lease_until = 1 WHERE holder <> ''"))
 
     def stored(self, expression: str) -> list[dict[str, str]]:
         """Return the labels of what the long-term storage answers."""
@@ -137,6 +137,4 @@ class Cluster:
         self._stack.close()
 
 
-_OUTCOMES = sa.text(
-    "SELECT outcome FROM repairs WHERE channel = :channel AND outcome <> '' ORDER BY id"
-)
+_OUTCOMES = sa.text("SELECT outcome FROM repair_log WHERE channel = :channel ORDER BY id")

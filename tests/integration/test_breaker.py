@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reconnect_hook.channel_list_cache import ChannelListCache
+from reconnect_hook.queue import Backlog, Jobs
+from reconnect_hook.repair_worker import ROUND_SECONDS, Reconciler
 
 from reconnect_hook import backoff
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.backoff import Backoff
-from reconnect_hook.channel_list_cache import ChannelListCache
 from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Action, Job, Outcome, Result
-from reconnect_hook.queue import Backlog, Jobs
-from reconnect_hook.repair_worker import ROUND_SECONDS, Reconciler
 from reconnect_hook.repository import RepairHistory
 from tests.support.clock import HandMovedClock
 from tests.support.states import StateClock, firing, sqlite_url

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from reconnect_hook.queue import Backlog, Jobs
 
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.backoff import Backoff
 from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Action, Outcome, Result
-from reconnect_hook.queue import Backlog, Jobs
 from reconnect_hook.repository import ChannelRepository, OperatorActions, RepairHistory, episodes
 from tests.support.states import StateClock, firing, sqlite_url
 

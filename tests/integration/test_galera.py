@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from reconnect_hook.queue import Jobs
 
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.backoff import Backoff
 from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Job
-from reconnect_hook.queue import Jobs
 from reconnect_hook.repository import ChannelRepository
 from tests.support.galera import galera
 from tests.support.mariadb import MariaDb

@@ -27,8 +27,9 @@ from reconnect_hook.dashboard.snapshot import (
     Problem,
 )
 from reconnect_hook.dashboard.timeline import DayTimelines
+from reconnect_hook.history import RepairHistory
 from reconnect_hook.migrate import open_state
-from reconnect_hook.repository import OperatorActions, RepairHistory
+from reconnect_hook.operator_actions import OperatorActions
 from reconnect_hook.supervisor import GatewayController
 from tests.support.prometheus import Exposition
 from tests.support.states import sqlite_url
@@ -42,12 +43,12 @@ class Scene:
         self.server = Exposition("")
         self.database = open_state(sqlite_url(directory))
         intake = AlertWriter(self.database, "wpp", Backoff(300))
-        self.desk = OperatorActions(self.database, "wpp", intake, lambda: None)
-        self.history = RepairHistory(self.database, "wpp")
+        self.actions = OperatorActions(self.database, "wpp", intake, lambda: None)
+        self.history = RepairHistory(self.database, "wpp", Backoff(300))
         url = f"http://{self.server.at}"
         prometheus = Prometheus(url)
         service = cast(GatewayController, SimpleNamespace(history=self.history))
-        watches = QrWatches(cast(Gateway, None), self.desk.look)
+        watches = QrWatches(cast(Gateway, None), self.actions.recheck)
         panel = GatewayPanel(
             "wpp", service, watches, RecentRepairs(self.history), DayTimelines(prometheus, "wpp")
         )
@@ -133,7 +134,7 @@ def test_a_prometheus_that_answers_nonsense_is_told(scene: Scene) -> None:
 
 def test_a_state_that_cannot_be_read_is_told(scene: Scene) -> None:
     with scene.database.write() as connection:
-        connection.exec_driver_sql("ALTER TABLE channels RENAME TO away")
+        connection.exec_driver_sql("ALTER TABLE channel RENAME TO away")
     snapshot = scene.look()
     assert snapshot.problems == _told(Problem.STATE)
     assert snapshot.rows["wpp loja"].kind is ChannelHealth.CONNECTED, (
@@ -144,7 +145,7 @@ def test_a_state_that_cannot_be_read_is_told(scene: Scene) -> None:
 def test_a_gateway_that_rests_is_told(scene: Scene) -> None:
     with scene.database.write() as connection:
         connection.exec_driver_sql(
-            "INSERT INTO gateways (gateway, failures, failed_at, paused_until)"
+            "INSERT INTO gateway (gateway, failures, failed_at, rests_until)"
             f" VALUES ('wpp', 5, 1, {time.time() + 100})"
         )
     assert scene.look().problems == _told(Problem.GATEWAY_RESTS)
@@ -166,7 +167,7 @@ def test_the_number_changes_with_what_is_shown_and_with_nothing_else(scene: Scen
     assert second.number > first.number
     assert second.changed["wpp loja"] == second.number
     assert second.problems_changed == first.problems_changed
-    scene.desk.pause("Loja", None)
+    scene.actions.pause("Loja", None)
     third = scene.look()
     assert third.number > second.number
     assert third.rows["wpp loja"].paused is not None

@@ -36,14 +36,14 @@ class Site:
         settings = parse(gateways.settings(PROMETHEUS_URL=url, ALERTMANAGER_URL=url))
         metrics = HookMetrics()
         self._store = open_store(settings)
-        self.fleet = HookSupervisor(settings, self._store, metrics)
-        self.fleet.follow(settings.gateways)
-        self.app = create_app(self.fleet, metrics, token=TOKEN)
-        add_page(self.app, self.fleet, settings)
+        self.supervisor = HookSupervisor(settings, self._store, metrics)
+        self.supervisor.apply_config(settings.gateways)
+        self.app = create_app(self.supervisor, metrics, token=TOKEN)
+        add_page(self.app, self.supervisor, settings)
         self.http = self.app.test_client()
 
     def close(self) -> None:
-        self.fleet.stop(5)
+        self.supervisor.stop(5)
         self._store.database.close()
         self.prometheus.close()
 
@@ -196,8 +196,8 @@ def test_the_code_is_the_one_of_the_gateway_that_was_named(
 
 def test_a_gateway_that_was_removed_leaves_the_page(site: Site) -> None:
     assert len(site.get("/api/channels")[1]["channels"]) == 2
-    present = [service.gateway for service in site.fleet.services.values()]
-    site.fleet.follow(present[1:])
+    present = [one.gateway for one in site.supervisor.controllers.values()]
+    site.supervisor.apply_config(present[1:])
     assert [one["gateway"] for one in site.get("/api/channels")[1]["channels"]] == ["b"]
     assert site.get("/api/channels/loja")[1]["gateway"] == "b", "the only one need not be named"
     page = site.browser().get("/").text

@@ -50,14 +50,14 @@ class Site:
         settings = parse(values)
         metrics = HookMetrics()
         self._store = open_store(settings)
-        self.fleet = HookSupervisor(settings, self._store, metrics)
-        self.fleet.follow(settings.gateways)
+        self.supervisor = HookSupervisor(settings, self._store, metrics)
+        self.supervisor.apply_config(settings.gateways)
         self.state_url = settings.hook_state_url
-        self.app = create_app(self.fleet, metrics, token=token)
-        add_page(self.app, self.fleet, settings)
+        self.app = create_app(self.supervisor, metrics, token=token)
+        add_page(self.app, self.supervisor, settings)
 
     def close(self) -> None:
-        self.fleet.stop(5)
+        self.supervisor.stop(5)
         self._store.database.close()
 
     def browser(self) -> FlaskClient:
@@ -84,7 +84,7 @@ def log_in(browser: FlaskClient, token: str = TOKEN, **more: Any) -> TestRespons
 
 
 def repairs() -> list[Any]:
-    return list(state(Path.cwd(), "SELECT channel, reason FROM repairs"))
+    return list(state(Path.cwd(), "SELECT channel, cause FROM channel WHERE since IS NOT NULL"))
 
 
 # Coming in.
@@ -468,7 +468,7 @@ def test_a_pause_can_be_begun_and_ended(site: Site) -> None:
 def test_a_state_that_cannot_be_written_is_told(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site.fleet.stop(5)
+    site.supervisor.stop(5)
     monkeypatch.setattr("zapwatch.db._TIMEOUT", 0.05)
     browser = site.browser()
     log_in(browser)

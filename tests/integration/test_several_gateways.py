@@ -323,7 +323,7 @@ def test_the_hook_follows_the_file_on_sighup_and_loses_nothing(
             "whatsapp_gateway_request_duration_seconds_count", gateway="a"
         )
         gateways.of["b"].clear_faults()
-        ended = "SELECT gateway FROM repairs WHERE outcome = 'reconnected'"
+        ended = "SELECT gateway FROM repair_log WHERE outcome = 'reconnected'"
         wait_until(lambda: state(tmp_path, ended) == [("b",)], _SECONDS, "its end")
         assert len(log_lines(tmp_path)) == 1
 

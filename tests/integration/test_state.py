@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from reconnect_hook.queue import LEASE_SECONDS, LOOK_AGAIN_SECONDS, Backlog, Jobs
 
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.backoff import Backoff
 from reconnect_hook.migrate import open_state, upgrade
 from reconnect_hook.models import Action, Job, Outcome, Result
-from reconnect_hook.queue import LEASE_SECONDS, LOOK_AGAIN_SECONDS, Backlog, Jobs
 from reconnect_hook.repository import ChannelRepository
 from reconnect_hook.schema import repairs
 from tests.support.states import StateClock, firing, resolved, sqlite_url

@@ -11,10 +11,10 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from reconnect_hook.queue import Jobs
 
 from reconnect_hook.backoff import Backoff
 from reconnect_hook.migrate import VERSION_TABLE, open_state
-from reconnect_hook.queue import Jobs
 from reconnect_hook.repository import ChannelRepository
 from reconnect_hook.schema import metadata
 from tests.support.programs import environment

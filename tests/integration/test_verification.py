@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from reconnect_hook.channel_list_cache import ChannelListCache
+from reconnect_hook.queue import Jobs
+from reconnect_hook.repair import ask
 
 from reconnect_hook import probe_limits, repair
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.backoff import Backoff
-from reconnect_hook.channel_list_cache import ChannelListCache
 from reconnect_hook.context import RepairContext, UnableError
 from reconnect_hook.models import FAILURES, Outcome, Result
 from reconnect_hook.probe_limits import ProbeOutcome
-from reconnect_hook.queue import Jobs
-from reconnect_hook.repair import ask
 from reconnect_hook.schema import echoes
 from tests.support.message_logs import WrittenLog
 from tests.support.probing import World, shorten_waits, world_of

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from reconnect_hook.worker_pool import WorkerPool
 
 from reconnect_hook.context import Interrupted
-from reconnect_hook.worker_pool import WorkerPool
 from tests.support.waiting import wait_until
 
 _SECONDS = 60.0

@@ -14,11 +14,11 @@ from demo.configuration import ROOT, RULES
 from exporter.collector import ExporterCollector, ExporterMetrics, make_registry
 from exporter.silence.thresholds import Threshold
 from exporter.snapshot import StateStore
+from reconnect_hook.backoff import Backoff
+from reconnect_hook.history import RepairHistory
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Outcome
-from reconnect_hook.probe_limits import ProbeRepository
-from reconnect_hook.repository import ChannelRepository
 from zapwatch import __version__, config
 from zapwatch.config import SilenceMode, parse, parse_env
 from zapwatch.config.settings import BY_KEY, BY_NAME, SETTINGS
@@ -121,8 +121,7 @@ def test_the_hooks_metrics_are_the_documented_ones(tmp_path: Path) -> None:
     metrics = HookMetrics()
     url = parse({**LEAST, "HOOK_STATE_URL": f"sqlite:///{tmp_path}/state"}).hook_state_url
     database = open_state(url)
-    book = ProbeRepository(database, "wpp", parse(LEAST).gateways[0].probe)
-    metrics.watch("wpp", ChannelRepository(database, "wpp"), book)
+    metrics.watch("wpp", RepairHistory(database, "wpp", Backoff(300)))
     shared = {
         "whatsapp_gateway_request_duration_seconds",
         "whatsapp_gateway_request_errors_total",

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from reconnect_hook.queue import LEASE_SECONDS, LOOK_AGAIN_SECONDS, Jobs
 
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.backoff import OLD_NEWS_SECONDS, Backoff
 from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Action, Job, Outcome, Result
-from reconnect_hook.queue import LEASE_SECONDS, LOOK_AGAIN_SECONDS, Jobs
 from reconnect_hook.repository import ChannelRepository
 from tests.support.states import StateClock, firing, resolved, sqlite_url
 

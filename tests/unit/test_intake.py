@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from reconnect_hook.queue import Jobs
 
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import Alert, AlertStatus, RepairCause
 from reconnect_hook.backoff import OLD_NEWS_SECONDS, Backoff
 from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Action, Job, Outcome, Result
-from reconnect_hook.queue import Jobs
 from reconnect_hook.repository import ChannelRepository
 from tests.support.states import StateClock, firing, locked, resolved, sqlite_url
 from zapwatch.db import Database, StateError

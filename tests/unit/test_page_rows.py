@@ -19,9 +19,9 @@ from reconnect_hook.dashboard.channel_view import (
 )
 from reconnect_hook.dashboard.prometheus import ChannelMetrics, FiringAlert, GatewayReadings
 from reconnect_hook.dashboard.timeline import TimelineSpan, TimelineState
+from reconnect_hook.history import Attempt, Paused, Present, Remembered
 from reconnect_hook.models import Outcome
 from reconnect_hook.probe_limits import Probed, ProbeOutcome
-from reconnect_hook.repository import Attempt, Paused, Present, Remembered
 from zapwatch.config.gateway import ProbeKind
 
 _NOW = 1_700_000_000.0

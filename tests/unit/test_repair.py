@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from reconnect_hook.channel_list_cache import ChannelListCache
+from reconnect_hook.queue import Jobs
+from reconnect_hook.repair import look, repair
 
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from reconnect_hook.alerts import RepairCause
-from reconnect_hook.channel_list_cache import ChannelListCache
 from reconnect_hook.context import Interrupted, RepairContext
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.models import Action, Job, Outcome, Result
-from reconnect_hook.queue import Jobs
-from reconnect_hook.repair import look, repair
 from reconnect_hook.repository import ChannelRepository
 from reconnect_hook.supervisor import GatewayController, make_service, open_store
 from tests.support.clock import HandMovedClock
