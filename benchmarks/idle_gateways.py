@@ -1,19 +1,27 @@
 """What gateways cost while all is well: ``python -m benchmarks.idle_gateways``.
 
-Exporter and hook are real, each in a process of its own; one simulated gateway stands for all.
+Exporter and hook are real, each in a process of its own; one simulated gateway stands for all. The
+hook's statements are counted by MariaDB, and by SQLite's trace in a hook of this process.
 """
 
 from __future__ import annotations
 
 import os
+import sqlite3
 import tempfile
 import time
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
+from reconnect_hook.metrics import HookMetrics
+from reconnect_hook.supervisor import HookSupervisor, open_store
 from tests.support.hooks import SECRET, hook_settings
+from tests.support.mariadb import MariaDb
 from tests.support.programs import Program
+from zapwatch.config import parse
 
 _PROGRAMS = (("exporter",), ("reconnect_hook", "serve"))
 _GATEWAYS = (1, 20)
@@ -35,6 +43,63 @@ def main() -> None:
                     time.sleep(_SETTLE_SECONDS)
                     costing = costs(running.process.pid)
                     print(f"{count:3} gateways: {program[0]:14} {costing}", flush=True)
+            for kind, counted in (
+                ("SQLite", _on_sqlite(Path(name), settings)),
+                ("MariaDB", _on_mariadb(Path(name), settings)),
+            ):
+                print(
+                    f"{count:3} gateways: {counted:.2f} statements a second on {kind}", flush=True
+                )
+
+
+def _on_sqlite(folder: Path, settings: dict[str, str]) -> float:
+    values = settings | {
+        "HOOK_STATE_URL": f"sqlite:///{folder}/counted.sqlite3",
+        "HOOK_LOG_FILE": str(folder / "counted.log"),
+    }
+    parsed = parse(values)
+    store = open_store(parsed)
+    store.database.close()  # so that each connection is a new one, and traced
+    statements: list[str] = []
+
+    def trace(connection: sqlite3.Connection, _record: object) -> None:
+        connection.set_trace_callback(statements.append)
+
+    sa.event.listen(sa.pool.Pool, "connect", trace)
+    supervisor = HookSupervisor(parsed, store, HookMetrics())
+    supervisor.apply_config(parsed.gateways)
+    time.sleep(_SETTLE_SECONDS)
+    statements.clear()
+    time.sleep(_SECONDS)
+    counted = len(statements) / _SECONDS
+    supervisor.stop(2)
+    store.database.close()
+    sa.event.remove(sa.pool.Pool, "connect", trace)
+    return counted
+
+
+def _on_mariadb(folder: Path, settings: dict[str, str]) -> float:
+    with MariaDb() as server:
+        state = server.url(server.create_database())
+        values = settings | {"HOOK_STATE_URL": state.render_as_string(hide_password=False)}
+        engine = sa.create_engine(state, isolation_level="AUTOCOMMIT")
+        with (
+            Program(folder, "reconnect_hook", "serve", settings=values) as hook,
+            engine.connect() as connection,
+        ):
+            assert hook.url
+            time.sleep(_SETTLE_SECONDS)
+            before = _questions(connection)
+            time.sleep(_SECONDS)
+            # The count is a statement itself.
+            counted = (_questions(connection) - before - 1) / _SECONDS
+        engine.dispose()
+    return counted
+
+
+def _questions(connection: sa.Connection) -> int:
+    row = connection.execute(sa.text("SHOW GLOBAL STATUS LIKE 'Questions'")).one()
+    return int(row[1])
 
 
 def _settings(folder: Path, url: str, count: int) -> dict[str, str]:

@@ -13,7 +13,7 @@ from reconnect_hook.reconciler import GatewayReconciler, Polled
 from reconnect_hook.recorder import RETRY_SECONDS
 from reconnect_hook.repository import add_gateway, prune, transact
 from reconnect_hook.schema import channel, gateway
-from zapwatch.db import Database, StateError, now
+from zapwatch.db import Database, StateError, now_column
 
 _log = logging.getLogger("reconnect_hook")
 
@@ -28,19 +28,18 @@ _DUE = (
     .where(channel.c.gateway == gateway.c.gateway, channel.c.next_at.is_not(None))
     .scalar_subquery()
 )
-_POLL = sa.select(gateway, _DUE.label("due_at"))
 
 
 def poll(database: Database) -> dict[str, Polled]:
     """Return what is due at each gateway of the state, by its name; raises StateError."""
     with database.read() as connection:
-        rows = connection.execute(_POLL).mappings().all()
-        at = now(connection)
+        query = sa.select(gateway, _DUE.label("due_at"), now_column(connection).label("at"))
+        rows = connection.execute(query).mappings().all()
     return {
         row["gateway"]: Polled(
             GatewayState(**{name: row[name] for name in GatewayState.__dataclass_fields__}),
             row["due_at"],
-            at,
+            row["at"],
         )
         for row in rows
     }

@@ -73,14 +73,16 @@ class Database:
         self._file: tuple[int, int] | None = None
         try:
             if self.is_sqlite:
-                self._engine = _sqlite_engine(
+                self._engine = self._reader = _sqlite_engine(
                     url.database or "", durable=durable, read_only=read_only
                 )
             else:
                 self._engine = mysql_engine(url, _TIMEOUT)
+                self._reader = _mysql_reader(url)
         except Exception as error:  # noqa: BLE001 - PyMySQL raises all sorts at settings it dislikes
             raise StateError(one_line(error)) from None
-        self._engine.update_execution_options(zapwatch_clock=clock)
+        for engine in (self._engine, self._reader):
+            engine.update_execution_options(zapwatch_clock=clock)
 
     def open(self) -> tuple[int, int] | None:
         """Open the file that is there now, if it is another one than before; return its identity.
@@ -126,14 +128,15 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """Begin a transaction that only reads, and waits for no writer."""
+        """Lend a connection that only reads, each statement by itself, and waits for no writer."""
         self.open()
-        with _as_state_error(), self._engine.connect() as connection:
+        with _as_state_error(), self._reader.connect() as connection:
             yield connection.execution_options(zapwatch_reads=True)
 
     def close(self) -> None:
         """Close the connections."""
         self._engine.dispose()
+        self._reader.dispose()
 
 
 def now(connection: sa.Connection) -> float:
@@ -142,6 +145,14 @@ def now(connection: sa.Connection) -> float:
     if clock is None and connection.dialect.name == "sqlite":
         clock = Clock()  # SQLite has no clock but this machine's, on which all of them run
     return float(connection.scalar(_NOW)) if clock is None else clock.time()
+
+
+def now_column(connection: sa.Connection) -> sa.ColumnElement[float]:
+    """Return what now() does, as a column of another statement."""
+    clock: Clock | None = connection.get_execution_options().get("zapwatch_clock")
+    if clock is not None or connection.dialect.name == "sqlite":
+        return sa.literal((clock or Clock()).time())
+    return sa.literal_column("UNIX_TIMESTAMP(NOW(6))", sa.Double)
 
 
 _NOW = sa.text("SELECT UNIX_TIMESTAMP(NOW(6))")
@@ -189,8 +200,8 @@ def _sqlite_engine(path: str, *, durable: bool, read_only: bool) -> sa.Engine:
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
         # A transaction that becomes a writer half-way could not wait for another one to end.
-        reads = connection.get_execution_options().get("zapwatch_reads")
-        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+        if not connection.get_execution_options().get("zapwatch_reads"):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
 
@@ -218,4 +229,17 @@ def mysql_engine(url: sa.URL, seconds: int) -> sa.Engine:
     timeouts = {"connect_timeout": _TIMEOUT, "read_timeout": seconds, "write_timeout": seconds}
     return sa.create_engine(
         url, isolation_level="READ COMMITTED", pool_pre_ping=True, connect_args=timeouts
+    )
+
+
+def _mysql_reader(url: sa.URL) -> sa.Engine:
+    """Return an engine whose statements need neither a commit nor a rollback of their own."""
+    timeouts = {"connect_timeout": _TIMEOUT, "read_timeout": _TIMEOUT, "write_timeout": _TIMEOUT}
+    return sa.create_engine(
+        url,
+        isolation_level="AUTOCOMMIT",
+        skip_autocommit_rollback=True,
+        pool_reset_on_return=None,
+        pool_pre_ping=True,
+        connect_args=timeouts,
     )
