@@ -186,7 +186,7 @@ def test_a_hook_that_is_cut_off_in_mid_repair_is_taken_over_without_another_call
     cluster.simulator.clear_faults()
     cluster.a.state.mend()
     cluster.wait_for(
-        lambda: "another hook took over" in cluster.a.children.last_lines("reconnect_hook"),
+        lambda: "another hook leads gateway" in cluster.a.children.last_lines("reconnect_hook"),
         "the first hook to find out",
     )
     assert cluster.outcomes("taken over") == ["recovered"]

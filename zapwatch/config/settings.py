@@ -288,7 +288,7 @@ SETTINGS = (
         "RECONNECT_WORKERS",
         partial(Reader.integer, least=1),
         "4",
-        "repairs at a time, at each gateway",
+        "calls at a time at each gateway, of all hooks together",
     ),
     Setting(
         "RECONNECT_VERIFY_SECONDS",
