@@ -8,6 +8,7 @@ from demo.simulator import rules
 Session = Literal["paired", "unpaired", "not_started", "dead"]
 Status = Literal["connected", "disconnected", "qr_required", "initializing"]
 ZombieAnswer = Literal["connected", "http_500", "qr"]
+WhatsApp = Literal["reachable", "refused", "unresolved"]
 IdField = Literal["id", "name", "channel_id", "none"]
 QrForm = Literal["base64", "data_url", "http_url"]
 
@@ -53,6 +54,9 @@ class Knobs:
 
     `qr_seconds` is how long a QR code waits where starting a session shows it; null is for ever.
     `integration` other than the default is Evolution's for the official Business API.
+    `whatsapp` is the way to WhatsApp's servers, of Evolution's instances: while it is `refused` or
+    `unresolved`, an instance reconnects by itself and shows `close` and `connecting` in turn, or
+    `close` alone. One that is not `loaded` is listed, and its process has no state of it yet.
     `tells_activity` is whether WAHA tells when the session was last active. One that is
     `quiet` is well, but has no messages other than those of the API.
     """
@@ -72,6 +76,8 @@ class Knobs:
     id_field: IdField = "id"
     qr_seconds: float | None = None
     integration: str = BAILEYS
+    whatsapp: WhatsApp = "reachable"
+    loaded: bool = True
     tells_activity: bool = True
     quiet: bool = False
 
@@ -94,6 +100,8 @@ class KnobSettings(TypedDict, total=False):
     id_field: IdField
     qr_seconds: float | None
     integration: str
+    whatsapp: WhatsApp
+    loaded: bool
     tells_activity: bool
     quiet: bool
     status: Status
@@ -116,6 +124,8 @@ RULES = {
     "id_field": rules.one_of(*get_args(IdField)),
     "qr_seconds": rules.or_null(rules.AMOUNT),
     "integration": rules.TEXT,
+    "whatsapp": rules.one_of(*get_args(WhatsApp)),
+    "loaded": rules.SWITCH,
     "tells_activity": rules.SWITCH,
     "quiet": rules.SWITCH,
     "status": rules.one_of(*get_args(Status)),

@@ -14,7 +14,7 @@ from reconnect_hook.models import Action, Job, Outcome, Result
 from reconnect_hook.repair import repair
 from tests.contract.suite import SECRET, World
 from tests.support.clock import HandMovedClock
-from zapwatch.gateways import wppconnect
+from zapwatch.gateways import evolution, wppconnect
 from zapwatch.gateways.registry import ADAPTERS
 
 
@@ -46,6 +46,7 @@ class _Repairs:
 @pytest.fixture(params=ADAPTERS)
 def repairs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Repairs]:
     monkeypatch.setattr(wppconnect, "_SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(evolution, "_STEADY_PAUSE", 0.0)
     # These pauses are by the machine's clock, which the tests do not move.
     monkeypatch.setattr("reconnect_hook.channel_list_cache._PAUSE_SECONDS", 0.0)
     clock = HandMovedClock()

@@ -76,6 +76,7 @@ def test_a_channel_is_shown_with_all_its_settings(
         "number": "5500000000100",
         "alive": True,
         "recovering": False,
+        "clients": 1,
         "name": None,
         "session": "paired",
         "after_start": "paired",
@@ -91,6 +92,8 @@ def test_a_channel_is_shown_with_all_its_settings(
         "id_field": "id",
         "qr_seconds": None,
         "integration": "WHATSAPP-BAILEYS",
+        "whatsapp": "reachable",
+        "loaded": True,
         "tells_activity": True,
         "quiet": False,
     }
