@@ -10,7 +10,7 @@ from demo.simulator.knobs import Knobs, Session, Status
 Reply = Literal["connected", "initializing", "not_started", "qr", "invalid_qr"]
 """What the gateway has to say when it is asked for a QR code."""
 
-ACTIONS = ("drop", "zombie", "deafen", "flap", "unpair", "scan", "connect")
+ACTIONS = ("drop", "zombie", "deafen", "flap", "unpair", "scan", "connect", "kill_browser")
 """What can happen to a phone, apart from its channel being removed."""
 
 
@@ -36,6 +36,9 @@ class SimulatedChannel:
         self.stored: Status = status
         self.stored_changes = 0
         self.looks = 0
+        self.begun = status == "connected"
+        self.start_failed = False
+        self.browser_left = False
         self._since = now
         self._recovers_at: float | None = None
         self._stays_zombie = False
@@ -87,6 +90,9 @@ class SimulatedChannel:
         """Let one of the ACTIONS happen to the phone."""
         if action == "scan" and self.status != "qr_required":
             raise Refused(409, f"scan: no QR code of channel {self.id!r} is waiting to be scanned")
+        if action == "kill_browser":
+            self.browser_left = False
+            return
         self._stand_still()
         self.zombie = action in {"zombie", "deafen"}
         self.deaf = action == "deafen"
@@ -122,6 +128,10 @@ class SimulatedChannel:
         stays = self._closed_zombie and not self.knobs.heals
         self._stand_still()
         self._stays_zombie = stays
+        if self.knobs.start == "fails" or self.browser_left:
+            self.start_failed = self.browser_left = True
+            self._become("initializing", now)
+            return
         if not self.reachable:
             self._become("initializing", now)
             return
@@ -191,6 +201,7 @@ class SimulatedChannel:
             "alive": self.alive,
             "recovering": self._recovers_at is not None,
             "clients": self.clients,
+            "browser_left": self.browser_left,
         } | asdict(self.knobs)
 
     @property
@@ -238,7 +249,7 @@ class SimulatedChannel:
         self._initializing_left = 0
         self._stays_zombie = self._closed_zombie = False
         self._qr_until = None
-        self.failed = False
+        self.failed = self.start_failed = False
 
     def _lose_or_find_whatsapp(self, now: float) -> None:
         self._stand_still()
@@ -259,6 +270,7 @@ class SimulatedChannel:
             self.status = status
             self._since = since
         if status != "disconnected":
+            self.begun = True
             self.clients = max(1, self.clients)
         if status in {"connected", "qr_required"}:
             self._store(status)

@@ -8,6 +8,7 @@ from demo.simulator import rules
 Session = Literal["paired", "unpaired", "not_started", "dead"]
 Status = Literal["connected", "disconnected", "qr_required", "initializing"]
 ZombieAnswer = Literal["connected", "http_500", "qr"]
+Start = Literal["works", "fails"]
 WhatsApp = Literal["reachable", "refused", "unresolved"]
 IdField = Literal["id", "name", "channel_id", "none"]
 QrForm = Literal["base64", "data_url", "http_url"]
@@ -54,6 +55,8 @@ class Knobs:
 
     `qr_seconds` is how long a QR code waits where starting a session shows it; null is for ever.
     `integration` other than the default is Evolution's for the official Business API.
+    `start` is whether Chromium gets to the page, at WPPConnect Server: a start that `fails` stays
+    initializing, and leaves a browser behind that makes each later one fail.
     `whatsapp` is the way to WhatsApp's servers, of Evolution's instances: while it is `refused` or
     `unresolved`, an instance reconnects by itself and shows `close` and `connecting` in turn, or
     `close` alone. One that is not `loaded` is listed, and its process has no state of it yet.
@@ -76,6 +79,7 @@ class Knobs:
     id_field: IdField = "id"
     qr_seconds: float | None = None
     integration: str = BAILEYS
+    start: Start = "works"
     whatsapp: WhatsApp = "reachable"
     loaded: bool = True
     tells_activity: bool = True
@@ -100,6 +104,7 @@ class KnobSettings(TypedDict, total=False):
     id_field: IdField
     qr_seconds: float | None
     integration: str
+    start: Start
     whatsapp: WhatsApp
     loaded: bool
     tells_activity: bool
@@ -124,6 +129,7 @@ RULES = {
     "id_field": rules.one_of(*get_args(IdField)),
     "qr_seconds": rules.or_null(rules.AMOUNT),
     "integration": rules.TEXT,
+    "start": rules.one_of(*get_args(Start)),
     "whatsapp": rules.one_of(*get_args(WhatsApp)),
     "loaded": rules.SWITCH,
     "tells_activity": rules.SWITCH,

@@ -109,6 +109,19 @@ def test_where_it_may_be_the_last_step_is_a_new_qr_code(
     assert "delete" in repairs.asked
 
 
+def test_a_start_that_stays_names_what_to_look_at(
+    repairs: _Repairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconnect_hook.repair._INITIALIZING_SECONDS", 0.0)
+    repairs.world.simulator.put_channel("loja", status="initializing", session="dead")
+
+    result = repairs(RepairCause.DISCONNECTED, 1)
+
+    assert result.outcome is Outcome.STILL_DISCONNECTED
+    assert result.detail == repairs.world.gateway.starting_hint
+    assert bool(result.detail) is (repairs.world.kind in {"wppconnect", "evolution", "waha"})
+
+
 def test_a_step_that_fails_loses_no_channel_that_is_kept(
     repairs: _Repairs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

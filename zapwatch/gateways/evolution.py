@@ -51,11 +51,14 @@ class EvolutionGateway(Gateway):
             "the API key is wrong: it is AUTHENTICATION_API_KEY, the global one"
         ),
         GatewayErrorKind.INVALID: (
-            "it has no instance, is older than version 2, or this is not its base URL"
+            "it is older than version 2, or this is not its base URL (without /manager)"
         ),
     }
     credential_header: ClassVar = "apikey"
     keeps_channel: ClassVar = True
+    starting_hint: ClassVar = (
+        "Evolution connects it by itself: can its machine reach WhatsApp, or does a QR code wait?"
+    )
     can_query: ClassVar = True
     can_take_back: ClassVar = True
 

@@ -42,10 +42,11 @@ class WahaGateway(Gateway):
     usual_port: ClassVar = 3000
     hints: ClassVar = HINTS | {
         GatewayErrorKind.UNAUTHORIZED: "the API key is wrong: it is WAHA_API_KEY, unhashed",
-        GatewayErrorKind.INVALID: "WAHA has no session, or this is not its base URL (without /api)",
+        GatewayErrorKind.INVALID: "no list of sessions: is this its base URL (without /api)?",
     }
     credential_header: ClassVar = "X-Api-Key"
     keeps_channel: ClassVar = True
+    starting_hint: ClassVar = "it goes on starting: WAHA's log says why; can WAHA reach WhatsApp?"
     can_query: ClassVar = True
     can_take_back: ClassVar = True
 
