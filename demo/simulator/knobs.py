@@ -61,7 +61,8 @@ class Knobs:
     `unresolved`, an instance reconnects by itself and shows `close` and `connecting` in turn, or
     `close` alone. One that is not `loaded` is listed, and its process has no state of it yet.
     `tells_activity` is whether WAHA tells when the session was last active. One that is
-    `quiet` is well, but has no messages other than those of the API.
+    `quiet` is well, but has no messages other than those of the API. An `old_core` answers as
+    WAHA's Core of 2024.10 does: without API key and activity, and it refuses to start twice.
     """
 
     name: str | None = None
@@ -84,6 +85,7 @@ class Knobs:
     loaded: bool = True
     tells_activity: bool = True
     quiet: bool = False
+    old_core: bool = False
 
 
 class KnobSettings(TypedDict, total=False):
@@ -109,6 +111,7 @@ class KnobSettings(TypedDict, total=False):
     loaded: bool
     tells_activity: bool
     quiet: bool
+    old_core: bool
     status: Status
     zombie: bool
 
@@ -134,6 +137,7 @@ RULES = {
     "loaded": rules.SWITCH,
     "tells_activity": rules.SWITCH,
     "quiet": rules.SWITCH,
+    "old_core": rules.SWITCH,
     "status": rules.one_of(*get_args(Status)),
     "zombie": rules.SWITCH,
 }

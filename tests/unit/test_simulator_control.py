@@ -55,6 +55,7 @@ def test_a_new_simulator_is_empty(simulator: Simulator) -> None:
             "flood": 0,
             "megabytes": 0.0,
             "by_events": False,
+            "signed": True,
             "answers": {},
         },
         "requests": 0,
@@ -98,6 +99,7 @@ def test_a_channel_is_shown_with_all_its_settings(
         "loaded": True,
         "tells_activity": True,
         "quiet": False,
+        "old_core": False,
     }
     assert simulator.channel("loja") == made | {"status_seconds": 7.0}
     assert simulator.channel("nobody") is None

@@ -22,6 +22,7 @@ from zapwatch.gateways.base import (
     Operation,
     QrAnswer,
     QrKind,
+    error_message,
 )
 from zapwatch.gateways.helpers import SessionStartTracker, build_channel_list, in_path, number_of
 
@@ -30,6 +31,9 @@ _STATUSES = {
     # A working session goes to STARTING and back by itself, for seconds, every half hour or so.
     "STARTING": Status.INITIALIZING,
     "SCAN_QR_CODE": Status.QR_REQUIRED,
+    # From 2026 on: a person has to go on with the pairing, in WAHA's dashboard.
+    "PASSKEY_REQUIRED": Status.QR_REQUIRED,
+    "PASSKEY_CONFIRMATION_REQUIRED": Status.QR_REQUIRED,
     "STOPPED": Status.DISCONNECTED,
     "FAILED": Status.DISCONNECTED,
 }
@@ -126,7 +130,10 @@ class WahaGateway(Gateway):
 
     def _start(self, calls: Calls, channel_id: str, status: str) -> None:
         way = "start" if status == "STOPPED" else "restart"
-        calls.post(f"/api/sessions/{in_path(channel_id)}/{way}").json_object()
+        answer = calls.post(f"/api/sessions/{in_path(channel_id)}/{way}")
+        # It may have started by itself since its status was asked for, which older releases refuse.
+        if answer.status != 422 or "already started" not in error_message(answer.json()):
+            answer.json_object()
         self._starting.started(channel_id)
 
     @staticmethod
@@ -135,6 +142,8 @@ class WahaGateway(Gateway):
             return QrAnswer(QrKind.ACCEPTED)
         if status == "SCAN_QR_CODE":
             return _qr(calls.get(f"/api/{in_path(channel_id)}/auth/qr?format=image"))
+        if _STATUSES.get(status) is Status.QR_REQUIRED:
+            return QrAnswer(QrKind.QR)
         if status in {"STOPPED", "FAILED"}:
             return QrAnswer(QrKind.NOT_STARTED)
         return QrAnswer(QrKind.INITIALIZING)
@@ -146,8 +155,12 @@ def _status(calls: Calls, channel_id: str) -> str:
 
 
 def _qr(answer: GatewayResponse) -> QrAnswer:
-    if answer.status == 422:
-        return QrAnswer(QrKind.INITIALIZING)  # its status has changed a moment ago
+    # Its status has changed a moment ago: a session that is up names those that it would need.
+    refused = answer.json()
+    if answer.status == 422 and isinstance(refused, dict) and "expected" in refused:
+        return QrAnswer(QrKind.INITIALIZING)
+    if answer.status == 404 and "start it first" in error_message(refused):
+        return QrAnswer(QrKind.NOT_STARTED)
     body = answer.json_object()
     data, kind = body.get("data"), body.get("mimetype")
     if kind != "image/png" or not isinstance(data, str) or not data:
