@@ -166,6 +166,9 @@ class EvolutionApi:
         number = str(body.get("remoteJid") or "").removesuffix("@s.whatsapp.net")
 
         def take() -> WrapperAnswer:
+            if not self._gateway.at(channel, lambda c, _: c.sends, otherwise=False):
+                words = ["Error while deleting message for everyone", "Error: Connection Closed"]
+                return _refusal(500, "Internal Server Error", words)
             if not self._gateway.take_back(channel, number, str(body.get("id") or "")):
                 return _refusal(400, "Bad Request", ["Message not found"])
             return WrapperAnswer(201, {"status": "PENDING"})

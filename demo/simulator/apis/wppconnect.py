@@ -24,6 +24,7 @@ _WRONG_TOKEN = WrapperAnswer(401, {"error": "Check that the Session and Token ar
 _NO_TOKEN = WrapperAnswer(401, {"message": "Token is not present. Check your header and try again"})
 _WRONG_LIST_KEY = WrapperAnswer(400, {"response": False, "message": "The token is incorrect"})
 _WRONG_KEY = WrapperAnswer(400, {"response": False, "message": "The SECRET_KEY is incorrect"})
+_NO_PAGE = WrapperAnswer(404, None)
 _CLOSED = WrapperAnswer(200, {"status": "CLOSED", "qrcode": None})
 _NOT_CLOSED = {"status": False, "message": "Error closing session", "error": {"level": "error"}}
 
@@ -219,7 +220,10 @@ class WppconnectApi:
         return self._answer("take_back", channel, take)
 
     def _unknown(self, **_: str) -> Response:
-        return self._answer("unknown", "", lambda: WrapperAnswer(404, {"error": "Not Found"}))
+        """Answer with a page, to whoever asks."""
+        self._calls.answer("unknown", None, lambda: _NO_PAGE, right=True)
+        page = f"<!DOCTYPE html>\n<pre>Cannot {request.method} {request.path}</pre>\n"
+        return Response(page, _NO_PAGE.status, content_type="text/html; charset=utf-8")
 
     def _state(self, channel: SimulatedChannel) -> dict[str, Any]:
         shown = channel.knobs.status_text
