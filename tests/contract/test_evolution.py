@@ -68,8 +68,10 @@ class TestEvolution(GatewayContract):
             assert {answer.kind for answer in answers} == {QrKind.INITIALIZING}
             world.gateway.start_session("loja")
             world.clock.forward(3600)
-        with pytest.raises(GatewayError, match="its pairing is kept"):
-            world.gateway.delete("loja")
+        for _ in range(3):  # of which not all meet the same state
+            with pytest.raises(GatewayError, match="its pairing is kept"):
+                world.gateway.delete("loja")
+            world.gateway.start_session("loja")
 
         assert _clients(world) == 1
         world.simulator.put_channel("loja", whatsapp="reachable")

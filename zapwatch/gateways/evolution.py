@@ -1,4 +1,4 @@
-"""Evolution API, written for 2.3 (read from the source of 2.3.6); 1.x lists in another shape.
+"""Evolution API 2.3, from source and answers of a real 2.3.6; 1.x lists in another shape.
 
 docs/gateways/README.md says what was tested how.
 """
@@ -133,8 +133,9 @@ class EvolutionGateway(Gateway):
         that reconnects by itself is kept.
         """
         with self._operation(Operation.DELETE) as calls:
-            closed = _loaded_state(calls, channel_id) == "close"
-            if closed and self._connect(calls, channel_id) is None:
+            state = _loaded_state(calls, channel_id)
+            closed = state == "close" and self._connect(calls, channel_id) is None
+            if closed or (state == "connecting" and not _is_steady(calls, channel_id, state)):
                 raise Failure(
                     GatewayErrorKind.INVALID,
                     "Evolution is reconnecting it by itself: its pairing is kept",

@@ -1,7 +1,7 @@
 """WAHA, written for the API of 2024.9 to 2026.8, whatever the engine.
 
-From the OpenAPI document that it publishes and its documentation; docs/gateways/README.md says
-what was tested how.
+From its OpenAPI documents and documentation, and answers of a real 2024.10.8 Core;
+docs/gateways/README.md says what was tested how.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""WPPConnect Server, written for 2.8 to 2.10 (read from the source and the OpenAPI document).
+"""WPPConnect Server 2.8 to 2.10, from its source and documents and answers of a real 2.10.4.
 
 docs/gateways/README.md says what was tested how.
 """
