@@ -75,6 +75,8 @@ class Policy:
     probe_kind: Callable[[Channel], ProbeKind] = lambda _channel: ProbeKind.OFF
     probe_after: float = 0.0
     """Seconds of silence after which a channel may be probed."""
+    starting_hint: str = ""
+    """What is most likely wrong with a session that goes on starting."""
     probe_pause: float = 900.0
     """Seconds between two probes of one channel."""
 
@@ -237,7 +239,8 @@ def _decide_called(
         return Wait()
     if policy.allow_restart and row.stuck >= RESTART_AFTER:
         return MakeCall(Step.DELETE)
-    return End(Outcome.STILL_DISCONNECTED, status, channel=channel.id)
+    hint = policy.starting_hint if status is Status.INITIALIZING else ""
+    return End(Outcome.STILL_DISCONNECTED, status, hint, channel=channel.id)
 
 
 def _is_over(row: ChannelState, now: float) -> bool:

@@ -96,11 +96,12 @@ def make_controller(
         settings.reconnect_verify_seconds,
         gateway.silence_threshold,
         Action(client.reconnect_call),
-        gateway.allow_restart,
-        client.keeps_channel,
-        probing.kind_of,
-        gateway.probe.after_minutes * 60,
-        gateway.probe.pause_minutes * 60,
+        allow_restart=gateway.allow_restart,
+        keeps_channel=client.keeps_channel,
+        starting_hint=client.starting_hint,
+        probe_kind=probing.kind_of,
+        probe_after=gateway.probe.after_minutes * 60,
+        probe_pause=gateway.probe.pause_minutes * 60,
     )
     clock = database.clock
     reconciler = GatewayReconciler(

@@ -180,11 +180,11 @@ class WorldHook:
             options.verify,
             lambda _channel: options.threshold,
             Action.GET_QR,
-            options.allow_restart,
-            options.keeps_channel,
-            self.probing.kind_of,
-            options.probe.after_minutes * 60,
-            options.probe.pause_minutes * 60,
+            allow_restart=options.allow_restart,
+            keeps_channel=options.keeps_channel,
+            probe_kind=self.probing.kind_of,
+            probe_after=options.probe.after_minutes * 60,
+            probe_pause=options.probe.pause_minutes * 60,
         )
         self.workers = Workers(
             world.gateway,

@@ -55,6 +55,7 @@ def test_a_new_simulator_is_empty(simulator: Simulator) -> None:
             "flood": 0,
             "megabytes": 0.0,
             "by_events": False,
+            "signed": True,
             "answers": {},
         },
         "requests": 0,
@@ -76,6 +77,8 @@ def test_a_channel_is_shown_with_all_its_settings(
         "number": "5500000000100",
         "alive": True,
         "recovering": False,
+        "clients": 1,
+        "browser_left": False,
         "name": None,
         "session": "paired",
         "after_start": "paired",
@@ -91,8 +94,12 @@ def test_a_channel_is_shown_with_all_its_settings(
         "id_field": "id",
         "qr_seconds": None,
         "integration": "WHATSAPP-BAILEYS",
+        "start": "works",
+        "whatsapp": "reachable",
+        "loaded": True,
         "tells_activity": True,
         "quiet": False,
+        "old_core": False,
     }
     assert simulator.channel("loja") == made | {"status_seconds": 7.0}
     assert simulator.channel("nobody") is None

@@ -277,6 +277,9 @@ class Gateway(ABC):
     keeps_channel: ClassVar[bool] = False
     """Whether delete() leaves the channel in the list, with its settings but unpaired."""
 
+    starting_hint: ClassVar[str] = ""
+    """What a person should look at where a repair leaves a session INITIALIZING."""
+
     can_query: ClassVar[bool] = False
     can_take_back: ClassVar[bool] = False
 
@@ -338,7 +341,10 @@ class Gateway(ABC):
 
     @abstractmethod
     def list_channels(self) -> ChannelList:
-        """Return the channels that the gateway has. Having none is a failure too."""
+        """Return the channels that the gateway has.
+
+        None at all is a failure too, unless the gateway can tell "no session yet" from a mistake.
+        """
 
     @abstractmethod
     def reconnect(self, channel: Channel, *, silent: bool, stuck: bool = False) -> QrAnswer:

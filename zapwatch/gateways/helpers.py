@@ -14,8 +14,14 @@ from zapwatch.channels import Channel, is_usable_id
 from zapwatch.gateways.base import MAX_CHANNELS, ChannelList, Failure, GatewayErrorKind, LeftOut
 
 
-def build_channel_list(entries: Iterable[Channel | None]) -> ChannelList:
-    """Return the channels among the entries of a list; None stands for an entry that is none."""
+def build_channel_list(
+    entries: Iterable[Channel | None], *, may_be_empty: bool = True
+) -> ChannelList:
+    """Return the channels among the entries of a list; None stands for an entry that is none.
+
+    Raises Failure where all the entries are none, and, unless the list ``may_be_empty``, where
+    there are no entries.
+    """
     channels: dict[str, Channel] = {}
     left_out: Counter[LeftOut] = Counter()
     for channel in entries:
@@ -24,7 +30,7 @@ def build_channel_list(entries: Iterable[Channel | None]) -> ChannelList:
         elif channels.setdefault(channel.key, channel) is not channel:
             # Two sessions whose ids differ in letter case alone cannot be told apart in the log.
             left_out[LeftOut.DUPLICATE] += 1
-    if not channels:
+    if not channels and (left_out or not may_be_empty):
         raise Failure(GatewayErrorKind.INVALID, "no channel found in the list")
     # By their keys, so that it is the same ones each time, however the gateway sorts its list.
     for key in sorted(channels)[MAX_CHANNELS:]:

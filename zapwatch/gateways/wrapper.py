@@ -97,7 +97,8 @@ def parse_list(answer: GatewayResponse) -> ChannelList:
         entries = body["data"].get("channels")
     if not isinstance(entries, list):
         raise Failure(GatewayErrorKind.INVALID, "JSON without a list of channels")
-    return build_channel_list(_parse_channel(entry) for entry in entries)
+    # It answers so too where it could not ask WPPConnect.
+    return build_channel_list(map(_parse_channel, entries), may_be_empty=False)
 
 
 def _parse_channel(entry: Any) -> Channel | None:
