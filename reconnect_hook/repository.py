@@ -128,9 +128,7 @@ def raise_intents(connection: sa.Connection, name: str, raises: Iterable[Raise])
         for one in ordered
     ]
     statement = _RAISE_SQLITE if connection.dialect.name == "sqlite" else _RAISE_MYSQL
-    for row in rows:
-        row["intent"] = int(row["intent"])
-        connection.execute(statement, row)
+    _many(connection, statement, rows)
 
 
 def _raise_values(new: Any) -> list[tuple[str, Any]]:
@@ -140,8 +138,10 @@ def _raise_values(new: Any) -> list[tuple[str, Any]]:
     """
     old = channel.c
     more = new.intent > old.intent
-    dropped = (new.cause == RepairCause.DISCONNECTED) & old.cause.in_(_SILENCES)
-    at_rest = old.phase.in_([str(phase) for phase in AT_REST])
+    # No in_(): its parameters cannot be those of many rows at once.
+    was_silent = sa.or_(*(old.cause == cause for cause in _SILENCES))
+    dropped = (new.cause == RepairCause.DISCONNECTED) & was_silent
+    at_rest = sa.or_(*(old.phase == phase for phase in AT_REST))
     sooner = old.next_at.is_(None) | (new.next_at < old.next_at)
 
     def either(condition: Any, column: str) -> Any:
