@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from demo.simulator.schema import insert_message
 from tests.support.mariadb import MariaDb
 from tests.support.message_logs import WrittenLog, on_sqlite
+from zapwatch.clock import Clock
 from zapwatch.messages import log_tailer
 from zapwatch.messages.log_tailer import ActivitySnapshot, LogTailer
 from zapwatch.messages.probe_token import make_token
@@ -32,9 +33,11 @@ _SLACK = 60  # seconds that a busy machine may take between writing and polling
 class _Polled:
     """A LogTailer at work on a log, and what it asks of it."""
 
-    def __init__(self, written: WrittenLog, lookback_seconds: float = _WEEK) -> None:
+    def __init__(
+        self, written: WrittenLog, lookback_seconds: float = _WEEK, clock: Clock | None = None
+    ) -> None:
         self.log = _NotedLog(written.reader)
-        self.last = LogTailer(self.log, lookback_seconds)
+        self.last = LogTailer(self.log, lookback_seconds, clock=clock)
 
     def poll(self, *wanted: str) -> ActivitySnapshot:
         return self.last.poll(wanted or ("loja", "obra"))
@@ -72,8 +75,8 @@ class _NotedLog(MessageLog):
             raise MessageLogError("gone away")
 
 
-class _Clock:
-    """Stands for this machine's clock in last_messages."""
+class _Clock(Clock):
+    """A clock that a test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -83,17 +86,15 @@ class _Clock:
 
 
 @pytest.fixture
-def polled(written: WrittenLog) -> Iterator[_Polled]:
-    at_work = _Polled(written)
+def polled(written: WrittenLog, clock: _Clock) -> Iterator[_Polled]:
+    at_work = _Polled(written, clock=clock)
     yield at_work
     at_work.log.close()
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
-    made = _Clock()
-    monkeypatch.setattr(log_tailer, "time", made)
-    return made
+def clock() -> _Clock:
+    return _Clock()
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -42,10 +41,9 @@ class Episode(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.patch = pytest.MonkeyPatch()
         self.folder = tempfile.TemporaryDirectory()
-        self.clock = StateClock(self.patch)
-        self.database = open_state(sqlite_url(Path(self.folder.name)))
+        self.clock = StateClock()
+        self.database = open_state(sqlite_url(Path(self.folder.name)), clock=self.clock)
         self.memory = ChannelRepository(self.database, "wpp")
         pauses = Backoff(_COOLDOWN)
         self.intake = AlertWriter(self.database, "wpp", pauses)
@@ -66,7 +64,6 @@ class Episode(RuleBasedStateMachine):
         if hasattr(self, "database"):
             self.database.close()
             self.folder.cleanup()
-            self.patch.undo()
 
     # What the model says.
 

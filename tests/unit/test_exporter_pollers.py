@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -27,61 +26,39 @@ _SECRET = "not-a-real-secret-of-the-gateway"
 _LOOKBACK = 86_400.0
 
 
-class EnoughError(Exception):
-    """Ends a poller that would poll for ever."""
-
-
 class Paced(Poller):
     """Polls a source that takes so many seconds each time, on a clock moved by hand."""
 
     source = "thing"
 
     def __init__(self, clock: HandMovedClock, pause: float, polls: list[float | Exception]) -> None:
-        super().__init__(pause)
-        self._clock = clock
+        super().__init__(pause, clock=clock)
+        self._moved = clock
         self._polls = polls
-        self.pauses: list[float] = []
         self.failures = 0
-        self._hurry = Recorder(self)
+        self.closed = False
 
     def poll(self) -> None:
-        if not self._polls:
-            raise EnoughError
         what = self._polls.pop(0)
+        if not self._polls:
+            self.stop()
         if isinstance(what, Exception):
             raise what
-        self._clock.forward(what)
+        self._moved.forward(what)
 
     def pin_failure(self) -> None:
         self.failures += 1
 
     def close(self) -> None:
-        raise AssertionError("nobody has stopped it")
+        self.closed = True
 
     def run(self) -> None:
         self._run()
 
 
-class Recorder(threading.Event):
-    """Notes the pauses instead of making them, and ends the poller when its polls are used up."""
-
-    def __init__(self, poller: Paced) -> None:
-        super().__init__()
-        self._poller = poller
-
-    def wait(self, timeout: float | None = None) -> bool:
-        assert timeout is not None
-        self._poller.pauses.append(round(timeout, 3))
-        if not self._poller._polls:
-            raise EnoughError
-        return False
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> HandMovedClock:
-    moved = HandMovedClock()
-    moved.rule(monkeypatch, "exporter.pollers")
-    return moved
+def clock() -> HandMovedClock:
+    return HandMovedClock()
 
 
 @pytest.fixture
@@ -117,19 +94,18 @@ def _statuses(board: StateStore) -> dict[str, Status] | None:
 def test_it_pauses_for_the_poll_seconds_or_as_long_as_the_poll_took(
     clock: HandMovedClock,
 ) -> None:
-    paced = Paced(clock, 5, [0, 4.5, 5, 90, 0.1])
-    with pytest.raises(EnoughError):
-        paced.run()
-    assert paced.pauses == [5, 5, 5, 90, 5]
+    paced = Paced(clock, 5, [0, 4.5, 5, 90, 0.1, 0])
+    paced.run()
+    assert clock.pauses == pytest.approx([5, 5, 5, 90, 5])
+    assert paced.closed
 
 
 def test_it_goes_on_whatever_a_poll_raises(
     clock: HandMovedClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     paced = Paced(clock, 5, [RuntimeError("oops"), 1, MemoryError(), 1])
-    with pytest.raises(EnoughError):
-        paced.run()
-    assert len(paced.pauses) == 4
+    paced.run()
+    assert len(clock.pauses) == 3
     assert paced.failures == 2
     assert "a fault of the exporter itself" in caplog.records[0].getMessage()
     assert caplog.records[0].exc_info, "what to report"
@@ -379,7 +355,7 @@ def test_each_poll_of_the_log_is_measured_good_or_bad(
     seconds: list[float] = []
     observe: Callable[[float], None] = seconds.append
     messages = LogMessages(MessageLog(sqlite_log.reader), _LOOKBACK)
-    poller = LogPoller(messages, board, 1000, observe)
+    poller = LogPoller(messages, board, 1000, observe, clock=clock)
     poller.poll_once()
     _drop_table(sqlite_log)
     poller.poll_once()

@@ -103,3 +103,21 @@ def test_there_are_no_more_modules_than_a_newcomer_can_keep_in_mind() -> None:
         if not all(isinstance(node, ast.Expr) for node in tree.body)
     ]
     assert len(read) <= _MOST_MODULES
+
+
+_TIMES = {"time", "now", "monotonic", "sleep", "datetime"}
+
+
+def test_no_test_replaces_the_time() -> None:
+    """A test hands in a clock instead: see tests/support/clock.py."""
+    patches = {
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(), str(path)))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in {"setattr", "patch"}
+        for target in node.args[:2]
+        if isinstance(target, ast.Constant) and str(target.value).rpartition(".")[2] in _TIMES
+    }
+    assert patches == set()
