@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from demo.simulator.schema import insert_message
+from tests.support.examples import examples
 from tests.support.mariadb import MariaDb
 from tests.support.message_logs import WrittenLog, on_sqlite
 from zapwatch.clock import Clock
@@ -905,7 +906,7 @@ class _Model:
         self._connection.close()
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(120), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(before=st.lists(st.sampled_from([*_CHANNELS, ""]), max_size=12), steps=_STEPS)
 def test_whatever_is_written_and_purged_between_polls_is_heard_and_counted_as_it_truly_was(
     before: list[str], steps: list[tuple[str, str, int]]

@@ -21,6 +21,7 @@ from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Action, Job, Outcome, Result
 from reconnect_hook.queue import LEASE_SECONDS, LOOK_AGAIN_SECONDS, Jobs
 from reconnect_hook.repository import ChannelRepository
+from tests.support.examples import examples
 from tests.support.states import StateClock, firing, resolved, sqlite_url
 
 _COOLDOWN = 300.0
@@ -306,7 +307,7 @@ class Episode(RuleBasedStateMachine):
 
 TestEpisode: Any = Episode.TestCase
 TestEpisode.settings = settings(
-    max_examples=100,
+    max_examples=examples(100),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -105,19 +105,62 @@ def test_there_are_no_more_modules_than_a_newcomer_can_keep_in_mind() -> None:
     assert len(read) <= _MOST_MODULES
 
 
+@cache
+def _calls_of_tests() -> list[tuple[str, ast.Call]]:
+    """Return each call that stands in a test, and where."""
+    return [
+        (f"{path.relative_to(ROOT)}:{node.lineno}", node)
+        for path in (ROOT / "tests").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(), str(path)))
+        if isinstance(node, ast.Call)
+    ]
+
+
 _TIMES = {"time", "now", "monotonic", "sleep", "datetime"}
 
 
 def test_no_test_replaces_the_time() -> None:
     """A test hands in a clock instead: see tests/support/clock.py."""
     patches = {
-        f"{path.relative_to(ROOT)}:{node.lineno}"
-        for path in (ROOT / "tests").rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text(), str(path)))
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr in {"setattr", "patch"}
-        for target in node.args[:2]
+        place
+        for place, call in _calls_of_tests()
+        if isinstance(call.func, ast.Attribute) and call.func.attr in {"setattr", "patch"}
+        for target in call.args[:2]
         if isinstance(target, ast.Constant) and str(target.value).rpartition(".")[2] in _TIMES
     }
     assert patches == set()
+
+
+def test_the_fast_profile_shortens_each_property_test() -> None:
+    """Literal ``max_examples`` would override it: see tests/support/examples.py."""
+    literal = {
+        place
+        for place, call in _calls_of_tests()
+        for keyword in call.keywords
+        if keyword.arg == "max_examples" and not isinstance(keyword.value, ast.Call)
+    }
+    assert [place for place in literal if "/support/" not in place] == []
+
+
+_SERVERS = {"subprocess", "socket", "http.server", "requests", "demo.simulator.server"}
+
+
+def _support(name: str) -> ast.Module | None:
+    path = (ROOT / name.replace(".", "/")).with_suffix(".py")
+    return ast.parse(path.read_text(), str(path)) if path.is_file() else None
+
+
+def test_a_unit_test_needs_no_server_and_no_other_process() -> None:
+    """What does belongs in tests/integration, so that ``make test-fast`` stays fast."""
+    names = {f"tests.unit.{path.stem}" for path in (ROOT / "tests/unit").glob("test_*.py")}
+    needed: dict[str, str] = {}
+    seen: set[str] = set()
+    while names:
+        name = names.pop()
+        seen.add(name)
+        tree = _support(name)
+        if tree is not None:
+            imported = _imports(tree)
+            needed.update(dict.fromkeys(imported & _SERVERS, name))
+            names |= {one for one in imported if _is_in(one, "tests")} - seen
+    assert needed == {}

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from reconnect_hook.migrate import open_state
 from reconnect_hook.probe_limits import ECHO_GAP_SECONDS, LimitReason, ProbeOutcome, ProbeRepository
 from reconnect_hook.schema import echoes
+from tests.support.examples import examples
 from tests.support.states import StateClock, sqlite_url
 from zapwatch.channels import Channel, Status
 from zapwatch.config.gateway import ProbeKind
@@ -138,7 +139,7 @@ class Bounds(RuleBasedStateMachine):
 
 TestBounds: Any = Bounds.TestCase
 TestBounds.settings = settings(
-    max_examples=60,
+    max_examples=examples(60),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

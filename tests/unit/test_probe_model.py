@@ -16,6 +16,7 @@ from reconnect_hook.context import PostponedError, ProbeContext, UnableError
 from reconnect_hook.migrate import open_state
 from reconnect_hook.probe import Finding, ProbeRun
 from reconnect_hook.probe_limits import ProbeRepository
+from tests.support.examples import examples
 from tests.support.states import sqlite_url
 from zapwatch.channels import Channel, Status
 from zapwatch.clock import Clock
@@ -24,7 +25,7 @@ from zapwatch.config.settings import ProbeSettings
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation
 from zapwatch.messages.log_tailer import RecentMessages
 
-_SEEDS = 30
+_SEEDS = examples(30)
 _EVER = float("inf")
 _HASTY = "PRAGMA synchronous=OFF"
 
