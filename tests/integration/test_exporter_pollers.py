@@ -9,10 +9,10 @@ import pytest
 import sqlalchemy as sa
 
 from demo.simulator.client import Simulator
-from demo.simulator.server import SimulatorServer
 from exporter.pollers import GatewayPoller, LogPoller, Poller
 from exporter.snapshot import GatewayState, StateStore
 from tests.support.clock import HandMovedClock
+from tests.support.hooks import SECRET
 from tests.support.message_logs import WrittenLog
 from tests.support.waiting import wait_until
 from zapwatch.channels import Channel, Status
@@ -22,7 +22,6 @@ from zapwatch.messages import log_tailer
 from zapwatch.messages.source import LogMessages
 from zapwatch.messages.webhook_log import MessageLog
 
-_SECRET = "not-a-real-secret-of-the-gateway"
 _LOOKBACK = 86_400.0
 
 
@@ -62,11 +61,9 @@ def clock() -> HandMovedClock:
 
 
 @pytest.fixture
-def simulated() -> Iterator[Simulator]:
-    with SimulatorServer(_SECRET) as server:
-        simulator = Simulator(server.url)
-        simulator.put_channel("loja")
-        yield simulator
+def simulated(simulator: Simulator) -> Simulator:
+    simulator.put_channel("loja")
+    return simulator
 
 
 @pytest.fixture
@@ -76,7 +73,7 @@ def board() -> StateStore:
 
 @pytest.fixture
 def poller(simulated: Simulator, board: StateStore) -> Iterator[GatewayPoller]:
-    client = WrapperGateway(simulated.url, _SECRET, list_timeout=30)
+    client = WrapperGateway(simulated.url, SECRET, list_timeout=30)
     yield GatewayPoller(client, board, 1000)
     client.close()
 
@@ -178,7 +175,7 @@ def test_one_line_when_the_list_fails_and_one_when_it_works_again(
         poller.poll_once()
     assert [r.levelname for r in caplog.records] == ["WARNING", "WARNING", "INFO"]
     assert caplog.messages[2].startswith("channel list can be read again, after ")
-    assert not any("\n" in message or _SECRET in message for message in caplog.messages)
+    assert not any("\n" in message or SECRET in message for message in caplog.messages)
 
 
 class Babbling:
@@ -242,7 +239,7 @@ def test_new_channels_hurry_the_log_and_known_ones_do_not(
     simulated: Simulator, board: StateStore
 ) -> None:
     calls: list[int] = []
-    client = WrapperGateway(simulated.url, _SECRET)
+    client = WrapperGateway(simulated.url, SECRET)
     poller = GatewayPoller(client, board, 1000, lambda: calls.append(len(_statuses(board) or {})))
     poller.poll_once()
     poller.poll_once()

@@ -6,7 +6,6 @@ import gzip
 import itertools
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ import pytest
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.certificates import self_signed
-from tests.support.gateway import SECRET, Observed
+from tests.support.gateway import Observed
+from tests.support.hooks import SECRET
 from tests.support.raw_server import Conversation, RawServer, answering, deaf_port, reset
 from zapwatch.channels import Status
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation, QrKind
@@ -26,22 +26,9 @@ _LIST = {"success": True, "channels": [{"id": "loja", "status": "connected"}], "
 
 
 @pytest.fixture
-def server() -> Iterator[SimulatorServer]:
-    with SimulatorServer(SECRET) as running:
-        yield running
-
-
-@pytest.fixture
-def simulator(server: SimulatorServer) -> Simulator:
-    control = Simulator(server.url)
-    control.put_channel("loja")
-    return control
-
-
-@pytest.fixture
-def observed(simulator: Simulator) -> Iterator[Observed]:
-    with Observed(simulator.url, list_timeout=20, qr_timeout=20) as client:
-        yield client
+def simulator(simulator: Simulator) -> Simulator:
+    simulator.put_channel("loja")
+    return simulator
 
 
 def test_a_list_gives_channels_in_the_gateways_spelling_and_order(

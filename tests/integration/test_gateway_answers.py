@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import base64
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from demo.simulator.client import Simulator
 from demo.simulator.knobs import QR_FIELDS, QrForm
-from demo.simulator.server import SimulatorServer
-from tests.support.gateway import SECRET, Observed
+from tests.support.gateway import Observed
 from tests.support.raw_server import RawServer, answering
 from zapwatch.channels import Status
 from zapwatch.gateways import helpers
@@ -30,18 +29,6 @@ from zapwatch.gateways.base import (
 from zapwatch.gateways.wrapper import parse_list, parse_qr
 
 _PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(40)).decode()
-
-
-@pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    with SimulatorServer(SECRET) as running:
-        yield Simulator(running.url)
-
-
-@pytest.fixture
-def observed(simulator: Simulator) -> Iterator[Observed]:
-    with Observed(simulator.url, list_timeout=20, qr_timeout=20) as client:
-        yield client
 
 
 def _listed(body: Any) -> ChannelList:

@@ -16,14 +16,13 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from demo.simulator.client import Simulator
-from demo.simulator.server import SimulatorServer
 from reconnect_hook.app import create_app
 from reconnect_hook.dashboard import auth
 from reconnect_hook.dashboard.register import add_page
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.supervisor import HookSupervisor, open_store
 from tests.support.clock import AheadClock
-from tests.support.hooks import SECRET, TOKEN, hook_settings, state
+from tests.support.hooks import TOKEN, hook_settings, state
 from tests.support.programs import Program
 from tests.support.states import locked
 from tests.support.waiting import wait_until
@@ -34,11 +33,9 @@ _BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 @pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    with SimulatorServer(SECRET) as server:
-        made = Simulator(server.url)
-        made.put_channel("loja", session="unpaired")
-        yield made
+def simulator(simulator: Simulator) -> Simulator:
+    simulator.put_channel("loja", session="unpaired")
+    return simulator
 
 
 class Site:

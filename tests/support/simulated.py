@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 import requests
 
-SECRET = "not-a-real-secret"
+from tests.support.hooks import SECRET
+
 PNG = b"\x89PNG\r\n\x1a\n"
 CONNECTED = {
     "success": True,

@@ -105,6 +105,20 @@ def test_there_are_no_more_modules_than_a_newcomer_can_keep_in_mind() -> None:
     assert len(read) <= _MOST_MODULES
 
 
+def test_what_tests_share_stands_in_support() -> None:
+    """No test imports from a test, nor from the helpers of another folder of tests."""
+    strays = {
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in [*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
+        for name in _imports(ast.parse(path.read_text(), str(path)))
+        if name.startswith("tests.") and not _is_in(name, "tests.support")
+        if not name.startswith(".".join(path.relative_to(ROOT).parts[:2]))
+        or name.split(".")[2:3] == ["conftest"]
+        or (name.split(".")[2:3] and name.split(".")[2].startswith("test_"))
+    }
+    assert strays == set()
+
+
 @cache
 def _calls_of_tests() -> list[tuple[str, ast.Call]]:
     """Return each call that stands in a test, and where."""

@@ -9,7 +9,8 @@ import pytest
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.clock import HandMovedClock
-from tests.support.simulated import SECRET, Api
+from tests.support.hooks import SECRET
+from tests.support.simulated import Api
 from zapwatch.clock import Clock
 
 
@@ -22,11 +23,6 @@ def clock() -> Clock:
 def server(clock: Clock) -> Iterator[SimulatorServer]:
     with SimulatorServer(SECRET, clock=clock) as running:
         yield running
-
-
-@pytest.fixture
-def simulator(server: SimulatorServer) -> Simulator:
-    return Simulator(server.url)
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from demo.simulator.client import Simulator
 from demo.simulator.faults import CATALOGUE, OPERATIONS
 from demo.simulator.server import SimulatorServer
 from tests.support.clock import HandMovedClock
-from tests.support.simulated import SECRET, Api
+from tests.support.hooks import SECRET
+from tests.support.simulated import Api
 
 
 def test_a_new_simulator_is_empty(simulator: Simulator) -> None:

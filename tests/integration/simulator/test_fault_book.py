@@ -7,7 +7,8 @@ import requests
 
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
-from tests.support.simulated import SECRET, Api, Background
+from tests.support.hooks import SECRET
+from tests.support.simulated import Api, Background
 from tests.support.waiting import wait_until
 from zapwatch.clock import Clock
 

@@ -15,7 +15,8 @@ import requests
 from demo.simulator.client import Simulator, SimulatorError
 from demo.simulator.faults import CATALOGUE
 from demo.simulator.server import SimulatorServer
-from tests.support.simulated import CONNECTED, SECRET, Api, Background
+from tests.support.hooks import SECRET
+from tests.support.simulated import CONNECTED, Api, Background
 from tests.support.waiting import wait_until
 from zapwatch.clock import Clock
 

@@ -12,7 +12,8 @@ import requests
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.clock import HandMovedClock
-from tests.support.simulated import CONNECTED, PNG, SECRET, Api
+from tests.support.hooks import SECRET
+from tests.support.simulated import CONNECTED, PNG, Api
 
 
 def test_the_list_has_the_contracts_shape(simulator: Simulator, api: Api) -> None:

@@ -14,7 +14,8 @@ from demo.simulator.client import Simulator
 from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
 from demo.simulator.traffic import open_message_log
-from tests.support.simulated import SECRET, Api
+from tests.support.hooks import SECRET
+from tests.support.simulated import Api
 from tests.support.waiting import wait_until
 
 _WORDS = "Zapwatch asks: are you there?"

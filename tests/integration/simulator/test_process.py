@@ -21,7 +21,8 @@ from demo.simulator.apis.registry import APIS
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.certificates import self_signed
-from tests.support.simulated import SECRET, Api
+from tests.support.hooks import SECRET
+from tests.support.simulated import Api
 from tests.support.waiting import wait_until
 from zapwatch.gateways.registry import ADAPTERS
 

@@ -11,7 +11,7 @@ import requests
 
 from demo.simulator.client import Simulator, SimulatorError
 from demo.simulator.server import SimulatorServer
-from tests.support.simulated import SECRET
+from tests.support.hooks import SECRET
 
 _TOO_MUCH = 10**9 + 1
 _FAR_TOO_MUCH = 10**400  # more than a float can hold

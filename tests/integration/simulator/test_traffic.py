@@ -20,7 +20,8 @@ from demo.simulator.client import Simulator
 from demo.simulator.schema import create_message_log, insert_message
 from demo.simulator.server import SimulatorServer
 from demo.simulator.traffic import open_message_log
-from tests.support.simulated import SECRET, Api
+from tests.support.hooks import SECRET
+from tests.support.simulated import Api
 from tests.support.waiting import wait_until
 
 _MESSAGES = {"message", "onmessage", "onselfmessage", "message.sent", "message.received"}
