@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from exporter.event_receiver import Count, Receiver, Sender
 from zapwatch.channels import Channel
+from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SettingsError
 from zapwatch.messages.event_parser import Message
 from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes
@@ -114,8 +114,11 @@ class Inbox:
     is late, and no more of them than are good for it.
     """
 
-    def __init__(self, store: EventStore, gateways: Collection[str]) -> None:
+    def __init__(
+        self, store: EventStore, gateways: Collection[str], *, clock: Clock | None = None
+    ) -> None:
         self._store = store
+        self._clock = clock or Clock()
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._boxes = {gateway: _Box() for gateway in gateways}
@@ -168,37 +171,39 @@ class Inbox:
         with self._lock:
             for gateway, box in self._boxes.items():
                 box.take(gateway, batch)
-        if not batch.last and time.monotonic() < self._next_heartbeat:
+        if not batch.last and self._clock.monotonic() < self._next_heartbeat:
             return
         try:
-            self._store.write(batch, time.time())
+            self._store.write(batch, self._clock.time())
         except BaseException:
             with self._lock:
                 for gateway, box in self._boxes.items():
                     box.give_back(gateway, batch)
             raise
-        self._next_heartbeat = time.monotonic() + _HEARTBEAT_SECONDS
+        self._next_heartbeat = self._clock.monotonic() + _HEARTBEAT_SECONDS
 
     def _run(self) -> None:
         while True:
             try:
                 self.write()
-                if time.monotonic() >= self._next_prune:
-                    self._store.prune(time.time())
-                    self._next_prune = time.monotonic() + _PRUNE_SECONDS
+                if self._clock.monotonic() >= self._next_prune:
+                    self._store.prune(self._clock.time())
+                    self._next_prune = self._clock.monotonic() + _PRUNE_SECONDS
             except MessageLogError:
                 pass  # the polls meet it as well, and tell
             except Exception:  # noqa: BLE001
                 # Unforeseen, but the next time it may work.
                 _log.exception("messages cannot be written, a fault of the exporter itself")
-            time.sleep(_WRITE_SECONDS)
+            self._clock.sleep(_WRITE_SECONDS)
 
 
 class TakenMessages(StoredMessages):
     """The messages of one gateway whose events this program takes: the inbox's and the store's."""
 
-    def __init__(self, inbox: Inbox, store: EventStore, gateway: str) -> None:
-        super().__init__(store, gateway)
+    def __init__(
+        self, inbox: Inbox, store: EventStore, gateway: str, *, clock: Clock | None = None
+    ) -> None:
+        super().__init__(store, gateway, clock=clock)
         self._inbox = inbox
 
     def poll(self, channels: Collection[Channel]) -> ActivitySnapshot:
@@ -213,10 +218,11 @@ class TakenMessages(StoredMessages):
 class Post:
     """The messages of all gateways, as one exporter learns of them."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
         """Open nothing yet, and take nobody's events."""
+        self._clock = clock or Clock()
         self.store = EventStore(settings.messages_state_url)
-        self._inbox = Inbox(self.store, [])
+        self._inbox = Inbox(self.store, [], clock=self._clock)
         self._senders: dict[str, Sender] = {}
         self._started = False
 
@@ -236,11 +242,11 @@ class Post:
 
     def messages(self, gateway: str) -> TakenMessages:
         """Return the source of a gateway whose events are taken."""
-        return TakenMessages(self._inbox, self.store, gateway)
+        return TakenMessages(self._inbox, self.store, gateway, clock=self._clock)
 
     def receiver(self, pages: WSGIApplication, count: Count) -> WSGIApplication:
         """Return the application with the place for events before it."""
-        return Receiver(pages, self._senders, self._inbox.take, count)
+        return Receiver(pages, self._senders, self._inbox.take, count, clock=self._clock)
 
 
 def senders_among(gateways: Collection[GatewaySettings]) -> dict[str, Sender]:

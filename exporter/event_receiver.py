@@ -13,13 +13,13 @@ import hashlib
 import hmac
 import json
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
+from zapwatch.clock import Clock
 from zapwatch.messages.event_parser import EventError, Message, parse
 from zapwatch.server import MAX_REQUEST_BYTES
 
@@ -69,10 +69,17 @@ class Receiver:
     """Takes events, and hands every other request on to the application behind it."""
 
     def __init__(
-        self, behind: WSGIApplication, senders: Mapping[str, Sender], take: Take, count: Count
+        self,
+        behind: WSGIApplication,
+        senders: Mapping[str, Sender],
+        take: Take,
+        count: Count,
+        *,
+        clock: Clock | None = None,
     ) -> None:
         """``senders`` are the gateways by their names; there may be others later."""
         self._behind = behind
+        self._clock = clock or Clock()
         self._senders = senders
         self._take = take
         self._count = count
@@ -90,7 +97,7 @@ class Receiver:
             why = "events are posted here"
             return _answer(start_response, HTTPStatus.METHOD_NOT_ALLOWED, why, ("Allow", "POST"))
         try:
-            message = _read(environ, sender)
+            message = _read(environ, sender, self._clock.time())
         except _Refused as refused:
             self._tell(name, refused)
             self._count(name, refused.result)
@@ -117,13 +124,13 @@ class Receiver:
 
     def _tell(self, gateway: str, refused: _Refused) -> None:
         """Log what is wrong with a gateway's events: who set up the webhook sees nothing else."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if now - self._told_at.get((gateway, refused.result), float("-inf")) > _TELL_AGAIN_SECONDS:
             self._told_at[gateway, refused.result] = now
             _log.warning("an event of gateway %s was refused: %s", gateway, refused)
 
 
-def _read(environ: WSGIEnvironment, sender: Sender) -> Message | None:
+def _read(environ: WSGIEnvironment, sender: Sender, now: float) -> Message | None:
     """Return the message that was posted, None where it is no message; raise _Refused."""
     length = int(environ.get("CONTENT_LENGTH") or 0)
     if length > MAX_REQUEST_BYTES:
@@ -134,7 +141,7 @@ def _read(environ: WSGIEnvironment, sender: Sender) -> Message | None:
         why = "the token is missing or wrong: it must be the one that MESSAGES_TOKEN sets"
         raise _Refused(HTTPStatus.UNAUTHORIZED, EventResult.UNAUTHORIZED, why)
     try:
-        return parse(sender.kind, body, time.time())
+        return parse(sender.kind, body, now)
     except EventError as error:
         raise _Refused(HTTPStatus.BAD_REQUEST, EventResult.INVALID, str(error)) from None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import threading
-import time
 from collections import OrderedDict
 from urllib.parse import urlsplit
 
@@ -13,6 +12,8 @@ from flask import Flask, request, session
 from flask.sessions import SecureCookieSessionInterface
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.exceptions import Forbidden, TooManyRequests, Unauthorized
+
+from zapwatch.clock import Clock
 
 WRONG_TOKENS = 5
 """After so many in a row, an address has to wait."""
@@ -27,7 +28,8 @@ _ADDRESSES = 10_000
 class LoginThrottle:
     """Counts the wrong tokens of each address, in bounded memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        self._clock = clock or Clock()
         self._lock = threading.Lock()
         self._counts: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
@@ -35,7 +37,7 @@ class LoginThrottle:
         """Whether the address may not try any token now."""
         with self._lock:
             count, at = self._counts.get(address, (0, 0.0))
-            if time.monotonic() - at >= WAIT_SECONDS:
+            if self._clock.monotonic() - at >= WAIT_SECONDS:
                 self._counts.pop(address, None)
                 return False
             return count >= WRONG_TOKENS
@@ -46,7 +48,7 @@ class LoginThrottle:
             count, _ = self._counts.pop(address, (0, 0.0))
             if right:
                 return
-            self._counts[address] = count + 1, time.monotonic()
+            self._counts[address] = count + 1, self._clock.monotonic()
             while len(self._counts) > _ADDRESSES:
                 self._counts.popitem(last=False)
 
@@ -54,14 +56,14 @@ class LoginThrottle:
 class TokenAuth:
     """Lets in who knows the token."""
 
-    def __init__(self, app: Flask, token: str) -> None:
+    def __init__(self, app: Flask, token: str, *, clock: Clock | None = None) -> None:
         """Set up the application's sessions.
 
         Their key follows from the token: all hooks with the same one share the sessions, and
         another token ends them.
         """
         self._token = token.encode()
-        self._wrong = LoginThrottle()
+        self._wrong = LoginThrottle(clock=clock)
         app.secret_key = hmac.new(self._token, b"zapwatch sessions 1", hashlib.sha256).digest()
         app.session_interface = _Sessions()
         app.config.update(

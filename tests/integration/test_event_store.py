@@ -15,8 +15,8 @@ from exporter import event_buffer as inbox_module
 from exporter.event_buffer import Inbox, TakenMessages
 from tests.support.states import sqlite_url
 from zapwatch.channels import Channel, Status
+from zapwatch.clock import Clock
 from zapwatch.messages import event_store as store_module
-from zapwatch.messages import source as source_module
 from zapwatch.messages.event_parser import Message
 from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes, metadata
 from zapwatch.messages.log_tailer import ActivitySnapshot, RecentMessages
@@ -28,14 +28,12 @@ _NOW = 1_770_000_000.0
 _LOJA, _OTHER = Channel("Loja 1", Status.CONNECTED), Channel("other", Status.CONNECTED)
 
 
-class Clock:
-    """The time of day, for all modules that look at it."""
+class DayClock(Clock):
+    """The time of day, in a test's hands."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.now = _NOW
         self._looks = itertools.count(step=3600)
-        for module in (inbox_module, source_module):
-            monkeypatch.setattr(f"{module.__name__}.time", self)
 
     def time(self) -> float:
         return self.now
@@ -46,8 +44,8 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
+def clock() -> DayClock:
+    return DayClock()
 
 
 @pytest.fixture(params=["sqlite", "mariadb"])
@@ -92,10 +90,10 @@ def message(
 class Exporter:
     """What an exporter has: an inbox for its gateway and what is read of it."""
 
-    def __init__(self, store: EventStore, gateway: str = "wpp") -> None:
-        self.inbox = Inbox(store, [gateway])
+    def __init__(self, store: EventStore, clock: DayClock, gateway: str = "wpp") -> None:
+        self.inbox = Inbox(store, [gateway], clock=clock)
         self._gateway = gateway
-        self._source = TakenMessages(self.inbox, store, gateway)
+        self._source = TakenMessages(self.inbox, store, gateway, clock=clock)
 
     def take(self, *messages: Message) -> None:
         for one in messages:
@@ -105,21 +103,21 @@ class Exporter:
         return self._source.poll(channels or (_LOJA, _OTHER))
 
 
-def test_what_was_taken_is_known_after_a_restart(store: EventStore, clock: Clock) -> None:
-    first = Exporter(store)
+def test_what_was_taken_is_known_after_a_restart(store: EventStore, clock: DayClock) -> None:
+    first = Exporter(store, clock)
     first.take(message(_NOW - 60), message(_NOW - 50, direction=Direction.OUT, heard=False))
     assert first.poll().age("loja1") == 50
     clock.now += 20
-    view = Exporter(store).poll()
+    view = Exporter(store, clock).poll()
     assert view.age("loja1") == 70
     assert view.age("other") is None
-    assert StoredMessages(store, "wpp").recent(81).ages == {"loja1": 80}
-    assert StoredMessages(store, "wpp").recent(75).ages == {}
+    assert StoredMessages(store, "wpp", clock=clock).recent(81).ages == {"loja1": 80}
+    assert StoredMessages(store, "wpp", clock=clock).recent(75).ages == {}
     assert view.messages == {}
 
 
-def test_late_and_repeated_messages_move_no_clock_back(store: EventStore, clock: Clock) -> None:
-    exporter = Exporter(store)
+def test_late_and_repeated_messages_move_no_clock_back(store: EventStore, clock: DayClock) -> None:
+    exporter = Exporter(store, clock)
     exporter.take(message(_NOW - 5, id_="a"), message(_NOW - 500, id_="b"))
     assert exporter.poll().age("loja1") == 5
     exporter.take(message(_NOW - 500, id_="b"), message(_NOW - 900, id_="c"))
@@ -129,20 +127,20 @@ def test_late_and_repeated_messages_move_no_clock_back(store: EventStore, clock:
     assert view.rows_read == 4
 
 
-def test_a_message_without_an_id_counts_each_time(store: EventStore, clock: Clock) -> None:
-    exporter = Exporter(store)
+def test_a_message_without_an_id_counts_each_time(store: EventStore, clock: DayClock) -> None:
+    exporter = Exporter(store, clock)
     exporter.take(message(), message())
     assert exporter.poll().messages == {("loja1", Direction.IN): 2}
 
 
 def test_the_time_in_which_nobody_took_events_does_not_count(
-    store: EventStore, clock: Clock
+    store: EventStore, clock: DayClock
 ) -> None:
-    exporter = Exporter(store)
+    exporter = Exporter(store, clock)
     exporter.take(message(_NOW - 100))
     exporter.poll()
     clock.now += 7200
-    restarted = Exporter(store)
+    restarted = Exporter(store, clock)
     view = restarted.poll()
     assert view.now == _NOW + 7200
     assert view.last_message["loja1"] == _NOW - 100
@@ -153,18 +151,18 @@ def test_the_time_in_which_nobody_took_events_does_not_count(
     assert restarted.poll().age("loja1") == 0
 
 
-def test_a_restart_of_seconds_is_no_outage(store: EventStore, clock: Clock) -> None:
-    exporter = Exporter(store)
+def test_a_restart_of_seconds_is_no_outage(store: EventStore, clock: DayClock) -> None:
+    exporter = Exporter(store, clock)
     exporter.take(message())
     exporter.poll()
     clock.now += store_module.GAP_AFTER - 1
-    assert Exporter(store).poll().age("loja1") == store_module.GAP_AFTER - 1
+    assert Exporter(store, clock).poll().age("loja1") == store_module.GAP_AFTER - 1
 
 
 def test_an_outage_before_the_last_message_counts_for_nothing(
-    store: EventStore, clock: Clock
+    store: EventStore, clock: DayClock
 ) -> None:
-    exporter = Exporter(store)
+    exporter = Exporter(store, clock)
     exporter.poll()
     clock.now += 1000
     exporter.poll()
@@ -177,9 +175,9 @@ def test_an_outage_before_the_last_message_counts_for_nothing(
 
 
 def test_an_echo_moves_the_clock_is_no_traffic_and_is_remembered_for_a_day(
-    store: EventStore, clock: Clock
+    store: EventStore, clock: DayClock
 ) -> None:
-    exporter = Exporter(store)
+    exporter = Exporter(store, clock)
     token = make_token("Loja 1")
     exporter.take(message(_NOW - 5, echo=token), message(_NOW - 4, echo=token))
     exporter.take(message(key="nobody", echo=make_token("nobody")))
@@ -187,10 +185,10 @@ def test_an_echo_moves_the_clock_is_no_traffic_and_is_remembered_for_a_day(
     assert view.age("loja1") == view.heard_age("loja1") == 4
     assert view.messages == {}
     assert list(store.minutes("wpp", 0)) == [], "nothing is learned from it"
-    source = StoredMessages(store, "wpp")
+    source = StoredMessages(store, "wpp", clock=clock)
     assert source.recent(60) == RecentMessages({"loja1": 4.0}, {token})
     assert source.recent(3).ages == {}
-    assert StoredMessages(store, "another").recent(60) == RecentMessages()
+    assert StoredMessages(store, "another", clock=clock).recent(60) == RecentMessages()
     clock.now += 86_400 + 60
     exporter.poll()
     assert source.recent(60).echoes == set()
@@ -199,12 +197,12 @@ def test_an_echo_moves_the_clock_is_no_traffic_and_is_remembered_for_a_day(
 
 
 def test_recent_messages_are_incomplete_while_no_exporter_takes_events(
-    store: EventStore, clock: Clock
+    store: EventStore, clock: DayClock
 ) -> None:
-    source = StoredMessages(store, "wpp")
+    source = StoredMessages(store, "wpp", clock=clock)
     with pytest.raises(MessageLogError, match="does not run"):
         source.recent(60).complete()
-    exporter = Exporter(store)
+    exporter = Exporter(store, clock)
     exporter.take(message())
     exporter.poll()
     assert source.recent(60).complete() == RecentMessages({"loja1": 0})
@@ -215,9 +213,9 @@ def test_recent_messages_are_incomplete_while_no_exporter_takes_events(
 
 
 def test_two_exporters_on_one_store_know_what_either_has_taken(
-    url: sa.URL, opened: Callable[[sa.URL], EventStore], clock: Clock
+    url: sa.URL, opened: Callable[[sa.URL], EventStore], clock: DayClock
 ) -> None:
-    here, there = Exporter(opened(url)), Exporter(opened(url))
+    here, there = Exporter(opened(url), clock), Exporter(opened(url), clock)
     here.poll()
     there.take(message(_NOW - 7))
     there.poll()
@@ -229,9 +227,9 @@ def test_two_exporters_on_one_store_know_what_either_has_taken(
     assert here.poll().age("loja1") == 107
 
 
-def test_a_clock_that_was_put_back_forgets_its_future(store: EventStore, clock: Clock) -> None:
+def test_a_clock_that_was_put_back_forgets_its_future(store: EventStore, clock: DayClock) -> None:
     clock.now += 86_400
-    exporter = Exporter(store)
+    exporter = Exporter(store, clock)
     exporter.take(message(clock.now))
     exporter.poll()
     clock.now = _NOW
@@ -244,8 +242,10 @@ def test_a_clock_that_was_put_back_forgets_its_future(store: EventStore, clock: 
     assert store.receiver_gaps(clock.now) == ()
 
 
-def test_a_clock_that_jumps_ahead_makes_no_channel_silent(store: EventStore, clock: Clock) -> None:
-    exporter = Exporter(store)
+def test_a_clock_that_jumps_ahead_makes_no_channel_silent(
+    store: EventStore, clock: DayClock
+) -> None:
+    exporter = Exporter(store, clock)
     exporter.take(message())
     exporter.poll()
     clock.now += 86_400
@@ -253,10 +253,10 @@ def test_a_clock_that_jumps_ahead_makes_no_channel_silent(store: EventStore, clo
 
 
 def test_channels_that_no_list_names_stay_out_of_the_store(
-    store: EventStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    store: EventStore, clock: DayClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inbox_module, "_MOST_UNLISTED", 10)
-    exporter = Exporter(store)
+    exporter = Exporter(store, clock)
     exporter.poll(_LOJA)
     exporter.take(*(message(key=f"stray{number}") for number in range(1000)))
     exporter.take(message())
@@ -266,11 +266,11 @@ def test_channels_that_no_list_names_stay_out_of_the_store(
     stray = Channel("stray9", Status.CONNECTED)
     assert exporter.poll(stray).age("stray9") == 0
     assert exporter.poll(stray).messages["stray9", Direction.IN] == 1
-    assert Exporter(store).poll(Channel("stray10", Status.CONNECTED)).age("stray10") is None
+    assert Exporter(store, clock).poll(Channel("stray10", Status.CONNECTED)).age("stray10") is None
 
 
-def test_gateways_do_not_mix(store: EventStore, clock: Clock) -> None:
-    inbox = Inbox(store, ["a", "b"])
+def test_gateways_do_not_mix(store: EventStore, clock: DayClock) -> None:
+    inbox = Inbox(store, ["a", "b"], clock=clock)
     inbox.list_channels("a", frozenset(["loja1"]))
     inbox.list_channels("b", frozenset(["loja1"]))
     inbox.take("a", message(_NOW - 3))
@@ -325,10 +325,10 @@ def test_stores_that_are_opened_at_once_make_the_tables_once(
 
 
 def test_messages_that_cannot_be_written_wait(
-    url: sa.URL, opened: Callable[[sa.URL], EventStore], clock: Clock
+    url: sa.URL, opened: Callable[[sa.URL], EventStore], clock: DayClock
 ) -> None:
     store = opened(url)
-    exporter = Exporter(store)
+    exporter = Exporter(store, clock)
     exporter.poll()
     engine = sa.create_engine(url)
     with engine.begin() as connection:
@@ -381,11 +381,11 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     store.close()
 
 
-def test_without_an_exporter_nobody_knows_anything(store: EventStore, clock: Clock) -> None:
-    stored = StoredMessages(store, "wpp")
+def test_without_an_exporter_nobody_knows_anything(store: EventStore, clock: DayClock) -> None:
+    stored = StoredMessages(store, "wpp", clock=clock)
     with pytest.raises(MessageLogError, match="does not run"):
         stored.poll([_LOJA])
-    exporter = Exporter(store)
+    exporter = Exporter(store, clock)
     exporter.take(message())
     exporter.poll()
     clock.now += 299

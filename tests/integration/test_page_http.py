@@ -16,13 +16,13 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from demo.simulator.client import Simulator
-from demo.simulator.server import SimulatorServer
 from reconnect_hook.app import create_app
 from reconnect_hook.dashboard import auth
 from reconnect_hook.dashboard.register import add_page
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.supervisor import HookSupervisor, open_store
-from tests.support.hooks import SECRET, TOKEN, hook_settings, state
+from tests.support.clock import AheadClock
+from tests.support.hooks import TOKEN, hook_settings, state
 from tests.support.programs import Program
 from tests.support.states import locked
 from tests.support.waiting import wait_until
@@ -33,17 +33,16 @@ _BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 @pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    with SimulatorServer(SECRET) as server:
-        made = Simulator(server.url)
-        made.put_channel("loja", session="unpaired")
-        yield made
+def simulator(simulator: Simulator) -> Simulator:
+    simulator.put_channel("loja", session="unpaired")
+    return simulator
 
 
 class Site:
     """The hook's application, with workers, and without Prometheus."""
 
     def __init__(self, url: str, token: str = TOKEN) -> None:
+        self.clock = AheadClock()
         values = hook_settings(
             url, HOOK_TOKEN=token, PROMETHEUS_URL=_NOBODY, ALERTMANAGER_URL=_NOBODY
         )
@@ -54,7 +53,7 @@ class Site:
         self.supervisor.apply_config(settings.gateways)
         self.state_url = settings.hook_state_url
         self.app = create_app(self.supervisor, metrics, token=token)
-        add_page(self.app, self.supervisor, settings)
+        add_page(self.app, self.supervisor, settings, clock=self.clock)
 
     def close(self) -> None:
         self.supervisor.stop(5)
@@ -244,11 +243,7 @@ def test_a_password_that_a_browser_remembers_is_no_key_for_other_sites(
 # Guessing.
 
 
-def test_five_wrong_tokens_in_a_row_make_an_address_wait(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = [1000.0]
-    monkeypatch.setattr("reconnect_hook.dashboard.auth.time.monotonic", lambda: clock[0])
+def test_five_wrong_tokens_in_a_row_make_an_address_wait(site: Site) -> None:
     browser = site.browser()
     for _ in range(5):
         assert log_in(browser, "wrong").status_code == 401
@@ -262,7 +257,7 @@ def test_five_wrong_tokens_in_a_row_make_an_address_wait(
     # Who names another address has none.
     forged = {**_BEARER, "X-Forwarded-For": "203.0.113.8"}
     assert browser.get("/api/channels", headers=forged).status_code == 429
-    clock[0] += 61
+    site.clock.ahead = 61
     assert log_in(browser).status_code == 303
 
 

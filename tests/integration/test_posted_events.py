@@ -14,7 +14,8 @@ from demo.simulator.apis.registry import APIS
 from demo.simulator.client import Simulator
 from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
-from tests.support.programs import Metrics, Program
+from tests.support.programs import Program
+from tests.support.samples import Metrics
 from tests.support.waiting import wait_until
 
 _SECRET = "0123456789abcdef-not-a-real-secret"

@@ -121,7 +121,7 @@ class FakeGateway(Gateway):
     def query(self, channel: Channel) -> None:
         self._called("query", Operation.QUERY, channel.id)
 
-    def send_text(self, channel: Channel, number: str, text: str) -> str | None:  # noqa: ARG002
+    def send_text(self, channel: Channel, number: str, text: str) -> str | None:
         self._called("send_text", Operation.SEND, channel.id)
         return None
 

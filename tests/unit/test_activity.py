@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from zapwatch.channels import Channel, Status
-from zapwatch.messages import channel_list as activity_module
+from zapwatch.clock import Clock
 from zapwatch.messages.channel_list import Activity
 from zapwatch.messages.log_tailer import ActivitySnapshot
 from zapwatch.messages.webhook_log import MessageLogError
@@ -13,14 +13,13 @@ from zapwatch.messages.webhook_log import MessageLogError
 _NOW = 1_770_000_000.0
 
 
-class World:
+class World(Clock):
     """A gateway's list, and the source that looks at it."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.now = _NOW
         self.listed: list[Channel] | None = []
-        self.source = Activity(self._list)
-        monkeypatch.setattr(activity_module, "time", self)
+        self.source = Activity(self._list, clock=self)
 
     def time(self) -> float:
         return self.now
@@ -42,8 +41,8 @@ class World:
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    return World(monkeypatch)
+def world() -> World:
+    return World()
 
 
 def test_the_activity_that_is_listed_is_the_age(world: World) -> None:

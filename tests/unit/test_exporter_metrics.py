@@ -16,7 +16,7 @@ from exporter.silence.model import Learned, Model
 from exporter.silence.profile import WEEK_HOURS, Profile
 from exporter.silence.thresholds import Threshold
 from exporter.snapshot import GatewayState, LogState, StateStore
-from tests.support.programs import Metrics
+from tests.support.samples import Metrics
 from zapwatch import __version__
 from zapwatch.channels import Channel, Status
 from zapwatch.config import SilenceMode

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
 
+from zapwatch.clock import Clock
 from zapwatch.messages.webhook_log import Direction, Head, Ids, MessageLog, MessageLogError, Row
 
 _SLACK_SECONDS = 300.0  # by which rows may be out of order, or a clock be corrected
@@ -118,8 +118,11 @@ class LogTailer:
     another table), it looks back as far as it has not looked yet.
     """
 
-    def __init__(self, log: MessageLog, lookback_seconds: float) -> None:
+    def __init__(
+        self, log: MessageLog, lookback_seconds: float, *, clock: Clock | None = None
+    ) -> None:
         self._log = log
+        self._clock = clock or Clock()
         self._lookback_seconds = lookback_seconds
         self._last_message: dict[str, float] = {}
         self._last_heard: dict[str, float] = {}
@@ -245,9 +248,9 @@ class LogTailer:
 
     def _read_new(self, head: Head) -> int:
         """Read new rows, oldest first, for a while; return how many ids are yet to be read."""
-        until = time.monotonic() + _CATCH_UP_SECONDS
+        until = self._clock.monotonic() + _CATCH_UP_SECONDS
         while self._watermark < head.newest_id:
-            if time.monotonic() >= until:
+            if self._clock.monotonic() >= until:
                 return head.newest_id - self._watermark
             rows = self._timed(partial(self._log.rows_after, self._watermark))
             if not rows:
@@ -259,9 +262,9 @@ class LogTailer:
 
     def _look_back(self, head: Head, wanted: Collection[str]) -> None:
         """Read backwards: to the last poll without a break where told so, else for a while."""
-        until = time.monotonic() + _LOOK_BACK_SECONDS
+        until = self._clock.monotonic() + _LOOK_BACK_SECONDS
         while self.looking_back(wanted):
-            if self._unread_since is None and time.monotonic() >= until:
+            if self._unread_since is None and self._clock.monotonic() >= until:
                 return
             assert self._look_back_from is not None  # noqa: S101 - looking_back() said so
             rows = self._timed(partial(self._log.rows_before, self._look_back_from))
@@ -303,12 +306,12 @@ class LogTailer:
 
     def _remember_recent(self, times: Mapping[int, float | None]) -> None:
         """Remember ids, with the times of their rows, as read just now."""
-        read_at = time.monotonic()
+        read_at = self._clock.monotonic()
         self._recent.update({row_id: _Recent(read_at, at) for row_id, at in times.items()})
 
     def _forget_recent(self) -> None:
         """Let go of ids that no late row can stand next to any more."""
-        oldest = time.monotonic() - _OVERLAP_SECONDS
+        oldest = self._clock.monotonic() - _OVERLAP_SECONDS
         excess = len(self._recent) - _OVERLAP_ROWS
         over: list[int] = []
         for row_id, known in self._recent.items():
@@ -329,12 +332,12 @@ class LogTailer:
 
     def _timed(self, read: Callable[[int], list[Row]]) -> list[Row]:
         """Read a chunk and size the next one by how long it took: rows may hold 1 KB or 16 MB."""
-        started = time.monotonic()
+        started = self._clock.monotonic()
         try:
             return read(self._chunk)
         finally:
             # Also where it failed: it may have been the size that took too long.
-            seconds = time.monotonic() - started
+            seconds = self._clock.monotonic() - started
             if seconds > _CHUNK_SECONDS:
                 self._chunk = max(1, self._chunk // 4)
             elif seconds < _CHUNK_SECONDS / 4:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection
 from typing import Protocol
 
 from zapwatch.channels import Channel
+from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings
 from zapwatch.messages.channel_list import Activity
 from zapwatch.messages.event_store import GAP_AFTER, EventStore, Last
@@ -52,9 +52,11 @@ _MOST_ROWS = 50_000  # that are read for one window; of a larger one the oldest 
 class LogMessages:
     """The messages in PixelHub's log."""
 
-    def __init__(self, log: MessageLog, lookback_seconds: float) -> None:
+    def __init__(
+        self, log: MessageLog, lookback_seconds: float, *, clock: Clock | None = None
+    ) -> None:
         self._log = log
-        self._last = LogTailer(log, lookback_seconds)
+        self._last = LogTailer(log, lookback_seconds, clock=clock)
 
     def poll(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Read what is new, and look back for a second for those that were never seen."""
@@ -107,15 +109,16 @@ class StoredMessages:
     Ages count only time in which a receiver ran.
     """
 
-    def __init__(self, store: EventStore, gateway: str) -> None:
+    def __init__(self, store: EventStore, gateway: str, *, clock: Clock | None = None) -> None:
         self._store = store
+        self._clock = clock or Clock()
         self._gateway = gateway
         self._last: dict[str, Last] = {}
         self._read_at = 0.0
 
     def poll(self, _channels: Collection[Channel]) -> ActivitySnapshot:
         """Read what is new; raise MessageLogError, also where no receiver has run for minutes."""
-        now = time.time()
+        now = self._clock.time()
         if self._is_silent(now, _STALE_SECONDS):
             raise MessageLogError(_NO_RECEIVER)
         if now < self._read_at - _CLOCK_BACK:
@@ -138,7 +141,7 @@ class StoredMessages:
 
     def recent(self, seconds: float) -> RecentMessages:
         """Read what was stored lately."""
-        now = time.time()
+        now = self._clock.time()
         gap = _NO_RECEIVER if self._is_silent(now, GAP_AFTER) else ""
         since = now - seconds - _CLOCKS_SECONDS
         ages = {
@@ -158,7 +161,7 @@ class StoredMessages:
 
     def histories(self, wanted: Collection[str], pause: Callable[[], None]) -> dict[str, History]:
         """Read the store, whose hours are counted already."""
-        now = time.time()
+        now = self._clock.time()
         histories: dict[str, History] = {}
         since = int(now // 3600) - HOURS
         for number, (key, hour, minutes) in enumerate(self._store.minutes(self._gateway, since)):
@@ -180,6 +183,8 @@ def open_source(
     gateway: GatewaySettings,
     listed: Callable[[], Collection[Channel]] = list,
     received: Callable[[str], MessageSource] | None = None,
+    *,
+    clock: Clock | None = None,
 ) -> MessageSource | None:
     """Open a gateway's source, on connections of its own; None where it has none.
 
@@ -187,13 +192,13 @@ def open_source(
     that receives events gives the source of those by the gateway's name, as ``received``.
     """
     if gateway.message_log_url is not None:
-        log = MessageLog(gateway.message_log_url)
-        return LogMessages(log, settings.message_lookback_hours * 3600)
+        log = MessageLog(gateway.message_log_url, clock=clock)
+        return LogMessages(log, settings.message_lookback_hours * 3600, clock=clock)
     if gateway.messages is MessageSourceKind.EVENTS:
         if received is not None:
             return received(gateway.name)
         store = EventStore(settings.messages_state_url, read_only=True)
-        return StoredMessages(store, gateway.name)
+        return StoredMessages(store, gateway.name, clock=clock)
     if gateway.messages is MessageSourceKind.ACTIVITY:
-        return Activity(listed)
+        return Activity(listed, clock=clock)
     return None

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import enum
 import sqlite3
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +23,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
 
 from zapwatch.channels import MAX_ID_LENGTH, channel_key
+from zapwatch.clock import Clock
 from zapwatch.db import one_line
 from zapwatch.messages.probe_token import MARK, MOST_BYTES, TOKEN_LENGTH, is_for, is_token
 
@@ -267,8 +267,9 @@ _HEAD = (
 class MessageLog:
     """Bounded reads of one message log; each method raises MessageLogError."""
 
-    def __init__(self, url: sa.URL) -> None:
+    def __init__(self, url: sa.URL, *, clock: Clock | None = None) -> None:
         self._engine = _engine(url)
+        self._clock = clock or Clock()
 
     def head(self, known_id: int, above: int = 0, up_to: int = 0) -> Head:
         """Return the present, with the row ``known_id`` and the ids ``above`` one, ``up_to`` one.
@@ -328,7 +329,7 @@ class MessageLog:
         values: Mapping[str, object],
         seconds: float = _STATEMENT_SECONDS,
     ) -> Sequence[Any]:
-        started = time.monotonic()
+        started = self._clock.monotonic()
         tried_again = False
         while True:
             try:
@@ -336,7 +337,7 @@ class MessageLog:
             except SQLAlchemyError as error:
                 # A connection that was kept may have gone since, which shows only when it is used.
                 gone = isinstance(error, DBAPIError) and error.connection_invalidated
-                late = time.monotonic() - started > _STATEMENT_SECONDS
+                late = self._clock.monotonic() - started > _STATEMENT_SECONDS
                 if tried_again or late or not gone:
                     raise _readable(error) from None
                 tried_again = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,28 +11,8 @@ from demo.simulator.client import Simulator
 from demo.simulator.faults import CATALOGUE, OPERATIONS
 from demo.simulator.server import SimulatorServer
 from tests.support.clock import HandMovedClock
-from tests.unit.test_simulator_gateway import SECRET, Api
-
-
-@pytest.fixture
-def clock() -> HandMovedClock:
-    return HandMovedClock()
-
-
-@pytest.fixture
-def server(clock: HandMovedClock) -> Iterator[SimulatorServer]:
-    with SimulatorServer(SECRET, clock=clock) as running:
-        yield running
-
-
-@pytest.fixture
-def simulator(server: SimulatorServer) -> Simulator:
-    return Simulator(server.url)
-
-
-@pytest.fixture
-def api(server: SimulatorServer) -> Api:
-    return Api(server.url)
+from tests.support.hooks import SECRET
+from tests.support.simulated import Api
 
 
 def test_a_new_simulator_is_empty(simulator: Simulator) -> None:
