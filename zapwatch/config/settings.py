@@ -301,7 +301,7 @@ SETTINGS = (
         Reader.boolean,
         "false",
         "whether a session may be thrown away and made anew as the last step, after "
-        "two failed repairs. **The pairing is lost**, and somebody has to scan",
+        "two repairs in a row that changed nothing. **The pairing is lost**, and somebody has to scan",
         key="allow_restart",
     ),
     Setting(
