@@ -300,8 +300,8 @@ SETTINGS = (
         "RECONNECT_ALLOW_RESTART",
         Reader.boolean,
         "false",
-        "whether a session may be thrown away and made anew as the last step, after "
-        "two repairs in a row that changed nothing. **The pairing is lost**, and somebody has to scan",
+        "whether a session may be thrown away and made anew as the last step, after two repairs in "
+        "a row that changed nothing. **The pairing is lost**, and somebody has to scan",
         key="allow_restart",
     ),
     Setting(
