@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from pymysql.cursors import Cursor
+from pymysql.err import OperationalError
 
 from exporter import event_buffer as inbox_module
 from exporter.event_buffer import Inbox, TakenMessages
@@ -322,6 +324,29 @@ def test_stores_that_are_opened_at_once_make_the_tables_once(
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda one: one.write(Batch({("wpp", "a"): Last(1, 1, 1)}), _NOW), stores))
     assert stores[0].last("wpp") == {"a": Last(1, 1, 1)}
+
+
+def test_a_table_that_another_store_is_making_on_mysql_is_waited_for(
+    database: sa.URL, opened: Callable[[sa.URL], EventStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute = Cursor.execute
+    refused: list[str] = []
+
+    def fails(cursor: Cursor, query: str, args: object = None) -> int:
+        if "CREATE TABLE" in query and len(refused) < 3:
+            refused.append(query)
+            raise OperationalError(
+                1684,
+                "Table 'a'.'b' was skipped since its definition is being modified by"
+                " concurrent DDL statement",
+            )
+        return execute(cursor, query, args)
+
+    monkeypatch.setattr(Cursor, "execute", fails)
+    store = opened(database)
+    store.write(Batch({("wpp", "a"): Last(1, 1, 1)}), _NOW)
+    assert store.last("wpp") == {"a": Last(1, 1, 1)}
+    assert len(refused) == 3
 
 
 def test_messages_that_cannot_be_written_wait(

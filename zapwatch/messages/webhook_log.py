@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -30,7 +30,6 @@ from zapwatch.messages.probe_token import MARK, MOST_BYTES, TOKEN_LENGTH, is_for
 _TIMEOUT = 10  # seconds that connecting or an answer may take before the log counts as down
 _STATEMENT_SECONDS = 1.0  # that the server works on one statement before it gives it up
 _LARGE_ROW_SECONDS = 8.0  # the same where a statement asks for one row, which may hold 16 MB
-_GIVEN_UP = {1969, 3024}  # MariaDB's and MySQL's numbers for a statement that took too long
 
 
 class Direction(enum.StrEnum):
@@ -77,6 +76,17 @@ class MessageLogError(Exception):
 
 class _TooSlow(MessageLogError):  # noqa: N818 - it may work with fewer rows
     """The server gave the statement up."""
+
+
+class _TooDeep(MessageLogError):  # noqa: N818 - it works without that one payload
+    """The server cannot parse the payload of one of the rows."""
+
+
+_KINDS: Mapping[object, type[MessageLogError]] = {
+    1969: _TooSlow,  # MariaDB's number
+    3024: _TooSlow,  # MySQL's
+    3157: _TooDeep,  # MySQL's for JSON deeper than 100 levels, which is invalid JSON elsewhere
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +188,13 @@ class _JsonScalar(FunctionElement[str]):
 
 @compiles(_JsonScalar, "mysql", "mariadb")
 def _scalar_mysql(element: _JsonScalar, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"JSON_VALUE({compiler.process(element.clauses, **kw)})"
+    arguments = compiler.process(element.clauses, **kw)
+    if getattr(compiler.dialect, "is_mariadb", False):
+        return f"JSON_VALUE({arguments})"
+    # MySQL's JSON_VALUE() makes a text of an object or a list, and of true.
+    found = f"JSON_EXTRACT({arguments})"
+    wanted = "('STRING', 'INTEGER', 'UNSIGNED INTEGER', 'DOUBLE', 'DECIMAL')"
+    return f"CASE WHEN JSON_TYPE({found}) IN {wanted} THEN JSON_UNQUOTE({found}) END"
 
 
 @compiles(_JsonScalar, "sqlite")
@@ -224,19 +240,36 @@ def _echo_of_row() -> sa.ColumnElement[str | None]:
     return sa.case((may_be, token), else_=None)
 
 
-_ROWS = sa.select(
-    _LOG.c.id,
-    _Epoch(_LOG.c.received_at),
-    _OtherEpoch(_LOG.c.received_at),
-    _channel_of_row(),
-    _LOG.c.event_type,
-    _echo_of_row(),
-).limit(sa.bindparam("limit"))
-_ROWS_AFTER = _ROWS.where(_LOG.c.id > sa.bindparam("row")).order_by(_LOG.c.id)
-_ROWS_BEFORE = _ROWS.where(_LOG.c.id < sa.bindparam("row")).order_by(_LOG.c.id.desc())
-_ROWS_AMONG = _ROWS.where(_LOG.c.id.in_(sa.bindparam("rows", expanding=True))).order_by(
-    _LOG.c.id.desc()
-)
+class _Rows(NamedTuple):
+    """A query of rows, and the same one without a look into the payload's JSON."""
+
+    parsed: sa.Select[Any]
+    unparsed: sa.Select[Any]
+
+    @classmethod
+    def of(cls, which: sa.ColumnElement[bool], order: sa.ColumnElement[Any]) -> _Rows:
+        """Make both."""
+        return cls(
+            *(
+                sa.select(
+                    _LOG.c.id,
+                    _Epoch(_LOG.c.received_at),
+                    _OtherEpoch(_LOG.c.received_at),
+                    channel,
+                    _LOG.c.event_type,
+                    _echo_of_row(),
+                )
+                .where(which)
+                .order_by(order)
+                .limit(sa.bindparam("limit"))
+                for channel in (_channel_of_row(), sa.null())
+            )
+        )
+
+
+_ROWS_AFTER = _Rows.of(_LOG.c.id > sa.bindparam("row"), _LOG.c.id)
+_ROWS_BEFORE = _Rows.of(_LOG.c.id < sa.bindparam("row"), _LOG.c.id.desc())
+_ROWS_AMONG = _Rows.of(_LOG.c.id.in_(sa.bindparam("rows", expanding=True)), _LOG.c.id.desc())
 
 _BETWEEN = (_LOG.c.id > sa.bindparam("after")) & (_LOG.c.id <= sa.bindparam("up_to"))
 _IDS_BETWEEN = (
@@ -311,15 +344,19 @@ class MessageLog:
         """Close the connections."""
         self._engine.dispose()
 
-    def _rows(self, statement: sa.Select[Any], limit: int, **values: object) -> list[Row]:
+    def _rows(self, query: _Rows, limit: int, **values: object) -> list[Row]:
+        statement = query.parsed
         while True:
             seconds = _LARGE_ROW_SECONDS if limit == 1 else _STATEMENT_SECONDS
             try:
                 found = self._read(statement, {**values, "limit": limit}, seconds)
-            except _TooSlow:
-                if limit == 1:
+            except (_TooSlow, _TooDeep) as error:
+                if limit > 1:
+                    limit = max(1, limit // 8)
+                elif isinstance(error, _TooDeep) and statement is query.parsed:
+                    statement = query.unparsed
+                else:
                     raise
-                limit = max(1, limit // 8)
             else:
                 return [_row(*columns) for columns in found]
 
@@ -364,8 +401,8 @@ class MessageLog:
 
 
 def _readable(error: SQLAlchemyError) -> MessageLogError:
-    number = getattr(getattr(error, "orig", None), "args", (0,))[:1]
-    kind = _TooSlow if number and number[0] in _GIVEN_UP else MessageLogError
+    arguments: tuple[Any, ...] = getattr(getattr(error, "orig", None), "args", ())
+    kind = _KINDS.get(arguments[0], MessageLogError) if arguments else MessageLogError
     return kind(one_line(error))
 
 
