@@ -85,8 +85,9 @@ def message(
     heard: bool = True,
     id_: str | None = None,
     echo: str | None = None,
+    readable: bool = True,
 ) -> Message:
-    return Message(key, direction, at, heard, id_, echo)
+    return Message(key, direction, at, heard, id_, echo, readable)
 
 
 class Exporter:
@@ -127,6 +128,51 @@ def test_late_and_repeated_messages_move_no_clock_back(store: EventStore, clock:
     assert view.age("loja1") == 5
     assert view.messages == {("loja1", Direction.IN): 3}
     assert view.rows_read == 4
+
+
+def test_a_late_backlog_counts_from_when_it_came_and_once(
+    store: EventStore, clock: DayClock
+) -> None:
+    exporter = Exporter(store, clock)
+    five_hours = [message(_NOW - 18_000 + n, id_=str(n)) for n in range(5)]
+    exporter.take(*five_hours)
+    view = exporter.poll()
+    assert view.age("loja1") == view.heard_age("loja1") == 0
+    assert StoredMessages(store, "wpp", clock=clock).recent(30).ages == {"loja1": 0}
+    assert view.messages == {("loja1", Direction.IN): 5}
+    # One learns from it when the channel was busy, not when the backlog came.
+    assert {hour for _, hour, _ in store.minutes("wpp", 0)} == {int((_NOW - 18_000) // 3600)}
+    clock.now += 25
+    exporter.take(*five_hours)
+    assert exporter.poll().age("loja1") == 25, "what is repeated shows nothing"
+    # What a gateway may have tried to deliver since is as old as it says.
+    exporter.take(message(_NOW - 900, key="other"))
+    assert exporter.poll().age("other") == 925
+
+
+def test_what_cannot_be_decrypted_is_counted_apart_and_may_come_again(
+    store: EventStore, clock: DayClock
+) -> None:
+    exporter = Exporter(store, clock)
+    exporter.poll()
+    exporter.take(*[message(id_="a", readable=False)] * 2, message(key="stray", readable=False))
+    view = exporter.poll()
+    assert view.undecryptable == {"loja1": 1}
+    assert (view.age("loja1"), view.messages) == (None, {})
+    exporter.take(message(id_="a"))
+    view = exporter.poll()
+    assert (view.age("loja1"), view.messages) == (0, {("loja1", Direction.IN): 1})
+    assert exporter.poll(_OTHER).undecryptable == {}, "it left the list"
+
+
+def test_whether_the_list_lacks_a_channel_is_known_once_there_is_a_list(
+    store: EventStore, clock: DayClock
+) -> None:
+    inbox = Inbox(store, ["wpp"], clock=clock)
+    assert not inbox.take("wpp", message(key="loja2"))
+    inbox.list_channels("wpp", frozenset(["loja1"]))
+    assert inbox.take("wpp", message(key="loja2"))
+    assert not inbox.take("wpp", message())
 
 
 def test_a_message_without_an_id_counts_each_time(store: EventStore, clock: DayClock) -> None:

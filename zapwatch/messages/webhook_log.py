@@ -55,6 +55,25 @@ So they do not show that anything came through WhatsApp: a panel that answers cu
 the log of a dead session fresh. What the phone itself has sent, ``onselfmessage``, did.
 """
 
+CIPHERTEXT = "ciphertext"
+"""The ``type`` that WPPConnect gives a message which it has not decrypted, at least not yet."""
+
+
+def is_untaken(ack: object) -> bool:
+    """Whether an own message's ``ack`` says that WhatsApp has not taken it: pending, or refused.
+
+    Where nothing is said of it, it may have been.
+    """
+    if isinstance(ack, str):
+        if ack.strip().upper() in {"PENDING", "CLOCK", "ERROR", "FAILED"}:
+            return True
+        try:
+            ack = float(ack)
+        except ValueError:
+            return False
+    return isinstance(ack, int | float) and not isinstance(ack, bool) and ack <= 0
+
+
 CHANNEL_PATHS = (
     "$.sessionId",
     "$.session.id",
@@ -95,8 +114,10 @@ class Row:
 
     ``other_time`` is set where clocks were put back an hour and the server's zone had the row's
     local time twice: the row was written at one of the two. ``heard`` says that it came through
-    WhatsApp, and not merely out of the gateway. ``echo`` is the token of an echo that the channel
-    has received (see probe_token); the sender's own note of an echo is no channel's message.
+    WhatsApp or that WhatsApp took it, and not merely that the gateway was asked to send it.
+    ``echo`` is the token of an echo that the channel has received (see probe_token); the sender's
+    own note of an echo is no channel's message. One that is not ``readable`` could not be
+    decrypted. ``unnamed``: it is a message whose payload names no channel.
     """
 
     id: int
@@ -106,6 +127,8 @@ class Row:
     other_time: float | None = None
     heard: bool = True
     echo: str | None = None
+    readable: bool = True
+    unnamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +227,42 @@ def _scalar_sqlite(element: _JsonScalar, compiler: SQLCompiler, **kw: Any) -> st
     return f"CASE WHEN json_type({arguments}) IN {wanted} THEN json_extract({arguments}) END"
 
 
+class _JsonTrue(FunctionElement[bool]):
+    """Whether the value at a path of a valid JSON text is true."""
+
+    inherit_cache = True
+    type = sa.Boolean()
+
+
+@compiles(_JsonTrue, "mysql", "mariadb")
+def _true_mysql(element: _JsonTrue, compiler: SQLCompiler, **kw: Any) -> str:
+    value = f"JSON_EXTRACT({compiler.process(element.clauses, **kw)})"
+    return f"(JSON_UNQUOTE({value}) = 'true')"
+
+
+@compiles(_JsonTrue, "sqlite")
+def _true_sqlite(element: _JsonTrue, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"(json_type({compiler.process(element.clauses, **kw)}) = 'true')"
+
+
+class _Holds(FunctionElement[bool]):
+    """Whether a text holds another, byte by byte: by collation it takes seven times as long."""
+
+    inherit_cache = True
+    type = sa.Boolean()
+
+
+@compiles(_Holds, "mysql", "mariadb")
+def _holds_mysql(element: _Holds, compiler: SQLCompiler, **kw: Any) -> str:
+    text, part = (compiler.process(one, **kw) for one in element.clauses)
+    return f"(LOCATE(CAST({part} AS BINARY), {text}) > 0)"
+
+
+@compiles(_Holds, "sqlite")
+def _holds_sqlite(element: _Holds, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"(instr({compiler.process(element.clauses, **kw)}) > 0)"
+
+
 _LOG = sa.table(
     "webhook_raw_logs",
     sa.column("id", sa.Integer),
@@ -232,12 +291,53 @@ def _channel_of_row() -> sa.ColumnElement[str | None]:
     )
 
 
+def _holds(*texts: str) -> sa.ColumnElement[bool]:
+    return sa.or_(*(_Holds(_LOG.c.payload_json, sa.literal_column(f"'{text}'")) for text in texts))
+
+
 def _echo_of_row() -> sa.ColumnElement[str | None]:
     payload = _LOG.c.payload_json
     found = sa.func.instr(payload, sa.literal_column(f"'{MARK}'"))
     may_be = _IS_MESSAGE & (sa.func.length(payload) <= MOST_BYTES)
-    token = sa.case((found > 0, sa.func.substr(payload, found, TOKEN_LENGTH)), else_=None)
+    token = sa.case((_holds(MARK), sa.func.substr(payload, found, TOKEN_LENGTH)), else_=None)
     return sa.case((may_be, token), else_=None)
+
+
+def _scalars(field: str) -> list[_JsonScalar]:
+    return [_JsonScalar(_LOG.c.payload_json, _path(place, field)) for place in _PLACES]
+
+
+def _path(place: str, field: str) -> sa.ColumnElement[str]:
+    return sa.literal_column(f"'{place}.{field}'")
+
+
+# Where a payload has the gateway's own fields of the message.
+_PLACES = ("$", "$.message", "$.data", "$.raw.payload")
+
+
+def _note_of_row() -> sa.ColumnElement[str | None]:
+    """Return CIPHERTEXT, or an own message's ``ack``, or NULL.
+
+    The JSON is only looked into where its text makes it likely: this is asked of each row.
+    """
+    payload = _LOG.c.payload_json
+
+    may_be = _IS_MESSAGE & (sa.func.length(payload) <= MOST_BYTES)
+    valid = sa.func.json_valid(payload) == 1
+    encrypted = sa.literal_column(f"'{CIPHERTEXT}'").in_(_scalars("type"))
+    # Those are never heard, whatever became of them.
+    not_by_api = _LOG.c.event_type != sa.literal_column("'message.sent'")
+    from_me = sa.or_(*(_JsonTrue(payload, _path(place, "fromMe")) for place in _PLACES))
+    own = sa.or_(
+        _LOG.c.event_type == sa.literal_column("'onselfmessage'"),
+        _holds('"fromMe":true', '"fromMe": true') & valid & from_me,
+    )
+    note = sa.case(
+        (_holds(f'"{CIPHERTEXT}"') & valid & encrypted, sa.literal_column(f"'{CIPHERTEXT}'")),
+        (not_by_api & own & valid, sa.func.coalesce(*_scalars("ack"))),
+        else_=None,
+    )
+    return sa.case((may_be, note), else_=None)
 
 
 class _Rows(NamedTuple):
@@ -258,11 +358,15 @@ class _Rows(NamedTuple):
                     channel,
                     _LOG.c.event_type,
                     _echo_of_row(),
+                    note,
                 )
                 .where(which)
                 .order_by(order)
                 .limit(sa.bindparam("limit"))
-                for channel in (_channel_of_row(), sa.null())
+                for channel, note in (
+                    (_channel_of_row(), _note_of_row()),
+                    (sa.null(), sa.null()),
+                )
             )
         )
 
@@ -407,14 +511,21 @@ def _readable(error: SQLAlchemyError) -> MessageLogError:
 
 
 def _row(
-    row_id: int, time: Any, other_time: Any, channel: Any, event_type: str | None, echo: str | None
+    row_id: int,
+    time: Any,
+    other_time: Any,
+    channel: Any,
+    event_type: str | None,
+    echo: str | None,
+    note: str | None,
 ) -> Row:
     key = channel_key(str(channel)) if channel is not None else ""
     event = (event_type or "").lower()
-    heard = event not in WRITTEN_BY_GATEWAY
+    heard = event not in WRITTEN_BY_GATEWAY and not is_untaken(note)
     if echo is not None and not is_token(echo):
         echo = None
-    usable = 0 < len(key) <= MAX_ID_LENGTH and (echo is None or (heard and is_for(echo, key)))
+    named = 0 < len(key) <= MAX_ID_LENGTH
+    usable = named and (echo is None or (heard and is_for(echo, key)))
     return Row(
         row_id,
         _time(time),
@@ -423,6 +534,8 @@ def _row(
         _time(other_time),
         heard,
         echo if usable else None,
+        readable=note != CIPHERTEXT,
+        unnamed=event in MESSAGE_EVENTS and not named,
     )
 
 
