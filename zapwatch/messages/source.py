@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Protocol
 
-from zapwatch.channels import Channel
+import sqlalchemy as sa
+from sqlalchemy.dialects.mysql import LONGTEXT
+
+from zapwatch.channels import MAX_ID_LENGTH, Channel
 from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings
+from zapwatch.db import Database, StateError
 from zapwatch.messages.channel_list import Activity
 from zapwatch.messages.event_store import GAP_AFTER, EventStore, Last
 from zapwatch.messages.history import HOURS, History, read_histories
@@ -272,3 +278,61 @@ def open_source(
     if gateway.messages is MessageSourceKind.ACTIVITY:
         return Activity(listed, clock=clock)
     return None
+
+
+_CHECKPOINTS = sa.Table(
+    "message_checkpoint",
+    sa.MetaData(),
+    sa.Column("gateway", sa.String(MAX_ID_LENGTH), primary_key=True),
+    # Of which source it is: another log, or another kind of source, has nothing to go on from.
+    sa.Column("source", sa.String(64), nullable=False),
+    sa.Column("checkpoint", sa.Text().with_variant(LONGTEXT(), "mysql", "mariadb"), nullable=False),
+    mysql_engine="InnoDB",
+    mysql_charset="utf8mb4",
+    mysql_collate="utf8mb4_bin",
+)
+
+
+def find_since_last_run(
+    source: MessageSource,
+    channels: Collection[Channel],
+    database: Database,
+    gateway: GatewaySettings,
+) -> ActivitySnapshot:
+    """Do what find() does, from where the last run has left off; raise MessageLogError.
+
+    The checkpoint is in ``database``, in a table of its own. While that cannot be used, a run costs
+    what the first one does.
+    """
+    place = _source_of(gateway)
+    kept = None
+    with suppress(StateError):
+        kept = _read_checkpoint(database, gateway.name, place)
+    source.restore(kept or "")
+    view = source.find(channels)
+    checkpoint = source.checkpoint()
+    if checkpoint and checkpoint != kept:
+        with suppress(StateError):
+            _keep_checkpoint(database, gateway.name, place, checkpoint)
+    return view
+
+
+def _read_checkpoint(database: Database, gateway: str, place: str) -> str | None:
+    with database.write() as connection:
+        _CHECKPOINTS.create(connection, checkfirst=True)
+    of_source = (_CHECKPOINTS.c.gateway == gateway) & (_CHECKPOINTS.c.source == place)
+    with database.read() as connection:
+        return connection.scalar(sa.select(_CHECKPOINTS.c.checkpoint).where(of_source))
+
+
+def _keep_checkpoint(database: Database, gateway: str, place: str, checkpoint: str) -> None:
+    with database.write() as connection:
+        connection.execute(_CHECKPOINTS.delete().where(_CHECKPOINTS.c.gateway == gateway))
+        row = {"gateway": gateway, "source": place, "checkpoint": checkpoint}
+        connection.execute(_CHECKPOINTS.insert().values(row))
+
+
+def _source_of(gateway: GatewaySettings) -> str:
+    url = gateway.message_log_url
+    place = url.set(password=None).render_as_string() if url is not None else ""
+    return hashlib.sha256(f"{gateway.messages} {place}".encode()).hexdigest()
