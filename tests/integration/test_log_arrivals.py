@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.message_logs import WrittenLog
 from zapwatch.messages.log_tailer import ActivitySnapshot, LogTailer
+from zapwatch.messages.probe_token import make_token
 from zapwatch.messages.source import LogMessages
 from zapwatch.messages.webhook_log import Direction, MessageLog
 
@@ -273,6 +274,18 @@ def test_an_own_message_is_heard_once_whatsapp_has_taken_it(
     rows = log.rows_after(0, 100)
     assert {row.key for row in rows} == {"loja"}
     assert [row.heard for row in rows] == [heard for _, _, heard in _OWN]
+
+
+def test_an_echo_to_oneself_is_heard_as_soon_as_it_is_reported(
+    written: WrittenLog, log: MessageLog
+) -> None:
+    token = make_token("loja")
+    written.write(
+        event_type="onselfmessage",
+        payload={"sessionId": "loja", "fromMe": True, "ack": 0, "body": token},
+    )
+    (row,) = log.rows_after(0, 10)
+    assert (row.key, row.heard, row.echo) == ("loja", True, token)
 
 
 def test_undecryptable_messages_are_counted_apart(written: WrittenLog, last: LogTailer) -> None:

@@ -155,6 +155,13 @@ def test_an_own_message_is_heard_once_whatsapp_has_taken_it(
             assert (found.direction, found.heard) == (Direction.OUT, heard), value
 
 
+def test_an_echo_to_oneself_is_heard_as_soon_as_it_is_reported() -> None:
+    token = make_token("Loja 1")
+    own = wppconnect(event="onselfmessage", fromMe=True, ack=0, body=token)
+    found = message("wppconnect", own)
+    assert (found.heard, found.echo) == (True, token)
+
+
 def test_what_others_have_sent_has_come_whatever_its_ack_is() -> None:
     assert message("wppconnect", wppconnect(ack=0)).heard
     assert message("waha", waha(payload={"ack": 0, "ackName": "PENDING"})).heard

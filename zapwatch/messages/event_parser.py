@@ -88,7 +88,9 @@ def parse(kind: str, body: bytes, now: float) -> Message | None:
     echo = find_token(body)
     if echo is not None and not (said.heard and is_for(echo, key)):
         return None
-    heard = said.heard and not (said.direction is Direction.OUT and is_untaken(said.ack))
+    # An echo to oneself may be reported only once, before it is sent.
+    untaken = echo is None and said.direction is Direction.OUT and is_untaken(said.ack)
+    heard = said.heard and not untaken
     at, id_ = _time(said.at, now), _text(said.id)
     return Message(key, said.direction, at, heard, id_, echo, said.readable)
 

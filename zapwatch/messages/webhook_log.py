@@ -521,9 +521,10 @@ def _row(
 ) -> Row:
     key = channel_key(str(channel)) if channel is not None else ""
     event = (event_type or "").lower()
-    heard = event not in WRITTEN_BY_GATEWAY and not is_untaken(note)
     if echo is not None and not is_token(echo):
         echo = None
+    # An echo to oneself may be reported only once, before it is sent.
+    heard = event not in WRITTEN_BY_GATEWAY and (echo is not None or not is_untaken(note))
     named = 0 < len(key) <= MAX_ID_LENGTH
     usable = named and (echo is None or (heard and is_for(echo, key)))
     return Row(
