@@ -162,12 +162,8 @@ def decide(
         return _decide_restarting(row, channel, now)
     if phase is not Phase.IDLE:
         return _decide_called(row, phase, seen, channel, policy, now)
-    silence = row.cause.is_silence
-    if (
-        row.intent >= Intent.REPAIR
-        and not channel.repairable
-        and (silence or not channel.connected)
-    ):
+    wants_call = row.cause.is_silence or _is_by_hand(row) or not channel.connected
+    if row.intent >= Intent.REPAIR and not channel.repairable and wants_call:
         detail = "this gateway has no session of it that could be reconnected"
         return End(Outcome.FAILED, channel.status, detail, Action.NONE, channel.id, retries=False)
     if channel.connected:
@@ -182,6 +178,12 @@ def decide(
     return _call_or_wait(
         row, gateway, policy, now, MakeCall(Step.RECONNECT, stuck=starting), channel.status
     )
+
+
+def _is_by_hand(row: ChannelState) -> bool:
+    """Whether it is to be called although the gateway says connected."""
+    is_manual = row.intent is Intent.REPAIR and row.cause is RepairCause.MANUAL
+    return is_manual or row.intent is Intent.FORCE
 
 
 def phase_now(row: ChannelState, gateway: GatewayState) -> Phase:
@@ -287,9 +289,7 @@ def _decide_connected(
     """Judge a channel that the gateway calls connected, and of which no repair is under way."""
     if row.intent is Intent.PROBE:
         return _decide_probe(row, seen, channel, policy, now)
-    if row.intent is Intent.FORCE or (
-        row.intent is Intent.REPAIR and row.cause is RepairCause.MANUAL
-    ):
+    if _is_by_hand(row):
         call = MakeCall(Step.RECONNECT, silent=row.cause.is_silence)
         return _call_or_wait(row, gateway, policy, now, call, channel.status)
     recovered = End(Outcome.RECOVERED, channel.status, channel=channel.id, action=Action.NONE)

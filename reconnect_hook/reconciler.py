@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import sqlalchemy as sa
@@ -43,6 +43,12 @@ class Polled:
     gateway: GatewayState
     due_at: float | None
     at: float
+
+    def clamped(self, longest_wait: float) -> Polled:
+        """Return it without a wish that only a clock that was put back makes so late."""
+        if self.due_at is None or self.due_at <= self.at + longest_wait:
+            return self
+        return replace(self, due_at=self.at)
 
 
 class GatewayReconciler:
@@ -149,6 +155,7 @@ class GatewayReconciler:
         """
         moment = self._clock.monotonic()
         if polled is not None:
+            polled = polled.clamped(self._recorder.longest_wait)
             self._due_at, self._offset = polled.due_at, polled.at - moment
         if not self.leads and not self._take_lead(polled, moment):
             return float("inf")
@@ -269,11 +276,11 @@ class GatewayReconciler:
         self._list_seconds = listed.answered_at - listed.asked_at
         self.failed_list = listed.error
         if listed.error is None:
-            changes = self._lead.write(partial(self._recorder.judge, listed, self._room()))
+            work = partial(self._recorder.judge, listed, self._room(), self._workers.keys)
+            changes = self._lead.write(work)
             self._due_at = changes.next_at
         else:
-            work = partial(self._recorder.note_failed_list, listed.error)
-            changes = self._lead.write(work)
+            changes = self._lead.write(partial(self._recorder.note_failed_list, listed.error))
         self._looking, self._answered_at = False, self._clock.monotonic()
         self._committed(changes)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
@@ -37,6 +37,7 @@ from reconnect_hook.decision import (
 )
 from reconnect_hook.dedup import ROUND_SECONDS, Raise, admit
 from reconnect_hook.models import (
+    IN_HAND,
     LEASE_SECONDS,
     Action,
     AskedBy,
@@ -126,6 +127,11 @@ class Recorder:
         self._began: dict[str, float] = {}
         self._probe_began: dict[str, float] = {}
 
+    @property
+    def longest_wait(self) -> float:
+        """No row's next look is wanted later, in seconds."""
+        return self._policy.backoff.longest
+
     def forget(self) -> None:
         """Forget what belongs to a lead that is over."""
         self._ready = []
@@ -154,18 +160,26 @@ class Recorder:
         self,
         listed: Listed,
         room: Room,
+        in_hand: Collection[str],
         connection: sa.Connection,
         gateway: GatewayState,
         at: float,
     ) -> Changes:
-        """Judge all open rows by a list."""
+        """Judge all open rows by a list; workers have those ``in_hand``."""
         changes = Changes(at, record_answer(gateway, at))
-        longest = self._policy.backoff.longest
-        rows = [
-            row.clamped(at, longest) for row in read_open_rows(connection, self._name, lock=True)
-        ]
+        rows: list[ChannelState] = []
+        for stored in read_open_rows(connection, self._name, lock=True):
+            rows.append(stored.clamped(at, self.longest_wait))
+            if rows[-1] is not stored:
+                # Else a delay that counts from a moment to come would begin anew at each look.
+                changes.rows[stored.key] = rows[-1]
         self._ready = []
         for row in rows:
+            if row.phase in IN_HAND and row.epoch == gateway.epoch and row.key not in in_hand:
+                # Claimed by a transaction whose commit was not answered: nobody has begun.
+                row.epoch, row.next_at = 0, at
+                changes.rows[row.key] = row
+                continue
             try:
                 self._judge_row(changes, row, listed)
             except Exception:  # noqa: BLE001
@@ -345,14 +359,13 @@ class Recorder:
         """
         changes = Changes(at, gateway)
         rows = read_rows(connection, self._name, [one.key for one in answers], lock=True)
-        longest = self._policy.backoff.longest
         for one in answers:
             row = rows.get(one.key)
             if row is None or row.epoch != gateway.epoch:
                 continue
-            row = row.clamped(at, longest)
+            row = row.clamped(at, self.longest_wait)
             if isinstance(one, Called):
-                if row.phase is Phase.CALLING:
+                if row.phase is Phase.CALLING and row.step is one.step:
                     self._record_call(changes, row, one.answer, channels)
             elif row.phase is Phase.PROVING:
                 self._record_proof(connection, changes, row, one)
@@ -381,7 +394,7 @@ class Recorder:
         if answer.error is None or not is_of_the_whole(answer.error):
             changes.gateway = record_answer(changes.gateway, at)
         follows = after_call(row, answer, self._policy, at)
-        row.called_at, row.called_in, row.next_at = at, changes.gateway.look, at
+        row.next_at = at
         match follows:
             case End():
                 if row.step is Step.DELETE:
@@ -390,6 +403,7 @@ class Recorder:
                     follows = replace(follows, status=listed.status)
                 self._end(changes, row, follows, None)
             case Enter():
+                row.called_at, row.called_in = at, changes.gateway.look
                 row.phase, row.step = follows.phase, follows.step
                 row.deadline, row.tries = follows.deadline, follows.tries
                 if follows.clears_restart:

@@ -53,6 +53,7 @@ class Called:
     """The answer to a call about a channel; None: there was no thread for it."""
 
     key: str
+    step: Step
     answer: CallAnswer | None
 
 
@@ -116,6 +117,11 @@ class Workers:
         return len(self._probes)
 
     @property
+    def keys(self) -> Collection[str]:
+        """Of which channels a call or a probe is in flight, or has ended and is to be recorded."""
+        return self._calls | self._probes.keys()
+
+    @property
     def has_mail(self) -> bool:
         """Whether something has come in."""
         return bool(self._mail)
@@ -169,7 +175,7 @@ class Workers:
         """Make a call."""
         self._calls.add(key)
         if not self._begin(partial(self._call, self._lead, key, channel, call)):
-            self.post(Called(key, None))
+            self.post(Called(key, call.step, None))
 
     def start_probe(self, key: str, channel: Channel, *, proof: bool, query_failed: bool) -> None:
         """Probe a channel; see ProbeRun for what it is told."""
@@ -229,7 +235,7 @@ class Workers:
             # Unforeseen, but even then what was accepted ends in an outcome.
             _log.exception("a repair met a fault of the hook itself")
             answer = CallAnswer(is_fault=True)
-        self._post(lead, Called(key, answer))
+        self._post(lead, Called(key, call.step, answer))
 
     def _ask(self, channel: Channel, call: MakeCall) -> CallAnswer:
         client = self._client

@@ -6,135 +6,172 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
-from reconnect_hook.queue import Backlog, Jobs
 
-from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import RepairCause
-from reconnect_hook.backoff import Backoff
-from reconnect_hook.migrate import open_state
-from reconnect_hook.models import Action, Outcome, Result
-from reconnect_hook.repository import ChannelRepository, OperatorActions, RepairHistory, episodes
-from tests.support.states import StateClock, firing, sqlite_url
-
-
-class Office:
-    """A desk with everything around it, and no worker."""
-
-    def __init__(self, url: sa.URL, clock: StateClock) -> None:
-        self.clock = clock
-        self.database = open_state(url, clock=clock)
-        pauses = Backoff(300)
-        self.intake = AlertWriter(self.database, "wpp", pauses)
-        self.jobs = Jobs(self.database, "wpp", pauses)
-        self.backlog = Backlog(self.database, "wpp", pauses)
-        self.memory = ChannelRepository(self.database, "wpp")
-        self.history = RepairHistory(self.database, "wpp")
-        self.woken = 0
-        self.desk = OperatorActions(self.database, "wpp", self.intake, self._wake)
-
-    def _wake(self) -> None:
-        self.woken += 1
-
-    def repaired(self, outcome: Outcome) -> None:
-        job = self.jobs.claim()
-        assert job is not None
-        result = Result("Loja", outcome, Action.GET_QR, "words", status="disconnected")
-        assert self.jobs.finish(job, result)
+from reconnect_hook.history import episodes
+from reconnect_hook.models import Intent, Phase
+from tests.support.world import World
+from zapwatch.channels import Status
+from zapwatch.gateways.base import QrKind
 
 
 @pytest.fixture(params=["sqlite", "mariadb"])
-def office(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Office]:
-    url = sqlite_url(tmp_path)
-    if request.param == "mariadb":
-        url = request.getfixturevalue("database")
-    made = Office(url, StateClock())
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    url = request.getfixturevalue("database") if request.param == "mariadb" else None
+    made = World(tmp_path, url=url)
+    made.put("loja", Status.DISCONNECTED)
     yield made
-    made.database.close()
+    made.close()
 
 
-def test_nothing_is_claimed_for_a_paused_channel_until_the_pause_is_over(office: Office) -> None:
-    office.desk.pause("Loja", 3600)
-    office.intake.accept([firing("loja")])
-    assert office.jobs.claim() is None
-    assert office.backlog.due() == []
-    assert office.memory.queue().paused == {"Loja"}
-    assert office.history.present().paused["loja"].until == office.clock.seconds + 3600
-    office.clock.seconds += 3601
-    assert office.memory.queue().paused == frozenset()
-    assert office.jobs.claim() is not None
+def _brings_back(world: World) -> None:
+    world.gateway.on_call = lambda _call, name: world.put(name)
 
 
-def test_a_pause_without_end_ends_when_somebody_resumes(office: Office) -> None:
-    office.desk.pause("Loja", 60)
-    office.desk.pause("Loja", None)
-    office.intake.accept([firing("loja")])
-    office.clock.seconds += 1e8
-    assert office.jobs.claim() is None
-    assert office.history.present().paused["loja"].until is None
-    office.desk.resume("LOJA")
-    assert office.woken == 1
-    assert office.jobs.claim() is not None
+def test_nothing_is_claimed_for_a_paused_channel_until_the_pause_is_over(world: World) -> None:
+    _brings_back(world)
+    until = world.clock.time() + 3600
+    world.hook.actions.pause("Loja", 3600)
+    assert world.alert() == "accepted"
+    world.run(30)
+    world.skip(3500)
+    world.run(60)
+    assert world.gateway.calls == []
+    paused = world.hook.history.present().paused["loja"]
+    assert (paused.channel, paused.until) == ("loja", until)
+    world.run(20)
+    assert world.hook.history.present().paused == {}
+    assert world.outcomes() == ["reconnected"]
 
 
-def test_a_pause_holds_back_one_channel_alone(office: Office) -> None:
-    office.desk.pause("Loja", None)
-    office.intake.accept([firing("loja"), firing("other")])
-    job = office.jobs.claim()
-    assert job is not None
-    assert job.key == "other"
-    assert office.jobs.claim() is None
+def test_a_pause_without_end_ends_when_somebody_resumes(world: World) -> None:
+    _brings_back(world)
+    world.hook.actions.pause("Loja", 60)
+    world.hook.actions.pause("Loja", None)
+    world.alert()
+    world.skip(1e7)
+    world.run(60)
+    assert world.gateway.calls == []
+    assert world.hook.history.present().paused["loja"].until is None
+    world.hook.actions.resume("LOJA")
+    world.run(5)
+    assert world.outcomes() == ["reconnected"]
 
 
-def test_nobody_reconnects_a_paused_channel(office: Office) -> None:
-    office.desk.pause("Loja", None)
-    assert not office.desk.reconnect("loja")
-    assert office.history.present().waiting == {}
+def test_a_pause_holds_back_one_channel_alone(world: World) -> None:
+    world.hook.actions.pause("Loja", None)
+    world.put("other", Status.DISCONNECTED)
+    world.alert()
+    world.alert("other")
+    world.run(30)
+    assert [name for _, name, _ in world.gateway.calls] == ["other"]
 
 
-def test_who_asks_for_a_repair_now_does_not_wait_for_the_cooldown(office: Office) -> None:
-    office.intake.accept([firing("loja")])
-    office.repaired(Outcome.STILL_DISCONNECTED)
-    waiting = office.history.present().waiting["loja"]
-    assert waiting.due_at == office.clock.seconds + 300
-    assert office.jobs.claim() is None
-    assert office.desk.reconnect("loja")
-    job = office.jobs.claim()
-    assert job is not None
-    assert job.reason is RepairCause.MANUAL
-    assert office.history.present().waiting["loja"].due_at is None, "under way"
+def test_a_pause_in_a_call_lets_it_end(world: World) -> None:
+    _brings_back(world)
+    world.alert()
+    world.run(0.2)
+    assert (world.hook.workers.calls, world.gateway.calls) == (1, [])
+    world.hook.actions.pause("loja", None)
+    world.run(10)
+    assert world.outcomes() == ["reconnected"]
 
 
-def test_two_presses_are_one_repair(office: Office) -> None:
-    assert office.desk.reconnect("loja")
-    assert office.desk.reconnect("Loja")
-    assert office.jobs.claim() is not None
-    assert office.desk.reconnect("loja"), "while it is under way"
-    assert office.jobs.claim() is None
+def test_nobody_reconnects_or_probes_a_paused_channel(world: World) -> None:
+    world.hook.actions.pause("Loja", None)
+    assert not world.hook.actions.reconnect("loja")
+    assert not world.hook.actions.probe_now("loja")
+    assert world.hook.history.present().waiting == {}
 
 
-def test_a_look_ends_the_wait_for_a_scan(office: Office) -> None:
-    office.intake.accept([firing("loja")])
-    office.repaired(Outcome.QR_REQUIRED)
-    assert office.history.present().remembered["loja"].qr_required
-    office.desk.look("loja")
-    job = office.jobs.claim()
-    assert job is not None
-    assert job.look_only
+def test_who_asks_for_a_repair_now_does_not_wait_for_the_cooldown(world: World) -> None:
+    world.alert()
+    world.run(90)
+    assert world.outcomes() == ["still_disconnected"]
+    due_at = world.hook.history.present().waiting["loja"].due_at
+    assert due_at == world.ended()[0].finished_at + 300
+    _brings_back(world)
+    assert world.hook.actions.reconnect("loja")
+    world.run(5, until=lambda: world.hook.workers.calls == 1)
+    waiting = world.hook.history.present().waiting["loja"]
+    assert (waiting.reason, waiting.due_at) == (RepairCause.MANUAL, None), "under way"
+    world.run(10)
+    assert [(one.reason, one.outcome) for one in world.ended()] == [
+        (RepairCause.DISCONNECTED, "still_disconnected"),
+        (RepairCause.MANUAL, "reconnected"),
+    ]
 
 
-def test_the_history_is_told_in_episodes(office: Office) -> None:
-    for outcome in (
-        Outcome.STILL_DISCONNECTED,
-        Outcome.RECONNECTED,
-        Outcome.FAILED,
-    ):
-        office.desk.reconnect("loja")
-        office.repaired(outcome)
-        office.clock.seconds += 1000
-    found = office.history.of_channel("loja")
+def test_two_presses_are_one_repair(world: World) -> None:
+    _brings_back(world)
+    assert world.hook.actions.reconnect("loja")
+    assert world.hook.actions.reconnect("Loja")
+    world.run(5, until=lambda: world.hook.workers.calls == 1)
+    assert world.hook.actions.reconnect("loja"), "while it is under way"
+    world.run(2)
+    assert world.hook.actions.reconnect("loja"), "while it is verified"
+    world.run(60)
+    assert world.outcomes()[0] == "reconnected"
+    assert len(world.gateway.calls) <= 2
+    assert [one.reason for one in world.ended()] == [RepairCause.MANUAL] * len(world.ended())
+
+
+def test_a_person_may_reconnect_who_is_connected(world: World) -> None:
+    world.put()
+    assert world.hook.actions.reconnect("loja")
+    world.run(5)
+    assert world.gateway.calls_of("loja") == ["reconnect"]
+    assert world.outcomes() == ["reconnected"]
+
+
+def test_a_wish_does_not_outlive_the_repair_that_it_met(world: World) -> None:
+    """Else the next look would call a channel that is connected."""
+    world.alert()
+    world.run(5, until=lambda: bool(world.gateway.calls))
+    world.run(1)
+    row = world.row()
+    assert row is not None
+    assert row.phase is Phase.VERIFYING
+    assert world.hook.actions.reconnect("loja")
+    world.put()
+    world.run(60)
+    assert world.outcomes() == ["reconnected"]
+    assert len(world.gateway.calls) == 1
+
+
+def test_a_look_ends_the_wait_for_a_scan(world: World) -> None:
+    world.gateway.answer = QrKind.QR
+    world.alert()
+    world.run(5)
+    assert world.outcomes() == ["qr_required"]
+    assert world.hook.history.present().remembered["loja"].qr_required
+    world.put()
+    world.hook.actions.recheck("loja")
+    row = world.row()
+    assert row is not None
+    assert row.intent is Intent.RECHECK
+    world.run(5)
+    assert world.outcomes() == ["qr_required", "recovered"]
+    assert not world.hook.history.present().remembered["loja"].qr_required
+
+
+def test_the_history_is_told_in_episodes(world: World) -> None:
+    world.run(1)
+    world.hook.actions.reconnect("loja")
+    world.run(70, until=lambda: bool(world.ended()))
+    _brings_back(world)
+    world.hook.actions.reconnect("loja")
+    world.run(10)
+    world.skip(1000)
+    world.put(status=Status.DISCONNECTED)
+    world.gateway.answer = QrKind.QR
+    world.hook.actions.reconnect("loja")
+    began = world.clock.time()
+    world.run(10)
+    history = world.hook.history
+    found = history.of_channel("loja")
     told = [[attempt.outcome for attempt in one] for one in episodes(found)]
-    assert told == [["failed"], ["reconnected", "still_disconnected"]]
-    assert [one.id for one in office.history.last_of_each()] == [found[0].id]
-    assert office.history.ended_since(office.clock.seconds - 1000) == [found[0]]
-    assert office.history.of_channel("other") == []
+    assert told == [["qr_required"], ["reconnected", "still_disconnected"]]
+    assert [one.id for one in history.last_of_each()] == [found[0].id]
+    assert history.ended_since(began) == [found[0]]
+    assert history.of_channel("other") == []

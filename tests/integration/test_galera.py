@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 
 import pytest
-from reconnect_hook.queue import Jobs
+import sqlalchemy as sa
 
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.backoff import Backoff
 from reconnect_hook.migrate import open_state
-from reconnect_hook.models import Job
-from reconnect_hook.repository import ChannelRepository
+from reconnect_hook.models import Phase
+from reconnect_hook.repository import (
+    Lead,
+    LostLeadError,
+    read_gateway,
+    read_open_rows,
+    store_rows,
+)
+from reconnect_hook.scheduler import add_gateways
 from tests.support.galera import galera
 from tests.support.mariadb import MariaDb
 from tests.support.states import firing
 from tests.support.threads import at_once
 from tests.support.waiting import wait_until
+from tests.support.world import GATEWAY
 from zapwatch.db import Database, StateError, UnavailableError
 
 
@@ -51,7 +61,7 @@ def _open(node: MariaDb, name: str) -> Database:
 
 def _accept(database: Database, channels: list[str]) -> list[str]:
     """Return the verdicts on a payload, sent again as Alertmanager does while the answer is 503."""
-    intake = AlertWriter(database, "wpp", Backoff(300))
+    intake = AlertWriter(database, GATEWAY, Backoff(300))
 
     def send() -> list[str]:
         try:
@@ -62,41 +72,67 @@ def _accept(database: Database, channels: list[str]) -> list[str]:
     return wait_until(send, 30, "the state to take it")
 
 
-def _claim(jobs: Jobs) -> Job | None:
-    """Claim a repair as a worker does, which tries again when the state is not to be had."""
-
-    def claim() -> tuple[Job | None] | None:
-        try:
-            return (jobs.claim(),)
-        except UnavailableError:
-            return None
-
-    claimed = wait_until(claim, 30, "the state to answer")
-    assert claimed
-    return claimed[0]
-
-
 def _waiting(state: Database) -> int:
-    return ChannelRepository(state, "wpp").queue().waiting
+    with state.read() as connection:
+        return len(read_open_rows(connection, GATEWAY))
 
 
 def test_alerts_at_two_nodes_at_once_make_one_repair_a_channel(states: list[Database]) -> None:
     for number in range(10):
         names = [f"channel {number}", f"other {number}"]
-        verdicts = at_once(*[lambda d=d, n=names: _accept(d, n) for d in states * 4])
-        assert sum(answer.count("accepted") for answer in verdicts) == 2
+        counted = at_once(*[lambda d=d, n=names: _accept(d, n) for d in states * 4])
+        assert {one for answer in counted for one in answer} <= {"accepted", "coalesced"}
     wait_until(lambda: [_waiting(s) for s in states] == [20, 20], 30, "all to arrive")
 
 
+def _take(state: Database) -> Lead | None:
+    """Take the lead as a hook does: the cluster lets one of those who try at once have it."""
+    lead = Lead(state, GATEWAY)
+    with suppress(UnavailableError):
+        with state.read() as connection:
+            seen = read_gateway(connection, GATEWAY)
+        return lead if lead.take(seen) else None
+    return None
+
+
+def _claim(lead: Lead) -> list[str]:
+    """Claim what nobody has claimed; nothing where the lead has gone to somebody else."""
+
+    def work(connection: sa.Connection, _seen: object, at: float) -> list[str]:
+        free = [
+            row for row in read_open_rows(connection, GATEWAY, lock=True) if row.phase is Phase.IDLE
+        ]
+        for row in free:
+            row.phase, row.next_at = Phase.CALLING, at + 1
+        store_rows(connection, GATEWAY, free)
+        return [row.channel for row in free]
+
+    with suppress(LostLeadError, UnavailableError):
+        return lead.write(work)
+    return []
+
+
 def test_claims_at_two_nodes_at_once_never_get_the_same_repair(states: list[Database]) -> None:
+    add_gateways(states[0], [GATEWAY])
     names = [f"channel {number}" for number in range(8)]
     _accept(states[0], names)
     wait_until(lambda: _waiting(states[1]) == 8, 30, "them to arrive")
-    holders = [Jobs(state, "wpp", Backoff(0)) for state in states * 4]
-    claimed = [job for job in at_once(*[lambda h=h: _claim(h) for h in holders]) if job]
-    while (late := _claim(holders[0])) is not None:
-        claimed.append(late)
-    assert sorted(job.channel for job in claimed) == names
+    claimed: list[str] = []
+    epochs: list[int | None] = []
+    for _ in range(10):
+        leads = [one for one in at_once(*[partial(_take, s) for s in states * 2]) if one]
+        epochs += [one.epoch for one in leads]
+        found = at_once(*[partial(_claim, one) for one in leads]) if leads else []
+        claimed += [name for some in found for name in some]
+
+    def claim_the_rest() -> bool:
+        lead = _take(states[0])
+        claimed.extend(_claim(lead) if lead else [])
+        return len(claimed) >= len(names)
+
+    wait_until(claim_the_rest, 30, "the state to answer")
+    assert len(set(epochs)) == len(epochs), "no lead was given twice"
+    assert sorted(claimed) == names
 
 
 def test_a_node_that_dies_takes_nothing_with_it(

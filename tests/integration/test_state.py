@@ -1,29 +1,57 @@
-"""The hook's queue and memory, on SQLite and on MariaDB: every test runs on both."""
+"""The hooks' state, on SQLite and on MariaDB: every test runs on both."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from reconnect_hook.queue import LEASE_SECONDS, LOOK_AGAIN_SECONDS, Backlog, Jobs
 
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.backoff import Backoff
-from reconnect_hook.migrate import open_state, upgrade
-from reconnect_hook.models import Action, Job, Outcome, Result
-from reconnect_hook.repository import ChannelRepository
-from reconnect_hook.schema import repairs
-from tests.support.states import StateClock, firing, resolved, sqlite_url
+from reconnect_hook.dedup import Raise
+from reconnect_hook.history import RepairHistory
+from reconnect_hook.migrate import open_state
+from reconnect_hook.models import (
+    LEASE_SECONDS,
+    AskedBy,
+    ChannelState,
+    GatewayState,
+    Intent,
+    Phase,
+    Step,
+)
+from reconnect_hook.operator_actions import OperatorActions
+from reconnect_hook.repository import (
+    Lead,
+    LostLeadError,
+    next_look,
+    prune,
+    raise_intents,
+    read_gateway,
+    read_open_rows,
+    read_rows,
+    store_rows,
+)
+from reconnect_hook.scheduler import add_gateways, poll
+from reconnect_hook.schema import channel, repair_log
+from tests.support.states import StateClock, firing, sqlite_url
 from tests.support.threads import at_once
-from zapwatch.clock import Clock
+from tests.support.world import GATEWAY, Options, World
+from zapwatch.channels import Status, channel_key
 from zapwatch.db import Database, StateError, UnavailableError, now
+from zapwatch.gateways.base import GatewayErrorKind, QrKind
 
-PAUSES = Backoff(0)
+BACKOFF = Backoff(300)
+_TIMEOUT = GatewayErrorKind.TIMEOUT
+_MANY = [f"channel {number:02d}" for number in range(8)]
 
 
 @pytest.fixture(params=["sqlite", "mariadb"])
@@ -40,8 +68,9 @@ def opened() -> Iterator[Callable[..., Database]]:
     """Open databases that are closed in the end."""
     databases: list[Database] = []
 
-    def open_(url: sa.URL, clock: Clock | None = None) -> Database:
-        databases.append(open_state(url, clock=clock))
+    def open_(url: sa.URL, **more: Any) -> Database:
+        databases.append(open_state(url, **more))
+        add_gateways(databases[-1], [GATEWAY])
         return databases[-1]
 
     yield open_
@@ -50,49 +79,67 @@ def opened() -> Iterator[Callable[..., Database]]:
 
 
 @pytest.fixture
-def state(url: sa.URL, opened: Callable[..., Database], clock: StateClock) -> Database:
-    return opened(url, clock)
-
-
-@pytest.fixture
-def other(
-    url: sa.URL, state: Database, opened: Callable[..., Database], clock: StateClock
-) -> Database:
-    """Make the state as another hook sees it."""
-    return opened(url, clock)
-
-
-@pytest.fixture
 def clock() -> StateClock:
     return StateClock()
 
 
-def _accept(database: Database, *channels: str, cooldown: float = 300.0) -> list[str]:
-    alerts = [firing(channel) for channel in channels]
-    return [
-        str(verdict) for verdict in AlertWriter(database, "wpp", Backoff(cooldown)).accept(alerts)
-    ]
+@pytest.fixture
+def state(url: sa.URL, opened: Callable[..., Database], clock: StateClock) -> Database:
+    return opened(url, clock=clock)
 
 
-def _claim(jobs: Jobs) -> Job:
-    job = jobs.claim()
-    assert job is not None
-    return job
+@pytest.fixture
+def other(url: sa.URL, state: Database, opened: Callable[..., Database]) -> Database:
+    """Make the state as another hook sees it."""
+    return opened(url, clock=state.clock)
 
 
-def _result(job: Job, outcome: Outcome, **more: Any) -> Result:
-    return Result(job.channel, outcome, more.pop("action", Action.GET_QR), **more)
+@pytest.fixture
+def make(url: sa.URL, tmp_path: Path) -> Iterator[Callable[..., World]]:
+    """Make worlds of two hooks on one state, whose calls bring a channel back."""
+    worlds: list[World] = []
+
+    def world(options: Options | None = None, *, hooks: int = 2) -> World:
+        made = World(tmp_path, options, hooks=hooks, url=url)
+        made.gateway.on_call = lambda _call, name: made.put(name)
+        worlds.append(made)
+        return made
+
+    yield world
+    for one in worlds:
+        one.close()
 
 
-def _records(database: Database) -> dict[str, tuple[int, bool]]:
-    records = ChannelRepository(database, "wpp").queue().channels
-    return {r.channel: (r.consecutive_failures, r.qr_required) for r in records}
+def _accept(database: Database, *channels: str, gateway: str = GATEWAY) -> list[str]:
+    writer = AlertWriter(database, gateway, BACKOFF)
+    return [str(one) for one in writer.accept([firing(channel) for channel in channels])]
+
+
+def _open_rows(database: Database, gateway: str = GATEWAY) -> list[ChannelState]:
+    with database.read() as connection:
+        return read_open_rows(connection, gateway)
+
+
+def _row(database: Database, name: str = "loja") -> ChannelState:
+    with database.read() as connection:
+        return read_rows(connection, GATEWAY, [channel_key(name)])[channel_key(name)]
+
+
+def _gateway(database: Database) -> GatewayState:
+    with database.read() as connection:
+        return read_gateway(connection, GATEWAY)
+
+
+def _drop(world: World, *channels: str) -> None:
+    for name in channels:
+        world.put(name, Status.DISCONNECTED)
+        world.alert(name)
 
 
 def test_hooks_that_start_at_once_make_the_tables_once(url: sa.URL) -> None:
     databases = at_once(*[lambda: open_state(url)] * 8)
     assert _accept(databases[0], "loja") == ["accepted"]
-    assert [ChannelRepository(one, "wpp").queue().waiting for one in databases] == [1] * 8
+    assert [len(_open_rows(one)) for one in databases] == [1] * 8
     for one in databases:
         one.close()
 
@@ -104,43 +151,22 @@ def test_hooks_that_make_the_same_file_at_once_wait_for_each_other(tmp_path: Pat
             one.close()
 
 
+# Raises.
+
+
 def test_of_alerts_at_once_at_two_hooks_exactly_one_makes_the_repair(
-    state: Database, other: Database
+    make: Callable[..., World],
 ) -> None:
-    for number in range(10):
-        channel = f"channel {number}"
-        work = [lambda d=d, c=channel: _accept(d, c) for d in (state, other) * 4]
-        verdicts = [verdict for (verdict,) in at_once(*work)]
-        assert sorted(verdicts) == ["accepted"] + ["coalesced"] * 7
-    assert ChannelRepository(other, "wpp").queue().waiting == 10
-
-
-def test_a_repair_that_ends_while_an_alert_is_stored_is_followed_by_its_pause(
-    database: sa.URL, opened: Callable[[sa.URL], Database], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On MariaDB, where one hook can end what the other is just reading of."""
-    here, there = opened(database), opened(database)
-    intake, jobs = AlertWriter(here, "wpp", Backoff(300.0)), Jobs(there, "wpp", Backoff(300.0))
-    judge = intake._judge
-    under_way: list[Job] = []
-
-    def judge_before_the_other_begins(payloads: Any) -> Any:
-        found = judge(payloads)
-        assert _accept(there, "loja") == ["accepted"]
-        under_way.append(_claim(jobs))
-        return found
-
-    def end_it(*_: object) -> None:
-        if under_way:
-            job = under_way.pop()
-            assert jobs.finish(job, _result(job, Outcome.QR_REQUIRED))
-
-    monkeypatch.setattr(intake, "_judge", judge_before_the_other_begins)
-    sa.event.listen(here._engine, "after_cursor_execute", end_it)
-    (verdict,) = intake.accept([firing("loja")])
-    assert verdict in {"coalesced", "cooldown"}
-    assert under_way == []
-    assert jobs.claim() is None, "it has just been repaired"
+    world = make()
+    for name in _MANY:
+        world.put(name, Status.DISCONNECTED)
+        writers = [hook.writer for hook in world.hooks * 4]
+        answers = at_once(*[lambda w=w, n=name: w.accept([firing(n)]) for w in writers])
+        assert {str(one) for (one,) in answers} <= {"accepted", "coalesced"}
+    assert [row.channel for row in _open_rows(world.hook.database)] == _MANY
+    world.run(30)
+    assert [name for _, name, _ in world.gateway.calls] == _MANY
+    assert [world.outcomes(name) for name in _MANY] == [["reconnected"]] * 8
 
 
 def test_payloads_with_the_same_channels_in_any_order_do_not_wait_for_each_other(
@@ -148,353 +174,380 @@ def test_payloads_with_the_same_channels_in_any_order_do_not_wait_for_each_other
 ) -> None:
     names = [f"channel {number}" for number in range(20)]
     work = [lambda d=d, n=n: _accept(d, *n) for d, n in [(state, names), (other, names[::-1])] * 3]
-    verdicts = [verdict for some in at_once(*work) for verdict in some]
-    assert verdicts.count("accepted") == 20
-    assert verdicts.count("coalesced") == 100
+    counted = [one for some in at_once(*work) for one in some]
+    assert set(counted) <= {"accepted", "coalesced"}
+    assert counted.count("accepted") >= 20
+    assert len(_open_rows(state)) == 20
 
 
-def test_claims_at_once_never_get_the_same_repair(state: Database, other: Database) -> None:
-    _accept(state, *[f"channel {number}" for number in range(8)])
-    holders = [Jobs(database, "wpp", PAUSES) for database in (state, other) * 4]
-    jobs = at_once(*[holder.claim for holder in holders])
-    ids = [job.id for job in jobs if job]
-    assert len(ids) == len(set(ids))
-    assert ChannelRepository(state, "wpp").queue().in_flight == len(ids)
-    while (late := holders[0].claim()) is not None:
-        ids.append(late.id)
-    assert len(set(ids)) == len(ids) == 8
+_AT = 1_700_000_000.0
+_RAISES = [
+    Raise("", "loja", Intent.PROBE, RepairCause.SUSPECT, _AT, _AT + 9, 5),
+    Raise("", "Loja", Intent.RECHECK, RepairCause.SILENT, _AT + 1, _AT + 8, 7),
+    Raise("", "LOJA", Intent.REPAIR, RepairCause.SILENT, _AT + 2, _AT + 30, 6),
+    Raise("", "loja", Intent.REPAIR, RepairCause.DISCONNECTED, _AT + 3, _AT + 40, 6),
+    Raise("", "loja", Intent.FORCE, RepairCause.MANUAL, _AT + 4, _AT + 50, 4, AskedBy.PAGE),
+]
 
 
-def test_the_oldest_repair_comes_first(state: Database, clock: StateClock) -> None:
-    for channel in ("c", "a", "b"):
-        _accept(state, channel)
-        clock.seconds += 5
-    jobs = Jobs(state, "wpp", PAUSES)
-    claimed = [_claim(jobs) for _ in range(3)]
-    assert [(job.channel, job.waited) for job in claimed] == [("c", 15), ("a", 10), ("b", 5)]
+@pytest.mark.parametrize(
+    "before",
+    [
+        None,
+        {"intent": Intent.REPAIR, "cause": RepairCause.SILENT, "next_at": _AT + 20, "since": _AT},
+        {"phase": Phase.VERIFYING, "intent": Intent.REPAIR, "cause": RepairCause.NEVER_HEARD},
+        {"phase": Phase.PROBING, "intent": Intent.PROBE, "cause": RepairCause.ASKED},
+        {"listed": True, "attempts": 4, "raised_in": 9},
+    ],
+)
+def test_raises_in_any_order_want_the_same(state: Database, before: dict[str, Any] | None) -> None:
+    """The database's statement does what Raise.applied_to() says, and takes nothing back."""
+    expected: dict[str, ChannelState] = {}
+    with state.write() as connection:
+        for number, order in enumerate(itertools.permutations(_RAISES)):
+            key = f"loja{number}"
+            row = None
+            if before is not None:
+                row = ChannelState(key, "Loja", **before)
+                connection.execute(sa.insert(channel).values(gateway=GATEWAY, key=key, channel=""))
+                store_rows(connection, GATEWAY, [row])
+            for one in order:
+                raised = replace(one, key=key)
+                raise_intents(connection, GATEWAY, [raised])
+                row = raised.applied_to(row)
+            assert row is not None
+            expected[key] = row
+    with state.read() as connection:
+        stored = read_rows(connection, GATEWAY, expected)
+    spelled = before is not None and before.get("listed")
+    for key, row in stored.items():
+        assert spelled is not True or row.channel == "Loja", "the gateway's own spelling stays"
+        assert replace(row, channel="") == replace(expected[key], channel="")
+    assert {row.intent for row in stored.values()} == {Intent.FORCE}
+    assert len({row.next_at for row in stored.values()}) == 1
+    assert len({row.raised_in for row in stored.values()}) == 1
+
+
+def test_what_is_raised_while_it_is_being_closed_stays(state: Database, other: Database) -> None:
+    """Whichever comes first: the end keeps the raise, or the raise opens the row again."""
+    _accept(state, *_MANY)
+    lead = Lead(state, GATEWAY)
+    assert lead.take(_gateway(state))
+    for number in range(5):
+        lead.write(lambda c, seen, _at: next_look(c, GATEWAY, seen))
+
+        def end(connection: sa.Connection, seen: GatewayState, _at: float) -> list[str]:
+            rows = read_open_rows(connection, GATEWAY, lock=True)
+            closed = [row for row in rows if row.raised_in < seen.look]
+            for row in closed:
+                row.intent, row.next_at = Intent.NONE, None
+            store_rows(connection, GATEWAY, closed)
+            return [row.key for row in closed]
+
+        at_once(lambda: lead.write(end), lambda: _accept(other, *_MANY))
+        found = {row.channel: row.raised_in for row in _open_rows(state)}
+        assert found == dict.fromkeys(_MANY, number + 1)
 
 
 def test_gateways_do_not_see_each_other(state: Database) -> None:
-    AlertWriter(state, "wpp", Backoff(300)).accept([firing("loja")])
-    assert Jobs(state, "second", PAUSES).claim() is None
-    assert ChannelRepository(state, "second").queue().waiting == 0
-    verdicts = AlertWriter(state, "second", Backoff(300)).accept([firing("loja")])
-    assert [str(verdict) for verdict in verdicts] == ["accepted"]
-    assert _claim(Jobs(state, "second", PAUSES)).channel == "loja"
-
-
-def test_a_lease_that_is_not_renewed_is_taken_over(
-    state: Database, other: Database, clock: StateClock
-) -> None:
-    _accept(state, "loja")
-    first, second = Jobs(state, "wpp", PAUSES), Jobs(other, "wpp", PAUSES)
-    job = _claim(first)
-    clock.seconds += LEASE_SECONDS - 1
-    assert second.claim() is None
-    clock.seconds += 2
-    taken = _claim(second)
-    assert (taken.id, taken.attempt) == (job.id, 1)
-    assert first.claim() is None
-    first.renew()
-    first.release()
-    first.nothing_found(job)
-    first.look_later(job)
-    assert not first.finish(job, _result(job, Outcome.FAILED))
-    assert ChannelRepository(state, "wpp").outcome(job.id) is None
-    assert second.finish(taken, _result(taken, Outcome.RECONNECTED))
-    assert ChannelRepository(state, "wpp").outcome(job.id) is Outcome.RECONNECTED
-    assert not second.finish(taken, _result(taken, Outcome.FAILED)), "it is done"
-    assert _records(state) == {"loja": (0, False)}
-
-
-def test_a_lease_that_is_renewed_is_kept(
-    state: Database, other: Database, clock: StateClock
-) -> None:
-    _accept(state, "loja")
-    first, second = Jobs(state, "wpp", PAUSES), Jobs(other, "wpp", PAUSES)
-    job = _claim(first)
-    for _ in range(10):
-        clock.seconds += LEASE_SECONDS - 1
-        first.renew()
-        assert second.claim() is None
-    assert first.finish(job, _result(job, Outcome.RECONNECTED))
-
-
-def test_what_is_released_is_freeat_once(state: Database, other: Database) -> None:
-    _accept(state, "a", "b")
-    first, second = Jobs(state, "wpp", PAUSES), Jobs(other, "wpp", PAUSES)
-    ids = [_claim(first).id for _ in range(2)]
-    assert second.claim() is None
-    first.release()
-    assert ChannelRepository(state, "wpp").queue().waiting == 2
-    assert [_claim(second).id for _ in range(2)] == ids
-
-
-@pytest.mark.parametrize("jump", [-1e8, 1e8], ids=["back", "forth"])
-def test_a_lease_ends_although_the_clock_jumps(
-    state: Database, clock: StateClock, jump: float
-) -> None:
-    _accept(state, "loja")
-    job = _claim(Jobs(state, "wpp", PAUSES))
-    clock.seconds += jump
-    assert _claim(Jobs(state, "wpp", PAUSES)).id == job.id
-
-
-@pytest.mark.parametrize("jump", [-1e8, 1e8], ids=["back", "forth"])
-def test_a_queued_repair_does_not_wait_for_a_clock_that_was_put_back(
-    state: Database, clock: StateClock, jump: float
-) -> None:
-    _accept(state, "loja")
-    clock.seconds += jump
-    assert _claim(Jobs(state, "wpp", PAUSES)).waited == max(0, jump)
+    assert _accept(state, "loja") == ["accepted"]
+    assert _open_rows(state, "second") == []
+    assert _accept(state, "loja", gateway="second") == ["accepted"]
+    assert poll(state).keys() == {GATEWAY}
 
 
 def test_the_databases_clock_has_fractions_and_the_age_of_the_world(
     url: sa.URL, opened: Callable[..., Database]
 ) -> None:
-    state = opened(url)
-    with state.read() as connection:
+    with opened(url).read() as connection:
         first = now(connection)
-    with state.read() as connection:
-        assert first <= now(connection) < first + 600
-    assert first > 1_700_000_000
+        assert 1_700_000_000 < first <= now(connection) < first + 600
 
 
-def _look(state: Database, jobs: Jobs) -> Job:
-    """Have a channel whose QR code was scanned looked after."""
-    _accept(state, "loja", cooldown=0)
-    job = _claim(jobs)
-    assert jobs.finish(job, _result(job, Outcome.QR_REQUIRED))
-    verdicts = AlertWriter(state, "wpp", Backoff(0)).accept([resolved("loja")])
-    assert [str(verdict) for verdict in verdicts] == ["accepted"]
-    look = _claim(jobs)
-    assert look.look_only
-    return look
+# The lead.
 
 
-def test_a_look_that_finds_nothing_is_forgotten(state: Database, clock: StateClock) -> None:
-    jobs = Jobs(state, "wpp", PAUSES)
-    look = _look(state, jobs)
-    jobs.nothing_found(look)
-    assert ChannelRepository(state, "wpp").queue().waiting == 0
-    assert _records(state) == {"loja": (0, True)}
-
-
-def test_a_look_is_no_repair(state: Database) -> None:
-    jobs, memory = Jobs(state, "wpp", PAUSES), ChannelRepository(state, "wpp")
-    assert memory.latest_repair("loja") is None
-    look = _look(state, jobs)
-    latest = memory.latest_repair("loja")
-    assert latest is not None
-    assert latest < look.id
-    assert memory.outcome(latest) is Outcome.QR_REQUIRED
-
-
-def test_a_look_that_could_not_be_taken_is_taken_later(state: Database, clock: StateClock) -> None:
-    jobs = Jobs(state, "wpp", PAUSES)
-    look = _look(state, jobs)
-    jobs.look_later(look)
-    assert jobs.claim() is None
-    clock.seconds += LOOK_AGAIN_SECONDS - 1
-    assert jobs.claim() is None
-    clock.seconds += 2
-    assert _claim(jobs).id == look.id
-
-
-def test_a_look_that_waits_does_not_hold_up_a_repair(state: Database, clock: StateClock) -> None:
-    jobs = Jobs(state, "wpp", PAUSES)
-    jobs.look_later(_look(state, jobs))
-    clock.seconds += 1
-    assert _accept(state, "loja", cooldown=0) == ["accepted"]
-    job = _claim(jobs)
-    assert (job.look_only, job.waited) == (False, 0)
-
-
-class Severed(Database):
-    """Loses the connection after the commit and before the answer to it."""
-
-    @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        with super().write() as connection:
-            yield connection
-        raise UnavailableError("lost the connection")
-
-
-def test_what_was_claimed_without_knowing_it_is_claimed_again(
-    url: sa.URL, state: Database, clock: StateClock
+def test_claims_at_once_never_get_the_same_repair(
+    state: Database, other: Database, make: Callable[..., World]
 ) -> None:
+    for _ in range(5):
+        seen = _gateway(state)
+        leads = [Lead(database, GATEWAY) for database in (state, other) * 4]
+        assert at_once(*[partial(one.take, seen) for one in leads]).count(True) == 1
+        assert _gateway(state).epoch == seen.epoch + 1
+    world = make(Options(workers=1))
+    world.run(LEASE_SECONDS + 1)
+    _drop(world, *_MANY)
+    world.run(30)
+    assert sorted(name for _, name, _ in world.gateway.calls) == _MANY
+
+
+def test_a_lease_that_is_not_renewed_is_taken_over(make: Callable[..., World]) -> None:
+    """One call more at most where it dies in a call, and none where that was answered."""
+    world = make()
+    world.gateway.on_call = lambda _call, _name: None
+    _drop(world, "loja")
+    world.run(5, until=lambda: bool(world.gateway.calls))
+    world.run(1)
+    world.hooks[0].stalled_until = world.hooks[1].stalled_until = 0.0
+    before = _gateway(world.hook.database)
+    leader = next(hook for hook in world.hooks if hook.reconciler.leads)
+    follower = next(hook for hook in world.hooks if hook is not leader)
+    leader.stalled_until = world.clock.monotonic() + LEASE_SECONDS + 20
+    world.run(LEASE_SECONDS - 2)
+    assert _gateway(follower.database).epoch == before.epoch
+    world.run(5)
+    assert _gateway(follower.database).epoch == before.epoch + 1
+    assert follower.reconciler.leads
+    world.put("loja")
+    world.run(40)
+    assert not leader.reconciler.leads
+    assert world.outcomes("loja") == ["reconnected"]
+    assert len(world.gateway.calls) == 1
+
+
+def test_who_dies_in_a_call_is_followed_with_one_call_more(make: Callable[..., World]) -> None:
+    world = make(Options(call_takes=8.0))
+    _drop(world, "loja")
+    world.run(5, until=lambda: _row(world.hook.database).phase is Phase.CALLING)
+    index = next(n for n, hook in enumerate(world.hooks) if hook.reconciler.leads)
+    world.gateway.on_call = lambda _call, _name: None
+    world.restart(index)
+    world.run(LEASE_SECONDS + 5)
+    world.gateway.on_call = lambda _call, name: world.put(name)
+    world.run(30)
+    assert world.outcomes("loja") == ["reconnected"]
+    assert len(world.gateway.calls) == 2
+
+
+def test_a_lease_that_is_renewed_is_kept(make: Callable[..., World]) -> None:
+    world = make(Options(call_takes=3.5 * LEASE_SECONDS, list_takes=2.5 * LEASE_SECONDS))
+    _drop(world, "loja")
+    world.run(15 * LEASE_SECONDS, until=lambda: bool(world.ended("loja")))
+    assert world.outcomes("loja") == ["reconnected"]
+    assert len(world.gateway.calls) == 1
+    assert _gateway(world.hook.database).epoch == 1
+
+
+def test_no_write_of_a_lead_that_is_over_commits(state: Database, other: Database) -> None:
     _accept(state, "loja")
-    jobs = Jobs(state, "wpp", PAUSES)
-    severed = Severed(url, upgrade, clock=clock)
-    jobs._database = severed
-    with pytest.raises(StateError):
-        jobs.claim()
-    severed.close()
-    jobs._database = state
-    assert ChannelRepository(state, "wpp").queue().in_flight == 1
-    for _ in range(2):
-        assert jobs.claim() is None
-        clock.seconds += LEASE_SECONDS * 0.6
-        jobs.renew()
-    assert _claim(jobs).channel == "loja"
-    assert jobs.claim() is None
+    first, second = Lead(state, GATEWAY), Lead(other, GATEWAY)
+    assert first.take(_gateway(state))
+    assert not second.take(replace(_gateway(state), epoch=0))
+    assert second.take(_gateway(state))
+    row = _row(state)
+    row.intent = Intent.NONE
+    with pytest.raises(LostLeadError):
+        first.write(lambda connection, _seen, _at: store_rows(connection, GATEWAY, [row]))
+    assert first.epoch is None
+    first.give_back()
+    assert _row(state).intent is Intent.REPAIR
+    second.write(lambda connection, _seen, _at: store_rows(connection, GATEWAY, [row]))
+    assert _row(state).intent is Intent.NONE
 
 
-class Intruding(Database):
-    """Lets something happen between the two transactions of a claim."""
+def test_what_is_released_is_free_at_once(make: Callable[..., World]) -> None:
+    world = make(Options(call_takes=100.0))
+    _drop(world, "loja")
+    world.run(5, until=lambda: _row(world.hook.database).phase is Phase.CALLING)
+    index = next(n for n, hook in enumerate(world.hooks) if hook.reconciler.leads)
+    world.hooks[index].reconciler.give_back()
+    world.hooks[index].die()
+    world.put("loja")
+    world.run(4)
+    assert world.hooks[1 - index].history.of_channel("loja")[0].outcome == "recovered"
 
-    def __init__(self, url: sa.URL, clock: StateClock) -> None:
-        super().__init__(url, upgrade, clock=clock)
-        self.meanwhile: Callable[[], object] | None = None
+
+@pytest.mark.parametrize("jump", [-1e8, 1e8], ids=["back", "forth"])
+def test_a_lease_ends_although_the_clock_jumps(make: Callable[..., World], jump: float) -> None:
+    world = make()
+    world.gateway.on_call = lambda _call, _name: None
+    _drop(world, "loja")
+    world.run(5, until=lambda: bool(world.gateway.calls))
+    world.run(1)
+    index = next(n for n, hook in enumerate(world.hooks) if hook.reconciler.leads)
+    world.hooks[index].die()
+    world.clock.jumped += jump
+    world.put("loja")
+    world.run(LEASE_SECONDS + 5)
+    assert world.hooks[1 - index].history.of_channel("loja")[0].outcome == "reconnected"
+
+
+@pytest.mark.parametrize("jump", [-1e8, 1e8], ids=["back", "forth"])
+def test_a_queued_repair_does_not_wait_for_a_clock_that_was_put_back(
+    make: Callable[..., World], jump: float
+) -> None:
+    world = make()
+    _drop(world, "loja")
+    world.clock.jumped += jump
+    world.run(10)
+    assert world.outcomes("loja") == ["reconnected"]
+    _drop(world, "loja")
+    world.run(10)
+    world.clock.jumped += jump
+    world.run(345)
+    assert world.outcomes("loja") == ["reconnected"] * 2, "nor does one in a delay"
+
+
+def _sever(world: World, step: Step) -> list[Phase]:
+    """Lose the answer to the first commit of each phase of a step, and return these phases."""
+    database = world.hook.database
+    write = database.write
+    lost: list[Phase] = []
 
     @contextmanager
-    def read(self) -> Iterator[sa.Connection]:
-        with super().read() as connection:
+    def severed() -> Iterator[sa.Connection]:
+        with write() as connection:
             yield connection
-        meanwhile, self.meanwhile = self.meanwhile, None
-        if meanwhile is not None:
-            meanwhile()
+        with database.read() as connection:
+            row = read_rows(connection, GATEWAY, ["loja"]).get("loja")
+        if row is not None and row.step is step and row.phase not in lost:
+            lost.append(row.phase)
+            raise UnavailableError("lost the connection")
+
+    database.write = severed  # type: ignore[method-assign]
+    return lost
 
 
-def test_a_look_that_becomes_a_repair_while_it_is_claimed_is_claimed_as_one(
-    url: sa.URL, state: Database, clock: StateClock
+def test_what_was_claimed_without_knowing_it_is_claimed_again(make: Callable[..., World]) -> None:
+    """The connection is lost after the commit and before the answer to it."""
+    world = make(hooks=1)
+    lost = _sever(world, Step.RECONNECT)
+    _drop(world, "loja")
+    world.run(60)
+    assert lost == [Phase.CALLING, Phase.VERIFYING]
+    assert world.outcomes("loja") == ["reconnected"]
+    assert len(world.gateway.calls) == 1
+
+
+def test_an_answer_that_was_recorded_without_knowing_it_is_not_the_next_calls(
+    make: Callable[..., World],
 ) -> None:
-    intruding = Intruding(url, clock)
-    jobs = Jobs(intruding, "wpp", PAUSES)
-    looking = Jobs(state, "wpp", PAUSES)
-    _look(state, looking)
-    looking.release()
-    intruding.meanwhile = lambda: AlertWriter(state, "wpp", Backoff(0)).accept(
-        [firing("loja", RepairCause.SILENT)]
-    )
-    job = _claim(jobs)
-    assert (job.look_only, job.reason) == (False, "silent"), "it was accepted: it must be repaired"
-    intruding.close()
+    world = make(hooks=1)
+    lost = _sever(world, Step.START)
+    world.gateway.answer = QrKind.NOT_STARTED
+
+    def start(call: str, name: str) -> None:
+        if call == "start_session":
+            world.put(name)
+            world.gateway.answer = QrKind.ACCEPTED
+
+    world.gateway.on_call = start
+    _drop(world, "loja")
+    world.run(60)
+    assert lost[0] is Phase.CALLING
+    assert world.outcomes("loja") == ["reconnected"]
+    assert world.gateway.calls_of("loja") == ["reconnect", "reconnect", "start_session"]
 
 
-def test_a_look_that_is_put_off_while_it_is_claimed_stays_put_off(
-    url: sa.URL, state: Database, clock: StateClock
-) -> None:
-    intruding = Intruding(url, clock)
-    jobs = Jobs(intruding, "wpp", PAUSES)
-    looking = Jobs(state, "wpp", PAUSES)
-    look = _look(state, looking)
-    clock.seconds += LEASE_SECONDS + 1
-    intruding.meanwhile = lambda: looking.look_later(look)
-    assert jobs.claim() is None
-    intruding.close()
+def test_lists_that_fail_do_not_count_towards_a_restart(make: Callable[..., World]) -> None:
+    world = make(Options(allow_restart=True, verify=10.0), hooks=1)
+    world.gateway.on_call = lambda _call, _name: None
+    world.gateway.list_error = world.gateway.call_error = None
+    _drop(world, "loja")
+    from_list = world.gateway.lists
+    world.gateway.list_error = _TIMEOUT
+    world.run(200)
+    assert world.gateway.lists > from_list + 2
+    assert world.outcomes("loja") == [], "nothing is known of any channel"
+    world.gateway.list_error = None
+    for number in (1, 2):
+        world.run(3700, until=lambda n=number: len(world.ended("loja")) == n)  # type: ignore[misc]
+        assert world.outcomes("loja") == ["still_disconnected"] * number
+        world.gateway.list_error = _TIMEOUT
+        world.run(100)
+        world.gateway.list_error = None
+        world.skip(600)
+        world.alert("loja")
+    assert "delete" not in world.gateway.calls_of("loja")
+    world.run(100, until=lambda: "create" in world.gateway.calls_of("loja"))
+    assert world.gateway.calls_of("loja") == ["reconnect"] * 3 + ["delete", "create"]
+
+
+# What stays, and what does not.
+
+
+def test_what_only_an_alert_names_is_not_remembered(make: Callable[..., World]) -> None:
+    world = make(hooks=1)
+    _drop(world, "loja")
+    world.alert("stranger")
+    world.run(20)
+    assert world.outcomes("stranger") == ["unknown_channel"]
+    assert world.row("stranger") is None
+    assert world.hook.history.present().remembered.keys() == {"loja"}
 
 
 @pytest.mark.parametrize(
-    ("outcome", "failures", "qr_required"),
-    [
-        (Outcome.RECOVERED, 0, False),
-        (Outcome.RECONNECTED, 0, False),
-        (Outcome.REQUESTED, 2, True),
-        (Outcome.QR_REQUIRED, 2, True),
-        (Outcome.FAILED, 3, True),
-        (Outcome.STILL_DISCONNECTED, 3, True),
-        (Outcome.UNKNOWN_CHANNEL, None, None),
-    ],
-)
-def test_each_outcome_is_remembered(
-    state: Database, outcome: Outcome, failures: int | None, qr_required: bool | None
-) -> None:
-    jobs = Jobs(state, "wpp", PAUSES)
-    for number, before in enumerate((Outcome.FAILED, Outcome.QR_REQUIRED, Outcome.FAILED), 1):
-        _accept(state, "loja", cooldown=0)
-        job = _claim(jobs)
-        assert job.attempt == number
-        assert jobs.finish(job, _result(job, before))
-    assert _records(state) == {"loja": (2, True)}
-    _accept(state, "loja", cooldown=0)
-    job = _claim(jobs)
-    assert (job.attempt, job.failures) == (4, 2)
-    listed = outcome is not Outcome.UNKNOWN_CHANNEL
-    detail = "two\nlines " + "x" * 600
-    assert jobs.finish(job, _result(job, outcome, detail=detail, listed=listed))
-    assert ChannelRepository(state, "wpp").outcome(job.id) is outcome
-    known = {"loja": (failures, qr_required)} if listed else {}
-    assert _records(state) == known
-    assert ChannelRepository(state, "wpp").queue().waiting == 0
-
-
-def test_what_only_an_alert_names_is_not_remembered(state: Database) -> None:
-    jobs = Jobs(state, "wpp", PAUSES)
-    _accept(state, "stranger")
-    job = _claim(jobs)
-    assert jobs.finish(job, _result(job, Outcome.FAILED, action=Action.NONE, listed=False))
-    assert _records(state) == {}
-    _accept(state, "loja")
-    job = _claim(jobs)
-    assert jobs.finish(job, _result(job, Outcome.STILL_DISCONNECTED))
-    _accept(state, "loja", cooldown=0)
-    job = _claim(jobs)
-    assert jobs.finish(job, _result(job, Outcome.FAILED, action=Action.NONE, listed=False))
-    assert _records(state) == {"loja": (2, False)}, "this one is known"
-
-
-@pytest.mark.parametrize(
-    "channel",
+    "name",
     [
         "ação 🏠",
         "a'b\"c\\d",
-        "%s {} ; DROP TABLE repairs",
+        "%s {} ; DROP TABLE channel",
         "../x",
         "{{ .x }}",
         "x" * 255,
         "ß" * 127,
     ],
 )
-def test_any_channel_can_be_stored(state: Database, channel: str) -> None:
-    assert _accept(state, channel) == ["accepted"]
-    jobs = Jobs(state, "wpp", PAUSES)
-    job = _claim(jobs)
-    assert job.channel == channel
-    assert jobs.finish(job, _result(job, Outcome.QR_REQUIRED))
-    assert _records(state) == {channel: (0, True)}
+def test_any_channel_can_be_stored(make: Callable[..., World], name: str) -> None:
+    world = make(hooks=1)
+    _drop(world, name)
+    world.run(10)
+    assert [called for _, called, _ in world.gateway.calls] == [name]
+    assert world.outcomes(name) == ["reconnected"]
 
 
 def test_channels_that_only_look_alike_are_two(state: Database) -> None:
     channels = ["acao", "ação", "açao", "a", "á"]
     assert _accept(state, *channels) == ["accepted"] * 5
+    assert len(_open_rows(state)) == 5
 
 
 def test_two_unicode_forms_of_a_name_are_one_channel(state: Database) -> None:
     assert _accept(state, "\u00e1", "a\u0301") == ["accepted", "coalesced"]
 
 
+def _log_row(at: float, **more: Any) -> dict[str, Any]:
+    usual = {"key": "a", "channel": "A", "cause": "silent", "accepted_at": 1.0, "attempt": 1}
+    ended = {"action": "none", "outcome": "recovered", "detail": "", "finished_at": at}
+    return {"gateway": GATEWAY, **usual, **ended, **more}
+
+
 def test_history_goes_after_90_days_and_work_stays(state: Database, clock: StateClock) -> None:
-    jobs, memory = Jobs(state, "wpp", PAUSES), ChannelRepository(state, "wpp")
-    _accept(state, "old", "stuck")
-    old, stuck = _claim(jobs), _claim(jobs)
-    assert jobs.finish(old, _result(old, Outcome.RECONNECTED))
-    clock.seconds += 89 * 86400
-    _accept(state, "new")
-    new = _claim(jobs)
-    assert new.channel == "new", "the stuck one is still in this holder's hands"
-    assert jobs.finish(new, _result(new, Outcome.FAILED))
-    memory.prune()
-    assert memory.outcome(old.id) is Outcome.RECONNECTED
-    clock.seconds += 2 * 86400
-    memory.prune()
-    assert memory.outcome(old.id) is None
-    assert memory.outcome(new.id) is Outcome.FAILED
-    assert memory.latest_repair("stuck") == stuck.id
-    assert _records(state).keys() == {"old", "new"}
+    _accept(state, "stuck", "gone", "held")
+    OperatorActions(state, GATEWAY, AlertWriter(state, GATEWAY, BACKOFF), lambda: None).pause(
+        "paused", None
+    )
+    day = 86400.0
+    rows = [
+        _log_row(clock.seconds - 91 * day),
+        _log_row(clock.seconds - 89 * day),
+        _log_row(clock.seconds - 2 * day, outcome="unknown_channel"),
+        _log_row(clock.seconds - day / 2, outcome="unknown_channel"),
+    ]
+    with state.write() as connection:
+        connection.execute(sa.insert(repair_log), rows)
+        connection.execute(
+            sa.update(channel).where(channel.c.key.in_(["gone", "held"])).values(next_at=None)
+        )
+    history = RepairHistory(state, GATEWAY, BACKOFF)
+    assert prune(state, GATEWAY, None) == []
+    kept = [round((clock.seconds - one.finished_at) / day, 1) for one in history.of_channel("a")]
+    assert sorted(kept) == [0.5, 89.0]
+    assert prune(state, GATEWAY, {"held"}) == ["gone"]
+    with state.read() as connection:
+        keys = connection.scalars(sa.select(channel.c.key)).all()
+    assert sorted(keys) == ["held", "paused", "stuck"]
 
 
 def test_a_long_history_goes_in_small_transactions(
-    state: Database, monkeypatch: pytest.MonkeyPatch
+    state: Database, clock: StateClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    old = clock.seconds - 91 * 86400
     with state.write() as connection:
-        at = now(connection)
-        columns = "(gateway, `key`, channel, reason, look_only, accepted_at, finished_at)"
-        old = at - 91 * 86400
-        rows = [{"at": old + number / 1000} for number in range(2500)] + [{"at": at - 89 * 86400}]
         connection.execute(
-            sa.text(f"INSERT INTO repairs {columns} VALUES ('wpp', 'a', 'A', 'silent', 0, 1, :at)"),
-            rows,
+            sa.insert(repair_log),
+            [*(_log_row(old + number / 1000) for number in range(2500)), _log_row(clock.seconds)],
         )
     transactions = []
     write = state.write
@@ -504,84 +557,82 @@ def test_a_long_history_goes_in_small_transactions(
         return write()
 
     monkeypatch.setattr(state, "write", counted)
-    ChannelRepository(state, "wpp").prune()
+    prune(state, GATEWAY, None)
     assert len(transactions) == 3
-    with state.read() as connection:
-        left = connection.scalars(sa.select(repairs.c.finished_at)).all()
-    assert left == [pytest.approx(at - 89 * 86400)]
-
-
-def test_the_queue_is_counted(state: Database, other: Database) -> None:
-    _accept(state, "a", "b", "c")
-    jobs = Jobs(state, "wpp", PAUSES)
-    _claim(jobs)
-    job = _claim(jobs)
-    assert jobs.finish(job, _result(job, Outcome.QR_REQUIRED))
-    queue = ChannelRepository(other, "wpp").queue()
-    assert (queue.waiting, queue.in_flight) == (1, 1)
-    assert _records(other) == {"b": (0, True)}
+    left = RepairHistory(state, GATEWAY, BACKOFF).of_channel("a")
+    assert [one.finished_at for one in left] == [pytest.approx(clock.seconds)]
 
 
 def test_it_is_noted_since_when_no_message_is_known(state: Database, clock: StateClock) -> None:
-    memory = ChannelRepository(state, "wpp")
+    history = RepairHistory(state, GATEWAY, BACKOFF)
     both = {"a": "A", "b": "B"}
-    assert memory.note_unheard(both) == {"a": 0, "b": 0}
+    assert history.note_unheard(both) == {"a": 0, "b": 0}
     clock.seconds += 100
-    assert memory.note_unheard(both) == {"a": 100, "b": 100}
-    assert memory.note_unheard({"a": "A"}) == {"a": 100}
+    assert history.note_unheard(both) == {"a": 100, "b": 100}
+    assert history.note_unheard({"a": "A"}) == {"a": 100}
     clock.seconds += 100
-    assert memory.note_unheard(both) == {"a": 200, "b": 0}, "b was heard meanwhile"
+    assert history.note_unheard(both) == {"a": 200, "b": 0}, "b was heard meanwhile"
 
 
 def test_a_clock_that_was_put_back_does_not_keep_a_channel_from_being_noticed(
     state: Database, clock: StateClock
 ) -> None:
-    memory = ChannelRepository(state, "wpp")
-    memory.note_unheard({"a": "A"})
+    history = RepairHistory(state, GATEWAY, BACKOFF)
+    history.note_unheard({"a": "A"})
     clock.seconds -= 1e8
-    assert memory.note_unheard({"a": "A"}) == {"a": 0}
+    assert history.note_unheard({"a": "A"}) == {"a": 0}
     clock.seconds += 3600
-    assert memory.note_unheard({"a": "A"}) == {"a": 3600}
+    assert history.note_unheard({"a": "A"}) == {"a": 3600}
 
 
-def _methods(database: Database) -> dict[str, Callable[[], object]]:
-    jobs, memory = Jobs(database, "wpp", PAUSES), ChannelRepository(database, "wpp")
-    backlog = Backlog(database, "wpp", PAUSES)
-    job = Job(
-        1, "loja", "loja", RepairCause.SILENT, look_only=False, waited=0, attempt=1, failures=0
-    )
+# A state that fails.
+
+
+def _reads(database: Database) -> dict[str, Callable[[], object]]:
+    history = RepairHistory(database, GATEWAY, BACKOFF)
+    return {
+        "poll": lambda: poll(database),
+        "present": history.present,
+        "unsettled": history.unsettled,
+        "open_rows": lambda: history.open_rows(["loja"]),
+        "ended_after": lambda: history.ended_after(0),
+        "ended_since": lambda: history.ended_since(0.0),
+        "last_of_each": history.last_of_each,
+        "newest_id": history.newest_id,
+    }
+
+
+def _writes(database: Database) -> dict[str, Callable[[], object]]:
+    writer = AlertWriter(database, GATEWAY, BACKOFF)
+    actions = OperatorActions(database, GATEWAY, writer, lambda: None)
+    lead = Lead(database, GATEWAY)
+    lead.epoch = 0
     return {
         "accept": lambda: _accept(database, "loja"),
-        "claim": jobs.claim,
-        "renew": jobs.renew,
-        "release": jobs.release,
-        "finish": lambda: jobs.finish(job, _result(job, Outcome.FAILED)),
-        "look_later": lambda: jobs.look_later(job),
-        "nothing_found": lambda: jobs.nothing_found(job),
-        "put_back": lambda: jobs.put_back(job),
-        "old_news": lambda: jobs.old_news([(job, _result(job, Outcome.RECOVERED))]),
-        "paused": backlog.paused,
-        "due": backlog.due,
-        "begin_restart": lambda: jobs.begin_restart(job, "loja"),
-        "queue": memory.queue,
-        "prune": memory.prune,
-        "outcome": lambda: memory.outcome(1),
-        "latest_repair": lambda: memory.latest_repair("loja"),
-        "note_unheard": lambda: memory.note_unheard({"loja": "loja"}),
+        "reconnect": lambda: actions.reconnect("loja"),
+        "probe_now": lambda: actions.probe_now("loja"),
+        "pause": lambda: actions.pause("loja", None),
+        "resume": lambda: actions.resume("loja"),
+        "take": lambda: lead.take(GatewayState()),
+        "renew": lead.renew,
+        "give_back": lead.give_back,
+        "add_gateways": lambda: add_gateways(database, ["third"]),
+        "note_unheard": lambda: RepairHistory(database, GATEWAY, BACKOFF).note_unheard({"b": "B"}),
     }
 
 
 def test_a_state_that_is_gone_is_a_state_error_everywhere(state: Database) -> None:
     with state.write() as connection:
-        for name in ("repairs", "channels"):
+        for name in ("channel", "gateway", "repair_log"):
             connection.execute(sa.text(f"DROP TABLE {name}"))
-    for name, method in _methods(state).items():
+    methods = _reads(state) | _writes(state) | {"prune": partial(prune, state, GATEWAY, set())}
+    for name, method in methods.items():
         with pytest.raises(StateError) as caught:
             method()
         assert str(caught.value).isprintable(), name
 
 
-def test_a_state_that_can_only_be_read_is_a_state_error(state: Database, url: sa.URL) -> None:
+def test_a_state_that_can_only_be_read_is_a_state_error(state: Database) -> None:
     _accept(state, "waiting")
 
     def only_read(connection: Any, _record: object, _proxy: object) -> None:
@@ -591,37 +642,26 @@ def test_a_state_that_can_only_be_read_is_a_state_error(state: Database, url: sa
         cursor.close()
 
     sa.event.listen(state._engine, "checkout", only_read)
-    methods = _methods(state)
-    for name in ("queue", "outcome", "latest_repair", "paused"):
-        methods.pop(name)()
-    for name in ("prune", "begin_restart"):  # there is nothing that they would write
-        methods.pop(name)
-    for name in (
-        "finish",
-        "look_later",
-        "nothing_found",
-        "old_news",
-        "put_back",
-        "renew",
-        "release",
-    ):
-        # On SQLite, what changes nothing is allowed.
-        if not state.is_sqlite:
-            with pytest.raises(StateError):
-                methods[name]()
-    for name in ("accept", "claim", "note_unheard"):
+    for read in _reads(state).values():
+        read()
+    for write in _writes(state).values():
         with pytest.raises(StateError):
-            methods[name]()
-    assert ChannelRepository(state, "wpp").queue().waiting == 1
+            write()
+    assert [row.channel for row in _open_rows(state)] == ["waiting"]
 
 
 def test_a_failed_payload_leaves_nothing_behind(state: Database) -> None:
+    """One of its alerts cannot be stored."""
+    body = "SELECT RAISE(ABORT, 'no')" if state.is_sqlite else "SIGNAL SQLSTATE '45000'"
     with state.write() as connection:
-        connection.execute(sa.text("ALTER TABLE channels RENAME TO away"))
+        if state.is_sqlite:
+            trigger = f"WHEN new.key = 'b' BEGIN {body}; END"
+        else:
+            trigger = f"FOR EACH ROW IF new.key = 'b' THEN {body}; END IF"
+        connection.execute(sa.text(f"CREATE TRIGGER no BEFORE INSERT ON channel {trigger}"))
     with pytest.raises(StateError):
         _accept(state, "a", "b")
-    with state.read() as connection:
-        assert connection.scalar(sa.select(sa.func.count()).select_from(repairs)) == 0
+    assert _open_rows(state) == []
 
 
 @pytest.mark.parametrize(

@@ -5,20 +5,24 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from reconnect_hook.queue import Jobs
 
 from reconnect_hook.backoff import Backoff
-from reconnect_hook.migrate import VERSION_TABLE, open_state
-from reconnect_hook.repository import ChannelRepository
-from reconnect_hook.schema import metadata
+from reconnect_hook.history import RepairHistory
+from reconnect_hook.migrate import VERSION_TABLE, configuration, open_state
+from reconnect_hook.models import Intent
+from reconnect_hook.schema import channel, echoes, gateway, metadata
 from tests.support.programs import environment
 from tests.support.states import sqlite_url
+from tests.support.world import World
+from zapwatch.channels import Status
 from zapwatch.db import StateError
 
 # What the last version before the release made on SQLite: commit cf95e85. Not to be changed.
@@ -56,17 +60,35 @@ CREATE TABLE echoes (
 CREATE INDEX ix_echoes_sent ON echoes (gateway, sent_at);
 INSERT INTO zapwatch_schema VALUES ('0006')
 """
-_ROWS = """
-INSERT INTO repairs (id, gateway, `key`, channel, reason, look_only, accepted_at, finished_at,
-    attempt, action, outcome)
-    VALUES (1, 'wpp', 'old', 'Old', 'silent', 0, 1000, 1700000000, 1, 'getQr', 'failed');
-INSERT INTO repairs (id, gateway, `key`, channel, reason, look_only, active_key, accepted_at,
-    due_at) VALUES (2, 'wpp', 'loja', 'loja', 'disconnected', 0, 'loja', 1000, 1000);
-INSERT INTO repairs (id, gateway, `key`, channel, reason, look_only, active_key, accepted_at,
-    due_at, holder, lease_until)
-    VALUES (3, 'wpp', 'held', 'held', 'disconnected', 0, 'held', 1000, 1030, 'somebody', 1030);
-INSERT INTO channels (gateway, `key`, channel, attempts, consecutive_failures, qr_required,
-    called_at) VALUES ('wpp', 'old', 'Old', 3, 2, 1, 1500)
+_NAMES = "gateway, `key`, channel"
+_REPAIR = f"INSERT INTO repairs (id, {_NAMES}, reason, look_only, accepted_at"
+_ROWS = f"""
+{_REPAIR}, finished_at, attempt, action, outcome, detail)
+    VALUES (1, 'wpp', 'old', 'Old', 'silent', 0, 1000, 1700000000, 1, 'getQr', 'failed', 'words');
+{_REPAIR}, finished_at) VALUES (2, 'wpp', 'old', 'Old', 'silent', 1, 1000, 1700000000);
+{_REPAIR}, active_key, due_at)
+    VALUES (3, 'wpp', 'loja', 'loja', 'disconnected', 0, 1000, 'loja', 1600);
+{_REPAIR}, active_key, due_at, holder, lease_until)
+    VALUES (4, 'wpp', 'held', 'held', 'silent', 0, 1001, 'held', 1030, 'somebody', 1030);
+{_REPAIR}, active_key, due_at)
+    VALUES (5, 'wpp', 'scanned', 'scanned', 'manual', 1, 1002, 'scanned', 1002);
+{_REPAIR}, active_key, due_at, repair_at)
+    VALUES (6, 'wpp', 'looked', 'looked', 'disconnected', 1, 1003, 'looked', 1033, 1900);
+{_REPAIR}, active_key, due_at)
+    VALUES (7, 'wpp', 'asked', 'asked', 'suspect', 0, 1004, 'asked', 1004);
+{_REPAIR}, active_key) VALUES (8, 'second', 'loja', 'Loja', 'disconnected', 0, 1005, 'loja');
+INSERT INTO channels ({_NAMES}, attempts, consecutive_failures, qr_required, called_at, reason,
+    status, unheard_since, seen_at)
+    VALUES ('wpp', 'old', 'Old', 3, 2, 1, 1500, 'silent', 'disconnected', 1400, 1300);
+INSERT INTO channels ({_NAMES}, attempts, consecutive_failures, qr_required, restarting)
+    VALUES ('wpp', 'loja', 'Loja', 1, 1, 0, 1);
+INSERT INTO pauses ({_NAMES}, until) VALUES ('wpp', 'loja', 'loja', 2000);
+INSERT INTO pauses ({_NAMES}) VALUES ('wpp', 'paused', 'Paused');
+INSERT INTO probes ({_NAMES}, began_at, kind, outcome, ended_at, halted)
+    VALUES ('wpp', 'old', 'Old', 1450, 'echo', 'failed', 1460, 1);
+INSERT INTO gateways (gateway, failures, failed_at, paused_until) VALUES ('wpp', 6, 1700, 1730);
+INSERT INTO echoes (id, gateway, sender, receiver, token, sent_at)
+    VALUES (1, 'wpp', 'loja', 'old', 'token', 1455)
 """
 
 
@@ -107,16 +129,53 @@ def _check(engine: sa.Engine) -> None:
 
 
 def _check_work(url: sa.URL) -> None:
+    """Check that all that was in the tables of before is in those of the program."""
     database = open_state(url)
-    jobs = Jobs(database, "wpp", Backoff(300))
-    claimed = [jobs.claim(), jobs.claim()]
-    assert [job.channel for job in claimed if job] == ["loja", "held"]
-    assert jobs.claim() is None
-    memory = ChannelRepository(database, "wpp")
-    assert memory.outcome(1) == "failed"
-    (record,) = memory.queue().channels
-    assert (record.channel, record.consecutive_failures, record.qr_required) == ("Old", 2, True)
+    with database.read() as connection:
+        mine = sa.select(channel).where(channel.c.gateway == "wpp")
+        rows = {row.key: row for row in connection.execute(mine)}
+        there = connection.execute(sa.select(channel).where(channel.c.gateway == "second")).all()
+        gateway_row = connection.execute(sa.select(gateway)).one()
+        tokens = connection.scalars(sa.select(echoes.c.token)).all()
+    repair = {"loja": Intent.REPAIR, "held": Intent.REPAIR, "looked": Intent.REPAIR}
+    less = {"scanned": Intent.RECHECK, "asked": Intent.PROBE}
+    assert {key: row.intent for key, row in rows.items() if row.next_at is not None} == {
+        **repair,
+        **less,
+    }
+    wanted = rows["loja"]
+    assert (wanted.cause, wanted.since, wanted.next_at) == ("disconnected", 1000, 1600)
+    assert (wanted.channel, wanted.listed, wanted.failures, wanted.restarting) == ("Loja", 1, 1, 1)
+    assert (wanted.paused, wanted.paused_until) == (1, 2000)
+    assert (rows["paused"].paused, rows["paused"].paused_until) == (1, None)
+    assert not rows["paused"].listed
+    assert (rows["held"].cause, rows["held"].phase) == ("silent", "idle")
+    assert [(row.channel, row.next_at) for row in there] == [("Loja", 1005)]
+    old = rows["old"]
+    assert (old.attempts, old.failures, old.qr_required, old.called_at) == (3, 2, 1, 1500)
+    assert (old.last_cause, old.last_status) == ("silent", "disconnected")
+    assert (old.unheard_since, old.seen_at, old.next_at) == (1400, 1300, None)
+    assert (old.probe_began_at, old.probe_kind, old.probe_outcome) == (1450, "echo", "failed")
+    assert (old.probe_ended_at, old.suspended) == (1460, 1)
+    breaker = (gateway_row.failures, gateway_row.failed_at, gateway_row.rests_until)
+    assert (gateway_row.gateway, breaker) == ("wpp", (6, 1700, 1730))
+    assert tokens == ["token"]
+    (attempt,) = RepairHistory(database, "wpp", Backoff(300)).of_channel("old")
+    assert (attempt.id, attempt.outcome, attempt.detail) == (1, "failed", "words")
+    assert (attempt.reason, attempt.accepted_at) == ("silent", 1000)
     database.close()
+
+
+def _before(url: sa.URL, engine: sa.Engine) -> None:
+    """Make a database as revision 0006 left it, with something of everything in it."""
+    if engine.dialect.name == "sqlite":
+        _run(engine, _BEFORE)
+    else:
+        with engine.begin() as connection:
+            config = configuration()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "0006")
+    _run(engine, _ROWS)
 
 
 def test_a_new_database_has_the_tables_of_the_program(url: sa.URL, engine: sa.Engine) -> None:
@@ -124,28 +183,73 @@ def test_a_new_database_has_the_tables_of_the_program(url: sa.URL, engine: sa.En
     _check(engine)
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_the_database_of_the_last_unreleased_version_goes_on(
     url: sa.URL, engine: sa.Engine
 ) -> None:
-    _run(engine, _BEFORE, _ROWS)
+    _before(url, engine)
     open_state(url).close()
     _check(engine)
     _check_work(url)
 
 
-def test_a_database_that_was_made_by_half_is_completed(url: sa.URL, engine: sa.Engine) -> None:
-    open_state(url).close()
-    _run(
-        engine,
-        f"DELETE FROM {VERSION_TABLE}",
-        "DROP TABLE echoes",
-        "DROP INDEX ix_repairs_key" + (" ON repairs" if engine.dialect.name == "mysql" else ""),
-        _ROWS,
-    )
+def test_what_was_under_way_is_gone_on_with(tmp_path: Path) -> None:
+    engine = sa.create_engine(sqlite_url(tmp_path))
+    (tmp_path / "var").mkdir()
+    _before(sqlite_url(tmp_path), engine)
+    _run(engine, "DELETE FROM pauses", "DELETE FROM gateways")
+    engine.dispose()
+    world = World(tmp_path)
+    for name in ("Loja", "held", "looked", "scanned"):
+        world.put(name, Status.DISCONNECTED)
+    world.put("asked")
+    world.run(10)
+    assert sorted(name for _, name, _ in world.gateway.calls) == ["Loja", "held", "looked"]
+    world.close()
+
+
+class CutShortError(Exception):
+    """The program has died."""
+
+
+@contextmanager
+def _dies_after(changes: int) -> Iterator[None]:
+    """Let the program die after so many statements that change something."""
+    left = [changes]
+
+    def count(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.split(maxsplit=1)[0] in {"CREATE", "INSERT", "UPDATE", "DELETE", "DROP"}:
+            left[0] -= 1
+            if left[0] < 0:
+                raise CutShortError
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", count)
+    try:
+        yield
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", count)
+
+
+@pytest.mark.parametrize("changes", [1, 4, 7, 11, 15, 19, 21, 23])
+def test_an_upgrade_that_is_cut_short_is_taken_up(
+    url: sa.URL, engine: sa.Engine, changes: int
+) -> None:
+    """MariaDB commits at every change of a table: what was made stays."""
+    _before(url, engine)
+    with pytest.raises(StateError), _dies_after(changes):
+        open_state(url)
     open_state(url).close()
     _check(engine)
     _check_work(url)
+
+
+@pytest.mark.parametrize("changes", [2, 9, 16])
+def test_a_database_that_was_made_by_half_is_completed(
+    url: sa.URL, engine: sa.Engine, changes: int
+) -> None:
+    with pytest.raises(StateError), _dies_after(changes):
+        open_state(url)
+    open_state(url).close()
+    _check(engine)
 
 
 @pytest.mark.parametrize("version", ["0001", "0005"])
@@ -153,7 +257,7 @@ def test_an_older_database_is_refused_with_what_to_do(
     url: sa.URL, engine: sa.Engine, version: str
 ) -> None:
     open_state(url).close()
-    _run(engine, f"UPDATE {VERSION_TABLE} SET version_num = '{version}'", _ROWS)
+    _run(engine, f"UPDATE {VERSION_TABLE} SET version_num = '{version}'")
     with pytest.raises(StateError, match=rf"revision {version} was never released; delete them"):
         open_state(url)
 

@@ -236,10 +236,17 @@ class WorldHook:
 class World:
     """Everything, in one thread."""
 
-    def __init__(self, folder: Path, options: Options | None = None, *, hooks: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        options: Options | None = None,
+        *,
+        hooks: int = 1,
+        url: sa.URL | None = None,
+    ) -> None:
         self.options = options or Options()
         self.clock = WorldClock()
-        self.url: sa.URL = sqlite_url(folder)
+        self.url = url or sqlite_url(folder)
         self.events = EventLog(folder / "hook.log")
         self.log_file = folder / "hook.log"
         self.gateway = FakeGateway(self.clock)
@@ -314,6 +321,10 @@ class World:
                 heapq.heappop(self._later)[2]()
         if not until():
             self.clock.seconds = end
+
+    def skip(self, seconds: float) -> None:
+        """Let time pass in which nobody does anything."""
+        self.clock.seconds += seconds
 
     # What came of it.
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.backoff import Backoff
 from reconnect_hook.migrate import open_state
-from reconnect_hook.repository import ChannelRepository
+from reconnect_hook.repository import read_open_rows
 from tests.support.states import firing, sqlite_url
 from zapwatch.db import Database, UnavailableError
 
@@ -34,6 +34,11 @@ def _accept(database: Database) -> list[str]:
     return [str(one) for one in AlertWriter(database, "wpp", Backoff(300)).accept([firing()])]
 
 
+def _waiting(database: Database) -> int:
+    with database.read() as connection:
+        return len(read_open_rows(connection, "wpp"))
+
+
 @pytest.mark.parametrize("replaced", [False, True])
 def test_a_state_that_was_taken_away_is_made_anew(
     database: Database, path: Path, *, replaced: bool
@@ -42,10 +47,10 @@ def test_a_state_that_was_taken_away_is_made_anew(
     path.unlink()
     if replaced:
         path.touch()
-    assert ChannelRepository(database, "wpp").queue().waiting == 0
+    assert _waiting(database) == 0
     assert _accept(database) == ["accepted"]
     again = open_state(sa.make_url(f"sqlite:///{path}"))
-    assert ChannelRepository(again, "wpp").queue().waiting == 1, "both use the same"
+    assert _waiting(again) == 1, "both use the same"
     again.close()
 
 
@@ -54,19 +59,19 @@ def test_what_was_written_to_a_file_that_is_gone_was_not_stored(
 ) -> None:
     with pytest.raises(UnavailableError, match="deleted or replaced"), database.write():
         path.unlink()
-    assert ChannelRepository(database, "wpp").queue().waiting == 0
+    assert _waiting(database) == 0
 
 
 def test_a_state_that_is_put_back_is_used_again(database: Database, path: Path) -> None:
     assert _accept(database) == ["accepted"]
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).rename(path.with_name("away" + suffix))
-    assert ChannelRepository(database, "wpp").queue().waiting == 0
+    assert _waiting(database) == 0
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     for suffix in ("", "-wal", "-shm"):
         path.with_name("away" + suffix).replace(path.with_name(path.name + suffix))
-    assert ChannelRepository(database, "wpp").queue().waiting == 1
+    assert _waiting(database) == 1
 
 
 def test_a_full_database_is_unavailable_until_there_is_room(database: Database) -> None:
@@ -82,10 +87,10 @@ def test_a_full_database_is_unavailable_until_there_is_room(database: Database) 
     intake = AlertWriter(database, "wpp", Backoff(300))
     with pytest.raises(UnavailableError, match="full"):
         intake.accept(many)
-    assert ChannelRepository(database, "wpp").queue().waiting == 0
+    assert _waiting(database) == 0
     pages[0] = 1_000_000
     assert intake.accept(many) == ["accepted"] * 500
-    assert ChannelRepository(database, "wpp").queue().waiting == 500
+    assert _waiting(database) == 500
 
 
 def test_nobody_else_may_read_it(tmp_path: Path) -> None:

@@ -1,0 +1,658 @@
+"""What becomes of a row at a look and after a call: the tables of the hook's decisions."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from reconnect_hook.alerts import RepairCause
+from reconnect_hook.backoff import Backoff
+from reconnect_hook.decision import (
+    CREATE_TRIES,
+    CallAnswer,
+    Close,
+    Decision,
+    End,
+    Enter,
+    InHand,
+    MakeCall,
+    Policy,
+    Probe,
+    Seen,
+    Verify,
+    Wait,
+    after_call,
+    close,
+    conclude,
+    decide,
+)
+from reconnect_hook.models import (
+    Action,
+    AskedBy,
+    ChannelState,
+    GatewayState,
+    Intent,
+    Outcome,
+    Phase,
+    Step,
+)
+from zapwatch.channels import Channel, Status
+from zapwatch.config.gateway import ProbeKind
+from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation, QrKind
+
+NOW = 1_700_000_000.0
+LOOK = 7
+LED = GatewayState(look=LOOK, epoch=3)
+POLICY = Policy(
+    Backoff(300),
+    60.0,
+    lambda _channel: 14_400.0,
+    Action.GET_QR,
+    probe_kind=lambda _channel: ProbeKind.QUERY,
+    probe_after=3600.0,
+)
+WITHOUT_PROBES = replace(POLICY, probe_kind=lambda _channel: ProbeKind.OFF)
+WITH_RESTARTS = replace(POLICY, allow_restart=True)
+UNREPAIRABLE = Channel("Loja", Status.DISCONNECTED, repairable=False)
+
+
+def row(**columns: Any) -> ChannelState:
+    """Return an open row of a repair that has just been asked for."""
+    usual: dict[str, Any] = {
+        "listed": True,
+        "intent": Intent.REPAIR,
+        "since": NOW - 5,
+        "raised_in": LOOK - 1,
+        "next_at": NOW,
+        "epoch": LED.epoch,
+    }
+    return ChannelState("loja", "Loja", **{**usual, **columns})
+
+
+def called(phase: Phase, **columns: Any) -> ChannelState:
+    """Return the row of a repair whose call was answered 20 s ago."""
+    usual: dict[str, Any] = {
+        "phase": phase,
+        "step": Step.RECONNECT,
+        "action": Action.GET_QR,
+        "asked_at": NOW - 21,
+        "called_at": NOW - 20,
+        "called_in": LOOK - 1,
+        "deadline": NOW + 40,
+    }
+    return row(**{**usual, **columns})
+
+
+def probe(**columns: Any) -> ChannelState:
+    return row(**{"intent": Intent.PROBE, "cause": RepairCause.SUSPECT, **columns})
+
+
+def silent(**columns: Any) -> ChannelState:
+    return row(**{"cause": RepairCause.SILENT, **columns})
+
+
+def seen(status: Status | None, age: float | None = None) -> Seen:
+    return Seen(LOOK, None if status is None else Channel("Loja", status), age)
+
+
+ABSENT = seen(None)
+CONNECTED = seen(Status.CONNECTED)
+DOWN = seen(Status.DISCONNECTED)
+STARTING = seen(Status.INITIALIZING)
+QR = seen(Status.QR_REQUIRED)
+_THIS = Channel("Loja", Status.CONNECTED)
+_RETRY = {"attempts": 1, "failures": 1, "called_at": NOW - 100}
+
+
+def _end(outcome: Outcome, status: Status | None = Status.CONNECTED, **more: Any) -> End:
+    return End(outcome, status, channel="Loja", **more)
+
+
+_RECOVERED = _end(Outcome.RECOVERED, action=Action.NONE)
+_RECONNECTED = _end(Outcome.RECONNECTED)
+_UNKNOWN = End(Outcome.UNKNOWN_CHANNEL, retries=False)
+_ASK = MakeCall(Step.RECONNECT)
+
+
+@pytest.mark.parametrize(
+    ("state", "found", "decision"),
+    [
+        # What this leader has in hand.
+        pytest.param(row(phase=Phase.CALLING), DOWN, InHand(), id="1 calling"),
+        pytest.param(row(phase=Phase.PROVING), ABSENT, InHand(), id="1 proving"),
+        pytest.param(probe(phase=Phase.PROBING), CONNECTED, InHand(), id="1 probing"),
+        # What nobody has in hand any more.
+        pytest.param(row(phase=Phase.CALLING, epoch=2), DOWN, _ASK, id="2 calling"),
+        pytest.param(
+            row(phase=Phase.CALLING, epoch=2), CONNECTED, _RECOVERED, id="2 calling, well"
+        ),
+        pytest.param(
+            called(Phase.CALLING, epoch=2, step=Step.QR),
+            DOWN,
+            MakeCall(Step.QR),
+            id="2 calling again",
+        ),
+        pytest.param(called(Phase.PROVING, epoch=2), DOWN, Wait(), id="2 proving"),
+        pytest.param(
+            probe(phase=Phase.PROBING, epoch=2, probe_began_at=NOW - 60),
+            CONNECTED,
+            Probe(resumes=True),
+            id="2 probing",
+        ),
+        pytest.param(row(phase=Phase.PROBING), DOWN, _ASK, id="2 probing, raised"),
+        # A session that was thrown away.
+        pytest.param(
+            called(Phase.RESTARTING, step=Step.DELETE, restarting=True),
+            ABSENT,
+            MakeCall(Step.CREATE),
+            id="3 deleted",
+        ),
+        pytest.param(
+            called(Phase.RESTARTING, step=Step.CREATE, deadline=NOW + 5, restarting=True),
+            ABSENT,
+            Wait(NOW + 5),
+            id="3 not created yet",
+        ),
+        pytest.param(
+            called(Phase.RESTARTING, step=Step.CREATE, deadline=NOW, restarting=True),
+            ABSENT,
+            MakeCall(Step.CREATE),
+            id="3 created again",
+        ),
+        pytest.param(row(restarting=True), ABSENT, MakeCall(Step.CREATE), id="3 flag"),
+        pytest.param(
+            row(restarting=True, phase=Phase.CALLING, epoch=2, called_at=NOW - 1),
+            ABSENT,
+            MakeCall(Step.CREATE),
+            id="3 its leader died",
+        ),
+        pytest.param(
+            row(restarting=True, attempts=1, called_at=NOW - 100),
+            ABSENT,
+            Wait(NOW + 200),
+            id="3 flag, in backoff",
+        ),
+        pytest.param(
+            called(Phase.RESTARTING, step=Step.DELETE), DOWN, Wait(), id="3b not gone yet"
+        ),
+        pytest.param(
+            called(Phase.RESTARTING, step=Step.DELETE, deadline=NOW),
+            DOWN,
+            _end(
+                Outcome.FAILED,
+                Status.DISCONNECTED,
+                detail="the session was to be thrown away, and is still listed",
+            ),
+            id="3b not gone",
+        ),
+        pytest.param(called(Phase.RESTARTING, step=Step.CREATE), DOWN, _ASK, id="3b is there"),
+        # Who is not listed.
+        pytest.param(row(), ABSENT, _UNKNOWN, id="4 repair"),
+        pytest.param(probe(), ABSENT, _UNKNOWN, id="4 probe"),
+        pytest.param(called(Phase.VERIFYING), ABSENT, _UNKNOWN, id="4 called"),
+        # After the call.
+        pytest.param(
+            called(Phase.VERIFYING, called_in=LOOK), CONNECTED, Wait(), id="6 list before the call"
+        ),
+        pytest.param(called(Phase.VERIFYING), CONNECTED, _RECONNECTED, id="7 verifying"),
+        pytest.param(called(Phase.STARTING), CONNECTED, _RECONNECTED, id="7 starting"),
+        pytest.param(
+            called(Phase.VERIFYING, silent=True),
+            seen(Status.CONNECTED, 22),
+            _RECONNECTED,
+            id="8 heard since it was asked",
+        ),
+        pytest.param(
+            called(Phase.VERIFYING, silent=True, called_at=NOW - 9),
+            seen(Status.CONNECTED, 23),
+            Wait(),
+            id="8 heard before",
+        ),
+        pytest.param(
+            called(Phase.VERIFYING, silent=True), CONNECTED, Probe(proof=True), id="8 proof"
+        ),
+        pytest.param(
+            called(Phase.VERIFYING, silent=True, tries=1), CONNECTED, Wait(), id="8 proof had"
+        ),
+        pytest.param(
+            called(Phase.VERIFYING, silent=True, tries=1, deadline=NOW),
+            CONNECTED,
+            _end(Outcome.REQUESTED),
+            id="8 nothing heard",
+        ),
+        # A channel that the gateway calls connected.
+        pytest.param(
+            row(intent=Intent.FORCE, cause=RepairCause.MANUAL), CONNECTED, _ASK, id="9 force"
+        ),
+        pytest.param(row(cause=RepairCause.MANUAL), CONNECTED, _ASK, id="9 manual"),
+        pytest.param(
+            row(cause=RepairCause.MANUAL, **_RETRY), CONNECTED, Wait(NOW + 200), id="9 in backoff"
+        ),
+        pytest.param(
+            row(intent=Intent.RECHECK, qr_required=True), CONNECTED, _RECOVERED, id="10 recheck"
+        ),
+        pytest.param(row(**_RETRY), CONNECTED, _RECOVERED, id="10 repair"),
+        pytest.param(row(), CONNECTED, _RECOVERED, id="10 no news of before"),
+        pytest.param(row(intent=Intent.RECHECK), CONNECTED, Close(_THIS), id="11 recheck"),
+        pytest.param(row(since=NOW - 14, seen_at=NOW - 15), CONNECTED, Close(_THIS), id="11 stale"),
+        pytest.param(
+            row(since=NOW - 2, seen_at=NOW - 4), CONNECTED, Wait(NOW + 6), id="11 stale yet"
+        ),
+        pytest.param(
+            row(since=NOW - 200, called_at=NOW - 400), CONNECTED, Close(_THIS), id="11 in backoff"
+        ),
+        pytest.param(
+            silent(attempts=1, last_status=Status.DISCONNECTED),
+            CONNECTED,
+            _RECOVERED,
+            id="12 came back",
+        ),
+        pytest.param(silent(), seen(Status.CONNECTED, 35), _RECOVERED, id="12 heard"),
+        pytest.param(
+            silent(),
+            seen(Status.CONNECTED, 36),
+            MakeCall(Step.RECONNECT, silent=True),
+            id="13 not heard",
+        ),
+        pytest.param(
+            silent(attempts=2, called_at=NOW - 301, last_cause=RepairCause.SILENT),
+            CONNECTED,
+            Wait(NOW + 299),
+            id="13 in backoff",
+        ),
+        pytest.param(
+            probe(), seen(Status.CONNECTED, 35), Close(_THIS, well=False, heard=True), id="14"
+        ),
+        pytest.param(probe(), seen(Status.CONNECTED, 36), Probe(), id="15"),
+        pytest.param(
+            probe(cause=RepairCause.ASKED),
+            seen(Status.CONNECTED, 1),
+            Probe(),
+            id="15 asked by a person",
+        ),
+        pytest.param(
+            probe(probe_began_at=NOW - 600), CONNECTED, Wait(NOW + 300), id="15 probed lately"
+        ),
+        pytest.param(
+            probe(cause=RepairCause.ASKED, probe_began_at=NOW - 600),
+            CONNECTED,
+            Probe(),
+            id="15 probed lately, asked by a person",
+        ),
+        pytest.param(
+            probe(step=Step.POSTPONED, deadline=NOW + 9), CONNECTED, Wait(NOW + 9), id="15 later"
+        ),
+        pytest.param(
+            probe(step=Step.POSTPONED, deadline=NOW, probe_began_at=NOW - 60),
+            CONNECTED,
+            Probe(resumes=True),
+            id="15 goes on",
+        ),
+        # A channel that is not.
+        pytest.param(
+            row(intent=Intent.RECHECK),
+            DOWN,
+            Close(Channel("Loja", Status.DISCONNECTED), well=False),
+            id="16 recheck",
+        ),
+        pytest.param(
+            probe(), QR, Close(Channel("Loja", Status.QR_REQUIRED), well=False), id="16 probe"
+        ),
+        pytest.param(
+            called(Phase.VERIFYING),
+            QR,
+            _end(Outcome.QR_REQUIRED, Status.QR_REQUIRED),
+            id="17 verifying",
+        ),
+        pytest.param(
+            called(Phase.STARTING),
+            QR,
+            _end(Outcome.QR_REQUIRED, Status.QR_REQUIRED),
+            id="17 starting",
+        ),
+        pytest.param(
+            called(Phase.VERIFYING, deadline=NOW, stuck=2),
+            DOWN,
+            _end(Outcome.STILL_DISCONNECTED, Status.DISCONNECTED),
+            id="19",
+        ),
+        pytest.param(called(Phase.VERIFYING), STARTING, Wait(), id="20"),
+        pytest.param(called(Phase.STARTING), STARTING, Wait(), id="21"),
+        pytest.param(called(Phase.STARTING), DOWN, MakeCall(Step.QR), id="22"),
+        pytest.param(called(Phase.STARTING, called_at=NOW - 4), DOWN, Wait(), id="22 after 5 s"),
+        pytest.param(
+            called(Phase.STARTING, called_at=NOW - 3, step=Step.START),
+            DOWN,
+            MakeCall(Step.QR),
+            id="22 started, after 2 s",
+        ),
+        pytest.param(
+            called(Phase.STARTING, step=Step.CREATE), DOWN, _ASK, id="22 created, after 2 s"
+        ),
+        pytest.param(called(Phase.STARTING, deadline=NOW), STARTING, Verify(), id="22 over"),
+        pytest.param(row(), STARTING, Wait(NOW + 120), id="23 first seen"),
+        pytest.param(row(starting_since=NOW - 100), STARTING, Wait(NOW + 20), id="23 starting"),
+        pytest.param(row(paused=True), DOWN, Wait(NOW + 3600, sleeps=True), id="24 paused"),
+        pytest.param(
+            row(intent=Intent.FORCE, paused=True, paused_until=NOW + 9),
+            DOWN,
+            Wait(NOW + 9, sleeps=True),
+            id="24 paused for a time",
+        ),
+        pytest.param(row(**_RETRY), DOWN, Wait(NOW + 200), id="24 in backoff"),
+        pytest.param(row(), DOWN, _ASK, id="25 down"),
+        pytest.param(row(), QR, _ASK, id="25 qr"),
+        pytest.param(silent(), seen(Status.UNKNOWN), _ASK, id="25 silent and down"),
+        pytest.param(
+            row(starting_since=NOW - 120),
+            STARTING,
+            MakeCall(Step.RECONNECT, stuck=True),
+            id="25 stuck",
+        ),
+        pytest.param(row(intent=Intent.FORCE, **_RETRY), DOWN, _ASK, id="25 force"),
+        pytest.param(row(paused=True, paused_until=NOW), DOWN, _ASK, id="25 pause over"),
+        # Another status, or another cause, ends a long backoff; the cooldown stays.
+        pytest.param(
+            row(attempts=3, called_at=NOW - 300, last_status=Status.QR_REQUIRED),
+            DOWN,
+            _ASK,
+            id="25 other status",
+        ),
+        pytest.param(
+            row(attempts=3, called_at=NOW - 300, last_cause=RepairCause.SILENT),
+            DOWN,
+            _ASK,
+            id="25 other cause",
+        ),
+    ],
+)
+def test_what_a_look_means_for_a_row(state: ChannelState, found: Seen, decision: Decision) -> None:
+    assert decide(state, found, LED, POLICY, NOW) == decision
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [
+        (row(), Status.DISCONNECTED),
+        (silent(), Status.CONNECTED),
+        (row(cause=RepairCause.MANUAL), Status.CONNECTED),
+        (row(intent=Intent.FORCE, cause=RepairCause.MANUAL), Status.CONNECTED),
+    ],
+)
+def test_what_cannot_be_repaired_is_not_called(state: ChannelState, status: Status) -> None:
+    """Line 5."""
+    channel = replace(UNREPAIRABLE, status=status)
+    end = decide(state, Seen(LOOK, channel), LED, POLICY, NOW)
+    assert isinstance(end, End)
+    assert (end.outcome, end.action, end.retries) == (Outcome.FAILED, Action.NONE, False)
+
+
+def test_what_cannot_be_repaired_and_is_well_is_left() -> None:
+    channel = replace(UNREPAIRABLE, status=Status.CONNECTED)
+    assert decide(row(**_RETRY), Seen(LOOK, channel), LED, POLICY, NOW) == _RECOVERED
+    assert decide(probe(), Seen(LOOK, UNREPAIRABLE), LED, POLICY, NOW) == Close(
+        UNREPAIRABLE, well=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("stuck", "policy", "restarts"),
+    [(2, WITH_RESTARTS, True), (1, WITH_RESTARTS, False), (9, POLICY, False)],
+)
+def test_a_session_is_thrown_away_last(stuck: int, policy: Policy, restarts: bool) -> None:
+    """Line 18."""
+    over = called(Phase.VERIFYING, deadline=NOW, stuck=stuck, failures=9, attempts=9)
+    expected = MakeCall(Step.DELETE) if restarts else None
+    found = decide(over, DOWN, LED, policy, NOW)
+    assert (found if isinstance(found, MakeCall) else None) == expected
+    assert decide(replace(over, deadline=NOW + 1), DOWN, LED, policy, NOW) == Wait()
+
+
+def test_without_probes_nothing_is_probed() -> None:
+    over = called(Phase.VERIFYING, silent=True)
+    assert decide(over, CONNECTED, LED, WITHOUT_PROBES, NOW) == Wait()
+    closed = decide(probe(), CONNECTED, LED, WITHOUT_PROBES, NOW)
+    assert closed == Close(_THIS, well=False)
+
+
+def test_what_failed_while_the_gateway_was_away_does_not_wait() -> None:
+    waits = row(attempts=4, failures=4, called_at=NOW - 100)
+    assert isinstance(decide(waits, DOWN, LED, POLICY, NOW), Wait)
+    assert decide(waits, DOWN, replace(LED, back_at=NOW - 99), POLICY, NOW) == _ASK
+
+
+_DEADLINES = (None, NOW, NOW + 1)
+
+
+def _all_rows() -> Any:
+    causes = (
+        RepairCause.DISCONNECTED,
+        RepairCause.SILENT,
+        RepairCause.MANUAL,
+        RepairCause.ECHO_LOST,
+        RepairCause.SUSPECT,
+        RepairCause.ASKED,
+    )
+    intents = (Intent.PROBE, Intent.RECHECK, Intent.REPAIR, Intent.FORCE)
+    for phase, intent, cause, epoch in itertools.product(Phase, intents, causes, (2, 3)):
+        if cause.is_probe != (intent is Intent.PROBE) and intent is not Intent.RECHECK:
+            continue
+        flags = itertools.product((False, True), repeat=4)
+        for deadline, (restarting, paused, episode, was_called) in itertools.product(
+            _DEADLINES, flags
+        ):
+            yield row(
+                phase=phase,
+                intent=intent,
+                cause=cause,
+                epoch=epoch,
+                deadline=deadline,
+                restarting=restarting,
+                paused=paused,
+                attempts=int(episode),
+                called_at=NOW - 100 if was_called else None,
+                called_in=LOOK - 1 if was_called else 0,
+            )
+
+
+def test_every_combination_has_one_decision_and_none_breaks_a_rule() -> None:
+    met: set[type] = set()
+    found_by_look = [ABSENT, seen(Status.CONNECTED, 1.0), *map(seen, Status)]
+    for state, look in itertools.product(_all_rows(), found_by_look):
+        status = look.channel.status if look.channel else None
+        before = replace(state)
+        found = decide(state, look, LED, POLICY, NOW)
+        assert state == before, "deciding changes nothing"
+        met.add(type(found))
+        in_hand = state.epoch == LED.epoch and (
+            state.phase in {Phase.CALLING, Phase.PROVING}
+            or (state.phase is Phase.PROBING and state.intent is Intent.PROBE)
+        )
+        assert isinstance(found, InHand) == in_hand
+        if isinstance(found, MakeCall):
+            assert state.in_work or not state.paused, "what is under way goes on"
+            assert state.intent >= Intent.REPAIR or state.in_work or state.restarting
+        if isinstance(found, Probe):
+            assert status is Status.CONNECTED
+            assert not (state.paused and not found.proof)
+        if isinstance(found, End):
+            assert (found.outcome is Outcome.UNKNOWN_CHANNEL) == (found.channel is None)
+            if found.outcome in {Outcome.RECOVERED, Outcome.RECONNECTED, Outcome.REQUESTED}:
+                assert status is Status.CONNECTED
+    assert met == {InHand, Wait, Verify, MakeCall, Probe, End, Close}
+
+
+# The answer to a call.
+
+
+def _error(kind: GatewayErrorKind) -> GatewayError:
+    return GatewayError(Operation.RECONNECT, kind, "made up", request_id="id")
+
+
+def _failed(*, whole: bool, **more: Any) -> End:
+    detail = more.pop("detail", str(_error(GatewayErrorKind.HTTP)) + " (request id)")
+    return End(Outcome.FAILED, detail=detail, channel="Loja", of_the_whole=whole)
+
+
+_HTTP = _error(GatewayErrorKind.HTTP)
+_TIMEOUT = _error(GatewayErrorKind.TIMEOUT)
+_VERIFYING = Enter(Phase.VERIFYING, Step.RECONNECT, NOW + 60)
+
+
+@pytest.mark.parametrize(
+    ("columns", "answer", "follows"),
+    [
+        ({}, QrKind.QR, End(Outcome.QR_REQUIRED, Status.QR_REQUIRED, channel="Loja")),
+        ({}, QrKind.ACCEPTED, _VERIFYING),
+        ({"step": Step.QR}, QrKind.ACCEPTED, replace(_VERIFYING, step=Step.QR)),
+        ({}, QrKind.NOT_STARTED, MakeCall(Step.START)),
+        (
+            {"tries": 1, "step": Step.QR},
+            QrKind.NOT_STARTED,
+            End(
+                Outcome.FAILED,
+                detail="session not started, although start-session was accepted",
+                channel="Loja",
+            ),
+        ),
+        ({}, QrKind.INITIALIZING, Enter(Phase.STARTING, Step.RECONNECT, NOW + 60)),
+        # The minute counts from the first call on.
+        (
+            {"step": Step.QR, "deadline": NOW + 7, "tries": 1},
+            QrKind.INITIALIZING,
+            Enter(Phase.STARTING, Step.QR, NOW + 7, 1),
+        ),
+        ({"step": Step.START, "tries": 1}, None, Enter(Phase.STARTING, Step.START, NOW + 60, 1)),
+        ({}, _HTTP, _failed(whole=False)),
+        ({}, _TIMEOUT, _failed(whole=True, detail=f"{_TIMEOUT} (request id)")),
+        ({"step": Step.DELETE}, None, MakeCall(Step.CREATE)),
+        ({"step": Step.DELETE}, _HTTP, Enter(Phase.RESTARTING, Step.DELETE, NOW)),
+        ({"step": Step.DELETE}, _TIMEOUT, Enter(Phase.RESTARTING, Step.DELETE, NOW + 60)),
+        (
+            {"step": Step.CREATE},
+            None,
+            Enter(Phase.STARTING, Step.CREATE, NOW + 60, clears_restart=True),
+        ),
+        (
+            {"step": Step.CREATE, "tries": 2},
+            _HTTP,
+            Enter(Phase.RESTARTING, Step.CREATE, NOW + 5, 3),
+        ),
+        (
+            {"step": Step.CREATE, "tries": CREATE_TRIES - 1},
+            _HTTP,
+            End(Outcome.FAILED, detail=f"{_HTTP} (request id)", action=Action.RESTART),
+        ),
+    ],
+)
+def test_what_follows_from_an_answer(
+    columns: dict[str, Any], answer: QrKind | GatewayError | None, follows: Enter | MakeCall | End
+) -> None:
+    state = row(**{"phase": Phase.CALLING, "step": Step.RECONNECT, **columns})
+    is_error = isinstance(answer, GatewayError)
+    given = CallAnswer(error=answer) if is_error else CallAnswer(answer)  # type: ignore[arg-type]
+    assert after_call(state, given, POLICY, NOW) == follows
+
+
+def test_where_a_channel_outlives_its_session_a_failed_deletion_ends_it() -> None:
+    state = row(phase=Phase.CALLING, step=Step.DELETE)
+    end = after_call(state, CallAnswer(error=_TIMEOUT), replace(POLICY, keeps_channel=True), NOW)
+    assert end == _failed(whole=True, detail=f"{_TIMEOUT} (request id)")
+
+
+# The end of a repair.
+
+
+_EPISODE = {"attempts": 3, "failures": 2, "stuck": 1, "qr_required": True}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "attempts", "failures", "stuck", "qr_required"),
+    [
+        (Outcome.RECOVERED, 0, 0, 0, False),
+        (Outcome.RECONNECTED, 0, 0, 0, False),
+        (Outcome.REQUESTED, 4, 2, 1, True),
+        (Outcome.QR_REQUIRED, 4, 2, 0, True),
+        (Outcome.FAILED, 4, 3, 1, True),
+        (Outcome.STILL_DISCONNECTED, 4, 3, 2, True),
+        (Outcome.UNKNOWN_CHANNEL, 4, 2, 1, True),
+    ],
+)
+def test_each_outcome_is_remembered(
+    outcome: Outcome, attempts: int, failures: int, stuck: int, qr_required: bool
+) -> None:
+    state = called(Phase.VERIFYING, silent=True, starting_since=NOW - 9, **_EPISODE)
+    end = End(outcome, Status.QR_REQUIRED, "two\nlines " + "x" * 600, channel="LOJA")
+    entry = conclude(state, end, LOOK, LED, POLICY, NOW)
+    told = (state.attempts, state.failures, state.stuck, state.qr_required)
+    assert told == (attempts, failures, stuck, qr_required)
+    assert (entry.outcome, entry.attempt, entry.action) == (outcome, 4, Action.GET_QR)
+    assert (entry.channel, len(entry.detail)) == ("LOJA", 500)
+    assert (state.channel, state.called_at, state.called_in) == ("LOJA", NOW, LOOK)
+    assert (state.last_status, state.last_cause) == (Status.QR_REQUIRED, RepairCause.DISCONNECTED)
+    assert (state.phase, state.step, state.deadline, state.tries) == (Phase.IDLE, None, None, 0)
+    assert (state.action, state.silent, state.starting_since) == (Action.NONE, False, None)
+    assert not state.is_open, "the next delay is of 40 minutes: nobody asks unasked"
+
+
+def test_what_called_nothing_begins_no_cooldown() -> None:
+    state = row()
+    conclude(state, _RECOVERED, LOOK, LED, POLICY, NOW)
+    assert (state.called_at, state.seen_at, state.is_open) == (None, NOW, False)
+
+
+def test_a_failure_that_called_nothing_is_followed_by_a_delay() -> None:
+    state = row()
+    end = _end(Outcome.FAILED, Status.DISCONNECTED, action=Action.NONE, retries=False)
+    conclude(state, end, LOOK, LED, POLICY, NOW)
+    assert (state.called_at, state.is_open) == (NOW, False)
+
+
+@pytest.mark.parametrize(
+    ("before", "attempts", "cooldown", "retries"),
+    [
+        (RepairCause.DISCONNECTED, 0, 300.0, True),
+        (RepairCause.DISCONNECTED, 1, 300.0, True),
+        (RepairCause.DISCONNECTED, 2, 300.0, False),
+        (RepairCause.MANUAL, 0, 300.0, True),
+        (RepairCause.DISCONNECTED, 0, 0.0, False),
+        (RepairCause.DISCONNECTED, 0, 900.0, False),
+    ],
+)
+def test_a_failure_is_tried_again_while_the_delay_is_short(
+    before: RepairCause, attempts: int, cooldown: float, retries: bool
+) -> None:
+    policy = replace(POLICY, backoff=Backoff(cooldown))
+    state = called(Phase.VERIFYING, cause=before, intent=Intent.FORCE, attempts=attempts)
+    conclude(state, _end(Outcome.STILL_DISCONNECTED), LOOK, LED, policy, NOW)
+    assert state.is_open == retries
+    if retries:
+        assert (state.intent, state.asked_by, state.since) == (Intent.REPAIR, AskedBy.RETRY, NOW)
+        assert state.cause is RepairCause.DISCONNECTED, "a manual one would call who is back"
+        assert state.next_at == NOW + 30, "a hint, for the list to be looked at"
+
+
+@pytest.mark.parametrize(
+    ("raised_in", "look", "intent", "stays"),
+    [
+        (LOOK - 1, LOOK, Intent.REPAIR, Intent.NONE),
+        (LOOK, LOOK, Intent.REPAIR, Intent.REPAIR),
+        (LOOK, LOOK, Intent.FORCE, Intent.REPAIR),
+        (LOOK, LOOK, Intent.RECHECK, Intent.RECHECK),
+        (LOOK, LOOK, Intent.PROBE, Intent.PROBE),
+        # An end that rests on a call serves all that was raised until then.
+        (LOOK, None, Intent.REPAIR, Intent.NONE),
+    ],
+)
+def test_a_look_closes_only_what_was_raised_before_it(
+    raised_in: int, look: int | None, intent: Intent, stays: Intent
+) -> None:
+    state = row(intent=intent, raised_in=raised_in, cause=RepairCause.SILENT)
+    close(state, look, LED, POLICY, NOW, well=True)
+    assert state.intent is stays
+    assert state.next_at == (NOW + 10 if stays else None), "until it is no old news"
+    if stays >= Intent.REPAIR:
+        assert state.cause is RepairCause.DISCONNECTED
