@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -106,7 +105,7 @@ class ProbeRun:
                 if mine and self._query_failed:
                     break
                 continue
-            self._evidence.answered[channel.key] = time.monotonic()
+            self._evidence.answered[channel.key] = self._means.book.clock.monotonic()
             return True
         self._check_gateway()
         return False
@@ -225,7 +224,9 @@ class ProbeRun:
 
         Raises UnableError where somebody was repaired meanwhile without whom that does not show.
         """
-        repaired = self._means.book.repaired(time.monotonic() - self._echoes.since)
+        repaired = self._means.book.repaired(
+            self._means.book.clock.monotonic() - self._echoes.since
+        )
         if self._repaired:
             repaired.discard(self._channel.key)
         valid = self._evidence.without(repaired)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import enum
 import threading
-import time
 from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -92,6 +91,7 @@ class ProbeRepository:
 
     def __init__(self, database: Database, gateway: str, settings: ProbeSettings) -> None:
         self._database = database
+        self.clock = database.clock
         self._gateway = gateway
         self._settings = settings
         self._lock = threading.Lock()
@@ -131,7 +131,7 @@ class ProbeRepository:
                 return refusal
             row = {"gateway": self._gateway, "sender": sender, "receiver": receiver}
             connection.execute(sa.insert(echoes).values(**row, token=token, sent_at=at))
-            self._sent.append((time.monotonic(), sender, receiver))
+            self._sent.append((self.clock.monotonic(), sender, receiver))
         return None
 
     def _refusal(
@@ -143,7 +143,7 @@ class ProbeRepository:
 
     def _is_too_many(self, connection: sa.Connection, at: float, keys: set[str]) -> bool:
         most = self._settings.echoes_per_day
-        since = time.monotonic() - _DAY
+        since = self.clock.monotonic() - _DAY
         while self._sent and self._sent[0][0] < since:
             self._sent.popleft()
         for key in keys:

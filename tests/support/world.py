@@ -5,9 +5,12 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -63,6 +66,64 @@ class WorldClock(Clock):
     def time(self) -> float:
         return 1_700_000_000.0 + self.seconds + self.jumped
 
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Let a probe go on when that time has passed, and everybody else meanwhile."""
+        if not event.is_set():
+            Turn.present().pause(seconds)
+        return event.is_set()
+
+
+class Turn:
+    """A thread, of a probe, that goes on only while everything else stands still."""
+
+    _here = threading.local()
+
+    def __init__(
+        self, later: Callable[[float, Callable[[], None]], None], work: Callable[[], None]
+    ) -> None:
+        self._later = later
+        self._work = work
+        self._go = threading.Semaphore(0)
+        self._stands = threading.Semaphore(0)
+        self._is_dead = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def present(cls) -> Turn:
+        """Return the one whose thread this is."""
+        turn: Turn = cls._here.turn
+        return turn
+
+    def _run(self) -> None:
+        self._here.turn = self
+        self._go.acquire()
+        try:
+            if not self._is_dead:
+                self._work()
+        finally:
+            self._stands.release()
+
+    def resume(self) -> None:
+        """Go on until the next pause, or the end."""
+        if self._thread.is_alive():
+            self._go.release()
+            self._stands.acquire()
+
+    def pause(self, seconds: float) -> None:
+        """Stand still; in the thread itself."""
+        self._later(seconds, self.resume)
+        self._stands.release()
+        self._go.acquire()
+        if self._is_dead:
+            raise SystemExit
+
+    def die(self) -> None:
+        """Do nothing any more, as a thread of a process that has been killed."""
+        self._is_dead = True
+        self.resume()
+        self._thread.join()
+
 
 class FakeGateway(Gateway):
     """A gateway whose channels, answers and failures stand in its attributes."""
@@ -82,6 +143,14 @@ class FakeGateway(Gateway):
         self.call_error: GatewayErrorKind | None = None
         self.answer = QrKind.ACCEPTED
         self.on_call: Callable[[str, str], None] = lambda _call, _channel: None
+        self.gone: set[str] = set()
+        """Channels that are connected in the list only: no query, no message either way."""
+        self.deaf: set[str] = set()
+        """Channels that can send and be asked, and hear nothing."""
+        self.heals = True
+        """Whether a channel that was called hears again."""
+        self.carry: Callable[[str, str], None] = lambda _channel, _text: None
+        """Gets the channel that hears a text, and the text."""
         self.flags: list[tuple[bool, bool]] = []
         """Of each reconnect(): silent, stuck."""
 
@@ -93,7 +162,13 @@ class FakeGateway(Gateway):
         self.lists += 1
         if self.list_error is not None:
             raise GatewayError(Operation.LIST, self.list_error, "made up")
-        return ChannelList(tuple(Channel(name, status) for name, status in self.statuses.items()))
+        numbers = map(str, itertools.count(5_500_000_000_001))
+        return ChannelList(
+            tuple(
+                Channel(name, status, number)
+                for (name, status), number in zip(self.statuses.items(), numbers, strict=False)
+            )
+        )
 
     def _called(self, name: str, operation: Operation, channel: str) -> QrAnswer:
         self.calls.append((name, channel, self.clock.monotonic()))
@@ -104,7 +179,11 @@ class FakeGateway(Gateway):
 
     def reconnect(self, channel: Channel, *, silent: bool, stuck: bool = False) -> QrAnswer:
         self.flags.append((silent, stuck))
-        return self._called("reconnect", Operation.RECONNECT, channel.id)
+        answer = self._called("reconnect", Operation.RECONNECT, channel.id)
+        if self.heals:
+            self.gone.discard(channel.id)
+            self.deaf.discard(channel.id)
+        return answer
 
     def qr(self, channel_id: str) -> QrAnswer:
         return self._called("qr", Operation.QR, channel_id)
@@ -120,10 +199,23 @@ class FakeGateway(Gateway):
 
     def query(self, channel: Channel) -> None:
         self._called("query", Operation.QUERY, channel.id)
+        if channel.id in self.gone:
+            raise GatewayError(Operation.QUERY, GatewayErrorKind.TIMEOUT, "made up")
 
-    def send_text(self, channel: Channel, number: str, text: str) -> str | None:  # noqa: ARG002
+    def send_text(self, channel: Channel, number: str, text: str) -> str | None:
         self._called("send_text", Operation.SEND, channel.id)
+        (receiver,) = (one.id for one in self.list_channels().channels if one.number == number)
+        if channel.id in self.gone:
+            raise GatewayError(Operation.SEND, GatewayErrorKind.TIMEOUT, "made up")
+        if receiver not in self.gone | self.deaf:
+            self.carry(receiver, text)
         return None
+
+
+class QueryGateway(FakeGateway):
+    """One with a query."""
+
+    can_query = True
 
 
 class FakeMessages:
@@ -132,13 +224,20 @@ class FakeMessages:
     def __init__(self, clock: WorldClock) -> None:
         self._clock = clock
         self.came: dict[str, float] = {}
+        self.echoes: dict[str, float] = {}
         self.is_down = False
+
+    def carry(self, channel: str, text: str) -> None:
+        """Let a text come in at a channel."""
+        self.came[channel_key(channel)] = self._clock.time()
+        self.echoes[text.rpartition(" ")[2]] = self._clock.time()
 
     def recent(self, seconds: float) -> RecentMessages:
         if self.is_down:
             raise MessageLogError("made up")
-        ages = {key: self._clock.time() - at for key, at in self.came.items()}
-        return RecentMessages({key: age for key, age in ages.items() if age <= seconds})
+        since = self._clock.time() - seconds
+        ages = {key: self._clock.time() - at for key, at in self.came.items() if at >= since}
+        return RecentMessages(ages, {token for token, at in self.echoes.items() if at >= since})
 
 
 @dataclass(frozen=True)
@@ -153,6 +252,8 @@ class Options:
     call_takes: float = 0.2
     allow_restart: bool = False
     keeps_channel: bool = False
+    can_query: bool = False
+    has_messages: bool = True
     probe: ProbeSettings = field(
         default_factory=lambda: ProbeSettings(ProbeKind.OFF, {}, 60.0, 15.0, 6, {}, "ping")
     )
@@ -174,22 +275,23 @@ class WorldHook:
         self.writer = AlertWriter(self.database, GATEWAY, backoff, self.scheduler.wake)
         self.actions = OperatorActions(self.database, GATEWAY, self.writer, self.scheduler.wake)
         book = ProbeRepository(self.database, GATEWAY, options.probe)
-        self.probing = ProbeContext(world.gateway, None, book, options.probe)
+        messages: Any = world.messages if options.has_messages else None
+        self.probing = ProbeContext(world.client, messages, book, options.probe)
         self.policy = Policy(
             backoff,
             options.verify,
             lambda _channel: options.threshold,
-            Action.GET_QR,
+            Action(world.client.reconnect_call),
             options.allow_restart,
-            options.keeps_channel,
+            options.keeps_channel or world.client.keeps_channel,
             self.probing.kind_of,
             options.probe.after_minutes * 60,
             options.probe.pause_minutes * 60,
         )
         self.workers = Workers(
-            world.gateway,
+            world.client,
             self.probing,
-            lambda _listed: world.messages,  # type: ignore[arg-type, return-value]
+            lambda _listed: messages,
             self.scheduler.notify,
             world.clock,
             self._start,
@@ -207,13 +309,25 @@ class WorldHook:
         self.next_step = world.clock.monotonic()
         self.is_dead = False
         self.stalled_until = 0.0
+        self._turns: list[Turn] = []
 
     def _start(self, work: Callable[[], None]) -> None:
-        """Let a call end when its time has passed."""
-        # A list is asked for as it begins; what a call does, it does at its end.
-        is_list = getattr(work, "func", None) == self.workers._list
-        options = self.world.options
-        self.world.later(options.list_takes if is_list else options.call_takes, work)
+        """Let a call end when its time has passed; a probe takes as long as it waits."""
+        world, kind = self.world, getattr(work, "func", None)
+        if kind == self.workers._probe:
+            self._turns.append(Turn(world.later, work))
+            world.later(0.0, self._turns[-1].resume)
+        elif kind == self.workers._list:
+            # A list is asked for as it begins; what a call does, it does at its end.
+            world.later(world.options.list_takes, work)
+        else:
+            world.in_flight += 1
+            world.most_in_flight = max(world.most_in_flight, world.in_flight)
+            world.later(world.options.call_takes, partial(self._end_call, work))
+
+    def _end_call(self, work: Callable[[], None]) -> None:
+        self.world.in_flight -= 1
+        work()
 
     def step(self) -> None:
         """Let the hook do what is due."""
@@ -230,20 +344,35 @@ class WorldHook:
     def die(self) -> None:
         """Do nothing any more, and lose all that is in memory."""
         self.is_dead = True
+        for turn in self._turns:
+            turn.die()
         self.database.close()
 
 
 class World:
     """Everything, in one thread."""
 
-    def __init__(self, folder: Path, options: Options | None = None, *, hooks: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        options: Options | None = None,
+        *,
+        hooks: int = 1,
+        clock: WorldClock | None = None,
+        client: Gateway | None = None,
+    ) -> None:
+        """``client`` is asked in the place of the made-up gateway."""
         self.options = options or Options()
-        self.clock = WorldClock()
+        self.clock = clock or WorldClock()
         self.url: sa.URL = sqlite_url(folder)
         self.events = EventLog(folder / "hook.log")
         self.log_file = folder / "hook.log"
-        self.gateway = FakeGateway(self.clock)
+        self.gateway = (QueryGateway if self.options.can_query else FakeGateway)(self.clock)
+        self.client = client or self.gateway
         self.messages = FakeMessages(self.clock)
+        self.gateway.carry = self.messages.carry
+        self.in_flight = self.most_in_flight = 0
+        """Calls, lists apart, of all hooks."""
         self._order = itertools.count()
         self._later: list[tuple[float, int, Callable[[], None]]] = []
         self.hooks = [WorldHook(self, f"hook{number}") for number in range(hooks)]
@@ -254,9 +383,9 @@ class World:
         return self.hooks[0]
 
     def close(self) -> None:
-        """Close the states."""
+        """Let the hooks die."""
         for hook in self.hooks:
-            hook.database.close()
+            hook.die()
 
     def restart(self, index: int = 0) -> WorldHook:
         """Let a hook die, and another begin in its place."""

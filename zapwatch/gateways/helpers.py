@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from zapwatch.channels import Channel, is_usable_id
+from zapwatch.clock import Clock
 from zapwatch.gateways.base import MAX_CHANNELS, ChannelList, Failure, GatewayErrorKind, LeftOut
 
 
@@ -89,10 +89,13 @@ def map_concurrently(ids: Sequence[str], ask: Callable[[str], _T]) -> list[_T | 
 class SessionStartTracker:
     """Session starts of one gateway; safe to share between threads."""
 
-    def __init__(self, *, settle_seconds: float, stuck_seconds: float) -> None:
+    def __init__(
+        self, *, settle_seconds: float, stuck_seconds: float, clock: Clock | None = None
+    ) -> None:
         """Take the grace period after a start, and the time until a start counts as stuck."""
         self._settle_seconds = settle_seconds
         self._stuck_seconds = stuck_seconds
+        self._clock = clock or Clock()
         self._lock = threading.Lock()
         self._started_at: dict[str, float] = {}
         self._starting_since: dict[str, float] = {}
@@ -100,7 +103,7 @@ class SessionStartTracker:
     def started(self, channel_id: str) -> None:
         """Record a start."""
         with self._lock:
-            self._started_at[channel_id] = time.monotonic()
+            self._started_at[channel_id] = self._clock.monotonic()
             self._starting_since.pop(channel_id, None)
 
     def in_grace_period(self, channel_id: str) -> bool:
@@ -109,7 +112,7 @@ class SessionStartTracker:
             started_at = self._started_at.get(channel_id)
             if started_at is None:
                 return False
-            if time.monotonic() - started_at < self._settle_seconds:
+            if self._clock.monotonic() - started_at < self._settle_seconds:
                 return True
             del self._started_at[channel_id]
             return False
@@ -123,5 +126,5 @@ class SessionStartTracker:
             if not starting:
                 self._starting_since.pop(channel_id, None)
                 return False
-            now = time.monotonic()
+            now = self._clock.monotonic()
             return now - self._starting_since.setdefault(channel_id, now) >= self._stuck_seconds
