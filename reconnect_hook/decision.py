@@ -235,7 +235,8 @@ def _decide_called(
         return _decide_starting(row, status, now)
     if not _is_over(row, now):
         return Wait()
-    if policy.allow_restart and row.stuck >= RESTART_AFTER:
+    may_restart = policy.allow_restart and row.action is not Action.RESTART  # once in a repair
+    if may_restart and row.stuck >= RESTART_AFTER:
         return MakeCall(Step.DELETE)
     return End(Outcome.STILL_DISCONNECTED, status, channel=channel.id)
 

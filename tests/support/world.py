@@ -14,6 +14,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.audit_log import EventLog
@@ -47,6 +49,7 @@ from zapwatch.gateways.base import (
     QrAnswer,
     QrKind,
 )
+from zapwatch.gateways.registry import ADAPTERS
 from zapwatch.messages.log_tailer import RecentMessages
 from zapwatch.messages.webhook_log import MessageLogError
 
@@ -259,6 +262,10 @@ class Options:
     )
 
 
+def _hurry(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA synchronous=OFF")
+
+
 class WorldHook:
     """One hook of a world."""
 
@@ -267,6 +274,9 @@ class WorldHook:
         self.name = name
         options = world.options
         self.database = open_state(world.url, clock=world.clock)
+        # No power fails here, and the disk would be most of the time.
+        sa.event.listen(self.database._engine, "connect", _hurry)
+        self.database._engine.dispose()
         backoff = Backoff(options.cooldown)
         self.scheduler = Scheduler(self.database)
         self.metrics = HookMetrics()
@@ -374,7 +384,7 @@ class World:
         self.in_flight = self.most_in_flight = 0
         """Calls, lists apart, of all hooks."""
         self._order = itertools.count()
-        self._later: list[tuple[float, int, Callable[[], None]]] = []
+        self._later: list[tuple[float, int, Callable[[], object]]] = []
         self.hooks = [WorldHook(self, f"hook{number}") for number in range(hooks)]
 
     @property
@@ -419,7 +429,7 @@ class World:
 
     # Time.
 
-    def later(self, seconds: float, work: Callable[[], None]) -> None:
+    def later(self, seconds: float, work: Callable[[], object]) -> None:
         """Do something when some time has passed."""
         heapq.heappush(self._later, (self.clock.monotonic() + seconds, next(self._order), work))
 
@@ -456,6 +466,19 @@ class World:
         """Return a channel's repairs that ended, the oldest first."""
         return self.hook.history.of_channel(channel_key(channel))[::-1]
 
+    def repair(
+        self, channel: str = "loja", cause: RepairCause = RepairCause.DISCONNECTED
+    ) -> Attempt:
+        """Let an alert fire, and return the repair that ends next."""
+        before = len(self.ended(channel))
+        self.alert(channel, cause)
+        self.run(1000, until=lambda: len(self.ended(channel)) > before)
+        return self.ended(channel)[before]
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """Return the value of a metric of the first hook."""
+        return self.hook.metrics.registry.get_sample_value(name, labels)
+
     def outcomes(self, channel: str = "loja") -> list[str]:
         """Return how a channel's repairs ended, the oldest first."""
         return [str(attempt.outcome) for attempt in self.ended(channel)]
@@ -463,3 +486,41 @@ class World:
     def lines(self) -> list[str]:
         """Return the lines of the log."""
         return self.log_file.read_text().splitlines()
+
+
+class SimulatedWorld(World):
+    """One whose gateway is simulated behind its real adapter; ``secret`` is in no line of a log."""
+
+    secret = "0123456789abcdef-not-a-real-secret"
+
+    def __init__(
+        self,
+        folder: Path,
+        options: Options | None = None,
+        *,
+        api: str = "wrapper",
+        hooks: int = 1,
+        timeout: float = 20.0,
+    ) -> None:
+        """A call to the gateway may take ``timeout`` seconds of the machine's time."""
+        clock = WorldClock()
+        self._server = SimulatorServer(self.secret, api=api, clock=clock, traffic_seconds=3600)
+        self._server.start()
+        self.simulator = Simulator(self._server.url)
+        self.simulator.put_channel("loja", reconnect_seconds=2)
+        client = ADAPTERS[api](
+            self._server.url, self.secret, qr_timeout=timeout, observe=self._observe
+        )
+        super().__init__(folder, options, hooks=hooks, clock=clock, client=client)
+
+    def _observe(self, *call: Any) -> None:
+        self.hook.metrics.of(GATEWAY).observe_call(*call)
+
+    def close(self) -> None:
+        super().close()
+        self._server.stop()
+        self.client.close()
+
+    def calls(self) -> list[str]:
+        """Return what the gateway was asked for, lists apart."""
+        return [one["operation"] for one in self.simulator.requests() if one["operation"] != "list"]
