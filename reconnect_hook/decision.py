@@ -72,6 +72,7 @@ class Policy:
     reconnect_action: Action
     allow_restart: bool = False
     keeps_channel: bool = False
+    lists_qr: bool = True
     probe_kind: Callable[[Channel], ProbeKind] = lambda _channel: ProbeKind.OFF
     probe_after: float = 0.0
     """Seconds of silence after which a channel may be probed."""
@@ -232,7 +233,7 @@ def _decide_called(
     if status is Status.QR_REQUIRED:
         return End(Outcome.QR_REQUIRED, status, channel=channel.id)
     if phase is Phase.STARTING:
-        return _decide_starting(row, status, now)
+        return _decide_starting(row, status, policy, now)
     if not _is_over(row, now):
         return Wait()
     may_restart = policy.allow_restart and row.action is not Action.RESTART  # once in a repair
@@ -264,14 +265,15 @@ def _decide_proof(
     return End(Outcome.REQUESTED, channel.status, channel=channel.id)
 
 
-def _decide_starting(row: ChannelState, status: Status, now: float) -> Decision:
+def _decide_starting(row: ChannelState, status: Status, policy: Policy, now: float) -> Decision:
     if _is_over(row, now):
         return Verify()
     begun = row.step in {Step.START, Step.CREATE}
     pause = _START_PAUSE if begun else _QR_PAUSE
-    if status is Status.INITIALIZING or now < (row.called_at or now) + pause:
+    starts = status is Status.INITIALIZING
+    if (starts and policy.lists_qr) or now < (row.called_at or now) + pause:
         return Wait()
-    return MakeCall(Step.RECONNECT if row.step is Step.CREATE else Step.QR)
+    return MakeCall(Step.RECONNECT if row.step is Step.CREATE and not starts else Step.QR)
 
 
 def _decide_connected(

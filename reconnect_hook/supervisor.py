@@ -98,6 +98,7 @@ def make_controller(
         Action(client.reconnect_call),
         gateway.allow_restart,
         client.keeps_channel,
+        client.lists_qr,
         probing.kind_of,
         gateway.probe.after_minutes * 60,
         gateway.probe.pause_minutes * 60,

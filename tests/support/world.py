@@ -294,6 +294,7 @@ class WorldHook:
             Action(world.client.reconnect_call),
             options.allow_restart,
             options.keeps_channel or world.client.keeps_channel,
+            world.client.lists_qr,
             self.probing.kind_of,
             options.probe.after_minutes * 60,
             options.probe.pause_minutes * 60,

@@ -277,6 +277,9 @@ class Gateway(ABC):
     keeps_channel: ClassVar[bool] = False
     """Whether delete() leaves the channel in the list, with its settings but unpaired."""
 
+    lists_qr: ClassVar[bool] = True
+    """Whether the list tells a session that waits for a scan from one that starts."""
+
     can_query: ClassVar[bool] = False
     can_take_back: ClassVar[bool] = False
 

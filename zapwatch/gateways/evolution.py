@@ -47,6 +47,7 @@ class EvolutionGateway(Gateway):
     }
     credential_header: ClassVar = "apikey"
     keeps_channel: ClassVar = True
+    lists_qr: ClassVar = False
     can_query: ClassVar = True
     can_take_back: ClassVar = True
 
