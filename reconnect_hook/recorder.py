@@ -161,9 +161,12 @@ class Recorder:
         """Judge all open rows by a list."""
         changes = Changes(at, record_answer(gateway, at))
         longest = self._policy.backoff.longest
-        rows = [
-            row.clamped(at, longest) for row in read_open_rows(connection, self._name, lock=True)
-        ]
+        rows: list[ChannelState] = []
+        for stored in read_open_rows(connection, self._name, lock=True):
+            row = stored.clamped(at, longest)
+            if row is not stored:
+                changes.rows[row.key] = row  # else what is clamped to now would never pass
+            rows.append(row)
         self._ready = []
         for row in rows:
             try:

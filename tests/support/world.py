@@ -7,6 +7,7 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -76,6 +77,10 @@ class WorldClock(Clock):
         return event.is_set()
 
 
+class _Died(BaseException):  # noqa: N818 - nothing in the product may catch it
+    """The process of a thread was killed."""
+
+
 class Turn:
     """A thread, of a probe, that goes on only while everything else stands still."""
 
@@ -101,11 +106,10 @@ class Turn:
     def _run(self) -> None:
         self._here.turn = self
         self._go.acquire()
-        try:
+        with suppress(_Died):
             if not self._is_dead:
                 self._work()
-        finally:
-            self._stands.release()
+        self._stands.release()
 
     def resume(self) -> None:
         """Go on until the next pause, or the end."""
@@ -119,7 +123,7 @@ class Turn:
         self._stands.release()
         self._go.acquire()
         if self._is_dead:
-            raise SystemExit
+            raise _Died
 
     def die(self) -> None:
         """Do nothing any more, as a thread of a process that has been killed."""

@@ -694,6 +694,17 @@ class TestOldNews:
         world.run(30)
         assert world.outcomes() == ["reconnected"]
 
+    def test_a_clock_that_was_ahead_delays_a_repair_by_its_backoff_at_most(
+        self, make: Callable[..., World]
+    ) -> None:
+        world = make(cooldown=1000)
+        world.put(status=Status.DISCONNECTED)
+        world.repair()
+        world.clock.jumped -= 86_400
+        world.alert()
+        world.run(1100)
+        assert world.outcomes() == ["still_disconnected"] * 2
+
 
 class TestManyChannels:
     def test_one_list_serves_a_round(self, make: Callable[..., World]) -> None:
