@@ -209,6 +209,8 @@ def _decide_absent(
         return MakeCall(Step.CREATE)  # its leader has died between the two calls
     if row.restarting:
         return _call_or_wait(row, gateway, policy, now, MakeCall(Step.CREATE), None)
+    if row.intent is Intent.PROBE:
+        return Close(Channel(row.channel, Status.UNKNOWN), well=False)
     return End(Outcome.UNKNOWN_CHANNEL, retries=False)
 
 
