@@ -77,7 +77,7 @@ class WorldClock(Clock):
         return event.is_set()
 
 
-class _Died(BaseException):  # noqa: N818 - nothing in the product may catch it
+class _Died(BaseException):
     """The process of a thread was killed."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -18,6 +19,7 @@ from reconnect_hook.alerts import RepairCause
 from reconnect_hook.decision import decide
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.models import Phase
+from reconnect_hook.scheduler import poll
 from reconnect_hook.supervisor import HookSupervisor, open_store
 from tests.support.hooks import hook_settings
 from tests.support.states import firing
@@ -25,6 +27,7 @@ from tests.support.waiting import wait_until
 from tests.support.world import Options, SimulatedWorld, World
 from zapwatch.channels import Status
 from zapwatch.config import parse
+from zapwatch.db import Database, StateError
 
 _AT_ONCE = Options(cooldown=0, verify=20)
 _SILENCE = [RepairCause.SILENT, RepairCause.NEVER_HEARD]
@@ -166,6 +169,17 @@ class TestADisconnectedChannel:
     ) -> None:
         assert world.repair(cause=RepairCause.MANUAL).outcome == "reconnected"
         assert world.calls() == ["qr"]
+
+    def test_a_list_from_before_the_call_proves_nothing_of_it(
+        self, make: Callable[..., World]
+    ) -> None:
+        world = make(list_takes=5.0, call_takes=3.0)
+        for name in ("loja", "obra"):
+            world.put(name)
+        world.later(6, lambda: world.alert("obra"))
+        assert world.repair(cause=RepairCause.MANUAL).outcome == "reconnected"
+        # One finds it, one is under way when the call ends, for obra, and one comes after it.
+        assert world.gateway.lists == 3
 
     def test_a_session_that_cannot_be_started_has_failed(self, world: SimulatedWorld) -> None:
         world.simulator.put_channel("loja", session="not_started")
@@ -797,33 +811,73 @@ class TestTwoHooks:
         assert world.outcomes() == ["reconnected"]
         assert world.gateway.calls_of("loja") == ["reconnect"]
 
-    def test_stopping_gives_back_what_is_under_way(self, tmp_path: Path) -> None:
-        with SimulatorServer(SimulatedWorld.secret) as server:
-            simulator = Simulator(server.url)
-            simulator.put_channel("loja")
-            simulator.drop("loja")
-            simulator.fault("qr", "hang")
-            values = hook_settings(
-                server.url,
-                WPP_GATEWAY_SECRET=SimulatedWorld.secret,
-                WPP_GATEWAY_QR_TIMEOUT="60",
-                HOOK_STATE_URL=f"sqlite:///{tmp_path}/state.sqlite3",
-                HOOK_LOG_FILE=f"{tmp_path}/log",
-            )
-            settings = parse(values)
-            store = open_store(settings)
-            supervisor = HookSupervisor(settings, store, HookMetrics())
-            supervisor.apply_config(settings.gateways)
-            supervisor.controllers["wpp"].writer.accept([firing()])
-            wait_until(lambda: simulator.requests("qr"), 60, "the call")
-            started = time.monotonic()
-            supervisor.stop(0.1)
-            assert time.monotonic() - started < 10
-            with store.database.read() as connection:
-                left = sa.text("SELECT lease_until FROM gateway")
-                assert connection.scalar(left) is None
-                open_rows = sa.text("SELECT COUNT(*) FROM channel WHERE next_at IS NOT NULL")
-                assert connection.scalar(open_rows) == 1
-            assert (tmp_path / "log").read_text() == ""
-            simulator.clear_faults()
-            store.database.close()
+
+class Program:
+    """A hook with threads of its own, as the program puts it together."""
+
+    def __init__(self, simulator: Simulator, folder: Path) -> None:
+        values = hook_settings(
+            simulator.url,
+            WPP_GATEWAY_SECRET=SimulatedWorld.secret,
+            WPP_GATEWAY_QR_TIMEOUT="60",
+            HOOK_STATE_URL=f"sqlite:///{folder}/state.sqlite3",
+            HOOK_LOG_FILE=f"{folder}/log",
+        )
+        settings = parse(values)
+        self.simulator = simulator
+        self.log = folder / "log"
+        self.store = open_store(settings)
+        self.supervisor = HookSupervisor(settings, self.store, HookMetrics())
+        self.supervisor.apply_config(settings.gateways)
+
+    def alert(self) -> None:
+        self.supervisor.controllers["wpp"].writer.accept([firing()])
+
+    def value(self, query: str) -> Any:
+        with self.store.database.read() as connection:
+            return connection.scalar(sa.text(query))
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Program]:
+    with SimulatorServer(SimulatedWorld.secret) as server:
+        simulator = Simulator(server.url)
+        simulator.put_channel("loja", reconnect_seconds=0)
+        simulator.drop("loja")
+        made = Program(simulator, tmp_path)
+        yield made
+        simulator.clear_faults()
+        made.supervisor.stop(5)
+        made.store.database.close()
+
+
+class TestThreads:
+    def test_stopping_gives_back_what_is_under_way(self, program: Program) -> None:
+        program.simulator.fault("qr", "hang")
+        program.alert()
+        wait_until(lambda: program.simulator.requests("qr"), 60, "the call")
+        started = time.monotonic()
+        program.supervisor.stop(0.1)
+        assert time.monotonic() - started < 10
+        assert program.value("SELECT lease_until FROM gateway") is None
+        assert program.value("SELECT COUNT(*) FROM channel WHERE next_at IS NOT NULL") == 1
+        assert program.log.read_text() == ""
+
+    def test_no_fault_ends_the_loop(
+        self, program: Program, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr("reconnect_hook.scheduler.RETRY_SECONDS", 0.01)
+        faults: list[Exception] = [struct.error("unpack"), StateError("locked")]
+
+        def faulty(database: Database) -> Any:
+            if faults:
+                raise faults.pop()
+            return poll(database)
+
+        monkeypatch.setattr("reconnect_hook.scheduler.poll", faulty)
+        program.alert()
+        ended = "SELECT outcome FROM repair_log"
+        wait_until(lambda: program.value(ended) == "reconnected", 60, "the repair")
+        assert faults == []
+        assert "state: locked; trying again" in caplog.messages
+        assert "a fault of the hook itself" in caplog.messages
