@@ -75,6 +75,7 @@ def test_a_channel_that_answers_is_left_in_peace(world: World) -> None:
     assert len(_times(world)) == 1
     assert not _is_open(world)
     assert (world.lines(), world.ended()) == ([], [])
+    world.restart()
     assert _suspect(world) == "accepted"
     world.run(800)
     assert len(_times(world)) == 1, "not again within 15 minutes"
@@ -307,6 +308,21 @@ class TestARepairAndAQuestion:
         world.run(200)
         assert [ended.reason for ended in world.ended()] == ["silent"]
         assert "after getQr too" in world.ended()[0].detail, "by the proof of the repair"
+
+    def test_a_finding_is_dropped_when_the_alert_has_not_been_looked_after_yet(
+        self, make: Callable[..., World]
+    ) -> None:
+        world = make(replace(_BY_ECHO, list_takes=30.0))
+        world.gateway.deaf.add("loja")
+        _suspect(world)
+        world.run(88)
+        assert world.alert() == "accepted"
+        world.run(15)
+        assert world.hook.workers.probes == 0, "it has ended"
+        assert (_ends(world), world.lines()) == ({}, [])
+        row = world.row()
+        assert row is not None
+        assert (row.intent, row.cause) == (Intent.REPAIR, "disconnected")
 
     def test_a_suspicion_waits_while_the_repairs_are_paused(self, world: World) -> None:
         world.hook.actions.pause("loja", None)

@@ -762,10 +762,11 @@ class TestManyChannels:
 
 
 class TestTwoHooks:
+    @pytest.mark.parametrize("slow", ["call_takes", "list_takes"])
     def test_a_repair_that_takes_longer_than_a_lease_is_not_taken_over(
-        self, make: Callable[..., World]
+        self, make: Callable[..., World], slow: str
     ) -> None:
-        world = make(2, call_takes=50.0)
+        world = make(2, **{slow: 40.0})
         world.put(status=Status.DISCONNECTED)
         world.alert()
         world.run(200)
