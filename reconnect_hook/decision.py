@@ -72,6 +72,7 @@ class Policy:
     reconnect_action: Action
     allow_restart: bool = False
     keeps_channel: bool = False
+    lists_qr: bool = True
     probe_kind: Callable[[Channel], ProbeKind] = lambda _channel: ProbeKind.OFF
     probe_after: float = 0.0
     """Seconds of silence after which a channel may be probed."""
@@ -212,6 +213,8 @@ def _decide_absent(
         return MakeCall(Step.CREATE)  # its leader has died between the two calls
     if row.restarting:
         return _call_or_wait(row, gateway, policy, now, MakeCall(Step.CREATE), None)
+    if row.intent is Intent.PROBE:
+        return Close(Channel(row.channel, Status.UNKNOWN), well=False)
     return End(Outcome.UNKNOWN_CHANNEL, retries=False)
 
 
@@ -236,10 +239,11 @@ def _decide_called(
     if status is Status.QR_REQUIRED:
         return End(Outcome.QR_REQUIRED, status, channel=channel.id)
     if phase is Phase.STARTING:
-        return _decide_starting(row, status, now)
+        return _decide_starting(row, status, policy, now)
     if not _is_over(row, now):
         return Wait()
-    if policy.allow_restart and row.stuck >= RESTART_AFTER:
+    may_restart = policy.allow_restart and row.action is not Action.RESTART  # once in a repair
+    if may_restart and row.stuck >= RESTART_AFTER:
         return MakeCall(Step.DELETE)
     hint = policy.starting_hint if status is Status.INITIALIZING else ""
     return End(Outcome.STILL_DISCONNECTED, status, hint, channel=channel.id)
@@ -268,14 +272,15 @@ def _decide_proof(
     return End(Outcome.REQUESTED, channel.status, channel=channel.id)
 
 
-def _decide_starting(row: ChannelState, status: Status, now: float) -> Decision:
+def _decide_starting(row: ChannelState, status: Status, policy: Policy, now: float) -> Decision:
     if _is_over(row, now):
         return Verify()
     begun = row.step in {Step.START, Step.CREATE}
     pause = _START_PAUSE if begun else _QR_PAUSE
-    if status is Status.INITIALIZING or now < (row.called_at or now) + pause:
+    starts = status is Status.INITIALIZING
+    if (starts and policy.lists_qr) or now < (row.called_at or now) + pause:
         return Wait()
-    return MakeCall(Step.RECONNECT if row.step is Step.CREATE else Step.QR)
+    return MakeCall(Step.RECONNECT if row.step is Step.CREATE and not starts else Step.QR)
 
 
 def _decide_connected(

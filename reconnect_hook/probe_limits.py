@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from reconnect_hook.models import AT_REST
+from reconnect_hook.repository import transact
 from reconnect_hook.schema import channel as channels
 from reconnect_hook.schema import echoes, repair_log
 from reconnect_hook.schema import gateway as gateways
@@ -110,7 +111,8 @@ class ProbeRepository:
 
         ``again``: also where an echo of theirs was lost.
         """
-        with self._lock, self._database.write() as connection:
+
+        def work(connection: sa.Connection) -> LimitReason | None:
             at = now(connection)
             mine = gateways.c.gateway == self._gateway
             last = connection.scalar(sa.select(gateways.c.echo_at).where(mine)) or 0.0
@@ -131,8 +133,13 @@ class ProbeRepository:
                 return refusal
             row = {"gateway": self._gateway, "sender": sender, "receiver": receiver}
             connection.execute(sa.insert(echoes).values(**row, token=token, sent_at=at))
-            self._sent.append((self.clock.monotonic(), sender, receiver))
-        return None
+            return None
+
+        with self._lock:
+            refusal = transact(self._database, work)
+            if refusal is None:
+                self._sent.append((self.clock.monotonic(), sender, receiver))
+        return refusal
 
     def _refusal(
         self, connection: sa.Connection, at: float, keys: set[str], *, again: bool

@@ -420,7 +420,9 @@ class Recorder:
         """Take the finding of a probe that was to prove a repair, once."""
         finding = one.finding
         changes.rows[row.key] = row
-        row.phase, row.tries = Phase.VERIFYING, int(not isinstance(finding, PostponedError))
+        waits = row.deadline is not None and changes.at < row.deadline
+        again = isinstance(finding, PostponedError) and waits
+        row.phase, row.tries = Phase.VERIFYING, int(not again)
         row.next_at = changes.at
         if not isinstance(finding, Finding):
             return

@@ -99,6 +99,7 @@ def make_controller(
         allow_restart=gateway.allow_restart,
         keeps_channel=client.keeps_channel,
         starting_hint=client.starting_hint,
+        lists_qr=client.lists_qr,
         probe_kind=probing.kind_of,
         probe_after=gateway.probe.after_minutes * 60,
         probe_pause=gateway.probe.pause_minutes * 60,

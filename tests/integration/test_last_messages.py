@@ -25,7 +25,8 @@ from zapwatch.clock import Clock
 from zapwatch.messages import log_tailer
 from zapwatch.messages.log_tailer import ActivitySnapshot, LogTailer
 from zapwatch.messages.probe_token import make_token
-from zapwatch.messages.webhook_log import Direction, MessageLog, MessageLogError, Row
+from zapwatch.messages.source import LogMessages
+from zapwatch.messages.webhook_log import Direction, Head, MessageLog, MessageLogError, Row
 
 _WEEK = 7 * 24 * 3600.0
 _SLACK = 60  # seconds that a busy machine may take between writing and polling
@@ -957,3 +958,30 @@ def test_many_writers_and_one_reader_agree_in_the_end(mariadb_log: WrittenLog) -
 
     assert view.messages == expected
     assert view.rows_read == expected.total()
+
+
+class Canned:
+    """A log whose clock and times have whole seconds, as databases have them."""
+
+    def __init__(self, now: float, *times: float | None) -> None:
+        self._now = now
+        self._rows = [
+            Row(number, at, "loja", Direction.IN) for number, at in enumerate(times, start=1)
+        ]
+
+    def head(self, _known: int) -> Head:
+        return Head(self._now, len(self._rows), None)
+
+    def rows_before(self, row_id: int, limit: int) -> list[Row]:
+        return [row for row in self._rows[::-1] if row.id < row_id][:limit]
+
+
+@pytest.mark.parametrize(
+    ("times", "heard"),
+    [((), False), ((100,), False), ((102,), True), ((102, None), True), ((None,), False)],
+)
+def test_the_log_is_read_back_as_far_as_it_was_asked(
+    times: tuple[float | None, ...], *, heard: bool
+) -> None:
+    log: Any = Canned(105, *times)
+    assert LogMessages(log, 86_400.0).recent(4).ages.keys() == ({"loja"} if heard else set())

@@ -32,8 +32,8 @@ _HURRIED = {
     "reconnect_hook.echo._LISTEN_PAUSE": 0.02,
     "reconnect_hook.probe.GAP_SECONDS": 0.02,
     "reconnect_hook.probe_limits.ECHO_GAP_SECONDS": 0.0,
-    "reconnect_hook.probe_worker.ECHO_GAP_SECONDS": 0.05,
-    "reconnect_hook.probe_worker._ALERT_SECONDS": 0.0,
+    "reconnect_hook.probe.ECHO_GAP_SECONDS": 0.05,
+    "reconnect_hook.decision._ALERT_SECONDS": 0.0,
 }
 
 
@@ -83,9 +83,9 @@ def test_wherever_it_dies_it_goes_on_with_one_echo_more_at_most(
         dying: Any = _Dying(world, nth)
         world.means = replace(alive, client=dying, wait=dying.wait)
         with pytest.raises(DiedError):
-            world.probe(job=1)
+            world.probe()
         world.means = alive
-        assert world.found(job=1) == ("failed", ["loja"])
+        assert world.found(resumes=True) == ("failed", ["loja"])
         sent = Counter(world.sent())
         assert sent.pop("loja") == 1, "the other way round, once"
         # Only who dies before it is known whether it was sent has to send it again.
@@ -133,11 +133,13 @@ class _Loop:
         self.hook.wait()
 
     def wait_until_idle(self) -> None:
-        left = "SELECT id FROM repairs WHERE active_key IS NOT NULL"
-        wait_until(lambda: not self.rows(left), _SECONDS, "the queue to be empty")
+        left = "SELECT key FROM channel WHERE next_at IS NOT NULL"
+        wait_until(lambda: not self.rows(left), _SECONDS, "nothing to be wanted")
 
     def outcomes(self) -> dict[str, str]:
-        return dict(self.rows("SELECT key, outcome FROM probes WHERE outcome IS NOT NULL"))
+        return dict(
+            self.rows("SELECT key, probe_outcome FROM channel WHERE probe_outcome IS NOT NULL")
+        )
 
 
 @contextmanager
@@ -222,7 +224,7 @@ def test_killed_while_it_listens_who_does_not_hear_is_found_all_the_same(
     loop.server.gateway.put("loja", {"heals": False})
     loop.dies_listening()
     loop.lives()
-    found = "SELECT id FROM repairs WHERE reason = 'echo_lost'"
+    found = "SELECT key FROM channel WHERE cause = 'echo_lost'"
     wait_until(lambda: loop.rows(found), _SECONDS, "it to be found")
     loop.dies()
     pairs = Counter(loop.rows("SELECT sender, receiver FROM echoes"))

@@ -1,240 +1,350 @@
-"""A suspicion from the alert to its end: the queue, the bounds, and the repair of who is dead."""
+"""A suspicion from the alert to its end: rows that wait, bounds, and the repair of who is dead."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
-from demo.simulator.client import Simulator
-from demo.simulator.server import SimulatorServer
-from reconnect_hook import echo, probe, probe_limits, probe_worker
 from reconnect_hook.alerts import RepairCause
-from reconnect_hook.metrics import HookMetrics
-from reconnect_hook.probe_limits import ProbeRepository
-from reconnect_hook.supervisor import GatewayController, HookSupervisor, open_store
-from tests.support.hooks import SECRET, hook_settings, log_lines, state
-from tests.support.message_logs import WrittenLog
-from tests.support.probing import world_of
-from tests.support.states import firing, resolved
-from tests.support.waiting import wait_until
-from zapwatch.config import parse
+from reconnect_hook.models import AskedBy, Intent, Phase
+from reconnect_hook.schema import channel, echoes
+from tests.support.world import Options, World
+from zapwatch.channels import Status
+from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.settings import ProbeSettings
+from zapwatch.gateways.base import GatewayErrorKind
 
-
-class Hook:
-    """One hook on a simulated WPPConnect Server, which has a query."""
-
-    def __init__(self, simulator: Simulator, fleet: HookSupervisor, metrics: HookMetrics) -> None:
-        self.simulator = simulator
-        self.fleet = fleet
-        self.metrics = metrics
-
-    @property
-    def service(self) -> GatewayController:
-        return self.fleet.services["wpp"]
-
-    def suspect(self, channel: str = "loja") -> None:
-        self.service.intake.accept([firing(channel, RepairCause.SUSPECT)])
-        self.service.prober.wake()
-
-    def wait_until_idle(self) -> None:
-        wait_until(lambda: not _rows("active_key IS NOT NULL"), 30, "the queue to be empty")
-
-
-def _rows(condition: str) -> list[Any]:
-    return list(state(Path.cwd(), f"SELECT key, reason, outcome FROM repairs WHERE {condition}"))
-
-
-@pytest.fixture
-def hook(tmp_path: Path, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(probe, "SECOND_QUERY_SECONDS", 0.05)
-    monkeypatch.setattr("reconnect_hook.repair._PROBE_AFTER", 0.0)
-    monkeypatch.setattr("reconnect_hook.repair._INITIALIZING_PAUSE", 0.05)
-    monkeypatch.setattr("zapwatch.gateways.wppconnect._SETTLE_SECONDS", 0.0)
-    with SimulatorServer(SECRET, api="wppconnect") as server:
-        simulator = Simulator(server.url)
-        simulator.put_channel("loja", reconnect_seconds=0.0)
-        simulator.put_channel("obra")
-        values = hook_settings(
-            server.url,
-            MESSAGE_LOG_URL=sqlite_log.reader.render_as_string(hide_password=False),
-        )
-        (tmp_path / "gateways.yaml").write_text(
-            f"gateways:\n- name: wpp\n  type: wppconnect\n  url: {server.url}\n  secret: {SECRET}\n"
-        )
-        for name in ("WPP_GATEWAY_BASE_URL", "WPP_GATEWAY_SECRET"):
-            del values[name]
-        settings = parse({**values, "GATEWAYS_FILE": str(tmp_path / "gateways.yaml")})
-        metrics = HookMetrics()
-        fleet = HookSupervisor(settings, open_store(settings), metrics)
-        fleet.follow(settings.gateways)
-        yield Hook(simulator, fleet, metrics)
-        fleet.stop(5)
-
-
-def test_a_channel_that_answers_is_left_in_peace(hook: Hook, tmp_path: Path) -> None:
-    hook.suspect()
-    wait_until(lambda: hook.simulator.requests("query", "loja"), 30, "the channel to be asked")
-    hook.wait_until_idle()
-    assert log_lines(tmp_path) == []
-    assert _rows("1") == []
-    asked = len(hook.simulator.requests("query"))
-    hook.suspect()
-    wait_until(lambda: _rows("holder IS NULL AND due_at > accepted_at + 600"), 30, "it to wait")
-    assert len(hook.simulator.requests("query")) == asked, "not again within 15 minutes"
-
-
-def test_a_channel_that_does_not_answer_is_repaired_at_once(hook: Hook, tmp_path: Path) -> None:
-    hook.simulator.zombie("loja")
-    hook.suspect()
-    wait_until(lambda: _rows("outcome IS NOT NULL"), 60, "the repair to end")
-    ((key, reason, _),) = _rows("outcome IS NOT NULL")
-    assert (key, reason) == ("loja", "probe_failed")
-    counted = {
-        (sample.labels["channel"], sample.labels["kind"], sample.labels["outcome"]): sample.value
-        for family in hook.metrics.registry.collect()
-        for sample in family.samples
-        if sample.name == "whatsapp_channel_probes_total"
-    }
-    proof = ("loja", "query", "passed")
-    assert counted == {("loja", "query", "failed"): 1, proof: 1}, "the proof of the repair too"
-    probed, repaired = log_lines(tmp_path)
-    assert "channel=loja probe=query outcome=failed" in probed
-    assert "reason=probe_failed" in repaired
-    assert not hook.simulator.requests("query", "obra")
-
-
-def test_who_is_dead_is_repaired_although_the_hook_dies_as_it_notes_that(
-    hook: Hook, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def die(*_: Any) -> None:
-        raise RuntimeError("stands for the end of the process")
-
-    monkeypatch.setattr(ProbeRepository, "end", die)
-    hook.simulator.zombie("loja")
-    hook.suspect()
-    wait_until(lambda: _rows("reason = 'probe_failed'"), 60, "its repair")
-
-
-def test_who_is_not_listed_or_not_connected_or_was_heard_is_not_asked(
-    hook: Hook, sqlite_log: WrittenLog
-) -> None:
-    hook.simulator.drop("obra")
-    sqlite_log.write("loja")
-    for channel in ("nova", "obra", "loja"):
-        hook.suspect(channel)
-    hook.wait_until_idle()
-    assert hook.simulator.requests("query") == []
-
-
-def test_whoever_takes_up_what_a_person_has_asked_knows_it_again(
-    hook: Hook, tmp_path: Path
-) -> None:
-    hook.simulator.fault("query", "hang")
-    hook.service.intake.accept([firing("loja", RepairCause.ASKED)])
-    hook.service.prober.wake()
-    begun = "SELECT repairs.id FROM probes JOIN repairs ON repairs.id = probes.job"
-    wait_until(lambda: state(tmp_path, begun), 30, "it to begin")
-    hook.simulator.clear_faults()
-    hook.wait_until_idle()
-
-
-def test_a_query_that_passed_does_not_hide_the_silence(hook: Hook) -> None:
-    hook.simulator.deafen("loja")
-    hook.suspect()
-    wait_until(lambda: hook.simulator.requests("query", "loja"), 30, "the channel to be asked")
-    hook.wait_until_idle()
-    assert _rows("1") == []
-    hook.service.intake.accept([firing("loja", RepairCause.SILENT)])
-    hook.service.workers.wake()
-    wait_until(lambda: _rows("outcome IS NOT NULL"), 60, "the repair to end")
-    assert hook.simulator.requests("close_session", "loja"), "it was reconnected all the same"
-
-
-def test_nobody_is_asked_while_the_gateway_or_the_log_is_down(
-    hook: Hook, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    waits = "holder IS NULL AND due_at > accepted_at + 1"
-    hook.simulator.fault("list", "html_502")
-    hook.suspect()
-    wait_until(lambda: _rows(waits), 30, "the list to have failed")
-    hook.simulator.clear_faults()
-    sqlite_log.run("ALTER TABLE webhook_raw_logs RENAME TO away")
-    hook.suspect("obra")
-    wait_until(lambda: _rows(f"key = 'obra' AND {waits}"), 30, "the log to have failed")
-    assert hook.simulator.requests("query") == []
-
-
+_PROBE = ProbeSettings(ProbeKind.QUERY, {}, 60.0, 15.0, 6, {}, "ping")
+_BY_QUERY = Options(can_query=True, probe=_PROBE)
+_BY_ECHO = Options(probe=replace(_PROBE, kind=ProbeKind.ECHO, echoes_per_day=100))
 _NAMES = ("loja", "obra", "casa", "nova")
 
 
-@contextmanager
-def _all_suspected(
-    folder: Path, log: WrittenLog, monkeypatch: pytest.MonkeyPatch, *, gap: float
-) -> Iterator[None]:
-    """Let a hook that asks by echo be told of all channels at once, as after an outage."""
-    monkeypatch.setattr(echo, "_LISTEN_PAUSE", 0.02)
-    monkeypatch.setattr("reconnect_hook.worker_pool.IDLE_SECONDS", 0.05)
-    for module in (probe_limits, probe_worker):
-        monkeypatch.setattr(module, "ECHO_GAP_SECONDS", gap)
-    monkeypatch.chdir(folder)
-    with world_of(folder, log, "wrapper", *_NAMES) as world:
-        numbers = ",".join(f"{name}={number}" for name, number in world.numbers.items())
-        values = hook_settings(
-            world.settings.base_url,
-            MESSAGE_LOG_URL=log.reader.render_as_string(hide_password=False),
-            PROBE="echo",
-            PROBE_ECHO_NUMBERS=numbers,
-        )
-        settings = parse(values)
-        fleet = HookSupervisor(settings, open_store(settings), HookMetrics())
-        fleet.follow(settings.gateways)
-        service = fleet.services["wpp"]
-        service.intake.accept([firing(name, RepairCause.SUSPECT) for name in _NAMES])
-        service.prober.wake()
-        yield
-        fleet.stop(5)
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., World]]:
+    """Make worlds whose channels are connected."""
+    made: list[World] = []
+
+    def make(options: Options = _BY_QUERY, *, hooks: int = 1) -> World:
+        made.append(World(tmp_path, options, hooks=hooks))
+        for name in _NAMES:
+            made[-1].put(name)
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
 
 
-def test_after_an_outage_echoes_go_one_after_the_other(
-    tmp_path: Path, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def world(make: Callable[..., World]) -> World:
+    return make()
+
+
+def _suspect(world: World, name: str = "loja") -> str:
+    return world.alert(name, RepairCause.SUSPECT)
+
+
+def _times(world: World, call: str = "query", name: str = "loja") -> list[float]:
+    return [at for made, about, at in world.gateway.calls if (made, about) == (call, name)]
+
+
+def _is_open(world: World, name: str = "loja") -> bool:
+    row = world.row(name)
+    return row is not None and row.is_open
+
+
+def _ends(world: World) -> dict[str, str]:
+    """Return how the last probes ended, by channel."""
+    with world.hook.database.read() as connection:
+        rows = sa.select(channel.c.key, channel.c.probe_outcome)
+        return {row[0]: row[1] for row in connection.execute(rows) if row[1] is not None}
+
+
+def test_a_channel_that_answers_is_left_in_peace(world: World) -> None:
+    assert _suspect(world) == "accepted"
+    world.run(10)
+    assert len(_times(world)) == 1
+    assert not _is_open(world)
+    assert (world.lines(), world.ended()) == ([], [])
+    world.restart()
+    assert _suspect(world) == "accepted"
+    world.run(800)
+    assert len(_times(world)) == 1, "not again within 15 minutes"
+    world.run(200)
+    first, second = _times(world)
+    assert 900 <= second - first < 935
+    assert not _is_open(world)
+
+
+def test_a_channel_that_does_not_answer_is_repaired_at_once(world: World) -> None:
+    world.gateway.gone.add("loja")
+    _suspect(world)
+    world.run(200)
+    (ended,) = world.ended()
+    assert (ended.reason, ended.outcome) == ("probe_failed", "requested")
+    first, second, proof = _times(world)
+    assert 60 <= second - first < 65, "two queries that fail, a minute apart"
+    (repaired,) = _times(world, "reconnect")
+    assert second <= repaired < second + 3
+    assert proof > repaired
+    counted = {
+        (sample.labels["channel"], sample.labels["kind"], sample.labels["outcome"]): sample.value
+        for family in world.hook.metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == "whatsapp_channel_probes_total"
+    }
+    proof_of_it = ("loja", "query", "passed")
+    assert counted == {("loja", "query", "failed"): 1, proof_of_it: 1}
+    probed, line = world.lines()
+    assert "channel=loja probe=query outcome=failed" in probed
+    assert "reason=probe_failed" in line
+    assert not _times(world, name="obra")
+
+
+def test_nobody_waits_in_a_thread_for_the_second_query(world: World) -> None:
+    for name in _NAMES:
+        world.gateway.gone.add(name)
+        _suspect(world, name)
+    world.run(30)
+    assert world.hook.workers.probes == 0
+    row = world.row()
+    assert row is not None
+    assert (row.phase, row.intent) == (Phase.IDLE, Intent.PROBE)
+    world.run(60)
+    assert all(world.ended(name) or len(_times(world, name=name)) >= 2 for name in _NAMES)
+
+
+def test_one_query_that_fails_proves_nothing(world: World) -> None:
+    world.gateway.gone.add("loja")
+    _suspect(world)
+    world.run(30)
+    world.gateway.gone.clear()
+    world.run(60)
+    assert len(_times(world)) == 2
+    assert (_ends(world), world.ended()) == ({"loja": "passed"}, [])
+
+
+def test_a_query_that_failed_long_ago_is_no_first_one(world: World) -> None:
+    world.gateway.gone.add("loja")
+    _suspect(world)
+    world.run(10)
+    world.clock.seconds += 700
+    world.run(5)
+    assert len(_times(world)) == 2
+    assert world.ended() == [], "it counts as the first of two again"
+    world.run(70)
+    assert _times(world, "reconnect")
+
+
+@pytest.mark.parametrize("moment", ["probe", "raise"])
+def test_who_is_dead_is_repaired_although_the_hook_dies_as_it_notes_that(
+    world: World, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    with _all_suspected(tmp_path, sqlite_log, monkeypatch, gap=0.5):
-        alive = "SELECT key FROM probes WHERE outcome = 'passed'"
-        wait_until(lambda: len(state(tmp_path, alive)) == len(_NAMES), 60, "all to have heard")
-    times = [at for (at,) in state(tmp_path, "SELECT sent_at FROM echoes ORDER BY sent_at")]
+    class DiedError(Exception):
+        """Stands for the end of the process."""
+
+    def die(*_: Any) -> None:
+        raise DiedError
+
+    world.gateway.gone.add("loja")
+    _suspect(world)
+    place = {"probe": "note_end", "raise": "raise_intents"}[moment]
+    world.run(30)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"reconnect_hook.recorder.{place}", die)
+        with pytest.raises(DiedError):
+            world.run(60)
+        assert _ends(world) == {}, "no death is known that is not wanted"
+    world.restart()
+    world.run(200)
+    assert [ended.reason for ended in world.ended()] == ["probe_failed"]
+
+
+def test_who_is_not_listed_or_not_connected_or_was_heard_is_not_asked(world: World) -> None:
+    world.put("obra", Status.DISCONNECTED)
+    world.message("loja")
+    for name in ("stranger", "obra", "loja"):
+        _suspect(world, name)
+    world.run(60)
+    assert world.gateway.calls == []
+    assert not any(_is_open(world, name) for name in ("stranger", "obra", "loja"))
+    assert world.lines() == []
+
+
+def test_what_a_person_asks_for_is_asked_whoever_was_heard(world: World) -> None:
+    world.message("loja")
+    _suspect(world, "obra")
+    world.run(5)
+    for name in ("loja", "obra"):
+        assert world.hook.actions.probe_now(name)
+    world.run(5)
+    assert len(_times(world)) == 1
+    assert len(_times(world, name="obra")) == 2, "nor is the pause waited for"
+
+
+def test_whoever_takes_up_what_a_person_has_asked_knows_it_again(
+    make: Callable[..., World],
+) -> None:
+    world = make(hooks=2)
+    _suspect(world)
+    world.run(5)
+
+    def hang(*_: str) -> None:
+        world.gateway.on_call = lambda *_: None
+        world.clock.wait(threading.Event(), 1000)
+
+    world.gateway.on_call = hang
+    world.message("loja")
+    assert world.hook.actions.probe_now("loja")
+    world.run(5)
+    assert len(_times(world)) == 2
+    row = world.row()
+    assert row is not None
+    assert row.phase is Phase.PROBING
+    world.hooks[0].die()
+    world.hooks[0] = world.hooks[1]
+    world.run(20)
+    assert len(_times(world)) == 3
+    assert not _is_open(world)
+
+
+def test_a_query_that_passed_does_not_hide_the_silence(world: World) -> None:
+    world.gateway.deaf.add("loja")
+    _suspect(world)
+    world.run(10)
+    assert world.ended() == []
+    world.alert(cause=RepairCause.SILENT)
+    world.run(100)
+    assert len(_times(world, "reconnect")) == 1, "it was reconnected all the same"
+
+
+def test_nobody_is_asked_while_the_gateway_or_the_log_is_down(
+    make: Callable[..., World],
+) -> None:
+    world = make(_BY_ECHO)
+    world.gateway.list_error = GatewayErrorKind.HTML
+    _suspect(world)
+    world.run(100)
+    assert _is_open(world)
+    world.gateway.list_error = None
+    world.messages.is_down = True
+    world.run(300)
+    assert _is_open(world)
+    assert world.gateway.calls == []
+    row = world.row()
+    assert row is not None
+    assert row.deadline is not None, "it waits for a minute at a time, in no thread"
+    assert world.hook.workers.probes == 0
+    world.messages.is_down = False
+    world.run(130)
+    assert _ends(world) == {"loja": "passed"}
+
+
+def test_after_an_outage_echoes_go_one_after_the_other(make: Callable[..., World]) -> None:
+    world = make(_BY_ECHO)
+    for name in _NAMES:
+        _suspect(world, name)
+    world.run(600)
+    assert _ends(world) == dict.fromkeys(_NAMES, "passed")
+    times = [at for name, _, at in world.gateway.calls if name == "send_text"]
     assert len(times) == len(_NAMES)
-    assert all(later - earlier >= 0.5 for earlier, later in itertools.pairwise(times))
+    assert all(later - earlier >= 10 for earlier, later in itertools.pairwise(times))
 
 
 def test_those_who_wait_for_their_echo_are_spread_out(
-    tmp_path: Path, sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Whatever they are multiplied by, up to four who wait: no two waits are alike.
     chance = SimpleNamespace(random=itertools.cycle([0.1, 0.5, 0.9]).__next__)
-    monkeypatch.setattr(probe_worker, "_chance", chance)
-    with _all_suspected(tmp_path, sqlite_log, monkeypatch, gap=600.0):
-        others = len(_NAMES) - 1
-        put_back = "SELECT due_at - accepted_at FROM repairs WHERE due_at > accepted_at + 599"
-        wait_until(lambda: len(state(tmp_path, put_back)) == others, 60, "all others to wait")
-        waits = sorted(seconds for (seconds,) in state(tmp_path, put_back))
+    monkeypatch.setattr("reconnect_hook.recorder._chance", chance)
+    world = make(_BY_ECHO)
+    for name in _NAMES:
+        _suspect(world, name)
+    world.run(5)
+    rows = [row for name in _NAMES if (row := world.row(name)) is not None and row.is_open]
+    waits = sorted(row.deadline for row in rows if row.deadline is not None)
+    assert len(waits) == len(_NAMES) - 1
     assert all(later - earlier > 1 for earlier, later in itertools.pairwise(waits))
-    assert len(state(tmp_path, "SELECT id FROM echoes")) == 1
+    with world.hook.database.read() as connection:
+        assert len(connection.scalars(sa.select(echoes.c.id)).all()) == 1
 
 
-def test_a_repair_takes_the_place_of_a_question(hook: Hook) -> None:
-    hook.fleet.stop(5)  # so that both wait
-    intake = hook.service.intake
-    assert intake.accept([firing("loja", RepairCause.SUSPECT)]) == ["accepted"]
-    assert intake.accept([firing("loja", RepairCause.SUSPECT)]) == ["coalesced"]
-    assert intake.accept([resolved("loja", RepairCause.SUSPECT)]) == ["ignored"]
-    assert intake.accept([firing("loja", RepairCause.DISCONNECTED)]) == ["accepted"]
-    assert _rows("1") == [("loja", "disconnected", None)]
-    assert intake.accept([firing("loja", RepairCause.SUSPECT)]) == ["coalesced"]
-    assert _rows("1") == [("loja", "disconnected", None)]
+class TestARepairAndAQuestion:
+    def test_a_repair_takes_the_place_of_a_question(self, world: World) -> None:
+        assert _suspect(world) == "accepted"
+        assert _suspect(world) == "coalesced"
+        assert world.resolve("loja", RepairCause.SUSPECT) == "ignored"
+        assert world.alert("loja") == "accepted"
+        assert _suspect(world) == "coalesced"
+        row = world.row()
+        assert row is not None
+        assert (row.intent, row.cause) == (Intent.REPAIR, "disconnected")
+
+    def test_a_finding_is_dropped_when_an_alert_wants_a_repair_meanwhile(
+        self, make: Callable[..., World]
+    ) -> None:
+        world = make(_BY_ECHO)
+        world.gateway.gone.add("loja")
+        world.gateway.heals = False
+        _suspect(world)
+        world.run(20)
+        row = world.row()
+        assert row is not None
+        assert row.phase is Phase.PROBING
+        assert world.alert("loja", RepairCause.SILENT) == "accepted"
+        world.run(5)
+        assert len(_times(world, "reconnect")) == 1
+        world.run(55)
+        assert _ends(world) == {}, "the echo from before the repair was lost by now"
+        world.run(200)
+        assert [ended.reason for ended in world.ended()] == ["silent"]
+        assert "after getQr too" in world.ended()[0].detail, "by the proof of the repair"
+
+    def test_a_finding_is_dropped_when_the_alert_has_not_been_looked_after_yet(
+        self, make: Callable[..., World]
+    ) -> None:
+        world = make(replace(_BY_ECHO, list_takes=30.0))
+        world.gateway.deaf.add("loja")
+        _suspect(world)
+        world.run(88)
+        assert world.alert() == "accepted"
+        world.run(15)
+        assert world.hook.workers.probes == 0, "it has ended"
+        assert (_ends(world), world.lines()) == ({}, [])
+        row = world.row()
+        assert row is not None
+        assert (row.intent, row.cause) == (Intent.REPAIR, "disconnected")
+
+    def test_a_suspicion_waits_while_the_repairs_are_paused(self, world: World) -> None:
+        world.hook.actions.pause("loja", None)
+        _suspect(world)
+        world.run(100)
+        assert _times(world) == []
+        world.hook.actions.resume("loja")
+        world.run(5)
+        assert len(_times(world)) == 1
+
+    def test_another_who_is_proved_dead_is_repaired_too(self, make: Callable[..., World]) -> None:
+        world = make(_BY_ECHO)
+        world.gateway.gone.add("casa")
+        for name in ("obra", "nova"):
+            world.messages.came[name] = world.clock.time() - 3000
+        world.messages.came["casa"] = world.clock.time() - 700
+        _suspect(world)
+        world.run(400)
+        assert _ends(world)["loja"] == "other_failed"
+        (ended,) = world.ended("casa")
+        assert ended.reason == "echo_lost"
+        row = world.row("casa")
+        assert row is not None
+        assert row.asked_by is AskedBy.PROBE
+        assert world.ended("loja") == []

@@ -20,6 +20,7 @@ from reconnect_hook.context import PostponedError, UnableError
 from reconnect_hook.migrate import open_state
 from reconnect_hook.probe import ProbeRun
 from reconnect_hook.probe_limits import ProbeOutcome, ProbeRepository
+from reconnect_hook.scheduler import add_gateways
 from tests.support.message_logs import WrittenLog
 from tests.support.probing import CHANNELS, SECRET, World, hear_by_events, shorten_waits, world_of
 from zapwatch.config import parse
@@ -94,7 +95,7 @@ def test_a_dead_sender_stops_no_echoes_but_its_own(tmp_path: Path, sqlite_log: W
     with world_of(tmp_path, sqlite_log, "wppconnect", "loja", "obra") as world:
         world.simulator.zombie("obra")
         assert world.found() == (ProbeOutcome.OTHER_FAILED, ["obra"])
-        assert world.book.halted() == {"obra"}
+        assert world.book.suspended() == {"obra"}
 
 
 def test_of_two_that_are_both_quiet_nobody_is_blamed_unproved(
@@ -244,7 +245,7 @@ def test_a_gateway_that_cannot_be_reached_says_nothing_of_its_channels(
     tmp_path: Path, sqlite_log: WrittenLog
 ) -> None:
     with world_of(tmp_path, sqlite_log, "wppconnect") as world:
-        listed = {one.key: one for one in world.means.client.list_channels().channels}
+        listed = world.listed()
         world.simulator.fault("query", "reset")
         with pytest.raises(UnableError):
             ProbeRun(world.means, listed["loja"], listed).run(ProbeKind.QUERY)
@@ -254,13 +255,15 @@ def test_a_gateway_that_goes_down_behind_its_proxy_says_nothing_of_its_channels(
     tmp_path: Path, sqlite_log: WrittenLog
 ) -> None:
     with world_of(tmp_path, sqlite_log, "wppconnect") as world:
-        listed = {one.key: one for one in world.means.client.list_channels().channels}
+        listed = world.listed()
         for operation in ("query", "list"):
             world.simulator.fault(operation, "html_502")
         with pytest.raises(UnableError, match="cannot be reached"):
-            ProbeRun(world.means, listed["loja"], listed).run(ProbeKind.QUERY)
+            ProbeRun(world.means, listed["loja"], listed, query_failed=True).run(ProbeKind.QUERY)
         world.simulator.clear_faults("list")
-        finding = ProbeRun(world.means, listed["loja"], listed).run(ProbeKind.QUERY)
+        finding = ProbeRun(world.means, listed["loja"], listed, query_failed=True).run(
+            ProbeKind.QUERY
+        )
         assert finding.outcome == ProbeOutcome.FAILED
 
 
@@ -292,12 +295,12 @@ def test_a_log_that_fails_while_an_echo_is_listened_for_gets_nobody_blamed(
 
     world.means = replace(world.means, wait=wait)
     with pytest.raises(MessageLogError):
-        world.probe(job=1)
+        world.probe()
     monkeypatch.setattr(messages, "recent", recent)
     # It was well all the time: the log lacks the echo.
     world.simulator.connect("loja")
     world.means = replace(world.means, wait=lambda _: time.sleep(0.02))
-    assert world.found(job=1) == (ProbeOutcome.PASSED, [])
+    assert world.found(resumes=True) == (ProbeOutcome.PASSED, [])
     first, again = world.sent()
     assert first == again
 
@@ -355,7 +358,7 @@ def test_what_was_not_sent_is_not_lost(tmp_path: Path, sqlite_log: WrittenLog, f
         with pytest.raises(UnableError, match="did not say that it has sent"):
             world.probe()
         assert world.book.lost_echoes("loja", 600) == []
-        assert world.book.halted() == set()
+        assert world.book.suspended() == set()
         world.simulator.clear_faults()
         assert world.found() == (ProbeOutcome.PASSED, []), "and it is asked again"
 
@@ -373,7 +376,7 @@ def test_a_channel_that_is_alone_and_cannot_send_is_not_blamed(
 ) -> None:
     with world_of(tmp_path, sqlite_log, "wrapper", "loja") as world:
         assert world.found() == (ProbeOutcome.PASSED, [])
-        world.book.end("loja", "loja", ProbeKind.ECHO, ProbeOutcome.PASSED)
+        world.book.end("loja", ProbeKind.ECHO, ProbeOutcome.PASSED)
         world.simulator.fault("send", "html_504")
         with pytest.raises(UnableError):
             world.probe()
@@ -389,7 +392,7 @@ def test_a_channel_that_is_alone_is_not_blamed_for_what_its_gateway_never_report
         world.book.resume(["loja"])
         world.simulator.connect("loja")
         assert world.found() == (ProbeOutcome.PASSED, [])
-        world.book.end("loja", "loja", ProbeKind.ECHO, ProbeOutcome.PASSED)
+        world.book.end("loja", ProbeKind.ECHO, ProbeOutcome.PASSED)
         world.simulator.deafen("loja")
         assert world.found() == (ProbeOutcome.FAILED, ["loja"])
 
@@ -428,7 +431,7 @@ def test_a_message_that_comes_by_itself_does_not_show_that_a_channel_hears_itsel
 def test_no_echo_goes_where_none_may(world: World) -> None:
     probe = world.means.settings
     without = replace(world.means, settings=replace(probe, echo_numbers={}))
-    listed = {one.key: one for one in world.means.client.list_channels().channels}
+    listed = world.listed()
     with pytest.raises(UnableError):
         ProbeRun(without, listed["loja"], listed).run(ProbeKind.ECHO)
     off = {"obra": ProbeKind.OFF, "casa": ProbeKind.QUERY}
@@ -478,8 +481,8 @@ def test_two_hooks_at_once_send_no_more_than_one_may(database: sa.URL) -> None:
         }
     ).gateways[0]
     states = [open_state(database) for _ in range(2)]
+    add_gateways(states[0], ["wpp"])
     hooks = [ProbeRepository(one, "wpp", settings.probe) for one in states]
-    hooks[0].begin("loja", "loja", None)
     allowed: list[bool] = []
 
     def send(hook: ProbeRepository) -> None:
@@ -493,7 +496,5 @@ def test_two_hooks_at_once_send_no_more_than_one_may(database: sa.URL) -> None:
         thread.join()
     assert len(allowed) == 20
     assert allowed.count(True) == 5
-    begun = [hook.begin("casa", "casa", number) for number, hook in enumerate(hooks, 1)]
-    assert begun[0] == 0 < begun[1]
     for one in states:
         one.close()

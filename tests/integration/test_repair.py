@@ -1,743 +1,573 @@
-"""One repair, against a simulated gateway and on a clock moved by hand."""
+"""Repairs from the alert to the log line, at a simulated gateway, on a clock that a test moves."""
 
 from __future__ import annotations
 
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from reconnect_hook.channel_list_cache import ChannelListCache
-from reconnect_hook.queue import Jobs
-from reconnect_hook.repair import look, repair
 
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from reconnect_hook.alerts import RepairCause
-from reconnect_hook.context import Interrupted, RepairContext
+from reconnect_hook.decision import decide
 from reconnect_hook.metrics import HookMetrics
-from reconnect_hook.models import Action, Job, Outcome, Result
-from reconnect_hook.repository import ChannelRepository
-from reconnect_hook.supervisor import GatewayController, make_service, open_store
-from tests.support.clock import HandMovedClock
-from tests.support.message_logs import WrittenLog
-from tests.support.states import firing, resolved
+from reconnect_hook.models import Phase
+from reconnect_hook.scheduler import poll
+from reconnect_hook.supervisor import HookSupervisor, open_store
+from tests.support.hooks import hook_settings
+from tests.support.states import firing
 from tests.support.waiting import wait_until
-from zapwatch.config import Settings, parse
-from zapwatch.db import StateError
-from zapwatch.gateways.base import ChannelList, GatewayError
-from zapwatch.gateways.wrapper import WrapperGateway
-from zapwatch.messages.source import LogMessages
-from zapwatch.messages.webhook_log import Direction, Head, MessageLog, Row
+from tests.support.world import Options, SimulatedWorld, World
+from zapwatch.channels import Status
+from zapwatch.config import parse
+from zapwatch.db import Database, StateError
 
-_SECRET = "0123456789abcdef-not-a-real-secret"
-_VERIFY = 60.0
-_LOOKBACK = 86_400.0
-_SECONDS = 60.0
-
-
-class World:
-    """A gateway with its message log, and what repairs it."""
-
-    def __init__(self, simulator: Simulator, clock: HandMovedClock, log: WrittenLog) -> None:
-        self.simulator = simulator
-        self.clock = clock
-        self.log = log
-        self.waited: list[float] = []
-        self.restarts: list[str] = []
-        self.meanwhile: dict[int, Callable[[], object]] = {}
-        """What happens during the waiting with this number, counted from 1."""
-        client = WrapperGateway(simulator.url, _SECRET, list_timeout=30, qr_timeout=30)
-        self.means = RepairContext(
-            client=client,
-            lists=ChannelListCache(client, clock),
-            messages=LogMessages(MessageLog(log.reader), _LOOKBACK),
-            silence_threshold=lambda _: 4 * 3600.0,
-            verify_seconds=_VERIFY,
-            allow_restart=False,
-            wait=self.wait,
-            begin_restart=self._begin_restart,
-        )
-
-    def _begin_restart(self, _job: Job, channel: str) -> bool:
-        self.restarts.append(channel)
-        return True
-
-    def wait(self, seconds: float) -> None:
-        self.waited.append(round(seconds, 3))
-        self.clock.forward(seconds)
-        self.meanwhile.pop(len(self.waited), lambda: None)()
-
-    def repair(
-        self,
-        channel: str = "loja",
-        reason: RepairCause = RepairCause.DISCONNECTED,
-        *,
-        waited: float = 0.0,
-        failures: int = 0,
-        attempt: int = 1,
-        status: str | None = None,
-        restarting: bool = False,
-        **means: Any,
-    ) -> Result:
-        job = Job(
-            1,
-            channel,
-            channel.replace(" ", "").lower(),
-            reason,
-            look_only=False,
-            waited=waited,
-            attempt=attempt,
-            failures=failures,
-            status=status,
-            restarting=restarting,
-        )
-        return repair(replace(self.means, **means), job)
-
-    def outcome(self, *arguments: Any, **more: Any) -> tuple[str, Outcome, Action]:
-        """Repair, and return what the log says of it."""
-        result = self.repair(*arguments, **more)
-        return result.channel, result.outcome, result.action
-
-    def calls(self) -> list[str]:
-        """Return what the gateway was asked for, lists apart."""
-        return [c["operation"] for c in self.simulator.requests() if c["operation"] != "list"]
-
-
-@pytest.fixture
-def world(sqlite_log: WrittenLog) -> Iterator[World]:
-    clock = HandMovedClock()
-    with SimulatorServer(_SECRET, clock=clock) as server:
-        made = World(Simulator(server.url), clock, sqlite_log)
-        made.simulator.put_channel("loja")
-        made.simulator.put_channel("Pixel12 Digital")
-        yield made
-        made.means.client.close()
-
-
-# A disconnected channel.
-
-
-def test_a_channel_that_is_connected_again_is_left_alone(world: World) -> None:
-    assert world.outcome() == ("loja", Outcome.RECOVERED, Action.NONE)
-    assert world.calls() == []
-
-
-def test_a_disconnected_channel_is_asked_and_watched_until_it_is_back(world: World) -> None:
-    world.simulator.put_channel("loja", reconnect_seconds=11)
-    world.simulator.drop("loja")
-    assert world.outcome() == ("loja", Outcome.RECONNECTED, Action.GET_QR)
-    assert world.calls() == ["qr"]
-    assert sum(world.waited) == 11
-
-
-def test_the_gateways_own_spelling_is_called(world: World) -> None:
-    world.simulator.drop("Pixel12 Digital")
-    result = world.outcome("pixel12digital")
-    assert result == ("Pixel12 Digital", Outcome.RECONNECTED, Action.GET_QR)
-    (call,) = world.simulator.requests("qr")
-    assert call["path"] == "/api/channels/Pixel12%20Digital/qr"
-
-
-def test_a_channel_that_does_not_come_back_is_still_disconnected(world: World) -> None:
-    world.simulator.put_channel("loja", session="dead", status="disconnected")
-    assert world.outcome() == ("loja", Outcome.STILL_DISCONNECTED, Action.GET_QR)
-    assert world.calls() == ["qr"]
-    assert _VERIFY <= sum(world.waited) <= _VERIFY + 2
-
-
-def test_a_channel_that_the_gateway_does_not_list_is_never_called(world: World) -> None:
-    result = world.repair("stranger")
-    assert (result.channel, result.outcome) == ("stranger", Outcome.UNKNOWN_CHANNEL)
-    assert not result.listed
-    assert world.calls() == []
-
-
-@pytest.mark.parametrize("form", ["base64", "data_url", "http_url"])
-def test_a_qr_code_waits_for_a_person_and_stays_secret(world: World, form: Any) -> None:
-    world.simulator.put_channel("loja", qr_form=form)
-    world.simulator.unpair("loja")
-    result = world.outcome()
-    assert result == ("loja", Outcome.QR_REQUIRED, Action.GET_QR)
-    assert world.calls() == ["qr"]
-    assert world.waited == []
-
-
-def test_a_qr_code_that_only_the_list_knows_of_counts_as_well(world: World) -> None:
-    world.simulator.put_channel("loja", session="dead", status="disconnected")
-    world.meanwhile[3] = lambda: world.simulator.put_channel("loja", status="qr_required")
-    assert world.repair().outcome is Outcome.QR_REQUIRED
-    assert len(world.waited) == 3
-
-
-@pytest.mark.parametrize("http", [200, 500])
-def test_a_session_that_is_not_started_is_started_and_asked_again(world: World, http: Any) -> None:
-    world.simulator.put_channel("loja", session="not_started", not_started_http=http)
-    world.simulator.drop("loja")
-    assert world.outcome() == ("loja", Outcome.RECONNECTED, Action.GET_QR)
-    assert world.calls() == ["qr", "start_session", "qr"]
-    assert world.waited[0] == 2
-
-
-def test_a_session_may_need_a_person_once_it_is_started(world: World) -> None:
-    world.simulator.put_channel("loja", session="not_started", after_start="unpaired")
-    world.simulator.drop("loja")
-    assert world.repair().outcome is Outcome.QR_REQUIRED
-
-
-def test_a_session_is_started_once(world: World) -> None:
-    world.simulator.put_channel("loja", session="not_started", start_seconds=1000)
-    world.simulator.drop("loja")
-    result = world.repair()
-    assert (result.outcome, result.action) == (Outcome.FAILED, Action.GET_QR)
-    assert "session not started" in result.detail
-    assert world.calls() == ["qr", "start_session", "qr"]
-
-
-def test_a_session_that_cannot_be_started_has_failed(world: World) -> None:
-    world.simulator.put_channel("loja", session="not_started")
-    world.simulator.drop("loja")
-    world.simulator.fault("start_session", "http_500_json")
-    result = world.repair()
-    assert result.outcome is Outcome.FAILED
-    assert result.detail.startswith("start_session: http: HTTP 500: Internal server error")
-    assert world.calls() == ["qr", "start_session"]
-
-
-def test_a_browser_that_starts_is_asked_again(world: World) -> None:
-    world.simulator.put_channel("loja", initializing_answers=3, reconnect_seconds=15)
-    world.simulator.drop("loja")
-    assert world.outcome() == ("loja", Outcome.RECONNECTED, Action.GET_QR)
-    assert world.calls() == ["qr"] * 4
-    assert world.waited == [5, 5, 5]
-
-
-def test_a_browser_that_never_starts_is_not_asked_for_ever(world: World) -> None:
-    world.simulator.put_channel("loja", initializing_answers=1000, session="dead")
-    world.simulator.drop("loja")
-    assert world.outcome() == ("loja", Outcome.STILL_DISCONNECTED, Action.GET_QR)
-    assert len(world.calls()) == 13, "for a minute, each 5 seconds"
-    assert sum(world.waited) == 60 + _VERIFY
-
-
-def test_a_list_that_fails_meanwhile_is_asked_again(world: World) -> None:
-    world.simulator.put_channel("loja", reconnect_seconds=10)
-    world.simulator.drop("loja")
-    world.meanwhile[1] = lambda: world.simulator.fault("list", "html_504", times=2)
-    assert world.outcome() == ("loja", Outcome.RECONNECTED, Action.GET_QR)
-
-
-def test_a_list_that_fails_to_the_end_leaves_nothing_proven(world: World) -> None:
-    world.simulator.put_channel("loja", session="dead", status="disconnected")
-    world.meanwhile[1] = lambda: world.simulator.fault("list", "reset")
-    result = world.repair()
-    assert (result.outcome, result.action) == (Outcome.FAILED, Action.GET_QR)
-    assert result.detail.startswith("list: connection: ")
-
-
-def test_a_channel_that_leaves_meanwhile_is_not_back(world: World) -> None:
-    world.simulator.put_channel("loja", session="dead", status="disconnected")
-    world.meanwhile[1] = lambda: world.simulator.remove("loja")
-    assert world.repair().outcome is Outcome.STILL_DISCONNECTED
-
-
-def test_without_a_list_nothing_is_called(world: World) -> None:
-    world.simulator.drop("loja")
-    world.simulator.fault("list", "unauthorized")
-    result = world.repair()
-    assert (result.outcome, result.action) == (Outcome.FAILED, Action.NONE)
-    assert not result.listed
-    assert result.detail.startswith("list: unauthorized: HTTP 401")
-    assert world.calls() == []
-
-
-def test_a_channel_that_an_operator_names_is_called_though_it_is_connected(world: World) -> None:
-    assert world.repair(reason=RepairCause.MANUAL).outcome is Outcome.RECONNECTED
-    assert world.calls() == ["qr"]
-
-
-def test_the_end_of_the_program_interrupts_it(world: World) -> None:
-    world.simulator.put_channel("loja", session="dead", status="disconnected")
-
-    def end() -> None:
-        raise Interrupted
-
-    world.meanwhile[2] = end
-    with pytest.raises(Interrupted):
-        world.repair()
-
-
-# A silent channel.
-
+_AT_ONCE = Options(cooldown=0, verify=20)
 _SILENCE = [RepairCause.SILENT, RepairCause.NEVER_HEARD]
 
 
-@pytest.mark.parametrize("reason", _SILENCE)
-def test_a_silent_channel_is_back_when_a_message_comes(world: World, reason: RepairCause) -> None:
-    world.log.write("loja", age_seconds=5 * 3600)
-    world.simulator.zombie("loja")
-    world.meanwhile[4] = lambda: world.log.write("LOJA")
-    assert world.outcome(reason=reason) == ("loja", Outcome.RECONNECTED, Action.GET_QR)
-    assert world.calls() == ["qr"]
-    assert world.waited == [2] * 4
-
-
-@pytest.mark.parametrize("reason", _SILENCE)
-@pytest.mark.parametrize("answer", ["connected", "http_500"])
-def test_without_a_message_it_was_only_requested(
-    world: World, reason: RepairCause, answer: Any
-) -> None:
-    world.simulator.put_channel("loja", zombie=True, zombie_answer=answer)
-    for number in (1, 5, 20):
-        world.meanwhile[number] = lambda: world.log.write("Pixel12 Digital", words="hello loja")
-    assert world.outcome(reason=reason) == ("loja", Outcome.REQUESTED, Action.GET_QR)
-    assert sum(world.waited) == _VERIFY
-
-
-def test_a_silent_channel_may_turn_out_to_need_a_person(world: World) -> None:
-    world.simulator.put_channel("loja", zombie=True, zombie_answer="qr")
-    assert world.repair(reason=RepairCause.SILENT).outcome is Outcome.QR_REQUIRED
-
-
-def test_a_silent_channel_may_turn_out_to_be_disconnected(world: World) -> None:
-    world.simulator.zombie("loja")
-    world.meanwhile[1] = lambda: world.simulator.drop("loja")
-    assert world.repair(reason=RepairCause.SILENT).outcome is Outcome.STILL_DISCONNECTED
-
-
-def test_a_silent_channel_that_has_dropped_since_is_watched_by_the_list(world: World) -> None:
-    world.simulator.drop("loja")
-    assert world.repair(reason=RepairCause.SILENT).outcome is Outcome.RECONNECTED
-    assert world.waited == [1, 2]
-
-
-@pytest.mark.parametrize(
-    ("age", "waited", "outcome"),
-    [
-        (20, 0, Outcome.RECOVERED),
-        (600, 0, Outcome.REQUESTED),
-        (600, 700, Outcome.RECOVERED),
-        # However long it waited: what is older than the threshold is silence.
-        (5 * 3600, 9 * 3600, Outcome.REQUESTED),
-    ],
-)
-def test_a_message_since_the_alert_makes_it_old_news(
-    world: World, age: int, waited: float, outcome: Outcome
-) -> None:
-    world.simulator.zombie("loja")
-    world.log.write("loja", age_seconds=age)
-    assert world.repair(reason=RepairCause.SILENT, waited=waited).outcome is outcome
-    assert world.calls() == ([] if outcome is Outcome.RECOVERED else ["qr"])
-
-
-@pytest.mark.parametrize("broken", [True, False], ids=["broken", "none"])
-def test_without_a_log_there_is_no_proof(world: World, broken: bool) -> None:
-    world.simulator.zombie("loja")
-    world.log.write("loja")
-    world.log.run("DROP TABLE webhook_raw_logs")
-    messages = world.means.messages if broken else None
-    assert world.repair(reason=RepairCause.SILENT, messages=messages).outcome is Outcome.REQUESTED
-
-
-class Canned:
-    """A log whose clock and times have whole seconds, as databases have them."""
-
-    def __init__(self, now: float, *times: float | None) -> None:
-        self._now = now
-        self._rows = [
-            Row(number, at, "loja", Direction.IN) for number, at in enumerate(times, start=1)
-        ]
-
-    def head(self, _known: int) -> Head:
-        return Head(self._now, len(self._rows), None)
-
-    def rows_before(self, row_id: int, limit: int) -> list[Row]:
-        return [row for row in self._rows[::-1] if row.id < row_id][:limit]
-
-
-@pytest.mark.parametrize(
-    ("times", "heard"),
-    [((), False), ((100,), False), ((102,), True), ((102, None), True), ((None,), False)],
-)
-def test_the_log_is_read_back_as_far_as_it_was_asked(
-    times: tuple[float | None, ...], heard: bool
-) -> None:
-    log: Any = Canned(105, *times)
-    messages = LogMessages(log, _LOOKBACK)
-    assert messages.recent(4).ages.keys() == ({"loja"} if heard else set())
-
-
-def test_a_message_in_the_very_second_of_the_call_is_a_proof(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Asked at 100.8 s, answered by a message at 100.9 s, looked at 105.1 s later.
-    world.simulator.zombie("loja")
-    asked: list[float] = []
-
-    def heard(_self: object, _key: str, seconds: float) -> bool:
-        asked.append(seconds)
-        return len(asked) > 2
-
-    monkeypatch.setattr(RepairContext, "heard_within", heard)
-    assert world.repair(reason=RepairCause.SILENT).outcome is Outcome.RECONNECTED
-    assert [round(seconds) for seconds in asked] == [30, 1, 3], "times have whole seconds"
-
-
-# The last step.
-
-
-@pytest.mark.parametrize(("allowed", "failures"), [(False, 0), (False, 9), (True, 0), (True, 1)])
-def test_a_session_is_not_thrown_away_unasked(world: World, allowed: bool, failures: int) -> None:
-    world.simulator.put_channel("loja", session="dead", status="disconnected")
-    result = world.outcome(failures=failures, allow_restart=allowed)
-    assert result == ("loja", Outcome.STILL_DISCONNECTED, Action.GET_QR)
-    assert world.calls() == ["qr"]
-
-
-def test_where_it_is_allowed_the_third_failure_makes_a_new_session(world: World) -> None:
-    world.simulator.put_channel("loja", session="dead", status="disconnected")
-    result = world.outcome(failures=2, allow_restart=True)
-    assert result == ("loja", Outcome.QR_REQUIRED, Action.RESTART)
-    assert world.calls() == ["qr", "delete", "create", "qr"]
-    assert world.waited[-1] == 2
-
-
-@pytest.mark.parametrize("reason", [RepairCause.SILENT, RepairCause.DISCONNECTED])
-def test_a_session_that_works_or_refuses_is_not_thrown_away(
-    world: World, reason: RepairCause
-) -> None:
-    if reason is RepairCause.SILENT:
-        world.simulator.zombie("loja")
-    else:
-        world.simulator.drop("loja")
-        world.simulator.fault("qr", "html_502")
-    world.repair(reason=reason, failures=9, allow_restart=True)
-    assert world.calls() == ["qr"]
-
-
-def test_a_session_that_cannot_be_thrown_away_has_failed(world: World) -> None:
-    world.simulator.put_channel("loja", session="dead", status="disconnected")
-    world.simulator.fault("delete", "http_500_json")
-    result = world.repair(failures=2, allow_restart=True)
-    assert (result.outcome, result.action) == (Outcome.FAILED, Action.GET_QR)
-    assert result.detail.startswith("delete: http: HTTP 500")
-    assert world.simulator.channel("loja") is not None
-    assert world.calls() == ["qr", "delete"]
-
-
-def test_a_new_session_is_asked_for_until_there_is_one(world: World) -> None:
-    world.simulator.put_channel("loja", session="dead", status="disconnected")
-    world.simulator.fault("create", "html_502", times=2)
-    result = world.outcome(failures=2, allow_restart=True)
-    assert result == ("loja", Outcome.QR_REQUIRED, Action.RESTART)
-    assert world.calls() == ["qr", "delete", "create", "create", "create", "qr"]
-
-
-def test_a_new_session_that_cannot_be_made_has_failed(world: World) -> None:
-    world.simulator.put_channel("loja", session="dead", status="disconnected")
-    world.simulator.fault("create", "html_502")
-    result = world.repair(failures=2, allow_restart=True)
-    assert (result.outcome, result.action) == (Outcome.FAILED, Action.RESTART)
-    assert result.detail.startswith("create: html: HTTP 502")
-    assert len(world.calls()) < 10
-
-
-@pytest.mark.parametrize("fault", ["reset", "html_504"])
-def test_a_deletion_that_works_although_it_fails_is_made_good(world: World, fault: Any) -> None:
-    world.simulator.put_channel("loja", session="dead", status="disconnected")
-    world.simulator.fault("delete", fault, effect=True)
-    result = world.outcome(failures=2, allow_restart=True)
-    assert result == ("loja", Outcome.QR_REQUIRED, Action.RESTART)
-    assert world.restarts == ["loja"]
-    assert world.calls() == ["qr", "delete", "create", "qr"]
-
-
-def test_a_deletion_that_works_later_is_made_good_by_the_next_repair(world: World) -> None:
-    world.simulator.put_channel("Pixel12 Digital", session="dead", status="disconnected")
-    world.simulator.fault("delete", "html_504")
-    result = world.repair("Pixel12 Digital", failures=2, allow_restart=True)
-    assert (result.outcome, result.action) == (Outcome.FAILED, Action.RESTART)
-    assert result.restart_pending
-    assert world.calls() == ["qr", "delete"]
-    world.simulator.remove("Pixel12 Digital")
-    world.clock.forward(300)
-    result = world.repair("Pixel12 Digital", restarting=True)
-    assert result.channel == "Pixel12 Digital"
-    assert (result.outcome, result.restart_pending) == (Outcome.QR_REQUIRED, False)
-    assert world.calls() == ["qr", "delete", "create", "qr"]
-
-
-def test_a_look_makes_the_session_that_a_restart_left_out(world: World) -> None:
-    world.simulator.remove("loja")
-    result = _look(world, "loja", restarting=True)
-    assert result is not None
-    assert (result.outcome, result.action) == (Outcome.QR_REQUIRED, Action.RESTART)
-    assert world.calls() == ["create", "qr"]
-
-
-def test_a_creation_that_worked_although_it_failed_is_not_repeated(world: World) -> None:
-    world.simulator.remove("loja")
-    world.simulator.fault("create", "reset", effect=True)
-    assert world.repair(restarting=True).outcome is Outcome.QR_REQUIRED
-    assert world.calls() == ["create", "qr"]
-
-
-def test_no_session_is_thrown_away_that_could_not_be_noted(world: World) -> None:
-    world.simulator.put_channel("loja", session="dead", status="disconnected")
-    result = world.outcome(failures=2, allow_restart=True, begin_restart=lambda *_: False)
-    assert result == ("loja", Outcome.STILL_DISCONNECTED, Action.GET_QR)
-    assert world.calls() == ["qr"]
-
-
-# What was the gateway's fault, and what the session's.
-
-
-@pytest.mark.parametrize(
-    ("operation", "fault", "whole"),
-    [
-        ("list", "http_500_json", True),
-        ("list", "empty_list", True),
-        ("qr", "html_504", True),
-        ("qr", "reset", True),
-        ("qr", "unauthorized", True),
-        ("qr", "http_500_json", False),
-        ("qr", "success_false_text", False),
-        ("qr", "not_found", False),
-    ],
-)
-def test_the_gateway_is_not_blamed_for_one_session(
-    world: World, operation: str, fault: Any, whole: bool
-) -> None:
-    world.simulator.drop("loja")
-    world.simulator.fault(operation, fault)
-    result = world.repair()
-    assert result.outcome is Outcome.FAILED
-    assert result.gateway_failed is whole
-    assert result.status == (None if operation == "list" else "disconnected")
-
-
-def test_a_scanned_session_needs_no_message_to_have_recovered(world: World) -> None:
-    world.simulator.put_channel("loja", zombie=True)
-    assert world.repair(reason=RepairCause.SILENT, attempt=2, status="qr_required").outcome is (
-        Outcome.RECOVERED
-    )
-    assert world.repair(reason=RepairCause.SILENT, attempt=1, status="qr_required").outcome is (
-        Outcome.REQUESTED
-    )
-
-
-# A look, and the list that many share.
-
-
-def _look(world: World, channel: str, *, restarting: bool = False) -> Result | None:
-    job = Job(
-        1,
-        channel,
-        channel,
-        RepairCause.SILENT,
-        look_only=True,
-        waited=0,
-        attempt=1,
-        failures=0,
-        restarting=restarting,
-    )
-    return look(world.means, job)
-
-
-def test_a_look_only_looks(world: World) -> None:
-    found = _look(world, "loja")
-    assert found is not None
-    assert (found.channel, found.outcome) == ("loja", Outcome.RECOVERED)
-    world.simulator.drop("loja")
-    assert _look(world, "loja") is None
-    unknown = _look(world, "stranger")
-    assert unknown is not None
-    assert (unknown.outcome, unknown.listed) == (Outcome.UNKNOWN_CHANNEL, False)
-    world.simulator.fault("list", "reset")
-    with pytest.raises(GatewayError):
-        _look(world, "loja")
-    assert world.calls() == []
-
-
-def test_a_list_is_shared_by_all_who_ask_for_none_that_is_newer(world: World) -> None:
-    lists, clock = world.means.lists, world.clock
-    begun = clock.monotonic()
-    assert lists.since(begun).keys() == {"loja", "pixel12digital"}
-    clock.forward(10)
-    world.simulator.remove("loja")
-    assert lists.since(begun).keys() == {"loja", "pixel12digital"}
-    assert len(world.simulator.requests("list")) == 1
-    assert lists.since(clock.monotonic()).keys() == {"pixel12digital"}
-
-
-def test_one_list_serves_a_round(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    lists, clock = world.means.lists, world.clock
-    listed = world.means.client.list_channels
-
-    def slow() -> ChannelList:
-        clock.forward(60)
-        return listed()
-
-    monkeypatch.setattr(world.means.client, "list_channels", slow)
-    lists.fresh(clock.monotonic() - 1000)
-    for _ in range(5):
-        clock.forward(10)
-        lists.fresh(clock.monotonic() - 1000)
-    assert len(world.simulator.requests("list")) == 1, "as long as it took to come"
-    lists.fresh(clock.monotonic() - 20)
-    assert len(world.simulator.requests("list")) == 2, "a list from before says nothing"
-    clock.forward(70)
-    lists.fresh(clock.monotonic() - 1000)
-    assert len(world.simulator.requests("list")) == 3
-
-
-def test_who_watches_waits_for_the_next_list_and_shares_it(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lists, clock = world.means.lists, world.clock
-    listed = world.means.client.list_channels
-
-    def slow() -> ChannelList:
-        clock.forward(20)
-        return listed()
-
-    monkeypatch.setattr(world.means.client, "list_channels", slow)
-    lists.since(clock.monotonic())
-    moments = [clock.monotonic() for _ in range(3)]
-    for moment in moments:
-        lists.next(moment, world.wait)
-    assert world.waited == [20], "it pauses for as long as the last one took"
-    assert len(world.simulator.requests("list")) == 2
-
-
-def test_who_watches_finds_the_list_that_another_asked_for_meanwhile(world: World) -> None:
-    lists, clock = world.means.lists, world.clock
-    lists.since(clock.monotonic())
-
-    def wait(seconds: float) -> None:
-        clock.forward(seconds)
-        lists.since(clock.monotonic())
-
-    lists.next(clock.monotonic(), wait)
-    assert len(world.simulator.requests("list")) == 2
-
-
-def test_a_failed_list_is_shared_as_well(world: World) -> None:
-    begun = world.clock.monotonic()
-    world.simulator.fault("list", "html_504", times=1)
-    for _ in range(3):
-        with pytest.raises(GatewayError):
-            world.means.lists.since(begun)
-    assert len(world.simulator.requests("list")) == 1
-    assert world.means.lists.since(world.clock.monotonic())
-
-
-# The threads that see repairs through.
-
-
-class Hook:
-    """A hook's parts, put together as the program does it, with its workers started."""
-
-    def __init__(self, settings: Settings) -> None:
-        [gateway] = settings.gateways
-        self.metrics = HookMetrics()
-        self._store = open_store(settings)
-        self.service: GatewayController = make_service(settings, gateway, self._store, self.metrics)
-        self._state_url = settings.hook_state_url
-        self._log = settings.hook_log_file
-        self.service.workers.start()
-
-    def close(self) -> None:
-        self.service.workers.stop(_SECONDS)
-        self.service.client.close()
-        self._store.database.close()
-
-    @property
-    def memory(self) -> ChannelRepository:
-        return self.service.memory
-
-    @contextmanager
-    def state(self) -> Iterator[sa.Connection]:
-        """Begin a transaction on the state."""
-        engine = sa.create_engine(self._state_url)
-        with engine.begin() as connection:
-            yield connection
-        engine.dispose()
-
-    def value(self, name: str, **labels: str) -> float | None:
-        return self.metrics.registry.get_sample_value(name, labels)
-
-    def lines(self) -> list[str]:
-        return self._log.read_text().splitlines()
-
-    def repair(self, channel: str = "loja", reason: RepairCause = RepairCause.DISCONNECTED) -> None:
-        """Have a channel repaired, and wait until it was counted."""
-        before = self._counted()
-        self.service.intake.accept([firing(channel, reason)])
-        self.service.workers.wake()
-        wait_until(lambda: self._counted() > before, _SECONDS, "the repair to end")
-
-    def _counted(self) -> float:
-        families = self.metrics.registry.collect()
-        return sum(
-            sample.value
-            for family in families
-            for sample in family.samples
-            if sample.name == "whatsapp_reconnect_attempts_total"
-        )
-
-    def attempts(self, **labels: str) -> float | None:
-        return self.value("whatsapp_reconnect_attempts_total", gateway="wpp", **labels)
-
-
-def _settings(url: str, directory: Path, **more: str) -> Settings:
-    return parse(
-        {
-            "WPP_GATEWAY_BASE_URL": url,
-            "WPP_GATEWAY_SECRET": _SECRET,
-            "WPP_GATEWAY_TIMEOUT": "30",
-            "WPP_GATEWAY_QR_TIMEOUT": "0.5",
-            "MESSAGE_LOG_URL": "none",
-            "HOOK_STATE_URL": f"sqlite:///{directory}/state.sqlite3",
-            "HOOK_LOG_FILE": str(directory / "log"),
-            "RECONNECT_COOLDOWN_SECONDS": "0",
-            "RECONNECT_VERIFY_SECONDS": "0",
-            **more,
-        }
-    )
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[SimulatedWorld]:
+    made = SimulatedWorld(tmp_path, _AT_ONCE)
+    yield made
+    made.close()
 
 
 @pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    with SimulatorServer(_SECRET) as server:
-        made = Simulator(server.url)
-        made.put_channel("loja")
-        yield made
+def make(tmp_path: Path) -> Iterator[Callable[..., World]]:
+    """Make worlds with a gateway in memory, by options."""
+    made: list[World] = []
 
+    def make(hooks: int = 1, **options: Any) -> World:
+        made.append(World(tmp_path, Options(**options), hooks=hooks))
+        return made[-1]
 
-@pytest.fixture
-def start(simulator: Simulator, tmp_path: Path) -> Iterator[Callable[..., Hook]]:
-    """Start hooks, with settings by name."""
-    started: list[Hook] = []
-
-    def start(**more: str) -> Hook:
-        started.append(Hook(_settings(simulator.url, tmp_path, **more)))
-        return started[-1]
-
-    yield start
-    for one in started:
+    yield make
+    for one in made:
         one.close()
 
 
+class TestADisconnectedChannel:
+    def test_who_is_connected_again_is_left_alone(self, world: SimulatedWorld) -> None:
+        world.alert()
+        world.run(5)
+        assert (world.calls(), world.lines(), world.ended()) == ([], [], [])
+        row = world.row()
+        assert row is not None
+        assert not row.is_open
+
+    @pytest.mark.parametrize(
+        ("settings", "calls", "outcome", "seconds"),
+        [
+            pytest.param({"reconnect_seconds": 11}, "qr", "reconnected", 14, id="back-in-11s"),
+            pytest.param({"session": "dead"}, "qr", "still_disconnected", 22, id="never-back"),
+            pytest.param({"session": "unpaired"}, "qr", "qr_required", 1, id="logged-out"),
+            pytest.param(
+                {"session": "not_started"},
+                "qr start_session qr",
+                "reconnected",
+                6,
+                id="not-started",
+            ),
+            pytest.param(
+                {"session": "not_started", "not_started_http": 500},
+                "qr start_session qr",
+                "reconnected",
+                6,
+                id="not-started-500",
+            ),
+            pytest.param(
+                {"session": "not_started", "after_start": "unpaired"},
+                "qr start_session qr",
+                "qr_required",
+                4,
+                id="not-started-nor-paired",
+            ),
+            pytest.param(
+                {"session": "not_started", "start_seconds": 1000},
+                "qr start_session qr",
+                "failed",
+                4,
+                id="started-once",
+            ),
+            pytest.param(
+                {"initializing_answers": 3, "reconnect_seconds": 15},
+                "qr",
+                "reconnected",
+                18,
+                id="browser-starts",
+            ),
+            pytest.param(
+                {"initializing_answers": 1000, "session": "dead"},
+                " ".join(["qr"] * 11),
+                "still_disconnected",
+                83,
+                id="browser-never-starts",
+            ),
+        ],
+    )
+    def test_it_is_asked_and_watched(
+        self, world: SimulatedWorld, settings: Any, calls: str, outcome: str, seconds: float
+    ) -> None:
+        world.simulator.put_channel("loja", **settings)
+        world.simulator.drop("loja")
+        began = world.clock.monotonic()
+        ended = world.repair()
+        assert (ended.outcome, ended.action) == (outcome, "getQr")
+        assert world.calls() == calls.split()
+        assert world.clock.monotonic() - began <= seconds + 1
+        if outcome == "failed":
+            assert "session not started" in ended.detail
+
+    @pytest.mark.parametrize("form", ["base64", "data_url", "http_url"])
+    def test_a_qr_code_waits_for_a_person_and_stays_secret(
+        self, world: SimulatedWorld, form: Any
+    ) -> None:
+        world.simulator.put_channel("loja", qr_form=form)
+        world.simulator.unpair("loja")
+        assert world.repair().outcome == "qr_required"
+        (line,) = world.lines()
+        assert "base64" not in line
+        assert "http" not in line
+
+    def test_a_qr_code_that_only_the_list_knows_of_counts_as_well(
+        self, world: SimulatedWorld
+    ) -> None:
+        world.simulator.put_channel("loja", session="dead", status="disconnected")
+        world.later(5, lambda: world.simulator.put_channel("loja", status="qr_required"))
+        assert world.repair().outcome == "qr_required"
+        assert world.calls() == ["qr"]
+
+    def test_the_gateways_own_spelling_is_called(self, world: SimulatedWorld) -> None:
+        world.simulator.put_channel("Pixel12 Digital")
+        world.simulator.drop("Pixel12 Digital")
+        ended = world.repair("pixel12digital")
+        assert (ended.channel, ended.outcome) == ("Pixel12 Digital", "reconnected")
+        (call,) = world.simulator.requests("qr")
+        assert call["path"] == "/api/channels/Pixel12%20Digital/qr"
+
+    def test_who_is_not_listed_is_never_called(self, world: SimulatedWorld) -> None:
+        assert world.repair("stranger").outcome == "unknown_channel"
+        assert world.calls() == []
+        assert world.row("stranger") is None
+
+    def test_who_leaves_meanwhile_is_not_back(self, world: SimulatedWorld) -> None:
+        world.simulator.put_channel("loja", session="dead", status="disconnected")
+        world.later(5, lambda: world.simulator.remove("loja"))
+        world.simulator.put_channel("obra")
+        assert world.repair().outcome == "unknown_channel"
+
+    def test_who_is_named_by_an_operator_is_called_though_connected(
+        self, world: SimulatedWorld
+    ) -> None:
+        assert world.repair(cause=RepairCause.MANUAL).outcome == "reconnected"
+        assert world.calls() == ["qr"]
+
+    def test_a_list_from_before_the_call_proves_nothing_of_it(
+        self, make: Callable[..., World]
+    ) -> None:
+        world = make(list_takes=5.0, call_takes=3.0)
+        for name in ("loja", "obra"):
+            world.put(name)
+        world.later(6, lambda: world.alert("obra"))
+        assert world.repair(cause=RepairCause.MANUAL).outcome == "reconnected"
+        # One finds it, one is under way when the call ends, for obra, and one comes after it.
+        assert world.gateway.lists == 3
+
+    def test_a_session_that_cannot_be_started_has_failed(self, world: SimulatedWorld) -> None:
+        world.simulator.put_channel("loja", session="not_started")
+        world.simulator.drop("loja")
+        world.simulator.fault("start_session", "http_500_json")
+        ended = world.repair()
+        assert ended.outcome == "failed"
+        assert ended.detail.startswith("start_session: http: HTTP 500: Internal server error")
+        assert world.calls() == ["qr", "start_session"]
+
+
+class TestAListThatFails:
+    def test_nothing_is_called_without_one(self, world: SimulatedWorld) -> None:
+        world.simulator.drop("loja")
+        world.simulator.fault("list", "unauthorized")
+        world.alert()
+        world.run(30)
+        assert world.calls() == []
+        assert world.ended() == []
+        (line,) = world.lines()
+        assert 'action=list outcome=failed detail="list: unauthorized: HTTP 401' in line
+
+    @pytest.mark.parametrize(
+        ("session", "outcome"), [("paired", "reconnected"), ("dead", "still_disconnected")]
+    )
+    def test_it_proves_nothing_of_a_call(
+        self, world: SimulatedWorld, session: Any, outcome: str
+    ) -> None:
+        world.simulator.put_channel("loja", session=session, status="disconnected")
+        world.simulator.drop("loja")
+        world.later(1, lambda: world.simulator.fault("list", "html_504"))
+        world.alert()
+        world.run(100)
+        assert world.ended() == [], "nothing ends by a list that failed"
+        world.simulator.clear_faults()
+        world.run(100)
+        assert world.outcomes() == [outcome]
+        assert world.calls() == ["qr"]
+
+
+class TestASilentChannel:
+    @pytest.mark.parametrize("cause", _SILENCE)
+    def test_it_is_back_when_a_message_comes(
+        self, world: SimulatedWorld, cause: RepairCause
+    ) -> None:
+        world.simulator.zombie("loja")
+        world.message()
+        world.clock.seconds += 5 * 3600
+        world.later(8, lambda: world.message("LOJA"))
+        ended = world.repair(cause=cause)
+        assert (ended.outcome, ended.action) == ("reconnected", "getQr")
+        assert world.calls() == ["qr"]
+        assert ended.finished_at - ended.accepted_at < 11
+
+    @pytest.mark.parametrize("cause", _SILENCE)
+    @pytest.mark.parametrize("answer", ["connected", "http_500"])
+    def test_without_a_message_it_was_only_requested(
+        self, world: SimulatedWorld, cause: RepairCause, answer: Any
+    ) -> None:
+        world.simulator.put_channel("loja", zombie=True, zombie_answer=answer)
+        world.later(5, lambda: world.message("obra"))
+        ended = world.repair(cause=cause)
+        assert (ended.outcome, ended.action) == ("requested", "getQr")
+        assert 20 <= ended.finished_at - ended.accepted_at <= 23
+
+    def test_it_may_turn_out_to_need_a_person(self, world: SimulatedWorld) -> None:
+        world.simulator.put_channel("loja", zombie=True, zombie_answer="qr")
+        assert world.repair(cause=RepairCause.SILENT).outcome == "qr_required"
+
+    def test_it_may_turn_out_to_be_disconnected(self, world: SimulatedWorld) -> None:
+        world.simulator.zombie("loja")
+        world.later(5, lambda: world.simulator.drop("loja"))
+        assert world.repair(cause=RepairCause.SILENT).outcome == "still_disconnected"
+
+    def test_who_has_dropped_since_is_watched_by_the_list(self, world: SimulatedWorld) -> None:
+        world.simulator.drop("loja")
+        assert world.repair(cause=RepairCause.SILENT).outcome == "reconnected"
+
+    @pytest.mark.parametrize(
+        ("age", "waited", "outcome"),
+        [
+            (20, 0, "recovered"),
+            (600, 0, "requested"),
+            (600, 700, "recovered"),
+            # However long it waited: what is older than the threshold is silence.
+            (5 * 3600, 9 * 3600, "requested"),
+        ],
+    )
+    def test_a_message_since_the_alert_makes_it_old_news(
+        self, world: SimulatedWorld, age: float, waited: float, outcome: str
+    ) -> None:
+        world.simulator.zombie("loja")
+        world.alert(cause=RepairCause.SILENT)
+        world.clock.seconds += waited
+        world.messages.came["loja"] = world.clock.time() - age
+        world.run(200, until=lambda: bool(world.ended()))
+        assert world.outcomes() == [outcome]
+        assert world.calls() == ([] if outcome == "recovered" else ["qr"])
+
+    @pytest.mark.parametrize("has_messages", [True, False], ids=["broken", "none"])
+    def test_without_a_log_there_is_no_proof(
+        self, make: Callable[..., World], *, has_messages: bool
+    ) -> None:
+        world = make(has_messages=has_messages)
+        world.put()
+        world.message()
+        world.messages.is_down = True
+        assert world.repair(cause=RepairCause.SILENT).outcome == "requested"
+
+    def test_a_message_in_the_very_second_of_the_call_is_a_proof(
+        self, make: Callable[..., World]
+    ) -> None:
+        world = make()
+        world.put()
+
+        def answer(*_: str) -> None:
+            # The log's times are cut to whole seconds.
+            world.messages.came["loja"] = float(int(world.clock.time()))
+
+        world.gateway.on_call = answer
+        world.clock.seconds += 0.7 - world.clock.time() % 1
+        assert world.repair(cause=RepairCause.SILENT).outcome == "reconnected"
+
+    def test_a_scanned_session_needs_no_message_to_have_recovered(
+        self, world: SimulatedWorld
+    ) -> None:
+        world.simulator.put_channel("loja", zombie=True, zombie_answer="qr")
+        assert world.repair(cause=RepairCause.SILENT).outcome == "qr_required"
+        world.simulator.put_channel("loja", zombie=True, zombie_answer="connected")
+        assert world.repair(cause=RepairCause.SILENT).outcome == "recovered"
+        assert world.repair(cause=RepairCause.SILENT).outcome == "requested", "another episode"
+
+
+_RESTARTS = replace(_AT_ONCE, allow_restart=True, verify=2.0)
+
+
 @pytest.fixture
-def hook(start: Callable[..., Hook]) -> Hook:
-    return start()
+def dead(tmp_path: Path) -> Iterator[SimulatedWorld]:
+    """Make one whose channel only a new session brings back, which two repairs have not."""
+    world = SimulatedWorld(tmp_path, _RESTARTS)
+    world.simulator.put_channel("Pixel12 Digital", session="dead", status="disconnected")
+    for _ in range(2):
+        world.repair("Pixel12 Digital")
+    assert world.outcomes("Pixel12 Digital") == ["still_disconnected"] * 2
+    world.simulator.put_channel("Pixel12 Digital")
+    yield world
+    world.close()
+
+
+class TestARestart:
+    @pytest.mark.parametrize(("allowed", "repairs"), [(False, 3), (True, 2)])
+    def test_a_session_is_not_thrown_away_unasked(
+        self, tmp_path: Path, repairs: int, *, allowed: bool
+    ) -> None:
+        world = SimulatedWorld(tmp_path, replace(_RESTARTS, allow_restart=allowed))
+        world.simulator.put_channel("loja", session="dead", status="disconnected")
+        for _ in range(repairs):
+            world.repair()
+        assert world.outcomes() == ["still_disconnected"] * repairs
+        assert world.calls() == ["qr"] * repairs
+        world.close()
+
+    def test_where_it_is_allowed_the_third_failure_makes_a_new_session(
+        self, dead: SimulatedWorld
+    ) -> None:
+        ended = dead.repair("Pixel12 Digital")
+        assert (ended.outcome, ended.action) == ("qr_required", "restart")
+        assert dead.calls()[2:] == ["qr", "delete", "create", "qr"]
+        *_, warning, third = dead.lines()
+        assert "action=restart outcome=qr_required attempt=3" in third
+        assert 'channel="Pixel12 Digital" warning=' in warning
+        assert "the old pairing is lost" in warning
+        assert "somebody has to scan" in warning
+        waits = {"gateway": "wpp", "channel": "Pixel12 Digital"}
+        assert dead.value("whatsapp_reconnect_qr_required", **waits) == 1
+
+    @pytest.mark.parametrize("cause", [RepairCause.SILENT, RepairCause.DISCONNECTED])
+    def test_a_session_that_works_or_refuses_is_not_thrown_away(
+        self, tmp_path: Path, cause: RepairCause
+    ) -> None:
+        world = SimulatedWorld(tmp_path, _RESTARTS)
+        if cause is RepairCause.SILENT:
+            world.simulator.zombie("loja")
+        else:
+            world.simulator.drop("loja")
+            world.simulator.fault("qr", "http_500_json")
+        for _ in range(4):
+            world.repair(cause=cause)
+        assert world.calls() == ["qr"] * 4
+        world.close()
+
+    def test_lists_that_fail_are_no_repairs_that_failed(self, tmp_path: Path) -> None:
+        world = SimulatedWorld(tmp_path, _RESTARTS)
+        world.simulator.put_channel("loja", session="dead", status="disconnected")
+        world.simulator.fault("list", "html_504", times=3)
+        assert world.repair().outcome == "still_disconnected"
+        assert world.calls() == ["qr"]
+        world.close()
+
+    def test_a_session_that_cannot_be_thrown_away_has_failed(self, dead: SimulatedWorld) -> None:
+        dead.simulator.fault("delete", "http_500_json")
+        ended = dead.repair("Pixel12 Digital")
+        assert (ended.outcome, ended.action) == ("failed", "restart")
+        assert dead.simulator.channel("Pixel12 Digital") is not None
+        assert dead.calls()[2:] == ["qr", "delete"]
+
+    def test_a_new_session_is_asked_for_until_there_is_one(self, dead: SimulatedWorld) -> None:
+        dead.simulator.fault("create", "html_502", times=2)
+        ended = dead.repair("Pixel12 Digital")
+        assert (ended.outcome, ended.action) == ("qr_required", "restart")
+        assert dead.calls()[2:] == ["qr", "delete", "create", "create", "create", "qr"]
+
+    def test_a_new_session_that_cannot_be_made_has_failed(self, dead: SimulatedWorld) -> None:
+        dead.simulator.fault("create", "html_502")
+        ended = dead.repair("Pixel12 Digital")
+        assert (ended.outcome, ended.action) == ("failed", "restart")
+        assert ended.detail.startswith("create: html: HTTP 502")
+        assert dead.calls()[4:] == ["create"] * 6
+
+    @pytest.mark.parametrize("fault", ["reset", "html_504"])
+    def test_a_deletion_that_works_although_it_fails_is_made_good(
+        self, dead: SimulatedWorld, fault: Any
+    ) -> None:
+        dead.simulator.fault("delete", fault, effect=True)
+        ended = dead.repair("Pixel12 Digital")
+        assert (ended.channel, ended.outcome, ended.action) == (
+            "Pixel12 Digital",
+            "qr_required",
+            "restart",
+        )
+        assert dead.calls()[2:] == ["qr", "delete", "create", "qr"]
+
+    def test_a_deletion_that_works_later_is_made_good_by_the_next_repair(
+        self, dead: SimulatedWorld
+    ) -> None:
+        dead.simulator.fault("delete", "html_504")
+        ended = dead.repair("Pixel12 Digital")
+        assert (ended.outcome, ended.action) == ("failed", "restart")
+        assert dead.calls()[2:] == ["qr", "delete"]
+        dead.simulator.remove("Pixel12 Digital")
+        ended = dead.repair("pixel12DIGITAL")
+        assert (ended.channel, ended.outcome) == ("Pixel12 Digital", "qr_required")
+        assert dead.calls()[4:] == ["create", "qr"]
+
+    def test_a_resolved_alert_makes_the_session_that_a_restart_left_out(
+        self, dead: SimulatedWorld
+    ) -> None:
+        dead.simulator.fault("delete", "html_504")
+        dead.repair("Pixel12 Digital")
+        dead.simulator.remove("Pixel12 Digital")
+        assert dead.resolve("Pixel12 Digital") == "accepted"
+        dead.run(20)
+        assert dead.calls()[4:] == ["create", "qr"]
+        assert dead.outcomes("Pixel12 Digital")[-1] == "qr_required"
+
+    def test_a_creation_that_worked_although_it_failed_is_not_repeated(
+        self, dead: SimulatedWorld
+    ) -> None:
+        dead.simulator.fault("create", "reset", effect=True)
+        assert dead.repair("Pixel12 Digital").outcome == "qr_required"
+        assert dead.calls()[2:] == ["qr", "delete", "create", "qr"]
+
+    def test_a_hook_that_dies_between_the_two_is_followed_by_one_that_makes_it(
+        self, dead: SimulatedWorld
+    ) -> None:
+        dead.alert("Pixel12 Digital")
+        dead.run(60, until=lambda: "delete" in dead.calls())
+        dead.restart()
+        assert dead.calls()[2:] == ["qr", "delete"]
+        dead.run(60)
+        assert dead.calls()[2:] == ["qr", "delete", "create", "qr"]
+        assert dead.outcomes("Pixel12 Digital")[-1] == "qr_required"
+
+    def test_no_session_is_thrown_away_that_could_not_be_noted(
+        self, dead: SimulatedWorld, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(_recorder: object, changes: Any) -> None:
+            if changes.restarts:
+                raise OSError
+
+        monkeypatch.setattr("reconnect_hook.recorder.Recorder._write_lines", fail)
+        dead.alert("Pixel12 Digital")
+        with suppress(OSError):
+            dead.run(60)
+        assert dead.calls()[2:] == ["qr"]
+
+    def test_where_the_channel_stays_listed_it_is_made_all_the_same(
+        self, make: Callable[..., World]
+    ) -> None:
+        world = make(cooldown=0, verify=2.0, allow_restart=True, keeps_channel=True)
+        world.put(status=Status.DISCONNECTED)
+        for _ in range(3):
+            world.repair()
+        assert world.gateway.calls_of("loja")[2:] == ["reconnect", "delete", "create", "reconnect"]
+
+
+class TestWhoseFaultItIs:
+    @pytest.mark.parametrize(
+        ("operation", "fault", "whole"),
+        [
+            ("list", "http_500_json", True),
+            ("list", "empty_list", True),
+            ("qr", "html_504", True),
+            ("qr", "reset", True),
+            ("qr", "unauthorized", True),
+            ("qr", "http_500_json", False),
+            ("qr", "success_false_text", False),
+            ("qr", "not_found", False),
+        ],
+    )
+    def test_the_gateway_is_not_blamed_for_one_session(
+        self, world: SimulatedWorld, operation: str, fault: Any, *, whole: bool
+    ) -> None:
+        names = [f"c{number}" for number in range(6)]
+        for name in names:
+            world.simulator.put_channel(name)
+            world.simulator.drop(name)
+        world.simulator.fault(operation, fault)
+        for name in names:
+            world.alert(name)
+        world.run(14)
+        world.simulator.clear_faults()
+        world.simulator.drop("loja")
+        world.alert()
+        world.run(2)
+        asked = {one["channel"] for one in world.simulator.requests("qr")}
+        assert ("loja" in asked) is not whole, "a gateway that fails is left alone"
+
+    def test_a_fault_of_the_hook_itself_ends_one_repair_and_no_more(
+        self, make: Callable[..., World], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        world = make(cooldown=0)
+        world.put(status=Status.DISCONNECTED)
+        world.gateway.on_call = _raise
+        ended = world.repair()
+        assert (ended.outcome, ended.detail) == ("failed", "fault of the hook")
+        assert caplog.records[0].exc_info
+        world.gateway.on_call = lambda *_: world.put()
+        assert world.repair().outcome == "reconnected"
+
+    def test_a_fault_at_one_channel_stops_no_other(
+        self,
+        make: Callable[..., World],
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        world = make()
+        for name in ("loja", "obra"):
+            world.put(name, Status.DISCONNECTED)
+        world.gateway.on_call = lambda _, name: world.put(name)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("reconnect_hook.recorder.decide", _faulty_for("loja"))
+            world.alert("loja")
+            world.alert("obra")
+            world.run(50)
+        assert world.outcomes("obra") == ["reconnected"]
+        assert "channel 'loja' met a fault of the hook itself" in caplog.messages
+        world.run(15)
+        assert world.outcomes("loja") == ["reconnected"], "a minute later"
+
+    def test_a_fault_of_the_list_is_a_list_that_failed(
+        self, make: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world = make()
+        world.put(status=Status.DISCONNECTED)
+        world.gateway.on_call = lambda _, name: world.put(name)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(world.gateway, "list_channels", _raise)
+            world.alert()
+            world.run(3)
+        assert "fault of the hook" in world.lines()[0]
+        world.run(60)
+        assert world.outcomes() == ["reconnected"]
+
+
+def _raise(*_: object) -> None:
+    raise ZeroDivisionError
+
+
+def _faulty_for(key: str) -> Callable[..., Any]:
+    def faulty(row: Any, *arguments: Any) -> Any:
+        if row.key == key:
+            raise ZeroDivisionError
+        return decide(row, *arguments)
+
+    return faulty
 
 
 _QR_FAULTS = {
@@ -766,281 +596,289 @@ _QR_FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", _QR_FAULTS)
-def test_each_failure_of_the_call_is_one_line_and_counted(
-    simulator: Simulator, hook: Hook, caplog: pytest.LogCaptureFixture, fault: str
-) -> None:
-    simulator.drop("loja")
-    simulator.fault("qr", fault, seconds=30 if fault == "slow" else None)
-    hook.repair()
-    simulator.clear_faults()
-    reason = _QR_FAULTS[fault]
-    (line,) = hook.lines()
-    for part in (
-        " [healthcheck-sessions] channel=loja reason=disconnected action=getQr",
-        " outcome=failed attempt=1 seconds=",
-        f'detail="qr: {reason}: ',
-        simulator.requests("qr")[0]["request_id"],
-    ):
-        assert part in line
-    (warning,) = caplog.messages
-    assert warning.startswith("channel 'loja': failed qr: ")
-    assert _SECRET not in line + warning
-    errors = {"gateway": "wpp", "operation": "qr"}
-    name = "whatsapp_gateway_request_errors_total"
-    counted = {r for r in _QR_FAULTS.values() if hook.value(name, **errors, reason=r)}
-    assert counted == {reason}
-    assert hook.value(name, **errors, reason=reason) == 1
-    assert hook.attempts(channel="loja", reason="disconnected", outcome="failed") == 1
-    failures = "whatsapp_reconnect_consecutive_failures"
-    assert hook.value(failures, gateway="wpp", channel="loja") == 1
-    assert hook.value("whatsapp_reconnect_duration_seconds_count", outcome="failed") == 1
+class TestWhatIsWritten:
+    def test_each_failure_of_the_call_is_one_line_and_counted(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        world = SimulatedWorld(tmp_path, _AT_ONCE, timeout=0.3)
+        name = "whatsapp_gateway_request_errors_total"
+        errors = {"gateway": "wpp", "operation": "qr"}
+        expected: dict[str, int] = {}
+        for count, (fault, reason) in enumerate(_QR_FAULTS.items(), 1):
+            world.simulator.drop("loja")
+            world.simulator.fault("qr", fault, seconds=30 if fault == "slow" else None)
+            world.repair()
+            world.simulator.clear_faults()
+            world.run(301)  # the gateway's rest
+            *_, line = world.lines()
+            for part in (
+                " [healthcheck-sessions] channel=loja reason=disconnected action=getQr",
+                f" outcome=failed attempt={count} seconds=",
+                f'detail="qr: {reason}: ',
+                world.simulator.requests("qr")[-1]["request_id"],
+            ):
+                assert part in line, fault
+            assert len(world.lines()) == count
+            expected[reason] = expected.get(reason, 0) + 1
+            assert world.value(name, **errors, reason=reason) == expected[reason], fault
+            failed = {"channel": "loja", "reason": "disconnected", "outcome": "failed"}
+            total = world.value("whatsapp_reconnect_attempts_total", gateway="wpp", **failed)
+            assert total == count
+            failures = "whatsapp_reconnect_consecutive_failures"
+            assert world.value(failures, gateway="wpp", channel="loja") == count
+        durations = "whatsapp_reconnect_duration_seconds_count"
+        assert world.value(durations, outcome="failed") == len(_QR_FAULTS)
+        assert any(message.startswith("channel 'loja': failed qr: ") for message in caplog.messages)
+        assert world.secret not in "".join([*world.lines(), *caplog.messages])
+        assert world.repair().outcome == "reconnected"
+        assert world.value(failures, gateway="wpp", channel="loja") == 0
+        world.close()
+
+    def test_a_scanned_code_is_noticed_when_the_alert_resolves(self, world: SimulatedWorld) -> None:
+        world.simulator.unpair("loja")
+        world.repair()
+        waits = {"gateway": "wpp", "channel": "loja"}
+        assert world.value("whatsapp_reconnect_qr_required", **waits) == 1
+        world.simulator.scan("loja")
+        world.resolve()
+        world.run(5)
+        assert world.value("whatsapp_reconnect_qr_required", **waits) == 0
+        assert world.outcomes() == ["qr_required", "recovered"]
+        assert world.calls() == ["qr"]
+
+    def test_a_resolved_alert_only_looks(self, world: SimulatedWorld) -> None:
+        world.simulator.unpair("loja")
+        world.repair()
+        world.resolve()
+        world.run(60)
+        assert world.outcomes() == ["qr_required"]
+        assert world.calls() == ["qr"]
+
+    def test_repairs_go_on_while_the_log_file_cannot_be_written(
+        self, world: SimulatedWorld
+    ) -> None:
+        world.log_file.unlink()
+        world.log_file.mkdir()
+        world.simulator.put_channel("loja", session="dead")
+        world.simulator.drop("loja")
+        for _ in range(3):
+            world.repair()
+        assert world.outcomes() == ["still_disconnected"] * 3
 
 
-def test_a_failed_channel_is_repaired_by_the_next_alert(simulator: Simulator, hook: Hook) -> None:
-    simulator.put_channel("loja", reconnect_seconds=0)
-    simulator.drop("loja")
-    simulator.fault("qr", "reset", times=2)
-    for _ in range(3):
-        hook.repair()
-    assert [line.rpartition(" attempt=")[2][:1] for line in hook.lines()] == ["1", "2", "3"]
-    assert hook.attempts(channel="loja", reason="disconnected", outcome="failed") == 2
-    assert hook.attempts(channel="loja", reason="disconnected", outcome="reconnected") == 1
-    failures = "whatsapp_reconnect_consecutive_failures"
-    assert hook.value(failures, gateway="wpp", channel="loja") == 0
+class TestOldNews:
+    def test_alerts_that_are_old_news_write_one_line(self, world: SimulatedWorld) -> None:
+        world.simulator.unpair("loja")
+        world.repair()
+        world.simulator.scan("loja")
+        world.repair()
+        *_, line = lines = world.lines()
+        assert "action=none outcome=recovered" in line
+        for _ in range(3):
+            assert world.alert() == "cooldown"
+            world.run(15)
+            row = world.row()
+            assert row is not None
+            assert not row.is_open
+        assert world.lines() == lines
+        assert world.calls() == ["qr"]
+
+    def test_an_alert_that_comes_after_the_repair_that_helped_writes_no_second_line(
+        self, make: Callable[..., World]
+    ) -> None:
+        world = make()
+        world.put(status=Status.DISCONNECTED)
+        world.gateway.on_call = lambda _, name: world.put(name)
+        world.repair()
+        (line,) = world.lines()
+        assert "action=getQr outcome=reconnected" in line
+        assert world.alert() == "cooldown"
+        world.run(40)
+        row = world.row()
+        assert row is not None
+        assert not row.is_open
+        assert world.lines() == [line]
+        assert world.gateway.calls_of("loja") == ["reconnect"]
+
+    def test_what_looks_like_old_news_and_is_not_is_repaired(self, world: SimulatedWorld) -> None:
+        world.alert()
+        world.run(2)
+        world.simulator.drop("loja")
+        assert world.alert() == "cooldown"
+        world.run(30)
+        assert world.outcomes() == ["reconnected"]
+
+    def test_a_clock_that_was_ahead_delays_a_repair_by_its_backoff_at_most(
+        self, make: Callable[..., World]
+    ) -> None:
+        world = make(cooldown=1000)
+        world.put(status=Status.DISCONNECTED)
+        world.repair()
+        world.clock.jumped -= 86_400
+        world.alert()
+        world.run(1100)
+        assert world.outcomes() == ["still_disconnected"] * 2
 
 
-def test_a_restart_is_announced_with_what_it_costs(
-    simulator: Simulator, start: Callable[..., Hook]
-) -> None:
-    simulator.put_channel("loja", session="dead", status="disconnected")
-    hook = start(RECONNECT_ALLOW_RESTART="yes")
-    for _ in range(3):
-        hook.repair()
-    hook.service.workers.stop(_SECONDS)
-    *_, warning, third = hook.lines()
-    assert "action=restart outcome=qr_required attempt=3" in third
-    assert "channel=loja warning=" in warning
-    assert "the old pairing is lost" in warning
-    assert "somebody has to scan" in warning
-    assert len(simulator.requests("delete")) == 1
-    assert hook.value("whatsapp_reconnect_qr_required", gateway="wpp", channel="loja") == 1
+class TestManyChannels:
+    def test_one_list_serves_a_round(self, make: Callable[..., World]) -> None:
+        world = make(list_takes=2.0)
+        names = [f"channel {number}" for number in range(50)]
+        for name in names:
+            world.put(name, Status.INITIALIZING)
+            world.alert(name)
+        world.run(100)
+        assert world.gateway.calls == [], "they may come up by themselves"
+        # One at once, and one each half minute.
+        assert world.gateway.lists <= 5
+        for name in names:
+            world.put(name)
+        lists = world.gateway.lists
+        world.run(35)
+        assert world.gateway.lists <= lists + 2
+        assert all((row := world.row(name)) and not row.is_open for name in names)
+
+    def test_a_slow_list_is_asked_for_less_often(self, make: Callable[..., World]) -> None:
+        world = make(list_takes=20.0)
+        world.put(status=Status.DISCONNECTED)
+        world.repair()
+        assert world.outcomes() == ["still_disconnected"]
+        assert world.gateway.lists <= 4
+
+    @pytest.mark.parametrize("hooks", [1, 2])
+    def test_no_more_calls_are_in_flight_than_workers(
+        self, make: Callable[..., World], hooks: int
+    ) -> None:
+        world = make(hooks, workers=2, call_takes=5.0)
+        names = [f"channel {number}" for number in range(6)]
+        for number, name in enumerate(names):
+            world.put(name, Status.DISCONNECTED)
+            world.alert(name, to=number % hooks)
+        world.gateway.on_call = lambda _, name: world.put(name)
+        world.run(40)
+        assert world.most_in_flight == 2
+        assert [world.outcomes(name) for name in names] == [["reconnected"]] * 6
+        assert sorted(about for _, about, _ in world.gateway.calls) == names
 
 
-def test_a_scanned_code_is_noticed_when_the_alert_resolves(
-    simulator: Simulator, hook: Hook
-) -> None:
-    simulator.unpair("loja")
-    hook.repair()
-    waits = {"gateway": "wpp", "channel": "loja"}
-    assert hook.value("whatsapp_reconnect_qr_required", **waits) == 1
-    simulator.scan("loja")
-    hook.service.intake.accept([resolved()])
-    hook.service.workers.wake()
-    wait_until(
-        lambda: hook.value("whatsapp_reconnect_qr_required", **waits) == 0, _SECONDS, "the look"
-    )
-    assert len(simulator.requests("qr")) == 1
+class TestTwoHooks:
+    @pytest.mark.parametrize("slow", ["call_takes", "list_takes"])
+    def test_a_repair_that_takes_longer_than_a_lease_is_not_taken_over(
+        self, make: Callable[..., World], slow: str
+    ) -> None:
+        world = make(2, **{slow: 40.0})
+        world.put(status=Status.DISCONNECTED)
+        world.alert()
+        world.run(200)
+        assert world.gateway.calls_of("loja") == ["reconnect"]
+        assert world.outcomes() == ["still_disconnected"]
+
+    def test_a_repair_that_another_hook_took_over_is_counted_there(
+        self, make: Callable[..., World], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        world = make(2, call_takes=20.0)
+        world.put(status=Status.DISCONNECTED)
+        world.alert()
+        world.run(5, until=lambda: world.in_flight > 0)
+        first, second = world.hooks
+        first.stalled_until = world.clock.monotonic() + 15
+        world.gateway.on_call = lambda *_: world.put()
+        world.run(60)
+        assert "another hook leads gateway wpp now" in caplog.messages
+        name = "whatsapp_reconnect_attempts_total"
+        counted = [
+            sum(
+                sample.value
+                for family in hook.metrics.registry.collect()
+                for sample in family.samples
+                if sample.name == name
+            )
+            for hook in (first, second)
+        ]
+        assert counted == [0, 1]
+        assert len(world.ended()) == 1
+
+    def test_a_verification_outlives_its_leader(self, make: Callable[..., World]) -> None:
+        world = make(2)
+        world.put(status=Status.DISCONNECTED)
+        world.alert()
+        world.run(5)
+        row = world.row()
+        assert row is not None
+        assert row.phase is Phase.VERIFYING
+        world.restart()
+        world.put()
+        world.run(20)
+        assert world.outcomes() == ["reconnected"]
+        assert world.gateway.calls_of("loja") == ["reconnect"]
 
 
-def test_a_fault_of_the_hook_itself_ends_one_repair_and_no_more(
-    simulator: Simulator,
-    hook: Hook,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    simulator.put_channel("loja", reconnect_seconds=0)
-    simulator.drop("loja")
-    with monkeypatch.context() as patch:
-        patch.setattr("reconnect_hook.repair.ask", lambda *_, **__: 1 / 0)
-        hook.repair()
-    assert "outcome=failed attempt=1" in hook.lines()[0]
-    assert "fault of the hook" in hook.lines()[0]
-    assert caplog.records[0].exc_info
-    hook.repair()
-    assert "outcome=reconnected" in hook.lines()[1]
+class Program:
+    """A hook with threads of its own, as the program puts it together."""
+
+    def __init__(self, simulator: Simulator, folder: Path) -> None:
+        values = hook_settings(
+            simulator.url,
+            WPP_GATEWAY_SECRET=SimulatedWorld.secret,
+            WPP_GATEWAY_QR_TIMEOUT="60",
+            HOOK_STATE_URL=f"sqlite:///{folder}/state.sqlite3",
+            HOOK_LOG_FILE=f"{folder}/log",
+        )
+        settings = parse(values)
+        self.simulator = simulator
+        self.log = folder / "log"
+        self.store = open_store(settings)
+        self.supervisor = HookSupervisor(settings, self.store, HookMetrics())
+        self.supervisor.apply_config(settings.gateways)
+
+    def alert(self) -> None:
+        self.supervisor.controllers["wpp"].writer.accept([firing()])
+
+    def value(self, query: str) -> Any:
+        with self.store.database.read() as connection:
+            return connection.scalar(sa.text(query))
 
 
-def test_no_fault_ends_a_worker(
-    simulator: Simulator,
-    start: Callable[..., Hook],
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.setattr("reconnect_hook.worker_pool._TROUBLE_SECONDS", 0.01)
-    simulator.unpair("loja")
-    hook = start(RECONNECT_WORKERS="1")
-    claim = Jobs.claim
-    faults: list[Exception] = [struct.error("unpack"), StateError("locked")]
-
-    def faulty(jobs: Jobs) -> Job | None:
-        if faults:
-            raise faults.pop()
-        return claim(jobs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Jobs, "claim", faulty)
-        hook.repair()
-    assert "state: locked" in caplog.messages
-    assert "the queue met a fault of the hook itself" in caplog.messages
-
-    looked = threading.Event()
-
-    def broken(*_: object) -> None:
-        looked.set()
-        raise struct.error
-
-    with monkeypatch.context() as patch:
-        patch.setattr("reconnect_hook.repair_worker.look", broken)
-        hook.service.intake.accept([resolved()])
-        hook.service.workers.wake()
-        assert looked.wait(_SECONDS)
-        wait_until(lambda: hook.memory.queue().waiting == 1, _SECONDS, "the look to be put off")
-    hook.repair()
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Program]:
+    with SimulatorServer(SimulatedWorld.secret) as server:
+        simulator = Simulator(server.url)
+        simulator.put_channel("loja", reconnect_seconds=0)
+        simulator.drop("loja")
+        made = Program(simulator, tmp_path)
+        yield made
+        simulator.clear_faults()
+        made.supervisor.stop(5)
+        made.store.database.close()
 
 
-def test_a_repair_that_another_hook_took_over_is_counted_there(
-    simulator: Simulator, hook: Hook, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    simulator.put_channel("loja", reconnect_seconds=0)
-    simulator.drop("loja")
-    simulator.fault("qr", "hang", times=1, effect=True)
-    hook.service.intake.accept([firing()])
-    hook.service.workers.wake()
-    wait_until(lambda: simulator.requests("qr"), _SECONDS, "the call")
-    engine = sa.create_engine(f"sqlite:///{tmp_path}/state.sqlite3")
-    with engine.begin() as connection:
-        connection.execute(sa.text("UPDATE repairs SET holder = 'another'"))
-    engine.dispose()
-    wait_until(lambda: "took over" in caplog.text, _SECONDS, "the loss to be noticed")
-    assert hook._counted() == 0
-    assert hook.memory.queue().in_flight == 1
+class TestThreads:
+    def test_stopping_gives_back_what_is_under_way(self, program: Program) -> None:
+        program.simulator.fault("qr", "hang")
+        program.alert()
+        wait_until(lambda: program.simulator.requests("qr"), 60, "the call")
+        started = time.monotonic()
+        program.supervisor.stop(0.1)
+        assert time.monotonic() - started < 10
+        assert program.value("SELECT lease_until FROM gateway") is None
+        assert program.value("SELECT COUNT(*) FROM channel WHERE next_at IS NOT NULL") == 1
+        assert program.log.read_text() == ""
 
+    def test_no_fault_ends_the_loop(
+        self, program: Program, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr("reconnect_hook.scheduler.RETRY_SECONDS", 0.01)
+        faults: list[Exception] = [struct.error("unpack"), StateError("locked")]
 
-def test_repairs_go_on_while_the_log_file_cannot_be_written(
-    simulator: Simulator, hook: Hook, tmp_path: Path
-) -> None:
-    (tmp_path / "log").unlink()
-    (tmp_path / "log").mkdir()
-    simulator.put_channel("loja", session="dead")
-    simulator.drop("loja")
-    for _ in range(6):
-        hook.repair()
-    ended = {"channel": "loja", "reason": "disconnected", "outcome": "still_disconnected"}
-    assert hook.attempts(**ended) == 6
+        def faulty(database: Database) -> Any:
+            if faults:
+                raise faults.pop()
+            return poll(database)
 
-
-def _end_pauses(hook: Hook) -> None:
-    """Let the time pass until what waits is due."""
-    with hook.state() as connection:
-        for column in ("due_at", "repair_at"):
-            statement = f"UPDATE repairs SET {column} = 1 WHERE {column} IS NOT NULL"
-            connection.execute(sa.text(statement))
-
-
-def test_alerts_that_are_old_news_write_one_line(
-    simulator: Simulator, hook: Hook, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hook.repair()
-    (line,) = hook.lines()
-    assert "action=none outcome=recovered" in line
-    for _ in range(3):
-        with monkeypatch.context() as hurried:
-            hurried.setattr("reconnect_hook.dedup.OLD_NEWS_SECONDS", 3600.0)
-            assert hook.service.intake.accept([firing()]) == ["cooldown"]
-        _end_pauses(hook)
-        wait_until(lambda: hook.memory.queue().waiting == 0, _SECONDS, "the look to be forgotten")
-    assert hook.lines() == [line]
-    assert simulator.requests("qr") == []
-
-
-def test_an_alert_that_comes_after_the_repair_that_helped_writes_no_second_line(
-    simulator: Simulator, start: Callable[..., Hook], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("reconnect_hook.repair_worker.ROUND_SECONDS", 0.2)
-    simulator.put_channel("loja", reconnect_seconds=0)
-    simulator.drop("loja")
-    hook = start(RECONNECT_COOLDOWN_SECONDS="300")
-    hook.repair()
-    (line,) = hook.lines()
-    assert "action=getQr outcome=reconnected" in line
-    assert hook.service.intake.accept([firing()]) == ["cooldown"]
-    wait_until(lambda: hook.memory.queue().waiting == 0, _SECONDS, "the alert to be looked after")
-    hook.service.workers.stop(_SECONDS)
-    assert hook.lines() == [line]
-    assert len(simulator.requests("qr")) == 1
-
-
-def test_what_looks_like_old_news_and_is_not_is_repaired(
-    simulator: Simulator, hook: Hook, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("reconnect_hook.dedup.OLD_NEWS_SECONDS", 3600.0)
-    simulator.put_channel("loja", reconnect_seconds=0)
-    hook.repair()
-    simulator.drop("loja")
-    assert hook.service.intake.accept([firing()]) == ["cooldown"]
-    _end_pauses(hook)
-    wait_until(lambda: len(hook.lines()) == 2, _SECONDS, "the repair")
-    assert "action=getQr outcome=reconnected" in hook.lines()[1]
-
-
-def test_no_more_calls_are_in_flight_than_workers(
-    simulator: Simulator, start: Callable[..., Hook]
-) -> None:
-    channels = [f"channel {number}" for number in range(5)]
-    for channel in channels:
-        simulator.put_channel(channel)
-        simulator.drop(channel)
-    simulator.fault("qr", "hang")
-    hook = start(RECONNECT_WORKERS="2", WPP_GATEWAY_QR_TIMEOUT="60")
-    hook.service.intake.accept([firing(channel) for channel in channels])
-    wait_until(lambda: len(simulator.requests("qr")) == 2, _SECONDS, "two calls")
-    assert (hook.memory.queue().in_flight, hook.memory.queue().waiting) == (2, 3)
-    simulator.fault("qr", "success_false_bare")
-    simulator.clear_faults()
-    wait_until(lambda: len(hook.lines()) == 5, _SECONDS, "all five")
-    assert len(simulator.requests("qr")) == 5
-    assert len(simulator.requests("list")) <= 5 + 5
-
-
-def test_a_repair_that_takes_longer_than_a_lease_is_not_taken_over(
-    simulator: Simulator, start: Callable[..., Hook], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seconds = 4.0
-    monkeypatch.setattr("reconnect_hook.queue.LEASE_SECONDS", seconds)
-    # Renewed far more often than it must be, so that a slow machine is in time.
-    monkeypatch.setattr("reconnect_hook.repair_worker.LEASE_SECONDS", seconds / 10)
-    simulator.drop("loja")
-    simulator.fault("qr", "hang")
-    hooks = [start(WPP_GATEWAY_QR_TIMEOUT="60") for _ in "ab"]
-    hooks[0].service.intake.accept([firing()])
-    wait_until(lambda: simulator.requests("qr"), _SECONDS, "the call")
-    first = _lease_until(hooks[0])
-    wait_until(lambda: _lease_until(hooks[0]) > first + seconds, _SECONDS, "the lease to go on")
-    simulator.clear_faults()
-    wait_until(lambda: hooks[0].memory.queue().in_flight == 0, _SECONDS, "the end")
-    for hook in hooks:
-        hook.service.workers.stop(_SECONDS)
-    assert len(simulator.requests("qr")) == 1
-
-
-def _lease_until(hook: Hook) -> float:
-    with hook.state() as connection:
-        return float(connection.scalar(sa.text("SELECT lease_until FROM repairs")))
-
-
-def test_stopping_gives_back_what_is_under_way(
-    simulator: Simulator, start: Callable[..., Hook]
-) -> None:
-    simulator.drop("loja")
-    simulator.fault("qr", "hang", times=1)
-    hook = start(WPP_GATEWAY_QR_TIMEOUT="60")
-    hook.service.intake.accept([firing()])
-    wait_until(lambda: simulator.requests("qr"), _SECONDS, "the call")
-    started = time.monotonic()
-    hook.service.workers.stop(0.1)
-    assert time.monotonic() - started < 10
-    queue = hook.memory.queue()
-    assert (queue.waiting, queue.in_flight) == (1, 0)
-    assert hook.lines() == []
-    simulator.clear_faults()
+        monkeypatch.setattr("reconnect_hook.scheduler.poll", faulty)
+        program.alert()
+        ended = "SELECT outcome FROM repair_log"
+        wait_until(lambda: program.value(ended) == "reconnected", 60, "the repair")
+        assert faults == []
+        assert "state: locked; trying again" in caplog.messages
+        assert "a fault of the hook itself" in caplog.messages

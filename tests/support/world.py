@@ -5,12 +5,18 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.audit_log import EventLog
@@ -44,6 +50,7 @@ from zapwatch.gateways.base import (
     QrAnswer,
     QrKind,
 )
+from zapwatch.gateways.registry import ADAPTERS
 from zapwatch.messages.log_tailer import RecentMessages
 from zapwatch.messages.webhook_log import MessageLogError
 
@@ -62,6 +69,67 @@ class WorldClock(Clock):
 
     def time(self) -> float:
         return 1_700_000_000.0 + self.seconds + self.jumped
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Let a probe go on when that time has passed, and everybody else meanwhile."""
+        if not event.is_set():
+            Turn.present().pause(seconds)
+        return event.is_set()
+
+
+class _Died(BaseException):
+    """The process of a thread was killed."""
+
+
+class Turn:
+    """A thread, of a probe, that goes on only while everything else stands still."""
+
+    _here = threading.local()
+
+    def __init__(
+        self, later: Callable[[float, Callable[[], None]], None], work: Callable[[], None]
+    ) -> None:
+        self._later = later
+        self._work = work
+        self._go = threading.Semaphore(0)
+        self._stands = threading.Semaphore(0)
+        self._is_dead = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def present(cls) -> Turn:
+        """Return the one whose thread this is."""
+        turn: Turn = cls._here.turn
+        return turn
+
+    def _run(self) -> None:
+        self._here.turn = self
+        self._go.acquire()
+        with suppress(_Died):
+            if not self._is_dead:
+                self._work()
+        self._stands.release()
+
+    def resume(self) -> None:
+        """Go on until the next pause, or the end."""
+        if self._thread.is_alive():
+            self._go.release()
+            self._stands.acquire()
+
+    def pause(self, seconds: float) -> None:
+        """Stand still; in the thread itself."""
+        self._later(seconds, self.resume)
+        self._stands.release()
+        self._go.acquire()
+        if self._is_dead:
+            raise _Died
+
+    def die(self) -> None:
+        """Do nothing any more, as a thread of a process that has been killed."""
+        self._is_dead = True
+        self.resume()
+        self._thread.join()
 
 
 class FakeGateway(Gateway):
@@ -82,6 +150,14 @@ class FakeGateway(Gateway):
         self.call_error: GatewayErrorKind | None = None
         self.answer = QrKind.ACCEPTED
         self.on_call: Callable[[str, str], None] = lambda _call, _channel: None
+        self.gone: set[str] = set()
+        """Channels that are connected in the list only: no query, no message either way."""
+        self.deaf: set[str] = set()
+        """Channels that can send and be asked, and hear nothing."""
+        self.heals = True
+        """Whether a channel that was called hears again."""
+        self.carry: Callable[[str, str], None] = lambda _channel, _text: None
+        """Gets the channel that hears a text, and the text."""
         self.flags: list[tuple[bool, bool]] = []
         """Of each reconnect(): silent, stuck."""
 
@@ -93,7 +169,13 @@ class FakeGateway(Gateway):
         self.lists += 1
         if self.list_error is not None:
             raise GatewayError(Operation.LIST, self.list_error, "made up")
-        return ChannelList(tuple(Channel(name, status) for name, status in self.statuses.items()))
+        numbers = map(str, itertools.count(5_500_000_000_001))
+        return ChannelList(
+            tuple(
+                Channel(name, status, number)
+                for (name, status), number in zip(self.statuses.items(), numbers, strict=False)
+            )
+        )
 
     def _called(self, name: str, operation: Operation, channel: str) -> QrAnswer:
         self.calls.append((name, channel, self.clock.monotonic()))
@@ -104,7 +186,11 @@ class FakeGateway(Gateway):
 
     def reconnect(self, channel: Channel, *, silent: bool, stuck: bool = False) -> QrAnswer:
         self.flags.append((silent, stuck))
-        return self._called("reconnect", Operation.RECONNECT, channel.id)
+        answer = self._called("reconnect", Operation.RECONNECT, channel.id)
+        if self.heals:
+            self.gone.discard(channel.id)
+            self.deaf.discard(channel.id)
+        return answer
 
     def qr(self, channel_id: str) -> QrAnswer:
         return self._called("qr", Operation.QR, channel_id)
@@ -120,10 +206,23 @@ class FakeGateway(Gateway):
 
     def query(self, channel: Channel) -> None:
         self._called("query", Operation.QUERY, channel.id)
+        if channel.id in self.gone:
+            raise GatewayError(Operation.QUERY, GatewayErrorKind.TIMEOUT, "made up")
 
     def send_text(self, channel: Channel, number: str, text: str) -> str | None:
         self._called("send_text", Operation.SEND, channel.id)
+        (receiver,) = (one.id for one in self.list_channels().channels if one.number == number)
+        if channel.id in self.gone:
+            raise GatewayError(Operation.SEND, GatewayErrorKind.TIMEOUT, "made up")
+        if receiver not in self.gone | self.deaf:
+            self.carry(receiver, text)
         return None
+
+
+class QueryGateway(FakeGateway):
+    """One with a query."""
+
+    can_query = True
 
 
 class FakeMessages:
@@ -132,13 +231,20 @@ class FakeMessages:
     def __init__(self, clock: WorldClock) -> None:
         self._clock = clock
         self.came: dict[str, float] = {}
+        self.echoes: dict[str, float] = {}
         self.is_down = False
+
+    def carry(self, channel: str, text: str) -> None:
+        """Let a text come in at a channel."""
+        self.came[channel_key(channel)] = self._clock.time()
+        self.echoes[text.rpartition(" ")[2]] = self._clock.time()
 
     def recent(self, seconds: float) -> RecentMessages:
         if self.is_down:
             raise MessageLogError("made up")
-        ages = {key: self._clock.time() - at for key, at in self.came.items()}
-        return RecentMessages({key: age for key, age in ages.items() if age <= seconds})
+        since = self._clock.time() - seconds
+        ages = {key: self._clock.time() - at for key, at in self.came.items() if at >= since}
+        return RecentMessages(ages, {token for token, at in self.echoes.items() if at >= since})
 
 
 @dataclass(frozen=True)
@@ -153,9 +259,15 @@ class Options:
     call_takes: float = 0.2
     allow_restart: bool = False
     keeps_channel: bool = False
+    can_query: bool = False
+    has_messages: bool = True
     probe: ProbeSettings = field(
         default_factory=lambda: ProbeSettings(ProbeKind.OFF, {}, 60.0, 15.0, 6, {}, "ping")
     )
+
+
+def _hurry(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA synchronous=OFF")
 
 
 class WorldHook:
@@ -166,6 +278,9 @@ class WorldHook:
         self.name = name
         options = world.options
         self.database = open_state(world.url, clock=world.clock)
+        # No power fails here, and the disk would be most of the time.
+        sa.event.listen(self.database._engine, "connect", _hurry)
+        self.database._engine.dispose()
         backoff = Backoff(options.cooldown)
         self.scheduler = Scheduler(self.database)
         self.metrics = HookMetrics()
@@ -174,22 +289,25 @@ class WorldHook:
         self.writer = AlertWriter(self.database, GATEWAY, backoff, self.scheduler.wake)
         self.actions = OperatorActions(self.database, GATEWAY, self.writer, self.scheduler.wake)
         book = ProbeRepository(self.database, GATEWAY, options.probe)
-        self.probing = ProbeContext(world.gateway, None, book, options.probe)
+        messages: Any = world.messages if options.has_messages else None
+        self.probing = ProbeContext(world.client, messages, book, options.probe)
         self.policy = Policy(
             backoff,
             options.verify,
             lambda _channel: options.threshold,
-            Action.GET_QR,
+            Action(world.client.reconnect_call),
             allow_restart=options.allow_restart,
-            keeps_channel=options.keeps_channel,
+            keeps_channel=options.keeps_channel or world.client.keeps_channel,
+            starting_hint=world.client.starting_hint,
+            lists_qr=world.client.lists_qr,
             probe_kind=self.probing.kind_of,
             probe_after=options.probe.after_minutes * 60,
             probe_pause=options.probe.pause_minutes * 60,
         )
         self.workers = Workers(
-            world.gateway,
+            world.client,
             self.probing,
-            lambda _listed: world.messages,  # type: ignore[arg-type, return-value]
+            lambda _listed: messages,
             self.scheduler.notify,
             world.clock,
             self._start,
@@ -207,13 +325,25 @@ class WorldHook:
         self.next_step = world.clock.monotonic()
         self.is_dead = False
         self.stalled_until = 0.0
+        self._turns: list[Turn] = []
 
     def _start(self, work: Callable[[], None]) -> None:
-        """Let a call end when its time has passed."""
-        # A list is asked for as it begins; what a call does, it does at its end.
-        is_list = getattr(work, "func", None) == self.workers._list
-        options = self.world.options
-        self.world.later(options.list_takes if is_list else options.call_takes, work)
+        """Let a call end when its time has passed; a probe takes as long as it waits."""
+        world, kind = self.world, getattr(work, "func", None)
+        if kind == self.workers._probe:
+            self._turns.append(Turn(world.later, work))
+            world.later(0.0, self._turns[-1].resume)
+        elif kind == self.workers._list:
+            # A list is asked for as it begins; what a call does, it does at its end.
+            world.later(world.options.list_takes, work)
+        else:
+            world.in_flight += 1
+            world.most_in_flight = max(world.most_in_flight, world.in_flight)
+            world.later(world.options.call_takes, partial(self._end_call, work))
+
+    def _end_call(self, work: Callable[[], None]) -> None:
+        self.world.in_flight -= 1
+        work()
 
     def step(self) -> None:
         """Let the hook do what is due."""
@@ -230,6 +360,8 @@ class WorldHook:
     def die(self) -> None:
         """Do nothing any more, and lose all that is in memory."""
         self.is_dead = True
+        for turn in self._turns:
+            turn.die()
         self.database.close()
 
 
@@ -243,16 +375,23 @@ class World:
         *,
         hooks: int = 1,
         url: sa.URL | None = None,
+        clock: WorldClock | None = None,
+        client: Gateway | None = None,
     ) -> None:
+        """``client`` is asked in the place of the made-up gateway."""
         self.options = options or Options()
-        self.clock = WorldClock()
+        self.clock = clock or WorldClock()
         self.url = url or sqlite_url(folder)
         self.events = EventLog(folder / "hook.log")
         self.log_file = folder / "hook.log"
-        self.gateway = FakeGateway(self.clock)
+        self.gateway = (QueryGateway if self.options.can_query else FakeGateway)(self.clock)
+        self.client = client or self.gateway
         self.messages = FakeMessages(self.clock)
+        self.gateway.carry = self.messages.carry
+        self.in_flight = self.most_in_flight = 0
+        """Calls, lists apart, of all hooks."""
         self._order = itertools.count()
-        self._later: list[tuple[float, int, Callable[[], None]]] = []
+        self._later: list[tuple[float, int, Callable[[], object]]] = []
         self.hooks = [WorldHook(self, f"hook{number}") for number in range(hooks)]
 
     @property
@@ -261,9 +400,9 @@ class World:
         return self.hooks[0]
 
     def close(self) -> None:
-        """Close the states."""
+        """Let the hooks die."""
         for hook in self.hooks:
-            hook.database.close()
+            hook.die()
 
     def restart(self, index: int = 0) -> WorldHook:
         """Let a hook die, and another begin in its place."""
@@ -297,7 +436,7 @@ class World:
 
     # Time.
 
-    def later(self, seconds: float, work: Callable[[], None]) -> None:
+    def later(self, seconds: float, work: Callable[[], object]) -> None:
         """Do something when some time has passed."""
         heapq.heappush(self._later, (self.clock.monotonic() + seconds, next(self._order), work))
 
@@ -338,6 +477,19 @@ class World:
         """Return a channel's repairs that ended, the oldest first."""
         return self.hook.history.of_channel(channel_key(channel))[::-1]
 
+    def repair(
+        self, channel: str = "loja", cause: RepairCause = RepairCause.DISCONNECTED
+    ) -> Attempt:
+        """Let an alert fire, and return the repair that ends next."""
+        before = len(self.ended(channel))
+        self.alert(channel, cause)
+        self.run(1000, until=lambda: len(self.ended(channel)) > before)
+        return self.ended(channel)[before]
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """Return the value of a metric of the first hook."""
+        return self.hook.metrics.registry.get_sample_value(name, labels)
+
     def outcomes(self, channel: str = "loja") -> list[str]:
         """Return how a channel's repairs ended, the oldest first."""
         return [str(attempt.outcome) for attempt in self.ended(channel)]
@@ -345,3 +497,41 @@ class World:
     def lines(self) -> list[str]:
         """Return the lines of the log."""
         return self.log_file.read_text().splitlines()
+
+
+class SimulatedWorld(World):
+    """One whose gateway is simulated behind its real adapter; ``secret`` is in no line of a log."""
+
+    secret = "0123456789abcdef-not-a-real-secret"
+
+    def __init__(
+        self,
+        folder: Path,
+        options: Options | None = None,
+        *,
+        api: str = "wrapper",
+        hooks: int = 1,
+        timeout: float = 20.0,
+    ) -> None:
+        """A call to the gateway may take ``timeout`` seconds of the machine's time."""
+        clock = WorldClock()
+        self._server = SimulatorServer(self.secret, api=api, clock=clock, traffic_seconds=3600)
+        self._server.start()
+        self.simulator = Simulator(self._server.url)
+        self.simulator.put_channel("loja", reconnect_seconds=2)
+        client = ADAPTERS[api](
+            self._server.url, self.secret, qr_timeout=timeout, observe=self._observe
+        )
+        super().__init__(folder, options, hooks=hooks, clock=clock, client=client)
+
+    def _observe(self, *call: Any) -> None:
+        self.hook.metrics.of(GATEWAY).observe_call(*call)
+
+    def close(self) -> None:
+        super().close()
+        self._server.stop()
+        self.client.close()
+
+    def calls(self) -> list[str]:
+        """Return what the gateway was asked for, lists apart."""
+        return [one["operation"] for one in self.simulator.requests() if one["operation"] != "list"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from reconnect_hook.migrate import open_state
+from reconnect_hook.alerts import RepairCause
 from reconnect_hook.probe_limits import ECHO_GAP_SECONDS, LimitReason, ProbeOutcome, ProbeRepository
 from reconnect_hook.schema import echoes
 from tests.support.examples import examples
-from tests.support.states import StateClock, sqlite_url
+from tests.support.world import Options, World
 from zapwatch.channels import Channel, Status
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.config.settings import ProbeSettings
@@ -28,30 +29,31 @@ _DAY = 86400.0
 _PAUSE = 900.0
 _PER_DAY = 4
 _CHANNELS = ["a", "b", "c"]
-_SETTINGS = ProbeSettings(
-    kind=ProbeKind.ECHO,
-    overrides={},
-    after_minutes=30,
-    pause_minutes=_PAUSE / 60,
-    echoes_per_day=_PER_DAY,
-    echo_numbers={},
-    echo_text="",
+_OPTIONS = Options(
+    can_query=True,
+    has_messages=False,
+    probe=ProbeSettings(
+        kind=ProbeKind.QUERY,
+        overrides={},
+        after_minutes=30,
+        pause_minutes=_PAUSE / 60,
+        echoes_per_day=_PER_DAY,
+        echo_numbers={},
+        echo_text="",
+    ),
 )
 
 
-class _TwoClocks(StateClock):
-    """The database's clock, and ``true`` seconds, whatever that says."""
+def _world(folder: Path, *, hooks: int = 1) -> World:
+    world = World(folder, _OPTIONS, hooks=hooks)
+    for key in _CHANNELS:
+        world.put(key)
+    return world
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.true = 1000.0
 
-    def monotonic(self) -> float:
-        return self.true
-
-    def forward(self, seconds: float) -> None:
-        self.seconds += seconds
-        self.true += seconds
+def _asked(world: World, key: str = "a") -> list[float]:
+    """Return when a channel was asked, in seconds that no clock has a part in."""
+    return [at for name, about, at in world.gateway.calls if (name, about) == ("query", key)]
 
 
 class Bounds(RuleBasedStateMachine):
@@ -60,25 +62,21 @@ class Bounds(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
-        self.clock = _TwoClocks()
-        self.database = open_state(sqlite_url(Path(self.folder.name)), clock=self.clock)
-        self.hooks = [ProbeRepository(self.database, "wpp", _SETTINGS) for _ in range(2)]
-        self.jobs = 0
-        self.begun: list[tuple[float, str]] = []
+        self.world = _world(Path(self.folder.name), hooks=2)
         self.sent: list[tuple[float, str, str]] = []
 
     def teardown(self) -> None:
-        if hasattr(self, "database"):
-            self.database.close()
+        if hasattr(self, "world"):
+            self.world.close()
             self.folder.cleanup()
+
+    def book(self, hook: int) -> ProbeRepository:
+        return self.world.hooks[hook].probing.book
 
     @rule(hook=st.integers(0, 1), key=st.sampled_from(_CHANNELS))
     def suspect(self, hook: int, key: str) -> None:
-        self.jobs += 1
-        wait = self.hooks[hook].begin(key, key, self.jobs)
-        assert 0 <= wait <= _PAUSE
-        if wait == 0:
-            self.begun.append((self.clock.true, key))
+        self.world.alert(key, RepairCause.SUSPECT, to=hook)
+        self.world.run(3)
 
     @rule(
         hook=st.integers(0, 1),
@@ -88,41 +86,41 @@ class Bounds(RuleBasedStateMachine):
     )
     def echo(self, hook: int, sender: str, receiver: str, heard: bool | None) -> None:
         token = make_token(receiver)
-        if self.hooks[hook].reserve(sender, receiver, token) is None:
-            self.sent.append((self.clock.true, sender, receiver))
+        if self.book(hook).reserve(sender, receiver, token) is None:
+            self.sent.append((self.world.clock.monotonic(), sender, receiver))
             if heard is not None:
-                self.hooks[hook].note_echo(token, heard=heard)
+                self.book(hook).note_echo(token, heard=heard)
 
     @rule(hook=st.integers(0, 1), key=st.sampled_from(_CHANNELS))
     def lose(self, hook: int, key: str) -> None:
-        self.hooks[hook].end(
-            key, key, ProbeKind.ECHO, ProbeOutcome.UNDECIDED, [Channel(key, Status.CONNECTED)]
-        )
-        assert self.hooks[1 - hook].reserve(key, "x", make_token("x")) is LimitReason.HALTED
-        assert self.hooks[hook].reserve("x", key, make_token(key)) is LimitReason.HALTED
-        self.hooks[hook].resume([key])
+        channel = Channel(key, Status.CONNECTED)
+        self.book(hook).end(key, ProbeKind.ECHO, ProbeOutcome.UNDECIDED, [channel])
+        assert self.book(1 - hook).reserve(key, "x", make_token("x")) is LimitReason.SUSPENDED
+        assert self.book(hook).reserve("x", key, make_token(key)) is LimitReason.SUSPENDED
+        self.book(hook).resume([key])
 
     @rule(hook=st.integers(0, 1))
     def crash(self, hook: int) -> None:
-        self.hooks[hook] = ProbeRepository(self.database, "wpp", _SETTINGS)
+        self.world.restart(hook)
 
-    @rule(seconds=st.sampled_from([1.0, 9.0, 11.0, 899.0, 901.0, 20_000.0, 80_000.0]))
+    @rule(seconds=st.sampled_from([1.0, 9.0, 11.0, 890.0, 901.0, 20_000.0, 80_000.0]))
     def wait(self, seconds: float) -> None:
-        self.clock.forward(seconds)
+        self.world.clock.seconds += seconds
+        self.world.run(3)
 
     @rule(seconds=st.sampled_from([5.0, 1000.0, 100_000.0]))
     def clock_put_back(self, seconds: float) -> None:
-        self.clock.seconds -= seconds
+        self.world.clock.jumped -= seconds
 
     @rule()
     def forget(self) -> None:
-        self.hooks[0].forget_old()
+        self.book(0).forget_old()
 
     @invariant()
     def no_channel_is_asked_too_often(self) -> None:
-        for key in _CHANNELS:
-            times = [at for at, one in getattr(self, "begun", ()) if one == key]
-            assert all(b - a >= _PAUSE for a, b in itertools.pairwise(times))
+        for key in _CHANNELS if hasattr(self, "world") else ():
+            times = _asked(self.world, key)
+            assert all(b - a >= _PAUSE for a, b in itertools.pairwise(times)), times
 
     @invariant()
     def no_channel_takes_part_in_too_many_echoes(self) -> None:
@@ -139,7 +137,7 @@ class Bounds(RuleBasedStateMachine):
 
 TestBounds: Any = Bounds.TestCase
 TestBounds.settings = settings(
-    max_examples=examples(60),
+    max_examples=examples(40),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
@@ -147,97 +145,109 @@ TestBounds.settings = settings(
 
 
 @pytest.fixture
-def clock() -> _TwoClocks:
-    return _TwoClocks()
+def world(tmp_path: Path) -> Iterator[World]:
+    made = _world(tmp_path)
+    yield made
+    made.close()
 
 
-@pytest.fixture
-def book(tmp_path: Path, clock: _TwoClocks) -> Iterator[ProbeRepository]:
-    database = open_state(sqlite_url(tmp_path), clock=clock)
-    yield ProbeRepository(database, "wpp", _SETTINGS)
-    database.close()
+def _send(world: World, sender: str = "a", receiver: str = "b") -> LimitReason | None:
+    return world.hook.probing.book.reserve(sender, receiver, make_token(receiver))
 
 
-def test_a_clock_that_jumps_ahead_frees_nothing(book: ProbeRepository, clock: _TwoClocks) -> None:
-    assert book.begin("a", "a", 1) == 0
+def _suspect(world: World, key: str = "a", cause: RepairCause = RepairCause.SUSPECT) -> int:
+    """Let a channel be suspected; return how often it was asked for that within a minute."""
+    before = len(_asked(world, key))
+    world.alert(key, cause)
+    world.run(60)
+    return len(_asked(world, key)) - before
+
+
+def test_a_clock_that_jumps_ahead_frees_nothing(world: World) -> None:
+    assert _suspect(world) == 1
     for _ in range(_PER_DAY):
-        assert book.reserve("a", "b", make_token("b")) is None
-        clock.forward(20)
-    clock.seconds += 30 * _DAY
-    assert book.reserve("a", "c", make_token("c")) is LimitReason.TOO_MANY
-    assert book.reserve("c", "b", make_token("b")) is LimitReason.TOO_MANY
-    assert book.begin("a", "a", 2) == pytest.approx(_PAUSE - 20 * _PER_DAY)
-    clock.true += _DAY
-    assert book.begin("a", "a", 2) == 0
-    assert book.reserve("a", "c", make_token("c")) is None
+        assert _send(world) is None
+        world.clock.seconds += 20
+    world.clock.jumped += 30 * _DAY
+    assert _send(world, "a", "c") is LimitReason.TOO_MANY
+    assert _send(world, "c", "b") is LimitReason.TOO_MANY
+    assert _suspect(world) == 0
+    world.run(_PAUSE)
+    assert len(_asked(world)) == 2, "what has waited is asked then"
+    world.clock.seconds += _DAY
+    assert _suspect(world) == 1
+    assert _send(world, "a", "c") is None
 
 
+def test_a_clock_that_was_ahead_delays_a_probe_by_a_pause_at_most(world: World) -> None:
+    assert _suspect(world) == 1
+    world.clock.jumped -= _DAY
+    assert _suspect(world) == 0
+    world.run(_PAUSE + 60)
+    assert len(_asked(world)) == 2
+
+
+def _hang_once(world: World) -> None:
+    """Let the next query of a channel have no answer as long as its hook lives."""
+
+    def hang(*_: str) -> None:
+        world.gateway.on_call = lambda *_: None
+        world.clock.wait(threading.Event(), 1000)
+
+    world.gateway.on_call = hang
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
 def test_a_probe_whose_hook_died_may_go_on_and_a_person_need_not_wait(
-    book: ProbeRepository,
+    world: World, *, by_hand: bool
 ) -> None:
-    assert book.begin("a", "a", 1) == 0
-    assert book.begin("a", "a", 1) == 0
-    assert book.begin("a", "a", 2) > 0
-    assert book.begin("a", "a", None) == 0
-    assert book.begin("a", "a", 3) > 0
+    assert _suspect(world) == 1
+    if not by_hand:
+        world.clock.seconds += _PAUSE
+    _hang_once(world)
+    cause = RepairCause.ASKED if by_hand else RepairCause.SUSPECT
+    assert _suspect(world, cause=cause) == 1, "a person need not wait"
+    world.restart()
+    world.run(15)
+    assert len(_asked(world)) == 3, "it goes on"
+    row = world.row("a")
+    assert row is not None
+    assert not row.is_open
+    assert _suspect(world) == 0, "and counts"
 
 
-def test_what_a_person_wants_to_know_goes_on_after_a_death_too(book: ProbeRepository) -> None:
-    assert book.begin("a", "a", 1) == 0
-    assert book.begin("a", "a", 2, by_hand=True) == 0
-    token = make_token("a")
-    assert book.reserve("b", "a", token) is None
-    book.note_sent(token, surely=True)
-    book.note_echo(token, heard=False)
-    assert book.begin("a", "a", 2, by_hand=True) == 0
-    assert [echo.token for echo in book.earlier_echoes("a")] == [token]
-    assert book.begin("a", "a", 3, by_hand=True) == 0
-
-
-def test_another_job_of_the_same_id_must_wait(book: ProbeRepository) -> None:
-    assert book.begin("a", "a", 1) == 0
-    book.end("a", "a", ProbeKind.ECHO, ProbeOutcome.PASSED)
-    assert book.begin("a", "a", 1) > 0
-    assert book.begin("b", "b", 2) == 0
-    book.give_up("b", "b")
-    assert book.begin("b", "b", 2) > 0
-
-
-def test_history_of_echoes_goes_after_two_days(book: ProbeRepository, clock: _TwoClocks) -> None:
-    token = make_token("b")
+def test_history_of_echoes_goes_after_two_days(world: World) -> None:
+    book, token = world.hook.probing.book, make_token("b")
     assert book.reserve("a", "b", token) is None
     book.note_sent(token, surely=True)
     book.note_echo(token, heard=False)
     assert [(one.sender, one.receiver) for one in book.lost_echoes("b", 10 * _DAY)] == [("a", "b")]
-    clock.seconds += 3 * _DAY
+    world.clock.seconds += 3 * _DAY
     book.forget_old()
     assert book.lost_echoes("b", 10 * _DAY) == []
 
 
-def test_who_hears_itself_is_remembered_for_longer(
-    book: ProbeRepository, clock: _TwoClocks
-) -> None:
+def test_who_hears_itself_is_remembered_for_longer(world: World) -> None:
+    book = world.hook.probing.book
     for sender in ("a", "a", "b"):
         token = make_token("a")
         assert book.reserve(sender, "a", token) is None
         book.note_echo(token, heard=True)
-        clock.seconds += 20
-    clock.seconds += 3 * _DAY
+        world.clock.seconds += 20
+    world.clock.seconds += 3 * _DAY
     book.forget_old()
     assert book.hears_itself("a")
     assert not book.hears_itself("b")
-    with book._database.read() as connection:
+    with world.hook.database.read() as connection:
         left = connection.scalars(sa.select(echoes.c.sender)).all()
     assert left == ["a"], "the last one will do"
 
 
-def test_a_clock_that_was_ahead_stops_echoes_for_a_day_at_most(
-    book: ProbeRepository, clock: _TwoClocks
-) -> None:
+def test_a_clock_that_was_ahead_stops_echoes_for_a_day_at_most(world: World) -> None:
     for _ in range(_PER_DAY):
-        assert book.reserve("a", "b", make_token("b")) is None
-        clock.forward(20)
-    clock.seconds -= 30 * _DAY
-    assert book.reserve("a", "b", make_token("b")) is LimitReason.TOO_MANY
-    clock.forward(_DAY + 1)
-    assert book.reserve("a", "b", make_token("b")) is None
+        assert _send(world) is None
+        world.clock.seconds += 20
+    world.clock.jumped -= 30 * _DAY
+    assert _send(world) is LimitReason.TOO_MANY
+    world.clock.seconds += _DAY + 1
+    assert _send(world) is None

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.context import PostponedError, ProbeContext, UnableError
+from reconnect_hook.context import PostponedError, ProbeContext, QueryFailedOnceError, UnableError
 from reconnect_hook.migrate import open_state
 from reconnect_hook.probe import Finding, ProbeRun
 from reconnect_hook.probe_limits import ProbeRepository
+from reconnect_hook.scheduler import add_gateways
 from tests.support.examples import examples
 from tests.support.states import sqlite_url
 from zapwatch.channels import Channel, Status
@@ -169,16 +170,20 @@ class World(Clock):
         means = ProbeContext(client, client, book, settings, self.sleep)
         listed = self.listed()
         self.story.append(f"{self.now:.0f} {name} is asked")
+        book.begin(listed[name])
+        query_failed = False
         for _ in range(20):
+            run = ProbeRun(means, listed[name], listed, query_failed=query_failed)
             try:
-                finding = ProbeRun(means, listed[name], listed).run(ProbeKind.ECHO)
-            except PostponedError:
-                self.sleep(11)
+                finding = run.run(ProbeKind.ECHO)
+            except PostponedError as error:
+                query_failed = isinstance(error, QueryFailedOnceError)
+                self.sleep(error.seconds + 1)
             except UnableError as error:
                 self.story.append(f"{self.now:.0f} {error}")
                 return None
             else:
-                book.end(name, name, finding.kind, finding.outcome, finding.halted)
+                book.end(name, finding.kind, finding.outcome, finding.suspended)
                 self.story.append(f"{self.now:.0f} {finding}")
                 return finding
         return None
@@ -201,6 +206,7 @@ def _book(monkeypatch: pytest.MonkeyPatch, folder: Path, world: World) -> Iterat
     # No power fails here, and that of a disk would be most of the time.
     sa.event.listen(database._engine, "connect", lambda one, _: one.execute(_HASTY))
     database._engine.dispose()
+    add_gateways(database, ["wpp"])
     book = ProbeRepository(database, "wpp", _SETTINGS)
     monkeypatch.setattr(
         book,

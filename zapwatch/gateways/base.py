@@ -280,6 +280,9 @@ class Gateway(ABC):
     starting_hint: ClassVar[str] = ""
     """What a person should look at where a repair leaves a session INITIALIZING."""
 
+    lists_qr: ClassVar[bool] = True
+    """Whether the list tells a session that waits for a scan from one that starts."""
+
     can_query: ClassVar[bool] = False
     can_take_back: ClassVar[bool] = False
 

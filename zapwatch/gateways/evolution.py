@@ -59,6 +59,7 @@ class EvolutionGateway(Gateway):
     starting_hint: ClassVar = (
         "Evolution connects it by itself: can its machine reach WhatsApp, or does a QR code wait?"
     )
+    lists_qr: ClassVar = False
     can_query: ClassVar = True
     can_take_back: ClassVar = True
 
