@@ -131,6 +131,10 @@ def raise_intents(connection: sa.Connection, name: str, raises: Iterable[Raise])
     _many(connection, statement, rows)
 
 
+def _constant(word: str) -> sa.ColumnElement[str]:
+    return sa.literal_column(f"'{word}'", sa.String)
+
+
 def _raise_values(new: Any) -> list[tuple[str, Any]]:
     """Return what a raise sets.
 
@@ -138,10 +142,10 @@ def _raise_values(new: Any) -> list[tuple[str, Any]]:
     """
     old = channel.c
     more = new.intent > old.intent
-    # No in_(): its parameters cannot be those of many rows at once.
-    was_silent = sa.or_(*(old.cause == cause for cause in _SILENCES))
-    dropped = (new.cause == RepairCause.DISCONNECTED) & was_silent
-    at_rest = sa.or_(*(old.phase == phase for phase in AT_REST))
+    # Constants in the statement, since its parameters are those of many rows.
+    was_silent = sa.or_(*(old.cause == _constant(cause) for cause in _SILENCES))
+    dropped = (new.cause == _constant(RepairCause.DISCONNECTED)) & was_silent
+    at_rest = sa.or_(*(old.phase == _constant(phase) for phase in AT_REST))
     sooner = old.next_at.is_(None) | (new.next_at < old.next_at)
 
     def either(condition: Any, column: str) -> Any:

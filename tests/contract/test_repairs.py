@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from reconnect_hook.alerts import RepairCause
-from tests.support.world import Options, SimulatedWorld
+from tests.support.simulated_world import SimulatedWorld
+from tests.support.world import Options
 from zapwatch.gateways import evolution, wppconnect
 from zapwatch.gateways.registry import ADAPTERS
 

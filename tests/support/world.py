@@ -15,8 +15,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from demo.simulator.client import Simulator
-from demo.simulator.server import SimulatorServer
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.audit_log import EventLog
@@ -50,7 +48,6 @@ from zapwatch.gateways.base import (
     QrAnswer,
     QrKind,
 )
-from zapwatch.gateways.registry import ADAPTERS
 from zapwatch.messages.log_tailer import RecentMessages
 from zapwatch.messages.webhook_log import MessageLogError
 
@@ -497,41 +494,3 @@ class World:
     def lines(self) -> list[str]:
         """Return the lines of the log."""
         return self.log_file.read_text().splitlines()
-
-
-class SimulatedWorld(World):
-    """One whose gateway is simulated behind its real adapter; ``secret`` is in no line of a log."""
-
-    secret = "0123456789abcdef-not-a-real-secret"
-
-    def __init__(
-        self,
-        folder: Path,
-        options: Options | None = None,
-        *,
-        api: str = "wrapper",
-        hooks: int = 1,
-        timeout: float = 20.0,
-    ) -> None:
-        """A call to the gateway may take ``timeout`` seconds of the machine's time."""
-        clock = WorldClock()
-        self._server = SimulatorServer(self.secret, api=api, clock=clock, traffic_seconds=3600)
-        self._server.start()
-        self.simulator = Simulator(self._server.url)
-        self.simulator.put_channel("loja", reconnect_seconds=2)
-        client = ADAPTERS[api](
-            self._server.url, self.secret, qr_timeout=timeout, observe=self._observe
-        )
-        super().__init__(folder, options, hooks=hooks, clock=clock, client=client)
-
-    def _observe(self, *call: Any) -> None:
-        self.hook.metrics.of(GATEWAY).observe_call(*call)
-
-    def close(self) -> None:
-        super().close()
-        self._server.stop()
-        self.client.close()
-
-    def calls(self) -> list[str]:
-        """Return what the gateway was asked for, lists apart."""
-        return [one["operation"] for one in self.simulator.requests() if one["operation"] != "list"]

@@ -191,7 +191,9 @@ _ASK = MakeCall(Step.RECONNECT)
         pytest.param(called(Phase.RESTARTING, step=Step.CREATE), DOWN, _ASK, id="3b is there"),
         # Who is not listed.
         pytest.param(row(), ABSENT, _UNKNOWN, id="4 repair"),
-        pytest.param(probe(), ABSENT, _UNKNOWN, id="4 probe"),
+        pytest.param(
+            probe(), ABSENT, Close(Channel("Loja", Status.UNKNOWN), well=False), id="4 probe"
+        ),
         pytest.param(called(Phase.VERIFYING), ABSENT, _UNKNOWN, id="4 called"),
         # After the call.
         pytest.param(

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.models import Outcome, Phase
 from reconnect_hook.repository import read_gateway
+from tests.support.examples import examples
 from tests.support.world import GATEWAY, Options, World
 from zapwatch.channels import Status
 from zapwatch.gateways.base import GatewayErrorKind, QrKind
@@ -253,7 +254,7 @@ class Episode(RuleBasedStateMachine):
 
 TestEpisode: Any = Episode.TestCase
 TestEpisode.settings = settings(
-    max_examples=20,
+    max_examples=examples(20),
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -1,0 +1,49 @@
+"""A world whose gateway is simulated behind its real adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
+from tests.support.world import GATEWAY, Options, World, WorldClock
+from zapwatch.gateways.registry import ADAPTERS
+
+
+class SimulatedWorld(World):
+    """One whose gateway is simulated behind its real adapter; ``secret`` is in no line of a log."""
+
+    secret = "0123456789abcdef-not-a-real-secret"
+
+    def __init__(
+        self,
+        folder: Path,
+        options: Options | None = None,
+        *,
+        api: str = "wrapper",
+        hooks: int = 1,
+        timeout: float = 20.0,
+    ) -> None:
+        """A call to the gateway may take ``timeout`` seconds of the machine's time."""
+        clock = WorldClock()
+        self._server = SimulatorServer(self.secret, api=api, clock=clock, traffic_seconds=3600)
+        self._server.start()
+        self.simulator = Simulator(self._server.url)
+        self.simulator.put_channel("loja", reconnect_seconds=2)
+        client = ADAPTERS[api](
+            self._server.url, self.secret, qr_timeout=timeout, observe=self._observe
+        )
+        super().__init__(folder, options, hooks=hooks, clock=clock, client=client)
+
+    def _observe(self, *call: Any) -> None:
+        self.hook.metrics.of(GATEWAY).observe_call(*call)
+
+    def close(self) -> None:
+        super().close()
+        self._server.stop()
+        self.client.close()
+
+    def calls(self) -> list[str]:
+        """Return what the gateway was asked for, lists apart."""
+        return [one["operation"] for one in self.simulator.requests() if one["operation"] != "list"]
