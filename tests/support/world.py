@@ -276,8 +276,9 @@ class WorldHook:
         options = world.options
         self.database = open_state(world.url, clock=world.clock)
         # No power fails here, and the disk would be most of the time.
-        sa.event.listen(self.database._engine, "connect", _hurry)
-        self.database._engine.dispose()
+        if self.database.is_sqlite:
+            sa.event.listen(self.database._engine, "connect", _hurry)
+            self.database._engine.dispose()
         backoff = Backoff(options.cooldown)
         self.scheduler = Scheduler(self.database)
         self.metrics = HookMetrics()
