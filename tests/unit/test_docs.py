@@ -176,7 +176,7 @@ def test_every_guarantee_names_tests_that_are_there() -> None:
     written = {
         name
         for path in (ROOT / "tests").rglob("test_*.py")
-        for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
+        for name in re.findall(r"^ *def (test_\w+)", path.read_text(), re.MULTILINE)
     }
     assert promises
     for promise in promises:
