@@ -17,6 +17,7 @@ from reconnect_hook.decision import MakeCall
 from reconnect_hook.dedup import ROUND_SECONDS
 from reconnect_hook.metrics import OfGateway
 from reconnect_hook.models import AT_REST, FAILURES, LEASE_SECONDS, GatewayState
+from reconnect_hook.probe import SECOND_QUERY_SECONDS
 from reconnect_hook.recorder import RETRY_SECONDS, Changes, Ready, Recorder, Room
 from reconnect_hook.repository import Lead, LostLeadError, next_look
 from reconnect_hook.schema import channel as channel_table
@@ -31,7 +32,7 @@ LIST_PAUSE_SECONDS = 1.0
 """Between the answer to one list and the next one; a list that takes longer is asked less often."""
 
 _LONGEST_HORIZON = 3600.0  # seconds of messages that a look reads
-_QUERY_TIME = (60.0, 600.0)  # seconds after a query that failed, in which a second one counts
+_QUERY_FORGOTTEN = 600.0  # seconds after a query that failed, from which it counts no more
 _SILENCES = [str(cause) for cause in RepairCause if cause.is_silence or cause.is_probe]
 _AT_REST = [str(phase) for phase in AT_REST]
 
@@ -327,8 +328,6 @@ class GatewayReconciler:
         if isinstance(decision, MakeCall):
             self._workers.start_call(key, one.channel, decision)
             return
-        least, most = _QUERY_TIME
         failed_ago = at - (one.row.query_failed_at or 0.0)
-        self._workers.start_probe(
-            key, one.channel, proof=decision.proof, query_failed=least <= failed_ago <= most
-        )
+        failed = SECOND_QUERY_SECONDS <= failed_ago <= _QUERY_FORGOTTEN
+        self._workers.start_probe(key, one.channel, proof=decision.proof, query_failed=failed)

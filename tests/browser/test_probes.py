@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
-from reconnect_hook import probe
+from reconnect_hook import probe, reconciler
 from tests.browser.axe import check
 from tests.browser.here import hook_here
 from tests.support.gateways import answer, sample
@@ -40,7 +40,8 @@ def pages(
 ) -> Iterator[Windows]:
     """Open windows on a hook in this process, so that a second query need not wait a minute."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(probe, "SECOND_QUERY_SECONDS", 0.1)
+    for module in (probe, reconciler):
+        monkeypatch.setattr(module, "SECOND_QUERY_SECONDS", 0.1)
     prometheus = Exposition(
         answer(
             [sample("gateway_up", "wpp", 1), sample("message_log_up", "wpp", 1)]
