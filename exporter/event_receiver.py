@@ -97,16 +97,17 @@ class Receiver:
             why = "events are posted here"
             return _answer(start_response, HTTPStatus.METHOD_NOT_ALLOWED, why, ("Allow", "POST"))
         try:
-            message = _read(environ, sender, self._clock.time())
+            messages = _read(environ, sender, self._clock.time())
         except _Refused as refused:
             self._tell(name, refused)
             self._count(name, refused.result)
             return _answer(start_response, refused.status, str(refused))
-        self._count(name, EventResult.OTHER if message is None else EventResult.MESSAGE)
-        if message is None:
+        self._count(name, EventResult.MESSAGE if messages else EventResult.OTHER)
+        for message in messages:
+            self._take(name, message)
+        if not messages:
             start_response("204 No Content", [])
         else:
-            self._take(name, message)
             start_response("202 Accepted", [("Content-Length", "0")])
         return ()
 
@@ -130,8 +131,8 @@ class Receiver:
             _log.warning("an event of gateway %s was refused: %s", gateway, refused)
 
 
-def _read(environ: WSGIEnvironment, sender: Sender, now: float) -> Message | None:
-    """Return the message that was posted, None where it is no message; raise _Refused."""
+def _read(environ: WSGIEnvironment, sender: Sender, now: float) -> list[Message]:
+    """Return the messages that were posted; raise _Refused."""
     length = int(environ.get("CONTENT_LENGTH") or 0)
     if length > MAX_REQUEST_BYTES:
         why = f"an event may have {MAX_REQUEST_BYTES} bytes: let the gateway post no media"

@@ -69,6 +69,7 @@ _OF_THE_WHOLE = frozenset(
         GatewayErrorKind.TLS,
         GatewayErrorKind.UNAUTHORIZED,
         GatewayErrorKind.HTML,
+        GatewayErrorKind.LIMIT,
     }
 )
 
@@ -131,7 +132,8 @@ def is_of_the_whole(error: GatewayError) -> bool:
     A list that fails does so for all. Else it is what comes from the network, a proxy or the check
     of the secret; the gateway's own JSON is about the session that was asked for.
     """
-    return error.operation is Operation.LIST or error.reason in _OF_THE_WHOLE
+    of_the_whole = error.reason in _OF_THE_WHOLE and not error.one_channel
+    return error.operation is Operation.LIST or of_the_whole
 
 
 def words(error: GatewayError) -> str:

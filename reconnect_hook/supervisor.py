@@ -88,12 +88,13 @@ def make_service(
     book = ProbeRepository(database, name, gateway.probe)
     metrics.watch(name, memory, book)
     lists = ChannelListCache(client)
-    echoes = open_source(settings, gateway) if gateway.messages.has_echoes else None
+    listed = partial(_listed, lists)
+    echoes = open_source(settings, gateway, listed) if gateway.messages.has_echoes else None
     probing = ProbeContext(client, echoes, book, gateway.probe)
     means = RepairContext(
         client=client,
         lists=lists,
-        messages=open_source(settings, gateway, partial(_listed, lists)),
+        messages=open_source(settings, gateway, listed),
         silence_threshold=gateway.silence_threshold,
         verify_seconds=settings.reconnect_verify_seconds,
         allow_restart=gateway.allow_restart,

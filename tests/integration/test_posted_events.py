@@ -14,6 +14,7 @@ from demo.simulator.apis.registry import APIS
 from demo.simulator.client import Simulator
 from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
+from tests.support.access import secrets_of
 from tests.support.programs import Program
 from tests.support.samples import Metrics
 from tests.support.waiting import wait_until
@@ -39,7 +40,7 @@ class World:
                 "name": api,
                 "type": api,
                 "url": server.url,
-                "secret": _SECRET,
+                **secrets_of(api, _SECRET, ("loja", "obra")),
                 "messages": "events",
                 "messages_token": self.token(api),
             }

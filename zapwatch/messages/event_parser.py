@@ -1,7 +1,7 @@
 """Tells from an event that a gateway has posted which channel had a message, which way, and when.
 
-The shapes are those of WPPConnect Server 2.10, Evolution API 2.3, WAHA 2026, and of the wrapper's
-payloads in ``webhook_raw_logs``. Nothing else of an event is looked at, and nothing else is kept.
+The shapes are those of WPPConnect Server 2.10, Evolution API 2.3, WAHA 2026, Whapi 1.8, and of the
+wrapper's payloads in ``webhook_raw_logs``. Nothing else of an event is looked at or kept.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zapwatch.channels import MAX_ID_LENGTH, channel_key
+from zapwatch.messages import whapi_events
 from zapwatch.messages.probe_token import find_token, is_for
 from zapwatch.messages.webhook_log import CHANNEL_PATHS, MESSAGE_EVENTS, Direction
 
@@ -53,15 +54,17 @@ class _Said:
     at: object
     heard: bool
     id: object
+    entry: object = None
+    """The message itself, where the event holds several."""
 
 
-def parse(kind: str, body: bytes, now: float) -> Message | None:
-    """Return the message that an event of a gateway of this kind reports, None where it is none.
+def parse(kind: str, body: bytes, now: float) -> list[Message]:
+    """Return the messages that an event of a gateway of this kind reports.
 
     The sender's own note of an echo is none.
 
-    Its own time counts if it can be true: it is not later than ``now``, when the event came. Raises
-    EventError where the body is no event.
+    A message's own time counts if it can be true: it is not later than ``now``, when the event
+    came. Raises EventError where the body is no event.
     """
     try:
         event = json.loads(body)
@@ -69,16 +72,20 @@ def parse(kind: str, body: bytes, now: float) -> Message | None:
         raise EventError("this is not JSON") from None
     if not isinstance(event, dict):
         raise EventError("this is JSON, but no event: an object was expected")
-    said = _SHAPES[kind](event)
-    if said is None:
-        return None
-    key = channel_key(said.channel) if isinstance(said.channel, str) else ""
-    if not 0 < len(key) <= MAX_ID_LENGTH:
-        raise EventError(f"this event of a message names no channel as one of {kind} does")
-    echo = find_token(body)
-    if echo is not None and not (said.heard and is_for(echo, key)):
-        return None
-    return Message(key, said.direction, _time(said.at, now), said.heard, _text(said.id), echo)
+    found = _SHAPES[kind](event)
+    all_said = found if isinstance(found, list) else [found] if found else []
+    has_echo = bool(all_said) and find_token(body) is not None
+    messages = []
+    for said in all_said:
+        key = channel_key(said.channel) if isinstance(said.channel, str) else ""
+        if not 0 < len(key) <= MAX_ID_LENGTH:
+            raise EventError(f"this event of a message names no channel as one of {kind} does")
+        own = body if said.entry is None else json.dumps(said.entry).encode()
+        echo = find_token(own) if has_echo else None
+        if echo is None or (said.heard and is_for(echo, key)):
+            at = _time(said.at, now)
+            messages.append(Message(key, said.direction, at, said.heard, _text(said.id), echo))
+    return messages
 
 
 def _of_wppconnect(event: Mapping[str, Any]) -> _Said | None:
@@ -91,20 +98,25 @@ def _of_wppconnect(event: Mapping[str, Any]) -> _Said | None:
     return _Said(event.get("session"), _way(out=out), at, heard=True, id=event.get("id"))
 
 
-def _of_evolution(event: Mapping[str, Any]) -> _Said | None:
-    """Read `{"event", "instance", "data": {"key": {...}, "messageTimestamp": s}}`."""
+def _of_evolution(event: Mapping[str, Any]) -> list[_Said] | None:
+    """Read `{"event", "instance", "data": {"key": {...}, "messageTimestamp": s}}`.
+
+    ``data`` may be a list of several.
+    """
     name = event.get("event")
     if name not in ("messages.upsert", "send.message"):
         return None
     data = event.get("data")
-    if isinstance(data, list):
-        # Several at once: the newest one tells all that is kept.
-        data = max(filter(_is_object, data), key=lambda one: _number(_sent_at(one)), default={})
-    data = data if isinstance(data, dict) else {}
-    key = _object(data, "key")
+    several = [one for one in data if isinstance(one, dict)] if isinstance(data, list) else []
     sent = name in _WRITTEN_BY_GATEWAY
-    out = _from_me(key, default=sent)
-    return _Said(event.get("instance"), _way(out=out), _sent_at(data), not sent, key.get("id"))
+    said = []
+    for one in several or [data if isinstance(data, dict) else {}]:
+        key = _object(one, "key")
+        way = _way(out=_from_me(key, default=sent))
+        entry = one if several else None
+        channel = event.get("instance")
+        said.append(_Said(channel, way, _sent_at(one), not sent, key.get("id"), entry))
+    return said
 
 
 def _sent_at(data: Mapping[str, Any]) -> object:
@@ -148,16 +160,23 @@ def _of_wrapper(event: Mapping[str, Any]) -> _Said | None:
     )
 
 
-_SHAPES: Mapping[str, Callable[[Mapping[str, Any]], _Said | None]] = {
+def _of_whapi(event: Mapping[str, Any]) -> list[_Said]:
+    """Read an event as whapi_events describes it."""
+    if not whapi_events.is_message_event(event):
+        return []
+    return [
+        _Said(event.get("channel_id"), _way(out=one.out), one.at, one.heard, one.id, one.entry)
+        for one in whapi_events.messages_of(event)
+    ]
+
+
+_SHAPES: Mapping[str, Callable[[Mapping[str, Any]], _Said | list[_Said] | None]] = {
     "wrapper": _of_wrapper,
     "wppconnect": _of_wppconnect,
     "evolution": _of_evolution,
     "waha": _of_waha,
+    "whapi": _of_whapi,
 }
-
-
-def _is_object(value: object) -> bool:
-    return isinstance(value, dict)
 
 
 def _object(event: Mapping[str, Any], name: str) -> Mapping[str, Any]:

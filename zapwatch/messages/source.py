@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Protocol, TypeVar
 
-from zapwatch.channels import Channel
+from zapwatch.channels import Channel, NamedChannel, channel_key
 from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings
 from zapwatch.messages.channel_list import Activity
@@ -60,11 +61,11 @@ class LogMessages:
 
     def poll(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Read what is new, and look back for a second for those that were never seen."""
-        return self._last.poll([channel.key for channel in channels])
+        return self._last.poll([channel.message_key for channel in channels])
 
     def find(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Look back until all are found, or far enough."""
-        return self._last.find([channel.key for channel in channels])
+        return self._last.find([channel.message_key for channel in channels])
 
     def recent(self, seconds: float) -> RecentMessages:
         """Read the newest rows."""
@@ -178,6 +179,89 @@ class StoredMessages:
         self._store.close()
 
 
+_V = TypeVar("_V")
+
+
+class AliasedMessages:
+    """A source in which a channel's messages stand under its alias or under its own name.
+
+    The aliases are those that the settings name; others are taken over from the channels that are
+    polled, and ``listed`` is asked for those that are not known yet.
+    """
+
+    def __init__(
+        self,
+        source: MessageSource,
+        channels: Collection[NamedChannel],
+        listed: Callable[[], Collection[Channel]],
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        self._source = source
+        self._listed = listed
+        self._missing = {channel_key(one.name) for one in channels if one.id is None}
+        self._keys = {channel_key(one.id): channel_key(one.name) for one in channels if one.id}
+        """Channel keys by the keys of their aliases."""
+
+    def poll(self, channels: Collection[Channel]) -> ActivitySnapshot:
+        """Return what the source knows, by the channels' own names; raise MessageLogError."""
+        self._learn(channels)
+        return self._renamed(self._source.poll(channels))
+
+    def find(self, channels: Collection[Channel]) -> ActivitySnapshot:
+        """Do what poll() does, as far as the source can find anything."""
+        self._learn(channels)
+        return self._renamed(self._source.find(channels))
+
+    def recent(self, seconds: float) -> RecentMessages:
+        """Return the messages of the last ``seconds``; raise MessageLogError."""
+        if self._missing:
+            self._learn(self._listed())
+        recent = self._source.recent(seconds)
+        return RecentMessages(self._joined(recent.ages, min), recent.echoes, recent.gap)
+
+    def histories(self, wanted: Collection[str], pause: Callable[[], None]) -> dict[str, History]:
+        """Return the last 28 days of the ``wanted`` keys; raise MessageLogError."""
+        if self._missing:
+            self._learn(self._listed())
+        also = [alias for alias, key in list(self._keys.items()) if key in wanted]
+        found = self._source.histories([*wanted, *also], pause)
+        return self._joined(found, History.joined)
+
+    def close(self) -> None:
+        """Close the source's connections."""
+        self._source.close()
+
+    def _learn(self, channels: Collection[Channel]) -> None:
+        learned = {c.message_key: c.key for c in channels if c.alias is not None}
+        self._keys = {**self._keys, **learned}
+        self._missing = self._missing.difference(learned.values())
+
+    def _renamed(self, view: ActivitySnapshot) -> ActivitySnapshot:
+        messages = dict(view.messages)
+        for (alias, direction), count in view.messages.items():
+            key = self._keys.get(alias)
+            if key is not None and key != alias:
+                messages[key, direction] = messages.get((key, direction), 0) + count
+                del messages[alias, direction]
+        return replace(
+            view,
+            last_message=self._joined(view.last_message, max),
+            last_heard=self._joined(view.last_heard, max),
+            messages=messages,
+        )
+
+    def _joined(self, found: Mapping[str, _V], join: Callable[[_V, _V], _V]) -> dict[str, _V]:
+        """Return what was found, with that of an alias joined to that of its channel."""
+        joined = dict(found)
+        for alias, value in found.items():
+            key = self._keys.get(alias)
+            if key is not None and key != alias:
+                del joined[alias]
+                joined[key] = join(joined[key], value) if key in joined else value
+        return joined
+
+
 def open_source(
     settings: Settings,
     gateway: GatewaySettings,
@@ -191,6 +275,19 @@ def open_source(
     ``listed`` gives the gateway's channels of a moment ago, or raises MessageLogError. The program
     that receives events gives the source of those by the gateway's name, as ``received``.
     """
+    source = _open(settings, gateway, listed, received, clock)
+    if source is None or not gateway.channels or not gateway.messages.has_echoes:
+        return source
+    return AliasedMessages(source, gateway.channels, listed, clock=clock)
+
+
+def _open(
+    settings: Settings,
+    gateway: GatewaySettings,
+    listed: Callable[[], Collection[Channel]],
+    received: Callable[[str], MessageSource] | None,
+    clock: Clock | None,
+) -> MessageSource | None:
     if gateway.message_log_url is not None:
         log = MessageLog(gateway.message_log_url, clock=clock)
         return LogMessages(log, settings.message_lookback_hours * 3600, clock=clock)
