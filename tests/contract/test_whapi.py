@@ -61,6 +61,14 @@ class TestWhapi(GatewayContract):
             world.gateway.reconnect(channel, silent=True)
         assert world.asked == ["status"]
 
+    def test_a_start_that_the_caller_calls_stuck_is_repeated(self, world: World) -> None:
+        world.simulator.put_channel("loja", status="initializing")
+        channel = world.channel()
+        world.simulator.clear_requests()
+
+        world.gateway.reconnect(channel, silent=False, stuck=True)
+        assert world.asked == ["status", "restart"]
+
     def test_a_list_asks_for_each_channel_and_starts_none(self, world: World) -> None:
         world.simulator.put_channel("loja", status="disconnected")
         world.simulator.clear_requests()
