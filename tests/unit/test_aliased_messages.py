@@ -81,6 +81,17 @@ def test_the_list_is_asked_once_for_an_alias_that_is_not_known() -> None:
     assert listed.times == 1
 
 
+def test_one_that_nobody_has_listed_is_found_by_its_alias_too() -> None:
+    source, listed = Source(), Listed()
+    messages = AliasedMessages(source, _NAMED, listed)
+
+    view = messages.find([Channel("loja 1", Status.UNKNOWN), Channel("obra", Status.UNKNOWN)])
+
+    assert source.asked == ["abcdef-12345", "ghijkl-67890"]
+    assert view.last_message["loja1"] == _NOW - 5
+    assert listed.times == 1
+
+
 def test_a_history_is_that_of_both_names() -> None:
     source = Source()
     messages = AliasedMessages(source, _NAMED, Listed())

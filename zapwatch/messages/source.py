@@ -180,6 +180,7 @@ class StoredMessages:
 
 
 _V = TypeVar("_V")
+_LOOK_SECONDS = 60.0  # between two looks for an alias that is not known
 
 
 class AliasedMessages:
@@ -199,6 +200,7 @@ class AliasedMessages:
     ) -> None:
         self._source = source
         self._listed = listed
+        self._next_look = 0.0
         self._missing = {channel_key(one.name) for one in channels if one.id is None}
         self._keys = {channel_key(one.id): channel_key(one.name) for one in channels if one.id}
         """Channel keys by the keys of their aliases."""
@@ -211,19 +213,20 @@ class AliasedMessages:
     def find(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Do what poll() does, as far as the source can find anything."""
         self._learn(channels)
-        return self._renamed(self._source.find(channels))
+        self._learn_missing()
+        aliases = {key: alias for alias, key in self._keys.items()}
+        aliased = [replace(one, alias=aliases.get(one.key, one.alias)) for one in channels]
+        return self._renamed(self._source.find(aliased))
 
     def recent(self, seconds: float) -> RecentMessages:
         """Return the messages of the last ``seconds``; raise MessageLogError."""
-        if self._missing:
-            self._learn(self._listed())
+        self._learn_missing()
         recent = self._source.recent(seconds)
         return RecentMessages(self._joined(recent.ages, min), recent.echoes, recent.gap)
 
     def histories(self, wanted: Collection[str], pause: Callable[[], None]) -> dict[str, History]:
         """Return the last 28 days of the ``wanted`` keys; raise MessageLogError."""
-        if self._missing:
-            self._learn(self._listed())
+        self._learn_missing()
         also = [alias for alias, key in list(self._keys.items()) if key in wanted]
         found = self._source.histories([*wanted, *also], pause)
         return self._joined(found, History.joined)
@@ -231,6 +234,13 @@ class AliasedMessages:
     def close(self) -> None:
         """Close the source's connections."""
         self._source.close()
+
+    def _learn_missing(self) -> None:
+        now = time.monotonic()
+        # One that is not told stays unknown for a while: each look costs a list.
+        if self._missing and now >= self._next_look:
+            self._next_look = now + _LOOK_SECONDS
+            self._learn(self._listed())
 
     def _learn(self, channels: Collection[Channel]) -> None:
         learned = {c.message_key: c.key for c in channels if c.alias is not None}
