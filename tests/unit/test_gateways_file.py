@@ -171,8 +171,8 @@ def test_a_channels_secret_may_be_encrypted_as_pixelhub_does(write: Write) -> No
     for key in ("", "another"):
         line = _error(path, INFRA_SECRET_KEY=key)
         assert line == (
-            "the secret of Loja 1 is encrypted by PixelHub: set INFRA_SECRET_KEY to the one that "
-            "PixelHub uses"
+            f"{path}, gateway account: secret of Loja 1 is encrypted by PixelHub: set "
+            "INFRA_SECRET_KEY to the one that PixelHub uses"
         )
 
 

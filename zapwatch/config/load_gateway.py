@@ -50,7 +50,7 @@ def read_gateway(
         base_url=base_url,
         secret="" if channels else _secret(read, BY_KEY["secret"].read(read)),
         channels=tuple(
-            replace(channel, secret=_secret(read, channel.secret, f"the secret of {channel.name}"))
+            replace(channel, secret=_secret(read, channel.secret, f" of {channel.name}"))
             for channel in channels
         ),
         requests_per_month=requests_per_month,
@@ -99,8 +99,8 @@ def _message_log_url(read: Reader) -> URL | None:
     )
 
 
-def _secret(read: Reader, stored: str, label: str = "") -> str:
-    label = label or read.called("WPP_GATEWAY_SECRET")
+def _secret(read: Reader, stored: str, whose: str = "") -> str:
+    label = read.called("WPP_GATEWAY_SECRET") + whose
     secret = decrypt(stored, BY_NAME["INFRA_SECRET_KEY"].read(read))
     if secret.startswith(ENCRYPTED):
         raise SettingsError(
