@@ -257,11 +257,12 @@ def _whapi_event() -> sa.ColumnElement[str | None]:
         *(name("channel_id"), _json(whapi_events.CHANNEL_PATH)),
         *(name("messages"), sa.func.json_array(first)),
     )
-    return sa.case(
-        (_IS_WHAPI & (sa.func.length(payload) <= MOST_BYTES), payload),
-        (_IS_WHAPI & (sa.func.json_valid(payload) == 1), short),
+    event = sa.case(
+        (sa.func.length(payload) <= MOST_BYTES, payload),
+        (sa.func.json_valid(payload) == 1, short),
         else_=None,
     )
+    return sa.case((_IS_WHAPI, event), else_=None)
 
 
 _ROWS = sa.select(
@@ -362,7 +363,11 @@ class MessageLog:
                     raise
                 limit = max(1, limit // 8)
             else:
-                return [row for columns in found for row in _rows_of(*columns)]
+                rows = []
+                for *plain, event in found:
+                    row = _row(*plain)
+                    rows += [row] if event is None else _whapi_rows(row, event) or [row]
+                return rows
 
     def _read(
         self,
@@ -410,14 +415,8 @@ def _readable(error: SQLAlchemyError) -> MessageLogError:
     return kind(one_line(error))
 
 
-def _rows_of(*columns: Any) -> list[Row]:
-    """Return a row, or as many as it holds messages, with the same id and time."""
-    *plain, whapi = columns
-    row = _row(*plain)
-    return [row] if whapi is None else _whapi_rows(row, whapi) or [row]
-
-
 def _whapi_rows(row: Row, payload: str) -> list[Row]:
+    """Return as many rows as one holds messages, with its id and time."""
     try:
         event = json.loads(payload)
     except (ValueError, RecursionError):
