@@ -81,6 +81,20 @@ def test_the_list_is_asked_once_for_an_alias_that_is_not_known() -> None:
     assert listed.times == 1
 
 
+def test_an_alias_that_the_list_does_not_tell_costs_no_list_each_time() -> None:
+    looks = 0
+
+    def listed() -> list[Channel]:
+        nonlocal looks
+        looks += 1
+        return [Channel("Loja 1", Status.UNKNOWN)]
+
+    messages = AliasedMessages(Source(), _NAMED, listed)
+    for _ in range(3):
+        assert messages.recent(60).ages["loja1"] == 60
+    assert looks == 1
+
+
 def test_one_that_nobody_has_listed_is_found_by_its_alias_too() -> None:
     source, listed = Source(), Listed()
     messages = AliasedMessages(source, _NAMED, listed)
