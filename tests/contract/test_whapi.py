@@ -33,7 +33,7 @@ class TestWhapi(GatewayContract):
     lists_with = "status"
     heals_with: ClassVar[list[str]] = []
 
-    def test_an_empty_list_is_a_failure(self, world: World) -> None:
+    def test_no_session_yet_is_not_a_gateway_that_fails(self, world: World) -> None:
         """Without channels at Whapi every token is wrong."""
         for channel in CHANNELS:
             world.simulator.remove(channel)

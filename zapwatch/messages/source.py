@@ -200,7 +200,8 @@ class AliasedMessages:
     ) -> None:
         self._source = source
         self._listed = listed
-        self._next_look = 0.0
+        self._clock = clock or Clock()
+        self._next_look = float("-inf")
         self._missing = {channel_key(one.name) for one in channels if one.id is None}
         self._keys = {channel_key(one.id): channel_key(one.name) for one in channels if one.id}
         """Channel keys by the keys of their aliases."""
@@ -236,7 +237,7 @@ class AliasedMessages:
         self._source.close()
 
     def _learn_missing(self) -> None:
-        now = time.monotonic()
+        now = self._clock.monotonic()
         # One that is not told stays unknown for a while: each look costs a list.
         if self._missing and now >= self._next_look:
             self._next_look = now + _LOOK_SECONDS
