@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,11 @@ _MOST_UNLISTED = 20_000  # channels that no list has named yet, for each gateway
 _MOST_HOURS = 100_000  # of listed channels, that wait to be written, for each gateway
 _MOST_ECHOES = 1000  # that wait to be written, for each gateway
 _RECENT = 10_000  # messages of a gateway that are known again when they are reported once more
+_RETRY_SECONDS = 3600.0
+"""For which a gateway may try to deliver an event: Evolution's ten attempts take half an hour.
+
+A message that is older and comes for the first time was kept back by WhatsApp or by the gateway.
+"""
 
 
 @dataclass(slots=True)
@@ -43,16 +48,31 @@ class _Box:
     last: dict[str, Last] = field(default_factory=dict)
     minutes: dict[tuple[str, int], Minutes] = field(default_factory=dict)
     counts: Counter[tuple[str, Direction]] = field(default_factory=Counter)
+    undecryptable: Counter[str] = field(default_factory=Counter)
     echoes: dict[str, str] = field(default_factory=dict)
     """Of each token, who has heard it."""
     events: int = 0
     recent: dict[int, None] = field(default_factory=dict)
 
-    def note(self, message: Message) -> None:
+    def note(self, message: Message, now: float) -> bool:
+        """Take a message that came at ``now``; return whether the gateway's list lacks its channel.
+
+        So long as no list has been read, it lacks none.
+        """
         self.events += 1
+        if message.readable:
+            self._note_readable(message, now)
+        elif message.key in self.listed and not self._is_known(message):
+            self.undecryptable[message.key] += 1
+        return bool(self.listed) and message.key not in self.listed
+
+    def _note_readable(self, message: Message, now: float) -> None:
         key, at = message.key, message.at
         if key not in self.listed and key not in self.last and len(self.last) >= _MOST_UNLISTED:
             return
+        repeated = self._is_known(message)
+        if not repeated and now - at > _RETRY_SECONDS:
+            at = now
         came, went = (at, 0.0) if message.direction is Direction.IN else (0.0, at)
         last = Last(came, went, at if message.heard else 0.0)
         known = self.last.get(key)
@@ -62,10 +82,11 @@ class _Box:
             if len(self.echoes) < _MOST_ECHOES:
                 self.echoes[message.echo] = key
             return
-        if self._is_known(message):
+        if repeated:
             return
         self.counts[key, message.direction] += 1
-        hour, second = divmod(at, 3600)
+        # By their own times: they show how the channel talks.
+        hour, second = divmod(message.at, 3600)
         place = key, int(hour)
         counted = self.minutes.get(place)
         most = _MOST_HOURS if key in self.listed else _MOST_UNLISTED
@@ -77,7 +98,8 @@ class _Box:
         """Whether the message was reported before: by a retry, or as an event of two kinds."""
         if message.id is None:
             return False
-        mark = hash((message.key, message.id))
+        # One that could not be decrypted may come again, and then be read.
+        mark = hash((message.key, message.id, message.readable))
         if mark in self.recent:
             return True
         self.recent[mark] = None
@@ -134,10 +156,13 @@ class Inbox:
         with self._lock:
             self._boxes = {gateway: _Box() for gateway in gateways} | self._boxes
 
-    def take(self, gateway: str, message: Message) -> None:
-        """Take one message; it is on disk within about a second."""
+    def take(self, gateway: str, message: Message) -> bool:
+        """Take one message; it is on disk within about a second.
+
+        Returns whether the gateway's list lacks its channel.
+        """
         with self._lock:
-            self._boxes[gateway].note(message)
+            return self._boxes[gateway].note(message, self._clock.time())
 
     def list_channels(self, gateway: str, keys: frozenset[str]) -> None:
         """Take over which channels a gateway has."""
@@ -147,12 +172,21 @@ class Inbox:
                 box.listed = keys
                 known = keys.union(box.last)
                 box.counts = Counter({k: n for k, n in box.counts.items() if k[0] in known})
+                box.undecryptable = Counter(
+                    {key: n for key, n in box.undecryptable.items() if key in keys}
+                )
 
-    def counts(self, gateway: str) -> tuple[Mapping[tuple[str, Direction], int], int]:
-        """Return how many messages came since the start, by channel key, and how many events."""
+    def counts(self, gateway: str) -> ActivitySnapshot:
+        """Return what was counted since the start, and no times."""
         with self._lock:
             box = self._boxes[gateway]
-            return dict(box.counts), box.events
+            return ActivitySnapshot(
+                now=0.0,
+                last_message={},
+                messages=dict(box.counts),
+                rows_read=box.events,
+                undecryptable=dict(box.undecryptable),
+            )
 
     def write(self) -> None:
         """Write what waits, and that somebody is here to take events; raise MessageLogError.
@@ -211,9 +245,14 @@ class TakenMessages(StoredMessages):
         keys = frozenset(key for one in channels for key in (one.key, one.message_key))
         self._inbox.list_channels(self._gateway, keys)
         # First, so that none is counted whose time is not known yet.
-        counts, events = self._inbox.counts(self._gateway)
+        counts = self._inbox.counts(self._gateway)
         self._inbox.write()
-        return replace(super().poll(channels), messages=counts, rows_read=events)
+        return replace(
+            super().poll(channels),
+            messages=counts.messages,
+            rows_read=counts.rows_read,
+            undecryptable=counts.undecryptable,
+        )
 
 
 class Post:

@@ -31,15 +31,25 @@ _log = logging.getLogger("exporter")
 
 _PATH = "/messages/"
 _TELL_AGAIN_SECONDS = 600.0  # between two lines about the same trouble of one gateway
+_UNAUTHORIZED = (
+    "the token is missing or wrong. It is what MESSAGES_TOKEN sets, as 'Authorization: Bearer "
+    "TOKEN' or the password of the URL; as WAHA's HMAC key; or behind the URL as ?token=TOKEN, the "
+    "only way of a gateway that neither signs nor sends headers (WAHA Core of 2024.10)"
+)
+_NOT_LISTED = (
+    "the gateway lists no channel of this name: nothing is shown of it until the list has it"
+)
 
-Take = Callable[[str, Message], None]
-"""Is given a gateway's name and a message of it."""
+Take = Callable[[str, Message], bool]
+"""Is given a gateway's name and a message of it; returns whether its list lacks the channel."""
 
 
 class EventResult(enum.StrEnum):
     """What came of an event: the label ``result`` of whatsapp_message_events_total."""
 
     MESSAGE = "message"
+    UNDECRYPTABLE = "undecryptable"
+    UNLISTED = "unlisted"
     OTHER = "other"
     UNAUTHORIZED = "unauthorized"
     INVALID = "invalid"
@@ -99,17 +109,33 @@ class Receiver:
         try:
             messages = _read(environ, sender, self._clock.time())
         except _Refused as refused:
-            self._tell(name, refused)
+            why = f"an event of gateway {name} was refused: {refused}"
+            self._tell(name, refused.result, why)
             self._count(name, refused.result)
             return _answer(start_response, refused.status, str(refused))
-        self._count(name, EventResult.MESSAGE if messages else EventResult.OTHER)
-        for message in messages:
-            self._take(name, message)
-        if not messages:
-            start_response("204 No Content", [])
-        else:
+        results = [self._taken(name, message) for message in messages]
+        # The one that proves most.
+        result = next((one for one in EventResult if one in results), EventResult.OTHER)
+        self._count(name, result)
+        if result is EventResult.UNLISTED:
+            return _answer(start_response, HTTPStatus.ACCEPTED, _NOT_LISTED)
+        if result is EventResult.MESSAGE:
             start_response("202 Accepted", [("Content-Length", "0")])
+        else:
+            start_response("204 No Content", [])
         return ()
+
+    def _taken(self, gateway: str, message: Message) -> EventResult:
+        """Take a message, and return what it proves."""
+        if self._take(gateway, message):
+            self._tell(
+                gateway,
+                EventResult.UNLISTED,
+                f"events of gateway {gateway} name a channel that it does not list: "
+                f"{message.key!r}; no age is shown of it until it does",
+            )
+            return EventResult.UNLISTED
+        return EventResult.MESSAGE if message.readable else EventResult.UNDECRYPTABLE
 
     def _sender(self, path: str) -> tuple[str, Sender | None]:
         """Return a gateway's name, and the gateway, None where none has it.
@@ -123,12 +149,12 @@ class Receiver:
                 return one, sender
         return name, None
 
-    def _tell(self, gateway: str, refused: _Refused) -> None:
+    def _tell(self, gateway: str, result: EventResult, why: str) -> None:
         """Log what is wrong with a gateway's events: who set up the webhook sees nothing else."""
         now = self._clock.monotonic()
-        if now - self._told_at.get((gateway, refused.result), float("-inf")) > _TELL_AGAIN_SECONDS:
-            self._told_at[gateway, refused.result] = now
-            _log.warning("an event of gateway %s was refused: %s", gateway, refused)
+        if now - self._told_at.get((gateway, result), float("-inf")) > _TELL_AGAIN_SECONDS:
+            self._told_at[gateway, result] = now
+            _log.warning("%s", why)
 
 
 def _read(environ: WSGIEnvironment, sender: Sender, now: float) -> list[Message]:
@@ -139,8 +165,7 @@ def _read(environ: WSGIEnvironment, sender: Sender, now: float) -> list[Message]
         raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, EventResult.TOO_LARGE, why)
     body = environ["wsgi.input"].read(length)
     if not _may_post(environ, body, sender.token.encode()):
-        why = "the token is missing or wrong: it must be the one that MESSAGES_TOKEN sets"
-        raise _Refused(HTTPStatus.UNAUTHORIZED, EventResult.UNAUTHORIZED, why)
+        raise _Refused(HTTPStatus.UNAUTHORIZED, EventResult.UNAUTHORIZED, _UNAUTHORIZED)
     try:
         return parse(sender.kind, body, now)
     except EventError as error:
@@ -164,7 +189,9 @@ def _may_post(environ: WSGIEnvironment, body: bytes, token: bytes) -> bool:
     if scheme.lower() == "basic":
         return hmac.compare_digest(_password(given), token)
     query = parse_qsl(environ.get("QUERY_STRING", ""), encoding="latin-1")
-    return hmac.compare_digest(_bytes(dict(query).get("token", "")), token)
+    text = dict(query).get("token", "")
+    # Evolution can be told to add the event's name to the URL, which is then behind the token.
+    return any(hmac.compare_digest(_bytes(one), token) for one in (text, text.rpartition("/")[0]))
 
 
 def _bytes(text: str) -> bytes:

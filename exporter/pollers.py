@@ -13,6 +13,7 @@ from exporter.snapshot import GatewayState, LogState, StateStore
 from zapwatch.channels import Channel
 from zapwatch.clock import Clock
 from zapwatch.gateways.base import MAX_CHANNELS, Gateway, GatewayError, LeftOut
+from zapwatch.messages.log_tailer import CLOCK_OFF_SECONDS
 from zapwatch.messages.source import MessageSource
 from zapwatch.messages.webhook_log import MessageLogError
 
@@ -187,6 +188,7 @@ class LogPoller(Poller):
         self._observe_seconds = observe_seconds
         self._state = LogState(up=False)
         self._behind = False
+        self._clock_offset = 0.0
 
     def poll(self) -> None:
         """Read what is new in the log; raise MessageLogError."""
@@ -204,6 +206,7 @@ class LogPoller(Poller):
         else:
             self._state = LogState(up=True, view=view, last_success=self._clock.time())
         self._note_unread(view.unread)
+        self._note_clock(view.clock_offset)
         self._board.update(log=self._state)
 
     def close(self) -> None:
@@ -215,6 +218,18 @@ class LogPoller(Poller):
             self._behind = bool(unread)
             what = f"about {unread} rows are yet to be read" if unread else "all rows are read"
             self._log.info("message log: %s", what)
+
+    def _note_clock(self, offset: float) -> None:
+        """Log once that rows are dated hours off, and again where by another time."""
+        if abs(offset - self._clock_offset) < CLOCK_OFF_SECONDS or not offset:
+            return
+        self._clock_offset = offset
+        self._log.warning(
+            "message log: rows are dated %.1f h %s: their writer's clock or time zone differs from "
+            "the database's, or they were kept back; they count from when they came",
+            abs(offset) / 3600,
+            "back" if offset < 0 else "ahead",
+        )
 
     def pin_failure(self) -> None:
         """Pin that nothing is known of any channel's age."""

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from pymysql.cursors import Cursor
+from pymysql.err import OperationalError
 
 from exporter import event_buffer as inbox_module
 from exporter.event_buffer import Inbox, TakenMessages
@@ -83,8 +85,9 @@ def message(
     heard: bool = True,
     id_: str | None = None,
     echo: str | None = None,
+    readable: bool = True,
 ) -> Message:
-    return Message(key, direction, at, heard, id_, echo)
+    return Message(key, direction, at, heard, id_, echo, readable)
 
 
 class Exporter:
@@ -125,6 +128,51 @@ def test_late_and_repeated_messages_move_no_clock_back(store: EventStore, clock:
     assert view.age("loja1") == 5
     assert view.messages == {("loja1", Direction.IN): 3}
     assert view.rows_read == 4
+
+
+def test_a_late_backlog_counts_from_when_it_came_and_once(
+    store: EventStore, clock: DayClock
+) -> None:
+    exporter = Exporter(store, clock)
+    five_hours = [message(_NOW - 18_000 + n, id_=str(n)) for n in range(5)]
+    exporter.take(*five_hours)
+    view = exporter.poll()
+    assert view.age("loja1") == view.heard_age("loja1") == 0
+    assert StoredMessages(store, "wpp", clock=clock).recent(30).ages == {"loja1": 0}
+    assert view.messages == {("loja1", Direction.IN): 5}
+    # One learns from it when the channel was busy, not when the backlog came.
+    assert {hour for _, hour, _ in store.minutes("wpp", 0)} == {int((_NOW - 18_000) // 3600)}
+    clock.now += 25
+    exporter.take(*five_hours)
+    assert exporter.poll().age("loja1") == 25, "what is repeated shows nothing"
+    # What a gateway may have tried to deliver since is as old as it says.
+    exporter.take(message(_NOW - 900, key="other"))
+    assert exporter.poll().age("other") == 925
+
+
+def test_what_cannot_be_decrypted_is_counted_apart_and_may_come_again(
+    store: EventStore, clock: DayClock
+) -> None:
+    exporter = Exporter(store, clock)
+    exporter.poll()
+    exporter.take(*[message(id_="a", readable=False)] * 2, message(key="stray", readable=False))
+    view = exporter.poll()
+    assert view.undecryptable == {"loja1": 1}
+    assert (view.age("loja1"), view.messages) == (None, {})
+    exporter.take(message(id_="a"))
+    view = exporter.poll()
+    assert (view.age("loja1"), view.messages) == (0, {("loja1", Direction.IN): 1})
+    assert exporter.poll(_OTHER).undecryptable == {}, "it left the list"
+
+
+def test_whether_the_list_lacks_a_channel_is_known_once_there_is_a_list(
+    store: EventStore, clock: DayClock
+) -> None:
+    inbox = Inbox(store, ["wpp"], clock=clock)
+    assert not inbox.take("wpp", message(key="loja2"))
+    inbox.list_channels("wpp", frozenset(["loja1"]))
+    assert inbox.take("wpp", message(key="loja2"))
+    assert not inbox.take("wpp", message())
 
 
 def test_a_message_without_an_id_counts_each_time(store: EventStore, clock: DayClock) -> None:
@@ -322,6 +370,29 @@ def test_stores_that_are_opened_at_once_make_the_tables_once(
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda one: one.write(Batch({("wpp", "a"): Last(1, 1, 1)}), _NOW), stores))
     assert stores[0].last("wpp") == {"a": Last(1, 1, 1)}
+
+
+def test_a_table_that_another_store_is_making_on_mysql_is_waited_for(
+    database: sa.URL, opened: Callable[[sa.URL], EventStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute = Cursor.execute
+    refused: list[str] = []
+
+    def fails(cursor: Cursor, query: str, args: object = None) -> int:
+        if "CREATE TABLE" in query and len(refused) < 3:
+            refused.append(query)
+            raise OperationalError(
+                1684,
+                "Table 'a'.'b' was skipped since its definition is being modified by"
+                " concurrent DDL statement",
+            )
+        return execute(cursor, query, args)
+
+    monkeypatch.setattr(Cursor, "execute", fails)
+    store = opened(database)
+    store.write(Batch({("wpp", "a"): Last(1, 1, 1)}), _NOW)
+    assert store.last("wpp") == {"a": Last(1, 1, 1)}
+    assert len(refused) == 3
 
 
 def test_messages_that_cannot_be_written_wait(

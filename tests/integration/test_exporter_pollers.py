@@ -108,6 +108,24 @@ def test_it_goes_on_whatever_a_poll_raises(
     assert caplog.records[0].exc_info, "what to report"
 
 
+def test_rows_with_a_wrong_clock_are_told_once(
+    sqlite_log: WrittenLog, board: StateStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    poller = _log_poller(sqlite_log, board)
+    poller.poll_once()
+    for age in (10_800, 0, 10_800, 10_800):
+        sqlite_log.write("loja", age_seconds=age)
+        poller.poll_once()
+    poller.close()
+    [line] = [one for one in caplog.messages if "dated" in one]
+    assert line.startswith("message log: rows are dated 3.0 h back: their writer's clock or time")
+    log = board.snapshot.log
+    view = log.view if log else None
+    assert view is not None
+    assert view.clock_offset < -10_000
+    assert (view.age("loja") or 0) < 60
+
+
 def test_who_is_in_a_hurry_does_not_wait_for_the_pause(
     poller: GatewayPoller, simulated: Simulator
 ) -> None:

@@ -109,6 +109,8 @@ def test_events_are_taken_once_by_their_own_time_whatever_comes_with_them(
     assert metrics.get(_AGE, gateway=api, channel="obra") is None
     assert metrics.all(_EVENTS, gateway=api) == {
         ("message",): 3,
+        ("undecryptable",): 0,
+        ("unlisted",): 0,
         ("other",): 50,
         ("unauthorized",): 0,
         ("invalid",): 0,

@@ -21,6 +21,7 @@ class Source:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.restored = ""
 
     def poll(self, channels: Collection[Channel]) -> ActivitySnapshot:
         self.asked = [channel.message_key for channel in channels]
@@ -30,9 +31,22 @@ class Source:
             ("loja1", Direction.IN): 1,
             ("ghijkl-67890", Direction.OUT): 4,
         }
-        return ActivitySnapshot(_NOW, last, counts, 7, last_heard={"abcdef-12345": _NOW - 6})
+        return ActivitySnapshot(
+            _NOW,
+            last,
+            counts,
+            7,
+            last_heard={"abcdef-12345": _NOW - 6},
+            undecryptable={"abcdef-12345": 3, "loja1": 2, "x": 1},
+        )
 
     find = poll
+
+    def checkpoint(self) -> str:
+        return "as far as this"
+
+    def restore(self, checkpoint: str) -> None:
+        self.restored = checkpoint
 
     def recent(self, seconds: float) -> RecentMessages:
         return RecentMessages({"abcdef-12345": seconds / 2, "loja1": seconds}, {"token"}, "gap")
@@ -69,6 +83,7 @@ def test_what_is_known_under_either_name_is_the_channels() -> None:
     assert view.last_message == {"loja1": _NOW - 5, "obra": _NOW - 7, "x": _NOW}
     assert view.last_heard == {"loja1": _NOW - 6}
     assert view.messages == {("loja1", Direction.IN): 3, ("obra", Direction.OUT): 4}
+    assert view.undecryptable == {"loja1": 5, "x": 1}
 
 
 def test_the_list_is_asked_once_for_an_alias_that_is_not_known() -> None:
@@ -115,6 +130,15 @@ def test_a_history_is_that_of_both_names() -> None:
     assert source.asked == ["abcdef-12345", "ghijkl-67890", "loja1", "obra"]
     assert {key: one.messages for key, one in histories.items()} == {"loja1": 2, "obra": 1}
     assert sum(histories["loja1"].busy_minutes()) == 2
+
+
+def test_a_checkpoint_is_that_of_the_source() -> None:
+    source = Source()
+    messages = AliasedMessages(source, _NAMED, Listed())
+
+    assert messages.checkpoint() == "as far as this"
+    messages.restore("an earlier one")
+    assert source.restored == "an earlier one"
 
 
 def test_an_alias_that_is_the_name_is_no_other_channel() -> None:

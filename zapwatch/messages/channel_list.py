@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import NamedTuple
@@ -66,6 +67,20 @@ class Activity:
                 # Fewer are left where the gateway purges.
                 counted[channel.key] = before._replace(messages=count)
         self._counted = counted
+
+    def checkpoint(self) -> str:
+        """Return how many messages were counted, for restore()."""
+        return json.dumps(self._counted)
+
+    def restore(self, checkpoint: str) -> None:
+        """Go on with the counts of another process, so that one that has grown since shows."""
+        try:
+            self._counted = {
+                str(key): _Counted(int(messages), float(since), bool(grown))
+                for key, (messages, since, grown) in json.loads(checkpoint).items()
+            }
+        except (ValueError, TypeError, AttributeError):
+            self._counted = {}
 
     def recent(self, seconds: float) -> RecentMessages:
         """Look at the list; raise MessageLogError where there is none."""

@@ -15,7 +15,13 @@ from typing import Any
 from zapwatch.channels import MAX_ID_LENGTH, channel_key
 from zapwatch.messages import whapi_events
 from zapwatch.messages.probe_token import find_token, is_for
-from zapwatch.messages.webhook_log import CHANNEL_PATHS, MESSAGE_EVENTS, Direction
+from zapwatch.messages.webhook_log import (
+    CHANNEL_PATHS,
+    CIPHERTEXT,
+    MESSAGE_EVENTS,
+    Direction,
+    is_untaken,
+)
 
 _FIRST_TIME = 1_230_768_000.0  # 2009, when WhatsApp began: what is dated earlier is no time
 _MILLISECONDS = 1e11  # a number above this counts milliseconds, not seconds (those are of 5138)
@@ -32,9 +38,10 @@ class EventError(Exception):
 class Message:
     """That a channel had a message; ``at`` is in Unix seconds.
 
-    ``heard`` says that it came through WhatsApp, and was not merely written by the gateway whose
-    API had sent it. ``id`` only tells a message from itself, reported twice; it is never stored.
-    ``echo`` is the token of an echo that the channel has received (see probe_token).
+    ``heard`` says that it came through WhatsApp or that WhatsApp took it, and not merely that the
+    gateway was asked to send it. ``id`` only tells a message from itself, reported twice; it is
+    never stored. ``echo`` is the token of an echo that the channel has received (see probe_token).
+    One that is not ``readable`` could not be decrypted.
     """
 
     key: str
@@ -43,11 +50,12 @@ class Message:
     heard: bool
     id: str | None = None
     echo: str | None = None
+    readable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """What one shape says: ``at`` as it stands there, in whatever unit."""
+    """What one shape says: ``at`` and ``ack`` as they stand there, in whatever unit."""
 
     channel: object
     direction: Direction
@@ -56,6 +64,8 @@ class _Said:
     id: object
     entry: object = None
     """The message itself, where the event holds several."""
+    ack: object = None
+    readable: bool = True
 
 
 def parse(kind: str, body: bytes, now: float) -> list[Message]:
@@ -82,9 +92,13 @@ def parse(kind: str, body: bytes, now: float) -> list[Message]:
             raise EventError(f"this event of a message names no channel as one of {kind} does")
         own = body if said.entry is None else json.dumps(said.entry).encode()
         echo = find_token(own) if has_echo else None
-        if echo is None or (said.heard and is_for(echo, key)):
-            at = _time(said.at, now)
-            messages.append(Message(key, said.direction, at, said.heard, _text(said.id), echo))
+        if echo is not None and not (said.heard and is_for(echo, key)):
+            continue
+        # An echo to oneself may be reported only once, before it is sent.
+        untaken = echo is None and said.direction is Direction.OUT and is_untaken(said.ack)
+        heard = said.heard and not untaken
+        at, id_ = _time(said.at, now), _text(said.id)
+        messages.append(Message(key, said.direction, at, heard, id_, echo, said.readable))
     return messages
 
 
@@ -95,7 +109,15 @@ def _of_wppconnect(event: Mapping[str, Any]) -> _Said | None:
         return None
     out = _from_me(event, default=name == "onselfmessage")
     at = event.get("timestamp", event.get("t"))
-    return _Said(event.get("session"), _way(out=out), at, heard=True, id=event.get("id"))
+    return _Said(
+        event.get("session"),
+        _way(out=out),
+        at,
+        heard=True,
+        id=event.get("id"),
+        ack=event.get("ack"),
+        readable=event.get("type") != CIPHERTEXT,
+    )
 
 
 def _of_evolution(event: Mapping[str, Any]) -> list[_Said] | None:
@@ -112,11 +134,26 @@ def _of_evolution(event: Mapping[str, Any]) -> list[_Said] | None:
     said = []
     for one in several or [data if isinstance(data, dict) else {}]:
         key = _object(one, "key")
-        way = _way(out=_from_me(key, default=sent))
-        entry = one if several else None
-        channel = event.get("instance")
-        said.append(_Said(channel, way, _sent_at(one), not sent, key.get("id"), entry))
+        ack = one.get("status")
+        said.append(
+            _Said(
+                event.get("instance"),
+                _way(out=_from_me(key, default=sent)),
+                _sent_at(one),
+                not sent,
+                key.get("id"),
+                one if several else None,
+                # As a number it is Baileys' own, whose 2 is the others' 1.
+                ack - 1 if isinstance(ack, int) and not isinstance(ack, bool) else ack,
+                readable=not _is_stub(one),
+            )
+        )
     return said
+
+
+def _is_stub(message: Mapping[str, Any]) -> bool:
+    """Whether Baileys has put it in the place of a message that it could not decrypt."""
+    return message.get("messageStubType") in (2, "CIPHERTEXT")
 
 
 def _sent_at(data: Mapping[str, Any]) -> object:
@@ -137,7 +174,16 @@ def _of_waha(event: Mapping[str, Any]) -> _Said | None:
     out = _from_me(message, default=False)
     by_itself = out and message.get("source") == "api"
     at = event.get("timestamp", message.get("timestamp"))
-    return _Said(event.get("session"), _way(out=out), at, not by_itself, message.get("id"))
+    of_engine = _object(message, "_data")
+    return _Said(
+        event.get("session"),
+        _way(out=out),
+        at,
+        not by_itself,
+        message.get("id"),
+        ack=message.get("ackName") or message.get("ack"),
+        readable=not _is_stub(of_engine) and of_engine.get("type") != CIPHERTEXT,
+    )
 
 
 def _of_wrapper(event: Mapping[str, Any]) -> _Said | None:
@@ -147,7 +193,8 @@ def _of_wrapper(event: Mapping[str, Any]) -> _Said | None:
     if direction is None or not isinstance(name, str):
         return None
     channel = next(filter(None, (_scalar(event, path) for path in CHANNEL_PATHS)), None)
-    places = [event, *(_object(event, name) for name in ("message", "data"))]
+    raw = _object(_object(event, "raw"), "payload")
+    places = [event, *(_object(event, name) for name in ("message", "data")), raw]
     out = direction is Direction.OUT or any(place.get("fromMe") is True for place in places)
     times = (place.get(field) for place in places for field in ("timestamp", "t"))
     ids = (place.get("id") for place in places)
@@ -157,6 +204,8 @@ def _of_wrapper(event: Mapping[str, Any]) -> _Said | None:
         next((at for at in times if at is not None), None),
         name.lower() not in _WRITTEN_BY_GATEWAY,
         next(filter(_text, ids), None),
+        ack=next((place["ack"] for place in places if place.get("ack") is not None), None),
+        readable=all(place.get("type") != CIPHERTEXT for place in places),
     )
 
 

@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -40,7 +40,6 @@ from zapwatch.messages.probe_token import (
 _TIMEOUT = 10  # seconds that connecting or an answer may take before the log counts as down
 _STATEMENT_SECONDS = 1.0  # that the server works on one statement before it gives it up
 _LARGE_ROW_SECONDS = 8.0  # the same where a statement asks for one row, which may hold 16 MB
-_GIVEN_UP = {1969, 3024}  # MariaDB's and MySQL's numbers for a statement that took too long
 
 
 class Direction(enum.StrEnum):
@@ -69,6 +68,25 @@ So they do not show that anything came through WhatsApp: a panel that answers cu
 the log of a dead session fresh. What the phone itself has sent, ``onselfmessage``, did.
 """
 
+CIPHERTEXT = "ciphertext"
+"""The ``type`` that WPPConnect gives a message which it has not decrypted, at least not yet."""
+
+
+def is_untaken(ack: object) -> bool:
+    """Whether an own message's ``ack`` says that WhatsApp has not taken it: pending, or refused.
+
+    Where nothing is said of it, it may have been.
+    """
+    if isinstance(ack, str):
+        if ack.strip().upper() in {"PENDING", "CLOCK", "ERROR", "FAILED"}:
+            return True
+        try:
+            ack = float(ack)
+        except ValueError:
+            return False
+    return isinstance(ack, int | float) and not isinstance(ack, bool) and ack <= 0
+
+
 CHANNEL_PATHS = (
     "$.sessionId",
     "$.session.id",
@@ -92,14 +110,27 @@ class _TooSlow(MessageLogError):  # noqa: N818 - it may work with fewer rows
     """The server gave the statement up."""
 
 
+class _TooDeep(MessageLogError):  # noqa: N818 - it works without that one payload
+    """The server cannot parse the payload of one of the rows."""
+
+
+_KINDS: Mapping[object, type[MessageLogError]] = {
+    1969: _TooSlow,  # MariaDB's number
+    3024: _TooSlow,  # MySQL's
+    3157: _TooDeep,  # MySQL's for JSON deeper than 100 levels, which is invalid JSON elsewhere
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row of the log; ``key`` is the channel's, None where the row is no channel's message.
 
     ``other_time`` is set where clocks were put back an hour and the server's zone had the row's
     local time twice: the row was written at one of the two. ``heard`` says that it came through
-    WhatsApp, and not merely out of the gateway. ``echo`` is the token of an echo that the channel
-    has received (see probe_token); the sender's own note of an echo is no channel's message.
+    WhatsApp or that WhatsApp took it, and not merely that the gateway was asked to send it.
+    ``echo`` is the token of an echo that the channel has received (see probe_token); the sender's
+    own note of an echo is no channel's message. One that is not ``readable`` could not be
+    decrypted. ``unnamed``: it is a message whose payload names no channel.
     """
 
     id: int
@@ -109,6 +140,8 @@ class Row:
     other_time: float | None = None
     heard: bool = True
     echo: str | None = None
+    readable: bool = True
+    unnamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +224,13 @@ class _JsonScalar(FunctionElement[str]):
 
 @compiles(_JsonScalar, "mysql", "mariadb")
 def _scalar_mysql(element: _JsonScalar, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"JSON_VALUE({compiler.process(element.clauses, **kw)})"
+    arguments = compiler.process(element.clauses, **kw)
+    if getattr(compiler.dialect, "is_mariadb", False):
+        return f"JSON_VALUE({arguments})"
+    # MySQL's JSON_VALUE() makes a text of an object or a list, and of true.
+    found = f"JSON_EXTRACT({arguments})"
+    wanted = "('STRING', 'INTEGER', 'UNSIGNED INTEGER', 'DOUBLE', 'DECIMAL')"
+    return f"CASE WHEN JSON_TYPE({found}) IN {wanted} THEN JSON_UNQUOTE({found}) END"
 
 
 @compiles(_JsonScalar, "sqlite")
@@ -199,6 +238,42 @@ def _scalar_sqlite(element: _JsonScalar, compiler: SQLCompiler, **kw: Any) -> st
     arguments = compiler.process(element.clauses, **kw)
     wanted = "('text', 'integer', 'real')"
     return f"CASE WHEN json_type({arguments}) IN {wanted} THEN json_extract({arguments}) END"
+
+
+class _JsonTrue(FunctionElement[bool]):
+    """Whether the value at a path of a valid JSON text is true."""
+
+    inherit_cache = True
+    type = sa.Boolean()
+
+
+@compiles(_JsonTrue, "mysql", "mariadb")
+def _true_mysql(element: _JsonTrue, compiler: SQLCompiler, **kw: Any) -> str:
+    value = f"JSON_EXTRACT({compiler.process(element.clauses, **kw)})"
+    return f"(JSON_UNQUOTE({value}) = 'true')"
+
+
+@compiles(_JsonTrue, "sqlite")
+def _true_sqlite(element: _JsonTrue, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"(json_type({compiler.process(element.clauses, **kw)}) = 'true')"
+
+
+class _Holds(FunctionElement[bool]):
+    """Whether a text holds another, byte by byte: by collation it takes seven times as long."""
+
+    inherit_cache = True
+    type = sa.Boolean()
+
+
+@compiles(_Holds, "mysql", "mariadb")
+def _holds_mysql(element: _Holds, compiler: SQLCompiler, **kw: Any) -> str:
+    text, part = (compiler.process(one, **kw) for one in element.clauses)
+    return f"(LOCATE(CAST({part} AS BINARY), {text}) > 0)"
+
+
+@compiles(_Holds, "sqlite")
+def _holds_sqlite(element: _Holds, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"(instr({compiler.process(element.clauses, **kw)}) > 0)"
 
 
 _LOG = sa.table(
@@ -230,21 +305,61 @@ def _channel_of_row() -> sa.ColumnElement[str | None]:
     )
 
 
+def _holds(*texts: str) -> sa.ColumnElement[bool]:
+    return sa.or_(*(_Holds(_LOG.c.payload_json, sa.literal_column(f"'{text}'")) for text in texts))
+
+
 def _echo_of_row() -> sa.ColumnElement[str | None]:
     payload = _LOG.c.payload_json
     found = sa.func.instr(payload, sa.literal_column(f"'{MARK}'"))
     may_be = _IS_MESSAGE & (sa.func.length(payload) <= MOST_BYTES)
-    token = sa.case((found > 0, sa.func.substr(payload, found, TOKEN_LENGTH)), else_=None)
+    token = sa.case((_holds(MARK), sa.func.substr(payload, found, TOKEN_LENGTH)), else_=None)
     return sa.case((may_be, token), else_=None)
+
+
+def _scalars(field: str) -> list[_JsonScalar]:
+    return [_JsonScalar(_LOG.c.payload_json, _path(place, field)) for place in _PLACES]
+
+
+def _path(place: str, field: str) -> sa.ColumnElement[str]:
+    return sa.literal_column(f"'{place}.{field}'")
+
+
+# Where a payload has the gateway's own fields of the message.
+_PLACES = ("$", "$.message", "$.data", "$.raw.payload")
+
+
+def _note_of_row() -> sa.ColumnElement[str | None]:
+    """Return CIPHERTEXT, or an own message's ``ack``, or NULL.
+
+    The JSON is only looked into where its text makes it likely: this is asked of each row.
+    """
+    payload = _LOG.c.payload_json
+
+    may_be = _IS_MESSAGE & (sa.func.length(payload) <= MOST_BYTES)
+    valid = sa.func.json_valid(payload) == 1
+    encrypted = sa.literal_column(f"'{CIPHERTEXT}'").in_(_scalars("type"))
+    # Those are never heard, whatever became of them.
+    not_by_api = _LOG.c.event_type != sa.literal_column("'message.sent'")
+    from_me = sa.or_(*(_JsonTrue(payload, _path(place, "fromMe")) for place in _PLACES))
+    own = sa.or_(
+        _LOG.c.event_type == sa.literal_column("'onselfmessage'"),
+        _holds('"fromMe":true', '"fromMe": true') & valid & from_me,
+    )
+    note = sa.case(
+        (_holds(f'"{CIPHERTEXT}"') & valid & encrypted, sa.literal_column(f"'{CIPHERTEXT}'")),
+        (not_by_api & own & valid, sa.func.coalesce(*_scalars("ack"))),
+        else_=None,
+    )
+    return sa.case((may_be, note), else_=None)
 
 
 def _json(path: str) -> sa.ColumnElement[Any]:
     return sa.func.json_extract(_LOG.c.payload_json, sa.literal_column(f"'{path}'"))
 
 
-def _whapi_event() -> sa.ColumnElement[str | None]:
-    """Return a row's payload; of a large one the channel and its first message alone."""
-    payload = _LOG.c.payload_json
+def _short_whapi_event() -> sa.ColumnElement[str | None]:
+    """Return the channel and the first message alone of a row's payload."""
 
     def name(text: str) -> sa.ColumnElement[str]:
         return sa.literal_column(f"'{text}'")
@@ -257,28 +372,51 @@ def _whapi_event() -> sa.ColumnElement[str | None]:
         *(name("channel_id"), _json(whapi_events.CHANNEL_PATH)),
         *(name("messages"), sa.func.json_array(first)),
     )
-    event = sa.case(
-        (sa.func.length(payload) <= MOST_BYTES, payload),
-        (sa.func.json_valid(payload) == 1, short),
-        else_=None,
-    )
+    return sa.case((sa.func.json_valid(_LOG.c.payload_json) == 1, short), else_=None)
+
+
+def _whapi_event(of_large: sa.ColumnElement[Any]) -> sa.ColumnElement[str | None]:
+    """Return the payload of Whapi's rows, ``of_large`` in the place of a large one."""
+    payload = _LOG.c.payload_json
+    event = sa.case((sa.func.length(payload) <= MOST_BYTES, payload), else_=of_large)
     return sa.case((_IS_WHAPI, event), else_=None)
 
 
-_ROWS = sa.select(
-    _LOG.c.id,
-    _Epoch(_LOG.c.received_at),
-    _OtherEpoch(_LOG.c.received_at),
-    _channel_of_row(),
-    _LOG.c.event_type,
-    _echo_of_row(),
-    _whapi_event(),
-).limit(sa.bindparam("limit"))
-_ROWS_AFTER = _ROWS.where(_LOG.c.id > sa.bindparam("row")).order_by(_LOG.c.id)
-_ROWS_BEFORE = _ROWS.where(_LOG.c.id < sa.bindparam("row")).order_by(_LOG.c.id.desc())
-_ROWS_AMONG = _ROWS.where(_LOG.c.id.in_(sa.bindparam("rows", expanding=True))).order_by(
-    _LOG.c.id.desc()
-)
+class _Rows(NamedTuple):
+    """A query of rows, and the same one without a look into the payload's JSON."""
+
+    parsed: sa.Select[Any]
+    unparsed: sa.Select[Any]
+
+    @classmethod
+    def of(cls, which: sa.ColumnElement[bool], order: sa.ColumnElement[Any]) -> _Rows:
+        """Make both."""
+        return cls(
+            *(
+                sa.select(
+                    _LOG.c.id,
+                    _Epoch(_LOG.c.received_at),
+                    _OtherEpoch(_LOG.c.received_at),
+                    channel,
+                    _LOG.c.event_type,
+                    _echo_of_row(),
+                    note,
+                    _whapi_event(large),
+                )
+                .where(which)
+                .order_by(order)
+                .limit(sa.bindparam("limit"))
+                for channel, note, large in (
+                    (_channel_of_row(), _note_of_row(), _short_whapi_event()),
+                    (sa.null(), sa.null(), sa.null()),
+                )
+            )
+        )
+
+
+_ROWS_AFTER = _Rows.of(_LOG.c.id > sa.bindparam("row"), _LOG.c.id)
+_ROWS_BEFORE = _Rows.of(_LOG.c.id < sa.bindparam("row"), _LOG.c.id.desc())
+_ROWS_AMONG = _Rows.of(_LOG.c.id.in_(sa.bindparam("rows", expanding=True)), _LOG.c.id.desc())
 
 _BETWEEN = (_LOG.c.id > sa.bindparam("after")) & (_LOG.c.id <= sa.bindparam("up_to"))
 _IDS_BETWEEN = (
@@ -353,15 +491,19 @@ class MessageLog:
         """Close the connections."""
         self._engine.dispose()
 
-    def _rows(self, statement: sa.Select[Any], limit: int, **values: object) -> list[Row]:
+    def _rows(self, query: _Rows, limit: int, **values: object) -> list[Row]:
+        statement = query.parsed
         while True:
             seconds = _LARGE_ROW_SECONDS if limit == 1 else _STATEMENT_SECONDS
             try:
                 found = self._read(statement, {**values, "limit": limit}, seconds)
-            except _TooSlow:
-                if limit == 1:
+            except (_TooSlow, _TooDeep) as error:
+                if limit > 1:
+                    limit = max(1, limit // 8)
+                elif isinstance(error, _TooDeep) and statement is query.parsed:
+                    statement = query.unparsed
+                else:
                     raise
-                limit = max(1, limit // 8)
             else:
                 rows = []
                 for *plain, event in found:
@@ -410,8 +552,8 @@ class MessageLog:
 
 
 def _readable(error: SQLAlchemyError) -> MessageLogError:
-    number = getattr(getattr(error, "orig", None), "args", (0,))[:1]
-    kind = _TooSlow if number and number[0] in _GIVEN_UP else MessageLogError
+    arguments: tuple[Any, ...] = getattr(getattr(error, "orig", None), "args", ())
+    kind = _KINDS.get(arguments[0], MessageLogError) if arguments else MessageLogError
     return kind(one_line(error))
 
 
@@ -421,13 +563,14 @@ def _whapi_rows(row: Row, payload: str) -> list[Row]:
         event = json.loads(payload)
     except (ValueError, RecursionError):
         return []
-    name = event.get("channel_id") if isinstance(event, dict) else None
+    messages = whapi_events.messages_of(event) if isinstance(event, dict) else []
+    name = event.get("channel_id") if messages else None
     key = channel_key(name) if isinstance(name, str) else ""
     if not 0 < len(key) <= MAX_ID_LENGTH:
-        return []
+        return [replace(row, unnamed=True)] if messages else []
     has_echo = MARK in payload
     rows = []
-    for one in whapi_events.messages_of(event):
+    for one in messages:
         echo = find_token(json.dumps(one.entry).encode()) if has_echo else None
         usable = echo is None or (one.heard and is_for(echo, key))
         rows.append(
@@ -443,14 +586,22 @@ def _whapi_rows(row: Row, payload: str) -> list[Row]:
 
 
 def _row(
-    row_id: int, time: Any, other_time: Any, channel: Any, event_type: str | None, echo: str | None
+    row_id: int,
+    time: Any,
+    other_time: Any,
+    channel: Any,
+    event_type: str | None,
+    echo: str | None,
+    note: str | None,
 ) -> Row:
     key = channel_key(str(channel)) if channel is not None else ""
     event = (event_type or "").lower()
-    heard = event not in WRITTEN_BY_GATEWAY
     if echo is not None and not is_token(echo):
         echo = None
-    usable = 0 < len(key) <= MAX_ID_LENGTH and (echo is None or (heard and is_for(echo, key)))
+    # An echo to oneself may be reported only once, before it is sent.
+    heard = event not in WRITTEN_BY_GATEWAY and (echo is not None or not is_untaken(note))
+    named = 0 < len(key) <= MAX_ID_LENGTH
+    usable = named and (echo is None or (heard and is_for(echo, key)))
     return Row(
         row_id,
         _time(time),
@@ -459,6 +610,8 @@ def _row(
         _time(other_time),
         heard,
         echo if usable else None,
+        readable=note != CIPHERTEXT,
+        unnamed=event in MESSAGE_EVENTS and not named,
     )
 
 
