@@ -242,7 +242,8 @@ class TakenMessages(StoredMessages):
 
     def poll(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Write what waits and read what is known; raise MessageLogError."""
-        self._inbox.list_channels(self._gateway, frozenset(channel.key for channel in channels))
+        keys = frozenset(key for one in channels for key in (one.key, one.message_key))
+        self._inbox.list_channels(self._gateway, keys)
         # First, so that none is counted whose time is not known yet.
         counts = self._inbox.counts(self._gateway)
         self._inbox.write()

@@ -107,13 +107,15 @@ class Receiver:
             why = "events are posted here"
             return _answer(start_response, HTTPStatus.METHOD_NOT_ALLOWED, why, ("Allow", "POST"))
         try:
-            message = _read(environ, sender, self._clock.time())
+            messages = _read(environ, sender, self._clock.time())
         except _Refused as refused:
             why = f"an event of gateway {name} was refused: {refused}"
             self._tell(name, refused.result, why)
             self._count(name, refused.result)
             return _answer(start_response, refused.status, str(refused))
-        result = EventResult.OTHER if message is None else self._taken(name, message)
+        results = [self._taken(name, message) for message in messages]
+        # The one that proves most.
+        result = next((one for one in EventResult if one in results), EventResult.OTHER)
         self._count(name, result)
         if result is EventResult.UNLISTED:
             return _answer(start_response, HTTPStatus.ACCEPTED, _NOT_LISTED)
@@ -155,8 +157,8 @@ class Receiver:
             _log.warning("%s", why)
 
 
-def _read(environ: WSGIEnvironment, sender: Sender, now: float) -> Message | None:
-    """Return the message that was posted, None where it is no message; raise _Refused."""
+def _read(environ: WSGIEnvironment, sender: Sender, now: float) -> list[Message]:
+    """Return the messages that were posted; raise _Refused."""
     length = int(environ.get("CONTENT_LENGTH") or 0)
     if length > MAX_REQUEST_BYTES:
         why = f"an event may have {MAX_REQUEST_BYTES} bytes: let the gateway post no media"

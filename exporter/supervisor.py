@@ -58,7 +58,7 @@ class GatewayMonitor:
         self._pollers: list[Poller] = []
         self._learner: Learner | None = None
         pause = settings.exporter_poll_seconds
-        client = make_gateway(gateway, observe=self.metrics.observe_call)
+        client = make_gateway(gateway, observe=self.metrics.observe_call, polls=True)
         if messages is None:
             self._pollers = [GatewayPoller(client, self.store, pause, log=log, clock=clock)]
             return
@@ -69,7 +69,7 @@ class GatewayMonitor:
         self._pollers = [of_list, of_log]
         if gateway.silence_mode is SilenceMode.ADAPTIVE:
             # On connections of its own, so that no poll waits for it.
-            history = open_source(settings, gateway, clock=clock)
+            history = open_source(settings, gateway, self._listed, clock=clock)
             if history is not None:
                 self._learner = Learner(gateway, bounds, history, self.store, log, clock=clock)
 

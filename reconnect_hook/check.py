@@ -214,13 +214,19 @@ class Check:
         )
         for line in (
             f"URL: {self._gateway.base_url} ({port})",
-            f"secret: {fingerprint(self._gateway.secret)}",
+            *self._secrets(),
             f"came back: {error.detail}"
             + (f" (HTTP {error.http_status})" * bool(error.http_status)),
             f"most likely: {self._client.hints[error.reason]}",
             f"request id for the gateway's log: {error.request_id}",
         ):
             self._say(line)
+
+    def _secrets(self) -> list[str]:
+        channels = self._gateway.channels
+        if not channels:
+            return [f"secret: {fingerprint(self._gateway.secret)}"]
+        return [f"secret of {one.name}: {fingerprint(one.secret)}" for one in channels]
 
     def _complain(self, action: str, detail: str, consequence: str) -> None:
         self.has_problem = True

@@ -46,7 +46,11 @@ _ALERT_SECONDS = 30.0  # that an alert is on its way before the hook gets it
 _UNCERTAIN = frozenset(
     {GatewayErrorKind.TIMEOUT, GatewayErrorKind.CONNECTION, GatewayErrorKind.HTML}
 )
-_OF_THE_WHOLE = _UNCERTAIN | {GatewayErrorKind.TLS, GatewayErrorKind.UNAUTHORIZED}
+_OF_THE_WHOLE = _UNCERTAIN | {
+    GatewayErrorKind.TLS,
+    GatewayErrorKind.UNAUTHORIZED,
+    GatewayErrorKind.LIMIT,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -549,7 +553,8 @@ def is_of_the_whole(error: GatewayError) -> bool:
     A list that fails does so for all. Else it is what comes from the network, a proxy or the check
     of the secret; the gateway's own JSON is about the session that was asked for.
     """
-    return error.operation is Operation.LIST or error.reason in _OF_THE_WHOLE
+    of_the_whole = error.reason in _OF_THE_WHOLE and not error.one_channel
+    return error.operation is Operation.LIST or of_the_whole
 
 
 def words(error: GatewayError) -> str:

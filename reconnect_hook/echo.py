@@ -25,7 +25,9 @@ _AS_GOOD_SECONDS = 600.0  # between those heard within, who has sent least takes
 _SLACK_SECONDS = 2.0  # the log's times are cut to whole seconds
 # Whoever fails so has sent nothing. After any other failure the text may have gone all the same: a
 # wrapper says success=false of what WPPConnect sends a moment later.
-_SURELY_UNSENT = frozenset({GatewayErrorKind.TLS, GatewayErrorKind.UNAUTHORIZED})
+_SURELY_UNSENT = frozenset(
+    {GatewayErrorKind.TLS, GatewayErrorKind.UNAUTHORIZED, GatewayErrorKind.LIMIT}
+)
 
 
 class Echoes:
@@ -109,7 +111,7 @@ class Echoes:
             return None, LimitReason.NO_NUMBER
         if sender.key != receiver.key and self._number_of(sender) == number:
             return None, LimitReason.SAME_NUMBER
-        token = make_token(receiver.key)
+        token = make_token(receiver.message_key)
         refusal = self._means.book.reserve(sender.key, receiver.key, token, again=again)
         if refusal is not None:
             return None, refusal

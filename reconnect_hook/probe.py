@@ -29,7 +29,12 @@ _UNREACHABLE = "the gateway itself cannot be reached"
 _UNSENT = "the gateway did not say that it has sent the echo, and it was not heard"
 # These are the gateway's trouble, and say nothing of the channel.
 _NOT_OF_CHANNEL = frozenset(
-    {GatewayErrorKind.CONNECTION, GatewayErrorKind.TLS, GatewayErrorKind.UNAUTHORIZED}
+    {
+        GatewayErrorKind.CONNECTION,
+        GatewayErrorKind.TLS,
+        GatewayErrorKind.UNAUTHORIZED,
+        GatewayErrorKind.LIMIT,
+    }
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reconnect_hook.alert_writer import AlertWriter
@@ -27,7 +27,7 @@ from zapwatch.config import GatewaySettings, Settings, SettingsError
 from zapwatch.db import Database, StateError
 from zapwatch.gateways.base import Gateway
 from zapwatch.gateways.registry import make_gateway
-from zapwatch.messages.source import MessageSource, open_source
+from zapwatch.messages.source import open_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +82,15 @@ def make_controller(
     backoff = Backoff(settings.reconnect_cooldown_seconds)
     history = RepairHistory(database, name, backoff)
     metrics.watch(name, history)
-    echoes = open_source(settings, gateway) if gateway.messages.has_echoes else None
+
+    def listed() -> Collection[Channel]:
+        return workers.latest_channels()
+
+    echoes = open_source(settings, gateway, listed) if gateway.messages.has_echoes else None
     probing = ProbeContext(
         client, echoes, ProbeRepository(database, name, gateway.probe), gateway.probe
     )
     writer = AlertWriter(database, name, backoff, scheduler.wake, asked_by)
-
-    def messages(listed: Callable[[], Collection[Channel]]) -> MessageSource | None:
-        return open_source(settings, gateway, listed)
 
     policy = Policy(
         backoff,
@@ -105,11 +106,13 @@ def make_controller(
         probe_pause=gateway.probe.pause_minutes * 60,
     )
     clock = database.clock
+    messages = open_source(settings, gateway, listed)
+    workers = Workers(client, probing, messages, scheduler.notify, clock)
     reconciler = GatewayReconciler(
         name,
         Lead(database, name),
         Recorder(name, policy, events, clock),
-        Workers(client, probing, messages, scheduler.notify, clock),
+        workers,
         counts,
         most_calls=settings.reconnect_workers,
         clock=clock,

@@ -83,7 +83,7 @@ class Workers:
         self,
         client: Gateway,
         probing: ProbeContext,
-        messages: Callable[[Callable[[], Collection[Channel]]], MessageSource | None],
+        messages: MessageSource | None,
         wake: Callable[[], None],
         clock: Clock,
         start: StartThread = start_thread,
@@ -99,7 +99,13 @@ class Workers:
         self._lead = object()
         self._calls: set[str] = set()
         self._probes: dict[str, threading.Event] = {}
-        self._messages = messages(self._latest)
+        self._messages = messages
+
+    def latest_channels(self) -> Collection[Channel]:
+        """Return the channels of the last list; raise MessageLogError where there is none."""
+        if self.channels is None:
+            raise MessageLogError("the channel list could not be read")
+        return self.channels.values()
 
     @property
     def reads_messages(self) -> bool:
@@ -220,11 +226,6 @@ class Workers:
         except Exception:  # noqa: BLE001
             _log.exception("the messages met a fault of the hook itself")
             return {}
-
-    def _latest(self) -> Collection[Channel]:
-        if self.channels is None:
-            raise MessageLogError("the channel list could not be read")
-        return self.channels.values()
 
     def _call(self, lead: object, key: str, channel: Channel, call: MakeCall) -> None:
         try:

@@ -43,6 +43,18 @@ def is_usable_id(channel_id: str) -> bool:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class NamedChannel:
+    """One channel that the settings name, with the secret of its own.
+
+    ``id`` is the name that log and events use; None where only the gateway tells it.
+    """
+
+    name: str
+    secret: str = field(repr=False)
+    id: str | None = None
+
+
 class Status(enum.StrEnum):
     """What a gateway says of a channel; only CONNECTED means connected."""
 
@@ -67,7 +79,8 @@ class Channel:
 
     What a gateway does not tell is None: the channel's own ``number`` (digits only; it belongs in
     no metric and no log), when it was last active (Unix seconds), and how many messages it stores.
-    One that is not ``repairable`` is watched, and never called.
+    One that is not ``repairable`` is watched, and never called. ``alias`` is the name that log and
+    events use, where it is not the id.
     """
 
     id: str
@@ -76,11 +89,17 @@ class Channel:
     repairable: bool = True
     activity: float | None = None
     message_count: int | None = None
+    alias: str | None = None
 
     @property
     def key(self) -> str:
         """The spelling-free identity, see channel_key()."""
         return channel_key(self.id)
+
+    @property
+    def message_key(self) -> str:
+        """The identity by which log and events know the channel."""
+        return channel_key(self.alias or self.id)
 
     @property
     def connected(self) -> bool:

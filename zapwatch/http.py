@@ -60,11 +60,14 @@ class HttpResponse:
             return None
 
 
-def one_line(detail: str, *, secret: str = "", hide: Sequence[str] = ()) -> str:
-    """Return one short line without the secret, which a server may repeat in its answer."""
-    # Some gateways want the secret in the path, where it stands quoted.
-    for text in filter(None, (secret, quote(secret, safe=""))):
-        detail = detail.replace(text, "[secret]")
+def one_line(
+    detail: str, *, secret: str = "", secrets: Sequence[str] = (), hide: Sequence[str] = ()
+) -> str:
+    """Return one short line without the secrets, which a server may repeat in its answer."""
+    for one in filter(None, (*secrets, secret)):
+        # Some gateways want the secret in the path, where it stands quoted.
+        for text in (one, quote(one, safe="")):
+            detail = detail.replace(text, "[secret]")
     for text in filter(None, hide):
         detail = detail.replace(text, "[hidden]")
     return "".join(c if c.isprintable() else " " for c in detail[:_LINE_LENGTH])

@@ -68,7 +68,8 @@ def _arguments() -> argparse.Namespace:
         "--api",
         choices=APIS,
         default="wrapper",
-        help="whose API to speak (%(default)s)",
+        metavar="TYPE",
+        help=f"whose API to speak: {', '.join(APIS)} (%(default)s)",
     )
     parser.add_argument(
         "--secret-env",

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from demo.simulator.apis.whapi import whapi_id
 from demo.simulator.messages import SimulatedMessage
 from demo.simulator.payloads import OTHER_EVENTS, message_payload, other_payload
 
@@ -65,6 +66,33 @@ def _waha(message: SimulatedMessage, at: float) -> Event:
     }
 
 
+def _whapi(message: SimulatedMessage, at: float) -> Event:
+    source = "api" if message.by_api else "mobile"
+    entry = {
+        "id": message.id,
+        "from_me": message.outgoing,
+        "type": "text",
+        "chat_id": f"{_SOMEBODY}@s.whatsapp.net",
+        "timestamp": int(at),
+        "source": source,
+        "text": {"body": message.words or _WORDS},
+        "from": message.sender or _SOMEBODY,
+    }
+    return {
+        "messages": [entry],
+        "event": {"type": "messages", "event": "post"},
+        "channel_id": whapi_id(message.channel),
+    }
+
+
+def _whapi_status(channel: str) -> Event:
+    return {
+        "health": {"start_at": 1_770_000_000, "uptime": 60, "status": {"code": 4, "text": "AUTH"}},
+        "event": {"type": "channel", "event": "post"},
+        "channel_id": whapi_id(channel),
+    }
+
+
 def _wrapper(message: SimulatedMessage, at: float) -> Event:
     name = "message.sent" if message.by_api else "onselfmessage" if message.outgoing else "message"
     payload = message_payload(
@@ -102,6 +130,7 @@ MESSAGES: Mapping[str, Callable[[SimulatedMessage, float], Event]] = {
     "wppconnect": _wppconnect,
     "evolution": _evolution,
     "waha": _waha,
+    "whapi": _whapi,
 }
 """How each API reports a message that came at a time, in Unix seconds."""
 
@@ -110,5 +139,6 @@ OTHERS: Mapping[str, Callable[[str], Event]] = {
     "wppconnect": lambda channel: {"event": "onpresencechanged", "session": channel},
     "evolution": _evolution_state,
     "waha": _waha_status,
+    "whapi": _whapi_status,
 }
 """What each posts by the hundred, also of a zombie."""

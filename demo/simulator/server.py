@@ -66,7 +66,7 @@ class SimulatorServer:
         self.faults = FaultBook()
         journal = Journal(self.gateway.clock)
         self.calls = journal.calls
-        self._traffic = Traffic(self.gateway, message_log, traffic_seconds)
+        self._traffic = Traffic(self.gateway, message_log, traffic_seconds, api)
         self._webhook = Webhook(self.gateway, api)
         app = create_app(
             APIS[api](self.gateway, self.faults, journal, secret).blueprint(),

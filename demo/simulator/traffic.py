@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, make_url
 
+from demo.simulator.event_shapes import MESSAGES, OTHERS
 from demo.simulator.messages import SimulatedMessage
 from demo.simulator.model import SimulatedGateway
 from demo.simulator.payloads import (
@@ -38,7 +39,15 @@ class Traffic:
     born are written, also those that the API carries while the rounds are paused.
     """
 
-    def __init__(self, gateway: SimulatedGateway, engine: Engine | None, seconds: float) -> None:
+    def __init__(
+        self,
+        gateway: SimulatedGateway,
+        engine: Engine | None,
+        seconds: float,
+        api: str = "wrapper",
+    ) -> None:
+        """Write rows as PixelHub does: Whapi's are its own events, all others the wrapper's."""
+        self._of_whapi = api == "whapi"
         self._gateway = gateway
         self._engine = engine
         self._seconds = seconds
@@ -156,6 +165,8 @@ class Traffic:
     def _insert(
         self, connection: Connection, born: list[SimulatedMessage], *, whole_round: bool
     ) -> int:
+        if self._of_whapi:
+            return self._insert_of_whapi(connection, born, whole_round=whole_round)
         ids = [one["id"] for one in self._gateway.snapshot() if one["status"] == "connected"]
         for channel in ids if whole_round else ():
             kind = _chance.choice(OTHER_EVENTS)
@@ -172,6 +183,29 @@ class Traffic:
                 words=message.words or f"As I wrote to {_chance.choice(ids or ['you'])} yesterday:",
             )
         return len(born)
+
+    def _insert_of_whapi(
+        self, connection: Connection, born: list[SimulatedMessage], *, whole_round: bool
+    ) -> int:
+        """Insert one row for all messages of a channel, as Whapi posts those that come together."""
+        for channel in self._gateway.snapshot() if whole_round else ():
+            if channel["status"] == "connected":
+                _insert_event(connection, OTHERS["whapi"](channel["id"]))
+        events: dict[str, dict[str, Any]] = {}
+        for message in born:
+            event = MESSAGES["whapi"](message, self._gateway.clock.time())
+            events.setdefault(message.channel, event | {"messages": []})["messages"] += event[
+                "messages"
+            ]
+        for event in events.values():
+            _insert_event(connection, event)
+        return len(born)
+
+
+def _insert_event(connection: Connection, event: dict[str, Any]) -> None:
+    kind = event["event"]
+    name = f"whapi_{kind['type']}_{kind['event']}"
+    insert_message(connection, "", event_type=name, payload=event)
 
 
 def _event_type(message: SimulatedMessage) -> str:

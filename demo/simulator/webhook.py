@@ -55,8 +55,8 @@ class Manners:
 class Webhook:
     """A thread that posts each message that is born; one that fails is not posted again.
 
-    WAHA signs with the token, Evolution sends it in a header, and the others in the address, as it
-    must be in that of unsigned events.
+    WAHA signs with the token, Evolution and Whapi send it in a header, and the others in the
+    address, as it must be in that of unsigned events.
     """
 
     def __init__(self, gateway: SimulatedGateway, api: str) -> None:
@@ -108,12 +108,12 @@ class Webhook:
         headers = {"Content-Type": "application/json"}
         token = self._manners.token
         if self._manners.by_events:
-            url += "/" + event["event"].replace(".", "-")
+            url += "/" + str(event["event"]).replace(".", "-")
         if self._api == "waha" and self._manners.signed:
             headers["X-Webhook-Hmac-Algorithm"] = "sha512"
             signature = hmac.new(token.encode(), body, hashlib.sha512)
             headers["X-Webhook-Hmac"] = signature.hexdigest()
-        elif self._api == "evolution":
+        elif self._api in ("evolution", "whapi"):
             headers["Authorization"] = f"Bearer {token}"
         else:
             url += f"?token={quote(token, safe='')}"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
+from functools import partial
 
 from exporter.silence.model import Bounds, Learned, Model, ModelError, load
 from exporter.silence.thresholds import Thresholds, bounds_of
 from zapwatch.channels import Channel, Status
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SilenceMode
+from zapwatch.gateways.base import GatewayError
+from zapwatch.gateways.registry import make_gateway
 from zapwatch.messages.log_tailer import ActivitySnapshot
 from zapwatch.messages.source import open_source
 from zapwatch.messages.webhook_log import MessageLogError
@@ -50,7 +53,7 @@ def _look(
     """Return what is known of the channel's messages, and a line about it."""
     if gateway.messages is MessageSourceKind.ACTIVITY:
         return None, "  its activity is in the channel list, which is not asked here"
-    messages = open_source(settings, gateway)
+    messages = open_source(settings, gateway, partial(_listed, gateway))
     if messages is None:
         return None, "  there is no message log"
     try:
@@ -65,6 +68,17 @@ def _look(
         return view, f"  no message in the last {_span(lookback_seconds)}"
     at = datetime.fromtimestamp(view.last_message[channel.key])  # noqa: DTZ006 - for the operator
     return view, f"  last message {at:%a %d %b %H:%M}, {_span(age)} ago"
+
+
+def _listed(gateway: GatewaySettings) -> Collection[Channel]:
+    """Ask the gateway, which alone tells by which name the log knows a channel."""
+    client = make_gateway(gateway, observe=lambda *_: None)
+    try:
+        return client.list_channels().channels
+    except GatewayError as error:
+        raise MessageLogError(str(error)) from None
+    finally:
+        client.close()
 
 
 def _why_fixed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import jsonschema_rs
 import pytest
@@ -12,7 +13,7 @@ from tests.contract.openapi.description import Description
 from tests.contract.suite import SECRET, World
 from tests.support.clock import HandMovedClock
 from zapwatch.gateways import wppconnect
-from zapwatch.gateways.base import Calls, GatewayResponse
+from zapwatch.gateways.base import Calls, GatewayError, GatewayResponse
 
 Exchange = tuple[str, str, object, GatewayResponse]
 
@@ -46,13 +47,16 @@ def _do_everything(world: World) -> None:
     gateway, simulator = world.gateway, world.simulator
     simulator.put_channel("loja", reconnect_seconds=1, qr_seconds=180)
     channel = world.channel()
+    world.another(messages="activity").list_channels()
     gateway.query(channel)
     message_id = gateway.send_text(channel, "5500000000001", "hello")
-    gateway.take_back(channel, "5500000000001", str(message_id))
+    if gateway.can_take_back:
+        gateway.take_back(channel, "5500000000001", str(message_id))
     for happen in (simulator.drop, simulator.zombie, simulator.flap, simulator.unpair):
         happen("loja")
         listed = world.channel()
-        gateway.reconnect(listed, silent=listed.connected)
+        with suppress(GatewayError):  # one has no call for a zombie
+            gateway.reconnect(listed, silent=listed.connected)
         gateway.qr("loja")
         world.clock.forward(1)
     world.clock.forward(180)  # the code is too old
@@ -65,7 +69,12 @@ def _do_everything(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "name", "least"),
-    [("waha", "waha", 6), ("waha", "waha-2026.7", 9), ("wppconnect", "wppconnect-server", 9)],
+    [
+        ("waha", "waha", 6),
+        ("waha", "waha-2026.7", 9),
+        ("wppconnect", "wppconnect-server", 9),
+        ("whapi", "whapi", 6),
+    ],
 )
 def test_every_call_and_answer_is_as_described(
     exchanges: list[Exchange], monkeypatch: pytest.MonkeyPatch, kind: str, name: str, least: int
@@ -74,11 +83,12 @@ def test_every_call_and_answer_is_as_described(
     described = Description(name)
     clock = HandMovedClock()
     with SimulatorServer(SECRET, api=kind, clock=clock) as server:
+        server.gateway.put("Pixel12 Digital/+", {})
         _do_everything(World(kind, server, clock))
 
     seen = set()
     for method, path, body, answer in exchanges:
-        if path.startswith(_ELSEWHERE[name]):
+        if path.startswith(_ELSEWHERE.get(name, ())):
             continue
         content_type = answer.content_type.partition(";")[0]
         described.check(method, path, body, answer.status, content_type, answer.raw)

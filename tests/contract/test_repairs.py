@@ -56,7 +56,11 @@ def test_an_unpaired_channel_waits_for_a_person(make: Callable[..., SimulatedWor
 def test_a_zombie_is_alive_afterwards(make: Callable[..., SimulatedWorld]) -> None:
     world = make()
     world.simulator.zombie("loja")
-    assert world.repair(cause=RepairCause.SILENT).outcome == "requested"
+    ended = world.repair(cause=RepairCause.SILENT)
+    if world.api == "whapi":  # which has no call for it
+        assert ended.outcome == "failed"
+        return
+    assert ended.outcome == "requested"
     state = world.simulator.channel("loja")
     assert state is not None
     assert state["alive"]

@@ -16,6 +16,7 @@ from demo.simulator.client import Simulator
 from demo.simulator.messages import Births
 from demo.simulator.server import SimulatorServer
 from demo.simulator.traffic import open_message_log
+from tests.support.access import secrets_of
 from tests.support.loop import SECRET, TOKEN, free, make_loop, prometheus_query
 
 
@@ -106,5 +107,5 @@ class Installation:
             source = {"messages": "events", "messages_token": TOKEN}
             events = f"http://{self.at.exporter}/messages/{one.name}"
             self.of[one.name].webhook(url=events, token=TOKEN)
-        entry = {"name": one.name, "type": one.kind, "url": server.url, "secret": SECRET}
-        return {**entry, **source, **one.keys}
+        entry = {"name": one.name, "type": one.kind, "url": server.url}
+        return {**entry, **secrets_of(one.kind, SECRET, one.channels), **source, **one.keys}

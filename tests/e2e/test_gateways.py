@@ -1,6 +1,7 @@
 """Four gateways at once, one of each kind: each has a drop, a zombie and a QR code, all at once.
 
-Three have a message log; WAHA posts its messages to the exporter.
+Three have a message log; WAHA posts its messages to the exporter. Whapi, which has no list and no
+cure for a zombie, has a loop of its own.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import pytest
 from tests.e2e.installation import Installation, Watched
 from tests.support.loop import SILENT_SECONDS
 from tests.support.waiting import wait_until
+from zapwatch.gateways import NAMED_CHANNELS
 from zapwatch.gateways.registry import ADAPTERS
 
 _SECONDS = 120.0
+_KINDS = [kind for kind in ADAPTERS if kind not in NAMED_CHANNELS]
 _CHANNELS = ("caiu", "zumbi", "sem-par", "bem")
 _SETTINGS = {
     "SILENT_HOURS": str(SILENT_SECONDS / 3600),
@@ -33,18 +36,20 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
             _CHANNELS,
             None if kind == "waha" else f"sqlite:///{tmp_path / f'{kind}.sqlite3'}",
         )
-        for kind in ADAPTERS
+        for kind in _KINDS
     ]
     with Installation(tmp_path, gateways, _SETTINGS) as made:
         yield made
 
 
-def _wait_for(installation: Installation, wanted: dict[str, str]) -> None:
+def _wait_for(
+    installation: Installation, wanted: dict[str, str], channels: tuple[str, ...] = _CHANNELS
+) -> None:
     """Wait until the channels of each gateway are as wanted, by the page's own words."""
     everywhere = {
         (gateway, channel): wanted.get(channel, "connected")
         for gateway in installation.of
-        for channel in _CHANNELS
+        for channel in channels
     }
     with suppress(AssertionError):
         wait_until(lambda: installation.statuses() == everywhere, _SECONDS, "all statuses")
@@ -56,7 +61,7 @@ def test_each_kind_of_gateway_has_its_drop_its_zombie_and_its_code(
 ) -> None:
     _wait_for(installation, {})
     heard = "count(whatsapp_channel_seconds_since_last_message < 5)"
-    everyone = [str(len(ADAPTERS) * len(_CHANNELS))]
+    everyone = [str(len(_KINDS) * len(_CHANNELS))]
     wait_until(
         lambda: [one["value"][1] for one in installation.query(heard)] == everyone,
         _SECONDS,
@@ -84,3 +89,53 @@ def test_each_kind_of_gateway_has_its_drop_its_zombie_and_its_code(
     _wait_for(installation, {})
     for program in ("exporter", "reconnect_hook"):
         assert "urllib3" not in (installation.loop.folder / f"{program}.log").read_text()
+
+
+def test_whapis_channels_are_watched_by_pixelhubs_log_and_started_only_by_a_repair(
+    tmp_path: Path,
+) -> None:
+    channels = ("caiu", "sem-par", "parado", "zumbi", "bem")
+    log = f"sqlite:///{tmp_path / 'whapi.sqlite3'}"
+    gateway = Watched("the-account", "whapi", channels, log)
+    with Installation(tmp_path, [gateway], _SETTINGS) as installation:
+        simulator = installation.of["the-account"]
+        _wait_for(installation, {}, channels)
+        heard = "count(whatsapp_channel_seconds_since_last_message < 5)"
+        wait_until(
+            lambda: [one["value"][1] for one in installation.query(heard)] == [str(len(channels))],
+            _SECONDS,
+            "a message of each channel",
+        )
+        simulator.drop("caiu")
+        simulator.unpair("sem-par")
+        simulator.put_channel("parado", status="disconnected", status_text="STOP")
+        simulator.zombie("zumbi")
+        expected = {
+            "caiu": ("disconnected", "reconnected"),
+            "sem-par": ("disconnected", "qr_required"),
+            "parado": ("disconnected", "failed"),
+            "zumbi": ("silent", "failed"),
+            "bem": None,
+        }
+        wait_until(
+            lambda: (
+                {one: installation.first_repair("the-account", one) for one in channels} == expected
+            ),
+            _SECONDS,
+            "every repair",
+        )
+        asked = [(call["operation"], call["channel"]) for call in simulator.requests()]
+        # Not one look has started what was stopped, and a person has the rest.
+        assert "careless" not in {operation for operation, _ in asked}
+        woken = {channel for operation, channel in asked if operation == "restart"}
+        assert woken == {"caiu", "sem-par"}
+        details = {
+            one: installation.api(f"attempts/{one}?gateway=the-account")["attempts"][-1]["detail"]
+            for one in ("parado", "zumbi")
+        }
+        assert "trial or subscription is over" in details["parado"]
+        assert "restart it in Whapi's panel" in details["zumbi"]
+        simulator.scan("sem-par")
+        simulator.put_channel("parado", status="connected", status_text="(as it is)")
+        simulator.connect("zumbi")
+        _wait_for(installation, {}, channels)

@@ -171,6 +171,18 @@ def test_a_payload_at_which_mysql_fails_keeps_no_other_row_from_being_read(
         assert [row.key for row in log.rows_among([deep], 5)] == [None]
 
 
+def test_a_large_whapi_row_at_which_mysql_fails_keeps_no_other_row_from_being_read(
+    mariadb_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payload = "{" + "A" * 100_000
+    deep = mariadb_log.write(event_type="whapi_messages_post", payload=payload)
+    mariadb_log.write("loja")
+    _fail_as_mysql(monkeypatch, deep)
+
+    with _opened(mariadb_log.reader) as log:
+        assert [row.key for row in _all_rows(log, 9)] == [None, "loja"]
+
+
 def _all_rows(log: MessageLog, limit: int) -> list[Row]:
     rows: list[Row] = []
     while found := log.rows_after(rows[-1].id if rows else 0, limit):
@@ -238,6 +250,105 @@ def test_what_the_gateway_may_write_by_itself_is_not_heard(
     written.write(event_type=event_type)
 
     assert (_only_row(log).key, _only_row(log).heard) == ("loja", heard)
+
+
+def _whapi_event(*messages: Any, channel: object = "ABCDEF-12345") -> dict[str, Any]:
+    event = {"type": "messages", "event": "post"}
+    return {"messages": list(messages), "event": event, "channel_id": channel}
+
+
+def test_a_whapi_row_is_as_many_rows_as_it_holds_messages(
+    written: WrittenLog, log: MessageLog
+) -> None:
+    payload = _whapi_event(
+        {"id": "a", "from_me": False, "source": "mobile"},
+        {"id": "b", "from_me": True, "source": "mobile"},
+        {"id": "c", "from_me": True, "source": "api"},
+    )
+    written.write(event_type="whapi_messages_post", payload=payload)
+    rows = log.rows_after(0, 10)
+
+    assert len({(row.id, row.time, row.key) for row in rows}) == 1
+    assert rows[0].key == "abcdef-12345"
+    assert rows[0].time is not None
+    assert [(row.direction, row.heard) for row in rows] == [
+        (Direction.IN, True),
+        (Direction.OUT, True),
+        (Direction.OUT, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("from_me", "source", "direction", "heard"),
+    [
+        (False, "mobile", Direction.IN, True),
+        (True, "mobile", Direction.OUT, True),
+        (True, "api", Direction.OUT, False),
+    ],
+)
+def test_of_a_large_whapi_row_the_first_message_tells(
+    written: WrittenLog,
+    log: MessageLog,
+    from_me: bool,
+    source: str,
+    direction: Direction,
+    heard: bool,
+) -> None:
+    preview = {"id": "a", "from_me": from_me, "source": source, "image": "A" * 100_000}
+    payload = _whapi_event(preview, {"id": "b", "from_me": False})
+    written.write(event_type="whapi_messages_post", payload=payload)
+
+    row = _only_row(log)
+    assert (row.key, row.direction, row.heard) == ("abcdef-12345", direction, heard)
+
+
+@pytest.mark.parametrize(
+    ("event_type", "payload"),
+    [
+        ("whapi_messages_post", "{"),
+        ("whapi_messages_post", "{" + "A" * 100_000),
+        ("whapi_messages_post", "7"),
+        ("whapi_messages_post", _whapi_event()),
+        ("whapi_messages_post", _whapi_event({"id": "a"}, channel=None)),
+        ("whapi_messages_post", _whapi_event({"id": "a"}, channel="x" * 256)),
+        ("whapi_statuses_post", _whapi_event({"id": "a"})),
+        ("whapi_messages_patch", _whapi_event({"id": "a"})),
+        ("whapi_channel_post", _whapi_event({"id": "a"})),
+    ],
+)
+def test_a_whapi_row_without_a_message_is_no_channels(
+    written: WrittenLog, log: MessageLog, event_type: str, payload: object
+) -> None:
+    written.write(event_type=event_type, payload=payload)
+
+    assert _only_row(log).key is None
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_whapi_row_of_messages_that_names_no_channel_is_unnamed(
+    written: WrittenLog, log: MessageLog, large: bool
+) -> None:
+    one = {"id": "a", "image": "A" * 100_000 * large}
+    for payload in (_whapi_event(one, channel=None), _whapi_event(one), _whapi_event()):
+        written.write(event_type="whapi_messages_post", payload=payload)
+
+    assert [row.unnamed for row in log.rows_after(0, 10)] == [True, False, False]
+
+
+def test_an_echo_in_a_whapi_row_is_told_by_its_token(written: WrittenLog, log: MessageLog) -> None:
+    token = make_token("ABCDEF-12345")
+    text = {"body": f"Zapwatch: does this arrive? {token}"}
+    heard = {"id": "a", "from_me": False, "text": text}
+    noted = {"id": "b", "from_me": True, "source": "api", "text": text}
+    payload = _whapi_event({"id": "c", "from_me": False}, heard, noted)
+    written.write(event_type="whapi_messages_post", payload=payload)
+    rows = log.rows_after(0, 10)
+
+    assert [(row.key, row.echo) for row in rows] == [
+        ("abcdef-12345", None),
+        ("abcdef-12345", token),
+        (None, None),
+    ]
 
 
 def test_an_echo_is_told_by_its_token_wherever_the_text_stands(

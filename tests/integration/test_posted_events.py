@@ -11,9 +11,11 @@ import pytest
 import yaml
 
 from demo.simulator.apis.registry import APIS
+from demo.simulator.apis.whapi import whapi_id
 from demo.simulator.client import Simulator
 from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
+from tests.support.access import secrets_of
 from tests.support.programs import Program
 from tests.support.samples import Metrics
 from tests.support.waiting import wait_until
@@ -39,7 +41,7 @@ class World:
                 "name": api,
                 "type": api,
                 "url": server.url,
-                "secret": _SECRET,
+                **secrets_of(api, _SECRET, ("loja", "obra")),
                 "messages": "events",
                 "messages_token": self.token(api),
             }
@@ -132,6 +134,7 @@ def test_events_are_taken_once_by_their_own_time_whatever_comes_with_them(
     for secret in (world.token(api), "another-token"):
         assert secret not in world.exporter.stderr
     written = b"".join(path.read_bytes() for path in world.file.parent.glob("messages.sqlite3*"))
-    assert b"loja" in written
+    name = whapi_id("loja").lower() if api == "whapi" else "loja"
+    assert name.encode() in written
     for kept_by_nobody in (b"5500000000001", b"nine?", b"api-key", world.token(api).encode()):
         assert kept_by_nobody not in written

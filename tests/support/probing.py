@@ -127,8 +127,8 @@ def hear_by_events(world: World, store_url: sa.URL) -> None:
     def take(message: SimulatedMessage) -> None:
         event = MESSAGES[world.settings.type](message, time.time())
         found = event_parser.parse(world.settings.type, json.dumps(event).encode(), time.time())
-        if found is not None:
-            inbox.take("wpp", found)
+        for one in found:
+            inbox.take("wpp", one)
             inbox.write()
 
     inbox.write()

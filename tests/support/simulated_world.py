@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from demo.simulator.apis.whapi import token_of
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.world import GATEWAY, Options, World, WorldClock
+from zapwatch.channels import NamedChannel
+from zapwatch.gateways import NAMED_CHANNELS
 from zapwatch.gateways.registry import ADAPTERS
 
 
@@ -26,13 +29,20 @@ class SimulatedWorld(World):
         timeout: float = 20.0,
     ) -> None:
         """A call to the gateway may take ``timeout`` seconds of the machine's time."""
+        self.api = api
         clock = WorldClock()
         self._server = SimulatorServer(self.secret, api=api, clock=clock, traffic_seconds=3600)
         self._server.start()
         self.simulator = Simulator(self._server.url)
         self.simulator.put_channel("loja", reconnect_seconds=2)
+        named = api in NAMED_CHANNELS
+        channels = (NamedChannel("loja", token_of(self.secret, "loja")),) if named else ()
         client = ADAPTERS[api](
-            self._server.url, self.secret, qr_timeout=timeout, observe=self._observe
+            self._server.url,
+            self.secret,
+            channels=channels,
+            qr_timeout=timeout,
+            observe=self._observe,
         )
         super().__init__(folder, options, hooks=hooks, clock=clock, client=client)
 

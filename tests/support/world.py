@@ -305,7 +305,7 @@ class WorldHook:
         self.workers = Workers(
             world.client,
             self.probing,
-            lambda _listed: messages,
+            messages,
             self.scheduler.notify,
             world.clock,
             self._start,

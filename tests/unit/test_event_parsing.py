@@ -21,7 +21,9 @@ _KINDS = ("wrapper", "wppconnect", "evolution", "waha")
 
 
 def read(kind: str, event: object, now: float = _NOW) -> Message | None:
-    return parse(kind, json.dumps(event).encode(), now)
+    found = parse(kind, json.dumps(event).encode(), now)
+    assert len(found) <= 1
+    return found[0] if found else None
 
 
 def message(kind: str, event: object) -> Message:
@@ -194,11 +196,16 @@ def test_what_could_not_be_decrypted_is_told_apart(kind: str, event: dict[str, A
     assert message(kind, _INCOMING[kind]()).readable
 
 
-def test_of_several_one_that_can_be_read_counts() -> None:
+def test_each_of_several_says_whether_it_can_be_read_and_was_taken() -> None:
     readable = {"key": {"id": "B"}, "messageTimestamp": int(_NOW) - 60}
-    several = [readable, _STUB | {"messageTimestamp": int(_NOW)}]
-    found = message("evolution", evolution(data=several))
-    assert (found.readable, found.id) == (True, "B")
+    pending = {"key": {"id": "C", "fromMe": True}, "status": "PENDING"}
+    event = evolution(data=[readable, _STUB, pending])
+    found = parse("evolution", json.dumps(event).encode(), _NOW)
+    assert [(one.id, one.readable, one.heard) for one in found] == [
+        ("B", True, True),
+        ("A", False, True),
+        ("C", True, False),
+    ]
 
 
 def test_a_direction_that_is_not_told_counts_as_heard() -> None:
@@ -271,8 +278,67 @@ def test_evolutions_long_numbers_and_lists_are_read() -> None:
     long = {"low": int(_NOW) - 5, "high": 0, "unsigned": True}
     assert message("evolution", evolution(data={"messageTimestamp": long})).at == _NOW - 5
     several = [{"messageTimestamp": int(_NOW) - age} for age in (90, 7, 60)]
-    assert message("evolution", evolution(data=[*several, "stray"])).at == _NOW - 7
+    event = evolution(data=[*several, "stray"])
+    found = parse("evolution", json.dumps(event).encode(), _NOW)
+    assert [one.at for one in found] == [_NOW - 90, _NOW - 7, _NOW - 60]
     assert message("evolution", evolution(data=[])).at == _NOW
+
+
+def whapi(*messages: Any, **more: Any) -> dict[str, Any]:
+    event = {"type": "messages", "event": "post"}
+    return {"messages": list(messages), "event": event, "channel_id": "ABCDEF-12345"} | more
+
+
+def test_each_of_whapis_messages_has_a_direction_of_its_own() -> None:
+    event = whapi(
+        {"id": "a", "from_me": False, "timestamp": _NOW - 3, "source": "mobile"},
+        "stray",
+        {"id": "b", "from_me": True, "timestamp": _NOW - 2, "source": "mobile"},
+        {"id": "c", "from_me": True, "timestamp": _NOW - 1, "source": "api"},
+        {"id": "d", "from_me": False, "timestamp": _NOW, "source": "api"},
+    )
+    found = parse("whapi", json.dumps(event).encode(), _NOW)
+    assert [(one.id, one.direction, one.at - _NOW, one.heard) for one in found] == [
+        ("a", Direction.IN, -3, True),
+        ("b", Direction.OUT, -2, True),
+        ("c", Direction.OUT, -1, False),
+        ("d", Direction.IN, 0, True),
+    ]
+    assert {one.key for one in found} == {"abcdef-12345"}
+
+
+def test_an_echo_among_several_messages_is_that_message_alone() -> None:
+    token = make_token("ABCDEF-12345")
+    event = whapi(
+        {"id": "a", "from_me": False, "text": {"body": "hello"}},
+        {"id": "b", "from_me": False, "text": {"body": f"Zapwatch {token}"}},
+        {"id": "c", "from_me": True, "source": "api", "text": {"body": f"Zapwatch {token}"}},
+    )
+    found = parse("whapi", json.dumps(event).encode(), _NOW)
+    assert [(one.id, one.echo) for one in found] == [("a", None), ("b", token)]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        whapi(event={"type": "statuses", "event": "post"}),
+        whapi({"id": "a"}, event={"type": "messages", "event": "patch"}),
+        whapi({"id": "a"}, event={"type": ["messages"], "event": "post"}),
+        whapi({"id": "a"}, event="messages"),
+        whapi({"id": "a"}, event=None),
+        whapi(messages={"id": "a"}),
+        whapi(),
+        {"event": {"type": "users", "event": "delete"}, "user": {"id": "5500000000001"}},
+    ],
+)
+def test_what_whapi_tells_besides_new_messages_proves_nothing(event: dict[str, Any]) -> None:
+    assert parse("whapi", json.dumps(event).encode(), _NOW) == []
+
+
+@pytest.mark.parametrize("name", [None, "", ["x"], "x" * 256])
+def test_whapis_message_without_a_usable_channel_is_refused(name: object) -> None:
+    with pytest.raises(EventError, match="names no channel as one of whapi does"):
+        read("whapi", whapi({"id": "a"}, channel_id=name))
 
 
 def test_wahas_event_says_when_it_was_heard_and_its_message_when_it_was_written() -> None:

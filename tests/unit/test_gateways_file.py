@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from demo.configuration import ROOT
 from tests.support.pixelhub import encrypt
+from zapwatch.channels import NamedChannel
 from zapwatch.config import GatewaySettings, Settings, SettingsError, SilenceMode, parse
 from zapwatch.config.gateways_yaml import read_gateways
 from zapwatch.gateways.registry import ADAPTERS
@@ -60,9 +61,10 @@ def test_the_example_can_be_used_and_shows_most_keys(tmp_path: Path) -> None:
     example = tmp_path / "gateways.yaml"
     example.write_text(text.replace("/etc/zapwatch/pixelhub-secret", str(secret)))
 
-    first, second, other, third = _parse(str(example)).gateways
+    first, second, other, cloud, third = _parse(str(example)).gateways
 
     assert [g.name for g in (first, second, third)] == ["pixelhub", "loja", "testes"]
+    assert [channel.name for channel in cloud.channels] == ["imobsites", "pixel12digital"]
     assert (other.name, other.type, other.message_log_url) == ("evo", "evolution", None)
     assert (first.secret, first.timeout, first.silent_hours) == ("of a file", 90, 4)
     assert first.message_log_url is not None
@@ -130,6 +132,86 @@ def test_probes_of_channels_may_be_texts_or_keys(write: Write) -> None:
     )
     assert _one(write(_ONE + text)).probe == _one(write(_ONE + keys)).probe
     assert _one(write(_ONE + keys)).probe.echo_numbers["obra"] == "5500000000002"
+
+
+_NAMED = """
+- name: account
+  type: whapi
+  messages: none
+  channels:
+    - name: Loja 1
+      secret: not-a-real-token
+    - name: obra
+      secret: not-a-real-token-either
+      id: ABCDEF-12345
+"""
+
+
+def test_channels_are_named_with_a_secret_each(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("of a file\n")
+    entry = _NAMED.replace("secret: not-a-real-token\n", f"secret_file: {tmp_path / 'token'}\n")
+    gateway = _one(write(entry + "  requests_per_month: 1000\n"))
+
+    assert gateway.base_url == "https://gate.whapi.cloud"
+    assert gateway.secret == ""
+    assert gateway.channels == (
+        NamedChannel("Loja 1", "of a file"),
+        NamedChannel("obra", "not-a-real-token-either", "ABCDEF-12345"),
+    )
+    assert gateway.requests_per_month == 1000
+    assert "not-a-real-token" not in repr(gateway)
+    assert "of a file" not in repr(gateway)
+
+
+def test_a_channels_secret_may_be_encrypted_as_pixelhub_does(write: Write) -> None:
+    stored = f"encrypted:{encrypt('not-a-real-token', 'infra', bytes(16))}"
+    path = write(_NAMED.replace("not-a-real-token\n", f"{stored}\n"))
+
+    assert _one(path, INFRA_SECRET_KEY="infra").channels[0].secret == "not-a-real-token"
+    for key in ("", "another"):
+        line = _error(path, INFRA_SECRET_KEY=key)
+        assert line == (
+            f"{path}, gateway account: secret of Loja 1 is encrypted by PixelHub: set "
+            "INFRA_SECRET_KEY to the one that PixelHub uses"
+        )
+
+
+def test_an_encrypted_secret_is_not_taken_for_the_secret_itself(write: Write) -> None:
+    path = write(_ONE.replace("not-a-real-secret", "encrypted:AAAA"))
+    assert "gateway one: secret is encrypted by PixelHub: set INFRA_SECRET_KEY" in _error(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("  channels:", "  secret: x\n  channels:", "secret is not for the type whapi: each of"),
+        ("  channels:\n", "  channels: []\n  x:\n", "'x' is not known"),
+        (_NAMED[_NAMED.index("  channels:") :], "", "channels must list them, each with a -"),
+        ("    - name: obra\n", "    - x\n    - name: obra\n", "channel 2 must have keys: name"),
+        ("name: obra", "nome: obra", "channel 2: 'nome' is not known; there are name, secret"),
+        ("name: obra", "name: [obra]", "channel 2: name must be one value"),
+        ("name: obra", "name: ''", "channel 2: name is empty"),
+        ("name: obra", "name: '..'", "channel 2: '..' can be no channel's name"),
+        ("name: obra", "name: loja1", "channel 2: another one has this name or id"),
+        ("ABCDEF-12345", "LOJA 1", "channel 2: another one has this name or id"),
+        ("-either", "", "channel 2: another one has this secret"),
+        ("    - name: obra\n      secret", "    - secret", "channel 2: name is missing"),
+        ("      secret: not-a-real-token\n", "", "channel 1: one of secret and secret_file is"),
+        ("-token-either", "-töken", "channel 2: secret holds characters that no HTTP header"),
+        ("secret: not-a-real-token-either", "secret_file: /nowhere", "secret_file: /nowhere can"),
+        ("messages: none", "requests_per_month: 199", "must be a whole number from 200 to"),
+        ("type: whapi", "type: waha\n  url: http://x", "channels is not for the type waha"),
+    ],
+)
+def test_a_wrong_channel_is_named_with_its_key(
+    write: Write, old: str, new: str, words: str
+) -> None:
+    assert old in _NAMED
+    path = write(_NAMED.replace(old, new, 1))
+    line = _error(path)
+    assert line.startswith(path)
+    assert words in line
+    assert "not-a-real" not in line
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,29 @@ def test_what_cannot_be_decrypted_is_no_message(world: World) -> None:
     assert world.counted == [("wpp", "undecryptable")]
 
 
+_READABLE = {"key": {"id": "A"}}
+_STUB = {"key": {"id": "B"}, "messageStubType": 2}
+
+
+@pytest.mark.parametrize(
+    ("messages", "unlisted", "status", "result"),
+    [
+        ([_STUB, _READABLE], set(), 202, "message"),
+        ([_STUB, _STUB], set(), 204, "undecryptable"),
+        ([_STUB, _READABLE], {"loja1"}, 202, "unlisted"),
+    ],
+)
+def test_each_message_of_an_event_is_taken_and_the_event_is_counted_once(
+    world: World, messages: list[object], unlisted: set[str], status: int, result: str
+) -> None:
+    world.unlisted = unlisted
+    event = {"event": "messages.upsert", "instance": "Loja 1", "data": messages}
+    answer = world.post("/messages/ação/2", event, **_BEARER)
+    assert answer.status_code == status
+    assert world.taken == [("ação/2", "loja1")] * 2
+    assert world.counted == [("ação/2", result)]
+
+
 def test_evolution_may_add_the_events_name_to_the_path(world: World) -> None:
     event = {"event": "messages.upsert", "instance": "Loja 1", "data": {}}
     for path in ("/messages/ação/2", "/messages/ação/2/messages-upsert"):

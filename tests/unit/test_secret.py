@@ -54,6 +54,13 @@ def test_what_was_encrypted_with_another_key_is_taken_as_plain() -> None:
     assert decrypt(stored, _KEY) == stored
 
 
+def test_pixelhubs_mark_of_an_encrypted_secret_is_no_part_of_it() -> None:
+    stored = f"encrypted:{encrypt('not a real secret', _KEY, _IV)}"
+
+    assert decrypt(stored, _KEY) == "not a real secret"
+    assert decrypt(stored, "another key") == stored
+
+
 def test_without_a_key_everything_is_plain() -> None:
     stored = encrypt("not a real secret", "", _IV)
 

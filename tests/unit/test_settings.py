@@ -72,6 +72,8 @@ def test_the_least_that_must_be_set_brings_the_documented_defaults() -> None:
                     "echo_numbers": {},
                     "echo_text": "Zapwatch: does this arrive?",
                 },
+                "channels": (),
+                "requests_per_month": None,
             },
         ),
         "message_lookback_hours": 168,

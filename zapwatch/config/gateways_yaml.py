@@ -13,17 +13,31 @@ from typing import Any
 
 import yaml
 
-from zapwatch.config.files import read_secrets
+from zapwatch.channels import NamedChannel, channel_key, is_usable_id
+from zapwatch.config.files import read_secrets, secret_in
 from zapwatch.config.load_gateway import read_gateway
 from zapwatch.config.readers import Reader, SettingsError, unreadable
 from zapwatch.config.settings import BY_KEY, BY_NAME, GatewaySettings
-from zapwatch.gateways import TYPES
+from zapwatch.gateways import NAMED_CHANNELS, PUBLIC_URLS, TYPES
 
 _ONLY_OF_ONE = ("WPP_GATEWAY_BASE_URL", "WPP_GATEWAY_SECRET", "WPP_GATEWAY_NAME")
 """The settings that name the one gateway of an ``.env``."""
 
+_ONLY_HERE = ("channels", "requests_per_month")
+"""Keys of gateways whose channels are named here, which no ``.env`` has."""
+
+_CHANNEL_KEYS = ("name", "secret", "secret_file", "id")
+_FEWEST_REQUESTS = 100  # a month and channel: fewer would not do for a repair
+_MOST_REQUESTS = 999_999_999
+
 KEYS = frozenset(
-    {"name", "type", *BY_KEY, *(f"{row.key}_file" for row in BY_KEY.values() if row.secret)}
+    {
+        "name",
+        "type",
+        *_ONLY_HERE,
+        *BY_KEY,
+        *(f"{row.key}_file" for row in BY_KEY.values() if row.secret),
+    }
 )
 """All keys that an entry may have."""
 
@@ -102,20 +116,92 @@ def _gateway(path: str, number: int, entry: Any, shared: Mapping[str, str]) -> G
             raise SettingsError(
                 f"{where}: {key!r} is not known; there are {', '.join(sorted(KEYS))}"
             )
+    kind = entry.get("type", "")
+    if isinstance(kind, str) and kind in PUBLIC_URLS:
+        entry = {"url": PUBLIC_URLS[kind], **entry}
     called = {
         row.name: f"{where}: {row.key}" for row in BY_KEY.values() if row.secret or row.key in entry
     }
     read = Reader({**shared, **_as_settings(where, entry, called)}, called)
-    kind = entry.get("type", "")
     if not isinstance(kind, str) or kind not in TYPES:
         raise SettingsError(f"{where}: type must be one of {', '.join(TYPES)}, not {kind!r}")
-    for key in ("url", "secret"):
+    named = kind in NAMED_CHANNELS
+    _check_keys(where, entry, read, kind, named=named)
+    state: Path = BY_NAME["SILENCE_STATE_FILE"].read(read)
+    channels = _channels(where, entry.get("channels")) if named else ()
+    return read_gateway(
+        read,
+        name=name,
+        type_=kind,
+        silence_state_file=state.with_stem(f"{state.stem}-{name}"),
+        channels=channels,
+        requests_per_month=_requests_per_month(where, entry, len(channels)),
+    )
+
+
+def _check_keys(
+    where: str, entry: Mapping[str, Any], read: Reader, kind: str, *, named: bool
+) -> None:
+    """Raise SettingsError where a key is missing, or is for gateways of other types."""
+    for key in ("secret", "secret_file") if named else _ONLY_HERE:
+        if key in entry:
+            instead = ": each of its channels has a secret of its own" if named else ""
+            raise SettingsError(f"{where}: {key} is not for the type {kind}{instead}")
+    for key in ("url",) if named else ("url", "secret"):
         if not read.text(BY_KEY[key].name, ""):
             raise SettingsError(f"{where}: {key} is missing")
-    state: Path = BY_NAME["SILENCE_STATE_FILE"].read(read)
-    return read_gateway(
-        read, name=name, type_=kind, silence_state_file=state.with_stem(f"{state.stem}-{name}")
-    )
+
+
+def _requests_per_month(where: str, entry: Mapping[str, Any], channels: int) -> int | None:
+    if "requests_per_month" not in entry:
+        return None
+    label = f"{where}: requests_per_month"
+    read = Reader({label: _text(label, entry["requests_per_month"])})
+    return read.integer(label, least=_FEWEST_REQUESTS * channels, most=_MOST_REQUESTS)
+
+
+def _channels(where: str, entries: Any) -> tuple[NamedChannel, ...]:
+    """Return the channels that an entry names, their secrets as they stand."""
+    if not isinstance(entries, list) or not entries:
+        raise SettingsError(
+            f"{where}: channels must list them, each with a -, name and secret or secret_file"
+        )
+    channels: list[NamedChannel] = []
+    names: set[str] = set()
+    for number, entry in enumerate(entries, 1):
+        channel = _channel(f"{where}, channel {number}", entry)
+        own = {channel_key(name) for name in (channel.name, channel.id) if name}
+        for what, taken in (
+            ("name or id", not own.isdisjoint(names)),
+            ("secret", channel.secret in {one.secret for one in channels}),
+        ):
+            if taken:
+                raise SettingsError(f"{where}, channel {number}: another one has this {what}")
+        names |= own
+        channels.append(channel)
+    return tuple(channels)
+
+
+def _channel(where: str, entry: Any) -> NamedChannel:
+    if not isinstance(entry, dict):
+        raise SettingsError(f"{where} must have keys: name, and secret or secret_file")
+    for key, value in entry.items():
+        if key not in _CHANNEL_KEYS:
+            known = ", ".join(_CHANNEL_KEYS)
+            raise SettingsError(f"{where}: {key!r} is not known; there are {known}")
+        if not _text(f"{where}: {key}", value).strip():
+            raise SettingsError(f"{where}: {key} is empty")
+    name, other_name, file = (entry.get(key) for key in ("name", "id", "secret_file"))
+    if name is None:
+        raise SettingsError(f"{where}: name is missing")
+    for one in filter(None, (name, other_name)):
+        if not is_usable_id(one):
+            raise SettingsError(f"{where}: {one!r} can be no channel's name")
+    if (file is None) == ("secret" not in entry):
+        raise SettingsError(f"{where}: one of secret and secret_file is needed")
+    label = f"{where}: secret"
+    secret = entry["secret"] if file is None else secret_in(file.strip(), f"{label}_file")
+    return NamedChannel(name, Reader({label: secret}).header(label), other_name)
 
 
 def _as_settings(where: str, entry: Mapping[str, Any], called: Mapping[str, str]) -> dict[str, str]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import URL
 
+from zapwatch.channels import NamedChannel
 from zapwatch.config.gateway import MessageSourceKind, SilenceMode
-from zapwatch.config.readers import Reader, SettingsError, decrypt
+from zapwatch.config.readers import ENCRYPTED, Reader, SettingsError, decrypt
 from zapwatch.config.settings import BY_KEY, BY_NAME, GatewaySettings, ProbeSettings, Setting
 
 _Values = TypeVar("_Values")
@@ -25,11 +26,17 @@ def fill(
 
 
 def read_gateway(
-    read: Reader, *, name: str, type_: str, silence_state_file: Path
+    read: Reader,
+    *,
+    name: str,
+    type_: str,
+    silence_state_file: Path,
+    channels: Sequence[NamedChannel] = (),
+    requests_per_month: int | None = None,
 ) -> GatewaySettings:
     """Return a gateway's settings by the names that they have in an ``.env``.
 
-    Raises SettingsError.
+    ``channels`` have their secrets as they stand. Raises SettingsError.
     """
     # First of all: without it nothing else matters.
     base_url = BY_KEY["url"].read(read)
@@ -41,7 +48,12 @@ def read_gateway(
         name=name,
         type=type_,
         base_url=base_url,
-        secret=_secret(read),
+        secret="" if channels else _secret(read, BY_KEY["secret"].read(read)),
+        channels=tuple(
+            replace(channel, secret=_secret(read, channel.secret, f" of {channel.name}"))
+            for channel in channels
+        ),
+        requests_per_month=requests_per_month,
         messages=messages,
         message_log_url=log_url,
         silence_mode=_silence_mode(read, messages),
@@ -87,11 +99,16 @@ def _message_log_url(read: Reader) -> URL | None:
     )
 
 
-def _secret(read: Reader) -> str:
-    secret = decrypt(BY_KEY["secret"].read(read), BY_NAME["INFRA_SECRET_KEY"].read(read))
+def _secret(read: Reader, stored: str, whose: str = "") -> str:
+    label = read.called("WPP_GATEWAY_SECRET") + whose
+    secret = decrypt(stored, BY_NAME["INFRA_SECRET_KEY"].read(read))
+    if secret.startswith(ENCRYPTED):
+        raise SettingsError(
+            f"{label} is encrypted by PixelHub: set INFRA_SECRET_KEY to the one that PixelHub uses"
+        )
     if not secret.isascii():
         raise SettingsError(
-            f"{read.called('WPP_GATEWAY_SECRET')} decrypts to something that no HTTP header can "
+            f"{label} decrypts to something that no HTTP header can "
             "carry: is INFRA_SECRET_KEY the one that PixelHub uses?"
         )
     return secret

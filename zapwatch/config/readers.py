@@ -228,17 +228,21 @@ def _is_short_number(text: str) -> bool:
 _BLOCK = 16  # bytes: the AES block, and the IV that PixelHub writes in front
 _PLAIN = re.compile(r"[0-9a-fA-F]{32,}")
 
+ENCRYPTED = "encrypted:"
+"""What PixelHub writes in front of some of the secrets that it has encrypted."""
+
 
 def decrypt(stored: str, infra_key: str) -> str:
     """Return the secret that ``stored`` holds; what does not decrypt is taken as plain.
 
     PixelHub encrypts with AES-256-CBC and PKCS#7 padding under SHA-256 of INFRA_SECRET_KEY, and
-    stores base64 of the IV and the ciphertext. 32 or more hex digits are always plain.
+    stores base64 of the IV and the ciphertext, with ``encrypted:`` in front of it or without. 32 or
+    more hex digits are always plain.
     """
     if not infra_key or _PLAIN.fullmatch(stored):
         return stored
     try:
-        raw = base64.b64decode(stored, validate=True)
+        raw = base64.b64decode(stored.removeprefix(ENCRYPTED), validate=True)
     except (binascii.Error, ValueError):
         return stored
     if len(raw) < 2 * _BLOCK or len(raw) % _BLOCK:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import URL
 
-from zapwatch.channels import Channel, channel_key
+from zapwatch.channels import Channel, NamedChannel, channel_key
 from zapwatch.config.gateway import (
     MessageSourceKind,
     ProbeKind,
@@ -470,6 +470,10 @@ class GatewaySettings:
     silence_state_file: Path
     allow_restart: bool
     probe: ProbeSettings
+    channels: tuple[NamedChannel, ...] = ()
+    """Where the gateway has no list of its own; ``secret`` is empty there."""
+    requests_per_month: int | None = None
+    """What both programs together may send; None where there is no such limit."""
 
     def silence_threshold(self, channel: str) -> float:
         """Return after how many seconds without a message a channel counts as silent.

@@ -1,4 +1,10 @@
 """The gateways that can be watched: one interface, and an adapter for each of their APIs."""
 
-TYPES = ("wrapper", "wppconnect", "evolution", "waha")
+TYPES = ("wrapper", "wppconnect", "evolution", "waha", "whapi")
 """What the settings can name as a gateway's ``type``: known without loading the adapters."""
+
+NAMED_CHANNELS = frozenset({"whapi"})
+"""The types whose gateway has no list: the settings name each channel, with a secret of its own."""
+
+PUBLIC_URLS = {"whapi": "https://gate.whapi.cloud"}
+"""The base URL of those that are the same server for everybody."""

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from zapwatch.channels import Channel
+from zapwatch.channels import Channel, NamedChannel, channel_key
+from zapwatch.gateways.budget import RequestBudget
 from zapwatch.http import HttpClient, HttpError, HttpResponse, one_line
 
 
@@ -41,6 +42,7 @@ class GatewayErrorKind(enum.StrEnum):
     HTML = "html"
     HTTP = "http"
     INVALID = "invalid"
+    LIMIT = "limit"
 
 
 class GatewayError(Exception):
@@ -54,13 +56,16 @@ class GatewayError(Exception):
         *,
         http_status: int | None = None,
         request_id: str = "",
+        one_channel: bool = False,
     ) -> None:
+        """Take the operation and why it failed; ``one_channel``: it is about that channel alone."""
         super().__init__(f"{operation}: {reason}: {detail}")
         self.operation = operation
         self.reason = reason
         self.detail = detail
         self.http_status = http_status
         self.request_id = request_id
+        self.one_channel = one_channel
 
 
 Observer = Callable[[Operation, float, GatewayErrorKind | None], None]
@@ -199,20 +204,30 @@ def _text(value: Any) -> str:
         return "(nested too deeply)"
 
 
+NO_BUDGET = RequestBudget()
+
+
 class Calls:
     """HTTP calls of one operation, with one request id and one deadline; each raises Failure."""
 
-    def __init__(self, http: HttpClient, seconds: float, request_id: str | None = None) -> None:
+    def __init__(
+        self,
+        http: HttpClient,
+        seconds: float,
+        request_id: str | None = None,
+        budget: RequestBudget = NO_BUDGET,
+    ) -> None:
         self.request_id = request_id or uuid.uuid4().hex
         self.last_status: int | None = None
         self._http = http
         self._seconds = seconds
+        self._budget = budget
         self._give_up_at = time.monotonic() + seconds
 
     def within(self, seconds: float) -> Calls:
         """Return calls of the same operation for another thread, with a deadline of their own."""
         left = self._give_up_at - time.monotonic()
-        return Calls(self._http, max(0.0, min(seconds, left)), self.request_id)
+        return Calls(self._http, max(0.0, min(seconds, left)), self.request_id, self._budget)
 
     def get(self, path: str) -> GatewayResponse:
         """Send a GET to a path below the base URL, its parts quoted already."""
@@ -232,6 +247,8 @@ class Calls:
     ) -> GatewayResponse:
         """Send a request with any method, and with a bearer token if there is one."""
         self.last_status = None
+        if not self._budget.take():
+            raise Failure(GatewayErrorKind.LIMIT, "requests_per_month leaves no request for now")
         headers = {"X-Request-Id": self.request_id}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
@@ -258,6 +275,7 @@ HINTS = {
     GatewayErrorKind.HTML: "a web server or proxy answered, not the gateway: is the port right?",
     GatewayErrorKind.HTTP: "the gateway answered, but not with its list: look at its log",
     GatewayErrorKind.INVALID: "no channel found or invalid answer: is this the gateway's base URL?",
+    GatewayErrorKind.LIMIT: "no more requests for now: the gateway's limit, or requests_per_month",
 }
 """What is most likely wrong with any gateway; an adapter replaces what it knows better."""
 
@@ -300,16 +318,21 @@ class Gateway(ABC):
         list_timeout: float = 90.0,
         qr_timeout: float = 60.0,
         ca_file: str | None = None,
+        channels: Sequence[NamedChannel] = (),
+        budget: RequestBudget = NO_BUDGET,
         observe: Observer = lambda _operation, _seconds, _reason: None,
     ) -> None:
         """Let the list take ``list_timeout`` seconds, and every other call ``qr_timeout``.
 
-        ``ca_file``: PEM certificates to trust instead of the public ones.
+        ``ca_file``: PEM certificates to trust instead of the public ones. ``channels``: those that
+        the settings name. ``budget`` bounds the calls.
         """
         self._base_url = base_url.rstrip("/")
         self._secret = secret
         self._list_timeout = list_timeout
         self._qr_timeout = qr_timeout
+        self._named = {channel_key(channel.name): channel for channel in channels}
+        self._budget = budget
         self._observe = observe
         headers = {self.credential_header: secret} if self.credential_header else {}
         self._http = HttpClient(self._base_url, headers=headers, ca_file=ca_file)
@@ -322,19 +345,23 @@ class Gateway(ABC):
         which repeats neither the secret nor what is to ``hide``.
         """
         timeout = self._list_timeout if operation is Operation.LIST else self._qr_timeout
-        calls = Calls(self._http, timeout)
+        calls = Calls(self._http, timeout, budget=self._budget)
         started = time.monotonic()
         reason: GatewayErrorKind | None = None
         try:
             yield calls
         except Failure as failure:
             reason = failure.reason
+            secrets = [self._secret, *(channel.secret for channel in self._named.values())]
+            of_secret = reason in {GatewayErrorKind.UNAUTHORIZED, GatewayErrorKind.LIMIT}
             raise GatewayError(
                 operation,
                 reason,
-                one_line(failure.detail, secret=self._secret, hide=hide),
+                # The longest first: one may be a part of another.
+                one_line(failure.detail, secrets=sorted(secrets, key=len, reverse=True), hide=hide),
                 http_status=calls.last_status,
                 request_id=calls.request_id,
+                one_channel=bool(self._named) and of_secret and calls.last_status is not None,
             ) from None
         except GatewayError as error:
             reason = error.reason

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
-from zapwatch.gateways.base import Gateway, Observer
+from zapwatch.channels import NamedChannel
+from zapwatch.gateways.base import NO_BUDGET, Gateway, Observer
+from zapwatch.gateways.budget import CallBudget, ListBudget
 from zapwatch.gateways.evolution import EvolutionGateway
 from zapwatch.gateways.waha import WahaGateway
+from zapwatch.gateways.whapi import WhapiGateway
 from zapwatch.gateways.wppconnect import WppconnectGateway
 from zapwatch.gateways.wrapper import WrapperGateway
 
@@ -16,6 +19,7 @@ ADAPTERS: Mapping[str, type[Gateway]] = {
     "wppconnect": WppconnectGateway,
     "evolution": EvolutionGateway,
     "waha": WahaGateway,
+    "whapi": WhapiGateway,
 }
 """The adapters by the ``type`` that the settings name: zapwatch.gateways.TYPES."""
 
@@ -47,14 +51,32 @@ class Access(Protocol):
     def ca_file(self) -> str | None:
         """Certificates to trust instead of the public ones."""
 
+    @property
+    def channels(self) -> Sequence[NamedChannel]:
+        """Those that the settings name."""
 
-def make_gateway(access: Access, *, observe: Observer) -> Gateway:
-    """Return the adapter for a gateway."""
+    @property
+    def messages(self) -> str:
+        """Where the ages come from: a MessageSourceKind."""
+
+    @property
+    def requests_per_month(self) -> int | None:
+        """What all programs together may send; None where there is no such limit."""
+
+
+def make_gateway(access: Access, *, observe: Observer, polls: bool = False) -> Gateway:
+    """Return the adapter for a gateway; ``polls``: it only lists, as often as it is allowed to."""
+    per_month = access.requests_per_month
+    kind = ListBudget if polls else CallBudget
+    options: dict[str, Any] = {"activity": access.messages == "activity"} if access.channels else {}
     return ADAPTERS[access.type](
         access.base_url,
         access.secret,
         list_timeout=access.timeout,
         qr_timeout=access.qr_timeout,
         ca_file=access.ca_file,
+        channels=access.channels,
+        budget=kind(per_month) if per_month else NO_BUDGET,
         observe=observe,
+        **options,
     )

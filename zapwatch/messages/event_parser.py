@@ -1,7 +1,7 @@
 """Tells from an event that a gateway has posted which channel had a message, which way, and when.
 
-The shapes are those of WPPConnect Server 2.10, Evolution API 2.3, WAHA 2026, and of the wrapper's
-payloads in ``webhook_raw_logs``. Nothing else of an event is looked at, and nothing else is kept.
+The shapes are those of WPPConnect Server 2.10, Evolution API 2.3, WAHA 2026, Whapi 1.8, and of the
+wrapper's payloads in ``webhook_raw_logs``. Nothing else of an event is looked at or kept.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zapwatch.channels import MAX_ID_LENGTH, channel_key
+from zapwatch.messages import whapi_events
 from zapwatch.messages.probe_token import find_token, is_for
 from zapwatch.messages.webhook_log import (
     CHANNEL_PATHS,
@@ -61,17 +62,19 @@ class _Said:
     at: object
     heard: bool
     id: object
+    entry: object = None
+    """The message itself, where the event holds several."""
     ack: object = None
     readable: bool = True
 
 
-def parse(kind: str, body: bytes, now: float) -> Message | None:
-    """Return the message that an event of a gateway of this kind reports, None where it is none.
+def parse(kind: str, body: bytes, now: float) -> list[Message]:
+    """Return the messages that an event of a gateway of this kind reports.
 
     The sender's own note of an echo is none.
 
-    Its own time counts if it can be true: it is not later than ``now``, when the event came. Raises
-    EventError where the body is no event.
+    A message's own time counts if it can be true: it is not later than ``now``, when the event
+    came. Raises EventError where the body is no event.
     """
     try:
         event = json.loads(body)
@@ -79,20 +82,24 @@ def parse(kind: str, body: bytes, now: float) -> Message | None:
         raise EventError("this is not JSON") from None
     if not isinstance(event, dict):
         raise EventError("this is JSON, but no event: an object was expected")
-    said = _SHAPES[kind](event)
-    if said is None:
-        return None
-    key = channel_key(said.channel) if isinstance(said.channel, str) else ""
-    if not 0 < len(key) <= MAX_ID_LENGTH:
-        raise EventError(f"this event of a message names no channel as one of {kind} does")
-    echo = find_token(body)
-    if echo is not None and not (said.heard and is_for(echo, key)):
-        return None
-    # An echo to oneself may be reported only once, before it is sent.
-    untaken = echo is None and said.direction is Direction.OUT and is_untaken(said.ack)
-    heard = said.heard and not untaken
-    at, id_ = _time(said.at, now), _text(said.id)
-    return Message(key, said.direction, at, heard, id_, echo, said.readable)
+    found = _SHAPES[kind](event)
+    all_said = found if isinstance(found, list) else [found] if found else []
+    has_echo = bool(all_said) and find_token(body) is not None
+    messages = []
+    for said in all_said:
+        key = channel_key(said.channel) if isinstance(said.channel, str) else ""
+        if not 0 < len(key) <= MAX_ID_LENGTH:
+            raise EventError(f"this event of a message names no channel as one of {kind} does")
+        own = body if said.entry is None else json.dumps(said.entry).encode()
+        echo = find_token(own) if has_echo else None
+        if echo is not None and not (said.heard and is_for(echo, key)):
+            continue
+        # An echo to oneself may be reported only once, before it is sent.
+        untaken = echo is None and said.direction is Direction.OUT and is_untaken(said.ack)
+        heard = said.heard and not untaken
+        at, id_ = _time(said.at, now), _text(said.id)
+        messages.append(Message(key, said.direction, at, heard, id_, echo, said.readable))
+    return messages
 
 
 def _of_wppconnect(event: Mapping[str, Any]) -> _Said | None:
@@ -113,34 +120,35 @@ def _of_wppconnect(event: Mapping[str, Any]) -> _Said | None:
     )
 
 
-def _of_evolution(event: Mapping[str, Any]) -> _Said | None:
-    """Read `{"event", "instance", "data": {"key": {...}, "messageTimestamp": s}}`."""
+def _of_evolution(event: Mapping[str, Any]) -> list[_Said] | None:
+    """Read `{"event", "instance", "data": {"key": {...}, "messageTimestamp": s}}`.
+
+    ``data`` may be a list of several.
+    """
     name = event.get("event")
     if name not in ("messages.upsert", "send.message"):
         return None
     data = event.get("data")
-    if isinstance(data, list):
-        # Several at once: the newest one that can be read tells all that is kept.
-        data = max(filter(_is_object, data), key=_by_use, default={})
-    data = data if isinstance(data, dict) else {}
-    key = _object(data, "key")
+    several = [one for one in data if isinstance(one, dict)] if isinstance(data, list) else []
     sent = name in _WRITTEN_BY_GATEWAY
-    out = _from_me(key, default=sent)
-    ack = data.get("status")
-    return _Said(
-        event.get("instance"),
-        _way(out=out),
-        _sent_at(data),
-        not sent,
-        key.get("id"),
-        # As a number it is Baileys' own, whose 2 is the others' 1.
-        ack - 1 if isinstance(ack, int) and not isinstance(ack, bool) else ack,
-        readable=not _is_stub(data),
-    )
-
-
-def _by_use(data: Mapping[str, Any]) -> tuple[bool, float]:
-    return not _is_stub(data), _number(_sent_at(data))
+    said = []
+    for one in several or [data if isinstance(data, dict) else {}]:
+        key = _object(one, "key")
+        ack = one.get("status")
+        said.append(
+            _Said(
+                event.get("instance"),
+                _way(out=_from_me(key, default=sent)),
+                _sent_at(one),
+                not sent,
+                key.get("id"),
+                one if several else None,
+                # As a number it is Baileys' own, whose 2 is the others' 1.
+                ack - 1 if isinstance(ack, int) and not isinstance(ack, bool) else ack,
+                readable=not _is_stub(one),
+            )
+        )
+    return said
 
 
 def _is_stub(message: Mapping[str, Any]) -> bool:
@@ -173,7 +181,7 @@ def _of_waha(event: Mapping[str, Any]) -> _Said | None:
         at,
         not by_itself,
         message.get("id"),
-        message.get("ackName") or message.get("ack"),
+        ack=message.get("ackName") or message.get("ack"),
         readable=not _is_stub(of_engine) and of_engine.get("type") != CIPHERTEXT,
     )
 
@@ -196,21 +204,28 @@ def _of_wrapper(event: Mapping[str, Any]) -> _Said | None:
         next((at for at in times if at is not None), None),
         name.lower() not in _WRITTEN_BY_GATEWAY,
         next(filter(_text, ids), None),
-        next((place["ack"] for place in places if place.get("ack") is not None), None),
+        ack=next((place["ack"] for place in places if place.get("ack") is not None), None),
         readable=all(place.get("type") != CIPHERTEXT for place in places),
     )
 
 
-_SHAPES: Mapping[str, Callable[[Mapping[str, Any]], _Said | None]] = {
+def _of_whapi(event: Mapping[str, Any]) -> list[_Said]:
+    """Read an event as whapi_events describes it."""
+    if not whapi_events.is_message_event(event):
+        return []
+    return [
+        _Said(event.get("channel_id"), _way(out=one.out), one.at, one.heard, one.id, one.entry)
+        for one in whapi_events.messages_of(event)
+    ]
+
+
+_SHAPES: Mapping[str, Callable[[Mapping[str, Any]], _Said | list[_Said] | None]] = {
     "wrapper": _of_wrapper,
     "wppconnect": _of_wppconnect,
     "evolution": _of_evolution,
     "waha": _of_waha,
+    "whapi": _of_whapi,
 }
-
-
-def _is_object(value: object) -> bool:
-    return isinstance(value, dict)
 
 
 def _object(event: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -49,6 +49,15 @@ class History:
             self._hours[place] |= minutes & _WHOLE
             self.messages += messages
 
+    def joined(self, other: History) -> History:
+        """Return both together, which end in the same hour."""
+        both = History(self.begins + HOURS * 3600 - 1)
+        both.messages = self.messages + other.messages
+        both._hours = array(
+            "Q", (one | two for one, two in zip(self._hours, other._hours, strict=True))
+        )
+        return both
+
     def busy_minutes(self) -> list[int]:
         """Return for each hour how many of its minutes had a message."""
         return [word.bit_count() for word in self._hours]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from typing import Protocol
+from dataclasses import replace
+from typing import Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.mysql import LONGTEXT
 
-from zapwatch.channels import MAX_ID_LENGTH, Channel
+from zapwatch.channels import MAX_ID_LENGTH, Channel, NamedChannel, channel_key
 from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings
 from zapwatch.db import Database, StateError
@@ -115,11 +117,11 @@ class LogMessages:
 
     def poll(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Read what is new, and look back for a second for those that were never seen."""
-        return self._last.poll([channel.key for channel in channels])
+        return self._last.poll([channel.message_key for channel in channels])
 
     def find(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Look back until all are found, or far enough."""
-        return self._last.find([channel.key for channel in channels])
+        return self._last.find([channel.message_key for channel in channels])
 
     def checkpoint(self) -> str:
         """Return how far the log was read."""
@@ -254,6 +256,109 @@ class StoredMessages:
         self._store.close()
 
 
+_V = TypeVar("_V")
+_LOOK_SECONDS = 60.0  # between two looks for an alias that is not known
+
+
+class AliasedMessages:
+    """A source in which a channel's messages stand under its alias or under its own name.
+
+    The aliases are those that the settings name; others are taken over from the channels that are
+    polled, and ``listed`` is asked for those that are not known yet.
+    """
+
+    def __init__(
+        self,
+        source: MessageSource,
+        channels: Collection[NamedChannel],
+        listed: Callable[[], Collection[Channel]],
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        self._source = source
+        self._listed = listed
+        self._clock = clock or Clock()
+        self._next_look = float("-inf")
+        self._missing = {channel_key(one.name) for one in channels if one.id is None}
+        self._keys = {channel_key(one.id): channel_key(one.name) for one in channels if one.id}
+        """Channel keys by the keys of their aliases."""
+
+    def poll(self, channels: Collection[Channel]) -> ActivitySnapshot:
+        """Return what the source knows, by the channels' own names; raise MessageLogError."""
+        self._learn(channels)
+        return self._renamed(self._source.poll(channels))
+
+    def find(self, channels: Collection[Channel]) -> ActivitySnapshot:
+        """Do what poll() does, as far as the source can find anything."""
+        self._learn(channels)
+        self._learn_missing()
+        aliases = {key: alias for alias, key in self._keys.items()}
+        aliased = [replace(one, alias=aliases.get(one.key, one.alias)) for one in channels]
+        return self._renamed(self._source.find(aliased))
+
+    def checkpoint(self) -> str:
+        """Return the source's own, which has the names of the log."""
+        return self._source.checkpoint()
+
+    def restore(self, checkpoint: str) -> None:
+        """Let the source go on from a checkpoint."""
+        self._source.restore(checkpoint)
+
+    def recent(self, seconds: float) -> RecentMessages:
+        """Return the messages of the last ``seconds``; raise MessageLogError."""
+        self._learn_missing()
+        recent = self._source.recent(seconds)
+        return RecentMessages(self._joined(recent.ages, min), recent.echoes, recent.gap)
+
+    def histories(self, wanted: Collection[str], pause: Callable[[], None]) -> dict[str, History]:
+        """Return the last 28 days of the ``wanted`` keys; raise MessageLogError."""
+        self._learn_missing()
+        also = [alias for alias, key in list(self._keys.items()) if key in wanted]
+        found = self._source.histories([*wanted, *also], pause)
+        return self._joined(found, History.joined)
+
+    def close(self) -> None:
+        """Close the source's connections."""
+        self._source.close()
+
+    def _learn_missing(self) -> None:
+        now = self._clock.monotonic()
+        # One that is not told stays unknown for a while: each look costs a list.
+        if self._missing and now >= self._next_look:
+            self._next_look = now + _LOOK_SECONDS
+            self._learn(self._listed())
+
+    def _learn(self, channels: Collection[Channel]) -> None:
+        learned = {c.message_key: c.key for c in channels if c.alias is not None}
+        self._keys = {**self._keys, **learned}
+        self._missing = self._missing.difference(learned.values())
+
+    def _renamed(self, view: ActivitySnapshot) -> ActivitySnapshot:
+        messages = dict(view.messages)
+        for (alias, direction), count in view.messages.items():
+            key = self._keys.get(alias)
+            if key is not None and key != alias:
+                messages[key, direction] = messages.get((key, direction), 0) + count
+                del messages[alias, direction]
+        return replace(
+            view,
+            last_message=self._joined(view.last_message, max),
+            last_heard=self._joined(view.last_heard, max),
+            messages=messages,
+            undecryptable=self._joined(view.undecryptable, operator.add),
+        )
+
+    def _joined(self, found: Mapping[str, _V], join: Callable[[_V, _V], _V]) -> dict[str, _V]:
+        """Return what was found, with that of an alias joined to that of its channel."""
+        joined = dict(found)
+        for alias, value in found.items():
+            key = self._keys.get(alias)
+            if key is not None and key != alias:
+                del joined[alias]
+                joined[key] = join(joined[key], value) if key in joined else value
+        return joined
+
+
 def open_source(
     settings: Settings,
     gateway: GatewaySettings,
@@ -267,6 +372,19 @@ def open_source(
     ``listed`` gives the gateway's channels of a moment ago, or raises MessageLogError. The program
     that receives events gives the source of those by the gateway's name, as ``received``.
     """
+    source = _open(settings, gateway, listed, received, clock)
+    if source is None or not gateway.channels or not gateway.messages.has_echoes:
+        return source
+    return AliasedMessages(source, gateway.channels, listed, clock=clock)
+
+
+def _open(
+    settings: Settings,
+    gateway: GatewaySettings,
+    listed: Callable[[], Collection[Channel]],
+    received: Callable[[str], MessageSource] | None,
+    clock: Clock | None,
+) -> MessageSource | None:
     if gateway.message_log_url is not None:
         log = MessageLog(gateway.message_log_url, clock=clock)
         return LogMessages(log, settings.message_lookback_hours * 3600, clock=clock)

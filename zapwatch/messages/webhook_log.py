@@ -1,17 +1,19 @@
 """Reads PixelHub's ``webhook_raw_logs``: which channel had a message, in which direction, when.
 
 The channel is taken out of the payload by the database itself, so that a payload of 16 MB stays
-there. Every statement is a bounded range of the primary key, reads without locks and outside of
-any transaction, and is ended by the server after a second. All times are Unix seconds by the clock
-of the database server. MariaDB 10.6+, MySQL 8 or SQLite 3.38+.
+there; of Whapi's rows, which hold several messages, those up to 64 KB are read. Every statement is
+a bounded range of the primary key, reads without locks and outside of any transaction, and is ended
+by the server after a second. All times are Unix seconds by the clock of the database server.
+MariaDB 10.6+, MySQL 8 or SQLite 3.38+.
 """
 
 from __future__ import annotations
 
 import enum
+import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -25,7 +27,15 @@ from sqlalchemy.sql.expression import FunctionElement
 from zapwatch.channels import MAX_ID_LENGTH, channel_key
 from zapwatch.clock import Clock
 from zapwatch.db import one_line
-from zapwatch.messages.probe_token import MARK, MOST_BYTES, TOKEN_LENGTH, is_for, is_token
+from zapwatch.messages import whapi_events
+from zapwatch.messages.probe_token import (
+    MARK,
+    MOST_BYTES,
+    TOKEN_LENGTH,
+    find_token,
+    is_for,
+    is_token,
+)
 
 _TIMEOUT = 10  # seconds that connecting or an answer may take before the log counts as down
 _STATEMENT_SECONDS = 1.0  # that the server works on one statement before it gives it up
@@ -46,7 +56,10 @@ MESSAGE_EVENTS = {
     "onselfmessage": Direction.OUT,
     "message.sent": Direction.OUT,
 }
-"""The ``event_type`` values that are messages; all others prove nothing about a channel."""
+"""The ``event_type`` values that are messages; all others prove nothing about a channel.
+
+Whapi's rows, each with several messages, are those of whapi_events.
+"""
 
 WRITTEN_BY_GATEWAY = frozenset({"message.sent", "send.message"})
 """Those that a gateway may write by itself when its own API was used to send.
@@ -274,6 +287,7 @@ _LOG = sa.table(
 
 # Written out, since a list of values would be put into the statement anew each time.
 _IS_MESSAGE = _LOG.c.event_type.in_(sa.literal_column(f"'{one}'") for one in MESSAGE_EVENTS)
+_IS_WHAPI = _LOG.c.event_type == sa.literal_column(f"'{whapi_events.EVENT_TYPE}'")
 
 
 def _channel_of_row() -> sa.ColumnElement[str | None]:
@@ -340,6 +354,34 @@ def _note_of_row() -> sa.ColumnElement[str | None]:
     return sa.case((may_be, note), else_=None)
 
 
+def _json(path: str) -> sa.ColumnElement[Any]:
+    return sa.func.json_extract(_LOG.c.payload_json, sa.literal_column(f"'{path}'"))
+
+
+def _short_whapi_event() -> sa.ColumnElement[str | None]:
+    """Return the channel and the first message alone of a row's payload."""
+
+    def name(text: str) -> sa.ColumnElement[str]:
+        return sa.literal_column(f"'{text}'")
+
+    first = sa.func.json_object(
+        *(name("from_me"), _json("$.messages[0].from_me")),
+        *(name("source"), _json("$.messages[0].source")),
+    )
+    short = sa.func.json_object(
+        *(name("channel_id"), _json(whapi_events.CHANNEL_PATH)),
+        *(name("messages"), sa.func.json_array(first)),
+    )
+    return sa.case((sa.func.json_valid(_LOG.c.payload_json) == 1, short), else_=None)
+
+
+def _whapi_event(of_large: sa.ColumnElement[Any]) -> sa.ColumnElement[str | None]:
+    """Return the payload of Whapi's rows, ``of_large`` in the place of a large one."""
+    payload = _LOG.c.payload_json
+    event = sa.case((sa.func.length(payload) <= MOST_BYTES, payload), else_=of_large)
+    return sa.case((_IS_WHAPI, event), else_=None)
+
+
 class _Rows(NamedTuple):
     """A query of rows, and the same one without a look into the payload's JSON."""
 
@@ -359,13 +401,14 @@ class _Rows(NamedTuple):
                     _LOG.c.event_type,
                     _echo_of_row(),
                     note,
+                    _whapi_event(large),
                 )
                 .where(which)
                 .order_by(order)
                 .limit(sa.bindparam("limit"))
-                for channel, note in (
-                    (_channel_of_row(), _note_of_row()),
-                    (sa.null(), sa.null()),
+                for channel, note, large in (
+                    (_channel_of_row(), _note_of_row(), _short_whapi_event()),
+                    (sa.null(), sa.null(), sa.null()),
                 )
             )
         )
@@ -462,7 +505,11 @@ class MessageLog:
                 else:
                     raise
             else:
-                return [_row(*columns) for columns in found]
+                rows = []
+                for *plain, event in found:
+                    row = _row(*plain)
+                    rows += [row] if event is None else _whapi_rows(row, event) or [row]
+                return rows
 
     def _read(
         self,
@@ -508,6 +555,34 @@ def _readable(error: SQLAlchemyError) -> MessageLogError:
     arguments: tuple[Any, ...] = getattr(getattr(error, "orig", None), "args", ())
     kind = _KINDS.get(arguments[0], MessageLogError) if arguments else MessageLogError
     return kind(one_line(error))
+
+
+def _whapi_rows(row: Row, payload: str) -> list[Row]:
+    """Return as many rows as one holds messages, with its id and time."""
+    try:
+        event = json.loads(payload)
+    except (ValueError, RecursionError):
+        return []
+    messages = whapi_events.messages_of(event) if isinstance(event, dict) else []
+    name = event.get("channel_id") if messages else None
+    key = channel_key(name) if isinstance(name, str) else ""
+    if not 0 < len(key) <= MAX_ID_LENGTH:
+        return [replace(row, unnamed=True)] if messages else []
+    has_echo = MARK in payload
+    rows = []
+    for one in messages:
+        echo = find_token(json.dumps(one.entry).encode()) if has_echo else None
+        usable = echo is None or (one.heard and is_for(echo, key))
+        rows.append(
+            replace(
+                row,
+                key=key if usable else None,
+                direction=Direction.OUT if one.out else Direction.IN,
+                heard=one.heard,
+                echo=echo if usable else None,
+            )
+        )
+    return rows
 
 
 def _row(

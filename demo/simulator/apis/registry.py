@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from demo.simulator.apis.calls import SimulatedApi
 from demo.simulator.apis.evolution import EvolutionApi
 from demo.simulator.apis.waha import WahaApi
+from demo.simulator.apis.whapi import WhapiApi
 from demo.simulator.apis.wppconnect import WppconnectApi
 from demo.simulator.apis.wrapper import WrapperApi
 
@@ -13,4 +14,5 @@ APIS: Mapping[str, type[SimulatedApi]] = {
     "wppconnect": WppconnectApi,
     "evolution": EvolutionApi,
     "waha": WahaApi,
+    "whapi": WhapiApi,
 }

@@ -60,7 +60,7 @@ class Description:
         assert {n for n, p in described.items() if p.get("required")} <= given.keys()
         for name, value in given.items():
             schema = described[name]["schema"]
-            self._validate(schema, json.loads(value) if schema["type"] == "boolean" else value)
+            self._validate(schema, value if schema["type"] == "string" else json.loads(value))
 
     def _validate(self, schema: dict[str, Any], value: object) -> None:
         whole = schema | {"components": self._document["components"]}

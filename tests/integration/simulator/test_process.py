@@ -18,12 +18,15 @@ import pytest
 import requests
 
 from demo.simulator.apis.registry import APIS
+from demo.simulator.apis.whapi import token_of
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.certificates import self_signed
 from tests.support.hooks import SECRET
 from tests.support.simulated import Api
 from tests.support.waiting import wait_until
+from zapwatch.channels import NamedChannel
+from zapwatch.gateways import NAMED_CHANNELS
 from zapwatch.gateways.registry import ADAPTERS
 
 _ROOT = Path(__file__).parents[3]
@@ -106,7 +109,8 @@ def test_it_speaks_the_api_that_it_is_told_to(start: Start, api: str) -> None:
     running = start("--api", api)
     running.simulator.put_channel("loja")
 
-    gateway = ADAPTERS[api](running.url, SECRET)
+    named = [NamedChannel("loja", token_of(SECRET, "loja"))] if api in NAMED_CHANNELS else []
+    gateway = ADAPTERS[api](running.url, SECRET, channels=named)
     assert [channel.id for channel in gateway.list_channels().channels] == ["loja"]
 
 

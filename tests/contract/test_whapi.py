@@ -1,0 +1,244 @@
+"""The adapter for Whapi.Cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import pytest
+
+from demo.simulator.apis.whapi import token_of, whapi_id
+from tests.contract.suite import CHANNELS, NUMBER, SECRET, GatewayContract, World
+from tests.support.raw_server import Conversation, RawServer, answering
+from zapwatch.channels import Channel, NamedChannel, Status
+from zapwatch.gateways import whapi
+from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation, QrKind
+from zapwatch.gateways.whapi import WhapiGateway
+
+_NAMED = (NamedChannel("loja", "a-token-that-is-none"),)
+
+
+class TestWhapi(GatewayContract):
+    kind = "whapi"
+    statuses = {  # noqa: RUF012
+        "AUTH": Status.CONNECTED,
+        "NOT_INIT": Status.DISCONNECTED,
+        "INIT": Status.INITIALIZING,
+        "LAUNCH": Status.INITIALIZING,
+        "QR": Status.QR_REQUIRED,
+        "ERROR": Status.DISCONNECTED,
+        "STOP": Status.DISCONNECTED,
+        "SYNC_ERROR": Status.UNKNOWN,
+    }
+    lists_with = "status"
+    heals_with: ClassVar[list[str]] = []
+
+    def test_no_session_yet_is_not_a_gateway_that_fails(self, world: World) -> None:
+        """Without channels at Whapi every token is wrong."""
+        for channel in CHANNELS:
+            world.simulator.remove(channel)
+
+        with pytest.raises(GatewayError) as caught:
+            world.gateway.list_channels()
+        assert caught.value.reason is GatewayErrorKind.UNAUTHORIZED
+
+    def test_a_session_that_is_not_there_is_a_failure(self, world: World) -> None:
+        """The settings name the channels, so that nothing needs to be asked."""
+        missing = Channel("nobody", Status.DISCONNECTED)
+
+        with pytest.raises(GatewayError, match="name no such channel"):
+            world.gateway.reconnect(missing, silent=False)
+        assert not world.asked
+
+    def test_a_zombie_is_listed_as_connected_and_brought_back(self, world: World) -> None:
+        """It is not brought back: no call that keeps the pairing is known, and none is made."""
+        world.simulator.zombie("loja")
+        channel = world.channel()
+        assert channel.connected
+        world.simulator.clear_requests()
+
+        with pytest.raises(GatewayError, match="has no call that reconnects such a channel"):
+            world.gateway.reconnect(channel, silent=True)
+        assert world.asked == ["status"]
+
+    def test_a_start_that_the_caller_calls_stuck_is_repeated(self, world: World) -> None:
+        world.simulator.put_channel("loja", status="initializing")
+        channel = world.channel()
+        world.simulator.clear_requests()
+
+        world.gateway.reconnect(channel, silent=False, stuck=True)
+        assert world.asked == ["status", "restart"]
+
+    def test_a_list_asks_for_each_channel_and_starts_none(self, world: World) -> None:
+        world.simulator.put_channel("loja", status="disconnected")
+        world.simulator.clear_requests()
+
+        listed = {channel.id: channel for channel in world.gateway.list_channels().channels}
+
+        assert {name: one.status for name, one in listed.items()} == {
+            "loja": Status.DISCONNECTED,
+            "Pixel12 Digital/+": Status.CONNECTED,
+        }
+        assert world.asked == ["status", "status"]
+        state = world.simulator.channel("loja")
+        assert state is not None
+        assert state["status"] == "disconnected"
+
+    def test_the_name_in_log_and_events_is_learned(self, world: World) -> None:
+        channel = world.channel()
+
+        assert channel.alias == whapi_id("loja")
+        assert channel.message_key == whapi_id("loja").lower()
+
+    def test_one_wrong_token_is_that_channels_alone(self, world: World) -> None:
+        world.simulator.remove("loja")
+
+        assert world.channel() == Channel("loja", Status.UNKNOWN)
+        assert world.channel("Pixel12 Digital/+").connected
+        with pytest.raises(GatewayError) as caught:
+            world.gateway.reconnect(world.channel(), silent=False)
+        assert caught.value.reason is GatewayErrorKind.UNAUTHORIZED
+        assert caught.value.one_channel
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("STOP", "trial or subscription is over"),
+            ("SYNC_ERROR", "only a logout and a new pairing help"),
+            ("SOMETHING_NEW", "a status that is not known: SOMETHING_NEW"),
+        ],
+    )
+    def test_what_only_a_person_can_mend_is_not_touched(
+        self, world: World, text: str, words: str
+    ) -> None:
+        world.simulator.put_channel("loja", status_text=text)
+        calls: list[Callable[[], object]] = [
+            lambda: world.gateway.reconnect(world.channel(), silent=False),
+            lambda: world.gateway.qr("loja"),
+        ]
+        for call in calls:
+            with pytest.raises(GatewayError, match=words):
+                call()
+        assert set(world.asked) == {"status"}
+
+    @pytest.mark.parametrize("text", ["NOT_INIT", "ERROR"])
+    def test_one_that_is_down_is_woken(self, world: World, text: str) -> None:
+        world.simulator.put_channel("loja", status_text=text)
+
+        answer = world.gateway.reconnect(world.channel(), silent=False)
+
+        assert answer.kind is QrKind.INITIALIZING
+        assert world.asked[-1] == "restart"
+
+    @pytest.mark.parametrize("text", ["INIT", "LAUNCH"])
+    def test_one_that_starts_for_ever_is_woken(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, text: str
+    ) -> None:
+        world.simulator.put_channel("loja", status_text=text)
+        world.gateway.reconnect(world.channel(), silent=False)
+        assert "restart" not in world.asked
+        monkeypatch.setattr(whapi, "_STUCK_SECONDS", 0.0)
+
+        world.another().reconnect(world.channel(), silent=False)
+
+        assert world.asked[-1] == "restart"
+
+    def test_a_code_that_was_scanned_in_between_is_accepted(self, world: World) -> None:
+        world.simulator.put_channel("loja", status_text="QR")
+
+        assert world.gateway.qr("loja").kind is QrKind.ACCEPTED
+        assert world.simulator.requests("qr")[0]["status"] == 409
+
+    def test_the_newest_message_is_told_where_it_is_wanted(self, world: World) -> None:
+        world.gateway.send_text(world.channel("Pixel12 Digital/+"), NUMBER, "hello")
+        world.gateway.send_text(
+            world.channel("Pixel12 Digital/+"), world.simulator.number("loja"), "hello"
+        )
+        assert world.channel().activity is None
+        world.simulator.clear_requests()
+
+        listed = world.another(messages="activity").list_channels().channels
+
+        activity = {channel.id: channel.activity for channel in listed}
+        assert activity["loja"] == pytest.approx(world.clock.time(), abs=1)
+        assert sorted(world.asked) == ["messages", "messages", "status", "status"]
+
+    def test_a_logout_of_one_that_is_logged_out_is_none_to_complain_of(self, world: World) -> None:
+        world.simulator.put_channel("loja", status="qr_required")
+
+        world.gateway.delete("loja")
+        assert world.simulator.requests("delete")[0]["status"] == 409
+
+    @pytest.mark.parametrize(
+        ("status", "reason", "words"),
+        [
+            (401, GatewayErrorKind.HTTP, "the channel is not paired: So it is"),
+            (402, GatewayErrorKind.LIMIT, "a limit of its trial or plan: So it is"),
+            (404, GatewayErrorKind.UNAUTHORIZED, "a wrong token.: So it is"),
+            (429, GatewayErrorKind.LIMIT, "too many requests: So it is"),
+        ],
+    )
+    def test_an_http_status_means_what_whapi_means_by_it(
+        self, status: int, reason: GatewayErrorKind, words: str
+    ) -> None:
+        body = {"error": {"code": status, "message": "So it is"}}
+        channel = Channel("loja", Status.CONNECTED, number=NUMBER)
+        with RawServer(answering(body, status=status)) as server:
+            gateway = WhapiGateway(server.url, "", channels=_NAMED)
+            for call in (
+                lambda: gateway.send_text(channel, NUMBER, "hello"),
+                lambda: gateway.query(channel),
+                lambda: gateway.qr("loja"),
+            ):
+                with pytest.raises(GatewayError, match=words) as caught:
+                    call()
+                assert caught.value.reason is reason
+
+    def test_a_text_that_was_not_sent_is_a_failure_also_with_http_200(self) -> None:
+        with RawServer(answering({"sent": False})) as server:
+            gateway = WhapiGateway(server.url, "", channels=_NAMED)
+            with pytest.raises(GatewayError, match="not sent"):
+                gateway.send_text(Channel("loja", Status.CONNECTED), NUMBER, "hello")
+
+    @pytest.mark.parametrize(
+        ("answer", "kind"),
+        [
+            ({"status": "OK", "base64": "iVBORw0KGgo"}, QrKind.QR),
+            ({"status": "OK", "base64": "data:image/png;base64,iVBORw0KGgo"}, QrKind.QR),
+            ({"status": "WAITING"}, QrKind.INITIALIZING),
+            ({"status": "TIMEOUT"}, QrKind.INITIALIZING),
+        ],
+    )
+    def test_each_answer_to_the_call_for_a_code_has_its_meaning(
+        self, answer: dict[str, Any], kind: QrKind
+    ) -> None:
+        answers = iter([answering({"status": {"code": 3, "text": "QR"}}), answering(answer)])
+
+        def talk(conversation: Conversation) -> None:
+            next(answers)(conversation)
+
+        with RawServer(talk) as server:
+            gateway = WhapiGateway(server.url, "", channels=_NAMED)
+            assert gateway.qr("loja").kind is kind
+
+    @pytest.mark.parametrize("user", [None, 7, {}, {"id": None}, {"id": "x@lid"}])
+    @pytest.mark.parametrize("channel_id", [None, "", "..", 7, "\x00"])
+    def test_a_hostile_answer_tells_nothing(self, user: object, channel_id: object) -> None:
+        body = {"status": {"text": "AUTH"}, "user": user, "channel_id": channel_id}
+        with RawServer(answering(body)) as server:
+            listed = WhapiGateway(server.url, "", channels=_NAMED).list_channels()
+
+        assert listed.channels == (Channel("loja", Status.CONNECTED),)
+
+    def test_no_token_stands_in_what_is_told(self) -> None:
+        token = token_of(SECRET, "loja")
+        body = {"error": {"code": 400, "message": f"You sent {token}"}}
+        with RawServer(answering(body, status=400)) as server:
+            gateway = WhapiGateway(
+                server.url, "", channels=[NamedChannel("loja", token), NamedChannel("x", SECRET)]
+            )
+            with pytest.raises(GatewayError) as caught:
+                gateway.start_session("loja")
+        assert SECRET not in caught.value.detail
+        assert "You sent [secret]" in caught.value.detail
+        assert caught.value.operation is Operation.START_SESSION

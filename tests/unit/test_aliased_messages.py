@@ -1,0 +1,148 @@
+"""Messages that stand under another name than the channel's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from zapwatch.channels import Channel, NamedChannel, Status
+from zapwatch.messages.history import History
+from zapwatch.messages.log_tailer import ActivitySnapshot, RecentMessages
+from zapwatch.messages.source import AliasedMessages
+from zapwatch.messages.webhook_log import Direction
+
+_LOJA = Channel("Loja 1", Status.CONNECTED, alias="ABCDEF-12345")
+_OBRA = Channel("obra", Status.CONNECTED)
+_NAMED = (NamedChannel("Loja 1", "x"), NamedChannel("obra", "y", "GHIJKL-67890"))
+_NOW = 1_770_000_000.0
+
+
+class Source:
+    """A source that knows both names of a channel; notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.restored = ""
+
+    def poll(self, channels: Collection[Channel]) -> ActivitySnapshot:
+        self.asked = [channel.message_key for channel in channels]
+        last = {"abcdef-12345": _NOW - 5, "loja1": _NOW - 9, "ghijkl-67890": _NOW - 7, "x": _NOW}
+        counts = {
+            ("abcdef-12345", Direction.IN): 2,
+            ("loja1", Direction.IN): 1,
+            ("ghijkl-67890", Direction.OUT): 4,
+        }
+        return ActivitySnapshot(
+            _NOW,
+            last,
+            counts,
+            7,
+            last_heard={"abcdef-12345": _NOW - 6},
+            undecryptable={"abcdef-12345": 3, "loja1": 2, "x": 1},
+        )
+
+    find = poll
+
+    def checkpoint(self) -> str:
+        return "as far as this"
+
+    def restore(self, checkpoint: str) -> None:
+        self.restored = checkpoint
+
+    def recent(self, seconds: float) -> RecentMessages:
+        return RecentMessages({"abcdef-12345": seconds / 2, "loja1": seconds}, {"token"}, "gap")
+
+    def histories(self, wanted: Collection[str], pause: Callable[[], None]) -> dict[str, History]:
+        pause()
+        self.asked = sorted(wanted)
+        found = {}
+        for minute, key in enumerate(("abcdef-12345", "loja1", "ghijkl-67890")):
+            found[key] = History(_NOW)
+            found[key].note(_NOW - 60 * minute)
+        return found
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Listed:
+    """The channel list; counts how often it is asked for."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self) -> list[Channel]:
+        self.times += 1
+        return [_LOJA, _OBRA]
+
+
+def test_what_is_known_under_either_name_is_the_channels() -> None:
+    source = Source()
+    view = AliasedMessages(source, _NAMED, Listed()).poll([_LOJA, _OBRA])
+
+    assert source.asked == ["abcdef-12345", "obra"]
+    assert view.last_message == {"loja1": _NOW - 5, "obra": _NOW - 7, "x": _NOW}
+    assert view.last_heard == {"loja1": _NOW - 6}
+    assert view.messages == {("loja1", Direction.IN): 3, ("obra", Direction.OUT): 4}
+    assert view.undecryptable == {"loja1": 5, "x": 1}
+
+
+def test_the_list_is_asked_once_for_an_alias_that_is_not_known() -> None:
+    listed = Listed()
+    messages = AliasedMessages(Source(), _NAMED, listed)
+
+    for _ in range(2):
+        recent = messages.recent(60)
+        assert recent == RecentMessages({"loja1": 30}, {"token"}, "gap")
+    assert listed.times == 1
+
+
+def test_an_alias_that_the_list_does_not_tell_costs_no_list_each_time() -> None:
+    looks = 0
+
+    def listed() -> list[Channel]:
+        nonlocal looks
+        looks += 1
+        return [Channel("Loja 1", Status.UNKNOWN)]
+
+    messages = AliasedMessages(Source(), _NAMED, listed)
+    for _ in range(3):
+        assert messages.recent(60).ages["loja1"] == 60
+    assert looks == 1
+
+
+def test_one_that_nobody_has_listed_is_found_by_its_alias_too() -> None:
+    source, listed = Source(), Listed()
+    messages = AliasedMessages(source, _NAMED, listed)
+
+    view = messages.find([Channel("loja 1", Status.UNKNOWN), Channel("obra", Status.UNKNOWN)])
+
+    assert source.asked == ["abcdef-12345", "ghijkl-67890"]
+    assert view.last_message["loja1"] == _NOW - 5
+    assert listed.times == 1
+
+
+def test_a_history_is_that_of_both_names() -> None:
+    source = Source()
+    messages = AliasedMessages(source, _NAMED, Listed())
+
+    histories = messages.histories(["loja1", "obra"], lambda: None)
+
+    assert source.asked == ["abcdef-12345", "ghijkl-67890", "loja1", "obra"]
+    assert {key: one.messages for key, one in histories.items()} == {"loja1": 2, "obra": 1}
+    assert sum(histories["loja1"].busy_minutes()) == 2
+
+
+def test_a_checkpoint_is_that_of_the_source() -> None:
+    source = Source()
+    messages = AliasedMessages(source, _NAMED, Listed())
+
+    assert messages.checkpoint() == "as far as this"
+    messages.restore("an earlier one")
+    assert source.restored == "an earlier one"
+
+
+def test_an_alias_that_is_the_name_is_no_other_channel() -> None:
+    same = Channel("loja", Status.CONNECTED, alias="LOJA")
+    messages = AliasedMessages(Source(), [NamedChannel("loja", "x", "LOJA")], Listed())
+
+    assert messages.poll([same]).last_message["x"] == _NOW

@@ -1,0 +1,100 @@
+"""A month's requests at a gateway that counts them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.clock import HandMovedClock
+from zapwatch.channels import Channel, NamedChannel, Status
+from zapwatch.gateways.base import ChannelList, GatewayError, GatewayErrorKind, Operation
+from zapwatch.gateways.budget import MONTH_SECONDS, CallBudget, ListBudget
+from zapwatch.gateways.whapi import WhapiGateway
+
+_PER_MONTH = 1000
+_CHANNELS = 4
+_LISTED = ChannelList((Channel("loja", Status.CONNECTED),))
+
+
+class Asked:
+    """Counts the lists that are asked for."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self.error: GatewayError | None = None
+
+    def __call__(self) -> ChannelList:
+        self.times += 1
+        if self.error is not None:
+            raise self.error
+        return _LISTED
+
+
+def test_a_month_of_polls_and_repairs_costs_no_more_than_it_may() -> None:
+    clock = HandMovedClock()
+    lists, calls, asked = ListBudget(_PER_MONTH, clock), CallBudget(_PER_MONTH, clock), Asked()
+    sent = 0
+    # A poll a minute, and a hook that always has something to ask.
+    for _ in range(int(MONTH_SECONDS // 60)):
+        assert lists.listed(_CHANNELS, asked) is _LISTED
+        sent += calls.take()
+        clock.forward(60)
+
+    spent = asked.times * _CHANNELS + sent
+    assert 0.95 * _PER_MONTH < spent <= _PER_MONTH
+
+
+def test_a_storm_of_calls_leaves_something_for_the_rest_of_the_month() -> None:
+    clock = HandMovedClock()
+    calls = CallBudget(_PER_MONTH, clock)
+
+    assert sum(calls.take() for _ in range(1000)) == 25
+    clock.forward(MONTH_SECONDS / 10)
+    assert sum(calls.take() for _ in range(1000)) == 22
+
+
+def test_the_last_list_serves_until_the_next_one_may_be_asked_for() -> None:
+    clock, asked = HandMovedClock(), Asked()
+    lists = ListBudget(_PER_MONTH, clock)
+    # 750 requests for lists, four for each: 187 lists in 30 days, 3.87 hours apart.
+    for _ in range(100):
+        lists.listed(_CHANNELS, asked)
+    assert asked.times == 1
+    clock.forward(3.8 * 3600)
+    lists.listed(_CHANNELS, asked)
+    assert asked.times == 1
+    clock.forward(0.1 * 3600)
+    lists.listed(_CHANNELS, asked)
+    assert asked.times == 2
+
+
+@pytest.mark.parametrize(
+    ("reason", "times"), [(GatewayErrorKind.UNAUTHORIZED, 1), (GatewayErrorKind.CONNECTION, 3)]
+)
+def test_a_failure_counts_unless_it_has_cost_nothing(reason: GatewayErrorKind, times: int) -> None:
+    asked = Asked()
+    asked.error = GatewayError(Operation.LIST, reason, "as the test says")
+    lists = ListBudget(_PER_MONTH, HandMovedClock())
+
+    for _ in range(3):
+        with pytest.raises(GatewayError, match="as the test says"):
+            lists.listed(_CHANNELS, asked)
+    assert asked.times == times
+
+
+def test_a_call_without_budget_is_not_made() -> None:
+    class Empty(CallBudget):
+        def take(self) -> bool:
+            return False
+
+    # Port 9 answers nothing: a call would fail in another way.
+    gateway = WhapiGateway(
+        "http://127.0.0.1:9",
+        "",
+        channels=[NamedChannel("loja", "a-token")],
+        budget=Empty(_PER_MONTH),
+    )
+
+    with pytest.raises(GatewayError, match="requests_per_month leaves no request") as caught:
+        gateway.qr("loja")
+    assert caught.value.reason is GatewayErrorKind.LIMIT
+    assert not caught.value.one_channel

@@ -1,0 +1,281 @@
+"""Whapi.Cloud, written for its API 1.8.7, from the OpenAPI document that it publishes.
+
+There is no list: a token is a channel, and the settings name them. docs/gateways/README.md says
+what was tested how.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+from zapwatch.channels import Channel, NamedChannel, Status, channel_key, is_usable_id
+from zapwatch.gateways.base import (
+    HINTS,
+    Calls,
+    ChannelList,
+    Failure,
+    Gateway,
+    GatewayErrorKind,
+    GatewayResponse,
+    Operation,
+    QrAnswer,
+    QrKind,
+)
+from zapwatch.gateways.helpers import (
+    SessionStartTracker,
+    build_channel_list,
+    in_path,
+    map_concurrently,
+    number_of,
+)
+
+# By the text: the numbers beside it are documented in part only.
+_STATUSES = {
+    "AUTH": Status.CONNECTED,
+    "NOT_INIT": Status.DISCONNECTED,
+    "INIT": Status.INITIALIZING,
+    # Connecting or inactive: which of them, only time tells.
+    "LAUNCH": Status.INITIALIZING,
+    "QR": Status.QR_REQUIRED,
+    "ERROR": Status.DISCONNECTED,
+    "STOP": Status.DISCONNECTED,
+    "SYNC_ERROR": Status.UNKNOWN,
+}
+_FOR_A_PERSON = {
+    "STOP": "stopped: its trial or subscription is over, or somebody has stopped it in the panel",
+    "SYNC_ERROR": "a synchronisation error: by Whapi's word only a logout and a new pairing help",
+}
+_STARTING = {"INIT", "LAUNCH"}
+_STUCK_SECONDS = 60.0
+_STATE_SECONDS = 10.0
+# Without the parameter this call starts what was stopped.
+_LOOK = "/health?wakeup=false"
+_WAKE = "/health?wakeup=true"
+_MEANINGS = {
+    401: (GatewayErrorKind.HTTP, "the channel is not paired"),
+    402: (GatewayErrorKind.LIMIT, "a limit of its trial or plan"),
+    404: (GatewayErrorKind.UNAUTHORIZED, "no such channel: a wrong token?"),
+    429: (GatewayErrorKind.LIMIT, "too many requests"),
+}
+"""What Whapi means by an HTTP status that means something else elsewhere."""
+
+
+class _State(NamedTuple):
+    """What a channel's health tells: the status text, and the channel's own number."""
+
+    text: str
+    number: str | None
+
+
+class WhapiGateway(Gateway):
+    """Whapi's HTTP API."""
+
+    usual_port: ClassVar = 443
+    hints: ClassVar = HINTS | {
+        GatewayErrorKind.UNAUTHORIZED: (
+            "every token is wrong: it is the API token on the channel's page in Whapi's panel"
+        ),
+        GatewayErrorKind.INVALID: "not Whapi's API: the base URL is https://gate.whapi.cloud",
+    }
+    keeps_channel: ClassVar = True
+    can_query: ClassVar = True
+
+    def __init__(self, *arguments: Any, activity: bool = False, **options: Any) -> None:
+        """Take what every adapter takes; ``activity``: the list asks for the newest message too."""
+        super().__init__(*arguments, **options)
+        self._with_activity = activity
+        self._starting = SessionStartTracker(settle_seconds=0, stuck_seconds=_STUCK_SECONDS)
+        self._aliases = {key: one.id for key, one in self._named.items() if one.id}
+
+    def list_channels(self) -> ChannelList:
+        """Return the channels that the settings name; one whose health is not told is UNKNOWN."""
+        return self._budget.listed((1 + self._with_activity) * len(self._named), self._list)
+
+    def _list(self) -> ChannelList:
+        with self._operation(Operation.LIST) as calls:
+
+            def ask(key: str) -> Channel:
+                return self._channel(calls.within(_STATE_SECONDS), self._named[key])
+
+            asked = map_concurrently(list(self._named), ask)
+            found = zip(self._named.items(), asked, strict=True)
+            return build_channel_list(
+                Channel(one.name, Status.UNKNOWN, alias=self._aliases.get(key))
+                if isinstance(channel, Failure)
+                else channel
+                for (key, one), channel in found
+            )
+
+    def _channel(self, calls: Calls, named: NamedChannel) -> Channel:
+        state = self._look(calls, named)
+        asks = self._with_activity and state.text == "AUTH"
+        return Channel(
+            named.name,
+            _STATUSES.get(state.text, Status.UNKNOWN),
+            number=state.number,
+            activity=_newest_message(calls, named) if asks else None,
+            alias=self._aliases.get(channel_key(named.name)),
+        )
+
+    def reconnect(self, channel: Channel, *, silent: bool, stuck: bool = False) -> QrAnswer:
+        """Wake a channel that is down, or has been starting for long.
+
+        Nothing that is known brings back one that Whapi calls connected and keeps its pairing.
+        """
+        with self._operation(Operation.RECONNECT) as calls:
+            named = self._find(channel.id)
+            text = self._look(calls, named).text
+            starting = text in _STARTING
+            is_stuck = self._starting.observe(channel.key, starting=starting)
+            if text == "AUTH" and silent:
+                raise Failure(
+                    GatewayErrorKind.INVALID,
+                    "Whapi calls it connected and has no call that reconnects such a channel: "
+                    "restart it in Whapi's panel",
+                )
+            if (starting and (stuck or is_stuck)) or text in {"NOT_INIT", "ERROR"}:
+                self._wake(calls, named)
+                return QrAnswer(QrKind.INITIALIZING)
+            return self._answer(calls, named, text)
+
+    def qr(self, channel_id: str) -> QrAnswer:
+        """Return the present QR code, and start nothing."""
+        with self._operation(Operation.QR) as calls:
+            named = self._find(channel_id)
+            text = self._look(calls, named).text
+            self._starting.observe(channel_key(channel_id), starting=text in _STARTING)
+            return self._answer(calls, named, text)
+
+    def start_session(self, channel_id: str) -> None:
+        """Wake a channel that is down."""
+        with self._operation(Operation.START_SESSION) as calls:
+            self._wake(calls, self._find(channel_id))
+
+    def delete(self, channel_id: str) -> None:
+        """Log the channel out. THE PAIRING IS LOST; the channel, token and webhooks stay."""
+        with self._operation(Operation.DELETE) as calls:
+            named = self._find(channel_id)
+            answer = calls.send("POST", "/users/logout", token=named.secret)
+            if answer.status != 409:  # it is logged out already
+                _checked(answer).json_object()
+
+    def create(self, channel_id: str) -> None:
+        """Wake the channel that was logged out."""
+        with self._operation(Operation.CREATE) as calls:
+            self._wake(calls, self._find(channel_id))
+
+    def query(self, channel: Channel) -> None:
+        """Ask WhatsApp, and not Whapi's memory, whether the channel's own number exists."""
+        hide = (channel.number or "",)
+        with self._operation(Operation.QUERY, hide=hide) as calls:
+            named = self._find(channel.id)
+            if channel.number is None:
+                raise Failure(
+                    GatewayErrorKind.INVALID, "Whapi does not tell the channel's own number"
+                )
+            body = {"contacts": [channel.number], "force_check": True}
+            answer = calls.send("POST", "/contacts", body, token=named.secret)
+            found = _checked(answer).json_object().get("contacts")
+            one = found[0] if isinstance(found, list) and found else None
+            if not isinstance(one, dict) or one.get("status") not in ("valid", "invalid"):
+                raise Failure(GatewayErrorKind.INVALID, "JSON without the status of a contact")
+
+    def send_text(self, channel: Channel, number: str, text: str) -> str | None:
+        """Send a text; an answer may be HTTP 200 and say that it was not sent."""
+        hide = (number, text)
+        with self._operation(Operation.SEND, hide=hide) as calls:
+            named = self._find(channel.id)
+            body = {"to": number, "body": text}
+            answer = calls.send("POST", "/messages/text", body, token=named.secret)
+            sent = _checked(answer).json_object()
+            if sent.get("sent") is not True:
+                raise Failure(GatewayErrorKind.INVALID, "Whapi answered that it was not sent")
+            message = sent.get("message")
+            found = message.get("id") if isinstance(message, dict) else None
+            return found if isinstance(found, str) and found else None
+
+    def _find(self, channel_id: str) -> NamedChannel:
+        in_path(channel_id)  # raises where it is none
+        named = self._named.get(channel_key(channel_id))
+        if named is None:
+            raise Failure(GatewayErrorKind.INVALID, "the settings name no such channel")
+        return named
+
+    def _look(self, calls: Calls, named: NamedChannel) -> _State:
+        """Ask for the channel's health, and leave it as it is."""
+        body = _checked(calls.send("GET", _LOOK, token=named.secret)).json_object()
+        status, user = body.get("status"), body.get("user")
+        text = status.get("text") if isinstance(status, dict) else None
+        if not isinstance(status, dict):
+            raise Failure(GatewayErrorKind.INVALID, "JSON without a status")
+        channel_id = body.get("channel_id")
+        if isinstance(channel_id, str) and is_usable_id(channel_id):
+            self._aliases[channel_key(named.name)] = channel_id
+        return _State(
+            text.strip().upper() if isinstance(text, str) else "",
+            number_of(user.get("id")) if isinstance(user, dict) else None,
+        )
+
+    def _wake(self, calls: Calls, named: NamedChannel) -> None:
+        _checked(calls.send("GET", _WAKE, token=named.secret)).json_object()
+        self._starting.started(channel_key(named.name))
+
+    @staticmethod
+    def _answer(calls: Calls, named: NamedChannel, text: str) -> QrAnswer:
+        if text in _FOR_A_PERSON:
+            raise Failure(GatewayErrorKind.INVALID, f"{text}, {_FOR_A_PERSON[text]}")
+        if text == "AUTH":
+            return QrAnswer(QrKind.ACCEPTED)
+        if text == "QR":
+            return _qr(calls.send("GET", "/users/login?wakeup=false", token=named.secret))
+        if text in _STARTING:
+            return QrAnswer(QrKind.INITIALIZING)
+        if text in _STATUSES:
+            return QrAnswer(QrKind.NOT_STARTED)
+        raise Failure(GatewayErrorKind.INVALID, f"a status that is not known: {text or 'none'}")
+
+
+def _newest_message(calls: Calls, named: NamedChannel) -> float | None:
+    """Return when the channel's newest received message was sent (Unix seconds), None if untold."""
+    path = "/messages/list?count=1&from_me=false&sort=desc"
+    try:
+        body = _checked(calls.send("GET", path, token=named.secret)).json_object()
+    except Failure:
+        return None
+    messages = body.get("messages")
+    first = messages[0] if isinstance(messages, list) and messages else None
+    at = first.get("timestamp") if isinstance(first, dict) else None
+    if isinstance(at, bool) or not isinstance(at, int | float) or not 0 < at < math.inf:
+        return None
+    return float(at)
+
+
+def _checked(answer: GatewayResponse) -> GatewayResponse:
+    """Return the answer unless its HTTP status is one to which Whapi gives a meaning of its own."""
+    if answer.status not in _MEANINGS or answer.is_html:
+        return answer
+    kind, meaning = _MEANINGS[answer.status]
+    told = _words(answer.json())
+    raise Failure(kind, f"HTTP {answer.status}, {meaning}" + (f": {told}" if told else ""))
+
+
+def _words(parsed: Any) -> str:
+    error = parsed.get("error") if isinstance(parsed, Mapping) else None
+    message = error.get("message") if isinstance(error, Mapping) else None
+    return message if isinstance(message, str) else ""
+
+
+def _qr(answer: GatewayResponse) -> QrAnswer:
+    if answer.status == 409:
+        return QrAnswer(QrKind.ACCEPTED)  # it was scanned a moment ago
+    if answer.status == 422:
+        return QrAnswer(QrKind.INITIALIZING)
+    body = _checked(answer).json_object()
+    image = body.get("base64")
+    if body.get("status") == "OK" and isinstance(image, str) and image:
+        return QrAnswer(QrKind.QR, image)
+    if body.get("status") in ("WAITING", "TIMEOUT"):
+        return QrAnswer(QrKind.INITIALIZING)
+    raise Failure(GatewayErrorKind.INVALID, "JSON without a QR code")
