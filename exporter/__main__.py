@@ -18,13 +18,15 @@ import sys
 
 from exporter.app import add_reload, create_app
 from exporter.event_buffer import Post
+from exporter.event_receiver import EVENTS_PATH
 from exporter.silence.explain import explain
 from exporter.supervisor import Supervisor
 from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parser
 from zapwatch.config import Settings, SettingsError, load
+from zapwatch.front import Front, Server
 from zapwatch.logs import log_to_stderr
 from zapwatch.reload import Reloading, accept_hangup
-from zapwatch.server import Server, end_on_signals, fail, run
+from zapwatch.server import end_on_signals, fail, run
 
 _PROGRAM = "exporter"
 # Seconds that a thread may compute while others wait; Python's default is 5 ms. A scrape changes
@@ -62,7 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
     pages = create_app(supervisor.page, lambda: supervisor.waiting)
     if settings.exporter_listen.host in _LOOPBACK:
         add_reload(pages, reloading.reload)
-    server.run(post.receiver(pages, supervisor.count_event))
+    receiver = post.receiver(pages, supervisor.count_event)
+    server.run(Front(receiver, is_known=receiver.is_known, urgent=EVENTS_PATH))
     return 0
 
 

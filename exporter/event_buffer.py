@@ -238,7 +238,7 @@ class Post:
         """Return the source of a gateway whose events are taken."""
         return TakenMessages(self._inbox, self.store, gateway)
 
-    def receiver(self, pages: WSGIApplication, count: Count) -> WSGIApplication:
+    def receiver(self, pages: WSGIApplication, count: Count) -> Receiver:
         """Return the application with the place for events before it."""
         return Receiver(pages, self._senders, self._inbox.take, count)
 

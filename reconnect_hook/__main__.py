@@ -18,13 +18,14 @@ import logging
 import math
 import sys
 from dataclasses import replace
+from functools import partial
 
 from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parser
 from zapwatch.config import Settings, SettingsError, load
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.logs import log_to_stderr
 from zapwatch.reload import Reloading, accept_hangup
-from zapwatch.server import Server, end_on_signals, fail, run
+from zapwatch.server import end_on_signals, fail, run
 
 _PROGRAM = "reconnect_hook"
 _SWITCH_SECONDS = 0.0002
@@ -171,17 +172,19 @@ def _serve(settings: Settings, env_file: str | None) -> int:
             "HOOK_TOKEN is not set: choose a long random text, and put the same one into the file "
             "that alertmanager.yml names (alertmanager/hook-token)"
         )
-    from reconnect_hook.app import add_reload, create_app
+    from reconnect_hook.app import add_reload, create_app, knows_token
     from reconnect_hook.dashboard.register import add_page
     from reconnect_hook.metrics import HookMetrics
     from reconnect_hook.supervisor import HookSupervisor, open_store
+    from zapwatch.front import Front, Server
 
     log_to_stderr(settings.log_level, settings.log_format)
     # Many short turns: with the usual 5 ms, an answer waits for each thread that is computing.
     sys.setswitchinterval(_SWITCH_SECONDS)
     metrics = HookMetrics()
-    fleet = HookSupervisor(settings, open_store(settings), metrics)
-    server = Server(_PROGRAM, "HOOK_LISTEN", settings.hook_listen, threads=8)
+    store = open_store(settings)
+    fleet = HookSupervisor(settings, store, metrics)
+    server = Server(_PROGRAM, "HOOK_LISTEN", settings.hook_listen)
     end_on_signals()
     logging.getLogger(_PROGRAM).info("page at %s/, alerts at %s/alerts", server.url, server.url)
     fleet.follow(settings.gateways)
@@ -191,7 +194,15 @@ def _serve(settings: Settings, env_file: str | None) -> int:
     add_reload(app, reloading.reload, token=settings.hook_token)
     add_page(app, fleet, settings)
     try:
-        server.run(app, trusted_proxy=settings.hook_trusted_proxy)
+        server.run(
+            Front(
+                app,
+                is_known=partial(knows_token, settings.hook_token),
+                urgent="/alerts",
+                trusted_proxy=settings.hook_trusted_proxy,
+                ping=store.database.ping,
+            )
+        )
     finally:
         fleet.stop(_STOP_SECONDS)
     return 0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import Counter as Counted
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -12,8 +15,8 @@ from prometheus_client.registry import Collector
 from reconnect_hook.alerts import AlertStatus
 from reconnect_hook.dedup import Disposition
 from reconnect_hook.models import Job, Outcome, Result
-from reconnect_hook.probe_limits import ProbeOutcome, ProbeRepository
-from reconnect_hook.repository import ChannelRepository
+from reconnect_hook.probe_limits import Probed, ProbeOutcome, ProbeRepository
+from reconnect_hook.repository import ChannelRepository, QueueState
 from zapwatch import __version__
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.db import StateError
@@ -21,6 +24,9 @@ from zapwatch.gateways.base import Observer, Operation
 from zapwatch.metrics import GatewayMetrics, ReloadMetrics, register_process_metrics
 
 _REPAIR_BUCKETS = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 90, 120, 180, 300)  # seconds
+_READ_SECONDS = 1.0  # for the state to be read, of a scrape's 3 s
+
+_State = tuple[Mapping[str, QueueState], Mapping[str, Mapping[str, Probed]]]
 
 
 class HookMetrics:
@@ -150,6 +156,29 @@ class _StateCollector(Collector):
     ) -> None:
         self._memories = memories
         self._books = books
+        self._reader = ThreadPoolExecutor(1, "state of metrics")
+        self._lock = threading.Lock()
+        self._reading: Future[_State] | None = None
+        self._reading_since = 0.0
+
+    def _read(self) -> _State:
+        """Return the state; raise StateError, or TimeoutError where it does not answer.
+
+        All scrapes share one reading: a state that hangs costs one thread, and each scrape a second
+        at most.
+        """
+        with self._lock:
+            if self._reading is None or self._reading.done():
+                self._reading_since = time.monotonic()
+                self._reading = self._reader.submit(self._ask)
+            reading = self._reading
+            left = self._reading_since + _READ_SECONDS - time.monotonic()
+        return reading.result(max(0.0, left))
+
+    def _ask(self) -> _State:
+        queues = {name: memory.queue() for name, memory in self._memories.copy().items()}
+        probed = {name: book.all() for name, book in self._books.copy().items()}
+        return queues, probed
 
     def describe(self) -> list[Metric]:
         """Return nothing: registering must not collect."""
@@ -158,9 +187,8 @@ class _StateCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Return the families of the present state; none while it cannot be read."""
         try:
-            queues = {name: memory.queue() for name, memory in self._memories.copy().items()}
-            probed = {name: book.all() for name, book in self._books.copy().items()}
-        except StateError:
+            queues, probed = self._read()
+        except (StateError, TimeoutError):
             return
         if not queues:
             return

@@ -125,6 +125,11 @@ class Database:
         with _as_state_error(), self._engine.connect() as connection:
             yield connection.execution_options(zapwatch_reads=True)
 
+    def ping(self) -> None:
+        """Return when the database has answered; raise StateError."""
+        with self.read() as connection:
+            connection.execute(_PING)
+
     def close(self) -> None:
         """Close the connections."""
         self._engine.dispose()
@@ -137,6 +142,7 @@ def now(connection: sa.Connection) -> float:
     return float(connection.scalar(_NOW))
 
 
+_PING = sa.text("SELECT 1")
 _NOW = sa.text("SELECT UNIX_TIMESTAMP(NOW(6))")
 
 
