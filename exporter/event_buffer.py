@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from exporter.event_receiver import Count, Receiver, Sender
 from zapwatch.channels import Channel
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SettingsError
+from zapwatch.config.readers import check_strength
 from zapwatch.messages.event_parser import Message
 from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes
 from zapwatch.messages.log_tailer import ActivitySnapshot
@@ -252,4 +253,5 @@ def senders_among(gateways: Collection[GatewaySettings]) -> dict[str, Sender]:
                 "MESSAGES_TOKEN is not set: choose a long random text, and let gateway "
                 f"{gateway.name} post its events with it"
             )
+        check_strength(f"MESSAGES_TOKEN of gateway {gateway.name}", gateway.messages_token)
     return {gateway.name: Sender(gateway.type, gateway.messages_token) for gateway in posting}

@@ -18,16 +18,17 @@ import logging
 import math
 import sys
 from dataclasses import replace
-from functools import partial
 
 from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parser
 from zapwatch.config import Settings, SettingsError, load
 from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.readers import check_strength
 from zapwatch.logs import log_to_stderr
 from zapwatch.reload import Reloading, accept_hangup
 from zapwatch.server import end_on_signals, fail, run
 
 _PROGRAM = "reconnect_hook"
+_log = logging.getLogger(_PROGRAM)
 _SWITCH_SECONDS = 0.0002
 _STOP_SECONDS = 2.0  # for repairs under way
 
@@ -172,13 +173,16 @@ def _serve(settings: Settings, env_file: str | None) -> int:
             "HOOK_TOKEN is not set: choose a long random text, and put the same one into the file "
             "that alertmanager.yml names (alertmanager/hook-token)"
         )
-    from reconnect_hook.app import add_reload, create_app, knows_token
+    check_strength("HOOK_TOKEN", settings.hook_token)
+    from reconnect_hook.app import AUTH, add_reload, create_app
     from reconnect_hook.dashboard.register import add_page
     from reconnect_hook.metrics import HookMetrics
     from reconnect_hook.supervisor import HookSupervisor, open_store
     from zapwatch.front import Front, Server
 
     log_to_stderr(settings.log_level, settings.log_format)
+    if any(gateway.messages_token == settings.hook_token for gateway in settings.gateways):
+        _log.warning("HOOK_TOKEN is a MESSAGES_TOKEN too: its gateway may command the hook")
     # Many short turns: with the usual 5 ms, an answer waits for each thread that is computing.
     sys.setswitchinterval(_SWITCH_SECONDS)
     metrics = HookMetrics()
@@ -186,18 +190,18 @@ def _serve(settings: Settings, env_file: str | None) -> int:
     fleet = HookSupervisor(settings, store, metrics)
     server = Server(_PROGRAM, "HOOK_LISTEN", settings.hook_listen)
     end_on_signals()
-    logging.getLogger(_PROGRAM).info("page at %s/, alerts at %s/alerts", server.url, server.url)
+    _log.info("page at %s/, alerts at %s/alerts", server.url, server.url)
     fleet.follow(settings.gateways)
     reloading = Reloading(env_file, settings, fleet.follow, metrics.reloads)
     reloading.start()
     app = create_app(fleet, metrics, token=settings.hook_token)
-    add_reload(app, reloading.reload, token=settings.hook_token)
+    add_reload(app, reloading.reload)
     add_page(app, fleet, settings)
     try:
         server.run(
             Front(
                 app,
-                is_known=partial(knows_token, settings.hook_token),
+                is_known=app.extensions[AUTH].knows,
                 urgent="/alerts",
                 trusted_proxy=settings.hook_trusted_proxy,
                 ping=store.database.ping,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, Unauthorized
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, TooManyRequests
 
 from reconnect_hook.alerts import (
     Alert,
@@ -19,6 +18,7 @@ from reconnect_hook.alerts import (
     parse_alerts,
     parse_notifications,
 )
+from reconnect_hook.auth import TokenAuth
 from reconnect_hook.dedup import Disposition
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.supervisor import GatewayController, HookSupervisor
@@ -29,18 +29,23 @@ from zapwatch.metrics import render
 _log = logging.getLogger("reconnect_hook")
 _people = logging.getLogger("people")
 
+AUTH = "zapwatch_auth"
+"""The application's extension that is its TokenAuth."""
+
 _OPENAPI = Path(__file__).parent / "openapi.yaml"
 
 
 def create_app(fleet: HookSupervisor, metrics: HookMetrics, *, token: str) -> Flask:
     """Make the application; ``token`` is what Alertmanager has to send."""
+    auth = TokenAuth(token)
     app = Flask(__name__, static_folder=None)
+    app.extensions[AUTH] = auth
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
 
     @app.post("/alerts")
     def alerts() -> Response:
         """Answer when everything in the payload is on disk, and not before."""
-        _check_token(token)
+        auth.check_bearer()
         services = fleet.services
         parsed = parse_alerts(request.get_data(), services)
         verdicts = _accept(services, parsed)
@@ -52,7 +57,7 @@ def create_app(fleet: HookSupervisor, metrics: HookMetrics, *, token: str) -> Fl
     @app.post("/notifications")
     def notifications() -> Response:
         """Write what people are to be told to stderr, for as long as nobody set up e-mail."""
-        _check_token(token)
+        auth.check_bearer()
         for told in parse_notifications(request.get_data()):
             level = logging.INFO if told.status is AlertStatus.RESOLVED else logging.WARNING
             line = f"{told.status} {told.name}: {told.summary}"
@@ -71,12 +76,12 @@ def create_app(fleet: HookSupervisor, metrics: HookMetrics, *, token: str) -> Fl
     return app
 
 
-def add_reload(app: Flask, reload: Callable[[], str | None], *, token: str) -> None:
+def add_reload(app: Flask, reload: Callable[[], str | None]) -> None:
     """Add ``POST /-/reload``, which asks for the same token as ``POST /alerts``."""
 
     @app.post("/-/reload")
     def reload_settings() -> Response:
-        _check_token(token)
+        app.extensions[AUTH].check_bearer()
         refusal = reload()
         return as_json(200, {}) if refusal is None else as_json(500, {"error": refusal})
 
@@ -145,20 +150,10 @@ def _answer_errors(app: Flask) -> None:
     def http_error(error: HTTPException) -> Response:
         if isinstance(error, RequestEntityTooLarge):
             return as_json(413, {"error": f"the body is larger than {MAX_REQUEST_BYTES} bytes"})
-        return as_json(error.code or 500, {"error": error.name})
-
-
-def knows_token(token: str, environ: Mapping[str, object]) -> bool:
-    """Whether a request's head carries the token, found in constant time."""
-    scheme, _, given = str(environ.get("HTTP_AUTHORIZATION", "")).partition(" ")
-    right = hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.encode())
-    return scheme.lower() == "bearer" and right
-
-
-def _check_token(token: str) -> None:
-    """Raise Unauthorized unless the request carries the token."""
-    if not knows_token(token, request.environ):
-        raise Unauthorized
+        response = as_json(error.code or 500, {"error": error.name})
+        if isinstance(error, TooManyRequests):
+            response.headers["Retry-After"] = str(error.retry_after)
+        return response
 
 
 def as_json(status: int, body: Mapping[str, object]) -> Response:

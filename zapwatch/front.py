@@ -68,6 +68,7 @@ _UNFINISHED_BYTES = 64 * 1024 * 1024  # of all bodies that are not complete yet
 _DISCARDED = 4  # times what a body may have: read and thrown away, so that its sender sees the 413
 _THREADS = 8
 _METRICS_THREADS = 2
+_SLOW_SECONDS = 1.0  # until a client that guesses learns that it was wrong once more
 # Until the database is asked, and for its answer: less than a second in all.
 _PATIENCE_SECONDS = 0.5
 _PING_SECONDS = 0.4
@@ -119,6 +120,8 @@ class Front:
         except Exception:  # noqa: BLE001 - the next one may work
             _log.exception("a request failed, a fault of the program itself")
             answer = _refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
+        if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
+            await asyncio.sleep(_SLOW_SECONDS)
         # Granian would name itself.
         protocol.response_bytes(answer.status, [*answer.headers, ("server", "")], answer.body)
 

@@ -480,6 +480,9 @@ def _fails_with(directory: Path, settings: dict[str, str]) -> str:
     ("name", "value"),
     [
         ("HOOK_TOKEN", ""),
+        ("HOOK_TOKEN", "x"),
+        ("HOOK_TOKEN", "fifteen-letters"),
+        ("HOOK_TOKEN", "abc" * 20),
         ("HOOK_LOG_FILE", "file/healthcheck.log"),
         ("HOOK_LOG_FILE", "folder"),
         ("HOOK_STATE_URL", "sqlite:///file/state.sqlite3"),
@@ -575,7 +578,7 @@ def test_the_token_is_compared_in_constant_time(app: App, monkeypatch: pytest.Mo
         compared.append((given, right))
         return False
 
-    monkeypatch.setattr("reconnect_hook.app.hmac.compare_digest", spy)
+    monkeypatch.setattr("reconnect_hook.auth.hmac.compare_digest", spy)
     assert app.post(payload(), {"Authorization": f"Bearer {TOKEN}"})[0] == 401
     assert compared == [(TOKEN.encode(), TOKEN.encode())], "and nothing else decides"
 

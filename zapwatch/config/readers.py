@@ -34,6 +34,19 @@ def unreadable(setting: str, path: str, error: OSError | ValueError) -> Settings
     return SettingsError(f"{setting}: {path} cannot be read: {why}")
 
 
+_TOKEN_CHARACTERS = 16
+_TOKEN_DIFFERENT = 6
+
+
+def check_strength(setting: str, token: str) -> None:
+    """Raise SettingsError for a token that could be guessed."""
+    if len(token) < _TOKEN_CHARACTERS or len(set(token)) < _TOKEN_DIFFERENT:
+        raise SettingsError(
+            f"{setting} can be guessed: choose at least {_TOKEN_CHARACTERS} random characters, "
+            "such as those of 'openssl rand -hex 32'"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Listen:
     """Where a program listens."""

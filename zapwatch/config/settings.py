@@ -259,7 +259,8 @@ SETTINGS = (
         "HOOK_TOKEN",
         Reader.header,
         "",
-        "what Alertmanager must send; `serve` needs it, `make run` makes one if it is not set",
+        "what Alertmanager must send, 16 characters or more; `serve` needs it, `make run` makes "
+        "one if it is not set",
         secret=True,
     ),
     Setting(
