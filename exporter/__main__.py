@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         options.env_file, settings, supervisor.apply_config, supervisor.reload_metrics
     )
     reloading.start()
-    pages = create_app(supervisor.page, lambda: supervisor.waiting)
+    pages = create_app(supervisor.page, lambda: supervisor.waiting, lambda: supervisor.dead)
     if settings.exporter_listen.host in _LOOPBACK:
         add_reload(pages, reloading.reload)
     receiver = post.receiver(pages, supervisor.count_event)

@@ -22,7 +22,7 @@ from dataclasses import replace
 from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parser
 from zapwatch.config import Settings, SettingsError, load
 from zapwatch.config.gateway import ProbeKind
-from zapwatch.config.readers import check_strength
+from zapwatch.config.readers import MOST_HOURS, check_strength
 from zapwatch.logs import log_to_stderr
 from zapwatch.reload import Reloading, accept_hangup
 from zapwatch.server import end_on_signals, fail, run
@@ -162,8 +162,9 @@ def _hours(text: str) -> float:
         hours = float(text)
     except ValueError:
         hours = math.nan
-    if not math.isfinite(hours) or hours <= 0:
-        raise argparse.ArgumentTypeError(f"must be a number of hours above 0, not {text!r}")
+    if not 0 < hours <= MOST_HOURS:
+        limits = f"above 0, {MOST_HOURS} at most"
+        raise argparse.ArgumentTypeError(f"must be a number of hours {limits}, not {text!r}")
     return hours
 
 

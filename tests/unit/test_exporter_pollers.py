@@ -59,7 +59,7 @@ class Paced(Poller):
         raise AssertionError("nobody has stopped it")
 
     def run(self) -> None:
-        self._run()
+        self._poll_until_stopped()
 
 
 class Recorder(threading.Event):
@@ -133,6 +133,19 @@ def test_it_goes_on_whatever_a_poll_raises(
     assert paced.failures == 2
     assert "a fault of the exporter itself" in caplog.records[0].getMessage()
     assert caplog.records[0].exc_info, "what to report"
+
+
+def test_a_poller_that_dies_shows_and_leaves_nothing_that_looks_current(
+    simulated: Simulator, board: StateStore
+) -> None:
+    client = WrapperGateway(simulated.url, _SECRET, list_timeout=30)
+    # No thread can wait that long: the settings allow an hour.
+    poller = GatewayPoller(client, board, 1e10)
+    assert not poller.is_dead
+    poller.start()
+    wait_until(lambda: poller.is_dead, 30, "the thread to end")
+    assert board.snapshot.gateway is not None
+    assert not board.snapshot.gateway.up
 
 
 def test_who_is_in_a_hurry_does_not_wait_for_the_pause(
