@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import requests
+import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -30,6 +31,7 @@ from reconnect_hook.repository import ChannelRepository
 from reconnect_hook.supervisor import GatewayController, HookSupervisor, open_store
 from tests.support.alerts import alert, payload
 from tests.support.hooks import SECRET, TOKEN, hook_settings, log_lines, state
+from tests.support.mariadb import MariaDb
 from tests.support.programs import Program, run
 from tests.support.states import locked
 from tests.support.waiting import wait_until
@@ -594,6 +596,40 @@ def test_idle_and_slow_connections_do_not_stop_a_notification(
             if number % 2:
                 connection.sendall(b"POST /alerts HTTP/1.1\r\nContent-Length: 9999\r\nX-Slow: ")
         assert _post(program, alert("stranger"))["accepted"] == 1
+
+
+def test_a_database_that_hangs_takes_neither_health_nor_metrics_with_it(
+    serve: Callable[..., Program], mariadb: MariaDb, database: sa.URL
+) -> None:
+    program = serve(HOOK_STATE_URL=database.render_as_string(hide_password=False))
+    assert _post(program, alert())["accepted"] == 1
+    answered: list[tuple[int, float]] = []
+
+    def send(number: int) -> None:
+        began = time.monotonic()
+        answer = requests.post(
+            f"{program.url}/alerts",
+            payload(alert(f"channel{number}")),
+            headers=_BEARER,
+            timeout=_SECONDS,
+        )
+        answered.append((answer.status_code, time.monotonic() - began))
+
+    senders = [threading.Thread(target=send, args=(number,)) for number in range(24)]
+    with mariadb.frozen():
+        for sender in senders:
+            sender.start()
+        began = time.monotonic()
+        assert program.get("/-/healthy").status_code == 200
+        assert program.get("/metrics").status_code == 200
+        assert program.get("/-/ready").status_code == 503
+        assert time.monotonic() - began < 8, "each within a second, on an idle machine"
+        for sender in senders:
+            sender.join()
+    assert {status for status, _ in answered} == {503}
+    assert max(seconds for _, seconds in answered) < 8, "and not the ten that it may take"
+    wait_until(lambda: program.get("/-/ready").status_code == 200, _SECONDS, "the state again")
+    assert _post(program, alert("channel7"))["ignored"] == 0
 
 
 def test_the_log_is_the_groups_to_read(serve: Callable[..., Program], tmp_path: Path) -> None:
