@@ -65,7 +65,11 @@ def main(arguments: list[str] | None = None) -> int:
     if settings.exporter_listen.host in _LOOPBACK:
         add_reload(pages, reloading.reload)
     receiver = post.receiver(pages, supervisor.count_event)
-    server.run(Front(receiver, is_known=receiver.is_known, urgent=EVENTS_PATH))
+    try:
+        server.run(Front(receiver, is_known=receiver.is_known, urgent=EVENTS_PATH))
+    finally:
+        # SQLite then puts all into the one file, which alone a backup may have.
+        post.store.close()
     return 0
 
 

@@ -210,6 +210,8 @@ def _serve(settings: Settings, env_file: str | None) -> int:
         )
     finally:
         fleet.stop(_STOP_SECONDS)
+        # SQLite then puts all into the one file, which alone a backup may have.
+        store.database.close()
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from flask import Flask, Response, request
@@ -32,6 +32,7 @@ _people = logging.getLogger("people")
 AUTH = "zapwatch_auth"
 """The application's extension that is its TokenAuth."""
 
+_MOST_TOLD = 100  # names of gateways that are not there
 _OPENAPI = Path(__file__).parent / "openapi.yaml"
 
 
@@ -39,6 +40,7 @@ def create_app(fleet: HookSupervisor, metrics: HookMetrics, *, token: str) -> Fl
     """Make the application; ``token`` is what Alertmanager has to send."""
     auth = TokenAuth(token)
     app = Flask(__name__, static_folder=None)
+    strangers = _UnknownGateways()
     app.extensions[AUTH] = auth
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
 
@@ -48,6 +50,7 @@ def create_app(fleet: HookSupervisor, metrics: HookMetrics, *, token: str) -> Fl
         auth.check_bearer()
         services = fleet.services
         parsed = parse_alerts(request.get_data(), services)
+        strangers.tell(parsed, services)
         verdicts = _accept(services, parsed)
         metrics.count_alerts(
             (alert.status, verdict) for alert, verdict in zip(parsed, verdicts, strict=True)
@@ -74,6 +77,21 @@ def create_app(fleet: HookSupervisor, metrics: HookMetrics, *, token: str) -> Fl
     _add_open_pages(app, fleet, metrics)
     _answer_errors(app)
     return app
+
+
+class _UnknownGateways:
+    """Logs once of each gateway that alerts name and that is not in the settings."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def tell(self, alerts: Sequence[Alert], gateways: Collection[str]) -> None:
+        firing = {one.gateway for one in alerts if one.status is AlertStatus.FIRING}
+        for name in firing - self._told - {*gateways, ""}:
+            if len(self._told) < _MOST_TOLD:
+                self._told.add(name)
+                known = ", ".join(gateways)
+                _log.warning("alerts of gateway %r are ignored: there is only %s", name[:63], known)
 
 
 def add_reload(app: Flask, reload: Callable[[], str | None]) -> None:

@@ -632,6 +632,29 @@ def test_a_database_that_hangs_takes_neither_health_nor_metrics_with_it(
     assert _post(program, alert("channel7"))["ignored"] == 0
 
 
+def test_alerts_of_a_gateway_that_is_not_there_are_told_once(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = payload(alert(gateway="wp\np"), alert(gateway="wpp"), alert("b", gateway=""))
+    for _ in range(3):
+        assert app.post(body)[0] == 202
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line == "alerts of gateway 'wp\\np' are ignored: there is only wpp"
+    app.post(payload(*(alert(gateway=f"g{number}") for number in range(1000))))
+    assert len(caplog.records) == 100
+
+
+def test_the_state_is_one_file_when_the_hook_has_ended(
+    serve: Callable[..., Program], tmp_path: Path
+) -> None:
+    program = serve()
+    assert _post(program, alert("stranger"))["accepted"] == 1
+    assert program.end() == 0
+    assert [path.name for path in (tmp_path / "var").glob("*.sqlite3*")] == [
+        "reconnect-hook.sqlite3"
+    ]
+
+
 def test_the_log_is_the_groups_to_read(serve: Callable[..., Program], tmp_path: Path) -> None:
     before = os.umask(0)
     try:
