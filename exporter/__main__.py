@@ -52,7 +52,12 @@ def main(arguments: list[str] | None = None) -> int:
     # What was loaded stays: looking through it for garbage would stop all threads for 50 ms.
     gc.freeze()
     end_on_signals()
-    server = Server(_PROGRAM, "EXPORTER_LISTEN", settings.exporter_listen)
+    try:
+        server = Server(
+            _PROGRAM, "EXPORTER_LISTEN", settings.exporter_listen, settings.web_config_file
+        )
+    except SettingsError as error:
+        fail(_PROGRAM, str(error))
     logging.getLogger(_PROGRAM).info("metrics at %s/metrics", server.url)
     supervisor = Supervisor(settings, post)
     supervisor.apply_config(settings.gateways)

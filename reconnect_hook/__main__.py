@@ -189,7 +189,7 @@ def _serve(settings: Settings, env_file: str | None) -> int:
     metrics = HookMetrics()
     store = open_store(settings)
     fleet = HookSupervisor(settings, store, metrics)
-    server = Server(_PROGRAM, "HOOK_LISTEN", settings.hook_listen)
+    server = Server(_PROGRAM, "HOOK_LISTEN", settings.hook_listen, settings.web_config_file)
     end_on_signals()
     _log.info("page at %s/, alerts at %s/alerts", server.url, server.url)
     fleet.follow(settings.gateways)

@@ -8,26 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import io
 import json
 import logging
+import os
 import resource
 import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import bcrypt
 from granian._granian import SocketHolder
-from granian.constants import HTTPModes, Interfaces, Loops
+from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mt import MTServer
+from werkzeug.datastructures import Authorization
 
-from zapwatch.config import Listen
+from zapwatch.config import Listen, SettingsError
+from zapwatch.config.web import Tls, WebConfig, read_web_config
 from zapwatch.server import fail, notify, vouch_for
 
 if TYPE_CHECKING:
@@ -68,6 +76,11 @@ _UNFINISHED_BYTES = 64 * 1024 * 1024  # of all bodies that are not complete yet
 _DISCARDED = 4  # times what a body may have: read and thrown away, so that its sender sees the 413
 _THREADS = 8
 _METRICS_THREADS = 2
+_PASSWORDS = 100  # right ones that are remembered
+_PASSWORD_BYTES = 72  # that bcrypt looks at
+# Takes as long as anybody's, so that the time does not tell which users there are.
+_NOBODY = b"$2b$10$" + b"." * 53
+_WATCH_SECONDS = 1.0  # between two looks whether certificates or users have changed
 _SLOW_SECONDS = 1.0  # until a client that guesses learns that it was wrong once more
 # Until the database is asked, and for its answer: less than a second in all.
 _PATIENCE_SECONDS = 0.5
@@ -100,6 +113,9 @@ class Front:
         trusted_proxy: str | None = None,
         ping: Callable[[], object] | None = None,
     ) -> None:
+        self.users: Mapping[str, bytes] = {}
+        self._of_passwords = ThreadPoolExecutor(1, "passwords")
+        self._right_passwords: set[tuple[bytes, bytes]] = set()
         self._app = app
         self._is_known = is_known
         self._urgent = urgent
@@ -130,6 +146,11 @@ class Front:
         if sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
             return _refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         environ = self._environ(scope, headers)
+        if self.users and environ["PATH_INFO"] != _HEALTH and not self._is_known(environ):
+            if not await self._has_password(environ):
+                return _refusal(HTTPStatus.UNAUTHORIZED, asks='Basic realm="Zapwatch"')
+            # It is none of the application's, which may have a token of its own.
+            environ.pop("HTTP_AUTHORIZATION")
         body: bytes | None = b""
         if environ.get("CONTENT_LENGTH", "0") != "0" or "HTTP_TRANSFER_ENCODING" in environ:
             known = self._is_known(environ)
@@ -155,6 +176,23 @@ class Front:
         if self._ping is None:
             return await loop.run_in_executor(pool, self._call, environ)
         return await self._unless_hung(pool, environ, self._ping)
+
+    async def _has_password(self, environ: WSGIEnvironment) -> bool:
+        """Whether the head has the password of one of ``users``."""
+        given = Authorization.from_header(environ.get("HTTP_AUTHORIZATION"))
+        if given is None or given.type != "basic":
+            return False
+        password = (given.password or "").encode()[:_PASSWORD_BYTES]
+        expected = self.users.get(given.username or "", _NOBODY)
+        # A hash takes a twentieth of a second by design: one at a time, and each right one once.
+        seen = expected, hashlib.sha256(password).digest()
+        if seen in self._right_passwords:
+            return True
+        loop = asyncio.get_running_loop()
+        right = await loop.run_in_executor(self._of_passwords, bcrypt.checkpw, password, expected)
+        if right and expected != _NOBODY:
+            self._right_passwords = {seen, *list(self._right_passwords)[:_PASSWORDS]}
+        return right and expected != _NOBODY
 
     async def _read(self, environ: WSGIEnvironment, protocol: Any, *, known: bool) -> bytes | None:
         """Return the body, None where it is larger than it may be.
@@ -189,6 +227,8 @@ class Front:
     ) -> Answer:
         """Call the application; give up where the database does not answer either."""
         loop = asyncio.get_running_loop()
+        if self._pinging is not None and self._pinging.get_loop() is not loop:
+            self._pinging = None  # of before the certificate was read again
         pinging = self._pinging
         is_hung = pinging is not None and not pinging.done()
         if is_hung and time.monotonic() - self._pinging_since > _PING_SECONDS:
@@ -297,9 +337,11 @@ def _quietly(ping: Callable[[], object]) -> Callable[[], object]:
     return run
 
 
-def _refusal(status: HTTPStatus, error: str | None = None) -> Answer:
+def _refusal(status: HTTPStatus, error: str | None = None, *, asks: str = "") -> Answer:
     body = json.dumps({"error": error or status.phrase}).encode() + b"\n"
     headers = [*SECURITY_HEADERS.items(), ("Content-Type", "application/json")]
+    if asks:
+        headers.append(("WWW-Authenticate", asks))
     return Answer(status, [*headers, ("Content-Length", str(len(body)))], body)
 
 
@@ -310,7 +352,7 @@ class _Listener(MTServer):
     and signals, readiness and the watchdog by way of a supervisor. Both run the same code.
     """
 
-    def __init__(self, bound: socket.socket, front: Front) -> None:
+    def __init__(self, bound: socket.socket, front: Front, tls: Tls | None) -> None:
         """Prepare to take connections from ``bound``."""
         super().__init__(
             "",
@@ -327,6 +369,12 @@ class _Listener(MTServer):
             log_level=LogLevels.error,
             log_dictconfig={"incremental": True, "handlers": {}, "loggers": {}},
             workers_kill_timeout=_END_SECONDS,
+            respawn_interval=0.1,
+            ssl_cert=tls.certificate if tls else None,
+            ssl_key=tls.key if tls else None,
+            ssl_ca=tls.client_ca if tls else None,
+            ssl_client_verify=tls is not None and tls.client_ca is not None,
+            ssl_protocol_min=SSLProtocols(tls.min_version) if tls else SSLProtocols.tls13,
         )
         self._bound = bound
         self._front = front
@@ -336,6 +384,14 @@ class _Listener(MTServer):
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT; only the main thread may."""
         self.serve(target_loader=lambda: self._front, wrap_loader=False)
+
+    def _respawn_workers(self, *args: Any, **kwargs: Any) -> None:
+        self._init_shared_socket()  # the worker that ends closes its own
+        super()._respawn_workers(*args, **kwargs)
+
+    def reload(self) -> None:
+        """Read the certificates again, for the connections to come."""
+        self.signal_handler_reload()  # type: ignore[no-untyped-call]
 
     def _keep_hangup(self) -> None:
         # Granian would start its worker again; SIGHUP is the program's own.
@@ -347,7 +403,7 @@ class _Listener(MTServer):
     def _init_shared_socket(self) -> None:
         # Bound already, and by nobody else: granian shares a port with whoever wants it.
         holder: Any = SocketHolder  # its stub lacks the arguments
-        self._shd = holder(self._bound.detach(), False, _BACKLOG)  # noqa: FBT003 - a TCP socket
+        self._shd = holder(os.dup(self._bound.fileno()), False, _BACKLOG)  # noqa: FBT003 - a TCP socket
 
 
 def _connections() -> int:
@@ -365,8 +421,16 @@ def _connections() -> int:
 class Server:
     """Serves one WSGI application with granian; binds at once, so that a bad address shows."""
 
-    def __init__(self, program: str, setting: str, where: Listen) -> None:
-        """Bind to ``where``, the value of ``setting``; end the program where that cannot be."""
+    def __init__(
+        self, program: str, setting: str, where: Listen, web_config_file: Path | None = None
+    ) -> None:
+        """Bind to ``where``, the value of ``setting``; end the program where that cannot be.
+
+        ``web_config_file`` has certificates and users, and is read again when it changes. Raises
+        SettingsError where it cannot be read.
+        """
+        self._web_config_file = web_config_file
+        self._web = read_web_config(web_config_file) if web_config_file else WebConfig()
         family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
         try:
             self._socket = socket.create_server(
@@ -380,13 +444,53 @@ class Server:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, REQUEST_SECONDS * 1000)
         self._socket.setblocking(False)  # noqa: FBT003 - the socket's own interface
         host = f"[{where.host}]" if ":" in where.host else where.host
-        self.url = f"http://{host}:{self._socket.getsockname()[1]}"
+        scheme = "https" if self._web.tls else "http"
+        self.url = f"{scheme}://{host}:{self._socket.getsockname()[1]}"
 
     def run(self, front: Front) -> None:
         """Serve until a signal ends it; only the main thread may."""
-        listener = _Listener(self._socket, front)
-        vouch_for(*self._socket.getsockname()[:2])
+        front.users = self._web.users
+        listener = _Listener(self._socket, front, self._web.tls)
+        vouch_for(*self._socket.getsockname()[:2], tls=self._web.tls is not None)
+        if self._web_config_file is not None:
+            watching = (self._web_config_file, front, listener)
+            threading.Thread(target=self._watch, args=watching, name="web", daemon=True).start()
         try:
             listener.run()
         finally:
             notify("STOPPING=1")
+            self._socket.close()
+
+    def _watch(self, path: Path, front: Front, listener: _Listener) -> None:
+        """Take up new certificates and users; what cannot be read changes nothing."""
+        before = _changed_at((path, *self._web.files))
+        while True:
+            time.sleep(_WATCH_SECONDS)
+            now = _changed_at((path, *self._web.files))
+            if now == before:
+                continue
+            before = now
+            try:
+                web = read_web_config(path)
+            except SettingsError as error:
+                _log.error("certificates and users stay as they are: %s", error)
+                continue
+            if web.tls != self._web.tls:
+                _log.warning("tls_server_config has changed: it counts from the next start")
+                web = replace(web, tls=self._web.tls)
+            self._web = web
+            front.users = web.users
+            if web.tls is not None:
+                listener.reload()
+            _log.info("certificates and users were read again")
+
+
+def _changed_at(paths: Iterable[Path]) -> list[int | None]:
+    """Return when each file was last changed, None where it is not there."""
+    times: list[int | None] = []
+    for path in paths:
+        try:
+            times.append(path.stat().st_mtime_ns)
+        except OSError:
+            times.append(None)
+    return times

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -40,24 +41,24 @@ def notify(state: str) -> None:
         sender.sendto(state.encode(), address)
 
 
-def vouch_for(host: str, port: int) -> None:
+def vouch_for(host: str, port: int, *, tls: bool = False) -> None:
     """Begin to tell systemd that this program's server answers, for as long as it does.
 
     A thread asks it for ``/-/healthy`` as anybody would: the first answer makes the program ready,
     each later one keeps systemd's watchdog from restarting it.
     """
     if os.environ.get("NOTIFY_SOCKET"):
-        threading.Thread(target=_vouch, args=(host, port), name="systemd", daemon=True).start()
+        threading.Thread(target=_vouch, args=(host, port, tls), name="systemd", daemon=True).start()
 
 
-def _vouch(host: str, port: int) -> None:
+def _vouch(host: str, port: int, tls: bool) -> None:  # noqa: FBT001 - a thread's argument
     limit = _watchdog_seconds()
     # So that a second try is possible before the time is up.
     seconds = _ANSWER_SECONDS if limit is None else limit / 3
     state = "READY=1"
     while True:
         try:
-            _ask(host, port, seconds)
+            _ask(host, port, seconds, tls=tls)
         except (OSError, http.client.HTTPException) as error:
             _log.warning("the program does not answer itself: %s", str(error) or type(error))
             time.sleep(min(_RETRY_SECONDS, seconds))
@@ -69,12 +70,21 @@ def _vouch(host: str, port: int) -> None:
         time.sleep(seconds)
 
 
-def _ask(host: str, port: int, seconds: float) -> None:
+def _ask(host: str, port: int, seconds: float, *, tls: bool) -> None:
     """Raise what went wrong, unless the answer is 200."""
     connection = http.client.HTTPConnection(host, port, timeout=seconds)
+    if tls:
+        # It is this very process: its certificate is for another name.
+        context = ssl._create_unverified_context()  # noqa: S323, SLF001
+        connection = http.client.HTTPSConnection(host, port, timeout=seconds, context=context)
     try:
         connection.request("GET", "/-/healthy")
         status = connection.getresponse().status
+    except ssl.SSLError as error:
+        # It wants a client's certificate, and so it is there.
+        if "CERTIFICATE_REQUIRED" not in str(error):
+            raise
+        return
     finally:
         connection.close()
     if status != http.client.OK:

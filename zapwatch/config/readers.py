@@ -99,6 +99,11 @@ class Reader:
         """Return the path of a file that need not be there."""
         return Path(self.text(name, default))
 
+    def optional_path(self, name: str, default: str | None = None) -> Path | None:
+        """Return the path of a file, None where none is set."""
+        value = self.text(name, default)
+        return Path(value) if value else None
+
     def choice(
         self, name: str, default: str | None = None, *, of: type[StrEnum], known: str
     ) -> StrEnum:

@@ -326,6 +326,12 @@ SETTINGS = (
         "`X-Forwarded-Proto` are believed, nobody else's",
     ),
     Setting(
+        "WEB_CONFIG_FILE",
+        Reader.optional_path,
+        "",
+        "TLS and passwords of both programs' own server, in [Prometheus' form](docs/tls.md)",
+    ),
+    Setting(
         "LOG_LEVEL",
         partial(Reader.choice, of=LogLevel, known="debug, info, warning or error"),
         "info",
@@ -503,5 +509,6 @@ class Settings:
     prometheus_url: str
     alertmanager_url: str
     hook_trusted_proxy: str | None
+    web_config_file: Path | None
     log_level: LogLevel
     log_format: LogFormat
