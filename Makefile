@@ -1,5 +1,5 @@
 # Everything works from `make run` and `make test`; the rest is for whoever changes the code.
-.PHONY: help run test lint format setup install lock sbom translations clean
+.PHONY: help run test test-fast lint format setup install lock sbom translations clean
 
 PYTHON := .venv/bin/python
 PAGE := reconnect_hook/dashboard
@@ -11,6 +11,7 @@ CODE := zapwatch exporter reconnect_hook demo tests benchmarks
 help:
 	@echo "make run     the whole loop on this machine (simulated gateway without .env, yours with it)"
 	@echo "make test    install what the tests need and run them all"
+	@echo "make test-fast  the unit tests, without servers, in half a minute"
 	@echo "make install systemd services on this machine, as root (docs/install.md)"
 	@echo "make setup   only the virtual environment .venv, with everything locked"
 	@echo "make lint    ruff and mypy"
@@ -27,6 +28,9 @@ test: setup
 	@deploy/install-servers.sh prometheus prometheus-alertmanager mariadb-server chromium \
 	    systemd logrotate iproute2 curl nginx openssl
 	$(PYTHON) -m pytest --numprocesses 6 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-fast: setup
+	$(PYTHON) -m pytest tests/unit --numprocesses 2 --hypothesis-profile fast $(ARGS)
 
 lint: setup
 	$(PYTHON) -m ruff check .

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from demo.loop import PROGRAMS
-from tests.e2e.cluster import Cluster
+from tests.support.cluster import Cluster
 from tests.support.mariadb import MariaDb
 from tests.support.waiting import wait_until
 

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from demo.configuration import RULES
-from tests.e2e.world import World
+from tests.support.loop import World
 from tests.support.mariadb import MariaDb
 from tests.support.waiting import wait_until
 

@@ -17,7 +17,7 @@ from demo.configuration import ROOT
 from demo.loop import Loop
 from demo.past import Past, PastProblem
 from demo.simulator.client import Simulator
-from tests.browser.looks import Look, launch, log_in, window
+from tests.support.looks import Look, launch, log_in, window
 from tests.support.waiting import wait_until
 
 _IMAGES = ROOT / "docs" / "images"

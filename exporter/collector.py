@@ -187,6 +187,24 @@ def _log_rows_read(view: _View) -> Samples:
         yield (), view.activity.rows_read
 
 
+@_counter(
+    "whatsapp_message_log_unnamed_rows",
+    "Rows of messages that name no channel, of those that were read since the exporter started.",
+)
+def _log_unnamed_rows(view: _View) -> Samples:
+    if view.activity.unnamed:
+        yield (), view.activity.unnamed
+
+
+@_gauge(
+    "whatsapp_message_log_clock_offset_seconds",
+    "By how many seconds the newest rows are dated ahead, or back (negative); from 1800 on.",
+)
+def _log_clock_offset(view: _View) -> Samples:
+    if view.aged.clock_offset:
+        yield (), view.aged.clock_offset
+
+
 @_gauge(
     "whatsapp_silence_last_learned_timestamp_seconds",
     "When it was last learned how long channels may be silent, in Unix seconds.",
@@ -294,6 +312,19 @@ def _messages(view: _View) -> Samples:
         for direction in Direction:
             count = view.activity.messages.get((channel.key, direction), 0)
             yield (channel.id, direction), count
+
+
+@_counter(
+    "whatsapp_channel_undecryptable_messages",
+    "Messages of the channel that came and could not be decrypted, since the exporter started.",
+    "channel",
+)
+def _undecryptable(view: _View) -> Samples:
+    # Rare, so that only those channels have a series that need one.
+    for channel in view.channels if view.activity.undecryptable else ():
+        count = view.activity.undecryptable.get(channel.key, 0)
+        if count:
+            yield (channel.id,), count
 
 
 @_gauge(

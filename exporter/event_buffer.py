@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from exporter.event_receiver import Count, Receiver, Sender
 from zapwatch.channels import Channel
+from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SettingsError
 from zapwatch.config.readers import check_strength
 from zapwatch.messages.event_parser import Message
@@ -34,6 +34,11 @@ _MOST_UNLISTED = 20_000  # channels that no list has named yet, for each gateway
 _MOST_HOURS = 100_000  # of listed channels, that wait to be written, for each gateway
 _MOST_ECHOES = 1000  # that wait to be written, for each gateway
 _RECENT = 10_000  # messages of a gateway that are known again when they are reported once more
+_RETRY_SECONDS = 3600.0
+"""For which a gateway may try to deliver an event: Evolution's ten attempts take half an hour.
+
+A message that is older and comes for the first time was kept back by WhatsApp or by the gateway.
+"""
 
 
 @dataclass(slots=True)
@@ -44,16 +49,31 @@ class _Box:
     last: dict[str, Last] = field(default_factory=dict)
     minutes: dict[tuple[str, int], Minutes] = field(default_factory=dict)
     counts: Counter[tuple[str, Direction]] = field(default_factory=Counter)
+    undecryptable: Counter[str] = field(default_factory=Counter)
     echoes: dict[str, str] = field(default_factory=dict)
     """Of each token, who has heard it."""
     events: int = 0
     recent: dict[int, None] = field(default_factory=dict)
 
-    def note(self, message: Message) -> None:
+    def note(self, message: Message, now: float) -> bool:
+        """Take a message that came at ``now``; return whether the gateway's list lacks its channel.
+
+        So long as no list has been read, it lacks none.
+        """
         self.events += 1
+        if message.readable:
+            self._note_readable(message, now)
+        elif message.key in self.listed and not self._is_known(message):
+            self.undecryptable[message.key] += 1
+        return bool(self.listed) and message.key not in self.listed
+
+    def _note_readable(self, message: Message, now: float) -> None:
         key, at = message.key, message.at
         if key not in self.listed and key not in self.last and len(self.last) >= _MOST_UNLISTED:
             return
+        repeated = self._is_known(message)
+        if not repeated and now - at > _RETRY_SECONDS:
+            at = now
         came, went = (at, 0.0) if message.direction is Direction.IN else (0.0, at)
         last = Last(came, went, at if message.heard else 0.0)
         known = self.last.get(key)
@@ -63,10 +83,11 @@ class _Box:
             if len(self.echoes) < _MOST_ECHOES:
                 self.echoes[message.echo] = key
             return
-        if self._is_known(message):
+        if repeated:
             return
         self.counts[key, message.direction] += 1
-        hour, second = divmod(at, 3600)
+        # By their own times: they show how the channel talks.
+        hour, second = divmod(message.at, 3600)
         place = key, int(hour)
         counted = self.minutes.get(place)
         most = _MOST_HOURS if key in self.listed else _MOST_UNLISTED
@@ -78,7 +99,8 @@ class _Box:
         """Whether the message was reported before: by a retry, or as an event of two kinds."""
         if message.id is None:
             return False
-        mark = hash((message.key, message.id))
+        # One that could not be decrypted may come again, and then be read.
+        mark = hash((message.key, message.id, message.readable))
         if mark in self.recent:
             return True
         self.recent[mark] = None
@@ -115,8 +137,11 @@ class Inbox:
     is late, and no more of them than are good for it.
     """
 
-    def __init__(self, store: EventStore, gateways: Collection[str]) -> None:
+    def __init__(
+        self, store: EventStore, gateways: Collection[str], *, clock: Clock | None = None
+    ) -> None:
         self._store = store
+        self._clock = clock or Clock()
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._boxes = {gateway: _Box() for gateway in gateways}
@@ -132,10 +157,13 @@ class Inbox:
         with self._lock:
             self._boxes = {gateway: _Box() for gateway in gateways} | self._boxes
 
-    def take(self, gateway: str, message: Message) -> None:
-        """Take one message; it is on disk within about a second."""
+    def take(self, gateway: str, message: Message) -> bool:
+        """Take one message; it is on disk within about a second.
+
+        Returns whether the gateway's list lacks its channel.
+        """
         with self._lock:
-            self._boxes[gateway].note(message)
+            return self._boxes[gateway].note(message, self._clock.time())
 
     def list_channels(self, gateway: str, keys: frozenset[str]) -> None:
         """Take over which channels a gateway has."""
@@ -145,12 +173,21 @@ class Inbox:
                 box.listed = keys
                 known = keys.union(box.last)
                 box.counts = Counter({k: n for k, n in box.counts.items() if k[0] in known})
+                box.undecryptable = Counter(
+                    {key: n for key, n in box.undecryptable.items() if key in keys}
+                )
 
-    def counts(self, gateway: str) -> tuple[Mapping[tuple[str, Direction], int], int]:
-        """Return how many messages came since the start, by channel key, and how many events."""
+    def counts(self, gateway: str) -> ActivitySnapshot:
+        """Return what was counted since the start, and no times."""
         with self._lock:
             box = self._boxes[gateway]
-            return dict(box.counts), box.events
+            return ActivitySnapshot(
+                now=0.0,
+                last_message={},
+                messages=dict(box.counts),
+                rows_read=box.events,
+                undecryptable=dict(box.undecryptable),
+            )
 
     def write(self) -> None:
         """Write what waits, and that somebody is here to take events; raise MessageLogError.
@@ -169,55 +206,63 @@ class Inbox:
         with self._lock:
             for gateway, box in self._boxes.items():
                 box.take(gateway, batch)
-        if not batch.last and time.monotonic() < self._next_heartbeat:
+        if not batch.last and self._clock.monotonic() < self._next_heartbeat:
             return
         try:
-            self._store.write(batch, time.time())
+            self._store.write(batch, self._clock.time())
         except BaseException:
             with self._lock:
                 for gateway, box in self._boxes.items():
                     box.give_back(gateway, batch)
             raise
-        self._next_heartbeat = time.monotonic() + _HEARTBEAT_SECONDS
+        self._next_heartbeat = self._clock.monotonic() + _HEARTBEAT_SECONDS
 
     def _run(self) -> None:
         while True:
             try:
                 self.write()
-                if time.monotonic() >= self._next_prune:
-                    self._store.prune(time.time())
-                    self._next_prune = time.monotonic() + _PRUNE_SECONDS
+                if self._clock.monotonic() >= self._next_prune:
+                    self._store.prune(self._clock.time())
+                    self._next_prune = self._clock.monotonic() + _PRUNE_SECONDS
             except MessageLogError:
                 pass  # the polls meet it as well, and tell
             except Exception:  # noqa: BLE001
                 # Unforeseen, but the next time it may work.
                 _log.exception("messages cannot be written, a fault of the exporter itself")
-            time.sleep(_WRITE_SECONDS)
+            self._clock.sleep(_WRITE_SECONDS)
 
 
 class TakenMessages(StoredMessages):
     """The messages of one gateway whose events this program takes: the inbox's and the store's."""
 
-    def __init__(self, inbox: Inbox, store: EventStore, gateway: str) -> None:
-        super().__init__(store, gateway)
+    def __init__(
+        self, inbox: Inbox, store: EventStore, gateway: str, *, clock: Clock | None = None
+    ) -> None:
+        super().__init__(store, gateway, clock=clock)
         self._inbox = inbox
 
     def poll(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Write what waits and read what is known; raise MessageLogError."""
         self._inbox.list_channels(self._gateway, frozenset(channel.key for channel in channels))
         # First, so that none is counted whose time is not known yet.
-        counts, events = self._inbox.counts(self._gateway)
+        counts = self._inbox.counts(self._gateway)
         self._inbox.write()
-        return replace(super().poll(channels), messages=counts, rows_read=events)
+        return replace(
+            super().poll(channels),
+            messages=counts.messages,
+            rows_read=counts.rows_read,
+            undecryptable=counts.undecryptable,
+        )
 
 
 class Post:
     """The messages of all gateways, as one exporter learns of them."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
         """Open nothing yet, and take nobody's events."""
+        self._clock = clock or Clock()
         self.store = EventStore(settings.messages_state_url)
-        self._inbox = Inbox(self.store, [])
+        self._inbox = Inbox(self.store, [], clock=self._clock)
         self._senders: dict[str, Sender] = {}
         self._started = False
 
@@ -237,11 +282,11 @@ class Post:
 
     def messages(self, gateway: str) -> TakenMessages:
         """Return the source of a gateway whose events are taken."""
-        return TakenMessages(self._inbox, self.store, gateway)
+        return TakenMessages(self._inbox, self.store, gateway, clock=self._clock)
 
     def receiver(self, pages: WSGIApplication, count: Count) -> Receiver:
         """Return the application with the place for events before it."""
-        return Receiver(pages, self._senders, self._inbox.take, count)
+        return Receiver(pages, self._senders, self._inbox.take, count, clock=self._clock)
 
 
 def senders_among(gateways: Collection[GatewaySettings]) -> dict[str, Sender]:

@@ -13,13 +13,13 @@ import hashlib
 import hmac
 import json
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
+from zapwatch.clock import Clock
 from zapwatch.front import MAX_REQUEST_BYTES
 from zapwatch.messages.event_parser import EventError, Message, parse
 
@@ -34,15 +34,25 @@ EVENTS_PATH = "/messages/"
 
 _SIGNATURE = "HTTP_X_WEBHOOK_HMAC"
 _TELL_AGAIN_SECONDS = 600.0  # between two lines about the same trouble of one gateway
+_UNAUTHORIZED = (
+    "the token is missing or wrong. It is what MESSAGES_TOKEN sets, as 'Authorization: Bearer "
+    "TOKEN' or the password of the URL; as WAHA's HMAC key; or behind the URL as ?token=TOKEN, the "
+    "only way of a gateway that neither signs nor sends headers (WAHA Core of 2024.10)"
+)
+_NOT_LISTED = (
+    "the gateway lists no channel of this name: nothing is shown of it until the list has it"
+)
 
-Take = Callable[[str, Message], None]
-"""Is given a gateway's name and a message of it."""
+Take = Callable[[str, Message], bool]
+"""Is given a gateway's name and a message of it; returns whether its list lacks the channel."""
 
 
 class EventResult(enum.StrEnum):
     """What came of an event: the label ``result`` of whatsapp_message_events_total."""
 
     MESSAGE = "message"
+    UNDECRYPTABLE = "undecryptable"
+    UNLISTED = "unlisted"
     OTHER = "other"
     UNAUTHORIZED = "unauthorized"
     INVALID = "invalid"
@@ -72,10 +82,17 @@ class Receiver:
     """Takes events, and hands every other request on to the application behind it."""
 
     def __init__(
-        self, behind: WSGIApplication, senders: Mapping[str, Sender], take: Take, count: Count
+        self,
+        behind: WSGIApplication,
+        senders: Mapping[str, Sender],
+        take: Take,
+        count: Count,
+        *,
+        clock: Clock | None = None,
     ) -> None:
         """``senders`` are the gateways by their names; there may be others later."""
         self._behind = behind
+        self._clock = clock or Clock()
         self._senders = senders
         self._take = take
         self._count = count
@@ -93,17 +110,20 @@ class Receiver:
             why = "events are posted here"
             return _answer(start_response, HTTPStatus.METHOD_NOT_ALLOWED, why, ("Allow", "POST"))
         try:
-            message = _read(environ, sender)
+            message = _read(environ, sender, self._clock.time())
         except _Refused as refused:
-            self._tell(name, refused)
+            why = f"an event of gateway {name} was refused: {refused}"
+            self._tell(name, refused.result, why)
             self._count(name, refused.result)
             return _answer(start_response, refused.status, str(refused))
-        self._count(name, EventResult.OTHER if message is None else EventResult.MESSAGE)
-        if message is None:
-            start_response("204 No Content", [])
-        else:
-            self._take(name, message)
+        result = EventResult.OTHER if message is None else self._taken(name, message)
+        self._count(name, result)
+        if result is EventResult.UNLISTED:
+            return _answer(start_response, HTTPStatus.ACCEPTED, _NOT_LISTED)
+        if result is EventResult.MESSAGE:
             start_response("202 Accepted", [("Content-Length", "0")])
+        else:
+            start_response("204 No Content", [])
         return ()
 
     def is_known(self, environ: WSGIEnvironment) -> bool:
@@ -117,6 +137,18 @@ class Receiver:
             return False
         return bool(environ.get(_SIGNATURE)) or _has_token(environ, sender.token.encode())
 
+    def _taken(self, gateway: str, message: Message) -> EventResult:
+        """Take a message, and return what it proves."""
+        if self._take(gateway, message):
+            self._tell(
+                gateway,
+                EventResult.UNLISTED,
+                f"events of gateway {gateway} name a channel that it does not list: "
+                f"{message.key!r}; no age is shown of it until it does",
+            )
+            return EventResult.UNLISTED
+        return EventResult.MESSAGE if message.readable else EventResult.UNDECRYPTABLE
+
     def _sender(self, path: str) -> tuple[str, Sender | None]:
         """Return a gateway's name, and the gateway, None where none has it.
 
@@ -129,15 +161,15 @@ class Receiver:
                 return one, sender
         return name, None
 
-    def _tell(self, gateway: str, refused: _Refused) -> None:
+    def _tell(self, gateway: str, result: EventResult, why: str) -> None:
         """Log what is wrong with a gateway's events: who set up the webhook sees nothing else."""
-        now = time.monotonic()
-        if now - self._told_at.get((gateway, refused.result), float("-inf")) > _TELL_AGAIN_SECONDS:
-            self._told_at[gateway, refused.result] = now
-            _log.warning("an event of gateway %s was refused: %s", gateway, refused)
+        now = self._clock.monotonic()
+        if now - self._told_at.get((gateway, result), float("-inf")) > _TELL_AGAIN_SECONDS:
+            self._told_at[gateway, result] = now
+            _log.warning("%s", why)
 
 
-def _read(environ: WSGIEnvironment, sender: Sender) -> Message | None:
+def _read(environ: WSGIEnvironment, sender: Sender, now: float) -> Message | None:
     """Return the message that was posted, None where it is no message; raise _Refused."""
     token = sender.token.encode()
     signature: str = environ.get(_SIGNATURE, "")
@@ -151,14 +183,13 @@ def _read(environ: WSGIEnvironment, sender: Sender) -> Message | None:
     if signature and not _is_signed(environ, signature, body, token):
         raise _unauthorized()
     try:
-        return parse(sender.kind, body, time.time())
+        return parse(sender.kind, body, now)
     except EventError as error:
         raise _Refused(HTTPStatus.BAD_REQUEST, EventResult.INVALID, str(error)) from None
 
 
 def _unauthorized() -> _Refused:
-    why = "the token is missing or wrong: it must be the one that MESSAGES_TOKEN sets"
-    return _Refused(HTTPStatus.UNAUTHORIZED, EventResult.UNAUTHORIZED, why)
+    return _Refused(HTTPStatus.UNAUTHORIZED, EventResult.UNAUTHORIZED, _UNAUTHORIZED)
 
 
 def _is_signed(environ: WSGIEnvironment, signature: str, body: bytes, token: bytes) -> bool:
@@ -179,7 +210,9 @@ def _has_token(environ: WSGIEnvironment, token: bytes) -> bool:
     if scheme.lower() == "basic":
         return hmac.compare_digest(_password(given), token)
     query = parse_qsl(environ.get("QUERY_STRING", ""), encoding="latin-1")
-    return hmac.compare_digest(_bytes(dict(query).get("token", "")), token)
+    text = dict(query).get("token", "")
+    # Evolution can be told to add the event's name to the URL, which is then behind the token.
+    return any(hmac.compare_digest(_bytes(one), token) for one in (text, text.rpartition("/")[0]))
 
 
 def _bytes(text: str) -> bytes:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 
+from zapwatch.clock import Clock
 from zapwatch.metrics import Format, Page, encode, make_page, negotiate
 
 _log = logging.getLogger("exporter")
@@ -32,11 +32,9 @@ class MetricsPage:
     are as of the last rendering, and so lag by one poll.
     """
 
-    def __init__(
-        self, registry: CollectorRegistry, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, registry: CollectorRegistry, *, clock: Clock | None = None) -> None:
         self._registry = registry
-        self._monotonic = monotonic
+        self._clock = clock or Clock()
         self._changed = threading.Event()
         self._rendering = threading.Lock()
         self._scraped_at: dict[Format, float] = {}
@@ -59,7 +57,7 @@ class MetricsPage:
         if names:
             with self._rendering:
                 return self._render(self._registry.restricted_registry(names), [wanted])[wanted]
-        self._scraped_at[wanted] = self._monotonic()
+        self._scraped_at[wanted] = self._clock.monotonic()
         page = self._pages.get(wanted)
         if page is None:
             with self._rendering:
@@ -72,7 +70,7 @@ class MetricsPage:
         """Render every format that is scraped. Raises nothing."""
         with self._rendering:
             self._changed.clear()
-            oldest = self._monotonic() - _KEEP_SECONDS
+            oldest = self._clock.monotonic() - _KEEP_SECONDS
             formats = [wanted for wanted, at in self._scraped_at.copy().items() if at >= oldest]
             try:
                 self._pages = self._render(self._registry, formats)
@@ -83,9 +81,9 @@ class MetricsPage:
 
     def _run(self) -> None:
         while self._changed.wait():
-            started = time.monotonic()
+            started = self._clock.monotonic()
             self.refresh()
-            time.sleep(_REST * (time.monotonic() - started))
+            self._clock.sleep(_REST * (self._clock.monotonic() - started))
 
     @staticmethod
     def _render(registry: Collector, formats: Iterable[Format]) -> dict[Format, Page]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,7 +11,9 @@ from typing import ClassVar
 
 from exporter.snapshot import GatewayState, LogState, StateStore
 from zapwatch.channels import Channel
+from zapwatch.clock import Clock
 from zapwatch.gateways.base import MAX_CHANNELS, Gateway, GatewayError, LeftOut
+from zapwatch.messages.log_tailer import CLOCK_OFF_SECONDS
 from zapwatch.messages.source import MessageSource
 from zapwatch.messages.webhook_log import MessageLogError
 
@@ -30,9 +31,12 @@ class Poller(ABC):
 
     source: ClassVar[str]
 
-    def __init__(self, pause_seconds: float, log: logging.Logger = _log) -> None:
+    def __init__(
+        self, pause_seconds: float, log: logging.Logger = _log, *, clock: Clock | None = None
+    ) -> None:
         self._pause_seconds = pause_seconds
         self._log = log
+        self._clock = clock or Clock()
         self._hurry = threading.Event()
         self._stopped = False
         self._trouble = ""
@@ -80,13 +84,13 @@ class Poller(ABC):
 
     def _poll_until_stopped(self) -> None:
         while not self._stopped:
-            started = time.monotonic()
+            started = self._clock.monotonic()
             self._hurry.clear()
             self.poll_once()
             # A source that takes long to answer is asked less often: the call is dear for it.
-            pause = max(self._pause_seconds, time.monotonic() - started)
+            pause = max(self._pause_seconds, self._clock.monotonic() - started)
             if not self._stopped:
-                self._hurry.wait(pause)
+                self._clock.wait(self._hurry, pause)
         self.close()
 
     def poll_once(self) -> None:
@@ -109,14 +113,14 @@ class Poller(ABC):
     def _failed(self, trouble: str, text: str, *, exc_info: bool = False) -> None:
         self.pin_failure()
         if not self._trouble:
-            self._trouble_since = time.monotonic()
+            self._trouble_since = self._clock.monotonic()
         if trouble != self._trouble:
             self._log.warning("%s cannot be read: %s", self.source, text, exc_info=exc_info)
         self._trouble = trouble
 
     def _worked(self) -> None:
         if self._trouble:
-            seconds = time.monotonic() - self._trouble_since
+            seconds = self._clock.monotonic() - self._trouble_since
             self._log.info("%s can be read again, after %.0f s", self.source, seconds)
         self._trouble = ""
 
@@ -133,8 +137,10 @@ class GatewayPoller(Poller):
         pause_seconds: float,
         on_new_channels: Callable[[], None] = lambda: None,
         log: logging.Logger = _log,
+        *,
+        clock: Clock | None = None,
     ) -> None:
-        super().__init__(pause_seconds, log)
+        super().__init__(pause_seconds, log, clock=clock)
         self._client = client
         self._board = board
         self._on_new_channels = on_new_channels
@@ -148,7 +154,7 @@ class GatewayPoller(Poller):
         # The same object where nothing has changed: then it need not be rendered again.
         channels = before if listed.channels == before else listed.channels
         self._state = GatewayState(
-            up=True, channels=channels, left_out=listed.left_out, last_success=time.time()
+            up=True, channels=channels, left_out=listed.left_out, last_success=self._clock.time()
         )
         self._board.update(gateway=self._state)
         if not {channel.key for channel in before}.issuperset(c.key for c in channels):
@@ -188,30 +194,34 @@ class LogPoller(Poller):
         pause_seconds: float,
         observe_seconds: Callable[[float], None],
         log: logging.Logger = _log,
+        *,
+        clock: Clock | None = None,
     ) -> None:
-        super().__init__(pause_seconds, log)
+        super().__init__(pause_seconds, log, clock=clock)
         self._messages = messages
         self._board = board
         self._observe_seconds = observe_seconds
         self._state = LogState(up=False)
         self._behind = False
+        self._clock_offset = 0.0
 
     def poll(self) -> None:
         """Read what is new in the log; raise MessageLogError."""
-        started = time.monotonic()
+        started = self._clock.monotonic()
         gateway = self._board.snapshot.gateway
         channels: tuple[Channel, ...] = gateway.channels if gateway else ()
         try:
             view = self._messages.poll(channels)
         finally:
-            self._observe_seconds(time.monotonic() - started)
+            self._observe_seconds(self._clock.monotonic() - started)
         if view.unread:
             # So long as the newest messages may be unread, no age is known to be right.
             self._state = replace(self._state, up=False, view=view)
             self.hurry()
         else:
-            self._state = LogState(up=True, view=view, last_success=time.time())
+            self._state = LogState(up=True, view=view, last_success=self._clock.time())
         self._note_unread(view.unread)
+        self._note_clock(view.clock_offset)
         self._board.update(log=self._state)
 
     def close(self) -> None:
@@ -223,6 +233,18 @@ class LogPoller(Poller):
             self._behind = bool(unread)
             what = f"about {unread} rows are yet to be read" if unread else "all rows are read"
             self._log.info("message log: %s", what)
+
+    def _note_clock(self, offset: float) -> None:
+        """Log once that rows are dated hours off, and again where by another time."""
+        if abs(offset - self._clock_offset) < CLOCK_OFF_SECONDS or not offset:
+            return
+        self._clock_offset = offset
+        self._log.warning(
+            "message log: rows are dated %.1f h %s: their writer's clock or time zone differs from "
+            "the database's, or they were kept back; they count from when they came",
+            abs(offset) / 3600,
+            "back" if offset < 0 else "ahead",
+        )
 
     def pin_failure(self) -> None:
         """Pin that nothing is known of any channel's age."""

@@ -16,6 +16,7 @@ from exporter.silence.learner import Learner
 from exporter.silence.thresholds import Thresholds, bounds_of
 from exporter.snapshot import StateStore, waiting_for
 from zapwatch.channels import Channel
+from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SilenceMode
 from zapwatch.gateways.registry import ADAPTERS, make_gateway
 from zapwatch.messages.source import open_source
@@ -31,13 +32,19 @@ class GatewayMonitor:
     """
 
     def __init__(
-        self, settings: Settings, gateway: GatewaySettings, post: Post, log: logging.Logger
+        self,
+        settings: Settings,
+        gateway: GatewaySettings,
+        post: Post,
+        log: logging.Logger,
+        *,
+        clock: Clock | None = None,
     ) -> None:
         """Prepare to watch, and say in ``log`` what becomes of it."""
         self.gateway = gateway
         self.store = StateStore()
         bounds = bounds_of(settings)
-        messages = open_source(settings, gateway, self._listed, post.messages)
+        messages = open_source(settings, gateway, self._listed, post.messages, clock=clock)
         self._with_log = messages is not None
         thresholds = Thresholds(gateway, bounds, can_query=ADAPTERS[gateway.type].can_query)
         self.metrics = ExporterMetrics(
@@ -53,17 +60,18 @@ class GatewayMonitor:
         pause = settings.exporter_poll_seconds
         client = make_gateway(gateway, observe=self.metrics.observe_call)
         if messages is None:
-            self._pollers = [GatewayPoller(client, self.store, pause, log=log)]
+            self._pollers = [GatewayPoller(client, self.store, pause, log=log, clock=clock)]
             return
-        of_log = LogPoller(messages, self.store, pause, self.metrics.log_seconds.observe, log)
+        observe = self.metrics.log_seconds.observe
+        of_log = LogPoller(messages, self.store, pause, observe, log, clock=clock)
         # The first look back for a channel begins when it is first listed, not a pause later.
-        of_list = GatewayPoller(client, self.store, pause, of_log.hurry, log)
+        of_list = GatewayPoller(client, self.store, pause, of_log.hurry, log, clock=clock)
         self._pollers = [of_list, of_log]
         if gateway.silence_mode is SilenceMode.ADAPTIVE:
             # On connections of its own, so that no poll waits for it.
-            history = open_source(settings, gateway)
+            history = open_source(settings, gateway, clock=clock)
             if history is not None:
-                self._learner = Learner(gateway, bounds, history, self.store, log)
+                self._learner = Learner(gateway, bounds, history, self.store, log, clock=clock)
 
     def _listed(self) -> Collection[Channel]:
         state = self.store.snapshot.gateway
@@ -99,12 +107,13 @@ class GatewayMonitor:
 class Supervisor:
     """Watches gateways, and others when the settings are read again; for any number of threads."""
 
-    def __init__(self, settings: Settings, post: Post) -> None:
+    def __init__(self, settings: Settings, post: Post, *, clock: Clock | None = None) -> None:
         """Watch nothing yet."""
+        self._clock = clock
         self._collector = ExporterCollector()
         registry = make_registry(self._collector)
         self.reload_metrics = ReloadMetrics(registry, "whatsapp_exporter")
-        self.page = MetricsPage(registry)
+        self.page = MetricsPage(registry, clock=clock)
         self._post = post
         self._settings = settings
         self._lock = threading.Lock()
@@ -141,7 +150,7 @@ class Supervisor:
 
     def _make(self, gateway: GatewaySettings, *, several: bool) -> GatewayMonitor:
         log = logging.getLogger(f"exporter.{gateway.name}" if several else "exporter")
-        monitor = GatewayMonitor(self._settings, gateway, self._post, log)
+        monitor = GatewayMonitor(self._settings, gateway, self._post, log, clock=self._clock)
         monitor.store.subscribe(self.page.invalidate)
         if gateway.name in self._watched:
             self._warming_up[gateway.name] = monitor

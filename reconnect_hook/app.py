@@ -22,6 +22,7 @@ from reconnect_hook.auth import TokenAuth
 from reconnect_hook.dedup import Disposition
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.supervisor import GatewayController, HookSupervisor
+from zapwatch.clock import Clock
 from zapwatch.db import StateError
 from zapwatch.front import MAX_REQUEST_BYTES, SECURITY_HEADERS
 from zapwatch.metrics import render
@@ -36,9 +37,11 @@ _MOST_TOLD = 100  # names of gateways that are not there
 _OPENAPI = Path(__file__).parent / "openapi.yaml"
 
 
-def create_app(fleet: HookSupervisor, metrics: HookMetrics, *, token: str) -> Flask:
+def create_app(
+    fleet: HookSupervisor, metrics: HookMetrics, *, token: str, clock: Clock | None = None
+) -> Flask:
     """Make the application; ``token`` is what Alertmanager has to send."""
-    auth = TokenAuth(token)
+    auth = TokenAuth(token, clock=clock)
     app = Flask(__name__, static_folder=None)
     strangers = _UnknownGateways()
     app.extensions[AUTH] = auth

@@ -7,7 +7,6 @@ import hmac
 import logging
 import secrets
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
@@ -17,6 +16,8 @@ from flask import request
 from werkzeug.datastructures import Authorization
 from werkzeug.exceptions import Forbidden, TooManyRequests, Unauthorized
 from werkzeug.wrappers import Response as AnyResponse
+
+from zapwatch.clock import Clock
 
 _log = logging.getLogger("reconnect_hook")
 
@@ -36,13 +37,14 @@ _SAFE = {"GET", "HEAD", "OPTIONS"}
 class LoginThrottle:
     """Counts the wrong tokens of each address, in bounded memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or Clock()
         self._lock = threading.Lock()
         self._counts: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def note_wrong(self, address: str) -> bool:
         """Count a wrong token; return whether there were too many of them."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         with self._lock:
             count, at = self._counts.pop(address, (0, 0.0))
             count = count + 1 if now - at < WAIT_SECONDS else 1
@@ -66,20 +68,21 @@ class _Sessions:
     Nothing in a cookie follows from the token.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None) -> None:
+        self._clock = clock or Clock()
         self._lock = threading.Lock()
         self._until: OrderedDict[bytes, float] = OrderedDict()
 
     def begin(self) -> str:
         name = secrets.token_urlsafe(32)
         with self._lock:
-            self._until[_digest(name)] = time.monotonic() + _SESSION_SECONDS
+            self._until[_digest(name)] = self._clock.monotonic() + _SESSION_SECONDS
             while len(self._until) > _SESSIONS:
                 self._until.popitem(last=False)
         return name
 
     def is_open(self, name: str) -> bool:
-        return time.monotonic() < self._until.get(_digest(name), 0.0)
+        return self._clock.monotonic() < self._until.get(_digest(name), 0.0)
 
     def end(self, name: str) -> None:
         with self._lock:
@@ -93,10 +96,10 @@ class TokenAuth:
     it with others. That the token cannot be guessed is for its length to see to.
     """
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, *, clock: Clock | None = None) -> None:
         self._token = token.encode()
-        self._throttle = LoginThrottle()
-        self._sessions = _Sessions()
+        self._throttle = LoginThrottle(clock)
+        self._sessions = _Sessions(clock)
 
     def knows(self, environ: Mapping[str, object]) -> bool:
         """Whether a request's head has the token or an open session; counts nothing."""

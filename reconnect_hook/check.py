@@ -21,7 +21,7 @@ from zapwatch.db import StateError
 from zapwatch.gateways.base import GatewayError
 from zapwatch.gateways.registry import make_gateway
 from zapwatch.messages.log_tailer import ActivitySnapshot
-from zapwatch.messages.source import open_source
+from zapwatch.messages.source import find_since_last_run, open_source
 from zapwatch.messages.webhook_log import MessageLogError
 
 _POLL_SECONDS = 0.1
@@ -59,6 +59,7 @@ class Check:
             if self._service
             else make_gateway(gateway, observe=metrics.of(gateway.name).observe_call)
         )
+        self._database = store.database if store else None
         # It is only asked of the channels that were listed just now.
         self._messages = open_source(settings, gateway)
         self.trouble = False
@@ -90,10 +91,23 @@ class Check:
         if self._messages is None:
             return None
         try:
-            return self._messages.find(channels)
+            view = (
+                find_since_last_run(self._messages, channels, self._database, self._gateway)
+                if self._database is not None
+                else self._messages.find(channels)
+            )
         except MessageLogError as error:
             self._complain("read_log", str(error), "silent channels cannot be noticed")
             return None
+        if view.unnamed:
+            self._say(f"of {view.rows_read} rows read, {view.unnamed} messages name no channel")
+        if view.clock_offset:
+            way = "back" if view.clock_offset < 0 else "ahead"
+            self._say(
+                f"rows are dated {_hours(abs(view.clock_offset))} {way}: has their writer another "
+                "time zone than the database?"
+            )
+        return view
 
     def _wanted(self, channels: Collection[Channel], view: ActivitySnapshot | None) -> list[Target]:
         wanted = [Target(c.id, RepairCause.DISCONNECTED) for c in channels if not c.connected]

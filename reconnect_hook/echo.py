@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import dropwhile
@@ -38,7 +37,8 @@ class Echoes:
 
     def __init__(self, means: ProbeContext, listed: Mapping[str, Channel]) -> None:
         self.evidence = Evidence()
-        self.since = time.monotonic()
+        self._clock = means.book.clock
+        self.since = self._clock.monotonic()
         self._means = means
         self._listed = listed
         self._earlier: dict[tuple[str, str], Echo] = {}
@@ -58,7 +58,7 @@ class Echoes:
             self._take_up(echo)
 
     def _take_up(self, echo: Echo) -> None:
-        sent_at = time.monotonic() - echo.seconds
+        sent_at = self._clock.monotonic() - echo.seconds
         self.since = min(self.since, sent_at)
         self._under_way[echo.token] = (echo.sender, echo.receiver, sent_at)
         if echo.heard:
@@ -113,7 +113,7 @@ class Echoes:
         refusal = self._means.book.reserve(sender.key, receiver.key, token, again=again)
         if refusal is not None:
             return None, refusal
-        self._under_way[token] = (sender.key, receiver.key, time.monotonic())
+        self._under_way[token] = (sender.key, receiver.key, self._clock.monotonic())
         return self._send(sender, number, token), None
 
     def _end_of(self, earlier: Echo) -> bool | None:
@@ -155,9 +155,9 @@ class Echoes:
         Where it was not surely ``sent`` and is not heard, that proves nothing of anybody.
         """
         seconds = ECHO_SECONDS if seconds is None else seconds
-        began = time.monotonic()
+        began = self._clock.monotonic()
         while True:
-            listened_at = time.monotonic()
+            listened_at = self._clock.monotonic()
             heard = self._listen_for(token)
             if token in heard.echoes:
                 return True
@@ -180,16 +180,16 @@ class Echoes:
 
     def listen_since(self) -> RecentMessages:
         """Return what was heard since ``since``, and note it as evidence."""
-        return self.listen(time.monotonic() - self.since + _SLACK_SECONDS)
+        return self.listen(self._clock.monotonic() - self.since + _SLACK_SECONDS)
 
     def listen(self, seconds: float) -> RecentMessages:
         """Return what was heard within so many seconds, and note it as evidence."""
         messages = self._means.messages
         if messages is None:
             raise UnableError("there is no message log that tells of echoes")
-        asked_at = time.monotonic()
+        asked_at = self._clock.monotonic()
         heard = messages.recent(seconds).complete()
-        since = time.monotonic() - self.since
+        since = self._clock.monotonic() - self.since
         for key, age in heard.ages.items():
             # Not the seconds that the log's times are cut by: what came before proves nothing.
             if age < since - 1:

@@ -13,6 +13,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 
+from zapwatch.clock import Clock
 from zapwatch.db import Database, StateError
 
 VERSION_TABLE = "zapwatch_schema"
@@ -25,9 +26,9 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 _in_this_process = threading.Lock()
 
 
-def open_state(url: sa.URL) -> Database:
+def open_state(url: sa.URL, *, clock: Clock | None = None) -> Database:
     """Open the state database and bring its tables up to date; raise StateError."""
-    database = Database(url, upgrade)
+    database = Database(url, upgrade, clock=clock)
     try:
         database.open()
     except StateError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -93,7 +92,7 @@ class ProbeRun:
                 if error.reason in _NOT_OF_CHANNEL:
                     raise UnableError(_UNREACHABLE) from None
                 continue
-            self._evidence.answered[channel.key] = time.monotonic()
+            self._evidence.answered[channel.key] = self._means.book.clock.monotonic()
             return True
         self._check_gateway()
         return False
@@ -212,7 +211,9 @@ class ProbeRun:
 
         Raises UnableError where somebody was repaired meanwhile without whom that does not show.
         """
-        repaired = self._means.book.repaired(time.monotonic() - self._echoes.since)
+        repaired = self._means.book.repaired(
+            self._means.book.clock.monotonic() - self._echoes.since
+        )
         if self._repaired:
             repaired.discard(self._channel.key)
         valid = self._evidence.without(repaired)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import enum
 import threading
-import time
 from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -90,6 +89,7 @@ class ProbeRepository:
 
     def __init__(self, database: Database, gateway: str, settings: ProbeSettings) -> None:
         self._database = database
+        self.clock = database.clock
         self._gateway = gateway
         self._settings = settings
         self._lock = threading.Lock()
@@ -112,13 +112,13 @@ class ProbeRepository:
                 if row.began_at > at:
                     self._note(connection, key, channel, began_at=at)
                 wait: float = min(row.began_at, at) + pause - at
-                ran = time.monotonic() - self._began.get(key, float("-inf"))
+                ran = self.clock.monotonic() - self._began.get(key, float("-inf"))
                 wait = max(wait, pause - ran)
                 if wait > 0:
                     return wait
             if not resumes:
                 self._note(connection, key, channel, began_at=at, job=job)
-                self._began[key] = time.monotonic()
+                self._began[key] = self.clock.monotonic()
         return 0.0
 
     def reserve(
@@ -151,14 +151,14 @@ class ProbeRepository:
                 return LimitReason.TOO_SOON
             row = {"gateway": self._gateway, "sender": sender, "receiver": receiver}
             connection.execute(sa.insert(echoes).values(**row, token=token, sent_at=at))
-            self._sent.append((time.monotonic(), sender, receiver))
+            self._sent.append((self.clock.monotonic(), sender, receiver))
         return None
 
     def _is_too_many(
         self, connection: sa.Connection, at: float, sender: str, receiver: str
     ) -> bool:
         most = self._settings.echoes_per_day
-        since = time.monotonic() - _DAY
+        since = self.clock.monotonic() - _DAY
         while self._sent and self._sent[0][0] < since:
             self._sent.popleft()
         for key in {sender, receiver}:

@@ -162,7 +162,8 @@ def _look_for_connected(means: RepairContext, key: str, *, silent: bool) -> Aske
         if means.clock.monotonic() >= give_up_at:
             if status is None:
                 return Asked(Outcome.FAILED, None, detail, gateway_failed=True)
-            return Asked(Outcome.STILL_DISCONNECTED, status)
+            hint = means.client.starting_hint if status is Status.INITIALIZING else ""
+            return Asked(Outcome.STILL_DISCONNECTED, status, hint)
         means.wait(LOOK_PAUSE)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from tests.support import examples  # noqa: F401 - it registers the profile of make test-fast
 from tests.support.mariadb import MariaDb
 from tests.support.message_logs import WrittenLog, on_mariadb, on_sqlite
 

@@ -15,6 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from zapwatch.clock import Clock
+
 _PAUSE = 0.01  # seconds between two tries
 _TIMEOUT = 10  # seconds to wait for a connection, an answer or a lock
 _MODE = 0o600  # it names the channels, and whoever writes the state commands repairs
@@ -50,12 +52,15 @@ class Database:
         *,
         durable: bool = True,
         read_only: bool = False,
+        clock: Clock | None = None,
     ) -> None:
         """Connect to nothing yet; raise StateError.
 
         What is ``durable`` outlives a power failure, and else the end of the program only.
-        ``read_only`` neither makes nor changes an SQLite file, nor any tables.
+        ``read_only`` neither makes nor changes an SQLite file, nor any tables. With a ``clock``,
+        now() returns its time instead of the database's.
         """
+        self.clock = clock or Clock()
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self._create_tables = create_tables
         self._read_only = read_only
@@ -75,6 +80,7 @@ class Database:
                 self._engine = mysql_engine(url, _TIMEOUT)
         except Exception as error:  # noqa: BLE001 - PyMySQL raises all sorts at settings it dislikes
             raise StateError(one_line(error)) from None
+        self._engine.update_execution_options(zapwatch_clock=clock)
 
     def open(self) -> tuple[int, int] | None:
         """Open the file that is there now, if it is another one than before; return its identity.
@@ -137,9 +143,10 @@ class Database:
 
 def now(connection: sa.Connection) -> float:
     """Return Unix seconds by the database's clock, the one that all hooks on it share."""
-    if connection.dialect.name == "sqlite":
-        return time.time()  # SQLite has no clock but this machine's, on which all of them run
-    return float(connection.scalar(_NOW))
+    clock: Clock | None = connection.get_execution_options().get("zapwatch_clock")
+    if clock is None and connection.dialect.name == "sqlite":
+        clock = Clock()  # SQLite has no clock but this machine's, on which all of them run
+    return float(connection.scalar(_NOW)) if clock is None else clock.time()
 
 
 _PING = sa.text("SELECT 1")

@@ -10,7 +10,7 @@ from demo.simulator.knobs import Knobs, Session, Status
 Reply = Literal["connected", "initializing", "not_started", "qr", "invalid_qr"]
 """What the gateway has to say when it is asked for a QR code."""
 
-ACTIONS = ("drop", "zombie", "deafen", "flap", "unpair", "scan", "connect")
+ACTIONS = ("drop", "zombie", "deafen", "flap", "unpair", "scan", "connect", "kill_browser")
 """What can happen to a phone, apart from its channel being removed."""
 
 
@@ -32,6 +32,13 @@ class SimulatedChannel:
         self.webhook = ""
         self.messages = 0
         self.active_at: float | None = None
+        self.clients = 1 if status == "connected" else 0
+        self.stored: Status = status
+        self.stored_changes = 0
+        self.looks = 0
+        self.begun = status == "connected"
+        self.start_failed = False
+        self.browser_left = False
         self._since = now
         self._recovers_at: float | None = None
         self._stays_zombie = False
@@ -50,7 +57,7 @@ class SimulatedChannel:
             self.deaf = self.deaf and self.zombie
             self._stays_zombie = False
         if self._qr_until is not None and now >= self._qr_until:
-            self._become("disconnected", self._qr_until)
+            self._give_up(self._qr_until)
             self._stand_still()
             self.failed = True
 
@@ -61,12 +68,18 @@ class SimulatedChannel:
         """
         if settings.get("session", self.knobs.session) != self.knobs.session:
             self._stand_still()
+        was_reachable = self.reachable
         for name in settings.keys() - {"status", "zombie"}:
             setattr(self.knobs, name, settings[name])
+        if self.reachable is not was_reachable and self.clients:
+            self._lose_or_find_whatsapp(now)
         if "status" in settings:
             self._stand_still()
             self.zombie = self.deaf = False
-            self._become(settings["status"], now)
+            if settings["status"] == "disconnected":
+                self._give_up(now)
+            else:
+                self._become(settings["status"], now)
         if settings.get("zombie"):
             self.act("zombie", now)
         elif "zombie" in settings and self.zombie:
@@ -77,6 +90,9 @@ class SimulatedChannel:
         """Let one of the ACTIONS happen to the phone."""
         if action == "scan" and self.status != "qr_required":
             raise Refused(409, f"scan: no QR code of channel {self.id!r} is waiting to be scanned")
+        if action == "kill_browser":
+            self.browser_left = False
+            return
         self._stand_still()
         self.zombie = action in {"zombie", "deafen"}
         self.deaf = action == "deafen"
@@ -84,7 +100,10 @@ class SimulatedChannel:
             self._become("initializing", now)
             self._recovers_at = now + self.knobs.reconnect_seconds
             return
-        self._become("disconnected" if action in {"drop", "unpair"} else "connected", now)
+        if action in {"drop", "unpair"}:
+            self._give_up(now)
+        else:
+            self._become("connected", now)
         if action == "unpair":
             self.knobs.session = "unpaired"
         if action == "scan" or (action == "connect" and self.knobs.session == "unpaired"):
@@ -109,6 +128,13 @@ class SimulatedChannel:
         stays = self._closed_zombie and not self.knobs.heals
         self._stand_still()
         self._stays_zombie = stays
+        if self.knobs.start == "fails" or self.browser_left:
+            self.start_failed = self.browser_left = True
+            self._become("initializing", now)
+            return
+        if not self.reachable:
+            self._become("initializing", now)
+            return
         if session == "unpaired":
             self._become("qr_required", now)
             if self.knobs.qr_seconds is not None:
@@ -120,10 +146,11 @@ class SimulatedChannel:
 
     def close(self, now: float) -> None:
         """Close the session, and keep its pairing and whether it is a zombie."""
-        zombie = self.zombie
+        zombie, stored = self.zombie, self.stored
         self._stand_still()
         self._closed_zombie = zombie
-        self._become("disconnected", now)
+        self._give_up(now)
+        self.stored = stored
 
     def restart(self, now: float) -> None:
         """Close the session and start it again."""
@@ -173,7 +200,14 @@ class SimulatedChannel:
             "number": self.number,
             "alive": self.alive,
             "recovering": self._recovers_at is not None,
+            "clients": self.clients,
+            "browser_left": self.browser_left,
         } | asdict(self.knobs)
+
+    @property
+    def reachable(self) -> bool:
+        """Whether there is a way to WhatsApp's servers."""
+        return self.knobs.whatsapp == "reachable"
 
     @property
     def alive(self) -> bool:
@@ -215,9 +249,33 @@ class SimulatedChannel:
         self._initializing_left = 0
         self._stays_zombie = self._closed_zombie = False
         self._qr_until = None
-        self.failed = False
+        self.failed = self.start_failed = False
+
+    def _lose_or_find_whatsapp(self, now: float) -> None:
+        self._stand_still()
+        if not self.reachable:
+            self._become("initializing", now)
+        elif self.knobs.session == "unpaired":
+            self._become("qr_required", now)
+        else:
+            self._become("connected", now)
+
+    def _give_up(self, since: float) -> None:
+        self._become("disconnected", since)
+        self.clients = 0
+        self._store("disconnected")
 
     def _become(self, status: Status, since: float) -> None:
         if status != self.status:
             self.status = status
             self._since = since
+        if status != "disconnected":
+            self.begun = True
+            self.clients = max(1, self.clients)
+        if status in {"connected", "qr_required"}:
+            self._store(status)
+
+    def _store(self, status: Status) -> None:
+        """Write what a gateway's database comes to hold, which hears nothing of restarts."""
+        self.stored = status
+        self.stored_changes += 1

@@ -78,6 +78,10 @@ class Simulator:
         """Connect the channel and bring it to life, as if the phone had come back by itself."""
         return self._act(channel, "connect")
 
+    def kill_browser(self, channel: str) -> dict[str, Any]:
+        """End the Chromium that a failed start has left behind, as a person can."""
+        return self._act(channel, "kill_browser")
+
     def remove(self, channel: str) -> dict[str, Any]:
         """Take the channel out of the gateway."""
         return self._act(channel, "remove")

@@ -73,8 +73,28 @@ def _wrapper(message: SimulatedMessage, at: float) -> Event:
     return payload | {"id": message.id, "timestamp": int(at)}
 
 
-def _no_message(channel: str, name: str, named: str) -> Event:
-    return {"event": name, named: channel, "data": {"state": "open"}}
+def _evolution_state(channel: str) -> Event:
+    return {
+        "event": "connection.update",
+        "instance": channel,
+        "data": {"instance": channel, "state": "connecting", "statusReason": 200},
+        "destination": "http://127.0.0.1:9861/messages/evo",
+        "date_time": "2026-01-01T00:00:00.000Z",
+        "server_url": "http://127.0.0.1:8080",
+        "apikey": None,
+    }
+
+
+def _waha_status(channel: str) -> Event:
+    versions = {"version": "2024.10.8", "engine": "NOWEB", "tier": "CORE", "browser": "chromium"}
+    return {
+        "event": "session.status",
+        "session": channel,
+        "me": None,
+        "payload": {"name": channel, "status": "WORKING"},
+        "engine": "NOWEB",
+        "environment": versions,
+    }
 
 
 MESSAGES: Mapping[str, Callable[[SimulatedMessage, float], Event]] = {
@@ -87,8 +107,8 @@ MESSAGES: Mapping[str, Callable[[SimulatedMessage, float], Event]] = {
 
 OTHERS: Mapping[str, Callable[[str], Event]] = {
     "wrapper": lambda channel: other_payload(channel, OTHER_EVENTS[0]),
-    "wppconnect": lambda channel: _no_message(channel, "onpresencechanged", "session"),
-    "evolution": lambda channel: _no_message(channel, "connection.update", "instance"),
-    "waha": lambda channel: _no_message(channel, "session.status", "session"),
+    "wppconnect": lambda channel: {"event": "onpresencechanged", "session": channel},
+    "evolution": _evolution_state,
+    "waha": _waha_status,
 }
 """What each posts by the hundred, also of a zombie."""

@@ -18,6 +18,7 @@ OPERATIONS = (
     "send",
     # Of other gateways than the wrapper.
     "status",
+    "row",
     "restart",
     "close_session",
     "token",

@@ -8,6 +8,8 @@ from demo.simulator import rules
 Session = Literal["paired", "unpaired", "not_started", "dead"]
 Status = Literal["connected", "disconnected", "qr_required", "initializing"]
 ZombieAnswer = Literal["connected", "http_500", "qr"]
+Start = Literal["works", "fails"]
+WhatsApp = Literal["reachable", "refused", "unresolved"]
 IdField = Literal["id", "name", "channel_id", "none"]
 QrForm = Literal["base64", "data_url", "http_url"]
 
@@ -53,8 +55,14 @@ class Knobs:
 
     `qr_seconds` is how long a QR code waits where starting a session shows it; null is for ever.
     `integration` other than the default is Evolution's for the official Business API.
+    `start` is whether Chromium gets to the page, at WPPConnect Server: a start that `fails` stays
+    initializing, and leaves a browser behind that makes each later one fail.
+    `whatsapp` is the way to WhatsApp's servers, of Evolution's instances: while it is `refused` or
+    `unresolved`, an instance reconnects by itself and shows `close` and `connecting` in turn, or
+    `close` alone. One that is not `loaded` is listed, and its process has no state of it yet.
     `tells_activity` is whether WAHA tells when the session was last active. One that is
-    `quiet` is well, but has no messages other than those of the API.
+    `quiet` is well, but has no messages other than those of the API. An `old_core` answers as
+    WAHA's Core of 2024.10 does: without API key and activity, and it refuses to start twice.
     """
 
     name: str | None = None
@@ -72,8 +80,12 @@ class Knobs:
     id_field: IdField = "id"
     qr_seconds: float | None = None
     integration: str = BAILEYS
+    start: Start = "works"
+    whatsapp: WhatsApp = "reachable"
+    loaded: bool = True
     tells_activity: bool = True
     quiet: bool = False
+    old_core: bool = False
 
 
 class KnobSettings(TypedDict, total=False):
@@ -94,8 +106,12 @@ class KnobSettings(TypedDict, total=False):
     id_field: IdField
     qr_seconds: float | None
     integration: str
+    start: Start
+    whatsapp: WhatsApp
+    loaded: bool
     tells_activity: bool
     quiet: bool
+    old_core: bool
     status: Status
     zombie: bool
 
@@ -116,8 +132,12 @@ RULES = {
     "id_field": rules.one_of(*get_args(IdField)),
     "qr_seconds": rules.or_null(rules.AMOUNT),
     "integration": rules.TEXT,
+    "start": rules.one_of(*get_args(Start)),
+    "whatsapp": rules.one_of(*get_args(WhatsApp)),
+    "loaded": rules.SWITCH,
     "tells_activity": rules.SWITCH,
     "quiet": rules.SWITCH,
+    "old_core": rules.SWITCH,
     "status": rules.one_of(*get_args(Status)),
     "zombie": rules.SWITCH,
 }

@@ -85,7 +85,7 @@ def _message(*, outgoing: bool, words: str | None) -> dict[str, Any]:
         "to": f"{receiver}@c.us",
         "fromMe": outgoing,
         "body": " ".join(said),
-        "ack": _chance.randint(0, 3),
+        "ack": _chance.randint(1, 3),  # WhatsApp has taken it, at least
         "isGroupMsg": False,
         "isMedia": False,
         "mentionedJidList": [],

@@ -26,6 +26,7 @@ RULES = {
     "url": rules.or_null(rules.URL),
     "token": rules.TEXT,
     "by_events": rules.SWITCH,
+    "signed": rules.SWITCH,
 }
 """The rule for each setting of `PUT /sim/webhook`."""
 
@@ -37,7 +38,7 @@ class Manners:
     They go to `url`, or nowhere. Those of messages say that they are `late_seconds` old, carry
     media of so many `megabytes`, and are posted `repeats` times more. A `flood` of so many events
     that prove nothing goes before each. `by_events` adds the event's name to the address, as
-    Evolution can.
+    Evolution can. WAHA signs its events, unless they are not `signed`, as those of its older Core.
     """
 
     url: str | None = None
@@ -48,12 +49,14 @@ class Manners:
     flood: int = 0
     megabytes: float = 0.0
     by_events: bool = False
+    signed: bool = True
 
 
 class Webhook:
     """A thread that posts each message that is born; one that fails is not posted again.
 
-    WAHA signs with the token, Evolution sends it in a header, and the others in the address.
+    WAHA signs with the token, Evolution sends it in a header, and the others in the address, as it
+    must be in that of unsigned events.
     """
 
     def __init__(self, gateway: SimulatedGateway, api: str) -> None:
@@ -106,7 +109,7 @@ class Webhook:
         token = self._manners.token
         if self._manners.by_events:
             url += "/" + event["event"].replace(".", "-")
-        if self._api == "waha":
+        if self._api == "waha" and self._manners.signed:
             headers["X-Webhook-Hmac-Algorithm"] = "sha512"
             signature = hmac.new(token.encode(), body, hashlib.sha512)
             headers["X-Webhook-Hmac"] = signature.hexdigest()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 
 from exporter.silence.model import Bounds, Model, ModelError, learn, load, save
 from exporter.snapshot import StateStore
+from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings
 from zapwatch.messages.source import MessageSource
 from zapwatch.messages.webhook_log import MessageLogError
@@ -33,12 +33,15 @@ class Learner:
         messages: MessageSource,
         board: StateStore,
         log: logging.Logger = _log,
+        *,
+        clock: Clock | None = None,
     ) -> None:
         self._path = gateway.silence_state_file
         self._bounds = bounds
         self._messages = messages
         self._board = board
         self._log = log
+        self._clock = clock or Clock()
         self._stopped = threading.Event()
         self._not_before = 0.0
 
@@ -52,7 +55,7 @@ class Learner:
 
     def _run(self) -> None:
         self.remember()
-        while not self._stopped.wait(_LOOK_SECONDS):
+        while not self._clock.wait(self._stopped, _LOOK_SECONDS):
             if self.is_due():
                 self.learn_once()
 
@@ -69,14 +72,14 @@ class Learner:
     def is_due(self) -> bool:
         """Whether there is something to learn now."""
         gateway, model = self._board.snapshot.gateway, self._board.snapshot.silence
-        if gateway is None or not gateway.channels or time.monotonic() < self._not_before:
+        if gateway is None or not gateway.channels or self._clock.monotonic() < self._not_before:
             return False
         # A clock that was put back must not keep the old model for ever.
-        return model is None or not 0 <= time.time() - model.learned_at < _DAY
+        return model is None or not 0 <= self._clock.time() - model.learned_at < _DAY
 
     def learn_once(self) -> None:
         """Learn, pin and save; log how it went. Raises nothing."""
-        self._not_before = time.monotonic() + _RETRY_SECONDS
+        self._not_before = self._clock.monotonic() + _RETRY_SECONDS
         try:
             self._learn()
         except MessageLogError as error:
@@ -88,8 +91,8 @@ class Learner:
             self._log.exception("silence cannot be learned, a fault of the exporter itself")
 
     def _learn(self) -> None:
-        started = time.monotonic()
-        pace = _Pace()
+        started = self._clock.monotonic()
+        pace = _Pace(self._clock)
         gateway = self._board.snapshot.gateway
         wanted = {channel.key for channel in gateway.channels} if gateway else set()
         try:
@@ -100,13 +103,13 @@ class Learner:
         channels = learn(histories, self._bounds, pause=pace.pause)
         if self._stopped.is_set():
             return  # another one learns by other settings, or nobody does
-        model = Model(time.time(), channels)
+        model = Model(self._clock.time(), channels)
         self._board.update(silence=model)
         self._log.info(
             "silence: learned of %d channels from %d messages, in %.0f s",
             len(channels),
             model.messages,
-            time.monotonic() - started,
+            self._clock.monotonic() - started,
         )
         save(self._path, model, self._bounds)
 
@@ -114,10 +117,11 @@ class Learner:
 class _Pace:
     """Rests as long as was worked, so that neither database nor scrapes wait for the learning."""
 
-    def __init__(self) -> None:
-        self._since = time.monotonic()
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since = self._clock.monotonic()
 
     def pause(self) -> None:
         """Rest."""
-        time.sleep(min(_MOST_PAUSE_SECONDS, time.monotonic() - self._since))
-        self._since = time.monotonic()
+        self._clock.sleep(min(_MOST_PAUSE_SECONDS, self._clock.monotonic() - self._since))
+        self._since = self._clock.monotonic()

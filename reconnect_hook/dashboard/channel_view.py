@@ -57,7 +57,7 @@ _ORDER = list(ChannelHealth)
 
 @dataclass(frozen=True, slots=True)
 class RepairMark:
-    """A repair that ended: ``quarter`` as in current_quarter(), and whether it helped."""
+    """A repair that ended: ``quarter`` as quarter_at() numbers it, and whether it helped."""
 
     quarter: int
     helped: bool

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -191,13 +190,14 @@ class GatewayReadings:
     alerts: Mapping[str, tuple[FiringAlert, ...]] = field(default_factory=dict)
 
 
-def read_metrics(prometheus: Prometheus, gateways: Collection[str]) -> dict[str, GatewayReadings]:
-    """Ask Prometheus once for all of these gateways; raise SourceError.
+def read_metrics(
+    prometheus: Prometheus, gateways: Collection[str], at: float
+) -> dict[str, GatewayReadings]:
+    """Ask Prometheus at ``at`` (Unix seconds) for all of these gateways; raise SourceError.
 
     Of several exporters, the one that says the worst of a connection counts, and the newest
     message, as in the rules.
     """
-    at = time.time()
     names = quote_label("|".join(re.escape(name) for name in gateways))
     samples = prometheus.now(f'{{__name__=~"{_METRICS}",gateway=~{names}}}', _SECONDS)
     firing = prometheus.firing(_SECONDS)

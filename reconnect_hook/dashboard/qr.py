@@ -158,7 +158,12 @@ class QrWatches:
         started_at = float("-inf")
         while True:
             began = self._clock.monotonic()
-            started_at = self._ask_once(watch, started_at)
+            try:
+                started_at = self._ask_once(watch, started_at)
+            except Exception:  # noqa: BLE001
+                # A thread that dies would leave a watch that seems to ask, and no look asks again.
+                _log.exception("a QR code cannot be shown, a fault of the hook itself")
+                watch.state = QrState.FAILED
             failed = watch.state in {QrState.FAILED, QrState.UNREADABLE}
             pause = _FAILED_PAUSE_SECONDS if failed else PAUSE_SECONDS
             if watch.state is not QrState.CONNECTED:

@@ -15,6 +15,7 @@ from reconnect_hook.dashboard.snapshot import DashboardCache, GatewayPanels
 from reconnect_hook.dashboard.timeline import WeekHistory
 from reconnect_hook.dashboard.views import OPEN, ChannelPage, LoginPage, OverviewPage, QrEndpoints
 from reconnect_hook.supervisor import HookSupervisor
+from zapwatch.clock import Clock
 from zapwatch.config import Settings
 from zapwatch.db import StateError
 
@@ -26,18 +27,25 @@ class _ChannelConverter(PathConverter):
     part_isolating = False
 
 
-def add_page(app: Flask, fleet: HookSupervisor, settings: Settings) -> None:
+def add_page(
+    app: Flask, fleet: HookSupervisor, settings: Settings, *, clock: Clock | None = None
+) -> None:
     """Add all routes for people and their scripts."""
     app.url_map.converters["channel"] = _ChannelConverter
     app.url_map.merge_slashes = False
     auth: TokenAuth = app.extensions[AUTH]
     i18n.init_babel(app)
     prometheus = Prometheus(settings.prometheus_url)
-    panels = GatewayPanels(fleet, prometheus)
+    panels = GatewayPanels(fleet, prometheus, clock=clock)
     i18n.init_templates(app, panels)
-    board = DashboardCache(panels, prometheus, Alertmanager(settings.alertmanager_url))
+    alertmanager = Alertmanager(settings.alertmanager_url)
+    board = DashboardCache(panels, prometheus, alertmanager, clock=clock)
     channel_page = ChannelPage(
-        board, panels, WeekHistory(prometheus), alertmanager_url=settings.alertmanager_url
+        board,
+        panels,
+        WeekHistory(prometheus, clock=clock),
+        alertmanager_url=settings.alertmanager_url,
+        clock=clock,
     )
     routes = _blueprint(auth)
     for views in (

@@ -6,7 +6,6 @@ import enum
 import logging
 import secrets
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import is_
@@ -24,9 +23,10 @@ from reconnect_hook.dashboard.prometheus import (
     read_metrics,
 )
 from reconnect_hook.dashboard.qr import QrWatches
-from reconnect_hook.dashboard.timeline import QUARTERS, DayTimelines, TimelineSpan, current_quarter
+from reconnect_hook.dashboard.timeline import QUARTERS, DayTimelines, TimelineSpan, quarter_at
 from reconnect_hook.repository import Present
 from reconnect_hook.supervisor import GatewayController, HookSupervisor
+from zapwatch.clock import Clock
 from zapwatch.db import StateError
 
 
@@ -53,8 +53,11 @@ class GatewayPanel:
 class GatewayPanels:
     """Follows the hook's gateways; safe between threads."""
 
-    def __init__(self, fleet: HookSupervisor, prometheus: Prometheus) -> None:
+    def __init__(
+        self, fleet: HookSupervisor, prometheus: Prometheus, *, clock: Clock | None = None
+    ) -> None:
         self._fleet = fleet
+        self._clock = clock
         self._prometheus = prometheus
         self._lock = threading.Lock()
         self._panels: dict[str, GatewayPanel] = {}
@@ -77,9 +80,9 @@ class GatewayPanels:
         return GatewayPanel(
             name,
             service,
-            QrWatches(service.client, service.desk.look),
+            QrWatches(service.client, service.desk.look, self._clock),
             known.ended if known else RecentRepairs(service.history),
-            known.strips if known else DayTimelines(self._prometheus, name),
+            known.strips if known else DayTimelines(self._prometheus, name, clock=self._clock),
         )
 
     @property
@@ -168,7 +171,10 @@ class DashboardCache:
         panels: GatewayPanels,
         prometheus: Prometheus,
         alertmanager: Alertmanager,
+        *,
+        clock: Clock | None = None,
     ) -> None:
+        self._clock = clock or Clock()
         self.boot = secrets.token_hex(4)
         """Tells the numbers of this hook's snapshots from those of another."""
         self._panels = panels
@@ -189,7 +195,7 @@ class DashboardCache:
 
         With ``now``, one that is read anew: for whoever has just changed something.
         """
-        called_at = time.monotonic()
+        called_at = self._clock.monotonic()
         wanted_at = called_at if now else called_at - _FRESH_SECONDS
         with self._condition:
             if self._begun_at < wanted_at:
@@ -204,7 +210,7 @@ class DashboardCache:
 
     def _read(self) -> None:
         while True:
-            begun_at = time.monotonic()
+            begun_at = self._clock.monotonic()
             try:
                 snapshot = self._make(self._snapshot)
             except Exception:  # noqa: BLE001 - the next look may work, and somebody waits
@@ -245,14 +251,14 @@ class DashboardCache:
     def _ask_prometheus(
         self, panels: Mapping[str, GatewayPanel]
     ) -> Mapping[str, GatewayReadings] | None:
-        if time.monotonic() < self._ask_prometheus_at:
+        if self._clock.monotonic() < self._ask_prometheus_at:
             return None
         try:
-            watched = read_metrics(self._prometheus, panels)
+            watched = read_metrics(self._prometheus, panels, self._clock.time())
         except SourceError:
-            self._ask_prometheus_at = time.monotonic() + _ASK_AGAIN_SECONDS
+            self._ask_prometheus_at = self._clock.monotonic() + _ASK_AGAIN_SECONDS
             return None
-        if time.monotonic() >= self._draw_at and not self._drawing:
+        if self._clock.monotonic() >= self._draw_at and not self._drawing:
             self._drawing = True
             drawing = threading.Thread(
                 target=self._draw, args=(panels,), name="strips", daemon=True
@@ -264,16 +270,16 @@ class DashboardCache:
         """Read the strips beside everything else: a whole day may take Prometheus seconds."""
         try:
             self._runs = {name: panel.strips.refresh() for name, panel in panels.items()}
-            self._draw_at = time.monotonic() + _STRIPS_SECONDS
+            self._draw_at = self._clock.monotonic() + _STRIPS_SECONDS
         except SourceError:
-            self._draw_at = time.monotonic() + _ASK_AGAIN_SECONDS
+            self._draw_at = self._clock.monotonic() + _ASK_AGAIN_SECONDS
         finally:
             self._drawing = False
 
     def _does_alertmanager_answer(self) -> bool:
-        if time.monotonic() >= self._ask_alertmanager_at:
+        if self._clock.monotonic() >= self._ask_alertmanager_at:
             self._alertmanager_answers = self._alertmanager.answers(_ALERTMANAGER_SECONDS)
-            self._ask_alertmanager_at = time.monotonic() + _ASK_AGAIN_SECONDS
+            self._ask_alertmanager_at = self._clock.monotonic() + _ASK_AGAIN_SECONDS
         return self._alertmanager_answers
 
     def _rows(
@@ -286,7 +292,7 @@ class DashboardCache:
         names = self._names[panel.name] = self._known(panel.name, present, watched)
         marks = panel.ended.marks()
         runs = self._runs.get(panel.name, {})
-        first_quarter = current_quarter() - QUARTERS + 1
+        first_quarter = quarter_at(self._clock.time()) - QUARTERS + 1
         rows = {}
         for key, channel in names.items():
             seen = watched.channels.get(key) if watched else None

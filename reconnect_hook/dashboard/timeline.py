@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import math
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from itertools import groupby
 
 from reconnect_hook.dashboard.prometheus import Prometheus, SourceError, quote_label
 from zapwatch.channels import channel_key
+from zapwatch.clock import Clock
 
 QUARTER_SECONDS = 900
 """What one cell of a strip stands for."""
@@ -42,16 +42,17 @@ class TimelineSpan:
     length: int
 
 
-def current_quarter() -> int:
-    """Return the number of the quarter of an hour that it is now, since 1970."""
-    return math.ceil(time.time() / QUARTER_SECONDS)
+def quarter_at(seconds: float) -> int:
+    """Return the number of the quarter of an hour, since 1970, of a moment in Unix seconds."""
+    return math.ceil(seconds / QUARTER_SECONDS)
 
 
 class DayTimelines:
     """Remembers what each quarter was; refresh() asks for what is new. For one thread."""
 
-    def __init__(self, prometheus: Prometheus, gateway: str) -> None:
+    def __init__(self, prometheus: Prometheus, gateway: str, *, clock: Clock | None = None) -> None:
         self._prometheus = prometheus
+        self._clock = clock or Clock()
         self._gateway = quote_label(gateway)
         self._cells: dict[str, dict[int, TimelineState]] = {}
         self._until: int | None = None
@@ -59,7 +60,7 @@ class DayTimelines:
 
     def refresh(self) -> Mapping[str, tuple[TimelineSpan, ...]]:
         """Return the strips by channel key; raise SourceError."""
-        last = current_quarter()
+        last = quarter_at(self._clock.time())
         first = last - QUARTERS + 1
         begin = max(first, self._until) if self._until is not None else first
         connected = (
@@ -131,8 +132,9 @@ class HourCounts:
 class WeekHistory:
     """Asks once a minute for each channel that somebody looks at; safe between threads."""
 
-    def __init__(self, prometheus: Prometheus) -> None:
+    def __init__(self, prometheus: Prometheus, *, clock: Clock | None = None) -> None:
         self._prometheus = prometheus
+        self._clock = clock or Clock()
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[str, str], tuple[float, tuple[HourCounts, ...]]] = (
             OrderedDict()
@@ -150,15 +152,15 @@ class WeekHistory:
 
     def _of(self, channel: tuple[str, str]) -> tuple[HourCounts, ...]:
         at, hours = self._kept.get(channel, (-math.inf, ()))
-        if time.monotonic() - at < _FRESH_SECONDS:
+        if self._clock.monotonic() - at < _FRESH_SECONDS:
             return hours
         try:
             hours = self._ask(*channel)
         except SourceError:
             # Nor is a Prometheus that fails asked by each reader.
-            hours, at = (), time.monotonic() - _FRESH_SECONDS + _TROUBLE_SECONDS
+            hours, at = (), self._clock.monotonic() - _FRESH_SECONDS + _TROUBLE_SECONDS
         else:
-            at = time.monotonic()
+            at = self._clock.monotonic()
         self._kept[channel] = at, hours
         self._kept.move_to_end(channel)
         while len(self._kept) > _KEPT:
@@ -166,7 +168,7 @@ class WeekHistory:
         return hours
 
     def _ask(self, gateway: str, channel: str) -> tuple[HourCounts, ...]:
-        last = math.ceil(time.time() / 3600)
+        last = math.ceil(self._clock.time() / 3600)
         first = last - HOURS + 1
         # Of several exporters, each counts all messages.
         query = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from urllib.parse import quote
@@ -51,6 +50,7 @@ from reconnect_hook.dashboard.strings import QR_STATES
 from reconnect_hook.dashboard.timeline import WeekHistory
 from reconnect_hook.repository import Attempt, episodes
 from zapwatch.channels import channel_key
+from zapwatch.clock import Clock
 from zapwatch.db import StateError
 
 
@@ -169,7 +169,9 @@ class ChannelPage:
         weeks: WeekHistory,
         *,
         alertmanager_url: str,
+        clock: Clock | None = None,
     ) -> None:
+        self._clock = clock or Clock()
         self._board = board
         self._panels = panels
         self._weeks = weeks
@@ -211,7 +213,7 @@ class ChannelPage:
         return f"{self._board.boot}.{changed}.{snapshot.problems_changed}"
 
     def _parts(self, snapshot: DashboardSnapshot, panel: GatewayPanel, channel: str) -> Markup:
-        version = self._tag(snapshot, panel, channel), time.time() // _KEPT_SECONDS
+        version = self._tag(snapshot, panel, channel), self._clock.time() // _KEPT_SECONDS
         name = _name(snapshot, panel, channel)
         piece = (locale(), f"{panel.name} {name}")
         return self._kept.get(piece, version, lambda: self._render(snapshot, panel, name))
@@ -230,7 +232,7 @@ class ChannelPage:
             episodes=None if told is None else episodes(told)[:_EPISODES],
             chart=channel_view.build_chart(hours) if hours else None,
             silence=self._silence(panel, name),
-            just_asked=row is not None and _was_just_asked(row),
+            just_asked=row is not None and _was_just_asked(row, self._clock.time()),
             can_ask=panel.service.probing.can_ask(channel_key(name)),
         )
 
@@ -282,13 +284,13 @@ def _told(panel: GatewayPanel, channel: str) -> list[Attempt] | None:
         return None
 
 
-def _was_just_asked(row: ChannelView) -> bool:
+def _was_just_asked(row: ChannelView, now: float) -> bool:
     last = row.last
     return (
         last is not None
         and last.reason is RepairCause.MANUAL
         and row.waiting is None
-        and time.time() - last.finished_at < _JUST_SECONDS
+        and now - last.finished_at < _JUST_SECONDS
     )
 
 

@@ -11,9 +11,12 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
-from tests.browser.looks import (
+from tests.support.hooks import SECRET, hook_settings
+from tests.support.looks import (
+    CHANNELS,
     TWO_LOOKS,
     WAIT_MS,
+    WORLD_TOKEN,
     Look,
     Windows,
     launch,
@@ -21,14 +24,10 @@ from tests.browser.looks import (
     two_windows,
     window,
 )
-from tests.e2e.world import World, shorter_rules
-from tests.support.hooks import SECRET, hook_settings
+from tests.support.loop import World, shorter_rules
 from tests.support.programs import Program
 
 expect.set_options(timeout=WAIT_MS)
-
-WORLD_TOKEN = "the-token-of-the-tests"
-CHANNELS = ("atendimento", 'a/b "q" & <i>', "imobsites", "Loja Centro", "pixel12digital")
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,8 @@ import requests
 from playwright.sync_api import Page, expect
 
 from tests.browser.axe import check
-from tests.browser.conftest import WORLD_TOKEN
-from tests.browser.looks import LOOKS, WAIT_MS, Look, Windows
-from tests.e2e.world import World
+from tests.support.looks import LOOKS, WAIT_MS, WORLD_TOKEN, Look, Windows
+from tests.support.loop import World
 from tests.support.waiting import wait_until
 
 _LONG_MS = 2 * WAIT_MS

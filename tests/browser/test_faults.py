@@ -13,9 +13,9 @@ from demo.simulator.client import Simulator
 from reconnect_hook.dashboard import qr
 from tests.browser.axe import check
 from tests.browser.here import hook_here
-from tests.browser.looks import WAIT_MS, Look, Windows, log_in, two_windows, window
-from tests.e2e.world import World
 from tests.support.hooks import TOKEN, hook_settings
+from tests.support.looks import WAIT_MS, Look, Windows, log_in, two_windows, window
+from tests.support.loop import World
 from tests.support.programs import Program
 
 _NOBODY = "http://127.0.0.1:1"

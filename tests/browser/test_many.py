@@ -13,8 +13,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from demo.past import Past, PastProblem, write_past
 from tests.browser.axe import check
-from tests.browser.looks import LOOKS, WAIT_MS, Look, log_in, window
 from tests.support.hooks import TOKEN, hook_settings
+from tests.support.looks import LOOKS, WAIT_MS, Look, log_in, window
 from tests.support.programs import Program
 from tests.support.prometheus import Exposition, Prometheus
 from tests.support.waiting import wait_until

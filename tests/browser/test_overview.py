@@ -6,9 +6,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.axe import check
-from tests.browser.conftest import CHANNELS
-from tests.browser.looks import LOOKS, WAIT_MS, Look, Windows
-from tests.e2e.world import World
+from tests.support.looks import CHANNELS, LOOKS, WAIT_MS, Look, Windows
+from tests.support.loop import World
 from tests.support.waiting import wait_until
 
 

@@ -13,9 +13,9 @@ from demo.simulator.server import SimulatorServer
 from reconnect_hook import probe
 from tests.browser.axe import check
 from tests.browser.here import hook_here
-from tests.browser.looks import Look, Windows, log_in, two_windows
 from tests.support.gateways import answer, sample
 from tests.support.hooks import SECRET, TOKEN, hook_settings
+from tests.support.looks import Look, Windows, log_in, two_windows
 from tests.support.prometheus import Exposition
 from tests.support.waiting import wait_until
 

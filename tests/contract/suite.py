@@ -18,14 +18,22 @@ from tests.support.clock import HandMovedClock
 from tests.support.raw_server import RawServer, answering
 from tests.support.waiting import wait_until
 from zapwatch.channels import Channel, Status
-from zapwatch.gateways import wppconnect
-from zapwatch.gateways.base import Gateway, GatewayError, GatewayErrorKind, Operation, QrKind
+from zapwatch.gateways import evolution, wppconnect
+from zapwatch.gateways.base import (
+    ChannelList,
+    Gateway,
+    GatewayError,
+    GatewayErrorKind,
+    Operation,
+    QrKind,
+)
 from zapwatch.gateways.registry import ADAPTERS, make_gateway
 
 SECRET = "not/a real+secret"
 NUMBER = "5500000000001"
 _WORDS = "Zapwatch asks: are you there?"
 _LOSING = {"delete", "create"}
+_LOOKS = {"status", "row", "token"}
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,7 @@ class GatewayContract:
     @pytest.fixture(autouse=True)
     def _quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(wppconnect, "_SETTLE_SECONDS", 0.0)
+        monkeypatch.setattr(evolution, "_STEADY_PAUSE", 0.0)
 
     @pytest.fixture
     def world(self) -> Iterator[World]:
@@ -137,11 +146,11 @@ class GatewayContract:
             world.simulator.put_channel("loja", status=state)
             assert world.channel().status is status
 
-    def test_an_empty_list_is_a_failure(self, world: World) -> None:
+    def test_no_session_yet_is_not_a_gateway_that_fails(self, world: World) -> None:
         for channel in ("loja", "Pixel12 Digital/+"):
             world.simulator.remove(channel)
 
-        assert _failure(world.gateway.list_channels).reason is GatewayErrorKind.INVALID
+        assert world.gateway.list_channels() == ChannelList(())
 
     @pytest.mark.parametrize("channel", ["loja", "Pixel12 Digital/+"])
     def test_a_dropped_channel_is_reconnected_without_a_qr_code(
@@ -188,7 +197,7 @@ class GatewayContract:
 
         world.gateway.reconnect(channel, silent=True)
 
-        assert [one for one in world.asked if one not in {"status", "token"}] == self.heals_with
+        assert [one for one in world.asked if one not in _LOOKS] == self.heals_with
         world.clock.forward(1)
         assert world.channel().connected
         assert world.simulator.state()["channels"][0]["zombie"] is False
@@ -212,9 +221,26 @@ class GatewayContract:
 
         world.gateway.reconnect(channel, silent=False)
 
-        assert set(world.asked) == {self.looks_with} or self.kind == "evolution"
+        assert set(world.asked) <= {self.looks_with, "row"}
         assert "restart" not in world.asked
         assert "close_session" not in world.asked
+
+    def test_a_start_that_the_caller_calls_stuck_is_repeated(self, world: World) -> None:
+        world.simulator.put_channel("loja", status="initializing")
+        channel = world.channel()
+        world.simulator.clear_requests()
+
+        world.gateway.reconnect(channel, silent=False, stuck=True)
+
+        assert [one for one in world.asked if one not in _LOOKS] == self.heals_with
+        assert not _LOSING & set(world.asked)
+
+    def test_only_a_start_can_be_stuck(self, world: World) -> None:
+        channel = world.channel()
+        world.simulator.clear_requests()
+
+        assert world.gateway.reconnect(channel, silent=False, stuck=True).kind is QrKind.ACCEPTED
+        assert set(world.asked) == {self.looks_with}
 
     def test_a_session_that_is_not_there_is_a_failure(self, world: World) -> None:
         missing = Channel("nobody", Status.DISCONNECTED)

@@ -5,11 +5,20 @@ from __future__ import annotations
 import pytest
 import requests
 
+from demo.simulator.knobs import WhatsApp
 from tests.contract.suite import NUMBER, SECRET, GatewayContract, World
 from tests.support.raw_server import RawServer, answering
 from zapwatch.channels import Channel, Status
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
 from zapwatch.gateways.evolution import EvolutionGateway
+
+
+def _store(world: World, status: str) -> None:
+    world.server.gateway.at("loja", lambda c, _: setattr(c, "stored", status), None)
+
+
+def _clients(world: World, name: str = "loja") -> int:
+    return world.server.gateway.at(name, lambda c, _: c.clients, 0)
 
 
 class TestEvolution(GatewayContract):
@@ -22,22 +31,117 @@ class TestEvolution(GatewayContract):
     qr_is_listed_as = Status.INITIALIZING
     heals_with = ["restart"]  # noqa: RUF012
 
-    def show(self, world: World, raw: object) -> None:
-        super().show(world, raw)
-        world.simulator.fault("status", "not_found", channel="loja")
-
-    @pytest.mark.parametrize("stale", ["open", "close", "connecting"])
+    @pytest.mark.parametrize("stale", ["connected", "disconnected", "initializing"])
     def test_the_processs_own_view_counts_and_not_the_databases(
         self, world: World, stale: str
     ) -> None:
-        world.simulator.put_channel("loja", status_text=stale)
+        _store(world, stale)
         assert world.channel().connected
         world.simulator.drop("loja")
+        _store(world, stale)
         assert world.channel().status is Status.DISCONNECTED
 
-    def test_where_the_process_tells_nothing_the_database_counts(self, world: World) -> None:
+    def test_an_instance_that_the_process_does_not_know_is_unknown(self, world: World) -> None:
+        world.simulator.fault("status", "not_found", channel="loja")
+        assert world.channel().status is Status.UNKNOWN
+        assert world.channel("Pixel12 Digital/+").connected
+
+    def test_where_the_process_answers_for_no_instance_the_gateway_fails(
+        self, world: World
+    ) -> None:
         world.simulator.fault("status", "html_502")
+        with pytest.raises(GatewayError):
+            world.gateway.list_channels()
+
+    @pytest.mark.parametrize("how", ["refused", "unresolved"])
+    def test_an_outage_of_ten_repairs_leaves_one_client(self, world: World, how: WhatsApp) -> None:
+        world.simulator.put_channel("loja", whatsapp=how)
+        channel = world.channel("loja")
+
+        for _ in range(10):
+            answers = [
+                world.gateway.reconnect(channel, silent=False),
+                world.gateway.reconnect(channel, silent=True, stuck=True),
+                world.gateway.qr("loja"),
+                world.gateway.qr("loja"),
+            ]
+            assert {answer.kind for answer in answers} == {QrKind.INITIALIZING}
+            world.gateway.start_session("loja")
+            world.clock.forward(3600)
+        for _ in range(3):  # of which not all meet the same state
+            with pytest.raises(GatewayError, match="its pairing is kept"):
+                world.gateway.delete("loja")
+            world.gateway.start_session("loja")
+
+        assert _clients(world) == 1
+        world.simulator.put_channel("loja", whatsapp="reachable")
         assert world.channel().connected
+
+    @pytest.mark.parametrize("how", ["refused", "unresolved"])
+    def test_a_new_instance_in_an_outage_has_at_most_one_client(
+        self, world: World, how: WhatsApp
+    ) -> None:
+        world.simulator.put_channel("nova", session="unpaired", whatsapp=how)
+        channel = world.channel("nova")
+
+        for _ in range(10):
+            world.gateway.reconnect(channel, silent=False)
+            world.gateway.qr("nova")
+            world.gateway.start_session("nova")
+
+        assert _clients(world, "nova") == 1
+        world.simulator.put_channel("nova", whatsapp="reachable")
+        assert world.gateway.qr("nova").kind is QrKind.QR
+
+    def test_a_code_that_waits_is_shown_and_not_restarted(self, world: World) -> None:
+        world.simulator.unpair("loja")
+        world.gateway.reconnect(world.channel(), silent=False)
+
+        for _ in range(3):
+            assert world.gateway.reconnect(world.channel(), silent=False, stuck=True).image
+            assert world.gateway.qr("loja").image
+
+        assert _clients(world) == 1
+        assert "restart" not in world.asked
+
+    def test_an_instance_that_has_given_up_again_is_connected_again(self, world: World) -> None:
+        for _ in range(2):
+            world.simulator.drop("loja")
+            world.gateway.reconnect(world.channel(), silent=False)
+            world.clock.forward(1)
+            assert world.channel().connected
+        assert _clients(world) == 1
+
+    def test_an_instance_that_is_not_loaded_yet_is_left_alone(self, world: World) -> None:
+        world.simulator.put_channel("loja", loaded=False)
+        channel = world.channel()
+        assert channel.status is Status.UNKNOWN
+        world.simulator.clear_requests()
+
+        for call in (
+            lambda: world.gateway.reconnect(channel, silent=False, stuck=True),
+            lambda: world.gateway.qr("loja"),
+            lambda: world.gateway.start_session("loja"),
+        ):
+            with pytest.raises(GatewayError, match="not loaded this instance yet"):
+                call()
+        assert set(world.asked) == {"status"}
+
+    def test_an_error_without_words_is_given_some(self) -> None:
+        with RawServer(answering({"error": True, "message": "[object Object]"})) as server:
+            gateway = EvolutionGateway(server.url, SECRET)
+            with pytest.raises(GatewayError, match="its log does") as caught:
+                gateway.query(Channel("loja", Status.CONNECTED))
+        assert "object Object" not in caught.value.detail
+
+    def test_a_licence_that_is_not_activated_is_named(self) -> None:
+        body = {"code": "LICENSE_REQUIRED", "message": "service not activated"}
+        with RawServer(answering(body, status=503)) as server:
+            gateway = EvolutionGateway(server.url, SECRET)
+            for call in (gateway.list_channels, lambda: gateway.qr("loja")):
+                with pytest.raises(GatewayError, match="Evolution runs, but its licence") as caught:
+                    call()
+                assert caught.value.reason is GatewayErrorKind.HTTP
 
     def test_number_and_count_of_messages_are_told(self, world: World) -> None:
         channel = world.channel()
@@ -108,9 +212,14 @@ class TestEvolution(GatewayContract):
         "entry", [None, 7, "loja", {}, {"name": 7}, {"name": ".."}, {"instance": {"name": "a"}}]
     )
     def test_an_entry_that_is_no_instance_is_passed_over(self, entry: object) -> None:
-        hostile = {"name": "loja", "_count": {"Message": True}, "ownerJid": {"a": 1}}
+        hostile: dict[str, object] = {
+            "name": "loja",
+            "_count": {"Message": True},
+            "ownerJid": {"a": 1},
+        }
+        hostile["integration"] = "WHATSAPP-BUSINESS"  # not asked for its status
         with RawServer(answering([entry, hostile])) as server:
             listed = EvolutionGateway(server.url, SECRET).list_channels()
 
-        assert listed.channels == (Channel("loja", Status.UNKNOWN),)
+        assert listed.channels == (Channel("loja", Status.UNKNOWN, repairable=False),)
         assert sum(listed.left_out.values()) == 1

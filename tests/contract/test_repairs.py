@@ -14,7 +14,7 @@ from reconnect_hook.models import Action, Job, Outcome, Result
 from reconnect_hook.repair import repair
 from tests.contract.suite import SECRET, World
 from tests.support.clock import HandMovedClock
-from zapwatch.gateways import wppconnect
+from zapwatch.gateways import evolution, wppconnect
 from zapwatch.gateways.registry import ADAPTERS
 
 
@@ -46,6 +46,7 @@ class _Repairs:
 @pytest.fixture(params=ADAPTERS)
 def repairs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Repairs]:
     monkeypatch.setattr(wppconnect, "_SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(evolution, "_STEADY_PAUSE", 0.0)
     # These pauses are by the machine's clock, which the tests do not move.
     monkeypatch.setattr("reconnect_hook.channel_list_cache._PAUSE_SECONDS", 0.0)
     clock = HandMovedClock()
@@ -106,6 +107,19 @@ def test_where_it_may_be_the_last_step_is_a_new_qr_code(
 
     assert (result.outcome, result.action) == (Outcome.QR_REQUIRED, Action.RESTART)
     assert "delete" in repairs.asked
+
+
+def test_a_start_that_stays_names_what_to_look_at(
+    repairs: _Repairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconnect_hook.repair._INITIALIZING_SECONDS", 0.0)
+    repairs.world.simulator.put_channel("loja", status="initializing", session="dead")
+
+    result = repairs(RepairCause.DISCONNECTED, 1)
+
+    assert result.outcome is Outcome.STILL_DISCONNECTED
+    assert result.detail == repairs.world.gateway.starting_hint
+    assert bool(result.detail) is (repairs.world.kind in {"wppconnect", "evolution", "waha"})
 
 
 def test_a_step_that_fails_loses_no_channel_that_is_kept(

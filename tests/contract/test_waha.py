@@ -20,6 +20,8 @@ class TestWaha(GatewayContract):
         "FAILED": Status.DISCONNECTED,
         "STARTING": Status.INITIALIZING,
         "SCAN_QR_CODE": Status.QR_REQUIRED,
+        "PASSKEY_REQUIRED": Status.QR_REQUIRED,
+        "PASSKEY_CONFIRMATION_REQUIRED": Status.QR_REQUIRED,
     }
     heals_with = ["restart"]  # noqa: RUF012
 
@@ -57,6 +59,45 @@ class TestWaha(GatewayContract):
 
         assert world.asked[-1] == "restart", "start does nothing to one that has failed"
         assert world.gateway.qr("loja").kind is QrKind.QR
+
+    @pytest.mark.parametrize("status", ["PASSKEY_REQUIRED", "PASSKEY_CONFIRMATION_REQUIRED"])
+    def test_a_passkey_waits_for_a_person_as_a_code_does(self, world: World, status: str) -> None:
+        world.simulator.put_channel("loja", status_text=status)
+        channel = world.channel()
+        assert channel.status is Status.QR_REQUIRED
+        answer = world.gateway.reconnect(channel, silent=False)
+        assert (answer.kind, answer.image) == (QrKind.QR, None)
+        assert set(world.asked) == {"list", "status"}
+
+    def test_a_session_that_started_by_itself_meanwhile_is_no_failure(self, world: World) -> None:
+        world.simulator.put_channel("loja", old_core=True, status_text="STOPPED")
+
+        world.gateway.start_session("loja")
+        assert world.simulator.requests("start_session")[0]["status"] == 422
+
+    def test_a_session_that_stopped_meanwhile_is_not_started(self, world: World) -> None:
+        world.simulator.put_channel("loja", status="disconnected", status_text="SCAN_QR_CODE")
+
+        assert world.gateway.qr("loja").kind is QrKind.NOT_STARTED
+        assert world.simulator.requests("qr")[0]["status"] == 404
+
+    def test_a_core_that_knows_no_such_session_is_a_failure(self) -> None:
+        body = {"statusCode": 422, "message": "WAHA Core support only 'default' session"}
+        with RawServer(answering(body, status=422)) as server:
+            gateway = WahaGateway(server.url, SECRET)
+            with pytest.raises(GatewayError, match="support only 'default'"):
+                gateway.start_session("loja")
+
+    def test_an_old_core_is_watched_and_repaired(self, world: World) -> None:
+        world.simulator.put_channel("loja", old_core=True, tells_activity=True)
+        gateway = world.another(secret="any one")
+        world.gateway.send_text(world.channel(), NUMBER, "hello")
+        assert world.channel().activity is None, "it has none"
+        world.simulator.drop("loja")
+
+        gateway.reconnect(world.channel(), silent=False)
+        world.clock.forward(1)
+        assert world.channel().connected
 
     def test_a_code_that_was_scanned_in_between_is_asked_for_again(self, world: World) -> None:
         # The status call was answered before the scan, as this one will be again.

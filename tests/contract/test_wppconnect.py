@@ -13,6 +13,14 @@ from zapwatch.gateways import wppconnect
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
 
 
+def _fail_start(world: World) -> None:
+    """Let the network fail for the moment of a start."""
+    world.simulator.put_channel("loja", start="fails")
+    world.simulator.drop("loja")
+    world.gateway.start_session("loja")
+    world.simulator.put_channel("loja", start="works")
+
+
 class TestWppconnect(GatewayContract):
     kind = "wppconnect"
     statuses = {  # noqa: RUF012
@@ -68,7 +76,9 @@ class TestWppconnect(GatewayContract):
         world.simulator.clear_requests()
 
         assert gateway.qr("loja").kind is QrKind.INITIALIZING
-        assert gateway.reconnect(channel, silent=False).kind is QrKind.INITIALIZING
+        for stuck in (False, True):
+            kind = gateway.reconnect(channel, silent=False, stuck=stuck).kind
+            assert kind is QrKind.INITIALIZING
         listed = {c.id: c.status for c in gateway.list_channels().channels}
 
         assert listed["loja"] is Status.INITIALIZING
@@ -97,6 +107,44 @@ class TestWppconnect(GatewayContract):
 
         asked = [one for one in world.asked if one in {"close_session", "start_session"}]
         assert asked == ["close_session", "start_session"]
+
+    def test_a_start_that_failed_is_repaired_once_a_person_has_ended_the_browser(
+        self, world: World
+    ) -> None:
+        _fail_start(world)
+        for _ in range(2):
+            world.gateway.reconnect(world.channel(), silent=False, stuck=True)
+            world.clock.forward(10)
+            assert world.channel().status is Status.INITIALIZING, "the browser is still running"
+        assert 'log says "The browser is already running"' in world.gateway.starting_hint
+
+        world.simulator.kill_browser("loja")
+        world.gateway.reconnect(world.channel(), silent=False, stuck=True)
+        world.clock.forward(10)
+        assert world.channel().connected
+        assert not {"delete", "create"} & set(world.asked)
+
+    def test_a_pairing_that_is_thrown_away_is_followed_by_a_start(self, world: World) -> None:
+        _fail_start(world)
+
+        world.gateway.delete("loja")
+        world.gateway.create("loja")
+
+        assert world.channel().status is Status.QR_REQUIRED
+        assert world.gateway.qr("loja").kind is QrKind.QR
+
+    @pytest.mark.parametrize("fault", ["hang", "http_500_json"])
+    def test_a_session_that_cannot_be_closed_keeps_its_pairing(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, fault: str
+    ) -> None:
+        monkeypatch.setattr(wppconnect, "_CLOSE_SECONDS", 0.3)
+        _fail_start(world)
+        world.simulator.fault("close_session", fault)
+
+        with pytest.raises(GatewayError, match="its pairing is kept"):
+            world.gateway.delete("loja")
+        paths = [call["path"] for call in world.simulator.requests("delete")]
+        assert paths == ["/api/loja/logout-session"]
 
     @pytest.mark.parametrize("fault", ["hang", "http_500_json"])
     def test_a_page_that_cannot_be_closed_is_started_all_the_same(

@@ -6,6 +6,7 @@ import pytest
 
 from tests.contract.suite import NUMBER, GatewayContract, World
 from zapwatch.channels import Status
+from zapwatch.gateways.base import GatewayError
 
 
 class TestWrapper(GatewayContract):
@@ -21,6 +22,14 @@ class TestWrapper(GatewayContract):
     looks_with = "qr"
     tells_number = False
     heals_with = ["qr"]  # noqa: RUF012
+
+    def test_no_session_yet_is_not_a_gateway_that_fails(self, world: World) -> None:
+        """It may be: the wrapper lists nothing, too, where WPPConnect does not answer it."""
+        for channel in ("loja", "Pixel12 Digital/+"):
+            world.simulator.remove(channel)
+
+        with pytest.raises(GatewayError, match="no channel found"):
+            world.gateway.list_channels()
 
     @pytest.mark.parametrize("fault", ["id_as_messageId", "id_as_message_id"])
     def test_the_messages_id_is_in_any_of_three_places(self, world: World, fault: str) -> None:

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
-from tests.deploy.guides import (
+from tests.support.guides import (
     CHECKOUT_PACKAGES,
     GATEWAY,
     SECRET,

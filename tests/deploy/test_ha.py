@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.rules.shipped import ALERTMANAGER, PROMETHEUS, ROOT, read_yaml, run
+from tests.support.shipped import ALERTMANAGER, PROMETHEUS, ROOT, read_yaml, run
 from zapwatch.config import parse, parse_env
 
 _HA = ROOT / "deploy" / "ha"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.deploy.guides import (
+from tests.support.guides import (
     CHECKOUT_PACKAGES,
     GATEWAY,
     SECRET,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.guides import (
+from tests.support.guides import (
     CHECKOUT_PACKAGES,
     LOG,
     SECRET,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.deploy.guides import LOG, SECRET, Guided, blocks, simulate
+from tests.support.guides import LOG, SECRET, Guided, blocks, simulate
 from tests.support.machine import Machine
 from tests.support.release import ROOT
 from zapwatch import __version__

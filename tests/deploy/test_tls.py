@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from tests.deploy.guides import Guided, blocks, simulate
+from tests.support.guides import Guided, blocks, simulate
 from tests.support.machine import Machine
 from tests.support.release import ROOT
 

@@ -16,7 +16,7 @@ from demo.simulator.client import Simulator
 from demo.simulator.messages import Births
 from demo.simulator.server import SimulatorServer
 from demo.simulator.traffic import open_message_log
-from tests.e2e.world import SECRET, TOKEN, free, make_loop, prometheus_query
+from tests.support.loop import SECRET, TOKEN, free, make_loop, prometheus_query
 
 
 @dataclass(frozen=True)

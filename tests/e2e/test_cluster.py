@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from demo.loop import PROGRAMS
-from tests.e2e.cluster import Cluster
+from tests.support.cluster import Cluster
 from tests.support.mariadb import MariaDb
 
 _WHOLE = ["whole", "whole again", "whole once more"]

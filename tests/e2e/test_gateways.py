@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.installation import Installation, Watched
-from tests.e2e.world import SILENT_SECONDS
+from tests.support.loop import SILENT_SECONDS
 from tests.support.waiting import wait_until
 from zapwatch.gateways.registry import ADAPTERS
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.world import SILENT_SECONDS, World
+from tests.support.loop import SILENT_SECONDS, World
 from tests.support.mariadb import MariaDb
 from tests.support.waiting import wait_until
 

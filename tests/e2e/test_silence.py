@@ -8,7 +8,7 @@ from itertools import groupby
 
 import pytest
 
-from tests.e2e.world import World
+from tests.support.loop import World
 from tests.support.mariadb import MariaDb
 from tests.support.message_logs import WrittenLog, on_mariadb
 from tests.support.waiting import wait_until

@@ -22,8 +22,8 @@ from demo.loop import get
 from demo.simulator.client import Simulator
 from demo.simulator.schema import create_message_log, insert_message
 from demo.simulator.server import SimulatorServer
-from tests.e2e.world import free
-from tests.grafana.dashboards import dashboards, queries
+from tests.support.dashboards import dashboards, queries
+from tests.support.loop import free
 from tests.support.mariadb import MariaDb
 from tests.support.pixelhub import encrypt
 from tests.support.waiting import wait_until

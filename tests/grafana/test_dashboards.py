@@ -17,7 +17,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from demo.configuration import ROOT
 from reconnect_hook.models import Outcome
 from reconnect_hook.probe_limits import ProbeOutcome
-from tests.grafana.dashboards import (
+from tests.support.dashboards import (
     BUILT_IN,
     FILES,
     GRAFANA,
@@ -26,7 +26,7 @@ from tests.grafana.dashboards import (
     panels,
     queries,
 )
-from tests.rules.shipped import ALERTS
+from tests.support.shipped import ALERTS
 
 with warnings.catch_warnings():
     # It prefers the schema of Grafana 13, which older ones cannot read.

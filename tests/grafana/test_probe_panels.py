@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.grafana.dashboards import dashboards, queries
-from tests.rules.shipped import run
+from tests.support.dashboards import dashboards, queries
+from tests.support.shipped import run
 
 _BOTH = pytest.mark.parametrize("title", [dashboard["title"] for dashboard in dashboards()])
 _MINE = 'gateway="wpp",channel="loja",kind="echo"'

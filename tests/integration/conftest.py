@@ -8,8 +8,30 @@ from pathlib import Path
 import pytest
 
 from demo.simulator.client import Simulator
-from tests.support.hooks import hook_settings
+from demo.simulator.server import SimulatorServer
+from tests.support.gateway import Observed
+from tests.support.hooks import SECRET, hook_settings
 from tests.support.programs import Program
+
+
+@pytest.fixture
+def server() -> Iterator[SimulatorServer]:
+    """Run a simulated gateway, which has no channel yet."""
+    with SimulatorServer(SECRET) as running:
+        yield running
+
+
+@pytest.fixture
+def simulator(server: SimulatorServer) -> Simulator:
+    """Control that gateway; a file's own fixture of this name adds its channels."""
+    return Simulator(server.url)
+
+
+@pytest.fixture
+def observed(simulator: Simulator) -> Iterator[Observed]:
+    """Make a client of that gateway."""
+    with Observed(simulator.url, list_timeout=20, qr_timeout=20) as client:
+        yield client
 
 
 @pytest.fixture

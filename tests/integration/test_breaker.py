@@ -28,14 +28,21 @@ from zapwatch.gateways.base import GatewayErrorKind as Failure
 _PAUSES = Backoff(300)
 
 
+@pytest.fixture
+def clock() -> StateClock:
+    return StateClock()
+
+
 @pytest.fixture(params=["sqlite", "mariadb"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+def database(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: StateClock
+) -> Iterator[Database]:
     if request.param == "sqlite":
         url = sqlite_url(tmp_path)
     else:
         server = request.getfixturevalue("mariadb")
         url = server.url(server.create_database())
-    made = open_state(url)
+    made = open_state(url, clock=clock)
     yield made
     made.close()
 
@@ -72,8 +79,8 @@ class Hooks:
 
 
 @pytest.fixture
-def hooks(database: Database, monkeypatch: pytest.MonkeyPatch) -> Hooks:
-    return Hooks(database, StateClock(monkeypatch))
+def hooks(database: Database, clock: StateClock) -> Hooks:
+    return Hooks(database, clock)
 
 
 _MANY = [f"channel {number:02d}" for number in range(30)]

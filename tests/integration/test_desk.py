@@ -23,7 +23,7 @@ class Office:
 
     def __init__(self, url: sa.URL, clock: StateClock) -> None:
         self.clock = clock
-        self.database = open_state(url)
+        self.database = open_state(url, clock=clock)
         pauses = Backoff(300)
         self.intake = AlertWriter(self.database, "wpp", pauses)
         self.jobs = Jobs(self.database, "wpp", pauses)
@@ -44,13 +44,11 @@ class Office:
 
 
 @pytest.fixture(params=["sqlite", "mariadb"])
-def office(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Office]:
+def office(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Office]:
     url = sqlite_url(tmp_path)
     if request.param == "mariadb":
         url = request.getfixturevalue("database")
-    made = Office(url, StateClock(monkeypatch))
+    made = Office(url, StateClock())
     yield made
     made.database.close()
 

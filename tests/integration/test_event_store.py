@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from pymysql.cursors import Cursor
+from pymysql.err import OperationalError
 
 from exporter import event_buffer as inbox_module
 from exporter.event_buffer import Inbox, TakenMessages
 from tests.support.states import sqlite_url
 from zapwatch.channels import Channel, Status
+from zapwatch.clock import Clock
 from zapwatch.messages import event_store as store_module
-from zapwatch.messages import source as source_module
 from zapwatch.messages.event_parser import Message
 from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes, metadata
 from zapwatch.messages.log_tailer import ActivitySnapshot, RecentMessages
@@ -28,14 +30,12 @@ _NOW = 1_770_000_000.0
 _LOJA, _OTHER = Channel("Loja 1", Status.CONNECTED), Channel("other", Status.CONNECTED)
 
 
-class Clock:
-    """The time of day, for all modules that look at it."""
+class DayClock(Clock):
+    """The time of day, in a test's hands."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.now = _NOW
         self._looks = itertools.count(step=3600)
-        for module in (inbox_module, source_module):
-            monkeypatch.setattr(f"{module.__name__}.time", self)
 
     def time(self) -> float:
         return self.now
@@ -46,8 +46,8 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
+def clock() -> DayClock:
+    return DayClock()
 
 
 @pytest.fixture(params=["sqlite", "mariadb"])
@@ -85,17 +85,18 @@ def message(
     heard: bool = True,
     id_: str | None = None,
     echo: str | None = None,
+    readable: bool = True,
 ) -> Message:
-    return Message(key, direction, at, heard, id_, echo)
+    return Message(key, direction, at, heard, id_, echo, readable)
 
 
 class Exporter:
     """What an exporter has: an inbox for its gateway and what is read of it."""
 
-    def __init__(self, store: EventStore, gateway: str = "wpp") -> None:
-        self.inbox = Inbox(store, [gateway])
+    def __init__(self, store: EventStore, clock: DayClock, gateway: str = "wpp") -> None:
+        self.inbox = Inbox(store, [gateway], clock=clock)
         self._gateway = gateway
-        self._source = TakenMessages(self.inbox, store, gateway)
+        self._source = TakenMessages(self.inbox, store, gateway, clock=clock)
 
     def take(self, *messages: Message) -> None:
         for one in messages:
@@ -105,21 +106,21 @@ class Exporter:
         return self._source.poll(channels or (_LOJA, _OTHER))
 
 
-def test_what_was_taken_is_known_after_a_restart(store: EventStore, clock: Clock) -> None:
-    first = Exporter(store)
+def test_what_was_taken_is_known_after_a_restart(store: EventStore, clock: DayClock) -> None:
+    first = Exporter(store, clock)
     first.take(message(_NOW - 60), message(_NOW - 50, direction=Direction.OUT, heard=False))
     assert first.poll().age("loja1") == 50
     clock.now += 20
-    view = Exporter(store).poll()
+    view = Exporter(store, clock).poll()
     assert view.age("loja1") == 70
     assert view.age("other") is None
-    assert StoredMessages(store, "wpp").recent(81).ages == {"loja1": 80}
-    assert StoredMessages(store, "wpp").recent(75).ages == {}
+    assert StoredMessages(store, "wpp", clock=clock).recent(81).ages == {"loja1": 80}
+    assert StoredMessages(store, "wpp", clock=clock).recent(75).ages == {}
     assert view.messages == {}
 
 
-def test_late_and_repeated_messages_move_no_clock_back(store: EventStore, clock: Clock) -> None:
-    exporter = Exporter(store)
+def test_late_and_repeated_messages_move_no_clock_back(store: EventStore, clock: DayClock) -> None:
+    exporter = Exporter(store, clock)
     exporter.take(message(_NOW - 5, id_="a"), message(_NOW - 500, id_="b"))
     assert exporter.poll().age("loja1") == 5
     exporter.take(message(_NOW - 500, id_="b"), message(_NOW - 900, id_="c"))
@@ -129,20 +130,65 @@ def test_late_and_repeated_messages_move_no_clock_back(store: EventStore, clock:
     assert view.rows_read == 4
 
 
-def test_a_message_without_an_id_counts_each_time(store: EventStore, clock: Clock) -> None:
-    exporter = Exporter(store)
+def test_a_late_backlog_counts_from_when_it_came_and_once(
+    store: EventStore, clock: DayClock
+) -> None:
+    exporter = Exporter(store, clock)
+    five_hours = [message(_NOW - 18_000 + n, id_=str(n)) for n in range(5)]
+    exporter.take(*five_hours)
+    view = exporter.poll()
+    assert view.age("loja1") == view.heard_age("loja1") == 0
+    assert StoredMessages(store, "wpp", clock=clock).recent(30).ages == {"loja1": 0}
+    assert view.messages == {("loja1", Direction.IN): 5}
+    # One learns from it when the channel was busy, not when the backlog came.
+    assert {hour for _, hour, _ in store.minutes("wpp", 0)} == {int((_NOW - 18_000) // 3600)}
+    clock.now += 25
+    exporter.take(*five_hours)
+    assert exporter.poll().age("loja1") == 25, "what is repeated shows nothing"
+    # What a gateway may have tried to deliver since is as old as it says.
+    exporter.take(message(_NOW - 900, key="other"))
+    assert exporter.poll().age("other") == 925
+
+
+def test_what_cannot_be_decrypted_is_counted_apart_and_may_come_again(
+    store: EventStore, clock: DayClock
+) -> None:
+    exporter = Exporter(store, clock)
+    exporter.poll()
+    exporter.take(*[message(id_="a", readable=False)] * 2, message(key="stray", readable=False))
+    view = exporter.poll()
+    assert view.undecryptable == {"loja1": 1}
+    assert (view.age("loja1"), view.messages) == (None, {})
+    exporter.take(message(id_="a"))
+    view = exporter.poll()
+    assert (view.age("loja1"), view.messages) == (0, {("loja1", Direction.IN): 1})
+    assert exporter.poll(_OTHER).undecryptable == {}, "it left the list"
+
+
+def test_whether_the_list_lacks_a_channel_is_known_once_there_is_a_list(
+    store: EventStore, clock: DayClock
+) -> None:
+    inbox = Inbox(store, ["wpp"], clock=clock)
+    assert not inbox.take("wpp", message(key="loja2"))
+    inbox.list_channels("wpp", frozenset(["loja1"]))
+    assert inbox.take("wpp", message(key="loja2"))
+    assert not inbox.take("wpp", message())
+
+
+def test_a_message_without_an_id_counts_each_time(store: EventStore, clock: DayClock) -> None:
+    exporter = Exporter(store, clock)
     exporter.take(message(), message())
     assert exporter.poll().messages == {("loja1", Direction.IN): 2}
 
 
 def test_the_time_in_which_nobody_took_events_does_not_count(
-    store: EventStore, clock: Clock
+    store: EventStore, clock: DayClock
 ) -> None:
-    exporter = Exporter(store)
+    exporter = Exporter(store, clock)
     exporter.take(message(_NOW - 100))
     exporter.poll()
     clock.now += 7200
-    restarted = Exporter(store)
+    restarted = Exporter(store, clock)
     view = restarted.poll()
     assert view.now == _NOW + 7200
     assert view.last_message["loja1"] == _NOW - 100
@@ -153,18 +199,18 @@ def test_the_time_in_which_nobody_took_events_does_not_count(
     assert restarted.poll().age("loja1") == 0
 
 
-def test_a_restart_of_seconds_is_no_outage(store: EventStore, clock: Clock) -> None:
-    exporter = Exporter(store)
+def test_a_restart_of_seconds_is_no_outage(store: EventStore, clock: DayClock) -> None:
+    exporter = Exporter(store, clock)
     exporter.take(message())
     exporter.poll()
     clock.now += store_module.GAP_AFTER - 1
-    assert Exporter(store).poll().age("loja1") == store_module.GAP_AFTER - 1
+    assert Exporter(store, clock).poll().age("loja1") == store_module.GAP_AFTER - 1
 
 
 def test_an_outage_before_the_last_message_counts_for_nothing(
-    store: EventStore, clock: Clock
+    store: EventStore, clock: DayClock
 ) -> None:
-    exporter = Exporter(store)
+    exporter = Exporter(store, clock)
     exporter.poll()
     clock.now += 1000
     exporter.poll()
@@ -177,9 +223,9 @@ def test_an_outage_before_the_last_message_counts_for_nothing(
 
 
 def test_an_echo_moves_the_clock_is_no_traffic_and_is_remembered_for_a_day(
-    store: EventStore, clock: Clock
+    store: EventStore, clock: DayClock
 ) -> None:
-    exporter = Exporter(store)
+    exporter = Exporter(store, clock)
     token = make_token("Loja 1")
     exporter.take(message(_NOW - 5, echo=token), message(_NOW - 4, echo=token))
     exporter.take(message(key="nobody", echo=make_token("nobody")))
@@ -187,10 +233,10 @@ def test_an_echo_moves_the_clock_is_no_traffic_and_is_remembered_for_a_day(
     assert view.age("loja1") == view.heard_age("loja1") == 4
     assert view.messages == {}
     assert list(store.minutes("wpp", 0)) == [], "nothing is learned from it"
-    source = StoredMessages(store, "wpp")
+    source = StoredMessages(store, "wpp", clock=clock)
     assert source.recent(60) == RecentMessages({"loja1": 4.0}, {token})
     assert source.recent(3).ages == {}
-    assert StoredMessages(store, "another").recent(60) == RecentMessages()
+    assert StoredMessages(store, "another", clock=clock).recent(60) == RecentMessages()
     clock.now += 86_400 + 60
     exporter.poll()
     assert source.recent(60).echoes == set()
@@ -199,12 +245,12 @@ def test_an_echo_moves_the_clock_is_no_traffic_and_is_remembered_for_a_day(
 
 
 def test_recent_messages_are_incomplete_while_no_exporter_takes_events(
-    store: EventStore, clock: Clock
+    store: EventStore, clock: DayClock
 ) -> None:
-    source = StoredMessages(store, "wpp")
+    source = StoredMessages(store, "wpp", clock=clock)
     with pytest.raises(MessageLogError, match="does not run"):
         source.recent(60).complete()
-    exporter = Exporter(store)
+    exporter = Exporter(store, clock)
     exporter.take(message())
     exporter.poll()
     assert source.recent(60).complete() == RecentMessages({"loja1": 0})
@@ -215,9 +261,9 @@ def test_recent_messages_are_incomplete_while_no_exporter_takes_events(
 
 
 def test_two_exporters_on_one_store_know_what_either_has_taken(
-    url: sa.URL, opened: Callable[[sa.URL], EventStore], clock: Clock
+    url: sa.URL, opened: Callable[[sa.URL], EventStore], clock: DayClock
 ) -> None:
-    here, there = Exporter(opened(url)), Exporter(opened(url))
+    here, there = Exporter(opened(url), clock), Exporter(opened(url), clock)
     here.poll()
     there.take(message(_NOW - 7))
     there.poll()
@@ -229,9 +275,9 @@ def test_two_exporters_on_one_store_know_what_either_has_taken(
     assert here.poll().age("loja1") == 107
 
 
-def test_a_clock_that_was_put_back_forgets_its_future(store: EventStore, clock: Clock) -> None:
+def test_a_clock_that_was_put_back_forgets_its_future(store: EventStore, clock: DayClock) -> None:
     clock.now += 86_400
-    exporter = Exporter(store)
+    exporter = Exporter(store, clock)
     exporter.take(message(clock.now))
     exporter.poll()
     clock.now = _NOW
@@ -244,8 +290,10 @@ def test_a_clock_that_was_put_back_forgets_its_future(store: EventStore, clock: 
     assert store.receiver_gaps(clock.now) == ()
 
 
-def test_a_clock_that_jumps_ahead_makes_no_channel_silent(store: EventStore, clock: Clock) -> None:
-    exporter = Exporter(store)
+def test_a_clock_that_jumps_ahead_makes_no_channel_silent(
+    store: EventStore, clock: DayClock
+) -> None:
+    exporter = Exporter(store, clock)
     exporter.take(message())
     exporter.poll()
     clock.now += 86_400
@@ -253,10 +301,10 @@ def test_a_clock_that_jumps_ahead_makes_no_channel_silent(store: EventStore, clo
 
 
 def test_channels_that_no_list_names_stay_out_of_the_store(
-    store: EventStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    store: EventStore, clock: DayClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inbox_module, "_MOST_UNLISTED", 10)
-    exporter = Exporter(store)
+    exporter = Exporter(store, clock)
     exporter.poll(_LOJA)
     exporter.take(*(message(key=f"stray{number}") for number in range(1000)))
     exporter.take(message())
@@ -266,11 +314,11 @@ def test_channels_that_no_list_names_stay_out_of_the_store(
     stray = Channel("stray9", Status.CONNECTED)
     assert exporter.poll(stray).age("stray9") == 0
     assert exporter.poll(stray).messages["stray9", Direction.IN] == 1
-    assert Exporter(store).poll(Channel("stray10", Status.CONNECTED)).age("stray10") is None
+    assert Exporter(store, clock).poll(Channel("stray10", Status.CONNECTED)).age("stray10") is None
 
 
-def test_gateways_do_not_mix(store: EventStore, clock: Clock) -> None:
-    inbox = Inbox(store, ["a", "b"])
+def test_gateways_do_not_mix(store: EventStore, clock: DayClock) -> None:
+    inbox = Inbox(store, ["a", "b"], clock=clock)
     inbox.list_channels("a", frozenset(["loja1"]))
     inbox.list_channels("b", frozenset(["loja1"]))
     inbox.take("a", message(_NOW - 3))
@@ -324,11 +372,34 @@ def test_stores_that_are_opened_at_once_make_the_tables_once(
     assert stores[0].last("wpp") == {"a": Last(1, 1, 1)}
 
 
+def test_a_table_that_another_store_is_making_on_mysql_is_waited_for(
+    database: sa.URL, opened: Callable[[sa.URL], EventStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute = Cursor.execute
+    refused: list[str] = []
+
+    def fails(cursor: Cursor, query: str, args: object = None) -> int:
+        if "CREATE TABLE" in query and len(refused) < 3:
+            refused.append(query)
+            raise OperationalError(
+                1684,
+                "Table 'a'.'b' was skipped since its definition is being modified by"
+                " concurrent DDL statement",
+            )
+        return execute(cursor, query, args)
+
+    monkeypatch.setattr(Cursor, "execute", fails)
+    store = opened(database)
+    store.write(Batch({("wpp", "a"): Last(1, 1, 1)}), _NOW)
+    assert store.last("wpp") == {"a": Last(1, 1, 1)}
+    assert len(refused) == 3
+
+
 def test_messages_that_cannot_be_written_wait(
-    url: sa.URL, opened: Callable[[sa.URL], EventStore], clock: Clock
+    url: sa.URL, opened: Callable[[sa.URL], EventStore], clock: DayClock
 ) -> None:
     store = opened(url)
-    exporter = Exporter(store)
+    exporter = Exporter(store, clock)
     exporter.poll()
     engine = sa.create_engine(url)
     with engine.begin() as connection:
@@ -381,11 +452,11 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     store.close()
 
 
-def test_without_an_exporter_nobody_knows_anything(store: EventStore, clock: Clock) -> None:
-    stored = StoredMessages(store, "wpp")
+def test_without_an_exporter_nobody_knows_anything(store: EventStore, clock: DayClock) -> None:
+    stored = StoredMessages(store, "wpp", clock=clock)
     with pytest.raises(MessageLogError, match="does not run"):
         stored.poll([_LOJA])
-    exporter = Exporter(store)
+    exporter = Exporter(store, clock)
     exporter.take(message())
     exporter.poll()
     clock.now += 299

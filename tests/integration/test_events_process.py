@@ -7,7 +7,6 @@ import sqlite3
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -15,8 +14,7 @@ import pytest
 import requests
 
 from demo.simulator.client import Simulator
-from demo.simulator.server import SimulatorServer
-from tests.deploy.guides import blocks
+from tests.support.guides import blocks
 from tests.support.hooks import SECRET, hook_settings, log_lines
 from tests.support.programs import Program, run
 from tests.support.waiting import wait_until
@@ -61,12 +59,10 @@ def age_of(program: Program, channel: str) -> float | None:
 
 
 @pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    with SimulatorServer(SECRET) as server:
-        made = Simulator(server.url)
-        made.put_channel("Loja 1")
-        made.put_channel("quiet")
-        yield made
+def simulator(simulator: Simulator) -> Simulator:
+    simulator.put_channel("Loja 1")
+    simulator.put_channel("quiet")
+    return simulator
 
 
 def test_the_call_in_the_docs_is_a_message(tmp_path: Path, simulator: Simulator) -> None:

@@ -18,8 +18,9 @@ from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.certificates import self_signed
 from tests.support.message_logs import WrittenLog
-from tests.support.programs import Metrics, Program, environment, run
+from tests.support.programs import Program, environment, run
 from tests.support.raw_server import Conversation, RawServer, answering
+from tests.support.samples import Metrics
 from tests.support.waiting import wait_until
 from zapwatch import __version__
 from zapwatch.gateways.base import MAX_CHANNELS

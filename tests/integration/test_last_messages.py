@@ -18,8 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from demo.simulator.schema import insert_message
+from tests.support.examples import examples
 from tests.support.mariadb import MariaDb
 from tests.support.message_logs import WrittenLog, on_sqlite
+from zapwatch.clock import Clock
 from zapwatch.messages import log_tailer
 from zapwatch.messages.log_tailer import ActivitySnapshot, LogTailer
 from zapwatch.messages.probe_token import make_token
@@ -32,9 +34,11 @@ _SLACK = 60  # seconds that a busy machine may take between writing and polling
 class _Polled:
     """A LogTailer at work on a log, and what it asks of it."""
 
-    def __init__(self, written: WrittenLog, lookback_seconds: float = _WEEK) -> None:
+    def __init__(
+        self, written: WrittenLog, lookback_seconds: float = _WEEK, clock: Clock | None = None
+    ) -> None:
         self.log = _NotedLog(written.reader)
-        self.last = LogTailer(self.log, lookback_seconds)
+        self.last = LogTailer(self.log, lookback_seconds, clock=clock)
 
     def poll(self, *wanted: str) -> ActivitySnapshot:
         return self.last.poll(wanted or ("loja", "obra"))
@@ -72,8 +76,8 @@ class _NotedLog(MessageLog):
             raise MessageLogError("gone away")
 
 
-class _Clock:
-    """Stands for this machine's clock in last_messages."""
+class _Clock(Clock):
+    """A clock that a test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -83,17 +87,15 @@ class _Clock:
 
 
 @pytest.fixture
-def polled(written: WrittenLog) -> Iterator[_Polled]:
-    at_work = _Polled(written)
+def polled(written: WrittenLog, clock: _Clock) -> Iterator[_Polled]:
+    at_work = _Polled(written, clock=clock)
     yield at_work
     at_work.log.close()
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
-    made = _Clock()
-    monkeypatch.setattr(log_tailer, "time", made)
-    return made
+def clock() -> _Clock:
+    return _Clock()
 
 
 @pytest.fixture
@@ -904,7 +906,7 @@ class _Model:
         self._connection.close()
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(120), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(before=st.lists(st.sampled_from([*_CHANNELS, ""]), max_size=12), steps=_STEPS)
 def test_whatever_is_written_and_purged_between_polls_is_heard_and_counted_as_it_truly_was(
     before: list[str], steps: list[tuple[str, str, int]]

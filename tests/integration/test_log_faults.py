@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
-import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from demo.simulator.schema import create_message_log, insert_message
+from tests.support.clock import AheadClock
 from tests.support.mariadb import MariaDb
 from tests.support.message_logs import WrittenLog
 from tests.support.waiting import wait_until
@@ -32,8 +32,9 @@ class _Reader:
 
     def __init__(self, server: MariaDb, written: WrittenLog) -> None:
         self._server = server
-        self._log = MessageLog(written.reader)
-        self.last = LogTailer(self._log, _WEEK)
+        self.clock = AheadClock()
+        self._log = MessageLog(written.reader, clock=self.clock)
+        self.last = LogTailer(self._log, _WEEK, clock=self.clock)
 
     def poll(self, *wanted: str) -> ActivitySnapshot:
         return self.last.poll(wanted or ("loja", "obra"))
@@ -176,12 +177,11 @@ def test_a_database_clock_that_is_put_back_hides_no_silence(
 
 @pytest.mark.parametrize("jump", [86_400.0, -86_400.0])
 def test_a_jump_of_this_machines_clock_makes_no_difference_to_ages(
-    mariadb_log: WrittenLog, reader: _Reader, monkeypatch: pytest.MonkeyPatch, jump: float
+    mariadb_log: WrittenLog, reader: _Reader, jump: float
 ) -> None:
     mariadb_log.write("loja", age_seconds=500)
     reader.poll()
-    right = time.time
-    monkeypatch.setattr(time, "time", lambda: right() + jump)
+    reader.clock.ahead = jump
     mariadb_log.write("obra")
 
     view = reader.poll()

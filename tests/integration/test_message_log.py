@@ -13,6 +13,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
+from pymysql.cursors import Cursor
+from pymysql.err import OperationalError
 
 from demo.simulator.payloads import PLACES
 from demo.simulator.schema import insert_message
@@ -39,6 +41,10 @@ def _opened(url: sa.URL) -> Iterator[MessageLog]:
         yield log
     finally:
         log.close()
+
+
+_DEEP = '{"sessionId": "loja", "data": ' + "[" * 2000 + "]" * 2000 + "}"
+"""Deeper than any of the databases parses."""
 
 
 def _only_row(log: MessageLog) -> Row:
@@ -139,6 +145,53 @@ def test_a_payload_that_is_broken_or_names_no_channel_is_no_channels_message(
     written.write("obra")
 
     assert [row.key for row in log.rows_after(0, 10)] == [None, "obra"]
+
+
+def test_a_payload_nested_too_deeply_is_passed_over(written: WrittenLog, log: MessageLog) -> None:
+    written.write_many(["obra"] * 3)
+    deep = written.write(payload=_DEEP)
+    written.write_many(["loja"] * 20)
+
+    assert [row.key for row in _all_rows(log, 9)] == ["obra"] * 3 + [None] + ["loja"] * 20
+    assert [row.key for row in log.rows_among([deep], 5)] == [None]
+
+
+def test_a_payload_at_which_mysql_fails_keeps_no_other_row_from_being_read(
+    mariadb_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mariadb_log.write_many(["obra"] * 3)
+    deep = mariadb_log.write(payload=_DEEP)
+    mariadb_log.write_many(["loja"] * 20)
+    _fail_as_mysql(monkeypatch, deep)
+
+    with _opened(mariadb_log.reader) as log:
+        assert [row.key for row in _all_rows(log, 9)] == ["obra"] * 3 + [None] + ["loja"] * 20
+        before = log.rows_before(deep + 1, 4)
+        assert [row.id for row in before] == [deep], "the largest part that can be read"
+        assert [row.key for row in log.rows_among([deep], 5)] == [None]
+
+
+def _all_rows(log: MessageLog, limit: int) -> list[Row]:
+    rows: list[Row] = []
+    while found := log.rows_after(rows[-1].id if rows else 0, limit):
+        rows += found
+    return rows
+
+
+def _fail_as_mysql(monkeypatch: pytest.MonkeyPatch, deep: int) -> None:
+    """Let a statement that parses the payload of this row fail as MySQL does."""
+    execute = Cursor.execute
+
+    def fails(cursor: Cursor, query: str, args: object = None) -> int:
+        count = execute(cursor, query, args)
+        if count and "json_valid" in query:
+            rows = cursor.fetchall()
+            cursor.scroll(0, "absolute")
+            if any(row[0] == deep for row in rows):
+                raise OperationalError(3157, "The JSON document exceeds the maximum depth.")
+        return count
+
+    monkeypatch.setattr(Cursor, "execute", fails)
 
 
 def test_a_payload_that_mentions_another_channel_belongs_to_its_own(

@@ -18,9 +18,8 @@ import requests
 import sqlalchemy as sa
 
 from demo.simulator.client import Simulator
-from demo.simulator.server import SimulatorServer
 from tests.support.alerts import alert, payload
-from tests.support.hooks import SECRET, TOKEN, log_lines, state
+from tests.support.hooks import TOKEN, log_lines, state
 from tests.support.mariadb import MariaDb
 from tests.support.programs import Program
 from tests.support.waiting import wait_until
@@ -32,11 +31,9 @@ _END_SECONDS = 10.0
 
 
 @pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    with SimulatorServer(SECRET) as server:
-        made = Simulator(server.url)
-        made.put_channel("loja", reconnect_seconds=0)
-        yield made
+def simulator(simulator: Simulator) -> Simulator:
+    simulator.put_channel("loja", reconnect_seconds=0)
+    return simulator
 
 
 def _send(program: Program, *alerts: Any) -> int:
@@ -157,9 +154,11 @@ def test_a_database_that_dies_in_a_storm_and_comes_back_loses_nothing(
         with engine.connect() as connection:
             ended = connection.scalars(_ENDED).all()
         engine.dispose()
-    assert sorted(ended) == sorted(storm.accepted), "one repair each"
+    assert len(ended) == len(set(ended)), "one repair each"
+    # What was stored just before the power went is repaired, although its answer was 503.
+    assert storm.accepted <= set(ended)
     called = [call["channel"] for call in simulator.requests("qr")]
-    assert sorted(called) == sorted(storm.accepted), "one call each"
+    assert sorted(called) == sorted(ended), "one call each"
 
 
 _UNDONE = sa.text(

@@ -16,13 +16,13 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from demo.simulator.client import Simulator
-from demo.simulator.server import SimulatorServer
 from reconnect_hook import auth
 from reconnect_hook.app import create_app
 from reconnect_hook.dashboard.register import add_page
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.supervisor import HookSupervisor, open_store
-from tests.support.hooks import SECRET, TOKEN, hook_settings, state
+from tests.support.clock import AheadClock
+from tests.support.hooks import TOKEN, hook_settings, state
 from tests.support.programs import Program
 from tests.support.states import locked
 from tests.support.waiting import wait_until
@@ -33,17 +33,16 @@ _BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 @pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    with SimulatorServer(SECRET) as server:
-        made = Simulator(server.url)
-        made.put_channel("loja", session="unpaired")
-        yield made
+def simulator(simulator: Simulator) -> Simulator:
+    simulator.put_channel("loja", session="unpaired")
+    return simulator
 
 
 class Site:
     """The hook's application, with workers, and without Prometheus."""
 
     def __init__(self, url: str, token: str = TOKEN) -> None:
+        self.clock = AheadClock()
         values = hook_settings(
             url, HOOK_TOKEN=token, PROMETHEUS_URL=_NOBODY, ALERTMANAGER_URL=_NOBODY
         )
@@ -53,8 +52,8 @@ class Site:
         self.fleet = HookSupervisor(settings, self._store, metrics)
         self.fleet.follow(settings.gateways)
         self.state_url = settings.hook_state_url
-        self.app = create_app(self.fleet, metrics, token=token)
-        add_page(self.app, self.fleet, settings)
+        self.app = create_app(self.fleet, metrics, token=token, clock=self.clock)
+        add_page(self.app, self.fleet, settings, clock=self.clock)
 
     def close(self) -> None:
         self.fleet.stop(5)
@@ -297,10 +296,8 @@ def _post_alerts(browser: FlaskClient, token: str, **more: Any) -> int:
 
 @pytest.mark.parametrize("path", ["/alerts", "/notifications", "/api/channels", "/login"])
 def test_wrong_tokens_are_limited_everywhere_and_the_right_one_is_not(
-    site: Site, path: str, monkeypatch: pytest.MonkeyPatch
+    site: Site, path: str
 ) -> None:
-    clock = [1000.0]
-    monkeypatch.setattr("reconnect_hook.auth.time.monotonic", lambda: clock[0])
     browser = site.browser()
 
     def guess(**more: Any) -> TestResponse:
@@ -324,7 +321,7 @@ def test_wrong_tokens_are_limited_everywhere_and_the_right_one_is_not(
     assert log_in(site.browser()).status_code == 303
     for _ in range(6):
         guess()
-    clock[0] += 61
+    site.clock.ahead = 61
     assert guess().status_code == 401
 
 

@@ -14,7 +14,8 @@ from demo.simulator.apis.registry import APIS
 from demo.simulator.client import Simulator
 from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
-from tests.support.programs import Metrics, Program
+from tests.support.programs import Program
+from tests.support.samples import Metrics
 from tests.support.waiting import wait_until
 
 _SECRET = "0123456789abcdef-not-a-real-secret"
@@ -106,6 +107,8 @@ def test_events_are_taken_once_by_their_own_time_whatever_comes_with_them(
     assert metrics.get(_AGE, gateway=api, channel="obra") is None
     assert metrics.all(_EVENTS, gateway=api) == {
         ("message",): 3,
+        ("undecryptable",): 0,
+        ("unlisted",): 0,
         ("other",): 50,
         ("unauthorized",): 0,
         ("invalid",): 0,

@@ -21,11 +21,9 @@ _SECONDS = 30.0
 
 
 @pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    with SimulatorServer(SECRET) as server:
-        made = Simulator(server.url)
-        made.put_channel("loja", session="unpaired")
-        yield made
+def simulator(simulator: Simulator) -> Simulator:
+    simulator.put_channel("loja", session="unpaired")
+    return simulator
 
 
 class Watched:

@@ -14,8 +14,10 @@ from exporter.silence.learner import Learner
 from exporter.silence.model import load
 from exporter.silence.thresholds import bounds_of
 from exporter.snapshot import GatewayState, StateStore
+from tests.support.clock import HandMovedClock
 from tests.support.message_logs import WrittenLog
 from zapwatch.channels import Channel, Status
+from zapwatch.clock import Clock
 from zapwatch.config import Settings, parse
 from zapwatch.messages import history
 from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes
@@ -53,11 +55,11 @@ def board() -> StateStore:
     return made
 
 
-def _learner(settings: Settings, board: StateStore) -> Learner:
+def _learner(settings: Settings, board: StateStore, clock: Clock | None = None) -> Learner:
     [gateway] = settings.gateways
     source = open_source(settings, gateway)
     assert source is not None
-    return Learner(gateway, bounds_of(settings), source, board)
+    return Learner(gateway, bounds_of(settings), source, board, clock=clock)
 
 
 def _every(seconds: float, days: float) -> list[float]:
@@ -136,15 +138,15 @@ def test_what_is_learned_is_pinned_and_saved(
 
 
 def test_it_is_learned_again_a_day_later_or_when_the_clock_was_wrong(
-    settings: Settings, board: StateStore, busy_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, board: StateStore, busy_log: WrittenLog
 ) -> None:
-    made = _learner(settings, board)
+    clock = HandMovedClock()
+    made = _learner(settings, board, clock)
     made.learn_once()
-    monkeypatch.setattr(learner, "_RETRY_SECONDS", 0)
-    made.learn_once()
-    now = time.time()
+    learned_at = clock.time()
     for moved, due in ((0.0, False), (_DAY - 60, False), (_DAY + 60, True), (-3600.0, True)):
-        monkeypatch.setattr(time, "time", lambda moved=moved: now + moved)
+        clock.forward(601)  # so that it may be tried again
+        clock.set_time(learned_at + moved)
         assert made.is_due() is due, moved
 
 
@@ -242,31 +244,13 @@ def test_why_a_threshold_is_fixed_is_told(
     assert lines[1].startswith("  the message log cannot be read: no such table")
 
 
-class _Clock:
-    """A clock that moves when it is told to, or when somebody rests by it."""
-
-    def __init__(self) -> None:
-        self.seconds = 100.0
-        self.rests: list[float] = []
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    def sleep(self, seconds: float) -> None:
-        self.rests.append(round(seconds, 3))
-        self.seconds += seconds
-
-
-def test_it_rests_as_long_as_it_worked_but_a_second_at_most(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock = _Clock()
-    monkeypatch.setattr(learner, "time", clock)
-    pace = learner._Pace()
+def test_it_rests_as_long_as_it_worked_but_a_second_at_most() -> None:
+    clock = HandMovedClock()
+    pace = learner._Pace(clock)
     for worked in (0.2, 0.0, 5.0):
-        clock.seconds += worked
+        clock.forward(worked)
         pace.pause()
-    assert clock.rests == [0.2, 0.0, 1.0]
+    assert clock.pauses == pytest.approx([0.2, 0.0, 1.0], abs=0.001)
 
 
 def test_events_teach_as_a_log_does(

@@ -20,6 +20,7 @@ from reconnect_hook.repository import ChannelRepository
 from reconnect_hook.schema import repairs
 from tests.support.states import StateClock, firing, resolved, sqlite_url
 from tests.support.threads import at_once
+from zapwatch.clock import Clock
 from zapwatch.db import Database, StateError, UnavailableError, now
 
 PAUSES = Backoff(0)
@@ -35,12 +36,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> sa.URL:
 
 
 @pytest.fixture
-def opened() -> Iterator[Callable[[sa.URL], Database]]:
+def opened() -> Iterator[Callable[..., Database]]:
     """Open databases that are closed in the end."""
     databases: list[Database] = []
 
-    def open_(url: sa.URL) -> Database:
-        databases.append(open_state(url))
+    def open_(url: sa.URL, clock: Clock | None = None) -> Database:
+        databases.append(open_state(url, clock=clock))
         return databases[-1]
 
     yield open_
@@ -49,19 +50,21 @@ def opened() -> Iterator[Callable[[sa.URL], Database]]:
 
 
 @pytest.fixture
-def state(url: sa.URL, opened: Callable[[sa.URL], Database]) -> Database:
-    return opened(url)
+def state(url: sa.URL, opened: Callable[..., Database], clock: StateClock) -> Database:
+    return opened(url, clock)
 
 
 @pytest.fixture
-def other(url: sa.URL, state: Database, opened: Callable[[sa.URL], Database]) -> Database:
+def other(
+    url: sa.URL, state: Database, opened: Callable[..., Database], clock: StateClock
+) -> Database:
     """Make the state as another hook sees it."""
-    return opened(url)
+    return opened(url, clock)
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> StateClock:
-    return StateClock(monkeypatch)
+def clock() -> StateClock:
+    return StateClock()
 
 
 def _accept(database: Database, *channels: str, cooldown: float = 300.0) -> list[str]:
@@ -246,7 +249,10 @@ def test_a_queued_repair_does_not_wait_for_a_clock_that_was_put_back(
     assert _claim(Jobs(state, "wpp", PAUSES)).waited == max(0, jump)
 
 
-def test_the_databases_clock_has_fractions_and_the_age_of_the_world(state: Database) -> None:
+def test_the_databases_clock_has_fractions_and_the_age_of_the_world(
+    url: sa.URL, opened: Callable[..., Database]
+) -> None:
+    state = opened(url)
     with state.read() as connection:
         first = now(connection)
     with state.read() as connection:
@@ -319,7 +325,7 @@ def test_what_was_claimed_without_knowing_it_is_claimed_again(
 ) -> None:
     _accept(state, "loja")
     jobs = Jobs(state, "wpp", PAUSES)
-    severed = Severed(url, upgrade)
+    severed = Severed(url, upgrade, clock=clock)
     jobs._database = severed
     with pytest.raises(StateError):
         jobs.claim()
@@ -337,8 +343,8 @@ def test_what_was_claimed_without_knowing_it_is_claimed_again(
 class Intruding(Database):
     """Lets something happen between the two transactions of a claim."""
 
-    def __init__(self, url: sa.URL) -> None:
-        super().__init__(url, upgrade)
+    def __init__(self, url: sa.URL, clock: StateClock) -> None:
+        super().__init__(url, upgrade, clock=clock)
         self.meanwhile: Callable[[], object] | None = None
 
     @contextmanager
@@ -351,9 +357,9 @@ class Intruding(Database):
 
 
 def test_a_look_that_becomes_a_repair_while_it_is_claimed_is_claimed_as_one(
-    url: sa.URL, state: Database
+    url: sa.URL, state: Database, clock: StateClock
 ) -> None:
-    intruding = Intruding(url)
+    intruding = Intruding(url, clock)
     jobs = Jobs(intruding, "wpp", PAUSES)
     looking = Jobs(state, "wpp", PAUSES)
     _look(state, looking)
@@ -369,7 +375,7 @@ def test_a_look_that_becomes_a_repair_while_it_is_claimed_is_claimed_as_one(
 def test_a_look_that_is_put_off_while_it_is_claimed_stays_put_off(
     url: sa.URL, state: Database, clock: StateClock
 ) -> None:
-    intruding = Intruding(url)
+    intruding = Intruding(url, clock)
     jobs = Jobs(intruding, "wpp", PAUSES)
     looking = Jobs(state, "wpp", PAUSES)
     look = _look(state, looking)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 
 from demo.configuration import ROOT
-from tests.notifications.test_words import LANGUAGES
-from tests.rules.shipped import ALERTMANAGER, EXAMPLES
+from tests.support.shipped import ALERTMANAGER, EXAMPLES, LANGUAGES
 
 GUIDE = (ROOT / "docs" / "notifications.md").read_text(encoding="utf-8")
 

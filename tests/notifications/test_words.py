@@ -6,10 +6,8 @@ import re
 
 import pytest
 
-from tests.rules.shipped import ALERTMANAGER, ALERTS, read_yaml
+from tests.support.shipped import ALERTMANAGER, ALERTS, LANGUAGES, TEMPLATES, read_yaml
 
-TEMPLATES = ALERTMANAGER / "templates"
-LANGUAGES = sorted(path.name for path in TEMPLATES.iterdir() if path.is_dir())
 # What is being repaired needs nobody: these three share their other sentences.
 COMMON_WORDS = {"WhatsAppChannelDisconnected", "WhatsAppChannelSilent", "WhatsAppChannelNeverHeard"}
 

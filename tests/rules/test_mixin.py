@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from .shipped import ALERTMANAGER, PROMETHEUS, ROOT, RULE_FILES, read_yaml, run
+from tests.support.shipped import ALERTMANAGER, PROMETHEUS, ROOT, RULE_FILES, read_yaml, run
 
 _THEIRS = {
     "global": {"evaluation_interval": "1m"},

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .shipped import (
+from tests.support.shipped import (
     ALERTMANAGER,
     ALERTS,
     EXAMPLES,

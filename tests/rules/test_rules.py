@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .shipped import (
+from tests.support.shipped import (
     ALERTMANAGER,
     ALERTS,
     EXPECTATIONS,

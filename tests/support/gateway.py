@@ -6,10 +6,9 @@ from typing import Any, Self
 
 import pytest
 
+from tests.support.hooks import SECRET
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation
 from zapwatch.gateways.wrapper import WrapperGateway
-
-SECRET = "not-a-real-secret"
 
 
 class Observed:

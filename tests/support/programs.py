@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Self
 
 import requests
-from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.samples import Metrics
 from tests.support.waiting import wait_until
 
 _ROOT = Path(__file__).parents[2]
 _START_SECONDS = 60.0
 _END_SECONDS = 60.0
-_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV")
+_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV", "COVERAGE_PROCESS_CONFIG")
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
@@ -100,29 +100,3 @@ class Program:
     def __exit__(self, *_: object) -> None:
         self.process.kill()
         self.process.wait()
-
-
-class Metrics:
-    """The samples of one scrape in the older text format."""
-
-    def __init__(self, page: str) -> None:
-        self._samples = [
-            sample for family in text_string_to_metric_families(page) for sample in family.samples
-        ]
-
-    def get(self, name: str, **labels: str) -> float | None:
-        """Return the value of the only sample that has these labels, None where there is none."""
-        found = self.all(name, **labels)
-        assert len(found) <= 1, found
-        return next(iter(found.values()), None)
-
-    def all(self, name: str, **labels: str) -> dict[tuple[str, ...], float]:
-        """Return the values of all samples that have these labels, by their other labels' values.
-
-        The other labels stand in the order of their names.
-        """
-        return {
-            tuple(v for k, v in sorted(sample.labels.items()) if k not in labels): sample.value
-            for sample in self._samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        }

@@ -7,20 +7,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 import sqlalchemy as sa
 
 from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
+from zapwatch.clock import Clock
 
 
-class StateClock:
-    """Takes the place of the database's clock; ``seconds`` may be set to anything."""
+class StateClock(Clock):
+    """A database's clock; ``seconds``, since 1970, may be set to anything."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.seconds = 1_700_000_000.0
-        for module in ("alert_writer", "probe_limits", "queue", "repository"):
-            clock = f"reconnect_hook.{module}.now"
-            monkeypatch.setattr(clock, lambda _connection: self.seconds)
+
+    def time(self) -> float:
+        return self.seconds
 
 
 def firing(channel: str = "loja", reason: RepairCause = RepairCause.DISCONNECTED) -> Alert:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from zapwatch.channels import Channel, Status
-from zapwatch.messages import channel_list as activity_module
+from zapwatch.clock import Clock
 from zapwatch.messages.channel_list import Activity
 from zapwatch.messages.log_tailer import ActivitySnapshot
 from zapwatch.messages.webhook_log import MessageLogError
@@ -13,14 +13,13 @@ from zapwatch.messages.webhook_log import MessageLogError
 _NOW = 1_770_000_000.0
 
 
-class World:
+class World(Clock):
     """A gateway's list, and the source that looks at it."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.now = _NOW
         self.listed: list[Channel] | None = []
-        self.source = Activity(self._list)
-        monkeypatch.setattr(activity_module, "time", self)
+        self.source = Activity(self._list, clock=self)
 
     def time(self) -> float:
         return self.now
@@ -42,8 +41,8 @@ class World:
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    return World(monkeypatch)
+def world() -> World:
+    return World()
 
 
 def test_the_activity_that_is_listed_is_the_age(world: World) -> None:
@@ -112,5 +111,28 @@ def test_a_channel_that_left_the_list_is_forgotten(world: World) -> None:
     world.listed = []
     assert world.poll().last_message == {}
     world.now += 50
+    world.list(count=10)
+    assert world.poll().age("loja1") == 0
+
+
+def test_a_count_that_grew_between_two_processes_is_a_message(world: World) -> None:
+    world.list(count=10)
+    world.source.find(world.listed or ())
+    checkpoint = world.source.checkpoint()
+
+    def in_another_process(count: int) -> float | None:
+        source = Activity(list)
+        source.restore(checkpoint)
+        world.list(count=count)
+        return source.find(world.listed or ()).age("loja1")
+
+    world.now += 900
+    assert in_another_process(11) == 0
+    assert in_another_process(10) is None, "that it is there proves nothing"
+
+
+@pytest.mark.parametrize("checkpoint", ["", "{", "[]", "null", '{"a": 1}', '{"a": ["x", 1, 0]}'])
+def test_a_checkpoint_of_no_use_is_ignored(world: World, checkpoint: str) -> None:
+    world.source.restore(checkpoint)
     world.list(count=10)
     assert world.poll().age("loja1") == 0

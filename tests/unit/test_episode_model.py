@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -22,6 +21,7 @@ from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Action, Job, Outcome, Result
 from reconnect_hook.queue import LEASE_SECONDS, LOOK_AGAIN_SECONDS, Jobs
 from reconnect_hook.repository import ChannelRepository
+from tests.support.examples import examples
 from tests.support.states import StateClock, firing, resolved, sqlite_url
 
 _COOLDOWN = 300.0
@@ -42,10 +42,9 @@ class Episode(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.patch = pytest.MonkeyPatch()
         self.folder = tempfile.TemporaryDirectory()
-        self.clock = StateClock(self.patch)
-        self.database = open_state(sqlite_url(Path(self.folder.name)))
+        self.clock = StateClock()
+        self.database = open_state(sqlite_url(Path(self.folder.name)), clock=self.clock)
         self.memory = ChannelRepository(self.database, "wpp")
         pauses = Backoff(_COOLDOWN)
         self.intake = AlertWriter(self.database, "wpp", pauses)
@@ -66,7 +65,6 @@ class Episode(RuleBasedStateMachine):
         if hasattr(self, "database"):
             self.database.close()
             self.folder.cleanup()
-            self.patch.undo()
 
     # What the model says.
 
@@ -309,7 +307,7 @@ class Episode(RuleBasedStateMachine):
 
 TestEpisode: Any = Episode.TestCase
 TestEpisode.settings = settings(
-    max_examples=100,
+    max_examples=examples(100),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -125,6 +125,82 @@ def test_what_was_sent_is_heard_only_where_it_travelled(
     assert (found.direction, found.heard) == (Direction.OUT, heard)
 
 
+@pytest.mark.parametrize(
+    ("kind", "event", "field", "not_taken", "taken"),
+    [
+        ("wppconnect", wppconnect(event="onselfmessage", fromMe=True), "ack", [0, -1], [1, 3]),
+        ("wppconnect", wppconnect(fromMe=True), "ack", [0], [1]),
+        ("wrapper", wrapper(event="onselfmessage"), "ack", [0, "0", -7], [1, "1", "x", None]),
+        ("wrapper", wrapper(fromMe=True), "data", [{"ack": 0}], [{"ack": 1}, {}]),
+        ("wrapper", wrapper(fromMe=True), "raw", [{"payload": {"ack": 0}}], [{"payload": 1}]),
+        ("waha", waha(event="message.any"), "payload", [{"ack": 0}, {"ackName": "PENDING"}], []),
+        ("waha", waha(event="message.any"), "payload", [{"ack": -1, "ackName": "ERROR"}], []),
+        ("waha", waha(), "payload", [], [{"ack": 1, "ackName": "SERVER"}, {"ack": 3}]),
+        ("evolution", evolution(), "data", [{"status": "PENDING"}, {"status": "ERROR"}], []),
+        ("evolution", evolution(), "data", [{"status": 0}, {"status": 1}], [{"status": 2}]),
+        ("evolution", evolution(), "data", [], [{"status": "SERVER_ACK"}, {"status": "READ"}]),
+    ],
+)
+def test_an_own_message_is_heard_once_whatsapp_has_taken_it(
+    kind: str, event: dict[str, Any], field: str, not_taken: list[Any], taken: list[Any]
+) -> None:
+    own: dict[str, dict[str, Any]] = {
+        "payload": {"fromMe": True, "source": "app"},
+        "data": {"key": {"fromMe": True}},
+    }
+    for values, heard in ((not_taken, False), (taken, True)):
+        for value in values:
+            more = own.get(field, {}) | value if isinstance(value, dict) else value
+            found = message(kind, event | {field: more})
+            assert (found.direction, found.heard) == (Direction.OUT, heard), value
+
+
+def test_an_echo_to_oneself_is_heard_as_soon_as_it_is_reported() -> None:
+    token = make_token("Loja 1")
+    own = wppconnect(event="onselfmessage", fromMe=True, ack=0, body=token)
+    found = message("wppconnect", own)
+    assert (found.heard, found.echo) == (True, token)
+
+
+def test_what_others_have_sent_has_come_whatever_its_ack_is() -> None:
+    assert message("wppconnect", wppconnect(ack=0)).heard
+    assert message("waha", waha(payload={"ack": 0, "ackName": "PENDING"})).heard
+    assert message("wrapper", wrapper(ack=0)).heard
+
+
+_STUB = {
+    "key": {"fromMe": False, "id": "A"},
+    "messageStubType": 2,
+    "messageStubParameters": ["No session found to decrypt message"],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "event"),
+    [
+        ("evolution", evolution(data=_STUB)),
+        ("evolution", evolution(data=[_STUB])),
+        ("evolution", evolution(data=_STUB | {"messageStubType": "CIPHERTEXT"})),
+        ("wppconnect", wppconnect(type="ciphertext")),
+        ("wrapper", wrapper(type="ciphertext")),
+        ("wrapper", wrapper(raw={"payload": {"type": "ciphertext"}})),
+        ("waha", waha(payload={"_data": _STUB})),
+        ("waha", waha(payload={"_data": {"type": "ciphertext"}})),
+    ],
+)
+def test_what_could_not_be_decrypted_is_told_apart(kind: str, event: dict[str, Any]) -> None:
+    found = message(kind, event)
+    assert (found.key, found.readable) == ("loja1", False)
+    assert message(kind, _INCOMING[kind]()).readable
+
+
+def test_of_several_one_that_can_be_read_counts() -> None:
+    readable = {"key": {"id": "B"}, "messageTimestamp": int(_NOW) - 60}
+    several = [readable, _STUB | {"messageTimestamp": int(_NOW)}]
+    found = message("evolution", evolution(data=several))
+    assert (found.readable, found.id) == (True, "B")
+
+
 def test_a_direction_that_is_not_told_counts_as_heard() -> None:
     for kind, event in (("evolution", evolution(data={})), ("waha", waha(payload={"fromMe": 1}))):
         assert (message(kind, event).direction, message(kind, event).heard) == (Direction.IN, True)

@@ -16,7 +16,7 @@ from exporter.silence.model import Learned, Model
 from exporter.silence.profile import WEEK_HOURS, Profile
 from exporter.silence.thresholds import Threshold
 from exporter.snapshot import GatewayState, LogState, StateStore
-from tests.support.programs import Metrics
+from tests.support.samples import Metrics
 from zapwatch import __version__
 from zapwatch.channels import Channel, Status
 from zapwatch.config import SilenceMode
@@ -247,6 +247,28 @@ def test_each_source_has_its_values() -> None:
     assert now.get(f"{seconds}_bucket", gateway="wpp", le="0.25") == 1
 
     assert now.all(_INFO) == {(__version__,): 1}
+
+
+def test_what_proves_nothing_is_published_where_there_is_any() -> None:
+    published = Published()
+    published.store.update(gateway=_UP, log=_READ)
+    apart = {
+        "whatsapp_channel_undecryptable_messages_total",
+        "whatsapp_message_log_unnamed_rows_total",
+        "whatsapp_message_log_clock_offset_seconds",
+    }
+    assert not published.names() & apart
+    assert _READ.view is not None
+    seen = replace(
+        _READ.view, undecryptable={"loja": 4, "stray": 1}, unnamed=7, clock_offset=-10_800.0
+    )
+    published.store.update(log=replace(_READ, view=seen))
+    now = published.scrape()
+    assert now.all("whatsapp_channel_undecryptable_messages_total", gateway="wpp") == {("loja",): 4}
+    assert now.get("whatsapp_message_log_unnamed_rows_total", gateway="wpp") == 7
+    assert now.get("whatsapp_message_log_clock_offset_seconds", gateway="wpp") == -10_800
+    published.store.update(log=replace(_UNREAD, view=seen))
+    assert published.names() & apart == apart - {"whatsapp_message_log_clock_offset_seconds"}
 
 
 def test_a_failing_list_takes_away_what_only_it_knows_until_it_works_again() -> None:

@@ -17,6 +17,7 @@ from exporter.collector import ExporterCollector, ExporterMetrics, make_registry
 from exporter.exposition import MetricsPage
 from exporter.silence.thresholds import Threshold
 from exporter.snapshot import GatewayState, StateStore
+from tests.support.clock import HandMovedClock
 from tests.support.waiting import wait_until
 from zapwatch.channels import Channel, Status
 from zapwatch.config import SilenceMode
@@ -51,11 +52,11 @@ class Counted:
     """A page of one metric: how often it was rendered."""
 
     def __init__(self) -> None:
-        self.seconds = 1_000.0
+        self.clock = HandMovedClock()
         self.collector = Counting()
         registry = CollectorRegistry()
         registry.register(self.collector)
-        self.page = MetricsPage(registry, monotonic=lambda: self.seconds)
+        self.page = MetricsPage(registry, clock=self.clock)
 
     @property
     def times(self) -> int:
@@ -93,11 +94,11 @@ class TestCache:
         assert counted.times == 0
 
         counted.body()
-        counted.seconds += 299
+        counted.clock.forward(299)
         counted.page.refresh()
         assert counted.times == 2
 
-        counted.seconds += 2
+        counted.clock.forward(2)
         counted.page.refresh()
         assert counted.times == 2
         assert b"times 3.0" in counted.body()

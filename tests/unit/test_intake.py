@@ -50,15 +50,20 @@ class Hook:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    made = open_state(sqlite_url(tmp_path))
+def clock() -> StateClock:
+    return StateClock()
+
+
+@pytest.fixture
+def database(tmp_path: Path, clock: StateClock) -> Iterator[Database]:
+    made = open_state(sqlite_url(tmp_path), clock=clock)
     yield made
     made.close()
 
 
 @pytest.fixture
-def hook(database: Database, monkeypatch: pytest.MonkeyPatch) -> Hook:
-    return Hook(database, StateClock(monkeypatch))
+def hook(database: Database, clock: StateClock) -> Hook:
+    return Hook(database, clock)
 
 
 def test_a_firing_alert_is_accepted_once(hook: Hook) -> None:

@@ -52,54 +52,125 @@ def _is_in(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
 
 
-@pytest.mark.parametrize("package", _PACKAGES)
-def test_no_import_runs_upwards(package: str) -> None:
-    upwards = {
-        f"{module} imports {name}"
-        for module, tree in _modules().items()
-        if _is_in(module, package)
-        for name in _imports(tree)
-        for above in _FLOORS[package]
-        if _is_in(name, above)
-    }
-    assert upwards == set()
+class TestProduct:
+    @pytest.mark.parametrize("package", _PACKAGES)
+    def test_no_import_runs_upwards(self, package: str) -> None:
+        upwards = {
+            f"{module} imports {name}"
+            for module, tree in _modules().items()
+            if _is_in(module, package)
+            for name in _imports(tree)
+            for above in _FLOORS[package]
+            if _is_in(name, above)
+        }
+        assert upwards == set()
+
+    def test_only_the_program_imports_the_dashboard(self) -> None:
+        dashboard = "reconnect_hook.dashboard"
+        importers = {
+            module
+            for module, tree in _modules().items()
+            if not _is_in(module, dashboard)
+            and any(_is_in(name, dashboard) for name in _imports(tree))
+        }
+        assert importers == {_ABOVE_THE_DASHBOARD}
+
+    def test_no_modules_import_each_other_in_a_circle(self) -> None:
+        modules = _modules()
+        graph = {
+            module: {name for name in _imports(tree) if name in modules and name != module}
+            for module, tree in modules.items()
+        }
+        assert sum(map(len, graph.values())) > len(modules)
+        TopologicalSorter(graph).prepare()  # raises CycleError with the circle
+
+    def test_no_class_name_stands_for_two_things(self) -> None:
+        names = Counter(
+            node.name
+            for tree in _modules().values()
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ClassDef)
+        )
+        assert [name for name, times in names.items() if times > 1] == []
+
+    def test_there_are_no_more_modules_than_a_newcomer_can_keep_in_mind(self) -> None:
+        """An ``__init__`` with nothing but its docstring is no module to read."""
+        read = [
+            name
+            for name, tree in _modules().items()
+            if not all(isinstance(node, ast.Expr) for node in tree.body)
+        ]
+        assert len(read) <= _MOST_MODULES
 
 
-def test_only_the_program_imports_the_dashboard() -> None:
-    dashboard = "reconnect_hook.dashboard"
-    importers = {
-        module
-        for module, tree in _modules().items()
-        if not _is_in(module, dashboard) and any(_is_in(name, dashboard) for name in _imports(tree))
-    }
-    assert importers == {_ABOVE_THE_DASHBOARD}
-
-
-def test_no_modules_import_each_other_in_a_circle() -> None:
-    modules = _modules()
-    graph = {
-        module: {name for name in _imports(tree) if name in modules and name != module}
-        for module, tree in modules.items()
-    }
-    assert sum(map(len, graph.values())) > len(modules)
-    TopologicalSorter(graph).prepare()  # raises CycleError with the circle
-
-
-def test_no_class_name_stands_for_two_things() -> None:
-    names = Counter(
-        node.name
-        for tree in _modules().values()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ClassDef)
-    )
-    assert [name for name, times in names.items() if times > 1] == []
-
-
-def test_there_are_no_more_modules_than_a_newcomer_can_keep_in_mind() -> None:
-    """An ``__init__`` with nothing but its docstring is no module to read."""
-    read = [
-        name
-        for name, tree in _modules().items()
-        if not all(isinstance(node, ast.Expr) for node in tree.body)
+@cache
+def _calls_of_tests() -> list[tuple[str, ast.Call]]:
+    """Return each call that stands in a test, and where."""
+    return [
+        (f"{path.relative_to(ROOT)}:{node.lineno}", node)
+        for path in (ROOT / "tests").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(), str(path)))
+        if isinstance(node, ast.Call)
     ]
-    assert len(read) <= _MOST_MODULES
+
+
+_TIMES = {"time", "now", "monotonic", "sleep", "datetime"}
+
+
+_SERVERS = {"subprocess", "socket", "http.server", "requests", "demo.simulator.server"}
+
+
+def _support(name: str) -> ast.Module | None:
+    path = (ROOT / name.replace(".", "/")).with_suffix(".py")
+    return ast.parse(path.read_text(), str(path)) if path.is_file() else None
+
+
+class TestTests:
+    def test_what_tests_share_stands_in_support(self) -> None:
+        """No test imports from a test, nor from the helpers of another folder of tests."""
+        strays = {
+            f"{path.relative_to(ROOT)} imports {name}"
+            for path in [*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
+            for name in _imports(ast.parse(path.read_text(), str(path)))
+            if name.startswith("tests.") and not _is_in(name, "tests.support")
+            if not name.startswith(".".join(path.relative_to(ROOT).parts[:2]))
+            or name.split(".")[2:3] == ["conftest"]
+            or (name.split(".")[2:3] and name.split(".")[2].startswith("test_"))
+        }
+        assert strays == set()
+
+    def test_no_test_replaces_the_time(self) -> None:
+        """A test hands in a clock instead: see tests/support/clock.py."""
+        patches = {
+            place
+            for place, call in _calls_of_tests()
+            if isinstance(call.func, ast.Attribute) and call.func.attr in {"setattr", "patch"}
+            for target in call.args[:2]
+            if isinstance(target, ast.Constant) and str(target.value).rpartition(".")[2] in _TIMES
+        }
+        assert patches == set()
+
+    def test_the_fast_profile_shortens_each_property_test(self) -> None:
+        """Literal ``max_examples`` would override it: see tests/support/examples.py."""
+        literal = {
+            place
+            for place, call in _calls_of_tests()
+            for keyword in call.keywords
+            if keyword.arg == "max_examples" and not isinstance(keyword.value, ast.Call)
+        }
+        assert [place for place in literal if "/support/" not in place] == []
+
+    def test_a_unit_test_needs_no_server_and_no_other_process(self) -> None:
+        """What does belongs in tests/integration, so that ``make test-fast`` stays fast."""
+        names = {f"tests.unit.{path.stem}" for path in (ROOT / "tests/unit").glob("test_*.py")}
+        needed: dict[str, str] = {}
+        seen: set[str] = set()
+        while names:
+            name = names.pop()
+            seen.add(name)
+            tree = _support(name)
+            if tree is not None:
+                imported = _imports(tree)
+                needed.update(dict.fromkeys(imported & _SERVERS, name))
+                names |= {one for one in imported if _is_in(one, "tests")} - seen
+        assert needed == {}

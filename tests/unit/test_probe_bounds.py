@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from reconnect_hook import probe_limits as module
 from reconnect_hook.migrate import open_state
 from reconnect_hook.probe_limits import ECHO_GAP_SECONDS, LimitReason, ProbeOutcome, ProbeRepository
 from reconnect_hook.schema import echoes
+from tests.support.examples import examples
 from tests.support.states import StateClock, sqlite_url
 from zapwatch.channels import Channel, Status
 from zapwatch.config.gateway import ProbeKind
@@ -39,14 +39,19 @@ _SETTINGS = ProbeSettings(
 )
 
 
-class _Monotonic:
-    """Stands for ``time``: true seconds, whatever the clocks say."""
+class _TwoClocks(StateClock):
+    """The database's clock, and ``true`` seconds, whatever that says."""
 
     def __init__(self) -> None:
-        self.seconds = 1000.0
+        super().__init__()
+        self.true = 1000.0
 
     def monotonic(self) -> float:
-        return self.seconds
+        return self.true
+
+    def forward(self, seconds: float) -> None:
+        self.seconds += seconds
+        self.true += seconds
 
 
 class Bounds(RuleBasedStateMachine):
@@ -54,12 +59,9 @@ class Bounds(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.patch = pytest.MonkeyPatch()
         self.folder = tempfile.TemporaryDirectory()
-        self.clock = StateClock(self.patch)
-        self.true = _Monotonic()
-        self.patch.setattr(module, "time", self.true)
-        self.database = open_state(sqlite_url(Path(self.folder.name)))
+        self.clock = _TwoClocks()
+        self.database = open_state(sqlite_url(Path(self.folder.name)), clock=self.clock)
         self.hooks = [ProbeRepository(self.database, "wpp", _SETTINGS) for _ in range(2)]
         self.jobs = 0
         self.begun: list[tuple[float, str]] = []
@@ -69,7 +71,6 @@ class Bounds(RuleBasedStateMachine):
         if hasattr(self, "database"):
             self.database.close()
             self.folder.cleanup()
-            self.patch.undo()
 
     @rule(hook=st.integers(0, 1), key=st.sampled_from(_CHANNELS))
     def suspect(self, hook: int, key: str) -> None:
@@ -77,7 +78,7 @@ class Bounds(RuleBasedStateMachine):
         wait = self.hooks[hook].begin(key, key, self.jobs)
         assert 0 <= wait <= _PAUSE
         if wait == 0:
-            self.begun.append((self.true.seconds, key))
+            self.begun.append((self.clock.true, key))
 
     @rule(
         hook=st.integers(0, 1),
@@ -88,7 +89,7 @@ class Bounds(RuleBasedStateMachine):
     def echo(self, hook: int, sender: str, receiver: str, heard: bool | None) -> None:
         token = make_token(receiver)
         if self.hooks[hook].reserve(sender, receiver, token) is None:
-            self.sent.append((self.true.seconds, sender, receiver))
+            self.sent.append((self.clock.true, sender, receiver))
             if heard is not None:
                 self.hooks[hook].note_echo(token, heard=heard)
 
@@ -107,8 +108,7 @@ class Bounds(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1.0, 9.0, 11.0, 899.0, 901.0, 20_000.0, 80_000.0]))
     def wait(self, seconds: float) -> None:
-        self.true.seconds += seconds
-        self.clock.seconds += seconds
+        self.clock.forward(seconds)
 
     @rule(seconds=st.sampled_from([5.0, 1000.0, 100_000.0]))
     def clock_put_back(self, seconds: float) -> None:
@@ -139,7 +139,7 @@ class Bounds(RuleBasedStateMachine):
 
 TestBounds: Any = Bounds.TestCase
 TestBounds.settings = settings(
-    max_examples=60,
+    max_examples=examples(60),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
@@ -147,27 +147,27 @@ TestBounds.settings = settings(
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Iterator[ProbeRepository]:
-    database = open_state(sqlite_url(tmp_path))
+def clock() -> _TwoClocks:
+    return _TwoClocks()
+
+
+@pytest.fixture
+def book(tmp_path: Path, clock: _TwoClocks) -> Iterator[ProbeRepository]:
+    database = open_state(sqlite_url(tmp_path), clock=clock)
     yield ProbeRepository(database, "wpp", _SETTINGS)
     database.close()
 
 
-def test_a_clock_that_jumps_ahead_frees_nothing(
-    book: ProbeRepository, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock, true = StateClock(monkeypatch), _Monotonic()
-    monkeypatch.setattr(module, "time", true)
+def test_a_clock_that_jumps_ahead_frees_nothing(book: ProbeRepository, clock: _TwoClocks) -> None:
     assert book.begin("a", "a", 1) == 0
     for _ in range(_PER_DAY):
         assert book.reserve("a", "b", make_token("b")) is None
-        clock.seconds += 20
-        true.seconds += 20
+        clock.forward(20)
     clock.seconds += 30 * _DAY
     assert book.reserve("a", "c", make_token("c")) is LimitReason.TOO_MANY
     assert book.reserve("c", "b", make_token("b")) is LimitReason.TOO_MANY
     assert book.begin("a", "a", 2) == pytest.approx(_PAUSE - 20 * _PER_DAY)
-    true.seconds += _DAY
+    clock.true += _DAY
     assert book.begin("a", "a", 2) == 0
     assert book.reserve("a", "c", make_token("c")) is None
 
@@ -203,10 +203,7 @@ def test_another_job_of_the_same_id_must_wait(book: ProbeRepository) -> None:
     assert book.begin("b", "b", 2) > 0
 
 
-def test_history_of_echoes_goes_after_two_days(
-    book: ProbeRepository, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = StateClock(monkeypatch)
+def test_history_of_echoes_goes_after_two_days(book: ProbeRepository, clock: _TwoClocks) -> None:
     token = make_token("b")
     assert book.reserve("a", "b", token) is None
     book.note_sent(token, surely=True)
@@ -218,9 +215,8 @@ def test_history_of_echoes_goes_after_two_days(
 
 
 def test_who_hears_itself_is_remembered_for_longer(
-    book: ProbeRepository, monkeypatch: pytest.MonkeyPatch
+    book: ProbeRepository, clock: _TwoClocks
 ) -> None:
-    clock = StateClock(monkeypatch)
     for sender in ("a", "a", "b"):
         token = make_token("a")
         assert book.reserve(sender, "a", token) is None
@@ -236,16 +232,12 @@ def test_who_hears_itself_is_remembered_for_longer(
 
 
 def test_a_clock_that_was_ahead_stops_echoes_for_a_day_at_most(
-    book: ProbeRepository, monkeypatch: pytest.MonkeyPatch
+    book: ProbeRepository, clock: _TwoClocks
 ) -> None:
-    clock, true = StateClock(monkeypatch), _Monotonic()
-    monkeypatch.setattr(module, "time", true)
     for _ in range(_PER_DAY):
         assert book.reserve("a", "b", make_token("b")) is None
-        clock.seconds += 20
-        true.seconds += 20
+        clock.forward(20)
     clock.seconds -= 30 * _DAY
     assert book.reserve("a", "b", make_token("b")) is LimitReason.TOO_MANY
-    clock.seconds += _DAY + 1
-    true.seconds += _DAY + 1
+    clock.forward(_DAY + 1)
     assert book.reserve("a", "b", make_token("b")) is None

@@ -12,19 +12,20 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook import echo, probe, probe_limits
 from reconnect_hook.context import PostponedError, ProbeContext, UnableError
 from reconnect_hook.migrate import open_state
 from reconnect_hook.probe import Finding, ProbeRun
 from reconnect_hook.probe_limits import ProbeRepository
+from tests.support.examples import examples
 from tests.support.states import sqlite_url
 from zapwatch.channels import Channel, Status
+from zapwatch.clock import Clock
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.config.settings import ProbeSettings
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation
 from zapwatch.messages.log_tailer import RecentMessages
 
-_SEEDS = 30
+_SEEDS = examples(30)
 _EVER = float("inf")
 _HASTY = "PRAGMA synchronous=OFF"
 
@@ -59,7 +60,7 @@ class _Error(GatewayError):
 
 
 @dataclass(slots=True)
-class World:
+class World(Clock):
     """Channels of one gateway, their log, and a clock that goes only while somebody waits."""
 
     chance: random.Random
@@ -87,7 +88,10 @@ class World:
     def monotonic(self) -> float:
         return self.now
 
-    def wait(self, seconds: float) -> None:
+    def time(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
         for _ in range(max(1, round(seconds))):
             self.now += seconds / max(1, round(seconds))
             if self.events and self.chance.random() < self.rate:
@@ -162,14 +166,14 @@ class World:
     def probe(self, book: ProbeRepository, name: str) -> Finding | None:
         client: Any = self
         settings = _SETTINGS
-        means = ProbeContext(client, client, book, settings, self.wait)
+        means = ProbeContext(client, client, book, settings, self.sleep)
         listed = self.listed()
         self.story.append(f"{self.now:.0f} {name} is asked")
         for _ in range(20):
             try:
                 finding = ProbeRun(means, listed[name], listed).run(ProbeKind.ECHO)
             except PostponedError:
-                self.wait(11)
+                self.sleep(11)
             except UnableError as error:
                 self.story.append(f"{self.now:.0f} {error}")
                 return None
@@ -193,10 +197,7 @@ _SETTINGS = ProbeSettings(
 
 @contextmanager
 def _book(monkeypatch: pytest.MonkeyPatch, folder: Path, world: World) -> Iterator[ProbeRepository]:
-    for module in (echo, probe, probe_limits):
-        monkeypatch.setattr(module, "time", world)
-    monkeypatch.setattr(probe_limits, "now", lambda _: world.now)
-    database = open_state(sqlite_url(folder))
+    database = open_state(sqlite_url(folder), clock=world)
     # No power fails here, and that of a disk would be most of the time.
     sa.event.listen(database._engine, "connect", lambda one, _: one.execute(_HASTY))
     database._engine.dispose()
@@ -235,7 +236,7 @@ def _find(monkeypatch: pytest.MonkeyPatch, folder: Path, world: World) -> int:
                 book.resume([channel.key])
             world.events = _BETWEEN if in_a_probe != ("a message",) else in_a_probe
             world.rate = world.chance.choice([0.0, 0.005, 0.02])
-            world.wait(world.chance.choice([60.0, 900.0, 1800.0]))
+            world.sleep(world.chance.choice([60.0, 900.0, 1800.0]))
             world.events, world.rate = in_a_probe, rate
     return found
 

@@ -24,7 +24,7 @@ class _Viewed:
     """A gateway that gives one answer after the other, and a viewer who looks until the last."""
 
     def __init__(
-        self, *answers: QrAnswer, connected: Callable[[str], None] = lambda _: None
+        self, *answers: QrAnswer | Exception, connected: Callable[[str], None] = lambda _: None
     ) -> None:
         self.clock = HandMovedClock()
         self.started_at: list[float] = []
@@ -36,7 +36,10 @@ class _Viewed:
             self.watches.look(channel)
         else:
             self.clock.forward(3600.0)  # and nobody looks meanwhile
-        return self._answers.pop(0)
+        answer = self._answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def get_image(self, url: str) -> bytes:
         raise AssertionError(f"{url} is no link of a code here")
@@ -96,3 +99,12 @@ def test_a_channel_whose_connection_could_not_be_told_is_asked_for_again() -> No
     viewed.clock.forward(3600.0)
     viewed.view()
     assert not viewed._answers
+
+
+def test_a_fault_of_the_hook_itself_does_not_end_the_watch(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    viewed = _Viewed(RuntimeError("oops"), _CODE)
+    viewed.view()
+    assert not viewed._answers
+    assert "a fault of the hook itself" in caplog.text

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from exporter.silence.model import Bounds, Learned, learn
 from exporter.silence.profile import WEEK_HOURS, Measured, Profile, hour_of_week, level_for
+from tests.support.examples import examples
 from zapwatch.messages.history import DAYS, Gap, History
 
 _ZONE = ZoneInfo("Europe/Lisbon")
@@ -139,7 +140,7 @@ def test_one_huge_gap_in_a_month_hardly_moves_the_level(expected: list[float], k
     assert more <= 40 * max(expected)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 @given(_histories(), st.floats(0, 14), _knobs, _knobs)
 def test_thresholds_stay_within_floor_and_ceiling_and_fall_as_the_knob_grows(
     histories: dict[str, History], days: float, one: float, other: float
@@ -154,7 +155,7 @@ def test_thresholds_stay_within_floor_and_ceiling_and_fall_as_the_knob_grows(
         assert 600 <= shorter <= longer + 1e-6 <= 24 * _HOUR + 1e-6
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=examples(20))
 @given(_histories())
 def test_the_same_histories_teach_the_same(histories: dict[str, History]) -> None:
     one, other = learn(histories, _BOUNDS, _ZONE), learn(histories, _BOUNDS, _ZONE)
@@ -310,7 +311,7 @@ def test_gaps_are_where_no_minute_is(minutes: set[int], full: int) -> None:
     assert list(history.gaps()) == [Gap(a, b) for a, b in pairs if b > a + 1]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(st.integers(0, 1000), st.floats(0.5, 200))
 def test_a_channel_is_suspect_before_it_is_silent(seed: int, per_hour: float) -> None:
     learned = _learn(_office(seed, per_hour))

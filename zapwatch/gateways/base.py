@@ -277,6 +277,9 @@ class Gateway(ABC):
     keeps_channel: ClassVar[bool] = False
     """Whether delete() leaves the channel in the list, with its settings but unpaired."""
 
+    starting_hint: ClassVar[str] = ""
+    """What a person should look at where a repair leaves a session INITIALIZING."""
+
     can_query: ClassVar[bool] = False
     can_take_back: ClassVar[bool] = False
 
@@ -338,13 +341,18 @@ class Gateway(ABC):
 
     @abstractmethod
     def list_channels(self) -> ChannelList:
-        """Return the channels that the gateway has. Having none is a failure too."""
+        """Return the channels that the gateway has.
+
+        None at all is a failure too, unless the gateway can tell "no session yet" from a mistake.
+        """
 
     @abstractmethod
-    def reconnect(self, channel: Channel, *, silent: bool) -> QrAnswer:
+    def reconnect(self, channel: Channel, *, silent: bool, stuck: bool = False) -> QrAnswer:
         """Make the gateway try to reconnect the channel, without losing the pairing.
 
-        ``silent``: the gateway calls it connected, yet nothing arrives.
+        ``silent``: the gateway calls it connected, yet nothing arrives. ``stuck``: it has been
+        starting for so long that the start itself must be repeated; ignored where it is not
+        starting any more.
         """
 
     @abstractmethod

@@ -1,11 +1,14 @@
-"""Evolution API, written for 2.3 (read from the source of 2.3.6); 1.x lists in another shape.
+"""Evolution API 2.3, from source and answers of a real 2.3.6; 1.x lists in another shape.
 
 docs/gateways/README.md says what was tested how.
 """
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 from zapwatch.channels import Channel, Status, is_usable_id
 from zapwatch.gateways.base import (
@@ -30,6 +33,12 @@ _STATUSES = {
 }
 _BAILEYS = "WHATSAPP-BAILEYS"
 _STATE_SECONDS = 5.0
+# While WhatsApp is out of reach an instance goes to and fro between close and connecting, several
+# times a second; one that has given up, or never began, says close each time.
+_STEADY_LOOKS = 5
+_STEADY_PAUSE = 0.4  # seconds
+# A client that connect made, and of which the database has heard nothing yet, goes on by itself.
+_CONNECT_AGAIN_SECONDS = 3600.0
 _PRIVACY = ("readreceipts", "profile", "status", "online", "last", "groupadd")
 
 
@@ -42,18 +51,26 @@ class EvolutionGateway(Gateway):
             "the API key is wrong: it is AUTHENTICATION_API_KEY, the global one"
         ),
         GatewayErrorKind.INVALID: (
-            "it has no instance, is older than version 2, or this is not its base URL"
+            "it is older than version 2, or this is not its base URL (without /manager)"
         ),
     }
     credential_header: ClassVar = "apikey"
     keeps_channel: ClassVar = True
+    starting_hint: ClassVar = (
+        "Evolution connects it by itself: can its machine reach WhatsApp, or does a QR code wait?"
+    )
     can_query: ClassVar = True
     can_take_back: ClassVar = True
 
-    def list_channels(self) -> ChannelList:
-        """Return the instances. The status is the process's own, since the database's can be old.
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # The database's row, by its time of change, that each connect found, and when that was.
+        self._connected: dict[str, tuple[object, float]] = {}
 
-        Where the process does not tell it, it is the database's.
+    def list_channels(self) -> ChannelList:
+        """Return the instances, each asked for its status; one that does not answer is UNKNOWN.
+
+        The database's status is not believed: it says ``open`` of instances that the process lost.
         """
         with self._operation(Operation.LIST) as calls:
             entries = _checked(calls.get("/instance/fetchInstances")).json_list()
@@ -63,60 +80,95 @@ class EvolutionGateway(Gateway):
             def ask(name: str) -> Status:
                 return _status(_state(calls.within(_STATE_SECONDS), name))
 
-            try:
-                told = dict(zip(asked, map_concurrently(asked, ask), strict=True))
-            except Failure:
-                told = {}
+            told = dict(zip(asked, map_concurrently(asked, ask), strict=True))
             channels = (_as_told(channel, told.get(channel.id)) for channel in listed.channels)
             return ChannelList(tuple(channels), listed.left_out)
 
-    def reconnect(self, channel: Channel, *, silent: bool) -> QrAnswer:
-        """Connect a closed instance; restart an open one only where it is a zombie.
+    def reconnect(self, channel: Channel, *, silent: bool, stuck: bool = False) -> QrAnswer:
+        """Connect an instance that has given up; restart a zombie, and one stuck connecting.
 
-        A restart of any other is refused by some releases and makes others flap.
+        Any other reconnects by itself. Each ``connect`` while that happens makes one more client
+        with the same credentials, which never ends.
         """
         with self._operation(Operation.RECONNECT) as calls:
             if not channel.repairable:
                 raise Failure(
                     GatewayErrorKind.INVALID, "not a session of WhatsApp Web: nothing to reconnect"
                 )
-            state = _state(calls, channel.id)
-            if state == "open" and not silent:
+            state = _loaded_state(calls, channel.id)
+            answer = QrAnswer(QrKind.INITIALIZING)
+            if state == "close":
+                return self._connect(calls, channel.id) or answer
+            if state == "connecting":
+                answer = _code(calls, channel.id)
+                stuck = stuck and answer.kind is QrKind.INITIALIZING
+                if not (stuck and _is_steady(calls, channel.id, state)):
+                    return answer
+            elif not silent:
                 return QrAnswer(QrKind.ACCEPTED)
-            if state == "open":
-                _checked(calls.post(f"/instance/restart/{in_path(channel.id)}")).json_object()
-                return QrAnswer(QrKind.INITIALIZING)
-            return _connect(calls, channel.id)
+            _checked(calls.post(f"/instance/restart/{in_path(channel.id)}")).json_object()
+            return answer
 
     def qr(self, channel_id: str) -> QrAnswer:
         """Return the present QR code, and connect nothing."""
         with self._operation(Operation.QR) as calls:
-            state = _state(calls, channel_id)
+            state = _loaded_state(calls, channel_id)
             if state == "open":
                 return QrAnswer(QrKind.ACCEPTED)
             if state == "connecting":
-                return _connect(calls, channel_id)  # which does no more than tell the code
-            return QrAnswer(QrKind.NOT_STARTED)
+                return _code(calls, channel_id)
+            given_up = self._has_given_up(calls, channel_id, _row(calls, channel_id))
+            return QrAnswer(QrKind.NOT_STARTED if given_up else QrKind.INITIALIZING)
 
     def start_session(self, channel_id: str) -> None:
-        """Connect an instance that is closed."""
+        """Connect an instance that has given up; any other connects by itself."""
         with self._operation(Operation.START_SESSION) as calls:
-            _connect(calls, channel_id)
+            if _loaded_state(calls, channel_id) == "close":
+                self._connect(calls, channel_id)
 
     def delete(self, channel_id: str) -> None:
         """Log the instance out. THE PAIRING IS LOST; the instance and its webhook stay.
 
-        A closed instance refuses to be logged out, so it is connected first.
+        A closed instance refuses to be logged out, so it is connected first; the pairing of one
+        that reconnects by itself is kept.
         """
         with self._operation(Operation.DELETE) as calls:
-            if _state(calls, channel_id) == "close":
-                _connect(calls, channel_id)
+            state = _loaded_state(calls, channel_id)
+            closed = state == "close" and self._connect(calls, channel_id) is None
+            if closed or (state == "connecting" and not _is_steady(calls, channel_id, state)):
+                raise Failure(
+                    GatewayErrorKind.INVALID,
+                    "Evolution is reconnecting it by itself: its pairing is kept",
+                )
             _checked(calls.send("DELETE", f"/instance/logout/{in_path(channel_id)}")).json_object()
 
     def create(self, channel_id: str) -> None:
         """Connect the instance that was logged out."""
         with self._operation(Operation.CREATE) as calls:
-            _connect(calls, channel_id)
+            if _loaded_state(calls, channel_id) == "close":
+                self._connect(calls, channel_id)
+
+    def _connect(self, calls: Calls, name: str) -> QrAnswer | None:
+        """Connect a closed instance that has given up; None where it reconnects by itself."""
+        row = _row(calls, name)
+        if not self._has_given_up(calls, name, row):
+            return None
+        self._connected[name] = (row.get("updatedAt"), time.monotonic())
+        return _ask_code(calls, name)
+
+    def _has_given_up(self, calls: Calls, name: str, row: dict[str, Any]) -> bool:
+        """Whether nothing connects a closed instance: process and database say so, steadily.
+
+        The database says ``close`` of one that was logged out or refused, and of one that never
+        showed a code. The latter may be trying all the same, after a connect of ours.
+        """
+        if row.get("connectionStatus") != "close":
+            return False
+        changed, since = self._connected.get(name, (None, 0.0))
+        unchanged = changed is not None and changed == row.get("updatedAt")
+        if unchanged and time.monotonic() - since < _CONNECT_AGAIN_SECONDS:
+            return False
+        return _is_steady(calls, name, "close")
 
     def query(self, channel: Channel) -> None:
         """Ask WhatsApp for the privacy settings, which Evolution does not keep."""
@@ -147,19 +199,76 @@ class EvolutionGateway(Gateway):
 
 
 def _checked(answer: GatewayResponse) -> GatewayResponse:
-    """Return the answer unless it is an error that comes with HTTP 200 or 201."""
+    """Return the answer unless it is an error that comes with HTTP 200 or 201, or of 2.4's."""
     parsed = answer.json()
-    if answer.is_success and isinstance(parsed, dict) and parsed.get("error") is True:
-        raise Failure(GatewayErrorKind.INVALID, error_message(parsed) or "error without a word")
+    if not isinstance(parsed, dict):
+        return answer
+    if answer.status == 503 and "LICENSE_REQUIRED" in {
+        str(parsed.get("code")),
+        error_message(parsed),
+    }:
+        raise Failure(
+            GatewayErrorKind.HTTP,
+            "HTTP 503, LICENSE_REQUIRED: Evolution runs, but its licence is not activated: "
+            "open /manager of it",
+        )
+    if answer.is_success and parsed.get("error") is True:
+        message = error_message(parsed)
+        if not message or message == "[object Object]":
+            message = "an error that Evolution does not name: its log does"
+        raise Failure(GatewayErrorKind.INVALID, message)
     return answer
 
 
 def _state(calls: Calls, name: str) -> str:
-    """Return the process's own view; the empty string where it does not know the instance."""
+    """Return the process's own view; the empty string while it has not loaded the instance."""
     path = f"/instance/connectionState/{in_path(name)}"
     instance = _checked(calls.get(path)).json_object().get("instance")
     state = instance.get("state") if isinstance(instance, dict) else None
     return state if isinstance(state, str) else ""
+
+
+def _loaded_state(calls: Calls, name: str) -> str:
+    state = _state(calls, name)
+    if state not in _STATUSES:
+        raise Failure(
+            GatewayErrorKind.INVALID,
+            f"Evolution has the instance in the state {state}"
+            if state
+            else "Evolution has not loaded this instance yet: after a start it asks WhatsApp first",
+        )
+    return state
+
+
+def _is_steady(calls: Calls, name: str, state: str) -> bool:
+    """Whether the process goes on saying a state that it has just said."""
+    for _ in range(_STEADY_LOOKS - 1):
+        time.sleep(_STEADY_PAUSE)
+        if _state(calls, name) != state:
+            return False
+    return True
+
+
+def _row(calls: Calls, name: str) -> dict[str, Any]:
+    """Return what the database holds of an instance."""
+    path = f"/instance/fetchInstances?{urlencode({'instanceName': name})}"
+    for entry in _checked(calls.get(path)).json_list():
+        if isinstance(entry, dict) and entry.get("name") == name:
+            return entry
+    return {}
+
+
+def _code(calls: Calls, name: str) -> QrAnswer:
+    """Return the code of an instance that is connecting, if one waits.
+
+    The database says ``connecting`` from the first code on. Without one, connect could meet a
+    moment of ``close``, and make another client.
+    """
+    if _row(calls, name).get("connectionStatus") != "connecting" or not _is_steady(
+        calls, name, "connecting"
+    ):
+        return QrAnswer(QrKind.INITIALIZING)
+    return _ask_code(calls, name)
 
 
 def _status(state: object) -> Status:
@@ -167,13 +276,14 @@ def _status(state: object) -> Status:
 
 
 def _as_told(channel: Channel, told: Status | Failure | None) -> Channel:
-    if told is None or isinstance(told, Failure):
+    if told is None:
         return channel
-    return Channel(channel.id, told, number=channel.number, message_count=channel.message_count)
+    status = Status.UNKNOWN if isinstance(told, Failure) else told
+    return replace(channel, status=status)
 
 
-def _connect(calls: Calls, name: str) -> QrAnswer:
-    """Connect; the answer to that is the state, or a QR code, all null while there is none."""
+def _ask_code(calls: Calls, name: str) -> QrAnswer:
+    """Return what connect answers: the state, or a QR code, which may not be there yet."""
     body = _checked(calls.get(f"/instance/connect/{in_path(name)}")).json_object()
     nested = body.get("qrcode")
     image = body.get("base64") or (nested.get("base64") if isinstance(nested, dict) else None)

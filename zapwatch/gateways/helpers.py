@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +10,18 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from zapwatch.channels import Channel, is_usable_id
+from zapwatch.clock import Clock
 from zapwatch.gateways.base import MAX_CHANNELS, ChannelList, Failure, GatewayErrorKind, LeftOut
 
 
-def build_channel_list(entries: Iterable[Channel | None]) -> ChannelList:
-    """Return the channels among the entries of a list; None stands for an entry that is none."""
+def build_channel_list(
+    entries: Iterable[Channel | None], *, may_be_empty: bool = True
+) -> ChannelList:
+    """Return the channels among the entries of a list; None stands for an entry that is none.
+
+    Raises Failure where all the entries are none, and, unless the list ``may_be_empty``, where
+    there are no entries.
+    """
     channels: dict[str, Channel] = {}
     left_out: Counter[LeftOut] = Counter()
     for channel in entries:
@@ -24,7 +30,7 @@ def build_channel_list(entries: Iterable[Channel | None]) -> ChannelList:
         elif channels.setdefault(channel.key, channel) is not channel:
             # Two sessions whose ids differ in letter case alone cannot be told apart in the log.
             left_out[LeftOut.DUPLICATE] += 1
-    if not channels:
+    if not channels and (left_out or not may_be_empty):
         raise Failure(GatewayErrorKind.INVALID, "no channel found in the list")
     # By their keys, so that it is the same ones each time, however the gateway sorts its list.
     for key in sorted(channels)[MAX_CHANNELS:]:
@@ -89,10 +95,13 @@ def map_concurrently(ids: Sequence[str], ask: Callable[[str], _T]) -> list[_T | 
 class SessionStartTracker:
     """Session starts of one gateway; safe to share between threads."""
 
-    def __init__(self, *, settle_seconds: float, stuck_seconds: float) -> None:
+    def __init__(
+        self, *, settle_seconds: float, stuck_seconds: float, clock: Clock | None = None
+    ) -> None:
         """Take the grace period after a start, and the time until a start counts as stuck."""
         self._settle_seconds = settle_seconds
         self._stuck_seconds = stuck_seconds
+        self._clock = clock or Clock()
         self._lock = threading.Lock()
         self._started_at: dict[str, float] = {}
         self._starting_since: dict[str, float] = {}
@@ -100,7 +109,7 @@ class SessionStartTracker:
     def started(self, channel_id: str) -> None:
         """Record a start."""
         with self._lock:
-            self._started_at[channel_id] = time.monotonic()
+            self._started_at[channel_id] = self._clock.monotonic()
             self._starting_since.pop(channel_id, None)
 
     def in_grace_period(self, channel_id: str) -> bool:
@@ -109,7 +118,7 @@ class SessionStartTracker:
             started_at = self._started_at.get(channel_id)
             if started_at is None:
                 return False
-            if time.monotonic() - started_at < self._settle_seconds:
+            if self._clock.monotonic() - started_at < self._settle_seconds:
                 return True
             del self._started_at[channel_id]
             return False
@@ -123,5 +132,5 @@ class SessionStartTracker:
             if not starting:
                 self._starting_since.pop(channel_id, None)
                 return False
-            now = time.monotonic()
+            now = self._clock.monotonic()
             return now - self._starting_since.setdefault(channel_id, now) >= self._stuck_seconds

@@ -1,7 +1,7 @@
 """WAHA, written for the API of 2024.9 to 2026.8, whatever the engine.
 
-From the OpenAPI document that it publishes and its documentation; docs/gateways/README.md says
-what was tested how.
+From its OpenAPI documents and documentation, and answers of a real 2024.10.8 Core;
+docs/gateways/README.md says what was tested how.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from zapwatch.gateways.base import (
     Operation,
     QrAnswer,
     QrKind,
+    error_message,
 )
 from zapwatch.gateways.helpers import SessionStartTracker, build_channel_list, in_path, number_of
 
@@ -30,6 +31,9 @@ _STATUSES = {
     # A working session goes to STARTING and back by itself, for seconds, every half hour or so.
     "STARTING": Status.INITIALIZING,
     "SCAN_QR_CODE": Status.QR_REQUIRED,
+    # From 2026 on: a person has to go on with the pairing, in WAHA's dashboard.
+    "PASSKEY_REQUIRED": Status.QR_REQUIRED,
+    "PASSKEY_CONFIRMATION_REQUIRED": Status.QR_REQUIRED,
     "STOPPED": Status.DISCONNECTED,
     "FAILED": Status.DISCONNECTED,
 }
@@ -42,10 +46,11 @@ class WahaGateway(Gateway):
     usual_port: ClassVar = 3000
     hints: ClassVar = HINTS | {
         GatewayErrorKind.UNAUTHORIZED: "the API key is wrong: it is WAHA_API_KEY, unhashed",
-        GatewayErrorKind.INVALID: "WAHA has no session, or this is not its base URL (without /api)",
+        GatewayErrorKind.INVALID: "no list of sessions: is this its base URL (without /api)?",
     }
     credential_header: ClassVar = "X-Api-Key"
     keeps_channel: ClassVar = True
+    starting_hint: ClassVar = "it goes on starting: WAHA's log says why; can WAHA reach WhatsApp?"
     can_query: ClassVar = True
     can_take_back: ClassVar = True
 
@@ -59,11 +64,12 @@ class WahaGateway(Gateway):
             entries = calls.get("/api/sessions?all=true").json_list()
             return build_channel_list(map(_parse_session, entries))
 
-    def reconnect(self, channel: Channel, *, silent: bool) -> QrAnswer:
+    def reconnect(self, channel: Channel, *, silent: bool, stuck: bool = False) -> QrAnswer:
         """Start a stopped session; restart a failed one, a zombie, or one that starts for ever."""
         with self._operation(Operation.RECONNECT) as calls:
             status = _status(calls, channel.id)
-            stuck = self._starting.observe(channel.id, starting=status == "STARTING")
+            starting = status == "STARTING"
+            stuck = self._starting.observe(channel.id, starting=starting) or (stuck and starting)
             if status in {"STOPPED", "FAILED"} or stuck or (silent and status == "WORKING"):
                 self._start(calls, channel.id, status)
                 return QrAnswer(QrKind.INITIALIZING)
@@ -124,7 +130,10 @@ class WahaGateway(Gateway):
 
     def _start(self, calls: Calls, channel_id: str, status: str) -> None:
         way = "start" if status == "STOPPED" else "restart"
-        calls.post(f"/api/sessions/{in_path(channel_id)}/{way}").json_object()
+        answer = calls.post(f"/api/sessions/{in_path(channel_id)}/{way}")
+        # It may have started by itself since its status was asked for, which older releases refuse.
+        if answer.status != 422 or "already started" not in error_message(answer.json()):
+            answer.json_object()
         self._starting.started(channel_id)
 
     @staticmethod
@@ -133,6 +142,8 @@ class WahaGateway(Gateway):
             return QrAnswer(QrKind.ACCEPTED)
         if status == "SCAN_QR_CODE":
             return _qr(calls.get(f"/api/{in_path(channel_id)}/auth/qr?format=image"))
+        if _STATUSES.get(status) is Status.QR_REQUIRED:
+            return QrAnswer(QrKind.QR)
         if status in {"STOPPED", "FAILED"}:
             return QrAnswer(QrKind.NOT_STARTED)
         return QrAnswer(QrKind.INITIALIZING)
@@ -144,8 +155,12 @@ def _status(calls: Calls, channel_id: str) -> str:
 
 
 def _qr(answer: GatewayResponse) -> QrAnswer:
-    if answer.status == 422:
-        return QrAnswer(QrKind.INITIALIZING)  # its status has changed a moment ago
+    # Its status has changed a moment ago: a session that is up names those that it would need.
+    refused = answer.json()
+    if answer.status == 422 and isinstance(refused, dict) and "expected" in refused:
+        return QrAnswer(QrKind.INITIALIZING)
+    if answer.status == 404 and "start it first" in error_message(refused):
+        return QrAnswer(QrKind.NOT_STARTED)
     body = answer.json_object()
     data, kind = body.get("data"), body.get("mimetype")
     if kind != "image/png" or not isinstance(data, str) or not data:

@@ -1,4 +1,4 @@
-"""WPPConnect Server, written for 2.8 to 2.10 (read from the source and the OpenAPI document).
+"""WPPConnect Server 2.8 to 2.10, from its source and documents and answers of a real 2.10.4.
 
 docs/gateways/README.md says what was tested how.
 """
@@ -98,8 +98,13 @@ class WppconnectGateway(Gateway):
         GatewayErrorKind.UNAUTHORIZED: (
             "the secret is wrong: it is secretKey of the server's config"
         ),
-        GatewayErrorKind.INVALID: "the server has no session yet, or this is not its base URL",
+        GatewayErrorKind.INVALID: "no list of sessions: is this the server's base URL?",
     }
+    keeps_channel: ClassVar = True
+    starting_hint: ClassVar = (
+        'its start failed? Where the server\'s log says "The browser is already running", only '
+        "ending that Chromium, or restarting the server, helps"
+    )
     can_query: ClassVar = True
     can_take_back: ClassVar = True
     asks_number: ClassVar = True
@@ -136,7 +141,7 @@ class WppconnectGateway(Gateway):
             )
             return ChannelList(tuple(channels), listed.left_out)
 
-    def reconnect(self, channel: Channel, *, silent: bool) -> QrAnswer:
+    def reconnect(self, channel: Channel, *, silent: bool, stuck: bool = False) -> QrAnswer:
         """Start a closed session; close and start a zombie, or one that starts for ever.
 
         Both keep the pairing. check-connection-session is not asked: it says true whatever is.
@@ -146,7 +151,8 @@ class WppconnectGateway(Gateway):
                 return QrAnswer(QrKind.INITIALIZING)
             state = self._state(calls, channel.id)
             status = _status(state)
-            stuck = self._starting.observe(channel.id, starting=status is Status.INITIALIZING)
+            starting = status is Status.INITIALIZING
+            stuck = self._starting.observe(channel.id, starting=starting) or (stuck and starting)
             if stuck or (silent and status is Status.CONNECTED):
                 self._restart(calls, channel.id)
                 return QrAnswer(QrKind.INITIALIZING)
@@ -171,7 +177,10 @@ class WppconnectGateway(Gateway):
             self._start(calls, channel_id)
 
     def delete(self, channel_id: str) -> None:
-        """Throw the session away. THE PAIRING IS LOST, and a webhook of the session's own too."""
+        """Throw the session's data away. THE PAIRING IS LOST; the list goes on naming it.
+
+        One that cannot be closed keeps its pairing: the server would not start it again.
+        """
         with self._operation(Operation.DELETE) as calls:
             session = in_path(channel_id)
             try:
@@ -180,12 +189,19 @@ class WppconnectGateway(Gateway):
                 if failure.reason is not GatewayErrorKind.HTTP:
                     raise
                 # Only a session that is open can log out; of any other the files are left.
+                self._close(calls, channel_id)
+                if _status(self._state(calls, channel_id)) is not Status.DISCONNECTED:
+                    raise Failure(
+                        GatewayErrorKind.INVALID,
+                        "the session cannot be closed, so that no start would follow: "
+                        "its pairing is kept",
+                    ) from None
                 calls.post(f"/api/{session}/{self._key}/clear-session-data").json_value()
 
     def create(self, channel_id: str) -> None:
-        """Start a new session, which a person must scan."""
+        """Start the session as a new one, which a person must scan."""
         with self._operation(Operation.CREATE) as calls:
-            self._start(calls, channel_id)
+            self._restart(calls, channel_id)
 
     def query(self, channel: Channel) -> None:
         """Ask WhatsApp whether the channel's own number exists."""
@@ -237,7 +253,14 @@ class WppconnectGateway(Gateway):
         self._starting.started(channel_id)
 
     def _restart(self, calls: Calls, channel_id: str) -> None:
-        """Close and start. A page that is dead may never say that it was closed."""
+        self._close(calls, channel_id)
+        self._start(calls, channel_id)
+
+    def _close(self, calls: Calls, channel_id: str) -> None:
+        """Close a session: a dead page may never say that it was, one without a page answers 500.
+
+        The latter is closed all the same; what its start has left of Chromium goes on.
+        """
         session = in_path(channel_id)
         try:
             self._tokens.send(
@@ -246,7 +269,6 @@ class WppconnectGateway(Gateway):
         except Failure as failure:
             if failure.reason not in {GatewayErrorKind.TIMEOUT, GatewayErrorKind.HTTP}:
                 raise
-        self._start(calls, channel_id)
 
 
 def _parse_name(name: Any) -> Channel | None:

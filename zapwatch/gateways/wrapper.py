@@ -40,8 +40,14 @@ class WrapperGateway(Gateway):
         with self._operation(Operation.LIST) as calls:
             return parse_list(calls.get("/api/channels"))
 
-    def reconnect(self, channel: Channel, *, silent: bool) -> QrAnswer:  # noqa: ARG002
-        """Ask for the QR code, silent or not, which makes WPPConnect try to reconnect."""
+    def reconnect(
+        self,
+        channel: Channel,
+        *,
+        silent: bool,  # noqa: ARG002 - the wrapper has one call for everything
+        stuck: bool = False,  # noqa: ARG002
+    ) -> QrAnswer:
+        """Ask for the QR code, which makes WPPConnect try to reconnect."""
         return self.qr(channel.id)
 
     def qr(self, channel_id: str) -> QrAnswer:
@@ -91,7 +97,8 @@ def parse_list(answer: GatewayResponse) -> ChannelList:
         entries = body["data"].get("channels")
     if not isinstance(entries, list):
         raise Failure(GatewayErrorKind.INVALID, "JSON without a list of channels")
-    return build_channel_list(_parse_channel(entry) for entry in entries)
+    # It answers so too where it could not ask WPPConnect.
+    return build_channel_list(map(_parse_channel, entries), may_be_empty=False)
 
 
 def _parse_channel(entry: Any) -> Channel | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
+import json
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import NamedTuple
 
 from zapwatch.channels import Channel
+from zapwatch.clock import Clock
 from zapwatch.messages.history import History
 from zapwatch.messages.log_tailer import ActivitySnapshot, RecentMessages
 
@@ -26,9 +27,12 @@ class Activity:
     newest one is. Times are of this machine, but for those that the gateway itself reports.
     """
 
-    def __init__(self, listed: Callable[[], Collection[Channel]]) -> None:
+    def __init__(
+        self, listed: Callable[[], Collection[Channel]], *, clock: Clock | None = None
+    ) -> None:
         """Have ``listed`` give the channels of a moment ago, or raise MessageLogError."""
         self._listed = listed
+        self._clock = clock or Clock()
         self._counted: dict[str, _Counted] = {}
 
     def poll(self, _channels: Collection[Channel]) -> ActivitySnapshot:
@@ -41,7 +45,7 @@ class Activity:
 
     def find(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Look at channels that were listed just now, and tell what is known for certain."""
-        now = time.time()
+        now = self._clock.time()
         self._count(channels, now)
         last = {key: counted.since for key, counted in self._counted.items() if counted.grown}
         last |= {c.key: min(now, c.activity) for c in channels if c.activity is not None}
@@ -63,6 +67,20 @@ class Activity:
                 # Fewer are left where the gateway purges.
                 counted[channel.key] = before._replace(messages=count)
         self._counted = counted
+
+    def checkpoint(self) -> str:
+        """Return how many messages were counted, for restore()."""
+        return json.dumps(self._counted)
+
+    def restore(self, checkpoint: str) -> None:
+        """Go on with the counts of another process, so that one that has grown since shows."""
+        try:
+            self._counted = {
+                str(key): _Counted(int(messages), float(since), bool(grown))
+                for key, (messages, since, grown) in json.loads(checkpoint).items()
+            }
+        except (ValueError, TypeError, AttributeError):
+            self._counted = {}
 
     def recent(self, seconds: float) -> RecentMessages:
         """Look at the list; raise MessageLogError where there is none."""

@@ -14,7 +14,13 @@ from typing import Any
 from zapwatch.channels import MAX_ID_LENGTH, channel_key
 from zapwatch.http import parse_json
 from zapwatch.messages.probe_token import find_token, is_for
-from zapwatch.messages.webhook_log import CHANNEL_PATHS, MESSAGE_EVENTS, Direction
+from zapwatch.messages.webhook_log import (
+    CHANNEL_PATHS,
+    CIPHERTEXT,
+    MESSAGE_EVENTS,
+    Direction,
+    is_untaken,
+)
 
 _FIRST_TIME = 1_230_768_000.0  # 2009, when WhatsApp began: what is dated earlier is no time
 _MILLISECONDS = 1e11  # a number above this counts milliseconds, not seconds (those are of 5138)
@@ -31,9 +37,10 @@ class EventError(Exception):
 class Message:
     """That a channel had a message; ``at`` is in Unix seconds.
 
-    ``heard`` says that it came through WhatsApp, and was not merely written by the gateway whose
-    API had sent it. ``id`` only tells a message from itself, reported twice; it is never stored.
-    ``echo`` is the token of an echo that the channel has received (see probe_token).
+    ``heard`` says that it came through WhatsApp or that WhatsApp took it, and not merely that the
+    gateway was asked to send it. ``id`` only tells a message from itself, reported twice; it is
+    never stored. ``echo`` is the token of an echo that the channel has received (see probe_token).
+    One that is not ``readable`` could not be decrypted.
     """
 
     key: str
@@ -42,17 +49,20 @@ class Message:
     heard: bool
     id: str | None = None
     echo: str | None = None
+    readable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """What one shape says: ``at`` as it stands there, in whatever unit."""
+    """What one shape says: ``at`` and ``ack`` as they stand there, in whatever unit."""
 
     channel: object
     direction: Direction
     at: object
     heard: bool
     id: object
+    ack: object = None
+    readable: bool = True
 
 
 def parse(kind: str, body: bytes, now: float) -> Message | None:
@@ -78,7 +88,11 @@ def parse(kind: str, body: bytes, now: float) -> Message | None:
     echo = find_token(body)
     if echo is not None and not (said.heard and is_for(echo, key)):
         return None
-    return Message(key, said.direction, _time(said.at, now), said.heard, _text(said.id), echo)
+    # An echo to oneself may be reported only once, before it is sent.
+    untaken = echo is None and said.direction is Direction.OUT and is_untaken(said.ack)
+    heard = said.heard and not untaken
+    at, id_ = _time(said.at, now), _text(said.id)
+    return Message(key, said.direction, at, heard, id_, echo, said.readable)
 
 
 def _of_wppconnect(event: Mapping[str, Any]) -> _Said | None:
@@ -88,7 +102,15 @@ def _of_wppconnect(event: Mapping[str, Any]) -> _Said | None:
         return None
     out = _from_me(event, default=name == "onselfmessage")
     at = event.get("timestamp", event.get("t"))
-    return _Said(event.get("session"), _way(out=out), at, heard=True, id=event.get("id"))
+    return _Said(
+        event.get("session"),
+        _way(out=out),
+        at,
+        heard=True,
+        id=event.get("id"),
+        ack=event.get("ack"),
+        readable=event.get("type") != CIPHERTEXT,
+    )
 
 
 def _of_evolution(event: Mapping[str, Any]) -> _Said | None:
@@ -98,13 +120,32 @@ def _of_evolution(event: Mapping[str, Any]) -> _Said | None:
         return None
     data = event.get("data")
     if isinstance(data, list):
-        # Several at once: the newest one tells all that is kept.
-        data = max(filter(_is_object, data), key=lambda one: _number(_sent_at(one)), default={})
+        # Several at once: the newest one that can be read tells all that is kept.
+        data = max(filter(_is_object, data), key=_by_use, default={})
     data = data if isinstance(data, dict) else {}
     key = _object(data, "key")
     sent = name in _WRITTEN_BY_GATEWAY
     out = _from_me(key, default=sent)
-    return _Said(event.get("instance"), _way(out=out), _sent_at(data), not sent, key.get("id"))
+    ack = data.get("status")
+    return _Said(
+        event.get("instance"),
+        _way(out=out),
+        _sent_at(data),
+        not sent,
+        key.get("id"),
+        # As a number it is Baileys' own, whose 2 is the others' 1.
+        ack - 1 if isinstance(ack, int) and not isinstance(ack, bool) else ack,
+        readable=not _is_stub(data),
+    )
+
+
+def _by_use(data: Mapping[str, Any]) -> tuple[bool, float]:
+    return not _is_stub(data), _number(_sent_at(data))
+
+
+def _is_stub(message: Mapping[str, Any]) -> bool:
+    """Whether Baileys has put it in the place of a message that it could not decrypt."""
+    return message.get("messageStubType") in (2, "CIPHERTEXT")
 
 
 def _sent_at(data: Mapping[str, Any]) -> object:
@@ -125,7 +166,16 @@ def _of_waha(event: Mapping[str, Any]) -> _Said | None:
     out = _from_me(message, default=False)
     by_itself = out and message.get("source") == "api"
     at = event.get("timestamp", message.get("timestamp"))
-    return _Said(event.get("session"), _way(out=out), at, not by_itself, message.get("id"))
+    of_engine = _object(message, "_data")
+    return _Said(
+        event.get("session"),
+        _way(out=out),
+        at,
+        not by_itself,
+        message.get("id"),
+        message.get("ackName") or message.get("ack"),
+        readable=not _is_stub(of_engine) and of_engine.get("type") != CIPHERTEXT,
+    )
 
 
 def _of_wrapper(event: Mapping[str, Any]) -> _Said | None:
@@ -135,7 +185,8 @@ def _of_wrapper(event: Mapping[str, Any]) -> _Said | None:
     if direction is None or not isinstance(name, str):
         return None
     channel = next(filter(None, (_scalar(event, path) for path in CHANNEL_PATHS)), None)
-    places = [event, *(_object(event, name) for name in ("message", "data"))]
+    raw = _object(_object(event, "raw"), "payload")
+    places = [event, *(_object(event, name) for name in ("message", "data")), raw]
     out = direction is Direction.OUT or any(place.get("fromMe") is True for place in places)
     times = (place.get(field) for place in places for field in ("timestamp", "t"))
     ids = (place.get("id") for place in places)
@@ -145,6 +196,8 @@ def _of_wrapper(event: Mapping[str, Any]) -> _Said | None:
         next((at for at in times if at is not None), None),
         name.lower() not in _WRITTEN_BY_GATEWAY,
         next(filter(_text, ids), None),
+        next((place["ack"] for place in places if place.get("ack") is not None), None),
+        readable=all(place.get("type") != CIPHERTEXT for place in places),
     )
 
 

@@ -254,13 +254,16 @@ def _as_log_error() -> Iterator[None]:
         raise MessageLogError(str(error)) from None
 
 
+# Of SQLite and MariaDB, and of MySQL: another exporter made the table, or is making it.
+_MADE_ELSEWHERE = ("already exists", "being modified by concurrent DDL statement")
+
+
 def _create_tables(engine: sa.Engine) -> None:
     while True:
         try:
             metadata.create_all(engine)
         except OperationalError as error:
-            # Another exporter was quicker with one of them.
-            if "already exists" not in str(error.orig):
+            if not any(words in str(error.orig) for words in _MADE_ELSEWHERE):
                 raise
         else:
             return

@@ -96,7 +96,9 @@ def read_histories(
                 continue
             not_after = min(now, row.time)
             # What Zapwatch itself has sent says nothing of how the channel talks.
-            if row.key is not None and row.key in wanted and row.echo is None:
+            if row.key is None or not row.readable:
+                continue
+            if row.key in wanted and row.echo is None:
                 history = histories.get(row.key)
                 if history is None:
                     history = histories[row.key] = History(now)

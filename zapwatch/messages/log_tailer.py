@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
+import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
 
+from zapwatch.clock import Clock
 from zapwatch.messages.webhook_log import Direction, Head, Ids, MessageLog, MessageLogError, Row
 
 _SLACK_SECONDS = 300.0  # by which rows may be out of order, or a clock be corrected
@@ -43,8 +44,15 @@ _CATCH_UP_SECONDS = (
 )
 _OVERLAP_SECONDS = 60.0  # for so long a row may be committed after one with a larger id
 _OVERLAP_ROWS = 5000  # and no more rows than this are looked at again
-_FUTURE_SECONDS = 300.0  # a clock may be corrected by so much; what is later is no real time
+CLOCK_OFF_SECONDS = 1800.0
+"""By which a row may be dated before the time in which it was written, as by a replica that lags.
+
+What is further off has a writer with another time zone, or brings what was kept back for long.
+"""
+FUTURE_SECONDS = 300.0  # a clock may be corrected by so much; what is later is no real time
 _MOST_CHANNELS = 100_000
+_MOST_KEPT = 20_000  # channels in a checkpoint
+_MOST_SINCE = 20_000  # rows since a checkpoint: of more, a look back is the shorter way
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,11 @@ class ActivitySnapshot:
     are yet to be read. While there are any, a channel's true last message may be among them.
     ``receiver_gaps`` is from when until when no message could be noticed. Where messages are not
     ``counted``, a channel without an age is unknown, not unheard.
+
+    Counted apart, since they prove nothing: ``undecryptable`` messages by channel key, and rows of
+    messages that are ``unnamed``. ``clock_offset`` is by how many seconds the newest rows are dated
+    before (negative) or after the time in which they were written by the database's clock, 0 for
+    less than half an hour.
     """
 
     now: float
@@ -65,6 +78,9 @@ class ActivitySnapshot:
     receiver_gaps: Sequence[tuple[float, float]] = ()
     counted: bool = True
     last_heard: Mapping[str, float] = field(default_factory=dict)
+    undecryptable: Mapping[str, int] = field(default_factory=dict)
+    unnamed: int = 0
+    clock_offset: float = 0.0
 
     def heard_age(self, key: str) -> float | None:
         """Return the seconds since the channel was last heard, as age() does."""
@@ -116,20 +132,30 @@ class LogTailer:
     A poll reads the rows above the highest id it has read, and looks for rows that appeared below
     it within the last minute, since writers commit out of order. Where ids start again (TRUNCATE,
     another table), it looks back as far as it has not looked yet.
+
+    A row that was not there at the last poll was written since, where its own time is hours off.
     """
 
-    def __init__(self, log: MessageLog, lookback_seconds: float) -> None:
+    def __init__(
+        self, log: MessageLog, lookback_seconds: float, *, clock: Clock | None = None
+    ) -> None:
         self._log = log
+        self._clock = clock or Clock()
         self._lookback_seconds = lookback_seconds
         self._last_message: dict[str, float] = {}
         self._last_heard: dict[str, float] = {}
         self._messages: Counter[tuple[str, Direction]] = Counter()
+        self._undecryptable: Counter[str] = Counter()
+        self._unnamed = 0
+        self._clock_offset = 0.0
         self._rows_read = 0
         self._chunk = _CHUNK
         self._started = False
+        self._restored = False
         self._watermark = 0
         self._watermark_time: float | None = None
         self._polled_at = 0.0
+        self._read_all_at = 0.0
         self._recent: dict[int, _Recent] = {}
         self._recent_above = 0
         self._look_back_from: int | None = None
@@ -141,13 +167,17 @@ class LogTailer:
         self._forget_recent()
         gaps = self._gaps()
         head = self._log.head(self._watermark, *gaps)
-        if not self._started:
+        too_far = self._restored and head.newest_id - self._watermark > _MOST_SINCE
+        self._restored = False
+        if not self._started or too_far:
             self._begin(head)
         else:
             self._check_clock(head)
             if self._check_known_row(head):
                 self._read_late(head, *gaps)
         unread = self._read_new(head)
+        if not unread and head.newest_id >= self._watermark:
+            self._read_all_at = head.now
         self._look_back(head, wanted)
         self._bound(wanted)
         self._polled_at = head.now
@@ -158,6 +188,9 @@ class LogTailer:
             self._rows_read,
             unread,
             last_heard=dict(self._last_heard),
+            undecryptable=dict(self._undecryptable),
+            unnamed=self._unnamed,
+            clock_offset=self._clock_offset,
         )
 
     def find(self, wanted: Collection[str]) -> ActivitySnapshot:
@@ -173,7 +206,54 @@ class LogTailer:
             return False
         return self._unread_since is not None or bool(set(wanted).difference(self._last_heard))
 
+    def checkpoint(self) -> str:
+        """Return how far the log was read, for restore(); the empty string in the middle of it."""
+        done = self._read_all_at and self._unread_since is None
+        if not done or len(self._last_message) > _MOST_KEPT:
+            return ""
+        above = max(self._gaps()[0], self._watermark - _OVERLAP_ROWS)
+        known = {
+            key: (at, self._last_heard.get(key, 0.0)) for key, at in self._last_message.items()
+        }
+        return json.dumps(
+            {
+                "lookback_seconds": self._lookback_seconds,
+                "watermark": self._watermark,
+                "watermark_time": self._watermark_time,
+                "read_all_at": self._read_all_at,
+                "above": above,
+                "missing": [
+                    i for i in range(above + 1, self._watermark + 1) if i not in self._recent
+                ],
+                "look_back_from": self._look_back_from,
+                "last": known,
+            }
+        )
+
+    def restore(self, checkpoint: str) -> None:
+        """Go on where another process was, before the first poll; else look back as usual."""
+        try:
+            kept = json.loads(checkpoint)
+            last = {str(k): (float(at), float(heard)) for k, (at, heard) in kept["last"].items()}
+            above, watermark = int(kept["above"]), int(kept["watermark"])
+            missing = set(map(int, kept["missing"]))
+            read_all_at, lookback = float(kept["read_all_at"]), float(kept["lookback_seconds"])
+            self._look_back_from = kept["look_back_from"]
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return
+        if lookback < self._lookback_seconds or not 0 <= watermark - above <= _OVERLAP_ROWS:
+            return
+        self._watermark, self._watermark_time = watermark, kept.get("watermark_time")
+        self._read_all_at = self._polled_at = read_all_at
+        self._last_message = {key: at for key, (at, _) in last.items()}
+        self._last_heard = {key: heard for key, (_, heard) in last.items() if heard}
+        present = (i for i in range(above + 1, watermark + 1) if i not in missing)
+        self._remember_recent(dict.fromkeys(present))
+        self._recent_above = above
+        self._started = self._restored = True
+
     def _begin(self, head: Head) -> None:
+        self._recent.clear()
         self._watermark, self._watermark_time = head.newest_id, head.newest_time
         present = self._log.ids_between(0, head.newest_id, _CHUNK)
         # Oldest first, as they will be forgotten.
@@ -245,9 +325,9 @@ class LogTailer:
 
     def _read_new(self, head: Head) -> int:
         """Read new rows, oldest first, for a while; return how many ids are yet to be read."""
-        until = time.monotonic() + _CATCH_UP_SECONDS
+        until = self._clock.monotonic() + _CATCH_UP_SECONDS
         while self._watermark < head.newest_id:
-            if time.monotonic() >= until:
+            if self._clock.monotonic() >= until:
                 return head.newest_id - self._watermark
             rows = self._timed(partial(self._log.rows_after, self._watermark))
             if not rows:
@@ -259,9 +339,9 @@ class LogTailer:
 
     def _look_back(self, head: Head, wanted: Collection[str]) -> None:
         """Read backwards: to the last poll without a break where told so, else for a while."""
-        until = time.monotonic() + _LOOK_BACK_SECONDS
+        until = self._clock.monotonic() + _LOOK_BACK_SECONDS
         while self.looking_back(wanted):
-            if self._unread_since is None and time.monotonic() >= until:
+            if self._unread_since is None and self._clock.monotonic() >= until:
                 return
             assert self._look_back_from is not None  # noqa: S101 - looking_back() said so
             rows = self._timed(partial(self._log.rows_before, self._look_back_from))
@@ -272,15 +352,29 @@ class LogTailer:
                 self._unread_since = None
 
     def _note_new(self, rows: Sequence[Row], now: float) -> None:
-        """Count rows that were written just now; one dated later, or never, was written now."""
+        """Count rows that were written since all others were read; one from the future was now."""
         self._rows_read += len(rows)
         self._remember_recent({row.id: row.time for row in rows})
+        since = min(self._read_all_at, now)
+        offsets = [0.0]
         for row in resolve_dst_fold(rows, now):
-            if row.key is not None:
-                # An echo moves the clocks, but it is nobody's traffic.
-                if row.echo is None:
-                    self._messages[row.key, row.direction] += 1
-                self._note(row, row.key, now if row.time is None else min(row.time, now))
+            at = now if row.time is None else min(row.time, now)
+            if since - at > CLOCK_OFF_SECONDS:
+                at = since
+            if row.time is not None and abs(row.time - at) > CLOCK_OFF_SECONDS:
+                offsets.append(row.time - at)
+            self._unnamed += row.unnamed
+            if row.key is None:
+                continue
+            if not row.readable:
+                self._undecryptable[row.key] += 1
+                continue
+            # An echo moves the clocks, but it is nobody's traffic.
+            if row.echo is None:
+                self._messages[row.key, row.direction] += 1
+            self._note(row, row.key, at)
+        if rows:
+            self._clock_offset = max(offsets, key=abs)
 
     def _note_old(self, rows: Sequence[Row], now: float) -> float:
         """Take over times of older rows, and return that of the oldest.
@@ -290,9 +384,10 @@ class LogTailer:
         not_after = min(now, self._look_back_time)
         self._rows_read += len(rows)
         for row in resolve_dst_fold(rows, not_after):
-            if row.time is not None and row.time <= now + _FUTURE_SECONDS:
+            self._unnamed += row.unnamed
+            if row.time is not None and row.time <= now + FUTURE_SECONDS:
                 not_after = row.time
-                if row.key is not None:
+                if row.key is not None and row.readable:
                     self._note(row, row.key, min(row.time, now))
         return not_after
 
@@ -303,12 +398,12 @@ class LogTailer:
 
     def _remember_recent(self, times: Mapping[int, float | None]) -> None:
         """Remember ids, with the times of their rows, as read just now."""
-        read_at = time.monotonic()
+        read_at = self._clock.monotonic()
         self._recent.update({row_id: _Recent(read_at, at) for row_id, at in times.items()})
 
     def _forget_recent(self) -> None:
         """Let go of ids that no late row can stand next to any more."""
-        oldest = time.monotonic() - _OVERLAP_SECONDS
+        oldest = self._clock.monotonic() - _OVERLAP_SECONDS
         excess = len(self._recent) - _OVERLAP_ROWS
         over: list[int] = []
         for row_id, known in self._recent.items():
@@ -326,15 +421,18 @@ class LogTailer:
             self._last_message = {k: v for k, v in self._last_message.items() if k in listed}
             self._last_heard = {k: v for k, v in self._last_heard.items() if k in listed}
             self._messages = Counter({k: v for k, v in self._messages.items() if k[0] in listed})
+            self._undecryptable = Counter(
+                {k: v for k, v in self._undecryptable.items() if k in listed}
+            )
 
     def _timed(self, read: Callable[[int], list[Row]]) -> list[Row]:
         """Read a chunk and size the next one by how long it took: rows may hold 1 KB or 16 MB."""
-        started = time.monotonic()
+        started = self._clock.monotonic()
         try:
             return read(self._chunk)
         finally:
             # Also where it failed: it may have been the size that took too long.
-            seconds = time.monotonic() - started
+            seconds = self._clock.monotonic() - started
             if seconds > _CHUNK_SECONDS:
                 self._chunk = max(1, self._chunk // 4)
             elif seconds < _CHUNK_SECONDS / 4:

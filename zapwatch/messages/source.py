@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-import time
+import hashlib
+import threading
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Protocol
 
-from zapwatch.channels import Channel
+import sqlalchemy as sa
+from sqlalchemy.dialects.mysql import LONGTEXT
+
+from zapwatch.channels import MAX_ID_LENGTH, Channel
+from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings
+from zapwatch.db import Database, StateError
 from zapwatch.messages.channel_list import Activity
 from zapwatch.messages.event_store import GAP_AFTER, EventStore, Last
 from zapwatch.messages.history import HOURS, History, read_histories
-from zapwatch.messages.log_tailer import ActivitySnapshot, LogTailer, RecentMessages
-from zapwatch.messages.webhook_log import MessageLog, MessageLogError
+from zapwatch.messages.log_tailer import (
+    CLOCK_OFF_SECONDS,
+    FUTURE_SECONDS,
+    ActivitySnapshot,
+    LogTailer,
+    RecentMessages,
+)
+from zapwatch.messages.webhook_log import Head, MessageLog, MessageLogError, Row
 
 
 class MessageSource(Protocol):
@@ -29,6 +42,12 @@ class MessageSource(Protocol):
 
     def find(self, channels: Collection[Channel], /) -> ActivitySnapshot:
         """Return all that can be known of channels that were listed just now, as poll() does."""
+
+    def checkpoint(self) -> str:
+        """Return what find() has read, for restore() in another process."""
+
+    def restore(self, checkpoint: str) -> None:
+        """Go on from a checkpoint before the first find(); one that is of no use is ignored."""
 
     def recent(self, seconds: float) -> RecentMessages:
         """Return the messages of the last ``seconds``."""
@@ -47,14 +66,52 @@ class MessageSource(Protocol):
 
 _CHUNK = 500  # rows a statement
 _MOST_ROWS = 50_000  # that are read for one window; of a larger one the oldest are left out
+_MOST_MARKS = 1000
+
+
+class _Marks:
+    """Which rows a log had when: those above were written since. For any number of threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._marks: list[tuple[int, float]] = []
+
+    def note(self, head: Head) -> list[tuple[int, float]]:
+        """Add the present, and return all, the newest first: the highest id, and Unix seconds."""
+        with self._lock:
+            # What does not fit the present was another log, or another clock.
+            known = [
+                (id_, at) for id_, at in self._marks if id_ <= head.newest_id and at <= head.now
+            ]
+            newest = (head.newest_id, head.now)
+            # Of the same id, the latest time says most.
+            self._marks = [newest, *(one for one in known if one[0] != head.newest_id)]
+            del self._marks[_MOST_MARKS:]
+            return list(self._marks)
+
+
+def _arrived(row: Row, marks: Collection[tuple[int, float]], now: float) -> float | None:
+    """Return when a row was written: as it is dated, unless it was not there hours after that.
+
+    None where it is dated in the future, and may always have been there.
+    """
+    since = next((at for id_, at in marks if id_ < row.id), None)
+    if row.time is None or row.time > now + FUTURE_SECONDS:
+        return since
+    if since is not None and since - row.time > CLOCK_OFF_SECONDS:
+        return since
+    return min(row.time, now)
 
 
 class LogMessages:
     """The messages in PixelHub's log."""
 
-    def __init__(self, log: MessageLog, lookback_seconds: float) -> None:
+    def __init__(
+        self, log: MessageLog, lookback_seconds: float, *, clock: Clock | None = None
+    ) -> None:
         self._log = log
-        self._last = LogTailer(log, lookback_seconds)
+        self._last = LogTailer(log, lookback_seconds, clock=clock)
+        self._marks = _Marks()
 
     def poll(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Read what is new, and look back for a second for those that were never seen."""
@@ -64,20 +121,34 @@ class LogMessages:
         """Look back until all are found, or far enough."""
         return self._last.find([channel.key for channel in channels])
 
+    def checkpoint(self) -> str:
+        """Return how far the log was read."""
+        return self._last.checkpoint()
+
+    def restore(self, checkpoint: str) -> None:
+        """Read on from there: the look back is not made again."""
+        self._last.restore(checkpoint)
+
     def recent(self, seconds: float) -> RecentMessages:
-        """Read the newest rows."""
+        """Read the newest rows.
+
+        One that is dated hours back, and was not there at an earlier call, came since: a backlog
+        that is let through at last shows that a repair has worked.
+        """
         recent = RecentMessages()
         head = self._log.head(0)
+        marks = self._marks.note(head)
         before = head.newest_id + 1
         for _ in range(0, _MOST_ROWS, _CHUNK):
             rows = self._log.rows_before(before, _CHUNK)
             in_window = False
             for row in rows:
-                if row.time is None or row.time < head.now - seconds:
+                at = _arrived(row, marks, head.now)
+                if at is None or at < head.now - seconds:
                     continue
                 in_window = True
-                if row.key is not None and row.heard:
-                    recent.ages.setdefault(row.key, max(0.0, head.now - row.time))
+                if row.key is not None and row.heard and row.readable:
+                    recent.ages.setdefault(row.key, head.now - at)
                     if row.echo is not None:
                         recent.echoes.add(row.echo)
             if not in_window:
@@ -107,15 +178,16 @@ class StoredMessages:
     Ages count only time in which a receiver ran.
     """
 
-    def __init__(self, store: EventStore, gateway: str) -> None:
+    def __init__(self, store: EventStore, gateway: str, *, clock: Clock | None = None) -> None:
         self._store = store
+        self._clock = clock or Clock()
         self._gateway = gateway
         self._last: dict[str, Last] = {}
         self._read_at = 0.0
 
     def poll(self, _channels: Collection[Channel]) -> ActivitySnapshot:
         """Read what is new; raise MessageLogError, also where no receiver has run for minutes."""
-        now = time.time()
+        now = self._clock.time()
         if self._is_silent(now, _STALE_SECONDS):
             raise MessageLogError(_NO_RECEIVER)
         if now < self._read_at - _CLOCK_BACK:
@@ -136,9 +208,16 @@ class StoredMessages:
         """Do what poll() does: it finds all there is."""
         return self.poll(channels)
 
+    def checkpoint(self) -> str:
+        """Return nothing: the store has it all."""
+        return ""
+
+    def restore(self, checkpoint: str) -> None:
+        """Do nothing."""
+
     def recent(self, seconds: float) -> RecentMessages:
         """Read what was stored lately."""
-        now = time.time()
+        now = self._clock.time()
         gap = _NO_RECEIVER if self._is_silent(now, GAP_AFTER) else ""
         since = now - seconds - _CLOCKS_SECONDS
         ages = {
@@ -158,7 +237,7 @@ class StoredMessages:
 
     def histories(self, wanted: Collection[str], pause: Callable[[], None]) -> dict[str, History]:
         """Read the store, whose hours are counted already."""
-        now = time.time()
+        now = self._clock.time()
         histories: dict[str, History] = {}
         since = int(now // 3600) - HOURS
         for number, (key, hour, minutes) in enumerate(self._store.minutes(self._gateway, since)):
@@ -180,6 +259,8 @@ def open_source(
     gateway: GatewaySettings,
     listed: Callable[[], Collection[Channel]] = list,
     received: Callable[[str], MessageSource] | None = None,
+    *,
+    clock: Clock | None = None,
 ) -> MessageSource | None:
     """Open a gateway's source, on connections of its own; None where it has none.
 
@@ -187,13 +268,71 @@ def open_source(
     that receives events gives the source of those by the gateway's name, as ``received``.
     """
     if gateway.message_log_url is not None:
-        log = MessageLog(gateway.message_log_url)
-        return LogMessages(log, settings.message_lookback_hours * 3600)
+        log = MessageLog(gateway.message_log_url, clock=clock)
+        return LogMessages(log, settings.message_lookback_hours * 3600, clock=clock)
     if gateway.messages is MessageSourceKind.EVENTS:
         if received is not None:
             return received(gateway.name)
         store = EventStore(settings.messages_state_url, read_only=True)
-        return StoredMessages(store, gateway.name)
+        return StoredMessages(store, gateway.name, clock=clock)
     if gateway.messages is MessageSourceKind.ACTIVITY:
-        return Activity(listed)
+        return Activity(listed, clock=clock)
     return None
+
+
+_CHECKPOINTS = sa.Table(
+    "message_checkpoint",
+    sa.MetaData(),
+    sa.Column("gateway", sa.String(MAX_ID_LENGTH), primary_key=True),
+    # Of which source it is: another log, or another kind of source, has nothing to go on from.
+    sa.Column("source", sa.String(64), nullable=False),
+    sa.Column("checkpoint", sa.Text().with_variant(LONGTEXT(), "mysql", "mariadb"), nullable=False),
+    mysql_engine="InnoDB",
+    mysql_charset="utf8mb4",
+    mysql_collate="utf8mb4_bin",
+)
+
+
+def find_since_last_run(
+    source: MessageSource,
+    channels: Collection[Channel],
+    database: Database,
+    gateway: GatewaySettings,
+) -> ActivitySnapshot:
+    """Do what find() does, from where the last run has left off; raise MessageLogError.
+
+    The checkpoint is in ``database``, in a table of its own. While that cannot be used, a run costs
+    what the first one does.
+    """
+    place = _source_of(gateway)
+    kept = None
+    with suppress(StateError):
+        kept = _read_checkpoint(database, gateway.name, place)
+    source.restore(kept or "")
+    view = source.find(channels)
+    checkpoint = source.checkpoint()
+    if checkpoint and checkpoint != kept:
+        with suppress(StateError):
+            _keep_checkpoint(database, gateway.name, place, checkpoint)
+    return view
+
+
+def _read_checkpoint(database: Database, gateway: str, place: str) -> str | None:
+    with database.write() as connection:
+        _CHECKPOINTS.create(connection, checkfirst=True)
+    of_source = (_CHECKPOINTS.c.gateway == gateway) & (_CHECKPOINTS.c.source == place)
+    with database.read() as connection:
+        return connection.scalar(sa.select(_CHECKPOINTS.c.checkpoint).where(of_source))
+
+
+def _keep_checkpoint(database: Database, gateway: str, place: str, checkpoint: str) -> None:
+    with database.write() as connection:
+        connection.execute(_CHECKPOINTS.delete().where(_CHECKPOINTS.c.gateway == gateway))
+        row = {"gateway": gateway, "source": place, "checkpoint": checkpoint}
+        connection.execute(_CHECKPOINTS.insert().values(row))
+
+
+def _source_of(gateway: GatewaySettings) -> str:
+    url = gateway.message_log_url
+    place = url.set(password=None).render_as_string() if url is not None else ""
+    return hashlib.sha256(f"{gateway.messages} {place}".encode()).hexdigest()

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import enum
 import sqlite3
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -24,13 +23,13 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
 
 from zapwatch.channels import MAX_ID_LENGTH, channel_key
+from zapwatch.clock import Clock
 from zapwatch.db import one_line
 from zapwatch.messages.probe_token import MARK, MOST_BYTES, TOKEN_LENGTH, is_for, is_token
 
 _TIMEOUT = 10  # seconds that connecting or an answer may take before the log counts as down
 _STATEMENT_SECONDS = 1.0  # that the server works on one statement before it gives it up
 _LARGE_ROW_SECONDS = 8.0  # the same where a statement asks for one row, which may hold 16 MB
-_GIVEN_UP = {1969, 3024}  # MariaDB's and MySQL's numbers for a statement that took too long
 
 
 class Direction(enum.StrEnum):
@@ -56,6 +55,25 @@ So they do not show that anything came through WhatsApp: a panel that answers cu
 the log of a dead session fresh. What the phone itself has sent, ``onselfmessage``, did.
 """
 
+CIPHERTEXT = "ciphertext"
+"""The ``type`` that WPPConnect gives a message which it has not decrypted, at least not yet."""
+
+
+def is_untaken(ack: object) -> bool:
+    """Whether an own message's ``ack`` says that WhatsApp has not taken it: pending, or refused.
+
+    Where nothing is said of it, it may have been.
+    """
+    if isinstance(ack, str):
+        if ack.strip().upper() in {"PENDING", "CLOCK", "ERROR", "FAILED"}:
+            return True
+        try:
+            ack = float(ack)
+        except ValueError:
+            return False
+    return isinstance(ack, int | float) and not isinstance(ack, bool) and ack <= 0
+
+
 CHANNEL_PATHS = (
     "$.sessionId",
     "$.session.id",
@@ -79,14 +97,27 @@ class _TooSlow(MessageLogError):  # noqa: N818 - it may work with fewer rows
     """The server gave the statement up."""
 
 
+class _TooDeep(MessageLogError):  # noqa: N818 - it works without that one payload
+    """The server cannot parse the payload of one of the rows."""
+
+
+_KINDS: Mapping[object, type[MessageLogError]] = {
+    1969: _TooSlow,  # MariaDB's number
+    3024: _TooSlow,  # MySQL's
+    3157: _TooDeep,  # MySQL's for JSON deeper than 100 levels, which is invalid JSON elsewhere
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row of the log; ``key`` is the channel's, None where the row is no channel's message.
 
     ``other_time`` is set where clocks were put back an hour and the server's zone had the row's
     local time twice: the row was written at one of the two. ``heard`` says that it came through
-    WhatsApp, and not merely out of the gateway. ``echo`` is the token of an echo that the channel
-    has received (see probe_token); the sender's own note of an echo is no channel's message.
+    WhatsApp or that WhatsApp took it, and not merely that the gateway was asked to send it.
+    ``echo`` is the token of an echo that the channel has received (see probe_token); the sender's
+    own note of an echo is no channel's message. One that is not ``readable`` could not be
+    decrypted. ``unnamed``: it is a message whose payload names no channel.
     """
 
     id: int
@@ -96,6 +127,8 @@ class Row:
     other_time: float | None = None
     heard: bool = True
     echo: str | None = None
+    readable: bool = True
+    unnamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +211,13 @@ class _JsonScalar(FunctionElement[str]):
 
 @compiles(_JsonScalar, "mysql", "mariadb")
 def _scalar_mysql(element: _JsonScalar, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"JSON_VALUE({compiler.process(element.clauses, **kw)})"
+    arguments = compiler.process(element.clauses, **kw)
+    if getattr(compiler.dialect, "is_mariadb", False):
+        return f"JSON_VALUE({arguments})"
+    # MySQL's JSON_VALUE() makes a text of an object or a list, and of true.
+    found = f"JSON_EXTRACT({arguments})"
+    wanted = "('STRING', 'INTEGER', 'UNSIGNED INTEGER', 'DOUBLE', 'DECIMAL')"
+    return f"CASE WHEN JSON_TYPE({found}) IN {wanted} THEN JSON_UNQUOTE({found}) END"
 
 
 @compiles(_JsonScalar, "sqlite")
@@ -186,6 +225,42 @@ def _scalar_sqlite(element: _JsonScalar, compiler: SQLCompiler, **kw: Any) -> st
     arguments = compiler.process(element.clauses, **kw)
     wanted = "('text', 'integer', 'real')"
     return f"CASE WHEN json_type({arguments}) IN {wanted} THEN json_extract({arguments}) END"
+
+
+class _JsonTrue(FunctionElement[bool]):
+    """Whether the value at a path of a valid JSON text is true."""
+
+    inherit_cache = True
+    type = sa.Boolean()
+
+
+@compiles(_JsonTrue, "mysql", "mariadb")
+def _true_mysql(element: _JsonTrue, compiler: SQLCompiler, **kw: Any) -> str:
+    value = f"JSON_EXTRACT({compiler.process(element.clauses, **kw)})"
+    return f"(JSON_UNQUOTE({value}) = 'true')"
+
+
+@compiles(_JsonTrue, "sqlite")
+def _true_sqlite(element: _JsonTrue, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"(json_type({compiler.process(element.clauses, **kw)}) = 'true')"
+
+
+class _Holds(FunctionElement[bool]):
+    """Whether a text holds another, byte by byte: by collation it takes seven times as long."""
+
+    inherit_cache = True
+    type = sa.Boolean()
+
+
+@compiles(_Holds, "mysql", "mariadb")
+def _holds_mysql(element: _Holds, compiler: SQLCompiler, **kw: Any) -> str:
+    text, part = (compiler.process(one, **kw) for one in element.clauses)
+    return f"(LOCATE(CAST({part} AS BINARY), {text}) > 0)"
+
+
+@compiles(_Holds, "sqlite")
+def _holds_sqlite(element: _Holds, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"(instr({compiler.process(element.clauses, **kw)}) > 0)"
 
 
 _LOG = sa.table(
@@ -216,27 +291,89 @@ def _channel_of_row() -> sa.ColumnElement[str | None]:
     )
 
 
+def _holds(*texts: str) -> sa.ColumnElement[bool]:
+    return sa.or_(*(_Holds(_LOG.c.payload_json, sa.literal_column(f"'{text}'")) for text in texts))
+
+
 def _echo_of_row() -> sa.ColumnElement[str | None]:
     payload = _LOG.c.payload_json
     found = sa.func.instr(payload, sa.literal_column(f"'{MARK}'"))
     may_be = _IS_MESSAGE & (sa.func.length(payload) <= MOST_BYTES)
-    token = sa.case((found > 0, sa.func.substr(payload, found, TOKEN_LENGTH)), else_=None)
+    token = sa.case((_holds(MARK), sa.func.substr(payload, found, TOKEN_LENGTH)), else_=None)
     return sa.case((may_be, token), else_=None)
 
 
-_ROWS = sa.select(
-    _LOG.c.id,
-    _Epoch(_LOG.c.received_at),
-    _OtherEpoch(_LOG.c.received_at),
-    _channel_of_row(),
-    _LOG.c.event_type,
-    _echo_of_row(),
-).limit(sa.bindparam("limit"))
-_ROWS_AFTER = _ROWS.where(_LOG.c.id > sa.bindparam("row")).order_by(_LOG.c.id)
-_ROWS_BEFORE = _ROWS.where(_LOG.c.id < sa.bindparam("row")).order_by(_LOG.c.id.desc())
-_ROWS_AMONG = _ROWS.where(_LOG.c.id.in_(sa.bindparam("rows", expanding=True))).order_by(
-    _LOG.c.id.desc()
-)
+def _scalars(field: str) -> list[_JsonScalar]:
+    return [_JsonScalar(_LOG.c.payload_json, _path(place, field)) for place in _PLACES]
+
+
+def _path(place: str, field: str) -> sa.ColumnElement[str]:
+    return sa.literal_column(f"'{place}.{field}'")
+
+
+# Where a payload has the gateway's own fields of the message.
+_PLACES = ("$", "$.message", "$.data", "$.raw.payload")
+
+
+def _note_of_row() -> sa.ColumnElement[str | None]:
+    """Return CIPHERTEXT, or an own message's ``ack``, or NULL.
+
+    The JSON is only looked into where its text makes it likely: this is asked of each row.
+    """
+    payload = _LOG.c.payload_json
+
+    may_be = _IS_MESSAGE & (sa.func.length(payload) <= MOST_BYTES)
+    valid = sa.func.json_valid(payload) == 1
+    encrypted = sa.literal_column(f"'{CIPHERTEXT}'").in_(_scalars("type"))
+    # Those are never heard, whatever became of them.
+    not_by_api = _LOG.c.event_type != sa.literal_column("'message.sent'")
+    from_me = sa.or_(*(_JsonTrue(payload, _path(place, "fromMe")) for place in _PLACES))
+    own = sa.or_(
+        _LOG.c.event_type == sa.literal_column("'onselfmessage'"),
+        _holds('"fromMe":true', '"fromMe": true') & valid & from_me,
+    )
+    note = sa.case(
+        (_holds(f'"{CIPHERTEXT}"') & valid & encrypted, sa.literal_column(f"'{CIPHERTEXT}'")),
+        (not_by_api & own & valid, sa.func.coalesce(*_scalars("ack"))),
+        else_=None,
+    )
+    return sa.case((may_be, note), else_=None)
+
+
+class _Rows(NamedTuple):
+    """A query of rows, and the same one without a look into the payload's JSON."""
+
+    parsed: sa.Select[Any]
+    unparsed: sa.Select[Any]
+
+    @classmethod
+    def of(cls, which: sa.ColumnElement[bool], order: sa.ColumnElement[Any]) -> _Rows:
+        """Make both."""
+        return cls(
+            *(
+                sa.select(
+                    _LOG.c.id,
+                    _Epoch(_LOG.c.received_at),
+                    _OtherEpoch(_LOG.c.received_at),
+                    channel,
+                    _LOG.c.event_type,
+                    _echo_of_row(),
+                    note,
+                )
+                .where(which)
+                .order_by(order)
+                .limit(sa.bindparam("limit"))
+                for channel, note in (
+                    (_channel_of_row(), _note_of_row()),
+                    (sa.null(), sa.null()),
+                )
+            )
+        )
+
+
+_ROWS_AFTER = _Rows.of(_LOG.c.id > sa.bindparam("row"), _LOG.c.id)
+_ROWS_BEFORE = _Rows.of(_LOG.c.id < sa.bindparam("row"), _LOG.c.id.desc())
+_ROWS_AMONG = _Rows.of(_LOG.c.id.in_(sa.bindparam("rows", expanding=True)), _LOG.c.id.desc())
 
 _BETWEEN = (_LOG.c.id > sa.bindparam("after")) & (_LOG.c.id <= sa.bindparam("up_to"))
 _IDS_BETWEEN = (
@@ -267,8 +404,9 @@ _HEAD = (
 class MessageLog:
     """Bounded reads of one message log; each method raises MessageLogError."""
 
-    def __init__(self, url: sa.URL) -> None:
+    def __init__(self, url: sa.URL, *, clock: Clock | None = None) -> None:
         self._engine = _engine(url)
+        self._clock = clock or Clock()
 
     def head(self, known_id: int, above: int = 0, up_to: int = 0) -> Head:
         """Return the present, with the row ``known_id`` and the ids ``above`` one, ``up_to`` one.
@@ -310,15 +448,19 @@ class MessageLog:
         """Close the connections."""
         self._engine.dispose()
 
-    def _rows(self, statement: sa.Select[Any], limit: int, **values: object) -> list[Row]:
+    def _rows(self, query: _Rows, limit: int, **values: object) -> list[Row]:
+        statement = query.parsed
         while True:
             seconds = _LARGE_ROW_SECONDS if limit == 1 else _STATEMENT_SECONDS
             try:
                 found = self._read(statement, {**values, "limit": limit}, seconds)
-            except _TooSlow:
-                if limit == 1:
+            except (_TooSlow, _TooDeep) as error:
+                if limit > 1:
+                    limit = max(1, limit // 8)
+                elif isinstance(error, _TooDeep) and statement is query.parsed:
+                    statement = query.unparsed
+                else:
                     raise
-                limit = max(1, limit // 8)
             else:
                 return [_row(*columns) for columns in found]
 
@@ -328,7 +470,7 @@ class MessageLog:
         values: Mapping[str, object],
         seconds: float = _STATEMENT_SECONDS,
     ) -> Sequence[Any]:
-        started = time.monotonic()
+        started = self._clock.monotonic()
         tried_again = False
         while True:
             try:
@@ -336,7 +478,7 @@ class MessageLog:
             except SQLAlchemyError as error:
                 # A connection that was kept may have gone since, which shows only when it is used.
                 gone = isinstance(error, DBAPIError) and error.connection_invalidated
-                late = time.monotonic() - started > _STATEMENT_SECONDS
+                late = self._clock.monotonic() - started > _STATEMENT_SECONDS
                 if tried_again or late or not gone:
                     raise _readable(error) from None
                 tried_again = True
@@ -363,20 +505,28 @@ class MessageLog:
 
 
 def _readable(error: SQLAlchemyError) -> MessageLogError:
-    number = getattr(getattr(error, "orig", None), "args", (0,))[:1]
-    kind = _TooSlow if number and number[0] in _GIVEN_UP else MessageLogError
+    arguments: tuple[Any, ...] = getattr(getattr(error, "orig", None), "args", ())
+    kind = _KINDS.get(arguments[0], MessageLogError) if arguments else MessageLogError
     return kind(one_line(error))
 
 
 def _row(
-    row_id: int, time: Any, other_time: Any, channel: Any, event_type: str | None, echo: str | None
+    row_id: int,
+    time: Any,
+    other_time: Any,
+    channel: Any,
+    event_type: str | None,
+    echo: str | None,
+    note: str | None,
 ) -> Row:
     key = channel_key(str(channel)) if channel is not None else ""
     event = (event_type or "").lower()
-    heard = event not in WRITTEN_BY_GATEWAY
     if echo is not None and not is_token(echo):
         echo = None
-    usable = 0 < len(key) <= MAX_ID_LENGTH and (echo is None or (heard and is_for(echo, key)))
+    # An echo to oneself may be reported only once, before it is sent.
+    heard = event not in WRITTEN_BY_GATEWAY and (echo is not None or not is_untaken(note))
+    named = 0 < len(key) <= MAX_ID_LENGTH
+    usable = named and (echo is None or (heard and is_for(echo, key)))
     return Row(
         row_id,
         _time(time),
@@ -385,6 +535,8 @@ def _row(
         _time(other_time),
         heard,
         echo if usable else None,
+        readable=note != CIPHERTEXT,
+        unnamed=event in MESSAGE_EVENTS and not named,
     )
 
 

@@ -20,16 +20,17 @@ _STATES = {
 }
 
 
-def _refusal(status: int, error: str, words: str) -> WrapperAnswer:
-    return WrapperAnswer(
-        status, {"status": status, "error": error, "response": {"message": [words]}}
-    )
+def _refusal(status: int, error: str, words: str | list[str]) -> WrapperAnswer:
+    return WrapperAnswer(status, {"status": status, "error": error, "response": {"message": words}})
 
 
-_UNAUTHORIZED = WrapperAnswer(
-    401, {"status": 401, "error": "Unauthorized", "response": {"message": "Unauthorized"}}
-)
-_NOT_FOUND = _refusal(404, "Not Found", "This instance is not there")
+def _not_found(name: str) -> WrapperAnswer:
+    return _refusal(404, "Not Found", [f'The "{name}" instance does not exist'])
+
+
+_UNAUTHORIZED = _refusal(401, "Unauthorized", "Unauthorized")
+# An error, and HTTP 200 all the same; its words are lost on the way.
+_UNNAMED = WrapperAnswer(200, {"error": True, "message": "[object Object]"})
 _CLOSED = _refusal(500, "Internal Server Error", "Connection Closed")
 
 
@@ -63,33 +64,50 @@ class EvolutionApi:
         return routes
 
     def _list(self) -> Response:
-        return self._answer("list", None, lambda: WrapperAnswer(200, self._gateway.each(_instance)))
+        """List the instances: all, or the one that is named."""
+        name = request.args.get("instanceName")
+
+        def work() -> WrapperAnswer:
+            entries = self._gateway.each(_instance)
+            if name is not None:
+                entries = [entry for entry in entries if entry["name"] == name]
+                if not entries:
+                    return _refusal(404, "Not Found", [f'Instance "{name}" not found'])
+            return WrapperAnswer(200, entries)
+
+        return self._answer("list" if name is None else "row", name, work)
 
     def _status(self, channel: str) -> Response:
-        return self._about("status", channel, lambda c, _: WrapperAnswer(200, _state(c)))
+        return self._about("status", channel, lambda c, _: WrapperAnswer(200, _state(c, _look(c))))
 
     def _connect(self, channel: str) -> Response:
         def connect(one: SimulatedChannel, now: float) -> WrapperAnswer:
-            one.begin(now)
+            if not one.knobs.loaded:
+                return _UNNAMED
+            if _look(one) == "close":
+                clients = one.clients
+                one.begin(now)
+                one.clients = clients + 1
             return WrapperAnswer(200, self._code(one))
 
         return self._about("start_session", channel, connect)
 
     def _restart(self, channel: str) -> Response:
         def restart(one: SimulatedChannel, now: float) -> WrapperAnswer:
-            if one.status == "disconnected":
-                # An error, and HTTP 200 all the same.
-                words = "BadRequestException: the instance is not connected"
-                return WrapperAnswer(200, {"error": True, "message": words})
+            if not one.knobs.loaded or _look(one) == "close":
+                return _UNNAMED
+            clients = one.clients
             one.restart(now)
+            one.clients = clients
             return WrapperAnswer(200, self._code(one))
 
         return self._about("restart", channel, restart)
 
     def _logout(self, channel: str) -> Response:
         def logout(one: SimulatedChannel, now: float) -> WrapperAnswer:
-            if one.status == "disconnected":
-                return _refusal(400, "Bad Request", "The instance is not connected")
+            if _look(one) == "close":
+                words = f'The "{one.id}" instance is not connected'
+                return _refusal(400, "Bad Request", [words])
             one.unpair(now)
             done = {"status": "SUCCESS", "error": False}
             return WrapperAnswer(200, done | {"response": {"message": "Instance logged out"}})
@@ -99,7 +117,7 @@ class EvolutionApi:
     def _query(self, channel: str) -> Response:
         def ask(one: SimulatedChannel, _: float) -> WrapperAnswer:
             if one.knobs.integration != BAILEYS:
-                return _refusal(400, "Bad Request", "Not on the official Business API")
+                return _refusal(400, "Bad Request", ["Not on the official Business API"])
             if not one.sends:
                 return _CLOSED
             names = ("readreceipts", "profile", "status", "online", "last", "groupadd")
@@ -132,7 +150,7 @@ class EvolutionApi:
 
         def send() -> WrapperAnswer:
             if not self._gateway.at(channel, lambda *_: True, otherwise=False):
-                return _NOT_FOUND
+                return _not_found(channel)
             sent = self._gateway.send(channel, number, text)
             if sent is None:
                 return _CLOSED
@@ -148,51 +166,78 @@ class EvolutionApi:
         number = str(body.get("remoteJid") or "").removesuffix("@s.whatsapp.net")
 
         def take() -> WrapperAnswer:
+            if not self._gateway.at(channel, lambda c, _: c.sends, otherwise=False):
+                words = ["Error while deleting message for everyone", "Error: Connection Closed"]
+                return _refusal(500, "Internal Server Error", words)
             if not self._gateway.take_back(channel, number, str(body.get("id") or "")):
-                return _refusal(400, "Bad Request", "Message not found")
+                return _refusal(400, "Bad Request", ["Message not found"])
             return WrapperAnswer(201, {"status": "PENDING"})
 
         return self._answer("take_back", channel, take)
 
     def _unknown(self, **_: str) -> Response:
-        unknown = _refusal(404, "Not Found", "There is no such call")
+        unknown = _refusal(404, "Not Found", [f"Cannot {request.method} {request.path}"])
         return self._answer("unknown", None, lambda: unknown)
 
     def _code(self, channel: SimulatedChannel) -> dict[str, Any]:
-        """Return what connect answers: the state, a QR code, or nulls while there is none."""
+        """Return what connect answers: the state, a QR code, or a count while there is none."""
         if channel.status == "connected":
-            return _state(channel)
+            return _state(channel, "open")
         if channel.status != "qr_required":
-            return {"pairingCode": None, "code": None, "base64": None, "count": 0}
+            return {"count": 0}
         number = self._gateway.next_qr()
         image = f"data:image/png;base64,{png(number)}"
         return {"pairingCode": None, "code": f"2@{number}", "base64": image, "count": 1}
 
     def _about(self, operation: str, channel: str, work: Any) -> Response:
-        return self._answer(operation, channel, lambda: self._gateway.at(channel, work, _NOT_FOUND))
+        return self._answer(
+            operation, channel, lambda: self._gateway.at(channel, work, _not_found(channel))
+        )
 
     def _answer(self, operation: str, channel: str | None, work: Any) -> Response:
         right = is_secret(request.headers.get("apikey", ""), self._secret)
         return self._calls.answer(operation, channel, work, right=right)
 
 
-def _state(channel: SimulatedChannel) -> dict[str, Any]:
-    return {"instance": {"instanceName": channel.id, "state": _STATES[channel.status]}}
+def _look(channel: SimulatedChannel) -> str | None:
+    """Return the process's state at one look; null while it has not loaded the instance."""
+    if not channel.knobs.loaded:
+        return None
+    if channel.reachable or channel.status == "disconnected":
+        return _STATES[channel.status]
+    channel.looks += 1
+    turn = channel.knobs.whatsapp == "refused" and channel.looks % 2 == 0
+    return "connecting" if turn else "close"
+
+
+def _state(channel: SimulatedChannel, state: str | None) -> dict[str, Any]:
+    shown = channel.knobs.status_text
+    told = {"state": state if shown == AS_IT_IS else shown}
+    if state is None or shown == MISSING:
+        told = {}
+    return {"instance": {"instanceName": channel.id} | told}
 
 
 def _instance(channel: SimulatedChannel) -> dict[str, Any]:
+    paired = channel.knobs.session != "unpaired"
     entry: dict[str, Any] = {
         "id": f"00000000-0000-4000-8000-{channel.number[1:]:0>12}",
         "name": channel.id,
-        "ownerJid": f"{channel.number}@s.whatsapp.net",
-        "number": None,
+        "connectionStatus": _STATES[channel.stored],
+        "ownerJid": f"{channel.number}@s.whatsapp.net" if paired else None,
+        "profileName": None,
+        "profilePicUrl": None,
         "integration": channel.knobs.integration,
+        "number": None,
+        "businessId": None,
+        "token": "an-instance-token",
+        "clientName": "evolution",
         "disconnectionReasonCode": None,
+        "disconnectionObject": None,
         "disconnectionAt": None,
-        "updatedAt": "2026-01-01T00:00:00.000Z",
+        "createdAt": "2026-01-01T00:00:00.000Z",
+        "updatedAt": f"2026-01-01T00:00:00.{channel.stored_changes % 1000:03}Z",
+        **dict.fromkeys(("Chatwoot", "Proxy", "Rabbitmq", "Nats", "Sqs", "Websocket", "Setting")),
         "_count": {"Message": channel.messages, "Contact": 3, "Chat": 2},
     }
-    shown = channel.knobs.status_text
-    if shown != MISSING:
-        entry["connectionStatus"] = _STATES[channel.status] if shown == AS_IT_IS else shown
     return entry

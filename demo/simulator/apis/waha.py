@@ -22,8 +22,14 @@ _NOT_FOUND = WrapperAnswer(
     404, {"message": "Session not found", "error": "Not Found", "statusCode": 404}
 )
 _UNAUTHORIZED = WrapperAnswer(401, {"message": "Unauthorized", "statusCode": 401})
-_UNKNOWN = WrapperAnswer(
-    404, {"message": "Cannot find that", "error": "Not Found", "statusCode": 404}
+
+
+def _refused(status: int, error: str, words: str) -> WrapperAnswer:
+    return WrapperAnswer(status, {"statusCode": status, "message": words, "error": error})
+
+
+_ONE_ONLY = _refused(
+    422, "Unprocessable Entity", "WAHA Core support only 'default' session: get WAHA PLUS."
 )
 
 
@@ -58,7 +64,7 @@ class WahaApi:
     def _list(self) -> Response:
         def work() -> WrapperAnswer:
             shown = request.args.get("all") == "true"
-            entries = self._gateway.each(_session)
+            entries = self._gateway.each(_listed)
             return WrapperAnswer(200, [e for e in entries if shown or e.get("status") != "STOPPED"])
 
         return self._answer("list", None, work)
@@ -68,7 +74,11 @@ class WahaApi:
 
     def _start(self, channel: str) -> Response:
         def start(one: SimulatedChannel, now: float) -> WrapperAnswer:
-            if not one.failed:  # that one counts as running, and nothing happens
+            runs = one.failed or one.status != "disconnected"
+            if runs and one.knobs.old_core:
+                words = f"Session '{one.id}' is already started."
+                return _refused(422, "Unprocessable Entity", words)
+            if not runs:
                 one.begin(now)
             return WrapperAnswer(201, _session(one))
 
@@ -94,7 +104,7 @@ class WahaApi:
     def _qr(self, channel: str) -> Response:
         def show(one: SimulatedChannel, _: float) -> WrapperAnswer:
             if one.status != "qr_required":
-                return _unexpected(one, "SCAN_QR_CODE")
+                return _unready(one, "SCAN_QR_CODE")
             number = self._gateway.next_qr()
             if request.args.get("format") == "raw":
                 return WrapperAnswer(200, {"value": f"2@{number}"})
@@ -105,7 +115,7 @@ class WahaApi:
     def _query(self) -> Response:
         def ask(one: SimulatedChannel, _: float) -> WrapperAnswer:
             if one.status != "connected":
-                return _unexpected(one, "WORKING")
+                return _unready(one, "WORKING")
             if not one.sends:
                 return _failed("Timed Out")
             asked = request.args.get("phone", "")
@@ -137,39 +147,59 @@ class WahaApi:
         return self._answer("take_back", channel, take)
 
     def _unknown(self, **_: str) -> Response:
-        return self._answer("unknown", None, lambda: _UNKNOWN)
+        unknown = _refused(404, "Not Found", f"Cannot {request.method} {request.path}")
+        return self._answer("unknown", None, lambda: unknown)
 
     def _about(self, operation: str, channel: str, work: Any) -> Response:
-        return self._answer(operation, channel, lambda: self._gateway.at(channel, work, _NOT_FOUND))
+        missing = _NOT_FOUND
+        if self._is_old_core() and operation != "status":
+            missing = _ONE_ONLY
+        return self._answer(operation, channel, lambda: self._gateway.at(channel, work, missing))
+
+    def _is_old_core(self) -> bool:
+        return any(self._gateway.each(lambda channel: channel.knobs.old_core))
 
     def _answer(self, operation: str, channel: str | None, work: Any) -> Response:
         right = is_secret(request.headers.get("X-Api-Key", ""), self._secret)
+        right = right or self._is_old_core()
         return self._calls.answer(operation, channel, work, right=right)
 
 
 def _not_sent(channel: SimulatedChannel, _: float) -> WrapperAnswer:
     up = channel.status == "connected"
-    return _failed("Timed Out") if up else _unexpected(channel, "WORKING")
+    return _failed("Timed Out") if up else _unready(channel, "WORKING")
 
 
 def _session(channel: SimulatedChannel) -> dict[str, Any]:
-    entry: dict[str, Any] = {"name": channel.id, "config": {}, "engine": {"engine": "NOWEB"}}
+    """Describe one session, which tells more than the list does."""
+    runs = channel.failed or channel.status != "disconnected"
+    return _listed(channel) | {"engine": {"engine": "NOWEB"} if runs else {}}
+
+
+def _listed(channel: SimulatedChannel) -> dict[str, Any]:
+    old = channel.knobs.old_core
+    entry: dict[str, Any] = {"name": channel.id, "config": None if old else {}}
     status: Any = "FAILED" if channel.failed else _STATUSES[channel.status]
     shown = channel.knobs.status_text
     if shown != MISSING:
         entry["status"] = status if shown == AS_IT_IS else shown
     if channel.knobs.session == "paired":
         entry["me"] = {"id": f"{channel.number}@c.us", "pushName": "Example"}
-    if channel.knobs.tells_activity and channel.active_at is not None:
-        entry["timestamps"] = {"activity": int(channel.active_at * 1000)}
-    return entry
+    if old:
+        return {"me": None} | entry
+    known = channel.knobs.tells_activity and channel.active_at is not None
+    activity = int(channel.active_at * 1000) if known and channel.active_at else None
+    return entry | {"presence": {}, "timestamps": {"activity": activity}}
 
 
-def _unexpected(channel: SimulatedChannel, expected: str) -> WrapperAnswer:
+def _unready(channel: SimulatedChannel, expected: str) -> WrapperAnswer:
+    if channel.status == "disconnected" and not channel.failed:
+        words = f"We didn't find a session with name '{channel.id}'.\nPlease start it first"
+        return _refused(404, "Not Found", words)
     return WrapperAnswer(
         422,
         {
-            "error": "The session is in another status than this call needs",
+            "error": "Session status is not as expected",
             "session": channel.id,
             "status": "FAILED" if channel.failed else _STATUSES[channel.status],
             "expected": [expected],

@@ -21,11 +21,26 @@ _STATUSES = {
     "disconnected": "CLOSED",
 }
 _WRONG_TOKEN = WrapperAnswer(401, {"error": "Check that the Session and Token are correct"})
-_WRONG_KEY = WrapperAnswer(400, {"response": False, "message": "The token is incorrect"})
-_NOT_ACTIVE = WrapperAnswer(
-    404, {"response": None, "status": "Disconnected", "message": "The session is not active."}
-)
+_NO_TOKEN = WrapperAnswer(401, {"message": "Token is not present. Check your header and try again"})
+_WRONG_LIST_KEY = WrapperAnswer(400, {"response": False, "message": "The token is incorrect"})
+_WRONG_KEY = WrapperAnswer(400, {"response": False, "message": "The SECRET_KEY is incorrect"})
+_NO_PAGE = WrapperAnswer(404, None)
 _CLOSED = WrapperAnswer(200, {"status": "CLOSED", "qrcode": None})
+_NOT_CLOSED = {"status": False, "message": "Error closing session", "error": {"level": "error"}}
+
+
+def _not_active() -> WrapperAnswer:
+    """Refuse a call about a session that is not open; a body sent is repeated in part."""
+    body = {"response": None, "status": "Disconnected"}
+    body["message"] = "A sessão do WhatsApp não está ativa."
+    if request.method == "POST" and "logout-session" not in request.path:
+        body["session"] = ""
+    return WrapperAnswer(404, body)
+
+
+def _session(channel: SimulatedChannel) -> dict[str, str]:
+    """Return what the server adds to an answer about a session that it holds."""
+    return {"session": channel.id if channel.begun else ""}
 
 
 class WppconnectApi:
@@ -36,6 +51,8 @@ class WppconnectApi:
     ) -> None:
         self._gateway = gateway
         self._calls = SimulatedCalls(faults, journal, _WRONG_TOKEN)
+        self._without_token = SimulatedCalls(faults, journal, _NO_TOKEN)
+        self._lists = SimulatedCalls(faults, journal, _WRONG_LIST_KEY)
         self._admin = SimulatedCalls(faults, journal, _WRONG_KEY)
         self._secret = secret
         self._lock = threading.Lock()
@@ -67,7 +84,7 @@ class WppconnectApi:
         def work() -> WrapperAnswer:
             return WrapperAnswer(200, {"response": self._gateway.each(lambda c: c.id)})
 
-        return self._admin.answer("list", None, work, right=is_secret(key, self._secret))
+        return self._lists.answer("list", None, work, right=is_secret(key, self._secret))
 
     def _token(self, channel: str, key: str) -> Response:
         def work() -> WrapperAnswer:
@@ -82,10 +99,17 @@ class WppconnectApi:
         return self._admin.answer("token", channel, work, right=right)
 
     def _clear(self, channel: str, key: str) -> Response:
-        def work() -> WrapperAnswer:
-            self._gateway.delete(channel)
-            return WrapperAnswer(200, {"success": True})
+        """Delete the session's files. It stays in the list, and its status in memory as it is."""
 
+        def clear(one: SimulatedChannel, _: float) -> WrapperAnswer:
+            one.knobs.session = "unpaired"
+            one.browser_left = False
+            return done
+
+        def work() -> WrapperAnswer:
+            return self._gateway.at(channel, clear, done)
+
+        done = WrapperAnswer(200, {"success": True})
         right = is_secret(key, self._secret)
         return self._admin.answer("delete", channel, work, right=right)
 
@@ -105,7 +129,7 @@ class WppconnectApi:
                 if one.status == "disconnected" and config:
                     one.webhook = str(config.get("webhook") or "")
                 one.begin(now)
-                return WrapperAnswer(200, before)
+                return WrapperAnswer(200, before | _session(one))
 
             return self._gateway.at(channel, start, _CLOSED)
 
@@ -113,19 +137,24 @@ class WppconnectApi:
 
     def _close(self, channel: str) -> Response:
         def close(one: SimulatedChannel, now: float) -> WrapperAnswer:
+            has_page = one.begun and not one.start_failed
+            error = WrapperAnswer(500, _NOT_CLOSED | _session(one))
             one.close(now)
+            if not has_page:
+                return error
             return WrapperAnswer(200, {"status": True, "message": "Session successfully closed"})
 
-        error = WrapperAnswer(
-            500, {"status": False, "message": "Error closing session", "error": {}}
-        )
-        return self._about("close_session", channel, close, error)
+        unknown = WrapperAnswer(500, _NOT_CLOSED | {"session": ""})
+        return self._about("close_session", channel, close, unknown)
 
     def _logout(self, channel: str) -> Response:
         def work() -> WrapperAnswer:
-            if not self._gateway.at(channel, lambda c, _: c.status == "connected", otherwise=False):
-                return _NOT_ACTIVE
-            self._gateway.delete(channel)
+            return self._gateway.at(channel, logout, _not_active())
+
+        def logout(one: SimulatedChannel, now: float) -> WrapperAnswer:
+            if one.status != "connected":
+                return _not_active()
+            one.unpair(now)
             return WrapperAnswer(200, {"status": True, "message": "Session successfully closed"})
 
         return self._answer("delete", channel, work)
@@ -133,22 +162,22 @@ class WppconnectApi:
     def _number(self, channel: str) -> Response:
         def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
             if one.status != "connected":
-                return _NOT_ACTIVE
+                return _not_active()
             return WrapperAnswer(200, {"status": "success", "response": f"{one.number}@c.us"})
 
-        return self._about("number", channel, tell, _NOT_ACTIVE)
+        return self._about("number", channel, tell, _not_active())
 
     def _query(self, channel: str, number: str) -> Response:
         def ask(one: SimulatedChannel, _: float) -> WrapperAnswer:
             if one.status != "connected":
-                return _NOT_ACTIVE
+                return _not_active()
             if not one.sends:
                 words = "Error on check number status"
                 return WrapperAnswer(500, {"status": "error", "message": words, "error": {}})
             found = {"id": {"_serialized": f"{number}@c.us"}, "numberExists": True}
             return WrapperAnswer(200, {"status": "success", "response": found})
 
-        return self._about("query", channel, ask, _NOT_ACTIVE)
+        return self._about("query", channel, ask, _not_active())
 
     def _page(self, channel: str) -> Response:
         """Say whether the page answers, which is no word about WhatsApp."""
@@ -159,7 +188,7 @@ class WppconnectApi:
                 200, {"status": up, "message": "Connected" if up else "Disconnected"}
             )
 
-        return self._about("cached", channel, tell, _NOT_ACTIVE)
+        return self._about("cached", channel, tell, _not_active())
 
     def _send(self, channel: str) -> Response:
         body = body_of_request()
@@ -168,7 +197,7 @@ class WppconnectApi:
         def send() -> WrapperAnswer:
             sent = self._gateway.send(channel, number, text)
             if sent is None:
-                return _NOT_ACTIVE
+                return _not_active()
             message = {"id": f"true_{number}@c.us_{sent.id}", "fromMe": True, "body": text}
             return WrapperAnswer(
                 201, {"status": "success", "response": [message], "mapper": "return"}
@@ -191,11 +220,16 @@ class WppconnectApi:
         return self._answer("take_back", channel, take)
 
     def _unknown(self, **_: str) -> Response:
-        return self._answer("unknown", "", lambda: WrapperAnswer(404, {"error": "Not Found"}))
+        """Answer with a page, to whoever asks."""
+        self._calls.answer("unknown", None, lambda: _NO_PAGE, right=True)
+        page = f"<!DOCTYPE html>\n<pre>Cannot {request.method} {request.path}</pre>\n"
+        return Response(page, _NO_PAGE.status, content_type="text/html; charset=utf-8")
 
     def _state(self, channel: SimulatedChannel) -> dict[str, Any]:
         shown = channel.knobs.status_text
-        entry: dict[str, Any] = {"qrcode": None, "version": "2.10.0"}
+        if channel.status == "disconnected" and shown == AS_IT_IS:
+            return dict(_CLOSED.body)
+        entry: dict[str, Any] = {"qrcode": None, "version": "2.10.4"}
         if shown != MISSING:
             entry["status"] = _STATUSES[channel.status] if shown == AS_IT_IS else shown
         if channel.status == "qr_required":
@@ -211,4 +245,5 @@ class WppconnectApi:
         with self._lock:
             made = list(self._tokens.get(channel, ()))
         right = any(is_secret(given, f"Bearer {token}") for token in made)
-        return self._calls.answer(operation, channel, work, right=right)
+        calls = self._calls if given else self._without_token
+        return calls.answer(operation, channel, work, right=right)

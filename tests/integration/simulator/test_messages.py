@@ -14,8 +14,9 @@ from demo.simulator.client import Simulator
 from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
 from demo.simulator.traffic import open_message_log
+from tests.support.hooks import SECRET
+from tests.support.simulated import Api
 from tests.support.waiting import wait_until
-from tests.unit.test_simulator_gateway import SECRET, Api
 
 _WORDS = "Zapwatch asks: are you there?"
 

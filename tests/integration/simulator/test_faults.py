@@ -5,9 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import socket
-import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,8 +15,10 @@ import requests
 from demo.simulator.client import Simulator, SimulatorError
 from demo.simulator.faults import CATALOGUE
 from demo.simulator.server import SimulatorServer
+from tests.support.hooks import SECRET
+from tests.support.simulated import CONNECTED, Api, Background
 from tests.support.waiting import wait_until
-from tests.unit.test_simulator_gateway import CONNECTED, SECRET, Api
+from zapwatch.clock import Clock
 
 _JSON = "application/json"
 _HTML = "text/html; charset=utf-8"
@@ -100,30 +100,9 @@ _CALLS = {
 }
 
 
-class Background:
-    """A call made in another thread."""
-
-    def __init__(self, api: Api, method: str, path: str) -> None:
-        self._answers: list[requests.Response] = []
-        self._thread = threading.Thread(
-            target=lambda: self._answers.append(api(method, path)), daemon=True
-        )
-        self._thread.start()
-
-    @property
-    def answered(self) -> bool:
-        return bool(self._answers)
-
-    def answer(self) -> requests.Response:
-        self._thread.join(30)
-        assert self._answers, "no answer"
-        return self._answers[0]
-
-
 @pytest.fixture
-def server() -> Iterator[SimulatorServer]:
-    with SimulatorServer(SECRET) as running:
-        yield running
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
@@ -131,11 +110,6 @@ def simulator(server: SimulatorServer) -> Simulator:
     control = Simulator(server.url)
     control.put_channel("loja")
     return control
-
-
-@pytest.fixture
-def api(simulator: Simulator) -> Api:
-    return Api(simulator.url)
 
 
 def _connect(api: Api, path: str) -> socket.socket:

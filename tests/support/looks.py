@@ -15,6 +15,10 @@ from reconnect_hook import dashboard as package
 WAIT_MS = 30_000
 """Until what must appear has appeared, on the slowest of machines."""
 
+WORLD_TOKEN = "the-token-of-the-tests"
+CHANNELS = ("atendimento", 'a/b "q" & <i>', "imobsites", "Loja Centro", "pixel12digital")
+"""The token, and the channels, of the browser tests' whole stack."""
+
 _CATALOGS = Path(package.__file__).parent / "translations"
 _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 

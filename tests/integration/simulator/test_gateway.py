@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -13,61 +12,8 @@ import requests
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.clock import HandMovedClock
-
-SECRET = "not-a-real-secret"
-PNG = b"\x89PNG\r\n\x1a\n"
-CONNECTED = {
-    "success": True,
-    "qr": None,
-    "status": "CONNECTED",
-    "message": "The session is connected, no QR code is needed",
-}
-
-
-class Api:
-    """Makes the gateway's calls, with the right secret unless told otherwise."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def __call__(
-        self, method: str, path: str, secret: str | bytes | None = SECRET, **options: Any
-    ) -> requests.Response:
-        headers = {} if secret is None else {"X-Gateway-Secret": secret}
-        with requests.Session() as session:
-            session.trust_env = False
-            url = f"{self.url}/api/{path}"
-            return session.request(method, url, headers=headers, timeout=20, **options)
-
-    def qr(self, channel: str) -> Any:
-        return self("GET", f"channels/{quote(channel, safe='')}/qr").json()
-
-    def start_session(self, channel: str) -> Any:
-        return self("POST", f"channels/{quote(channel, safe='')}/start-session").json()
-
-    def statuses(self) -> dict[str, str]:
-        return {one["id"]: one["status"] for one in self("GET", "channels").json()["channels"]}
-
-
-@pytest.fixture
-def clock() -> HandMovedClock:
-    return HandMovedClock()
-
-
-@pytest.fixture
-def server(clock: HandMovedClock) -> Iterator[SimulatorServer]:
-    with SimulatorServer(SECRET, clock=clock) as running:
-        yield running
-
-
-@pytest.fixture
-def simulator(server: SimulatorServer) -> Simulator:
-    return Simulator(server.url)
-
-
-@pytest.fixture
-def api(server: SimulatorServer) -> Api:
-    return Api(server.url)
+from tests.support.hooks import SECRET
+from tests.support.simulated import CONNECTED, PNG, Api
 
 
 def test_the_list_has_the_contracts_shape(simulator: Simulator, api: Api) -> None:

@@ -17,9 +17,9 @@ import sqlalchemy as sa
 from demo.configuration import ALERTMANAGER, ROOT, RULES, Addresses
 from demo.loop import find_program, get
 from demo.processes import Children
-from tests.e2e.world import free
-from tests.support.programs import Metrics
+from tests.support.loop import free
 from tests.support.relay import Relay
+from tests.support.samples import Metrics
 from zapwatch.config import Listen, parse_env
 
 HA = ROOT / "deploy" / "ha"

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 import sqlalchemy as sa
 
 from demo.simulator.client import Simulator
-from demo.simulator.server import SimulatorServer
 from exporter.pollers import GatewayPoller, LogPoller, Poller
 from exporter.snapshot import GatewayState, StateStore
 from tests.support.clock import HandMovedClock
+from tests.support.hooks import SECRET
 from tests.support.message_logs import WrittenLog
 from tests.support.waiting import wait_until
 from zapwatch.channels import Channel, Status
@@ -23,12 +22,7 @@ from zapwatch.messages import log_tailer
 from zapwatch.messages.source import LogMessages
 from zapwatch.messages.webhook_log import MessageLog
 
-_SECRET = "not-a-real-secret-of-the-gateway"
 _LOOKBACK = 86_400.0
-
-
-class EnoughError(Exception):
-    """Ends a poller that would poll for ever."""
 
 
 class Paced(Poller):
@@ -37,59 +31,39 @@ class Paced(Poller):
     source = "thing"
 
     def __init__(self, clock: HandMovedClock, pause: float, polls: list[float | Exception]) -> None:
-        super().__init__(pause)
-        self._clock = clock
+        super().__init__(pause, clock=clock)
+        self._moved = clock
         self._polls = polls
-        self.pauses: list[float] = []
         self.failures = 0
-        self._hurry = Recorder(self)
+        self.closed = False
 
     def poll(self) -> None:
-        if not self._polls:
-            raise EnoughError
         what = self._polls.pop(0)
+        if not self._polls:
+            self.stop()
         if isinstance(what, Exception):
             raise what
-        self._clock.forward(what)
+        self._moved.forward(what)
 
     def pin_failure(self) -> None:
         self.failures += 1
 
     def close(self) -> None:
-        raise AssertionError("nobody has stopped it")
+        self.closed = True
 
     def run(self) -> None:
         self._poll_until_stopped()
 
 
-class Recorder(threading.Event):
-    """Notes the pauses instead of making them, and ends the poller when its polls are used up."""
-
-    def __init__(self, poller: Paced) -> None:
-        super().__init__()
-        self._poller = poller
-
-    def wait(self, timeout: float | None = None) -> bool:
-        assert timeout is not None
-        self._poller.pauses.append(round(timeout, 3))
-        if not self._poller._polls:
-            raise EnoughError
-        return False
+@pytest.fixture
+def clock() -> HandMovedClock:
+    return HandMovedClock()
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> HandMovedClock:
-    moved = HandMovedClock()
-    moved.rule(monkeypatch, "exporter.pollers")
-    return moved
-
-
-@pytest.fixture
-def simulated() -> Iterator[Simulator]:
-    with SimulatorServer(_SECRET) as server:
-        simulator = Simulator(server.url)
-        simulator.put_channel("loja")
-        yield simulator
+def simulated(simulator: Simulator) -> Simulator:
+    simulator.put_channel("loja")
+    return simulator
 
 
 @pytest.fixture
@@ -99,7 +73,7 @@ def board() -> StateStore:
 
 @pytest.fixture
 def poller(simulated: Simulator, board: StateStore) -> Iterator[GatewayPoller]:
-    client = WrapperGateway(simulated.url, _SECRET, list_timeout=30)
+    client = WrapperGateway(simulated.url, SECRET, list_timeout=30)
     yield GatewayPoller(client, board, 1000)
     client.close()
 
@@ -117,19 +91,18 @@ def _statuses(board: StateStore) -> dict[str, Status] | None:
 def test_it_pauses_for_the_poll_seconds_or_as_long_as_the_poll_took(
     clock: HandMovedClock,
 ) -> None:
-    paced = Paced(clock, 5, [0, 4.5, 5, 90, 0.1])
-    with pytest.raises(EnoughError):
-        paced.run()
-    assert paced.pauses == [5, 5, 5, 90, 5]
+    paced = Paced(clock, 5, [0, 4.5, 5, 90, 0.1, 0])
+    paced.run()
+    assert clock.pauses == pytest.approx([5, 5, 5, 90, 5])
+    assert paced.closed
 
 
 def test_it_goes_on_whatever_a_poll_raises(
     clock: HandMovedClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     paced = Paced(clock, 5, [RuntimeError("oops"), 1, MemoryError(), 1])
-    with pytest.raises(EnoughError):
-        paced.run()
-    assert len(paced.pauses) == 4
+    paced.run()
+    assert len(clock.pauses) == 3
     assert paced.failures == 2
     assert "a fault of the exporter itself" in caplog.records[0].getMessage()
     assert caplog.records[0].exc_info, "what to report"
@@ -138,7 +111,7 @@ def test_it_goes_on_whatever_a_poll_raises(
 def test_a_poller_that_dies_shows_and_leaves_nothing_that_looks_current(
     simulated: Simulator, board: StateStore
 ) -> None:
-    client = WrapperGateway(simulated.url, _SECRET, list_timeout=30)
+    client = WrapperGateway(simulated.url, SECRET, list_timeout=30)
     # No thread can wait that long: the settings allow an hour.
     poller = GatewayPoller(client, board, 1e10)
     assert not poller.is_dead
@@ -146,6 +119,24 @@ def test_a_poller_that_dies_shows_and_leaves_nothing_that_looks_current(
     wait_until(lambda: poller.is_dead, 30, "the thread to end")
     assert board.snapshot.gateway is not None
     assert not board.snapshot.gateway.up
+
+
+def test_rows_with_a_wrong_clock_are_told_once(
+    sqlite_log: WrittenLog, board: StateStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    poller = _log_poller(sqlite_log, board)
+    poller.poll_once()
+    for age in (10_800, 0, 10_800, 10_800):
+        sqlite_log.write("loja", age_seconds=age)
+        poller.poll_once()
+    poller.close()
+    [line] = [one for one in caplog.messages if "dated" in one]
+    assert line.startswith("message log: rows are dated 3.0 h back: their writer's clock or time")
+    log = board.snapshot.log
+    view = log.view if log else None
+    assert view is not None
+    assert view.clock_offset < -10_000
+    assert (view.age("loja") or 0) < 60
 
 
 def test_who_is_in_a_hurry_does_not_wait_for_the_pause(
@@ -215,7 +206,7 @@ def test_one_line_when_the_list_fails_and_one_when_it_works_again(
         poller.poll_once()
     assert [r.levelname for r in caplog.records] == ["WARNING", "WARNING", "INFO"]
     assert caplog.messages[2].startswith("channel list can be read again, after ")
-    assert not any("\n" in message or _SECRET in message for message in caplog.messages)
+    assert not any("\n" in message or SECRET in message for message in caplog.messages)
 
 
 class Babbling:
@@ -279,7 +270,7 @@ def test_new_channels_hurry_the_log_and_known_ones_do_not(
     simulated: Simulator, board: StateStore
 ) -> None:
     calls: list[int] = []
-    client = WrapperGateway(simulated.url, _SECRET)
+    client = WrapperGateway(simulated.url, SECRET)
     poller = GatewayPoller(client, board, 1000, lambda: calls.append(len(_statuses(board) or {})))
     poller.poll_once()
     poller.poll_once()
@@ -392,7 +383,7 @@ def test_each_poll_of_the_log_is_measured_good_or_bad(
     seconds: list[float] = []
     observe: Callable[[float], None] = seconds.append
     messages = LogMessages(MessageLog(sqlite_log.reader), _LOOKBACK)
-    poller = LogPoller(messages, board, 1000, observe)
+    poller = LogPoller(messages, board, 1000, observe, clock=clock)
     poller.poll_once()
     _drop_table(sqlite_log)
     poller.poll_once()

@@ -3,38 +3,15 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from demo.simulator.client import Simulator
-from demo.simulator.server import SimulatorServer
 from tests.support.clock import HandMovedClock
-from tests.unit.test_simulator_gateway import CONNECTED, PNG, SECRET, Api
+from tests.support.simulated import CONNECTED, PNG, Api
 
 _INITIALIZING = {"success": True, "qr": None, "status": "INITIALIZING"}
-
-
-@pytest.fixture
-def clock() -> HandMovedClock:
-    return HandMovedClock()
-
-
-@pytest.fixture
-def server(clock: HandMovedClock) -> Iterator[SimulatorServer]:
-    with SimulatorServer(SECRET, clock=clock) as running:
-        yield running
-
-
-@pytest.fixture
-def simulator(server: SimulatorServer) -> Simulator:
-    return Simulator(server.url)
-
-
-@pytest.fixture
-def api(server: SimulatorServer) -> Api:
-    return Api(server.url)
 
 
 def test_a_dropped_channel_comes_back_when_it_was_asked_and_had_its_time(

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import requests
 
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
+from tests.support.hooks import SECRET
+from tests.support.simulated import Api, Background
 from tests.support.waiting import wait_until
-from tests.unit.test_simulator_faults import Background
-from tests.unit.test_simulator_gateway import SECRET, Api
+from zapwatch.clock import Clock
 
 _HELD_SECONDS = 3600  # of a fault that the test releases
 
 
 @pytest.fixture
-def server() -> Iterator[SimulatorServer]:
-    with SimulatorServer(SECRET) as running:
-        yield running
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
@@ -27,11 +25,6 @@ def simulator(server: SimulatorServer) -> Simulator:
     control = Simulator(server.url)
     control.put_channel("loja")
     return control
-
-
-@pytest.fixture
-def api(simulator: Simulator) -> Api:
-    return Api(simulator.url)
 
 
 def test_a_fault_stays_for_so_many_calls(simulator: Simulator, api: Api) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,28 +11,8 @@ from demo.simulator.client import Simulator
 from demo.simulator.faults import CATALOGUE, OPERATIONS
 from demo.simulator.server import SimulatorServer
 from tests.support.clock import HandMovedClock
-from tests.unit.test_simulator_gateway import SECRET, Api
-
-
-@pytest.fixture
-def clock() -> HandMovedClock:
-    return HandMovedClock()
-
-
-@pytest.fixture
-def server(clock: HandMovedClock) -> Iterator[SimulatorServer]:
-    with SimulatorServer(SECRET, clock=clock) as running:
-        yield running
-
-
-@pytest.fixture
-def simulator(server: SimulatorServer) -> Simulator:
-    return Simulator(server.url)
-
-
-@pytest.fixture
-def api(server: SimulatorServer) -> Api:
-    return Api(server.url)
+from tests.support.hooks import SECRET
+from tests.support.simulated import Api
 
 
 def test_a_new_simulator_is_empty(simulator: Simulator) -> None:
@@ -55,6 +34,7 @@ def test_a_new_simulator_is_empty(simulator: Simulator) -> None:
             "flood": 0,
             "megabytes": 0.0,
             "by_events": False,
+            "signed": True,
             "answers": {},
         },
         "requests": 0,
@@ -76,6 +56,8 @@ def test_a_channel_is_shown_with_all_its_settings(
         "number": "5500000000100",
         "alive": True,
         "recovering": False,
+        "clients": 1,
+        "browser_left": False,
         "name": None,
         "session": "paired",
         "after_start": "paired",
@@ -91,8 +73,12 @@ def test_a_channel_is_shown_with_all_its_settings(
         "id_field": "id",
         "qr_seconds": None,
         "integration": "WHATSAPP-BAILEYS",
+        "start": "works",
+        "whatsapp": "reachable",
+        "loaded": True,
         "tells_activity": True,
         "quiet": False,
+        "old_core": False,
     }
     assert simulator.channel("loja") == made | {"status_seconds": 7.0}
     assert simulator.channel("nobody") is None

@@ -20,8 +20,9 @@ from demo.simulator.client import Simulator
 from demo.simulator.schema import create_message_log, insert_message
 from demo.simulator.server import SimulatorServer
 from demo.simulator.traffic import open_message_log
+from tests.support.hooks import SECRET
+from tests.support.simulated import Api
 from tests.support.waiting import wait_until
-from tests.unit.test_simulator_gateway import SECRET, Api
 
 _MESSAGES = {"message", "onmessage", "onselfmessage", "message.sent", "message.received"}
 _PLACES = [

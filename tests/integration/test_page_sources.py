@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconnect_hook.dashboard import timeline
 from reconnect_hook.dashboard.prometheus import (
     Alertmanager,
     Prometheus,
@@ -23,6 +22,7 @@ from reconnect_hook.dashboard.timeline import (
     TimelineState,
 )
 from tests.support.prometheus import Exposition
+from tests.support.states import StateClock
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_of_two_exporters_the_worst_connection_and_the_newest_message_count(
         sample("channel_seconds_since_last_message", 5, channel="loja", instance="b"),
     ]
     server.text = f'{{"data": {{"result": [{",".join(samples)}], "alerts": []}}}}'
-    found = read_metrics(Prometheus(f"http://{server.at}"), ["wpp"])["wpp"]
+    found = read_metrics(Prometheus(f"http://{server.at}"), ["wpp"], 1_000.0)["wpp"]
     assert found.gateway_up is True
     assert found.log_up is None
     loja = found.channels["loja"]
@@ -133,13 +133,12 @@ class _Past(Prometheus):
         return [Series({"channel": "Loja"}, values)]
 
 
-def test_a_strip_is_asked_for_once_and_then_only_what_is_new(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_strip_is_asked_for_once_and_then_only_what_is_new() -> None:
     now = 2_000_000
     past = _Past({now - 10, now - 9, now})
-    made = DayTimelines(past, "wpp")
-    monkeypatch.setattr(timeline, "current_quarter", lambda: now)
+    clock = StateClock()
+    clock.seconds = now * QUARTER_SECONDS
+    made = DayTimelines(past, "wpp", clock=clock)
     expected = (
         TimelineSpan(TimelineState.CONNECTED, 0, 85),
         TimelineSpan(TimelineState.DISCONNECTED, 85, 2),
@@ -148,7 +147,7 @@ def test_a_strip_is_asked_for_once_and_then_only_what_is_new(
     )
     assert made.refresh() == {"loja": expected}
     assert made.refresh() == {"loja": expected}
-    monkeypatch.setattr(timeline, "current_quarter", lambda: now + 3)
+    clock.seconds += 3 * QUARTER_SECONDS
     moved = made.refresh()["loja"]
     assert moved[1] == TimelineSpan(TimelineState.DISCONNECTED, 82, 2)
     assert moved[-1] == TimelineSpan(TimelineState.CONNECTED, 93, 3)

@@ -21,11 +21,12 @@ from demo.simulator.apis.registry import APIS
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.certificates import self_signed
+from tests.support.hooks import SECRET
+from tests.support.simulated import Api
 from tests.support.waiting import wait_until
-from tests.unit.test_simulator_gateway import SECRET, Api
 from zapwatch.gateways.registry import ADAPTERS
 
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 _LISTENING = "simulator listening on "
 
 

@@ -14,6 +14,8 @@ ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "prometheus"
 ALERTMANAGER = ROOT / "alertmanager"
 RULE_FILES = sorted((PROMETHEUS / "rules").glob("*.yml"))
+TEMPLATES = ALERTMANAGER / "templates"
+LANGUAGES = sorted(path.name for path in TEMPLATES.iterdir() if path.is_dir())
 EXAMPLES = ["email_configs", "telegram_configs", "slack_configs"]
 PROMTOOL_TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
 

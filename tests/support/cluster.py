@@ -15,9 +15,9 @@ from demo.loop import PROGRAMS, find_program, get
 from demo.processes import Children
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
-from tests.e2e.node import HEARTBEAT, STORE, Node, text
-from tests.e2e.world import SECRET, free
 from tests.support.heartbeat import Heartbeat
+from tests.support.loop import SECRET, free
+from tests.support.node import HEARTBEAT, STORE, Node, text
 from tests.support.waiting import wait_until
 
 _SECONDS = 90.0  # until what must happen has happened, on the slowest of machines

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,17 +11,10 @@ import requests
 
 from demo.simulator.client import Simulator, SimulatorError
 from demo.simulator.server import SimulatorServer
-from tests.support.clock import HandMovedClock
-from tests.unit.test_simulator_gateway import SECRET
+from tests.support.hooks import SECRET
 
 _TOO_MUCH = 10**9 + 1
 _FAR_TOO_MUCH = 10**400  # more than a float can hold
-
-
-@pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    with SimulatorServer(SECRET, clock=HandMovedClock()) as server:
-        yield Simulator(server.url)
 
 
 def _refused(simulator: Simulator, method: str, path: str, **body: Any) -> tuple[int, str]:

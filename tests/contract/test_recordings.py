@@ -1,0 +1,348 @@
+"""What real servers answered, to the adapters; and the simulators' answers beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import pytest
+import requests
+
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
+from tests.contract.recordings.replay import ReplayServer, posts, recorded, shape
+from tests.support.clock import HandMovedClock
+from tests.support.waiting import wait_until
+from zapwatch.channels import Channel, Status
+from zapwatch.gateways import evolution, wppconnect
+from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
+from zapwatch.gateways.evolution import EvolutionGateway
+from zapwatch.gateways.waha import WahaGateway
+from zapwatch.gateways.wppconnect import WppconnectGateway
+
+NUMBER = "5500000000001"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wppconnect, "_SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(evolution, "_STEADY_PAUSE", 0.0)
+
+
+def _error(call: Callable[[], object]) -> tuple[GatewayErrorKind, str]:
+    with pytest.raises(GatewayError) as caught:
+        call()
+    return caught.value.reason, caught.value.detail
+
+
+class TestEvolution:
+    answers = recorded("evolution-2.3.6")
+    loja = Channel("evoloja", Status.DISCONNECTED)
+
+    def given(self, *names: str) -> ReplayServer:
+        return ReplayServer(*(self.answers[name] for name in names))
+
+    def test_the_list(self) -> None:
+        with self.given("list", "state, Baileys, WhatsApp out of reach") as server:
+            listed = EvolutionGateway(server.url, "SECRET").list_channels()
+
+        assert [(c.id, c.status, c.repairable, c.number) for c in listed.channels] == [
+            ("evochan", Status.CONNECTED, False, None),
+            ("evobiz", Status.CONNECTED, False, None),
+            ("evoloja", Status.DISCONNECTED, True, "15550000000"),
+        ]
+        assert listed.channels[2].message_count == 6
+        assert ("GET", "/instance/connectionState/evobiz") not in server.asked
+
+    def test_an_instance_that_reconnects_by_itself_is_not_connected(self) -> None:
+        names = (
+            "list",
+            "state, Baileys, WhatsApp out of reach",
+            "connect while closed or connecting",
+        )
+        with self.given(*names) as server:
+            gateway = EvolutionGateway(server.url, "SECRET")
+            assert gateway.reconnect(self.loja, silent=True).kind is QrKind.INITIALIZING
+            assert gateway.qr("evoloja").kind is QrKind.INITIALIZING
+            gateway.start_session("evoloja")
+            assert _error(lambda: gateway.delete("evoloja"))[1].endswith("its pairing is kept")
+
+        assert {path for _, path in server.asked} == {
+            "/instance/fetchInstances",
+            "/instance/connectionState/evoloja",
+        }
+
+    def test_refusals(self) -> None:
+        key = ("wrong key", "state, unknown", "query while closed", "send while closed")
+        with self.given(*key, "delete message while closed") as server:
+            gateway = EvolutionGateway(server.url, "SECRET")
+            missing = Channel("nope", Status.UNKNOWN)
+            assert _error(gateway.list_channels) == (
+                GatewayErrorKind.UNAUTHORIZED,
+                "HTTP 401, wrong secret?: Unauthorized; Unauthorized",
+            )
+            kind, detail = _error(lambda: gateway.reconnect(missing, silent=False))
+            assert kind is GatewayErrorKind.HTTP
+            assert 'The \\"nope\\" instance does not exist' in detail
+            for call in (
+                lambda: gateway.query(self.loja),
+                lambda: gateway.send_text(self.loja, NUMBER, "x"),
+                lambda: gateway.take_back(self.loja, NUMBER, "X"),
+            ):
+                kind, detail = _error(call)
+                assert kind is GatewayErrorKind.HTTP
+                assert "Connection Closed" in detail
+
+    def test_the_managers_page_is_no_list(self) -> None:
+        page = self.answers["manager page"] | {
+            "request": {"method": "GET", "path": "/manager/instance/fetchInstances"}
+        }
+        with ReplayServer(page) as server:
+            gateway = EvolutionGateway(f"{server.url}/manager", "SECRET")
+            assert _error(gateway.list_channels)[0] is GatewayErrorKind.HTML
+
+    def test_a_restart_that_is_refused_without_words(self) -> None:
+        opened = {"instance": {"instanceName": "evoloja", "state": "open"}}
+        state = self.answers["state, Baileys, WhatsApp out of reach"] | {"body": opened}
+        with ReplayServer(state, self.answers["restart while closed or connecting"]) as server:
+            gateway = EvolutionGateway(server.url, "SECRET")
+            kind, detail = _error(lambda: gateway.reconnect(self.loja, silent=True))
+        assert (kind, "object" in detail) == (GatewayErrorKind.INVALID, False)
+
+
+class TestWppconnect:
+    answers = recorded("wppconnect-server-2.10.4")
+    loja = Channel("loja", Status.DISCONNECTED)
+
+    def given(self, *names: str) -> ReplayServer:
+        return ReplayServer(self.answers["token"], *(self.answers[name] for name in names))
+
+    def status(self, name: str) -> Status:
+        with self.given("sessions", name) as server:
+            listed = WppconnectGateway(server.url, "SECRETKEY").list_channels()
+        return listed.channels[0].status
+
+    def test_the_list_and_its_states(self) -> None:
+        assert self.status("status, closed") is Status.DISCONNECTED
+        assert self.status("status, start failed") is Status.INITIALIZING
+
+    def test_a_stuck_session_is_closed_and_started_although_that_answers_500(self) -> None:
+        names = ("status, start failed", "close after a failed start", "start after that close")
+        with self.given(*names) as server:
+            gateway = WppconnectGateway(server.url, "SECRETKEY")
+            answer = gateway.reconnect(self.loja, silent=False, stuck=True)
+
+        assert answer.kind is QrKind.INITIALIZING
+        assert [path.rpartition("/")[2] for method, path in server.asked if method == "POST"] == [
+            "generate-token",
+            "close-session",
+            "start-session",
+        ]
+
+    def test_a_session_that_is_not_closed_by_that_keeps_its_pairing(self) -> None:
+        names = ("logout", "close after a failed start", "status, start failed", "clear data")
+        with self.given(*names) as server:
+            gateway = WppconnectGateway(server.url, "SECRETKEY")
+            assert _error(lambda: gateway.delete("loja"))[1].endswith("its pairing is kept")
+        assert not any("clear" in path for _, path in server.asked)
+
+    def test_a_folder_that_cannot_be_cleared_is_a_failure(self) -> None:
+        names = ("logout", "close after a failed start", "status after that close", "clear data")
+        with self.given(*names) as server:
+            gateway = WppconnectGateway(server.url, "SECRETKEY")
+            kind, detail = _error(lambda: gateway.delete("loja"))
+        assert kind is GatewayErrorKind.HTTP
+        assert "Error on clear session data" in detail
+
+    def test_refusals(self) -> None:
+        cases: list[tuple[str, str, Callable[[WppconnectGateway], object]]] = [
+            ("sessions, wrong key", "wrong", WppconnectGateway.list_channels),
+            ("token, wrong key", "wrong", lambda gateway: gateway.qr("loja")),
+            ("status, wrong token", "SECRETKEY", lambda gateway: gateway.qr("loja")),
+        ]
+        for name, secret, call in cases:
+            with self.given(name) as server:
+                gateway = WppconnectGateway(server.url, secret)
+                assert _error(partial(call, gateway))[0] is GatewayErrorKind.UNAUTHORIZED, name
+        with self.given("number, closed", "send, closed") as server:
+            gateway = WppconnectGateway(server.url, "SECRETKEY")
+            for ask in (
+                lambda: gateway.query(self.loja),
+                lambda: gateway.send_text(self.loja, NUMBER, "x"),
+            ):
+                assert _error(ask)[0] is GatewayErrorKind.HTTP
+
+
+class TestWaha:
+    answers = recorded("waha-2024.10-core-noweb")
+    channel = Channel("default", Status.DISCONNECTED)
+
+    def given(self, *names: str) -> ReplayServer:
+        return ReplayServer(*(self.answers[name] for name in names))
+
+    def test_the_list(self) -> None:
+        for name, status in (
+            ("list, no session", Status.DISCONNECTED),
+            ("list with a wrong key", Status.DISCONNECTED),
+            ("list, starting", Status.INITIALIZING),
+        ):
+            with self.given(name) as server:
+                listed = WahaGateway(server.url, "SECRET").list_channels()
+            assert listed.channels == (Channel("default", status),)
+
+    def test_a_stopped_session_is_started_also_where_it_has_started_already(self) -> None:
+        for name in ("start", "start again"):
+            with self.given("get, stopped", name) as server:
+                gateway = WahaGateway(server.url, "SECRET")
+                answer = gateway.reconnect(self.channel, silent=False)
+            assert answer.kind is QrKind.INITIALIZING
+            assert server.asked[-1] == ("POST", "/api/sessions/default/start")
+
+    def test_a_starting_session_is_waited_for_or_restarted(self) -> None:
+        with self.given("get, starting", "restart") as server:
+            gateway = WahaGateway(server.url, "SECRET")
+            assert gateway.qr("default").kind is QrKind.INITIALIZING
+            gateway.reconnect(self.channel, silent=False, stuck=True)
+        assert server.asked[-1] == ("POST", "/api/sessions/default/restart")
+
+    def test_a_status_that_changed_before_the_code_was_asked_for(self) -> None:
+        waiting = self.answers["get, starting"] | {"body": {"status": "SCAN_QR_CODE"}}
+        for name, kind in (
+            ("qr, starting", QrKind.INITIALIZING),
+            ("qr, stopped", QrKind.NOT_STARTED),
+        ):
+            with ReplayServer(waiting, self.answers[name]) as server:
+                assert WahaGateway(server.url, "SECRET").qr("default").kind is kind
+
+    def test_refusals(self) -> None:
+        me = Channel("default", Status.DISCONNECTED, number=NUMBER)
+        cases: list[tuple[str, Callable[[WahaGateway], object]]] = [
+            ("unknown, get", lambda gateway: gateway.qr("nope")),
+            ("send, stopped", lambda gateway: gateway.send_text(me, NUMBER, "x")),
+            ("exists, stopped", lambda gateway: gateway.query(me)),
+            ("exists, starting", lambda gateway: gateway.query(me)),
+        ]
+        for name, call in cases:
+            with self.given(name) as server:
+                gateway = WahaGateway(server.url, "SECRET")
+                kind, detail = _error(partial(call, gateway))
+            assert kind is GatewayErrorKind.HTTP, name
+            assert str(self.answers[name]["status"]) in detail
+
+
+def _evolution(simulator: Simulator) -> None:
+    simulator.put_channel("evochan", integration="EVOLUTION")
+    simulator.put_channel("evobiz", integration="WHATSAPP-BUSINESS")
+    simulator.put_channel("evoloja", whatsapp="unresolved")
+
+
+def _wppconnect(simulator: Simulator) -> None:
+    simulator.put_channel("obra")
+    simulator.put_channel("loja", session="not_started", start="fails")
+
+
+def _waha(simulator: Simulator) -> None:
+    simulator.put_channel("default", old_core=True, session="dead")
+
+
+_ARRANGED: Mapping[str, tuple[str, Callable[[Simulator], None]]] = {
+    "evolution-2.3.6": ("evolution", _evolution),
+    "wppconnect-server-2.10.4": ("wppconnect", _wppconnect),
+    "waha-2024.10-core-noweb": ("waha", _waha),
+}
+_MAY_LACK = {
+    # Of a session that the server has in mind; when it has is not told by the answers.
+    ("wppconnect", "session"),
+    # Only of a session that is paired, which none recorded was.
+    ("waha", "me"),
+    # What an error of the file system is made of.
+    ("wppconnect", "error"),
+}
+_OTHERWISE = {
+    # 200 where nothing writes into the folder at that moment, as was seen too.
+    "clear data",
+    # The body of a page.
+    "manager page",
+    "unknown path",
+}
+
+
+def _headers(call: Mapping[str, Any], api: str, server: SimulatorServer) -> dict[str, str]:
+    names = call["request"]["auth"]
+    wrong = "wrong" in call["name"] and api != "waha"
+    if "Authorization" in names:
+        made = requests.post(f"{server.url}/api/loja/SECRETKEY/generate-token", timeout=20).json()
+        return {"Authorization": "Bearer " + ("wrong" if wrong else made["token"])}
+    return dict.fromkeys(set(names) - {"Accept"}, "wrong" if wrong else "SECRETKEY")
+
+
+def _assert_alike(simulated: object, real: object, api: str, where: str) -> None:
+    """Compare two shapes. What was null may be anything, and the other way round."""
+    if "NoneType" in (simulated, real):
+        return
+    if isinstance(simulated, dict) and isinstance(real, dict):
+        lacking = {key for key in simulated.keys() ^ real.keys() if (api, key) not in _MAY_LACK}
+        assert not lacking, (where, lacking)
+        for key in simulated.keys() & real.keys():
+            if (api, key) not in _MAY_LACK:
+                _assert_alike(simulated[key], real[key], api, f"{where}.{key}")
+    elif isinstance(simulated, list) and isinstance(real, list):
+        assert bool(simulated) is bool(real), where
+        for one, other in zip(simulated, real, strict=True):
+            _assert_alike(one, other, api, where)
+    else:
+        assert simulated == real, where
+
+
+@pytest.mark.parametrize("name", _ARRANGED)
+def test_the_simulator_answers_in_the_shapes_of_the_real_server(name: str) -> None:
+    api, arrange = _ARRANGED[name]
+    with SimulatorServer("SECRETKEY", api=api, clock=HandMovedClock()) as server:
+        arrange(Simulator(server.url))
+        for call in recorded(name).values():
+            where = f"{name}: {call['name']}"
+            method, path = call["request"]["method"], call["request"]["path"]
+            answer = requests.request(
+                method,
+                server.url + path,
+                json=call["request"].get("body"),
+                headers=_headers(call, api, server),
+                timeout=20,
+            )
+            if call["name"] in _OTHERWISE:
+                continue
+            assert answer.status_code == call["status"], where
+            assert answer.headers["Content-Type"].partition(";")[0] == "application/json", where
+            _assert_alike(shape(answer.json()), shape(call["body"]), api, where)
+            status = call["body"].get("status") if isinstance(call["body"], dict) else None
+            if isinstance(status, str):
+                assert answer.json()["status"] == status, where
+
+
+def test_a_call_that_no_gateway_knows_is_answered_in_its_way() -> None:
+    page = recorded("wppconnect-server-2.10.4")["unknown path"]
+    with SimulatorServer("SECRETKEY", api="wppconnect") as server:
+        answer = requests.get(server.url + page["request"]["path"], timeout=20)
+    assert (answer.status_code, page["status"]) == (404, 404)
+    assert answer.headers["Content-Type"].lower() == page["content_type"]
+
+
+@pytest.mark.parametrize("api", ["evolution", "waha"])
+def test_what_is_posted_is_as_what_was(api: str) -> None:
+    named = {"evolution": "/messages/evo", "waha": "/messages/waha?token=TOKEN"}[api]
+    real = next(post for post in posts() if post["path"] == named)
+    with ReplayServer() as receiver, SimulatorServer("SECRETKEY", api=api) as server:
+        simulator = Simulator(server.url)
+        simulator.traffic(paused=True)
+        simulator.put_channel("loja")
+        url = f"{receiver.url}{named.partition('?')[0]}"
+        simulator.webhook(url=url, token="TOKEN", flood=1, signed=False)
+        server.gateway.send("loja", NUMBER, "hello")
+        wait_until(lambda: len(receiver.bodies) == 2, 20, "two events")
+        posted = json.loads(receiver.bodies[0])
+
+    _assert_alike(shape(posted), shape(real["body"]), api, named)
+    assert receiver.headers[0].get("Authorization") == real["headers"].get("Authorization")
+    assert not any(header.lower().startswith("x-webhook-hmac") for header in receiver.headers[0])

@@ -1,0 +1,550 @@
+"""Calls to the gateway: what is sent, where to, and what each failure becomes."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
+from tests.support.certificates import self_signed
+from tests.support.gateway import Observed
+from tests.support.hooks import SECRET
+from tests.support.raw_server import Conversation, RawServer, answering, deaf_port, reset
+from zapwatch.channels import Status
+from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation, QrKind
+
+_CALLS = ("list", "qr")
+_GENEROUS = 10  # times as long as expected may take on a busy machine
+_LIST = {"success": True, "channels": [{"id": "loja", "status": "connected"}], "total": 1}
+
+
+@pytest.fixture
+def simulator(simulator: Simulator) -> Simulator:
+    simulator.put_channel("loja")
+    return simulator
+
+
+class TestList:
+    def test_a_list_gives_channels_in_the_gateways_spelling_and_order(
+        self, simulator: Simulator, observed: Observed
+    ) -> None:
+        simulator.put_channel("Pixel12 Digital", status="qr_required")
+
+        listed = observed.client.list_channels()
+
+        assert [(c.id, c.status) for c in listed.channels] == [
+            ("loja", Status.CONNECTED),
+            ("Pixel12 Digital", Status.QR_REQUIRED),
+        ]
+        assert listed.left_out == {}
+        assert observed.outcomes == [(Operation.LIST, None)]
+
+    def test_a_trailing_slash_of_the_base_url_makes_no_difference(
+        self, simulator: Simulator
+    ) -> None:
+        with Observed(simulator.url + "/") as observed:
+            assert observed.client.list_channels().channels
+
+
+class TestFailures:
+    @pytest.mark.parametrize("operation", _CALLS)
+    @pytest.mark.parametrize(
+        ("fault", "reason", "status", "words"),
+        [
+            (
+                "unauthorized",
+                GatewayErrorKind.UNAUTHORIZED,
+                401,
+                "HTTP 401, wrong secret?: Unauthorized: wrong",
+            ),
+            ("not_found", GatewayErrorKind.HTTP, 404, "HTTP 404: Channel not found"),
+            ("http_500_json", GatewayErrorKind.HTTP, 500, "HTTP 500: Internal server error"),
+            ("html_502", GatewayErrorKind.HTML, 502, "HTTP 502 with an HTML page"),
+            ("html_504", GatewayErrorKind.HTML, 504, "HTTP 504 with an HTML page"),
+            ("html_200", GatewayErrorKind.HTML, 200, "HTTP 200 with an HTML page"),
+            ("redirect", GatewayErrorKind.HTTP, 302, "HTTP 302, a redirect: wrong base URL?"),
+            ("empty_body", GatewayErrorKind.INVALID, 200, "HTTP 200 with an empty body"),
+            ("not_json", GatewayErrorKind.INVALID, 200, "HTTP 200 with a body that is not JSON"),
+            (
+                "invalid_utf8",
+                GatewayErrorKind.INVALID,
+                200,
+                "HTTP 200 with a body that is not JSON",
+            ),
+            (
+                "success_false_text",
+                GatewayErrorKind.INVALID,
+                200,
+                "success=false: WPPConnect does not answer",
+            ),
+            ("success_false_object", GatewayErrorKind.INVALID, 200, "success=false: {"),
+            (
+                "success_false_bare",
+                GatewayErrorKind.INVALID,
+                200,
+                "the gateway answered success=false",
+            ),
+            ("wrong_shape_list", GatewayErrorKind.INVALID, 200, "JSON that is not an object"),
+            ("wrong_shape_number", GatewayErrorKind.INVALID, 200, "JSON that is not an object"),
+            ("wrong_shape_string", GatewayErrorKind.INVALID, 200, "JSON that is not an object"),
+            ("wrong_shape_null", GatewayErrorKind.INVALID, 200, "a body that is not JSON"),
+            ("truncated", GatewayErrorKind.CONNECTION, None, ""),
+        ],
+    )
+    def test_each_failure_has_its_reason_and_a_line_that_tells_it(
+        self,
+        simulator: Simulator,
+        observed: Observed,
+        operation: str,
+        fault: str,
+        reason: GatewayErrorKind,
+        status: int | None,
+        words: str,
+    ) -> None:
+        simulator.fault(operation, fault)
+
+        error = observed.failure(operation)
+
+        assert (error.reason, error.http_status) == (reason, status)
+        assert words in error.detail
+
+    @pytest.mark.parametrize("operation", _CALLS)
+    def test_a_connection_cut_off_is_a_connection_failure(self, operation: str) -> None:
+        with RawServer(reset) as server, Observed(server.url) as observed:
+            error = observed.failure(operation)
+
+        assert (error.reason, error.http_status) == (GatewayErrorKind.CONNECTION, None)
+        assert error.detail == "Connection reset by peer"
+
+    @pytest.mark.parametrize("operation", _CALLS)
+    def test_a_call_works_again_as_soon_as_the_failure_is_over(
+        self, simulator: Simulator, observed: Observed, operation: str
+    ) -> None:
+        simulator.fault(operation, "truncated", times=1)
+
+        observed.failure(operation)
+        observed.call(operation)
+
+        assert [reason for _, reason in observed.outcomes] == [GatewayErrorKind.CONNECTION, None]
+
+    @pytest.mark.parametrize("fault", ["empty_list", "wrong_shape_nested"])
+    def test_a_list_of_no_channels_is_a_failure(
+        self, simulator: Simulator, observed: Observed, fault: str
+    ) -> None:
+        simulator.fault("list", fault)
+
+        assert observed.failure("list").reason is GatewayErrorKind.INVALID
+
+
+class TestSecret:
+    @pytest.mark.parametrize("operation", _CALLS)
+    def test_a_wrong_secret_is_called_unauthorized(
+        self, simulator: Simulator, operation: str
+    ) -> None:
+        with Observed(simulator.url, "another-secret") as observed:
+            error = observed.failure(operation)
+
+        assert (error.reason, error.http_status) == (GatewayErrorKind.UNAUTHORIZED, 401)
+        assert "another-secret" not in str(error)
+
+    @pytest.mark.parametrize("operation", _CALLS)
+    def test_a_redirect_does_not_get_the_secret(
+        self, simulator: Simulator, observed: Observed, operation: str
+    ) -> None:
+        with RawServer(answering(_LIST)) as elsewhere:
+            simulator.fault(operation, "redirect", location=f"{elsewhere.url}/api/channels")
+
+            observed.failure(operation)
+
+            assert elsewhere.requests == []
+
+    @pytest.mark.parametrize("operation", _CALLS)
+    @pytest.mark.parametrize("status", [200, 401, 500])
+    @pytest.mark.parametrize("padding", ["", "x" * 230])
+    def test_a_gateway_that_repeats_the_secret_does_not_get_it_into_the_error(
+        self, operation: str, status: int, padding: str
+    ) -> None:
+        body = {"success": False, "error": f"{padding}no such key: {SECRET}"}
+        with RawServer(answering(body, status=status)) as server, Observed(server.url) as observed:
+            error = observed.failure(operation)
+
+        assert SECRET[:8] not in str(error)
+
+    @pytest.mark.parametrize("secret", [" blank-in-front\\", "two\nlines", "кириллица"])
+    def test_a_secret_that_cannot_be_sent_fails_without_being_shown(self, secret: str) -> None:
+        with RawServer(answering(_LIST)) as server, Observed(server.url, secret) as observed:
+            error = observed.failure("list")
+
+        assert error.reason is GatewayErrorKind.INVALID
+        assert "blank" not in str(error)
+        assert server.requests == []
+
+
+class TestHostileAnswers:
+    def test_control_characters_of_a_gateway_do_not_make_a_second_line(self) -> None:
+        body = {"success": False, "error": "one\r\ntwo\x1b[31m\u2028three\ud800"}
+        with RawServer(answering(body)) as server, Observed(server.url) as observed:
+            assert "one  two [31m three" in observed.failure("list").detail
+
+    @pytest.mark.parametrize(
+        ("error", "words"),
+        [
+            (["a", 1], '["a", 1]'),
+            (42, "42"),
+            ({"message": "é"}, '{"message": "é"}'),
+            (True, "really"),
+            (None, "really"),
+        ],
+    )
+    def test_an_error_need_not_be_text(self, error: Any, words: str) -> None:
+        body = {"success": False, "error": error, "message": "really"}
+        with RawServer(answering(body)) as server, Observed(server.url) as observed:
+            assert words in observed.failure("list").detail
+
+    @pytest.mark.parametrize("field", ["error", "status", "qr", "channels", "data"])
+    @pytest.mark.parametrize("depth", [400, 900, 100_000])
+    def test_json_nested_without_end_is_a_failure_and_not_a_crash(
+        self, field: str, depth: int
+    ) -> None:
+        nested = "[" * depth + "]" * depth
+        channels = f'[{{"id": "a", "status": {nested}}}]'
+        body = f'{{"success": false, "channels": {channels}, "{field}": {nested}}}'
+        with RawServer(answering(body.encode())) as server, Observed(server.url) as observed:
+            assert observed.failure("list").reason is GatewayErrorKind.INVALID
+            assert observed.failure("qr").reason is GatewayErrorKind.INVALID
+
+
+def _silent(conversation: Conversation) -> None:
+    conversation.read_request()
+    conversation.drip(itertools.repeat(b""), 60)
+
+
+def _dripping_head(conversation: Conversation) -> None:
+    conversation.read_request()
+    conversation.send(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    conversation.drip(itertools.repeat(b"x"), 0.05)
+
+
+def _dripping_body(conversation: Conversation) -> None:
+    conversation.read_request()
+    conversation.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    conversation.drip(itertools.repeat(b"1\r\n \r\n"), 0.05)
+
+
+def _dripping_gzip(conversation: Conversation) -> None:
+    conversation.read_request()
+    conversation.send(
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(b"")[:10]
+    )
+    # Empty deflate blocks: they never become a byte of the body.
+    conversation.drip(itertools.repeat(b"\x00\x00\x00\xff\xff"), 0.05)
+
+
+def _late_body_that_stops(conversation: Conversation) -> None:
+    conversation.read_request()
+    conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
+    conversation.drip(itertools.chain([b" "] * 8, itertools.repeat(b"")), 0.05)
+
+
+class TestRequest:
+    @pytest.mark.parametrize(
+        "channel",
+        [
+            "Pixel12 Digital",
+            "a/b",
+            "a+b",
+            "a%2Fb",
+            "São João",
+            "客服",
+            "a/../b",
+            "..a",
+            "?a=1",
+            "#a",
+            "~;&=:@",
+        ],
+    )
+    def test_any_id_arrives_whole_in_the_path(self, simulator: Simulator, channel: str) -> None:
+        simulator.put_channel(channel, session="not_started")
+        with Observed(simulator.url) as observed:
+            observed.client.start_session(channel)
+            observed.client.qr(channel)
+            observed.client.delete(channel)
+            observed.client.create(channel)
+
+        called = [(call["operation"], call["channel"]) for call in simulator.requests()]
+        assert called == [(o, channel) for o in ("start_session", "qr", "delete", "create")]
+        assert [operation for operation, _ in observed.outcomes] == [o for o, _ in called]
+
+    def test_a_space_is_sent_as_percent_20(self, simulator: Simulator) -> None:
+        with RawServer(answering({"success": True})) as server, Observed(server.url) as observed:
+            observed.client.qr("Pixel12 Digital/+")
+
+            assert server.requests[0].startswith(
+                b"GET /api/channels/Pixel12%20Digital%2F%2B/qr HTTP"
+            )
+
+    @pytest.mark.parametrize("channel", ["", " ", ".", "..", "a\nb", "\ud800"], ids=ascii)
+    def test_an_id_that_no_path_can_hold_is_not_asked_for(
+        self, simulator: Simulator, observed: Observed, channel: str
+    ) -> None:
+        for call in (
+            observed.client.qr,
+            observed.client.start_session,
+            observed.client.delete,
+        ):
+            with pytest.raises(GatewayError) as caught:
+                call(channel)
+            assert caught.value.reason is GatewayErrorKind.INVALID
+
+        assert simulator.requests() == []
+
+    @pytest.mark.parametrize("operation", _CALLS)
+    def test_each_request_carries_the_secret_an_id_and_the_wish_for_json(
+        self, operation: str
+    ) -> None:
+        with RawServer(answering({"success": False})) as server, Observed(server.url) as observed:
+            first, second = observed.failure(operation), observed.failure(operation)
+
+            heads = [head.decode().lower() for head in server.requests]
+        assert all(f"x-gateway-secret: {SECRET}\r\n" in head for head in heads)
+        assert all("accept: application/json\r\n" in head for head in heads)
+        assert all("user-agent: zapwatch/" in head for head in heads)
+        assert f"x-request-id: {first.request_id}\r\n" in heads[0]
+        assert f"x-request-id: {second.request_id}\r\n" in heads[1]
+        assert first.request_id != second.request_id
+
+    def test_cookies_are_not_sent_back(self) -> None:
+        talk = answering(_LIST, headers="Set-Cookie: session=1; Path=/\r\n")
+        with RawServer(talk) as server, Observed(server.url) as observed:
+            observed.client.list_channels()
+            observed.client.list_channels()
+
+            assert all(b"ookie" not in head for head in server.requests)
+
+
+class TestTimeouts:
+    @pytest.mark.parametrize("operation", _CALLS)
+    @pytest.mark.parametrize(
+        "talk", [_silent, _dripping_head, _dripping_body, _dripping_gzip, _late_body_that_stops]
+    )
+    def test_no_answer_takes_longer_than_the_time_out(self, operation: str, talk: Any) -> None:
+        with (
+            RawServer(talk) as server,
+            Observed(server.url, list_timeout=0.5, qr_timeout=0.5) as observed,
+        ):
+            error = observed.failure(operation)
+
+        assert error.reason is GatewayErrorKind.TIMEOUT
+        assert error.detail == "no answer within 0.5 s"
+        ((_, seconds, _),) = observed.calls
+        assert 0.4 < seconds < 0.5 * _GENEROUS
+
+    @pytest.mark.parametrize("operation", _CALLS)
+    def test_a_gateway_that_hangs_is_given_up(self, simulator: Simulator, operation: str) -> None:
+        simulator.fault(operation, "hang")
+        with Observed(simulator.url, list_timeout=0.3, qr_timeout=0.3) as observed:
+            assert observed.failure(operation).reason is GatewayErrorKind.TIMEOUT
+
+    def test_the_list_and_the_qr_call_have_time_outs_of_their_own(
+        self, simulator: Simulator
+    ) -> None:
+        simulator.fault("list", "slow", seconds=0.6)
+        simulator.fault("qr", "slow", seconds=0.6)
+        with Observed(simulator.url, list_timeout=20, qr_timeout=0.2) as observed:
+            observed.call("list")
+            assert observed.failure("qr").reason is GatewayErrorKind.TIMEOUT
+
+    def test_an_answer_that_is_slow_but_in_time_is_taken_whole(self) -> None:
+        def talk(conversation: Conversation) -> None:
+            conversation.read_request()
+            conversation.send(b"HTTP/1.1 200 OK\r\n\r\n")
+            conversation.drip([b'{"channels": [{"id"', b': "loja"', b"}]}"], 0.1)
+
+        with RawServer(talk) as server, Observed(server.url, list_timeout=20) as observed:
+            assert [c.id for c in observed.client.list_channels().channels] == ["loja"]
+
+
+class TestLargeAnswers:
+    @pytest.mark.parametrize("operation", _CALLS)
+    def test_an_answer_too_large_for_the_memory_is_not_read_to_its_end(
+        self, operation: str
+    ) -> None:
+        sent = 0
+
+        def talk(conversation: Conversation) -> None:
+            nonlocal sent
+            conversation.read_request()
+            conversation.send(b"HTTP/1.1 200 OK\r\n\r\n")
+            for _ in range(1000):
+                conversation.send(b" " * 1_000_000)
+                sent += 1
+
+        with RawServer(talk) as server, Observed(server.url) as observed:
+            error = observed.failure(operation)
+
+        assert error.reason is GatewayErrorKind.INVALID
+        assert "more than 33554432 bytes" in error.detail
+        assert sent < 100
+
+    def test_an_answer_that_unpacks_to_more_than_fits_the_memory_is_given_up(self) -> None:
+        bomb = gzip.compress(b" " * 40_000_000)
+        with (
+            RawServer(answering(bomb, headers="Content-Encoding: gzip\r\n")) as server,
+            Observed(server.url) as observed,
+        ):
+            assert "more than 33554432 bytes" in observed.failure("list").detail
+
+    def test_a_large_answer_is_read(self, simulator: Simulator, observed: Observed) -> None:
+        simulator.fault("qr", "huge", megabytes=16)
+
+        assert observed.client.qr("loja").kind is QrKind.ACCEPTED
+
+    def test_a_compressed_answer_is_unpacked_and_a_broken_one_is_invalid(self) -> None:
+        packed = gzip.compress(b'{"channels": [{"id": "loja"}]}')
+        header = "Content-Encoding: gzip\r\n"
+        with (
+            RawServer(answering(packed, headers=header)) as server,
+            Observed(server.url) as observed,
+        ):
+            assert observed.client.list_channels().channels[0].id == "loja"
+        with (
+            RawServer(answering(b"not packed", headers=header)) as server,
+            Observed(server.url) as observed,
+        ):
+            assert observed.failure("list").reason is GatewayErrorKind.INVALID
+
+
+class TestConnection:
+    @pytest.mark.parametrize("operation", _CALLS)
+    def test_a_refused_connection_is_told_in_the_systems_words(self, operation: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with Observed(url) as observed:
+            error = observed.failure(operation)
+
+        assert (error.reason, error.detail) == (GatewayErrorKind.CONNECTION, "Connection refused")
+        assert error.http_status is None
+
+    def test_a_host_that_does_not_exist_is_a_connection_failure(self) -> None:
+        with Observed("http://gateway.invalid:8443", list_timeout=20) as observed:
+            assert observed.failure("list").reason is GatewayErrorKind.CONNECTION
+
+    def test_what_is_no_http_is_a_connection_failure(self) -> None:
+        def talk(conversation: Conversation) -> None:
+            conversation.read_request()
+            conversation.send(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+        with RawServer(talk) as server, Observed(server.url) as observed:
+            assert observed.failure("list").reason is GatewayErrorKind.CONNECTION
+
+    def test_a_connection_that_is_never_accepted_says_that_it_was_not_made(self) -> None:
+        with (
+            deaf_port() as port,
+            Observed(f"http://127.0.0.1:{port}", list_timeout=0.3) as observed,
+        ):
+            error = observed.failure("list")
+
+        assert (error.reason, error.detail) == (
+            GatewayErrorKind.TIMEOUT,
+            "no connection within 0.3 s",
+        )
+
+
+class TestTls:
+    @pytest.mark.parametrize("operation", _CALLS)
+    def test_a_certificate_that_nobody_vouches_for_is_a_tls_failure(
+        self, tmp_path: Path, operation: str
+    ) -> None:
+        with SimulatorServer(SECRET, tls=self_signed(tmp_path)) as server:
+            with Observed(server.url) as observed:
+                error = observed.failure(operation)
+            certificate = str(tmp_path / "certificate.pem")
+            assert Simulator(server.url, verify=certificate).requests() == []
+
+        assert error.reason is GatewayErrorKind.TLS
+        assert "self-signed certificate" in error.detail
+
+    def test_a_certificate_of_an_own_authority_is_accepted_where_the_settings_name_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        certificate, key = self_signed(tmp_path)
+        with SimulatorServer(SECRET, tls=(certificate, key)) as server:
+            Simulator(server.url, verify=str(certificate)).put_channel("loja")
+            with Observed(server.url, ca_file=str(certificate)) as observed:
+                assert observed.client.list_channels().channels
+            # What the environment says does not count: the settings are all in one place.
+            monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+            with Observed(server.url) as observed:
+                assert observed.failure("list").reason is GatewayErrorKind.TLS
+
+    def test_https_to_a_server_without_tls_is_a_tls_failure(self, simulator: Simulator) -> None:
+        with Observed(simulator.url.replace("http:", "https:")) as observed:
+            assert observed.failure("list").reason is GatewayErrorKind.TLS
+
+    def test_http_to_a_server_with_tls_is_a_connection_failure(self, tmp_path: Path) -> None:
+        with (
+            SimulatorServer(SECRET, tls=self_signed(tmp_path)) as server,
+            Observed(server.url.replace("https:", "http:")) as observed,
+        ):
+            assert observed.failure("list").reason is GatewayErrorKind.CONNECTION
+
+    def test_a_tls_handshake_that_hangs_is_given_up(self) -> None:
+        with (
+            RawServer(_silent) as server,
+            Observed(server.url.replace("http:", "https:"), list_timeout=0.5) as observed,
+        ):
+            assert observed.failure("list").reason is GatewayErrorKind.TIMEOUT
+
+
+class TestSession:
+    def test_a_proxy_or_password_that_the_environment_names_gets_nothing(
+        self, monkeypatch: pytest.MonkeyPatch, simulator: Simulator, tmp_path: Path
+    ) -> None:
+        (tmp_path / "netrc").write_text(
+            "machine 127.0.0.1 login somebody password not-a-real-one\n"
+        )
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        with RawServer(answering(_LIST)) as proxy, RawServer(answering(_LIST)) as gateway:
+            for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+                monkeypatch.setenv(name, proxy.url)
+            with Observed(gateway.url) as observed:
+                assert observed.client.list_channels().channels
+
+            assert proxy.requests == []
+            assert b"authorization" not in gateway.requests[0].lower()
+
+    def test_a_gateway_that_closes_connections_unannounced_is_called_all_the_same(self) -> None:
+        def once(conversation: Conversation) -> None:
+            conversation.read_request()
+            body = b'{"channels": [{"id": "loja"}]}'
+            conversation.send(
+                b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+            )
+            # Closed in the very moment in which the next request comes.
+            conversation.read_request()
+
+        with RawServer(once) as server, Observed(server.url) as observed:
+            for _ in range(3):
+                assert observed.client.list_channels().channels
+
+        assert [reason for _, reason in observed.outcomes] == [None, None, None]
+
+    def test_the_duration_is_told_of_good_and_bad_calls(self, simulator: Simulator) -> None:
+        simulator.fault("list", "slow", seconds=0.3)
+        before = time.monotonic()
+        with Observed(simulator.url, list_timeout=20) as observed:
+            observed.call("list")
+            simulator.fault("list", "html_504", seconds=0.3)
+            observed.failure("list")
+
+        elapsed = time.monotonic() - before
+        assert all(0.3 <= seconds <= elapsed for _, seconds, _ in observed.calls)

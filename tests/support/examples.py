@@ -1,0 +1,16 @@
+"""How many examples a property test makes."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+
+FAST = "fast"
+"""The profile of ``make test-fast``."""
+
+settings.register_profile(FAST, max_examples=10)
+
+
+def examples(most: int) -> int:
+    """Return ``most``, or fewer where the fast profile was chosen."""
+    chosen = settings.get_current_profile_name()
+    return min(most, settings.get_profile(chosen).max_examples) if chosen == FAST else most

@@ -1,0 +1,64 @@
+"""Calls to the simulated gateway, as a program makes them."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+from urllib.parse import quote
+
+import requests
+
+from tests.support.hooks import SECRET
+
+PNG = b"\x89PNG\r\n\x1a\n"
+CONNECTED = {
+    "success": True,
+    "qr": None,
+    "status": "CONNECTED",
+    "message": "The session is connected, no QR code is needed",
+}
+
+
+class Api:
+    """Makes the gateway's calls, with the right secret unless told otherwise."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def __call__(
+        self, method: str, path: str, secret: str | bytes | None = SECRET, **options: Any
+    ) -> requests.Response:
+        headers = {} if secret is None else {"X-Gateway-Secret": secret}
+        with requests.Session() as session:
+            session.trust_env = False
+            url = f"{self.url}/api/{path}"
+            return session.request(method, url, headers=headers, timeout=20, **options)
+
+    def qr(self, channel: str) -> Any:
+        return self("GET", f"channels/{quote(channel, safe='')}/qr").json()
+
+    def start_session(self, channel: str) -> Any:
+        return self("POST", f"channels/{quote(channel, safe='')}/start-session").json()
+
+    def statuses(self) -> dict[str, str]:
+        return {one["id"]: one["status"] for one in self("GET", "channels").json()["channels"]}
+
+
+class Background:
+    """A call made in another thread."""
+
+    def __init__(self, api: Api, method: str, path: str) -> None:
+        self._answers: list[requests.Response] = []
+        self._thread = threading.Thread(
+            target=lambda: self._answers.append(api(method, path)), daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def answered(self) -> bool:
+        return bool(self._answers)
+
+    def answer(self) -> requests.Response:
+        self._thread.join(30)
+        assert self._answers, "no answer"
+        return self._answers[0]
