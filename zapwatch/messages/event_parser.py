@@ -6,13 +6,13 @@ payloads in ``webhook_raw_logs``. Nothing else of an event is looked at, and not
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from zapwatch.channels import MAX_ID_LENGTH, channel_key
+from zapwatch.http import parse_json
 from zapwatch.messages.probe_token import find_token, is_for
 from zapwatch.messages.webhook_log import (
     CHANNEL_PATHS,
@@ -74,7 +74,7 @@ def parse(kind: str, body: bytes, now: float) -> Message | None:
     EventError where the body is no event.
     """
     try:
-        event = json.loads(body)
+        event = parse_json(body)
     except (ValueError, RecursionError):
         raise EventError("this is not JSON") from None
     if not isinstance(event, dict):
