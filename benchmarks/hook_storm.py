@@ -4,7 +4,7 @@
 
 Needs ``wrk`` (apt-get install wrk). Each storm comes over 8 connections for some seconds (5) to a
 hook of its own with its state on SQLite, beside a view that does nothing but read the body, on the
-same waitress. The gateway is simulated: all channels are up again by themselves but for some.
+same server. The gateway is simulated: all channels are up again by themselves but for some.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ end
 _NOTHING = """
 from flask import Flask, Response, request
 from zapwatch.logs import log_to_stderr
-from zapwatch.server import Server
+from zapwatch.front import Front, Server, refuse_nobody
 from zapwatch.config import Listen
 log_to_stderr()
 app = Flask("nothing")
@@ -57,9 +57,9 @@ app = Flask("nothing")
 def alerts():
     request.get_data()
     return Response("{}", 202, mimetype="application/json")
-server = Server("nothing", "NOTHING", Listen("127.0.0.1", 0), threads=8)
+server = Server("nothing", "NOTHING", Listen("127.0.0.1", 0))
 print(f"alerts at {server.url}/alerts", flush=True)
-server.run(app)
+server.run(Front(app, is_known=refuse_nobody, urgent="/alerts"))
 """
 
 

@@ -3,7 +3,7 @@
     python -m benchmarks.message_events [SECONDS]
 
 Needs ``wrk`` (apt-get install wrk). Events of 1 KB about all channels come over 8 connections: as
-many as are taken, beside a view that does nothing but read the body, on the same waitress; then
+many as are taken, beside a view that does nothing but read the body, on the same server; then
 some 1,000 a second, while the exporter is scraped as Prometheus does it. Sender, exporter and
 scraper share the machine. The last part posts media, as Evolution does where base64 is on.
 """
@@ -55,7 +55,7 @@ end
 """
 _NOTHING = """
 from zapwatch.logs import log_to_stderr
-from zapwatch.server import Server
+from zapwatch.front import Front, Server, refuse_nobody
 from zapwatch.config import Listen
 def nothing(environ, start_response):
     environ["wsgi.input"].read()
@@ -64,7 +64,7 @@ def nothing(environ, start_response):
 log_to_stderr()
 server = Server("nothing", "NOTHING", Listen("127.0.0.1", 0))
 print(server.url, flush=True)
-server.run(nothing)
+server.run(Front(nothing, is_known=refuse_nobody, urgent="/"))
 """
 
 

@@ -128,9 +128,7 @@ def _cpu(loop: Loop) -> float:
 
 def _log_in(url: str) -> str:
     with requests.Session() as session:
-        form = session.get(f"{url}/login", timeout=30).text
-        token = form.partition('name="csrf_token" value="')[2].partition('"')[0]
-        session.post(f"{url}/login", {"token": TOKEN, "csrf_token": token}, timeout=30)
+        session.post(f"{url}/login", {"token": TOKEN}, timeout=30)
         return f"zapwatch={session.cookies['zapwatch']}"
 
 

@@ -18,13 +18,15 @@ import sys
 
 from exporter.app import add_reload, create_app
 from exporter.event_buffer import Post
+from exporter.event_receiver import EVENTS_PATH
 from exporter.silence.explain import explain
 from exporter.supervisor import Supervisor
 from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parser
 from zapwatch.config import Settings, SettingsError, load
+from zapwatch.front import Front, Server
 from zapwatch.logs import log_to_stderr
 from zapwatch.reload import Reloading, accept_hangup
-from zapwatch.server import Server, end_on_signals, fail, run
+from zapwatch.server import end_on_signals, fail, run
 
 _PROGRAM = "exporter"
 # Seconds that a thread may compute while others wait; Python's default is 5 ms. A scrape changes
@@ -50,7 +52,12 @@ def main(arguments: list[str] | None = None) -> int:
     # What was loaded stays: looking through it for garbage would stop all threads for 50 ms.
     gc.freeze()
     end_on_signals()
-    server = Server(_PROGRAM, "EXPORTER_LISTEN", settings.exporter_listen)
+    try:
+        server = Server(
+            _PROGRAM, "EXPORTER_LISTEN", settings.exporter_listen, settings.web_config_file
+        )
+    except SettingsError as error:
+        fail(_PROGRAM, str(error))
     logging.getLogger(_PROGRAM).info("metrics at %s/metrics", server.url)
     supervisor = Supervisor(settings, post)
     supervisor.apply_config(settings.gateways)
@@ -59,10 +66,15 @@ def main(arguments: list[str] | None = None) -> int:
         options.env_file, settings, supervisor.apply_config, supervisor.reload_metrics
     )
     reloading.start()
-    pages = create_app(supervisor.page, lambda: supervisor.waiting)
+    pages = create_app(supervisor.page, lambda: supervisor.waiting, lambda: supervisor.dead)
     if settings.exporter_listen.host in _LOOPBACK:
         add_reload(pages, reloading.reload)
-    server.run(post.receiver(pages, supervisor.count_event))
+    receiver = post.receiver(pages, supervisor.count_event)
+    try:
+        server.run(Front(receiver, is_known=receiver.is_known, urgent=EVENTS_PATH))
+    finally:
+        # SQLite then puts all into the one file, which alone a backup may have.
+        post.store.close()
     return 0
 
 

@@ -20,8 +20,16 @@ _LANDING = """<!doctype html>
 """
 
 
-def create_app(metrics: MetricsPage, waiting: Callable[[], Sequence[str]]) -> Flask:
-    """Make the application; ``waiting`` names the sources that have not been asked yet."""
+def create_app(
+    metrics: MetricsPage,
+    waiting: Callable[[], Sequence[str]],
+    dead: Callable[[], Sequence[str]] = tuple,
+) -> Flask:
+    """Make the application.
+
+    ``waiting`` names the sources that have not been asked yet, ``dead`` those that never will be
+    again.
+    """
     app = Flask(__name__, static_folder=None)
 
     @app.get("/")
@@ -40,7 +48,9 @@ def create_app(metrics: MetricsPage, waiting: Callable[[], Sequence[str]]) -> Fl
 
     @app.get("/-/healthy")
     def healthy() -> Response:
-        return Response("The exporter runs.\n", mimetype="text/plain")
+        sources = dead()
+        text = f"No more polled: {' and '.join(sources)}.\n" if sources else "The exporter runs.\n"
+        return Response(text, 503 if sources else 200, mimetype="text/plain")
 
     @app.get("/-/ready")
     def ready() -> Response:

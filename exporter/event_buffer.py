@@ -13,6 +13,7 @@ from exporter.event_receiver import Count, Receiver, Sender
 from zapwatch.channels import Channel
 from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SettingsError
+from zapwatch.config.readers import check_strength
 from zapwatch.messages.event_parser import Message
 from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes
 from zapwatch.messages.log_tailer import ActivitySnapshot
@@ -284,7 +285,7 @@ class Post:
         """Return the source of a gateway whose events are taken."""
         return TakenMessages(self._inbox, self.store, gateway, clock=self._clock)
 
-    def receiver(self, pages: WSGIApplication, count: Count) -> WSGIApplication:
+    def receiver(self, pages: WSGIApplication, count: Count) -> Receiver:
         """Return the application with the place for events before it."""
         return Receiver(pages, self._senders, self._inbox.take, count, clock=self._clock)
 
@@ -298,4 +299,5 @@ def senders_among(gateways: Collection[GatewaySettings]) -> dict[str, Sender]:
                 "MESSAGES_TOKEN is not set: choose a long random text, and let gateway "
                 f"{gateway.name} post its events with it"
             )
+        check_strength(f"MESSAGES_TOKEN of gateway {gateway.name}", gateway.messages_token)
     return {gateway.name: Sender(gateway.type, gateway.messages_token) for gateway in posting}

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from zapwatch.clock import Clock
+from zapwatch.front import MAX_REQUEST_BYTES
 from zapwatch.messages.event_parser import EventError, Message, parse
-from zapwatch.server import MAX_REQUEST_BYTES
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("exporter")
 
-_PATH = "/messages/"
+EVENTS_PATH = "/messages/"
+"""What the paths of events begin with, before the gateway's name."""
+
+_SIGNATURE = "HTTP_X_WEBHOOK_HMAC"
 _TELL_AGAIN_SECONDS = 600.0  # between two lines about the same trouble of one gateway
 _UNAUTHORIZED = (
     "the token is missing or wrong. It is what MESSAGES_TOKEN sets, as 'Authorization: Bearer "
@@ -98,7 +101,7 @@ class Receiver:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
         path: str = environ.get("PATH_INFO", "")
-        if not path.startswith(_PATH):
+        if not path.startswith(EVENTS_PATH):
             return self._behind(environ, start_response)
         name, sender = self._sender(path)
         if sender is None:
@@ -125,6 +128,17 @@ class Receiver:
             start_response("204 No Content", [])
         return ()
 
+    def is_known(self, environ: WSGIEnvironment) -> bool:
+        """Whether a request may send a whole event, as far as its head shows.
+
+        A signature is of the body, which has to be taken first.
+        """
+        path: str = environ.get("PATH_INFO", "")
+        _, sender = self._sender(path) if path.startswith(EVENTS_PATH) else ("", None)
+        if sender is None:
+            return False
+        return bool(environ.get(_SIGNATURE)) or _has_token(environ, sender.token.encode())
+
     def _taken(self, gateway: str, message: Message) -> EventResult:
         """Take a message, and return what it proves."""
         if self._take(gateway, message):
@@ -142,7 +156,7 @@ class Receiver:
 
         Evolution can be told to add the event's name to the path.
         """
-        name = path[len(_PATH) :].encode("latin-1").decode("utf-8", "replace")
+        name = path[len(EVENTS_PATH) :].encode("latin-1").decode("utf-8", "replace")
         for one in (name, name.rpartition("/")[0]):
             sender = self._senders.get(one)
             if sender is not None:
@@ -159,30 +173,39 @@ class Receiver:
 
 def _read(environ: WSGIEnvironment, sender: Sender, now: float) -> list[Message]:
     """Return the messages that were posted; raise _Refused."""
+    token = sender.token.encode()
+    signature: str = environ.get(_SIGNATURE, "")
+    if not signature and not _has_token(environ, token):
+        raise _unauthorized()
     length = int(environ.get("CONTENT_LENGTH") or 0)
     if length > MAX_REQUEST_BYTES:
         why = f"an event may have {MAX_REQUEST_BYTES} bytes: let the gateway post no media"
         raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, EventResult.TOO_LARGE, why)
     body = environ["wsgi.input"].read(length)
-    if not _may_post(environ, body, sender.token.encode()):
-        raise _Refused(HTTPStatus.UNAUTHORIZED, EventResult.UNAUTHORIZED, _UNAUTHORIZED)
+    if signature and not _is_signed(environ, signature, body, token):
+        raise _unauthorized()
     try:
         return parse(sender.kind, body, now)
     except EventError as error:
         raise _Refused(HTTPStatus.BAD_REQUEST, EventResult.INVALID, str(error)) from None
 
 
-def _may_post(environ: WSGIEnvironment, body: bytes, token: bytes) -> bool:
-    """Whether the request knows the token.
+def _unauthorized() -> _Refused:
+    return _Refused(HTTPStatus.UNAUTHORIZED, EventResult.UNAUTHORIZED, _UNAUTHORIZED)
 
-    As WAHA signs with it; or as a bearer token, as a password, or in the query, for a gateway that
-    can only be given a URL.
+
+def _is_signed(environ: WSGIEnvironment, signature: str, body: bytes, token: bytes) -> bool:
+    """Whether the body is signed with the token, as WAHA does it."""
+    algorithm = environ.get("HTTP_X_WEBHOOK_HMAC_ALGORITHM", "sha512")
+    right = hmac.new(token, body, hashlib.sha512).hexdigest().encode()
+    return algorithm == "sha512" and hmac.compare_digest(_bytes(signature.lower()), right)
+
+
+def _has_token(environ: WSGIEnvironment, token: bytes) -> bool:
+    """Whether the head carries the token.
+
+    As a bearer token, as a password, or in the query, for a gateway that can only be given a URL.
     """
-    signature = environ.get("HTTP_X_WEBHOOK_HMAC")
-    if signature:
-        algorithm = environ.get("HTTP_X_WEBHOOK_HMAC_ALGORITHM", "sha512")
-        right = hmac.new(token, body, hashlib.sha512).hexdigest().encode()
-        return algorithm == "sha512" and hmac.compare_digest(_bytes(signature.lower()), right)
     scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() == "bearer":
         return hmac.compare_digest(_bytes(given.strip()), token)
@@ -206,7 +229,7 @@ def _password(given: str) -> bytes:
 
 
 def _no_such(path: str) -> str:
-    name = path[len(_PATH) :][:100]
+    name = path[len(EVENTS_PATH) :][:100]
     return f"no gateway of this name posts its events here: {name!r}"
 
 

@@ -41,6 +41,12 @@ class Poller(ABC):
         self._stopped = False
         self._trouble = ""
         self._trouble_since = 0.0
+        self._is_dead = False
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the thread has ended without having been told to."""
+        return self._is_dead
 
     def start(self) -> None:
         """Begin, in a thread that does not keep the program from ending."""
@@ -68,6 +74,15 @@ class Poller(ABC):
         """Let go of the source."""
 
     def _run(self) -> None:
+        try:
+            self._poll_until_stopped()
+        except Exception:  # noqa: BLE001 - a thread has nobody to tell
+            self._is_dead = True
+            # What was found last would look current for ever.
+            self.pin_failure()
+            self._log.exception("%s is polled no more, a fault of the exporter itself", self.source)
+
+    def _poll_until_stopped(self) -> None:
         while not self._stopped:
             started = self._clock.monotonic()
             self._hurry.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from exporter.collector import ExporterCollector, ExporterMetrics, make_registry
@@ -94,6 +94,11 @@ class GatewayMonitor:
             self._learner.stop()
 
     @property
+    def dead(self) -> list[str]:
+        """The sources whose thread has ended."""
+        return [poller.source for poller in self._pollers if poller.is_dead]
+
+    @property
     def waiting(self) -> list[str]:
         """The sources that have not been asked yet."""
         return waiting_for(self.store.snapshot, with_log=self._with_log)
@@ -179,10 +184,18 @@ class Supervisor:
     @property
     def waiting(self) -> list[str]:
         """The sources that have not been asked yet."""
+        return self._named(lambda monitor: monitor.waiting)
+
+    @property
+    def dead(self) -> list[str]:
+        """The sources whose thread has ended."""
+        return self._named(lambda monitor: monitor.dead)
+
+    def _named(self, sources: Callable[[GatewayMonitor], list[str]]) -> list[str]:
         watched = self._watched
         several = len(watched) > 1
         return [
             f"{source} of {name}" if several else source
             for name, one in watched.items()
-            for source in one.waiting
+            for source in sources(one)
         ]

@@ -22,11 +22,13 @@ from dataclasses import replace
 from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parser
 from zapwatch.config import Settings, SettingsError, load
 from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.readers import MOST_HOURS, check_strength
 from zapwatch.logs import log_to_stderr
 from zapwatch.reload import Reloading, accept_hangup
-from zapwatch.server import Server, end_on_signals, fail, run
+from zapwatch.server import end_on_signals, fail, run
 
 _PROGRAM = "reconnect_hook"
+_log = logging.getLogger(_PROGRAM)
 _SWITCH_SECONDS = 0.0002
 _STOP_SECONDS = 2.0  # for repairs under way
 
@@ -160,8 +162,9 @@ def _hours(text: str) -> float:
         hours = float(text)
     except ValueError:
         hours = math.nan
-    if not math.isfinite(hours) or hours <= 0:
-        raise argparse.ArgumentTypeError(f"must be a number of hours above 0, not {text!r}")
+    if not 0 < hours <= MOST_HOURS:
+        limits = f"above 0, {MOST_HOURS} at most"
+        raise argparse.ArgumentTypeError(f"must be a number of hours {limits}, not {text!r}")
     return hours
 
 
@@ -171,29 +174,44 @@ def _serve(settings: Settings, env_file: str | None) -> int:
             "HOOK_TOKEN is not set: choose a long random text, and put the same one into the file "
             "that alertmanager.yml names (alertmanager/hook-token)"
         )
-    from reconnect_hook.app import add_reload, create_app
+    check_strength("HOOK_TOKEN", settings.hook_token)
+    from reconnect_hook.app import AUTH, add_reload, create_app
     from reconnect_hook.dashboard.register import add_page
     from reconnect_hook.metrics import HookMetrics
     from reconnect_hook.supervisor import HookSupervisor, open_store
+    from zapwatch.front import Front, Server
 
     log_to_stderr(settings.log_level, settings.log_format)
+    if any(gateway.messages_token == settings.hook_token for gateway in settings.gateways):
+        _log.warning("HOOK_TOKEN is a MESSAGES_TOKEN too: its gateway may command the hook")
     # Many short turns: with the usual 5 ms, an answer waits for each thread that is computing.
     sys.setswitchinterval(_SWITCH_SECONDS)
     metrics = HookMetrics()
-    supervisor = HookSupervisor(settings, open_store(settings), metrics)
-    server = Server(_PROGRAM, "HOOK_LISTEN", settings.hook_listen, threads=8)
+    store = open_store(settings)
+    supervisor = HookSupervisor(settings, store, metrics)
+    server = Server(_PROGRAM, "HOOK_LISTEN", settings.hook_listen, settings.web_config_file)
     end_on_signals()
-    logging.getLogger(_PROGRAM).info("page at %s/, alerts at %s/alerts", server.url, server.url)
+    _log.info("page at %s/, alerts at %s/alerts", server.url, server.url)
     supervisor.apply_config(settings.gateways)
     reloading = Reloading(env_file, settings, supervisor.apply_config, metrics.reloads)
     reloading.start()
     app = create_app(supervisor, metrics, token=settings.hook_token)
-    add_reload(app, reloading.reload, token=settings.hook_token)
+    add_reload(app, reloading.reload)
     add_page(app, supervisor, settings)
     try:
-        server.run(app, trusted_proxy=settings.hook_trusted_proxy)
+        server.run(
+            Front(
+                app,
+                is_known=app.extensions[AUTH].knows,
+                urgent="/alerts",
+                trusted_proxy=settings.hook_trusted_proxy,
+                ping=store.database.ping,
+            )
+        )
     finally:
         supervisor.stop(_STOP_SECONDS)
+        # SQLite then puts all into the one file, which alone a backup may have.
+        store.database.close()
     return 0
 
 

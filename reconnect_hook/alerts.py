@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import enum
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from zapwatch.channels import channel_key, is_usable_id
+from zapwatch.http import parse_json
 
 
 class RepairCause(enum.StrEnum):
@@ -121,7 +121,7 @@ def parse_notifications(body: bytes) -> list[Notification]:
 
 def _entries(body: bytes) -> list[Any]:
     try:
-        payload = json.loads(body)
+        payload = parse_json(body)
     except (ValueError, RecursionError):
         raise PayloadError("the body is not JSON") from None
     if not isinstance(payload, dict) or payload.get("version") != "4":

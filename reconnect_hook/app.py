@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, Unauthorized
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, TooManyRequests
 
 from reconnect_hook.alerts import (
     Alert,
@@ -19,30 +18,42 @@ from reconnect_hook.alerts import (
     parse_alerts,
     parse_notifications,
 )
+from reconnect_hook.auth import TokenAuth
 from reconnect_hook.dedup import Disposition
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.supervisor import GatewayController, HookSupervisor
+from zapwatch.clock import Clock
 from zapwatch.db import StateError
+from zapwatch.front import MAX_REQUEST_BYTES, SECURITY_HEADERS
 from zapwatch.metrics import render
-from zapwatch.server import MAX_REQUEST_BYTES, SECURITY_HEADERS
 
 _log = logging.getLogger("reconnect_hook")
 _people = logging.getLogger("people")
 
+AUTH = "zapwatch_auth"
+"""The application's extension that is its TokenAuth."""
+
+_MOST_TOLD = 100  # names of gateways that are not there
 _OPENAPI = Path(__file__).parent / "openapi.yaml"
 
 
-def create_app(supervisor: HookSupervisor, metrics: HookMetrics, *, token: str) -> Flask:
+def create_app(
+    supervisor: HookSupervisor, metrics: HookMetrics, *, token: str, clock: Clock | None = None
+) -> Flask:
     """Make the application; ``token`` is what Alertmanager has to send."""
+    auth = TokenAuth(token, clock=clock)
     app = Flask(__name__, static_folder=None)
+    strangers = _UnknownGateways()
+    app.extensions[AUTH] = auth
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
 
     @app.post("/alerts")
     def alerts() -> Response:
         """Answer when everything in the payload is on disk, and not before."""
-        _check_token(token)
+        auth.check_bearer()
         controllers = supervisor.controllers
         parsed = parse_alerts(request.get_data(), controllers)
+        strangers.tell(parsed, controllers)
         verdicts = _accept(controllers, parsed)
         metrics.count_alerts(
             (alert.status, verdict) for alert, verdict in zip(parsed, verdicts, strict=True)
@@ -52,7 +63,7 @@ def create_app(supervisor: HookSupervisor, metrics: HookMetrics, *, token: str) 
     @app.post("/notifications")
     def notifications() -> Response:
         """Write what people are to be told to stderr, for as long as nobody set up e-mail."""
-        _check_token(token)
+        auth.check_bearer()
         for told in parse_notifications(request.get_data()):
             level = logging.INFO if told.status is AlertStatus.RESOLVED else logging.WARNING
             line = f"{told.status} {told.name}: {told.summary}"
@@ -71,12 +82,27 @@ def create_app(supervisor: HookSupervisor, metrics: HookMetrics, *, token: str) 
     return app
 
 
-def add_reload(app: Flask, reload: Callable[[], str | None], *, token: str) -> None:
+class _UnknownGateways:
+    """Logs once of each gateway that alerts name and that is not in the settings."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def tell(self, alerts: Sequence[Alert], gateways: Collection[str]) -> None:
+        firing = {one.gateway for one in alerts if one.status is AlertStatus.FIRING}
+        for name in firing - self._told - {*gateways, ""}:
+            if len(self._told) < _MOST_TOLD:
+                self._told.add(name)
+                known = ", ".join(gateways)
+                _log.warning("alerts of gateway %r are ignored: there is only %s", name[:63], known)
+
+
+def add_reload(app: Flask, reload: Callable[[], str | None]) -> None:
     """Add ``POST /-/reload``, which asks for the same token as ``POST /alerts``."""
 
     @app.post("/-/reload")
     def reload_settings() -> Response:
-        _check_token(token)
+        app.extensions[AUTH].check_bearer()
         refusal = reload()
         return as_json(200, {}) if refusal is None else as_json(500, {"error": refusal})
 
@@ -141,15 +167,10 @@ def _answer_errors(app: Flask) -> None:
     def http_error(error: HTTPException) -> Response:
         if isinstance(error, RequestEntityTooLarge):
             return as_json(413, {"error": f"the body is larger than {MAX_REQUEST_BYTES} bytes"})
-        return as_json(error.code or 500, {"error": error.name})
-
-
-def _check_token(token: str) -> None:
-    """Raise Unauthorized unless the request carries the token, found in constant time."""
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    right = hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.encode())
-    if scheme.lower() != "bearer" or not right:
-        raise Unauthorized
+        response = as_json(error.code or 500, {"error": error.name})
+        if isinstance(error, TooManyRequests):
+            response.headers["Retry-After"] = str(error.retry_after)
+        return response
 
 
 def as_json(status: int, body: Mapping[str, object]) -> Response:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import Counter as Counted
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -12,7 +15,7 @@ from prometheus_client.registry import Collector
 from reconnect_hook.alerts import AlertStatus
 from reconnect_hook.decision import LogEntry
 from reconnect_hook.dedup import Disposition
-from reconnect_hook.history import RepairHistory
+from reconnect_hook.history import Present, RepairHistory
 from reconnect_hook.models import Outcome
 from reconnect_hook.probe_limits import ProbeOutcome
 from zapwatch import __version__
@@ -22,6 +25,7 @@ from zapwatch.gateways.base import Observer, Operation
 from zapwatch.metrics import GatewayMetrics, ReloadMetrics, register_process_metrics
 
 _REPAIR_BUCKETS = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 90, 120, 180, 300)  # seconds
+_READ_SECONDS = 1.0  # for the state to be read, of a scrape's 3 s
 
 
 class HookMetrics:
@@ -151,6 +155,27 @@ class OfGateway:
 class _StateCollector(Collector):
     def __init__(self, histories: dict[str, RepairHistory]) -> None:
         self._histories = histories
+        self._reader = ThreadPoolExecutor(1, "state of metrics")
+        self._lock = threading.Lock()
+        self._reading: Future[dict[str, Present]] | None = None
+        self._reading_since = 0.0
+
+    def _read(self) -> dict[str, Present]:
+        """Return the state; raise StateError, or TimeoutError where it does not answer.
+
+        All scrapes share one reading: a state that hangs costs one thread, and each scrape a second
+        at most.
+        """
+        with self._lock:
+            if self._reading is None or self._reading.done():
+                self._reading_since = time.monotonic()
+                self._reading = self._reader.submit(self._ask)
+            reading = self._reading
+            left = self._reading_since + _READ_SECONDS - time.monotonic()
+        return reading.result(max(0.0, left))
+
+    def _ask(self) -> dict[str, Present]:
+        return {name: one.present() for name, one in self._histories.copy().items()}
 
     def describe(self) -> list[Metric]:
         """Return nothing: registering must not collect."""
@@ -159,8 +184,8 @@ class _StateCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Return the families of the present state; none while it cannot be read."""
         try:
-            states = {name: one.present() for name, one in self._histories.copy().items()}
-        except StateError:
+            states = self._read()
+        except (StateError, TimeoutError):
             return
         if not states:
             return

@@ -133,6 +133,11 @@ class Database:
         with _as_state_error(), self._reader.connect() as connection:
             yield connection.execution_options(zapwatch_reads=True)
 
+    def ping(self) -> None:
+        """Return when the database has answered; raise StateError."""
+        with self.read() as connection:
+            connection.execute(_PING)
+
     def close(self) -> None:
         """Close the connections."""
         self._engine.dispose()
@@ -155,6 +160,7 @@ def now_column(connection: sa.Connection) -> sa.ColumnElement[float]:
     return sa.literal_column("UNIX_TIMESTAMP(NOW(6))", sa.Double)
 
 
+_PING = sa.text("SELECT 1")
 _NOW = sa.text("SELECT UNIX_TIMESTAMP(NOW(6))")
 
 

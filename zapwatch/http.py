@@ -24,8 +24,23 @@ from zapwatch import __version__
 MAX_BODY_BYTES = 32 * 1024 * 1024
 """A larger answer is no channel list; reading on would only fill the memory."""
 
+MAX_JSON_MEMORY = 192 * 1024 * 1024
+"""Bytes that a text of JSON may take when it is parsed, by an estimate from above."""
+
+# Bytes of the smallest object that holds something, of the smallest array, and of one value more.
+_JSON_COSTS = ((b"{", 240), (b"[", 100), (b",", 64))
 _MOST_CALLS = 100  # at a time
 _LINE_LENGTH = 240  # characters, since a server's own words may reach a log line
+
+
+def parse_json(raw: bytes) -> Any:
+    """Return the parsed text; raise ValueError or RecursionError where it is no JSON, or too much.
+
+    Two bytes can become a hundred: what bounds the text does not bound the memory.
+    """
+    if sum(raw.count(mark) * cost for mark, cost in _JSON_COSTS) > MAX_JSON_MEMORY:
+        raise ValueError("JSON of too many values")
+    return json.loads(raw)
 
 
 class HttpError(Exception):
@@ -55,7 +70,7 @@ class HttpResponse:
     def json(self) -> Any:
         """Return the parsed body, or None where it is not JSON."""
         try:
-            return json.loads(self.raw)
+            return parse_json(self.raw)
         except (ValueError, RecursionError):
             return None
 

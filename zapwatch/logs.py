@@ -52,5 +52,3 @@ def log_to_stderr(level: str = "info", format_: str = "logfmt") -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler])
     # At debug it logs paths, and the secret stands in some of WPPConnect Server's.
     logging.getLogger("urllib3").setLevel(logging.INFO)
-    # Waitress warns of each request that waits for a thread, be it a moment: that is no event.
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)

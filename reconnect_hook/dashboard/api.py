@@ -8,7 +8,7 @@ from flask import Blueprint, Response, abort, request
 from werkzeug.exceptions import HTTPException, TooManyRequests
 
 from reconnect_hook.app import as_json
-from reconnect_hook.dashboard.auth import TokenAuth
+from reconnect_hook.auth import TokenAuth
 from reconnect_hook.dashboard.channel_view import ChannelFilter, ChannelView, view_id
 from reconnect_hook.dashboard.errors import refuse_unusable_id
 from reconnect_hook.dashboard.snapshot import DashboardCache, DashboardSnapshot, GatewayPanels

@@ -7,8 +7,8 @@ from flask_babel import gettext as _
 from werkzeug.exceptions import HTTPException, TooManyRequests
 from werkzeug.wrappers import Response as AnyResponse
 
+from reconnect_hook.auth import WAIT_SECONDS
 from reconnect_hook.dashboard import i18n
-from reconnect_hook.dashboard.auth import WAIT_SECONDS
 from zapwatch.channels import is_usable_id
 from zapwatch.db import StateError
 
@@ -50,7 +50,6 @@ def state_error(_error: StateError) -> AnyResponse:
 def http_error(error: HTTPException) -> AnyResponse:
     """Answer what was refused."""
     words = {
-        400: (_("That did not work"), _("The form was too old. Please go back and try again.")),
         403: (_("Not allowed"), _("The request came from another site.")),
         404: (_("Not found"), _("There is no such page or channel.")),
         429: (_("Too many wrong tokens"), _("Please wait a minute.")),

@@ -6,9 +6,10 @@ from flask import Blueprint, Flask, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import PathConverter
 
+from reconnect_hook.app import AUTH
+from reconnect_hook.auth import TokenAuth
 from reconnect_hook.dashboard import errors, i18n
 from reconnect_hook.dashboard.api import DashboardApi
-from reconnect_hook.dashboard.auth import TokenAuth
 from reconnect_hook.dashboard.prometheus import Alertmanager, Prometheus
 from reconnect_hook.dashboard.snapshot import DashboardCache, GatewayPanels
 from reconnect_hook.dashboard.timeline import WeekHistory
@@ -32,7 +33,7 @@ def add_page(
     """Add all routes for people and their scripts."""
     app.url_map.converters["channel"] = _ChannelConverter
     app.url_map.merge_slashes = False
-    auth = TokenAuth(app, settings.hook_token, clock=clock)
+    auth: TokenAuth = app.extensions[AUTH]
     i18n.init_babel(app)
     prometheus = Prometheus(settings.prometheus_url)
     panels = GatewayPanels(supervisor, prometheus, clock=clock)

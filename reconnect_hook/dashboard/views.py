@@ -16,18 +16,17 @@ from flask import (
     redirect,
     render_template,
     request,
-    session,
     url_for,
 )
 from flask_babel import gettext as _
 from markupsafe import Markup
-from werkzeug.exceptions import BadRequest, TooManyRequests, Unauthorized
+from werkzeug.exceptions import TooManyRequests, Unauthorized
 from werkzeug.wrappers import Response as AnyResponse
 
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.app import as_json
+from reconnect_hook.auth import WAIT_SECONDS, WRONG_TOKENS, TokenAuth
 from reconnect_hook.dashboard import channel_view
-from reconnect_hook.dashboard.auth import WAIT_SECONDS, WRONG_TOKENS, TokenAuth
 from reconnect_hook.dashboard.channel_view import (
     ChannelFilter,
     ChannelHealth,
@@ -320,19 +319,19 @@ class LoginPage:
             right = self._auth.log_in(request.form.get("token", ""))
         except TooManyRequests:
             words = _("After %(count)s wrong tokens, please wait a minute.", count=WRONG_TOKENS)
-            response = make_response(self._form(words), 429)
-            response.headers["Retry-After"] = str(int(WAIT_SECONDS))
-            return response
-        except BadRequest:
-            # The cookie of the form has gone meanwhile: a new form has a new one.
-            return make_response(self._form(_("Please try once more.")), 400)
+            blocked = make_response(self._form(words), 429)
+            blocked.headers["Retry-After"] = str(int(WAIT_SECONDS))
+            return blocked
         if not right:
             return make_response(self._form(_("This is not the token.")), 401)
-        return redirect(_local(request.args.get("next", "")), 303)
+        response = redirect(_local(request.args.get("next", "")), 303)
+        self._auth.begin_session(response)
+        return response
 
     def _log_out(self) -> AnyResponse:
-        session.clear()
-        return redirect(url_for("page.login_form"), 303)
+        response = redirect(url_for("page.login_form"), 303)
+        self._auth.end_session(response)
+        return response
 
     def _unauthorized(self, _error: Unauthorized) -> AnyResponse:
         is_page = request.method == "GET" and not request.path.startswith(("/live/", "/qr/"))

@@ -52,7 +52,7 @@ class Paced(Poller):
         self.closed = True
 
     def run(self) -> None:
-        self._run()
+        self._poll_until_stopped()
 
 
 @pytest.fixture
@@ -106,6 +106,19 @@ def test_it_goes_on_whatever_a_poll_raises(
     assert paced.failures == 2
     assert "a fault of the exporter itself" in caplog.records[0].getMessage()
     assert caplog.records[0].exc_info, "what to report"
+
+
+def test_a_poller_that_dies_shows_and_leaves_nothing_that_looks_current(
+    simulated: Simulator, board: StateStore
+) -> None:
+    client = WrapperGateway(simulated.url, SECRET, list_timeout=30)
+    # No thread can wait that long: the settings allow an hour.
+    poller = GatewayPoller(client, board, 1e10)
+    assert not poller.is_dead
+    poller.start()
+    wait_until(lambda: poller.is_dead, 30, "the thread to end")
+    assert board.snapshot.gateway is not None
+    assert not board.snapshot.gateway.up
 
 
 def test_rows_with_a_wrong_clock_are_told_once(

@@ -207,7 +207,8 @@ def test_the_exporter_follows_the_file_on_sighup(
         gateways.write("b", b_silent_hours="never")
         assert _reload(exporter, systemd) == (
             "the settings stay as they are, the new ones are refused: "
-            f"{gateways.file}, gateway b: silent_hours must be a number, more than 0; it is 'never'"
+            f"{gateways.file}, gateway b: silent_hours must be a number, "
+            "more than 0 and at most 8784; it is 'never'"
         )
         assert len(exporter.metrics().all(threshold)) == 2
 

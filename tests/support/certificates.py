@@ -1,4 +1,4 @@
-"""A self-signed certificate for 127.0.0.1."""
+"""A self-signed certificate for 127.0.0.1, and one that it has signed for a client."""
 
 from __future__ import annotations
 
@@ -31,6 +31,35 @@ def self_signed(directory: Path) -> tuple[Path, Path]:
         .sign(key, hashes.SHA256())
     )
     certificate_file, key_file = directory / "certificate.pem", directory / "key.pem"
+    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return certificate_file, key_file
+
+
+def signed(directory: Path) -> tuple[Path, Path]:
+    """Write a client's certificate, signed by that of ``self_signed`` there, and its key."""
+    signer_key = serialization.load_pem_private_key((directory / "key.pem").read_bytes(), None)
+    assert isinstance(signer_key, ec.EllipticCurvePrivateKey)
+    signer = x509.load_pem_x509_certificate((directory / "certificate.pem").read_bytes())
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "client")]))
+        .issuer_name(signer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(signer.not_valid_before_utc)
+        .not_valid_after(signer.not_valid_after_utc)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(signer_key, hashes.SHA256())
+    )
+    certificate_file, key_file = directory / "client.pem", directory / "client-key.pem"
     certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     key_file.write_bytes(
         key.private_bytes(

@@ -76,7 +76,7 @@ class Program:
 
     def _find_url(self) -> str:
         assert self.process.poll() is None, self.stderr
-        found = re.search(r' at (http://\S+)/(?:metrics|alerts)"\n', self.stderr)
+        found = re.search(r' at (https?://\S+)/(?:metrics|alerts)"\n', self.stderr)
         return found[1] if found else ""
 
     def get(self, path: str) -> requests.Response:

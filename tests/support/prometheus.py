@@ -50,13 +50,14 @@ class Exposition:
 class Prometheus:
     """Scrapes one target each second; for a ``with`` statement. ``folder`` may hold a past."""
 
-    def __init__(self, folder: Path, target: str) -> None:
+    def __init__(self, folder: Path, target: str, **job: object) -> None:
         at = free_or_other(Listen("127.0.0.1", 0))
         self.url = f"http://{at}"
         self.data = folder / "prometheus"
         self._folder = folder
         self._at = at
         self._target = target
+        self._job = job
         self._children = Children(folder)
 
     def query(self, expression: str) -> list[dict[str, object]]:
@@ -70,6 +71,7 @@ class Prometheus:
         scrape = {
             "job_name": "zapwatch-exporter",
             "static_configs": [{"targets": [self._target]}],
+            **self._job,
         }
         config.write_text(
             yaml.safe_dump(

@@ -103,6 +103,16 @@ def test_the_landing_page_links_the_others(client: FlaskClient) -> None:
         assert client.get(path).status_code != 404
 
 
+def test_it_is_not_healthy_while_a_source_is_no_more_polled(store: StateStore) -> None:
+    dead: list[str] = []
+    page = MetricsPage(make_registry(ExporterCollector([])))
+    client = create_app(page, tuple, lambda: dead).test_client()
+    assert client.get("/-/healthy").status_code == 200
+    dead.append("channel list")
+    answer = client.get("/-/healthy")
+    assert (answer.status_code, answer.text) == (503, "No more polled: channel list.\n")
+
+
 def test_it_is_healthy_from_the_beginning(client: FlaskClient) -> None:
     assert client.get("/-/healthy").status_code == 200
 

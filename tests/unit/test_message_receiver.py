@@ -14,8 +14,8 @@ from flask import Flask
 from werkzeug.test import Client, TestResponse
 
 from exporter.event_receiver import Receiver, Sender
+from zapwatch.front import MAX_REQUEST_BYTES
 from zapwatch.messages.event_parser import Message
-from zapwatch.server import MAX_REQUEST_BYTES
 
 _TOKEN = "not-a-real-token/+?&"
 _BEARER = {"Authorization": f"Bearer {_TOKEN}"}
@@ -232,9 +232,11 @@ def test_what_is_too_large_is_refused_unread(world: World) -> None:
         "wsgi.input": Unreadable(),
         "CONTENT_LENGTH": str(MAX_REQUEST_BYTES + 1),
     }
-    answer = world.client.post("/messages/wpp", environ_overrides=environ)
-    assert answer.status_code == 413
-    assert world.counted == [("wpp", "too_large")]
+    stranger = world.client.post("/messages/wpp", environ_overrides=environ)
+    assert stranger.status_code == 401
+    sender = world.client.post("/messages/wpp", environ_overrides=environ, headers=_BEARER)
+    assert sender.status_code == 413
+    assert world.counted == [("wpp", "unauthorized"), ("wpp", "too_large")]
 
 
 def test_media_of_megabytes_is_taken(world: World) -> None:

@@ -22,6 +22,7 @@ from zapwatch.config import (
     read_env_file,
 )
 from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.settings import SETTINGS
 
 _LEAST = {
     "WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443",
@@ -93,6 +94,7 @@ def test_the_least_that_must_be_set_brings_the_documented_defaults() -> None:
         "prometheus_url": "http://127.0.0.1:9090",
         "alertmanager_url": "http://127.0.0.1:9093",
         "hook_trusted_proxy": None,
+        "web_config_file": None,
         "log_format": "logfmt",
         "log_level": "info",
     }
@@ -223,6 +225,15 @@ def test_a_setting_that_is_missing_or_blank_is_named(name: str, value: str | Non
             (name, value)
             for name in ("RECONNECT_COOLDOWN_SECONDS", "RECONNECT_VERIFY_SECONDS")
             for value in ("-1", "nan", "inf", "soon")
+        ),
+        ("WPP_GATEWAY_NAME", "two\nlines"),
+        ("WPP_GATEWAY_NAME", "x" * 64),
+        ("SILENT_HOURS_OVERRIDES", "loja=1e10"),
+        *(
+            (setting.name, "1e10")
+            for setting in SETTINGS
+            if getattr(getattr(setting.parse, "func", None), "__name__", "")
+            in {"number", "integer"}
         ),
         *(("RECONNECT_WORKERS", value) for value in ("0", "-1", "1.5", "many", "1001", "9" * 5000)),
         *(("RECONNECT_ALLOW_RESTART", value) for value in ("maybe", "2", "tru")),

@@ -34,6 +34,26 @@ def unreadable(setting: str, path: str, error: OSError | ValueError) -> Settings
     return SettingsError(f"{setting}: {path} cannot be read: {why}")
 
 
+MOST_SECONDS = 3600
+"""For one wait: a time-out, or a pause between two polls."""
+
+MOST_HOURS = 366 * 24
+"""For what is compared with the age of messages."""
+
+_LABEL_CHARACTERS = 63
+_TOKEN_CHARACTERS = 16
+_TOKEN_DIFFERENT = 6
+
+
+def check_strength(setting: str, token: str) -> None:
+    """Raise SettingsError for a token that could be guessed."""
+    if len(token) < _TOKEN_CHARACTERS or len(set(token)) < _TOKEN_DIFFERENT:
+        raise SettingsError(
+            f"{setting} can be guessed: choose at least {_TOKEN_CHARACTERS} random characters, "
+            "such as those of 'openssl rand -hex 32'"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Listen:
     """Where a program listens."""
@@ -79,6 +99,11 @@ class Reader:
         """Return the path of a file that need not be there."""
         return Path(self.text(name, default))
 
+    def optional_path(self, name: str, default: str | None = None) -> Path | None:
+        """Return the path of a file, None where none is set."""
+        value = self.text(name, default)
+        return Path(value) if value else None
+
     def choice(
         self, name: str, default: str | None = None, *, of: type[StrEnum], known: str
     ) -> StrEnum:
@@ -88,6 +113,13 @@ class Reader:
             return of(text.lower())
         except ValueError:
             raise self.wrong(name, f"must be {known}, not {text!r}") from None
+
+    def label(self, name: str, default: str | None = None) -> str:
+        """Return a short text of one line."""
+        value = self.text(name, default)
+        if not value.isprintable() or len(value) > _LABEL_CHARACTERS:
+            raise self.wrong(name, f"must be one line of at most {_LABEL_CHARACTERS} characters")
+        return value
 
     def header(self, name: str, default: str | None = None) -> str:
         """Return a text that an HTTP header can carry."""
@@ -136,16 +168,20 @@ class Reader:
             raise unreadable(self.called(name), path, error) from None
         return path
 
-    def number(self, name: str, default: str | None = None, *, above: float | None = None) -> float:
-        """Return a number, 0 or more, or more than ``above``."""
+    def number(
+        self, name: str, default: str | None = None, *, most: float, above: float | None = None
+    ) -> float:
+        """Return a number from 0, or above ``above``, up to ``most``."""
         text = self.text(name, default)
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not math.isfinite(value) or value < 0 or (above is not None and value <= above):
+        if not 0 <= value <= most or (above is not None and value <= above):
             least = "0 or more" if above is None else f"more than {above:g}"
-            raise self.wrong(name, f"must be a number, {least}; it is {text!r}")
+            raise self.wrong(
+                name, f"must be a number, {least} and at most {most:g}; it is {text!r}"
+            )
         return value
 
     def integer(
@@ -184,9 +220,11 @@ class Reader:
                 parsed = float(value)
             except ValueError:
                 parsed = math.nan
-            if not channel_key(channel) or not math.isfinite(parsed) or parsed <= 0:
+            if not channel_key(channel) or not 0 < parsed <= MOST_HOURS:
                 raise self.wrong(
-                    name, f"must be channel=hours, as in imobsites=72,loja=1.5, not {item!r}"
+                    name,
+                    "must be channel=hours, as in imobsites=72,loja=1.5, and at most "
+                    f"{MOST_HOURS} hours, not {item!r}",
                 )
             hours[channel_key(channel)] = parsed
         return hours

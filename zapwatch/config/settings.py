@@ -21,7 +21,7 @@ from zapwatch.config.gateway import (
     read_line,
     read_numbers,
 )
-from zapwatch.config.readers import Listen, Reader
+from zapwatch.config.readers import MOST_HOURS, MOST_SECONDS, Listen, Reader
 
 LogLevel = StrEnum("LogLevel", ["DEBUG", "INFO", "WARNING", "ERROR"])
 LogFormat = StrEnum("LogFormat", ["LOGFMT", "JSON"])
@@ -82,20 +82,20 @@ SETTINGS = (
     ),
     Setting(
         "WPP_GATEWAY_NAME",
-        Reader.text,
+        Reader.label,
         "wpp",
         "value of the label `gateway`",
     ),
     Setting(
         "WPP_GATEWAY_TIMEOUT",
-        partial(Reader.number, above=0),
+        partial(Reader.number, above=0, most=MOST_SECONDS),
         "90",
         "seconds for the channel list",
         key="timeout",
     ),
     Setting(
         "WPP_GATEWAY_QR_TIMEOUT",
-        partial(Reader.number, above=0),
+        partial(Reader.number, above=0, most=MOST_SECONDS),
         "60",
         "seconds for every other call",
         key="qr_timeout",
@@ -183,7 +183,7 @@ SETTINGS = (
     ),
     Setting(
         "SILENT_HOURS",
-        partial(Reader.number, above=0),
+        partial(Reader.number, above=0, most=MOST_HOURS),
         "4",
         "a channel without a message for so long counts as silent",
         key="silent_hours",
@@ -199,7 +199,7 @@ SETTINGS = (
     ),
     Setting(
         "MESSAGE_LOOKBACK_HOURS",
-        partial(Reader.number, above=0),
+        partial(Reader.number, above=0, most=MOST_HOURS),
         "168",
         "how far back the first look goes",
     ),
@@ -214,19 +214,19 @@ SETTINGS = (
     ),
     Setting(
         "SILENCE_FALSE_ALARMS_PER_MONTH",
-        partial(Reader.number, above=0),
+        partial(Reader.number, above=0, most=1000),
         "1",
         "adaptive: at most about so many false alarms per channel and month",
     ),
     Setting(
         "SILENCE_FLOOR_MINUTES",
-        partial(Reader.number, above=0),
+        partial(Reader.number, above=0, most=MOST_HOURS * 60),
         "10",
         "adaptive: no channel counts as silent before",
     ),
     Setting(
         "SILENCE_CEILING_HOURS",
-        partial(Reader.number, above=0),
+        partial(Reader.number, above=0, most=MOST_HOURS),
         "24",
         "adaptive: each channel counts as silent then. 72 leaves offices in peace at weekends",
     ),
@@ -245,7 +245,7 @@ SETTINGS = (
     ),
     Setting(
         "EXPORTER_POLL_SECONDS",
-        partial(Reader.number, above=0),
+        partial(Reader.number, above=0, most=MOST_SECONDS),
         "5",
         "pause between two polls, or as long as the poll took if that is longer",
     ),
@@ -259,7 +259,8 @@ SETTINGS = (
         "HOOK_TOKEN",
         Reader.header,
         "",
-        "what Alertmanager must send; `serve` needs it, `make run` makes one if it is not set",
+        "what Alertmanager must send, 16 characters or more; `serve` needs it, `make run` makes "
+        "one if it is not set",
         secret=True,
     ),
     Setting(
@@ -278,7 +279,7 @@ SETTINGS = (
     ),
     Setting(
         "RECONNECT_COOLDOWN_SECONDS",
-        Reader.number,
+        partial(Reader.number, most=86_400),
         "300",
         "between two repairs of one channel; doubles with each that does not help, up"
         " to an hour ([more](docs/guarantees.md#pauses)). An alert that comes sooner "
@@ -292,7 +293,7 @@ SETTINGS = (
     ),
     Setting(
         "RECONNECT_VERIFY_SECONDS",
-        Reader.number,
+        partial(Reader.number, most=MOST_SECONDS),
         "60",
         "how long to watch for the channel to come back after it was asked to",
     ),
@@ -323,6 +324,12 @@ SETTINGS = (
         "",
         "IP address of the proxy with TLS before the hook. Its `X-Forwarded-For` and "
         "`X-Forwarded-Proto` are believed, nobody else's",
+    ),
+    Setting(
+        "WEB_CONFIG_FILE",
+        Reader.optional_path,
+        "",
+        "TLS and passwords of both programs' own server, in [Prometheus' form](docs/tls.md)",
     ),
     Setting(
         "LOG_LEVEL",
@@ -356,7 +363,7 @@ SETTINGS = (
     ),
     Setting(
         "PROBE_AFTER_MINUTES",
-        partial(Reader.number, above=0),
+        partial(Reader.number, above=0, most=MOST_HOURS * 60),
         "30",
         "so long after it was last heard it is asked; with `SILENCE_MODE=adaptive` "
         "the exporter learns that",
@@ -364,7 +371,7 @@ SETTINGS = (
     ),
     Setting(
         "PROBE_PAUSE_MINUTES",
-        partial(Reader.number, above=0),
+        partial(Reader.number, above=0, most=MOST_HOURS * 60),
         "15",
         "a channel is asked no more often",
         key="probe_pause_minutes",
@@ -506,5 +513,6 @@ class Settings:
     prometheus_url: str
     alertmanager_url: str
     hook_trusted_proxy: str | None
+    web_config_file: Path | None
     log_level: LogLevel
     log_format: LogFormat

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zapwatch.channels import MAX_ID_LENGTH, channel_key
+from zapwatch.http import parse_json
 from zapwatch.messages import whapi_events
 from zapwatch.messages.probe_token import find_token, is_for
 from zapwatch.messages.webhook_log import (
@@ -77,7 +78,7 @@ def parse(kind: str, body: bytes, now: float) -> list[Message]:
     came. Raises EventError where the body is no event.
     """
     try:
-        event = json.loads(body)
+        event = parse_json(body)
     except (ValueError, RecursionError):
         raise EventError("this is not JSON") from None
     if not isinstance(event, dict):

@@ -1,0 +1,270 @@
+"""The server of both programs, against clients that are slow, greedy or silent."""
+
+from __future__ import annotations
+
+import http.client
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.programs import environment
+from tests.support.waiting import wait_until
+
+_SECONDS = 60.0
+_PROGRAM = """
+import sys, threading
+import zapwatch.front
+if len(sys.argv) > 1:
+    zapwatch.front.REQUEST_SECONDS = int(sys.argv[1])
+from zapwatch.config import Listen
+from zapwatch.front import Front, Server
+from zapwatch.server import run
+hanging = threading.Event()
+page = b"x" * 500_000
+def app(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path.startswith("/hang"):
+        hanging.set()
+        threading.Event().wait()
+    body = page
+    if path == "/environ":
+        body = repr({key: environ[key] for key in sorted(environ) if key[0] != "w"}).encode()
+    elif path == "/echo":
+        body = environ["wsgi.input"].read()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+def ping():
+    if hanging.is_set():
+        threading.Event().wait()
+def main():
+    server = Server("test", "TEST", Listen("127.0.0.1", 0))
+    print(server.url, flush=True)
+    server.run(Front(app, is_known=lambda e: e.get("HTTP_AUTHORIZATION") == "right",
+                     urgent="/hang/urgent", trusted_proxy="127.0.0.1", ping=ping))
+    return 0
+run(main)
+"""
+_GET = b"GET %b HTTP/1.1\r\nHost: test\r\n\r\n"
+_POST = b"POST %b HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n%b\r\n"
+_RIGHT = b"Authorization: right\r\n"
+
+
+class Served:
+    """The server in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        assert process.stdout is not None
+        self._where = ("127.0.0.1", int(process.stdout.readline().rpartition(":")[2]))
+
+    def connect(self, *, receive_buffer: int | None = None) -> socket.socket:
+        connection = socket.socket()
+        if receive_buffer is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        connection.settimeout(_SECONDS)
+        connection.connect(self._where)
+        return connection
+
+    def send(self, request: bytes) -> tuple[int, bytes]:
+        with self.connect() as connection:
+            connection.sendall(request)
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
+            return answer.status, answer.read()
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        return self.send(_GET % path.encode())
+
+    def seconds_of(self, path: str) -> float:
+        began = time.monotonic()
+        assert self.get(path)[0] == 200
+        return time.monotonic() - began
+
+    def memory(self) -> float:
+        """MiB that it has in memory."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+@contextmanager
+def _serving(*arguments: str) -> Iterator[Served]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM, *arguments],
+        env=environment({}),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield Served(process)
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    with _serving() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[Served]:
+    """Serve with one second for a request instead of thirty."""
+    with _serving("1") as made:
+        yield made
+
+
+def _is_cut_off(connection: socket.socket, drip: bytes = b"") -> Callable[[], bool]:
+    def cut_off() -> bool:
+        connection.settimeout(0.1)
+        try:
+            if drip:
+                connection.sendall(drip)
+            return connection.recv(100_000) == b""
+        except TimeoutError:
+            return False
+        except OSError:
+            return True
+
+    return cut_off
+
+
+@pytest.mark.parametrize("count", [4, 16, 256])
+def test_connections_that_do_not_read_keep_nobody_out(served: Served, count: int) -> None:
+    served.get("/metrics")
+    before = served.memory()
+    with ExitStack() as held:
+        for _ in range(count):
+            connection = held.enter_context(served.connect(receive_buffer=4096))
+            connection.sendall(_GET % b"/metrics" * 200)
+        assert served.seconds_of("/-/healthy") < 5
+        assert served.seconds_of("/metrics") < 5
+        # One answer of each is in memory, and not two hundred.
+        assert served.memory() - before < 50 + count
+
+
+def test_who_does_not_read_is_cut_off(impatient: Served) -> None:
+    with impatient.connect(receive_buffer=4096) as connection:
+        connection.sendall(_GET % b"/metrics" * 200)
+        port = connection.getsockname()[1]
+
+        def is_gone() -> bool:
+            found = Path("/proc/net/tcp").read_text().splitlines()
+            return not any(f":{port:04X} 01 " in line.split(None, 2)[2] for line in found)
+
+        wait_until(is_gone, _SECONDS, "the server's end of the connection to be gone")
+
+
+def test_a_head_must_be_complete_in_time(impatient: Served) -> None:
+    with impatient.connect() as slow:
+        slow.sendall(b"GET / HTTP/1.1\r\nX-Slow: ")
+        wait_until(_is_cut_off(slow, b"x"), 30, "the end, though a byte comes now and then")
+
+
+def test_who_asks_nothing_is_cut_off(impatient: Served) -> None:
+    with impatient.connect() as idle:
+        wait_until(_is_cut_off(idle), 30, "the end of a connection on which nothing comes")
+
+
+@pytest.mark.parametrize("head", [b"", _RIGHT], ids=["stranger", "known"])
+def test_a_body_must_be_complete_in_time(impatient: Served, head: bytes) -> None:
+    with impatient.connect() as slow:
+        slow.sendall(_POST % (b"/echo", 1000, head) + b"x")
+        assert slow.recv(100).startswith(b"HTTP/1.1 408 ")
+
+
+def test_slow_bodies_hold_no_thread(served: Served) -> None:
+    with ExitStack() as held:
+        for number in range(100):
+            slow = held.enter_context(served.connect())
+            slow.sendall(_POST % (b"/echo", 5000, _RIGHT if number % 2 else b"") + b"x")
+        assert served.send(_POST % (b"/echo", 2, _RIGHT) + b"ok") == (200, b"ok")
+
+
+def test_the_body_of_a_stranger_is_not_taken(served: Served) -> None:
+    before = served.memory()
+    with ExitStack() as held:
+        for _ in range(20):
+            connection = held.enter_context(served.connect())
+            connection.sendall(_POST % (b"/echo", 10_000_000, b""))
+            # Answered before anything of the body was sent.
+            assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+    assert served.memory() - before < 20
+    assert served.send(_POST % (b"/echo", 3, b"") + b"abc") == (200, b"abc")
+    chunked = b"POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert served.send(chunked + b"ffff\r\n" + b"x" * 0xFFFF + b"\r\n0\r\n\r\n") == (200, b"")
+
+
+def test_all_unfinished_bodies_together_are_bounded(served: Served) -> None:
+    before = served.memory()
+    refused = 0
+    with ExitStack() as held:
+        for _ in range(12):
+            connection = held.enter_context(served.connect())
+            try:
+                connection.sendall(_POST % (b"/echo", 10_000_000, _RIGHT) + b"x" * 9_999_999)
+                connection.settimeout(0.5)
+                refused += connection.recv(100).startswith(b"HTTP/1.1 503 ")
+            except TimeoutError:
+                pass
+            except OSError:
+                refused += 1
+        assert refused >= 5
+        assert served.memory() - before < 150
+
+
+def test_health_and_metrics_are_there_while_all_threads_hang(served: Served) -> None:
+    with ExitStack() as held:
+        for _ in range(24):
+            held.enter_context(served.connect()).sendall(_GET % b"/hang")
+        began = time.monotonic()
+        statuses = [served.get(path)[0] for path in ("/hang", "/hang/urgent/", "/echo")]
+        assert statuses == [503, 503, 503]
+        assert time.monotonic() - began < 5, "and not the ten seconds that a database may take"
+        assert served.get("/-/healthy")[0] == 200
+        assert served.get("/metrics")[0] == 200
+
+
+def test_headers_that_are_too_large_are_431(served: Served) -> None:
+    for size in (40_000, 500_000):
+        request = b"GET / HTTP/1.1\r\nHost: test\r\nX-Long: " + b"x" * size + b"\r\n\r\n"
+        with served.connect() as connection:
+            try:
+                connection.sendall(request)
+            except OSError:
+                continue
+            assert connection.recv(100).startswith(b"HTTP/1.1 431 ")
+
+
+def test_a_proxy_that_is_trusted_says_who_its_client_is(served: Served) -> None:
+    forged = b"X_Forwarded_For: 203.0.113.9\r\nX-Forwarded-For: 192.0.2.1, 192.0.2.2\r\n"
+    _, shown = served.send(
+        b"GET /environ?a=b HTTP/1.1\r\nHost: test\r\nX-Forwarded-Proto: https\r\n"
+        + forged
+        + b"\r\n"
+    )
+    assert b"'REMOTE_ADDR': '192.0.2.2'" in shown
+    assert b"X_FORWARDED" not in shown
+    assert b"'QUERY_STRING': 'a=b'" in shown
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_in_time_though_requests_hang_and_nobody_reads(
+    served: Served, number: signal.Signals
+) -> None:
+    with ExitStack() as held:
+        for path in (b"/hang", b"/metrics"):
+            connection = held.enter_context(served.connect(receive_buffer=4096))
+            connection.sendall(_GET % path * 100)
+        served.get("/-/healthy")
+        began = time.monotonic()
+        served.process.send_signal(number)
+        assert served.process.wait(_SECONDS) == 0
+        assert time.monotonic() - began < 10

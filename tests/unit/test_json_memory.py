@@ -1,0 +1,55 @@
+"""How much memory JSON from outside may take."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+
+import pytest
+
+from reconnect_hook.alerts import PayloadError, parse_alerts
+from zapwatch import http
+from zapwatch.http import MAX_BODY_BYTES, HttpResponse, parse_json
+from zapwatch.messages.event_parser import EventError, parse
+
+_SMALLEST = ["[]", "{}", "[1]", '{"a":1}', "0", "1.5", '"ab"', "null", "[[]]", '{"":{}}', "12345"]
+
+
+def _many(value: str, size: int) -> bytes:
+    return f"[{','.join([value] * (size // (len(value) + 1)))}]".encode()
+
+
+@pytest.mark.parametrize("value", ["[]", "{}", '{"a":1}', "[1]"])
+def test_a_list_of_empty_values_is_no_channel_list(value: str) -> None:
+    raw = _many(value, MAX_BODY_BYTES - 2**20)
+    assert HttpResponse(200, "application/json", raw).json() is None
+
+
+@pytest.mark.parametrize("value", _SMALLEST)
+def test_no_text_takes_more_than_was_estimated(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = _many(value, 300_000)
+    tracemalloc.start()
+    try:
+        json.loads(raw)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # Besides the text once more, as characters.
+    monkeypatch.setattr(http, "MAX_JSON_MEMORY", peak - 2 * len(raw))
+    with pytest.raises(ValueError, match="too many values"):
+        parse_json(raw)
+
+
+def test_the_largest_list_of_channels_is_not_too_much() -> None:
+    one = {f"field{number}": "a value" for number in range(30)} | {"nested": [{"id": 1}] * 3}
+    raw = json.dumps([one] * 20_000).encode()
+    assert len(raw) < MAX_BODY_BYTES
+    assert len(parse_json(raw)) == 20_000
+
+
+def test_what_is_posted_is_bounded_as_well() -> None:
+    many = _many('{"a":1}', 10_000_000)
+    with pytest.raises(PayloadError):
+        parse_alerts(b'{"version": "4", "alerts": ' + many + b"}", {"wpp"})
+    with pytest.raises(EventError):
+        parse("waha", b'{"event": "message", "session": "a", "payload": ' + many + b"}", 0.0)

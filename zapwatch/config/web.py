@@ -1,0 +1,107 @@
+"""``WEB_CONFIG_FILE``: TLS and passwords of the programs' own server, in Prometheus' form."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from zapwatch.config.readers import SettingsError, unreadable
+
+_SETTING = "WEB_CONFIG_FILE"
+_SECTIONS = {"tls_server_config", "basic_auth_users"}
+_TLS_KEYS = {"cert_file", "key_file", "client_ca_file", "client_auth_type", "min_version"}
+_CLIENT_AUTH = {"": False, "NoClientCert": False, "RequireAndVerifyClientCert": True}
+_VERSIONS = {"": "tls1.2", "TLS12": "tls1.2", "TLS13": "tls1.3"}
+_HASHES = ("$2a$", "$2b$", "$2y$")
+_MOST_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """The server's certificate, and that of whoever signs the clients' where they need one."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None
+    min_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class WebConfig:
+    """What the file says."""
+
+    tls: Tls | None = None
+    users: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """Hashes of bcrypt by user."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that TLS needs."""
+        if self.tls is None:
+            return ()
+        return tuple(filter(None, (self.tls.certificate, self.tls.key, self.tls.client_ca)))
+
+
+def read_web_config(path: Path) -> WebConfig:
+    """Return what the file says; raise SettingsError."""
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise _wrong(path, "is too large")
+        content = yaml.safe_load(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise unreadable(_SETTING, str(path), error) from None
+    except (yaml.YAMLError, RecursionError):
+        raise _wrong(path, "is not YAML") from None
+    sections = _mapping(path, "the file", content, _SECTIONS)
+    tls = sections.get("tls_server_config")
+    return WebConfig(
+        None if tls is None else _tls(path, tls), _users(path, sections.get("basic_auth_users"))
+    )
+
+
+def _tls(path: Path, content: Any) -> Tls:
+    given = _mapping(path, "tls_server_config", content, _TLS_KEYS)
+    texts = {key: str(value) for key, value in given.items()}
+    verify = _CLIENT_AUTH.get(texts.get("client_auth_type", ""))
+    version = _VERSIONS.get(texts.get("min_version", ""))
+    if verify is None:
+        raise _wrong(path, f"client_auth_type must be {' or '.join(filter(None, _CLIENT_AUTH))}")
+    if version is None:
+        raise _wrong(path, f"min_version must be {' or '.join(filter(None, _VERSIONS))}")
+    certificate, key, ca = (
+        path.parent / texts.get(name, "") for name in ("cert_file", "key_file", "client_ca_file")
+    )
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        if verify:
+            context.load_verify_locations(ca)
+    except (OSError, ValueError) as error:
+        raise _wrong(path, f"the certificates cannot be used: {error}") from None
+    return Tls(certificate, key, ca if verify else None, version)
+
+
+def _users(path: Path, content: Any) -> dict[str, bytes]:
+    users = _mapping(path, "basic_auth_users", content or {}, None)
+    for name, password in users.items():
+        if ":" in name or not isinstance(password, str) or not password.startswith(_HASHES):
+            raise _wrong(path, f"basic_auth_users needs a hash of bcrypt for {name[:63]!r}")
+    return {name: password.encode() for name, password in users.items()}
+
+
+def _mapping(path: Path, what: str, content: Any, known: set[str] | None) -> dict[str, Any]:
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise _wrong(path, f"{what} must have keys")
+    unknown = sorted(content.keys() - known) if known is not None else []
+    if unknown:
+        raise _wrong(path, f"{what} has the key {unknown[0][:63]!r}, which is not supported")
+    return content
+
+
+def _wrong(path: Path, what: str) -> SettingsError:
+    return SettingsError(f"{_SETTING}: {path}: {what}")
