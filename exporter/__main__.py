@@ -15,6 +15,7 @@ import argparse
 import gc
 import logging
 import sys
+from functools import partial
 
 from exporter.app import add_reload, create_app
 from exporter.event_buffer import Post
@@ -37,7 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run until SIGTERM or Ctrl-C; return the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        settings = load(options.env_file)
+        read = partial(load, options.env_file, pixelhub_env=options.pixelhub_env)
+        settings = read()
         if options.command == "explain":
             accept_hangup()
             return _explain(settings, options.gateway, options.channel)
@@ -55,9 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     supervisor = Supervisor(settings, post)
     supervisor.apply_config(settings.gateways)
     supervisor.page.start()
-    reloading = Reloading(
-        options.env_file, settings, supervisor.apply_config, supervisor.reload_metrics
-    )
+    reloading = Reloading(read, settings, supervisor.apply_config, supervisor.reload_metrics)
     reloading.start()
     pages = create_app(supervisor.page, lambda: supervisor.waiting)
     if settings.exporter_listen.host in _LOOPBACK:

@@ -17,7 +17,9 @@ import argparse
 import logging
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parser
 from zapwatch.config import Settings, SettingsError, load
@@ -35,9 +37,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command that was asked for and return the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        settings = load(options.env_file)
+        read = partial(load, options.env_file, pixelhub_env=options.pixelhub_env)
+        settings = read()
         if options.command == "serve":
-            return _serve(settings, options.env_file)
+            return _serve(settings, read)
         accept_hangup()
         if options.command == "probe":
             end_on_signals(code=1)
@@ -165,7 +168,7 @@ def _hours(text: str) -> float:
     return hours
 
 
-def _serve(settings: Settings, env_file: str | None) -> int:
+def _serve(settings: Settings, read: Callable[[], Settings]) -> int:
     if not settings.hook_token:
         raise SettingsError(
             "HOOK_TOKEN is not set: choose a long random text, and put the same one into the file "
@@ -185,7 +188,7 @@ def _serve(settings: Settings, env_file: str | None) -> int:
     end_on_signals()
     logging.getLogger(_PROGRAM).info("page at %s/, alerts at %s/alerts", server.url, server.url)
     fleet.follow(settings.gateways)
-    reloading = Reloading(env_file, settings, fleet.follow, metrics.reloads)
+    reloading = Reloading(read, settings, fleet.follow, metrics.reloads)
     reloading.start()
     app = create_app(fleet, metrics, token=settings.hook_token)
     add_reload(app, reloading.reload, token=settings.hook_token)

@@ -81,6 +81,12 @@ def add_common_options(made: argparse.ArgumentParser, default: str | None = None
         default=default,
         help="settings as KEY=value lines; the environment wins (default: ./.env if it is there)",
     )
+    made.add_argument(
+        "--pixelhub-env",
+        metavar="FILE",
+        default=default,
+        help="PixelHub's own .env, for what the settings leave out (default: PIXELHUB_ENV)",
+    )
 
 
 def main() -> None:

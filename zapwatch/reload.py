@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from zapwatch.config import GatewaySettings, Settings, SettingsError, compare, load
+from zapwatch.config import GatewaySettings, Settings, SettingsError, compare
 from zapwatch.metrics import ReloadMetrics
 from zapwatch.server import notify
 
@@ -27,16 +27,16 @@ class Reloading:
 
     def __init__(
         self,
-        env_file: str | None,
+        load: Callable[[], Settings],
         settings: Settings,
         follow: Callable[[Sequence[GatewaySettings]], None],
         metrics: ReloadMetrics,
     ) -> None:
-        """Read what ``settings`` came from again, and tell ``follow`` the gateways.
+        """Let ``load`` read what ``settings`` came from again, and tell ``follow`` the gateways.
 
-        It raises SettingsError where it refuses them.
+        Both raise SettingsError where they refuse them.
         """
-        self._env_file = env_file
+        self._load = load
         self._settings = settings
         self._follow = follow
         self._metrics = metrics
@@ -71,7 +71,7 @@ class Reloading:
 
     def _reload(self) -> str | None:
         try:
-            read = load(self._env_file)
+            read = self._load()
             changes = compare(self._settings, read)
             self._follow(read.gateways)
         except SettingsError as error:

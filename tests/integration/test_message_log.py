@@ -19,7 +19,7 @@ from demo.simulator.schema import insert_message
 from tests.support.mariadb import MariaDb
 from tests.support.message_logs import WrittenLog
 from tests.support.raw_server import Conversation, RawServer, deaf_port
-from zapwatch.config import parse, parse_env
+from zapwatch.config import parse, parse_pixelhub_env
 from zapwatch.messages import webhook_log
 from zapwatch.messages.probe_token import make_token
 from zapwatch.messages.webhook_log import CHANNEL_PATHS, Direction, MessageLog, MessageLogError, Row
@@ -397,7 +397,7 @@ def test_a_payload_of_16_mb_stays_in_the_database(
     assert sent < 20_000
 
 
-def test_a_password_with_every_awkward_character_logs_in_from_the_env_file(
+def test_a_password_with_every_awkward_character_logs_in_from_pixelhubs_file(
     mariadb: MariaDb, mariadb_log: WrittenLog
 ) -> None:
     password = "a$b#c'd\"e@f:g/h\\i%j k$HOME\\n"
@@ -407,7 +407,7 @@ def test_a_password_with_every_awkward_character_logs_in_from_the_env_file(
         f'WPP_GATEWAY_BASE_URL=http://g\nWPP_GATEWAY_SECRET=s\nDB_PASS="{password}"\n'
         f"DB_HOST=127.0.0.1\nDB_PORT={mariadb.port}\nDB_NAME={database}\nDB_USER={user}\n"
     )
-    url = parse(parse_env(env)).gateways[0].message_log_url
+    url = parse(parse_pixelhub_env(env)).gateways[0].message_log_url
     assert url is not None
     row = mariadb_log.write()
 

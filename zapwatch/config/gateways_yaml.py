@@ -16,11 +16,8 @@ import yaml
 from zapwatch.config.files import read_secrets
 from zapwatch.config.load_gateway import read_gateway
 from zapwatch.config.readers import Reader, SettingsError, unreadable
-from zapwatch.config.settings import BY_KEY, BY_NAME, GatewaySettings
+from zapwatch.config.settings import BY_KEY, BY_NAME, ONE_GATEWAY, GatewaySettings
 from zapwatch.gateways import TYPES
-
-_ONLY_OF_ONE = ("WPP_GATEWAY_BASE_URL", "WPP_GATEWAY_SECRET", "WPP_GATEWAY_NAME")
-"""The settings that name the one gateway of an ``.env``."""
 
 KEYS = frozenset(
     {"name", "type", *BY_KEY, *(f"{row.key}_file" for row in BY_KEY.values() if row.secret)}
@@ -36,13 +33,13 @@ def read_gateways(path: str, values: Mapping[str, str]) -> tuple[GatewaySettings
 
     ``values`` are the settings of the ``.env``, with the secrets of files read already.
     """
-    for name in _ONLY_OF_ONE:
+    for name in ONE_GATEWAY:
         if values.get(name, "").strip():
             raise SettingsError(
                 f"{name} and GATEWAYS_FILE are both set: name all gateways in {path}, and remove "
-                f"{' and '.join(_ONLY_OF_ONE)}"
+                f"{' and '.join(ONE_GATEWAY)}"
             )
-    shared = {name: value for name, value in values.items() if name not in _ONLY_OF_ONE}
+    shared = {name: value for name, value in values.items() if name not in ONE_GATEWAY}
     gateways: dict[str, GatewaySettings] = {}
     for number, entry in enumerate(_entries(path), 1):
         gateway = _gateway(path, number, entry, shared)

@@ -44,6 +44,8 @@ class Setting:
     """Whether it may be in a file that the setting ``NAME_FILE`` or the key ``key_file`` names."""
     by_channel: str = ""
     """What gateways.yaml may have in its place: a key for each channel, with these values."""
+    pixelhub: bool = False
+    """Whether PixelHub's own ``.env`` has it too."""
 
     def read(self, reader: Reader) -> Any:
         """Return the value; raise SettingsError."""
@@ -51,6 +53,13 @@ class Setting:
 
 
 SETTINGS = (
+    Setting(
+        "PIXELHUB_ENV",
+        Reader.text,
+        "",
+        "PixelHub's own `.env`, which `--pixelhub-env` can name too. It is read by PixelHub's "
+        "rules, and its values count where Zapwatch's are silent",
+    ),
     Setting(
         "GATEWAYS_FILE",
         Reader.text,
@@ -64,6 +73,7 @@ SETTINGS = (
         None,
         "the gateway, with its port",
         key="url",
+        pixelhub=True,
     ),
     Setting(
         "WPP_GATEWAY_SECRET",
@@ -72,6 +82,7 @@ SETTINGS = (
         "its secret, plain or encrypted by PixelHub",
         key="secret",
         secret=True,
+        pixelhub=True,
     ),
     Setting(
         "INFRA_SECRET_KEY",
@@ -79,6 +90,7 @@ SETTINGS = (
         "",
         "PixelHub's key, for an encrypted secret",
         secret=True,
+        pixelhub=True,
     ),
     Setting(
         "WPP_GATEWAY_NAME",
@@ -114,24 +126,28 @@ SETTINGS = (
         Reader.text,
         "",
         "the message log's MariaDB or MySQL",
+        pixelhub=True,
     ),
     Setting(
         "DB_PORT",
         partial(Reader.integer, least=1, most=65535),
         "3306",
         "its port",
+        pixelhub=True,
     ),
     Setting(
         "DB_NAME",
         Reader.text,
         "pixel_hub",
         "its database",
+        pixelhub=True,
     ),
     Setting(
         "DB_USER",
         Reader.text,
         None,
         "its user",
+        pixelhub=True,
     ),
     Setting(
         "DB_PASS",
@@ -139,12 +155,14 @@ SETTINGS = (
         "",
         "that user's password",
         secret=True,
+        pixelhub=True,
     ),
     Setting(
         "DB_CHARSET",
         Reader.charset,
         "utf8mb4",
         "the character set of the connection",
+        pixelhub=True,
     ),
     Setting(
         "MESSAGE_LOG_URL",
@@ -401,6 +419,10 @@ BY_NAME = {row.name: row for row in SETTINGS}
 BY_KEY = {row.key: row for row in SETTINGS if row.key}
 SECRETS = tuple(row.name for row in SETTINGS if row.secret)
 """The settings that hold a secret: each may be in a file that the setting ``NAME_FILE`` names."""
+PIXELHUB = frozenset(row.name for row in SETTINGS if row.pixelhub)
+"""The settings that PixelHub's own ``.env`` has too."""
+ONE_GATEWAY = ("WPP_GATEWAY_BASE_URL", "WPP_GATEWAY_SECRET", "WPP_GATEWAY_NAME")
+"""The settings that name the one gateway of an ``.env``."""
 
 
 @dataclass(frozen=True, slots=True)
