@@ -106,6 +106,18 @@ def test_a_secret_may_be_encrypted(write: Write) -> None:
     assert _one(path, INFRA_SECRET_KEY="infra").secret == "not-a-real-secret"
 
 
+def test_an_api_key_of_another_gateway_may_look_encrypted(write: Write) -> None:
+    key = encrypt("not-a-real-secret", "infra", bytes(16))
+    other = _ONE.replace("not-a-real-secret", key).replace("wrapper", "evolution")
+    assert _one(write(other)).secret == key
+    assert "gateway one: secret looks encrypted" in _error(
+        write(other.replace(key, f"encrypted:{key}"))
+    )
+    assert "gateway one: secret looks encrypted" in _error(
+        write(other.replace("evolution", "wrapper"))
+    )
+
+
 def test_secrets_are_in_no_repr(write: Write) -> None:
     log = "  message_log_url: mysql://u:not-a-real-password@db.example.com/x\n"
     read = repr(_parse(write(_ONE + log)))

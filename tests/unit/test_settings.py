@@ -34,6 +34,8 @@ _LEAST = {
     "DB_PASS": "not-a-real-password",
 }
 
+_LEAST_SECRET = _LEAST["WPP_GATEWAY_SECRET"]
+
 
 def _error(values: Mapping[str, str]) -> str:
     with pytest.raises(SettingsError) as caught:
@@ -287,10 +289,24 @@ def test_the_gateway_secret_is_decrypted_as_pixelhub_encrypted_it() -> None:
     assert gateway.secret == "not-a-real-secret"
 
 
-def test_an_encrypted_secret_without_its_key_is_taken_as_plain() -> None:
-    stored = encrypt("not-a-real-secret", "infra", bytes(16))
+def test_the_blanks_of_the_key_count() -> None:
+    stored = encrypt("not-a-real-secret", " infra ", bytes(16))
+    values = {**_LEAST, "WPP_GATEWAY_SECRET": stored}
+    assert parse({**values, "INFRA_SECRET_KEY": " infra "}).gateways[0].secret == _LEAST_SECRET
+    assert "INFRA_SECRET_KEY" in _error({**values, "INFRA_SECRET_KEY": "infra"})
 
-    assert parse({**_LEAST, "WPP_GATEWAY_SECRET": stored}).gateways[0].secret == stored
+
+@pytest.mark.parametrize("key", ["", "another"])
+@pytest.mark.parametrize("prefix", ["", "encrypted:"])
+def test_a_secret_that_looks_encrypted_and_is_not_decrypted_is_never_used(
+    key: str, prefix: str
+) -> None:
+    stored = prefix + encrypt("not-a-real-secret", "infra", bytes(16))
+
+    line = _error({**_LEAST, "WPP_GATEWAY_SECRET": stored, "INFRA_SECRET_KEY": key})
+
+    assert line.startswith("WPP_GATEWAY_SECRET looks encrypted, and INFRA_SECRET_KEY does not")
+    assert stored not in line
 
 
 def test_a_secret_that_decrypts_to_what_no_header_can_carry_is_named_but_not_shown() -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from sqlalchemy import URL
 
 from zapwatch.config.gateway import MessageSourceKind, SilenceMode
-from zapwatch.config.readers import Reader, SettingsError, decrypt
+from zapwatch.config.readers import Reader, SettingsError, UndecryptableError, decrypt
 from zapwatch.config.settings import BY_KEY, BY_NAME, GatewaySettings, ProbeSettings, Setting
 
 _Values = TypeVar("_Values")
@@ -41,7 +41,7 @@ def read_gateway(
         name=name,
         type=type_,
         base_url=base_url,
-        secret=_secret(read),
+        secret=_secret(read, type_),
         messages=messages,
         message_log_url=log_url,
         silence_mode=_silence_mode(read, messages),
@@ -87,8 +87,19 @@ def _message_log_url(read: Reader) -> URL | None:
     )
 
 
-def _secret(read: Reader) -> str:
-    secret = decrypt(BY_KEY["secret"].read(read), BY_NAME["INFRA_SECRET_KEY"].read(read))
+def _secret(read: Reader, type_: str) -> str:
+    stored: str = BY_KEY["secret"].read(read)
+    try:
+        secret = decrypt(stored, BY_NAME["INFRA_SECRET_KEY"].read(read))
+    except UndecryptableError as error:
+        # PixelHub keeps the secret of its wrapper, and of no other gateway.
+        if type_ == "wrapper" or error.marked:
+            raise read.wrong(
+                "WPP_GATEWAY_SECRET",
+                "looks encrypted, and INFRA_SECRET_KEY does not decrypt it: is it the one that "
+                "PixelHub uses? (If the secret is plain, put plain: before it)",
+            ) from None
+        secret = stored
     if not secret.isascii():
         raise SettingsError(
             f"{read.called('WPP_GATEWAY_SECRET')} decrypts to something that no HTTP header can "

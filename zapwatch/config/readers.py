@@ -226,34 +226,59 @@ def _is_short_number(text: str) -> bool:
 
 
 _BLOCK = 16  # bytes: the AES block, and the IV that PixelHub writes in front
-_PLAIN = re.compile(r"[0-9a-fA-F]{32,}")
+_HEX = re.compile(r"[0-9a-fA-F]{32,}")
+_MARKED = "encrypted:"
+_PLAIN = "plain:"
+
+
+class UndecryptableError(Exception):
+    """A secret looks encrypted, and the key does not decrypt it.
+
+    ``marked``: it says of itself that it is encrypted.
+    """
+
+    def __init__(self, *, marked: bool) -> None:
+        super().__init__()
+        self.marked = marked
 
 
 def decrypt(stored: str, infra_key: str) -> str:
-    """Return the secret that ``stored`` holds; what does not decrypt is taken as plain.
+    """Return the secret that ``stored`` holds, plain or encrypted; raise UndecryptableError.
 
-    PixelHub encrypts with AES-256-CBC and PKCS#7 padding under SHA-256 of INFRA_SECRET_KEY, and
-    stores base64 of the IV and the ciphertext. 32 or more hex digits are always plain.
+    PixelHub encrypts with AES-256-CBC and PKCS#7 padding under SHA-256 of INFRA_SECRET_KEY, be it
+    empty, and stores base64 of the IV and the ciphertext, some versions after ``encrypted:``. 32 or
+    more hex digits are always plain, and so is what stands after ``plain:``.
     """
-    if not infra_key or _PLAIN.fullmatch(stored):
-        return stored
-    try:
-        raw = base64.b64decode(stored, validate=True)
-    except (binascii.Error, ValueError):
-        return stored
+    if stored.startswith(_PLAIN):
+        return stored.removeprefix(_PLAIN)
+    marked = stored.startswith(_MARKED)
+    raw = b"" if _HEX.fullmatch(stored) else _base64(stored.removeprefix(_MARKED).strip())
     if len(raw) < 2 * _BLOCK or len(raw) % _BLOCK:
+        if marked:
+            raise UndecryptableError(marked=True)
         return stored
-    key = hashlib.sha256(infra_key.encode()).digest()
+    key = hashlib.sha256(infra_key.encode("utf-8", "surrogateescape")).digest()
     decryptor = Cipher(algorithms.AES(key), modes.CBC(raw[:_BLOCK])).decryptor()
     unpadder = padding.PKCS7(_BLOCK * 8).unpadder()
     try:
         padded = decryptor.update(raw[_BLOCK:]) + decryptor.finalize()
-        secret = (unpadder.update(padded) + unpadder.finalize()).decode()
+        secret = (unpadder.update(padded) + unpadder.finalize()).decode().strip()
     except ValueError:  # wrong padding or not UTF-8: it was not encrypted with this key
-        return stored
+        raise UndecryptableError(marked=marked) from None
     # A secret travels in a header: what could not is no secret but noise of a wrong key. Blanks
     # around it would be lost on the way, and requests refuses to send those in front.
-    return secret.strip() if secret.strip() and secret.strip().isprintable() else stored
+    if not secret or not secret.isprintable():
+        raise UndecryptableError(marked=marked)
+    return secret
+
+
+def _base64(text: str) -> bytes:
+    """Return what a text encodes, its padding there or lost; nothing where it is no base64."""
+    bare = text.rstrip("=")
+    try:
+        return base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return b""
 
 
 def fingerprint(secret: str) -> str:
