@@ -38,7 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         read = partial(load, options.env_file, pixelhub_env=options.pixelhub_env)
-        settings = read()
+        # What is disconnected can be repaired without a message log, as the cron script does.
+        settings = read(needs_log=options.command != "check")
         if options.command == "serve":
             return _serve(settings, read)
         accept_hangup()

@@ -87,6 +87,10 @@ class Check:
             self._service.workers.stop(_STOP_SECONDS)
 
     def _read_messages(self, channels: Collection[Channel]) -> ActivitySnapshot | None:
+        if self._gateway.message_log_error:
+            self._complain(
+                "read_log", self._gateway.message_log_error, "silent channels cannot be noticed"
+            )
         if self._messages is None:
             return None
         try:

@@ -112,6 +112,27 @@ def test_nothing_is_printed_or_logged_when_all_is_well(cron: Cron) -> None:
     assert cron.asked == []
 
 
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({}, "DB_HOST is not set: name the message log's database"),
+        ({"DB_HOST": "127.0.0.1"}, "DB_USER is not set: "),
+    ],
+)
+def test_what_is_disconnected_is_repaired_without_the_logs_settings(
+    cron: Cron, settings: dict[str, str], why: str
+) -> None:
+    cron.channel("loja")
+    cron.channel("obra")
+    cron.simulator.drop("obra")
+    done = cron.check(MESSAGE_LOG_URL="", **settings)
+    assert done.returncode == 1
+    assert done.stdout == "obra: disconnected; reconnected\n"
+    assert done.stderr.startswith(f"check: {why}")
+    assert done.stderr.endswith("; silent channels cannot be noticed\n")
+    assert cron.asked == ["obra"]
+
+
 def test_a_name_that_the_terminal_cannot_show_does_not_end_the_check(cron: Cron) -> None:
     cron.channel("loja 🚀")
     cron.channel("obra")

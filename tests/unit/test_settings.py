@@ -25,6 +25,7 @@ from zapwatch.config import (
     parse_pixelhub_env,
 )
 from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.load_gateway import SOCKETS
 
 _LEAST = {
     "WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443",
@@ -63,6 +64,7 @@ def test_the_least_that_must_be_set_brings_the_documented_defaults() -> None:
                 "messages": "log",
                 "messages_token": "",
                 "message_log_url": gateway.message_log_url,
+                "message_log_error": "",
                 "silent_hours": 4,
                 "silent_hours_overrides": {},
                 "silence_mode": "fixed",
@@ -328,6 +330,22 @@ def test_the_message_log_can_be_another_database_or_none() -> None:
 
     assert str(other.gateways[0].message_log_url) == "sqlite:///var/log.sqlite3"
     assert without.gateways[0].message_log_url is None
+
+
+def test_localhost_is_the_socket_of_the_server_as_for_php_and_nothing_else_is() -> None:
+    for host, sockets in (("localhost", SOCKETS), ("127.0.0.1", None), ("::1", None)):
+        url = parse({**_LEAST, "DB_HOST": host}).gateways[0].message_log_url
+        assert url is not None
+        assert url.query.get("unix_socket") == sockets
+        assert url.host == host
+
+
+@pytest.mark.parametrize("name", ["DB_HOST", "DB_USER"])
+def test_a_log_that_is_not_needed_may_be_set_wrongly(name: str) -> None:
+    values = {k: v for k, v in _LEAST.items() if k != name}
+    [gateway] = parse(values, needs_log=False).gateways
+    assert gateway.message_log_error.startswith(f"{name} is not set: ")
+    assert gateway.message_log_url is None
 
 
 @pytest.mark.parametrize("url", ["mariadb://u@h/d", "mariadb+pymysql://u@h/d"])

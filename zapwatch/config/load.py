@@ -38,27 +38,33 @@ def load(
     environ: Mapping[str, str] | None = None,
     *,
     pixelhub_env: str | None = None,
+    needs_log: bool = True,
 ) -> Settings:
     """Return the settings, log what may have been meant otherwise; raise SettingsError.
 
     ``env_file`` None means ``./.env`` where there is one; a file that was named must be there.
+    Without ``needs_log``, a wrong setting of a message log is none of the errors.
     """
     sources = collect(env_file, environ, pixelhub_env=pixelhub_env)
-    settings = parse(sources.values)
+    settings = parse(sources.values, needs_log=needs_log)
     for notice in sources.notices:
         _log.warning("%s", notice)
     return settings
 
 
-def parse(values: Mapping[str, str]) -> Settings:
+def parse(values: Mapping[str, str], *, needs_log: bool = True) -> Settings:
     """Return the settings that ``values`` hold; raise SettingsError at the first that is wrong."""
     read = Reader(values)
     floor_minutes, ceiling_hours = _silence_bounds(read)
+    gateways = _gateways(read, values)
+    for gateway in gateways:
+        if needs_log and gateway.message_log_error:
+            raise SettingsError(gateway.message_log_error)
     return fill(
         Settings,
         read,
         lambda field: BY_NAME[field.upper()],
-        gateways=_gateways(read, values),
+        gateways=gateways,
         silence_floor_minutes=floor_minutes,
         silence_ceiling_hours=ceiling_hours,
     )

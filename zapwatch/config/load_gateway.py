@@ -15,6 +15,9 @@ from zapwatch.config.settings import BY_KEY, BY_NAME, GatewaySettings, ProbeSett
 
 _Values = TypeVar("_Values")
 
+SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock")  # noqa: S108
+"""Where a server on this machine has its socket: Debian's way, Red Hat's, and MySQL's own."""
+
 
 def fill(
     of: type[_Values], read: Reader, row: Callable[[str], Setting], **known: object
@@ -33,7 +36,7 @@ def read_gateway(
     """
     # First of all: without it nothing else matters.
     base_url = BY_KEY["url"].read(read)
-    messages, log_url = _messages(read)
+    messages, log_url, log_error = _messages(read)
     return fill(
         GatewaySettings,
         read,
@@ -44,6 +47,7 @@ def read_gateway(
         secret=_secret(read, type_),
         messages=messages,
         message_log_url=log_url,
+        message_log_error=log_error,
         silence_mode=_silence_mode(read, messages),
         silence_state_file=silence_state_file,
         probe=fill(
@@ -55,13 +59,16 @@ def read_gateway(
     )
 
 
-def _messages(read: Reader) -> tuple[MessageSourceKind, URL | None]:
-    """Return the source that an ``.env`` names, and the log's URL where that is the source."""
+def _messages(read: Reader) -> tuple[MessageSourceKind, URL | None, str]:
+    """Return the source that an ``.env`` names; where it is the log, its URL, or what is wrong."""
     source: MessageSourceKind = BY_KEY["messages"].read(read)
     if source is not MessageSourceKind.LOG:
-        return source, None
-    log_url = _message_log_url(read)
-    return (MessageSourceKind.NONE if log_url is None else source), log_url
+        return source, None, ""
+    try:
+        log_url = _message_log_url(read)
+    except SettingsError as error:
+        return source, None, str(error)
+    return (MessageSourceKind.NONE if log_url is None else source), log_url, ""
 
 
 def _message_log_url(read: Reader) -> URL | None:
@@ -76,14 +83,16 @@ def _message_log_url(read: Reader) -> URL | None:
             "DB_HOST is not set: name the message log's database (DB_HOST, DB_NAME, DB_USER, "
             "DB_PASS) or MESSAGE_LOG_URL; or choose another MESSAGE_SOURCE, such as events or none"
         )
+    host = value("DB_HOST")
+    sockets = {"unix_socket": SOCKETS} if host == "localhost" else {}
     return URL.create(
         "mysql+pymysql",
         username=value("DB_USER"),
         password=value("DB_PASS"),
-        host=value("DB_HOST"),
+        host=host,
         port=value("DB_PORT"),
         database=value("DB_NAME"),
-        query={"charset": value("DB_CHARSET")},
+        query={"charset": value("DB_CHARSET"), **sockets},
     )
 
 

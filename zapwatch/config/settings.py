@@ -126,7 +126,8 @@ SETTINGS = (
         "DB_HOST",
         Reader.text,
         "",
-        "the message log's MariaDB or MySQL",
+        "the message log's MariaDB or MySQL. `localhost` is its Unix socket, as for PHP, where one "
+        "is found; `127.0.0.1` never is",
         pixelhub=True,
     ),
     Setting(
@@ -484,7 +485,9 @@ class GatewaySettings:
     ca_file: str | None
     messages: MessageSourceKind
     message_log_url: URL | None = field(repr=False)
-    """Where messages is LOG, else None."""
+    """Where messages is LOG and its settings are right, else None."""
+    message_log_error: str
+    """What is wrong with them: not empty for ``check`` alone, which repairs drops all the same."""
     messages_token: str = field(repr=False)
     """What the gateway must know to post its events."""
     silent_hours: float
