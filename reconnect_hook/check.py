@@ -67,11 +67,14 @@ class Check:
     def run(self) -> None:
         """Check, and note ``trouble`` where something could not be read or a repair failed."""
         try:
-            channels = self._client.list_channels().channels
+            listed = self._client.list_channels()
         except GatewayError as error:
             self._explain(error)
             return
+        channels = listed.channels
         self._say(f"{len(channels)} channels listed")
+        for ignored in listed.ignored:
+            self._say(f"{ignored}: ignored, as the settings say")
         view = self._read_messages([channel for channel in channels if channel.connected])
         wanted = self._wanted(channels, view)
         if self._service is None:

@@ -155,6 +155,15 @@ def test_verbose_shows_every_channel_and_logs_none(cron: Cron) -> None:
     assert cron.lines == []
 
 
+def test_an_ignored_channel_is_never_called(cron: Cron) -> None:
+    cron.channel("Lo Ja")
+    cron.simulator.drop("Lo Ja")
+    cron.channel("obra")
+    done = cron.check("--verbose", IGNORE_CHANNELS="loja")
+    assert (done.returncode, cron.asked) == (0, [])
+    assert "Lo Ja: ignored, as the settings say\n" in done.stdout
+
+
 def test_a_disconnected_channel_is_repaired(cron: Cron) -> None:
     cron.channel("Pixel12 Digital")
     cron.channel("loja")

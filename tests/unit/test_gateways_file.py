@@ -131,6 +131,15 @@ def test_overrides_may_be_texts_or_keys(write: Write) -> None:
     assert text.silent_hours_overrides == {"loja": 1.5, "imobsites": 72}
 
 
+def test_ignored_channels_may_be_a_text_or_a_list(write: Write) -> None:
+    text = _one(write(_ONE + "  ignore: loja,Imob Sites\n"))
+    listed = _one(write(_ONE + "  ignore: [loja, Imob Sites]\n"), IGNORE_CHANNELS="obra")
+    assert text.ignore == listed.ignore == {"loja", "imobsites"}
+    assert "gateway one: ignore must be a list of channels" in _error(
+        write(_ONE + "  ignore: [[loja]]\n")
+    )
+
+
 def test_probes_of_channels_may_be_texts_or_keys(write: Write) -> None:
     text = (
         "  probe_overrides: loja=echo\n"

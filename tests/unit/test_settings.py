@@ -65,6 +65,8 @@ def test_the_least_that_must_be_set_brings_the_documented_defaults() -> None:
                 "messages_token": "",
                 "message_log_url": gateway.message_log_url,
                 "message_log_error": "",
+                "ignore": frozenset(),
+                "ignore_stopped": False,
                 "silent_hours": 4,
                 "silent_hours_overrides": {},
                 "silence_mode": "fixed",
@@ -122,6 +124,8 @@ def test_every_setting_can_be_set() -> None:
             "DB_USER": "u",
             "DB_PASS": "p",
             "DB_CHARSET": "latin1",
+            "IGNORE_CHANNELS": " Imob Sites, obra ,",
+            "IGNORE_STOPPED": "on",
             "SILENT_HOURS": "0.5",
             "SILENT_HOURS_OVERRIDES": " Imob Sites=72, loja=1.5 ,",
             "MESSAGE_LOOKBACK_HOURS": "24",
@@ -152,6 +156,8 @@ def test_every_setting_can_be_set() -> None:
     assert gateway.message_log_url.render_as_string(hide_password=False) == (
         "mysql+pymysql://u:p@h:3307/n?charset=latin1"
     )
+    assert gateway.ignore == {"imobsites", "obra"}
+    assert gateway.ignore_stopped is True
     assert gateway.silent_hours_overrides == {"imobsites": 72, "loja": 1.5}
     assert settings.message_lookback_hours == 24
     assert gateway.silence_mode is SilenceMode.ADAPTIVE

@@ -16,7 +16,7 @@ import yaml
 from zapwatch.config.files import read_secrets
 from zapwatch.config.load_gateway import read_gateway
 from zapwatch.config.readers import Reader, SettingsError, unreadable
-from zapwatch.config.settings import BY_KEY, BY_NAME, ONE_GATEWAY, GatewaySettings
+from zapwatch.config.settings import BY_KEY, BY_NAME, ONE_GATEWAY, GatewaySettings, Setting
 from zapwatch.gateways import TYPES
 
 KEYS = frozenset(
@@ -120,15 +120,20 @@ def _as_settings(where: str, entry: Mapping[str, Any], called: Mapping[str, str]
     values = {}
     for key, row in BY_KEY.items():
         if key in entry:
-            values[row.name] = _text(f"{where}: {key}", entry[key], row.by_channel)
+            values[row.name] = _text(f"{where}: {key}", entry[key], row)
         if row.secret and f"{key}_file" in entry:
             values[f"{row.name}_FILE"] = _text(f"{where}: {key}_file", entry[f"{key}_file"])
     return read_secrets(values, called)
 
 
-def _text(label: str, value: Any, by_channel: str = "") -> str:
+def _text(label: str, value: Any, row: Setting | None = None) -> str:
     if isinstance(value, str):
         return value
+    by_channel = row.by_channel if row else ""
+    if row and row.listed and isinstance(value, list):
+        if all(isinstance(one, str) and "," not in one for one in value):
+            return ",".join(value)
+        raise SettingsError(f"{label} must be a list of channels")
     if by_channel and isinstance(value, dict):
         if all(isinstance(one, str) and "," not in channel for channel, one in value.items()):
             return ",".join(f"{channel}={one}" for channel, one in value.items())

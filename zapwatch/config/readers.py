@@ -175,6 +175,10 @@ class Reader:
             raise self.wrong(name, f"must be HOST:PORT such as {default}, not {text!r}")
         return Listen(host, int(port))
 
+    def channels(self, name: str, default: str | None = None) -> frozenset[str]:
+        """Return channel keys."""
+        return frozenset(filter(None, map(channel_key, self.text(name, default).split(","))))
+
     def hours_by_channel(self, name: str, default: str | None = None) -> dict[str, float]:
         """Return hours by channel key."""
         hours = {}

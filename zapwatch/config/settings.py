@@ -44,6 +44,8 @@ class Setting:
     """Whether it may be in a file that the setting ``NAME_FILE`` or the key ``key_file`` names."""
     by_channel: str = ""
     """What gateways.yaml may have in its place: a key for each channel, with these values."""
+    listed: bool = False
+    """Whether gateways.yaml may have a list in its place."""
     pixelhub: bool = False
     """Whether PixelHub's own ``.env`` has it too."""
 
@@ -200,6 +202,22 @@ SETTINGS = (
         "with `events`: where channel, direction and time are kept; two exporters may"
         " share one on MariaDB or MySQL",
         secret=True,
+    ),
+    Setting(
+        "IGNORE_CHANNELS",
+        Reader.channels,
+        "",
+        "channels that are neither watched nor repaired: `loja,obra`; in gateways.yaml also a list",
+        key="ignore",
+        listed=True,
+    ),
+    Setting(
+        "IGNORE_STOPPED",
+        Reader.boolean,
+        "false",
+        "whether WAHA's sessions in the state `STOPPED` are left out in the same way, until "
+        "somebody starts them. Otherwise they are started",
+        key="ignore_stopped",
     ),
     Setting(
         "SILENT_HOURS",
@@ -490,6 +508,9 @@ class GatewaySettings:
     """What is wrong with them: not empty for ``check`` alone, which repairs drops all the same."""
     messages_token: str = field(repr=False)
     """What the gateway must know to post its events."""
+    ignore: frozenset[str]
+    """Keys of the channels that are left out."""
+    ignore_stopped: bool
     silent_hours: float
     silent_hours_overrides: Mapping[str, float]
     silence_mode: SilenceMode
