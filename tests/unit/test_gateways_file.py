@@ -154,7 +154,8 @@ def test_probes_of_channels_may_be_texts_or_keys(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", ["WPP_GATEWAY_BASE_URL", "WPP_GATEWAY_SECRET", "WPP_GATEWAY_NAME"]
+    "setting",
+    ["WPP_GATEWAY_TYPE", "WPP_GATEWAY_BASE_URL", "WPP_GATEWAY_SECRET", "WPP_GATEWAY_NAME"],
 )
 def test_one_gateway_beside_the_file_is_an_error(write: Write, setting: str) -> None:
     line = _error(write(_ONE), **{setting: "https://gateway.example.com"})

@@ -26,6 +26,7 @@ from zapwatch.config import (
 )
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.config.load_gateway import SOCKETS
+from zapwatch.gateways import TYPES
 
 _LEAST = {
     "WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443",
@@ -360,6 +361,20 @@ def test_a_mariadb_url_may_leave_out_the_driver(url: str) -> None:
 
     assert gateway.message_log_url is not None
     assert gateway.message_log_url.drivername == "mariadb+pymysql"
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_one_gateway_of_any_kind_needs_no_second_file(kind: str) -> None:
+    values = {**_LEAST, "WPP_GATEWAY_TYPE": f" {kind.title()}", "MESSAGE_SOURCE": "activity"}
+    [gateway] = parse(values).gateways
+    assert (gateway.type, gateway.name, gateway.messages) == (kind, "wpp", "activity")
+    assert gateway.base_url == _LEAST["WPP_GATEWAY_BASE_URL"]
+    assert gateway.message_log_url is None
+
+
+def test_a_kind_of_gateway_that_is_none_is_named() -> None:
+    line = _error({**_LEAST, "WPP_GATEWAY_TYPE": "telegram"})
+    assert line == f"WPP_GATEWAY_TYPE must be one of {', '.join(TYPES)}, not 'telegram'"
 
 
 def test_there_is_nothing_to_learn_from_without_a_message_log() -> None:

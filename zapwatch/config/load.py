@@ -77,7 +77,7 @@ def _gateways(read: Reader, values: Mapping[str, str]) -> tuple[GatewaySettings,
     one = read_gateway(
         read,
         name=BY_NAME["WPP_GATEWAY_NAME"].read(read),
-        type_="wrapper",
+        type_=BY_NAME["WPP_GATEWAY_TYPE"].read(read),
         silence_state_file=BY_NAME["SILENCE_STATE_FILE"].read(read),
     )
     return (one,)

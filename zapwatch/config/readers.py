@@ -89,6 +89,13 @@ class Reader:
         except ValueError:
             raise self.wrong(name, f"must be {known}, not {text!r}") from None
 
+    def one_of(self, name: str, default: str | None = None, *, known: tuple[str, ...]) -> str:
+        """Return the text, in lower case, where it is one that is known."""
+        text = self.text(name, default)
+        if text.lower() not in known:
+            raise self.wrong(name, f"must be one of {', '.join(known)}, not {text!r}")
+        return text.lower()
+
     def header(self, name: str, default: str | None = None) -> str:
         """Return a text that an HTTP header can carry."""
         value = self.text(name, default)

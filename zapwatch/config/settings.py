@@ -22,6 +22,7 @@ from zapwatch.config.gateway import (
     read_numbers,
 )
 from zapwatch.config.readers import Listen, Reader
+from zapwatch.gateways import TYPES
 
 LogLevel = StrEnum("LogLevel", ["DEBUG", "INFO", "WARNING", "ERROR"])
 LogFormat = StrEnum("LogFormat", ["LOGFMT", "JSON"])
@@ -66,8 +67,15 @@ SETTINGS = (
         "GATEWAYS_FILE",
         Reader.text,
         "",
-        "a YAML file that names [several gateways](docs/several-gateways.md), instead"
-        " of `WPP_GATEWAY_BASE_URL`, `WPP_GATEWAY_SECRET` and `WPP_GATEWAY_NAME`",
+        "a YAML file that names [several gateways](docs/several-gateways.md), instead of "
+        "`WPP_GATEWAY_TYPE`, `WPP_GATEWAY_BASE_URL`, `WPP_GATEWAY_SECRET` and `WPP_GATEWAY_NAME`",
+    ),
+    Setting(
+        "WPP_GATEWAY_TYPE",
+        partial(Reader.one_of, known=TYPES),
+        "wrapper",
+        "[its kind](docs/gateways/README.md): `wrapper`, `wppconnect`, `evolution` or `waha`; in "
+        "gateways.yaml the key `type`",
     ),
     Setting(
         "WPP_GATEWAY_BASE_URL",
@@ -441,7 +449,12 @@ SECRETS = tuple(row.name for row in SETTINGS if row.secret)
 """The settings that hold a secret: each may be in a file that the setting ``NAME_FILE`` names."""
 PIXELHUB = frozenset(row.name for row in SETTINGS if row.pixelhub)
 """The settings that PixelHub's own ``.env`` has too."""
-ONE_GATEWAY = ("WPP_GATEWAY_BASE_URL", "WPP_GATEWAY_SECRET", "WPP_GATEWAY_NAME")
+ONE_GATEWAY = (
+    "WPP_GATEWAY_TYPE",
+    "WPP_GATEWAY_BASE_URL",
+    "WPP_GATEWAY_SECRET",
+    "WPP_GATEWAY_NAME",
+)
 """The settings that name the one gateway of an ``.env``."""
 
 
