@@ -17,12 +17,12 @@ import logging
 import sys
 from functools import partial
 
-from exporter.app import add_reload, create_app
+from exporter.app import add_reload, add_settings, create_app
 from exporter.event_buffer import Post
 from exporter.silence.explain import explain
 from exporter.supervisor import Supervisor
-from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parser
-from zapwatch.config import Settings, SettingsError, load
+from zapwatch.cli import WRONG_USAGE, add_common_options, add_config_check, manual, parser
+from zapwatch.config import Settings, SettingsError, describe, load
 from zapwatch.logs import log_to_stderr
 from zapwatch.reload import Reloading, accept_hangup
 from zapwatch.server import Server, end_on_signals, fail, run
@@ -45,6 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
             return _explain(settings, options.gateway, options.channel)
         post = Post(settings)
         post.follow(settings.gateways)
+        if options.config_check:
+            print(describe(settings))  # noqa: T201 - this is for the operator
+            return 0
     except SettingsError as error:
         fail(_PROGRAM, str(error))
     log_to_stderr(settings.log_level, settings.log_format)
@@ -62,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     pages = create_app(supervisor.page, lambda: supervisor.waiting)
     if settings.exporter_listen.host in _LOOPBACK:
         add_reload(pages, reloading.reload)
+        add_settings(pages, lambda: describe(reloading.settings))
     server.run(post.receiver(pages, supervisor.count_event))
     return 0
 
@@ -94,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
             ],
         ),
     )
+    add_config_check(made)
     commands = made.add_subparsers(dest="command", metavar="COMMAND")
     explained = commands.add_parser(
         "explain",

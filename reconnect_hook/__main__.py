@@ -21,8 +21,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parser
-from zapwatch.config import Settings, SettingsError, load
+from zapwatch.cli import WRONG_USAGE, add_common_options, add_config_check, manual, parser
+from zapwatch.config import Settings, SettingsError, describe, load
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.logs import log_to_stderr
 from zapwatch.reload import Reloading, accept_hangup
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         # What is disconnected can be repaired without a message log, as the cron script does.
         settings = read(needs_log=options.command != "check")
         if options.command == "serve":
-            return _serve(settings, read)
+            return _serve(settings, read, config_check=options.config_check)
         accept_hangup()
         if options.command == "probe":
             end_on_signals(code=1)
@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
             ],
         ),
     )
+    add_config_check(serve)
     check = commands.add_parser(
         "check",
         help="check and repair all channels once, without Prometheus",
@@ -169,13 +170,16 @@ def _hours(text: str) -> float:
     return hours
 
 
-def _serve(settings: Settings, read: Callable[[], Settings]) -> int:
+def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bool) -> int:
     if not settings.hook_token:
         raise SettingsError(
             "HOOK_TOKEN is not set: choose a long random text, and put the same one into the file "
             "that alertmanager.yml names (alertmanager/hook-token)"
         )
-    from reconnect_hook.app import add_reload, create_app
+    if config_check:
+        print(describe(settings))  # noqa: T201 - this is for the operator
+        return 0
+    from reconnect_hook.app import add_reload, add_settings, create_app
     from reconnect_hook.dashboard.register import add_page
     from reconnect_hook.metrics import HookMetrics
     from reconnect_hook.supervisor import HookSupervisor, open_store
@@ -193,6 +197,7 @@ def _serve(settings: Settings, read: Callable[[], Settings]) -> int:
     reloading.start()
     app = create_app(fleet, metrics, token=settings.hook_token)
     add_reload(app, reloading.reload, token=settings.hook_token)
+    add_settings(app, lambda: describe(reloading.settings), token=settings.hook_token)
     add_page(app, fleet, settings)
     try:
         server.run(app, trusted_proxy=settings.hook_trusted_proxy)

@@ -22,6 +22,7 @@ from reconnect_hook.alerts import (
 from reconnect_hook.dedup import Disposition
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.supervisor import GatewayController, HookSupervisor
+from zapwatch.config import Report
 from zapwatch.db import StateError
 from zapwatch.metrics import render
 from zapwatch.server import MAX_REQUEST_BYTES, SECURITY_HEADERS
@@ -79,6 +80,15 @@ def add_reload(app: Flask, reload: Callable[[], str | None], *, token: str) -> N
         _check_token(token)
         refusal = reload()
         return as_json(200, {}) if refusal is None else as_json(500, {"error": refusal})
+
+
+def add_settings(app: Flask, report: Callable[[], Report], *, token: str) -> None:
+    """Add ``/-/settings``, which asks for the same token too."""
+
+    @app.get("/-/settings")
+    def settings() -> Response:
+        _check_token(token)
+        return as_json(200, report().as_json())
 
 
 def _accept(

@@ -10,9 +10,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
-from zapwatch.config import GatewaySettings, Settings, SettingsError, compare
+from zapwatch.config import GatewaySettings, Settings, SettingsError, compare, merge
 from zapwatch.metrics import ReloadMetrics
 from zapwatch.server import notify
 
@@ -42,6 +41,11 @@ class Reloading:
         self._metrics = metrics
         self._reloading = threading.Lock()
         self._wanted = threading.Event()
+
+    @property
+    def settings(self) -> Settings:
+        """What counts by now."""
+        return self._settings
 
     def start(self) -> None:
         """Begin to listen to SIGHUP; only the main thread may."""
@@ -77,7 +81,7 @@ class Reloading:
         except SettingsError as error:
             _log.error("the settings stay as they are, the new ones are refused: %s", error)
             return str(error)
-        self._settings = replace(self._settings, gateways=read.gateways)
+        self._settings = merge(self._settings, read)
         _log.info("settings were read again: %s", changes)
         return None
 

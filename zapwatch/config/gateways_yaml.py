@@ -111,8 +111,18 @@ def _gateway(path: str, number: int, entry: Any, shared: Mapping[str, str]) -> G
             raise SettingsError(f"{where}: {key} is missing")
     state: Path = BY_NAME["SILENCE_STATE_FILE"].read(read)
     return read_gateway(
-        read, name=name, type_=kind, silence_state_file=state.with_stem(f"{state.stem}-{name}")
+        read,
+        name=name,
+        type_=kind,
+        silence_state_file=state.with_stem(f"{state.stem}-{name}"),
+        said={
+            key: _origin(path, entry, key) for key in BY_KEY if {key, f"{key}_file"} & set(entry)
+        },
     )
+
+
+def _origin(path: str, entry: Mapping[str, Any], key: str) -> str:
+    return path if key in entry else f"{entry[f'{key}_file'].strip()}, which {path} names"
 
 
 def _as_settings(where: str, entry: Mapping[str, Any], called: Mapping[str, str]) -> dict[str, str]:

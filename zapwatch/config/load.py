@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import fields, replace
 from pathlib import Path
 
 from zapwatch.config.files import (
@@ -25,12 +25,13 @@ from zapwatch.config.settings import (
     SECRETS,
     GatewaySettings,
     Settings,
+    Sources,
 )
 
 _log = logging.getLogger("settings")
 
 DEFAULT_ENV_FILE = ".env"
-_ENVIRONMENT = "the environment"
+ENVIRONMENT = "the environment"
 
 
 def load(
@@ -39,6 +40,7 @@ def load(
     *,
     pixelhub_env: str | None = None,
     needs_log: bool = True,
+    quiet: bool = False,
 ) -> Settings:
     """Return the settings, log what may have been meant otherwise; raise SettingsError.
 
@@ -47,9 +49,24 @@ def load(
     """
     sources = collect(env_file, environ, pixelhub_env=pixelhub_env)
     settings = parse(sources.values, needs_log=needs_log)
-    for notice in sources.notices:
+    for notice in () if quiet else sources.notices:
         _log.warning("%s", notice)
-    return settings
+    return replace(settings, sources=sources)
+
+
+def merge(running: Settings, read: Settings) -> Settings:
+    """Return what counts after a reload: the gateways as read, the program as it was started."""
+    program = {field.name.upper() for field in fields(Settings)}
+
+    def merged(of: Callable[[Sources], Mapping[str, str]]) -> dict[str, str]:
+        old = {name: text for name, text in of(running.sources).items() if name in program}
+        new = {name: text for name, text in of(read.sources).items() if name not in program}
+        return old | new
+
+    sources = replace(
+        read.sources, values=merged(lambda s: s.values), origins=merged(lambda s: s.origins)
+    )
+    return replace(running, gateways=read.gateways, sources=sources)
 
 
 def parse(values: Mapping[str, str], *, needs_log: bool = True) -> Settings:
@@ -65,6 +82,7 @@ def parse(values: Mapping[str, str], *, needs_log: bool = True) -> Settings:
         read,
         lambda field: BY_NAME[field.upper()],
         gateways=gateways,
+        sources=Sources(values, {}),
         silence_floor_minutes=floor_minutes,
         silence_ceiling_hours=ceiling_hours,
     )
@@ -94,19 +112,6 @@ def _silence_bounds(read: Reader) -> tuple[float, float]:
     return floor, ceiling
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """The values that count, by name, with the secrets of files among them."""
-
-    values: Mapping[str, str]
-    origins: Mapping[str, str]
-    """Where each value comes from, in words."""
-    files: tuple[str, ...]
-    """Paths of all files that were read for them."""
-    notices: tuple[str, ...]
-    """Lines of what was read otherwise than its writer may have meant."""
-
-
 def collect(
     env_file: str | None,
     environ: Mapping[str, str] | None = None,
@@ -124,7 +129,7 @@ def collect(
     set_ = {name: value for name, value in environment.items() if value}
     named = Reader({**own, **set_})
     theirs = pixelhub_env or BY_NAME["PIXELHUB_ENV"].read(named)
-    layers = [(ours, own), (_ENVIRONMENT, set_)]
+    layers = [(ours, own), (ENVIRONMENT, set_)]
     if theirs:
         option = "PIXELHUB_ENV" if pixelhub_env is None else "--pixelhub-env"
         text = read_env_text(theirs, option)
@@ -134,6 +139,8 @@ def collect(
             # The gateways are in that file, and PixelHub's need not be among them.
             values = {k: v for k, v in values.items() if k.removesuffix("_FILE") not in ONE_GATEWAY}
         layers.insert(0, (theirs, values))
+    if pixelhub_env:
+        layers.append(("--pixelhub-env", {"PIXELHUB_ENV": pixelhub_env}))
     return _merge(layers, notices)
 
 
@@ -150,7 +157,6 @@ def _own(env_file: str | None) -> tuple[str, dict[str, str], list[str]]:
 def _merge(layers: list[tuple[str, dict[str, str]]], notices: list[str]) -> Sources:
     values: dict[str, str] = {}
     origins: dict[str, str] = {}
-    files = [source for source, _ in layers if source != _ENVIRONMENT and Path(source).exists()]
     for source, layer in layers:
         for name, value in read_secrets(layer).items():
             if value or name not in values:
@@ -159,8 +165,7 @@ def _merge(layers: list[tuple[str, dict[str, str]]], notices: list[str]) -> Sour
                 file = layer.get(f"{name}_FILE", "").strip() if name in SECRETS else ""
                 if file:
                     origins[name] = f"{file}, which {source} names"
-                    files.append(file)
-    return Sources(values, origins, tuple(files), tuple(notices))
+    return Sources(values, origins, tuple(notices))
 
 
 def _differences(

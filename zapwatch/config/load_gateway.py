@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,11 +28,16 @@ def fill(
 
 
 def read_gateway(
-    read: Reader, *, name: str, type_: str, silence_state_file: Path
+    read: Reader,
+    *,
+    name: str,
+    type_: str,
+    silence_state_file: Path,
+    said: Mapping[str, str] | None = None,
 ) -> GatewaySettings:
     """Return a gateway's settings by the names that they have in an ``.env``.
 
-    Raises SettingsError.
+    ``said`` has the origin of each key that gateways.yaml has of it. Raises SettingsError.
     """
     # First of all: without it nothing else matters.
     base_url = BY_KEY["url"].read(read)
@@ -50,6 +55,7 @@ def read_gateway(
         message_log_error=log_error,
         silence_mode=_silence_mode(read, messages),
         silence_state_file=silence_state_file,
+        said=said or {},
         probe=fill(
             ProbeSettings,
             read,

@@ -294,5 +294,5 @@ def _base64(text: str) -> bytes:
 
 def fingerprint(secret: str) -> str:
     """Return what may be shown of a secret: its length and eight digits of its SHA-256."""
-    digest = hashlib.sha256(secret.encode()).hexdigest()[:8]
+    digest = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()[:8]
     return f"{len(secret)} characters, SHA-256 begins {digest}"

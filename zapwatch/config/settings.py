@@ -47,6 +47,8 @@ class Setting:
     """What gateways.yaml may have in its place: a key for each channel, with these values."""
     listed: bool = False
     """Whether gateways.yaml may have a list in its place."""
+    private: bool = False
+    """Whether only the channels in it may be shown."""
     pixelhub: bool = False
     """Whether PixelHub's own ``.env`` has it too."""
 
@@ -431,6 +433,7 @@ SETTINGS = (
         "`loja: 5500000000001`",
         key="probe_echo_numbers",
         by_channel="numbers by channel, such as loja: 5500000000001",
+        private=True,
     ),
     Setting(
         "PROBE_ECHO_TEXT",
@@ -530,6 +533,8 @@ class GatewaySettings:
     silence_state_file: Path
     allow_restart: bool
     probe: ProbeSettings
+    said: Mapping[str, str] = field(compare=False, repr=False)
+    """Where each key that gateways.yaml has of it comes from; the others are the ``.env``'s."""
 
     def silence_threshold(self, channel: str) -> float:
         """Return after how many seconds without a message a channel counts as silent.
@@ -541,10 +546,22 @@ class GatewaySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Sources:
+    """The texts that count, by name, with the secrets of files among them."""
+
+    values: Mapping[str, str] = field(repr=False)
+    origins: Mapping[str, str]
+    """Where each comes from, in words."""
+    notices: tuple[str, ...] = ()
+    """Lines of what was read otherwise than its writer may have meant."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set, parsed. Secrets stay out of repr()."""
 
     gateways: tuple[GatewaySettings, ...]
+    sources: Sources = field(compare=False, repr=False)
     message_lookback_hours: float
     messages_state_url: URL = field(repr=False)
     silence_false_alarms_per_month: float
