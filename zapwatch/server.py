@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import os
+import re
 import resource
 import signal
 import socket
@@ -23,9 +24,9 @@ from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from _typeshed.wsgi import WSGIApplication
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from zapwatch.config import Listen
 
@@ -117,6 +118,7 @@ SECURITY_HEADERS = {
 }
 """What every answer of the hook carries."""
 
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _FORWARDED = {"x-forwarded-for", "x-forwarded-proto"}
 _USAGE_ERROR = 2
 _BACKLOG = 1024  # connections that wait to be taken
@@ -247,6 +249,8 @@ class Server:
             asyncore_use_poll=True,
         )
         server.channel_class = _Channel
+        # Outside of waitress's own middleware, after which the proxy's address is the client's.
+        server.application = _below_prefix(server.application, trusted_proxy)
         # Waitress would wait 5 s. What hangs for longer than this is cut off, and is sent again.
         server.task_dispatcher.shutdown = partial(
             server.task_dispatcher.shutdown, timeout=_END_SECONDS
@@ -257,6 +261,21 @@ class Server:
         finally:
             notify("STOPPING=1")
             self._socket.close()
+
+
+def _below_prefix(app: WSGIApplication, trusted_proxy: str | None) -> WSGIApplication:
+    """Believe ``trusted_proxy`` below which path of its own the application is; nobody else."""
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        prefix = environ.pop("HTTP_X_FORWARDED_PREFIX", "").rstrip("/")
+        if environ["REMOTE_ADDR"] == trusted_proxy and _PREFIX.fullmatch(prefix):
+            environ["SCRIPT_NAME"] = prefix
+            # Some proxies leave it in the path.
+            if environ["PATH_INFO"].startswith(f"{prefix}/"):
+                environ["PATH_INFO"] = environ["PATH_INFO"].removeprefix(prefix)
+        return app(environ, start_response)
+
+    return application
 
 
 def _connections() -> int:

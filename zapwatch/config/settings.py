@@ -369,8 +369,8 @@ SETTINGS = (
         "HOOK_TRUSTED_PROXY",
         Reader.address,
         "",
-        "IP address of the proxy with TLS before the hook. Its `X-Forwarded-For` and "
-        "`X-Forwarded-Proto` are believed, nobody else's",
+        "IP address of the proxy with TLS before the hook. Its `X-Forwarded-For`, "
+        "`X-Forwarded-Proto` and `X-Forwarded-Prefix` are believed, nobody else's",
     ),
     Setting(
         "LOG_LEVEL",
