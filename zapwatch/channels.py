@@ -67,13 +67,15 @@ class Channel:
 
     What a gateway does not tell is None: the channel's own ``number`` (digits only; it belongs in
     no metric and no log), when it was last active (Unix seconds), and how many messages it stores.
-    One that is not ``repairable`` is watched, and never called.
+    One that is not ``repairable`` is watched, and never called. A ``stopped`` one runs only after
+    somebody starts it.
     """
 
     id: str
     status: Status
     number: str | None = field(default=None, repr=False)
     repairable: bool = True
+    stopped: bool = False
     activity: float | None = None
     message_count: int | None = None
 

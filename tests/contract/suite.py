@@ -44,6 +44,8 @@ class _Settings:
     timeout: float = 20
     qr_timeout: float = 20
     ca_file: None = None
+    ignore: frozenset[str] = frozenset()
+    ignore_stopped: bool = False
 
 
 class World:

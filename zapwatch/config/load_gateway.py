@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,10 +10,13 @@ from typing import Any, TypeVar
 from sqlalchemy import URL
 
 from zapwatch.config.gateway import MessageSourceKind, SilenceMode
-from zapwatch.config.readers import Reader, SettingsError, decrypt
+from zapwatch.config.readers import Reader, SettingsError, UndecryptableError, decrypt
 from zapwatch.config.settings import BY_KEY, BY_NAME, GatewaySettings, ProbeSettings, Setting
 
 _Values = TypeVar("_Values")
+
+SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock")  # noqa: S108
+"""Where a server on this machine has its socket: Debian's way, Red Hat's, and MySQL's own."""
 
 
 def fill(
@@ -25,15 +28,20 @@ def fill(
 
 
 def read_gateway(
-    read: Reader, *, name: str, type_: str, silence_state_file: Path
+    read: Reader,
+    *,
+    name: str,
+    type_: str,
+    silence_state_file: Path,
+    said: Mapping[str, str] | None = None,
 ) -> GatewaySettings:
     """Return a gateway's settings by the names that they have in an ``.env``.
 
-    Raises SettingsError.
+    ``said`` has the origin of each key that gateways.yaml has of it. Raises SettingsError.
     """
     # First of all: without it nothing else matters.
     base_url = BY_KEY["url"].read(read)
-    messages, log_url = _messages(read)
+    messages, log_url, log_error = _messages(read)
     return fill(
         GatewaySettings,
         read,
@@ -41,11 +49,13 @@ def read_gateway(
         name=name,
         type=type_,
         base_url=base_url,
-        secret=_secret(read),
+        secret=_secret(read, type_),
         messages=messages,
         message_log_url=log_url,
+        message_log_error=log_error,
         silence_mode=_silence_mode(read, messages),
         silence_state_file=silence_state_file,
+        said=said or {},
         probe=fill(
             ProbeSettings,
             read,
@@ -55,13 +65,16 @@ def read_gateway(
     )
 
 
-def _messages(read: Reader) -> tuple[MessageSourceKind, URL | None]:
-    """Return the source that an ``.env`` names, and the log's URL where that is the source."""
+def _messages(read: Reader) -> tuple[MessageSourceKind, URL | None, str]:
+    """Return the source that an ``.env`` names; where it is the log, its URL, or what is wrong."""
     source: MessageSourceKind = BY_KEY["messages"].read(read)
     if source is not MessageSourceKind.LOG:
-        return source, None
-    log_url = _message_log_url(read)
-    return (MessageSourceKind.NONE if log_url is None else source), log_url
+        return source, None, ""
+    try:
+        log_url = _message_log_url(read)
+    except SettingsError as error:
+        return source, None, str(error)
+    return (MessageSourceKind.NONE if log_url is None else source), log_url, ""
 
 
 def _message_log_url(read: Reader) -> URL | None:
@@ -76,19 +89,32 @@ def _message_log_url(read: Reader) -> URL | None:
             "DB_HOST is not set: name the message log's database (DB_HOST, DB_NAME, DB_USER, "
             "DB_PASS) or MESSAGE_LOG_URL; or choose another MESSAGE_SOURCE, such as events or none"
         )
+    host = value("DB_HOST")
+    sockets = {"unix_socket": SOCKETS} if host == "localhost" else {}
     return URL.create(
         "mysql+pymysql",
         username=value("DB_USER"),
         password=value("DB_PASS"),
-        host=value("DB_HOST"),
+        host=host,
         port=value("DB_PORT"),
         database=value("DB_NAME"),
-        query={"charset": value("DB_CHARSET")},
+        query={"charset": value("DB_CHARSET"), **sockets},
     )
 
 
-def _secret(read: Reader) -> str:
-    secret = decrypt(BY_KEY["secret"].read(read), BY_NAME["INFRA_SECRET_KEY"].read(read))
+def _secret(read: Reader, type_: str) -> str:
+    stored: str = BY_KEY["secret"].read(read)
+    try:
+        secret = decrypt(stored, BY_NAME["INFRA_SECRET_KEY"].read(read))
+    except UndecryptableError as error:
+        # PixelHub keeps the secret of its wrapper, and of no other gateway.
+        if type_ == "wrapper" or error.marked:
+            raise read.wrong(
+                "WPP_GATEWAY_SECRET",
+                "looks encrypted, and INFRA_SECRET_KEY does not decrypt it: is it the one that "
+                "PixelHub uses? (If the secret is plain, put plain: before it)",
+            ) from None
+        secret = stored
     if not secret.isascii():
         raise SettingsError(
             f"{read.called('WPP_GATEWAY_SECRET')} decrypts to something that no HTTP header can "

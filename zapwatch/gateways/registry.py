@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from zapwatch.gateways.base import Gateway, Observer
+from zapwatch.gateways.base import ChannelList, Gateway, Observer
 from zapwatch.gateways.evolution import EvolutionGateway
 from zapwatch.gateways.waha import WahaGateway
 from zapwatch.gateways.wppconnect import WppconnectGateway
@@ -47,10 +47,18 @@ class Access(Protocol):
     def ca_file(self) -> str | None:
         """Certificates to trust instead of the public ones."""
 
+    @property
+    def ignore(self) -> frozenset[str]:
+        """Keys of the channels that no list shall have."""
+
+    @property
+    def ignore_stopped(self) -> bool:
+        """Whether no list shall have sessions that are stopped."""
+
 
 def make_gateway(access: Access, *, observe: Observer) -> Gateway:
-    """Return the adapter for a gateway."""
-    return ADAPTERS[access.type](
+    """Return the adapter for a gateway, without the channels that its operator leaves out."""
+    gateway = ADAPTERS[access.type](
         access.base_url,
         access.secret,
         list_timeout=access.timeout,
@@ -58,3 +66,18 @@ def make_gateway(access: Access, *, observe: Observer) -> Gateway:
         ca_file=access.ca_file,
         observe=observe,
     )
+    if access.ignore or access.ignore_stopped:
+        # Here, so that no adapter can forget it.
+        list_all = gateway.list_channels
+        gateway.list_channels = lambda: _leave_out(list_all(), access)  # type: ignore[method-assign]
+    return gateway
+
+
+def _leave_out(listed: ChannelList, access: Access) -> ChannelList:
+    ignored = {
+        channel.id
+        for channel in listed.channels
+        if channel.key in access.ignore or (access.ignore_stopped and channel.stopped)
+    }
+    channels = tuple(channel for channel in listed.channels if channel.id not in ignored)
+    return ChannelList(channels, listed.left_out, tuple(sorted(ignored)))

@@ -24,7 +24,7 @@ from sqlalchemy.sql.expression import FunctionElement
 
 from zapwatch.channels import MAX_ID_LENGTH, channel_key
 from zapwatch.clock import Clock
-from zapwatch.db import one_line
+from zapwatch.db import connect_as_php, one_line
 from zapwatch.messages.probe_token import MARK, MOST_BYTES, TOKEN_LENGTH, is_for, is_token
 
 _TIMEOUT = 10  # seconds that connecting or an answer may take before the log counts as down
@@ -573,7 +573,7 @@ def _engine(url: sa.URL) -> sa.Engine:
     def connected(connection: Any, _record: object) -> None:
         _give_up_after(_STATEMENT_SECONDS, connection)
 
-    return engine
+    return connect_as_php(engine)
 
 
 def _give_up_after(seconds: float, connection: Any) -> None:
