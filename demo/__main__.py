@@ -24,7 +24,7 @@ from demo.processes import ChildError, Children
 from demo.simulator.client import Simulator
 from demo.story import ASK_SECONDS, SILENT_SECONDS, Story, make_channels
 from zapwatch.cli import WRONG_USAGE, manual, parser
-from zapwatch.config import Listen, Settings, SettingsError, load, read_env_file
+from zapwatch.config import Listen, Settings, SettingsError, collect, load
 from zapwatch.server import end_on_signals, fail
 
 _PROGRAM = "demo"
@@ -40,8 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     end_on_signals()
     try:
         with _only_one():
-            if _is_configured(options.env_file):
-                _run_real(options.env_file)
+            if _is_configured(options.env_file, options.pixelhub_env):
+                _run_real(options.env_file, options.pixelhub_env)
             else:
                 _run_story()
     except SettingsError as error:
@@ -67,15 +67,14 @@ def _parser() -> argparse.ArgumentParser:
                 1: "a program did not start or has ended; if it told an exit code, that one",
                 2: f"{WRONG_USAGE}, a missing program, or another demonstration that runs here",
             },
-            examples=["python -m demo", "python -m demo --env-file /path/to/pixelhub/.env"],
+            examples=["python -m demo", "python -m demo --pixelhub-env /path/to/pixelhub/.env"],
         ),
     )
 
 
-def _is_configured(env_file: str | None) -> bool:
-    values = read_env_file(env_file)
-    names = ("WPP_GATEWAY_BASE_URL", "GATEWAYS_FILE")
-    return any(os.environ.get(name) or values.get(name) for name in names)
+def _is_configured(env_file: str | None, pixelhub_env: str | None) -> bool:
+    values = collect(env_file, pixelhub_env=pixelhub_env).values
+    return any(values.get(name) for name in ("WPP_GATEWAY_BASE_URL", "GATEWAYS_FILE"))
 
 
 @contextmanager
@@ -93,12 +92,13 @@ def _only_one() -> Iterator[None]:
         fail(_PROGRAM, f"{error.filename} cannot be written: run this where you may write")
 
 
-def _run_real(env_file: str | None) -> None:
-    settings = load(env_file)
+def _run_real(env_file: str | None, pixelhub_env: str | None) -> None:
+    settings = load(env_file, pixelhub_env=pixelhub_env)
     folder = _VAR / "demo"
     folder.mkdir(parents=True, exist_ok=True)
     token = settings.hook_token or _kept_token(folder / "hook-token")
-    with Loop(folder, _addresses(settings), os.environ, token, env_file) as loop:
+    env = {**os.environ, **({"PIXELHUB_ENV": pixelhub_env} if pixelhub_env else {})}
+    with Loop(folder, _addresses(settings), env, token, env_file) as loop:
         loop.wait_until_ready()
         print(f"watching {', '.join(g.base_url for g in settings.gateways)}", flush=True)
         _print_urls(

@@ -15,14 +15,15 @@ import argparse
 import gc
 import logging
 import sys
+from functools import partial
 
-from exporter.app import add_reload, create_app
+from exporter.app import add_reload, add_settings, create_app
 from exporter.event_buffer import Post
 from exporter.event_receiver import EVENTS_PATH
 from exporter.silence.explain import explain
 from exporter.supervisor import Supervisor
-from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parser
-from zapwatch.config import Settings, SettingsError, load
+from zapwatch.cli import WRONG_USAGE, add_common_options, add_config_check, manual, parser
+from zapwatch.config import Settings, SettingsError, describe, load
 from zapwatch.front import Front, Server
 from zapwatch.logs import log_to_stderr
 from zapwatch.reload import Reloading, accept_hangup
@@ -39,12 +40,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Run until SIGTERM or Ctrl-C; return the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        settings = load(options.env_file)
+        read = partial(load, options.env_file, pixelhub_env=options.pixelhub_env)
+        settings = read()
         if options.command == "explain":
             accept_hangup()
             return _explain(settings, options.gateway, options.channel)
         post = Post(settings)
         post.follow(settings.gateways)
+        if options.config_check:
+            print(describe(settings))  # noqa: T201 - this is for the operator
+            return 0
     except SettingsError as error:
         fail(_PROGRAM, str(error))
     log_to_stderr(settings.log_level, settings.log_format)
@@ -62,13 +67,12 @@ def main(arguments: list[str] | None = None) -> int:
     supervisor = Supervisor(settings, post)
     supervisor.apply_config(settings.gateways)
     supervisor.page.start()
-    reloading = Reloading(
-        options.env_file, settings, supervisor.apply_config, supervisor.reload_metrics
-    )
+    reloading = Reloading(read, settings, supervisor.apply_config, supervisor.reload_metrics)
     reloading.start()
     pages = create_app(supervisor.page, lambda: supervisor.waiting, lambda: supervisor.dead)
     if settings.exporter_listen.host in _LOOPBACK:
         add_reload(pages, reloading.reload)
+        add_settings(pages, lambda: describe(reloading.settings))
     receiver = post.receiver(pages, supervisor.count_event)
     try:
         server.run(Front(receiver, is_known=receiver.is_known, urgent=EVENTS_PATH))
@@ -106,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
             ],
         ),
     )
+    add_config_check(made)
     commands = made.add_subparsers(dest="command", metavar="COMMAND")
     explained = commands.add_parser(
         "explain",

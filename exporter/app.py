@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from flask import Flask, Response, request
+from flask import Flask, Response, jsonify, request
 
 from exporter.exposition import MetricsPage
+from zapwatch.config import Report
 
 _LANDING = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Zapwatch exporter</title>
@@ -69,3 +70,11 @@ def add_reload(app: Flask, reload: Callable[[], str | None]) -> None:
         refusal = reload()
         text = "The settings were read again." if refusal is None else f"Refused: {refusal}"
         return Response(f"{text}\n", 200 if refusal is None else 500, mimetype="text/plain")
+
+
+def add_settings(app: Flask, report: Callable[[], Report]) -> None:
+    """Add ``/-/settings``, which asks for no token either: only for an exporter on loopback."""
+
+    @app.get("/-/settings")
+    def settings() -> Response:
+        return jsonify(report().as_json())

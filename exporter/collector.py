@@ -163,6 +163,16 @@ def _left_out(view: _View) -> Samples:
             yield (reason,), view.list.left_out.get(reason, 0)
 
 
+@_gauge(
+    "whatsapp_channel_ignored",
+    "1 for a channel that the gateway lists and the settings leave out.",
+    "channel",
+)
+def _ignored(view: _View) -> Samples:
+    if view.list and view.list.up:
+        yield from (((channel,), 1) for channel in view.list.ignored)
+
+
 @_gauge("whatsapp_message_log_up", "1 if the last poll of the log worked, and left no row unread.")
 def _log_up(view: _View) -> Samples:
     if view.log:

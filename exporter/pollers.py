@@ -154,7 +154,11 @@ class GatewayPoller(Poller):
         # The same object where nothing has changed: then it need not be rendered again.
         channels = before if listed.channels == before else listed.channels
         self._state = GatewayState(
-            up=True, channels=channels, left_out=listed.left_out, last_success=self._clock.time()
+            up=True,
+            channels=channels,
+            left_out=listed.left_out,
+            ignored=listed.ignored,
+            last_success=self._clock.time(),
         )
         self._board.update(gateway=self._state)
         if not {channel.key for channel in before}.issuperset(c.key for c in channels):

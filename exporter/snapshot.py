@@ -20,6 +20,7 @@ class GatewayState:
     channels: tuple[Channel, ...] = ()
     """As last listed, so their statuses count only while ``up``."""
     left_out: Mapping[LeftOut, int] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
     last_success: float | None = None
 
 

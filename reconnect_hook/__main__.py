@@ -17,10 +17,12 @@ import argparse
 import logging
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
-from zapwatch.cli import WRONG_USAGE, add_common_options, manual, parser
-from zapwatch.config import Settings, SettingsError, load
+from zapwatch.cli import WRONG_USAGE, add_common_options, add_config_check, manual, parser
+from zapwatch.config import Settings, SettingsError, describe, load
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.config.readers import MOST_HOURS, check_strength
 from zapwatch.logs import log_to_stderr
@@ -37,9 +39,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command that was asked for and return the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        settings = load(options.env_file)
+        read = partial(load, options.env_file, pixelhub_env=options.pixelhub_env)
+        # What is disconnected can be repaired without a message log, as the cron script does.
+        settings = read(needs_log=options.command != "check")
         if options.command == "serve":
-            return _serve(settings, options.env_file)
+            return _serve(settings, read, config_check=options.config_check)
         accept_hangup()
         if options.command == "probe":
             end_on_signals(code=1)
@@ -95,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
             ],
         ),
     )
+    add_config_check(serve)
     check = commands.add_parser(
         "check",
         help="check and repair all channels once, without Prometheus",
@@ -168,14 +173,17 @@ def _hours(text: str) -> float:
     return hours
 
 
-def _serve(settings: Settings, env_file: str | None) -> int:
+def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bool) -> int:
     if not settings.hook_token:
         raise SettingsError(
             "HOOK_TOKEN is not set: choose a long random text, and put the same one into the file "
             "that alertmanager.yml names (alertmanager/hook-token)"
         )
     check_strength("HOOK_TOKEN", settings.hook_token)
-    from reconnect_hook.app import AUTH, add_reload, create_app
+    if config_check:
+        print(describe(settings))  # noqa: T201 - this is for the operator
+        return 0
+    from reconnect_hook.app import AUTH, add_reload, add_settings, create_app
     from reconnect_hook.dashboard.register import add_page
     from reconnect_hook.metrics import HookMetrics
     from reconnect_hook.supervisor import HookSupervisor, open_store
@@ -193,10 +201,11 @@ def _serve(settings: Settings, env_file: str | None) -> int:
     end_on_signals()
     _log.info("page at %s/, alerts at %s/alerts", server.url, server.url)
     supervisor.apply_config(settings.gateways)
-    reloading = Reloading(env_file, settings, supervisor.apply_config, metrics.reloads)
+    reloading = Reloading(read, settings, supervisor.apply_config, metrics.reloads)
     reloading.start()
     app = create_app(supervisor, metrics, token=settings.hook_token)
     add_reload(app, reloading.reload)
+    add_settings(app, lambda: describe(reloading.settings))
     add_page(app, supervisor, settings)
     try:
         server.run(

@@ -1,4 +1,4 @@
-"""Alertmanager's webhook payload, version 4, parsed leniently: each alert counts for itself."""
+"""Alertmanager's webhook payload, and Grafana's, parsed leniently: each alert counts for itself."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class AlertStatus(enum.StrEnum):
 
 
 class PayloadError(Exception):
-    """The body is no webhook payload of version 4. ``str()`` is one short line."""
+    """The body is no such payload. ``str()`` is one short line."""
 
 
 class TooManyAlertsError(PayloadError):
@@ -124,7 +124,8 @@ def _entries(body: bytes) -> list[Any]:
         payload = parse_json(body)
     except (ValueError, RecursionError):
         raise PayloadError("the body is not JSON") from None
-    if not isinstance(payload, dict) or payload.get("version") != "4":
+    # Grafana's own alerting sends the same in its version 1.
+    if not isinstance(payload, dict) or payload.get("version") not in ("1", "4"):
         raise PayloadError("the body is not Alertmanager's webhook payload of version 4")
     entries = payload.get("alerts")
     if not isinstance(entries, list):

@@ -23,6 +23,7 @@ from reconnect_hook.dedup import Disposition
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.supervisor import GatewayController, HookSupervisor
 from zapwatch.clock import Clock
+from zapwatch.config import Report
 from zapwatch.db import StateError
 from zapwatch.front import MAX_REQUEST_BYTES, SECURITY_HEADERS
 from zapwatch.metrics import render
@@ -105,6 +106,15 @@ def add_reload(app: Flask, reload: Callable[[], str | None]) -> None:
         app.extensions[AUTH].check_bearer()
         refusal = reload()
         return as_json(200, {}) if refusal is None else as_json(500, {"error": refusal})
+
+
+def add_settings(app: Flask, report: Callable[[], Report]) -> None:
+    """Add ``/-/settings``, which asks for the same token too."""
+
+    @app.get("/-/settings")
+    def settings() -> Response:
+        app.extensions[AUTH].check_bearer()
+        return as_json(200, report().as_json())
 
 
 def _accept(

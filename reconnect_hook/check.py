@@ -75,12 +75,15 @@ class Check:
         look = self._last_look()
         asked_at = time.monotonic()
         try:
-            channels = self._client.list_channels().channels
+            listed = self._client.list_channels()
         except GatewayError as error:
             self._explain(error)
             return
         answered_at = time.monotonic()
+        channels = listed.channels
         self._say(f"{len(channels)} channels listed")
+        for ignored in listed.ignored:
+            self._say(f"{ignored}: ignored, as the settings say")
         activity = self._read_messages([channel for channel in channels if channel.connected])
         wanted = self._wanted(channels, activity)
         if self._controller is None:
@@ -101,6 +104,10 @@ class Check:
         return poll(self._store.database)[self._gateway.name].gateway.look
 
     def _read_messages(self, channels: Collection[Channel]) -> ActivitySnapshot | None:
+        if self._gateway.message_log_error:
+            self._complain(
+                "read_log", self._gateway.message_log_error, "silent channels cannot be noticed"
+            )
         if self._messages is None:
             return None
         try:

@@ -79,14 +79,15 @@ class Channel:
 
     What a gateway does not tell is None: the channel's own ``number`` (digits only; it belongs in
     no metric and no log), when it was last active (Unix seconds), and how many messages it stores.
-    One that is not ``repairable`` is watched, and never called. ``alias`` is the name that log and
-    events use, where it is not the id.
+    One that is not ``repairable`` is watched, and never called. A ``stopped`` one runs only after
+    somebody starts it. ``alias`` is the name that log and events use, where it is not the id.
     """
 
     id: str
     status: Status
     number: str | None = field(default=None, repr=False)
     repairable: bool = True
+    stopped: bool = False
     activity: float | None = None
     message_count: int | None = None
     alias: str | None = None

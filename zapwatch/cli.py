@@ -26,6 +26,7 @@ _COMMANDS: Mapping[str, tuple[str, Sequence[str], str]] = {
     "hook": ("reconnect_hook.__main__", ("serve",), "take alerts and repair channels"),
     "check": ("reconnect_hook.__main__", ("check",), "check and repair all channels once"),
     "probe": ("reconnect_hook.__main__", ("probe",), "ask one channel whether it is alive"),
+    "config": ("zapwatch.config.report", (), "show the settings that count"),
     "explain": ("exporter.__main__", ("explain",), "print what was learned of a channel"),
 }
 
@@ -80,6 +81,22 @@ def add_common_options(made: argparse.ArgumentParser, default: str | None = None
         metavar="FILE",
         default=default,
         help="settings as KEY=value lines; the environment wins (default: ./.env if it is there)",
+    )
+    made.add_argument(
+        "--pixelhub-env",
+        metavar="FILE",
+        default=default,
+        help="PixelHub's own .env, for what the settings leave out (default: PIXELHUB_ENV)",
+    )
+
+
+def add_config_check(made: argparse.ArgumentParser) -> None:
+    """Let a program's parser know the option that has it read its settings and end."""
+    made.add_argument(
+        "--config.check",
+        dest="config_check",
+        action="store_true",
+        help="print the settings that count and what of them is unsafe, and end",
     )
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -233,19 +234,45 @@ def use_wal(connection: sqlite3.Connection, seconds: float) -> None:
 def mysql_engine(url: sa.URL, seconds: int) -> sa.Engine:
     """Return an engine that waits at most so many seconds for an answer."""
     timeouts = {"connect_timeout": _TIMEOUT, "read_timeout": seconds, "write_timeout": seconds}
-    return sa.create_engine(
-        url, isolation_level="READ COMMITTED", pool_pre_ping=True, connect_args=timeouts
+    return connect_as_php(
+        sa.create_engine(
+            url, isolation_level="READ COMMITTED", pool_pre_ping=True, connect_args=timeouts
+        )
     )
 
 
 def _mysql_reader(url: sa.URL) -> sa.Engine:
     """Return an engine whose statements need neither a commit nor a rollback of their own."""
     timeouts = {"connect_timeout": _TIMEOUT, "read_timeout": _TIMEOUT, "write_timeout": _TIMEOUT}
-    return sa.create_engine(
-        url,
-        isolation_level="AUTOCOMMIT",
-        skip_autocommit_rollback=True,
-        pool_reset_on_return=None,
-        pool_pre_ping=True,
-        connect_args=timeouts,
+    return connect_as_php(
+        sa.create_engine(
+            url,
+            isolation_level="AUTOCOMMIT",
+            skip_autocommit_rollback=True,
+            pool_reset_on_return=None,
+            pool_pre_ping=True,
+            connect_args=timeouts,
+        )
     )
+
+
+def connect_as_php(engine: sa.Engine) -> sa.Engine:
+    """Let a MySQL engine connect as PHP's programs do, and return it.
+
+    Of several ``unix_socket`` in its URL the first that is there counts; if none is, the host does.
+    A password is sent as its bytes in UTF-8, or as those of the file that it was read from.
+    """
+
+    @sa.event.listens_for(engine, "do_connect")
+    def connect(
+        dialect: sa.Dialect, _record: object, arguments: list[Any], parameters: dict[str, Any]
+    ) -> Any:
+        asked = dict(parameters)
+        sockets = asked.get("unix_socket")
+        if isinstance(sockets, tuple):
+            asked["unix_socket"] = next((one for one in sockets if Path(one).is_socket()), None)
+        if isinstance(asked.get("password"), str):
+            asked["password"] = asked["password"].encode("utf-8", "surrogateescape")
+        return dialect.connect(*arguments, **asked)
+
+    return engine

@@ -13,6 +13,7 @@ import io
 import json
 import logging
 import os
+import re
 import resource
 import signal
 import socket
@@ -70,6 +71,7 @@ _BACKLOG = 1024  # connections that wait to be taken
 _CONNECTIONS = 4096
 _OTHER_FILES = 128  # that a program has open besides its connections
 _END_SECONDS = 1  # for requests under way when a signal ends the program
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _HEALTH = "/-/healthy"
 _METRICS = "/metrics"
 _UNFINISHED_BYTES = 64 * 1024 * 1024  # of all bodies that are not complete yet
@@ -299,15 +301,24 @@ class Front:
         return environ
 
     def _believe_the_proxy(self, environ: WSGIEnvironment) -> None:
-        """Take from the trusted proxy who its client is and how it came; from others nothing."""
+        """Take from the trusted proxy who its client is, how it came and below which path it is.
+
+        From others nothing.
+        """
         client = environ.pop("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip()
         scheme = environ.pop("HTTP_X_FORWARDED_PROTO", "").strip().lower()
+        prefix = environ.pop("HTTP_X_FORWARDED_PREFIX", "").rstrip("/")
         if environ["REMOTE_ADDR"] != self._trusted_proxy:
             return
         if client:
             environ["REMOTE_ADDR"] = client
         if scheme in {"http", "https"}:
             environ["wsgi.url_scheme"] = scheme
+        if _PREFIX.fullmatch(prefix):
+            environ["SCRIPT_NAME"] = prefix
+            # Some proxies leave it in the path.
+            if environ["PATH_INFO"].startswith(f"{prefix}/"):
+                environ["PATH_INFO"] = environ["PATH_INFO"].removeprefix(prefix)
 
 
 class _TooManyBytesError(Exception):

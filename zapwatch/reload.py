@@ -10,9 +10,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
-from zapwatch.config import GatewaySettings, Settings, SettingsError, compare, load
+from zapwatch.config import GatewaySettings, Settings, SettingsError, compare, merge
 from zapwatch.metrics import ReloadMetrics
 from zapwatch.server import notify
 
@@ -27,21 +26,26 @@ class Reloading:
 
     def __init__(
         self,
-        env_file: str | None,
+        load: Callable[[], Settings],
         settings: Settings,
         follow: Callable[[Sequence[GatewaySettings]], None],
         metrics: ReloadMetrics,
     ) -> None:
-        """Read what ``settings`` came from again, and tell ``follow`` the gateways.
+        """Let ``load`` read what ``settings`` came from again, and tell ``follow`` the gateways.
 
-        It raises SettingsError where it refuses them.
+        Both raise SettingsError where they refuse them.
         """
-        self._env_file = env_file
+        self._load = load
         self._settings = settings
         self._follow = follow
         self._metrics = metrics
         self._reloading = threading.Lock()
         self._wanted = threading.Event()
+
+    @property
+    def settings(self) -> Settings:
+        """What counts by now."""
+        return self._settings
 
     def start(self) -> None:
         """Begin to listen to SIGHUP; only the main thread may."""
@@ -71,13 +75,13 @@ class Reloading:
 
     def _reload(self) -> str | None:
         try:
-            read = load(self._env_file)
+            read = self._load()
             changes = compare(self._settings, read)
             self._follow(read.gateways)
         except SettingsError as error:
             _log.error("the settings stay as they are, the new ones are refused: %s", error)
             return str(error)
-        self._settings = replace(self._settings, gateways=read.gateways)
+        self._settings = merge(self._settings, read)
         _log.info("settings were read again: %s", changes)
         return None
 

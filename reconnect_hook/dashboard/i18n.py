@@ -150,4 +150,4 @@ def static(name: str) -> str:
 def this_address(**more: str) -> str:
     """Return the address of this very page, with more in its query."""
     query = urlencode({**request.args.to_dict(), **more})
-    return quote(request.path) + (f"?{query}" if query else "")
+    return quote(request.script_root + request.path) + (f"?{query}" if query else "")

@@ -343,7 +343,7 @@ class LoginPage:
 def _local(address: str) -> str:
     """Return an address if it is one of this site, else that of the overview."""
     is_local = address.startswith("/") and not address.startswith(("//", "/\\"))
-    return address if is_local and address.isprintable() else "/"
+    return address if is_local and address.isprintable() else url_for("page.overview")
 
 
 _NOTHING = QrImage(

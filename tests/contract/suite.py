@@ -48,6 +48,8 @@ class _Settings:
     ca_file: None = None
     requests_per_month: int | None = None
     messages: str = "none"
+    ignore: frozenset[str] = frozenset()
+    ignore_stopped: bool = False
 
     @property
     def channels(self) -> tuple[NamedChannel, ...]:

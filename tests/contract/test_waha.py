@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from tests.contract.suite import NUMBER, SECRET, GatewayContract, World
 from tests.support.raw_server import RawServer, answering
 from zapwatch.channels import Channel, Status
+from zapwatch.config.gateways_yaml import read_gateways
 from zapwatch.gateways import waha
 from zapwatch.gateways.base import GatewayError, QrKind
+from zapwatch.gateways.registry import make_gateway
 from zapwatch.gateways.waha import WahaGateway
 
 
@@ -147,6 +152,29 @@ class TestWaha(GatewayContract):
 
         assert listed.channels == (Channel("loja", Status.CONNECTED, number=number),)
         assert sum(listed.left_out.values()) == 2
+
+    @pytest.mark.parametrize(
+        ("settings", "listed"),
+        [
+            ({}, {"loja": "connected", "obra": "disconnected"}),
+            ({"IGNORE_STOPPED": "true"}, {"loja": "connected"}),
+            ({"IGNORE_CHANNELS": "Lo Ja"}, {"obra": "disconnected"}),
+            ({"IGNORE_CHANNELS": "loja", "IGNORE_STOPPED": "true"}, {}),
+        ],
+    )
+    def test_what_the_operator_leaves_out_is_in_no_list(
+        self, settings: dict[str, str], listed: dict[str, str], tmp_path: Path
+    ) -> None:
+        entries = [{"name": "loja", "status": "WORKING"}, {"name": "obra", "status": "STOPPED"}]
+        with RawServer(answering(entries)) as server:
+            file = tmp_path / "gateways.yaml"
+            one = {"name": "waha", "type": "waha", "url": server.url, "secret": SECRET}
+            file.write_text(yaml.safe_dump({"gateways": [one]}))
+            (access,) = read_gateways(str(file), {"MESSAGE_SOURCE": "none", **settings})
+            found = make_gateway(access, observe=lambda *_: None).list_channels()
+
+        assert {channel.id: channel.status for channel in found.channels} == listed
+        assert set(found.ignored) == {"loja", "obra"} - set(listed)
 
     @pytest.mark.parametrize(
         ("sent", "message_id"),

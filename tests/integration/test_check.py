@@ -106,6 +106,27 @@ def test_nothing_is_printed_or_logged_when_all_is_well(cron: Cron) -> None:
     assert cron.asked == []
 
 
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({}, "DB_HOST is not set: name the message log's database"),
+        ({"DB_HOST": "127.0.0.1"}, "DB_USER is not set: "),
+    ],
+)
+def test_what_is_disconnected_is_repaired_without_the_logs_settings(
+    cron: Cron, settings: dict[str, str], why: str
+) -> None:
+    cron.channel("loja")
+    cron.channel("obra")
+    cron.simulator.drop("obra")
+    done = cron.check(MESSAGE_LOG_URL="", **settings)
+    assert done.returncode == 1
+    assert done.stdout == "obra: disconnected; reconnected\n"
+    assert done.stderr.startswith(f"check: {why}")
+    assert done.stderr.endswith("; silent channels cannot be noticed\n")
+    assert cron.asked == ["obra"]
+
+
 def test_a_name_that_the_terminal_cannot_show_does_not_end_the_check(cron: Cron) -> None:
     cron.channel("loja 🚀")
     cron.channel("obra")
@@ -126,6 +147,15 @@ def test_verbose_shows_every_channel_and_logs_none(cron: Cron) -> None:
         "nova: connected, no message known",
     ]
     assert cron.lines == []
+
+
+def test_an_ignored_channel_is_never_called(cron: Cron) -> None:
+    cron.channel("Lo Ja")
+    cron.simulator.drop("Lo Ja")
+    cron.channel("obra")
+    done = cron.check("--verbose", IGNORE_CHANNELS="loja")
+    assert (done.returncode, cron.asked) == (0, [])
+    assert "Lo Ja: ignored, as the settings say\n" in done.stdout
 
 
 def test_a_disconnected_channel_is_repaired(cron: Cron) -> None:

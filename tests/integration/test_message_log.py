@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -21,7 +23,7 @@ from demo.simulator.schema import insert_message
 from tests.support.mariadb import MariaDb
 from tests.support.message_logs import WrittenLog
 from tests.support.raw_server import Conversation, RawServer, deaf_port
-from zapwatch.config import parse, parse_env
+from zapwatch.config import collect, parse, parse_pixelhub_env
 from zapwatch.messages import webhook_log
 from zapwatch.messages.probe_token import make_token
 from zapwatch.messages.webhook_log import CHANNEL_PATHS, Direction, MessageLog, MessageLogError, Row
@@ -561,7 +563,7 @@ def test_a_payload_of_16_mb_stays_in_the_database(
     assert sent < 20_000
 
 
-def test_a_password_with_every_awkward_character_logs_in_from_the_env_file(
+def test_a_password_with_every_awkward_character_logs_in_from_pixelhubs_file(
     mariadb: MariaDb, mariadb_log: WrittenLog
 ) -> None:
     password = "a$b#c'd\"e@f:g/h\\i%j k$HOME\\n"
@@ -571,12 +573,43 @@ def test_a_password_with_every_awkward_character_logs_in_from_the_env_file(
         f'WPP_GATEWAY_BASE_URL=http://g\nWPP_GATEWAY_SECRET=s\nDB_PASS="{password}"\n'
         f"DB_HOST=127.0.0.1\nDB_PORT={mariadb.port}\nDB_NAME={database}\nDB_USER={user}\n"
     )
-    url = parse(parse_env(env)).gateways[0].message_log_url
+    url = parse(parse_pixelhub_env(env)).gateways[0].message_log_url
     assert url is not None
     row = mariadb_log.write()
 
     with _opened(url) as log:
         assert log.head(0).newest_id == row
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_password_is_sent_as_the_bytes_of_pixelhubs_file(
+    mariadb: MariaDb, mariadb_log: WrittenLog, tmp_path: Path, encoding: str
+) -> None:
+    user = mariadb.create_user("", f"SELECT ON {mariadb_log.reader.database}.webhook_raw_logs")
+    password = "não".encode(encoding)
+    # What a server keeps of the bytes that a client sends.
+    kept = hashlib.sha1(hashlib.sha1(password).digest()).hexdigest().upper()
+    mariadb.execute(f"SET PASSWORD FOR {user}@'127.0.0.1' = '*{kept}'")
+    (tmp_path / "pixelhub.env").write_bytes(b"DB_PASS=" + password)
+    values = collect(os.devnull, {}, pixelhub_env=str(tmp_path / "pixelhub.env")).values
+    row = mariadb_log.write()
+    with _opened(mariadb_log.reader.set(username=user, password=values["DB_PASS"])) as log:
+        assert log.head(0).newest_id == row
+
+
+def test_the_first_socket_that_is_there_counts_and_else_the_address(
+    mariadb: MariaDb, mariadb_log: WrittenLog, tmp_path: Path
+) -> None:
+    user = mariadb.create_user("", f"SELECT ON {mariadb_log.reader.database}.webhook_raw_logs")
+    mariadb.execute(f"RENAME USER {user}@'127.0.0.1' TO {user}@'localhost'")
+    row = mariadb_log.write()
+    (tmp_path / "file.sock").touch()
+    missing = [str(tmp_path / name) for name in ("file.sock", "none.sock")]
+    there = mariadb.variable("SHOW VARIABLES LIKE 'socket'")
+    local = mariadb_log.reader.set(username=user, password="")
+    with _opened(local.update_query_dict({"unix_socket": [*missing, there]})) as log:
+        assert log.head(0).newest_id == row
+    assert "Access denied" in _failure(local.update_query_dict({"unix_socket": missing}))
 
 
 @pytest.mark.parametrize("charset", ["utf8mb4", "utf8", "UTF8MB4", "latin1"])

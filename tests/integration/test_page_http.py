@@ -584,10 +584,33 @@ def test_a_trusted_proxy_says_who_its_client_is_and_that_there_is_tls(
         assert requests.get(url, headers=other, timeout=30).status_code == 401
 
 
+def test_a_trusted_proxy_may_have_the_page_below_a_path(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    settings = hook_settings(simulator.url, HOOK_TRUSTED_PROXY="127.0.0.1")
+    below = {"X-Forwarded-Prefix": "/zap/", "X-Forwarded-For": "203.0.113.1"}
+    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
+        for path in ("/", "/zap/"):
+            answer = requests.get(
+                f"{program.url}{path}", headers=below, allow_redirects=False, timeout=30
+            )
+            assert answer.headers["Location"] == "/zap/login?next=/zap/"
+        form = requests.get(f"{program.url}/login", headers=below, timeout=30).text
+        addresses = re.findall(r' (?:href|src|action)="([^"#][^"]*)"', form)
+        assert len(addresses) > 4
+        assert all(address.startswith("/zap/") for address in addresses)
+        for odd in ("//evil.example.com", "/a?b", "zap", '/zap"x'):
+            headers = {"X-Forwarded-Prefix": odd}
+            answer = requests.get(
+                f"{program.url}/", headers=headers, allow_redirects=False, timeout=30
+            )
+            assert answer.headers["Location"] == "/login?next=/"
+
+
 def test_nobody_else_is_believed(simulator: Simulator, tmp_path: Path) -> None:
     settings = hook_settings(simulator.url)
     with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
-        tls = {"X-Forwarded-Proto": "https"}
+        tls = {"X-Forwarded-Proto": "https", "X-Forwarded-Prefix": "/zap"}
         login: dict[str, Any] = {"data": {"token": TOKEN}, "allow_redirects": False, "timeout": 30}
         answer = requests.post(f"{program.url}/login", headers=tls, **login)
         assert "Secure" not in answer.headers["Set-Cookie"]

@@ -125,6 +125,28 @@ def test_the_hook_reloads_for_its_token_only(gateways: Gateways, tmp_path: Path)
         assert "settings" not in hook.stderr
 
 
+@pytest.mark.parametrize("arguments", [("exporter",), ("reconnect_hook", "serve")])
+def test_a_program_shows_the_settings_that_count_to_who_may_see_them(
+    gateways: Gateways, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    with Program(tmp_path, *arguments, settings=gateways.settings()) as program:
+        url = f"{program.url}/-/settings"
+        if arguments[0] == "reconnect_hook":
+            for headers in ({}, {"Authorization": "Bearer wrong"}):
+                assert requests.get(url, headers=headers, timeout=_SECONDS).status_code == 401
+
+        def shown() -> dict[str, str]:
+            rows = requests.get(url, headers=_BEARER, timeout=_SECONDS).json()["settings"]
+            return {row["name"]: row["value"] for row in rows}
+
+        assert shown()["a: type"] == "wrapper"
+        gateways.write("a")
+        assert "b: type" in shown()
+        requests.post(f"{program.url}/-/reload", headers=_BEARER, timeout=_SECONDS)
+        assert "b: type" not in shown()
+        assert not any(secret in str(shown()) for secret in (SECRET, TOKEN))
+
+
 def test_an_exporter_beyond_loopback_does_not_reload_over_http(
     gateways: Gateways, tmp_path: Path
 ) -> None:
@@ -132,6 +154,7 @@ def test_an_exporter_beyond_loopback_does_not_reload_over_http(
     with Program(tmp_path, "exporter", settings=settings) as exporter:
         url = exporter.url.replace("0.0.0.0", "127.0.0.1")
         assert requests.post(f"{url}/-/reload", timeout=_SECONDS).status_code == 404
+        assert requests.get(f"{url}/-/settings", timeout=_SECONDS).status_code == 404
 
 
 # The exporter.

@@ -127,6 +127,9 @@ def test_fields_that_are_new_or_missing_do_not_matter() -> None:
         parse_alerts(b'{"version": "4", "alerts": [], "notification_reason": 7}', _GATEWAYS) == []
     )
     bare = {"status": "firing", "labels": alert()["labels"], "new": {"a": []}}
+    assert parse_alerts(json.dumps({"version": "4", "alerts": [bare]}).encode(), _GATEWAYS) == (
+        parse_alerts(json.dumps({"version": "1", "alerts": [bare]}).encode(), _GATEWAYS)
+    )
     assert parse_alerts(json.dumps({"version": "4", "alerts": [bare]}).encode(), _GATEWAYS)[
         0
     ].target

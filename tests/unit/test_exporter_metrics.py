@@ -382,6 +382,14 @@ def test_any_id_is_one_label_value_in_both_formats(channel: str) -> None:
     assert connected == [{"gateway": "wpp", "channel": channel}]
 
 
+def test_a_channel_that_is_left_out_is_named_as_long_as_it_is_listed() -> None:
+    published = Published()
+    published.store.update(gateway=replace(_UP, ignored=("Loja",)))
+    assert published.scrape().all("whatsapp_channel_ignored", gateway="wpp") == {("Loja",): 1}
+    published.store.update(gateway=_DOWN)
+    assert published.scrape().all("whatsapp_channel_ignored", gateway="wpp") == {}
+
+
 def test_entries_that_are_no_channel_are_counted_by_what_is_wrong() -> None:
     published = Published()
     published.store.update(gateway=replace(_UP, left_out={LeftOut.DUPLICATE: 2}))

@@ -108,6 +108,18 @@ def test_a_secret_may_be_encrypted(write: Write) -> None:
     assert _one(path, INFRA_SECRET_KEY="infra").secret == "not-a-real-secret"
 
 
+def test_an_api_key_of_another_gateway_may_look_encrypted(write: Write) -> None:
+    key = encrypt("not-a-real-secret", "infra", bytes(16))
+    other = _ONE.replace("not-a-real-secret", key).replace("wrapper", "evolution")
+    assert _one(write(other)).secret == key
+    assert "gateway one: secret looks encrypted" in _error(
+        write(other.replace(key, f"encrypted:{key}"))
+    )
+    assert "gateway one: secret looks encrypted" in _error(
+        write(other.replace("evolution", "wrapper"))
+    )
+
+
 def test_secrets_are_in_no_repr(write: Write) -> None:
     log = "  message_log_url: mysql://u:not-a-real-password@db.example.com/x\n"
     read = repr(_parse(write(_ONE + log)))
@@ -119,6 +131,15 @@ def test_overrides_may_be_texts_or_keys(write: Write) -> None:
     keys = _one(write(_ONE + "  silent_hours_overrides:\n    loja: 1.5\n    Imob Sites: 72\n"))
     assert text.silent_hours_overrides == keys.silent_hours_overrides
     assert text.silent_hours_overrides == {"loja": 1.5, "imobsites": 72}
+
+
+def test_ignored_channels_may_be_a_text_or_a_list(write: Write) -> None:
+    text = _one(write(_ONE + "  ignore: loja,Imob Sites\n"))
+    listed = _one(write(_ONE + "  ignore: [loja, Imob Sites]\n"), IGNORE_CHANNELS="obra")
+    assert text.ignore == listed.ignore == {"loja", "imobsites"}
+    assert "gateway one: ignore must be a list of channels" in _error(
+        write(_ONE + "  ignore: [[loja]]\n")
+    )
 
 
 def test_probes_of_channels_may_be_texts_or_keys(write: Write) -> None:
@@ -215,7 +236,8 @@ def test_a_wrong_channel_is_named_with_its_key(
 
 
 @pytest.mark.parametrize(
-    "setting", ["WPP_GATEWAY_BASE_URL", "WPP_GATEWAY_SECRET", "WPP_GATEWAY_NAME"]
+    "setting",
+    ["WPP_GATEWAY_TYPE", "WPP_GATEWAY_BASE_URL", "WPP_GATEWAY_SECRET", "WPP_GATEWAY_NAME"],
 )
 def test_one_gateway_beside_the_file_is_an_error(write: Write, setting: str) -> None:
     line = _error(write(_ONE), **{setting: "https://gateway.example.com"})

@@ -6,11 +6,12 @@ import base64
 import hashlib
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.pixelhub import encrypt
-from zapwatch.config.readers import decrypt, fingerprint
+from zapwatch.config.readers import UndecryptableError, decrypt, fingerprint
 
 _KEY = "an infra key"
 _IV = bytes(range(16))
@@ -48,30 +49,55 @@ def test_what_cannot_have_been_encrypted_is_plain(stored: str) -> None:
     assert decrypt(stored, _KEY) == stored
 
 
-def test_what_was_encrypted_with_another_key_is_taken_as_plain() -> None:
+def test_what_was_encrypted_with_another_key_is_refused() -> None:
     stored = encrypt("not a real secret", "another key", _IV)
+    with pytest.raises(UndecryptableError):
+        decrypt(stored, _KEY)
 
-    assert decrypt(stored, _KEY) == stored
+
+def test_pixelhub_without_a_key_encrypts_with_an_empty_one() -> None:
+    assert decrypt(encrypt("not a real secret", "", _IV), "") == "not a real secret"
+    with pytest.raises(UndecryptableError):
+        decrypt(encrypt("not a real secret", _KEY, _IV), "")
 
 
-def test_pixelhubs_mark_of_an_encrypted_secret_is_no_part_of_it() -> None:
+@pytest.mark.parametrize("length", range(1, 64))
+def test_padding_may_have_been_lost(length: int) -> None:
+    secret = "s" * length
+    assert decrypt(encrypt(secret, _KEY, _IV).rstrip("="), _KEY) == secret
+
+
+def test_a_prefix_may_say_that_it_is_encrypted() -> None:
     stored = f"encrypted:{encrypt('not a real secret', _KEY, _IV)}"
-
     assert decrypt(stored, _KEY) == "not a real secret"
-    assert decrypt(stored, "another key") == stored
+    for wrong in (
+        stored[:-6],
+        "encrypted:",
+        "encrypted:not a real secret",
+        f"encrypted:{'0' * 64}",
+    ):
+        with pytest.raises(UndecryptableError) as caught:
+            decrypt(wrong, _KEY)
+        assert caught.value.marked
 
 
-def test_without_a_key_everything_is_plain() -> None:
-    stored = encrypt("not a real secret", "", _IV)
+def test_a_prefix_may_say_that_it_is_plain() -> None:
+    stored = encrypt("not a real secret", "another key", _IV)
+    assert decrypt(f"plain:{stored}", _KEY) == stored
 
-    assert decrypt(stored, "") == stored
+
+def test_a_key_of_other_bytes_than_utf_8_counts_as_its_bytes() -> None:
+    key = hashlib.sha256(b"n\xe3o").digest()
+    padded = b"secret" + bytes([10]) * 10
+    encryptor = Cipher(algorithms.AES(key), modes.CBC(_IV)).encryptor()
+    stored = base64.b64encode(_IV + encryptor.update(padded) + encryptor.finalize()).decode()
+    assert decrypt(stored, "n\udce3o") == "secret"
 
 
 @pytest.mark.parametrize("secret", ["two\nlines", "\x00", "", "   "])
-def test_what_no_header_can_carry_was_not_meant_to_be_decrypted(secret: str) -> None:
-    stored = encrypt(secret, _KEY, _IV)
-
-    assert decrypt(stored, _KEY) == stored
+def test_what_no_header_can_carry_is_noise_of_a_wrong_key(secret: str) -> None:
+    with pytest.raises(UndecryptableError):
+        decrypt(encrypt(secret, _KEY, _IV), _KEY)
 
 
 @pytest.mark.parametrize("secret", [" padded", "padded ", "padded\n", "\tpadded"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,13 +17,17 @@ from zapwatch.config import (
     Listen,
     SettingsError,
     SilenceMode,
+    Sources,
+    collect,
     load,
     parse,
     parse_env,
-    read_env_file,
+    parse_pixelhub_env,
 )
 from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.load_gateway import SOCKETS
 from zapwatch.config.settings import SETTINGS
+from zapwatch.gateways import TYPES
 
 _LEAST = {
     "WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443",
@@ -31,6 +36,8 @@ _LEAST = {
     "DB_USER": "pixelhub",
     "DB_PASS": "not-a-real-password",
 }
+
+_LEAST_SECRET = _LEAST["WPP_GATEWAY_SECRET"]
 
 
 def _error(values: Mapping[str, str]) -> str:
@@ -47,6 +54,7 @@ def test_the_least_that_must_be_set_brings_the_documented_defaults() -> None:
     [gateway] = settings.gateways
     assert gateway.message_log_url is not None
     assert dataclasses.asdict(settings) == {
+        "sources": {"values": _LEAST, "origins": {}, "notices": ()},
         "gateways": (
             {
                 "name": "wpp",
@@ -59,11 +67,15 @@ def test_the_least_that_must_be_set_brings_the_documented_defaults() -> None:
                 "messages": "log",
                 "messages_token": "",
                 "message_log_url": gateway.message_log_url,
+                "message_log_error": "",
+                "ignore": frozenset(),
+                "ignore_stopped": False,
                 "silent_hours": 4,
                 "silent_hours_overrides": {},
                 "silence_mode": "fixed",
                 "silence_state_file": Path("var/silence.json"),
                 "allow_restart": False,
+                "said": {},
                 "probe": {
                     "kind": "query",
                     "overrides": {},
@@ -119,6 +131,8 @@ def test_every_setting_can_be_set() -> None:
             "DB_USER": "u",
             "DB_PASS": "p",
             "DB_CHARSET": "latin1",
+            "IGNORE_CHANNELS": " Imob Sites, obra ,",
+            "IGNORE_STOPPED": "on",
             "SILENT_HOURS": "0.5",
             "SILENT_HOURS_OVERRIDES": " Imob Sites=72, loja=1.5 ,",
             "MESSAGE_LOOKBACK_HOURS": "24",
@@ -149,6 +163,8 @@ def test_every_setting_can_be_set() -> None:
     assert gateway.message_log_url.render_as_string(hide_password=False) == (
         "mysql+pymysql://u:p@h:3307/n?charset=latin1"
     )
+    assert gateway.ignore == {"imobsites", "obra"}
+    assert gateway.ignore_stopped is True
     assert gateway.silent_hours_overrides == {"imobsites": 72, "loja": 1.5}
     assert settings.message_lookback_hours == 24
     assert gateway.silence_mode is SilenceMode.ADAPTIVE
@@ -297,10 +313,24 @@ def test_the_gateway_secret_is_decrypted_as_pixelhub_encrypted_it() -> None:
     assert gateway.secret == "not-a-real-secret"
 
 
-def test_an_encrypted_secret_without_its_key_is_taken_as_plain() -> None:
-    stored = encrypt("not-a-real-secret", "infra", bytes(16))
+def test_the_blanks_of_the_key_count() -> None:
+    stored = encrypt("not-a-real-secret", " infra ", bytes(16))
+    values = {**_LEAST, "WPP_GATEWAY_SECRET": stored}
+    assert parse({**values, "INFRA_SECRET_KEY": " infra "}).gateways[0].secret == _LEAST_SECRET
+    assert "INFRA_SECRET_KEY" in _error({**values, "INFRA_SECRET_KEY": "infra"})
 
-    assert parse({**_LEAST, "WPP_GATEWAY_SECRET": stored}).gateways[0].secret == stored
+
+@pytest.mark.parametrize("key", ["", "another"])
+@pytest.mark.parametrize("prefix", ["", "encrypted:"])
+def test_a_secret_that_looks_encrypted_and_is_not_decrypted_is_never_used(
+    key: str, prefix: str
+) -> None:
+    stored = prefix + encrypt("not-a-real-secret", "infra", bytes(16))
+
+    line = _error({**_LEAST, "WPP_GATEWAY_SECRET": stored, "INFRA_SECRET_KEY": key})
+
+    assert line.startswith("WPP_GATEWAY_SECRET looks encrypted, and INFRA_SECRET_KEY does not")
+    assert stored not in line
 
 
 def test_a_secret_that_decrypts_to_what_no_header_can_carry_is_named_but_not_shown() -> None:
@@ -324,12 +354,42 @@ def test_the_message_log_can_be_another_database_or_none() -> None:
     assert without.gateways[0].message_log_url is None
 
 
+def test_localhost_is_the_socket_of_the_server_as_for_php_and_nothing_else_is() -> None:
+    for host, sockets in (("localhost", SOCKETS), ("127.0.0.1", None), ("::1", None)):
+        url = parse({**_LEAST, "DB_HOST": host}).gateways[0].message_log_url
+        assert url is not None
+        assert url.query.get("unix_socket") == sockets
+        assert url.host == host
+
+
+@pytest.mark.parametrize("name", ["DB_HOST", "DB_USER"])
+def test_a_log_that_is_not_needed_may_be_set_wrongly(name: str) -> None:
+    values = {k: v for k, v in _LEAST.items() if k != name}
+    [gateway] = parse(values, needs_log=False).gateways
+    assert gateway.message_log_error.startswith(f"{name} is not set: ")
+    assert gateway.message_log_url is None
+
+
 @pytest.mark.parametrize("url", ["mariadb://u@h/d", "mariadb+pymysql://u@h/d"])
 def test_a_mariadb_url_may_leave_out_the_driver(url: str) -> None:
     [gateway] = parse({**_LEAST, "MESSAGE_LOG_URL": url}).gateways
 
     assert gateway.message_log_url is not None
     assert gateway.message_log_url.drivername == "mariadb+pymysql"
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_one_gateway_of_any_kind_needs_no_second_file(kind: str) -> None:
+    values = {**_LEAST, "WPP_GATEWAY_TYPE": f" {kind.title()}", "MESSAGE_SOURCE": "activity"}
+    [gateway] = parse(values).gateways
+    assert (gateway.type, gateway.name, gateway.messages) == (kind, "wpp", "activity")
+    assert gateway.base_url == _LEAST["WPP_GATEWAY_BASE_URL"]
+    assert gateway.message_log_url is None
+
+
+def test_a_kind_of_gateway_that_is_none_is_named() -> None:
+    line = _error({**_LEAST, "WPP_GATEWAY_TYPE": "telegram"})
+    assert line == f"WPP_GATEWAY_TYPE must be one of {', '.join(TYPES)}, not 'telegram'"
 
 
 def test_there_is_nothing_to_learn_from_without_a_message_log() -> None:
@@ -356,48 +416,90 @@ def _file(directory: Path, content: bytes) -> str:
     return str(path)
 
 
+BOTH_READ_ALIKE = [
+    ("KEY=value", "value"),
+    ("KEY = value ", "value"),
+    ("KEY=", ""),
+    ("KEY=a=b==", "a=b=="),
+    ("KEY=$HOME${HOME}$(id)`id`", "$HOME${HOME}$(id)`id`"),
+    ("KEY=a#b", "a#b"),
+    (r"KEY=a\nb\\c\"d", r"a\nb\\c\"d"),
+    ('KEY="quoted # value "', "quoted # value "),
+    ("KEY='quoted # value'", "quoted # value"),
+    ("KEY=\"'two pairs'\"", "'two pairs'"),
+    ('KEY=""', ""),
+]
+
+
 @pytest.mark.parametrize(
     ("line", "value"),
     [
-        ("KEY=value", "value"),
-        ("KEY = value ", "value"),
-        ("KEY=", ""),
-        ("KEY=a=b==", "a=b=="),
-        ("KEY=$HOME${HOME}$(id)`id`", "$HOME${HOME}$(id)`id`"),
+        *BOTH_READ_ALIKE,
+        ("KEY=value # comment", "value"),
+        ("KEY='value' # comment", "value"),
+        ('KEY="value"#comment', "value"),
+        ("KEY= # comment", ""),
+        ("export KEY=value", "value"),
+        (r'KEY="a\nb\\c\"d"', 'a\nb\\c"d'),
+        (r"KEY='a\nb\\c\'d'", r"a\nb\c'd"),
+        ("KEY=first\nKEY=last", "last"),
+        ('KEY="two\nlines"', "two\nlines"),
+        ("# KEY=comment\n\n  #KEY=comment\nALONE\nKEY=value", "value"),
+    ],
+)
+def test_our_own_file_is_read_as_users_of_python_expect(line: str, value: str) -> None:
+    assert parse_env(f"FIRST=1\n{line}\nLAST=2\n") == {"FIRST": "1", "KEY": value, "LAST": "2"}
+
+
+@pytest.mark.parametrize("line", ['KEY="not-a-real', "KEY='not-a-real\nB=2", "A B=not-a-real"])
+def test_a_line_of_our_own_file_that_is_none_is_an_error(line: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse_env(f"FIRST=1\n{line}\n", "some.env")
+    assert str(caught.value) == (
+        "some.env, line 2: it is not KEY=value, or a quote is missing; is it PixelHub's own? then "
+        "name it in PIXELHUB_ENV or --pixelhub-env"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        *BOTH_READ_ALIKE,
         ("KEY=a#b #c", "a#b #c"),
         ("KEY=#", "#"),
-        (r"KEY=a\nb\\c\"d", r"a\nb\\c\"d"),
-        ('KEY="quoted value "', "quoted value "),
-        ("KEY='quoted # value'", "quoted # value"),
-        ("KEY=\"'two pairs'\"", "'two pairs'"),
+        (r'KEY="a\nb\\c\"d"', r"a\nb\\c\"d"),
         ('KEY=""two pairs""', '"two pairs"'),
         ('KEY="not a pair', '"not a pair'),
         ("KEY=\"not a pair'", "\"not a pair'"),
         ('KEY="', '"'),
-        ('KEY=""', ""),
         ('KEY="a" # b', '"a" # b'),
         ("KEY=p\u2028q\x0cr\x85s", "p\u2028q\x0cr\x85s"),
+        ("# KEY=comment\n\n  #KEY=comment\nno equals sign\n=no key\nKEY=value", "value"),
+        ("KEY=first\nKEY=last", "first"),
+        ("KEY=\nKEY=last", ""),
     ],
 )
-def test_a_value_is_literal_but_for_one_pair_of_quotes(line: str, value: str) -> None:
-    assert parse_env(f"FIRST=1\n{line}\nLAST=2\n") == {"FIRST": "1", "KEY": value, "LAST": "2"}
-
-
-def test_comments_and_lines_that_are_none_are_passed_over_and_the_last_of_two_counts() -> None:
-    text = "# KEY=comment\n\n  #KEY=comment\nno equals sign\n=no key\nKEY=first\nKEY=last"
-
-    assert parse_env(text) == {"KEY": "last"}
+def test_pixelhubs_file_is_read_by_pixelhubs_rules(line: str, value: str) -> None:
+    read = parse_pixelhub_env(f"FIRST=1\n{line}\nLAST=2\n")
+    assert read == {"FIRST": "1", "KEY": value, "LAST": "2"}
 
 
 @given(st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"]), max_size=40))
-def test_any_value_in_quotes_is_read_as_it_is(value: str) -> None:
-    assert parse_env(f'KEY="{value}"') == {"KEY": value}
+def test_any_value_in_quotes_is_read_as_it_is_in_pixelhubs_file(value: str) -> None:
+    assert parse_pixelhub_env(f'KEY="{value}"') == {"KEY": value}
 
 
-def test_a_file_with_a_byte_order_mark_and_windows_line_ends_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["env_file", "pixelhub_env"])
+def test_a_file_with_a_byte_order_mark_and_windows_line_ends_is_read(
+    tmp_path: Path, name: str
+) -> None:
     path = _file(tmp_path, b"\xef\xbb\xbfDB_PASS='\xc3\xa9'\r\nDB_USER=u\r\n")
+    values = _collect(**{name: path}).values
+    assert (values["DB_PASS"], values["DB_USER"]) == ("é", "u")
 
-    assert read_env_file(path) == {"DB_PASS": "é", "DB_USER": "u"}
+
+def _collect(env_file: str | None = os.devnull, **named: str) -> Sources:
+    return collect(env_file, {}, **named)
 
 
 def test_the_environment_wins_over_the_file_and_an_empty_value_does_not_count(
@@ -429,7 +531,7 @@ def test_a_file_named_env_is_read_without_being_named(
     (tmp_path / ".env").write_text("KEY=value")
     monkeypatch.chdir(tmp_path)
 
-    assert read_env_file(None) == {"KEY": "value"}
+    assert _collect(None).values == {"KEY": "value"}
 
 
 def test_without_any_file_the_environment_is_enough(
@@ -440,24 +542,147 @@ def test_without_any_file_the_environment_is_enough(
     assert load(None, _LEAST).gateways[0].secret == "not-a-real-secret"
 
 
-def test_a_file_that_was_named_must_be_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "called"), [("env_file", "--env-file"), ("pixelhub_env", "--pixelhub-env")]
+)
+def test_a_file_that_was_named_must_be_there(tmp_path: Path, name: str, called: str) -> None:
     path = str(tmp_path / "missing.env")
 
-    with pytest.raises(SettingsError, match=r"^--env-file: there is no file .*missing\.env$"):
-        read_env_file(path)
+    with pytest.raises(SettingsError, match=rf"^{called}: there is no file .*missing\.env$"):
+        _collect(**{name: path})
 
 
-def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["env_file", "pixelhub_env"])
+def test_a_folder_is_no_settings_file(tmp_path: Path, name: str) -> None:
     with pytest.raises(SettingsError, match=r"cannot be read: Is a directory$"):
-        read_env_file(str(tmp_path))
+        _collect(**{name: str(tmp_path)})
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
-def test_a_file_in_another_encoding_is_refused(tmp_path: Path, encoding: str) -> None:
+def test_our_own_file_in_another_encoding_is_refused(tmp_path: Path, encoding: str) -> None:
     path = _file(tmp_path, "DB_PASS=é".encode(encoding))
 
-    with pytest.raises(SettingsError, match=r"is not UTF-8 text: save it as UTF-8$"):
-        read_env_file(path)
+    with pytest.raises(SettingsError, match=r"is not UTF-8 text: save it as UTF-8 \(is it Pixel"):
+        _collect(path)
+
+
+def test_pixelhubs_file_may_be_latin_1_and_its_bytes_are_kept(tmp_path: Path) -> None:
+    path = _file(tmp_path, "# configuração\nDB_USER=u\nDB_PASS=não\n".encode("latin-1"))
+
+    values = _collect(pixelhub_env=path).values
+
+    assert values["DB_USER"] == "u"
+    assert values["DB_PASS"].encode("utf-8", "surrogateescape") == b"n\xe3o"
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Path:
+    path = tmp_path / "pixelhub.env"
+    path.write_text("\n".join(f"{name}={value}" for name, value in _LEAST.items()))
+    return path
+
+
+def test_pixelhubs_values_count_where_ours_are_silent(theirs: Path, tmp_path: Path) -> None:
+    ours = _file(tmp_path, f"PIXELHUB_ENV={theirs}\nDB_USER=reader\nDB_PASS=\n".encode())
+
+    sources = collect(ours, {"DB_NAME": "other", "DB_HOST": ""})
+    url = parse(sources.values).gateways[0].message_log_url
+
+    assert url is not None
+    assert (url.username, url.password) == ("reader", "not-a-real-password")
+    assert (url.host, url.database) == ("db.example.com", "other")
+    assert {name: sources.origins[name] for name in ("DB_USER", "DB_PASS", "DB_NAME")} == {
+        "DB_USER": ours,
+        "DB_PASS": str(theirs),
+        "DB_NAME": "the environment",
+    }
+
+
+@pytest.mark.parametrize("way", ["option", "environment"])
+def test_pixelhubs_file_can_be_named_in_other_ways(theirs: Path, way: str) -> None:
+    if way == "option":
+        settings = load(os.devnull, {"PIXELHUB_ENV": "/no/such"}, pixelhub_env=str(theirs))
+    else:
+        settings = load(os.devnull, {"PIXELHUB_ENV": str(theirs)})
+    assert settings.gateways[0].secret == "not-a-real-secret"
+
+
+def test_a_secrets_file_of_ours_wins_over_pixelhubs_value(theirs: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("of a file\n")
+    sources = collect(
+        os.devnull, {"PIXELHUB_ENV": str(theirs), "WPP_GATEWAY_SECRET_FILE": str(secret)}
+    )
+    assert sources.values["WPP_GATEWAY_SECRET"] == "of a file"
+    assert sources.origins["WPP_GATEWAY_SECRET"] == f"{secret}, which the environment names"
+
+
+def test_pixelhubs_gateway_is_not_one_beside_the_gateways_of_a_file(
+    theirs: Path, tmp_path: Path
+) -> None:
+    gateways = tmp_path / "gateways.yaml"
+    gateways.write_text(
+        "gateways: [{name: a, type: wrapper, url: 'http://a.example.com', secret: x}]"
+    )
+    environ = {"GATEWAYS_FILE": str(gateways), "PIXELHUB_ENV": str(theirs)}
+    [gateway] = load(os.devnull, environ).gateways
+    assert gateway.base_url == "http://a.example.com"
+    assert gateway.message_log_url is not None
+    assert gateway.message_log_url.host == "db.example.com"
+
+
+_READ_ALIKE = "WPP_GATEWAY_SECRET=x\nDB_HOST=h\n"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "DB_PASS=p #ss",
+        'DB_PASS="p\\\\s"',
+        "DB_PASS=first\nDB_PASS=last",
+        'DB_PASS="p" # comment',
+        "export DB_PASS=p",
+    ],
+)
+@pytest.mark.parametrize(
+    ("kind", "more", "named"),
+    [
+        ("env_file", "", "PIXELHUB_ENV or --pixelhub-env"),
+        ("env_file", "APP_NAME=x\nSILENT_HOURS=4\n", "PIXELHUB_ENV or --pixelhub-env"),
+        ("pixelhub_env", "SILENT_HOURS=4\n", "--env-file"),
+    ],
+)
+def test_a_value_that_the_other_kind_would_have_otherwise_gets_one_line(
+    tmp_path: Path, kind: str, more: str, named: str, odd: str
+) -> None:
+    path = _file(tmp_path, f"{_READ_ALIKE}{more}{odd}\n".encode())
+    [line] = _collect(**{kind: path}).notices
+    assert line.startswith(f"{path} is read by ")
+    assert "DB_PASS would be different" in line
+    assert f"name the file with {named}, or" in line
+    assert "\n" not in line
+    assert "p #ss" not in line
+    path = _file(tmp_path, f"{_READ_ALIKE}{more}DB_PASS='p #ss'\n".encode())
+    assert not _collect(**{kind: path}).notices
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("env_file", "SILENT_HOURS=4 # hours\nDB_PORT=3306 # its port\nexport HOOK_TOKEN=t\n"),
+        ("env_file", "SILENT_HOURS=4\nDB_PASS=first\nDB_PASS=last\n"),
+        ("pixelhub_env", f"{_READ_ALIKE}DB_PASS=p #ss\nAPP_NAME=first\nAPP_NAME=last\n"),
+    ],
+)
+def test_a_file_of_the_right_kind_gets_none(tmp_path: Path, kind: str, text: str) -> None:
+    assert not _collect(**{kind: _file(tmp_path, text.encode())}).notices
+
+
+def test_the_line_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lines = [f"{name}={value}" for name, value in _LEAST.items()]
+    load(_file(tmp_path, "\n".join([*lines, "DB_PASS=twice"]).encode()), {})
+    [record] = caplog.records
+    assert "DB_PASS would be different by PixelHub's" in record.getMessage()
 
 
 def test_a_file_of_certificates_must_be_one(tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
-"""The settings of both programs: from the environment, then from an ``.env`` file as PixelHub's."""
+"""The settings of both programs: from the environment, Zapwatch's ``.env``, then PixelHub's."""
 
-from zapwatch.config.diff import Changes, compare
-from zapwatch.config.files import parse_env, read_env_file, read_secrets
+from zapwatch.config.files import parse_env, parse_pixelhub_env, read_secrets
 from zapwatch.config.gateway import MessageSourceKind, SilenceMode
-from zapwatch.config.load import load, parse
+from zapwatch.config.load import collect, load, merge, parse
 from zapwatch.config.readers import Listen, SettingsError
-from zapwatch.config.settings import SECRETS, GatewaySettings, Settings
+from zapwatch.config.report import Changes, Report, compare, describe
+from zapwatch.config.settings import SECRETS, GatewaySettings, Settings, Sources
 
 __all__ = [
     "SECRETS",
@@ -13,13 +13,18 @@ __all__ = [
     "GatewaySettings",
     "Listen",
     "MessageSourceKind",
+    "Report",
     "Settings",
     "SettingsError",
     "SilenceMode",
+    "Sources",
+    "collect",
     "compare",
+    "describe",
     "load",
+    "merge",
     "parse",
     "parse_env",
-    "read_env_file",
+    "parse_pixelhub_env",
     "read_secrets",
 ]

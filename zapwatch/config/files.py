@@ -3,38 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 from types import MappingProxyType
+
+from dotenv.parser import parse_stream
 
 from zapwatch.config.readers import SettingsError, unreadable
 from zapwatch.config.settings import SECRETS
 
-DEFAULT_ENV_FILE = ".env"
+_OTHER_KIND = "is it PixelHub's own? then name it in PIXELHUB_ENV or --pixelhub-env"
 
 
-def read_env_file(env_file: str | None) -> dict[str, str]:
-    """Return the file's values; raise SettingsError where it cannot be read."""
-    path = Path(env_file or DEFAULT_ENV_FILE)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        if env_file is None:
-            return {}
-        raise SettingsError(f"--env-file: there is no file {env_file}") from None
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{path} is not UTF-8 text: save it as UTF-8") from None
-    return parse_env(text)
+def parse_env(text: str, file: str = ".env") -> dict[str, str]:
+    """Return the values of an ``.env`` text as python-dotenv reads it, without interpolation.
+
+    Raises SettingsError at a line that is none: what it would be taken for is not to be guessed.
+    """
+    values = {}
+    for line in parse_stream(StringIO(text)):
+        if line.error:
+            raise SettingsError(
+                f"{file}, line {line.original.line}: it is not KEY=value, or a quote is missing; "
+                f"{_OTHER_KIND}"
+            )
+        if line.key is not None and line.value is not None:
+            values[line.key] = line.value
+    return values
 
 
-def parse_env(text: str) -> dict[str, str]:
+def parse_pixelhub_env(text: str) -> dict[str, str]:
     """Return the ``KEY=value`` lines of an ``.env`` text by PixelHub's rules.
 
     One pair of surrounding quotes is stripped; ``$``, ``#`` and backslashes in a value are literal.
-    A line that begins with ``#`` or has no ``=`` is none; of two with the same key the last counts.
+    A line that begins with ``#`` or has no ``=`` is none; of two with the same key the first
+    counts.
     """
-    values = {}
+    values: dict[str, str] = {}
     # Not splitlines(): that would also split at characters that a password may hold.
     for line in text.split("\n"):
         key, equals, value = line.partition("=")
@@ -43,8 +48,39 @@ def parse_env(text: str) -> dict[str, str]:
             continue
         if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
             value = value[1:-1]
-        values[key] = value
+        values.setdefault(key, value)
     return values
+
+
+def read_env_text(path: str, option: str) -> str:
+    """Return the text of an ``.env`` file that ``option`` names; raise SettingsError.
+
+    Bytes that are no UTF-8, as in a file in Latin-1, are surrogates in it.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
+    except FileNotFoundError:
+        raise SettingsError(f"{option}: there is no file {path}") from None
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path} cannot be read: {_why(error)}") from None
+    # As Python reads any text: a line may end as on Windows.
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def parse_own_env(text: str, path: str) -> dict[str, str]:
+    """Return the values of Zapwatch's own ``.env``, which must be UTF-8; raise SettingsError."""
+    if not is_utf8(text):
+        raise SettingsError(f"{path} is not UTF-8 text: save it as UTF-8 ({_OTHER_KIND})")
+    return parse_env(text, path)
+
+
+def is_utf8(text: str) -> bool:
+    """Whether all bytes of a text were UTF-8."""
+    return not any("\udc80" <= character <= "\udcff" for character in text)
+
+
+def _why(error: OSError | ValueError) -> str:
+    return getattr(error, "strerror", None) or "no such name"
 
 
 def read_secrets(

@@ -17,11 +17,8 @@ from zapwatch.channels import NamedChannel, channel_key, is_usable_id
 from zapwatch.config.files import read_secrets, secret_in
 from zapwatch.config.load_gateway import read_gateway
 from zapwatch.config.readers import Reader, SettingsError, unreadable
-from zapwatch.config.settings import BY_KEY, BY_NAME, GatewaySettings
+from zapwatch.config.settings import BY_KEY, BY_NAME, ONE_GATEWAY, GatewaySettings, Setting
 from zapwatch.gateways import NAMED_CHANNELS, PUBLIC_URLS, TYPES
-
-_ONLY_OF_ONE = ("WPP_GATEWAY_BASE_URL", "WPP_GATEWAY_SECRET", "WPP_GATEWAY_NAME")
-"""The settings that name the one gateway of an ``.env``."""
 
 _ONLY_HERE = ("channels", "requests_per_month")
 """Keys of gateways whose channels are named here, which no ``.env`` has."""
@@ -50,13 +47,13 @@ def read_gateways(path: str, values: Mapping[str, str]) -> tuple[GatewaySettings
 
     ``values`` are the settings of the ``.env``, with the secrets of files read already.
     """
-    for name in _ONLY_OF_ONE:
+    for name in ONE_GATEWAY:
         if values.get(name, "").strip():
             raise SettingsError(
                 f"{name} and GATEWAYS_FILE are both set: name all gateways in {path}, and remove "
-                f"{' and '.join(_ONLY_OF_ONE)}"
+                f"{' and '.join(ONE_GATEWAY)}"
             )
-    shared = {name: value for name, value in values.items() if name not in _ONLY_OF_ONE}
+    shared = {name: value for name, value in values.items() if name not in ONE_GATEWAY}
     gateways: dict[str, GatewaySettings] = {}
     for number, entry in enumerate(_entries(path), 1):
         gateway = _gateway(path, number, entry, shared)
@@ -136,6 +133,9 @@ def _gateway(path: str, number: int, entry: Any, shared: Mapping[str, str]) -> G
         silence_state_file=state.with_stem(f"{state.stem}-{name}"),
         channels=channels,
         requests_per_month=_requests_per_month(where, entry, len(channels)),
+        said={
+            key: _origin(path, entry, key) for key in BY_KEY if {key, f"{key}_file"} & set(entry)
+        },
     )
 
 
@@ -204,20 +204,29 @@ def _channel(where: str, entry: Any) -> NamedChannel:
     return NamedChannel(name, Reader({label: secret}).header(label), other_name)
 
 
+def _origin(path: str, entry: Mapping[str, Any], key: str) -> str:
+    return path if key in entry else f"{entry[f'{key}_file'].strip()}, which {path} names"
+
+
 def _as_settings(where: str, entry: Mapping[str, Any], called: Mapping[str, str]) -> dict[str, str]:
     """Return what an entry says as an ``.env`` would say it."""
     values = {}
     for key, row in BY_KEY.items():
         if key in entry:
-            values[row.name] = _text(f"{where}: {key}", entry[key], row.by_channel)
+            values[row.name] = _text(f"{where}: {key}", entry[key], row)
         if row.secret and f"{key}_file" in entry:
             values[f"{row.name}_FILE"] = _text(f"{where}: {key}_file", entry[f"{key}_file"])
     return read_secrets(values, called)
 
 
-def _text(label: str, value: Any, by_channel: str = "") -> str:
+def _text(label: str, value: Any, row: Setting | None = None) -> str:
     if isinstance(value, str):
         return value
+    by_channel = row.by_channel if row else ""
+    if row and row.listed and isinstance(value, list):
+        if all(isinstance(one, str) and "," not in one for one in value):
+            return ",".join(value)
+        raise SettingsError(f"{label} must be a list of channels")
     if by_channel and isinstance(value, dict):
         if all(isinstance(one, str) and "," not in channel for channel, one in value.items()):
             return ",".join(f"{channel}={one}" for channel, one in value.items())

@@ -1,39 +1,88 @@
-"""Turns texts into the settings of both programs."""
+"""Collects texts from environment and files, and turns them into the settings of both programs."""
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
 
-from zapwatch.config.files import read_env_file, read_secrets
+from zapwatch.config.files import (
+    is_utf8,
+    parse_own_env,
+    parse_pixelhub_env,
+    read_env_text,
+    read_secrets,
+)
 from zapwatch.config.gateways_yaml import read_gateways
 from zapwatch.config.load_gateway import fill, read_gateway
 from zapwatch.config.readers import Reader, SettingsError
-from zapwatch.config.settings import BY_NAME, GatewaySettings, Settings
+from zapwatch.config.settings import (
+    BY_NAME,
+    ONE_GATEWAY,
+    PIXELHUB,
+    SECRETS,
+    GatewaySettings,
+    Settings,
+    Sources,
+)
+
+_log = logging.getLogger("settings")
+
+DEFAULT_ENV_FILE = ".env"
+ENVIRONMENT = "the environment"
 
 
-def load(env_file: str | None, environ: Mapping[str, str] | None = None) -> Settings:
-    """Return the settings; raise SettingsError.
+def load(
+    env_file: str | None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    pixelhub_env: str | None = None,
+    needs_log: bool = True,
+    quiet: bool = False,
+) -> Settings:
+    """Return the settings, log what may have been meant otherwise; raise SettingsError.
 
-    A value in the environment wins over the file, an empty one does not count. ``env_file`` None
-    means ``./.env`` where there is one; a file that was named must be there. A secret's file is
-    read where it is named, so that one in the environment wins over a value in ``env_file``.
+    ``env_file`` None means ``./.env`` where there is one; a file that was named must be there.
+    Without ``needs_log``, a wrong setting of a message log is none of the errors.
     """
-    environment = os.environ if environ is None else environ
-    values = read_secrets(read_env_file(env_file))
-    values.update(read_secrets({k: v for k, v in environment.items() if v}))
-    return parse(values)
+    sources = collect(env_file, environ, pixelhub_env=pixelhub_env)
+    settings = parse(sources.values, needs_log=needs_log)
+    for notice in () if quiet else sources.notices:
+        _log.warning("%s", notice)
+    return replace(settings, sources=sources)
 
 
-def parse(values: Mapping[str, str]) -> Settings:
+def merge(running: Settings, read: Settings) -> Settings:
+    """Return what counts after a reload: the gateways as read, the program as it was started."""
+    program = {field.name.upper() for field in fields(Settings)}
+
+    def merged(of: Callable[[Sources], Mapping[str, str]]) -> dict[str, str]:
+        old = {name: text for name, text in of(running.sources).items() if name in program}
+        new = {name: text for name, text in of(read.sources).items() if name not in program}
+        return old | new
+
+    sources = replace(
+        read.sources, values=merged(lambda s: s.values), origins=merged(lambda s: s.origins)
+    )
+    return replace(running, gateways=read.gateways, sources=sources)
+
+
+def parse(values: Mapping[str, str], *, needs_log: bool = True) -> Settings:
     """Return the settings that ``values`` hold; raise SettingsError at the first that is wrong."""
     read = Reader(values)
     floor_minutes, ceiling_hours = _silence_bounds(read)
+    gateways = _gateways(read, values)
+    for gateway in gateways:
+        if needs_log and gateway.message_log_error:
+            raise SettingsError(gateway.message_log_error)
     return fill(
         Settings,
         read,
         lambda field: BY_NAME[field.upper()],
-        gateways=_gateways(read, values),
+        gateways=gateways,
+        sources=Sources(values, {}),
         silence_floor_minutes=floor_minutes,
         silence_ceiling_hours=ceiling_hours,
     )
@@ -46,7 +95,7 @@ def _gateways(read: Reader, values: Mapping[str, str]) -> tuple[GatewaySettings,
     one = read_gateway(
         read,
         name=BY_NAME["WPP_GATEWAY_NAME"].read(read),
-        type_="wrapper",
+        type_=BY_NAME["WPP_GATEWAY_TYPE"].read(read),
         silence_state_file=BY_NAME["SILENCE_STATE_FILE"].read(read),
     )
     return (one,)
@@ -61,3 +110,113 @@ def _silence_bounds(read: Reader) -> tuple[float, float]:
             f"minutes against {ceiling:g} hours"
         )
     return floor, ceiling
+
+
+def collect(
+    env_file: str | None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    pixelhub_env: str | None = None,
+) -> Sources:
+    """Return the values of environment and files; raise SettingsError.
+
+    A value in the environment wins over the own file, and that one over PixelHub's; an empty one
+    does not count. ``env_file`` None means ``./.env`` where there is one. A secret's file is read
+    where it is named, so that one in the environment wins over a value in a file.
+    """
+    environment = os.environ if environ is None else environ
+    ours, own, notices = _own(env_file)
+    set_ = {name: value for name, value in environment.items() if value}
+    named = Reader({**own, **set_})
+    theirs = pixelhub_env or BY_NAME["PIXELHUB_ENV"].read(named)
+    layers = [(ours, own), (ENVIRONMENT, set_)]
+    if theirs:
+        option = "PIXELHUB_ENV" if pixelhub_env is None else "--pixelhub-env"
+        text = read_env_text(theirs, option)
+        values = parse_pixelhub_env(text)
+        notices += _differences(theirs, text, values, _read_as_own, is_own=False)
+        if named.text("GATEWAYS_FILE", ""):
+            # The gateways are in that file, and PixelHub's need not be among them.
+            values = {k: v for k, v in values.items() if k.removesuffix("_FILE") not in ONE_GATEWAY}
+        layers.insert(0, (theirs, values))
+    if pixelhub_env:
+        layers.append(("--pixelhub-env", {"PIXELHUB_ENV": pixelhub_env}))
+    return _merge(layers, notices)
+
+
+def _own(env_file: str | None) -> tuple[str, dict[str, str], list[str]]:
+    """Return the path of Zapwatch's own file, its values and the notices of it."""
+    path = env_file or DEFAULT_ENV_FILE
+    if env_file is None and not Path(path).exists():
+        return path, {}, []
+    text = read_env_text(path, "--env-file")
+    values = parse_own_env(text, path)
+    return path, values, _differences(path, text, values, parse_pixelhub_env, is_own=True)
+
+
+def _merge(layers: list[tuple[str, dict[str, str]]], notices: list[str]) -> Sources:
+    values: dict[str, str] = {}
+    origins: dict[str, str] = {}
+    for source, layer in layers:
+        for name, value in read_secrets(layer).items():
+            if value or name not in values:
+                values[name] = value
+                origins[name] = source
+                file = layer.get(f"{name}_FILE", "").strip() if name in SECRETS else ""
+                if file:
+                    origins[name] = f"{file}, which {source} names"
+    return Sources(values, origins, tuple(notices))
+
+
+def _differences(
+    path: str,
+    text: str,
+    values: Mapping[str, str],
+    other: Callable[[str], Mapping[str, str]],
+    *,
+    is_own: bool,
+) -> list[str]:
+    """Return one line where a file seems to be of the other kind, and would be read otherwise."""
+    seems_own = _seems_own(values)
+    if seems_own is None or seems_own is is_own:
+        return []
+    read = other(text)
+    names = [
+        name
+        for name in dict.fromkeys((*values, *read))
+        if _is_known(name) and values.get(name, "") != read.get(name, "")
+    ]
+    if not names:
+        return []
+    kinds = ("Zapwatch's own", "PixelHub's") if is_own else ("PixelHub's", "Zapwatch's own")
+    means = "PIXELHUB_ENV or --pixelhub-env" if is_own else "--env-file"
+    line = (
+        f"{path} is read by {kinds[0]} rules, and {', '.join(names)} would be different by "
+        f"{kinds[1]}: name the file with {means}, or write what both read alike (one line for a "
+        "key, no comment behind a value, quotes around a value with # and no backslash in quotes)"
+    )
+    return [line]
+
+
+def _seems_own(values: Mapping[str, str]) -> bool | None:
+    """Whether only Zapwatch can have written a file: None where it says too little.
+
+    PixelHub's has names of its own application, or else none that only Zapwatch knows.
+    """
+    names = {name.removeprefix("export ") for name in values}
+    known = {name for name in names if _is_known(name)}
+    if not known & PIXELHUB:
+        return None
+    return known == names and bool(known - PIXELHUB)
+
+
+def _is_known(name: str) -> bool:
+    return name in BY_NAME or (name.endswith("_FILE") and name.removesuffix("_FILE") in SECRETS)
+
+
+def _read_as_own(text: str) -> Mapping[str, str]:
+    """Return what Zapwatch's own rules make of a text, nothing where they refuse it."""
+    try:
+        return parse_own_env(text, "") if is_utf8(text) else {}
+    except SettingsError:
+        return {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,10 +11,13 @@ from sqlalchemy import URL
 
 from zapwatch.channels import NamedChannel
 from zapwatch.config.gateway import MessageSourceKind, SilenceMode
-from zapwatch.config.readers import ENCRYPTED, Reader, SettingsError, decrypt
+from zapwatch.config.readers import Reader, SettingsError, UndecryptableError, decrypt
 from zapwatch.config.settings import BY_KEY, BY_NAME, GatewaySettings, ProbeSettings, Setting
 
 _Values = TypeVar("_Values")
+
+SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock")  # noqa: S108
+"""Where a server on this machine has its socket: Debian's way, Red Hat's, and MySQL's own."""
 
 
 def fill(
@@ -33,14 +36,16 @@ def read_gateway(
     silence_state_file: Path,
     channels: Sequence[NamedChannel] = (),
     requests_per_month: int | None = None,
+    said: Mapping[str, str] | None = None,
 ) -> GatewaySettings:
     """Return a gateway's settings by the names that they have in an ``.env``.
 
-    ``channels`` have their secrets as they stand. Raises SettingsError.
+    ``channels`` have their secrets as they stand, ``said`` has the origin of each key that
+    gateways.yaml has of it. Raises SettingsError.
     """
     # First of all: without it nothing else matters.
     base_url = BY_KEY["url"].read(read)
-    messages, log_url = _messages(read)
+    messages, log_url, log_error = _messages(read)
     return fill(
         GatewaySettings,
         read,
@@ -48,16 +53,18 @@ def read_gateway(
         name=name,
         type=type_,
         base_url=base_url,
-        secret="" if channels else _secret(read, BY_KEY["secret"].read(read)),
+        secret="" if channels else _secret(read, BY_KEY["secret"].read(read), type_),
         channels=tuple(
-            replace(channel, secret=_secret(read, channel.secret, f" of {channel.name}"))
+            replace(channel, secret=_secret(read, channel.secret, type_, f" of {channel.name}"))
             for channel in channels
         ),
         requests_per_month=requests_per_month,
         messages=messages,
         message_log_url=log_url,
+        message_log_error=log_error,
         silence_mode=_silence_mode(read, messages),
         silence_state_file=silence_state_file,
+        said=said or {},
         probe=fill(
             ProbeSettings,
             read,
@@ -67,13 +74,16 @@ def read_gateway(
     )
 
 
-def _messages(read: Reader) -> tuple[MessageSourceKind, URL | None]:
-    """Return the source that an ``.env`` names, and the log's URL where that is the source."""
+def _messages(read: Reader) -> tuple[MessageSourceKind, URL | None, str]:
+    """Return the source that an ``.env`` names; where it is the log, its URL, or what is wrong."""
     source: MessageSourceKind = BY_KEY["messages"].read(read)
     if source is not MessageSourceKind.LOG:
-        return source, None
-    log_url = _message_log_url(read)
-    return (MessageSourceKind.NONE if log_url is None else source), log_url
+        return source, None, ""
+    try:
+        log_url = _message_log_url(read)
+    except SettingsError as error:
+        return source, None, str(error)
+    return (MessageSourceKind.NONE if log_url is None else source), log_url, ""
 
 
 def _message_log_url(read: Reader) -> URL | None:
@@ -88,24 +98,31 @@ def _message_log_url(read: Reader) -> URL | None:
             "DB_HOST is not set: name the message log's database (DB_HOST, DB_NAME, DB_USER, "
             "DB_PASS) or MESSAGE_LOG_URL; or choose another MESSAGE_SOURCE, such as events or none"
         )
+    host = value("DB_HOST")
+    sockets = {"unix_socket": SOCKETS} if host == "localhost" else {}
     return URL.create(
         "mysql+pymysql",
         username=value("DB_USER"),
         password=value("DB_PASS"),
-        host=value("DB_HOST"),
+        host=host,
         port=value("DB_PORT"),
         database=value("DB_NAME"),
-        query={"charset": value("DB_CHARSET")},
+        query={"charset": value("DB_CHARSET"), **sockets},
     )
 
 
-def _secret(read: Reader, stored: str, whose: str = "") -> str:
+def _secret(read: Reader, stored: str, type_: str, whose: str = "") -> str:
     label = read.called("WPP_GATEWAY_SECRET") + whose
-    secret = decrypt(stored, BY_NAME["INFRA_SECRET_KEY"].read(read))
-    if secret.startswith(ENCRYPTED):
-        raise SettingsError(
-            f"{label} is encrypted by PixelHub: set INFRA_SECRET_KEY to the one that PixelHub uses"
-        )
+    try:
+        secret = decrypt(stored, BY_NAME["INFRA_SECRET_KEY"].read(read))
+    except UndecryptableError as error:
+        # PixelHub keeps the secret of its wrapper, and of no other gateway but by its mark.
+        if type_ == "wrapper" or error.marked:
+            raise SettingsError(
+                f"{label} looks encrypted, and INFRA_SECRET_KEY does not decrypt it: is it the one "
+                "that PixelHub uses? (If the secret is plain, put plain: before it)"
+            ) from None
+        secret = stored
     if not secret.isascii():
         raise SettingsError(
             f"{label} decrypts to something that no HTTP header can "

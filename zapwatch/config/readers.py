@@ -121,6 +121,13 @@ class Reader:
             raise self.wrong(name, f"must be one line of at most {_LABEL_CHARACTERS} characters")
         return value
 
+    def one_of(self, name: str, default: str | None = None, *, known: tuple[str, ...]) -> str:
+        """Return the text, in lower case, where it is one that is known."""
+        text = self.text(name, default)
+        if text.lower() not in known:
+            raise self.wrong(name, f"must be one of {', '.join(known)}, not {text!r}")
+        return text.lower()
+
     def header(self, name: str, default: str | None = None) -> str:
         """Return a text that an HTTP header can carry."""
         value = self.text(name, default)
@@ -211,6 +218,10 @@ class Reader:
             raise self.wrong(name, f"must be HOST:PORT such as {default}, not {text!r}")
         return Listen(host, int(port))
 
+    def channels(self, name: str, default: str | None = None) -> frozenset[str]:
+        """Return channel keys."""
+        return frozenset(filter(None, map(channel_key, self.text(name, default).split(","))))
+
     def hours_by_channel(self, name: str, default: str | None = None) -> dict[str, float]:
         """Return hours by channel key."""
         hours = {}
@@ -264,41 +275,62 @@ def _is_short_number(text: str) -> bool:
 
 
 _BLOCK = 16  # bytes: the AES block, and the IV that PixelHub writes in front
-_PLAIN = re.compile(r"[0-9a-fA-F]{32,}")
+_HEX = re.compile(r"[0-9a-fA-F]{32,}")
+_MARKED = "encrypted:"
+_PLAIN = "plain:"
 
-ENCRYPTED = "encrypted:"
-"""What PixelHub writes in front of some of the secrets that it has encrypted."""
+
+class UndecryptableError(Exception):
+    """A secret looks encrypted, and the key does not decrypt it.
+
+    ``marked``: it says of itself that it is encrypted.
+    """
+
+    def __init__(self, *, marked: bool) -> None:
+        super().__init__()
+        self.marked = marked
 
 
 def decrypt(stored: str, infra_key: str) -> str:
-    """Return the secret that ``stored`` holds; what does not decrypt is taken as plain.
+    """Return the secret that ``stored`` holds, plain or encrypted; raise UndecryptableError.
 
-    PixelHub encrypts with AES-256-CBC and PKCS#7 padding under SHA-256 of INFRA_SECRET_KEY, and
-    stores base64 of the IV and the ciphertext, with ``encrypted:`` in front of it or without. 32 or
-    more hex digits are always plain.
+    PixelHub encrypts with AES-256-CBC and PKCS#7 padding under SHA-256 of INFRA_SECRET_KEY, be it
+    empty, and stores base64 of the IV and the ciphertext, some versions after ``encrypted:``. 32 or
+    more hex digits are always plain, and so is what stands after ``plain:``.
     """
-    if not infra_key or _PLAIN.fullmatch(stored):
-        return stored
-    try:
-        raw = base64.b64decode(stored.removeprefix(ENCRYPTED), validate=True)
-    except (binascii.Error, ValueError):
-        return stored
+    if stored.startswith(_PLAIN):
+        return stored.removeprefix(_PLAIN)
+    marked = stored.startswith(_MARKED)
+    raw = b"" if _HEX.fullmatch(stored) else _base64(stored.removeprefix(_MARKED).strip())
     if len(raw) < 2 * _BLOCK or len(raw) % _BLOCK:
+        if marked:
+            raise UndecryptableError(marked=True)
         return stored
-    key = hashlib.sha256(infra_key.encode()).digest()
+    key = hashlib.sha256(infra_key.encode("utf-8", "surrogateescape")).digest()
     decryptor = Cipher(algorithms.AES(key), modes.CBC(raw[:_BLOCK])).decryptor()
     unpadder = padding.PKCS7(_BLOCK * 8).unpadder()
     try:
         padded = decryptor.update(raw[_BLOCK:]) + decryptor.finalize()
-        secret = (unpadder.update(padded) + unpadder.finalize()).decode()
+        secret = (unpadder.update(padded) + unpadder.finalize()).decode().strip()
     except ValueError:  # wrong padding or not UTF-8: it was not encrypted with this key
-        return stored
+        raise UndecryptableError(marked=marked) from None
     # A secret travels in a header: what could not is no secret but noise of a wrong key. Blanks
     # around it would be lost on the way, and requests refuses to send those in front.
-    return secret.strip() if secret.strip() and secret.strip().isprintable() else stored
+    if not secret or not secret.isprintable():
+        raise UndecryptableError(marked=marked)
+    return secret
+
+
+def _base64(text: str) -> bytes:
+    """Return what a text encodes, its padding there or lost; nothing where it is no base64."""
+    bare = text.rstrip("=")
+    try:
+        return base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return b""
 
 
 def fingerprint(secret: str) -> str:
     """Return what may be shown of a secret: its length and eight digits of its SHA-256."""
-    digest = hashlib.sha256(secret.encode()).hexdigest()[:8]
+    digest = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()[:8]
     return f"{len(secret)} characters, SHA-256 begins {digest}"

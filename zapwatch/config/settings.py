@@ -22,6 +22,7 @@ from zapwatch.config.gateway import (
     read_numbers,
 )
 from zapwatch.config.readers import MOST_HOURS, MOST_SECONDS, Listen, Reader
+from zapwatch.gateways import TYPES
 
 LogLevel = StrEnum("LogLevel", ["DEBUG", "INFO", "WARNING", "ERROR"])
 LogFormat = StrEnum("LogFormat", ["LOGFMT", "JSON"])
@@ -44,6 +45,12 @@ class Setting:
     """Whether it may be in a file that the setting ``NAME_FILE`` or the key ``key_file`` names."""
     by_channel: str = ""
     """What gateways.yaml may have in its place: a key for each channel, with these values."""
+    listed: bool = False
+    """Whether gateways.yaml may have a list in its place."""
+    private: bool = False
+    """Whether only the channels in it may be shown."""
+    pixelhub: bool = False
+    """Whether PixelHub's own ``.env`` has it too."""
 
     def read(self, reader: Reader) -> Any:
         """Return the value; raise SettingsError."""
@@ -52,11 +59,25 @@ class Setting:
 
 SETTINGS = (
     Setting(
+        "PIXELHUB_ENV",
+        Reader.text,
+        "",
+        "PixelHub's own `.env`, which `--pixelhub-env` can name too. It is read by PixelHub's "
+        "rules, and its values count where Zapwatch's are silent",
+    ),
+    Setting(
         "GATEWAYS_FILE",
         Reader.text,
         "",
-        "a YAML file that names [several gateways](docs/several-gateways.md), instead"
-        " of `WPP_GATEWAY_BASE_URL`, `WPP_GATEWAY_SECRET` and `WPP_GATEWAY_NAME`",
+        "a YAML file that names [several gateways](docs/several-gateways.md), instead of "
+        "`WPP_GATEWAY_TYPE`, `WPP_GATEWAY_BASE_URL`, `WPP_GATEWAY_SECRET` and `WPP_GATEWAY_NAME`",
+    ),
+    Setting(
+        "WPP_GATEWAY_TYPE",
+        partial(Reader.one_of, known=TYPES),
+        "wrapper",
+        "[its kind](docs/gateways/README.md): `wrapper`, `wppconnect`, `evolution` or `waha`; in "
+        "gateways.yaml the key `type`",
     ),
     Setting(
         "WPP_GATEWAY_BASE_URL",
@@ -64,21 +85,25 @@ SETTINGS = (
         None,
         "the gateway, with its port",
         key="url",
+        pixelhub=True,
     ),
     Setting(
         "WPP_GATEWAY_SECRET",
         Reader.header,
         None,
-        "its secret, plain or encrypted by PixelHub",
+        "its secret, plain or encrypted by PixelHub. A plain one that looks encrypted (base64 of "
+        "32 bytes or more) needs `plain:` before it where the gateway is the wrapper",
         key="secret",
         secret=True,
+        pixelhub=True,
     ),
     Setting(
         "INFRA_SECRET_KEY",
-        Reader.text,
+        Reader.verbatim,
         "",
-        "PixelHub's key, for an encrypted secret",
+        "PixelHub's key, for an encrypted secret; empty where PixelHub has none",
         secret=True,
+        pixelhub=True,
     ),
     Setting(
         "WPP_GATEWAY_NAME",
@@ -113,25 +138,30 @@ SETTINGS = (
         "DB_HOST",
         Reader.text,
         "",
-        "the message log's MariaDB or MySQL",
+        "the message log's MariaDB or MySQL. `localhost` is its Unix socket, as for PHP, where one "
+        "is found; `127.0.0.1` never is",
+        pixelhub=True,
     ),
     Setting(
         "DB_PORT",
         partial(Reader.integer, least=1, most=65535),
         "3306",
         "its port",
+        pixelhub=True,
     ),
     Setting(
         "DB_NAME",
         Reader.text,
         "pixel_hub",
         "its database",
+        pixelhub=True,
     ),
     Setting(
         "DB_USER",
         Reader.text,
         None,
         "its user",
+        pixelhub=True,
     ),
     Setting(
         "DB_PASS",
@@ -139,12 +169,14 @@ SETTINGS = (
         "",
         "that user's password",
         secret=True,
+        pixelhub=True,
     ),
     Setting(
         "DB_CHARSET",
         Reader.charset,
         "utf8mb4",
         "the character set of the connection",
+        pixelhub=True,
     ),
     Setting(
         "MESSAGE_LOG_URL",
@@ -180,6 +212,22 @@ SETTINGS = (
         "with `events`: where channel, direction and time are kept; two exporters may"
         " share one on MariaDB or MySQL",
         secret=True,
+    ),
+    Setting(
+        "IGNORE_CHANNELS",
+        Reader.channels,
+        "",
+        "channels that are neither watched nor repaired: `loja,obra`; in gateways.yaml also a list",
+        key="ignore",
+        listed=True,
+    ),
+    Setting(
+        "IGNORE_STOPPED",
+        Reader.boolean,
+        "false",
+        "whether WAHA's sessions in the state `STOPPED` are left out in the same way, until "
+        "somebody starts them. Otherwise they are started",
+        key="ignore_stopped",
     ),
     Setting(
         "SILENT_HOURS",
@@ -322,8 +370,8 @@ SETTINGS = (
         "HOOK_TRUSTED_PROXY",
         Reader.address,
         "",
-        "IP address of the proxy with TLS before the hook. Its `X-Forwarded-For` and "
-        "`X-Forwarded-Proto` are believed, nobody else's",
+        "IP address of the proxy with TLS before the hook. Its `X-Forwarded-For`, "
+        "`X-Forwarded-Proto` and `X-Forwarded-Prefix` are believed, nobody else's",
     ),
     Setting(
         "WEB_CONFIG_FILE",
@@ -392,6 +440,7 @@ SETTINGS = (
         "`loja: 5500000000001`",
         key="probe_echo_numbers",
         by_channel="numbers by channel, such as loja: 5500000000001",
+        private=True,
     ),
     Setting(
         "PROBE_ECHO_TEXT",
@@ -408,6 +457,15 @@ BY_NAME = {row.name: row for row in SETTINGS}
 BY_KEY = {row.key: row for row in SETTINGS if row.key}
 SECRETS = tuple(row.name for row in SETTINGS if row.secret)
 """The settings that hold a secret: each may be in a file that the setting ``NAME_FILE`` names."""
+PIXELHUB = frozenset(row.name for row in SETTINGS if row.pixelhub)
+"""The settings that PixelHub's own ``.env`` has too."""
+ONE_GATEWAY = (
+    "WPP_GATEWAY_TYPE",
+    "WPP_GATEWAY_BASE_URL",
+    "WPP_GATEWAY_SECRET",
+    "WPP_GATEWAY_NAME",
+)
+"""The settings that name the one gateway of an ``.env``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -468,15 +526,22 @@ class GatewaySettings:
     ca_file: str | None
     messages: MessageSourceKind
     message_log_url: URL | None = field(repr=False)
-    """Where messages is LOG, else None."""
+    """Where messages is LOG and its settings are right, else None."""
+    message_log_error: str
+    """What is wrong with them: not empty for ``check`` alone, which repairs drops all the same."""
     messages_token: str = field(repr=False)
     """What the gateway must know to post its events."""
+    ignore: frozenset[str]
+    """Keys of the channels that are left out."""
+    ignore_stopped: bool
     silent_hours: float
     silent_hours_overrides: Mapping[str, float]
     silence_mode: SilenceMode
     silence_state_file: Path
     allow_restart: bool
     probe: ProbeSettings
+    said: Mapping[str, str] = field(compare=False, repr=False)
+    """Where each key that gateways.yaml has of it comes from; the others are the ``.env``'s."""
     channels: tuple[NamedChannel, ...] = ()
     """Where the gateway has no list of its own; ``secret`` is empty there."""
     requests_per_month: int | None = None
@@ -492,10 +557,22 @@ class GatewaySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Sources:
+    """The texts that count, by name, with the secrets of files among them."""
+
+    values: Mapping[str, str] = field(repr=False)
+    origins: Mapping[str, str]
+    """Where each comes from, in words."""
+    notices: tuple[str, ...] = ()
+    """Lines of what was read otherwise than its writer may have meant."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set, parsed. Secrets stay out of repr()."""
 
     gateways: tuple[GatewaySettings, ...]
+    sources: Sources = field(compare=False, repr=False)
     message_lookback_hours: float
     messages_state_url: URL = field(repr=False)
     silence_false_alarms_per_month: float

@@ -107,10 +107,14 @@ class LeftOut(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ChannelList:
-    """The gateway's channels, one for each identity, and how many entries were left out."""
+    """The gateway's channels, one for each identity, and how many entries were left out.
+
+    ``ignored`` are the ids of those that the operator does not want watched.
+    """
 
     channels: tuple[Channel, ...]
     left_out: Mapping[LeftOut, int] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
 
 
 class Failure(Exception):  # noqa: N818 - GatewayError is what callers see

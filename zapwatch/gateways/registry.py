@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from zapwatch.channels import NamedChannel
-from zapwatch.gateways.base import NO_BUDGET, Gateway, Observer
+from zapwatch.gateways.base import NO_BUDGET, ChannelList, Gateway, Observer
 from zapwatch.gateways.budget import CallBudget, ListBudget
 from zapwatch.gateways.evolution import EvolutionGateway
 from zapwatch.gateways.waha import WahaGateway
@@ -63,13 +63,24 @@ class Access(Protocol):
     def requests_per_month(self) -> int | None:
         """What all programs together may send; None where there is no such limit."""
 
+    @property
+    def ignore(self) -> frozenset[str]:
+        """Keys of the channels that no list shall have."""
+
+    @property
+    def ignore_stopped(self) -> bool:
+        """Whether no list shall have sessions that are stopped."""
+
 
 def make_gateway(access: Access, *, observe: Observer, polls: bool = False) -> Gateway:
-    """Return the adapter for a gateway; ``polls``: it only lists, as often as it is allowed to."""
+    """Return the adapter for a gateway, without the channels that its operator leaves out.
+
+    ``polls``: it only lists, as often as it is allowed to.
+    """
     per_month = access.requests_per_month
     kind = ListBudget if polls else CallBudget
     options: dict[str, Any] = {"activity": access.messages == "activity"} if access.channels else {}
-    return ADAPTERS[access.type](
+    gateway = ADAPTERS[access.type](
         access.base_url,
         access.secret,
         list_timeout=access.timeout,
@@ -80,3 +91,18 @@ def make_gateway(access: Access, *, observe: Observer, polls: bool = False) -> G
         observe=observe,
         **options,
     )
+    if access.ignore or access.ignore_stopped:
+        # Here, so that no adapter can forget it.
+        list_all = gateway.list_channels
+        gateway.list_channels = lambda: _leave_out(list_all(), access)  # type: ignore[method-assign]
+    return gateway
+
+
+def _leave_out(listed: ChannelList, access: Access) -> ChannelList:
+    ignored = {
+        channel.id
+        for channel in listed.channels
+        if channel.key in access.ignore or (access.ignore_stopped and channel.stopped)
+    }
+    channels = tuple(channel for channel in listed.channels if channel.id not in ignored)
+    return ChannelList(channels, listed.left_out, tuple(sorted(ignored)))

@@ -191,6 +191,7 @@ def _parse_session(entry: Any) -> Channel | None:
         _STATUSES.get(status, Status.UNKNOWN) if isinstance(status, str) else Status.UNKNOWN,
         number=number_of(me.get("id")) if isinstance(me, dict) else None,
         activity=_activity(entry.get("timestamps")),
+        stopped=status == "STOPPED",
     )
 
 

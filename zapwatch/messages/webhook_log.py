@@ -26,7 +26,7 @@ from sqlalchemy.sql.expression import FunctionElement
 
 from zapwatch.channels import MAX_ID_LENGTH, channel_key
 from zapwatch.clock import Clock
-from zapwatch.db import one_line
+from zapwatch.db import connect_as_php, one_line
 from zapwatch.messages import whapi_events
 from zapwatch.messages.probe_token import (
     MARK,
@@ -648,7 +648,7 @@ def _engine(url: sa.URL) -> sa.Engine:
     def connected(connection: Any, _record: object) -> None:
         _give_up_after(_STATEMENT_SECONDS, connection)
 
-    return engine
+    return connect_as_php(engine)
 
 
 def _give_up_after(seconds: float, connection: Any) -> None:

@@ -1,0 +1,286 @@
+"""What is said of settings: which count and from where, what is unsafe, what a reload changes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from sqlalchemy import URL, make_url
+
+from zapwatch.cli import WRONG_USAGE, manual, parser
+from zapwatch.config.gateway import MessageSourceKind
+from zapwatch.config.load import ENVIRONMENT, load
+from zapwatch.config.readers import Reader, SettingsError, fingerprint
+from zapwatch.config.settings import (
+    BY_KEY,
+    ONE_GATEWAY,
+    SECRETS,
+    SETTINGS,
+    GatewaySettings,
+    Setting,
+    Settings,
+)
+from zapwatch.config.web import read_web_config
+
+_SHORTEST_TOKEN = 16  # characters
+_OTHERS_MAY_READ_OR_WRITE = 0o006
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The settings that count. Holds no secret, but its length and a fingerprint."""
+
+    settings: tuple[tuple[str, str, str], ...]
+    """Name, value and origin of each, those of a gateway of several as ``NAME: key``."""
+    notices: tuple[str, ...]
+    unsafe: tuple[str, ...]
+
+    def __str__(self) -> str:
+        wide = max(len(name) for name, _, _ in self.settings)
+        lines = [f"{name:{wide}}  {value}  [{origin}]" for name, value, origin in self.settings]
+        lines += [f"notice: {line}" for line in self.notices]
+        lines += [f"unsafe: {line}" for line in self.unsafe]
+        return "\n".join(lines)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        rows = (
+            {"name": name, "value": value, "origin": origin}
+            for name, value, origin in self.settings
+        )
+        return {
+            "settings": list(rows),
+            "notices": list(self.notices),
+            "unsafe": list(self.unsafe),
+        }
+
+
+def describe(settings: Settings) -> Report:
+    """Return which settings count, where each comes from, and what of them is unsafe."""
+    return Report(
+        (*_rows(settings), *_rows_of_gateways(settings)),
+        (*settings.sources.notices, *_missing(settings)),
+        tuple(_unsafe(settings)),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the settings that count; return the exit code."""
+    options = parser(
+        "zapwatch config",
+        manual(
+            "Prints the settings that count, where each comes from, and what of them is unsafe. A "
+            "secret is shown by its length and a fingerprint.",
+            settings="all of them",
+            exit_codes={0: "they can be used", 2: WRONG_USAGE},
+            examples=["zapwatch config", "zapwatch config --env-file /etc/zapwatch/zapwatch.env"],
+        ),
+    ).parse_args(arguments)
+    try:
+        print(describe(load(options.env_file, pixelhub_env=options.pixelhub_env, quiet=True)))  # noqa: T201 - this is for the operator
+    except SettingsError as error:
+        print(f"config: {error}", file=sys.stderr)  # noqa: T201 - it, too
+        return 2
+    return 0
+
+
+def _rows(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    values, origins = settings.sources.values, settings.sources.origins
+    several = bool(values.get("GATEWAYS_FILE", "").strip())
+    for row in SETTINGS:
+        if several and row.name in ONE_GATEWAY:
+            continue
+        text = values.get(row.name, "")
+        origin = origins.get(row.name, "") if text.strip() else "default"
+        if row.name == "WPP_GATEWAY_SECRET":
+            # As it is sent: encrypted by PixelHub, it would be compared with the gateway's in vain.
+            text = settings.gateways[0].secret
+        yield row.name, _shown(row, text or row.default or ""), origin
+
+
+def _shown(row: Setting, text: str) -> str:
+    """Return what may be shown of a value."""
+    if row.parse is Reader.database:
+        return _shown_url(text) if text.lower() != "none" else text
+    if row.secret:
+        return fingerprint(text) if text else ""
+    if row.private:
+        items = (item.rpartition("=")[0].strip() for item in text.split(","))
+        return ", ".join(filter(None, items))
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _shown_url(text: str) -> str:
+    # A query can hold a password too.
+    if not text:
+        return ""
+    url = make_url(text).set(query={})
+    password = f" (password: {fingerprint(str(url.password))})" if url.password else ""
+    return url.render_as_string(hide_password=True) + password
+
+
+def _rows_of_gateways(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    file = settings.sources.values.get("GATEWAYS_FILE", "").strip()
+    for gateway in settings.gateways if file else ():
+        yield f"{gateway.name}: type", gateway.type, file
+        for key, row in BY_KEY.items():
+            if key in gateway.said:
+                yield f"{gateway.name}: {key}", _shown(row, _text(gateway, key)), gateway.said[key]
+
+
+def _text(gateway: GatewaySettings, key: str) -> str:
+    """Return a gateway's value as an ``.env`` would say it."""
+    if key.startswith("probe"):
+        value = getattr(gateway.probe, key.removeprefix("probe").removeprefix("_") or "kind")
+    else:
+        value = getattr(gateway, "base_url" if key == "url" else key)
+    if isinstance(value, Mapping):
+        return ",".join(f"{channel}={one}" for channel, one in value.items())
+    if isinstance(value, frozenset):
+        return ",".join(sorted(value))
+    if isinstance(value, URL):
+        return value.render_as_string(hide_password=False)
+    return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
+
+
+def _missing(settings: Settings) -> Iterator[str]:
+    """Find what one of the programs cannot do without."""
+    if not settings.hook_token:
+        yield "HOOK_TOKEN is not set: the hook does not start, check and probe do"
+    for gateway in settings.gateways:
+        if gateway.messages is MessageSourceKind.EVENTS and not gateway.messages_token:
+            yield f"MESSAGES_TOKEN of {gateway.name} is not set: the exporter does not start"
+
+
+def _unsafe(settings: Settings) -> Iterator[str]:
+    tokens = {"HOOK_TOKEN": settings.hook_token} | {
+        f"MESSAGES_TOKEN of {gateway.name}": gateway.messages_token for gateway in settings.gateways
+    }
+    for name, token in tokens.items():
+        if 0 < len(token) < _SHORTEST_TOKEN:
+            yield f"{name} has {len(token)} characters: take a random one of 32 or more"
+    yield from _reused(settings)
+    yield from map(_open_file, filter(_is_open, _files_with_secrets(settings)))
+    has_tls = _has_tls(settings)
+    if not (has_tls or settings.hook_trusted_proxy or _is_loopback(settings.hook_listen.host)):
+        yield (
+            f"HOOK_LISTEN is {settings.hook_listen}: other machines reach the hook without TLS, "
+            "which shows them its token (docs/tls.md)"
+        )
+    if not (has_tls or _is_loopback(settings.exporter_listen.host)):
+        yield f"EXPORTER_LISTEN is {settings.exporter_listen}: other machines reach it without TLS"
+    for gateway in settings.gateways:
+        parts = urlsplit(gateway.base_url)
+        if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+            yield f"{gateway.base_url} has no TLS: whoever is on the way reads the gateway's secret"
+
+
+def _has_tls(settings: Settings) -> bool:
+    try:
+        file = settings.web_config_file
+        return file is not None and read_web_config(file).tls is not None
+    except SettingsError:
+        return False
+
+
+def _reused(settings: Settings) -> Iterator[str]:
+    """Find secrets that stand for two things: who has the one has the other."""
+    uses: dict[str, set[str]] = {}
+    named = {
+        "HOOK_TOKEN": [settings.hook_token],
+        "MESSAGES_TOKEN": [gateway.messages_token for gateway in settings.gateways],
+        "WPP_GATEWAY_SECRET": [gateway.secret for gateway in settings.gateways],
+        "INFRA_SECRET_KEY": [settings.sources.values.get("INFRA_SECRET_KEY", "")],
+        "DB_PASS": [
+            *(str(g.message_log_url.password or "") for g in settings.gateways if g.message_log_url)
+        ],
+    }
+    for name, secrets in named.items():
+        for secret in filter(None, secrets):
+            uses.setdefault(secret, set()).add(name)
+    for names in uses.values():
+        if len(names) > 1:
+            yield f"{' and '.join(sorted(names))} are the same: give each its own"
+
+
+def _files_with_secrets(settings: Settings) -> list[str]:
+    origins = [settings.sources.origins.get(name, "") for name in SECRETS]
+    for gateway in settings.gateways:
+        origins += [origin for key, origin in gateway.said.items() if BY_KEY[key].secret]
+    # Where it says "FILE, which OTHER names", the secret is in the first.
+    files = (origin.partition(", which ")[0] for origin in origins)
+    return [file for file in dict.fromkeys(files) if file and file != ENVIRONMENT]
+
+
+def _is_open(file: str) -> bool:
+    try:
+        return bool(Path(file).stat().st_mode & _OTHERS_MAY_READ_OR_WRITE)
+    except OSError:
+        return False
+
+
+def _open_file(file: str) -> str:
+    return f"{file} holds secrets, and everybody on this machine can read or change it: chmod o="
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The gateways' names, with what has changed of each; ``str()`` is a line for the log."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: dict[str, tuple[str, ...]]
+    of_the_program: tuple[str, ...]
+    """The settings that count from the next start on."""
+
+    def __str__(self) -> str:
+        changed = [f"{name} ({', '.join(what)})" for name, what in self.changed.items()]
+        parts = [
+            f"{verb} {', '.join(names)}"
+            for verb, names in (
+                ("added", self.added),
+                ("removed", self.removed),
+                ("changed", changed),
+            )
+            if names
+        ]
+        if self.of_the_program:
+            parts.append(f"only a restart changes {', '.join(self.of_the_program)}")
+        return "; ".join(parts) or "nothing has changed"
+
+
+def compare(before: Settings, after: Settings) -> Changes:
+    """Return what has changed, by names without any value: some are secret."""
+    old = {gateway.name: gateway for gateway in before.gateways}
+    new = {gateway.name: gateway for gateway in after.gateways}
+    return Changes(
+        added=tuple(name for name in new if name not in old),
+        removed=tuple(name for name in old if name not in new),
+        changed={
+            name: _different(old[name], gateway)
+            for name, gateway in new.items()
+            if name in old and old[name] != gateway
+        },
+        of_the_program=tuple(
+            name.upper() for name in _different(before, after) if name != "gateways"
+        ),
+    )
+
+
+def _different(
+    before: Settings | GatewaySettings, after: Settings | GatewaySettings
+) -> tuple[str, ...]:
+    names = (field.name for field in fields(before) if field.compare)
+    return tuple(name for name in names if getattr(before, name) != getattr(after, name))
