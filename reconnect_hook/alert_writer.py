@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from reconnect_hook.alerts import Alert, AlertStatus
 from reconnect_hook.backoff import Backoff
 from reconnect_hook.dedup import Disposition, Raise, admit
-from reconnect_hook.models import AskedBy, ChannelState, GatewayState
+from reconnect_hook.models import AskedBy, ChannelRow, GatewayRow
 from reconnect_hook.repository import raise_intents, read_gateway, read_rows, transact
 from zapwatch.db import Database, StateError, UnavailableError, now
 
@@ -117,8 +117,8 @@ class AlertWriter:
     def _admit_payload(
         self,
         payload: _PendingPayload,
-        gateway: GatewayState,
-        rows: dict[str, ChannelState],
+        gateway: GatewayRow,
+        rows: dict[str, ChannelRow],
         at: float,
     ) -> None:
         firing = {

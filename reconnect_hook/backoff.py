@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from reconnect_hook.alerts import RepairCause
-from reconnect_hook.models import LONGEST_REST_SECONDS, ChannelState, GatewayState, Intent
+from reconnect_hook.models import LONGEST_REST_SECONDS, ChannelRow, GatewayRow, Intent
 from zapwatch.channels import Status
 
 LONGEST_DELAY_SECONDS = 3600.0
@@ -47,8 +47,8 @@ class Backoff:
 
     def call_allowed_at(
         self,
-        row: ChannelState,
-        gateway: GatewayState,
+        row: ChannelRow,
+        gateway: GatewayRow,
         *,
         cause: RepairCause | None = None,
         status: Status | None = None,
@@ -87,7 +87,7 @@ WINDOW_SECONDS = 600.0
 """Failures that are further apart are no row: one broken session alone does not open it."""
 
 
-def record_failure(gateway: GatewayState, now: float) -> GatewayState:
+def record_failure(gateway: GatewayRow, now: float) -> GatewayRow:
     """Return the state of a gateway that has failed a call."""
     is_open = gateway.failures >= THRESHOLD
     if is_open and gateway.rests(now):
@@ -102,7 +102,7 @@ def record_failure(gateway: GatewayState, now: float) -> GatewayState:
     return replace(gateway, failures=failures, failed_at=now, rests_until=rests_until)
 
 
-def record_answer(gateway: GatewayState, now: float) -> GatewayState:
+def record_answer(gateway: GatewayRow, now: float) -> GatewayRow:
     """Return the state of a gateway that has answered a call."""
     if not gateway.failures:
         return gateway
@@ -110,6 +110,6 @@ def record_answer(gateway: GatewayState, now: float) -> GatewayState:
     return replace(gateway, failures=0, rests_until=None, back_at=back_at)
 
 
-def is_tripped(gateway: GatewayState) -> bool:
+def is_tripped(gateway: GatewayRow) -> bool:
     """Whether one call at most may be in flight, as a trial."""
     return gateway.failures >= THRESHOLD

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
 from reconnect_hook.history import Attempt
 from reconnect_hook.metrics import HookMetrics
-from reconnect_hook.models import AskedBy, ChannelState, Outcome
+from reconnect_hook.models import AskedBy, ChannelRow, Outcome
 from reconnect_hook.scheduler import Scheduler, add_gateways, poll
 from reconnect_hook.supervisor import GatewayController, Store, make_controller, open_store
 from zapwatch.channels import Channel
@@ -199,7 +199,7 @@ class Check:
             self._print(f"{attempt.channel}: {attempt.reason}; {attempt.outcome}")
         self.has_problem |= attempt.outcome in {Outcome.FAILED, Outcome.UNKNOWN_CHANNEL}
 
-    def _why_it_waits(self, row: ChannelState) -> str:
+    def _why_it_waits(self, row: ChannelRow) -> str:
         if row.paused:
             return "its repairs are paused and it is left alone"
         if row.starting_since is not None:

@@ -14,8 +14,8 @@ from reconnect_hook.models import (
     RECOVERIES,
     Action,
     AskedBy,
-    ChannelState,
-    GatewayState,
+    ChannelRow,
+    GatewayRow,
     Intent,
     Outcome,
     Phase,
@@ -154,7 +154,7 @@ Decision = InHand | Wait | Verify | MakeCall | Probe | End | Close
 
 
 def decide(
-    row: ChannelState, seen: Seen, gateway: GatewayState, policy: Policy, now: float
+    row: ChannelRow, seen: Seen, gateway: GatewayRow, policy: Policy, now: float
 ) -> Decision:
     """Return what is to be done about an open row, by what a look has found of its channel."""
     phase = phase_now(row, gateway)
@@ -185,13 +185,13 @@ def decide(
     )
 
 
-def _is_by_hand(row: ChannelState) -> bool:
+def _is_by_hand(row: ChannelRow) -> bool:
     """Whether it is to be called although the gateway says connected."""
     is_manual = row.intent is Intent.REPAIR and row.cause is RepairCause.MANUAL
     return is_manual or row.intent is Intent.FORCE
 
 
-def phase_now(row: ChannelState, gateway: GatewayState) -> Phase:
+def phase_now(row: ChannelRow, gateway: GatewayRow) -> Phase:
     """Return the phase; what an earlier leader had in hand is in nobody's."""
     is_mine = row.epoch == gateway.epoch
     match row.phase:
@@ -207,7 +207,7 @@ def phase_now(row: ChannelState, gateway: GatewayState) -> Phase:
 
 
 def _decide_absent(
-    row: ChannelState, phase: Phase, gateway: GatewayState, policy: Policy, now: float
+    row: ChannelRow, phase: Phase, gateway: GatewayRow, policy: Policy, now: float
 ) -> Decision:
     """Make the session that a restart has thrown away; any other channel is not known."""
     if phase is Phase.RESTARTING:
@@ -222,7 +222,7 @@ def _decide_absent(
     return End(Outcome.UNKNOWN_CHANNEL, retries=False)
 
 
-def _decide_restarting(row: ChannelState, channel: Channel, now: float) -> Decision:
+def _decide_restarting(row: ChannelRow, channel: Channel, now: float) -> Decision:
     if row.step is Step.CREATE:
         return MakeCall(Step.RECONNECT)  # it worked, although it was answered with a failure
     if row.deadline is None or now >= row.deadline:
@@ -232,7 +232,7 @@ def _decide_restarting(row: ChannelState, channel: Channel, now: float) -> Decis
 
 
 def _decide_called(
-    row: ChannelState, phase: Phase, seen: Seen, channel: Channel, policy: Policy, now: float
+    row: ChannelRow, phase: Phase, seen: Seen, channel: Channel, policy: Policy, now: float
 ) -> Decision:
     """Judge a repair whose call was answered."""
     if seen.look <= row.called_in:
@@ -253,12 +253,12 @@ def _decide_called(
     return End(Outcome.STILL_DISCONNECTED, status, hint, channel=channel.id)
 
 
-def _is_over(row: ChannelState, now: float) -> bool:
+def _is_over(row: ChannelRow, now: float) -> bool:
     return row.deadline is None or now >= row.deadline
 
 
 def _decide_proof(
-    row: ChannelState, seen: Seen, channel: Channel, policy: Policy, now: float
+    row: ChannelRow, seen: Seen, channel: Channel, policy: Policy, now: float
 ) -> Decision:
     """Judge a channel that is connected after its call: of a silent one that proves nothing."""
     reconnected = End(Outcome.RECONNECTED, channel.status, channel=channel.id)
@@ -276,7 +276,7 @@ def _decide_proof(
     return End(Outcome.REQUESTED, channel.status, channel=channel.id)
 
 
-def _decide_starting(row: ChannelState, status: Status, policy: Policy, now: float) -> Decision:
+def _decide_starting(row: ChannelRow, status: Status, policy: Policy, now: float) -> Decision:
     if _is_over(row, now):
         return Verify()
     begun = row.step in {Step.START, Step.CREATE}
@@ -288,10 +288,10 @@ def _decide_starting(row: ChannelState, status: Status, policy: Policy, now: flo
 
 
 def _decide_connected(
-    row: ChannelState,
+    row: ChannelRow,
     seen: Seen,
     channel: Channel,
-    gateway: GatewayState,
+    gateway: GatewayRow,
     policy: Policy,
     now: float,
 ) -> Decision:
@@ -315,7 +315,7 @@ def _decide_connected(
     return _call_or_wait(row, gateway, policy, now, call, channel.status)
 
 
-def _is_stale(row: ChannelState, policy: Policy) -> bool:
+def _is_stale(row: ChannelRow, policy: Policy) -> bool:
     """Whether what is wanted was most likely wanted of the episode before, which has its record."""
     seen_at, called_at = row.seen_at, row.called_at
     if seen_at is not None and row.since < seen_at + STALE_SECONDS:
@@ -324,7 +324,7 @@ def _is_stale(row: ChannelState, policy: Policy) -> bool:
 
 
 def _decide_probe(
-    row: ChannelState, seen: Seen, channel: Channel, policy: Policy, now: float
+    row: ChannelRow, seen: Seen, channel: Channel, policy: Policy, now: float
 ) -> Decision:
     lately = min(now - row.since + _ALERT_SECONDS, policy.probe_after)
     by_hand = row.cause is RepairCause.ASKED
@@ -345,8 +345,8 @@ def _decide_probe(
 
 
 def _call_or_wait(
-    row: ChannelState,
-    gateway: GatewayState,
+    row: ChannelRow,
+    gateway: GatewayRow,
     policy: Policy,
     now: float,
     call: MakeCall,
@@ -358,7 +358,7 @@ def _call_or_wait(
     return call if now >= allowed_at else Wait(allowed_at)
 
 
-def _wait_for_resume(row: ChannelState, now: float) -> Wait:
+def _wait_for_resume(row: ChannelRow, now: float) -> Wait:
     latest = now + LONGEST_DELAY_SECONDS
     return Wait(latest if row.paused_until is None else min(row.paused_until, latest), sleeps=True)
 
@@ -385,7 +385,7 @@ class Enter:
 
 
 def after_call(
-    row: ChannelState, answer: CallAnswer, policy: Policy, now: float
+    row: ChannelRow, answer: CallAnswer, policy: Policy, now: float
 ) -> Enter | MakeCall | End:
     """Return what follows from the answer to the call ``row.step``."""
     error, step = answer.error, row.step or Step.RECONNECT
@@ -418,7 +418,7 @@ def after_call(
 
 
 def _after_delete(
-    row: ChannelState, error: GatewayError | None, policy: Policy, now: float
+    row: ChannelRow, error: GatewayError | None, policy: Policy, now: float
 ) -> MakeCall | Enter | End:
     if error is None:
         return MakeCall(Step.CREATE)
@@ -435,7 +435,7 @@ def _after_delete(
     return Enter(Phase.RESTARTING, Step.DELETE, now + seconds)
 
 
-def _after_create(row: ChannelState, error: GatewayError | None, now: float) -> Enter | End:
+def _after_create(row: ChannelRow, error: GatewayError | None, now: float) -> Enter | End:
     if error is None:
         until = now + STARTING_SECONDS
         return Enter(Phase.STARTING, Step.CREATE, until, clears_restart=True)
@@ -461,7 +461,7 @@ class LogEntry:
 
 
 def conclude(
-    row: ChannelState, end: End, look: int | None, gateway: GatewayState, policy: Policy, now: float
+    row: ChannelRow, end: End, look: int | None, gateway: GatewayRow, policy: Policy, now: float
 ) -> LogEntry:
     """Change a row to what it is after a repair, and return the record of that.
 
@@ -511,9 +511,9 @@ def conclude(
 
 
 def close(
-    row: ChannelState,
+    row: ChannelRow,
     look: int | None,
-    gateway: GatewayState,
+    gateway: GatewayRow,
     policy: Policy,
     now: float,
     *,
@@ -535,10 +535,10 @@ def close(
 
 
 def _reopen(
-    row: ChannelState,
+    row: ChannelRow,
     intent: Intent,
     asked_by: AskedBy,
-    gateway: GatewayState,
+    gateway: GatewayRow,
     policy: Policy,
     now: float,
 ) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from reconnect_hook.alerts import AlertStatus, RepairCause, Target
 from reconnect_hook.backoff import STALE_SECONDS, Backoff, escalates
-from reconnect_hook.models import AskedBy, ChannelState, GatewayState, Intent
+from reconnect_hook.models import AskedBy, ChannelRow, GatewayRow, Intent
 
 ROUND_SECONDS = 30.0
 """How often a gateway's list is asked for while a repair waits."""
@@ -35,9 +35,9 @@ class Raise:
     raised_in: int
     asked_by: AskedBy = AskedBy.ALERTMANAGER
 
-    def applied_to(self, row: ChannelState | None) -> ChannelState:
+    def applied_to(self, row: ChannelRow | None) -> ChannelRow:
         """Return the row as the database will have it."""
-        state = row or ChannelState(self.key, self.channel)
+        state = row or ChannelRow(self.key, self.channel)
         more = self.intent > state.intent
         dropped = self.intent == state.intent and escalates(state.cause, self.cause)
         return replace(
@@ -52,8 +52,8 @@ class Raise:
 
 
 def admit(
-    row: ChannelState | None,
-    gateway: GatewayState,
+    row: ChannelRow | None,
+    gateway: GatewayRow,
     status: AlertStatus,
     target: Target,
     now: float,
@@ -80,7 +80,7 @@ def admit(
         if row is not None and row.is_open:
             return Disposition.COALESCED, None
         return Disposition.ACCEPTED, raised(Intent.PROBE, now)
-    state = row or ChannelState(target.key, target.channel)
+    state = row or ChannelRow(target.key, target.channel)
     if not state.is_open or state.intent < Intent.REPAIR:
         allowed = backoff.call_allowed_at(state, gateway, cause=target.reason)
         fresh = _fresh_from(state, target, now)
@@ -100,7 +100,7 @@ def admit(
 
 
 def _admit_resolved(
-    row: ChannelState | None, target: Target, now: float, recheck: Raise
+    row: ChannelRow | None, target: Target, now: float, recheck: Raise
 ) -> tuple[Disposition, Raise | None]:
     """Have the channel looked at, which ends its episode if it is connected.
 
@@ -115,7 +115,7 @@ def _admit_resolved(
     return Disposition.ACCEPTED, recheck if waits else None
 
 
-def _fresh_from(row: ChannelState, target: Target, now: float) -> float:
+def _fresh_from(row: ChannelRow, target: Target, now: float) -> float:
     """Return from when on a look tells whether the alert is older than the one that found it well.
 
     It may also be news, of a channel that dropped again: so it is kept, and then the channel is

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.backoff import Backoff
-from reconnect_hook.models import ChannelState, Intent, Outcome, Phase
+from reconnect_hook.models import ChannelRow, Intent, Outcome, Phase
 from reconnect_hook.probe_limits import Probed, ProbeOutcome
 from reconnect_hook.repository import read_gateway, read_rows, transact
 from reconnect_hook.schema import channel, repair_log
@@ -96,7 +96,7 @@ class RepairHistory:
             query = sa.select(channel).where(channel.c.gateway == self._gateway)
             found = [dict(row) for row in connection.execute(query).mappings()]
             at = now(connection)
-        rows = [ChannelState.from_row(row).clamped(at, self._backoff.longest) for row in found]
+        rows = [ChannelRow.from_row(row).clamped(at, self._backoff.longest) for row in found]
         repairs = [row for row in rows if row.is_open and row.intent >= Intent.REPAIR]
         return Present(
             at,
@@ -140,7 +140,7 @@ class RepairHistory:
             )
             return connection.scalar(query.limit(1)) is not None
 
-    def open_rows(self, keys: Collection[str]) -> list[ChannelState]:
+    def open_rows(self, keys: Collection[str]) -> list[ChannelRow]:
         """Return the rows of these channels of which something is wanted."""
         with self._database.read() as connection:
             rows = read_rows(connection, self._gateway, keys)

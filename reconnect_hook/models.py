@@ -111,7 +111,7 @@ LONGEST_REST_SECONDS = 300.0
 
 
 @dataclass(slots=True)
-class ChannelState:
+class ChannelRow:
     """One row of the table ``channel``; times are Unix seconds by the database's clock."""
 
     key: str
@@ -179,7 +179,7 @@ class ChannelState:
         """Whether a person has paused its repairs."""
         return self.paused and (self.paused_until is None or self.paused_until > now)
 
-    def clamped(self, now: float, longest_wait: float) -> ChannelState:
+    def clamped(self, now: float, longest_wait: float) -> ChannelRow:
         """Return the state without what only a clock that has been put back since explains.
 
         What has happened later than now has happened now; a deadline that is further away than
@@ -207,8 +207,8 @@ _PAST = (
     "probe_began_at",
     "query_failed_at",
 )
-_OPTIONAL = frozenset(field.name for field in fields(ChannelState) if field.default is None)
-_PARSERS: dict[str, Any] = {field.name: None for field in fields(ChannelState)} | {
+_OPTIONAL = frozenset(field.name for field in fields(ChannelRow) if field.default is None)
+_PARSERS: dict[str, Any] = {field.name: None for field in fields(ChannelRow)} | {
     "intent": Intent,
     "cause": RepairCause,
     "asked_by": AskedBy,
@@ -220,7 +220,7 @@ _PARSERS: dict[str, Any] = {field.name: None for field in fields(ChannelState)} 
 
 
 @dataclass(frozen=True, slots=True)
-class GatewayState:
+class GatewayRow:
     """One row of the table ``gateway``; times are Unix seconds by the database's clock."""
 
     look: int = 0

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
 from reconnect_hook.dedup import Raise
-from reconnect_hook.models import AT_REST, AskedBy, ChannelState, Intent, Phase, Step
+from reconnect_hook.models import AT_REST, AskedBy, ChannelRow, Intent, Phase, Step
 from reconnect_hook.repository import raise_intents, read_gateway, read_rows, transact
 from reconnect_hook.schema import channel
 from zapwatch.channels import channel_key
@@ -59,7 +59,7 @@ class OperatorActions:
         self._wake()
         return accepted
 
-    def _hasten(self, connection: sa.Connection, row: ChannelState | None, raised: Raise) -> None:
+    def _hasten(self, connection: sa.Connection, row: ChannelRow | None, raised: Raise) -> None:
         """Let a row that has waited already begin as what a person wants of it."""
         if row is None or row.intent > raised.intent or row.phase is Phase.PROBING:
             return

@@ -16,12 +16,12 @@ from reconnect_hook.alerts import RepairCause
 from reconnect_hook.decision import MakeCall
 from reconnect_hook.dedup import ROUND_SECONDS
 from reconnect_hook.metrics import OfGateway
-from reconnect_hook.models import AT_REST, FAILURES, LEASE_SECONDS, GatewayState
+from reconnect_hook.models import AT_REST, FAILURES, LEASE_SECONDS, GatewayRow
 from reconnect_hook.probe import SECOND_QUERY_SECONDS
-from reconnect_hook.recorder import RETRY_SECONDS, Changes, Ready, Recorder, Room
+from reconnect_hook.recorder import RETRY_SECONDS, Ready, Recorder, Room, RowChanges
 from reconnect_hook.repository import Lead, LostLeadError, next_look
 from reconnect_hook.schema import channel as channel_table
-from reconnect_hook.workers import Called, Listed, Mail, Probed, Workers
+from reconnect_hook.workers import Called, Listed, Mail, ProbeAnswer, Workers
 from zapwatch.channels import Channel
 from zapwatch.clock import Clock
 from zapwatch.gateways.base import GatewayError
@@ -41,7 +41,7 @@ _AT_REST = [str(phase) for phase in AT_REST]
 class Polled:
     """What the scheduler has read of a gateway: its row, the soonest wish, and the moment."""
 
-    gateway: GatewayState
+    gateway: GatewayRow
     due_at: float | None
     at: float
 
@@ -232,7 +232,7 @@ class GatewayReconciler:
             return
 
         def work(
-            connection: sa.Connection, gateway: GatewayState, at: float
+            connection: sa.Connection, gateway: GatewayRow, at: float
         ) -> tuple[int, float | None] | None:
             if gateway.rests(at):
                 return None  # another hook has just found that it fails
@@ -263,7 +263,7 @@ class GatewayReconciler:
     def _handle_mail(self) -> None:
         """Handle what has come in; what could not be stored stays for the next step."""
         self._pending += self._workers.take_mail()
-        answers = [one for one in self._pending if isinstance(one, Called | Probed)]
+        answers = [one for one in self._pending if isinstance(one, Called | ProbeAnswer)]
         lists = [one for one in self._pending if isinstance(one, Listed)]
         if answers:
             self._record(answers)
@@ -285,7 +285,7 @@ class GatewayReconciler:
         self._looking, self._answered_at = False, self._clock.monotonic()
         self._committed(changes)
 
-    def _record(self, answers: list[Called | Probed]) -> None:
+    def _record(self, answers: list[Called | ProbeAnswer]) -> None:
         longest = 3 * max(LIST_PAUSE_SECONDS, self._list_seconds) + 1
         if self._clock.monotonic() - self._asked_at > longest:
             self._recorder.drop_ready()
@@ -302,7 +302,7 @@ class GatewayReconciler:
             return Room(0, 0)
         return Room(self._most_calls - self._workers.calls, self._most_calls - self._workers.probes)
 
-    def _committed(self, changes: Changes) -> None:
+    def _committed(self, changes: RowChanges) -> None:
         """Count what has ended, and start what was claimed."""
         self._renewed()
         if changes.gateway.rests(changes.at):

@@ -41,8 +41,8 @@ from reconnect_hook.models import (
     LEASE_SECONDS,
     Action,
     AskedBy,
-    ChannelState,
-    GatewayState,
+    ChannelRow,
+    GatewayRow,
     Intent,
     Outcome,
     Phase,
@@ -61,7 +61,7 @@ from reconnect_hook.repository import (
     store_waits,
 )
 from reconnect_hook.schema import channel as channel_table
-from reconnect_hook.workers import Called, Listed, Probed, UnreadableError
+from reconnect_hook.workers import Called, Listed, ProbeAnswer, UnreadableError
 from zapwatch.channels import Channel, Status
 from zapwatch.clock import Clock
 from zapwatch.config.gateway import ProbeKind
@@ -82,7 +82,7 @@ _chance = random.Random()  # noqa: S311 - it only spreads
 class Ready:
     """A row that is to be called or probed as soon as a worker is free."""
 
-    row: ChannelState
+    row: ChannelRow
     decision: MakeCall | Probe
     channel: Channel
 
@@ -96,12 +96,12 @@ class Room:
 
 
 @dataclass(slots=True)
-class Changes:
+class RowChanges:
     """What one transaction changes, and what follows once it is committed."""
 
     at: float
-    gateway: GatewayState
-    rows: dict[str, ChannelState] = field(default_factory=dict)
+    gateway: GatewayRow
+    rows: dict[str, ChannelRow] = field(default_factory=dict)
     waits: dict[str, float] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
     entries: list[LogEntry] = field(default_factory=list)
@@ -138,8 +138,8 @@ class Recorder:
         self._began = {}
 
     def note_failed_list(
-        self, error: GatewayError, connection: sa.Connection, gateway: GatewayState, at: float
-    ) -> Changes:
+        self, error: GatewayError, connection: sa.Connection, gateway: GatewayRow, at: float
+    ) -> RowChanges:
         """Note that the list failed; it says nothing of a channel, so nothing ends."""
         after = record_failure(gateway, at)
         store_gateway(connection, self._name, gateway, after)
@@ -152,7 +152,7 @@ class Recorder:
                 after.failures,
                 (after.rests_until or at) - at,
             )
-        return Changes(at, after)
+        return RowChanges(at, after)
 
     # A look.
 
@@ -162,12 +162,12 @@ class Recorder:
         room: Room,
         in_hand: Collection[str],
         connection: sa.Connection,
-        gateway: GatewayState,
+        gateway: GatewayRow,
         at: float,
-    ) -> Changes:
+    ) -> RowChanges:
         """Judge all open rows by a list; workers have those ``in_hand``."""
-        changes = Changes(at, record_answer(gateway, at))
-        rows: list[ChannelState] = []
+        changes = RowChanges(at, record_answer(gateway, at))
+        rows: list[ChannelRow] = []
         for stored in read_open_rows(connection, self._name, lock=True):
             rows.append(stored.clamped(at, self.longest_wait))
             if rows[-1] is not stored:
@@ -194,7 +194,7 @@ class Recorder:
         changes.next_at = min((moment for moment in moments if moment is not None), default=None)
         return changes
 
-    def _judge_row(self, changes: Changes, row: ChannelState, listed: Listed) -> None:
+    def _judge_row(self, changes: RowChanges, row: ChannelRow, listed: Listed) -> None:
         channel = listed.channels.get(row.key)
         seen = Seen(listed.look, channel, listed.ages.get(row.key))
         self._note_listed(changes, row, channel)
@@ -209,7 +209,7 @@ class Recorder:
         else:
             self._apply(changes, row, decision, listed.look)
 
-    def _note_listed(self, changes: Changes, row: ChannelState, channel: Channel | None) -> None:
+    def _note_listed(self, changes: RowChanges, row: ChannelRow, channel: Channel | None) -> None:
         """Note what a look tells of a channel whatever is decided."""
         starting = channel is not None and channel.status is Status.INITIALIZING
         since = (row.starting_since or changes.at) if starting else None
@@ -220,7 +220,7 @@ class Recorder:
             changes.rows[row.key] = row
 
     def _apply(
-        self, changes: Changes, row: ChannelState, decision: Decision, look: int | None
+        self, changes: RowChanges, row: ChannelRow, decision: Decision, look: int | None
     ) -> None:
         """Change a row by a decision that is no call."""
         match decision:
@@ -245,7 +245,7 @@ class Recorder:
                 return
         changes.rows[row.key] = row
 
-    def _wait(self, changes: Changes, row: ChannelState, wait: Wait) -> None:
+    def _wait(self, changes: RowChanges, row: ChannelRow, wait: Wait) -> None:
         phase = phase_now(row, changes.gateway)
         if phase is not row.phase:
             row.phase = phase
@@ -256,7 +256,7 @@ class Recorder:
         if row.next_at <= changes.at or row.next_at > until:
             row.next_at = changes.waits[row.key] = max(until, changes.at)
 
-    def _end(self, changes: Changes, row: ChannelState, end: End, look: int | None) -> None:
+    def _end(self, changes: RowChanges, row: ChannelRow, end: End, look: int | None) -> None:
         entry = conclude(row, end, look, changes.gateway, self._policy, changes.at)
         changes.entries.append(entry)
         if end.of_the_whole:
@@ -266,7 +266,7 @@ class Recorder:
 
     # Claims.
 
-    def claim(self, connection: sa.Connection, changes: Changes, room: Room) -> None:
+    def claim(self, connection: sa.Connection, changes: RowChanges, room: Room) -> None:
         """Claim as many of the ready rows as may begin, and no more."""
         calls = min(room.calls, 1 if is_tripped(changes.gateway) else room.calls)
         if changes.gateway.rests(changes.at):
@@ -305,7 +305,7 @@ class Recorder:
         began = self._probe_began.get(one.row.key, float("-inf"))
         return self._clock.monotonic() - began >= self._policy.probe_pause
 
-    def _begin(self, changes: Changes, row: ChannelState, decision: MakeCall | Probe) -> None:
+    def _begin(self, changes: RowChanges, row: ChannelRow, decision: MakeCall | Probe) -> None:
         """Change a row to what it is while a worker is at it."""
         at = changes.at
         phase = phase_now(row, changes.gateway)
@@ -346,18 +346,18 @@ class Recorder:
 
     def record(
         self,
-        answers: Sequence[Called | Probed],
+        answers: Sequence[Called | ProbeAnswer],
         channels: Mapping[str, Channel],
         room: Room,
         connection: sa.Connection,
-        gateway: GatewayState,
+        gateway: GatewayRow,
         at: float,
-    ) -> Changes:
+    ) -> RowChanges:
         """Record what calls and probes have found, and claim what comes next.
 
         ``channels`` are those of the last list.
         """
-        changes = Changes(at, gateway)
+        changes = RowChanges(at, gateway)
         rows = read_rows(connection, self._name, [one.key for one in answers], lock=True)
         for one in answers:
             row = rows.get(one.key)
@@ -377,8 +377,8 @@ class Recorder:
 
     def _record_call(
         self,
-        changes: Changes,
-        row: ChannelState,
+        changes: RowChanges,
+        row: ChannelRow,
         answer: CallAnswer | None,
         channels: Mapping[str, Channel],
     ) -> None:
@@ -415,7 +415,7 @@ class Recorder:
                 changes.claimed.append(Ready(row, follows, about))
 
     def _record_proof(
-        self, connection: sa.Connection, changes: Changes, row: ChannelState, one: Probed
+        self, connection: sa.Connection, changes: RowChanges, row: ChannelRow, one: ProbeAnswer
     ) -> None:
         """Take the finding of a probe that was to prove a repair, once."""
         finding = one.finding
@@ -438,7 +438,7 @@ class Recorder:
         row.suspended = any(each.key == row.key for each in finding.suspended)
 
     def _record_probe(
-        self, connection: sa.Connection, changes: Changes, row: ChannelState, one: Probed
+        self, connection: sa.Connection, changes: RowChanges, row: ChannelRow, one: ProbeAnswer
     ) -> None:
         at, finding = changes.at, one.finding
         changes.rows[row.key] = row
@@ -461,8 +461,8 @@ class Recorder:
     def _note_probe(
         self,
         connection: sa.Connection,
-        changes: Changes,
-        row: ChannelState,
+        changes: RowChanges,
+        row: ChannelRow,
         finding: Finding,
         seconds: float,
     ) -> None:
@@ -473,7 +473,7 @@ class Recorder:
         row.suspended = row.suspended or any(each.key == row.key for each in finding.suspended)
 
     def _raise_repairs(
-        self, connection: sa.Connection, changes: Changes, row: ChannelState, finding: Finding
+        self, connection: sa.Connection, changes: RowChanges, row: ChannelRow, finding: Finding
     ) -> None:
         """Want the repair of whom a probe has proved dead, in the transaction that ends it."""
         cause = (
@@ -503,7 +503,7 @@ class Recorder:
 
     # What each transaction ends with.
 
-    def _store(self, connection: sa.Connection, before: GatewayState, changes: Changes) -> None:
+    def _store(self, connection: sa.Connection, before: GatewayRow, changes: RowChanges) -> None:
         """Store the changes, and write the log's lines before they are committed.
 
         A hook that dies in between leaves one line too many rather than none.
@@ -520,7 +520,7 @@ class Recorder:
         raise_intents(connection, self._name, changes.raises)
         self._write_lines(changes)
 
-    def _write_lines(self, changes: Changes) -> None:
+    def _write_lines(self, changes: RowChanges) -> None:
         for entry in changes.entries:
             self._events.write(
                 channel=entry.channel,
@@ -557,7 +557,7 @@ class Recorder:
         self._began.pop(entry.key, None)
 
 
-def _is_as_judged(row: ChannelState, judged: ChannelState, at: float) -> bool:
+def _is_as_judged(row: ChannelRow, judged: ChannelRow, at: float) -> bool:
     """Whether nobody has changed what a row was judged by."""
     return (
         row.is_open

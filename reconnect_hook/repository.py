@@ -19,8 +19,8 @@ from reconnect_hook.models import (
     AT_REST,
     IN_HAND,
     LEASE_SECONDS,
-    ChannelState,
-    GatewayState,
+    ChannelRow,
+    GatewayRow,
 )
 from reconnect_hook.schema import channel, gateway, repair_log
 from zapwatch.db import Database, now
@@ -67,8 +67,8 @@ def _noticing_collisions() -> Iterator[None]:
 
 # Rows.
 
-_STATE_COLUMNS = [channel.c[field.name] for field in fields(ChannelState)]
-_GATEWAY_COLUMNS = [gateway.c[field.name] for field in fields(GatewayState)]
+_STATE_COLUMNS = [channel.c[field.name] for field in fields(ChannelRow)]
+_GATEWAY_COLUMNS = [gateway.c[field.name] for field in fields(GatewayRow)]
 _OF_GATEWAY = channel.c.gateway == sa.bindparam("of_gateway")
 _OPEN = sa.select(*_STATE_COLUMNS).where(_OF_GATEWAY, channel.c.next_at.is_not(None))
 _BY_KEY = sa.select(*_STATE_COLUMNS).where(
@@ -77,33 +77,31 @@ _BY_KEY = sa.select(*_STATE_COLUMNS).where(
 _GATEWAY = sa.select(*_GATEWAY_COLUMNS).where(gateway.c.gateway == sa.bindparam("of_gateway"))
 
 
-def read_gateway(connection: sa.Connection, name: str) -> GatewayState:
+def read_gateway(connection: sa.Connection, name: str) -> GatewayRow:
     """Return the row of a gateway; one that has none yet has just been added."""
     row = connection.execute(_GATEWAY, {"of_gateway": name}).mappings().one_or_none()
-    return GatewayState() if row is None else GatewayState(**row)
+    return GatewayRow() if row is None else GatewayRow(**row)
 
 
 def read_rows(
     connection: sa.Connection, name: str, keys: Collection[str], *, lock: bool = False
-) -> dict[str, ChannelState]:
+) -> dict[str, ChannelRow]:
     """Return the rows of channels by key; with ``lock``, nobody changes them meanwhile."""
     query = _BY_KEY.with_for_update() if lock else _BY_KEY
-    found: dict[str, ChannelState] = {}
+    found: dict[str, ChannelRow] = {}
     ordered = sorted(keys)
     for begin in range(0, len(ordered), _CHUNK):
         values = {"of_gateway": name, "of_keys": ordered[begin : begin + _CHUNK]}
         for row in connection.execute(query, values).mappings():
-            found[row["key"]] = ChannelState.from_row(dict(row))
+            found[row["key"]] = ChannelRow.from_row(dict(row))
     return found
 
 
-def read_open_rows(
-    connection: sa.Connection, name: str, *, lock: bool = False
-) -> list[ChannelState]:
+def read_open_rows(connection: sa.Connection, name: str, *, lock: bool = False) -> list[ChannelRow]:
     """Return the open rows of a gateway in the order of their keys."""
     query = _OPEN.order_by(channel.c.key)
     rows = connection.execute(query.with_for_update() if lock else query, {"of_gateway": name})
-    return [ChannelState.from_row(dict(row)) for row in rows.mappings()]
+    return [ChannelRow.from_row(dict(row)) for row in rows.mappings()]
 
 
 def add_gateway(connection: sa.Connection, name: str) -> None:
@@ -190,7 +188,7 @@ class LostLeadError(Exception):
 # What only the leader changes, and what it may change since it has the row locked.
 _CHANGED = [
     field.name
-    for field in fields(ChannelState)
+    for field in fields(ChannelRow)
     if field.name not in {"key", "paused", "paused_until", "unheard_since"}
 ]
 _STORE = (
@@ -219,7 +217,7 @@ class Lead:
         self._holder = uuid.uuid4().hex
         self.epoch: int | None = None
 
-    def take(self, seen: GatewayState) -> bool:
+    def take(self, seen: GatewayRow) -> bool:
         """Take the lead of a gateway that was ``seen`` to have none; whether that worked."""
 
         def work(connection: sa.Connection) -> bool:
@@ -238,7 +236,7 @@ class Lead:
         self.epoch = seen.epoch + 1
         return True
 
-    def write(self, work: Callable[[sa.Connection, GatewayState, float], _T]) -> _T:
+    def write(self, work: Callable[[sa.Connection, GatewayRow, float], _T]) -> _T:
         """Return what ``work`` does in a transaction of the leader.
 
         It gets the connection, the gateway's row, and the moment by the database's clock.
@@ -271,7 +269,7 @@ class Lead:
     def give_back(self) -> None:
         """Give the lead back, to whoever comes next."""
 
-        def work(connection: sa.Connection, seen: GatewayState, at: float) -> None:
+        def work(connection: sa.Connection, seen: GatewayRow, at: float) -> None:
             of_gateway = sa.update(gateway).where(gateway.c.gateway == self._name)
             connection.execute(of_gateway.values(holder=None, lease_until=None))
             in_hand = channel.c.phase.in_([str(phase) for phase in IN_HAND])
@@ -283,7 +281,7 @@ class Lead:
         self.epoch = None
 
 
-def next_look(connection: sa.Connection, name: str, seen: GatewayState) -> int:
+def next_look(connection: sa.Connection, name: str, seen: GatewayRow) -> int:
     """Count a look that is about to be taken, and return its number."""
     look = seen.look + 1
     statement = sa.update(gateway).where(gateway.c.gateway == name)
@@ -292,7 +290,7 @@ def next_look(connection: sa.Connection, name: str, seen: GatewayState) -> int:
 
 
 def store_gateway(
-    connection: sa.Connection, name: str, before: GatewayState, after: GatewayState
+    connection: sa.Connection, name: str, before: GatewayRow, after: GatewayRow
 ) -> None:
     """Store what has changed of a gateway's circuit breaker."""
     if before == after:
@@ -302,7 +300,7 @@ def store_gateway(
     connection.execute(sa.update(gateway).where(gateway.c.gateway == name).values(values))
 
 
-def store_rows(connection: sa.Connection, name: str, rows: Sequence[ChannelState]) -> None:
+def store_rows(connection: sa.Connection, name: str, rows: Sequence[ChannelRow]) -> None:
     """Store rows that the leader has locked and changed."""
     _many(
         connection,

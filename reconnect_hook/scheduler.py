@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 
 import sqlalchemy as sa
 
-from reconnect_hook.models import GatewayState
+from reconnect_hook.models import GatewayRow
 from reconnect_hook.reconciler import GatewayReconciler, Polled
 from reconnect_hook.recorder import RETRY_SECONDS
 from reconnect_hook.repository import add_gateway, prune, transact
@@ -37,7 +37,7 @@ def poll(database: Database) -> dict[str, Polled]:
         rows = connection.execute(query).mappings().all()
     return {
         row["gateway"]: Polled(
-            GatewayState(**{name: row[name] for name in GatewayState.__dataclass_fields__}),
+            GatewayRow(**{name: row[name] for name in GatewayRow.__dataclass_fields__}),
             row["due_at"],
             row["at"],
         )

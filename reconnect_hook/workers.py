@@ -58,7 +58,7 @@ class Called:
 
 
 @dataclass(frozen=True, slots=True)
-class Probed:
+class ProbeAnswer:
     """What a probe of a channel has found, or why it has not, after so many seconds."""
 
     key: str
@@ -66,7 +66,7 @@ class Probed:
     seconds: float
 
 
-Mail = Listed | Called | Probed
+Mail = Listed | Called | ProbeAnswer
 
 
 class UnreadableError(PostponedError):
@@ -147,7 +147,7 @@ class Workers:
             one = self._mail.popleft()
             if isinstance(one, Called):
                 self._calls.discard(one.key)
-            elif isinstance(one, Probed):
+            elif isinstance(one, ProbeAnswer):
                 self._probes.pop(one.key, None)
             mail.append(one)
         return mail
@@ -188,7 +188,7 @@ class Workers:
         cancel = self._probes[key] = threading.Event()
         run = partial(self._probe, self._lead, key, channel, cancel, proof, query_failed)
         if not self._begin(run):
-            self.post(Probed(key, Interrupted(), 0.0))
+            self.post(ProbeAnswer(key, Interrupted(), 0.0))
 
     def _begin(self, work: Callable[[], None]) -> bool:
         try:
@@ -283,4 +283,4 @@ class Workers:
         except Exception as error:  # noqa: BLE001
             _log.exception("a probe met a fault of the hook itself")
             finding = UnreadableError(str(error), _LOG_AGAIN_SECONDS)
-        self._post(lead, Probed(key, finding, self._clock.monotonic() - began))
+        self._post(lead, ProbeAnswer(key, finding, self._clock.monotonic() - began))

@@ -17,7 +17,7 @@ from reconnect_hook.backoff import (
     record_answer,
     record_failure,
 )
-from reconnect_hook.models import LONGEST_REST_SECONDS, GatewayState
+from reconnect_hook.models import LONGEST_REST_SECONDS, GatewayRow
 from reconnect_hook.repository import read_gateway
 from tests.support.world import GATEWAY, Options, World
 from zapwatch.channels import Status
@@ -50,7 +50,7 @@ def _drop(world: World, *channels: str) -> None:
         world.alert(name)
 
 
-def _state(world: World) -> GatewayState:
+def _state(world: World) -> GatewayRow:
     with world.hook.database.read() as connection:
         return read_gateway(connection, GATEWAY)
 
@@ -67,7 +67,7 @@ def _open(world: World) -> None:
 
 
 def test_so_many_failures_in_a_row_open_it() -> None:
-    state = GatewayState()
+    state = GatewayRow()
     for number in range(1, THRESHOLD + 1):
         state = record_failure(state, _AT + number)
         assert state.failures == number
@@ -80,7 +80,7 @@ def test_so_many_failures_in_a_row_open_it() -> None:
 
 
 def test_an_answer_in_between_or_much_time_begins_the_count_anew() -> None:
-    state = GatewayState(failures=THRESHOLD - 1, failed_at=_AT)
+    state = GatewayRow(failures=THRESHOLD - 1, failed_at=_AT)
     assert record_answer(state, _AT + 1) == replace(state, failures=0)
     assert record_failure(state, _AT + WINDOW_SECONDS + 1).failures == 1
     assert record_failure(state, _AT - 1).failures == 1, "a clock that was put back"
@@ -88,7 +88,7 @@ def test_an_answer_in_between_or_much_time_begins_the_count_anew() -> None:
 
 
 def test_the_pauses_of_the_gateway_grow(make: Callable[..., World]) -> None:
-    state, at = GatewayState(failures=THRESHOLD - 1, failed_at=_AT), _AT
+    state, at = GatewayRow(failures=THRESHOLD - 1, failed_at=_AT), _AT
     for rest in _RESTS:
         state = record_failure(state, at)
         assert state.rests_until == at + rest

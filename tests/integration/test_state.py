@@ -22,8 +22,8 @@ from reconnect_hook.migrate import open_state
 from reconnect_hook.models import (
     LEASE_SECONDS,
     AskedBy,
-    ChannelState,
-    GatewayState,
+    ChannelRow,
+    GatewayRow,
     Intent,
     Phase,
     Step,
@@ -115,17 +115,17 @@ def _accept(database: Database, *channels: str, gateway: str = GATEWAY) -> list[
     return [str(one) for one in writer.accept([firing(channel) for channel in channels])]
 
 
-def _open_rows(database: Database, gateway: str = GATEWAY) -> list[ChannelState]:
+def _open_rows(database: Database, gateway: str = GATEWAY) -> list[ChannelRow]:
     with database.read() as connection:
         return read_open_rows(connection, gateway)
 
 
-def _row(database: Database, name: str = "loja") -> ChannelState:
+def _row(database: Database, name: str = "loja") -> ChannelRow:
     with database.read() as connection:
         return read_rows(connection, GATEWAY, [channel_key(name)])[channel_key(name)]
 
 
-def _gateway(database: Database) -> GatewayState:
+def _gateway(database: Database) -> GatewayRow:
     with database.read() as connection:
         return read_gateway(connection, GATEWAY)
 
@@ -202,13 +202,13 @@ _RAISES = [
 )
 def test_raises_in_any_order_want_the_same(state: Database, before: dict[str, Any] | None) -> None:
     """The database's statement does what Raise.applied_to() says, and takes nothing back."""
-    expected: dict[str, ChannelState] = {}
+    expected: dict[str, ChannelRow] = {}
     with state.write() as connection:
         for number, order in enumerate(itertools.permutations(_RAISES)):
             key = f"loja{number}"
             row = None
             if before is not None:
-                row = ChannelState(key, "Loja", **before)
+                row = ChannelRow(key, "Loja", **before)
                 connection.execute(sa.insert(channel).values(gateway=GATEWAY, key=key, channel=""))
                 store_rows(connection, GATEWAY, [row])
             for one in order:
@@ -236,7 +236,7 @@ def test_what_is_raised_while_it_is_being_closed_stays(state: Database, other: D
     for number in range(5):
         lead.write(lambda c, seen, _at: next_look(c, GATEWAY, seen))
 
-        def end(connection: sa.Connection, seen: GatewayState, _at: float) -> list[str]:
+        def end(connection: sa.Connection, seen: GatewayRow, _at: float) -> list[str]:
             rows = read_open_rows(connection, GATEWAY, lock=True)
             closed = [row for row in rows if row.raised_in < seen.look]
             for row in closed:
@@ -613,7 +613,7 @@ def _writes(database: Database) -> dict[str, Callable[[], object]]:
         "probe_now": lambda: actions.probe_now("loja"),
         "pause": lambda: actions.pause("loja", None),
         "resume": lambda: actions.resume("loja"),
-        "take": lambda: lead.take(GatewayState()),
+        "take": lambda: lead.take(GatewayRow()),
         "renew": lead.renew,
         "give_back": lead.give_back,
         "add_gateways": lambda: add_gateways(database, ["third"]),

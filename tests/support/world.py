@@ -25,7 +25,7 @@ from reconnect_hook.dedup import Disposition
 from reconnect_hook.history import Attempt, RepairHistory
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.migrate import open_state
-from reconnect_hook.models import Action, ChannelState
+from reconnect_hook.models import Action, ChannelRow
 from reconnect_hook.operator_actions import OperatorActions
 from reconnect_hook.probe_limits import ProbeRepository
 from reconnect_hook.reconciler import GatewayReconciler
@@ -465,7 +465,7 @@ class World:
 
     # What came of it.
 
-    def row(self, channel: str = "loja") -> ChannelState | None:
+    def row(self, channel: str = "loja") -> ChannelRow | None:
         """Return a channel's row."""
         key = channel_key(channel)
         with self.hook.database.read() as connection:

@@ -32,8 +32,8 @@ from reconnect_hook.decision import (
 from reconnect_hook.models import (
     Action,
     AskedBy,
-    ChannelState,
-    GatewayState,
+    ChannelRow,
+    GatewayRow,
     Intent,
     Outcome,
     Phase,
@@ -45,7 +45,7 @@ from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation, Qr
 
 NOW = 1_700_000_000.0
 LOOK = 7
-LED = GatewayState(look=LOOK, epoch=3)
+LED = GatewayRow(look=LOOK, epoch=3)
 POLICY = Policy(
     Backoff(300),
     60.0,
@@ -59,7 +59,7 @@ WITH_RESTARTS = replace(POLICY, allow_restart=True)
 UNREPAIRABLE = Channel("Loja", Status.DISCONNECTED, repairable=False)
 
 
-def row(**columns: Any) -> ChannelState:
+def row(**columns: Any) -> ChannelRow:
     """Return an open row of a repair that has just been asked for."""
     usual: dict[str, Any] = {
         "listed": True,
@@ -69,10 +69,10 @@ def row(**columns: Any) -> ChannelState:
         "next_at": NOW,
         "epoch": LED.epoch,
     }
-    return ChannelState("loja", "Loja", **{**usual, **columns})
+    return ChannelRow("loja", "Loja", **{**usual, **columns})
 
 
-def called(phase: Phase, **columns: Any) -> ChannelState:
+def called(phase: Phase, **columns: Any) -> ChannelRow:
     """Return the row of a repair whose call was answered 20 s ago."""
     usual: dict[str, Any] = {
         "phase": phase,
@@ -86,11 +86,11 @@ def called(phase: Phase, **columns: Any) -> ChannelState:
     return row(**{**usual, **columns})
 
 
-def probe(**columns: Any) -> ChannelState:
+def probe(**columns: Any) -> ChannelRow:
     return row(**{"intent": Intent.PROBE, "cause": RepairCause.SUSPECT, **columns})
 
 
-def silent(**columns: Any) -> ChannelState:
+def silent(**columns: Any) -> ChannelRow:
     return row(**{"cause": RepairCause.SILENT, **columns})
 
 
@@ -371,7 +371,7 @@ _ASK = MakeCall(Step.RECONNECT)
         ),
     ],
 )
-def test_what_a_look_means_for_a_row(state: ChannelState, found: Seen, decision: Decision) -> None:
+def test_what_a_look_means_for_a_row(state: ChannelRow, found: Seen, decision: Decision) -> None:
     assert decide(state, found, LED, POLICY, NOW) == decision
 
 
@@ -384,7 +384,7 @@ def test_what_a_look_means_for_a_row(state: ChannelState, found: Seen, decision:
         (row(intent=Intent.FORCE, cause=RepairCause.MANUAL), Status.CONNECTED),
     ],
 )
-def test_what_cannot_be_repaired_is_not_called(state: ChannelState, status: Status) -> None:
+def test_what_cannot_be_repaired_is_not_called(state: ChannelRow, status: Status) -> None:
     """Line 5."""
     channel = replace(UNREPAIRABLE, status=status)
     end = decide(state, Seen(LOOK, channel), LED, POLICY, NOW)

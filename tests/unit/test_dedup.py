@@ -14,7 +14,7 @@ from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
 from reconnect_hook.backoff import Backoff
 from reconnect_hook.dedup import admit
 from reconnect_hook.migrate import open_state
-from reconnect_hook.models import ChannelState, GatewayState, Intent, Outcome, Phase
+from reconnect_hook.models import ChannelRow, GatewayRow, Intent, Outcome, Phase
 from tests.support.states import firing, locked, resolved, sqlite_url
 from tests.support.world import GATEWAY, World
 from zapwatch.channels import Status
@@ -23,19 +23,19 @@ from zapwatch.gateways.base import QrKind
 
 NOW = 1_700_000_000.0
 LOOK = 7
-GATEWAY_ROW = GatewayState(look=LOOK)
+GATEWAY_ROW = GatewayRow(look=LOOK)
 BACKOFF = Backoff(300)
 _DOWN, _SILENT, _HEARD = RepairCause.DISCONNECTED, RepairCause.SILENT, RepairCause.NEVER_HEARD
 _PROBE, _RECHECK, _REPAIR = Intent.PROBE, Intent.RECHECK, Intent.REPAIR
 _FIRING, _OVER = AlertStatus.FIRING, AlertStatus.RESOLVED
 
 
-def row(**columns: Any) -> ChannelState:
+def row(**columns: Any) -> ChannelRow:
     """Return the row of a listed channel of which nothing is wanted."""
-    return ChannelState("loja", "Loja", **{"listed": True, **columns})
+    return ChannelRow("loja", "Loja", **{"listed": True, **columns})
 
 
-def waiting(**columns: Any) -> ChannelState:
+def waiting(**columns: Any) -> ChannelRow:
     """Return one whose repair waits for a worker, and whose gateway is being looked at."""
     usual = {"intent": _REPAIR, "next_at": NOW - 1, "raised_in": LOOK, "since": NOW - 2}
     return row(**{**usual, **columns})
@@ -121,7 +121,7 @@ _OFTEN = {**_FAILED, "attempts": 3, "last_cause": _SILENT}
     ],
 )
 def test_what_becomes_of_one_alert(
-    before: ChannelState | None,
+    before: ChannelRow | None,
     status: AlertStatus,
     cause: RepairCause,
     counted: str,

@@ -9,6 +9,8 @@ import pytest
 
 from demo.configuration import ROOT
 from zapwatch.config import collect, parse, parse_env
+from zapwatch.config.gateways_yaml import read_gateways
+from zapwatch.gateways import NAMED_CHANNELS
 from zapwatch.gateways.registry import ADAPTERS
 
 _DOCS = ROOT / "docs"
@@ -112,7 +114,18 @@ def _examples(page: str, language: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in ADAPTERS if kind != "wrapper"])
+@pytest.mark.parametrize("kind", sorted(NAMED_CHANNELS))
+def test_the_example_of_a_gateway_with_named_channels_can_be_used(
+    tmp_path: Path, kind: str
+) -> None:
+    (example,) = _examples(f"gateways/{kind}.md", "yaml")
+    path = tmp_path / "gateways.yaml"
+    path.write_text(example)
+    (gateway,) = read_gateways(str(path), {})
+    assert gateway.type == kind
+
+
+@pytest.mark.parametrize("kind", sorted(ADAPTERS.keys() - NAMED_CHANNELS - {"wrapper"}))
 def test_a_gateways_example_can_be_used(kind: str) -> None:
     found = _examples(f"gateways/{kind}.md", "sh")
     (example,) = (block for block in found if "WPP_GATEWAY_TYPE=" in block)

@@ -191,15 +191,14 @@ def test_a_channels_secret_may_be_encrypted_as_pixelhub_does(write: Write) -> No
     assert _one(path, INFRA_SECRET_KEY="infra").channels[0].secret == "not-a-real-token"
     for key in ("", "another"):
         line = _error(path, INFRA_SECRET_KEY=key)
-        assert line == (
-            f"{path}, gateway account: secret of Loja 1 is encrypted by PixelHub: set "
-            "INFRA_SECRET_KEY to the one that PixelHub uses"
+        assert line.startswith(
+            f"{path}, gateway account: secret of Loja 1 looks encrypted, and INFRA_SECRET_KEY "
         )
 
 
 def test_an_encrypted_secret_is_not_taken_for_the_secret_itself(write: Write) -> None:
     path = write(_ONE.replace("not-a-real-secret", "encrypted:AAAA"))
-    assert "gateway one: secret is encrypted by PixelHub: set INFRA_SECRET_KEY" in _error(path)
+    assert "gateway one: secret looks encrypted, and INFRA_SECRET_KEY does not" in _error(path)
 
 
 @pytest.mark.parametrize(

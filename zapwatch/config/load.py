@@ -27,6 +27,7 @@ from zapwatch.config.settings import (
     Settings,
     Sources,
 )
+from zapwatch.gateways import NAMED_CHANNELS
 
 _log = logging.getLogger("settings")
 
@@ -92,10 +93,16 @@ def _gateways(read: Reader, values: Mapping[str, str]) -> tuple[GatewaySettings,
     file = BY_NAME["GATEWAYS_FILE"].read(read)
     if file:
         return read_gateways(file, values)
+    kind = BY_NAME["WPP_GATEWAY_TYPE"].read(read)
+    if kind in NAMED_CHANNELS:
+        raise SettingsError(
+            f"WPP_GATEWAY_TYPE cannot be {kind}, whose channels have a secret each: name them in "
+            "gateways.yaml, and that in GATEWAYS_FILE (docs/gateways/whapi.md)"
+        )
     one = read_gateway(
         read,
         name=BY_NAME["WPP_GATEWAY_NAME"].read(read),
-        type_=BY_NAME["WPP_GATEWAY_TYPE"].read(read),
+        type_=kind,
         silence_state_file=BY_NAME["SILENCE_STATE_FILE"].read(read),
     )
     return (one,)
