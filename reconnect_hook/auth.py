@@ -186,16 +186,19 @@ def _token_in(header: str) -> str | None:
 def _refuse_other_sites() -> None:
     """Raise Forbidden for what another site has made a browser send.
 
-    Browsers say where a request comes from: in Sec-Fetch-Site all of today's, in Origin those of
-    before. What is no browser sends neither. A link that leads here may come from anywhere.
+    Browsers say where a request comes from: in Sec-Fetch-Site where the page has TLS or is this
+    machine's, else in Origin. What is no browser sends neither. A link that leads here may come
+    from anywhere.
     """
-    if request.method in _SAFE and "Origin" not in request.headers:
-        return
     site = request.headers.get("Sec-Fetch-Site")
-    if site is not None and site not in {"same-origin", "none"}:
-        raise Forbidden
     origin = request.headers.get("Origin")
-    if origin is not None and _host(origin) != request.host:
+    if request.method in _SAFE and origin is None:
+        return
+    # Origin is "null" for a form of a page that must not tell its address.
+    if site is not None:
+        if site not in {"same-origin", "none"}:
+            raise Forbidden
+    elif origin is not None and _host(origin) != request.host:
         raise Forbidden
 
 

@@ -190,7 +190,8 @@ class TestWaha:
         ):
             with self.given(name) as server:
                 listed = WahaGateway(server.url, "SECRET").list_channels()
-            assert listed.channels == (Channel("default", status),)
+            stopped = status is Status.DISCONNECTED
+            assert listed.channels == (Channel("default", status, stopped=stopped),)
 
     def test_a_stopped_session_is_started_also_where_it_has_started_already(self) -> None:
         for name in ("start", "start again"):

@@ -118,6 +118,7 @@ def test_a_session_of_the_page_is_for_tls_alone(machine: Machine) -> None:
     cookies = machine.run(
         "curl --silent --output /dev/null --dump-header -"
         f" --cacert /etc/nginx/zapwatch/certificate.pem {_URL}/login"
+        ' --data-urlencode "token=$(cat /etc/zapwatch/hook-token)"'
     ).stdout
     (cookie,) = re.findall(r"(?i)^set-cookie: (.*)$", cookies, re.MULTILINE)
     assert "Secure" in cookie

@@ -365,7 +365,7 @@ def test_pages_allow_nothing_inline_and_nothing_from_elsewhere(site: Site) -> No
         assert "http" not in policy
         assert answer.headers["X-Frame-Options"] == "DENY"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert answer.headers["Referrer-Policy"] == "same-origin"
         if answer.mimetype == "text/html":
             assert answer.headers["Cache-Control"] == "no-store"
             assert " style=" not in answer.text
