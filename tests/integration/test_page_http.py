@@ -232,6 +232,7 @@ _HERE = [
     {},
     {"Sec-Fetch-Site": "same-origin"},
     {"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"},
+    {"Sec-Fetch-Site": "same-origin", "Origin": "null"},  # of a page that tells no address
     {"Origin": "http://localhost"},
 ]
 
