@@ -78,8 +78,14 @@ class Database:
                     url.database or "", durable=durable, read_only=read_only
                 )
             else:
-                self._engine = mysql_engine(url, _TIMEOUT)
-                self._reader = _mysql_reader(url)
+                self._engine = _mysql_engine(url, isolation_level="READ COMMITTED")
+                # Its statements need neither a commit nor a rollback of their own.
+                self._reader = _mysql_engine(
+                    url,
+                    isolation_level="AUTOCOMMIT",
+                    skip_autocommit_rollback=True,
+                    pool_reset_on_return=None,
+                )
         except Exception as error:  # noqa: BLE001 - PyMySQL raises all sorts at settings it dislikes
             raise StateError(one_line(error)) from None
         for engine in (self._engine, self._reader):
@@ -231,28 +237,12 @@ def use_wal(connection: sqlite3.Connection, seconds: float) -> None:
             return
 
 
-def mysql_engine(url: sa.URL, seconds: int) -> sa.Engine:
-    """Return an engine that waits at most so many seconds for an answer."""
-    timeouts = {"connect_timeout": _TIMEOUT, "read_timeout": seconds, "write_timeout": seconds}
+def _mysql_engine(url: sa.URL, **options: Any) -> sa.Engine:
+    """Return an engine that waits for an answer no longer than for a lock."""
+    waits = ("connect_timeout", "read_timeout", "write_timeout")
+    timeouts = dict.fromkeys(waits, _TIMEOUT)
     return connect_as_php(
-        sa.create_engine(
-            url, isolation_level="READ COMMITTED", pool_pre_ping=True, connect_args=timeouts
-        )
-    )
-
-
-def _mysql_reader(url: sa.URL) -> sa.Engine:
-    """Return an engine whose statements need neither a commit nor a rollback of their own."""
-    timeouts = {"connect_timeout": _TIMEOUT, "read_timeout": _TIMEOUT, "write_timeout": _TIMEOUT}
-    return connect_as_php(
-        sa.create_engine(
-            url,
-            isolation_level="AUTOCOMMIT",
-            skip_autocommit_rollback=True,
-            pool_reset_on_return=None,
-            pool_pre_ping=True,
-            connect_args=timeouts,
-        )
+        sa.create_engine(url, pool_pre_ping=True, connect_args=timeouts, **options)
     )
 
 
