@@ -12,7 +12,7 @@ from reconnect_hook.alerts import RepairCause
 from reconnect_hook.backoff import Backoff
 from reconnect_hook.models import ChannelRow, Intent, Outcome, Phase
 from reconnect_hook.probe_limits import Probed, ProbeOutcome
-from reconnect_hook.repository import read_gateway, read_rows, transact
+from reconnect_hook.repository import ensure_row, read_gateway, read_rows, transact
 from reconnect_hook.schema import channel, repair_log
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.db import Database, now
@@ -197,8 +197,7 @@ class RepairHistory:
                 self._note(connection, key, unheard_since=None)
             for key, name in unheard.items():
                 if key not in since:
-                    row = {"gateway": self._gateway, "key": key, "channel": name}
-                    connection.execute(sa.insert(channel).values(**row, listed=True))
+                    ensure_row(connection, self._gateway, key, name, listed=True)
                 # What was noted in the future, by a clock that was put back since, is noted anew.
                 if since.get(key) is None or since[key] > at:
                     self._note(connection, key, unheard_since=at)

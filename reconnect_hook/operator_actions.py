@@ -10,7 +10,7 @@ from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
 from reconnect_hook.dedup import Raise
 from reconnect_hook.models import AT_REST, AskedBy, ChannelRow, Intent, Phase, Step
-from reconnect_hook.repository import raise_intents, read_gateway, read_rows, transact
+from reconnect_hook.repository import ensure_row, raise_intents, read_gateway, read_rows, transact
 from reconnect_hook.schema import channel
 from zapwatch.channels import channel_key
 from zapwatch.db import Database, now
@@ -110,8 +110,6 @@ class OperatorActions:
 
     def _set_pause(self, connection: sa.Connection, name: str, **values: object) -> None:
         key = channel_key(name)
+        ensure_row(connection, self._gateway, key, name)
         mine = (channel.c.gateway == self._gateway, channel.c.key == key)
-        if connection.scalar(sa.select(channel.c.key).where(*mine)) is None:
-            row = {"gateway": self._gateway, "key": key, "channel": name}
-            connection.execute(sa.insert(channel).values(row))
         connection.execute(sa.update(channel).where(*mine).values(values))

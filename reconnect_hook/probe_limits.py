@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from reconnect_hook.models import AT_REST
-from reconnect_hook.repository import transact
+from reconnect_hook.repository import ensure_row, transact
 from reconnect_hook.schema import channel as channels
 from reconnect_hook.schema import echoes, repair_log
 from reconnect_hook.schema import gateway as gateways
@@ -30,7 +30,7 @@ _OPEN_SECONDS = 600.0  # for which an echo whose hook died may still come
 
 _DAY = 86400.0
 _KEEP_SECONDS = 2 * _DAY
-_FORGET_MOST = 1000  # rows a transaction
+_PRUNE_CHUNK = 1000  # rows a transaction
 
 
 class ProbeOutcome(enum.StrEnum):
@@ -101,7 +101,7 @@ class ProbeRepository:
     def begin(self, listed: Channel) -> None:
         """Note that a probe of a channel begins that nobody has queued."""
         with self._database.write() as connection:
-            ensure_row(connection, self._gateway, listed)
+            ensure_row(connection, self._gateway, listed.key, listed.id, listed=True)
             self._note(connection, {listed.key}, probe_began_at=now(connection))
 
     def reserve(
@@ -285,17 +285,6 @@ class ProbeRepository:
             found = sa.select(echoes.c.id).where(*mine, _HEARD_ITSELF).limit(1)
             return connection.scalar(found) is not None
 
-    def forget_old(self) -> None:
-        """Delete what nothing needs any more; who hears itself is remembered."""
-        with self._database.write() as connection:
-            old = echoes.c.sent_at < now(connection) - _KEEP_SECONDS
-            last = sa.select(sa.func.max(echoes.c.id)).where(_HEARD_ITSELF)
-            kept = connection.scalars(last.group_by(echoes.c.gateway, echoes.c.sender)).all()
-            those = sa.select(echoes.c.id).where(old, echoes.c.id.not_in(kept))
-            ids = connection.scalars(those.limit(_FORGET_MOST)).all()
-            if ids:
-                connection.execute(sa.delete(echoes).where(echoes.c.id.in_(ids)))
-
     def _note(self, connection: sa.Connection, keys: Collection[str], **values: object) -> None:
         mine = (channels.c.gateway == self._gateway, channels.c.key.in_(sorted(keys)))
         connection.execute(sa.update(channels).where(*mine).values(values))
@@ -321,13 +310,25 @@ def note_end(
     mine = sa.update(channels).where(channels.c.gateway == gateway)
     connection.execute(mine.where(channels.c.key == key).values(values))
     for one in suspended:
-        ensure_row(connection, gateway, one)
+        ensure_row(connection, gateway, one.key, one.id, listed=True)
         connection.execute(mine.where(channels.c.key == one.key).values(suspended=True))
 
 
-def ensure_row(connection: sa.Connection, gateway: str, listed: Channel) -> None:
-    """Add the row of a channel that the gateway lists, unless it is there."""
-    mine = (channels.c.gateway == gateway, channels.c.key == listed.key)
-    if connection.scalar(sa.select(channels.c.key).where(*mine)) is None:
-        row = {"gateway": gateway, "key": listed.key, "channel": listed.id, "listed": True}
-        connection.execute(sa.insert(channels).values(row))
+def prune_echoes(database: Database) -> None:
+    """Delete echoes of all gateways that nothing needs any more; raises StateError.
+
+    Who hears itself is remembered.
+    """
+
+    def work(connection: sa.Connection) -> int:
+        old = echoes.c.sent_at < now(connection) - _KEEP_SECONDS
+        last = sa.select(sa.func.max(echoes.c.id)).where(_HEARD_ITSELF)
+        kept = connection.scalars(last.group_by(echoes.c.gateway, echoes.c.sender)).all()
+        forgotten = sa.select(echoes.c.id).where(old, echoes.c.id.not_in(kept))
+        ids = connection.scalars(forgotten.limit(_PRUNE_CHUNK)).all()
+        if ids:
+            connection.execute(sa.delete(echoes).where(echoes.c.id.in_(ids)))
+        return len(ids)
+
+    while transact(database, work) == _PRUNE_CHUNK:
+        pass

@@ -104,6 +104,16 @@ def read_open_rows(connection: sa.Connection, name: str, *, lock: bool = False) 
     return [ChannelRow.from_row(dict(row)) for row in rows.mappings()]
 
 
+def ensure_row(
+    connection: sa.Connection, name: str, key: str, channel_name: str, *, listed: bool = False
+) -> None:
+    """Add the row of a channel unless it is there; ``listed``: the gateway is known to have it."""
+    mine = (channel.c.gateway == name, channel.c.key == key)
+    if connection.scalar(sa.select(channel.c.key).where(*mine)) is None:
+        row = {"gateway": name, "key": key, "channel": channel_name, "listed": listed}
+        connection.execute(sa.insert(channel).values(row))
+
+
 def add_gateway(connection: sa.Connection, name: str) -> None:
     """Add the row of a gateway unless it is there."""
     insert = _insert(connection)(gateway).values(gateway=name)
@@ -364,15 +374,17 @@ def _many(connection: sa.Connection, statement: Any, rows: Sequence[Mapping[str,
         connection.execute(statement, rows[begin : begin + _CHUNK])
 
 
-def prune(database: Database, name: str, listed: Collection[str] | None) -> list[str]:
-    """Delete old records, and closed rows of channels that the gateway does not list.
-
-    Returns the names of those channels. Many small transactions; each raises StateError.
-    """
+def prune_records(database: Database) -> None:
+    """Delete the old records of all gateways in many small transactions; raises StateError."""
     while transact(database, _prune_records) == _PRUNE_CHUNK:
         pass
-    if listed is None:
-        return []
+
+
+def prune_rows(database: Database, name: str, listed: Collection[str]) -> list[str]:
+    """Delete closed rows of channels that the gateway does not list, and return their names.
+
+    Raises StateError.
+    """
 
     def work(connection: sa.Connection) -> list[str]:
         closed = sa.select(channel.c.key, channel.c.channel).where(

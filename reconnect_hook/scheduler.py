@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterable
 import sqlalchemy as sa
 
 from reconnect_hook.models import GatewayRow
+from reconnect_hook.probe_limits import prune_echoes
 from reconnect_hook.reconciler import GatewayReconciler, Polled
 from reconnect_hook.recorder import RETRY_SECONDS
-from reconnect_hook.repository import add_gateway, prune, transact
+from reconnect_hook.repository import add_gateway, prune_records, prune_rows, transact
 from reconnect_hook.schema import channel, gateway
 from zapwatch.db import Database, StateError, now_column
 
@@ -191,5 +192,8 @@ class Scheduler:
         if self._clock.monotonic() < self._pruned_at + _PRUNE_SECONDS:
             return
         self._pruned_at = self._clock.monotonic()
+        prune_records(self._database)
+        prune_echoes(self._database)
         for one in reconcilers:
-            one.forget_channels(prune(self._database, one.name, one.listed))
+            if one.listed is not None:
+                one.forget_channels(prune_rows(self._database, one.name, one.listed))

@@ -33,7 +33,8 @@ from reconnect_hook.repository import (
     Lead,
     LostLeadError,
     next_look,
-    prune,
+    prune_records,
+    prune_rows,
     raise_intents,
     read_gateway,
     read_open_rows,
@@ -531,10 +532,12 @@ def test_history_goes_after_90_days_and_work_stays(state: Database, clock: State
             sa.update(channel).where(channel.c.key.in_(["gone", "held"])).values(next_at=None)
         )
     history = RepairHistory(state, GATEWAY, BACKOFF)
-    assert prune(state, GATEWAY, None) == []
+    prune_records(state)
+    with state.read() as connection:
+        assert len(connection.scalars(sa.select(channel.c.key)).all()) == 4
     kept = [round((clock.seconds - one.finished_at) / day, 1) for one in history.of_channel("a")]
     assert sorted(kept) == [0.5, 89.0]
-    assert prune(state, GATEWAY, {"held"}) == ["gone"]
+    assert prune_rows(state, GATEWAY, {"held"}) == ["gone"]
     with state.read() as connection:
         keys = connection.scalars(sa.select(channel.c.key)).all()
     assert sorted(keys) == ["held", "paused", "stuck"]
@@ -557,7 +560,7 @@ def test_a_long_history_goes_in_small_transactions(
         return write()
 
     monkeypatch.setattr(state, "write", counted)
-    prune(state, GATEWAY, None)
+    prune_records(state)
     assert len(transactions) == 3
     left = RepairHistory(state, GATEWAY, BACKOFF).of_channel("a")
     assert [one.finished_at for one in left] == [pytest.approx(clock.seconds)]
@@ -625,7 +628,11 @@ def test_a_state_that_is_gone_is_a_state_error_everywhere(state: Database) -> No
     with state.write() as connection:
         for name in ("channel", "gateway", "repair_log"):
             connection.execute(sa.text(f"DROP TABLE {name}"))
-    methods = _reads(state) | _writes(state) | {"prune": partial(prune, state, GATEWAY, set())}
+    prunes: dict[str, Callable[[], object]] = {
+        "prune records": partial(prune_records, state),
+        "prune rows": partial(prune_rows, state, GATEWAY, set()),
+    }
+    methods = _reads(state) | _writes(state) | prunes
     for name, method in methods.items():
         with pytest.raises(StateError) as caught:
             method()

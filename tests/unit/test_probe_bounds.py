@@ -16,7 +16,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from reconnect_hook.alerts import RepairCause
-from reconnect_hook.probe_limits import ECHO_GAP_SECONDS, LimitReason, ProbeOutcome, ProbeRepository
+from reconnect_hook.probe_limits import (
+    ECHO_GAP_SECONDS,
+    LimitReason,
+    ProbeOutcome,
+    ProbeRepository,
+    prune_echoes,
+)
 from reconnect_hook.schema import echoes
 from tests.support.examples import examples
 from tests.support.world import Options, World
@@ -114,7 +120,7 @@ class Bounds(RuleBasedStateMachine):
 
     @rule()
     def forget(self) -> None:
-        self.book(0).forget_old()
+        prune_echoes(self.world.hook.database)
 
     @invariant()
     def no_channel_is_asked_too_often(self) -> None:
@@ -223,8 +229,17 @@ def test_history_of_echoes_goes_after_two_days(world: World) -> None:
     book.note_echo(token, heard=False)
     assert [(one.sender, one.receiver) for one in book.lost_echoes("b", 10 * _DAY)] == [("a", "b")]
     world.clock.seconds += 3 * _DAY
-    book.forget_old()
+    prune_echoes(world.hook.database)
     assert book.lost_echoes("b", 10 * _DAY) == []
+
+
+def test_echoes_go_by_themselves(world: World) -> None:
+    world.run(1)
+    assert world.hook.probing.book.reserve("a", "b", make_token("b")) is None
+    world.clock.seconds += 3 * _DAY
+    world.run(3)
+    with world.hook.database.read() as connection:
+        assert connection.scalars(sa.select(echoes.c.id)).all() == []
 
 
 def test_who_hears_itself_is_remembered_for_longer(world: World) -> None:
@@ -235,7 +250,7 @@ def test_who_hears_itself_is_remembered_for_longer(world: World) -> None:
         book.note_echo(token, heard=True)
         world.clock.seconds += 20
     world.clock.seconds += 3 * _DAY
-    book.forget_old()
+    prune_echoes(world.hook.database)
     assert book.hears_itself("a")
     assert not book.hears_itself("b")
     with world.hook.database.read() as connection:
