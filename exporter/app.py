@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from flask import Flask, Response, jsonify, request
 
-from exporter.exposition import MetricsPage
 from zapwatch.config import Report
+from zapwatch.metrics import MetricsPage
 
 _LANDING = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Zapwatch exporter</title>

@@ -10,7 +10,6 @@ from functools import partial
 from exporter.collector import ExporterCollector, ExporterMetrics, make_registry
 from exporter.event_buffer import Post
 from exporter.event_receiver import EventResult
-from exporter.exposition import MetricsPage
 from exporter.pollers import GatewayPoller, LogPoller, Poller
 from exporter.silence.learner import Learner
 from exporter.silence.thresholds import Thresholds, bounds_of
@@ -21,7 +20,7 @@ from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, Silenc
 from zapwatch.gateways.registry import ADAPTERS, make_gateway
 from zapwatch.messages.source import open_source
 from zapwatch.messages.webhook_log import MessageLogError
-from zapwatch.metrics import ReloadMetrics
+from zapwatch.metrics import MetricsPage, ReloadMetrics
 
 
 class GatewayMonitor:

@@ -91,16 +91,17 @@ class Channel:
     activity: float | None = None
     message_count: int | None = None
     alias: str | None = None
+    key: str = field(init=False, repr=False, compare=False)
+    """The spelling-free identity, see channel_key()."""
+    message_key: str = field(init=False, repr=False, compare=False)
+    """The identity by which log and events know the channel."""
 
-    @property
-    def key(self) -> str:
-        """The spelling-free identity, see channel_key()."""
-        return channel_key(self.id)
-
-    @property
-    def message_key(self) -> str:
-        """The identity by which log and events know the channel."""
-        return channel_key(self.alias or self.id)
+    def __post_init__(self) -> None:
+        """Work the identities out once: they are asked for at each rendering."""
+        key = channel_key(self.id)
+        object.__setattr__(self, "key", key)
+        alias = self.alias
+        object.__setattr__(self, "message_key", channel_key(alias) if alias else key)
 
     @property
     def connected(self) -> bool:

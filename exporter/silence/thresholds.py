@@ -38,6 +38,11 @@ class Thresholds:
         self._gateway = gateway
         self._bounds = bounds
         self._can_query = can_query
+        self._fixed = Threshold(gateway.silent_hours * 3600, SilenceMode.FIXED)
+        self._overrides = {
+            key: Threshold(hours * 3600, SilenceMode.FIXED)
+            for key, hours in gateway.silent_hours_overrides.items()
+        }
         self._model: Model | None = None
         self._known: dict[str, tuple[float, Threshold]] = {}
         self._suspicions: dict[str, tuple[float, float]] = {}
@@ -53,8 +58,8 @@ class Thresholds:
         key = channel.key
         last = last_message.get(key)
         learned = model.channels.get(key) if model else None
-        if learned is None or last is None or key in self._gateway.silent_hours_overrides:
-            return Threshold(self._gateway.silence_threshold(key), SilenceMode.FIXED)
+        if learned is None or last is None or key in self._overrides:
+            return self._overrides.get(key, self._fixed)
         self._forget_other(model)
         # Most channels have had no message since they were last asked for.
         at, threshold = self._known.get(key, (None, None))

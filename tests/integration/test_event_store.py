@@ -287,7 +287,7 @@ def test_a_clock_that_was_put_back_forgets_its_future(store: EventStore, clock: 
     exporter.take(message(clock.now))
     clock.now += 1
     assert exporter.poll().age("loja1") == 1
-    assert store.receiver_gaps(clock.now) == ()
+    assert store.activity("wpp").receiver_gaps(clock.now) == ()
 
 
 def test_a_clock_that_jumps_ahead_makes_no_channel_silent(
@@ -309,7 +309,7 @@ def test_channels_that_no_list_names_stay_out_of_the_store(
     exporter.take(*(message(key=f"stray{number}") for number in range(1000)))
     exporter.take(message())
     assert exporter.poll(_LOJA).age("loja1") == 0
-    assert store.last("wpp").keys() == {"loja1"}
+    assert store.activity("wpp").last.keys() == {"loja1"}
     # Those that came first are remembered until the list names them.
     stray = Channel("stray9", Status.CONNECTED)
     assert exporter.poll(stray).age("stray9") == 0
@@ -323,8 +323,8 @@ def test_gateways_do_not_mix(store: EventStore, clock: DayClock) -> None:
     inbox.list_channels("b", frozenset(["loja1"]))
     inbox.take("a", message(_NOW - 3))
     inbox.write()
-    assert store.last("a") == {"loja1": Last(_NOW - 3, 0, _NOW - 3)}
-    assert store.last("b") == {}
+    assert store.activity("a").last == {"loja1": Last(_NOW - 3, 0, _NOW - 3)}
+    assert store.activity("b").last == {}
 
 
 def test_the_store_counts_minutes_and_joins_what_it_has(store: EventStore) -> None:
@@ -332,14 +332,14 @@ def test_the_store_counts_minutes_and_joins_what_it_has(store: EventStore) -> No
     place = ("wpp", "loja1")
     store.write(Batch({place: Last(5, 0, 5)}, {(*place, hour): Minutes(0b101, 2)}), _NOW)
     store.write(Batch({place: Last(3, 4, 3)}, {(*place, hour): Minutes(1 << 59, 1)}), _NOW)
-    assert store.last("wpp") == {"loja1": Last(5, 4, 5)}
+    assert store.activity("wpp").last == {"loja1": Last(5, 4, 5)}
     assert list(store.minutes("wpp", hour)) == [("loja1", hour, Minutes((1 << 59) + 0b101, 3))]
     assert list(store.minutes("wpp", hour + 1)) == []
 
 
 def test_keys_that_look_alike_stay_apart(store: EventStore) -> None:
     store.write(Batch({("wpp", key): Last(5, 0, 5) for key in ("josé", "jose", "loja ")}), _NOW)
-    assert store.last("wpp").keys() == {"josé", "jose", "loja "}
+    assert store.activity("wpp").last.keys() == {"josé", "jose", "loja "}
 
 
 def test_what_is_old_is_forgotten(store: EventStore) -> None:
@@ -348,13 +348,13 @@ def test_what_is_old_is_forgotten(store: EventStore) -> None:
     store.write(Batch({old: Last(1, 1, 1)}, {(*old, hour): Minutes(1, 1)}), _NOW)
     later = _NOW + 91 * 86_400
     store.write(Batch({new: Last(2, 2, 2)}, {(*new, hour + 91 * 24): Minutes(1, 1)}), later)
-    assert store.receiver_gaps(later) == ((_NOW, later),)
+    assert store.activity("wpp").receiver_gaps(later) == ((_NOW, later),)
     store.prune(later)
-    assert store.last("wpp").keys() == {"new"}
+    assert store.activity("wpp").last.keys() == {"new"}
     assert [one[0] for one in store.minutes("wpp", 0)] == ["new"]
-    assert store.receiver_gaps(later) == ((_NOW, later),)
+    assert store.activity("wpp").receiver_gaps(later) == ((_NOW, later),)
     store.prune(later + 91 * 86_400)
-    assert store.receiver_gaps(later) == ()
+    assert store.activity("wpp").receiver_gaps(later) == ()
 
 
 def test_nothing_is_kept_but_channel_direction_and_time(store: EventStore) -> None:
@@ -369,7 +369,7 @@ def test_stores_that_are_opened_at_once_make_the_tables_once(
     stores = [opened(url) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda one: one.write(Batch({("wpp", "a"): Last(1, 1, 1)}), _NOW), stores))
-    assert stores[0].last("wpp") == {"a": Last(1, 1, 1)}
+    assert stores[0].activity("wpp").last == {"a": Last(1, 1, 1)}
 
 
 def test_a_table_that_another_store_is_making_on_mysql_is_waited_for(
@@ -391,7 +391,7 @@ def test_a_table_that_another_store_is_making_on_mysql_is_waited_for(
     monkeypatch.setattr(Cursor, "execute", fails)
     store = opened(database)
     store.write(Batch({("wpp", "a"): Last(1, 1, 1)}), _NOW)
-    assert store.last("wpp") == {"a": Last(1, 1, 1)}
+    assert store.activity("wpp").last == {"a": Last(1, 1, 1)}
     assert len(refused) == 3
 
 
@@ -422,12 +422,12 @@ def test_only_one_may_read_the_file_and_a_reader_makes_none(tmp_path: Path) -> N
     path = tmp_path / "var" / "messages.sqlite3"
     reader = EventStore(sa.make_url(f"sqlite:///{path}"), read_only=True)
     with pytest.raises(MessageLogError, match="unable to open"):
-        reader.last("wpp")
+        reader.activity("wpp")
     assert not path.exists()
     store = EventStore(sa.make_url(f"sqlite:///{path}"))
     store.write(Batch({("wpp", "a"): Last(1, 1, 1)}), _NOW)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert reader.last("wpp") == {"a": Last(1, 1, 1)}
+    assert reader.activity("wpp").last == {"a": Last(1, 1, 1)}
     with pytest.raises(MessageLogError, match="readonly"):
         reader.write(Batch(), _NOW + 1)
     store.close()
@@ -440,7 +440,7 @@ def test_a_file_that_was_deleted_is_made_anew(tmp_path: Path) -> None:
     for path in tmp_path.rglob("*.sqlite3*"):
         path.unlink()
     store.write(Batch({("wpp", "b"): Last(1, 1, 1)}), _NOW)
-    assert store.last("wpp").keys() == {"b"}
+    assert store.activity("wpp").last.keys() == {"b"}
     store.close()
 
 

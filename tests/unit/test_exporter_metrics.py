@@ -11,7 +11,6 @@ from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
 
 from exporter.collector import ExporterCollector, ExporterMetrics, make_registry
-from exporter.exposition import MetricsPage
 from exporter.silence.model import Learned, Model
 from exporter.silence.profile import WEEK_HOURS, Profile
 from exporter.silence.thresholds import Threshold
@@ -23,6 +22,7 @@ from zapwatch.config import SilenceMode
 from zapwatch.gateways.base import GatewayErrorKind, LeftOut, Operation
 from zapwatch.messages.log_tailer import ActivitySnapshot
 from zapwatch.messages.webhook_log import Direction
+from zapwatch.metrics import MetricsPage
 
 _SHOP = Channel("loja", Status.CONNECTED)
 _OFFICE = Channel("Pixel12 Digital", Status.QR_REQUIRED)

@@ -14,7 +14,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from exporter.collector import ExporterCollector, ExporterMetrics, make_registry
-from exporter.exposition import MetricsPage
 from exporter.silence.thresholds import Threshold
 from exporter.snapshot import GatewayState, StateStore
 from tests.support.clock import HandMovedClock
@@ -22,6 +21,7 @@ from tests.support.waiting import wait_until
 from zapwatch.channels import Channel, Status
 from zapwatch.config import SilenceMode
 from zapwatch.gateways.base import GatewayErrorKind, Operation
+from zapwatch.metrics import MetricsPage
 
 _OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 _UP = GatewayState(up=True, channels=(Channel("loja", Status.CONNECTED),))

@@ -9,12 +9,12 @@ from flask.testing import FlaskClient
 
 from exporter.app import create_app
 from exporter.collector import ExporterCollector, ExporterMetrics, make_registry
-from exporter.exposition import MetricsPage
 from exporter.silence.thresholds import Threshold
 from exporter.snapshot import GatewayState, LogState, StateStore, waiting_for
 from zapwatch import __version__
 from zapwatch.channels import Channel, Status
 from zapwatch.config import SilenceMode
+from zapwatch.metrics import MetricsPage
 
 _OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 _UP = GatewayState(up=True, channels=(Channel("loja", Status.CONNECTED),))

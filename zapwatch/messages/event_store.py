@@ -112,6 +112,26 @@ class Last(NamedTuple):
         return Last(*map(max, self, other))
 
 
+class StoredActivity(NamedTuple):
+    """What the store knows of one gateway's channels, read at one moment."""
+
+    last: dict[str, Last]
+    """By channel key."""
+    heartbeat: float | None
+    """When a receiver of events last ran, None where none ever did."""
+    past_gaps: tuple[tuple[float, float], ...]
+
+    def is_silent(self, now: float, seconds: float) -> bool:
+        """Whether no receiver has run for so long."""
+        return self.heartbeat is None or now - self.heartbeat > seconds
+
+    def receiver_gaps(self, now: float) -> tuple[tuple[float, float], ...]:
+        """Return from when until when no receiver took events, the oldest first."""
+        if self.heartbeat is None or not self.is_silent(now, GAP_AFTER):
+            return self.past_gaps
+        return (*self.past_gaps, (self.heartbeat, now))
+
+
 class Minutes(NamedTuple):
     """One bit for each minute of an hour that had a message, and how many messages there were."""
 
@@ -186,32 +206,18 @@ class EventStore:
             day_ago = now - _KEEP_ECHOES_SECONDS
             connection.execute(heard_echoes.delete().where(heard_echoes.c.written_at < day_ago))
 
-    def last(self, gateway: str, written_since: float = 0.0) -> dict[str, Last]:
-        """Return by channel key what was written since then of a gateway's channels."""
-        table = last_messages
-        statement = sa.select(
-            table.c.channel, table.c.last_in, table.c.last_out, table.c.last_heard
-        ).where(table.c.gateway == gateway, table.c.written_at >= written_since)
+    def activity(self, gateway: str, written_since: float = 0.0) -> StoredActivity:
+        """Return what was written since then of a gateway's channels, and when receivers ran."""
+        table, gaps = last_messages, receiver_gaps
+        last = sa.select(table.c.channel, table.c.last_in, table.c.last_out, table.c.last_heard)
+        last = last.where(table.c.gateway == gateway, table.c.written_at >= written_since)
+        periods = sa.select(gaps.c.begins, gaps.c.ends).order_by(gaps.c.begins)
         with self._read() as connection:
-            return {row[0]: Last(*row[1:]) for row in connection.execute(statement)}
-
-    def receiver_gaps(self, now: float) -> tuple[tuple[float, float], ...]:
-        """Return from when until when no receiver took events, the oldest first."""
-        with self._read() as connection:
-            table = receiver_gaps
-            rows = connection.execute(
-                sa.select(table.c.begins, table.c.ends).order_by(table.c.begins)
+            return StoredActivity(
+                {row[0]: Last(*row[1:]) for row in connection.execute(last)},
+                connection.scalar(sa.select(receiver_heartbeat.c.last_at)),
+                tuple((row[0], row[1]) for row in connection.execute(periods)),
             )
-            periods = [(row[0], row[1]) for row in rows]
-            last_at = connection.scalar(sa.select(receiver_heartbeat.c.last_at))
-        if last_at is not None and now - last_at > GAP_AFTER:
-            periods.append((last_at, now))
-        return tuple(periods)
-
-    def receiver_heartbeat(self) -> float | None:
-        """Return when a receiver of events last ran, None where none ever did."""
-        with self._read() as connection:
-            return connection.scalar(sa.select(receiver_heartbeat.c.last_at))
 
     def echoes(self, gateway: str, written_since: float) -> set[str]:
         """Return the tokens of a gateway's echoes that were written since then."""

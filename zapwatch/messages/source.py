@@ -190,19 +190,20 @@ class StoredMessages:
     def poll(self, _channels: Collection[Channel]) -> ActivitySnapshot:
         """Read what is new; raise MessageLogError, also where no receiver has run for minutes."""
         now = self._clock.time()
-        if self._is_silent(now, _STALE_SECONDS):
-            raise MessageLogError(_NO_RECEIVER)
         if now < self._read_at - _CLOCK_BACK:
             self._last, self._read_at = {}, 0.0
         since = max(0.0, self._read_at - self._store.overlap)
-        self._last.update(self._store.last(self._gateway, since))
+        stored = self._store.activity(self._gateway, since)
+        if stored.is_silent(now, _STALE_SECONDS):
+            raise MessageLogError(_NO_RECEIVER)
+        self._last.update(stored.last)
         self._read_at = now
         return ActivitySnapshot(
             now,
             {key: min(now, max(last.came, last.went)) for key, last in self._last.items()},
             messages={},
             rows_read=0,
-            receiver_gaps=self._store.receiver_gaps(now),
+            receiver_gaps=stored.receiver_gaps(now),
             last_heard={key: min(now, one.heard) for key, one in self._last.items() if one.heard},
         )
 
@@ -220,22 +221,15 @@ class StoredMessages:
     def recent(self, seconds: float) -> RecentMessages:
         """Read what was stored lately."""
         now = self._clock.time()
-        gap = _NO_RECEIVER if self._is_silent(now, GAP_AFTER) else ""
         since = now - seconds - _CLOCKS_SECONDS
-        ages = {
-            key: max(0.0, now - last.heard)
-            for key, last in self._store.last(self._gateway, since).items()
-        }
+        stored = self._store.activity(self._gateway, since)
+        ages = {key: max(0.0, now - last.heard) for key, last in stored.last.items()}
         return RecentMessages(
             {key: age for key, age in ages.items() if age <= seconds},
             # No two have the same token, so it does not matter if some are older than the window.
             self._store.echoes(self._gateway, since),
-            gap,
+            _NO_RECEIVER if stored.is_silent(now, GAP_AFTER) else "",
         )
-
-    def _is_silent(self, now: float, seconds: float) -> bool:
-        heartbeat = self._store.receiver_heartbeat()
-        return heartbeat is None or now - heartbeat > seconds
 
     def histories(self, wanted: Collection[str], pause: Callable[[], None]) -> dict[str, History]:
         """Read the store, whose hours are counted already."""
