@@ -22,7 +22,7 @@ from dataclasses import replace
 from functools import partial
 
 from zapwatch.cli import WRONG_USAGE, add_common_options, add_config_check, manual, parser
-from zapwatch.config import Settings, SettingsError, describe, load
+from zapwatch.config import Settings, SettingsError, describe, hook_link, load
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.config.readers import MOST_HOURS, check_strength
 from zapwatch.logs import log_to_stderr
@@ -199,7 +199,8 @@ def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bo
     supervisor = HookSupervisor(settings, store, metrics)
     server = Server(_PROGRAM, "HOOK_LISTEN", settings.hook_listen, settings.web_config_file)
     end_on_signals()
-    _log.info("page at %s/, alerts at %s/alerts", server.url, server.url)
+    page = hook_link(settings) if settings.hook_external_url else f"{server.url}/"
+    _log.info("page at %s, alerts at %s/alerts", page, server.url)
     supervisor.apply_config(settings.gateways)
     reloading = Reloading(read, settings, supervisor.apply_config, metrics.reloads)
     reloading.start()
@@ -213,6 +214,7 @@ def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bo
                 app,
                 is_known=app.extensions[AUTH].knows,
                 urgent="/alerts",
+                external_url=settings.hook_external_url,
                 trusted_proxy=settings.hook_trusted_proxy,
                 ping=store.database.ping,
             )

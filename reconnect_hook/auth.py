@@ -146,6 +146,7 @@ class TokenAuth:
             _COOKIE,
             self._sessions.begin(),
             max_age=_SESSION_SECONDS,
+            path=_path(),
             httponly=True,
             # Not Strict: the link in a message must lead to the page, not to the form.
             samesite="Lax",
@@ -155,7 +156,7 @@ class TokenAuth:
     def end_session(self, response: AnyResponse) -> None:
         """End the browser's session, for whoever else may have its cookie too."""
         self._sessions.end(request.cookies.get(_COOKIE, ""))
-        response.delete_cookie(_COOKIE)
+        response.delete_cookie(_COOKIE, path=_path())
 
     def _check(self, given: str) -> None:
         address = request.remote_addr or ""
@@ -168,6 +169,11 @@ class TokenAuth:
 
     def _is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode("utf-8", "replace"), self._token)
+
+
+def _path() -> str:
+    """Return the path below which the page is: another program of the same host gets no cookie."""
+    return request.script_root or "/"
 
 
 def _digest(name: str) -> bytes:

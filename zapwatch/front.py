@@ -13,7 +13,6 @@ import io
 import json
 import logging
 import os
-import re
 import resource
 import signal
 import socket
@@ -26,6 +25,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 import bcrypt
 from granian._granian import SocketHolder
@@ -36,6 +36,7 @@ from granian.server.mt import MTServer
 from werkzeug.datastructures import Authorization
 
 from zapwatch.config import Listen, SettingsError
+from zapwatch.config.readers import PATH_PREFIX
 from zapwatch.config.web import Tls, WebConfig, read_web_config
 from zapwatch.server import fail, notify, vouch_for
 
@@ -71,7 +72,6 @@ _BACKLOG = 1024  # connections that wait to be taken
 _CONNECTIONS = 4096
 _OTHER_FILES = 128  # that a program has open besides its connections
 _END_SECONDS = 1  # for requests under way when a signal ends the program
-_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _HEALTH = "/-/healthy"
 _METRICS = "/metrics"
 _UNFINISHED_BYTES = 64 * 1024 * 1024  # of all bodies that are not complete yet
@@ -102,8 +102,10 @@ class Front:
 
     ``/-/healthy`` is answered at once whatever the threads do, ``/metrics`` has threads of its own,
     and so have the paths that begin with ``urgent``. ``is_known`` finds by its head alone whether a
-    request may send a large body. ``ping`` asks the database: while it gets no answer, requests
-    that wait for a thread or in one are answered 503 within a second.
+    request may send a large body. ``external_url`` is where clients reach the application: its path
+    begins every address that an answer has, and a request may have it or not.
+    ``ping`` asks the database: while it gets no answer, requests that wait for a thread or in one
+    are answered 503 within a second.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class Front:
         *,
         is_known: Head,
         urgent: str,
+        external_url: str = "",
         trusted_proxy: str | None = None,
         ping: Callable[[], object] | None = None,
     ) -> None:
@@ -121,6 +124,7 @@ class Front:
         self._app = app
         self._is_known = is_known
         self._urgent = urgent
+        self._external = urlsplit(external_url)
         self._trusted_proxy = trusted_proxy
         self._ping = ping
         self._of_metrics = ThreadPoolExecutor(_METRICS_THREADS, "metrics")
@@ -297,28 +301,31 @@ class Front:
             several = "; " if name == "cookie" else ","
             environ[key] = f"{environ[key]}{several}{value}" if key in environ else value
         environ.setdefault("HTTP_HOST", scope.authority or "")
-        self._believe_the_proxy(environ)
+        if environ["HTTP_HOST"] == self._external.netloc:
+            environ["wsgi.url_scheme"] = self._external.scheme
+        prefix = self._believe_the_proxy(environ) or self._external.path
+        environ["SCRIPT_NAME"] = prefix
+        path = environ["PATH_INFO"]
+        # Some proxies leave the prefix in the path, others take it out.
+        if prefix and (path == prefix or path.startswith(f"{prefix}/")):
+            environ["PATH_INFO"] = path.removeprefix(prefix) or "/"
         return environ
 
-    def _believe_the_proxy(self, environ: WSGIEnvironment) -> None:
+    def _believe_the_proxy(self, environ: WSGIEnvironment) -> str:
         """Take from the trusted proxy who its client is, how it came and below which path it is.
 
-        From others nothing.
+        From others nothing. Returns the path, empty where none is named.
         """
         client = environ.pop("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip()
         scheme = environ.pop("HTTP_X_FORWARDED_PROTO", "").strip().lower()
         prefix = environ.pop("HTTP_X_FORWARDED_PREFIX", "").rstrip("/")
         if environ["REMOTE_ADDR"] != self._trusted_proxy:
-            return
+            return ""
         if client:
             environ["REMOTE_ADDR"] = client
         if scheme in {"http", "https"}:
             environ["wsgi.url_scheme"] = scheme
-        if _PREFIX.fullmatch(prefix):
-            environ["SCRIPT_NAME"] = prefix
-            # Some proxies leave it in the path.
-            if environ["PATH_INFO"].startswith(f"{prefix}/"):
-                environ["PATH_INFO"] = environ["PATH_INFO"].removeprefix(prefix)
+        return prefix if PATH_PREFIX.fullmatch(prefix) else ""
 
 
 class _TooManyBytesError(Exception):

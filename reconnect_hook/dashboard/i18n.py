@@ -56,6 +56,7 @@ def remember_language(response: Response) -> None:
             _COOKIE,
             chosen,
             max_age=_YEAR,
+            path=request.script_root or "/",
             httponly=True,
             samesite="Lax",
             secure=request.is_secure,

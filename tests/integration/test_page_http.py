@@ -608,6 +608,46 @@ def test_a_trusted_proxy_may_have_the_page_below_a_path(
             assert answer.headers["Location"] == "/login?next=/"
 
 
+def test_all_addresses_are_below_the_external_url(simulator: Simulator, tmp_path: Path) -> None:
+    settings = hook_settings(simulator.url, HOOK_EXTERNAL_URL="https://example.com/zap/")
+    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
+        browser = requests.Session()
+        browser.headers["Host"] = "example.com"
+        address = f"{program.url}/zap"
+        assert "page at https://example.com/zap/," in program.stderr
+        # A proxy may leave the path in a request, or take it out.
+        for path in ("/", "/zap", "/zap/"):
+            answer = browser.get(f"{program.url}{path}", allow_redirects=False, timeout=30)
+            assert answer.headers["Location"] == "/zap/login?next=/zap/"
+        assert browser.get(f"{program.url}/-/healthy", timeout=30).status_code == 200
+        assert browser.get(f"{address}/-/healthy", timeout=30).status_code == 200
+        form = browser.get(f"{address}/login", timeout=30).text
+        answer = browser.post(
+            f"{address}/login?lang=en",
+            headers={"Origin": "https://example.com"},
+            data={"token": TOKEN},
+            allow_redirects=False,
+            timeout=30,
+        )
+        assert answer.headers["Location"] == "/zap/"
+        cookies = answer.headers["Set-Cookie"]
+        assert cookies.count("; Secure; HttpOnly; Path=/zap; SameSite=Lax") == 2
+        session = {"Cookie": cookies.partition(";")[0]}
+        overview = browser.get(f"{address}/", headers=session, timeout=30).text
+        pattern = r' (?:href|src|action|data-live)="([^"#?][^"]*)"'
+        addresses = re.findall(pattern, form) + re.findall(pattern, overview)
+        assert len(addresses) > 20
+        assert [one for one in addresses if not one.startswith("/zap/")] == []
+        assert (
+            browser.get(f"{address}/api/channels", headers=_BEARER, timeout=30).status_code == 200
+        )
+        styles = next(one for one in addresses if "page.css" in one)
+        assert browser.get(f"{program.url}{styles}", timeout=30).status_code == 200
+        out = browser.post(f"{address}/logout", headers=session, allow_redirects=False, timeout=30)
+        assert "Max-Age=0; " in out.headers["Set-Cookie"]
+        assert "Path=/zap" in out.headers["Set-Cookie"]
+
+
 def test_nobody_else_is_believed(simulator: Simulator, tmp_path: Path) -> None:
     settings = hook_settings(simulator.url)
     with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as program:

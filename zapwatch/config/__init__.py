@@ -6,6 +6,7 @@ from zapwatch.config.load import collect, load, merge, parse
 from zapwatch.config.readers import Listen, SettingsError
 from zapwatch.config.report import Changes, Report, compare, describe
 from zapwatch.config.settings import SECRETS, GatewaySettings, Settings, Sources
+from zapwatch.config.web import hook_link
 
 __all__ = [
     "SECRETS",
@@ -21,6 +22,7 @@ __all__ = [
     "collect",
     "compare",
     "describe",
+    "hook_link",
     "load",
     "merge",
     "parse",

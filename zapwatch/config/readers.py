@@ -40,6 +40,9 @@ MOST_SECONDS = 3600
 MOST_HOURS = 366 * 24
 """For what is compared with the age of messages."""
 
+PATH_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+"""What the hook's pages may be below."""
+
 _LABEL_CHARACTERS = 63
 _TOKEN_CHARACTERS = 16
 _TOKEN_DIFFERENT = 6
@@ -151,6 +154,16 @@ class Reader:
         if not value.isprintable() or " " in value or "\\" in value:
             raise SettingsError(f"{form}, without spaces or \\")
         return value.rstrip("/")
+
+    def external_url(self, name: str, default: str | None = None) -> str:
+        """Return an http(s) URL whose path is plain, without a slash at its end, or nothing."""
+        if not self.text(name, default):
+            return ""
+        value = self.base_url(name)
+        path = urlsplit(value).path
+        if path and not PATH_PREFIX.fullmatch(path):
+            raise self.wrong(name, "may have only letters, digits, . _ ~ and - in its path")
+        return value
 
     def address(self, name: str, default: str | None = None) -> str | None:
         """Return an IP address, None where none is set."""

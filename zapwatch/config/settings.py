@@ -367,6 +367,14 @@ SETTINGS = (
         "an address that browsers reach too",
     ),
     Setting(
+        "HOOK_EXTERNAL_URL",
+        Reader.external_url,
+        "",
+        "where people reach the hook, such as `https://example.com/zapwatch`: links to it begin "
+        "with this, and its path is in front of every address of the page and the API. Empty: "
+        "`HOOK_LISTEN`",
+    ),
+    Setting(
         "HOOK_TRUSTED_PROXY",
         Reader.address,
         "",
@@ -589,6 +597,8 @@ class Settings:
     reconnect_verify_seconds: float
     prometheus_url: str
     alertmanager_url: str
+    hook_external_url: str
+    """Empty where none is set: hook_link() makes every address that leads to the hook."""
     hook_trusted_proxy: str | None
     web_config_file: Path | None
     log_level: LogLevel

@@ -1,16 +1,19 @@
-"""``WEB_CONFIG_FILE``: TLS and passwords of the programs' own server, in Prometheus' form."""
+"""The programs' own server: TLS and passwords in Prometheus' form, and links to the hook."""
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import yaml
 
 from zapwatch.config.readers import SettingsError, unreadable
+from zapwatch.config.settings import Settings
 
 _SETTING = "WEB_CONFIG_FILE"
 _SECTIONS = {"tls_server_config", "basic_auth_users"}
@@ -62,6 +65,26 @@ def read_web_config(path: Path) -> WebConfig:
     return WebConfig(
         None if tls is None else _tls(path, tls), _users(path, sections.get("basic_auth_users"))
     )
+
+
+def hook_link(settings: Settings, path: str = "/", **query: str) -> str:
+    """Return the address of one of the hook's pages, as people reach it.
+
+    ``path`` begins with a slash and is not quoted yet, as in ``hook_link(settings,
+    "/channels/loja", gateway="wpp")``. Raises SettingsError where WEB_CONFIG_FILE is needed to
+    know whether there is TLS, and cannot be read.
+    """
+    arguments = f"?{urlencode(query)}" if query else ""
+    return f"{settings.hook_external_url or _listening(settings)}{quote(path)}{arguments}"
+
+
+def _listening(settings: Settings) -> str:
+    """Return where the hook listens, by the machine's name where that is at all its addresses."""
+    file, where = settings.web_config_file, settings.hook_listen
+    scheme = "https" if file is not None and read_web_config(file).tls else "http"
+    if where.host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+        return f"{scheme}://{socket.gethostname()}:{where.port}"
+    return f"{scheme}://{where}"
 
 
 def _tls(path: Path, content: Any) -> Tls:
