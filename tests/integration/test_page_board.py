@@ -32,7 +32,7 @@ from reconnect_hook.migrate import open_state
 from reconnect_hook.operator_actions import OperatorActions
 from reconnect_hook.supervisor import GatewayController
 from tests.support.prometheus import Exposition
-from tests.support.states import sqlite_url
+from tests.support.states import state_url
 from zapwatch.gateways.base import Gateway
 
 
@@ -41,7 +41,7 @@ class Scene:
 
     def __init__(self, directory: Path) -> None:
         self.server = Exposition("")
-        self.database = open_state(sqlite_url(directory))
+        self.database = open_state(state_url(directory))
         intake = AlertWriter(self.database, "wpp", Backoff(300))
         self.actions = OperatorActions(self.database, "wpp", intake, lambda: None)
         self.history = RepairHistory(self.database, "wpp", Backoff(300))

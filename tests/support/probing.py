@@ -25,7 +25,7 @@ from reconnect_hook.probe import Finding, ProbeRun
 from reconnect_hook.probe_limits import ProbeRepository
 from reconnect_hook.scheduler import add_gateways
 from tests.support.message_logs import WrittenLog
-from tests.support.states import sqlite_url
+from tests.support.states import state_url
 from zapwatch.channels import Channel, channel_key
 from zapwatch.config import parse
 from zapwatch.config.gateway import ProbeKind
@@ -81,7 +81,7 @@ class World:
         ).gateways[0]
         self.settings = replace(settings, type=api)
         client = make_gateway(self.settings, observe=lambda *_: None)
-        self.database = open_state(sqlite_url(folder))
+        self.database = open_state(state_url(folder))
         add_gateways(self.database, ["wpp"])
         self.book = ProbeRepository(self.database, "wpp", settings.probe)
         self.means = ProbeContext(

@@ -19,7 +19,10 @@ from tests.support.waiting import wait_until
 _ROOT = Path(__file__).parents[2]
 _START_SECONDS = 60.0
 _END_SECONDS = 60.0
-_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV", "COVERAGE_PROCESS_CONFIG")
+_KEPT = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV"),
+    *("SSL_CERT_FILE", "COVERAGE_PROCESS_CONFIG"),
+)
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
+from reconnect_hook.migrate import open_state
 from zapwatch.clock import Clock
 
 
@@ -36,6 +39,24 @@ def resolved(channel: str = "loja", reason: RepairCause = RepairCause.DISCONNECT
 def sqlite_url(directory: Path) -> sa.URL:
     """Return the URL of a state file in a folder that is not there yet."""
     return sa.URL.create("sqlite", database=str(directory / "var" / "state.sqlite3"))
+
+
+def state_url(directory: Path) -> sa.URL:
+    """Return the URL of a state file there whose tables are made already, which saves 0.1 s."""
+    url = sqlite_url(directory)
+    file = Path(str(url.database))
+    if not file.exists():
+        file.parent.mkdir(parents=True)
+        file.write_bytes(_empty_state())
+    return url
+
+
+@functools.cache
+def _empty_state() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        url = sqlite_url(Path(folder))
+        open_state(url).close()
+        return Path(str(url.database)).read_bytes()
 
 
 @contextmanager

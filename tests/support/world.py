@@ -33,7 +33,7 @@ from reconnect_hook.recorder import Recorder
 from reconnect_hook.repository import Lead, read_rows
 from reconnect_hook.scheduler import Scheduler
 from reconnect_hook.workers import Workers
-from tests.support.states import firing, resolved, sqlite_url
+from tests.support.states import firing, resolved, state_url
 from zapwatch.channels import Channel, Status, channel_key
 from zapwatch.clock import Clock
 from zapwatch.config.gateway import ProbeKind
@@ -379,7 +379,7 @@ class World:
         """``client`` is asked in the place of the made-up gateway."""
         self.options = options or Options()
         self.clock = clock or WorldClock()
-        self.url = url or sqlite_url(folder)
+        self.url = url or state_url(folder)
         self.events = EventLog(folder / "hook.log")
         self.log_file = folder / "hook.log"
         self.gateway = (QueryGateway if self.options.can_query else FakeGateway)(self.clock)

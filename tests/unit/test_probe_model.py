@@ -18,7 +18,7 @@ from reconnect_hook.probe import Finding, ProbeRun
 from reconnect_hook.probe_limits import ProbeRepository
 from reconnect_hook.scheduler import add_gateways
 from tests.support.examples import examples
-from tests.support.states import sqlite_url
+from tests.support.states import state_url
 from zapwatch.channels import Channel, Status
 from zapwatch.clock import Clock
 from zapwatch.config.gateway import ProbeKind
@@ -202,7 +202,7 @@ _SETTINGS = ProbeSettings(
 
 @contextmanager
 def _book(monkeypatch: pytest.MonkeyPatch, folder: Path, world: World) -> Iterator[ProbeRepository]:
-    database = open_state(sqlite_url(folder), clock=world)
+    database = open_state(state_url(folder), clock=world)
     # No power fails here, and that of a disk would be most of the time.
     sa.event.listen(database._engine, "connect", lambda one, _: one.execute(_HASTY))
     database._engine.dispose()
