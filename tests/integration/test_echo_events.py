@@ -7,7 +7,7 @@ from pathlib import Path
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.hooks import SECRET
-from tests.support.programs import Program, run
+from tests.support.programs import Program, run_here
 from tests.support.waiting import wait_until
 
 _TOKEN = "not-a-real-token-of-messages"
@@ -37,7 +37,7 @@ def test_the_command_hears_its_echo_in_what_the_exporter_was_posted(
             simulator.webhook(url=f"{exporter.url}/messages/wpp", token=_TOKEN)
             wait_until(lambda: exporter.get("/-/ready").status_code == 200, 60, "all sources")
 
-            asked = run(tmp_path, "reconnect_hook", "probe", "loja", settings=settings)
+            asked = run_here(tmp_path, "reconnect_hook", "probe", "loja", settings=settings)
 
             assert (asked.returncode, asked.stdout) == (0, "loja: alive, asked by echo\n")
             heard = wait_until(

@@ -16,7 +16,7 @@ import requests
 from demo.simulator.client import Simulator
 from tests.support.guides import blocks
 from tests.support.hooks import SECRET, hook_settings, log_lines
-from tests.support.programs import Program, run
+from tests.support.programs import Program, run_here
 from tests.support.waiting import wait_until
 
 _TOKEN = "not-a-real-token-for-messages"
@@ -131,7 +131,7 @@ def test_a_silent_channel_is_repaired_and_an_event_is_the_proof(
 
         answering = threading.Thread(target=answer)
         answering.start()
-        ended = run(tmp_path, "reconnect_hook", "check", settings=hook)
+        ended = run_here(tmp_path, "reconnect_hook", "check", settings=hook)
         answering.join(_SECONDS)
         assert (ended.returncode, ended.stdout) == (0, "Loja 1: silent; reconnected\n")
         [line] = log_lines(tmp_path)
@@ -142,7 +142,7 @@ def test_without_an_exporter_check_says_that_it_cannot_tell(
     tmp_path: Path, simulator: Simulator
 ) -> None:
     hook = hook_settings(simulator.url) | settings(simulator.url, tmp_path)
-    ended = run(tmp_path, "reconnect_hook", "check", "--dry-run", settings=hook)
+    ended = run_here(tmp_path, "reconnect_hook", "check", "--dry-run", settings=hook)
     assert ended.returncode == 1
     assert "silent channels cannot be noticed" in ended.stderr
     assert not (tmp_path / "var").exists()

@@ -18,7 +18,7 @@ from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.certificates import self_signed
 from tests.support.message_logs import WrittenLog
-from tests.support.programs import Program, environment, run
+from tests.support.programs import Program, environment, run_here
 from tests.support.raw_server import Conversation, RawServer, answering
 from tests.support.samples import Metrics
 from tests.support.waiting import wait_until
@@ -257,7 +257,7 @@ def test_what_is_learned_becomes_the_threshold_and_outlasts_a_restart(
         assert again.get(when, gateway="wpp") == first.get(when, gateway="wpp")
         assert "silence: learned" not in program.stderr
 
-    told = run(tmp_path, "exporter", "explain", "pixel12 digital", settings=settings)
+    told = run_here(tmp_path, "exporter", "explain", "pixel12 digital", settings=settings)
     assert (told.returncode, told.stderr) == (0, "")
     assert " (adaptive)\n" in told.stdout
 
@@ -339,7 +339,7 @@ def test_statuses_are_served_while_the_database_has_not_answered_yet(
 
 def _fails_with(directory: Path, settings: dict[str, str], *arguments: str) -> str:
     """Run the exporter, which must end with code 2 and one line; return the line."""
-    done = run(directory, "exporter", *arguments, settings=settings)
+    done = run_here(directory, "exporter", *arguments, settings=settings)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("exporter: ")
@@ -397,13 +397,13 @@ def test_settings_come_from_the_env_file_in_the_working_directory(
 
 
 def test_help_and_version(tmp_path: Path) -> None:
-    help_ = run(tmp_path, "exporter", "--help", settings={})
+    help_ = run_here(tmp_path, "exporter", "--help", settings={})
     assert (help_.returncode, help_.stderr) == (0, "")
     assert "python -m exporter" in help_.stdout
     assert "--env-file" in help_.stdout
-    version = run(tmp_path, "exporter", "--version", settings={})
+    version = run_here(tmp_path, "exporter", "--version", settings={})
     assert (version.returncode, version.stdout) == (0, f"zapwatch {__version__}\n")
-    usage = run(tmp_path, "exporter", "--no-such-option", settings={})
+    usage = run_here(tmp_path, "exporter", "--no-such-option", settings={})
     assert usage.returncode == 2
 
 

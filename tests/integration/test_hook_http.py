@@ -32,7 +32,7 @@ from reconnect_hook.supervisor import GatewayController, HookSupervisor, open_st
 from tests.support.alerts import alert, payload
 from tests.support.hooks import SECRET, TOKEN, hook_settings, log_lines, state
 from tests.support.mariadb import MariaDb
-from tests.support.programs import Program, run
+from tests.support.programs import Program, run_here
 from tests.support.states import locked
 from tests.support.waiting import wait_until
 from zapwatch import __version__
@@ -467,7 +467,7 @@ def test_a_body_that_is_too_large_is_413_over_the_wire(serve: Callable[..., Prog
 
 
 def _fails_with(directory: Path, settings: dict[str, str]) -> str:
-    done = run(directory, "reconnect_hook", "serve", settings=settings)
+    done = run_here(directory, "reconnect_hook", "serve", settings=settings)
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     assert done.stderr.startswith("reconnect_hook: ")
@@ -515,11 +515,11 @@ def test_a_port_that_is_in_use_is_told_in_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [[], ["serve"], ["check"]], ids=" ".join)
 def test_help_and_version(tmp_path: Path, arguments: list[str]) -> None:
-    help_ = run(tmp_path, "reconnect_hook", *arguments, "--help", settings={})
+    help_ = run_here(tmp_path, "reconnect_hook", *arguments, "--help", settings={})
     assert (help_.returncode, help_.stderr) == (0, "")
     assert " ".join(["python -m reconnect_hook", *arguments]) in help_.stdout
     assert "--env-file" in help_.stdout
-    version = run(tmp_path, "reconnect_hook", *arguments, "--version", settings={})
+    version = run_here(tmp_path, "reconnect_hook", *arguments, "--version", settings={})
     assert (version.returncode, version.stdout) == (0, f"zapwatch {__version__}\n")
     assert list(tmp_path.iterdir()) == []
 
@@ -530,7 +530,7 @@ def test_the_env_file_may_be_named_before_or_after_the_command(tmp_path: Path) -
     (tmp_path / "some.env").write_text(text)
     option = ["--env-file", "some.env"]
     for arguments in ([*option, "serve"], ["serve", *option]):
-        done = run(tmp_path, "reconnect_hook", *arguments, settings={})
+        done = run_here(tmp_path, "reconnect_hook", *arguments, settings={})
         assert done.returncode == 2
         assert done.stderr.startswith("reconnect_hook: HOOK_TOKEN is not set"), done.stderr
 

@@ -16,7 +16,7 @@ from tests.support.alerts import alert, payload
 from tests.support.gateways import Gateways
 from tests.support.hooks import SECRET, TOKEN, log_lines, state
 from tests.support.notify_socket import NotifySocket
-from tests.support.programs import Program, run
+from tests.support.programs import Program, run_here
 from tests.support.waiting import wait_until
 from zapwatch import __version__
 
@@ -275,7 +275,7 @@ def test_what_was_learned_is_explained_for_each_or_for_one(
     gateways: Gateways, tmp_path: Path
 ) -> None:
     def explain(*options: str) -> tuple[int, str]:
-        done = run(tmp_path, "exporter", "explain", *options, settings=gateways.settings())
+        done = run_here(tmp_path, "exporter", "explain", *options, settings=gateways.settings())
         return done.returncode, done.stdout + done.stderr
 
     code, text = explain("loja")
@@ -371,11 +371,11 @@ def test_a_check_is_made_of_all_and_a_gateway_that_fails_keeps_no_other_from_it(
     gateways.of["a"].fault("list", "http_500_json")
     gateways.of["b"].drop("loja")
     settings = gateways.settings(RECONNECT_VERIFY_SECONDS="30")
-    seen = run(tmp_path, "reconnect_hook", "check", "--dry-run", settings=settings)
+    seen = run_here(tmp_path, "reconnect_hook", "check", "--dry-run", settings=settings)
     assert seen.stdout == "b: loja: disconnected; getQr would be called\n"
     assert seen.returncode == 1
 
-    done = run(tmp_path, "reconnect_hook", "check", settings=settings)
+    done = run_here(tmp_path, "reconnect_hook", "check", settings=settings)
     assert done.stdout == "b: loja: disconnected; reconnected\n"
     assert done.stderr.startswith("check: a: list: http: ")
     assert done.returncode == 1
@@ -383,7 +383,7 @@ def test_a_check_is_made_of_all_and_a_gateway_that_fails_keeps_no_other_from_it(
     assert {line.rpartition(" ")[2] for line in lines} == {"gateway=a", "gateway=b"}
 
     gateways.of["a"].clear_faults()
-    well = run(tmp_path, "reconnect_hook", "check", settings=settings)
+    well = run_here(tmp_path, "reconnect_hook", "check", settings=settings)
     assert (well.stdout, well.stderr, well.returncode) == ("", "", 0)
 
 

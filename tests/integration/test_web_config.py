@@ -18,7 +18,7 @@ from tests.support.alerts import payload
 from tests.support.certificates import self_signed, signed
 from tests.support.hooks import SECRET, TOKEN, hook_settings
 from tests.support.notify_socket import NotifySocket
-from tests.support.programs import Program, run
+from tests.support.programs import Program, run_here
 from tests.support.prometheus import Prometheus
 from tests.support.waiting import wait_until
 from zapwatch.config import SettingsError
@@ -184,7 +184,7 @@ def test_what_cannot_be_used_is_told(tmp_path: Path, content: object, why: str) 
 def test_a_file_that_is_not_there_is_told_in_one_line(tmp_path: Path, simulator: Simulator) -> None:
     settings = _settings(simulator, tmp_path / "nowhere.yml")
     for program in (("exporter",), ("reconnect_hook", "serve")):
-        done = run(tmp_path, *program, settings=settings)
+        done = run_here(tmp_path, *program, settings=settings)
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1
         assert (

@@ -6,6 +6,7 @@ import ast
 from collections import Counter
 from functools import cache
 from graphlib import TopologicalSorter
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,15 @@ def _modules() -> dict[str, ast.Module]:
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             found[name.removesuffix(".__init__")] = ast.parse(path.read_text(), str(path))
     return found
+
+
+@cache
+def _tests() -> dict[Path, ast.Module]:
+    """Return the syntax tree of each file of tests, by its path in the checkout."""
+    return {
+        path.relative_to(ROOT): ast.parse(path.read_text(), str(path))
+        for path in (ROOT / "tests").rglob("*.py")
+    }
 
 
 def _imports(tree: ast.Module) -> set[str]:
@@ -107,9 +117,9 @@ class TestProduct:
 def _calls_of_tests() -> list[tuple[str, ast.Call]]:
     """Return each call that stands in a test, and where."""
     return [
-        (f"{path.relative_to(ROOT)}:{node.lineno}", node)
-        for path in (ROOT / "tests").rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text(), str(path)))
+        (f"{path}:{node.lineno}", node)
+        for path, tree in _tests().items()
+        for node in ast.walk(tree)
         if isinstance(node, ast.Call)
     ]
 
@@ -120,20 +130,19 @@ _TIMES = {"time", "now", "monotonic", "sleep", "datetime"}
 _SERVERS = {"subprocess", "socket", "http.server", "requests", "demo.simulator.server"}
 
 
-def _support(name: str) -> ast.Module | None:
-    path = (ROOT / name.replace(".", "/")).with_suffix(".py")
-    return ast.parse(path.read_text(), str(path)) if path.is_file() else None
-
-
 class TestTests:
     def test_what_tests_share_stands_in_support(self) -> None:
         """No test imports from a test, nor from the helpers of another folder of tests."""
+        benchmarks = {
+            path.relative_to(ROOT): ast.parse(path.read_text(), str(path))
+            for path in (ROOT / "benchmarks").glob("*.py")
+        }
         strays = {
-            f"{path.relative_to(ROOT)} imports {name}"
-            for path in [*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
-            for name in _imports(ast.parse(path.read_text(), str(path)))
+            f"{path} imports {name}"
+            for path, tree in {**_tests(), **benchmarks}.items()
+            for name in _imports(tree)
             if name.startswith("tests.") and not _is_in(name, "tests.support")
-            if not name.startswith(".".join(path.relative_to(ROOT).parts[:2]))
+            if not name.startswith(".".join(path.parts[:2]))
             or name.split(".")[2:3] == ["conftest"]
             or (name.split(".")[2:3] and name.split(".")[2].startswith("test_"))
         }
@@ -168,7 +177,7 @@ class TestTests:
         while names:
             name = names.pop()
             seen.add(name)
-            tree = _support(name)
+            tree = _tests().get(Path(name.replace(".", "/")).with_suffix(".py"))
             if tree is not None:
                 imported = _imports(tree)
                 needed.update(dict.fromkeys(imported & _SERVERS, name))
