@@ -25,6 +25,7 @@ from zapwatch.cli import WRONG_USAGE, add_common_options, add_config_check, manu
 from zapwatch.config import Settings, SettingsError, describe, hook_link, load
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.config.readers import MOST_HOURS, check_strength
+from zapwatch.config.web import read_web_config
 from zapwatch.logs import log_to_stderr
 from zapwatch.reload import Reloading, accept_hangup
 from zapwatch.server import end_on_signals, fail, run
@@ -181,6 +182,7 @@ def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bo
         )
     check_strength("HOOK_TOKEN", settings.hook_token)
     if config_check:
+        read_web_config(settings.web_config_file)
         print(describe(settings))  # noqa: T201 - this is for the operator
         return 0
     from reconnect_hook.app import AUTH, add_reload, add_settings, create_app

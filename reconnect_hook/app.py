@@ -51,7 +51,7 @@ def create_app(
     @app.post("/alerts")
     def alerts() -> Response:
         """Answer when everything in the payload is on disk, and not before."""
-        auth.check_bearer()
+        auth.check_token()
         controllers = supervisor.controllers
         parsed = parse_alerts(request.get_data(), controllers)
         strangers.tell(parsed, controllers)
@@ -64,7 +64,7 @@ def create_app(
     @app.post("/notifications")
     def notifications() -> Response:
         """Write what people are to be told to stderr, for as long as nobody set up e-mail."""
-        auth.check_bearer()
+        auth.check_token()
         for told in parse_notifications(request.get_data()):
             level = logging.INFO if told.status is AlertStatus.RESOLVED else logging.WARNING
             line = f"{told.status} {told.name}: {told.summary}"
@@ -103,7 +103,7 @@ def add_reload(app: Flask, reload: Callable[[], str | None]) -> None:
 
     @app.post("/-/reload")
     def reload_settings() -> Response:
-        app.extensions[AUTH].check_bearer()
+        app.extensions[AUTH].check_token()
         refusal = reload()
         return as_json(200, {}) if refusal is None else as_json(500, {"error": refusal})
 
@@ -113,7 +113,7 @@ def add_settings(app: Flask, report: Callable[[], Report]) -> None:
 
     @app.get("/-/settings")
     def settings() -> Response:
-        app.extensions[AUTH].check_bearer()
+        app.extensions[AUTH].check_token()
         return as_json(200, report().as_json())
 
 

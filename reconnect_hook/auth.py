@@ -112,20 +112,19 @@ class TokenAuth:
             return False
         return _COOKIE in cookies and self._sessions.is_open(cookies[_COOKIE].value)
 
-    def check_bearer(self) -> None:
-        """Raise Unauthorized or TooManyRequests unless the request has the bearer token."""
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
+    def check_token(self) -> None:
+        """Raise Unauthorized, Forbidden or TooManyRequests unless the request has the token."""
+        given = _token_in(request.headers.get("Authorization", ""))
+        if given is None:
             raise Unauthorized
-        self._check(given.strip())
+        # A browser may add a password that it remembers to what another site has made it send.
+        _refuse_other_sites()
+        self._check(given)
 
     def check(self) -> None:
         """Raise Unauthorized, Forbidden or TooManyRequests unless it may go on."""
-        given = _token_in(request.headers.get("Authorization", ""))
-        if given is not None:
-            # A browser may add a password that it remembers to what another site has made it send.
-            _refuse_other_sites()
-            self._check(given)
+        if _token_in(request.headers.get("Authorization", "")) is not None:
+            self.check_token()
         elif self._sessions.is_open(request.cookies.get(_COOKIE, "")):
             _refuse_other_sites()
         else:

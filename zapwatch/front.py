@@ -37,7 +37,7 @@ from werkzeug.datastructures import Authorization
 
 from zapwatch.config import Listen, SettingsError
 from zapwatch.config.readers import PATH_PREFIX
-from zapwatch.config.web import Tls, WebConfig, read_web_config
+from zapwatch.config.web import Tls, read_web_config
 from zapwatch.server import fail, notify, vouch_for
 
 if TYPE_CHECKING:
@@ -448,7 +448,7 @@ class Server:
         SettingsError where it cannot be read.
         """
         self._web_config_file = web_config_file
-        self._web = read_web_config(web_config_file) if web_config_file else WebConfig()
+        self._web = read_web_config(web_config_file)
         family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
         try:
             self._socket = socket.create_server(

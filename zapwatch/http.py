@@ -16,6 +16,7 @@ from urllib.parse import quote
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.auth import HTTPBasicAuth
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
@@ -88,12 +89,26 @@ def one_line(
     return "".join(c if c.isprintable() else " " for c in detail[:_LINE_LENGTH])
 
 
+@dataclass(frozen=True, slots=True)
+class HttpAccess:
+    """How a server is verified, and what it asks of its clients."""
+
+    ca_file: str | None = None
+    """Certificates that are trusted instead of the public ones."""
+    user: str = ""
+    """With its password in each call (HTTP Basic), empty where none is asked for."""
+    password: str = field(default="", repr=False)
+
+
+PLAIN_ACCESS = HttpAccess()
+"""Of a server that asks for nothing, with a public certificate or without TLS."""
+
+
 class HttpClient:
     """HTTP client of one server; safe to share between threads.
 
     Redirects are not followed, cookies are not kept, and proxies and passwords that the environment
-    names are not used: the headers go to ``base_url`` alone. ``ca_file`` holds the certificates
-    that are trusted instead of the public ones. Times are seconds.
+    names are not used: the headers go to ``base_url`` alone. Times are seconds.
     """
 
     def __init__(
@@ -101,7 +116,7 @@ class HttpClient:
         base_url: str,
         *,
         headers: Mapping[str, str] | None = None,
-        ca_file: str | None = None,
+        access: HttpAccess = PLAIN_ACCESS,
         connect_timeout: float = 5.0,
         max_bytes: int = MAX_BODY_BYTES,
     ) -> None:
@@ -110,7 +125,10 @@ class HttpClient:
         self._max_bytes = max_bytes
         self._session = requests.Session()
         self._session.trust_env = False
-        self._session.verify = ca_file or True
+        self._session.verify = access.ca_file or True
+        if access.user:
+            # As bytes: requests would encode texts as Latin-1.
+            self._session.auth = HTTPBasicAuth(access.user.encode(), access.password.encode())
         # No connection is kept, yet urllib3 warns of each that comes back to a pool that is full.
         adapter = _DeadlineAdapter(pool_connections=1, pool_maxsize=_MOST_CALLS)
         self._session.mount("http://", adapter)

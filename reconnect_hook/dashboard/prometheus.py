@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from zapwatch.channels import channel_key
-from zapwatch.http import HttpClient, HttpError
+from zapwatch.http import PLAIN_ACCESS, HttpAccess, HttpClient, HttpError
 
 _CONNECT_SECONDS = 1.0
 _MAX_BYTES = 64 * 1024 * 1024
@@ -61,15 +61,15 @@ def _get(client: HttpClient, path: str, seconds: float, **parameters: str) -> An
     return parsed
 
 
-def _client(url: str) -> HttpClient:
-    return HttpClient(url, connect_timeout=_CONNECT_SECONDS, max_bytes=_MAX_BYTES)
+def _client(url: str, access: HttpAccess) -> HttpClient:
+    return HttpClient(url, access=access, connect_timeout=_CONNECT_SECONDS, max_bytes=_MAX_BYTES)
 
 
 class Prometheus:
     """Asks one Prometheus; each method raises SourceError."""
 
-    def __init__(self, url: str) -> None:
-        self._client = _client(url)
+    def __init__(self, url: str, access: HttpAccess = PLAIN_ACCESS) -> None:
+        self._client = _client(url, access)
 
     def now(self, query: str, seconds: float) -> list[Sample]:
         """Return the samples of a query at this moment."""
@@ -112,9 +112,8 @@ class Prometheus:
 class Alertmanager:
     """Asks one Alertmanager."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self._client = _client(url)
+    def __init__(self, url: str, access: HttpAccess = PLAIN_ACCESS) -> None:
+        self._client = _client(url, access)
 
     def answers(self, seconds: float) -> bool:
         """Whether it runs."""

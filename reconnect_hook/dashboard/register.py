@@ -18,6 +18,7 @@ from reconnect_hook.supervisor import HookSupervisor
 from zapwatch.clock import Clock
 from zapwatch.config import Settings
 from zapwatch.db import StateError
+from zapwatch.http import HttpAccess
 
 
 class _ChannelConverter(PathConverter):
@@ -35,10 +36,24 @@ def add_page(
     app.url_map.merge_slashes = False
     auth: TokenAuth = app.extensions[AUTH]
     i18n.init_babel(app)
-    prometheus = Prometheus(settings.prometheus_url)
+    prometheus = Prometheus(
+        settings.prometheus_url,
+        HttpAccess(
+            settings.prometheus_ca_file,
+            settings.prometheus_user,
+            settings.prometheus_password,
+        ),
+    )
     panels = GatewayPanels(supervisor, prometheus, clock=clock)
     i18n.init_templates(app, panels)
-    alertmanager = Alertmanager(settings.alertmanager_url)
+    alertmanager = Alertmanager(
+        settings.alertmanager_url,
+        HttpAccess(
+            settings.alertmanager_ca_file,
+            settings.alertmanager_user,
+            settings.alertmanager_password,
+        ),
+    )
     board = DashboardCache(panels, prometheus, alertmanager, clock=clock)
     channel_page = ChannelPage(
         board,

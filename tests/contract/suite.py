@@ -46,6 +46,8 @@ class _Settings:
     timeout: float = 20
     qr_timeout: float = 20
     ca_file: None = None
+    user: str = ""
+    password: str = ""
     requests_per_month: int | None = None
     messages: str = "none"
     ignore: frozenset[str] = frozenset()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import itertools
 import socket
@@ -19,6 +20,7 @@ from tests.support.hooks import SECRET
 from tests.support.raw_server import Conversation, RawServer, answering, deaf_port, reset
 from zapwatch.channels import Status
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation, QrKind
+from zapwatch.http import HttpAccess
 
 _CALLS = ("list", "qr")
 _GENEROUS = 10  # times as long as expected may take on a busy machine
@@ -477,7 +479,7 @@ class TestTls:
         certificate, key = self_signed(tmp_path)
         with SimulatorServer(SECRET, tls=(certificate, key)) as server:
             Simulator(server.url, verify=str(certificate)).put_channel("loja")
-            with Observed(server.url, ca_file=str(certificate)) as observed:
+            with Observed(server.url, access=HttpAccess(str(certificate))) as observed:
                 assert observed.client.list_channels().channels
             # What the environment says does not count: the settings are all in one place.
             monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
@@ -521,6 +523,16 @@ class TestSession:
 
             assert proxy.requests == []
             assert b"authorization" not in gateway.requests[0].lower()
+
+    def test_a_proxy_before_it_gets_user_and_password_and_no_message_repeats_them(self) -> None:
+        user, password = "zapwatch", "not-a-réal-password"
+        login = base64.b64encode(f"{user}:{password}".encode())
+        with RawServer(answering({"message": f"no {password}"}, status=401)) as gateway:
+            with Observed(gateway.url, access=HttpAccess(None, user, password)) as observed:
+                error = observed.failure("list")
+            assert b"Authorization: Basic " + login in gateway.requests[0]
+        assert error.reason is GatewayErrorKind.UNAUTHORIZED
+        assert "no [secret]" in error.detail
 
     def test_a_gateway_that_closes_connections_unannounced_is_called_all_the_same(self) -> None:
         def once(conversation: Conversation) -> None:

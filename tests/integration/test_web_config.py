@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,16 +13,18 @@ import pytest
 import requests
 import yaml
 
+from demo.configuration import free_or_other
+from demo.processes import Children
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
-from tests.support.alerts import payload
+from tests.support.alerts import alert, payload
 from tests.support.certificates import self_signed, signed
-from tests.support.hooks import SECRET, TOKEN, hook_settings
+from tests.support.hooks import SECRET, TOKEN, hook_settings, log_lines
 from tests.support.notify_socket import NotifySocket
 from tests.support.programs import Program, run_here
 from tests.support.prometheus import Prometheus
 from tests.support.waiting import wait_until
-from zapwatch.config import SettingsError
+from zapwatch.config import Listen, SettingsError
 from zapwatch.config.web import read_web_config
 
 _PASSWORD = "not-a-real-password"
@@ -113,6 +116,82 @@ def test_the_hook_takes_alerts_by_its_token_and_shows_metrics_by_the_password(
             assert page.status_code == 200
 
 
+def test_prometheus_and_alertmanager_may_have_tls_and_passwords_too(
+    tmp_path: Path, simulator: Simulator
+) -> None:
+    certificate, _ = self_signed(tmp_path)
+    web = _write(tmp_path, _config())
+    (tmp_path / "password").write_text(_PASSWORD)
+    at = {
+        name: str(free_or_other(Listen("127.0.0.1", 0))) for name in ("PROMETHEUS", "ALERTMANAGER")
+    }
+    settings = _settings(simulator, web)
+    for name, address in at.items():
+        settings |= {
+            f"{name}_URL": f"https://{address}",
+            f"{name}_USER": "prometheus",
+            f"{name}_PASSWORD_FILE": str(tmp_path / "password"),
+            f"{name}_CA_FILE": str(certificate),
+        }
+    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as hook:
+        _write_configurations(tmp_path, hook.url)
+
+        def troubles() -> list[str]:
+            answer = requests.get(
+                f"{hook.url}/api/channels",
+                auth=("anybody", TOKEN),
+                verify=str(certificate),
+                timeout=_SECONDS,
+            )
+            return [one for one in answer.json()["troubles"] if one.upper() in at]
+
+        wait_until(lambda: len(troubles()) == 2, _SECONDS, "both to be missed")
+        children = Children(tmp_path)
+        alertmanager = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
+        for name, program, flag in (
+            ("PROMETHEUS", "prometheus", "--storage.tsdb.path"),
+            ("ALERTMANAGER", alertmanager, "--storage.path"),
+        ):
+            command = [
+                str(program),
+                f"--config.file={tmp_path / name}.yml",
+                f"{flag}={tmp_path / name}",
+                f"--web.listen-address={at[name]}",
+                f"--web.config.file={web}",
+            ]
+            more = ["--cluster.listen-address="] if name == "ALERTMANAGER" else []
+            children.start(name, [*command, *more], os.environ)
+        try:
+            wait_until(lambda: not troubles(), _SECONDS, "both to be read")
+            # Alertmanager posts over TLS, with the token as the password of some user.
+            requests.post(
+                f"https://{at['ALERTMANAGER']}/api/v2/alerts",
+                json=[{"labels": alert()["labels"]}],
+                auth=_LOGIN,
+                verify=str(certificate),
+                timeout=_SECONDS,
+            ).raise_for_status()
+            wait_until(lambda: log_lines(tmp_path), _SECONDS, "the alert to be taken")
+        finally:
+            children.stop()
+
+
+def _write_configurations(folder: Path, hook: str) -> None:
+    (folder / "PROMETHEUS.yml").write_text("{}")
+    webhook = {
+        "url": f"{hook}/alerts",
+        "http_config": {
+            "basic_auth": {"username": "alertmanager", "password": TOKEN},
+            "tls_config": {"ca_file": str(folder / "certificate.pem")},
+        },
+    }
+    config = {
+        "route": {"receiver": "hook", "group_wait": "10ms"},
+        "receivers": [{"name": "hook", "webhook_configs": [webhook]}],
+    }
+    (folder / "ALERTMANAGER.yml").write_text(yaml.safe_dump(config))
+
+
 def test_certificates_and_users_are_read_again_when_they_change(
     tmp_path: Path, simulator: Simulator
 ) -> None:
@@ -183,7 +262,12 @@ def test_what_cannot_be_used_is_told(tmp_path: Path, content: object, why: str) 
 
 def test_a_file_that_is_not_there_is_told_in_one_line(tmp_path: Path, simulator: Simulator) -> None:
     settings = _settings(simulator, tmp_path / "nowhere.yml")
-    for program in (("exporter",), ("reconnect_hook", "serve")):
+    for program in (
+        ("exporter",),
+        ("reconnect_hook", "serve"),
+        ("exporter", "--config.check"),
+        ("reconnect_hook", "serve", "--config.check"),
+    ):
         done = run_here(tmp_path, *program, settings=settings)
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1

@@ -64,6 +64,8 @@ def test_the_least_that_must_be_set_brings_the_documented_defaults() -> None:
                 "timeout": 90,
                 "qr_timeout": 60,
                 "ca_file": None,
+                "user": "",
+                "password": "",
                 "messages": "log",
                 "messages_token": "",
                 "message_log_url": gateway.message_log_url,
@@ -104,7 +106,13 @@ def test_the_least_that_must_be_set_brings_the_documented_defaults() -> None:
         "reconnect_workers": 4,
         "reconnect_verify_seconds": 60,
         "prometheus_url": "http://127.0.0.1:9090",
+        "prometheus_user": "",
+        "prometheus_password": "",
+        "prometheus_ca_file": None,
         "alertmanager_url": "http://127.0.0.1:9093",
+        "alertmanager_user": "",
+        "alertmanager_password": "",
+        "alertmanager_ca_file": None,
         "hook_external_url": "",
         "hook_trusted_proxy": None,
         "web_config_file": None,
@@ -701,6 +709,25 @@ def test_a_file_of_certificates_must_be_one(tmp_path: Path) -> None:
         with pytest.raises(SettingsError) as caught:
             parse({**_LEAST, "WPP_GATEWAY_CA_FILE": str(path)})
         assert str(caught.value) == f"WPP_GATEWAY_CA_FILE: {path} {why}"
+
+
+@pytest.mark.parametrize("name", ["WPP_GATEWAY", "PROMETHEUS", "ALERTMANAGER"])
+def test_a_password_needs_a_user_without_a_colon(name: str) -> None:
+    user, password = f"{name}_USER", f"{name}_PASSWORD"
+    parse({**_LEAST, user: "zapwatch"})
+    for values, why in (
+        ({password: "x"}, f"{password} is set, and {user} is not"),
+        ({user: "a:b", password: "x"}, f"{user} must be one line without a colon"),
+    ):
+        with pytest.raises(SettingsError) as caught:
+            parse({**_LEAST, **values})
+        assert str(caught.value) == why
+
+
+def test_a_bearers_gateway_can_have_no_user() -> None:
+    values = {**_LEAST, "WPP_GATEWAY_TYPE": "wppconnect", "WPP_GATEWAY_USER": "zapwatch"}
+    with pytest.raises(SettingsError, match="cannot be with the type wppconnect"):
+        parse(values)
 
 
 def test_the_settings_of_probes() -> None:

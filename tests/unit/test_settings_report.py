@@ -64,7 +64,8 @@ def test_a_value_is_shown_with_where_it_comes_from(tmp_path: Path) -> None:
 def test_no_secret_is_shown(name: str) -> None:
     url = name.endswith("_URL")
     value = "mysql://u:hidden-one@db.example.com/d?ssl_key=hidden-two" if url else "hidden-secret"
-    report = describe(_load(**{name: value}))
+    user = {f"{name.removesuffix('PASSWORD')}USER": "u"} if name.endswith("_PASSWORD") else {}
+    report = describe(_load(**{name: value}, **user))
     assert "hidden" not in str(report)
     assert "hidden" not in str(report.as_json())
     assert fingerprint("hidden-one" if url else "hidden-secret") in str(report) or (

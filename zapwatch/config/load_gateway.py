@@ -13,6 +13,7 @@ from zapwatch.channels import NamedChannel
 from zapwatch.config.gateway import MessageSourceKind, SilenceMode
 from zapwatch.config.readers import Reader, SettingsError, UndecryptableError, decrypt
 from zapwatch.config.settings import BY_KEY, BY_NAME, GatewaySettings, ProbeSettings, Setting
+from zapwatch.gateways import BEARERS
 
 _Values = TypeVar("_Values")
 
@@ -45,6 +46,11 @@ def read_gateway(
     """
     # First of all: without it nothing else matters.
     base_url = BY_KEY["url"].read(read)
+    if type_ in BEARERS and BY_KEY["user"].read(read):
+        raise read.wrong(
+            "WPP_GATEWAY_USER",
+            f"cannot be with the type {type_}, whose token needs the same header",
+        )
     messages, log_url, log_error = _messages(read)
     return fill(
         GatewaySettings,

@@ -165,6 +165,16 @@ class Reader:
             raise self.wrong(name, "may have only letters, digits, . _ ~ and - in its path")
         return value
 
+    def user(self, name: str, default: str | None = None) -> str:
+        """Return the name of a user, who may have a password in the setting beside it."""
+        value = self.text(name, default)
+        password = f"{name.removesuffix('USER')}PASSWORD"
+        if not value and self._values.get(password):
+            raise self.wrong(password, f"is set, and {self.called(name)} is not")
+        if ":" in value or not value.isprintable():
+            raise self.wrong(name, "must be one line without a colon")
+        return value
+
     def address(self, name: str, default: str | None = None) -> str | None:
         """Return an IP address, None where none is set."""
         value = self.text(name, default)

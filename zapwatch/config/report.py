@@ -178,12 +178,18 @@ def _unsafe(settings: Settings) -> Iterator[str]:
         parts = urlsplit(gateway.base_url)
         if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
             yield f"{gateway.base_url} has no TLS: whoever is on the way reads the gateway's secret"
+    for url, password in (
+        (settings.prometheus_url, settings.prometheus_password),
+        (settings.alertmanager_url, settings.alertmanager_password),
+    ):
+        parts = urlsplit(url)
+        if password and parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+            yield f"{url} has no TLS: whoever is on the way reads its password"
 
 
 def _has_tls(settings: Settings) -> bool:
     try:
-        file = settings.web_config_file
-        return file is not None and read_web_config(file).tls is not None
+        return read_web_config(settings.web_config_file).tls is not None
     except SettingsError:
         return False
 

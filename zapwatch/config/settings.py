@@ -135,6 +135,22 @@ SETTINGS = (
         key="ca_file",
     ),
     Setting(
+        "WPP_GATEWAY_USER",
+        Reader.user,
+        "",
+        "user of a proxy before the gateway that asks for one (HTTP Basic). Not for the types "
+        "`wppconnect` and `whapi`, whose token needs the same header",
+        key="user",
+    ),
+    Setting(
+        "WPP_GATEWAY_PASSWORD",
+        Reader.verbatim,
+        "",
+        "that user's password",
+        key="password",
+        secret=True,
+    ),
+    Setting(
         "DB_HOST",
         Reader.text,
         "",
@@ -360,11 +376,49 @@ SETTINGS = (
         "where the page reads ages, alerts and history",
     ),
     Setting(
+        "PROMETHEUS_USER",
+        Reader.user,
+        "",
+        "Prometheus' user, where it asks for one (HTTP Basic)",
+    ),
+    Setting(
+        "PROMETHEUS_PASSWORD",
+        Reader.verbatim,
+        "",
+        "that user's password",
+        secret=True,
+    ),
+    Setting(
+        "PROMETHEUS_CA_FILE",
+        Reader.certificates,
+        "",
+        "PEM file with the certificates to trust instead of the public ones",
+    ),
+    Setting(
         "ALERTMANAGER_URL",
         Reader.base_url,
         "http://127.0.0.1:9093",
         "where the page looks whether Alertmanager runs, and leads to for a silence: "
         "an address that browsers reach too",
+    ),
+    Setting(
+        "ALERTMANAGER_USER",
+        Reader.user,
+        "",
+        "Alertmanager's user, where it asks for one (HTTP Basic)",
+    ),
+    Setting(
+        "ALERTMANAGER_PASSWORD",
+        Reader.verbatim,
+        "",
+        "that user's password",
+        secret=True,
+    ),
+    Setting(
+        "ALERTMANAGER_CA_FILE",
+        Reader.certificates,
+        "",
+        "PEM file with the certificates to trust instead of the public ones",
     ),
     Setting(
         "HOOK_EXTERNAL_URL",
@@ -532,6 +586,9 @@ class GatewaySettings:
     qr_timeout: float
     """Seconds for every other call."""
     ca_file: str | None
+    user: str
+    """Of a proxy before it; empty where none asks."""
+    password: str = field(repr=False)
     messages: MessageSourceKind
     message_log_url: URL | None = field(repr=False)
     """Where messages is LOG and its settings are right, else None."""
@@ -596,7 +653,13 @@ class Settings:
     reconnect_workers: int
     reconnect_verify_seconds: float
     prometheus_url: str
+    prometheus_user: str
+    prometheus_password: str = field(repr=False)
+    prometheus_ca_file: str | None
     alertmanager_url: str
+    alertmanager_user: str
+    alertmanager_password: str = field(repr=False)
+    alertmanager_ca_file: str | None
     hook_external_url: str
     """Empty where none is set: hook_link() makes every address that leads to the hook."""
     hook_trusted_proxy: str | None

@@ -50,8 +50,10 @@ class WebConfig:
         return tuple(filter(None, (self.tls.certificate, self.tls.key, self.tls.client_ca)))
 
 
-def read_web_config(path: Path) -> WebConfig:
-    """Return what the file says; raise SettingsError."""
+def read_web_config(path: Path | None) -> WebConfig:
+    """Return what the file says, nothing where there is none; raise SettingsError."""
+    if path is None:
+        return WebConfig()
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise _wrong(path, "is too large")
@@ -80,8 +82,8 @@ def hook_link(settings: Settings, path: str = "/", **query: str) -> str:
 
 def _listening(settings: Settings) -> str:
     """Return where the hook listens, by the machine's name where that is at all its addresses."""
-    file, where = settings.web_config_file, settings.hook_listen
-    scheme = "https" if file is not None and read_web_config(file).tls else "http"
+    where = settings.hook_listen
+    scheme = "https" if read_web_config(settings.web_config_file).tls else "http"
     if where.host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
         return f"{scheme}://{socket.gethostname()}:{where.port}"
     return f"{scheme}://{where}"

@@ -6,5 +6,8 @@ TYPES = ("wrapper", "wppconnect", "evolution", "waha", "whapi")
 NAMED_CHANNELS = frozenset({"whapi"})
 """The types whose gateway has no list: the settings name each channel, with a secret of its own."""
 
+BEARERS = frozenset({"wppconnect", "whapi"})
+"""The types whose token needs the header in which a user and password would be."""
+
 PUBLIC_URLS = {"whapi": "https://gate.whapi.cloud"}
 """The base URL of those that are the same server for everybody."""

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from zapwatch.channels import Channel, NamedChannel, channel_key
 from zapwatch.gateways.budget import RequestBudget
-from zapwatch.http import HttpClient, HttpError, HttpResponse, one_line
+from zapwatch.http import PLAIN_ACCESS, HttpAccess, HttpClient, HttpError, HttpResponse, one_line
 
 
 class Operation(enum.StrEnum):
@@ -321,25 +321,25 @@ class Gateway(ABC):
         *,
         list_timeout: float = 90.0,
         qr_timeout: float = 60.0,
-        ca_file: str | None = None,
+        access: HttpAccess = PLAIN_ACCESS,
         channels: Sequence[NamedChannel] = (),
         budget: RequestBudget = NO_BUDGET,
         observe: Observer = lambda _operation, _seconds, _reason: None,
     ) -> None:
         """Let the list take ``list_timeout`` seconds, and every other call ``qr_timeout``.
 
-        ``ca_file``: PEM certificates to trust instead of the public ones. ``channels``: those that
-        the settings name. ``budget`` bounds the calls.
+        ``channels``: those that the settings name. ``budget`` bounds the calls.
         """
         self._base_url = base_url.rstrip("/")
         self._secret = secret
+        self._password = access.password
         self._list_timeout = list_timeout
         self._qr_timeout = qr_timeout
         self._named = {channel_key(channel.name): channel for channel in channels}
         self._budget = budget
         self._observe = observe
         headers = {self.credential_header: secret} if self.credential_header else {}
-        self._http = HttpClient(self._base_url, headers=headers, ca_file=ca_file)
+        self._http = HttpClient(self._base_url, headers=headers, access=access)
 
     @contextmanager
     def _operation(self, operation: Operation, *, hide: Sequence[str] = ()) -> Iterator[Calls]:
@@ -356,7 +356,8 @@ class Gateway(ABC):
             yield calls
         except Failure as failure:
             reason = failure.reason
-            secrets = [self._secret, *(channel.secret for channel in self._named.values())]
+            secrets = [self._secret, self._password]
+            secrets += (channel.secret for channel in self._named.values())
             of_secret = reason in {GatewayErrorKind.UNAUTHORIZED, GatewayErrorKind.LIMIT}
             raise GatewayError(
                 operation,

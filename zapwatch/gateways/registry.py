@@ -13,6 +13,7 @@ from zapwatch.gateways.waha import WahaGateway
 from zapwatch.gateways.whapi import WhapiGateway
 from zapwatch.gateways.wppconnect import WppconnectGateway
 from zapwatch.gateways.wrapper import WrapperGateway
+from zapwatch.http import HttpAccess
 
 ADAPTERS: Mapping[str, type[Gateway]] = {
     "wrapper": WrapperGateway,
@@ -52,6 +53,14 @@ class Access(Protocol):
         """Certificates to trust instead of the public ones."""
 
     @property
+    def user(self) -> str:
+        """Of a proxy before it; empty where none asks."""
+
+    @property
+    def password(self) -> str:
+        """Of that user."""
+
+    @property
     def channels(self) -> Sequence[NamedChannel]:
         """Those that the settings name."""
 
@@ -85,7 +94,7 @@ def make_gateway(access: Access, *, observe: Observer, polls: bool = False) -> G
         access.secret,
         list_timeout=access.timeout,
         qr_timeout=access.qr_timeout,
-        ca_file=access.ca_file,
+        access=HttpAccess(access.ca_file, access.user, access.password),
         channels=access.channels,
         budget=kind(per_month) if per_month else NO_BUDGET,
         observe=observe,
