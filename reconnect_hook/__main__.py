@@ -213,6 +213,7 @@ def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bo
                 app,
                 is_known=app.extensions[AUTH].knows,
                 urgent="/alerts",
+                keyed="/scan/",
                 trusted_proxy=settings.hook_trusted_proxy,
                 ping=store.database.ping,
             )

@@ -101,9 +101,10 @@ class Front:
     """One WSGI application, for granian's interface RSGI.
 
     ``/-/healthy`` is answered at once whatever the threads do, ``/metrics`` has threads of its own,
-    and so have the paths that begin with ``urgent``. ``is_known`` finds by its head alone whether a
-    request may send a large body. ``ping`` asks the database: while it gets no answer, requests
-    that wait for a thread or in one are answered 503 within a second.
+    and so have the paths that begin with ``urgent``. Those that begin with ``keyed`` hold a key of
+    their own: they need no password, and stay out of the log. ``is_known`` finds by its head alone
+    whether a request may send a large body. ``ping`` asks the database: while it gets no answer,
+    requests that wait for a thread or in one are answered 503 within a second.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Front:
         *,
         is_known: Head,
         urgent: str,
+        keyed: str | None = None,
         trusted_proxy: str | None = None,
         ping: Callable[[], object] | None = None,
     ) -> None:
@@ -121,6 +123,7 @@ class Front:
         self._app = app
         self._is_known = is_known
         self._urgent = urgent
+        self._keyed = keyed
         self._trusted_proxy = trusted_proxy
         self._ping = ping
         self._of_metrics = ThreadPoolExecutor(_METRICS_THREADS, "metrics")
@@ -138,7 +141,8 @@ class Front:
         except Exception:  # noqa: BLE001 - the next one may work
             _log.exception("a request failed, a fault of the program itself")
             answer = _refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
-        if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
+        is_limited = any(name == "Retry-After" for name, _ in answer.headers)
+        if answer.status == HTTPStatus.TOO_MANY_REQUESTS or is_limited:
             await asyncio.sleep(_SLOW_SECONDS)
         # Granian would name itself.
         protocol.response_bytes(answer.status, [*answer.headers, ("server", "")], answer.body)
@@ -148,7 +152,9 @@ class Front:
         if sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
             return _refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         environ = self._environ(scope, headers)
-        if self.users and environ["PATH_INFO"] != _HEALTH and not self._is_known(environ):
+        path = environ["PATH_INFO"]
+        is_open = path == _HEALTH or self._is_keyed(path)
+        if self.users and not is_open and not self._is_known(environ):
             if not await self._has_password(environ):
                 return _refusal(HTTPStatus.UNAUTHORIZED, asks='Basic realm="Zapwatch"')
             # It is none of the application's, which may have a token of its own.
@@ -168,7 +174,6 @@ class Front:
             environ["CONTENT_LENGTH"] = too_large if body is None else str(len(body))
             environ.pop("HTTP_TRANSFER_ENCODING", None)
         environ["wsgi.input"] = io.BytesIO(body or b"")
-        path = environ["PATH_INFO"]
         if path == _HEALTH:
             return self._call(environ)
         loop = asyncio.get_running_loop()
@@ -178,6 +183,9 @@ class Front:
         if self._ping is None:
             return await loop.run_in_executor(pool, self._call, environ)
         return await self._unless_hung(pool, environ, self._ping)
+
+    def _is_keyed(self, path: str) -> bool:
+        return self._keyed is not None and path.startswith(self._keyed)
 
     async def _has_password(self, environ: WSGIEnvironment) -> bool:
         """Whether the head has the password of one of ``users``."""
@@ -247,7 +255,9 @@ class Front:
             await asyncio.wait((calling, self._pinging), timeout=max(0.0, left))
             if not calling.done() and not self._pinging.done():
                 calling.cancel()
-                _log.warning("the state does not answer: %s is refused", environ["PATH_INFO"])
+                path = environ["PATH_INFO"]
+                shown = self._keyed if self._is_keyed(path) else path
+                _log.warning("the state does not answer: %s is refused", shown)
                 return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the state does not answer")
 
     def _call(self, environ: WSGIEnvironment) -> Answer:
