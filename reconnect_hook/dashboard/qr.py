@@ -84,9 +84,6 @@ _FAILED_PAUSE_SECONDS = 3.0
 _START_SECONDS = 15.0  # for which a session may take to start, before it is started once more
 _SCANNED_SECONDS = 20.0  # until exporter and Prometheus know it too
 
-PAIRING_PAUSE_SECONDS = 10.0
-"""Between two pairing codes of one channel."""
-
 MOST_PAIRINGS = 5
 """Pairing codes of one channel in PAIRINGS_SECONDS: each of them makes a phone ring."""
 
@@ -186,11 +183,8 @@ class QrWatches:
             if not times:
                 del self._pairings[other]
         asked = self._pairings.setdefault(key, deque())
-        free_at = asked[-1] + PAIRING_PAUSE_SECONDS if asked else now
         if len(asked) >= MOST_PAIRINGS:
-            free_at = max(free_at, asked[0] + PAIRINGS_SECONDS)
-        if free_at > now:
-            raise PairingLimitError(free_at - now)
+            raise PairingLimitError(asked[0] + PAIRINGS_SECONDS - now)
         asked.append(now)
 
     def image(self, channel: str) -> QrImage | None:

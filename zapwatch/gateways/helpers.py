@@ -71,7 +71,8 @@ def number_of(jid: object) -> str | None:
 
 
 _SHORTEST = 8
-_BRAZIL = re.compile(r"55([1-9][1-9])(9?)([6-9]\d{7})")
+_WITH_NINTH = re.compile(r"(55[1-9]{2})9(\d{8})")
+_WITHOUT_NINTH = re.compile(r"(55[1-9]{2})([6-9]\d{7})")  # those of mobile phones
 
 
 def phone_number(text: str) -> str | None:
@@ -89,11 +90,11 @@ def other_form(number: str) -> str | None:
 
     WhatsApp knows a number in the form in which it was registered. None for any other number.
     """
-    found = _BRAZIL.fullmatch(number)
-    if found is None:
-        return None
-    area, ninth, rest = found.groups()
-    return f"55{area}{rest}" if ninth else f"55{area}9{rest}"
+    if found := _WITH_NINTH.fullmatch(number):
+        return "".join(found.groups())
+    if found := _WITHOUT_NINTH.fullmatch(number):
+        return "9".join(found.groups())
+    return None
 
 
 _PAIRING_CODE = re.compile(r"([A-Z0-9]{4})-?([A-Z0-9]{4})")
