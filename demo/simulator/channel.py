@@ -30,6 +30,7 @@ class SimulatedChannel:
         self.failed = False
         self.number = ""
         self.webhook = ""
+        self.phone = ""
         self.messages = 0
         self.active_at: float | None = None
         self.clients = 1 if status == "connected" else 0

@@ -40,8 +40,12 @@ class Place:
         """Let a channel need a scan, and the hook know it."""
         self.simulator.put_channel(channel, session="unpaired", status="qr_required")
         self.api("POST", f"reconnect/{channel}")
-        found = lambda: self.api("GET", f"channels/{channel}").json().get("status")  # noqa: E731
-        wait_until(lambda: found() == "needs-scan", 60, "the repair to find a code")
+
+        def is_known() -> bool:
+            found = self.api("GET", f"channels/{channel}").json()
+            return bool(found.get("status") == "needs-scan")
+
+        wait_until(is_known, 60, "the repair to find a code")
 
     def api(self, method: str, path: str, body: object = None) -> requests.Response:
         auth = ("tests", TOKEN)

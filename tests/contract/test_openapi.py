@@ -22,7 +22,7 @@ _ELSEWHERE = {
     "waha": ("/api/contacts/", "/api/sendText", "/api/loja/chats/", "/api/loja/auth/request-code"),
     "waha-2026.7": (),
     # It tells of a refusal only.
-    "wppconnect-server": ("/api/loja/send-message",),
+    "wppconnect-server": ("/api/loja/send-message", "/socket.io/"),
 }
 
 

@@ -257,7 +257,7 @@ class Calls:
         self,
         method: str,
         path: str,
-        body: Mapping[str, object] | None = None,
+        body: Mapping[str, object] | int | None = None,
         *,
         token: str | None = None,
     ) -> GatewayResponse:
@@ -320,7 +320,7 @@ class Gateway(ABC):
     can_query: ClassVar[bool] = False
     can_take_back: ClassVar[bool] = False
 
-    can_pair: ClassVar[bool] = False
+    can_pair: bool = False
     """Whether pairing_code() works."""
 
     asks_number: ClassVar[bool] = False

@@ -71,7 +71,7 @@ class EvolutionGateway(Gateway):
     lists_qr: ClassVar = False
     can_query: ClassVar = True
     can_take_back: ClassVar = True
-    can_pair: ClassVar = True
+    can_pair = True
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

@@ -62,7 +62,7 @@ class WahaGateway(Gateway):
     starting_hint: ClassVar = "it goes on starting: WAHA's log says why; can WAHA reach WhatsApp?"
     can_query: ClassVar = True
     can_take_back: ClassVar = True
-    can_pair: ClassVar = True
+    can_pair = True
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

@@ -379,6 +379,7 @@
     const share = $(".web-share", made);
     const copy = $(".copy", made);
     share.hidden = !navigator.share;
+    copy.classList.toggle("primary", share.hidden);
     share.addEventListener("click", () => {
       navigator.share({ text: share.dataset.text, url: field.value }).catch(() => {});
     });
