@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import requests
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -17,7 +18,11 @@ from demo.configuration import ROOT
 from demo.loop import Loop
 from demo.past import Past, PastProblem
 from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
+from tests.support.hooks import SECRET, hook_settings
+from tests.support.hooks import TOKEN as HOOK_TOKEN
 from tests.support.looks import Look, launch, log_in, window
+from tests.support.programs import Program
 from tests.support.waiting import wait_until
 
 _IMAGES = ROOT / "docs" / "images"
@@ -61,7 +66,52 @@ def main() -> None:
         _shoot(browser, url, desktop, f"/channels/{_LOST}", folder / "qr.png", 760)
         _shoot(browser, url, Look(360, "pt-BR"), f"/channels/{_LOST}", folder / "qr-phone.png", 760)
         _shoot(browser, url, desktop, "/channels/atendimento", folder / "channel.png", None)
+        _shoot_scan_pages(browser, folder)
         browser.close()
+
+
+def _shoot_scan_pages(browser: Browser, folder: Path) -> None:
+    """Shoot what an operator shares and a visitor sees, at a gateway with pairing codes."""
+    with (
+        TemporaryDirectory() as place,
+        SimulatorServer(SECRET, api="waha") as server,
+        Program(
+            Path(place),
+            "reconnect_hook",
+            "serve",
+            settings=hook_settings(server.url, WPP_GATEWAY_TYPE="waha"),
+        ) as hook,
+    ):
+        Simulator(server.url).put_channel(_LOST, session="unpaired", status="qr_required")
+
+        def api(method: str, path: str, body: object = None) -> dict[str, str]:
+            url, auth = f"{hook.url}/api/{path}", ("script", HOOK_TOKEN)
+            found = requests.request(method, url, json=body, auth=auth, timeout=30)
+            return dict(found.json())
+
+        api("POST", f"reconnect/{_LOST}")
+        wait_until(
+            lambda: api("GET", f"channels/{_LOST}").get("status") == "needs-scan", 60, "the code"
+        )
+        for name in ("matriz", "balcão"):
+            link = api("POST", f"scan-links/{_LOST}", {"name": name})
+        requests.get(link["url"], timeout=30)
+        for language, image in (("en", "scan-phone.png"), ("pt-BR", "scan-phone-pt.png")):
+            look = Look(360, language)
+            with window(browser, look, hook.url) as page:
+                page.goto(link["url"])
+                page.wait_for_selector("#qr .code:not(.waiting) img")
+                page.fill(".pair input", "+55 11 91234-5678")
+                page.click(".pair-form button")
+                page.wait_for_selector(".pair-code:visible")
+                _save(page, folder / image, full_page=True)
+        with window(browser, Look(1280, "en"), hook.url) as page:
+            log_in(page, HOOK_TOKEN)
+            page.goto(f"/channels/{_LOST}")
+            page.wait_for_selector("#qr .code:not(.waiting) img")
+            page.click("#qr a.share")
+            page.fill("dialog input[name=name]", "front desk")
+            page.locator("dialog").screenshot(path=folder / "share.png")
 
 
 def _play(loop: Loop, simulator: Simulator) -> None:
@@ -105,10 +155,14 @@ def _shoot(
         page.goto(path)
         _settle(page)
         if height is None:
-            page.screenshot(path=image, full_page=True)
+            _save(page, image, full_page=True)
         else:
             page.set_viewport_size({"width": look.width, "height": height})
-            page.screenshot(path=image)
+            _save(page, image)
+
+
+def _save(page: Page, image: Path, *, full_page: bool = False) -> None:
+    page.screenshot(path=image, full_page=full_page)
     print(f"{image} {image.stat().st_size / 1000:.0f} kB")
 
 

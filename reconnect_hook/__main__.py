@@ -217,6 +217,7 @@ def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bo
                 is_known=app.extensions[AUTH].knows,
                 urgent="/alerts",
                 external_url=settings.hook_external_url,
+                keyed="/scan/",
                 trusted_proxy=settings.hook_trusted_proxy,
                 ping=store.database.ping,
             )

@@ -150,3 +150,21 @@ echoes = sa.Table(
     **MYSQL,
 )
 """The echoes of the last two days; each is noted before it is sent."""
+
+scan_links = sa.Table(
+    "scan_links",
+    metadata,
+    # Names the link to its operator; nothing of the token follows from it.
+    sa.Column("id", sa.String(16), primary_key=True),
+    sa.Column("token_hash", sa.String(64), nullable=False, unique=True),
+    sa.Column("gateway", _KEY, nullable=False),
+    sa.Column("key", _KEY, nullable=False),
+    sa.Column("channel", _KEY, nullable=False),
+    sa.Column("name", sa.String(60), nullable=False),
+    sa.Column("created_at", _SECONDS, nullable=False),
+    sa.Column("expires_at", _SECONDS, nullable=False),
+    _count("opens"),
+    sa.Column("opened_at", _SECONDS),
+    **MYSQL,
+)
+"""The links by which somebody without a login may scan one channel's code."""

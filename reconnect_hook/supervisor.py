@@ -20,6 +20,7 @@ from reconnect_hook.probe_limits import ProbeRepository
 from reconnect_hook.reconciler import GatewayReconciler
 from reconnect_hook.recorder import Recorder
 from reconnect_hook.repository import Lead
+from reconnect_hook.scan_links import ScanLinks
 from reconnect_hook.scheduler import Scheduler
 from reconnect_hook.workers import Workers
 from zapwatch.channels import Channel
@@ -130,6 +131,7 @@ class HookSupervisor:
 
     def __init__(self, settings: Settings, store: Store, metrics: HookMetrics) -> None:
         """Repair nothing yet."""
+        self.scan_links = ScanLinks(store.database)
         self._settings = settings
         self._store = store
         self._metrics = metrics

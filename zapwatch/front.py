@@ -101,9 +101,10 @@ class Front:
     """One WSGI application, for granian's interface RSGI.
 
     ``/-/healthy`` is answered at once whatever the threads do, ``/metrics`` has threads of its own,
-    and so have the paths that begin with ``urgent``. ``is_known`` finds by its head alone whether a
-    request may send a large body. ``external_url`` is where clients reach the application: its path
-    begins every address that an answer has, and a request may have it or not.
+    and so have the paths that begin with ``urgent``. Those that begin with ``keyed`` hold a key of
+    their own: they need no password, and stay out of the log. ``is_known`` finds by its head alone
+    whether a request may send a large body. ``external_url`` is where clients reach the
+    application: its path begins every address that an answer has, and a request may have it or not.
     ``ping`` asks the database: while it gets no answer, requests that wait for a thread or in one
     are answered 503 within a second.
     """
@@ -115,6 +116,7 @@ class Front:
         is_known: Head,
         urgent: str,
         external_url: str = "",
+        keyed: str | None = None,
         trusted_proxy: str | None = None,
         ping: Callable[[], object] | None = None,
     ) -> None:
@@ -125,6 +127,7 @@ class Front:
         self._is_known = is_known
         self._urgent = urgent
         self._external = urlsplit(external_url)
+        self._keyed = keyed
         self._trusted_proxy = trusted_proxy
         self._ping = ping
         self._of_metrics = ThreadPoolExecutor(_METRICS_THREADS, "metrics")
@@ -142,7 +145,8 @@ class Front:
         except Exception:  # noqa: BLE001 - the next one may work
             _log.exception("a request failed, a fault of the program itself")
             answer = _refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
-        if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
+        is_limited = any(name == "Retry-After" for name, _ in answer.headers)
+        if answer.status == HTTPStatus.TOO_MANY_REQUESTS or is_limited:
             await asyncio.sleep(_SLOW_SECONDS)
         # Granian would name itself.
         protocol.response_bytes(answer.status, [*answer.headers, ("server", "")], answer.body)
@@ -152,7 +156,9 @@ class Front:
         if sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
             return _refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         environ = self._environ(scope, headers)
-        if self.users and environ["PATH_INFO"] != _HEALTH and not self._is_known(environ):
+        path = environ["PATH_INFO"]
+        is_open = path == _HEALTH or self._is_keyed(path)
+        if self.users and not is_open and not self._is_known(environ):
             if not await self._has_password(environ):
                 return _refusal(HTTPStatus.UNAUTHORIZED, asks='Basic realm="Zapwatch"')
             # It is none of the application's, which may have a token of its own.
@@ -172,7 +178,6 @@ class Front:
             environ["CONTENT_LENGTH"] = too_large if body is None else str(len(body))
             environ.pop("HTTP_TRANSFER_ENCODING", None)
         environ["wsgi.input"] = io.BytesIO(body or b"")
-        path = environ["PATH_INFO"]
         if path == _HEALTH:
             return self._call(environ)
         loop = asyncio.get_running_loop()
@@ -182,6 +187,9 @@ class Front:
         if self._ping is None:
             return await loop.run_in_executor(pool, self._call, environ)
         return await self._unless_hung(pool, environ, self._ping)
+
+    def _is_keyed(self, path: str) -> bool:
+        return self._keyed is not None and path.startswith(self._keyed)
 
     async def _has_password(self, environ: WSGIEnvironment) -> bool:
         """Whether the head has the password of one of ``users``."""
@@ -251,7 +259,9 @@ class Front:
             await asyncio.wait((calling, self._pinging), timeout=max(0.0, left))
             if not calling.done() and not self._pinging.done():
                 calling.cancel()
-                _log.warning("the state does not answer: %s is refused", environ["PATH_INFO"])
+                path = environ["PATH_INFO"]
+                shown = self._keyed if self._is_keyed(path) else path
+                _log.warning("the state does not answer: %s is refused", shown)
                 return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the state does not answer")
 
     def _call(self, environ: WSGIEnvironment) -> Answer:

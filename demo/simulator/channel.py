@@ -30,6 +30,7 @@ class SimulatedChannel:
         self.failed = False
         self.number = ""
         self.webhook = ""
+        self.phone = ""
         self.messages = 0
         self.active_at: float | None = None
         self.clients = 1 if status == "connected" else 0
@@ -39,6 +40,9 @@ class SimulatedChannel:
         self.begun = status == "connected"
         self.start_failed = False
         self.browser_left = False
+        self.pairing_code: str | None = None
+        self._paired_for = ""
+        self._code_until: float | None = None
         self._since = now
         self._recovers_at: float | None = None
         self._stays_zombie = False
@@ -56,10 +60,26 @@ class SimulatedChannel:
             self.zombie = self._stays_zombie
             self.deaf = self.deaf and self.zombie
             self._stays_zombie = False
+        if self._code_until is not None and now >= self._code_until:
+            self.pairing_code = self._code_until = None
         if self._qr_until is not None and now >= self._qr_until:
             self._give_up(self._qr_until)
             self._stand_still()
             self.failed = True
+
+    def issue_code(self, number: str, code: str, now: float) -> None:
+        """Let the phone of a number connect by typing a code."""
+        self.pairing_code, self._paired_for = code, number
+        life = self.knobs.code_seconds
+        self._code_until = None if life is None else now + life
+
+    def enter_code(self, code: str, now: float) -> None:
+        """Type a pairing code on the phone."""
+        self.settle(now)
+        alive = self.status == "qr_required" and self.pairing_code == code.replace("-", "")
+        if not alive or self.knobs.registered not in {None, self._paired_for}:
+            raise Refused(409, f"channel {self.id!r} has no such pairing code")
+        self.act("scan", now)
 
     def change(self, settings: Mapping[str, Any], now: float) -> None:
         """Set knobs, and put the channel at once into the status or zombie state asked for.
@@ -248,7 +268,7 @@ class SimulatedChannel:
         self._asked = False
         self._initializing_left = 0
         self._stays_zombie = self._closed_zombie = False
-        self._qr_until = None
+        self._qr_until = self._code_until = self.pairing_code = None
         self.failed = self.start_failed = False
 
     def _lose_or_find_whatsapp(self, now: float) -> None:

@@ -74,6 +74,11 @@ class Simulator:
         """Scan the QR code that the channel shows; refused if it shows none."""
         return self._act(channel, "scan")
 
+    def enter_code(self, channel: str, code: str) -> dict[str, Any]:
+        """Type a pairing code on the channel's phone; refused if it is not alive."""
+        path = f"channels/{quote(channel, safe='')}/enter_code"
+        return self._object("POST", path, {"code": code})
+
     def connect(self, channel: str) -> dict[str, Any]:
         """Connect the channel and bring it to life, as if the phone had come back by itself."""
         return self._act(channel, "connect")

@@ -36,6 +36,7 @@ class Control:
         add = routes.add_url_rule
         add("/state", "state", self._state, methods=["GET"])
         add("/channels/<encoded:channel>", "put", self._put, methods=["PUT"])
+        add("/channels/<encoded:channel>/enter_code", "enter", self._enter, methods=["POST"])
         add("/channels/<encoded:channel>/<action>", "act", self._act, methods=["POST"])
         add("/faults", "catalogue", self._catalogue, methods=["GET"])
         add("/faults", "clear_all", self._clear, methods=["DELETE"])
@@ -64,6 +65,10 @@ class Control:
 
     def _act(self, channel: str, action: str) -> Response:
         return as_json(200, self._gateway.act(channel, action))
+
+    def _enter(self, channel: str) -> Response:
+        code = rules.check(_body(), {"code": rules.TEXT}, "pairing code")["code"]
+        return as_json(200, self._gateway.enter_code(channel, code))
 
     def _catalogue(self) -> Response:
         listed = [

@@ -25,6 +25,7 @@ OPERATIONS = (
     "number",
     "query",
     "take_back",
+    "pairing_code",
 )
 """The gateways' calls, by the names that faults and the journal use."""
 

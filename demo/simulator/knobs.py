@@ -9,6 +9,7 @@ Session = Literal["paired", "unpaired", "not_started", "dead"]
 Status = Literal["connected", "disconnected", "qr_required", "initializing"]
 ZombieAnswer = Literal["connected", "http_500", "qr"]
 Start = Literal["works", "fails"]
+Pairing = Literal["issued", "refused"]
 WhatsApp = Literal["reachable", "refused", "unresolved"]
 IdField = Literal["id", "name", "channel_id", "none"]
 QrForm = Literal["base64", "data_url", "http_url"]
@@ -63,6 +64,8 @@ class Knobs:
     `tells_activity` is whether WAHA tells when the session was last active. One that is
     `quiet` is well, but has no messages other than those of the API. An `old_core` answers as
     WAHA's Core of 2024.10 does: without API key and activity, and it refuses to start twice.
+    `pairing` is what a wish for a pairing code comes to. A code lives for `code_seconds`, or as
+    long as QR codes are shown, and is dead if it was issued for another number than `registered`.
     """
 
     name: str | None = None
@@ -86,6 +89,9 @@ class Knobs:
     tells_activity: bool = True
     quiet: bool = False
     old_core: bool = False
+    pairing: Pairing = "issued"
+    code_seconds: float | None = None
+    registered: str | None = None
 
 
 class KnobSettings(TypedDict, total=False):
@@ -112,6 +118,9 @@ class KnobSettings(TypedDict, total=False):
     tells_activity: bool
     quiet: bool
     old_core: bool
+    pairing: Pairing
+    code_seconds: float | None
+    registered: str | None
     status: Status
     zombie: bool
 
@@ -138,6 +147,9 @@ RULES = {
     "tells_activity": rules.SWITCH,
     "quiet": rules.SWITCH,
     "old_core": rules.SWITCH,
+    "pairing": rules.one_of(*get_args(Pairing)),
+    "code_seconds": rules.or_null(rules.AMOUNT),
+    "registered": rules.or_null(rules.TEXT),
     "status": rules.one_of(*get_args(Status)),
     "zombie": rules.SWITCH,
 }

@@ -50,6 +50,20 @@ class SimulatedGateway:
         self._qr_codes += 1
         return self._qr_codes
 
+    def next_pairing_code(self) -> str:
+        """Return a new pairing code; within `at`."""
+        return f"SIMU{self.next_qr():04}"
+
+    def enter_code(self, channel_id: str, code: str) -> dict[str, Any]:
+        """Type a pairing code on a channel's phone."""
+        with self._lock:
+            now = self.clock.monotonic()
+            channel = self._channels.get(channel_id)
+            if channel is None:
+                raise Refused(404, f"there is no channel {channel_id!r}")
+            channel.enter_code(code, now)
+            return channel.snapshot(now)
+
     def delete(self, channel_id: str) -> bool:
         """Throw a session away, and tell whether there was one."""
         with self._lock:

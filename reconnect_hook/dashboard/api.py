@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from flask import Blueprint, Response, abort, request
 from werkzeug.exceptions import HTTPException, TooManyRequests
@@ -11,9 +12,17 @@ from reconnect_hook.app import as_json
 from reconnect_hook.auth import TokenAuth
 from reconnect_hook.dashboard.channel_view import ChannelFilter, ChannelView, view_id
 from reconnect_hook.dashboard.errors import refuse_unusable_id
+from reconnect_hook.dashboard.scan import (
+    PairingRefusedError,
+    ask_pairing_code,
+    create_link,
+    revoke_link,
+    usable_name,
+)
 from reconnect_hook.dashboard.snapshot import DashboardCache, DashboardSnapshot, GatewayPanels
 from reconnect_hook.history import Attempt
 from reconnect_hook.operator_actions import OperatorActions
+from reconnect_hook.scan_links import HOURS, MOST_LINKS, ScanLink, ScanLinks, TooManyLinksError
 from zapwatch.channels import channel_key
 
 _MOST_HOURS = 24 * 365
@@ -22,8 +31,11 @@ _MOST_HOURS = 24 * 365
 class DashboardApi:
     """The calls; each is one method."""
 
-    def __init__(self, auth: TokenAuth, board: DashboardCache, panels: GatewayPanels) -> None:
+    def __init__(
+        self, auth: TokenAuth, board: DashboardCache, panels: GatewayPanels, links: ScanLinks
+    ) -> None:
         self._auth = auth
+        self._links = links
         self._board = board
         self._panels = panels
 
@@ -38,6 +50,12 @@ class DashboardApi:
         add("/ask/<channel:channel>", "ask", self._ask, methods=["POST"])
         add("/pause/<channel:channel>", "pause", self._pause, methods=["POST"])
         add("/resume/<channel:channel>", "resume", self._resume, methods=["POST"])
+        add("/scan-links", "scan_links", self._scan_links)
+        new = "/scan-links/<channel:channel>"
+        add(new, "new_scan_link", self._new_scan_link, methods=["POST"])
+        add("/scan-links/<link>", "end_scan_link", self._end_scan_link, methods=["DELETE"])
+        pair = "/pairing-code/<channel:channel>"
+        add(pair, "pairing_code", self._pairing_code, methods=["POST"])
         routes.before_request(self._check)
         routes.register_error_handler(HTTPException, _http_error)
         return routes
@@ -103,6 +121,40 @@ class DashboardApi:
         self._actions().resume(channel)
         return as_json(200, self._now(channel))
 
+    def _scan_links(self) -> Response:
+        return as_json(200, {"links": [_scan_link(link) for link in self._links.valid()]})
+
+    def _new_scan_link(self, channel: str) -> Response:
+        row, panel = self._known(channel), self._panels.of_request()
+        body = _body()
+        hours, name = body.get("hours", 24), usable_name(body.get("name", ""))
+        if isinstance(hours, bool) or hours not in HOURS:
+            return as_json(400, {"error": f"hours must be one of {', '.join(map(str, HOURS))}"})
+        if name is None:
+            return as_json(400, {"error": "name must be one line of 60 characters at most"})
+        try:
+            link, address = create_link(self._links, panel, row.channel, name, int(hours))
+        except TooManyLinksError:
+            words = f"the channel has {MOST_LINKS} valid links already: end one first"
+            return as_json(409, {"error": words})
+        return as_json(201, {"url": address, **_scan_link(link)})
+
+    def _end_scan_link(self, link: str) -> Response:
+        if not revoke_link(self._links, self._panels, link):
+            abort(404)
+        return Response(status=204)
+
+    def _pairing_code(self, channel: str) -> Response:
+        row, panel = self._known(channel), self._panels.of_request()
+        try:
+            made = ask_pairing_code(panel, row.channel, _body().get("phone"))
+        except PairingRefusedError as error:
+            response = as_json(error.status, {"error": error.words})
+            if error.seconds is not None:
+                response.headers["Retry-After"] = str(error.seconds)
+            return response
+        return as_json(200, {"code": made["code"], "expires_in": made["expires_in"]})
+
     def _actions(self) -> OperatorActions:
         return self._panels.of_request().controller.actions
 
@@ -119,6 +171,24 @@ class DashboardApi:
 
     def _row(self, snapshot: DashboardSnapshot, channel: str) -> ChannelView | None:
         return snapshot.rows.get(view_id(self._panels.of_request().name, channel))
+
+
+def _body() -> Mapping[str, Any]:
+    body = request.get_json(silent=True)
+    return body if isinstance(body, dict) else {}
+
+
+def _scan_link(link: ScanLink) -> dict[str, object]:
+    return {
+        "id": link.id,
+        "gateway": link.gateway,
+        "channel": link.channel,
+        "name": link.name,
+        "created_at": link.created_at,
+        "expires_at": link.expires_at,
+        "opens": link.opens,
+        "opened_at": link.opened_at,
+    }
 
 
 def _channel(row: ChannelView) -> dict[str, object]:

@@ -29,7 +29,7 @@ def finish(response: Response) -> Response:
     """Add what each answer of the page carries."""
     i18n.remember_language(response)
     response.headers["Content-Security-Policy"] = CONTENT_POLICY
-    if request.endpoint == "page.static" and response.status_code < 400:
+    if request.endpoint in {"page.static", "scan.static"} and response.status_code < 400:
         # Their address changes with their content, and nothing in them is secret.
         response.headers["Cache-Control"] = "public, max-age=604800"
     return response

@@ -145,7 +145,8 @@ def day(seconds: float) -> str:
 def static(name: str) -> str:
     """Return the address of a file of the package; another version of it has another address."""
     changed = int((_STATIC / name).stat().st_mtime)
-    return url_for("page.static", filename=name, v=f"{__version__}-{changed}")
+    endpoint = "scan.static" if request.blueprint == "scan" else "page.static"
+    return url_for(endpoint, filename=name, v=f"{__version__}-{changed}")
 
 
 def this_address(**more: str) -> str:

@@ -1,4 +1,4 @@
-"""Asks for a channel's QR code while somebody looks at it, once for all who do."""
+"""Asks for a channel's QR code while somebody looks, once for all who do; and pairing codes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import binascii
 import enum
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
@@ -14,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 from zapwatch.channels import channel_key
 from zapwatch.clock import Clock
 from zapwatch.db import StateError
-from zapwatch.gateways.base import Gateway, GatewayError, QrKind
+from zapwatch.gateways.base import Gateway, GatewayError, PairingCode, QrKind
 
 _log = logging.getLogger("reconnect_hook")
 
@@ -38,6 +39,12 @@ class QrImage:
 
     kind: str
     data: bytes = field(repr=False)
+
+
+NO_IMAGE = QrImage(
+    "image/gif", base64.b64decode("R0lGODlhAQABAIAAAAAAAAAAACH5BAEAAAAALAAAAAABAAEAAAICRAEAOw==")
+)
+"""A dot that cannot be seen, while there is no code."""
 
 
 def read(text: str, fetch: Callable[[str], bytes]) -> QrImage:
@@ -77,6 +84,19 @@ _FAILED_PAUSE_SECONDS = 3.0
 _START_SECONDS = 15.0  # for which a session may take to start, before it is started once more
 _SCANNED_SECONDS = 20.0  # until exporter and Prometheus know it too
 
+MOST_PAIRINGS = 5
+"""Pairing codes of one channel in PAIRINGS_SECONDS: each of them makes a phone ring."""
+
+PAIRINGS_SECONDS = 600.0
+
+
+class PairingLimitError(Exception):
+    """A channel had too many pairing codes; ``seconds`` until the next one."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the next pairing code can be asked for in {seconds:.0f} s")
+        self.seconds = seconds
+
 
 class QrState(enum.StrEnum):
     """What there is to show."""
@@ -100,6 +120,7 @@ class _QrWatch:
     image: QrImage | None = field(default=None, repr=False)
     connected_at: float = float("-inf")
     asking: bool = False
+    calling: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
 
 class QrWatches:
@@ -117,6 +138,12 @@ class QrWatches:
         self._connected = connected
         self._lock = threading.Lock()
         self._watches: dict[str, _QrWatch] = {}
+        self._pairings: dict[str, deque[float]] = {}
+
+    @property
+    def can_pair(self) -> bool:
+        """Whether the gateway has pairing codes."""
+        return self._client.can_pair
 
     def look(self, channel: str) -> tuple[QrState, int]:
         """Return what there is to show, and the number of the code; begin to ask where none does.
@@ -135,7 +162,30 @@ class QrWatches:
             if not known.asking and known.state is not QrState.CONNECTED:
                 threading.Thread(target=self._ask, args=(known,), name="qr", daemon=True).start()
                 known.asking = True  # only of a thread that could be started
-            return known.state, known.number
+            return known.state, known.number if known.image else 0
+
+    def pair(self, channel: str, phone: str) -> PairingCode:
+        """Return a new pairing code for a number; raise PairingLimitError or GatewayError.
+
+        No QR code is asked for meanwhile.
+        """
+        key, now = channel_key(channel), self._clock.monotonic()
+        with self._lock:
+            self._limit_pairings(key, now)
+            known = self._watches.setdefault(key, _QrWatch(channel, now))
+        with known.calling:
+            return self._client.pairing_code(channel, phone)
+
+    def _limit_pairings(self, key: str, now: float) -> None:
+        for other, times in list(self._pairings.items()):
+            while times and now - times[0] >= PAIRINGS_SECONDS:
+                times.popleft()
+            if not times:
+                del self._pairings[other]
+        asked = self._pairings.setdefault(key, deque())
+        if len(asked) >= MOST_PAIRINGS:
+            raise PairingLimitError(asked[0] + PAIRINGS_SECONDS - now)
+        asked.append(now)
 
     def image(self, channel: str) -> QrImage | None:
         """Return the code that waits, None where there is none."""
@@ -151,7 +201,7 @@ class QrWatches:
 
     def _forget(self, now: float) -> None:
         for key, one in list(self._watches.items()):
-            if not one.asking and not _is_recent(one, now):
+            if not one.asking and not one.calling.locked() and not _is_recent(one, now):
                 del self._watches[key]
 
     def _ask(self, watch: _QrWatch) -> None:
@@ -159,7 +209,8 @@ class QrWatches:
         while True:
             began = self._clock.monotonic()
             try:
-                started_at = self._ask_once(watch, started_at)
+                with watch.calling:
+                    started_at = self._ask_once(watch, started_at)
             except Exception:  # noqa: BLE001
                 # A thread that dies would leave a watch that seems to ask, and no look asks again.
                 _log.exception("a QR code cannot be shown, a fault of the hook itself")

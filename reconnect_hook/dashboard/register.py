@@ -11,6 +11,7 @@ from reconnect_hook.auth import TokenAuth
 from reconnect_hook.dashboard import errors, i18n
 from reconnect_hook.dashboard.api import DashboardApi
 from reconnect_hook.dashboard.prometheus import Alertmanager, Prometheus
+from reconnect_hook.dashboard.scan import PairingEndpoint, ScanPage, ShareDialog
 from reconnect_hook.dashboard.snapshot import DashboardCache, GatewayPanels
 from reconnect_hook.dashboard.timeline import WeekHistory
 from reconnect_hook.dashboard.views import OPEN, ChannelPage, LoginPage, OverviewPage, QrEndpoints
@@ -68,10 +69,13 @@ def add_page(
         OverviewPage(board, panels),
         channel_page,
         QrEndpoints(board, panels),
+        ShareDialog(supervisor.scan_links, board, panels),
+        PairingEndpoint(panels),
     ):
         views.add_to(routes)
     app.register_blueprint(routes)
-    app.register_blueprint(DashboardApi(auth, board, panels).blueprint())
+    app.register_blueprint(ScanPage(supervisor.scan_links, panels, clock=clock).blueprint())
+    app.register_blueprint(DashboardApi(auth, board, panels, supervisor.scan_links).blueprint())
 
 
 def _blueprint(auth: TokenAuth) -> Blueprint:

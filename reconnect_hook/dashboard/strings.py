@@ -123,3 +123,6 @@ QR_STATES = {
     "none": _("No code waits at the moment."),
     "connected": _("Connected"),
 }
+
+VALID_FOR = {1: _("1 hour"), 24: _("24 hours"), 168: _("7 days")}
+"""How long a scan link may be valid, by the hours."""

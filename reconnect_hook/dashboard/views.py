@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -37,7 +36,7 @@ from reconnect_hook.dashboard.channel_view import (
 from reconnect_hook.dashboard.errors import error_page
 from reconnect_hook.dashboard.i18n import locale, this_address
 from reconnect_hook.dashboard.prometheus import quote_label
-from reconnect_hook.dashboard.qr import QrImage, QrState
+from reconnect_hook.dashboard.qr import NO_IMAGE, QrState
 from reconnect_hook.dashboard.snapshot import (
     ActiveProblem,
     DashboardCache,
@@ -234,6 +233,7 @@ class ChannelPage:
             silence=self._silence(panel, name),
             just_asked=row is not None and _was_just_asked(row, self._clock.time()),
             can_ask=panel.controller.probing.can_ask(channel_key(name)),
+            can_pair=panel.watches.can_pair,
         )
 
     def _silence(self, panel: GatewayPanel, channel: str) -> str:
@@ -346,12 +346,6 @@ def _local(address: str) -> str:
     return address if is_local and address.isprintable() else url_for("page.overview")
 
 
-_NOTHING = QrImage(
-    "image/gif", base64.b64decode("R0lGODlhAQABAIAAAAAAAAAAACH5BAEAAAAALAAAAAABAAEAAAICRAEAOw==")
-)
-"""A dot that cannot be seen, while there is no code."""
-
-
 class QrEndpoints:
     """The views; each is one method."""
 
@@ -371,7 +365,7 @@ class QrEndpoints:
 
     def _image(self, channel: str) -> Response:
         self._look(channel)
-        image = self._panels.of_request().watches.image(channel) or _NOTHING
+        image = self._panels.of_request().watches.image(channel) or NO_IMAGE
         return Response(image.data, mimetype=image.kind)
 
     def _look(self, channel: str) -> tuple[QrState, int]:

@@ -12,7 +12,7 @@ import pytest
 
 from demo.simulator import knobs as simulated
 from demo.simulator.apis.whapi import token_of
-from demo.simulator.client import Simulator
+from demo.simulator.client import Simulator, SimulatorError
 from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
 from tests.support.clock import HandMovedClock
@@ -52,6 +52,7 @@ class _Settings:
     messages: str = "none"
     ignore: frozenset[str] = frozenset()
     ignore_stopped: bool = False
+    webhook: str = "https://crm.example.com/{session}"
 
     @property
     def channels(self) -> tuple[NamedChannel, ...]:
@@ -424,6 +425,50 @@ class GatewayContract:
 
         assert world.gateway.qr("loja").kind is QrKind.QR
 
+    def test_a_pairing_code_connects_the_phone_that_it_is_for(self, world: World) -> None:
+        if not world.gateway.can_pair:
+            assert _failure_without_call(lambda: world.gateway.pairing_code("loja", NUMBER))
+            return
+        show_qr(world)
+        world.simulator.put_channel("loja", registered=NUMBER, code_seconds=120)
+        dead = world.gateway.pairing_code("loja", "551100000002")
+        assert re.fullmatch(r"[A-Z0-9]{4}-[A-Z0-9]{4}", dead.code)
+        assert 0 < dead.seconds <= 120
+        assert dead.code not in repr(dead)
+        with pytest.raises(SimulatorError):
+            world.simulator.enter_code("loja", dead.code)
+        late = world.gateway.pairing_code("loja", NUMBER)
+        world.clock.forward(120)
+        with pytest.raises(SimulatorError):
+            world.simulator.enter_code("loja", late.code)
+        code = world.gateway.pairing_code("loja", NUMBER).code
+        world.simulator.enter_code("loja", code)
+        assert world.gateway.qr("loja").kind is QrKind.ACCEPTED
+        sessions = [one["clients"] for one in world.simulator.state()["channels"]]
+        assert sessions == [1, 1], "and no second client is left"
+
+    def test_a_refused_pairing_code_says_why_and_not_for_whom(self, world: World) -> None:
+        if not world.gateway.can_pair:
+            return
+        show_qr(world)
+        world.simulator.put_channel("loja", pairing="refused")
+        gateway = world.another(qr_timeout=1)  # one never answers
+        error = _failure(lambda: gateway.pairing_code("loja", NUMBER))
+        assert error.operation is Operation.PAIRING_CODE
+        assert world.gateway.qr("loja").kind is not QrKind.ACCEPTED
+
+    def test_no_pairing_is_lost_by_asking_for_a_code(self, world: World) -> None:
+        if not world.gateway.can_pair:
+            return
+        gateway = world.another(qr_timeout=1)
+        for happen in ("connect", "drop", "flap"):
+            getattr(world.simulator, happen)("loja")
+            _failure(lambda: gateway.pairing_code("loja", NUMBER))
+        world.simulator.connect("loja")
+        assert world.channel().connected
+        assert world.simulator.state()["channels"][0]["session"] == "paired"
+        assert not _LOSING & set(world.asked)
+
     def test_a_code_at_another_server_is_not_fetched(self, world: World) -> None:
         error = _failure(lambda: world.gateway.get_image("https://gateway.example.com/qr.png"))
         assert error.reason is GatewayErrorKind.INVALID
@@ -439,6 +484,13 @@ class GatewayContract:
         assert set(adapter.hints) == set(GatewayErrorKind)
         assert all(re.fullmatch(r"[^\n]{20,100}", hint) for hint in adapter.hints.values())
         assert adapter.usual_port > 1023 or self.kind in PUBLIC_URLS
+
+
+def show_qr(world: World) -> None:
+    """Let the channel ``loja`` show a QR code."""
+    world.simulator.unpair("loja")
+    world.gateway.reconnect(world.channel(), silent=False)
+    assert world.gateway.qr("loja").kind is QrKind.QR
 
 
 def _failure_without_call(call: Callable[[], object]) -> bool:

@@ -19,10 +19,10 @@ Exchange = tuple[str, str, object, GatewayResponse]
 
 # What the parts that we have of the documents do not describe.
 _ELSEWHERE = {
-    "waha": ("/api/contacts/", "/api/sendText", "/api/loja/chats/"),
+    "waha": ("/api/contacts/", "/api/sendText", "/api/loja/chats/", "/api/loja/auth/request-code"),
     "waha-2026.7": (),
     # It tells of a refusal only.
-    "wppconnect-server": ("/api/loja/send-message",),
+    "wppconnect-server": ("/api/loja/send-message", "/socket.io/"),
 }
 
 
@@ -59,6 +59,8 @@ def _do_everything(world: World) -> None:
             gateway.reconnect(listed, silent=listed.connected)
         gateway.qr("loja")
         world.clock.forward(1)
+    if gateway.can_pair:
+        gateway.pairing_code("loja", "5500000000001")
     world.clock.forward(180)  # the code is too old
     gateway.qr("loja")
     gateway.start_session("loja")
@@ -71,7 +73,7 @@ def _do_everything(world: World) -> None:
     ("kind", "name", "least"),
     [
         ("waha", "waha", 6),
-        ("waha", "waha-2026.7", 9),
+        ("waha", "waha-2026.7", 10),
         ("wppconnect", "wppconnect-server", 9),
         ("whapi", "whapi", 6),
     ],

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from tests.contract.suite import NUMBER, SECRET, GatewayContract, World
+from tests.contract.suite import NUMBER, SECRET, GatewayContract, World, show_qr
 from zapwatch.channels import Channel, Status
 from zapwatch.gateways import wppconnect
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
@@ -85,6 +85,8 @@ class TestWppconnect(GatewayContract):
         assert not world.simulator.requests("status", "loja")
 
     def test_a_session_keeps_its_own_webhook_through_a_repair(self, world: World) -> None:
+        gateway = world.another(webhook="")
+
         def webhook() -> str:
             return world.server.gateway.at("loja", lambda c, _: c.webhook, "")
 
@@ -92,8 +94,33 @@ class TestWppconnect(GatewayContract):
             "loja", lambda c, _: setattr(c, "webhook", "http://own.example"), None
         )
         world.simulator.zombie("loja")
-        world.gateway.reconnect(world.channel(), silent=True)
+        gateway.reconnect(world.channel(), silent=True)
         assert webhook() == "http://own.example"
+
+    def test_a_sessions_webhook_outlives_a_pairing_code_and_the_number_does_not(
+        self, world: World
+    ) -> None:
+        def stored() -> tuple[str, str]:
+            return world.server.gateway.at("loja", lambda c, _: (c.webhook, c.phone), ("", ""))
+
+        world.simulator.put_channel("loja", qr_seconds=60)
+        show_qr(world)
+        world.gateway.pairing_code("loja", NUMBER)
+        assert stored() == ("https://crm.example.com/loja", NUMBER)
+        assert world.gateway.qr("loja").image is None, "the server shows the one or the other"
+        world.clock.forward(60)
+        assert world.gateway.qr("loja").kind is QrKind.NOT_STARTED
+        world.gateway.start_session("loja")
+        assert stored() == ("https://crm.example.com/loja", "")
+        assert world.gateway.qr("loja").image, "the QR code is back"
+
+    def test_without_its_webhook_no_session_gets_a_pairing_code(self, world: World) -> None:
+        show_qr(world)
+        gateway = world.another(webhook="")
+        assert not gateway.can_pair
+        with pytest.raises(GatewayError):
+            gateway.pairing_code("loja", NUMBER)
+        assert world.gateway.qr("loja").image, "the QR code is still there"
 
     def test_a_session_that_starts_for_ever_is_closed_and_started(
         self, world: World, monkeypatch: pytest.MonkeyPatch

@@ -50,8 +50,8 @@ class Cron:
     def check(self, *options: str, **settings: str) -> subprocess.CompletedProcess[str]:
         # What the terminal's encoding lacks is the business of who starts main().
         start = run if "PYTHONIOENCODING" in settings else run_here
-        command = (self.directory, "reconnect_hook", "check", *options)
-        done = start(*command, settings={**self.settings, **settings})
+        given = {**self.settings, **settings}
+        done = start(self.directory, "reconnect_hook", "check", *options, settings=given)
         assert SECRET not in done.stdout + done.stderr + "".join(self.lines)
         return done
 

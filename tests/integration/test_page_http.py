@@ -17,18 +17,12 @@ from werkzeug.test import TestResponse
 
 from demo.simulator.client import Simulator
 from reconnect_hook import auth
-from reconnect_hook.app import create_app
-from reconnect_hook.dashboard.register import add_page
-from reconnect_hook.metrics import HookMetrics
-from reconnect_hook.supervisor import HookSupervisor, open_store
-from tests.support.clock import AheadClock
 from tests.support.hooks import TOKEN, hook_settings, state
 from tests.support.programs import Program
+from tests.support.site import Site
 from tests.support.states import locked
 from tests.support.waiting import wait_until
-from zapwatch.config import parse
 
-_NOBODY = "http://127.0.0.1:1"
 _BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
@@ -36,31 +30,6 @@ _BEARER = {"Authorization": f"Bearer {TOKEN}"}
 def simulator(simulator: Simulator) -> Simulator:
     simulator.put_channel("loja", session="unpaired")
     return simulator
-
-
-class Site:
-    """The hook's application, with workers, and without Prometheus."""
-
-    def __init__(self, url: str, token: str = TOKEN) -> None:
-        self.clock = AheadClock()
-        values = hook_settings(
-            url, HOOK_TOKEN=token, PROMETHEUS_URL=_NOBODY, ALERTMANAGER_URL=_NOBODY
-        )
-        settings = parse(values)
-        metrics = HookMetrics()
-        self._store = open_store(settings)
-        self.supervisor = HookSupervisor(settings, self._store, metrics)
-        self.supervisor.apply_config(settings.gateways)
-        self.state_url = settings.hook_state_url
-        self.app = create_app(self.supervisor, metrics, token=token, clock=self.clock)
-        add_page(self.app, self.supervisor, settings, clock=self.clock)
-
-    def close(self) -> None:
-        self.supervisor.stop(5)
-        self._store.database.close()
-
-    def browser(self) -> FlaskClient:
-        return self.app.test_client()
 
 
 @pytest.fixture

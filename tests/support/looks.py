@@ -105,9 +105,12 @@ def _counts(message: ConsoleMessage) -> bool:
     # It also tells what is no complaint: that a field had the focus before it could be given it.
     if message.type not in {"error", "warning"}:
         return False
-    # Of a refused login, or a hook that has gone, the browser tells although it is expected.
+    # Of a refused login or code, a link that has ended, or a hook that has gone, the browser tells
+    # although it is expected.
     expected = (
         "status of 401",
+        "status of 404",
+        "status of 409",
         "status of 429",
         "net::ERR_CONNECTION_REFUSED",
         "ERR_EMPTY_RESPONSE",

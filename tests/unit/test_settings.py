@@ -72,6 +72,7 @@ def test_the_least_that_must_be_set_brings_the_documented_defaults() -> None:
                 "message_log_error": "",
                 "ignore": frozenset(),
                 "ignore_stopped": False,
+                "webhook": "",
                 "silent_hours": 4,
                 "silent_hours_overrides": {},
                 "silence_mode": "fixed",

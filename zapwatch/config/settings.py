@@ -246,6 +246,16 @@ SETTINGS = (
         key="ignore_stopped",
     ),
     Setting(
+        "WPP_GATEWAY_WEBHOOK",
+        Reader.text,
+        "",
+        "where the sessions of WPPConnect Server post to; `{session}` stands for a session's name. "
+        "With it they have pairing codes, and each start sets it. Without it a start keeps what "
+        "the server has stored",
+        key="webhook",
+        secret=True,
+    ),
+    Setting(
         "SILENT_HOURS",
         partial(Reader.number, above=0, most=MOST_HOURS),
         "4",
@@ -599,6 +609,8 @@ class GatewaySettings:
     ignore: frozenset[str]
     """Keys of the channels that are left out."""
     ignore_stopped: bool
+    webhook: str = field(repr=False)
+    """Where WPPConnect's sessions post, empty where they keep what is stored."""
     silent_hours: float
     silent_hours_overrides: Mapping[str, float]
     silence_mode: SilenceMode

@@ -30,6 +30,7 @@ class Operation(enum.StrEnum):
     SEND = "send"
     TAKE_BACK = "take_back"
     RECONNECT = "reconnect"
+    PAIRING_CODE = "pairing_code"
 
 
 class GatewayErrorKind(enum.StrEnum):
@@ -91,6 +92,17 @@ class QrAnswer:
 
     kind: QrKind
     image: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PairingCode:
+    """A code that is typed on the phone instead of a scan, and for how many seconds it lives.
+
+    It lets whoever types it connect an account here: out of ``repr()``, logs and URLs.
+    """
+
+    code: str = field(repr=False)
+    seconds: float
 
 
 MAX_CHANNELS = 20_000
@@ -245,7 +257,7 @@ class Calls:
         self,
         method: str,
         path: str,
-        body: Mapping[str, object] | None = None,
+        body: Mapping[str, object] | int | None = None,
         *,
         token: str | None = None,
     ) -> GatewayResponse:
@@ -307,6 +319,9 @@ class Gateway(ABC):
 
     can_query: ClassVar[bool] = False
     can_take_back: ClassVar[bool] = False
+
+    can_pair: bool = False
+    """Whether pairing_code() works."""
 
     asks_number: ClassVar[bool] = False
     """Whether own_number() can tell a number that the list does not."""
@@ -407,6 +422,15 @@ class Gateway(ABC):
             if not answer.is_success or answer.is_html:
                 raise Failure(GatewayErrorKind.HTTP, f"HTTP {answer.status} instead of an image")
             return answer.raw
+
+    def pairing_code(self, channel_id: str, phone: str) -> PairingCode:  # noqa: ARG002
+        """Return a new pairing code for a number (digits, as WhatsApp registered it).
+
+        Only where ``can_pair``, and only of a session without a pairing: no other loses one by it.
+        """
+        raise GatewayError(
+            Operation.PAIRING_CODE, GatewayErrorKind.INVALID, "this gateway has no pairing codes"
+        )
 
     @abstractmethod
     def delete(self, channel_id: str) -> None:

@@ -20,11 +20,18 @@ from zapwatch.gateways.base import (
     GatewayErrorKind,
     GatewayResponse,
     Operation,
+    PairingCode,
     QrAnswer,
     QrKind,
     error_message,
 )
-from zapwatch.gateways.helpers import build_channel_list, in_path, map_concurrently, number_of
+from zapwatch.gateways.helpers import (
+    build_channel_list,
+    in_path,
+    map_concurrently,
+    number_of,
+    read_pairing_code,
+)
 
 _STATUSES = {
     "open": Status.CONNECTED,
@@ -39,6 +46,8 @@ _STEADY_LOOKS = 5
 _STEADY_PAUSE = 0.4  # seconds
 # A client that connect made, and of which the database has heard nothing yet, goes on by itself.
 _CONNECT_AGAIN_SECONDS = 3600.0
+# The next QR code brings another pairing code.
+_PAIRING_SECONDS = 45.0
 _PRIVACY = ("readreceipts", "profile", "status", "online", "last", "groupadd")
 
 
@@ -62,6 +71,7 @@ class EvolutionGateway(Gateway):
     lists_qr: ClassVar = False
     can_query: ClassVar = True
     can_take_back: ClassVar = True
+    can_pair = True
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -126,6 +136,33 @@ class EvolutionGateway(Gateway):
         with self._operation(Operation.START_SESSION) as calls:
             if _loaded_state(calls, channel_id) == "close":
                 self._connect(calls, channel_id)
+
+    def pairing_code(self, channel_id: str, phone: str) -> PairingCode:
+        """Connect a closed instance with the number; one that shows a QR code is closed first.
+
+        While an instance is connecting, Evolution ignores the number. One that shows no code may
+        be reconnecting with a pairing, which logging it out would throw away.
+        """
+        with self._operation(Operation.PAIRING_CODE, hide=(phone,)) as calls:
+            name = in_path(channel_id)
+            state = _loaded_state(calls, channel_id)
+            if state == "open":
+                raise Failure(GatewayErrorKind.INVALID, "it is connected: there is nothing to pair")
+            if state == "connecting":
+                if _code(calls, channel_id).kind is not QrKind.QR:
+                    raise Failure(GatewayErrorKind.INVALID, "no QR code yet: ask again then")
+                _checked(calls.send("DELETE", f"/instance/logout/{name}")).json_object()
+                _wait_until_closed(calls, channel_id)
+            elif not self._has_given_up(calls, channel_id, _row(calls, channel_id)):
+                raise Failure(
+                    GatewayErrorKind.INVALID,
+                    "Evolution is reconnecting it by itself: it has a pairing",
+                )
+            changed = _row(calls, channel_id).get("updatedAt")
+            self._connected[channel_id] = (changed, time.monotonic())
+            path = f"/instance/connect/{name}?{urlencode({'number': phone})}"
+            body = _checked(calls.get(path)).json_object()
+            return read_pairing_code(body.get("pairingCode"), _PAIRING_SECONDS)
 
     def delete(self, channel_id: str) -> None:
         """Log the instance out. THE PAIRING IS LOST; the instance and its webhook stay.
@@ -248,6 +285,14 @@ def _is_steady(calls: Calls, name: str, state: str) -> bool:
         if _state(calls, name) != state:
             return False
     return True
+
+
+def _wait_until_closed(calls: Calls, name: str) -> None:
+    for _ in range(_STEADY_LOOKS):
+        if _state(calls, name) == "close":
+            return
+        time.sleep(_STEADY_PAUSE)
+    raise Failure(GatewayErrorKind.INVALID, "Evolution does not close the instance: ask again")
 
 
 def _row(calls: Calls, name: str) -> dict[str, Any]:

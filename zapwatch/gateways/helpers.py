@@ -1,7 +1,8 @@
-"""What the adapters share: lists of channels, ids in paths, numbers, parallel calls, starts."""
+"""What the adapters share: lists, ids in paths, numbers, codes, parallel calls, starts."""
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +12,14 @@ from urllib.parse import quote
 
 from zapwatch.channels import Channel, is_usable_id
 from zapwatch.clock import Clock
-from zapwatch.gateways.base import MAX_CHANNELS, ChannelList, Failure, GatewayErrorKind, LeftOut
+from zapwatch.gateways.base import (
+    MAX_CHANNELS,
+    ChannelList,
+    Failure,
+    GatewayErrorKind,
+    LeftOut,
+    PairingCode,
+)
 
 
 def build_channel_list(
@@ -60,6 +68,44 @@ def number_of(jid: object) -> str | None:
     digits = digits.partition(":")[0].removeprefix("+")
     known = server in {"", "c.us", "s.whatsapp.net"}
     return digits if known and _is_number(digits) else None
+
+
+_SHORTEST = 8
+_WITH_NINTH = re.compile(r"(55[1-9]{2})9(\d{8})")
+_WITHOUT_NINTH = re.compile(r"(55[1-9]{2})([6-9]\d{7})")  # those of mobile phones
+
+
+def phone_number(text: str) -> str | None:
+    """Return the digits of a number as people type it, None where it cannot be one.
+
+    Its country code must be there: no such code begins with a zero.
+    """
+    digits = re.sub(r"[\s().+-]", "", text)
+    usable = _is_number(digits) and len(digits) >= _SHORTEST and not digits.startswith("0")
+    return digits if usable else None
+
+
+def other_form(number: str) -> str | None:
+    """Return a Brazilian mobile number with the ninth digit, or without where it has one.
+
+    WhatsApp knows a number in the form in which it was registered. None for any other number.
+    """
+    if found := _WITH_NINTH.fullmatch(number):
+        return "".join(found.groups())
+    if found := _WITHOUT_NINTH.fullmatch(number):
+        return "9".join(found.groups())
+    return None
+
+
+_PAIRING_CODE = re.compile(r"([A-Z0-9]{4})-?([A-Z0-9]{4})")
+
+
+def read_pairing_code(told: object, seconds: float) -> PairingCode:
+    """Return what a gateway tells as a pairing code; raise Failure where it is none."""
+    found = _PAIRING_CODE.fullmatch(told) if isinstance(told, str) else None
+    if found is None:
+        raise Failure(GatewayErrorKind.INVALID, "an answer without a pairing code")
+    return PairingCode("-".join(found.groups()), seconds)
 
 
 def _is_number(text: str) -> bool:

@@ -77,6 +77,10 @@ class Access(Protocol):
         """Keys of the channels that no list shall have."""
 
     @property
+    def webhook(self) -> str:
+        """Where WPPConnect's sessions post; empty where that is not told."""
+
+    @property
     def ignore_stopped(self) -> bool:
         """Whether no list shall have sessions that are stopped."""
 
@@ -89,6 +93,8 @@ def make_gateway(access: Access, *, observe: Observer, polls: bool = False) -> G
     per_month = access.requests_per_month
     kind = ListBudget if polls else CallBudget
     options: dict[str, Any] = {"activity": access.messages == "activity"} if access.channels else {}
+    if access.type == "wppconnect":
+        options["webhook"] = access.webhook
     gateway = ADAPTERS[access.type](
         access.base_url,
         access.secret,

@@ -20,11 +20,18 @@ from zapwatch.gateways.base import (
     GatewayErrorKind,
     GatewayResponse,
     Operation,
+    PairingCode,
     QrAnswer,
     QrKind,
     error_message,
 )
-from zapwatch.gateways.helpers import SessionStartTracker, build_channel_list, in_path, number_of
+from zapwatch.gateways.helpers import (
+    SessionStartTracker,
+    build_channel_list,
+    in_path,
+    number_of,
+    read_pairing_code,
+)
 
 _STATUSES = {
     "WORKING": Status.CONNECTED,
@@ -38,6 +45,8 @@ _STATUSES = {
     "FAILED": Status.DISCONNECTED,
 }
 _STUCK_SECONDS = 120.0
+# It ends with the QR codes, the last of which may be there already: after 20 to 160 s.
+_PAIRING_SECONDS = 60.0
 
 
 class WahaGateway(Gateway):
@@ -53,6 +62,7 @@ class WahaGateway(Gateway):
     starting_hint: ClassVar = "it goes on starting: WAHA's log says why; can WAHA reach WhatsApp?"
     can_query: ClassVar = True
     can_take_back: ClassVar = True
+    can_pair = True
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -86,6 +96,20 @@ class WahaGateway(Gateway):
         """Start a stopped session, or restart one that has failed."""
         with self._operation(Operation.START_SESSION) as calls:
             self._start(calls, channel_id, _status(calls, channel_id))
+
+    def pairing_code(self, channel_id: str, phone: str) -> PairingCode:
+        """Ask for a code of a session that shows a QR code; start one that is down."""
+        with self._operation(Operation.PAIRING_CODE, hide=(phone,)) as calls:
+            # Not every engine looks at the status itself.
+            status = _status(calls, channel_id)
+            if status in {"STOPPED", "FAILED"}:
+                self._start(calls, channel_id, status)
+                raise Failure(GatewayErrorKind.INVALID, "the session is starting: ask again then")
+            if status != "SCAN_QR_CODE":
+                raise Failure(GatewayErrorKind.INVALID, f"WAHA has the session in {status}")
+            path = f"/api/{in_path(channel_id)}/auth/request-code"
+            answer = calls.post(path, {"phoneNumber": phone}).json_object()
+            return read_pairing_code(answer.get("code"), _PAIRING_SECONDS)
 
     def delete(self, channel_id: str) -> None:
         """Log the session out. THE PAIRING IS LOST; the session and its webhooks stay."""

@@ -5,6 +5,7 @@ docs/gateways/README.md says what was tested how.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -20,6 +21,7 @@ from zapwatch.gateways.base import (
     GatewayErrorKind,
     GatewayResponse,
     Operation,
+    PairingCode,
     QrAnswer,
     QrKind,
 )
@@ -29,6 +31,7 @@ from zapwatch.gateways.helpers import (
     in_path,
     map_concurrently,
     number_of,
+    read_pairing_code,
 )
 
 
@@ -71,6 +74,44 @@ class Tokens:
         return token
 
 
+_SOCKET = "/socket.io/?EIO=4&transport=polling"
+# Packets of Engine.IO without a body; each is JSON, too.
+_JOIN, _PONG = 40, 3
+
+
+class SocketEvents:
+    """What the server tells on its socket.io of all sessions; an answer holds several packets."""
+
+    def __init__(self, calls: Calls) -> None:
+        """Join it; raise Failure."""
+        self._calls = calls
+        (opened, *_) = self._receive(_SOCKET)
+        try:
+            sid = str(json.loads(opened.removeprefix("0"))["sid"])
+        except (ValueError, KeyError, TypeError):
+            raise Failure(GatewayErrorKind.INVALID, "no socket.io, which tells the code") from None
+        self._path = f"{_SOCKET}&sid={quote(sid, safe='')}"
+        self._calls.send("POST", self._path, _JOIN)
+
+    def wait_for_code(self, phone: str) -> object:
+        """Return the pairing code for a number; raise Failure where none comes in time."""
+        while True:
+            for packet in self._receive(self._path):
+                if packet == "2":
+                    self._calls.send("POST", self._path, _PONG)
+                elif packet.startswith("42"):
+                    event = json.loads(packet[2:])
+                    # A session that was closed before is not named.
+                    if event[0] == "phoneCode" and str(event[1].get("phone")) == phone:
+                        return event[1].get("data")
+
+    def _receive(self, path: str) -> list[str]:
+        answer = self._calls.get(path)
+        if not answer.is_success:
+            raise Failure(GatewayErrorKind.HTTP, f"HTTP {answer.status} of its socket.io")
+        return answer.raw.decode("utf-8", "replace").split("\x1e")
+
+
 _STATUSES = {
     "CONNECTED": Status.CONNECTED,
     "INITIALIZING": Status.INITIALIZING,
@@ -86,8 +127,10 @@ _SETTLE_SECONDS = 10.0
 _STUCK_SECONDS = 120.0
 # Not the fields that the document has: only with an empty body does the server take the session's
 # own webhook and other settings from its token (tokenStore/fileTokenStory.ts); any other replaces
-# them, and the messages would go nowhere.
+# them, and without the webhook in it the messages would go nowhere.
 _START: dict[str, object] = {}
+# The server closes the page of a session that nobody connects after a minute.
+_PAIRING_SECONDS = 60.0
 
 
 class WppconnectGateway(Gateway):
@@ -109,8 +152,11 @@ class WppconnectGateway(Gateway):
     can_take_back: ClassVar = True
     asks_number: ClassVar = True
 
-    def __init__(self, base_url: str, secret: str, **options: Any) -> None:
+    def __init__(self, base_url: str, secret: str, *, webhook: str = "", **options: Any) -> None:
+        """``webhook`` is what each start sets; without it a start keeps what is stored."""
         super().__init__(base_url, secret, **options)
+        self._webhook = webhook
+        self.can_pair = bool(webhook)
         self._key = quote(secret, safe="")
         self._tokens = Tokens(self._key)
         self._starting = SessionStartTracker(
@@ -175,6 +221,25 @@ class WppconnectGateway(Gateway):
         """Start a closed session."""
         with self._operation(Operation.START_SESSION) as calls:
             self._start(calls, channel_id)
+
+    def pairing_code(self, channel_id: str, phone: str) -> PairingCode:
+        """Start the session with the number; one that shows a code is closed first.
+
+        The server tells the code on its socket.io, and in the answer only to a start of a session
+        that it has not had since its own start. It shows no QR code meanwhile.
+        """
+        with self._operation(Operation.PAIRING_CODE, hide=(phone,)) as calls:
+            if not self.can_pair:
+                raise Failure(GatewayErrorKind.INVALID, "WPP_GATEWAY_WEBHOOK is not set")
+            state = self._state(calls, channel_id)
+            status = _status(state)
+            if status not in {Status.QR_REQUIRED, Status.DISCONNECTED}:
+                raise Failure(GatewayErrorKind.INVALID, f"the session is {state.get('status')}")
+            events = SocketEvents(calls)
+            if status is Status.QR_REQUIRED:
+                self._close(calls, channel_id)
+            self._start(calls, channel_id, {"phone": phone})
+            return read_pairing_code(events.wait_for_code(phone), _PAIRING_SECONDS)
 
     def delete(self, channel_id: str) -> None:
         """Throw the session's data away. THE PAIRING IS LOST; the list goes on naming it.
@@ -247,9 +312,13 @@ class WppconnectGateway(Gateway):
         session = in_path(channel_id)
         return self._tokens.send(calls, "GET", session, "status-session").json_object()
 
-    def _start(self, calls: Calls, channel_id: str) -> None:
+    def _start(self, calls: Calls, channel_id: str, more: Mapping[str, object] = _START) -> None:
         session = in_path(channel_id)
-        self._tokens.send(calls, "POST", session, "start-session", _START).json_object()
+        webhook = self._webhook.replace("{session}", session)
+        # It also takes the number of an earlier pairing code out of what the server has stored,
+        # which would show no QR code any more.
+        body = {**more, "webhook": webhook} if webhook else _START
+        self._tokens.send(calls, "POST", session, "start-session", body).json_object()
         self._starting.started(channel_id)
 
     def _restart(self, calls: Calls, channel_id: str) -> None:

@@ -81,6 +81,8 @@ class EvolutionApi:
         return self._about("status", channel, lambda c, _: WrapperAnswer(200, _state(c, _look(c))))
 
     def _connect(self, channel: str) -> Response:
+        number = request.args.get("number")
+
         def connect(one: SimulatedChannel, now: float) -> WrapperAnswer:
             if not one.knobs.loaded:
                 return _UNNAMED
@@ -88,9 +90,12 @@ class EvolutionApi:
                 clients = one.clients
                 one.begin(now)
                 one.clients = clients + 1
+                # While it is connecting, the number is ignored.
+                if number and one.status == "qr_required" and one.knobs.pairing == "issued":
+                    one.issue_code(number, self._gateway.next_pairing_code(), now)
             return WrapperAnswer(200, self._code(one))
 
-        return self._about("start_session", channel, connect)
+        return self._about("pairing_code" if number else "start_session", channel, connect)
 
     def _restart(self, channel: str) -> Response:
         def restart(one: SimulatedChannel, now: float) -> WrapperAnswer:
@@ -187,7 +192,12 @@ class EvolutionApi:
             return {"count": 0}
         number = self._gateway.next_qr()
         image = f"data:image/png;base64,{png(number)}"
-        return {"pairingCode": None, "code": f"2@{number}", "base64": image, "count": 1}
+        return {
+            "pairingCode": channel.pairing_code,
+            "code": f"2@{number}",
+            "base64": image,
+            "count": 1,
+        }
 
     def _about(self, operation: str, channel: str, work: Any) -> Response:
         return self._answer(

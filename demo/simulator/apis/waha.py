@@ -54,6 +54,8 @@ class WahaApi:
         add(f"{one}/restart", "restart", self._restart, methods=["POST"])
         add(f"{one}/logout", "delete", self._logout, methods=["POST"])
         add("/api/<encoded:channel>/auth/qr", "qr", self._qr, methods=["GET"])
+        code = "/api/<encoded:channel>/auth/request-code"
+        add(code, "pairing_code", self._pairing_code, methods=["POST"])
         add("/api/contacts/check-exists", "query", self._query, methods=["GET"])
         add("/api/sendText", "send", self._send, methods=["POST"])
         message = "/api/<encoded:channel>/chats/<encoded:chat>/messages/<encoded:message>"
@@ -111,6 +113,20 @@ class WahaApi:
             return WrapperAnswer(200, {"mimetype": "image/png", "data": png(number)})
 
         return self._about("qr", channel, show)
+
+    def _pairing_code(self, channel: str) -> Response:
+        number = str(body_of_request().get("phoneNumber") or "")
+
+        def issue(one: SimulatedChannel, now: float) -> WrapperAnswer:
+            if one.status != "qr_required":
+                return _unready(one, "SCAN_QR_CODE")
+            if one.knobs.pairing == "refused" or not number.isdigit():
+                return _refused(422, "Unprocessable Entity", f"Can't get a code for {number}")
+            code = self._gateway.next_pairing_code()
+            one.issue_code(number, code, now)
+            return WrapperAnswer(201, {"code": f"{code[:4]}-{code[4:]}"})
+
+        return self._about("pairing_code", channel, issue)
 
     def _query(self) -> Response:
         def ask(one: SimulatedChannel, _: float) -> WrapperAnswer:

@@ -1,7 +1,9 @@
 """WPPConnect Server's HTTP API, in the shapes of its source."""
 
+import json
 import secrets
 import threading
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -24,6 +26,7 @@ _WRONG_TOKEN = WrapperAnswer(401, {"error": "Check that the Session and Token ar
 _NO_TOKEN = WrapperAnswer(401, {"message": "Token is not present. Check your header and try again"})
 _WRONG_LIST_KEY = WrapperAnswer(400, {"response": False, "message": "The token is incorrect"})
 _WRONG_KEY = WrapperAnswer(400, {"response": False, "message": "The SECRET_KEY is incorrect"})
+_PING_SECONDS = 0.5
 _NO_PAGE = WrapperAnswer(404, None)
 _CLOSED = WrapperAnswer(200, {"status": "CLOSED", "qrcode": None})
 _NOT_CLOSED = {"status": False, "message": "Error closing session", "error": {"level": "error"}}
@@ -36,6 +39,10 @@ def _not_active() -> WrapperAnswer:
     if request.method == "POST" and "logout-session" not in request.path:
         body["session"] = ""
     return WrapperAnswer(404, body)
+
+
+def _packets(text: str) -> Response:
+    return Response(text, content_type="text/plain; charset=UTF-8")
 
 
 def _session(channel: SimulatedChannel) -> dict[str, str]:
@@ -58,6 +65,7 @@ class WppconnectApi:
         self._lock = threading.Lock()
         # All that were made: a token is a salted hash, and a new one ends no other.
         self._tokens: dict[str, list[str]] = {}
+        self._sockets: dict[str, SimpleQueue[str]] = {}
 
     def blueprint(self) -> Blueprint:
         """Make the routes. Paths arrive undecoded, so that `%2F` does not separate."""
@@ -77,6 +85,7 @@ class WppconnectApi:
         add(f"{one}/check-connection-session", "page", self._page, methods=["GET"])
         add(f"{one}/send-message", "send", self._send, methods=["POST"])
         add(f"{one}/delete-message", "take_back", self._take_back, methods=["POST"])
+        add("/socket.io/", "socket", self._socket, methods=["GET", "POST"])
         add("/<path:rest>", "unknown", self._unknown, methods=METHODS)
         return routes
 
@@ -128,12 +137,47 @@ class WppconnectApi:
                 before = self._state(one)
                 if one.status == "disconnected" and config:
                     one.webhook = str(config.get("webhook") or "")
+                    one.phone = str(config.get("phone") or "")
+                was = one.status
                 one.begin(now)
+                if one.phone and (was, one.status) == ("disconnected", "qr_required"):
+                    self._issue_code(one, now)
                 return WrapperAnswer(200, before | _session(one))
 
             return self._gateway.at(channel, start, _CLOSED)
 
         return self._answer("start_session", channel, work)
+
+    def _issue_code(self, channel: SimulatedChannel, now: float) -> None:
+        """Tell all who listen; a session that was closed before has lost its name."""
+        if channel.knobs.pairing == "refused":
+            return
+        code = self._gateway.next_pairing_code()
+        channel.issue_code(channel.phone, code, now)
+        event = json.dumps(["phoneCode", {"data": code, "phone": channel.phone}])
+        with self._lock:
+            for queue in self._sockets.values():
+                queue.put(f"42{event}")
+
+    def _socket(self) -> Response:
+        """Stand for socket.io's long polling, which wants no token."""
+        sid = request.args.get("sid")
+        with self._lock:
+            if sid is None:
+                sid = secrets.token_urlsafe(9)
+                self._sockets[sid] = SimpleQueue()
+                return _packets(f"0{json.dumps({'sid': sid, 'upgrades': ['websocket']})}")
+            queue = self._sockets.get(sid)
+        if queue is None:
+            return Response('{"code":1,"message":"Session ID unknown"}', 400)
+        if request.method == "POST":
+            if request.get_data() == b"40":
+                queue.put(f"40{json.dumps({'sid': sid})}")
+            return _packets("ok")
+        try:
+            return _packets(queue.get(timeout=_PING_SECONDS))
+        except Empty:
+            return _packets("2")
 
     def _close(self, channel: str) -> Response:
         def close(one: SimulatedChannel, now: float) -> WrapperAnswer:
@@ -233,6 +277,8 @@ class WppconnectApi:
         if shown != MISSING:
             entry["status"] = _STATUSES[channel.status] if shown == AS_IT_IS else shown
         if channel.status == "qr_required":
+            if channel.phone:
+                return entry | ({"status": "PHONECODE"} if shown == AS_IT_IS else {})
             number = self._gateway.next_qr()
             entry |= {"qrcode": f"data:image/png;base64,{png(number)}", "urlcode": f"2@{number}"}
         return entry

@@ -87,10 +87,13 @@
     } catch {
       answer = null;
     }
-    if (answer && answer.status === 401) {
-      stale.hidden = false;
-      setText(stale, document.body.dataset.loginText);
-      location.reload();
+    const alone = document.body.classList.contains("alone");
+    if (answer && (answer.status === 401 || (alone && answer.status === 404))) {
+      if (!alone) {
+        stale.hidden = false;
+        setText(stale, document.body.dataset.loginText);
+      }
+      location.reload(); // it says that the session, or the link, has ended
       return null;
     }
     if (!answer || !answer.ok) {
@@ -240,6 +243,7 @@
 
     function connected() {
       part.classList.add("connected");
+      for (const more of $$(".pair, .how .send, .note", part.parentElement)) more.remove();
       image.remove();
       box.classList.remove("waiting");
       $(".done-sign", part).hidden = false;
@@ -262,7 +266,7 @@
         const body = await ask(part.dataset.qr);
         if (body && body.state === "connected") return connected();
         if (body && body.state) {
-          box.classList.toggle("waiting", body.state !== "code");
+          box.classList.toggle("waiting", body.state !== "code" || !body.number);
           setText(words, body.words);
           if (body.state === "code" && body.number !== number) {
             number = body.number;
@@ -280,7 +284,113 @@
       look();
     });
     box.classList.add("waiting");
+    const pair = $(".pair", part);
+    if (pair) pairing(pair);
     look();
+  }
+
+  // The code that is typed on the phone: asked for by a person each time, and never by itself.
+  function pairing(pair) {
+    const form = $("form", pair);
+    const button = $("button", form);
+    const made = $(".pair-made", pair);
+    const words = $(".pair-words", pair);
+    const left = $(".pair-left", pair);
+    const other = $(".other", pair);
+    const result = $(".pair-result", pair);
+    let until = 0;
+
+    function count() {
+      const seconds = Math.ceil((until - Date.now()) / 1000);
+      setText(left, seconds > 0 ? result.dataset.left.replace("{}", seconds) : result.dataset.over);
+      made.classList.toggle("over", seconds <= 0);
+      if (pair.isConnected && seconds > 0) setTimeout(count, 500);
+    }
+
+    async function submit() {
+      button.disabled = other.disabled = true;
+      let body = {};
+      try {
+        const sent = new URLSearchParams(new FormData(form));
+        body = await (await fetch(form.action, { method: "POST", body: sent, cache: "no-store" })).json();
+      } catch {
+        body = {};
+      }
+      button.disabled = other.disabled = false;
+      made.hidden = !body.code;
+      words.hidden = Boolean(body.code);
+      if (body.code) {
+        const bare = body.code.replace(/-/g, "");
+        setText($(".pair-code", made), `${bare.slice(0, 4)}-${bare.slice(4)}`);
+        until = Date.now() + body.expires_in * 1000;
+        count();
+      } else {
+        setText(words, body.error || form.dataset.failed);
+      }
+      other.hidden = !body.other;
+      if (body.other) {
+        other.dataset.number = body.other;
+        other.textContent = other.dataset.try.replace("{}", `+${body.other}`);
+      }
+    }
+
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      submit();
+    });
+    other.addEventListener("click", () => {
+      $("input", form).value = `+${other.dataset.number}`;
+      submit();
+    });
+  }
+
+  // The page of a channel's links, shown above the channel's own.
+  function sharing(dialog) {
+    async function show(address, options = {}) {
+      const answer = await fetch(address, { credentials: "same-origin", cache: "no-store", ...options });
+      const body = $("#share-body", parsed(await answer.text()));
+      if (!answer.ok || !body) return location.reload();
+      const close = document.createElement("button");
+      close.className = "button close";
+      close.textContent = dialog.dataset.close;
+      close.addEventListener("click", () => dialog.close());
+      dialog.replaceChildren(body, close);
+      links(dialog);
+      showTimes(dialog);
+      if (!dialog.open) dialog.showModal();
+    }
+    document.addEventListener("click", (event) => {
+      const link = event.target.closest("a.share");
+      if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+      event.preventDefault();
+      show(link.href);
+    });
+    dialog.addEventListener("submit", (event) => {
+      event.preventDefault();
+      const form = event.target;
+      show(form.action, { method: "POST", body: new URLSearchParams(new FormData(form, event.submitter)) });
+    });
+  }
+
+  function links(within) {
+    const made = $(".made", within);
+    if (!made) return;
+    const field = $(".link", made);
+    const share = $(".web-share", made);
+    const copy = $(".copy", made);
+    share.hidden = !navigator.share;
+    copy.classList.toggle("primary", share.hidden);
+    share.addEventListener("click", () => {
+      navigator.share({ text: share.dataset.text, url: field.value }).catch(() => {});
+    });
+    copy.hidden = false;
+    copy.addEventListener("click", async () => {
+      field.select();
+      // Browsers without TLS have no clipboard but this old way.
+      if (navigator.clipboard) await navigator.clipboard.writeText(field.value);
+      else document.execCommand("copy");
+      copy.textContent = copy.dataset.done;
+    });
   }
 
   showTimes();
@@ -289,4 +399,9 @@
   if (list) overview(list);
   const live = $("#live");
   if (live) channel(live);
+  const alone = $("#qr[data-alone]");
+  if (alone) qr(alone, () => {});
+  const dialog = $("#share");
+  if (dialog) sharing(dialog);
+  else links(document);
 })();

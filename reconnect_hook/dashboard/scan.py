@@ -1,0 +1,313 @@
+"""Scan links and pairing codes: the page behind a link, and what makes and ends links."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from flask import Blueprint, Response, abort, make_response, render_template, request, url_for
+from flask_babel import gettext as _
+from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.wrappers import Response as AnyResponse
+
+from reconnect_hook.app import as_json
+from reconnect_hook.auth import WAIT_SECONDS, LoginThrottle
+from reconnect_hook.dashboard import errors
+from reconnect_hook.dashboard.channel_view import view_id
+from reconnect_hook.dashboard.qr import NO_IMAGE, PairingLimitError, QrState
+from reconnect_hook.dashboard.snapshot import DashboardCache, GatewayPanel, GatewayPanels
+from reconnect_hook.dashboard.strings import QR_STATES, VALID_FOR
+from reconnect_hook.scan_links import (
+    HOURS,
+    MAX_NAME_LENGTH,
+    ScanLink,
+    ScanLinks,
+    TooManyLinksError,
+)
+from zapwatch.channels import channel_key
+from zapwatch.clock import Clock
+from zapwatch.db import StateError
+from zapwatch.gateways.base import GatewayError, GatewayErrorKind
+from zapwatch.gateways.helpers import other_form, phone_number
+
+_log = logging.getLogger("reconnect_hook")
+
+_OWN_WORDS = {GatewayErrorKind.HTTP, GatewayErrorKind.INVALID}
+
+
+def scan_address(token: str) -> str:
+    """Return the address of a link for people elsewhere."""
+    return url_for("scan.page", token=token, _external=True)
+
+
+def usable_name(text: object) -> str | None:
+    """Return the name of a link as one line, None where it cannot be one."""
+    if not isinstance(text, str) or len(text) > MAX_NAME_LENGTH:
+        return None
+    return text.strip() if text.isprintable() else None
+
+
+def create_link(
+    links: ScanLinks, panel: GatewayPanel, channel: str, name: str, hours: int
+) -> tuple[ScanLink, str]:
+    """Return a new link and its address; raise TooManyLinksError, StateError."""
+    link, token = links.create(panel.name, channel, name, hours)
+    _note(panel, link, "created", hours=hours)
+    return link, scan_address(token)
+
+
+def revoke_link(links: ScanLinks, panels: GatewayPanels, link_id: str) -> bool:
+    """End a link; whether there was one of that id."""
+    link = links.revoke(link_id)
+    panel = panels.all.get(link.gateway) if link else None
+    if link is not None and panel is not None:
+        _note(panel, link, "revoked")
+    return link is not None
+
+
+def _note(panel: GatewayPanel, link: ScanLink, outcome: str, **more: object) -> None:
+    panel.controller.events.write(
+        channel=link.channel,
+        action="scan_link",
+        outcome=outcome,
+        link=link.id,
+        name=link.name or None,
+        address=request.remote_addr,
+        **more,
+    )
+
+
+class PairingRefusedError(Exception):
+    """No pairing code: ``status`` of the answer, ``words`` for people."""
+
+    def __init__(
+        self, status: int, words: str, *, other: str | None = None, seconds: int | None = None
+    ) -> None:
+        super().__init__(words)
+        self.status = status
+        self.words = words
+        self.other = other
+        """The other form of the number, which may be the registered one."""
+        self.seconds = seconds
+        """Until the next code."""
+
+
+def ask_pairing_code(
+    panel: GatewayPanel, channel: str, typed: object, *, link: ScanLink | None = None
+) -> dict[str, object]:
+    """Return a pairing code for the number that was typed; raise PairingRefusedError.
+
+    The number goes to the gateway and is written nowhere.
+    """
+    if not panel.watches.can_pair:
+        raise PairingRefusedError(409, _("This gateway has no pairing codes."))
+    phone = phone_number(typed) if isinstance(typed, str) else None
+    if phone is None:
+        raise PairingRefusedError(
+            400, _("That is no phone number with its country code, such as +55 11 91234-5678.")
+        )
+    note = panel.controller.events.write
+    about = {
+        "channel": channel,
+        "action": "pairing_code",
+        "link": link.id if link else None,
+        "address": request.remote_addr,
+    }
+    try:
+        made = panel.watches.pair(channel, phone)
+    except PairingLimitError as error:
+        seconds = round(error.seconds) + 1
+        words = _("Please wait %(seconds)s seconds for the next code.", seconds=seconds)
+        raise PairingRefusedError(429, words, seconds=seconds) from None
+    except GatewayError as error:
+        note(**about, outcome="failed", detail=str(error))
+        # Of a connection that fails, the words may name the gateway's address.
+        tells = link is None or error.reason in _OWN_WORDS
+        said = _("The gateway says: %(words)s", words=error.detail) if tells else ""
+        words = f"{_('There is no code.')} {said}".strip()
+        raise PairingRefusedError(409, words, other=other_form(phone)) from None
+    note(**about, outcome="issued")
+    return {"code": made.code, "expires_in": made.seconds, "other": other_form(phone)}
+
+
+def _pairing_answer(ask: Callable[[], dict[str, object]]) -> Response:
+    """Answer the page's script."""
+    try:
+        return as_json(200, ask())
+    except PairingRefusedError as error:
+        response = as_json(error.status, {"error": error.words, "other": error.other})
+        if error.seconds is not None:
+            response.headers["Retry-After"] = str(error.seconds)
+        return response
+
+
+class PairingEndpoint:
+    """The operators' view."""
+
+    def __init__(self, panels: GatewayPanels) -> None:
+        self._panels = panels
+
+    def add_to(self, routes: Blueprint) -> None:
+        """Make the route."""
+        routes.add_url_rule("/pair/<channel:channel>", "pair", self._pair, methods=["POST"])
+
+    def _pair(self, channel: str) -> Response:
+        panel = self._panels.of_request()
+        return _pairing_answer(
+            lambda: ask_pairing_code(panel, channel, request.form.get("phone", ""))
+        )
+
+
+class ShareDialog:
+    """The operators' views: a page by itself, which the script shows as a dialog."""
+
+    def __init__(self, links: ScanLinks, board: DashboardCache, panels: GatewayPanels) -> None:
+        self._links = links
+        self._board = board
+        self._panels = panels
+
+    def add_to(self, routes: Blueprint) -> None:
+        """Make the routes."""
+        routes.add_url_rule("/share/<channel:channel>", "share", self._show)
+        routes.add_url_rule("/share/<channel:channel>", "new_link", self._create, methods=["POST"])
+        routes.add_url_rule("/unshare/<channel:channel>", "unshare", self._end, methods=["POST"])
+
+    def _show(self, channel: str, *, address: str = "", wrong: str = "") -> str:
+        panel = self._panels.of_request()
+        row = self._board.look().rows.get(view_id(panel.name, channel))
+        return render_template(
+            "share.html",
+            logged_in=True,
+            name=row.channel if row else channel,
+            gateway=panel.name,
+            links=self._links.of_channel(panel.name, channel),
+            valid_for=VALID_FOR,
+            most=MAX_NAME_LENGTH,
+            address=address,
+            wrong=wrong,
+        )
+
+    def _create(self, channel: str) -> str:
+        panel = self._panels.of_request()
+        name, hours = usable_name(request.form.get("name", "")), request.form.get("hours", "")
+        if name is None or hours not in {str(one) for one in HOURS}:
+            abort(400)
+        row = self._board.look().rows.get(view_id(panel.name, channel))
+        if row is None:
+            abort(404)
+        try:
+            _link, address = create_link(self._links, panel, row.channel, name, int(hours))
+        except TooManyLinksError:
+            return self._show(channel, wrong=_("There are too many links. End one first."))
+        return self._show(channel, address=address)
+
+    def _end(self, channel: str) -> str:
+        revoke_link(self._links, self._panels, request.form.get("link", ""))
+        return self._show(channel)
+
+
+class ScanPage:
+    """The visitors' views: one channel's codes, and nothing else of the installation."""
+
+    def __init__(
+        self, links: ScanLinks, panels: GatewayPanels, *, clock: Clock | None = None
+    ) -> None:
+        self._links = links
+        self._panels = panels
+        self._throttle = LoginThrottle(clock)
+
+    def blueprint(self) -> Blueprint:
+        """Make the routes."""
+        routes = Blueprint(
+            "scan",
+            __name__,
+            url_prefix="/scan",
+            template_folder="templates",
+            static_folder="static",
+            static_url_path="/-",
+        )
+        routes.add_url_rule("/<token>", "page", self._page)
+        routes.add_url_rule("/<token>/live", "live", self._live)
+        routes.add_url_rule("/<token>/qr", "image", self._image)
+        routes.add_url_rule("/<token>/pair", "pair", self._pair, methods=["POST"])
+        routes.after_request(_finish)
+        routes.register_error_handler(HTTPException, _refuse)
+        routes.register_error_handler(StateError, _later)
+        # Flask's own handler would write the address, and with it the token, into the log.
+        routes.register_error_handler(Exception, _fail)
+        return routes
+
+    def _find(self, token: str) -> tuple[ScanLink, GatewayPanel]:
+        """Return a valid link and its gateway; whatever is wrong with a token looks the same."""
+        link = self._links.find(token)
+        panel = self._panels.all.get(link.gateway) if link else None
+        address = request.remote_addr or ""
+        if link is not None and panel is not None:
+            self._throttle.note_right(address)
+            return link, panel
+        answer = _not_valid()
+        if self._throttle.note_wrong(address):
+            answer.headers["Retry-After"] = str(int(WAIT_SECONDS))
+        raise NotFound(response=answer)
+
+    def _page(self, token: str) -> str:
+        link, panel = self._find(token)
+        self._links.note_opened(link)
+        _note(panel, link, "opened")
+        return render_template(
+            "scan.html", channel=link.channel, token=token, can_pair=panel.watches.can_pair
+        )
+
+    def _live(self, token: str) -> Response:
+        """Answer how the code stands, and have it asked for while this goes on."""
+        state, number = self._look(*self._find(token))
+        return as_json(200, {"state": state, "number": number, "words": str(QR_STATES[state])})
+
+    def _image(self, token: str) -> Response:
+        link, panel = self._find(token)
+        self._look(link, panel)
+        image = panel.watches.image(link.channel) or NO_IMAGE
+        return Response(image.data, mimetype=image.kind)
+
+    def _pair(self, token: str) -> Response:
+        link, panel = self._find(token)
+        typed = request.form.get("phone", "")
+        return _pairing_answer(lambda: ask_pairing_code(panel, link.channel, typed, link=link))
+
+    @staticmethod
+    def _look(link: ScanLink, panel: GatewayPanel) -> tuple[QrState, int]:
+        if panel.watches.scanned(channel_key(link.channel)):
+            return QrState.CONNECTED, 0
+        return panel.watches.look(link.channel)
+
+
+def _finish(response: Response) -> Response:
+    """Keep the address, which is the key, from every other site."""
+    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["X-Robots-Tag"] = "noindex, nofollow"
+    return errors.finish(response)
+
+
+def _message(status: int, title: str, text: str) -> AnyResponse:
+    return make_response(render_template("scan_message.html", title=title, text=text), status)
+
+
+def _not_valid() -> AnyResponse:
+    text = _("It may have expired or been ended. Please ask whoever sent it for a new one.")
+    return _message(404, _("This link does not work"), text)
+
+
+def _refuse(error: HTTPException) -> AnyResponse:
+    if error.response is not None:
+        return error.get_response()
+    code = error.code or 500
+    return _not_valid() if code == 404 else _message(code, _("That did not work"), error.name)
+
+
+def _later(_error: StateError) -> AnyResponse:
+    return _message(503, _("That did not work"), _("Please try again in a moment."))
+
+
+def _fail(error: Exception) -> AnyResponse:
+    _log.error("a scan link's page met a fault of the hook itself", exc_info=error)
+    return _message(500, _("That did not work"), _("Please try again in a moment."))

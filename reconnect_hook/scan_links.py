@@ -1,0 +1,131 @@
+"""Scan links: one channel's QR code for somebody without a login, for a limited time."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import sqlalchemy as sa
+
+from reconnect_hook.repository import transact
+from reconnect_hook.schema import scan_links
+from zapwatch.channels import channel_key
+from zapwatch.db import Database, now
+
+HOURS = (1, 24, 168)
+"""How long a link may be valid."""
+
+MAX_NAME_LENGTH = 60
+MOST_LINKS = 20
+"""Valid links of one channel."""
+
+_TOKEN_BYTES = 24
+
+
+class TooManyLinksError(Exception):
+    """The channel has MOST_LINKS valid links already."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanLink:
+    """A valid link, without its token; times are Unix seconds."""
+
+    id: str
+    gateway: str
+    channel: str
+    name: str
+    created_at: float
+    expires_at: float
+    opens: int
+    opened_at: float | None
+    """When the page was last opened."""
+
+
+_COLUMNS = [scan_links.c[field.name] for field in fields(ScanLink)]
+
+
+class ScanLinks:
+    """The links of all gateways; each method raises StateError.
+
+    A token is known to those who were given it; the state has its hash. A link that was revoked is
+    deleted, so that it cannot be told from one that never was.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, gateway: str, channel: str, name: str, hours: int) -> tuple[ScanLink, str]:
+        """Return a new link and its token; raise TooManyLinksError."""
+        token, key = secrets.token_urlsafe(_TOKEN_BYTES), channel_key(channel)
+
+        def work(connection: sa.Connection) -> ScanLink:
+            at = now(connection)
+            connection.execute(sa.delete(scan_links).where(scan_links.c.expires_at <= at))
+            mine = (scan_links.c.gateway == gateway, scan_links.c.key == key)
+            count = sa.select(sa.func.count()).select_from(scan_links).where(*mine)
+            if (connection.scalar(count) or 0) >= MOST_LINKS:
+                raise TooManyLinksError
+            link_id, end = secrets.token_hex(8), at + hours * 3600.0
+            link = ScanLink(link_id, gateway, channel, name, at, end, 0, None)
+            values = {column.name: getattr(link, column.name) for column in _COLUMNS}
+            values |= {"key": key, "token_hash": _hash(token)}
+            connection.execute(sa.insert(scan_links).values(values))
+            return link
+
+        return transact(self._database, work), token
+
+    def find(self, token: str) -> ScanLink | None:
+        """Return the valid link of a token, None for any other token."""
+        given = _hash(token)
+        with self._database.read() as connection:
+            valid = scan_links.c.expires_at > now(connection)
+            query = sa.select(*_COLUMNS, scan_links.c.token_hash)
+            found = connection.execute(query.where(scan_links.c.token_hash == given, valid))
+            row = found.mappings().one_or_none()
+        if row is None or not hmac.compare_digest(row["token_hash"], given):
+            return None
+        return ScanLink(**{column.name: row[column.name] for column in _COLUMNS})
+
+    def note_opened(self, link: ScanLink) -> None:
+        """Record that the page of a link was opened."""
+
+        def work(connection: sa.Connection) -> None:
+            values = {"opens": scan_links.c.opens + 1, "opened_at": now(connection)}
+            mine = sa.update(scan_links).where(scan_links.c.id == link.id)
+            connection.execute(mine.values(values))
+
+        transact(self._database, work)
+
+    def valid(self) -> Sequence[ScanLink]:
+        """Return the valid links, the newest first."""
+        with self._database.read() as connection:
+            query = sa.select(*_COLUMNS).where(scan_links.c.expires_at > now(connection))
+            rows = connection.execute(query.order_by(scan_links.c.created_at.desc())).mappings()
+            return [ScanLink(**row) for row in rows]
+
+    def of_channel(self, gateway: str, channel: str) -> Sequence[ScanLink]:
+        """Return the valid links of one channel, the newest first."""
+        key = channel_key(channel)
+        return [
+            link
+            for link in self.valid()
+            if link.gateway == gateway and channel_key(link.channel) == key
+        ]
+
+    def revoke(self, link_id: str) -> ScanLink | None:
+        """Delete a link and return it, None where there is none of that id."""
+
+        def work(connection: sa.Connection) -> ScanLink | None:
+            mine = scan_links.c.id == link_id
+            row = connection.execute(sa.select(*_COLUMNS).where(mine)).mappings().one_or_none()
+            connection.execute(sa.delete(scan_links).where(mine))
+            return None if row is None else ScanLink(**row)
+
+        return transact(self._database, work)
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()

@@ -1,0 +1,292 @@
+"""Scan links over HTTP: who gets in with one, how far, and what is written of it."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask.testing import FlaskClient
+from werkzeug.routing import Rule
+from werkzeug.test import TestResponse
+
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
+from reconnect_hook.dashboard.qr import QrWatches
+from reconnect_hook.scan_links import MOST_LINKS
+from tests.support.hooks import SECRET, TOKEN, log_lines, state
+from tests.support.site import Site
+from tests.support.waiting import wait_until
+
+_BEARER = {"Authorization": f"Bearer {TOKEN}"}
+_WRONG = "A" * 32
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with SimulatorServer(SECRET, api="waha") as server:
+        made = Simulator(server.url)
+        made.put_channel("loja", session="unpaired", status="qr_required")
+        made.put_channel("oficina")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def app(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with chdir(tmp_path_factory.mktemp("site")):
+        made = Site(simulator.url, WPP_GATEWAY_TYPE="waha", WPP_GATEWAY_NAME="the-gateway")
+        browser = made.browser()
+        browser.post("/api/reconnect/loja", headers=_BEARER)
+        wait_until(lambda: _known(browser), 30, "the repair to find a code")
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def site(app: Site, simulator: Simulator) -> Iterator[Site]:
+    yield app
+    state(Path.cwd(), "DELETE FROM scan_links")
+    simulator.clear_faults()
+    simulator.put_channel("loja", session="unpaired", status="qr_required")
+    app.clock.ahead += 3600.0  # nobody looks any more, and nothing was scanned a moment ago
+
+
+def _known(browser: FlaskClient) -> bool:
+    found = browser.get("/api/channels/loja", headers=_BEARER)
+    return found.status_code == 200 and found.get_json()["status"] == "needs-scan"
+
+
+def _share(site: Site, **body: Any) -> dict[str, Any]:
+    answer = site.browser().post("/api/scan-links/loja", json=body, headers=_BEARER)
+    assert answer.status_code == 201, answer.get_data(as_text=True)
+    made: dict[str, Any] = answer.get_json()
+    return made
+
+
+def _path(link: dict[str, Any]) -> str:
+    path = str(link["url"]).removeprefix("http://localhost")
+    assert re.fullmatch(r"/scan/[\w-]{32}", path), "192 bits"
+    return path
+
+
+def _links(site: Site) -> list[dict[str, Any]]:
+    listed = site.browser().get("/api/scan-links", headers=_BEARER).get_json()["links"]
+    assert isinstance(listed, list)
+    return listed
+
+
+def test_a_link_is_made_opened_seen_and_ended(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    link = _share(site, hours=1, name="balcão")
+    path = _path(link)
+    assert link["expires_at"] - link["created_at"] == 3600
+    visitor = site.browser()
+    page = visitor.get(path, headers={"Accept-Language": "pt-BR"})
+    assert page.status_code == 200
+    assert "Conectar o WhatsApp" in page.get_data(as_text=True)
+    assert page.headers["Referrer-Policy"] == "no-referrer"
+    assert page.headers["Cache-Control"] == "no-store"
+    assert path not in re.findall("<title>.*</title>", page.get_data(as_text=True))[0]
+    wait_until(lambda: visitor.get(f"{path}/live").get_json()["state"] == "code", 30, "the code")
+    image = visitor.get(f"{path}/qr")
+    assert image.mimetype == "image/png"
+    assert image.headers["Cache-Control"] == "no-store"
+    (listed,) = _links(site)
+    assert (listed["name"], listed["opens"]) == ("balcão", 1)
+    assert listed["opened_at"] >= listed["created_at"]
+    end = f"/api/scan-links/{link['id']}"
+    assert site.browser().delete(end, headers=_BEARER).status_code == 204
+    assert site.browser().delete(end, headers=_BEARER).status_code == 404
+    assert visitor.get(path).status_code == 404
+    assert visitor.get(f"{path}/live").status_code == 404
+    assert _links(site) == []
+    used = [line for line in log_lines(Path.cwd()) if f"link={link['id']}" in line]
+    outcomes = [re.findall("outcome=([a-z]+)", line)[0] for line in used]
+    assert outcomes == ["created", "opened", "revoked"]
+    assert all("action=scan_link" in line for line in used)
+    assert all("name=balcão address=127.0.0.1" in line for line in used)
+    token = path.rpartition("/")[2]
+    kept = [file.read_bytes() for file in Path.cwd().rglob("*") if file.is_file()]
+    assert not any(token.encode() in one for one in [*kept, caplog.text.encode()])
+
+
+def test_whatever_is_wrong_with_a_token_looks_the_same(site: Site) -> None:
+    expired, revoked = _share(site), _share(site)
+    statement = "UPDATE scan_links SET expires_at = 1 WHERE id = :id"
+    state(Path.cwd(), statement, id=expired["id"])
+    site.browser().delete(f"/api/scan-links/{revoked['id']}", headers=_BEARER)
+    statements: list[str] = []
+
+    def note(*event: Any) -> None:
+        if threading.current_thread() is threading.main_thread():  # the hook has its own
+            statements.append(event[2])
+
+    answers = set()
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        for path in (_path(expired), _path(revoked), f"/scan/{_WRONG}", "/scan/x", "/scan/%C3%A9"):
+            for more in ("", "/live", "/qr"):
+                statements.clear()
+                answer = site.browser().get(path + more)
+                same = answer.get_data(as_text=True).replace(path + more, "")
+                headers = tuple(sorted(answer.headers.items()))
+                answers.add((answer.status_code, same, headers, tuple(statements)))
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+    # From the sixth on it says when to come back, and its length is that of its own address.
+    kept = {(code, body, statements) for code, body, _, statements in answers}
+    assert len(kept) == 1
+    assert {code for code, *_ in answers} == {404}
+
+
+def test_a_thousand_guesses_are_slowed_down_and_the_right_token_goes_on(site: Site) -> None:
+    path = _path(_share(site))
+    browser = site.browser()
+    browser.get(path)
+    answers = [browser.get(f"/scan/{number:032}") for number in range(1000)]
+    assert {answer.status_code for answer in answers} == {404}
+    assert ["Retry-After" in answer.headers for answer in answers] == [False] * 5 + [True] * 995
+    assert browser.get(path).status_code == 200
+
+
+def test_a_visitor_reaches_nothing_else(site: Site) -> None:
+    """Every route, with the token as cookie, as bearer token, as password and in its place."""
+    path = _path(_share(site, name="only for the operator"))
+    token = path.rpartition("/")[2]
+    tried = 0
+    for rule in site.app.url_map.iter_rules():
+        for way in ("cookie", "bearer", "password", "none"):
+            visitor = site.browser()
+            visitor.get(path)
+            if way == "cookie":
+                visitor.set_cookie("zapwatch", token)
+            for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+                answer = _try(visitor, rule, method, token, way)
+                tried += 1
+                _look_at(answer, rule, method)
+                answer.close()
+    assert tried > 100
+    log = "".join(log_lines(Path.cwd()))
+    assert "channel=oficina" not in log, "it had nothing done"
+
+
+def _try(visitor: FlaskClient, rule: Rule, method: str, token: str, way: str) -> TestResponse:
+    values = {"channel": "oficina", "token": token, "filename": "page.js", "link": token}
+    path = rule.rule
+    for name in rule.arguments:
+        path = re.sub(rf"<([^<>]*:)?{name}>", values[name], path)
+    headers = {"Authorization": f"Bearer {token}"} if way == "bearer" else {}
+    auth = ("visitor", token) if way == "password" else None
+    return visitor.open(path, method=method, headers=headers, auth=auth, data={"token": token})
+
+
+_FOR_ANYBODY = {"metrics_page", "openapi", "healthy", "ready", "page.login_form", "page.static"}
+
+
+def _look_at(answer: TestResponse, rule: Rule, method: str) -> None:
+    body = answer.get_data().decode("utf-8", "replace")
+    if rule.endpoint in _FOR_ANYBODY or rule.endpoint == "scan.static":
+        return
+    if rule.endpoint.startswith("scan."):
+        # The first to ask for a pairing code with no number is refused, later ones too.
+        assert answer.status_code in {200, 400}, rule
+        for hidden in ("oficina", "the-gateway", "only for the operator", "metrics", "/channels"):
+            assert hidden not in body, rule
+        return
+    assert answer.status_code in {303, 401, 403, 429}, f"{method} {rule}"
+    if answer.status_code == 303:
+        assert answer.headers["Location"].startswith("/login")
+
+
+def test_fifty_visitors_make_no_more_calls_than_one(site: Site, simulator: Simulator) -> None:
+    path = _path(_share(site))
+    simulator.fault("qr", "hang")
+    simulator.clear_requests()
+    visitors = [site.browser() for _ in range(50)]
+    for visitor in visitors:
+        visitor.get(path)
+    assert simulator.requests() == [], "the page alone does not ask"
+    for _ in range(2):
+        for visitor in visitors:
+            visitor.get(f"{path}/live")
+    site.browser().get("/live/qr/loja", headers=_BEARER)
+    wait_until(lambda: bool(simulator.requests("qr")), 30, "the call")
+    assert len(simulator.requests("qr")) == 1
+    simulator.clear_faults()
+
+
+def test_a_scan_is_seen_by_visitor_and_operator(site: Site, simulator: Simulator) -> None:
+    path = _path(_share(site))
+    visitor, operator = site.browser(), site.browser()
+    wait_until(lambda: visitor.get(f"{path}/live").get_json()["state"] == "code", 30, "the code")
+    simulator.scan("loja")
+    seen = lambda: visitor.get(f"{path}/live").get_json()["state"] == "connected"  # noqa: E731
+    wait_until(seen, 30, "the scan to be seen")
+    answer = operator.get("/live/qr/loja", headers=_BEARER).get_json()
+    assert answer["state"] == "connected"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"hours": 2},
+        {"hours": "24"},
+        {"hours": True},
+        {"name": "a\nb"},
+        {"name": "x" * 61},
+        {"name": 7},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_a_link_is_refused(site: Site, body: dict[str, Any]) -> None:
+    answer = site.browser().post("/api/scan-links/loja", json=body, headers=_BEARER)
+    assert answer.status_code == 400
+
+
+def test_links_of_a_channel_are_bounded_and_of_an_unknown_one_there_are_none(site: Site) -> None:
+    browser = site.browser()
+    for _ in range(MOST_LINKS):
+        _share(site)
+    full = browser.post("/api/scan-links/loja", json={}, headers=_BEARER)
+    assert full.status_code == 409
+    state(Path.cwd(), "UPDATE scan_links SET expires_at = 1")
+    _share(site)
+    assert state(Path.cwd(), "SELECT COUNT(*) FROM scan_links")[0][0] == 1, "and the old ones go"
+    unknown = browser.post("/api/scan-links/nobody", json={}, headers=_BEARER)
+    assert unknown.status_code == 404
+
+
+def test_a_fault_of_the_hook_itself_does_not_tell_the_token(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = _path(_share(site))
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("oops")
+
+    monkeypatch.setattr(QrWatches, "look", fail)
+    assert site.browser().get(f"{path}/live").status_code == 500
+    assert "a fault of the hook itself" in caplog.text
+    assert path not in caplog.text
+
+
+def test_the_dialog_makes_and_ends_links_without_a_script(site: Site) -> None:
+    operator = site.browser()
+    operator.post("/login", data={"token": TOKEN})
+    assert "/share/loja" in operator.get("/channels/loja").get_data(as_text=True)
+    form = {"name": "balcão", "hours": "24"}
+    made = operator.post("/share/loja", data=form).get_data(as_text=True)
+    address = re.findall(r'value="(http://localhost/scan/[^"]+)"', made)[0]
+    assert "https://wa.me/?text=" in made
+    assert site.browser().get(address.removeprefix("http://localhost")).status_code == 200
+    shown = operator.get("/share/loja").get_data(as_text=True)
+    assert "balcão" in shown
+    assert address not in shown, "it is shown once"
+    (link,) = _links(site)
+    operator.post("/unshare/loja", data={"link": link["id"]})
+    assert _links(site) == []
+    assert operator.post("/share/loja", data={"hours": "3"}).status_code == 400

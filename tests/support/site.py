@@ -1,0 +1,39 @@
+"""The hook's application in the test's own process."""
+
+from __future__ import annotations
+
+from flask.testing import FlaskClient
+
+from reconnect_hook.app import create_app
+from reconnect_hook.dashboard.register import add_page
+from reconnect_hook.metrics import HookMetrics
+from reconnect_hook.supervisor import HookSupervisor, open_store
+from tests.support.clock import AheadClock
+from tests.support.hooks import TOKEN, hook_settings
+from zapwatch.config import parse
+
+NOBODY = "http://127.0.0.1:1"
+
+
+class Site:
+    """The hook's application, with workers, and without Prometheus."""
+
+    def __init__(self, url: str, token: str = TOKEN, **more: str) -> None:
+        self.clock = AheadClock()
+        away = {"PROMETHEUS_URL": NOBODY, "ALERTMANAGER_URL": NOBODY}
+        values = hook_settings(url, HOOK_TOKEN=token, **away, **more)
+        settings = parse(values)
+        metrics = HookMetrics()
+        self._store = open_store(settings)
+        self.supervisor = HookSupervisor(settings, self._store, metrics)
+        self.supervisor.apply_config(settings.gateways)
+        self.state_url = settings.hook_state_url
+        self.app = create_app(self.supervisor, metrics, token=token, clock=self.clock)
+        add_page(self.app, self.supervisor, settings, clock=self.clock)
+
+    def close(self) -> None:
+        self.supervisor.stop(5)
+        self._store.database.close()
+
+    def browser(self) -> FlaskClient:
+        return self.app.test_client()

@@ -1,0 +1,85 @@
+"""Pairing codes: the number as people type it, the code, and how often one may be asked for."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+
+from reconnect_hook.dashboard.qr import (
+    MOST_PAIRINGS,
+    PAIRINGS_SECONDS,
+    PairingLimitError,
+    QrWatches,
+)
+from tests.support.clock import HandMovedClock
+from zapwatch.gateways.base import Failure, Gateway, PairingCode
+from zapwatch.gateways.helpers import other_form, phone_number, read_pairing_code
+
+
+@pytest.mark.parametrize(
+    ("typed", "number"),
+    [
+        ("5500000000001", "5500000000001"),
+        (" +55 (00) 0000-0001 ", "550000000001"),
+        ("55.00.0000.0001", "550000000001"),
+        ("0055 11", None),
+        ("0123456789", None),
+        ("1234567", None),
+        ("1" * 16, None),
+        ("call me", None),
+        ("\u0661" * 12, None),
+        ("", None),
+    ],
+)
+def test_a_number_is_read_as_people_type_it(typed: str, number: str | None) -> None:
+    assert phone_number(typed) == number
+
+
+@pytest.mark.parametrize(
+    ("number", "other"),
+    [
+        ("5511900000001", "551100000001"),
+        ("551190000001", "5511990000001"),
+        ("5511990000001", "551190000001"),
+        ("551130000001", None),  # a landline
+        ("5500000000001", None),  # no such area
+        ("14155550100", None),
+        ("351900000001", None),
+    ],
+)
+def test_a_brazilian_mobile_number_has_another_form(number: str, other: str | None) -> None:
+    assert other_form(number) == other
+
+
+@pytest.mark.parametrize("told", ["ABCD-1234", "ABCD1234"])
+def test_a_code_is_read_in_both_forms_and_kept_out_of_repr(told: str) -> None:
+    made = read_pairing_code(told, 60.0)
+    assert (made.code, made.seconds) == ("ABCD-1234", 60.0)
+    assert "ABCD" not in repr(made)
+
+
+@pytest.mark.parametrize("told", [None, "", 12345678, "abcd-1234", "ABCD-12345", "<b>ABCD</b>", []])
+def test_what_is_no_code_is_a_failure(told: object) -> None:
+    with pytest.raises(Failure):
+        read_pairing_code(told, 60.0)
+
+
+class _Pairing:
+    def pairing_code(self, _channel: str, _phone: str) -> PairingCode:
+        return PairingCode("ABCD-1234", 60.0)
+
+
+def test_the_codes_of_a_channel_are_limited_and_of_others_they_are_not() -> None:
+    clock = HandMovedClock()
+    watches = QrWatches(cast(Gateway, _Pairing()), lambda _: None, clock)
+    for _ in range(MOST_PAIRINGS):
+        watches.pair("loja", "5500000000001")
+    with pytest.raises(PairingLimitError) as caught:
+        watches.pair("LOJA", "5500000000001")
+    watches.pair("oficina", "5500000000001")
+    clock.forward(caught.value.seconds)
+    watches.pair("loja", "5500000000001")
+    clock.forward(PAIRINGS_SECONDS)
+    for _ in range(MOST_PAIRINGS):
+        watches.pair("loja", "5500000000001")
