@@ -127,10 +127,10 @@ def _channel(row: ChannelView) -> dict[str, object]:
         "gateway": row.gateway,
         "channel": row.channel,
         "status": row.kind,
-        "needs_attention": row.kind.needs_attention,
+        "needs_somebody": row.needs_attention,
         "last_message": row.last_message,
         "silence_threshold_seconds": row.threshold,
-        "consecutive_failures": row.failures,
+        "consecutive_failures": row.failures if row.has_state else None,
         "repair": waiting
         and {
             "reason": waiting.reason,

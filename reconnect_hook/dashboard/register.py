@@ -36,7 +36,7 @@ def add_page(
     auth: TokenAuth = app.extensions[AUTH]
     i18n.init_babel(app)
     prometheus = Prometheus(settings.prometheus_url)
-    panels = GatewayPanels(supervisor, prometheus, clock=clock)
+    panels = GatewayPanels(supervisor, prometheus, settings, clock=clock)
     i18n.init_templates(app, panels)
     alertmanager = Alertmanager(settings.alertmanager_url)
     board = DashboardCache(panels, prometheus, alertmanager, clock=clock)
@@ -57,6 +57,8 @@ def add_page(
         views.add_to(routes)
     app.register_blueprint(routes)
     app.register_blueprint(DashboardApi(auth, board, panels).blueprint())
+    for code in (404, 405):
+        app.register_error_handler(code, errors.no_such_page)
 
 
 def _blueprint(auth: TokenAuth) -> Blueprint:

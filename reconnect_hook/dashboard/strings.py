@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from flask_babel import LazyString
 from flask_babel import lazy_gettext as _
 
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.dashboard.channel_view import ChannelHealth
-from reconnect_hook.dashboard.snapshot import Problem
+from reconnect_hook.dashboard.snapshot import ActiveProblem, Problem
 from reconnect_hook.models import Outcome
 from reconnect_hook.probe_limits import ProbeOutcome
+from zapwatch.channels import Status
 
 KINDS = {
     ChannelHealth.NEEDS_SCAN: _("Needs a scan"),
@@ -23,7 +28,8 @@ KINDS = {
 
 MEANINGS = {
     ChannelHealth.NEEDS_SCAN: _(
-        "The pairing is no longer valid. Somebody has to scan the QR code."
+        "The pairing is no longer valid. Somebody has to scan the QR code: open this page on a "
+        "second device, since a phone cannot scan its own screen."
     ),
     ChannelHealth.FAILING: _("Repairs in a row did not bring it back. Somebody has to look."),
     ChannelHealth.DISCONNECTED: _("The gateway lists the channel as not connected."),
@@ -73,16 +79,15 @@ TROUBLES = {
     Problem.PROMETHEUS: (
         _("Prometheus does not answer."),
         _(
-            "How the channels are, their last messages and the last 24 hours are not known, and no "
-            "new failure is noticed. Repairs under way go on; the history of repairs, “Reconnect "
-            "now” and pauses work."
+            "No failure is noticed, and nobody is told. You see what the gateway itself says while "
+            "this page is open; the last days and the alerts are missing."
         ),
     ),
     Problem.EXPORTER: (
         _("Prometheus gets nothing from the exporter."),
         _(
-            "Nothing is being watched, so the status of the channels is not known. The history, "
-            "“Reconnect now” and pauses work."
+            "No failure is noticed. You see what the gateway itself says while this page is open; "
+            "new messages and the last days may be missing."
         ),
     ),
     Problem.GATEWAY: (
@@ -109,6 +114,67 @@ TROUBLES = {
     ),
 }
 """What is wrong, and what it means for whoever looks."""
+
+_NO_MONITORING = (
+    _("Neither Prometheus nor Alertmanager answers."),
+    TROUBLES[Problem.PROMETHEUS][1],
+)
+_ALARMING = set(Problem) - {Problem.GATEWAY_RESTS, Problem.LOG}
+"""With these, failures are not noticed, or not repaired."""
+
+
+@dataclass(frozen=True, slots=True)
+class Banner:
+    """What stands above a page about one cause; ``gateway`` is None where it is not one's alone."""
+
+    title: LazyString
+    text: LazyString
+    gateway: str | None
+    is_alarming: bool
+
+
+def banners(problems: Collection[ActiveProblem], gateways: int) -> list[Banner]:
+    """Return one banner for each cause; ``gateways`` is how many there are."""
+    kinds = [one.problem for one in problems]
+    found: list[Banner] = []
+    for problem, gateway in problems:
+        title, text = TROUBLES[problem]
+        match problem:
+            case Problem.PROMETHEUS if Problem.ALERTMANAGER in kinds:
+                title, text = _NO_MONITORING
+            case Problem.ALERTMANAGER if Problem.PROMETHEUS in kinds:
+                continue
+            case Problem.GATEWAY_RESTS if ActiveProblem(Problem.GATEWAY, gateway) in problems:
+                continue
+            case Problem.EXPORTER if gateways == kinds.count(Problem.EXPORTER):
+                gateway = None  # noqa: PLW2901 - one exporter watches all of them
+        banner = Banner(title, text, gateway, problem in _ALARMING)
+        if banner not in found:
+            found.append(banner)
+    return found
+
+
+ALERTS = {
+    "WhatsAppChannelDisconnected": _("disconnected"),
+    "WhatsAppChannelSuspect": _("quiet, being asked whether it is alive"),
+    "WhatsAppChannelSilent": _("no messages for too long"),
+    "WhatsAppChannelNeverHeard": _("connected, but no message has ever come"),
+    "WhatsAppChannelNeedsQrScan": _("the QR code has to be scanned"),
+    "WhatsAppReconnectFailing": _("repairs do not help"),
+    "WhatsAppChannelGone": _("has left the gateway's list"),
+    "WhatsAppChannelStillSilent": _("no messages for more than a day, whatever was tried"),
+    "WhatsAppChannelFlapping": _("keeps dropping and coming back"),
+}
+"""What an alert about a channel says, by its name."""
+
+STATUSES = {
+    Status.CONNECTED: _("connected"),
+    Status.DISCONNECTED: _("disconnected"),
+    Status.QR_REQUIRED: _("waits for a scan"),
+    Status.INITIALIZING: _("starting"),
+    Status.UNKNOWN: _("not known"),
+}
+"""What a gateway says of a channel."""
 
 QR_STATES = {
     "asking": _("Asking the gateway for the code …"),

@@ -104,7 +104,7 @@ class OverviewPage:
             head=self._head(snapshot),
             listing=listing,
             gateways=list(self._panels.all),
-            counts=count_by_health(snapshot.rows.values()),
+            counts=count_by_health(snapshot.rows.values(), snapshot.blind),
             rows=Markup("").join(self._row(snapshot, row) for row in rows),
             shown=bool(rows),
         )
@@ -138,7 +138,8 @@ class OverviewPage:
             lambda: render_template(
                 "head.html",
                 snapshot=snapshot,
-                counts=count_by_health(snapshot.rows.values()),
+                counts=count_by_health(snapshot.rows.values(), snapshot.blind),
+                has_state=all(one.problem is not Problem.STATE for one in snapshot.problems),
             ),
         )
 
@@ -190,12 +191,15 @@ class ChannelPage:
 
     def _page(self, channel: str) -> str:
         panel, snapshot = self._panels.of_request(), self._board.look()
+        row = snapshot.rows.get(view_id(panel.name, channel))
+        if row is None and snapshot.number and panel.name not in snapshot.blind:
+            abort(404)
         return render_template(
             "channel.html",
             logged_in=True,
             name=_name(snapshot, panel, channel),
             gateway=panel.name,
-            row=snapshot.rows.get(view_id(panel.name, channel)),
+            row=row,
             tag=self._tag(snapshot, panel, channel),
             parts=self._parts(snapshot, panel, channel),
         )
@@ -230,7 +234,8 @@ class ChannelPage:
             gateway=panel.name,
             problems=snapshot.problems_of(panel.name),
             episodes=None if told is None else episodes(told)[:_EPISODES],
-            chart=channel_view.build_chart(hours) if hours else None,
+            chart=channel_view.build_chart(hours),
+            has_week=bool(hours),
             silence=self._silence(panel, name),
             just_asked=row is not None and _was_just_asked(row, self._clock.time()),
             can_ask=panel.controller.probing.can_ask(channel_key(name)),

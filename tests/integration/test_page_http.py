@@ -357,9 +357,10 @@ def test_the_addresses_that_are_counted_are_bounded(monkeypatch: pytest.MonkeyPa
 def test_pages_allow_nothing_inline_and_nothing_from_elsewhere(site: Site) -> None:
     browser = site.browser()
     log_in(browser)
-    for path in ("/login", "/", "/channels/loja", "/channels/nobody", "/page/page.css"):
-        answer = browser.get(path, buffered=True)
-        assert answer.status_code == 200
+    missing = ("/channels/nobody", "/nowhere", "/reconnect/loja")
+    for path in ("/login", "/", "/channels/loja", "/page/page.css", *missing):
+        answer = browser.get(path, headers={"Accept": "text/html,*/*;q=0.8"}, buffered=True)
+        assert answer.status_code == (404 if path in missing else 200)
         policy = answer.headers["Content-Security-Policy"]
         assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
         assert "unsafe" not in policy
@@ -386,8 +387,19 @@ def test_what_is_no_page_is_404(site: Site, path: str) -> None:
     assert answer.status_code == 404
 
 
-def test_hostile_names_stay_text(site: Site) -> None:
+def test_who_asks_for_no_page_gets_json(site: Site) -> None:
+    for path, code, error in (
+        ("/nowhere", 404, "Not Found"),
+        ("/alerts", 405, "Method Not Allowed"),
+    ):
+        for accept in ("*/*", "application/json", ""):
+            answer = site.browser().get(path, headers={"Accept": accept})
+            assert (answer.status_code, answer.get_json()) == (code, {"error": error})
+
+
+def test_hostile_names_stay_text(site: Site, simulator: Simulator) -> None:
     name = "<script>alert(1)</script>"
+    simulator.put_channel(name)
     answer = site.browser().get("/channels/%3Cscript%3Ealert(1)%3C%2Fscript%3E", headers=_BEARER)
     assert answer.status_code == 200
     assert name not in answer.text
@@ -403,7 +415,8 @@ def test_a_code_is_asked_for_only_while_somebody_looks_at_who_needs_one(
     browser = site.browser()
     for path in ("/", "/channels/loja", "/live/qr/loja", "/qr/loja", "/api/channels"):
         browser.get(path, headers=_BEARER)
-    assert simulator.requests() == [], "nothing is known to need anything"
+    asked_for = [one["operation"] for one in simulator.requests()]
+    assert asked_for == ["list"], "one list for all of them, and nothing needs a code"
     browser.post("/api/reconnect/loja", headers=_BEARER)
     wait_until(lambda: _status(browser) == "needs-scan", 30, "the repair to find a code")
     asked = len(simulator.requests("qr"))
@@ -476,8 +489,8 @@ def test_the_api_tells_of_a_repair_from_its_beginning_to_its_end(
     site: Site, simulator: Simulator
 ) -> None:
     browser = site.browser()
-    assert browser.get("/api/channels/loja", headers=_BEARER).status_code == 404
-    assert browser.post("/api/pause/loja", json={"hours": 1}, headers=_BEARER).status_code == 404
+    assert browser.get("/api/channels/nobody", headers=_BEARER).status_code == 404
+    assert browser.post("/api/pause/nobody", json={"hours": 1}, headers=_BEARER).status_code == 404
     assert browser.get("/api/attempts/loja", headers=_BEARER).get_json() == {"attempts": []}
     browser.post("/api/reconnect/loja", headers=_BEARER)
 
