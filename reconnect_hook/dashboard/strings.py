@@ -9,9 +9,10 @@ from flask_babel import LazyString
 from flask_babel import lazy_gettext as _
 
 from reconnect_hook.alerts import RepairCause
+from reconnect_hook.attempt_log import UNABLE, AttemptKind, AttemptStep, StepKind
 from reconnect_hook.dashboard.channel_view import ChannelHealth
 from reconnect_hook.dashboard.snapshot import ActiveProblem, Problem
-from reconnect_hook.models import Outcome
+from reconnect_hook.models import AskedBy, Outcome, Step
 from reconnect_hook.probe_limits import ProbeOutcome
 from zapwatch.channels import Status
 
@@ -49,7 +50,8 @@ OUTCOMES = {
     Outcome.UNKNOWN_CHANNEL: _("the gateway has no such channel"),
 }
 
-PROBE_OUTCOMES = {
+PROBE_OUTCOMES: dict[str, LazyString] = {
+    UNABLE: _("could not be made"),
     ProbeOutcome.PASSED: _("alive, proved"),
     ProbeOutcome.FAILED: _("dead, proved"),
     ProbeOutcome.OTHER_FAILED: _("not proved: the channel that was to write to it is dead"),
@@ -167,7 +169,7 @@ ALERTS = {
 }
 """What an alert about a channel says, by its name."""
 
-STATUSES = {
+STATUSES: dict[str, LazyString] = {
     Status.CONNECTED: _("connected"),
     Status.DISCONNECTED: _("disconnected"),
     Status.QR_REQUIRED: _("waits for a scan"),
@@ -175,6 +177,55 @@ STATUSES = {
     Status.UNKNOWN: _("not known"),
 }
 """What a gateway says of a channel."""
+
+ATTEMPT_KINDS = {AttemptKind.PROBE: _("Probe"), AttemptKind.REPAIR: _("Repair")}
+
+STEP_KINDS = {
+    StepKind.ASKED: _("Asked for by"),
+    StepKind.LISTED: _("The gateway's list:"),
+    StepKind.CALLED: _("Call to the gateway:"),
+    StepKind.ANSWERED: _("Answer:"),
+    StepKind.FAILED: _("Error:"),
+    StepKind.VERIFYING: _("Waiting until the list shows it connected"),
+    StepKind.QUERIED: _("Query answered:"),
+    StepKind.SENT: _("Echo sent:"),
+    StepKind.HEARD: _("Echo received"),
+    StepKind.LOST: _("Echo not received"),
+    StepKind.POSTPONED: _("Goes on later:"),
+    StepKind.ENDED: _("Outcome"),
+}
+"""A step of the log, before its words."""
+
+_STEP_WORDS: dict[StepKind, dict[str, LazyString]] = {
+    StepKind.ASKED: {
+        AskedBy.ALERTMANAGER: _("an alert"),
+        AskedBy.PAGE: _("somebody on the page"),
+        AskedBy.CHECK: _("the command check"),
+        AskedBy.PROBE: _("a probe"),
+        AskedBy.RETRY: _("a retry"),
+    },
+    StepKind.LISTED: {**STATUSES, "absent": _("not in it")},
+    StepKind.CALLED: {
+        Step.RECONNECT: _("reconnect"),
+        Step.START: _("start the session"),
+        Step.QR: _("show the QR code"),
+        Step.DELETE: _("throw the session away"),
+        Step.CREATE: _("make a new session"),
+    },
+    StepKind.ANSWERED: {
+        "qr": _("a QR code waits"),
+        "accepted": _("accepted"),
+        "initializing": _("the session is starting"),
+        "not_started": _("the session is not started"),
+        "done": _("done"),
+    },
+}
+
+
+def step_words(step: AttemptStep) -> LazyString | str:
+    """Return the words of a step: those of a gateway are its own."""
+    return _STEP_WORDS.get(step.kind, {}).get(step.words, step.words)
+
 
 QR_STATES = {
     "asking": _("Asking the gateway for the code …"),

@@ -25,6 +25,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.app import as_json
+from reconnect_hook.attempt_log import LoggedAttempt
 from reconnect_hook.auth import WAIT_SECONDS, WRONG_TOKENS, TokenAuth
 from reconnect_hook.dashboard import channel_view
 from reconnect_hook.dashboard.channel_view import (
@@ -234,6 +235,7 @@ class ChannelPage:
             gateway=panel.name,
             problems=snapshot.problems_of(panel.name),
             episodes=None if told is None else episodes(told)[:_EPISODES],
+            logged=_logged(panel, name),
             chart=channel_view.build_chart(hours),
             has_week=bool(hours),
             silence=self._silence(panel, name),
@@ -287,6 +289,13 @@ def _told(panel: GatewayPanel, channel: str) -> list[Attempt] | None:
         return panel.controller.history.of_channel(channel_key(channel))
     except StateError:
         return None
+
+
+def _logged(panel: GatewayPanel, channel: str) -> list[LoggedAttempt]:
+    try:
+        return panel.controller.history.logged(channel_key(channel))
+    except StateError:
+        return []
 
 
 def _was_just_asked(row: ChannelView, now: float) -> bool:

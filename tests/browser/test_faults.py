@@ -100,6 +100,10 @@ def _expect_the_code_first(both: Windows) -> None:
         expect(page.locator(".button.primary")).to_have_count(0)
         outcome = look.say("needs a QR code to be scanned")
         expect(page.locator(".attempt")).to_contain_text(outcome[:1].upper() + outcome[1:])
+        steps = page.locator(".logged")
+        steps.locator("summary").click()
+        for words in ("Asked for by", "Call to the gateway:", "a QR code waits"):
+            expect(steps).to_contain_text(look.say(words))
         expect(page.locator("[data-part=week]")).to_contain_text(
             look.say("Not known while Prometheus does not answer.")
         )

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 import requests
+import yaml
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from demo.simulator.client import Simulator
+from reconnect_hook import app as hook_app
 from reconnect_hook import auth
 from reconnect_hook.app import create_app
 from reconnect_hook.dashboard.register import add_page
@@ -30,6 +32,8 @@ from zapwatch.config import parse
 
 _NOBODY = "http://127.0.0.1:1"
 _BEARER = {"Authorization": f"Bearer {TOKEN}"}
+_OPENAPI = Path(hook_app.__file__).with_name("openapi.yaml")
+_SCHEMAS = yaml.safe_load(_OPENAPI.read_text())["components"]["schemas"]
 
 
 @pytest.fixture
@@ -505,6 +509,19 @@ def test_the_api_tells_of_a_repair_from_its_beginning_to_its_end(
     everything = browser.get("/api/channels", headers=_BEARER).get_json()
     assert [one["channel"] for one in everything["channels"]] == ["loja"]
     assert everything["troubles"] == ["prometheus", "alertmanager"]
+    assert browser.get("/api/log/nobody", headers=_BEARER).get_json() == {"attempts": []}
+    logged = browser.get("/api/log/loja", headers=_BEARER).get_json()["attempts"]
+    assert [(one["kind"], one["outcome"]) for one in logged] == [("repair", "qr_required")]
+    assert logged[0]["steps"][0]["step"] == "asked"
+    # What is answered is what the description says.
+    for name, answers in (
+        ("Channel", everything["channels"]),
+        ("Attempt", [told]),
+        ("LoggedAttempt", logged),
+    ):
+        for answer in answers:
+            assert set(answer) == set(_SCHEMAS[name]["required"])
+            assert set(answer) == set(_SCHEMAS[name]["properties"])
 
 
 def test_where_nothing_can_ask_a_channel_none_is_said_to_be_asked(site: Site) -> None:

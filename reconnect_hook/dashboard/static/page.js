@@ -218,6 +218,10 @@
           continue;
         }
         showTimes(part);
+        for (const open of $$("details[open]", old ?? part)) {
+          const same = $$("details", part).find((one) => one.dataset.id === open.dataset.id);
+          if (same) same.open = true;
+        }
         if (old) old.replaceWith(part);
         else if (name === "qr") $("[data-part=status]", live).after(part);
         else if (!known) live.append(part);
