@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
+from reconnect_hook.attempt_log import StepKind
 from reconnect_hook.probe_limits import ProbeRepository
 from zapwatch.channels import Channel
 from zapwatch.config.gateway import ProbeKind
@@ -34,12 +36,23 @@ class Interrupted(Exception):  # noqa: N818 - nothing went wrong
     """Nobody wants the probe any more, or the program ends."""
 
 
+class NoteStep(Protocol):
+    """Notes a step of a probe."""
+
+    def __call__(self, kind: StepKind, words: str = "", /) -> None:
+        """Note it with its words."""
+
+
+def _note_nothing(_kind: StepKind, _words: str = "", /) -> None:
+    """Note no step."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProbeContext:
     """What probes are made with.
 
     ``messages`` is a source that shows echoes, None where there is none; ``wait`` pauses for some
-    seconds, or raises Interrupted.
+    seconds, or raises Interrupted. ``note`` is told each step for the log.
     """
 
     client: Gateway
@@ -47,6 +60,7 @@ class ProbeContext:
     book: ProbeRepository
     settings: ProbeSettings
     wait: Callable[[float], None] = time.sleep
+    note: NoteStep = _note_nothing
 
     def kind_of(self, channel: Channel) -> ProbeKind:
         """Return how a channel is probed; without a log that tells of echoes, by query at most."""

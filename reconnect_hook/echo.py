@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import dropwhile
 
+from reconnect_hook.attempt_log import StepKind
 from reconnect_hook.context import ProbeContext, UnableError
 from reconnect_hook.diagnosis import Evidence
 from reconnect_hook.probe_limits import Echo, LimitReason
@@ -116,6 +117,7 @@ class Echoes:
         if refusal is not None:
             return None, refusal
         self._under_way[token] = (sender.key, receiver.key, self._clock.monotonic())
+        self._means.note(StepKind.SENT, f"{sender.id} → {receiver.id}")
         return self._send(sender, number, token), None
 
     def _end_of(self, earlier: Echo) -> bool | None:
@@ -140,6 +142,7 @@ class Echoes:
             )
             sent = True
         except GatewayError as error:
+            means.note(StepKind.FAILED, str(error))
             if error.reason in _SURELY_UNSENT:
                 listen_for = 0.0
         if sent:
@@ -162,10 +165,12 @@ class Echoes:
             listened_at = self._clock.monotonic()
             heard = self._listen_for(token)
             if token in heard.echoes:
+                self._means.note(StepKind.HEARD)
                 return True
             if listened_at - began >= seconds:
                 break
             self._means.wait(_LISTEN_PAUSE)
+        self._means.note(StepKind.LOST)
         if sent:
             sender, receiver, sent_at = self._under_way[token]
             self.evidence.lost[sender, receiver] = sent_at

@@ -9,11 +9,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from reconnect_hook.alerts import RepairCause
+from reconnect_hook.attempt_log import KEPT_ATTEMPTS, LoggedAttempt
 from reconnect_hook.backoff import Backoff
 from reconnect_hook.models import ChannelRow, Intent, Outcome, Phase
 from reconnect_hook.probe_limits import Probed, ProbeOutcome
 from reconnect_hook.repository import ensure_row, read_gateway, read_rows, transact
-from reconnect_hook.schema import channel, repair_log
+from reconnect_hook.schema import attempt_log, channel, repair_log
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.db import Database, now
 
@@ -171,6 +172,19 @@ class RepairHistory:
         mine = (repair_log.c.gateway == self._gateway, repair_log.c.key == key)
         query = sa.select(repair_log).where(*mine).order_by(repair_log.c.id.desc())
         return self._ended(query.limit(_ATTEMPTS))
+
+    def logged(self, key: str) -> list[LoggedAttempt]:
+        """Return a channel's last probes and repairs with their steps, the newest first."""
+        log = attempt_log.c
+        query = (
+            sa.select(attempt_log)
+            .where(log.gateway == self._gateway, log.key == key)
+            .order_by(log.id.desc())
+            .limit(KEPT_ATTEMPTS)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query).mappings()
+            return [LoggedAttempt.from_row(dict(row)) for row in rows]
 
     def newest_id(self) -> int:
         """Return the id of the newest repair of all, 0 where there is none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from reconnect_hook.attempt_log import StepKind
 from reconnect_hook.context import (
     PostponedError,
     ProbeContext,
@@ -105,11 +106,13 @@ class ProbeRun:
             try:
                 self._means.client.query(channel)
             except GatewayError as error:
+                self._means.note(StepKind.FAILED, str(error))
                 if error.reason in _NOT_OF_CHANNEL:
                     raise UnableError(_UNREACHABLE) from None
                 if mine and self._query_failed:
                     break
                 continue
+            self._means.note(StepKind.QUERIED, channel.id)
             self._evidence.answered[channel.key] = self._means.book.clock.monotonic()
             return True
         self._check_gateway()

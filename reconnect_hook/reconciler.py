@@ -305,6 +305,7 @@ class GatewayReconciler:
     def _committed(self, changes: RowChanges) -> None:
         """Count what has ended, and start what was claimed."""
         self._renewed()
+        self._recorder.committed(changes)
         if changes.gateway.rests(changes.at):
             rest = (changes.gateway.rests_until or changes.at) - changes.at
             self._rests_until = self._clock.monotonic() + rest

@@ -10,9 +10,15 @@ from dataclasses import dataclass, field, replace
 import sqlalchemy as sa
 
 from reconnect_hook.alerts import AlertStatus, RepairCause, Target
+from reconnect_hook.attempt_log import UNABLE, AttemptKind, AttemptSteps, NewSteps, StepKind
 from reconnect_hook.audit_log import EventLog
 from reconnect_hook.backoff import is_tripped, record_answer, record_failure
-from reconnect_hook.context import Interrupted, PostponedError, QueryFailedOnceError
+from reconnect_hook.context import (
+    Interrupted,
+    PostponedError,
+    QueryFailedOnceError,
+    UnableError,
+)
 from reconnect_hook.decision import (
     CallAnswer,
     Close,
@@ -51,6 +57,7 @@ from reconnect_hook.models import (
 from reconnect_hook.probe import Finding
 from reconnect_hook.probe_limits import ProbeOutcome, note_end
 from reconnect_hook.repository import (
+    append_attempts,
     append_log,
     delete_rows,
     raise_intents,
@@ -113,6 +120,11 @@ class RowChanges:
     """The keys of the probes that nobody wants any more."""
     next_at: float | None = None
     """Of a judgement: when the next look at any row is wanted, None where none is open."""
+    attempts: NewSteps = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin with no steps."""
+        self.attempts = NewSteps(self.at)
 
 
 class Recorder:
@@ -126,6 +138,7 @@ class Recorder:
         self._ready: list[Ready] = []
         self._began: dict[str, float] = {}
         self._probe_began: dict[str, float] = {}
+        self._attempts = AttemptSteps()
 
     @property
     def longest_wait(self) -> float:
@@ -136,6 +149,11 @@ class Recorder:
         """Forget what belongs to a lead that is over."""
         self._ready = []
         self._began = {}
+        self._attempts.forget()
+
+    def committed(self, changes: RowChanges) -> None:
+        """Take over the steps of what is committed now."""
+        self._attempts.commit(changes.attempts)
 
     def note_failed_list(
         self, error: GatewayError, connection: sa.Connection, gateway: GatewayRow, at: float
@@ -198,6 +216,9 @@ class Recorder:
         channel = listed.channels.get(row.key)
         seen = Seen(listed.look, channel, listed.ages.get(row.key))
         self._note_listed(changes, row, channel)
+        if row.in_work and row.phase not in IN_HAND:
+            status = channel.status if channel else "absent"
+            changes.attempts.add(AttemptKind.REPAIR, row.key, StepKind.LISTED, status)
         decision = decide(row, seen, changes.gateway, self._policy, changes.at)
         if not isinstance(decision, InHand) and row.phase is Phase.PROBING:
             changes.cancelled.add(row.key)
@@ -233,6 +254,7 @@ class Recorder:
             case Verify():
                 row.phase, row.epoch = Phase.VERIFYING, changes.gateway.epoch
                 row.deadline = changes.at + self._policy.verify_seconds
+                changes.attempts.add(AttemptKind.REPAIR, row.key, StepKind.VERIFYING)
             case End():
                 self._end(changes, row, decision, look)
             case Close():
@@ -259,6 +281,9 @@ class Recorder:
     def _end(self, changes: RowChanges, row: ChannelRow, end: End, look: int | None) -> None:
         entry = conclude(row, end, look, changes.gateway, self._policy, changes.at)
         changes.entries.append(entry)
+        self._attempts.end(
+            changes.attempts, AttemptKind.REPAIR, row.key, entry.outcome, entry.detail
+        )
         if end.of_the_whole:
             changes.gateway = record_failure(changes.gateway, changes.at)
         if end.outcome is Outcome.UNKNOWN_CHANNEL and not (row.is_open or row.paused):
@@ -289,10 +314,20 @@ class Recorder:
             if row is not None and _is_as_judged(row, one.row, changes.at):
                 row.starting_since = one.row.starting_since
                 row.channel, row.listed = one.row.channel, one.row.listed
+                self._note_claim(changes, row, one)
                 self._begin(changes, row, one.decision)
                 changes.claimed.append(replace(one, row=row))
         taken = {one.row.key for one in chosen}
         self._ready = [one for one in self._ready if one.row.key not in taken]
+
+    @staticmethod
+    def _note_claim(changes: RowChanges, row: ChannelRow, one: Ready) -> None:
+        is_probe = isinstance(one.decision, Probe) and not one.decision.proof
+        kind = AttemptKind.PROBE if is_probe else AttemptKind.REPAIR
+        resumes = isinstance(one.decision, Probe) and one.decision.resumes
+        if phase_now(row, changes.gateway) is Phase.IDLE and not resumes:
+            changes.attempts.begin(kind, row.key, row.asked_by, row.since)
+        changes.attempts.add(kind, row.key, StepKind.LISTED, one.channel.status)
 
     def drop_ready(self) -> None:
         """Claim nothing any more by the last look, which is too long ago."""
@@ -329,6 +364,7 @@ class Recorder:
         # Where this leader dies, the next one looks as soon as its lease is over.
         row.next_at = at + LEASE_SECONDS
         row.phase, row.step, row.asked_at = Phase.CALLING, decision.step, at
+        changes.attempts.add(AttemptKind.REPAIR, row.key, StepKind.CALLED, decision.step)
         match decision.step:
             case Step.START:
                 row.tries += 1
@@ -387,6 +423,7 @@ class Recorder:
         if answer is None:
             row.phase, row.next_at = Phase.IDLE, at + RETRY_SECONDS
             return
+        changes.attempts.add(AttemptKind.REPAIR, row.key, *_answer_step(answer))
         if answer.is_fault:
             end = End(Outcome.FAILED, detail="fault of the hook", channel=row.channel)
             self._end(changes, row, end, None)
@@ -403,22 +440,29 @@ class Recorder:
                     follows = replace(follows, status=listed.status)
                 self._end(changes, row, follows, None)
             case Enter():
-                row.called_at, row.called_in = at, changes.gateway.look
-                row.phase, row.step = follows.phase, follows.step
-                row.deadline, row.tries = follows.deadline, follows.tries
-                if follows.clears_restart:
-                    row.restarting = False
+                self._enter(changes, row, follows)
             case MakeCall():
                 row.phase = Phase.STARTING
                 self._begin(changes, row, follows)
                 about = listed or Channel(row.channel, Status.UNKNOWN)
                 changes.claimed.append(Ready(row, follows, about))
 
+    @staticmethod
+    def _enter(changes: RowChanges, row: ChannelRow, enter: Enter) -> None:
+        row.called_at, row.called_in = changes.at, changes.gateway.look
+        row.phase, row.step = enter.phase, enter.step
+        row.deadline, row.tries = enter.deadline, enter.tries
+        if enter.clears_restart:
+            row.restarting = False
+        if enter.phase is Phase.VERIFYING:
+            changes.attempts.add(AttemptKind.REPAIR, row.key, StepKind.VERIFYING)
+
     def _record_proof(
         self, connection: sa.Connection, changes: RowChanges, row: ChannelRow, one: ProbeAnswer
     ) -> None:
         """Take the finding of a probe that was to prove a repair, once."""
         finding = one.finding
+        self._note_steps(changes, AttemptKind.REPAIR, one)
         changes.rows[row.key] = row
         waits = row.deadline is not None and changes.at < row.deadline
         again = isinstance(finding, PostponedError) and waits
@@ -442,6 +486,7 @@ class Recorder:
     ) -> None:
         at, finding = changes.at, one.finding
         changes.rows[row.key] = row
+        self._note_steps(changes, AttemptKind.PROBE, one)
         if isinstance(finding, PostponedError | Interrupted):
             seconds = finding.seconds if isinstance(finding, PostponedError) else 0.0
             if isinstance(finding, QueryFailedOnceError):
@@ -449,14 +494,27 @@ class Recorder:
             elif not isinstance(finding, UnreadableError):
                 # Spread over the time that all who wait will need.
                 seconds *= 1 + _chance.random() * self._count_probes(connection)
+            changes.attempts.add(AttemptKind.PROBE, row.key, StepKind.POSTPONED, str(finding))
             row.phase, row.step = Phase.IDLE, Step.POSTPONED
             row.deadline = row.next_at = at + min(seconds, _LONGEST_POSTPONEMENT)
             return
         close(row, None, changes.gateway, self._policy, at, well=False)
         row.query_failed_at = None
+        if isinstance(finding, UnableError):
+            self._end_probe(changes, row.key, UNABLE, str(finding))
         if isinstance(finding, Finding):
+            self._end_probe(changes, row.key, finding.outcome, finding.detail)
             self._note_probe(connection, changes, row, finding, one.seconds)
             self._raise_repairs(connection, changes, row, finding)
+
+    def _note_steps(self, changes: RowChanges, kind: AttemptKind, one: ProbeAnswer) -> None:
+        """Note what a probe has done, by the database's clock."""
+        offset = changes.at - self._clock.monotonic()
+        steps = [step._replace(at=step.at + offset) for step in one.steps]
+        changes.attempts.extend(kind, one.key, steps)
+
+    def _end_probe(self, changes: RowChanges, key: str, outcome: str, detail: str) -> None:
+        self._attempts.end(changes.attempts, AttemptKind.PROBE, key, outcome, detail)
 
     def _note_probe(
         self,
@@ -517,6 +575,7 @@ class Recorder:
         store_waits(connection, self._name, waits)
         delete_rows(connection, self._name, sorted(gone))
         append_log(connection, self._name, changes.entries, changes.at)
+        append_attempts(connection, self._name, changes.attempts.ended)
         raise_intents(connection, self._name, changes.raises)
         self._write_lines(changes)
 
@@ -555,6 +614,15 @@ class Recorder:
     def forget_repair(self, entry: LogEntry) -> None:
         """Forget when a repair began, which has ended."""
         self._began.pop(entry.key, None)
+
+
+def _answer_step(answer: CallAnswer) -> tuple[StepKind, str]:
+    """Return the step that the answer to a call is, with the gateway's error message."""
+    if answer.is_fault:
+        return StepKind.FAILED, "fault of the hook"
+    if answer.error is not None:
+        return StepKind.FAILED, words(answer.error)
+    return StepKind.ANSWERED, "done" if answer.kind is None else answer.kind.name.lower()
 
 
 def _is_as_judged(row: ChannelRow, judged: ChannelRow, at: float) -> bool:

@@ -13,6 +13,7 @@ from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.exc import OperationalError
 
 from reconnect_hook.alerts import RepairCause
+from reconnect_hook.attempt_log import KEPT_ATTEMPTS, LoggedAttempt
 from reconnect_hook.decision import LogEntry
 from reconnect_hook.dedup import Raise
 from reconnect_hook.models import (
@@ -22,7 +23,7 @@ from reconnect_hook.models import (
     ChannelRow,
     GatewayRow,
 )
-from reconnect_hook.schema import channel, gateway, repair_log
+from reconnect_hook.schema import attempt_log, channel, gateway, repair_log
 from zapwatch.db import Database, now
 
 _T = TypeVar("_T")
@@ -369,6 +370,14 @@ def append_log(
     )
 
 
+def append_attempts(
+    connection: sa.Connection, name: str, attempts: Sequence[LoggedAttempt]
+) -> None:
+    """Record the steps of attempts that ended."""
+    rows = [{"gateway": name, **attempt.as_row()} for attempt in attempts]
+    _many(connection, sa.insert(attempt_log), rows)
+
+
 def _many(connection: sa.Connection, statement: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     for begin in range(0, len(rows), _CHUNK):
         connection.execute(statement, rows[begin : begin + _CHUNK])
@@ -377,6 +386,8 @@ def _many(connection: sa.Connection, statement: Any, rows: Sequence[Mapping[str,
 def prune_records(database: Database) -> None:
     """Delete the old records of all gateways in many small transactions; raises StateError."""
     while transact(database, _prune_records) == _PRUNE_CHUNK:
+        pass
+    while transact(database, _prune_attempts):
         pass
 
 
@@ -408,3 +419,21 @@ def _prune_records(connection: sa.Connection) -> int:
     if ids:
         connection.execute(sa.delete(repair_log).where(repair_log.c.id.in_(ids)))
     return len(ids)
+
+
+def _prune_attempts(connection: sa.Connection) -> bool:
+    """Delete some attempts that are old, or too many of one channel; whether there were any."""
+    log = attempt_log.c
+    old = sa.select(log.id).where(log.ended_at < now(connection) - _HISTORY_SECONDS)
+    ids = list(connection.scalars(old.limit(_PRUNE_CHUNK)))
+    channels = sa.select(log.gateway, log.key).group_by(log.gateway, log.key)
+    many = channels.having(sa.func.count() > KEPT_ATTEMPTS).limit(_PRUNE_CHUNK)
+    for row in connection.execute(many):
+        if len(ids) >= _PRUNE_CHUNK:
+            break
+        mine = (log.gateway == row.gateway, log.key == row.key)
+        newest = sa.select(log.id).where(*mine).order_by(log.id.desc())
+        ids += connection.scalars(newest.limit(_PRUNE_CHUNK).offset(KEPT_ATTEMPTS))
+    if ids:
+        connection.execute(sa.delete(attempt_log).where(log.id.in_(ids[:_PRUNE_CHUNK])))
+    return bool(ids)

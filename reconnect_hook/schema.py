@@ -131,6 +131,22 @@ repair_log = sa.Table(
 )
 """The repairs that ended."""
 
+attempt_log = sa.Table(
+    "attempt_log",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("gateway", _KEY, nullable=False),
+    sa.Column("key", _KEY, nullable=False),
+    sa.Column("kind", _WORD, nullable=False),
+    sa.Column("outcome", _WORD, nullable=False),
+    sa.Column("ended_at", _SECONDS, nullable=False, index=True),
+    # JSON: a list of [Unix seconds, attempt_log.StepKind, words].
+    sa.Column("steps", sa.Text, nullable=False),
+    sa.Index("ix_attempt_log_key", "gateway", "key", "id"),
+    **MYSQL,
+)
+"""The last probes and repairs of each channel that did something, step by step."""
+
 echoes = sa.Table(
     "echoes",
     metadata,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from reconnect_hook.attempt_log import AttemptStep, StepKind
 from reconnect_hook.context import Interrupted, PostponedError, ProbeContext, UnableError
 from reconnect_hook.decision import CallAnswer, MakeCall
 from reconnect_hook.models import Step
@@ -64,6 +65,8 @@ class ProbeAnswer:
     key: str
     finding: Finding | Exception
     seconds: float
+    steps: tuple[AttemptStep, ...] = ()
+    """What it has done, by the monotonic clock."""
 
 
 Mail = Listed | Called | ProbeAnswer
@@ -269,7 +272,12 @@ class Workers:
             if self._clock.wait(cancel, seconds):
                 raise Interrupted
 
-        context = replace(self._probing, wait=wait)
+        steps: list[AttemptStep] = []
+
+        def note(kind: StepKind, words: str = "") -> None:
+            steps.append(AttemptStep(self._clock.monotonic(), kind, words))
+
+        context = replace(self._probing, wait=wait, note=note)
         finding: Finding | Exception
         try:
             run = ProbeRun(
@@ -283,4 +291,5 @@ class Workers:
         except Exception as error:  # noqa: BLE001
             _log.exception("a probe met a fault of the hook itself")
             finding = UnreadableError(str(error), _LOG_AGAIN_SECONDS)
-        self._post(lead, ProbeAnswer(key, finding, self._clock.monotonic() - began))
+        seconds = self._clock.monotonic() - began
+        self._post(lead, ProbeAnswer(key, finding, seconds, tuple(steps)))

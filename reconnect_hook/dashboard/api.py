@@ -9,6 +9,7 @@ from flask import Blueprint, Response, abort, request
 from werkzeug.exceptions import HTTPException, TooManyRequests
 
 from reconnect_hook.app import as_json
+from reconnect_hook.attempt_log import LoggedAttempt
 from reconnect_hook.auth import TokenAuth
 from reconnect_hook.dashboard.channel_view import ChannelFilter, ChannelView, view_id
 from reconnect_hook.dashboard.errors import refuse_unusable_id
@@ -46,6 +47,7 @@ class DashboardApi:
         add("/channels", "channels", self._channels)
         add("/channels/<channel:channel>", "channel", self._channel)
         add("/attempts/<channel:channel>", "attempts", self._attempts)
+        add("/log/<channel:channel>", "log", self._log)
         add("/reconnect/<channel:channel>", "reconnect", self._reconnect, methods=["POST"])
         add("/ask/<channel:channel>", "ask", self._ask, methods=["POST"])
         add("/pause/<channel:channel>", "pause", self._pause, methods=["POST"])
@@ -86,6 +88,10 @@ class DashboardApi:
     def _attempts(self, channel: str) -> Response:
         attempts = self._panels.of_request().controller.history.of_channel(channel_key(channel))
         return as_json(200, {"attempts": [_attempt(one) for one in attempts]})
+
+    def _log(self, channel: str) -> Response:
+        logged = self._panels.of_request().controller.history.logged(channel_key(channel))
+        return as_json(200, {"attempts": [_logged(one) for one in logged]})
 
     def _reconnect(self, channel: str) -> Response:
         """Queue a repair: of a channel that the gateway does not list, nothing is called."""
@@ -197,10 +203,10 @@ def _channel(row: ChannelView) -> dict[str, object]:
         "gateway": row.gateway,
         "channel": row.channel,
         "status": row.kind,
-        "needs_attention": row.kind.needs_attention,
+        "needs_somebody": row.needs_attention,
         "last_message": row.last_message,
         "silence_threshold_seconds": row.threshold,
-        "consecutive_failures": row.failures,
+        "consecutive_failures": row.failures if row.has_state else None,
         "repair": waiting
         and {
             "reason": waiting.reason,
@@ -224,6 +230,18 @@ def _attempt(attempt: Attempt) -> dict[str, object]:
         "detail": attempt.detail,
         "accepted_at": attempt.accepted_at,
         "finished_at": attempt.finished_at,
+    }
+
+
+def _logged(attempt: LoggedAttempt) -> dict[str, object]:
+    return {
+        "kind": attempt.kind,
+        "outcome": attempt.outcome,
+        "began_at": attempt.began_at,
+        "ended_at": attempt.ended_at,
+        "steps": [
+            {"at": step.at, "step": step.kind, "words": step.words} for step in attempt.steps
+        ],
     }
 
 

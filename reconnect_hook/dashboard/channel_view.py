@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from flask_babel import lazy_gettext as _
 
@@ -20,7 +20,7 @@ from reconnect_hook.dashboard.timeline import (
 from reconnect_hook.history import Attempt, Paused, Present, Remembered, RepairHistory, Waiting
 from reconnect_hook.models import FAILURES, RECOVERIES
 from reconnect_hook.probe_limits import Probed, ProbeOutcome
-from zapwatch.channels import channel_key
+from zapwatch.channels import Status, channel_key
 
 _FAILING = 3  # repairs in a row, as in the rule WhatsAppReconnectFailing
 
@@ -73,7 +73,8 @@ class ChannelView:
     kind: ChannelHealth
     said: str | None
     """What the gateway says of it."""
-    alerts: tuple[FiringAlert, ...]
+    alerts: tuple[FiringAlert, ...] | None
+    """None where Prometheus does not answer."""
     last_message: float | None
     threshold: float | None
     waiting: Waiting | None
@@ -90,6 +91,23 @@ class ChannelView:
     """How it answered when it was last asked whether it is alive."""
     asked: bool = False
     """Whether it is being asked now."""
+    unattended: bool = False
+    """Whether no alert can begin a repair."""
+    has_state: bool = True
+    """Whether the hook's state could be read; else nothing is known of repairs and pauses."""
+    by_activity: bool = False
+    """Whether its age begins with the first look where no message was seen since."""
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether a person has to act."""
+        return self.kind.needs_attention or (self.unattended and self.kind.is_problem)
+
+    @property
+    def is_down(self) -> bool:
+        """Whether it is known to be disconnected now."""
+        down = {ChannelHealth.DISCONNECTED, ChannelHealth.FAILING, ChannelHealth.NEEDS_SCAN}
+        return self.kind in down and self.said not in {None, Status.CONNECTED}
 
     @property
     def id(self) -> str:
@@ -130,7 +148,7 @@ def classify(
         return ChannelHealth.DISCONNECTED
     if watched and watch and watched.last_message is not None and watched.threshold is not None:
         return ChannelHealth.CONNECTED if heard else ChannelHealth.SILENT
-    alerts = watch.alerts.get(key, ()) if watch else ()
+    alerts = (watch.alerts or {}).get(key, ()) if watch else ()
     if any(alert.name == "WhatsAppChannelNeverHeard" for alert in alerts):
         return ChannelHealth.NEVER_HEARD
     return ChannelHealth.CONNECTED
@@ -171,13 +189,31 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A week of messages."""
+    """The messages of up to a week, whole days of them."""
 
     bars: tuple[Bar, ...]
     most: int
     """Messages in the busiest hour."""
     received: int
     sent: int
+
+    @property
+    def days(self) -> int:
+        """How many days it shows."""
+        return len(self.bars) // 24
+
+
+def strip_spans(row: ChannelView) -> tuple[TimelineSpan, ...]:
+    """Return the strip to draw: a channel that is down now is down in the last quarter."""
+    if not row.is_down:
+        return row.strip
+    last = QUARTERS - 1
+    before = (
+        replace(span, length=min(span.length, last - span.begin))
+        for span in row.strip
+        if span.begin < last
+    )
+    return (*before, TimelineSpan(TimelineState.DISCONNECTED, last, 1))
 
 
 def strip_marks(row: ChannelView) -> list[tuple[int, bool]]:
@@ -186,25 +222,36 @@ def strip_marks(row: ChannelView) -> list[tuple[int, bool]]:
     return [(place, helped) for place, helped in places if 0 <= place < QUARTERS]
 
 
+def strip_begin(row: ChannelView) -> int | None:
+    """Return the first quarter of which anything is known, an hour ago at least; None: nothing."""
+    known = [span.begin for span in strip_spans(row) if span.state is not TimelineState.UNKNOWN]
+    known += [place for place, _helped in strip_marks(row)]
+    return min([*known, QUARTERS - 4]) if known else None
+
+
 def hours_in(row: ChannelView, state: TimelineState) -> float:
     """Return for how many hours of the last 24 the channel was in a state."""
-    return sum(run.length for run in row.strip if run.state == state) / 4
+    return sum(run.length for run in strip_spans(row) if run.state == state) / 4
 
 
-def build_chart(hours: Sequence[HourCounts]) -> Chart:
-    """Return what is to be drawn."""
-    totals = [(hour.received or 0) + (hour.sent or 0) for hour in hours]
-    most = max([*totals, 1])
-    scale = CHART_HEIGHT / most
+def build_chart(hours: Sequence[HourCounts]) -> Chart | None:
+    """Return what is to be drawn, from the first day with a count on; None where none has one."""
+    counted = (i for i, hour in enumerate(hours) if (hour.received, hour.sent) != (None, None))
+    first = next(counted, None)
+    if first is None:
+        return None
+    shown = hours[-24 * math.ceil((len(hours) - first) / 24) :]
+    totals = [(hour.received or 0) + (hour.sent or 0) for hour in shown]
+    scale = CHART_HEIGHT / max([*totals, 1])
     bars = tuple(
         Bar(index, (hour.received or 0) * scale, (hour.sent or 0) * scale, hour)
-        for index, hour in enumerate(hours)
+        for index, hour in enumerate(shown)
     )
     return Chart(
         bars,
-        round(max([*totals, 0])),
-        round(sum(hour.received or 0 for hour in hours)),
-        round(sum(hour.sent or 0 for hour in hours)),
+        round(max(totals)),
+        round(sum(hour.received or 0 for hour in shown)),
+        round(sum(hour.sent or 0 for hour in shown)),
     )
 
 
@@ -293,6 +340,11 @@ class ChannelFilter:
             sort if sort in SORTS else "urgency",
         )
 
+    @property
+    def is_chosen(self) -> bool:
+        """Whether it is another one than that of a first visit."""
+        return self != ChannelFilter()
+
     def of(self, rows: Iterable[ChannelView]) -> list[ChannelView]:
         """Return the rows that are to be shown."""
         wanted = channel_key(self.search)
@@ -306,7 +358,7 @@ class ChannelFilter:
     def _shows(self, row: ChannelView) -> bool:
         match self.show:
             case "somebody":
-                return row.kind.needs_attention
+                return row.needs_attention
             case "trouble":
                 return row.kind.is_problem
             case "paused":
@@ -326,13 +378,18 @@ class ChannelFilter:
                 return row.kind.rank, row.key, row.gateway
 
 
-def count_by_health(rows: Iterable[ChannelView]) -> dict[str, int]:
-    """Return how many channels need attention, have a problem, are connected, and are paused."""
+def count_by_health(rows: Iterable[ChannelView], blind: Collection[str] = ()) -> dict[str, int]:
+    """Return how many channels need attention, have a problem, are connected, and are paused.
+
+    ``unknown`` are those of ``blind`` gateways, which nobody can list: each other count but ``all``
+    may be that much larger.
+    """
     every = list(rows)
     return {
-        "somebody": sum(row.kind.needs_attention for row in every),
+        "somebody": sum(row.needs_attention for row in every),
         "trouble": sum(row.kind.is_problem for row in every),
         "connected": sum(row.kind is ChannelHealth.CONNECTED for row in every),
         "paused": sum(row.paused is not None for row in every),
+        "unknown": sum(row.kind is ChannelHealth.UNKNOWN and row.gateway in blind for row in every),
         "all": len(every),
     }

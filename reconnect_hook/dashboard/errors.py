@@ -7,6 +7,7 @@ from flask_babel import gettext as _
 from werkzeug.exceptions import HTTPException, TooManyRequests
 from werkzeug.wrappers import Response as AnyResponse
 
+from reconnect_hook.app import as_json
 from reconnect_hook.auth import WAIT_SECONDS
 from reconnect_hook.dashboard import i18n
 from zapwatch.channels import is_usable_id
@@ -35,10 +36,23 @@ def finish(response: Response) -> Response:
     return response
 
 
-def error_page(status: int, title: str, text: str) -> AnyResponse:
+def error_page(status: int, title: str, text: str) -> Response:
     """Answer a page that says what is wrong."""
     page = render_template("error.html", title=title, text=text, logged_in=False)
     return make_response(page, status)
+
+
+def wants_page() -> bool:
+    """Whether the request comes from a browser that would show a page."""
+    return request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
+
+
+def no_such_page(error: HTTPException) -> AnyResponse:
+    """Answer for an address, or a way to ask for it, that nothing of the program has."""
+    if not wants_page():
+        return as_json(error.code or 404, {"error": error.name})
+    words = _("Not found"), _("There is no such page or channel.")
+    return finish(error_page(404, *words))
 
 
 def state_error(_error: StateError) -> AnyResponse:

@@ -186,7 +186,8 @@ class GatewayReadings:
     gateway_up: bool | None = None
     log_up: bool | None = None
     channels: Mapping[str, ChannelMetrics] = field(default_factory=dict)
-    alerts: Mapping[str, tuple[FiringAlert, ...]] = field(default_factory=dict)
+    alerts: Mapping[str, tuple[FiringAlert, ...]] | None = field(default_factory=dict)
+    """None where only Prometheus would know."""
 
 
 def read_metrics(

@@ -45,7 +45,7 @@ def add_page(
             settings.prometheus_password,
         ),
     )
-    panels = GatewayPanels(supervisor, prometheus, clock=clock)
+    panels = GatewayPanels(supervisor, prometheus, settings, clock=clock)
     i18n.init_templates(app, panels)
     alertmanager = Alertmanager(
         settings.alertmanager_url,
@@ -76,6 +76,8 @@ def add_page(
     app.register_blueprint(routes)
     app.register_blueprint(ScanPage(supervisor.scan_links, panels, clock=clock).blueprint())
     app.register_blueprint(DashboardApi(auth, board, panels, supervisor.scan_links).blueprint())
+    for code in (404, 405):
+        app.register_error_handler(code, errors.no_such_page)
 
 
 def _blueprint(auth: TokenAuth) -> Blueprint:

@@ -231,7 +231,9 @@ class ScanPage:
         routes.add_url_rule("/<token>/qr", "image", self._image)
         routes.add_url_rule("/<token>/pair", "pair", self._pair, methods=["POST"])
         routes.after_request(_finish)
-        routes.register_error_handler(HTTPException, _refuse)
+        # By number too: the application's handler of 404 would come before one for all of them.
+        for kind in (404, 405, HTTPException):
+            routes.register_error_handler(kind, _refuse)
         routes.register_error_handler(StateError, _later)
         # Flask's own handler would write the address, and with it the token, into the log.
         routes.register_error_handler(Exception, _fail)

@@ -7,7 +7,8 @@ import logging
 import secrets
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from operator import is_
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from flask import abort, request
 from werkzeug.exceptions import NotFound
 
 from reconnect_hook.dashboard.channel_view import ChannelView, RecentRepairs, classify, view_id
+from reconnect_hook.dashboard.direct import DirectReader
 from reconnect_hook.dashboard.prometheus import (
     Alertmanager,
     GatewayReadings,
@@ -26,8 +28,12 @@ from reconnect_hook.dashboard.qr import QrWatches
 from reconnect_hook.dashboard.timeline import QUARTERS, DayTimelines, TimelineSpan, quarter_at
 from reconnect_hook.history import Present
 from reconnect_hook.supervisor import GatewayController, HookSupervisor
+from zapwatch.channels import Status
 from zapwatch.clock import Clock
+from zapwatch.config import Settings
+from zapwatch.config.gateway import MessageSourceKind
 from zapwatch.db import StateError
+from zapwatch.messages.source import open_source
 
 
 class UnnamedGatewayError(NotFound):
@@ -48,15 +54,22 @@ class GatewayPanel:
     watches: QrWatches
     ended: RecentRepairs
     strips: DayTimelines
+    direct: DirectReader
 
 
 class GatewayPanels:
     """Follows the hook's gateways; safe between threads."""
 
     def __init__(
-        self, supervisor: HookSupervisor, prometheus: Prometheus, *, clock: Clock | None = None
+        self,
+        supervisor: HookSupervisor,
+        prometheus: Prometheus,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
     ) -> None:
         self._supervisor = supervisor
+        self._settings = settings
         self._clock = clock
         self._prometheus = prometheus
         self._lock = threading.Lock()
@@ -69,22 +82,29 @@ class GatewayPanels:
         with self._lock:
             known = [panel.controller for panel in self._panels.values()]
             if len(known) != len(controllers) or not all(map(is_, known, controllers.values())):
+                before = self._panels
                 self._panels = {
                     name: self._of(controller) for name, controller in controllers.items()
                 }
+                for name, panel in before.items():
+                    if panel is not self._panels.get(name):
+                        panel.direct.close()
             return self._panels
 
     def _of(self, controller: GatewayController) -> GatewayPanel:
         known = self._panels.get(controller.gateway.name)
         if known is not None and known.controller is controller:
             return known
-        name = controller.gateway.name
+        gateway = controller.gateway
+        name = gateway.name
+        open_messages = partial(open_source, self._settings, gateway)
         return GatewayPanel(
             name,
             controller,
             QrWatches(controller.client, controller.actions.recheck, self._clock),
             known.ended if known else RecentRepairs(controller.history),
             known.strips if known else DayTimelines(self._prometheus, name, clock=self._clock),
+            DirectReader(controller.client, gateway, open_messages, clock=self._clock),
         )
 
     @property
@@ -159,6 +179,8 @@ class DashboardSnapshot:
     problems: tuple[ActiveProblem, ...] = ()
     problems_changed: int = 0
     """The same of the problems."""
+    blind: frozenset[str] = frozenset()
+    """The gateways whose channels nobody can list at the moment."""
 
     def problems_of(self, gateway: str) -> tuple[ActiveProblem, ...]:
         """Return the problems that concern a gateway's channels."""
@@ -231,14 +253,26 @@ class DashboardCache:
         watched = self._ask_prometheus(panels)
         rows: dict[str, ChannelView] = {}
         found: set[ActiveProblem] = set()
+        blind: set[str] = set()
         if watched is None:
             found.add(ActiveProblem(Problem.PROMETHEUS, None))
+            for panel in panels.values():
+                panel.direct.begin()  # all at once, since each may take its time
         if not self._does_alertmanager_answer():
             found.add(ActiveProblem(Problem.ALERTMANAGER, None))
         for panel in panels.values():
             present, seen = _read_state(panel), watched[panel.name] if watched else None
+            is_watched = seen is not None and seen.gateway_up is not None
+            if seen is not None and not is_watched:
+                found.add(ActiveProblem(Problem.EXPORTER, panel.name))
+            if not is_watched:
+                seen = _read_gateway(panel, seen, present)
+            if seen is None or not seen.gateway_up:
+                blind.add(panel.name)
             found |= _find_problems(panel.name, present, seen)
-            rows |= self._rows(panel, before, present, seen)
+            # Without alerts, no repair begins by itself.
+            unattended = not (is_watched and self._alertmanager_answers)
+            rows |= self._rows(panel, before, present, seen, unattended=unattended)
         self._names = {name: self._names.get(name, {}) for name in panels}
         problems = tuple(sorted(found, key=_place))
         changed = {
@@ -246,9 +280,9 @@ class DashboardCache:
             for key, row in rows.items()
         }
         since = before.problems_changed if problems == before.problems else before.number + 1
-        same = rows == before.rows and problems == before.problems
-        number = before.number if same else before.number + 1
-        return DashboardSnapshot(number, rows, changed, problems, since)
+        same = rows == before.rows and problems == before.problems and blind == before.blind
+        number = before.number if same and before.number else before.number + 1
+        return DashboardSnapshot(number, rows, changed, problems, since, frozenset(blind))
 
     def _ask_prometheus(
         self, panels: Mapping[str, GatewayPanel]
@@ -290,6 +324,8 @@ class DashboardCache:
         before: DashboardSnapshot,
         present: Present | None,
         watched: GatewayReadings | None,
+        *,
+        unattended: bool,
     ) -> dict[str, ChannelView]:
         names = self._names[panel.name] = self._known(panel.name, present, watched)
         marks = panel.ended.marks()
@@ -305,7 +341,7 @@ class DashboardCache:
                 channel,
                 classify(key, watched, present, scanned=panel.watches.scanned(key)),
                 seen.status if seen else None,
-                watched.alerts.get(key, ()) if watched else (),
+                watched.alerts.get(key, ()) if watched and watched.alerts is not None else None,
                 _steady(seen.last_message if seen else None, was.last_message if was else None),
                 seen.threshold if seen else None,
                 present.waiting.get(key) if present else None,
@@ -317,6 +353,9 @@ class DashboardCache:
                 marks.get(key, ()),
                 present.probed.get(key) if present else None,
                 present is not None and key in present.asked,
+                unattended,
+                present is not None,
+                panel.controller.gateway.messages is MessageSourceKind.ACTIVITY,
             )
             rows[row.id] = row
         return rows
@@ -344,6 +383,27 @@ def _read_state(panel: GatewayPanel) -> Present | None:
     return present
 
 
+def _read_gateway(
+    panel: GatewayPanel, watched: GatewayReadings | None, present: Present | None
+) -> GatewayReadings | None:
+    """Return what the gateway itself shows; alerts are those that Prometheus has.
+
+    Of a channel whose repair ended after the list, what the repair found counts.
+    """
+    found = panel.direct.readings()
+    if found is None:
+        return watched
+    channels = dict(found.channels)
+    for key, remembered in (present.remembered if present else {}).items():
+        last = panel.ended.last(key)
+        if last and remembered.status and key in channels and last.finished_at > found.at:
+            status = remembered.status
+            channels[key] = replace(
+                channels[key], status=status, connected=status == Status.CONNECTED
+            )
+    return replace(found, channels=channels, alerts=watched.alerts if watched else None)
+
+
 def _place(one: ActiveProblem) -> tuple[int, str]:
     return list(Problem).index(one.problem), one.gateway or ""
 
@@ -353,7 +413,6 @@ def _find_problems(
 ) -> set[ActiveProblem]:
     found = {
         Problem.STATE: present is None,
-        Problem.EXPORTER: watched is not None and watched.gateway_up is None,
         Problem.GATEWAY: watched is not None and watched.gateway_up is False,
         Problem.GATEWAY_RESTS: present is not None and present.gateway_rests_until is not None,
         Problem.LOG: watched is not None and watched.log_up is False,

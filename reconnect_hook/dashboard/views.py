@@ -24,6 +24,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.app import as_json
+from reconnect_hook.attempt_log import LoggedAttempt
 from reconnect_hook.auth import WAIT_SECONDS, WRONG_TOKENS, TokenAuth
 from reconnect_hook.dashboard import channel_view
 from reconnect_hook.dashboard.channel_view import (
@@ -103,7 +104,7 @@ class OverviewPage:
             head=self._head(snapshot),
             listing=listing,
             gateways=list(self._panels.all),
-            counts=count_by_health(snapshot.rows.values()),
+            counts=count_by_health(snapshot.rows.values(), snapshot.blind),
             rows=Markup("").join(self._row(snapshot, row) for row in rows),
             shown=bool(rows),
         )
@@ -137,7 +138,8 @@ class OverviewPage:
             lambda: render_template(
                 "head.html",
                 snapshot=snapshot,
-                counts=count_by_health(snapshot.rows.values()),
+                counts=count_by_health(snapshot.rows.values(), snapshot.blind),
+                has_state=all(one.problem is not Problem.STATE for one in snapshot.problems),
             ),
         )
 
@@ -189,12 +191,15 @@ class ChannelPage:
 
     def _page(self, channel: str) -> str:
         panel, snapshot = self._panels.of_request(), self._board.look()
+        row = snapshot.rows.get(view_id(panel.name, channel))
+        if row is None and snapshot.number and panel.name not in snapshot.blind:
+            abort(404)
         return render_template(
             "channel.html",
             logged_in=True,
             name=_name(snapshot, panel, channel),
             gateway=panel.name,
-            row=snapshot.rows.get(view_id(panel.name, channel)),
+            row=row,
             tag=self._tag(snapshot, panel, channel),
             parts=self._parts(snapshot, panel, channel),
         )
@@ -229,7 +234,9 @@ class ChannelPage:
             gateway=panel.name,
             problems=snapshot.problems_of(panel.name),
             episodes=None if told is None else episodes(told)[:_EPISODES],
-            chart=channel_view.build_chart(hours) if hours else None,
+            logged=_logged(panel, name),
+            chart=channel_view.build_chart(hours),
+            has_week=bool(hours),
             silence=self._silence(panel, name),
             just_asked=row is not None and _was_just_asked(row, self._clock.time()),
             can_ask=panel.controller.probing.can_ask(channel_key(name)),
@@ -282,6 +289,13 @@ def _told(panel: GatewayPanel, channel: str) -> list[Attempt] | None:
         return panel.controller.history.of_channel(channel_key(channel))
     except StateError:
         return None
+
+
+def _logged(panel: GatewayPanel, channel: str) -> list[LoggedAttempt]:
+    try:
+        return panel.controller.history.logged(channel_key(channel))
+    except StateError:
+        return []
 
 
 def _was_just_asked(row: ChannelView, now: float) -> bool:

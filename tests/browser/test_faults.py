@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from reconnect_hook.dashboard import qr
 from tests.browser.axe import check
 from tests.browser.here import hook_here
 from tests.support.hooks import TOKEN, hook_settings
-from tests.support.looks import WAIT_MS, Look, Windows, log_in, two_windows, window
+from tests.support.looks import CHANNELS, WAIT_MS, Look, Windows, log_in, two_windows, window
 from tests.support.loop import World
 from tests.support.programs import Program
 
@@ -50,6 +51,8 @@ def test_a_gateway_that_does_not_answer_is_told_and_so_is_its_return(
             words = look.say("The gateway does not give its channel list.")
             expect(page.locator(".trouble")).to_contain_text(words, timeout=WAIT_MS)
             expect(page.locator(".row .chip.unknown").first).to_have_text(look.say("Unknown"))
+            expect(page.locator(".tile b")).to_have_text(["?", "?", f"?/{len(CHANNELS)}", "0"])
+            expect(page.locator(".row .done").first).not_to_contain_text(look.say("Nothing to do"))
             check(page)
     finally:
         world.simulator.clear_faults()
@@ -58,26 +61,63 @@ def test_a_gateway_that_does_not_answer_is_told_and_so_is_its_return(
         expect(page.locator(".row .chip.unknown")).to_have_count(0)
 
 
-def test_without_prometheus_it_tells_what_still_works(both: Windows, simulator: Simulator) -> None:
+def test_without_prometheus_a_broken_channel_is_found_reconnected_and_scanned(
+    browser: Browser, lonely: Program, simulator: Simulator
+) -> None:
+    simulator.put_channel("vendas")
     simulator.put_channel("loja", session="unpaired")
+    simulator.drop("loja")
+    with two_windows(browser, lonely.url) as both:
+        for _, page in both:
+            log_in(page, TOKEN)
+        _find_the_broken(both)
+        _press_reconnect(both)
+        _expect_the_code_first(both)
+        simulator.scan("loja")
+        _expect_connected(both)
+    assert len(simulator.requests("list")) < 20, "one list in ten seconds for all who look"
+
+
+def _find_the_broken(both: Windows) -> None:
     for look, page in both:
-        for sentence in ("Prometheus does not answer.", "Alertmanager does not answer."):
-            expect(page.locator("#head")).to_contain_text(look.say(sentence))
-        expect(page.locator("#empty")).to_be_visible()
-        page.goto("/channels/loja")
-    _press_reconnect(both)
+        page.goto("/")
+        banner = page.locator(".trouble.alarming")
+        expect(banner).to_contain_text(look.say("Neither Prometheus nor Alertmanager answers."))
+        expect(page.locator(".row .chip").first).to_have_text(look.say("Disconnected"))
+        expect(page.locator(".row .name")).to_have_text(["loja", "vendas"])
+        expect(page.locator(".tile b")).to_have_text(["1", "1", "1/2", "0"])
+        expect(page).to_have_title(re.compile(r"^\(1\) "))
+        check(page)
+        page.click(".row .name >> text=loja")
+        words = look.say("No repair begins by itself: use “Reconnect now”")
+        expect(page.locator("[data-part=repair]")).to_contain_text(words)
+        check(page)
+
+
+def _expect_the_code_first(both: Windows) -> None:
     for look, page in both:
-        # The repair finds that a code waits, and the code is there without any Prometheus.
         expect(page.locator(_CODE)).to_be_visible(timeout=WAIT_MS)
+        expect(page.locator(".button.primary")).to_have_count(0)
         outcome = look.say("needs a QR code to be scanned")
         expect(page.locator(".attempt")).to_contain_text(outcome[:1].upper() + outcome[1:])
+        steps = page.locator(".logged")
+        steps.locator("summary").click()
+        for words in ("Asked for by", "Call to the gateway:", "a QR code waits"):
+            expect(steps).to_contain_text(look.say(words))
         expect(page.locator("[data-part=week]")).to_contain_text(
             look.say("Not known while Prometheus does not answer.")
         )
         check(page)
-        page.goto("/")
-        expect(page.locator(".row .chip")).to_have_text(look.say("Needs a scan"))
+
+
+def _expect_connected(both: Windows) -> None:
+    for look, page in both:
+        expect(page.locator("#qr.connected")).to_have_count(1, timeout=WAIT_MS)
+        expect(page.locator(".verdict .chip")).to_have_text(look.say("Connected"))
+        expect(page).to_have_title(re.compile(r"^loja "))
         check(page)
+        page.goto("/")
+        expect(page.locator(".tile b")).to_have_text(["0", "0", "2/2", "0"])
 
 
 def test_a_code_that_the_gateway_refuses_is_told_and_one_that_is_needed_again_is_shown(
@@ -107,8 +147,7 @@ def test_a_code_that_the_gateway_refuses_is_told_and_one_that_is_needed_again_is
         simulator.scan("loja")
         for look, page in both:
             expect(page.locator("#qr.connected")).to_have_count(1, timeout=WAIT_MS)
-            words = look.say("Nothing can be said of it at the moment.")
-            expect(page.locator(".verdict")).to_contain_text(words)
+            expect(page.locator(".verdict")).to_contain_text(look.say("All is well."))
         simulator.unpair("loja")
         # Somebody else asks, so that the page is not loaded anew.
         requests.post(f"{url}/api/reconnect/loja", auth=("tests", TOKEN), timeout=30)

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.axe import check
-from tests.support.looks import CHANNELS, LOOKS, WAIT_MS, Look, Windows
+from tests.support.looks import CHANNELS, LOOKS, MISSING, WAIT_MS, Look, Windows
 from tests.support.loop import World
 from tests.support.waiting import wait_until
 
@@ -87,7 +87,6 @@ def test_names_of_all_sorts_lead_to_their_pages(page: Page, look: Look) -> None:
     page.click(row('a/b \\"q\\" & <i>') + " a.name")
     expect(page.locator("h1")).to_have_text('a/b "q" & <i>')
     expect(page.locator(".verdict .chip")).to_have_text(look.say("Connected"))
-    page.goto("/channels/nobody")
-    words = look.say("No channel of this name is known at the moment.")
-    expect(page.locator(".verdict")).to_have_text(words)
+    page.goto(MISSING)
+    expect(page.locator("main")).to_contain_text(look.say("There is no such page or channel."))
     check(page)

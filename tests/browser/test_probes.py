@@ -74,6 +74,7 @@ def test_a_channel_that_is_asked_proves_to_be_alive(pages: Windows, simulator: S
         proof = page.locator(".proof")
         expect(proof).to_contain_text(look.say("alive, proved"))
         assert proof.locator("time").get_attribute("title"), "the absolute time is there on hover"
+        expect(page.locator(".logged summary")).to_contain_text(look.say("alive, proved"))
         expect(_button(look, page)).to_be_enabled()
         check(page)
     assert [one["channel"] for one in simulator.requests("query")] == ["loja"]

@@ -12,9 +12,11 @@ from typing import cast
 import pytest
 
 from reconnect_hook.alert_writer import AlertWriter
+from reconnect_hook.alerts import RepairCause
 from reconnect_hook.backoff import Backoff
 from reconnect_hook.dashboard import snapshot
 from reconnect_hook.dashboard.channel_view import ChannelHealth, RecentRepairs
+from reconnect_hook.dashboard.direct import DirectReader
 from reconnect_hook.dashboard.prometheus import Alertmanager, Prometheus
 from reconnect_hook.dashboard.qr import QrWatches
 from reconnect_hook.dashboard.snapshot import (
@@ -27,13 +29,42 @@ from reconnect_hook.dashboard.snapshot import (
     Problem,
 )
 from reconnect_hook.dashboard.timeline import DayTimelines
+from reconnect_hook.decision import LogEntry
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.migrate import open_state
+from reconnect_hook.models import Action, AskedBy, Outcome
 from reconnect_hook.operator_actions import OperatorActions
+from reconnect_hook.repository import append_log
 from reconnect_hook.supervisor import GatewayController
+from tests.support.clock import AheadClock
 from tests.support.prometheus import Exposition
 from tests.support.states import state_url
-from zapwatch.gateways.base import Gateway
+from tests.support.waiting import wait_until
+from zapwatch.channels import Channel, Status
+from zapwatch.config import GatewaySettings
+from zapwatch.config.gateway import MessageSourceKind
+from zapwatch.gateways.base import (
+    ChannelList,
+    Gateway,
+    GatewayError,
+    GatewayErrorKind,
+    Operation,
+)
+
+
+class ListedGateway:
+    """A gateway of which only the list is asked."""
+
+    def __init__(self) -> None:
+        self.lists = 0
+        self.status = Status.CONNECTED
+        self.is_down = False
+
+    def list_channels(self) -> ChannelList:
+        self.lists += 1
+        if self.is_down:
+            raise GatewayError(Operation.LIST, GatewayErrorKind.CONNECTION, "made up")
+        return ChannelList((Channel("Loja", self.status),))
 
 
 class Scene:
@@ -47,11 +78,23 @@ class Scene:
         self.history = RepairHistory(self.database, "wpp", Backoff(300))
         url = f"http://{self.server.at}"
         prometheus = Prometheus(url)
-        service = cast(GatewayController, SimpleNamespace(history=self.history))
-        watches = QrWatches(cast(Gateway, None), self.actions.recheck)
-        panel = GatewayPanel(
-            "wpp", service, watches, RecentRepairs(self.history), DayTimelines(prometheus, "wpp")
+        self.gateway = ListedGateway()
+        settings = SimpleNamespace(
+            name="wpp",
+            messages=MessageSourceKind.NONE,
+            requests_per_month=None,
         )
+        service = cast(GatewayController, SimpleNamespace(history=self.history, gateway=settings))
+        watches = QrWatches(cast(Gateway, None), self.actions.recheck)
+        self.clock = AheadClock()
+        direct = DirectReader(
+            cast(Gateway, self.gateway),
+            cast(GatewaySettings, settings),
+            lambda _listed: None,
+            clock=self.clock,
+        )
+        ended, strips = RecentRepairs(self.history), DayTimelines(prometheus, "wpp")
+        panel = GatewayPanel("wpp", service, watches, ended, strips, direct)
         panels = cast(GatewayPanels, SimpleNamespace(all={"wpp": panel}))
         self.board = DashboardCache(panels, prometheus, Alertmanager(url))
         self.say(gateway_up=1, message_log_up=1)
@@ -75,6 +118,20 @@ class Scene:
 
     def look(self) -> DashboardSnapshot:
         return self.board.look(now=True)
+
+
+_REPAIRED = LogEntry(
+    "loja",
+    "Loja",
+    True,
+    RepairCause.MANUAL,
+    AskedBy.PAGE,
+    0.0,
+    1,
+    Action.GET_QR,
+    Outcome.RECONNECTED,
+    "",
+)
 
 
 def _told(*troubles: Problem) -> tuple[ActiveProblem, ...]:
@@ -114,12 +171,62 @@ def test_a_gateway_that_is_down_is_told_and_its_channels_stay(scene: Scene) -> N
     assert snapshot.rows["wpp loja"].kind is ChannelHealth.UNKNOWN
 
 
-def test_an_exporter_that_is_gone_is_told(scene: Scene) -> None:
+def test_an_exporter_that_is_gone_is_told_and_the_gateway_is_asked(scene: Scene) -> None:
     scene.look()
-    scene.server.text = json.dumps({"data": {"result": [], "alerts": []}})
+    assert scene.gateway.lists == 0
+    firing = {"state": "firing", "labels": {"alertname": "A", "gateway": "wpp", "channel": "Loja"}}
+    scene.server.text = json.dumps({"data": {"result": [], "alerts": [firing]}})
     snapshot = scene.look()
     assert snapshot.problems == _told(Problem.EXPORTER)
+    row = snapshot.rows["wpp loja"]
+    assert (row.kind, row.unattended) == (ChannelHealth.CONNECTED, True)
+    assert [alert.name for alert in row.alerts or ()] == ["A"]
+    assert scene.gateway.lists == 1
+
+
+def test_without_prometheus_one_list_in_ten_seconds_serves_all(scene: Scene) -> None:
+    scene.server.text = "<html>"
+    scene.gateway.status = Status.DISCONNECTED
+    for _ in range(3):
+        snapshot = scene.look()
+    row = snapshot.rows["wpp loja"]
+    assert (row.channel, row.kind, row.said) == ("Loja", ChannelHealth.DISCONNECTED, "disconnected")
+    assert row.needs_attention, "no repair begins by itself"
+    assert row.alerts is None
+    assert (snapshot.blind, scene.gateway.lists) == (frozenset(), 1)
+    scene.gateway.status = Status.CONNECTED
+    scene.clock.ahead += 11
+    assert _until(scene, ChannelHealth.CONNECTED).problems == snapshot.problems
+    assert scene.gateway.lists == 2
+
+
+def test_a_repair_that_ended_after_the_list_counts(scene: Scene) -> None:
+    scene.server.text = "<html>"
+    scene.gateway.status = Status.DISCONNECTED
+    assert scene.look().rows["wpp loja"].kind is ChannelHealth.DISCONNECTED
+    with scene.database.write() as connection:
+        append_log(connection, "wpp", [_REPAIRED], time.time() + 1)
+        connection.exec_driver_sql(
+            "INSERT INTO channel (gateway, key, channel, listed, last_status)"
+            " VALUES ('wpp', 'loja', 'Loja', 1, 'connected')"
+        )
+    assert scene.look().rows["wpp loja"].kind is ChannelHealth.CONNECTED
+    assert scene.gateway.lists == 1
+
+
+def test_while_nobody_can_list_the_channels_nothing_is_claimed_of_them(scene: Scene) -> None:
+    scene.look()
+    scene.server.text = "<html>"
+    scene.gateway.is_down = True
+    snapshot = scene.look()
+    assert snapshot.problems == _told(Problem.PROMETHEUS, Problem.GATEWAY, Problem.ALERTMANAGER)
+    assert snapshot.blind == {"wpp"}
     assert snapshot.rows["wpp loja"].kind is ChannelHealth.UNKNOWN
+
+
+def _until(scene: Scene, kind: ChannelHealth) -> DashboardSnapshot:
+    wait_until(lambda: scene.look().rows["wpp loja"].kind is kind, 10, "the next list")
+    return scene.look()
 
 
 def test_a_prometheus_that_answers_nonsense_is_told(scene: Scene) -> None:

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 import requests
+import yaml
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from demo.simulator.client import Simulator
+from reconnect_hook import app as hook_app
 from reconnect_hook import auth
 from tests.support.hooks import TOKEN, hook_settings, state
 from tests.support.programs import Program
@@ -24,6 +26,8 @@ from tests.support.states import locked
 from tests.support.waiting import wait_until
 
 _BEARER = {"Authorization": f"Bearer {TOKEN}"}
+_OPENAPI = Path(hook_app.__file__).with_name("openapi.yaml")
+_SCHEMAS = yaml.safe_load(_OPENAPI.read_text())["components"]["schemas"]
 
 
 @pytest.fixture
@@ -326,9 +330,10 @@ def test_the_addresses_that_are_counted_are_bounded(monkeypatch: pytest.MonkeyPa
 def test_pages_allow_nothing_inline_and_nothing_from_elsewhere(site: Site) -> None:
     browser = site.browser()
     log_in(browser)
-    for path in ("/login", "/", "/channels/loja", "/channels/nobody", "/page/page.css"):
-        answer = browser.get(path, buffered=True)
-        assert answer.status_code == 200
+    missing = ("/channels/nobody", "/nowhere", "/reconnect/loja")
+    for path in ("/login", "/", "/channels/loja", "/page/page.css", *missing):
+        answer = browser.get(path, headers={"Accept": "text/html,*/*;q=0.8"}, buffered=True)
+        assert answer.status_code == (404 if path in missing else 200)
         policy = answer.headers["Content-Security-Policy"]
         assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
         assert "unsafe" not in policy
@@ -355,8 +360,19 @@ def test_what_is_no_page_is_404(site: Site, path: str) -> None:
     assert answer.status_code == 404
 
 
-def test_hostile_names_stay_text(site: Site) -> None:
+def test_who_asks_for_no_page_gets_json(site: Site) -> None:
+    for path, code, error in (
+        ("/nowhere", 404, "Not Found"),
+        ("/alerts", 405, "Method Not Allowed"),
+    ):
+        for accept in ("*/*", "application/json", ""):
+            answer = site.browser().get(path, headers={"Accept": accept})
+            assert (answer.status_code, answer.get_json()) == (code, {"error": error})
+
+
+def test_hostile_names_stay_text(site: Site, simulator: Simulator) -> None:
     name = "<script>alert(1)</script>"
+    simulator.put_channel(name)
     answer = site.browser().get("/channels/%3Cscript%3Ealert(1)%3C%2Fscript%3E", headers=_BEARER)
     assert answer.status_code == 200
     assert name not in answer.text
@@ -372,7 +388,8 @@ def test_a_code_is_asked_for_only_while_somebody_looks_at_who_needs_one(
     browser = site.browser()
     for path in ("/", "/channels/loja", "/live/qr/loja", "/qr/loja", "/api/channels"):
         browser.get(path, headers=_BEARER)
-    assert simulator.requests() == [], "nothing is known to need anything"
+    asked_for = [one["operation"] for one in simulator.requests()]
+    assert asked_for == ["list"], "one list for all of them, and nothing needs a code"
     browser.post("/api/reconnect/loja", headers=_BEARER)
     wait_until(lambda: _status(browser) == "needs-scan", 30, "the repair to find a code")
     asked = len(simulator.requests("qr"))
@@ -445,8 +462,8 @@ def test_the_api_tells_of_a_repair_from_its_beginning_to_its_end(
     site: Site, simulator: Simulator
 ) -> None:
     browser = site.browser()
-    assert browser.get("/api/channels/loja", headers=_BEARER).status_code == 404
-    assert browser.post("/api/pause/loja", json={"hours": 1}, headers=_BEARER).status_code == 404
+    assert browser.get("/api/channels/nobody", headers=_BEARER).status_code == 404
+    assert browser.post("/api/pause/nobody", json={"hours": 1}, headers=_BEARER).status_code == 404
     assert browser.get("/api/attempts/loja", headers=_BEARER).get_json() == {"attempts": []}
     browser.post("/api/reconnect/loja", headers=_BEARER)
 
@@ -461,6 +478,19 @@ def test_the_api_tells_of_a_repair_from_its_beginning_to_its_end(
     everything = browser.get("/api/channels", headers=_BEARER).get_json()
     assert [one["channel"] for one in everything["channels"]] == ["loja"]
     assert everything["troubles"] == ["prometheus", "alertmanager"]
+    assert browser.get("/api/log/nobody", headers=_BEARER).get_json() == {"attempts": []}
+    logged = browser.get("/api/log/loja", headers=_BEARER).get_json()["attempts"]
+    assert [(one["kind"], one["outcome"]) for one in logged] == [("repair", "qr_required")]
+    assert logged[0]["steps"][0]["step"] == "asked"
+    # What is answered is what the description says.
+    for name, answers in (
+        ("Channel", everything["channels"]),
+        ("Attempt", [told]),
+        ("LoggedAttempt", logged),
+    ):
+        for answer in answers:
+            assert set(answer) == set(_SCHEMAS[name]["required"])
+            assert set(answer) == set(_SCHEMAS[name]["properties"])
 
 
 def test_where_nothing_can_ask_a_channel_none_is_said_to_be_asked(site: Site) -> None:

@@ -19,6 +19,9 @@ WORLD_TOKEN = "the-token-of-the-tests"
 CHANNELS = ("atendimento", 'a/b "q" & <i>', "imobsites", "Loja Centro", "pixel12digital")
 """The token, and the channels, of the browser tests' whole stack."""
 
+MISSING = "/channels/nobody"
+"""The only address of a page that may be missing."""
+
 _CATALOGS = Path(package.__file__).parent / "translations"
 _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 
@@ -104,6 +107,8 @@ def _opened(context: BrowserContext) -> Iterator[Page]:
 def _counts(message: ConsoleMessage) -> bool:
     # It also tells what is no complaint: that a field had the focus before it could be given it.
     if message.type not in {"error", "warning"}:
+        return False
+    if "status of 404" in message.text and message.location["url"].endswith(MISSING):
         return False
     # Of a refused login or code, a link that has ended, or a hook that has gone, the browser tells
     # although it is expected.

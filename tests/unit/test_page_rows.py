@@ -12,13 +12,18 @@ from reconnect_hook.dashboard.channel_view import (
     ChannelHealth,
     ChannelView,
     RepairMark,
+    build_chart,
     classify,
     count_by_health,
     hours_in,
+    strip_begin,
     strip_marks,
+    strip_spans,
 )
 from reconnect_hook.dashboard.prometheus import ChannelMetrics, FiringAlert, GatewayReadings
-from reconnect_hook.dashboard.timeline import TimelineSpan, TimelineState
+from reconnect_hook.dashboard.snapshot import ActiveProblem, Problem
+from reconnect_hook.dashboard.strings import banners
+from reconnect_hook.dashboard.timeline import HourCounts, TimelineSpan, TimelineState
 from reconnect_hook.history import Attempt, Paused, Present, Remembered
 from reconnect_hook.models import Outcome
 from reconnect_hook.probe_limits import Probed, ProbeOutcome
@@ -146,13 +151,80 @@ def test_the_list_is_what_was_chosen(query: dict[str, str], names: str) -> None:
 
 
 def test_the_tiles_count() -> None:
-    assert count_by_health(_ROWS) == {
-        "somebody": 1,
-        "trouble": 2,
-        "connected": 1,
-        "paused": 1,
-        "all": 4,
-    }
+    counts = {"somebody": 1, "trouble": 2, "connected": 1, "paused": 1, "unknown": 0, "all": 4}
+    assert count_by_health(_ROWS) == counts
+    assert count_by_health(_ROWS, {"wpp"}) == {**counts, "unknown": 1}
+    assert count_by_health(_ROWS, {"other"}) == counts
+
+
+def test_where_no_repair_begins_by_itself_every_problem_needs_somebody() -> None:
+    rows = [replace(row, unattended=True) for row in _ROWS]
+    found = ChannelFilter.parse({"show": "somebody"}).of(rows)
+    assert [row.channel for row in found] == ["Zeta", "Beta"]
+
+
+def test_a_running_outage_is_red_whatever_was_repaired_before() -> None:
+    strip = (TimelineSpan(TimelineState.CONNECTED, 0, 96),)
+    well = _row("loja", strip=strip, strip_marks=(RepairMark(195, helped=True),))
+    assert strip_spans(well) == strip
+    for said, kind in (
+        ("disconnected", ChannelHealth.DISCONNECTED),
+        ("qr_required", ChannelHealth.NEEDS_SCAN),
+    ):
+        down = replace(well, kind=kind, said=said)
+        assert strip_spans(down) == (
+            TimelineSpan(TimelineState.CONNECTED, 0, 95),
+            TimelineSpan(TimelineState.DISCONNECTED, 95, 1),
+        )
+        assert hours_in(down, TimelineState.DISCONNECTED) == 0.25
+    zombie = replace(well, kind=ChannelHealth.NEEDS_SCAN, said="connected")
+    assert strip_spans(zombie) == strip
+
+
+def test_the_first_day_is_drawn_from_its_beginning_on() -> None:
+    assert strip_begin(_row("loja")) is None
+    unknown = TimelineSpan(TimelineState.UNKNOWN, 0, 50)
+    strip = (unknown, TimelineSpan(TimelineState.CONNECTED, 50, 46))
+    assert strip_begin(_row("loja", strip=strip)) == 50
+    assert strip_begin(_row("loja", strip_marks=(RepairMark(130, helped=True),))) == 30
+    fresh = (TimelineSpan(TimelineState.CONNECTED, 95, 1),)
+    assert strip_begin(_row("loja", strip=fresh)) == 92, "an hour at least"
+
+
+def test_the_first_days_messages_are_drawn_in_whole_days() -> None:
+    hours = [HourCounts(3600.0 * number, None, None) for number in range(168)]
+    assert build_chart(hours) is None, "nothing was counted, which is not that none came"
+    hours[-30] = HourCounts(0.0, 3.0, None)
+    chart = build_chart(hours)
+    assert chart is not None
+    assert (chart.days, chart.received, chart.sent, chart.most) == (2, 3, 0, 3)
+    assert chart.bars[18].received == 100
+
+
+@pytest.mark.parametrize(
+    ("problems", "gateways", "titles"),
+    [
+        ("prometheus", 1, ["Prometheus does not answer."]),
+        ("prometheus alertmanager", 1, ["Neither Prometheus nor Alertmanager answers."]),
+        ("gateway gateway-rests", 1, ["The gateway does not give its channel list."]),
+        ("exporter", 1, ["Prometheus gets nothing from the exporter."]),
+        (
+            "gateway alertmanager",
+            1,
+            ["The gateway does not give its channel list.", "Alertmanager does not answer."],
+        ),
+    ],
+)
+def test_one_cause_has_one_banner(problems: str, gateways: int, titles: list[str]) -> None:
+    active = [ActiveProblem(Problem(one), "wpp") for one in problems.split()]
+    assert [str(one.title) for one in banners(active, gateways)] == titles
+
+
+def test_an_exporter_that_watches_several_gateways_is_one_cause() -> None:
+    active = [ActiveProblem(Problem.EXPORTER, name) for name in ("a", "b")]
+    (banner,) = banners(active, 2)
+    assert banner.gateway is None
+    assert [one.gateway for one in banners(active, 3)] == ["a", "b"]
 
 
 def test_marks_and_hours_stand_where_they_belong() -> None:

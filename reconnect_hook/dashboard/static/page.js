@@ -50,7 +50,7 @@
       const title = absolute.format(at);
       if (time.title !== title) time.title = title;
       if (time.dataset.as === "ago") setText(time, ago(seconds));
-      else setText(time, Math.abs(seconds) < 43200 ? clock.format(at) : dated.format(at));
+      else setText(time, at.toDateString() === new Date().toDateString() ? clock.format(at) : dated.format(at));
     }
     for (const span of $$("[data-day]", within)) setText(span, day.format(span.dataset.day * 1000));
     for (const bar of $$("[data-hour]", within)) {
@@ -64,7 +64,7 @@
       if (!bar) continue;
       const limit = Number(age.dataset.limit);
       const [limitUnit, limitSize] = units.find(([, size]) => limit % size === 0);
-      setText($(".limit", age), `/ ${lengths[limitUnit].format(limit / limitSize)}`);
+      setText($(".limited", age), `/ ${lengths[limitUnit].format(limit / limitSize)}`);
       const part = seconds / limit;
       bar.firstElementChild.style.width = `${Math.min(100, part * 100)}%`;
       bar.classList.toggle("near", part > 0.75 && part <= 1);
@@ -134,6 +134,13 @@
     return run;
   }
 
+  // The tab's title counts what needs somebody.
+  function countInTitle() {
+    const count = Number($("[data-attention]")?.dataset.attention);
+    const title = document.title.replace(/^\(\d+\) /, "");
+    document.title = count ? `(${count}) ${title}` : title;
+  }
+
   // All channels.
 
   function overview(list) {
@@ -152,6 +159,7 @@
       if (head.dataset.html !== body.head) {
         head.dataset.html = body.head;
         head.replaceChildren(parsed(body.head));
+        countInTitle();
       }
       for (const [key, html] of Object.entries(body.rows)) {
         const row = parsed(html).firstElementChild;
@@ -213,9 +221,14 @@
           continue;
         }
         showTimes(part);
+        for (const open of $$("details[open]", old ?? part)) {
+          const same = $$("details", part).find((one) => one.dataset.id === open.dataset.id);
+          if (same) same.open = true;
+        }
         if (old) old.replaceWith(part);
         else if (name === "qr") $("[data-part=status]", live).after(part);
         else if (!known) live.append(part);
+        if (name === "status") countInTitle();
         if (name === "qr") qr(part, run);
       }
       const gone = $("[data-part=qr]", live);

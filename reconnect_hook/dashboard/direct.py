@@ -1,0 +1,150 @@
+"""One gateway's channels by its own list and message source, for as long as Prometheus is away."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+
+from reconnect_hook.dashboard.prometheus import ChannelMetrics, GatewayReadings
+from zapwatch.channels import Channel
+from zapwatch.clock import Clock
+from zapwatch.config import GatewaySettings
+from zapwatch.config.gateway import MessageSourceKind
+from zapwatch.gateways.base import Gateway, GatewayError
+from zapwatch.messages.source import MessageSource
+from zapwatch.messages.webhook_log import MessageLogError
+
+_log = logging.getLogger("reconnect_hook")
+
+LIST_SECONDS = 10.0
+"""Between the answer to one list and the next one, however many people look."""
+
+_BUDGET_SECONDS = 900.0  # the same of a gateway that is paid by the request
+_PATIENCE_SECONDS = 2.0  # of a reader for a list that was asked for just now
+
+OpenSource = Callable[[Callable[[], Collection[Channel]]], MessageSource | None]
+"""Opens the gateway's message source; it gets a function that returns the channels listed last."""
+
+
+class DirectReader:
+    """Reads one gateway while somebody looks: one list at a time, shared by all of them."""
+
+    def __init__(
+        self,
+        client: Gateway,
+        gateway: GatewaySettings,
+        open_source: OpenSource,
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        self._client = client
+        self._gateway = gateway
+        self._open_source = open_source
+        self._clock = clock or Clock()
+        self._pause = LIST_SECONDS if gateway.requests_per_month is None else _BUDGET_SECONDS
+        self._condition = threading.Condition()
+        self._is_listing = self._is_reading = False
+        self._channels: tuple[Channel, ...] = ()
+        self._readings: GatewayReadings | None = None
+        self._read_at = self._began_at = self._next_at = float("-inf")
+        self._ages: Mapping[str, float] = {}
+        self._log_up: bool | None = None
+        self._source: MessageSource | None = None
+
+    def begin(self) -> None:
+        """Ask for a list if it is time for one."""
+        with self._condition:
+            now = self._clock.monotonic()
+            if not self._is_reading and now >= self._next_at:
+                threading.Thread(target=self._read, name="page-list", daemon=True).start()
+                self._is_reading = self._is_listing = True
+                self._began_at = now
+
+    def readings(self) -> GatewayReadings | None:
+        """Return what the last list has shown, None where there is none that is recent.
+
+        Waits for a list only where there is no other, and two seconds after its begin at most.
+        """
+        self.begin()
+        with self._condition:
+            if self._present() is None:
+                left = self._began_at + _PATIENCE_SECONDS - self._clock.monotonic()
+                self._condition.wait_for(lambda: not self._is_listing, max(0.0, left))
+            return self._present()
+
+    def _present(self) -> GatewayReadings | None:
+        is_old = self._clock.monotonic() - self._read_at > 2 * self._pause
+        return None if is_old else self._readings
+
+    def _read(self) -> None:
+        """Publish the list as soon as it is there, and the ages when they have been read."""
+        try:
+            is_up = self._list()
+            self._publish(is_up=is_up)
+            if is_up:
+                self._read_ages()
+                self._publish(is_up=True)
+        finally:
+            with self._condition:
+                self._is_reading = self._is_listing = False
+                self._next_at = self._clock.monotonic() + self._pause
+                self._condition.notify_all()
+
+    def _list(self) -> bool:
+        try:
+            self._channels = self._client.list_channels().channels
+        except GatewayError as error:
+            _log.info("the page's list of %s: %s", self._gateway.name, error)
+        except Exception:  # noqa: BLE001 - as a list that fails
+            _log.exception("the page's list met a fault of the hook itself")
+        else:
+            return True
+        return False
+
+    def _read_ages(self) -> None:
+        try:
+            if self._source is None:
+                self._source = self._open_source(lambda: self._channels)
+            source = self._source
+            if source is None:
+                return
+            # The gateway's own list: only what is known for certain, not since when it is watched.
+            is_list = self._gateway.messages is MessageSourceKind.ACTIVITY
+            found = (source.find if is_list else source.poll)(self._channels)
+        except MessageLogError as error:
+            _log.info("the page's messages of %s: %s", self._gateway.name, error)
+            self._ages, self._log_up = {}, False
+        except Exception:  # noqa: BLE001 - as messages that cannot be read
+            _log.exception("the page's messages met a fault of the hook itself")
+            self._ages, self._log_up = {}, False
+        else:
+            # While rows are unread, the newest message may be among them.
+            self._ages = {} if found.unread else found.last_message
+            self._log_up = True
+
+    def _publish(self, *, is_up: bool) -> None:
+        channels = {one.key: self._metrics_of(one) for one in self._channels} if is_up else {}
+        readings = GatewayReadings(self._clock.time(), is_up, self._log_up, channels)
+        with self._condition:
+            self._readings = readings
+            self._read_at = self._clock.monotonic()
+            self._is_listing = False
+            self._condition.notify_all()
+
+    def _metrics_of(self, channel: Channel) -> ChannelMetrics:
+        found = ChannelMetrics(channel.id, channel.connected, channel.status)
+        if self._log_up is None:
+            return found
+        return replace(
+            found,
+            last_message=self._ages.get(channel.key),
+            threshold=self._gateway.silence_threshold(channel.id),
+        )
+
+    def close(self) -> None:
+        """Close the connections; a reading that is under way opens others, which end with it."""
+        source, self._source = self._source, None
+        if source is not None:
+            source.close()

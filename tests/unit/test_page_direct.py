@@ -1,0 +1,150 @@
+"""What the page knows of a gateway without Prometheus: its list, and its message source."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from reconnect_hook.dashboard.direct import LIST_SECONDS, DirectReader
+from reconnect_hook.dashboard.prometheus import ChannelMetrics, GatewayReadings
+from tests.support.clock import HandMovedClock
+from tests.support.waiting import wait_until
+from zapwatch.channels import Channel, Status
+from zapwatch.config.gateway import MessageSourceKind
+from zapwatch.gateways.base import ChannelList, GatewayError, GatewayErrorKind, Operation
+from zapwatch.messages.log_tailer import ActivitySnapshot
+from zapwatch.messages.webhook_log import MessageLogError
+
+_KNOWN = ActivitySnapshot(1_000.0, {"loja": 900.0}, messages={}, rows_read=1)
+_LIMIT = 3_600.0
+
+
+class Scene:
+    """A reader of a gateway that lists ``loja``, and of a message source."""
+
+    def __init__(
+        self,
+        kind: MessageSourceKind = MessageSourceKind.LOG,
+        requests_per_month: int | None = None,
+    ) -> None:
+        self.clock = HandMovedClock()
+        self.lists = 0
+        self.list_error: Exception | None = None
+        self.listing: Callable[[], None] = lambda: None
+        self.found: ActivitySnapshot | Exception = _KNOWN
+        self.asked: list[str] = []
+        gateway = SimpleNamespace(
+            name="wpp",
+            messages=kind,
+            requests_per_month=requests_per_month,
+            silence_threshold=lambda _channel: _LIMIT,
+        )
+        has_source = kind is not MessageSourceKind.NONE
+        self.reader = DirectReader(
+            cast(Any, self),
+            cast(Any, gateway),
+            lambda _listed: cast(Any, self) if has_source else None,
+            clock=self.clock,
+        )
+
+    def list_channels(self) -> ChannelList:
+        self.lists += 1
+        self.listing()
+        if self.list_error is not None:
+            raise self.list_error
+        return ChannelList((Channel("Loja", Status.CONNECTED),))
+
+    def poll(self, _channels: object) -> ActivitySnapshot:
+        self.asked.append("poll")
+        if isinstance(self.found, Exception):
+            raise self.found
+        return self.found
+
+    def find(self, channels: object) -> ActivitySnapshot:
+        found = self.poll(channels)
+        self.asked[-1] = "find"
+        return found
+
+    def read(self) -> GatewayReadings:
+        """Return the readings once all of them are there."""
+        self.reader.readings()
+        wait_until(lambda: not self.reader._is_reading, 10, "the messages")
+        readings = self.reader.readings()
+        assert readings is not None
+        return readings
+
+    def loja(self) -> ChannelMetrics:
+        return self.read().channels["loja"]
+
+
+def test_ages_come_from_the_message_source() -> None:
+    scene = Scene()
+    expected = ChannelMetrics("Loja", True, Status.CONNECTED, 900.0, _LIMIT)
+    assert scene.loja() == expected
+    assert scene.read().log_up is True
+    assert scene.asked == ["poll"]
+
+
+def test_while_rows_are_unread_no_age_is_known() -> None:
+    scene = Scene()
+    scene.found = replace(_KNOWN, unread=3)
+    assert scene.loja().last_message is None
+
+
+@pytest.mark.parametrize("error", [MessageLogError("made up"), ValueError("made up")])
+def test_a_message_source_that_fails_is_told_and_the_list_stays(error: Exception) -> None:
+    scene = Scene()
+    scene.found = error
+    assert scene.loja().connected
+    readings = scene.read()
+    assert (readings.gateway_up, readings.log_up) == (True, False)
+
+
+def test_without_a_source_nothing_is_said_of_messages() -> None:
+    scene = Scene(MessageSourceKind.NONE)
+    assert scene.loja() == ChannelMetrics("Loja", True, Status.CONNECTED)
+    assert scene.read().log_up is None
+
+
+def test_of_activity_only_what_was_seen_counts() -> None:
+    scene = Scene(MessageSourceKind.ACTIVITY)
+    scene.loja()
+    assert scene.asked == ["find"], "poll() would begin each clock with the first look"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [GatewayError(Operation.LIST, GatewayErrorKind.TIMEOUT, "made up"), ValueError("made up")],
+)
+def test_a_list_that_fails_shows_no_channel(error: Exception) -> None:
+    scene = Scene()
+    scene.list_error = error
+    readings = scene.read()
+    assert (readings.gateway_up, readings.channels) == (False, {})
+
+
+@pytest.mark.parametrize(("per_month", "pause"), [(None, LIST_SECONDS), (1_000, 900.0)])
+def test_lists_are_seconds_apart_and_a_list_of_before_is_forgotten(
+    per_month: int | None, pause: float
+) -> None:
+    scene = Scene(requests_per_month=per_month)
+    for _ in range(5):
+        scene.read()
+    assert scene.lists == 1
+    scene.clock.forward(pause)
+    scene.read()
+    assert scene.lists == 2
+    hangs = threading.Event()
+    scene.listing = lambda: cast(None, hangs.wait(10))
+    scene.clock.forward(pause)
+    assert scene.reader.readings() is not None, "the last list counts until the next one is there"
+    scene.clock.forward(2 * pause)
+    assert scene.reader.readings() is None
+    assert scene.lists == 3, "one at a time"
+    hangs.set()
+    wait_until(lambda: not scene.reader._is_reading, 10, "the end of the list")
