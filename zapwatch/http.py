@@ -133,7 +133,7 @@ class HttpClient:
         *,
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
-        body: Mapping[str, object] | None = None,
+        body: Mapping[str, object] | Sequence[object] | None = None,
         stated_seconds: float | None = None,
     ) -> HttpResponse:
         """Return the answer, complete within ``seconds``; raise HttpError.

@@ -10,11 +10,14 @@ from reconnect_hook.app import AUTH
 from reconnect_hook.auth import TokenAuth
 from reconnect_hook.dashboard import errors, i18n
 from reconnect_hook.dashboard.api import DashboardApi
+from reconnect_hook.dashboard.notifications import NotificationsPage
 from reconnect_hook.dashboard.prometheus import Alertmanager, Prometheus
 from reconnect_hook.dashboard.snapshot import DashboardCache, GatewayPanels
 from reconnect_hook.dashboard.timeline import WeekHistory
 from reconnect_hook.dashboard.views import OPEN, ChannelPage, LoginPage, OverviewPage, QrEndpoints
+from reconnect_hook.heartbeat import Heartbeat
 from reconnect_hook.supervisor import HookSupervisor
+from zapwatch.alertmanager import AlertmanagerApi
 from zapwatch.clock import Clock
 from zapwatch.config import Settings
 from zapwatch.db import StateError
@@ -28,7 +31,12 @@ class _ChannelConverter(PathConverter):
 
 
 def add_page(
-    app: Flask, supervisor: HookSupervisor, settings: Settings, *, clock: Clock | None = None
+    app: Flask,
+    supervisor: HookSupervisor,
+    settings: Settings,
+    heartbeat: Heartbeat | None = None,
+    *,
+    clock: Clock | None = None,
 ) -> None:
     """Add all routes for people and their scripts."""
     app.url_map.converters["channel"] = _ChannelConverter
@@ -53,6 +61,12 @@ def add_page(
         OverviewPage(board, panels),
         channel_page,
         QrEndpoints(board, panels),
+        NotificationsPage(
+            AlertmanagerApi(settings.alertmanager_url),
+            prometheus,
+            heartbeat or Heartbeat(settings.heartbeat_url, clock),
+            clock=clock,
+        ),
     ):
         views.add_to(routes)
     app.register_blueprint(routes)

@@ -105,6 +105,8 @@ def test_the_least_that_must_be_set_brings_the_documented_defaults() -> None:
         "reconnect_verify_seconds": 60,
         "prometheus_url": "http://127.0.0.1:9090",
         "alertmanager_url": "http://127.0.0.1:9093",
+        "alertmanager_file": "",
+        "heartbeat_url": "",
         "hook_trusted_proxy": None,
         "web_config_file": None,
         "log_format": "logfmt",

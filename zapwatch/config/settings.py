@@ -367,6 +367,21 @@ SETTINGS = (
         "an address that browsers reach too",
     ),
     Setting(
+        "ALERTMANAGER_FILE",
+        Reader.text,
+        "",
+        "the file that your Alertmanager reads: `zapwatch init` writes it, `zapwatch notify "
+        "--reload` checks it, and `make run` takes it instead of `alertmanager/alertmanager.yml`",
+    ),
+    Setting(
+        "HEARTBEAT_URL",
+        Reader.secret_url,
+        "",
+        "an address of a service elsewhere that the hook calls once a minute while exporter, "
+        "Prometheus, Alertmanager and hook all work ([more](docs/notifications.md#heartbeat))",
+        secret=True,
+    ),
+    Setting(
         "HOOK_TRUSTED_PROXY",
         Reader.address,
         "",
@@ -589,6 +604,8 @@ class Settings:
     reconnect_verify_seconds: float
     prometheus_url: str
     alertmanager_url: str
+    alertmanager_file: str
+    heartbeat_url: str = field(repr=False)
     hook_trusted_proxy: str | None
     web_config_file: Path | None
     log_level: LogLevel
