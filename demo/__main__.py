@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import requests
 
-from demo.configuration import Addresses, free_or_other
+from demo.configuration import ALERTMANAGER, Addresses, free_or_other
 from demo.events import Events
 from demo.loop import Loop, MissingProgramError
 from demo.processes import ChildError, Children
@@ -98,7 +98,15 @@ def _run_real(env_file: str | None, pixelhub_env: str | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     token = settings.hook_token or _kept_token(folder / "hook-token")
     env = {**os.environ, **({"PIXELHUB_ENV": pixelhub_env} if pixelhub_env else {})}
-    with Loop(folder, _addresses(settings), env, token, env_file) as loop:
+    at = _addresses(settings)
+    file = Path(settings.alertmanager_file) if settings.alertmanager_file else None
+    if file is not None and at.hook != settings.hook_listen:
+        fail(
+            _PROGRAM,
+            f"{settings.hook_listen} is in use, and {file} sends the alerts there: stop what "
+            "listens there, or choose another HOOK_LISTEN and correct that file",
+        )
+    with Loop(folder, at, env, token, env_file, alertmanager=file or ALERTMANAGER) as loop:
         loop.wait_until_ready()
         print(f"watching {', '.join(g.base_url for g in settings.gateways)}", flush=True)
         _print_urls(
@@ -106,6 +114,8 @@ def _run_real(env_file: str | None, pixelhub_env: str | None) -> None:
             settings,
             "set in HOOK_TOKEN" if settings.hook_token else f"in {folder}/hook-token",
         )
+        read = file or loop.folder / "alertmanager.yml"
+        print(f"  {'alertmanager':13}  reads {read}", flush=True)
         _follow(loop, _events(loop, settings))
 
 

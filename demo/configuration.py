@@ -80,8 +80,9 @@ def write_alertmanager(folder: Path, at: Addresses, shipped: Path, token: str) -
     config["templates"] = [str(shipped / pattern) for pattern in config.get("templates", [])]
     for receiver in config["receivers"]:
         for webhook in receiver.get("webhook_configs", []):
-            webhook["url"] = webhook["url"].replace("127.0.0.1:9862", str(at.hook))
-            webhook["http_config"]["authorization"]["credentials_file"] = str(token_file)
+            if "127.0.0.1:9862" in webhook["url"]:
+                webhook["url"] = webhook["url"].replace("127.0.0.1:9862", str(at.hook))
+                webhook["http_config"]["authorization"]["credentials_file"] = str(token_file)
     return _dump(config, folder / "alertmanager.yml")
 
 

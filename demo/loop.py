@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -38,13 +38,18 @@ class Loop:
         rules: Path = RULES,
         alertmanager: Path = ALERTMANAGER,
     ) -> None:
-        """Take the settings from ``env`` and the file; data and output go into ``folder``."""
+        """Take the settings from ``env`` and the file; data and output go into ``folder``.
+
+        ``alertmanager`` is a folder as the shipped one, of which a copy with this loop's addresses
+        is made, or a file of the operator's that is taken as it stands.
+        """
         self.at = at
         self.folder = folder.resolve()
         self.children = Children(self.folder)
         self._token = token
         self._rules = rules
         self._alertmanager = alertmanager
+        self.prometheus_options: Sequence[str] = ()
         self._options = [] if env_file is None else ["--env-file", env_file]
         self._env = {
             **env,
@@ -73,7 +78,9 @@ class Loop:
         if program == "reconnect_hook":
             return [sys.executable, "-m", "reconnect_hook", *self._options, "serve"]
         if program == "alertmanager":
-            config = write_alertmanager(self.folder, self.at, self._alertmanager, self._token)
+            config = self._alertmanager
+            if config.is_dir():
+                config = write_alertmanager(self.folder, self.at, config, self._token)
             return [
                 find_program("prometheus-alertmanager", "alertmanager"),
                 f"--config.file={config}",
@@ -89,6 +96,7 @@ class Loop:
             f"--storage.tsdb.path={self.folder / 'prometheus'}",
             f"--web.listen-address={self.at.prometheus}",
             "--log.level=warn",
+            *self.prometheus_options,
         ]
 
     def wait_until_ready(self) -> None:

@@ -88,8 +88,8 @@ def _parser() -> argparse.ArgumentParser:
             "they name, and serves the operators' page, until SIGTERM or Ctrl-C. SIGHUP lets it "
             "read the settings again.",
             settings="HOOK_TOKEN (it must be set), HOOK_*, RECONNECT_*, PROBE*, PROMETHEUS_URL, "
-            "ALERTMANAGER_URL, GATEWAYS_FILE or WPP_GATEWAY_*, MESSAGE_LOG_URL or DB_*, MESSAGE_*, "
-            "MESSAGES_STATE_URL, SILENT_*",
+            "ALERTMANAGER_URL, HEARTBEAT_URL, GATEWAYS_FILE or WPP_GATEWAY_*, MESSAGE_LOG_URL or "
+            "DB_*, MESSAGE_*, MESSAGES_STATE_URL, SILENT_*",
             exit_codes={
                 0: "it was told to end",
                 2: f"{WRONG_USAGE}, such as a port in use or a state that cannot be written",
@@ -185,8 +185,9 @@ def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bo
         read_web_config(settings.web_config_file)
         print(describe(settings))  # noqa: T201 - this is for the operator
         return 0
-    from reconnect_hook.app import AUTH, add_reload, add_settings, create_app
+    from reconnect_hook.app import AUTH, add_heartbeat, add_reload, add_settings, create_app
     from reconnect_hook.dashboard.register import add_page
+    from reconnect_hook.heartbeat import Heartbeat
     from reconnect_hook.metrics import HookMetrics
     from reconnect_hook.supervisor import HookSupervisor, open_store
     from zapwatch.front import Front, Server
@@ -209,7 +210,9 @@ def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bo
     app = create_app(supervisor, metrics, token=settings.hook_token)
     add_reload(app, reloading.reload)
     add_settings(app, lambda: describe(reloading.settings))
-    add_page(app, supervisor, settings)
+    heartbeat = Heartbeat(settings.heartbeat_url)
+    add_heartbeat(app, heartbeat)
+    add_page(app, supervisor, settings, heartbeat)
     try:
         server.run(
             Front(

@@ -20,6 +20,7 @@ from reconnect_hook.alerts import (
 )
 from reconnect_hook.auth import TokenAuth
 from reconnect_hook.dedup import Disposition
+from reconnect_hook.heartbeat import Heartbeat
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.supervisor import GatewayController, HookSupervisor
 from zapwatch.clock import Clock
@@ -106,6 +107,17 @@ def add_reload(app: Flask, reload: Callable[[], str | None]) -> None:
         app.extensions[AUTH].check_token()
         refusal = reload()
         return as_json(200, {}) if refusal is None else as_json(500, {"error": refusal})
+
+
+def add_heartbeat(app: Flask, heartbeat: Heartbeat) -> None:
+    """Add ``POST /heartbeat``, to which Alertmanager sends the alert that always fires."""
+
+    @app.post("/heartbeat")
+    def beat() -> Response:
+        app.extensions[AUTH].check_token()
+        if any(one.status is AlertStatus.FIRING for one in parse_notifications(request.get_data())):
+            heartbeat.send()
+        return as_json(200, {})
 
 
 def add_settings(app: Flask, report: Callable[[], Report]) -> None:

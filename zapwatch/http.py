@@ -151,7 +151,7 @@ class HttpClient:
         *,
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
-        body: Mapping[str, object] | int | None = None,
+        body: Mapping[str, object] | Sequence[object] | int | None = None,
         stated_seconds: float | None = None,
     ) -> HttpResponse:
         """Return the answer, complete within ``seconds``; raise HttpError.

@@ -10,12 +10,15 @@ from reconnect_hook.app import AUTH
 from reconnect_hook.auth import TokenAuth
 from reconnect_hook.dashboard import errors, i18n
 from reconnect_hook.dashboard.api import DashboardApi
+from reconnect_hook.dashboard.notifications import NotificationsPage
 from reconnect_hook.dashboard.prometheus import Alertmanager, Prometheus
 from reconnect_hook.dashboard.scan import PairingEndpoint, ScanPage, ShareDialog
 from reconnect_hook.dashboard.snapshot import DashboardCache, GatewayPanels
 from reconnect_hook.dashboard.timeline import WeekHistory
 from reconnect_hook.dashboard.views import OPEN, ChannelPage, LoginPage, OverviewPage, QrEndpoints
+from reconnect_hook.heartbeat import Heartbeat
 from reconnect_hook.supervisor import HookSupervisor
+from zapwatch.alertmanager import AlertmanagerApi
 from zapwatch.clock import Clock
 from zapwatch.config import Settings
 from zapwatch.db import StateError
@@ -30,7 +33,12 @@ class _ChannelConverter(PathConverter):
 
 
 def add_page(
-    app: Flask, supervisor: HookSupervisor, settings: Settings, *, clock: Clock | None = None
+    app: Flask,
+    supervisor: HookSupervisor,
+    settings: Settings,
+    heartbeat: Heartbeat | None = None,
+    *,
+    clock: Clock | None = None,
 ) -> None:
     """Add all routes for people and their scripts."""
     app.url_map.converters["channel"] = _ChannelConverter
@@ -47,14 +55,10 @@ def add_page(
     )
     panels = GatewayPanels(supervisor, prometheus, settings, clock=clock)
     i18n.init_templates(app, panels)
-    alertmanager = Alertmanager(
-        settings.alertmanager_url,
-        HttpAccess(
-            settings.alertmanager_ca_file,
-            settings.alertmanager_user,
-            settings.alertmanager_password,
-        ),
+    access = HttpAccess(
+        settings.alertmanager_ca_file, settings.alertmanager_user, settings.alertmanager_password
     )
+    alertmanager = Alertmanager(settings.alertmanager_url, access)
     board = DashboardCache(panels, prometheus, alertmanager, clock=clock)
     channel_page = ChannelPage(
         board,
@@ -71,6 +75,12 @@ def add_page(
         QrEndpoints(board, panels),
         ShareDialog(supervisor.scan_links, board, panels),
         PairingEndpoint(panels),
+        NotificationsPage(
+            AlertmanagerApi(settings.alertmanager_url, access),
+            prometheus,
+            heartbeat or Heartbeat(settings.heartbeat_url, clock),
+            clock=clock,
+        ),
     ):
         views.add_to(routes)
     app.register_blueprint(routes)

@@ -60,10 +60,8 @@ def test_an_alert_reaches_one_receiver(etc: Path, labels: list[str], receiver: s
     assert said.split() == [receiver]
 
 
-def test_alertmanager_has_the_shipped_routes_and_one_for_the_dead_mans_switch() -> None:
+def test_alertmanager_has_the_shipped_routes() -> None:
     ours, shipped = (read_yaml(folder / "alertmanager.yml") for folder in (_HA, ALERTMANAGER))
-    heartbeat = ours["route"]["routes"].pop(0)
-    assert heartbeat["matchers"] == ['alertname="Watchdog"']
     for part in ("templates", "route", "inhibit_rules"):
         assert ours[part] == shipped[part]
 
@@ -82,6 +80,7 @@ def test_each_of_the_shipped_webhooks_is_there_once_for_each_machine() -> None:
             ],
         }
         for receiver in shipped["receivers"]
+        if receiver["name"] != heartbeat["name"]
     ]
 
 

@@ -34,6 +34,7 @@ class Alertmanager:
         self, folder: Path, inbox: Inbox, language: str, *, faster: float, by_case: bool = False
     ) -> None:
         self._at = free_or_other(Listen("127.0.0.1", 0))
+        self.url = f"http://{self._at}"
         self._children = Children(folder)
         self._folder = shutil.copytree(ALERTMANAGER, folder / "alertmanager")
         _replace(self._folder / "templates" / "address.tmpl", "http://127.0.0.1:9862", ADDRESS)
@@ -51,6 +52,7 @@ class Alertmanager:
         if by_case:
             _say_case(config)
         path.write_text(yaml.safe_dump(config))
+        self.file = path
 
     def post(self, *alerts: dict[str, Any]) -> None:
         """Hand alerts over as Prometheus does."""
@@ -102,9 +104,9 @@ def _replace(path: Path, shipped: str, other: str) -> None:
 
 def _send_to(config: dict[str, Any], inbox: Inbox) -> None:
     """Change addresses and secrets, and nothing of what is said."""
-    hook, people = config["receivers"]
-    for webhook in (*hook["webhook_configs"], *people["webhook_configs"]):
-        webhook["url"] = f"{inbox.http}/hook"
+    people = config["receivers"][-1]
+    for webhook in (entry for one in config["receivers"] for entry in one["webhook_configs"]):
+        webhook["url"] = webhook["url"].replace("http://127.0.0.1:9862", inbox.http)
         del webhook["http_config"]
     (mail,) = people["email_configs"]
     mail |= {"smarthost": str(inbox.smtp), "require_tls": False, "hello": "localhost"}
@@ -119,7 +121,7 @@ def _send_to(config: dict[str, Any], inbox: Inbox) -> None:
 def _say_case(config: dict[str, Any]) -> None:
     for route in (config["route"], *config["route"]["routes"]):
         route["group_by"] = ["case"]
-    people = config["receivers"][1]
+    people = config["receivers"][-1]
     case = "{{ .GroupLabels.case }} {{ len .Alerts.Firing }} {{ len .Alerts.Resolved }}"
     people["email_configs"][0]["headers"]["X-Case"] = case
     people["telegram_configs"][0]["message"] += f"#{case}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from zapwatch.alertmanager import TEST_ALERT
+
 BEGAN = "2026-02-09T08:15:02Z"
 ENDED = "2026-02-09T09:20:32Z"
 
@@ -48,6 +50,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
     ],
     # Of another gateway, or it would hold all the others back.
     "gateway": [alert("WhatsAppGatewayDown", "other")],
+    "test": [alert(TEST_ALERT, "")],
     "hook": [alert("WhatsAppReconnectHookDown", "")],
     "hostile": [
         alert("WhatsAppChannelNeedsQrScan", f"gate {HOSTILE}", f"Loja {HOSTILE}", asked="yes"),

@@ -76,10 +76,10 @@ def test_promtool_takes_their_configuration_with_our_rules_and_targets(
 
 @pytest.fixture
 def alertmanager(tmp_path: Path) -> Path:
-    *routes, receiver, inhibition = _parts(_blocks("yaml")[1])
+    *routes, repairs, heartbeat, inhibition = _parts(_blocks("yaml")[1])
     theirs = yaml.safe_load(yaml.safe_dump(_THEIR_ROUTES))
     theirs["route"]["routes"][:0] = routes
-    theirs["receivers"].append(receiver)
+    theirs["receivers"] += [repairs, heartbeat]
     theirs["inhibit_rules"] = [inhibition]
     (tmp_path / "hook-token").write_text("token")
     text = yaml.safe_dump(theirs).replace(
@@ -95,6 +95,7 @@ def alertmanager(tmp_path: Path) -> Path:
     [
         (["remediation=reconnect", "channel=loja", "team=web"], "zapwatch"),
         (["remediation=probe", "channel=loja", "team=web"], "zapwatch"),
+        (["alertname=Watchdog", "severity=none"], "zapwatch-heartbeat"),
         (["severity=critical", "channel=loja"], "team"),
         (["severity=critical"], "team"),
     ],
@@ -109,10 +110,13 @@ def test_repairs_go_to_the_hook_and_the_rest_to_them(
 
 def test_the_routes_are_the_shipped_ones() -> None:
     shipped = read_yaml(ALERTMANAGER / "alertmanager.yml")
-    *routes, receiver, inhibition = _parts(_blocks("yaml")[1])
-    ours = [{**route, "receiver": "reconnect-hook"} for route in routes]
-    assert ours == shipped["route"]["routes"][:2]
+    *routes, repairs, heartbeat, inhibition = _parts(_blocks("yaml")[1])
+    names = {"zapwatch": "reconnect-hook", "zapwatch-heartbeat": "heartbeat"}
+    routes = [{**route, "receiver": names[route["receiver"]]} for route in routes]
+    assert routes == shipped["route"]["routes"][:3]
     assert inhibition == shipped["inhibit_rules"][0]
-    (ours,), (theirs,) = receiver["webhook_configs"], shipped["receivers"][0]["webhook_configs"]
-    assert ours["url"] == theirs["url"]
-    assert Path(ours["http_config"]["authorization"]["credentials_file"]).is_absolute()
+    for receiver, same in zip((repairs, heartbeat), shipped["receivers"], strict=False):
+        (ours,), (theirs,) = receiver["webhook_configs"], same["webhook_configs"]
+        assert ours["url"] == theirs["url"]
+        assert ours.get("send_resolved", True) == theirs["send_resolved"]
+        assert Path(ours["http_config"]["authorization"]["credentials_file"]).is_absolute()

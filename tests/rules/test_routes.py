@@ -39,6 +39,7 @@ RECEIVER_OF = {
     "WhatsAppReconnectHookDown": "people",
     "WhatsAppAlertDeliveryFailing": "people",
     "WhatsAppConfigReloadFailing": "people",
+    "Watchdog": "heartbeat",
 }
 OF_HOURS = {"WhatsAppChannelFlapping", "WhatsAppChannelsLeftOut"}
 COOLDOWN_SECONDS = 300
@@ -90,7 +91,7 @@ def matches(matchers: list[str], labels: dict[str, str]) -> bool:
 
 def test_amtool_accepts_the_configuration(config: Path) -> None:
     said = run("amtool", "check-config", config)
-    assert "2 receivers" in said
+    assert "3 receivers" in said
     assert "2 templates" in said
 
 
@@ -114,7 +115,7 @@ def test_an_alert_that_nobody_thought_of_goes_to_people(config: Path) -> None:
 
 
 def test_each_channel_is_sent_by_itself_at_once_and_again_after_the_cooldown(shipped: Any) -> None:
-    route, of_probes = shipped["route"]["routes"][:2]
+    route, of_probes = shipped["route"]["routes"][1:3]
     assert of_probes == {**route, "matchers": ['remediation="probe"']}
     assert route == {
         "matchers": ['remediation="reconnect"'],
@@ -136,20 +137,26 @@ def test_people_get_one_message_for_an_episode(shipped: Any) -> None:
         "group_interval": "1m",
         "repeat_interval": "24h",
     }
-    assert shipped["route"]["routes"][2:] == [
+    assert shipped["route"]["routes"][3:] == [
+        {
+            "matchers": ['alertname="WhatsAppNotificationTest"'],
+            "receiver": "people",
+            "group_by": ["alertname", "test"],
+            "group_wait": "0s",
+        },
         {
             "matchers": ['channel=~".+"'],
             "receiver": "people",
             "group_by": ["gateway", "channel"],
             "group_wait": "2m",
-        }
+        },
     ]
 
 
 @each_alert
 def test_people_hear_nothing_of_what_is_over_within_two_minutes(shipped: Any, alert: Alert) -> None:
     if RECEIVER_OF[alert.name] == "people":
-        whole, (_, _, of_channels) = shipped["route"], shipped["route"]["routes"]
+        whole, of_channels = shipped["route"], shipped["route"]["routes"][-1]
         route = of_channels if "channel" in label_sets(alert)[0] else whole
         waited = seconds(alert.rule.get("for", "0s")) + seconds(route["group_wait"])
         # Nor do they wait longer than they must. What lasts for hours may wait a quarter of one.

@@ -9,19 +9,23 @@ from typing import Any, Self
 
 
 class Heartbeat:
-    """Takes what is posted to ``url``; for a ``with`` statement."""
+    """Takes what is posted to ``url``, or asked of it; for a ``with`` statement."""
 
     def __init__(self) -> None:
         self.beats = 0
+        self.status = 200
         self._last = time.monotonic()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
+                self.do_GET()
+
+            def do_GET(self) -> None:
                 outer.beats += 1
                 outer._last = time.monotonic()
-                self.send_response(200)
+                self.send_response(outer.status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 

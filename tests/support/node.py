@@ -34,8 +34,8 @@ _SHORTER = {
     r"\bfor: 15s": "for: 3s",
     r"\bfor: 2m": "for: 10s",
     r"\bgroup_wait: \dm": "group_wait: 2s",
-    r"\bgroup_interval: 1m": "group_interval: 1s",
-    r"\brepeat_interval: 1m": "repeat_interval: 1s",
+    r"\bgroup_interval: (1m|30s)": "group_interval: 1s",
+    r"\brepeat_interval: 50s": "repeat_interval: 1s",
 }
 # Shorter than the programs' own, so that a dead partner is soon noticed, and a live one found; and
 # so that Alertmanager soon forgets what no Prometheus says any more.

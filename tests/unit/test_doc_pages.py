@@ -33,6 +33,7 @@ TRANSLATED = {
 ABRIDGED = {
     "../README.md": "alertas.md",
     "install.md": "instalar.md",
+    "notifications.md": "notificacoes.md",
     "qr.md": "qr.md",
     "several-gateways.md": "varios-gateways.md",
 }

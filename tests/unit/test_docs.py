@@ -152,7 +152,7 @@ def rules() -> list[dict[str, object]]:
 def test_every_alert_has_its_runbook_section_and_every_section_its_alert() -> None:
     portuguese = (ROOT / "docs" / "pt-BR" / "alertas.md").read_text(encoding="utf-8")
     for text in (README, portuguese):
-        sections = set(re.findall(r"^### (WhatsApp\w+)$", text, re.MULTILINE))
+        sections = set(re.findall(r"^### (WhatsApp\w+|Watchdog)$", text, re.MULTILINE))
         assert sections == {rule["alert"] for rule in rules()}
     for rule in rules():
         annotations = rule["annotations"]

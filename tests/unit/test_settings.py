@@ -115,6 +115,8 @@ def test_the_least_that_must_be_set_brings_the_documented_defaults() -> None:
         "alertmanager_password": "",
         "alertmanager_ca_file": None,
         "hook_external_url": "",
+        "alertmanager_file": "",
+        "heartbeat_url": "",
         "hook_trusted_proxy": None,
         "web_config_file": None,
         "log_format": "logfmt",

@@ -62,15 +62,15 @@ def test_a_value_is_shown_with_where_it_comes_from(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_no_secret_is_shown(name: str) -> None:
-    url = name.endswith("_URL")
+    url = name.endswith("_URL") and name != "HEARTBEAT_URL"
     value = "mysql://u:hidden-one@db.example.com/d?ssl_key=hidden-two" if url else "hidden-secret"
+    if name == "HEARTBEAT_URL":
+        value = "https://heartbeat.example.com/hidden"
     user = {f"{name.removesuffix('PASSWORD')}USER": "u"} if name.endswith("_PASSWORD") else {}
     report = describe(_load(**{name: value}, **user))
     assert "hidden" not in str(report)
     assert "hidden" not in str(report.as_json())
-    assert fingerprint("hidden-one" if url else "hidden-secret") in str(report) or (
-        name == "DB_PASS"
-    )
+    assert fingerprint("hidden-one" if url else value) in str(report) or (name == "DB_PASS")
 
 
 def test_a_secret_is_shown_as_it_is_sent() -> None:
@@ -170,6 +170,7 @@ def test_what_a_program_cannot_do_without_is_a_notice() -> None:
     report = describe(_load(HOOK_TOKEN="", MESSAGE_SOURCE="events"))
     assert [line.partition(":")[0] for line in report.notices] == [
         "HOOK_TOKEN is not set",
+        "HEARTBEAT_URL is not set",
         "MESSAGES_TOKEN of wpp is not set",
     ]
 

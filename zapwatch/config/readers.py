@@ -175,6 +175,19 @@ class Reader:
             raise self.wrong(name, "must be one line without a colon")
         return value
 
+    def secret_url(self, name: str, default: str | None = None) -> str:
+        """Return an http(s) URL, its query included; an error does not repeat it."""
+        value = self.text(name, default)
+        try:
+            parts = urlsplit(value)
+            _ = parts.port  # raises where it is no number
+        except ValueError:
+            parts = urlsplit("")
+        is_url = parts.scheme in {"http", "https"} and parts.hostname and "@" not in parts.netloc
+        if value and not (is_url and value.isascii() and value.isprintable() and " " not in value):
+            raise self.wrong(name, "must be an address such as https://example.com/ping/a-secret")
+        return value
+
     def address(self, name: str, default: str | None = None) -> str | None:
         """Return an IP address, None where none is set."""
         value = self.text(name, default)

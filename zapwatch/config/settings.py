@@ -439,6 +439,21 @@ SETTINGS = (
         "`HOOK_LISTEN`",
     ),
     Setting(
+        "ALERTMANAGER_FILE",
+        Reader.text,
+        "",
+        "the file that your Alertmanager reads: `zapwatch init` writes it, `zapwatch notify "
+        "--reload` checks it, and `make run` takes it instead of `alertmanager/alertmanager.yml`",
+    ),
+    Setting(
+        "HEARTBEAT_URL",
+        Reader.secret_url,
+        "",
+        "an address of a service elsewhere that the hook calls once a minute while exporter, "
+        "Prometheus, Alertmanager and hook all work ([more](docs/notifications.md#heartbeat))",
+        secret=True,
+    ),
+    Setting(
         "HOOK_TRUSTED_PROXY",
         Reader.address,
         "",
@@ -674,6 +689,8 @@ class Settings:
     alertmanager_ca_file: str | None
     hook_external_url: str
     """Empty where none is set: hook_link() makes every address that leads to the hook."""
+    alertmanager_file: str
+    heartbeat_url: str = field(repr=False)
     hook_trusted_proxy: str | None
     web_config_file: Path | None
     log_level: LogLevel

@@ -1,0 +1,207 @@
+"""``zapwatch notify`` and the page's button, with a real Alertmanager."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from flask import Flask
+from flask.testing import FlaskClient
+
+from reconnect_hook.app import AUTH
+from reconnect_hook.auth import TokenAuth
+from reconnect_hook.dashboard.register import add_page
+from reconnect_hook.heartbeat import Heartbeat
+from reconnect_hook.metrics import HookMetrics
+from reconnect_hook.supervisor import HookSupervisor, open_store
+from tests.notifications.alertmanager import Alertmanager
+from tests.notifications.inbox import Inbox
+from tests.support.clock import AheadClock
+from tests.support.hooks import TOKEN, hook_settings
+from tests.support.shipped import ALERTMANAGER, read_yaml
+from tests.support.waiting import wait_until
+from zapwatch.alertmanager import ways_to_people
+from zapwatch.config import parse
+from zapwatch.notify import main
+
+_BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.fixture(scope="module")
+def inbox() -> Iterator[Inbox]:
+    with Inbox() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, inbox: Inbox) -> Iterator[Alertmanager]:
+    with Alertmanager(tmp_path_factory.mktemp("notify"), inbox, "en", faster=30) as made:
+        yield made
+
+
+@pytest.fixture
+def alertmanager(
+    running: Alertmanager, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Alertmanager]:
+    """Return the module's one; a test may change its file, and what runs then is undone."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ALERTMANAGER_URL", running.url)
+    monkeypatch.setenv("ALERTMANAGER_FILE", str(running.file))
+    text = running.file.read_text()
+    yield running
+    if running.file.read_text() != text:
+        running.file.write_text(text)
+        assert main(["--reload"]) == 0
+
+
+def _without_people(file: Path) -> None:
+    config = read_yaml(file)
+    config["receivers"][-1] = {"name": "people"}
+    file.write_text(yaml.safe_dump(config))
+
+
+def test_a_test_message_arrives_everywhere_and_says_what_it_is(
+    alertmanager: Alertmanager, inbox: Inbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--test"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"{way}: delivered" in said for way in ("email", "telegram", "slack"))
+    assert inbox.mails[-1]["Subject"] == "Test message: nothing is wrong"
+    assert "Test message" in inbox.telegrams[-1]["text"]
+    assert 'href="https://zapwatch.example.com/"' in inbox.telegrams[-1]["text"]
+    assert "Test message" in inbox.slacks[-1]["attachments"][0]["title"]
+
+
+def test_a_way_that_fails_is_named(
+    alertmanager: Alertmanager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = read_yaml(alertmanager.file)
+    config["receivers"][-1]["telegram_configs"][0]["api_url"] = "http://127.0.0.1:1"
+    alertmanager.file.write_text(yaml.safe_dump(config))
+    assert main(["--reload", "--test"]) == 1
+    said = capsys.readouterr().out
+    assert "telegram: failed" in said
+    assert "slack: delivered" in said
+
+
+def test_a_wrong_file_is_not_taken(
+    alertmanager: Alertmanager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = alertmanager.file.read_text()
+    alertmanager.file.write_text(right.replace("receiver: people", "receiver: persons"))
+    assert main(["--reload"]) == 1
+    assert "persons" in capsys.readouterr().err
+    assert main([]) == 0
+    alertmanager.file.write_text(right)
+
+
+def test_a_file_that_alertmanager_does_not_read_is_told(
+    alertmanager: Alertmanager, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "alertmanager.yml"
+    other.write_text("route: {receiver: me}\nreceivers: [{name: me}]\n")
+    assert main(["--reload", str(other)]) == 1
+    assert f"reads another file than {other}" in capsys.readouterr().err
+
+
+def test_nobody_is_told_is_said_with_what_to_do(
+    alertmanager: Alertmanager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _without_people(alertmanager.file)
+    assert main(["--reload", "--test"]) == 1
+    assert "nobody is told" in capsys.readouterr().out
+
+
+def test_no_alertmanager_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ALERTMANAGER_URL", "http://127.0.0.1:1")
+    assert main(["--test"]) == 1
+    assert capsys.readouterr().err == (
+        "notify: http://127.0.0.1:1 does not answer: Connection refused\n"
+    )
+    assert main(["--reload"]) == 2
+
+
+def test_the_hooks_own_webhooks_reach_no_person() -> None:
+    shipped: dict[str, Any] = read_yaml(ALERTMANAGER / "alertmanager.yml")
+    assert ways_to_people(shipped) == {}
+    # Alertmanager 0.26 and newer.
+    for receiver in shipped["receivers"]:
+        for webhook in receiver["webhook_configs"]:
+            webhook["url"] = "<secret>"
+    assert ways_to_people(shipped) == {}
+    shipped["receivers"].append({"name": "n", "webhook_configs": [{"url": "<secret>"}]})
+    assert ways_to_people(shipped) == {"webhook": 1}
+
+
+class Page:
+    """The hook's page, in this process."""
+
+    def __init__(self, url: str, alertmanager: str) -> None:
+        values = hook_settings(
+            url, ALERTMANAGER_URL=alertmanager, PROMETHEUS_URL="http://127.0.0.1:1"
+        )
+        settings = parse(values)
+        self.clock = AheadClock()
+        self._store = open_store(settings)
+        app = Flask(__name__, static_folder=None)
+        app.extensions[AUTH] = TokenAuth(TOKEN)
+        self.heartbeat = Heartbeat("http://127.0.0.1:1", self.clock)
+        add_page(
+            app,
+            HookSupervisor(settings, self._store, HookMetrics()),
+            settings,
+            self.heartbeat,
+            clock=self.clock,
+        )
+        self.http: FlaskClient = app.test_client()
+
+    def get(self, path: str) -> str:
+        answer = self.http.get(path, headers=_BEARER)
+        assert answer.status_code == http.client.OK
+        return answer.get_data(as_text=True)
+
+    def close(self) -> None:
+        self._store.database.close()
+
+
+@pytest.fixture
+def page(alertmanager: Alertmanager) -> Iterator[Page]:
+    made = Page("http://127.0.0.1:1", alertmanager.url)
+    yield made
+    made.close()
+
+
+def test_the_button_sends_a_test_message(page: Page, inbox: Inbox) -> None:
+    before = inbox.counts
+    assert page.http.post("/notify").status_code == 401
+    answer = page.http.post("/notify", headers=_BEARER)
+    assert answer.status_code == 303
+    assert "has the test message" in page.get(answer.headers["Location"])
+    after = tuple(count + 1 for count in before)
+    wait_until(lambda: inbox.counts == after, 30, "the test message everywhere")
+
+
+def test_the_page_says_whether_anybody_is_told(page: Page, alertmanager: Alertmanager) -> None:
+    assert "<strong>email, slack, telegram</strong>" in page.get("/notify")
+    assert "Nobody is told" not in page.get("/")
+    _without_people(alertmanager.file)
+    assert main(["--reload"]) == 1
+    page.clock.ahead += 20
+    assert "Nobody is told" in page.get("/")
+    assert "Ninguém é avisado" in page.get("/?lang=pt_BR")
+
+
+def test_the_page_says_how_the_heartbeat_is(page: Page) -> None:
+    assert "No heartbeat has come from Alertmanager yet" in page.get("/notify")
+    page.heartbeat.send()
+    assert "did not accept the last heartbeat: connection" in page.get("/notify")
+    page.clock.ahead += 301
+    assert "No heartbeat comes from Alertmanager" in page.get("/notify")
+    assert "The heartbeat does not get through" in page.get("/")

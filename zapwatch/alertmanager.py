@@ -1,0 +1,182 @@
+"""Alertmanager's own API: whom it tells, what it could not deliver, test messages, reloads."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from zapwatch.http import PLAIN_ACCESS, HttpAccess, HttpClient, HttpError, one_line
+
+TEST_ALERT = "WhatsAppNotificationTest"
+"""The alert of a test message; the shipped routes send it to people at once."""
+
+OWN_PATHS = ("/alerts", "/notifications", "/heartbeat")
+"""Where the hook takes webhooks. None of them reaches a person."""
+
+_CONNECT_SECONDS = 1.0
+_TEST_MINUTES = 2.0
+_AMTOOL_SECONDS = 60.0
+_COUNTER = re.compile(r'^alertmanager_(\w+)\{integration="(\w+)"[^}]*\} (\S+)$', re.MULTILINE)
+
+
+class AlertmanagerError(Exception):
+    """Alertmanager, or a file of it, cannot be used. ``str()`` is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deliveries:
+    """Counts of one integration since Alertmanager's start."""
+
+    done: float
+    """Notifications that ended, failed ones included."""
+    failed: float
+    """Requests that failed; Alertmanager may have tried again."""
+
+
+def ways_to_people(config: Mapping[str, Any]) -> Counter[str]:
+    """Return the integrations of a configuration that reach people: email, telegram, ...
+
+    Only webhooks of the hook itself, which all have its token, are none.
+    """
+    ways: Counter[str] = Counter()
+    for receiver in config.get("receivers") or ():
+        for key, entries in receiver.items() if isinstance(receiver, dict) else ():
+            if key.endswith("_configs"):
+                ways[key.removesuffix("_configs")] += sum(not _is_own(one) for one in entries or ())
+    return +ways
+
+
+def _is_own(entry: Any) -> bool:
+    """Whether a receiver's entry is a webhook of the hook; newer Alertmanagers hide its URL."""
+    if not isinstance(entry, dict) or "url" not in entry:
+        return False
+    authorization = (entry.get("http_config") or {}).get("authorization") or {}
+    has_token = Path(str(authorization.get("credentials_file", ""))).name.endswith("hook-token")
+    return urlsplit(str(entry["url"])).path in OWN_PATHS or (
+        entry["url"] == "<secret>" and has_token
+    )
+
+
+class AlertmanagerApi:
+    """Calls one Alertmanager; each method raises AlertmanagerError."""
+
+    def __init__(self, url: str, access: HttpAccess = PLAIN_ACCESS) -> None:
+        self.url = url
+        self._client = HttpClient(url, access=access, connect_timeout=_CONNECT_SECONDS)
+
+    def config(self, seconds: float) -> dict[str, Any]:
+        """Return the configuration that it runs with; secrets are hidden in it."""
+        answer = self._call("GET", "/api/v2/status", seconds).json()
+        try:
+            parsed = yaml.safe_load(answer["config"]["original"])
+        except (TypeError, KeyError, yaml.YAMLError):
+            parsed = None
+        if not isinstance(parsed, dict):
+            raise AlertmanagerError(f"{self.url} tells no configuration: is it an Alertmanager?")
+        return parsed
+
+    def deliveries(self, seconds: float) -> dict[str, Deliveries]:
+        """Return what it has delivered, by integration."""
+        text = self._call("GET", "/metrics", seconds).raw.decode(errors="replace")
+        counts: Counter[tuple[str, str]] = Counter()
+        for metric, integration, value in _COUNTER.findall(text):
+            counts[integration, metric] += float(value)  # type: ignore[assignment]
+        return {
+            integration: Deliveries(
+                counts[integration, "notifications_total"],
+                counts[integration, "notification_requests_failed_total"],
+            )
+            for integration, _ in counts
+        }
+
+    def send_test(self, seconds: float) -> None:
+        """Hand in a test message, which ends by itself; each one is a message of its own."""
+        now = datetime.now(UTC)
+        alert = {
+            "labels": {
+                "alertname": TEST_ALERT,
+                "severity": "info",
+                # A group of its own for each, or the second one would wait for the first.
+                "test": secrets.token_hex(4),
+            },
+            "annotations": {
+                "summary": "Test message of Zapwatch: nothing is wrong",
+                "description": "Somebody has sent this test of Zapwatch's notifications. "
+                "Nothing is to be done.",
+            },
+            "startsAt": now.isoformat(),
+            "endsAt": (now + timedelta(minutes=_TEST_MINUTES)).isoformat(),
+        }
+        self._call("POST", "/api/v2/alerts", seconds, [alert])
+
+    def reload(self, seconds: float) -> None:
+        """Let it read its file again."""
+        self._call("POST", "/-/reload", seconds)
+
+    def _call(self, method: str, path: str, seconds: float, body: Any = None) -> Any:
+        try:
+            answer = self._client.request(method, path, seconds, body=body)
+        except HttpError as error:
+            detail = one_line(error.detail)
+            raise AlertmanagerError(f"{self.url} does not answer: {detail}") from None
+        if not answer.is_success:
+            said = one_line(answer.raw[:1000].decode(errors="replace").strip())
+            raise AlertmanagerError(f"{self.url} answers HTTP {answer.status}: {said}")
+        return answer
+
+
+def check_file(path: Path) -> dict[str, Any]:
+    """Return a configuration file that amtool accepts; raise AlertmanagerError."""
+    amtool = shutil.which("amtool")
+    if amtool is None:
+        raise AlertmanagerError("amtool is not installed: it comes with Alertmanager")
+    done = subprocess.run(  # noqa: S603 - the operator's own file
+        [amtool, "check-config", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_AMTOOL_SECONDS,
+    )
+    if done.returncode != 0:
+        _, _, wrong = done.stdout.partition("FAILED: ")
+        raise AlertmanagerError(f"{path}: {one_line((wrong or done.stderr).strip())}")
+    parsed = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return dict(parsed)
+
+
+def reload_with(path: Path, api: AlertmanagerApi, seconds: float) -> Counter[str]:
+    """Check a file, let Alertmanager read it, and return whom it tells now.
+
+    Raises AlertmanagerError where it is wrong, or where Alertmanager reads another file.
+    """
+    wanted = _names(check_file(path))
+    api.reload(seconds)
+    running = api.config(seconds)
+    if _names(running) != wanted:
+        raise AlertmanagerError(
+            f"{api.url} reads another file than {path}: its --config.file names it "
+            "(ps -C prometheus-alertmanager,alertmanager -o args=)"
+        )
+    return ways_to_people(running)
+
+
+def _names(config: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, int]]]]:
+    """Return what of the receivers no Alertmanager hides."""
+    return sorted(
+        (
+            str(receiver.get("name")),
+            sorted((key, len(of)) for key, of in receiver.items() if key.endswith("_configs")),
+        )
+        for receiver in config.get("receivers") or ()
+    )

@@ -1,0 +1,139 @@
+"""``zapwatch notify``: whom Alertmanager tells, a test message, a changed file taken."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from zapwatch.alertmanager import (
+    AlertmanagerApi,
+    AlertmanagerError,
+    Deliveries,
+    reload_with,
+    ways_to_people,
+)
+from zapwatch.cli import WRONG_USAGE, manual, parser
+from zapwatch.config.load import collect
+from zapwatch.config.readers import Reader, SettingsError
+from zapwatch.config.settings import BY_NAME
+from zapwatch.http import HttpAccess
+
+_SECONDS = 10.0
+_WAIT_SECONDS = 30.0
+_LOOK_SECONDS = 0.2
+_NOTHING = Deliveries(0, 0)
+_NO_PEOPLE = (
+    "nobody is told: Alertmanager has no receiver for people, and writes to the hook's log only. "
+    "Set one up: zapwatch init"
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what was asked; return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = collect(options.env_file, pixelhub_env=options.pixelhub_env).values
+        read = Reader(settings)
+        url, *access = (
+            BY_NAME[f"ALERTMANAGER_{name}"].read(read)
+            for name in ("URL", "CA_FILE", "USER", "PASSWORD")
+        )
+        api = AlertmanagerApi(url, HttpAccess(*access))
+        file = options.reload or BY_NAME["ALERTMANAGER_FILE"].read(read)
+    except SettingsError as error:
+        _tell(f"notify: {error}", sys.stderr)
+        return 2
+    try:
+        if options.reload is not None:
+            if not file:
+                _tell(
+                    "notify: which file? Name it: --reload FILE, or set ALERTMANAGER_FILE",
+                    sys.stderr,
+                )
+                return 2
+            ways = reload_with(Path(file), api, _SECONDS)
+            _tell(f"{file} is right, and Alertmanager has read it")
+        else:
+            ways = ways_to_people(api.config(_SECONDS))
+        if not ways:
+            _tell(_NO_PEOPLE)
+            return 1
+        _tell(f"Alertmanager tells people by {', '.join(ways)}")
+        return send_test(api, ways, _tell) if options.test else 0
+    except AlertmanagerError as error:
+        _tell(f"notify: {error}", sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = parser(
+        "zapwatch notify",
+        manual(
+            "Shows by what Alertmanager tells people; sends them a test message through it; lets "
+            "it read its changed file after amtool has checked it.",
+            settings="ALERTMANAGER_URL, ALERTMANAGER_FILE",
+            exit_codes={
+                0: "people are told; with --test: the message was delivered",
+                1: "nobody is told, a message failed, or the file is wrong and was not taken",
+                2: WRONG_USAGE,
+            },
+            examples=[
+                "zapwatch notify --test",
+                "zapwatch notify --reload /etc/prometheus/alertmanager.yml --test",
+            ],
+        ),
+    )
+    made.add_argument("--test", action="store_true", help="send a test message, and wait for it")
+    made.add_argument(
+        "--reload",
+        metavar="FILE",
+        nargs="?",
+        const="",
+        help="check the file that Alertmanager reads and let it read it again "
+        "(default: ALERTMANAGER_FILE)",
+    )
+    return made
+
+
+def send_test(
+    api: AlertmanagerApi,
+    ways: Mapping[str, int],
+    tell: Callable[[str], None],
+    seconds: float = _WAIT_SECONDS,
+) -> int:
+    """Send a test message and wait until each way has delivered it; return the exit code.
+
+    Raises AlertmanagerError where it cannot be handed in.
+    """
+    before = api.deliveries(_SECONDS)
+    api.send_test(_SECONDS)
+    waiting = Counter(ways)
+    failed = False
+    until = time.monotonic() + seconds
+    while waiting and time.monotonic() < until:
+        time.sleep(_LOOK_SECONDS)
+        now = api.deliveries(_SECONDS)
+        for way in list(waiting):
+            old, new = before.get(way, _NOTHING), now.get(way, _NOTHING)
+            if new.failed > old.failed:
+                failed = True
+                tell(
+                    f"{way}: failed. Alertmanager's log says why (journalctl -u "
+                    "prometheus-alertmanager; with make run: var/demo/alertmanager.log)"
+                )
+                del waiting[way]
+            elif new.done - old.done >= waiting[way]:
+                tell(f"{way}: delivered")
+                del waiting[way]
+    for way in waiting:
+        tell(f"{way}: not delivered within {seconds:g} s; does its route lead to people?")
+    return 1 if failed or waiting else 0
+
+
+def _tell(line: str, to: TextIO | None = None) -> None:
+    print(line, file=to, flush=True)
