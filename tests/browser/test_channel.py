@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 import time
 
-import pytest
 import requests
 from playwright.sync_api import Page, expect
 
 from tests.browser.axe import check
-from tests.support.looks import LOOKS, WAIT_MS, WORLD_TOKEN, Look, Windows
+from tests.support.looks import WAIT_MS, WORLD_TOKEN, Look, Windows, in_one_look
 from tests.support.loop import World
 from tests.support.waiting import wait_until
 
@@ -53,7 +52,6 @@ def test_reconnect_now_shows_its_progress_to_the_end(pages: Windows, world: Worl
     assert len(world.simulator.requests("qr", "pixel12digital")) > before
 
 
-@pytest.mark.parametrize("look", LOOKS, ids=str)
 def test_repairs_can_be_paused_and_resumed(page: Page, look: Look, world: World) -> None:
     name = "whatsapp_reconnect_paused"
     page.goto("/channels/atendimento")
@@ -176,6 +174,7 @@ def _let(page: Page) -> bool:
     return True
 
 
+@in_one_look
 def test_without_a_script_the_page_can_be_read_and_used(
     page: Page, look: Look, world: World
 ) -> None:

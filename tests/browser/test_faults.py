@@ -15,7 +15,16 @@ from reconnect_hook.dashboard import qr
 from tests.browser.axe import check
 from tests.browser.here import hook_here
 from tests.support.hooks import TOKEN, hook_settings
-from tests.support.looks import CHANNELS, WAIT_MS, Look, Windows, log_in, two_windows, window
+from tests.support.looks import (
+    CHANNELS,
+    WAIT_MS,
+    Look,
+    Windows,
+    in_one_look,
+    log_in,
+    two_windows,
+    window,
+)
 from tests.support.loop import World
 from tests.support.programs import Program
 
@@ -169,6 +178,7 @@ def _press_reconnect(both: Windows) -> None:
     page.click(f"button:text-is('{look.say('Reconnect now')}')")
 
 
+@in_one_look
 def test_five_wrong_tokens_make_an_address_wait(alone: Page, look: Look) -> None:
     alone.goto("/channels/loja")
     for _ in range(5):

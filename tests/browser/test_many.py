@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 from demo.past import Past, PastProblem, write_past
 from tests.browser.axe import check
 from tests.support.hooks import TOKEN, hook_settings
-from tests.support.looks import LOOKS, WAIT_MS, Look, log_in, window
+from tests.support.looks import WAIT_MS, Look, in_one_look, log_in, window
 from tests.support.programs import Program
 from tests.support.prometheus import Exposition, Prometheus
 from tests.support.waiting import wait_until
@@ -75,6 +75,7 @@ def test_the_page_of_500_channels_answers_within_300_ms(hook: Program) -> None:
     print(f"500 channels: {sorted(round(s * 1000) for s in seconds)} ms")  # noqa: T201
 
 
+@in_one_look
 def test_500_channels_can_be_searched_and_sorted(page: Page, look: Look) -> None:
     page.goto("/")
     expect(page.locator(".row")).to_have_count(_COUNT, timeout=WAIT_MS)
@@ -90,7 +91,6 @@ def test_500_channels_can_be_searched_and_sorted(page: Page, look: Look) -> None
     check(page)
 
 
-@pytest.mark.parametrize("look", LOOKS, ids=str)
 def test_the_past_is_drawn(page: Page, hook: Program, look: Look) -> None:
     def has_strip() -> bool:
         text = requests.get(f"{hook.url}/channels/{_WITH_PAST}", auth=_AUTH, timeout=30).text

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.axe import check
-from tests.support.looks import CHANNELS, LOOKS, MISSING, WAIT_MS, Look, Windows
+from tests.support.looks import CHANNELS, LOOKS, MISSING, WAIT_MS, Look, Windows, in_one_look
 from tests.support.loop import World
 from tests.support.waiting import wait_until
 
@@ -53,6 +53,7 @@ def test_a_drop_shows_without_reloading_and_comes_first(pages: Windows, world: W
         expect(chip).to_have_text(look.say("Connected"), timeout=2 * WAIT_MS)
 
 
+@in_one_look
 def test_a_choice_narrows_the_list_and_stays_in_the_address(page: Page, look: Look) -> None:
     page.goto("/")
     expect(page.locator(".row")).to_have_count(len(CHANNELS))
@@ -82,6 +83,7 @@ def test_the_language_can_be_switched_and_is_kept(page: Page, look: Look) -> Non
     assert page.locator("html").get_attribute("lang") == ("pt-BR" if other != "English" else "en")
 
 
+@in_one_look
 def test_names_of_all_sorts_lead_to_their_pages(page: Page, look: Look) -> None:
     page.goto("/")
     page.click(row('a/b \\"q\\" & <i>') + " a.name")

@@ -11,15 +11,15 @@ import sqlalchemy as sa
 from tests.support.crashes import Toll, crash
 from tests.support.states import sqlite_url
 
-_KILLS = 60  # on each; `python -m benchmarks.hook_crashes` does as many as wanted
+_KILLS = 25  # on each; `python -m benchmarks.hook_crashes` does as many as wanted
 
 
 def _check(toll: Toll, capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print(f"\ncrashes: {toll}")  # noqa: T201 - the seed must be seen
     assert toll.kills == _KILLS
-    assert toll.accepted > _KILLS / 3, toll
-    assert toll.calls > _KILLS / 6, toll
+    assert toll.accepted > _KILLS / 5, toll
+    assert toll.calls > _KILLS / 8, toll
     assert (toll.lost, toll.unlogged, toll.too_many) == ([], [], []), toll
 
 

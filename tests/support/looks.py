@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright
 
 from reconnect_hook import dashboard as package
@@ -61,6 +62,9 @@ LOOKS = [
 
 TWO_LOOKS = [LOOKS[1], Look(1280, "en")]
 """Each size, language and scheme once."""
+
+in_one_look = pytest.mark.parametrize("look", TWO_LOOKS[:1], ids=str)
+"""Marks what is the same in every window: that its words are translated is seen in one."""
 
 Windows = list[tuple[Look, Page]]
 

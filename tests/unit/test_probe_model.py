@@ -26,7 +26,7 @@ from zapwatch.config.settings import ProbeSettings
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation
 from zapwatch.messages.log_tailer import RecentMessages
 
-_SEEDS = examples(30)
+_SEEDS = examples(20)
 _EVER = float("inf")
 _HASTY = "PRAGMA synchronous=OFF"
 

@@ -140,7 +140,7 @@ def test_one_huge_gap_in_a_month_hardly_moves_the_level(expected: list[float], k
     assert more <= 40 * max(expected)
 
 
-@settings(deadline=None, max_examples=examples(50))
+@settings(deadline=None, max_examples=examples(25))
 @given(_histories(), st.floats(0, 14), _knobs, _knobs)
 def test_thresholds_stay_within_floor_and_ceiling_and_fall_as_the_knob_grows(
     histories: dict[str, History], days: float, one: float, other: float
