@@ -169,10 +169,27 @@ def test_a_database_clock_that_is_put_back_hides_no_silence(
     _received(mariadb_log, "obra", "2026-02-08 23:00:00")
     reader.poll_at("2026-02-09 08:01:00", "UTC")
     put_back = reader.poll_at("2026-02-09 00:00:00", "UTC")
+    reader.clock.ahead = 4.5 * 3600
     later = reader.poll_at("2026-02-09 04:30:00", "UTC")
 
     assert (_minutes(put_back, "loja"), _minutes(put_back, "obra")) == (0, 60)
     assert (_minutes(later, "loja"), _minutes(later, "obra")) == (270, 330)
+
+
+def test_a_database_clock_that_is_put_back_and_corrected_makes_nothing_old(
+    mariadb_log: WrittenLog, reader: _Reader
+) -> None:
+    _received(mariadb_log, "loja", "2026-02-09 08:00:00")
+    reader.poll_at("2026-02-09 08:10:00", "UTC")
+    put_back = reader.poll_at("2026-02-09 03:10:20", "UTC")
+    _received(mariadb_log, "obra", "2026-02-09 03:10:30")
+    reader.poll_at("2026-02-09 03:11:00", "UTC")
+    corrected = reader.poll_at("2026-02-09 08:11:00", "UTC")
+
+    assert _minutes(put_back, "loja") == 0
+    assert _minutes(corrected, "loja") == 11
+    # It came forty seconds after the clock was put back, all of which this test skips.
+    assert _minutes(corrected, "obra") == 0
 
 
 @pytest.mark.parametrize("jump", [86_400.0, -86_400.0])

@@ -126,6 +126,35 @@ class _Recent(NamedTuple):
     time: float | None
 
 
+class _PutBack(NamedTuple):
+    """What was known when the database's clock was put back.
+
+    ``ahead`` is by how many seconds it was ahead of this machine's monotonic clock, before and
+    then.
+    """
+
+    at: float
+    ahead_before: float
+    ahead: float
+    last_message: Mapping[str, float]
+    last_heard: Mapping[str, float]
+
+    def is_corrected(self, ahead: float) -> bool:
+        """Whether the clock has been set forward again, by most of it."""
+        return ahead > (self.ahead_before + self.ahead) / 2
+
+    def correct(
+        self, before: Mapping[str, float], times: Mapping[str, float], head: Head, ahead: float
+    ) -> dict[str, float]:
+        """Return times as they would be had the clock never been put back."""
+        corrected = dict(before)
+        for key, at in times.items():
+            known = before.get(key)
+            if known is None or at > min(known, self.at):  # noted since
+                corrected[key] = max(known or 0.0, min(head.now, at + ahead - self.ahead))
+        return corrected
+
+
 class LogTailer:
     """Polls one message log. For one thread; poll() raises MessageLogError and may be called again.
 
@@ -155,6 +184,8 @@ class LogTailer:
         self._watermark = 0
         self._watermark_time: float | None = None
         self._polled_at = 0.0
+        self._ahead: float | None = None
+        self._put_back: _PutBack | None = None
         self._read_all_at = 0.0
         self._recent: dict[int, _Recent] = {}
         self._recent_above = 0
@@ -181,6 +212,7 @@ class LogTailer:
         self._look_back(head, wanted)
         self._bound(wanted)
         self._polled_at = head.now
+        self._ahead = head.now - self._clock.monotonic()
         return ActivitySnapshot(
             head.now,
             dict(self._last_message),
@@ -264,8 +296,22 @@ class LogTailer:
         self._started = True
 
     def _check_clock(self, head: Head) -> None:
-        """Take back what a clock that was ahead has claimed: else nothing could ever be newer."""
-        if head.now < self._polled_at:
+        """Take back what a clock that was ahead has claimed: else nothing could ever be newer.
+
+        If it was right, and is corrected, what it claimed counts again.
+        """
+        ahead, put_back = head.now - self._clock.monotonic(), self._put_back
+        if put_back is not None and put_back.is_corrected(ahead):
+            self._last_message = put_back.correct(
+                put_back.last_message, self._last_message, head, ahead
+            )
+            self._last_heard = put_back.correct(put_back.last_heard, self._last_heard, head, ahead)
+            self._put_back = None
+        elif head.now < self._polled_at:
+            if put_back is None and self._ahead is not None:
+                self._put_back = _PutBack(
+                    head.now, self._ahead, ahead, self._last_message, self._last_heard
+                )
             self._last_message = {k: min(at, head.now) for k, at in self._last_message.items()}
             self._last_heard = {k: min(at, head.now) for k, at in self._last_heard.items()}
 
