@@ -37,7 +37,9 @@ def write_past(folder: Path, now: float, gateway: str, pasts: Sequence[Past]) ->
     folder.mkdir(parents=True, exist_ok=True)
     text = folder.parent / "past.txt"
     text.write_text("".join(f"{line}\n" for line in _lines(now, gateway, pasts)))
-    command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", str(text), str(folder)]
+    # It reads all of the text for each block; without the option there are 84.
+    command = ["promtool", "tsdb", "create-blocks-from", "--max-block-duration=24h", "openmetrics"]
+    command += [str(text), str(folder)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     text.unlink()
 

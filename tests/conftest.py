@@ -7,15 +7,25 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from xdist.scheduler import LoadFileScheduling
 
 from tests.support import examples  # noqa: F401 - it registers the profile of make test-fast
 from tests.support.mariadb import MariaDb
 from tests.support.message_logs import WrittenLog, on_mariadb, on_sqlite
 
-_LONG = ("e2e", "deploy", "browser")
+# Beginnings of paths, of what takes longest first.
+_LONG = (
+    *("e2e/test_probes", "e2e", "deploy", "browser", "integration/test_crashes"),
+    *("integration/test_probe_crashes", "unit/test_episode_model", "unit/test_probe_bounds"),
+    *("rules/test_rules", "integration/test_hook_http", "integration/test_exporter_process"),
+    *("integration/test_last_messages", "integration/test_message_log", "integration/test_upgrade"),
+    *("integration/test_repair", "integration/test_outages", "integration/test_several_gateways"),
+)
+_BROWSER = tuple(f"tests/browser/test_{name}.py" for name in ("channel", "faults", "overview"))
 _MEMORY = Path("/dev/shm")
 _MEMORY_BYTES = 6 * 2**30  # free ones, for all the databases that run at a time
 
@@ -35,17 +45,29 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files first that take minutes, most of which they wait: last, all would wait.
+    """Put the files first that take long, most of which they wait: last, all would wait for them.
 
-    Within a folder the order stays the random one. (``--no-loadscope-reorder`` lets it stand.)
+    Else the order stays the random one. (``--no-loadscope-reorder`` lets it stand.)
     """
     here = Path(__file__).parent
 
     def rank(item: pytest.Item) -> int:
-        folder = item.path.relative_to(here).parts[0]
-        return _LONG.index(folder) if folder in _LONG else len(_LONG)
+        path = item.path.relative_to(here).as_posix()
+        return next((n for n, one in enumerate(_LONG) if path.startswith(one)), len(_LONG))
 
     items.sort(key=rank)
+
+
+class _FilesTogether(LoadFileScheduling):  # type: ignore[misc]
+    """Gives each file to one worker, and those to the same that would start the same servers."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/browser" if nodeid.startswith(_BROWSER) else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    return _FilesTogether(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")
