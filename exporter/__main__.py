@@ -65,7 +65,10 @@ def main(arguments: list[str] | None = None) -> int:
         )
     except SettingsError as error:
         fail(_PROGRAM, str(error))
-    logging.getLogger(_PROGRAM).info("metrics at %s/metrics", server.url)
+    log = logging.getLogger(_PROGRAM)
+    log.info("metrics at %s/metrics", server.url)
+    for line in describe(settings).unsafe:
+        log.warning("unsafe: %s", line)
     supervisor = Supervisor(settings, post)
     supervisor.apply_config(settings.gateways)
     supervisor.page.start()

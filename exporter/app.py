@@ -29,7 +29,7 @@ def create_app(
     """Make the application.
 
     ``waiting`` names the sources that have not been asked yet, ``dead`` those that never will be
-    again.
+    again, and other threads that have died.
     """
     app = Flask(__name__, static_folder=None)
 
@@ -50,7 +50,9 @@ def create_app(
     @app.get("/-/healthy")
     def healthy() -> Response:
         sources = dead()
-        text = f"No more polled: {' and '.join(sources)}.\n" if sources else "The exporter runs.\n"
+        text = (
+            f"No longer at work: {' and '.join(sources)}.\n" if sources else "The exporter runs.\n"
+        )
         return Response(text, 503 if sources else 200, mimetype="text/plain")
 
     @app.get("/-/ready")

@@ -20,7 +20,7 @@ from zapwatch.config import SilenceMode
 from zapwatch.gateways.base import LeftOut, Operation
 from zapwatch.messages.log_tailer import ActivitySnapshot
 from zapwatch.messages.webhook_log import Direction
-from zapwatch.metrics import GatewayMetrics, register_process_metrics
+from zapwatch.metrics import GatewayMetrics, register_dead_threads, register_process_metrics
 
 ThresholdOf = Callable[[Channel, Mapping[str, float], Model | None], Threshold]
 """Thresholds.of(): a channel's silence threshold by its last message and the learned model."""
@@ -402,8 +402,10 @@ class ExporterCollector(Collector):
         yield from counters.values()
 
 
-def make_registry(collector: ExporterCollector) -> CollectorRegistry:
-    """Return the registry behind the exporter's /metrics."""
+def make_registry(
+    collector: ExporterCollector, dead: Callable[[], Sequence[str]] = tuple
+) -> CollectorRegistry:
+    """Return the registry behind the exporter's /metrics; ``dead`` names threads that have died."""
     registry = CollectorRegistry()
     registry.register(collector)
     Gauge(
@@ -413,4 +415,5 @@ def make_registry(collector: ExporterCollector) -> CollectorRegistry:
         registry=registry,
     ).labels(__version__).set(1)
     register_process_metrics(registry)
+    register_dead_threads(registry, "whatsapp_exporter", dead)
     return registry

@@ -19,6 +19,7 @@ from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes
 from zapwatch.messages.log_tailer import ActivitySnapshot
 from zapwatch.messages.source import StoredMessages
 from zapwatch.messages.webhook_log import Direction, MessageLogError
+from zapwatch.server import start_thread
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -150,7 +151,7 @@ class Inbox:
 
     def start(self) -> None:
         """Begin to write, in a thread that does not keep the program from ending."""
-        threading.Thread(target=self._run, name="messages", daemon=True).start()
+        start_thread("messages", self._run)
 
     def open_for(self, gateways: Collection[str]) -> None:
         """Take messages of these gateways too; what came of others before is kept."""

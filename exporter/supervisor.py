@@ -21,6 +21,7 @@ from zapwatch.gateways.registry import ADAPTERS, make_gateway
 from zapwatch.messages.source import open_source
 from zapwatch.messages.webhook_log import MessageLogError
 from zapwatch.metrics import MetricsPage, ReloadMetrics
+from zapwatch.server import dead_threads
 
 
 class GatewayMonitor:
@@ -110,7 +111,7 @@ class Supervisor:
         """Watch nothing yet."""
         self._clock = clock
         self._collector = ExporterCollector()
-        registry = make_registry(self._collector)
+        registry = make_registry(self._collector, lambda: self.dead)
         self.reload_metrics = ReloadMetrics(registry, "whatsapp_exporter")
         self.page = MetricsPage(registry, clock=clock)
         self._post = post
@@ -187,8 +188,8 @@ class Supervisor:
 
     @property
     def dead(self) -> list[str]:
-        """The sources whose thread has ended."""
-        return self._named(lambda monitor: monitor.dead)
+        """The sources that are no longer polled, and the other threads that have died."""
+        return [*self._named(lambda monitor: monitor.dead), *dead_threads()]
 
     def _named(self, sources: Callable[[GatewayMonitor], list[str]]) -> list[str]:
         watched = self._watched

@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from zapwatch.cli import WRONG_USAGE, add_common_options, add_config_check, manual, parser
 from zapwatch.config import Settings, SettingsError, describe, hook_link, load
@@ -28,7 +29,7 @@ from zapwatch.config.readers import MOST_HOURS, check_strength
 from zapwatch.config.web import read_web_config
 from zapwatch.logs import log_to_stderr
 from zapwatch.reload import Reloading, accept_hangup
-from zapwatch.server import end_on_signals, fail, run
+from zapwatch.server import dead_threads, end_on_signals, fail, run
 
 _PROGRAM = "reconnect_hook"
 _log = logging.getLogger(_PROGRAM)
@@ -52,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
 
             kind = None if options.kind is None else ProbeKind(options.kind)
             return run_probe(settings, options.channel, kind, dry_run=options.dry_run)
+        if options.env_file and not options.dry_run:
+            _tell_new_state(settings, options.env_file)
         if options.silent_hours is not None:
             gateways = (
                 replace(gateway, silent_hours=options.silent_hours) for gateway in settings.gateways
@@ -163,6 +166,18 @@ def _parser() -> argparse.ArgumentParser:
     return made
 
 
+def _tell_new_state(settings: Settings, env_file: str) -> None:
+    """Say that a check away from its settings begins without a state, and so without a past."""
+    home, state = Path(env_file).resolve().parent, settings.hook_state_url
+    if state.drivername != "sqlite" or home == Path.cwd() or Path(state.database or "").exists():
+        return
+    print(  # noqa: T201 - the operator, or cron's mail, reads it
+        f"check: the state is new: {Path(state.database or '').resolve()}. To use another one, run "
+        f"this in its folder ({home}?) or set HOOK_STATE_URL and HOOK_LOG_FILE with full paths",
+        file=sys.stderr,
+    )
+
+
 def _hours(text: str) -> float:
     try:
         hours = float(text)
@@ -193,8 +208,6 @@ def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bo
     from zapwatch.front import Front, Server
 
     log_to_stderr(settings.log_level, settings.log_format)
-    if any(gateway.messages_token == settings.hook_token for gateway in settings.gateways):
-        _log.warning("HOOK_TOKEN is a MESSAGES_TOKEN too: its gateway may command the hook")
     # Many short turns: with the usual 5 ms, an answer waits for each thread that is computing.
     sys.setswitchinterval(_SWITCH_SECONDS)
     metrics = HookMetrics()
@@ -204,10 +217,12 @@ def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bo
     end_on_signals()
     page = hook_link(settings) if settings.hook_external_url else f"{server.url}/"
     _log.info("page at %s, alerts at %s/alerts", page, server.url)
+    for line in describe(settings).unsafe:
+        _log.warning("unsafe: %s", line)
     supervisor.apply_config(settings.gateways)
     reloading = Reloading(read, settings, supervisor.apply_config, metrics.reloads)
     reloading.start()
-    app = create_app(supervisor, metrics, token=settings.hook_token)
+    app = create_app(supervisor, metrics, token=settings.hook_token, dead=dead_threads)
     add_reload(app, reloading.reload)
     add_settings(app, lambda: describe(reloading.settings))
     heartbeat = Heartbeat(settings.heartbeat_url)

@@ -21,13 +21,12 @@ from reconnect_hook.alerts import (
 from reconnect_hook.auth import TokenAuth
 from reconnect_hook.dedup import Disposition
 from reconnect_hook.heartbeat import Heartbeat
-from reconnect_hook.metrics import HookMetrics
+from reconnect_hook.metrics import HookMetrics, LatestPages
 from reconnect_hook.supervisor import GatewayController, HookSupervisor
 from zapwatch.clock import Clock
 from zapwatch.config import Report
 from zapwatch.db import StateError
 from zapwatch.front import MAX_REQUEST_BYTES, SECURITY_HEADERS
-from zapwatch.metrics import render
 
 _log = logging.getLogger("reconnect_hook")
 _people = logging.getLogger("people")
@@ -40,9 +39,17 @@ _OPENAPI = Path(__file__).parent / "openapi.yaml"
 
 
 def create_app(
-    supervisor: HookSupervisor, metrics: HookMetrics, *, token: str, clock: Clock | None = None
+    supervisor: HookSupervisor,
+    metrics: HookMetrics,
+    *,
+    token: str,
+    clock: Clock | None = None,
+    dead: Callable[[], Sequence[str]] = tuple,
 ) -> Flask:
-    """Make the application; ``token`` is what Alertmanager has to send."""
+    """Make the application.
+
+    ``token`` is what Alertmanager has to send, ``dead`` names the threads that have died.
+    """
     auth = TokenAuth(token, clock=clock)
     app = Flask(__name__, static_folder=None)
     strangers = _UnknownGateways()
@@ -79,7 +86,7 @@ def create_app(
             response.headers.setdefault(name, value)
         return response
 
-    _add_open_pages(app, supervisor, metrics)
+    _add_open_pages(app, supervisor, metrics, dead)
     _answer_errors(app)
     return app
 
@@ -146,15 +153,19 @@ def _accept(
     return verdicts
 
 
-def _add_open_pages(app: Flask, supervisor: HookSupervisor, metrics: HookMetrics) -> None:
+def _add_open_pages(
+    app: Flask,
+    supervisor: HookSupervisor,
+    metrics: HookMetrics,
+    dead: Callable[[], Sequence[str]],
+) -> None:
     """Add what needs no token."""
+    pages = LatestPages(metrics.registry)
 
     @app.get("/metrics")
     def metrics_page() -> Response:
         headers = request.headers
-        page = render(
-            metrics.registry, headers.get("Accept", ""), headers.get("Accept-Encoding", "")
-        )
+        page = pages.get(headers.get("Accept", ""), headers.get("Accept-Encoding", ""))
         return Response(page.body, headers=page.headers)
 
     @app.get("/openapi.yaml")
@@ -163,7 +174,9 @@ def _add_open_pages(app: Flask, supervisor: HookSupervisor, metrics: HookMetrics
 
     @app.get("/-/healthy")
     def healthy() -> Response:
-        return Response("The reconnect hook runs.\n", mimetype="text/plain")
+        names = dead()
+        text = f"No longer at work: {' and '.join(names)}." if names else "The reconnect hook runs."
+        return Response(f"{text}\n", 503 if names else 200, mimetype="text/plain")
 
     @app.get("/-/ready")
     def ready() -> Response:

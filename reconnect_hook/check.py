@@ -16,6 +16,7 @@ from reconnect_hook.models import AskedBy, ChannelRow, Outcome
 from reconnect_hook.scheduler import Scheduler, add_gateways, poll
 from reconnect_hook.supervisor import GatewayController, Store, make_controller, open_store
 from zapwatch.channels import Channel
+from zapwatch.cli import printable
 from zapwatch.config import GatewaySettings, Settings
 from zapwatch.config.readers import fingerprint
 from zapwatch.db import StateError
@@ -249,7 +250,8 @@ class Check:
         print(self._named(line), flush=True)  # noqa: T201 - the operator, or cron's mail, reads it
 
     def _named(self, line: str) -> str:
-        return f"{self._gateway.name}: {line}" if len(self._settings.gateways) > 1 else line
+        named = f"{self._gateway.name}: {line}" if len(self._settings.gateways) > 1 else line
+        return printable(named)
 
 
 def run_check(settings: Settings, options: Options) -> int:

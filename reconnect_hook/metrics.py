@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter as Counted
@@ -22,10 +23,23 @@ from zapwatch import __version__
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.db import StateError
 from zapwatch.gateways.base import Observer, Operation
-from zapwatch.metrics import GatewayMetrics, ReloadMetrics, register_process_metrics
+from zapwatch.metrics import (
+    Format,
+    GatewayMetrics,
+    Page,
+    ReloadMetrics,
+    encode,
+    make_page,
+    negotiate,
+    register_dead_threads,
+    register_process_metrics,
+)
+from zapwatch.server import dead_threads
 
 _REPAIR_BUCKETS = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 90, 120, 180, 300)  # seconds
 _READ_SECONDS = 1.0  # for the state to be read, of a scrape's 3 s
+_PAGE_SECONDS = 1.5  # for a page to be rendered, of the same
+_OLDEST_PAGE_SECONDS = 60.0
 
 
 class HookMetrics:
@@ -40,6 +54,7 @@ class HookMetrics:
             ["version"],
             registry=self.registry,
         ).labels(__version__).set(1)
+        register_dead_threads(self.registry, "whatsapp_reconnect_hook", dead_threads)
         self.reloads = ReloadMetrics(self.registry, "whatsapp_reconnect_hook")
         self._calls = GatewayMetrics(self.registry, Operation)
         self._histories: dict[str, RepairHistory] = {}
@@ -150,6 +165,43 @@ class OfGateway:
         labels = {"gateway": self._gateway, "channel": channel}
         self._attempts.remove_by_labels(labels)
         self._probes.remove_by_labels(labels)
+
+
+class LatestPages:
+    """The registry as pages: each as of now, or where that takes long, as of the last scrape.
+
+    A page of 20,000 channels may take longer to render than a scrape may last.
+    """
+
+    def __init__(self, registry: CollectorRegistry, seconds: float = _PAGE_SECONDS) -> None:
+        """Wait for a page so many seconds where an older one is at hand."""
+        self._registry = registry
+        self._seconds = seconds
+        self._renderer = ThreadPoolExecutor(1, "metrics page")
+        self._lock = threading.Lock()
+        self._rendering: dict[Format, Future[Page]] = {}
+        self._latest: dict[Format, tuple[float, Page]] = {}
+
+    def get(self, accept: str, accept_encoding: str) -> Page:
+        """Return the page for the two request headers; all who ask at once share one rendering."""
+        wanted = negotiate(accept, accept_encoding)
+        with self._lock:
+            rendering = self._rendering.get(wanted)
+            if rendering is None or rendering.done():
+                rendering = self._renderer.submit(self._render, wanted)
+                self._rendering[wanted] = rendering
+        try:
+            return rendering.result(self._seconds)
+        except TimeoutError:
+            at, page = self._latest.get(wanted, (-math.inf, None))
+            is_new = page is not None and time.monotonic() - at < _OLDEST_PAGE_SECONDS
+            return page if page is not None and is_new else rendering.result()
+
+    def _render(self, wanted: Format) -> Page:
+        at = time.monotonic()
+        page = make_page(encode(self._registry, openmetrics=wanted.openmetrics), wanted)
+        self._latest[wanted] = at, page
+        return page
 
 
 class _StateCollector(Collector):

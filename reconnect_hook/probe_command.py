@@ -16,6 +16,7 @@ from reconnect_hook.probe_limits import ECHO_GAP_SECONDS, ProbeOutcome
 from reconnect_hook.scheduler import Scheduler, add_gateways
 from reconnect_hook.supervisor import make_controller, open_store
 from zapwatch.channels import Channel, channel_key
+from zapwatch.cli import printable
 from zapwatch.config import Settings
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.db import StateError
@@ -133,4 +134,4 @@ def _obstacle(means: ProbeContext, channel: Channel, wanted: ProbeKind) -> str:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - the operator reads it
+    print(printable(line), flush=True)  # noqa: T201 - the operator reads it

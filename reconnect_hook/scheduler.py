@@ -15,6 +15,7 @@ from reconnect_hook.recorder import RETRY_SECONDS
 from reconnect_hook.repository import add_gateway, prune_records, prune_rows, transact
 from reconnect_hook.schema import channel, gateway
 from zapwatch.db import Database, StateError, now_column
+from zapwatch.server import start_thread
 
 _log = logging.getLogger("reconnect_hook")
 
@@ -83,8 +84,7 @@ class Scheduler:
 
     def start(self) -> None:
         """Begin."""
-        self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
-        self._thread.start()
+        self._thread = start_thread("reconciler", self._run)
 
     @property
     def is_alive(self) -> bool:

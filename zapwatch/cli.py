@@ -32,6 +32,11 @@ _COMMANDS: Mapping[str, tuple[str, Sequence[str], str]] = {
 }
 
 
+def printable(text: str) -> str:
+    """Return a text for a terminal: what would turn, hide or move it is written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class Manual(TypedDict):
     """The part of a parser's arguments that is for its help."""
 

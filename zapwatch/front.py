@@ -17,11 +17,11 @@ import resource
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,7 +38,7 @@ from werkzeug.datastructures import Authorization
 from zapwatch.config import Listen, SettingsError
 from zapwatch.config.readers import PATH_PREFIX
 from zapwatch.config.web import Tls, read_web_config
-from zapwatch.server import fail, notify, vouch_for
+from zapwatch.server import fail, notify, start_thread, vouch_for
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -481,8 +481,7 @@ class Server:
         listener = _Listener(self._socket, front, self._web.tls)
         vouch_for(*self._socket.getsockname()[:2], tls=self._web.tls is not None)
         if self._web_config_file is not None:
-            watching = (self._web_config_file, front, listener)
-            threading.Thread(target=self._watch, args=watching, name="web", daemon=True).start()
+            start_thread("web", partial(self._watch, self._web_config_file, front, listener))
         try:
             listener.run()
         finally:

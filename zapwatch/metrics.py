@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 
 from zapwatch.clock import Clock
 from zapwatch.gateways.base import GatewayErrorKind, Observer, Operation
+from zapwatch.server import start_thread
 
 # A second sample for each counter, of which Prometheus makes nothing unless told to.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -55,12 +56,6 @@ class Format(NamedTuple):
 def negotiate(accept: str, accept_encoding: str) -> Format:
     """Return the format that the two request headers ask for."""
     return Format(_OPENMETRICS in accept, gzip_accepted(accept_encoding))
-
-
-def render(registry: CollectorRegistry, accept: str, accept_encoding: str) -> Page:
-    """Return the metrics in the format that the two request headers ask for."""
-    wanted = negotiate(accept, accept_encoding)
-    return make_page(encode(registry, openmetrics=wanted.openmetrics), wanted)
 
 
 def encode(registry: Collector, *, openmetrics: bool) -> bytes:
@@ -103,7 +98,7 @@ class MetricsPage:
 
     def start(self) -> None:
         """Render after each change, in a thread that does not keep the program from ending."""
-        threading.Thread(target=self._run, name="metrics", daemon=True).start()
+        start_thread("metrics", self._run)
 
     def invalidate(self) -> None:
         """Have the formats rendered again soon; return at once."""
@@ -162,6 +157,17 @@ def register_process_metrics(registry: CollectorRegistry) -> None:
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
+
+
+def register_dead_threads(
+    registry: CollectorRegistry, program: str, dead: Callable[[], Sequence[str]]
+) -> None:
+    """Publish how many of the program's threads have died; ``program`` begins the name."""
+    Gauge(
+        f"{program}_dead_threads",
+        "Threads that have died by a fault of the program: a restart brings them back.",
+        registry=registry,
+    ).set_function(lambda: len(dead()))
 
 
 class ReloadMetrics:

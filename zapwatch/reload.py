@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from zapwatch.config import GatewaySettings, Settings, SettingsError, compare, merge
 from zapwatch.metrics import ReloadMetrics
-from zapwatch.server import notify
+from zapwatch.server import notify, start_thread
 
 _log = logging.getLogger("settings")
 
@@ -49,7 +49,7 @@ class Reloading:
 
     def start(self) -> None:
         """Begin to listen to SIGHUP; only the main thread may."""
-        threading.Thread(target=self._run, name="reload", daemon=True).start()
+        start_thread("reload", self._run)
         signal.signal(signal.SIGHUP, lambda _number, _frame: self._wanted.set())
         accept_hangup()
 

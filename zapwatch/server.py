@@ -20,10 +20,34 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger("systemd")
+_threads = logging.getLogger("server")
 
 _SEND_SECONDS = 1.0
 _ANSWER_SECONDS = 30.0  # where systemd does not say how long it waits
 _RETRY_SECONDS = 1.0
+
+
+_dead: list[str] = []
+
+
+def start_thread(name: str, work: Callable[[], None]) -> threading.Thread:
+    """Start a thread that works until the program ends; should it fail, dead_threads() names it."""
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException:  # noqa: BLE001 - a thread has nobody to tell
+            _dead.append(name)
+            _threads.exception("the thread %s has died, a fault of the program itself", name)
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def dead_threads() -> list[str]:
+    """Return the names of the threads that have died: only a restart brings them back."""
+    return _dead.copy()
 
 
 def notify(state: str) -> None:
@@ -48,10 +72,10 @@ def vouch_for(host: str, port: int, *, tls: bool = False) -> None:
     each later one keeps systemd's watchdog from restarting it.
     """
     if os.environ.get("NOTIFY_SOCKET"):
-        threading.Thread(target=_vouch, args=(host, port, tls), name="systemd", daemon=True).start()
+        start_thread("systemd", lambda: _vouch(host, port, tls=tls))
 
 
-def _vouch(host: str, port: int, tls: bool) -> None:  # noqa: FBT001 - a thread's argument
+def _vouch(host: str, port: int, *, tls: bool) -> None:
     limit = _watchdog_seconds()
     # So that a second try is possible before the time is up.
     seconds = _ANSWER_SECONDS if limit is None else limit / 3

@@ -11,6 +11,7 @@ from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings
 from zapwatch.messages.source import MessageSource
 from zapwatch.messages.webhook_log import MessageLogError
+from zapwatch.server import start_thread
 
 _log = logging.getLogger("exporter")
 
@@ -47,7 +48,7 @@ class Learner:
 
     def start(self) -> None:
         """Begin, in a thread that does not keep the program from ending."""
-        threading.Thread(target=self._run, name="silence", daemon=True).start()
+        start_thread("silence", self._run)
 
     def stop(self) -> None:
         """End; what is being learned is thrown away."""

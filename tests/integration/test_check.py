@@ -124,6 +124,29 @@ def test_what_is_disconnected_is_repaired_without_the_logs_settings(
     assert cron.asked == ["obra"]
 
 
+def test_what_would_turn_or_hide_a_line_is_shown_as_an_escape(cron: Cron) -> None:
+    for name in ("loja\u202eajol", "ob\u200bra"):
+        cron.channel(name)
+        cron.simulator.drop(name)
+    done = cron.check("--verbose")
+    assert "loja\\u202eajol: disconnected; reconnected\n" in done.stdout
+    assert "ob\\u200bra: disconnected; reconnected\n" in done.stdout
+    assert all(line.isprintable() for line in done.stdout.splitlines())
+
+
+def test_a_check_away_from_its_settings_says_that_its_state_is_new(cron: Cron) -> None:
+    cron.channel("loja")
+    home = cron.directory / "home"
+    home.mkdir()
+    (home / "some.env").write_text("SILENT_HOURS=4\n")
+    for expected in (True, False):
+        done = cron.check("--env-file", "home/some.env")
+        assert (done.returncode, done.stdout) == (0, "")
+        told = f"check: the state is new: {cron.directory}/var/reconnect-hook.sqlite3. "
+        assert done.stderr.startswith(told) is expected
+        assert done.stderr.count("\n") == expected
+
+
 def test_a_name_that_the_terminal_cannot_show_does_not_end_the_check(cron: Cron) -> None:
     cron.channel("loja 🚀")
     cron.channel("obra")

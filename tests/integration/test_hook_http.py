@@ -20,13 +20,14 @@ import requests
 import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
+from prometheus_client import CollectorRegistry, Gauge
 
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from reconnect_hook.app import create_app
 from reconnect_hook.dashboard.register import add_page
 from reconnect_hook.history import RepairHistory
-from reconnect_hook.metrics import HookMetrics
+from reconnect_hook.metrics import HookMetrics, LatestPages
 from reconnect_hook.scheduler import Scheduler
 from reconnect_hook.supervisor import GatewayController, HookSupervisor, open_store
 from tests.support.alerts import alert, payload
@@ -61,7 +62,7 @@ class App:
 
     def __init__(self, settings: Settings) -> None:
         self.metrics = HookMetrics()
-        supervisor = HookSupervisor(settings, open_store(settings), self.metrics)
+        self.supervisor = supervisor = HookSupervisor(settings, open_store(settings), self.metrics)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Scheduler, "start", lambda _: None)
             supervisor.apply_config(settings.gateways)
@@ -219,6 +220,35 @@ def test_a_state_that_hangs_does_not_take_the_metrics_with_it(
         assert len(readings) == 1, "however many scrapes there are"
     finally:
         going_on.set()
+
+
+def test_a_page_that_takes_long_to_render_is_the_one_of_the_scrape_before() -> None:
+    going_on = threading.Event()
+    values = iter([1.0])
+    registry = CollectorRegistry()
+
+    def slow() -> float:
+        value = next(values, None)
+        if value is None:
+            going_on.wait(_SECONDS)
+            return 2.0
+        return value
+
+    Gauge("value", "A value.", registry=registry).set_function(slow)
+    pages = LatestPages(registry, seconds=0.05)
+    assert b"value 1.0" in pages.get("", "").body
+    assert b"value 1.0" in pages.get("", "").body, "though it is rendered anew"
+    going_on.set()
+    wait_until(lambda: b"value 2.0" in pages.get("", "").body, _SECONDS, "the new page")
+
+
+def test_a_hook_whose_threads_have_died_is_not_healthy(app: App) -> None:
+    dead: list[str] = []
+    http = create_app(app.supervisor, app.metrics, token=TOKEN, dead=lambda: dead).test_client()
+    assert http.get("/-/healthy").status_code == 200
+    dead.append("reconciler")
+    answer = http.get("/-/healthy")
+    assert (answer.status_code, answer.text) == (503, "No longer at work: reconciler.\n")
 
 
 def test_metrics_come_in_both_formats_and_compressed(app: App) -> None:

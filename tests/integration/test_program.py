@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.programs import environment
+from reconnect_hook.metrics import HookMetrics
+from tests.support.hooks import TOKEN, hook_settings
+from tests.support.programs import Program, environment
+from tests.support.waiting import wait_until
+from zapwatch import server
 
 _SECONDS = 60.0
 _SIGNALLED_IN = {
@@ -58,6 +63,50 @@ def test_a_signal_ends_it_wherever_it_comes(tmp_path: Path, where: str, name: st
     )
     done = _run(program, tmp_path)
     assert (done.returncode, done.stderr) == (3, "")
+
+
+@pytest.mark.parametrize("arguments", [("exporter",), ("reconnect_hook", "serve")])
+def test_a_hangup_while_it_starts_does_not_end_it(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    settings = hook_settings("http://127.0.0.1:1", EXPORTER_LISTEN="127.0.0.1:0")
+    with Program(tmp_path, *arguments, settings=settings) as program:
+        status = Path(f"/proc/{program.process.pid}/status")
+
+        def is_blocked() -> bool:
+            blocked = status.read_text().partition("SigBlk:")[2].split()[0]
+            return bool(int(blocked, 16) & 1 << signal.SIGHUP - 1)
+
+        wait_until(is_blocked, _SECONDS, "the first lines of the program")
+        program.process.send_signal(signal.SIGHUP)
+        assert "settings were read again" not in program.stderr
+        wait_until(lambda: "were read again" in program.stderr, _SECONDS, "the hangup's effect")
+        assert program.get("/-/healthy").status_code == 200
+
+
+def test_what_is_unsafe_is_told_at_the_start(tmp_path: Path) -> None:
+    token = {"MESSAGE_SOURCE": "events", "MESSAGES_TOKEN": TOKEN}
+    settings = hook_settings("http://127.0.0.1:1", EXPORTER_LISTEN="127.0.0.1:0", **token)
+    told = "unsafe: HOOK_TOKEN and MESSAGES_TOKEN are the same: give each its own"
+    for arguments in (("exporter",), ("reconnect_hook", "serve")):
+        with Program(tmp_path, *arguments, settings=settings) as program:
+            assert program.get("/-/healthy").status_code == 200
+            assert told in program.stderr
+
+
+def test_a_thread_that_dies_is_told_and_named(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+    monkeypatch.setattr(server, "_dead", names)
+    server.start_thread("well", lambda: None).join(_SECONDS)
+    assert server.dead_threads() == []
+    server.start_thread("silence", lambda: sys.exit(1 // 0)).join(_SECONDS)
+    assert server.dead_threads() == ["silence"]
+    assert "the thread silence has died" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+    dead = HookMetrics().registry.get_sample_value("whatsapp_reconnect_hook_dead_threads")
+    assert dead == 1
 
 
 def test_another_fault_in_a_finalizer_is_still_told(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_it_is_not_healthy_while_a_source_is_no_more_polled(store: StateStore) -
     assert client.get("/-/healthy").status_code == 200
     dead.append("channel list")
     answer = client.get("/-/healthy")
-    assert (answer.status_code, answer.text) == (503, "No more polled: channel list.\n")
+    assert (answer.status_code, answer.text) == (503, "No longer at work: channel list.\n")
 
 
 def test_it_is_healthy_from_the_beginning(client: FlaskClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -311,7 +312,8 @@ def test_a_wrong_entry_is_named_with_its_key(write: Write, old: str, new: str, w
         ("gateways: [one]", "gateway 1 must have keys: name, type, url and secret at least"),
         (f"gateways:{_ONE}\nmore: 1", "'more' is not known"),
         (f"gateways:{_ONE}{_ONE}", "two gateways are called one"),
-        ("[" * 5000, "is no YAML"),
+        ("[" * 100_000, "is no YAML of gateways: its brackets nest too deep"),
+        ("a: " + "{" * 101, "is no YAML of gateways: its brackets nest too deep"),
         ("\x00", "is no YAML"),
         ("a: *b", ", line 1: "),
     ],
@@ -319,7 +321,9 @@ def test_a_wrong_entry_is_named_with_its_key(write: Write, old: str, new: str, w
 def test_a_file_that_is_none_is_told(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "gateways.yaml"
     path.write_text(text)
+    began = time.monotonic()
     assert words in _error(str(path))
+    assert time.monotonic() - began < 3, "and not the 25 s that the parser would take"
 
 
 def test_a_file_that_is_not_there_or_too_large_is_told(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import yaml
 from zapwatch.channels import NamedChannel, channel_key, is_usable_id
 from zapwatch.config.files import read_secrets, secret_in
 from zapwatch.config.load_gateway import read_gateway
-from zapwatch.config.readers import Reader, SettingsError, unreadable
+from zapwatch.config.readers import Reader, SettingsError, is_nested_too_deep, unreadable
 from zapwatch.config.settings import BY_KEY, BY_NAME, ONE_GATEWAY, GatewaySettings, Setting
 from zapwatch.gateways import NAMED_CHANNELS, PUBLIC_URLS, TYPES
 
@@ -70,6 +70,8 @@ def _entries(path: str) -> list[Any]:
         raise unreadable("GATEWAYS_FILE", path, error) from None
     if len(text) > _MOST_BYTES:
         raise SettingsError(f"GATEWAYS_FILE: {path} is larger than {_MOST_BYTES} bytes")
+    if is_nested_too_deep(text):
+        raise SettingsError(f"{path} is no YAML of gateways: its brackets nest too deep")
     try:
         read = yaml.load(text, Loader=_Loader)  # noqa: S506 - it makes nothing but texts
     except yaml.MarkedYAMLError as error:

@@ -34,6 +34,19 @@ def unreadable(setting: str, path: str, error: OSError | ValueError) -> Settings
     return SettingsError(f"{setting}: {path} cannot be read: {why}")
 
 
+_MOST_NESTED = 100
+
+
+def is_nested_too_deep(text: bytes) -> bool:
+    """Whether a text of YAML has brackets in which the parser would spend seconds."""
+    depth = 0
+    for bracket in re.findall(rb"[\[{\]}]", text):
+        depth = max(0, depth + (1 if bracket in b"[{" else -1))
+        if depth > _MOST_NESTED:
+            return True
+    return False
+
+
 MOST_SECONDS = 3600
 """For one wait: a time-out, or a pause between two polls."""
 

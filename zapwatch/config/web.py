@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 import yaml
 
-from zapwatch.config.readers import SettingsError, unreadable
+from zapwatch.config.readers import SettingsError, is_nested_too_deep, unreadable
 from zapwatch.config.settings import Settings
 
 _SETTING = "WEB_CONFIG_FILE"
@@ -55,9 +55,10 @@ def read_web_config(path: Path | None) -> WebConfig:
     if path is None:
         return WebConfig()
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise _wrong(path, "is too large")
-        content = yaml.safe_load(path.read_bytes())
+        text = path.read_bytes()
+        if len(text) > _MOST_BYTES or is_nested_too_deep(text):
+            raise _wrong(path, "is too large, or its brackets nest too deep")
+        content = yaml.safe_load(text)
     except (OSError, ValueError) as error:
         raise unreadable(_SETTING, str(path), error) from None
     except (yaml.YAMLError, RecursionError):
