@@ -67,6 +67,7 @@ def main() -> None:
         _shoot(browser, url, Look(360, "pt-BR"), f"/channels/{_LOST}", folder / "qr-phone.png", 760)
         _shoot(browser, url, desktop, "/channels/atendimento", folder / "channel.png", None)
         _shoot_scan_pages(browser, folder)
+        _shoot_steps(browser, url, desktop, folder / "steps.png")
         browser.close()
 
 
@@ -163,6 +164,15 @@ def _shoot(
 
 def _save(page: Page, image: Path, *, full_page: bool = False) -> None:
     page.screenshot(path=image, full_page=full_page)
+    print(f"{image} {image.stat().st_size / 1000:.0f} kB")
+
+
+def _shoot_steps(browser: Browser, url: str, look: Look, image: Path) -> None:
+    with window(browser, look, url) as page:
+        log_in(page, TOKEN)
+        page.goto("/channels/atendimento")
+        page.click(".logged summary")
+        page.locator("[data-part=log]").screenshot(path=image)
     print(f"{image} {image.stat().st_size / 1000:.0f} kB")
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from reconnect_hook.dashboard.prometheus import ChannelMetrics, GatewayReadings
+from reconnect_hook.dashboard.timeline import HOURS, HourCounts
 from zapwatch.channels import Channel
 from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings
@@ -148,3 +150,91 @@ class DirectReader:
         source, self._source = self._source, None
         if source is not None:
             source.close()
+
+
+_WEEK_KEPT_SECONDS = 600.0
+_WEEKS_KEPT = 100  # channels
+_WEEK_PAUSE_SECONDS = 0.02  # between two statements, so that the database's own users go first
+_WEEK_LONGEST_SECONDS = 120.0  # after which a log is too long to be read for a page
+_WEEK_PATIENCE_SECONDS = 1.0  # of a page for a week that is being read
+
+
+class _TooLongError(Exception):
+    """The week would take too long to read."""
+
+
+class MessageWeeks:
+    """Reads channels' last weeks from the message source, one at a time; safe between threads."""
+
+    def __init__(
+        self, gateway: GatewaySettings, open_source: OpenSource, *, clock: Clock | None = None
+    ) -> None:
+        self.count = 0
+        """How many weeks have been read."""
+        self._gateway = gateway
+        self._open_source = open_source
+        self._clock = clock or Clock()
+        self._condition = threading.Condition()
+        self._reading: str | None = None
+        self._weeks: dict[str, tuple[float, tuple[HourCounts, ...]]] = {}
+
+    def of(self, key: str) -> tuple[HourCounts, ...]:
+        """Return the hours of a channel's week, oldest first; none until they have been read.
+
+        What is counted as received are minutes with a message, whichever way it went.
+        """
+        if not self._gateway.messages.has_echoes:
+            return ()
+        with self._condition:
+            at, _hours = self._weeks.get(key, (-math.inf, ()))
+            is_old = self._clock.monotonic() - at > _WEEK_KEPT_SECONDS
+            if is_old and self._reading is None:
+                self._reading = key
+                threading.Thread(
+                    target=self._read, args=(key,), name="page-week", daemon=True
+                ).start()
+            if key not in self._weeks and self._reading == key:
+                self._condition.wait_for(lambda: key in self._weeks, _WEEK_PATIENCE_SECONDS)
+            return self._weeks.get(key, (0.0, ()))[1]
+
+    def _read(self, key: str) -> None:
+        hours: tuple[HourCounts, ...] = ()
+        try:
+            hours = self._hours(key)
+        except (MessageLogError, _TooLongError) as error:
+            _log.info("the page's week of %s: %s", self._gateway.name, error)
+        except Exception:  # noqa: BLE001 - as one that cannot be read
+            _log.exception("the page's week met a fault of the hook itself")
+        with self._condition:
+            self._weeks.pop(key, None)
+            self._weeks[key] = self._clock.monotonic(), hours
+            while len(self._weeks) > _WEEKS_KEPT:
+                del self._weeks[next(iter(self._weeks))]
+            self._reading = None
+            self.count += 1
+            self._condition.notify_all()
+
+    def _hours(self, key: str) -> tuple[HourCounts, ...]:
+        until = self._clock.monotonic() + _WEEK_LONGEST_SECONDS
+
+        def pause() -> None:
+            if self._clock.monotonic() > until:
+                raise _TooLongError("it is too long to be read for a page")
+            self._clock.sleep(_WEEK_PAUSE_SECONDS)
+
+        # One of its own, since it is closed when it has been read.
+        source = self._open_source(list)
+        if source is None:
+            return ()
+        try:
+            found = source.histories({key}, pause).get(key)
+        finally:
+            source.close()
+        if found is None:
+            return ()
+        minutes = found.busy_minutes()
+        first = len(minutes) - HOURS
+        return tuple(
+            HourCounts(found.begins + (first + index + 1) * 3600.0, float(busy) or None, None)
+            for index, busy in enumerate(minutes[first:])
+        )

@@ -16,7 +16,7 @@ from flask import abort, request
 from werkzeug.exceptions import NotFound
 
 from reconnect_hook.dashboard.channel_view import ChannelView, RecentRepairs, classify, view_id
-from reconnect_hook.dashboard.direct import DirectReader
+from reconnect_hook.dashboard.direct import DirectReader, MessageWeeks
 from reconnect_hook.dashboard.prometheus import (
     Alertmanager,
     GatewayReadings,
@@ -55,6 +55,7 @@ class GatewayPanel:
     ended: RecentRepairs
     strips: DayTimelines
     direct: DirectReader
+    weeks: MessageWeeks
 
 
 class GatewayPanels:
@@ -105,6 +106,7 @@ class GatewayPanels:
             known.ended if known else RecentRepairs(controller.history),
             known.strips if known else DayTimelines(self._prometheus, name, clock=self._clock),
             DirectReader(controller.client, gateway, open_messages, clock=self._clock),
+            MessageWeeks(gateway, open_messages, clock=self._clock),
         )
 
     @property

@@ -158,6 +158,7 @@ _KEPT_PAGES = 500
 _KEPT_SECONDS = 60.0  # for the messages of the week, which change without the channel
 _JUST_SECONDS = 900.0  # for which the end of a repair that somebody asked for is shown in full
 _EPISODES = 30
+_WEEK_DAYS = 7
 
 
 class ChannelPage:
@@ -214,7 +215,8 @@ class ChannelPage:
 
     def _tag(self, snapshot: DashboardSnapshot, panel: GatewayPanel, channel: str) -> str:
         changed = snapshot.changed.get(view_id(panel.name, channel), 0)
-        return f"{self._board.boot}.{changed}.{snapshot.problems_changed}"
+        read = panel.weeks.count
+        return f"{self._board.boot}.{changed}.{snapshot.problems_changed}.{read}"
 
     def _parts(self, snapshot: DashboardSnapshot, panel: GatewayPanel, channel: str) -> Markup:
         version = self._tag(snapshot, panel, channel), self._clock.time() // _KEPT_SECONDS
@@ -227,6 +229,12 @@ class ChannelPage:
         told = _told(panel, name)
         deaf = ActiveProblem(Problem.PROMETHEUS, None) in snapshot.problems
         hours = () if deaf else self._weeks.of(panel.name, name)
+        chart, by_minutes = channel_view.build_chart(hours), False
+        if chart is None or chart.days < _WEEK_DAYS:
+            # Prometheus' history is younger than that of the messages, or is away.
+            longer = channel_view.build_chart(panel.weeks.of(channel_key(name)))
+            if longer is not None and (chart is None or longer.days > chart.days):
+                chart, by_minutes = longer, True
         return render_template(
             "channel_parts.html",
             name=name,
@@ -235,7 +243,8 @@ class ChannelPage:
             problems=snapshot.problems_of(panel.name),
             episodes=None if told is None else episodes(told)[:_EPISODES],
             logged=_logged(panel, name),
-            chart=channel_view.build_chart(hours),
+            chart=chart,
+            by_minutes=by_minutes,
             has_week=bool(hours),
             silence=self._silence(panel, name),
             just_asked=row is not None and _was_just_asked(row, self._clock.time()),

@@ -16,7 +16,7 @@ from reconnect_hook.alerts import RepairCause
 from reconnect_hook.backoff import Backoff
 from reconnect_hook.dashboard import snapshot
 from reconnect_hook.dashboard.channel_view import ChannelHealth, RecentRepairs
-from reconnect_hook.dashboard.direct import DirectReader
+from reconnect_hook.dashboard.direct import DirectReader, MessageWeeks
 from reconnect_hook.dashboard.prometheus import Alertmanager, Prometheus
 from reconnect_hook.dashboard.qr import QrWatches
 from reconnect_hook.dashboard.snapshot import (
@@ -94,7 +94,8 @@ class Scene:
             clock=self.clock,
         )
         ended, strips = RecentRepairs(self.history), DayTimelines(prometheus, "wpp")
-        panel = GatewayPanel("wpp", service, watches, ended, strips, direct)
+        weeks = cast(MessageWeeks, None)
+        panel = GatewayPanel("wpp", service, watches, ended, strips, direct, weeks)
         panels = cast(GatewayPanels, SimpleNamespace(all={"wpp": panel}))
         self.board = DashboardCache(panels, prometheus, Alertmanager(url))
         self.say(gateway_up=1, message_log_up=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -20,6 +21,7 @@ from demo.simulator.client import Simulator
 from reconnect_hook import app as hook_app
 from reconnect_hook import auth
 from tests.support.hooks import TOKEN, hook_settings, state
+from tests.support.message_logs import WrittenLog
 from tests.support.programs import Program
 from tests.support.site import Site
 from tests.support.states import locked
@@ -491,6 +493,32 @@ def test_the_api_tells_of_a_repair_from_its_beginning_to_its_end(
         for answer in answers:
             assert set(answer) == set(_SCHEMAS[name]["required"])
             assert set(answer) == set(_SCHEMAS[name]["properties"])
+
+
+def test_without_prometheus_ages_and_the_week_come_from_the_message_log(
+    simulator: Simulator, sqlite_log: WrittenLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    simulator.put_channel("obra")
+    simulator.put_channel("vendas")
+    sqlite_log.write_history("obra", [9 * 3600])
+    sqlite_log.write_history("vendas", [5.5 * 86400, 86400, 600])
+    url = sqlite_log.reader.render_as_string(hide_password=False)
+    with closing(Site(simulator.url, MESSAGE_LOG_URL=url, SILENT_HOURS="4")) as site:
+        browser = site.browser()
+        log_in(browser)
+
+        def statuses() -> dict[str, str]:
+            found = browser.get("/api/channels", headers=_BEARER).get_json()["channels"]
+            return {one["channel"]: one["status"] for one in found}
+
+        expected = {"obra": "silent", "vendas": "connected", "loja": "disconnected"}
+        wait_until(lambda: statuses() == expected, 30, "the ages")
+        told = browser.get("/api/channels/vendas", headers=_BEARER).get_json()
+        assert 590 < time.time() - told["last_message"] < 700
+        assert told["silence_threshold_seconds"] == 4 * 3600
+        words = "Minutes with messages per hour, 6 days"
+        wait_until(lambda: words in browser.get("/channels/vendas").text, 30, "the week")
 
 
 def test_where_nothing_can_ask_a_channel_none_is_said_to_be_asked(site: Site) -> None:

@@ -10,13 +10,15 @@ from typing import Any, cast
 
 import pytest
 
-from reconnect_hook.dashboard.direct import LIST_SECONDS, DirectReader
+from reconnect_hook.dashboard.direct import LIST_SECONDS, DirectReader, MessageWeeks
 from reconnect_hook.dashboard.prometheus import ChannelMetrics, GatewayReadings
+from reconnect_hook.dashboard.timeline import HourCounts
 from tests.support.clock import HandMovedClock
 from tests.support.waiting import wait_until
 from zapwatch.channels import Channel, Status
 from zapwatch.config.gateway import MessageSourceKind
 from zapwatch.gateways.base import ChannelList, GatewayError, GatewayErrorKind, Operation
+from zapwatch.messages.history import History
 from zapwatch.messages.log_tailer import ActivitySnapshot
 from zapwatch.messages.webhook_log import MessageLogError
 
@@ -148,3 +150,72 @@ def test_lists_are_seconds_apart_and_a_list_of_before_is_forgotten(
     assert scene.lists == 3, "one at a time"
     hangs.set()
     wait_until(lambda: not scene.reader._is_reading, 10, "the end of the list")
+
+
+class WeekSource:
+    """A message source of which only the histories are read."""
+
+    def __init__(self) -> None:
+        self.clock = HandMovedClock()
+        self.history: History | None = None
+        self.error: Exception | None = None
+        self.pauses = 1
+        self.reads = self.closed = 0
+        gateway = SimpleNamespace(name="wpp", messages=MessageSourceKind.LOG)
+        self.weeks = MessageWeeks(
+            cast(Any, gateway), lambda _listed: cast(Any, self), clock=self.clock
+        )
+
+    def histories(self, wanted: set[str], pause: Callable[[], None]) -> dict[str, History]:
+        self.reads += 1
+        for _ in range(self.pauses):
+            pause()
+        if self.error is not None:
+            raise self.error
+        (key,) = wanted
+        return {key: self.history} if self.history else {}
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def week(self) -> tuple[HourCounts, ...]:
+        self.weeks.of("loja")
+        wait_until(lambda: self.weeks._reading is None, 10, "the week")
+        return self.weeks.of("loja")
+
+
+def test_a_week_is_read_from_the_messages_and_kept_for_a_while() -> None:
+    source = WeekSource()
+    now = source.clock.time()
+    this_hour = now // 3600 * 3600
+    source.history = History(now)
+    for seconds in (-3570, -3560, -3510, -72 * 3600 + 60):
+        source.history.note(this_hour + seconds)
+    hours = source.week()
+    assert len(hours) == 168
+    assert hours[-1].end == this_hour + 3600
+    assert [hour.received for hour in hours[-2:]] == [2.0, None], "minutes, of a whole hour"
+    assert hours[-1 - 72].received == 1.0
+    assert sum(hour.received is not None for hour in hours) == 2
+    for _ in range(5):
+        source.week()
+    assert (source.reads, source.closed, source.weeks.count) == (1, 1, 1)
+    source.clock.forward(601)
+    source.week()
+    assert source.reads == 2
+
+
+@pytest.mark.parametrize("error", [MessageLogError("made up"), ValueError("made up"), None])
+def test_a_week_that_cannot_be_read_is_none(error: Exception | None) -> None:
+    source = WeekSource()
+    source.error = error
+    assert source.week() == ()
+    assert (source.reads, source.closed) == (1, 1)
+
+
+def test_a_log_that_is_too_long_is_not_read_to_its_end() -> None:
+    source = WeekSource()
+    source.pauses = 1_000_000
+    assert source.week() == ()
+    assert len(source.clock.pauses) < 10_000
+    assert source.closed == 1
