@@ -17,7 +17,7 @@ from werkzeug.test import TestResponse
 
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
-from reconnect_hook.dashboard.qr import QrWatches
+from reconnect_hook.dashboard.qr import QrState, QrWatches
 from reconnect_hook.scan_links import MOST_LINKS
 from tests.support.hooks import SECRET, TOKEN, log_lines, state
 from tests.support.site import Site
@@ -53,7 +53,13 @@ def site(app: Site, simulator: Simulator) -> Iterator[Site]:
     state(Path.cwd(), "DELETE FROM scan_links")
     simulator.clear_faults()
     simulator.put_channel("loja", session="unpaired", status="qr_required")
-    app.clock.ahead += 3600.0  # nobody looks any more, and nothing was scanned a moment ago
+    app.clock.ahead += 6.0  # nobody looks any more
+    wait_until(lambda: not _asking(), 30, "the asking to end")
+    app.clock.ahead += 60.0  # and nothing was scanned a moment ago
+
+
+def _asking() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "qr"]
 
 
 def _known(browser: FlaskClient) -> bool:
@@ -91,6 +97,7 @@ def test_a_link_is_made_opened_seen_and_ended(site: Site, caplog: pytest.LogCapt
     assert page.headers["Referrer-Policy"] == "no-referrer"
     assert page.headers["Cache-Control"] == "no-store"
     assert path not in re.findall("<title>.*</title>", page.get_data(as_text=True))[0]
+    assert _links(site)[0]["opens"] == 0, "a messenger fetches it for a preview"
     wait_until(lambda: visitor.get(f"{path}/live").get_json()["state"] == "code", 30, "the code")
     image = visitor.get(f"{path}/qr")
     assert image.mimetype == "image/png"
@@ -112,6 +119,21 @@ def test_a_link_is_made_opened_seen_and_ended(site: Site, caplog: pytest.LogCapt
     token = path.rpartition("/")[2]
     kept = [file.read_bytes() for file in Path.cwd().rglob("*") if file.is_file()]
     assert not any(token.encode() in one for one in [*kept, caplog.text.encode()])
+
+
+@pytest.mark.parametrize("more", ["/live", "/qr", "/qr?7"])
+def test_who_comes_back_has_opened_a_link_again(
+    site: Site, more: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever way the code is looked at, and without the page."""
+    monkeypatch.setattr(QrWatches, "look", lambda *_: (QrState.ASKING, 0))
+    link = _share(site)
+    for seconds in (0.0, 500.0, 500.0, 700.0):
+        site.clock.ahead += seconds
+        site.browser().get(_path(link) + more)
+    assert _links(site)[0]["opens"] == 2
+    opened = [line for line in log_lines(Path.cwd()) if f"opened link={link['id']}" in line]
+    assert len(opened) == 2
 
 
 def test_whatever_is_wrong_with_a_token_looks_the_same(site: Site) -> None:
