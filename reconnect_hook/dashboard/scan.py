@@ -7,7 +7,16 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
-from flask import Blueprint, Response, abort, make_response, render_template, request, url_for
+from flask import (
+    Blueprint,
+    Response,
+    abort,
+    current_app,
+    make_response,
+    render_template,
+    request,
+    url_for,
+)
 from flask_babel import gettext as _
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.wrappers import Response as AnyResponse
@@ -39,8 +48,15 @@ _AWAY_SECONDS = 600.0  # after which a visitor who comes back has opened the lin
 _OWN_WORDS = {GatewayErrorKind.HTTP, GatewayErrorKind.INVALID}
 
 
+LINKS = "ZAPWATCH_LINKS"
+"""The application's setting that makes an address of a path, or None."""
+
+
 def scan_address(token: str) -> str:
-    """Return the address of a link for people elsewhere."""
+    """Return the address of a link: below HOOK_EXTERNAL_URL, or where its maker is now."""
+    link: Callable[[str], str] | None = current_app.config[LINKS]
+    if link is not None:
+        return link(f"/scan/{token}")
     return url_for("scan.page", token=token, _external=True)
 
 

@@ -25,6 +25,7 @@ from tests.support.waiting import wait_until
 
 _BEARER = {"Authorization": f"Bearer {TOKEN}"}
 _WRONG = "A" * 32
+_ADDRESS = "https://example.com/zap"
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,12 @@ def simulator() -> Iterator[Simulator]:
 @pytest.fixture(scope="module")
 def app(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with chdir(tmp_path_factory.mktemp("site")):
-        made = Site(simulator.url, WPP_GATEWAY_TYPE="waha", WPP_GATEWAY_NAME="the-gateway")
+        made = Site(
+            simulator.url,
+            WPP_GATEWAY_TYPE="waha",
+            WPP_GATEWAY_NAME="the-gateway",
+            HOOK_EXTERNAL_URL=_ADDRESS,
+        )
         browser = made.browser()
         browser.post("/api/reconnect/loja", headers=_BEARER)
         wait_until(lambda: _known(browser), 30, "the repair to find a code")
@@ -75,7 +81,7 @@ def _share(site: Site, **body: Any) -> dict[str, Any]:
 
 
 def _path(link: dict[str, Any]) -> str:
-    path = str(link["url"]).removeprefix("http://localhost")
+    path = str(link["url"]).removeprefix(_ADDRESS)
     assert re.fullmatch(r"/scan/[\w-]{32}", path), "192 bits"
     return path
 
@@ -222,6 +228,7 @@ def _look_at(answer: TestResponse, rule: Rule, method: str) -> None:
     assert answer.status_code in {303, 401, 403, 429}, f"{method} {rule}"
     if answer.status_code == 303:
         assert answer.headers["Location"].startswith("/login")
+    assert "the-gateway" not in body, rule
 
 
 def test_fifty_visitors_make_no_more_calls_than_one(site: Site, simulator: Simulator) -> None:
@@ -302,9 +309,9 @@ def test_the_dialog_makes_and_ends_links_without_a_script(site: Site) -> None:
     assert "/share/loja" in operator.get("/channels/loja").get_data(as_text=True)
     form = {"name": "balcão", "hours": "24"}
     made = operator.post("/share/loja", data=form).get_data(as_text=True)
-    address = re.findall(r'value="(http://localhost/scan/[^"]+)"', made)[0]
+    address = re.findall(rf'value="({_ADDRESS}/scan/[^"]+)"', made)[0]
     assert "https://wa.me/?text=" in made
-    assert site.browser().get(address.removeprefix("http://localhost")).status_code == 200
+    assert site.browser().get(address.removeprefix(_ADDRESS)).status_code == 200
     shown = operator.get("/share/loja").get_data(as_text=True)
     assert "balcão" in shown
     assert address not in shown, "it is shown once"
