@@ -15,7 +15,15 @@ from urllib.parse import unquote_to_bytes
 from zapwatch.channels import channel_key
 from zapwatch.clock import Clock
 from zapwatch.db import StateError
-from zapwatch.gateways.base import Gateway, GatewayError, PairingCode, QrKind
+from zapwatch.gateways.base import (
+    Gateway,
+    GatewayError,
+    GatewayErrorKind,
+    Operation,
+    PairingCode,
+    QrAnswer,
+    QrKind,
+)
 
 _log = logging.getLogger("reconnect_hook")
 
@@ -82,6 +90,7 @@ MOST_AT_ONCE = 8
 _LOOKED_AT_SECONDS = 5.0  # after the last look, nobody looks any more
 _FAILED_PAUSE_SECONDS = 3.0
 _START_SECONDS = 15.0  # for which a session may take to start, before it is started once more
+_BUSY_SECONDS = 10.0  # that a pairing code waits for a call under way
 _SCANNED_SECONDS = 20.0  # until exporter and Prometheus know it too
 
 MOST_PAIRINGS = 5
@@ -103,6 +112,7 @@ class QrState(enum.StrEnum):
 
     ASKING = "asking"
     CODE = "code"
+    NO_IMAGE = "no-image"
     STARTING = "starting"
     CONNECTED = "connected"
     UNREADABLE = "unreadable"
@@ -173,8 +183,13 @@ class QrWatches:
         with self._lock:
             self._limit_pairings(key, now)
             known = self._watches.setdefault(key, _QrWatch(channel, now))
-        with known.calling:
+        if not known.calling.acquire(timeout=_BUSY_SECONDS):
+            words = "the gateway is still busy with this channel"
+            raise GatewayError(Operation.PAIRING_CODE, GatewayErrorKind.TIMEOUT, words)
+        try:
             return self._client.pairing_code(channel, phone)
+        finally:
+            known.calling.release()
 
     def _limit_pairings(self, key: str, now: float) -> None:
         for other, times in list(self._pairings.items()):
@@ -235,7 +250,7 @@ class QrWatches:
         image: QrImage | None = None
         try:
             answer = self._client.qr(watch.channel)
-            state = _STATES[answer.kind]
+            state = _state_of(answer)
             if answer.kind is QrKind.QR:
                 started_at = float("-inf")
             if answer.image is not None:
@@ -270,6 +285,11 @@ _STATES = {
     QrKind.INITIALIZING: QrState.STARTING,
     QrKind.NOT_STARTED: QrState.STARTING,
 }
+
+
+def _state_of(answer: QrAnswer) -> QrState:
+    has_none = answer.kind is QrKind.QR and answer.image is None
+    return QrState.NO_IMAGE if has_none else _STATES[answer.kind]
 
 
 def _is_recent(watch: _QrWatch, now: float) -> bool:

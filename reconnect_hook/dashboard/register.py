@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from flask import Blueprint, Flask, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import PathConverter
@@ -12,7 +14,7 @@ from reconnect_hook.dashboard import errors, i18n
 from reconnect_hook.dashboard.api import DashboardApi
 from reconnect_hook.dashboard.notifications import NotificationsPage
 from reconnect_hook.dashboard.prometheus import Alertmanager, Prometheus
-from reconnect_hook.dashboard.scan import PairingEndpoint, ScanPage, ShareDialog
+from reconnect_hook.dashboard.scan import LINKS, PairingEndpoint, ScanPage, ShareDialog
 from reconnect_hook.dashboard.snapshot import DashboardCache, GatewayPanels
 from reconnect_hook.dashboard.timeline import WeekHistory
 from reconnect_hook.dashboard.views import OPEN, ChannelPage, LoginPage, OverviewPage, QrEndpoints
@@ -20,7 +22,7 @@ from reconnect_hook.heartbeat import Heartbeat
 from reconnect_hook.supervisor import HookSupervisor
 from zapwatch.alertmanager import AlertmanagerApi
 from zapwatch.clock import Clock
-from zapwatch.config import Settings
+from zapwatch.config import Settings, hook_link
 from zapwatch.db import StateError
 from zapwatch.http import HttpAccess
 
@@ -43,6 +45,7 @@ def add_page(
     """Add all routes for people and their scripts."""
     app.url_map.converters["channel"] = _ChannelConverter
     app.url_map.merge_slashes = False
+    app.config[LINKS] = partial(hook_link, settings) if settings.hook_external_url else None
     auth: TokenAuth = app.extensions[AUTH]
     i18n.init_babel(app)
     prometheus = Prometheus(

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
 
-from flask import Blueprint, Response, abort, make_response, render_template, request, url_for
+from flask import (
+    Blueprint,
+    Response,
+    abort,
+    current_app,
+    make_response,
+    render_template,
+    request,
+    url_for,
+)
 from flask_babel import gettext as _
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.wrappers import Response as AnyResponse
@@ -32,11 +43,20 @@ from zapwatch.gateways.helpers import other_form, phone_number
 
 _log = logging.getLogger("reconnect_hook")
 
+_VISITS = 10_000
+_AWAY_SECONDS = 600.0  # after which a visitor who comes back has opened the link again
 _OWN_WORDS = {GatewayErrorKind.HTTP, GatewayErrorKind.INVALID}
 
 
+LINKS = "ZAPWATCH_LINKS"
+"""The application's setting that makes an address of a path, or None."""
+
+
 def scan_address(token: str) -> str:
-    """Return the address of a link for people elsewhere."""
+    """Return the address of a link: below HOOK_EXTERNAL_URL, or where its maker is now."""
+    link: Callable[[str], str] | None = current_app.config[LINKS]
+    if link is not None:
+        return link(f"/scan/{token}")
     return url_for("scan.page", token=token, _external=True)
 
 
@@ -215,6 +235,9 @@ class ScanPage:
         self._links = links
         self._panels = panels
         self._throttle = LoginThrottle(clock)
+        self._clock = clock or Clock()
+        self._visits: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._lock = threading.Lock()
 
     def blueprint(self) -> Blueprint:
         """Make the routes."""
@@ -254,8 +277,6 @@ class ScanPage:
 
     def _page(self, token: str) -> str:
         link, panel = self._find(token)
-        self._links.note_opened(link)
-        _note(panel, link, "opened")
         return render_template(
             "scan.html", channel=link.channel, token=token, can_pair=panel.watches.can_pair
         )
@@ -273,11 +294,27 @@ class ScanPage:
 
     def _pair(self, token: str) -> Response:
         link, panel = self._find(token)
+        self._note_visit(link, panel)
         typed = request.form.get("phone", "")
         return _pairing_answer(lambda: ask_pairing_code(panel, link.channel, typed, link=link))
 
-    @staticmethod
-    def _look(link: ScanLink, panel: GatewayPanel) -> tuple[QrState, int]:
+    def _note_visit(self, link: ScanLink, panel: GatewayPanel) -> None:
+        """Record who uses a link, once until they have been away for a while.
+
+        The page by itself shows no code: messengers fetch it for a preview.
+        """
+        visitor, now = (link.id, request.remote_addr or ""), self._clock.monotonic()
+        with self._lock:
+            seen_at = self._visits.pop(visitor, float("-inf"))
+            self._visits[visitor] = now
+            while len(self._visits) > _VISITS:
+                self._visits.popitem(last=False)
+        if now - seen_at >= _AWAY_SECONDS:
+            self._links.note_opened(link)
+            _note(panel, link, "opened")
+
+    def _look(self, link: ScanLink, panel: GatewayPanel) -> tuple[QrState, int]:
+        self._note_visit(link, panel)
         if panel.watches.scanned(channel_key(link.channel)):
             return QrState.CONNECTED, 0
         return panel.watches.look(link.channel)

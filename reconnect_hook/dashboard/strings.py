@@ -230,6 +230,9 @@ def step_words(step: AttemptStep) -> LazyString | str:
 QR_STATES = {
     "asking": _("Asking the gateway for the code …"),
     "code": _("A new code appears by itself before this one expires."),
+    "no-image": _(
+        "The gateway shows no QR code at the moment: it waits for a typed code or a passkey."
+    ),
     "starting": _("The session is starting. The code comes in a moment."),
     "unreadable": _(
         "The gateway's code cannot be shown here. Please open the gateway's own panel and scan it "

@@ -17,7 +17,7 @@ from werkzeug.test import TestResponse
 
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
-from reconnect_hook.dashboard.qr import QrWatches
+from reconnect_hook.dashboard.qr import QrState, QrWatches
 from reconnect_hook.scan_links import MOST_LINKS
 from tests.support.hooks import SECRET, TOKEN, log_lines, state
 from tests.support.site import Site
@@ -25,6 +25,7 @@ from tests.support.waiting import wait_until
 
 _BEARER = {"Authorization": f"Bearer {TOKEN}"}
 _WRONG = "A" * 32
+_ADDRESS = "https://example.com/zap"
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,12 @@ def simulator() -> Iterator[Simulator]:
 @pytest.fixture(scope="module")
 def app(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with chdir(tmp_path_factory.mktemp("site")):
-        made = Site(simulator.url, WPP_GATEWAY_TYPE="waha", WPP_GATEWAY_NAME="the-gateway")
+        made = Site(
+            simulator.url,
+            WPP_GATEWAY_TYPE="waha",
+            WPP_GATEWAY_NAME="the-gateway",
+            HOOK_EXTERNAL_URL=_ADDRESS,
+        )
         browser = made.browser()
         browser.post("/api/reconnect/loja", headers=_BEARER)
         wait_until(lambda: _known(browser), 30, "the repair to find a code")
@@ -53,7 +59,13 @@ def site(app: Site, simulator: Simulator) -> Iterator[Site]:
     state(Path.cwd(), "DELETE FROM scan_links")
     simulator.clear_faults()
     simulator.put_channel("loja", session="unpaired", status="qr_required")
-    app.clock.ahead += 3600.0  # nobody looks any more, and nothing was scanned a moment ago
+    app.clock.ahead += 6.0  # nobody looks any more
+    wait_until(lambda: not _asking(), 30, "the asking to end")
+    app.clock.ahead += 60.0  # and nothing was scanned a moment ago
+
+
+def _asking() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "qr"]
 
 
 def _known(browser: FlaskClient) -> bool:
@@ -69,7 +81,7 @@ def _share(site: Site, **body: Any) -> dict[str, Any]:
 
 
 def _path(link: dict[str, Any]) -> str:
-    path = str(link["url"]).removeprefix("http://localhost")
+    path = str(link["url"]).removeprefix(_ADDRESS)
     assert re.fullmatch(r"/scan/[\w-]{32}", path), "192 bits"
     return path
 
@@ -91,6 +103,7 @@ def test_a_link_is_made_opened_seen_and_ended(site: Site, caplog: pytest.LogCapt
     assert page.headers["Referrer-Policy"] == "no-referrer"
     assert page.headers["Cache-Control"] == "no-store"
     assert path not in re.findall("<title>.*</title>", page.get_data(as_text=True))[0]
+    assert _links(site)[0]["opens"] == 0, "a messenger fetches it for a preview"
     wait_until(lambda: visitor.get(f"{path}/live").get_json()["state"] == "code", 30, "the code")
     image = visitor.get(f"{path}/qr")
     assert image.mimetype == "image/png"
@@ -112,6 +125,21 @@ def test_a_link_is_made_opened_seen_and_ended(site: Site, caplog: pytest.LogCapt
     token = path.rpartition("/")[2]
     kept = [file.read_bytes() for file in Path.cwd().rglob("*") if file.is_file()]
     assert not any(token.encode() in one for one in [*kept, caplog.text.encode()])
+
+
+@pytest.mark.parametrize("more", ["/live", "/qr", "/qr?7"])
+def test_who_comes_back_has_opened_a_link_again(
+    site: Site, more: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever way the code is looked at, and without the page."""
+    monkeypatch.setattr(QrWatches, "look", lambda *_: (QrState.ASKING, 0))
+    link = _share(site)
+    for seconds in (0.0, 500.0, 500.0, 700.0):
+        site.clock.ahead += seconds
+        site.browser().get(_path(link) + more)
+    assert _links(site)[0]["opens"] == 2
+    opened = [line for line in log_lines(Path.cwd()) if f"opened link={link['id']}" in line]
+    assert len(opened) == 2
 
 
 def test_whatever_is_wrong_with_a_token_looks_the_same(site: Site) -> None:
@@ -200,6 +228,7 @@ def _look_at(answer: TestResponse, rule: Rule, method: str) -> None:
     assert answer.status_code in {303, 401, 403, 429}, f"{method} {rule}"
     if answer.status_code == 303:
         assert answer.headers["Location"].startswith("/login")
+    assert "the-gateway" not in body, rule
 
 
 def test_fifty_visitors_make_no_more_calls_than_one(site: Site, simulator: Simulator) -> None:
@@ -280,9 +309,9 @@ def test_the_dialog_makes_and_ends_links_without_a_script(site: Site) -> None:
     assert "/share/loja" in operator.get("/channels/loja").get_data(as_text=True)
     form = {"name": "balcão", "hours": "24"}
     made = operator.post("/share/loja", data=form).get_data(as_text=True)
-    address = re.findall(r'value="(http://localhost/scan/[^"]+)"', made)[0]
+    address = re.findall(rf'value="({_ADDRESS}/scan/[^"]+)"', made)[0]
     assert "https://wa.me/?text=" in made
-    assert site.browser().get(address.removeprefix("http://localhost")).status_code == 200
+    assert site.browser().get(address.removeprefix(_ADDRESS)).status_code == 200
     shown = operator.get("/share/loja").get_data(as_text=True)
     assert "balcão" in shown
     assert address not in shown, "it is shown once"

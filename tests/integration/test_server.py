@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.support.programs import environment
 from tests.support.waiting import wait_until
+from zapwatch.front import Front
 
 _SECONDS = 60.0
 _PROGRAM = """
@@ -230,6 +234,27 @@ def test_health_and_metrics_are_there_while_all_threads_hang(served: Served) -> 
         assert time.monotonic() - began < 5, "and not the ten seconds that a database may take"
         assert served.get("/-/healthy")[0] == 200
         assert served.get("/metrics")[0] == 200
+
+
+def test_the_key_in_an_address_stays_out_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    free = threading.Event()
+
+    def hang(*_: object) -> list[bytes]:
+        free.wait()
+        return []
+
+    front = Front(hang, is_known=lambda _: False, urgent="/alerts", keyed="/scan/", ping=free.wait)
+    statuses: list[int] = []
+    head = {"path": "/scan/the-key", "method": "GET", "query_string": "", "http_version": "1.1"}
+    ends = {"client": "127.0.0.1:1", "server": "127.0.0.1:2", "scheme": "http", "authority": None}
+    protocol = SimpleNamespace(response_bytes=lambda status, *_: statuses.append(status))
+    try:
+        asyncio.run(front(SimpleNamespace(**head, **ends, headers={}), protocol))
+    finally:
+        free.set()
+    assert statuses == [503]
+    assert "/scan/ is refused" in caplog.text
+    assert "the-key" not in caplog.text
 
 
 def test_headers_that_are_too_large_are_431(served: Served) -> None:

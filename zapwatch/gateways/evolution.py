@@ -156,7 +156,7 @@ class EvolutionGateway(Gateway):
             elif not self._has_given_up(calls, channel_id, _row(calls, channel_id)):
                 raise Failure(
                     GatewayErrorKind.INVALID,
-                    "Evolution is reconnecting it by itself: it has a pairing",
+                    "it has a pairing, and reconnects by itself",
                 )
             changed = _row(calls, channel_id).get("updatedAt")
             self._connected[channel_id] = (changed, time.monotonic())
@@ -292,7 +292,7 @@ def _wait_until_closed(calls: Calls, name: str) -> None:
         if _state(calls, name) == "close":
             return
         time.sleep(_STEADY_PAUSE)
-    raise Failure(GatewayErrorKind.INVALID, "Evolution does not close the instance: ask again")
+    raise Failure(GatewayErrorKind.INVALID, "the instance does not close: ask again")
 
 
 def _row(calls: Calls, name: str) -> dict[str, Any]:

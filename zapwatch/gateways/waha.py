@@ -106,7 +106,7 @@ class WahaGateway(Gateway):
                 self._start(calls, channel_id, status)
                 raise Failure(GatewayErrorKind.INVALID, "the session is starting: ask again then")
             if status != "SCAN_QR_CODE":
-                raise Failure(GatewayErrorKind.INVALID, f"WAHA has the session in {status}")
+                raise Failure(GatewayErrorKind.INVALID, f"the session is {status}")
             path = f"/api/{in_path(channel_id)}/auth/request-code"
             answer = calls.post(path, {"phoneNumber": phone}).json_object()
             return read_pairing_code(answer.get("code"), _PAIRING_SECONDS)
