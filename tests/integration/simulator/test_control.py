@@ -79,6 +79,8 @@ def test_a_channel_is_shown_with_all_its_settings(
         "tells_activity": True,
         "quiet": False,
         "old_core": False,
+        "stores": True,
+        "engine": "NOWEB",
     }
     assert simulator.channel("loja") == made | {"status_seconds": 7.0}
     assert simulator.channel("nobody") is None
