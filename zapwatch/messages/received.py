@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 MOST_MESSAGES = 50_000
@@ -40,6 +40,18 @@ class Received:
     messages: tuple[ReceivedMessage, ...] = ()
     cannot_know: str = ""
     """Why there may be others, in words; empty where these are all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """Which messages a consumer got; all by the key under which it knows the channel."""
+
+    ids: Mapping[str, Collection[str]]
+    """Of the ids that were asked for, those that arrived."""
+    heard: Collection[str] = frozenset()
+    """The channels of which any message arrived in that time."""
+    gaps: Collection[tuple[float, float]] = ()
+    """From when until when nothing is known, in Unix seconds."""
 
 
 def bare_id(message_id: object) -> str | None:
