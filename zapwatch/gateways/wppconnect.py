@@ -354,7 +354,7 @@ class WppconnectGateway(Gateway):
     def _messages(self, channel_id: str, chat: str) -> Iterator[list[Entry]]:
         query = {"count": str(_PAGE)}
         while True:
-            with self._operation(Operation.MESSAGES) as calls:
+            with self._operation(Operation.MESSAGES, hide=[chat.partition("@")[0]]) as calls:
                 path = f"get-messages/{in_path(chat)}?{urlencode(query)}"
                 answer = self._tokens.send(calls, "GET", in_path(channel_id), path)
                 parsed = answer.json()
