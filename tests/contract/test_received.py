@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
 
 import pytest
 
 from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
+from reconnect_hook.message_audit import AuditResult, MessageAuditor
 from tests.contract.suite import NUMBER, SECRET, World
 from tests.support.clock import HandMovedClock
 from tests.support.raw_server import RawServer, answering
 from zapwatch.channels import Channel, Status
+from zapwatch.config.gateway import AuditMode
 from zapwatch.gateways.base import GatewayError
 from zapwatch.gateways.evolution import EvolutionGateway
 from zapwatch.gateways.registry import ADAPTERS
-from zapwatch.messages.received import Received
+from zapwatch.messages.received import Delivered, Received
 
 _LISTING = [kind for kind, adapter in ADAPTERS.items() if adapter.lists_messages]
 _HOUR = 3600.0
@@ -243,3 +246,51 @@ def test_a_gateway_that_ignores_page_and_filter_is_noticed() -> None:
 
     assert [one.id for one in received.messages] == ["ID1"]
     assert received.cannot_know == "the gateway repeats a page of its list"
+
+
+@dataclass
+class _Consumer:
+    """A source that has got some messages."""
+
+    got: set[str]
+
+    def delivered(self, wanted: Mapping[str, Collection[str]], since: float) -> Delivered:
+        """Tell of the channel ``loja``."""
+        assert since < _since(0.5)
+        return Delivered({"loja": self.got & set(wanted["loja"])}, {"loja"} if self.got else set())
+
+
+def _since(hours: float) -> float:
+    return HandMovedClock().time() - hours * _HOUR
+
+
+@pytest.mark.parametrize(
+    ("got", "stores", "result", "missed"),
+    [
+        ({"A", "B", "C"}, True, AuditResult.COMPLETE, []),
+        ({"B", "OTHER"}, True, AuditResult.MISSED, ["A", "C"]),
+        ({"A", "B", "C"}, False, AuditResult.UNKNOWN, []),
+    ],
+)
+def test_an_audit_of_the_channel_finds_what_is_missing(
+    phone: _Phone, got: set[str], stores: bool, result: AuditResult, missed: list[str]
+) -> None:
+    phone.world.simulator.put_channel("loja", stores=stores)
+    # The clocks of phones and servers differ by minutes.
+    for id_, ago in (("A", 3400), ("B", 2000), ("C", 1600), ("LATE", -120)):
+        phone.gets(id_, ago=ago)
+    consumer: Any = _Consumer(got)
+    auditor = MessageAuditor(
+        cast("Any", None),
+        phone.world.gateway,
+        consumer,
+        cast("Any", None),
+        lambda *_: None,
+        AuditMode.OFF,
+        clock=phone.world.clock,
+    )
+
+    [(_, audit)] = auditor.audit([(phone.world.channel(), _since(1))])
+
+    assert audit.result is result
+    assert [one.id for one in audit.missed] == missed
