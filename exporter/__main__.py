@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
         server.run(Front(receiver, is_known=receiver.is_known, urgent=EVENTS_PATH))
     finally:
         # SQLite then puts all into the one file, which alone a backup may have.
-        post.store.close()
+        post.close()
     return 0
 
 

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from zapwatch.config.readers import check_strength
 from zapwatch.messages.event_parser import Message
 from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes
 from zapwatch.messages.log_tailer import ActivitySnapshot
+from zapwatch.messages.received import bare_id
 from zapwatch.messages.source import StoredMessages
 from zapwatch.messages.webhook_log import Direction, MessageLogError
 from zapwatch.server import start_thread
@@ -34,6 +36,7 @@ _PRUNE_SECONDS = 86400.0
 _MOST_UNLISTED = 20_000  # channels that no list has named yet, for each gateway
 _MOST_HOURS = 100_000  # of listed channels, that wait to be written, for each gateway
 _MOST_ECHOES = 1000  # that wait to be written, for each gateway
+_MOST_IDS = 100_000  # of listed channels, that wait to be written, for each gateway
 _RECENT = 10_000  # messages of a gateway that are known again when they are reported once more
 _RETRY_SECONDS = 3600.0
 """For which a gateway may try to deliver an event: Evolution's ten attempts take half an hour.
@@ -53,6 +56,8 @@ class _Box:
     undecryptable: Counter[str] = field(default_factory=Counter)
     echoes: dict[str, str] = field(default_factory=dict)
     """Of each token, who has heard it."""
+    ids: set[tuple[str, str]] = field(default_factory=set)
+    """Channel key and WhatsApp's id of each that was received."""
     events: int = 0
     recent: dict[int, None] = field(default_factory=dict)
 
@@ -77,6 +82,11 @@ class _Box:
             at = now
         came, went = (at, 0.0) if message.direction is Direction.IN else (0.0, at)
         last = Last(came, went, at if message.heard else 0.0)
+        most_ids = _MOST_IDS if key in self.listed else _MOST_UNLISTED
+        if message.direction is Direction.IN and len(self.ids) < most_ids:
+            id_ = bare_id(message.id)
+            if id_ is not None:
+                self.ids.add((key, id_))
         known = self.last.get(key)
         self.last[key] = known.join(last) if known else last
         if message.echo is not None:
@@ -117,6 +127,9 @@ class _Box:
             batch.minutes[gateway, key, hour] = self.minutes.pop((key, hour))
         for token in [token for token, key in self.echoes.items() if key in self.listed]:
             batch.echoes[gateway, token] = self.echoes.pop(token)
+        written = {one for one in self.ids if one[0] in self.listed}
+        batch.ids |= {(gateway, *one) for one in written}
+        self.ids -= written
 
     def give_back(self, gateway: str, batch: Batch) -> None:
         """Take back what could not be written."""
@@ -129,6 +142,7 @@ class _Box:
         for (of, token), key in batch.echoes.items():
             if of == gateway:
                 self.echoes[token] = key
+        self.ids |= {(key, id_) for of, key, id_ in batch.ids if of == gateway}
 
 
 class Inbox:
@@ -285,6 +299,13 @@ class Post:
     def messages(self, gateway: str) -> TakenMessages:
         """Return the source of a gateway whose events are taken."""
         return TakenMessages(self._inbox, self.store, gateway, clock=self._clock)
+
+    def close(self) -> None:
+        """Write what waits, if that can be done, and close the store."""
+        if self._started:
+            with suppress(MessageLogError):
+                self._inbox.write()
+        self.store.close()
 
     def receiver(self, pages: WSGIApplication, count: Count) -> Receiver:
         """Return the application with the place for events before it."""

@@ -1,4 +1,4 @@
-"""``python -m reconnect_hook``: ``serve`` takes alerts for ever, ``check`` and ``probe`` do not.
+"""``python -m reconnect_hook``: ``serve`` takes alerts for ever, the other commands end.
 
 Each command imports what it needs when it runs: ``--help`` loads neither Flask nor the migrations.
 """
@@ -35,6 +35,7 @@ _PROGRAM = "reconnect_hook"
 _log = logging.getLogger(_PROGRAM)
 _SWITCH_SECONDS = 0.0002
 _STOP_SECONDS = 2.0  # for repairs under way
+_MOST_AUDITED_HOURS = 168
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -53,6 +54,13 @@ def main(arguments: list[str] | None = None) -> int:
 
             kind = None if options.kind is None else ProbeKind(options.kind)
             return run_probe(settings, options.channel, kind, dry_run=options.dry_run)
+        if options.command == "audit":
+            end_on_signals(code=1)
+            from reconnect_hook.audit_command import run_audit
+
+            return run_audit(
+                settings, options.channel, options.gateway, options.since, as_json=options.json
+            )
         if options.env_file and not options.dry_run:
             _tell_new_state(settings, options.env_file)
         if options.silent_hours is not None:
@@ -161,7 +169,39 @@ def _parser() -> argparse.ArgumentParser:
         help="ask in this way; by echo only where PROBE says echo",
     )
     probe.add_argument("--dry-run", action="store_true", help="say what would be done, ask nothing")
-    for command in (serve, check, probe):
+    audit = commands.add_parser(
+        "audit",
+        help="say which messages have not arrived",
+        **manual(
+            "Compares the messages that a channel has received, as its gateway lists them, with "
+            "those that arrived, and repairs nothing. No text is read from the log, shown or kept.",
+            settings="HOOK_STATE_URL, HOOK_LOG_FILE, GATEWAYS_FILE or WPP_GATEWAY_*, "
+            "MESSAGE_LOG_URL or DB_*, MESSAGE_SOURCE, MESSAGES_STATE_URL",
+            exit_codes={
+                0: "none is missing",
+                1: "something could not be read, or cannot be known",
+                2: WRONG_USAGE,
+                3: "some are missing",
+            },
+            examples=[
+                "python -m reconnect_hook audit",
+                "python -m reconnect_hook audit loja --since 6 --json",
+            ],
+        ),
+    )
+    audit.add_argument(
+        "channel", nargs="?", metavar="CHANNEL", help="in any spelling (default: all)"
+    )
+    audit.add_argument("--gateway", metavar="NAME", help="only channels of this gateway")
+    audit.add_argument(
+        "--since",
+        type=partial(_hours, most=_MOST_AUDITED_HOURS),
+        default=24.0,
+        metavar="HOURS",
+        help="how far back, 168 at most (default: 24)",
+    )
+    audit.add_argument("--json", action="store_true", help="print JSON")
+    for command in (serve, check, probe, audit):
         add_common_options(command, default=argparse.SUPPRESS)
     return made
 
@@ -178,13 +218,13 @@ def _tell_new_state(settings: Settings, env_file: str) -> None:
     )
 
 
-def _hours(text: str) -> float:
+def _hours(text: str, most: float = MOST_HOURS) -> float:
     try:
         hours = float(text)
     except ValueError:
         hours = math.nan
-    if not 0 < hours <= MOST_HOURS:
-        limits = f"above 0, {MOST_HOURS} at most"
+    if not 0 < hours <= most:
+        limits = f"above 0, {most} at most"
         raise argparse.ArgumentTypeError(f"must be a number of hours {limits}, not {text!r}")
     return hours
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from zapwatch.channels import channel_key, is_usable_id
@@ -50,6 +51,10 @@ _REASONS = {
 }
 
 
+_OUTAGES = {"WhatsAppGatewayDown", "WhatsAppMessageLogDown"}
+_SILENCE_ALERTS = {"WhatsAppChannelSilent", "WhatsAppChannelNeverHeard"}
+
+
 class AlertStatus(enum.StrEnum):
     """Whether an alert fires; INVALID where it does not say so."""
 
@@ -80,6 +85,15 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Outage:
+    """A time in which messages may have been lost; the channel is empty for the whole gateway."""
+
+    channel: str
+    noticed_at: float
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Alert:
     """One alert; ``target`` is None where it is not for this hook."""
 
@@ -87,6 +101,8 @@ class Alert:
     target: Target | None
     gateway: str = ""
     """The label; what it holds need be no gateway's name where there is no target."""
+    outage: Outage | None = None
+    """The outage that has ended by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +162,27 @@ def _alert(entry: Any, gateways: Collection[str]) -> Alert:
         or gateway not in gateways
         or not is_usable_id(channel)
     ):
-        return Alert(status, None, gateway)
+        return Alert(status, None, gateway, _outage(entry, status) if gateway in gateways else None)
     # A rule of the operator's own that asks for a repair is as good as the operator asking.
     reason = _REASONS.get(_text(entry, "labels", "alertname"), RepairCause.MANUAL)
     if remediation == "probe":
         reason = RepairCause.SUSPECT
-    return Alert(status, Target(channel, reason), gateway)
+    return Alert(status, Target(channel, reason), gateway, _outage(entry, status))
+
+
+def _outage(entry: Any, status: AlertStatus) -> Outage | None:
+    """Return the outage of which an alert says that it is over.
+
+    That of a channel which was disconnected ends with its repair.
+    """
+    name = _text(entry, "labels", "alertname")
+    channel = _text(entry, "labels", "channel") if name in _SILENCE_ALERTS else ""
+    if status is not AlertStatus.RESOLVED or name not in _OUTAGES | _SILENCE_ALERTS:
+        return None
+    try:
+        return Outage(channel, datetime.fromisoformat(entry["startsAt"]).timestamp())
+    except (TypeError, KeyError, ValueError, OverflowError):
+        return None
 
 
 def _status(entry: Any) -> AlertStatus:

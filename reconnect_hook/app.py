@@ -148,6 +148,7 @@ def _accept(
     for name, controller in controllers.items():
         mine = [index for index, alert in enumerate(alerts) if alert.gateway == name]
         stored = controller.writer.accept([alerts[index] for index in mine])
+        controller.want_audits([alerts[index].outage for index in mine])
         for index, verdict in zip(mine, stored, strict=True):
             verdicts[index] = verdict
     return verdicts

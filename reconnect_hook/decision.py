@@ -84,6 +84,8 @@ class Policy:
     """What is most likely wrong with a session that goes on starting."""
     probe_pause: float = 900.0
     """Seconds between two probes of one channel."""
+    audits: bool = False
+    """Whether a channel's messages are compared after its repair."""
 
 
 @dataclass(frozen=True, slots=True)

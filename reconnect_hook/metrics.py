@@ -8,6 +8,7 @@ import time
 from collections import Counter as Counted
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -17,6 +18,7 @@ from reconnect_hook.alerts import AlertStatus
 from reconnect_hook.decision import LogEntry
 from reconnect_hook.dedup import Disposition
 from reconnect_hook.history import Present, RepairHistory
+from reconnect_hook.message_audit import AuditRepository, AuditResult, LastAudit
 from reconnect_hook.models import Outcome
 from reconnect_hook.probe_limits import ProbeOutcome
 from zapwatch import __version__
@@ -58,7 +60,8 @@ class HookMetrics:
         self.reloads = ReloadMetrics(self.registry, "whatsapp_reconnect_hook")
         self._calls = GatewayMetrics(self.registry, Operation)
         self._histories: dict[str, RepairHistory] = {}
-        self.registry.register(_StateCollector(self._histories))
+        self._last_audits: dict[str, AuditRepository] = {}
+        self.registry.register(_StateCollector(self._histories, self._last_audits))
         self._alerts = Counter(
             "whatsapp_reconnect_alerts_total",
             "Alerts that came in, by what was done with them.",
@@ -91,6 +94,12 @@ class HookMetrics:
             registry=self.registry,
             buckets=_REPAIR_BUCKETS,
         )
+        self._audits = Counter(
+            "whatsapp_message_audits_total",
+            "Comparisons of the gateway's messages with the consumer's, by what they have found.",
+            ["gateway", "channel", "result"],
+            registry=self.registry,
+        )
         for kind in (ProbeKind.QUERY, ProbeKind.ECHO):
             self._probe_durations.labels(kind)
         for status in (AlertStatus.FIRING, AlertStatus.RESOLVED):
@@ -108,7 +117,12 @@ class HookMetrics:
             self._durations,
             self._probes,
             self._probe_durations,
+            self._audits,
         )
+
+    def watch_audits(self, gateway: str, audits: AuditRepository) -> None:
+        """Publish what the last audits of a gateway have found as well."""
+        self._last_audits[gateway] = audits
 
     def watch(self, gateway: str, history: RepairHistory) -> None:
         """Publish what the state remembers of a gateway as well."""
@@ -120,6 +134,8 @@ class HookMetrics:
         self._calls.forget(gateway)
         self._attempts.remove_by_labels({"gateway": gateway})
         self._probes.remove_by_labels({"gateway": gateway})
+        self._last_audits.pop(gateway, None)
+        self._audits.remove_by_labels({"gateway": gateway})
 
     def count_alerts(self, verdicts: Iterable[tuple[AlertStatus, Disposition]]) -> None:
         """Count alerts that came in."""
@@ -138,6 +154,7 @@ class OfGateway:
         durations: Histogram,
         probes: Counter,
         probe_durations: Histogram,
+        audits: Counter,
     ) -> None:
         self.observe_call = observe_call
         self._gateway = gateway
@@ -145,6 +162,11 @@ class OfGateway:
         self._durations = durations
         self._probes = probes
         self._probe_durations = probe_durations
+        self._audits = audits
+
+    def count_audit(self, channel: str, result: AuditResult) -> None:
+        """Count one audit that ended, of a channel that the gateway lists."""
+        self._audits.labels(self._gateway, channel, result).inc()
 
     def count_probe(
         self, channel: str, kind: ProbeKind, outcome: ProbeOutcome, seconds: float
@@ -165,6 +187,13 @@ class OfGateway:
         labels = {"gateway": self._gateway, "channel": channel}
         self._attempts.remove_by_labels(labels)
         self._probes.remove_by_labels(labels)
+        self._audits.remove_by_labels(labels)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    present: dict[str, Present]
+    audits: dict[str, dict[str, LastAudit]]
 
 
 class LatestPages:
@@ -205,14 +234,17 @@ class LatestPages:
 
 
 class _StateCollector(Collector):
-    def __init__(self, histories: dict[str, RepairHistory]) -> None:
+    def __init__(
+        self, histories: dict[str, RepairHistory], audits: dict[str, AuditRepository]
+    ) -> None:
         self._histories = histories
+        self._audits = audits
         self._reader = ThreadPoolExecutor(1, "state of metrics")
         self._lock = threading.Lock()
-        self._reading: Future[dict[str, Present]] | None = None
+        self._reading: Future[_Read] | None = None
         self._reading_since = 0.0
 
-    def _read(self) -> dict[str, Present]:
+    def _read(self) -> _Read:
         """Return the state; raise StateError, or TimeoutError where it does not answer.
 
         All scrapes share one reading: a state that hangs costs one thread, and each scrape a second
@@ -226,8 +258,11 @@ class _StateCollector(Collector):
             left = self._reading_since + _READ_SECONDS - time.monotonic()
         return reading.result(max(0.0, left))
 
-    def _ask(self) -> dict[str, Present]:
-        return {name: one.present() for name, one in self._histories.copy().items()}
+    def _ask(self) -> _Read:
+        return _Read(
+            {name: one.present() for name, one in self._histories.copy().items()},
+            {name: one.last() for name, one in self._audits.copy().items()},
+        )
 
     def describe(self) -> list[Metric]:
         """Return nothing: registering must not collect."""
@@ -236,9 +271,10 @@ class _StateCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Return the families of the present state; none while it cannot be read."""
         try:
-            states = self._read()
+            read = self._read()
         except (StateError, TimeoutError):
             return
+        states = read.present
         if not states:
             return
         repairs = [one for present in states.values() for one in present.waiting.values()]
@@ -294,3 +330,24 @@ class _StateCollector(Collector):
                 at.add_metric(labels, probed.at)
         yield success
         yield at
+        yield from _of_audits(read.audits)
+
+
+def _of_audits(audits: dict[str, dict[str, LastAudit]]) -> Iterator[Metric]:
+    missed = GaugeMetricFamily(
+        "whatsapp_channel_messages_missed",
+        "Messages that the last audit which could know has found missing.",
+        labels=["gateway", "channel"],
+    )
+    at = GaugeMetricFamily(
+        "whatsapp_message_audit_timestamp_seconds",
+        "When that audit ended, in Unix seconds by the state's clock.",
+        labels=["gateway", "channel"],
+    )
+    for gateway, of_gateway in audits.items():
+        for one in of_gateway.values():
+            if one.known_at is not None:
+                missed.add_metric([gateway, one.channel], one.missed)
+                at.add_metric([gateway, one.channel], one.known_at)
+    yield missed
+    yield at

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.decision import MakeCall
 from reconnect_hook.dedup import ROUND_SECONDS
+from reconnect_hook.message_audit import MessageAuditor
 from reconnect_hook.metrics import OfGateway
 from reconnect_hook.models import AT_REST, FAILURES, LEASE_SECONDS, GatewayRow
 from reconnect_hook.probe import SECOND_QUERY_SECONDS
@@ -39,11 +40,17 @@ _AT_REST = [str(phase) for phase in AT_REST]
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """What the scheduler has read of a gateway: its row, the soonest wish, and the moment."""
+    """What the scheduler has read of a gateway: its row, the soonest wish and audit, the moment."""
 
     gateway: GatewayRow
     due_at: float | None
     at: float
+    audit_at: float | None = None
+
+    @property
+    def is_audit_due(self) -> bool:
+        """Whether messages are to be compared."""
+        return self.audit_at is not None and self.audit_at <= self.at
 
     def clamped(self, longest_wait: float) -> Polled:
         """Return it without a wish that only a clock that was put back makes so late."""
@@ -65,6 +72,7 @@ class GatewayReconciler:
         *,
         most_calls: int,
         clock: Clock,
+        auditor: MessageAuditor | None = None,
     ) -> None:
         """At most ``most_calls`` are in flight at a time, and as many probes."""
         self.name = name
@@ -76,6 +84,7 @@ class GatewayReconciler:
         self._metrics = metrics
         self._most_calls = most_calls
         self._clock = clock
+        self._auditor = auditor
         self._stopping = False
         self._given: Listed | None = None
         self._list_seconds = 0.0
@@ -158,6 +167,8 @@ class GatewayReconciler:
         if polled is not None:
             polled = polled.clamped(self._recorder.longest_wait)
             self._due_at, self._offset = polled.due_at, polled.at - moment
+            if self._auditor is not None and polled.is_audit_due and not self._stopping:
+                self._auditor.begin()
         if not self.leads and not self._take_lead(polled, moment):
             return float("inf")
         try:

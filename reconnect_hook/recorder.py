@@ -42,9 +42,11 @@ from reconnect_hook.decision import (
     words,
 )
 from reconnect_hook.dedup import ROUND_SECONDS, Raise, admit
+from reconnect_hook.message_audit import want_audits, wish_after
 from reconnect_hook.models import (
     IN_HAND,
     LEASE_SECONDS,
+    RECOVERIES,
     Action,
     AskedBy,
     ChannelRow,
@@ -577,7 +579,19 @@ class Recorder:
         append_log(connection, self._name, changes.entries, changes.at)
         append_attempts(connection, self._name, changes.attempts.ended)
         raise_intents(connection, self._name, changes.raises)
+        if self._policy.audits:
+            self._want_audits(connection, changes)
         self._write_lines(changes)
+
+    def _want_audits(self, connection: sa.Connection, changes: RowChanges) -> None:
+        """Have the messages compared of channels that are back."""
+        threshold = self._policy.silence_threshold
+        wishes = [
+            wish_after(one.channel, one.accepted_at, threshold if one.cause.is_silence else None)
+            for one in changes.entries
+            if one.listed and one.outcome in RECOVERIES
+        ]
+        want_audits(connection, self._name, wishes, changes.at)
 
     def _write_lines(self, changes: RowChanges) -> None:
         for entry in changes.entries:

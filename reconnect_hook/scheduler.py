@@ -8,12 +8,13 @@ from collections.abc import Collection, Iterable
 
 import sqlalchemy as sa
 
+from reconnect_hook.message_audit import prune_audits
 from reconnect_hook.models import GatewayRow
 from reconnect_hook.probe_limits import prune_echoes
 from reconnect_hook.reconciler import GatewayReconciler, Polled
 from reconnect_hook.recorder import RETRY_SECONDS
 from reconnect_hook.repository import add_gateway, prune_records, prune_rows, transact
-from reconnect_hook.schema import channel, gateway
+from reconnect_hook.schema import channel, gateway, message_audit
 from zapwatch.db import Database, StateError, now_column
 from zapwatch.server import start_thread
 
@@ -30,18 +31,25 @@ _DUE = (
     .where(channel.c.gateway == gateway.c.gateway, channel.c.next_at.is_not(None))
     .scalar_subquery()
 )
+_AUDIT = (
+    sa.select(sa.func.min(message_audit.c.due_at))
+    .where(message_audit.c.gateway == gateway.c.gateway, message_audit.c.due_at.is_not(None))
+    .scalar_subquery()
+)
 
 
 def poll(database: Database) -> dict[str, Polled]:
     """Return what is due at each gateway of the state, by its name; raises StateError."""
     with database.read() as connection:
-        query = sa.select(gateway, _DUE.label("due_at"), now_column(connection).label("at"))
+        moments = (_DUE.label("due_at"), _AUDIT.label("audit_at"))
+        query = sa.select(gateway, *moments, now_column(connection).label("at"))
         rows = connection.execute(query).mappings().all()
     return {
         row["gateway"]: Polled(
             GatewayRow(**{name: row[name] for name in GatewayRow.__dataclass_fields__}),
             row["due_at"],
             row["at"],
+            row["audit_at"],
         )
         for row in rows
     }
@@ -197,3 +205,4 @@ class Scheduler:
         for one in reconcilers:
             if one.listed is not None:
                 one.forget_channels(prune_rows(self._database, one.name, one.listed))
+                prune_audits(self._database, one.name, one.listed)

@@ -184,3 +184,44 @@ scan_links = sa.Table(
     **MYSQL,
 )
 """The links by which somebody without a login may scan one channel's code."""
+
+message_audit = sa.Table(
+    "message_audit",
+    metadata,
+    sa.Column("gateway", _KEY, primary_key=True),
+    # Empty for the gateway as a whole, which becomes a row of each of its channels.
+    sa.Column("key", _KEY, primary_key=True),
+    sa.Column("channel", _KEY, nullable=False),
+    # When the outage began, when an audit of it is due, and when the last one is. NULL: none.
+    sa.Column("since", _SECONDS),
+    sa.Column("due_at", _SECONDS),
+    sa.Column("last_due_at", _SECONDS),
+    # The last audit, and the moment of the last one that could know.
+    sa.Column("result", _WORD),
+    sa.Column("detail", sa.String(500), nullable=False, default="", server_default=""),
+    _count("received"),
+    _count("missed"),
+    sa.Column("audited_at", _SECONDS),
+    sa.Column("known_at", _SECONDS),
+    sa.Index("ix_message_audit_due", "gateway", "due_at"),
+    **MYSQL,
+)
+"""The audits of messages: one row a channel, with what is due and what the last one has found."""
+
+missed_message = sa.Table(
+    "missed_message",
+    metadata,
+    sa.Column("gateway", _KEY, primary_key=True),
+    sa.Column("key", _KEY, primary_key=True),
+    # WhatsApp's own, without the chat.
+    sa.Column("id", sa.String(128), primary_key=True),
+    sa.Column("at", _SECONDS, nullable=False),
+    sa.Column("kind", _WORD, nullable=False),
+    # The last four digits.
+    sa.Column("chat", sa.String(4), nullable=False),
+    sa.Column("found_at", _SECONDS, nullable=False, index=True),
+    # When an audit found that it had come after all.
+    sa.Column("arrived_at", _SECONDS),
+    **MYSQL,
+)
+"""The messages that audits found missing, for 30 days; no text and no number."""

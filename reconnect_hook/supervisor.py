@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reconnect_hook.alert_writer import AlertWriter
+from reconnect_hook.alerts import Outage
 from reconnect_hook.audit_log import EventLog, EventLogError
 from reconnect_hook.backoff import Backoff
 from reconnect_hook.context import ProbeContext
 from reconnect_hook.decision import Policy
 from reconnect_hook.history import RepairHistory
+from reconnect_hook.message_audit import AuditRepository, MessageAuditor, wish_after
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Action, AskedBy
@@ -25,6 +27,7 @@ from reconnect_hook.scheduler import Scheduler
 from reconnect_hook.workers import Workers
 from zapwatch.channels import Channel
 from zapwatch.config import GatewaySettings, Settings, SettingsError
+from zapwatch.config.gateway import AuditMode
 from zapwatch.db import Database, StateError
 from zapwatch.gateways.base import Gateway
 from zapwatch.gateways.registry import make_gateway
@@ -43,6 +46,20 @@ class GatewayController:
     events: EventLog
     history: RepairHistory
     actions: OperatorActions
+    auditor: MessageAuditor
+
+    def want_audits(self, outages: Iterable[Outage | None]) -> None:
+        """Have the messages compared after outages that have ended; raise StateError."""
+        if not self.auditor.follows_outages:
+            return
+        threshold = self.gateway.silence_threshold
+        self.auditor.repository.want(
+            [
+                wish_after(one.channel, one.noticed_at, threshold if one.channel else None)
+                for one in outages
+                if one is not None
+            ]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +93,7 @@ def make_controller(
 ) -> GatewayController:
     """Put a gateway's parts together."""
     name, database = gateway.name, store.database
+    mode = settings.message_audit
     # The log of one gateway need not say which.
     events = store.events.with_pairs(gateway=name) if len(settings.gateways) > 1 else store.events
     counts = metrics.of(name)
@@ -105,10 +123,21 @@ def make_controller(
         probe_kind=probing.kind_of,
         probe_after=gateway.probe.after_minutes * 60,
         probe_pause=gateway.probe.pause_minutes * 60,
+        audits=mode is not AuditMode.OFF and client.lists_messages and echoes is not None,
     )
     clock = database.clock
     messages = open_source(settings, gateway, listed)
     workers = Workers(client, probing, messages, scheduler.notify, clock)
+    auditor = MessageAuditor(
+        AuditRepository(database, name),
+        client,
+        echoes,
+        events,
+        counts.count_audit,
+        mode,
+        clock=clock,
+    )
+    metrics.watch_audits(name, auditor.repository)
     reconciler = GatewayReconciler(
         name,
         Lead(database, name),
@@ -117,9 +146,12 @@ def make_controller(
         counts,
         most_calls=settings.reconnect_workers,
         clock=clock,
+        auditor=auditor,
     )
     actions = OperatorActions(database, name, writer, scheduler.wake)
-    return GatewayController(gateway, client, writer, reconciler, probing, events, history, actions)
+    return GatewayController(
+        gateway, client, writer, reconciler, probing, events, history, actions, auditor
+    )
 
 
 RELOAD_SECONDS = 5.0
@@ -178,6 +210,8 @@ class HookSupervisor:
             for one in old:
                 one.client.close()
             self._scheduler.add(one.reconciler for one in made.values())
+            for one in made.values():
+                one.auditor.plan()
             if not self._scheduler.is_alive:
                 self._scheduler.start()
             for name in before.keys() - self._controllers.keys():

@@ -26,6 +26,7 @@ _COMMANDS: Mapping[str, tuple[str, Sequence[str], str]] = {
     "hook": ("reconnect_hook.__main__", ("serve",), "take alerts and repair channels"),
     "check": ("reconnect_hook.__main__", ("check",), "check and repair all channels once"),
     "probe": ("reconnect_hook.__main__", ("probe",), "ask one channel whether it is alive"),
+    "audit": ("reconnect_hook.__main__", ("audit",), "say which messages have not arrived"),
     "config": ("zapwatch.config.report", (), "show the settings that count"),
     "notify": ("zapwatch.notify", (), "show whom Alertmanager tells, and send a test message"),
     "explain": ("exporter.__main__", ("explain",), "print what was learned of a channel"),

@@ -18,33 +18,45 @@ def _wppconnect(message: SimulatedMessage, at: float) -> Event:
     return {
         "event": "onselfmessage" if message.outgoing else "onmessage",
         "session": message.channel,
-        "id": f"{str(message.outgoing).lower()}_{_SOMEBODY}@c.us_{message.id}",
+        **wppconnect_row(message, at),
+    }
+
+
+def wppconnect_row(message: SimulatedMessage, at: float) -> Event:
+    """Return a message as events and lists have it."""
+    return {
+        "id": message.serialized,
         "body": message.words or _WORDS,
-        "type": "chat",
+        "type": message.kind,
         "t": int(at),
         "timestamp": int(at),
-        "from": f"{message.sender or _SOMEBODY}@c.us",
+        "from": f"{message.sender}@c.us" if message.sender else message.chat,
         "fromMe": message.outgoing,
     }
 
 
 def _evolution(message: SimulatedMessage, at: float) -> Event:
+    return {
+        "event": "send.message" if message.by_api else "messages.upsert",
+        "instance": message.channel,
+        "data": evolution_row(message, at),
+        "sender": f"{message.sender or _SOMEBODY}@s.whatsapp.net",
+        "apikey": "an-api-key-that-nobody-must-keep",
+    }
+
+
+def evolution_row(message: SimulatedMessage, at: float) -> Event:
+    """Return a message as events and lists have it."""
     key = {
-        "remoteJid": f"{_SOMEBODY}@s.whatsapp.net",
+        "remoteJid": message.chat.replace("@c.us", "@s.whatsapp.net"),
         "fromMe": message.outgoing,
         "id": message.id,
     }
     return {
-        "event": "send.message" if message.by_api else "messages.upsert",
-        "instance": message.channel,
-        "data": {
-            "key": key,
-            "message": {"conversation": message.words or _WORDS},
-            "messageType": "conversation",
-            "messageTimestamp": int(at),
-        },
-        "sender": f"{message.sender or _SOMEBODY}@s.whatsapp.net",
-        "apikey": "an-api-key-that-nobody-must-keep",
+        "key": key,
+        "message": {"conversation": message.words or _WORDS},
+        "messageType": "conversation" if message.kind == "chat" else f"{message.kind}Message",
+        "messageTimestamp": int(at),
     }
 
 
@@ -55,14 +67,22 @@ def _waha(message: SimulatedMessage, at: float) -> Event:
         "session": message.channel,
         "engine": "NOWEB",
         "timestamp": int(at * 1000),
-        "payload": {
-            "id": f"{str(message.outgoing).lower()}_{_SOMEBODY}@c.us_{message.id}",
-            "timestamp": int(at),
-            "from": f"{message.sender or _SOMEBODY}@c.us",
-            "fromMe": message.outgoing,
-            "source": "api" if message.by_api else "app",
-            "body": message.words or _WORDS,
-        },
+        "payload": {"source": "api" if message.by_api else "app", **waha_row(message, at)},
+    }
+
+
+def waha_row(message: SimulatedMessage, at: float) -> Event:
+    """Return a message as events and lists have it."""
+    kind = "conversation" if message.kind == "chat" else f"{message.kind}Message"
+    return {
+        "id": message.serialized,
+        "timestamp": int(at),
+        "from": f"{message.sender}@c.us" if message.sender else message.chat,
+        "fromMe": message.outgoing,
+        "hasMedia": message.kind == "image",
+        "body": message.words or _WORDS,
+        "_data": {"message": {kind: {}}}
+        | ({"messageStubType": 2} if message.kind == "ciphertext" else {}),
     }
 
 
@@ -98,7 +118,7 @@ def _wrapper(message: SimulatedMessage, at: float) -> Event:
     payload = message_payload(
         message.channel, name, outgoing=message.outgoing, words=message.words or _WORDS
     )
-    return payload | {"id": message.id, "timestamp": int(at)}
+    return payload | {"id": message.id, "timestamp": int(at), "type": message.kind}
 
 
 def _evolution_state(channel: str) -> Event:

@@ -26,6 +26,8 @@ OPERATIONS = (
     "query",
     "take_back",
     "pairing_code",
+    "chats",
+    "messages",
 )
 """The gateways' calls, by the names that faults and the journal use."""
 
@@ -105,6 +107,13 @@ _FAULTS = (
     ),
     # The gateway's own refusals.
     _json("unauthorized", "401 JSON, as for a wrong secret", answers.UNAUTHORIZED.body, 401),
+    _json(
+        "chat_not_open",
+        "401, as WPPConnect Server says of a chat that it does not know",
+        {"status": "error", "response": "Error on open list"},
+        401,
+        operations=("messages",),
+    ),
     _json("not_found", "404 JSON", answers.NOT_FOUND.body, 404),
     _json("http_500_json", "500 JSON", {"success": False, "error": "Internal server error"}, 500),
     _json(

@@ -10,6 +10,7 @@ Status = Literal["connected", "disconnected", "qr_required", "initializing"]
 ZombieAnswer = Literal["connected", "http_500", "qr"]
 Start = Literal["works", "fails"]
 Pairing = Literal["issued", "refused"]
+Engine = Literal["NOWEB", "WEBJS"]
 WhatsApp = Literal["reachable", "refused", "unresolved"]
 IdField = Literal["id", "name", "channel_id", "none"]
 QrForm = Literal["base64", "data_url", "http_url"]
@@ -66,6 +67,8 @@ class Knobs:
     WAHA's Core of 2024.10 does: without API key and activity, and it refuses to start twice.
     `pairing` is what a wish for a pairing code comes to. A code lives for `code_seconds`, or as
     long as QR codes are shown, and is dead if it was issued for another number than `registered`.
+    `stores` is whether messages are kept for lists of them: WAHA's and Evolution's settings have
+    it. `engine` is WAHA's; of a WEBJS there is no list of all chats, and it filters no times.
     """
 
     name: str | None = None
@@ -92,6 +95,8 @@ class Knobs:
     pairing: Pairing = "issued"
     code_seconds: float | None = None
     registered: str | None = None
+    stores: bool = True
+    engine: Engine = "NOWEB"
 
 
 class KnobSettings(TypedDict, total=False):
@@ -121,6 +126,8 @@ class KnobSettings(TypedDict, total=False):
     pairing: Pairing
     code_seconds: float | None
     registered: str | None
+    stores: bool
+    engine: Engine
     status: Status
     zombie: bool
 
@@ -150,6 +157,8 @@ RULES = {
     "pairing": rules.one_of(*get_args(Pairing)),
     "code_seconds": rules.or_null(rules.AMOUNT),
     "registered": rules.or_null(rules.TEXT),
+    "stores": rules.SWITCH,
+    "engine": rules.one_of(*get_args(Engine)),
     "status": rules.one_of(*get_args(Status)),
     "zombie": rules.SWITCH,
 }

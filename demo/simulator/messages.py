@@ -11,7 +11,9 @@ class SimulatedMessage:
     """One message that a channel's gateway reports.
 
     `by_api` marks one that the gateway reports by itself since its own API was used to send:
-    it proves nothing about the way to WhatsApp. `words` None means that any will do.
+    it proves nothing about the way to WhatsApp. `words` None means that any will do. `kind` is
+    WhatsApp Web's type; one that was a `ciphertext` may be born again with the same id. `at` is in
+    Unix seconds, None for now.
     """
 
     channel: str
@@ -21,6 +23,16 @@ class SimulatedMessage:
     receiver: str | None = None
     words: str | None = None
     id: str = field(default_factory=lambda: secrets.token_hex(10).upper())
+    chat: str = "5500000000001@c.us"
+    participant: str | None = None
+    kind: str = "chat"
+    at: float | None = None
+
+    @property
+    def serialized(self) -> str:
+        """The id as WhatsApp Web writes it."""
+        parts = [str(self.outgoing).lower(), self.chat, self.id, self.participant]
+        return "_".join(part for part in parts if part is not None)
 
 
 Listener = Callable[[SimulatedMessage], None]

@@ -1,7 +1,10 @@
 """The simulated gateway itself: its channels, whichever API shows them."""
 
 import threading
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from demo.simulator.channel import ACTIONS, SimulatedChannel
@@ -12,6 +15,7 @@ from zapwatch.clock import Clock
 T = TypeVar("T")
 
 FIRST_NUMBER = 5500000000100
+_KEPT = 20_000  # messages of a channel
 
 
 class SimulatedGateway:
@@ -23,6 +27,8 @@ class SimulatedGateway:
         self.births.listen(self._count)
         self._channels: dict[str, SimulatedChannel] = {}
         self._sent: dict[str, SimulatedMessage] = {}
+        self._kept: dict[str, deque[SimulatedMessage]] = defaultdict(partial(deque, maxlen=_KEPT))
+        self._encrypted: dict[tuple[str, str], float] = {}
         self._lock = threading.Lock()
         self._numbers = FIRST_NUMBER
         self._qr_codes = 0
@@ -165,6 +171,10 @@ class SimulatedGateway:
         with self._lock:
             return list(self._sent.values())
 
+    def messages_of(self, channel: SimulatedChannel) -> list[SimulatedMessage]:
+        """Return what a channel has kept, the oldest first; within `at`."""
+        return sorted(self._kept[channel.id], key=lambda one: one.at or 0.0)
+
     def _add(self, channel_id: str, *, paired: bool) -> SimulatedChannel:
         now = self.clock.monotonic()
         channel = SimulatedChannel(channel_id, now, "connected" if paired else "disconnected")
@@ -181,3 +191,16 @@ class SimulatedGateway:
             if channel is not None:
                 channel.messages += 1
                 channel.active_at = self.clock.time()
+                self._keep(channel, message)
+
+    def _keep(self, channel: SimulatedChannel, message: SimulatedMessage) -> None:
+        if not channel.knobs.stores:
+            return
+        kept = self._kept[channel.id]
+        at = self.clock.time() if message.at is None else message.at
+        if message.kind == "ciphertext":
+            self._encrypted[channel.id, message.id] = at
+        elif (channel.id, message.id) in self._encrypted:
+            at = self._encrypted.pop((channel.id, message.id))
+            kept.remove(next(one for one in kept if one.id == message.id))
+        kept.append(replace(message, at=at))

@@ -96,7 +96,8 @@ class Webhook:
                     continue
                 for _ in range(manners.flood):
                     self._post(session, manners.url, OTHERS[self._api](message.channel))
-                at = self._gateway.clock.time() - manners.late_seconds
+                born_at = self._gateway.clock.time() if message.at is None else message.at
+                at = born_at - manners.late_seconds
                 event = MESSAGES[self._api](message, at)
                 if manners.megabytes:
                     event["base64"] = "A" * int(manners.megabytes * 1024 * 1024)

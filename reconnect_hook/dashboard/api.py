@@ -22,6 +22,7 @@ from reconnect_hook.dashboard.scan import (
 )
 from reconnect_hook.dashboard.snapshot import DashboardCache, DashboardSnapshot, GatewayPanels
 from reconnect_hook.history import Attempt
+from reconnect_hook.message_audit import MessageAuditor
 from reconnect_hook.operator_actions import OperatorActions
 from reconnect_hook.scan_links import HOURS, MOST_LINKS, ScanLink, ScanLinks, TooManyLinksError
 from zapwatch.channels import channel_key
@@ -50,6 +51,9 @@ class DashboardApi:
         add("/log/<channel:channel>", "log", self._log)
         add("/reconnect/<channel:channel>", "reconnect", self._reconnect, methods=["POST"])
         add("/ask/<channel:channel>", "ask", self._ask, methods=["POST"])
+        add("/audit/<channel:channel>", "audit", self._audit)
+        add("/audit/<channel:channel>", "audit_now", self._audit_now, methods=["POST"])
+        add("/missed/<channel:channel>", "missed", self._missed)
         add("/pause/<channel:channel>", "pause", self._pause, methods=["POST"])
         add("/resume/<channel:channel>", "resume", self._resume, methods=["POST"])
         add("/scan-links", "scan_links", self._scan_links)
@@ -110,6 +114,35 @@ class DashboardApi:
         if not self._actions().probe_now(known.channel):
             return as_json(409, {"error": "the channel's repairs are paused: resume them first"})
         return as_json(202, {"accepted": True})
+
+    def _audit(self, channel: str) -> Response:
+        """Tell what the last audit of the channel's messages has found."""
+        last = self._auditor().repository.last().get(channel_key(channel))
+        if last is None:
+            return as_json(200, {"audit": None})
+        names = ("result", "detail", "received", "missed", "audited_at", "known_at", "due_at")
+        return as_json(200, {"audit": {name: getattr(last, name) for name in names}})
+
+    def _audit_now(self, channel: str) -> Response:
+        """Have the messages of the last day compared, if the gateway lists such a channel."""
+        if not self._auditor().can_know:
+            why = "this gateway lists no messages, or there is neither a message log nor events"
+            return as_json(409, {"error": why})
+        self._auditor().repository.want_now(channel)
+        return as_json(202, {"accepted": True})
+
+    def _missed(self, channel: str) -> Response:
+        """Tell the messages that were missed in the last 30 days, the newest first."""
+        found = self._auditor().repository.missed(channel_key(channel))
+        names = ("id", "at", "kind", "found_at", "arrived_at")
+        missed = [
+            {name: getattr(one, name) for name in names} | {"chat_ends_in": one.chat}
+            for one in found
+        ]
+        return as_json(200, {"missed": missed})
+
+    def _auditor(self) -> MessageAuditor:
+        return self._panels.of_request().controller.auditor
 
     def _pause(self, channel: str) -> Response:
         row = self._known(channel)

@@ -8,6 +8,7 @@ from contextlib import suppress
 import jsonschema_rs
 import pytest
 
+from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
 from tests.contract.openapi.description import Description
 from tests.contract.suite import SECRET, World
@@ -44,11 +45,15 @@ def exchanges(monkeypatch: pytest.MonkeyPatch) -> list[Exchange]:
 
 
 def _do_everything(world: World) -> None:
-    gateway, simulator = world.gateway, world.simulator
+    gateway, simulator, server = world.gateway, world.simulator, world.server.gateway
     simulator.put_channel("loja", reconnect_seconds=1, qr_seconds=180)
     channel = world.channel()
     world.another(messages="activity").list_channels()
     gateway.query(channel)
+    server.births.bear(SimulatedMessage("loja", outgoing=False))
+    for engine in ("NOWEB", "WEBJS"):
+        simulator.put_channel("loja", engine=engine)
+        gateway.received(channel, 0.0, world.clock.time())
     message_id = gateway.send_text(channel, "5500000000001", "hello")
     if gateway.can_take_back:
         gateway.take_back(channel, "5500000000001", str(message_id))

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -693,3 +694,67 @@ def test_the_log_is_the_groups_to_read(serve: Callable[..., Program], tmp_path: 
     log = tmp_path / "logs" / "healthcheck-sessions.log"
     assert log.stat().st_mode & 0o777 == 0o640
     assert (tmp_path / "var" / "reconnect-hook.sqlite3").stat().st_mode & 0o777 == 0o600
+
+
+# Audits of messages.
+
+
+@pytest.fixture
+def audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
+    """Return an application whose gateway lists messages."""
+    monkeypatch.chdir(tmp_path)
+    with SimulatorServer(SECRET, api="waha") as server:
+        Simulator(server.url).put_channel("loja")
+        more = {"WPP_GATEWAY_TYPE": "waha", "MESSAGE_LOG_URL": "sqlite:///log.sqlite3"}
+        yield App(parse(hook_settings(server.url, **more)))
+
+
+def test_an_outage_that_ended_has_messages_audited_since_before_it_began(
+    audited: App, tmp_path: Path
+) -> None:
+    began = datetime.fromtimestamp(time.time() - 600, UTC).isoformat()
+    down = {"channel": None, "remediation": None, "alertname": "WhatsAppGatewayDown"}
+    ended = [
+        alert(status="resolved", **down) | {"startsAt": began},
+        alert(status="resolved", alertname="WhatsAppChannelSilent") | {"startsAt": began},
+        alert("obra", alertname="WhatsAppChannelSilent") | {"startsAt": began},
+    ]
+    assert audited.post(payload(*ended))[0] == 202
+
+    rows = state(
+        tmp_path,
+        "SELECT key, round((strftime('%s', 'now') - since) / 60),"
+        " round((due_at - strftime('%s', 'now')) / 60) FROM message_audit ORDER BY key",
+    )
+    silent = 4 * 60
+    assert [tuple(row) for row in rows] == [("", 25, 2), ("loja", 25 + silent, 2)]
+
+
+def test_the_api_tells_and_wants_audits(audited: App, tmp_path: Path) -> None:
+    def ask(method: str, path: str) -> tuple[int, Any]:
+        answer = audited.http.open(f"/api/{path}", method=method, headers=_BEARER)
+        return answer.status_code, answer.get_json()
+
+    assert ask("GET", "audit/loja") == (200, {"audit": None})
+    assert ask("GET", "missed/loja") == (200, {"missed": []})
+    assert ask("POST", "audit/LOJA")[0] == 202
+    _, told = ask("GET", "audit/loja")
+    assert told["audit"]["result"] is None
+    assert told["audit"]["due_at"] <= time.time()
+    state(
+        tmp_path,
+        "INSERT INTO missed_message (gateway, key, id, at, kind, chat, found_at)"
+        " VALUES ('wpp', 'loja', 'A1', 5, 'text', '0001', 6)",
+    )
+    missed = {"id": "A1", "at": 5, "kind": "text", "chat_ends_in": "0001"}
+    remembered = missed | {"found_at": 6, "arrived_at": None}
+    assert ask("GET", "missed/loja") == (200, {"missed": [remembered]})
+
+
+def test_where_nothing_can_be_compared_no_audit_is_wanted(app: App, tmp_path: Path) -> None:
+    down = {"channel": None, "remediation": None, "alertname": "WhatsAppGatewayDown"}
+    assert app.post(payload(alert(status="resolved", **down)))[0] == 202
+    answer = app.http.post("/api/audit/loja", headers=_BEARER)
+
+    assert answer.status_code == 409
+    assert state(tmp_path, "SELECT * FROM message_audit") == []

@@ -104,8 +104,8 @@ def test_the_hook_takes_alerts_by_its_token_and_shows_metrics_by_the_password(
             assert answer.status_code == status
         assert _status(program, "/metrics", certificate) == 401
         assert _status(program, "/metrics", certificate, auth=_LOGIN) == 200
-        answer = _status(program, f"/scan/{'x' * 32}", certificate)
-        assert answer == 404, "a scan link holds its own key, and this is none"
+        unknown = _status(program, f"/scan/{'x' * 32}", certificate)
+        assert unknown == 404, "a scan link holds its own key, and this is none"
         # The password opens the way to the page, whose own door is the token's.
         at_door = {"auth": _LOGIN, "allow_redirects": False}
         assert _status(program, "/", certificate, **at_door) == 303

@@ -43,6 +43,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "gone": [alert("WhatsAppChannelGone", "evo", "Loja Sul")],
     "still_silent": [alert("WhatsAppChannelStillSilent", "evo", "Loja Norte")],
     "flapping": [alert("WhatsAppChannelFlapping", "waha", "Loja Centro")],
+    "missed": [alert("WhatsAppMessagesMissed", "waha", "Loja Sul")],
     "left_out": [alert("WhatsAppChannelsLeftOut", "waha")],
     "many": [
         alert("WhatsAppChannelNeedsQrScan", "wpp", f"Loja {number}", asked="yes")

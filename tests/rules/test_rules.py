@@ -39,6 +39,7 @@ PROMISED = {
     "WhatsAppGatewayDown",
     "WhatsAppMessageLogDown",
     "WhatsAppMessageLogStalled",
+    "WhatsAppMessagesMissed",
     "WhatsAppReconnectFailing",
     "WhatsAppReconnectHookDown",
 }
@@ -51,6 +52,7 @@ CHANNEL_ALERTS = {
     "WhatsAppChannelNeverHeard",
     "WhatsAppChannelSilent",
     "WhatsAppChannelSuspect",
+    "WhatsAppMessagesMissed",
     "WhatsAppReconnectFailing",
 }
 REPAIRED = {

@@ -6,7 +6,7 @@ import heapq
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +23,7 @@ from reconnect_hook.context import ProbeContext
 from reconnect_hook.decision import Policy
 from reconnect_hook.dedup import Disposition
 from reconnect_hook.history import Attempt, RepairHistory
+from reconnect_hook.message_audit import AuditRepository, MessageAuditor
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Action, ChannelRow
@@ -36,7 +37,7 @@ from reconnect_hook.workers import Workers
 from tests.support.states import firing, resolved, state_url
 from zapwatch.channels import Channel, Status, channel_key
 from zapwatch.clock import Clock
-from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.gateway import AuditMode, ProbeKind
 from zapwatch.config.settings import ProbeSettings
 from zapwatch.db import StateError
 from zapwatch.gateways.base import (
@@ -49,6 +50,7 @@ from zapwatch.gateways.base import (
     QrKind,
 )
 from zapwatch.messages.log_tailer import RecentMessages
+from zapwatch.messages.received import Delivered, Received, ReceivedMessage
 from zapwatch.messages.webhook_log import MessageLogError
 
 GATEWAY = "wpp"
@@ -135,6 +137,7 @@ class FakeGateway(Gateway):
     usual_port = 0
     hints: Mapping[GatewayErrorKind, str] = {}  # type: ignore[misc]
     reconnect_call = "getQr"
+    lists_messages = True
 
     def __init__(self, clock: WorldClock) -> None:
         super().__init__("http://gateway.example.com", "not-a-real-secret")
@@ -157,6 +160,8 @@ class FakeGateway(Gateway):
         """Gets the channel that hears a text, and the text."""
         self.flags: list[tuple[bool, bool]] = []
         """Of each reconnect(): silent, stuck."""
+        self.has: dict[str, list[ReceivedMessage]] = {}
+        """By channel the messages that it has received."""
 
     def calls_of(self, channel: str) -> list[str]:
         """Return the names of the calls about a channel."""
@@ -201,6 +206,11 @@ class FakeGateway(Gateway):
     def create(self, channel_id: str) -> None:
         self._called("create", Operation.CREATE, channel_id)
 
+    def received(self, channel: Channel, since: float, until: float) -> Received:
+        self._called("received", Operation.MESSAGES, channel.id)
+        has = self.has.get(channel.id, [])
+        return Received(tuple(one for one in has if since <= one.at <= until))
+
     def query(self, channel: Channel) -> None:
         self._called("query", Operation.QUERY, channel.id)
         if channel.id in self.gone:
@@ -230,6 +240,8 @@ class FakeMessages:
         self.came: dict[str, float] = {}
         self.echoes: dict[str, float] = {}
         self.is_down = False
+        self.ids: dict[str, set[str]] = {}
+        """By channel key the ids of messages that have arrived."""
 
     def carry(self, channel: str, text: str) -> None:
         """Let a text come in at a channel."""
@@ -242,6 +254,11 @@ class FakeMessages:
         since = self._clock.time() - seconds
         ages = {key: self._clock.time() - at for key, at in self.came.items() if at >= since}
         return RecentMessages(ages, {token for token, at in self.echoes.items() if at >= since})
+
+    def delivered(self, wanted: Mapping[str, Collection[str]], _since: float) -> Delivered:
+        if self.is_down:
+            raise MessageLogError("made up")
+        return Delivered({key: self.ids.get(key, set()) & set(ids) for key, ids in wanted.items()})
 
 
 @dataclass(frozen=True)
@@ -258,6 +275,7 @@ class Options:
     keeps_channel: bool = False
     can_query: bool = False
     has_messages: bool = True
+    audit: AuditMode = AuditMode.OFF
     probe: ProbeSettings = field(
         default_factory=lambda: ProbeSettings(ProbeKind.OFF, {}, 60.0, 15.0, 6, {}, "ping")
     )
@@ -301,7 +319,19 @@ class WorldHook:
             probe_kind=self.probing.kind_of,
             probe_after=options.probe.after_minutes * 60,
             probe_pause=options.probe.pause_minutes * 60,
+            audits=options.audit is not AuditMode.OFF,
         )
+        self.auditor = MessageAuditor(
+            AuditRepository(self.database, GATEWAY),
+            world.client,
+            messages,
+            world.events,
+            self.metrics.of(GATEWAY).count_audit,
+            options.audit,
+            clock=world.clock,
+            start=self._start,
+        )
+        self.metrics.watch_audits(GATEWAY, self.auditor.repository)
         self.workers = Workers(
             world.client,
             self.probing,
@@ -318,8 +348,10 @@ class WorldHook:
             self.metrics.of(GATEWAY),
             most_calls=options.workers,
             clock=world.clock,
+            auditor=self.auditor,
         )
         self.scheduler.add([self.reconciler])
+        self.auditor.plan()
         self.next_step = world.clock.monotonic()
         self.is_dead = False
         self.stalled_until = 0.0

@@ -13,6 +13,7 @@ from reconnect_hook.alerts import (
     Alert,
     AlertStatus,
     Notification,
+    Outage,
     PayloadError,
     RepairCause,
     Target,
@@ -186,3 +187,35 @@ def test_people_are_told_name_and_summary() -> None:
         Notification(AlertStatus.FIRING, "WhatsAppChannelDisconnected", "loja is not connected"),
         Notification(AlertStatus.RESOLVED, "", "loja is not connected"),
     ]
+
+
+_BEGAN = 1_770_624_902.0  # of tests.support.alerts
+
+
+@pytest.mark.parametrize(
+    ("labels", "outage"),
+    [
+        ({"alertname": "WhatsAppChannelSilent"}, Outage("loja", _BEGAN)),
+        ({"alertname": "WhatsAppChannelNeverHeard"}, Outage("loja", _BEGAN)),
+        ({"alertname": "WhatsAppGatewayDown", "remediation": None}, Outage("", _BEGAN)),
+        ({"alertname": "WhatsAppMessageLogDown", "remediation": None}, Outage("", _BEGAN)),
+        # Its repair tells.
+        ({"alertname": "WhatsAppChannelDisconnected"}, None),
+        ({"alertname": "WhatsAppChannelSuspect", "remediation": "probe"}, None),
+        ({"alertname": "WhatsAppGatewayDown", "gateway": "other"}, None),
+        ({"alertname": "MyOwnRule"}, None),
+    ],
+)
+def test_an_outage_is_over_when_its_alert_is(labels: Any, outage: Outage | None) -> None:
+    (ended,) = _parse(alert("loja", "resolved", **labels))
+    assert ended.outage == outage
+    (fires,) = _parse(alert("loja", "firing", **labels))
+    assert fires.outage is None
+
+
+@pytest.mark.parametrize("began", [None, 7, "", "soon", "9999-12-31T23:59:59+99:00", {}])
+def test_an_outage_without_a_beginning_is_none(began: Any) -> None:
+    ended = alert("loja", "resolved", alertname="WhatsAppChannelSilent")
+    (parsed,) = _parse(ended | {"startsAt": began})
+    assert parsed.target is not None
+    assert parsed.outage is None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from zapwatch.channels import Channel, NamedChannel, Status
 from zapwatch.messages.history import History
 from zapwatch.messages.log_tailer import ActivitySnapshot, RecentMessages
+from zapwatch.messages.received import Delivered
 from zapwatch.messages.source import AliasedMessages
 from zapwatch.messages.webhook_log import Direction
 
@@ -59,6 +60,10 @@ class Source:
             found[key] = History(_NOW)
             found[key].note(_NOW - 60 * minute)
         return found
+
+    def delivered(self, wanted: Mapping[str, Collection[str]], since: float) -> Delivered:
+        assert since == _NOW
+        return Delivered(wanted)
 
     def close(self) -> None:
         """Do nothing."""
@@ -146,3 +151,9 @@ def test_an_alias_that_is_the_name_is_no_other_channel() -> None:
     messages = AliasedMessages(Source(), [NamedChannel("loja", "x", "LOJA")], Listed())
 
     assert messages.poll([same]).last_message["x"] == _NOW
+
+
+def test_what_was_delivered_is_asked_by_the_names_of_the_source() -> None:
+    messages = AliasedMessages(Source(), _NAMED, Listed())
+
+    assert messages.delivered({_LOJA.message_key: ["A1"]}, _NOW).ids == {"abcdef-12345": ["A1"]}

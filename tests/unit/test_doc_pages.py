@@ -25,6 +25,7 @@ _GATEWAYS = [f"gateways/{kind}.md" for kind in ADAPTERS]
 TRANSLATED = {
     "proof-of-life.md": "prova-de-vida.md",
     "messages.md": "mensagens.md",
+    "missed-messages.md": "mensagens-perdidas.md",
     "gateways/README.md": "gateways/README.md",
     **{page: page for page in _GATEWAYS},
 }

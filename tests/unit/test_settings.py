@@ -119,6 +119,7 @@ def test_the_least_that_must_be_set_brings_the_documented_defaults() -> None:
         "heartbeat_url": "",
         "hook_trusted_proxy": None,
         "web_config_file": None,
+        "message_audit": "incidents",
         "log_format": "logfmt",
         "log_level": "info",
     }

@@ -25,6 +25,16 @@ class SilenceMode(enum.StrEnum):
     ADAPTIVE = "adaptive"
 
 
+class AuditMode(enum.StrEnum):
+    """When a channel's messages at the gateway are compared with those that arrived."""
+
+    OFF = "off"
+    INCIDENTS = "incidents"
+    """After each outage."""
+    DAILY = "daily"
+    """Once a day, too."""
+
+
 def is_number(text: str) -> bool:
     """Whether a text can be a telephone number with its country code: 8 to 15 digits."""
     return text.isascii() and text.isdigit() and 8 <= len(text) <= 15

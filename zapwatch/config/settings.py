@@ -13,6 +13,7 @@ from sqlalchemy import URL
 
 from zapwatch.channels import Channel, NamedChannel, channel_key
 from zapwatch.config.gateway import (
+    AuditMode,
     MessageSourceKind,
     ProbeKind,
     SilenceMode,
@@ -536,6 +537,14 @@ SETTINGS = (
         "what an echo says, in front of the token by which it is known again",
         key="probe_echo_text",
     ),
+    Setting(
+        "MESSAGE_AUDIT",
+        partial(Reader.choice, of=AuditMode, known="off, incidents or daily"),
+        "incidents",
+        "when the messages that a gateway has are compared with those that arrived "
+        "([more](docs/missed-messages.md)): `incidents`, after each outage; `daily`, once a day "
+        "too; `off`, by hand only",
+    ),
 )
 """Every setting, in the order of the docs. A value that is an attribute of Settings has its
 setting's name, one of GatewaySettings its key, one of ProbeSettings its key without ``probe_``."""
@@ -693,5 +702,6 @@ class Settings:
     heartbeat_url: str = field(repr=False)
     hook_trusted_proxy: str | None
     web_config_file: Path | None
+    message_audit: AuditMode
     log_level: LogLevel
     log_format: LogFormat

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from zapwatch.channels import Channel, NamedChannel, channel_key
 from zapwatch.gateways.budget import RequestBudget
 from zapwatch.http import PLAIN_ACCESS, HttpAccess, HttpClient, HttpError, HttpResponse, one_line
+from zapwatch.messages.received import Received
 
 
 class Operation(enum.StrEnum):
@@ -31,6 +32,7 @@ class Operation(enum.StrEnum):
     TAKE_BACK = "take_back"
     RECONNECT = "reconnect"
     PAIRING_CODE = "pairing_code"
+    MESSAGES = "messages"
 
 
 class GatewayErrorKind(enum.StrEnum):
@@ -326,6 +328,12 @@ class Gateway(ABC):
     asks_number: ClassVar[bool] = False
     """Whether own_number() can tell a number that the list does not."""
 
+    lists_messages: ClassVar[bool] = False
+    """Whether received() can tell anything."""
+
+    delivery_seconds: ClassVar[float] = 60.0
+    """For so long the gateway may try to post a message to its webhook by itself."""
+
     credential_header: ClassVar[str | None] = None
     """The header that carries the secret, where it is the same one in each call."""
 
@@ -472,6 +480,18 @@ class Gateway(ABC):
         raise GatewayError(
             Operation.TAKE_BACK, GatewayErrorKind.INVALID, "this gateway takes no message back"
         )
+
+    def received(
+        self,
+        channel: Channel,  # noqa: ARG002 - adapters use them
+        since: float,  # noqa: ARG002
+        until: float,  # noqa: ARG002
+    ) -> Received:
+        """Return what the channel has received between two moments in Unix seconds.
+
+        Nothing is changed by it: no message counts as read afterwards.
+        """
+        return Received(cannot_know="this gateway has no call that lists messages")
 
     def close(self) -> None:
         """Close the connections."""

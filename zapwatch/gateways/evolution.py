@@ -6,7 +6,9 @@ docs/gateways/README.md says what was tested how.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -32,6 +34,14 @@ from zapwatch.gateways.helpers import (
     number_of,
     read_pairing_code,
 )
+from zapwatch.messages.received import (
+    Entry,
+    Received,
+    bare_id,
+    is_of_a_chat,
+    read_pages,
+    seconds_of,
+)
 
 _STATUSES = {
     "open": Status.CONNECTED,
@@ -49,6 +59,16 @@ _CONNECT_AGAIN_SECONDS = 3600.0
 # The next QR code brings another pairing code.
 _PAIRING_SECONDS = 45.0
 _PRIVACY = ("readreceipts", "profile", "status", "online", "last", "groupadd")
+_PAGE = 500  # messages
+# Stored beside messages of people; the rest of its kind is never stored.
+_NO_MESSAGES = {
+    "reactionMessage",
+    "encReactionMessage",
+    "protocolMessage",
+    "pollUpdateMessage",
+    "placeholderMessage",
+    "senderKeyDistributionMessage",
+}
 
 
 class EvolutionGateway(Gateway):
@@ -72,6 +92,9 @@ class EvolutionGateway(Gateway):
     can_query: ClassVar = True
     can_take_back: ClassVar = True
     can_pair = True
+    lists_messages: ClassVar = True
+    # Ten attempts, whose pauses make 20 minutes, and the time-out of each.
+    delivery_seconds: ClassVar = 1500.0
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -235,6 +258,46 @@ class EvolutionGateway(Gateway):
             path = f"/chat/deleteMessageForEveryone/{in_path(channel.id)}"
             _checked(calls.send("DELETE", path, body)).json_object()
 
+    def received(self, channel: Channel, since: float, until: float) -> Received:
+        """List the messages of its database, which it fills before it posts them.
+
+        Where saving is off the list is empty, as it is where none has come.
+        """
+        received = read_pages(self._messages(channel.id, since, until), since, until)
+        if received.messages or received.cannot_know:
+            return received
+        if self._page(channel.id, {}, 1, 1)["total"] == 0:
+            why = (
+                "Evolution has no message of this instance: DATABASE_SAVE_DATA_NEW_MESSAGE is off?"
+            )
+            return Received(cannot_know=why)
+        return received
+
+    def _messages(self, name: str, since: float, until: float) -> Iterator[list[Entry]]:
+        # One bound alone is ignored, and seconds would be taken for milliseconds. fromMe=false is
+        # ignored too.
+        bounds = {
+            "gte": datetime.fromtimestamp(since, UTC).isoformat(timespec="milliseconds"),
+            "lte": datetime.fromtimestamp(until + 1, UTC).isoformat(timespec="milliseconds"),
+        }
+        number = last = 1
+        while number <= last:
+            page = self._page(name, {"messageTimestamp": bounds}, number, _PAGE)
+            yield [_entry(one) for one in page["records"] if isinstance(one, dict)]
+            number, last = number + 1, page["pages"]
+
+    def _page(self, name: str, where: dict[str, object], number: int, size: int) -> dict[str, Any]:
+        with self._operation(Operation.MESSAGES) as calls:
+            # What it calls offset is the size of a page.
+            body = {"where": where, "page": number, "offset": size}
+            answer = _checked(calls.post(f"/chat/findMessages/{in_path(name)}", body))
+            messages = answer.json_object().get("messages")
+            found = messages if isinstance(messages, dict) else {}
+            told = isinstance(found.get("records"), list), isinstance(found.get("pages"), int)
+            if told != (True, True) or not isinstance(found.get("total"), int):
+                raise Failure(GatewayErrorKind.INVALID, "JSON without messages, total and pages")
+            return found
+
 
 def _checked(answer: GatewayResponse) -> GatewayResponse:
     """Return the answer unless it is an error that comes with HTTP 200 or 201, or of 2.4's."""
@@ -358,3 +421,19 @@ def _parse_instance(entry: Any) -> Channel | None:
         repairable=entry.get("integration", _BAILEYS) in {_BAILEYS, None},
         message_count=messages if counted else None,
     )
+
+
+def _entry(record: dict[str, Any]) -> Entry:
+    """Return a record of the table of messages; its own id is the database's."""
+    key = record.get("key")
+    key = key if isinstance(key, dict) else {}
+    chat, kind = key.get("remoteJid"), record.get("messageType")
+    counts = (
+        key.get("fromMe") is False
+        and is_of_a_chat(chat)
+        and kind not in _NO_MESSAGES
+        and record.get("messageStubType") not in (2, "CIPHERTEXT")
+    )
+    id_ = bare_id(key.get("id")) if counts else None
+    kind = kind.removesuffix("Message") if isinstance(kind, str) else None
+    return Entry(seconds_of(record.get("messageTimestamp")), id_, kind, chat)

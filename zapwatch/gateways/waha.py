@@ -7,6 +7,8 @@ docs/gateways/README.md says what was tested how.
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterator
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -32,6 +34,15 @@ from zapwatch.gateways.helpers import (
     number_of,
     read_pairing_code,
 )
+from zapwatch.messages.received import (
+    Entry,
+    Received,
+    bare_id,
+    is_of_a_chat,
+    join,
+    read_pages,
+    seconds_of,
+)
 
 _STATUSES = {
     "WORKING": Status.CONNECTED,
@@ -47,6 +58,30 @@ _STATUSES = {
 _STUCK_SECONDS = 120.0
 # It ends with the QR codes, the last of which may be there already: after 20 to 160 s.
 _PAIRING_SECONDS = 60.0
+_LISTS_ALL_CHATS = {"NOWEB", "GOWS"}
+_PAGE = 200  # messages or chats
+# Rows without content are dropped after a page was cut, so that one may be empty before the end.
+_EMPTY_PAGES = 2
+# What the engines keep beside messages of people, by the names of WhatsApp's own protocol.
+_NO_MESSAGES = {
+    "reactionMessage",
+    "encReactionMessage",
+    "protocolMessage",
+    "pollUpdateMessage",
+    "encEventResponseMessage",
+    "placeholderMessage",
+}
+_NO_TYPES = {
+    "ciphertext",
+    "protocol",
+    "notification",
+    "notification_template",
+    "e2e_notification",
+    "gp2",
+    "call_log",
+    "revoked",
+    "reaction",
+}
 
 
 class WahaGateway(Gateway):
@@ -63,6 +98,8 @@ class WahaGateway(Gateway):
     can_query: ClassVar = True
     can_take_back: ClassVar = True
     can_pair = True
+    lists_messages: ClassVar = True
+    delivery_seconds: ClassVar = 300.0
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -152,6 +189,58 @@ class WahaGateway(Gateway):
             if not (answer.is_success and not answer.raw.strip()):
                 answer.json_value()
 
+    def received(self, channel: Channel, since: float, until: float) -> Received:
+        """List the messages of all chats, or those of each chat that has had one since.
+
+        No filter of times is sent: one engine ignores it, another loses the times by it.
+        """
+        with self._operation(Operation.MESSAGES) as calls:
+            session = calls.get(f"/api/sessions/{in_path(channel.id)}").json_object()
+        engine, why = _engine(session), _stores_nothing(session)
+        if why:
+            return Received(cannot_know=why)
+        if engine in _LISTS_ALL_CHATS:
+            return read_pages(self._messages(channel.id, "all"), since, until)
+        chats = self._chats_since(channel.id, since)
+        return join(read_pages(self._messages(channel.id, one), since, until) for one in chats)
+
+    def _chats_since(self, channel_id: str, since: float) -> list[str]:
+        """Return the chats whose last message is not older; the list has the newest first."""
+        chats: list[str] = []
+        for page in self._pages(channel_id, "overview", {}):
+            old = 0
+            for chat in page:
+                last = chat.get("lastMessage")
+                at = seconds_of(last.get("timestamp")) if isinstance(last, dict) else None
+                old += at is not None and at < since
+                if isinstance(chat.get("id"), str) and at is not None and at >= since:
+                    chats.append(chat["id"])
+            if old == len(page):
+                break
+        return [chat for chat in dict.fromkeys(chats) if is_of_a_chat(chat)]
+
+    def _messages(self, channel_id: str, chat: str) -> Iterator[list[Entry]]:
+        query = {"sortBy": "timestamp", "sortOrder": "desc", "downloadMedia": "false"}
+        place = f"{in_path(chat)}/messages"
+        for page in self._pages(channel_id, place, query | {"filter.fromMe": "false"}):
+            yield [_entry(row, chat) for row in page]
+
+    def _pages(
+        self, channel_id: str, place: str, query: dict[str, str]
+    ) -> Iterator[list[dict[str, Any]]]:
+        offset = empty = 0
+        while empty < _EMPTY_PAGES:
+            asked = urlencode(query | {"limit": _PAGE, "offset": offset})
+            # An error may name the chat, whose name is a number.
+            hide = re.findall(r"\d{5,}", place)
+            with self._operation(Operation.MESSAGES, hide=hide) as calls:
+                path = f"/api/{in_path(channel_id)}/chats/{place}?{asked}"
+                page = [one for one in calls.get(path).json_list() if isinstance(one, dict)]
+            empty = 0 if page else empty + 1
+            offset += _PAGE
+            if page:
+                yield page
+
     def _start(self, calls: Calls, channel_id: str, status: str) -> None:
         way = "start" if status == "STOPPED" else "restart"
         answer = calls.post(f"/api/sessions/{in_path(channel_id)}/{way}")
@@ -225,3 +314,44 @@ def _activity(timestamps: Any) -> float | None:
     if isinstance(told, bool) or not isinstance(told, int | float):
         return None
     return told / 1000 if 0 < told < math.inf else None
+
+
+def _object(holder: Any, *names: str) -> dict[str, Any]:
+    """Return the object at a path of names, an empty one where there is none."""
+    for name in names:
+        holder = holder.get(name) if isinstance(holder, dict) else None
+    return holder if isinstance(holder, dict) else {}
+
+
+def _engine(session: dict[str, Any]) -> str:
+    named = _object(session, "engine").get("engine")
+    return named if isinstance(named, str) else ""
+
+
+def _stores_nothing(session: dict[str, Any]) -> str:
+    """Return why the session has no messages to list, empty where its settings do not say so."""
+    config = _object(session, "config")
+    if _engine(session) == "NOWEB" and _object(config, "noweb", "store").get("enabled") is False:
+        return "the session's config.noweb.store is off: WAHA keeps none of its messages"
+    if _object(config, "gows", "storage").get("messages") is False:
+        return "the session's config.gows.storage.messages is off: WAHA keeps none of them"
+    return ""
+
+
+def _entry(row: dict[str, Any], chat: str) -> Entry:
+    """Return a row of a list of messages, which each engine fills in a way of its own."""
+    data = _object(row, "_data")
+    at = seconds_of(row.get("timestamp")) or seconds_of(data.get("messageTimestamp"))
+    content = data.get("message") or data.get("Message")
+    inner = content.keys() if isinstance(content, dict) else set()
+    names = (row.get("from"), row.get("id"), chat)
+    counts = (
+        row.get("fromMe") is False
+        and all(map(is_of_a_chat, names))
+        and "status@broadcast" not in str(row.get("id"))
+        and data.get("messageStubType") not in (2, "CIPHERTEXT")
+        and data.get("type") not in _NO_TYPES
+        and not _NO_MESSAGES.intersection(inner)
+    )
+    kind = "media" if row.get("hasMedia") is True else "text"
+    return Entry(at, bare_id(row.get("id")) if counts else None, kind, row.get("from"))

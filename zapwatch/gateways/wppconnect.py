@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from zapwatch.channels import Channel, Status, is_usable_id
 from zapwatch.gateways.base import (
@@ -32,6 +32,15 @@ from zapwatch.gateways.helpers import (
     map_concurrently,
     number_of,
     read_pairing_code,
+)
+from zapwatch.messages.received import (
+    Entry,
+    Received,
+    bare_id,
+    is_of_a_chat,
+    join,
+    read_pages,
+    seconds_of,
 )
 
 
@@ -131,6 +140,21 @@ _STUCK_SECONDS = 120.0
 _START: dict[str, object] = {}
 # The server closes the page of a session that nobody connects after a minute.
 _PAIRING_SECONDS = 60.0
+_PAGE = 200  # messages
+# Kept beside messages of people; a ciphertext becomes another type once it is decrypted.
+_NO_TYPES = {
+    "ciphertext",
+    "protocol",
+    "notification",
+    "notification_template",
+    "e2e_notification",
+    "gp2",
+    "group_notification",
+    "broadcast_notification",
+    "call_log",
+    "revoked",
+    "reaction",
+}
 
 
 class WppconnectGateway(Gateway):
@@ -151,6 +175,7 @@ class WppconnectGateway(Gateway):
     can_query: ClassVar = True
     can_take_back: ClassVar = True
     asks_number: ClassVar = True
+    lists_messages: ClassVar = True
 
     def __init__(self, base_url: str, secret: str, *, webhook: str = "", **options: Any) -> None:
         """``webhook`` is what each start sets; without it a start keeps what is stored."""
@@ -300,6 +325,51 @@ class WppconnectGateway(Gateway):
             path = in_path(channel.id)
             _expect_status(self._tokens.send(calls, "POST", path, "delete-message", body))
 
+    def received(self, channel: Channel, since: float, until: float) -> Received:
+        """List what the session's page holds of each chat that has had a message since.
+
+        The server itself keeps none, so a session that is down cannot tell.
+        """
+        with self._operation(Operation.MESSAGES) as calls:
+            path = in_path(channel.id)
+            answer = self._tokens.send(calls, "POST", path, "list-chats", {})
+            if answer.status == 404:
+                return Received(cannot_know="the session is down, and only its page has messages")
+            chats = [chat for chat in answer.json_list() if isinstance(chat, dict)]
+        if not chats:
+            return Received(cannot_know="the session's page has loaded no chat yet")
+        recent = []
+        for chat in chats:
+            at, name = seconds_of(chat.get("t")), _serialized(chat.get("id"))
+            if isinstance(name, str) and is_of_a_chat(name) and (at is None or at >= since):
+                recent.append(name)
+        return join(self._received_in(channel.id, chat, since, until) for chat in recent)
+
+    def _received_in(self, channel_id: str, chat: str, since: float, until: float) -> Received:
+        try:
+            return read_pages(self._messages(channel_id, chat), since, until)
+        except _ChatError:
+            return Received(cannot_know="the session does not open one of its chats")
+
+    def _messages(self, channel_id: str, chat: str) -> Iterator[list[Entry]]:
+        query = {"count": str(_PAGE)}
+        while True:
+            with self._operation(Operation.MESSAGES, hide=[chat.partition("@")[0]]) as calls:
+                path = f"get-messages/{in_path(chat)}?{urlencode(query)}"
+                answer = self._tokens.send(calls, "GET", in_path(channel_id), path)
+                parsed = answer.json()
+                if answer.status == 401 and isinstance(parsed, dict) and "response" in parsed:
+                    raise _ChatError
+                rows = _expect_status(answer).get("response")
+            found = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+            if not found:
+                return
+            yield [_entry(row, chat) for row in found]
+            oldest = _serialized(min(found, key=_at).get("id"))
+            if len(found) < _PAGE or not isinstance(oldest, str):
+                return
+            query |= {"direction": "before", "id": oldest}
+
     def _number(self, calls: Calls, channel_id: str) -> str:
         session = in_path(channel_id)
         told = self._tokens.send(calls, "GET", session, "get-phone-number").json_object()
@@ -338,6 +408,25 @@ class WppconnectGateway(Gateway):
         except Failure as failure:
             if failure.reason not in {GatewayErrorKind.TIMEOUT, GatewayErrorKind.HTTP}:
                 raise
+
+
+class _ChatError(Exception):
+    """A chat that the session lists is not known to it."""
+
+
+def _at(row: dict[str, Any]) -> float:
+    return seconds_of(row.get("timestamp", row.get("t"))) or 0.0
+
+
+def _entry(row: dict[str, Any], chat: str) -> Entry:
+    kind = row.get("type")
+    counts = (
+        row.get("fromMe") is False
+        and row.get("isNotification") is not True
+        and kind not in _NO_TYPES
+    )
+    id_ = bare_id(_serialized(row.get("id"))) if counts else None
+    return Entry(_at(row) or None, id_, kind, chat)
 
 
 def _parse_name(name: Any) -> Channel | None:

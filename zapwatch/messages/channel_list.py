@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -11,6 +11,8 @@ from zapwatch.channels import Channel
 from zapwatch.clock import Clock
 from zapwatch.messages.history import History
 from zapwatch.messages.log_tailer import ActivitySnapshot, RecentMessages
+from zapwatch.messages.received import Delivered
+from zapwatch.messages.webhook_log import MessageLogError
 
 
 class _Counted(NamedTuple):
@@ -87,6 +89,10 @@ class Activity:
         view = self.find(self._listed())
         ages = {key: view.now - last for key, last in view.last_message.items()}
         return RecentMessages({key: age for key, age in ages.items() if age <= seconds})
+
+    def delivered(self, _wanted: Mapping[str, Collection[str]], _since: float) -> Delivered:
+        """Raise MessageLogError: the list shows no single messages."""
+        raise MessageLogError("the channel list shows no single messages")
 
     def histories(self, _wanted: Collection[str], _pause: Callable[[], None]) -> dict[str, History]:
         """Return none: the list shows the last activity only."""

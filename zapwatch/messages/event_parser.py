@@ -40,9 +40,9 @@ class Message:
     """That a channel had a message; ``at`` is in Unix seconds.
 
     ``heard`` says that it came through WhatsApp or that WhatsApp took it, and not merely that the
-    gateway was asked to send it. ``id`` only tells a message from itself, reported twice; it is
-    never stored. ``echo`` is the token of an echo that the channel has received (see probe_token).
-    One that is not ``readable`` could not be decrypted.
+    gateway was asked to send it. ``id`` tells a message from itself, reported twice; only a keyed
+    hash of it is stored. ``echo`` is the token of an echo that the channel has received (see
+    probe_token). One that is not ``readable`` could not be decrypted.
     """
 
     key: str

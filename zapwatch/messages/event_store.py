@@ -6,7 +6,9 @@ time tells nothing of any channel. All times are Unix seconds by the clock of wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import hashlib
+import secrets
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -70,6 +72,26 @@ heard_echoes = sa.Table(
     **_MYSQL,
 )
 
+arrived_ids = sa.Table(
+    "arrived_ids",
+    metadata,
+    sa.Column("gateway", _KEY, primary_key=True),
+    # A keyed hash of the channel and WhatsApp's id of a message that it has received.
+    sa.Column("hash", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("written_at", _SECONDS, nullable=False, index=True),
+    **_MYSQL,
+)
+
+hash_key = sa.Table(
+    "hash_key",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),  # always 1
+    sa.Column("key", sa.String(64), nullable=False),
+    # Since when ids are noted.
+    sa.Column("since", _SECONDS, nullable=False),
+    **_MYSQL,
+)
+
 receiver_heartbeat = sa.Table(
     "listening",
     metadata,
@@ -96,6 +118,9 @@ _CLOCK_BACK = 300.0  # seconds: a clock that was put back by more has its future
 _KEEP_HOURS = 29 * 24  # of minutes: what is learned looks at 28 days
 _KEEP_SECONDS = 90 * 86400.0  # of channels that had no message since
 _KEEP_ECHOES_SECONDS = 86400.0
+_KEEP_IDS_SECONDS = 7 * 86400.0
+_PRUNE_SLICE = 3600.0  # seconds of ids that one transaction deletes
+_CHUNK = 500  # ids a statement
 
 _Join = Callable[[Any, Any], sa.ColumnElement[Any]]
 
@@ -151,6 +176,8 @@ class Batch:
     minutes: dict[tuple[str, str, int], Minutes] = field(default_factory=dict)
     echoes: dict[tuple[str, str], str] = field(default_factory=dict)
     """Of the gateway and token of each that was heard, the channel that heard it."""
+    ids: set[tuple[str, str, str]] = field(default_factory=set)
+    """Gateway, channel key and WhatsApp's id of each message that was received."""
 
 
 class EventStore:
@@ -195,6 +222,7 @@ class EventStore:
                 ]
                 latest = {"written_at": _Greatest}
                 connection.execute(_upsert(connection, heard_echoes, latest), heard)
+            _write_ids(connection, batch.ids, now)
 
     def prune(self, now: float) -> None:
         """Forget what nobody will ask for any more."""
@@ -205,6 +233,13 @@ class EventStore:
             connection.execute(receiver_gaps.delete().where(receiver_gaps.c.ends < oldest))
             day_ago = now - _KEEP_ECHOES_SECONDS
             connection.execute(heard_echoes.delete().where(heard_echoes.c.written_at < day_ago))
+        with self._read() as connection:
+            first = connection.scalar(sa.select(sa.func.min(arrived_ids.c.written_at)))
+        up_to = now if first is None else first
+        while up_to < now - _KEEP_IDS_SECONDS:
+            up_to = min(up_to + _PRUNE_SLICE, now - _KEEP_IDS_SECONDS)
+            with self._write() as connection:
+                connection.execute(arrived_ids.delete().where(arrived_ids.c.written_at < up_to))
 
     def activity(self, gateway: str, written_since: float = 0.0) -> StoredActivity:
         """Return what was written since then of a gateway's channels, and when receivers ran."""
@@ -227,6 +262,34 @@ class EventStore:
         )
         with self._read() as connection:
             return set(connection.scalars(statement))
+
+    def arrived(self, gateway: str, wanted: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
+        """Return those of the ids, by channel key, that were received in the last seven days."""
+        found: dict[str, set[str]] = {key: set() for key in wanted}
+        with self._read() as connection:
+            key = connection.scalar(sa.select(hash_key.c.key))
+            if key is None:
+                return found
+            by_hash = {
+                _hash(key, channel, one): (channel, one)
+                for channel, ids in wanted.items()
+                for one in ids
+            }
+            hashes = list(by_hash)
+            table = arrived_ids
+            for begin in range(0, len(hashes), _CHUNK):
+                some = table.c.hash.in_(hashes[begin : begin + _CHUNK])
+                query = sa.select(table.c.hash).where(table.c.gateway == gateway, some)
+                for one in connection.scalars(query):
+                    channel, id_ = by_hash[one]
+                    found[channel].add(id_)
+        return found
+
+    def ids_since(self, now: float) -> float:
+        """Return from when on ids are known, in Unix seconds."""
+        with self._read() as connection:
+            since = connection.scalar(sa.select(hash_key.c.since))
+        return now if since is None else max(since, now - _KEEP_IDS_SECONDS)
 
     def minutes(self, gateway: str, since_hour: int) -> Iterator[tuple[str, int, Minutes]]:
         """Return a gateway's channel keys, hours since 1970, and the minutes of each."""
@@ -293,6 +356,29 @@ def _note_heartbeat(connection: sa.Connection, now: float) -> None:
         connection.execute(advance)
 
 
+def _write_ids(
+    connection: sa.Connection, ids: Collection[tuple[str, str, str]], now: float
+) -> None:
+    key = connection.scalar(sa.select(hash_key.c.key))
+    if key is None:
+        # Of two that make one at the same time, one does.
+        made = {"id": 1, "key": secrets.token_hex(32), "since": now}
+        connection.execute(_upsert(connection, hash_key, {"since": _Greatest}), [made])
+        key = connection.scalar(sa.select(hash_key.c.key))
+    rows = [
+        {"gateway": gateway, "hash": _hash(str(key), channel, one), "written_at": now}
+        for gateway, channel, one in sorted(ids)
+    ]
+    if rows:
+        connection.execute(_upsert(connection, arrived_ids, {"written_at": _Greatest}), rows)
+
+
+def _hash(key: str, channel: str, message_id: str) -> int:
+    text = f"{channel}\n{message_id}".encode()
+    digest = hashlib.blake2b(text, digest_size=8, key=bytes.fromhex(key)).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
 def _forget_future(connection: sa.Connection, now: float) -> None:
     """Take back what a clock that was ahead has claimed: else nothing could ever be newer."""
     for column in (last_messages.c.last_in, last_messages.c.last_out, last_messages.c.last_heard):
@@ -301,6 +387,9 @@ def _forget_future(connection: sa.Connection, now: float) -> None:
     connection.execute(
         heard_echoes.update().where(heard_echoes.c.written_at > now).values(written_at=now)
     )
+    for column in (arrived_ids.c.written_at, hash_key.c.since):
+        update = sa.update(column.table).where(column > now)
+        connection.execute(update.values({column.name: now}))
     connection.execute(hours.delete().where(hours.c.hour > int(now // 3600)))
     connection.execute(receiver_gaps.delete().where(receiver_gaps.c.begins > now))
     connection.execute(receiver_gaps.update().where(receiver_gaps.c.ends > now).values(ends=now))

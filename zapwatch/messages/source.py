@@ -27,6 +27,7 @@ from zapwatch.messages.log_tailer import (
     LogTailer,
     RecentMessages,
 )
+from zapwatch.messages.received import Delivered
 from zapwatch.messages.webhook_log import Head, MessageLog, MessageLogError, Row
 
 
@@ -54,6 +55,9 @@ class MessageSource(Protocol):
     def recent(self, seconds: float) -> RecentMessages:
         """Return the messages of the last ``seconds``."""
 
+    def delivered(self, wanted: Mapping[str, Collection[str]], since: float, /) -> Delivered:
+        """Return which of the ``wanted`` ids, by channel, have arrived since a moment."""
+
     def histories(
         self, wanted: Collection[str], pause: Callable[[], None], /
     ) -> dict[str, History]:
@@ -69,6 +73,9 @@ class MessageSource(Protocol):
 _CHUNK = 500  # rows a statement
 _MOST_ROWS = 50_000  # that are read for one window; of a larger one the oldest are left out
 _MOST_MARKS = 1000
+_MOST_COMPARED = 3_000_000  # rows that are read for one comparison
+_EARLIER_SECONDS = 600.0
+"""By which a message may seem to have arrived before it was sent: clocks differ."""
 
 
 class _Marks:
@@ -112,6 +119,7 @@ class LogMessages:
         self, log: MessageLog, lookback_seconds: float, *, clock: Clock | None = None
     ) -> None:
         self._log = log
+        self._clock = clock or Clock()
         self._last = LogTailer(log, lookback_seconds, clock=clock)
         self._marks = _Marks()
 
@@ -157,6 +165,34 @@ class LogMessages:
                 break
             before = rows[-1].id
         return recent
+
+    def delivered(self, wanted: Mapping[str, Collection[str]], since: float) -> Delivered:
+        """Read the log backwards; the ids that are wanted are all that is held of it."""
+        missing = {key: set(ids) for key, ids in wanted.items()}
+        found: dict[str, set[str]] = {key: set() for key in wanted}
+        heard: set[str] = set()
+        head = self._log.head(0)
+        ahead = head.now - self._clock.time()
+        since += ahead
+        before, oldest = head.newest_id + 1, head.now
+        for _ in range(0, _MOST_COMPARED, _CHUNK):
+            rows = self._log.arrivals_before(before, _CHUNK)
+            for row in rows:
+                ids = missing.get(row.key) if row.key is not None else None
+                if ids is None or row.key is None or not row.ids:
+                    continue
+                if row.time is not None and row.time >= since:
+                    heard.add(row.key)
+                found[row.key] |= ids & row.ids
+                ids -= row.ids
+            times = [row.time for row in rows if row.time is not None]
+            oldest = min(times, default=oldest)
+            if not rows or (times and max(times) < since - _EARLIER_SECONDS):
+                # A log that is purged, or new, tells nothing of the time before.
+                gaps = () if rows or before <= 1 else ((0.0, oldest - ahead),)
+                return Delivered(found, heard, gaps)
+            before = rows[-1].id
+        raise MessageLogError(f"more than {_MOST_COMPARED} rows in that time")
 
     def histories(self, wanted: Collection[str], pause: Callable[[], None]) -> dict[str, History]:
         """Read the log backwards."""
@@ -231,6 +267,17 @@ class StoredMessages:
             _NO_RECEIVER if stored.is_silent(now, GAP_AFTER) else "",
         )
 
+    def delivered(self, wanted: Mapping[str, Collection[str]], since: float) -> Delivered:
+        """Look up the ids; nothing is known of a time in which no receiver ran."""
+        now = self._clock.time()
+        stored = self._store.activity(self._gateway, 0.0)
+        gaps = [(begin - _STALE_SECONDS, end) for begin, end in stored.receiver_gaps(now)]
+        return Delivered(
+            self._store.arrived(self._gateway, wanted),
+            {key for key, last in stored.last.items() if last.came >= since},
+            [*gaps, (0.0, self._store.ids_since(now))],
+        )
+
     def histories(self, wanted: Collection[str], pause: Callable[[], None]) -> dict[str, History]:
         """Read the store, whose hours are counted already."""
         now = self._clock.time()
@@ -303,6 +350,10 @@ class AliasedMessages:
         self._learn_missing()
         recent = self._source.recent(seconds)
         return RecentMessages(self._joined(recent.ages, min), recent.echoes, recent.gap)
+
+    def delivered(self, wanted: Mapping[str, Collection[str]], since: float) -> Delivered:
+        """Ask the source, by whose names the channels are wanted; raise MessageLogError."""
+        return self._source.delivered(wanted, since)
 
     def histories(self, wanted: Collection[str], pause: Callable[[], None]) -> dict[str, History]:
         """Return the last 28 days of the ``wanted`` keys; raise MessageLogError."""

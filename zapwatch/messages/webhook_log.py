@@ -36,6 +36,7 @@ from zapwatch.messages.probe_token import (
     is_for,
     is_token,
 )
+from zapwatch.messages.received import bare_id
 
 _TIMEOUT = 10  # seconds that connecting or an answer may take before the log counts as down
 _STATEMENT_SECONDS = 1.0  # that the server works on one statement before it gives it up
@@ -102,6 +103,21 @@ CHANNEL_PATHS = (
 """Where a payload names its channel; the first that it has counts."""
 
 
+_OUTER_IDS = ("$.id", "$.id._serialized", "$.messageId", "$.message_id", "$.key.id")
+_INNER_IDS = (
+    "$.message.id",
+    "$.message.key.id",
+    "$.payload.id",
+    "$.data.id",
+    "$.data.key.id",
+    "$.raw.payload.id",
+    "$.raw.payload.id._serialized",
+    "$.raw.payload.key.id",
+    "$.message.id._serialized",
+    "$.data.id._serialized",
+)
+
+
 class MessageLogError(Exception):
     """The log could not be read. ``str()`` is one line without the password."""
 
@@ -142,6 +158,20 @@ class Row:
     echo: str | None = None
     readable: bool = True
     unnamed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One row of the log, as a comparison of messages needs it.
+
+    ``ids`` are WhatsApp's own ids that it may have, none where it is no message that the channel
+    ``key`` has received, or one that could not be decrypted. ``time`` is the latest that it can be.
+    """
+
+    id: int
+    time: float | None
+    key: str | None
+    ids: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,17 +371,40 @@ def _note_of_row() -> sa.ColumnElement[str | None]:
     encrypted = sa.literal_column(f"'{CIPHERTEXT}'").in_(_scalars("type"))
     # Those are never heard, whatever became of them.
     not_by_api = _LOG.c.event_type != sa.literal_column("'message.sent'")
-    from_me = sa.or_(*(_JsonTrue(payload, _path(place, "fromMe")) for place in _PLACES))
-    own = sa.or_(
-        _LOG.c.event_type == sa.literal_column("'onselfmessage'"),
-        _holds('"fromMe":true', '"fromMe": true') & valid & from_me,
-    )
+    own = sa.or_(_LOG.c.event_type == sa.literal_column("'onselfmessage'"), _is_from_me(valid))
     note = sa.case(
         (_holds(f'"{CIPHERTEXT}"') & valid & encrypted, sa.literal_column(f"'{CIPHERTEXT}'")),
         (not_by_api & own & valid, sa.func.coalesce(*_scalars("ack"))),
         else_=None,
     )
     return sa.case((may_be, note), else_=None)
+
+
+def _is_from_me(valid: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    from_me = (_JsonTrue(_LOG.c.payload_json, _path(place, "fromMe")) for place in _PLACES)
+    return _holds('"fromMe":true', '"fromMe": true') & valid & sa.or_(*from_me)
+
+
+def _ids_of_row() -> sa.ColumnElement[str | None]:
+    """Return a list of the ids in a payload; own messages have none.
+
+    What is not there costs a look through the whole text, which may have 16 MB: only where the
+    outer id is not one of WhatsApp Web's is there a look for an inner one.
+    """
+
+    def first(paths: Sequence[str]) -> sa.ColumnElement[Any]:
+        found = (_JsonScalar(_LOG.c.payload_json, sa.literal_column(f"'{one}'")) for one in paths)
+        return sa.func.substr(sa.func.coalesce(*found), 1, sa.literal_column("300"))
+
+    valid = sa.func.json_valid(_LOG.c.payload_json) == 1
+    outer = first(_OUTER_IDS)
+    is_enough = sa.func.instr(outer, sa.literal_column("'@'")) > 0
+    inner = sa.case((is_enough, None), else_=first(_INNER_IDS))
+    # Where a place has no fromMe, the comparison is NULL.
+    of_others = (
+        _IS_MESSAGE & valid & (sa.func.coalesce(_is_from_me(valid), sa.false()) == sa.false())
+    )
+    return sa.case((of_others, sa.func.json_array(outer, inner)), else_=None)
 
 
 def _json(path: str) -> sa.ColumnElement[Any]:
@@ -418,6 +471,27 @@ _ROWS_AFTER = _Rows.of(_LOG.c.id > sa.bindparam("row"), _LOG.c.id)
 _ROWS_BEFORE = _Rows.of(_LOG.c.id < sa.bindparam("row"), _LOG.c.id.desc())
 _ROWS_AMONG = _Rows.of(_LOG.c.id.in_(sa.bindparam("rows", expanding=True)), _LOG.c.id.desc())
 
+_ARRIVALS = _Rows(
+    *(
+        sa.select(
+            _LOG.c.id,
+            _Epoch(_LOG.c.received_at),
+            _OtherEpoch(_LOG.c.received_at),
+            channel,
+            _LOG.c.event_type,
+            note,
+            ids,
+        )
+        .where(_LOG.c.id < sa.bindparam("row"))
+        .order_by(_LOG.c.id.desc())
+        .limit(sa.bindparam("limit"))
+        for channel, note, ids in (
+            (_channel_of_row(), _note_of_row(), _ids_of_row()),
+            (sa.null(), sa.null(), sa.null()),
+        )
+    )
+)
+
 _BETWEEN = (_LOG.c.id > sa.bindparam("after")) & (_LOG.c.id <= sa.bindparam("up_to"))
 _IDS_BETWEEN = (
     sa.select(_LOG.c.id).where(_BETWEEN).order_by(_LOG.c.id.desc()).limit(sa.bindparam("limit"))
@@ -482,6 +556,10 @@ class MessageLog:
         """Return the newest rows with these ids, newest first and ``limit`` at most."""
         return self._rows(_ROWS_AMONG, limit, rows=list(ids))
 
+    def arrivals_before(self, row_id: int, limit: int) -> list[Arrival]:
+        """Return some rows in front of ``row_id``, newest first and ``limit`` at most."""
+        return [_arrival(*one) for one in self._fetch(_ARRIVALS, limit, row=row_id)]
+
     def ids_between(self, after: int, up_to: int, limit: int) -> list[int]:
         """Return the newest ``limit`` ids that are above ``after`` and not above ``up_to``."""
         found = self._read(_IDS_BETWEEN, {"after": after, "up_to": up_to, "limit": limit})
@@ -492,11 +570,19 @@ class MessageLog:
         self._engine.dispose()
 
     def _rows(self, query: _Rows, limit: int, **values: object) -> list[Row]:
+        rows = []
+        for *plain, event in self._fetch(query, limit, **values):
+            row = _row(*plain)
+            rows += [row] if event is None else _whapi_rows(row, event) or [row]
+        return rows
+
+    def _fetch(self, query: _Rows, limit: int, **values: object) -> Sequence[Any]:
+        """Read fewer rows where the server gives it up, none only where there is none."""
         statement = query.parsed
         while True:
             seconds = _LARGE_ROW_SECONDS if limit == 1 else _STATEMENT_SECONDS
             try:
-                found = self._read(statement, {**values, "limit": limit}, seconds)
+                return self._read(statement, {**values, "limit": limit}, seconds)
             except (_TooSlow, _TooDeep) as error:
                 if limit > 1:
                     limit = max(1, limit // 8)
@@ -504,12 +590,6 @@ class MessageLog:
                     statement = query.unparsed
                 else:
                     raise
-            else:
-                rows = []
-                for *plain, event in found:
-                    row = _row(*plain)
-                    rows += [row] if event is None else _whapi_rows(row, event) or [row]
-                return rows
 
     def _read(
         self,
@@ -613,6 +693,19 @@ def _row(
         readable=note != CIPHERTEXT,
         unnamed=event in MESSAGE_EVENTS and not named,
     )
+
+
+def _arrival(
+    row_id: int, time: Any, other_time: Any, channel: Any, event: str | None, note: Any, ids: Any
+) -> Arrival:
+    times = [at for at in (_time(time), _time(other_time)) if at is not None]
+    key = channel_key(str(channel)) if channel is not None else None
+    is_in = MESSAGE_EVENTS.get((event or "").lower()) is Direction.IN
+    known: list[object] = json.loads(ids) if is_in and ids is not None else []
+    if note == CIPHERTEXT or any(str(one).startswith("true_") for one in known):
+        known = []
+    found = frozenset(id_ for one in known if (id_ := bare_id(one)) is not None)
+    return Arrival(row_id, max(times, default=None), key, found)
 
 
 def _time(value: Any) -> float | None:

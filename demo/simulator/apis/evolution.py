@@ -1,5 +1,7 @@
 """Evolution's HTTP API, in the shapes of its source; it publishes no description."""
 
+import secrets
+from datetime import datetime
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -7,6 +9,7 @@ from flask import Blueprint, Response, request
 from demo.simulator.apis.calls import METHODS, SimulatedCalls, body_of_request, is_secret, png
 from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
+from demo.simulator.event_shapes import evolution_row
 from demo.simulator.faults import FaultBook
 from demo.simulator.journal import Journal
 from demo.simulator.knobs import AS_IT_IS, BAILEYS, MISSING
@@ -58,6 +61,7 @@ class EvolutionApi:
         add(f"/chat/whatsappNumbers/{name}", "numbers", self._numbers, methods=["POST"])
         add(f"/chat/fetchProfile/{name}", "profile", self._profile, methods=["POST"])
         add(f"/message/sendText/{name}", "send", self._send, methods=["POST"])
+        add(f"/chat/findMessages/{name}", "messages", self._messages, methods=["POST"])
         delete = f"/chat/deleteMessageForEveryone/{name}"
         add(delete, "take_back", self._take_back, methods=["DELETE"])
         add("/<path:rest>", "unknown", self._unknown, methods=METHODS)
@@ -180,6 +184,35 @@ class EvolutionApi:
 
         return self._answer("take_back", channel, take)
 
+    def _messages(self, channel: str) -> Response:
+        """List messages, the newest first, with the traps of the real one.
+
+        A bound of the time counts only beside the other one, `fromMe` only where it is true, and
+        what is called `offset` is the size of a page.
+        """
+        body: dict[str, Any] = body_of_request()
+        where: dict[str, Any] = body.get("where") or {}
+        bounds: dict[str, Any] = where.get("messageTimestamp") or {}
+        size, number = int(body.get("offset") or 50), int(body.get("page") or 1)
+
+        def find(one: SimulatedChannel, _: float) -> WrapperAnswer:
+            # What could not be decrypted is not stored.
+            rows = [m for m in self._gateway.messages_of(one)[::-1] if m.kind != "ciphertext"]
+            if bounds.get("gte") and bounds.get("lte"):
+                first, last = (_as_date(bounds[name]) for name in ("gte", "lte"))
+                rows = [m for m in rows if first <= int(m.at or 0) <= last]
+            if (where.get("key") or {}).get("fromMe"):
+                rows = [m for m in rows if m.outgoing]
+            records = [
+                {"id": f"c{secrets.token_hex(12)}", "pushName": "Example", "source": "android"}
+                | evolution_row(m, m.at or 0.0)
+                for m in rows[(number - 1) * size : number * size]
+            ]
+            pages = {"total": len(rows), "pages": -(-len(rows) // size), "currentPage": number}
+            return WrapperAnswer(200, {"messages": pages | {"records": records}})
+
+        return self._about("messages", channel, find)
+
     def _unknown(self, **_: str) -> Response:
         unknown = _refusal(404, "Not Found", [f"Cannot {request.method} {request.path}"])
         return self._answer("unknown", None, lambda: unknown)
@@ -251,3 +284,10 @@ def _instance(channel: SimulatedChannel) -> dict[str, Any]:
         "_count": {"Message": channel.messages, "Contact": 3, "Chat": 2},
     }
     return entry
+
+
+def _as_date(value: object) -> float:
+    """Return Unix seconds as JavaScript's Date does: a number is milliseconds."""
+    if isinstance(value, int | float):
+        return value / 1000
+    return datetime.fromisoformat(str(value)).timestamp()

@@ -7,9 +7,11 @@ from flask import Blueprint, Response, request
 from demo.simulator.apis.calls import METHODS, SimulatedCalls, body_of_request, is_secret, png
 from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
+from demo.simulator.event_shapes import waha_row
 from demo.simulator.faults import FaultBook
 from demo.simulator.journal import Journal
 from demo.simulator.knobs import AS_IT_IS, MISSING
+from demo.simulator.messages import SimulatedMessage
 from demo.simulator.model import SimulatedGateway
 
 _STATUSES = {
@@ -60,6 +62,9 @@ class WahaApi:
         add("/api/sendText", "send", self._send, methods=["POST"])
         message = "/api/<encoded:channel>/chats/<encoded:chat>/messages/<encoded:message>"
         add(message, "take_back", self._take_back, methods=["DELETE"])
+        add("/api/<encoded:channel>/chats/overview", "chats", self._overview, methods=["GET"])
+        listed = "/api/<encoded:channel>/chats/<encoded:chat>/messages"
+        add(listed, "messages", self._messages, methods=["GET"])
         add("/<path:rest>", "unknown", self._unknown, methods=METHODS)
         return routes
 
@@ -162,6 +167,42 @@ class WahaApi:
 
         return self._answer("take_back", channel, take)
 
+    def _overview(self, channel: str) -> Response:
+        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
+            last = {message.chat: message for message in self._gateway.messages_of(one)}
+            newest = sorted(last.values(), key=lambda message: message.at or 0.0, reverse=True)
+            rows: list[dict[str, Any]] = [
+                {"id": message.chat, "name": None, "picture": None, "_chat": {}}
+                | {"lastMessage": _row(message)}
+                for message in newest
+            ]
+            return WrapperAnswer(200, _cut(rows))
+
+        return self._about("chats", channel, tell)
+
+    def _messages(self, channel: str, chat: str) -> Response:
+        """List messages; rows without content are dropped after a page was cut."""
+        asked = request.args
+
+        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
+            if chat == "all" and one.knobs.engine == "WEBJS":
+                return _failed("Chat not found")
+            rows = [m for m in self._gateway.messages_of(one) if chat in ("all", m.chat)]
+            if one.knobs.engine != "WEBJS":
+                bounds = (("filter.timestamp.gte", 1), ("filter.timestamp.lte", -1))
+                for name, sign in bounds:
+                    limit = float(asked.get(name, "-inf" if sign > 0 else "inf"))
+                    rows = [m for m in rows if sign * (m.at or 0.0) >= sign * limit]
+            if asked.get("filter.fromMe") == "false":
+                rows = [m for m in rows if not m.outgoing]
+            if asked.get("sortOrder") == "desc":
+                rows.reverse()
+            return WrapperAnswer(200, [_row(m) for m in _cut(rows) if m.kind != "protocol"])
+
+        # Else each file in the list is fetched from WhatsApp.
+        careful = asked.get("downloadMedia") == "false"
+        return self._about("messages" if careful else "careless", channel, tell)
+
     def _unknown(self, **_: str) -> Response:
         unknown = _refused(404, "Not Found", f"Cannot {request.method} {request.path}")
         return self._answer("unknown", None, lambda: unknown)
@@ -189,7 +230,11 @@ def _not_sent(channel: SimulatedChannel, _: float) -> WrapperAnswer:
 def _session(channel: SimulatedChannel) -> dict[str, Any]:
     """Describe one session, which tells more than the list does."""
     runs = channel.failed or channel.status != "disconnected"
-    return _listed(channel) | {"engine": {"engine": "NOWEB"} if runs else {}}
+    store = (
+        {} if channel.knobs.old_core else {"noweb": {"store": {"enabled": channel.knobs.stores}}}
+    )
+    engine = {"engine": channel.knobs.engine} if runs else {}
+    return _listed(channel) | {"engine": engine} | ({"config": store} if store else {})
 
 
 def _listed(channel: SimulatedChannel) -> dict[str, Any]:
@@ -225,3 +270,14 @@ def _unready(channel: SimulatedChannel, expected: str) -> WrapperAnswer:
 
 def _failed(words: str) -> WrapperAnswer:
     return WrapperAnswer(500, {"statusCode": 500, "exception": {"message": words}})
+
+
+def _cut(rows: list[Any]) -> list[Any]:
+    offset = int(request.args.get("offset", 0))
+    return rows[offset : offset + int(request.args.get("limit", 10))]
+
+
+def _row(message: SimulatedMessage) -> dict[str, Any]:
+    unused = {"to": "", "participant": "", "mediaUrl": "", "ack": 1, "ackName": "SERVER"}
+    source = {"source": "api" if message.by_api else "app"}
+    return unused | source | waha_row(message, message.at or 0.0)

@@ -11,6 +11,7 @@ from flask import Blueprint, Response, request
 from demo.simulator.apis.calls import METHODS, SimulatedCalls, body_of_request, is_secret, png
 from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
+from demo.simulator.event_shapes import wppconnect_row
 from demo.simulator.faults import FaultBook
 from demo.simulator.journal import Journal
 from demo.simulator.knobs import AS_IT_IS, MISSING
@@ -86,6 +87,9 @@ class WppconnectApi:
         add(f"{one}/send-message", "send", self._send, methods=["POST"])
         add(f"{one}/delete-message", "take_back", self._take_back, methods=["POST"])
         add("/socket.io/", "socket", self._socket, methods=["GET", "POST"])
+        add(f"{one}/list-chats", "chats", self._chats, methods=["POST"])
+        add(f"{one}/get-messages/<encoded:phone>", "messages", self._messages, methods=["GET"])
+        add(f"{one}/unread-messages", "careless", self._unread, methods=["GET"])
         add("/<path:rest>", "unknown", self._unknown, methods=METHODS)
         return routes
 
@@ -262,6 +266,44 @@ class WppconnectApi:
             )
 
         return self._answer("take_back", channel, take)
+
+    def _chats(self, channel: str) -> Response:
+        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
+            if one.status != "connected":
+                return _not_active()
+            last = {message.chat: message for message in self._gateway.messages_of(one)}
+            chats = [
+                {"id": {"_serialized": chat}, "t": int(message.at or 0), "unreadCount": 0}
+                for chat, message in last.items()
+            ]
+            return WrapperAnswer(200, chats)
+
+        return self._about("chats", channel, tell, _not_active())
+
+    def _messages(self, channel: str, phone: str) -> Response:
+        """List messages of one chat, the oldest first; nothing of it filters by time or sender."""
+        asked = request.args
+        count = int(asked.get("count", 20))
+
+        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
+            if one.status != "connected":
+                return _not_active()
+            rows = [m for m in self._gateway.messages_of(one) if m.chat == phone]
+            if not rows:
+                return WrapperAnswer(401, {"status": "error", "response": "Error on open list"})
+            if asked.get("direction") == "before":
+                ids = [m.serialized for m in rows]
+                rows = rows[: ids.index(asked["id"])]
+            rows = rows[-count:] if count > 0 else rows
+            found = [wppconnect_row(m, m.at or 0.0) for m in rows]
+            return WrapperAnswer(200, {"status": "success", "response": found})
+
+        return self._about("messages", channel, tell, _not_active())
+
+    def _unread(self, channel: str) -> Response:
+        """Mark all as read, which nobody may do who only looks."""
+        done = WrapperAnswer(200, {"status": "success", "response": []})
+        return self._about("careless", channel, lambda *_: done, _not_active())
 
     def _unknown(self, **_: str) -> Response:
         """Answer with a page, to whoever asks."""

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from reconnect_hook.migrations.steps import add_table
 
 revision = "0009"
-down_revision = "0007"
+down_revision = "0008"
 
 _KEY = sa.String(255)
 

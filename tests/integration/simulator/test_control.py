@@ -82,6 +82,8 @@ def test_a_channel_is_shown_with_all_its_settings(
         "pairing": "issued",
         "code_seconds": None,
         "registered": None,
+        "stores": True,
+        "engine": "NOWEB",
     }
     assert simulator.channel("loja") == made | {"status_seconds": 7.0}
     assert simulator.channel("nobody") is None

@@ -1,0 +1,506 @@
+"""Audits: which messages a gateway has received and its consumer has not got.
+
+What is to be audited is a row of the state. Whoever finds it due claims it and asks; where its
+program dies, another one finds it due again.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import threading
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, sqlite
+
+from reconnect_hook.audit_log import EventLog
+from reconnect_hook.repository import transact
+from reconnect_hook.schema import message_audit, missed_message
+from reconnect_hook.workers import StartThread, start_thread
+from zapwatch.channels import Channel, channel_key
+from zapwatch.clock import Clock
+from zapwatch.config.gateway import AuditMode
+from zapwatch.db import Database, StateError, now
+from zapwatch.gateways.base import Gateway, GatewayError
+from zapwatch.messages.received import Delivered, Received, ReceivedMessage
+from zapwatch.messages.source import MessageSource
+from zapwatch.messages.webhook_log import MessageLogError
+
+_log = logging.getLogger("reconnect_hook")
+
+FIRST_SECONDS = 120.0
+"""After the end of an outage: what was late by then is in the log."""
+SECOND_SECONDS = 1800.0
+"""After it, too: gateways try for that long to deliver what failed."""
+DAY_SECONDS = 86_400.0
+LONGEST_SECONDS = 7 * DAY_SECONDS
+"""No audit looks further back: that is how long the events store knows ids."""
+_EARLIER_SECONDS = 900.0  # by which an outage may have begun before its alert
+_CLAIM_SECONDS = 900.0  # until what a hook has claimed and not finished is due again
+_KEEP_SECONDS = 30 * DAY_SECONDS
+_TOGETHER = 50  # channels for which the log is read once
+_WHOLE = ""  # the key of the gateway's own row
+
+
+class AuditResult(enum.StrEnum):
+    """The label ``result`` of whatsapp_message_audits_total."""
+
+    COMPLETE = "complete"
+    MISSED = "missed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What one audit of a channel has found; ``why`` it may not know of all is empty where it does.
+
+    ``arrived`` are the ids that both sides have.
+    """
+
+    result: AuditResult
+    received: int = 0
+    missed: tuple[ReceivedMessage, ...] = ()
+    arrived: frozenset[str] = frozenset()
+    why: str = ""
+
+
+def compare(received: Received, delivered: Delivered, key: str, *, judged_until: float) -> Audit:
+    """Compare what a gateway has with what the consumer of the channel ``key`` got.
+
+    What was sent after ``judged_until`` may still be delivered by the gateway itself.
+    """
+    arrived = frozenset(delivered.ids.get(key, ()))
+    why = received.cannot_know
+    if not received.messages and key in delivered.heard:
+        why = why or "messages have arrived of which the gateway has none: does it store them?"
+    missed, blind, late = [], 0, 0
+    for message in received.messages:
+        if message.id in arrived:
+            continue
+        if any(begin <= message.at <= end for begin, end in delivered.gaps):
+            blind += 1
+        elif message.at > judged_until:
+            late += 1
+        else:
+            missed.append(message)
+    if blind:
+        why = why or f"{blind} messages are of a time of which the log or the store knows nothing"
+    if late:
+        why = why or f"{late} messages may still be delivered by the gateway"
+    result = AuditResult.UNKNOWN if why else AuditResult.COMPLETE
+    return Audit(
+        AuditResult.MISSED if missed else result,
+        len(received.messages),
+        tuple(sorted(missed, key=lambda one: one.at)),
+        arrived,
+        why,
+    )
+
+
+# The state.
+
+
+@dataclass(frozen=True, slots=True)
+class AuditWish:
+    """An audit that is wanted of a channel, whose outage began at ``since`` (Unix seconds)."""
+
+    channel: str
+    since: float
+
+
+def wish_after(
+    channel: str, noticed_at: float, threshold: Callable[[str], float] | None = None
+) -> AuditWish:
+    """Return what is wanted after an outage that was noticed at a moment in Unix seconds.
+
+    A channel that was noticed by its silence was silent for ``threshold`` seconds by then. An empty
+    one stands for the whole gateway.
+    """
+    silence = 0.0 if threshold is None else threshold(channel)
+    return AuditWish(channel, noticed_at - silence - _EARLIER_SECONDS)
+
+
+def want_audits(
+    connection: sa.Connection,
+    gateway: str,
+    wishes: Iterable[AuditWish],
+    at: float,
+    *,
+    delays: tuple[float, float] = (FIRST_SECONDS, SECOND_SECONDS),
+) -> None:
+    """Want two audits of each channel; one that is due earlier stays so, and looks as far back."""
+    oldest = at - LONGEST_SECONDS
+    rows = [
+        {
+            "gateway": gateway,
+            "key": channel_key(one.channel),
+            "channel": one.channel,
+            "since": min(max(one.since, oldest), at),
+            "due_at": at + delays[0],
+            "last_due_at": at + delays[1],
+        }
+        for one in wishes
+    ]
+    if rows:
+        connection.execute(_want(connection), rows)
+
+
+def _want(connection: sa.Connection) -> Any:
+    old = message_audit.c
+
+    def earlier(new: Any, name: str) -> Any:
+        sooner = old[name].is_(None) | (new[name] < old[name])
+        return sa.case((sooner, new[name]), else_=old[name])
+
+    def values(new: Any) -> dict[str, Any]:
+        earliest = {name: earlier(new, name) for name in ("since", "due_at")}
+        is_last = old.last_due_at.is_(None) | (new.last_due_at > old.last_due_at)
+        last = sa.case((is_last, new.last_due_at), else_=old.last_due_at)
+        return earliest | {"channel": new.channel, "last_due_at": last}
+
+    if connection.dialect.name == "sqlite":
+        insert = sqlite.insert(message_audit)
+        index = ["gateway", "key"]
+        return insert.on_conflict_do_update(index_elements=index, set_=values(insert.excluded))
+    mysql_insert = mysql.insert(message_audit)
+    return mysql_insert.on_duplicate_key_update(values(mysql_insert.inserted))
+
+
+@dataclass(frozen=True, slots=True)
+class DueAudit:
+    """An audit that was claimed; ``claimed_until`` is the mark of the claim.
+
+    The last one of the same outage is due in ``last_due_in`` seconds, 0 where this is it.
+    """
+
+    key: str
+    channel: str
+    since: float
+    last_due_in: float
+    claimed_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """A missed message as it is remembered; times in Unix seconds."""
+
+    id: str
+    at: float
+    kind: str
+    chat: str
+    found_at: float
+    arrived_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LastAudit:
+    """The last audit of a channel, and the moment of the next one."""
+
+    channel: str
+    result: AuditResult | None
+    detail: str
+    received: int
+    missed: int
+    audited_at: float | None
+    known_at: float | None
+    due_at: float | None
+
+
+class AuditRepository:
+    """The audits of one gateway in the state; each method raises StateError."""
+
+    def __init__(self, database: Database, gateway: str) -> None:
+        self._database = database
+        self._gateway = gateway
+
+    def want(
+        self,
+        wishes: Collection[AuditWish],
+        delays: tuple[float, float] = (FIRST_SECONDS, SECOND_SECONDS),
+    ) -> None:
+        """Want audits of channels, in so many seconds."""
+
+        def work(connection: sa.Connection) -> None:
+            want_audits(connection, self._gateway, wishes, now(connection), delays=delays)
+
+        if wishes:
+            transact(self._database, work)
+
+    def want_now(self, channel: str) -> None:
+        """Want one of a channel now, over the last day."""
+
+        def work(connection: sa.Connection) -> None:
+            at = now(connection)
+            wish = AuditWish(channel, at - DAY_SECONDS)
+            want_audits(connection, self._gateway, [wish], at, delays=(0.0, 0.0))
+
+        transact(self._database, work)
+
+    def want_daily(self) -> None:
+        """Want one of the gateway as a whole, if none is wanted yet."""
+
+        def work(connection: sa.Connection) -> None:
+            mine = self._of(_WHOLE)
+            due_at = connection.scalar(sa.select(message_audit.c.due_at).where(*mine))
+            if due_at is None:
+                at = now(connection)
+                wish = AuditWish(_WHOLE, at - DAY_SECONDS)
+                delays = (FIRST_SECONDS, FIRST_SECONDS)
+                want_audits(connection, self._gateway, [wish], at, delays=delays)
+
+        transact(self._database, work)
+
+    def claim(self) -> list[DueAudit]:
+        """Claim some that are due; the gateway as a whole comes alone and first."""
+
+        def work(connection: sa.Connection) -> list[DueAudit]:
+            row = message_audit.c
+            at = now(connection)
+            due = sa.select(row.key, row.channel, row.since, row.due_at, row.last_due_at).where(
+                row.gateway == self._gateway, row.due_at <= at
+            )
+            found = connection.execute(due.order_by(row.key).limit(_TOGETHER)).all()
+            if found and found[0].key == _WHOLE:
+                found = found[:1]
+            until = at + _CLAIM_SECONDS
+            claimed = []
+            for one in found:
+                mine = (*self._of(one.key), row.due_at == one.due_at)
+                update = sa.update(message_audit).where(*mine).values(due_at=until)
+                if connection.execute(update).rowcount == 1:
+                    since = at - DAY_SECONDS if one.since is None else one.since
+                    last_in = max(0.0, (one.last_due_at or at) - at)
+                    claimed.append(DueAudit(one.key, one.channel, since, last_in, until))
+            return claimed
+
+        return transact(self._database, work)
+
+    def finish(self, due: DueAudit, *, next_at: float | None = None) -> None:
+        """End a claim without a result; the next one is due then, if at all."""
+
+        def work(connection: sa.Connection) -> None:
+            mine = (*self._of(due.key), message_audit.c.due_at == due.claimed_until)
+            values = {"due_at": next_at, "since": None, "last_due_at": next_at}
+            connection.execute(sa.update(message_audit).where(*mine).values(values))
+
+        transact(self._database, work)
+
+    def record(self, channel: Channel, audit: Audit, due: DueAudit | None = None) -> None:
+        """Record what an audit has found, and when the next one of the same outage is due."""
+
+        def work(connection: sa.Connection) -> None:
+            at = now(connection)
+            values: dict[str, Any] = {
+                "channel": channel.id,
+                "result": audit.result,
+                "detail": audit.why[:500],
+                "received": audit.received,
+                "audited_at": at,
+            }
+            if audit.result is not AuditResult.UNKNOWN:
+                values |= {"known_at": at, "missed": len(audit.missed)}
+            mine = self._of(channel.key)
+            row = connection.execute(sa.select(message_audit).where(*mine)).mappings().first()
+            if row is None:
+                key = {"gateway": self._gateway, "key": channel.key}
+                connection.execute(sa.insert(message_audit).values(key | values))
+            else:
+                if due is not None and row["due_at"] == due.claimed_until:
+                    last = row["last_due_at"]
+                    again = last is not None and last > at
+                    values |= {"due_at": last} if again else {"due_at": None, "since": None}
+                connection.execute(sa.update(message_audit).where(*mine).values(values))
+            self._record_missed(connection, channel.key, audit, at)
+
+        transact(self._database, work)
+
+    def _record_missed(self, connection: sa.Connection, key: str, audit: Audit, at: float) -> None:
+        row = missed_message.c
+        mine = (row.gateway == self._gateway, row.key == key)
+        known = {
+            one.id: one.arrived_at
+            for one in connection.execute(sa.select(row.id, row.arrived_at).where(*mine))
+        }
+        for id_, arrived_at in known.items():
+            if arrived_at is None and id_ in audit.arrived:
+                update = sa.update(missed_message).where(*mine, row.id == id_)
+                connection.execute(update.values(arrived_at=at))
+        new = [
+            {"gateway": self._gateway, "key": key, "id": one.id, "at": one.at}
+            | {"kind": one.kind, "chat": one.chat, "found_at": at}
+            for one in audit.missed
+            if one.id not in known
+        ]
+        if new:
+            connection.execute(sa.insert(missed_message), new)
+
+    def last(self) -> dict[str, LastAudit]:
+        """Return the last audit of each channel, by key."""
+        row = message_audit.c
+        query = sa.select(message_audit).where(row.gateway == self._gateway, row.key != _WHOLE)
+        with self._database.read() as connection:
+            return {one["key"]: _last(one) for one in connection.execute(query).mappings()}
+
+    def missed(self, key: str) -> list[Missed]:
+        """Return the messages of a channel that were missed in the last 30 days, newest first."""
+        row = missed_message.c
+        query = sa.select(row.id, row.at, row.kind, row.chat, row.found_at, row.arrived_at).where(
+            row.gateway == self._gateway, row.key == key
+        )
+        with self._database.read() as connection:
+            return [Missed(*one) for one in connection.execute(query.order_by(row.at.desc()))]
+
+    def _of(self, key: str) -> tuple[sa.ColumnElement[bool], ...]:
+        return message_audit.c.gateway == self._gateway, message_audit.c.key == key
+
+
+def _last(row: Any) -> LastAudit:
+    result = None if row["result"] is None else AuditResult(row["result"])
+    names = ("detail", "received", "missed", "audited_at", "known_at", "due_at")
+    return LastAudit(row["channel"], result, *(row[name] for name in names))
+
+
+def prune_audits(database: Database, gateway: str, listed: Collection[str]) -> None:
+    """Delete old records, and those of channels that the gateway no longer lists."""
+
+    def work(connection: sa.Connection) -> None:
+        old = missed_message.c.found_at < now(connection) - _KEEP_SECONDS
+        connection.execute(sa.delete(missed_message).where(old))
+        mine = message_audit.c.gateway == gateway
+        keys = connection.scalars(sa.select(message_audit.c.key).where(mine)).all()
+        for key in set(keys) - {_WHOLE, *listed}:
+            connection.execute(sa.delete(message_audit).where(mine, message_audit.c.key == key))
+
+    transact(database, work)
+
+
+# The work.
+
+
+class MessageAuditor:
+    """Audits one gateway's channels."""
+
+    def __init__(
+        self,
+        repository: AuditRepository,
+        client: Gateway,
+        messages: MessageSource | None,
+        events: EventLog,
+        count: Callable[[str, AuditResult], None],
+        mode: AuditMode,
+        *,
+        clock: Clock,
+        start: StartThread = start_thread,
+    ) -> None:
+        """``messages`` shows single messages, None where no source does.
+
+        ``count`` is told of each audit that ended.
+        """
+        self.repository = repository
+        self._client = client
+        self._messages = messages
+        self._events = events
+        self._count = count
+        self._mode = mode
+        self._start = start
+        self._clock = clock
+        self._running = threading.Lock()
+
+    @property
+    def can_know(self) -> bool:
+        """Whether gateway and source can tell anything."""
+        return self._client.lists_messages and self._messages is not None
+
+    @property
+    def follows_outages(self) -> bool:
+        """Whether there is to be an audit after each outage."""
+        return self._mode is not AuditMode.OFF and self.can_know
+
+    def plan(self) -> None:
+        """Want the daily audit, where there is to be one; raise StateError."""
+        if self._mode is AuditMode.DAILY and self.can_know:
+            self.repository.want_daily()
+
+    def begin(self) -> None:
+        """Do what is due in a thread of its own, unless one is at it."""
+        if not self._running.acquire(blocking=False):
+            return
+        try:
+            self._start(self._run)
+        except RuntimeError:
+            # The system allows no more threads: it stays due.
+            self._running.release()
+
+    def _run(self) -> None:
+        try:
+            while due := self.repository.claim():
+                self._work(due)
+        except (StateError, GatewayError) as error:
+            _log.warning("messages cannot be audited: %s; trying again", error)
+        except Exception:  # noqa: BLE001
+            _log.exception("an audit of messages met a fault of the hook itself")
+        finally:
+            self._running.release()
+
+    def _work(self, due: Sequence[DueAudit]) -> None:
+        listed = {one.key: one for one in self._client.list_channels().channels}
+        whole = due[0] if due[0].key == _WHOLE else None
+        if whole is not None:
+            wishes = [AuditWish(one.id, whole.since) for one in listed.values()]
+            self.repository.want(wishes, (0.0, whole.last_due_in))
+            next_at = whole.claimed_until - _CLAIM_SECONDS + DAY_SECONDS
+            self.repository.finish(
+                whole, next_at=next_at if self._mode is AuditMode.DAILY else None
+            )
+            return
+        for one in due:
+            if one.key not in listed:
+                self.repository.finish(one)
+        wanted = [(listed[one.key], one.since) for one in due if one.key in listed]
+        by_key = {one.key: one for one in due}
+        for channel, audit in self.audit(wanted):
+            self.record(channel, audit, by_key[channel.key])
+
+    def record(self, channel: Channel, audit: Audit, due: DueAudit | None = None) -> None:
+        """Record an audit, count it, and log what was missed."""
+        self.repository.record(channel, audit, due)
+        self._count(channel.id, audit.result)
+        if audit.missed:
+            self._events.write(
+                channel=channel.id,
+                audit=audit.result,
+                received=audit.received,
+                missed=len(audit.missed),
+                detail=audit.why or None,
+            )
+
+    def audit(self, wanted: Sequence[tuple[Channel, float]]) -> list[tuple[Channel, Audit]]:
+        """Audit channels, each since its moment in Unix seconds, with one reading of the log."""
+        if self._messages is None:
+            nobody = Audit(
+                AuditResult.UNKNOWN, why="there is no message log, and no events are taken"
+            )
+            return [(channel, nobody) for channel, _ in wanted]
+        until = self._clock.time()
+        received = [(channel, self._received(channel, since, until)) for channel, since in wanted]
+        ids = {one.message_key: {m.id for m in told.messages} for one, told in received}
+        since = min((moment for _, moment in wanted), default=until)
+        try:
+            delivered = self._messages.delivered(ids, since)
+        except MessageLogError as error:
+            unread = Audit(AuditResult.UNKNOWN, why=str(error))
+            return [(channel, unread) for channel, _ in received]
+        judged_until = until - self._client.delivery_seconds
+        return [
+            (channel, compare(told, delivered, channel.message_key, judged_until=judged_until))
+            for channel, told in received
+        ]
+
+    def _received(self, channel: Channel, since: float, until: float) -> Received:
+        try:
+            return self._client.received(channel, since, until)
+        except GatewayError as error:
+            return Received(cannot_know=str(error))

@@ -1,0 +1,296 @@
+"""What adapters tell of the messages that a channel has received."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pytest
+
+from demo.simulator.messages import SimulatedMessage
+from demo.simulator.server import SimulatorServer
+from reconnect_hook.message_audit import AuditResult, MessageAuditor
+from tests.contract.suite import NUMBER, SECRET, World
+from tests.support.clock import HandMovedClock
+from tests.support.raw_server import RawServer, answering
+from zapwatch.channels import Channel, Status
+from zapwatch.config.gateway import AuditMode
+from zapwatch.gateways.base import GatewayError
+from zapwatch.gateways.evolution import EvolutionGateway
+from zapwatch.gateways.registry import ADAPTERS
+from zapwatch.messages.received import Delivered, Received
+
+_LISTING = [kind for kind, adapter in ADAPTERS.items() if adapter.lists_messages]
+_HOUR = 3600.0
+
+
+class _Phone:
+    """Lets messages arrive at the channel ``loja`` of a simulated gateway."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.now = world.clock.time()
+
+    def gets(self, id_: str, *, ago: float = 600, **more: Any) -> None:
+        """Let a message come in, so many seconds ago."""
+        fields: dict[str, Any] = {"outgoing": False, "id": id_, "at": self.now - ago} | more
+        message = SimulatedMessage("loja", **fields)
+        self.world.server.gateway.births.bear(message)
+
+    def received(self, hours: float = 1) -> Received:
+        """Return what the adapter tells of the last hours."""
+        return self.world.gateway.received(self.world.channel(), self.now - hours * 3600, self.now)
+
+    def ids(self, hours: float = 1) -> set[str]:
+        """Return their ids, where the adapter knows of all."""
+        received = self.received(hours)
+        assert received.cannot_know == ""
+        assert len({one.id for one in received.messages}) == len(received.messages)
+        return {one.id for one in received.messages}
+
+
+@pytest.fixture(params=[*_LISTING, "waha by chat"])
+def phone(request: pytest.FixtureRequest) -> Iterator[_Phone]:
+    kind = request.param.partition(" ")[0]
+    clock = HandMovedClock()
+    with SimulatorServer(SECRET, api=kind, clock=clock, traffic_seconds=3600) as server:
+        world = World(kind, server, clock)
+        world.simulator.put_channel("loja", engine="WEBJS" if " " in request.param else "NOWEB")
+        yield _Phone(world)
+        world.gateway.close()
+        # Neither a mark as read nor a download of each file may come of a look.
+        assert "careless" not in world.asked
+
+
+def test_all_messages_of_the_time_are_listed_and_no_others(phone: _Phone) -> None:
+    phone.gets("OLD", ago=2 * _HOUR)
+    phone.gets("A", chat="5500000000001@c.us")
+    phone.gets("B", chat="5500000000002@c.us", kind="image")
+    phone.gets("FUTURE", ago=-60)
+    phone.gets("OWN", outgoing=True)
+
+    received = phone.received()
+
+    assert sorted((one.id, one.chat, one.at) for one in received.messages) == [
+        ("A", "0001", phone.now - 600),
+        ("B", "0002", phone.now - 600),
+    ]
+    assert received.cannot_know == ""
+
+
+def test_neither_text_nor_number_is_taken(phone: _Phone) -> None:
+    phone.gets("A", words="the text of a person", chat=f"{NUMBER}@c.us")
+
+    told = repr(phone.received())
+
+    assert "text of a person" not in told
+    assert NUMBER not in told
+
+
+def test_groups_and_lids_are_told_by_the_bare_id(phone: _Phone) -> None:
+    phone.gets("GROUP", chat="120363000000000001@g.us", participant=f"{NUMBER}@c.us")
+    phone.gets("LID", chat="100000000000001@lid")
+
+    assert phone.ids() == {"GROUP", "LID"}
+
+
+def test_what_is_no_message_of_a_person_is_left_out(phone: _Phone) -> None:
+    for kind in ("protocol", "reaction"):
+        phone.gets(kind.upper(), kind=kind)
+    phone.gets("STATUS", chat="status@broadcast", participant=f"{NUMBER}@c.us")
+    phone.gets("NEWS", chat="120363000000000002@newsletter")
+    phone.gets("A")
+
+    assert phone.ids() == {"A"}
+
+
+def test_ciphertext_counts_once_it_is_decrypted(phone: _Phone) -> None:
+    phone.gets("SECRET", kind="ciphertext")
+    phone.gets("A")
+    assert phone.ids() == {"A"}
+
+    phone.gets("SECRET")
+
+    assert phone.ids() == {"A", "SECRET"}
+
+
+def test_a_message_that_is_stored_twice_counts_once(phone: _Phone) -> None:
+    phone.gets("A")
+    phone.gets("A", ago=500)
+
+    assert phone.ids() == {"A"}
+
+
+def test_five_thousand_messages_are_all_listed(phone: _Phone) -> None:
+    for number in range(5000):
+        phone.gets(f"ID{number}", ago=1 + number / 2, outgoing=number % 10 == 9)
+    phone.world.simulator.clear_requests()
+
+    assert len(phone.ids()) == 4500
+    assert len(phone.world.asked) <= 35
+
+
+def test_only_what_the_time_needs_is_asked_for(phone: _Phone) -> None:
+    for number in range(3000):
+        phone.gets(f"OLD{number}", ago=2 * _HOUR + number)
+    phone.gets("A")
+    phone.world.simulator.clear_requests()
+
+    assert phone.ids() == {"A"}
+    assert len(phone.world.asked) <= 8
+
+
+def test_a_gateway_that_keeps_nothing_cannot_know(phone: _Phone) -> None:
+    phone.world.simulator.put_channel("loja", stores=False)
+    phone.gets("A")
+    if (
+        phone.world.kind == "waha"
+        and phone.world.simulator.state()["channels"][0]["engine"] != "NOWEB"
+    ):
+        return  # its page has them in any case
+
+    received = phone.received()
+
+    assert received.messages == ()
+    assert received.cannot_know
+
+
+@pytest.mark.parametrize("fault", ["html_502", "http_500_json", "reset", "wrong_shape_null"])
+def test_a_list_that_fails_is_no_empty_one(phone: _Phone, fault: str) -> None:
+    phone.gets("A")
+    phone.world.simulator.fault("messages", fault)
+
+    with pytest.raises(GatewayError):
+        phone.received()
+
+
+def _world_of(kind: str) -> Iterator[World]:
+    clock = HandMovedClock()
+    with SimulatorServer(SECRET, api=kind, clock=clock, traffic_seconds=3600) as server:
+        world = World(kind, server, clock)
+        world.simulator.put_channel("loja")
+        yield world
+        world.gateway.close()
+
+
+class TestWppconnect:
+    @pytest.fixture
+    def world(self) -> Iterator[World]:
+        yield from _world_of("wppconnect")
+
+    def test_a_session_that_is_down_cannot_know(self, world: World) -> None:
+        _Phone(world).gets("A")
+        world.simulator.drop("loja")
+
+        assert "session is down" in _Phone(world).received().cannot_know
+
+    def test_a_chat_that_does_not_open_leaves_the_others(self, world: World) -> None:
+        phone = _Phone(world)
+        phone.gets("A")
+        world.simulator.fault("messages", "chat_not_open")
+
+        assert "does not open" in phone.received().cannot_know
+
+
+class TestEvolution:
+    @pytest.fixture
+    def world(self) -> Iterator[World]:
+        yield from _world_of("evolution")
+
+    def test_it_can_be_asked_while_the_session_is_down(self, world: World) -> None:
+        phone = _Phone(world)
+        phone.gets("A")
+        world.simulator.drop("loja")
+
+        assert phone.ids() == {"A"}
+
+    def test_a_time_without_messages_is_known_where_it_stores_any(self, world: World) -> None:
+        phone = _Phone(world)
+        phone.gets("OLD", ago=5 * _HOUR)
+
+        assert phone.ids() == set()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ADAPTERS if kind not in _LISTING])
+def test_a_gateway_without_such_a_list_cannot_know(kind: str) -> None:
+    gateway = ADAPTERS[kind]("http://127.0.0.1:9", SECRET)
+
+    received = gateway.received(Channel("loja", Status.CONNECTED), 0, 1)
+
+    assert received == Received(cannot_know="this gateway has no call that lists messages")
+
+
+def _evolution(pages: Callable[[int], dict[str, object]]) -> dict[str, object]:
+    return {"messages": {"total": 9000, "pages": 18, "currentPage": 1} | pages(0)}
+
+
+def test_a_gateway_that_ignores_page_and_filter_is_noticed() -> None:
+    records = [
+        {
+            "key": {
+                "id": f"ID{number}",
+                "fromMe": False,
+                "remoteJid": "5500000000001@s.whatsapp.net",
+            },
+            "messageType": "conversation",
+            "messageTimestamp": 1_700_000_000 + number,
+        }
+        for number in range(3)
+    ]
+    body = _evolution(lambda _: {"records": records})
+    with RawServer(answering(body)) as server:
+        gateway = EvolutionGateway(server.url, SECRET)
+        channel = Channel("loja", Status.CONNECTED)
+        received = gateway.received(channel, 1_700_000_001, 1_700_000_001.5)
+
+    assert [one.id for one in received.messages] == ["ID1"]
+    assert received.cannot_know == "the gateway repeats a page of its list"
+
+
+@dataclass
+class _Consumer:
+    """A source that has got some messages."""
+
+    got: set[str]
+
+    def delivered(self, wanted: Mapping[str, Collection[str]], since: float) -> Delivered:
+        """Tell of the channel ``loja``."""
+        assert since < _since(0.5)
+        return Delivered({"loja": self.got & set(wanted["loja"])}, {"loja"} if self.got else set())
+
+
+def _since(hours: float) -> float:
+    return HandMovedClock().time() - hours * _HOUR
+
+
+@pytest.mark.parametrize(
+    ("got", "stores", "result", "missed"),
+    [
+        ({"A", "B", "C"}, True, AuditResult.COMPLETE, []),
+        ({"B", "OTHER"}, True, AuditResult.MISSED, ["A", "C"]),
+        ({"A", "B", "C"}, False, AuditResult.UNKNOWN, []),
+    ],
+)
+def test_an_audit_of_the_channel_finds_what_is_missing(
+    phone: _Phone, got: set[str], stores: bool, result: AuditResult, missed: list[str]
+) -> None:
+    phone.world.simulator.put_channel("loja", stores=stores)
+    # The clocks of phones and servers differ by minutes.
+    for id_, ago in (("A", 3400), ("B", 2000), ("C", 1600), ("LATE", -120)):
+        phone.gets(id_, ago=ago)
+    consumer: Any = _Consumer(got)
+    auditor = MessageAuditor(
+        cast("Any", None),
+        phone.world.gateway,
+        consumer,
+        cast("Any", None),
+        lambda *_: None,
+        AuditMode.OFF,
+        clock=phone.world.clock,
+    )
+
+    [(_, audit)] = auditor.audit([(phone.world.channel(), _since(1))])
+
+    assert audit.result is result
+    assert [one.id for one in audit.missed] == missed

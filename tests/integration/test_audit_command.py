@@ -1,0 +1,138 @@
+"""``python -m reconnect_hook audit``: from a webhook that breaks to what it has dropped."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.simulator.client import Simulator
+from demo.simulator.messages import SimulatedMessage
+from demo.simulator.server import SimulatorServer
+from reconnect_hook.__main__ import main
+from tests.support.programs import Program
+from tests.support.waiting import wait_until
+
+_SECRET = "0123456789abcdef-not-a-real-secret"
+_TOKEN = "not-a-real-token-for-messages"
+_SECONDS = 60.0
+
+
+class _Loop:
+    """A WAHA whose webhook posts to an exporter, and the command that compares both."""
+
+    def __init__(self, folder: Path, server: SimulatorServer) -> None:
+        self.folder = folder
+        self.server = server
+        self.simulator = Simulator(server.url)
+        self.settings = {
+            "WPP_GATEWAY_TYPE": "waha",
+            "WPP_GATEWAY_BASE_URL": server.url,
+            "WPP_GATEWAY_SECRET": _SECRET,
+            "MESSAGE_SOURCE": "events",
+            "MESSAGES_TOKEN": _TOKEN,
+            "MESSAGES_STATE_URL": f"sqlite:///{folder}/messages.sqlite3",
+            "EXPORTER_LISTEN": "127.0.0.1:0",
+            "EXPORTER_POLL_SECONDS": "0.1",
+            "HOOK_STATE_URL": f"sqlite:///{folder}/state.sqlite3",
+            "HOOK_LOG_FILE": f"{folder}/hook.log",
+        }
+        lines = "".join(f"{name}={value}\n" for name, value in self.settings.items())
+        (folder / "zapwatch.env").write_text(lines)
+
+    def gets(self, *ids: str) -> None:
+        """Let messages come in, ten minutes ago, and wait until the webhook has tried each."""
+        before = self._posted()
+        for one in ids:
+            at = time.time() - 600
+            message = SimulatedMessage("loja", outgoing=False, id=one, words="a text", at=at)
+            self.server.gateway.births.bear(message)
+        wait_until(lambda: self._posted() == before + len(ids), _SECONDS, "all posted")
+
+    def _posted(self) -> int:
+        return sum(self.simulator.state()["webhook"]["answers"].values())
+
+    def remember_for_an_hour(self) -> None:
+        """Let the store have known ids for an hour."""
+        with closing(sqlite3.connect(self.folder / "messages.sqlite3")) as store, store:
+            store.execute("UPDATE hash_key SET since = since - 3600")
+
+    def audit(self, *arguments: str) -> int:
+        """Run the command, and return its exit code."""
+        return main(["audit", *arguments, "--env-file", str(self.folder / "zapwatch.env")])
+
+
+@pytest.fixture
+def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Loop]:
+    monkeypatch.setattr("reconnect_hook.__main__.end_on_signals", lambda **_: None)
+    with SimulatorServer(_SECRET, api="waha", traffic_seconds=3600) as server:
+        server.gateway.put("loja", {"quiet": True})
+        yield _Loop(tmp_path, server)
+
+
+def test_exactly_what_a_broken_webhook_dropped_is_missing(
+    loop: _Loop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing() -> list[str]:
+        (told,) = json.loads(capsys.readouterr().out)["audits"]
+        return sorted(one["id"] for one in told["missed"])
+
+    with Program(loop.folder, "exporter", settings=loop.settings) as exporter:
+        wait_until(lambda: exporter.get("/-/ready").status_code == 200, _SECONDS, "both sources")
+        loop.simulator.webhook(url=f"{exporter.url}/messages/wpp", token=_TOKEN)
+        loop.gets("A1", "A2")
+        loop.remember_for_an_hour()
+        loop.simulator.webhook(token="a-token-that-is-not-right")
+        loop.gets("LOST1", "LOST2", "LOST3")
+        loop.simulator.webhook(token=_TOKEN)
+        loop.gets("A3")
+        wait_until(lambda: _stored(loop) == 3, _SECONDS, "all stored")
+
+        assert loop.audit("LOJA", "--json") == 3
+        assert missing() == ["LOST1", "LOST2", "LOST3"]
+
+        # The phone delivers one by itself, late.
+        loop.gets("LOST2")
+        wait_until(lambda: _stored(loop) == 4, _SECONDS, "it is stored")
+        assert loop.audit("--json") == 3
+        assert missing() == ["LOST1", "LOST3"]
+        loop.gets("LOST1", "LOST3")
+        wait_until(lambda: _stored(loop) == 6, _SECONDS, "they are stored")
+        assert loop.audit("--gateway", "wpp") == 0
+        assert capsys.readouterr().out == "wpp: loja: complete: 6 received\n"
+
+    log = (loop.folder / "hook.log").read_text()
+    assert "audit=missed received=6 missed=3" in log
+    for file in loop.folder.glob("*.sqlite3*"):
+        held = file.read_bytes()
+        assert b"a text" not in held
+        assert b"5500000000001" not in held
+
+
+def _stored(loop: _Loop) -> int:
+    with closing(sqlite3.connect(loop.folder / "messages.sqlite3")) as store:
+        return int(store.execute("SELECT count(*) FROM arrived_ids").fetchone()[0])
+
+
+def test_what_cannot_be_read_or_known_is_no_good_news(
+    loop: _Loop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*arguments: Any) -> str:
+        assert loop.audit(*arguments) == 1
+        return capsys.readouterr().out
+
+    assert "unknown" in said("loja")  # no exporter has ever run
+    assert "no gateway lists such a channel" in said("nobody")
+    loop.simulator.fault("list", "html_502")
+    assert "wpp: list: html" in said()
+
+    with pytest.raises(SystemExit) as ended:
+        loop.audit("--gateway", "another")
+    assert ended.value.code == 2
+    assert "there is no gateway 'another'" in capsys.readouterr().err

@@ -1,0 +1,251 @@
+"""Which messages a consumer got, by its log on both kinds of database and by the events store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from exporter.event_buffer import Inbox, TakenMessages
+from tests.support.clock import HandMovedClock
+from tests.support.message_logs import WrittenLog
+from tests.support.states import sqlite_url
+from zapwatch.channels import Channel, Status
+from zapwatch.clock import Clock
+from zapwatch.messages import source as source_module
+from zapwatch.messages.event_parser import Message
+from zapwatch.messages.event_store import EventStore
+from zapwatch.messages.received import Delivered
+from zapwatch.messages.source import LogMessages, StoredMessages
+from zapwatch.messages.webhook_log import Direction, MessageLog, MessageLogError
+
+_WEB = "false_5500000000001@c.us_"
+_HOUR = 3600.0
+
+
+class _Log:
+    """A log, and the source that reads it."""
+
+    def __init__(self, written: WrittenLog) -> None:
+        self.written = written
+        self.log = MessageLog(written.reader)
+        self.source = LogMessages(self.log, 3600)
+
+    def write(self, payload: dict[str, Any], event: str = "message", ago: int = 0) -> int:
+        """Write a row of the channel ``loja``."""
+        body = {"sessionId": "Loja"} | payload
+        return self.written.write(event_type=event, payload=body, age_seconds=ago)
+
+    def delivered(self, *ids: str, hours: float = 1) -> Delivered:
+        """Ask for ids of the last hours."""
+        return self.source.delivered({"loja": ids}, Clock().time() - hours * _HOUR)
+
+    def arrived(self, *ids: str) -> set[str]:
+        """Return which of the ids of the last hour are there."""
+        return set(self.delivered(*ids).ids["loja"])
+
+
+@pytest.fixture
+def log(written: WrittenLog) -> Iterator[_Log]:
+    made = _Log(written)
+    yield made
+    made.log.close()
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"id": f"{_WEB}A1"},
+        {"id": {"_serialized": f"{_WEB}A1", "fromMe": False}},
+        {"id": "false_120363000000000001@g.us_A1_5500000000002@c.us"},
+        {"id": "false_100000000000001@lid_A1"},
+        {"id": "A1"},
+        {"messageId": "A1"},
+        {"message": {"key": {"id": "A1", "fromMe": False}}},
+        {"id": "evt_01J0000000", "payload": {"id": f"{_WEB}A1"}},
+        {"data": {"key": {"id": "A1"}}},
+        {"raw": {"payload": {"key": {"id": "A1"}}}},
+        {"id": f"{_WEB}A1", "quotedMsg": {"fromMe": True}},
+    ],
+)
+def test_the_id_is_found_wherever_a_payload_has_it(log: _Log, payload: dict[str, Any]) -> None:
+    log.write(payload)
+
+    assert log.arrived("A1", "A2") == {"A1"}
+
+
+@pytest.mark.parametrize(
+    ("payload", "event"),
+    [
+        ({"id": f"{_WEB}A1", "type": "ciphertext"}, "message"),
+        ({"id": "true_5500000000001@c.us_A1"}, "message"),
+        ({"id": "A1", "fromMe": True}, "message"),
+        ({"id": "A1"}, "onselfmessage"),
+        ({"id": "A1"}, "message.ack"),
+        ({"id": "A1", "sessionId": "obra"}, "message"),
+        ({"id": ["A1"]}, "message"),
+    ],
+)
+def test_what_is_no_arrival_of_the_channel_is_none(
+    log: _Log, payload: dict[str, Any], event: str
+) -> None:
+    log.write(payload, event)
+
+    assert log.arrived("A1") == set()
+
+
+def test_ciphertext_that_became_text_has_arrived(log: _Log) -> None:
+    log.write({"id": f"{_WEB}A1", "type": "ciphertext"})
+    log.write({"id": f"{_WEB}A1", "type": "chat"})
+
+    assert log.arrived("A1") == {"A1"}
+
+
+def test_rows_that_are_no_json_are_passed_over(log: _Log) -> None:
+    log.write({"id": "A1"})
+    for payload in ("no json", "[" * 2000 + "]" * 2000, "null", "[]"):
+        log.written.write(payload=payload)
+
+    assert log.arrived("A1") == {"A1"}
+
+
+def test_a_log_is_read_as_far_back_as_the_time_and_a_little_more(log: _Log) -> None:
+    log.write({"id": "OLD"}, ago=5 * 3600)
+    with log.written.engine.begin() as connection:
+        statement = (
+            "INSERT INTO webhook_raw_logs (received_at, event_type, payload_json)"
+            " SELECT received_at, 'message', :payload FROM webhook_raw_logs WHERE id = 1"
+        )
+        rows = [{"payload": json.dumps({"sessionId": "loja"})}] * 1100
+        connection.execute(sa.text(statement), rows)
+    log.write({"id": "EARLY"}, ago=3600 + 300)
+    log.write({"id": "A1"}, ago=60)
+
+    delivered = log.delivered("OLD", "EARLY", "A1")
+
+    assert set(delivered.ids["loja"]) == {"EARLY", "A1"}
+    assert set(delivered.heard) == {"loja"}
+    assert list(delivered.gaps) == []
+    assert list(log.delivered(hours=0.001).heard) == []
+
+
+def test_a_log_that_was_purged_tells_nothing_of_before(log: _Log) -> None:
+    gone = log.write({"id": "A1"}, ago=3000)
+    log.write({"id": "A2"}, ago=600)
+    assert list(log.delivered("A1").gaps) == []
+
+    log.written.purge(gone)
+
+    [(begin, end)] = log.delivered("A1").gaps
+    assert begin == 0
+    assert Clock().time() - 620 < end < Clock().time() - 580
+
+
+def test_more_rows_than_are_read_are_no_answer(log: _Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    log.write({"id": "A1"})
+    monkeypatch.setattr(source_module, "_MOST_COMPARED", 0)
+
+    with pytest.raises(MessageLogError, match="more than 0 rows"):
+        log.delivered("A1")
+
+
+def test_each_statement_reads_a_bounded_range_of_the_primary_key(log: _Log) -> None:
+    for number in range(1200):
+        log.write({"id": f"A{number}"})
+    statements: list[tuple[str, Any]] = []
+    engine = log.log._engine
+
+    @sa.event.listens_for(engine, "before_cursor_execute")
+    def note(_connection: Any, _cursor: Any, text: str, values: Any, *_: Any) -> None:
+        if "LIMIT" in text.upper():
+            statements.append((text, values))
+
+    assert log.arrived("A0", "A1199", "B") == {"A0", "A1199"}
+
+    assert len(statements) == 4
+    explain = "EXPLAIN QUERY PLAN " if log.written.is_sqlite else "EXPLAIN "
+    for text, values in statements[:4]:
+        with engine.connect() as connection:
+            plan = [str(tuple(row)) for row in connection.exec_driver_sql(explain + text, values)]
+        wanted = "INTEGER PRIMARY KEY" if log.written.is_sqlite else "'PRIMARY'"
+        assert all(wanted in line for line in plan), plan
+
+
+class TestStore:
+    """The events store, filled by an exporter."""
+
+    _LOJA = Channel("Loja", Status.CONNECTED)
+
+    @pytest.fixture(params=["sqlite", "mariadb"])
+    def store(self, request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[EventStore]:
+        is_sqlite = request.param == "sqlite"
+        url = sqlite_url(tmp_path) if is_sqlite else request.getfixturevalue("database")
+        made = EventStore(url)
+        yield made
+        made.close()
+
+    def _take(self, store: EventStore, clock: Clock, *messages: Message) -> None:
+        inbox = Inbox(store, ["wpp"], clock=clock)
+        for one in messages:
+            inbox.take("wpp", one)
+        TakenMessages(inbox, store, "wpp", clock=clock).poll([self._LOJA])
+
+    @staticmethod
+    def _message(
+        id_: str, key: str = "loja", direction: Direction = Direction.IN, *, readable: bool = True
+    ) -> Message:
+        return Message(key, direction, 1_700_000_000.0, True, id_, readable=readable)
+
+    def _arrived(self, store: EventStore, clock: Clock, *ids: str) -> set[str]:
+        source = StoredMessages(store, "wpp", clock=clock)
+        return set(source.delivered({"loja": ids}, clock.time() - 60).ids["loja"])
+
+    def test_what_came_is_known_by_its_bare_id(self, store: EventStore) -> None:
+        clock = HandMovedClock()
+        self._take(
+            store,
+            clock,
+            self._message(f"{_WEB}A1"),
+            self._message("true_x@c.us_OWN", direction=Direction.OUT),
+            self._message("A2", readable=False),
+            self._message("A3", key="obra"),
+        )
+
+        assert self._arrived(store, clock, "A1", "A2", "A3", "OWN") == {"A1"}
+
+    def test_no_id_is_stored_as_it_is(self, store: EventStore) -> None:
+        clock = HandMovedClock()
+        self._take(store, clock, self._message("ABCDEF0123"))
+
+        with store._database.read() as connection:
+            [row] = connection.execute(sa.text("SELECT * FROM arrived_ids")).all()
+        assert "ABCDEF0123" not in str(tuple(row))
+
+    def test_ids_are_forgotten_after_seven_days(self, store: EventStore) -> None:
+        clock = HandMovedClock()
+        self._take(store, clock, self._message("A1"))
+        clock.forward(7 * 86_400 - 60)
+        self._take(store, clock, self._message("A2"))
+        store.prune(clock.time())
+        assert self._arrived(store, clock, "A1", "A2") == {"A1", "A2"}
+
+        clock.forward(120)
+        store.prune(clock.time())
+
+        assert self._arrived(store, clock, "A1", "A2") == {"A2"}
+
+    def test_nothing_is_known_of_before_and_of_times_without_a_receiver(
+        self, store: EventStore
+    ) -> None:
+        clock = HandMovedClock()
+        began = clock.time()
+        self._take(store, clock)
+        clock.forward(3600)
+        self._take(store, clock, self._message("A1"))
+
+        delivered = StoredMessages(store, "wpp", clock=clock).delivered({}, began)
+
+        assert list(delivered.gaps) == [(began - 300, began + 3600), (0.0, began)]
