@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -286,9 +286,11 @@ class Post:
         """Return the source of a gateway whose events are taken."""
         return TakenMessages(self._inbox, self.store, gateway, clock=self._clock)
 
-    def receiver(self, pages: WSGIApplication, count: Count) -> Receiver:
-        """Return the application with the place for events before it."""
-        return Receiver(pages, self._senders, self._inbox.take, count, clock=self._clock)
+    def receiver(
+        self, pages: WSGIApplication, count: Count, on_state: Callable[[str], None]
+    ) -> Receiver:
+        """Return the application with the place for events before it; see Receiver."""
+        return Receiver(pages, self._senders, self._inbox.take, count, on_state, clock=self._clock)
 
 
 def senders_among(gateways: Collection[GatewaySettings]) -> dict[str, Sender]:
