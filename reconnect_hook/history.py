@@ -10,10 +10,9 @@ import sqlalchemy as sa
 
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.attempt_log import KEPT_ATTEMPTS, LoggedAttempt
-from reconnect_hook.backoff import Backoff
-from reconnect_hook.models import ChannelRow, Intent, Outcome, Phase
+from reconnect_hook.models import COLUMNS, Backoff, ChannelRow, Intent, Outcome, Phase
 from reconnect_hook.probe_limits import Probed, ProbeOutcome
-from reconnect_hook.repository import ensure_row, read_gateway, read_rows, transact
+from reconnect_hook.repository import ensure_row, read_gateway, read_rows
 from reconnect_hook.schema import attempt_log, channel, repair_log
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.db import Database, now
@@ -97,7 +96,9 @@ class RepairHistory:
             query = sa.select(channel).where(channel.c.gateway == self._gateway)
             found = [dict(row) for row in connection.execute(query).mappings()]
             at = now(connection)
-        rows = [ChannelRow.from_row(row).clamped(at, self._backoff.longest) for row in found]
+        rows = [ChannelRow.load([row[name] for name in COLUMNS]) for row in found]
+        for row in rows:
+            row.clamp(at, self._backoff.longest)
         repairs = [row for row in rows if row.is_open and row.intent >= Intent.REPAIR]
         return Present(
             at,
@@ -218,7 +219,7 @@ class RepairHistory:
                     since[key] = at
             return {key: at - since[key] for key in unheard}
 
-        return transact(self._database, work)
+        return self._database.transact(work)
 
     def _note(self, connection: sa.Connection, key: str, **values: object) -> None:
         mine = (channel.c.gateway == self._gateway, channel.c.key == key)

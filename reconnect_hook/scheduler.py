@@ -12,7 +12,7 @@ from reconnect_hook.models import GatewayRow
 from reconnect_hook.probe_limits import prune_echoes
 from reconnect_hook.reconciler import GatewayReconciler, Polled
 from reconnect_hook.recorder import RETRY_SECONDS
-from reconnect_hook.repository import add_gateway, prune_records, prune_rows, transact
+from reconnect_hook.repository import add_gateway, prune_records, prune_rows
 from reconnect_hook.schema import channel, gateway
 from zapwatch.db import Database, StateError, now_column
 from zapwatch.server import start_thread
@@ -54,7 +54,7 @@ def add_gateways(database: Database, names: Iterable[str]) -> None:
         for name in names:
             add_gateway(connection, name)
 
-    transact(database, work)
+    database.transact(work)
 
 
 class Scheduler:

@@ -9,15 +9,13 @@ from pathlib import Path
 import pytest
 
 from reconnect_hook.alerts import RepairCause
-from reconnect_hook.backoff import (
+from reconnect_hook.models import (
     FIRST_REST_SECONDS,
+    LONGEST_REST_SECONDS,
     THRESHOLD,
     WINDOW_SECONDS,
-    is_tripped,
-    record_answer,
-    record_failure,
+    GatewayRow,
 )
-from reconnect_hook.models import LONGEST_REST_SECONDS, GatewayRow
 from reconnect_hook.repository import read_gateway
 from tests.support.world import GATEWAY, Options, World
 from zapwatch.channels import Status
@@ -59,7 +57,7 @@ def _open(world: World) -> None:
     """Let so many calls fail that the gateway is left alone."""
     world.gateway.call_error = _TIMEOUT
     _drop(world, *_MANY)
-    world.run(60, until=lambda: is_tripped(_state(world)))
+    world.run(60, until=lambda: _state(world).is_tripped)
     assert len(world.gateway.calls) >= THRESHOLD
 
 
@@ -69,28 +67,28 @@ def _open(world: World) -> None:
 def test_so_many_failures_in_a_row_open_it() -> None:
     state = GatewayRow()
     for number in range(1, THRESHOLD + 1):
-        state = record_failure(state, _AT + number)
+        state = state.after_failure(_AT + number)
         assert state.failures == number
-        assert is_tripped(state) == state.rests(_AT + number) == (number == THRESHOLD)
+        assert state.is_tripped == state.rests(_AT + number) == (number == THRESHOLD)
     assert state.rests_until == _AT + THRESHOLD + FIRST_REST_SECONDS
-    late = record_failure(state, _AT + THRESHOLD + 1)
+    late = state.after_failure(_AT + THRESHOLD + 1)
     assert late == state, "calls that were under way do not lengthen the rest"
-    answered = record_answer(state, _AT + 20)
+    answered = state.after_answer(_AT + 20)
     assert (answered.failures, answered.rests_until, answered.back_at) == (0, None, _AT + 20)
 
 
 def test_an_answer_in_between_or_much_time_begins_the_count_anew() -> None:
     state = GatewayRow(failures=THRESHOLD - 1, failed_at=_AT)
-    assert record_answer(state, _AT + 1) == replace(state, failures=0)
-    assert record_failure(state, _AT + WINDOW_SECONDS + 1).failures == 1
-    assert record_failure(state, _AT - 1).failures == 1, "a clock that was put back"
-    assert record_failure(state, _AT + WINDOW_SECONDS).failures == THRESHOLD
+    assert state.after_answer(_AT + 1) == replace(state, failures=0)
+    assert state.after_failure(_AT + WINDOW_SECONDS + 1).failures == 1
+    assert state.after_failure(_AT - 1).failures == 1, "a clock that was put back"
+    assert state.after_failure(_AT + WINDOW_SECONDS).failures == THRESHOLD
 
 
 def test_the_pauses_of_the_gateway_grow(make: Callable[..., World]) -> None:
     state, at = GatewayRow(failures=THRESHOLD - 1, failed_at=_AT), _AT
     for rest in _RESTS:
-        state = record_failure(state, at)
+        state = state.after_failure(at)
         assert state.rests_until == at + rest
         assert state.rests(at + rest - 1)
         at += rest + 1
@@ -98,7 +96,7 @@ def test_the_pauses_of_the_gateway_grow(make: Callable[..., World]) -> None:
     world = make(hooks=1)
     world.gateway.list_error = _TIMEOUT
     _drop(world, "loja")
-    world.run(60, until=lambda: is_tripped(_state(world)))
+    world.run(60, until=lambda: _state(world).is_tripped)
     lists = world.gateway.lists
     world.run(sum(_RESTS[:4]) + 60)
     assert 4 <= world.gateway.lists - lists <= 5, "one trial after each rest"
@@ -201,7 +199,7 @@ def test_a_list_that_fails_ends_nothing_and_counts(make: Callable[..., World]) -
     world = make(hooks=1)
     world.gateway.list_error = _TIMEOUT
     _drop(world, *_MANY)
-    world.run(60, until=lambda: is_tripped(_state(world)))
+    world.run(60, until=lambda: _state(world).is_tripped)
     assert world.gateway.lists == THRESHOLD
     assert world.outcomes(_MANY[0]) == []
     assert len(world.lines()) == 1, "one line for the gateway"

@@ -15,13 +15,12 @@ import sqlalchemy as sa
 
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import RepairCause
-from reconnect_hook.backoff import Backoff
-from reconnect_hook.dedup import Raise
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.migrate import open_state
 from reconnect_hook.models import (
     LEASE_SECONDS,
     AskedBy,
+    Backoff,
     ChannelRow,
     GatewayRow,
     Intent,
@@ -32,6 +31,7 @@ from reconnect_hook.operator_actions import OperatorActions
 from reconnect_hook.repository import (
     Lead,
     LostLeadError,
+    Raise,
     next_look,
     prune_records,
     prune_rows,

@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from reconnect_hook.alert_writer import AlertWriter
-from reconnect_hook.backoff import Backoff
 from reconnect_hook.migrate import open_state
+from reconnect_hook.models import Backoff
 from reconnect_hook.repository import read_open_rows
 from tests.support.states import firing, sqlite_url
 from zapwatch.db import Database, UnavailableError
