@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.models import (
@@ -17,6 +19,7 @@ from reconnect_hook.models import (
     GatewayRow,
 )
 from reconnect_hook.repository import read_gateway
+from tests.support.states import firing
 from tests.support.world import GATEWAY, Options, World
 from zapwatch.channels import Status
 from zapwatch.gateways.base import GatewayErrorKind
@@ -290,6 +293,26 @@ def test_a_silent_channel_is_left_in_its_pause(make: Callable[..., World]) -> No
         world.run(90)
     assert world.outcomes() == ["requested"]
     assert len(world.gateway.calls) == 1
+
+
+def test_one_list_judges_many_rows_some_at_a_time(make: Callable[..., World]) -> None:
+    """So that an alert, which waits for the database, waits for some rows and not for all."""
+    world = make(hooks=1)
+    names = [f"channel {number:04d}" for number in range(1200)]
+    for name in names:
+        world.put(name)
+    world.hook.writer.accept([firing(name) for name in names])
+    ended: list[int] = []
+
+    @sa.event.listens_for(world.hook.database._engine, "commit")
+    def committed(connection: sa.Connection) -> None:
+        ended.append(connection.scalar(sa.text("SELECT COUNT(*) FROM repair_log")) or 0)
+
+    world.run(30)
+    assert ended[-1] == 1200
+    assert max(after - before for before, after in pairwise(ended)) <= 500
+    assert world.gateway.lists == 1
+    assert len(world.lines()) == 1200
 
 
 def test_of_a_long_queue_those_that_came_back_are_ended_by_one_list(

@@ -229,6 +229,18 @@ def test_raises_in_any_order_want_the_same(state: Database, before: dict[str, An
     assert len({row.raised_in for row in stored.values()}) == 1
 
 
+def test_of_a_row_only_what_has_changed_is_stored(state: Database) -> None:
+    """A finding about another channel may have suspended this one in the same transaction."""
+    _accept(state, "loja", "obra")
+    with state.write() as connection:
+        loja, obra = read_open_rows(connection, GATEWAY, lock=True)
+        connection.execute(sa.update(channel).values(suspended=True, channel="LOJA"))
+        loja.attempts = obra.attempts = 3
+        store_rows(connection, GATEWAY, [loja, obra])
+    for row in _open_rows(state):
+        assert (row.attempts, row.suspended, row.channel) == (3, True, "LOJA")
+
+
 def test_what_is_raised_while_it_is_being_closed_stays(state: Database, other: Database) -> None:
     """Whichever comes first: the end keeps the raise, or the raise opens the row again."""
     _accept(state, *_MANY)

@@ -54,6 +54,22 @@ def test_a_state_that_was_taken_away_is_made_anew(
     again.close()
 
 
+@pytest.mark.parametrize("moment", ["begin", "commit"])
+def test_a_transaction_that_met_another_one_is_made_again(database: Database, moment: str) -> None:
+    """Galera says so at the commit as well."""
+    tries: list[str] = []
+
+    @sa.event.listens_for(database._engine, moment)
+    def collide(_connection: sa.Connection) -> None:
+        tries.append(moment)
+        if len(tries) < 3:
+            raise sa.exc.OperationalError("", {}, Exception(1213, "Deadlock found"))
+
+    assert _accept(database) == ["accepted"]
+    assert len(tries) == 3
+    assert _waiting(database) == 1
+
+
 def test_what_was_written_to_a_file_that_is_gone_was_not_stored(
     database: Database, path: Path
 ) -> None:
