@@ -28,7 +28,7 @@ from reconnect_hook.models import (
     escalates,
 )
 from reconnect_hook.schema import attempt_log, channel, gateway, repair_log
-from zapwatch.db import Database, now
+from zapwatch.db import Database, now, now_column
 
 _T = TypeVar("_T")
 
@@ -99,6 +99,22 @@ def read_gateway(connection: sa.Connection, name: str) -> GatewayRow:
     return GatewayRow(*found[0]) if found else GatewayRow()
 
 
+_DUE = (
+    sa.select(sa.func.min(channel.c.next_at))
+    .where(channel.c.gateway == gateway.c.gateway, _IS_OPEN)
+    .scalar_subquery()
+)
+
+
+def read_due(connection: sa.Connection) -> dict[str, tuple[GatewayRow, float | None, float]]:
+    """Return the rows of all gateways, when a look at each is wanted, and the moment."""
+    query = sa.select(gateway.c.gateway, *_GATEWAY_COLUMNS, _DUE, now_column(connection))
+    return {
+        name: (GatewayRow(*columns), due_at, at)
+        for name, *columns, due_at, at in connection.execute(query)
+    }
+
+
 def _among(count: int) -> sa.ColumnElement[bool]:
     keys: Sequence[Any] = [sa.bindparam(f"key{number}") for number in range(count)]
     return channel.c.key.in_(keys)
@@ -159,6 +175,20 @@ def read_open_rows(connection: sa.Connection, name: str, *, lock: bool = False) 
     """Return the open rows of a gateway in the order of their keys."""
     query = _OPEN.with_for_update() if lock else _OPEN
     return [ChannelRow.load(row) for row in connection.execute(query, {"of_gateway": name})]
+
+
+_PROBED = (channel.c.channel, channel.c.probe_kind, channel.c.probe_outcome)
+_ALL = _Statement(sa.select(*_STATE_COLUMNS, channel.c.probe_ended_at, *_PROBED).where(_OF_GATEWAY))
+
+
+def read_all_rows(connection: sa.Connection, name: str) -> list[tuple[ChannelRow, Sequence[Any]]]:
+    """Return each row of a gateway, and when its last probe ended, its channel, kind and outcome.
+
+    The moment is None where it was never probed.
+    """
+    found = _ALL.rows(connection, {"of_gateway": name})
+    count = len(COLUMNS)
+    return [(ChannelRow.load(row[:count]), row[count:]) for row in found]
 
 
 def ensure_row(
