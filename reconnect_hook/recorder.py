@@ -117,6 +117,8 @@ class RowChanges:
     entries: list[LogEntry] = field(default_factory=list)
     raises: list[Raise] = field(default_factory=list)
     claimed: list[Ready] = field(default_factory=list)
+    taken: set[str] = field(default_factory=set)
+    """The keys of the ready rows that were claimed, or are no longer as they were judged."""
     probes: list[tuple[str, Finding, float]] = field(default_factory=list)
     restarts: list[str] = field(default_factory=list)
     cancelled: set[str] = field(default_factory=set)
@@ -155,8 +157,10 @@ class Recorder:
         self._attempts.forget()
 
     def committed(self, changes: RowChanges) -> None:
-        """Take over the steps of what is committed now."""
+        """Take over the steps of what is committed now, and forget what it has claimed."""
         self._attempts.commit(changes.attempts)
+        if changes.taken:
+            self._ready = [one for one in self._ready if one.row.key not in changes.taken]
 
     def note_failed_list(
         self, error: GatewayError, connection: sa.Connection, gateway: GatewayRow, at: float
@@ -192,6 +196,9 @@ class Recorder:
         ``room`` is None where the others of this look are still to come.
         """
         changes = RowChanges(at, gateway.after_answer(at))
+        # Those of this transaction, if it was begun before and met another one.
+        again = set(keys)
+        self._ready = [one for one in self._ready if one.row.key not in again]
         for row in self._lock(connection, changes, keys):
             if row.is_open:
                 self._judge_row(changes, row, listed, in_hand)
@@ -320,7 +327,7 @@ class Recorder:
                 self._note_claim(changes, row, one)
                 self._begin(changes, row, one.decision)
                 changes.claimed.append(replace(one, row=row))
-        self._ready = [one for one in self._ready if one.row.key not in taken]
+        changes.taken |= taken.keys()
 
     @staticmethod
     def _note_claim(changes: RowChanges, row: ChannelRow, one: Ready) -> None:
