@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
     if settings.exporter_listen.host in _LOOPBACK:
         add_reload(pages, reloading.reload)
         add_settings(pages, lambda: describe(reloading.settings))
-    receiver = post.receiver(pages, supervisor.count_event)
+    receiver = post.receiver(pages, supervisor.count_event, supervisor.hurry)
     try:
         server.run(Front(receiver, is_known=receiver.is_known, urgent=EVENTS_PATH))
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -307,9 +307,11 @@ class Post:
                 self._inbox.write()
         self.store.close()
 
-    def receiver(self, pages: WSGIApplication, count: Count) -> Receiver:
-        """Return the application with the place for events before it."""
-        return Receiver(pages, self._senders, self._inbox.take, count, clock=self._clock)
+    def receiver(
+        self, pages: WSGIApplication, count: Count, on_state: Callable[[str], None]
+    ) -> Receiver:
+        """Return the application with the place for events before it; see Receiver."""
+        return Receiver(pages, self._senders, self._inbox.take, count, on_state, clock=self._clock)
 
 
 def senders_among(gateways: Collection[GatewaySettings]) -> dict[str, Sender]:

@@ -21,7 +21,7 @@ from urllib.parse import parse_qsl
 
 from zapwatch.clock import Clock
 from zapwatch.front import MAX_REQUEST_BYTES
-from zapwatch.messages.event_parser import EventError, Message, parse
+from zapwatch.messages.event_parser import EventError, Message, is_about_state, parse
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -87,15 +87,20 @@ class Receiver:
         senders: Mapping[str, Sender],
         take: Take,
         count: Count,
+        on_state: Callable[[str], None],
         *,
         clock: Clock | None = None,
     ) -> None:
-        """``senders`` are the gateways by their names; there may be others later."""
+        """``senders`` are the gateways by their names; there may be others later.
+
+        ``on_state`` is given the name of a gateway of which a session may have another state.
+        """
         self._behind = behind
         self._clock = clock or Clock()
         self._senders = senders
         self._take = take
         self._count = count
+        self._on_state = on_state
         self._told_at: dict[tuple[str, str], float] = {}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -110,12 +115,15 @@ class Receiver:
             why = "events are posted here"
             return _answer(start_response, HTTPStatus.METHOD_NOT_ALLOWED, why, ("Allow", "POST"))
         try:
-            messages = _read(environ, sender, self._clock.time())
+            body = _read(environ, sender)
+            messages = _parse(sender, body, self._clock.time())
         except _Refused as refused:
             why = f"an event of gateway {name} was refused: {refused}"
             self._tell(name, refused.result, why)
             self._count(name, refused.result)
             return _answer(start_response, refused.status, str(refused))
+        if not messages and is_about_state(sender.kind, body):
+            self._on_state(name)
         results = [self._taken(name, message) for message in messages]
         # The one that proves most.
         result = next((one for one in EventResult if one in results), EventResult.OTHER)
@@ -171,8 +179,8 @@ class Receiver:
             _log.warning("%s", why)
 
 
-def _read(environ: WSGIEnvironment, sender: Sender, now: float) -> list[Message]:
-    """Return the messages that were posted; raise _Refused."""
+def _read(environ: WSGIEnvironment, sender: Sender) -> bytes:
+    """Return what was posted by somebody who may; raise _Refused."""
     token = sender.token.encode()
     signature: str = environ.get(_SIGNATURE, "")
     if not signature and not _has_token(environ, token):
@@ -181,9 +189,14 @@ def _read(environ: WSGIEnvironment, sender: Sender, now: float) -> list[Message]
     if length > MAX_REQUEST_BYTES:
         why = f"an event may have {MAX_REQUEST_BYTES} bytes: let the gateway post no media"
         raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, EventResult.TOO_LARGE, why)
-    body = environ["wsgi.input"].read(length)
+    body: bytes = environ["wsgi.input"].read(length)
     if signature and not _is_signed(environ, signature, body, token):
         raise _unauthorized()
+    return body
+
+
+def _parse(sender: Sender, body: bytes, now: float) -> list[Message]:
+    """Return the messages that were posted; raise _Refused."""
     try:
         return parse(sender.kind, body, now)
     except EventError as error:

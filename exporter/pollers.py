@@ -30,6 +30,8 @@ class Poller(ABC):
     """Polls for as long as the program runs, whatever happens, and logs when that changes."""
 
     source: ClassVar[str]
+    least_pause: ClassVar[float] = 0.0
+    """Seconds between two polls even in a hurry, or as many as a poll takes."""
 
     def __init__(
         self, pause_seconds: float, log: logging.Logger = _log, *, clock: Clock | None = None
@@ -38,7 +40,7 @@ class Poller(ABC):
         self._log = log
         self._clock = clock or Clock()
         self._hurry = threading.Event()
-        self._stopped = False
+        self._stopped = threading.Event()
         self._trouble = ""
         self._trouble_since = 0.0
         self._is_dead = False
@@ -53,12 +55,12 @@ class Poller(ABC):
         threading.Thread(target=self._run, name=self.source, daemon=True).start()
 
     def hurry(self) -> None:
-        """Let the next poll follow at once."""
+        """Let the next poll follow at once, or after ``least_pause``."""
         self._hurry.set()
 
     def stop(self) -> None:
         """End after the poll that is under way."""
-        self._stopped = True
+        self._stopped.set()
         self._hurry.set()
 
     @abstractmethod
@@ -83,14 +85,18 @@ class Poller(ABC):
             self._log.exception("%s is polled no more, a fault of the exporter itself", self.source)
 
     def _poll_until_stopped(self) -> None:
-        while not self._stopped:
+        while not self._stopped.is_set():
             started = self._clock.monotonic()
             self._hurry.clear()
             self.poll_once()
             # A source that takes long to answer is asked less often: the call is dear for it.
-            pause = max(self._pause_seconds, self._clock.monotonic() - started)
-            if not self._stopped:
-                self._clock.wait(self._hurry, pause)
+            ended = self._clock.monotonic()
+            if self._stopped.is_set():
+                break
+            pause = max(self._pause_seconds, ended - started)
+            if self._clock.wait(self._hurry, pause) and self.least_pause:
+                least = min(pause, max(self.least_pause, ended - started))
+                self._clock.wait(self._stopped, max(0.0, ended + least - self._clock.monotonic()))
         self.close()
 
     def poll_once(self) -> None:
@@ -129,6 +135,7 @@ class GatewayPoller(Poller):
     """Lists the channels. ``on_new_channels`` is called when some are listed for the first time."""
 
     source = "channel list"
+    least_pause = 1.0
 
     def __init__(
         self,

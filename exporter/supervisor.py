@@ -93,6 +93,10 @@ class GatewayMonitor:
         if self._learner is not None:
             self._learner.stop()
 
+    def hurry(self) -> None:
+        """Ask for the list as soon as its pace allows."""
+        self._pollers[0].hurry()
+
     @property
     def dead(self) -> list[str]:
         """The sources whose thread has ended."""
@@ -176,6 +180,12 @@ class Supervisor:
         watched = self._watched.get(gateway)
         if watched is not None and watched.gateway.messages is MessageSourceKind.EVENTS:
             watched.metrics.count_event(result)
+
+    def hurry(self, gateway: str) -> None:
+        """Ask for a gateway's list as soon as its pace allows: a session's state may be another."""
+        watched = self._watched.get(gateway)
+        if watched is not None:
+            watched.hurry()
 
     def _show(self) -> None:
         self._collector.show(monitor.metrics for monitor in self._watched.values())

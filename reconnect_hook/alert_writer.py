@@ -1,18 +1,35 @@
-"""Stores what alerts ask for before they are answered, many payloads in one transaction."""
+"""What alerts lead to, stored before they are answered, many payloads in one transaction."""
 
 from __future__ import annotations
 
+import enum
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
 import sqlalchemy as sa
 
-from reconnect_hook.alerts import Alert, AlertStatus
-from reconnect_hook.backoff import Backoff
-from reconnect_hook.dedup import Disposition, Raise, admit
-from reconnect_hook.models import AskedBy, ChannelRow, GatewayRow
-from reconnect_hook.repository import raise_intents, read_gateway, read_rows, transact
+from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
+from reconnect_hook.models import (
+    ROUND_SECONDS,
+    STALE_SECONDS,
+    AskedBy,
+    Backoff,
+    ChannelRow,
+    GatewayRow,
+    Intent,
+    escalates,
+)
+from reconnect_hook.repository import Raise, raise_intents, read_state
 from zapwatch.db import Database, StateError, UnavailableError, now
+
+
+class Disposition(enum.StrEnum):
+    """What was done with an alert: the label ``result`` of whatsapp_reconnect_alerts_total."""
+
+    ACCEPTED = "accepted"
+    COALESCED = "coalesced"
+    COOLDOWN = "cooldown"
+    IGNORED = "ignored"
 
 
 class _PendingPayload:
@@ -105,12 +122,12 @@ class AlertWriter:
     def _admit(self, payloads: list[_PendingPayload]) -> None:
         keys = {alert.target.key for one in payloads for alert in one.alerts if alert.target}
         with self._database.read() as connection:
-            # The look's number first: what is raised by it must not seem newer than it is.
-            gateway = read_gateway(connection, self._gateway)
-            rows = read_rows(connection, self._gateway, keys)
+            # With the look's number: what is raised by it must not seem newer than it is.
+            gateway, rows = read_state(connection, self._gateway, keys)
             # Only now: what another hook has just stored must not seem to be of the future.
             at = now(connection)
-        rows = {key: row.clamped(at, self._backoff.longest) for key, row in rows.items()}
+        for row in rows.values():
+            row.clamp(at, self._backoff.longest)
         for payload in payloads:
             self._admit_payload(payload, gateway, rows, at)
 
@@ -162,4 +179,79 @@ class AlertWriter:
         def work(connection: sa.Connection) -> None:
             raise_intents(connection, self._gateway, stored)
 
-        transact(self._database, work)
+        self._database.transact(work)
+
+
+def admit(
+    row: ChannelRow | None,
+    gateway: GatewayRow,
+    status: AlertStatus,
+    target: Target,
+    now: float,
+    backoff: Backoff,
+    asked_by: AskedBy = AskedBy.ALERTMANAGER,
+) -> tuple[Disposition, Raise | None]:
+    """Return how an alert is counted, and what is to be stored of it."""
+
+    def raised(intent: Intent, next_at: float) -> Raise:
+        return Raise(
+            target.key,
+            target.channel,
+            intent,
+            target.reason,
+            now,
+            next_at,
+            gateway.look,
+            asked_by,
+        )
+
+    if status is not AlertStatus.FIRING:
+        return _admit_resolved(row, target, now, raised(Intent.RECHECK, now))
+    if target.reason.is_probe:
+        if row is not None and row.is_open:
+            return Disposition.COALESCED, None
+        return Disposition.ACCEPTED, raised(Intent.PROBE, now)
+    state = row or ChannelRow(target.key, target.channel)
+    if not state.is_open or state.intent < Intent.REPAIR:
+        allowed = backoff.call_allowed_at(state, gateway, cause=target.reason)
+        fresh = _fresh_from(state, target, now)
+        if max(allowed, fresh) <= now:
+            return Disposition.ACCEPTED, raised(Intent.REPAIR, now)
+        next_at = max(fresh, min(allowed, now + ROUND_SECONDS))
+        return Disposition.COOLDOWN, raised(Intent.REPAIR, next_at)
+    # A look under way may have begun before the channel dropped: it must not close the row.
+    again = raised(Intent.REPAIR, state.next_at or now) if state.raised_in < gateway.look else None
+    allowed = backoff.call_allowed_at(state, gateway)
+    if state.in_work or allowed <= now:
+        return Disposition.COALESCED, again
+    if escalates(state.cause, target.reason):
+        allowed = min(allowed, (state.called_at or 0.0) + backoff.cooldown)
+        again = raised(Intent.REPAIR, max(now, min(allowed, now + ROUND_SECONDS)))
+    return Disposition.COALESCED if allowed <= now else Disposition.COOLDOWN, again
+
+
+def _admit_resolved(
+    row: ChannelRow | None, target: Target, now: float, recheck: Raise
+) -> tuple[Disposition, Raise | None]:
+    """Have the channel looked at, which ends its episode if it is connected.
+
+    An alert also ends when the list fails or the exporter restarts, and a silent channel's when its
+    session drops: only the gateway's list can tell whether the channel is back.
+    """
+    if row is None or not row.listed or target.reason.is_probe:
+        return Disposition.IGNORED, None
+    if not row.is_open or row.intent is Intent.PROBE:
+        return Disposition.ACCEPTED, recheck if row.has_episode else None
+    waits = not row.in_work and row.next_at is not None and row.next_at > now
+    return Disposition.ACCEPTED, recheck if waits else None
+
+
+def _fresh_from(row: ChannelRow, target: Target, now: float) -> float:
+    """Return from when on a look tells whether the alert is older than the one that found it well.
+
+    It may also be news, of a channel that dropped again: so it is kept, and then the channel is
+    looked at. A silent channel is not well for being connected.
+    """
+    if target.reason is not RepairCause.DISCONNECTED or row.has_episode or row.seen_at is None:
+        return now
+    return max(now, row.seen_at + STALE_SECONDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -77,11 +77,11 @@ class Target:
 
     channel: str
     reason: RepairCause
+    key: str = field(init=False)
+    """The spelling-free identity of the channel."""
 
-    @property
-    def key(self) -> str:
-        """The spelling-free identity of the channel."""
-        return channel_key(self.channel)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", channel_key(self.channel))
 
 
 @dataclass(frozen=True, slots=True)

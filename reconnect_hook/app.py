@@ -10,6 +10,7 @@ from pathlib import Path
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, TooManyRequests
 
+from reconnect_hook.alert_writer import Disposition
 from reconnect_hook.alerts import (
     Alert,
     AlertStatus,
@@ -19,7 +20,6 @@ from reconnect_hook.alerts import (
     parse_notifications,
 )
 from reconnect_hook.auth import TokenAuth
-from reconnect_hook.dedup import Disposition
 from reconnect_hook.heartbeat import Heartbeat
 from reconnect_hook.metrics import HookMetrics, LatestPages
 from reconnect_hook.supervisor import GatewayController, HookSupervisor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Iterable, Mapping
 from copy import copy
 from datetime import datetime
 from pathlib import Path
@@ -38,24 +39,39 @@ class EventLog:
         return other
 
     def write(self, **values: object) -> None:
-        """Write one line of ``name=value`` pairs; what is None is left out.
+        """Write one line of ``name=value`` pairs; see write_all()."""
+        self.write_all([values])
 
-        Where the file cannot be written, the line goes to stderr instead, and the program goes on.
+    def write_all(self, events: Iterable[Mapping[str, object]]) -> None:
+        """Write a line of ``name=value`` pairs for each event; what is None is left out.
+
+        Where the file cannot be written, a line goes to stderr instead, and the program goes on.
         """
-        line = format_event(datetime.now().astimezone(), values | self._always)
+        now = datetime.now().astimezone()
+        lines = [f"{format_event(now, {**event, **self._always})}\n".encode() for event in events]
         try:
-            self._append(f"{line}\n".encode())
+            if lines:
+                self._append(lines)
         except OSError as error:
-            _log.error(
-                "the log file cannot be written (%s); its line was: %s", error.strerror, line
-            )
+            for line in lines:
+                _log.error(
+                    "the log file cannot be written (%s); its line was: %s",
+                    error.strerror,
+                    line.decode().rstrip("\n"),
+                )
 
-    def _append(self, line: bytes) -> None:
+    def _append(self, lines: list[bytes]) -> None:
+        """Append lines, and take from the list what was written; raise OSError."""
         # Opened each time, since events are rare and the file may have been moved. Without a
-        # buffer a line is one write, between which and others of other processes nothing mixes.
+        # buffer it is one write, between which and others of other processes nothing mixes.
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with open(_open(self._path), "ab", buffering=0) as file:
-            file.write(line)
+            while lines:
+                written = file.write(b"".join(lines))
+                while lines and written >= len(lines[0]):
+                    written -= len(lines.pop(0))
+                if written:
+                    lines[0] = lines[0][written:]
 
 
 def _open(path: Path) -> int:
@@ -63,7 +79,7 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, _MODE)
 
 
-def format_event(at: datetime, values: dict[str, object]) -> str:
+def format_event(at: datetime, values: Mapping[str, object]) -> str:
     """Return the line for one event at ``at``, which must know its time zone."""
     pairs = (f"{name}={quoted(str(v))}" for name, v in values.items() if v is not None)
     return f"{at.isoformat(timespec='seconds')} [healthcheck-sessions] {' '.join(pairs)}"

@@ -6,14 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reconnect_hook.alerts import RepairCause
-from reconnect_hook.backoff import LONGEST_DELAY_SECONDS, STALE_SECONDS, Backoff
-from reconnect_hook.dedup import ROUND_SECONDS
 from reconnect_hook.models import (
     FAILURES,
     IN_HAND,
+    LONGEST_DELAY_SECONDS,
     RECOVERIES,
+    ROUND_SECONDS,
+    STALE_SECONDS,
     Action,
     AskedBy,
+    Backoff,
     ChannelRow,
     GatewayRow,
     Intent,

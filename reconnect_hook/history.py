@@ -10,10 +10,9 @@ import sqlalchemy as sa
 
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.attempt_log import KEPT_ATTEMPTS, LoggedAttempt
-from reconnect_hook.backoff import Backoff
-from reconnect_hook.models import ChannelRow, Intent, Outcome, Phase
+from reconnect_hook.models import Backoff, ChannelRow, Intent, Outcome, Phase
 from reconnect_hook.probe_limits import Probed, ProbeOutcome
-from reconnect_hook.repository import ensure_row, read_gateway, read_rows, transact
+from reconnect_hook.repository import ensure_row, read_all_rows, read_gateway, read_rows
 from reconnect_hook.schema import attempt_log, channel, repair_log
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.db import Database, now
@@ -94,15 +93,18 @@ class RepairHistory:
         """Return what there is to know now."""
         with self._database.read() as connection:
             gateway = read_gateway(connection, self._gateway)
-            query = sa.select(channel).where(channel.c.gateway == self._gateway)
-            found = [dict(row) for row in connection.execute(query).mappings()]
+            found = read_all_rows(connection, self._gateway)
             at = now(connection)
-        rows = [ChannelRow.from_row(row).clamped(at, self._backoff.longest) for row in found]
+        rows = [row for row, _ in found]
+        for row in rows:
+            row.clamp(at, self._backoff.longest)
         repairs = [row for row in rows if row.is_open and row.intent >= Intent.REPAIR]
         return Present(
             at,
             {
-                row.key: Remembered(row.channel, row.failures, row.qr_required, row.last_status)
+                row.key: Remembered(
+                    row.channel, row.failures, bool(row.qr_required), row.last_status
+                )
                 for row in rows
                 if row.listed
             },
@@ -119,7 +121,11 @@ class RepairHistory:
             },
             {row.key: Paused(row.channel, row.paused_until) for row in rows if row.is_paused(at)},
             gateway.rests_until if gateway.rests(at) else None,
-            _probed(found),
+            {
+                row.key: Probed(name, ProbeKind(kind), ProbeOutcome(outcome), ended_at)
+                for row, (ended_at, name, kind, outcome) in found
+                if ended_at is not None
+            },
             frozenset(
                 row.key
                 for row in rows
@@ -218,24 +224,11 @@ class RepairHistory:
                     since[key] = at
             return {key: at - since[key] for key in unheard}
 
-        return transact(self._database, work)
+        return self._database.transact(work)
 
     def _note(self, connection: sa.Connection, key: str, **values: object) -> None:
         mine = (channel.c.gateway == self._gateway, channel.c.key == key)
         connection.execute(sa.update(channel).where(*mine).values(values))
-
-
-def _probed(rows: Sequence[Mapping[str, Any]]) -> dict[str, Probed]:
-    return {
-        row["key"]: Probed(
-            row["channel"],
-            ProbeKind(row["probe_kind"]),
-            ProbeOutcome(row["probe_outcome"]),
-            row["probe_ended_at"],
-        )
-        for row in rows
-        if row["probe_ended_at"] is not None
-    }
 
 
 def episodes(attempts: Sequence[Attempt]) -> list[list[Attempt]]:

@@ -17,7 +17,6 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, sqlite
 
 from reconnect_hook.audit_log import EventLog
-from reconnect_hook.repository import transact
 from reconnect_hook.schema import message_audit, missed_message
 from reconnect_hook.workers import StartThread, start_thread
 from zapwatch.channels import Channel, channel_key
@@ -227,7 +226,7 @@ class AuditRepository:
             want_audits(connection, self._gateway, wishes, now(connection), delays=delays)
 
         if wishes:
-            transact(self._database, work)
+            self._database.transact(work)
 
     def want_now(self, channel: str) -> None:
         """Want one of a channel now, over the last day."""
@@ -237,7 +236,7 @@ class AuditRepository:
             wish = AuditWish(channel, at - DAY_SECONDS)
             want_audits(connection, self._gateway, [wish], at, delays=(0.0, 0.0))
 
-        transact(self._database, work)
+        self._database.transact(work)
 
     def want_daily(self) -> None:
         """Want one of the gateway as a whole, if none is wanted yet."""
@@ -251,7 +250,7 @@ class AuditRepository:
                 delays = (FIRST_SECONDS, FIRST_SECONDS)
                 want_audits(connection, self._gateway, [wish], at, delays=delays)
 
-        transact(self._database, work)
+        self._database.transact(work)
 
     def claim(self) -> list[DueAudit]:
         """Claim some that are due; the gateway as a whole comes alone and first."""
@@ -276,7 +275,7 @@ class AuditRepository:
                     claimed.append(DueAudit(one.key, one.channel, since, last_in, until))
             return claimed
 
-        return transact(self._database, work)
+        return self._database.transact(work)
 
     def finish(self, due: DueAudit, *, next_at: float | None = None) -> None:
         """End a claim without a result; the next one is due then, if at all."""
@@ -286,7 +285,7 @@ class AuditRepository:
             values = {"due_at": next_at, "since": None, "last_due_at": next_at}
             connection.execute(sa.update(message_audit).where(*mine).values(values))
 
-        transact(self._database, work)
+        self._database.transact(work)
 
     def record(self, channel: Channel, audit: Audit, due: DueAudit | None = None) -> None:
         """Record what an audit has found, and when the next one of the same outage is due."""
@@ -315,7 +314,7 @@ class AuditRepository:
                 connection.execute(sa.update(message_audit).where(*mine).values(values))
             self._record_missed(connection, channel.key, audit, at)
 
-        transact(self._database, work)
+        self._database.transact(work)
 
     def _record_missed(self, connection: sa.Connection, key: str, audit: Audit, at: float) -> None:
         row = missed_message.c
@@ -374,7 +373,7 @@ def prune_audits(database: Database, gateway: str, listed: Collection[str]) -> N
         for key in set(keys) - {_WHOLE, *listed}:
             connection.execute(sa.delete(message_audit).where(mine, message_audit.c.key == key))
 
-    transact(database, work)
+    database.transact(work)
 
 
 # The work.

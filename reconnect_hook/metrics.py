@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import Counter as Counted
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,9 +14,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from reconnect_hook.alert_writer import Disposition
 from reconnect_hook.alerts import AlertStatus
 from reconnect_hook.decision import LogEntry
-from reconnect_hook.dedup import Disposition
 from reconnect_hook.history import Present, RepairHistory
 from reconnect_hook.message_audit import AuditRepository, AuditResult, LastAudit
 from reconnect_hook.models import Outcome
@@ -74,7 +74,7 @@ class HookMetrics:
             ["gateway", "channel", "reason", "outcome"],
             registry=self.registry,
         )
-        self._durations = Histogram(
+        durations = Histogram(
             "whatsapp_reconnect_duration_seconds",
             "How long repairs took, verification included.",
             ["outcome"],
@@ -105,8 +105,7 @@ class HookMetrics:
         for status in (AlertStatus.FIRING, AlertStatus.RESOLVED):
             for verdict in Disposition:
                 self._alerts.labels(status, verdict)
-        for outcome in Outcome:
-            self._durations.labels(outcome)
+        self._durations_of = {outcome: durations.labels(outcome) for outcome in Outcome}
 
     def of(self, gateway: str) -> OfGateway:
         """Return what counts what is done for one gateway."""
@@ -114,7 +113,7 @@ class HookMetrics:
             gateway,
             self._calls.of(gateway),
             self._attempts,
-            self._durations,
+            self._durations_of,
             self._probes,
             self._probe_durations,
             self._audits,
@@ -151,7 +150,7 @@ class OfGateway:
         gateway: str,
         observe_call: Observer,
         attempts: Counter,
-        durations: Histogram,
+        durations: Mapping[Outcome, Histogram],
         probes: Counter,
         probe_durations: Histogram,
         audits: Counter,
@@ -180,7 +179,7 @@ class OfGateway:
         # A label that the gateway does not know would let anybody make series without end.
         channel = entry.channel if entry.listed else ""
         self._attempts.labels(self._gateway, channel, entry.cause, entry.outcome).inc()
-        self._durations.labels(entry.outcome).observe(seconds)
+        self._durations[entry.outcome].observe(seconds)
 
     def forget_channel(self, channel: str) -> None:
         """Publish nothing of a channel that the gateway lists no more."""

@@ -8,9 +8,14 @@ import sqlalchemy as sa
 
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
-from reconnect_hook.dedup import Raise
 from reconnect_hook.models import AT_REST, AskedBy, ChannelRow, Intent, Phase, Step
-from reconnect_hook.repository import ensure_row, raise_intents, read_gateway, read_rows, transact
+from reconnect_hook.repository import (
+    Raise,
+    ensure_row,
+    raise_intents,
+    read_gateway,
+    read_rows,
+)
 from reconnect_hook.schema import channel
 from zapwatch.channels import channel_key
 from zapwatch.db import Database, now
@@ -55,7 +60,7 @@ class OperatorActions:
             self._hasten(connection, row, raised)
             return True
 
-        accepted = transact(self._database, work)
+        accepted = self._database.transact(work)
         self._wake()
         return accepted
 
@@ -88,7 +93,7 @@ class OperatorActions:
             until = None if seconds is None else now(connection) + seconds
             self._set_pause(connection, name, paused=True, paused_until=until)
 
-        transact(self._database, work)
+        self._database.transact(work)
 
     def resume(self, name: str) -> None:
         """End the pause; what waited for its end begins."""
@@ -105,7 +110,7 @@ class OperatorActions:
                 .values(next_at=now(connection))
             )
 
-        transact(self._database, work)
+        self._database.transact(work)
         self._wake()
 
     def _set_pause(self, connection: sa.Connection, name: str, **values: object) -> None:

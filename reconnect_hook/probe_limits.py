@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from reconnect_hook.models import AT_REST
-from reconnect_hook.repository import ensure_row, transact
+from reconnect_hook.repository import ensure_row
 from reconnect_hook.schema import channel as channels
 from reconnect_hook.schema import echoes, repair_log
 from reconnect_hook.schema import gateway as gateways
@@ -136,7 +136,7 @@ class ProbeRepository:
             return None
 
         with self._lock:
-            refusal = transact(self._database, work)
+            refusal = self._database.transact(work)
             if refusal is None:
                 self._sent.append((self.clock.monotonic(), sender, receiver))
         return refusal
@@ -330,5 +330,5 @@ def prune_echoes(database: Database) -> None:
             connection.execute(sa.delete(echoes).where(echoes.c.id.in_(ids)))
         return len(ids)
 
-    while transact(database, work) == _PRUNE_CHUNK:
+    while database.transact(work) == _PRUNE_CHUNK:
         pass

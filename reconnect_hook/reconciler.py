@@ -6,7 +6,7 @@ Whoever leads the gateway runs it; what waits is a row, and a thread is a call i
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -14,10 +14,9 @@ import sqlalchemy as sa
 
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.decision import MakeCall
-from reconnect_hook.dedup import ROUND_SECONDS
 from reconnect_hook.message_audit import MessageAuditor
 from reconnect_hook.metrics import OfGateway
-from reconnect_hook.models import AT_REST, FAILURES, LEASE_SECONDS, GatewayRow
+from reconnect_hook.models import AT_REST, FAILURES, LEASE_SECONDS, ROUND_SECONDS, GatewayRow
 from reconnect_hook.probe import SECOND_QUERY_SECONDS
 from reconnect_hook.recorder import RETRY_SECONDS, Ready, Recorder, Room, RowChanges
 from reconnect_hook.repository import Lead, LostLeadError, next_look
@@ -32,6 +31,7 @@ _log = logging.getLogger("reconnect_hook")
 LIST_PAUSE_SECONDS = 1.0
 """Between the answer to one list and the next one; a list that takes longer is asked less often."""
 
+_JUDGED_AT_ONCE = 500  # rows a transaction, so that no alert waits long to be stored
 _LONGEST_HORIZON = 3600.0  # seconds of messages that a look reads
 _QUERY_FORGOTTEN = 600.0  # seconds after a query that failed, from which it counts no more
 _SILENCES = [str(cause) for cause in RepairCause if cause.is_silence or cause.is_probe]
@@ -78,6 +78,8 @@ class GatewayReconciler:
         self.name = name
         self.failed_list: GatewayError | None = None
         """Why the last list failed, None where it did not."""
+        self.leads = False
+        """Whether it leads the gateway, as far as it knows."""
         self._lead = lead
         self._recorder = recorder
         self._workers = workers
@@ -94,6 +96,7 @@ class GatewayReconciler:
 
     def _forget(self) -> None:
         """Know nothing of the lead any more, and want nothing of what is under way."""
+        self.leads = False
         self._workers.begin_lead()
         self._recorder.forget()
         self._pending: list[Mail] = []
@@ -105,11 +108,6 @@ class GatewayReconciler:
         self._renew_at = float("inf")
 
     # What the scheduler calls.
-
-    @property
-    def leads(self) -> bool:
-        """Whether it leads the gateway, as far as it knows."""
-        return self._lead.epoch is not None
 
     @property
     def is_idle(self) -> bool:
@@ -194,6 +192,7 @@ class GatewayReconciler:
             return False
         if gateway.rests(polled.at) or not self._lead.take(gateway):
             return False
+        self.leads = True
         self._workers.begin_lead()
         self._renewed()
         return True
@@ -203,7 +202,7 @@ class GatewayReconciler:
 
     def _has_nothing_to_do(self) -> bool:
         workers = self._workers
-        if self._looking or workers.calls or workers.probes or workers.has_mail:
+        if self._looking or workers.calls or workers.probes or workers.mail:
             return False
         return self._due_at is None or self._rests()
 
@@ -273,7 +272,8 @@ class GatewayReconciler:
 
     def _handle_mail(self) -> None:
         """Handle what has come in; what could not be stored stays for the next step."""
-        self._pending += self._workers.take_mail()
+        if self._workers.mail:
+            self._pending += self._workers.take_mail()
         answers = [one for one in self._pending if isinstance(one, Called | ProbeAnswer)]
         lists = [one for one in self._pending if isinstance(one, Listed)]
         if answers:
@@ -288,21 +288,33 @@ class GatewayReconciler:
         self._list_seconds = listed.answered_at - listed.asked_at
         self.failed_list = listed.error
         if listed.error is None:
-            work = partial(self._recorder.judge, listed, self._room(), self._workers.keys)
-            changes = self._lead.write(work)
-            self._due_at = changes.next_at
+            self._judge_all(listed)
         else:
-            changes = self._lead.write(partial(self._recorder.note_failed_list, listed.error))
+            self._write(partial(self._recorder.note_failed_list, listed.error))
         self._looking, self._answered_at = False, self._clock.monotonic()
-        self._committed(changes)
+
+    def _judge_all(self, listed: Listed) -> None:
+        """Judge all open rows, some at a time: alerts are stored in between."""
+        self._recorder.drop_ready()
+        keys = self._lead.read_open_keys()
+        in_hand = self._workers.calls | self._workers.probes.keys()
+        moments: list[float] = []
+        for begin in range(0, len(keys) or 1, _JUDGED_AT_ONCE):
+            end = begin + _JUDGED_AT_ONCE
+            room = self._room() if end >= len(keys) else None
+            changes = self._write(
+                partial(self._recorder.judge, listed, room, in_hand, keys[begin:end])
+            )
+            if changes.next_at is not None:
+                moments.append(changes.next_at)
+        self._due_at = min(moments, default=None)
 
     def _record(self, answers: list[Called | ProbeAnswer]) -> None:
         longest = 3 * max(LIST_PAUSE_SECONDS, self._list_seconds) + 1
         if self._clock.monotonic() - self._asked_at > longest:
             self._recorder.drop_ready()
         channels = self._workers.channels or {}
-        changes = self._lead.write(partial(self._recorder.record, answers, channels, self._room()))
-        self._committed(changes)
+        changes = self._write(partial(self._recorder.record, answers, channels, self._room()))
         moments = [row.next_at for row in changes.rows.values() if row.next_at is not None]
         moments += [raised.next_at for raised in changes.raises]
         moments += [] if self._due_at is None else [self._due_at]
@@ -311,10 +323,14 @@ class GatewayReconciler:
     def _room(self) -> Room:
         if self._stopping:
             return Room(0, 0)
-        return Room(self._most_calls - self._workers.calls, self._most_calls - self._workers.probes)
+        return Room(
+            self._most_calls - len(self._workers.calls),
+            self._most_calls - len(self._workers.probes),
+        )
 
-    def _committed(self, changes: RowChanges) -> None:
-        """Count what has ended, and start what was claimed."""
+    def _write(self, work: Callable[[sa.Connection, GatewayRow, float], RowChanges]) -> RowChanges:
+        """Commit changes, count what has ended by them, and start what was claimed."""
+        changes = self._lead.write(work)
         self._renewed()
         self._recorder.committed(changes)
         if changes.gateway.rests(changes.at):
@@ -334,6 +350,7 @@ class GatewayReconciler:
             self._workers.cancel_probe(key)
         for one in changes.claimed:
             self._start(one, changes.at)
+        return changes
 
     def _start(self, one: Ready, at: float) -> None:
         key, decision = one.row.key, one.decision

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 
+from reconnect_hook.alert_writer import admit
 from reconnect_hook.alerts import AlertStatus, RepairCause, Target
 from reconnect_hook.attempt_log import UNABLE, AttemptKind, AttemptSteps, NewSteps, StepKind
 from reconnect_hook.audit_log import EventLog
-from reconnect_hook.backoff import is_tripped, record_answer, record_failure
 from reconnect_hook.context import (
     Interrupted,
     PostponedError,
@@ -41,12 +41,12 @@ from reconnect_hook.decision import (
     phase_now,
     words,
 )
-from reconnect_hook.dedup import ROUND_SECONDS, Raise, admit
 from reconnect_hook.message_audit import want_audits, wish_after
 from reconnect_hook.models import (
     IN_HAND,
     LEASE_SECONDS,
     RECOVERIES,
+    ROUND_SECONDS,
     Action,
     AskedBy,
     ChannelRow,
@@ -59,15 +59,14 @@ from reconnect_hook.models import (
 from reconnect_hook.probe import Finding
 from reconnect_hook.probe_limits import ProbeOutcome, note_end
 from reconnect_hook.repository import (
+    Raise,
     append_attempts,
     append_log,
     delete_rows,
     raise_intents,
-    read_open_rows,
     read_rows,
     store_gateway,
     store_rows,
-    store_waits,
 )
 from reconnect_hook.schema import channel as channel_table
 from reconnect_hook.workers import Called, Listed, ProbeAnswer, UnreadableError
@@ -81,6 +80,10 @@ _log = logging.getLogger("reconnect_hook")
 RETRY_SECONDS = 2.0
 """Until something that the system had no room for, or could not store, is tried again."""
 
+_RESTARTS = (
+    "RECONNECT_ALLOW_RESTART throws the session away: the old pairing is lost, and somebody has to "
+    "scan a new QR code"
+)
 _FAULT_SECONDS = 60.0  # until what a fault of the hook itself has stopped is tried again
 _LONGEST_POSTPONEMENT = 590.0  # below models.PHASE_SECONDS, beyond which a deadline is over
 # Its own, since whoever else in this process draws numbers may count on what comes next.
@@ -111,11 +114,13 @@ class RowChanges:
     at: float
     gateway: GatewayRow
     rows: dict[str, ChannelRow] = field(default_factory=dict)
-    waits: dict[str, float] = field(default_factory=dict)
+    """By key what it has locked, changed or not."""
     deleted: set[str] = field(default_factory=set)
     entries: list[LogEntry] = field(default_factory=list)
     raises: list[Raise] = field(default_factory=list)
     claimed: list[Ready] = field(default_factory=list)
+    taken: set[str] = field(default_factory=set)
+    """The keys of the ready rows that were claimed, or are no longer as they were judged."""
     probes: list[tuple[str, Finding, float]] = field(default_factory=list)
     restarts: list[str] = field(default_factory=list)
     cancelled: set[str] = field(default_factory=set)
@@ -154,18 +159,20 @@ class Recorder:
         self._attempts.forget()
 
     def committed(self, changes: RowChanges) -> None:
-        """Take over the steps of what is committed now."""
+        """Take over the steps of what is committed now, and forget what it has claimed."""
         self._attempts.commit(changes.attempts)
+        if changes.taken:
+            self._ready = [one for one in self._ready if one.row.key not in changes.taken]
 
     def note_failed_list(
         self, error: GatewayError, connection: sa.Connection, gateway: GatewayRow, at: float
     ) -> RowChanges:
         """Note that the list failed; it says nothing of a channel, so nothing ends."""
-        after = record_failure(gateway, at)
+        after = gateway.after_failure(at)
         store_gateway(connection, self._name, gateway, after)
         if not gateway.failures:
             self._events.write(action="list", outcome=Outcome.FAILED, detail=words(error))
-        if is_tripped(after):
+        if after.is_tripped:
             _log.warning(
                 "gateway %s has failed %d times in a row: it is left alone for %.0f s",
                 self._name,
@@ -179,68 +186,81 @@ class Recorder:
     def judge(
         self,
         listed: Listed,
-        room: Room,
+        room: Room | None,
         in_hand: Collection[str],
+        keys: Collection[str],
         connection: sa.Connection,
         gateway: GatewayRow,
         at: float,
     ) -> RowChanges:
-        """Judge all open rows by a list; workers have those ``in_hand``."""
-        changes = RowChanges(at, record_answer(gateway, at))
-        rows: list[ChannelRow] = []
-        for stored in read_open_rows(connection, self._name, lock=True):
-            rows.append(stored.clamped(at, self.longest_wait))
-            if rows[-1] is not stored:
-                # Else a delay that counts from a moment to come would begin anew at each look.
-                changes.rows[stored.key] = rows[-1]
-        self._ready = []
-        for row in rows:
-            if row.phase in IN_HAND and row.epoch == gateway.epoch and row.key not in in_hand:
-                # Claimed by a transaction whose commit was not answered: nobody has begun.
-                row.epoch, row.next_at = 0, at
-                changes.rows[row.key] = row
-                continue
-            try:
-                self._judge_row(changes, row, listed)
-            except Exception:  # noqa: BLE001
-                _log.exception("channel %r met a fault of the hook itself", row.channel)
-                changes.waits[row.key] = row.next_at = at + _FAULT_SECONDS
-        self._ready.sort(key=lambda one: (-one.row.intent, one.row.since))
-        self.claim(connection, changes, room)
+        """Judge those of the rows with these ``keys`` that are open; workers have ``in_hand``.
+
+        ``room`` is None where the others of this look are still to come.
+        """
+        changes = RowChanges(at, gateway.after_answer(at))
+        # Those of this transaction, if it was begun before and met another one.
+        again = set(keys)
+        self._ready = [one for one in self._ready if one.row.key not in again]
+        for row in self._lock(connection, changes, keys):
+            if row.is_open:
+                self._judge_row(changes, row, listed, in_hand)
+        if room is not None:
+            self._ready.sort(key=lambda one: (-one.row.intent, one.row.since))
+            self.claim(connection, changes, room)
         self._store(connection, gateway, changes)
-        if is_tripped(gateway):
+        if gateway.is_tripped:
             _log.warning("gateway %s answers again", self._name)
-        moments = [changes.rows.get(row.key, row).next_at for row in rows]
-        changes.next_at = min((moment for moment in moments if moment is not None), default=None)
+        moments = [row.next_at for row in changes.rows.values() if row.next_at is not None]
+        changes.next_at = min(moments, default=None)
         return changes
 
-    def _judge_row(self, changes: RowChanges, row: ChannelRow, listed: Listed) -> None:
-        channel = listed.channels.get(row.key)
-        seen = Seen(listed.look, channel, listed.ages.get(row.key))
-        self._note_listed(changes, row, channel)
-        if row.in_work and row.phase not in IN_HAND:
-            status = channel.status if channel else "absent"
-            changes.attempts.add(AttemptKind.REPAIR, row.key, StepKind.LISTED, status)
-        decision = decide(row, seen, changes.gateway, self._policy, changes.at)
-        if not isinstance(decision, InHand) and row.phase is Phase.PROBING:
-            changes.cancelled.add(row.key)
-        if isinstance(decision, MakeCall | Probe):
-            about = channel or Channel(row.channel, Status.UNKNOWN)
-            self._ready.append(Ready(row, decision, about))
-            if row.next_at is not None and row.next_at > changes.at:
-                changes.waits[row.key] = row.next_at = changes.at
-        else:
-            self._apply(changes, row, decision, listed.look)
+    def _lock(
+        self, connection: sa.Connection, changes: RowChanges, keys: Collection[str]
+    ) -> list[ChannelRow]:
+        """Return the rows with these keys, which nobody else changes until the commit."""
+        missing = [key for key in keys if key not in changes.rows]
+        for key, row in read_rows(connection, self._name, missing, lock=True).items():
+            row.clamp(changes.at, self.longest_wait)
+            changes.rows[key] = row
+        return [changes.rows[key] for key in keys if key in changes.rows]
 
-    def _note_listed(self, changes: RowChanges, row: ChannelRow, channel: Channel | None) -> None:
+    def _judge_row(
+        self, changes: RowChanges, row: ChannelRow, listed: Listed, in_hand: Collection[str]
+    ) -> None:
+        is_mine = row.phase in IN_HAND and row.epoch == changes.gateway.epoch
+        if is_mine and row.key not in in_hand:
+            # Claimed by a transaction whose commit was not answered: nobody has begun.
+            row.epoch, row.next_at = 0, changes.at
+            return
+        channel = listed.channels.get(row.key)
+        try:
+            self._note_listed(row, channel, changes.at)
+            seen = Seen(listed.look, channel, listed.ages.get(row.key))
+            if row.in_work and row.phase not in IN_HAND:
+                status = channel.status if channel else "absent"
+                changes.attempts.add(AttemptKind.REPAIR, row.key, StepKind.LISTED, status)
+            decision = decide(row, seen, changes.gateway, self._policy, changes.at)
+            if not isinstance(decision, InHand) and row.phase is Phase.PROBING:
+                changes.cancelled.add(row.key)
+            if isinstance(decision, MakeCall | Probe):
+                about = channel or Channel(row.channel, Status.UNKNOWN)
+                self._ready.append(Ready(row, decision, about))
+                if row.next_at is not None:
+                    row.next_at = min(row.next_at, changes.at)
+            else:
+                self._apply(changes, row, decision, listed.look)
+        except Exception:  # noqa: BLE001
+            _log.exception("channel %r met a fault of the hook itself", row.channel)
+            row.restore()
+            row.next_at = changes.at + _FAULT_SECONDS
+
+    @staticmethod
+    def _note_listed(row: ChannelRow, channel: Channel | None, at: float) -> None:
         """Note what a look tells of a channel whatever is decided."""
         starting = channel is not None and channel.status is Status.INITIALIZING
-        since = (row.starting_since or changes.at) if starting else None
-        name = channel.id if channel else row.channel
-        seen = row.listed or channel is not None
-        if (row.starting_since, row.channel, row.listed) != (since, name, seen):
-            row.starting_since, row.channel, row.listed = since, name, seen
-            changes.rows[row.key] = row
+        row.starting_since = (row.starting_since or at) if starting else None
+        if channel is not None:
+            row.channel, row.listed = channel.id, True
 
     def _apply(
         self, changes: RowChanges, row: ChannelRow, decision: Decision, look: int | None
@@ -249,10 +269,8 @@ class Recorder:
         match decision:
             case InHand():
                 self._wait(changes, row, Wait(changes.at + LEASE_SECONDS))
-                return
             case Wait():
                 self._wait(changes, row, decision)
-                return
             case Verify():
                 row.phase, row.epoch = Phase.VERIFYING, changes.gateway.epoch
                 row.deadline = changes.at + self._policy.verify_seconds
@@ -265,20 +283,14 @@ class Recorder:
                     row.seen_at, row.last_status = changes.at, decision.channel.status
                 if decision.heard:
                     row.suspended = False
-            case _:
-                return
-        changes.rows[row.key] = row
 
     def _wait(self, changes: RowChanges, row: ChannelRow, wait: Wait) -> None:
-        phase = phase_now(row, changes.gateway)
-        if phase is not row.phase:
-            row.phase = phase
-            changes.rows[row.key] = row
+        row.phase = phase_now(row, changes.gateway)
         if wait.until is None or row.next_at is None:
             return
         until = wait.until if wait.sleeps else min(wait.until, changes.at + ROUND_SECONDS)
         if row.next_at <= changes.at or row.next_at > until:
-            row.next_at = changes.waits[row.key] = max(until, changes.at)
+            row.next_at = max(until, changes.at)
 
     def _end(self, changes: RowChanges, row: ChannelRow, end: End, look: int | None) -> None:
         entry = conclude(row, end, look, changes.gateway, self._policy, changes.at)
@@ -287,7 +299,7 @@ class Recorder:
             changes.attempts, AttemptKind.REPAIR, row.key, entry.outcome, entry.detail
         )
         if end.of_the_whole:
-            changes.gateway = record_failure(changes.gateway, changes.at)
+            changes.gateway = changes.gateway.after_failure(changes.at)
         if end.outcome is Outcome.UNKNOWN_CHANNEL and not (row.is_open or row.paused):
             changes.deleted.add(row.key)
 
@@ -295,7 +307,7 @@ class Recorder:
 
     def claim(self, connection: sa.Connection, changes: RowChanges, room: Room) -> None:
         """Claim as many of the ready rows as may begin, and no more."""
-        calls = min(room.calls, 1 if is_tripped(changes.gateway) else room.calls)
+        calls = min(room.calls, 1 if changes.gateway.is_tripped else room.calls)
         if changes.gateway.rests(changes.at):
             calls = 0
         calls -= sum(isinstance(one.decision, MakeCall) for one in changes.claimed)
@@ -310,17 +322,14 @@ class Recorder:
                 chosen.append(one)
         if not chosen:
             return
-        rows = read_rows(connection, self._name, [one.row.key for one in chosen], lock=True)
-        for one in chosen:
-            row = rows.get(one.row.key)
-            if row is not None and _is_as_judged(row, one.row, changes.at):
-                row.starting_since = one.row.starting_since
-                row.channel, row.listed = one.row.channel, one.row.listed
+        taken = {one.row.key: one for one in chosen}
+        for row in self._lock(connection, changes, taken):
+            one = taken[row.key]
+            if _is_as_judged(row, one.row, changes.at):
                 self._note_claim(changes, row, one)
                 self._begin(changes, row, one.decision)
                 changes.claimed.append(replace(one, row=row))
-        taken = {one.row.key for one in chosen}
-        self._ready = [one for one in self._ready if one.row.key not in taken]
+        changes.taken |= taken.keys()
 
     @staticmethod
     def _note_claim(changes: RowChanges, row: ChannelRow, one: Ready) -> None:
@@ -346,7 +355,6 @@ class Recorder:
         """Change a row to what it is while a worker is at it."""
         at = changes.at
         phase = phase_now(row, changes.gateway)
-        changes.rows[row.key] = row
         row.epoch = changes.gateway.epoch
         if isinstance(decision, Probe):
             row.phase = Phase.PROVING if decision.proof else Phase.PROBING
@@ -396,12 +404,11 @@ class Recorder:
         ``channels`` are those of the last list.
         """
         changes = RowChanges(at, gateway)
-        rows = read_rows(connection, self._name, [one.key for one in answers], lock=True)
+        self._lock(connection, changes, [one.key for one in answers])
         for one in answers:
-            row = rows.get(one.key)
+            row = changes.rows.get(one.key)
             if row is None or row.epoch != gateway.epoch:
                 continue
-            row = row.clamped(at, self.longest_wait)
             if isinstance(one, Called):
                 if row.phase is Phase.CALLING and row.step is one.step:
                     self._record_call(changes, row, one.answer, channels)
@@ -421,7 +428,6 @@ class Recorder:
         channels: Mapping[str, Channel],
     ) -> None:
         at, listed = changes.at, channels.get(row.key)
-        changes.rows[row.key] = row
         if answer is None:
             row.phase, row.next_at = Phase.IDLE, at + RETRY_SECONDS
             return
@@ -431,7 +437,7 @@ class Recorder:
             self._end(changes, row, end, None)
             return
         if answer.error is None or not is_of_the_whole(answer.error):
-            changes.gateway = record_answer(changes.gateway, at)
+            changes.gateway = changes.gateway.after_answer(at)
         follows = after_call(row, answer, self._policy, at)
         row.next_at = at
         match follows:
@@ -465,7 +471,6 @@ class Recorder:
         """Take the finding of a probe that was to prove a repair, once."""
         finding = one.finding
         self._note_steps(changes, AttemptKind.REPAIR, one)
-        changes.rows[row.key] = row
         waits = row.deadline is not None and changes.at < row.deadline
         again = isinstance(finding, PostponedError) and waits
         row.phase, row.tries = Phase.VERIFYING, int(not again)
@@ -487,7 +492,6 @@ class Recorder:
         self, connection: sa.Connection, changes: RowChanges, row: ChannelRow, one: ProbeAnswer
     ) -> None:
         at, finding = changes.at, one.finding
-        changes.rows[row.key] = row
         self._note_steps(changes, AttemptKind.PROBE, one)
         if isinstance(finding, PostponedError | Interrupted):
             seconds = finding.seconds if isinstance(finding, PostponedError) else 0.0
@@ -570,11 +574,8 @@ class Recorder:
         """
         store_gateway(connection, self._name, before, changes.gateway)
         gone = changes.deleted
-        store_rows(
-            connection, self._name, [row for key, row in changes.rows.items() if key not in gone]
-        )
-        waits = {key: at for key, at in changes.waits.items() if key not in changes.rows}
-        store_waits(connection, self._name, waits)
+        stay = [row for key, row in changes.rows.items() if key not in gone]
+        store_rows(connection, self._name, stay)
         delete_rows(connection, self._name, sorted(gone))
         append_log(connection, self._name, changes.entries, changes.at)
         append_attempts(connection, self._name, changes.attempts.ended)
@@ -594,31 +595,31 @@ class Recorder:
         want_audits(connection, self._name, wishes, changes.at)
 
     def _write_lines(self, changes: RowChanges) -> None:
-        for entry in changes.entries:
-            self._events.write(
-                channel=entry.channel,
-                reason=entry.cause,
-                action=entry.action,
-                outcome=entry.outcome,
-                attempt=entry.attempt,
-                seconds=f"{self.seconds_of(entry):.1f}",
-                detail=entry.detail or None,
-            )
-        for channel, finding, seconds in changes.probes:
-            if finding.outcome is not ProbeOutcome.PASSED:
-                self._events.write(
-                    channel=channel,
-                    probe=finding.kind,
-                    outcome=finding.outcome,
-                    seconds=f"{seconds:.1f}",
-                    detail=finding.detail or None,
-                )
-        for channel in changes.restarts:
-            self._events.write(
-                channel=channel,
-                warning="RECONNECT_ALLOW_RESTART throws the session away: the old pairing is lost, "
-                "and somebody has to scan a new QR code",
-            )
+        lines: list[Mapping[str, object]] = [
+            {
+                "channel": entry.channel,
+                "reason": entry.cause,
+                "action": entry.action,
+                "outcome": entry.outcome,
+                "attempt": entry.attempt,
+                "seconds": f"{self.seconds_of(entry):.1f}",
+                "detail": entry.detail or None,
+            }
+            for entry in changes.entries
+        ]
+        lines += [
+            {
+                "channel": channel,
+                "probe": finding.kind,
+                "outcome": finding.outcome,
+                "seconds": f"{seconds:.1f}",
+                "detail": finding.detail or None,
+            }
+            for channel, finding, seconds in changes.probes
+            if finding.outcome is not ProbeOutcome.PASSED
+        ]
+        lines += [{"channel": channel, "warning": _RESTARTS} for channel in changes.restarts]
+        self._events.write_all(lines)
 
     def seconds_of(self, entry: LogEntry) -> float:
         """Return for how long a repair was under way, 0 where nothing was called."""

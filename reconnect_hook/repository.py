@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import fields
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, sqlite
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.attempt_log import KEPT_ATTEMPTS, LoggedAttempt
 from reconnect_hook.decision import LogEntry
-from reconnect_hook.dedup import Raise
 from reconnect_hook.models import (
     AT_REST,
+    COLUMNS,
     IN_HAND,
     LEASE_SECONDS,
+    AskedBy,
     ChannelRow,
     GatewayRow,
+    Intent,
+    escalates,
 )
-from reconnect_hook.schema import attempt_log, channel, gateway, repair_log
-from zapwatch.db import Database, now
+from reconnect_hook.schema import attempt_log, channel, gateway, message_audit, repair_log
+from zapwatch.db import Database, now, now_column
 
 _T = TypeVar("_T")
 
-_COLLISIONS = {1205, 1213}  # MariaDB's and MySQL's numbers for a lock's time-out and a deadlock
-_TRIES = 8  # of a transaction that met another one on its way
 _CHUNK = 500  # rows a statement
 _HISTORY_SECONDS = 90 * 86400.0
 _UNKNOWN_SECONDS = 86400.0  # for which the record of a channel that nobody lists is kept
@@ -37,72 +39,163 @@ _PRUNE_CHUNK = 1000  # rows a transaction, so that nobody waits long for one
 _SILENCES = [str(cause) for cause in RepairCause if cause.is_silence]
 
 
-def transact(database: Database, work: Callable[[sa.Connection], _T]) -> _T:
-    """Return what ``work`` does in one transaction, tried again where another was in its way.
+class _Statement:
+    """A statement that is compiled once: for each use SQLAlchemy takes longer than the database."""
 
-    Raises StateError, and what ``work`` raises.
-    """
-    for _ in range(_TRIES - 1):
+    def __init__(self, statement: sa.ClauseElement) -> None:
+        self._statement = statement
+        self._compiled: dict[str, Any] = {}
+
+    def _prepare(
+        self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]
+    ) -> tuple[str, list[Any]]:
+        """Return the database's own text, and for each row its parameters as the driver wants."""
+        dialect = connection.dialect
+        if dialect.name not in self._compiled:
+            self._compiled[dialect.name] = self._statement.compile(dialect=dialect)
+        compiled = self._compiled[dialect.name]
+        if compiled.positional:
+            return compiled.string, [
+                tuple(row[one] for one in compiled.positiontup) for row in rows
+            ]
+        return compiled.string, [{one: row[one] for one in compiled.params} for row in rows]
+
+    def rows(self, connection: sa.Connection, values: Mapping[str, Any]) -> Sequence[Any]:
+        """Return the rows that it finds, their values as the driver has them."""
+        text, [parameters] = self._prepare(connection, [values])
+        errors = connection.dialect.loaded_dbapi.Error
+        cursor = connection.connection.cursor()
         try:
-            with database.write() as connection, _noticing_collisions():
-                return work(connection)
-        except _CollisionError:
-            continue
-    with database.write() as connection:
-        return work(connection)
+            # Not by exec_driver_sql(): what it finds out of 40 columns takes as long as the query.
+            cursor.execute(text, parameters)
+            return cursor.fetchall()
+        except errors as error:
+            raise DBAPIError.instance(text, parameters, error, errors) from error
+        finally:
+            cursor.close()
 
-
-class _CollisionError(Exception):
-    """Another transaction was in the way."""
-
-
-@contextmanager
-def _noticing_collisions() -> Iterator[None]:
-    try:
-        yield
-    except OperationalError as error:
-        if getattr(error.orig, "args", (0,))[0] not in _COLLISIONS:
-            raise
-        raise _CollisionError from None
+    def change(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Execute it with each of the rows."""
+        for begin in range(0, len(rows), _CHUNK):
+            text, parameters = self._prepare(connection, rows[begin : begin + _CHUNK])
+            connection.exec_driver_sql(text, parameters)
 
 
 # Rows.
 
-_STATE_COLUMNS = [channel.c[field.name] for field in fields(ChannelRow)]
+_STATE_COLUMNS = [channel.c[name] for name in COLUMNS]
 _GATEWAY_COLUMNS = [gateway.c[field.name] for field in fields(GatewayRow)]
 _OF_GATEWAY = channel.c.gateway == sa.bindparam("of_gateway")
-_OPEN = sa.select(*_STATE_COLUMNS).where(_OF_GATEWAY, channel.c.next_at.is_not(None))
-_BY_KEY = sa.select(*_STATE_COLUMNS).where(
-    _OF_GATEWAY, channel.c.key.in_(sa.bindparam("of_keys", expanding=True))
+_IS_OPEN = channel.c.next_at.is_not(None)
+_OPEN = sa.select(*_STATE_COLUMNS).where(_OF_GATEWAY, _IS_OPEN).order_by(channel.c.key)
+_GATEWAY = _Statement(
+    sa.select(*_GATEWAY_COLUMNS).where(gateway.c.gateway == sa.bindparam("of_gateway"))
 )
-_GATEWAY = sa.select(*_GATEWAY_COLUMNS).where(gateway.c.gateway == sa.bindparam("of_gateway"))
 
 
 def read_gateway(connection: sa.Connection, name: str) -> GatewayRow:
     """Return the row of a gateway; one that has none yet has just been added."""
-    row = connection.execute(_GATEWAY, {"of_gateway": name}).mappings().one_or_none()
-    return GatewayRow() if row is None else GatewayRow(**row)
+    found = _GATEWAY.rows(connection, {"of_gateway": name})
+    return GatewayRow(*found[0]) if found else GatewayRow()
+
+
+_DUE = (
+    sa.select(sa.func.min(channel.c.next_at))
+    .where(channel.c.gateway == gateway.c.gateway, _IS_OPEN)
+    .scalar_subquery()
+)
+_AUDIT = (
+    sa.select(sa.func.min(message_audit.c.due_at))
+    .where(message_audit.c.gateway == gateway.c.gateway, message_audit.c.due_at.is_not(None))
+    .scalar_subquery()
+)
+
+
+def read_due(
+    connection: sa.Connection,
+) -> dict[str, tuple[GatewayRow, float | None, float, float | None]]:
+    """Return all gateways: the row, when a look is wanted, the moment, when an audit is due."""
+    query = sa.select(gateway.c.gateway, *_GATEWAY_COLUMNS, _DUE, now_column(connection), _AUDIT)
+    return {
+        name: (GatewayRow(*columns), due_at, at, audit_at)
+        for name, *columns, due_at, at, audit_at in connection.execute(query)
+    }
+
+
+def _among(count: int) -> sa.ColumnElement[bool]:
+    keys: Sequence[Any] = [sa.bindparam(f"key{number}") for number in range(count)]
+    return channel.c.key.in_(keys)
+
+
+@cache
+def _by_key(count: int, *, lock: bool) -> _Statement:
+    query = sa.select(*_STATE_COLUMNS).where(_OF_GATEWAY, _among(count))
+    return _Statement(query.with_for_update() if lock else query)
+
+
+@cache
+def _state_by_key(count: int) -> _Statement:
+    both = gateway.outerjoin(channel, (channel.c.gateway == gateway.c.gateway) & _among(count))
+    query = sa.select(*_GATEWAY_COLUMNS, *_STATE_COLUMNS).select_from(both)
+    return _Statement(query.where(gateway.c.gateway == sa.bindparam("of_gateway")))
+
+
+def _by_chunk(name: str, keys: Collection[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the values for some keys at a time, and how many keys they are.
+
+    The last one is repeated up to a power of two: a statement for each number would be too many.
+    """
+    ordered = sorted(keys)
+    for begin in range(0, len(ordered), _CHUNK):
+        chunk = ordered[begin : begin + _CHUNK]
+        count = 1 << (len(chunk) - 1).bit_length()
+        chunk += chunk[-1:] * (count - len(chunk))
+        yield count, {"of_gateway": name, **{f"key{i}": key for i, key in enumerate(chunk)}}
 
 
 def read_rows(
     connection: sa.Connection, name: str, keys: Collection[str], *, lock: bool = False
 ) -> dict[str, ChannelRow]:
     """Return the rows of channels by key; with ``lock``, nobody changes them meanwhile."""
-    query = _BY_KEY.with_for_update() if lock else _BY_KEY
     found: dict[str, ChannelRow] = {}
-    ordered = sorted(keys)
-    for begin in range(0, len(ordered), _CHUNK):
-        values = {"of_gateway": name, "of_keys": ordered[begin : begin + _CHUNK]}
-        for row in connection.execute(query, values).mappings():
-            found[row["key"]] = ChannelRow.from_row(dict(row))
+    for count, values in _by_chunk(name, keys):
+        for row in _by_key(count, lock=lock).rows(connection, values):
+            found[row[0]] = ChannelRow.load(row)
     return found
+
+
+def read_state(
+    connection: sa.Connection, name: str, keys: Collection[str]
+) -> tuple[GatewayRow, dict[str, ChannelRow]]:
+    """Return the row of a gateway and those of channels, none of them older than the first."""
+    seen: GatewayRow | None = None
+    found: dict[str, ChannelRow] = {}
+    for count, values in _by_chunk(name, keys):
+        for row in _state_by_key(count).rows(connection, values):
+            seen = seen or GatewayRow(*row[: len(_GATEWAY_COLUMNS)])
+            if (state := row[len(_GATEWAY_COLUMNS) :])[0] is not None:
+                found[state[0]] = ChannelRow.load(state)
+    return seen or GatewayRow(), found
 
 
 def read_open_rows(connection: sa.Connection, name: str, *, lock: bool = False) -> list[ChannelRow]:
     """Return the open rows of a gateway in the order of their keys."""
-    query = _OPEN.order_by(channel.c.key)
-    rows = connection.execute(query.with_for_update() if lock else query, {"of_gateway": name})
-    return [ChannelRow.from_row(dict(row)) for row in rows.mappings()]
+    query = _OPEN.with_for_update() if lock else _OPEN
+    return [ChannelRow.load(row) for row in connection.execute(query, {"of_gateway": name})]
+
+
+_PROBED = (channel.c.channel, channel.c.probe_kind, channel.c.probe_outcome)
+_ALL = _Statement(sa.select(*_STATE_COLUMNS, channel.c.probe_ended_at, *_PROBED).where(_OF_GATEWAY))
+
+
+def read_all_rows(connection: sa.Connection, name: str) -> list[tuple[ChannelRow, Sequence[Any]]]:
+    """Return each row of a gateway, and when its last probe ended, its channel, kind and outcome.
+
+    The moment is None where it was never probed.
+    """
+    found = _ALL.rows(connection, {"of_gateway": name})
+    count = len(COLUMNS)
+    return [(ChannelRow.load(row[:count]), row[count:]) for row in found]
 
 
 def ensure_row(
@@ -126,6 +219,36 @@ def add_gateway(connection: sa.Connection, name: str) -> None:
 
 # Raises.
 
+
+@dataclass(frozen=True, slots=True)
+class Raise:
+    """What is to be wanted of a channel, at least; see raise_intents()."""
+
+    key: str
+    channel: str
+    intent: Intent
+    cause: RepairCause
+    since: float
+    next_at: float
+    raised_in: int
+    asked_by: AskedBy = AskedBy.ALERTMANAGER
+
+    def applied_to(self, row: ChannelRow | None) -> ChannelRow:
+        """Return the row as the database will have it."""
+        state = row or ChannelRow(self.key, self.channel)
+        more = self.intent > state.intent
+        dropped = self.intent == state.intent and escalates(state.cause, self.cause)
+        return replace(
+            state,
+            since=self.since if more else state.since,
+            asked_by=self.asked_by if more else state.asked_by,
+            cause=self.cause if not state.in_work and (more or dropped) else state.cause,
+            next_at=self.next_at if state.next_at is None else min(state.next_at, self.next_at),
+            raised_in=max(state.raised_in, self.raised_in),
+            intent=max(state.intent, self.intent),
+        )
+
+
 _RAISED = ("channel", "intent", "cause", "asked_by", "since", "next_at", "raised_in")
 
 
@@ -137,7 +260,7 @@ def raise_intents(connection: sa.Connection, name: str, raises: Iterable[Raise])
         for one in ordered
     ]
     statement = _RAISE_SQLITE if connection.dialect.name == "sqlite" else _RAISE_MYSQL
-    _many(connection, statement, rows)
+    statement.change(connection, rows)
 
 
 def _constant(word: str) -> sa.ColumnElement[str]:
@@ -171,7 +294,7 @@ def _raise_values(new: Any) -> list[tuple[str, Any]]:
     ]
 
 
-def _raise_statements() -> tuple[sqlite.Insert, mysql.Insert]:
+def _raise_statements() -> tuple[_Statement, _Statement]:
     names = ("gateway", "key", *_RAISED)
     values: dict[str, Any] = {name: sa.bindparam(name) for name in names}
     for_sqlite = sqlite.insert(channel).values(values)
@@ -179,7 +302,8 @@ def _raise_statements() -> tuple[sqlite.Insert, mysql.Insert]:
         index_elements=["gateway", "key"], set_=dict(_raise_values(for_sqlite.excluded))
     )
     for_mysql = mysql.insert(channel).values(values)
-    return for_sqlite, for_mysql.on_duplicate_key_update(_raise_values(for_mysql.inserted))
+    for_mysql = for_mysql.on_duplicate_key_update(_raise_values(for_mysql.inserted))
+    return _Statement(for_sqlite), _Statement(for_mysql)
 
 
 _RAISE_SQLITE, _RAISE_MYSQL = _raise_statements()
@@ -194,25 +318,6 @@ def _insert(connection: sa.Connection) -> Any:
 
 class LostLeadError(Exception):
     """Another hook leads the gateway now."""
-
-
-# What only the leader changes, and what it may change since it has the row locked.
-_CHANGED = [
-    field.name
-    for field in fields(ChannelRow)
-    if field.name not in {"key", "paused", "paused_until", "unheard_since"}
-]
-_STORE = (
-    sa.update(channel)
-    .where(_OF_GATEWAY, channel.c.key == sa.bindparam("of_key"))
-    .values({name: sa.bindparam(f"to_{name}") for name in _CHANGED})
-)
-_WAIT = (
-    sa.update(channel)
-    .where(_OF_GATEWAY, channel.c.key == sa.bindparam("of_key"))
-    .values(next_at=sa.bindparam("to_next_at"))
-)
-_DELETE = sa.delete(channel).where(_OF_GATEWAY, channel.c.key == sa.bindparam("of_key"))
 
 
 class Lead:
@@ -242,7 +347,7 @@ class Lead:
             )
             return connection.execute(statement.values(values)).rowcount == 1
 
-        if not transact(self._database, work):
+        if not self._database.transact(work):
             return False
         self.epoch = seen.epoch + 1
         return True
@@ -260,7 +365,7 @@ class Lead:
             return work(connection, read_gateway(connection, self._name), at)
 
         try:
-            return transact(self._database, fenced)
+            return self._database.transact(fenced)
         except LostLeadError:
             self.epoch = None
             raise
@@ -272,6 +377,12 @@ class Lead:
             gateway.c.holder == self._holder,
         )
         return connection.execute(statement.values(lease_until=until)).rowcount == 1
+
+    def read_open_keys(self) -> Sequence[str]:
+        """Return the keys of the gateway's open rows in their order; raises StateError."""
+        query = sa.select(channel.c.key).where(_OF_GATEWAY, _IS_OPEN).order_by(channel.c.key)
+        with self._database.read() as connection:
+            return connection.scalars(query, {"of_gateway": self._name}).all()
 
     def renew(self) -> None:
         """Keep the lead."""
@@ -311,83 +422,64 @@ def store_gateway(
     connection.execute(sa.update(gateway).where(gateway.c.gateway == name).values(values))
 
 
-def store_rows(connection: sa.Connection, name: str, rows: Sequence[ChannelRow]) -> None:
-    """Store rows that the leader has locked and changed."""
-    _many(
-        connection,
-        _STORE,
-        [
-            {
-                "of_gateway": name,
-                "of_key": row.key,
-                **{f"to_{column}": getattr(row, column) for column in _CHANGED},
-            }
-            for row in rows
-        ],
-    )
+def store_rows(connection: sa.Connection, name: str, rows: Iterable[ChannelRow]) -> None:
+    """Store what has changed of rows that the leader has locked; what is alike of many at once."""
+    alike: dict[tuple[tuple[str, Any], ...], list[str]] = {}
+    for row in rows:
+        changes = row.changes()
+        if changes:
+            alike.setdefault(changes, []).append(row.key)
+    for changes, keys in alike.items():
+        _of_each(connection, sa.update(channel).values(dict(changes)), name, keys)
 
 
-def store_waits(connection: sa.Connection, name: str, waits: Mapping[str, float]) -> None:
-    """Store when the next look at rows is wanted."""
-    _many(
-        connection,
-        _WAIT,
-        [
-            {"of_gateway": name, "of_key": key, "to_next_at": next_at}
-            for key, next_at in waits.items()
-        ],
-    )
-
-
-def delete_rows(connection: sa.Connection, name: str, keys: Iterable[str]) -> None:
+def delete_rows(connection: sa.Connection, name: str, keys: Sequence[str]) -> None:
     """Delete the rows of channels that the gateway does not list."""
-    _many(connection, _DELETE, [{"of_gateway": name, "of_key": key} for key in keys])
+    _of_each(connection, sa.delete(channel), name, keys)
+
+
+def _of_each(
+    connection: sa.Connection, change: sa.Update | sa.Delete, name: str, keys: Sequence[str]
+) -> None:
+    for begin in range(0, len(keys), _CHUNK):
+        of_keys = channel.c.key.in_(keys[begin : begin + _CHUNK])
+        connection.execute(change.where(channel.c.gateway == name, of_keys))
+
+
+_LOGGED = [column for column in repair_log.c if column.name != "id"]
+_APPEND = _Statement(
+    sa.insert(repair_log).values({column.name: sa.bindparam(column.name) for column in _LOGGED})
+)
 
 
 def append_log(
     connection: sa.Connection, name: str, entries: Sequence[LogEntry], at: float
 ) -> None:
     """Record repairs that ended at the moment ``at``."""
-    _many(
-        connection,
-        sa.insert(repair_log),
-        [
-            {
-                "gateway": name,
-                "key": entry.key,
-                "channel": entry.channel,
-                "cause": entry.cause,
-                "asked_by": entry.asked_by,
-                "accepted_at": entry.accepted_at,
-                "finished_at": at,
-                "attempt": entry.attempt,
-                "action": entry.action,
-                "outcome": entry.outcome,
-                "detail": entry.detail,
-            }
-            for entry in entries
-        ],
-    )
+    rows = [
+        {"gateway": name, "finished_at": at, **{field: getattr(entry, field) for field in _ENTRY}}
+        for entry in entries
+    ]
+    _APPEND.change(connection, rows)
+
+
+_ENTRY = [field.name for field in fields(LogEntry) if field.name in repair_log.c]
 
 
 def append_attempts(
     connection: sa.Connection, name: str, attempts: Sequence[LoggedAttempt]
 ) -> None:
     """Record the steps of attempts that ended."""
-    rows = [{"gateway": name, **attempt.as_row()} for attempt in attempts]
-    _many(connection, sa.insert(attempt_log), rows)
-
-
-def _many(connection: sa.Connection, statement: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    for begin in range(0, len(rows), _CHUNK):
-        connection.execute(statement, rows[begin : begin + _CHUNK])
+    if attempts:
+        rows = [{"gateway": name, **attempt.as_row()} for attempt in attempts]
+        connection.execute(sa.insert(attempt_log), rows)
 
 
 def prune_records(database: Database) -> None:
     """Delete the old records of all gateways in many small transactions; raises StateError."""
-    while transact(database, _prune_records) == _PRUNE_CHUNK:
+    while database.transact(_prune_records) == _PRUNE_CHUNK:
         pass
-    while transact(database, _prune_attempts):
+    while database.transact(_prune_attempts):
         pass
 
 
@@ -405,7 +497,7 @@ def prune_rows(database: Database, name: str, listed: Collection[str]) -> list[s
         delete_rows(connection, name, sorted(gone))
         return list(gone.values())
 
-    return transact(database, work)
+    return database.transact(work)
 
 
 def _prune_records(connection: sa.Connection) -> int:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, fields
 
 import sqlalchemy as sa
 
-from reconnect_hook.repository import transact
 from reconnect_hook.schema import scan_links
 from zapwatch.channels import channel_key
 from zapwatch.db import Database, now
@@ -75,7 +74,7 @@ class ScanLinks:
             connection.execute(sa.insert(scan_links).values(values))
             return link
 
-        return transact(self._database, work), token
+        return self._database.transact(work), token
 
     def find(self, token: str) -> ScanLink | None:
         """Return the valid link of a token, None for any other token."""
@@ -97,7 +96,7 @@ class ScanLinks:
             mine = sa.update(scan_links).where(scan_links.c.id == link.id)
             connection.execute(mine.values(values))
 
-        transact(self._database, work)
+        self._database.transact(work)
 
     def valid(self) -> Sequence[ScanLink]:
         """Return the valid links, the newest first."""
@@ -124,7 +123,7 @@ class ScanLinks:
             connection.execute(sa.delete(scan_links).where(mine))
             return None if row is None else ScanLink(**row)
 
-        return transact(self._database, work)
+        return self._database.transact(work)
 
 
 def _hash(token: str) -> str:

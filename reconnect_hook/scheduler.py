@@ -9,13 +9,11 @@ from collections.abc import Collection, Iterable
 import sqlalchemy as sa
 
 from reconnect_hook.message_audit import prune_audits
-from reconnect_hook.models import GatewayRow
 from reconnect_hook.probe_limits import prune_echoes
 from reconnect_hook.reconciler import GatewayReconciler, Polled
 from reconnect_hook.recorder import RETRY_SECONDS
-from reconnect_hook.repository import add_gateway, prune_records, prune_rows, transact
-from reconnect_hook.schema import channel, gateway, message_audit
-from zapwatch.db import Database, StateError, now_column
+from reconnect_hook.repository import add_gateway, prune_records, prune_rows, read_due
+from zapwatch.db import Database, StateError
 from zapwatch.server import start_thread
 
 _log = logging.getLogger("reconnect_hook")
@@ -26,33 +24,11 @@ _BURST_SECONDS = 0.05  # and at most, however many alerts come in
 _STATE_SECONDS = 2.0  # for a state to take the leads back at the end
 _PRUNE_SECONDS = 3600.0
 
-_DUE = (
-    sa.select(sa.func.min(channel.c.next_at))
-    .where(channel.c.gateway == gateway.c.gateway, channel.c.next_at.is_not(None))
-    .scalar_subquery()
-)
-_AUDIT = (
-    sa.select(sa.func.min(message_audit.c.due_at))
-    .where(message_audit.c.gateway == gateway.c.gateway, message_audit.c.due_at.is_not(None))
-    .scalar_subquery()
-)
-
 
 def poll(database: Database) -> dict[str, Polled]:
     """Return what is due at each gateway of the state, by its name; raises StateError."""
     with database.read() as connection:
-        moments = (_DUE.label("due_at"), _AUDIT.label("audit_at"))
-        query = sa.select(gateway, *moments, now_column(connection).label("at"))
-        rows = connection.execute(query).mappings().all()
-    return {
-        row["gateway"]: Polled(
-            GatewayRow(**{name: row[name] for name in GatewayRow.__dataclass_fields__}),
-            row["due_at"],
-            row["at"],
-            row["audit_at"],
-        )
-        for row in rows
-    }
+        return {name: Polled(*found) for name, found in read_due(connection).items()}
 
 
 def add_gateways(database: Database, names: Iterable[str]) -> None:
@@ -62,7 +38,7 @@ def add_gateways(database: Database, names: Iterable[str]) -> None:
         for name in names:
             add_gateway(connection, name)
 
-    transact(database, work)
+    database.transact(work)
 
 
 class Scheduler:

@@ -24,11 +24,11 @@ _SECONDS = sa.Double  # Unix seconds by the database's clock
 
 
 def _count(name: str) -> sa.Column[int]:
-    return sa.Column(name, sa.Integer, nullable=False, default=0, server_default="0")
+    return sa.Column(name, sa.Integer, nullable=False, server_default="0")
 
 
 def _flag(name: str) -> sa.Column[bool]:
-    return sa.Column(name, sa.Boolean, nullable=False, default=False, server_default=sa.false())
+    return sa.Column(name, sa.Boolean, nullable=False, server_default=sa.false())
 
 
 channel = sa.Table(
@@ -49,7 +49,7 @@ channel = sa.Table(
     # When a look is wanted for it; NULL: nothing is wanted.
     sa.Column("next_at", _SECONDS),
     # What is being done (models.Phase), under which lead, until when at most.
-    sa.Column("phase", _WORD, nullable=False, default="idle", server_default="idle"),
+    sa.Column("phase", _WORD, nullable=False, server_default="idle"),
     _count("epoch"),
     sa.Column("deadline", _SECONDS),
     # The last call of this repair, how often it was made, the strongest one, and for what.
@@ -106,7 +106,7 @@ gateway = sa.Table(
     sa.Column("failed_at", _SECONDS),
     sa.Column("rests_until", _SECONDS),
     sa.Column("back_at", _SECONDS),
-    sa.Column("echo_at", _SECONDS, nullable=False, default=0.0, server_default="0"),
+    sa.Column("echo_at", _SECONDS, nullable=False, server_default="0"),
     **MYSQL,
 )
 """One row a gateway: its looks, its leader, its circuit breaker, and its last echo."""

@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import Outage
 from reconnect_hook.audit_log import EventLog, EventLogError
-from reconnect_hook.backoff import Backoff
 from reconnect_hook.context import ProbeContext
 from reconnect_hook.decision import Policy
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.message_audit import AuditRepository, MessageAuditor, wish_after
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.migrate import open_state
-from reconnect_hook.models import Action, AskedBy
+from reconnect_hook.models import Action, AskedBy, Backoff
 from reconnect_hook.operator_actions import OperatorActions
 from reconnect_hook.probe_limits import ProbeRepository
 from reconnect_hook.reconciler import GatewayReconciler

@@ -98,10 +98,12 @@ class Workers:
         self._wake = wake
         self._clock = clock
         self._start = start
-        self._mail: deque[Mail] = deque()
+        self.mail: deque[Mail] = deque()
         self._lead = object()
-        self._calls: set[str] = set()
-        self._probes: dict[str, threading.Event] = {}
+        self.calls: set[str] = set()
+        """The keys of the channels of which a call is in flight, or its answer is mail."""
+        self.probes: dict[str, threading.Event] = {}
+        """The same of probes, each with what cancels it."""
         self._messages = messages
 
     def latest_channels(self) -> Collection[Channel]:
@@ -115,49 +117,29 @@ class Workers:
         """Whether there is a source of messages."""
         return self._messages is not None
 
-    @property
-    def calls(self) -> int:
-        """How many calls are in flight."""
-        return len(self._calls)
-
-    @property
-    def probes(self) -> int:
-        """How many probes are under way."""
-        return len(self._probes)
-
-    @property
-    def keys(self) -> Collection[str]:
-        """Of which channels a call or a probe is in flight, or has ended and is to be recorded."""
-        return self._calls | self._probes.keys()
-
-    @property
-    def has_mail(self) -> bool:
-        """Whether something has come in."""
-        return bool(self._mail)
-
     def begin_lead(self) -> None:
         """Want nothing any more of what an earlier lead has begun."""
         self.cancel_probes()
         self._lead = object()
-        self._mail.clear()
-        self._calls.clear()
-        self._probes.clear()
+        self.mail.clear()
+        self.calls.clear()
+        self.probes.clear()
 
     def take_mail(self) -> list[Mail]:
         """Return what has come in since; a call or a probe of which is no longer in flight."""
         mail: list[Mail] = []
-        while self._mail:
-            one = self._mail.popleft()
+        while self.mail:
+            one = self.mail.popleft()
             if isinstance(one, Called):
-                self._calls.discard(one.key)
+                self.calls.discard(one.key)
             elif isinstance(one, ProbeAnswer):
-                self._probes.pop(one.key, None)
+                self.probes.pop(one.key, None)
             mail.append(one)
         return mail
 
     def post(self, mail: Mail) -> None:
         """Take mail."""
-        self._mail.append(mail)
+        self.mail.append(mail)
         self._wake()
 
     def _post(self, lead: object, mail: Mail) -> None:
@@ -166,13 +148,13 @@ class Workers:
 
     def cancel_probes(self) -> None:
         """Let the probes end before they have found anything."""
-        for cancel in self._probes.values():
+        for cancel in self.probes.values():
             cancel.set()
 
     def cancel_probe(self, key: str) -> None:
         """Let one probe end, and want nothing of it any more."""
-        if key in self._probes:
-            self._probes.pop(key).set()
+        if key in self.probes:
+            self.probes.pop(key).set()
 
     # Each of these returns whether there is a thread for it.
 
@@ -182,13 +164,13 @@ class Workers:
 
     def start_call(self, key: str, channel: Channel, call: MakeCall) -> None:
         """Make a call."""
-        self._calls.add(key)
+        self.calls.add(key)
         if not self._begin(partial(self._call, self._lead, key, channel, call)):
             self.post(Called(key, call.step, None))
 
     def start_probe(self, key: str, channel: Channel, *, proof: bool, query_failed: bool) -> None:
         """Probe a channel; see ProbeRun for what it is told."""
-        cancel = self._probes[key] = threading.Event()
+        cancel = self.probes[key] = threading.Event()
         run = partial(self._probe, self._lead, key, channel, cancel, proof, query_failed)
         if not self._begin(run):
             self.post(ProbeAnswer(key, Interrupted(), 0.0))

@@ -7,9 +7,9 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -18,8 +18,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from zapwatch.clock import Clock
 
+_T = TypeVar("_T")
 _PAUSE = 0.01  # seconds between two tries
 _TIMEOUT = 10  # seconds to wait for a connection, an answer or a lock
+_COLLISIONS = {1205, 1213}  # MariaDB's and MySQL's numbers for a lock's time-out and a deadlock
+_TRIES = 8  # of a transaction that met another one on its way
 _MODE = 0o600  # it names the channels, and whoever writes the state commands repairs
 
 
@@ -29,6 +32,10 @@ class StateError(Exception):
 
 class UnavailableError(StateError):
     """Nobody can use the database just now: it does not answer, is locked, or the disk is full."""
+
+
+class CollisionError(UnavailableError):
+    """Another transaction was in the way, and this one was undone."""
 
 
 def one_line(error: Exception) -> str:
@@ -72,11 +79,13 @@ class Database:
         self._writing = threading.Lock() if self.is_sqlite else nullcontext()
         self._is_open = False
         self._file: tuple[int, int] | None = None
+        self._reader: sa.Engine
         try:
             if self.is_sqlite:
-                self._engine = self._reader = _sqlite_engine(
+                self._engine = _sqlite_engine(
                     url.database or "", durable=durable, read_only=read_only
                 )
+                self._reader = self._engine.execution_options(zapwatch_reads=True)
             else:
                 self._engine = _mysql_engine(url, isolation_level="READ COMMITTED")
                 # Its statements need neither a commit nor a rollback of their own.
@@ -133,12 +142,23 @@ class Database:
         if _identity(self._path) != file:
             raise UnavailableError(f"{self._path} was deleted or replaced meanwhile")
 
+    def transact(self, work: Callable[[sa.Connection], _T]) -> _T:
+        """Return what ``work`` does in one transaction, tried again where another was in its way.
+
+        Raises StateError, and what ``work`` raises.
+        """
+        for _ in range(_TRIES - 1):
+            with suppress(CollisionError), self.write() as connection:
+                return work(connection)
+        with self.write() as connection:
+            return work(connection)
+
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """Lend a connection that only reads, each statement by itself, and waits for no writer."""
         self.open()
         with _as_state_error(), self._reader.connect() as connection:
-            yield connection.execution_options(zapwatch_reads=True)
+            yield connection
 
     def ping(self) -> None:
         """Return when the database has answered; raise StateError."""
@@ -185,7 +205,9 @@ def _as_state_error() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeoutError) as error:
-        raise UnavailableError(one_line(error)) from None
+        arguments = getattr(getattr(error, "orig", None), "args", ())
+        collided = not _COLLISIONS.isdisjoint(arguments[:1])
+        raise (CollisionError if collided else UnavailableError)(one_line(error)) from None
     except SQLAlchemyError as error:
         raise StateError(one_line(error)) from None
 

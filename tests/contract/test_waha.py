@@ -11,7 +11,6 @@ from tests.contract.suite import NUMBER, SECRET, GatewayContract, World
 from tests.support.raw_server import RawServer, answering
 from zapwatch.channels import Channel, Status
 from zapwatch.config.gateways_yaml import read_gateways
-from zapwatch.gateways import waha
 from zapwatch.gateways.base import GatewayError, QrKind
 from zapwatch.gateways.registry import make_gateway
 from zapwatch.gateways.waha import WahaGateway
@@ -39,16 +38,6 @@ class TestWaha(GatewayContract):
         world.clock.forward(1)
         assert world.gateway.qr("loja").kind is QrKind.ACCEPTED
         assert not {"restart", "start_session"} & set(world.asked)
-
-    def test_one_that_starts_for_ever_is_restarted(
-        self, world: World, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(waha, "_STUCK_SECONDS", 0.0)
-        gateway = world.another()
-        world.simulator.put_channel("loja", status="initializing")
-
-        gateway.reconnect(world.channel(), silent=False)
-        assert world.asked[-1] == "restart"
 
     def test_a_code_that_nobody_scans_fails_the_session_which_then_is_restarted(
         self, world: World

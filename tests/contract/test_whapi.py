@@ -11,7 +11,6 @@ from demo.simulator.apis.whapi import token_of, whapi_id
 from tests.contract.suite import CHANNELS, NUMBER, SECRET, GatewayContract, World
 from tests.support.raw_server import Conversation, RawServer, answering
 from zapwatch.channels import Channel, NamedChannel, Status
-from zapwatch.gateways import whapi
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation, QrKind
 from zapwatch.gateways.whapi import WhapiGateway
 
@@ -131,15 +130,12 @@ class TestWhapi(GatewayContract):
         assert world.asked[-1] == "restart"
 
     @pytest.mark.parametrize("text", ["INIT", "LAUNCH"])
-    def test_one_that_starts_for_ever_is_woken(
-        self, world: World, monkeypatch: pytest.MonkeyPatch, text: str
-    ) -> None:
+    def test_one_that_starts_for_ever_is_woken(self, world: World, text: str) -> None:
         world.simulator.put_channel("loja", status_text=text)
         world.gateway.reconnect(world.channel(), silent=False)
         assert "restart" not in world.asked
-        monkeypatch.setattr(whapi, "_STUCK_SECONDS", 0.0)
 
-        world.another().reconnect(world.channel(), silent=False)
+        world.gateway.reconnect(world.channel(), silent=False, stuck=True)
 
         assert world.asked[-1] == "restart"
 

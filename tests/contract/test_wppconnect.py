@@ -122,19 +122,6 @@ class TestWppconnect(GatewayContract):
             gateway.pairing_code("loja", NUMBER)
         assert world.gateway.qr("loja").image, "the QR code is still there"
 
-    def test_a_session_that_starts_for_ever_is_closed_and_started(
-        self, world: World, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(wppconnect, "_STUCK_SECONDS", 0.0)
-        gateway = world.another()
-        world.simulator.put_channel("loja", status="initializing")
-        world.simulator.clear_requests()
-
-        gateway.reconnect(world.channel(), silent=False)
-
-        asked = [one for one in world.asked if one in {"close_session", "start_session"}]
-        assert asked == ["close_session", "start_session"]
-
     def test_a_start_that_failed_is_repaired_once_a_person_has_ended_the_browser(
         self, world: World
     ) -> None:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from reconnect_hook.alerts import RepairCause
-from reconnect_hook.backoff import (
+from reconnect_hook.models import (
     FIRST_REST_SECONDS,
+    LONGEST_REST_SECONDS,
     THRESHOLD,
     WINDOW_SECONDS,
-    is_tripped,
-    record_answer,
-    record_failure,
+    GatewayRow,
 )
-from reconnect_hook.models import LONGEST_REST_SECONDS, GatewayRow
 from reconnect_hook.repository import read_gateway
+from tests.support.states import firing
 from tests.support.world import GATEWAY, Options, World
 from zapwatch.channels import Status
 from zapwatch.gateways.base import GatewayErrorKind
@@ -59,7 +60,7 @@ def _open(world: World) -> None:
     """Let so many calls fail that the gateway is left alone."""
     world.gateway.call_error = _TIMEOUT
     _drop(world, *_MANY)
-    world.run(60, until=lambda: is_tripped(_state(world)))
+    world.run(60, until=lambda: _state(world).is_tripped)
     assert len(world.gateway.calls) >= THRESHOLD
 
 
@@ -69,28 +70,28 @@ def _open(world: World) -> None:
 def test_so_many_failures_in_a_row_open_it() -> None:
     state = GatewayRow()
     for number in range(1, THRESHOLD + 1):
-        state = record_failure(state, _AT + number)
+        state = state.after_failure(_AT + number)
         assert state.failures == number
-        assert is_tripped(state) == state.rests(_AT + number) == (number == THRESHOLD)
+        assert state.is_tripped == state.rests(_AT + number) == (number == THRESHOLD)
     assert state.rests_until == _AT + THRESHOLD + FIRST_REST_SECONDS
-    late = record_failure(state, _AT + THRESHOLD + 1)
+    late = state.after_failure(_AT + THRESHOLD + 1)
     assert late == state, "calls that were under way do not lengthen the rest"
-    answered = record_answer(state, _AT + 20)
+    answered = state.after_answer(_AT + 20)
     assert (answered.failures, answered.rests_until, answered.back_at) == (0, None, _AT + 20)
 
 
 def test_an_answer_in_between_or_much_time_begins_the_count_anew() -> None:
     state = GatewayRow(failures=THRESHOLD - 1, failed_at=_AT)
-    assert record_answer(state, _AT + 1) == replace(state, failures=0)
-    assert record_failure(state, _AT + WINDOW_SECONDS + 1).failures == 1
-    assert record_failure(state, _AT - 1).failures == 1, "a clock that was put back"
-    assert record_failure(state, _AT + WINDOW_SECONDS).failures == THRESHOLD
+    assert state.after_answer(_AT + 1) == replace(state, failures=0)
+    assert state.after_failure(_AT + WINDOW_SECONDS + 1).failures == 1
+    assert state.after_failure(_AT - 1).failures == 1, "a clock that was put back"
+    assert state.after_failure(_AT + WINDOW_SECONDS).failures == THRESHOLD
 
 
 def test_the_pauses_of_the_gateway_grow(make: Callable[..., World]) -> None:
     state, at = GatewayRow(failures=THRESHOLD - 1, failed_at=_AT), _AT
     for rest in _RESTS:
-        state = record_failure(state, at)
+        state = state.after_failure(at)
         assert state.rests_until == at + rest
         assert state.rests(at + rest - 1)
         at += rest + 1
@@ -98,7 +99,7 @@ def test_the_pauses_of_the_gateway_grow(make: Callable[..., World]) -> None:
     world = make(hooks=1)
     world.gateway.list_error = _TIMEOUT
     _drop(world, "loja")
-    world.run(60, until=lambda: is_tripped(_state(world)))
+    world.run(60, until=lambda: _state(world).is_tripped)
     lists = world.gateway.lists
     world.run(sum(_RESTS[:4]) + 60)
     assert 4 <= world.gateway.lists - lists <= 5, "one trial after each rest"
@@ -201,7 +202,7 @@ def test_a_list_that_fails_ends_nothing_and_counts(make: Callable[..., World]) -
     world = make(hooks=1)
     world.gateway.list_error = _TIMEOUT
     _drop(world, *_MANY)
-    world.run(60, until=lambda: is_tripped(_state(world)))
+    world.run(60, until=lambda: _state(world).is_tripped)
     assert world.gateway.lists == THRESHOLD
     assert world.outcomes(_MANY[0]) == []
     assert len(world.lines()) == 1, "one line for the gateway"
@@ -292,6 +293,26 @@ def test_a_silent_channel_is_left_in_its_pause(make: Callable[..., World]) -> No
         world.run(90)
     assert world.outcomes() == ["requested"]
     assert len(world.gateway.calls) == 1
+
+
+def test_one_list_judges_many_rows_some_at_a_time(make: Callable[..., World]) -> None:
+    """So that an alert, which waits for the database, waits for some rows and not for all."""
+    world = make(hooks=1)
+    names = [f"channel {number:04d}" for number in range(1200)]
+    for name in names:
+        world.put(name)
+    world.hook.writer.accept([firing(name) for name in names])
+    ended: list[int] = []
+
+    @sa.event.listens_for(world.hook.database._engine, "commit")
+    def committed(connection: sa.Connection) -> None:
+        ended.append(connection.scalar(sa.text("SELECT COUNT(*) FROM repair_log")) or 0)
+
+    world.run(30)
+    assert ended[-1] == 1200
+    assert max(after - before for before, after in pairwise(ended)) <= 500
+    assert world.gateway.lists == 1
+    assert len(world.lines()) == 1200
 
 
 def test_of_a_long_queue_those_that_came_back_are_ended_by_one_list(

@@ -71,7 +71,7 @@ def test_a_pause_in_a_call_lets_it_end(world: World) -> None:
     _brings_back(world)
     world.alert()
     world.run(0.2)
-    assert (world.hook.workers.calls, world.gateway.calls) == (1, [])
+    assert (len(world.hook.workers.calls), world.gateway.calls) == (1, [])
     world.hook.actions.pause("loja", None)
     world.run(10)
     assert world.outcomes() == ["reconnected"]
@@ -92,7 +92,7 @@ def test_who_asks_for_a_repair_now_does_not_wait_for_the_cooldown(world: World) 
     assert due_at == world.ended()[0].finished_at + 300
     _brings_back(world)
     assert world.hook.actions.reconnect("loja")
-    world.run(5, until=lambda: world.hook.workers.calls == 1)
+    world.run(5, until=lambda: len(world.hook.workers.calls) == 1)
     waiting = world.hook.history.present().waiting["loja"]
     assert (waiting.reason, waiting.due_at) == (RepairCause.MANUAL, None), "under way"
     world.run(10)
@@ -106,7 +106,7 @@ def test_two_presses_are_one_repair(world: World) -> None:
     _brings_back(world)
     assert world.hook.actions.reconnect("loja")
     assert world.hook.actions.reconnect("Loja")
-    world.run(5, until=lambda: world.hook.workers.calls == 1)
+    world.run(5, until=lambda: len(world.hook.workers.calls) == 1)
     assert world.hook.actions.reconnect("loja"), "while it is under way"
     world.run(2)
     assert world.hook.actions.reconnect("loja"), "while it is verified"

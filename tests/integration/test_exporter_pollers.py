@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
 import sqlalchemy as sa
@@ -148,6 +150,54 @@ def test_who_is_in_a_hurry_does_not_wait_for_the_pause(
     wait_until(lambda: len(simulated.requests("list")) == 2, 30, "the hurried poll")
     poller.hurry()
     wait_until(lambda: len(simulated.requests("list")) == 3, 30, "the next hurried poll")
+
+
+class Told(Paced):
+    """One that is told of ``events``, by their moments, while it waits; seconds from the start."""
+
+    least_pause = GatewayPoller.least_pause
+
+    def __init__(self, clock: HandMovedClock, events: list[float], takes: float) -> None:
+        super().__init__(clock, 5, [])
+        self.began: list[float] = []
+        self._start = clock.monotonic()
+        self._events = events
+        self._takes = takes
+        clock.wait = self._wait  # type: ignore[method-assign]
+
+    def poll(self) -> None:
+        self.began.append(self._moved.monotonic() - self._start)
+        self._wait(threading.Event(), self._takes)
+        if not self._events:
+            self.stop()
+
+    def _wait(self, event: threading.Event, seconds: float) -> bool:
+        until = self._moved.monotonic() + seconds
+        while self._events and self._start + self._events[0] <= until and not event.is_set():
+            left = self._start + self._events.pop(0) - self._moved.monotonic()
+            self._moved.forward(max(0.0, left))
+            self.hurry()
+        if not event.is_set():
+            self._moved.forward(max(0.0, until - self._moved.monotonic()))
+        return event.is_set()
+
+
+def test_an_event_of_a_state_makes_the_list_be_asked_at_once(clock: HandMovedClock) -> None:
+    told = Told(clock, [2.0, 4.5], 0.1)
+    told.run()
+    assert told.began == pytest.approx([0, 2, 4.5], abs=0.01)
+
+
+@pytest.mark.parametrize(("takes", "pause"), [(0.1, 1.0), (3.0, 3.0)])
+def test_of_600_events_in_three_minutes_the_list_is_asked_no_more_than_once_a_second(
+    clock: HandMovedClock, takes: float, pause: float
+) -> None:
+    told = Told(clock, [0.3 * number for number in range(600)], takes)
+    told.run()
+    pauses = [after - before - takes for before, after in pairwise(told.began)]
+    assert min(pauses) >= pause - 0.01
+    assert max(pauses) <= pause + 0.3, "nor much later"
+    assert told.began[-1] >= 0.3 * 599 - takes, "the last one is followed by a list too"
 
 
 def test_the_list_is_pinned_and_unpinned_and_pinned_again(

@@ -10,9 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from reconnect_hook.alert_writer import AlertWriter
-from reconnect_hook.backoff import Backoff
 from reconnect_hook.migrate import open_state
-from reconnect_hook.models import Phase
+from reconnect_hook.models import Backoff, Phase
 from reconnect_hook.repository import (
     Lead,
     LostLeadError,

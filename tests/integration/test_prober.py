@@ -115,7 +115,7 @@ def test_nobody_waits_in_a_thread_for_the_second_query(world: World) -> None:
         world.gateway.gone.add(name)
         _suspect(world, name)
     world.run(30)
-    assert world.hook.workers.probes == 0
+    assert len(world.hook.workers.probes) == 0
     row = world.row()
     assert row is not None
     assert (row.phase, row.intent) == (Phase.IDLE, Intent.PROBE)
@@ -243,7 +243,7 @@ def test_nobody_is_asked_while_the_gateway_or_the_log_is_down(
     row = world.row()
     assert row is not None
     assert row.deadline is not None, "it waits for a minute at a time, in no thread"
-    assert world.hook.workers.probes == 0
+    assert len(world.hook.workers.probes) == 0
     world.messages.is_down = False
     world.run(130)
     assert _ends(world) == {"loja": "passed"}
@@ -318,7 +318,7 @@ class TestARepairAndAQuestion:
         world.run(88)
         assert world.alert() == "accepted"
         world.run(15)
-        assert world.hook.workers.probes == 0, "it has ended"
+        assert len(world.hook.workers.probes) == 0, "it has ended"
         assert (_ends(world), world.lines()) == ({}, [])
         row = world.row()
         assert row is not None

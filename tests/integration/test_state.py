@@ -15,13 +15,12 @@ import sqlalchemy as sa
 
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import RepairCause
-from reconnect_hook.backoff import Backoff
-from reconnect_hook.dedup import Raise
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.migrate import open_state
 from reconnect_hook.models import (
     LEASE_SECONDS,
     AskedBy,
+    Backoff,
     ChannelRow,
     GatewayRow,
     Intent,
@@ -32,6 +31,7 @@ from reconnect_hook.operator_actions import OperatorActions
 from reconnect_hook.repository import (
     Lead,
     LostLeadError,
+    Raise,
     next_look,
     prune_records,
     prune_rows,
@@ -227,6 +227,18 @@ def test_raises_in_any_order_want_the_same(state: Database, before: dict[str, An
     assert {row.intent for row in stored.values()} == {Intent.FORCE}
     assert len({row.next_at for row in stored.values()}) == 1
     assert len({row.raised_in for row in stored.values()}) == 1
+
+
+def test_of_a_row_only_what_has_changed_is_stored(state: Database) -> None:
+    """A finding about another channel may have suspended this one in the same transaction."""
+    _accept(state, "loja", "obra")
+    with state.write() as connection:
+        loja, obra = read_open_rows(connection, GATEWAY, lock=True)
+        connection.execute(sa.update(channel).values(suspended=True, channel="LOJA"))
+        loja.attempts = obra.attempts = 3
+        store_rows(connection, GATEWAY, [loja, obra])
+    for row in _open_rows(state):
+        assert (row.attempts, row.suspended, row.channel) == (3, True, "LOJA")
 
 
 def test_what_is_raised_while_it_is_being_closed_stays(state: Database, other: Database) -> None:

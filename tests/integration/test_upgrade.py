@@ -14,10 +14,9 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from reconnect_hook.backoff import Backoff
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.migrate import VERSION_TABLE, configuration, open_state
-from reconnect_hook.models import Intent
+from reconnect_hook.models import Backoff, Intent
 from reconnect_hook.schema import channel, echoes, gateway, metadata
 from tests.support.programs import environment
 from tests.support.states import sqlite_url

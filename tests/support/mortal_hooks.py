@@ -38,7 +38,7 @@ _HURRIED = {
     },
     # Else alerts that are stale would rightly end without an outcome of their own.
     "reconnect_hook.decision.STALE_SECONDS": 0.0,
-    "reconnect_hook.dedup.STALE_SECONDS": 0.0,
+    "reconnect_hook.alert_writer.STALE_SECONDS": 0.0,
     "reconnect_hook.reconciler.LIST_PAUSE_SECONDS": 0.05,
     "reconnect_hook.recorder.RETRY_SECONDS": 0.1,
     "reconnect_hook.scheduler.RETRY_SECONDS": 0.1,

@@ -15,18 +15,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from reconnect_hook.alert_writer import AlertWriter
+from reconnect_hook.alert_writer import AlertWriter, Disposition
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.audit_log import EventLog
-from reconnect_hook.backoff import Backoff
 from reconnect_hook.context import ProbeContext
 from reconnect_hook.decision import Policy
-from reconnect_hook.dedup import Disposition
 from reconnect_hook.history import Attempt, RepairHistory
 from reconnect_hook.message_audit import AuditRepository, MessageAuditor
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.migrate import open_state
-from reconnect_hook.models import Action, ChannelRow
+from reconnect_hook.models import Action, Backoff, ChannelRow
 from reconnect_hook.operator_actions import OperatorActions
 from reconnect_hook.probe_limits import ProbeRepository
 from reconnect_hook.reconciler import GatewayReconciler

@@ -19,7 +19,7 @@ from reconnect_hook.attempt_log import (
     StepKind,
 )
 from reconnect_hook.models import Phase
-from reconnect_hook.repository import append_attempts, prune_records, transact
+from reconnect_hook.repository import append_attempts, prune_records
 from tests.support.world import GATEWAY, Options, World
 from zapwatch.channels import Status
 from zapwatch.config.gateway import ProbeKind
@@ -197,7 +197,7 @@ class TestBounds:
             for key in ("loja", "obra")
             for at in [world.clock.time() - 1_000 + number for number in range(30)]
         ]
-        transact(database, lambda connection: append_attempts(connection, GATEWAY, many))
+        database.transact(lambda connection: append_attempts(connection, GATEWAY, many))
         prune_records(database)
         kept = world.hook.history.logged("loja")
         assert [one.ended_at for one in kept] == [one.ended_at for one in many[29:9:-1]]

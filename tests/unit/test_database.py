@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from reconnect_hook.alert_writer import AlertWriter
-from reconnect_hook.backoff import Backoff
 from reconnect_hook.migrate import open_state
+from reconnect_hook.models import Backoff
 from reconnect_hook.repository import read_open_rows
 from tests.support.states import firing, sqlite_url
 from zapwatch.db import Database, UnavailableError
@@ -52,6 +52,22 @@ def test_a_state_that_was_taken_away_is_made_anew(
     again = open_state(sa.make_url(f"sqlite:///{path}"))
     assert _waiting(again) == 1, "both use the same"
     again.close()
+
+
+@pytest.mark.parametrize("moment", ["begin", "commit"])
+def test_a_transaction_that_met_another_one_is_made_again(database: Database, moment: str) -> None:
+    """Galera says so at the commit as well."""
+    tries: list[str] = []
+
+    @sa.event.listens_for(database._engine, moment)
+    def collide(_connection: sa.Connection) -> None:
+        tries.append(moment)
+        if len(tries) < 3:
+            raise sa.exc.OperationalError("", {}, Exception(1213, "Deadlock found"))
+
+    assert _accept(database) == ["accepted"]
+    assert len(tries) == 3
+    assert _waiting(database) == 1
 
 
 def test_what_was_written_to_a_file_that_is_gone_was_not_stored(

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from reconnect_hook.alerts import RepairCause
-from reconnect_hook.backoff import Backoff
 from reconnect_hook.decision import (
     CREATE_TRIES,
     CallAnswer,
@@ -32,6 +31,7 @@ from reconnect_hook.decision import (
 from reconnect_hook.models import (
     Action,
     AskedBy,
+    Backoff,
     ChannelRow,
     GatewayRow,
     Intent,

@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 
-from reconnect_hook.alert_writer import AlertWriter
+from reconnect_hook.alert_writer import AlertWriter, admit
 from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
-from reconnect_hook.backoff import Backoff
-from reconnect_hook.dedup import admit
 from reconnect_hook.migrate import open_state
-from reconnect_hook.models import ChannelRow, GatewayRow, Intent, Outcome, Phase
+from reconnect_hook.models import Backoff, ChannelRow, GatewayRow, Intent, Outcome, Phase
 from tests.support.states import firing, locked, resolved, sqlite_url
 from tests.support.world import GATEWAY, World
 from zapwatch.channels import Status
@@ -148,11 +146,13 @@ def test_what_becomes_of_one_alert(
     [("called_at", NOW - 1), ("called_at", NOW - 1e9), ("seen_at", NOW - 1), ("since", NOW - 1e9)],
 )
 def test_a_clock_that_was_put_back_makes_no_delay_longer(moment: str, now: float) -> None:
-    future = row(**{moment: NOW}).clamped(now, BACKOFF.longest)
+    future = row(**{moment: NOW})
+    future.clamp(now, BACKOFF.longest)
     _, raised = admit(future, GATEWAY_ROW, _FIRING, Target("loja", _DOWN), now, BACKOFF)
     assert raised is not None
     assert raised.next_at <= now + 30
-    wait = waiting(next_at=NOW).clamped(NOW - 1e9, BACKOFF.longest)
+    wait = waiting(next_at=NOW)
+    wait.clamp(NOW - 1e9, BACKOFF.longest)
     assert wait.next_at == NOW - 1e9
 
 

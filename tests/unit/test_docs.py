@@ -14,11 +14,10 @@ from demo.configuration import ROOT, RULES
 from exporter.collector import ExporterCollector, ExporterMetrics, make_registry
 from exporter.silence.thresholds import Threshold
 from exporter.snapshot import StateStore
-from reconnect_hook.backoff import Backoff
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.migrate import open_state
-from reconnect_hook.models import Outcome
+from reconnect_hook.models import Backoff, Outcome
 from zapwatch import __version__, config
 from zapwatch.config import SilenceMode, parse, parse_env
 from zapwatch.config.settings import BY_KEY, BY_NAME, SETTINGS

@@ -104,6 +104,20 @@ def test_the_file_may_be_moved_at_any_time(tmp_path: Path) -> None:
     assert path.read_text().count("\n") == 1
 
 
+def test_many_events_are_as_many_lines(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "log")
+    log.write_all([{"number": number, "nothing": None} for number in range(3)])
+    log.with_pairs(gateway="wpp").write_all([{"number": 3}])
+    log.write_all([])
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert [line.rpartition("] ")[2] for line in lines] == [
+        "number=0",
+        "number=1",
+        "number=2",
+        "number=3 gateway=wpp",
+    ]
+
+
 def test_many_threads_write_whole_lines(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "log")
     barrier = threading.Barrier(8)
@@ -164,6 +178,7 @@ def test_a_full_disk_sends_the_line_to_stderr(
 ) -> None:
     (tmp_path / "full").symlink_to("/dev/full")
     log = EventLog(tmp_path / "full")
-    log.write(channel="loja")
-    (message,) = caplog.messages
-    assert message.endswith("channel=loja")
+    log.write_all([{"channel": "loja"}, {"channel": "obra"}])
+    first, second = caplog.messages
+    assert first.endswith("channel=loja")
+    assert second.endswith("channel=obra")

@@ -36,8 +36,13 @@ class World:
             "wpp": Sender("wppconnect", _TOKEN),
             "ação/2": Sender("evolution", _TOKEN),
             "waha": Sender("waha", _TOKEN),
+            "whapi": Sender("whapi", _TOKEN),
+            "wrapper": Sender("wrapper", _TOKEN),
         }
-        self.client = Client(Receiver(behind, senders, self._take, self._count))
+        self.hurried: list[str] = []
+        self.client = Client(
+            Receiver(behind, senders, self._take, self._count, self.hurried.append)
+        )
 
     def _take(self, gateway: str, message: Message) -> bool:
         self.taken.append((gateway, message.key))
@@ -69,6 +74,30 @@ def test_what_is_no_message_is_answered_and_forgotten(world: World) -> None:
     assert (answer.status_code, answer.data) == (204, b"")
     assert world.taken == []
     assert world.counted == [("wpp", "other")]
+
+
+@pytest.mark.parametrize(
+    ("gateway", "event", "hurried"),
+    [
+        ("wpp", {"event": "status-find", "status": "notLogged"}, True),
+        ("wpp", {"event": "onpresencechanged"}, False),
+        ("waha", {"event": "session.status", "payload": {"status": "FAILED"}}, True),
+        ("waha", {"event": "message", "session": "a", "payload": {}}, False),
+        ("ação/2", {"event": "connection.update", "data": {"state": "close"}}, True),
+        ("ação/2", {"event": "presence.update"}, False),
+        ("whapi", {"event": {"type": "channel", "event": "post"}}, True),
+        ("whapi", {"event": {"type": "statuses", "event": "post"}}, False),
+        # Its connection.update is presence under another name.
+        ("wrapper", {"event": "connection.update"}, False),
+    ],
+)
+def test_what_a_session_says_of_its_state_makes_the_list_be_asked(
+    world: World, gateway: str, event: dict[str, object], hurried: bool
+) -> None:
+    world.post(f"/messages/{gateway}", event, **_BEARER)
+    assert world.hurried == [gateway] * hurried
+    world.post(f"/messages/{gateway}", {"event": "status-find"}, Authorization="Bearer wrong")
+    assert world.hurried == [gateway] * hurried, "nobody else can have it asked for"
 
 
 def test_a_channel_that_is_not_listed_is_said_and_is_no_message(

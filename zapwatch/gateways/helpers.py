@@ -141,22 +141,17 @@ def map_concurrently(ids: Sequence[str], ask: Callable[[str], _T]) -> list[_T | 
 class SessionStartTracker:
     """Session starts of one gateway; safe to share between threads."""
 
-    def __init__(
-        self, *, settle_seconds: float, stuck_seconds: float, clock: Clock | None = None
-    ) -> None:
-        """Take the grace period after a start, and the time until a start counts as stuck."""
+    def __init__(self, *, settle_seconds: float, clock: Clock | None = None) -> None:
+        """Take the grace period after a start."""
         self._settle_seconds = settle_seconds
-        self._stuck_seconds = stuck_seconds
         self._clock = clock or Clock()
         self._lock = threading.Lock()
         self._started_at: dict[str, float] = {}
-        self._starting_since: dict[str, float] = {}
 
     def started(self, channel_id: str) -> None:
         """Record a start."""
         with self._lock:
             self._started_at[channel_id] = self._clock.monotonic()
-            self._starting_since.pop(channel_id, None)
 
     def in_grace_period(self, channel_id: str) -> bool:
         """Whether it was started so recently that no call about it may be made."""
@@ -168,15 +163,3 @@ class SessionStartTracker:
                 return True
             del self._started_at[channel_id]
             return False
-
-    def observe(self, channel_id: str, *, starting: bool) -> bool:
-        """Record a session's state; return whether it is stuck.
-
-        It is when it was starting each time, the first time ``stuck_seconds`` ago or more.
-        """
-        with self._lock:
-            if not starting:
-                self._starting_since.pop(channel_id, None)
-                return False
-            now = self._clock.monotonic()
-            return now - self._starting_since.setdefault(channel_id, now) >= self._stuck_seconds

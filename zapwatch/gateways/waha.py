@@ -28,7 +28,6 @@ from zapwatch.gateways.base import (
     error_message,
 )
 from zapwatch.gateways.helpers import (
-    SessionStartTracker,
     build_channel_list,
     in_path,
     number_of,
@@ -55,7 +54,6 @@ _STATUSES = {
     "STOPPED": Status.DISCONNECTED,
     "FAILED": Status.DISCONNECTED,
 }
-_STUCK_SECONDS = 120.0
 # It ends with the QR codes, the last of which may be there already: after 20 to 160 s.
 _PAIRING_SECONDS = 60.0
 _LISTS_ALL_CHATS = {"NOWEB", "GOWS"}
@@ -101,10 +99,6 @@ class WahaGateway(Gateway):
     lists_messages: ClassVar = True
     delivery_seconds: ClassVar = 300.0
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._starting = SessionStartTracker(settle_seconds=0, stuck_seconds=_STUCK_SECONDS)
-
     def list_channels(self) -> ChannelList:
         """Return the sessions, those that are stopped too."""
         with self._operation(Operation.LIST) as calls:
@@ -115,8 +109,7 @@ class WahaGateway(Gateway):
         """Start a stopped session; restart a failed one, a zombie, or one that starts for ever."""
         with self._operation(Operation.RECONNECT) as calls:
             status = _status(calls, channel.id)
-            starting = status == "STARTING"
-            stuck = self._starting.observe(channel.id, starting=starting) or (stuck and starting)
+            stuck = stuck and status == "STARTING"
             if status in {"STOPPED", "FAILED"} or stuck or (silent and status == "WORKING"):
                 self._start(calls, channel.id, status)
                 return QrAnswer(QrKind.INITIALIZING)
@@ -125,9 +118,7 @@ class WahaGateway(Gateway):
     def qr(self, channel_id: str) -> QrAnswer:
         """Return the QR code. One that nobody scans ends the session: then it is NOT_STARTED."""
         with self._operation(Operation.QR) as calls:
-            status = _status(calls, channel_id)
-            self._starting.observe(channel_id, starting=status == "STARTING")
-            return self._answer(calls, channel_id, status)
+            return self._answer(calls, channel_id, _status(calls, channel_id))
 
     def start_session(self, channel_id: str) -> None:
         """Start a stopped session, or restart one that has failed."""
@@ -247,7 +238,6 @@ class WahaGateway(Gateway):
         # It may have started by itself since its status was asked for, which older releases refuse.
         if answer.status != 422 or "already started" not in error_message(answer.json()):
             answer.json_object()
-        self._starting.started(channel_id)
 
     @staticmethod
     def _answer(calls: Calls, channel_id: str, status: str) -> QrAnswer:

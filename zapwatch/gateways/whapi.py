@@ -24,7 +24,6 @@ from zapwatch.gateways.base import (
     QrKind,
 )
 from zapwatch.gateways.helpers import (
-    SessionStartTracker,
     build_channel_list,
     in_path,
     map_concurrently,
@@ -48,7 +47,6 @@ _FOR_A_PERSON = {
     "SYNC_ERROR": "a synchronisation error: by Whapi's word only a logout and a new pairing help",
 }
 _STARTING = {"INIT", "LAUNCH"}
-_STUCK_SECONDS = 60.0
 _STATE_SECONDS = 10.0
 # Without the parameter this call starts what was stopped.
 _LOOK = "/health?wakeup=false"
@@ -86,7 +84,6 @@ class WhapiGateway(Gateway):
         """Take what every adapter takes; ``activity``: the list asks for the newest message too."""
         super().__init__(*arguments, **options)
         self._with_activity = activity
-        self._starting = SessionStartTracker(settle_seconds=0, stuck_seconds=_STUCK_SECONDS)
         self._aliases = {key: one.id for key, one in self._named.items() if one.id}
 
     def list_channels(self) -> ChannelList:
@@ -127,15 +124,13 @@ class WhapiGateway(Gateway):
         with self._operation(Operation.RECONNECT) as calls:
             named = self._find(channel.id)
             text = self._look(calls, named).text
-            starting = text in _STARTING
-            is_stuck = self._starting.observe(channel.key, starting=starting)
             if text == "AUTH" and silent:
                 raise Failure(
                     GatewayErrorKind.INVALID,
                     "Whapi calls it connected and has no call that reconnects such a channel: "
                     "restart it in Whapi's panel",
                 )
-            if (starting and (stuck or is_stuck)) or text in {"NOT_INIT", "ERROR"}:
+            if (stuck and text in _STARTING) or text in {"NOT_INIT", "ERROR"}:
                 self._wake(calls, named)
                 return QrAnswer(QrKind.INITIALIZING)
             return self._answer(calls, named, text)
@@ -144,9 +139,7 @@ class WhapiGateway(Gateway):
         """Return the present QR code, and start nothing."""
         with self._operation(Operation.QR) as calls:
             named = self._find(channel_id)
-            text = self._look(calls, named).text
-            self._starting.observe(channel_key(channel_id), starting=text in _STARTING)
-            return self._answer(calls, named, text)
+            return self._answer(calls, named, self._look(calls, named).text)
 
     def start_session(self, channel_id: str) -> None:
         """Wake a channel that is down."""
@@ -220,7 +213,6 @@ class WhapiGateway(Gateway):
 
     def _wake(self, calls: Calls, named: NamedChannel) -> None:
         _checked(calls.send("GET", _WAKE, token=named.secret)).json_object()
-        self._starting.started(channel_key(named.name))
 
     @staticmethod
     def _answer(calls: Calls, named: NamedChannel, text: str) -> QrAnswer:

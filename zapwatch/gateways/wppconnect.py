@@ -133,7 +133,6 @@ _CLOSE_SECONDS = 20.0
 # On some versions a status call right after start-session unpairs the session: issue 1170 of
 # wppconnect-team/wppconnect-server.
 _SETTLE_SECONDS = 10.0
-_STUCK_SECONDS = 120.0
 # Not the fields that the document has: only with an empty body does the server take the session's
 # own webhook and other settings from its token (tokenStore/fileTokenStory.ts); any other replaces
 # them, and without the webhook in it the messages would go nowhere.
@@ -184,9 +183,7 @@ class WppconnectGateway(Gateway):
         self.can_pair = bool(webhook)
         self._key = quote(secret, safe="")
         self._tokens = Tokens(self._key)
-        self._starting = SessionStartTracker(
-            settle_seconds=_SETTLE_SECONDS, stuck_seconds=_STUCK_SECONDS
-        )
+        self._starting = SessionStartTracker(settle_seconds=_SETTLE_SECONDS)
 
     def list_channels(self) -> ChannelList:
         """Return the sessions, each asked for its status; one that does not answer is UNKNOWN."""
@@ -222,8 +219,7 @@ class WppconnectGateway(Gateway):
                 return QrAnswer(QrKind.INITIALIZING)
             state = self._state(calls, channel.id)
             status = _status(state)
-            starting = status is Status.INITIALIZING
-            stuck = self._starting.observe(channel.id, starting=starting) or (stuck and starting)
+            stuck = stuck and status is Status.INITIALIZING
             if stuck or (silent and status is Status.CONNECTED):
                 self._restart(calls, channel.id)
                 return QrAnswer(QrKind.INITIALIZING)
@@ -238,9 +234,7 @@ class WppconnectGateway(Gateway):
         with self._operation(Operation.QR) as calls:
             if self._starting.in_grace_period(channel_id):
                 return QrAnswer(QrKind.INITIALIZING)
-            state = self._state(calls, channel_id)
-            self._starting.observe(channel_id, starting=_status(state) is Status.INITIALIZING)
-            return _qr(state)
+            return _qr(self._state(calls, channel_id))
 
     def start_session(self, channel_id: str) -> None:
         """Start a closed session."""

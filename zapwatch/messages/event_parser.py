@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,17 @@ _MILLISECONDS = 1e11  # a number above this counts milliseconds, not seconds (th
 
 _WRITTEN_BY_GATEWAY = {"message.sent", "send.message"}
 """Events that a gateway writes by itself when its own API was used to send."""
+
+
+_STATE_EVENTS = {
+    "wppconnect": re.compile(rb'"event"\s*:\s*"(?:status-find|closesession|logoutsession)"'),
+    "evolution": re.compile(
+        rb'"event"\s*:\s*"(?:connection\.update|(?:status|logout|remove)\.instance)"'
+    ),
+    "waha": re.compile(rb'"event"\s*:\s*"session\.status"'),
+    "whapi": re.compile(rb'"type"\s*:\s*"channel"'),
+}
+"""By the kind of gateway how events of a session's state look; a wrapper's say nothing of it."""
 
 
 class EventError(Exception):
@@ -101,6 +113,12 @@ def parse(kind: str, body: bytes, now: float) -> list[Message]:
         at, id_ = _time(said.at, now), _text(said.id)
         messages.append(Message(key, said.direction, at, heard, id_, echo, said.readable))
     return messages
+
+
+def is_about_state(kind: str, body: bytes) -> bool:
+    """Whether an event that reports no message may say that a session's state has changed."""
+    pattern = _STATE_EVENTS.get(kind)
+    return pattern is not None and pattern.search(body) is not None
 
 
 def _of_wppconnect(event: Mapping[str, Any]) -> _Said | None:
