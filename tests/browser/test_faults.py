@@ -106,7 +106,7 @@ def _find_the_broken(both: Windows) -> None:
 def _expect_the_code_first(both: Windows) -> None:
     for look, page in both:
         expect(page.locator(_CODE)).to_be_visible(timeout=WAIT_MS)
-        expect(page.locator(".button.primary")).to_have_count(0)
+        expect(page.locator("[data-part=repair] .button.primary")).to_have_count(0)
         outcome = look.say("needs a QR code to be scanned")
         expect(page.locator(".attempt")).to_contain_text(outcome[:1].upper() + outcome[1:])
         steps = page.locator(".logged")
