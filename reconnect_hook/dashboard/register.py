@@ -77,7 +77,7 @@ def add_page(
         channel_page,
         QrEndpoints(board, panels),
         ShareDialog(supervisor.scan_links, board, panels),
-        PairingEndpoint(panels),
+        PairingEndpoint(board, panels),
         NotificationsPage(
             AlertmanagerApi(settings.alertmanager_url, access),
             prometheus,

@@ -164,7 +164,8 @@ def _pairing_answer(ask: Callable[[], dict[str, object]]) -> Response:
 class PairingEndpoint:
     """The operators' view."""
 
-    def __init__(self, panels: GatewayPanels) -> None:
+    def __init__(self, board: DashboardCache, panels: GatewayPanels) -> None:
+        self._board = board
         self._panels = panels
 
     def add_to(self, routes: Blueprint) -> None:
@@ -173,9 +174,11 @@ class PairingEndpoint:
 
     def _pair(self, channel: str) -> Response:
         panel = self._panels.of_request()
-        return _pairing_answer(
-            lambda: ask_pairing_code(panel, channel, request.form.get("phone", ""))
-        )
+        row = self._board.look().rows.get(view_id(panel.name, channel))
+        if row is None:
+            abort(404)  # one gateway would make a session of that name
+        typed = request.form.get("phone", "")
+        return _pairing_answer(lambda: ask_pairing_code(panel, row.channel, typed))
 
 
 class ShareDialog:

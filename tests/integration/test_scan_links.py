@@ -319,3 +319,6 @@ def test_the_dialog_makes_and_ends_links_without_a_script(site: Site) -> None:
     operator.post("/unshare/loja", data={"link": link["id"]})
     assert _links(site) == []
     assert operator.post("/share/loja", data={"hours": "3"}).status_code == 400
+    for path in ("/share/nobody", "/pair/nobody"):
+        form = {"hours": "1", "phone": "+5500000000001"}
+        assert operator.post(path, data=form).status_code == 404
