@@ -53,11 +53,11 @@ def ways_to_people(config: Mapping[str, Any]) -> Counter[str]:
     for receiver in config.get("receivers") or ():
         for key, entries in receiver.items() if isinstance(receiver, dict) else ():
             if key.endswith("_configs"):
-                ways[key.removesuffix("_configs")] += sum(not _is_own(one) for one in entries or ())
+                ways[key.removesuffix("_configs")] += sum(not is_own(one) for one in entries or ())
     return +ways
 
 
-def _is_own(entry: Any) -> bool:
+def is_own(entry: Any) -> bool:
     """Whether a receiver's entry is a webhook of the hook; newer Alertmanagers hide its URL."""
     if not isinstance(entry, dict) or "url" not in entry:
         return False

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import enum
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -24,9 +24,27 @@ from zapwatch.config.settings import BY_NAME
 from zapwatch.http import HttpAccess
 
 _SECONDS = 10.0
-_WAIT_SECONDS = 30.0
+WAIT_SECONDS = 30.0
+"""For a test message to be delivered."""
 _LOOK_SECONDS = 0.2
 _NOTHING = Deliveries(0, 0)
+
+
+class Fate(enum.Enum):
+    """What came of a test message."""
+
+    DELIVERED = enum.auto()
+    FAILED = enum.auto()
+    LATE = enum.auto()
+    """It was not delivered in time: perhaps no route leads to that receiver."""
+
+
+_FATES = {
+    Fate.DELIVERED: "delivered",
+    Fate.FAILED: "failed. Alertmanager's log says why (journalctl -u prometheus-alertmanager; with "
+    "make run: var/demo/alertmanager.log)",
+    Fate.LATE: f"not delivered within {WAIT_SECONDS:g} s; does its route lead to people?",
+}
 _NO_PEOPLE = (
     "nobody is told: Alertmanager has no receiver for people, and writes to the hook's log only. "
     "Set one up: zapwatch init"
@@ -64,7 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _tell(_NO_PEOPLE)
             return 1
         _tell(f"Alertmanager tells people by {', '.join(ways)}")
-        return send_test(api, ways, _tell) if options.test else 0
+        if not options.test:
+            return 0
+        fates = send_test(api, ways)
+        for way, fate in fates.items():
+            _tell(f"{way}: {_FATES[fate]}")
+        return 0 if set(fates.values()) == {Fate.DELIVERED} else 1
     except AlertmanagerError as error:
         _tell(f"notify: {error}", sys.stderr)
         return 1
@@ -101,38 +124,26 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def send_test(
-    api: AlertmanagerApi,
-    ways: Mapping[str, int],
-    tell: Callable[[str], None],
-    seconds: float = _WAIT_SECONDS,
-) -> int:
-    """Send a test message and wait until each way has delivered it; return the exit code.
+    api: AlertmanagerApi, ways: Mapping[str, int], seconds: float = WAIT_SECONDS
+) -> dict[str, Fate]:
+    """Send a test message, wait until each way has delivered it, and return what came of each.
 
     Raises AlertmanagerError where it cannot be handed in.
     """
     before = api.deliveries(_SECONDS)
     api.send_test(_SECONDS)
-    waiting = Counter(ways)
-    failed = False
+    fates: dict[str, Fate] = dict.fromkeys(ways, Fate.LATE)
     until = time.monotonic() + seconds
-    while waiting and time.monotonic() < until:
+    while Fate.LATE in fates.values() and time.monotonic() < until:
         time.sleep(_LOOK_SECONDS)
         now = api.deliveries(_SECONDS)
-        for way in list(waiting):
+        for way, count in ways.items():
             old, new = before.get(way, _NOTHING), now.get(way, _NOTHING)
-            if new.failed > old.failed:
-                failed = True
-                tell(
-                    f"{way}: failed. Alertmanager's log says why (journalctl -u "
-                    "prometheus-alertmanager; with make run: var/demo/alertmanager.log)"
-                )
-                del waiting[way]
-            elif new.done - old.done >= waiting[way]:
-                tell(f"{way}: delivered")
-                del waiting[way]
-    for way in waiting:
-        tell(f"{way}: not delivered within {seconds:g} s; does its route lead to people?")
-    return 1 if failed or waiting else 0
+            if fates[way] is Fate.LATE and new.failed > old.failed:
+                fates[way] = Fate.FAILED
+            elif fates[way] is Fate.LATE and new.done - old.done >= count:
+                fates[way] = Fate.DELIVERED
+    return fates
 
 
 def _tell(line: str, to: TextIO | None = None) -> None:
