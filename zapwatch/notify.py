@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         manual(
             "Shows by what Alertmanager tells people; sends them a test message through it; lets "
             "it read its changed file after amtool has checked it.",
-            settings="ALERTMANAGER_URL, ALERTMANAGER_FILE",
+            settings="ALERTMANAGER_*",
             exit_codes={
                 0: "people are told; with --test: the message was delivered",
                 1: "nobody is told, a message failed, or the file is wrong and was not taken",

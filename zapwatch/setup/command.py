@@ -443,16 +443,21 @@ class Setup:
 
     def _page_address(self) -> str:
         listen = self._parsed().hook_listen
-        default = f"http://{listen}"
+        local = f"http://{listen}"
+        default = self._value("HOOK_EXTERNAL_URL") or local
 
         def check(answer: str) -> None:
-            Reader({_("The address"): answer}).base_url(_("The address"), default)
+            Reader({_("The address"): answer}).external_url(_("The address"))
 
-        if self._options.address:
-            check(self._options.address)
-            return str(self._options.address).rstrip("/")
-        question = _("Address at which a phone opens the page (a proxy with TLS, or this one)")
-        return self._console.text(question, default, check).rstrip("/")
+        page = self._options.address
+        if page:
+            check(page)
+        else:
+            question = _("Address at which a phone opens the page (a proxy with TLS, or this one)")
+            page = self._console.text(question, default, check)
+        if page.rstrip("/") != local:
+            self._note("HOOK_EXTERNAL_URL", page.rstrip("/"))
+        return str(page).rstrip("/")
 
     def _choose_ways(self) -> list[tuple[str, dict[str, str]]]:
         chosen: list[tuple[str, dict[str, str]]] = []
