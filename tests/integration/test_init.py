@@ -178,7 +178,18 @@ class TestPortuguese:
             person.answer("Enviar uma mensagem de teste agora? (S/n)", "n")
             person.answer("O endereço dele (vazio: nenhum)")
             assert person.end() == 0
-        config = read_yaml(tmp_path / "etc" / "alertmanager.yml")
+        file = tmp_path / "etc" / "alertmanager.yml"
+        written = file.read_text()
+        with _init(tmp_path, "--language", "pt-BR") as person:
+            person.answer("Manter? (S/n)")
+            person.answer("Número [1]:")
+            person.answer("Número [1]:", "2")
+            said = person.answer("substituir esse arquivo? (s/N)")
+            assert "as pessoas são avisadas por webhook" in said
+            person.answer("O endereço dele (vazio: nenhum)")
+            assert person.end() == 0
+        assert file.read_text() == written
+        config = read_yaml(file)
         assert any("pt-BR" in folder for folder in config["templates"])
         assert ways_to_people(config) == {"webhook": 1}
 
@@ -239,6 +250,16 @@ class TestFlags:
         assert _mode(env) == 0o640
         assert load(str(env), {}).hook_token == "a-token-that-is-not-real"
         assert (tmp_path / "etc" / "hook-token").read_text() == "a-token-that-is-not-real"
+
+    def test_a_new_key_replaces_the_file_that_held_the_old_one(
+        self, simulator: Simulator, tmp_path: Path
+    ) -> None:
+        (tmp_path / "old-key").write_text("not-the-key\n")
+        env = tmp_path / ".env"
+        env.write_text(f"WPP_GATEWAY_SECRET_FILE={tmp_path / 'old-key'}\n")
+        done = _flags(tmp_path, simulator.url)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert load(str(env), {}).gateways[0].secret == SECRET
 
     def test_nothing_is_written_where_the_key_is_wrong(
         self, simulator: Simulator, tmp_path: Path

@@ -144,7 +144,7 @@ class Setup:
         self._env = EnvFile(Path(options.env_file or DEFAULT_ENV_FILE))
         folder = options.alertmanager
         self._files = AlertmanagerFiles(
-            Path(folder) if folder else alertmanager_folder(self._env.path)
+            Path(folder).resolve() if folder else alertmanager_folder(self._env.path)
         )
         # A flag is written whether it is asked for or not; the environment answers questions only.
         self._pending = _flags(options)
@@ -211,6 +211,8 @@ class Setup:
         """Note a value, unless PixelHub's own file says the same."""
         if value != self._value(name):
             self._pending[name] = value
+            if self._env.values.get(f"{name}_FILE"):
+                self._pending[f"{name}_FILE"] = ""  # of the two, only one may be set
         return value
 
     def _keep(self) -> None:
@@ -267,11 +269,10 @@ class Setup:
                 self._pending["WPP_GATEWAY_TYPE"] = kind
                 if kind in {"wrapper", "whapi"}:
                     self._pixelhub()
-                self._ask(
-                    "WPP_GATEWAY_BASE_URL",
-                    _("Address of the gateway, with its port"),
-                    PUBLIC_URLS.get(kind, ""),
-                )
+                if kind in PUBLIC_URLS:
+                    # PixelHub's own file may still name the gateway that it had before.
+                    self._pending.setdefault("WPP_GATEWAY_BASE_URL", PUBLIC_URLS[kind])
+                self._ask("WPP_GATEWAY_BASE_URL", _("Address of the gateway, with its port"))
                 if kind in NAMED_CHANNELS:
                     self._ask("WPP_GATEWAY_NAME", _("Name of the channel"))
                 self._ask("WPP_GATEWAY_SECRET", _("Its key (secret, API key or token)"))
@@ -425,8 +426,10 @@ class Setup:
             self._pending["ALERTMANAGER_FILE"] = str(self._files.file)
             self._keep()
             works = self._send_test(config) if chosen else True
-            if works or console.assume or not self._again():
+            if works or console.assume:
                 return works
+            if not self._again():
+                return True
             chosen = []
 
     def _may_replace(self, present: Mapping[str, object]) -> bool:
