@@ -14,6 +14,7 @@ from zapwatch.alertmanager import (
     AlertmanagerApi,
     AlertmanagerError,
     Deliveries,
+    deliveries_to_expect,
     reload_with,
     ways_to_people,
 )
@@ -74,17 +75,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     sys.stderr,
                 )
                 return 2
-            ways = reload_with(Path(file), api, _SECONDS)
+            config = reload_with(Path(file), api, _SECONDS)
             _tell(f"{file} is right, and Alertmanager has read it")
         else:
-            ways = ways_to_people(api.config(_SECONDS))
+            config = api.config(_SECONDS)
+        ways = ways_to_people(config)
         if not ways:
             _tell(_NO_PEOPLE)
             return 1
         _tell(f"Alertmanager tells people by {', '.join(ways)}")
         if not options.test:
             return 0
-        fates = send_test(api, ways)
+        fates = send_test(api, deliveries_to_expect(config))
         for way, fate in fates.items():
             _tell(f"{way}: {_FATES[fate]}")
         return 0 if set(fates.values()) == {Fate.DELIVERED} else 1
@@ -124,20 +126,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def send_test(
-    api: AlertmanagerApi, ways: Mapping[str, int], seconds: float = WAIT_SECONDS
+    api: AlertmanagerApi, expected: Mapping[str, int], seconds: float = WAIT_SECONDS
 ) -> dict[str, Fate]:
-    """Send a test message, wait until each way has delivered it, and return what came of each.
+    """Send a test message, wait until each integration has delivered it as often as expected.
 
-    Raises AlertmanagerError where it cannot be handed in.
+    Returns what came of each; raises AlertmanagerError where the message cannot be handed in.
     """
     before = api.deliveries(_SECONDS)
     api.send_test(_SECONDS)
-    fates: dict[str, Fate] = dict.fromkeys(ways, Fate.LATE)
+    fates: dict[str, Fate] = dict.fromkeys(expected, Fate.LATE)
     until = time.monotonic() + seconds
     while Fate.LATE in fates.values() and time.monotonic() < until:
         time.sleep(_LOOK_SECONDS)
         now = api.deliveries(_SECONDS)
-        for way, count in ways.items():
+        for way, count in expected.items():
             old, new = before.get(way, _NOTHING), now.get(way, _NOTHING)
             if fates[way] is Fate.LATE and new.failed > old.failed:
                 fates[way] = Fate.FAILED

@@ -152,7 +152,8 @@ def test_an_alert_of_ones_own_makes_a_message(guided: Guided) -> None:
 def test_init_writes_what_the_services_may_read_and_nobody_else(guided: Guided) -> None:
     machine = guided.machine
     (init,) = [line for line in indented("install.md") if "zapwatch init" in line]
-    said = machine.run(f"{init} --yes --overwrite --set SILENT_HOURS=5").stdout
+    typed = f"{init.strip()} --yes --overwrite --set SILENT_HOURS=5"
+    said = machine.run(typed).stdout
     assert "systemctl enable --now zapwatch-exporter zapwatch-hook" in said
     files = f"{_ENV} /etc/prometheus/alertmanager.yml /etc/prometheus/hook-token"
     assert machine.run(f"stat --format '%U %G %a' {files}").stdout == (

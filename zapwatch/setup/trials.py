@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from zapwatch.alertmanager import AlertmanagerApi, AlertmanagerError, is_own, ways_to_people
+from zapwatch.alertmanager import AlertmanagerApi, AlertmanagerError, deliveries_to_expect, is_own
 from zapwatch.channels import Channel
 from zapwatch.config.settings import Settings
 from zapwatch.gateways.base import GatewayErrorKind
@@ -129,7 +129,7 @@ def send_trial(
         try:
             api = AlertmanagerApi(f"http://{at}")
             _wait_until_ready(api, process, log)
-            fates = send_test(api, ways_to_people(trial))
+            fates = send_test(api, deliveries_to_expect(trial))
         finally:
             process.terminate()
             try:
