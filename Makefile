@@ -2,7 +2,7 @@
 .PHONY: help run test test-fast lint format setup install lock sbom translations clean
 
 PYTHON := .venv/bin/python
-PAGE := reconnect_hook/dashboard
+TRANSLATED := reconnect_hook/dashboard zapwatch/setup
 PYBABEL := $(CURDIR)/.venv/bin/pybabel
 # Lines of a catalog's head that say nothing, and would change with each run.
 NOBODY := '/^"(Project-Id|Report-Msgid|POT-Creation|PO-Revision|Last-Transl|Language-Team|Generated-By)/d'
@@ -60,12 +60,13 @@ sbom: setup
 	    --output-file build/zapwatch.cdx.json requirements-run.lock
 
 translations: setup
-	cd $(PAGE) && $(PYBABEL) extract --no-location --no-wrap --sort-output --omit-header \
-	    -F babel.cfg -o messages.pot .
-	cd $(PAGE) && $(PYBABEL) update --no-wrap --ignore-obsolete --no-fuzzy-matching \
-	    -i messages.pot -d translations
-	cd $(PAGE) && rm messages.pot && sed -i -E $(NOBODY) translations/*/LC_MESSAGES/messages.po && \
-	    $(PYBABEL) compile -d translations
+	for folder in $(TRANSLATED); do (cd $$folder && \
+	    $(PYBABEL) extract --no-location --no-wrap --sort-output --omit-header \
+	        -F babel.cfg -o messages.pot . && \
+	    $(PYBABEL) update --no-wrap --ignore-obsolete --no-fuzzy-matching \
+	        -i messages.pot -d translations && \
+	    rm messages.pot && sed -i -E $(NOBODY) translations/*/LC_MESSAGES/messages.po && \
+	    $(PYBABEL) compile -d translations) || exit 1; done
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

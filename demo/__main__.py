@@ -26,6 +26,9 @@ from demo.story import ASK_SECONDS, SILENT_SECONDS, Story, make_channels
 from zapwatch.cli import WRONG_USAGE, manual, parser
 from zapwatch.config import Listen, Settings, SettingsError, collect, load
 from zapwatch.server import end_on_signals, fail
+from zapwatch.setup.asking import has_terminal
+from zapwatch.setup.command import main as init
+from zapwatch.setup.command import wants_demonstration
 
 _PROGRAM = "demo"
 _VAR = Path("var")
@@ -40,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
     end_on_signals()
     try:
         with _only_one():
+            if not _is_configured(options.env_file, options.pixelhub_env) and has_terminal():
+                _set_up(options.env_file)
             if _is_configured(options.env_file, options.pixelhub_env):
                 _run_real(options.env_file, options.pixelhub_env)
             else:
@@ -75,6 +80,15 @@ def _parser() -> argparse.ArgumentParser:
 def _is_configured(env_file: str | None, pixelhub_env: str | None) -> bool:
     values = collect(env_file, pixelhub_env=pixelhub_env).values
     return any(values.get(name) for name in ("WPP_GATEWAY_BASE_URL", "GATEWAYS_FILE"))
+
+
+def _set_up(env_file: str | None) -> None:
+    """Ask for what is to be watched, unless the person wants the demonstration."""
+    if wants_demonstration():
+        return
+    code = init(["--env-file", env_file] if env_file else [])
+    if code:
+        raise SystemExit(code)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,9 @@ from typing import Any
 import yaml
 
 from zapwatch.config import Listen
+from zapwatch.setup import files
 
-_CHECKOUT = Path(__file__).resolve().parent.parent
-
-ROOT = (
-    _CHECKOUT
-    if (_CHECKOUT / "prometheus" / "rules").is_dir()
-    else Path(sysconfig.get_path("data")) / "share" / "zapwatch"
-)
+ROOT = files.ROOT
 """Where the shipped configuration is: in the checkout, or where a wheel puts it."""
 
 RULES = ROOT / "prometheus" / "rules"

@@ -48,6 +48,8 @@ class Events:
         firing = {}
         for alert in listed:
             event = _alert_event(alert, now)
+            if event.what == "Watchdog":
+                continue  # the heartbeat, which always fires
             firing[event.channel, event.what] = event
         new = [event for key, event in firing.items() if key not in self._firing]
         gone = [

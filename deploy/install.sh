@@ -68,5 +68,11 @@ install -m 0644 deploy/systemd/*.service "$units"
 systemctl daemon-reload
 systemctl try-restart zapwatch-exporter zapwatch-hook
 echo "Zapwatch $("$prefix/bin/python" -m exporter --version | cut -d' ' -f2) is installed."
-systemctl is-enabled --quiet zapwatch-hook ||
+if ! systemctl is-enabled --quiet zapwatch-hook; then
+    # Where a person is at the terminal and nothing was filled in yet, begin with the questions.
+    if [ -t 0 ] && [ -t 1 ] && grep -q '^WPP_GATEWAY_BASE_URL=https://gateway.example.com:8443$' "$settings/zapwatch.env"; then
+        "$prefix/bin/zapwatch" init --env-file "$settings/zapwatch.env" ||
+            echo "To go on: $prefix/bin/zapwatch init --env-file $settings/zapwatch.env"
+    fi
     echo "Now fill in $settings/zapwatch.env, then: systemctl enable --now zapwatch-exporter zapwatch-hook"
+fi

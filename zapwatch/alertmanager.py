@@ -51,13 +51,30 @@ def ways_to_people(config: Mapping[str, Any]) -> Counter[str]:
     """
     ways: Counter[str] = Counter()
     for receiver in config.get("receivers") or ():
-        for key, entries in receiver.items() if isinstance(receiver, dict) else ():
-            if key.endswith("_configs"):
-                ways[key.removesuffix("_configs")] += sum(not _is_own(one) for one in entries or ())
-    return +ways
+        ways += _entries(receiver, own=False)
+    return ways
 
 
-def _is_own(entry: Any) -> bool:
+def deliveries_to_expect(config: Mapping[str, Any]) -> Counter[str]:
+    """Return how often each integration delivers a message to people, to the hook's log too."""
+    expected: Counter[str] = Counter()
+    for receiver in config.get("receivers") or ():
+        if _entries(receiver, own=False):
+            expected += _entries(receiver, own=True)
+    return expected
+
+
+def _entries(receiver: Any, *, own: bool) -> Counter[str]:
+    """Count a receiver's entries by integration, those of the hook itself if ``own``."""
+    found = {
+        key.removesuffix("_configs"): sum(own or not is_own(one) for one in entries or ())
+        for key, entries in (receiver.items() if isinstance(receiver, dict) else ())
+        if key.endswith("_configs")
+    }
+    return +Counter(found)
+
+
+def is_own(entry: Any) -> bool:
     """Whether a receiver's entry is a webhook of the hook; newer Alertmanagers hide its URL."""
     if not isinstance(entry, dict) or "url" not in entry:
         return False
@@ -155,8 +172,8 @@ def check_file(path: Path) -> dict[str, Any]:
     return dict(parsed)
 
 
-def reload_with(path: Path, api: AlertmanagerApi, seconds: float) -> Counter[str]:
-    """Check a file, let Alertmanager read it, and return whom it tells now.
+def reload_with(path: Path, api: AlertmanagerApi, seconds: float) -> dict[str, Any]:
+    """Check a file, let Alertmanager read it, and return the configuration that it runs with.
 
     Raises AlertmanagerError where it is wrong, or where Alertmanager reads another file.
     """
@@ -168,7 +185,7 @@ def reload_with(path: Path, api: AlertmanagerApi, seconds: float) -> Counter[str
             f"{api.url} reads another file than {path}: its --config.file names it "
             "(ps -C prometheus-alertmanager,alertmanager -o args=)"
         )
-    return ways_to_people(running)
+    return running
 
 
 def _names(config: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, int]]]]:

@@ -28,6 +28,7 @@ _COMMANDS: Mapping[str, tuple[str, Sequence[str], str]] = {
     "probe": ("reconnect_hook.__main__", ("probe",), "ask one channel whether it is alive"),
     "audit": ("reconnect_hook.__main__", ("audit",), "say which messages have not arrived"),
     "config": ("zapwatch.config.report", (), "show the settings that count"),
+    "init": ("zapwatch.setup.command", (), "set it up: gateway, messages, who is told"),
     "notify": ("zapwatch.notify", (), "show whom Alertmanager tells, and send a test message"),
     "explain": ("exporter.__main__", ("explain",), "print what was learned of a channel"),
 }

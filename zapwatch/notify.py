@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import enum
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -14,6 +14,7 @@ from zapwatch.alertmanager import (
     AlertmanagerApi,
     AlertmanagerError,
     Deliveries,
+    deliveries_to_expect,
     reload_with,
     ways_to_people,
 )
@@ -24,9 +25,27 @@ from zapwatch.config.settings import BY_NAME
 from zapwatch.http import HttpAccess
 
 _SECONDS = 10.0
-_WAIT_SECONDS = 30.0
+WAIT_SECONDS = 30.0
+"""For a test message to be delivered."""
 _LOOK_SECONDS = 0.2
 _NOTHING = Deliveries(0, 0)
+
+
+class Fate(enum.Enum):
+    """What came of a test message."""
+
+    DELIVERED = enum.auto()
+    FAILED = enum.auto()
+    LATE = enum.auto()
+    """It was not delivered in time: perhaps no route leads to that receiver."""
+
+
+_FATES = {
+    Fate.DELIVERED: "delivered",
+    Fate.FAILED: "failed. Alertmanager's log says why (journalctl -u prometheus-alertmanager; with "
+    "make run: var/demo/alertmanager.log)",
+    Fate.LATE: f"not delivered within {WAIT_SECONDS:g} s; does its route lead to people?",
+}
 _NO_PEOPLE = (
     "nobody is told: Alertmanager has no receiver for people, and writes to the hook's log only. "
     "Set one up: zapwatch init"
@@ -56,15 +75,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     sys.stderr,
                 )
                 return 2
-            ways = reload_with(Path(file), api, _SECONDS)
+            config = reload_with(Path(file), api, _SECONDS)
             _tell(f"{file} is right, and Alertmanager has read it")
         else:
-            ways = ways_to_people(api.config(_SECONDS))
+            config = api.config(_SECONDS)
+        ways = ways_to_people(config)
         if not ways:
             _tell(_NO_PEOPLE)
             return 1
         _tell(f"Alertmanager tells people by {', '.join(ways)}")
-        return send_test(api, ways, _tell) if options.test else 0
+        if not options.test:
+            return 0
+        fates = send_test(api, deliveries_to_expect(config))
+        for way, fate in fates.items():
+            _tell(f"{way}: {_FATES[fate]}")
+        return 0 if set(fates.values()) == {Fate.DELIVERED} else 1
     except AlertmanagerError as error:
         _tell(f"notify: {error}", sys.stderr)
         return 1
@@ -76,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         manual(
             "Shows by what Alertmanager tells people; sends them a test message through it; lets "
             "it read its changed file after amtool has checked it.",
-            settings="ALERTMANAGER_URL, ALERTMANAGER_FILE",
+            settings="ALERTMANAGER_*",
             exit_codes={
                 0: "people are told; with --test: the message was delivered",
                 1: "nobody is told, a message failed, or the file is wrong and was not taken",
@@ -101,38 +126,26 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def send_test(
-    api: AlertmanagerApi,
-    ways: Mapping[str, int],
-    tell: Callable[[str], None],
-    seconds: float = _WAIT_SECONDS,
-) -> int:
-    """Send a test message and wait until each way has delivered it; return the exit code.
+    api: AlertmanagerApi, expected: Mapping[str, int], seconds: float = WAIT_SECONDS
+) -> dict[str, Fate]:
+    """Send a test message, wait until each integration has delivered it as often as expected.
 
-    Raises AlertmanagerError where it cannot be handed in.
+    Returns what came of each; raises AlertmanagerError where the message cannot be handed in.
     """
     before = api.deliveries(_SECONDS)
     api.send_test(_SECONDS)
-    waiting = Counter(ways)
-    failed = False
+    fates: dict[str, Fate] = dict.fromkeys(expected, Fate.LATE)
     until = time.monotonic() + seconds
-    while waiting and time.monotonic() < until:
+    while Fate.LATE in fates.values() and time.monotonic() < until:
         time.sleep(_LOOK_SECONDS)
         now = api.deliveries(_SECONDS)
-        for way in list(waiting):
+        for way, count in expected.items():
             old, new = before.get(way, _NOTHING), now.get(way, _NOTHING)
-            if new.failed > old.failed:
-                failed = True
-                tell(
-                    f"{way}: failed. Alertmanager's log says why (journalctl -u "
-                    "prometheus-alertmanager; with make run: var/demo/alertmanager.log)"
-                )
-                del waiting[way]
-            elif new.done - old.done >= waiting[way]:
-                tell(f"{way}: delivered")
-                del waiting[way]
-    for way in waiting:
-        tell(f"{way}: not delivered within {seconds:g} s; does its route lead to people?")
-    return 1 if failed or waiting else 0
+            if fates[way] is Fate.LATE and new.failed > old.failed:
+                fates[way] = Fate.FAILED
+            elif fates[way] is Fate.LATE and new.done - old.done >= count:
+                fates[way] = Fate.DELIVERED
+    return fates
 
 
 def _tell(line: str, to: TextIO | None = None) -> None:

@@ -149,6 +149,24 @@ def test_an_alert_of_ones_own_makes_a_message(guided: Guided) -> None:
     assert "Loja Centro" in guided.machine.run(f"{query} --output=extended").stdout
 
 
+def test_init_writes_what_the_services_may_read_and_nobody_else(guided: Guided) -> None:
+    machine = guided.machine
+    (init,) = [line for line in indented("install.md") if "zapwatch init" in line]
+    typed = f"{init.strip()} --yes --overwrite --set SILENT_HOURS=5"
+    said = machine.run(typed).stdout
+    assert "systemctl enable --now zapwatch-exporter zapwatch-hook" in said
+    files = f"{_ENV} /etc/prometheus/alertmanager.yml /etc/prometheus/hook-token"
+    assert machine.run(f"stat --format '%U %G %a' {files}").stdout == (
+        "root zapwatch 640\nroot prometheus 640\nroot prometheus 640\n"
+    )
+    machine.run(f"runuser -u zapwatch -- grep '^SILENT_HOURS=5$' {_ENV}")
+    # Alertmanager goes on with the new file.
+    taken = machine.run(
+        f"/opt/zapwatch/bin/zapwatch notify --env-file {_ENV} --reload", check=False
+    )
+    assert "is right, and Alertmanager has read it" in taken.stdout
+
+
 def _gateway_takes(machine: Machine, secret: str) -> None:
     machine.run("systemctl stop gateway")
     start_gateway(machine, secret, "Loja Centro", "imobsites")

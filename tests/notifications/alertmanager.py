@@ -13,7 +13,7 @@ import yaml
 
 from demo.configuration import free_or_other
 from demo.processes import Children
-from tests.notifications.inbox import Inbox
+from tests.support.inbox import Inbox
 from tests.support.shipped import ALERTMANAGER, EXAMPLES, seconds, uncomment
 from tests.support.waiting import wait_until
 from zapwatch.config import Listen

@@ -11,7 +11,7 @@ import pytest
 
 from tests.notifications import cases
 from tests.notifications.alertmanager import Alertmanager
-from tests.notifications.inbox import Inbox
+from tests.support.inbox import Inbox
 from tests.support.waiting import wait_until
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.notifications.alertmanager import Alertmanager
 from tests.notifications.cases import CASES, LONGEST, over
-from tests.notifications.inbox import Inbox
+from tests.support.inbox import Inbox
 from tests.support.waiting import wait_until
 
 EXAMPLES = Path(__file__).parent / "examples"

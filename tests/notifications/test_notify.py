@@ -19,9 +19,9 @@ from reconnect_hook.heartbeat import Heartbeat
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.supervisor import HookSupervisor, open_store
 from tests.notifications.alertmanager import Alertmanager
-from tests.notifications.inbox import Inbox
 from tests.support.clock import AheadClock
 from tests.support.hooks import TOKEN, hook_settings
+from tests.support.inbox import Inbox
 from tests.support.shipped import ALERTMANAGER, read_yaml
 from tests.support.waiting import wait_until
 from zapwatch.alertmanager import ways_to_people

@@ -21,15 +21,19 @@ from reconnect_hook.dashboard.channel_view import ChannelHealth
 from reconnect_hook.dashboard.qr import QrState
 from reconnect_hook.dashboard.snapshot import Problem
 from reconnect_hook.models import Outcome
+from zapwatch import setup
 
-_PAGE = Path(package.__file__).parent
-_FOLDER = _PAGE / "translations" / "pt_BR" / "LC_MESSAGES"
+_TRANSLATED = (Path(package.__file__).parent, Path(setup.__file__).parent)
+_FOLDER = Path("translations", "pt_BR", "LC_MESSAGES")
 _METHODS = [("**.py", "python"), ("templates/**.html", "jinja2")]
 _PLACE = re.compile(r"%\(\w+\)s")
 
 
-def _catalog() -> Catalog:
-    with (_FOLDER / "messages.po").open("rb") as file:
+each_package = pytest.mark.parametrize("folder", _TRANSLATED, ids=lambda folder: folder.name)
+
+
+def _catalog(folder: Path) -> Catalog:
+    with (folder / _FOLDER / "messages.po").open("rb") as file:
         return read_po(file, locale="pt_BR")
 
 
@@ -39,18 +43,22 @@ def _both(message: Message) -> tuple[list[str], list[str]]:
     return ids, texts
 
 
-def test_every_sentence_is_translated_and_nothing_else_is() -> None:
+@each_package
+def test_every_sentence_is_translated_and_nothing_else_is(folder: Path) -> None:
     said = set()
     for _file, _line, found, _comments, context in extract_from_dir(
-        _PAGE, method_map=_METHODS, keywords=DEFAULT_KEYWORDS
+        folder, method_map=_METHODS, keywords=DEFAULT_KEYWORDS
     ):
         said.add((context, found if isinstance(found, str) else found[0]))
-    known = {(message.context, _both(message)[0][0]) for message in _catalog() if message.id != ""}
+    known = {
+        (message.context, _both(message)[0][0]) for message in _catalog(folder) if message.id != ""
+    }
     assert said == known
 
 
-def test_translations_are_whole_and_keep_their_places() -> None:
-    for message in _catalog():
+@each_package
+def test_translations_are_whole_and_keep_their_places(folder: Path) -> None:
+    for message in _catalog(folder):
         if message.id:
             ids, texts = _both(message)
             assert all(texts), ids
@@ -60,11 +68,13 @@ def test_translations_are_whole_and_keep_their_places() -> None:
                 assert set(_PLACE.findall(text)) == set(_PLACE.findall(ids[-1])), ids
 
 
-def test_what_is_compiled_is_what_is_written() -> None:
+@each_package
+def test_what_is_compiled_is_what_is_written(folder: Path) -> None:
     fresh = io.BytesIO()
-    write_mo(fresh, _catalog())
+    write_mo(fresh, _catalog(folder))
     fresh.seek(0)
-    assert _texts(fresh) == _texts((_FOLDER / "messages.mo").open("rb")), "make translations"
+    compiled = (folder / _FOLDER / "messages.mo").open("rb")
+    assert _texts(fresh) == _texts(compiled), "make translations"
 
 
 def _texts(file: IO[bytes]) -> dict[object, str]:

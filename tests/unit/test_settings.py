@@ -400,9 +400,21 @@ def test_one_gateway_of_any_kind_needs_no_second_file(kind: str) -> None:
     assert gateway.message_log_url is None
 
 
+def test_one_channel_of_whapi_needs_no_second_file() -> None:
+    values = {
+        "WPP_GATEWAY_TYPE": "whapi",
+        "WPP_GATEWAY_SECRET": "not-a-real-token",
+        "WPP_GATEWAY_NAME": "loja",
+        "MESSAGE_SOURCE": "activity",
+    }
+    (gateway,) = parse(values).gateways
+    assert (gateway.base_url, gateway.secret) == ("https://gate.whapi.cloud", "")
+    assert [(one.name, one.secret) for one in gateway.channels] == [("loja", "not-a-real-token")]
+    (other,) = parse({**values, "WPP_GATEWAY_BASE_URL": "http://127.0.0.1:1"}).gateways
+    assert other.base_url == "http://127.0.0.1:1"
+
+
 def test_a_kind_of_gateway_that_is_none_is_named() -> None:
-    line = _error({**_LEAST, "WPP_GATEWAY_TYPE": "whapi"})
-    assert line.startswith("WPP_GATEWAY_TYPE cannot be whapi, ")
     line = _error({**_LEAST, "WPP_GATEWAY_TYPE": "telegram"})
     assert line == f"WPP_GATEWAY_TYPE must be one of {', '.join(TYPES)}, not 'telegram'"
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 
+from zapwatch.channels import NamedChannel
 from zapwatch.config.files import (
     is_utf8,
     parse_own_env,
@@ -27,7 +28,7 @@ from zapwatch.config.settings import (
     Settings,
     Sources,
 )
-from zapwatch.gateways import NAMED_CHANNELS
+from zapwatch.gateways import NAMED_CHANNELS, PUBLIC_URLS
 
 _log = logging.getLogger("settings")
 
@@ -94,18 +95,24 @@ def _gateways(read: Reader, values: Mapping[str, str]) -> tuple[GatewaySettings,
     if file:
         return read_gateways(file, values)
     kind = BY_NAME["WPP_GATEWAY_TYPE"].read(read)
+    name = BY_NAME["WPP_GATEWAY_NAME"].read(read)
+    channels: tuple[NamedChannel, ...] = ()
     if kind in NAMED_CHANNELS:
-        raise SettingsError(
-            f"WPP_GATEWAY_TYPE cannot be {kind}, whose channels have a secret each: name them in "
-            "gateways.yaml, and that in GATEWAYS_FILE (docs/gateways/whapi.md)"
-        )
+        # Its secret is that of the one channel, which has the gateway's name.
+        read = Reader({**values, "WPP_GATEWAY_BASE_URL": _public_url(read, kind)})
+        channels = (NamedChannel(name, BY_NAME["WPP_GATEWAY_SECRET"].read(read)),)
     one = read_gateway(
         read,
-        name=BY_NAME["WPP_GATEWAY_NAME"].read(read),
+        name=name,
         type_=kind,
         silence_state_file=BY_NAME["SILENCE_STATE_FILE"].read(read),
+        channels=channels,
     )
     return (one,)
+
+
+def _public_url(read: Reader, kind: str) -> str:
+    return read.text("WPP_GATEWAY_BASE_URL", PUBLIC_URLS.get(kind))
 
 
 def _silence_bounds(read: Reader) -> tuple[float, float]:

@@ -77,8 +77,8 @@ SETTINGS = (
         "WPP_GATEWAY_TYPE",
         partial(Reader.one_of, known=TYPES),
         "wrapper",
-        "[its kind](docs/gateways/README.md): `wrapper`, `wppconnect`, `evolution` or `waha`; in "
-        "gateways.yaml the key `type`",
+        "[its kind](docs/gateways/README.md): `wrapper`, `wppconnect`, `evolution`, `waha` or "
+        "`whapi` (its one channel is called as the gateway); in gateways.yaml the key `type`",
     ),
     Setting(
         "WPP_GATEWAY_BASE_URL",

@@ -1,0 +1,309 @@
+"""``zapwatch init`` at a pseudo-terminal, and with flags."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from demo.simulator.apis.whapi import token_of
+from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
+from tests.support.hooks import SECRET
+from tests.support.inbox import Inbox
+from tests.support.mariadb import MariaDb, free_port
+from tests.support.message_logs import WrittenLog
+from tests.support.pixelhub import encrypt
+from tests.support.programs import environment
+from tests.support.shipped import read_yaml, run
+from tests.support.terminal import Terminal
+from zapwatch.alertmanager import ways_to_people
+from zapwatch.config import load
+
+_ENGLISH = {"LC_ALL": "C.UTF-8"}
+_INIT = ("-c", "from zapwatch.cli import main; main()", "init")
+_PAGE = "https://zapwatch.example.com"
+
+
+@pytest.fixture
+def simulator(simulator: Simulator) -> Simulator:
+    simulator.put_channel("loja")
+    simulator.put_channel("Pixel12 Digital")
+    return simulator
+
+
+@pytest.fixture
+def inbox() -> Iterator[Inbox]:
+    with Inbox() as made:
+        yield made
+
+
+def _init(folder: Path, *arguments: str, **settings: str) -> Terminal:
+    return Terminal(folder, *_INIT, *arguments, settings={**_ENGLISH, **settings})
+
+
+def _flags(
+    folder: Path, url: str, *arguments: str, secret: str = SECRET
+) -> subprocess.CompletedProcess[str]:
+    given = ("--set", f"WPP_GATEWAY_BASE_URL={url}", "--set", "MESSAGE_SOURCE=events")
+    return subprocess.run(
+        [sys.executable, *_INIT, "--yes", *given, *arguments],
+        cwd=folder,
+        env=environment({**_ENGLISH, "WPP_GATEWAY_SECRET": secret}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def _mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def _find_the_gateway(person: Terminal, url: str) -> None:
+    """Answer with a wrong port, then with a wrong key, then right."""
+    assert "PixelHub's own gateway" in person.answer("Number [1]:")
+    person.answer("PixelHub's .env")
+    # No port listens there.
+    person.answer("Address of the gateway", f"http://127.0.0.1:{free_port()}")
+    person.answer("Its key", SECRET)
+    assert "nothing answers there. Is the port right" in person.answer("Number [1]:")
+    # The wrong key.
+    person.answer("Number [1]:")
+    person.answer("PixelHub's .env")
+    person.answer("Address of the gateway", url)
+    person.answer("Enter keeps the present one", "not-the-key")
+    assert "the key is wrong" in person.answer("Number [1]:")
+    person.answer("Number [1]:")
+    person.answer("PixelHub's .env")
+    person.answer(f"[{url}]")
+    person.answer("Its key", SECRET)
+    said = person.answer("Number [1]:")
+    assert "channels: 2" in said
+    assert "loja (connected)" in said
+
+
+class TestEnglish:
+    def test_wrong_answers_are_said_at_once_and_the_right_ones_written(
+        self, simulator: Simulator, mariadb: MariaDb, mariadb_log: WrittenLog, inbox: Inbox,
+        tmp_path: Path,
+    ) -> None:  # fmt: skip
+        mariadb_log.write("loja")
+        log = mariadb_log.reader
+        with _init(tmp_path) as person:
+            _find_the_gateway(person, simulator.url)
+            # The database: none, then the right one.
+            person.answer("Database server", "127.0.0.1")
+            person.answer("Its port", str(free_port()))
+            person.answer("Database", str(log.database))
+            person.answer("User", str(log.username))
+            person.answer("Password", str(log.password))
+            assert "✗" in person.answer("Number [1]:")
+            person.answer("Number [1]:")
+            person.answer("Database server")
+            person.answer("Its port", str(mariadb.port))
+            person.answer("Database")
+            person.answer("User")
+            person.answer("Password")
+            assert "Channels with a message in the last hour: 1" in person.answer(
+                "Address at which", _PAGE
+            )
+            # Slack, and nobody else.
+            person.answer("By what?\n", "3")
+            person.answer("Address of the webhook", f"{inbox.http}/slack")
+            assert "Nobody else" in person.answer("Number [7]:")
+            person.answer("Send a test message now? (Y/n)")
+            assert "✓ slack: delivered" in person.answer("Its address (empty: none)", "nonsense")
+            assert "must be an address" in person.answer("Its address (empty: none)")
+            assert "make run" in person.wait_for("The page asks")
+            assert person.end() == 0
+        assert SECRET not in person.said
+        settings = load(str(tmp_path / ".env"), {})
+        (gateway,) = settings.gateways
+        assert (gateway.base_url, gateway.secret) == (simulator.url, SECRET)
+        assert gateway.message_log_url is not None
+        assert gateway.message_log_url.password == log.password
+        assert settings.alertmanager_file == str(tmp_path / "etc" / "alertmanager.yml")
+        (message,) = inbox.slacks[0]["attachments"]
+        assert message["title"] == "Test message: nothing is wrong"
+        assert message["title_link"] == f"{_PAGE}/"
+        files = [tmp_path / ".env", *(tmp_path / "etc").iterdir()]
+        assert {path.name: _mode(path) for path in files} == dict.fromkeys(
+            (".env", "alertmanager.yml", "address.tmpl", "hook-token"), 0o600
+        )
+        run("amtool", "check-config", tmp_path / "etc" / "alertmanager.yml")
+
+
+class TestPortuguese:
+    def test_pixelhubs_answers_are_taken_and_a_stopped_run_goes_on(
+        self, simulator: Simulator, inbox: Inbox, tmp_path: Path
+    ) -> None:
+        stored = encrypt(SECRET, "not-a-real-key", bytes(16))
+        theirs = tmp_path / "pixelhub.env"
+        theirs.write_text(
+            f"APP_NAME=PixelHub\nWPP_GATEWAY_BASE_URL={simulator.url}\n"
+            f"WPP_GATEWAY_SECRET={stored}\nINFRA_SECRET_KEY=not-a-real-key\n"
+            "DB_HOST=127.0.0.1\nDB_USER=pixelhub\nDB_PASS=x\nDB_NAME=their_db\n"
+        )
+        with _init(tmp_path, "--language", "pt-BR") as person:
+            assert "Qual gateway você usa?" in person.answer("Número [1]:")
+            person.answer(".env do PixelHub", "wrong.env")
+            assert "there is no file" in person.answer(".env do PixelHub", str(theirs))
+            person.answer(f"Endereço do gateway, com a porta [{simulator.url}]:")
+            person.answer("Enter mantém o atual")
+            assert "canais: 2" in person.wait_for("Como o Zapwatch fica sabendo")
+            person.stop("Número [1]:")
+            assert "o mesmo comando continua dali" in person.wait_for("zapwatch init")
+            assert person.end() == 130
+        # PixelHub's answers stay in PixelHub's file.
+        (gateway,) = load(str(tmp_path / ".env"), {}).gateways
+        assert (gateway.base_url, gateway.secret) == (simulator.url, SECRET)
+        assert gateway.message_log_url is not None
+        assert gateway.message_log_url.database == "their_db"
+        with _init(tmp_path, "--language", "pt-BR") as person:
+            assert "canais: 2" in person.answer("Manter? (S/n)")
+            # The database of PixelHub does not answer: it is kept all the same.
+            person.answer("Número [1]:")
+            person.answer("Número [1]:", "2")
+            person.answer("Endereço em que um celular abre a página", _PAGE)
+            person.answer("Por onde?\n", "5")
+            person.answer("Endereço do tópico", f"{inbox.http}/topic")
+            person.answer("Token de acesso")
+            person.answer("Número [7]:")
+            person.answer("Enviar uma mensagem de teste agora? (S/n)", "n")
+            person.answer("O endereço dele (vazio: nenhum)")
+            assert person.end() == 0
+        file = tmp_path / "etc" / "alertmanager.yml"
+        written = file.read_text()
+        with _init(tmp_path, "--language", "pt-BR") as person:
+            person.answer("Manter? (S/n)")
+            person.answer("Número [1]:")
+            person.answer("Número [1]:", "2")
+            said = person.answer("substituir esse arquivo? (s/N)")
+            assert "as pessoas são avisadas por webhook" in said
+            person.answer("O endereço dele (vazio: nenhum)")
+            assert person.end() == 0
+        assert file.read_text() == written
+        config = read_yaml(file)
+        assert any("pt-BR" in folder for folder in config["templates"])
+        assert ways_to_people(config) == {"webhook": 1}
+
+
+class TestFlags:
+    def test_all_ways_are_written_and_tried(
+        self, simulator: Simulator, inbox: Inbox, tmp_path: Path
+    ) -> None:
+        (tmp_path / "token").write_text("0000000000:not-a-real-token\n")
+        ways = (
+            f"--tell telegram bot_token=@token chat_id=-1 api_url={inbox.http}",
+            f"--tell email to=me@example.com smarthost={inbox.smtp} from=zapwatch@example.com",
+            f"--tell slack api_url={inbox.http}/slack",
+            f"--tell discord webhook_url={inbox.http}/discord",
+            f"--tell ntfy url={inbox.http}/topic token=tk_not_real",
+            f"--tell webhook url={inbox.http}/mine",
+        )
+        done = _flags(tmp_path, simulator.url, *" ".join(ways).split(), "--address", _PAGE)
+        assert done.returncode == 0, done.stdout + done.stderr
+        for way in ("telegram", "email", "slack", "discord", "webhook"):
+            assert f"✓ {way}: delivered" in done.stdout
+        assert inbox.counts == (1, 1, 1)
+        assert f'href="{_PAGE}/"' in inbox.telegrams[0]["text"]
+        run("amtool", "check-config", tmp_path / "etc" / "alertmanager.yml")
+
+    def test_a_second_run_changes_nothing(self, simulator: Simulator, tmp_path: Path) -> None:
+        nowhere = ("--tell", "webhook", "url=http://127.0.0.1:1")
+        assert _flags(tmp_path, simulator.url, *nowhere).returncode == 1
+        files = (tmp_path / ".env", *sorted((tmp_path / "etc").iterdir()))
+        before = [path.read_text() for path in files]
+        done = _flags(tmp_path, simulator.url)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "people are told by webhook" in done.stdout
+        assert [path.read_text() for path in files] == before
+
+    def test_a_foreign_file_is_replaced_only_when_that_is_asked_for(
+        self, simulator: Simulator, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "etc" / "alertmanager.yml"
+        file.parent.mkdir()
+        theirs = "route: {receiver: me}\nreceivers: [{name: me}]\n"
+        file.write_text(theirs)
+        assert _flags(tmp_path, simulator.url).returncode == 0
+        assert file.read_text() == theirs
+        assert _flags(tmp_path, simulator.url, "--overwrite").returncode == 0
+        assert file.with_name("alertmanager.yml.before-zapwatch").read_text() == theirs
+        assert "reconnect-hook" in file.read_text()
+
+    def test_what_stands_in_the_settings_already_stays(
+        self, simulator: Simulator, tmp_path: Path
+    ) -> None:
+        env = tmp_path / ".env"
+        env.write_text("# mine\nSILENT_HOURS=9 # long\nHOOK_TOKEN=a-token-that-is-not-real\n")
+        env.chmod(0o640)
+        assert _flags(tmp_path, simulator.url).returncode == 0
+        text = env.read_text()
+        assert text.startswith("# mine\nSILENT_HOURS=9 # long\n")
+        assert _mode(env) == 0o640
+        assert load(str(env), {}).hook_token == "a-token-that-is-not-real"
+        assert (tmp_path / "etc" / "hook-token").read_text() == "a-token-that-is-not-real"
+
+    def test_a_new_key_replaces_the_file_that_held_the_old_one(
+        self, simulator: Simulator, tmp_path: Path
+    ) -> None:
+        (tmp_path / "old-key").write_text("not-the-key\n")
+        env = tmp_path / ".env"
+        env.write_text(f"WPP_GATEWAY_SECRET_FILE={tmp_path / 'old-key'}\n")
+        done = _flags(tmp_path, simulator.url)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert load(str(env), {}).gateways[0].secret == SECRET
+
+    def test_nothing_is_written_where_the_key_is_wrong(
+        self, simulator: Simulator, tmp_path: Path
+    ) -> None:
+        done = _flags(tmp_path, simulator.url, secret="not-the-key")
+        assert done.returncode == 1
+        assert "the key is wrong" in done.stderr
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("flags", "said"),
+        [
+            ("--set WPP_GATEWAY_URL=x", "there is no 'WPP_GATEWAY_URL'"),
+            ("--tell pigeon to=me", "--tell must name one of telegram"),
+            ("--tell telegram chat_id=-1", "--tell telegram bot_token: This is needed."),
+            ("--tell email host=x", "takes to=... smarthost=..."),
+            ("--set HOOK_TOKEN=@missing", "missing"),
+        ],
+    )
+    def test_a_wrong_flag_is_one_line(self, tmp_path: Path, flags: str, said: str) -> None:
+        done = _flags(tmp_path, "http://127.0.0.1:1", *flags.split())
+        assert done.returncode == 2
+        assert said in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+class TestFirstRun:
+    def test_make_run_begins_with_the_questions(self, tmp_path: Path) -> None:
+        with Terminal(tmp_path, "-m", "demo", settings=_ENGLISH) as person:
+            person.press("d: a demonstration.", "s", "Which gateway do you run?")
+
+    def test_the_demonstration_is_one_key_away(self, tmp_path: Path) -> None:
+        with Terminal(tmp_path, "-m", "demo", settings=_ENGLISH) as person:
+            person.press("d: a demonstration.", "d", "this is a demonstration with a simulated")
+
+
+@pytest.mark.parametrize("api", ["wppconnect", "evolution", "waha", "whapi"])
+def test_every_kind_of_gateway_is_set_up_without_a_second_file(tmp_path: Path, api: str) -> None:
+    named = ("--set", "WPP_GATEWAY_NAME=loja")
+    secret = token_of(SECRET, "loja") if api == "whapi" else SECRET
+    with SimulatorServer(SECRET, api=api) as server:
+        Simulator(server.url).put_channel("loja")
+        kind = ("--set", f"WPP_GATEWAY_TYPE={api}")
+        done = _flags(tmp_path, server.url, *kind, *named, secret=secret)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "channels: 1\n  loja" in done.stdout
+    assert "/messages/loja?token=" in done.stdout

@@ -1,0 +1,97 @@
+"""A program at a pseudo-terminal, with a person who reads what it asks and types the answers."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from tests.support.programs import environment
+
+_SECONDS = 60.0
+_AGAIN_SECONDS = 0.3
+_CTRL_C = "\x03"
+
+
+class Terminal:
+    """Runs ``python arguments``; for a ``with`` statement that kills what still runs in the end."""
+
+    def __init__(self, directory: Path, *arguments: str, settings: Mapping[str, str]) -> None:
+        self._ours, theirs = pty.openpty()
+        self.said = ""
+        """All that it has printed."""
+        self._read = 0
+        self._process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=directory,
+            env={**environment(settings), "TERM": "xterm"},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            # Ctrl-C is for whoever has the terminal.
+            preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),  # noqa: PLW1509
+        )
+        os.close(theirs)
+
+    def wait_for(self, text: str) -> str:
+        """Wait until it has printed a text since the last answer; return all of that."""
+        until = time.monotonic() + _SECONDS
+        while text not in self.said[self._read :]:
+            assert time.monotonic() < until, f"no {text!r} in:\n{self.said}"
+            assert self._more(), f"it ended without {text!r}:\n{self.said}"
+        return self.said[self._read :]
+
+    def answer(self, question: str, *keys: str, enter: bool = True) -> str:
+        """Wait for a question and type the answer; return what was printed before."""
+        before = self.wait_for(question)
+        self._read = len(self.said)
+        os.write(self._ours, ("".join(keys) + "\r" * enter).encode())
+        return before
+
+    def press(self, question: str, key: str, then: str) -> None:
+        """Press a key until a text appears: what is typed before it is waited for gets lost."""
+        self.wait_for(question)
+        until = time.monotonic() + _SECONDS
+        while then not in self.said:
+            assert time.monotonic() < until, f"no {then!r} in:\n{self.said}"
+            os.write(self._ours, key.encode())
+            if select.select([self._ours], [], [], _AGAIN_SECONDS)[0]:
+                assert self._more(), f"it ended without {then!r}:\n{self.said}"
+
+    def stop(self, question: str) -> None:
+        """Press Ctrl-C instead of an answer."""
+        self.answer(question, _CTRL_C, enter=False)
+
+    def end(self) -> int:
+        """Wait until it has ended; return its exit code."""
+        while self._more():
+            pass
+        return self._process.wait(_SECONDS)
+
+    def _more(self) -> bool:
+        """Read what it prints; whether there may be more."""
+        ready, _, _ = select.select([self._ours], [], [], _SECONDS)
+        assert ready, f"it says nothing any more:\n{self.said}"
+        try:
+            read = os.read(self._ours, 65536)
+        except OSError:  # what Linux says when the other side is closed
+            return False
+        self.said += read.decode(errors="replace").replace("\r\n", "\n")
+        return bool(read)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        os.close(self._ours)

@@ -1,0 +1,567 @@
+"""``zapwatch init``: asks, tries each answer at once, and writes what was right."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from zapwatch.alertmanager import AlertmanagerError, check_file, ways_to_people
+from zapwatch.cli import WRONG_USAGE, manual, parser
+from zapwatch.config.files import parse_pixelhub_env, read_env_text, read_secrets, secret_in
+from zapwatch.config.gateway import MessageSourceKind
+from zapwatch.config.load import DEFAULT_ENV_FILE, parse
+from zapwatch.config.readers import Reader, SettingsError
+from zapwatch.config.settings import BY_NAME, PIXELHUB, Settings
+from zapwatch.gateways import NAMED_CHANNELS, PUBLIC_URLS
+from zapwatch.gateways.base import GatewayError
+from zapwatch.messages.webhook_log import MessageLogError
+from zapwatch.setup import trials
+from zapwatch.setup.asking import (
+    LANGUAGES,
+    Console,
+    StoppedError,
+    choose_language,
+    has_terminal,
+    language_of,
+)
+from zapwatch.setup.asking import translate as _
+from zapwatch.setup.files import (
+    INSTALLED,
+    AlertmanagerFiles,
+    EnvFile,
+    alertmanager_folder,
+    in_checkout,
+    mode_of,
+)
+from zapwatch.setup.ways import WAYS, Field, read_way
+
+_SHOWN = 5  # channels
+_LIKELY_ENVS = ("../pixelhub/.env", "~/pixelhub/.env", "/var/www/pixelhub/.env")
+_STOPPED = 130
+_SOURCES = {
+    "wrapper": (MessageSourceKind.LOG, MessageSourceKind.EVENTS),
+    "wppconnect": (MessageSourceKind.EVENTS,),
+    "evolution": (MessageSourceKind.EVENTS, MessageSourceKind.ACTIVITY),
+    "waha": (MessageSourceKind.EVENTS, MessageSourceKind.ACTIVITY),
+    "whapi": (MessageSourceKind.LOG, MessageSourceKind.EVENTS, MessageSourceKind.ACTIVITY),
+}
+"""What each kind of gateway can say of its messages, the best first."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Ask and write; return the exit code."""
+    options = _parser().parse_args(arguments)
+    choose_language(options.language or language_of(os.environ))
+    console = Console(assume=options.yes)
+    if not options.yes and not has_terminal():
+        console.warn("init: there is no terminal to ask at: give the answers with --yes and --set")
+        return 2
+    try:
+        setup = Setup(console, options)
+        return setup.run()
+    except SettingsError as error:
+        console.warn(f"init: {error}")
+        return 2
+    except StoppedError:
+        console.say()
+        console.say(
+            _("Stopped. What was tried is kept; the same command goes on from there:")
+            + " zapwatch init"
+        )
+        return _STOPPED
+
+
+def wants_demonstration() -> bool:
+    """Ask, where nothing is set up, whether to show the demonstration instead of setting it up."""
+    choose_language(language_of(os.environ))
+    question = _("Nothing is set up yet. Enter: set up your gateway. d: a demonstration.")
+    try:
+        return Console(assume=False).key(question).lower() == "d"
+    except StoppedError:
+        raise SystemExit(_STOPPED) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = parser(
+        "zapwatch init",
+        manual(
+            "Asks for the gateway, where messages are heard of and who is to be told, tries each "
+            "answer at once, and writes the settings and Alertmanager's file. Nothing is "
+            "overwritten without being asked for.",
+            settings="all that it asks for; one in the environment or in --set is not asked for",
+            exit_codes={
+                0: "all was written, and works",
+                1: "with --yes: an answer was tried and does not work",
+                2: WRONG_USAGE,
+                _STOPPED: "it was stopped; what was tried is kept",
+            },
+            examples=[
+                "zapwatch init",
+                "zapwatch init --yes --set WPP_GATEWAY_TYPE=waha --set WPP_GATEWAY_SECRET=@key",
+                "zapwatch init --yes --tell ntfy url=https://ntfy.example.com/my-topic",
+            ],
+        ),
+    )
+    made.add_argument("--yes", action="store_true", help="ask nothing; take flags and defaults")
+    made.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="a setting; a value @FILE is what that file holds",
+    )
+    made.add_argument(
+        "--tell",
+        metavar=("WAY", "NAME=VALUE"),
+        nargs="+",
+        action="append",
+        default=[],
+        help=f"a way to reach people: {', '.join(WAYS)}; once for each",
+    )
+    made.add_argument("--address", metavar="URL", help="where people open the page")
+    made.add_argument(
+        "--overwrite", action="store_true", help="with --yes: replace an Alertmanager file"
+    )
+    made.add_argument(
+        "--alertmanager",
+        metavar="FOLDER",
+        help="where its file goes (default: etc beside the settings, or /etc/prometheus)",
+    )
+    made.add_argument("--language", choices=LANGUAGES, help="default: that of the terminal")
+    return made
+
+
+class Setup:
+    """One run: each step tries its answers, and writes them before the next one begins."""
+
+    def __init__(self, console: Console, options: argparse.Namespace) -> None:
+        self._console = console
+        self._options = options
+        self._language = options.language or language_of(os.environ)
+        self._env = EnvFile(Path(options.env_file or DEFAULT_ENV_FILE))
+        folder = options.alertmanager
+        self._files = AlertmanagerFiles(
+            Path(folder).resolve() if folder else alertmanager_folder(self._env.path)
+        )
+        # A flag is written whether it is asked for or not; the environment answers questions only.
+        self._pending = _flags(options)
+        environment = {name: value for name in BY_NAME if (value := os.environ.get(name, ""))}
+        self._given = environment | self._pending
+        self._told = [read_way(words, _read_file) for words in options.tell]
+        self._written: Sequence[Path] = ()
+        self._log_failed = False
+
+    def run(self) -> int:
+        """Go through all steps; return the exit code."""
+        say = self._console.say
+        say(_("Zapwatch's set-up. Enter takes the answer in brackets; Ctrl-C stops."))
+        if not (self._gateway() and self._messages()):
+            return 1
+        self._token()
+        works = self._people()
+        works = self._heartbeat() and works
+        self._summary()
+        return 0 if works else 1
+
+    # What counts at the moment.
+
+    def _value(self, name: str) -> str:
+        """Return a setting as it will count; empty where nobody has set it."""
+        return self._values().get(name, "")
+
+    def _values(self) -> dict[str, str]:
+        own = {name: self._env.get(name) for name in self._env.values} | self._pending
+        theirs: Mapping[str, str] = {}
+        path = own.get("PIXELHUB_ENV", "")
+        if path:
+            # Lines that nobody has touched say nothing.
+            own = {
+                name: value
+                for name, value in own.items()
+                if name in self._pending or not self._env.is_example(name)
+            }
+            theirs = parse_pixelhub_env(read_env_text(path, "PIXELHUB_ENV"))
+        wins = {name: value for name, value in read_secrets(own).items() if value}
+        return {**read_secrets(theirs), **wins}
+
+    def _parsed(self, *, needs_log: bool = False) -> Settings:
+        return parse(self._values(), needs_log=needs_log)
+
+    def _ask(self, name: str, question: str, default: str = "") -> str:
+        """Ask for one setting, unless it was given, and note it; raise SettingsError."""
+        row = BY_NAME[name]
+        known = self._value(name)
+
+        def check(answer: str) -> None:
+            row.read(Reader({name: answer}))
+
+        if name in self._given:
+            value = self._given[name]
+            check(value)
+        elif row.secret:
+            value = self._console.secret(question, known, check)
+        else:
+            value = self._console.text(question, known or default, check)
+        return self._note(name, value)
+
+    def _note(self, name: str, value: str) -> str:
+        """Note a value, unless PixelHub's own file says the same."""
+        if value != self._value(name):
+            self._pending[name] = value
+            if self._env.values.get(f"{name}_FILE"):
+                self._pending[f"{name}_FILE"] = ""  # of the two, only one may be set
+        return value
+
+    def _keep(self) -> None:
+        """Write what the step has found right."""
+        self._env.update(self._pending)
+        self._pending.clear()
+
+    def _again(self) -> bool:
+        """Whether to ask again after a failure; raise StoppedError."""
+        if self._console.assume:
+            raise _FailedError
+        answer = self._console.choice(
+            _("What now?"),
+            [
+                ("again", _("Correct the answers")),
+                ("keep", _("Keep them all the same, and go on")),
+                ("stop", _("Stop here")),
+            ],
+            "again",
+        )
+        if answer == "stop":
+            raise StoppedError
+        self._given.clear()
+        return answer == "again"
+
+    # The steps.
+
+    def _gateway(self) -> bool:
+        say = self._console.say
+        say()
+        say("1/4 " + _("The gateway"))
+        if self._value("GATEWAYS_FILE"):
+            say(_("GATEWAYS_FILE names several gateways; they stay as they are."))
+            return True
+        is_given = any(name.startswith("WPP_GATEWAY_") for name in self._given)
+        is_known = bool(self._value("WPP_GATEWAY_BASE_URL")) and not is_given
+        if is_known and self._try_gateway() and self._console.confirm(_("Keep it?"), default=True):
+            return True
+        kinds = [
+            ("wrapper", _("PixelHub's own gateway (WPPConnect behind PixelHub)")),
+            ("wppconnect", "WPPConnect Server"),
+            ("evolution", "Evolution API"),
+            ("waha", "WAHA"),
+            ("whapi", "Whapi.Cloud"),
+        ]
+        try:
+            while True:
+                kind = self._given.get("WPP_GATEWAY_TYPE") or self._console.choice(
+                    _("Which gateway do you run?"),
+                    kinds,
+                    self._value("WPP_GATEWAY_TYPE") or "wrapper",
+                )
+                BY_NAME["WPP_GATEWAY_TYPE"].read(Reader({"WPP_GATEWAY_TYPE": kind}))
+                self._pending["WPP_GATEWAY_TYPE"] = kind
+                if kind in {"wrapper", "whapi"}:
+                    self._pixelhub()
+                if kind in PUBLIC_URLS:
+                    # PixelHub's own file may still name the gateway that it had before.
+                    self._pending.setdefault("WPP_GATEWAY_BASE_URL", PUBLIC_URLS[kind])
+                self._ask("WPP_GATEWAY_BASE_URL", _("Address of the gateway, with its port"))
+                if kind in NAMED_CHANNELS:
+                    self._ask("WPP_GATEWAY_NAME", _("Name of the channel"))
+                self._ask("WPP_GATEWAY_SECRET", _("Its key (secret, API key or token)"))
+                if self._try_gateway() or not self._again():
+                    break
+        except _FailedError:
+            return False
+        self._keep()
+        return True
+
+    def _pixelhub(self) -> None:
+        """Ask for PixelHub's own .env, from which most answers come."""
+        likely = next((p for p in _LIKELY_ENVS if Path(p).expanduser().is_file()), "")
+        known = self._value("PIXELHUB_ENV") or likely
+
+        def check(path: str) -> None:
+            found = read_env_text(_absolute(path), "PIXELHUB_ENV") if path else ""
+            if path and not PIXELHUB & parse_pixelhub_env(found).keys():
+                raise SettingsError(_("PixelHub's settings are not in that file."))
+
+        given = self._given.get("PIXELHUB_ENV")
+        if given is not None:
+            check(given)
+        path = given or self._console.text(
+            _("PixelHub's .env, if it is on this machine (empty: none)"), known, check
+        )
+        self._pending["PIXELHUB_ENV"] = _absolute(path)
+
+    def _try_gateway(self) -> bool:
+        try:
+            settings = self._parsed()
+            channels = trials.list_channels(settings)
+        except SettingsError as error:
+            self._console.warn(f"✗ {error}")
+            if "INFRA_SECRET_KEY" in str(error) and not self._console.assume:
+                self._ask("INFRA_SECRET_KEY", _("PixelHub's INFRA_SECRET_KEY (empty: none)"))
+                return bool(self._value("INFRA_SECRET_KEY")) and self._try_gateway()
+            return False
+        except GatewayError as error:
+            kind = self._value("WPP_GATEWAY_TYPE") or "wrapper"
+            likely = trials.hint(kind, error.reason)
+            self._console.warn(f"✗ {error.reason}: {error.detail}")
+            self._console.warn("  " + _("Most likely:") + f" {likely}")
+            return False
+        names = [f"{channel.id} ({channel.status})" for channel in channels[:_SHOWN]]
+        more = ["…"] if len(channels) > _SHOWN else []
+        listed = ", ".join([*names, *more]) or _("none yet")
+        base_url = settings.gateways[0].base_url
+        self._console.say(f"✓ {base_url}: " + _("channels:") + f" {len(channels)}")
+        self._console.say(f"  {listed}")
+        return True
+
+    def _messages(self) -> bool:
+        say = self._console.say
+        say()
+        say("2/4 " + _("Messages: by them a frozen session is noticed"))
+        if self._value("GATEWAYS_FILE"):
+            return True
+        kind = self._value("WPP_GATEWAY_TYPE") or "wrapper"
+        texts = {
+            MessageSourceKind.LOG: _("PixelHub's table webhook_raw_logs"),
+            MessageSourceKind.EVENTS: _("The gateway posts its events to Zapwatch"),
+            MessageSourceKind.ACTIVITY: _("The gateway's channel list (less exact, no set-up)"),
+            MessageSourceKind.NONE: _("Not at all: only drops are noticed"),
+        }
+        sources = (*_SOURCES[kind], MessageSourceKind.NONE)
+        has_source = self._env.values.get("MESSAGE_SOURCE", "log") in sources
+        known = self._env.values.get("MESSAGE_SOURCE", "") if has_source else ""
+        try:
+            while True:
+                source = self._given.get("MESSAGE_SOURCE") or self._console.choice(
+                    _("How does Zapwatch hear of messages?"),
+                    [(one.value, texts[one]) for one in sources],
+                    known or sources[0].value,
+                )
+                BY_NAME["MESSAGE_SOURCE"].read(Reader({"MESSAGE_SOURCE": source}))
+                self._pending["MESSAGE_SOURCE"] = source
+                if source == MessageSourceKind.LOG:
+                    self._database()
+                if self._try_messages(source) or not self._again():
+                    break
+        except _FailedError:
+            return False
+        self._keep()
+        return True
+
+    def _database(self) -> None:
+        given = self._given.get("MESSAGE_LOG_URL")
+        if given or self._value("MESSAGE_LOG_URL"):
+            self._note("MESSAGE_LOG_URL", given or self._value("MESSAGE_LOG_URL"))
+            return
+        if self._value("PIXELHUB_ENV") and self._value("DB_HOST") and not self._log_failed:
+            self._console.say("  " + _("The database is the one of PixelHub's .env."))
+            return
+        self._ask("DB_HOST", _("Database server"), "localhost")
+        self._ask("DB_PORT", _("Its port"), "3306")
+        self._ask("DB_NAME", _("Database"), "pixel_hub")
+        self._ask("DB_USER", _("User"), "zapwatch")
+        self._ask("DB_PASS", _("Password"))
+
+    def _try_messages(self, source: str) -> bool:
+        if source == MessageSourceKind.EVENTS:
+            if not self._value("MESSAGES_TOKEN"):
+                self._pending["MESSAGES_TOKEN"] = secrets.token_hex(16)
+            settings = self._parsed()
+            name = settings.gateways[0].name
+            self._console.say(_("✓ Let the gateway post its events to this address:"))
+            self._console.say(
+                f"  http://{settings.exporter_listen}/messages/{name}?token="
+                f"{settings.gateways[0].messages_token}"
+            )
+            self._console.say("  " + _("How, for each gateway: docs/gateways/"))
+            return True
+        if source != MessageSourceKind.LOG:
+            return True
+        try:
+            heard = trials.count_recent(self._parsed(needs_log=True))
+        except (SettingsError, MessageLogError) as error:
+            self._console.warn(f"✗ {error}")
+            self._log_failed = True
+            return False
+        self._console.say("✓ " + _("Channels with a message in the last hour:") + f" {heard}")
+        return True
+
+    def _token(self) -> None:
+        """Make sure of the password of the page, which Alertmanager has as well."""
+        given = self._given.get("HOOK_TOKEN")
+        if given or not self._value("HOOK_TOKEN"):
+            self._pending["HOOK_TOKEN"] = given or secrets.token_hex(16)
+        self._keep()
+
+    def _people(self) -> bool:
+        console = self._console
+        console.say()
+        console.say("3/4 " + _("Who is told when a person is needed?"))
+        present = self._files.present()
+        if present and not self._may_replace(present):
+            self._pending["ALERTMANAGER_FILE"] = str(self._files.file)
+            self._keep()
+            return True
+        page = self._page_address()
+        chosen = list(self._told)
+        works = True
+        while True:
+            if not chosen and not console.assume:
+                chosen = self._choose_ways()
+            people = [WAYS[name].build(values, page) for name, values in chosen]
+            hook = str(self._parsed().hook_listen).replace("0.0.0.0:", "127.0.0.1:")
+            config = self._files.config(hook, self._language, people)
+            self._written = self._files.write(config, self._value("HOOK_TOKEN"), page)
+            self._pending["ALERTMANAGER_FILE"] = str(self._files.file)
+            self._keep()
+            works = self._send_test(config) if chosen else True
+            if works or console.assume:
+                return works
+            if not self._again():
+                return True
+            chosen = []
+
+    def _may_replace(self, present: Mapping[str, object]) -> bool:
+        """Whether an Alertmanager file that is there may be written anew."""
+        console = self._console
+        ways = ", ".join(ways_to_people(present)) or _("nobody")
+        console.say(f"{self._files.file}: " + _("people are told by") + f" {ways}")
+        if console.assume:
+            return bool(self._options.overwrite)
+        question = _("Set it up again, and replace that file?")
+        if self._files.is_foreign:
+            question += " " + _("(The present one is kept as *.before-zapwatch.)")
+        return console.confirm(question, default=not ways_to_people(present))
+
+    def _page_address(self) -> str:
+        listen = self._parsed().hook_listen
+        local = f"http://{listen}"
+        default = self._value("HOOK_EXTERNAL_URL") or local
+
+        def check(answer: str) -> None:
+            Reader({_("The address"): answer}).external_url(_("The address"))
+
+        page = self._options.address
+        if page:
+            check(page)
+        else:
+            question = _("Address at which a phone opens the page (a proxy with TLS, or this one)")
+            page = self._console.text(question, default, check)
+        if page.rstrip("/") != local:
+            self._note("HOOK_EXTERNAL_URL", page.rstrip("/"))
+        return str(page).rstrip("/")
+
+    def _choose_ways(self) -> list[tuple[str, dict[str, str]]]:
+        chosen: list[tuple[str, dict[str, str]]] = []
+        while True:
+            done = _("Nobody else") if chosen else _("Nobody for now: a line in the hook's log")
+            options = [*((name, way.label) for name, way in WAYS.items()), ("", done)]
+            name = self._console.choice(
+                _("By what?"), [(key or "done", text) for key, text in options], "done"
+            )
+            if name == "done":
+                return chosen
+            way = WAYS[name]
+            self._console.say(f"  {way.help()}")
+            values = {}
+            for field in way.fields:
+                values[field.name] = self._field(field)
+            chosen.append((name, values))
+
+    def _field(self, field: Field) -> str:
+        if not field.is_asked:
+            return ""
+        ask = self._console.secret if field.secret else self._console.text
+        return ask(field.question(), check=field.check)
+
+    def _send_test(self, config: Mapping[str, object]) -> bool:
+        program = trials.find_alertmanager()
+        if program is None:
+            self._console.say(_("Alertmanager is not installed yet. Later: zapwatch notify --test"))
+            return True
+        if not self._console.confirm(_("Send a test message now?"), default=True):
+            return True
+        try:
+            check_file(self._files.file)
+            return trials.send_trial(
+                program,
+                config,
+                self._files.address,
+                lambda line: self._console.say(f"  {line}"),
+            )
+        except AlertmanagerError as error:
+            self._console.warn(f"✗ {error}")
+            return False
+
+    def _heartbeat(self) -> bool:
+        console = self._console
+        console.say()
+        console.say("4/4 " + _("Who is told when this machine itself is down?"))
+        console.say("  " + _("A service elsewhere (Healthchecks, Uptime Kuma's push) is called"))
+        console.say("  " + _("every minute, and tells you when the calls stop."))
+        while True:
+            url = self._ask("HEARTBEAT_URL", _("Its address (empty: none)"))
+            why = trials.try_heartbeat(url) if url else ""
+            if not why:
+                break
+            console.warn(f"✗ {why}")
+            try:
+                if not self._again():
+                    break
+            except _FailedError:
+                return False
+        self._keep()
+        return True
+
+    def _summary(self) -> None:
+        say = self._console.say
+        say()
+        say(_("Written:"))
+        for path in (self._env.path, *self._written):
+            say(f"  {mode_of(path)} {path}")
+        say(_("Next:"))
+        if self._env.path.resolve().parent == INSTALLED:
+            say("  systemctl enable --now zapwatch-exporter zapwatch-hook")
+            say("  systemctl reload prometheus-alertmanager")
+        elif in_checkout():
+            say("  make run")
+        else:
+            say("  zapwatch exporter   zapwatch hook")
+        say(_("The page asks for the password that HOOK_TOKEN is in the settings."))
+
+
+class _FailedError(Exception):
+    """With --yes, an answer does not work."""
+
+
+def _flags(options: argparse.Namespace) -> dict[str, str]:
+    """Return the settings that flags give; raise SettingsError."""
+    given = {}
+    for pair in options.set:
+        name, equals, value = pair.partition("=")
+        if not equals or name not in BY_NAME:
+            raise SettingsError(f"--set must be SETTING=VALUE, and there is no {name!r}")
+        given[name] = _read_file(value[1:]) if value.startswith("@") else value
+        BY_NAME[name].read(Reader({name: given[name]}))
+    if options.pixelhub_env:
+        given["PIXELHUB_ENV"] = _absolute(options.pixelhub_env)
+    return given
+
+
+def _read_file(path: str) -> str:
+    return secret_in(path, f"@{path}")
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().resolve()) if path else ""

@@ -1,0 +1,215 @@
+"""The files that ``zapwatch init`` writes: settings, Alertmanager's file, address and token."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+import sysconfig
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dotenv
+import yaml
+
+from zapwatch.config.files import parse_own_env
+from zapwatch.config.readers import SettingsError
+from zapwatch.config.settings import PIXELHUB
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
+
+ROOT = (
+    _CHECKOUT
+    if (_CHECKOUT / "prometheus" / "rules").is_dir()
+    else Path(sysconfig.get_path("data")) / "share" / "zapwatch"
+)
+"""Where the shipped configuration is: in the checkout, or where a wheel puts it."""
+
+INSTALLED = Path("/etc/zapwatch")
+"""Where ``make install`` puts the settings."""
+
+_SERVERS = Path("/etc/prometheus")
+_MARK = "# Written by zapwatch init."
+_OURS_ALONE = 0o600
+_GROUP_MAY_READ = 0o640
+
+
+def in_checkout() -> bool:
+    """Whether this runs from a checkout, which ``make run`` starts."""
+    return ROOT == _CHECKOUT
+
+
+def alertmanager_folder(env_file: Path) -> Path:
+    """Return where Alertmanager's file belongs, seen from the settings."""
+    if env_file.resolve().parent == INSTALLED:
+        return _SERVERS
+    return env_file.resolve().parent / "etc"
+
+
+class EnvFile:
+    """Zapwatch's ``.env``; a new one begins as the example."""
+
+    def __init__(self, path: Path) -> None:
+        """Read it; raise SettingsError."""
+        self.path = path
+        try:
+            self._text = path.read_text(encoding="utf-8") if path.exists() else None
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"{path} cannot be read: {error}") from None
+        self._example = parse_own_env(_example(), "")
+        self.values = parse_own_env(self._text, str(path)) if self._text is not None else {}
+
+    def get(self, name: str) -> str:
+        """Return what an operator has set, and nothing where it is the example's."""
+        value = self.values.get(name, "")
+        return "" if self.is_example(name) and "example.com" in value else value
+
+    def is_example(self, name: str) -> bool:
+        """Whether PixelHub's .env has a setting too, and this one has the example's value."""
+        return name in PIXELHUB and self.values.get(name) == self._example.get(name)
+
+    def update(self, values: Mapping[str, str]) -> None:
+        """Write these values and leave everything else as it is; raise SettingsError."""
+        if self._text is None:
+            self.values = dict(self._example)
+        has_theirs = values.get("PIXELHUB_ENV") or self.values.get("PIXELHUB_ENV")
+        untouched = {
+            name: ""
+            for name in PIXELHUB
+            if self.is_example(name) and (has_theirs or not self.get(name))
+        }
+        changed = {
+            name: value
+            for name, value in (untouched | dict(values)).items()
+            if self.values.get(name, "") != value
+        }
+        if not changed and self._text is not None:
+            return
+        try:
+            if self._text is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                write_secret(self.path, _example(), _OURS_ALONE)
+            before = self.path.stat()
+            for name, value in changed.items():
+                dotenv.set_key(self.path, name, value, "auto" if value else "never")
+            # A new inode: the service's group must still be able to read it.
+            if os.geteuid() == 0:
+                os.chown(self.path, before.st_uid, before.st_gid)
+            self._text = self.path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise SettingsError(f"{self.path} cannot be written: {error.strerror}") from None
+        self.values = parse_own_env(self._text, str(self.path))
+
+
+def _example() -> str:
+    """Return the example's text, as it is in a checkout or in a wheel."""
+    name = ".env.example" if in_checkout() else "zapwatch.env.example"
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def write_secret(path: Path, text: str, mode: int) -> None:
+    """Write a file that at no moment more may read than shall; it replaces one that is there."""
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(text)
+    new.replace(path)
+
+
+class AlertmanagerFiles:
+    """Alertmanager's file, the token beside it and the address of the page."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = folder / "alertmanager.yml"
+        self.token = folder / "hook-token"
+        self.address = folder / "address.tmpl"
+
+    def present(self) -> dict[str, Any]:
+        """Return the configuration that is there, empty where there is none that can be read."""
+        try:
+            found = yaml.safe_load(self.file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether there is a file that init has not written."""
+        try:
+            return not self.file.read_text(encoding="utf-8").startswith(_MARK)
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError):
+            return True
+
+    def config(
+        self, hook: str, language: str, people: Sequence[tuple[str, dict[str, Any]]]
+    ) -> dict[str, Any]:
+        """Return the shipped configuration with this hook's address, language and people."""
+        shipped = ROOT / "alertmanager"
+        config: dict[str, Any] = yaml.safe_load((shipped / "alertmanager.yml").read_text())
+        templates = shipped / "templates"
+        config["templates"] = [
+            str(templates / "*.tmpl"),
+            str(templates / language / "*.tmpl"),
+            # After the shipped one, whose address it replaces.
+            str(self.address.resolve()),
+        ]
+        for receiver in config["receivers"]:
+            for webhook in receiver["webhook_configs"]:
+                webhook["url"] = webhook["url"].replace("127.0.0.1:9862", hook)
+        receiver = next(one for one in config["receivers"] if one["name"] == "people")
+        for key, entry in people:
+            receiver.setdefault(key, []).append(entry)
+        return config
+
+    def write(self, config: Mapping[str, Any], token: str, page: str) -> list[Path]:
+        """Write all three, for Alertmanager alone to read; return them. Raises SettingsError.
+
+        A file that init has not written is kept beside the new one, as ``*.before-zapwatch``.
+        """
+        text = (
+            f"{_MARK} Change it as you like; then: zapwatch notify --reload {self.file}\n"
+            "# docs/notifications.md explains it.\n" + yaml.safe_dump(config, sort_keys=False)
+        )
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if self.is_foreign:
+                self.file.replace(self.file.with_name(f"{self.file.name}.before-zapwatch"))
+            for path, content in (
+                (self.token, token),
+                (self.address, _address_template(page)),
+                (self.file, text),
+            ):
+                self._write(path, content)
+        except OSError as error:
+            raise SettingsError(f"{self.folder} cannot be written: {error.strerror}") from None
+        return [self.file, self.address, self.token]
+
+    def _write(self, path: Path, text: str) -> None:
+        user = _servers_user() if self.folder == _SERVERS else None
+        write_secret(path, text, _OURS_ALONE if user is None else _GROUP_MAY_READ)
+        if user is not None:
+            os.chown(path, 0, user.pw_gid)
+
+
+def _servers_user() -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwnam("prometheus") if os.geteuid() == 0 else None
+    except KeyError:
+        return None
+
+
+def _address_template(page: str) -> str:
+    return (
+        "{{/* Where people open the page: every link in a message begins with this. */}}\n"
+        f'{{{{ define "zapwatch.url" }}}}{page}{{{{ end }}}}\n'
+    )
+
+
+def mode_of(path: Path) -> str:
+    """Return a file's mode as ls shows it."""
+    return stat.filemode(path.stat().st_mode)

@@ -1,0 +1,221 @@
+"""The ways to reach people: what is asked for each, and what Alertmanager is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from zapwatch.config.readers import SettingsError
+from zapwatch.setup.asking import translate as _
+
+_MAIL_PORTS_WITHOUT_STARTTLS = {25, 465}
+_NTFY_TITLE = "{{ (index .alerts 0).annotations.summary }} ({{ .status }})"
+_NTFY_TEXT = "{{ range .alerts }}{{ .annotations.description }}\n{{ end }}"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One thing that a way needs; ``check`` raises SettingsError."""
+
+    name: str
+    question: Callable[[], str]
+    check: Callable[[str], None]
+    secret: bool = False
+    is_asked: bool = True
+    """Otherwise it may be given by ``--tell`` only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way to reach people."""
+
+    label: str
+    help: Callable[[], str]
+    fields: tuple[Field, ...]
+    build: Callable[[Mapping[str, str], str], tuple[str, dict[str, Any]]]
+    """Returns the key in a receiver and an entry of it; gets the values and the page's address."""
+
+
+def _needed(value: str) -> None:
+    if not value:
+        raise SettingsError(_("This is needed."))
+
+
+def _anything(_value: str) -> None:
+    """Accept it."""
+
+
+def _url(value: str) -> None:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise SettingsError(_("It must begin with https:// or http://."))
+
+
+def _url_or_nothing(value: str) -> None:
+    if value:
+        _url(value)
+
+
+def _chat(value: str) -> None:
+    if not value.removeprefix("-").isdecimal():
+        raise SettingsError(_("It must be a number, such as -1000000000000."))
+
+
+def _server(value: str) -> None:
+    host, _colon, port = value.rpartition(":")
+    if not host or not port.isdecimal():
+        raise SettingsError(_("It must be a server and its port, such as smtp.example.com:587."))
+
+
+def _address(value: str) -> None:
+    if not all("@" in one for one in value.split(",")):
+        raise SettingsError(_("It must be an address such as me@example.com."))
+
+
+def _telegram(values: Mapping[str, str], _page: str) -> tuple[str, dict[str, Any]]:
+    entry = {
+        "bot_token": values["bot_token"],
+        "chat_id": int(values["chat_id"]),
+        "parse_mode": "HTML",
+        "message": '{{ template "zapwatch.telegram" . }}',
+        "send_resolved": True,
+    }
+    return "telegram_configs", entry | ({"api_url": values["api_url"]} if values["api_url"] else {})
+
+
+def _email(values: Mapping[str, str], _page: str) -> tuple[str, dict[str, Any]]:
+    _host, _colon, port = values["smarthost"].rpartition(":")
+    login = (
+        {"auth_username": values["username"], "auth_password": values["password"]}
+        if values["username"]
+        else {}
+    )
+    return "email_configs", {
+        "to": values["to"],
+        "from": values["from"] or values["username"] or values["to"].partition(",")[0],
+        "smarthost": values["smarthost"],
+        **login,
+        # Port 465 is encrypted from its beginning. A server without a user is one of this network.
+        "require_tls": bool(login) and int(port) not in _MAIL_PORTS_WITHOUT_STARTTLS,
+        "headers": {"Subject": '{{ template "zapwatch.subject" . }}'},
+        "text": '{{ template "zapwatch.text" . }}',
+        "html": '{{ template "zapwatch.html" . }}',
+        "send_resolved": True,
+    }
+
+
+def _slack(values: Mapping[str, str], _page: str) -> tuple[str, dict[str, Any]]:
+    return "slack_configs", {
+        "api_url": values["api_url"],
+        "username": "Zapwatch",
+        "title": '{{ template "zapwatch.slack.title" . }}',
+        "title_link": '{{ template "zapwatch.link" .CommonLabels }}',
+        "fallback": '{{ template "zapwatch.slack.title" . }}',
+        "text": '{{ template "zapwatch.slack.text" . }}',
+        "color": '{{ if eq .Status "firing" }}danger{{ else }}good{{ end }}',
+        "send_resolved": True,
+    }
+
+
+def _discord(values: Mapping[str, str], _page: str) -> tuple[str, dict[str, Any]]:
+    return "discord_configs", {
+        "webhook_url": values["webhook_url"],
+        "title": '{{ template "zapwatch.subject" . }}',
+        "message": '{{ template "zapwatch.text" . }}',
+        "send_resolved": True,
+    }
+
+
+def _ntfy(values: Mapping[str, str], page: str) -> tuple[str, dict[str, Any]]:
+    query = urlencode({"tpl": "1", "t": _NTFY_TITLE, "m": _NTFY_TEXT, "click": f"{page}/"})
+    entry: dict[str, Any] = {"url": f"{values['url']}?{query}", "send_resolved": True}
+    if values["token"]:
+        entry["http_config"] = {"authorization": {"credentials": values["token"]}}
+    return "webhook_configs", entry
+
+
+def _webhook(values: Mapping[str, str], _page: str) -> tuple[str, dict[str, Any]]:
+    return "webhook_configs", {"url": values["url"], "send_resolved": True}
+
+
+WAYS: Mapping[str, Way] = {
+    "telegram": Way(
+        "Telegram",
+        lambda: _(
+            "@BotFather gives a token for /newbot. Add the bot to a group and write there; "
+            "https://api.telegram.org/botTOKEN/getUpdates then shows the chat's id."
+        ),
+        (
+            Field("bot_token", lambda: _("Token of the bot"), _needed, secret=True),
+            Field("chat_id", lambda: _("Id of the chat (a group's is negative)"), _chat),
+            Field("api_url", lambda: "", _url_or_nothing, is_asked=False),
+        ),
+        _telegram,
+    ),
+    "email": Way(
+        "E-mail",
+        lambda: _("A mail account that may send."),
+        (
+            Field("to", lambda: _("To (several with commas)"), _address),
+            Field("smarthost", lambda: _("Mail server and port"), _server),
+            Field("username", lambda: _("User (empty: none)"), _anything),
+            Field("password", lambda: _("Password"), _anything, secret=True),
+            Field("from", lambda: _("From (empty: the user)"), _anything),
+        ),
+        _email,
+    ),
+    "slack": Way(
+        "Slack",
+        lambda: _("Apps, Incoming WebHooks gives an address for a channel."),
+        (Field("api_url", lambda: _("Address of the webhook"), _url, secret=True),),
+        _slack,
+    ),
+    "discord": Way(
+        "Discord",
+        lambda: _("Server settings, Integrations, Webhooks gives an address for a channel."),
+        (Field("webhook_url", lambda: _("Address of the webhook"), _url, secret=True),),
+        _discord,
+    ),
+    "ntfy": Way(
+        "ntfy",
+        lambda: _("A topic of ntfy.sh or of a server of your own. Choose a name nobody guesses."),
+        (
+            Field("url", lambda: _("Address of the topic"), _url),
+            Field("token", lambda: _("Access token (empty: none)"), _anything, secret=True),
+        ),
+        _ntfy,
+    ),
+    "webhook": Way(
+        "Webhook",
+        lambda: _("A program of yours gets Alertmanager's JSON by POST."),
+        (Field("url", lambda: _("Address"), _url, secret=True),),
+        _webhook,
+    ),
+}
+"""The ways by their names, in the order in which they are offered."""
+
+
+def read_way(words: list[str], read_file: Callable[[str], str]) -> tuple[str, dict[str, str]]:
+    """Return way and values of ``--tell WAY NAME=VALUE ...``; raise SettingsError.
+
+    ``@FILE`` as a value stands for what that file holds.
+    """
+    name, *pairs = words
+    if name not in WAYS:
+        raise SettingsError(f"--tell must name one of {', '.join(WAYS)}, not {name!r}")
+    fields = {field.name: field for field in WAYS[name].fields}
+    values = dict.fromkeys(fields, "")
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or key not in fields:
+            known = " ".join(f"{field}=..." for field in fields)
+            raise SettingsError(f"--tell {name} takes {known}, not {key!r}")
+        values[key] = read_file(value[1:]) if value.startswith("@") else value
+    for key, field in fields.items():
+        try:
+            field.check(values[key])
+        except SettingsError as error:
+            raise SettingsError(f"--tell {name} {key}: {error}") from None
+    return name, values
