@@ -1,6 +1,16 @@
 """The gateways that can be watched: one interface, and an adapter for each of their APIs."""
 
-TYPES = ("wrapper", "wppconnect", "evolution", "waha", "whapi")
+TYPES = (
+    "wrapper",
+    "wppconnect",
+    "evolution",
+    "waha",
+    "whapi",
+    "gowa",
+    "openwa",
+    "wuzapi",
+    "wwebjs-api",
+)
 """What the settings can name as a gateway's ``type``: known without loading the adapters."""
 
 NAMED_CHANNELS = frozenset({"whapi"})
