@@ -82,7 +82,7 @@ def _do_everything(world: World) -> None:
         ("waha", "waha-2026.7", 10),
         ("wppconnect", "wppconnect-server", 9),
         ("whapi", "whapi", 6),
-        ("gowa", "gowa", 6),
+        ("gowa", "gowa", 7),
     ],
 )
 def test_every_call_and_answer_is_as_described(

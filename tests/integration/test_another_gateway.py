@@ -43,7 +43,7 @@ class MadeUpApi(ListedApi):
     """The API of a gateway that nobody has."""
 
     unauthorized = _no(401, "wrong key")
-    unknown = missing = _no(404, "no such thing")
+    unknown = missing = no_code = _no(404, "no such thing")
 
     def routes(self) -> Iterable[Route]:
         """Return the routes."""

@@ -24,13 +24,14 @@ def test_the_page_has_what_the_command_tells(capsys: pytest.CaptureFixture[str],
     table = page.partition("## What Zapwatch calls")[2].partition("## Another")[0]
     rows = (re.split(r" *\| *", line.replace("`", "")) for line in table.splitlines())
     (row,) = (cells for cells in rows if cells[1:2] == [kind])
-    down, zombie, stuck, proof, taken_back, lost = row[2:8]
+    down, zombie, stuck, proof, code, taken_back, lost = row[2:9]
 
     told = _told(capsys, kind)
     assert told["down"] == down
     assert told["zombie"] == zombie
     assert told["starting for long"] == stuck
     assert told["proof of life"] == (proof or "no")
+    assert told["pairing code"] == code
     assert told["takes an echo back"] == taken_back
     assert told["pairing lost"] == f"{lost} (only with RECONNECT_ALLOW_RESTART)"
 
@@ -92,7 +93,8 @@ def test_a_type_of_ones_own_is_told_by_the_settings(
     assert told["down"] == "POST /start/{id}; POST /restart/{id} where it is failed"
     assert told["zombie"] == "nothing: it tells a person"
     assert told["starting for long"] == "waits"
-    assert told["proof of life"] == told["pairing code"] == told["events"] == "no"
+    assert told["proof of life"] == told["events"] == "no"
+    assert told["pairing code"] == "none"
 
 
 @pytest.mark.parametrize("settings", [True, False])

@@ -50,10 +50,11 @@ def read_gateway(
     """
     # First of all: without it nothing else matters.
     base_url = BY_KEY["url"].read(read)
-    if type_ in BEARERS and BY_KEY["user"].read(read):
+    in_use = type_ in BEARERS or (declaration is not None and declaration.auth.in_authorization)
+    if in_use and BY_KEY["user"].read(read):
         raise read.wrong(
             "WPP_GATEWAY_USER",
-            f"cannot be with the type {type_}, whose token needs the same header",
+            f"cannot be with the type {type_}, whose secret needs the same header",
         )
     messages, log_url, log_error = _messages(read)
     return fill(

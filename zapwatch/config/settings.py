@@ -143,7 +143,7 @@ SETTINGS = (
         Reader.user,
         "",
         "user of a proxy before the gateway that asks for one (HTTP Basic). Not for the types "
-        "`wppconnect` and `whapi`, whose token needs the same header",
+        "`wppconnect`, `whapi`, `gowa` and `wuzapi`, whose secret needs the same header",
         key="user",
     ),
     Setting(

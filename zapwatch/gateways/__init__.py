@@ -16,7 +16,7 @@ TYPES = (
 NAMED_CHANNELS = frozenset({"whapi"})
 """The types whose gateway has no list: the settings name each channel, with a secret of its own."""
 
-BEARERS = frozenset({"wppconnect", "whapi"})
+BEARERS = frozenset({"wppconnect", "whapi", "gowa", "wuzapi"})
 """The types whose token needs the header in which a user and password would be."""
 
 PUBLIC_URLS = {"whapi": "https://gate.whapi.cloud"}

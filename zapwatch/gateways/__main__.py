@@ -37,12 +37,12 @@ def describe(kind: str, adapter: type[Gateway]) -> Iterator[tuple[str, str]]:
     yield "starting for long", made.stuck
     yield "QR code", "told by the list" if adapter.lists_qr else "told by a call for the code alone"
     yield "proof of life", made.proof or "no"
+    yield "pairing code", made.code
     yield "own number", "asked for" if adapter.asks_number else "listed, where it is told"
     yield "takes an echo back", _yes(adapter.can_take_back)
     yield "pairing lost", f"{made.lost} (only with RECONNECT_ALLOW_RESTART)"
     yield "channel then", "stays" if adapter.keeps_channel else "is made anew"
     if declared:
-        yield "pairing code", ", ".join(map(str, declared.calls.get("code", ()))) or "no"
         yield "activity in the list", _yes(declared.listing.activity is not None)
         signed = declared.events.signature if declared.events else None
         yield "events", f"signed in {signed}" if signed else _yes(declared.events is not None)

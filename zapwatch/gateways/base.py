@@ -309,6 +309,8 @@ class CallsMade(NamedTuple):
     """For one that has been starting for long."""
     proof: str
     """For a query."""
+    code: str
+    """For a pairing code."""
     lost: str
     """With RECONNECT_ALLOW_RESTART: the pairing is lost."""
 

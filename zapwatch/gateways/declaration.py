@@ -73,6 +73,11 @@ class Auth(NamedTuple):
     header: str = ""
     channel_header: str = ""
 
+    @property
+    def in_authorization(self) -> bool:
+        """Whether it takes the header in which a user and password would be."""
+        return self.kind != "header" or self.header.lower() == "authorization"
+
 
 @dataclass(frozen=True, slots=True)
 class CallStep:

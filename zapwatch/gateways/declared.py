@@ -22,6 +22,7 @@ from zapwatch.gateways.base import (
     GatewayErrorKind,
     GatewayResponse,
     Operation,
+    PairingCode,
     QrAnswer,
     QrKind,
     error_message,
@@ -33,9 +34,11 @@ from zapwatch.gateways.helpers import (
     in_path,
     map_concurrently,
     number_of,
+    read_pairing_code,
 )
 
 _STATE_SECONDS = 10.0
+_PAIRING_SECONDS = 60.0
 _STATES = {"disconnected", "stuck", "silent"}
 _QR_KINDS = {"accepted": QrKind.ACCEPTED, "starting": QrKind.INITIALIZING}
 _ALONE = re.compile(r"\{([^{}]*)\}")
@@ -157,6 +160,24 @@ class DeclaredGateway(Gateway):
         with self._operation(Operation.START_SESSION) as calls:
             name = self._repair(self._word(calls, channel_id), "disconnected")
             self._run(calls, name, channel_id)
+
+    def pairing_code(self, channel_id: str, phone: str) -> PairingCode:
+        """Ask for a code of a session that waits for a person; start one that is down."""
+        if not self.can_pair:
+            return super().pairing_code(channel_id, phone)
+        with self._operation(Operation.PAIRING_CODE, hide=(phone,)) as calls:
+            word = self._word(calls, channel_id)
+            status = self._status(word)
+            if status is Status.DISCONNECTED:
+                self._run(calls, self._repair(word, "disconnected"), channel_id)
+                raise Failure(GatewayErrorKind.INVALID, "the session is starting: ask again then")
+            waits = status is Status.QR_REQUIRED
+            if status is Status.INITIALIZING and not self.lists_qr:
+                waits = self._code(calls, channel_id).kind is QrKind.QR
+            if not waits:
+                raise Failure(GatewayErrorKind.INVALID, f"the gateway has the session in {word}")
+            found = self._run(calls, "code", channel_id, number=phone)
+            return read_pairing_code(found, _PAIRING_SECONDS)
 
     def delete(self, channel_id: str) -> None:
         """Make the call after which THE PAIRING IS LOST."""
@@ -397,6 +418,7 @@ def _calls_made(declared: Declaration) -> CallsMade:
         zombie=steps(repair.get("silent", "")) or "nothing: it tells a person",
         stuck=steps(repair.get("stuck", "")) or "waits",
         proof=steps("query"),
+        code=steps("code") or "none",
         lost=f"{steps('lose_pairing')}; then {steps(again)}",
     )
 
@@ -413,6 +435,7 @@ def adapter_for(declared: Declaration) -> type[DeclaredGateway]:
             "keeps_channel": declared.keeps_channel,
             "has_aliases": declared.listing.name is not None,
             "can_query": "query" in declared.calls,
+            "can_pair": "code" in declared.calls,
             "can_take_back": "take_back" in declared.calls,
             "asks_number": declared.number is not None,
             "lists_qr": Status.QR_REQUIRED in declared.statuses.values(),

@@ -81,6 +81,7 @@ class EvolutionGateway(Gateway):
         zombie="restart",
         stuck="restart, unless a QR code waits",
         proof="fetchPrivacySettings",
+        code="logout, connect with the number",
         lost="logout, connect",
     )
     hints: ClassVar = HINTS | {

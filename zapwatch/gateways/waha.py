@@ -94,6 +94,7 @@ class WahaGateway(Gateway):
         zombie="restart",
         stuck="restart",
         proof="check-exists of its own number",
+        code="request-code",
         lost="logout, start",
     )
     hints: ClassVar = HINTS | {

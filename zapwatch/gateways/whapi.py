@@ -79,6 +79,7 @@ class WhapiGateway(Gateway):
         zombie="nothing: it tells a person",
         stuck="health with wakeup=true, after 1 minute",
         proof="contacts with force_check of its own number",
+        code="none",
         lost="logout, health with wakeup=true",
     )
     hints: ClassVar = HINTS | {

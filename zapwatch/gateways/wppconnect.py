@@ -167,6 +167,7 @@ class WppconnectGateway(Gateway):
         zombie="close-session, start-session",
         stuck="close-session, start-session",
         proof="check-number-status of its own number",
+        code="start-session with the number, where WPP_GATEWAY_WEBHOOK is set",
         lost="logout-session, or close-session and clear-session-data; then close-session, "
         "start-session",
     )

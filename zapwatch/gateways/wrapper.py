@@ -33,6 +33,7 @@ class WrapperGateway(Gateway):
         zombie="getQr",
         stuck="waits",
         proof="",
+        code="none",
         lost="delete, create",
     )
     hints: ClassVar = HINTS | {

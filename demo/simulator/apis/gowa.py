@@ -41,6 +41,7 @@ class GowaApi(ListedApi):
     unauthorized = _error(401, "UNAUTHORIZED", "Unauthorized")
     unknown = _error(404, "NOT_FOUND", "Cannot find that")
     missing = _error(404, "NOT_FOUND", "device not found")
+    no_code = _error(500, "INTERNAL_SERVER_ERROR", "error when pairing")
 
     def routes(self) -> Iterable[Route]:
         """Return the routes."""
@@ -49,6 +50,7 @@ class GowaApi(ListedApi):
             ("GET", "/devices", self._list),
             ("POST", f"{one}/reconnect", self._reconnect),
             ("GET", f"{one}/login", self._login),
+            ("POST", f"{one}/login/code", self._pair),
             ("POST", f"{one}/logout", self._logout),
             ("GET", "/user/check", self._query),
             ("POST", "/send/message", self._send),
@@ -78,6 +80,12 @@ class GowaApi(ListedApi):
             return _ok({"device_id": one.id, "qr_link": link, "qr_duration": 30})
 
         return self.about("qr", channel, show)
+
+    def _pair(self, channel: str) -> Response:
+        number = request.args.get("phone", "")
+        return self.issue_code(
+            channel, number, lambda code: _ok({"device_id": channel, "pair_code": code})
+        )
 
     def _image(self, number: int) -> Response:
         return Response(qr_image.png(number), 200, mimetype="image/png")

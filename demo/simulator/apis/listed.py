@@ -27,6 +27,8 @@ class ListedApi(ABC):
     """What is told of a path that is none."""
     missing: ClassVar[WrapperAnswer]
     """What is told of a channel that is none."""
+    no_code: ClassVar[WrapperAnswer]
+    """What is told where there is no pairing code."""
 
     def __init__(
         self, gateway: SimulatedGateway, faults: FaultBook, journal: Journal, secret: str
@@ -54,6 +56,20 @@ class ListedApi(ABC):
     def about(self, operation: str, channel: str, work: Work) -> Response:
         """Answer a call about a channel."""
         return self.answer(operation, channel, lambda: self.gateway.at(channel, work, self.missing))
+
+    def issue_code(
+        self, channel: str, number: str, told: Callable[[str], WrapperAnswer]
+    ) -> Response:
+        """Answer a call for a pairing code, with what ``told`` makes of one."""
+
+        def issue(one: SimulatedChannel, now: float) -> WrapperAnswer:
+            if one.status != "qr_required" or one.knobs.pairing == "refused":
+                return self.no_code
+            code = self.gateway.next_pairing_code()
+            one.issue_code(number, code, now)
+            return told(f"{code[:4]}-{code[4:]}")
+
+        return self.about("pairing_code", channel, issue)
 
     def answer(
         self, operation: str, channel: str | None, work: Callable[[], WrapperAnswer]

@@ -41,6 +41,7 @@ class OpenwaApi(ListedApi):
     unauthorized = _error(401, "Invalid API key", "Unauthorized")
     unknown = _error(404, "Cannot find that", "Not Found")
     missing = _error(404, "Session not found", "Not Found")
+    no_code = _error(409, "Session is not waiting to be linked", "Conflict")
 
     def routes(self) -> Iterable[Route]:
         """Return the routes."""
@@ -51,6 +52,7 @@ class OpenwaApi(ListedApi):
             ("POST", f"{one}/stop", self._stop),
             ("POST", f"{one}/start", self._start),
             ("GET", f"{one}/qr", self._qr),
+            ("POST", f"{one}/pairing-code", self._pair),
             ("POST", f"{one}/logout", self._logout),
             ("GET", f"{one}/contacts/check/<encoded:number>", self._query),
             ("POST", f"{one}/messages/send-text", self._send),
@@ -93,6 +95,14 @@ class OpenwaApi(ListedApi):
             return WrapperAnswer(200, {"qrCode": code, "status": "qr_ready"})
 
         return self._of("qr", session, show)
+
+    def _pair(self, session: str) -> Response:
+        number = str(body_of_request().get("phoneNumber") or "")
+        return self.issue_code(
+            self._name(session),
+            number,
+            lambda code: WrapperAnswer(201, {"pairingCode": code.replace("-", "")}),
+        )
 
     def _logout(self, session: str) -> Response:
         def logout(one: SimulatedChannel, now: float) -> WrapperAnswer:

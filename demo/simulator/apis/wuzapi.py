@@ -32,6 +32,7 @@ class WuzapiApi(ListedApi):
     unauthorized = _error(401, "unauthorized")
     unknown = _error(404, "Cannot find that")
     missing = unauthorized
+    no_code = _error(500, "already paired")
 
     def routes(self) -> Iterable[Route]:
         """Return the routes."""
@@ -40,6 +41,7 @@ class WuzapiApi(ListedApi):
             ("POST", "/session/connect", self._connect),
             ("POST", "/session/disconnect", self._disconnect),
             ("GET", "/session/qr", self._qr),
+            ("POST", "/session/pairphone", self._pair),
             ("POST", "/session/logout", self._logout),
             ("POST", "/user/check", self._query),
             ("POST", "/chat/send/text", self._send),
@@ -83,6 +85,10 @@ class WuzapiApi(ListedApi):
             return _ok({"QRCode": f"{_SHOWN_QR}{png(self.gateway.next_qr())}"})
 
         return self._of("qr", show)
+
+    def _pair(self) -> Response:
+        number = str(body_of_request().get("Phone") or "")
+        return self.issue_code(self._user(), number, lambda code: _ok({"LinkingCode": code}))
 
     def _logout(self) -> Response:
         def logout(one: SimulatedChannel, now: float) -> WrapperAnswer:

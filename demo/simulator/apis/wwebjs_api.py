@@ -39,6 +39,7 @@ class WwebjsApi(ListedApi):
     unauthorized = _no("Invalid API key", 403)
     unknown = _no("Cannot find that", 404)
     missing = _no("session_not_found")
+    no_code = _no("Evaluation failed", 500)
 
     def routes(self) -> Iterable[Route]:
         """Return the routes."""
@@ -49,6 +50,7 @@ class WwebjsApi(ListedApi):
             ("GET", f"/session/restart/{one}", self._restart),
             ("GET", f"/session/start/{one}", self._start),
             ("GET", f"/session/qr/{one}/image", self._image),
+            ("POST", f"/session/requestPairingCode/{one}", self._pair),
             ("GET", f"/session/terminate/{one}", self._terminate),
             ("GET", f"/client/getClassInfo/{one}", self._info),
             ("POST", f"/client/isRegisteredUser/{one}", self._query),
@@ -92,6 +94,10 @@ class WwebjsApi(ListedApi):
             return WrapperAnswer(200, qr_image.png(self.gateway.next_qr()))
 
         return self.about("qr", channel, show)
+
+    def _pair(self, channel: str) -> Response:
+        number = str(body_of_request().get("phoneNumber") or "")
+        return self.issue_code(channel, number, lambda code: _ok(result=code.replace("-", "")))
 
     def _terminate(self, channel: str) -> Response:
         def terminate() -> WrapperAnswer:
