@@ -36,8 +36,9 @@ EVENTS_PATH = "/messages/"
 _TELL_AGAIN_SECONDS = 600.0  # between two lines about the same trouble of one gateway
 _UNAUTHORIZED = (
     "the token is missing or wrong. It is what MESSAGES_TOKEN sets, as 'Authorization: Bearer "
-    "TOKEN' or the password of the URL; as WAHA's HMAC key; or behind the URL as ?token=TOKEN, the "
-    "only way of a gateway that neither signs nor sends headers (WAHA Core of 2024.10)"
+    "TOKEN' or the password of the URL; as the HMAC key of a gateway that signs; or behind the URL "
+    "as ?token=TOKEN, the only way of one that neither signs nor sends headers (WAHA Core of "
+    "2024.10)"
 )
 _NOT_LISTED = (
     "the gateway lists no channel of this name: nothing is shown of it until the list has it"

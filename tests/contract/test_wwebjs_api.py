@@ -23,8 +23,7 @@ class TestWwebjsApi(GatewayContract):
         "UNPAIRED_IDLE": Status.INITIALIZING,
         "session_not_connected": Status.INITIALIZING,
         "CONFLICT": Status.DISCONNECTED,
-        "browser tab closed": Status.DISCONNECTED,
-        "session closed": Status.DISCONNECTED,
+        "browser lost": Status.DISCONNECTED,
         "TOS_BLOCK": Status.UNKNOWN,
     }
     qr_is_listed_as = Status.INITIALIZING

@@ -166,6 +166,17 @@ def test_a_wrong_types_file_is_one_line_at_the_start(
         parse({"GATEWAYS_FILE": file})
 
 
+@pytest.mark.parametrize("auth", ["{bearer: true}", "{basic: true}", "{header: Authorization}"])
+def test_a_proxys_user_needs_a_header_that_the_secret_leaves_free(
+    tmp_path: Path, auth: str
+) -> None:
+    proxy = {"WPP_GATEWAY_USER": "proxy", "WPP_GATEWAY_PASSWORD": "not-a-real-password"}
+    assert parse({"GATEWAYS_FILE": _settings(tmp_path), **proxy}).gateways[0].user == "proxy"
+    file = _settings(tmp_path, _OWN.replace("{header: X-Key}", auth))
+    with pytest.raises(SettingsError, match="whose secret needs the same header"):
+        parse({"GATEWAYS_FILE": file, **proxy})
+
+
 @pytest.mark.parametrize(
     ("status", "body", "reason"),
     [

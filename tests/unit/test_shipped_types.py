@@ -107,7 +107,8 @@ def _state(state: str | None, message: str) -> dict[str, Any]:
         ("wwebjs-api", _state("TOS_BLOCK", "session_not_connected"), _UNKNOWN),
         ("wwebjs-api", _state(None, "browser tab closed"), _DOWN),
         ("wwebjs-api", _state(None, "session closed"), _DOWN),
-        ("wwebjs-api", _state(None, "Protocol error: target closed"), _UNKNOWN),
+        ("wwebjs-api", _state(None, "Protocol error: target closed"), _DOWN),
+        ("wwebjs-api", {"success": False, "state": None, "message": ""}, _UNKNOWN),
     ],
 )
 def test_each_status_has_its_meaning(
