@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from demo.simulator.event_shapes import MESSAGES
 from demo.simulator.messages import SimulatedMessage
@@ -110,6 +113,54 @@ def test_a_mistake_is_one_clear_line(tmp_path: Path, old: str, new: str, words: 
     assert line.startswith(str(path))
     assert words in line
     assert line.isprintable()
+
+
+_ODD: tuple[Any, ...] = (
+    *(None, 7, -1.5, True, "", "x: y", dt.date.min),
+    *([], [7], [{}], [[]], {}, {7: 7}, {"x": [None]}),
+)
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Return each mapping and list of a file with each of its keys."""
+    for key in list(value) if isinstance(value, dict) else range(len(value)):
+        yield value, key
+        if isinstance(value[key], dict | list):
+            yield from _places(value[key])
+
+
+def test_whatever_stands_in_a_file_is_read_or_is_one_line(tmp_path: Path) -> None:
+    read = yaml.safe_load(_OWN)
+    errors = []
+    for place, key in _places(read):
+        right = place[key]
+        for odd in _ODD:
+            place[key] = odd
+            try:
+                read_file(_file(tmp_path, yaml.safe_dump(read)))
+            except DeclarationError as error:
+                errors.append(str(error))
+        place[key] = right
+    assert len(errors) > 400
+    assert not [error for error in errors if len(error.splitlines()) != 1]
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("starts_with(x, 'a')", {"x": None}),
+        ("merge(x, y)", {"x": 1, "y": []}),
+        ("floor(to_number(x))", {"x": "1e999"}),
+        ("sort_by(@, &x)", [{"x": 1}, {"x": "a"}]),
+        ("sum(x)", {"x": ["a"]}),
+    ],
+)
+def test_an_expression_that_does_not_fit_an_answer_finds_nothing(
+    tmp_path: Path, expression: str, value: object
+) -> None:
+    text = _OWN.replace("items: sessions", f'items: "{expression}"')
+    declared = read_file(_file(tmp_path, text))["own"]
+    assert declared.listing.items.of(value) is None
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:

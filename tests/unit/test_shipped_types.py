@@ -339,6 +339,37 @@ def test_a_sent_text_without_an_id_is_sent_all_the_same(monkeypatch: pytest.Monk
     assert gateway.send_text(Channel("loja", _UP), "5500000000001", "hello") is None
 
 
+def test_of_two_users_of_one_name_the_first_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = _user(connected=True, logged_in=True)
+    second = {**_user(connected=False, logged_in=False), "token": "another"}
+    answers: Answers = {
+        "GET /admin/users": (200, {"data": [first, second]}),
+        "POST /chat/send/text": (200, {"data": {"Id": "3EB0"}}),
+    }
+    gateway, _ = _ask("wuzapi", monkeypatch, answers)
+    original, tokens = gateway._http.request, []
+
+    def note(*arguments: Any, headers: dict[str, str], **options: Any) -> GatewayResponse:
+        tokens.append(headers.get("token"))
+        answer: GatewayResponse = original(*arguments, headers=headers, **options)
+        return answer
+
+    monkeypatch.setattr(gateway._http, "request", note)
+
+    (channel,) = gateway.list_channels().channels
+    assert channel.status is _UP
+    assert gateway.send_text(channel, "5500000000001", "hello") == "3EB0"
+    assert tokens == [None, "t0k3n"]
+
+
+def test_an_id_that_no_path_can_hold_is_never_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = [{"id": "..", "name": "loja", "status": "disconnected"}]
+    gateway, asked = _ask("openwa", monkeypatch, {"GET /api/sessions": (200, listed)})
+    with pytest.raises(GatewayError):
+        gateway.reconnect(Channel("loja", _DOWN), silent=False)
+    assert asked == ["GET /api/sessions"]
+
+
 def _read(kind: str, event: Any) -> list[Message]:
     return parse(kind, json.dumps(event).encode(), NOW, TYPES[kind].events)
 

@@ -5,6 +5,7 @@ docs/gateways/declared.md has all keys. What is wrong shows when the file is rea
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ PLACEHOLDERS = {
 }
 """What a call may name besides its channel's ``{id}``; all others know that alone."""
 
+_NEEDED_CALLS = {"qr", "send", "lose_pairing"}
 _QR_FORMS = ("base64", "data_url", "link", "png")
 _MEANINGS = {
     "unauthorized": GatewayErrorKind.UNAUTHORIZED,
@@ -61,8 +63,11 @@ class Expression:
         """Return what it finds in a JSON value, None where that is nothing."""
         try:
             return self._compiled.search(value)
-        except jmespath.exceptions.JMESPathError:
-            return None  # a function that got another type than it takes
+        # A function that got another type than it takes, or a number that is none.
+        except (jmespath.exceptions.JMESPathError, ArithmeticError, TypeError, ValueError):
+            return None
+        except RecursionError:
+            return None
 
 
 class Auth(NamedTuple):
@@ -294,11 +299,10 @@ def _declaration(where: str, name: Any, value: Any) -> Declaration:
     needed = {"auth", "list", "statuses", "repair", "calls"}
     optional = {"port", "status", "number", "stuck", "keeps_channel", "answers", "events"}
     keys = _Keys(where, value, needed | optional, needed)
-    calls_given = _Keys(f"{where}: calls", keys.get("calls"), set(keys.get("calls") or ()), {"qr"})
-    calls = {one: _steps(calls_given, one) for one in keys.get("calls")}
-    for one in ("send", "lose_pairing"):
-        if one not in calls:
-            raise DeclarationError(f"{where}: calls: {one} is missing")
+    given = keys.get("calls")
+    names = set(given) if isinstance(given, dict) else _NEEDED_CALLS
+    calls_given = _Keys(f"{where}: calls", given, names, _NEEDED_CALLS)
+    calls = {one: _steps(calls_given, one) for one in given}
     statuses = _statuses(keys)
     auth, listing = _auth(keys), _listing(keys)
     if bool(auth.channel_header) != (listing.secret is not None):
@@ -414,6 +418,10 @@ def _step(where: str, value: Any, allowed: set[str]) -> CallStep:
     if ".." in unquote(call[2]) or "//" in call[2]:
         raise keys.wrong("call", "a path without .. and //")
     headers = keys.texts("headers")
+    if not all(re.fullmatch(r"[A-Za-z0-9-]+: [ -~]*", ": ".join(pair)) for pair in headers.items()):
+        raise keys.wrong("headers", "names of headers with texts of plain letters")
+    if not _is_json(keys.get("body")):
+        raise keys.wrong("body", "an object of JSON")
     names = {"id", *allowed} if where.rpartition(": ")[2] != "list" else allowed
     for text in (call[2], *headers.values(), *_strings(keys.get("body"))):
         for placeholder in _PLACEHOLDER.findall(text):
@@ -432,6 +440,14 @@ def _step(where: str, value: Any, allowed: set[str]) -> CallStep:
         require=keys.optional("require"),
         may_fail=keys.switch("may_fail"),
     )
+
+
+def _is_json(body: Any) -> bool:
+    try:
+        json.dumps(body)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return body is None or isinstance(body, dict)
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -456,7 +472,8 @@ def _answers(keys: _Keys, calls: Mapping[str, object]) -> tuple[Rule, ...]:
         if "http" not in rule and "when" not in rule:
             raise DeclarationError(f"{rule.where}: http or when is missing")
         call = rule.get("call")
-        if call is not None and call not in {"list", "status", *calls}:
+        known = ("list", "status", "number", *calls)
+        if call is not None and call not in known:
             raise DeclarationError(f"{rule.where}: there is no call {call!r}")
         http = int(rule.number("http", 0)) if "http" in rule else None
         means = rule.choice("means", "", tuple(_MEANINGS))

@@ -235,16 +235,27 @@ class DeclaredGateway(Gateway):
         entries = listing.items.of(self._step(calls, "list", listing.step, {}))
         if not isinstance(entries, list):
             raise Failure(GatewayErrorKind.INVALID, f"JSON without a list at {listing.items.text}")
-        self._listed = {
-            name: _Listed(
-                _text(listing.id, entry),
-                _text(listing.secret, entry),
-                _text(listing.status, entry),
+        known: dict[str, _Listed] = {}
+        for entry in entries:
+            # Of two of one name the first is the channel, as in the list that is returned.
+            known.setdefault(
+                _text(listing.name or listing.id, entry),
+                _Listed(
+                    _text(listing.id, entry),
+                    _text(listing.secret, entry),
+                    _text(listing.status, entry),
+                ),
             )
-            for entry in entries
-            if (name := _text(listing.name or listing.id, entry))
-        }
+        self._listed = known
         return entries
+
+    def _find(self, calls: Calls, name: str) -> _Listed:
+        """Return what a new list says of a channel."""
+        self._entries(calls)
+        listed = self._listed.get(name)
+        if listed is None:
+            raise Failure(GatewayErrorKind.HTTP, "the gateway lists no such channel")
+        return listed
 
     def _channel(self, entry: Any) -> Channel | None:
         listing = self.declaration.listing
@@ -266,11 +277,8 @@ class DeclaredGateway(Gateway):
         listing = self.declaration.listing
         if listing.name is None and listing.secret is None:
             return {"id": name}
-        if name not in self._listed:
-            self._entries(calls)
-        listed = self._listed.get(name)
-        if listed is None:
-            raise Failure(GatewayErrorKind.HTTP, "the gateway lists no such channel")
+        listed = self._listed.get(name) or self._find(calls, name)
+        in_path(listed.id)
         return {"id": listed.id, "secret": listed.secret}
 
     def _word(self, calls: Calls, name: str) -> str:
@@ -284,10 +292,7 @@ class DeclaredGateway(Gateway):
                 self._listed[name] = listed._replace(word=word)
             return word
         in_path(name)  # raises where it is none
-        self._entries(calls)
-        if name not in self._listed:
-            raise Failure(GatewayErrorKind.HTTP, "the gateway lists no such channel")
-        return self._listed[name].word
+        return self._find(calls, name).word
 
     def _status(self, word: object) -> Status:
         known = self.declaration.statuses
