@@ -24,7 +24,7 @@ def test_the_page_has_what_the_command_tells(capsys: pytest.CaptureFixture[str],
     table = page.partition("## What Zapwatch calls")[2].partition("## Another")[0]
     rows = (re.split(r" *\| *", line.replace("`", "")) for line in table.splitlines())
     (row,) = (cells for cells in rows if cells[1:2] == [kind])
-    down, zombie, stuck, proof, code, taken_back, lost = row[2:9]
+    down, zombie, stuck, proof, code, messages, taken_back, lost = row[2:10]
 
     told = _told(capsys, kind)
     assert told["down"] == down
@@ -32,6 +32,7 @@ def test_the_page_has_what_the_command_tells(capsys: pytest.CaptureFixture[str],
     assert told["starting for long"] == stuck
     assert told["proof of life"] == (proof or "no")
     assert told["pairing code"] == code
+    assert told["received messages"] == messages
     assert told["takes an echo back"] == taken_back
     assert told["pairing lost"] == f"{lost} (only with RECONNECT_ALLOW_RESTART)"
 

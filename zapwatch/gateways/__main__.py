@@ -38,6 +38,7 @@ def describe(kind: str, adapter: type[Gateway]) -> Iterator[tuple[str, str]]:
     yield "QR code", "told by the list" if adapter.lists_qr else "told by a call for the code alone"
     yield "proof of life", made.proof or "no"
     yield "pairing code", made.code
+    yield "received messages", made.messages
     yield "own number", "asked for" if adapter.asks_number else "listed, where it is told"
     yield "takes an echo back", _yes(adapter.can_take_back)
     yield "pairing lost", f"{made.lost} (only with RECONNECT_ALLOW_RESTART)"

@@ -311,6 +311,8 @@ class CallsMade(NamedTuple):
     """For a query."""
     code: str
     """For a pairing code."""
+    messages: str
+    """For the messages that a channel has received."""
     lost: str
     """With RECONNECT_ALLOW_RESTART: the pairing is lost."""
 

@@ -424,6 +424,7 @@ def _calls_made(declared: Declaration) -> CallsMade:
         stuck=steps(repair.get("stuck", "")) or "waits",
         proof=steps("query"),
         code=steps("code") or "none",
+        messages="none",
         lost=f"{steps('lose_pairing')}; then {steps(again)}",
     )
 

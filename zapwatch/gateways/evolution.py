@@ -82,6 +82,7 @@ class EvolutionGateway(Gateway):
         stuck="restart, unless a QR code waits",
         proof="fetchPrivacySettings",
         code="logout, connect with the number",
+        messages="findMessages",
         lost="logout, connect",
     )
     hints: ClassVar = HINTS | {

@@ -95,6 +95,8 @@ class WahaGateway(Gateway):
         stuck="restart",
         proof="check-exists of its own number",
         code="request-code",
+        messages="messages of all chats (NOWEB, GOWS), else overview and messages of each chat; "
+        "without downloads",
         lost="logout, start",
     )
     hints: ClassVar = HINTS | {

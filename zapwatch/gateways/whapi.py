@@ -80,6 +80,7 @@ class WhapiGateway(Gateway):
         stuck="health with wakeup=true, after 1 minute",
         proof="contacts with force_check of its own number",
         code="none",
+        messages="not read",
         lost="logout, health with wakeup=true",
     )
     hints: ClassVar = HINTS | {

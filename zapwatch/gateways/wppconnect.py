@@ -168,6 +168,7 @@ class WppconnectGateway(Gateway):
         stuck="close-session, start-session",
         proof="check-number-status of its own number",
         code="start-session with the number, where WPP_GATEWAY_WEBHOOK is set",
+        messages="list-chats, get-messages of each chat",
         lost="logout-session, or close-session and clear-session-data; then close-session, "
         "start-session",
     )

@@ -34,6 +34,7 @@ class WrapperGateway(Gateway):
         stuck="waits",
         proof="",
         code="none",
+        messages="none",
         lost="delete, create",
     )
     hints: ClassVar = HINTS | {
