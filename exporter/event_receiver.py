@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import enum
-import hashlib
 import hmac
 import json
 import logging
@@ -26,18 +25,20 @@ from zapwatch.messages.event_parser import EventError, Message, is_about_state, 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from zapwatch.gateways.declaration import EventPaths
+
 
 _log = logging.getLogger("exporter")
 
 EVENTS_PATH = "/messages/"
 """What the paths of events begin with, before the gateway's name."""
 
-_SIGNATURE = "HTTP_X_WEBHOOK_HMAC"
 _TELL_AGAIN_SECONDS = 600.0  # between two lines about the same trouble of one gateway
 _UNAUTHORIZED = (
     "the token is missing or wrong. It is what MESSAGES_TOKEN sets, as 'Authorization: Bearer "
-    "TOKEN' or the password of the URL; as WAHA's HMAC key; or behind the URL as ?token=TOKEN, the "
-    "only way of a gateway that neither signs nor sends headers (WAHA Core of 2024.10)"
+    "TOKEN' or the password of the URL; as the HMAC key of a gateway that signs; or behind the URL "
+    "as ?token=TOKEN, the only way of one that neither signs nor sends headers (WAHA Core of "
+    "2024.10)"
 )
 _NOT_LISTED = (
     "the gateway lists no channel of this name: nothing is shown of it until the list has it"
@@ -69,6 +70,8 @@ class Sender:
 
     kind: str
     token: str = field(repr=False)
+    events: EventPaths | None = None
+    """Where a declared gateway's events tell what."""
 
 
 class _Refused(Exception):  # noqa: N818 - it is the sender's error
@@ -145,7 +148,7 @@ class Receiver:
         _, sender = self._sender(path) if path.startswith(EVENTS_PATH) else ("", None)
         if sender is None:
             return False
-        return bool(environ.get(_SIGNATURE)) or _has_token(environ, sender.token.encode())
+        return bool(_signature(environ, sender)) or _has_token(environ, sender.token.encode())
 
     def _taken(self, gateway: str, message: Message) -> EventResult:
         """Take a message, and return what it proves."""
@@ -182,7 +185,7 @@ class Receiver:
 def _read(environ: WSGIEnvironment, sender: Sender) -> bytes:
     """Return what was posted by somebody who may; raise _Refused."""
     token = sender.token.encode()
-    signature: str = environ.get(_SIGNATURE, "")
+    signature = _signature(environ, sender)
     if not signature and not _has_token(environ, token):
         raise _unauthorized()
     length = int(environ.get("CONTENT_LENGTH") or 0)
@@ -190,7 +193,7 @@ def _read(environ: WSGIEnvironment, sender: Sender) -> bytes:
         why = f"an event may have {MAX_REQUEST_BYTES} bytes: let the gateway post no media"
         raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, EventResult.TOO_LARGE, why)
     body: bytes = environ["wsgi.input"].read(length)
-    if signature and not _is_signed(environ, signature, body, token):
+    if signature and not _is_signed(environ, sender, signature, body):
         raise _unauthorized()
     return body
 
@@ -198,7 +201,7 @@ def _read(environ: WSGIEnvironment, sender: Sender) -> bytes:
 def _parse(sender: Sender, body: bytes, now: float) -> list[Message]:
     """Return the messages that were posted; raise _Refused."""
     try:
-        return parse(sender.kind, body, now)
+        return parse(sender.kind, body, now, sender.events)
     except EventError as error:
         raise _Refused(HTTPStatus.BAD_REQUEST, EventResult.INVALID, str(error)) from None
 
@@ -207,11 +210,25 @@ def _unauthorized() -> _Refused:
     return _Refused(HTTPStatus.UNAUTHORIZED, EventResult.UNAUTHORIZED, _UNAUTHORIZED)
 
 
-def _is_signed(environ: WSGIEnvironment, signature: str, body: bytes, token: bytes) -> bool:
-    """Whether the body is signed with the token, as WAHA does it."""
-    algorithm = environ.get("HTTP_X_WEBHOOK_HMAC_ALGORITHM", "sha512")
-    right = hmac.new(token, body, hashlib.sha512).hexdigest().encode()
-    return algorithm == "sha512" and hmac.compare_digest(_bytes(signature.lower()), right)
+def _signature(environ: WSGIEnvironment, sender: Sender) -> str:
+    """Return the signature of the event, empty where there is none.
+
+    WAHA's header, or the one that the description of the gateway names.
+    """
+    header = sender.events.signature if sender.events else "X-Webhook-Hmac"
+    name = "HTTP_" + header.upper().replace("-", "_") if header else ""
+    return str(environ.get(name, ""))
+
+
+def _is_signed(environ: WSGIEnvironment, sender: Sender, signature: str, body: bytes) -> bool:
+    """Whether the body is signed with the token: SHA-256 by a description, WAHA's SHA-512."""
+    algorithm = "sha256"
+    if sender.events is None:
+        algorithm = "sha512"
+        if environ.get("HTTP_X_WEBHOOK_HMAC_ALGORITHM", algorithm) != algorithm:
+            return False
+    right = hmac.new(sender.token.encode(), body, algorithm).hexdigest().encode()
+    return hmac.compare_digest(_bytes(signature.lower().removeprefix("sha256=")), right)
 
 
 def _has_token(environ: WSGIEnvironment, token: bytes) -> bool:

@@ -17,7 +17,7 @@ from exporter.snapshot import StateStore, waiting_for
 from zapwatch.channels import Channel
 from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SilenceMode
-from zapwatch.gateways.registry import ADAPTERS, make_gateway
+from zapwatch.gateways.registry import adapter_of, make_gateway
 from zapwatch.messages.source import open_source
 from zapwatch.messages.webhook_log import MessageLogError
 from zapwatch.metrics import MetricsPage, ReloadMetrics
@@ -46,7 +46,7 @@ class GatewayMonitor:
         bounds = bounds_of(settings)
         messages = open_source(settings, gateway, self._listed, post.messages, clock=clock)
         self._with_log = messages is not None
-        thresholds = Thresholds(gateway, bounds, can_query=ADAPTERS[gateway.type].can_query)
+        thresholds = Thresholds(gateway, bounds, can_query=adapter_of(gateway).can_query)
         self.metrics = ExporterMetrics(
             self.store,
             gateway.name,

@@ -88,8 +88,10 @@ class Check:
         activity = self._read_messages([channel for channel in channels if channel.connected])
         wanted = self._wanted(channels, activity)
         if self._controller is None:
-            call = self._client.reconnect_call
+            by_id = {channel.id: channel for channel in channels}
             for target in wanted:
+                silent = target.reason.is_silence
+                call = self._client.planned_call(by_id[target.channel], silent=silent)
                 self._print(f"{target.channel}: {target.reason}; {call} would be called")
             return
         ages = {c.key: activity.age(c.key) for c in channels} if activity else {}

@@ -27,6 +27,7 @@ _COMMANDS: Mapping[str, tuple[str, Sequence[str], str]] = {
     "check": ("reconnect_hook.__main__", ("check",), "check and repair all channels once"),
     "probe": ("reconnect_hook.__main__", ("probe",), "ask one channel whether it is alive"),
     "audit": ("reconnect_hook.__main__", ("audit",), "say which messages have not arrived"),
+    "gateways": ("zapwatch.gateways.__main__", (), "show what a type of gateway can do"),
     "config": ("zapwatch.config.report", (), "show the settings that count"),
     "init": ("zapwatch.setup.command", (), "set it up: gateway, messages, who is told"),
     "notify": ("zapwatch.notify", (), "show whom Alertmanager tells, and send a test message"),

@@ -1,9 +1,11 @@
 """What each kind of gateway posts of its own accord: a message, and events that prove nothing."""
 
+import datetime as dt
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from demo.simulator.apis.openwa import openwa_id
 from demo.simulator.apis.whapi import whapi_id
 from demo.simulator.messages import SimulatedMessage
 from demo.simulator.payloads import OTHER_EVENTS, message_payload, other_payload
@@ -105,6 +107,75 @@ def _whapi(message: SimulatedMessage, at: float) -> Event:
     }
 
 
+def _gowa(message: SimulatedMessage, at: float) -> Event:
+    return {
+        "event": "message",
+        "device_id": f"{_SOMEBODY}@s.whatsapp.net",
+        "session_id": message.channel,
+        "payload": {
+            "id": message.id,
+            "is_from_me": message.outgoing,
+            "timestamp": dt.datetime.fromtimestamp(int(at), dt.UTC).isoformat(),
+            "from": f"{message.sender or _SOMEBODY}@s.whatsapp.net",
+            "body": message.words or _WORDS,
+        },
+    }
+
+
+def _openwa(message: SimulatedMessage, at: float) -> Event:
+    chat = f"{message.sender or _SOMEBODY}@c.us"
+    return {
+        "event": "message.sent" if message.outgoing else "message.received",
+        "timestamp": dt.datetime.fromtimestamp(at, dt.UTC).isoformat(),
+        "sessionId": openwa_id(message.channel),
+        "data": {
+            "id": f"{str(message.outgoing).lower()}_{chat}_{message.id}",
+            "chatId": chat,
+            "from": chat,
+            "timestamp": int(at),
+            "body": message.words or _WORDS,
+        },
+    }
+
+
+def _wuzapi(message: SimulatedMessage, at: float) -> Event:
+    return {
+        "type": "Message",
+        "event": {
+            "Info": {
+                "ID": message.id,
+                "IsFromMe": message.outgoing,
+                "Timestamp": dt.datetime.fromtimestamp(int(at), dt.UTC).isoformat(),
+                "Chat": f"{message.sender or _SOMEBODY}@s.whatsapp.net",
+            },
+            "Message": {"conversation": message.words or _WORDS},
+        },
+        "instanceName": message.channel,
+        "userID": "0123456789abcdef",
+    }
+
+
+def _wwebjs(message: SimulatedMessage, at: float) -> Event:
+    chat = f"{message.sender or _SOMEBODY}@c.us"
+    own = {
+        "id": {
+            "fromMe": message.outgoing,
+            "id": message.id,
+            "_serialized": f"{str(message.outgoing).lower()}_{chat}_{message.id}",
+        },
+        "fromMe": message.outgoing,
+        "timestamp": int(at),
+        "from": chat,
+        "body": message.words or _WORDS,
+        "type": "chat",
+    }
+    return {
+        "dataType": "message_create",
+        "data": {"message": own},
+        "sessionId": message.channel,
+    }
+
+
 def _whapi_status(channel: str) -> Event:
     return {
         "health": {"start_at": 1_770_000_000, "uptime": 60, "status": {"code": 4, "text": "AUTH"}},
@@ -151,6 +222,10 @@ MESSAGES: Mapping[str, Callable[[SimulatedMessage, float], Event]] = {
     "evolution": _evolution,
     "waha": _waha,
     "whapi": _whapi,
+    "gowa": _gowa,
+    "openwa": _openwa,
+    "wuzapi": _wuzapi,
+    "wwebjs-api": _wwebjs,
 }
 """How each API reports a message that came at a time, in Unix seconds."""
 
@@ -160,5 +235,9 @@ OTHERS: Mapping[str, Callable[[str], Event]] = {
     "evolution": _evolution_state,
     "waha": _waha_status,
     "whapi": _whapi_status,
+    "gowa": lambda channel: {"event": "message.ack", "session_id": channel},
+    "openwa": lambda channel: {"event": "message.ack", "sessionId": openwa_id(channel), "data": {}},
+    "wuzapi": lambda channel: {"type": "ReadReceipt", "event": {}, "instanceName": channel},
+    "wwebjs-api": lambda channel: {"dataType": "message_ack", "data": {}, "sessionId": channel},
 }
 """What each posts by the hundred, also of a zombie."""

@@ -11,7 +11,9 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 def as_json(status: int, body: Any) -> Response:
-    """Make a JSON response in UTF-8."""
+    """Make a JSON response in UTF-8, or one of an image where the body is bytes."""
+    if isinstance(body, bytes):
+        return Response(body, status, mimetype="image/png")
     text = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
     return Response(text, status, mimetype="application/json")
 

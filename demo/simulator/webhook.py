@@ -18,6 +18,13 @@ from demo.simulator.model import SimulatedGateway
 
 _TIMEOUT = 5.0
 
+# The header of each signature by HMAC-SHA256, and what stands before the digits.
+_SIGNATURES = {
+    "gowa": ("X-Hub-Signature-256", "sha256="),
+    "openwa": ("X-OpenWA-Signature", "sha256="),
+    "wuzapi": ("x-hmac-signature", ""),
+}
+
 RULES = {
     "repeats": rules.COUNT,
     "late_seconds": rules.AMOUNT,
@@ -55,8 +62,8 @@ class Manners:
 class Webhook:
     """A thread that posts each message that is born; one that fails is not posted again.
 
-    WAHA signs with the token, Evolution and Whapi send it in a header, and the others in the
-    address, as it must be in that of unsigned events.
+    WAHA, GOWA, OpenWA and wuzapi sign with the token, Evolution and Whapi send it in a header, and
+    the others in the address, as it must be in that of unsigned events.
     """
 
     def __init__(self, gateway: SimulatedGateway, api: str) -> None:
@@ -114,6 +121,10 @@ class Webhook:
             headers["X-Webhook-Hmac-Algorithm"] = "sha512"
             signature = hmac.new(token.encode(), body, hashlib.sha512)
             headers["X-Webhook-Hmac"] = signature.hexdigest()
+        elif self._api in _SIGNATURES:
+            name, prefix = _SIGNATURES[self._api]
+            signature = hmac.new(token.encode(), body, hashlib.sha256)
+            headers[name] = f"{prefix}{signature.hexdigest()}"
         elif self._api in ("evolution", "whapi"):
             headers["Authorization"] = f"Bearer {token}"
         else:

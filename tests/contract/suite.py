@@ -28,6 +28,7 @@ from zapwatch.gateways.base import (
     Operation,
     QrKind,
 )
+from zapwatch.gateways.declaration import Declaration
 from zapwatch.gateways.registry import ADAPTERS, make_gateway
 
 SECRET = "not/a real+secret"
@@ -53,6 +54,7 @@ class _Settings:
     ignore: frozenset[str] = frozenset()
     ignore_stopped: bool = False
     webhook: str = "https://crm.example.com/{session}"
+    declaration: Declaration | None = None
 
     @property
     def channels(self) -> tuple[NamedChannel, ...]:
@@ -64,8 +66,15 @@ class _Settings:
 class World:
     """A simulated gateway, and the adapter for it."""
 
-    def __init__(self, kind: str, server: SimulatorServer, clock: HandMovedClock) -> None:
+    def __init__(
+        self,
+        kind: str,
+        server: SimulatorServer,
+        clock: HandMovedClock,
+        declaration: Declaration | None = None,
+    ) -> None:
         self.kind = kind
+        self.declaration = declaration
         self.server = server
         self.clock = clock
         self.simulator = Simulator(server.url)
@@ -76,7 +85,8 @@ class World:
 
     def another(self, **changed: Any) -> Gateway:
         """Make an adapter with other settings."""
-        settings = _Settings(self.kind, **{"base_url": self.server.url} | changed)
+        given = {"base_url": self.server.url, "declaration": self.declaration}
+        settings = _Settings(self.kind, **given | changed)
         return make_gateway(settings, observe=self._note)
 
     def _note(self, operation: Operation, _: float, reason: GatewayErrorKind | None) -> None:
@@ -107,6 +117,8 @@ class GatewayContract:
     """Inherit it, name the adapter and its words, and it is tested. See docs/gateways/README.md."""
 
     kind: ClassVar[str]
+    declaration: ClassVar[Declaration | None] = None
+    """Instead of the adapter of that kind."""
     statuses: ClassVar[Mapping[str, Status]]
     """The gateway's own words for a channel's status, and what they mean."""
     qr_is_listed_as: ClassVar[Status] = Status.QR_REQUIRED
@@ -128,7 +140,7 @@ class GatewayContract:
     def world(self) -> Iterator[World]:
         clock = HandMovedClock()
         with SimulatorServer(SECRET, api=self.kind, clock=clock, traffic_seconds=3600) as server:
-            world = World(self.kind, server, clock)
+            world = World(self.kind, server, clock, self.declaration)
             world.simulator.put_channel("loja", reconnect_seconds=1)
             world.simulator.put_channel("Pixel12 Digital/+", reconnect_seconds=1)
             yield world
@@ -406,7 +418,7 @@ class GatewayContract:
         repeated = f"{NUMBER}: {_WORDS} ({SECRET}) {quote(SECRET, safe='')}"
         body = {"message": repeated, "status": "error"}
         with RawServer(answering(body, status=500)) as server:
-            settings = _Settings(self.kind, server.url)
+            settings = _Settings(self.kind, server.url, declaration=self.declaration)
             gateway = make_gateway(settings, observe=lambda *_: None)
             channel = Channel("loja", Status.CONNECTED, number=NUMBER)
             error = _failure(lambda: gateway.send_text(channel, NUMBER, _WORDS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import jsonschema_rs
 import pytest
@@ -34,9 +35,9 @@ def exchanges(monkeypatch: pytest.MonkeyPatch) -> list[Exchange]:
     original: Callable[..., GatewayResponse] = Calls.send
 
     def noting(
-        calls: Calls, method: str, path: str, body: object = None, *, token: str | None = None
+        calls: Calls, method: str, path: str, body: object = None, **options: Any
     ) -> GatewayResponse:
-        answer = original(calls, method, path, body, token=token)
+        answer = original(calls, method, path, body, **options)
         noted.append((method, path, body, answer))
         return answer
 
@@ -81,6 +82,7 @@ def _do_everything(world: World) -> None:
         ("waha", "waha-2026.7", 10),
         ("wppconnect", "wppconnect-server", 9),
         ("whapi", "whapi", 6),
+        ("gowa", "gowa", 7),
     ],
 )
 def test_every_call_and_answer_is_as_described(

@@ -23,7 +23,7 @@ def test_each_adapter_has_a_simulator() -> None:
 
 @pytest.mark.parametrize("kind", ADAPTERS)
 def test_each_adapter_has_its_contract_test_and_its_page(kind: str) -> None:
-    module = importlib.import_module(f"tests.contract.test_{kind}")
+    module = importlib.import_module(f"tests.contract.test_{kind.replace('-', '_')}")
     tested = [
         one.kind
         for one in vars(module).values()

@@ -1,7 +1,7 @@
-"""Four gateways at once, one of each kind: each has a drop, a zombie and a QR code, all at once.
+"""Five gateways at once, of each kind: each has a drop, a zombie and a QR code, all at once.
 
-Three have a message log; WAHA posts its messages to the exporter. Whapi, which has no list and no
-cure for a zombie, has a loop of its own.
+Three have a message log; WAHA and OpenWA post their messages to the exporter. OpenWA stands for
+those that are described. Whapi, which has no list and no cure for a zombie, has a loop of its own.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import pytest
 from tests.e2e.installation import Installation, Watched
 from tests.support.loop import SILENT_SECONDS
 from tests.support.waiting import wait_until
-from zapwatch.gateways import NAMED_CHANNELS
-from zapwatch.gateways.registry import ADAPTERS
 
 _SECONDS = 120.0
-_KINDS = [kind for kind in ADAPTERS if kind not in NAMED_CHANNELS]
+_POSTING = ("waha", "openwa")
+_KINDS = ("wrapper", "wppconnect", "evolution", *_POSTING)
 _CHANNELS = ("caiu", "zumbi", "sem-par", "bem")
 _SETTINGS = {
     "SILENT_HOURS": str(SILENT_SECONDS / 3600),
@@ -34,7 +33,7 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
             f"the-{kind}",
             kind,
             _CHANNELS,
-            None if kind == "waha" else f"sqlite:///{tmp_path / f'{kind}.sqlite3'}",
+            None if kind in _POSTING else f"sqlite:///{tmp_path / f'{kind}.sqlite3'}",
         )
         for kind in _KINDS
     ]

@@ -26,13 +26,14 @@ from reconnect_hook.probe_limits import ProbeRepository
 from reconnect_hook.scheduler import add_gateways
 from tests.support.message_logs import WrittenLog
 from tests.support.states import state_url
-from zapwatch.channels import Channel, channel_key
+from zapwatch.channels import Channel
 from zapwatch.config import parse
 from zapwatch.config.gateway import ProbeKind
+from zapwatch.gateways.declared import DeclaredGateway
 from zapwatch.gateways.registry import make_gateway
 from zapwatch.messages import event_parser
 from zapwatch.messages.event_store import EventStore
-from zapwatch.messages.source import LogMessages, StoredMessages
+from zapwatch.messages.source import AliasedMessages, LogMessages, StoredMessages
 from zapwatch.messages.webhook_log import MessageLog
 
 SECRET = "0123456789abcdef-not-a-real-secret"
@@ -122,18 +123,21 @@ def hear_by_events(world: World, store_url: sa.URL) -> None:
     """Have the gateway's events taken, as an exporter does, and listen to those."""
     store = EventStore(store_url)
     inbox = Inbox(store, ["wpp"])
-    inbox.list_channels("wpp", frozenset(map(channel_key, world.numbers)))
+    client, kind = world.means.client, world.settings.type
+    channels = client.list_channels().channels
+    inbox.list_channels("wpp", frozenset(k for c in channels for k in (c.key, c.message_key)))
+    events = client.declaration.events if isinstance(client, DeclaredGateway) else None
 
     def take(message: SimulatedMessage) -> None:
-        event = MESSAGES[world.settings.type](message, time.time())
-        found = event_parser.parse(world.settings.type, json.dumps(event).encode(), time.time())
-        for one in found:
+        body = json.dumps(MESSAGES[kind](message, time.time())).encode()
+        for one in event_parser.parse(kind, body, time.time(), events):
             inbox.take("wpp", one)
             inbox.write()
 
     inbox.write()
     world.gateway.births.listen(take)
-    world.means = replace(world.means, messages=StoredMessages(store, "wpp"))
+    messages = AliasedMessages(StoredMessages(store, "wpp"), (), lambda: channels)
+    world.means = replace(world.means, messages=messages)
 
 
 @contextmanager

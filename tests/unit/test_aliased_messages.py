@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
+from tests.support.clock import HandMovedClock
 from zapwatch.channels import Channel, NamedChannel, Status
 from zapwatch.messages.history import History
 from zapwatch.messages.log_tailer import ActivitySnapshot, RecentMessages
@@ -157,3 +158,16 @@ def test_what_was_delivered_is_asked_by_the_names_of_the_source() -> None:
     messages = AliasedMessages(Source(), _NAMED, Listed())
 
     assert messages.delivered({_LOJA.message_key: ["A1"]}, _NOW).ids == {"abcdef-12345": ["A1"]}
+
+
+def test_a_list_that_tells_the_names_is_asked_once_a_minute() -> None:
+    """Where the settings name no channels, a new one may have been listed since."""
+    clock, listed = HandMovedClock(), Listed()
+    messages = AliasedMessages(Source(), (), listed, clock=clock)
+
+    for _ in range(2):
+        assert messages.recent(60).ages == {"loja1": 30}
+    assert listed.times == 1
+    clock.forward(60)
+    messages.histories(["loja1"], lambda: None)
+    assert listed.times == 2

@@ -84,8 +84,17 @@ def test_each_language_leads_to_the_other(english: str, portuguese: str) -> None
     assert one in _links(other)
 
 
+def _in_both(text: str) -> str:
+    """Return a page without what the Portuguese one leaves to the English one."""
+    for title in _ONLY_ENGLISH:
+        start, found, rest = text.partition(f"\n{title}")
+        text = start + "\n## " * bool(found) + rest.partition("\n## ")[2]
+    return text
+
+
 def _commands(text: str) -> list[str]:
     """Return what is to be typed or written into files, without the comments."""
+    text = _in_both(text)
     found = [block for _, _, block in _FENCED.findall(text)] + _INDENTED.findall(text)
     return [re.sub(r" *#.*", "", block) for block in found]
 
@@ -97,10 +106,7 @@ def test_the_portuguese_page_has_the_same_commands(english: str, portuguese: str
 
 def _names(text: str) -> set[str]:
     """Return all settings, metrics, answers and the like that a text names."""
-    for title in _ONLY_ENGLISH:
-        start, found, rest = text.partition(f"\n{title}")
-        text = start + "\n## " * bool(found) + rest.partition("\n## ")[2]
-    return set(re.findall(r"`([^`]+)`", _FENCED.sub("", text)))
+    return set(re.findall(r"`([^`]+)`", _FENCED.sub("", _in_both(text))))
 
 
 @pytest.mark.parametrize(("english", "portuguese"), TRANSLATED.items())

@@ -14,11 +14,13 @@ import demo.__main__
 import demo.simulator.__main__
 import exporter.__main__
 import reconnect_hook.__main__
+import zapwatch.gateways.__main__
 from zapwatch.config.settings import SETTINGS
 
 _PROGRAMS: dict[str, Callable[[], int]] = {
     "exporter": exporter.__main__.main,
     "reconnect_hook": reconnect_hook.__main__.main,
+    "zapwatch.gateways": zapwatch.gateways.__main__.main,
     "demo": demo.__main__.main,
     "demo.simulator": demo.simulator.__main__.main,
 }

@@ -90,6 +90,7 @@ def test_the_least_that_must_be_set_brings_the_documented_defaults() -> None:
                 },
                 "channels": (),
                 "requests_per_month": None,
+                "declaration": None,
             },
         ),
         "message_lookback_hours": 168,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -19,6 +19,9 @@ from zapwatch.config.load_gateway import read_gateway
 from zapwatch.config.readers import Reader, SettingsError, is_nested_too_deep, unreadable
 from zapwatch.config.settings import BY_KEY, BY_NAME, ONE_GATEWAY, GatewaySettings, Setting
 from zapwatch.gateways import NAMED_CHANNELS, PUBLIC_URLS, TYPES
+
+if TYPE_CHECKING:
+    from zapwatch.gateways.declaration import Declaration
 
 _ONLY_HERE = ("channels", "requests_per_month")
 """Keys of gateways whose channels are named here, which no ``.env`` has."""
@@ -55,15 +58,17 @@ def read_gateways(path: str, values: Mapping[str, str]) -> tuple[GatewaySettings
             )
     shared = {name: value for name, value in values.items() if name not in ONE_GATEWAY}
     gateways: dict[str, GatewaySettings] = {}
-    for number, entry in enumerate(_entries(path), 1):
-        gateway = _gateway(path, number, entry, shared)
+    entries, types = _entries(path)
+    for number, entry in enumerate(entries, 1):
+        gateway = _gateway(path, number, entry, shared, types)
         if gateway.name in gateways:
             raise SettingsError(f"{path}: two gateways are called {gateway.name}")
         gateways[gateway.name] = gateway
     return tuple(gateways.values())
 
 
-def _entries(path: str) -> list[Any]:
+def _entries(path: str) -> tuple[list[Any], Mapping[str, Declaration]]:
+    """Return the entries of a file, and the types of the user's own that it names a file of."""
     try:
         text = Path(path).read_bytes()
     except (OSError, ValueError) as error:
@@ -84,9 +89,23 @@ def _entries(path: str) -> list[Any]:
     if not isinstance(entries, list) or not entries:
         raise SettingsError(f"{path} must begin with gateways: and list them, each with a -")
     for key in read:
-        if key != "gateways":
-            raise SettingsError(f"{path}: {key!r} is not known; there is only gateways")
-    return entries
+        if key not in {"gateways", "types_file"}:
+            raise SettingsError(f"{path}: {key!r} is not known; there are gateways, types_file")
+    return entries, _types(path, read["types_file"]) if "types_file" in read else {}
+
+
+def _types(path: str, file: Any) -> Mapping[str, Declaration]:
+    # Only here: nobody else needs what reads them.
+    from zapwatch.gateways.declaration import DeclarationError, read_file  # noqa: PLC0415
+
+    try:
+        types = read_file(Path(_text(f"{path}: types_file", file)))
+    except DeclarationError as error:
+        raise SettingsError(str(error)) from None
+    for name in types:
+        if name in TYPES:
+            raise SettingsError(f"{file}: {name} is a type that Zapwatch has; choose another name")
+    return types
 
 
 class _Loader(yaml.BaseLoader):
@@ -100,7 +119,13 @@ class _Loader(yaml.BaseLoader):
         return made
 
 
-def _gateway(path: str, number: int, entry: Any, shared: Mapping[str, str]) -> GatewaySettings:
+def _gateway(
+    path: str,
+    number: int,
+    entry: Any,
+    shared: Mapping[str, str],
+    types: Mapping[str, Declaration],
+) -> GatewaySettings:
     where = f"{path}, gateway {number}"
     if not isinstance(entry, dict):
         raise SettingsError(f"{where} must have keys: name, type, url and secret at least")
@@ -122,8 +147,9 @@ def _gateway(path: str, number: int, entry: Any, shared: Mapping[str, str]) -> G
         row.name: f"{where}: {row.key}" for row in BY_KEY.values() if row.secret or row.key in entry
     }
     read = Reader({**shared, **_as_settings(where, entry, called)}, called)
-    if not isinstance(kind, str) or kind not in TYPES:
-        raise SettingsError(f"{where}: type must be one of {', '.join(TYPES)}, not {kind!r}")
+    if not isinstance(kind, str) or kind not in {*TYPES, *types}:
+        known = ", ".join((*TYPES, *types))
+        raise SettingsError(f"{where}: type must be one of {known}, not {kind!r}")
     named = kind in NAMED_CHANNELS
     _check_keys(where, entry, read, kind, named=named)
     state: Path = BY_NAME["SILENCE_STATE_FILE"].read(read)
@@ -134,6 +160,7 @@ def _gateway(path: str, number: int, entry: Any, shared: Mapping[str, str]) -> G
         type_=kind,
         silence_state_file=state.with_stem(f"{state.stem}-{name}"),
         channels=channels,
+        declaration=types.get(kind),
         requests_per_month=_requests_per_month(where, entry, len(channels)),
         said={
             key: _origin(path, entry, key) for key in BY_KEY if {key, f"{key}_file"} & set(entry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import URL
 
@@ -14,6 +14,9 @@ from zapwatch.config.gateway import MessageSourceKind, SilenceMode
 from zapwatch.config.readers import Reader, SettingsError, UndecryptableError, decrypt
 from zapwatch.config.settings import BY_KEY, BY_NAME, GatewaySettings, ProbeSettings, Setting
 from zapwatch.gateways import BEARERS
+
+if TYPE_CHECKING:
+    from zapwatch.gateways.declaration import Declaration
 
 _Values = TypeVar("_Values")
 
@@ -38,6 +41,7 @@ def read_gateway(
     channels: Sequence[NamedChannel] = (),
     requests_per_month: int | None = None,
     said: Mapping[str, str] | None = None,
+    declaration: Declaration | None = None,
 ) -> GatewaySettings:
     """Return a gateway's settings by the names that they have in an ``.env``.
 
@@ -46,10 +50,11 @@ def read_gateway(
     """
     # First of all: without it nothing else matters.
     base_url = BY_KEY["url"].read(read)
-    if type_ in BEARERS and BY_KEY["user"].read(read):
+    in_use = type_ in BEARERS or (declaration is not None and declaration.auth.in_authorization)
+    if in_use and BY_KEY["user"].read(read):
         raise read.wrong(
             "WPP_GATEWAY_USER",
-            f"cannot be with the type {type_}, whose token needs the same header",
+            f"cannot be with the type {type_}, whose secret needs the same header",
         )
     messages, log_url, log_error = _messages(read)
     return fill(
@@ -65,6 +70,7 @@ def read_gateway(
             for channel in channels
         ),
         requests_per_month=requests_per_month,
+        declaration=declaration,
         messages=messages,
         message_log_url=log_url,
         message_log_error=log_error,

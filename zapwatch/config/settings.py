@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL
 
@@ -24,6 +24,9 @@ from zapwatch.config.gateway import (
 )
 from zapwatch.config.readers import MOST_HOURS, MOST_SECONDS, Listen, Reader
 from zapwatch.gateways import TYPES
+
+if TYPE_CHECKING:
+    from zapwatch.gateways.declaration import Declaration
 
 LogLevel = StrEnum("LogLevel", ["DEBUG", "INFO", "WARNING", "ERROR"])
 LogFormat = StrEnum("LogFormat", ["LOGFMT", "JSON"])
@@ -140,7 +143,7 @@ SETTINGS = (
         Reader.user,
         "",
         "user of a proxy before the gateway that asks for one (HTTP Basic). Not for the types "
-        "`wppconnect` and `whapi`, whose token needs the same header",
+        "`wppconnect`, `whapi`, `gowa` and `wuzapi`, whose secret needs the same header",
         key="user",
     ),
     Setting(
@@ -647,6 +650,8 @@ class GatewaySettings:
     """Where the gateway has no list of its own; ``secret`` is empty there."""
     requests_per_month: int | None = None
     """What both programs together may send; None where there is no such limit."""
+    declaration: Declaration | None = None
+    """The description of its type, where that is in a file of the user's."""
 
     def silence_threshold(self, channel: str) -> float:
         """Return after how many seconds without a message a channel counts as silent.

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from zapwatch.channels import Channel, NamedChannel, channel_key
 from zapwatch.gateways.budget import RequestBudget
@@ -262,12 +262,13 @@ class Calls:
         body: Mapping[str, object] | int | None = None,
         *,
         token: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> GatewayResponse:
         """Send a request with any method, and with a bearer token if there is one."""
         self.last_status = None
         if not self._budget.take():
             raise Failure(GatewayErrorKind.LIMIT, "requests_per_month leaves no request for now")
-        headers = {"X-Request-Id": self.request_id}
+        headers = {"X-Request-Id": self.request_id, **(headers or {})}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         left = self._give_up_at - time.monotonic()
@@ -298,6 +299,24 @@ HINTS = {
 """What is most likely wrong with any gateway; an adapter replaces what it knows better."""
 
 
+class CallsMade(NamedTuple):
+    """What a gateway is called for, in its own words; empty where there is no such call."""
+
+    down: str
+    """For a channel that is down."""
+    zombie: str
+    stuck: str
+    """For one that has been starting for long."""
+    proof: str
+    """For a query."""
+    code: str
+    """For a pairing code."""
+    messages: str
+    """For the messages that a channel has received."""
+    lost: str
+    """With RECONNECT_ALLOW_RESTART: the pairing is lost."""
+
+
 class Gateway(ABC):
     """One gateway; safe to share between threads. Every method raises GatewayError only."""
 
@@ -307,6 +326,9 @@ class Gateway(ABC):
     hints: ClassVar[Mapping[GatewayErrorKind, str]]
     """What is most likely wrong where the list fails for a reason; each of them has one."""
 
+    calls_made: ClassVar[CallsMade]
+    """For people; docs/gateways/README.md has the same."""
+
     reconnect_call: ClassVar[str] = "reconnect"
     """What the log calls reconnect(); the gateway's own name where it always is the same call."""
 
@@ -315,6 +337,9 @@ class Gateway(ABC):
 
     starting_hint: ClassVar[str] = ""
     """What a person should look at where a repair leaves a session INITIALIZING."""
+
+    has_aliases: ClassVar[bool] = False
+    """Whether its list tells channels by other names than log and events do."""
 
     lists_qr: ClassVar[bool] = True
     """Whether the list tells a session that waits for a scan from one that starts."""
@@ -361,8 +386,16 @@ class Gateway(ABC):
         self._named = {channel_key(channel.name): channel for channel in channels}
         self._budget = budget
         self._observe = observe
-        headers = {self.credential_header: secret} if self.credential_header else {}
-        self._http = HttpClient(self._base_url, headers=headers, access=access)
+        self._http = HttpClient(self._base_url, headers=self._credentials(), access=access)
+
+    def _credentials(self) -> dict[str, str]:
+        """Return the headers of every call."""
+        return {self.credential_header: self._secret} if self.credential_header else {}
+
+    def _secrets(self) -> list[str]:
+        """Return all that no error may repeat."""
+        of_channels = (channel.secret for channel in self._named.values())
+        return [self._secret, self._password, *of_channels]
 
     @contextmanager
     def _operation(self, operation: Operation, *, hide: Sequence[str] = ()) -> Iterator[Calls]:
@@ -379,8 +412,7 @@ class Gateway(ABC):
             yield calls
         except Failure as failure:
             reason = failure.reason
-            secrets = [self._secret, self._password]
-            secrets += (channel.secret for channel in self._named.values())
+            secrets = self._secrets()
             of_secret = reason in {GatewayErrorKind.UNAUTHORIZED, GatewayErrorKind.LIMIT}
             raise GatewayError(
                 operation,
@@ -412,6 +444,10 @@ class Gateway(ABC):
         starting for so long that the start itself must be repeated; ignored where it is not
         starting any more.
         """
+
+    def planned_call(self, channel: Channel, *, silent: bool) -> str:  # noqa: ARG002
+        """Return what reconnect() would call, for whoever asks before it is called."""
+        return self.reconnect_call
 
     @abstractmethod
     def qr(self, channel_id: str) -> QrAnswer:

@@ -16,6 +16,7 @@ from zapwatch.channels import Channel, Status, is_usable_id
 from zapwatch.gateways.base import (
     HINTS,
     Calls,
+    CallsMade,
     ChannelList,
     Failure,
     Gateway,
@@ -75,6 +76,15 @@ class EvolutionGateway(Gateway):
     """Evolution's HTTP API."""
 
     usual_port: ClassVar = 8080
+    calls_made: ClassVar = CallsMade(
+        down="connect, if Evolution has given it up",
+        zombie="restart",
+        stuck="restart, unless a QR code waits",
+        proof="fetchPrivacySettings",
+        code="logout, connect with the number",
+        messages="findMessages",
+        lost="logout, connect",
+    )
     hints: ClassVar = HINTS | {
         GatewayErrorKind.UNAUTHORIZED: (
             "the API key is wrong: it is AUTHENTICATION_API_KEY, the global one"

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 from zapwatch.channels import NamedChannel
 from zapwatch.gateways.base import NO_BUDGET, ChannelList, Gateway, Observer
 from zapwatch.gateways.budget import CallBudget, ListBudget
+from zapwatch.gateways.declaration import Declaration
+from zapwatch.gateways.declared import adapter_for, shipped
 from zapwatch.gateways.evolution import EvolutionGateway
 from zapwatch.gateways.waha import WahaGateway
 from zapwatch.gateways.whapi import WhapiGateway
@@ -21,6 +23,7 @@ ADAPTERS: Mapping[str, type[Gateway]] = {
     "evolution": EvolutionGateway,
     "waha": WahaGateway,
     "whapi": WhapiGateway,
+    **{name: adapter_for(declared) for name, declared in shipped().items()},
 }
 """The adapters by the ``type`` that the settings name: zapwatch.gateways.TYPES."""
 
@@ -69,6 +72,10 @@ class Access(Protocol):
         """Where the ages come from: a MessageSourceKind."""
 
     @property
+    def declaration(self) -> Declaration | None:
+        """The description of its type, where that is a file of the user's."""
+
+    @property
     def requests_per_month(self) -> int | None:
         """What all programs together may send; None where there is no such limit."""
 
@@ -85,6 +92,13 @@ class Access(Protocol):
         """Whether no list shall have sessions that are stopped."""
 
 
+def adapter_of(access: Access) -> type[Gateway]:
+    """Return the adapter's class for a gateway."""
+    if access.declaration is not None:
+        return adapter_for(access.declaration)
+    return ADAPTERS[access.type]
+
+
 def make_gateway(access: Access, *, observe: Observer, polls: bool = False) -> Gateway:
     """Return the adapter for a gateway, without the channels that its operator leaves out.
 
@@ -95,7 +109,7 @@ def make_gateway(access: Access, *, observe: Observer, polls: bool = False) -> G
     options: dict[str, Any] = {"activity": access.messages == "activity"} if access.channels else {}
     if access.type == "wppconnect":
         options["webhook"] = access.webhook
-    gateway = ADAPTERS[access.type](
+    gateway = adapter_of(access)(
         access.base_url,
         access.secret,
         list_timeout=access.timeout,

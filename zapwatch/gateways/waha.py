@@ -16,6 +16,7 @@ from zapwatch.channels import Channel, Status, is_usable_id
 from zapwatch.gateways.base import (
     HINTS,
     Calls,
+    CallsMade,
     ChannelList,
     Failure,
     Gateway,
@@ -86,6 +87,16 @@ class WahaGateway(Gateway):
     """WAHA's HTTP API."""
 
     usual_port: ClassVar = 3000
+    calls_made: ClassVar = CallsMade(
+        down="start; restart where it has failed",
+        zombie="restart",
+        stuck="restart",
+        proof="check-exists of its own number",
+        code="request-code",
+        messages="messages of all chats (NOWEB, GOWS), else overview and messages of each chat; "
+        "without downloads",
+        lost="logout, start",
+    )
     hints: ClassVar = HINTS | {
         GatewayErrorKind.UNAUTHORIZED: "the API key is wrong: it is WAHA_API_KEY, unhashed",
         GatewayErrorKind.INVALID: "no list of sessions: is this its base URL (without /api)?",

@@ -14,6 +14,7 @@ from zapwatch.channels import Channel, NamedChannel, Status, channel_key, is_usa
 from zapwatch.gateways.base import (
     HINTS,
     Calls,
+    CallsMade,
     ChannelList,
     Failure,
     Gateway,
@@ -71,6 +72,15 @@ class WhapiGateway(Gateway):
     """Whapi's HTTP API."""
 
     usual_port: ClassVar = 443
+    calls_made: ClassVar = CallsMade(
+        down="health with wakeup=true",
+        zombie="nothing: it tells a person",
+        stuck="health with wakeup=true, after 1 minute",
+        proof="contacts with force_check of its own number",
+        code="none",
+        messages="not read",
+        lost="logout, health with wakeup=true",
+    )
     hints: ClassVar = HINTS | {
         GatewayErrorKind.UNAUTHORIZED: (
             "every token is wrong: it is the API token on the channel's page in Whapi's panel"

@@ -15,6 +15,7 @@ from zapwatch.channels import Channel, Status, is_usable_id
 from zapwatch.gateways.base import (
     HINTS,
     Calls,
+    CallsMade,
     ChannelList,
     Failure,
     Gateway,
@@ -160,6 +161,16 @@ class WppconnectGateway(Gateway):
     """WPPConnect Server's HTTP API; the secret is its secret key."""
 
     usual_port: ClassVar = 21465
+    calls_made: ClassVar = CallsMade(
+        down="start-session",
+        zombie="close-session, start-session",
+        stuck="close-session, start-session",
+        proof="check-number-status of its own number",
+        code="start-session with the number, where WPP_GATEWAY_WEBHOOK is set",
+        messages="list-chats, get-messages of each chat",
+        lost="logout-session, or close-session and clear-session-data; then close-session, "
+        "start-session",
+    )
     hints: ClassVar = HINTS | {
         GatewayErrorKind.UNAUTHORIZED: (
             "the secret is wrong: it is secretKey of the server's config"

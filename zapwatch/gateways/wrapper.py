@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 from zapwatch.channels import Channel, Status, is_usable_id
 from zapwatch.gateways.base import (
     HINTS,
+    CallsMade,
     ChannelList,
     Failure,
     Gateway,
@@ -27,6 +28,15 @@ class WrapperGateway(Gateway):
     """The wrapper's HTTP API. It has no version; the shapes of all that were seen are read."""
 
     usual_port: ClassVar = 8443
+    calls_made: ClassVar = CallsMade(
+        down="getQr",
+        zombie="getQr",
+        stuck="waits",
+        proof="",
+        code="none",
+        messages="none",
+        lost="delete, create",
+    )
     hints: ClassVar = HINTS | {
         GatewayErrorKind.HTML: (
             "a web server or proxy answered, not the gateway: is the port missing (:8443)?"

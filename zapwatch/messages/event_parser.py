@@ -7,13 +7,13 @@ wrapper's payloads in ``webhook_raw_logs``. Nothing else of an event is looked a
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zapwatch.channels import MAX_ID_LENGTH, channel_key
+from zapwatch.clock import unix_seconds
 from zapwatch.http import parse_json
 from zapwatch.messages import whapi_events
 from zapwatch.messages.probe_token import find_token, is_for
@@ -25,8 +25,10 @@ from zapwatch.messages.webhook_log import (
     is_untaken,
 )
 
+if TYPE_CHECKING:
+    from zapwatch.gateways.declaration import EventPaths
+
 _FIRST_TIME = 1_230_768_000.0  # 2009, when WhatsApp began: what is dated earlier is no time
-_MILLISECONDS = 1e11  # a number above this counts milliseconds, not seconds (those are of 5138)
 
 _WRITTEN_BY_GATEWAY = {"message.sent", "send.message"}
 """Events that a gateway writes by itself when its own API was used to send."""
@@ -81,8 +83,10 @@ class _Said:
     readable: bool = True
 
 
-def parse(kind: str, body: bytes, now: float) -> list[Message]:
+def parse(kind: str, body: bytes, now: float, events: EventPaths | None = None) -> list[Message]:
     """Return the messages that an event of a gateway of this kind reports.
+
+    ``events`` are those of a declared gateway.
 
     The sender's own note of an echo is none.
 
@@ -95,7 +99,7 @@ def parse(kind: str, body: bytes, now: float) -> list[Message]:
         raise EventError("this is not JSON") from None
     if not isinstance(event, dict):
         raise EventError("this is JSON, but no event: an object was expected")
-    found = _SHAPES[kind](event)
+    found = _SHAPES[kind](event) if events is None else _as_declared(events, event)
     all_said = found if isinstance(found, list) else [found] if found else []
     has_echo = bool(all_said) and find_token(body) is not None
     messages = []
@@ -238,6 +242,25 @@ def _of_whapi(event: Mapping[str, Any]) -> list[_Said]:
     ]
 
 
+def _as_declared(paths: EventPaths, event: Mapping[str, Any]) -> list[_Said]:
+    """Read an event as a description of its gateway says."""
+    if not paths.when.of(event):
+        return []
+    items = paths.items.of(event)
+    return [
+        _Said(
+            paths.channel.of(event),
+            _way(out=bool(paths.out.of(one))),
+            paths.at.of(one) if paths.at else None,
+            paths.heard is None or bool(paths.heard.of(one)),
+            paths.id.of(one) if paths.id else None,
+            one,
+        )
+        for one in (items if isinstance(items, list) else [])
+        if isinstance(one, dict)
+    ]
+
+
 _SHAPES: Mapping[str, Callable[[Mapping[str, Any]], _Said | list[_Said] | None]] = {
     "wrapper": _of_wrapper,
     "wppconnect": _of_wppconnect,
@@ -276,19 +299,6 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _number(value: object) -> float:
-    """Return a number, also one written as text, as JavaScript's long ones are; else 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return 0.0
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return 0.0
-    return number if math.isfinite(number) else 0.0
-
-
 def _time(value: object, now: float) -> float:
-    at = _number(value)
-    if at > _MILLISECONDS:
-        at /= 1000
+    at = unix_seconds(value)
     return at if _FIRST_TIME <= at <= now else now

@@ -17,6 +17,7 @@ from zapwatch.channels import MAX_ID_LENGTH, Channel, NamedChannel, channel_key
 from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings
 from zapwatch.db import Database, StateError
+from zapwatch.gateways.registry import adapter_of
 from zapwatch.messages.channel_list import Activity
 from zapwatch.messages.event_store import GAP_AFTER, EventStore, Last
 from zapwatch.messages.history import HOURS, History, read_histories
@@ -305,7 +306,8 @@ class AliasedMessages:
     """A source in which a channel's messages stand under its alias or under its own name.
 
     The aliases are those that the settings name; others are taken over from the channels that are
-    polled, and ``listed`` is asked for those that are not known yet.
+    polled, and ``listed`` is asked for those that are not known yet. Where the settings name no
+    channels, any may be listed.
     """
 
     def __init__(
@@ -320,6 +322,7 @@ class AliasedMessages:
         self._listed = listed
         self._clock = clock or Clock()
         self._next_look = float("-inf")
+        self._names_none = not channels
         self._missing = {channel_key(one.name) for one in channels if one.id is None}
         self._keys = {channel_key(one.id): channel_key(one.name) for one in channels if one.id}
         """Channel keys by the keys of their aliases."""
@@ -369,7 +372,7 @@ class AliasedMessages:
     def _learn_missing(self) -> None:
         now = self._clock.monotonic()
         # One that is not told stays unknown for a while: each look costs a list.
-        if self._missing and now >= self._next_look:
+        if (self._missing or self._names_none) and now >= self._next_look:
             self._next_look = now + _LOOK_SECONDS
             self._learn(self._listed())
 
@@ -418,7 +421,8 @@ def open_source(
     that receives events gives the source of those by the gateway's name, as ``received``.
     """
     source = _open(settings, gateway, listed, received, clock)
-    if source is None or not gateway.channels or not gateway.messages.has_echoes:
+    aliased = gateway.channels or adapter_of(gateway).has_aliases
+    if source is None or not aliased or not gateway.messages.has_echoes:
         return source
     return AliasedMessages(source, gateway.channels, listed, clock=clock)
 

@@ -1,0 +1,131 @@
+"""The HTTP API of go-whatsapp-web-multidevice, in the shapes of the document that it publishes."""
+
+import base64
+from collections.abc import Iterable
+from typing import Any
+
+from flask import Response, request
+
+from demo.simulator import qr_image
+from demo.simulator.apis.calls import body_of_request, is_secret
+from demo.simulator.apis.listed import ListedApi, Route
+from demo.simulator.apis.wrapper_answers import WrapperAnswer
+from demo.simulator.channel import SimulatedChannel
+from demo.simulator.knobs import AS_IT_IS, MISSING
+
+_STATES = {
+    "connected": "logged_in",
+    "initializing": "connecting",
+    # Its socket is connected, and nobody is logged in.
+    "qr_required": "connected",
+    "disconnected": "disconnected",
+}
+
+
+def _ok(results: Any) -> WrapperAnswer:
+    return WrapperAnswer(
+        200, {"status": 200, "code": "SUCCESS", "message": "Success", "results": results}
+    )
+
+
+def _error(status: int, code: str, words: str) -> WrapperAnswer:
+    return WrapperAnswer(status, {"code": code, "message": words, "results": {}})
+
+
+_DISCONNECTED = _error(500, "INTERNAL_SERVER_ERROR", "you are not connect to whatsapp server")
+
+
+class GowaApi(ListedApi):
+    """The calls about devices, contacts and texts."""
+
+    unauthorized = _error(401, "UNAUTHORIZED", "Unauthorized")
+    unknown = _error(404, "NOT_FOUND", "Cannot find that")
+    missing = _error(404, "NOT_FOUND", "device not found")
+    no_code = _error(500, "INTERNAL_SERVER_ERROR", "error when pairing")
+
+    def routes(self) -> Iterable[Route]:
+        """Return the routes."""
+        one = "/devices/<encoded:channel>"
+        return (
+            ("GET", "/devices", self._list),
+            ("POST", f"{one}/reconnect", self._reconnect),
+            ("GET", f"{one}/login", self._login),
+            ("POST", f"{one}/login/code", self._pair),
+            ("POST", f"{one}/logout", self._logout),
+            ("GET", "/user/check", self._query),
+            ("POST", "/send/message", self._send),
+            ("GET", "/statics/qr-<int:number>.png", self._image),
+        )
+
+    def is_right(self) -> bool:
+        """Whether user and password are."""
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        return scheme == "Basic" and is_secret(given, _basic(self.secret))
+
+    def _list(self) -> Response:
+        return self.answer("list", None, lambda: _ok(self.gateway.each(_device)))
+
+    def _reconnect(self, channel: str) -> Response:
+        def reconnect(one: SimulatedChannel, now: float) -> WrapperAnswer:
+            one.restart(now)
+            return _ok("Reconnect success")
+
+        return self.about("restart", channel, reconnect)
+
+    def _login(self, channel: str) -> Response:
+        def show(one: SimulatedChannel, _: float) -> WrapperAnswer:
+            if one.status != "qr_required":
+                return _error(400, "ALREADY_LOGGED_IN", "you are already logged in")
+            link = f"{request.host_url}statics/qr-{self.gateway.next_qr()}.png"
+            return _ok({"device_id": one.id, "qr_link": link, "qr_duration": 30})
+
+        return self.about("qr", channel, show)
+
+    def _pair(self, channel: str) -> Response:
+        number = request.args.get("phone", "")
+        return self.issue_code(
+            channel, number, lambda code: _ok({"device_id": channel, "pair_code": code})
+        )
+
+    def _image(self, number: int) -> Response:
+        return Response(qr_image.png(number), 200, mimetype="image/png")
+
+    def _logout(self, channel: str) -> Response:
+        def logout(one: SimulatedChannel, now: float) -> WrapperAnswer:
+            one.unpair(now)
+            return _ok("Logout success")
+
+        return self.about("delete", channel, logout)
+
+    def _query(self) -> Response:
+        def ask(one: SimulatedChannel, _: float) -> WrapperAnswer:
+            return _ok({"is_on_whatsapp": True}) if one.sends else _DISCONNECTED
+
+        return self.about("query", request.headers.get("X-Device-Id", ""), ask)
+
+    def _send(self) -> Response:
+        body = body_of_request()
+        number, text = (str(body.get(name) or "") for name in ("phone", "message"))
+        channel = request.headers.get("X-Device-Id", "")
+
+        def send() -> WrapperAnswer:
+            sent = self.gateway.send(channel, number, text)
+            if sent is None:
+                return self.gateway.at(channel, lambda *_: _DISCONNECTED, self.missing)
+            return _ok({"message_id": sent.id, "status": "Message sent"})
+
+        return self.answer("send", channel, send)
+
+
+def _basic(secret: str) -> str:
+    return base64.b64encode(secret.encode()).decode()
+
+
+def _device(channel: SimulatedChannel) -> dict[str, Any]:
+    entry: dict[str, Any] = {"id": channel.id, "display_name": "Example"}
+    shown = channel.knobs.status_text
+    if shown != MISSING:
+        entry["state"] = _STATES[channel.status] if shown == AS_IT_IS else shown
+    if channel.knobs.session == "paired":
+        entry["jid"] = f"{channel.number}:7@s.whatsapp.net"
+    return entry

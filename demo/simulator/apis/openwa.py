@@ -1,0 +1,179 @@
+"""OpenWA's HTTP API, in the shapes of its API specification."""
+
+import datetime as dt
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+from flask import Response, request
+
+from demo.simulator.apis.calls import body_of_request, is_secret, png
+from demo.simulator.apis.listed import ListedApi, Route, Work
+from demo.simulator.apis.wrapper_answers import WrapperAnswer
+from demo.simulator.channel import SimulatedChannel
+from demo.simulator.knobs import AS_IT_IS, MISSING
+
+_STATUSES = {
+    "connected": "ready",
+    "initializing": "initializing",
+    "qr_required": "qr_ready",
+    "disconnected": "disconnected",
+}
+
+
+def openwa_id(channel_id: str) -> str:
+    """Return the id by which OpenWA itself calls a session, in its paths and events."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, channel_id))
+
+
+def _error(status: int, words: str, kind: str) -> WrapperAnswer:
+    return WrapperAnswer(status, {"statusCode": status, "message": words, "error": kind})
+
+
+_NOT_STARTED = _error(400, "Session is not started", "Bad Request")
+_STARTED = _error(400, "Session is already started", "Bad Request")
+_NOT_READY = _error(409, "Engine is not ready", "Conflict")
+
+
+class OpenwaApi(ListedApi):
+    """The calls about sessions, contacts and messages."""
+
+    unauthorized = _error(401, "Invalid API key", "Unauthorized")
+    unknown = _error(404, "Cannot find that", "Not Found")
+    missing = _error(404, "Session not found", "Not Found")
+    no_code = _error(409, "Session is not waiting to be linked", "Conflict")
+
+    def routes(self) -> Iterable[Route]:
+        """Return the routes."""
+        one = "/api/sessions/<encoded:session>"
+        return (
+            ("GET", "/api/sessions", self._list),
+            ("GET", one, self._status),
+            ("POST", f"{one}/stop", self._stop),
+            ("POST", f"{one}/start", self._start),
+            ("GET", f"{one}/qr", self._qr),
+            ("POST", f"{one}/pairing-code", self._pair),
+            ("POST", f"{one}/logout", self._logout),
+            ("GET", f"{one}/contacts/check/<encoded:number>", self._query),
+            ("POST", f"{one}/messages/send-text", self._send),
+            ("POST", f"{one}/messages/delete", self._take_back),
+        )
+
+    def is_right(self) -> bool:
+        """Whether the API key is."""
+        return is_secret(request.headers.get("X-API-Key", ""), self.secret)
+
+    def _list(self) -> Response:
+        return self.answer("list", None, lambda: WrapperAnswer(200, self.gateway.each(_session)))
+
+    def _status(self, session: str) -> Response:
+        return self._of("status", session, lambda one, _: WrapperAnswer(200, _session(one)))
+
+    def _stop(self, session: str) -> Response:
+        def stop(one: SimulatedChannel, now: float) -> WrapperAnswer:
+            if not _has_engine(one):
+                return _NOT_STARTED
+            one.close(now)
+            return WrapperAnswer(200, _session(one))
+
+        return self._of("stop", session, stop)
+
+    def _start(self, session: str) -> Response:
+        def start(one: SimulatedChannel, now: float) -> WrapperAnswer:
+            if _has_engine(one):
+                return _STARTED
+            one.begin(now)
+            return WrapperAnswer(200, _session(one))
+
+        return self._of("start_session", session, start)
+
+    def _qr(self, session: str) -> Response:
+        def show(one: SimulatedChannel, _: float) -> WrapperAnswer:
+            if one.status != "qr_required":
+                return _error(400, "QR code is not ready yet", "Bad Request")
+            code = f"data:image/png;base64,{png(self.gateway.next_qr())}"
+            return WrapperAnswer(200, {"qrCode": code, "status": "qr_ready"})
+
+        return self._of("qr", session, show)
+
+    def _pair(self, session: str) -> Response:
+        number = str(body_of_request().get("phoneNumber") or "")
+        return self.issue_code(
+            self._name(session),
+            number,
+            lambda code: WrapperAnswer(201, {"pairingCode": code.replace("-", "")}),
+        )
+
+    def _logout(self, session: str) -> Response:
+        def logout(one: SimulatedChannel, now: float) -> WrapperAnswer:
+            if not _has_engine(one):
+                return _NOT_STARTED
+            one.unpair(now)
+            return WrapperAnswer(200, _session(one))
+
+        return self._of("delete", session, logout)
+
+    def _query(self, session: str, number: str) -> Response:
+        def ask(one: SimulatedChannel, _: float) -> WrapperAnswer:
+            if not one.sends:
+                return _NOT_READY
+            found = {"number": number, "exists": True, "whatsappId": f"{number}@c.us"}
+            return WrapperAnswer(200, found)
+
+        return self._of("query", session, ask)
+
+    def _send(self, session: str) -> Response:
+        body = body_of_request()
+        chat, text = (str(body.get(name) or "") for name in ("chatId", "text"))
+        channel = self._name(session)
+
+        def send() -> WrapperAnswer:
+            sent = self.gateway.send(channel, chat.removesuffix("@c.us"), text)
+            if sent is None:
+                return self.gateway.at(channel, lambda *_: _NOT_READY, self.missing)
+            at = int(self.gateway.clock.time() * 1000)
+            return WrapperAnswer(201, {"messageId": f"true_{chat}_{sent.id}", "timestamp": at})
+
+        return self.answer("send", channel, send)
+
+    def _take_back(self, session: str) -> Response:
+        body = body_of_request()
+        chat, message = (str(body.get(name) or "") for name in ("chatId", "messageId"))
+        channel = self._name(session)
+
+        def take() -> WrapperAnswer:
+            bare = message.removeprefix(f"true_{chat}_")
+            if not self.gateway.take_back(channel, chat.removesuffix("@c.us"), bare):
+                return _error(404, "Message not found", "Not Found")
+            return WrapperAnswer(200, {"success": True})
+
+        return self.answer("take_back", channel, take)
+
+    def _of(self, operation: str, session: str, work: Work) -> Response:
+        return self.about(operation, self._name(session), work)
+
+    def _name(self, session: str) -> str:
+        """Return the name of a session by its id."""
+        names = self.gateway.each(lambda one: one.id)
+        return next((one for one in names if openwa_id(one) == session), "")
+
+
+def _has_engine(channel: SimulatedChannel) -> bool:
+    return channel.status != "disconnected"
+
+
+def _session(channel: SimulatedChannel) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "id": openwa_id(channel.id),
+        "name": channel.id,
+        "phone": channel.number if channel.knobs.session == "paired" else None,
+        "lastError": None,
+        "restriction": None,
+        "engineLoaded": _has_engine(channel),
+    }
+    shown = channel.knobs.status_text
+    if shown != MISSING:
+        entry["status"] = _STATUSES[channel.status] if shown == AS_IT_IS else shown
+    if channel.active_at is not None and channel.knobs.tells_activity:
+        entry["lastActive"] = dt.datetime.fromtimestamp(channel.active_at, dt.UTC).isoformat()
+    return entry

@@ -1,0 +1,155 @@
+"""The HTTP API of wuzapi, in the shapes of its API.md and its source."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from flask import Response, request
+
+from demo.simulator.apis.calls import body_of_request, is_secret, png
+from demo.simulator.apis.listed import ListedApi, Route, Work
+from demo.simulator.apis.whapi import token_of
+from demo.simulator.apis.wrapper_answers import WrapperAnswer
+from demo.simulator.channel import SimulatedChannel
+from demo.simulator.knobs import AS_IT_IS, MISSING
+
+_SHOWN_QR = "data:image/png;base64,"
+
+
+def _ok(data: Any) -> WrapperAnswer:
+    return WrapperAnswer(200, {"code": 200, "data": data, "success": True})
+
+
+def _error(status: int, words: str) -> WrapperAnswer:
+    return WrapperAnswer(status, {"code": status, "error": words, "success": False})
+
+
+_NO_SESSION = _error(500, "no session")
+
+
+class WuzapiApi(ListedApi):
+    """The administrator's list, and the calls of a user, whom a token names."""
+
+    unauthorized = _error(401, "unauthorized")
+    unknown = _error(404, "Cannot find that")
+    missing = unauthorized
+    no_code = _error(500, "already paired")
+
+    def routes(self) -> Iterable[Route]:
+        """Return the routes."""
+        return (
+            ("GET", "/admin/users", self._list),
+            ("POST", "/session/connect", self._connect),
+            ("POST", "/session/disconnect", self._disconnect),
+            ("GET", "/session/qr", self._qr),
+            ("POST", "/session/pairphone", self._pair),
+            ("POST", "/session/logout", self._logout),
+            ("POST", "/user/check", self._query),
+            ("POST", "/chat/send/text", self._send),
+        )
+
+    def is_right(self) -> bool:
+        """Whether the token is a user's, or the administrator's where the list is asked for."""
+        if request.path == "/admin/users":
+            return is_secret(request.headers.get("Authorization", ""), self.secret)
+        return bool(self._user())
+
+    def _list(self) -> Response:
+        return self.answer("list", None, lambda: _ok(self.gateway.each(self._entry)))
+
+    def _connect(self) -> Response:
+        def connect(one: SimulatedChannel, now: float) -> WrapperAnswer:
+            if not request.get_data():
+                return _error(400, "could not decode Payload")
+            if one.status != "disconnected":
+                return _error(500, "already connected")
+            one.begin(now)
+            return _ok({"details": "Connected!", "events": "Message", "jid": _jid(one)})
+
+        return self._of("start_session", connect)
+
+    def _disconnect(self) -> Response:
+        def disconnect(one: SimulatedChannel, now: float) -> WrapperAnswer:
+            if one.status == "disconnected":
+                return _NO_SESSION
+            one.close(now)
+            return _ok({"Details": "Disconnected"})
+
+        return self._of("close_session", disconnect)
+
+    def _qr(self) -> Response:
+        def show(one: SimulatedChannel, _: float) -> WrapperAnswer:
+            if one.status == "connected":
+                return _error(500, "already logged in")
+            if one.status != "qr_required":
+                return _error(500, "not connected")
+            return _ok({"QRCode": f"{_SHOWN_QR}{png(self.gateway.next_qr())}"})
+
+        return self._of("qr", show)
+
+    def _pair(self) -> Response:
+        number = str(body_of_request().get("Phone") or "")
+        return self.issue_code(self._user(), number, lambda code: _ok({"LinkingCode": code}))
+
+    def _logout(self) -> Response:
+        def logout(one: SimulatedChannel, now: float) -> WrapperAnswer:
+            if one.status == "disconnected":
+                return _NO_SESSION
+            one.unpair(now)
+            return _ok({"Details": "Logged out"})
+
+        return self._of("delete", logout)
+
+    def _query(self) -> Response:
+        numbers = body_of_request().get("Phone")
+
+        def ask(one: SimulatedChannel, _: float) -> WrapperAnswer:
+            if not one.sends:
+                return _NO_SESSION
+            asked = numbers if isinstance(numbers, list) else []
+            return _ok({"Users": [{"Query": number, "IsInWhatsapp": True} for number in asked]})
+
+        return self._of("query", ask)
+
+    def _send(self) -> Response:
+        body = body_of_request()
+        number, text = (str(body.get(name) or "") for name in ("Phone", "Body"))
+        channel = self._user()
+
+        def send() -> WrapperAnswer:
+            sent = self.gateway.send(channel, number, text)
+            return _ok({"Details": "Sent", "Id": sent.id}) if sent else _NO_SESSION
+
+        return self.answer("send", channel, send)
+
+    def _of(self, operation: str, work: Work) -> Response:
+        return self.about(operation, self._user(), work)
+
+    def _user(self) -> str:
+        """Return the user that the token names, empty where it names none."""
+        given = request.headers.get("token", "")
+        names = self.gateway.each(lambda one: one.id)
+        return next((one for one in names if is_secret(given, token_of(self.secret, one))), "")
+
+    def _entry(self, channel: SimulatedChannel) -> dict[str, Any]:
+        entry: dict[str, Any] = {
+            "id": f"id-of-{channel.number}",
+            "name": channel.id,
+            "token": token_of(self.secret, channel.id),
+            "jid": _jid(channel),
+            "events": "Message",
+        }
+        shown = channel.knobs.status_text
+        if shown == AS_IT_IS:
+            entry["connected"] = channel.status != "disconnected"
+            entry["loggedIn"] = channel.status == "connected"
+            entry["qrcode"] = f"{_SHOWN_QR}AA==" if channel.status == "qr_required" else ""
+        elif isinstance(shown, dict):
+            entry |= shown
+        elif shown != MISSING:
+            entry["connected"] = shown
+        return entry
+
+
+def _jid(channel: SimulatedChannel) -> str:
+    paired = channel.knobs.session == "paired"
+    return f"{channel.number}.0:52@s.whatsapp.net" if paired else ""

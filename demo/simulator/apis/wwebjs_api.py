@@ -1,0 +1,144 @@
+"""The HTTP API of wwebjs-api, in the shapes of its source."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from flask import Response, request
+
+from demo.simulator import qr_image
+from demo.simulator.apis.calls import body_of_request, is_secret
+from demo.simulator.apis.listed import ListedApi, Route
+from demo.simulator.apis.wrapper_answers import WrapperAnswer
+from demo.simulator.channel import SimulatedChannel
+from demo.simulator.knobs import AS_IT_IS, MISSING
+
+# A state and the words beside it. What waits for a scan is not told from what loads.
+_STATES: dict[str, tuple[str | None, str]] = {
+    "connected": ("CONNECTED", "session_connected"),
+    "initializing": ("OPENING", "session_not_connected"),
+    "qr_required": (None, "session_not_connected"),
+    "disconnected": (None, "session closed"),
+}
+
+
+def _ok(**more: Any) -> WrapperAnswer:
+    return WrapperAnswer(200, {"success": True, **more})
+
+
+def _no(words: str, status: int = 200) -> WrapperAnswer:
+    name = "message" if status == 200 else "error"
+    return WrapperAnswer(status, {"success": False, name: words})
+
+
+_NOT_CONNECTED = _no("session_not_connected", 404)
+
+
+class WwebjsApi(ListedApi):
+    """The calls about sessions, and those of a session's client."""
+
+    unauthorized = _no("Invalid API key", 403)
+    unknown = _no("Cannot find that", 404)
+    missing = _no("session_not_found")
+    no_code = _no("Evaluation failed", 500)
+
+    def routes(self) -> Iterable[Route]:
+        """Return the routes."""
+        one = "<encoded:channel>"
+        return (
+            ("GET", "/session/getSessions", self._list),
+            ("GET", f"/session/status/{one}", self._status),
+            ("GET", f"/session/restart/{one}", self._restart),
+            ("GET", f"/session/start/{one}", self._start),
+            ("GET", f"/session/qr/{one}/image", self._image),
+            ("POST", f"/session/requestPairingCode/{one}", self._pair),
+            ("GET", f"/session/terminate/{one}", self._terminate),
+            ("GET", f"/client/getClassInfo/{one}", self._info),
+            ("POST", f"/client/isRegisteredUser/{one}", self._query),
+            ("POST", f"/client/sendMessage/{one}", self._send),
+        )
+
+    def is_right(self) -> bool:
+        """Whether the API key is."""
+        return is_secret(request.headers.get("x-api-key", ""), self.secret)
+
+    def _list(self) -> Response:
+        return self.answer("list", None, lambda: _ok(result=self.gateway.each(lambda c: c.id)))
+
+    def _status(self, channel: str) -> Response:
+        return self.about("status", channel, _state)
+
+    def _restart(self, channel: str) -> Response:
+        def restart(one: SimulatedChannel, now: float) -> WrapperAnswer:
+            one.restart(now)
+            return _ok(message="Restarted successfully")
+
+        return self.about("restart", channel, restart)
+
+    def _start(self, channel: str) -> Response:
+        def start() -> WrapperAnswer:
+            if not self.gateway.create(channel):
+                return _no(f"Session already exists for: {channel}", 422)
+
+            def begin(one: SimulatedChannel, now: float) -> WrapperAnswer:
+                one.begin(now)
+                return _ok(message="Session initiated successfully")
+
+            return self.gateway.at(channel, begin, self.missing)
+
+        return self.answer("create", channel, start)
+
+    def _image(self, channel: str) -> Response:
+        def show(one: SimulatedChannel, _: float) -> WrapperAnswer:
+            if one.status != "qr_required":
+                return _no("qr code not ready or already scanned")
+            return WrapperAnswer(200, qr_image.png(self.gateway.next_qr()))
+
+        return self.about("qr", channel, show)
+
+    def _pair(self, channel: str) -> Response:
+        number = str(body_of_request().get("phoneNumber") or "")
+        return self.issue_code(channel, number, lambda code: _ok(result=code.replace("-", "")))
+
+    def _terminate(self, channel: str) -> Response:
+        def terminate() -> WrapperAnswer:
+            gone = self.gateway.delete(channel)
+            return _ok(message="Logged out successfully") if gone else self.missing
+
+        return self.answer("delete", channel, terminate)
+
+    def _info(self, channel: str) -> Response:
+        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
+            if one.status != "connected":
+                return _NOT_CONNECTED
+            return _ok(sessionInfo={"pushname": "Example", "wid": {"user": one.number}})
+
+        return self.about("number", channel, tell)
+
+    def _query(self, channel: str) -> Response:
+        def ask(one: SimulatedChannel, _: float) -> WrapperAnswer:
+            return _ok(result=True) if one.sends else _NOT_CONNECTED
+
+        return self.about("query", channel, ask)
+
+    def _send(self, channel: str) -> Response:
+        body = body_of_request()
+        chat, text = (str(body.get(name) or "") for name in ("chatId", "content"))
+
+        def send() -> WrapperAnswer:
+            sent = self.gateway.send(channel, chat.removesuffix("@c.us"), text)
+            if sent is None:
+                return self.gateway.at(channel, lambda *_: _NOT_CONNECTED, self.missing)
+            return _ok(message={"id": {"fromMe": True, "_serialized": f"true_{chat}_{sent.id}"}})
+
+        return self.answer("send", channel, send)
+
+
+def _state(channel: SimulatedChannel, _: float) -> WrapperAnswer:
+    shown = channel.knobs.status_text
+    state, words = _STATES[channel.status]
+    answer: dict[str, Any] = {"success": state == "CONNECTED"}
+    if shown == AS_IT_IS:
+        answer |= {"state": state, "message": words}
+    elif shown != MISSING:
+        answer["state"] = shown
+    return WrapperAnswer(200, answer)

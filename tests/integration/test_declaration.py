@@ -1,0 +1,405 @@
+"""Descriptions of gateways: what is read of one, and the one line that a wrong one gives."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from demo.simulator.event_shapes import MESSAGES
+from demo.simulator.messages import SimulatedMessage
+from tests.support.raw_server import Conversation, RawServer, answering
+from zapwatch.channels import Channel, Status
+from zapwatch.config import SettingsError, parse
+from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
+from zapwatch.gateways.declaration import DeclarationError, read_file
+from zapwatch.gateways.declared import DeclaredGateway, adapter_for, shipped
+from zapwatch.gateways.registry import make_gateway
+from zapwatch.messages.event_parser import parse as parse_event
+
+_NOW = 1_770_000_000.0
+_OWN = """
+types:
+  own:
+    auth: {header: X-Key}
+    list: {call: GET /list, items: sessions, id: name, status: state}
+    statuses: {up: connected, code: qr_required, boot: initializing, down: disconnected}
+    repair: {disconnected: start}
+    calls:
+      start: [{call: "POST /stop/{id}", may_fail: true}, "POST /start/{id}"]
+      qr: [{call: "GET /qr/{id}", value: qr}]
+      send: [{call: POST /send, body: {to: "{number}", list: ["{text}"]}, value: id}]
+      lose_pairing: ["POST /logout/{id}"]
+    answers:
+      - {http: 409, call: qr, means: accepted}
+      - {http: 404, means: unauthorized}
+      - {when: "sent == `false`", means: failed}
+      - {http: 202, means: ok}
+"""
+
+
+def _file(folder: Path, text: str) -> Path:
+    path = folder / "types.yaml"
+    path.write_text(text)
+    return path
+
+
+def _gateway(folder: Path, url: str, text: str = _OWN) -> DeclaredGateway:
+    return adapter_for(read_file(_file(folder, text))["own"])(url, "not-a-real-secret")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (_OWN, "types: {", ", line 1: "),
+        (_OWN, "[]", "must have keys: types"),
+        (_OWN, "types: {}", "types must have a key for each type"),
+        (_OWN, "types: {Own: {}}", "Own: a type's name must be small letters"),
+        ("    auth:", "    auht:", "own: 'auht' is not known; there are answers, auth"),
+        ("    auth: {header: X-Key}\n", "", "own: auth is missing"),
+        ("{header: X-Key}", "{}", "own: auth must have one of header, bearer and basic"),
+        ("{header: X-Key}", "{header: X Key}", "own: auth: header must be a header's name"),
+        ("{header: X-Key}", "{basic: 1}", "own: auth: basic must be true or false, not 1"),
+        ("id: name, ", "", "own: list: id is missing"),
+        (", status: state", "", "own: list: status is missing, or a call for it beside list"),
+        ("items: sessions", "items: 'sess['", "items: 'sess[' is no JMESPath expression: "),
+        ("items: sessions", "items: '[@,@]|[@,@]|[@,@]'", "items: the expression has more than"),
+        ("items: sessions", f"items: {'.'.join('a' * 90)}", "items: the expression has more than"),
+        ("up: connected", "up: fine", "own: statuses: up must be one of connected"),
+        ("up: connected", "up: [x]", "own: statuses must be texts by texts"),
+        ("{disconnected: start}", "{}", "own: repair: disconnected is missing"),
+        ("{disconnected: start}", "{disconnected: x}", "disconnected: there is no call 'x'"),
+        ("{disconnected: start}", "{x: start}", "own: repair: 'x' is no status of it"),
+        ("repair: {disconnected: start", "repair: {disconnected: lose_pairing", "loses the pair"),
+        ("POST /stop/{id}", "POST stop/{id}", "own: calls: start: call must be like GET /dev"),
+        ("POST /stop/{id}", "POST /../{id}", "own: calls: start: call must be a path without .."),
+        ("POST /stop/{id}", "POST /%2e%2e/{id}", "calls: start: call must be a path without .. "),
+        ("POST /stop/{id}", "POST //x/{id}", "own: calls: start: call must be a path without .."),
+        ("POST /stop/{id}", "POST /stop/{number}", "{number} is not known here; there are {id}"),
+        ("GET /list", "'GET /list?of={id}'", "own: list: {id} is not known here; there are none"),
+        ('"{number}"', '"{secret}"', "own: calls: send: {secret} is not known here; there are"),
+        ('["{text}"]', '["{x}"]', "own: calls: send: {x} is not known here; there are {id}"),
+        ("may_fail: true", "may_fail: perhaps", "calls: start: may_fail must be true or false"),
+        (", value: qr}", "}", "own: calls: qr: value is missing: where is the code"),
+        ("      qr:", "      code: [POST /c]\n      qr:", "own: calls: code: value is missing"),
+        ("    auth:", "    number: GET /me/{id}\n    auth:", "own: number: value is missing"),
+        ("    auth:", "    status: GET /one/{id}\n    auth:", "own: status: value is missing"),
+        ("id: name,", "id: name, secret: token,", "auth: channel_header and list: secret go tog"),
+        ("X-Key}", "X-Key, channel_header: X}", "auth: channel_header and list: secret go tog"),
+        ("id: name,", "id: name, alias: x,", "own: list: 'alias' is not known; there are activity"),
+        ("value: qr", "value: qr, as: x", "own: calls: qr: as must be one of base64, data_url"),
+        ('      lose_pairing: ["POST /logout/{id}"]\n', "", "calls: lose_pairing is missing"),
+        ("means: ok", "means: well", "answers, rule 4: means must be one of unauthorized"),
+        ("{http: 202, means: ok}", "{means: ok}", "answers, rule 4: http or when is missing"),
+        ("call: qr, means", "call: x, means", "answers, rule 1: there is no call 'x'"),
+        ("{http: 404,", "{http: x,", "answers, rule 2: http must be a number, 0 or more, not 'x'"),
+        ("    auth:", "    stuck: -1\n    auth:", "own: stuck must be a number, 0 or more"),
+        ("    auth:", "    events: {}\n    auth:", "own: events: channel is missing"),
+        ("    auth:", "    auth: {}\n    auth:", ", line 4: a key is there twice"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(tmp_path: Path, old: str, new: str, words: str) -> None:
+    assert old in _OWN
+    path = _file(tmp_path, _OWN.replace(old, new, 1))
+    with pytest.raises(DeclarationError) as caught:
+        read_file(path)
+    line = str(caught.value)
+    assert line.startswith(str(path))
+    assert words in line
+    assert line.isprintable()
+
+
+_ODD: tuple[Any, ...] = (
+    *(None, 7, -1.5, True, "", "x: y", dt.date.min),
+    *([], [7], [{}], [[]], {}, {7: 7}, {"x": [None]}),
+)
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Return each mapping and list of a file with each of its keys."""
+    for key in list(value) if isinstance(value, dict) else range(len(value)):
+        yield value, key
+        if isinstance(value[key], dict | list):
+            yield from _places(value[key])
+
+
+def test_whatever_stands_in_a_file_is_read_or_is_one_line(tmp_path: Path) -> None:
+    read = yaml.safe_load(_OWN)
+    errors = []
+    for place, key in _places(read):
+        right = place[key]
+        for odd in _ODD:
+            place[key] = odd
+            try:
+                read_file(_file(tmp_path, yaml.safe_dump(read)))
+            except DeclarationError as error:
+                errors.append(str(error))
+        place[key] = right
+    assert len(errors) > 400
+    assert not [error for error in errors if len(error.splitlines()) != 1]
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("starts_with(x, 'a')", {"x": None}),
+        ("merge(x, y)", {"x": 1, "y": []}),
+        ("floor(to_number(x))", {"x": "1e999"}),
+        ("sort_by(@, &x)", [{"x": 1}, {"x": "a"}]),
+        ("sum(x)", {"x": ["a"]}),
+    ],
+)
+def test_an_expression_that_does_not_fit_an_answer_finds_nothing(
+    tmp_path: Path, expression: str, value: object
+) -> None:
+    text = _OWN.replace("items: sessions", f'items: "{expression}"')
+    declared = read_file(_file(tmp_path, text))["own"]
+    assert declared.listing.items.of(value) is None
+
+
+def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DeclarationError, match="cannot be read: No such file"):
+        read_file(tmp_path / "nothing.yaml")
+
+
+_GATEWAYS = """
+types_file: {file}
+gateways:
+  - {{name: mine, type: {type}, url: "{url}", secret: not-a-real-secret, messages: {messages}}}
+"""
+
+
+def _settings(folder: Path, text: str = _OWN, **changed: str) -> str:
+    names = {"type": "own", "url": "http://127.0.0.1:9", "messages": "none", **changed}
+    file = folder / "gateways.yaml"
+    file.write_text(_GATEWAYS.format(file=_file(folder, text), **names))
+    return str(file)
+
+
+def test_a_user_watches_a_gateway_by_a_file_of_their_own(tmp_path: Path) -> None:
+    listed = {"sessions": [{"name": "loja", "state": "up"}, {"name": "obra", "state": "down"}]}
+    with RawServer(answering(listed)) as server:
+        file = _settings(tmp_path, url=server.url)
+        (gateway,) = parse({"GATEWAYS_FILE": file}).gateways
+        client = make_gateway(gateway, observe=lambda *_: None)
+        channels = client.list_channels().channels
+
+    assert channels == (
+        Channel("loja", Status.CONNECTED),
+        Channel("obra", Status.DISCONNECTED),
+    )
+    assert client.planned_call(channels[1], silent=False) == "POST /stop/{id}, POST /start/{id}"
+    assert client.planned_call(channels[0], silent=True) == "nothing"
+    assert gateway == parse({"GATEWAYS_FILE": file}).gateways[0], "a reload changes nothing"
+    _settings(tmp_path, _OWN.replace("/start/", "/begin/"), url=server.url)
+    assert gateway != parse({"GATEWAYS_FILE": file}).gateways[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "words"),
+    [
+        (_OWN.replace("auth", "auht"), "own", "own: 'auht' is not known"),
+        (_OWN, "other", "gateway mine: type must be one of wrapper, wppconnect"),
+        (_OWN.replace("  own:", "  waha:"), "waha", "waha is a type that Zapwatch has"),
+    ],
+)
+def test_a_wrong_types_file_is_one_line_at_the_start(
+    tmp_path: Path, text: str, kind: str, words: str
+) -> None:
+    file = _settings(tmp_path, text, type=kind)
+    with pytest.raises(SettingsError, match=words):
+        parse({"GATEWAYS_FILE": file})
+
+
+@pytest.mark.parametrize("auth", ["{bearer: true}", "{basic: true}", "{header: Authorization}"])
+def test_a_proxys_user_needs_a_header_that_the_secret_leaves_free(
+    tmp_path: Path, auth: str
+) -> None:
+    proxy = {"WPP_GATEWAY_USER": "proxy", "WPP_GATEWAY_PASSWORD": "not-a-real-password"}
+    assert parse({"GATEWAYS_FILE": _settings(tmp_path), **proxy}).gateways[0].user == "proxy"
+    file = _settings(tmp_path, _OWN.replace("{header: X-Key}", auth))
+    with pytest.raises(SettingsError, match="whose secret needs the same header"):
+        parse({"GATEWAYS_FILE": file, **proxy})
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (404, {"error": "no such token"}, GatewayErrorKind.UNAUTHORIZED),
+        (200, {"sent": False}, GatewayErrorKind.INVALID),
+        (200, {"id": None}, GatewayErrorKind.INVALID),
+        (500, {"error": "x"}, GatewayErrorKind.HTTP),
+    ],
+)
+def test_rules_say_what_an_answer_means(
+    tmp_path: Path, status: int, body: object, reason: GatewayErrorKind
+) -> None:
+    with RawServer(answering(body, status=status)) as server:
+        gateway = _gateway(tmp_path, server.url)
+        with pytest.raises(GatewayError) as caught:
+            gateway.send_text(Channel("loja", Status.CONNECTED), "5500000000001", "hello")
+    assert caught.value.reason is reason
+
+
+def test_a_rule_lets_an_answer_count_that_would_be_none(tmp_path: Path) -> None:
+    with RawServer(answering({"success": False, "id": "A1"}, status=202)) as server:
+        gateway = _gateway(tmp_path, server.url)
+        channel = Channel("loja", Status.CONNECTED)
+        assert gateway.send_text(channel, "5500000000001", "hello") == "A1"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [(409, {"error": "paired"}, QrKind.ACCEPTED), (200, {"qr": "iVBORw0KGgo"}, QrKind.QR)],
+)
+def test_a_code_may_be_an_answer_of_another_kind(
+    tmp_path: Path, status: int, body: object, kind: QrKind
+) -> None:
+    listed = answering({"sessions": [{"name": "loja", "state": "code"}]})
+    answers = iter([listed, answering(body, status=status)])
+
+    def talk(conversation: Conversation) -> None:
+        next(answers)(conversation)
+
+    with RawServer(talk) as server:
+        assert _gateway(tmp_path, server.url).qr("loja").kind is kind
+
+
+def test_one_that_needs_nobody_is_left_alone_and_a_zombie_without_a_call_is_told(
+    tmp_path: Path,
+) -> None:
+    listed = {"sessions": [{"name": "loja", "state": "up"}]}
+    with RawServer(answering(listed)) as server:
+        gateway = _gateway(tmp_path, server.url)
+        channel = Channel("loja", Status.CONNECTED)
+        assert gateway.reconnect(channel, silent=False).kind is QrKind.ACCEPTED
+        with pytest.raises(GatewayError, match="own has no call for a channel that is silent"):
+            gateway.reconnect(channel, silent=True)
+
+
+@pytest.mark.parametrize("at", ["2026-02-02", "soon", "2026-02-02T02:40:00", "9" * 5000, None, [1]])
+def test_a_time_that_cannot_be_read_gives_way_to_the_arrivals(at: object) -> None:
+    event = MESSAGES["gowa"](SimulatedMessage("loja", outgoing=False), _NOW)
+    event["payload"]["timestamp"] = at
+    body = json.dumps(event).encode()
+    assert [one.at for one in parse_event("gowa", body, _NOW, shipped()["gowa"].events)] == [_NOW]
+
+
+_BY_CALL = """
+types:
+  own:
+    auth: {bearer: true}
+    list: {call: GET /names, items: result, id: "@"}
+    status: {call: "GET /status/{id}", value: state || message}
+    statuses: {CONNECTED: connected, gone: disconnected, code: qr_required}
+    repair: {disconnected: start}
+    calls:
+      start: ["POST /start/{id}"]
+      create: ["POST /create/{id}"]
+      qr: [{call: "GET /qr/{id}", value: qr, as: data_url}]
+      send: [POST /send]
+      lose_pairing: ["POST /logout/{id}"]
+    answers:
+      - {call: status, when: "success == `false`", means: ok}
+      - {http: 429, means: limit}
+      - {http: 425, call: qr, means: starting}
+"""
+
+
+class Server(RawServer):
+    """Answers each path as it is told, else with 500, and notes what was asked."""
+
+    def __init__(self, answers: Mapping[str, tuple[int, object]]) -> None:
+        self.asked: list[str] = []
+        self.tokens: set[str] = set()
+
+        def talk(conversation: Conversation) -> None:
+            head = conversation.read_request().decode()
+            method, path, _ = head.split(" ", 2)
+            self.asked.append(f"{method} {path}")
+            self.tokens |= set(re.findall(r"^Authorization: (.*)\r$", head, re.MULTILINE))
+            status, body = answers.get(path, (500, {"error": "not this one"}))
+            raw = json.dumps(body).encode()
+            start = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n"
+            conversation.send(f"{start}Content-Length: {len(raw)}\r\n\r\n".encode() + raw)
+
+        super().__init__(talk)
+
+
+_NAMES: tuple[int, object] = (200, {"result": ["up", "down", "odd", 7, "São/1"]})
+
+
+def test_a_status_may_be_a_call_for_each_channel(tmp_path: Path) -> None:
+    answers = {
+        "/names": _NAMES,
+        "/status/up": (200, {"success": True, "state": "CONNECTED"}),
+        # An answer that says no is a status here, and no failure.
+        "/status/down": (200, {"success": False, "message": "gone"}),
+        "/status/S%C3%A3o%2F1": (200, {"success": True, "state": "something new"}),
+    }
+    with Server(answers) as server:
+        listed = _gateway(tmp_path, server.url, _BY_CALL).list_channels()
+
+    assert {channel.id: channel.status for channel in listed.channels} == {
+        "up": Status.CONNECTED,
+        "down": Status.DISCONNECTED,
+        "odd": Status.UNKNOWN,
+        "São/1": Status.UNKNOWN,
+    }
+    assert sum(listed.left_out.values()) == 1
+    assert server.tokens == {"Bearer not-a-real-secret"}
+
+
+def test_where_no_channel_tells_its_status_the_gateway_fails(tmp_path: Path) -> None:
+    with (
+        Server({"/names": _NAMES}) as server,
+        pytest.raises(GatewayError, match="not this one") as caught,
+    ):
+        _gateway(tmp_path, server.url, _BY_CALL).list_channels()
+    assert caught.value.reason is GatewayErrorKind.HTTP
+
+
+def test_a_session_is_created_by_a_call_of_its_own_where_there_is_one(tmp_path: Path) -> None:
+    with Server({"/create/loja": (201, {})}) as server:
+        _gateway(tmp_path, server.url, _BY_CALL).create("loja")
+    assert server.asked == ["POST /create/loja"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ((200, {"qr": "data:image/png;base64,iVBORw0KGgo"}), QrKind.QR),
+        ((425, {"error": "soon"}), QrKind.INITIALIZING),
+        ((429, {"error": "slower"}), GatewayErrorKind.LIMIT),
+        ((200, {"qr": 7}), GatewayErrorKind.INVALID),
+        ((200, {}), GatewayErrorKind.INVALID),
+    ],
+)
+def test_a_call_for_a_code_is_answered_in_one_of_several_ways(
+    tmp_path: Path, answer: tuple[int, object], kind: QrKind | GatewayErrorKind
+) -> None:
+    state = (200, {"success": True, "state": "code"})
+    with Server({"/status/loja": state, "/qr/loja": answer}) as server:
+        gateway = _gateway(tmp_path, server.url, _BY_CALL)
+        if isinstance(kind, QrKind):
+            assert gateway.qr("loja").kind is kind
+        else:
+            with pytest.raises(GatewayError) as caught:
+                gateway.qr("loja")
+            assert caught.value.reason is kind
+
+
+def test_a_step_that_may_fail_does_not_end_a_repair(tmp_path: Path) -> None:
+    listed = (200, {"sessions": [{"name": "loja", "state": "down"}]})
+    with Server({"/list": listed, "/start/loja": (200, {})}) as server:
+        answer = _gateway(tmp_path, server.url).reconnect(
+            Channel("loja", Status.DISCONNECTED), silent=False
+        )
+    assert answer.kind is QrKind.INITIALIZING
+    assert server.asked == ["GET /list", "POST /stop/loja", "POST /start/loja"]

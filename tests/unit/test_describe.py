@@ -1,0 +1,115 @@
+"""What a type of gateway can do, as the command tells it and as the page does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from demo.configuration import ROOT
+from zapwatch.gateways.__main__ import main
+from zapwatch.gateways.registry import ADAPTERS
+
+
+def _told(capsys: pytest.CaptureFixture[str], kind: str) -> dict[str, str]:
+    assert main(["describe", kind]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    return {line[:22].rstrip(): line[22:] for line in lines}
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_the_page_has_what_the_command_tells(capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    page = (ROOT / "docs" / "gateways" / "README.md").read_text()
+    table = page.partition("## What Zapwatch calls")[2].partition("## Another")[0]
+    rows = (re.split(r" *\| *", line.replace("`", "")) for line in table.splitlines())
+    (row,) = (cells for cells in rows if cells[1:2] == [kind])
+    down, zombie, stuck, proof, code, messages, taken_back, lost = row[2:10]
+
+    told = _told(capsys, kind)
+    assert told["down"] == down
+    assert told["zombie"] == zombie
+    assert told["starting for long"] == stuck
+    assert told["proof of life"] == (proof or "no")
+    assert told["pairing code"] == code
+    assert told["received messages"] == messages
+    assert told["takes an echo back"] == taken_back
+    assert told["pairing lost"] == f"{lost} (only with RECONNECT_ALLOW_RESTART)"
+
+
+@pytest.mark.parametrize(
+    ("kind", "title", "words"),
+    [
+        ("whapi", "channels", "named in gateways.yaml"),
+        ("waha", "channels", "listed by the gateway"),
+        ("evolution", "QR code", "told by a call for the code alone"),
+        ("wwebjs-api", "QR code", "told by a call for the code alone"),
+        ("wwebjs-api", "own number", "asked for"),
+        ("wwebjs-api", "channel then", "is made anew"),
+        ("wwebjs-api", "events", "yes"),
+        ("gowa", "events", "signed in X-Hub-Signature-256"),
+        ("gowa", "type", "gowa, described in YAML"),
+        ("wuzapi", "pairing code", "POST /session/pairphone"),
+        ("openwa", "activity in the list", "yes"),
+    ],
+)
+def test_what_a_type_can_do_is_told(
+    capsys: pytest.CaptureFixture[str], kind: str, title: str, words: str
+) -> None:
+    assert _told(capsys, kind)[title] == words
+
+
+_OWN = """
+types:
+  own:
+    auth: {bearer: true}
+    list: {call: GET /list, items: "@", id: id, status: state}
+    statuses: {up: connected, down: disconnected, failed: disconnected}
+    repair: {disconnected: start, failed: restart}
+    calls:
+      start: ["POST /start/{id}"]
+      restart: ["POST /restart/{id}"]
+      qr: [{call: "GET /qr/{id}", value: qr}]
+      send: [POST /send]
+      lose_pairing: ["POST /logout/{id}"]
+"""
+
+
+def _settings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "types.yaml").write_text(_OWN)
+    gateway = "name: mine, type: own, url: 'http://127.0.0.1:9', secret: x, messages: none"
+    text = f"types_file: {folder / 'types.yaml'}\ngateways:\n  - {{{gateway}}}\n"
+    (folder / "gateways.yaml").write_text(text)
+    (folder / ".env").write_text(f"GATEWAYS_FILE={folder / 'gateways.yaml'}\n")
+    monkeypatch.chdir(folder)
+
+
+def test_a_type_of_ones_own_is_told_by_the_settings(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _settings(tmp_path, monkeypatch)
+
+    told = _told(capsys, "own")
+
+    assert told["down"] == "POST /start/{id}; POST /restart/{id} where it is failed"
+    assert told["zombie"] == "nothing: it tells a person"
+    assert told["starting for long"] == "waits"
+    assert told["proof of life"] == told["events"] == "no"
+    assert told["pairing code"] == "none"
+
+
+@pytest.mark.parametrize("settings", [True, False])
+def test_an_unknown_type_is_one_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    *,
+    settings: bool,
+) -> None:
+    if settings:
+        _settings(tmp_path, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["describe", "telegram"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("gateways: no type 'telegram': there are wrapper, wppconnect, ")

@@ -1,0 +1,86 @@
+"""``zapwatch gateways describe TYPE``: what Zapwatch can do with a type of gateway."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+
+from zapwatch.cli import WRONG_USAGE, manual, parser
+from zapwatch.config import SettingsError, load
+from zapwatch.gateways import NAMED_CHANNELS
+from zapwatch.gateways.base import Gateway
+from zapwatch.gateways.declared import DeclaredGateway
+from zapwatch.gateways.registry import ADAPTERS, adapter_of
+
+_MANUAL = manual(
+    "Prints what a type of gateway can do, and what Zapwatch calls for it. Nothing is asked of "
+    "any gateway.",
+    settings="GATEWAYS_FILE, for the types that its types_file describes",
+    exit_codes={0: "printed", 2: WRONG_USAGE},
+    examples=[
+        "python -m zapwatch.gateways describe waha",
+        "python -m zapwatch.gateways describe mygateway --env-file zapwatch.env",
+    ],
+)
+
+
+def describe(kind: str, adapter: type[Gateway]) -> Iterator[tuple[str, str]]:
+    """Return what is to be said of a type, each with its title."""
+    declared = adapter.declaration if issubclass(adapter, DeclaredGateway) else None
+    made = adapter.calls_made
+    yield "type", kind + (", described in YAML" if declared else "")
+    named = "named in gateways.yaml" if kind in NAMED_CHANNELS else "listed by the gateway"
+    yield "channels", named
+    yield "usual port", str(adapter.usual_port)
+    yield "down", made.down
+    yield "zombie", made.zombie
+    yield "starting for long", made.stuck
+    yield "QR code", "told by the list" if adapter.lists_qr else "told by a call for the code alone"
+    yield "proof of life", made.proof or "no"
+    yield "pairing code", made.code
+    yield "received messages", made.messages
+    yield "own number", "asked for" if adapter.asks_number else "listed, where it is told"
+    yield "takes an echo back", _yes(adapter.can_take_back)
+    yield "pairing lost", f"{made.lost} (only with RECONNECT_ALLOW_RESTART)"
+    yield "channel then", "stays" if adapter.keeps_channel else "is made anew"
+    if declared:
+        yield "activity in the list", _yes(declared.listing.activity is not None)
+        signed = declared.events.signature if declared.events else None
+        yield "events", f"signed in {signed}" if signed else _yes(declared.events is not None)
+
+
+def _yes(value: bool) -> str:  # noqa: FBT001 - it is the value
+    return "yes" if value else "no"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print what is asked for, and return the exit code."""
+    made = parser("python -m zapwatch.gateways", _MANUAL)
+    made.add_argument("command", choices=["describe"], metavar="describe", help="what it can do")
+    made.add_argument("type", metavar="TYPE", help=f"{', '.join(ADAPTERS)}, or one of your own")
+    given = made.parse_args(arguments)
+    try:
+        adapter = ADAPTERS.get(given.type) or _own(given.type, given.env_file, given.pixelhub_env)
+    except SettingsError as error:
+        print(f"gateways: {error}", file=sys.stderr)  # noqa: T201 - this is for the operator
+        return 2
+    for title, words in describe(given.type, adapter):
+        print(f"{title:<22}{words}")  # noqa: T201 - it, too
+    return 0
+
+
+def _own(kind: str, env_file: str | None, pixelhub_env: str | None) -> type[Gateway]:
+    """Return the adapter of a type that the user's file describes; raise SettingsError."""
+    none = f"no type {kind!r}: there are {', '.join(ADAPTERS)}"
+    try:
+        gateways = load(env_file, pixelhub_env=pixelhub_env, quiet=True).gateways
+    except SettingsError as error:
+        raise SettingsError(f"{none}; and of the settings, which may name more: {error}") from None
+    for gateway in gateways:
+        if gateway.type == kind:
+            return adapter_of(gateway)
+    raise SettingsError(f"{none}, and those of your gateways")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,499 @@
+"""A gateway that is described in YAML: how it is asked, and what its answers mean.
+
+docs/gateways/declared.md has all keys. What is wrong shows when the file is read, in one line.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import jmespath
+import yaml
+
+from zapwatch.channels import Status
+from zapwatch.gateways.base import GatewayErrorKind
+
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+_CALL = re.compile(r"(GET|POST|PUT|PATCH|DELETE) (/[^\s#\\]*)")
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_MOST_BYTES = 256 * 1024
+_MOST_NODES = 80
+_MOST_LISTS = 2  # [a, b] | [@, @] | ... makes an answer of any size out of a small one
+
+_OF_CHANNEL = {"id", "number"}
+PLACEHOLDERS = {
+    "list": set[str](),
+    "send": {*_OF_CHANNEL, "text"},
+    "take_back": {*_OF_CHANNEL, "message_id"},
+    "query": _OF_CHANNEL,
+    "code": _OF_CHANNEL,
+}
+"""What a call may name besides its channel's ``{id}``; all others know that alone."""
+
+_NEEDED_CALLS = {"qr", "send", "lose_pairing"}
+_QR_FORMS = ("base64", "data_url", "link", "png")
+_MEANINGS = {
+    "unauthorized": GatewayErrorKind.UNAUTHORIZED,
+    "limit": GatewayErrorKind.LIMIT,
+    "failed": GatewayErrorKind.INVALID,
+    "accepted": None,
+    "starting": None,
+    "ok": None,
+}
+
+
+class DeclarationError(Exception):
+    """A description that cannot be used. ``str()`` is one line: which key, and what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A JMESPath expression."""
+
+    text: str
+    _compiled: Any = field(repr=False, compare=False)
+
+    def of(self, value: object) -> Any:
+        """Return what it finds in a JSON value, None where that is nothing."""
+        try:
+            return self._compiled.search(value)
+        # A function that got another type than it takes, or a number that is none.
+        except (jmespath.exceptions.JMESPathError, ArithmeticError, TypeError, ValueError):
+            return None
+        except RecursionError:
+            return None
+
+
+class Auth(NamedTuple):
+    """How calls carry the secret; those of a channel may carry the channel's own in a header."""
+
+    kind: str
+    """``header``, ``bearer`` or ``basic``."""
+    header: str = ""
+    channel_header: str = ""
+
+    @property
+    def in_authorization(self) -> bool:
+        """Whether it takes the header in which a user and password would be."""
+        return self.kind != "header" or self.header.lower() == "authorization"
+
+
+@dataclass(frozen=True, slots=True)
+class CallStep:
+    """One call: method, path with placeholders, what is sent, and what of the answer counts."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Any = None
+    value: Expression | None = None
+    form: str = "base64"
+    """How ``value`` holds a QR code."""
+    require: Expression | None = None
+    may_fail: bool = False
+
+    def __str__(self) -> str:
+        """Return the request as logs and reports show it."""
+        return f"{self.method} {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What an answer means; the first rule that fits counts."""
+
+    means: str
+    http: int | None = None
+    when: Expression | None = None
+    call: str | None = None
+
+    @property
+    def kind(self) -> GatewayErrorKind | None:
+        """The kind of failure that it is, None where it is none."""
+        return _MEANINGS[self.means]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The list's call, and where its entries tell what.
+
+    Channels are called by their ``name`` where there is one; ``id`` is what calls take for them,
+    and what events then may say. ``secret`` is each channel's own.
+    """
+
+    step: CallStep
+    items: Expression
+    id: Expression
+    name: Expression | None = None
+    secret: Expression | None = None
+    status: Expression | None = None
+    number: Expression | None = None
+    activity: Expression | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventPaths:
+    """Where a posted event tells what; ``when`` and ``channel`` see the event, the rest an item."""
+
+    when: Expression
+    channel: Expression
+    items: Expression
+    out: Expression
+    at: Expression | None = None
+    id: Expression | None = None
+    heard: Expression | None = None
+    signature: str | None = None
+    """The header that holds the HMAC-SHA256 of the body, in hexadecimal digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """All that a file says of one type of gateway."""
+
+    name: str
+    port: int
+    auth: Auth
+    listing: Listing
+    status: CallStep | None
+    number: CallStep | None
+    statuses: Mapping[str, Status]
+    repair: Mapping[str, str]
+    """Names of calls by a status, by the gateway's own word for one, by ``stuck`` or ``silent``."""
+    calls: Mapping[str, tuple[CallStep, ...]]
+    keeps_channel: bool
+    answers: tuple[Rule, ...]
+    events: EventPaths | None
+
+
+def read_file(path: Path) -> dict[str, Declaration]:
+    """Return the types that a file describes by their names; raise DeclarationError."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise DeclarationError(f"{path} cannot be read: {error.strerror}") from None
+    if len(text) > _MOST_BYTES:
+        raise DeclarationError(f"{path} is larger than {_MOST_BYTES} bytes")
+    try:
+        read = yaml.load(text, Loader=_TypesLoader)  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise DeclarationError(f"{path}{where}: {error.problem}") from None
+    except (yaml.YAMLError, RecursionError):
+        raise DeclarationError(f"{path} is no YAML") from None
+    top = _Keys(str(path), read, {"types"}, {"types"})
+    types = top.get("types")
+    if not isinstance(types, dict) or not types:
+        raise DeclarationError(f"{path}: types must have a key for each type")
+    return {name: _declaration(f"{path}: {name}", name, one) for name, one in types.items()}
+
+
+class _TypesLoader(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
+        made = super().construct_mapping(node, deep)
+        if len(made) < len(node.value):
+            problem = "a key is there twice"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return made
+
+
+class _Keys:
+    """One mapping of the file: known keys only, and each value with its place in errors."""
+
+    def __init__(self, where: str, value: Any, known: set[str], needed: set[str]) -> None:
+        self.where = where
+        if not isinstance(value, dict):
+            raise DeclarationError(f"{where} must have keys: {', '.join(sorted(known))}")
+        for key in value:
+            if key not in known:
+                text = f"{key!r} is not known; there are {', '.join(sorted(known))}"
+                raise DeclarationError(f"{where}: {text}")
+        for key in sorted(needed - value.keys()):
+            raise DeclarationError(f"{where}: {key} is missing")
+        self._values = value
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def get(self, key: str) -> Any:
+        return self._values.get(key)
+
+    def wrong(self, key: str, what: str) -> DeclarationError:
+        return DeclarationError(
+            f"{self.where}: {key} must be {what}, not {self._values.get(key)!r}"
+        )
+
+    def choice(self, key: str, default: str, known: tuple[str, ...]) -> str:
+        value = self._values.get(key, default)
+        if value not in known:
+            raise self.wrong(key, f"one of {', '.join(known)}")
+        return str(value)
+
+    def number(self, key: str, default: float) -> float:
+        value = self._values.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e6:
+            raise self.wrong(key, "a number, 0 or more")
+        return value
+
+    def switch(self, key: str) -> bool:
+        value = self._values.get(key, False)
+        if not isinstance(value, bool):
+            raise self.wrong(key, "true or false")
+        return value
+
+    def texts(self, key: str) -> dict[str, str]:
+        value = self._values.get(key, {})
+        texts = isinstance(value, dict) and all(
+            isinstance(one, str) for pair in value.items() for one in pair
+        )
+        if not texts:
+            raise self.wrong(key, "texts by texts")
+        return dict(value)
+
+    def header(self, key: str) -> str:
+        name = self._values.get(key)
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9-]+", name):
+            raise self.wrong(key, "a header's name")
+        return name
+
+    def expression(self, key: str) -> Expression:
+        text = self._values.get(key)
+        if not isinstance(text, str):
+            raise self.wrong(key, "a JMESPath expression")
+        return _expression(f"{self.where}: {key}", text)
+
+    def optional(self, key: str) -> Expression | None:
+        return self.expression(key) if key in self._values else None
+
+
+def _expression(where: str, text: str) -> Expression:
+    try:
+        compiled = jmespath.compile(text)
+    except (jmespath.exceptions.JMESPathError, RecursionError) as error:
+        why = str(error).partition("\n")[0]
+        raise DeclarationError(f"{where}: {text!r} is no JMESPath expression: {why}") from None
+    nodes = list(_nodes(compiled.parsed))
+    lists = [one for one in nodes if one in {"multi_select_list", "multi_select_dict"}]
+    if len(nodes) > _MOST_NODES or len(lists) > _MOST_LISTS:
+        raise DeclarationError(
+            f"{where}: the expression has more than {_MOST_NODES} parts, or makes lists of lists"
+        )
+    return Expression(text, compiled)
+
+
+def _nodes(node: Any) -> Iterator[str]:
+    yield node["type"]
+    for child in node["children"]:
+        if isinstance(child, dict) and "type" in child:
+            yield from _nodes(child)
+
+
+def _declaration(where: str, name: Any, value: Any) -> Declaration:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise DeclarationError(f"{where}: a type's name must be small letters, digits and -")
+    needed = {"auth", "list", "statuses", "repair", "calls"}
+    optional = {"port", "status", "number", "stuck", "keeps_channel", "answers", "events"}
+    keys = _Keys(where, value, needed | optional, needed)
+    given = keys.get("calls")
+    names = set(given) if isinstance(given, dict) else _NEEDED_CALLS
+    calls_given = _Keys(f"{where}: calls", given, names, _NEEDED_CALLS)
+    calls = {one: _steps(calls_given, one) for one in given}
+    statuses = _statuses(keys)
+    auth, listing = _auth(keys), _listing(keys)
+    if bool(auth.channel_header) != (listing.secret is not None):
+        raise DeclarationError(f"{where}: auth: channel_header and list: secret go together")
+    return Declaration(
+        name=name,
+        port=int(keys.number("port", 443)),
+        auth=auth,
+        listing=listing,
+        status=_of_one(keys, "status"),
+        number=_of_one(keys, "number"),
+        statuses=statuses,
+        repair=_repair(keys, calls, statuses),
+        calls=calls,
+        keeps_channel=keys.switch("keeps_channel"),
+        answers=_answers(keys, calls),
+        events=_events(keys) if "events" in keys else None,
+    )
+
+
+def _of_one(keys: _Keys, name: str) -> CallStep | None:
+    """Return the call that tells one thing of a channel."""
+    if name not in keys:
+        return None
+    step = _step(f"{keys.where}: {name}", keys.get(name), set())
+    if step.value is None:
+        raise DeclarationError(f"{keys.where}: {name}: value is missing")
+    return step
+
+
+def _auth(keys: _Keys) -> Auth:
+    known = {"header", "bearer", "basic", "channel_header"}
+    auth = _Keys(f"{keys.where}: auth", keys.get("auth"), known, set())
+    own = auth.header("channel_header") if "channel_header" in auth else ""
+    kinds = [kind for kind in ("header", "bearer", "basic") if kind in auth]
+    if len(kinds) != 1:
+        raise DeclarationError(f"{auth.where} must have one of header, bearer and basic")
+    if kinds[0] != "header":
+        if not auth.switch(kinds[0]):
+            raise auth.wrong(kinds[0], "true")
+        return Auth(kinds[0], channel_header=own)
+    return Auth("header", auth.header("header"), own)
+
+
+def _listing(keys: _Keys) -> Listing:
+    where = f"{keys.where}: list"
+    needed = {"call", "items", "id"}
+    optional = {"name", "secret", "number", "status", "activity"}
+    listing = _Keys(where, keys.get("list"), needed | optional, needed)
+    if "status" not in listing and "status" not in keys:
+        raise DeclarationError(f"{where}: status is missing, or a call for it beside list")
+    return Listing(
+        step=_step(where, {"call": listing.get("call")}, PLACEHOLDERS["list"]),
+        items=listing.expression("items"),
+        id=listing.expression("id"),
+        name=listing.optional("name"),
+        secret=listing.optional("secret"),
+        status=listing.optional("status"),
+        number=listing.optional("number"),
+        activity=listing.optional("activity"),
+    )
+
+
+def _statuses(keys: _Keys) -> dict[str, Status]:
+    statuses = {}
+    for word, status in keys.texts("statuses").items():
+        if status not in set(Status):
+            known = ", ".join(Status)
+            raise DeclarationError(
+                f"{keys.where}: statuses: {word} must be one of {known}, not {status!r}"
+            )
+        statuses[word] = Status(status)
+    return statuses
+
+
+def _repair(
+    keys: _Keys, calls: Mapping[str, object], statuses: Mapping[str, Status]
+) -> dict[str, str]:
+    repair = keys.texts("repair")
+    known = {*statuses, Status.DISCONNECTED.value, "stuck", "silent"}
+    for state, call in repair.items():
+        if state not in known:
+            raise DeclarationError(f"{keys.where}: repair: {state!r} is no status of it")
+        if call not in calls:
+            raise DeclarationError(f"{keys.where}: repair: {state}: there is no call {call!r}")
+        if call == "lose_pairing":
+            raise DeclarationError(f"{keys.where}: repair: {state}: that loses the pairing")
+    if Status.DISCONNECTED.value not in repair:
+        raise DeclarationError(f"{keys.where}: repair: disconnected is missing")
+    return repair
+
+
+def _steps(calls: _Keys, name: str) -> tuple[CallStep, ...]:
+    steps = calls.get(name)
+    where = f"{calls.where}: {name}"
+    if not isinstance(steps, list) or not steps:
+        raise DeclarationError(f"{where} must list its steps, each with a -")
+    allowed = PLACEHOLDERS.get(name, set())
+    made = tuple(_step(where, one, allowed) for one in steps)
+    if name in {"qr", "code"} and made[-1].value is None and made[-1].form != "png":
+        raise DeclarationError(f"{where}: value is missing: where is the code in the answer?")
+    return made
+
+
+def _step(where: str, value: Any, allowed: set[str]) -> CallStep:
+    given = {"call": value} if isinstance(value, str) else value
+    known = {"call", "headers", "body", "value", "as", "require", "may_fail"}
+    keys = _Keys(where, given, known, {"call"})
+    call = _CALL.fullmatch(call) if isinstance(call := keys.get("call"), str) else None
+    if call is None:
+        raise keys.wrong("call", "like GET /devices")
+    if ".." in unquote(call[2]) or "//" in call[2]:
+        raise keys.wrong("call", "a path without .. and //")
+    headers = keys.texts("headers")
+    if not all(re.fullmatch(r"[A-Za-z0-9-]+: [ -~]*", ": ".join(pair)) for pair in headers.items()):
+        raise keys.wrong("headers", "names of headers with texts of plain letters")
+    if not _is_json(keys.get("body")):
+        raise keys.wrong("body", "an object of JSON")
+    names = {"id", *allowed} if where.rpartition(": ")[2] != "list" else allowed
+    for text in (call[2], *headers.values(), *_strings(keys.get("body"))):
+        for placeholder in _PLACEHOLDER.findall(text):
+            if placeholder not in names:
+                known_names = ", ".join(f"{{{one}}}" for one in sorted(names)) or "none"
+                raise DeclarationError(
+                    f"{where}: {{{placeholder}}} is not known here; there are {known_names}"
+                )
+    return CallStep(
+        method=call[1],
+        path=call[2],
+        headers=headers,
+        body=keys.get("body"),
+        value=keys.optional("value"),
+        form=keys.choice("as", "base64", _QR_FORMS),
+        require=keys.optional("require"),
+        may_fail=keys.switch("may_fail"),
+    )
+
+
+def _is_json(body: Any) -> bool:
+    try:
+        json.dumps(body)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return body is None or isinstance(body, dict)
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _strings(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _strings(one)
+
+
+def _answers(keys: _Keys, calls: Mapping[str, object]) -> tuple[Rule, ...]:
+    rules = keys.get("answers") or []
+    where = f"{keys.where}: answers"
+    if not isinstance(rules, list):
+        raise DeclarationError(f"{where} must list rules, each with a -")
+    made = []
+    for number, one in enumerate(rules, 1):
+        rule = _Keys(f"{where}, rule {number}", one, {"http", "when", "call", "means"}, {"means"})
+        if "http" not in rule and "when" not in rule:
+            raise DeclarationError(f"{rule.where}: http or when is missing")
+        call = rule.get("call")
+        known = ("list", "status", "number", *calls)
+        if call is not None and call not in known:
+            raise DeclarationError(f"{rule.where}: there is no call {call!r}")
+        http = int(rule.number("http", 0)) if "http" in rule else None
+        means = rule.choice("means", "", tuple(_MEANINGS))
+        made.append(Rule(means, http, rule.optional("when"), call))
+    return tuple(made)
+
+
+def _events(keys: _Keys) -> EventPaths:
+    needed = {"when", "channel", "items", "out"}
+    events = _Keys(
+        f"{keys.where}: events",
+        keys.get("events"),
+        {*needed, "at", "id", "heard", "signature"},
+        needed,
+    )
+    return EventPaths(
+        when=events.expression("when"),
+        channel=events.expression("channel"),
+        items=events.expression("items"),
+        out=events.expression("out"),
+        at=events.optional("at"),
+        id=events.optional("id"),
+        heard=events.optional("heard"),
+        signature=events.header("signature") if "signature" in events else None,
+    )

@@ -1,0 +1,451 @@
+"""The adapter for whatever gateway a file describes: see declaration."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+from urllib.parse import quote
+
+from zapwatch.channels import Channel, Status, is_usable_id
+from zapwatch.clock import unix_seconds
+from zapwatch.gateways.base import (
+    HINTS,
+    Calls,
+    CallsMade,
+    ChannelList,
+    Failure,
+    Gateway,
+    GatewayErrorKind,
+    GatewayResponse,
+    Operation,
+    PairingCode,
+    QrAnswer,
+    QrKind,
+    error_message,
+)
+from zapwatch.gateways.declaration import CallStep, Declaration, Expression, Rule, read_file
+from zapwatch.gateways.helpers import (
+    build_channel_list,
+    in_path,
+    map_concurrently,
+    number_of,
+    read_pairing_code,
+)
+
+_STATE_SECONDS = 10.0
+_PAIRING_SECONDS = 60.0
+_STATES = {"disconnected", "stuck", "silent"}
+_QR_KINDS = {"accepted": QrKind.ACCEPTED, "starting": QrKind.INITIALIZING}
+_ALONE = re.compile(r"\{([^{}]*)\}")
+
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+class _Listed(NamedTuple):
+    """What the last list said of a channel besides what everybody may know."""
+
+    id: str
+    secret: str
+    word: str
+
+
+class _MeansQrKind(Exception):  # noqa: N818 - an answer that is not a failure
+    """A rule says that an answer tells of the channel, and holds no code."""
+
+    def __init__(self, kind: QrKind) -> None:
+        super().__init__()
+        self.kind = kind
+
+
+class DeclaredGateway(Gateway):
+    """A described HTTP API; adapter_for() makes the class for one description."""
+
+    usual_port: ClassVar = 443
+    hints: ClassVar = HINTS
+    declaration: ClassVar[Declaration]
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._listed: dict[str, _Listed] = {}
+
+    def _credentials(self) -> dict[str, str]:
+        auth = self.declaration.auth
+        if auth.kind == "header":
+            return {auth.header: self._secret}
+        if auth.kind == "bearer":
+            return {"Authorization": f"Bearer {self._secret}"}
+        pair = base64.b64encode(self._secret.encode()).decode()
+        return {"Authorization": f"Basic {pair}"}
+
+    def _secrets(self) -> list[str]:
+        own = [one.secret for one in self._listed.values() if one.secret]
+        password = self._secret.partition(":")[2] if self.declaration.auth.kind == "basic" else ""
+        return [*super()._secrets(), *own, password]
+
+    def list_channels(self) -> ChannelList:
+        """Return the channels; one whose status is a call of its own that fails is UNKNOWN."""
+        listing = self.declaration.listing
+        with self._operation(Operation.LIST) as calls:
+            entries = self._entries(calls)
+            listed = build_channel_list(map(self._channel, entries))
+            if listing.status is not None:
+                return listed
+            names = [channel.id for channel in listed.channels]
+
+            def ask(name: str) -> str:
+                return self._word(calls.within(_STATE_SECONDS), name)
+
+            words = map_concurrently(names, ask)
+            channels = (
+                replace(
+                    one,
+                    status=Status.UNKNOWN if isinstance(word, Failure) else self._status(word),
+                )
+                for one, word in zip(listed.channels, words, strict=True)
+            )
+            return ChannelList(tuple(channels), listed.left_out)
+
+    def reconnect(self, channel: Channel, *, silent: bool, stuck: bool = False) -> QrAnswer:
+        """Make the call that the description names for the channel's status."""
+        with self._operation(Operation.RECONNECT) as calls:
+            word = self._word(calls, channel.id)
+            status = self._status(word)
+            starting = status is Status.INITIALIZING
+            name = None
+            if status is Status.CONNECTED and silent:
+                name = self._repair("silent")
+            elif starting and stuck:
+                name = self.declaration.repair.get("stuck")
+            elif status is Status.DISCONNECTED:
+                name = self._repair(word, "disconnected")
+            if starting and name and not self.lists_qr:
+                # It may be starting for so long because a code waits for a person.
+                answer = self._code(calls, channel.id)
+                if answer.kind is QrKind.QR:
+                    return answer
+            if name:
+                self._run(calls, name, channel.id)
+            if name or starting:
+                return QrAnswer(QrKind.INITIALIZING)
+            return self._answer(calls, channel.id, word)
+
+    def planned_call(self, channel: Channel, *, silent: bool) -> str:
+        """Return the steps for a channel as it is listed."""
+        listed = self._listed.get(channel.id)
+        states = ["silent"] if silent else [listed.word if listed else "", "disconnected"]
+        if channel.status not in {Status.CONNECTED, Status.DISCONNECTED}:
+            return "nothing, unless it has been starting for long"
+        repair = self.declaration.repair
+        name = next((repair[state] for state in states if state in repair), None)
+        return ", ".join(map(str, self.declaration.calls[name])) if name else "nothing"
+
+    def qr(self, channel_id: str) -> QrAnswer:
+        """Return the present QR code, where the channel may be waiting for a person."""
+        with self._operation(Operation.QR) as calls:
+            return self._answer(calls, channel_id, self._word(calls, channel_id))
+
+    def start_session(self, channel_id: str) -> None:
+        """Make the call for a channel that is down."""
+        with self._operation(Operation.START_SESSION) as calls:
+            name = self._repair(self._word(calls, channel_id), "disconnected")
+            self._run(calls, name, channel_id)
+
+    def pairing_code(self, channel_id: str, phone: str) -> PairingCode:
+        """Ask for a code of a session that waits for a person; start one that is down."""
+        if not self.can_pair:
+            return super().pairing_code(channel_id, phone)
+        with self._operation(Operation.PAIRING_CODE, hide=(phone,)) as calls:
+            word = self._word(calls, channel_id)
+            status = self._status(word)
+            if status is Status.DISCONNECTED:
+                self._run(calls, self._repair(word, "disconnected"), channel_id)
+                raise Failure(GatewayErrorKind.INVALID, "the session is starting: ask again then")
+            waits = status is Status.QR_REQUIRED
+            if status is Status.INITIALIZING and not self.lists_qr:
+                waits = self._code(calls, channel_id).kind is QrKind.QR
+            if not waits:
+                raise Failure(GatewayErrorKind.INVALID, f"the gateway has the session in {word}")
+            found = self._run(calls, "code", channel_id, number=phone)
+            return read_pairing_code(found, _PAIRING_SECONDS)
+
+    def delete(self, channel_id: str) -> None:
+        """Make the call after which THE PAIRING IS LOST."""
+        with self._operation(Operation.DELETE) as calls:
+            self._run(calls, "lose_pairing", channel_id)
+
+    def create(self, channel_id: str) -> None:
+        """Make the call for a channel that is down, unless it has one that creates it."""
+        with self._operation(Operation.CREATE) as calls:
+            if "create" in self.declaration.calls:
+                self._run(calls, "create", channel_id)
+                return
+            word = self._word(calls, channel_id)
+            if self._status(word) is Status.DISCONNECTED:
+                self._run(calls, self._repair(word, "disconnected"), channel_id)
+
+    def query(self, channel: Channel) -> None:
+        """Make the call that WhatsApp's servers must answer."""
+        if not self.can_query:
+            super().query(channel)
+        number = self.own_number(channel) or ""
+        with self._operation(Operation.QUERY, hide=(number,)) as calls:
+            if not number:
+                raise Failure(
+                    GatewayErrorKind.INVALID, "the gateway does not tell the session's own number"
+                )
+            self._run(calls, "query", channel.id, number=number)
+
+    def own_number(self, channel: Channel) -> str | None:
+        """Ask for the number where there is a call for it; else it is the listed one."""
+        step = self.declaration.number
+        if step is None:
+            return channel.number
+        with self._operation(Operation.NUMBER) as calls:
+            number = number_of(self._step(calls, "number", step, self._of(calls, channel.id)))
+            if number is None:
+                raise Failure(GatewayErrorKind.INVALID, "the session does not tell its own number")
+            return number
+
+    def send_text(self, channel: Channel, number: str, text: str) -> str | None:
+        """Send a text."""
+        with self._operation(Operation.SEND, hide=(number, text)) as calls:
+            found = self._run(calls, "send", channel.id, number=number, text=text)
+            return found if isinstance(found, str) and found else None
+
+    def take_back(self, channel: Channel, number: str, message_id: str) -> None:
+        """Delete a message of ours for both sides."""
+        if not self.can_take_back:
+            super().take_back(channel, number, message_id)
+        with self._operation(Operation.TAKE_BACK, hide=(number,)) as calls:
+            self._run(calls, "take_back", channel.id, number=number, message_id=message_id)
+
+    def _entries(self, calls: Calls) -> list[Any]:
+        listing = self.declaration.listing
+        entries = listing.items.of(self._step(calls, "list", listing.step, {}))
+        if not isinstance(entries, list):
+            raise Failure(GatewayErrorKind.INVALID, f"JSON without a list at {listing.items.text}")
+        known: dict[str, _Listed] = {}
+        for entry in entries:
+            # Of two of one name the first is the channel, as in the list that is returned.
+            known.setdefault(
+                _text(listing.name or listing.id, entry),
+                _Listed(
+                    _text(listing.id, entry),
+                    _text(listing.secret, entry),
+                    _text(listing.status, entry),
+                ),
+            )
+        self._listed = known
+        return entries
+
+    def _find(self, calls: Calls, name: str) -> _Listed:
+        """Return what a new list says of a channel."""
+        self._entries(calls)
+        listed = self._listed.get(name)
+        if listed is None:
+            raise Failure(GatewayErrorKind.HTTP, "the gateway lists no such channel")
+        return listed
+
+    def _channel(self, entry: Any) -> Channel | None:
+        listing = self.declaration.listing
+        name, own = _text(listing.name or listing.id, entry), _text(listing.id, entry)
+        if not is_usable_id(name) or not is_usable_id(own):
+            return None
+        at = listing.activity.of(entry) if listing.activity else None
+        return Channel(
+            name,
+            self._status(listing.status.of(entry)) if listing.status else Status.UNKNOWN,
+            number=number_of(listing.number.of(entry)) if listing.number else None,
+            activity=unix_seconds(at) or None,
+            alias=own if own != name else None,
+        )
+
+    def _of(self, calls: Calls, name: str) -> dict[str, str]:
+        """Return what a call about a channel is filled with; look it up if it is not known."""
+        in_path(name)  # raises where it is none
+        listing = self.declaration.listing
+        if listing.name is None and listing.secret is None:
+            return {"id": name}
+        listed = self._listed.get(name) or self._find(calls, name)
+        in_path(listed.id)
+        return {"id": listed.id, "secret": listed.secret}
+
+    def _word(self, calls: Calls, name: str) -> str:
+        """Return the gateway's own word for a channel's status."""
+        own = self.declaration.status
+        if own is not None:
+            word = self._step(calls, "status", own, self._of(calls, name))
+            word = word if isinstance(word, str) else ""
+            listed = self._listed.get(name)
+            if listed is not None:
+                self._listed[name] = listed._replace(word=word)
+            return word
+        in_path(name)  # raises where it is none
+        return self._find(calls, name).word
+
+    def _status(self, word: object) -> Status:
+        known = self.declaration.statuses
+        return known.get(word, Status.UNKNOWN) if isinstance(word, str) else Status.UNKNOWN
+
+    def _repair(self, *states: str) -> str:
+        """Return the name of the call for the first of these that has one."""
+        repair = self.declaration.repair
+        for state in states:
+            if state in repair:
+                return repair[state]
+        raise Failure(
+            GatewayErrorKind.INVALID,
+            f"{self.declaration.name} has no call for a channel that is {states[0]}",
+        )
+
+    def _answer(self, calls: Calls, name: str, word: str) -> QrAnswer:
+        status = self._status(word)
+        if status is Status.CONNECTED:
+            return QrAnswer(QrKind.ACCEPTED)
+        if status is Status.DISCONNECTED:
+            return QrAnswer(QrKind.NOT_STARTED)
+        if status is Status.UNKNOWN:
+            raise Failure(
+                GatewayErrorKind.INVALID, f"a status that is for a person: {word or 'none'}"
+            )
+        if status is Status.INITIALIZING and self.lists_qr:
+            return QrAnswer(QrKind.INITIALIZING)
+        return self._code(calls, name)
+
+    def _code(self, calls: Calls, name: str) -> QrAnswer:
+        """Return the QR code that waits for a person, or what the gateway says instead."""
+        try:
+            image = self._run(calls, "qr", name)
+        except _MeansQrKind as told:
+            return QrAnswer(told.kind)
+        form = self.declaration.calls["qr"][-1].form
+        if not isinstance(image, str) or not image or (form == "link") != image.startswith("http"):
+            raise Failure(GatewayErrorKind.INVALID, "JSON without a QR code")
+        bare = form in {"base64", "png"}
+        return QrAnswer(QrKind.QR, f"data:image/png;base64,{image}" if bare else image)
+
+    def _run(self, calls: Calls, call: str, name: str, **filled: str) -> Any:
+        """Make a call's steps, and return what the last one has to say."""
+        found = None
+        of = self._of(calls, name)
+        for step in self.declaration.calls[call]:
+            try:
+                found = self._step(calls, call, step, {**of, **filled})
+            except Failure as failure:
+                if failure.reason is GatewayErrorKind.UNAUTHORIZED and of.get("secret"):
+                    self._listed = {}  # the channel may have another secret since
+                if not step.may_fail:
+                    raise
+        return found
+
+    def _step(self, calls: Calls, call: str, step: CallStep, filled: Mapping[str, str]) -> Any:
+        """Make one request; return the value that is wanted of its answer, or all of it."""
+        path = _ALONE.sub(lambda found: quote(filled[found[1]], safe=""), step.path)
+        headers = {one: _fill(text, filled) for one, text in step.headers.items()}
+        own = self.declaration.auth.channel_header
+        if own and filled:
+            headers[own] = filled["secret"]
+        body = None if step.body is None else _fill(step.body, filled)
+        answer = calls.send(step.method, path, body, headers=headers)
+        if step.form == "png" and answer.is_success and answer.raw.startswith(_PNG):
+            return base64.b64encode(answer.raw).decode()
+        nothing_wanted = step.value is None and step.require is None and call not in {"list", "qr"}
+        parsed = self._checked(call, answer, may_be_empty=nothing_wanted)
+        found = parsed if step.value is None else step.value.of(parsed)
+        for wanted, value in (
+            (step.require, step.require and step.require.of(parsed)),
+            (step.value, found is not None),
+        ):
+            if wanted is not None and not value:
+                raise Failure(GatewayErrorKind.INVALID, f"JSON without {wanted.text}")
+        return found
+
+    def _checked(self, name: str, answer: GatewayResponse, *, may_be_empty: bool) -> Any:
+        parsed = answer.json()
+        rule = next((r for r in self.declaration.answers if _fits(r, name, answer, parsed)), None)
+        if rule is None:
+            if may_be_empty and answer.is_success and not answer.raw.strip():
+                return None
+            return answer.json_value()
+        if rule.means in _QR_KINDS and name == "qr":
+            raise _MeansQrKind(_QR_KINDS[rule.means])
+        if rule.kind is not None:
+            told = error_message(parsed)
+            raise Failure(rule.kind, f"HTTP {answer.status}" + (f": {told}" if told else ""))
+        return parsed
+
+
+def _fits(rule: Rule, name: str, answer: GatewayResponse, parsed: Any) -> bool:
+    return (
+        rule.call in {None, name}
+        and rule.http in {None, answer.status}
+        and (rule.when is None or bool(rule.when.of(parsed)))
+    )
+
+
+def _fill(template: Any, filled: Mapping[str, str]) -> Any:
+    """Return a template of JSON with its placeholders filled."""
+    if isinstance(template, str):
+        return _ALONE.sub(lambda found: filled[found[1]], template)
+    if isinstance(template, dict):
+        return {key: _fill(value, filled) for key, value in template.items()}
+    if isinstance(template, list):
+        return [_fill(value, filled) for value in template]
+    return template
+
+
+def _text(expression: Expression | None, entry: Any) -> str:
+    found = expression.of(entry) if expression else None
+    return found if isinstance(found, str) else ""
+
+
+def _calls_made(declared: Declaration) -> CallsMade:
+    def steps(call: str) -> str:
+        return ", ".join(map(str, declared.calls.get(call, ())))
+
+    repair = declared.repair
+    down = [steps(repair["disconnected"])]
+    down += [f"{steps(repair[word])} where it is {word}" for word in repair if word not in _STATES]
+    again = "create" if "create" in declared.calls else repair["disconnected"]
+    return CallsMade(
+        down="; ".join(down),
+        zombie=steps(repair.get("silent", "")) or "nothing: it tells a person",
+        stuck=steps(repair.get("stuck", "")) or "waits",
+        proof=steps("query"),
+        code=steps("code") or "none",
+        messages="none",
+        lost=f"{steps('lose_pairing')}; then {steps(again)}",
+    )
+
+
+def adapter_for(declared: Declaration) -> type[DeclaredGateway]:
+    """Return the adapter for a description."""
+    return type(
+        f"Declared_{declared.name}",
+        (DeclaredGateway,),
+        {
+            "declaration": declared,
+            "usual_port": declared.port,
+            "calls_made": _calls_made(declared),
+            "keeps_channel": declared.keeps_channel,
+            "has_aliases": declared.listing.name is not None,
+            "can_query": "query" in declared.calls,
+            "can_pair": "code" in declared.calls,
+            "can_take_back": "take_back" in declared.calls,
+            "asks_number": declared.number is not None,
+            "lists_qr": Status.QR_REQUIRED in declared.statuses.values(),
+        },
+    )
+
+
+def shipped() -> dict[str, Declaration]:
+    """Return the descriptions that come with Zapwatch by the types' names."""
+    found: dict[str, Declaration] = {}
+    for path in sorted((Path(__file__).parent / "types").glob("*.yaml")):
+        found |= read_file(path)
+    return found
