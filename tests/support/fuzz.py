@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 import re
@@ -32,6 +33,35 @@ _CHECKS = (
     "ignored_auth",
 )
 _SECONDS = 120.0
+_METHODS = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"]
+_PATHS = (
+    "/", "/alerts", "/metrics", "/-/healthy", "/-/ready", "/-/settings", "/login", "/openapi.yaml",
+    "/api/channels", "/api/channels/loja", "/api/attempts/loja", "/api/pause/loja", "/channels/x",
+    "/live/channels", "/live/qr/loja", "/qr/loja", "/page/page.css", "/messages/wpp", "/messages/x",
+)  # fmt: skip
+_ODD_ENDS = (
+    "",
+    "",
+    "",
+    "/",
+    "//",
+    "/../..",
+    "%00",
+    "%ff",
+    "%0d%0a",
+    "?gateway=%00",
+    "?since=9e9",
+    "?a[]",
+)
+_ODD_HEADERS = (
+    b"http://[",
+    b"\xff",
+    b"null",
+    b"zapwatch=x",
+    b'";=,',
+    b"//evil.example.com",
+    b"a" * 9000,
+)
 _STRANGE: tuple[Any, ...] = (
     None, 0, 1e308, True, "", " ", "x" * 300, "../..", "a\nb", "\ud800", "\x00", [], {}, [[]],
     "loja/qr", "http://example.com", "LOJA", "${loja}", {"loja": 1}, "\u202eajol",
@@ -65,6 +95,7 @@ def fuzz(folder: Path, *, examples: int, payloads: int, seed: int) -> Findings:
         with Program(folder, "reconnect_hook", "serve", settings=settings) as hook:
             _by_description(hook.url, examples, findings)
             deserved = _by_hand(hook.url, payloads, findings)
+            _anywhere(hook.url, payloads // 4, findings)
             wait_until(
                 lambda: (
                     hook.metrics().get("whatsapp_reconnect_queue_length") == 0
@@ -74,6 +105,11 @@ def fuzz(folder: Path, *, examples: int, payloads: int, seed: int) -> Findings:
                 "all repairs to end",
             )
             said = hook.stderr
+        settings |= {"EXPORTER_LISTEN": "127.0.0.1:0", "MESSAGE_SOURCE": "events"}
+        settings |= {"MESSAGES_TOKEN": f"{TOKEN}-of-events"}
+        with Program(folder, "exporter", settings=settings) as exporter:
+            _anywhere(exporter.url, payloads // 4, findings)
+            said += exporter.stderr
         called = {call["channel"] for call in simulator.calls() if call["operation"] != "list"}
         odd = {call["path"] for call in simulator.calls() if call["operation"] == "unknown"}
     findings.faults += [f"called without a reason: {name}" for name in called - deserved]
@@ -138,6 +174,33 @@ def _by_hand(url: str, payloads: int, findings: Findings) -> set[str]:
                 findings.faults.append(f"{answer.status_code}, not {expected}: {body[:500]!r}")
             deserved |= wanted or set()
     return deserved
+
+
+def _anywhere(url: str, wanted: int, findings: Findings) -> None:
+    """Send requests that ask for anything, with tokens right and wrong, and change nothing."""
+    chance = random.Random(findings.seed)
+    with requests.Session() as session:
+        session.trust_env = False
+        for _ in range(wanted):
+            right = chance.random() < 0.5
+            token = TOKEN if right else chance.choice(["", TOKEN[:-1], "x" * 5000, "\xff"])
+            scheme = chance.choice(["Bearer ", "bearer", "Basic ", ""])
+            if scheme == "Basic ":
+                token = base64.b64encode(f"a:{token}".encode("latin-1")).decode()
+            method = chance.choice(_METHODS if right else [*_METHODS, "POST"])
+            headers = {"Authorization": f"{scheme}{token}".encode("latin-1")}
+            if chance.random() < 0.2:
+                name = chance.choice(("Origin", "Cookie", "Accept", "X-Forwarded-Prefix", "Host"))
+                headers[name] = chance.choice(_ODD_HEADERS)
+            path = chance.choice(_PATHS) + chance.choice(_ODD_ENDS)
+            body = _bend(chance, payload(_alert(chance))) if method == "POST" else None
+            answer = session.request(
+                method, f"{url}{path}", data=body, headers=headers, timeout=_SECONDS
+            )
+            findings.requests += 1
+            findings.statuses[answer.status_code] += 1
+            if answer.status_code >= 500 and answer.status_code != 503:
+                findings.faults.append(f"{answer.status_code}: {method} {path} {headers}"[:500])
 
 
 def _alert(chance: random.Random) -> Any:
