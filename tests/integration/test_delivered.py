@@ -132,16 +132,23 @@ def test_a_log_is_read_as_far_back_as_the_time_and_a_little_more(log: _Log) -> N
     assert list(log.delivered(hours=0.001).heard) == []
 
 
-def test_a_log_that_was_purged_tells_nothing_of_before(log: _Log) -> None:
-    gone = log.write({"id": "A1"}, ago=3000)
+@pytest.mark.parametrize("is_purged", [True, False])
+def test_a_log_that_does_not_reach_back_tells_nothing_of_before(
+    log: _Log, *, is_purged: bool
+) -> None:
+    if is_purged:
+        log.written.purge(log.write({"id": "A1"}, ago=3000))
     log.write({"id": "A2"}, ago=600)
-    assert list(log.delivered("A1").gaps) == []
-
-    log.written.purge(gone)
 
     [(begin, end)] = log.delivered("A1").gaps
     assert begin == 0
     assert Clock().time() - 620 < end < Clock().time() - 580
+
+
+def test_an_empty_log_tells_nothing(log: _Log) -> None:
+    [(begin, end)] = log.delivered("A1").gaps
+    assert begin == 0
+    assert end == pytest.approx(Clock().time(), abs=20)
 
 
 def test_more_rows_than_are_read_are_no_answer(log: _Log, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from reconnect_hook.message_audit import AuditResult, prune_audits, wish_after
 from tests.support.world import GATEWAY, Options, World
@@ -201,6 +202,26 @@ def test_where_audits_are_off_nothing_is_asked(tmp_path: Path) -> None:
     world.run(10)
 
     assert world.audits() == 0
+    world.close()
+
+
+def test_the_state_on_mariadb_keeps_audits_too(tmp_path: Path, database: sa.URL) -> None:
+    world = _Audited(tmp_path, Options(audit=AuditMode.INCIDENTS), url=database)
+    world.put()
+    world.receive("LOST", arrives=False)
+    repository = world.hook.auditor.repository
+    for _ in range(2):
+        repository.want([wish_after("loja", world.clock.time())])
+        world.run(65)
+
+    assert world.missing() == 1
+    world.arrive("LOST")
+    world.skip(1750)
+    world.run(100)
+    assert world.missing() == 0
+    assert [one.arrived_at is not None for one in repository.missed("loja")] == [True]
+    prune_audits(world.hook.database, GATEWAY, [])
+    assert repository.last() == {}
     world.close()
 
 

@@ -190,7 +190,7 @@ class LogMessages:
             oldest = min(times, default=oldest)
             if not rows or (times and max(times) < since - _EARLIER_SECONDS):
                 # A log that is purged, or new, tells nothing of the time before.
-                gaps = () if rows or before <= 1 else ((0.0, oldest - ahead),)
+                gaps = () if rows else ((0.0, oldest - ahead),)
                 return Delivered(found, heard, gaps)
             before = rows[-1].id
         raise MessageLogError(f"more than {_MOST_COMPARED} rows in that time")
