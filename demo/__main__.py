@@ -33,7 +33,9 @@ from zapwatch.setup.command import wants_demonstration
 _PROGRAM = "demo"
 _VAR = Path("var")
 _PAUSE = 0.5
-_ALERTS_OF_AN_HOUR = quote('last_over_time(ALERTS{alertstate="firing"}[1h])')
+# The heartbeat's alert always fires.
+_ALERTS_OF_AN_HOUR = quote('last_over_time(ALERTS{alertstate="firing",alertname!="Watchdog"}[1h])')
+_FIRING = quote('alertname!="Watchdog"')
 _LOCAL = "127.0.0.1"
 
 
@@ -237,7 +239,7 @@ def _print_urls(loop: Loop, settings: Settings, token: str) -> None:
         ("metrics", f"http://{loop.at.exporter}/metrics"),
         ("hook", f"http://{loop.at.hook}/metrics"),
         # The APIs, since Debian's packages come without the pages.
-        ("firing alerts", f"http://{loop.at.alertmanager}/api/v2/alerts"),
+        ("firing alerts", f"http://{loop.at.alertmanager}/api/v2/alerts?filter={_FIRING}"),
         ("alerts, 1 h", f"http://{loop.at.prometheus}/api/v1/query?query={_ALERTS_OF_AN_HOUR}"),
     ):
         print(f"  {name:13}  {url}")

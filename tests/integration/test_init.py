@@ -225,6 +225,19 @@ class TestFlags:
         assert "people are told by webhook" in done.stdout
         assert [path.read_text() for path in files] == before
 
+    def test_settings_and_alertmanager_agree_on_the_token(
+        self, simulator: Simulator, tmp_path: Path
+    ) -> None:
+        token, env = tmp_path / "etc" / "hook-token", tmp_path / ".env"
+        assert _flags(tmp_path, simulator.url).returncode == 0
+        first = token.read_text()
+        env.unlink()
+        assert _flags(tmp_path, simulator.url).returncode == 0
+        assert load(str(env), {}).hook_token == first
+        another = "another-token-that-is-not-real"
+        assert _flags(tmp_path, simulator.url, "--set", f"HOOK_TOKEN={another}").returncode == 0
+        assert token.read_text() == load(str(env), {}).hook_token == another
+
     def test_a_foreign_file_is_replaced_only_when_that_is_asked_for(
         self, simulator: Simulator, tmp_path: Path
     ) -> None:

@@ -338,7 +338,7 @@ class Setup:
             MessageSourceKind.ACTIVITY: _("The gateway's channel list (less exact, no set-up)"),
             MessageSourceKind.NONE: _("Not at all: only drops are noticed"),
         }
-        sources = (*_SOURCES[kind], MessageSourceKind.NONE)
+        sources = (*_SOURCES.get(kind, (MessageSourceKind.EVENTS,)), MessageSourceKind.NONE)
         has_source = self._env.values.get("MESSAGE_SOURCE", "log") in sources
         known = self._env.values.get("MESSAGE_SOURCE", "") if has_source else ""
         try:
@@ -401,7 +401,8 @@ class Setup:
         """Make sure of the password of the page, which Alertmanager has as well."""
         given = self._given.get("HOOK_TOKEN")
         if given or not self._value("HOOK_TOKEN"):
-            self._pending["HOOK_TOKEN"] = given or secrets.token_hex(16)
+            # The one that Alertmanager has already, where its file is to stay.
+            self._note("HOOK_TOKEN", given or self._files.kept_token() or secrets.token_hex(16))
         self._keep()
 
     def _people(self) -> bool:
@@ -410,6 +411,7 @@ class Setup:
         console.say("3/4 " + _("Who is told when a person is needed?"))
         present = self._files.present()
         if present and not self._may_replace(present):
+            self._files.change_token(self._value("HOOK_TOKEN"))
             self._pending["ALERTMANAGER_FILE"] = str(self._files.file)
             self._keep()
             return True

@@ -145,6 +145,21 @@ class AlertmanagerFiles:
         except (OSError, ValueError):
             return True
 
+    def kept_token(self) -> str:
+        """Return the token that Alertmanager sends, empty where it has none."""
+        try:
+            return self.token.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError):
+            return ""
+
+    def change_token(self, token: str) -> None:
+        """Let Alertmanager send this token, where it sends another one; raise SettingsError."""
+        if self.kept_token() not in {"", token}:
+            try:
+                self._write(self.token, token)
+            except OSError as error:
+                raise SettingsError(f"{self.token} cannot be written: {error.strerror}") from None
+
     def config(
         self, hook: str, language: str, people: Sequence[tuple[str, dict[str, Any]]]
     ) -> dict[str, Any]:
