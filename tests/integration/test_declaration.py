@@ -59,6 +59,8 @@ def _gateway(folder: Path, url: str, text: str = _OWN) -> DeclaredGateway:
     [
         (_OWN, "types: {", ", line 1: "),
         (_OWN, "[]", "must have keys: types"),
+        (_OWN, "types: " + "[" * 100_000, ": its brackets nest too deep"),
+        (_OWN, "a: &a {b: 1}\ntypes: *a", ", line 2: an alias cannot be used here"),
         (_OWN, "types: {}", "types must have a key for each type"),
         (_OWN, "types: {Own: {}}", "Own: a type's name must be small letters"),
         ("    auth:", "    auht:", "own: 'auht' is not known; there are answers, auth"),
@@ -99,7 +101,7 @@ def _gateway(folder: Path, url: str, text: str = _OWN) -> DeclaredGateway:
         ("{http: 202, means: ok}", "{means: ok}", "answers, rule 4: http or when is missing"),
         ("call: qr, means", "call: x, means", "answers, rule 1: there is no call 'x'"),
         ("{http: 404,", "{http: x,", "answers, rule 2: http must be a number, 0 or more, not 'x'"),
-        ("    auth:", "    stuck: -1\n    auth:", "own: stuck must be a number, 0 or more"),
+        ("    auth:", "    port: -1\n    auth:", "own: port must be a number, 0 or more"),
         ("    auth:", "    events: {}\n    auth:", "own: events: channel is missing"),
         ("    auth:", "    auth: {}\n    auth:", ", line 4: a key is there twice"),
     ],

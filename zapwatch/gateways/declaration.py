@@ -17,6 +17,7 @@ import jmespath
 import yaml
 
 from zapwatch.channels import Status
+from zapwatch.config.readers import is_nested_too_deep
 from zapwatch.gateways.base import GatewayErrorKind
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
@@ -178,6 +179,8 @@ def read_file(path: Path) -> dict[str, Declaration]:
         raise DeclarationError(f"{path} cannot be read: {error.strerror}") from None
     if len(text) > _MOST_BYTES:
         raise DeclarationError(f"{path} is larger than {_MOST_BYTES} bytes")
+    if is_nested_too_deep(text):
+        raise DeclarationError(f"{path} is no YAML of types: its brackets nest too deep")
     try:
         read = yaml.load(text, Loader=_TypesLoader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
@@ -193,6 +196,13 @@ def read_file(path: Path) -> dict[str, Declaration]:
 
 
 class _TypesLoader(yaml.SafeLoader):
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            # Aliases of aliases make a file of any size out of a small one.
+            mark = self.get_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="an alias cannot be used here", problem_mark=mark)
+        return super().compose_node(parent, index)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
         made = super().construct_mapping(node, deep)
         if len(made) < len(node.value):
@@ -296,7 +306,7 @@ def _declaration(where: str, name: Any, value: Any) -> Declaration:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise DeclarationError(f"{where}: a type's name must be small letters, digits and -")
     needed = {"auth", "list", "statuses", "repair", "calls"}
-    optional = {"port", "status", "number", "stuck", "keeps_channel", "answers", "events"}
+    optional = {"port", "status", "number", "keeps_channel", "answers", "events"}
     keys = _Keys(where, value, needed | optional, needed)
     given = keys.get("calls")
     names = set(given) if isinstance(given, dict) else _NEEDED_CALLS
