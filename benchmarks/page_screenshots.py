@@ -102,7 +102,7 @@ def _shoot_scan_pages(browser: Browser, folder: Path) -> None:
             with window(browser, look, hook.url) as page:
                 page.goto(link["url"])
                 page.wait_for_selector("#qr .code:not(.waiting) img")
-                page.fill(".pair input", "+55 11 91234-5678")
+                page.fill(".pair input", "+55 29 91234-5678")
                 page.click(".pair-form button")
                 page.wait_for_selector(".pair-code:visible")
                 _save(page, folder / image, full_page=True)

@@ -21,7 +21,7 @@ from tests.support.programs import Program
 from tests.support.waiting import wait_until
 
 _CODE = "#qr .code:not(.waiting) img"
-_PHONE, _WITHOUT_NINTH = "5511912345678", "551112345678"
+_PHONE, _WITHOUT_NINTH = "5529912345678", "552912345678"
 _PAIRS = [
     (Look(1280, "en"), Look(360, "pt-BR", "dark")),
     (Look(360, "pt-BR"), Look(1280, "en", "dark")),
@@ -163,7 +163,7 @@ def test_a_code_is_typed_instead_in_the_form_that_whatsapp_knows(
         pair = page.locator(".pair")
         if operates:
             pair.locator("summary").click()
-        pair.locator("input").fill("+55 (11) 91234-5678")
+        pair.locator("input").fill("+55 (29) 91234-5678")
         ask = pair.get_by_role("button", name=look.say("Get a code"))
         ask.click()
         words = pair.locator(".pair-words")
