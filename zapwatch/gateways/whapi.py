@@ -75,7 +75,7 @@ class WhapiGateway(Gateway):
     calls_made: ClassVar = CallsMade(
         down="health with wakeup=true",
         zombie="nothing: it tells a person",
-        stuck="health with wakeup=true, after 1 minute",
+        stuck="health with wakeup=true",
         proof="contacts with force_check of its own number",
         code="none",
         messages="not read",
