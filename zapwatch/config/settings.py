@@ -80,8 +80,8 @@ SETTINGS = (
         "WPP_GATEWAY_TYPE",
         partial(Reader.one_of, known=TYPES),
         "wrapper",
-        "[its kind](../gateways/README.md): `wrapper`, `wppconnect`, `evolution`, `waha` or "
-        "`whapi` (its one channel is called as the gateway); in gateways.yaml the key `type`",
+        f"[its kind](../gateways/README.md): {', '.join(f'`{kind}`' for kind in TYPES)}. The one "
+        "channel of `whapi` has the gateway's name; in gateways.yaml the key is `type`",
     ),
     Setting(
         "WPP_GATEWAY_BASE_URL",
