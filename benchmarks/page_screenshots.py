@@ -1,4 +1,4 @@
-"""Makes the README's pictures from the real stack: ``python -m benchmarks.page_screenshots``.
+"""Makes the pages' pictures from the real stack: ``python -m benchmarks.page_screenshots``.
 
 Exporter, hook, Prometheus, Alertmanager and Chromium are real, the gateway is simulated, and
 Prometheus is given a past of a week, as it would have it by then.

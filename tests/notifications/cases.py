@@ -9,7 +9,7 @@ from zapwatch.alertmanager import TEST_ALERT
 BEGAN = "2026-02-09T08:15:02Z"
 ENDED = "2026-02-09T09:20:32Z"
 
-_RUNBOOK = "https://github.com/zapwatch/zapwatch#"
+_RUNBOOK = "https://github.com/zapwatch/zapwatch/blob/main/docs/runbook.md#"
 HOSTILE = "<b>&<!channel>*_`[a](b)\u202e\r\nBcc: c\"'"
 
 

@@ -1,4 +1,4 @@
-"""README's steps for who has Prometheus already, on somebody's configuration."""
+"""The steps of docs/prometheus.md on a configuration that has other jobs and routes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,8 @@ _THEIR_ROUTES = {
 
 
 def _blocks(language: str) -> list[str]:
-    section = (ROOT / "README.md").read_text().partition("\n## You have Prometheus already\n")[2]
-    section = section.partition("\n## ")[0]
-    found = re.findall(rf"^   ```{language}\n(.*?)^   ```$", section, re.DOTALL | re.MULTILINE)
+    page = (ROOT / "docs" / "prometheus.md").read_text()
+    found = re.findall(rf"^   ```{language}\n(.*?)^   ```$", page, re.DOTALL | re.MULTILINE)
     return [re.sub("^   ", "", block, flags=re.MULTILINE) for block in found]
 
 
@@ -38,7 +37,7 @@ def _parts(block: str) -> list[Any]:
 
 @pytest.fixture
 def rules(tmp_path: Path) -> Path:
-    """Copy the rules as the README says, to a folder of the test's own."""
+    """Copy the rules as the page says, to a folder of the test's own."""
     folder = tmp_path / "rules"
     folder.mkdir()
     copy, _ = _blocks("sh")

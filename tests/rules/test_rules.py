@@ -106,7 +106,7 @@ def test_an_alert_tells_people_what_it_is_and_what_to_do(alert: Alert) -> None:
     # One line: it becomes a mail's subject.
     assert "\n" not in annotations["summary"]
     assert annotations["runbook_url"] == (
-        f"https://github.com/zapwatch/zapwatch#{alert.name.lower()}"
+        f"https://github.com/zapwatch/zapwatch/blob/main/docs/runbook.md#{alert.name.lower()}"
     )
 
 

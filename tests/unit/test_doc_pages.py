@@ -32,7 +32,7 @@ TRANSLATED = {
 """The pages that say the same in both languages, English first."""
 
 ABRIDGED = {
-    "../README.md": "alertas.md",
+    "runbook.md": "alertas.md",
     "install.md": "instalar.md",
     "notifications.md": "notificacoes.md",
     "qr.md": "qr.md",
@@ -74,7 +74,8 @@ def test_every_page_is_listed() -> None:
         beside = page.parent / "README.md"
         index = beside if beside.exists() and page != beside else _DOCS / "README.md"
         assert page in _links(index), page
-    assert set(_DOCS.glob("*.md")) - {_DOCS / "README.md"} <= _links(_DOCS / "README.md")
+    pages = {*_DOCS.glob("*.md"), *(_DOCS / "reference").glob("*.md")}
+    assert pages - {_DOCS / "README.md"} <= _links(_DOCS / "README.md")
 
 
 @pytest.mark.parametrize(("english", "portuguese"), (TRANSLATED | ABRIDGED).items())
@@ -174,7 +175,7 @@ def test_settings_that_a_page_shows_can_be_copied(page: Path) -> None:
     }
     for name, value in _settings_in(page).items():
         if not name.startswith("WHATSAPP_HOOK_"):  # WAHA's own
-            assert f"`{name}`" in (ROOT / "README.md").read_text()
+            assert f"`{name}`" in _text("reference/settings.md")
             assert parse({**least, "MESSAGES_TOKEN": "x" * 20, name: value})
 
 

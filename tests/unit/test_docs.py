@@ -23,16 +23,18 @@ from zapwatch.config import SilenceMode, parse, parse_env
 from zapwatch.config.settings import BY_KEY, BY_NAME, SETTINGS
 from zapwatch.metrics import ReloadMetrics
 
-README = (ROOT / "README.md").read_text()
+_REFERENCE = ROOT / "docs" / "reference"
+SETTINGS_PAGE = (_REFERENCE / "settings.md").read_text()
+METRICS_PAGE = (_REFERENCE / "metrics.md").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
 
 
-def section(title: str) -> str:
-    return README.partition(f"\n{title}\n")[2].partition("\n#")[0]
+def section(page: str, title: str) -> str:
+    return page.partition(f"\n{title}\n")[2].partition("\n#")[0]
 
 
 def settings_table() -> str:
-    """Return the rows of README's table of settings."""
+    """Return the rows of the page's table of settings."""
     rows = []
     for row in SETTINGS:
         names = [f"`{row.name}`", *([f"`{row.name}_FILE`"] if row.secret else [])]
@@ -42,8 +44,8 @@ def settings_table() -> str:
     return "".join(rows).replace("|  |", "| |").replace("|  |", "| |")
 
 
-def test_the_readmes_table_is_the_table_of_settings() -> None:
-    table = section("## Settings").partition("| --- | --- | --- | --- |\n")[2]
+def test_the_pages_table_is_the_table_of_settings() -> None:
+    table = section(SETTINGS_PAGE, "## All settings").partition("| --- | --- | --- | --- |\n")[2]
     assert table.strip() == settings_table().strip()
 
 
@@ -95,8 +97,8 @@ def published(registry: CollectorRegistry) -> set[str]:
     }
 
 
-def documented(title: str, following: str) -> set[str]:
-    text = README.partition(title)[2].partition(following)[0]
+def documented(title: str) -> set[str]:
+    text = section(METRICS_PAGE, title)
     return set(re.findall(r"^\| `(whatsapp_\w+)`", text, re.MULTILINE))
 
 
@@ -113,7 +115,7 @@ def test_the_exporters_metrics_are_the_documented_ones() -> None:
     ReloadMetrics(registry, "whatsapp_exporter")
     names = published(registry)
     ours = {name for name in names if not name.startswith(("process_", "python_"))}
-    assert ours == documented("The exporter, `http", "The hook, `http")
+    assert ours == documented("## The exporter")
     assert names - ours >= {"process_resident_memory_bytes", "python_info"}
 
 
@@ -128,7 +130,7 @@ def test_the_hooks_metrics_are_the_documented_ones(tmp_path: Path) -> None:
     }
     names = published(metrics.registry)
     ours = {name for name in names if not name.startswith(("process_", "python_"))}
-    assert ours - shared == documented("The hook, `http", "Reasons:")
+    assert ours - shared == documented("## The hook")
     assert names - ours >= {"process_resident_memory_bytes", "python_info"}
     database.close()
 
@@ -150,7 +152,8 @@ def rules() -> list[dict[str, object]]:
 
 def test_every_alert_has_its_runbook_section_and_every_section_its_alert() -> None:
     portuguese = (ROOT / "docs" / "pt-BR" / "alertas.md").read_text(encoding="utf-8")
-    for text in (README, portuguese):
+    english = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
+    for text in (english, portuguese):
         sections = set(re.findall(r"^### (WhatsApp\w+|Watchdog)$", text, re.MULTILINE))
         assert sections == {rule["alert"] for rule in rules()}
     for rule in rules():
@@ -161,7 +164,7 @@ def test_every_alert_has_its_runbook_section_and_every_section_its_alert() -> No
 
 @pytest.mark.parametrize("outcome", Outcome)
 def test_every_outcome_is_explained(outcome: Outcome) -> None:
-    assert f"| `{outcome}` |" in README
+    assert f"| `{outcome}` |" in METRICS_PAGE
 
 
 def test_the_version_is_the_installed_one_and_has_its_changes() -> None:

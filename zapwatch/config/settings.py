@@ -42,7 +42,7 @@ class Setting:
     default: str | None
     """As an ``.env`` would have it; None where a value is needed."""
     help: str
-    """A line of Markdown, with links as seen from README.md."""
+    """A line of Markdown, with links as seen from docs/reference/settings.md."""
     key: str = ""
     """What gateways.yaml calls it; empty where it is the same for all gateways."""
     secret: bool = False
@@ -66,22 +66,22 @@ SETTINGS = (
         "PIXELHUB_ENV",
         Reader.text,
         "",
-        "PixelHub's own `.env`, which `--pixelhub-env` can name too. It is read by PixelHub's "
-        "rules, and its values count where Zapwatch's are silent",
+        "path of PixelHub's own `.env`, like `--pixelhub-env`. It is read by PixelHub's "
+        "rules; its values apply where Zapwatch's own settings have none",
     ),
     Setting(
         "GATEWAYS_FILE",
         Reader.text,
         "",
-        "a YAML file that names [several gateways](docs/several-gateways.md), instead of "
+        "a YAML file that names [several gateways](../several-gateways.md), instead of "
         "`WPP_GATEWAY_TYPE`, `WPP_GATEWAY_BASE_URL`, `WPP_GATEWAY_SECRET` and `WPP_GATEWAY_NAME`",
     ),
     Setting(
         "WPP_GATEWAY_TYPE",
         partial(Reader.one_of, known=TYPES),
         "wrapper",
-        "[its kind](docs/gateways/README.md): `wrapper`, `wppconnect`, `evolution`, `waha` or "
-        "`whapi` (its one channel is called as the gateway); in gateways.yaml the key `type`",
+        f"[its kind](../gateways/README.md): {', '.join(f'`{kind}`' for kind in TYPES)}. The one "
+        "channel of `whapi` has the gateway's name; in gateways.yaml the key is `type`",
     ),
     Setting(
         "WPP_GATEWAY_BASE_URL",
@@ -212,16 +212,16 @@ SETTINGS = (
             Reader.choice, of=MessageSourceKind, known=f"one of {', '.join(MessageSourceKind)}"
         ),
         "log",
-        "from where the ages come: `log` (that database), `events` (the gateway posts"
-        " its own to the exporter), `activity` (what the channel list tells), `none` "
-        "([which one to choose](docs/messages.md))",
+        "source of the ages: `log` (that database), `events` (the gateway posts its events to "
+        "the exporter), `activity` (what the channel list shows), `none` ([which one to "
+        "choose](../messages.md))",
         key="messages",
     ),
     Setting(
         "MESSAGES_TOKEN",
         Reader.header,
         "",
-        "with `events`: what the gateway must know to post",
+        "with `events`: the token that the gateway must send",
         key="messages_token",
         secret=True,
     ),
@@ -229,8 +229,8 @@ SETTINGS = (
         "MESSAGES_STATE_URL",
         Reader.database,
         "sqlite:///var/messages.sqlite3",
-        "with `events`: where channel, direction and time are kept; two exporters may"
-        " share one on MariaDB or MySQL",
+        "with `events`: the database of channel, direction and time of each message; two "
+        "exporters may share one on MariaDB or MySQL",
         secret=True,
     ),
     Setting(
@@ -245,16 +245,16 @@ SETTINGS = (
         "IGNORE_STOPPED",
         Reader.boolean,
         "false",
-        "whether WAHA's sessions in the state `STOPPED` are left out in the same way, until "
-        "somebody starts them. Otherwise they are started",
+        "whether WAHA's sessions in the state `STOPPED` are ignored in the same way until a "
+        "person starts them. Otherwise Zapwatch starts them",
         key="ignore_stopped",
     ),
     Setting(
         "WPP_GATEWAY_WEBHOOK",
         Reader.text,
         "",
-        "where the sessions of WPPConnect Server post to; `{session}` stands for a session's name. "
-        "With it they have pairing codes, and each start sets it. Without it a start keeps what "
+        "webhook of the sessions of WPPConnect Server; `{session}` stands for a session's "
+        "name. Each start sets it, and pairing codes need it. Without it a start keeps what "
         "the server has stored",
         key="webhook",
         secret=True,
@@ -263,7 +263,7 @@ SETTINGS = (
         "SILENT_HOURS",
         partial(Reader.number, above=0, most=MOST_HOURS),
         "4",
-        "a channel without a message for so long counts as silent",
+        "hours without a message after which a channel counts as silent",
         key="silent_hours",
     ),
     Setting(
@@ -279,47 +279,47 @@ SETTINGS = (
         "MESSAGE_LOOKBACK_HOURS",
         partial(Reader.number, above=0, most=MOST_HOURS),
         "168",
-        "how far back the first look goes",
+        "how many hours back the first read goes",
     ),
     Setting(
         "SILENCE_MODE",
         partial(Reader.choice, of=SilenceMode, known="fixed or adaptive"),
         "fixed",
-        "`adaptive`: the exporter learns how long each channel may be silent at each "
-        "hour of the week ([how](docs/silence.md)). `SILENT_HOURS_OVERRIDES` still "
-        "count, and `SILENT_HOURS` where nothing is learned yet",
+        "`adaptive`: the exporter learns how long each channel may be silent at each hour of "
+        "the week ([how](../silence.md)). `SILENT_HOURS_OVERRIDES` still apply, and "
+        "`SILENT_HOURS` until a threshold is learned",
         key="silence_mode",
     ),
     Setting(
         "SILENCE_FALSE_ALARMS_PER_MONTH",
         partial(Reader.number, above=0, most=1000),
         "1",
-        "adaptive: at most about so many false alarms per channel and month",
+        "adaptive: false alarms to accept per channel and month, approximately",
     ),
     Setting(
         "SILENCE_FLOOR_MINUTES",
         partial(Reader.number, above=0, most=MOST_HOURS * 60),
         "10",
-        "adaptive: no channel counts as silent before",
+        "adaptive: the shortest threshold",
     ),
     Setting(
         "SILENCE_CEILING_HOURS",
         partial(Reader.number, above=0, most=MOST_HOURS),
         "24",
-        "adaptive: each channel counts as silent then. 72 leaves offices in peace at weekends",
+        "adaptive: the longest threshold. 72 avoids alerts for offices that are closed at weekends",
     ),
     Setting(
         "SILENCE_STATE_FILE",
         Reader.path,
         "var/silence.json",
-        "adaptive: where the exporter keeps what it has learned; of several gateways,"
-        " with the gateway's name in it",
+        "adaptive: the exporter's file of what it has learned; with several gateways, the "
+        "gateway's name is added to its name",
     ),
     Setting(
         "EXPORTER_LISTEN",
         Reader.listen,
         "127.0.0.1:9861",
-        "where the exporter listens",
+        "address of the exporter's server",
     ),
     Setting(
         "EXPORTER_POLL_SECONDS",
@@ -331,14 +331,14 @@ SETTINGS = (
         "HOOK_LISTEN",
         Reader.listen,
         "127.0.0.1:9862",
-        "where the hook listens",
+        "address of the hook's server",
     ),
     Setting(
         "HOOK_TOKEN",
         Reader.header,
         "",
-        "what Alertmanager must send, 16 characters or more; `serve` needs it, `make run` makes "
-        "one if it is not set",
+        "token that Alertmanager must send, 16 characters or more; `serve` needs it, `make "
+        "run` creates one if it is not set",
         secret=True,
     ),
     Setting(
@@ -346,48 +346,49 @@ SETTINGS = (
         Reader.database,
         "sqlite:///var/reconnect-hook.sqlite3",
         "the queue of repairs; several hooks may share one on MariaDB or MySQL "
-        "([more](docs/guarantees.md#two-of-everything))",
+        "([more](../guarantees.md#two-of-everything))",
         secret=True,
     ),
     Setting(
         "HOOK_LOG_FILE",
         Reader.path,
         "logs/healthcheck-sessions.log",
-        "one line for each thing that went wrong or was repaired",
+        "file of [the log](log.md): one line for each failure and each repair",
     ),
     Setting(
         "RECONNECT_COOLDOWN_SECONDS",
         partial(Reader.number, most=86_400),
         "300",
-        "between two repairs of one channel; doubles with each that does not help, up"
-        " to an hour ([more](docs/guarantees.md#pauses)). An alert that comes sooner "
-        "is kept until then",
+        "pause between two repairs of one channel; doubles after each that does not help, up "
+        "to an hour ([more](../guarantees.md#pauses)). An alert within the pause is deferred "
+        "until its end",
     ),
     Setting(
         "RECONNECT_WORKERS",
         partial(Reader.integer, least=1),
         "4",
-        "calls at a time at each gateway, of all hooks together",
+        "concurrent calls to each gateway, of all hooks together",
     ),
     Setting(
         "RECONNECT_VERIFY_SECONDS",
         partial(Reader.number, most=MOST_SECONDS),
         "60",
-        "how long to watch for the channel to come back after it was asked to",
+        "how long the hook waits for the channel to come back after a call",
     ),
     Setting(
         "RECONNECT_ALLOW_RESTART",
         Reader.boolean,
         "false",
-        "whether a session may be thrown away and made anew as the last step, after two repairs in "
-        "a row that changed nothing. **The pairing is lost**, and somebody has to scan",
+        "whether a session may be deleted and recreated as the last step, after two repairs "
+        "in a row that changed nothing. **The pairing is lost**, and a person has to scan a "
+        "QR code",
         key="allow_restart",
     ),
     Setting(
         "PROMETHEUS_URL",
         Reader.base_url,
         "http://127.0.0.1:9090",
-        "where the page reads ages, alerts and history",
+        "Prometheus from which the page reads ages, alerts and history",
     ),
     Setting(
         "PROMETHEUS_USER",
@@ -412,8 +413,8 @@ SETTINGS = (
         "ALERTMANAGER_URL",
         Reader.base_url,
         "http://127.0.0.1:9093",
-        "where the page looks whether Alertmanager runs, and leads to for a silence: "
-        "an address that browsers reach too",
+        "Alertmanager whose health the page shows and to which it links for a silence: an "
+        "address that browsers reach too",
     ),
     Setting(
         "ALERTMANAGER_USER",
@@ -438,9 +439,9 @@ SETTINGS = (
         "HOOK_EXTERNAL_URL",
         Reader.external_url,
         "",
-        "where people reach the hook, such as `https://example.com/zapwatch`: links to it begin "
-        "with this, and its path is in front of every address of the page and the API. Empty: "
-        "`HOOK_LISTEN`",
+        "address by which people reach the hook, such as `https://example.com/zapwatch`: "
+        "links to it begin with this, and its path prefixes every address of the page and the "
+        "API. Empty: `HOOK_LISTEN`",
     ),
     Setting(
         "ALERTMANAGER_FILE",
@@ -453,42 +454,42 @@ SETTINGS = (
         "HEARTBEAT_URL",
         Reader.secret_url,
         "",
-        "an address of a service elsewhere that the hook calls once a minute while exporter, "
-        "Prometheus, Alertmanager and hook all work ([more](docs/notifications.md#heartbeat))",
+        "address of an external service that the hook calls once a minute while exporter, "
+        "Prometheus, Alertmanager and hook all work ([more](../notifications.md#heartbeat))",
         secret=True,
     ),
     Setting(
         "HOOK_TRUSTED_PROXY",
         Reader.address,
         "",
-        "IP address of the proxy with TLS before the hook. Its `X-Forwarded-For`, "
-        "`X-Forwarded-Proto` and `X-Forwarded-Prefix` are believed, nobody else's",
+        "IP address of the TLS proxy in front of the hook. `X-Forwarded-For`, "
+        "`X-Forwarded-Proto` and `X-Forwarded-Prefix` are accepted only from it",
     ),
     Setting(
         "WEB_CONFIG_FILE",
         Reader.optional_path,
         "",
-        "TLS and passwords of both programs' own server, in [Prometheus' form](docs/tls.md)",
+        "file with TLS and passwords of both programs' own servers, in [Prometheus' "
+        "form](../tls.md)",
     ),
     Setting(
         "LOG_LEVEL",
         partial(Reader.choice, of=LogLevel, known="debug, info, warning or error"),
         "info",
-        "what both programs write to stderr: `debug`, `info`, `warning` or `error` and above",
+        "lowest level that both programs write to stderr: `debug`, `info`, `warning` or `error`",
     ),
     Setting(
         "LOG_FORMAT",
         partial(Reader.choice, of=LogFormat, known="logfmt or json"),
         "logfmt",
-        "how: `logfmt` or `json`, one line for each event, with the local time",
+        "format of stderr: `logfmt` or `json`, one line for each event, with the local time",
     ),
     Setting(
         "PROBE",
         partial(Reader.choice, of=ProbeKind, known="off, query or echo"),
         "query",
-        "how a quiet channel is asked whether it is alive ([more](docs/proof-of-"
-        "life.md)): `off`; `query`, where the gateway has a request for it; `echo`: a"
-        " message between two of your channels",
+        "how a quiet channel is probed ([more](../proof-of-life.md)): `off`; `query`, where "
+        "the gateway has a request for it; `echo`: a message between two of your channels",
         key="probe",
     ),
     Setting(
@@ -504,31 +505,30 @@ SETTINGS = (
         "PROBE_AFTER_MINUTES",
         partial(Reader.number, above=0, most=MOST_HOURS * 60),
         "30",
-        "so long after it was last heard it is asked; with `SILENCE_MODE=adaptive` "
-        "the exporter learns that",
+        "minutes without a message after which a channel is probed; with "
+        "`SILENCE_MODE=adaptive` the exporter learns them",
         key="probe_after_minutes",
     ),
     Setting(
         "PROBE_PAUSE_MINUTES",
         partial(Reader.number, above=0, most=MOST_HOURS * 60),
         "15",
-        "a channel is asked no more often",
+        "shortest pause between two probes of a channel",
         key="probe_pause_minutes",
     ),
     Setting(
         "PROBE_ECHOES_PER_DAY",
         partial(Reader.integer, least=1),
         "24",
-        "a channel takes part in at most so many echoes in 24 hours, sent and received together",
+        "most echoes in 24 hours in which a channel takes part, sent and received together",
         key="probe_echoes_per_day",
     ),
     Setting(
         "PROBE_ECHO_NUMBERS",
         read_numbers,
         "",
-        "the numbers of your own channels: `loja=5500000000001,obra=5500000000002`. "
-        "Echoes go to them and to no other; in gateways.yaml also a key for each: "
-        "`loja: 5500000000001`",
+        "the numbers of your own channels: `loja=5500000000001,obra=5500000000002`. Echoes go "
+        "to these numbers only; in gateways.yaml also a key for each: `loja: 5500000000001`",
         key="probe_echo_numbers",
         by_channel="numbers by channel, such as loja: 5500000000001",
         private=True,
@@ -537,15 +537,15 @@ SETTINGS = (
         "PROBE_ECHO_TEXT",
         read_line,
         "Zapwatch: does this arrive?",
-        "what an echo says, in front of the token by which it is known again",
+        "text of an echo, followed by the token that identifies it",
         key="probe_echo_text",
     ),
     Setting(
         "MESSAGE_AUDIT",
         partial(Reader.choice, of=AuditMode, known="off, incidents or daily"),
         "incidents",
-        "when the messages that a gateway has are compared with those that arrived "
-        "([more](docs/missed-messages.md)): `incidents`, after each outage; `daily`, once a day "
+        "when the messages at a gateway are compared with those that arrived "
+        "([more](../missed-messages.md)): `incidents`, after each outage; `daily`, once a day "
         "too; `off`, by hand only",
     ),
 )
