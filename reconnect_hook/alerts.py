@@ -176,8 +176,10 @@ def _outage(entry: Any, status: AlertStatus) -> Outage | None:
     That of a channel which was disconnected ends with its repair.
     """
     name = _text(entry, "labels", "alertname")
-    channel = _text(entry, "labels", "channel") if name in _SILENCE_ALERTS else ""
-    if status is not AlertStatus.RESOLVED or name not in _OUTAGES | _SILENCE_ALERTS:
+    is_silence = name in _SILENCE_ALERTS
+    channel = _text(entry, "labels", "channel") if is_silence else ""
+    is_known = is_usable_id(channel) if is_silence else name in _OUTAGES
+    if status is not AlertStatus.RESOLVED or not is_known:
         return None
     try:
         return Outage(channel, datetime.fromisoformat(entry["startsAt"]).timestamp())

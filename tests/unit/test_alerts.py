@@ -213,6 +213,12 @@ def test_an_outage_is_over_when_its_alert_is(labels: Any, outage: Outage | None)
     assert fires.outage is None
 
 
+@pytest.mark.parametrize("channel", [None, "", ".", "a\nb", "\ud800", "x" * 256, 7, ["loja"]])
+def test_what_can_be_no_channel_has_no_outage(channel: Any) -> None:
+    (ended,) = _parse(alert(channel, "resolved", alertname="WhatsAppChannelSilent"))
+    assert ended.outage is None
+
+
 @pytest.mark.parametrize("began", [None, 7, "", "soon", "9999-12-31T23:59:59+99:00", {}])
 def test_an_outage_without_a_beginning_is_none(began: Any) -> None:
     ended = alert("loja", "resolved", alertname="WhatsAppChannelSilent")
