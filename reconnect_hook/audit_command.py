@@ -12,6 +12,7 @@ from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.scheduler import Scheduler, add_gateways
 from reconnect_hook.supervisor import make_controller, open_store
 from zapwatch.channels import Channel, channel_key
+from zapwatch.cli import printable
 from zapwatch.config import Settings, SettingsError
 from zapwatch.db import StateError
 from zapwatch.gateways.base import GatewayError
@@ -60,7 +61,7 @@ def run_audit(
             controller.client.close()
     store.database.close()
     if as_json:
-        _say([json.dumps({"audits": [_object(*one) for one in found]}, indent=2)])
+        _say(json.dumps({"audits": [_object(*one) for one in found]}, indent=2).splitlines())
     elif not found and not failed:
         _say(["no gateway lists such a channel; check --dry-run --verbose lists all"])
     results = {audit.result for _, _, audit in found}
@@ -101,4 +102,4 @@ def _time(at: float) -> str:
 
 
 def _say(lines: Sequence[str]) -> None:
-    print("\n".join(lines), flush=True)  # noqa: T201 - the operator reads it
+    print("\n".join(map(printable, lines)), flush=True)  # noqa: T201 - the operator reads it

@@ -120,6 +120,16 @@ def _stored(loop: _Loop) -> int:
         return int(store.execute("SELECT count(*) FROM arrived_ids").fetchone()[0])
 
 
+def test_what_would_turn_or_hide_a_line_is_shown_as_an_escape(
+    loop: _Loop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop.server.gateway.put("ob\u202era", {"quiet": True})
+    loop.audit()
+    said = capsys.readouterr().out
+    assert "wpp: ob\\u202era: unknown" in said
+    assert all(line.isprintable() for line in said.splitlines())
+
+
 def test_what_cannot_be_read_or_known_is_no_good_news(
     loop: _Loop, capsys: pytest.CaptureFixture[str]
 ) -> None:
