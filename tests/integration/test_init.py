@@ -22,6 +22,7 @@ from tests.support.shipped import read_yaml, run
 from tests.support.terminal import Terminal
 from zapwatch.alertmanager import ways_to_people
 from zapwatch.config import load
+from zapwatch.gateways import TYPES
 
 _ENGLISH = {"LC_ALL": "C.UTF-8"}
 _INIT = ("-c", "from zapwatch.cli import main; main()", "init")
@@ -67,7 +68,9 @@ def _mode(path: Path) -> int:
 
 def _find_the_gateway(person: Terminal, url: str) -> None:
     """Answer with a wrong port, then with a wrong key, then right."""
-    assert "PixelHub's own gateway" in person.answer("Number [1]:")
+    shown = person.answer("Number [1]:")
+    assert "PixelHub's own gateway" in shown
+    assert f"{len(TYPES)}) wwebjs-api" in shown
     person.answer("PixelHub's .env")
     # No port listens there.
     person.answer("Address of the gateway", f"http://127.0.0.1:{free_port()}")
@@ -216,12 +219,14 @@ class TestFlags:
         run("amtool", "check-config", tmp_path / "etc" / "alertmanager.yml")
 
     def test_a_second_run_changes_nothing(self, simulator: Simulator, tmp_path: Path) -> None:
+        simulator.put_channel("ob\u202era")
         nowhere = ("--tell", "webhook", "url=http://127.0.0.1:1")
         assert _flags(tmp_path, simulator.url, *nowhere).returncode == 1
         files = (tmp_path / ".env", *sorted((tmp_path / "etc").iterdir()))
         before = [path.read_text() for path in files]
         done = _flags(tmp_path, simulator.url)
         assert done.returncode == 0, done.stdout + done.stderr
+        assert "ob\\u202era (connected)" in done.stdout
         assert "people are told by webhook" in done.stdout
         assert [path.read_text() for path in files] == before
 

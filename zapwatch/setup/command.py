@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from zapwatch.alertmanager import AlertmanagerError, check_file, ways_to_people
-from zapwatch.cli import WRONG_USAGE, manual, parser
+from zapwatch.cli import WRONG_USAGE, manual, parser, printable
 from zapwatch.config.files import parse_pixelhub_env, read_env_text, read_secrets, secret_in
 from zapwatch.config.gateway import MessageSourceKind
 from zapwatch.config.load import DEFAULT_ENV_FILE, parse
 from zapwatch.config.readers import Reader, SettingsError
 from zapwatch.config.settings import BY_NAME, PIXELHUB, Settings
-from zapwatch.gateways import NAMED_CHANNELS, PUBLIC_URLS
+from zapwatch.gateways import NAMED_CHANNELS, PUBLIC_URLS, TYPES
 from zapwatch.gateways.base import GatewayError
 from zapwatch.messages.webhook_log import MessageLogError
 from zapwatch.setup import trials
@@ -41,14 +41,24 @@ from zapwatch.setup.ways import WAYS, Field, read_way
 _SHOWN = 5  # channels
 _LIKELY_ENVS = ("../pixelhub/.env", "~/pixelhub/.env", "/var/www/pixelhub/.env")
 _STOPPED = 130
+_NAMES = {
+    "wppconnect": "WPPConnect Server",
+    "evolution": "Evolution API",
+    "waha": "WAHA",
+    "whapi": "Whapi.Cloud",
+    "gowa": "GOWA (go-whatsapp-web-multidevice)",
+    "openwa": "OpenWA",
+}
+"""What people call a type of gateway, where that is another name."""
 _SOURCES = {
     "wrapper": (MessageSourceKind.LOG, MessageSourceKind.EVENTS),
     "wppconnect": (MessageSourceKind.EVENTS,),
     "evolution": (MessageSourceKind.EVENTS, MessageSourceKind.ACTIVITY),
     "waha": (MessageSourceKind.EVENTS, MessageSourceKind.ACTIVITY),
+    "openwa": (MessageSourceKind.EVENTS, MessageSourceKind.ACTIVITY),
     "whapi": (MessageSourceKind.LOG, MessageSourceKind.EVENTS, MessageSourceKind.ACTIVITY),
 }
-"""What each kind of gateway can say of its messages, the best first."""
+"""What each kind of gateway can say of its messages, the best first; any other has events."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -251,13 +261,8 @@ class Setup:
         is_known = bool(self._value("WPP_GATEWAY_BASE_URL")) and not is_given
         if is_known and self._try_gateway() and self._console.confirm(_("Keep it?"), default=True):
             return True
-        kinds = [
-            ("wrapper", _("PixelHub's own gateway (WPPConnect behind PixelHub)")),
-            ("wppconnect", "WPPConnect Server"),
-            ("evolution", "Evolution API"),
-            ("waha", "WAHA"),
-            ("whapi", "Whapi.Cloud"),
-        ]
+        names = _NAMES | {"wrapper": _("PixelHub's own gateway (WPPConnect behind PixelHub)")}
+        kinds = [(kind, names.get(kind, kind)) for kind in TYPES]
         try:
             while True:
                 kind = self._given.get("WPP_GATEWAY_TYPE") or self._console.choice(
@@ -317,7 +322,7 @@ class Setup:
             self._console.warn(f"✗ {error.reason}: {error.detail}")
             self._console.warn("  " + _("Most likely:") + f" {likely}")
             return False
-        names = [f"{channel.id} ({channel.status})" for channel in channels[:_SHOWN]]
+        names = [f"{printable(one.id)} ({one.status})" for one in channels[:_SHOWN]]
         more = ["…"] if len(channels) > _SHOWN else []
         listed = ", ".join([*names, *more]) or _("none yet")
         base_url = settings.gateways[0].base_url
