@@ -134,6 +134,18 @@ def test_what_would_turn_or_hide_a_line_is_shown_as_an_escape(cron: Cron) -> Non
     assert all(line.isprintable() for line in done.stdout.splitlines())
 
 
+def test_an_audit_that_is_due_waits_for_a_hook_that_stays(cron: Cron) -> None:
+    """A check ends in the middle of it, and what it had claimed would wait for 15 minutes."""
+    cron.channel("loja")
+    cron.check_here()
+    due = "INSERT INTO message_audit (gateway, key, channel, due_at) VALUES ('wpp', 'loja', '', 1)"
+    state(cron.directory, due)
+    cron.simulator.drop("loja")
+    assert cron.check_here() == 0
+    assert cron.asked == ["loja"]
+    assert state(cron.directory, "SELECT due_at FROM message_audit")[0][0] == 1.0
+
+
 def test_a_check_away_from_its_settings_says_that_its_state_is_new(cron: Cron) -> None:
     cron.channel("loja")
     home = cron.directory / "home"
