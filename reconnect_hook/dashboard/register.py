@@ -87,7 +87,7 @@ def add_page(
     ):
         views.add_to(routes)
     app.register_blueprint(routes)
-    app.register_blueprint(ScanPage(supervisor.scan_links, panels, clock=clock).blueprint())
+    app.register_blueprint(ScanPage(supervisor.scan_links, board, panels, clock=clock).blueprint())
     app.register_blueprint(DashboardApi(auth, board, panels, supervisor.scan_links).blueprint())
     for code in (404, 405):
         app.register_error_handler(code, errors.no_such_page)

@@ -233,9 +233,15 @@ class ScanPage:
     """The visitors' views: one channel's codes, and nothing else of the installation."""
 
     def __init__(
-        self, links: ScanLinks, panels: GatewayPanels, *, clock: Clock | None = None
+        self,
+        links: ScanLinks,
+        board: DashboardCache,
+        panels: GatewayPanels,
+        *,
+        clock: Clock | None = None,
     ) -> None:
         self._links = links
+        self._board = board
         self._panels = panels
         self._throttle = LoginThrottle(clock)
         self._clock = clock or Clock()
@@ -297,6 +303,8 @@ class ScanPage:
 
     def _pair(self, token: str) -> Response:
         link, panel = self._find(token)
+        if self._is_gone(link):
+            raise NotFound
         self._note_visit(link, panel)
         typed = request.form.get("phone", "")
         return _pairing_answer(lambda: ask_pairing_code(panel, link.channel, typed, link=link))
@@ -320,7 +328,13 @@ class ScanPage:
         self._note_visit(link, panel)
         if panel.watches.scanned(channel_key(link.channel)):
             return QrState.CONNECTED, 0
-        return panel.watches.look(link.channel)
+        return (QrState.NONE, 0) if self._is_gone(link) else panel.watches.look(link.channel)
+
+    def _is_gone(self, link: ScanLink) -> bool:
+        """Whether the gateway lists no such channel: one would make a session of that name."""
+        snapshot = self._board.look()
+        is_known = snapshot.number > 0 and link.gateway not in snapshot.blind
+        return is_known and view_id(link.gateway, link.channel) not in snapshot.rows
 
 
 def _finish(response: Response) -> Response:

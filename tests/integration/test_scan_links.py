@@ -289,6 +289,22 @@ def test_links_of_a_channel_are_bounded_and_of_an_unknown_one_there_are_none(sit
     assert unknown.status_code == 404
 
 
+def test_a_channel_that_the_gateway_lists_no_more_gets_no_code_by_its_link(
+    site: Site, simulator: Simulator
+) -> None:
+    """One gateway would make a session of that name."""
+    path = _path(_share(site))
+    state(Path.cwd(), "UPDATE scan_links SET channel = 'gone', key = 'gone'")
+    simulator.clear_requests()
+    visitor = site.browser()
+    assert visitor.get(f"{path}/live").get_json()["state"] == "none"
+    visitor.get(f"{path}/qr")
+    asked = visitor.post(f"{path}/pair", data={"phone": "+55 00 90000-0001"})
+    assert asked.status_code == 404
+    wait_until(lambda: not _asking(), 30, "the asking to end")
+    assert {call["operation"] for call in simulator.requests()} <= {"list"}
+
+
 def test_a_fault_of_the_hook_itself_does_not_tell_the_token(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
