@@ -13,8 +13,9 @@ from reconnect_hook.dashboard.qr import (
     QrWatches,
 )
 from tests.support.clock import HandMovedClock
-from zapwatch.gateways.base import Failure, Gateway, PairingCode
+from zapwatch.gateways.base import Calls, Failure, Gateway, GatewayResponse, PairingCode
 from zapwatch.gateways.helpers import other_form, phone_number, read_pairing_code
+from zapwatch.gateways.wppconnect import SocketEvents
 
 
 @pytest.mark.parametrize(
@@ -83,3 +84,47 @@ def test_the_codes_of_a_channel_are_limited_and_of_others_they_are_not() -> None
     clock.forward(PAIRINGS_SECONDS)
     for _ in range(MOST_PAIRINGS):
         watches.pair("loja", "5500000000001")
+
+
+class _Socket:
+    """A socket.io that tells these packets, one answer for each text."""
+
+    def __init__(self, *answers: str) -> None:
+        self._answers = list(answers)
+
+    def get(self, _path: str) -> GatewayResponse:
+        return GatewayResponse(200, "text/plain", self._answers.pop(0).encode())
+
+    def send(self, *_: object) -> None:
+        """Take a packet."""
+
+
+def _open(*answers: str) -> SocketEvents:
+    return SocketEvents(cast(Calls, _Socket(*answers)))
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        "42",
+        "42nonsense",
+        "42{}",
+        "42[]",
+        "42null",
+        '42["phoneCode"]',
+        '42["phoneCode", "ABCD-EFGH"]',
+        '42["phoneCode", {"phone": "550000000002", "data": "ZZZZ-ZZZZ"}]',
+        "42" + "[" * 100_000,
+    ],
+    ids=lambda strange: strange[:30],
+)
+def test_strange_packets_of_a_socket_do_no_harm(strange: str) -> None:
+    code = '42["phoneCode", {"phone": 550000000001, "data": "ABCD-EFGH"}]'
+    events = _open('0{"sid": "a"}', "40", f"2\x1e{strange}\x1e{code}")
+    assert events.wait_for_code("550000000001") == "ABCD-EFGH"
+
+
+@pytest.mark.parametrize("opened", ["", "0", "0[]", "0{}", "<html>", "0" + "[" * 100_000])
+def test_what_is_no_socket_is_a_failure(opened: str) -> None:
+    with pytest.raises(Failure):
+        _open(opened, opened)

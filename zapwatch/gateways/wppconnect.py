@@ -5,7 +5,6 @@ docs/gateways/README.md says what was tested how.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
@@ -34,6 +33,7 @@ from zapwatch.gateways.helpers import (
     number_of,
     read_pairing_code,
 )
+from zapwatch.http import parse_json
 from zapwatch.messages.received import (
     Entry,
     Received,
@@ -96,10 +96,10 @@ class SocketEvents:
         """Join it; raise Failure."""
         self._calls = calls
         (opened, *_) = self._receive(_SOCKET)
-        try:
-            sid = str(json.loads(opened.removeprefix("0"))["sid"])
-        except (ValueError, KeyError, TypeError):
-            raise Failure(GatewayErrorKind.INVALID, "no socket.io, which tells the code") from None
+        told = _read_packet(opened.removeprefix("0"))
+        sid = told.get("sid") if isinstance(told, dict) else None
+        if not isinstance(sid, str):
+            raise Failure(GatewayErrorKind.INVALID, "no socket.io, which tells the code")
         self._path = f"{_SOCKET}&sid={quote(sid, safe='')}"
         self._calls.send("POST", self._path, _JOIN)
 
@@ -110,16 +110,24 @@ class SocketEvents:
                 if packet == "2":
                     self._calls.send("POST", self._path, _PONG)
                 elif packet.startswith("42"):
-                    event = json.loads(packet[2:])
-                    # A session that was closed before is not named.
-                    if event[0] == "phoneCode" and str(event[1].get("phone")) == phone:
-                        return event[1].get("data")
+                    match _read_packet(packet[2:]):
+                        # A session that was closed before is not named.
+                        case ["phoneCode", {"phone": number, "data": code}] if str(number) == phone:
+                            return code
 
     def _receive(self, path: str) -> list[str]:
         answer = self._calls.get(path)
         if not answer.is_success:
             raise Failure(GatewayErrorKind.HTTP, f"HTTP {answer.status} of its socket.io")
         return answer.raw.decode("utf-8", "replace").split("\x1e")
+
+
+def _read_packet(text: str) -> Any:
+    """Return the JSON of a packet, None where it is none."""
+    try:
+        return parse_json(text.encode())
+    except (ValueError, RecursionError):
+        return None
 
 
 _STATUSES = {
