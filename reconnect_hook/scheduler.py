@@ -59,11 +59,9 @@ class Scheduler:
         self._thread: threading.Thread | None = None
 
     def add(self, reconcilers: Iterable[GatewayReconciler]) -> None:
-        """Work at these gateways too; raises StateError."""
-        added = list(reconcilers)
-        add_gateways(self._database, [one.name for one in added])
+        """Work at these gateways too, which have their rows by add_gateways()."""
         with self._lock:
-            self._reconcilers |= {one.name: one for one in added}
+            self._reconcilers |= {one.name: one for one in reconcilers}
         self.wake()
 
     def start(self) -> None:

@@ -22,7 +22,7 @@ from reconnect_hook.reconciler import GatewayReconciler
 from reconnect_hook.recorder import Recorder
 from reconnect_hook.repository import Lead
 from reconnect_hook.scan_links import ScanLinks
-from reconnect_hook.scheduler import Scheduler
+from reconnect_hook.scheduler import Scheduler, add_gateways
 from reconnect_hook.workers import Workers
 from zapwatch.channels import Channel
 from zapwatch.config import GatewaySettings, Settings, SettingsError
@@ -185,7 +185,7 @@ class HookSupervisor:
         """Repair at these gateways and no others; what has not changed goes on undisturbed.
 
         Alerts of one that has changed are taken at any moment: they wait in the state until what
-        was in flight before has ended.
+        was in flight before has ended. Raises StateError where the state fails.
         """
         with self._lock:
             before = self._controllers
@@ -202,6 +202,10 @@ class HookSupervisor:
                 for gateway in gateways
                 if gateway.name not in stays
             }
+            # Before anything changes: the state may fail.
+            add_gateways(self._store.database, made)
+            for one in made.values():
+                one.auditor.plan()
             self._controllers = {
                 gateway.name: made.get(gateway.name) or before[gateway.name] for gateway in gateways
             }
@@ -210,8 +214,6 @@ class HookSupervisor:
             for one in old:
                 one.client.close()
             self._scheduler.add(one.reconciler for one in made.values())
-            for one in made.values():
-                one.auditor.plan()
             if not self._scheduler.is_alive:
                 self._scheduler.start()
             for name in before.keys() - self._controllers.keys():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from reconnect_hook.dashboard.register import add_page
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.supervisor import HookSupervisor, open_store
 from tests.support.gateways import Gateways, answer, sample
-from tests.support.hooks import TOKEN
+from tests.support.hooks import TOKEN, state
 from tests.support.prometheus import Exposition
 from tests.support.waiting import wait_until
 from zapwatch.config import parse
+from zapwatch.db import StateError
 
 _BEARER = {"Authorization": f"Bearer {TOKEN}"}
 _SECONDS = 60.0
@@ -196,3 +198,21 @@ def test_a_gateway_that_was_removed_leaves_the_page(site: Site) -> None:
     page = site.browser().get("/").text
     assert 'href="/channels/Loja"' in page
     assert '<span class="gateway" title="The gateway that is watched">b</span>' in page
+
+
+def test_a_state_that_fails_at_a_reload_leaves_the_gateways_as_they_were(site: Site) -> None:
+    """Else the next reload would take the new ones for those that are repaired at."""
+    present = [one.gateway for one in site.supervisor.controllers.values()]
+    changed = [present[0], replace(present[1], timeout=present[1].timeout + 1)]
+    state(Path.cwd(), "ALTER TABLE gateway RENAME TO away")
+    with pytest.raises(StateError):
+        site.supervisor.apply_config(changed)
+    state(Path.cwd(), "ALTER TABLE away RENAME TO gateway")
+    assert [one.gateway for one in site.supervisor.controllers.values()] == present
+    site.supervisor.apply_config(changed)
+    assert site.post("/api/reconnect/Loja?gateway=b")[0] == 202
+    wait_until(
+        lambda: bool(site.get("/api/attempts/Loja?gateway=b")[1]["attempts"]),
+        _SECONDS,
+        "the repair",
+    )

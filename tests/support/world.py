@@ -30,7 +30,7 @@ from reconnect_hook.probe_limits import ProbeRepository
 from reconnect_hook.reconciler import GatewayReconciler
 from reconnect_hook.recorder import Recorder
 from reconnect_hook.repository import Lead, read_rows
-from reconnect_hook.scheduler import Scheduler
+from reconnect_hook.scheduler import Scheduler, add_gateways
 from reconnect_hook.workers import Workers
 from tests.support.states import firing, resolved, state_url
 from zapwatch.channels import Channel, Status, channel_key
@@ -348,6 +348,7 @@ class WorldHook:
             clock=world.clock,
             auditor=self.auditor,
         )
+        add_gateways(self.database, [GATEWAY])
         self.scheduler.add([self.reconciler])
         self.auditor.plan()
         self.next_step = world.clock.monotonic()
