@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -242,6 +243,15 @@ class TestFlags:
         another = "another-token-that-is-not-real"
         assert _flags(tmp_path, simulator.url, "--set", f"HOOK_TOKEN={another}").returncode == 0
         assert token.read_text() == load(str(env), {}).hook_token == another
+
+    def test_a_hook_at_all_addresses_is_opened_by_the_machines_name(
+        self, simulator: Simulator, tmp_path: Path
+    ) -> None:
+        listen = ("--set", "HOOK_LISTEN=0.0.0.0:9862")
+        assert _flags(tmp_path, simulator.url, *listen).returncode == 0
+        address = (tmp_path / "etc" / "address.tmpl").read_text()
+        assert f"http://{socket.gethostname()}:9862" in address
+        assert load(str(tmp_path / ".env"), {}).hook_external_url == ""
 
     def test_a_foreign_file_is_replaced_only_when_that_is_asked_for(
         self, simulator: Simulator, tmp_path: Path

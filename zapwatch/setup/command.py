@@ -15,6 +15,7 @@ from zapwatch.config.gateway import MessageSourceKind
 from zapwatch.config.load import DEFAULT_ENV_FILE, parse
 from zapwatch.config.readers import Reader, SettingsError
 from zapwatch.config.settings import BY_NAME, PIXELHUB, Settings
+from zapwatch.config.web import hook_link
 from zapwatch.gateways import NAMED_CHANNELS, PUBLIC_URLS, TYPES
 from zapwatch.gateways.base import GatewayError
 from zapwatch.messages.webhook_log import MessageLogError
@@ -452,9 +453,7 @@ class Setup:
         return console.confirm(question, default=not ways_to_people(present))
 
     def _page_address(self) -> str:
-        listen = self._parsed().hook_listen
-        local = f"http://{listen}"
-        default = self._value("HOOK_EXTERNAL_URL") or local
+        default = hook_link(self._parsed(), "")
 
         def check(answer: str) -> None:
             Reader({_("The address"): answer}).external_url(_("The address"))
@@ -465,7 +464,7 @@ class Setup:
         else:
             question = _("Address at which a phone opens the page (a proxy with TLS, or this one)")
             page = self._console.text(question, default, check)
-        if page.rstrip("/") != local:
+        if page.rstrip("/") != default:
             self._note("HOOK_EXTERNAL_URL", page.rstrip("/"))
         return str(page).rstrip("/")
 
