@@ -61,8 +61,7 @@ class ScanLinks:
         token, key = secrets.token_urlsafe(_TOKEN_BYTES), channel_key(channel)
 
         def work(connection: sa.Connection) -> ScanLink:
-            at = now(connection)
-            connection.execute(sa.delete(scan_links).where(scan_links.c.expires_at <= at))
+            at = _delete_expired(connection)
             mine = (scan_links.c.gateway == gateway, scan_links.c.key == key)
             count = sa.select(sa.func.count()).select_from(scan_links).where(*mine)
             if (connection.scalar(count) or 0) >= MOST_LINKS:
@@ -124,6 +123,18 @@ class ScanLinks:
             return None if row is None else ScanLink(**row)
 
         return self._database.transact(work)
+
+
+def prune_links(database: Database) -> None:
+    """Delete the links of all gateways that have expired; raises StateError."""
+    database.transact(_delete_expired)
+
+
+def _delete_expired(connection: sa.Connection) -> float:
+    """Delete them and return the moment, in Unix seconds."""
+    at = now(connection)
+    connection.execute(sa.delete(scan_links).where(scan_links.c.expires_at <= at))
+    return at
 
 
 def _hash(token: str) -> str:

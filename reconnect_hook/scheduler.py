@@ -13,6 +13,7 @@ from reconnect_hook.probe_limits import prune_echoes
 from reconnect_hook.reconciler import GatewayReconciler, Polled
 from reconnect_hook.recorder import RETRY_SECONDS
 from reconnect_hook.repository import add_gateway, prune_records, prune_rows, read_due
+from reconnect_hook.scan_links import prune_links
 from zapwatch.db import Database, StateError
 from zapwatch.server import start_thread
 
@@ -176,6 +177,7 @@ class Scheduler:
         self._pruned_at = self._clock.monotonic()
         prune_records(self._database)
         prune_echoes(self._database)
+        prune_links(self._database)
         for one in reconcilers:
             if one.listed is not None:
                 one.forget_channels(prune_rows(self._database, one.name, one.listed))

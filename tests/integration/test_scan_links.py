@@ -18,10 +18,12 @@ from werkzeug.test import TestResponse
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from reconnect_hook.dashboard.qr import QrState, QrWatches
-from reconnect_hook.scan_links import MOST_LINKS
+from reconnect_hook.scan_links import MOST_LINKS, ScanLinks
+from reconnect_hook.schema import scan_links
 from tests.support.hooks import SECRET, TOKEN, log_lines, state
 from tests.support.site import Site
 from tests.support.waiting import wait_until
+from tests.support.world import GATEWAY, World
 
 _BEARER = {"Authorization": f"Bearer {TOKEN}"}
 _WRONG = "A" * 32
@@ -303,6 +305,23 @@ def test_a_channel_that_the_gateway_lists_no_more_gets_no_code_by_its_link(
     assert asked.status_code == 404
     wait_until(lambda: not _asking(), 30, "the asking to end")
     assert {call["operation"] for call in simulator.requests()} <= {"list"}
+
+
+def test_a_link_that_has_expired_is_forgotten_within_an_hour(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.run(5)
+    ScanLinks(world.hook.database).create(GATEWAY, "loja", "balcão", 1)
+
+    def kept() -> int | None:
+        with world.hook.database.read() as connection:
+            return connection.scalar(sa.select(sa.func.count()).select_from(scan_links))
+
+    assert kept() == 1
+    for _ in range(2):
+        world.skip(3600)
+        world.run(5)
+    assert kept() == 0
+    world.close()
 
 
 def test_a_fault_of_the_hook_itself_does_not_tell_the_token(
