@@ -76,6 +76,11 @@ class DirectReader:
                 self._condition.wait_for(lambda: not self._is_listing, max(0.0, left))
             return self._present()
 
+    def channels(self) -> Collection[Channel]:
+        """Return the channels of the last list, asked for if it is time for one."""
+        self.readings()
+        return self._channels
+
     def _present(self) -> GatewayReadings | None:
         is_old = self._clock.monotonic() - self._read_at > 2 * self._pause
         return None if is_old else self._readings
@@ -167,7 +172,11 @@ class MessageWeeks:
     """Reads channels' last weeks from the message source, one at a time; safe between threads."""
 
     def __init__(
-        self, gateway: GatewaySettings, open_source: OpenSource, *, clock: Clock | None = None
+        self,
+        gateway: GatewaySettings,
+        open_source: Callable[[], MessageSource | None],
+        *,
+        clock: Clock | None = None,
     ) -> None:
         self.count = 0
         """How many weeks have been read."""
@@ -223,7 +232,7 @@ class MessageWeeks:
             self._clock.sleep(_WEEK_PAUSE_SECONDS)
 
         # One of its own, since it is closed when it has been read.
-        source = self._open_source(list)
+        source = self._open_source()
         if source is None:
             return ()
         try:

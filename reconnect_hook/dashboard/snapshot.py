@@ -99,14 +99,16 @@ class GatewayPanels:
         gateway = controller.gateway
         name = gateway.name
         open_messages = partial(open_source, self._settings, gateway)
+        direct = DirectReader(controller.client, gateway, open_messages, clock=self._clock)
         return GatewayPanel(
             name,
             controller,
             QrWatches(controller.client, controller.actions.recheck, self._clock),
             known.ended if known else RecentRepairs(controller.history),
             known.strips if known else DayTimelines(self._prometheus, name, clock=self._clock),
-            DirectReader(controller.client, gateway, open_messages, clock=self._clock),
-            MessageWeeks(gateway, open_messages, clock=self._clock),
+            direct,
+            # It must find a channel whose messages stand under another name.
+            MessageWeeks(gateway, partial(open_messages, direct.channels), clock=self._clock),
         )
 
     @property

@@ -15,17 +15,22 @@ import pytest
 import requests
 import yaml
 from flask.testing import FlaskClient
+from sqlalchemy import make_url
 from werkzeug.test import TestResponse
 
+from demo.simulator.apis.openwa import openwa_id
 from demo.simulator.client import Simulator
+from demo.simulator.server import SimulatorServer
 from reconnect_hook import app as hook_app
 from reconnect_hook import auth
-from tests.support.hooks import TOKEN, hook_settings, state
+from tests.support.hooks import SECRET, TOKEN, hook_settings, state
 from tests.support.message_logs import WrittenLog
 from tests.support.programs import Program
 from tests.support.site import Site
 from tests.support.states import locked
 from tests.support.waiting import wait_until
+from zapwatch.channels import channel_key
+from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes
 
 _BEARER = {"Authorization": f"Bearer {TOKEN}"}
 _OPENAPI = Path(hook_app.__file__).with_name("openapi.yaml")
@@ -687,3 +692,23 @@ def test_nobody_else_is_believed(simulator: Simulator, tmp_path: Path) -> None:
             wrong = {"Authorization": "Bearer wrong", "X-Forwarded-For": f"203.0.113.{number}"}
             answer = requests.get(url, headers=wrong, timeout=30)
         assert answer.status_code == 429
+
+
+def test_the_week_of_a_channel_whose_messages_have_another_name_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url, now = f"sqlite:///{tmp_path}/messages.sqlite3", time.time()
+    place = "wpp", channel_key(openwa_id("loja"))
+    hour = int(now // 3600) - 1
+    store = EventStore(make_url(url))
+    store.write(Batch({place: Last(now, 0, now)}, {(*place, hour): Minutes(0b101, 2)}), now)
+    store.close()
+    events = {"MESSAGE_SOURCE": "events", "MESSAGES_TOKEN": TOKEN, "MESSAGES_STATE_URL": url}
+    with SimulatorServer(SECRET, api="openwa") as server:
+        Simulator(server.url).put_channel("loja")
+        site = Site(server.url, WPP_GATEWAY_TYPE="openwa", **events)
+        operator = site.browser()
+        operator.post("/login", data={"token": TOKEN})
+        wait_until(lambda: 'class="chart' in operator.get("/channels/loja").text, 20, "the chart")
+        site.close()

@@ -162,9 +162,7 @@ class WeekSource:
         self.pauses = 1
         self.reads = self.closed = 0
         gateway = SimpleNamespace(name="wpp", messages=MessageSourceKind.LOG)
-        self.weeks = MessageWeeks(
-            cast(Any, gateway), lambda _listed: cast(Any, self), clock=self.clock
-        )
+        self.weeks = MessageWeeks(cast(Any, gateway), lambda: cast(Any, self), clock=self.clock)
 
     def histories(self, wanted: set[str], pause: Callable[[], None]) -> dict[str, History]:
         self.reads += 1
