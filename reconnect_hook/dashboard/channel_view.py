@@ -304,17 +304,17 @@ class RecentRepairs:
 
 SHOWS = {
     "all": _("All channels"),
-    "somebody": _("Need somebody"),
-    "trouble": _("In trouble"),
-    "paused": _("Repairs paused"),
+    "somebody": _("Need attention"),
+    "trouble": _("Failing"),
+    "paused": _("Auto-reconnect paused"),
 }
 """What can be chosen to be shown."""
 
 SORTS = {
     "urgency": _("By urgency"),
     "name": _("By name"),
-    "message": _("By silence"),
-    "repair": _("By last repair"),
+    "message": _("By last message"),
+    "repair": _("By last reconnection"),
 }
 """And in which order."""
 

@@ -57,8 +57,10 @@ def no_such_page(error: HTTPException) -> AnyResponse:
 
 def state_error(_error: StateError) -> AnyResponse:
     """Answer when the state cannot be read or written."""
-    text = _("The hook's own memory cannot be read or written just now. Please try again.")
-    return error_page(503, _("That did not work"), text)
+    text = _(
+        "The state of the Zapwatch server cannot be read or written just now. Please try again."
+    )
+    return error_page(503, _("Something went wrong"), text)
 
 
 def http_error(error: HTTPException) -> AnyResponse:
@@ -66,10 +68,10 @@ def http_error(error: HTTPException) -> AnyResponse:
     words = {
         403: (_("Not allowed"), _("The request came from another site.")),
         404: (_("Not found"), _("There is no such page or channel.")),
-        429: (_("Too many wrong tokens"), _("Please wait a minute.")),
+        429: (_("Too many wrong passwords"), _("Please wait a minute.")),
     }
     code = error.code or 500
-    response = error_page(code, *words.get(code, (_("That did not work"), error.name)))
+    response = error_page(code, *words.get(code, (_("Something went wrong"), error.name)))
     if isinstance(error, TooManyRequests):
         response.headers["Retry-After"] = str(int(WAIT_SECONDS))
     return response

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
-from babel.units import format_unit
 from flask import Flask, Response, request, url_for
 from flask_babel import (
     Babel,
@@ -63,7 +62,8 @@ def remember_language(response: Response) -> None:
         )
 
 
-_UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+"""Symbols of units, the same in both languages and in page.js, with their seconds."""
 _STATIC = Path(__file__).parent / "static"
 _TIME = Markup('<time datetime="{}" data-as="{}" title="{}">{}</time>')
 
@@ -128,8 +128,7 @@ def duration(seconds: float) -> str:
     """Return a length of time in the largest unit that fits it exactly, a second at least."""
     whole = round(seconds)
     unit, size = next((unit, size) for unit, size in _UNITS if whole % size == 0)
-    locale_now = get_locale() or "en"
-    return format_unit(whole // size, f"duration-{unit}", length="narrow", locale=locale_now)
+    return f"{whole // size} {unit}"
 
 
 def number(value: float) -> str:

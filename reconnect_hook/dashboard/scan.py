@@ -143,8 +143,9 @@ def ask_pairing_code(
         note(**about, outcome="failed", detail=str(error))
         # Of a connection that fails, the words may name the gateway's address.
         tells = link is None or error.reason in _OWN_WORDS
-        said = _("The gateway says: %(words)s", words=error.detail) if tells else ""
-        words = f"{_('There is no code.')} {said}".strip()
+        said = _("The gateway's error message: %(words)s", words=error.detail) if tells else ""
+        no_code = _("There is no code.")
+        words = f"{no_code} {said}".strip()
         raise PairingRefusedError(409, words, other=other_form(phone)) from None
     note(**about, outcome="issued")
     return {"code": made.code, "expires_in": made.seconds, "other": other_form(phone)}
@@ -349,7 +350,7 @@ def _message(status: int, title: str, text: str) -> AnyResponse:
 
 
 def _not_valid() -> AnyResponse:
-    text = _("It may have expired or been ended. Please ask whoever sent it for a new one.")
+    text = _("It may have expired or been ended. Please ask the sender for a new one.")
     return _message(404, _("This link does not work"), text)
 
 
@@ -357,13 +358,13 @@ def _refuse(error: HTTPException) -> AnyResponse:
     if error.response is not None:
         return error.get_response()
     code = error.code or 500
-    return _not_valid() if code == 404 else _message(code, _("That did not work"), error.name)
+    return _not_valid() if code == 404 else _message(code, _("Something went wrong"), error.name)
 
 
 def _later(_error: StateError) -> AnyResponse:
-    return _message(503, _("That did not work"), _("Please try again in a moment."))
+    return _message(503, _("Something went wrong"), _("Please try again in a moment."))
 
 
 def _fail(error: Exception) -> AnyResponse:
     _log.error("a scan link's page met a fault of the hook itself", exc_info=error)
-    return _message(500, _("That did not work"), _("Please try again in a moment."))
+    return _message(500, _("Something went wrong"), _("Please try again in a moment."))

@@ -17,11 +17,11 @@ from reconnect_hook.probe_limits import ProbeOutcome
 from zapwatch.channels import Status
 
 KINDS = {
-    ChannelHealth.NEEDS_SCAN: _("Needs a scan"),
-    ChannelHealth.FAILING: _("Repairs do not help"),
+    ChannelHealth.NEEDS_SCAN: _("Needs QR scan"),
+    ChannelHealth.FAILING: _("Can't reconnect"),
     ChannelHealth.DISCONNECTED: _("Disconnected"),
-    ChannelHealth.SILENT: _("Silent"),
-    ChannelHealth.NEVER_HEARD: _("Never heard"),
+    ChannelHealth.SILENT: _("No messages"),
+    ChannelHealth.NEVER_HEARD: _("No messages yet"),
     ChannelHealth.UNKNOWN: _("Unknown"),
     ChannelHealth.CONNECTED: _("Connected"),
 }
@@ -29,89 +29,98 @@ KINDS = {
 
 MEANINGS = {
     ChannelHealth.NEEDS_SCAN: _(
-        "The pairing is no longer valid. Somebody has to scan the QR code: open this page on a "
-        "second device, since a phone cannot scan its own screen."
+        "WhatsApp has logged this device out. Scan the QR code to connect it again: open "
+        "this page on a second device, since a phone cannot scan its own screen."
     ),
-    ChannelHealth.FAILING: _("Repairs in a row did not bring it back. Somebody has to look."),
+    ChannelHealth.FAILING: _(
+        "Several reconnections in a row have failed. The channel needs attention."
+    ),
     ChannelHealth.DISCONNECTED: _("The gateway lists the channel as not connected."),
-    ChannelHealth.SILENT: _("The gateway says connected, but no message has come for too long."),
-    ChannelHealth.NEVER_HEARD: _("The gateway says connected, but no message of it is known."),
-    ChannelHealth.UNKNOWN: _("Nothing can be said of it at the moment."),
-    ChannelHealth.CONNECTED: _("All is well."),
+    ChannelHealth.SILENT: _("Connected at the gateway, but no messages for too long."),
+    ChannelHealth.NEVER_HEARD: _("Connected at the gateway, but no messages received."),
+    ChannelHealth.UNKNOWN: _("The status of the channel is unknown at the moment."),
+    ChannelHealth.CONNECTED: _("The channel is working."),
 }
 
 OUTCOMES = {
-    Outcome.RECOVERED: _("was already well again"),
+    Outcome.RECOVERED: _("was already connected again"),
     Outcome.RECONNECTED: _("reconnected"),
-    Outcome.REQUESTED: _("reconnection asked for, no message yet"),
-    Outcome.QR_REQUIRED: _("needs a QR code to be scanned"),
+    Outcome.REQUESTED: _("reconnection requested, no messages yet"),
+    Outcome.QR_REQUIRED: _("waiting for QR scan"),
     Outcome.FAILED: _("failed: the gateway refused or did not answer"),
     Outcome.STILL_DISCONNECTED: _("still disconnected"),
     Outcome.UNKNOWN_CHANNEL: _("the gateway has no such channel"),
 }
 
 PROBE_OUTCOMES: dict[str, LazyString] = {
-    UNABLE: _("could not be made"),
-    ProbeOutcome.PASSED: _("alive, proved"),
-    ProbeOutcome.FAILED: _("dead, proved"),
-    ProbeOutcome.OTHER_FAILED: _("not proved: the channel that was to write to it is dead"),
-    ProbeOutcome.UNDECIDED: _("not heard, and whose fault that is did not show"),
+    UNABLE: _("could not run"),
+    ProbeOutcome.PASSED: _("working"),
+    ProbeOutcome.FAILED: _("not responding"),
+    ProbeOutcome.OTHER_FAILED: _(
+        "inconclusive: the channel that sent the test message is not responding"
+    ),
+    ProbeOutcome.UNDECIDED: _(
+        "inconclusive: the test message was lost and neither side could be proved dead"
+    ),
 }
 """What came of asking a channel, before how long ago that was."""
 
 REASONS = {
     RepairCause.DISCONNECTED: _("it was disconnected"),
-    RepairCause.SILENT: _("it was silent"),
-    RepairCause.NEVER_HEARD: _("it had never been heard"),
-    RepairCause.MANUAL: _("somebody asked for it"),
-    RepairCause.PROBE_FAILED: _("it did not answer when it was asked"),
-    RepairCause.ECHO_LOST: _("a message that it should have heard was lost"),
-    RepairCause.SUSPECT: _("nothing was heard of it"),
-    RepairCause.ASKED: _("somebody wanted to know"),
+    RepairCause.SILENT: _("it had no messages"),
+    RepairCause.NEVER_HEARD: _("it had never received messages"),
+    RepairCause.MANUAL: _("an operator requested it"),
+    RepairCause.PROBE_FAILED: _("it did not respond to a probe"),
+    RepairCause.ECHO_LOST: _("a test message to it was lost"),
+    RepairCause.SUSPECT: _("it had no activity"),
+    RepairCause.ASKED: _("an operator requested a probe"),
 }
 
 TROUBLES = {
     Problem.STATE: (
-        _("The hook's own memory cannot be read."),
+        _("The state of the Zapwatch server cannot be read."),
         _(
-            "Nothing can be repaired or paused until it can. What Prometheus knows is still shown; "
-            "the hook's log says what is wrong."
+            "Until it can, channels cannot be reconnected or paused. Data from Prometheus is "
+            "still shown; the log of the Zapwatch server shows the cause."
         ),
     ),
     Problem.PROMETHEUS: (
         _("Prometheus does not answer."),
         _(
-            "No failure is noticed, and nobody is told. You see what the gateway itself says while "
-            "this page is open; the last days and the alerts are missing."
+            "Failures are not detected, and notifications are not sent. This page shows the "
+            "gateway's own status while it is open; the last days and the alerts are missing."
         ),
     ),
     Problem.EXPORTER: (
-        _("Prometheus gets nothing from the exporter."),
+        _("Prometheus gets nothing from the Zapwatch monitor."),
         _(
-            "No failure is noticed. You see what the gateway itself says while this page is open; "
-            "new messages and the last days may be missing."
+            "Failures are not detected. This page shows the gateway's own status while it is "
+            "open; new messages and the last days may be missing."
         ),
     ),
     Problem.GATEWAY: (
-        _("The gateway does not give its channel list."),
+        _("The gateway is not responding."),
         _(
-            "No channel can be judged or repaired until it does. The history and pauses are still "
-            "here."
+            "Until it does, channels cannot be checked or reconnected. History and pauses are "
+            "still shown."
         ),
     ),
     Problem.GATEWAY_RESTS: (
-        _("The gateway has failed several times in a row and is left alone for a while."),
-        _("Repairs wait in the queue, and go on by themselves as soon as it answers."),
+        _("The gateway has failed several times in a row: retrying less often."),
+        _("Reconnections wait in the queue and continue automatically as soon as it responds."),
     ),
     Problem.LOG: (
-        _("The message log cannot be read."),
-        _("Disconnected channels are still noticed and repaired, silent ones are not."),
+        _("The message table cannot be read."),
+        _(
+            "Disconnected channels are still detected and reconnected; channels without messages "
+            "are not."
+        ),
     ),
     Problem.ALERTMANAGER: (
         _("Alertmanager does not answer."),
         _(
-            "Nobody is told of anything, and no repair begins by itself. “Reconnect now”, pauses "
-            "and QR codes work."
+            "Notifications are not sent, and channels are not reconnected automatically. "
+            "“Reconnect now”, pauses and QR codes work."
         ),
     ),
 }
@@ -158,13 +167,13 @@ def banners(problems: Collection[ActiveProblem], gateways: int) -> list[Banner]:
 
 ALERTS = {
     "WhatsAppChannelDisconnected": _("disconnected"),
-    "WhatsAppChannelSuspect": _("quiet, being asked whether it is alive"),
+    "WhatsAppChannelSuspect": _("no activity, checking"),
     "WhatsAppChannelSilent": _("no messages for too long"),
-    "WhatsAppChannelNeverHeard": _("connected, but no message has ever come"),
-    "WhatsAppChannelNeedsQrScan": _("the QR code has to be scanned"),
-    "WhatsAppReconnectFailing": _("repairs do not help"),
-    "WhatsAppChannelGone": _("has left the gateway's list"),
-    "WhatsAppChannelStillSilent": _("no messages for more than a day, whatever was tried"),
+    "WhatsAppChannelNeverHeard": _("connected, but no messages received"),
+    "WhatsAppChannelNeedsQrScan": _("waiting for QR scan"),
+    "WhatsAppReconnectFailing": _("can't reconnect"),
+    "WhatsAppChannelGone": _("no longer listed by the gateway"),
+    "WhatsAppChannelStillSilent": _("no messages for more than a day, despite reconnections"),
     "WhatsAppChannelFlapping": _("keeps dropping and coming back"),
 }
 """What an alert about a channel says, by its name."""
@@ -172,26 +181,26 @@ ALERTS = {
 STATUSES: dict[str, LazyString] = {
     Status.CONNECTED: _("connected"),
     Status.DISCONNECTED: _("disconnected"),
-    Status.QR_REQUIRED: _("waits for a scan"),
+    Status.QR_REQUIRED: _("waiting for QR scan"),
     Status.INITIALIZING: _("starting"),
-    Status.UNKNOWN: _("not known"),
+    Status.UNKNOWN: _("unknown"),
 }
 """What a gateway says of a channel."""
 
-ATTEMPT_KINDS = {AttemptKind.PROBE: _("Probe"), AttemptKind.REPAIR: _("Repair")}
+ATTEMPT_KINDS = {AttemptKind.PROBE: _("Probe"), AttemptKind.REPAIR: _("Reconnection")}
 
 STEP_KINDS = {
-    StepKind.ASKED: _("Asked for by"),
+    StepKind.ASKED: _("Requested by"),
     StepKind.LISTED: _("The gateway's list:"),
     StepKind.CALLED: _("Call to the gateway:"),
     StepKind.ANSWERED: _("Answer:"),
     StepKind.FAILED: _("Error:"),
-    StepKind.VERIFYING: _("Waiting until the list shows it connected"),
+    StepKind.VERIFYING: _("Verifying the connection"),
     StepKind.QUERIED: _("Query answered:"),
     StepKind.SENT: _("Echo sent:"),
     StepKind.HEARD: _("Echo received"),
     StepKind.LOST: _("Echo not received"),
-    StepKind.POSTPONED: _("Goes on later:"),
+    StepKind.POSTPONED: _("Postponed:"),
     StepKind.ENDED: _("Outcome"),
 }
 """A step of the log, before its words."""
@@ -199,21 +208,21 @@ STEP_KINDS = {
 _STEP_WORDS: dict[StepKind, dict[str, LazyString]] = {
     StepKind.ASKED: {
         AskedBy.ALERTMANAGER: _("an alert"),
-        AskedBy.PAGE: _("somebody on the page"),
+        AskedBy.PAGE: _("an operator on the page"),
         AskedBy.CHECK: _("the command check"),
         AskedBy.PROBE: _("a probe"),
         AskedBy.RETRY: _("a retry"),
     },
-    StepKind.LISTED: {**STATUSES, "absent": _("not in it")},
+    StepKind.LISTED: {**STATUSES, "absent": _("not listed")},
     StepKind.CALLED: {
         Step.RECONNECT: _("reconnect"),
         Step.START: _("start the session"),
         Step.QR: _("show the QR code"),
-        Step.DELETE: _("throw the session away"),
-        Step.CREATE: _("make a new session"),
+        Step.DELETE: _("delete the session"),
+        Step.CREATE: _("create a new session"),
     },
     StepKind.ANSWERED: {
-        "qr": _("a QR code waits"),
+        "qr": _("a QR code is available"),
         "accepted": _("accepted"),
         "initializing": _("the session is starting"),
         "not_started": _("the session is not started"),
@@ -228,19 +237,19 @@ def step_words(step: AttemptStep) -> LazyString | str:
 
 
 QR_STATES = {
-    "asking": _("Asking the gateway for the code …"),
-    "code": _("A new code appears by itself before this one expires."),
+    "asking": _("Requesting the code from the gateway …"),
+    "code": _("A new code appears automatically before this one expires."),
     "no-image": _(
-        "The gateway shows no QR code at the moment: it waits for a typed code or a passkey."
+        "The gateway shows no QR code at the moment: it expects a typed code or a passkey."
     ),
-    "starting": _("The session is starting. The code comes in a moment."),
+    "starting": _("The session is starting. The code appears shortly."),
     "unreadable": _(
         "The gateway's code cannot be shown here. Please open the gateway's own panel and scan it "
         "there."
     ),
-    "failed": _("The gateway does not give the code. It is asked again every few seconds."),
-    "busy": _("Too many codes are being looked at. This one comes when another page is closed."),
-    "none": _("No code waits at the moment."),
+    "failed": _("The gateway does not return a code. Retrying every few seconds."),
+    "busy": _("Too many QR codes are open; close another page first."),
+    "none": _("No code is available at the moment."),
     "connected": _("Connected"),
 }
 

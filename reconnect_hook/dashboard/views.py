@@ -341,12 +341,12 @@ class LoginPage:
         try:
             right = self._auth.log_in(request.form.get("token", ""))
         except TooManyRequests:
-            words = _("After %(count)s wrong tokens, please wait a minute.", count=WRONG_TOKENS)
+            words = _("After %(count)s wrong passwords, please wait a minute.", count=WRONG_TOKENS)
             blocked = make_response(self._form(words), 429)
             blocked.headers["Retry-After"] = str(int(WAIT_SECONDS))
             return blocked
         if not right:
-            return make_response(self._form(_("This is not the token.")), 401)
+            return make_response(self._form(_("Wrong password.")), 401)
         response = redirect(_local(request.args.get("next", "")), 303)
         self._auth.begin_session(response)
         return response

@@ -40,14 +40,14 @@ def test_reconnect_now_shows_its_progress_to_the_end(pages: Windows, world: Worl
     look, page = pages[0]
     page.click(f"button:text-is('{look.say('Reconnect now')}')")
     steps = page.locator(".steps")
-    expect(steps).to_contain_text(look.say("Asked for"))
+    expect(steps).to_contain_text(look.say("Requested"))
     expect(steps.locator(".current")).to_be_visible()
     # Whoever else looks sees it too.
     for look, page in pages:
         outcome = page.locator(".steps .outcome")
         expect(outcome).to_contain_text(look.say("reconnected").capitalize(), timeout=_LONG_MS)
         newest = page.locator(".episode").first
-        expect(newest).to_contain_text(look.say("somebody asked for it"))
+        expect(newest).to_contain_text(look.say("an operator requested it"))
         check(page)
     assert len(world.simulator.requests("qr", "pixel12digital")) > before
 
@@ -55,10 +55,10 @@ def test_reconnect_now_shows_its_progress_to_the_end(pages: Windows, world: Worl
 def test_repairs_can_be_paused_and_resumed(page: Page, look: Look, world: World) -> None:
     name = "whatsapp_reconnect_paused"
     page.goto("/channels/atendimento")
-    for button, is_timed in (("8 h", True), ("until resumed", False)):
+    for button, is_timed in (("8 h", True), ("indefinitely", False)):
         page.click(f"button:text-is('{look.say(button)}')")
         paused = page.locator("[data-part=repair]")
-        expect(paused).to_contain_text(look.say("Repairs are paused"))
+        expect(paused).to_contain_text(look.say("Auto-reconnect is paused"))
         expect(paused.locator("time")).to_have_count(1 if is_timed else 0)
         expect(page.locator(".verdict")).to_contain_text(look.say("Paused"))
         metrics = requests.get(f"http://{world.loop.at.hook}/metrics", timeout=30).text
@@ -66,7 +66,7 @@ def test_repairs_can_be_paused_and_resumed(page: Page, look: Look, world: World)
         refused = api(world, "POST", "reconnect/atendimento")
         assert refused.status_code == 409
         check(page)
-        page.click(f"button:text-is('{look.say('Resume repairs')}')")
+        page.click(f"button:text-is('{look.say('Resume auto-reconnect')}')")
         expect(page.locator(f"button:text-is('{look.say('Reconnect now')}')")).to_be_visible()
     metrics = requests.get(f"http://{world.loop.at.hook}/metrics", timeout=30).text
     assert "channel=" not in "".join(re.findall(rf"^{name}.*", metrics, re.MULTILINE))
@@ -86,7 +86,7 @@ def test_the_firing_alert_and_what_to_do_are_there(pages: Windows, world: World)
             address = link.get_attribute("href") or ""
             assert address.startswith("https://")
             assert address.endswith("#whatsappchanneldisconnected")
-            silence = page.get_by_role("link", name=look.say("Silence in Alertmanager"))
+            silence = page.get_by_role("link", name=look.say("Mute notifications"))
             address = silence.get_attribute("href") or ""
             alertmanager = f"http://{world.loop.at.alertmanager}"
             assert address.startswith(f"{alertmanager}/#/silences/new?filter=")
@@ -195,7 +195,7 @@ def test_without_a_script_the_page_can_be_read_and_used(
         opened.goto("/channels/atendimento")
         opened.click(f"button:text-is('{look.say('1 h')}')")
         expect(opened.locator(".verdict")).to_contain_text(look.say("Paused"))
-        opened.click(f"button:text-is('{look.say('Resume repairs')}')")
+        opened.click(f"button:text-is('{look.say('Resume auto-reconnect')}')")
         expect(opened.locator(".verdict")).not_to_contain_text(look.say("Paused"))
     finally:
         plain.close()

@@ -57,7 +57,7 @@ def test_a_gateway_that_does_not_answer_is_told_and_so_is_its_return(
     world.simulator.fault("list", "html_502")
     try:
         for look, page in pages:
-            words = look.say("The gateway does not give its channel list.")
+            words = look.say("The gateway is not responding.")
             expect(page.locator(".trouble")).to_contain_text(words, timeout=WAIT_MS)
             expect(page.locator(".row .chip.unknown").first).to_have_text(look.say("Unknown"))
             expect(page.locator(".tile b")).to_have_text(["?", "?", f"?/{len(CHANNELS)}", "0"])
@@ -98,7 +98,7 @@ def _find_the_broken(both: Windows) -> None:
         expect(page).to_have_title(re.compile(r"^\(1\) "))
         check(page)
         page.click(".row .name >> text=loja")
-        words = look.say("No repair begins by itself: use “Reconnect now”")
+        words = look.say("No automatic reconnection: use “Reconnect now”")
         expect(page.locator("[data-part=repair]")).to_contain_text(words)
         check(page)
 
@@ -107,14 +107,14 @@ def _expect_the_code_first(both: Windows) -> None:
     for look, page in both:
         expect(page.locator(_CODE)).to_be_visible(timeout=WAIT_MS)
         expect(page.locator("[data-part=repair] .button.primary")).to_have_count(0)
-        outcome = look.say("needs a QR code to be scanned")
+        outcome = look.say("waiting for QR scan")
         expect(page.locator(".attempt")).to_contain_text(outcome[:1].upper() + outcome[1:])
         steps = page.locator(".logged")
         steps.locator("summary").click()
-        for words in ("Asked for by", "Call to the gateway:", "a QR code waits"):
+        for words in ("Requested by", "Call to the gateway:", "a QR code is available"):
             expect(steps).to_contain_text(look.say(words))
         expect(page.locator("[data-part=week]")).to_contain_text(
-            look.say("Not known while Prometheus does not answer.")
+            look.say("Unknown while Prometheus does not answer.")
         )
         check(page)
 
@@ -146,9 +146,7 @@ def test_a_code_that_the_gateway_refuses_is_told_and_one_that_is_needed_again_is
         _expect_code(both)
         simulator.fault("qr", "html_504")
         for look, page in both:
-            words = look.say(
-                "The gateway does not give the code. It is asked again every few seconds."
-            )
+            words = look.say("The gateway does not return a code. Retrying every few seconds.")
             expect(page.locator(".qr-words")).to_have_text(words, timeout=WAIT_MS)
             expect(page.locator("#qr .code.waiting")).to_have_count(1)
         simulator.clear_faults()
@@ -156,7 +154,7 @@ def test_a_code_that_the_gateway_refuses_is_told_and_one_that_is_needed_again_is
         simulator.scan("loja")
         for look, page in both:
             expect(page.locator("#qr.connected")).to_have_count(1, timeout=WAIT_MS)
-            expect(page.locator(".verdict")).to_contain_text(look.say("All is well."))
+            expect(page.locator(".verdict")).to_contain_text(look.say("The channel is working."))
         simulator.unpair("loja")
         # Somebody else asks, so that the page is not loaded anew.
         requests.post(f"{url}/api/reconnect/loja", auth=("tests", TOKEN), timeout=30)
@@ -184,11 +182,11 @@ def test_five_wrong_tokens_make_an_address_wait(alone: Page, look: Look) -> None
     for _ in range(5):
         alone.fill("input[name=token]", "wrong")
         alone.click(".login button")
-        expect(alone.locator(".trouble")).to_have_text(look.say("This is not the token."))
+        expect(alone.locator(".trouble")).to_have_text(look.say("Wrong password."))
     check(alone)
     alone.fill("input[name=token]", "wrong again")
     alone.click(".login button")
-    words = look.say("After %(count)s wrong tokens, please wait a minute.", count=5)
+    words = look.say("After %(count)s wrong passwords, please wait a minute.", count=5)
     expect(alone.locator(".trouble")).to_have_text(words)
     # Whoever has the right one is not kept out by somebody who guesses.
     alone.fill("input[name=token]", TOKEN)

@@ -85,7 +85,7 @@ def test_500_channels_can_be_searched_and_sorted(page: Page, look: Look) -> None
     expect(page.locator(".row")).to_have_count(51, timeout=WAIT_MS)
     page.select_option("select[name=sort]", "message")
     expect(page.locator(".row .name").first).to_have_text("channel-042")
-    expect(page.locator(".row .chip").first).to_have_text(look.say("Silent"))
+    expect(page.locator(".row .chip").first).to_have_text(look.say("No messages"))
     page.fill("input[name=q]", "channel-01")
     expect(page.locator(".row")).to_have_count(1, timeout=WAIT_MS)
     check(page)
@@ -100,9 +100,9 @@ def test_the_past_is_drawn(page: Page, hook: Program, look: Look) -> None:
     page.goto(f"/channels/{_WITH_PAST}")
     strip = page.locator(".wide-strip svg")
     label = strip.get_attribute("aria-label") or ""
-    words = look.say("disconnected in %(hours)s h", hours="@").partition("@")[0]
+    words = look.say("disconnected for %(hours)s h", hours="@").partition("@")[0]
     assert words in label
-    assert look.say("silent in %(hours)s h", hours="@").partition("@")[0] in label
+    assert look.say("no messages for %(hours)s h", hours="@").partition("@")[0] in label
     down = strip.locator("rect.disconnected")
     # An hour and a half is six or seven quarters.
     assert 5 <= sum(float(width or 0) for width in _widths(down)) <= 8

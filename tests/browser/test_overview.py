@@ -26,7 +26,7 @@ def test_it_shows_every_channel_and_breaks_no_rule(page: Page, look: Look) -> No
     assert sorted(names(page)) == sorted(CHANNELS)
     first = page.locator(row("atendimento"))
     expect(first.locator(".chip")).to_have_text(look.say("Connected"))
-    expect(first.locator(".limit")).to_have_text("/ 1 hr" if look.language == "en" else "/ 1 h")
+    expect(first.locator(".limit")).to_have_text("/ 1 h")
     expect(first.locator("svg.strip")).to_be_visible()
     when = first.locator("time").first
     assert "2026" not in when.inner_text()

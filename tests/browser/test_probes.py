@@ -65,16 +65,16 @@ def test_a_channel_that_is_asked_proves_to_be_alive(pages: Windows, simulator: S
         expect(page.locator(".proof")).to_have_count(0)
     _press(pages)
     for look, page in pages:
-        expect(page.locator(".proof")).to_contain_text(look.say("Being asked …"))
+        expect(page.locator(".proof")).to_contain_text(look.say("Probing …"))
         expect(_button(look, page)).to_be_disabled()
         check(page)
     simulator.clear_faults("query")
     # Nobody reloads it.
     for look, page in pages:
         proof = page.locator(".proof")
-        expect(proof).to_contain_text(look.say("alive, proved"))
+        expect(proof).to_contain_text(look.say("working"))
         assert proof.locator("time").get_attribute("title"), "the absolute time is there on hover"
-        expect(page.locator(".logged summary")).to_contain_text(look.say("alive, proved"))
+        expect(page.locator(".logged summary")).to_contain_text(look.say("working"))
         expect(_button(look, page)).to_be_enabled()
         check(page)
     assert [one["channel"] for one in simulator.requests("query")] == ["loja"]
@@ -89,8 +89,8 @@ def test_one_that_does_not_answer_is_shown_as_dead_and_repaired(
         page.goto("/channels/loja")
     _press(pages)
     for look, page in pages:
-        expect(page.locator(".proof")).to_contain_text(look.say("dead, proved"))
-        words = "The gateway says connected, but the channel did not answer when it was asked."
+        expect(page.locator(".proof")).to_contain_text(look.say("not responding"))
+        words = "Connected at the gateway, but the channel did not respond to the probe."
         expect(page.locator(".verdict")).to_contain_text(look.say(words))
         check(page)
     wait_until(lambda: simulator.requests("close_session", "loja"), 30, "its repair to begin")
@@ -107,7 +107,7 @@ def test_there_is_no_button_where_nothing_can_ask(pages: Windows) -> None:
 
 
 def _button(look: Look, page: Page) -> Locator:
-    return page.get_by_role("button", name=look.say("Ask if it is alive"))
+    return page.get_by_role("button", name=look.say("Probe now"))
 
 
 def _press(pages: Windows) -> None:

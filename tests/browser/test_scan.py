@@ -167,6 +167,7 @@ def test_a_code_is_typed_instead_in_the_form_that_whatsapp_knows(
         ask = pair.get_by_role("button", name=look.say("Get a code"))
         ask.click()
         words = pair.locator(".pair-words")
+        expect(words).to_contain_text(look.say("There is no code."))
         expect(words).to_contain_text("Can't get a code for [hidden]")
         check(page)
         place.simulator.put_channel(channel, pairing="issued")

@@ -128,7 +128,7 @@ def test_a_gateway_that_is_down_is_named_and_is_nobody_elses_trouble(site: Site)
         {"gateway": "b", "troubles": []},
     ]
     browser = site.browser()
-    words = "The gateway does not give its channel list."
+    words = "The gateway is not responding."
     assert '<span class="at">a</span> <strong>' + words in browser.get("/").text
     assert words in browser.get("/channels/Loja?gateway=a").text
     assert words not in browser.get("/channels/Loja?gateway=b").text
@@ -155,7 +155,7 @@ def test_the_pages_name_the_gateway_and_lead_to_it(site: Site) -> None:
     assert browser.get("/channels/loja").status_code == 404
     assert browser.get("/channels/loja?gateway=c").status_code == 404
     assert "Disconnected" in channel
-    assert "All is well." in browser.get("/channels/loja?gateway=a").text
+    assert "The channel is working." in browser.get("/channels/loja?gateway=a").text
 
 
 def test_a_form_leads_back_to_the_same_gateway(site: Site) -> None:
@@ -197,7 +197,7 @@ def test_a_gateway_that_was_removed_leaves_the_page(site: Site) -> None:
     assert site.get("/api/channels/loja")[1]["gateway"] == "b", "the only one need not be named"
     page = site.browser().get("/").text
     assert 'href="/channels/Loja"' in page
-    assert '<span class="gateway" title="The gateway that is watched">b</span>' in page
+    assert '<span class="gateway" title="The monitored gateway">b</span>' in page
 
 
 def test_a_state_that_fails_at_a_reload_leaves_the_gateways_as_they_were(site: Site) -> None:

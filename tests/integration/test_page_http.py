@@ -567,7 +567,7 @@ def test_a_state_that_cannot_be_written_is_told(
     with locked(site.state_url):
         answer = browser.post("/reconnect/loja")
         assert answer.status_code == 503
-        assert "memory" in answer.text
+        assert "The state of the Zapwatch server" in answer.text
         assert browser.post("/api/reconnect/loja", headers=_BEARER).status_code == 503
         assert browser.get("/").status_code == 200
 

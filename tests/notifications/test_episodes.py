@@ -59,6 +59,6 @@ def test_an_episode_makes_one_message_and_its_end_another(tmp_path: Path, inbox:
         alertmanager.post(alert("WhatsAppMessageLogDown"))
         wait_until(lambda: min(inbox.counts) == 4, 30, "the message about the log")
     ended = told()[2]
-    assert ended.startswith("lasting: no QR code is asked for any more")
-    assert told()[3] == "The message log of wpp cannot be read"
+    assert ended.startswith("lasting: no longer needs a QR code")
+    assert told()[3] == "The message table of wpp cannot be read"
     assert inbox.counts == (4, 4, 4)

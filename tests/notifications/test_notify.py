@@ -190,12 +190,12 @@ def test_the_button_sends_a_test_message(page: Page, inbox: Inbox) -> None:
 
 def test_the_page_says_whether_anybody_is_told(page: Page, alertmanager: Alertmanager) -> None:
     assert "<strong>email, slack, telegram</strong>" in page.get("/notify")
-    assert "Nobody is told" not in page.get("/")
+    assert "Notifications are not set up" not in page.get("/")
     _without_people(alertmanager.file)
     assert main(["--reload"]) == 1
     page.clock.ahead += 20
-    assert "Nobody is told" in page.get("/")
-    assert "Ninguém é avisado" in page.get("/?lang=pt_BR")
+    assert "Notifications are not set up" in page.get("/")
+    assert "As notificações não estão configuradas" in page.get("/?lang=pt_BR")
 
 
 def test_the_page_says_how_the_heartbeat_is(page: Page) -> None:
@@ -204,4 +204,4 @@ def test_the_page_says_how_the_heartbeat_is(page: Page) -> None:
     assert "did not accept the last heartbeat: connection" in page.get("/notify")
     page.clock.ahead += 301
     assert "No heartbeat comes from Alertmanager" in page.get("/notify")
-    assert "The heartbeat does not get through" in page.get("/")
+    assert "The heartbeat is not delivered" in page.get("/")

@@ -206,12 +206,12 @@ def test_the_first_days_messages_are_drawn_in_whole_days() -> None:
     [
         ("prometheus", 1, ["Prometheus does not answer."]),
         ("prometheus alertmanager", 1, ["Neither Prometheus nor Alertmanager answers."]),
-        ("gateway gateway-rests", 1, ["The gateway does not give its channel list."]),
-        ("exporter", 1, ["Prometheus gets nothing from the exporter."]),
+        ("gateway gateway-rests", 1, ["The gateway is not responding."]),
+        ("exporter", 1, ["Prometheus gets nothing from the Zapwatch monitor."]),
         (
             "gateway alertmanager",
             1,
-            ["The gateway does not give its channel list.", "Alertmanager does not answer."],
+            ["The gateway is not responding.", "Alertmanager does not answer."],
         ),
     ],
 )

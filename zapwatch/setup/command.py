@@ -471,7 +471,7 @@ class Setup:
     def _choose_ways(self) -> list[tuple[str, dict[str, str]]]:
         chosen: list[tuple[str, dict[str, str]]] = []
         while True:
-            done = _("Nobody else") if chosen else _("Nobody for now: a line in the hook's log")
+            done = _("Nobody else") if chosen else _("For now: the log of the Zapwatch server")
             options = [*((name, way.label) for name, way in WAYS.items()), ("", done)]
             name = self._console.choice(
                 _("By what?"), [(key or "done", text) for key, text in options], "done"

@@ -19,23 +19,22 @@
 
   // Times.
 
-  const relative = new Intl.RelativeTimeFormat(lang, { numeric: "auto", style: "short" });
+  const relative = new Intl.RelativeTimeFormat(lang, { numeric: "auto" });
   const absolute = new Intl.DateTimeFormat(lang, { dateStyle: "medium", timeStyle: "long" });
   const clock = new Intl.DateTimeFormat(lang, { timeStyle: "short" });
   const dated = new Intl.DateTimeFormat(lang, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
   const day = new Intl.DateTimeFormat(lang, { weekday: "short" });
   const hour = new Intl.DateTimeFormat(lang, { weekday: "short", hour: "2-digit", minute: "2-digit" });
-  const units = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
-  const lengths = Object.fromEntries(units.map(([unit]) =>
-    [unit, new Intl.NumberFormat(lang, { style: "unit", unit, unitDisplay: "short", maximumFractionDigits: 0 })]));
+  const units = [["day", 86400, "d"], ["hour", 3600, "h"], ["minute", 60, "min"], ["second", 1, "s"]];
 
   function unitOf(seconds) {
     return units.find(([, size]) => Math.abs(seconds) >= size) || units[3];
   }
 
   function ago(seconds) {
-    const [unit, size] = unitOf(seconds);
-    return relative.format(-Math.round(seconds / size), unit);
+    const [unit, size, symbol] = unitOf(seconds);
+    const words = relative.format(-Math.round(seconds / size), unit);
+    return words.replace(/(\d)\s+\p{L}+/u, `$1 ${symbol}`);  // "9 hours ago" to "9 h ago"
   }
 
   function setText(element, text) {
@@ -58,13 +57,13 @@
     }
     for (const age of $$(".age", within)) {
       const seconds = Math.max(0, now / 1000 - Number(age.dataset.since));
-      const [unit, size] = unitOf(seconds);
-      setText($("time", age), lengths[unit].format(Math.floor(seconds / size)));
+      const [, size, symbol] = unitOf(seconds);
+      setText($("time", age), `${Math.floor(seconds / size)} ${symbol}`);
       const bar = $(".bar", age);
       if (!bar) continue;
       const limit = Number(age.dataset.limit);
-      const [limitUnit, limitSize] = units.find(([, size]) => limit % size === 0);
-      setText($(".limited", age), `/ ${lengths[limitUnit].format(limit / limitSize)}`);
+      const [, limitSize, limitSymbol] = units.find(([, size]) => limit % size === 0);
+      setText($(".limited", age), `/ ${limit / limitSize} ${limitSymbol}`);
       const part = seconds / limit;
       bar.firstElementChild.style.width = `${Math.min(100, part * 100)}%`;
       bar.classList.toggle("near", part > 0.75 && part <= 1);
