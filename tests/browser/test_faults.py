@@ -53,12 +53,12 @@ def test_a_gateway_that_does_not_answer_is_told_and_so_is_its_return(
 ) -> None:
     for _, page in pages:
         page.goto("/")
-        expect(page.locator(".trouble")).to_have_count(0)
+        expect(page.locator("#head .trouble")).to_have_count(0)
     world.simulator.fault("list", "html_502")
     try:
         for look, page in pages:
             words = look.say("The gateway is not responding.")
-            expect(page.locator(".trouble")).to_contain_text(words, timeout=WAIT_MS)
+            expect(page.locator("#head .trouble")).to_contain_text(words, timeout=WAIT_MS)
             expect(page.locator(".row .chip.unknown").first).to_have_text(look.say("Unknown"))
             expect(page.locator(".tile b")).to_have_text(["?", "?", f"?/{len(CHANNELS)}", "0"])
             expect(page.locator(".row .done").first).not_to_contain_text(look.say("Nothing to do"))
@@ -66,7 +66,7 @@ def test_a_gateway_that_does_not_answer_is_told_and_so_is_its_return(
     finally:
         world.simulator.clear_faults()
     for _, page in pages:
-        expect(page.locator(".trouble")).to_have_count(0, timeout=WAIT_MS)
+        expect(page.locator("#head .trouble")).to_have_count(0, timeout=WAIT_MS)
         expect(page.locator(".row .chip.unknown")).to_have_count(0)
 
 

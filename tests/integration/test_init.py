@@ -161,7 +161,7 @@ class TestPortuguese:
             person.answer(f"Endereço do gateway, com a porta [{simulator.url}]:")
             person.answer("Enter mantém o atual")
             assert "canais: 2" in person.wait_for("Como o Zapwatch fica sabendo")
-            person.stop("Número [1]:")
+            person.stop("Número [1]:", "zapwatch init")
             assert "o mesmo comando continua dali" in person.wait_for("zapwatch init")
             assert person.end() == 130
         # PixelHub's answers stay in PixelHub's file.

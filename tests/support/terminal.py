@@ -17,6 +17,7 @@ from tests.support.programs import environment
 
 _SECONDS = 60.0
 _AGAIN_SECONDS = 0.3
+_CTRL_C_SECONDS = 10.0
 _CTRL_C = "\x03"
 
 
@@ -66,9 +67,20 @@ class Terminal:
             if select.select([self._ours], [], [], _AGAIN_SECONDS)[0]:
                 assert self._more(), f"it ended without {then!r}:\n{self.said}"
 
-    def stop(self, question: str) -> None:
-        """Press Ctrl-C instead of an answer."""
-        self.answer(question, _CTRL_C, enter=False)
+    def stop(self, question: str, then: str) -> None:
+        """Press Ctrl-C instead of an answer until a text appears.
+
+        Python loses one that comes in the moment in which it begins to read.
+        """
+        self.wait_for(question)
+        until = time.monotonic() + _SECONDS
+        while then not in self.said:
+            assert time.monotonic() < until, f"no {then!r} in:\n{self.said}"
+            os.write(self._ours, _CTRL_C.encode())
+            again = time.monotonic() + _CTRL_C_SECONDS
+            while then not in self.said and time.monotonic() < again:
+                if select.select([self._ours], [], [], _AGAIN_SECONDS)[0]:
+                    assert self._more(), f"it ended without {then!r}:\n{self.said}"
 
     def end(self) -> int:
         """Wait until it has ended; return its exit code."""
