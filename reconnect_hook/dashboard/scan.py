@@ -24,7 +24,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from reconnect_hook.app import as_json
 from reconnect_hook.auth import WAIT_SECONDS, LoginThrottle
 from reconnect_hook.dashboard import errors
-from reconnect_hook.dashboard.channel_view import view_id
+from reconnect_hook.dashboard.channel_view import ChannelHealth, view_id
 from reconnect_hook.dashboard.qr import NO_IMAGE, PairingLimitError, QrState
 from reconnect_hook.dashboard.snapshot import DashboardCache, GatewayPanel, GatewayPanels
 from reconnect_hook.dashboard.strings import QR_STATES, VALID_FOR
@@ -35,7 +35,7 @@ from reconnect_hook.scan_links import (
     ScanLinks,
     TooManyLinksError,
 )
-from zapwatch.channels import channel_key
+from zapwatch.channels import Status, channel_key
 from zapwatch.clock import Clock
 from zapwatch.db import StateError
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind
@@ -329,7 +329,14 @@ class ScanPage:
         self._note_visit(link, panel)
         if panel.watches.scanned(channel_key(link.channel)):
             return QrState.CONNECTED, 0
-        return (QrState.NONE, 0) if self._is_gone(link) else panel.watches.look(link.channel)
+        if self._is_gone(link):
+            return QrState.NONE, 0
+        row = self._board.look().rows.get(view_id(link.gateway, link.channel))
+        needs_scan = row is None or row.kind is ChannelHealth.NEEDS_SCAN
+        if row is not None and row.said == Status.CONNECTED and not needs_scan:
+            # The wrapper's call for a code also reconnects the session, which works.
+            return QrState.CONNECTED, 0
+        return panel.watches.look(link.channel)
 
     def _is_gone(self, link: ScanLink) -> bool:
         """Whether the gateway lists no such channel: one would make a session of that name."""

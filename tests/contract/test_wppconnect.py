@@ -8,6 +8,7 @@ import pytest
 import requests
 
 from tests.contract.suite import NUMBER, SECRET, GatewayContract, World, show_qr
+from tests.support.raw_server import RawServer, answering
 from zapwatch.channels import Channel, Status
 from zapwatch.gateways import wppconnect
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
@@ -113,6 +114,15 @@ class TestWppconnect(GatewayContract):
         world.gateway.start_session("loja")
         assert stored() == ("https://crm.example.com/loja", "")
         assert world.gateway.qr("loja").image, "the QR code is back"
+
+    def test_no_part_of_the_webhook_stands_in_what_is_told(self) -> None:
+        webhook = "https://crm.example.com/{session}?token=not-a-real-token"
+        body = {"message": f"no host: {webhook.replace('{session}', 'loja')}"}
+        with RawServer(answering(body, status=500)) as server:
+            gateway = wppconnect.WppconnectGateway(server.url, SECRET, webhook=webhook)
+            with pytest.raises(GatewayError) as caught:
+                gateway.start_session("loja")
+        assert "no host: [secret]loja[secret]" in caught.value.detail
 
     def test_without_its_webhook_no_session_gets_a_pairing_code(self, world: World) -> None:
         show_qr(world)

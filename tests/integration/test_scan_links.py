@@ -357,3 +357,18 @@ def test_the_dialog_makes_and_ends_links_without_a_script(site: Site) -> None:
     for path in ("/share/nobody", "/pair/nobody"):
         form = {"hours": "1", "phone": "+5500000000001"}
         assert operator.post(path, data=form).status_code == 404
+
+
+def test_no_code_is_asked_for_by_a_link_while_the_gateway_says_connected(
+    site: Site, simulator: Simulator
+) -> None:
+    path = _path(_share(site))
+    simulator.put_channel("obra")
+    state(Path.cwd(), "UPDATE scan_links SET channel = 'obra', key = 'obra'")
+    simulator.clear_requests()
+    visitor = site.browser()
+    seen = lambda: visitor.get(f"{path}/live").get_json()["state"] == "connected"  # noqa: E731
+    wait_until(seen, 60, "the page to know the channel")
+    visitor.get(f"{path}/qr")
+    wait_until(lambda: not _asking(), 30, "the asking to end")
+    assert {call["operation"] for call in simulator.requests()} <= {"list"}

@@ -141,6 +141,7 @@ _STATUS_SECONDS = 5.0
 _CLOSE_SECONDS = 20.0
 # On some versions a status call right after start-session unpairs the session: issue 1170 of
 # wppconnect-team/wppconnect-server.
+_SHORTEST_SECRET = 8  # characters
 _SETTLE_SECONDS = 10.0
 # Not the fields that the document has: only with an empty body does the server take the session's
 # own webhook and other settings from its token (tokenStore/fileTokenStory.ts); any other replaces
@@ -382,6 +383,11 @@ class WppconnectGateway(Gateway):
             if len(found) < _PAGE or not isinstance(oldest, str):
                 return
             query |= {"direction": "before", "id": oldest}
+
+    def _secrets(self) -> list[str]:
+        # What the server repeats has the session's name in it; a short part is no secret.
+        parts = self._webhook.split("{session}")
+        return [*super()._secrets(), *(part for part in parts if len(part) >= _SHORTEST_SECRET)]
 
     def _number(self, calls: Calls, channel_id: str) -> str:
         session = in_path(channel_id)
