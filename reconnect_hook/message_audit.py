@@ -336,10 +336,12 @@ class AuditRepository:
         if new:
             connection.execute(sa.insert(missed_message), new)
 
-    def last(self) -> dict[str, LastAudit]:
-        """Return the last audit of each channel, by key."""
+    def last(self, key: str | None = None) -> dict[str, LastAudit]:
+        """Return the last audit of each channel, or of the one with that key, by key."""
         row = message_audit.c
         query = sa.select(message_audit).where(row.gateway == self._gateway, row.key != _WHOLE)
+        if key is not None:
+            query = query.where(row.key == key)
         with self._database.read() as connection:
             return {one["key"]: _last(one) for one in connection.execute(query).mappings()}
 

@@ -92,6 +92,13 @@ class AlertmanagerApi:
         self.url = url
         self._client = HttpClient(url, access=access, connect_timeout=_CONNECT_SECONDS)
 
+    def answers(self, seconds: float) -> bool:
+        """Whether it runs; raises nothing."""
+        try:
+            return self._call("GET", "/api/v2/status", seconds).json() is not None
+        except AlertmanagerError:
+            return False
+
     def config(self, seconds: float) -> dict[str, Any]:
         """Return the configuration that it runs with; secrets are hidden in it."""
         answer = self._call("GET", "/api/v2/status", seconds).json()

@@ -117,7 +117,8 @@ class DashboardApi:
 
     def _audit(self, channel: str) -> Response:
         """Tell what the last audit of the channel's messages has found."""
-        last = self._auditor().repository.last().get(channel_key(channel))
+        key = channel_key(channel)
+        last = self._auditor().repository.last(key).get(key)
         if last is None:
             return as_json(200, {"audit": None})
         names = ("result", "detail", "received", "missed", "audited_at", "known_at", "due_at")

@@ -1,4 +1,4 @@
-"""Clients of Prometheus and Alertmanager: what they answer becomes types, failures SourceError."""
+"""The client of Prometheus: what it answers becomes types, failures SourceError."""
 
 from __future__ import annotations
 
@@ -61,15 +61,13 @@ def _get(client: HttpClient, path: str, seconds: float, **parameters: str) -> An
     return parsed
 
 
-def _client(url: str, access: HttpAccess) -> HttpClient:
-    return HttpClient(url, access=access, connect_timeout=_CONNECT_SECONDS, max_bytes=_MAX_BYTES)
-
-
 class Prometheus:
     """Asks one Prometheus; each method raises SourceError."""
 
     def __init__(self, url: str, access: HttpAccess = PLAIN_ACCESS) -> None:
-        self._client = _client(url, access)
+        self._client = HttpClient(
+            url, access=access, connect_timeout=_CONNECT_SECONDS, max_bytes=_MAX_BYTES
+        )
 
     def now(self, query: str, seconds: float) -> list[Sample]:
         """Return the samples of a query at this moment."""
@@ -107,21 +105,6 @@ class Prometheus:
         if not isinstance(entries, list):
             raise SourceError(f"an answer without {field}")
         return [one for one in entries if isinstance(one, dict)]
-
-
-class Alertmanager:
-    """Asks one Alertmanager."""
-
-    def __init__(self, url: str, access: HttpAccess = PLAIN_ACCESS) -> None:
-        self._client = _client(url, access)
-
-    def answers(self, seconds: float) -> bool:
-        """Whether it runs."""
-        try:
-            _get(self._client, "/api/v2/status", seconds)
-        except SourceError:
-            return False
-        return True
 
 
 def quote_label(text: str) -> str:

@@ -13,7 +13,7 @@ from reconnect_hook.auth import TokenAuth
 from reconnect_hook.dashboard import errors, i18n
 from reconnect_hook.dashboard.api import DashboardApi
 from reconnect_hook.dashboard.notifications import NotificationsPage
-from reconnect_hook.dashboard.prometheus import Alertmanager, Prometheus
+from reconnect_hook.dashboard.prometheus import Prometheus
 from reconnect_hook.dashboard.scan import LINKS, PairingEndpoint, ScanPage, ShareDialog
 from reconnect_hook.dashboard.snapshot import DashboardCache, GatewayPanels
 from reconnect_hook.dashboard.timeline import WeekHistory
@@ -61,7 +61,7 @@ def add_page(
     access = HttpAccess(
         settings.alertmanager_ca_file, settings.alertmanager_user, settings.alertmanager_password
     )
-    alertmanager = Alertmanager(settings.alertmanager_url, access)
+    alertmanager = AlertmanagerApi(settings.alertmanager_url, access)
     board = DashboardCache(panels, prometheus, alertmanager, clock=clock)
     channel_page = ChannelPage(
         board,
@@ -79,7 +79,7 @@ def add_page(
         ShareDialog(supervisor.scan_links, board, panels),
         PairingEndpoint(board, panels),
         NotificationsPage(
-            AlertmanagerApi(settings.alertmanager_url, access),
+            alertmanager,
             prometheus,
             heartbeat or Heartbeat(settings.heartbeat_url, clock),
             clock=clock,

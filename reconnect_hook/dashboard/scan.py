@@ -24,7 +24,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from reconnect_hook.app import as_json
 from reconnect_hook.auth import WAIT_SECONDS, LoginThrottle
 from reconnect_hook.dashboard import errors
-from reconnect_hook.dashboard.channel_view import ChannelHealth, view_id
+from reconnect_hook.dashboard.channel_view import ChannelHealth, ChannelView, view_id
 from reconnect_hook.dashboard.qr import NO_IMAGE, PairingLimitError, QrState
 from reconnect_hook.dashboard.snapshot import DashboardCache, GatewayPanel, GatewayPanels
 from reconnect_hook.dashboard.strings import QR_STATES, VALID_FOR
@@ -304,7 +304,8 @@ class ScanPage:
 
     def _pair(self, token: str) -> Response:
         link, panel = self._find(token)
-        if self._is_gone(link):
+        _row, is_gone = self._view(link)
+        if is_gone:
             raise NotFound
         self._note_visit(link, panel)
         typed = request.form.get("phone", "")
@@ -329,20 +330,24 @@ class ScanPage:
         self._note_visit(link, panel)
         if panel.watches.scanned(channel_key(link.channel)):
             return QrState.CONNECTED, 0
-        if self._is_gone(link):
+        row, is_gone = self._view(link)
+        if is_gone:
             return QrState.NONE, 0
-        row = self._board.look().rows.get(view_id(link.gateway, link.channel))
         needs_scan = row is None or row.kind is ChannelHealth.NEEDS_SCAN
         if row is not None and row.said == Status.CONNECTED and not needs_scan:
             # The wrapper's call for a code also reconnects the session, which works.
             return QrState.CONNECTED, 0
         return panel.watches.look(link.channel)
 
-    def _is_gone(self, link: ScanLink) -> bool:
-        """Whether the gateway lists no such channel: one would make a session of that name."""
+    def _view(self, link: ScanLink) -> tuple[ChannelView | None, bool]:
+        """Return the channel as the page has it, and whether the gateway lists no such channel.
+
+        Of one that it does not list, a call would make a session of that name.
+        """
         snapshot = self._board.look()
+        row = snapshot.rows.get(view_id(link.gateway, link.channel))
         is_known = snapshot.number > 0 and link.gateway not in snapshot.blind
-        return is_known and view_id(link.gateway, link.channel) not in snapshot.rows
+        return row, is_known and row is None
 
 
 def _finish(response: Response) -> Response:

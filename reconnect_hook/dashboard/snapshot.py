@@ -18,7 +18,6 @@ from werkzeug.exceptions import NotFound
 from reconnect_hook.dashboard.channel_view import ChannelView, RecentRepairs, classify, view_id
 from reconnect_hook.dashboard.direct import DirectReader, MessageWeeks
 from reconnect_hook.dashboard.prometheus import (
-    Alertmanager,
     GatewayReadings,
     Prometheus,
     SourceError,
@@ -28,6 +27,7 @@ from reconnect_hook.dashboard.qr import QrWatches
 from reconnect_hook.dashboard.timeline import QUARTERS, DayTimelines, TimelineSpan, quarter_at
 from reconnect_hook.history import Present
 from reconnect_hook.supervisor import GatewayController, HookSupervisor
+from zapwatch.alertmanager import AlertmanagerApi
 from zapwatch.channels import Status
 from zapwatch.clock import Clock
 from zapwatch.config import Settings
@@ -198,7 +198,7 @@ class DashboardCache:
         self,
         panels: GatewayPanels,
         prometheus: Prometheus,
-        alertmanager: Alertmanager,
+        alertmanager: AlertmanagerApi,
         *,
         clock: Clock | None = None,
     ) -> None:

@@ -16,7 +16,7 @@ from reconnect_hook.alerts import RepairCause
 from reconnect_hook.dashboard import snapshot
 from reconnect_hook.dashboard.channel_view import ChannelHealth, RecentRepairs
 from reconnect_hook.dashboard.direct import DirectReader, MessageWeeks
-from reconnect_hook.dashboard.prometheus import Alertmanager, Prometheus
+from reconnect_hook.dashboard.prometheus import Prometheus
 from reconnect_hook.dashboard.qr import QrWatches
 from reconnect_hook.dashboard.snapshot import (
     OF_ONE_GATEWAY,
@@ -39,6 +39,7 @@ from tests.support.clock import AheadClock
 from tests.support.prometheus import Exposition
 from tests.support.states import state_url
 from tests.support.waiting import wait_until
+from zapwatch.alertmanager import AlertmanagerApi
 from zapwatch.channels import Channel, Status
 from zapwatch.config import GatewaySettings
 from zapwatch.config.gateway import MessageSourceKind
@@ -96,7 +97,7 @@ class Scene:
         weeks = cast(MessageWeeks, None)
         panel = GatewayPanel("wpp", service, watches, ended, strips, direct, weeks)
         panels = cast(GatewayPanels, SimpleNamespace(all={"wpp": panel}))
-        self.board = DashboardCache(panels, prometheus, Alertmanager(url))
+        self.board = DashboardCache(panels, prometheus, AlertmanagerApi(url))
         self.say(gateway_up=1, message_log_up=1)
 
     def say(self, *, alert: str = "", age: float = 5, connected: int = 1, **up: int) -> None:

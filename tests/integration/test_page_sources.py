@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 
 from reconnect_hook.dashboard.prometheus import (
-    Alertmanager,
     Prometheus,
     Series,
     SourceError,
@@ -23,6 +22,7 @@ from reconnect_hook.dashboard.timeline import (
 )
 from tests.support.prometheus import Exposition
 from tests.support.states import StateClock
+from zapwatch.alertmanager import AlertmanagerApi
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_of_an_answer_only_what_can_be_read_counts(server: Exposition) -> None:
 def test_nobody_there_is_a_failure() -> None:
     with pytest.raises(SourceError):
         Prometheus("http://127.0.0.1:1").now("up", 1)
-    assert not Alertmanager("http://127.0.0.1:1").answers(1)
+    assert not AlertmanagerApi("http://127.0.0.1:1").answers(1)
 
 
 def test_a_gateways_name_cannot_leave_its_quotes() -> None:

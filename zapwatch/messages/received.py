@@ -6,10 +6,11 @@ between them (``@lid`` in one place, ``@c.us`` in another).
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+
+from zapwatch.clock import unix_seconds
 
 MOST_MESSAGES = 50_000
 """More of one channel are not read at once."""
@@ -73,18 +74,11 @@ def is_of_a_chat(chat: object) -> bool:
 
 
 def seconds_of(value: object) -> float | None:
-    """Return Unix seconds; a number may be in milliseconds, a text, or two halves of 64 bits."""
+    """Return a time as unix_seconds() does, None where it is none; 64 bits may come in halves."""
     if isinstance(value, dict):
         value = value.get("low")
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        at = float(value)
-    except (ValueError, OverflowError):
-        return None
-    if not math.isfinite(at) or at <= 0:
-        return None
-    return at / 1000 if at > 1e11 else at
+    at = unix_seconds(value)
+    return at if at > 0 else None
 
 
 @dataclass(frozen=True, slots=True)
