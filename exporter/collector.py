@@ -11,8 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from exporter.event_receiver import EventResult
-from exporter.silence.model import Model
-from exporter.silence.thresholds import Threshold
+from exporter.silence.model import Model, Threshold
 from exporter.snapshot import StateStore
 from zapwatch import __version__
 from zapwatch.channels import Channel

@@ -12,7 +12,7 @@ from exporter.event_buffer import Post
 from exporter.event_receiver import EventResult
 from exporter.pollers import GatewayPoller, LogPoller, Poller
 from exporter.silence.learner import Learner
-from exporter.silence.thresholds import Thresholds, bounds_of
+from exporter.silence.model import Thresholds, bounds_of
 from exporter.snapshot import StateStore, waiting_for
 from zapwatch.channels import Channel
 from zapwatch.clock import Clock

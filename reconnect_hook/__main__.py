@@ -50,13 +50,13 @@ def main(arguments: list[str] | None = None) -> int:
         accept_hangup()
         if options.command == "probe":
             end_on_signals(code=1)
-            from reconnect_hook.probe_command import run_probe
+            from reconnect_hook.commands import run_probe
 
             kind = None if options.kind is None else ProbeKind(options.kind)
             return run_probe(settings, options.channel, kind, dry_run=options.dry_run)
         if options.command == "audit":
             end_on_signals(code=1)
-            from reconnect_hook.audit_command import run_audit
+            from reconnect_hook.commands import run_audit
 
             return run_audit(
                 settings, options.channel, options.gateway, options.since, as_json=options.json
@@ -240,9 +240,15 @@ def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bo
         read_web_config(settings.web_config_file)
         print(describe(settings))  # noqa: T201 - this is for the operator
         return 0
-    from reconnect_hook.app import AUTH, add_heartbeat, add_reload, add_settings, create_app
+    from reconnect_hook.app import (
+        AUTH,
+        Heartbeat,
+        add_heartbeat,
+        add_reload,
+        add_settings,
+        create_app,
+    )
     from reconnect_hook.dashboard.register import add_page
-    from reconnect_hook.heartbeat import Heartbeat
     from reconnect_hook.metrics import HookMetrics
     from reconnect_hook.supervisor import HookSupervisor, open_store
     from zapwatch.front import Front, Server

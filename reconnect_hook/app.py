@@ -1,10 +1,11 @@
-"""The hook over HTTP: alerts in, metrics out."""
+"""The hook over HTTP: alerts in, metrics out, and heartbeats on to the service that awaits them."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flask import Flask, Response, request
@@ -20,13 +21,13 @@ from reconnect_hook.alerts import (
     parse_notifications,
 )
 from reconnect_hook.auth import TokenAuth
-from reconnect_hook.heartbeat import Heartbeat
 from reconnect_hook.metrics import HookMetrics, LatestPages
 from reconnect_hook.supervisor import GatewayController, HookSupervisor
 from zapwatch.clock import Clock
 from zapwatch.config import Report
 from zapwatch.db import StateError
 from zapwatch.front import MAX_REQUEST_BYTES, SECURITY_HEADERS
+from zapwatch.http import HttpClient, HttpError
 
 _log = logging.getLogger("reconnect_hook")
 _people = logging.getLogger("people")
@@ -35,6 +36,10 @@ AUTH = "zapwatch_auth"
 """The application's extension that is its TokenAuth."""
 
 _MOST_TOLD = 100  # names of gateways that are not there
+_HEARTBEAT_SECONDS = 10.0  # until the service has to have answered
+
+LATE_SECONDS = 300.0
+"""From when on a heartbeat is missing: it comes once a minute."""
 _OPENAPI = Path(__file__).parent / "openapi.yaml"
 
 
@@ -114,6 +119,58 @@ def add_reload(app: Flask, reload: Callable[[], str | None]) -> None:
         app.extensions[AUTH].check_token()
         refusal = reload()
         return as_json(200, {}) if refusal is None else as_json(500, {"error": refusal})
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatState:
+    """The last heartbeat since the hook's start; times are Unix seconds."""
+
+    is_set: bool
+    """Whether HEARTBEAT_URL is set."""
+    since: float
+    """When the hook started to wait for heartbeats."""
+    arrived_at: float | None = None
+    """When Alertmanager last sent one."""
+    sent_at: float | None = None
+    """When the service last accepted one."""
+    error: str = ""
+    """Why it did not accept the last one."""
+
+
+class Heartbeat:
+    """Calls HEARTBEAT_URL; safe between threads, since each change is one assignment."""
+
+    def __init__(self, url: str, clock: Clock | None = None) -> None:
+        self._clock = clock or Clock()
+        self._client = HttpClient(url) if url else None
+        self.state = HeartbeatState(is_set=bool(url), since=self._clock.time())
+
+    def send(self) -> None:
+        """Call the service. A failure is logged once, and tried again with the next heartbeat."""
+        before = self.state
+        now = self._clock.time()
+        if self._client is None:
+            self.state = replace(before, arrived_at=now)
+            return
+        error = _call(self._client)
+        if error and error != before.error:
+            _log.warning("HEARTBEAT_URL: %s", error)
+        if before.error and not error:
+            _log.info("HEARTBEAT_URL: heartbeats are accepted again")
+        sent_at = before.sent_at if error else self._clock.time()
+        self.state = replace(before, arrived_at=now, sent_at=sent_at, error=error)
+
+
+def _call(client: HttpClient) -> str:
+    """Return why the service did not accept a heartbeat; empty if it did.
+
+    The address is a secret, so that no detail is repeated.
+    """
+    try:
+        answer = client.request("GET", "", _HEARTBEAT_SECONDS)
+    except HttpError as error:
+        return error.kind
+    return "" if answer.is_success else f"HTTP {answer.status}"
 
 
 def add_heartbeat(app: Flask, heartbeat: Heartbeat) -> None:

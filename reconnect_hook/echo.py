@@ -14,7 +14,7 @@ from zapwatch.channels import Channel
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind
 from zapwatch.messages.log_tailer import RecentMessages
-from zapwatch.messages.probe_token import make_token
+from zapwatch.messages.payloads import make_token
 from zapwatch.messages.webhook_log import MessageLogError
 
 ECHO_SECONDS = 60.0

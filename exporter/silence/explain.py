@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterator
 from datetime import datetime
 from functools import partial
 
-from exporter.silence.model import Bounds, Learned, Model, ModelError, load
-from exporter.silence.thresholds import Thresholds, bounds_of
+from exporter.silence.model import Bounds, Learned, Model, ModelError, Thresholds, bounds_of, load
 from zapwatch.channels import Channel, Status
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SilenceMode
 from zapwatch.gateways.base import GatewayError

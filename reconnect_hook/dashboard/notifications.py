@@ -10,9 +10,9 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from flask_babel import gettext as _
 from werkzeug.wrappers import Response as AnyResponse
 
+from reconnect_hook.app import LATE_SECONDS, Heartbeat
 from reconnect_hook.dashboard.errors import error_page
 from reconnect_hook.dashboard.prometheus import Prometheus, SourceError
-from reconnect_hook.heartbeat import LATE_SECONDS, Heartbeat
 from zapwatch.alertmanager import AlertmanagerApi, AlertmanagerError, ways_to_people
 from zapwatch.clock import Clock
 

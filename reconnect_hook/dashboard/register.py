@@ -8,7 +8,7 @@ from flask import Blueprint, Flask, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import PathConverter
 
-from reconnect_hook.app import AUTH
+from reconnect_hook.app import AUTH, Heartbeat
 from reconnect_hook.auth import TokenAuth
 from reconnect_hook.dashboard import errors, i18n
 from reconnect_hook.dashboard.api import DashboardApi
@@ -18,7 +18,6 @@ from reconnect_hook.dashboard.scan import LINKS, PairingEndpoint, ScanPage, Shar
 from reconnect_hook.dashboard.snapshot import DashboardCache, GatewayPanels
 from reconnect_hook.dashboard.timeline import WeekHistory
 from reconnect_hook.dashboard.views import OPEN, ChannelPage, LoginPage, OverviewPage, QrEndpoints
-from reconnect_hook.heartbeat import Heartbeat
 from reconnect_hook.supervisor import HookSupervisor
 from zapwatch.alertmanager import AlertmanagerApi
 from zapwatch.clock import Clock

@@ -10,7 +10,7 @@ import yaml
 from tests.contract.suite import NUMBER, SECRET, GatewayContract, World
 from tests.support.raw_server import RawServer, answering
 from zapwatch.channels import Channel, Status
-from zapwatch.config.gateways_yaml import read_gateways
+from zapwatch.config.load_gateways import read_gateways
 from zapwatch.gateways.base import GatewayError, QrKind
 from zapwatch.gateways.registry import make_gateway
 from zapwatch.gateways.waha import WahaGateway

@@ -22,7 +22,7 @@ from zapwatch.messages import event_store as store_module
 from zapwatch.messages.event_parser import Message
 from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes, metadata
 from zapwatch.messages.log_tailer import ActivitySnapshot, RecentMessages
-from zapwatch.messages.probe_token import make_token
+from zapwatch.messages.payloads import make_token
 from zapwatch.messages.source import StoredMessages
 from zapwatch.messages.webhook_log import Direction, MessageLogError
 

@@ -10,9 +10,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from reconnect_hook.app import AUTH, add_heartbeat
+from reconnect_hook.app import AUTH, Heartbeat, add_heartbeat
 from reconnect_hook.auth import TokenAuth
-from reconnect_hook.heartbeat import Heartbeat
 from tests.support.alerts import payload
 from tests.support.heartbeat import Heartbeat as Service
 from tests.support.hooks import TOKEN

@@ -24,7 +24,7 @@ from tests.support.message_logs import WrittenLog, on_sqlite
 from zapwatch.clock import Clock
 from zapwatch.messages import log_tailer
 from zapwatch.messages.log_tailer import ActivitySnapshot, LogTailer
-from zapwatch.messages.probe_token import make_token
+from zapwatch.messages.payloads import make_token
 from zapwatch.messages.source import LogMessages
 from zapwatch.messages.webhook_log import Direction, Head, MessageLog, MessageLogError, Row
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.message_logs import WrittenLog
 from zapwatch.messages.log_tailer import ActivitySnapshot, LogTailer
-from zapwatch.messages.probe_token import make_token
+from zapwatch.messages.payloads import make_token
 from zapwatch.messages.source import LogMessages
 from zapwatch.messages.webhook_log import Direction, MessageLog
 

@@ -25,7 +25,7 @@ from tests.support.message_logs import WrittenLog
 from tests.support.raw_server import Conversation, RawServer, deaf_port
 from zapwatch.config import collect, parse, parse_pixelhub_env
 from zapwatch.messages import webhook_log
-from zapwatch.messages.probe_token import make_token
+from zapwatch.messages.payloads import make_token
 from zapwatch.messages.webhook_log import CHANNEL_PATHS, Direction, MessageLog, MessageLogError, Row
 
 

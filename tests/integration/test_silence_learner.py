@@ -11,8 +11,7 @@ import pytest
 from exporter.silence import learner
 from exporter.silence.explain import explain
 from exporter.silence.learner import Learner
-from exporter.silence.model import load
-from exporter.silence.thresholds import bounds_of
+from exporter.silence.model import bounds_of, load
 from exporter.snapshot import GatewayState, StateStore
 from tests.support.clock import HandMovedClock
 from tests.support.message_logs import WrittenLog
@@ -22,7 +21,7 @@ from zapwatch.config import Settings, parse
 from zapwatch.messages import history
 from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes
 from zapwatch.messages.history import read_histories
-from zapwatch.messages.probe_token import make_token
+from zapwatch.messages.payloads import make_token
 from zapwatch.messages.source import open_source
 from zapwatch.messages.webhook_log import MessageLog
 

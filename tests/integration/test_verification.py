@@ -21,7 +21,7 @@ from tests.support.probing import shorten_waits, world_of
 from tests.support.world import Options, World
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.config.settings import ProbeSettings
-from zapwatch.messages.probe_token import make_token
+from zapwatch.messages.payloads import make_token
 
 _PROBE = ProbeSettings(ProbeKind.ECHO, {}, 60.0, 15.0, 100, {}, "ping")
 

@@ -12,10 +12,9 @@ import yaml
 from flask import Flask
 from flask.testing import FlaskClient
 
-from reconnect_hook.app import AUTH
+from reconnect_hook.app import AUTH, Heartbeat
 from reconnect_hook.auth import TokenAuth
 from reconnect_hook.dashboard.register import add_page
-from reconnect_hook.heartbeat import Heartbeat
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.supervisor import HookSupervisor, open_store
 from tests.notifications.alertmanager import Alertmanager

@@ -9,7 +9,7 @@ import pytest
 
 from demo.configuration import ROOT
 from zapwatch.config import collect, parse, parse_env
-from zapwatch.config.gateways_yaml import read_gateways
+from zapwatch.config.load_gateways import read_gateways
 from zapwatch.gateways import NAMED_CHANNELS
 from zapwatch.gateways.registry import ADAPTERS
 

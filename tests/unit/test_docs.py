@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from demo.configuration import ROOT, RULES
 from exporter.collector import ExporterCollector, ExporterMetrics, make_registry
-from exporter.silence.thresholds import Threshold
+from exporter.silence.model import Threshold
 from exporter.snapshot import StateStore
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.metrics import HookMetrics

@@ -13,7 +13,7 @@ from demo.simulator.event_shapes import MESSAGES
 from demo.simulator.messages import SimulatedMessage as Born
 from demo.simulator.payloads import PLACES, message_payload, other_payload
 from zapwatch.messages.event_parser import EventError, Message, parse
-from zapwatch.messages.probe_token import make_token
+from zapwatch.messages.payloads import make_token
 from zapwatch.messages.webhook_log import MESSAGE_EVENTS, Direction
 
 _NOW = 1_770_000_000.0

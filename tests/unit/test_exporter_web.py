@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 
 from exporter.app import create_app
 from exporter.collector import ExporterCollector, ExporterMetrics, make_registry
-from exporter.silence.thresholds import Threshold
+from exporter.silence.model import Threshold
 from exporter.snapshot import GatewayState, LogState, StateStore, waiting_for
 from zapwatch import __version__
 from zapwatch.channels import Channel, Status

@@ -14,7 +14,7 @@ from demo.configuration import ROOT
 from tests.support.pixelhub import encrypt
 from zapwatch.channels import NamedChannel
 from zapwatch.config import GatewaySettings, Settings, SettingsError, SilenceMode, parse
-from zapwatch.config.gateways_yaml import read_gateways
+from zapwatch.config.load_gateways import read_gateways
 from zapwatch.gateways.registry import ADAPTERS
 
 _LOG = {"DB_HOST": "db.example.com", "DB_USER": "zapwatch"}

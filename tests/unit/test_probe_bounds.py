@@ -29,7 +29,7 @@ from tests.support.world import Options, World
 from zapwatch.channels import Channel, Status
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.config.settings import ProbeSettings
-from zapwatch.messages.probe_token import make_token
+from zapwatch.messages.payloads import make_token
 
 _DAY = 86400.0
 _PAUSE = 900.0

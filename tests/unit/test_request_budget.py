@@ -7,7 +7,7 @@ import pytest
 from tests.support.clock import HandMovedClock
 from zapwatch.channels import Channel, NamedChannel, Status
 from zapwatch.gateways.base import ChannelList, GatewayError, GatewayErrorKind, Operation
-from zapwatch.gateways.budget import MONTH_SECONDS, CallBudget, ListBudget
+from zapwatch.gateways.registry import MONTH_SECONDS, CallBudget, ListBudget
 from zapwatch.gateways.whapi import WhapiGateway
 
 _PER_MONTH = 1000

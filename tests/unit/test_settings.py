@@ -25,7 +25,7 @@ from zapwatch.config import (
     parse_pixelhub_env,
 )
 from zapwatch.config.gateway import ProbeKind
-from zapwatch.config.load_gateway import SOCKETS
+from zapwatch.config.load_gateways import SOCKETS
 from zapwatch.config.settings import SETTINGS
 from zapwatch.gateways import NAMED_CHANNELS, TYPES
 

@@ -21,7 +21,7 @@ from zapwatch.gateways.base import (
 from zapwatch.gateways.declared import shipped
 from zapwatch.gateways.registry import ADAPTERS
 from zapwatch.messages.event_parser import EventError, Message, parse
-from zapwatch.messages.probe_token import make_token
+from zapwatch.messages.payloads import make_token
 from zapwatch.messages.webhook_log import Direction
 
 TYPES = shipped()

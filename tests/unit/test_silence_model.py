@@ -9,9 +9,18 @@ from typing import Any
 
 import pytest
 
-from exporter.silence.model import Bounds, Learned, Model, ModelError, load, save
+from exporter.silence.model import (
+    Bounds,
+    Learned,
+    Model,
+    ModelError,
+    Threshold,
+    Thresholds,
+    bounds_of,
+    load,
+    save,
+)
 from exporter.silence.profile import WEEK_HOURS, Profile
-from exporter.silence.thresholds import Threshold, Thresholds, bounds_of
 from zapwatch.channels import Channel, Status
 from zapwatch.config import Settings, SilenceMode, parse
 

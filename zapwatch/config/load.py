@@ -16,8 +16,7 @@ from zapwatch.config.files import (
     read_env_text,
     read_secrets,
 )
-from zapwatch.config.gateways_yaml import read_gateways
-from zapwatch.config.load_gateway import fill, read_gateway
+from zapwatch.config.load_gateways import fill, read_gateway, read_gateways
 from zapwatch.config.readers import Reader, SettingsError
 from zapwatch.config.settings import (
     BY_NAME,

@@ -10,10 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from zapwatch.channels import Channel, NamedChannel, channel_key
-from zapwatch.gateways.budget import RequestBudget
 from zapwatch.http import PLAIN_ACCESS, HttpAccess, HttpClient, HttpError, HttpResponse, one_line
 from zapwatch.messages.received import Received
 
@@ -220,6 +219,21 @@ def _text(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False)
     except RecursionError:
         return "(nested too deeply)"
+
+
+_List = TypeVar("_List")
+
+
+class RequestBudget:
+    """How many requests a gateway may get: this one without bounds. See registry.py."""
+
+    def take(self) -> bool:
+        """Take one request out of the budget; false where none is left."""
+        return True
+
+    def listed(self, requests: int, ask: Callable[[], _List]) -> _List:  # noqa: ARG002
+        """Return the list that ``ask`` makes with so many requests; raise what it raises."""
+        return ask()
 
 
 NO_BUDGET = RequestBudget()

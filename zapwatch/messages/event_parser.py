@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from zapwatch.channels import MAX_ID_LENGTH, channel_key
 from zapwatch.clock import unix_seconds
 from zapwatch.http import parse_json
-from zapwatch.messages import whapi_events
-from zapwatch.messages.probe_token import find_token, is_for
+from zapwatch.messages.payloads import find_token, is_for, is_whapi_event, whapi_messages
 from zapwatch.messages.webhook_log import (
     CHANNEL_PATHS,
     CIPHERTEXT,
@@ -56,7 +55,7 @@ class Message:
     ``heard`` says that it came through WhatsApp or that WhatsApp took it, and not merely that the
     gateway was asked to send it. ``id`` tells a message from itself, reported twice; only a keyed
     hash of it is stored. ``echo`` is the token of an echo that the channel has received (see
-    probe_token). One that is not ``readable`` could not be decrypted.
+    payloads.py). One that is not ``readable`` could not be decrypted.
     """
 
     key: str
@@ -233,12 +232,12 @@ def _of_wrapper(event: Mapping[str, Any]) -> _Said | None:
 
 
 def _of_whapi(event: Mapping[str, Any]) -> list[_Said]:
-    """Read an event as whapi_events describes it."""
-    if not whapi_events.is_message_event(event):
+    """Read an event as payloads.py describes it."""
+    if not is_whapi_event(event):
         return []
     return [
         _Said(event.get("channel_id"), _way(out=one.out), one.at, one.heard, one.id, one.entry)
-        for one in whapi_events.messages_of(event)
+        for one in whapi_messages(event)
     ]
 
 

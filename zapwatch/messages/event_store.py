@@ -22,7 +22,7 @@ from sqlalchemy.sql.expression import FunctionElement
 
 from zapwatch.channels import MAX_ID_LENGTH
 from zapwatch.db import Database, StateError
-from zapwatch.messages.probe_token import TOKEN_LENGTH
+from zapwatch.messages.payloads import TOKEN_LENGTH
 from zapwatch.messages.webhook_log import MessageLogError
 
 metadata = sa.MetaData()
@@ -66,7 +66,7 @@ heard_echoes = sa.Table(
     "heard_echoes",
     metadata,
     sa.Column("gateway", _KEY, primary_key=True),
-    # Zapwatch has made it up (probe_token.py), and it tells which channel it was for.
+    # Zapwatch has made it up (payloads.py), and it tells which channel it was for.
     sa.Column("token", sa.String(TOKEN_LENGTH), primary_key=True),
     sa.Column("written_at", _SECONDS, nullable=False, index=True),
     **_MYSQL,

@@ -27,14 +27,16 @@ from sqlalchemy.sql.expression import FunctionElement
 from zapwatch.channels import MAX_ID_LENGTH, channel_key
 from zapwatch.clock import Clock
 from zapwatch.db import connect_as_php, one_line
-from zapwatch.messages import whapi_events
-from zapwatch.messages.probe_token import (
+from zapwatch.messages.payloads import (
     MARK,
     MOST_BYTES,
     TOKEN_LENGTH,
+    WHAPI_CHANNEL_PATH,
+    WHAPI_EVENT_TYPE,
     find_token,
     is_for,
     is_token,
+    whapi_messages,
 )
 from zapwatch.messages.received import bare_id
 
@@ -59,7 +61,7 @@ MESSAGE_EVENTS = {
 }
 """The ``event_type`` values that are messages; all others prove nothing about a channel.
 
-Whapi's rows, each with several messages, are those of whapi_events.
+Whapi's rows, each with several messages, are those of WHAPI_EVENT_TYPE.
 """
 
 WRITTEN_BY_GATEWAY = frozenset({"message.sent", "send.message"})
@@ -144,7 +146,7 @@ class Row:
     ``other_time`` is set where clocks were put back an hour and the server's zone had the row's
     local time twice: the row was written at one of the two. ``heard`` says that it came through
     WhatsApp or that WhatsApp took it, and not merely that the gateway was asked to send it.
-    ``echo`` is the token of an echo that the channel has received (see probe_token); the sender's
+    ``echo`` is the token of an echo that the channel has received (see payloads.py); the sender's
     own note of an echo is no channel's message. One that is not ``readable`` could not be
     decrypted. ``unnamed``: it is a message whose payload names no channel.
     """
@@ -317,7 +319,7 @@ _LOG = sa.table(
 
 # Written out, since a list of values would be put into the statement anew each time.
 _IS_MESSAGE = _LOG.c.event_type.in_(sa.literal_column(f"'{one}'") for one in MESSAGE_EVENTS)
-_IS_WHAPI = _LOG.c.event_type == sa.literal_column(f"'{whapi_events.EVENT_TYPE}'")
+_IS_WHAPI = _LOG.c.event_type == sa.literal_column(f"'{WHAPI_EVENT_TYPE}'")
 
 
 def _channel_of_row() -> sa.ColumnElement[str | None]:
@@ -422,7 +424,7 @@ def _short_whapi_event() -> sa.ColumnElement[str | None]:
         *(name("source"), _json("$.messages[0].source")),
     )
     short = sa.func.json_object(
-        *(name("channel_id"), _json(whapi_events.CHANNEL_PATH)),
+        *(name("channel_id"), _json(WHAPI_CHANNEL_PATH)),
         *(name("messages"), sa.func.json_array(first)),
     )
     return sa.case((sa.func.json_valid(_LOG.c.payload_json) == 1, short), else_=None)
@@ -643,7 +645,7 @@ def _whapi_rows(row: Row, payload: str) -> list[Row]:
         event = json.loads(payload)
     except (ValueError, RecursionError):
         return []
-    messages = whapi_events.messages_of(event) if isinstance(event, dict) else []
+    messages = whapi_messages(event) if isinstance(event, dict) else []
     name = event.get("channel_id") if messages else None
     key = channel_key(name) if isinstance(name, str) else ""
     if not 0 < len(key) <= MAX_ID_LENGTH:
