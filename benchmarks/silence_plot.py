@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/silence.md from the back-test.
+"""Draws the pictures of docs/design/silence.md from the back-test.
 
     python -m benchmarks.silence_plot [CHANNELS]
 

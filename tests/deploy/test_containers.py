@@ -29,20 +29,24 @@ from tests.support.guides import (
 from tests.support.machine import CHECKOUT, Machine
 from tests.support.release import ROOT, build
 from zapwatch import __version__
+from zapwatch.config.settings import BY_NAME
 
 _FOLDER = ROOT / "deploy" / "container"
 _COMPOSE = yaml.safe_load((_FOLDER / "compose.yaml").read_text())
+_BRIDGE = yaml.safe_load((_FOLDER / "compose.bridge.yaml").read_text())
 _SERVICES: dict[str, dict[str, Any]] = _COMPOSE["services"]
 _OURS = ("exporter", "hook")
 # What the images begin with, and the user that they run as.
 _DEBIANS = {"prometheus": "prometheus", "alertmanager": "prometheus-alertmanager"}
 _USERS = {"exporter": "10861", "hook": "10861", "prometheus": "65534", "alertmanager": "65534"}
+# The exporter at all addresses, for a gateway in a container of its own.
+_SETTINGS = f"{CHECKOUT}/deploy/container/settings/zapwatch.env"
 _FILLED_IN = f"""
 cd deploy/container
-echo {SECRET} >secrets/gateway-secret
-echo unused >secrets/db-password
 sed -i -e 's#^WPP_GATEWAY_BASE_URL=.*#WPP_GATEWAY_BASE_URL={GATEWAY}#' \
-    -e 's#^MESSAGE_LOG_URL=.*#MESSAGE_LOG_URL=none#' zapwatch.env
+    -e 's#^WPP_GATEWAY_SECRET=.*#WPP_GATEWAY_SECRET={SECRET}#' \
+    -e 's#^EXPORTER_LISTEN=.*#EXPORTER_LISTEN=0.0.0.0:9861#' \
+    -e 's#^MESSAGE_LOG_URL=.*#MESSAGE_LOG_URL=none#' settings/zapwatch.env
 """
 
 
@@ -70,6 +74,12 @@ def _command(target: str, instruction: str) -> list[str]:
     return command
 
 
+def _health(name: str, settings: str) -> list[str]:
+    """Return the arguments of a health check's Python, for a settings' file of this machine."""
+    _, _, *arguments = _SERVICES[name]["healthcheck"]["test"]
+    return [text.replace("/etc/zapwatch/zapwatch.env", settings) for text in arguments]
+
+
 def _mounts(service: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
     """Yield what is mounted, where to, and whether it is a volume that may be written."""
     for mount in service.get("volumes", []):
@@ -82,14 +92,25 @@ def _mounts(service: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
         yield _COMPOSE["secrets"][name]["file"], target, False
 
 
+def _merged(one: Any, other: Any) -> Any:
+    """Return what Compose makes of two files: mappings are merged, lists joined."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        both = {key: _merged(one[key], other[key]) for key in one.keys() & other.keys()}
+        return {**one, **other, **both}
+    return one + other if isinstance(one, list) else other
+
+
 def test_compose_follows_its_specification() -> None:
     assert PyCompose.from_json(json.dumps(_COMPOSE)).service_names() == list(_SERVICES)
+    # Docker's own word for an address, which the library does not know.
+    both = json.dumps(_merged(_COMPOSE, _BRIDGE)).replace(":host-gateway", ":192.0.2.1")
+    assert set(PyCompose.from_json(both).service_names()) == {*_SERVICES, "network"}
     with pytest.raises(ValueError, match="restrat"):
         PyCompose.from_json(json.dumps({"services": {"hook": {"image": "x", "restrat": "no"}}}))
 
 
 def test_all_that_is_mounted_is_declared_or_stands_in_the_checkout() -> None:
-    written = {"./zapwatch.env", *(secret["file"] for secret in _COMPOSE["secrets"].values())}
+    written = {"./settings", *(secret["file"] for secret in _COMPOSE["secrets"].values())}
     for name, service in _SERVICES.items():
         for source, _, writable in _mounts(service):
             there = (_FOLDER / source).exists() or source in {*written, *_COMPOSE["volumes"]}
@@ -107,9 +128,27 @@ def test_nothing_listens_but_on_loopback_and_nothing_has_rights() -> None:
         said = " ".join([*service.get("command", []), *map(str, service.get("environment", []))])
         if name in _DEBIANS:
             assert "--web.listen-address=127.0.0.1:" in said
-    assert _environment("exporter")["EXPORTER_LISTEN"].startswith("127.0.0.1:")
-    assert _environment("hook")["HOOK_LISTEN"].startswith("127.0.0.1:")
+    # The settings' file says where ours listen, and what it does not say is the default.
+    for setting in ("EXPORTER_LISTEN", "HOOK_LISTEN"):
+        assert str(BY_NAME[setting].default).startswith("127.0.0.1:")
+        assert setting not in {**_environment("exporter"), **_environment("hook")}
     assert _SERVICES["grafana"]["environment"]["GF_SERVER_HTTP_ADDR"] == "127.0.0.1"
+
+
+def test_the_network_of_their_own_is_reached_on_loopback_only() -> None:
+    services = _merged(_COMPOSE, _BRIDGE)["services"]
+    network = services.pop("network")
+    shared = ("cap_drop", "security_opt", "read_only", "restart")
+    assert {key: network[key] for key in shared} == {key: _SERVICES["hook"][key] for key in shared}
+    assert network["build"] == _SERVICES["exporter"]["build"]
+    assert network["image"] == _SERVICES["exporter"]["image"]
+    published = {port.rpartition(":")[2] for port in network["ports"]}
+    assert all(port.startswith("127.0.0.1:") for port in network["ports"])
+    assert published == {"9861", "9862", "3000"}
+    for name, service in services.items():
+        assert service["network_mode"] == "service:network"
+        listens = "0.0.0.0" in str(service.get("environment"))
+        assert listens == (name in {*_OURS, "grafana"})
 
 
 def test_every_version_is_pinned() -> None:
@@ -154,7 +193,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         made.run("/opt/zapwatch/bin/python -m hatchling build --target wheel --directory /wheel")
         made.run("/opt/zapwatch/bin/python -m pip install -q --no-deps --no-index /wheel/*.whl")
         made.run("groupadd --gid 10861 zapwatch; useradd --uid 10861 --gid 10861 zapwatch")
-        prepare, permit = blocks("containers.md")
+        prepare, permit, _bridge = blocks("containers.md")
         made.run(prepare)
         made.run(_FILLED_IN)
         made.run(f"cd deploy/container\n{permit}")
@@ -187,7 +226,8 @@ def _start(machine: Machine, name: str) -> None:
         else:
             path = os.path.normpath(f"{CHECKOUT}/deploy/container/{source}")
             properties.append(f"BindReadOnlyPaths={path}:{target}")
-    environment = {**_environment(name), **service["environment"]} if name in _OURS else {}
+    environment = dict(_environment(name)) if name in _OURS else {}
+    environment |= service.get("environment", {})
     environment["PATH"] = "/opt/zapwatch/bin:/usr/bin:/bin"
     command = [
         *("systemd-run", "--quiet", f"--unit=container-{name}"),
@@ -205,7 +245,7 @@ def test_the_services_of_compose_repair_a_drop(machine: Machine) -> None:
         _start(machine, name)
     for name in _OURS:
         environment = shlex.join(f"{k}={v}" for k, v in _environment(name).items() if k != "PATH")
-        health = shlex.join(["/opt/zapwatch/bin/python", *_command(name, "HEALTHCHECK")[1:]])
+        health = shlex.join(["/opt/zapwatch/bin/python", *_health(name, _SETTINGS)])
         machine.wait_for(f"env {environment} {health}", f"the health check of {name}")
         assert _command(name, "CMD")[:3] == _SERVICES[name]["command"][:3]
     machine.wait_for("curl --silent --fail http://127.0.0.1:9090/-/ready", "Prometheus")
@@ -213,16 +253,19 @@ def test_the_services_of_compose_repair_a_drop(machine: Machine) -> None:
     log = "/srv/volumes/hook-log/healthcheck-sessions.log"
     assert "outcome=reconnected" in machine.wait_for(f"grep Loja {log}", "the repair")
     assert machine.run("ls /srv/volumes/hook-state").stdout.startswith("reconnect-hook.sqlite3")
+    machine.run("curl --silent --fail http://127.0.0.2:9861/-/healthy")
     units = " ".join(f"container-{name}" for name in _USERS)
     assert machine.run(f"systemctl is-active {units}").stdout == "active\n" * 4
 
 
-def test_a_health_check_fails_where_nothing_answers() -> None:
-    health = _command("hook", "HEALTHCHECK")
+def test_a_health_check_fails_where_nothing_answers(tmp_path: Path) -> None:
+    settings = tmp_path / "zapwatch.env"
+    shutil.copy(ROOT / ".env.example", settings)
     done = subprocess.run(
-        [sys.executable, *health[1:]],
-        env={"HOOK_LISTEN": "127.0.0.1:1"},
+        [sys.executable, *_health("hook", str(settings))],
+        env={"HOOK_LISTEN": "127.0.0.1:1", "WPP_GATEWAY_SECRET": SECRET},
         capture_output=True,
         check=False,
+        text=True,
     )
-    assert done.returncode != 0
+    assert "Connection refused" in done.stderr

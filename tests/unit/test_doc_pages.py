@@ -74,7 +74,9 @@ def test_every_page_is_listed() -> None:
         beside = page.parent / "README.md"
         index = beside if beside.exists() and page != beside else _DOCS / "README.md"
         assert page in _links(index), page
-    pages = {*_DOCS.glob("*.md"), *(_DOCS / "reference").glob("*.md")}
+    pages = {
+        page for folder in (".", "reference", "design") for page in (_DOCS / folder).glob("*.md")
+    }
     assert pages - {_DOCS / "README.md"} <= _links(_DOCS / "README.md")
 
 

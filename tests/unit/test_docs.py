@@ -173,7 +173,7 @@ def test_the_version_is_the_installed_one_and_has_its_changes() -> None:
 
 
 def test_every_guarantee_names_tests_that_are_there() -> None:
-    text = (ROOT / "docs" / "guarantees.md").read_text().partition("\n## ")[0]
+    text = (ROOT / "docs" / "design" / "guarantees.md").read_text().partition("\n## ")[0]
     rows = [line for line in text.splitlines() if line.startswith("| ") and "shown by" not in line]
     promises = [row for row in rows if not row.startswith("| ---")]
     written = {

@@ -346,7 +346,7 @@ SETTINGS = (
         Reader.database,
         "sqlite:///var/reconnect-hook.sqlite3",
         "the queue of repairs; several hooks may share one on MariaDB or MySQL "
-        "([more](../guarantees.md#two-of-everything))",
+        "([more](../design/guarantees.md#two-of-everything))",
         secret=True,
     ),
     Setting(
@@ -360,7 +360,7 @@ SETTINGS = (
         partial(Reader.number, most=86_400),
         "300",
         "pause between two repairs of one channel; doubles after each that does not help, up "
-        "to an hour ([more](../guarantees.md#pauses)). An alert within the pause is deferred "
+        "to an hour ([more](../design/guarantees.md#pauses)). An alert within the pause is deferred "
         "until its end",
     ),
     Setting(
