@@ -115,7 +115,7 @@ def test_who_waits_for_a_scan_is_listed_until_it_is_done(guided: Guided) -> None
 
 
 def test_the_commands_for_an_alert_show_what_is_wrong(guided: Guided) -> None:
-    check, journal = blocks("pt-BR/alertas.md")
+    check, journal = blocks("pt-BR/runbook/README.md")
     assert "channels listed\n" in guided.machine.run(check).stdout
     assert "metrics at http://127.0.0.1:9861/metrics" in guided.machine.run(journal).stdout
 

@@ -162,7 +162,7 @@ def test_what_runs_is_what_was_installed(installed: Installed, tmp_path: Path) -
         assert file.startswith(str(installed.folder))
 
 
-@pytest.mark.parametrize("guide", ["install.md", "pt-BR/instalar.md"])
+@pytest.mark.parametrize("guide", ["install.md", "pt-BR/install.md"])
 def test_the_crontab_line_for_a_shared_host_works(
     installed: Installed, tmp_path: Path, gateway: SimulatorServer, guide: str
 ) -> None:
