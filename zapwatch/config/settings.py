@@ -360,8 +360,8 @@ SETTINGS = (
         partial(Reader.number, most=86_400),
         "300",
         "pause between two repairs of one channel; doubles after each that does not help, up "
-        "to an hour ([more](../design/guarantees.md#pauses)). An alert within the pause is deferred "
-        "until its end",
+        "to an hour ([more](../design/guarantees.md#pauses)). An alert within the pause is "
+        "deferred until its end",
     ),
     Setting(
         "RECONNECT_WORKERS",
