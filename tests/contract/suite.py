@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -37,6 +38,19 @@ CHANNELS = ("loja", "Pixel12 Digital/+")
 _WORDS = "Zapwatch asks: are you there?"
 _LOSING = {"delete", "create"}
 _LOOKS = {"status", "row", "token"}
+_FAULTS = {
+    "html_502": GatewayErrorKind.HTML,
+    "html_504": GatewayErrorKind.HTML,
+    "html_200": GatewayErrorKind.HTML,
+    "reset": GatewayErrorKind.CONNECTION,
+    "empty_body": GatewayErrorKind.INVALID,
+    "not_json": GatewayErrorKind.INVALID,
+    "wrong_shape_number": GatewayErrorKind.INVALID,
+    "wrong_shape_string": GatewayErrorKind.INVALID,
+    "wrong_shape_null": GatewayErrorKind.INVALID,
+    "http_500_json": GatewayErrorKind.HTTP,
+    "redirect": GatewayErrorKind.HTTP,
+}
 
 
 @dataclass(frozen=True)
@@ -159,12 +173,11 @@ class GatewayContract:
             self.show(world, raw)
             assert world.channel().status is status, raw
 
-    @pytest.mark.parametrize("raw", ["", "nonsense", None, 7, [], {}, True, "(missing)"])
-    def test_a_status_that_is_none_is_unknown(self, world: World, raw: object) -> None:
-        self.show(world, raw)
-
-        assert world.channel().status is Status.UNKNOWN
-        assert not world.channel().connected
+    def test_a_status_that_is_none_is_unknown(self, world: World) -> None:
+        for raw in ("", "nonsense", None, 7, [], {}, True, "(missing)"):
+            self.show(world, raw)
+            channel = world.channel()
+            assert (channel.status, channel.connected) == (Status.UNKNOWN, False), raw
 
     def test_the_list_tells_drop_qr_code_and_start(self, world: World) -> None:
         states: dict[simulated.Status, Status] = {
@@ -183,18 +196,14 @@ class GatewayContract:
 
         assert world.gateway.list_channels() == ChannelList(())
 
-    @pytest.mark.parametrize("channel", ["loja", "Pixel12 Digital/+"])
-    def test_a_dropped_channel_is_reconnected_without_a_qr_code(
-        self, world: World, channel: str
-    ) -> None:
-        world.simulator.drop(channel)
-
-        kind = world.gateway.reconnect(world.channel(channel), silent=False).kind
-        assert kind in {QrKind.INITIALIZING, QrKind.ACCEPTED}
-        world.clock.forward(1)
-
-        assert world.gateway.qr(channel).kind is QrKind.ACCEPTED
-        assert world.channel(channel).connected
+    def test_a_dropped_channel_is_reconnected_without_a_qr_code(self, world: World) -> None:
+        for channel in CHANNELS:
+            world.simulator.drop(channel)
+            kind = world.gateway.reconnect(world.channel(channel), silent=False).kind
+            assert kind in {QrKind.INITIALIZING, QrKind.ACCEPTED}
+            world.clock.forward(1)
+            assert world.gateway.qr(channel).kind is QrKind.ACCEPTED
+            assert world.channel(channel).connected
         assert not _LOSING & set(world.asked)
 
     def test_an_unpaired_channel_shows_a_qr_code_until_it_is_scanned(self, world: World) -> None:
@@ -292,38 +301,22 @@ class GatewayContract:
         ):
             assert _failure(call).reason is GatewayErrorKind.UNAUTHORIZED
 
-    @pytest.mark.parametrize(
-        ("fault", "reason"),
-        [
-            ("html_502", GatewayErrorKind.HTML),
-            ("html_504", GatewayErrorKind.HTML),
-            ("html_200", GatewayErrorKind.HTML),
-            ("reset", GatewayErrorKind.CONNECTION),
-            ("empty_body", GatewayErrorKind.INVALID),
-            ("not_json", GatewayErrorKind.INVALID),
-            ("wrong_shape_number", GatewayErrorKind.INVALID),
-            ("wrong_shape_string", GatewayErrorKind.INVALID),
-            ("wrong_shape_null", GatewayErrorKind.INVALID),
-            ("http_500_json", GatewayErrorKind.HTTP),
-            ("redirect", GatewayErrorKind.HTTP),
-        ],
-    )
-    def test_a_failure_of_a_call_says_what_kind_it_is(
-        self, world: World, fault: str, reason: GatewayErrorKind
-    ) -> None:
+    def test_a_failure_of_a_call_says_what_kind_it_is(self, world: World) -> None:
         channel = world.channel()
-        for operation, call in (
+        calls: tuple[tuple[str, Callable[[], object]], ...] = (
             (self.lists_with, world.gateway.list_channels),
             (self.looks_with, lambda: world.gateway.reconnect(channel, silent=False)),
             (self.looks_with, lambda: world.gateway.qr("loja")),
             ("send", lambda: world.gateway.send_text(channel, NUMBER, _WORDS)),
-        ):
-            world.simulator.fault(operation, fault)
-            world.calls.clear()
-            error = _failure(call)
-            assert error.reason is reason, operation
-            assert world.calls == [(error.operation, reason)], "it is counted once"
-            world.simulator.clear_faults()
+        )
+        for fault, reason in _FAULTS.items():
+            for operation, call in calls:
+                world.simulator.fault(operation, fault)
+                world.calls.clear()
+                error = _failure(call)
+                assert error.reason is reason, (fault, operation)
+                assert world.calls == [(error.operation, reason)], "it is counted once"
+                world.simulator.clear_faults()
 
     def test_a_call_that_hangs_is_given_up(self, world: World) -> None:
         channel = world.channel()
@@ -350,14 +343,14 @@ class GatewayContract:
         world.simulator.drop("loja")
         _failure(lambda: world.gateway.query(channel))
 
-    @pytest.mark.parametrize("fault", ["html_502", "hang", "http_500_json", "wrong_shape_nested"])
-    def test_a_query_that_is_not_answered_has_not_passed(self, world: World, fault: str) -> None:
-        gateway = world.another(qr_timeout=0.3 if fault == "hang" else 20)
+    def test_a_query_that_is_not_answered_has_not_passed(self, world: World) -> None:
         channel = world.channel()
-        world.simulator.fault("query", fault)
-
-        if gateway.can_query:
-            _failure(lambda: gateway.query(channel))
+        for fault in ("html_502", "http_500_json", "wrong_shape_nested", "hang"):
+            gateway = world.another(qr_timeout=0.3 if fault == "hang" else 20)
+            if gateway.can_query:
+                world.simulator.fault("query", fault)
+                _failure(partial(gateway.query, channel))
+            gateway.close()
 
     def test_what_is_sent_arrives_and_can_be_taken_back(self, world: World) -> None:
         channel, other = world.channel(), world.simulator.number("Pixel12 Digital/+")
@@ -378,21 +371,18 @@ class GatewayContract:
                 lambda: world.gateway.take_back(channel, other, message_id)
             )
 
-    @pytest.mark.parametrize("name", ["loja", "Pixel12 Digital/+"])
-    def test_a_sessions_own_number_is_told(self, world: World, name: str) -> None:
-        told = world.gateway.own_number(world.channel(name))
+    def test_a_sessions_own_number_is_told(self, world: World) -> None:
+        for name in CHANNELS:
+            told = world.gateway.own_number(world.channel(name))
+            assert told == (world.simulator.number(name) if self.tells_number else None)
 
-        assert told == (world.simulator.number(name) if self.tells_number else None)
-
-    @pytest.mark.parametrize("fault", ["html_504", "success_false_text", "reset"])
-    def test_a_text_that_was_sent_is_a_failure_where_the_answer_says_so(
-        self, world: World, fault: str
-    ) -> None:
+    def test_a_text_that_was_sent_is_a_failure_where_the_answer_says_so(self, world: World) -> None:
         channel = world.channel()
-        world.simulator.fault("send", fault, effect=True)
-
-        _failure(lambda: world.gateway.send_text(channel, NUMBER, _WORDS))
-        assert [message.words for message in world.born] == [_WORDS]
+        for fault in ("html_504", "success_false_text", "reset"):
+            world.simulator.fault("send", fault, effect=True)
+            _failure(lambda: world.gateway.send_text(channel, NUMBER, _WORDS))
+            assert [message.words for message in world.born] == [_WORDS], fault
+            world.born.clear()
 
     def test_a_text_may_have_gone_although_the_call_failed(self, world: World) -> None:
         channel = world.channel()
@@ -405,12 +395,11 @@ class GatewayContract:
         assert error.reason is GatewayErrorKind.TIMEOUT
         wait_until(lambda: len(world.born) == 1, 20, "the message")
 
-    @pytest.mark.parametrize("state", ["drop", "zombie"])
-    def test_a_channel_without_a_way_sends_nothing(self, world: World, state: str) -> None:
+    def test_a_channel_without_a_way_sends_nothing(self, world: World) -> None:
         channel = world.channel()
-        getattr(world.simulator, state)("loja")
-
-        _failure(lambda: world.gateway.send_text(channel, NUMBER, _WORDS))
+        for state in (world.simulator.zombie, world.simulator.drop):
+            state("loja")
+            _failure(lambda: world.gateway.send_text(channel, NUMBER, _WORDS))
         assert not world.born
 
     def test_what_a_gateway_repeats_of_number_text_and_secret_is_not_told(self) -> None:

@@ -41,7 +41,7 @@ class TestWppconnect(GatewayContract):
     def test_one_session_that_hangs_neither_holds_up_nor_fails_the_list(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(wppconnect, "_STATUS_SECONDS", 0.3)
+        monkeypatch.setattr(wppconnect, "_STATUS_SECONDS", 2.0)
         world.simulator.put_channel("obra")
         world.simulator.fault("status", "hang", channel="loja")
 

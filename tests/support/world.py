@@ -37,7 +37,7 @@ from zapwatch.channels import Channel, Status, channel_key
 from zapwatch.clock import Clock
 from zapwatch.config.gateway import AuditMode, ProbeKind
 from zapwatch.config.settings import ProbeSettings
-from zapwatch.db import StateError
+from zapwatch.db import Database, StateError
 from zapwatch.gateways.base import (
     ChannelList,
     Gateway,
@@ -290,7 +290,7 @@ class WorldHook:
         self.world = world
         self.name = name
         options = world.options
-        self.database = open_state(world.url, clock=world.clock)
+        self.database = world.open()
         # No power fails here, and the disk would be most of the time.
         if self.database.is_sqlite:
             sa.event.listen(self.database._engine, "connect", _hurry)
@@ -411,6 +411,7 @@ class World:
         self.options = options or Options()
         self.clock = clock or WorldClock()
         self.url = url or state_url(folder)
+        self._has_tables = url is None
         self.events = EventLog(folder / "hook.log")
         self.log_file = folder / "hook.log"
         self.gateway = (QueryGateway if self.options.can_query else FakeGateway)(self.clock)
@@ -422,6 +423,12 @@ class World:
         self._order = itertools.count()
         self._later: list[tuple[float, int, Callable[[], object]]] = []
         self.hooks = [WorldHook(self, f"hook{number}") for number in range(hooks)]
+
+    def open(self) -> Database:
+        """Open the state; in a file of the world's own the tables are made already."""
+        if self._has_tables:
+            return Database(self.url, lambda _engine: None, clock=self.clock)
+        return open_state(self.url, clock=self.clock)
 
     @property
     def hook(self) -> WorldHook:

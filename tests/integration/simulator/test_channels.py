@@ -145,21 +145,6 @@ def test_a_session_that_was_not_started_wants_start_session_first(
     assert "start-session" in api.qr("loja")["error"], "the next drop stops it again"
 
 
-@pytest.mark.parametrize(
-    ("after", "status"), [("unpaired", "qr_required"), ("dead", "disconnected")]
-)
-def test_a_started_session_behaves_as_told(
-    simulator: Simulator, api: Api, clock: HandMovedClock, after: Any, status: str
-) -> None:
-    simulator.put_channel("loja", session="not_started", after_start=after)
-    api.start_session("loja")
-
-    api.qr("loja")
-    clock.forward(3600)
-
-    assert api.statuses() == {"loja": status}
-
-
 def test_a_dead_session_is_asked_in_vain(
     simulator: Simulator, api: Api, clock: HandMovedClock
 ) -> None:
@@ -169,76 +154,3 @@ def test_a_dead_session_is_asked_in_vain(
         assert api.qr("loja") == CONNECTED
         clock.forward(3600)
         assert api.statuses() == {"loja": "disconnected"}
-
-
-@pytest.mark.parametrize("before", ["dead", "unpaired"])
-def test_a_session_that_is_made_paired_comes_back_when_asked_again(
-    simulator: Simulator, api: Api, clock: HandMovedClock, before: Any
-) -> None:
-    simulator.put_channel("loja", session=before)
-    api.qr("loja")
-    simulator.put_channel("loja", session="paired")
-
-    api.qr("loja")
-    clock.forward(2)
-
-    assert api.statuses() == {"loja": "connected"}
-
-
-def test_a_session_that_is_made_dead_does_not_come_back(
-    simulator: Simulator, api: Api, clock: HandMovedClock
-) -> None:
-    simulator.put_channel("loja", status="disconnected")
-    api.qr("loja")
-    simulator.put_channel("loja", session="dead")
-
-    clock.forward(3600)
-
-    assert api.statuses() == {"loja": "initializing"}
-
-
-def test_a_setting_repeated_does_not_stop_a_reconnection(
-    simulator: Simulator, api: Api, clock: HandMovedClock
-) -> None:
-    simulator.put_channel("loja", status="disconnected")
-    api.qr("loja")
-    simulator.put_channel("loja", session="paired", name="Loja")
-
-    clock.forward(2)
-
-    assert api.statuses() == {"loja": "connected"}
-
-
-@pytest.mark.parametrize("action", ["connect", "zombie"])
-def test_a_session_that_ran_is_not_started_after_it_was_put_so(
-    simulator: Simulator, api: Api, action: str
-) -> None:
-    simulator.put_channel("loja")
-    getattr(simulator, action)("loja")
-    simulator.put_channel("loja", session="not_started", status="disconnected")
-
-    assert "Session not started" in api.qr("loja")["error"]
-
-
-def test_a_healing_zombie_brought_to_life_is_no_longer_recovering(
-    simulator: Simulator, api: Api
-) -> None:
-    simulator.put_channel("loja", zombie=True)
-    api.qr("loja")
-    assert simulator.state()["channels"][0]["recovering"] is True
-
-    alive = simulator.put_channel("loja", zombie=False)
-
-    assert (alive["alive"], alive["recovering"]) == (True, False)
-
-
-def test_a_reconnection_goes_on_when_the_channel_is_told_to_be_no_zombie(
-    simulator: Simulator, api: Api, clock: HandMovedClock
-) -> None:
-    simulator.put_channel("loja", status="disconnected")
-    api.qr("loja")
-    simulator.put_channel("loja", zombie=False)
-
-    clock.forward(2)
-
-    assert api.statuses() == {"loja": "connected"}

@@ -9,84 +9,9 @@ import requests
 
 from demo.simulator.client import Simulator
 from demo.simulator.faults import CATALOGUE, OPERATIONS
-from demo.simulator.server import SimulatorServer
 from tests.support.clock import HandMovedClock
 from tests.support.hooks import SECRET
 from tests.support.simulated import Api
-
-
-def test_a_new_simulator_is_empty(simulator: Simulator) -> None:
-    assert simulator.state() == {
-        "channels": [],
-        "faults": [],
-        "traffic": {
-            "seconds": 3.0,
-            "paused": False,
-            "message_log": False,
-            "rounds": 0,
-            "messages": 0,
-            "last_error": None,
-        },
-        "webhook": {
-            "url": None,
-            "repeats": 0,
-            "late_seconds": 0.0,
-            "flood": 0,
-            "megabytes": 0.0,
-            "by_events": False,
-            "signed": True,
-            "answers": {},
-        },
-        "requests": 0,
-    }
-
-
-def test_a_channel_is_shown_with_all_its_settings(
-    simulator: Simulator, clock: HandMovedClock
-) -> None:
-    made = simulator.put_channel("loja")
-    clock.forward(7)
-
-    assert made == {
-        "id": "loja",
-        "status": "connected",
-        "status_seconds": 0.0,
-        "zombie": False,
-        "deaf": False,
-        "number": "5500000000100",
-        "alive": True,
-        "recovering": False,
-        "clients": 1,
-        "browser_left": False,
-        "name": None,
-        "session": "paired",
-        "after_start": "paired",
-        "start_seconds": 0.0,
-        "not_started_http": 200,
-        "reconnect_seconds": 2.0,
-        "initializing_answers": 0,
-        "heals": True,
-        "zombie_answer": "connected",
-        "qr_field": "qr",
-        "qr_form": "base64",
-        "status_text": "(as it is)",
-        "id_field": "id",
-        "qr_seconds": None,
-        "integration": "WHATSAPP-BAILEYS",
-        "start": "works",
-        "whatsapp": "reachable",
-        "loaded": True,
-        "tells_activity": True,
-        "quiet": False,
-        "old_core": False,
-        "pairing": "issued",
-        "code_seconds": None,
-        "registered": None,
-        "stores": True,
-        "engine": "NOWEB",
-    }
-    assert simulator.channel("loja") == made | {"status_seconds": 7.0}
-    assert simulator.channel("nobody") is None
 
 
 def test_a_setting_changes_itself_only(simulator: Simulator, clock: HandMovedClock) -> None:
@@ -137,25 +62,6 @@ def test_an_action_shows_at_once(
     assert after["zombie"] is (action == "zombie")
     assert simulator.channel("a/b +☎") == after
     assert simulator.state()["channels"][1]["alive"] is True, "of that channel only"
-
-
-def test_a_channel_put_to_a_status_is_no_zombie(simulator: Simulator) -> None:
-    simulator.put_channel("loja", zombie=True)
-
-    assert simulator.put_channel("loja", status="connected")["alive"] is True
-
-
-def test_connecting_an_unpaired_channel_pairs_it(simulator: Simulator) -> None:
-    simulator.put_channel("loja", session="unpaired")
-
-    assert simulator.connect("loja")["session"] == "paired"
-
-
-def test_a_removed_channel_is_gone(simulator: Simulator) -> None:
-    simulator.put_channel("loja")
-
-    assert simulator.remove("loja")["id"] == "loja"
-    assert simulator.state()["channels"] == []
 
 
 def test_the_journal_tells_what_was_asked_and_when(
@@ -244,10 +150,3 @@ def test_the_catalogue_tells_each_fault_and_its_operations(simulator: Simulator)
     assert by_name["hang"] == list(OPERATIONS)
     assert by_name["empty_list"] == ["list"]
     assert by_name["invalid_qr"] == ["qr"]
-
-
-def test_a_slash_at_the_end_of_the_url_does_not_matter(server: SimulatorServer) -> None:
-    simulator = Simulator(f"{server.url}/")
-
-    assert simulator.url == server.url
-    assert simulator.state()["channels"] == []

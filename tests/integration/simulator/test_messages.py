@@ -121,34 +121,3 @@ def test_a_number_of_nobody_is_sent_to_all_the_same(
 ) -> None:
     assert _send(simulator, "loja", "5500000000001").json()["success"] is True
     assert _told(born) == [("loja", True, True)]
-
-
-def test_a_message_may_have_gone_although_the_answer_is_a_failure(
-    simulator: Simulator, born: list[SimulatedMessage]
-) -> None:
-    simulator.fault("send", "html_504", effect=True)
-
-    assert _send(simulator, "loja", simulator.number("obra")).status_code == 504
-    assert len(born) == 2
-
-
-def test_who_is_not_known_or_says_nothing_is_refused(
-    simulator: Simulator, born: list[SimulatedMessage]
-) -> None:
-    assert _send(simulator, "nobody", "5500000000001").status_code == 404
-    assert _send(simulator, "loja", "").status_code == 400
-    assert not born
-
-
-@pytest.mark.parametrize(
-    ("fault", "field"),
-    [("id_as_messageId", "messageId"), ("id_as_message_id", "message_id"), ("without_id", None)],
-)
-def test_the_id_may_be_in_three_places_or_nowhere(
-    simulator: Simulator, born: list[SimulatedMessage], fault: str, field: str | None
-) -> None:
-    simulator.fault("send", fault)
-
-    answer = _send(simulator, "loja", "5500000000001").json()
-
-    assert answer == {"success": True} | ({field: born[0].id} if field else {})

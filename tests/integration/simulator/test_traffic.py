@@ -210,23 +210,6 @@ def test_a_missing_database_is_told_and_does_not_end_the_traffic(
         assert simulator.state()["traffic"]["last_error"] is None
 
 
-def test_a_table_that_is_dropped_is_made_again(simulator: Simulator, log: Engine) -> None:
-    simulator.put_channel("loja")
-    with log.begin() as connection:
-        connection.execute(text("DROP TABLE webhook_raw_logs"))
-    simulator.traffic(seconds=_OFTEN)
-
-    wait_until(lambda: simulator.state()["traffic"]["messages"], 20, "messages")
-
-    assert _rows(log)
-
-
-def test_the_table_is_there_when_the_server_has_started(file: Path, log: Engine) -> None:
-    engine = open_message_log(f"sqlite:///{file}")
-    with SimulatorServer(SECRET, message_log=engine, traffic_seconds=_RARELY):
-        assert _rows(log) == []
-
-
 def test_no_thread_and_no_connection_is_left_when_the_server_has_stopped(file: Path) -> None:
     engine = open_message_log(f"sqlite:///{file}")
     before = set(threading.enumerate())
@@ -283,52 +266,3 @@ def test_a_row_is_written_as_the_webhook_does(log: Engine) -> None:
     assert row["received_at"] == row["created_at"]
     age = dt.datetime.fromisoformat(now) - dt.datetime.fromisoformat(row["received_at"])
     assert 90 <= age.total_seconds() <= 100, "by the database's own clock"
-
-
-@pytest.mark.parametrize("place", _PLACES)
-def test_a_row_names_its_channel_where_it_was_told_to(log: Engine, place: str) -> None:
-    create_message_log(log)
-    with log.begin() as connection:
-        insert_message(connection, "Pixel12 Digital", place=place, event_type="onmessage")
-
-    (row,) = _rows(log)
-    assert _named(row["payload_json"]) == [(place, "Pixel12 Digital")]
-    assert row["event_type"] == "onmessage"
-    payload = json.loads(row["payload_json"])
-    beside = {"data": payload.get("data"), "metadata": payload.get("message")}
-    assert "body" in beside.get(place.partition(".")[0], payload), "where the message is"
-
-
-@pytest.mark.parametrize(("outgoing", "other"), [(True, "to"), (False, "from")])
-def test_a_row_tells_who_wrote(log: Engine, outgoing: bool, other: str) -> None:
-    create_message_log(log)
-    with log.begin() as connection:
-        insert_message(connection, "loja", outgoing=outgoing)
-
-    payload = json.loads(_rows(log)[0]["payload_json"])
-    assert payload["fromMe"] is payload["sender"]["isMe"] is outgoing
-    assert payload[other] == payload["chatId"]
-    assert payload["from"] == payload["sender"]["id"] != payload["to"]
-
-
-@pytest.mark.parametrize(
-    ("payload", "stored"), [("{oops", "{oops"), ("", ""), ({"a": "é"}, '{"a": "é"}')]
-)
-def test_a_row_can_hold_any_payload(log: Engine, payload: Any, stored: str) -> None:
-    create_message_log(log)
-    with log.begin() as connection:
-        insert_message(connection, "loja", event_type=None, payload=payload)
-
-    (row,) = _rows(log)
-    assert (row["payload_json"], row["event_type"]) == (stored, None)
-
-
-def test_a_place_that_the_contract_does_not_have_is_an_error(log: Engine) -> None:
-    create_message_log(log)
-    with (
-        log.begin() as connection,
-        pytest.raises(ValueError, match=r"unknown place 'data'; known are sessionId, "),
-    ):
-        insert_message(connection, "loja", place="data")
-
-    assert _rows(log) == []
