@@ -62,6 +62,12 @@ sed -e 's#^HOOK_TOKEN=.*#HOOK_TOKEN_FILE=/etc/zapwatch/hook-token#' \
     -e '/^# A long random text/d' .env.example | give 0640 "$settings/zapwatch.env"
 [ -e /etc/logrotate.d/zapwatch ] || install -m 0644 deploy/systemd/zapwatch.logrotate /etc/logrotate.d/zapwatch
 
+# In the rules, the runbook is where people reach the hook.
+page=$(sed -n 's#^HOOK_EXTERNAL_URL=##p' "$settings/zapwatch.env" | tail -n 1 | tr -d "\"' " |
+    sed 's#/*$##')
+sed -i "s#http://127.0.0.1:9862/docs/#${page:-http://127.0.0.1:9862}/docs/#" \
+    "$prefix"/share/zapwatch/prometheus/rules/*.yml
+
 # The services. They are started by hand the first time, when the settings are right.
 install -d "$units"
 install -m 0644 deploy/systemd/*.service "$units"

@@ -1,11 +1,13 @@
 #!/bin/sh
 # Prints the rules as objects of the Prometheus operator: rules.sh | kubectl apply -f -
 #
-# Each file of rules becomes one PrometheusRule, as it stands, comments included. Two things are added:
-# the interval, since the cluster's own (30s) would let a drop wait, and the label by which the operator
-# recognises alerts of this namespace, which Alertmanager would not route otherwise.
+# Each file of rules becomes one PrometheusRule, as it stands, comments included. The runbook is where
+# people reach the hook, if settings.yaml has HOOK_EXTERNAL_URL. Two things are added: the interval, since
+# the cluster's own (30s) would let a drop wait, and the label by which the operator recognises alerts of
+# this namespace, which Alertmanager would not route otherwise.
 set -eu
 cd "$(dirname "$0")/../.."
+page=$(sed -n 's#^  HOOK_EXTERNAL_URL: *##p' deploy/kubernetes/settings.yaml | tr -d "\"' " | sed 's#/*$##')
 for file in prometheus/rules/*.yml deploy/ha/rules/*.yml; do
     cat <<EOF
 ---
@@ -20,5 +22,6 @@ spec:
 EOF
     interval='s/^  - name: .*/&\n    interval: 3s/'
     grep -q '^    interval:' "$file" && interval=
-    sed -e "$interval" -e 's/^        labels:$/&\n          namespace: zapwatch/' "$file" | sed 's/^./  &/'
+    sed -e "s#http://127.0.0.1:9862/docs/#${page:-http://127.0.0.1:9862}/docs/#" -e "$interval" \
+        -e 's/^        labels:$/&\n          namespace: zapwatch/' "$file" | sed 's/^./  &/'
 done

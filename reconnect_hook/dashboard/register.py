@@ -12,6 +12,7 @@ from reconnect_hook.app import AUTH, Heartbeat
 from reconnect_hook.auth import TokenAuth
 from reconnect_hook.dashboard import errors, i18n
 from reconnect_hook.dashboard.api import DashboardApi
+from reconnect_hook.dashboard.docs import Documentation
 from reconnect_hook.dashboard.notifications import NotificationsPage
 from reconnect_hook.dashboard.prometheus import Prometheus
 from reconnect_hook.dashboard.scan import LINKS, PairingEndpoint, ScanPage, ShareDialog
@@ -57,6 +58,8 @@ def add_page(
     )
     panels = GatewayPanels(supervisor, prometheus, settings, clock=clock)
     i18n.init_templates(app, panels)
+    documentation = Documentation()
+    app.jinja_env.globals["runbook"] = documentation.runbook
     access = HttpAccess(
         settings.alertmanager_ca_file, settings.alertmanager_user, settings.alertmanager_password
     )
@@ -72,6 +75,7 @@ def add_page(
     routes = _blueprint(auth)
     for views in (
         LoginPage(auth),
+        documentation,
         OverviewPage(board, panels),
         channel_page,
         QrEndpoints(board, panels),

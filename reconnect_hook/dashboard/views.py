@@ -317,7 +317,7 @@ def _was_just_asked(row: ChannelView, now: float) -> bool:
     )
 
 
-OPEN = {"page.log_in", "page.login_form", "page.static"}
+OPEN = {"page.docs", "page.log_in", "page.login_form", "page.static"}
 """The endpoints that need no session."""
 
 

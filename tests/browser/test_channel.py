@@ -83,14 +83,16 @@ def test_the_firing_alert_and_what_to_do_are_there(pages: Windows, world: World)
             expect(alert).to_be_visible(timeout=_LONG_MS)
             expect(alert).not_to_contain_text("WhatsApp")
             link = alert.get_by_role("link", name=look.say("What to do"))
-            address = link.get_attribute("href") or ""
-            assert address.startswith("https://")
-            assert address.endswith("#whatsappchanneldisconnected")
+            help_page = link.get_attribute("href") or ""
+            assert help_page == "/docs/runbook/WhatsAppChannelDisconnected"
             silence = page.get_by_role("link", name=look.say("Mute notifications"))
             address = silence.get_attribute("href") or ""
             alertmanager = f"http://{world.loop.at.alertmanager}"
             assert address.startswith(f"{alertmanager}/#/silences/new?filter=")
             assert "channel%3D%22imobsites%22" in address
+            page.goto(help_page)
+            expect(page.locator(f"article[lang={look.language}] h1")).to_be_visible()
+            check(page)
     finally:
         world.simulator.put_channel(channel, session="paired")
         world.simulator.connect(channel)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from demo.processes import Children
 from demo.simulator.client import Simulator
@@ -23,7 +24,7 @@ from zapwatch import __version__
 
 _SECRET = "not-a-real-secret-of-the-release"
 _PACKAGES = ("zapwatch", "exporter", "reconnect_hook")
-_SHARED = ("prometheus/rules", "alertmanager/templates", "grafana")
+_SHARED = ("prometheus/rules", "alertmanager/templates", "grafana", "docs")
 _SHARED_FILES = ("prometheus/prometheus.yml", "alertmanager/alertmanager.yml")
 _COMMANDS = (
     ("exporter",),
@@ -221,6 +222,8 @@ def test_the_main_loop_runs_from_the_wheel(
             return text in (tmp_path / "demo.log").read_text()
 
         wait_until(lambda: printed("watching"), 60, "the loop to be ready")
+        address = f"http://{settings['HOOK_LISTEN']}/docs/runbook/Watchdog"
+        assert "<h1" in requests.get(address, timeout=30).text
         Simulator(gateway.url).drop("Loja Centro")
         wait_until(lambda: printed("outcome=reconnected"), 90, "the repair to be printed")
     finally:

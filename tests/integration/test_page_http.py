@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import re
 import threading
 import time
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
 import requests
@@ -18,6 +20,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import make_url
 from werkzeug.test import TestResponse
 
+from demo.configuration import ROOT
 from demo.simulator.apis.openwa import openwa_id
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
@@ -33,6 +36,7 @@ from zapwatch.channels import channel_key
 from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes
 
 _BEARER = {"Authorization": f"Bearer {TOKEN}"}
+_DOCS = ROOT / "docs"
 _OPENAPI = Path(hook_app.__file__).with_name("openapi.yaml")
 _SCHEMAS = yaml.safe_load(_OPENAPI.read_text())["components"]["schemas"]
 
@@ -594,6 +598,74 @@ def test_the_language_is_what_the_browser_asks_for(
     page = site.browser().get("/login", headers={"Accept-Language": accepted})
     assert f'<html lang="{language}">' in page.text
     assert ("Entrar" in page.text) is (language == "pt-BR")
+
+
+# The documentation.
+
+_ALERT = "/docs/runbook/WhatsAppGatewayDown"
+
+
+@pytest.mark.parametrize(
+    ("language", "words"), [("en", "The channel list has failed"), ("pt-BR", "a lista de canais")]
+)
+def test_an_alerts_page_is_in_the_readers_language_and_needs_no_login(
+    site: Site, language: str, words: str
+) -> None:
+    asked = {"Accept-Language": language}
+    answer = site.browser().get(_ALERT, headers=asked)
+    assert words in answer.text
+    assert f'<article class="card docs" lang="{language}">' in answer.text
+    assert {"Accept-Language", "Cookie"} <= set(answer.vary)
+    again = site.browser().get(_ALERT, headers={**asked, "If-None-Match": answer.headers["ETag"]})
+    assert (again.status_code, again.text) == (304, "")
+
+
+@pytest.mark.parametrize("language", ["en", "pt-BR"])
+def test_all_of_the_documentation_is_reached_and_no_link_is_dead(site: Site, language: str) -> None:
+    waiting, pages, ids, anchors = ["/docs/"], set(), {}, set()
+    while waiting:
+        path = waiting.pop()
+        if path in pages:
+            continue
+        pages.add(path)
+        answer = site.browser().get(path, headers={"Accept-Language": language}, buffered=True)
+        assert answer.status_code == 200, path
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none';")
+        if answer.mimetype != "text/html":
+            assert answer.headers["Cache-Control"] == "public, max-age=86400", path
+            continue
+        assert answer.headers["Cache-Control"] == "no-cache"
+        assert " style=" not in answer.text
+        assert "&lt;img" not in answer.text
+        body = answer.text.partition("<article")[2].partition("</article>")[0]
+        ids[path] = set(re.findall(r' id="([^"]+)"', body))
+        for link in re.findall(r' (?:href|src)="([^"]+)"', body):
+            found = urlsplit(urljoin(f"http://localhost{path}", html.unescape(link)))
+            # A choice of the language leads to the same page's other half.
+            if found.netloc == "localhost" and not found.query:
+                waiting.append(found.path)
+                if found.fragment:
+                    anchors.add((found.path, unquote(found.fragment)))
+    assert [one for one in anchors if one[1] not in ids[one[0]]] == []
+    files = {path.relative_to(_DOCS) for path in _DOCS.rglob("*.md") if "pt-BR" not in path.parts}
+    assert len(ids) == len(files)
+    assert _ALERT in pages
+    assert any(page.endswith(".png") for page in pages)
+
+
+def test_nothing_but_the_documentation_is_served(site: Site) -> None:
+    for path in (
+        *("nowhere", "README.md", "runbook/README", "runbook/README.md", "pt-BR/qr", "images/"),
+        *("images/nothing.png", "..", "../.env", "..%2f.env", "images/../README.md", "a\\b"),
+        *("runbook/..%2f..%2fpyproject.toml", "/etc/passwd", "%2fetc%2fpasswd", "%00"),
+    ):
+        answer = site.browser().get(f"/docs/{path}", headers={"Accept": "text/html"})
+        assert answer.status_code == 404, path
+
+
+def test_a_folder_of_the_documentation_leads_to_its_first_page(site: Site) -> None:
+    answer = site.browser().get("/docs/runbook")
+    assert answer.headers["Location"] == "/docs/runbook/"
 
 
 # Behind a proxy.

@@ -9,7 +9,7 @@ from zapwatch.alertmanager import TEST_ALERT
 BEGAN = "2026-02-09T08:15:02Z"
 ENDED = "2026-02-09T09:20:32Z"
 
-_RUNBOOK = "https://github.com/zapwatch/zapwatch/blob/main/docs/runbook.md#"
+_RUNBOOK = "http://127.0.0.1:9862/docs/runbook/"
 HOSTILE = "<b>&<!channel>*_`[a](b)\u202e\r\nBcc: c\"'"
 
 
@@ -21,7 +21,7 @@ def alert(name: str, gateway: str, channel: str = "", **annotations: str) -> dic
         "annotations": {
             "summary": f"the summary of {name}",
             "description": f"the description of {name}",
-            "runbook_url": f"{_RUNBOOK}{name.lower()}",
+            "runbook_url": f"{_RUNBOOK}{name}",
             **annotations,
         },
         "startsAt": BEGAN,

@@ -51,6 +51,8 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), link
+        # What is served and built is docs/ alone.
+        assert page.parent == ROOT or target.is_relative_to(_DOCS), link
         if anchor and target.suffix == ".md":
             assert anchor in _anchors(target.read_text(encoding="utf-8")), link
 
