@@ -176,6 +176,11 @@ class HookSupervisor:
         """The present gateways by name; never changed, but replaced as a whole."""
         return self._controllers
 
+    def events_of(self, gateway: str) -> EventLog:
+        """Return the log of a gateway's events, also of one that is no longer there."""
+        known = self._controllers.get(gateway)
+        return known.events if known else self._store.events.with_pairs(gateway=gateway)
+
     @property
     def is_alive(self) -> bool:
         """Whether repairs go on."""

@@ -22,6 +22,7 @@ from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
 from reconnect_hook.app import as_json
+from reconnect_hook.audit_log import EventLog
 from reconnect_hook.auth import WAIT_SECONDS, LoginThrottle
 from reconnect_hook.dashboard import errors
 from reconnect_hook.dashboard.channel_view import ChannelHealth, ChannelView, view_id
@@ -72,21 +73,20 @@ def create_link(
 ) -> tuple[ScanLink, str]:
     """Return a new link and its address; raise TooManyLinksError, StateError."""
     link, token = links.create(panel.name, channel, name, hours)
-    _note(panel, link, "created", hours=hours)
+    _note(panel.controller.events, link, "created", hours=hours)
     return link, scan_address(token)
 
 
 def revoke_link(links: ScanLinks, panels: GatewayPanels, link_id: str) -> bool:
     """End a link; whether there was one of that id."""
     link = links.revoke(link_id)
-    panel = panels.all.get(link.gateway) if link else None
-    if link is not None and panel is not None:
-        _note(panel, link, "revoked")
+    if link is not None:
+        _note(panels.events_of(link.gateway), link, "revoked")
     return link is not None
 
 
-def _note(panel: GatewayPanel, link: ScanLink, outcome: str, **more: object) -> None:
-    panel.controller.events.write(
+def _note(events: EventLog, link: ScanLink, outcome: str, **more: object) -> None:
+    events.write(
         channel=link.channel,
         action="scan_link",
         outcome=outcome,
@@ -324,7 +324,7 @@ class ScanPage:
                 self._visits.popitem(last=False)
         if now - seen_at >= _AWAY_SECONDS:
             self._links.note_opened(link)
-            _note(panel, link, "opened")
+            _note(panel.controller.events, link, "opened")
 
     def _look(self, link: ScanLink, panel: GatewayPanel) -> tuple[QrState, int]:
         self._note_visit(link, panel)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from flask import abort, request
 from werkzeug.exceptions import NotFound
 
+from reconnect_hook.audit_log import EventLog
 from reconnect_hook.dashboard.channel_view import ChannelView, RecentRepairs, classify, view_id
 from reconnect_hook.dashboard.direct import DirectReader, MessageWeeks
 from reconnect_hook.dashboard.prometheus import (
@@ -130,6 +131,10 @@ class GatewayPanels:
         if name not in panels:
             abort(404)
         return panels[name]
+
+    def events_of(self, gateway: str) -> EventLog:
+        """Return the log of a gateway's events, also of one that is no longer there."""
+        return self._supervisor.events_of(gateway)
 
     def named(self, gateway: str) -> str | None:
         """Return what an address says of a gateway: nothing where there is only one."""

@@ -377,6 +377,16 @@ def test_who_asks_for_no_page_gets_json(site: Site) -> None:
             assert (answer.status_code, answer.get_json()) == (code, {"error": error})
 
 
+@pytest.mark.parametrize("path", ["//evil.example.com", "///evil.example.com/x"])
+def test_the_links_of_a_page_that_is_missing_stay_on_this_host(site: Site, path: str) -> None:
+    wants_page = {"Accept": "text/html"}
+    answer = site.browser().get(headers=wants_page, environ_overrides={"PATH_INFO": path})
+    assert answer.status_code == 404
+    links = re.findall(r'href="([^"]*)"', answer.text)
+    assert any("lang=" in link for link in links)
+    assert not [link for link in links if link.startswith("//")]
+
+
 def test_hostile_names_stay_text(site: Site, simulator: Simulator) -> None:
     name = "<script>alert(1)</script>"
     simulator.put_channel(name)
