@@ -40,6 +40,7 @@ class GatewayController:
     gateway: GatewaySettings
     client: Gateway
     writer: AlertWriter
+    workers: Workers
     reconciler: GatewayReconciler
     probing: ProbeContext
     events: EventLog
@@ -150,7 +151,7 @@ def make_controller(
     )
     actions = OperatorActions(database, name, writer, scheduler.wake)
     return GatewayController(
-        gateway, client, writer, reconciler, probing, events, history, actions, auditor
+        gateway, client, writer, workers, reconciler, probing, events, history, actions, auditor
     )
 
 

@@ -46,6 +46,7 @@ _log = logging.getLogger("reconnect_hook")
 
 _VISITS = 10_000
 _AWAY_SECONDS = 600.0  # after which a visitor who comes back has opened the link again
+_SHOWN_DIGITS = 4
 _OWN_WORDS = {GatewayErrorKind.HTTP, GatewayErrorKind.INVALID}
 
 
@@ -287,8 +288,14 @@ class ScanPage:
 
     def _page(self, token: str) -> str:
         link, panel = self._find(token)
+        number = panel.number_of(channel_key(link.channel))
         return render_template(
-            "scan.html", channel=link.channel, token=token, can_pair=panel.watches.can_pair
+            "scan.html",
+            channel=link.channel,
+            token=token,
+            can_pair=panel.watches.can_pair,
+            # It tells which phone is meant to those who have it, and the number to nobody.
+            ends_in=number[-_SHOWN_DIGITS:] if number else "",
         )
 
     def _live(self, token: str) -> Response:

@@ -534,6 +534,12 @@ def test_without_prometheus_ages_and_the_week_come_from_the_message_log(
         assert told["silence_threshold_seconds"] == 4 * 3600
         words = "Minutes with messages per hour, 6 days"
         wait_until(lambda: words in browser.get("/channels/vendas").text, 30, "the week")
+        page = browser.get("/channels/vendas").text
+        day = page.partition('data-part="day"')[2].partition("</section>")[0]
+        # A day ago there was a message, ten minutes ago another one, and for hours none between.
+        for state in ("connected", "silent", "unknown"):
+            assert f'<rect class="{state}"' in day
+        assert day.count("From the message table, where Prometheus has no history.") == 1
 
 
 def test_where_nothing_can_ask_a_channel_none_is_said_to_be_asked(site: Site) -> None:
@@ -721,4 +727,5 @@ def test_the_week_of_a_channel_whose_messages_have_another_name_is_shown(
         operator = site.browser()
         operator.post("/login", data={"token": TOKEN})
         wait_until(lambda: 'class="chart' in operator.get("/channels/loja").text, 20, "the chart")
+        assert "From the received events" in operator.get("/channels/loja").text
         site.close()

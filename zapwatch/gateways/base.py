@@ -445,6 +445,15 @@ class Gateway(ABC):
         starting any more.
         """
 
+    def can_spare_list(self) -> bool:
+        """Whether the budget has a list left for somebody who only looks."""
+        return self._budget.spares(self._list_requests)
+
+    @property
+    def _list_requests(self) -> int:
+        """How many requests a list costs, where they are counted."""
+        return 1
+
     def planned_call(self, channel: Channel, *, silent: bool) -> str:  # noqa: ARG002
         """Return what reconnect() would call, for whoever asks before it is called."""
         return self.reconnect_call

@@ -26,6 +26,10 @@ class RequestBudget:
         """Take one request out of the budget; false where none is left."""
         return True
 
+    def spares(self, requests: int) -> bool:  # noqa: ARG002
+        """Whether so many may go to what can wait, so that repairs keep enough."""
+        return True
+
     def listed(self, requests: int, ask: Callable[[], _List]) -> _List:  # noqa: ARG002
         """Return the list that ``ask`` makes with so many requests; raise what it raises."""
         return ask()
@@ -49,13 +53,22 @@ class CallBudget(RequestBudget):
     def take(self) -> bool:
         """Take one request out of the budget; false where none is left."""
         with self._lock:
-            now = self._clock.monotonic()
-            self._left = min(self._most, self._left + (now - self._at) * self._per_second)
-            self._at = now
+            self._refill()
             if self._left < 1:
                 return False
             self._left -= 1
             return True
+
+    def spares(self, requests: int) -> bool:
+        """Whether so many leave half of what may be used at once."""
+        with self._lock:
+            self._refill()
+            return self._left - requests >= self._most / 2
+
+    def _refill(self) -> None:
+        now = self._clock.monotonic()
+        self._left = min(self._most, self._left + (now - self._at) * self._per_second)
+        self._at = now
 
 
 class ListBudget(RequestBudget):
