@@ -40,6 +40,7 @@ class GatewayController:
     gateway: GatewaySettings
     client: Gateway
     writer: AlertWriter
+    workers: Workers
     reconciler: GatewayReconciler
     probing: ProbeContext
     events: EventLog
@@ -150,7 +151,7 @@ def make_controller(
     )
     actions = OperatorActions(database, name, writer, scheduler.wake)
     return GatewayController(
-        gateway, client, writer, reconciler, probing, events, history, actions, auditor
+        gateway, client, writer, workers, reconciler, probing, events, history, actions, auditor
     )
 
 
@@ -175,6 +176,11 @@ class HookSupervisor:
     def controllers(self) -> Mapping[str, GatewayController]:
         """The present gateways by name; never changed, but replaced as a whole."""
         return self._controllers
+
+    def events_of(self, gateway: str) -> EventLog:
+        """Return the log of a gateway's events, also of one that is no longer there."""
+        known = self._controllers.get(gateway)
+        return known.events if known else self._store.events.with_pairs(gateway=gateway)
 
     @property
     def is_alive(self) -> bool:

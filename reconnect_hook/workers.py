@@ -14,7 +14,7 @@ from reconnect_hook.context import Interrupted, PostponedError, ProbeContext, Un
 from reconnect_hook.decision import CallAnswer, MakeCall
 from reconnect_hook.models import Step
 from reconnect_hook.probe import Finding, ProbeRun
-from zapwatch.channels import Channel
+from zapwatch.channels import Channel, known_numbers
 from zapwatch.clock import Clock
 from zapwatch.db import StateError
 from zapwatch.gateways.base import Gateway, GatewayError, GatewayErrorKind, Operation
@@ -93,6 +93,8 @@ class Workers:
     ) -> None:
         self.channels: Mapping[str, Channel] | None = None
         """By key what the last list had, None where there is none."""
+        self.numbers: Mapping[str, str] = {}
+        """The channels' own numbers by key, of all lists so far; in memory alone."""
         self._client = client
         self._probing = probing
         self._wake = wake
@@ -191,6 +193,7 @@ class Workers:
             listed = self._client.list_channels().channels
             answer = replace(answer, channels={channel.key: channel for channel in listed})
             self.channels = answer.channels
+            self.numbers = known_numbers(listed, self.numbers)
         except GatewayError as error:
             answer = replace(answer, error=error)
         except Exception:  # noqa: BLE001

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 MAX_ID_LENGTH = 255
@@ -107,3 +108,9 @@ class Channel:
     def connected(self) -> bool:
         """Whether the gateway says that the channel is connected."""
         return self.status is Status.CONNECTED
+
+
+def known_numbers(listed: Iterable[Channel], before: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the numbers of the listed channels by key: most gateways tell those of paired ones."""
+    numbers = {one.key: one.number or before.get(one.key) for one in listed}
+    return {key: number for key, number in numbers.items() if number is not None}

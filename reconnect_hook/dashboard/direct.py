@@ -6,11 +6,11 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from reconnect_hook.dashboard.prometheus import ChannelMetrics, GatewayReadings
-from reconnect_hook.dashboard.timeline import HOURS, HourCounts
-from zapwatch.channels import Channel
+from reconnect_hook.dashboard.timeline import HOURS, HourCounts, quarter_at
+from zapwatch.channels import Channel, known_numbers
 from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings
 from zapwatch.config.gateway import MessageSourceKind
@@ -23,7 +23,7 @@ _log = logging.getLogger("reconnect_hook")
 LIST_SECONDS = 10.0
 """Between the answer to one list and the next one, however many people look."""
 
-_BUDGET_SECONDS = 900.0  # the same of a gateway that is paid by the request
+_BUDGET_SECONDS = 900.0  # the same of a gateway whose requests are counted
 _PATIENCE_SECONDS = 2.0  # of a reader for a list that was asked for just now
 
 OpenSource = Callable[[Callable[[], Collection[Channel]]], MessageSource | None]
@@ -31,7 +31,10 @@ OpenSource = Callable[[Callable[[], Collection[Channel]]], MessageSource | None]
 
 
 class DirectReader:
-    """Reads one gateway while somebody looks: one list at a time, shared by all of them."""
+    """Reads one gateway while somebody looks: one list at a time, shared by all of them.
+
+    Where requests are counted, repairs come first, and the last list counts until the next one.
+    """
 
     def __init__(
         self,
@@ -45,7 +48,8 @@ class DirectReader:
         self._gateway = gateway
         self._open_source = open_source
         self._clock = clock or Clock()
-        self._pause = LIST_SECONDS if gateway.requests_per_month is None else _BUDGET_SECONDS
+        self._is_counted = gateway.requests_per_month is not None
+        self._pause = _BUDGET_SECONDS if self._is_counted else LIST_SECONDS
         self._condition = threading.Condition()
         self._is_listing = self._is_reading = False
         self._channels: tuple[Channel, ...] = ()
@@ -54,15 +58,21 @@ class DirectReader:
         self._ages: Mapping[str, float] = {}
         self._log_up: bool | None = None
         self._source: MessageSource | None = None
+        self.numbers: Mapping[str, str] = {}
+        """The channels' own numbers by key, of all lists so far; in memory alone."""
 
     def begin(self) -> None:
         """Ask for a list if it is time for one."""
         with self._condition:
             now = self._clock.monotonic()
-            if not self._is_reading and now >= self._next_at:
+            if self._is_reading or now < self._next_at:
+                return
+            if self._client.can_spare_list():
                 threading.Thread(target=self._read, name="page-list", daemon=True).start()
                 self._is_reading = self._is_listing = True
                 self._began_at = now
+            else:
+                self._next_at = now + self._pause
 
     def readings(self) -> GatewayReadings | None:
         """Return what the last list has shown, None where there is none that is recent.
@@ -83,7 +93,7 @@ class DirectReader:
 
     def _present(self) -> GatewayReadings | None:
         is_old = self._clock.monotonic() - self._read_at > 2 * self._pause
-        return None if is_old else self._readings
+        return None if is_old and not self._is_counted else self._readings
 
     def _read(self) -> None:
         """Publish the list as soon as it is there, and the ages when they have been read."""
@@ -102,6 +112,7 @@ class DirectReader:
     def _list(self) -> bool:
         try:
             self._channels = self._client.list_channels().channels
+            self.numbers = known_numbers(self._channels, self.numbers)
         except GatewayError as error:
             _log.info("the page's list of %s: %s", self._gateway.name, error)
         except Exception:  # noqa: BLE001 - as a list that fails
@@ -164,6 +175,19 @@ _WEEK_LONGEST_SECONDS = 120.0  # after which a log is too long to be read for a 
 _WEEK_PATIENCE_SECONDS = 1.0  # of a page for a week that is being read
 
 
+@dataclass(frozen=True, slots=True)
+class MessageWeek:
+    """What is known of a channel by its messages."""
+
+    hours: tuple[HourCounts, ...] = ()
+    """Those of a week, oldest first; what is counted as received are minutes with a message."""
+    quarters: frozenset[int] = frozenset()
+    """Numbers of the quarters of an hour with a message; see quarter_at()."""
+
+
+_NOTHING = MessageWeek()
+
+
 class _TooLongError(Exception):
     """The week would take too long to read."""
 
@@ -185,17 +209,14 @@ class MessageWeeks:
         self._clock = clock or Clock()
         self._condition = threading.Condition()
         self._reading: str | None = None
-        self._weeks: dict[str, tuple[float, tuple[HourCounts, ...]]] = {}
+        self._weeks: dict[str, tuple[float, MessageWeek]] = {}
 
-    def of(self, key: str) -> tuple[HourCounts, ...]:
-        """Return the hours of a channel's week, oldest first; none until they have been read.
-
-        What is counted as received are minutes with a message, whichever way it went.
-        """
+    def of(self, key: str) -> MessageWeek:
+        """Return a channel's week, an empty one until it has been read."""
         if not self._gateway.messages.has_echoes:
-            return ()
+            return _NOTHING
         with self._condition:
-            at, _hours = self._weeks.get(key, (-math.inf, ()))
+            at, _week = self._weeks.get(key, (-math.inf, _NOTHING))
             is_old = self._clock.monotonic() - at > _WEEK_KEPT_SECONDS
             if is_old and self._reading is None:
                 self._reading = key
@@ -204,26 +225,26 @@ class MessageWeeks:
                 ).start()
             if key not in self._weeks and self._reading == key:
                 self._condition.wait_for(lambda: key in self._weeks, _WEEK_PATIENCE_SECONDS)
-            return self._weeks.get(key, (0.0, ()))[1]
+            return self._weeks.get(key, (0.0, _NOTHING))[1]
 
     def _read(self, key: str) -> None:
-        hours: tuple[HourCounts, ...] = ()
+        week = _NOTHING
         try:
-            hours = self._hours(key)
+            week = self._week(key)
         except (MessageLogError, _TooLongError) as error:
             _log.info("the page's week of %s: %s", self._gateway.name, error)
         except Exception:  # noqa: BLE001 - as one that cannot be read
             _log.exception("the page's week met a fault of the hook itself")
         with self._condition:
             self._weeks.pop(key, None)
-            self._weeks[key] = self._clock.monotonic(), hours
+            self._weeks[key] = self._clock.monotonic(), week
             while len(self._weeks) > _WEEKS_KEPT:
                 del self._weeks[next(iter(self._weeks))]
             self._reading = None
             self.count += 1
             self._condition.notify_all()
 
-    def _hours(self, key: str) -> tuple[HourCounts, ...]:
+    def _week(self, key: str) -> MessageWeek:
         until = self._clock.monotonic() + _WEEK_LONGEST_SECONDS
 
         def pause() -> None:
@@ -234,16 +255,18 @@ class MessageWeeks:
         # One of its own, since it is closed when it has been read.
         source = self._open_source()
         if source is None:
-            return ()
+            return _NOTHING
         try:
             found = source.histories({key}, pause).get(key)
         finally:
             source.close()
         if found is None:
-            return ()
+            return _NOTHING
         minutes = found.busy_minutes()
         first = len(minutes) - HOURS
-        return tuple(
+        hours = tuple(
             HourCounts(found.begins + (first + index + 1) * 3600.0, float(busy) or None, None)
             for index, busy in enumerate(minutes[first:])
         )
+        quarters = frozenset(quarter_at(began) + 1 for began in found.busy_quarters())
+        return MessageWeek(hours, quarters)

@@ -92,6 +92,7 @@ def init_templates(app: Flask, panels: GatewayPanels) -> None:
         alert_words=strings.ALERTS,
         banners=lambda problems: strings.banners(problems, len(panels.all)),
         qr_states=strings.QR_STATES,
+        sources=strings.SOURCES,
         strip_begin=channel_view.strip_begin,
         strip_marks=channel_view.strip_marks,
         strip_spans=channel_view.strip_spans,

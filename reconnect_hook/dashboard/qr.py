@@ -89,6 +89,7 @@ MOST_AT_ONCE = 8
 
 _LOOKED_AT_SECONDS = 5.0  # after the last look, nobody looks any more
 _FAILED_PAUSE_SECONDS = 3.0
+_COUNTED_PAUSE_SECONDS = 15.0  # of a gateway whose requests are counted; a code lives for 20 s
 _START_SECONDS = 15.0  # for which a session may take to start, before it is started once more
 _BUSY_SECONDS = 10.0  # that a pairing code waits for a call under way
 _SCANNED_SECONDS = 20.0  # until exporter and Prometheus know it too
@@ -117,6 +118,7 @@ class QrState(enum.StrEnum):
     CONNECTED = "connected"
     UNREADABLE = "unreadable"
     FAILED = "failed"
+    LIMITED = "limited"
     BUSY = "busy"
     NONE = "none"
 
@@ -140,10 +142,19 @@ class QrWatches:
     """
 
     def __init__(
-        self, client: Gateway, connected: Callable[[str], None], clock: Clock | None = None
+        self,
+        client: Gateway,
+        connected: Callable[[str], None],
+        clock: Clock | None = None,
+        *,
+        is_counted: bool = False,
     ) -> None:
-        """Tell ``connected`` the id of a channel whose session is up again."""
+        """Tell ``connected`` the id of a channel whose session is up again.
+
+        A gateway whose requests are counted (``is_counted``) is asked less often.
+        """
         self._clock = clock or Clock()
+        self._pause = _COUNTED_PAUSE_SECONDS if is_counted else PAUSE_SECONDS
         self._client = client
         self._connected = connected
         self._lock = threading.Lock()
@@ -230,8 +241,8 @@ class QrWatches:
                 # A thread that dies would leave a watch that seems to ask, and no look asks again.
                 _log.exception("a QR code cannot be shown, a fault of the hook itself")
                 watch.state = QrState.FAILED
-            failed = watch.state in {QrState.FAILED, QrState.UNREADABLE}
-            pause = _FAILED_PAUSE_SECONDS if failed else PAUSE_SECONDS
+            failed = watch.state in {QrState.FAILED, QrState.LIMITED, QrState.UNREADABLE}
+            pause = max(self._pause, _FAILED_PAUSE_SECONDS) if failed else self._pause
             if watch.state is not QrState.CONNECTED:
                 self._clock.sleep(max(pause, self._clock.monotonic() - began))
             with self._lock:
@@ -258,8 +269,9 @@ class QrWatches:
             elif answer.kind is QrKind.NOT_STARTED and self._is_due(started_at):
                 self._client.start_session(watch.channel)
                 started_at = self._clock.monotonic()
-        except GatewayError:
-            state = QrState.FAILED
+        except GatewayError as error:
+            limited = error.reason is GatewayErrorKind.LIMIT
+            state = QrState.LIMITED if limited else QrState.FAILED
         except QrImageError:
             state = QrState.UNREADABLE
         with self._lock:

@@ -22,6 +22,7 @@ from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
 from reconnect_hook.app import as_json
+from reconnect_hook.audit_log import EventLog
 from reconnect_hook.auth import WAIT_SECONDS, LoginThrottle
 from reconnect_hook.dashboard import errors
 from reconnect_hook.dashboard.channel_view import ChannelHealth, ChannelView, view_id
@@ -45,6 +46,7 @@ _log = logging.getLogger("reconnect_hook")
 
 _VISITS = 10_000
 _AWAY_SECONDS = 600.0  # after which a visitor who comes back has opened the link again
+_SHOWN_DIGITS = 4
 _OWN_WORDS = {GatewayErrorKind.HTTP, GatewayErrorKind.INVALID}
 
 
@@ -72,21 +74,20 @@ def create_link(
 ) -> tuple[ScanLink, str]:
     """Return a new link and its address; raise TooManyLinksError, StateError."""
     link, token = links.create(panel.name, channel, name, hours)
-    _note(panel, link, "created", hours=hours)
+    _note(panel.controller.events, link, "created", hours=hours)
     return link, scan_address(token)
 
 
 def revoke_link(links: ScanLinks, panels: GatewayPanels, link_id: str) -> bool:
     """End a link; whether there was one of that id."""
     link = links.revoke(link_id)
-    panel = panels.all.get(link.gateway) if link else None
-    if link is not None and panel is not None:
-        _note(panel, link, "revoked")
+    if link is not None:
+        _note(panels.events_of(link.gateway), link, "revoked")
     return link is not None
 
 
-def _note(panel: GatewayPanel, link: ScanLink, outcome: str, **more: object) -> None:
-    panel.controller.events.write(
+def _note(events: EventLog, link: ScanLink, outcome: str, **more: object) -> None:
+    events.write(
         channel=link.channel,
         action="scan_link",
         outcome=outcome,
@@ -287,8 +288,14 @@ class ScanPage:
 
     def _page(self, token: str) -> str:
         link, panel = self._find(token)
+        number = panel.number_of(channel_key(link.channel))
         return render_template(
-            "scan.html", channel=link.channel, token=token, can_pair=panel.watches.can_pair
+            "scan.html",
+            channel=link.channel,
+            token=token,
+            can_pair=panel.watches.can_pair,
+            # It tells which phone is meant to those who have it, and the number to nobody.
+            ends_in=number[-_SHOWN_DIGITS:] if number else "",
         )
 
     def _live(self, token: str) -> Response:
@@ -324,7 +331,7 @@ class ScanPage:
                 self._visits.popitem(last=False)
         if now - seen_at >= _AWAY_SECONDS:
             self._links.note_opened(link)
-            _note(panel, link, "opened")
+            _note(panel.controller.events, link, "opened")
 
     def _look(self, link: ScanLink, panel: GatewayPanel) -> tuple[QrState, int]:
         self._note_visit(link, panel)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from flask import abort, request
 from werkzeug.exceptions import NotFound
 
+from reconnect_hook.audit_log import EventLog
 from reconnect_hook.dashboard.channel_view import ChannelView, RecentRepairs, classify, view_id
 from reconnect_hook.dashboard.direct import DirectReader, MessageWeeks
 from reconnect_hook.dashboard.prometheus import (
@@ -24,7 +25,13 @@ from reconnect_hook.dashboard.prometheus import (
     read_metrics,
 )
 from reconnect_hook.dashboard.qr import QrWatches
-from reconnect_hook.dashboard.timeline import QUARTERS, DayTimelines, TimelineSpan, quarter_at
+from reconnect_hook.dashboard.timeline import (
+    DayTimelines,
+    TimelineSpan,
+    cells_of,
+    first_quarter_at,
+    spans_of,
+)
 from reconnect_hook.history import Present
 from reconnect_hook.supervisor import GatewayController, HookSupervisor
 from zapwatch.alertmanager import AlertmanagerApi
@@ -56,6 +63,27 @@ class GatewayPanel:
     strips: DayTimelines
     direct: DirectReader
     weeks: MessageWeeks
+
+    def number_of(self, key: str) -> str | None:
+        """Return a channel's own number where settings or gateway have told it."""
+        controller = self.controller
+        told = controller.workers.numbers.get(key) or self.direct.numbers.get(key)
+        return controller.gateway.probe.echo_numbers.get(key, told)
+
+
+class DrawnStrips(NamedTuple):
+    """A gateway's strips, as they were when Prometheus answered last."""
+
+    first: int
+    """The number of the quarter with which they begin."""
+    by_key: Mapping[str, tuple[TimelineSpan, ...]]
+
+    def since(self, first: int, key: str) -> tuple[TimelineSpan, ...]:
+        """Return the strip of a channel from the quarter ``first`` on; none where none is known."""
+        strip = self.by_key.get(key, ())
+        if first == self.first or not strip:
+            return strip
+        return spans_of(cells_of(strip, self.first), first)
 
 
 class GatewayPanels:
@@ -103,7 +131,12 @@ class GatewayPanels:
         return GatewayPanel(
             name,
             controller,
-            QrWatches(controller.client, controller.actions.recheck, self._clock),
+            QrWatches(
+                controller.client,
+                controller.actions.recheck,
+                self._clock,
+                is_counted=gateway.requests_per_month is not None,
+            ),
             known.ended if known else RecentRepairs(controller.history),
             known.strips if known else DayTimelines(self._prometheus, name, clock=self._clock),
             direct,
@@ -131,6 +164,10 @@ class GatewayPanels:
             abort(404)
         return panels[name]
 
+    def events_of(self, gateway: str) -> EventLog:
+        """Return the log of a gateway's events, also of one that is no longer there."""
+        return self._supervisor.events_of(gateway)
+
     def named(self, gateway: str) -> str | None:
         """Return what an address says of a gateway: nothing where there is only one."""
         return gateway if self.several else None
@@ -155,11 +192,18 @@ class Problem(enum.StrEnum):
     EXPORTER = "exporter"
     GATEWAY = "gateway"
     GATEWAY_RESTS = "gateway-rests"
+    BUDGET = "budget"
     LOG = "log"
     ALERTMANAGER = "alertmanager"
 
 
-OF_ONE_GATEWAY = {Problem.EXPORTER, Problem.GATEWAY, Problem.GATEWAY_RESTS, Problem.LOG}
+OF_ONE_GATEWAY = {
+    Problem.EXPORTER,
+    Problem.GATEWAY,
+    Problem.GATEWAY_RESTS,
+    Problem.BUDGET,
+    Problem.LOG,
+}
 """The problems that concern one gateway, and no other."""
 
 
@@ -168,6 +212,8 @@ class ActiveProblem(NamedTuple):
 
     problem: Problem
     gateway: str | None
+    listed_at: float | None = None
+    """Of Problem.BUDGET: when the list was made that is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +254,7 @@ class DashboardCache:
         self._panels = panels
         self._prometheus = prometheus
         self._alertmanager = alertmanager
-        self._runs: Mapping[str, Mapping[str, tuple[TimelineSpan, ...]]] = {}
+        self._strips: Mapping[str, DrawnStrips] = {}
         self._names: dict[str, dict[str, str]] = {}
         self._ask_prometheus_at = self._ask_alertmanager_at = self._draw_at = float("-inf")
         self._alertmanager_answers = True
@@ -271,6 +317,9 @@ class DashboardCache:
                 found.add(ActiveProblem(Problem.EXPORTER, panel.name))
             if not is_watched:
                 seen = _read_gateway(panel, seen, present)
+                if panel.controller.gateway.requests_per_month is not None:
+                    at = seen.at if seen else None
+                    found.add(ActiveProblem(Problem.BUDGET, panel.name, at))
             if seen is None or not seen.gateway_up:
                 blind.add(panel.name)
             found |= _find_problems(panel.name, present, seen)
@@ -309,7 +358,10 @@ class DashboardCache:
     def _draw(self, panels: Mapping[str, GatewayPanel]) -> None:
         """Read the strips beside everything else: a whole day may take Prometheus seconds."""
         try:
-            self._runs = {name: panel.strips.refresh() for name, panel in panels.items()}
+            self._strips = {
+                name: DrawnStrips(first_quarter_at(self._clock.time()), panel.strips.refresh())
+                for name, panel in panels.items()
+            }
             self._draw_at = self._clock.monotonic() + _STRIPS_SECONDS
         except SourceError:
             self._draw_at = self._clock.monotonic() + _ASK_AGAIN_SECONDS
@@ -333,8 +385,8 @@ class DashboardCache:
     ) -> dict[str, ChannelView]:
         names = self._names[panel.name] = self._known(panel.name, present, watched)
         marks = panel.ended.marks()
-        runs = self._runs.get(panel.name, {})
-        first_quarter = quarter_at(self._clock.time()) - QUARTERS + 1
+        first_quarter = first_quarter_at(self._clock.time())
+        drawn = self._strips.get(panel.name, DrawnStrips(first_quarter, {}))
         rows = {}
         for key, channel in names.items():
             seen = watched.channels.get(key) if watched else None
@@ -353,7 +405,7 @@ class DashboardCache:
                 present.remembered[key].failures if present and key in present.remembered else 0,
                 panel.ended.last(key),
                 first_quarter,
-                runs.get(key, ()),
+                drawn.since(first_quarter, key),
                 marks.get(key, ()),
                 present.probed.get(key) if present else None,
                 present is not None and key in present.asked,

@@ -15,6 +15,7 @@ from reconnect_hook.dashboard.snapshot import ActiveProblem, Problem
 from reconnect_hook.models import AskedBy, Outcome, Step
 from reconnect_hook.probe_limits import ProbeOutcome
 from zapwatch.channels import Status
+from zapwatch.config.gateway import MessageSourceKind
 
 KINDS = {
     ChannelHealth.NEEDS_SCAN: _("Needs QR scan"),
@@ -109,8 +110,15 @@ TROUBLES = {
         _("The gateway has failed several times in a row: retrying less often."),
         _("Reconnections wait in the queue and continue automatically as soon as it responds."),
     ),
+    Problem.BUDGET: (
+        _("Requests to this gateway are limited (requests_per_month)."),
+        _(
+            "Without Prometheus, this page lists its channels less often: what is shown may be "
+            "hours old."
+        ),
+    ),
     Problem.LOG: (
-        _("The message table cannot be read."),
+        _("The messages cannot be read."),
         _(
             "Disconnected channels are still detected and reconnected; channels without messages "
             "are not."
@@ -130,7 +138,7 @@ _NO_MONITORING = (
     _("Neither Prometheus nor Alertmanager answers."),
     TROUBLES[Problem.PROMETHEUS][1],
 )
-_ALARMING = set(Problem) - {Problem.GATEWAY_RESTS, Problem.LOG}
+_ALARMING = set(Problem) - {Problem.GATEWAY_RESTS, Problem.BUDGET, Problem.LOG}
 """With these, failures are not noticed, or not repaired."""
 
 
@@ -142,13 +150,14 @@ class Banner:
     text: LazyString
     gateway: str | None
     is_alarming: bool
+    listed_at: float | None
 
 
 def banners(problems: Collection[ActiveProblem], gateways: int) -> list[Banner]:
     """Return one banner for each cause; ``gateways`` is how many there are."""
     kinds = [one.problem for one in problems]
     found: list[Banner] = []
-    for problem, gateway in problems:
+    for problem, gateway, listed_at in problems:
         title, text = TROUBLES[problem]
         match problem:
             case Problem.PROMETHEUS if Problem.ALERTMANAGER in kinds:
@@ -159,7 +168,7 @@ def banners(problems: Collection[ActiveProblem], gateways: int) -> list[Banner]:
                 continue
             case Problem.EXPORTER if gateways == kinds.count(Problem.EXPORTER):
                 gateway = None  # noqa: PLW2901 - one exporter watches all of them
-        banner = Banner(title, text, gateway, problem in _ALARMING)
+        banner = Banner(title, text, gateway, problem in _ALARMING, listed_at)
         if banner not in found:
             found.append(banner)
     return found
@@ -248,10 +257,17 @@ QR_STATES = {
         "there."
     ),
     "failed": _("The gateway does not return a code. Retrying every few seconds."),
+    "limited": _("The gateway takes no more requests for now. Please try again later."),
     "busy": _("Too many QR codes are open; close another page first."),
     "none": _("No code is available at the moment."),
     "connected": _("Connected"),
 }
+
+SOURCES = {
+    MessageSourceKind.LOG: _("From the message table, where Prometheus has no history."),
+    MessageSourceKind.EVENTS: _("From the received events, where Prometheus has no history."),
+}
+"""Where a channel's messages have been counted, if not by Prometheus."""
 
 VALID_FOR = {1: _("1 hour"), 24: _("24 hours"), 168: _("7 days")}
 """How long a scan link may be valid, by the hours."""

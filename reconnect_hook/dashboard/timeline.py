@@ -6,7 +6,7 @@ import enum
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -42,6 +42,11 @@ class TimelineSpan:
     length: int
 
 
+def first_quarter_at(seconds: float) -> int:
+    """Return the number of the quarter with which the strip of a moment begins."""
+    return quarter_at(seconds) - QUARTERS + 1
+
+
 def quarter_at(seconds: float) -> int:
     """Return the number of the quarter of an hour, since 1970, of a moment in Unix seconds."""
     return math.ceil(seconds / QUARTER_SECONDS)
@@ -60,8 +65,8 @@ class DayTimelines:
 
     def refresh(self) -> Mapping[str, tuple[TimelineSpan, ...]]:
         """Return the strips by channel key; raise SourceError."""
-        last = quarter_at(self._clock.time())
-        first = last - QUARTERS + 1
+        first = first_quarter_at(self._clock.time())
+        last = first + QUARTERS - 1
         begin = max(first, self._until) if self._until is not None else first
         connected = (
             f"min by (channel) (min_over_time(whatsapp_channel_connected"
@@ -88,7 +93,7 @@ class DayTimelines:
         self._cells = {key: cells for key, cells in kept.items() if cells}
         # The present quarter, and the one before for what was scraped late, are asked for again.
         self._until = last - 1
-        return {key: _runs(cells, first) for key, cells in self._cells.items()}
+        return {key: spans_of(cells, first) for key, cells in self._cells.items()}
 
     def _ask(self, query: str, first: int, last: int) -> Iterable[tuple[str, int, float]]:
         for series in self._prometheus.over_time(
@@ -99,7 +104,8 @@ class DayTimelines:
                 yield key, round(at / QUARTER_SECONDS), value
 
 
-def _runs(cells: Mapping[int, TimelineState], first: int) -> tuple[TimelineSpan, ...]:
+def spans_of(cells: Mapping[int, TimelineState], first: int) -> tuple[TimelineSpan, ...]:
+    """Return the strip of a day that begins with the quarter ``first``."""
     states = [cells.get(first + index, TimelineState.UNKNOWN) for index in range(QUARTERS)]
     runs = []
     begin = 0
@@ -108,6 +114,35 @@ def _runs(cells: Mapping[int, TimelineState], first: int) -> tuple[TimelineSpan,
         runs.append(TimelineSpan(state, begin, length))
         begin += length
     return tuple(runs)
+
+
+def cells_of(strip: Iterable[TimelineSpan], first: int) -> dict[int, TimelineState]:
+    """Return what is known of each quarter of a strip that begins with ``first``."""
+    return {
+        first + place: span.state
+        for span in strip
+        if span.state is not TimelineState.UNKNOWN
+        for place in range(span.begin, span.begin + span.length)
+    }
+
+
+def with_messages(
+    strip: Iterable[TimelineSpan], first: int, heard: Collection[int], limit: float | None
+) -> tuple[TimelineSpan, ...]:
+    """Return a strip whose unknown quarters are those of the messages.
+
+    A quarter that is ``heard`` had a message, so the channel was connected. Another one is silent
+    where the last message before it was more than ``limit`` seconds ago; else it stays unknown.
+    """
+    known = cells_of(strip, first)
+    last = max((quarter for quarter in heard if quarter < first), default=None)
+    for quarter in range(first, first + QUARTERS):
+        if quarter in heard:
+            last = quarter
+            known.setdefault(quarter, TimelineState.CONNECTED)
+        elif last is not None and limit and (quarter - 1 - last) * QUARTER_SECONDS >= limit:
+            known.setdefault(quarter, TimelineState.SILENT)
+    return spans_of(known, first)
 
 
 HOURS = 168

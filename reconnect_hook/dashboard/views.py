@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from urllib.parse import quote
 
 from flask import (
@@ -47,7 +48,7 @@ from reconnect_hook.dashboard.snapshot import (
     Problem,
 )
 from reconnect_hook.dashboard.strings import QR_STATES
-from reconnect_hook.dashboard.timeline import WeekHistory
+from reconnect_hook.dashboard.timeline import WeekHistory, with_messages
 from reconnect_hook.history import Attempt, episodes
 from zapwatch.channels import channel_key
 from zapwatch.clock import Clock
@@ -230,11 +231,17 @@ class ChannelPage:
         deaf = ActiveProblem(Problem.PROMETHEUS, None) in snapshot.problems
         hours = () if deaf else self._weeks.of(panel.name, name)
         chart, by_minutes = channel_view.build_chart(hours), False
+        known = strip = row.strip if row else ()
         if chart is None or chart.days < _WEEK_DAYS:
             # Prometheus' history is younger than that of the messages, or is away.
-            longer = channel_view.build_chart(panel.weeks.of(channel_key(name)))
+            week = panel.weeks.of(channel_key(name))
+            longer = channel_view.build_chart(week.hours)
             if longer is not None and (chart is None or longer.days > chart.days):
                 chart, by_minutes = longer, True
+            if row is not None and week.quarters:
+                first = row.first_quarter
+                strip = with_messages(row.strip, first, week.quarters, row.threshold)
+                row = replace(row, strip=strip)
         return render_template(
             "channel_parts.html",
             name=name,
@@ -245,11 +252,14 @@ class ChannelPage:
             logged=_logged(panel, name),
             chart=chart,
             by_minutes=by_minutes,
+            day_by_messages=strip != known,
+            source=panel.controller.gateway.messages,
             has_week=bool(hours),
             silence=self._silence(panel, name),
             just_asked=row is not None and _was_just_asked(row, self._clock.time()),
             can_ask=panel.controller.probing.can_ask(channel_key(name)),
             can_pair=panel.watches.can_pair,
+            phone=panel.number_of(channel_key(name)),
         )
 
     def _silence(self, panel: GatewayPanel, channel: str) -> str:

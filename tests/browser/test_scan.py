@@ -22,6 +22,14 @@ from tests.support.waiting import wait_until
 
 _CODE = "#qr .code:not(.waiting) img"
 _PHONE, _WITHOUT_NINTH = "5529912345678", "552912345678"
+_ON_A_PHONE = """
+const refuse = () => Promise.reject(new DOMException("Not now.", "NotAllowedError"));
+Object.defineProperty(navigator, "clipboard", { value: { writeText: refuse } });
+navigator.share = (data) => {
+  window.shared = data;
+  return Promise.reject(new DOMException("The person has gone back.", "AbortError"));
+};
+"""
 _PAIRS = [
     (Look(1280, "en"), Look(360, "pt-BR", "dark")),
     (Look(360, "pt-BR"), Look(1280, "en", "dark")),
@@ -61,8 +69,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("place")
     nobody = "http://127.0.0.1:1"
     with SimulatorServer(SECRET, api="waha") as server:
-        away = {"PROMETHEUS_URL": nobody, "ALERTMANAGER_URL": nobody}
-        settings = hook_settings(server.url, WPP_GATEWAY_TYPE="waha", **away)
+        settings = hook_settings(
+            server.url,
+            WPP_GATEWAY_TYPE="waha",
+            PROMETHEUS_URL=nobody,
+            ALERTMANAGER_URL=nobody,
+            PROBE_ECHO_NUMBERS=f"oficina={_PHONE}",
+        )
         with Program(folder, "reconnect_hook", "serve", settings=settings) as program:
             yield Place(program.url, Simulator(server.url), folder)
 
@@ -77,6 +90,8 @@ def test_an_operator_shares_and_somebody_elsewhere_scans(
         operator = stack.enter_context(window(browser, here, place.url))
         visitor = stack.enter_context(window(browser, there, place.url))
         log_in(operator, TOKEN)
+        if here.phone:
+            operator.add_init_script(_ON_A_PHONE)
         operator.goto(f"/channels/{channel}")
         expect(operator.locator(_CODE)).to_be_visible(timeout=WAIT_MS)
         address = _share(operator, here)
@@ -121,15 +136,36 @@ def _share(operator: Page, look: Look) -> str:
     expect(field).to_be_visible()
     address = field.input_value()
     check(operator)
-    dialog.locator(".copy").click()
-    expect(dialog.locator(".copy")).to_have_text(look.say("Copied"))
-    assert operator.evaluate("navigator.clipboard.readText()") == address
+    web_share, copy = dialog.locator(".web-share"), dialog.locator(".copy")
+    if look.phone:
+        web_share.click()
+        shared = operator.evaluate("window.shared")
+        assert shared["url"] == address
+        assert "loja 360" in shared["text"]
+        expect(dialog.locator(".primary:visible")).to_have_count(1)
+    else:
+        expect(web_share).to_be_hidden()
+    copy.click()
+    expect(copy).to_have_text(look.say("Copied"))
+    assert _pasted(operator) == address
     to_whatsapp = dialog.get_by_role("link").get_attribute("href") or ""
     assert to_whatsapp.startswith("https://wa.me/?text=")
     assert address.replace(":", "%3A").replace("/", "%2F") in to_whatsapp
     dialog.locator(".close").click()
     expect(dialog).to_be_hidden()
     return address
+
+
+def _pasted(page: Page) -> str:
+    """Return what is in the clipboard, as a person finds it."""
+    other = page.context.new_page()
+    other.set_content("<input autofocus>")
+    other.locator("input").focus()
+    other.keyboard.press("Control+V")
+    text = other.locator("input").input_value()
+    other.close()
+    page.bring_to_front()
+    return text
 
 
 def _end(operator: Page, look: Look) -> None:
@@ -197,5 +233,9 @@ def test_a_page_that_is_open_when_its_link_expires_says_so(browser: Browser, pla
     with window(browser, look, place.url) as page:
         page.goto(place.share("oficina"))
         expect(page.locator(_CODE)).to_be_visible()
+        words = look.say("The number of this channel ends in %(digits)s.", digits="5678")
+        expect(page.locator(".pair")).to_contain_text(words)
+        expect(page.locator(".pair input")).to_have_value("")
+        check(page)
         state(place.folder, "UPDATE scan_links SET expires_at = 1 WHERE channel = 'oficina'")
         expect(page.locator("h1")).to_have_text(look.say("This link does not work"))

@@ -60,6 +60,9 @@ class ListedGateway:
         self.status = Status.CONNECTED
         self.is_down = False
 
+    def can_spare_list(self) -> bool:
+        return True
+
     def list_channels(self) -> ChannelList:
         self.lists += 1
         if self.is_down:
@@ -79,7 +82,7 @@ class Scene:
         url = f"http://{self.server.at}"
         prometheus = Prometheus(url)
         self.gateway = ListedGateway()
-        settings = SimpleNamespace(
+        self.settings = settings = SimpleNamespace(
             name="wpp",
             messages=MessageSourceKind.NONE,
             requests_per_month=None,
@@ -199,6 +202,15 @@ def test_without_prometheus_one_list_in_ten_seconds_serves_all(scene: Scene) -> 
     scene.clock.ahead += 11
     assert _until(scene, ChannelHealth.CONNECTED).problems == snapshot.problems
     assert scene.gateway.lists == 2
+
+
+def test_where_requests_are_counted_the_page_says_when_it_has_listed(scene: Scene) -> None:
+    scene.settings.requests_per_month = 1000
+    assert not scene.look().problems
+    scene.server.text = "<html>"
+    (budget,) = (one for one in scene.look().problems if one.problem is Problem.BUDGET)
+    assert budget.gateway == "wpp"
+    assert budget.listed_at == pytest.approx(scene.clock.time(), abs=300)
 
 
 def test_a_repair_that_ended_after_the_list_counts(scene: Scene) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from flask.testing import FlaskClient
@@ -16,7 +17,7 @@ from reconnect_hook.dashboard.register import add_page
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.supervisor import HookSupervisor, open_store
 from tests.support.gateways import Gateways, answer, sample
-from tests.support.hooks import TOKEN, state
+from tests.support.hooks import TOKEN, log_lines, state
 from tests.support.prometheus import Exposition
 from tests.support.waiting import wait_until
 from zapwatch.config import parse
@@ -198,6 +199,19 @@ def test_a_gateway_that_was_removed_leaves_the_page(site: Site) -> None:
     page = site.browser().get("/").text
     assert 'href="/channels/Loja"' in page
     assert '<span class="gateway" title="The monitored gateway">b</span>' in page
+
+
+def test_a_link_of_a_removed_gateway_is_dead_and_its_end_is_logged(site: Site) -> None:
+    made = site.post("/api/scan-links/loja?gateway=a")[1]
+    present = [one.gateway for one in site.supervisor.controllers.values()]
+    site.supervisor.apply_config(present[1:])
+    assert site.browser().get(urlsplit(made["url"]).path).status_code == 404
+    end = f"/api/scan-links/{made['id']}"
+    assert site.http.delete(end, headers=_BEARER).status_code == 204
+    ended = [line for line in log_lines(Path.cwd()) if "outcome=revoked" in line]
+    assert len(ended) == 1
+    assert f"link={made['id']}" in ended[0]
+    assert ended[0].rstrip().endswith("gateway=a")
 
 
 def test_a_state_that_fails_at_a_reload_leaves_the_gateways_as_they_were(site: Site) -> None:

@@ -381,6 +381,16 @@ def test_who_asks_for_no_page_gets_json(site: Site) -> None:
             assert (answer.status_code, answer.get_json()) == (code, {"error": error})
 
 
+@pytest.mark.parametrize("path", ["//evil.example.com", "///evil.example.com/x"])
+def test_the_links_of_a_page_that_is_missing_stay_on_this_host(site: Site, path: str) -> None:
+    wants_page = {"Accept": "text/html"}
+    answer = site.browser().get(headers=wants_page, environ_overrides={"PATH_INFO": path})
+    assert answer.status_code == 404
+    links = re.findall(r'href="([^"]*)"', answer.text)
+    assert any("lang=" in link for link in links)
+    assert not [link for link in links if link.startswith("//")]
+
+
 def test_hostile_names_stay_text(site: Site, simulator: Simulator) -> None:
     name = "<script>alert(1)</script>"
     simulator.put_channel(name)
@@ -528,6 +538,12 @@ def test_without_prometheus_ages_and_the_week_come_from_the_message_log(
         assert told["silence_threshold_seconds"] == 4 * 3600
         words = "Minutes with messages per hour, 6 days"
         wait_until(lambda: words in browser.get("/channels/vendas").text, 30, "the week")
+        page = browser.get("/channels/vendas").text
+        day = page.partition('data-part="day"')[2].partition("</section>")[0]
+        # A day ago there was a message, ten minutes ago another one, and for hours none between.
+        for state in ("connected", "silent", "unknown"):
+            assert f'<rect class="{state}"' in day
+        assert day.count("From the message table, where Prometheus has no history.") == 1
 
 
 def test_where_nothing_can_ask_a_channel_none_is_said_to_be_asked(site: Site) -> None:
@@ -783,4 +799,5 @@ def test_the_week_of_a_channel_whose_messages_have_another_name_is_shown(
         operator = site.browser()
         operator.post("/login", data={"token": TOKEN})
         wait_until(lambda: 'class="chart' in operator.get("/channels/loja").text, 20, "the chart")
+        assert "From the received events" in operator.get("/channels/loja").text
         site.close()

@@ -339,6 +339,35 @@ def test_a_fault_of_the_hook_itself_does_not_tell_the_token(
     assert path not in caplog.text
 
 
+def test_the_number_that_the_gateway_tells_is_filled_in_for_the_operator_alone(
+    site: Site, simulator: Simulator
+) -> None:
+    """WAHA tells the number of a paired session: it is what the last list before has shown."""
+    simulator.put_channel("vendas")
+    operator = site.browser()
+    operator.post("/login", data={"token": TOKEN})
+
+    def status() -> object:
+        site.clock.ahead += 11.0
+        answer = operator.get("/api/channels/vendas")
+        return answer.get_json().get("status")
+
+    wait_until(lambda: status() == "connected", 30, "the list")
+    simulator.unpair("vendas")
+    operator.post("/api/reconnect/vendas")
+    wait_until(lambda: status() == "needs-scan", 60, "the repair to find a code")
+    number = simulator.number("vendas")
+    page = operator.get("/channels/vendas").get_data(as_text=True)
+    assert f'value="+{number}"' in page
+    made = operator.post("/api/scan-links/vendas", json={}).get_json()
+    seen = site.browser().get(_path(made)).get_data(as_text=True)
+    assert f"The number of this channel ends in {number[-4:]}." in seen
+    assert number[:-4] not in seen
+    kept = [file.read_bytes() for file in Path.cwd().rglob("*") if file.is_file()]
+    assert not any(number.encode() in one for one in kept)
+    simulator.remove("vendas")
+
+
 def test_the_dialog_makes_and_ends_links_without_a_script(site: Site) -> None:
     operator = site.browser()
     operator.post("/login", data={"token": TOKEN})

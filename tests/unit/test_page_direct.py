@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import pytest
 
-from reconnect_hook.dashboard.direct import LIST_SECONDS, DirectReader, MessageWeeks
+from reconnect_hook.dashboard.direct import LIST_SECONDS, DirectReader, MessageWeek, MessageWeeks
 from reconnect_hook.dashboard.prometheus import ChannelMetrics, GatewayReadings
-from reconnect_hook.dashboard.timeline import HourCounts
+from reconnect_hook.dashboard.timeline import quarter_at
 from tests.support.clock import HandMovedClock
 from tests.support.waiting import wait_until
 from zapwatch.channels import Channel, Status
@@ -36,6 +36,7 @@ class Scene:
     ) -> None:
         self.clock = HandMovedClock()
         self.lists = 0
+        self.has_budget = True
         self.list_error: Exception | None = None
         self.listing: Callable[[], None] = lambda: None
         self.found: ActivitySnapshot | Exception = _KNOWN
@@ -53,6 +54,9 @@ class Scene:
             lambda _listed: cast(Any, self) if has_source else None,
             clock=self.clock,
         )
+
+    def can_spare_list(self) -> bool:
+        return self.has_budget
 
     def list_channels(self) -> ChannelList:
         self.lists += 1
@@ -130,6 +134,21 @@ def test_a_list_that_fails_shows_no_channel(error: Exception) -> None:
     assert (readings.gateway_up, readings.channels) == (False, {})
 
 
+def test_without_a_budget_the_last_list_stays_and_is_dated() -> None:
+    scene = Scene(requests_per_month=1_000)
+    scene.has_budget = False
+    assert scene.reader.readings() is None
+    scene.has_budget = True
+    assert scene.reader.readings() is None, "nor is the budget looked at each time"
+    scene.clock.forward(900)
+    listed_at = scene.clock.time()
+    assert scene.read().at == listed_at
+    scene.has_budget = False
+    scene.clock.forward(10 * 3600)
+    later = scene.read()
+    assert (scene.lists, later.at, later.channels["loja"].connected) == (1, listed_at, True)
+
+
 @pytest.mark.parametrize(("per_month", "pause"), [(None, LIST_SECONDS), (1_000, 900.0)])
 def test_lists_are_seconds_apart_and_a_list_of_before_is_forgotten(
     per_month: int | None, pause: float
@@ -146,7 +165,7 @@ def test_lists_are_seconds_apart_and_a_list_of_before_is_forgotten(
     scene.clock.forward(pause)
     assert scene.reader.readings() is not None, "the last list counts until the next one is there"
     scene.clock.forward(2 * pause)
-    assert scene.reader.readings() is None
+    assert (scene.reader.readings() is None) == (per_month is None)
     assert scene.lists == 3, "one at a time"
     hangs.set()
     wait_until(lambda: not scene.reader._is_reading, 10, "the end of the list")
@@ -176,7 +195,7 @@ class WeekSource:
     def close(self) -> None:
         self.closed += 1
 
-    def week(self) -> tuple[HourCounts, ...]:
+    def week(self) -> MessageWeek:
         self.weeks.of("loja")
         wait_until(lambda: self.weeks._reading is None, 10, "the week")
         return self.weeks.of("loja")
@@ -189,7 +208,9 @@ def test_a_week_is_read_from_the_messages_and_kept_for_a_while() -> None:
     source.history = History(now)
     for seconds in (-3570, -3560, -3510, -72 * 3600 + 60):
         source.history.note(this_hour + seconds)
-    hours = source.week()
+    week = source.week()
+    hours, quarter = week.hours, quarter_at(this_hour)
+    assert week.quarters == {quarter - 3, quarter - 72 * 4 + 1}
     assert len(hours) == 168
     assert hours[-1].end == this_hour + 3600
     assert [hour.received for hour in hours[-2:]] == [2.0, None], "minutes, of a whole hour"
@@ -207,13 +228,13 @@ def test_a_week_is_read_from_the_messages_and_kept_for_a_while() -> None:
 def test_a_week_that_cannot_be_read_is_none(error: Exception | None) -> None:
     source = WeekSource()
     source.error = error
-    assert source.week() == ()
+    assert source.week() == MessageWeek()
     assert (source.reads, source.closed) == (1, 1)
 
 
 def test_a_log_that_is_too_long_is_not_read_to_its_end() -> None:
     source = WeekSource()
     source.pauses = 1_000_000
-    assert source.week() == ()
+    assert source.week() == MessageWeek()
     assert len(source.clock.pauses) < 10_000
     assert source.closed == 1

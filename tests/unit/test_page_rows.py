@@ -21,9 +21,14 @@ from reconnect_hook.dashboard.channel_view import (
     strip_spans,
 )
 from reconnect_hook.dashboard.prometheus import ChannelMetrics, FiringAlert, GatewayReadings
-from reconnect_hook.dashboard.snapshot import ActiveProblem, Problem
+from reconnect_hook.dashboard.snapshot import ActiveProblem, DrawnStrips, Problem
 from reconnect_hook.dashboard.strings import banners
-from reconnect_hook.dashboard.timeline import HourCounts, TimelineSpan, TimelineState
+from reconnect_hook.dashboard.timeline import (
+    HourCounts,
+    TimelineSpan,
+    TimelineState,
+    with_messages,
+)
 from reconnect_hook.history import Attempt, Paused, Present, Remembered
 from reconnect_hook.models import Outcome
 from reconnect_hook.probe_limits import Probed, ProbeOutcome
@@ -191,6 +196,44 @@ def test_the_first_day_is_drawn_from_its_beginning_on() -> None:
     assert strip_begin(_row("loja", strip=fresh)) == 92, "an hour at least"
 
 
+_C, _D, _S, _U = (
+    TimelineState.CONNECTED,
+    TimelineState.DISCONNECTED,
+    TimelineState.SILENT,
+    TimelineState.UNKNOWN,
+)
+
+
+@pytest.mark.parametrize(
+    ("strip", "heard", "limit", "spans"),
+    [
+        ((), set(), 3600.0, [(_U, 96)]),
+        ((), {100, 101, 103}, None, [(_C, 2), (_U, 1), (_C, 1), (_U, 92)]),
+        ((), {100}, 3600.0, [(_C, 1), (_U, 4), (_S, 91)]),
+        ((), {50}, 3600.0, [(_S, 96)]),
+        ((), {50, 194}, 48 * 3600.0, [(_U, 94), (_C, 1), (_U, 1)]),
+        # What Prometheus knows counts more.
+        (((_D, 90, 3), (_U, 93, 3)), {190, 193}, None, [(_U, 90), (_D, 3), (_C, 1), (_U, 2)]),
+    ],
+)
+def test_quarters_that_prometheus_does_not_know_are_those_of_the_messages(
+    strip: tuple[tuple[TimelineState, int, int], ...],
+    heard: set[int],
+    limit: float | None,
+    spans: list[tuple[TimelineState, int]],
+) -> None:
+    found = with_messages([TimelineSpan(*one) for one in strip], 100, heard, limit)
+    assert [(one.state, one.length) for one in found] == spans
+
+
+def test_a_strip_that_is_not_drawn_any_more_moves_with_the_time() -> None:
+    drawn = DrawnStrips(100, {"loja": (TimelineSpan(_C, 0, 90), TimelineSpan(_D, 90, 6))})
+    assert drawn.since(100, "loja") == drawn.by_key["loja"]
+    moved = drawn.since(104, "loja")
+    assert [(one.state, one.length) for one in moved] == [(_C, 86), (_D, 6), (_U, 4)]
+    assert drawn.since(104, "obra") == ()
+
+
 def test_the_first_days_messages_are_drawn_in_whole_days() -> None:
     hours = [HourCounts(3600.0 * number, None, None) for number in range(168)]
     assert build_chart(hours) is None, "nothing was counted, which is not that none came"
@@ -212,6 +255,14 @@ def test_the_first_days_messages_are_drawn_in_whole_days() -> None:
             "gateway alertmanager",
             1,
             ["The gateway is not responding.", "Alertmanager does not answer."],
+        ),
+        (
+            "prometheus budget",
+            1,
+            [
+                "Prometheus does not answer.",
+                "Requests to this gateway are limited (requests_per_month).",
+            ],
         ),
     ],
 )

@@ -13,7 +13,14 @@ from demo.simulator.qr_image import png
 from reconnect_hook.dashboard.qr import MOST_AT_ONCE, QrState, QrWatches
 from tests.support.clock import HandMovedClock
 from zapwatch.db import UnavailableError
-from zapwatch.gateways.base import Gateway, QrAnswer, QrKind
+from zapwatch.gateways.base import (
+    Gateway,
+    GatewayError,
+    GatewayErrorKind,
+    Operation,
+    QrAnswer,
+    QrKind,
+)
 
 _CODE = QrAnswer(QrKind.QR, base64.b64encode(png(1)).decode())
 _NOT_STARTED = QrAnswer(QrKind.NOT_STARTED)
@@ -24,11 +31,15 @@ class _Viewed:
     """A gateway that gives one answer after the other, and a viewer who looks until the last."""
 
     def __init__(
-        self, *answers: QrAnswer | Exception, connected: Callable[[str], None] = lambda _: None
+        self,
+        *answers: QrAnswer | Exception,
+        connected: Callable[[str], None] = lambda _: None,
+        is_counted: bool = False,
     ) -> None:
         self.clock = HandMovedClock()
         self.started_at: list[float] = []
-        self.watches = QrWatches(cast(Gateway, self), connected, self.clock)
+        client = cast(Gateway, self)
+        self.watches = QrWatches(client, connected, self.clock, is_counted=is_counted)
         self._answers = list(answers)
 
     def qr(self, channel: str) -> QrAnswer:
@@ -88,6 +99,22 @@ def test_a_watch_goes_on_after_a_thread_that_could_not_be_started(
                 viewed.watches.look(f"channel {number}")
     assert viewed.view() is not QrState.BUSY
     assert not viewed._answers
+
+
+def test_a_gateway_whose_requests_are_counted_is_asked_for_each_code_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limit = GatewayError(Operation.QR, GatewayErrorKind.LIMIT, "made up")
+    viewed = _Viewed(_CODE, limit, _CODE, is_counted=True)
+    seen: list[tuple[float, QrState]] = []
+
+    def look_on(seconds: float) -> None:
+        if viewed._answers:
+            seen.append((seconds, viewed.watches.look("loja")[0]))
+
+    monkeypatch.setattr(viewed.clock, "sleep", look_on)
+    viewed.view()
+    assert seen == [(15.0, QrState.CODE), (15.0, QrState.LIMITED)]
 
 
 def test_a_channel_whose_connection_could_not_be_told_is_asked_for_again() -> None:

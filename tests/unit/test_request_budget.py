@@ -52,6 +52,21 @@ def test_a_storm_of_calls_leaves_something_for_the_rest_of_the_month() -> None:
     assert sum(calls.take() for _ in range(1000)) == 22
 
 
+def test_whoever_only_looks_leaves_half_of_what_may_be_used_at_once() -> None:
+    clock = HandMovedClock()
+    budget = CallBudget(_PER_MONTH, clock)
+    channels = [NamedChannel(name, "made up") for name in ("a", "b")]
+    gateway = WhapiGateway("http://127.0.0.1:1", "", channels=channels, budget=budget)
+    looks = 0
+    while gateway.can_spare_list():
+        looks += 1
+        assert all(budget.take() for _ in channels)
+    assert looks == 6
+    assert sum(budget.take() for _ in range(1000)) == 13
+    clock.forward(MONTH_SECONDS / 10)
+    assert gateway.can_spare_list()
+
+
 def test_the_last_list_serves_until_the_next_one_may_be_asked_for() -> None:
     clock, asked = HandMovedClock(), Asked()
     lists = ListBudget(_PER_MONTH, clock)

@@ -231,6 +231,10 @@ class RequestBudget:
         """Take one request out of the budget; false where none is left."""
         return True
 
+    def spares(self, requests: int) -> bool:  # noqa: ARG002
+        """Whether this many requests are left for work that can wait, beside the repairs."""
+        return True
+
     def listed(self, requests: int, ask: Callable[[], _List]) -> _List:  # noqa: ARG002
         """Return the list that ``ask`` makes with so many requests; raise what it raises."""
         return ask()
@@ -458,6 +462,15 @@ class Gateway(ABC):
         starting for so long that the start itself must be repeated; ignored where it is not
         starting any more.
         """
+
+    def can_spare_list(self) -> bool:
+        """Whether the budget has a list left for somebody who only looks."""
+        return self._budget.spares(self._list_requests)
+
+    @property
+    def _list_requests(self) -> int:
+        """How many requests a list costs, where they are counted."""
+        return 1
 
     def planned_call(self, channel: Channel, *, silent: bool) -> str:  # noqa: ARG002
         """Return what reconnect() would call, for whoever asks before it is called."""

@@ -57,13 +57,22 @@ class CallBudget(RequestBudget):
     def take(self) -> bool:
         """Take one request out of the budget; false where none is left."""
         with self._lock:
-            now = self._clock.monotonic()
-            self._left = min(self._most, self._left + (now - self._at) * self._per_second)
-            self._at = now
+            self._refill()
             if self._left < 1:
                 return False
             self._left -= 1
             return True
+
+    def spares(self, requests: int) -> bool:
+        """Whether half of what may be used at once remains after this many requests."""
+        with self._lock:
+            self._refill()
+            return self._left - requests >= self._most / 2
+
+    def _refill(self) -> None:
+        now = self._clock.monotonic()
+        self._left = min(self._most, self._left + (now - self._at) * self._per_second)
+        self._at = now
 
 
 class ListBudget(RequestBudget):

@@ -98,7 +98,11 @@ class WhapiGateway(Gateway):
 
     def list_channels(self) -> ChannelList:
         """Return the channels that the settings name; one whose health is not told is UNKNOWN."""
-        return self._budget.listed((1 + self._with_activity) * len(self._named), self._list)
+        return self._budget.listed(self._list_requests, self._list)
+
+    @property
+    def _list_requests(self) -> int:
+        return (1 + self._with_activity) * len(self._named)
 
     def _list(self) -> ChannelList:
         with self._operation(Operation.LIST) as calls:

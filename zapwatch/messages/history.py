@@ -62,6 +62,13 @@ class History:
         """Return for each hour how many of its minutes had a message."""
         return [word.bit_count() for word in self._hours]
 
+    def busy_quarters(self) -> Iterator[float]:
+        """Return when each quarter of an hour with a message began, oldest first."""
+        for hour, word in enumerate(self._hours):
+            for quarter in range(4):
+                if word >> (15 * quarter) & 0x7FFF:
+                    yield self.begins + hour * 3600.0 + quarter * 900.0
+
     def gaps(self) -> Iterator[Gap]:
         """Return where at least one whole minute had none, oldest first."""
         last = -1

@@ -398,9 +398,11 @@
     copy.hidden = false;
     copy.addEventListener("click", async () => {
       field.select();
-      // Browsers without TLS have no clipboard but this old way.
-      if (navigator.clipboard) await navigator.clipboard.writeText(field.value);
-      else document.execCommand("copy");
+      try {
+        await navigator.clipboard.writeText(field.value);
+      } catch {
+        document.execCommand("copy"); // the way without TLS, and where the browser refuses the other
+      }
       copy.textContent = copy.dataset.done;
     });
   }
