@@ -2,15 +2,23 @@
 
     python -m benchmarks.hook_storm [SECONDS]
 
-Needs ``wrk`` (apt-get install wrk). Each storm comes over 8 connections for some seconds (5) to a
-hook of its own with its state on SQLite, beside a view that does nothing but read the body, on the
-same server. The gateway is simulated: all channels are up again by themselves but for some.
+Needs ``wrk``, and for the first table ``webhook`` and ``curl`` (apt-get install wrk webhook curl).
+
+That table is about one channel that is down, over 8, 32 and 256 connections: the hook, a view that
+does nothing but read the body, on the same server, and the webhook server (adnanh/webhook) that
+starts curl for each notification. Each then has a hook of its own with its state on SQLite, and
+some seconds (5): storms over 8 connections. The gateway is simulated: all channels are up again by
+themselves but for some. Exit code 1: a notification was refused, or health took a second.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,13 +29,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.strangers import asked_for_health
+from demo.configuration import free_or_other
 from demo.simulator.server import SimulatorServer
 from tests.support.alerts import alert, payload
 from tests.support.hooks import SECRET, TOKEN, hook_settings
 from tests.support.programs import Program, environment
 from tests.support.waiting import wait_until
+from zapwatch.config import Listen
 
 _CONNECTIONS = 8
+_BESIDE_WEBHOOK = (8, 32, 256)
 _CHANNELS = 10_000
 _STILL_DOWN = 100
 _LUA = """
@@ -43,7 +55,8 @@ request = function()
 end
 done = function(summary, latency)
   io.write(string.format("RESULT %%d %%d %%d %%d\\n", summary.requests, summary.duration,
-    latency:percentile(99), summary.errors.status + summary.errors.timeout))
+    latency:percentile(99), summary.errors.status + summary.errors.timeout
+    + summary.errors.connect + summary.errors.read + summary.errors.write))
 end
 """
 _NOTHING = """
@@ -72,13 +85,19 @@ class Rate:
     p99_ms: float
     failed: int
 
+    def __str__(self) -> str:
+        """Return it as cells of a table."""
+        return f"{self.a_second:.0f} | {self.p99_ms:.0f} ms | {self.failed}"
 
-def main() -> None:
+
+def main() -> int:
     """Measure and print."""
     if shutil.which("wrk") is None:
         raise SystemExit("hook_storm: wrk is not installed: apt-get install wrk")
     seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     names = [f"channel{number:05d}" for number in range(_CHANNELS)]
+    with tempfile.TemporaryDirectory() as folder:
+        bad = _beside_webhook(Path(folder), seconds)
     storms = {
         "one channel": [payload(alert("channel00000"))],
         f"{_CHANNELS} channels, 1 alert a payload": [payload(alert(name)) for name in names],
@@ -89,14 +108,51 @@ def main() -> None:
     for title, bodies in storms.items():
         with tempfile.TemporaryDirectory() as folder:
             _storm(Path(folder), title, bodies, seconds)
-    print("For comparison, measured before: a webhook-to-script server with a curl script accepted")
-    print("1,135 notifications a second about one channel, and fired 1,538 getQr calls within 5 s.")
+    return bad
 
 
-def _storm(folder: Path, title: str, bodies: list[bytes], seconds: int) -> None:
+def _beside_webhook(folder: Path, seconds: int) -> bool:
+    """Print the first table; return whether the hook refused one, or its health took a second."""
+    script = _script(folder, [payload(alert("channel00000"))])
+    bad = False
+    print(
+        "server | connections | a second | p99 | failed | the hook's rate beside it | getQr calls"
+    )
+    with SimulatorServer(SECRET) as simulator:
+        simulator.gateway.put("channel00000", {"session": "dead"})
+        settings = hook_settings(simulator.url, **_SETTINGS)
+        with Program(folder, "reconnect_hook", "serve", settings=settings) as hook:
+            for connections in _BESIDE_WEBHOOK:
+                with asked_for_health(hook.url) as health:
+                    rate = _measure(hook.url, script, seconds, connections)
+                calls = len(simulator.calls("qr"))
+                print(f"the hook | {connections} | {rate} | health {max(health):.2f} s | {calls}")
+                bad = bad or rate.failed > 0 or max(health) >= 1
+                with _nothing() as url:
+                    view = _measure(url, script, seconds, connections)
+                ratio = rate.a_second / view.a_second
+                print(f"a view that does nothing | {connections} | {view} | {ratio:.2f}")
+                if shutil.which("webhook") is None:
+                    continue
+                with _webhook(folder, simulator.url) as url:
+                    other = _measure(url, script, seconds, connections)
+                ratio = rate.a_second / other.a_second
+                calls = len(simulator.calls("qr")) - calls
+                print(
+                    f"webhook, curl | {connections} | {other} | {ratio:.2f} | {calls}", flush=True
+                )
+    return bad
+
+
+def _script(folder: Path, bodies: list[bytes]) -> Path:
     (folder / "bodies").write_bytes(b"\n".join(bodies) + b"\n")
     script = folder / "storm.lua"
     script.write_text(_LUA % {"bodies": folder / "bodies", "token": TOKEN})
+    return script
+
+
+def _storm(folder: Path, title: str, bodies: list[bytes], seconds: int) -> None:
+    script = _script(folder, bodies)
     with _nothing() as url:
         nothing = _measure(url, script, seconds)
     with SimulatorServer(SECRET) as simulator:
@@ -143,9 +199,9 @@ def _storm(folder: Path, title: str, bodies: list[bytes], seconds: int) -> None:
 _SETTINGS = {"RECONNECT_COOLDOWN_SECONDS": "300"}
 
 
-def _measure(url: str, script: Path, seconds: int) -> Rate:
+def _measure(url: str, script: Path, seconds: int, connections: int = _CONNECTIONS) -> Rate:
     done = subprocess.run(
-        ["wrk", "-t1", f"-c{_CONNECTIONS}", f"-d{seconds}s", "-s", str(script), f"{url}/alerts"],
+        ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), f"{url}/alerts"],
         capture_output=True,
         text=True,
         check=True,
@@ -155,6 +211,47 @@ def _measure(url: str, script: Path, seconds: int) -> Rate:
         raise SystemExit(f"hook_storm: wrk said something else:\n{done.stdout}")
     requests, microseconds, p99, failed = map(int, found.groups())
     return Rate(requests, requests / microseconds * 1e6, p99 / 1000, failed)
+
+
+@contextmanager
+def _webhook(folder: Path, gateway: str) -> Iterator[str]:
+    """Run Debian's webhook server, which starts curl for each notification."""
+    at = free_or_other(Listen("127.0.0.1", 0))
+    script = folder / "getqr.sh"
+    script.write_text(
+        "#!/bin/sh\n"
+        f"exec curl -s -o /dev/null -H 'X-Gateway-Secret: {SECRET}' "
+        f"{gateway}/api/channels/channel00000/qr\n"
+    )
+    script.chmod(0o755)
+    hooks = folder / "hooks.json"
+    hooks.write_text(json.dumps([{"id": "alerts", "execute-command": str(script)}]))
+    command = [
+        "webhook",
+        "-hooks",
+        str(hooks),
+        "-ip",
+        at.host,
+        "-port",
+        str(at.port),
+        "-urlprefix",
+        "",
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        wait_until(lambda: _listens(at), 10, "webhook to listen")
+        yield f"http://{at}"
+    finally:
+        # Hundreds of curl are still at work.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _listens(at: Listen) -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex((at.host, at.port)) == 0
 
 
 @contextmanager
@@ -175,4 +272,4 @@ def _nothing() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

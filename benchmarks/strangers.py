@@ -2,9 +2,11 @@
 
     python -m benchmarks.strangers [SECONDS]
 
-Needs nginx for half of it (apt-get install nginx). Each kind of connection is held for some seconds
-(2); meanwhile health is asked for ten times a second, and an alert is posted at the hook. Printed
-are the slowest answers and the program's memory. Exit code 1: an answer to health took a second.
+Needs nginx for half of it, and Alertmanager (apt-get install nginx prometheus-alertmanager). Each
+kind of connection is held for some seconds (2); meanwhile health is asked for ten times a second.
+At the hook, Alertmanager with the shipped configuration gets an alert too. Printed are the slowest
+answer, how long the alert took to be accepted, and the program's memory. Exit code 1: an answer to
+health took a second, or the alert thirty.
 """
 
 from __future__ import annotations
@@ -15,24 +17,28 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import requests
 
-from demo.configuration import free_or_other
+from demo.configuration import ALERTMANAGER, Addresses, free_or_other, write_alertmanager
+from demo.loop import find_program
 from demo.simulator.server import SimulatorServer
-from tests.support.alerts import alert, payload
-from tests.support.hooks import SECRET, TOKEN, hook_settings
+from tests.support.alerts import alert
+from tests.support.hooks import SECRET, TOKEN, hook_settings, state
 from tests.support.programs import Program
+from tests.support.waiting import wait_until
 from zapwatch.config import Listen
 
 _CHANNELS = 300
 _MOST_SECONDS = 1.0
 _EVERY_SECONDS = 0.1
 _WAIT_SECONDS = 10.0
+_ALERT_SECONDS = 30.0  # Alertmanager sends again what was answered 503
 _PIPELINED = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n" * 240
 _HEAD = b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: "
 _BODY = b"POST /alerts HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n"
@@ -74,39 +80,40 @@ def main() -> int:
         settings = hook_settings(simulator.url, EXPORTER_LISTEN="127.0.0.1:0")
         for arguments in (("exporter",), ("reconnect_hook", "serve")):
             with Program(Path(name), *arguments, settings=settings) as program:
-                worst = max(worst, _attack(program, program.url, arguments[0], seconds))
+                worst = max(worst, _attack(Path(name), program, program.url, arguments[0], seconds))
                 if shutil.which("nginx") is None:
                     print("nginx is not installed: only half was measured")
                     continue
                 with _nginx(Path(name), program.url) as url:
-                    worst = max(worst, _attack(program, url, f"nginx, {arguments[0]}", seconds))
+                    title = f"nginx, {arguments[0]}"
+                    worst = max(worst, _attack(Path(name), program, url, title, seconds))
     return worst >= _MOST_SECONDS
 
 
-def _attack(program: Program, url: str, title: str, seconds: float) -> float:
+def _attack(folder: Path, program: Program, url: str, title: str, seconds: float) -> float:
     """Hold all kinds of connections one after the other, and return the slowest health."""
     worst = 0.0
-    for kind, count, first, then in _KINDS:
-        _ask(url)
-        before = _memory(program)
-        with contextlib.ExitStack() as held:
-            connections = [held.enter_context(_connect(url, first)) for _ in range(count)]
-            until = time.monotonic() + seconds
-            slowest = 0.0
-            posted = _timed(lambda: _post(url)) if "hook" in title else None
-            while time.monotonic() < until:
-                slowest = max(slowest, _timed(lambda: _ask(url)))
-                for connection in connections if then else ():
-                    with contextlib.suppress(OSError):
-                        connection.send(then)
-                time.sleep(_EVERY_SECONDS)
-            after = _memory(program)
-        worst = max(worst, slowest)
-        alerted = "" if posted is None else f"{posted:.3f} s"
-        print(
-            f"{count} {kind} | {title} | {slowest:.3f} s | {alerted} | {before:.0f} | {after:.0f}",
-            flush=True,
-        )
+    with _alertmanager(folder, url) if "hook" in title else contextlib.nullcontext() as sender:
+        for kind, count, first, then in _KINDS:
+            _ask(url)
+            before = _memory(program)
+            with contextlib.ExitStack() as held:
+                connections = [held.enter_context(_connect(url, first)) for _ in range(count)]
+                health = held.enter_context(asked_for_health(url))
+                until = time.monotonic() + seconds
+                told = "" if sender is None else f"{_tell(sender, folder):.1f} s"
+                while time.monotonic() < until:
+                    for connection in connections if then else ():
+                        with contextlib.suppress(OSError):
+                            connection.send(then)
+                    time.sleep(_EVERY_SECONDS)
+                after = _memory(program)
+            slowest = max(health)
+            worst = max(worst, slowest)
+            print(
+                f"{count} {kind} | {title} | {slowest:.3f} s | {told} | {before:.0f} | {after:.0f}",
+                flush=True,
+            )
     return worst
 
 
@@ -126,22 +133,43 @@ def _ask(url: str) -> None:
     requests.get(f"{url}/-/healthy", timeout=_WAIT_SECONDS).raise_for_status()
 
 
-def _post(url: str) -> None:
-    requests.post(
-        f"{url}/alerts",
-        payload(alert("stranger")),
-        headers={"Authorization": f"Bearer {TOKEN}"},
-        timeout=_WAIT_SECONDS,
-    ).raise_for_status()
+@contextmanager
+def asked_for_health(url: str) -> Iterator[list[float]]:
+    """Ask for the health ten times a second, and yield the seconds that each answer took."""
+    ended = threading.Event()
+    seconds: list[float] = []
+
+    def ask() -> None:
+        while not ended.wait(_EVERY_SECONDS):
+            seconds.append(_health(url))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield seconds
+    finally:
+        ended.set()
+        asking.join()
 
 
-def _timed(work: Callable[[], None]) -> float:
-    """Return the seconds that it took; those that were waited for where it failed."""
+def _health(url: str) -> float:
+    """Return how long the answer took; how long was waited for it where there was none."""
     began = time.monotonic()
     try:
-        work()
+        _ask(url)
     except requests.RequestException:
         return _WAIT_SECONDS
+    return time.monotonic() - began
+
+
+def _tell(alertmanager: str, folder: Path) -> float:
+    """Give Alertmanager an alert, and return after how many seconds the hook has accepted it."""
+    began = time.monotonic()
+    name = f"stranger{began}"
+    body = [{"labels": alert(name)["labels"]}]
+    requests.post(f"{alertmanager}/api/v2/alerts", json=body, timeout=_WAIT_SECONDS)
+    stored = "SELECT 1 FROM channel WHERE channel = :name"
+    wait_until(lambda: state(folder, stored, name=name), _ALERT_SECONDS, "the alert to be accepted")
     return time.monotonic() - began
 
 
@@ -151,21 +179,42 @@ def _memory(program: Program) -> float:
 
 
 @contextmanager
+def _alertmanager(folder: Path, url: str) -> Iterator[str]:
+    """Run Alertmanager, which sends to the hook at ``url``."""
+    host, _, port = url.rpartition("/")[2].partition(":")
+    at = free_or_other(Listen("127.0.0.1", 0))
+    addresses = Addresses(at, Listen(host, int(port)), at, at)
+    command = [
+        find_program("prometheus-alertmanager", "alertmanager"),
+        f"--config.file={write_alertmanager(folder, addresses, ALERTMANAGER, TOKEN)}",
+        f"--storage.path={folder}",
+        f"--web.listen-address={at}",
+        "--cluster.listen-address=",
+        "--log.level=error",
+    ]
+    with _running(command, f"http://{at}"):
+        yield f"http://{at}"
+
+
+@contextmanager
+def _running(command: list[str], url: str) -> Iterator[None]:
+    """Run a program, from the time on when it answers."""
+    process = subprocess.Popen(command)
+    try:
+        wait_until(lambda: _health(url) < _WAIT_SECONDS, _WAIT_SECONDS, f"{command[0]}")
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
 def _nginx(folder: Path, url: str) -> Iterator[str]:
     at = free_or_other(Listen("127.0.0.1", 0))
     config = folder / "nginx.conf"
     config.write_text(_NGINX.format(folder=folder, at=at, url=url))
-    process = subprocess.Popen(["nginx", "-p", str(folder), "-c", str(config)])
-    try:
-        for _ in range(100):
-            with contextlib.suppress(requests.RequestException):
-                _ask(f"http://{at}")
-                break
-            time.sleep(0.05)
+    with _running(["nginx", "-p", str(folder), "-c", str(config)], f"http://{at}"):
         yield f"http://{at}"
-    finally:
-        process.terminate()
-        process.wait()
 
 
 if __name__ == "__main__":

@@ -105,8 +105,8 @@ class Front:
     their own: they need no password, and stay out of the log. ``is_known`` finds by its head alone
     whether a request may send a large body. ``external_url`` is where clients reach the
     application: its path begins every address that an answer has, and a request may have it or not.
-    ``ping`` asks the database: while it gets no answer, requests that wait for a thread or in one
-    are answered 503 within a second.
+    ``ping`` asks the database: while it gets no answer and nothing ``urgent`` succeeds, requests
+    that wait for a thread or in one are answered 503 within a second.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Front:
         self._of_others = ThreadPoolExecutor(_THREADS, "pages")
         self._of_ping = ThreadPoolExecutor(1, "ping")
         self._pinging: asyncio.Future[object] | None = None
-        self._pinging_since = 0.0
+        self._silent_since = 0.0  # monotonic: the ping's begin, or the last proof of life since
         self._unfinished_bytes = 0
 
     async def __call__(self, scope: Any, protocol: Any) -> None:
@@ -244,25 +244,33 @@ class Front:
         if self._pinging is not None and self._pinging.get_loop() is not loop:
             self._pinging = None  # of before the certificate was read again
         pinging = self._pinging
-        is_hung = pinging is not None and not pinging.done()
-        if is_hung and time.monotonic() - self._pinging_since > _PING_SECONDS:
+        is_pinging = pinging is not None and not pinging.done()
+        if is_pinging and self._is_silent():
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the state does not answer")
         calling = loop.run_in_executor(pool, self._call, environ)
         while True:
             done, _ = await asyncio.wait((calling,), timeout=_PATIENCE_SECONDS)
             if done:
-                return calling.result()
+                answer = calling.result()
+                # On a machine with too much to do the ping is late, and the state answers.
+                if pool is self._of_urgent and answer.status < HTTPStatus.MULTIPLE_CHOICES:
+                    self._silent_since = time.monotonic()
+                return answer
             if self._pinging is None or self._pinging.done():
-                self._pinging_since = time.monotonic()
+                self._silent_since = time.monotonic()
                 self._pinging = loop.run_in_executor(self._of_ping, _quietly(ping))
-            left = self._pinging_since + _PING_SECONDS - time.monotonic()
-            await asyncio.wait((calling, self._pinging), timeout=max(0.0, left))
-            if not calling.done() and not self._pinging.done():
+            left = self._silent_since + _PING_SECONDS - time.monotonic()
+            either = asyncio.FIRST_COMPLETED
+            await asyncio.wait((calling, self._pinging), timeout=max(0.0, left), return_when=either)
+            if not calling.done() and not self._pinging.done() and self._is_silent():
                 calling.cancel()
                 path = environ["PATH_INFO"]
                 shown = self._keyed if self._is_keyed(path) else path
                 _log.warning("the state does not answer: %s is refused", shown)
                 return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the state does not answer")
+
+    def _is_silent(self) -> bool:
+        return time.monotonic() - self._silent_since >= _PING_SECONDS
 
     def _call(self, environ: WSGIEnvironment) -> Answer:
         started: list[tuple[str, list[tuple[str, str]]]] = []

@@ -237,6 +237,23 @@ def test_health_and_metrics_are_there_while_all_threads_hang(served: Served) -> 
         assert served.get("/metrics")[0] == 200
 
 
+def _ask(front: Front, *paths: str) -> list[int]:
+    """Ask for all paths at once, and return the answers' statuses in the order that they come."""
+    statuses: list[int] = []
+    ends = {"client": "127.0.0.1:1", "server": "127.0.0.1:2", "scheme": "http", "authority": None}
+    head = {"method": "GET", "query_string": "", "http_version": "1.1", "headers": {}}
+    protocol = SimpleNamespace(response_bytes=lambda status, *_: statuses.append(status))
+
+    async def ask() -> None:
+        scopes = (SimpleNamespace(path=path, **head, **ends) for path in paths)
+        await asyncio.gather(*(front(scope, protocol) for scope in scopes))
+
+    # A thread of its own: a browser test may have left a loop in this one.
+    with ThreadPoolExecutor(1) as other:
+        other.submit(asyncio.run, ask()).result()
+    return statuses
+
+
 def test_the_key_in_an_address_stays_out_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
     free = threading.Event()
 
@@ -245,20 +262,31 @@ def test_the_key_in_an_address_stays_out_of_the_log(caplog: pytest.LogCaptureFix
         return []
 
     front = Front(hang, is_known=lambda _: False, urgent="/alerts", keyed="/scan/", ping=free.wait)
-    statuses: list[int] = []
-    head = {"path": "/scan/the-key", "method": "GET", "query_string": "", "http_version": "1.1"}
-    ends = {"client": "127.0.0.1:1", "server": "127.0.0.1:2", "scheme": "http", "authority": None}
-    protocol = SimpleNamespace(response_bytes=lambda status, *_: statuses.append(status))
     try:
-        # A thread of its own: a browser test may have left a loop in this one.
-        with ThreadPoolExecutor(1) as other:
-            answer = front(SimpleNamespace(**head, **ends, headers={}), protocol)
-            other.submit(asyncio.run, answer).result()
+        assert _ask(front, "/scan/the-key") == [503]
     finally:
         free.set()
-    assert statuses == [503]
     assert "/scan/ is refused" in caplog.text
     assert "the-key" not in caplog.text
+
+
+@pytest.mark.parametrize(("status", "answers"), [("202 ", {202}), ("401 ", {401, 503})])
+def test_a_ping_that_is_late_refuses_nothing_while_alerts_are_stored(
+    monkeypatch: pytest.MonkeyPatch, status: str, answers: set[int]
+) -> None:
+    monkeypatch.setattr("zapwatch.front._PATIENCE_SECONDS", 0.1)
+    free = threading.Event()
+
+    def work(_: object, start_response: Callable[..., object]) -> list[bytes]:
+        time.sleep(0.1)  # so that 80 of them wait for a second
+        start_response(status, [])
+        return []
+
+    front = Front(work, is_known=lambda _: False, urgent="/alerts", ping=free.wait)
+    try:
+        assert set(_ask(front, *["/alerts"] * 80)) == answers
+    finally:
+        free.set()
 
 
 def test_headers_that_are_too_large_are_431(served: Served) -> None:
