@@ -27,6 +27,17 @@ _NOT_STARTED = QrAnswer(QrKind.NOT_STARTED)
 _JOIN_SECONDS = 30.0
 
 
+class _LookingClock(HandMovedClock):
+    """A clock whose pauses a viewer can use to look, while no time passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.look: Callable[[float], None] = super().sleep
+
+    def sleep(self, seconds: float) -> None:
+        self.look(seconds)
+
+
 class _Viewed:
     """A gateway that gives one answer after the other, and a viewer who looks until the last."""
 
@@ -36,7 +47,7 @@ class _Viewed:
         connected: Callable[[str], None] = lambda _: None,
         is_counted: bool = False,
     ) -> None:
-        self.clock = HandMovedClock()
+        self.clock = _LookingClock()
         self.started_at: list[float] = []
         client = cast(Gateway, self)
         self.watches = QrWatches(client, connected, self.clock, is_counted=is_counted)
@@ -101,9 +112,7 @@ def test_a_watch_goes_on_after_a_thread_that_could_not_be_started(
     assert not viewed._answers
 
 
-def test_a_gateway_whose_requests_are_counted_is_asked_for_each_code_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_gateway_whose_requests_are_counted_is_asked_for_each_code_once() -> None:
     limit = GatewayError(Operation.QR, GatewayErrorKind.LIMIT, "made up")
     viewed = _Viewed(_CODE, limit, _CODE, is_counted=True)
     seen: list[tuple[float, QrState]] = []
@@ -112,7 +121,7 @@ def test_a_gateway_whose_requests_are_counted_is_asked_for_each_code_once(
         if viewed._answers:
             seen.append((seconds, viewed.watches.look("loja")[0]))
 
-    monkeypatch.setattr(viewed.clock, "sleep", look_on)
+    viewed.clock.look = look_on
     viewed.view()
     assert seen == [(15.0, QrState.CODE), (15.0, QrState.LIMITED)]
 
