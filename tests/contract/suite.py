@@ -174,7 +174,8 @@ class GatewayContract:
             assert world.channel().status is status, raw
 
     def test_a_status_that_is_none_is_unknown(self, world: World) -> None:
-        for raw in ("", "nonsense", None, 7, [], {}, True, "(missing)"):
+        odd: tuple[object, ...] = ("", "nonsense", None, 7, [], {}, True, "(missing)")
+        for raw in odd:
             self.show(world, raw)
             channel = world.channel()
             assert (channel.status, channel.connected) == (Status.UNKNOWN, False), raw

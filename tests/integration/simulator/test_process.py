@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -28,6 +29,10 @@ _ROOT = Path(__file__).parents[3]
 _LISTENING = "simulator listening on "
 _TAKEN = "127.0.0.1:TAKEN"
 _HELD = ("hang", "slow", "drip")
+
+
+def _has_met(simulator: Simulator, fault: str) -> bool:
+    return fault in [call["fault"] for call in simulator.requests()]
 
 
 def test_it_serves_as_told_until_it_is_told_to_end(tmp_path: Path) -> None:
@@ -62,11 +67,7 @@ def test_it_serves_as_told_until_it_is_told_to_end(tmp_path: Path) -> None:
             clients.enter_context(client)
             head = f"Host: gateway\r\nX-Api-Key: {SECRET}"
             client.sendall(f"GET /api/sessions?all=true HTTP/1.1\r\n{head}\r\n\r\n".encode())
-            wait_until(
-                lambda fault=fault: fault in [call["fault"] for call in simulator.requests()],
-                20,
-                f"the call that {fault} holds",
-            )
+            wait_until(partial(_has_met, simulator, fault), 20, f"the call that {fault} holds")
         process.send_signal(signal.SIGTERM)
         assert process.communicate(timeout=30) == ("", ""), "in spite of calls that are held"
         assert process.returncode == 0
@@ -122,7 +123,7 @@ def test_what_it_cannot_start_with_is_told_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(program.signal, "signal", lambda *_: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setenv("SIMULATOR_SECRET", SECRET)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
