@@ -7,7 +7,8 @@ import json
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -128,6 +129,30 @@ class ChannelList:
     channels: tuple[Channel, ...]
     left_out: Mapping[LeftOut, int] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, entries: Iterable[Channel | None], *, may_be_empty: bool = True) -> ChannelList:
+        """Return the channels among the entries of a list; None stands for an entry that is none.
+
+        Raises Failure where all the entries are none, and, unless the list ``may_be_empty``, where
+        there are no entries.
+        """
+        channels: dict[str, Channel] = {}
+        left_out: Counter[LeftOut] = Counter()
+        for channel in entries:
+            if channel is None:
+                left_out[LeftOut.UNUSABLE_ID] += 1
+            elif channels.setdefault(channel.key, channel) is not channel:
+                # Two sessions whose ids differ in letter case alone cannot be told apart in the
+                # log.
+                left_out[LeftOut.DUPLICATE] += 1
+        if not channels and (left_out or not may_be_empty):
+            raise Failure(GatewayErrorKind.INVALID, "no channel found in the list")
+        # By their keys, so that it is the same ones each time, however the gateway sorts its list.
+        for key in sorted(channels)[MAX_CHANNELS:]:
+            del channels[key]
+            left_out[LeftOut.OVER_LIMIT] += 1
+        return cls(tuple(channels.values()), left_out)
 
 
 class Failure(Exception):  # noqa: N818 - GatewayError is what callers see

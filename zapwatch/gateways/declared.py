@@ -29,7 +29,6 @@ from zapwatch.gateways.base import (
 )
 from zapwatch.gateways.declaration import CallStep, Declaration, Expression, Rule, read_file
 from zapwatch.gateways.helpers import (
-    build_channel_list,
     in_path,
     map_concurrently,
     number_of,
@@ -92,7 +91,7 @@ class DeclaredGateway(Gateway):
         listing = self.declaration.listing
         with self._operation(Operation.LIST) as calls:
             entries = self._entries(calls)
-            listed = build_channel_list(map(self._channel, entries))
+            listed = ChannelList.of(map(self._channel, entries))
             if listing.status is not None:
                 return listed
             names = [channel.id for channel in listed.channels]

@@ -29,7 +29,6 @@ from zapwatch.gateways.base import (
     error_message,
 )
 from zapwatch.gateways.helpers import (
-    build_channel_list,
     in_path,
     map_concurrently,
     number_of,
@@ -118,7 +117,7 @@ class EvolutionGateway(Gateway):
         """
         with self._operation(Operation.LIST) as calls:
             entries = _checked(calls.get("/instance/fetchInstances")).json_list()
-            listed = build_channel_list(map(_parse_instance, entries))
+            listed = ChannelList.of(map(_parse_instance, entries))
             asked = [channel.id for channel in listed.channels if channel.repairable]
 
             def ask(name: str) -> Status:

@@ -1,50 +1,17 @@
-"""What the adapters share: lists, ids in paths, numbers, codes, parallel calls, starts."""
+"""What the adapters share: ids in paths, numbers, codes, parallel calls, starts."""
 
 from __future__ import annotations
 
 import re
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 from urllib.parse import quote
 
-from zapwatch.channels import Channel, is_usable_id
+from zapwatch.channels import is_usable_id
 from zapwatch.clock import Clock
-from zapwatch.gateways.base import (
-    MAX_CHANNELS,
-    ChannelList,
-    Failure,
-    GatewayErrorKind,
-    LeftOut,
-    PairingCode,
-)
-
-
-def build_channel_list(
-    entries: Iterable[Channel | None], *, may_be_empty: bool = True
-) -> ChannelList:
-    """Return the channels among the entries of a list; None stands for an entry that is none.
-
-    Raises Failure where all the entries are none, and, unless the list ``may_be_empty``, where
-    there are no entries.
-    """
-    channels: dict[str, Channel] = {}
-    left_out: Counter[LeftOut] = Counter()
-    for channel in entries:
-        if channel is None:
-            left_out[LeftOut.UNUSABLE_ID] += 1
-        elif channels.setdefault(channel.key, channel) is not channel:
-            # Two sessions whose ids differ in letter case alone cannot be told apart in the log.
-            left_out[LeftOut.DUPLICATE] += 1
-    if not channels and (left_out or not may_be_empty):
-        raise Failure(GatewayErrorKind.INVALID, "no channel found in the list")
-    # By their keys, so that it is the same ones each time, however the gateway sorts its list.
-    for key in sorted(channels)[MAX_CHANNELS:]:
-        del channels[key]
-        left_out[LeftOut.OVER_LIMIT] += 1
-    return ChannelList(tuple(channels.values()), left_out)
+from zapwatch.gateways.base import Failure, GatewayErrorKind, PairingCode
 
 
 def in_path(channel_id: str) -> str:

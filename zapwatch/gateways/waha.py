@@ -29,7 +29,6 @@ from zapwatch.gateways.base import (
     error_message,
 )
 from zapwatch.gateways.helpers import (
-    build_channel_list,
     in_path,
     number_of,
     read_pairing_code,
@@ -114,7 +113,7 @@ class WahaGateway(Gateway):
         """Return the sessions, those that are stopped too."""
         with self._operation(Operation.LIST) as calls:
             entries = calls.get("/api/sessions?all=true").json_list()
-            return build_channel_list(map(_parse_session, entries))
+            return ChannelList.of(map(_parse_session, entries))
 
     def reconnect(self, channel: Channel, *, silent: bool, stuck: bool = False) -> QrAnswer:
         """Start a stopped session; restart a failed one, a zombie, or one that starts for ever."""

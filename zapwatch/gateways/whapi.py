@@ -25,7 +25,6 @@ from zapwatch.gateways.base import (
     QrKind,
 )
 from zapwatch.gateways.helpers import (
-    build_channel_list,
     in_path,
     map_concurrently,
     number_of,
@@ -112,7 +111,7 @@ class WhapiGateway(Gateway):
 
             asked = map_concurrently(list(self._named), ask)
             found = zip(self._named.items(), asked, strict=True)
-            return build_channel_list(
+            return ChannelList.of(
                 Channel(one.name, Status.UNKNOWN, alias=self._aliases.get(key))
                 if isinstance(channel, Failure)
                 else channel

@@ -27,7 +27,6 @@ from zapwatch.gateways.base import (
 )
 from zapwatch.gateways.helpers import (
     SessionStartTracker,
-    build_channel_list,
     in_path,
     map_concurrently,
     number_of,
@@ -214,7 +213,7 @@ class WppconnectGateway(Gateway):
             names = answer.json_object().get("response")
             if not isinstance(names, list):
                 raise Failure(GatewayErrorKind.INVALID, "JSON without a list of sessions")
-            listed = build_channel_list(map(_parse_name, names))
+            listed = ChannelList.of(map(_parse_name, names))
             ids = [channel.id for channel in listed.channels]
 
             def ask(session: str) -> Status:

@@ -19,7 +19,7 @@ from zapwatch.gateways.base import (
     QrKind,
     error_message,
 )
-from zapwatch.gateways.helpers import build_channel_list, in_path
+from zapwatch.gateways.helpers import in_path
 
 _T = TypeVar("_T")
 
@@ -108,7 +108,7 @@ def parse_list(answer: GatewayResponse) -> ChannelList:
     if not isinstance(entries, list):
         raise Failure(GatewayErrorKind.INVALID, "JSON without a list of channels")
     # It answers so too where it could not ask WPPConnect.
-    return build_channel_list(map(_parse_channel, entries), may_be_empty=False)
+    return ChannelList.of(map(_parse_channel, entries), may_be_empty=False)
 
 
 def _parse_channel(entry: Any) -> Channel | None:
