@@ -67,14 +67,6 @@ def test_a_zombie_is_alive_afterwards(make: Callable[..., SimulatedWorld]) -> No
     assert not _LOSING & set(world.calls())
 
 
-def test_no_pairing_is_lost_unasked(make: Callable[..., SimulatedWorld]) -> None:
-    world = make()
-    world.simulator.put_channel("loja", **_DEAD)
-    for _ in range(3):
-        world.repair()
-    assert not _LOSING & set(world.calls())
-
-
 def test_where_it_may_be_the_last_step_is_a_new_qr_code(
     make: Callable[..., SimulatedWorld],
 ) -> None:
@@ -83,6 +75,12 @@ def test_where_it_may_be_the_last_step_is_a_new_qr_code(
     for _ in range(2):
         world.repair()
     assert not _LOSING & set(world.calls())
+    world.simulator.fault("delete", "html_502", times=1)
+    ended = world.repair()
+    assert (ended.outcome, ended.action) == ("failed", "restart")
+    row = world.row()
+    assert row is not None
+    assert row.restarting is not world.client.keeps_channel, "no channel that is kept is lost"
     ended = world.repair()
     assert (ended.outcome, ended.action) == ("qr_required", "restart")
     assert "delete" in world.calls()
@@ -94,21 +92,6 @@ def test_a_start_that_stays_names_what_to_look_at(make: Callable[..., SimulatedW
     ended = world.repair()
     assert ended.outcome == "still_disconnected"
     assert ended.detail == world.client.starting_hint
-
-
-def test_a_step_that_fails_loses_no_channel_that_is_kept(
-    make: Callable[..., SimulatedWorld],
-) -> None:
-    world = make(allow_restart=True)
-    world.simulator.put_channel("loja", **_DEAD)
-    for _ in range(2):
-        world.repair()
-    world.simulator.fault("delete", "html_502")
-    ended = world.repair()
-    assert (ended.outcome, ended.action) == ("failed", "restart")
-    row = world.row()
-    assert row is not None
-    assert row.restarting is not world.client.keeps_channel
 
 
 def test_a_channel_that_is_not_repairable_is_never_called(tmp_path: Path) -> None:

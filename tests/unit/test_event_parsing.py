@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from demo.simulator.event_shapes import MESSAGES
 from demo.simulator.messages import SimulatedMessage as Born
 from demo.simulator.payloads import PLACES, message_payload, other_payload
+from tests.support.examples import examples
 from zapwatch.messages.event_parser import EventError, Message, parse
 from zapwatch.messages.payloads import make_token
 from zapwatch.messages.webhook_log import MESSAGE_EVENTS, Direction
@@ -394,7 +395,7 @@ _FIELDS = ("session", "instance", "sessionId", "data", "payload", "message", "ti
 
 
 # On a machine that is busy, the making of examples is slow.
-@settings(suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(50), suppress_health_check=[HealthCheck.too_slow])
 @given(
     kind=st.sampled_from(_KINDS),
     name=st.sampled_from(

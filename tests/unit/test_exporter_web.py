@@ -113,10 +113,6 @@ def test_it_is_not_healthy_while_a_source_is_no_more_polled(store: StateStore) -
     assert (answer.status_code, answer.text) == (503, "No longer at work: channel list.\n")
 
 
-def test_it_is_healthy_from_the_beginning(client: FlaskClient) -> None:
-    assert client.get("/-/healthy").status_code == 200
-
-
 @pytest.mark.parametrize("up", [True, False], ids=["good", "bad"])
 def test_it_is_ready_after_the_first_poll_of_each_source_good_or_bad(
     store: StateStore, client: FlaskClient, up: bool
@@ -129,12 +125,6 @@ def test_it_is_ready_after_the_first_poll_of_each_source_good_or_bad(
     assert (answer.status_code, answer.text) == (503, "Waiting for the channel list.\n")
     store.update(gateway=GatewayState(up=up))
     assert client.get("/-/ready").status_code == 200
-
-
-def test_it_waits_for_the_log_as_well(store: StateStore, client: FlaskClient) -> None:
-    store.update(gateway=_UP)
-    answer = client.get("/-/ready")
-    assert (answer.status_code, answer.text) == (503, "Waiting for the message log.\n")
 
 
 def test_it_waits_for_no_log_that_is_not_there(store: StateStore) -> None:

@@ -44,7 +44,8 @@ def _tests() -> dict[Path, ast.Module]:
     }
 
 
-def _imports(tree: ast.Module) -> set[str]:
+@cache
+def _imports(tree: ast.Module) -> frozenset[str]:
     """Return every dotted name that a module imports; ``from a import b`` gives a and a.b."""
     names: set[str] = set()
     for node in ast.walk(tree):
@@ -55,7 +56,7 @@ def _imports(tree: ast.Module) -> set[str]:
             assert node.module is not None
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return names
+    return frozenset(names)
 
 
 def _is_in(name: str, package: str) -> bool:
