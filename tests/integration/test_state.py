@@ -146,7 +146,7 @@ def test_hooks_that_start_at_once_make_the_tables_once(url: sa.URL) -> None:
 
 
 def test_hooks_that_make_the_same_file_at_once_wait_for_each_other(tmp_path: Path) -> None:
-    for number in range(12):
+    for number in range(4):
         url = sqlite_url(tmp_path / str(number))
         for one in at_once(*[lambda u=url: open_state(u)] * 8):
             one.close()
@@ -490,24 +490,14 @@ def test_what_only_an_alert_names_is_not_remembered(make: Callable[..., World]) 
     assert world.hook.history.present().remembered.keys() == {"loja"}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "ação 🏠",
-        "a'b\"c\\d",
-        "%s {} ; DROP TABLE channel",
-        "../x",
-        "{{ .x }}",
-        "x" * 255,
-        "ß" * 127,
-    ],
-)
-def test_any_channel_can_be_stored(make: Callable[..., World], name: str) -> None:
+def test_any_channel_can_be_stored(make: Callable[..., World]) -> None:
+    names = ["ação 🏠", "a'b\"c\\d", "%s {} ; DROP TABLE channel", "../x", "{{ .x }}"]
+    names += ["x" * 255, "ß" * 127]
     world = make(hooks=1)
-    _drop(world, name)
-    world.run(10)
-    assert [called for _, called, _ in world.gateway.calls] == [name]
-    assert world.outcomes(name) == ["reconnected"]
+    _drop(world, *names)
+    world.run(30)
+    assert sorted(called for _, called, _ in world.gateway.calls) == sorted(names)
+    assert [world.outcomes(name) for name in names] == [["reconnected"]] * len(names)
 
 
 def test_channels_that_only_look_alike_are_two(state: Database) -> None:

@@ -143,7 +143,7 @@ class Bounds(RuleBasedStateMachine):
 
 TestBounds: Any = Bounds.TestCase
 TestBounds.settings = settings(
-    max_examples=examples(20),
+    max_examples=examples(12),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
