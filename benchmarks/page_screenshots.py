@@ -68,7 +68,7 @@ def main() -> None:
         url = f"http://{loop.at.hook}"
         _play(loop, simulator)
         desktop, phone = Look(1280, "en"), Look(360, "pt-BR", "dark")
-        _shoot(browser, url, desktop, "/", folder / "overview.png", 880)
+        _shoot(browser, url, desktop, "/", folder / "overview.png", None)
         _shoot(browser, url, phone, "/", folder / "overview-phone.png", 760)
         _shoot(browser, url, desktop, f"/channels/{_LOST}", folder / "qr.png", 760)
         _shoot(browser, url, Look(360, "pt-BR"), f"/channels/{_LOST}", folder / "qr-phone.png", 760)
