@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from shutil import copytree
 from tempfile import TemporaryDirectory
 
 import requests
+import yaml
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.whole_stack import TOKEN, whole_stack
-from demo.configuration import ROOT
+from demo.configuration import ALERTMANAGER, ROOT
 from demo.loop import Loop
 from demo.past import Past, PastProblem
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.hooks import SECRET, hook_settings
 from tests.support.hooks import TOKEN as HOOK_TOKEN
+from tests.support.inbox import Inbox
 from tests.support.looks import Look, launch, log_in, window
 from tests.support.programs import Program
 from tests.support.waiting import wait_until
@@ -54,14 +57,18 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     channels = [past.channel for past in _PASTS]
     with (
-        whole_stack(channels, _SETTINGS, _PASTS) as (loop, simulator),
+        TemporaryDirectory() as place,
+        Inbox() as inbox,
+        whole_stack(
+            channels, _SETTINGS, _PASTS, _with_people(Path(place) / "alertmanager", inbox)
+        ) as (loop, simulator),
         sync_playwright() as playwright,
     ):
         browser = launch(playwright)
         url = f"http://{loop.at.hook}"
         _play(loop, simulator)
         desktop, phone = Look(1280, "en"), Look(360, "pt-BR", "dark")
-        _shoot(browser, url, desktop, "/", folder / "overview.png", 880)
+        _shoot(browser, url, desktop, "/", folder / "overview.png", None)
         _shoot(browser, url, phone, "/", folder / "overview-phone.png", 760)
         _shoot(browser, url, desktop, f"/channels/{_LOST}", folder / "qr.png", 760)
         _shoot(browser, url, Look(360, "pt-BR"), f"/channels/{_LOST}", folder / "qr-phone.png", 760)
@@ -69,6 +76,17 @@ def main() -> None:
         _shoot_scan_pages(browser, folder)
         _shoot_steps(browser, url, desktop, folder / "steps.png")
         browser.close()
+
+
+def _with_people(folder: Path, inbox: Inbox) -> Path:
+    """Return Alertmanager's folder as it is once somebody is told."""
+    copytree(ALERTMANAGER, folder)
+    file = folder / "alertmanager.yml"
+    config = yaml.safe_load(file.read_text())
+    people = next(one for one in config["receivers"] if one["name"] == "people")
+    people["slack_configs"] = [{"api_url": f"{inbox.http}/slack", "channel": "#whatsapp"}]
+    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    return folder
 
 
 def _shoot_scan_pages(browser: Browser, folder: Path) -> None:

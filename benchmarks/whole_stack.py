@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from demo.configuration import Addresses, free_or_other
+from demo.configuration import ALERTMANAGER, Addresses, free_or_other
 from demo.loop import Loop
 from demo.past import Past, write_past
 from demo.simulator.client import Simulator
@@ -25,7 +25,10 @@ _SECRET = "a-secret-of-the-benchmarks"
 
 @contextmanager
 def whole_stack(
-    channels: Sequence[str], settings: Mapping[str, str], past: Sequence[Past] = ()
+    channels: Sequence[str],
+    settings: Mapping[str, str],
+    past: Sequence[Past] = (),
+    alertmanager: Path = ALERTMANAGER,
 ) -> Iterator[tuple[Loop, Simulator]]:
     """Run it with these channels, connected and alive; with ``past``, for a week already."""
     with tempfile.TemporaryDirectory() as name:
@@ -46,7 +49,7 @@ def whole_stack(
                 **settings,
             }
             at = Addresses(*(free_or_other(Listen("127.0.0.1", 0)) for _ in range(4)))
-            loop = Loop(folder / "loop", at, env, TOKEN)
+            loop = Loop(folder / "loop", at, env, TOKEN, alertmanager=alertmanager)
             if past:
                 write_past(folder / "loop" / "prometheus", time.time() - 30, "wpp", past)
             with loop:

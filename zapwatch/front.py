@@ -326,7 +326,9 @@ class Front:
         path = environ["PATH_INFO"]
         # Some proxies leave the prefix in the path, others take it out.
         if prefix and (path == prefix or path.startswith(f"{prefix}/")):
-            environ["PATH_INFO"] = path.removeprefix(prefix) or "/"
+            path = path.removeprefix(prefix)
+        # As the application reads it: it must be the same path for both.
+        environ["PATH_INFO"] = "/" + path.lstrip("/")
         return environ
 
     def _believe_the_proxy(self, environ: WSGIEnvironment) -> str:

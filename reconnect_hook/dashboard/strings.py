@@ -89,7 +89,7 @@ TROUBLES = {
         _("Prometheus does not answer."),
         _(
             "Failures are not detected, and notifications are not sent. This page shows the "
-            "gateway's own status while it is open; the last days and the alerts are missing."
+            "gateway's own status while it is open; alerts and earlier outages are missing."
         ),
     ),
     Problem.EXPORTER: (

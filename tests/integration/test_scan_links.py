@@ -205,7 +205,13 @@ def test_a_visitor_reaches_nothing_else(site: Site) -> None:
 
 
 def _try(visitor: FlaskClient, rule: Rule, method: str, token: str, way: str) -> TestResponse:
-    values = {"channel": "oficina", "token": token, "filename": "page.js", "link": token}
+    values = {
+        "channel": "oficina",
+        "token": token,
+        "filename": "page.js",
+        "link": token,
+        "page": "page",
+    }
     path = rule.rule
     for name in rule.arguments:
         path = re.sub(rf"<([^<>]*:)?{name}>", values[name], path)
@@ -214,7 +220,15 @@ def _try(visitor: FlaskClient, rule: Rule, method: str, token: str, way: str) ->
     return visitor.open(path, method=method, headers=headers, auth=auth, data={"token": token})
 
 
-_FOR_ANYBODY = {"metrics_page", "openapi", "healthy", "ready", "page.login_form", "page.static"}
+_FOR_ANYBODY = {
+    "metrics_page",
+    "openapi",
+    "healthy",
+    "ready",
+    "page.login_form",
+    "page.static",
+    "page.docs",
+}
 
 
 def _look_at(answer: TestResponse, rule: Rule, method: str) -> None:

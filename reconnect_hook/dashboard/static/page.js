@@ -22,7 +22,7 @@
   const relative = new Intl.RelativeTimeFormat(lang, { numeric: "auto" });
   const absolute = new Intl.DateTimeFormat(lang, { dateStyle: "medium", timeStyle: "long" });
   const clock = new Intl.DateTimeFormat(lang, { timeStyle: "short" });
-  const dated = new Intl.DateTimeFormat(lang, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+  const dated = new Intl.DateTimeFormat(lang, { day: "numeric", month: "short", hour: "numeric", minute: "2-digit" });
   const day = new Intl.DateTimeFormat(lang, { weekday: "short" });
   const hour = new Intl.DateTimeFormat(lang, { weekday: "short", hour: "2-digit", minute: "2-digit" });
   const units = [["day", 86400, "d"], ["hour", 3600, "h"], ["minute", 60, "min"], ["second", 1, "s"]];
