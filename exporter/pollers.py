@@ -12,18 +12,12 @@ from typing import ClassVar
 from exporter.snapshot import GatewayState, LogState, StateStore
 from zapwatch.channels import Channel
 from zapwatch.clock import Clock
-from zapwatch.gateways.base import MAX_CHANNELS, Gateway, GatewayError, LeftOut
+from zapwatch.gateways.base import LEFT_OUT_WORDS, Gateway, GatewayError, LeftOut
 from zapwatch.messages.log_tailer import CLOCK_OFF_SECONDS
 from zapwatch.messages.source import MessageSource
 from zapwatch.messages.webhook_log import MessageLogError
 
 _log = logging.getLogger("exporter")
-
-_LEFT_OUT = {
-    LeftOut.UNUSABLE_ID: "without a usable id",
-    LeftOut.DUPLICATE: "with an id that is there already, letter case and spaces apart",
-    LeftOut.OVER_LIMIT: f"over the limit of {MAX_CHANNELS} channels",
-}
 
 
 class Poller(ABC):
@@ -184,7 +178,7 @@ class GatewayPoller(Poller):
         if not left_out:
             self._log.info("channel list: no entry is left out any more")
             return
-        told = ", ".join(f"{count} {_LEFT_OUT[reason]}" for reason, count in left_out.items())
+        told = ", ".join(f"{count} {LEFT_OUT_WORDS[reason]}" for reason, count in left_out.items())
         self._log.warning("channel list: %d entries are left out: %s", sum(left_out.values()), told)
 
     def pin_failure(self) -> None:
