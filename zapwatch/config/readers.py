@@ -310,6 +310,9 @@ class Reader:
         backend = url.get_backend_name()
         if backend not in {"sqlite", "mysql", "mariadb"}:
             raise self.wrong(name, f"must be a sqlite, mysql or mariadb URL, not {backend}")
+        if "ssl" in url.query:
+            # The driver takes it for something else, and fails without a word about it.
+            raise self.wrong(name, "has ssl=: write ssl_ca=FILE, by which the server is verified")
         return url.set(drivername="sqlite" if backend == "sqlite" else f"{backend}+pymysql")
 
 
