@@ -335,7 +335,7 @@ def _run(check: Check, errors: list[StateError]) -> None:
 
 def _why_it_waits(one: OpenRow) -> str:
     row = one.row
-    if row.paused:
+    if one.paused:
         if row.paused_until is None:
             return "its repairs are paused until somebody resumes them"
         until = datetime.fromtimestamp(row.paused_until).astimezone()

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.mysql import LONGTEXT
+from sqlalchemy.schema import CreateTable
 
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.attempt_log import KEPT_ATTEMPTS, LoggedAttempt
@@ -48,6 +49,7 @@ class OpenRow:
     """A row of which something is wanted, and in how many seconds it may be done."""
 
     row: ChannelRow
+    paused: bool
     called_ago: float | None
     """Seconds since its last call, None where there was none."""
     backoff: float
@@ -182,6 +184,7 @@ class RepairHistory:
         return [
             OpenRow(
                 row,
+                row.is_paused(at),
                 None if row.called_at is None else at - row.called_at,
                 self._backoff.call_allowed_at(row, gateway) - at,
                 0.0 if rests_until is None else rests_until - at,
@@ -292,7 +295,7 @@ class RepairHistory:
             return sorted(gone)
 
         with self._database.write() as connection:
-            _LISTED.create(connection, checkfirst=True)
+            connection.execute(CreateTable(_LISTED, if_not_exists=True))
         return self._database.transact(work)
 
     def _note(self, connection: sa.Connection, key: str, **values: object) -> None:
