@@ -252,10 +252,12 @@ def _follow(loop: Loop, events: Events) -> None:
     while True:
         loop.children.check()
         for event in events.new(time.time()):
-            when = time.strftime("%H:%M:%S", time.localtime(event.at))
+            when = time.strftime("%H:%M:%S")
             # Of a line of the log without its own time and program.
             repair = event.line.partition("] ")[2]
-            text = repair if event.kind == "repair" else f"{event.what} {event.kind}"
+            # An alert may also end because nothing is known of the channel any more.
+            ends = "fires" if event.kind == "fires" else "no longer fires"
+            text = repair if event.kind == "repair" else f"{event.what} {ends}"
             print(f"{when}  {event.channel:16}  {text}", flush=True)
         time.sleep(_PAUSE)
 

@@ -12,18 +12,20 @@ from typing import ClassVar
 from exporter.snapshot import GatewayState, LogState, StateStore
 from zapwatch.channels import Channel
 from zapwatch.clock import Clock
-from zapwatch.gateways.base import MAX_CHANNELS, Gateway, GatewayError, LeftOut
+from zapwatch.gateways.base import (
+    LEFT_OUT_WORDS,
+    Gateway,
+    GatewayError,
+    GatewayErrorKind,
+    LeftOut,
+)
 from zapwatch.messages.log_tailer import CLOCK_OFF_SECONDS
 from zapwatch.messages.source import MessageSource
 from zapwatch.messages.webhook_log import MessageLogError
 
 _log = logging.getLogger("exporter")
 
-_LEFT_OUT = {
-    LeftOut.UNUSABLE_ID: "without a usable id",
-    LeftOut.DUPLICATE: "with an id that is there already, letter case and spaces apart",
-    LeftOut.OVER_LIMIT: f"over the limit of {MAX_CHANNELS} channels",
-}
+_LONGEST_BACKOFF = 60.0  # seconds between two polls of a gateway that refuses the secret
 
 
 class Poller(ABC):
@@ -44,6 +46,7 @@ class Poller(ABC):
         self._trouble = ""
         self._trouble_since = 0.0
         self._is_dead = False
+        self._refusals = 0
 
     @property
     def is_dead(self) -> bool:
@@ -93,17 +96,28 @@ class Poller(ABC):
             ended = self._clock.monotonic()
             if self._stopped.is_set():
                 break
-            pause = max(self._pause_seconds, ended - started)
+            pause = max(self._backoff(), ended - started)
             if self._clock.wait(self._hurry, pause) and self.least_pause:
                 least = min(pause, max(self.least_pause, ended - started))
+                least = pause if self._refusals else least
                 self._clock.wait(self._stopped, max(0.0, ended + least - self._clock.monotonic()))
         self.close()
 
+    def _backoff(self) -> float:
+        """Return the pause, which a secret that is refused doubles each time, up to a minute.
+
+        A gateway may write a line, or lock an address out, for each wrong one.
+        """
+        doubled = self._pause_seconds * 2.0 ** min(self._refusals, 16)
+        return max(self._pause_seconds, min(doubled, _LONGEST_BACKOFF))
+
     def poll_once(self) -> None:
         """Poll; pin and log how it went. Raises nothing."""
+        refusals, self._refusals = self._refusals, 0
         try:
             self.poll()
         except GatewayError as error:
+            self._refusals = refusals + 1 if error.reason is GatewayErrorKind.UNAUTHORIZED else 0
             # The same trouble may be told in new words each time: they can hold a time or an id.
             text = f"{error.reason}: {error.detail} (request {error.request_id})"
             self._failed(f"{error.reason} {error.http_status}", text)
@@ -184,7 +198,7 @@ class GatewayPoller(Poller):
         if not left_out:
             self._log.info("channel list: no entry is left out any more")
             return
-        told = ", ".join(f"{count} {_LEFT_OUT[reason]}" for reason, count in left_out.items())
+        told = ", ".join(f"{count} {LEFT_OUT_WORDS[reason]}" for reason, count in left_out.items())
         self._log.warning("channel list: %d entries are left out: %s", sum(left_out.values()), told)
 
     def pin_failure(self) -> None:

@@ -15,7 +15,6 @@ if __name__ == "__main__":
 
 import argparse
 import logging
-import math
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +24,7 @@ from pathlib import Path
 from zapwatch.cli import WRONG_USAGE, add_common_options, add_config_check, manual, parser
 from zapwatch.config import Settings, SettingsError, describe, hook_link, load
 from zapwatch.config.gateway import ProbeKind
-from zapwatch.config.readers import MOST_HOURS, check_strength
+from zapwatch.config.readers import MOST_HOURS, check_strength, parse_number
 from zapwatch.config.web import read_web_config
 from zapwatch.logs import log_to_stderr
 from zapwatch.reload import Reloading, accept_hangup
@@ -219,10 +218,7 @@ def _tell_new_state(settings: Settings, env_file: str) -> None:
 
 
 def _hours(text: str, most: float = MOST_HOURS) -> float:
-    try:
-        hours = float(text)
-    except ValueError:
-        hours = math.nan
+    hours = parse_number(text)
     if not 0 < hours <= most:
         limits = f"above 0, {most} at most"
         raise argparse.ArgumentTypeError(f"must be a number of hours {limits}, not {text!r}")

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
-import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from urllib.parse import urlsplit
 
 from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
-from reconnect_hook.history import Attempt
+from reconnect_hook.history import Attempt, OpenRow
 from reconnect_hook.metrics import HookMetrics
-from reconnect_hook.models import AskedBy, ChannelRow, Outcome
+from reconnect_hook.models import FAILURES, RECOVERIES, AskedBy, Outcome
 from reconnect_hook.scheduler import Scheduler, add_gateways, poll
 from reconnect_hook.supervisor import GatewayController, Store, make_controller, open_store
-from zapwatch.channels import Channel
+from zapwatch.channels import Channel, Status, channel_key
 from zapwatch.cli import printable
+from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings, Settings
 from zapwatch.config.readers import fingerprint
 from zapwatch.db import StateError
-from zapwatch.gateways.base import GatewayError
+from zapwatch.gateways.base import LEFT_OUT_WORDS, ChannelList, GatewayError, LeftOut
 from zapwatch.gateways.registry import make_gateway
 from zapwatch.messages.log_tailer import ActivitySnapshot
 from zapwatch.messages.source import find_since_last_run, open_source
@@ -28,6 +30,9 @@ from zapwatch.messages.webhook_log import MessageLogError
 
 _POLL_SECONDS = 0.1
 _STOP_SECONDS = 2.0
+# A run each quarter of an hour meets few of the drops that WhatsAppChannelFlapping counts.
+_FLAPPING_SECONDS = 6 * 3600.0
+_FLAPPING_TIMES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,8 @@ class Check:
             if store and scheduler
             else None
         )
+        if self._controller:
+            self._controller.reconciler.warns = False  # each outcome is printed here
         self._scheduler = scheduler
         self._client = (
             self._controller.client
@@ -67,6 +74,7 @@ class Check:
             else make_gateway(gateway, observe=metrics.of(gateway.name).observe_call)
         )
         self._database = store.database if store else None
+        self._clock = store.database.clock if store else Clock()
         # It is only asked of the channels that were listed just now.
         self._messages = open_source(settings, gateway)
         self.has_problem = False
@@ -74,17 +82,15 @@ class Check:
     def run(self) -> None:
         """Check, and note ``has_problem`` where something could not be read or a repair failed."""
         look = self._last_look()
-        asked_at = time.monotonic()
+        asked_at = self._clock.monotonic()
         try:
             listed = self._client.list_channels()
         except GatewayError as error:
             self._explain(error)
             return
-        answered_at = time.monotonic()
+        answered_at = self._clock.monotonic()
         channels = listed.channels
-        self._say(f"{len(channels)} channels listed")
-        for ignored in listed.ignored:
-            self._say(f"{ignored}: ignored, as the settings say")
+        self._tell_list(listed)
         activity = self._read_messages([channel for channel in channels if channel.connected])
         wanted = self._wanted(channels, activity)
         if self._controller is None:
@@ -98,6 +104,25 @@ class Check:
         known = {key: age for key, age in ages.items() if age is not None}
         self._controller.reconciler.use_list(look, channels, known, asked_at, answered_at)
         self._repair(self._controller, wanted)
+
+    def _tell_list(self, listed: ChannelList) -> None:
+        """Say what of the list is not watched, and what has left it."""
+        self._say(f"{len(listed.channels)} channels listed")
+        for ignored in listed.ignored:
+            self._say(f"{ignored}: ignored, as the settings say")
+        for reason, count in listed.left_out.items():
+            # Rests of sessions without an id are nothing that a person could mend.
+            tell = self._say if reason is LeftOut.UNUSABLE_ID else self._print
+            tell(f"left out of the list: {count} {LEFT_OUT_WORDS[reason]}")
+        if self._controller is None:
+            return
+        ids = {channel.key: channel.id for channel in listed.channels}
+        ignored_keys = self._gateway.ignore.union(map(channel_key, listed.ignored))
+        for name in self._controller.history.note_listed(ids, ignored_keys):
+            self._print(
+                f"{name}: the gateway no longer lists it: create the session again under the same "
+                "name, unless it was removed on purpose"
+            )
 
     def _last_look(self) -> int:
         """Return the number of the last look that began before the list is asked for."""
@@ -133,20 +158,27 @@ class Check:
         return view
 
     def _wanted(self, channels: Collection[Channel], view: ActivitySnapshot | None) -> list[Target]:
-        wanted = [Target(c.id, RepairCause.DISCONNECTED) for c in channels if not c.connected]
+        wanted: list[Target] = []
         unheard: dict[str, str] = {}
-        for channel in (c for c in channels if c.connected and view is not None):
-            age = view.age(channel.key) if view else None
-            threshold = self._gateway.silence_threshold(channel.id)
-            if age is None:
+        for channel in channels:
+            if not channel.connected:
+                wanted.append(Target(channel.id, RepairCause.DISCONNECTED))
+                known = channel.status is Status.DISCONNECTED
+                said = "" if known else f", its status is {channel.status}"
+                self._say(f"{channel.id}: {RepairCause.DISCONNECTED}{said}")
+            elif view is None:
+                self._say(f"{channel.id}: connected")
+            elif (age := view.age(channel.key)) is None:
                 unheard[channel.key] = channel.id
                 self._say(f"{channel.id}: connected, no message known")
-            elif age > threshold:
-                wanted.append(Target(channel.id, RepairCause.SILENT))
             else:
-                self._say(f"{channel.id}: connected, last message {_hours(age)} ago")
-        for target in wanted:
-            self._say(f"{target.channel}: {target.reason}")
+                limit = self._gateway.silence_threshold(channel.id)
+                is_silent = age > limit
+                if is_silent:
+                    wanted.append(Target(channel.id, RepairCause.SILENT))
+                status = RepairCause.SILENT if is_silent else Status.CONNECTED
+                last = f"last message {_hours(age)} ago, limit {_hours(limit)}"
+                self._say(f"{channel.id}: {status}, {last}")
         return wanted + ([] if view is None else self._never_heard(unheard))
 
     def _never_heard(self, unheard: Mapping[str, str]) -> list[Target]:
@@ -184,9 +216,10 @@ class Check:
                 return
             if not unsettled:
                 break
-            time.sleep(_POLL_SECONDS)
-        for row in history.open_rows(names.keys() - ended):
-            self._print(f"{row.channel}: {names[row.key].reason}; {self._why_it_waits(row)}")
+            self._clock.sleep(_POLL_SECONDS)
+        for one in history.open_rows(names.keys() - ended):
+            reason = names[one.row.key].reason
+            self._print(f"{one.row.channel}: {reason}; {_why_it_waits(one)}")
 
     def _is_to_look(self, controller: GatewayController) -> bool:
         """Whether the rows are still to be judged by the list, as no other hook judges them."""
@@ -199,18 +232,24 @@ class Check:
 
     def _tell(self, attempt: Attempt, wanted: Mapping[str, Target]) -> None:
         if attempt.key in wanted or attempt.outcome is not Outcome.RECOVERED:
-            self._print(f"{attempt.channel}: {attempt.reason}; {attempt.outcome}")
+            more = f": {attempt.detail}" if attempt.outcome in FAILURES and attempt.detail else ""
+            more = self._flapping(attempt) or more
+            self._print(f"{attempt.channel}: {attempt.reason}; {attempt.outcome}{more}")
         self.has_problem |= attempt.outcome in {Outcome.FAILED, Outcome.UNKNOWN_CHANNEL}
 
-    def _why_it_waits(self, row: ChannelRow) -> str:
-        if row.paused:
-            return "its repairs are paused and it is left alone"
-        if row.starting_since is not None:
-            return "it is starting; the next run repairs it if it still is"
-        return (
-            f"it was repaired less than {self._settings.reconnect_cooldown_seconds:g} s ago and is "
-            "left alone"
+    def _flapping(self, attempt: Attempt) -> str:
+        """Return how often the channel has come back lately, empty where that is not too often."""
+        if attempt.outcome not in RECOVERIES or self._controller is None:
+            return ""
+        times = sum(
+            one.outcome in RECOVERIES
+            and one.reason is RepairCause.DISCONNECTED
+            and one.finished_at >= attempt.finished_at - _FLAPPING_SECONDS
+            for one in self._controller.history.of_channel(attempt.key)
         )
+        if times < _FLAPPING_TIMES:
+            return ""
+        return f", {times} times in 6 hours: is the session open twice?"
 
     def _explain(self, error: GatewayError) -> None:
         """Say why there is no list; verbosely, what helps to find the setting at fault."""
@@ -292,6 +331,25 @@ def _run(check: Check, errors: list[StateError]) -> None:
     except Exception:
         check.has_problem = True  # unforeseen, but then nobody knows that all is well
         raise
+
+
+def _why_it_waits(one: OpenRow) -> str:
+    row = one.row
+    if one.paused:
+        if row.paused_until is None:
+            return "its repairs are paused until somebody resumes them"
+        until = datetime.fromtimestamp(row.paused_until).astimezone()
+        return f"its repairs are paused until {until:%Y-%m-%d %H:%M %Z}"
+    if one.rests > 0:
+        return f"the gateway has failed too often, and is called again in {math.ceil(one.rests)} s"
+    if row.starting_since is not None:
+        return "it is starting; the next run repairs it if it still is"
+    if one.called_ago is None or one.backoff <= 0:
+        return "the next run repairs it"
+    return (
+        f"its last repair ended {_hours(one.called_ago)} ago, the next one may begin in "
+        f"{math.ceil(one.backoff / 60)} min"
+    )
 
 
 def _hours(seconds: float) -> str:

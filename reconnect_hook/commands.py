@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -153,7 +152,7 @@ def run_audit(
     store = open_store(settings)
     scheduler = Scheduler(store.database)
     add_gateways(store.database, names)
-    since = time.time() - hours * 3600
+    since = store.database.clock.time() - hours * 3600
     found: list[tuple[str, Channel, Audit]] = []
     failed = False
     for one in settings.gateways:

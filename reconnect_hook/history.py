@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.mysql import LONGTEXT
+from sqlalchemy.schema import CreateTable
 
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.attempt_log import KEPT_ATTEMPTS, LoggedAttempt
 from reconnect_hook.models import Backoff, ChannelRow, Intent, Outcome, Phase
 from reconnect_hook.probe_limits import Probed, ProbeOutcome
 from reconnect_hook.repository import ensure_row, read_all_rows, read_gateway, read_rows
-from reconnect_hook.schema import attempt_log, channel, repair_log
+from reconnect_hook.schema import MYSQL, attempt_log, channel, repair_log
+from zapwatch.channels import MAX_ID_LENGTH
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.db import Database, now
 
 _ATTEMPTS = 200  # of one channel that are shown
+_GONE_SECONDS = 300.0  # as in the rule WhatsAppChannelGone
+# Of ``check`` alone, which makes it where it needs it.
+_LISTED = sa.Table(
+    "listed_channels",
+    sa.MetaData(),
+    sa.Column("gateway", sa.String(MAX_ID_LENGTH), primary_key=True),
+    # JSON: by key, [id, since when it is missing (Unix seconds) or null].
+    sa.Column("channels", sa.Text().with_variant(LONGTEXT(), "mysql", "mariadb"), nullable=False),
+    **MYSQL,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +42,20 @@ class Waiting:
     reason: RepairCause
     accepted_at: float
     due_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRow:
+    """A row of which something is wanted, and in how many seconds it may be done."""
+
+    row: ChannelRow
+    paused: bool
+    called_ago: float | None
+    """Seconds since its last call, None where there was none."""
+    backoff: float
+    """Seconds until its next call, not above 0 where it may be made now."""
+    rests: float
+    """Seconds until its gateway's circuit breaker lets anything through, 0 where it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +175,23 @@ class RepairHistory:
             )
             return connection.scalar(query.limit(1)) is not None
 
-    def open_rows(self, keys: Collection[str]) -> list[ChannelRow]:
+    def open_rows(self, keys: Collection[str]) -> list[OpenRow]:
         """Return the rows of these channels of which something is wanted."""
         with self._database.read() as connection:
             rows = read_rows(connection, self._gateway, keys)
-        return [row for row in rows.values() if row.is_open]
+            gateway, at = read_gateway(connection, self._gateway), now(connection)
+        rests_until = gateway.rests_until if gateway.rests(at) else None
+        return [
+            OpenRow(
+                row,
+                row.is_paused(at),
+                None if row.called_at is None else at - row.called_at,
+                self._backoff.call_allowed_at(row, gateway) - at,
+                0.0 if rests_until is None else rests_until - at,
+            )
+            for row in rows.values()
+            if row.is_open
+        ]
 
     def ended_after(self, repair_id: int) -> list[Attempt]:
         """Return the repairs that ended after another one."""
@@ -224,6 +264,38 @@ class RepairHistory:
                     since[key] = at
             return {key: at - since[key] for key in unheard}
 
+        return self._database.transact(work)
+
+    def note_listed(self, listed: Mapping[str, str], ignored: Collection[str]) -> list[str]:
+        """Note which channels (key: id) are listed, and return those that have left the list.
+
+        Each is returned once, by the first call that comes five minutes or more after the first one
+        that missed it: a gateway that restarts lists its sessions one after the other. What is
+        ``ignored`` (keys) is forgotten.
+        """
+
+        def work(connection: sa.Connection) -> list[str]:
+            at, mine = now(connection), _LISTED.c.gateway == self._gateway
+            noted = connection.scalar(sa.select(_LISTED.c.channels).where(mine))
+            before: dict[str, tuple[str, float | None]] = json.loads(noted or "{}")
+            kept: dict[str, tuple[str, float | None]] = {k: (c, None) for k, c in listed.items()}
+            gone = []
+            for key in before.keys() - kept.keys() - set(ignored):
+                name, since = before[key]
+                # What was noted in the future, by a clock that was put back since, is noted anew.
+                since = at if since is None or since > at else since
+                if at - since >= _GONE_SECONDS:
+                    gone.append(name)
+                else:
+                    kept[key] = name, since
+            text = json.dumps(kept, sort_keys=True)
+            if text != noted:
+                connection.execute(sa.delete(_LISTED).where(mine))
+                connection.execute(sa.insert(_LISTED).values(gateway=self._gateway, channels=text))
+            return sorted(gone)
+
+        with self._database.write() as connection:
+            connection.execute(CreateTable(_LISTED, if_not_exists=True))
         return self._database.transact(work)
 
     def _note(self, connection: sa.Connection, key: str, **values: object) -> None:

@@ -7,19 +7,23 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
 
 from zapwatch.clock import Clock
 from zapwatch.db import Database, StateError
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 VERSION_TABLE = "zapwatch_schema"
 """Holds the number of the last step that was taken."""
 
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_NEWEST = max(path.stem[1:5] for path in (_MIGRATIONS / "versions").glob("v[0-9]*.py"))
 _LOCK_SECONDS = 60
+_UNKNOWN = "its tables are not known to this version"
 _UNRELEASED = {"0001", "0002", "0003", "0004", "0005"}
 # Each start would tell that there was nothing to do.
 logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -43,26 +47,42 @@ def upgrade(engine: sa.Engine) -> None:
     Raises StateError where the database is of a newer version, or of a checkout before revision
     0006, else what SQLAlchemy raises.
     """
+    # Alembic keeps what it works on in globals.
+    with _in_this_process, _alone(engine), engine.begin() as connection:
+        version = _version(connection)
+        if version in _UNRELEASED:
+            raise StateError(
+                f"{_UNKNOWN}: revision {version} was never released; delete them, and alerts fill "
+                "a new state, or start commit 4e622a2 once with them"
+            )
+        if version != _NEWEST:
+            _take_steps(connection)
+
+
+def _take_steps(connection: sa.Connection) -> None:
+    # It takes a seventh of the time that a program needs to start.
+    from alembic import command  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
+
+    config = configuration()
+    config.attributes["connection"] = connection
     try:
-        # Alembic keeps what it works on in globals.
-        with _in_this_process, _alone(engine), engine.begin() as connection:
-            _refuse_unreleased(connection)
-            config = configuration()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        command.upgrade(config, "head")
     except CommandError as error:
-        raise StateError(f"its tables are not known to this version: {error}") from None
+        raise StateError(f"{_UNKNOWN}: {error}") from None
 
 
 def configuration() -> Config:
     """Return what Alembic has to know."""
+    from alembic.config import Config  # noqa: PLC0415
+
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(_MIGRATIONS))
     return config
 
 
-def _refuse_unreleased(connection: sa.Connection) -> None:
-    """Raise CommandError where a checkout made the tables that no release can bring up to date."""
+def _version(connection: sa.Connection) -> str | None:
+    """Return the number of the last step that was taken, None where none was."""
     tables = sa.inspect(connection)
     version = None
     if tables.has_table(VERSION_TABLE):
@@ -71,11 +91,7 @@ def _refuse_unreleased(connection: sa.Connection) -> None:
     # A column of the very first ones, which noted no version.
     if first and any(column["name"] == "not_before" for column in tables.get_columns("repairs")):
         version = "0001"
-    if version in _UNRELEASED:
-        raise CommandError(
-            f"revision {version} was never released; delete them, and alerts fill a new state, "
-            "or start commit 4e622a2 once with them"
-        )
+    return version
 
 
 @contextmanager
@@ -90,7 +106,9 @@ def _alone(engine: sa.Engine) -> Iterator[None]:
     values = {"name": f"zapwatch/{engine.url.database}"[:64], "seconds": _LOCK_SECONDS}
     with engine.connect() as connection:
         if connection.scalar(sa.text("SELECT GET_LOCK(:name, :seconds)"), values) != 1:
-            raise CommandError(f"another program has been changing them for {_LOCK_SECONDS} s")
+            raise StateError(
+                f"{_UNKNOWN}: another program has been changing them for {_LOCK_SECONDS} s"
+            )
         try:
             yield
         finally:

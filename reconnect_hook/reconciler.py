@@ -80,6 +80,8 @@ class GatewayReconciler:
         """Why the last list failed, None where it did not."""
         self.leads = False
         """Whether it leads the gateway, as far as it knows."""
+        self.warns = True
+        """Whether each repair that failed is a line on stderr, too."""
         self._lead = lead
         self._recorder = recorder
         self._workers = workers
@@ -341,7 +343,7 @@ class GatewayReconciler:
         for entry in changes.entries:
             self._metrics.count_repair(entry, self._recorder.seconds_of(entry))
             self._recorder.forget_repair(entry)
-            if entry.outcome in FAILURES:
+            if entry.outcome in FAILURES and self.warns:
                 _log.warning("channel %r: %s %s", entry.channel, entry.outcome, entry.detail)
         self.forget_channels(changes.rows[key].channel for key in changes.deleted)
         for channel, finding, seconds in changes.probes:

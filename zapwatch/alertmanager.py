@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import yaml
 
@@ -143,6 +143,31 @@ class AlertmanagerApi:
             "endsAt": (now + timedelta(minutes=_TEST_MINUTES)).isoformat(),
         }
         self._call("POST", "/api/v2/alerts", seconds, [alert])
+
+    def mute(self, labels: Mapping[str, str], comment: str, hours: float, seconds: float) -> None:
+        """Let it tell of no alert that has these labels for so many hours."""
+        now = datetime.now(UTC)
+        silence = {
+            "matchers": [
+                {"name": name, "value": value, "isRegex": False, "isEqual": True}
+                for name, value in labels.items()
+            ],
+            "startsAt": now.isoformat(),
+            "endsAt": (now + timedelta(hours=hours)).isoformat(),
+            "createdBy": "Zapwatch",
+            "comment": comment,
+        }
+        self._call("POST", "/api/v2/silences", seconds, silence)
+
+    def muted(self, alert: str, seconds: float) -> set[tuple[str, str]]:
+        """Return the gateway and the channel of each alert of this name that is silenced."""
+        asked = {"filter": f'alertname="{alert}"', "active": "false", "inhibited": "false"}
+        found = self._call("GET", f"/api/v2/alerts?{urlencode(asked)}", seconds).json()
+        try:
+            labels = [one["labels"] for one in found]
+            return {(str(one["gateway"]), str(one["channel"])) for one in labels}
+        except (TypeError, KeyError):
+            raise AlertmanagerError(f"{self.url} tells no alerts: is it an Alertmanager?") from None
 
     def reload(self, seconds: float) -> None:
         """Let it read its file again."""

@@ -46,6 +46,7 @@ class Manual(TypedDict):
     description: str
     epilog: str
     formatter_class: type[argparse.HelpFormatter]
+    allow_abbrev: bool
 
 
 def manual(
@@ -72,6 +73,8 @@ def manual(
             ]
         ),
         "formatter_class": argparse.RawDescriptionHelpFormatter,
+        # A later option must not change what a line in a crontab means.
+        "allow_abbrev": False,
     }
 
 

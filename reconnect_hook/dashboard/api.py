@@ -11,7 +11,12 @@ from werkzeug.exceptions import HTTPException, TooManyRequests
 from reconnect_hook.app import as_json
 from reconnect_hook.attempt_log import LoggedAttempt
 from reconnect_hook.auth import TokenAuth
-from reconnect_hook.dashboard.channel_view import ChannelFilter, ChannelView, view_id
+from reconnect_hook.dashboard.channel_view import (
+    ChannelFilter,
+    ChannelHealth,
+    ChannelView,
+    view_id,
+)
 from reconnect_hook.dashboard.errors import refuse_unusable_id
 from reconnect_hook.dashboard.scan import (
     PairingRefusedError,
@@ -25,6 +30,7 @@ from reconnect_hook.history import Attempt
 from reconnect_hook.message_audit import MessageAuditor
 from reconnect_hook.operator_actions import OperatorActions
 from reconnect_hook.scan_links import HOURS, MOST_LINKS, ScanLink, ScanLinks, TooManyLinksError
+from zapwatch.alertmanager import AlertmanagerError
 from zapwatch.channels import channel_key
 
 _MOST_HOURS = 24 * 365
@@ -56,6 +62,7 @@ class DashboardApi:
         add("/missed/<channel:channel>", "missed", self._missed)
         add("/pause/<channel:channel>", "pause", self._pause, methods=["POST"])
         add("/resume/<channel:channel>", "resume", self._resume, methods=["POST"])
+        add("/forget/<channel:channel>", "forget", self._forget, methods=["POST"])
         add("/scan-links", "scan_links", self._scan_links)
         new = "/scan-links/<channel:channel>"
         add(new, "new_scan_link", self._new_scan_link, methods=["POST"])
@@ -160,6 +167,18 @@ class DashboardApi:
         self._known(channel)
         self._actions().resume(channel)
         return as_json(200, self._now(channel))
+
+    def _forget(self, channel: str) -> Response:
+        """Take it that a channel was removed from the gateway on purpose."""
+        row = self._known(channel)
+        if row.kind is not ChannelHealth.GONE:
+            return as_json(409, {"error": "no alert says that the channel has left the list"})
+        try:
+            self._board.forget(row)
+        except AlertmanagerError as error:
+            return as_json(502, {"error": str(error)})
+        self._board.look(now=True)
+        return as_json(202, {"accepted": True})
 
     def _scan_links(self) -> Response:
         return as_json(200, {"links": [_scan_link(link) for link in self._links.valid()]})

@@ -22,6 +22,7 @@ from reconnect_hook.models import FAILURES, RECOVERIES
 from reconnect_hook.probe_limits import Probed, ProbeOutcome
 from zapwatch.channels import Status, channel_key
 
+GONE_ALERT = "WhatsAppChannelGone"
 _FAILING = 3  # repairs in a row, as in the rule WhatsAppReconnectFailing
 
 
@@ -30,6 +31,7 @@ class ChannelHealth(enum.StrEnum):
 
     NEEDS_SCAN = "needs-scan"
     FAILING = "failing"
+    GONE = "gone"
     DISCONNECTED = "disconnected"
     SILENT = "silent"
     NEVER_HEARD = "never-heard"
@@ -44,7 +46,7 @@ class ChannelHealth(enum.StrEnum):
     @property
     def needs_attention(self) -> bool:
         """Whether a person has to act."""
-        return self in {ChannelHealth.NEEDS_SCAN, ChannelHealth.FAILING}
+        return self in {ChannelHealth.NEEDS_SCAN, ChannelHealth.FAILING, ChannelHealth.GONE}
 
     @property
     def is_problem(self) -> bool:
@@ -134,6 +136,9 @@ def classify(
 ) -> ChannelHealth:
     """Return how a channel is; ``scanned`` where its QR code was scanned a moment ago."""
     watched = watch.channels.get(key) if watch else None
+    alerts = (watch.alerts or {}).get(key, ()) if watch else ()
+    if watched is None and any(alert.name == GONE_ALERT for alert in alerts):
+        return ChannelHealth.GONE
     remembered = present.remembered.get(key) if present else None
     # What the gateway has just said to the QR call is newer than what Prometheus has.
     connected = True if scanned else watched.connected if watched else None
@@ -148,7 +153,6 @@ def classify(
         return ChannelHealth.DISCONNECTED
     if watched and watch and watched.last_message is not None and watched.threshold is not None:
         return ChannelHealth.CONNECTED if heard else ChannelHealth.SILENT
-    alerts = (watch.alerts or {}).get(key, ()) if watch else ()
     if any(alert.name == "WhatsAppChannelNeverHeard" for alert in alerts):
         return ChannelHealth.NEVER_HEARD
     return ChannelHealth.CONNECTED

@@ -7,6 +7,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import is_
@@ -16,7 +17,13 @@ from flask import abort, request
 from werkzeug.exceptions import NotFound
 
 from reconnect_hook.audit_log import EventLog
-from reconnect_hook.dashboard.channel_view import ChannelView, RecentRepairs, classify, view_id
+from reconnect_hook.dashboard.channel_view import (
+    GONE_ALERT,
+    ChannelView,
+    RecentRepairs,
+    classify,
+    view_id,
+)
 from reconnect_hook.dashboard.direct import DirectReader, MessageWeeks
 from reconnect_hook.dashboard.prometheus import (
     GatewayReadings,
@@ -34,7 +41,7 @@ from reconnect_hook.dashboard.timeline import (
 )
 from reconnect_hook.history import Present
 from reconnect_hook.supervisor import GatewayController, HookSupervisor
-from zapwatch.alertmanager import AlertmanagerApi
+from zapwatch.alertmanager import AlertmanagerApi, AlertmanagerError
 from zapwatch.channels import Status
 from zapwatch.clock import Clock
 from zapwatch.config import Settings
@@ -181,6 +188,7 @@ _WAIT_SECONDS = 3.0
 _STRIPS_SECONDS = 60.0
 _ASK_AGAIN_SECONDS = 5.0  # until a source that failed is asked again
 _ALERTMANAGER_SECONDS = 1.0  # until it has to have answered
+_GONE_HOURS = 74.0  # for which the alert of a channel that is gone can fire at most
 _SAME_MESSAGE_SECONDS = 15.0  # a newer message than the one shown is shown after so long
 
 
@@ -258,6 +266,7 @@ class DashboardCache:
         self._names: dict[str, dict[str, str]] = {}
         self._ask_prometheus_at = self._ask_alertmanager_at = self._draw_at = float("-inf")
         self._alertmanager_answers = True
+        self._forgotten: set[tuple[str, str]] = set()
         self._snapshot = DashboardSnapshot()
         self._condition = threading.Condition()
         self._begun_at = float("-inf")
@@ -281,6 +290,15 @@ class DashboardCache:
                 if now or self._begun_at < called_at - _STALE_SECONDS:
                     self._condition.wait_for(lambda: self._begun_at >= wanted_at, _WAIT_SECONDS)
             return self._snapshot
+
+    def forget(self, row: ChannelView) -> None:
+        """Have nobody told any more that a channel has left the list; raise AlertmanagerError.
+
+        It is known to Alertmanager alone, and for as long as the alert can fire.
+        """
+        labels = {"alertname": GONE_ALERT, "gateway": row.gateway, "channel": row.channel}
+        comment = "removed on purpose, somebody says on the page of Zapwatch"
+        self._alertmanager.mute(labels, comment, _GONE_HOURS, _ALERTMANAGER_SECONDS)
 
     def _read(self) -> None:
         while True:
@@ -310,6 +328,9 @@ class DashboardCache:
                 panel.direct.begin()  # all at once, since each may take its time
         if not self._does_alertmanager_answer():
             found.add(ActiveProblem(Problem.ALERTMANAGER, None))
+        gone = {one.name: _gone(watched[one.name]) for one in panels.values()} if watched else {}
+        if any(gone.values()):
+            self._read_forgotten()
         for panel in panels.values():
             present, seen = _read_state(panel), watched[panel.name] if watched else None
             is_watched = seen is not None and seen.gateway_up is not None
@@ -374,6 +395,11 @@ class DashboardCache:
             self._ask_alertmanager_at = self._clock.monotonic() + _ASK_AGAIN_SECONDS
         return self._alertmanager_answers
 
+    def _read_forgotten(self) -> None:
+        """Read of which channels somebody knows that they are gone; else go on with the last."""
+        with suppress(AlertmanagerError):
+            self._forgotten = self._alertmanager.muted(GONE_ALERT, _ALERTMANAGER_SECONDS)
+
     def _rows(
         self,
         panel: GatewayPanel,
@@ -421,6 +447,9 @@ class DashboardCache:
     ) -> dict[str, str]:
         """Return the channels by key; while nobody can list them, those of before as well."""
         listed = {k: w.channel for k, w in watched.channels.items()} if watched else {}
+        for key, channel in _gone(watched).items():
+            if (gateway, channel) not in self._forgotten:
+                listed.setdefault(key, channel)
         if watched and watched.gateway_up and listed:
             paused = present.paused if present else {}
             return {key: one.channel for key, one in paused.items()} | listed
@@ -458,6 +487,17 @@ def _read_gateway(
                 channels[key], status=status, connected=status == Status.CONNECTED
             )
     return replace(found, channels=channels, alerts=watched.alerts if watched else None)
+
+
+def _gone(watched: GatewayReadings | None) -> dict[str, str]:
+    """Return the channels (key: id) that have left the list, as an alert says."""
+    alerts = (watched.alerts or {}) if watched else {}
+    return {
+        key: one.labels["channel"]
+        for key, some in alerts.items()
+        for one in some
+        if one.name == GONE_ALERT
+    }
 
 
 def _place(one: ActiveProblem) -> tuple[int, str]:

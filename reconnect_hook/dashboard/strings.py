@@ -20,6 +20,7 @@ from zapwatch.config.gateway import MessageSourceKind
 KINDS = {
     ChannelHealth.NEEDS_SCAN: _("Needs QR scan"),
     ChannelHealth.FAILING: _("Can't reconnect"),
+    ChannelHealth.GONE: _("Not listed"),
     ChannelHealth.DISCONNECTED: _("Disconnected"),
     ChannelHealth.SILENT: _("No messages"),
     ChannelHealth.NEVER_HEARD: _("No messages yet"),
@@ -35,6 +36,9 @@ MEANINGS = {
     ),
     ChannelHealth.FAILING: _(
         "Several reconnections in a row have failed. The channel needs attention."
+    ),
+    ChannelHealth.GONE: _(
+        "The gateway no longer lists this channel. Create the session again under the same name."
     ),
     ChannelHealth.DISCONNECTED: _("The gateway lists the channel as not connected."),
     ChannelHealth.SILENT: _("Connected at the gateway, but no messages for too long."),

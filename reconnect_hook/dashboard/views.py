@@ -50,6 +50,7 @@ from reconnect_hook.dashboard.snapshot import (
 from reconnect_hook.dashboard.strings import QR_STATES
 from reconnect_hook.dashboard.timeline import WeekHistory, with_messages
 from reconnect_hook.history import Attempt, episodes
+from zapwatch.alertmanager import AlertmanagerError
 from zapwatch.channels import channel_key
 from zapwatch.clock import Clock
 from zapwatch.db import StateError
@@ -190,6 +191,7 @@ class ChannelPage:
         add("/ask/<channel:channel>", "ask", self._ask, methods=["POST"])
         add("/pause/<channel:channel>", "pause", self._pause, methods=["POST"])
         add("/resume/<channel:channel>", "resume", self._resume, methods=["POST"])
+        add("/forget/<channel:channel>", "forget", self._forget, methods=["POST"])
 
     def _page(self, channel: str) -> str:
         panel, snapshot = self._panels.of_request(), self._board.look()
@@ -290,6 +292,18 @@ class ChannelPage:
     def _resume(self, channel: str) -> AnyResponse:
         self._panels.of_request().controller.actions.resume(channel)
         return self._back(channel)
+
+    def _forget(self, channel: str) -> AnyResponse:
+        """Take it that the channel was removed from the gateway on purpose."""
+        row = self._board.look().rows.get(view_id(self._panels.of_request().name, channel))
+        if row is None or row.kind is not ChannelHealth.GONE:
+            abort(404)
+        try:
+            self._board.forget(row)
+        except AlertmanagerError as error:
+            return error_page(502, _("Something went wrong"), str(error))
+        self._board.look(now=True)
+        return redirect(url_for("page.overview"), 303)
 
     def _back(self, channel: str) -> AnyResponse:
         self._board.look(now=True)

@@ -69,6 +69,20 @@ class TestWaha(GatewayContract):
         world.gateway.start_session("loja")
         assert world.simulator.requests("start_session")[0]["status"] == 422
 
+    def test_a_call_about_a_session_that_starts_is_refused_after_five_seconds(
+        self, world: World
+    ) -> None:
+        world.simulator.put_channel("loja", reconnect_seconds=60)
+        world.simulator.drop("loja")
+        world.gateway.start_session("loja")
+        began = world.clock.monotonic()
+        assert world.gateway.qr("loja").kind is QrKind.INITIALIZING
+        assert world.clock.monotonic() - began < 1, "its status is asked first, which is answered"
+
+        with pytest.raises(GatewayError, match="HTTP 422"):
+            world.gateway.query(Channel("loja", Status.CONNECTED, number=NUMBER))
+        assert world.clock.monotonic() - began == pytest.approx(5, abs=0.1)
+
     def test_a_session_that_stopped_meanwhile_is_not_started(self, world: World) -> None:
         world.simulator.put_channel("loja", status="disconnected", status_text="SCAN_QR_CODE")
 

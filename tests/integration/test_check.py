@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -175,10 +178,118 @@ def test_verbose_shows_every_channel_and_logs_none(cron: Cron) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         "2 channels listed",
-        "loja: connected, last message 2 h 01 min ago",
+        "loja: connected, last message 2 h 01 min ago, limit 4 h 00 min",
         "nova: connected, no message known",
     ]
     assert cron.lines == []
+
+
+def test_verbose_shows_what_is_known_where_the_log_fails(cron: Cron) -> None:
+    cron.channel("loja")
+    cron.channel("nova")
+    cron.simulator.put_channel("nova", status_text="initializing")
+    cron.channel("obra")
+    cron.simulator.put_channel("obra", status="disconnected")
+    cron.log.run("DROP TABLE webhook_raw_logs")
+    done = cron.check("--dry-run", "--verbose")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[:4] == [
+        "3 channels listed",
+        "loja: connected",
+        "nova: disconnected, its status is initializing",
+        "obra: disconnected",
+    ]
+
+
+def test_what_is_left_out_of_the_list_is_told(cron: Cron) -> None:
+    for name in ("Loja 1", "loja1", "Straße", "STRASSE", "odd"):
+        cron.channel(name)
+    cron.simulator.put_channel("odd", id_field="none")
+    twins = "left out of the list: 2 with an id that is there already, letter case and spaces apart"
+    unusable = "left out of the list: 1 without a usable id"
+    assert cron.check().stdout.splitlines() == [twins]
+    assert {twins, unusable} <= set(cron.check("--dry-run", "--verbose").stdout.splitlines())
+
+
+def test_a_channel_that_has_left_the_list_is_told_once(cron: Cron) -> None:
+    for name in ("fica", "some", "Não Mais"):
+        cron.channel(name)
+    told = (
+        "some: the gateway no longer lists it: create the session again under the same name, "
+        "unless it was removed on purpose\n"
+    )
+    assert cron.check().stdout == ""
+    for name in ("some", "Não Mais"):
+        cron.simulator.remove(name)
+    for _ in range(2):
+        assert cron.check(IGNORE_CHANNELS="nãomais").stdout == "", "a gateway may be restarting"
+    _age_the_missing(cron.directory, 300)
+    assert cron.check("--dry-run").stdout == ""
+    assert cron.check(IGNORE_CHANNELS="nãomais").stdout == told
+    assert cron.check().stdout == ""
+    cron.channel("some")
+    assert cron.check().stdout == "", "it is listed again, and may leave again"
+    cron.simulator.remove("some")
+    cron.check()
+    _age_the_missing(cron.directory, 300)
+    assert cron.check().stdout == told
+
+
+def _age_the_missing(directory: Path, seconds: float) -> None:
+    """Let what is missing have been so for longer."""
+    ((text,),) = state(directory, "SELECT channels FROM listed_channels")
+    noted = {
+        key: (name, since and since - seconds) for key, (name, since) in json.loads(text).items()
+    }
+    state(directory, "UPDATE listed_channels SET channels = :text", text=json.dumps(noted))
+
+
+def test_a_channel_that_keeps_dropping_is_said_to_flap(cron: Cron) -> None:
+    cron.channel("loja")
+    for times in range(1, 5):
+        cron.simulator.drop("loja")
+        told = cron.check(RECONNECT_COOLDOWN_SECONDS="0").stdout
+        end = ", 4 times in 6 hours: is the session open twice?" if times == 4 else ""
+        assert told == f"loja: disconnected; reconnected{end}\n"
+    state(cron.directory, "UPDATE repair_log SET finished_at = finished_at - :day", day=86400)
+    cron.simulator.drop("loja")
+    told = cron.check(RECONNECT_COOLDOWN_SECONDS="0").stdout
+    assert told == "loja: disconnected; reconnected\n"
+
+
+@pytest.mark.parametrize("hours", [8, None])
+def test_a_check_ends_while_a_channel_is_paused(cron: Cron, hours: int | None) -> None:
+    cron.channel("quiet", age=5 * _HOUR)
+    cron.channel("obra")
+    cron.check(SILENT_HOURS="24")
+    until = time.time() + hours * _HOUR if hours else None
+    paused = (
+        "INSERT INTO channel (gateway, key, channel, paused, paused_until)"
+        " VALUES ('wpp', 'quiet', 'quiet', 1, :until)"
+    )
+    state(cron.directory, paused, until=until)
+    cron.simulator.drop("obra")
+    done = cron.check()
+    assert done.returncode == 0
+    shown = (
+        datetime.fromtimestamp(until).astimezone().strftime("until %Y-%m-%d %H:%M %Z")
+        if until
+        else "until somebody resumes them"
+    )
+    assert done.stdout.splitlines() == [
+        "obra: disconnected; reconnected",
+        f"quiet: silent; its repairs are paused {shown}",
+    ]
+    assert cron.asked == ["obra"]
+
+
+def test_the_list_at_hand_is_the_repairs_first(cron: Cron) -> None:
+    cron.channel("loja")
+    cron.simulator.put_channel("loja", reconnect_seconds=3600)
+    cron.simulator.drop("loja")
+    cron.check()
+    calls = [call["operation"] for call in cron.simulator.requests()]
+    assert calls[:2] == ["list", "qr"]
 
 
 def test_an_ignored_channel_is_never_called(cron: Cron) -> None:
@@ -434,14 +545,17 @@ def test_a_channel_is_left_alone_within_the_cooldown(cron: Cron) -> None:
     assert cron.check().stdout == "loja: disconnected; still_disconnected\n"
     done = cron.check()
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == (
-        "loja: disconnected; it was repaired less than 300 s ago and is left alone\n"
-    )
+    waits = "its last repair ended 0 h 00 min ago, the next one may begin in 5 min"
+    assert done.stdout == f"loja: disconnected; {waits}\n"
     assert cron.asked == ["loja"]
     assert len(cron.lines) == 1
+    # After a second one it doubles.
+    earlier = "UPDATE channel SET called_at = called_at - 200, attempts = 2"
+    state(cron.directory, earlier)
+    assert cron.check().stdout.endswith("ended 0 h 03 min ago, the next one may begin in 7 min\n")
     assert cron.check(RECONNECT_COOLDOWN_SECONDS="0").stdout.endswith("still_disconnected\n")
     assert cron.asked == ["loja"] * 2
-    assert "attempt=2" in cron.lines[1]
+    assert "attempt=3" in cron.lines[1]
 
 
 def test_a_qr_code_that_waits_is_told_but_not_shown(cron: Cron) -> None:
@@ -461,12 +575,10 @@ def test_a_repair_that_fails_is_exit_code_1(cron: Cron) -> None:
     cron.simulator.fault("qr", "html_504", channel="loja")
     done = cron.check()
     assert done.returncode == 1
-    assert sorted(done.stdout.splitlines()) == [
-        "Pixel12 Digital: disconnected; reconnected",
-        "loja: disconnected; failed",
-    ]
-    assert done.stderr.startswith("channel 'loja': failed qr: html: HTTP 504")
-    assert done.stderr.count("\n") == 1
+    connected, failed = sorted(done.stdout.splitlines())
+    assert connected == "Pixel12 Digital: disconnected; reconnected"
+    assert failed.startswith("loja: disconnected; failed: qr: html: HTTP 504")
+    assert done.stderr == "", "each line once"
     assert len(cron.lines) == 2
 
 
@@ -478,6 +590,8 @@ def test_a_repair_that_fails_is_exit_code_1(cron: Cron) -> None:
         ["--silent-hours", "nan"],
         ["--silent-hours", "inf"],
         ["--silent-hours", "four"],
+        ["--silent-hours", "1_0"],
+        ["--silent", "1"],
         ["--silent-hours"],
         ["--quiet"],
         ["now"],

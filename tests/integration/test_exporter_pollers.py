@@ -99,6 +99,22 @@ def test_it_pauses_for_the_poll_seconds_or_as_long_as_the_poll_took(
     assert paced.closed
 
 
+def test_a_secret_that_is_refused_is_sent_less_often(
+    clock: HandMovedClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused = GatewayError(Operation.LIST, GatewayErrorKind.UNAUTHORIZED, "HTTP 401, wrong secret?")
+    away = GatewayError(Operation.LIST, GatewayErrorKind.CONNECTION, "refused")
+    paced = Paced(clock, 5, [refused, refused, refused, refused, refused, away, 0, refused, 0, 0])
+    paced.run()
+    assert clock.pauses == pytest.approx([10, 20, 40, 60, 60, 5, 5, 10, 5])
+    told = [record.getMessage() for record in caplog.records if "401" in record.getMessage()]
+    assert len(told) == 2, "once each time that it begins"
+    slow = Paced(clock, 90, [refused, refused, 0])
+    del clock.pauses[:]
+    slow.run()
+    assert clock.pauses == pytest.approx([90, 90])
+
+
 def test_it_goes_on_whatever_a_poll_raises(
     clock: HandMovedClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -186,6 +202,18 @@ def test_an_event_of_a_state_makes_the_list_be_asked_at_once(clock: HandMovedClo
     told = Told(clock, [2.0, 4.5], 0.1)
     told.run()
     assert told.began == pytest.approx([0, 2, 4.5], abs=0.01)
+
+
+class Refused(Told):
+    def poll(self) -> None:
+        super().poll()
+        raise GatewayError(Operation.LIST, GatewayErrorKind.UNAUTHORIZED, "HTTP 401")
+
+
+def test_a_secret_that_is_refused_is_sent_no_sooner_for_an_event(clock: HandMovedClock) -> None:
+    refused = Refused(clock, [2.0, 4.5, 11.0], 0.1)
+    refused.run()
+    assert refused.began == pytest.approx([0, 10.1, 30.2], abs=0.01)
 
 
 @pytest.mark.parametrize(("takes", "pause"), [(0.1, 1.0), (3.0, 3.0)])

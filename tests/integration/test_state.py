@@ -591,6 +591,22 @@ def test_a_clock_that_was_put_back_does_not_keep_a_channel_from_being_noticed(
     assert history.note_unheard({"a": "A"}) == {"a": 3600}
 
 
+def test_a_channel_that_has_left_the_list_is_told_after_five_minutes(
+    state: Database, clock: StateClock
+) -> None:
+    history, other = (RepairHistory(state, name, BACKOFF) for name in (GATEWAY, "second"))
+    assert history.note_listed({"a": "A", "b": "B", "c": "C"}, []) == []
+    assert other.note_listed({"b": "B"}, []) == [], "each gateway has its own"
+    assert history.note_listed({"a": "A"}, ["c"]) == []
+    clock.seconds -= 1e8
+    assert history.note_listed({"a": "A"}, []) == [], "noted anew"
+    clock.seconds += 299
+    assert history.note_listed({"a": "A"}, []) == []
+    clock.seconds += 1
+    assert history.note_listed({"a": "A"}, []) == ["B"]
+    assert history.note_listed({"a": "A"}, []) == []
+
+
 # A state that fails.
 
 

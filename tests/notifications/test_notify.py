@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,20 @@ import yaml
 from flask import Flask
 from flask.testing import FlaskClient
 
+from demo.simulator.server import SimulatorServer
 from reconnect_hook.app import AUTH, Heartbeat
 from reconnect_hook.auth import TokenAuth
+from reconnect_hook.dashboard.channel_view import GONE_ALERT
 from reconnect_hook.dashboard.register import add_page
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.supervisor import HookSupervisor, open_store
 from tests.notifications.alertmanager import Alertmanager
 from tests.support.clock import AheadClock
-from tests.support.hooks import TOKEN, hook_settings
+from tests.support.hooks import SECRET, TOKEN, hook_settings
 from tests.support.inbox import Inbox
+from tests.support.prometheus import Exposition
 from tests.support.shipped import ALERTMANAGER, read_yaml
+from tests.support.site import NOBODY, Site
 from tests.support.waiting import wait_until
 from zapwatch.alertmanager import ways_to_people
 from zapwatch.config import parse
@@ -195,6 +201,62 @@ def test_the_page_says_whether_anybody_is_told(page: Page, alertmanager: Alertma
     page.clock.ahead += 20
     assert "Notifications are not set up" in page.get("/")
     assert "As notificações não estão configuradas" in page.get("/?lang=pt_BR")
+
+
+@pytest.fixture
+def gone() -> Iterator[Exposition]:
+    """Return a Prometheus for which channels of the gateway have left its list."""
+
+    def labels(name: str, channel: str) -> dict[str, str]:
+        return {"alertname": name, "gateway": "wpp", "channel": channel}
+
+    up = {"metric": {"__name__": "whatsapp_gateway_up", "gateway": "wpp"}, "value": [0, "1"]}
+    here = {"__name__": "whatsapp_channel_connected", "gateway": "wpp", "channel": "fica"}
+    alerts = [labels(GONE_ALERT, name) for name in ("Some", "Outro")]
+    firing = [{"state": "firing", "labels": one} for one in alerts]
+    result = [up, {"metric": here, "value": [0, "1"]}]
+    server = Exposition(json.dumps({"data": {"result": result, "alerts": firing}}))
+    yield server
+    server.close()
+
+
+def test_who_was_removed_on_purpose_is_muted_and_leaves_the_page(
+    alertmanager: Alertmanager, gone: Exposition, tmp_path: Path
+) -> None:
+    alertmanager.post(
+        *({"labels": one["labels"]} for one in json.loads(gone.text)["data"]["alerts"])
+    )
+    addresses = {"PROMETHEUS_URL": f"http://{gone.at}", "ALERTMANAGER_URL": alertmanager.url}
+    with SimulatorServer(SECRET) as server, closing(Site(server.url, **addresses)) as site:
+        browser = site.browser()
+
+        def shown() -> dict[str, str]:
+            told = browser.get("/api/channels", headers=_BEARER).get_json()["channels"]
+            return {one["channel"]: one["status"] for one in told}
+
+        def forget(path: str) -> int:
+            return browser.post(path, headers=_BEARER).status_code
+
+        assert shown() == {"Outro": "gone", "Some": "gone", "fica": "connected"}
+        page = browser.get("/channels/Some", headers=_BEARER).get_data(as_text=True)
+        assert "It was removed on purpose" in page
+        assert "Reconnect now" not in page
+        assert [forget(f"/api/forget/{name}") for name in ("fica", "nada", "Some")] == [
+            409,
+            404,
+            202,
+        ]
+        assert shown() == {"Outro": "gone", "fica": "connected"}
+        assert [forget(f"/forget/{name}") for name in ("fica", "Outro")] == [404, 303]
+        assert shown() == {"fica": "connected"}
+    with SimulatorServer(SECRET) as server:
+        away = {**addresses, "ALERTMANAGER_URL": NOBODY}
+        with closing(Site(server.url, **away)) as site:
+            answers = [
+                site.browser().post(f"{at}/forget/Some", headers=_BEARER) for at in ("", "/api")
+            ]
+    assert [answer.status_code for answer in answers] == [502, 502]
+    assert all("does not answer" in answer.get_data(as_text=True) for answer in answers)
 
 
 def test_the_page_says_how_the_heartbeat_is(page: Page) -> None:

@@ -21,7 +21,7 @@ class Site:
     def __init__(self, url: str, token: str = TOKEN, **more: str) -> None:
         self.clock = AheadClock()
         away = {"PROMETHEUS_URL": NOBODY, "ALERTMANAGER_URL": NOBODY}
-        values = hook_settings(url, HOOK_TOKEN=token, **away, **more)
+        values = hook_settings(url, HOOK_TOKEN=token, **{**away, **more})
         settings = parse(values)
         metrics = HookMetrics()
         self._store = open_store(settings)

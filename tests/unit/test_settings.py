@@ -798,3 +798,11 @@ def test_an_at_sign_in_a_password_is_named_and_the_password_is_not() -> None:
     url = "mysql+pymysql://user:first@second@host/name"
     line = _error({**_LEAST, "MESSAGE_LOG_URL": url})
     assert line == "MESSAGE_LOG_URL has an @ in its user or password: write it as %40"
+
+
+@pytest.mark.parametrize("name", ["MESSAGE_LOG_URL", "HOOK_STATE_URL"])
+def test_tls_to_a_database_names_the_authority(name: str) -> None:
+    url = "mysql+pymysql://user:password@host/name"
+    line = _error({**_LEAST, name: f"{url}?ssl=true"})
+    assert line == f"{name} has ssl=: write ssl_ca=FILE, by which the server is verified"
+    parse({**_LEAST, name: f"{url}?ssl_ca=/etc/ssl/ca.pem"})

@@ -229,10 +229,7 @@ class Reader:
     ) -> float:
         """Return a number from 0, or above ``above``, up to ``most``."""
         text = self.text(name, default)
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
+        value = parse_number(text)
         if not 0 <= value <= most or (above is not None and value <= above):
             least = "0 or more" if above is None else f"more than {above:g}"
             raise self.wrong(
@@ -276,10 +273,7 @@ class Reader:
         hours = {}
         for item in filter(None, (i.strip() for i in self.text(name, default).split(","))):
             channel, _, value = item.rpartition("=")
-            try:
-                parsed = float(value)
-            except ValueError:
-                parsed = math.nan
+            parsed = parse_number(value)
             if not channel_key(channel) or not 0 < parsed <= MOST_HOURS:
                 raise self.wrong(
                     name,
@@ -316,6 +310,9 @@ class Reader:
         backend = url.get_backend_name()
         if backend not in {"sqlite", "mysql", "mariadb"}:
             raise self.wrong(name, f"must be a sqlite, mysql or mariadb URL, not {backend}")
+        if "ssl" in url.query:
+            # The driver takes it for something else, and fails without a word about it.
+            raise self.wrong(name, "has ssl=: write ssl_ca=FILE, by which the server is verified")
         return url.set(drivername="sqlite" if backend == "sqlite" else f"{backend}+pymysql")
 
 
@@ -377,6 +374,14 @@ def _base64(text: str) -> bytes:
         return base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
     except (binascii.Error, ValueError):
         return b""
+
+
+def parse_number(text: str) -> float:
+    """Return a number as people write it, NaN for anything else (Python itself takes 1_0)."""
+    try:
+        return math.nan if "_" in text else float(text)
+    except ValueError:
+        return math.nan
 
 
 def fingerprint(secret: str) -> str:

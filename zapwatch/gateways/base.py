@@ -119,6 +119,13 @@ class LeftOut(enum.StrEnum):
     OVER_LIMIT = "over_limit"
 
 
+LEFT_OUT_WORDS = {
+    LeftOut.UNUSABLE_ID: "without a usable id",
+    LeftOut.DUPLICATE: "with an id that is there already, letter case and spaces apart",
+    LeftOut.OVER_LIMIT: f"over the limit of {MAX_CHANNELS} channels",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class ChannelList:
     """The gateway's channels, one for each identity, and how many entries were left out.

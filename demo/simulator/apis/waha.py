@@ -23,6 +23,7 @@ _STATUSES = {
 _NOT_FOUND = WrapperAnswer(
     404, {"message": "Session not found", "error": "Not Found", "statusCode": 404}
 )
+_START_WAIT = 5.0  # seconds that a call about a starting session waits before it is refused
 _UNAUTHORIZED = WrapperAnswer(401, {"message": "Unauthorized", "statusCode": 401})
 
 
@@ -211,7 +212,14 @@ class WahaApi:
         missing = _NOT_FOUND
         if self._is_old_core() and operation != "status":
             missing = _ONE_ONLY
-        return self._answer(operation, channel, lambda: self._gateway.at(channel, work, missing))
+
+        def answer() -> WrapperAnswer:
+            told = self._gateway.at(channel, work, missing)
+            if told.status == 422 and told.body.get("status") == "STARTING":
+                self._gateway.clock.sleep(_START_WAIT)
+            return told
+
+        return self._answer(operation, channel, answer)
 
     def _is_old_core(self) -> bool:
         return any(self._gateway.each(lambda channel: channel.knobs.old_core))
