@@ -46,12 +46,15 @@ def write_past(folder: Path, now: float, gateway: str, pasts: Sequence[Past]) ->
 
 def _lines(now: float, gateway: str, pasts: Sequence[Past]) -> Iterator[str]:
     times = [now - seconds for seconds in range(_WEEK, 0, -_STEP)]
-    yield "# TYPE whatsapp_channel_connected gauge"
-    for past in pasts:
-        labels = f'gateway="{gateway}",channel="{past.channel}"'
-        for at in times:
-            down = any(not one.silent for one in _during(past, now - at))
-            yield f"whatsapp_channel_connected{{{labels}}} {int(not down)} {at:.0f}"
+    connected = "whatsapp_channel_connected"
+    for name, step in ((connected, 1), (f"gateway_channel:{connected}:avg5m", 300 // _STEP)):
+        yield f"# TYPE {name} gauge"
+        for past in pasts:
+            labels = f'gateway="{gateway}",channel="{past.channel}"'
+            yield from (
+                f"{name}{{{labels}}} {int(not _is_down(past, now - at))} {at:.0f}"
+                for at in times[::step]
+            )
     yield "# TYPE ALERTS gauge"
     for past in pasts:
         labels = (
@@ -78,6 +81,10 @@ def _lines(now: float, gateway: str, pasts: Sequence[Past]) -> Iterator[str]:
 def _during(past: Past, seconds_ago: float) -> list[PastProblem]:
     hours = seconds_ago / 3600
     return [one for one in past.troubles if one.hours_ago - one.hours <= hours <= one.hours_ago]
+
+
+def _is_down(past: Past, seconds_ago: float) -> bool:
+    return any(not one.silent for one in _during(past, seconds_ago))
 
 
 def _business(at: float) -> float:

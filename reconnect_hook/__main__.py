@@ -258,6 +258,7 @@ def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bo
     server = Server(_PROGRAM, "HOOK_LISTEN", settings.hook_listen, settings.web_config_file)
     end_on_signals()
     page = hook_link(settings) if settings.hook_external_url else f"{server.url}/"
+    metrics.show_page(hook_link(settings, ""))
     _log.info("page at %s, alerts at %s/alerts", page, server.url)
     for line in describe(settings).unsafe:
         _log.warning("unsafe: %s", line)

@@ -56,6 +56,12 @@ class HookMetrics:
             ["version"],
             registry=self.registry,
         ).labels(__version__).set(1)
+        self._page = Gauge(
+            "whatsapp_page_info",
+            "Where people open the page, as a label of the value 1.",
+            ["url"],
+            registry=self.registry,
+        )
         register_dead_threads(self.registry, "whatsapp_reconnect_hook", dead_threads)
         self.reloads = ReloadMetrics(self.registry, "whatsapp_reconnect_hook")
         self._calls = GatewayMetrics(self.registry, Operation)
@@ -106,6 +112,10 @@ class HookMetrics:
             for verdict in Disposition:
                 self._alerts.labels(status, verdict)
         self._durations_of = {outcome: durations.labels(outcome) for outcome in Outcome}
+
+    def show_page(self, url: str) -> None:
+        """Publish where people open the page, without a slash at the end."""
+        self._page.labels(url).set(1)
 
     def of(self, gateway: str) -> OfGateway:
         """Return what counts what is done for one gateway."""

@@ -1,11 +1,12 @@
-"""Scan links: one channel's QR code for somebody without a login, for a limited time."""
+"""Scan links: one channel's QR code or status for a person without a login, for a limited time."""
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import hmac
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import sqlalchemy as sa
@@ -14,14 +15,26 @@ from reconnect_hook.schema import scan_links
 from zapwatch.channels import channel_key
 from zapwatch.db import Database, now
 
-HOURS = (1, 24, 168)
-"""How long a link may be valid."""
+
+class LinkKind(enum.StrEnum):
+    """What a link shows."""
+
+    SCAN = "scan"
+    STATUS = "status"
+
+
+HOURS: Mapping[str, Sequence[int]] = {
+    LinkKind.SCAN: (1, 24, 168),
+    LinkKind.STATUS: (168, 720, 8760),
+}
+"""How long a link of each kind may be valid."""
 
 MAX_NAME_LENGTH = 60
 MOST_LINKS = 20
 """Valid links of one channel."""
 
 _TOKEN_BYTES = 24
+_STATUS = "s"  # begins the id of a status link; no hexadecimal digit
 
 
 class TooManyLinksError(Exception):
@@ -42,6 +55,11 @@ class ScanLink:
     opened_at: float | None
     """When the page was last opened."""
 
+    @property
+    def kind(self) -> LinkKind:
+        """What it shows; its id says so."""
+        return LinkKind.STATUS if self.id.startswith(_STATUS) else LinkKind.SCAN
+
 
 _COLUMNS = [scan_links.c[field.name] for field in fields(ScanLink)]
 
@@ -56,7 +74,9 @@ class ScanLinks:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def create(self, gateway: str, channel: str, name: str, hours: int) -> tuple[ScanLink, str]:
+    def create(
+        self, gateway: str, channel: str, name: str, hours: int, kind: str = LinkKind.SCAN
+    ) -> tuple[ScanLink, str]:
         """Return a new link and its token; raise TooManyLinksError."""
         token, key = secrets.token_urlsafe(_TOKEN_BYTES), channel_key(channel)
 
@@ -66,7 +86,8 @@ class ScanLinks:
             count = sa.select(sa.func.count()).select_from(scan_links).where(*mine)
             if (connection.scalar(count) or 0) >= MOST_LINKS:
                 raise TooManyLinksError
-            link_id, end = secrets.token_hex(8), at + hours * 3600.0
+            first = _STATUS if kind == LinkKind.STATUS else ""
+            link_id, end = (first + secrets.token_hex(8))[:16], at + hours * 3600.0
             link = ScanLink(link_id, gateway, channel, name, at, end, 0, None)
             values = {column.name: getattr(link, column.name) for column in _COLUMNS}
             values |= {"key": key, "token_hash": _hash(token)}

@@ -171,6 +171,7 @@ scan_links = sa.Table(
     "scan_links",
     metadata,
     # Names the link to its operator; nothing of the token follows from it.
+    # That of a status link begins with s, which no hexadecimal digit is.
     sa.Column("id", sa.String(16), primary_key=True),
     sa.Column("token_hash", sa.String(64), nullable=False, unique=True),
     sa.Column("gateway", _KEY, nullable=False),
@@ -183,7 +184,7 @@ scan_links = sa.Table(
     sa.Column("opened_at", _SECONDS),
     **MYSQL,
 )
-"""The links by which somebody without a login may scan one channel's code."""
+"""The links by which a person without a login scans one channel's code, or sees its status."""
 
 message_audit = sa.Table(
     "message_audit",

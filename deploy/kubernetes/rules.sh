@@ -2,9 +2,8 @@
 # Prints the rules as objects of the Prometheus operator: rules.sh | kubectl apply -f -
 #
 # Each file of rules becomes one PrometheusRule, as it stands, comments included. The runbook is where
-# people reach the hook, if settings.yaml has HOOK_EXTERNAL_URL. Two things are added: the interval, since
-# the cluster's own (30s) would let a drop wait, and the label by which the operator recognises alerts of
-# this namespace, which Alertmanager would not route otherwise.
+# people reach the hook, if settings.yaml has HOOK_EXTERNAL_URL. One thing is added: the label by which
+# the operator recognises alerts of this namespace, which Alertmanager would not route otherwise.
 set -eu
 cd "$(dirname "$0")/../.."
 page=$(sed -n 's#^  HOOK_EXTERNAL_URL: *##p' deploy/kubernetes/settings.yaml | tr -d "\"' " | sed 's#/*$##')
@@ -20,8 +19,6 @@ metadata:
     app.kubernetes.io/part-of: zapwatch
 spec:
 EOF
-    interval='s/^  - name: .*/&\n    interval: 3s/'
-    grep -q '^    interval:' "$file" && interval=
-    sed -e "s#http://127.0.0.1:9862/docs/#${page:-http://127.0.0.1:9862}/docs/#" -e "$interval" \
+    sed -e "s#http://127.0.0.1:9862/docs/#${page:-http://127.0.0.1:9862}/docs/#" \
         -e 's/^        labels:$/&\n          namespace: zapwatch/' "$file" | sed 's/^./  &/'
 done

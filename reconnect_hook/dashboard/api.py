@@ -29,7 +29,14 @@ from reconnect_hook.dashboard.snapshot import DashboardCache, DashboardSnapshot,
 from reconnect_hook.history import Attempt
 from reconnect_hook.message_audit import MessageAuditor
 from reconnect_hook.operator_actions import OperatorActions
-from reconnect_hook.scan_links import HOURS, MOST_LINKS, ScanLink, ScanLinks, TooManyLinksError
+from reconnect_hook.scan_links import (
+    HOURS,
+    MOST_LINKS,
+    LinkKind,
+    ScanLink,
+    ScanLinks,
+    TooManyLinksError,
+)
 from zapwatch.alertmanager import AlertmanagerError
 from zapwatch.channels import channel_key
 
@@ -187,12 +194,16 @@ class DashboardApi:
         row, panel = self._known(channel), self._panels.of_request()
         body = _body()
         hours, name = body.get("hours", 24), usable_name(body.get("name", ""))
-        if isinstance(hours, bool) or hours not in HOURS:
-            return as_json(400, {"error": f"hours must be one of {', '.join(map(str, HOURS))}"})
+        kind = body.get("kind", LinkKind.SCAN)
+        if not isinstance(kind, str) or kind not in HOURS:
+            return as_json(400, {"error": f"kind must be one of {', '.join(HOURS)}"})
+        if isinstance(hours, bool) or hours not in HOURS[kind]:
+            valid = ", ".join(map(str, HOURS[kind]))
+            return as_json(400, {"error": f"hours must be one of {valid}"})
         if name is None:
             return as_json(400, {"error": "name must be one line of 60 characters at most"})
         try:
-            link, address = create_link(self._links, panel, row.channel, name, int(hours))
+            link, address = create_link(self._links, panel, row.channel, name, int(hours), kind)
         except TooManyLinksError:
             words = f"the channel has {MOST_LINKS} valid links already: end one first"
             return as_json(409, {"error": words})
@@ -240,6 +251,7 @@ def _body() -> Mapping[str, Any]:
 def _scan_link(link: ScanLink) -> dict[str, object]:
     return {
         "id": link.id,
+        "kind": link.kind,
         "gateway": link.gateway,
         "channel": link.channel,
         "name": link.name,

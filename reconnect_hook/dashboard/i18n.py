@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -11,6 +12,7 @@ from flask_babel import (
     Babel,
     format_datetime,
     format_decimal,
+    format_percent,
     get_locale,
     gettext,
     ngettext,
@@ -100,6 +102,7 @@ def init_templates(app: Flask, panels: GatewayPanels) -> None:
         moment=moment,
         duration=duration,
         number=number,
+        percent=percent,
         hour=hour,
         day=day,
         static=static,
@@ -130,6 +133,11 @@ def duration(seconds: float) -> str:
     whole = round(seconds)
     unit, size = next((unit, size) for unit, size in _UNITS if whole % size == 0)
     return f"{whole // size} {unit}"
+
+
+def percent(value: float) -> str:
+    """Return a share in percent; only the whole is 100 %."""
+    return str(format_percent(math.floor(value * 10_000) / 10_000, "#,##0.##%"))
 
 
 def number(value: float) -> str:

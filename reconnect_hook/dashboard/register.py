@@ -17,7 +17,7 @@ from reconnect_hook.dashboard.notifications import NotificationsPage
 from reconnect_hook.dashboard.prometheus import Prometheus
 from reconnect_hook.dashboard.scan import LINKS, PairingEndpoint, ScanPage, ShareDialog
 from reconnect_hook.dashboard.snapshot import DashboardCache, GatewayPanels
-from reconnect_hook.dashboard.timeline import WeekHistory
+from reconnect_hook.dashboard.timeline import ConnectedShares, WeekHistory
 from reconnect_hook.dashboard.views import OPEN, ChannelPage, LoginPage, OverviewPage, QrEndpoints
 from reconnect_hook.supervisor import HookSupervisor
 from zapwatch.alertmanager import AlertmanagerApi
@@ -65,10 +65,12 @@ def add_page(
     )
     alertmanager = AlertmanagerApi(settings.alertmanager_url, access)
     board = DashboardCache(panels, prometheus, alertmanager, clock=clock)
+    shares = ConnectedShares(prometheus, clock=clock)
     channel_page = ChannelPage(
         board,
         panels,
         WeekHistory(prometheus, clock=clock),
+        shares,
         alertmanager_url=settings.alertmanager_url,
         clock=clock,
     )
@@ -90,7 +92,8 @@ def add_page(
     ):
         views.add_to(routes)
     app.register_blueprint(routes)
-    app.register_blueprint(ScanPage(supervisor.scan_links, board, panels, clock=clock).blueprint())
+    visitors = ScanPage(supervisor.scan_links, board, panels, shares, clock=clock)
+    app.register_blueprint(visitors.blueprint())
     app.register_blueprint(DashboardApi(auth, board, panels, supervisor.scan_links).blueprint())
     for code in (404, 405):
         app.register_error_handler(code, errors.no_such_page)

@@ -29,9 +29,11 @@ from reconnect_hook.dashboard.channel_view import ChannelHealth, ChannelView, vi
 from reconnect_hook.dashboard.qr import NO_IMAGE, PairingLimitError, QrState
 from reconnect_hook.dashboard.snapshot import DashboardCache, GatewayPanel, GatewayPanels
 from reconnect_hook.dashboard.strings import QR_STATES, VALID_FOR
+from reconnect_hook.dashboard.timeline import ConnectedShares
 from reconnect_hook.scan_links import (
     HOURS,
     MAX_NAME_LENGTH,
+    LinkKind,
     ScanLink,
     ScanLinks,
     TooManyLinksError,
@@ -70,10 +72,10 @@ def usable_name(text: object) -> str | None:
 
 
 def create_link(
-    links: ScanLinks, panel: GatewayPanel, channel: str, name: str, hours: int
+    links: ScanLinks, panel: GatewayPanel, channel: str, name: str, hours: int, kind: str
 ) -> tuple[ScanLink, str]:
     """Return a new link and its address; raise TooManyLinksError, StateError."""
-    link, token = links.create(panel.name, channel, name, hours)
+    link, token = links.create(panel.name, channel, name, hours, kind)
     _note(panel.controller.events, link, "created", hours=hours)
     return link, scan_address(token)
 
@@ -89,7 +91,7 @@ def revoke_link(links: ScanLinks, panels: GatewayPanels, link_id: str) -> bool:
 def _note(events: EventLog, link: ScanLink, outcome: str, **more: object) -> None:
     events.write(
         channel=link.channel,
-        action="scan_link",
+        action=f"{link.kind}_link",
         outcome=outcome,
         link=link.id,
         name=link.name or None,
@@ -197,7 +199,9 @@ class ShareDialog:
         routes.add_url_rule("/share/<channel:channel>", "new_link", self._create, methods=["POST"])
         routes.add_url_rule("/unshare/<channel:channel>", "unshare", self._end, methods=["POST"])
 
-    def _show(self, channel: str, *, address: str = "", wrong: str = "") -> str:
+    def _show(
+        self, channel: str, *, address: str = "", kind: str = LinkKind.SCAN, wrong: str = ""
+    ) -> str:
         panel = self._panels.of_request()
         row = self._board.look().rows.get(view_id(panel.name, channel))
         return render_template(
@@ -206,25 +210,27 @@ class ShareDialog:
             name=row.channel if row else channel,
             gateway=panel.name,
             links=self._links.of_channel(panel.name, channel),
-            valid_for=VALID_FOR,
+            valid_for={one: {hours: VALID_FOR[hours] for hours in HOURS[one]} for one in LinkKind},
             most=MAX_NAME_LENGTH,
             address=address,
+            kind=kind,
             wrong=wrong,
         )
 
     def _create(self, channel: str) -> str:
         panel = self._panels.of_request()
         name, hours = usable_name(request.form.get("name", "")), request.form.get("hours", "")
-        if name is None or hours not in {str(one) for one in HOURS}:
+        kind = request.form.get("kind", LinkKind.SCAN)
+        if name is None or hours not in {str(one) for one in HOURS.get(kind, ())}:
             abort(400)
         row = self._board.look().rows.get(view_id(panel.name, channel))
         if row is None:
             abort(404)
         try:
-            _link, address = create_link(self._links, panel, row.channel, name, int(hours))
+            _link, address = create_link(self._links, panel, row.channel, name, int(hours), kind)
         except TooManyLinksError:
             return self._show(channel, wrong=_("There are too many links. End one first."))
-        return self._show(channel, address=address)
+        return self._show(channel, address=address, kind=kind)
 
     def _end(self, channel: str) -> str:
         revoke_link(self._links, self._panels, request.form.get("link", ""))
@@ -232,17 +238,19 @@ class ShareDialog:
 
 
 class ScanPage:
-    """The visitors' views: one channel's codes, and nothing else of the installation."""
+    """The visitors' views: one channel's codes or status, nothing else of the installation."""
 
     def __init__(
         self,
         links: ScanLinks,
         board: DashboardCache,
         panels: GatewayPanels,
+        shares: ConnectedShares,
         *,
         clock: Clock | None = None,
     ) -> None:
         self._links = links
+        self._shares = shares
         self._board = board
         self._panels = panels
         self._throttle = LoginThrottle(clock)
@@ -273,12 +281,12 @@ class ScanPage:
         routes.register_error_handler(Exception, _fail)
         return routes
 
-    def _find(self, token: str) -> tuple[ScanLink, GatewayPanel]:
+    def _find(self, token: str, *kinds: LinkKind) -> tuple[ScanLink, GatewayPanel]:
         """Return a valid link and its gateway; whatever is wrong with a token looks the same."""
         link = self._links.find(token)
         panel = self._panels.all.get(link.gateway) if link else None
         address = request.remote_addr or ""
-        if link is not None and panel is not None:
+        if link is not None and panel is not None and link.kind in kinds:
             self._throttle.note_right(address)
             return link, panel
         answer = _not_valid()
@@ -287,7 +295,9 @@ class ScanPage:
         raise NotFound(response=answer)
 
     def _page(self, token: str) -> str:
-        link, panel = self._find(token)
+        link, panel = self._find(token, *LinkKind)
+        if link.kind == LinkKind.STATUS:
+            return self._status(link, panel)
         number = panel.number_of(channel_key(link.channel))
         return render_template(
             "scan.html",
@@ -298,19 +308,33 @@ class ScanPage:
             ends_in=number[-_SHOWN_DIGITS:] if number else "",
         )
 
+    def _status(self, link: ScanLink, panel: GatewayPanel) -> str:
+        self._note_visit(link, panel)
+        row, is_gone = self._view(link)
+        shares = self._shares.of(link.gateway, link.channel)
+        since: float | None = None
+        if is_gone or (row is not None and row.is_down):
+            state, since = ChannelHealth.DISCONNECTED, shares.connected_at
+        elif row is not None and row.said == Status.CONNECTED:
+            state, since = ChannelHealth.CONNECTED, shares.dropped_at
+        else:
+            state = ChannelHealth.UNKNOWN
+        name = link.name or link.channel
+        return render_template("status.html", name=name, state=state, since=since, shares=shares)
+
     def _live(self, token: str) -> Response:
         """Answer how the code stands, and have it asked for while this goes on."""
-        state, number = self._look(*self._find(token))
+        state, number = self._look(*self._find(token, LinkKind.SCAN))
         return as_json(200, {"state": state, "number": number, "words": str(QR_STATES[state])})
 
     def _image(self, token: str) -> Response:
-        link, panel = self._find(token)
+        link, panel = self._find(token, LinkKind.SCAN)
         self._look(link, panel)
         image = panel.watches.image(link.channel) or NO_IMAGE
         return Response(image.data, mimetype=image.kind)
 
     def _pair(self, token: str) -> Response:
-        link, panel = self._find(token)
+        link, panel = self._find(token, LinkKind.SCAN)
         _row, is_gone = self._view(link)
         if is_gone:
             raise NotFound

@@ -273,5 +273,11 @@ SOURCES = {
 }
 """Where a channel's messages have been counted, if not by Prometheus."""
 
-VALID_FOR = {1: _("1 hour"), 24: _("24 hours"), 168: _("7 days")}
+VALID_FOR = {
+    1: _("1 hour"),
+    24: _("24 hours"),
+    168: _("7 days"),
+    720: _("30 days"),
+    8760: _("1 year"),
+}
 """How long a scan link may be valid, by the hours."""

@@ -9,10 +9,13 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Generic, TypeVar
 
 from reconnect_hook.dashboard.prometheus import Prometheus, SourceError, quote_label
 from zapwatch.channels import channel_key
 from zapwatch.clock import Clock
+
+_T = TypeVar("_T")
 
 QUARTER_SECONDS = 900
 """What one cell of a strip stands for."""
@@ -164,43 +167,90 @@ class HourCounts:
     sent: float | None
 
 
-class WeekHistory:
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """The shares of the known time for which a channel was connected; None: nothing is known."""
+
+    day: float | None = None
+    month: float | None = None
+    days: float = 0.0
+    """How many days of the month are known."""
+    dropped_at: float | None = None
+    """When it was last not connected, in Unix seconds, to five minutes."""
+    connected_at: float | None = None
+    """When it was last connected."""
+
+
+class ChannelAnswers(Generic[_T]):
     """Asks once a minute for each channel that somebody looks at; safe between threads."""
+
+    _UNKNOWN: _T
 
     def __init__(self, prometheus: Prometheus, *, clock: Clock | None = None) -> None:
         self._prometheus = prometheus
         self._clock = clock or Clock()
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[str, str], tuple[float, tuple[HourCounts, ...]]] = (
-            OrderedDict()
-        )
+        self._kept: OrderedDict[tuple[str, str], tuple[float, _T]] = OrderedDict()
 
-    def of(self, gateway: str, channel: str) -> tuple[HourCounts, ...]:
-        """Return the channel's hours, oldest first; none where Prometheus does not answer."""
+    def of(self, gateway: str, channel: str) -> _T:
+        """Return the answer, an empty one where Prometheus gives none."""
         # A Prometheus that takes long must not hold up all of the hook's threads.
         if not self._lock.acquire(timeout=_PATIENCE_SECONDS):
-            return ()
+            return self._UNKNOWN
         try:
             return self._of((gateway, channel))
         finally:
             self._lock.release()
 
-    def _of(self, channel: tuple[str, str]) -> tuple[HourCounts, ...]:
-        at, hours = self._kept.get(channel, (-math.inf, ()))
+    def _of(self, channel: tuple[str, str]) -> _T:
+        at, answer = self._kept.get(channel, (-math.inf, self._UNKNOWN))
         if self._clock.monotonic() - at < _FRESH_SECONDS:
-            return hours
+            return answer
         try:
-            hours = self._ask(*channel)
+            answer = self._ask(*channel)
         except SourceError:
             # Nor is a Prometheus that fails asked by each reader.
-            hours, at = (), self._clock.monotonic() - _FRESH_SECONDS + _TROUBLE_SECONDS
+            answer = self._UNKNOWN
+            at = self._clock.monotonic() - _FRESH_SECONDS + _TROUBLE_SECONDS
         else:
             at = self._clock.monotonic()
-        self._kept[channel] = at, hours
+        self._kept[channel] = at, answer
         self._kept.move_to_end(channel)
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
-        return hours
+        return answer
+
+    def _ask(self, gateway: str, channel: str) -> _T:
+        raise NotImplementedError
+
+
+class ConnectedShares(ChannelAnswers[Shares]):
+    """For how much of a day and of 30 days each channel was connected."""
+
+    _UNKNOWN = Shares()
+
+    def _ask(self, gateway: str, channel: str) -> Shares:
+        series = (
+            f"gateway_channel:whatsapp_channel_connected:avg5m{{"
+            f"gateway={quote_label(gateway)},channel={quote_label(channel)}}}"
+        )
+        queries = {
+            "day": f"avg_over_time({series}[24h])",
+            "month": f"avg_over_time({series}[30d])",
+            "days": f"count_over_time({series}[30d]) / 288",
+            "dropped_at": f"max_over_time(timestamp({series} < 1)[30d:5m])",
+            "connected_at": f"max_over_time(timestamp({series} > 0)[30d:5m])",
+        }
+        named = (f'label_replace({q}, "is", "{name}", "", "")' for name, q in queries.items())
+        samples = self._prometheus.now(" or ".join(named), _WEEK_SECONDS)
+        found = {sample.labels.get("is", ""): sample.value for sample in samples}
+        return Shares(**{name: found[name] for name in queries if name in found})
+
+
+class WeekHistory(ChannelAnswers[tuple[HourCounts, ...]]):
+    """The hours of each channel's last week, oldest first."""
+
+    _UNKNOWN = ()
 
     def _ask(self, gateway: str, channel: str) -> tuple[HourCounts, ...]:
         last = math.ceil(self._clock.time() / 3600)

@@ -48,7 +48,12 @@ from reconnect_hook.dashboard.snapshot import (
     Problem,
 )
 from reconnect_hook.dashboard.strings import QR_STATES
-from reconnect_hook.dashboard.timeline import WeekHistory, with_messages
+from reconnect_hook.dashboard.timeline import (
+    ConnectedShares,
+    Shares,
+    WeekHistory,
+    with_messages,
+)
 from reconnect_hook.history import Attempt, episodes
 from zapwatch.alertmanager import AlertmanagerError
 from zapwatch.channels import channel_key
@@ -171,6 +176,7 @@ class ChannelPage:
         board: DashboardCache,
         panels: GatewayPanels,
         weeks: WeekHistory,
+        shares: ConnectedShares,
         *,
         alertmanager_url: str,
         clock: Clock | None = None,
@@ -179,6 +185,7 @@ class ChannelPage:
         self._board = board
         self._panels = panels
         self._weeks = weeks
+        self._shares = shares
         self._alertmanager_url = alertmanager_url
         self._kept = FragmentCache(_KEPT_PAGES)
 
@@ -257,6 +264,7 @@ class ChannelPage:
             day_by_messages=strip != known,
             source=panel.controller.gateway.messages,
             has_week=bool(hours),
+            shares=Shares() if deaf else self._shares.of(panel.name, name),
             silence=self._silence(panel, name),
             just_asked=row is not None and _was_just_asked(row, self._clock.time()),
             can_ask=panel.controller.probing.can_ask(channel_key(name)),

@@ -106,6 +106,8 @@ def test_the_past_is_drawn(page: Page, hook: Program, look: Look) -> None:
     down = strip.locator("rect.disconnected")
     # An hour and a half is six or seven quarters.
     assert 5 <= sum(float(width or 0) for width in _widths(down)) <= 8
+    facts = page.locator(".facts").text_content() or ""
+    assert re.search(r"9[34](?:[.,]\d+)?%.*99(?:[.,]\d+)?%", facts), facts
     bars = page.locator(".chart g")
     assert bars.count() > 100
     # The server is in UTC, whoever looks is in São Paulo.

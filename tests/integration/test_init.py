@@ -13,6 +13,7 @@ import pytest
 from demo.simulator.apis.whapi import token_of
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
+from tests.support.certificates import self_signed
 from tests.support.hooks import SECRET
 from tests.support.inbox import Inbox
 from tests.support.mariadb import MariaDb, free_port
@@ -252,6 +253,25 @@ class TestFlags:
         address = (tmp_path / "etc" / "address.tmpl").read_text()
         assert f"http://{socket.gethostname()}:9862" in address
         assert load(str(tmp_path / ".env"), {}).hook_external_url == ""
+
+    def test_alertmanager_calls_a_hook_with_tls_at_all_addresses(
+        self, simulator: Simulator, tmp_path: Path
+    ) -> None:
+        certificate, key = self_signed(tmp_path)
+        web = tmp_path / "web.yml"
+        web.write_text(f"tls_server_config: {{cert_file: {certificate}, key_file: {key}}}\n")
+        more = ("--set", "HOOK_LISTEN=[::]:9862", "--set", f"WEB_CONFIG_FILE={web}")
+        done = _flags(tmp_path, simulator.url, *more)
+        assert done.returncode == 0, done.stderr
+        assert "https://127.0.0.1:9861/messages/wpp?token=" in done.stdout
+        file = tmp_path / "etc" / "alertmanager.yml"
+        run("amtool", "check-config", file)
+        webhooks = [one for r in read_yaml(file)["receivers"] for one in r["webhook_configs"]]
+        assert {one["url"].rpartition("/")[0] for one in webhooks} == {"https://[::1]:9862"}
+        trust = {"server_name": "127.0.0.1", "ca_file": str(certificate)}
+        assert all(one["http_config"]["tls_config"] == trust for one in webhooks)
+        address = (tmp_path / "etc" / "address.tmpl").read_text()
+        assert f"https://{socket.gethostname()}:9862" in address
 
     def test_a_foreign_file_is_replaced_only_when_that_is_asked_for(
         self, simulator: Simulator, tmp_path: Path

@@ -69,7 +69,8 @@ def test_a_signal_ends_it_wherever_it_comes(tmp_path: Path, where: str, name: st
 def test_a_hangup_while_it_starts_does_not_end_it(
     tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
-    settings = hook_settings("http://127.0.0.1:1", EXPORTER_LISTEN="127.0.0.1:0")
+    page = {"HOOK_EXTERNAL_URL": "https://example.com/zap"}
+    settings = hook_settings("http://127.0.0.1:1", EXPORTER_LISTEN="127.0.0.1:0", **page)
     with Program(tmp_path, *arguments, settings=settings) as program:
         status = Path(f"/proc/{program.process.pid}/status")
 
@@ -82,6 +83,8 @@ def test_a_hangup_while_it_starts_does_not_end_it(
         assert "settings were read again" not in program.stderr
         wait_until(lambda: "were read again" in program.stderr, _SECONDS, "the hangup's effect")
         assert program.get("/-/healthy").status_code == 200
+        shown = 'whatsapp_page_info{url="https://example.com/zap"} 1.0'
+        assert (shown in program.get("/metrics").text) == ("serve" in arguments)
 
 
 def test_what_is_unsafe_is_told_at_the_start(tmp_path: Path) -> None:

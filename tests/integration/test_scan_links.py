@@ -18,6 +18,7 @@ from werkzeug.test import TestResponse
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from reconnect_hook.dashboard.qr import QrState, QrWatches
+from reconnect_hook.dashboard.timeline import ConnectedShares, Shares
 from reconnect_hook.scan_links import MOST_LINKS, ScanLinks
 from reconnect_hook.schema import scan_links
 from tests.support.hooks import SECRET, TOKEN, log_lines, state
@@ -127,6 +128,35 @@ def test_a_link_is_made_opened_seen_and_ended(site: Site, caplog: pytest.LogCapt
     token = path.rpartition("/")[2]
     kept = [file.read_bytes() for file in Path.cwd().rglob("*") if file.is_file()]
     assert not any(token.encode() in one for one in [*kept, caplog.text.encode()])
+
+
+def test_a_status_link_shows_how_it_is_and_nothing_else(
+    site: Site, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = Shares(0.99999, 0.9876, 30.0, dropped_at=1_770_000_000.0, connected_at=1_770_003_600.0)
+    monkeypatch.setattr(ConnectedShares, "of", lambda *_: shares)
+    seen = {}
+    for channel, name in (("loja", "Atendimento"), ("oficina", "")):
+        body = {"kind": "status", "hours": 8760, "name": name}
+        answer = site.browser().post(f"/api/scan-links/{channel}", json=body, headers=_BEARER)
+        path = _path(answer.get_json())
+        visitor = site.browser()
+        seen[channel] = visitor.get(path).get_data(as_text=True)
+        for more in ("live", "qr"):
+            assert visitor.get(f"{path}/{more}").status_code == 404
+        assert visitor.post(f"{path}/pair", data={"phone": "+55 29 91234-5678"}).status_code == 404
+    assert "WhatsApp: Atendimento" in seen["loja"]
+    assert "loja" not in seen["loja"]
+    assert "the-gateway" not in seen["loja"] + seen["oficina"]
+    assert "Disconnected" in seen["loja"]
+    assert 'datetime="2026-02-02T03:40:00Z"' in seen["loja"]
+    assert "WhatsApp: oficina" in seen["oficina"]
+    assert "Connected" in seen["oficina"]
+    assert 'datetime="2026-02-02T02:40:00Z"' in seen["oficina"]
+    assert "99.99% of 24 h · 98.76% of 30 days" in seen["oficina"]
+    assert not _asking(), "a status needs no code"
+    assert {one["kind"] for one in _links(site)} == {"status"}
+    assert {one["opens"] for one in _links(site)} == {1}
 
 
 @pytest.mark.parametrize("more", ["/live", "/qr", "/qr?7"])
@@ -285,6 +315,10 @@ def test_a_scan_is_seen_by_visitor_and_operator(site: Site, simulator: Simulator
         {"name": "a\nb"},
         {"name": "x" * 61},
         {"name": 7},
+        {"hours": 8760},
+        {"kind": "status", "hours": 24},
+        {"kind": "both"},
+        {"kind": 1},
     ],
     ids=str,
 )

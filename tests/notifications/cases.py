@@ -10,6 +10,7 @@ BEGAN = "2026-02-09T08:15:02Z"
 ENDED = "2026-02-09T09:20:32Z"
 
 _RUNBOOK = "http://127.0.0.1:9862/docs/runbook/"
+QR_SEEN = "The gateway has answered a repair with a QR code."
 HOSTILE = "<b>&<!channel>*_`[a](b)\u202e\r\nBcc: c\"'"
 
 
@@ -35,10 +36,15 @@ def over(alert: dict[str, Any]) -> dict[str, Any]:
 
 
 CASES: dict[str, list[dict[str, Any]]] = {
-    "qr": [alert("WhatsAppChannelNeedsQrScan", "wpp", "Loja Centro", asked="yes")],
-    "qr_seen_only": [alert("WhatsAppChannelNeedsQrScan", "wpp", "imobsites", asked="no")],
+    "qr": [alert("WhatsAppChannelNeedsQrScan", "wpp", "Loja Centro", description=QR_SEEN)],
+    "qr_seen_only": [alert("WhatsAppChannelNeedsQrScan", "wpp", "imobsites")],
     "failing": [
-        alert("WhatsAppReconnectFailing", "wpp", "Pixel12 Digital", failures="3", outage="47m 12s"),
+        alert(
+            "WhatsAppReconnectFailing",
+            "wpp",
+            "Pixel12 Digital",
+            description="Zapwatch has tried 3 times in a row. It has been down for 47m 12s.",
+        ),
     ],
     "gone": [alert("WhatsAppChannelGone", "evo", "Loja Sul")],
     "still_silent": [alert("WhatsAppChannelStillSilent", "evo", "Loja Norte")],
@@ -46,7 +52,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "missed": [alert("WhatsAppMessagesMissed", "waha", "Loja Sul")],
     "left_out": [alert("WhatsAppChannelsLeftOut", "waha")],
     "many": [
-        alert("WhatsAppChannelNeedsQrScan", "wpp", f"Loja {number}", asked="yes")
+        alert("WhatsAppChannelNeedsQrScan", "wpp", f"Loja {number}", description=QR_SEEN)
         for number in range(1, 8)
     ],
     # Of another gateway, or it would hold all the others back.
@@ -54,7 +60,9 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "test": [alert(TEST_ALERT, "")],
     "hook": [alert("WhatsAppReconnectHookDown", "")],
     "hostile": [
-        alert("WhatsAppChannelNeedsQrScan", f"gate {HOSTILE}", f"Loja {HOSTILE}", asked="yes"),
+        alert(
+            "WhatsAppChannelNeedsQrScan", f"gate {HOSTILE}", f"Loja {HOSTILE}", description=QR_SEEN
+        ),
     ],
     "own": [
         alert(
@@ -69,6 +77,6 @@ CASES: dict[str, list[dict[str, Any]]] = {
 
 # The longest names there can be, of the character that takes the most room when it is escaped.
 LONGEST = [
-    alert("WhatsAppChannelNeedsQrScan", "&" * 255, f"{'&' * 250}{number}", asked="yes")
+    alert("WhatsAppChannelNeedsQrScan", "&" * 255, f"{'&' * 250}{number}", description=QR_SEEN)
     for number in range(20)
 ]

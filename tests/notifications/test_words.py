@@ -6,7 +6,14 @@ import re
 
 import pytest
 
-from tests.support.shipped import ALERTMANAGER, ALERTS, LANGUAGES, TEMPLATES, read_yaml
+from tests.support.shipped import (
+    ALERTMANAGER,
+    ALERTS,
+    LANGUAGES,
+    PROMTOOL_TESTS,
+    TEMPLATES,
+    read_yaml,
+)
 from zapwatch.alertmanager import TEST_ALERT
 
 # What is being repaired needs nobody: these three share their other sentences.
@@ -36,6 +43,16 @@ def test_there_is_a_sentence_for_every_alert(language: str, sentence: str) -> No
     names = {alert.name for alert in ALERTS} - {"Watchdog"} | {TEST_ALERT}
     common = {"what": set(), "tried": COMMON_WORDS, "do": COMMON_WORDS | {"WhatsAppChannelSuspect"}}
     assert said == names - common[sentence]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_facts_are_read_from_descriptions_as_the_rules_write_them(language: str) -> None:
+    tried = definitions(language)["zapwatch.tried"]
+    patterns = re.findall(r"`([^`]+)` (?:\"\$1\" )?\(index \. 5\)", tried)
+    assert len(patterns) == 4
+    tests = "".join(path.read_text(encoding="utf-8") for path in PROMTOOL_TESTS)
+    for pattern in patterns:
+        assert re.search(pattern, tests), pattern
 
 
 def test_a_sentence_has_no_character_that_a_service_takes_for_markup() -> None:

@@ -63,8 +63,8 @@ class Guided:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         machine.run(CHECKOUT_PACKAGES)
-        apt, install, check, start, loop, every_day = blocks()
-        assert apt.startswith("apt-get install")
+        apt, servers, install, check, start, loop, every_day = blocks()
+        assert all(packages.startswith("apt-get install") for packages in (apt, servers))
         # As root is set up in many places.
         self.installed = machine.run(f"umask 077\n{install}").stdout
         start_gateway(machine, SECRET, "Loja Centro", "imobsites")

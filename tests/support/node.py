@@ -30,7 +30,7 @@ STORE = "http://long-term-storage:9009/api/v1/push"
 
 _SHORTER = {
     r"\b(scrape_interval|scrape_timeout|evaluation_interval): 3s": r"\1: 1s",
-    r"\binterval: 15s": "interval: 1s",
+    r"\binterval: (15s|3s)": "interval: 1s",
     r"\bfor: 15s": "for: 3s",
     r"\bfor: 2m": "for: 10s",
     r"\bgroup_wait: \dm": "group_wait: 2s",

@@ -26,6 +26,9 @@ TRANSLATED = (
     "proof-of-life.md",
     "messages.md",
     "missed-messages.md",
+    "holiday.md",
+    "start.md",
+    "tls.md",
     "gateways/README.md",
     *(f"gateways/{kind}.md" for kind in ADAPTERS),
 )
@@ -97,6 +100,15 @@ def _commands(text: str) -> list[str]:
 @pytest.mark.parametrize("page", TRANSLATED)
 def test_the_portuguese_page_has_the_same_commands(page: str) -> None:
     assert _commands(_text(f"pt-BR/{page}")) == _commands(_text(page))
+
+
+def test_the_first_page_has_commands_that_the_tests_of_other_guides_run() -> None:
+    tested = [*_examples("install.md", "sh"), *_examples("tls.md", "sh")]
+    last = [
+        "/opt/zapwatch/bin/zapwatch notify --env-file /etc/zapwatch/zapwatch.env --test\n",
+        "cat /etc/zapwatch/hook-token\n",
+    ]
+    assert [block for block in _examples("start.md", "sh") if block not in tested] == last
 
 
 def _names(text: str) -> set[str]:

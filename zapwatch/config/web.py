@@ -5,14 +5,14 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import yaml
 
-from zapwatch.config.readers import SettingsError, is_nested_too_deep, unreadable
+from zapwatch.config.readers import Listen, SettingsError, is_nested_too_deep, unreadable
 from zapwatch.config.settings import Settings
 
 _SETTING = "WEB_CONFIG_FILE"
@@ -79,6 +79,13 @@ def hook_link(settings: Settings, path: str = "/", **query: str) -> str:
     """
     arguments = f"?{urlencode(query)}" if query else ""
     return f"{settings.hook_external_url or _listening(settings)}{quote(path)}{arguments}"
+
+
+def local_address(settings: Settings, listen: Listen) -> str:
+    """Return where programs on this machine reach what listens there; raise SettingsError."""
+    scheme = "https" if read_web_config(settings.web_config_file).tls else "http"
+    loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+    return f"{scheme}://{replace(listen, host=loopback.get(listen.host, listen.host))}"
 
 
 def _listening(settings: Settings) -> str:

@@ -15,7 +15,7 @@ from zapwatch.config.gateway import MessageSourceKind
 from zapwatch.config.load import DEFAULT_ENV_FILE, parse
 from zapwatch.config.readers import Reader, SettingsError
 from zapwatch.config.settings import BY_NAME, PIXELHUB, Settings
-from zapwatch.config.web import hook_link
+from zapwatch.config.web import hook_link, local_address, read_web_config
 from zapwatch.gateways import NAMED_CHANNELS, PUBLIC_URLS, TYPES
 from zapwatch.gateways.base import GatewayError
 from zapwatch.messages.webhook_log import MessageLogError
@@ -36,6 +36,7 @@ from zapwatch.setup.files import (
     alertmanager_folder,
     in_checkout,
     mode_of,
+    trusted,
 )
 from zapwatch.setup.ways import WAYS, Field, read_way
 
@@ -387,10 +388,11 @@ class Setup:
             name = settings.gateways[0].name
             self._console.say(_("✓ Let the gateway post its events to this address:"))
             self._console.say(
-                f"  http://{settings.exporter_listen}/messages/{name}?token="
+                f"  {local_address(settings, settings.exporter_listen)}/messages/{name}?token="
                 f"{settings.gateways[0].messages_token}"
             )
             self._console.say("  " + _("How, for each gateway: docs/gateways/"))
+            self._console.say("  " + _("From a container the address differs: docs/messages.md"))
             return True
         if source != MessageSourceKind.LOG:
             return True
@@ -428,8 +430,11 @@ class Setup:
             if not chosen and not console.assume:
                 chosen = self._choose_ways()
             people = [WAYS[name].build(values, page) for name, values in chosen]
-            hook = str(self._parsed().hook_listen).replace("0.0.0.0:", "127.0.0.1:")
-            config = self._files.config(hook, self._language, people)
+            settings = self._parsed()
+            hook = local_address(settings, settings.hook_listen)
+            tls = read_web_config(settings.web_config_file).tls
+            trust = trusted(tls.certificate) if tls else {}
+            config = self._files.config(hook, self._language, people, trust)
             self._written = self._files.write(config, self._value("HOOK_TOKEN"), page)
             self._pending["ALERTMANAGER_FILE"] = str(self._files.file)
             self._keep()

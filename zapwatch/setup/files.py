@@ -12,6 +12,7 @@ from typing import Any
 
 import dotenv
 import yaml
+from cryptography import x509
 
 from zapwatch.config.files import parse_own_env
 from zapwatch.config.readers import SettingsError
@@ -161,9 +162,16 @@ class AlertmanagerFiles:
                 raise SettingsError(f"{self.token} cannot be written: {error.strerror}") from None
 
     def config(
-        self, hook: str, language: str, people: Sequence[tuple[str, dict[str, Any]]]
+        self,
+        hook: str,
+        language: str,
+        people: Sequence[tuple[str, dict[str, Any]]],
+        trust: Mapping[str, str],
     ) -> dict[str, Any]:
-        """Return the shipped configuration with this hook's address, language and people."""
+        """Return the shipped configuration with this hook's address, language and people.
+
+        ``trust`` is the ``tls_config`` with which Alertmanager calls the hook.
+        """
         shipped = ROOT / "alertmanager"
         config: dict[str, Any] = yaml.safe_load((shipped / "alertmanager.yml").read_text())
         templates = shipped / "templates"
@@ -175,7 +183,9 @@ class AlertmanagerFiles:
         ]
         for receiver in config["receivers"]:
             for webhook in receiver["webhook_configs"]:
-                webhook["url"] = webhook["url"].replace("127.0.0.1:9862", hook)
+                webhook["url"] = webhook["url"].replace("http://127.0.0.1:9862", hook)
+                if trust:
+                    webhook["http_config"]["tls_config"] = dict(trust)
         receiver = next(one for one in config["receivers"] if one["name"] == "people")
         for key, entry in people:
             receiver.setdefault(key, []).append(entry)
@@ -209,6 +219,24 @@ class AlertmanagerFiles:
         write_secret(path, text, _OURS_ALONE if user is None else _GROUP_MAY_READ)
         if user is not None:
             os.chown(path, 0, user.pw_gid)
+
+
+def trusted(certificate: Path) -> dict[str, str]:
+    """Return the ``tls_config`` of a client that reaches a certificate's owner by loopback.
+
+    A certificate that nobody else has signed is its own authority. Raises SettingsError.
+    """
+    try:
+        read = x509.load_pem_x509_certificate(certificate.read_bytes())
+        alternatives = read.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        names: list[str] = []
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{certificate} cannot be read: {error}") from None
+    else:
+        names = [str(name.value).replace("*", "zapwatch") for name in alternatives]
+    trust = {"server_name": names[0]} if names else {}
+    return trust | ({"ca_file": str(certificate)} if read.issuer == read.subject else {})
 
 
 def _servers_user() -> pwd.struct_passwd | None:
