@@ -1,5 +1,5 @@
 # Everything works from `make run` and `make test`; the rest is for whoever changes the code.
-.PHONY: help run test test-fast lint format setup install docs lock sbom translations clean
+.PHONY: help run test test-fast lint format setup install docs lock sbom release translations clean
 
 PYTHON := .venv/bin/python
 TRANSLATED := reconnect_hook/dashboard zapwatch/setup
@@ -19,6 +19,7 @@ help:
 	@echo "make translations  bring the page's translations up to date, and compile them"
 	@echo "make docs    site/: the documentation as a site; fails on a dead link"
 	@echo "make sbom    build/zapwatch.cdx.json: all that an installation brings along (CycloneDX)"
+	@echo "make release  dist/: sdist, wheel, bill of materials and checksums of the last commit"
 	@echo "make lock    make requirements.lock anew from pyproject.toml (needs uv)"
 
 run: setup
@@ -62,6 +63,9 @@ sbom: setup
 	@mkdir -p build
 	.venv/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
 	    --output-file build/zapwatch.cdx.json requirements-run.lock
+
+release: sbom
+	@deploy/release.sh
 
 translations: setup
 	for folder in $(TRANSLATED); do (cd $$folder && \

@@ -100,6 +100,11 @@ def test_every_command_runs_from_anywhere(
         ("check", "python -m reconnect_hook check "),
         ("probe", "python -m reconnect_hook probe "),
         ("explain", "python -m exporter explain "),
+        ("audit", "python -m reconnect_hook audit "),
+        ("gateways", "python -m zapwatch.gateways "),
+        ("config", "zapwatch config "),
+        ("init", "zapwatch init "),
+        ("notify", "zapwatch notify "),
     ],
 )
 def test_the_console_script_hands_its_arguments_to_each_command(
