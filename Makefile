@@ -1,5 +1,5 @@
 # Everything works from `make run` and `make test`; the rest is for whoever changes the code.
-.PHONY: help run test test-fast lint format setup install lock sbom translations clean
+.PHONY: help run test test-fast lint format setup install docs lock sbom release translations clean
 
 PYTHON := .venv/bin/python
 TRANSLATED := reconnect_hook/dashboard zapwatch/setup
@@ -17,7 +17,9 @@ help:
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff rewrite the code"
 	@echo "make translations  bring the page's translations up to date, and compile them"
+	@echo "make docs    site/: the documentation as a site; fails on a dead link"
 	@echo "make sbom    build/zapwatch.cdx.json: all that an installation brings along (CycloneDX)"
+	@echo "make release  dist/: sdist, wheel, bill of materials and checksums of the last commit"
 	@echo "make lock    make requirements.lock anew from pyproject.toml (needs uv)"
 
 run: setup
@@ -51,13 +53,19 @@ install:
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
     --no-emit-index-url --no-header --no-annotate pyproject.toml
 lock:
-	$(LOCK) --extra dev --output-file requirements.lock
+	$(LOCK) --extra dev --extra docs --output-file requirements.lock
 	$(LOCK) --extra build --constraint requirements.lock --output-file requirements-run.lock
+
+docs: setup
+	$(PYTHON) -m zensical build --clean --strict
 
 sbom: setup
 	@mkdir -p build
 	.venv/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
 	    --output-file build/zapwatch.cdx.json requirements-run.lock
+
+release: sbom
+	@deploy/release.sh
 
 translations: setup
 	for folder in $(TRANSLATED); do (cd $$folder && \
@@ -69,4 +77,4 @@ translations: setup
 	    $(PYBABEL) compile -d translations) || exit 1; done
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .cache build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

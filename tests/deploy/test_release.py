@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from markdown_it import MarkdownIt
 
 from demo.processes import Children
 from demo.simulator.client import Simulator
@@ -99,6 +100,11 @@ def test_every_command_runs_from_anywhere(
         ("check", "python -m reconnect_hook check "),
         ("probe", "python -m reconnect_hook probe "),
         ("explain", "python -m exporter explain "),
+        ("audit", "python -m reconnect_hook audit "),
+        ("gateways", "python -m zapwatch.gateways "),
+        ("config", "zapwatch config "),
+        ("init", "zapwatch init "),
+        ("notify", "zapwatch notify "),
     ],
 )
 def test_the_console_script_hands_its_arguments_to_each_command(
@@ -147,6 +153,22 @@ def test_the_bill_of_materials_names_all_that_is_installed() -> None:
     named = {f"{one['name']}=={one['version']}" for one in bill["components"]}
     assert named == _pins("requirements-run.lock")
     assert bill["metadata"]["component"]["name"] == "zapwatch"
+
+
+def test_the_documentation_becomes_a_site_without_a_dead_link() -> None:
+    subprocess.run(["make", "--silent", "docs"], cwd=ROOT, check=True, capture_output=True)
+    assert (ROOT / "site" / "search.json").is_file()
+    markdown = MarkdownIt("commonmark").enable("table")
+    for path in (ROOT / "docs").rglob("*.md"):
+        page = path.relative_to(ROOT / "docs").with_suffix("")
+        built = ROOT / "site" / (page.parent if page.name == "README" else page) / "index.html"
+        article = built.read_text().partition("<article")[2].partition("</article>")[0]
+        # Where these differ, an item of a list lacks the empty line before it.
+        assert _parts(article) == _parts(markdown.render(path.read_text())), path
+
+
+def _parts(html: str) -> list[int]:
+    return [len(re.findall(f"<{tag}[ >]", html)) for tag in ("ol", "ul", "li", "pre", "tr")]
 
 
 def test_what_runs_is_what_was_installed(installed: Installed, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,13 @@ def test_every_page_is_listed() -> None:
         beside = page.parent / "README.md"
         index = _links(beside) if beside.exists() and page != beside else set()
         assert page in index | top | _links(_PORTUGUESE / "README.md"), page
+
+
+def test_the_site_lists_every_page_but_those_of_alerts() -> None:
+    site = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))
+    listed = re.findall(r"'([^']+\.md)'", str(site["project"]["nav"]))
+    pages = {str(page.relative_to(_DOCS)) for page in _DOCS.rglob("*.md")}
+    assert sorted(listed) == sorted(page for page in pages if not re.search(r"runbook/[^R]", page))
 
 
 @pytest.mark.parametrize(
