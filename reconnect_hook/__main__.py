@@ -58,7 +58,12 @@ def main(arguments: list[str] | None = None) -> int:
             from reconnect_hook.commands import run_audit
 
             return run_audit(
-                settings, options.channel, options.gateway, options.since, as_json=options.json
+                settings,
+                options.channel,
+                options.gateway,
+                options.since,
+                as_json=options.json,
+                replay=options.replay,
             )
         if options.env_file and not options.dry_run:
             _tell_new_state(settings, options.env_file)
@@ -175,9 +180,9 @@ def _parser() -> argparse.ArgumentParser:
             "Compares the messages that a channel has received, as its gateway lists them, with "
             "those that arrived, and repairs nothing. No text is read from the log, shown or kept.",
             settings="HOOK_STATE_URL, HOOK_LOG_FILE, GATEWAYS_FILE or WPP_GATEWAY_*, "
-            "MESSAGE_LOG_URL or DB_*, MESSAGE_SOURCE, MESSAGES_STATE_URL",
+            "MESSAGE_LOG_URL or DB_*, MESSAGE_SOURCE, MESSAGES_STATE_URL, MESSAGE_REPLAY_*",
             exit_codes={
-                0: "none is missing",
+                0: "none is missing; with --replay: any more",
                 1: "something could not be read, or cannot be known",
                 2: WRONG_USAGE,
                 3: "some are missing",
@@ -185,6 +190,7 @@ def _parser() -> argparse.ArgumentParser:
             examples=[
                 "python -m reconnect_hook audit",
                 "python -m reconnect_hook audit loja --since 6 --json",
+                "python -m reconnect_hook audit loja --replay",
             ],
         ),
     )
@@ -200,6 +206,11 @@ def _parser() -> argparse.ArgumentParser:
         help="how far back, 168 at most (default: 24)",
     )
     audit.add_argument("--json", action="store_true", help="print JSON")
+    audit.add_argument(
+        "--replay",
+        action="store_true",
+        help="deliver again what is missing, to MESSAGE_REPLAY_URL, and audit once more",
+    )
     for command in (serve, check, probe, audit):
         add_common_options(command, default=argparse.SUPPRESS)
     return made

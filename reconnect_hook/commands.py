@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from reconnect_hook.context import (
@@ -17,7 +17,7 @@ from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.probe import Finding, ProbeRun
 from reconnect_hook.probe_limits import ECHO_GAP_SECONDS, ProbeOutcome
 from reconnect_hook.scheduler import Scheduler, add_gateways
-from reconnect_hook.supervisor import make_controller, open_store
+from reconnect_hook.supervisor import GatewayController, make_controller, open_store
 from zapwatch.channels import Channel, channel_key
 from zapwatch.cli import printable
 from zapwatch.config import Settings, SettingsError
@@ -140,38 +140,42 @@ def _obstacle(means: ProbeContext, channel: Channel, wanted: ProbeKind) -> str:
 
 
 def run_audit(
-    settings: Settings, channel: str | None, gateway: str | None, hours: float, *, as_json: bool
+    settings: Settings,
+    channel: str | None,
+    gateway: str | None,
+    hours: float,
+    *,
+    as_json: bool,
+    replay: bool = False,
 ) -> int:
     """Audit one channel or all, of one gateway or all; raise SettingsError.
 
-    Returns 0 where no message is missing, else MISSED or UNKNOWN.
+    ``replay``: deliver again what is missing, and audit a second time. Returns 0 where no message
+    is missing, else MISSED or UNKNOWN.
     """
     names = [one.name for one in settings.gateways]
     if gateway is not None and gateway not in names:
         raise SettingsError(f"there is no gateway {gateway!r}, only {', '.join(names)}")
+    chosen = [one for one in settings.gateways if gateway in {None, one.name}]
+    if replay and not any(one.replay_url for one in chosen):
+        raise SettingsError("--replay needs MESSAGE_REPLAY_URL, which is not set")
     store = open_store(settings)
     scheduler = Scheduler(store.database)
     add_gateways(store.database, names)
     since = store.database.clock.time() - hours * 3600
+    say = _say_nothing if as_json else _say
     found: list[tuple[str, Channel, Audit]] = []
     failed = False
-    for one in settings.gateways:
-        if gateway not in (None, one.name):
-            continue
+    for one in chosen:
         controller = make_controller(settings, one, store, HookMetrics(), scheduler)
         try:
-            listed = [
-                each
-                for each in controller.client.list_channels().channels
-                if channel is None or each.key == channel_key(channel)
-            ]
-            for each in listed:
+            for each in _named(controller.client.list_channels().channels, channel):
                 # One at a time: of thousands, somebody wants to see that it goes on.
-                [(_, audit)] = controller.auditor.audit([(each, since)])
-                controller.auditor.record(each, audit)
+                audit = _audit(controller, each, since, say)
+                if replay and audit.missed:
+                    say(_replay(controller, each))
+                    audit = _audit(controller, each, since, say)
                 found.append((one.name, each, audit))
-                if not as_json:
-                    _say(*_lines(one.name, each, audit))
         except (GatewayError, StateError) as error:
             failed = True
             _say(f"{one.name}: {error}")
@@ -186,6 +190,28 @@ def run_audit(
     if AuditResult.MISSED in results:
         return MISSED
     return UNKNOWN if failed or not found or AuditResult.UNKNOWN in results else 0
+
+
+def _named(channels: Sequence[Channel], name: str | None) -> list[Channel]:
+    return [one for one in channels if name is None or one.key == channel_key(name)]
+
+
+def _audit(
+    controller: GatewayController, channel: Channel, since: float, say: Callable[..., None]
+) -> Audit:
+    [(_, audit)] = controller.auditor.audit([(channel, since)])
+    controller.auditor.record(channel, audit)
+    say(*_lines(controller.gateway.name, channel, audit))
+    return audit
+
+
+def _replay(controller: GatewayController, channel: Channel) -> str:
+    """Deliver again what a channel has missed; return what came of it in a line."""
+    done = controller.replayer.run_now(channel)
+    results, why = done or ({}, "another program is delivering: try again")
+    told = [f"{count} {result}" for result, count in results.items()]
+    told += [why] if why else []
+    return f"{controller.gateway.name}: {channel.id}: delivery: {', '.join(told) or 'none'}"
 
 
 def _lines(gateway: str, channel: Channel, audit: Audit) -> Sequence[str]:
@@ -217,6 +243,10 @@ def _object(gateway: str, channel: Channel, audit: Audit) -> dict[str, object]:
 
 def _time(at: float) -> str:
     return datetime.fromtimestamp(at).astimezone().isoformat(timespec="seconds")
+
+
+def _say_nothing(*_lines: str) -> None:
+    """Leave the output to the JSON."""
 
 
 def _say(*lines: str) -> None:

@@ -10,7 +10,7 @@ import enum
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,7 +22,7 @@ from reconnect_hook.workers import StartThread, start_thread
 from zapwatch.channels import Channel, channel_key
 from zapwatch.clock import Clock
 from zapwatch.config.gateway import AuditMode
-from zapwatch.db import Database, StateError, now
+from zapwatch.db import Database, StateError, now, now_column
 from zapwatch.gateways.base import Gateway, GatewayError
 from zapwatch.messages.received import Delivered, Received, ReceivedMessage
 from zapwatch.messages.source import MessageSource
@@ -52,6 +52,19 @@ class AuditResult(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
+class Replay(enum.StrEnum):
+    """What came of a missed message's delivery; the label ``result`` of its metric."""
+
+    SENDING = "sending"
+    DELIVERED = "delivered"
+    REFUSED = "refused"
+    """The webhook has not taken it."""
+    UNKNOWN = "unknown"
+    """The webhook may have taken it: it is never sent again."""
+    GONE = "gone"
+    """The gateway has it no more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Audit:
     """What one audit of a channel has found; ``why`` it may not know of all is empty where it does.
@@ -66,12 +79,20 @@ class Audit:
     why: str = ""
 
 
-def compare(received: Received, delivered: Delivered, key: str, *, judged_until: float) -> Audit:
+def compare(
+    received: Received,
+    delivered: Delivered,
+    key: str,
+    *,
+    judged_until: float,
+    again: Collection[str] = (),
+) -> Audit:
     """Compare what a gateway has with what the consumer of the channel ``key`` got.
 
-    What was sent after ``judged_until`` may still be delivered by the gateway itself.
+    What was sent after ``judged_until`` may still be delivered by the gateway itself. The ids in
+    ``again`` were delivered by the hook.
     """
-    arrived = frozenset(delivered.ids.get(key, ()))
+    arrived = frozenset(delivered.ids.get(key, ())).union(again)
     why = received.cannot_know
     if not received.messages and key in delivered.heard:
         why = why or "messages have arrived of which the gateway has none: does it store them?"
@@ -192,11 +213,14 @@ class Missed:
     chat: str
     found_at: float
     arrived_at: float | None
+    replay: Replay | None
+    replayed_at: float | None
+    replay_detail: str
 
 
 @dataclass(frozen=True, slots=True)
 class LastAudit:
-    """The last audit of a channel, and the moment of the next one."""
+    """The last audit of a channel, the moment of the next one, and that of a delivery."""
 
     channel: str
     result: AuditResult | None
@@ -206,6 +230,9 @@ class LastAudit:
     audited_at: float | None
     known_at: float | None
     due_at: float | None
+    running: bool
+    replay_at: float | None
+    replay_why: str
 
 
 class AuditRepository:
@@ -339,29 +366,60 @@ class AuditRepository:
     def last(self, key: str | None = None) -> dict[str, LastAudit]:
         """Return the last audit of each channel, or of the one with that key, by key."""
         row = message_audit.c
-        query = sa.select(message_audit).where(row.gateway == self._gateway, row.key != _WHOLE)
-        if key is not None:
-            query = query.where(row.key == key)
+        mine = [row.gateway == self._gateway, row.key != _WHOLE if key is None else row.key == key]
         with self._database.read() as connection:
+            query = sa.select(message_audit, now_column(connection).label("now")).where(*mine)
             return {one["key"]: _last(one) for one in connection.execute(query).mappings()}
 
     def missed(self, key: str) -> list[Missed]:
         """Return the messages of a channel that were missed in the last 30 days, newest first."""
         row = missed_message.c
-        query = sa.select(row.id, row.at, row.kind, row.chat, row.found_at, row.arrived_at).where(
-            row.gateway == self._gateway, row.key == key
-        )
+        columns = [row[each.name] for each in fields(Missed)]
+        query = sa.select(*columns).where(row.gateway == self._gateway, row.key == key)
         with self._database.read() as connection:
-            return [Missed(*one) for one in connection.execute(query.order_by(row.at.desc()))]
+            return [
+                replace(one, replay=None if one.replay is None else Replay(one.replay))
+                for one in (
+                    Missed(*found) for found in connection.execute(query.order_by(row.at.desc()))
+                )
+            ]
+
+    def delivered_again(self, keys: Collection[str], since: float) -> dict[str, set[str]]:
+        """Return the ids of messages that the hook has delivered, by the keys of channels."""
+        row = missed_message.c
+        query = sa.select(row.key, row.id).where(
+            row.gateway == self._gateway,
+            row.key.in_(keys),
+            row.replay == Replay.DELIVERED,
+            row.at >= since,
+        )
+        found: dict[str, set[str]] = {}
+        with self._database.read() as connection:
+            for key, id_ in connection.execute(query):
+                found.setdefault(key, set()).add(id_)
+        return found
 
     def _of(self, key: str) -> tuple[sa.ColumnElement[bool], ...]:
         return message_audit.c.gateway == self._gateway, message_audit.c.key == key
 
 
 def _last(row: Any) -> LastAudit:
-    result = None if row["result"] is None else AuditResult(row["result"])
-    names = ("detail", "received", "missed", "audited_at", "known_at", "due_at")
-    return LastAudit(row["channel"], result, *(row[name] for name in names))
+    due_at, last_due_at = row["due_at"], row["last_due_at"]
+    # A claim is later than all that is wanted.
+    running = due_at is not None and (due_at <= row["now"] or due_at > (last_due_at or due_at))
+    return LastAudit(
+        row["channel"],
+        None if row["result"] is None else AuditResult(row["result"]),
+        row["detail"],
+        row["received"],
+        row["missed"],
+        row["audited_at"],
+        row["known_at"],
+        due_at,
+        running,
+        row["replay_at"],
+        row["replay_why"],
+    )
 
 
 def prune_audits(database: Database, gateway: str, listed: Collection[str]) -> None:
@@ -390,7 +448,7 @@ class MessageAuditor:
         client: Gateway,
         messages: MessageSource | None,
         events: EventLog,
-        count: Callable[[str, AuditResult], None],
+        on_end: Callable[[str, AuditResult], None],
         mode: AuditMode,
         *,
         clock: Clock,
@@ -398,13 +456,13 @@ class MessageAuditor:
     ) -> None:
         """``messages`` shows single messages, None where no source does.
 
-        ``count`` is told of each audit that ended.
+        ``on_end`` is told of each audit that ended, and may raise StateError.
         """
         self.repository = repository
         self._client = client
         self._messages = messages
         self._events = events
-        self._count = count
+        self._on_end = on_end
         self._mode = mode
         self._start = start
         self._clock = clock
@@ -466,9 +524,8 @@ class MessageAuditor:
             self.record(channel, audit, by_key[channel.key])
 
     def record(self, channel: Channel, audit: Audit, due: DueAudit | None = None) -> None:
-        """Record an audit, count it, and log what was missed."""
+        """Record an audit, log what was missed, and tell of the end."""
         self.repository.record(channel, audit, due)
-        self._count(channel.id, audit.result)
         if audit.missed:
             self._events.write(
                 channel=channel.id,
@@ -477,6 +534,7 @@ class MessageAuditor:
                 missed=len(audit.missed),
                 detail=audit.why or None,
             )
+        self._on_end(channel.id, audit.result)
 
     def audit(self, wanted: Sequence[tuple[Channel, float]]) -> list[tuple[Channel, Audit]]:
         """Audit channels, each since its moment in Unix seconds, with one reading of the log."""
@@ -495,8 +553,18 @@ class MessageAuditor:
             unread = Audit(AuditResult.UNKNOWN, why=str(error))
             return [(channel, unread) for channel, _ in received]
         judged_until = until - self._client.delivery_seconds
+        again = self.repository.delivered_again([one.key for one, _ in received], since)
         return [
-            (channel, compare(told, delivered, channel.message_key, judged_until=judged_until))
+            (
+                channel,
+                compare(
+                    told,
+                    delivered,
+                    channel.message_key,
+                    judged_until=judged_until,
+                    again=again.get(channel.key, ()),
+                ),
+            )
             for channel, told in received
         ]
 

@@ -18,7 +18,7 @@ from reconnect_hook.alert_writer import Disposition
 from reconnect_hook.alerts import AlertStatus
 from reconnect_hook.decision import LogEntry
 from reconnect_hook.history import Present, RepairHistory
-from reconnect_hook.message_audit import AuditRepository, AuditResult, LastAudit
+from reconnect_hook.message_audit import AuditRepository, AuditResult, LastAudit, Replay
 from reconnect_hook.models import Outcome
 from reconnect_hook.probe_limits import ProbeOutcome
 from zapwatch import __version__
@@ -106,6 +106,12 @@ class HookMetrics:
             ["gateway", "channel", "result"],
             registry=self.registry,
         )
+        self._replays = Counter(
+            "whatsapp_messages_replayed_total",
+            "Missed messages that were delivered again, by what came of it.",
+            ["gateway", "channel", "result"],
+            registry=self.registry,
+        )
         for kind in (ProbeKind.QUERY, ProbeKind.ECHO):
             self._probe_durations.labels(kind)
         for status in (AlertStatus.FIRING, AlertStatus.RESOLVED):
@@ -126,7 +132,8 @@ class HookMetrics:
             self._durations_of,
             self._probes,
             self._probe_durations,
-            self._audits,
+            audits=self._audits,
+            replays=self._replays,
         )
 
     def watch_audits(self, gateway: str, audits: AuditRepository) -> None:
@@ -145,6 +152,7 @@ class HookMetrics:
         self._probes.remove_by_labels({"gateway": gateway})
         self._last_audits.pop(gateway, None)
         self._audits.remove_by_labels({"gateway": gateway})
+        self._replays.remove_by_labels({"gateway": gateway})
 
     def count_alerts(self, verdicts: Iterable[tuple[AlertStatus, Disposition]]) -> None:
         """Count alerts that came in."""
@@ -163,7 +171,9 @@ class OfGateway:
         durations: Mapping[Outcome, Histogram],
         probes: Counter,
         probe_durations: Histogram,
+        *,
         audits: Counter,
+        replays: Counter,
     ) -> None:
         self.observe_call = observe_call
         self._gateway = gateway
@@ -172,6 +182,11 @@ class OfGateway:
         self._probes = probes
         self._probe_durations = probe_durations
         self._audits = audits
+        self._replays = replays
+
+    def count_replay(self, channel: str, result: Replay) -> None:
+        """Count one message whose delivery ended, of a channel that the gateway lists."""
+        self._replays.labels(self._gateway, channel, result).inc()
 
     def count_audit(self, channel: str, result: AuditResult) -> None:
         """Count one audit that ended, of a channel that the gateway lists."""
@@ -197,6 +212,7 @@ class OfGateway:
         self._attempts.remove_by_labels(labels)
         self._probes.remove_by_labels(labels)
         self._audits.remove_by_labels(labels)
+        self._replays.remove_by_labels(labels)
 
 
 @dataclass(frozen=True, slots=True)

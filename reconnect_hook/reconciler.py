@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.decision import MakeCall
 from reconnect_hook.message_audit import MessageAuditor
+from reconnect_hook.message_replay import MessageReplayer
 from reconnect_hook.metrics import OfGateway
 from reconnect_hook.models import AT_REST, FAILURES, LEASE_SECONDS, ROUND_SECONDS, GatewayRow
 from reconnect_hook.probe import SECOND_QUERY_SECONDS
@@ -40,23 +41,41 @@ _AT_REST = [str(phase) for phase in AT_REST]
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """What the scheduler has read of a gateway: its row, the soonest wish and audit, the moment."""
+    """What the scheduler has read of a gateway: its row, the moment, and the soonest that is due.
+
+    That is a wish, an audit, and a delivery of missed messages.
+    """
 
     gateway: GatewayRow
     due_at: float | None
     at: float
     audit_at: float | None = None
+    replay_at: float | None = None
 
-    @property
-    def is_audit_due(self) -> bool:
-        """Whether messages are to be compared."""
-        return self.audit_at is not None and self.audit_at <= self.at
+    def is_due(self, moment: float | None) -> bool:
+        """Whether a moment has come."""
+        return moment is not None and moment <= self.at
 
     def clamped(self, longest_wait: float) -> Polled:
         """Return it without a wish that only a clock that was put back makes so late."""
         if self.due_at is None or self.due_at <= self.at + longest_wait:
             return self
         return replace(self, due_at=self.at)
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What is done beside the loop when it is due, whoever leads."""
+
+    auditor: MessageAuditor
+    replayer: MessageReplayer
+
+    def begin(self, polled: Polled) -> None:
+        """Begin what is due."""
+        if polled.is_due(polled.audit_at):
+            self.auditor.begin()
+        if polled.is_due(polled.replay_at):
+            self.replayer.begin()
 
 
 class GatewayReconciler:
@@ -72,7 +91,7 @@ class GatewayReconciler:
         *,
         most_calls: int,
         clock: Clock,
-        auditor: MessageAuditor | None = None,
+        beside: Beside | None = None,
     ) -> None:
         """At most ``most_calls`` are in flight at a time, and as many probes."""
         self.name = name
@@ -88,7 +107,7 @@ class GatewayReconciler:
         self._metrics = metrics
         self._most_calls = most_calls
         self._clock = clock
-        self._auditor = auditor
+        self._beside = beside
         self._stopping = False
         self._given: Listed | None = None
         self._list_seconds = 0.0
@@ -151,6 +170,8 @@ class GatewayReconciler:
         """Begin nothing any more."""
         self._stopping = True
         self._workers.cancel_probes()
+        if self._beside is not None:
+            self._beside.replayer.stop()
 
     def give_back(self) -> None:
         """Give the lead back; raises StateError."""
@@ -167,8 +188,8 @@ class GatewayReconciler:
         if polled is not None:
             polled = polled.clamped(self._recorder.longest_wait)
             self._due_at, self._offset = polled.due_at, polled.at - moment
-            if self._auditor is not None and polled.is_audit_due and not self._stopping:
-                self._auditor.begin()
+            if self._beside is not None and not self._stopping:
+                self._beside.begin(polled)
         if not self.leads and not self._take_lead(polled, moment):
             return float("inf")
         try:

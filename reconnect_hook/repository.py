@@ -104,21 +104,26 @@ _DUE = (
     .where(channel.c.gateway == gateway.c.gateway, _IS_OPEN)
     .scalar_subquery()
 )
-_AUDIT = (
-    sa.select(sa.func.min(message_audit.c.due_at))
-    .where(message_audit.c.gateway == gateway.c.gateway, message_audit.c.due_at.is_not(None))
+_AUDIT, _REPLAY = (
+    sa.select(sa.func.min(at))
+    .where(message_audit.c.gateway == gateway.c.gateway, at.is_not(None))
     .scalar_subquery()
+    for at in (message_audit.c.due_at, message_audit.c.replay_at)
 )
 
 
 def read_due(
     connection: sa.Connection,
-) -> dict[str, tuple[GatewayRow, float | None, float, float | None]]:
-    """Return all gateways: the row, when a look is wanted, the moment, when an audit is due."""
-    query = sa.select(gateway.c.gateway, *_GATEWAY_COLUMNS, _DUE, now_column(connection), _AUDIT)
+) -> dict[str, tuple[GatewayRow, float | None, float, float | None, float | None]]:
+    """Return all gateways: the row, when a look is wanted, the moment.
+
+    Then when an audit is due, and when a delivery of missed messages is.
+    """
+    at = now_column(connection)
+    query = sa.select(gateway.c.gateway, *_GATEWAY_COLUMNS, _DUE, at, _AUDIT, _REPLAY)
     return {
-        name: (GatewayRow(*columns), due_at, at, audit_at)
-        for name, *columns, due_at, at, audit_at in connection.execute(query)
+        name: (GatewayRow(*columns), due_at, now, audit_at, replay_at)
+        for name, *columns, due_at, now, audit_at, replay_at in connection.execute(query)
     }
 
 

@@ -204,7 +204,11 @@ message_audit = sa.Table(
     _count("missed"),
     sa.Column("audited_at", _SECONDS),
     sa.Column("known_at", _SECONDS),
+    # When a delivery of what it has missed is due, and why the last one left some.
+    sa.Column("replay_at", _SECONDS),
+    sa.Column("replay_why", sa.String(500), nullable=False, default="", server_default=""),
     sa.Index("ix_message_audit_due", "gateway", "due_at"),
+    sa.Index("ix_message_audit_replay", "gateway", "replay_at"),
     **MYSQL,
 )
 """The audits of messages: one row a channel, with what is due and what the last one has found."""
@@ -223,6 +227,10 @@ missed_message = sa.Table(
     sa.Column("found_at", _SECONDS, nullable=False, index=True),
     # When an audit found that it had come after all.
     sa.Column("arrived_at", _SECONDS),
+    # What came of its delivery (message_replay.Replay), since when, and in words. NULL: none yet.
+    sa.Column("replay", _WORD),
+    sa.Column("replayed_at", _SECONDS),
+    sa.Column("replay_detail", sa.String(250), nullable=False, default="", server_default=""),
     **MYSQL,
 )
 """The messages that audits found missing, for 30 days; no text and no number."""

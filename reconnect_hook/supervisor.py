@@ -12,13 +12,14 @@ from reconnect_hook.audit_log import EventLog, EventLogError
 from reconnect_hook.context import ProbeContext
 from reconnect_hook.decision import Policy
 from reconnect_hook.history import RepairHistory
-from reconnect_hook.message_audit import AuditRepository, MessageAuditor, wish_after
+from reconnect_hook.message_audit import AuditRepository, AuditResult, MessageAuditor, wish_after
+from reconnect_hook.message_replay import Consumer, MessageReplayer, ReplayRepository
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Action, AskedBy, Backoff
 from reconnect_hook.operator_actions import OperatorActions
 from reconnect_hook.probe_limits import ProbeRepository
-from reconnect_hook.reconciler import GatewayReconciler
+from reconnect_hook.reconciler import Beside, GatewayReconciler
 from reconnect_hook.recorder import Recorder
 from reconnect_hook.repository import Lead
 from reconnect_hook.scan_links import ScanLinks
@@ -47,6 +48,7 @@ class GatewayController:
     history: RepairHistory
     actions: OperatorActions
     auditor: MessageAuditor
+    replayer: MessageReplayer
 
     def want_audits(self, outages: Iterable[Outage | None]) -> None:
         """Have the messages compared after outages that have ended; raise StateError."""
@@ -128,12 +130,28 @@ def make_controller(
     clock = database.clock
     messages = open_source(settings, gateway, listed)
     workers = Workers(client, probing, messages, scheduler.notify, clock)
+    url, token = gateway.replay_url, gateway.replay_token
+    replayer = MessageReplayer(
+        ReplayRepository(database, name),
+        client,
+        echoes,
+        Consumer(url, token, client.event_headers) if url else None,
+        events,
+        counts.count_replay,
+        gateway.replay,
+    )
+
+    def audited(channel: str, result: AuditResult) -> None:
+        counts.count_audit(channel, result)
+        if result is AuditResult.MISSED:
+            replayer.want_after_audit(channel)
+
     auditor = MessageAuditor(
         AuditRepository(database, name),
         client,
         echoes,
         events,
-        counts.count_audit,
+        audited,
         mode,
         clock=clock,
     )
@@ -146,12 +164,22 @@ def make_controller(
         counts,
         most_calls=settings.reconnect_workers,
         clock=clock,
-        # A check may end in the middle of an audit, and what it has claimed then waits.
-        auditor=None if asked_by is AskedBy.CHECK else auditor,
+        # A check may end in the middle of one, and what it has claimed then waits.
+        beside=None if asked_by is AskedBy.CHECK else Beside(auditor, replayer),
     )
     actions = OperatorActions(database, name, writer, scheduler.wake)
     return GatewayController(
-        gateway, client, writer, workers, reconciler, probing, events, history, actions, auditor
+        gateway,
+        client,
+        writer,
+        workers,
+        reconciler,
+        probing,
+        events,
+        history,
+        actions,
+        auditor,
+        replayer,
     )
 
 

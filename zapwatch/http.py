@@ -6,8 +6,9 @@ import http.client
 import io
 import json
 import socket
+import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Literal
@@ -48,11 +49,17 @@ class HttpError(Exception):
     """No complete answer. The detail may be long, and may repeat what was sent."""
 
     def __init__(
-        self, kind: Literal["timeout", "connection", "tls", "invalid"], detail: str
+        self,
+        kind: Literal["timeout", "connection", "tls", "invalid"],
+        detail: str,
+        *,
+        sent: bool = True,
     ) -> None:
         super().__init__(detail)
         self.kind = kind
         self.detail = detail
+        self.sent = sent
+        """Whether the server may have got the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,17 +158,17 @@ class HttpClient:
         *,
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
-        body: Mapping[str, object] | Sequence[object] | int | None = None,
+        body: Mapping[str, object] | Sequence[object] | int | bytes | None = None,
         stated_seconds: float | None = None,
     ) -> HttpResponse:
         """Return the answer, complete within ``seconds``; raise HttpError.
 
-        The error of a time-out names ``stated_seconds``, where the call is one of several that
-        share a deadline.
+        A body of bytes is sent as it stands, every other as JSON. The error of a time-out names
+        ``stated_seconds``, where the call is one of several that share a deadline.
         """
         too_late = f"no answer within {stated_seconds or seconds:g} s"
         if seconds <= 0:
-            raise HttpError("timeout", too_late)
+            raise HttpError("timeout", too_late, sent=False)
         connect_timeout = min(self._connect_timeout, seconds)
         try:
             with self._session.request(
@@ -169,7 +176,8 @@ class HttpClient:
                 self._base_url + path,
                 headers=headers,
                 params=params,
-                json=body,
+                data=body if isinstance(body, bytes) else None,
+                json=None if isinstance(body, bytes) else body,
                 timeout=(connect_timeout, seconds),
                 allow_redirects=False,
                 stream=True,
@@ -177,18 +185,20 @@ class HttpClient:
                 content_type = response.headers.get("Content-Type", "")
                 return HttpResponse(response.status_code, content_type, self._read(response))
         except (requests.exceptions.InvalidHeader, UnicodeEncodeError):
-            raise HttpError("invalid", "a secret that no HTTP header can carry") from None
+            detail = "a secret that no HTTP header can carry"
+            raise HttpError("invalid", detail, sent=False) from None
         # Time-outs and TLS errors can be ConnectionErrors too: the order matters.
         except requests.ConnectTimeout:
-            raise HttpError("timeout", f"no connection within {connect_timeout:.3g} s") from None
+            detail = f"no connection within {connect_timeout:.3g} s"
+            raise HttpError("timeout", detail, sent=False) from None
         except (requests.Timeout, urllib3.exceptions.TimeoutError):
             raise HttpError("timeout", too_late) from None
         except (requests.exceptions.SSLError, urllib3.exceptions.SSLError) as error:
-            raise HttpError("tls", _root_cause(error)) from None
+            raise HttpError("tls", _root_cause(error), sent=_was_sent(error)) from None
         except (requests.exceptions.ContentDecodingError, urllib3.exceptions.DecodeError):
             raise HttpError("invalid", "an answer that cannot be decompressed") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise HttpError("connection", _root_cause(error)) from None
+            raise HttpError("connection", _root_cause(error), sent=_was_sent(error)) from None
 
     def _read(self, response: requests.Response) -> bytes:
         parts: list[bytes] = []
@@ -205,16 +215,26 @@ class HttpClient:
         self._session.close()
 
 
-def _root_cause(error: BaseException) -> str:
-    """Return one short line for the innermost cause; requests wraps it three times."""
-    seen: BaseException = error
-    while True:
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Return an error and what caused it, the innermost last; requests wraps it three times."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
         inner = getattr(seen, "reason", None)
         if not isinstance(inner, BaseException):
             inner = seen.__cause__ or seen.__context__
-        if inner is None or inner is seen:
-            break
-        seen = inner
+        seen = None if inner is seen else inner
+
+
+def _was_sent(error: BaseException) -> bool:
+    """Whether the connection stood when it failed."""
+    before = urllib3.exceptions.NewConnectionError, ssl.SSLCertVerificationError
+    return not any(isinstance(cause, before) for cause in _causes(error))
+
+
+def _root_cause(error: BaseException) -> str:
+    """Return one short line for the innermost cause."""
+    *_, seen = _causes(error)
     text = seen.strerror if isinstance(seen, OSError) and seen.strerror else str(seen)
     return text or type(seen).__name__
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from flask import Blueprint, Response, abort, request
@@ -67,6 +68,7 @@ class DashboardApi:
         add("/audit/<channel:channel>", "audit", self._audit)
         add("/audit/<channel:channel>", "audit_now", self._audit_now, methods=["POST"])
         add("/missed/<channel:channel>", "missed", self._missed)
+        add("/replay/<channel:channel>", "replay", self._replay, methods=["POST"])
         add("/pause/<channel:channel>", "pause", self._pause, methods=["POST"])
         add("/resume/<channel:channel>", "resume", self._resume, methods=["POST"])
         add("/forget/<channel:channel>", "forget", self._forget, methods=["POST"])
@@ -135,8 +137,9 @@ class DashboardApi:
         last = self._auditor().repository.last(key).get(key)
         if last is None:
             return as_json(200, {"audit": None})
-        names = ("result", "detail", "received", "missed", "audited_at", "known_at", "due_at")
-        return as_json(200, {"audit": {name: getattr(last, name) for name in names}})
+        told = asdict(last)
+        del told["channel"]
+        return as_json(200, {"audit": told})
 
     def _audit_now(self, channel: str) -> Response:
         """Have the messages of the last day compared, if the gateway lists such a channel."""
@@ -148,13 +151,18 @@ class DashboardApi:
 
     def _missed(self, channel: str) -> Response:
         """Tell the messages that were missed in the last 30 days, the newest first."""
-        found = self._auditor().repository.missed(channel_key(channel))
-        names = ("id", "at", "kind", "found_at", "arrived_at")
-        missed = [
-            {name: getattr(one, name) for name in names} | {"chat_ends_in": one.chat}
-            for one in found
-        ]
+        missed = [asdict(one) for one in self._auditor().repository.missed(channel_key(channel))]
+        for one in missed:
+            one["chat_ends_in"] = one.pop("chat")
         return as_json(200, {"missed": missed})
+
+    def _replay(self, channel: str) -> Response:
+        """Have the messages delivered again that the channel has missed."""
+        row, replayer = self._known(channel), self._panels.of_request().controller.replayer
+        if replayer.why_not:
+            return as_json(409, {"error": replayer.why_not})
+        replayer.want(row.channel, request.remote_addr)
+        return as_json(202, {"accepted": True})
 
     def _auditor(self) -> MessageAuditor:
         return self._panels.of_request().controller.auditor

@@ -91,6 +91,8 @@ def init_templates(app: Flask, panels: GatewayPanels) -> None:
         attempt_kinds=strings.ATTEMPT_KINDS,
         step_kinds=strings.STEP_KINDS,
         step_words=strings.step_words,
+        message_kind=strings.message_kind,
+        replays=strings.REPLAYS,
         alert_words=strings.ALERTS,
         banners=lambda problems: strings.banners(problems, len(panels.all)),
         qr_states=strings.QR_STATES,

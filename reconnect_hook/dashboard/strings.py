@@ -12,6 +12,7 @@ from reconnect_hook.alerts import RepairCause
 from reconnect_hook.attempt_log import UNABLE, AttemptKind, AttemptStep, StepKind
 from reconnect_hook.dashboard.channel_view import ChannelHealth
 from reconnect_hook.dashboard.snapshot import ActiveProblem, Problem
+from reconnect_hook.message_audit import Replay
 from reconnect_hook.models import AskedBy, Outcome, Step
 from reconnect_hook.probe_limits import ProbeOutcome
 from zapwatch.channels import Status
@@ -248,6 +249,31 @@ def step_words(step: AttemptStep) -> LazyString | str:
     """Return the words of a step: those of a gateway are its own."""
     return _STEP_WORDS.get(step.kind, {}).get(step.words, step.words)
 
+
+_MESSAGE_KINDS = {
+    **dict.fromkeys(("chat", "conversation", "extendedText", "text"), _("text")),
+    **dict.fromkeys(("audio", "ptt"), _("audio")),
+    "image": _("image"),
+    "video": _("video"),
+    "document": _("document"),
+    "media": _("media"),
+}
+
+
+def message_kind(kind: str) -> LazyString | str:
+    """Return the word for a kind of message, a rare one's as the gateway has it."""
+    return _MESSAGE_KINDS.get(kind, kind)
+
+
+REPLAYS = {
+    None: _("not delivered"),
+    Replay.SENDING: _("being delivered again"),
+    Replay.DELIVERED: _("delivered again"),
+    Replay.REFUSED: _("the webhook refused it"),
+    Replay.UNKNOWN: _("unknown whether the webhook has received it; it is not sent again"),
+    Replay.GONE: _("the gateway no longer has it"),
+}
+"""What came of a missed message's delivery."""
 
 QR_STATES = {
     "asking": _("Requesting the code from the gateway …"),

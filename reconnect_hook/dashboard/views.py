@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
@@ -55,6 +56,7 @@ from reconnect_hook.dashboard.timeline import (
     with_messages,
 )
 from reconnect_hook.history import Attempt, episodes
+from reconnect_hook.message_audit import LastAudit, Missed
 from zapwatch.alertmanager import AlertmanagerError
 from zapwatch.channels import channel_key
 from zapwatch.clock import Clock
@@ -196,6 +198,8 @@ class ChannelPage:
         add("/live/channel/<channel:channel>", "live_channel", self._live)
         add("/reconnect/<channel:channel>", "reconnect", self._reconnect, methods=["POST"])
         add("/ask/<channel:channel>", "ask", self._ask, methods=["POST"])
+        add("/audit/<channel:channel>", "audit", self._audit, methods=["POST"])
+        add("/replay/<channel:channel>", "replay", self._replay, methods=["POST"])
         add("/pause/<channel:channel>", "pause", self._pause, methods=["POST"])
         add("/resume/<channel:channel>", "resume", self._resume, methods=["POST"])
         add("/forget/<channel:channel>", "forget", self._forget, methods=["POST"])
@@ -226,7 +230,8 @@ class ChannelPage:
     def _tag(self, snapshot: DashboardSnapshot, panel: GatewayPanel, channel: str) -> str:
         changed = snapshot.changed.get(view_id(panel.name, channel), 0)
         read = panel.weeks.count
-        return f"{self._board.boot}.{changed}.{snapshot.problems_changed}.{read}"
+        audit = zlib.crc32(repr(_last_audit(panel, channel)).encode())
+        return f"{self._board.boot}.{changed}.{snapshot.problems_changed}.{read}.{audit}"
 
     def _parts(self, snapshot: DashboardSnapshot, panel: GatewayPanel, channel: str) -> Markup:
         version = self._tag(snapshot, panel, channel), self._clock.time() // _KEPT_SECONDS
@@ -267,6 +272,10 @@ class ChannelPage:
             shares=Shares() if deaf else self._shares.of(panel.name, name),
             silence=self._silence(panel, name),
             just_asked=row is not None and _was_just_asked(row, self._clock.time()),
+            audit=_last_audit(panel, name),
+            missed=_missed(panel, name),
+            can_audit=panel.controller.auditor.can_know,
+            can_replay=not panel.controller.replayer.why_not,
             can_ask=panel.controller.probing.can_ask(channel_key(name)),
             can_pair=panel.watches.can_pair,
             phone=panel.number_of(channel_key(name)),
@@ -287,14 +296,30 @@ class ChannelPage:
         panel.controller.actions.probe_now(_name(self._board.look(), panel, channel))
         return self._back(channel)
 
-    def _pause(self, channel: str) -> AnyResponse:
-        hours = request.form.get("hours", "1")
+    def _audit(self, channel: str) -> AnyResponse:
+        auditor = self._panels.of_request().controller.auditor
+        auditor.repository.want_now(self._listed(channel))
+        return self._back(channel)
+
+    def _replay(self, channel: str) -> AnyResponse:
+        replayer = self._panels.of_request().controller.replayer
+        replayer.want(self._listed(channel), request.remote_addr)
+        return self._back(channel)
+
+    def _listed(self, channel: str) -> str:
+        """Return the gateway's spelling; of a channel that nobody knows there is no record."""
         panel = self._panels.of_request()
         row = self._board.look().rows.get(view_id(panel.name, channel))
-        # Of a channel that nobody knows there is nothing to pause, and no series to be made.
-        if hours not in PAUSES or row is None:
+        if row is None:
             abort(404)
-        panel.controller.actions.pause(row.channel, PAUSES[hours])
+        return row.channel
+
+    def _pause(self, channel: str) -> AnyResponse:
+        hours = request.form.get("hours", "1")
+        if hours not in PAUSES:
+            abort(404)
+        actions = self._panels.of_request().controller.actions
+        actions.pause(self._listed(channel), PAUSES[hours])
         return self._back(channel)
 
     def _resume(self, channel: str) -> AnyResponse:
@@ -335,6 +360,21 @@ def _told(panel: GatewayPanel, channel: str) -> list[Attempt] | None:
 def _logged(panel: GatewayPanel, channel: str) -> list[LoggedAttempt]:
     try:
         return panel.controller.history.logged(channel_key(channel))
+    except StateError:
+        return []
+
+
+def _last_audit(panel: GatewayPanel, channel: str) -> LastAudit | None:
+    key = channel_key(channel)
+    try:
+        return panel.controller.auditor.repository.last(key).get(key)
+    except StateError:
+        return None
+
+
+def _missed(panel: GatewayPanel, channel: str) -> list[Missed]:
+    try:
+        return panel.controller.auditor.repository.missed(channel_key(channel))
     except StateError:
         return []
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from demo.simulator.client import Simulator
+from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
 from reconnect_hook import probe, reconciler
 from tests.browser.axe import check
 from tests.browser.here import hook_here
+from tests.support.consumer import ConsumerWebhook
 from tests.support.gateways import answer, sample
 from tests.support.hooks import SECRET, TOKEN, hook_settings
-from tests.support.looks import Look, Windows, log_in, two_windows
+from tests.support.looks import WAIT_MS, Look, Windows, log_in, two_windows
+from tests.support.message_logs import WrittenLog
 from tests.support.prometheus import Exposition
 from tests.support.waiting import wait_until
 
@@ -23,10 +29,16 @@ _CHANNELS = ("loja", "nunca", "caiu")
 
 
 @pytest.fixture
-def simulator() -> Iterator[Simulator]:
+def server() -> Iterator[SimulatorServer]:
     """Run a gateway that has a request which only a living session can answer."""
     with SimulatorServer(SECRET, api="wppconnect") as server:
-        made = Simulator(server.url)
+        yield server
+
+
+@pytest.fixture
+def simulator(server: SimulatorServer) -> Iterator[Simulator]:
+    """Give it channels."""
+    with nullcontext(Simulator(server.url)) as made:
         made.put_channel("loja")
         made.put_channel("nunca")
         made.put_channel("caiu", session="dead")
@@ -35,8 +47,19 @@ def simulator() -> Iterator[Simulator]:
 
 
 @pytest.fixture
+def webhook() -> Iterator[ConsumerWebhook]:
+    """Let the operator's system take what is delivered again."""
+    with ConsumerWebhook() as made:
+        yield made
+
+
+@pytest.fixture
 def pages(
-    browser: Browser, simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    browser: Browser,
+    simulator: Simulator,
+    webhook: ConsumerWebhook,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Windows]:
     """Open windows on a hook in this process, so that a second query need not wait a minute."""
     monkeypatch.chdir(tmp_path)
@@ -49,8 +72,16 @@ def pages(
         )
     )
     there = f"http://{prometheus.at}"
-    more = {"PROMETHEUS_URL": there, "ALERTMANAGER_URL": there, "PROBE_OVERRIDES": "nunca=off"}
-    settings = hook_settings(simulator.url, **more)
+    log = WrittenLog(sa.make_url("sqlite:///log.sqlite3"))
+    log.write_history("caiu", [7200])
+    more = {
+        "PROMETHEUS_URL": there,
+        "ALERTMANAGER_URL": there,
+        "PROBE_OVERRIDES": "nunca=off",
+        "MESSAGE_LOG_URL": log.reader,
+        "MESSAGE_REPLAY_URL": webhook.url,
+    }
+    settings = hook_settings(simulator.url, **{name: str(value) for name, value in more.items()})
     with hook_here(settings, "wppconnect") as url, two_windows(browser, url) as opened:
         for _, page in opened:
             log_in(page, TOKEN)
@@ -104,6 +135,46 @@ def test_there_is_no_button_where_nothing_can_ask(pages: Windows) -> None:
             assert _button(look, page).count() == 0, why
         page.goto("/channels/loja")
         expect(_button(look, page)).to_be_visible()
+
+
+def test_missed_messages_are_found_listed_and_delivered_again(
+    pages: Windows, server: SimulatorServer, webhook: ConsumerWebhook
+) -> None:
+    for _, page in pages:
+        page.goto("/channels/loja")
+    for number in range(3):
+        message = SimulatedMessage(
+            "loja", outgoing=False, id=f"LOST{number}", words="a secret", at=time.time() - 600
+        )
+        server.gateway.births.bear(message)
+    card = "[data-part=missed]"
+    look, page = pages[0]
+    expect(page.locator(card)).to_contain_text(look.say("No audit yet."))
+    page.get_by_role("button", name=look.say("Audit now")).click()
+    for look, page in pages:
+        expect(page.locator(f"{card} li")).to_have_count(3, timeout=WAIT_MS)
+        one = page.locator(f"{card} li").first
+        expect(one).to_contain_text(look.say("chat ending in %(digits)s") % {"digits": "0001"})
+        expect(one).to_contain_text(look.say("not delivered"))
+        check(page)
+    webhook.status = 503
+    look, page = pages[0]
+    page.get_by_role("button", name=look.say("Deliver again")).click()
+    for look, page in pages:
+        expect(page.locator(f"{card} li").nth(2)).to_contain_text("HTTP 503", timeout=WAIT_MS)
+        expect(page.locator(card)).to_contain_text(look.say("Not all could be delivered again:"))
+        check(page)
+    webhook.status = 204
+    look, page = pages[0]
+    page.get_by_role("button", name=look.say("Deliver again")).click()
+    for look, page in pages:
+        expect(page.locator(card)).to_contain_text(
+            look.say("No message is missing."), timeout=WAIT_MS
+        )
+        assert page.get_by_text(look.say("delivered again"), exact=False).count() >= 3
+        assert "a secret" not in page.content()
+        check(page)
+    assert len(webhook.events) == 6
 
 
 def _button(look: Look, page: Page) -> Locator:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from demo.simulator.event_shapes import MESSAGES
 from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
 from reconnect_hook.message_audit import AuditResult, MessageAuditor
@@ -19,7 +22,9 @@ from zapwatch.config.gateway import AuditMode
 from zapwatch.gateways.base import GatewayError
 from zapwatch.gateways.evolution import EvolutionGateway
 from zapwatch.gateways.registry import ADAPTERS
-from zapwatch.messages.received import Delivered, Received
+from zapwatch.messages.event_parser import parse
+from zapwatch.messages.received import Delivered, Received, bare_id
+from zapwatch.messages.webhook_log import Direction
 
 _LISTING = [kind for kind, adapter in ADAPTERS.items() if adapter.lists_messages]
 _HOUR = 3600.0
@@ -32,11 +37,12 @@ class _Phone:
         self.world = world
         self.now = world.clock.time()
 
-    def gets(self, id_: str, *, ago: float = 600, **more: Any) -> None:
+    def gets(self, id_: str, *, ago: float = 600, **more: Any) -> SimulatedMessage:
         """Let a message come in, so many seconds ago."""
         fields: dict[str, Any] = {"outgoing": False, "id": id_, "at": self.now - ago} | more
         message = SimulatedMessage("loja", **fields)
         self.world.server.gateway.births.bear(message)
+        return message
 
     def received(self, hours: float = 1) -> Received:
         """Return what the adapter tells of the last hours."""
@@ -154,6 +160,30 @@ def test_a_gateway_that_keeps_nothing_cannot_know(phone: _Phone) -> None:
 
     assert received.messages == ()
     assert received.cannot_know
+
+
+@pytest.mark.parametrize("chat", [f"{NUMBER}@c.us", "120363000000000001@g.us"])
+def test_an_event_is_made_of_a_message_as_the_gateway_itself_posts_it(
+    phone: _Phone, chat: str
+) -> None:
+    kind = phone.world.kind
+    message = phone.gets("A", words="the text of a person", chat=chat)
+    phone.gets("B")
+
+    since = phone.now - _HOUR
+    received = phone.world.gateway.received(phone.world.channel(), since, phone.now, {"A"})
+
+    assert received.events.keys() == {"A"}
+    assert "text of a person" not in repr(received)
+    made, posted = received.events["A"], MESSAGES[kind](message, phone.now - 600)
+    assert made["event"] == {"waha": "message"}.get(kind, posted["event"])
+    place = {"waha": "payload", "evolution": "data"}.get(kind)
+    if place is not None:
+        made, posted = made[place], posted[place]
+    assert {name: made.get(name) for name in posted} == posted
+    [parsed] = parse(kind, json.dumps(received.events["A"]).encode(), phone.now)
+    assert (parsed.key, parsed.direction) == ("loja", Direction.IN)
+    assert bare_id(parsed.id) == "A"
 
 
 @pytest.mark.parametrize("fault", ["html_502", "http_500_json", "reset", "wrong_shape_null"])
@@ -280,8 +310,9 @@ def test_an_audit_of_the_channel_finds_what_is_missing(
     for id_, ago in (("A", 3400), ("B", 2000), ("C", 1600), ("LATE", -120)):
         phone.gets(id_, ago=ago)
     consumer: Any = _Consumer(got)
+    book: Any = SimpleNamespace(delivered_again=lambda *_: {})
     auditor = MessageAuditor(
-        cast("Any", None),
+        book,
         phone.world.gateway,
         consumer,
         cast("Any", None),

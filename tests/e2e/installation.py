@@ -38,8 +38,15 @@ class Installation:
     """Exporter, hook, Prometheus and Alertmanager for all ``gateways``, in ``folder``."""
 
     def __init__(
-        self, folder: Path, gateways: Sequence[Watched], settings: Mapping[str, str]
+        self,
+        folder: Path,
+        gateways: Sequence[Watched],
+        settings: Mapping[str, str],
+        *,
+        quiet: bool = False,
     ) -> None:
+        """``quiet``: no messages come in but those that a test bears."""
+        self._quiet = quiet
         self.of: dict[str, Simulator] = {}
         self.births: dict[str, Births] = {}
         self.at = Addresses(free(), free(), free(), free())
@@ -52,14 +59,15 @@ class Installation:
         """Return what Prometheus answers, each with its labels and its value."""
         return prometheus_query(self.at.prometheus, expression)
 
-    def api(self, path: str) -> Any:
+    def api(self, path: str, method: str = "GET") -> Any:
         """Return what the hook's API answers."""
-        answer = requests.get(
+        answer = requests.request(
+            method,
             f"http://{self.at.hook}/api/{path}",
             headers={"Authorization": f"Bearer {TOKEN}"},
             timeout=30,
         )
-        assert answer.status_code == 200, answer.text
+        assert answer.ok, answer.text
         return answer.json()
 
     def statuses(self) -> dict[tuple[str, str], str]:
@@ -100,7 +108,7 @@ class Installation:
         self.of[one.name] = Simulator(server.url)
         self.births[one.name] = server.gateway.births
         for channel in one.channels:
-            self.of[one.name].put_channel(channel, reconnect_seconds=1.0)
+            self.of[one.name].put_channel(channel, reconnect_seconds=1.0, quiet=self._quiet)
         if one.log_url:
             source = {"message_log_url": one.log_url}
         else:

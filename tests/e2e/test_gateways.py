@@ -6,14 +6,19 @@ those that are described. Whapi, which has no list and no cure for a zombie, has
 
 from __future__ import annotations
 
+import sqlite3
+import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
+from demo.simulator.messages import SimulatedMessage
 from tests.e2e.installation import Installation, Watched
-from tests.support.loop import SILENT_SECONDS
+from tests.support.consumer import ConsumerWebhook
+from tests.support.loop import SILENT_SECONDS, TOKEN
 from tests.support.waiting import wait_until
 
 _SECONDS = 120.0
@@ -138,3 +143,62 @@ def test_whapis_channels_are_watched_by_pixelhubs_log_and_started_only_by_a_repa
         simulator.put_channel("parado", status="connected", status_text="(as it is)")
         simulator.connect("zumbi")
         _wait_for(installation, {}, channels)
+
+
+_RULE_SECONDS = 300.0  # of a group that is evaluated once a minute
+_LOST = ("LOST1", "LOST2", "LOST3")
+
+
+def test_what_a_broken_webhook_dropped_is_found_and_delivered_again(tmp_path: Path) -> None:
+    kinds = ("waha", "evolution", "wppconnect")
+    with ConsumerWebhook() as webhook:
+        to = {kind: {"replay_url": f"{webhook.url}/{kind}"} for kind in kinds}
+        gateways = [Watched(kind, kind, ("bem",), None, to[kind]) for kind in kinds]
+        with Installation(tmp_path, gateways, {}, quiet=True) as installation:
+
+            def missed() -> list[str]:
+                series = installation.query("whatsapp_channel_messages_missed")
+                return sorted(one["value"][1] for one in series)
+
+            firing = 'ALERTS{alertname="WhatsAppMessagesMissed",alertstate="firing"}'
+            for kind in kinds:
+                _let_come(installation, kind, "BEFORE")
+                installation.of[kind].webhook(token="a-token-that-is-not-right")
+                _let_come(installation, kind, *_LOST)
+                installation.of[kind].webhook(token=TOKEN)
+                _let_come(installation, kind, "AFTER")
+            with closing(sqlite3.connect(tmp_path / "messages.sqlite3")) as store, store:
+                # As if the exporter had run for hours.
+                store.execute("UPDATE hash_key SET since = since - 7200")
+            for kind in kinds:
+                installation.api(f"audit/bem?gateway={kind}", "POST")
+            wait_until(lambda: missed() == ["3", "3", "3"], _SECONDS, "the audits")
+            for kind in kinds:
+                told = installation.api(f"missed/bem?gateway={kind}")["missed"]
+                assert sorted(one["id"] for one in told) == list(_LOST)
+            wait_until(lambda: len(installation.query(firing)) == 3, _RULE_SECONDS, "the alerts")
+
+            for kind in kinds:
+                installation.api(f"replay/bem?gateway={kind}", "POST")
+            wait_until(lambda: missed() == ["0", "0", "0"], _SECONDS, "nothing to be missed")
+            wait_until(lambda: not installation.query(firing), _RULE_SECONDS, "the alerts to end")
+            for simulator in installation.of.values():
+                assert simulator.requests("qr") == []
+    texts = [str(event) for event in webhook.events]
+    assert Counter(one for text in texts for one in _LOST if one in text) == dict.fromkeys(_LOST, 3)
+    assert len(texts) == 9
+    assert all(headers["X-Zapwatch-Replay"] == "true" for headers in webhook.headers)
+
+
+def _let_come(installation: Installation, kind: str, *ids: str) -> None:
+    """Let messages come in that are old enough to be judged, and be posted or refused."""
+    before = _posted(installation, kind)
+    for one in ids:
+        message = SimulatedMessage("bem", outgoing=False, id=one, at=time.time() - 1800)
+        installation.births[kind].bear(message)
+    done = before + len(ids)
+    wait_until(lambda: _posted(installation, kind) == done, _SECONDS, "each to be posted")
+
+
+def _posted(installation: Installation, kind: str) -> int:
+    return sum(installation.of[kind].state()["webhook"]["answers"].values())

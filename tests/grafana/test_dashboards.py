@@ -15,6 +15,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 
 from demo.configuration import ROOT
+from reconnect_hook.message_audit import AuditResult, Replay
 from reconnect_hook.models import Outcome
 from reconnect_hook.probe_limits import ProbeOutcome
 from tests.support.dashboards import (
@@ -176,6 +177,8 @@ def test_every_outcome_has_a_colour(dashboard: dict[str, Any]) -> None:
     text = json.dumps(dashboard)
     assert all(f'"{outcome}"' in text for outcome in Outcome)
     assert all(f'"echo: {outcome}"' in text for outcome in ProbeOutcome)
+    assert all(f'"audit: {result}"' in text for result in AuditResult)
+    assert all(f'"delivery: {result}"' in text for result in Replay if result != Replay.SENDING)
 
 
 def test_grafana_finds_what_the_guide_says_where_to_put() -> None:

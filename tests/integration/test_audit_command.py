@@ -43,8 +43,13 @@ class _Loop:
             "HOOK_STATE_URL": f"sqlite:///{folder}/state.sqlite3",
             "HOOK_LOG_FILE": f"{folder}/hook.log",
         }
+        self.set()
+
+    def set(self, **more: str) -> None:
+        """Write the settings of the command, some of them changed."""
+        self.settings |= more
         lines = "".join(f"{name}={value}\n" for name, value in self.settings.items())
-        (folder / "zapwatch.env").write_text(lines)
+        (self.folder / "zapwatch.env").write_text(lines)
 
     def gets(self, *ids: str) -> None:
         """Let messages come in, ten minutes ago, and wait until the webhook has tried each."""
@@ -102,14 +107,22 @@ def test_exactly_what_a_broken_webhook_dropped_is_missing(
         wait_until(lambda: _stored(loop) == 4, _SECONDS, "it is stored")
         assert loop.audit("--json") == 3
         assert missing() == ["LOST1", "LOST3"]
-        loop.gets("LOST1", "LOST3")
+
+        url = f"{exporter.url}/messages/wpp"
+        loop.set(MESSAGE_REPLAY_URL=url, MESSAGE_REPLAY_TOKEN="a-token-that-is-not-right")
+        assert loop.audit("--replay") == 3
+        assert "wpp: loja: delivery: 2 refused\n" in capsys.readouterr().out
+        assert _stored(loop) == 4
+        loop.set(MESSAGE_REPLAY_TOKEN=_TOKEN)
+        assert loop.audit("--replay") == 0
+        assert "wpp: loja: delivery: 2 delivered\n" in capsys.readouterr().out
         wait_until(lambda: _stored(loop) == 6, _SECONDS, "they are stored")
-        assert loop.audit("--gateway", "wpp") == 0
+        assert loop.audit("--gateway", "wpp", "--replay") == 0
         assert capsys.readouterr().out == "wpp: loja: complete: 6 received\n"
 
     log = (loop.folder / "hook.log").read_text()
     assert "audit=missed received=6 missed=3" in log
-    for file in loop.folder.glob("*.sqlite3*"):
+    for file in (*loop.folder.glob("*.sqlite3*"), *loop.folder.glob("*.log")):
         held = file.read_bytes()
         assert b"a text" not in held
         assert b"5500000000001" not in held
@@ -142,7 +155,11 @@ def test_what_cannot_be_read_or_known_is_no_good_news(
     loop.simulator.fault("list", "html_502")
     assert "wpp: list: html" in said()
 
-    with pytest.raises(SystemExit) as ended:
-        loop.audit("--gateway", "another")
-    assert ended.value.code == 2
-    assert "there is no gateway 'another'" in capsys.readouterr().err
+    for arguments, words in (
+        (["--gateway", "another"], "there is no gateway 'another'"),
+        (["--replay"], "--replay needs MESSAGE_REPLAY_URL, which is not set"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            loop.audit(*arguments)
+        assert ended.value.code == 2
+        assert words in capsys.readouterr().err

@@ -743,7 +743,10 @@ def test_the_api_tells_and_wants_audits(audited: App, tmp_path: Path) -> None:
     )
     missed = {"id": "A1", "at": 5, "kind": "text", "chat_ends_in": "0001"}
     remembered = missed | {"found_at": 6, "arrived_at": None}
+    remembered |= {"replay": None, "replayed_at": None, "replay_detail": ""}
     assert ask("GET", "missed/loja") == (200, {"missed": [remembered]})
+    refused = ask("POST", "replay/loja")
+    assert refused == (409, {"error": "MESSAGE_REPLAY_URL is not set"})
 
 
 def test_where_nothing_can_be_compared_no_audit_is_wanted(app: App, tmp_path: Path) -> None:

@@ -1,17 +1,21 @@
-"""When messages are compared, and what is remembered of it: hooks, state and gateway in a world."""
+"""When messages are compared and delivered again: hooks, state and gateway in a world."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from reconnect_hook.message_audit import AuditResult, prune_audits, wish_after
+from reconnect_hook import message_replay
+from reconnect_hook.message_audit import AuditResult, Missed, Replay, prune_audits, wish_after
+from reconnect_hook.message_replay import DIED, OLDEST_SECONDS, ReplayRepository
+from tests.support.raw_server import Conversation, RawServer, reset
 from tests.support.world import GATEWAY, Options, World
 from zapwatch.channels import Status
-from zapwatch.config.gateway import AuditMode
+from zapwatch.config.gateway import AuditMode, ReplayMode
+from zapwatch.gateways.base import Gateway
 from zapwatch.messages.received import ReceivedMessage
 
 
@@ -26,6 +30,38 @@ class _Audited(World):
     def arrive(self, id_: str, *, channel: str = "loja") -> None:
         """Let a message come to the consumer."""
         self.messages.ids.setdefault(channel, set()).add(id_)
+
+    def lose(self, *ids: str) -> None:
+        """Let messages come to the gateway and not to the consumer, and be found missing."""
+        for one in ids:
+            self.receive(one, arrives=False)
+            self.skip(1)
+        self.skip(60)
+        self.audit()
+
+    def audit(self) -> None:
+        """Let the last day be compared."""
+        self.hook.auditor.repository.want_now("loja")
+        self.run(5)
+
+    def deliver(self) -> list[str]:
+        """Let a person ask for what was missed, and return what the webhook has got."""
+        self.hook.replayer.want("loja", "192.0.2.1")
+        self.run(5)
+        return self.consumer.got
+
+    def missed(self) -> dict[str, Missed]:
+        """Return what is remembered of missed messages, by id."""
+        return {one.id: one for one in self.hook.auditor.repository.missed("loja")}
+
+    def why(self) -> str:
+        """Return why the last delivery left some."""
+        return self.hook.auditor.repository.last("loja")["loja"].replay_why
+
+    def replayed(self, result: Replay) -> float:
+        """Return how many deliveries ended so."""
+        name = "whatsapp_messages_replayed_total"
+        return self.value(name, gateway=GATEWAY, channel="loja", result=result) or 0.0
 
     def audits(self) -> int:
         """Return how often the gateway was asked for messages."""
@@ -48,6 +84,11 @@ class _Audited(World):
         self.receive("LOST", arrives=False)
         self.gateway.on_call = lambda *_: self.put()
         assert self.repair().outcome == "reconnected"
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(message_replay, "PAUSE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -215,11 +256,9 @@ def test_the_state_on_mariadb_keeps_audits_too(tmp_path: Path, database: sa.URL)
         world.run(65)
 
     assert world.missing() == 1
-    world.arrive("LOST")
-    world.skip(1750)
-    world.run(100)
+    assert world.deliver() == ["LOST"]
     assert world.missing() == 0
-    assert [one.arrived_at is not None for one in repository.missed("loja")] == [True]
+    assert [one.replay for one in repository.missed("loja")] == [Replay.DELIVERED]
     prune_audits(world.hook.database, GATEWAY, [])
     assert repository.last() == {}
     world.close()
@@ -231,3 +270,214 @@ def test_two_hooks_at_once_make_one_audit(world: _Audited) -> None:
     claimed = [hook.auditor.repository.claim() for hook in world.hooks]
 
     assert [len(one) for one in claimed] == [1, 0]
+
+
+def test_what_was_missed_is_delivered_once_the_oldest_first(world: _Audited) -> None:
+    world.lose("B", "A", "C")
+    assert world.missing() == 3
+
+    assert world.deliver() == ["B", "A", "C"]
+    assert world.missing() == 0
+    assert world.replayed(Replay.DELIVERED) == 3
+    assert [one.replay for one in world.missed().values()] == [Replay.DELIVERED] * 3
+    assert any("action=replay outcome=asked address=192.0.2.1" in line for line in world.lines())
+    assert any("action=replay outcome=ended delivered=3" in line for line in world.lines())
+    world.audit()
+    assert len(world.deliver()) == 3
+    assert world.missing() == 0
+
+
+@pytest.mark.parametrize(("mode", "got"), [(ReplayMode.AUTO, ["A"]), (ReplayMode.MANUAL, [])])
+def test_only_auto_delivers_what_nobody_has_asked_for(
+    tmp_path: Path, mode: ReplayMode, got: list[str]
+) -> None:
+    world = _Audited(tmp_path, Options(audit=AuditMode.INCIDENTS, replay=mode))
+    world.put()
+    world.lose("A")
+
+    world.run(5)
+
+    assert world.consumer.got == got
+    world.close()
+
+
+_NO = (Replay.REFUSED, "HTTP 503")
+_PERHAPS = (Replay.UNKNOWN, "no answer within 10 s")
+
+
+@pytest.mark.parametrize(
+    ("answers", "got", "later"),
+    [
+        ([_NO], ["A", "B", "C", "D", "E"], ["A"]),
+        ([_NO, _NO], ["A", "B", "C", "D", "E"], ["A", "B"]),
+        ([_NO, _NO, _NO], ["A", "B", "C"], ["A", "B", "C", "D", "E"]),
+        ([_PERHAPS], ["A"], ["B", "C", "D", "E"]),
+    ],
+)
+def test_what_the_webhook_does_not_take_stays_missed_and_says_why(
+    world: _Audited,
+    answers: list[tuple[Replay, str]],
+    got: list[str],
+    later: list[str],
+) -> None:
+    world.lose("A", "B", "C", "D", "E")
+    world.consumer.answers = list(answers)
+
+    assert world.deliver() == got
+    for id_, (result, why) in zip("ABC", answers, strict=False):
+        assert (world.missed()[id_].replay, world.missed()[id_].replay_detail) == (result, why)
+    assert world.missing() == 5 - len(got) + len(answers)
+    world.hook.replayer._repository.want("loja", by_person=False)
+    world.consumer.got = []
+    world.run(5)
+    untried = sorted(set("ABCDE") - set(got))
+    assert world.consumer.got == untried, "nobody has asked for those that were refused"
+    world.consumer.got = []
+    assert world.deliver() == [one for one in later if one not in untried]
+    assert world.missing() == sum(result is Replay.UNKNOWN for result, _ in answers)
+
+
+def test_what_has_arrived_meanwhile_is_not_delivered(world: _Audited) -> None:
+    world.lose("A", "B")
+    world.arrive("A")
+
+    assert world.deliver() == ["B"]
+    assert world.missed()["A"].arrived_at is not None
+
+
+def test_what_came_too_long_ago_is_not_delivered(world: _Audited) -> None:
+    world.lose("A")
+    world.skip(OLDEST_SECONDS - 3600)
+    world.lose("B")
+    world.skip(3600)
+
+    assert world.deliver() == ["B"]
+
+
+def test_what_the_gateway_has_no_more_is_said_to_be_gone(world: _Audited) -> None:
+    world.lose("A", "B")
+    del world.gateway.has["loja"][0]
+
+    assert world.deliver() == ["B"]
+    assert world.missed()["A"].replay is Replay.GONE
+
+
+@pytest.mark.parametrize("fault", ["log", "session", "list"])
+def test_what_cannot_be_read_delivers_nothing_and_says_why(world: _Audited, fault: str) -> None:
+    world.lose("A")
+    has = world.gateway.has.pop("loja")
+    if fault == "log":
+        world.messages.is_down = True
+    elif fault == "session":
+        world.gateway.cannot_know = "the session is down"
+    else:
+        world.gateway.statuses.clear()
+
+    assert world.deliver() == []
+    assert world.why()
+    assert world.missed()["A"].replay is None
+    world.gateway.has["loja"], world.gateway.cannot_know = has, ""
+    world.messages.is_down = False
+    world.put()
+    assert world.deliver() == ["A"]
+    assert world.why() == ""
+
+
+def test_what_a_hook_that_died_was_sending_is_unknown_and_not_sent_again(world: _Audited) -> None:
+    world.lose("A", "B")
+    dying = ReplayRepository(world.hooks[1].database, GATEWAY)
+    dying.want("loja", by_person=True)
+    claim = dying.claim()
+    assert claim is not None
+    claim, _ = dying.begin(claim, "A")
+
+    world.run(200)
+    assert world.consumer.got == []
+    world.run(200)
+
+    assert world.consumer.got == ["B"]
+    assert (world.missed()["A"].replay, world.missed()["A"].replay_detail) == (
+        Replay.UNKNOWN,
+        DIED,
+    )
+    # It was only late: what it knows counts, and the rest is another hook's.
+    with pytest.raises(message_replay.LostClaimError):
+        dying.begin(claim, "B")
+    dying.end("loja", ["A"], Replay.DELIVERED, "")
+    assert world.missed()["A"].replay is Replay.DELIVERED
+    assert world.missed()["A"].replay_detail == ""
+
+
+def test_two_hooks_deliver_one_channel_of_a_gateway_at_a_time(world: _Audited) -> None:
+    world.put("obra")
+    world.receive("OBRA", channel="obra", arrives=False)
+    world.lose("LOJA")
+    world.hook.auditor.repository.want_now("obra")
+    world.run(5)
+    both = [ReplayRepository(hook.database, GATEWAY) for hook in world.hooks]
+    for channel in ("loja", "obra"):
+        both[0].want(channel, by_person=True)
+
+    claims = [one.claim() for one in both]
+
+    assert [claim is None for claim in claims] == [False, True]
+
+
+def test_a_hook_that_is_told_to_end_leaves_the_rest_to_the_next(world: _Audited) -> None:
+    world.lose("A", "B")
+    world.consumer.on_post = world.hook.replayer.stop
+    world.hooks[1].die()
+
+    assert world.deliver() == ["A"]
+    world.consumer.on_post = lambda: None
+    world.restart()
+    world.run(5)
+    assert world.consumer.got == ["A", "B"]
+    assert world.missing() == 0
+
+
+def _answers(status: str) -> Callable[[Conversation], None]:
+    def talk(conversation: Conversation) -> None:
+        conversation.read_request()
+        conversation.send(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+
+    return talk
+
+
+def _hang(conversation: Conversation) -> None:
+    conversation.read_request()
+    conversation.drip([b"HTTP"] * 100, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("talk", "result", "words"),
+    [
+        (_answers("204 No Content"), Replay.DELIVERED, ""),
+        (_answers("302 Found"), Replay.REFUSED, "HTTP 302"),
+        (_answers("413 Too Large"), Replay.REFUSED, "HTTP 413"),
+        (_answers("503 Away"), Replay.REFUSED, "HTTP 503"),
+        (_hang, Replay.UNKNOWN, "no answer within 0.3 s"),
+        (reset, Replay.UNKNOWN, "Connection reset by peer"),
+        (None, Replay.REFUSED, "Connection refused"),
+    ],
+)
+def test_what_comes_of_a_post_is_told_without_address_or_token(
+    monkeypatch: pytest.MonkeyPatch,
+    talk: Callable[[Conversation], None] | None,
+    result: Replay,
+    words: str,
+) -> None:
+    monkeypatch.setattr(message_replay, "ANSWER_SECONDS", 0.3)
+    with RawServer(talk or reset) as server:
+        url = f"{server.url}/hook/{{session}}?token=a-secret"
+        if talk is None:
+            # A port that nobody can have.
+            url = url.replace(server.url, "http://127.0.0.1:1")
+        consumer = message_replay.Consumer(url, "a-token", Gateway.event_headers)
+        assert consumer.post("a loja", {"event": "x"}) == (result, words)
+
+    if talk is not None:
+        (head,) = server.requests
+        assert head.startswith(b"POST /hook/a%20loja?token=a-secret HTTP/1.1\r\n")
+        for line in (b"X-Zapwatch-Replay: true", b"Authorization: Bearer a-token"):
+            assert line in head

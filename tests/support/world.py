@@ -21,13 +21,14 @@ from reconnect_hook.audit_log import EventLog
 from reconnect_hook.context import ProbeContext
 from reconnect_hook.decision import Policy
 from reconnect_hook.history import Attempt, RepairHistory
-from reconnect_hook.message_audit import AuditRepository, MessageAuditor
+from reconnect_hook.message_audit import AuditRepository, AuditResult, MessageAuditor, Replay
+from reconnect_hook.message_replay import MessageReplayer, ReplayRepository
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.migrate import open_state
 from reconnect_hook.models import Action, Backoff, ChannelRow
 from reconnect_hook.operator_actions import OperatorActions
 from reconnect_hook.probe_limits import ProbeRepository
-from reconnect_hook.reconciler import GatewayReconciler
+from reconnect_hook.reconciler import Beside, GatewayReconciler
 from reconnect_hook.recorder import Recorder
 from reconnect_hook.repository import Lead, read_rows
 from reconnect_hook.scheduler import Scheduler, add_gateways
@@ -35,7 +36,7 @@ from reconnect_hook.workers import Workers
 from tests.support.states import firing, resolved, state_url
 from zapwatch.channels import Channel, Status, channel_key
 from zapwatch.clock import Clock
-from zapwatch.config.gateway import AuditMode, ProbeKind
+from zapwatch.config.gateway import AuditMode, ProbeKind, ReplayMode
 from zapwatch.config.settings import ProbeSettings
 from zapwatch.db import Database, StateError
 from zapwatch.gateways.base import (
@@ -160,6 +161,7 @@ class FakeGateway(Gateway):
         """Of each reconnect(): silent, stuck."""
         self.has: dict[str, list[ReceivedMessage]] = {}
         """By channel the messages that it has received."""
+        self.cannot_know = ""
 
     def calls_of(self, channel: str) -> list[str]:
         """Return the names of the calls about a channel."""
@@ -204,10 +206,13 @@ class FakeGateway(Gateway):
     def create(self, channel_id: str) -> None:
         self._called("create", Operation.CREATE, channel_id)
 
-    def received(self, channel: Channel, since: float, until: float) -> Received:
+    def received(
+        self, channel: Channel, since: float, until: float, events_of: Collection[str] = ()
+    ) -> Received:
         self._called("received", Operation.MESSAGES, channel.id)
-        has = self.has.get(channel.id, [])
-        return Received(tuple(one for one in has if since <= one.at <= until))
+        has = [one for one in self.has.get(channel.id, []) if since <= one.at <= until]
+        events = {one.id: {"id": one.id} for one in has if one.id in events_of}
+        return Received(tuple(has), self.cannot_know, events)
 
     def query(self, channel: Channel) -> None:
         self._called("query", Operation.QUERY, channel.id)
@@ -259,6 +264,21 @@ class FakeMessages:
         return Delivered({key: self.ids.get(key, set()) & set(ids) for key, ids in wanted.items()})
 
 
+class FakeConsumer:
+    """A webhook that takes what is delivered again, or says ``answers`` first."""
+
+    def __init__(self) -> None:
+        self.got: list[str] = []
+        """The ids that were posted, whatever was answered."""
+        self.answers: list[tuple[Replay, str]] = []
+        self.on_post: Callable[[], object] = lambda: None
+
+    def post(self, _channel: str, event: Mapping[str, Any]) -> tuple[Replay, str]:
+        self.got.append(event["id"])
+        self.on_post()
+        return self.answers.pop(0) if self.answers else (Replay.DELIVERED, "")
+
+
 @dataclass(frozen=True)
 class Options:
     """What a world is like; seconds."""
@@ -274,6 +294,7 @@ class Options:
     can_query: bool = False
     has_messages: bool = True
     audit: AuditMode = AuditMode.OFF
+    replay: ReplayMode = ReplayMode.MANUAL
     probe: ProbeSettings = field(
         default_factory=lambda: ProbeSettings(ProbeKind.OFF, {}, 60.0, 15.0, 6, {}, "ping")
     )
@@ -319,12 +340,29 @@ class WorldHook:
             probe_pause=options.probe.pause_minutes * 60,
             audits=options.audit is not AuditMode.OFF,
         )
+        counts = self.metrics.of(GATEWAY)
+        self.replayer = MessageReplayer(
+            ReplayRepository(self.database, GATEWAY),
+            world.client,
+            messages,
+            world.consumer,
+            world.events,
+            counts.count_replay,
+            options.replay,
+            start=self._start,
+        )
+
+        def audited(channel: str, result: AuditResult) -> None:
+            counts.count_audit(channel, result)
+            if result is AuditResult.MISSED:
+                self.replayer.want_after_audit(channel)
+
         self.auditor = MessageAuditor(
             AuditRepository(self.database, GATEWAY),
             world.client,
             messages,
             world.events,
-            self.metrics.of(GATEWAY).count_audit,
+            audited,
             options.audit,
             clock=world.clock,
             start=self._start,
@@ -346,7 +384,7 @@ class WorldHook:
             self.metrics.of(GATEWAY),
             most_calls=options.workers,
             clock=world.clock,
-            auditor=self.auditor,
+            beside=Beside(self.auditor, self.replayer),
         )
         add_gateways(self.database, [GATEWAY])
         self.scheduler.add([self.reconciler])
@@ -417,6 +455,7 @@ class World:
         self.gateway = (QueryGateway if self.options.can_query else FakeGateway)(self.clock)
         self.client = client or self.gateway
         self.messages = FakeMessages(self.clock)
+        self.consumer = FakeConsumer()
         self.gateway.carry = self.messages.carry
         self.in_flight = self.most_in_flight = 0
         """Calls, lists apart, of all hooks."""

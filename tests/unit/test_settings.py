@@ -73,6 +73,9 @@ def test_the_least_that_must_be_set_brings_the_documented_defaults() -> None:
                 "ignore": frozenset(),
                 "ignore_stopped": False,
                 "webhook": "",
+                "replay_url": "",
+                "replay_token": "",
+                "replay": "manual",
                 "silent_hours": 4,
                 "silent_hours_overrides": {},
                 "silence_mode": "fixed",
@@ -792,6 +795,24 @@ def test_the_settings_of_probes() -> None:
 def test_a_wrong_setting_of_probes_is_named(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=rf"^{name} [^\n]*$"):
         parse({**_LEAST, name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MESSAGE_REPLAY_URL", "ftp://crm.example.com/hidden"),
+        ("MESSAGE_REPLAY_URL", "https://hidden:hidden@crm.example.com/"),
+        ("MESSAGE_REPLAY_URL", "crm.example.com/hidden"),
+        ("MESSAGE_REPLAY_URL", "https://crm.example.com/hid den"),
+        ("MESSAGE_REPLAY_TOKEN", "hidden\nX-Header: 1"),
+        ("MESSAGE_REPLAY", "sometimes"),
+        ("MESSAGE_REPLAY", "auto"),
+    ],
+)
+def test_a_wrong_setting_of_deliveries_is_named_and_not_repeated(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^{name} [^\n]*$") as caught:
+        parse({**_LEAST, name: value})
+    assert "hidden" not in str(caught.value)
 
 
 def test_an_at_sign_in_a_password_is_named_and_the_password_is_not() -> None:

@@ -62,9 +62,10 @@ def test_a_value_is_shown_with_where_it_comes_from(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_no_secret_is_shown(name: str) -> None:
-    url = name.endswith("_URL") and name != "HEARTBEAT_URL"
+    web = name in {"HEARTBEAT_URL", "MESSAGE_REPLAY_URL"}
+    url = name.endswith("_URL") and not web
     value = "mysql://u:hidden-one@db.example.com/d?ssl_key=hidden-two" if url else "hidden-secret"
-    if name == "HEARTBEAT_URL":
+    if web:
         value = "https://heartbeat.example.com/hidden"
     user = {f"{name.removesuffix('PASSWORD')}USER": "u"} if name.endswith("_PASSWORD") else {}
     report = describe(_load(**{name: value}, **user))

@@ -35,6 +35,15 @@ class AuditMode(enum.StrEnum):
     """Once a day, too."""
 
 
+class ReplayMode(enum.StrEnum):
+    """When missed messages are delivered again, where the operator has named a webhook for it."""
+
+    MANUAL = "manual"
+    """When a person asks."""
+    AUTO = "auto"
+    """After each audit that found some, too."""
+
+
 def is_number(text: str) -> bool:
     """Whether a text can be a telephone number with its country code: 8 to 15 digits."""
     return text.isascii() and text.isdigit() and 8 <= len(text) <= 15

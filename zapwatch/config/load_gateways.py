@@ -17,7 +17,7 @@ from sqlalchemy import URL
 
 from zapwatch.channels import NamedChannel, channel_key, is_usable_id
 from zapwatch.config.files import read_secrets, secret_in
-from zapwatch.config.gateway import MessageSourceKind, SilenceMode
+from zapwatch.config.gateway import MessageSourceKind, ReplayMode, SilenceMode
 from zapwatch.config.readers import (
     Reader,
     SettingsError,
@@ -97,6 +97,11 @@ def read_gateway(
         raise read.wrong(
             "WPP_GATEWAY_USER",
             f"cannot be with the type {type_}, whose secret needs the same header",
+        )
+    replay: ReplayMode = BY_KEY["replay"].read(read)
+    if replay is ReplayMode.AUTO and not BY_KEY["replay_url"].read(read):
+        raise read.wrong(
+            "MESSAGE_REPLAY", f"is auto, and {read.called('MESSAGE_REPLAY_URL')} is not set"
         )
     messages, log_url, log_error = _messages(read)
     return fill(

@@ -180,6 +180,12 @@ def _unsafe(settings: Settings) -> Iterator[str]:
         parts = urlsplit(gateway.base_url)
         if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
             yield f"{gateway.base_url} has no TLS: whoever is on the way reads the gateway's secret"
+        parts = urlsplit(gateway.replay_url)
+        if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+            yield (
+                f"MESSAGE_REPLAY_URL of {gateway.name} has no TLS: whoever is on the way reads the "
+                "messages that are delivered again"
+            )
     for url, password in (
         (settings.prometheus_url, settings.prometheus_password),
         (settings.alertmanager_url, settings.alertmanager_password),

@@ -16,6 +16,7 @@ from zapwatch.config.gateway import (
     AuditMode,
     MessageSourceKind,
     ProbeKind,
+    ReplayMode,
     SilenceMode,
     is_number,
     read_kinds,
@@ -548,6 +549,32 @@ SETTINGS = (
         "([more](../missed-messages.md)): `incidents`, after each outage; `daily`, once a day "
         "too; `off`, by hand only",
     ),
+    Setting(
+        "MESSAGE_REPLAY_URL",
+        Reader.secret_url,
+        "",
+        "webhook of your system, to which [missed messages are delivered "
+        "again](../missed-messages.md#deliver-again); `{session}` stands for the channel's name. "
+        "Empty: none is",
+        key="replay_url",
+        secret=True,
+    ),
+    Setting(
+        "MESSAGE_REPLAY_TOKEN",
+        Reader.header,
+        "",
+        "token that this webhook wants, as `Authorization: Bearer`; at `waha` the HMAC key",
+        key="replay_token",
+        secret=True,
+    ),
+    Setting(
+        "MESSAGE_REPLAY",
+        partial(Reader.choice, of=ReplayMode, known="manual or auto"),
+        "manual",
+        "`manual`: delivered again when a person asks; `auto`: after each audit that found "
+        "missed messages, too",
+        key="replay",
+    ),
 )
 """Every setting, in the order of the docs. A value that is an attribute of Settings has its
 setting's name, one of GatewaySettings its key, one of ProbeSettings its key without ``probe_``."""
@@ -638,6 +665,10 @@ class GatewaySettings:
     ignore_stopped: bool
     webhook: str = field(repr=False)
     """Where WPPConnect's sessions post, empty where they keep what is stored."""
+    replay_url: str = field(repr=False)
+    """Where missed messages are delivered again, empty where they are not."""
+    replay_token: str = field(repr=False)
+    replay: ReplayMode
     silent_hours: float
     silent_hours_overrides: Mapping[str, float]
     silence_mode: SilenceMode

@@ -8,7 +8,7 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -581,12 +581,19 @@ class Gateway(ABC):
         channel: Channel,  # noqa: ARG002 - adapters use them
         since: float,  # noqa: ARG002
         until: float,  # noqa: ARG002
+        events_of: Collection[str] = (),  # noqa: ARG002
     ) -> Received:
         """Return what the channel has received between two moments in Unix seconds.
 
-        Nothing is changed by it: no message counts as read afterwards.
+        Nothing is changed by it: no message counts as read afterwards. Of the ids in ``events_of``
+        there are the events as well, as the gateway itself would post them.
         """
         return Received(cannot_know="this gateway has no call that lists messages")
+
+    @staticmethod
+    def event_headers(token: str, body: bytes) -> dict[str, str]:  # noqa: ARG004 - WAHA signs it
+        """Return the headers by which the receiver of an event of this gateway trusts it."""
+        return {"Authorization": f"Bearer {token}"}
 
     def close(self) -> None:
         """Close the connections."""

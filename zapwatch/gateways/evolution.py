@@ -6,7 +6,7 @@ docs/gateways/README.md says what was tested how.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -60,6 +60,8 @@ _CONNECT_AGAIN_SECONDS = 3600.0
 _PAIRING_SECONDS = 45.0
 _PRIVACY = ("readreceipts", "profile", "status", "online", "last", "groupadd")
 _PAGE = 500  # messages
+# Of a record; the rest is that of the event.
+_DATABASE_ONLY = {"id", "MessageUpdate", "sessionId"}
 # Stored beside messages of people; the rest of its kind is never stored.
 _NO_MESSAGES = {
     "reactionMessage",
@@ -267,20 +269,42 @@ class EvolutionGateway(Gateway):
             path = f"/chat/deleteMessageForEveryone/{in_path(channel.id)}"
             _checked(calls.send("DELETE", path, body)).json_object()
 
-    def received(self, channel: Channel, since: float, until: float) -> Received:
+    def received(
+        self, channel: Channel, since: float, until: float, events_of: Collection[str] = ()
+    ) -> Received:
         """List the messages of its database, which it fills before it posts them.
 
         Where saving is off the list is empty, as it is where none has come.
         """
-        received = read_pages(self._messages(channel.id, since, until), since, until)
+        received = read_pages(self._messages(channel.id, since, until), since, until, events_of)
         if received.messages or received.cannot_know:
-            return received
+            events = {id_: self._event(channel, row) for id_, row in received.events.items()}
+            return replace(received, events=events)
         if self._page(channel.id, {}, 1, 1)["total"] == 0:
             why = (
                 "Evolution has no message of this instance: DATABASE_SAVE_DATA_NEW_MESSAGE is off?"
             )
             return Received(cannot_know=why)
         return received
+
+    def _event(self, channel: Channel, record: dict[str, Any]) -> dict[str, Any]:
+        """Return a record as the event that was, or would have been, posted of it.
+
+        Without the instance's key, and without what only the database has.
+        """
+        data = {name: value for name, value in record.items() if name not in _DATABASE_ONLY}
+        key = dict(_object(record, "key"))
+        if str(key.get("remoteJid")).endswith("@lid") and key.get("remoteJidAlt"):
+            # As 2.3.7 does for the webhook, and for the webhook only.
+            key["remoteJid"] = key["remoteJidAlt"]
+        return {
+            "event": "messages.upsert",
+            "instance": channel.id,
+            "data": data | {"key": key},
+            "date_time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "sender": f"{channel.number}@s.whatsapp.net" if channel.number else None,
+            "server_url": self._base_url,
+        }
 
     def _messages(self, name: str, since: float, until: float) -> Iterator[list[Entry]]:
         # One bound alone is ignored, and seconds would be taken for milliseconds. fromMe=false is
@@ -434,8 +458,7 @@ def _parse_instance(entry: Any) -> Channel | None:
 
 def _entry(record: dict[str, Any]) -> Entry:
     """Return a record of the table of messages; its own id is the database's."""
-    key = record.get("key")
-    key = key if isinstance(key, dict) else {}
+    key = _object(record, "key")
     chat, kind = key.get("remoteJid"), record.get("messageType")
     counts = (
         key.get("fromMe") is False
@@ -445,4 +468,9 @@ def _entry(record: dict[str, Any]) -> Entry:
     )
     id_ = bare_id(key.get("id")) if counts else None
     kind = kind.removesuffix("Message") if isinstance(kind, str) else None
-    return Entry(seconds_of(record.get("messageTimestamp")), id_, kind, chat)
+    return Entry(seconds_of(record.get("messageTimestamp")), id_, kind, chat, record)
+
+
+def _object(holder: dict[str, Any], name: str) -> dict[str, Any]:
+    value = holder.get(name)
+    return value if isinstance(value, dict) else {}

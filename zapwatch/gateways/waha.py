@@ -6,9 +6,13 @@ docs/gateways/README.md says what was tested how.
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import math
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -56,6 +60,7 @@ _STATUSES = {
 }
 # It ends with the QR codes, the last of which may be there already: after 20 to 160 s.
 _PAIRING_SECONDS = 60.0
+_MESSAGE_EVENTS = {"message", "message.any", "*"}
 _LISTS_ALL_CHATS = {"NOWEB", "GOWS"}
 _PAGE = 200  # messages or chats
 # Rows without content are dropped after a page was cut, so that one may be empty before the end.
@@ -190,7 +195,9 @@ class WahaGateway(Gateway):
             if not (answer.is_success and not answer.raw.strip()):
                 answer.json_value()
 
-    def received(self, channel: Channel, since: float, until: float) -> Received:
+    def received(
+        self, channel: Channel, since: float, until: float, events_of: Collection[str] = ()
+    ) -> Received:
         """List the messages of all chats, or those of each chat that has had one since.
 
         No filter of times is sent: one engine ignores it, another loses the times by it.
@@ -200,10 +207,18 @@ class WahaGateway(Gateway):
         engine, why = _engine(session), _stores_nothing(session)
         if why:
             return Received(cannot_know=why)
-        if engine in _LISTS_ALL_CHATS:
-            return read_pages(self._messages(channel.id, "all"), since, until)
-        chats = self._chats_since(channel.id, since)
-        return join(read_pages(self._messages(channel.id, one), since, until) for one in chats)
+        chats = ["all"] if engine in _LISTS_ALL_CHATS else self._chats_since(channel.id, since)
+        received = join(
+            read_pages(self._messages(channel.id, one), since, until, events_of) for one in chats
+        )
+        events = {id_: _event(session, id_, row) for id_, row in received.events.items()}
+        return replace(received, events=events)
+
+    @staticmethod
+    def event_headers(token: str, body: bytes) -> dict[str, str]:
+        """Sign it as WAHA does where the webhook has an HMAC key."""
+        signature = hmac.new(token.encode(), body, hashlib.sha512).hexdigest()
+        return {"X-Webhook-Hmac": signature, "X-Webhook-Hmac-Algorithm": "sha512"}
 
     def _chats_since(self, channel_id: str, since: float) -> list[str]:
         """Return the chats whose last message is not older; the list has the newest first."""
@@ -354,4 +369,24 @@ def _entry(row: dict[str, Any], chat: str) -> Entry:
         and not _NO_MESSAGES.intersection(inner)
     )
     kind = "media" if row.get("hasMedia") is True else "text"
-    return Entry(at, bare_id(row.get("id")) if counts else None, kind, row.get("from"))
+    return Entry(at, bare_id(row.get("id")) if counts else None, kind, row.get("from"), row)
+
+
+def _event(session: dict[str, Any], id_: str, row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row as the event that was, or would have been, posted of it.
+
+    Its name is ``message`` unless the session's webhooks want ``message.any`` alone.
+    """
+    webhooks = _object(session, "config").get("webhooks")
+    wanted = [one.get("events") for one in webhooks or () if isinstance(one, dict)]
+    names = {str(name) for some in wanted if isinstance(some, list) for name in some}
+    return {
+        # The same one each time, so that the consumer can tell it from another event.
+        "id": f"evt_{id_}",
+        "timestamp": int(time.time() * 1000),
+        "event": "message.any" if _MESSAGE_EVENTS & names == {"message.any"} else "message",
+        "session": session.get("name"),
+        "me": session.get("me"),
+        "payload": {"source": "app"} | row,
+        "engine": _engine(session),
+    }

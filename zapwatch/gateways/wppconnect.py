@@ -6,7 +6,8 @@ docs/gateways/README.md says what was tested how.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 from urllib.parse import quote, urlencode
 
@@ -338,7 +339,9 @@ class WppconnectGateway(Gateway):
             path = in_path(channel.id)
             _expect_status(self._tokens.send(calls, "POST", path, "delete-message", body))
 
-    def received(self, channel: Channel, since: float, until: float) -> Received:
+    def received(
+        self, channel: Channel, since: float, until: float, events_of: Collection[str] = ()
+    ) -> Received:
         """List what the session's page holds of each chat that has had a message since.
 
         The server itself keeps none, so a session that is down cannot tell.
@@ -356,11 +359,20 @@ class WppconnectGateway(Gateway):
             at, name = seconds_of(chat.get("t")), _serialized(chat.get("id"))
             if isinstance(name, str) and is_of_a_chat(name) and (at is None or at >= since):
                 recent.append(name)
-        return join(self._received_in(channel.id, chat, since, until) for chat in recent)
+        received = join(
+            self._received_in(channel.id, chat, since, until, events_of) for chat in recent
+        )
+        events = {
+            id_: {"event": "onmessage", "session": channel.id} | row
+            for id_, row in received.events.items()
+        }
+        return replace(received, events=events)
 
-    def _received_in(self, channel_id: str, chat: str, since: float, until: float) -> Received:
+    def _received_in(
+        self, channel_id: str, chat: str, since: float, until: float, rows_of: Collection[str]
+    ) -> Received:
         try:
-            return read_pages(self._messages(channel_id, chat), since, until)
+            return read_pages(self._messages(channel_id, chat), since, until, rows_of)
         except _ChatError:
             return Received(cannot_know="the session does not open one of its chats")
 
@@ -444,7 +456,7 @@ def _entry(row: dict[str, Any], chat: str) -> Entry:
         and kind not in _NO_TYPES
     )
     id_ = bare_id(_serialized(row.get("id"))) if counts else None
-    return Entry(_at(row) or None, id_, kind, chat)
+    return Entry(_at(row) or None, id_, kind, chat, row)
 
 
 def _parse_name(name: Any) -> Channel | None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from zapwatch.clock import unix_seconds
 
@@ -41,6 +42,8 @@ class Received:
     messages: tuple[ReceivedMessage, ...] = ()
     cannot_know: str = ""
     """Why there may be others, in words; empty where these are all."""
+    events: Mapping[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    """By id the events of those that were asked for: texts and numbers, for the memory alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +95,23 @@ class Entry:
     id: str | None = None
     kind: object = None
     chat: object = None
+    row: dict[str, Any] = field(default_factory=dict, repr=False)
+    """The whole entry."""
 
 
-def read_pages(pages: Iterable[list[Entry]], since: float, until: float) -> Received:
+def read_pages(
+    pages: Iterable[list[Entry]], since: float, until: float, rows_of: Collection[str] = ()
+) -> Received:
     """Return the messages of ``pages`` between two moments in Unix seconds.
+
+    Instead of events there are the whole entries of the ids in ``rows_of``.
 
     The newest come first. Times are judged here, since gateways ignore filters; nothing is read
     after a page whose entries are all older than ``since``.
     """
     found: dict[str, ReceivedMessage] = {}
     seen: set[str] = set()
+    rows: dict[str, dict[str, Any]] = {}
     why = ""
     for number, page in enumerate(pages):
         counted = [(entry, entry.id) for entry in page if entry.id is not None]
@@ -110,15 +120,19 @@ def read_pages(pages: Iterable[list[Entry]], since: float, until: float) -> Rece
                 why = "the gateway lists messages without their time"
             elif since <= entry.at <= until and id_ not in found:
                 found[id_] = _message(entry, id_, entry.at)
+                if id_ in rows_of:
+                    rows[id_] = entry.row
         if len(found) > MOST_MESSAGES or number > _MOST_PAGES:
-            return Received(tuple(found.values()), f"there are more than {MOST_MESSAGES} messages")
+            why = f"there are more than {MOST_MESSAGES} messages"
+            break
         if counted and seen.issuperset(id_ for _, id_ in counted):
-            return Received(tuple(found.values()), "the gateway repeats a page of its list")
+            why = "the gateway repeats a page of its list"
+            break
         seen.update(id_ for _, id_ in counted)
         times = [entry.at for entry in page if entry.at is not None]
         if times and max(times) < since:
             break
-    return Received(tuple(found.values()), why)
+    return Received(tuple(found.values()), why, rows)
 
 
 def _message(entry: Entry, id_: str, at: float) -> ReceivedMessage:
@@ -132,8 +146,10 @@ def _message(entry: Entry, id_: str, at: float) -> ReceivedMessage:
 def join(parts: Iterable[Received]) -> Received:
     """Return the messages of several chats together."""
     found: dict[str, ReceivedMessage] = {}
+    events: dict[str, dict[str, Any]] = {}
     why = ""
     for part in parts:
         found.update({one.id: one for one in part.messages})
+        events.update(part.events)
         why = why or part.cannot_know
-    return Received(tuple(found.values()), why)
+    return Received(tuple(found.values()), why, events)

@@ -1,0 +1,427 @@
+"""Delivers missed messages again, to the webhook that the operator has named for it.
+
+Each is noted in the state before it is sent: where the program dies in between, the note stays, and
+the message is not sent a second time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import sqlalchemy as sa
+
+from reconnect_hook.audit_log import EventLog
+from reconnect_hook.message_audit import SECOND_SECONDS, AuditWish, Replay, want_audits
+from reconnect_hook.schema import gateway, message_audit, missed_message
+from reconnect_hook.workers import StartThread, start_thread
+from zapwatch.channels import Channel, channel_key
+from zapwatch.config.gateway import ReplayMode
+from zapwatch.db import Database, StateError, now
+from zapwatch.gateways.base import Gateway, GatewayError
+from zapwatch.http import HttpClient, HttpError, one_line
+from zapwatch.messages.source import MessageSource
+from zapwatch.messages.webhook_log import MessageLogError
+
+_log = logging.getLogger("reconnect_hook")
+
+HEADER = "X-Zapwatch-Replay"
+"""Marks what is delivered again."""
+OLDEST_SECONDS = 3 * 86_400.0
+"""What came earlier than that ago is not delivered again."""
+PAUSE_SECONDS = 0.2
+"""Between two deliveries."""
+ANSWER_SECONDS = 10.0
+"""For the webhook to answer."""
+MOST_REFUSED = 3
+"""In a row; then the others wait until somebody, or the next audit, asks again."""
+_CLAIM_SECONDS = 300.0  # until a delivery whose program has died is taken up by another one
+_TOGETHER = 100  # messages that are read, and held in memory, at once
+_MOST_BYTES = 1024 * 1024  # of an answer, of which only the status counts
+
+DIED = "the program that sent it ended before the answer"
+
+
+_AGAIN = (Replay.REFUSED, Replay.GONE)
+
+
+class Consumer:
+    """The webhook of whoever is to have the messages."""
+
+    def __init__(
+        self, url: str, token: str, headers: Callable[[str, bytes], Mapping[str, str]]
+    ) -> None:
+        """``headers`` makes those by which it trusts a body, out of the token."""
+        self._url = url
+        self._token = token
+        self._headers = headers
+
+    def post(self, channel: str, event: Mapping[str, Any]) -> tuple[Replay, str]:
+        """Post an event of a channel; return what came of it, and why where it failed."""
+        body = json.dumps(event).encode()
+        trust = self._headers(self._token, body) if self._token else {}
+        headers = {"Content-Type": "application/json", HEADER: "true", **trust}
+        url = self._url.replace("{session}", quote(channel, safe=""))
+        client = HttpClient(url, max_bytes=_MOST_BYTES)
+        try:
+            answer = client.request("POST", "", ANSWER_SECONDS, headers=headers, body=body)
+        except HttpError as error:
+            words = one_line(error.detail, secrets=(url, self._token))
+            return Replay.UNKNOWN if error.sent else Replay.REFUSED, words
+        finally:
+            client.close()
+        # Of its answer nothing else is told: it may repeat the message.
+        return (
+            (Replay.DELIVERED, "")
+            if answer.is_success
+            else (Replay.REFUSED, f"HTTP {answer.status}")
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to deliver a channel's messages until a moment, which each delivery renews."""
+
+    key: str
+    channel: str
+    until: float
+
+
+class LostClaimError(Exception):
+    """Another program delivers by now."""
+
+
+class ReplayRepository:
+    """The deliveries of one gateway's messages in the state; each method raises StateError."""
+
+    def __init__(self, database: Database, name: str) -> None:
+        self._database = database
+        self._gateway = name
+
+    def want(self, channel: str, *, by_person: bool) -> None:
+        """Want what the channel has missed delivered now; a person wants the refused ones too."""
+        key = channel_key(channel)
+
+        def work(connection: sa.Connection) -> None:
+            due = message_audit.c.replay_at.is_(None)
+            want = sa.update(message_audit).where(*self._of(key), due)
+            connection.execute(want.values(replay_at=now(connection)))
+            if by_person:
+                row = missed_message.c
+                refused = (*self._missed(key), row.replay.in_(_AGAIN), row.arrived_at.is_(None))
+                connection.execute(sa.update(missed_message).where(*refused).values(replay=None))
+
+        self._database.transact(work)
+
+    def claim(self, only: str | None = None) -> Claim | None:
+        """Claim a channel whose messages are to be delivered, unless one of the gateway is claimed.
+
+        What a program that died was sending is unknown from now on.
+        """
+
+        def work(connection: sa.Connection) -> Claim | None:
+            # Two that claim at once would take two channels.
+            mine = gateway.c.gateway == self._gateway
+            connection.execute(sa.select(gateway.c.gateway).where(mine).with_for_update())
+            at = now(connection)
+            row = message_audit.c
+            wanted = sa.select(row.key, row.channel, row.replay_at).where(
+                row.gateway == self._gateway, row.replay_at.is_not(None)
+            )
+            found = connection.execute(wanted.order_by(row.replay_at)).all()
+            if any(at < one.replay_at <= at + _CLAIM_SECONDS for one in found):
+                return None
+            one = next((one for one in found if only in {None, one.key}), None)
+            if one is None:
+                return None
+            until = at + _CLAIM_SECONDS
+            claimed = sa.update(message_audit).where(*self._of(one.key))
+            connection.execute(claimed.values(replay_at=until))
+            sending = (*self._missed(one.key), missed_message.c.replay == Replay.SENDING)
+            connection.execute(
+                sa.update(missed_message)
+                .where(*sending)
+                .values(replay=Replay.UNKNOWN, replay_detail=DIED)
+            )
+            return Claim(one.key, one.channel, until)
+
+        return self._database.transact(work)
+
+    def waiting(self, key: str) -> dict[str, float]:
+        """Return the next messages that are to be delivered, the oldest first, and their times."""
+        row = missed_message.c
+        with self._database.read() as connection:
+            query = sa.select(row.id, row.at).where(
+                *self._missed(key),
+                row.replay.is_(None),
+                row.arrived_at.is_(None),
+                row.at >= now(connection) - OLDEST_SECONDS,
+            )
+            found = connection.execute(query.order_by(row.at, row.id).limit(_TOGETHER))
+            return {one.id: one.at for one in found}
+
+    def begin(self, claim: Claim, id_: str) -> tuple[Claim, bool]:
+        """Renew the claim, and note that a message is about to be sent; False: it is not to be.
+
+        Raises LostClaimError.
+        """
+
+        def work(connection: sa.Connection) -> tuple[Claim, bool]:
+            at = now(connection)
+            held = (*self._of(claim.key), message_audit.c.replay_at == claim.until)
+            renewed = replace(claim, until=at + _CLAIM_SECONDS)
+            update = sa.update(message_audit).where(*held).values(replay_at=renewed.until)
+            if connection.execute(update).rowcount != 1:
+                raise LostClaimError
+            row = missed_message.c
+            free = (*self._missed(claim.key), row.id == id_, row.replay.is_(None))
+            values = {"replay": Replay.SENDING, "replayed_at": at, "replay_detail": ""}
+            noted = sa.update(missed_message).where(*free, row.arrived_at.is_(None))
+            return renewed, connection.execute(noted.values(values)).rowcount == 1
+
+        return self._database.transact(work)
+
+    def end(self, key: str, ids: Collection[str], result: Replay, detail: str) -> None:
+        """Note what came of messages."""
+
+        def work(connection: sa.Connection) -> None:
+            row = missed_message.c
+            done = (*self._missed(key), row.id.in_(ids))
+            # Who was taken for dead knows more than who took it for that.
+            open_ = row.replay.is_(None) | row.replay.in_([Replay.SENDING, Replay.UNKNOWN])
+            values = {
+                "replay": result,
+                "replayed_at": now(connection),
+                "replay_detail": detail[:250],
+            }
+            connection.execute(sa.update(missed_message).where(*done, open_).values(values))
+
+        self._database.transact(work)
+
+    def note_arrived(self, key: str, ids: Collection[str]) -> None:
+        """Note that messages have arrived after all."""
+
+        def work(connection: sa.Connection) -> None:
+            mine = (*self._missed(key), missed_message.c.id.in_(ids))
+            update = sa.update(missed_message).where(*mine)
+            connection.execute(update.values(arrived_at=now(connection)))
+
+        self._database.transact(work)
+
+    def finish(self, claim: Claim, why: str | None, oldest: float | None, *, again: bool) -> None:
+        """End a claim; ``again``: another program goes on with it.
+
+        ``why`` some were left is remembered, and stays what it was where it is None. Where any were
+        sent, of which the ``oldest`` came at that moment, an audit shows what is missed by now.
+        """
+
+        def work(connection: sa.Connection) -> None:
+            at = now(connection)
+            held = (*self._of(claim.key), message_audit.c.replay_at == claim.until)
+            values: dict[str, Any] = {"replay_at": at if again else None}
+            values |= {} if why is None else {"replay_why": why[:500]}
+            connection.execute(sa.update(message_audit).where(*held).values(values))
+            if oldest is not None:
+                row = missed_message.c
+                left = sa.select(sa.func.min(row.at)).where(
+                    *self._missed(claim.key),
+                    row.arrived_at.is_(None),
+                    row.replay.is_(None) | (row.replay != Replay.DELIVERED),
+                    row.at >= at - OLDEST_SECONDS,
+                )
+                wish = AuditWish(claim.channel, min(oldest, connection.scalar(left) or oldest))
+                # The second one, where the first finds others on their way and so cannot know.
+                delays = (0.0, SECOND_SECONDS)
+                want_audits(connection, self._gateway, [wish], at, delays=delays)
+
+        self._database.transact(work)
+
+    def _of(self, key: str) -> tuple[sa.ColumnElement[bool], ...]:
+        return message_audit.c.gateway == self._gateway, message_audit.c.key == key
+
+    def _missed(self, key: str) -> tuple[sa.ColumnElement[bool], ...]:
+        return missed_message.c.gateway == self._gateway, missed_message.c.key == key
+
+
+class _Delivers(Protocol):
+    def post(self, channel: str, event: Mapping[str, Any]) -> tuple[Replay, str]: ...
+
+
+@dataclass(slots=True)
+class _Run:
+    """One channel's delivery: the claim as it stands, and what came of the messages so far."""
+
+    claim: Claim
+    messages: MessageSource
+    consumer: _Delivers
+    results: Counter[Replay] = field(default_factory=Counter)
+    oldest: float | None = None
+    refused: int = 0
+    """In a row."""
+    why: str = ""
+
+
+class MessageReplayer:
+    """Delivers one gateway's missed messages again, one at a time."""
+
+    def __init__(
+        self,
+        repository: ReplayRepository,
+        client: Gateway,
+        messages: MessageSource | None,
+        consumer: _Delivers | None,
+        events: EventLog,
+        count: Callable[[str, Replay], None],
+        mode: ReplayMode,
+        *,
+        start: StartThread = start_thread,
+    ) -> None:
+        """``consumer`` is None where the operator has named none.
+
+        ``count`` is told of each message whose delivery ended.
+        """
+        self._repository = repository
+        self._client = client
+        self._messages = messages
+        self._consumer = consumer
+        self._events = events
+        self._count = count
+        self._mode = mode
+        self._start = start
+        self._running = threading.Lock()
+        self._stopped = threading.Event()
+
+    @property
+    def why_not(self) -> str:
+        """Why nothing can be delivered again, in words; empty where it can."""
+        if self._consumer is None:
+            return "MESSAGE_REPLAY_URL is not set"
+        if not self._client.lists_messages or self._messages is None:
+            return "this gateway lists no messages, or there is neither a message log nor events"
+        return ""
+
+    def want(self, channel: str, address: str | None) -> None:
+        """Deliver soon what a channel has missed, since a person asks; raise StateError."""
+        self._repository.want(channel, by_person=True)
+        self._events.write(channel=channel, action="replay", outcome="asked", address=address)
+
+    def want_after_audit(self, channel: str) -> None:
+        """Deliver soon what a channel has missed, if nobody has to ask; raise StateError."""
+        if self._mode is ReplayMode.AUTO and not self.why_not:
+            self._repository.want(channel, by_person=False)
+
+    def begin(self) -> None:
+        """Do what is due in a thread of its own, unless one is at it."""
+        if self.why_not or not self._running.acquire(blocking=False):
+            return
+        try:
+            self._start(self._work)
+        except RuntimeError:
+            # The system allows no more threads: it stays due.
+            self._running.release()
+
+    def stop(self) -> None:
+        """End after the message that is being sent."""
+        self._stopped.set()
+
+    def _work(self) -> None:
+        try:
+            while not self._stopped.is_set() and (claim := self._repository.claim()):
+                self._deliver(claim)
+        except StateError as error:
+            _log.warning("missed messages cannot be delivered: %s; trying again", error)
+        except Exception:  # noqa: BLE001
+            _log.exception("a delivery of missed messages met a fault of the hook itself")
+        finally:
+            self._running.release()
+
+    def run_now(self, channel: Channel) -> tuple[Counter[Replay], str] | None:
+        """Deliver what a channel has missed, as a person asks; None where another one is at it.
+
+        Returns what came of how many, and why some were left; raises StateError.
+        """
+        if self.why_not:
+            return Counter(), self.why_not
+        self._repository.want(channel.id, by_person=True)
+        claim = self._repository.claim(channel.key)
+        return None if claim is None else self._deliver(claim)
+
+    def _deliver(self, claim: Claim) -> tuple[Counter[Replay], str]:
+        if self._messages is None or self._consumer is None:
+            return Counter(), self.why_not
+        run = _Run(claim, self._messages, self._consumer)
+        try:
+            while (
+                not run.why
+                and not self._stopped.is_set()
+                and (batch := self._repository.waiting(claim.key))
+            ):
+                channels = self._client.list_channels().channels
+                channel = next((one for one in channels if one.key == claim.key), None)
+                if channel is None:
+                    run.why = "the gateway lists no such channel"
+                else:
+                    self._deliver_batch(run, channel, batch)
+        except (GatewayError, MessageLogError) as error:
+            run.why = str(error)
+        except LostClaimError:
+            run.why = "another program goes on with it"
+        stopped = self._stopped.is_set() and not run.why
+        why = run.why if run.results or run.why else None
+        self._repository.finish(run.claim, why, run.oldest, again=stopped)
+        if why is not None:
+            self._events.write(
+                channel=claim.channel,
+                action="replay",
+                outcome="ended",
+                **{str(result): count for result, count in run.results.items()},
+                detail=run.why or None,
+            )
+        return run.results, run.why
+
+    def _deliver_batch(self, run: _Run, channel: Channel, batch: Mapping[str, float]) -> None:
+        """Deliver some messages that still have not arrived, the oldest first."""
+        key, since, until = run.claim.key, min(batch.values()), max(batch.values())
+        delivered = run.messages.delivered({channel.message_key: batch.keys()}, since)
+        arrived = set(delivered.ids.get(channel.message_key, ()))
+        if arrived:
+            self._repository.note_arrived(key, arrived)
+        left = [id_ for id_ in batch if id_ not in arrived]
+        received = self._client.received(channel, since, until, frozenset(left))
+        for id_ in left:
+            if run.why or self._stopped.is_set():
+                return
+            event = received.events.get(id_)
+            if event is not None:
+                self._send(run, channel, id_, event)
+                run.oldest = since if run.oldest is None else run.oldest
+        gone = [] if run.why else [id_ for id_ in left if id_ not in received.events]
+        if gone and received.cannot_know:
+            run.why = received.cannot_know
+        elif gone:
+            self._end(run, channel, gone, Replay.GONE, "the gateway has it no more")
+
+    def _send(self, run: _Run, channel: Channel, id_: str, event: Mapping[str, Any]) -> None:
+        run.claim, is_noted = self._repository.begin(run.claim, id_)
+        if not is_noted:
+            return
+        result, detail = run.consumer.post(channel.id, event)
+        self._end(run, channel, [id_], result, detail)
+        run.refused = run.refused + 1 if result is Replay.REFUSED else 0
+        if result is Replay.UNKNOWN or run.refused == MOST_REFUSED:
+            run.why = f"the webhook does not take them: {detail}"
+        self._stopped.wait(PAUSE_SECONDS)
+
+    def _end(
+        self, run: _Run, channel: Channel, ids: Collection[str], result: Replay, detail: str
+    ) -> None:
+        self._repository.end(run.claim.key, ids, result, detail)
+        run.results[result] += len(ids)
+        for _ in ids:
+            self._count(channel.id, result)
