@@ -298,11 +298,15 @@ class ChannelPage:
 
     def _audit(self, channel: str) -> AnyResponse:
         auditor = self._panels.of_request().controller.auditor
+        if not auditor.can_know:
+            abort(404)
         auditor.repository.want_now(self._listed(channel))
         return self._back(channel)
 
     def _replay(self, channel: str) -> AnyResponse:
         replayer = self._panels.of_request().controller.replayer
+        if replayer.why_not:
+            abort(404)
         replayer.want(self._listed(channel), request.remote_addr)
         return self._back(channel)
 

@@ -747,6 +747,7 @@ def test_the_api_tells_and_wants_audits(audited: App, tmp_path: Path) -> None:
     assert ask("GET", "missed/loja") == (200, {"missed": [remembered]})
     refused = ask("POST", "replay/loja")
     assert refused == (409, {"error": "MESSAGE_REPLAY_URL is not set"})
+    assert state(tmp_path, "SELECT replay_at FROM message_audit") == [(None,)]
 
 
 def test_where_nothing_can_be_compared_no_audit_is_wanted(app: App, tmp_path: Path) -> None:
