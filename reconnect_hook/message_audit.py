@@ -528,7 +528,7 @@ class MessageAuditor:
             self._running.release()
 
     def _work(self, due: Sequence[DueAudit]) -> None:
-        listed = self._list()
+        listed = self._list({one.key for one in due})
         whole = due[0] if due[0].key == _WHOLE else None
         if whole is not None:
             wishes = [AuditWish(one.id, whole.since) for one in listed.values()]
@@ -556,9 +556,10 @@ class MessageAuditor:
         for channel, audit in audits:
             self.record(channel, audit, by_key.get(channel.key))
 
-    def _list(self) -> Mapping[str, Channel]:
-        """Return the gateway's channels; one list serves several dozen audits."""
-        if self._clock.monotonic() >= self._listed_at + _LIST_SECONDS:
+    def _list(self, keys: set[str]) -> Mapping[str, Channel]:
+        """Return the gateway's channels by a list of a moment ago, if it has all of ``keys``."""
+        is_old = self._clock.monotonic() >= self._listed_at + _LIST_SECONDS
+        if is_old or not self._listed.keys() >= keys:
             listed_at = self._clock.monotonic()
             self._listed = {one.key: one for one in self._client.list_channels().channels}
             self._listed_at = listed_at

@@ -244,7 +244,7 @@ def test_audits_of_many_channels_stay_claimed_and_share_a_list(
 
     monkeypatch.setattr(world.gateway, "received", slowly)
     repository.want([wish_after(name, world.clock.time()) for name in names], (0.0, 0.0))
-    MessageAuditor(
+    auditor = MessageAuditor(
         repository,
         world.gateway,
         world.messages,  # type: ignore[arg-type]
@@ -253,12 +253,17 @@ def test_audits_of_many_channels_stay_claimed_and_share_a_list(
         AuditMode.INCIDENTS,
         clock=world.clock,
         start=lambda work: work(),
-    ).begin()
+    )
+    auditor.begin()
 
     assert world.audits() == count
     assert taken == []
     assert world.gateway.lists == lists
     assert all(one.due_at is None for one in repository.last().values())
+    world.put("new")
+    repository.want_now("new")
+    auditor.begin()
+    assert repository.last("new")["new"].result is AuditResult.COMPLETE
 
 
 def test_a_channel_that_is_listed_no_more_has_no_series_from_the_next_list_on(
