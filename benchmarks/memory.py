@@ -1,28 +1,44 @@
-"""The exporter's resident memory over an hour's worth of polls, driven faster.
+"""Both programs at rest, and the exporter over an hour's worth of polls, driven faster.
 
     python -m benchmarks.memory [POLLS]
 
-720 polls of each source are an hour at the shipped pace. The exporter runs as a process on a real
-MariaDB, each channel gets messages all the time, and somebody scrapes.
+At rest each has two channels; printed are the time until it answers and its memory, beside those
+with waitress, measured on another day. 720 polls of each source are an hour at the shipped pace:
+there the exporter runs as a process on a real MariaDB, each channel gets messages all the time, and
+somebody scrapes.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 from benchmarks.exporter_at_work import AtWork, exporter_at_work
+from demo.simulator.server import SimulatorServer
+from tests.support.hooks import SECRET, hook_settings
 from tests.support.mariadb import MariaDb
+from tests.support.programs import Program
 
 _SIZES = (10, 1000, 10_000)
 _POLLS = 720
 _WARM = 20  # polls until everything has been in memory once
 _STEPS = 6
+_REST_SECONDS = 5.0
+# MiB, and seconds of processor time until it was ready, before granian.
+_WITH_WAITRESS = {"exporter": (67, 0.58), "reconnect_hook": (83, 0.95)}
 
 
 def main() -> None:
     """Measure and print."""
     polls = int(sys.argv[1]) if len(sys.argv) > 1 else _POLLS
+    with SimulatorServer(SECRET) as simulator, tempfile.TemporaryDirectory() as folder:
+        for name in ("loja", "obra"):
+            simulator.gateway.put(name, {})
+        _at_rest(Path(folder), simulator.url, "exporter")
+        _at_rest(Path(folder), simulator.url, "reconnect_hook", "serve")
     with MariaDb() as server:
         for channels in _SIZES:
             started = time.perf_counter()
@@ -38,6 +54,24 @@ def main() -> None:
                 f"{channels:6,} channels, {polls} polls in {time.perf_counter() - started:.0f} s: "
                 f"{shown} MB; in the end {seen[-1] / first:.2f} times as much as after {_WARM}"
             )
+
+
+def _at_rest(folder: Path, gateway: str, *arguments: str) -> None:
+    settings = hook_settings(gateway, EXPORTER_LISTEN="127.0.0.1:0")
+    began = time.perf_counter()
+    with Program(folder, *arguments, settings=settings) as program:
+        program.get("/-/healthy").raise_for_status()
+        ready = time.perf_counter() - began
+        process = Path(f"/proc/{program.process.pid}")
+        ticks = (process / "stat").read_text().rpartition(")")[2].split()[11:13]
+        busy = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+        time.sleep(_REST_SECONDS)
+        megabytes = int((process / "status").read_text().partition("VmRSS:")[2].split()[0]) / 1024
+    before, busy_before = _WITH_WAITRESS[arguments[0]]
+    print(
+        f"{arguments[0]}: ready after {ready:.2f} s, {busy:.2f} s of processor time "
+        f"({busy_before}); {megabytes:.0f} MiB at rest ({before}), {megabytes / before:.2f} times"
+    )
 
 
 def _run_to(at_work: AtWork, polls: int) -> None:

@@ -54,7 +54,8 @@ _KINDS = (
     ("with an unfinished body", 20, _LARGE, b""),
 )
 _NGINX = """
-daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log; user root;
+daemon off; worker_rlimit_nofile 8192;
+pid {folder}/nginx.pid; error_log {folder}/nginx.log; user root;
 events {{ worker_connections 4096; }}
 http {{
     access_log off;

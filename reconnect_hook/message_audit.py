@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -39,6 +39,8 @@ LONGEST_SECONDS = 7 * DAY_SECONDS
 """No audit looks further back: that is how long the events store knows ids."""
 _EARLIER_SECONDS = 900.0  # by which an outage may have begun before its alert
 _CLAIM_SECONDS = 900.0  # until what a hook has claimed and not finished is due again
+_RENEW_SECONDS = 300.0  # after which a claim that is at work is made anew
+_LIST_SECONDS = 60.0  # for which one list serves
 _KEEP_SECONDS = 30 * DAY_SECONDS
 _TOGETHER = 50  # channels for which the log is read once
 _WHOLE = ""  # the key of the gateway's own row
@@ -304,6 +306,21 @@ class AuditRepository:
 
         return self._database.transact(work)
 
+    def renew(self, claimed: Sequence[DueAudit]) -> list[DueAudit]:
+        """Hold claims for longer, and return those that nobody has taken meanwhile."""
+
+        def work(connection: sa.Connection) -> list[DueAudit]:
+            until = now(connection) + _CLAIM_SECONDS
+            held = []
+            for one in claimed:
+                mine = (*self._of(one.key), message_audit.c.due_at == one.claimed_until)
+                update = sa.update(message_audit).where(*mine).values(due_at=until)
+                if connection.execute(update).rowcount == 1:
+                    held.append(replace(one, claimed_until=until))
+            return held
+
+        return self._database.transact(work)
+
     def finish(self, due: DueAudit, *, next_at: float | None = None) -> None:
         """End a claim without a result; the next one is due then, if at all."""
 
@@ -428,6 +445,10 @@ def prune_audits(database: Database, gateway: str, listed: Collection[str]) -> N
     def work(connection: sa.Connection) -> None:
         old = missed_message.c.found_at < now(connection) - _KEEP_SECONDS
         connection.execute(sa.delete(missed_message).where(old))
+        # Of any gateway: one that was removed has nobody else to do it.
+        at = sa.func.coalesce(message_audit.c.due_at, message_audit.c.audited_at, 0.0)
+        gone = at < now(connection) - _KEEP_SECONDS
+        connection.execute(sa.delete(message_audit).where(gone))
         mine = message_audit.c.gateway == gateway
         keys = connection.scalars(sa.select(message_audit.c.key).where(mine)).all()
         for key in set(keys) - {_WHOLE, *listed}:
@@ -467,6 +488,8 @@ class MessageAuditor:
         self._start = start
         self._clock = clock
         self._running = threading.Lock()
+        self._listed: Mapping[str, Channel] = {}
+        self._listed_at = float("-inf")
 
     @property
     def can_know(self) -> bool:
@@ -505,7 +528,7 @@ class MessageAuditor:
             self._running.release()
 
     def _work(self, due: Sequence[DueAudit]) -> None:
-        listed = {one.key: one for one in self._client.list_channels().channels}
+        listed = self._list({one.key for one in due})
         whole = due[0] if due[0].key == _WHOLE else None
         if whole is not None:
             wishes = [AuditWish(one.id, whole.since) for one in listed.values()]
@@ -518,10 +541,29 @@ class MessageAuditor:
         for one in due:
             if one.key not in listed:
                 self.repository.finish(one)
-        wanted = [(listed[one.key], one.since) for one in due if one.key in listed]
-        by_key = {one.key: one for one in due}
-        for channel, audit in self.audit(wanted):
-            self.record(channel, audit, by_key[channel.key])
+        held = [one for one in due if one.key in listed]
+        wanted = [(listed[one.key], one.since) for one in held]
+        renewed_at = self._clock.monotonic()
+
+        def go_on() -> None:
+            nonlocal held, renewed_at
+            if self._clock.monotonic() >= renewed_at + _RENEW_SECONDS:
+                renewed_at = self._clock.monotonic()
+                held = self.repository.renew(held)
+
+        audits = self.audit(wanted, go_on)
+        by_key = {one.key: one for one in held}
+        for channel, audit in audits:
+            self.record(channel, audit, by_key.get(channel.key))
+
+    def _list(self, keys: set[str]) -> Mapping[str, Channel]:
+        """Return the gateway's channels by a list of a moment ago, if it has all of ``keys``."""
+        is_old = self._clock.monotonic() >= self._listed_at + _LIST_SECONDS
+        if is_old or not self._listed.keys() >= keys:
+            listed_at = self._clock.monotonic()
+            self._listed = {one.key: one for one in self._client.list_channels().channels}
+            self._listed_at = listed_at
+        return self._listed
 
     def record(self, channel: Channel, audit: Audit, due: DueAudit | None = None) -> None:
         """Record an audit, log what was missed, and tell of the end."""
@@ -536,15 +578,23 @@ class MessageAuditor:
             )
         self._on_end(channel.id, audit.result)
 
-    def audit(self, wanted: Sequence[tuple[Channel, float]]) -> list[tuple[Channel, Audit]]:
-        """Audit channels, each since its moment in Unix seconds, with one reading of the log."""
+    def audit(
+        self, wanted: Sequence[tuple[Channel, float]], go_on: Callable[[], None] = lambda: None
+    ) -> list[tuple[Channel, Audit]]:
+        """Audit channels, each since its moment in Unix seconds, with one reading of the log.
+
+        ``go_on`` is called after each channel that the gateway was asked for.
+        """
         if self._messages is None:
             nobody = Audit(
                 AuditResult.UNKNOWN, why="there is no message log, and no events are taken"
             )
             return [(channel, nobody) for channel, _ in wanted]
         until = self._clock.time()
-        received = [(channel, self._received(channel, since, until)) for channel, since in wanted]
+        received = []
+        for channel, since in wanted:
+            received.append((channel, self._received(channel, since, until)))
+            go_on()
         ids = {one.message_key: {m.id for m in told.messages} for one, told in received}
         since = min((moment for _, moment in wanted), default=until)
         try:

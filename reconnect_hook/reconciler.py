@@ -136,10 +136,9 @@ class GatewayReconciler:
         return not (self._workers.calls or self._pending)
 
     @property
-    def listed(self) -> Collection[str] | None:
-        """The keys of the channels that the last list had, None before the first."""
-        channels = self._workers.channels
-        return None if channels is None else channels.keys()
+    def listed(self) -> Mapping[str, Channel] | None:
+        """The channels that the last list had, by key; None before the first."""
+        return self._workers.channels
 
     @property
     def holds_list(self) -> bool:

@@ -31,7 +31,7 @@ from zapwatch.config.gateway import AuditMode
 from zapwatch.db import Database, StateError
 from zapwatch.gateways.base import Gateway
 from zapwatch.gateways.registry import make_gateway
-from zapwatch.messages.source import open_source
+from zapwatch.messages.source import MessageSource, open_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,14 @@ class GatewayController:
     actions: OperatorActions
     auditor: MessageAuditor
     replayer: MessageReplayer
+    sources: tuple[MessageSource | None, ...] = ()
+
+    def close(self) -> None:
+        """Close the connections to the gateway and to its message sources."""
+        self.client.close()
+        for source in self.sources:
+            if source is not None:
+                source.close()
 
     def want_audits(self, outages: Iterable[Outage | None]) -> None:
         """Have the messages compared after outages that have ended; raise StateError."""
@@ -180,6 +188,7 @@ def make_controller(
         actions,
         auditor,
         replayer,
+        (echoes, messages),
     )
 
 
@@ -246,7 +255,7 @@ class HookSupervisor:
             old = [one for name, one in before.items() if name not in stays]
             self._scheduler.remove([one.reconciler for one in old], RELOAD_SECONDS)
             for one in old:
-                one.client.close()
+                one.close()
             self._scheduler.add(one.reconciler for one in made.values())
             if not self._scheduler.is_alive:
                 self._scheduler.start()
@@ -257,4 +266,4 @@ class HookSupervisor:
         """End; what cannot end in ``seconds`` is taken up by whoever leads next."""
         self._scheduler.stop(seconds)
         for one in self._controllers.values():
-            one.client.close()
+            one.close()

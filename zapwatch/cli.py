@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import signal
+import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import PurePath
 from typing import TypedDict
 
 from zapwatch import __version__
@@ -20,8 +22,7 @@ _WIDTH = 78
 WRONG_USAGE = "wrong usage or settings"
 """What exit code 2 means, everywhere."""
 
-# Module with a ``main``, what its arguments begin with, what the help says.
-_COMMANDS: Mapping[str, tuple[str, Sequence[str], str]] = {
+COMMANDS: Mapping[str, tuple[str, Sequence[str], str]] = {
     "exporter": ("exporter.__main__", (), "serve the metrics"),
     "hook": ("reconnect_hook.__main__", ("serve",), "take alerts and repair channels"),
     "check": ("reconnect_hook.__main__", ("check",), "check and repair all channels once"),
@@ -33,6 +34,7 @@ _COMMANDS: Mapping[str, tuple[str, Sequence[str], str]] = {
     "notify": ("zapwatch.notify", (), "show whom Alertmanager tells, and send a test message"),
     "explain": ("exporter.__main__", ("explain",), "print what was learned of a channel"),
 }
+"""A module with a ``main``, what its arguments begin with, and what the help says."""
 
 
 def printable(text: str) -> str:
@@ -78,9 +80,39 @@ def manual(
     }
 
 
+class _Parser(argparse.ArgumentParser):
+    """Names the commands in its help and errors in the way in which this one was typed."""
+
+    def format_usage(self) -> str:
+        self.prog = _as_typed(self.prog)
+        return super().format_usage()
+
+    def format_help(self) -> str:
+        self.prog = _as_typed(self.prog)
+        return _as_typed(super().format_help())
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:  # else it is the parser above this command's that refuses them
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return options, unknown
+
+
+def _as_typed(text: str) -> str:
+    if PurePath(sys.argv[0]).name != "zapwatch":
+        return text
+    # The longest first: what one command is called may begin another's name.
+    for name, (module, first, _) in sorted(COMMANDS.items(), key=lambda one: -len(one[1][1])):
+        python = " ".join(("python -m", module.removesuffix(".__main__"), *first))
+        text = text.replace(python, f"zapwatch {name}")
+    return text
+
+
 def parser(program: str, shown: Manual) -> argparse.ArgumentParser:
     """Return a parser with the options that all programs have."""
-    made = argparse.ArgumentParser(prog=program, **shown)
+    made = _Parser(prog=program, **shown)
     add_common_options(made)
     return made
 
@@ -116,7 +148,7 @@ def main() -> None:
     """Run the command that ``zapwatch`` is given, with the arguments after it."""
     # Before the slow imports: it would end the program. See zapwatch/reload.py.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    commands = "\n".join(f"  {name:<10}{about}" for name, (*_, about) in _COMMANDS.items())
+    commands = "\n".join(f"  {name:<10}{about}" for name, (*_, about) in COMMANDS.items())
     made = argparse.ArgumentParser(
         prog="zapwatch",
         description="The watchdog for WhatsApp sessions.",
@@ -124,10 +156,10 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("--version", action="version", version=f"zapwatch {__version__}")
-    made.add_argument("command", choices=_COMMANDS, metavar="COMMAND", help="one of those below")
+    made.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
     made.add_argument("arguments", nargs=argparse.REMAINDER, help="the command's own")
     given = made.parse_args()
-    module, first, _ = _COMMANDS[given.command]
+    module, first, _ = COMMANDS[given.command]
     program: Callable[[list[str]], int] = importlib.import_module(module).main
     server = importlib.import_module("zapwatch.server")
     server.run(partial(program, [*first, *given.arguments]))

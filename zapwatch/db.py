@@ -88,13 +88,7 @@ class Database:
                 self._reader = self._engine.execution_options(zapwatch_reads=True)
             else:
                 self._engine = _mysql_engine(url, isolation_level="READ COMMITTED")
-                # Its statements need neither a commit nor a rollback of their own.
-                self._reader = _mysql_engine(
-                    url,
-                    isolation_level="AUTOCOMMIT",
-                    skip_autocommit_rollback=True,
-                    pool_reset_on_return=None,
-                )
+                self._reader = mysql_reader(url)
         except Exception as error:  # noqa: BLE001 - PyMySQL raises all sorts at settings it dislikes
             raise StateError(one_line(error)) from None
         for engine in (self._engine, self._reader):
@@ -259,16 +253,28 @@ def use_wal(connection: sqlite3.Connection, seconds: float) -> None:
             return
 
 
-def _mysql_engine(url: sa.URL, **options: Any) -> sa.Engine:
-    """Return an engine that waits for an answer no longer than for a lock."""
-    waits = ("connect_timeout", "read_timeout", "write_timeout")
-    timeouts = dict.fromkeys(waits, _TIMEOUT)
-    return connect_as_php(
-        sa.create_engine(url, pool_pre_ping=True, connect_args=timeouts, **options)
+def mysql_reader(url: sa.URL, **options: Any) -> sa.Engine:
+    """Return an engine that makes each statement a transaction of its own, without a commit.
+
+    No old snapshot is read or kept alive, and nothing has to be rolled back.
+    """
+    return _mysql_engine(
+        url,
+        isolation_level="AUTOCOMMIT",
+        skip_autocommit_rollback=True,
+        pool_reset_on_return=None,
+        **options,
     )
 
 
-def connect_as_php(engine: sa.Engine) -> sa.Engine:
+def _mysql_engine(url: sa.URL, **options: Any) -> sa.Engine:
+    """Return an engine that waits for an answer no longer than for a lock."""
+    waits = ("connect_timeout", "read_timeout", "write_timeout")
+    kept = {"pool_pre_ping": True, "connect_args": dict.fromkeys(waits, _TIMEOUT)}
+    return _connect_as_php(sa.create_engine(url, **kept | options))
+
+
+def _connect_as_php(engine: sa.Engine) -> sa.Engine:
     """Let a MySQL engine connect as PHP's programs do, and return it.
 
     Of several ``unix_socket`` in its URL the first that is there counts; if none is, the host does.

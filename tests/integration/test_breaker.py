@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from prometheus_client import generate_latest
 
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.models import (
@@ -251,10 +252,13 @@ def test_a_channel_that_was_taken_out_is_forgotten_within_a_round(
 ) -> None:
     world = make()
     _fail(world)
+    registry = world.hook.metrics.registry
+    assert b'channel="loja"' in generate_latest(registry)
     del world.gateway.statuses["loja"]
     world.run(33)
     assert world.outcomes() == ["failed", "unknown_channel"]
     assert world.row() is None
+    assert b'channel="loja"' not in generate_latest(registry)
 
 
 def test_a_gateway_that_came_back_ends_the_pauses(make: Callable[..., World]) -> None:

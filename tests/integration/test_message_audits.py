@@ -10,14 +10,22 @@ import pytest
 import sqlalchemy as sa
 
 from reconnect_hook import message_replay
-from reconnect_hook.message_audit import AuditResult, Missed, Replay, prune_audits, wish_after
+from reconnect_hook.message_audit import (
+    AuditResult,
+    DueAudit,
+    MessageAuditor,
+    Missed,
+    Replay,
+    prune_audits,
+    wish_after,
+)
 from reconnect_hook.message_replay import DIED, OLDEST_SECONDS, ReplayRepository
 from tests.support.raw_server import Conversation, RawServer, reset
 from tests.support.world import GATEWAY, Options, World
-from zapwatch.channels import Status
+from zapwatch.channels import Channel, Status
 from zapwatch.config.gateway import AuditMode, ReplayMode
 from zapwatch.gateways.base import Gateway
-from zapwatch.messages.received import ReceivedMessage
+from zapwatch.messages.received import Received, ReceivedMessage
 
 
 class _Audited(World):
@@ -217,6 +225,71 @@ def test_records_of_channels_that_have_left_are_forgotten(world: _Audited) -> No
     world.skip(31 * 86_400)
     prune_audits(world.hook.database, GATEWAY, ["obra"])
     assert world.hook.auditor.repository.missed("loja") == []
+
+
+@pytest.mark.parametrize(("count", "seconds", "lists"), [(50, 60, 1), (120, 0, 1)])
+def test_audits_of_many_channels_stay_claimed_and_share_a_list(
+    world: _Audited, monkeypatch: pytest.MonkeyPatch, count: int, seconds: int, lists: int
+) -> None:
+    names = [f"channel{number:03d}" for number in range(count)]
+    for name in names:
+        world.put(name)
+    repository, other = (hook.auditor.repository for hook in world.hooks)
+    taken: list[DueAudit] = []
+    answer = world.gateway.received
+
+    def slowly(channel: Channel, since: float, until: float) -> Received:
+        world.clock.seconds += seconds
+        taken.extend(other.claim() if seconds else [])
+        return answer(channel, since, until)
+
+    monkeypatch.setattr(world.gateway, "received", slowly)
+    repository.want([wish_after(name, world.clock.time()) for name in names], (0.0, 0.0))
+    auditor = MessageAuditor(
+        repository,
+        world.gateway,
+        world.messages,  # type: ignore[arg-type]
+        world.events,
+        lambda *_: None,
+        AuditMode.INCIDENTS,
+        clock=world.clock,
+        start=lambda work: work(),
+    )
+    auditor.begin()
+
+    assert world.audits() == count
+    assert taken == []
+    assert world.gateway.lists == lists
+    assert all(one.due_at is None for one in repository.last().values())
+    world.put("new")
+    repository.want_now("new")
+    auditor.begin()
+    assert repository.last("new")["new"].result is AuditResult.COMPLETE
+
+
+def test_a_channel_that_is_listed_no_more_has_no_series_from_the_next_list_on(
+    world: _Audited,
+) -> None:
+    world.dropped_and_repaired()
+    world.run(130)
+    assert world.missing() == 1
+    del world.gateway.statuses["loja"]
+    world.put("obra", Status.DISCONNECTED)
+    world.repair("obra")
+
+    assert world.missing() is None
+
+
+def test_records_of_a_gateway_that_was_removed_go_after_30_days(world: _Audited) -> None:
+    world.dropped_and_repaired()
+    world.run(130)
+    repository = world.hook.auditor.repository
+    world.skip(29 * 86_400)
+    prune_audits(world.hook.database, "another", [])
+    assert repository.last().keys() == {"loja"}
+    world.skip(2 * 86_400)
+    prune_audits(world.hook.database, "another", [])
+    assert repository.last() == {}
 
 
 def test_daily_audits_come_once_a_day_and_after_outages(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import sqlalchemy as sa
 from flask.testing import FlaskClient
 
 from reconnect_hook.app import create_app
@@ -212,6 +214,21 @@ def test_a_link_of_a_removed_gateway_is_dead_and_its_end_is_logged(site: Site) -
     assert len(ended) == 1
     assert f"link={made['id']}" in ended[0]
     assert ended[0].rstrip().endswith("gateway=a")
+
+
+def test_a_gateway_that_is_replaced_has_its_message_sources_closed(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (one.gateway for one in site.supervisor.controllers.values())
+    with_log = replace(second, message_log_url=sa.make_url("sqlite:///log.sqlite3"))
+    site.supervisor.apply_config([first, with_log])
+    sources = [one for one in site.supervisor.controllers["b"].sources if one is not None]
+    closed: list[object] = []
+    for source in sources:
+        monkeypatch.setattr(source, "close", partial(closed.append, source))
+    site.supervisor.apply_config([first, second])
+    assert sources
+    assert closed == sources
 
 
 def test_a_state_that_fails_at_a_reload_leaves_the_gateways_as_they_were(site: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import sys
@@ -15,6 +16,7 @@ import demo.simulator.__main__
 import exporter.__main__
 import reconnect_hook.__main__
 import zapwatch.gateways.__main__
+from zapwatch.cli import COMMANDS
 from zapwatch.config.settings import SETTINGS
 
 _PROGRAMS: dict[str, Callable[[], int]] = {
@@ -100,3 +102,20 @@ def test_its_settings_are_those_of_the_table(ask: Ask, command: str) -> None:
     known = {row.name for row in SETTINGS}
     for name in re.findall(r"[A-Z]+_[A-Z_]*\*?|[A-Z]{4,}\*", ask(command).section("settings")):
         assert any(fnmatch(one, name) for one in known), name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_its_usage_is_of_the_command_that_was_typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    module, first, _ = COMMANDS[name]
+    monkeypatch.setattr(sys, "argv", ["/opt/zapwatch/.venv/bin/zapwatch"])
+    for option in ("--help", "--no-such-option"):
+        with pytest.raises(SystemExit):
+            importlib.import_module(module).main([*first, option])
+    shown, refused = capsys.readouterr()
+    assert shown.startswith(f"usage: zapwatch {name} [")
+    assert f"  zapwatch {name}" in shown
+    assert refused.startswith(f"usage: zapwatch {name} [")
+    assert f"\nzapwatch {name}: error: " in refused
+    assert "python -m" not in shown + refused

@@ -368,7 +368,8 @@ SETTINGS = (
         "RECONNECT_WORKERS",
         partial(Reader.integer, least=1),
         "4",
-        "concurrent calls to each gateway, of all hooks together",
+        "concurrent repair calls to each gateway, of all hooks together; as many probes come "
+        "beside them",
     ),
     Setting(
         "RECONNECT_VERIFY_SECONDS",

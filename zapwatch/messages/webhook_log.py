@@ -26,7 +26,7 @@ from sqlalchemy.sql.expression import FunctionElement
 
 from zapwatch.channels import MAX_ID_LENGTH, channel_key
 from zapwatch.clock import Clock
-from zapwatch.db import connect_as_php, one_line
+from zapwatch.db import mysql_reader, one_line
 from zapwatch.messages.payloads import (
     MARK,
     MOST_BYTES,
@@ -40,7 +40,6 @@ from zapwatch.messages.payloads import (
 )
 from zapwatch.messages.received import bare_id
 
-_TIMEOUT = 10  # seconds that connecting or an answer may take before the log counts as down
 _STATEMENT_SECONDS = 1.0  # that the server works on one statement before it gives it up
 _LARGE_ROW_SECONDS = 8.0  # the same where a statement asks for one row, which may hold 16 MB
 
@@ -723,27 +722,14 @@ def _engine(url: sa.URL) -> sa.Engine:
             # A kept connection would go on reading a file that was replaced by another.
             poolclass=sa.NullPool,
         )
-    engine = sa.create_engine(
-        url,
-        # Autocommit: no transaction stays open, so no old snapshot is read and none is kept alive.
-        isolation_level="AUTOCOMMIT",
-        # Nor is there anything to roll back: both would be a call to the server for nothing.
-        pool_reset_on_return=None,
-        skip_autocommit_rollback=True,
-        pool_size=1,
-        max_overflow=4,
-        connect_args={
-            "connect_timeout": _TIMEOUT,
-            "read_timeout": _TIMEOUT,
-            "write_timeout": _TIMEOUT,
-        },
-    )
+    # A connection that has gone is found out by its use: a ping would be a call for nothing.
+    engine = mysql_reader(url, pool_pre_ping=False, pool_size=1)
 
     @sa.event.listens_for(engine, "connect")
     def connected(connection: Any, _record: object) -> None:
         _give_up_after(_STATEMENT_SECONDS, connection)
 
-    return connect_as_php(engine)
+    return engine
 
 
 def _give_up_after(seconds: float, connection: Any) -> None:
