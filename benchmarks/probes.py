@@ -1,21 +1,25 @@
-"""Back-test of proof of life: messages lost to zombies, needless reconnections, and probes made.
+"""Back-test of proof of life: messages lost to zombies, needless reconnections, echoes sent.
 
     python -m benchmarks.probes [CHANNELS [SEED]]
 
-The channels, and how it is learned and tested, are those of benchmarks/silence.py. A zombie's
-connection is either dead, which a query shows, or only its events no longer come, which nothing but
-an echo shows. Healthy channels answer every probe. Alerts, polls and lost echoes take their time,
-and the bounds hold: a probe each 15 minutes, 24 echoes a day of which half are for others.
+The channels, and how it is learned and tested, are those of benchmarks/silence.py. There are three
+kinds of zombie: its socket is dead, which a query shows; its delivery is broken, so that its
+gateway receives what does not arrive, and a reconnection gains nothing; or it is deaf: a query
+passes, nothing is received, and only an echo shows it. Healthy channels pass every probe. Alerts,
+polls and lost echoes take their time, and the bounds hold: a probe each 15 minutes, 24 echoes a day
+of which half are for others. A person mends a delivery as soon as told.
 """
 
 from __future__ import annotations
 
+import enum
 import itertools
+import math
 import statistics
 import sys
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.silence import (
@@ -41,9 +45,21 @@ _ECHOES_PER_DAY = 12  # that a channel gets; it sends as many for others
 _ALERT_SECONDS = 30.0  # from what the log tells to what the hook does
 _QUERY_SECONDS = 90.0  # two failures, a minute apart
 _BLAME_SECONDS = 150.0  # a lost echo, and the next that shows who is dead
-_SHARES = (0, 50, 100)  # per cent of zombies that only an echo proves
+_LATE_SECONDS = 60.0  # from which a message that has not arrived counts
+_STILL_SECONDS = _DAY  # of repairs, after which a person is told that a channel stays silent
+_REPAIRS = (0.0, 300.0, 900.0, 2100.0, 4500.0)  # seconds, then one an hour
+_FAILING_SECONDS = 900.0  # of repairs whose proof fails, after which a person is told
+_FAILING_REPAIRS = 3
 
 Rule = Callable[[float], float]
+
+
+class Zombie(enum.Enum):
+    """What is wrong with one."""
+
+    SOCKET = "socket dead"
+    DELIVERY = "delivery broken"
+    DEAF = "deaf"
 
 
 @dataclass
@@ -52,6 +68,7 @@ class Way:
 
     silent: Rule
     suspect: Rule | None = None
+    compares: bool = False
     echo: bool = False
 
 
@@ -60,17 +77,31 @@ class Outcome:
     """What it did."""
 
     lost: list[int] = field(default_factory=list)
+    in_vain: int = 0
+    """Reconnections of zombies that could not help."""
     alarms: int = 0
     probes: int = 0
+    sent: int = 0
     seconds: float = 0.0
+
+    def add(self, other: Outcome) -> None:
+        """Take over another's."""
+        self.lost += other.lost
+        self.in_vain += other.in_vain
+        self.alarms += other.alarms
+        self.probes += other.probes
+        self.sent += other.sent
+        self.seconds += other.seconds
 
     def __str__(self) -> str:
         days = self.seconds / _DAY
         p90 = sorted(self.lost)[int(0.9 * (len(self.lost) - 1))]
         return (
             f"lost {statistics.median(self.lost):6.1f} median {p90:7.1f} p90 "
-            f"{statistics.mean(self.lost):7.1f} mean   getQr on healthy a month "
-            f"{self.alarms / self.seconds * _MONTH:7.2f}   probes a day {self.probes / days:6.2f}"
+            f"{statistics.mean(self.lost):7.1f} mean   in vain a zombie "
+            f"{self.in_vain / len(self.lost):6.2f}   getQr on healthy a month "
+            f"{self.alarms / self.seconds * _MONTH:7.2f}   probes a day {self.probes / days:6.2f} "
+            f"  sent a day {self.sent / days:5.2f}"
         )
 
 
@@ -82,15 +113,16 @@ def main() -> None:
     channels = [make(number, seed) for number in range(count)]
     groups: list[tuple[str, set[str]]] = [(kind.name, {kind.name}) for kind in KINDS]
     groups += [("busy", BUSY), ("quiet", QUIET), ("all", {kind.name for kind in KINDS})]
-    for share in _SHARES:
-        found = _judge_all(channels, share)
-        print(f"\n{share} % of zombies can only be proved by an echo")
+    every = _judge_all(channels)
+    for zombie, found in every.items():
+        print(f"\n{zombie.value}")
         for name, kinds in groups:
             print(name)
             for way, outcomes in found.items():
                 mine = [o for c, o in zip(channels, outcomes, strict=True) if c.kind in kinds]
                 print(f"  {way:18} {_together(mine)}")
-        _print_goals(channels, found)
+        if zombie is Zombie.DEAF:
+            _print_goals(channels, found)
 
 
 def _print_goals(channels: Sequence[Channel], found: dict[str, list[Outcome]]) -> None:
@@ -103,9 +135,9 @@ def _print_goals(channels: Sequence[Channel], found: dict[str, list[Outcome]]) -
     print(f"quiet: {before} needless reconnections with fixed 4 h, {after} with echo")
 
 
-def _judge_all(channels: Sequence[Channel], share: int) -> dict[str, list[Outcome]]:
-    names = ("fixed 4 h", "adaptive", "query", "echo")
-    found = {name: [Outcome() for _ in channels] for name in names}
+def _judge_all(channels: Sequence[Channel]) -> dict[Zombie, dict[str, list[Outcome]]]:
+    names = ("fixed 4 h", "adaptive", "query", "delivery", "echo", "echo alone")
+    found = {kind: {name: [Outcome() for _ in channels] for name in names} for kind in Zombie}
     for week in range(TRAIN_WEEKS, WEEKS):
         begins = BEGINS.timestamp() + week * WEEK
         histories = {str(n): history_of(c.heard, begins) for n, c in enumerate(channels)}
@@ -113,27 +145,44 @@ def _judge_all(channels: Sequence[Channel], share: int) -> dict[str, list[Outcom
         for number, channel in enumerate(channels):
             ways = _ways(learned.get(str(number)))
             for name, way in zip(names, ways, strict=True):
-                _judge(channel, way, begins, share, found[name][number])
+                outcomes = {kind: of_kind[name][number] for kind, of_kind in found.items()}
+                _judge(channel, way, begins, outcomes)
     return found
 
 
-def _ways(learned: Learned | None) -> tuple[Way, Way, Way, Way]:
+def _ways(learned: Learned | None) -> tuple[Way, ...]:
+    """Return the ways by their names; ``echo alone`` is where the gateway lists no messages."""
+
     def fixed(_at: float) -> float:
         return 4 * _HOUR
 
     def half_hour(_at: float) -> float:
         return _HOUR / 2
 
-    if learned is None:
-        return Way(fixed), Way(fixed), Way(fixed, half_hour), Way(fixed, half_hour, echo=True)
-
     def silent(at: float) -> float:
-        return learned.threshold(at, _BOUNDS, ZONE)
+        return fixed(at) if learned is None else learned.threshold(at, _BOUNDS, ZONE)
 
     def suspect(at: float) -> float:
+        if learned is None:
+            return half_hour(at)
         return min(silent(at), learned.suspicion(at, _BOUNDS, ZONE))
 
-    return Way(fixed), Way(silent), Way(silent, suspect), Way(silent, suspect, echo=True)
+    return (
+        Way(fixed),
+        Way(silent),
+        Way(silent, suspect),
+        Way(silent, suspect, compares=True),
+        Way(silent, suspect, compares=True, echo=True),
+        Way(silent, suspect, echo=True),
+    )
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """One probe; one that ``sends`` is an echo, which moves the clock where it is heard."""
+
+    at: float
+    sends: bool
 
 
 class _Clock:
@@ -144,14 +193,17 @@ class _Clock:
         self._echoes: deque[float] = deque()
         self._last = float("-inf")
 
-    def after(self, heard: float, until: float) -> Iterator[float]:
-        """Yield when probes are made from ``heard`` on; each echo is heard, and moves the clock."""
-        suspect = self._way.suspect
-        at = heard
-        while suspect is not None:
-            due = at + suspect(at) if self._way.echo or at == heard else at + _PAUSE
-            due = max(due, self._last + _PAUSE)
-            if self._way.echo:
+    def after(self, heard: float, until: float) -> Iterator[_Probe]:
+        """Yield the probes from ``heard`` on; each echo is heard, and moves the clock.
+
+        Where messages are compared, the first probe sends nothing, and the next one an echo.
+        """
+        way, at, compared = self._way, heard, False
+        while way.suspect is not None:
+            sends = way.echo and (compared or not way.compares)
+            due = at + _PAUSE if at == self._last and not way.echo else at + way.suspect(at)
+            due = max(at + _PAUSE if compared else due, self._last + _PAUSE)
+            if sends:
                 while self._echoes and self._echoes[0] <= due - _DAY:
                     self._echoes.popleft()
                 if len(self._echoes) >= _ECHOES_PER_DAY:
@@ -159,18 +211,18 @@ class _Clock:
             if due >= until:
                 return
             self._last = due
-            if self._way.echo:
+            if sends:
                 self._echoes.append(due)
-            yield due
-            at = due
+            yield _Probe(due, sends)
+            at, compared = due, way.compares and not sends
 
 
-def _judge(channel: Channel, way: Way, begins: float, share: int, outcome: Outcome) -> None:
+def _judge(channel: Channel, way: Way, begins: float, outcomes: Mapping[Zombie, Outcome]) -> None:
     ends = begins + WEEK
-    outcome.seconds += WEEK
+    healthy_week = Outcome(seconds=WEEK)
     heard, sent = channel.heard, channel.sent
     clock = _Clock(way)
-    clocks: dict[int, list[float]] = {}
+    clocks: dict[int, list[_Probe]] = {}
     for number in range(bisect_left(heard, begins), bisect_left(heard, ends) - 1):
         at, following = heard[number], heard[number + 1]
         if following - at <= FLOOR:
@@ -179,50 +231,92 @@ def _judge(channel: Channel, way: Way, begins: float, share: int, outcome: Outco
         if not healthy:
             continue
         made = clocks[number] = list(clock.after(at, following))
-        outcome.probes += len(made)
-        moved = [at, *made, following] if way.echo else [at, following]
-        outcome.alarms += any(
+        healthy_week.probes += len(made)
+        echoes = [probe.at for probe in made if probe.sends]
+        healthy_week.sent += len(echoes)
+        moved = [at, *echoes, following]
+        healthy_week.alarms += any(
             later - one > way.silent(one) for one, later in itertools.pairwise(moved)
         )
-    for index, zombie in enumerate(channel.zombies):
+    for outcome in outcomes.values():
+        outcome.add(healthy_week)
+    for zombie in channel.zombies:
         already = any(start <= zombie < end for start, end in channel.outages)
         if not begins <= zombie < ends or already:
             continue
         before = bisect_right(heard, zombie) - 1
-        only_echo = index % 100 * 37 % 100 < share
-        detected = _detected(
-            way, heard[before], clocks.get(before, ()), zombie, only_echo=only_echo
-        )
-        outcome.lost.append(bisect_right(sent, detected) - bisect_right(sent, zombie))
+        probes = _ProbesOf(way, heard[before], clocks.get(before, ()), zombie)
+        received = bisect_right(sent, zombie)
+        first = sent[received] if received < len(sent) else float("inf")
+        for kind, outcome in outcomes.items():
+            ended, in_vain = probes.end(kind, first)
+            outcome.in_vain += in_vain
+            outcome.lost.append(bisect_right(sent, ended) - received)
 
 
-def _detected(
-    way: Way, last: float, made: Sequence[float], zombie: float, *, only_echo: bool
-) -> float:
-    """Return when a zombie that began then is repaired."""
-    passed = [at for at in made if at <= zombie]
-    moved = passed[-1] if way.echo and passed else last
-    by_silence = max(zombie, moved + way.silent(moved))
-    if way.suspect is None or (only_echo and not way.echo):
-        return by_silence
-    due = moved + way.suspect(moved)
-    if passed:
-        # A suspicion that lasts is asked again; one echo more needs the pause.
-        due = max(due, passed[-1] + _PAUSE) if way.echo else passed[-1] + _PAUSE
-    day = [at for at in passed if at > zombie - _DAY]
-    if way.echo and len(day) >= _ECHOES_PER_DAY:
-        due = max(due, day[-_ECHOES_PER_DAY] + _DAY)
-    proof = _BLAME_SECONDS if way.echo else _QUERY_SECONDS
-    return min(by_silence, max(zombie, due) + _ALERT_SECONDS + proof)
+class _ProbesOf:
+    """The probes of a zombie, from the moment on at which it became one."""
+
+    def __init__(self, way: Way, last: float, made: Sequence[_Probe], zombie: float) -> None:
+        passed = [one for one in made if one.at <= zombie]
+        echoes = [one.at for one in passed if one.sends]
+        moved = echoes[-1] if echoes else last
+        self._way = way
+        self._silent_at = max(zombie, moved + way.silent(moved))
+        self._due = float("inf")
+        self._compared = bool(passed) and way.compares and not passed[-1].sends
+        if way.suspect is not None:
+            due = moved + way.suspect(moved)
+            if passed:
+                # A suspicion that lasts is asked again; one echo more needs the pause.
+                due = max(due, passed[-1].at + _PAUSE)
+            self._due = max(zombie, due) + _ALERT_SECONDS
+        day = [at for at in echoes if at > zombie - _DAY]
+        bound = day[-_ECHOES_PER_DAY] + _DAY if len(day) >= _ECHOES_PER_DAY else 0.0
+        # The first probe that sends.
+        waits = _PAUSE if way.compares and not self._compared else 0.0
+        self._echo = max(self._due + waits, bound) if way.echo else float("inf")
+
+    def end(self, kind: Zombie, first: float) -> tuple[float, int]:
+        """Return when the zombie is mended, and how often it was reconnected in vain.
+
+        ``first`` is when its first message came after its end.
+        """
+        match kind:
+            case Zombie.SOCKET:
+                return min(self._silent_at, self._due + _QUERY_SECONDS), 0
+            case Zombie.DEAF:
+                return min(self._silent_at, self._echo + _BLAME_SECONDS), 0
+            case _:
+                return self._broken(first)
+
+    def _broken(self, first: float) -> tuple[float, int]:
+        told = self._silent_at + _STILL_SECONDS
+        if self._way.compares:
+            # An echo, too, is a message that the gateway receives.
+            shown = min(first, self._echo) + _LATE_SECONDS
+            if max(shown, self._due) < told:
+                later = max(0, math.ceil((shown - self._due) / _PAUSE))
+                told = min(told, self._due + later * _PAUSE)
+            in_vain = self._repairs(self._silent_at, told)
+            lost = self._echo + _BLAME_SECONDS < told
+            return told, in_vain or int(lost)
+        if self._way.echo and self._echo + _BLAME_SECONDS < self._silent_at:
+            return self._echo + _BLAME_SECONDS + _FAILING_SECONDS, _FAILING_REPAIRS
+        return told, self._repairs(self._silent_at, told)
+
+    @staticmethod
+    def _repairs(begin: float, end: float) -> int:
+        if end <= begin:
+            return 0
+        hours = max(0.0, end - begin - _REPAIRS[-1]) // _HOUR
+        return sum(begin + one < end for one in _REPAIRS) + int(hours)
 
 
 def _together(outcomes: Sequence[Outcome]) -> Outcome:
     found = Outcome()
     for one in outcomes:
-        found.lost += one.lost
-        found.alarms += one.alarms
-        found.probes += one.probes
-        found.seconds += one.seconds
+        found.add(one)
     return found
 
 

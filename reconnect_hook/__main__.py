@@ -168,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("channel", metavar="CHANNEL", help="in any spelling")
     probe.add_argument(
         "--kind",
-        choices=[ProbeKind.QUERY.value, ProbeKind.ECHO.value],
+        choices=[kind.value for kind in ProbeKind if kind is not ProbeKind.OFF],
         type=str,
         help="ask in this way; by echo only where PROBE says echo",
     )

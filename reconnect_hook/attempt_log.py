@@ -42,6 +42,8 @@ class StepKind(enum.StrEnum):
     """The answer is verified by the list."""
     QUERIED = "queried"
     """A query was answered."""
+    COMPARED = "compared"
+    """The gateway's newest message was compared with those that arrived (what came of it)."""
     SENT = "sent"
     """An echo was sent (from whom to whom)."""
     HEARD = "heard"

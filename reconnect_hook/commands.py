@@ -14,8 +14,9 @@ from reconnect_hook.context import (
 )
 from reconnect_hook.message_audit import Audit, AuditResult
 from reconnect_hook.metrics import HookMetrics
+from reconnect_hook.models import ProbeOutcome
 from reconnect_hook.probe import Finding, ProbeRun
-from reconnect_hook.probe_limits import ECHO_GAP_SECONDS, ProbeOutcome
+from reconnect_hook.probe_limits import ECHO_GAP_SECONDS
 from reconnect_hook.scheduler import Scheduler, add_gateways
 from reconnect_hook.supervisor import GatewayController, make_controller, open_store
 from zapwatch.channels import Channel, channel_key
@@ -33,6 +34,7 @@ _SAID = {
     ProbeOutcome.PASSED: "alive",
     ProbeOutcome.FAILED: "dead",
     ProbeOutcome.OTHER_FAILED: "the channel that was to write to it is dead",
+    ProbeOutcome.DELIVERY_BROKEN: "alive, but its messages do not arrive",
     ProbeOutcome.UNDECIDED: "not heard, and whose fault that is did not show; does the message log "
     "get to know of messages?",
 }
@@ -88,7 +90,8 @@ def _probe(
         return 0
     try:
         means.book.begin(channel)
-        finding = _run(means, channel, listed, wanted)
+        # Asked for by name, an echo is sent.
+        finding = _run(means, channel, listed, wanted, sends=kind is ProbeKind.ECHO)
         means.book.end(channel.key, finding.kind, finding.outcome, finding.suspended)
     except PostponedError as error:
         _say(f"{channel.id}: not asked: {error}; try again in {ECHO_GAP_SECONDS:g} s")
@@ -110,13 +113,18 @@ def _probe(
 
 
 def _run(
-    means: ProbeContext, channel: Channel, listed: Mapping[str, Channel], wanted: ProbeKind
+    means: ProbeContext,
+    channel: Channel,
+    listed: Mapping[str, Channel],
+    wanted: ProbeKind,
+    *,
+    sends: bool,
 ) -> Finding:
     try:
-        return ProbeRun(means, channel, listed).run(wanted)
+        return ProbeRun(means, channel, listed).run(wanted, sends=sends)
     except QueryFailedOnceError as error:
         means.wait(error.seconds)
-        return ProbeRun(means, channel, listed, query_failed=True).run(wanted)
+        return ProbeRun(means, channel, listed, query_failed=True).run(wanted, sends=sends)
 
 
 def _obstacle(means: ProbeContext, channel: Channel, wanted: ProbeKind) -> str:
@@ -125,12 +133,17 @@ def _obstacle(means: ProbeContext, channel: Channel, wanted: ProbeKind) -> str:
         return "it is of a kind that is only watched"
     if wanted is ProbeKind.QUERY and means.client.can_query:
         return ""
+    if wanted is ProbeKind.DELIVERY and means.delivery is not None:
+        return ""
     if wanted is ProbeKind.ECHO and means.kind_of(channel) is ProbeKind.ECHO:
         return ""
     chosen = means.settings.wanted(channel.key)
     if chosen is ProbeKind.OFF:
         return "PROBE or PROBE_OVERRIDES says off"
-    if wanted is ProbeKind.ECHO and chosen is ProbeKind.QUERY:
+    asks_nothing = wanted is ProbeKind.OFF and chosen is ProbeKind.DELIVERY
+    if wanted is ProbeKind.DELIVERY or asks_nothing:
+        return "its messages cannot be compared: the gateway lists none, or there is no message log"
+    if wanted is ProbeKind.ECHO and chosen in {ProbeKind.QUERY, ProbeKind.DELIVERY}:
         return "an echo needs PROBE=echo"
     if ProbeKind.QUERY in {wanted, chosen}:
         return "this kind of gateway has no query; PROBE=echo asks by a message"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from reconnect_hook.attempt_log import StepKind
+from reconnect_hook.delivery import DeliveryCheck
 from reconnect_hook.probe_limits import ProbeRepository
 from zapwatch.channels import Channel
 from zapwatch.config.gateway import ProbeKind
@@ -52,7 +53,8 @@ class ProbeContext:
     """What probes are made with.
 
     ``messages`` is a source that shows echoes, None where there is none; ``wait`` pauses for some
-    seconds, or raises Interrupted. ``note`` is told each step for the log.
+    seconds, or raises Interrupted. ``note`` is told each step for the log. ``delivery`` is None
+    where messages cannot be compared.
     """
 
     client: Gateway
@@ -61,12 +63,16 @@ class ProbeContext:
     settings: ProbeSettings
     wait: Callable[[float], None] = time.sleep
     note: NoteStep = _note_nothing
+    delivery: DeliveryCheck | None = None
 
     def kind_of(self, channel: Channel) -> ProbeKind:
         """Return how a channel is probed; without a log that tells of echoes, by query at most."""
         client = self.client
         kind = self.settings.kind_of(
-            channel, can_query=client.can_query, asks_number=client.asks_number
+            channel,
+            can_query=client.can_query,
+            can_compare=self.delivery is not None,
+            asks_number=client.asks_number,
         )
         if kind is ProbeKind.ECHO and self.messages is None:
             return ProbeKind.QUERY if client.can_query else ProbeKind.OFF

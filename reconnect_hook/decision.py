@@ -21,6 +21,7 @@ from reconnect_hook.models import (
     Intent,
     Outcome,
     Phase,
+    ProbeOutcome,
     Step,
 )
 from zapwatch.channels import Channel, Status
@@ -43,6 +44,7 @@ CREATE_PAUSE = 5.0
 _QR_PAUSE = 5.0  # seconds until a session that starts is asked for its code again
 _START_PAUSE = 2.0  # seconds that it needs after start-session, as WPPConnect documents it
 _PROVE_AFTER = 10.0  # seconds in which a message may come by itself
+_BROKEN_SECONDS = 3600.0  # for which it counts that a probe has found a delivery broken
 _ALERT_SECONDS = 30.0  # that an alert is on its way before the hook gets it
 # After these nobody knows whether the call worked, or still will.
 _UNCERTAIN = frozenset(
@@ -311,12 +313,29 @@ def _decide_connected(
         if row.has_episode or not (row.intent is Intent.RECHECK or _is_stale(row, policy)):
             return recovered
         return Wait(stale_until) if now < stale_until else Close(channel)
+    if _is_delivery_broken(row, seen, channel, policy, now):
+        return Close(channel, well=False)
     came_back = row.attempts > 0 and row.last_status not in {None, Status.CONNECTED}
     lately = min(now - row.since + _ALERT_SECONDS, policy.silence_threshold(channel.id))
     if came_back or (seen.age is not None and seen.age <= lately):
         return recovered
     call = MakeCall(Step.RECONNECT, silent=True)
     return _call_or_wait(row, gateway, policy, now, call, channel.status)
+
+
+def _is_delivery_broken(
+    row: ChannelRow, seen: Seen, channel: Channel, policy: Policy, now: float
+) -> bool:
+    """Whether the last probe has shown that the session lives, and that its messages get lost.
+
+    While it is suspect, probes go on: what none has confirmed for long counts no more.
+    """
+    if row.probe_outcome != ProbeOutcome.DELIVERY_BROKEN or row.probe_ended_at is None:
+        return False
+    ago = now - row.probe_ended_at
+    heard = seen.age is not None and seen.age < ago
+    asked = policy.probe_kind(channel) in {ProbeKind.DELIVERY, ProbeKind.ECHO}
+    return asked and not heard and ago < max(_BROKEN_SECONDS, 2 * policy.probe_pause)
 
 
 def _is_stale(row: ChannelRow, policy: Policy) -> bool:

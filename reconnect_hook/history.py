@@ -13,8 +13,9 @@ from sqlalchemy.schema import CreateTable
 
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.attempt_log import KEPT_ATTEMPTS, LoggedAttempt
-from reconnect_hook.models import Backoff, ChannelRow, Intent, Outcome, Phase
-from reconnect_hook.probe_limits import Probed, ProbeOutcome
+from reconnect_hook.delivery import WebhookMemory
+from reconnect_hook.models import Backoff, ChannelRow, Intent, Outcome, Phase, ProbeOutcome
+from reconnect_hook.probe_limits import Probed
 from reconnect_hook.repository import ensure_row, read_all_rows, read_gateway, read_rows
 from reconnect_hook.schema import MYSQL, attempt_log, channel, repair_log
 from zapwatch.channels import MAX_ID_LENGTH
@@ -150,8 +151,14 @@ class RepairHistory:
             {row.key: Paused(row.channel, row.paused_until) for row in rows if row.is_paused(at)},
             gateway.rests_until if gateway.rests(at) else None,
             {
-                row.key: Probed(name, ProbeKind(kind), ProbeOutcome(outcome), ended_at)
-                for row, (ended_at, name, kind, outcome) in found
+                row.key: Probed(
+                    name,
+                    ProbeKind(kind),
+                    ProbeOutcome(outcome),
+                    ended_at,
+                    _webhook_fault(outcome, webhook),
+                )
+                for row, (ended_at, name, kind, outcome, webhook) in found
                 if ended_at is not None
             },
             frozenset(
@@ -313,6 +320,12 @@ def episodes(attempts: Sequence[Attempt]) -> list[list[Attempt]]:
         else:
             found.append([attempt])
     return found
+
+
+def _webhook_fault(outcome: str, kept: str | None) -> str:
+    if outcome != ProbeOutcome.DELIVERY_BROKEN:
+        return ""
+    return WebhookMemory.load(kept).fault or ""
 
 
 def _attempt(row: Any) -> Attempt:

@@ -19,8 +19,7 @@ from reconnect_hook.alerts import AlertStatus
 from reconnect_hook.decision import LogEntry
 from reconnect_hook.history import Present, RepairHistory
 from reconnect_hook.message_audit import AuditRepository, AuditResult, LastAudit, Replay
-from reconnect_hook.models import Outcome
-from reconnect_hook.probe_limits import ProbeOutcome
+from reconnect_hook.models import Outcome, ProbeOutcome
 from zapwatch import __version__
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.db import StateError
@@ -112,7 +111,7 @@ class HookMetrics:
             ["gateway", "channel", "result"],
             registry=self.registry,
         )
-        for kind in (ProbeKind.QUERY, ProbeKind.ECHO):
+        for kind in (ProbeKind.QUERY, ProbeKind.DELIVERY, ProbeKind.ECHO):
             self._probe_durations.labels(kind)
         for status in (AlertStatus.FIRING, AlertStatus.RESOLVED):
             for verdict in Disposition:
@@ -348,13 +347,21 @@ class _StateCollector(Collector):
             "When the channel's last probe ended, in Unix seconds by the state's clock.",
             labels=["gateway", "channel", "kind"],
         )
+        faults = GaugeMetricFamily(
+            "whatsapp_channel_webhook_fault",
+            "1 while the channel's messages do not arrive and its webhook's settings show why.",
+            labels=["gateway", "channel", "fault"],
+        )
         for gateway, present in states.items():
             for probed in present.probed.values():
+                if probed.webhook_fault:
+                    faults.add_metric([gateway, probed.channel, probed.webhook_fault], 1)
                 labels = [gateway, probed.channel, probed.kind]
                 success.add_metric(labels, probed.outcome is ProbeOutcome.PASSED)
                 at.add_metric(labels, probed.at)
         yield success
         yield at
+        yield faults
         yield from _of_audits(read.audits)
 
 

@@ -89,6 +89,20 @@ FAILURES = frozenset({Outcome.FAILED, Outcome.STILL_DISCONNECTED})
 """These count as failures in a row."""
 
 
+class ProbeOutcome(enum.StrEnum):
+    """How a probe ended: the label ``outcome`` of whatsapp_channel_probes_total."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    """The channel is dead, and is repaired."""
+    OTHER_FAILED = "other_failed"
+    """The channel that was to send the echo is dead, and is repaired."""
+    DELIVERY_BROKEN = "delivery_broken"
+    """The gateway receives its messages, and they do not arrive: there is nothing to reconnect."""
+    UNDECIDED = "undecided"
+    """An echo was lost, and which of the two is dead did not show."""
+
+
 class Action(enum.StrEnum):
     """The strongest thing that was asked of the gateway, as the log names it.
 
@@ -158,6 +172,8 @@ class ChannelRow:
     unheard_since: float | None = None
     probe_began_at: float | None = None
     query_failed_at: float | None = None
+    probe_outcome: str | None = None
+    probe_ended_at: float | None = None
     suspended: bool = False
     stored: Sequence[Any] | None = field(default=None, init=False, repr=False, compare=False)
     """What the table holds of it, in the order of COLUMNS; None where that is not known."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from reconnect_hook.attempt_log import StepKind
 from reconnect_hook.context import (
@@ -12,9 +13,11 @@ from reconnect_hook.context import (
     QueryFailedOnceError,
     UnableError,
 )
+from reconnect_hook.delivery import note_webhook
 from reconnect_hook.diagnosis import find_dead
 from reconnect_hook.echo import Echoes
-from reconnect_hook.probe_limits import ECHO_GAP_SECONDS, LimitReason, ProbeOutcome
+from reconnect_hook.models import ProbeOutcome
+from reconnect_hook.probe_limits import ECHO_GAP_SECONDS, LimitReason
 from zapwatch.channels import Channel
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind
@@ -58,8 +61,11 @@ class ProbeRun:
     PostponedError or UnableError.
 
     1. A query, where there is one: two failures a minute apart, and it is dead.
-    2. An echo, where that is wanted: another channel writes to it, and it must be heard.
-    3. If that is lost: the other way round, then with a third, until it is clear who is dead.
+    2. A comparison, where that is wanted: the gateway's newest message must have arrived. If it has
+       not, no session is dead. If it has, no echo is sent, unless nothing has come since the last
+       probe, which ended so too: then only an echo shows whether the session still hears.
+    3. An echo, where that is wanted: another channel writes to it, and it must be heard.
+    4. If that is lost: the other way round, then with a third, until it is clear who is dead.
 
     One whose hook has died goes on where it was: what was sent is not sent again. ``repaired``: the
     channel just was, so that what was sent before counts for nothing. ``query_failed``: its first
@@ -86,15 +92,44 @@ class ProbeRun:
         self._echoes = Echoes(self._means, self._listed)
         self._evidence = self._echoes.evidence
 
-    def run(self, kind: ProbeKind) -> Finding:
-        """Ask in this way."""
+    def run(self, kind: ProbeKind, *, sends: bool = False) -> Finding:
+        """Ask in this way; ``sends``: by an echo whatever a comparison would show."""
         if self._means.client.can_query and not self._passes_query(self._channel):
             return Finding(
                 ProbeKind.QUERY, ProbeOutcome.FAILED, (self._channel,), "two queries failed"
             )
-        if kind is ProbeKind.QUERY:
+        if kind is not ProbeKind.QUERY and not (self._repaired or sends):
+            finding = self._compare(kind)
+            if finding is not None:
+                return finding
+        if kind is not ProbeKind.ECHO:
             return Finding(ProbeKind.QUERY, ProbeOutcome.PASSED)
         return self._echo()
+
+    def _compare(self, kind: ProbeKind) -> Finding | None:
+        """Judge by the gateway's newest message; None where that shows too little."""
+        means, key = self._means, self._channel.key
+        if means.delivery is None:
+            return None
+        last = means.book.last(key)
+        found = means.delivery.compare(self._channel)
+        means.note(StepKind.COMPARED, found.words)
+        if found.arrives is None:
+            if last is not None and last.outcome is ProbeOutcome.DELIVERY_BROKEN:
+                raise UnableError(found.words)
+            return None
+        kept, at = means.book.webhook(key)
+        why = note_webhook(
+            means.delivery, self._channel, found, kept, at, partial(means.book.keep_webhook, key)
+        )
+        if not found.arrives:
+            detail = f"the newest message: {found.words}" + (f"; {why}" if why else "")
+            return Finding(ProbeKind.DELIVERY, ProbeOutcome.DELIVERY_BROKEN, detail=detail)
+        if kind is ProbeKind.ECHO and last is not None:
+            passed = (last.kind, last.outcome) == (ProbeKind.DELIVERY, ProbeOutcome.PASSED)
+            if passed and found.newest_at <= last.at:
+                return None
+        return Finding(ProbeKind.DELIVERY, ProbeOutcome.PASSED)
 
     def _passes_query(self, channel: Channel) -> bool:
         mine = channel is self._channel and not self._repaired

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from reconnect_hook.models import AT_REST
+from reconnect_hook.models import AT_REST, ProbeOutcome
 from reconnect_hook.repository import ensure_row
 from reconnect_hook.schema import channel as channels
 from reconnect_hook.schema import echoes, repair_log
@@ -31,18 +31,6 @@ _OPEN_SECONDS = 600.0  # for which an echo whose hook died may still come
 _DAY = 86400.0
 _KEEP_SECONDS = 2 * _DAY
 _PRUNE_CHUNK = 1000  # rows a transaction
-
-
-class ProbeOutcome(enum.StrEnum):
-    """How a probe ended: the label ``outcome`` of whatsapp_channel_probes_total."""
-
-    PASSED = "passed"
-    FAILED = "failed"
-    """The channel is dead, and is repaired."""
-    OTHER_FAILED = "other_failed"
-    """The channel that was to send the echo is dead, and is repaired."""
-    UNDECIDED = "undecided"
-    """An echo was lost, and which of the two is dead did not show."""
 
 
 class LimitReason(enum.Enum):
@@ -66,6 +54,8 @@ class Probed:
     kind: ProbeKind
     outcome: ProbeOutcome
     at: float
+    webhook_fault: str = ""
+    """What is wrong with its webhook, where its messages do not arrive (WebhookFault)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +267,30 @@ class ProbeRepository:
                 .group_by(echoes.c.sender)
             )
             return {row[0]: row[1] for row in rows}
+
+    def last(self, key: str) -> Probed | None:
+        """Return how the last probe of a channel ended, None before the first."""
+        row = channels.c
+        query = sa.select(row.channel, row.probe_kind, row.probe_outcome, row.probe_ended_at)
+        mine = (row.gateway == self._gateway, row.key == key, row.probe_ended_at.is_not(None))
+        with self._database.read() as connection:
+            found = connection.execute(query.where(*mine)).first()
+        if found is None:
+            return None
+        name, kind, outcome, at = found
+        return Probed(name, ProbeKind(kind), ProbeOutcome(outcome), at)
+
+    def webhook(self, key: str) -> tuple[str | None, float]:
+        """Return what is kept of a channel's webhook, and the present by the database's clock."""
+        with self._database.read() as connection:
+            mine = (channels.c.gateway == self._gateway, channels.c.key == key)
+            kept = connection.scalar(sa.select(channels.c.webhook).where(*mine))
+            return kept, now(connection)
+
+    def keep_webhook(self, key: str, text: str) -> None:
+        """Keep this of the webhook of a channel that has a row."""
+        with self._database.write() as connection:
+            self._note(connection, {key}, webhook=text)
 
     def hears_itself(self, key: str) -> bool:
         """Whether an echo that the channel has written to itself was ever heard."""

@@ -54,10 +54,11 @@ from reconnect_hook.models import (
     Intent,
     Outcome,
     Phase,
+    ProbeOutcome,
     Step,
 )
 from reconnect_hook.probe import Finding
-from reconnect_hook.probe_limits import ProbeOutcome, note_end
+from reconnect_hook.probe_limits import note_end
 from reconnect_hook.repository import (
     Raise,
     append_attempts,

@@ -189,12 +189,17 @@ def read_open_rows(connection: sa.Connection, name: str, *, lock: bool = False) 
     return [ChannelRow.load(row) for row in connection.execute(query, {"of_gateway": name})]
 
 
-_PROBED = (channel.c.channel, channel.c.probe_kind, channel.c.probe_outcome)
+_PROBED = (
+    channel.c.channel,
+    channel.c.probe_kind,
+    channel.c.probe_outcome,
+    channel.c.webhook,
+)
 _ALL = _Statement(sa.select(*_STATE_COLUMNS, channel.c.probe_ended_at, *_PROBED).where(_OF_GATEWAY))
 
 
 def read_all_rows(connection: sa.Connection, name: str) -> list[tuple[ChannelRow, Sequence[Any]]]:
-    """Return each row of a gateway, and when its last probe ended, its channel, kind and outcome.
+    """Return each row of a gateway, and of its last probe end, channel, kind, outcome, webhook.
 
     The moment is None where it was never probed.
     """

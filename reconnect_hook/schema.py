@@ -84,6 +84,8 @@ channel = sa.Table(
     sa.Column("probe_kind", _WORD),
     sa.Column("probe_outcome", _WORD),
     sa.Column("probe_ended_at", _SECONDS),
+    # JSON: what is remembered of its webhook (delivery.WebhookMemory), no address of it.
+    sa.Column("webhook", sa.Text),
     # An echo was lost: no more of them until a repair, or until it is heard.
     _flag("suspended"),
     sa.Index("ix_channel_next", "gateway", "next_at"),

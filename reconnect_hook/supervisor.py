@@ -11,6 +11,7 @@ from reconnect_hook.alerts import Outage
 from reconnect_hook.audit_log import EventLog, EventLogError
 from reconnect_hook.context import ProbeContext
 from reconnect_hook.decision import Policy
+from reconnect_hook.delivery import DeliveryCheck
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.message_audit import AuditRepository, AuditResult, MessageAuditor, wish_after
 from reconnect_hook.message_replay import Consumer, MessageReplayer, ReplayRepository
@@ -116,8 +117,13 @@ def make_controller(
         return workers.latest_channels()
 
     echoes = open_source(settings, gateway, listed) if gateway.messages.has_echoes else None
+    compares = client.lists_messages and echoes is not None
     probing = ProbeContext(
-        client, echoes, ProbeRepository(database, name, gateway.probe), gateway.probe
+        client,
+        echoes,
+        ProbeRepository(database, name, gateway.probe),
+        gateway.probe,
+        delivery=DeliveryCheck(client, echoes, database.clock) if compares and echoes else None,
     )
     writer = AlertWriter(database, name, backoff, scheduler.wake, asked_by)
 
@@ -133,7 +139,7 @@ def make_controller(
         probe_kind=probing.kind_of,
         probe_after=gateway.probe.after_minutes * 60,
         probe_pause=gateway.probe.pause_minutes * 60,
-        audits=mode is not AuditMode.OFF and client.lists_messages and echoes is not None,
+        audits=mode is not AuditMode.OFF and compares,
     )
     clock = database.clock
     messages = open_source(settings, gateway, listed)

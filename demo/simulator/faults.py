@@ -28,6 +28,7 @@ OPERATIONS = (
     "pairing_code",
     "chats",
     "messages",
+    "webhook",
 )
 """The gateways' calls, by the names that faults and the journal use."""
 

@@ -11,6 +11,8 @@ ZombieAnswer = Literal["connected", "http_500", "qr"]
 Start = Literal["works", "fails"]
 Pairing = Literal["issued", "refused"]
 Engine = Literal["NOWEB", "WEBJS"]
+Posting = Literal["set", "wiped", "disabled", "unselected", "moved", "global"]
+POSTING = ("set", "global")
 WhatsApp = Literal["reachable", "refused", "unresolved"]
 IdField = Literal["id", "name", "channel_id", "none"]
 QrForm = Literal["base64", "data_url", "http_url"]
@@ -68,7 +70,10 @@ class Knobs:
     `pairing` is what a wish for a pairing code comes to. A code lives for `code_seconds`, or as
     long as QR codes are shown, and is dead if it was issued for another number than `registered`.
     `stores` is whether messages are kept for lists of them: WAHA's and Evolution's settings have
-    it. `engine` is WAHA's; of a WEBJS there is no list of all chats, and it filters no times.
+    it. `posting` is how the webhook of their sessions is set: `wiped` as by evolution-api#2694, or
+    `moved` elsewhere; a `global` one is in no answer. Whatever the gateway is, only one that is
+    `set` or `global` posts. `engine` is WAHA's; of a WEBJS there is no list of all chats, and it
+    filters no times.
     """
 
     name: str | None = None
@@ -96,6 +101,7 @@ class Knobs:
     code_seconds: float | None = None
     registered: str | None = None
     stores: bool = True
+    posting: Posting = "set"
     engine: Engine = "NOWEB"
 
 
@@ -127,6 +133,7 @@ class KnobSettings(TypedDict, total=False):
     code_seconds: float | None
     registered: str | None
     stores: bool
+    posting: Posting
     engine: Engine
     status: Status
     zombie: bool
@@ -158,6 +165,7 @@ RULES = {
     "code_seconds": rules.or_null(rules.AMOUNT),
     "registered": rules.or_null(rules.TEXT),
     "stores": rules.SWITCH,
+    "posting": rules.one_of(*get_args(Posting)),
     "engine": rules.one_of(*get_args(Engine)),
     "status": rules.one_of(*get_args(Status)),
     "zombie": rules.SWITCH,

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from demo.simulator.channel import ACTIONS, SimulatedChannel
 from demo.simulator.errors import Refused
+from demo.simulator.knobs import POSTING
 from demo.simulator.messages import Births, SimulatedMessage
 from zapwatch.clock import Clock
 
@@ -50,6 +51,10 @@ class SimulatedGateway:
             now = self.clock.monotonic()
             channel.settle(now)
             return work(channel, now)
+
+    def posts(self, channel_id: str) -> bool:
+        """Return whether a channel's webhook is as it must be."""
+        return self.at(channel_id, lambda one, _: one.knobs.posting in POSTING, otherwise=True)
 
     def next_qr(self) -> int:
         """Return the number of a new QR code; within `at`."""

@@ -45,6 +45,7 @@ def message_payload(
     place: str = "sessionId",
     outgoing: bool = False,
     words: str | None = None,
+    id_: str | None = None,
 ) -> dict[str, Any]:
     """Make the payload of a message that names its channel in one place.
 
@@ -52,7 +53,7 @@ def message_payload(
     """
     if place not in PLACES:
         raise ValueError(f"unknown place {place!r}; known are {', '.join(PLACES)}")
-    message = _message(outgoing=outgoing, words=words)
+    message = _message(outgoing=outgoing, words=words, id_=id_)
     outer, *inner = place.split(".")
     named: Any = channel
     for key in reversed(inner):
@@ -73,13 +74,13 @@ def other_payload(channel: str, event_type: str) -> dict[str, Any]:
     }
 
 
-def _message(*, outgoing: bool, words: str | None) -> dict[str, Any]:
+def _message(*, outgoing: bool, words: str | None, id_: str | None) -> dict[str, Any]:
     sender, receiver = (_OURS, _THEIRS) if outgoing else (_THEIRS, _OURS)
     said = _chance.sample(_SENTENCES, k=5)
     if words is not None:
         said.insert(0, words)
     return {
-        "id": f"{str(outgoing).lower()}_{_THEIRS}@c.us_{secrets.token_hex(8).upper()}",
+        "id": f"{str(outgoing).lower()}_{_THEIRS}@c.us_{id_ or secrets.token_hex(8).upper()}",
         "type": "chat",
         "from": f"{sender}@c.us",
         "to": f"{receiver}@c.us",

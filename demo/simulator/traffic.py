@@ -15,6 +15,7 @@ from demo.simulator.payloads import (
     OTHER_EVENTS,
     OUTGOING_EVENTS,
     PLACES,
+    message_payload,
     other_payload,
 )
 from demo.simulator.schema import create_message_log, insert_message
@@ -130,6 +131,8 @@ class Traffic:
             engine.dispose()
 
     def _note(self, message: SimulatedMessage) -> None:
+        if not self._gateway.posts(message.channel):
+            return
         with self._changed:
             self._unwritten.append(message)
             self._changed.notify()
@@ -174,14 +177,16 @@ class Traffic:
                 connection, channel, event_type=kind, payload=other_payload(channel, kind)
             )
         for message in born:
-            insert_message(
-                connection,
-                _spelling(message.channel),
-                event_type=_event_type(message),
+            channel, kind = _spelling(message.channel), _event_type(message)
+            payload = message_payload(
+                channel,
+                kind,
                 place=_chance.choice(PLACES),
                 outgoing=message.outgoing,
                 words=message.words or f"As I wrote to {_chance.choice(ids or ['you'])} yesterday:",
+                id_=message.id,
             )
+            insert_message(connection, channel, event_type=kind, payload=payload)
         return len(born)
 
     def _insert_of_whapi(

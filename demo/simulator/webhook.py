@@ -1,10 +1,13 @@
 """Posts events to a webhook, in the shape and with the faults of the gateway that is simulated."""
 
 import hashlib
+import heapq
 import hmac
+import itertools
 import json
 import queue
 import threading
+import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
@@ -34,6 +37,8 @@ RULES = {
     "token": rules.TEXT,
     "by_events": rules.SWITCH,
     "signed": rules.SWITCH,
+    "retries": rules.COUNT,
+    "retry_seconds": rules.AMOUNT,
 }
 """The rule for each setting of `PUT /sim/webhook`."""
 
@@ -46,6 +51,7 @@ class Manners:
     media of so many `megabytes`, and are posted `repeats` times more. A `flood` of so many events
     that prove nothing goes before each. `by_events` adds the event's name to the address, as
     Evolution can. WAHA signs its events, unless they are not `signed`, as those of its older Core.
+    What is not answered 2xx is posted again up to `retries` times, `retry_seconds` apart.
     """
 
     url: str | None = None
@@ -57,10 +63,12 @@ class Manners:
     megabytes: float = 0.0
     by_events: bool = False
     signed: bool = True
+    retries: int = 0
+    retry_seconds: float = 1.0
 
 
 class Webhook:
-    """A thread that posts each message that is born; one that fails is not posted again.
+    """A thread that posts each message that is born.
 
     WAHA, GOWA, OpenWA and wuzapi sign with the token, Evolution and Whapi send it in a header, and
     the others in the address, as it must be in that of unsigned events.
@@ -72,6 +80,8 @@ class Webhook:
         self._manners = Manners()
         self._queue: queue.Queue[SimulatedMessage | None] = queue.Queue()
         self._answers: dict[str, int] = {}
+        self._later: list[tuple[float, int, int, str, Event]] = []
+        self._numbers = itertools.count()
         self._thread = threading.Thread(target=self._run, name="webhook", daemon=True)
 
     def start(self) -> None:
@@ -97,9 +107,15 @@ class Webhook:
     def _run(self) -> None:
         with requests.Session() as session:
             session.trust_env = False
-            while (message := self._queue.get()) is not None:
+            while True:
+                try:
+                    message = self._queue.get(timeout=self._post_again(session))
+                except queue.Empty:
+                    continue
+                if message is None:
+                    return
                 manners = self._manners
-                if manners.url is None:
+                if manners.url is None or not self._gateway.posts(message.channel):
                     continue
                 for _ in range(manners.flood):
                     self._post(session, manners.url, OTHERS[self._api](message.channel))
@@ -109,9 +125,17 @@ class Webhook:
                 if manners.megabytes:
                     event["base64"] = "A" * int(manners.megabytes * 1024 * 1024)
                 for _ in range(1 + manners.repeats):
-                    self._post(session, manners.url, event)
+                    self._post(session, manners.url, event, manners.retries)
 
-    def _post(self, session: requests.Session, url: str, event: Event) -> None:
+    def _post_again(self, session: requests.Session) -> float | None:
+        """Post what failed and is due, and return the seconds until more is."""
+        while self._later and self._later[0][0] <= time.monotonic():
+            _, _, left, url, event = heapq.heappop(self._later)
+            self._post(session, url, event, left)
+        return max(0.0, self._later[0][0] - time.monotonic()) if self._later else None
+
+    def _post(self, session: requests.Session, url: str, event: Event, retries: int = 0) -> None:
+        place = url
         body = json.dumps(event).encode()
         headers = {"Content-Type": "application/json"}
         token = self._manners.token
@@ -135,3 +159,6 @@ class Webhook:
         except requests.RequestException:
             result = "error"
         self._answers[result] = self._answers.get(result, 0) + 1
+        if retries and not result.startswith("2"):
+            due = time.monotonic() + self._manners.retry_seconds
+            heapq.heappush(self._later, (due, next(self._numbers), retries - 1, place, event))

@@ -18,8 +18,8 @@ from reconnect_hook.dashboard.timeline import (
     TimelineState,
 )
 from reconnect_hook.history import Attempt, Paused, Present, Remembered, RepairHistory, Waiting
-from reconnect_hook.models import FAILURES, RECOVERIES
-from reconnect_hook.probe_limits import Probed, ProbeOutcome
+from reconnect_hook.models import FAILURES, RECOVERIES, ProbeOutcome
+from reconnect_hook.probe_limits import Probed
 from zapwatch.channels import Status, channel_key
 
 GONE_ALERT = "WhatsAppChannelGone"
@@ -103,7 +103,15 @@ class ChannelView:
     @property
     def needs_attention(self) -> bool:
         """Whether a person has to act."""
-        return self.kind.needs_attention or (self.unattended and self.kind.is_problem)
+        unattended = self.unattended and self.kind.is_problem
+        return self.kind.needs_attention or unattended or self.is_delivery_broken
+
+    @property
+    def is_delivery_broken(self) -> bool:
+        """Whether its last probe found that its messages do not arrive, and none has since."""
+        if self.probed is None or self.probed.outcome is not ProbeOutcome.DELIVERY_BROKEN:
+            return False
+        return self.last_message is None or self.last_message < self.probed.at
 
     @property
     def is_down(self) -> bool:

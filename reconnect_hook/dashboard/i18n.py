@@ -87,6 +87,7 @@ def init_templates(app: Flask, panels: GatewayPanels) -> None:
         outcomes=strings.OUTCOMES,
         probe_outcomes=strings.PROBE_OUTCOMES,
         reasons=strings.REASONS,
+        webhook_faults=strings.WEBHOOK_FAULTS,
         statuses=strings.STATUSES,
         attempt_kinds=strings.ATTEMPT_KINDS,
         step_kinds=strings.STEP_KINDS,

@@ -12,9 +12,9 @@ from reconnect_hook.alerts import RepairCause
 from reconnect_hook.attempt_log import UNABLE, AttemptKind, AttemptStep, StepKind
 from reconnect_hook.dashboard.channel_view import ChannelHealth
 from reconnect_hook.dashboard.snapshot import ActiveProblem, Problem
+from reconnect_hook.delivery import WebhookFault
 from reconnect_hook.message_audit import Replay
-from reconnect_hook.models import AskedBy, Outcome, Step
-from reconnect_hook.probe_limits import ProbeOutcome
+from reconnect_hook.models import AskedBy, Outcome, ProbeOutcome, Step
 from zapwatch.channels import Status
 from zapwatch.config.gateway import MessageSourceKind
 
@@ -65,11 +65,22 @@ PROBE_OUTCOMES: dict[str, LazyString] = {
     ProbeOutcome.OTHER_FAILED: _(
         "inconclusive: the channel that sent the test message is not responding"
     ),
+    ProbeOutcome.DELIVERY_BROKEN: _("connected, but its messages do not arrive"),
     ProbeOutcome.UNDECIDED: _(
         "inconclusive: the test message was lost and neither side could be proved dead"
     ),
 }
 """What came of asking a channel, before how long ago that was."""
+
+WEBHOOK_FAULTS: dict[str, LazyString] = {
+    WebhookFault.GONE: _("Its webhook is gone from the gateway's settings."),
+    WebhookFault.MISSING: _("The session has no webhook of its own at the gateway."),
+    WebhookFault.DISABLED: _("Its webhook is disabled at the gateway."),
+    WebhookFault.NOT_SELECTED: _("The message event is not selected in its webhook."),
+    WebhookFault.CHANGED: _("The address of its webhook has changed at the gateway."),
+    "": _("Check the gateway's webhook and the server that receives it."),
+}
+"""Why the messages of a channel do not arrive."""
 
 REASONS = {
     RepairCause.DISCONNECTED: _("it was disconnected"),
@@ -189,6 +200,7 @@ ALERTS = {
     "WhatsAppChannelGone": _("no longer listed by the gateway"),
     "WhatsAppChannelStillSilent": _("no messages for more than a day, despite reconnections"),
     "WhatsAppChannelFlapping": _("keeps dropping and coming back"),
+    "WhatsAppDeliveryBroken": _("messages do not arrive"),
 }
 """What an alert about a channel says, by its name."""
 
@@ -211,6 +223,7 @@ STEP_KINDS = {
     StepKind.FAILED: _("Error:"),
     StepKind.VERIFYING: _("Verifying the connection"),
     StepKind.QUERIED: _("Query answered:"),
+    StepKind.COMPARED: _("Newest message at the gateway:"),
     StepKind.SENT: _("Echo sent:"),
     StepKind.HEARD: _("Echo received"),
     StepKind.LOST: _("Echo not received"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -31,19 +30,18 @@ _CHANNELS = ("loja", "nunca", "caiu")
 @pytest.fixture
 def server() -> Iterator[SimulatorServer]:
     """Run a gateway that has a request which only a living session can answer."""
-    with SimulatorServer(SECRET, api="wppconnect") as server:
-        yield server
+    with SimulatorServer(SECRET, api="wppconnect") as made:
+        yield made
 
 
 @pytest.fixture
 def simulator(server: SimulatorServer) -> Iterator[Simulator]:
-    """Give it channels."""
-    with nullcontext(Simulator(server.url)) as made:
-        made.put_channel("loja")
-        made.put_channel("nunca")
-        made.put_channel("caiu", session="dead")
-        yield made
-        made.clear_faults()
+    made = Simulator(server.url)
+    made.put_channel("loja")
+    made.put_channel("nunca")
+    made.put_channel("caiu", session="dead")
+    yield made
+    made.clear_faults()
 
 
 @pytest.fixture
@@ -77,6 +75,7 @@ def pages(
     more = {
         "PROMETHEUS_URL": there,
         "ALERTMANAGER_URL": there,
+        "PROBE": "delivery",
         "PROBE_OVERRIDES": "nunca=off",
         "MESSAGE_LOG_URL": log.reader,
         "MESSAGE_REPLAY_URL": webhook.url,
@@ -125,6 +124,30 @@ def test_one_that_does_not_answer_is_shown_as_dead_and_repaired(
         expect(page.locator(".verdict")).to_contain_text(look.say(words))
         check(page)
     wait_until(lambda: simulator.requests("close_session", "loja"), 30, "its repair to begin")
+
+
+def test_a_broken_delivery_is_shown_and_nothing_is_reconnected(
+    pages: Windows, server: SimulatorServer, simulator: Simulator
+) -> None:
+    lost = SimulatedMessage("loja", outgoing=False, at=time.time() - 300)
+    server.gateway.births.bear(lost)
+    for _, page in pages:
+        page.goto("/channels/loja")
+    _press(pages)
+    for look, page in pages:
+        expect(page.locator(".proof")).to_contain_text(
+            look.say("connected, but its messages do not arrive")
+        )
+        words = (
+            "Connected, but what the gateway receives does not arrive. "
+            "Reconnecting does not solve that."
+        )
+        expect(page.locator(".verdict")).to_contain_text(look.say(words))
+        check(page)
+        page.screenshot(
+            path=f"/tmp/delivery21-{look.language if hasattr(look, 'language') else id(look)}.png"
+        )  # TEMP
+    assert simulator.requests("close_session") == []
 
 
 def test_there_is_no_button_where_nothing_can_ask(pages: Windows) -> None:

@@ -10,9 +10,12 @@ from typing import Any, cast
 
 import pytest
 
+from demo.simulator.apis.calls import WEBHOOK_SECRET
 from demo.simulator.event_shapes import MESSAGES
+from demo.simulator.knobs import Posting
 from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
+from reconnect_hook.delivery import WebhookFault, WebhookMemory
 from reconnect_hook.message_audit import AuditResult, MessageAuditor
 from tests.contract.suite import NUMBER, SECRET, World
 from tests.support.clock import HandMovedClock
@@ -44,9 +47,11 @@ class _Phone:
         self.world.server.gateway.births.bear(message)
         return message
 
-    def received(self, hours: float = 1) -> Received:
+    def received(self, hours: float = 1, *, newest: bool = False) -> Received:
         """Return what the adapter tells of the last hours."""
-        return self.world.gateway.received(self.world.channel(), self.now - hours * 3600, self.now)
+        since = self.now - hours * 3600
+        channel = self.world.channel()
+        return self.world.gateway.received(channel, since, self.now, newest=newest)
 
     def ids(self, hours: float = 1) -> set[str]:
         """Return their ids, where the adapter knows of all."""
@@ -184,6 +189,59 @@ def test_an_event_is_made_of_a_message_as_the_gateway_itself_posts_it(
     [parsed] = parse(kind, json.dumps(received.events["A"]).encode(), phone.now)
     assert (parsed.key, parsed.direction) == ("loja", Direction.IN)
     assert bare_id(parsed.id) == "A"
+
+
+def test_the_newest_is_found_by_few_calls(phone: _Phone) -> None:
+    for number in range(600):
+        phone.gets(f"OLD{number}", ago=1000 + number, chat=f"55000000001{number % 40:02}@c.us")
+    for number in range(5):
+        phone.gets(f"OWN{number}", ago=50, outgoing=True)
+    phone.gets("NEWEST", ago=120, chat="5500000000009@c.us")
+    phone.world.simulator.clear_requests()
+
+    received = phone.received(newest=True)
+
+    assert max(received.messages, key=lambda one: one.at).id == "NEWEST"
+    assert len(phone.world.asked) <= 8
+
+
+@pytest.mark.parametrize("kind", ["evolution", "waha"])
+@pytest.mark.parametrize(
+    ("posting", "fault", "before"),
+    [
+        ("set", None, None),
+        ("global", WebhookFault.GONE, WebhookFault.MISSING),
+        ("wiped", WebhookFault.GONE, WebhookFault.MISSING),
+        ("unselected", WebhookFault.NOT_SELECTED, WebhookFault.NOT_SELECTED),
+        ("disabled", WebhookFault.DISABLED, WebhookFault.DISABLED),
+        ("moved", WebhookFault.CHANGED, None),
+    ],
+)
+def test_what_is_wrong_with_a_webhook_is_told_without_its_secrets(
+    kind: str, posting: Posting, fault: WebhookFault | None, before: WebhookFault | None
+) -> None:
+    """``before``: what is told where it was never read while messages arrived."""
+    for world in _world_of(kind):
+        new = WebhookMemory.load(None)
+        good = new
+        for at in (100.0, 4000.0):
+            config = world.gateway.webhook(world.channel())
+            assert config is not None
+            good = good.arriving(config, newest_at=at, at=at)
+        world.simulator.put_channel("loja", posting=posting)
+        config = world.gateway.webhook(world.channel())
+
+        found, words = WebhookMemory.load(good.dump()).broken(config, 5000.0)
+        told = f"{found.dump()} {words} {config!r}"
+        if kind == "waha" and posting == "disabled":
+            # It has no such switch: no event is selected.
+            fault = before = WebhookFault.NOT_SELECTED
+
+        assert found.fault == fault
+        assert new.broken(config, 5000.0)[0].fault == before
+        assert bool(words)
+        assert WEBHOOK_SECRET not in told
+        assert WebhookMemory.load(found.dump()) == found
 
 
 @pytest.mark.parametrize("fault", ["html_502", "http_500_json", "reset", "wrong_shape_null"])

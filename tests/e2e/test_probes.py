@@ -35,6 +35,7 @@ _NIGHT_SECONDS = 150.0
 _GATEWAYS: dict[str, tuple[str, tuple[str, ...], dict[str, object]]] = {
     "query": ("waha", ("sem-socket", "fala"), {"probe": "query"}),
     "deaf": ("evolution", ("sem-eventos", "calma"), {}),
+    "webhook": ("evolution", ("sem-webhook", "com-webhook"), {"probe": "delivery"}),
     "panel": ("wrapper", ("loja", "obra"), {}),
     "receiver": ("wrapper", ("morto-que-recebe", "vivo-que-fala"), {}),
     "sender": ("wppconnect", ("morto-que-envia", "vivo-quieto"), {}),
@@ -52,7 +53,7 @@ _DEAD = {
     ("three", "morto-de-tres"): ("echo_lost", "reconnected"),
 }
 _DO_NOT_TELL = ("wrapper", "wppconnect")  # the numbers of their channels
-_POSTS = ("deaf",)  # its messages to the exporter, so that echoes are heard there
+_POSTS = ("deaf", "webhook")  # their messages to the exporter
 _TALKING = (("query", "fala"), ("receiver", "vivo-que-fala"))
 
 
@@ -105,7 +106,19 @@ def test_only_the_dead_are_repaired(installation: Installation) -> None:
     def repairs() -> dict[tuple[str, str], tuple[str, str] | None]:
         return {place: installation.first_repair(*place) for place in _DEAD}
 
+    # Its gateway goes on receiving, and posts nothing any more.
+    installation.of["webhook"].put_channel("sem-webhook", posting="wiped")
+    _hear(installation, "webhook", "sem-webhook")
+
+    def broken() -> set[str]:
+        firing = "ALERTS{alertname='WhatsAppDeliveryBroken',alertstate='firing'}"
+        return {one["metric"]["channel"] for one in installation.query(firing)}
+
     with _talking(installation):
+        wait_until(lambda: broken() == {"sem-webhook"}, 180, "a person to be told of the webhook")
+        installation.of["webhook"].put_channel("sem-webhook", posting="set")
+        _hear(installation, "webhook", "sem-webhook")
+        wait_until(lambda: not broken(), 60, "its alert to end")
         wait_until(lambda: all(repairs().values()), 400, "each dead channel to be repaired")
         assert repairs() == _DEAD
         wait_until(
@@ -120,6 +133,9 @@ def test_only_the_dead_are_repaired(installation: Installation) -> None:
             for one in simulator.requests(operation)
         }
         assert called <= {channel for at, channel in _DEAD if at == gateway}
+    why = "max_over_time(whatsapp_channel_webhook_fault{channel='sem-webhook'}[15m])"
+    assert {one["metric"]["fault"] for one in installation.query(why)} <= {"gone", "missing"}
+    assert installation.query(why)
     assert (
         installation.query("count_over_time(ALERTS{alertname='WhatsAppChannelSilent'}[15m])") == []
     )

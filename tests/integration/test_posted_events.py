@@ -126,9 +126,9 @@ def test_events_are_taken_once_by_their_own_time_whatever_comes_with_them(
     assert sent < 500
     assert (heard > 590) is (api not in {"wppconnect", "gowa", "wuzapi"})
     # A wrong token is told, and changes nothing.
-    world.post(api, token="another-token")
+    world.post(api, token="another-token", retries=1, retry_seconds=0.1)
     world.bear(api)
-    metrics = world.when(api, _EVENTS, 1, result="unauthorized")
+    metrics = world.when(api, _EVENTS, 2, result="unauthorized")
     assert metrics.get(_COUNT, gateway=api, channel="loja", direction="in") == 1
     assert f"an event of gateway {api} was refused" in world.exporter.stderr
     for secret in (world.token(api), "another-token"):

@@ -85,6 +85,8 @@ def test_dry_run_and_what_cannot_be_asked_send_nothing(
     [
         ("PROBE=off", [], "Lo Ja: cannot be asked: PROBE or PROBE_OVERRIDES says off\n"),
         ("PROBE_OVERRIDES=loja=off", [], "PROBE or PROBE_OVERRIDES says off\n"),
+        ("PROBE=delivery", [], "its messages cannot be compared: the gateway lists none"),
+        ("PROBE=delivery", ["--kind", "query"], "this kind of gateway has no query"),
         ("PROBE=query", ["--kind", "echo"], "Lo Ja: cannot be asked: an echo needs PROBE=echo\n"),
         ("MESSAGE_LOG_URL=none", [], "an echo needs a message log or events: see MESSAGE_SOURCE"),
         ("PROBE_ECHO_NUMBERS=", [], "an echo needs its number in PROBE_ECHO_NUMBERS\n"),

@@ -16,15 +16,17 @@ import sqlalchemy as sa
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.models import AskedBy, Intent, Phase
 from reconnect_hook.schema import channel, echoes
-from tests.support.world import Options, World
+from tests.support.world import GATEWAY, Options, World
 from zapwatch.channels import Status
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.config.settings import ProbeSettings
-from zapwatch.gateways.base import GatewayErrorKind
+from zapwatch.gateways.base import GatewayErrorKind, WebhookConfig
+from zapwatch.messages.received import ReceivedMessage
 
 _PROBE = ProbeSettings(ProbeKind.QUERY, {}, 60.0, 15.0, 6, {}, "ping")
 _BY_QUERY = Options(can_query=True, probe=_PROBE)
 _BY_ECHO = Options(probe=replace(_PROBE, kind=ProbeKind.ECHO, echoes_per_day=100))
+_DELIVERY = ProbeKind.DELIVERY
 _NAMES = ("loja", "obra", "casa", "nova")
 
 
@@ -348,3 +350,137 @@ class TestARepairAndAQuestion:
         assert row is not None
         assert row.asked_by is AskedBy.PROBE
         assert world.ended("loja") == []
+
+
+class TestDelivery:
+    @pytest.fixture
+    def world(self, make: Callable[..., World]) -> World:
+        made = make(replace(_BY_QUERY, compares=True, probe=replace(_PROBE, kind=_DELIVERY)))
+        made.gateway.posts_to = WebhookConfig(("https://crm.example.com/hooks/secret",))
+        return made
+
+    def test_a_broken_delivery_is_told_to_people_and_reconnects_nothing(self, world: World) -> None:
+        _receives(world, "LOST", ago=300)
+        _suspect(world)
+        world.run(30)
+
+        assert _ends(world) == {"loja": "delivery_broken"}
+        labels = {"gateway": GATEWAY, "channel": "loja", "kind": "delivery"}
+        assert world.value("whatsapp_channel_probe_success", **labels) == 0
+        line = world.lines()[-1]
+        assert "probe=delivery outcome=delivery_broken" in line
+        assert "not arrived; the session's webhook posts to https://crm.example.com:" in line
+        for _ in range(3):
+            world.alert("loja", RepairCause.SILENT)
+            world.run(900)
+        assert _times(world, "reconnect") == []
+        assert world.ended() == []
+
+        # A person may reconnect it all the same, and so may its next drop.
+        world.hook.actions.reconnect("loja")
+        world.run(100)
+        assert len(_times(world, "reconnect")) == 1
+
+    def test_what_its_webhook_lacks_is_a_metric_while_it_lasts(self, world: World) -> None:
+        world.gateway.posts_to = WebhookConfig()
+        _receives(world, "LOST", ago=300)
+        labels = {"gateway": GATEWAY, "channel": "loja", "fault": "missing"}
+        _suspect(world)
+        world.run(30)
+        assert world.value("whatsapp_channel_webhook_fault", **labels) == 1
+        assert "the session has no webhook of its own" in world.lines()[-1]
+
+        world.messages.ids["loja"] = {"LOST"}
+        _suspect(world)
+        world.run(950)
+
+        assert _ends(world) == {"loja": "passed"}
+        assert world.value("whatsapp_channel_webhook_fault", **labels) is None
+
+    def test_a_message_that_arrives_lets_silence_be_repaired_again(self, world: World) -> None:
+        _receives(world, "LOST", ago=300)
+        _suspect(world)
+        world.run(30)
+        world.message()
+        world.skip(14_401)
+        world.alert("loja", RepairCause.SILENT)
+        world.run(100)
+
+        assert _times(world, "reconnect")
+
+    @pytest.mark.parametrize(
+        ("ago", "arrived", "heard", "outcome"),
+        [
+            pytest.param(300, True, False, "passed", id="the newest has arrived"),
+            pytest.param(300, False, True, "passed", id="a later one has"),
+            pytest.param(30, False, False, "passed", id="too young to be late: by query"),
+            pytest.param(90_000, False, False, "passed", id="too old to be known: by query"),
+        ],
+    )
+    def test_what_arrives_or_cannot_be_known_is_not_broken(
+        self, world: World, ago: float, arrived: bool, heard: bool, outcome: str
+    ) -> None:
+        _receives(world, "A", ago=ago)
+        if arrived:
+            world.messages.ids["loja"] = {"A"}
+        if heard:
+            world.message()
+            world.skip(61)
+        _suspect(world)
+        world.run(30)
+
+        assert _ends(world) == {"loja": outcome}
+        assert _times(world, "reconnect") == []
+
+    def test_what_is_known_to_be_broken_stays_so_where_it_cannot_be_known(
+        self, world: World
+    ) -> None:
+        _receives(world, "LOST", ago=300)
+        _suspect(world)
+        world.run(30)
+        world.skip(90_000)
+        _suspect(world)
+        world.run(30)
+
+        assert _ends(world) == {"loja": "delivery_broken"}
+
+    def test_a_webhook_that_is_well_is_read_once_an_hour(self, world: World) -> None:
+        for number in range(6):
+            _receives(world, f"ID{number}", ago=90)
+            world.messages.ids["loja"] = {f"ID{number}"}
+            _suspect(world)
+            world.run(901)
+        assert len(_times(world)) >= 5
+        assert len(_times(world, "webhook")) == 2
+
+    def test_an_echo_is_sent_once_nothing_came_between_two_probes(
+        self, make: Callable[..., World]
+    ) -> None:
+        echo = replace(_PROBE, kind=ProbeKind.ECHO, echoes_per_day=100)
+        world = make(replace(_BY_QUERY, compares=True, probe=echo))
+        _receives(world, "A", ago=300)
+        world.messages.ids["loja"] = {"A"}
+        _suspect(world)
+        world.run(30)
+        assert _sent(world) == 0
+        _suspect(world)
+        world.run(950)
+        assert _sent(world) == 1
+        assert _ends(world) == {"loja": "passed"}
+
+        # One that is broken sends none, nor does one that has heard something meanwhile.
+        _receives(world, "LOST", ago=0)
+        world.skip(900)
+        _suspect(world)
+        world.run(30)
+        assert _ends(world) == {"loja": "delivery_broken"}
+        assert _sent(world) == 1
+
+
+def _receives(world: World, id_: str, *, ago: float) -> None:
+    message = ReceivedMessage(id_, world.clock.time() - ago, "chat", "0001")
+    world.gateway.has.setdefault("loja", []).append(message)
+
+
+def _sent(world: World) -> int:
+    return sum(call == "send_text" for call, _, _ in world.gateway.calls)

@@ -11,8 +11,7 @@ import sqlalchemy as sa
 
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.context import UnableError
-from reconnect_hook.models import Phase
-from reconnect_hook.probe_limits import ProbeOutcome
+from reconnect_hook.models import Phase, ProbeOutcome
 from reconnect_hook.schema import channel as channels
 from reconnect_hook.schema import echoes
 from tests.support import probing

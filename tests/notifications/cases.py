@@ -49,6 +49,14 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "gone": [alert("WhatsAppChannelGone", "evo", "Loja Sul")],
     "still_silent": [alert("WhatsAppChannelStillSilent", "evo", "Loja Norte")],
     "flapping": [alert("WhatsAppChannelFlapping", "waha", "Loja Centro")],
+    "delivery": [
+        alert(
+            "WhatsAppDeliveryBroken",
+            "evo",
+            "Loja Centro",
+            description="Fault of the session's webhook, by its settings: gone.",
+        )
+    ],
     "missed": [alert("WhatsAppMessagesMissed", "waha", "Loja Sul")],
     "left_out": [alert("WhatsAppChannelsLeftOut", "waha")],
     "many": [

@@ -34,6 +34,7 @@ RECEIVER_OF = {
     "WhatsAppReconnectFailing": "people",
     "WhatsAppGatewayDown": "people",
     "WhatsAppMessageLogDown": "people",
+    "WhatsAppDeliveryBroken": "people",
     "WhatsAppMessagesMissed": "people",
     "WhatsAppMessageLogStalled": "people",
     "WhatsAppExporterDown": "people",
@@ -235,7 +236,9 @@ def test_one_cause_is_one_message(shipped: Any) -> None:
             "WhatsAppChannelNeedsQrScan",
             "WhatsAppReconnectFailing",
             "WhatsAppChannelStillSilent",
+            "WhatsAppDeliveryBroken",
         },
+        "WhatsAppDeliveryBroken": {"WhatsAppChannelStillSilent"},
         "WhatsAppReconnectFailing": {"WhatsAppChannelFlapping"},
         "WhatsAppMessageLogStalled": {"WhatsAppChannelStillSilent"},
     }

@@ -35,6 +35,7 @@ PROMISED = {
     "WhatsAppChannelSilent",
     "WhatsAppChannelSuspect",
     "WhatsAppConfigReloadFailing",
+    "WhatsAppDeliveryBroken",
     "WhatsAppExporterDown",
     "WhatsAppGatewayDown",
     "WhatsAppMessageLogDown",
@@ -52,6 +53,7 @@ CHANNEL_ALERTS = {
     "WhatsAppChannelNeverHeard",
     "WhatsAppChannelSilent",
     "WhatsAppChannelSuspect",
+    "WhatsAppDeliveryBroken",
     "WhatsAppMessagesMissed",
     "WhatsAppReconnectFailing",
 }

@@ -20,6 +20,7 @@ from reconnect_hook.alerts import RepairCause
 from reconnect_hook.audit_log import EventLog
 from reconnect_hook.context import ProbeContext
 from reconnect_hook.decision import Policy
+from reconnect_hook.delivery import DeliveryCheck
 from reconnect_hook.history import Attempt, RepairHistory
 from reconnect_hook.message_audit import AuditRepository, AuditResult, MessageAuditor, Replay
 from reconnect_hook.message_replay import MessageReplayer, ReplayRepository
@@ -47,6 +48,7 @@ from zapwatch.gateways.base import (
     Operation,
     QrAnswer,
     QrKind,
+    WebhookConfig,
 )
 from zapwatch.messages.log_tailer import RecentMessages
 from zapwatch.messages.received import Delivered, Received, ReceivedMessage
@@ -162,6 +164,7 @@ class FakeGateway(Gateway):
         self.has: dict[str, list[ReceivedMessage]] = {}
         """By channel the messages that it has received."""
         self.cannot_know = ""
+        self.posts_to: WebhookConfig | None = None
 
     def calls_of(self, channel: str) -> list[str]:
         """Return the names of the calls about a channel."""
@@ -207,12 +210,22 @@ class FakeGateway(Gateway):
         self._called("create", Operation.CREATE, channel_id)
 
     def received(
-        self, channel: Channel, since: float, until: float, events_of: Collection[str] = ()
+        self,
+        channel: Channel,
+        since: float,
+        until: float,
+        events_of: Collection[str] = (),
+        *,
+        newest: bool = False,
     ) -> Received:
         self._called("received", Operation.MESSAGES, channel.id)
         has = [one for one in self.has.get(channel.id, []) if since <= one.at <= until]
         events = {one.id: {"id": one.id} for one in has if one.id in events_of}
         return Received(tuple(has), self.cannot_know, events)
+
+    def webhook(self, channel: Channel) -> WebhookConfig | None:
+        self._called("webhook", Operation.WEBHOOK, channel.id)
+        return self.posts_to
 
     def query(self, channel: Channel) -> None:
         self._called("query", Operation.QUERY, channel.id)
@@ -258,10 +271,13 @@ class FakeMessages:
         ages = {key: self._clock.time() - at for key, at in self.came.items() if at >= since}
         return RecentMessages(ages, {token for token, at in self.echoes.items() if at >= since})
 
-    def delivered(self, wanted: Mapping[str, Collection[str]], _since: float) -> Delivered:
+    def delivered(self, wanted: Mapping[str, Collection[str]], since: float) -> Delivered:
         if self.is_down:
             raise MessageLogError("made up")
-        return Delivered({key: self.ids.get(key, set()) & set(ids) for key, ids in wanted.items()})
+        return Delivered(
+            {key: self.ids.get(key, set()) & set(ids) for key, ids in wanted.items()},
+            {key for key, at in self.came.items() if at >= since},
+        )
 
 
 class FakeConsumer:
@@ -293,6 +309,8 @@ class Options:
     keeps_channel: bool = False
     can_query: bool = False
     has_messages: bool = True
+    compares: bool = False
+    """Whether probes compare the gateway's messages with those that arrived."""
     audit: AuditMode = AuditMode.OFF
     replay: ReplayMode = ReplayMode.MANUAL
     probe: ProbeSettings = field(
@@ -325,7 +343,8 @@ class WorldHook:
         self.actions = OperatorActions(self.database, GATEWAY, self.writer, self.scheduler.wake)
         book = ProbeRepository(self.database, GATEWAY, options.probe)
         messages: Any = world.messages if options.has_messages else None
-        self.probing = ProbeContext(world.client, messages, book, options.probe)
+        check = DeliveryCheck(world.client, messages, world.clock) if options.compares else None
+        self.probing = ProbeContext(world.client, messages, book, options.probe, delivery=check)
         self.policy = Policy(
             backoff,
             options.verify,

@@ -30,8 +30,8 @@ from reconnect_hook.dashboard.timeline import (
     with_messages,
 )
 from reconnect_hook.history import Attempt, Paused, Present, Remembered
-from reconnect_hook.models import Outcome
-from reconnect_hook.probe_limits import Probed, ProbeOutcome
+from reconnect_hook.models import Outcome, ProbeOutcome
+from reconnect_hook.probe_limits import Probed
 from zapwatch.config.gateway import ProbeKind
 
 _NOW = 1_700_000_000.0
@@ -114,6 +114,25 @@ def _row(name: str, kind: ChannelHealth = ChannelHealth.CONNECTED, **more: objec
 
 def _attempt(at: float) -> Attempt:
     return Attempt(1, "", "", RepairCause.MANUAL, 1, "", Outcome.RECOVERED, "", at, at)
+
+
+@pytest.mark.parametrize(
+    ("probed", "last_message", "broken"),
+    [
+        (Probed("loja", ProbeKind.DELIVERY, ProbeOutcome.DELIVERY_BROKEN, 10.0), None, True),
+        (Probed("loja", ProbeKind.DELIVERY, ProbeOutcome.DELIVERY_BROKEN, 10.0), 9.0, True),
+        (Probed("loja", ProbeKind.DELIVERY, ProbeOutcome.DELIVERY_BROKEN, 10.0), 11.0, False),
+        (Probed("loja", ProbeKind.DELIVERY, ProbeOutcome.PASSED, 10.0), 9.0, False),
+        (None, None, False),
+    ],
+)
+def test_a_broken_delivery_needs_somebody_until_a_message_arrives(
+    probed: Probed | None, last_message: float | None, broken: bool
+) -> None:
+    row = _row("loja", probed=probed, last_message=last_message)
+
+    assert row.is_delivery_broken is broken
+    assert row.needs_attention is broken
 
 
 def test_a_channel_counts_as_dead_until_a_repair_has_helped() -> None:

@@ -14,6 +14,8 @@ class ProbeKind(enum.StrEnum):
     OFF = "off"
     QUERY = "query"
     """A request to the gateway that WhatsApp's servers must answer."""
+    DELIVERY = "delivery"
+    """A query, and whether the newest message at the gateway is in the message log."""
     ECHO = "echo"
     """A message from another of the operator's channels, which must appear in the message log."""
 
@@ -76,7 +78,8 @@ def read_kinds(read: Reader, name: str, default: str | None) -> dict[str, ProbeK
     for key, value, item in _by_channel(read.text(name, default)):
         if not key or value not in set(ProbeKind):
             raise read.wrong(
-                name, f"must be channel=off, query or echo, as in loja=echo, not {item!r}"
+                name,
+                f"must be channel=off, query, delivery or echo, as in loja=echo, not {item!r}",
             )
         kinds[key] = ProbeKind(value)
     return kinds

@@ -488,10 +488,11 @@ SETTINGS = (
     ),
     Setting(
         "PROBE",
-        partial(Reader.choice, of=ProbeKind, known="off, query or echo"),
+        partial(Reader.choice, of=ProbeKind, known="off, query, delivery or echo"),
         "query",
         "how a quiet channel is probed ([more](../proof-of-life.md)): `off`; `query`, where "
-        "the gateway has a request for it; `echo`: a message between two of your channels",
+        "the gateway has a request for it; `delivery`: a query, and a comparison of the gateway's "
+        "newest message with the log's; `echo`: a message between two of your channels too",
         key="probe",
     ),
     Setting(
@@ -501,7 +502,7 @@ SETTINGS = (
         "for single channels: `loja=echo,imobsites=off`; in gateways.yaml also a key "
         "for each: `loja: echo`",
         key="probe_overrides",
-        by_channel="off, query or echo by channel, such as loja: echo",
+        by_channel="off, query, delivery or echo by channel, such as loja: echo",
     ),
     Setting(
         "PROBE_AFTER_MINUTES",
@@ -620,16 +621,26 @@ class ProbeSettings:
         """Return how the operator wants a channel to be asked, possible or not."""
         return self.overrides.get(key, self.kind)
 
-    def kind_of(self, channel: Channel, *, can_query: bool, asks_number: bool = False) -> ProbeKind:
+    def kind_of(
+        self,
+        channel: Channel,
+        *,
+        can_query: bool,
+        can_compare: bool = False,
+        asks_number: bool = False,
+    ) -> ProbeKind:
         """Return how the channel is asked, on a gateway that has a safe query or has none.
 
-        ``asks_number``: it can be asked for a number that its list does not tell.
+        ``can_compare``: its messages can be compared with those that arrived; ``asks_number``: it
+        can be asked for a number that its list does not tell.
         """
         if not channel.repairable:
             return ProbeKind.OFF
         wanted = self.wanted(channel.key)
         known = asks_number or self.number_of(channel, channel.number) is not None
         if wanted is ProbeKind.ECHO and not known:
+            wanted = ProbeKind.DELIVERY
+        if wanted is ProbeKind.DELIVERY and not can_compare:
             wanted = ProbeKind.QUERY
         if wanted is ProbeKind.QUERY and not can_query:
             return ProbeKind.OFF

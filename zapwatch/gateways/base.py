@@ -33,6 +33,7 @@ class Operation(enum.StrEnum):
     RECONNECT = "reconnect"
     PAIRING_CODE = "pairing_code"
     MESSAGES = "messages"
+    WEBHOOK = "webhook"
 
 
 class GatewayErrorKind(enum.StrEnum):
@@ -105,6 +106,20 @@ class PairingCode:
 
     code: str = field(repr=False)
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookConfig:
+    """Where a session of its own settings posts its messages.
+
+    The ``urls`` may hold secrets: out of ``repr()``, logs and the state. None, where the session
+    has none of its own; what is set for the whole gateway is in no answer.
+    """
+
+    urls: tuple[str, ...] = field(default=(), repr=False)
+    enabled: bool = True
+    posts_messages: bool = True
+    """Whether the event of a message is among those that are selected."""
 
 
 MAX_CHANNELS = 20_000
@@ -582,11 +597,14 @@ class Gateway(ABC):
         since: float,  # noqa: ARG002
         until: float,  # noqa: ARG002
         events_of: Collection[str] = (),  # noqa: ARG002
+        *,
+        newest: bool = False,  # noqa: ARG002
     ) -> Received:
         """Return what the channel has received between two moments in Unix seconds.
 
         Nothing is changed by it: no message counts as read afterwards. Of the ids in ``events_of``
         there are the events as well, as the gateway itself would post them.
+        ``newest``: only the newest of them, by a few short calls.
         """
         return Received(cannot_know="this gateway has no call that lists messages")
 
@@ -594,6 +612,10 @@ class Gateway(ABC):
     def event_headers(token: str, body: bytes) -> dict[str, str]:  # noqa: ARG004 - WAHA signs it
         """Return the headers by which the receiver of an event of this gateway trusts it."""
         return {"Authorization": f"Bearer {token}"}
+
+    def webhook(self, channel: Channel) -> WebhookConfig | None:  # noqa: ARG002 - adapters use it
+        """Return where the session posts its messages; None where the gateway does not say."""
+        return None
 
     def close(self) -> None:
         """Close the connections."""

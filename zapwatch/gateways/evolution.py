@@ -9,6 +9,7 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -26,6 +27,7 @@ from zapwatch.gateways.base import (
     PairingCode,
     QrAnswer,
     QrKind,
+    WebhookConfig,
     error_message,
 )
 from zapwatch.gateways.helpers import (
@@ -62,6 +64,7 @@ _PRIVACY = ("readreceipts", "profile", "status", "online", "last", "groupadd")
 _PAGE = 500  # messages
 # Of a record; the rest is that of the event.
 _DATABASE_ONLY = {"id", "MessageUpdate", "sessionId"}
+_NEWEST = 50  # messages, of which some are own ones
 # Stored beside messages of people; the rest of its kind is never stored.
 _NO_MESSAGES = {
     "reactionMessage",
@@ -270,13 +273,21 @@ class EvolutionGateway(Gateway):
             _checked(calls.send("DELETE", path, body)).json_object()
 
     def received(
-        self, channel: Channel, since: float, until: float, events_of: Collection[str] = ()
+        self,
+        channel: Channel,
+        since: float,
+        until: float,
+        events_of: Collection[str] = (),
+        *,
+        newest: bool = False,
     ) -> Received:
         """List the messages of its database, which it fills before it posts them.
 
         Where saving is off the list is empty, as it is where none has come.
         """
-        received = read_pages(self._messages(channel.id, since, until), since, until, events_of)
+        pages = self._messages(channel.id, since, until, _NEWEST if newest else _PAGE)
+        pages = islice(pages, 1) if newest else pages
+        received = read_pages(pages, since, until, events_of)
         if received.messages or received.cannot_know:
             events = {id_: self._event(channel, row) for id_, row in received.events.items()}
             return replace(received, events=events)
@@ -306,7 +317,21 @@ class EvolutionGateway(Gateway):
             "server_url": self._base_url,
         }
 
-    def _messages(self, name: str, since: float, until: float) -> Iterator[list[Entry]]:
+    def webhook(self, channel: Channel) -> WebhookConfig:
+        """Return the instance's own row; without one, or switched off, only a global one posts."""
+        with self._operation(Operation.WEBHOOK) as calls:
+            answer = calls.get(f"/webhook/find/{in_path(channel.id)}")
+            if answer.is_success and answer.raw.strip() == b"null":
+                return WebhookConfig()
+            row = _checked(answer).json_object()
+            url, events = row.get("url"), row.get("events")
+            return WebhookConfig(
+                (url,) if isinstance(url, str) and url.startswith("http") else (),
+                row.get("enabled") is not False,
+                isinstance(events, list) and "MESSAGES_UPSERT" in events,
+            )
+
+    def _messages(self, name: str, since: float, until: float, size: int) -> Iterator[list[Entry]]:
         # One bound alone is ignored, and seconds would be taken for milliseconds. fromMe=false is
         # ignored too.
         bounds = {
@@ -315,7 +340,7 @@ class EvolutionGateway(Gateway):
         }
         number = last = 1
         while number <= last:
-            page = self._page(name, {"messageTimestamp": bounds}, number, _PAGE)
+            page = self._page(name, {"messageTimestamp": bounds}, number, size)
             yield [_entry(one) for one in page["records"] if isinstance(one, dict)]
             number, last = number + 1, page["pages"]
 

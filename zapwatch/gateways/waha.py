@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -30,6 +31,7 @@ from zapwatch.gateways.base import (
     PairingCode,
     QrAnswer,
     QrKind,
+    WebhookConfig,
     error_message,
 )
 from zapwatch.gateways.helpers import (
@@ -60,9 +62,11 @@ _STATUSES = {
 }
 # It ends with the QR codes, the last of which may be there already: after 20 to 160 s.
 _PAIRING_SECONDS = 60.0
-_MESSAGE_EVENTS = {"message", "message.any", "*"}
 _LISTS_ALL_CHATS = {"NOWEB", "GOWS"}
 _PAGE = 200  # messages or chats
+_NEWEST = 20  # messages or chats
+_NEWEST_CHATS = 3
+_MESSAGE_EVENTS = {"message", "message.any", "*"}
 # Rows without content are dropped after a page was cut, so that one may be empty before the end.
 _EMPTY_PAGES = 2
 # What the engines keep beside messages of people, by the names of WhatsApp's own protocol.
@@ -196,21 +200,32 @@ class WahaGateway(Gateway):
                 answer.json_value()
 
     def received(
-        self, channel: Channel, since: float, until: float, events_of: Collection[str] = ()
+        self,
+        channel: Channel,
+        since: float,
+        until: float,
+        events_of: Collection[str] = (),
+        *,
+        newest: bool = False,
     ) -> Received:
         """List the messages of all chats, or those of each chat that has had one since.
 
         No filter of times is sent: one engine ignores it, another loses the times by it.
         """
         with self._operation(Operation.MESSAGES) as calls:
-            session = calls.get(f"/api/sessions/{in_path(channel.id)}").json_object()
+            session = _session(calls, channel.id)
         engine, why = _engine(session), _stores_nothing(session)
         if why:
             return Received(cannot_know=why)
-        chats = ["all"] if engine in _LISTS_ALL_CHATS else self._chats_since(channel.id, since)
-        received = join(
-            read_pages(self._messages(channel.id, one), since, until, events_of) for one in chats
-        )
+        if engine in _LISTS_ALL_CHATS:
+            chats = ["all"]
+        elif newest:
+            chats = self._chats_since(channel.id, since, _NEWEST, 1)[:_NEWEST_CHATS]
+        else:
+            chats = self._chats_since(channel.id, since)
+        size, most = (_NEWEST, 1) if newest else (_PAGE, None)
+        pages = (islice(self._messages(channel.id, one, size), most) for one in chats)
+        received = join(read_pages(one, since, until, events_of) for one in pages)
         events = {id_: _event(session, id_, row) for id_, row in received.events.items()}
         return replace(received, events=events)
 
@@ -220,10 +235,26 @@ class WahaGateway(Gateway):
         signature = hmac.new(token.encode(), body, hashlib.sha512).hexdigest()
         return {"X-Webhook-Hmac": signature, "X-Webhook-Hmac-Algorithm": "sha512"}
 
-    def _chats_since(self, channel_id: str, since: float) -> list[str]:
+    def webhook(self, channel: Channel) -> WebhookConfig:
+        """Return the session's own webhooks for messages; those of WAHA as a whole are not told."""
+        with self._operation(Operation.WEBHOOK) as calls:
+            told = _object(_session(calls, channel.id), "config").get("webhooks")
+        found = [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
+        hooks = [
+            (one["url"], events)
+            for one in found
+            if isinstance(one.get("url"), str) and isinstance(events := one.get("events"), list)
+        ]
+        posting = [url for url, events in hooks if _MESSAGE_EVENTS & set(map(str, events))]
+        urls = posting or [url for url, _ in hooks]
+        return WebhookConfig(tuple(urls), posts_messages=bool(posting))
+
+    def _chats_since(
+        self, channel_id: str, since: float, size: int = _PAGE, most: int | None = None
+    ) -> list[str]:
         """Return the chats whose last message is not older; the list has the newest first."""
         chats: list[str] = []
-        for page in self._pages(channel_id, "overview", {}):
+        for page in islice(self._pages(channel_id, "overview", {}, size), most):
             old = 0
             for chat in page:
                 last = chat.get("lastMessage")
@@ -235,25 +266,25 @@ class WahaGateway(Gateway):
                 break
         return [chat for chat in dict.fromkeys(chats) if is_of_a_chat(chat)]
 
-    def _messages(self, channel_id: str, chat: str) -> Iterator[list[Entry]]:
+    def _messages(self, channel_id: str, chat: str, size: int) -> Iterator[list[Entry]]:
         query = {"sortBy": "timestamp", "sortOrder": "desc", "downloadMedia": "false"}
         place = f"{in_path(chat)}/messages"
-        for page in self._pages(channel_id, place, query | {"filter.fromMe": "false"}):
+        for page in self._pages(channel_id, place, query | {"filter.fromMe": "false"}, size):
             yield [_entry(row, chat) for row in page]
 
     def _pages(
-        self, channel_id: str, place: str, query: dict[str, str]
+        self, channel_id: str, place: str, query: dict[str, str], size: int
     ) -> Iterator[list[dict[str, Any]]]:
         offset = empty = 0
         while empty < _EMPTY_PAGES:
-            asked = urlencode(query | {"limit": _PAGE, "offset": offset})
+            asked = urlencode(query | {"limit": size, "offset": offset})
             # An error may name the chat, whose name is a number.
             hide = re.findall(r"\d{5,}", place)
             with self._operation(Operation.MESSAGES, hide=hide) as calls:
                 path = f"/api/{in_path(channel_id)}/chats/{place}?{asked}"
                 page = [one for one in calls.get(path).json_list() if isinstance(one, dict)]
             empty = 0 if page else empty + 1
-            offset += _PAGE
+            offset += size
             if page:
                 yield page
 
@@ -277,8 +308,12 @@ class WahaGateway(Gateway):
         return QrAnswer(QrKind.INITIALIZING)
 
 
+def _session(calls: Calls, channel_id: str) -> dict[str, Any]:
+    return calls.get(f"/api/sessions/{in_path(channel_id)}").json_object()
+
+
 def _status(calls: Calls, channel_id: str) -> str:
-    status = calls.get(f"/api/sessions/{in_path(channel_id)}").json_object().get("status")
+    status = _session(calls, channel_id).get("status")
     return status if isinstance(status, str) else ""
 
 

@@ -6,8 +6,9 @@ docs/gateways/README.md says what was tested how.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Any, ClassVar
 from urllib.parse import quote, urlencode
 
@@ -150,6 +151,8 @@ _START: dict[str, object] = {}
 # The server closes the page of a session that nobody connects after a minute.
 _PAIRING_SECONDS = 60.0
 _PAGE = 200  # messages
+_NEWEST = 20  # messages
+_NEWEST_CHATS = 3
 # Kept beside messages of people; a ciphertext becomes another type once it is decrypted.
 _NO_TYPES = {
     "ciphertext",
@@ -340,7 +343,13 @@ class WppconnectGateway(Gateway):
             _expect_status(self._tokens.send(calls, "POST", path, "delete-message", body))
 
     def received(
-        self, channel: Channel, since: float, until: float, events_of: Collection[str] = ()
+        self,
+        channel: Channel,
+        since: float,
+        until: float,
+        events_of: Collection[str] = (),
+        *,
+        newest: bool = False,
     ) -> Received:
         """List what the session's page holds of each chat that has had a message since.
 
@@ -358,26 +367,21 @@ class WppconnectGateway(Gateway):
         for chat in chats:
             at, name = seconds_of(chat.get("t")), _serialized(chat.get("id"))
             if isinstance(name, str) and is_of_a_chat(name) and (at is None or at >= since):
-                recent.append(name)
-        received = join(
-            self._received_in(channel.id, chat, since, until, events_of) for chat in recent
-        )
+                recent.append((at or until, name))
+        names = [name for _, name in sorted(recent, reverse=True)]
+        if newest:
+            del names[_NEWEST_CHATS:]
+        size, most = (_NEWEST, 1) if newest else (_PAGE, None)
+        read = (islice(self._messages(channel.id, chat, size), most) for chat in names)
+        received = join(_received_in(pages, since, until, events_of) for pages in read)
         events = {
             id_: {"event": "onmessage", "session": channel.id} | row
             for id_, row in received.events.items()
         }
         return replace(received, events=events)
 
-    def _received_in(
-        self, channel_id: str, chat: str, since: float, until: float, rows_of: Collection[str]
-    ) -> Received:
-        try:
-            return read_pages(self._messages(channel_id, chat), since, until, rows_of)
-        except _ChatError:
-            return Received(cannot_know="the session does not open one of its chats")
-
-    def _messages(self, channel_id: str, chat: str) -> Iterator[list[Entry]]:
-        query = {"count": str(_PAGE)}
+    def _messages(self, channel_id: str, chat: str, size: int) -> Iterator[list[Entry]]:
+        query = {"count": str(size)}
         while True:
             with self._operation(Operation.MESSAGES, hide=[chat.partition("@")[0]]) as calls:
                 path = f"get-messages/{in_path(chat)}?{urlencode(query)}"
@@ -391,7 +395,7 @@ class WppconnectGateway(Gateway):
                 return
             yield [_entry(row, chat) for row in found]
             oldest = _serialized(min(found, key=_at).get("id"))
-            if len(found) < _PAGE or not isinstance(oldest, str):
+            if len(found) < size or not isinstance(oldest, str):
                 return
             query |= {"direction": "before", "id": oldest}
 
@@ -442,6 +446,15 @@ class WppconnectGateway(Gateway):
 
 class _ChatError(Exception):
     """A chat that the session lists is not known to it."""
+
+
+def _received_in(
+    pages: Iterable[list[Entry]], since: float, until: float, rows_of: Collection[str]
+) -> Received:
+    try:
+        return read_pages(pages, since, until, rows_of)
+    except _ChatError:
+        return Received(cannot_know="the session does not open one of its chats")
 
 
 def _at(row: dict[str, Any]) -> float:

@@ -10,12 +10,14 @@ from flask import Blueprint, Response, request
 
 from demo.simulator import qr_image
 from demo.simulator.apis.wrapper_answers import WrapperAnswer
+from demo.simulator.channel import SimulatedChannel
 from demo.simulator.faults import FaultBook
 from demo.simulator.journal import Call, Journal
 from demo.simulator.misbehaviour import carry_out
 from demo.simulator.model import SimulatedGateway
 from demo.simulator.responses import as_json
 
+WEBHOOK_SECRET = "a-secret-of-the-webhook"  # noqa: S105 - of nothing real
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -88,3 +90,10 @@ def body_of_request() -> dict[str, object]:
 def png(number: int) -> str:
     """Return a QR code in base64."""
     return base64.b64encode(qr_image.png(number)).decode()
+
+
+def webhook_url(channel: SimulatedChannel) -> str:
+    """Return where a channel's webhook is set to post, by the answers of its API."""
+    host = "other" if channel.knobs.posting == "moved" else "crm"
+    secret = WEBHOOK_SECRET
+    return f"https://user:{secret}@{host}.example.com:8443/hooks/{secret}?token={secret}"

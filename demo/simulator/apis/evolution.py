@@ -6,7 +6,15 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from demo.simulator.apis.calls import METHODS, SimulatedCalls, body_of_request, is_secret, png
+from demo.simulator.apis.calls import (
+    METHODS,
+    WEBHOOK_SECRET,
+    SimulatedCalls,
+    body_of_request,
+    is_secret,
+    png,
+    webhook_url,
+)
 from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
 from demo.simulator.event_shapes import evolution_row
@@ -62,6 +70,7 @@ class EvolutionApi:
         add(f"/chat/fetchProfile/{name}", "profile", self._profile, methods=["POST"])
         add(f"/message/sendText/{name}", "send", self._send, methods=["POST"])
         add(f"/chat/findMessages/{name}", "messages", self._messages, methods=["POST"])
+        add(f"/webhook/find/{name}", "webhook", self._webhook, methods=["GET"])
         delete = f"/chat/deleteMessageForEveryone/{name}"
         add(delete, "take_back", self._take_back, methods=["DELETE"])
         add("/<path:rest>", "unknown", self._unknown, methods=METHODS)
@@ -212,6 +221,29 @@ class EvolutionApi:
             return WrapperAnswer(200, {"messages": pages | {"records": records}})
 
         return self._about("messages", channel, find)
+
+    def _webhook(self, channel: str) -> Response:
+        def find(one: SimulatedChannel, _: float) -> WrapperAnswer:
+            posting = one.knobs.posting
+            if posting == "global":
+                return WrapperAnswer(200, None)
+            wiped = posting == "wiped"
+            events = ["CONNECTION_UPDATE"] + ["MESSAGES_UPSERT"] * (posting != "unselected")
+            row = {
+                "id": f"c{secrets.token_hex(12)}",
+                "url": "" if wiped else webhook_url(one),
+                "headers": {"Authorization": f"Bearer {WEBHOOK_SECRET}"},
+                "enabled": posting != "disabled",
+                "events": [] if wiped else events,
+                "webhookByEvents": False,
+                "webhookBase64": False,
+                "createdAt": "2026-01-01T00:00:00.000Z",
+                "updatedAt": "2026-01-01T00:00:00.000Z",
+                "instanceId": f"00000000-0000-4000-8000-{one.number[1:]:0>12}",
+            }
+            return WrapperAnswer(200, row)
+
+        return self._about("webhook", channel, find)
 
     def _unknown(self, **_: str) -> Response:
         unknown = _refusal(404, "Not Found", [f"Cannot {request.method} {request.path}"])

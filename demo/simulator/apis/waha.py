@@ -4,7 +4,15 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from demo.simulator.apis.calls import METHODS, SimulatedCalls, body_of_request, is_secret, png
+from demo.simulator.apis.calls import (
+    METHODS,
+    WEBHOOK_SECRET,
+    SimulatedCalls,
+    body_of_request,
+    is_secret,
+    png,
+    webhook_url,
+)
 from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
 from demo.simulator.event_shapes import waha_row
@@ -238,11 +246,28 @@ def _not_sent(channel: SimulatedChannel, _: float) -> WrapperAnswer:
 def _session(channel: SimulatedChannel) -> dict[str, Any]:
     """Describe one session, which tells more than the list does."""
     runs = channel.failed or channel.status != "disconnected"
-    store = (
+    config: dict[str, Any] = (
         {} if channel.knobs.old_core else {"noweb": {"store": {"enabled": channel.knobs.stores}}}
     )
+    if channel.knobs.posting != "global" and not channel.knobs.old_core:
+        config["webhooks"] = _webhooks(channel)
     engine = {"engine": channel.knobs.engine} if runs else {}
-    return _listed(channel) | {"engine": engine} | ({"config": store} if store else {})
+    return _listed(channel) | {"engine": engine} | ({"config": config} if config else {})
+
+
+def _webhooks(channel: SimulatedChannel) -> list[dict[str, Any]]:
+    if channel.knobs.posting == "wiped":
+        return []
+    events: dict[str, list[str]] = {"disabled": [], "unselected": ["session.status"]}
+    return [
+        {
+            "url": webhook_url(channel),
+            "events": events.get(channel.knobs.posting, ["message", "session.status"]),
+            "hmac": {"key": WEBHOOK_SECRET},
+            "retries": {"policy": "linear", "delaySeconds": 2, "attempts": 15},
+            "customHeaders": [{"name": "Authorization", "value": f"Bearer {WEBHOOK_SECRET}"}],
+        }
+    ]
 
 
 def _listed(channel: SimulatedChannel) -> dict[str, Any]:
