@@ -1,1 +1,1 @@
-"""Publishes for each WhatsApp channel whether it is connected and when its last message came."""
+"""Publishes whether each WhatsApp channel is connected and when its last message arrived."""

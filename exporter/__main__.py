@@ -1,6 +1,6 @@
-"""``python -m exporter``: polls the gateway and the message log, and serves /metrics.
+"""``python -m exporter``: polls gateways and message logs, and serves /metrics.
 
-``python -m exporter explain CHANNEL`` prints what it has learned of a channel.
+``python -m exporter explain CHANNEL`` prints what was learned about a channel.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 
 if __name__ == "__main__":
-    # Before the slow imports: it would end the program. See zapwatch/reload.py.
+    # SIGHUP during the slow imports would end the program. See zapwatch/reload.py.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 
 import argparse
@@ -31,8 +31,8 @@ from zapwatch.reload import Reloading, accept_hangup
 from zapwatch.server import end_on_signals, fail, run
 
 _PROGRAM = "exporter"
-# Seconds that a thread may compute while others wait; Python's default is 5 ms. A scrape changes
-# threads some ten times: benchmarks/scrape.py, 10,000 channels, p99 24 ms, by the default 90 ms.
+# Seconds that a thread may compute while others wait; Python's default is 5 ms. A scrape switches
+# threads about ten times: benchmarks/scrape.py, 10,000 channels: p99 24 ms, 90 ms with the default.
 _SWITCH_SECONDS = 0.0005
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         fail(_PROGRAM, str(error))
     log_to_stderr(settings.log_level, settings.log_format)
     sys.setswitchinterval(_SWITCH_SECONDS)
-    # What was loaded stays: looking through it for garbage would stop all threads for 50 ms.
+    # Loaded modules are permanent: scanning them for garbage would stop all threads for 50 ms.
     gc.freeze()
     end_on_signals()
     try:
@@ -82,13 +82,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         server.run(Front(receiver, is_known=receiver.is_known, urgent=EVENTS_PATH))
     finally:
-        # SQLite then puts all into the one file, which alone a backup may have.
+        # SQLite then merges everything into one file, which may be all that a backup has.
         post.close()
     return 0
 
 
 def _explain(settings: Settings, name: str | None, channel: str) -> int:
-    """Print what is known of a channel, at each gateway or at the one that was named."""
+    """Print what is known of a channel, at each gateway or only at the named one."""
     gateways = [gateway for gateway in settings.gateways if name in {None, gateway.name}]
     if not gateways:
         names = ", ".join(gateway.name for gateway in settings.gateways)

@@ -1,4 +1,4 @@
-"""The exporter over HTTP. No request waits for the gateway or the database."""
+"""The exporter's HTTP pages. Requests never wait for the gateway or the database."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def create_app(
     waiting: Callable[[], Sequence[str]],
     dead: Callable[[], Sequence[str]] = tuple,
 ) -> Flask:
-    """Make the application.
+    """Create the application.
 
-    ``waiting`` names the sources that have not been asked yet, ``dead`` those that never will be
-    again, and other threads that have died.
+    ``waiting`` returns the sources that have not been polled yet, ``dead`` those that are no
+    longer polled, and other threads that have died.
     """
     app = Flask(__name__, static_folder=None)
 
@@ -65,7 +65,7 @@ def create_app(
 
 
 def add_reload(app: Flask, reload: Callable[[], str | None]) -> None:
-    """Add ``POST /-/reload``, which asks for no token: only for an exporter on loopback."""
+    """Add ``POST /-/reload`` without authentication: only for an exporter on loopback."""
 
     @app.post("/-/reload")
     def reload_settings() -> Response:
@@ -75,7 +75,7 @@ def add_reload(app: Flask, reload: Callable[[], str | None]) -> None:
 
 
 def add_settings(app: Flask, report: Callable[[], Report]) -> None:
-    """Add ``/-/settings``, which asks for no token either: only for an exporter on loopback."""
+    """Add ``/-/settings`` without authentication: only for an exporter on loopback."""
 
     @app.get("/-/settings")
     def settings() -> Response:

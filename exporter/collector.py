@@ -1,4 +1,4 @@
-"""The exporter's metrics: one collector over the snapshots of all gateways, and their counters."""
+"""The exporter's metrics: one collector over the snapshots and counters of all gateways."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from zapwatch.messages.webhook_log import Direction
 from zapwatch.metrics import GatewayMetrics, register_dead_threads, register_process_metrics
 
 ThresholdOf = Callable[[Channel, Mapping[str, float], Model | None], Threshold]
-"""Thresholds.of(): a channel's silence threshold by its last message and the learned model."""
+"""Thresholds.of(): a channel's silence threshold, from its last message and the learned model."""
 
 SuspicionOf = Callable[[Channel, Mapping[str, float], Model | None, float], float | None]
-"""Thresholds.suspicion(): after how many seconds without a message a channel is probed."""
+"""Thresholds.suspicion(): seconds without a message until a channel is probed."""
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
 """Values of one gateway, each with its labels after ``gateway``."""
@@ -35,7 +35,7 @@ _POLL_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)  #
 
 
 class ExporterMetrics:
-    """What the exporter publishes about one gateway: its store's snapshot, and its counters."""
+    """One gateway's metrics: the snapshot in its state store, and its counters."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class ExporterMetrics:
 
 
 class _View:
-    """One gateway's present snapshot, and what of it counts."""
+    """One gateway's current snapshot, and the parts of it that are valid."""
 
     def __init__(self, metrics: ExporterMetrics) -> None:
         snapshot = metrics.store.snapshot
@@ -87,7 +87,7 @@ class _View:
         self.log = snapshot.log
         self.model = snapshot.silence
         self.channels = self.list.channels if self.list else ()
-        # A failed list call makes statuses unknown, a failed poll of the log ages. Counters stay.
+        # A failed list call invalidates statuses, a failed poll of the log ages; counters stay.
         self.listed = self.channels if self.list and self.list.up else ()
         self.activity = self.log.view if self.log and self.log.view else _NOTHING_READ
         self.aged = self.activity if self.log and self.log.up else _NOTHING_READ
@@ -103,7 +103,7 @@ class _View:
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """A metric whose samples come from the snapshots; an unknown value has no sample."""
+    """A metric whose samples come from the snapshots; unknown values have no sample."""
 
     type: type[GaugeMetricFamily | CounterMetricFamily]
     name: str
@@ -329,7 +329,7 @@ def _messages(view: _View) -> Samples:
     "channel",
 )
 def _undecryptable(view: _View) -> Samples:
-    # Rare, so that only those channels have a series that need one.
+    # Rare, so only affected channels have a series.
     for channel in view.channels if view.activity.undecryptable else ():
         count = view.activity.undecryptable.get(channel.key, 0)
         if count:
@@ -363,17 +363,17 @@ def _probe_threshold(view: _View) -> Samples:
 
 
 class ExporterCollector(Collector):
-    """All metrics of all gateways that are shown, each metric in one family."""
+    """All metrics of the shown gateways, each metric in one family."""
 
     def __init__(self, gateways: Sequence[ExporterMetrics] = ()) -> None:
         self._gateways = tuple(gateways)
 
     def show(self, gateways: Iterable[ExporterMetrics]) -> None:
-        """Publish these gateways from now on, and no others."""
+        """Publish exactly these gateways from now on."""
         self._gateways = tuple(gateways)
 
     def describe(self) -> Iterator[Metric]:
-        """Return every family, without samples of channels: by these names ``name[]`` selects."""
+        """Yield every family without samples of channels; ``name[]`` selects by these names."""
         yield from (family.of(()) for family in _FAMILIES)
         every = ExporterMetrics(
             StateStore(),
@@ -386,7 +386,7 @@ class ExporterCollector(Collector):
         yield from every.counters.collect()
 
     def collect(self) -> Iterator[Metric]:
-        """Return one family after the other, so that only one is in memory while it is written."""
+        """Yield one family at a time, so that only one is in memory while it is written."""
         gateways = self._gateways
         # Snapshots first: a call is counted before its outcome is stored, so that no exposition
         # shows a failure without its count.
@@ -404,7 +404,7 @@ class ExporterCollector(Collector):
 def make_registry(
     collector: ExporterCollector, dead: Callable[[], Sequence[str]] = tuple
 ) -> CollectorRegistry:
-    """Return the registry behind the exporter's /metrics; ``dead`` names threads that have died."""
+    """Return the registry of the exporter's /metrics; ``dead`` names threads that have died."""
     registry = CollectorRegistry()
     registry.register(collector)
     Gauge(

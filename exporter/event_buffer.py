@@ -1,4 +1,4 @@
-"""Takes messages as fast as they come, and writes them to the store together, once a second."""
+"""Buffers posted messages in memory, and writes them to the event store once a second."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("exporter")
 
-_WRITE_SECONDS = 1.0  # what is lost when the program is killed
-_WAIT_SECONDS = 10.0  # for another thread to have written; all gateways share the store
-_HEARTBEAT_SECONDS = 5.0  # between two heartbeats, if nothing is to be written
+_WRITE_SECONDS = 1.0  # of messages are lost when the program is killed
+_WAIT_SECONDS = 10.0  # for another thread's write; all gateways share the store
+_HEARTBEAT_SECONDS = 5.0  # between two heartbeats while there is nothing to write
 _PRUNE_SECONDS = 86400.0
-_MOST_UNLISTED = 20_000  # channels that no list has named yet, for each gateway
-_MOST_HOURS = 100_000  # of listed channels, that wait to be written, for each gateway
-_MOST_ECHOES = 1000  # that wait to be written, for each gateway
-_MOST_IDS = 100_000  # of listed channels, that wait to be written, for each gateway
-_RECENT = 10_000  # messages of a gateway that are known again when they are reported once more
+_MOST_UNLISTED = 20_000  # channels that no list contains yet, per gateway
+_MOST_HOURS = 100_000  # of listed channels, waiting to be written, per gateway
+_MOST_ECHOES = 1000  # waiting to be written, per gateway
+_MOST_IDS = 100_000  # of listed channels, waiting to be written, per gateway
+_RECENT = 10_000  # messages of a gateway that are remembered, to recognize repeated reports
 _RETRY_SECONDS = 3600.0
-"""For which a gateway may try to deliver an event: Evolution's ten attempts take half an hour.
+"""How long a gateway may retry an event: Evolution's ten attempts take half an hour.
 
-A message that is older and comes for the first time was kept back by WhatsApp or by the gateway.
+An older message that arrives for the first time was held back by WhatsApp or by the gateway.
 """
 
 
 @dataclass(slots=True)
 class _Box:
-    """What came from one gateway; all by channel key."""
+    """One gateway's messages that wait to be written, and its counters; all by channel key."""
 
     listed: frozenset[str] = frozenset()
     last: dict[str, Last] = field(default_factory=dict)
@@ -58,16 +58,16 @@ class _Box:
     counts: Counter[tuple[str, Direction]] = field(default_factory=Counter)
     undecryptable: Counter[str] = field(default_factory=Counter)
     echoes: dict[str, str] = field(default_factory=dict)
-    """Of each token, who has heard it."""
+    """Each token with the channel that received it."""
     ids: set[tuple[str, str]] = field(default_factory=set)
-    """Channel key and WhatsApp's id of each that was received."""
+    """Channel key and WhatsApp's id of each received message."""
     events: int = 0
     recent: dict[int, None] = field(default_factory=dict)
 
     def note(self, message: Message, now: float) -> bool:
-        """Take a message that came at ``now``; return whether the gateway's list lacks its channel.
+        """Record a message that arrived at ``now``; return whether the list lacks its channel.
 
-        So long as no list has been read, it lacks none.
+        Always False until a list has been read.
         """
         self.events += 1
         if message.readable:
@@ -93,14 +93,14 @@ class _Box:
         known = self.last.get(key)
         self.last[key] = known.join(last) if known else last
         if message.echo is not None:
-            # It moves the clock, and is no traffic: nothing is counted, nor learned from it.
+            # An echo sets the time of the last message, but is neither counted nor learned from.
             if len(self.echoes) < _MOST_ECHOES:
                 self.echoes[message.echo] = key
             return
         if repeated:
             return
         self.counts[key, message.direction] += 1
-        # By their own times: they show how the channel talks.
+        # At the message's own time: the hours show the channel's usual traffic.
         hour, second = divmod(message.at, 3600)
         place = key, int(hour)
         counted = self.minutes.get(place)
@@ -110,10 +110,10 @@ class _Box:
             self.minutes[place] = counted.join(minute) if counted else minute
 
     def _is_known(self, message: Message) -> bool:
-        """Whether the message was reported before: by a retry, or as an event of two kinds."""
+        """Whether the message was reported before: by a retry, or as another kind of event."""
         if message.id is None:
             return False
-        # One that could not be decrypted may come again, and then be read.
+        # A message that could not be decrypted may arrive again, readable.
         mark = hash((message.key, message.id, message.readable))
         if mark in self.recent:
             return True
@@ -123,7 +123,7 @@ class _Box:
         return False
 
     def take(self, gateway: str, batch: Batch) -> None:
-        """Move what is known of listed channels into the batch."""
+        """Move the data of listed channels into the batch."""
         for key in self.listed.intersection(self.last):
             batch.last[gateway, key] = self.last.pop(key)
         for key, hour in [place for place in self.minutes if place[0] in self.listed]:
@@ -135,7 +135,7 @@ class _Box:
         self.ids -= written
 
     def give_back(self, gateway: str, batch: Batch) -> None:
-        """Take back what could not be written."""
+        """Restore the gateway's data from a batch that could not be written."""
         for (of, key), last in batch.last.items():
             if of == gateway:
                 self.last[key] = last.join(self.last.get(key, Last()))
@@ -149,10 +149,10 @@ class _Box:
 
 
 class Inbox:
-    """The messages of all gateways whose events are taken; for any number of threads.
+    """The messages of all gateways that post events; thread-safe.
 
-    Only channels that a gateway lists are written. Those of others wait in memory, in case the list
-    is late, and no more of them than are good for it.
+    Only messages of listed channels are written. Others wait in memory, in case the list is late;
+    their number is bounded.
     """
 
     def __init__(
@@ -167,11 +167,11 @@ class Inbox:
         self._next_prune = 0.0
 
     def start(self) -> None:
-        """Begin to write, in a thread that does not keep the program from ending."""
+        """Start the writer in a daemon thread, which does not block the program's exit."""
         start_thread("messages", self._run)
 
     def open_for(self, gateways: Collection[str]) -> None:
-        """Take messages of these gateways too; what came of others before is kept."""
+        """Accept messages of these gateways too; those of earlier gateways are kept."""
         with self._lock:
             self._boxes = {gateway: _Box() for gateway in gateways} | self._boxes
 
@@ -184,7 +184,7 @@ class Inbox:
             return self._boxes[gateway].note(message, self._clock.time())
 
     def list_channels(self, gateway: str, keys: frozenset[str]) -> None:
-        """Take over which channels a gateway has."""
+        """Set the keys of a gateway's channels; drop the counts of removed ones."""
         with self._lock:
             box = self._boxes[gateway]
             if keys != box.listed:
@@ -196,7 +196,7 @@ class Inbox:
                 )
 
     def counts(self, gateway: str) -> ActivitySnapshot:
-        """Return what was counted since the start, and no times."""
+        """Return the counts since the start, without times."""
         with self._lock:
             box = self._boxes[gateway]
             return ActivitySnapshot(
@@ -208,9 +208,9 @@ class Inbox:
             )
 
     def write(self) -> None:
-        """Write what waits, and that somebody is here to take events; raise MessageLogError.
+        """Write waiting messages, or a heartbeat if it is due; raise MessageLogError.
 
-        What another thread is writing just now is written as well when this returns.
+        When this returns, another thread's concurrent write has ended too.
         """
         if not self._writing.acquire(timeout=_WAIT_SECONDS):
             raise MessageLogError("the store of events takes too long to write")
@@ -243,15 +243,15 @@ class Inbox:
                     self._store.prune(self._clock.time())
                     self._next_prune = self._clock.monotonic() + _PRUNE_SECONDS
             except MessageLogError:
-                pass  # the polls meet it as well, and tell
+                pass  # the pollers get and log the same error
             except Exception:  # noqa: BLE001
-                # Unforeseen, but the next time it may work.
+                # Unexpected, but the next attempt may succeed.
                 _log.exception("messages cannot be written, a fault of the exporter itself")
             self._clock.sleep(_WRITE_SECONDS)
 
 
 class TakenMessages(StoredMessages):
-    """The messages of one gateway whose events this program takes: the inbox's and the store's."""
+    """Message source of one gateway that posts events: the inbox and the store."""
 
     def __init__(
         self, inbox: Inbox, store: EventStore, gateway: str, *, clock: Clock | None = None
@@ -260,10 +260,10 @@ class TakenMessages(StoredMessages):
         self._inbox = inbox
 
     def poll(self, channels: Collection[Channel]) -> ActivitySnapshot:
-        """Write what waits and read what is known; raise MessageLogError."""
+        """Write waiting messages and read the store; raise MessageLogError."""
         keys = frozenset(key for one in channels for key in (one.key, one.message_key))
         self._inbox.list_channels(self._gateway, keys)
-        # First, so that none is counted whose time is not known yet.
+        # Before the write, so that every counted message already has its time.
         counts = self._inbox.counts(self._gateway)
         self._inbox.write()
         return replace(
@@ -275,10 +275,10 @@ class TakenMessages(StoredMessages):
 
 
 class Post:
-    """The messages of all gateways, as one exporter learns of them."""
+    """The event store, inbox and senders of one exporter."""
 
     def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
-        """Open nothing yet, and take nobody's events."""
+        """Accept no events until ``follow`` is called."""
         self._clock = clock or Clock()
         self.store = EventStore(settings.messages_state_url)
         self._inbox = Inbox(self.store, [], clock=self._clock)
@@ -286,9 +286,9 @@ class Post:
         self._started = False
 
     def follow(self, gateways: Collection[GatewaySettings]) -> None:
-        """Take the events of those of these gateways that post them, and of no others.
+        """Accept events of exactly those of these gateways that post them.
 
-        Raises SettingsError where one has no token; then nothing has changed.
+        Raises SettingsError if one has no token; then nothing has changed.
         """
         senders = senders_among(gateways)
         self._inbox.open_for(senders)
@@ -300,11 +300,11 @@ class Post:
             del self._senders[name]
 
     def messages(self, gateway: str) -> TakenMessages:
-        """Return the source of a gateway whose events are taken."""
+        """Return the message source of a gateway that posts events."""
         return TakenMessages(self._inbox, self.store, gateway, clock=self._clock)
 
     def close(self) -> None:
-        """Write what waits, if that can be done, and close the store."""
+        """Write waiting messages if possible, and close the store."""
         if self._started:
             with suppress(MessageLogError):
                 self._inbox.write()
@@ -313,12 +313,12 @@ class Post:
     def receiver(
         self, pages: WSGIApplication, count: Count, on_state: Callable[[str], None]
     ) -> Receiver:
-        """Return the application with the place for events before it; see Receiver."""
+        """Return the application with the event receiver in front; see Receiver."""
         return Receiver(pages, self._senders, self._inbox.take, count, on_state, clock=self._clock)
 
 
 def senders_among(gateways: Collection[GatewaySettings]) -> dict[str, Sender]:
-    """Return those that post their events; raise SettingsError where one has no token."""
+    """Return the gateways that post events; raise SettingsError if one has no token."""
     posting = [gateway for gateway in gateways if gateway.messages is MessageSourceKind.EVENTS]
     for gateway in posting:
         if not gateway.messages_token:
@@ -334,7 +334,7 @@ def senders_among(gateways: Collection[GatewaySettings]) -> dict[str, Sender]:
 
 
 def _event_paths(gateway: GatewaySettings) -> EventPaths | None:
-    """Return where a declared gateway's events tell what; None for any other."""
+    """Return the field paths in a declared gateway's events; None for any other."""
     adapter = adapter_of(gateway)
     if not issubclass(adapter, DeclaredGateway):
         return None

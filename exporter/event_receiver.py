@@ -1,7 +1,7 @@
-"""``POST /messages/<gateway>``: where gateways post their events.
+"""``POST /messages/<gateway>``: receives the events that gateways post.
 
-Plain WSGI in front of the exporter's pages: a framework would take most of the time that an event
-costs, and there can be a thousand a second.
+Plain WSGI in front of the exporter's pages: a framework would take most of the time of an event,
+and there can be a thousand a second.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger("exporter")
 
 EVENTS_PATH = "/messages/"
-"""What the paths of events begin with, before the gateway's name."""
+"""Path prefix of events; the gateway's name follows."""
 
-_TELL_AGAIN_SECONDS = 600.0  # between two lines about the same trouble of one gateway
+_TELL_AGAIN_SECONDS = 600.0  # between two log lines about the same problem of one gateway
 _UNAUTHORIZED = (
     "the token is missing or wrong. It is what MESSAGES_TOKEN sets, as 'Authorization: Bearer "
     "TOKEN' or the password of the URL; as the HMAC key of a gateway that signs; or behind the URL "
@@ -45,11 +45,11 @@ _NOT_LISTED = (
 )
 
 Take = Callable[[str, Message], bool]
-"""Is given a gateway's name and a message of it; returns whether its list lacks the channel."""
+"""Takes a gateway's name and its message; returns whether the gateway's list lacks the channel."""
 
 
 class EventResult(enum.StrEnum):
-    """What came of an event: the label ``result`` of whatsapp_message_events_total."""
+    """Result of an event: the label ``result`` of whatsapp_message_events_total."""
 
     MESSAGE = "message"
     UNDECRYPTABLE = "undecryptable"
@@ -61,17 +61,17 @@ class EventResult(enum.StrEnum):
 
 
 Count = Callable[[str, EventResult], None]
-"""Is told of each event: the gateway's name, and what came of it."""
+"""Called for each event with the gateway's name and the result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """A gateway that posts its events: of which kind, and what it has to know."""
+    """A gateway that posts its events: its type, and the token that authorizes it."""
 
     kind: str
     token: str = field(repr=False)
     events: EventPaths | None = None
-    """Where a declared gateway's events tell what."""
+    """Field paths in a declared gateway's events."""
 
 
 class _Refused(Exception):  # noqa: N818 - it is the sender's error
@@ -82,7 +82,7 @@ class _Refused(Exception):  # noqa: N818 - it is the sender's error
 
 
 class Receiver:
-    """Takes events, and hands every other request on to the application behind it."""
+    """Receives events, and passes every other request to the application behind it."""
 
     def __init__(
         self,
@@ -94,9 +94,9 @@ class Receiver:
         *,
         clock: Clock | None = None,
     ) -> None:
-        """``senders`` are the gateways by their names; there may be others later.
+        """``senders`` maps gateway names to gateways; it may change later.
 
-        ``on_state`` is given the name of a gateway of which a session may have another state.
+        ``on_state`` is called with a gateway's name when a session's state may have changed.
         """
         self._behind = behind
         self._clock = clock or Clock()
@@ -128,7 +128,7 @@ class Receiver:
         if not messages and is_about_state(sender.kind, body):
             self._on_state(name)
         results = [self._taken(name, message) for message in messages]
-        # The one that proves most.
+        # EventResult lists the strongest proof first.
         result = next((one for one in EventResult if one in results), EventResult.OTHER)
         self._count(name, result)
         if result is EventResult.UNLISTED:
@@ -140,9 +140,9 @@ class Receiver:
         return ()
 
     def is_known(self, environ: WSGIEnvironment) -> bool:
-        """Whether a request may send a whole event, as far as its head shows.
+        """Whether the headers allow the request to send an event: by a token or a signature.
 
-        A signature is of the body, which has to be taken first.
+        A signature covers the body, so it is verified after the body is read.
         """
         path: str = environ.get("PATH_INFO", "")
         _, sender = self._sender(path) if path.startswith(EVENTS_PATH) else ("", None)
@@ -151,7 +151,7 @@ class Receiver:
         return bool(_signature(environ, sender)) or _has_token(environ, sender.token.encode())
 
     def _taken(self, gateway: str, message: Message) -> EventResult:
-        """Take a message, and return what it proves."""
+        """Store a message and return its result."""
         if self._take(gateway, message):
             self._tell(
                 gateway,
@@ -163,9 +163,9 @@ class Receiver:
         return EventResult.MESSAGE if message.readable else EventResult.UNDECRYPTABLE
 
     def _sender(self, path: str) -> tuple[str, Sender | None]:
-        """Return a gateway's name, and the gateway, None where none has it.
+        """Return the name in the path, and its gateway or None.
 
-        Evolution can be told to add the event's name to the path.
+        Evolution can append the event's name to the path.
         """
         name = path[len(EVENTS_PATH) :].encode("latin-1").decode("utf-8", "replace")
         for one in (name, name.rpartition("/")[0]):
@@ -175,7 +175,7 @@ class Receiver:
         return name, None
 
     def _tell(self, gateway: str, result: EventResult, why: str) -> None:
-        """Log what is wrong with a gateway's events: who set up the webhook sees nothing else."""
+        """Log a problem with a gateway's events, rate-limited: it is visible nowhere else."""
         now = self._clock.monotonic()
         if now - self._told_at.get((gateway, result), float("-inf")) > _TELL_AGAIN_SECONDS:
             self._told_at[gateway, result] = now
@@ -183,7 +183,7 @@ class Receiver:
 
 
 def _read(environ: WSGIEnvironment, sender: Sender) -> bytes:
-    """Return what was posted by somebody who may; raise _Refused."""
+    """Return the body of an authorized request; raise _Refused."""
     token = sender.token.encode()
     signature = _signature(environ, sender)
     if not signature and not _has_token(environ, token):
@@ -199,7 +199,7 @@ def _read(environ: WSGIEnvironment, sender: Sender) -> bytes:
 
 
 def _parse(sender: Sender, body: bytes, now: float) -> list[Message]:
-    """Return the messages that were posted; raise _Refused."""
+    """Return the posted messages; raise _Refused."""
     try:
         return parse(sender.kind, body, now, sender.events)
     except EventError as error:
@@ -211,9 +211,9 @@ def _unauthorized() -> _Refused:
 
 
 def _signature(environ: WSGIEnvironment, sender: Sender) -> str:
-    """Return the signature of the event, empty where there is none.
+    """Return the event's signature, or an empty string.
 
-    WAHA's header, or the one that the description of the gateway names.
+    The header is WAHA's, or the one in the gateway's declaration.
     """
     header = sender.events.signature if sender.events else "X-Webhook-Hmac"
     name = "HTTP_" + header.upper().replace("-", "_") if header else ""
@@ -221,7 +221,7 @@ def _signature(environ: WSGIEnvironment, sender: Sender) -> str:
 
 
 def _is_signed(environ: WSGIEnvironment, sender: Sender, signature: str, body: bytes) -> bool:
-    """Whether the body is signed with the token: SHA-256 by a description, WAHA's SHA-512."""
+    """Whether the token signs the body: SHA-256 for declared gateways, SHA-512 for WAHA."""
     algorithm = "sha256"
     if sender.events is None:
         algorithm = "sha512"
@@ -232,9 +232,9 @@ def _is_signed(environ: WSGIEnvironment, sender: Sender, signature: str, body: b
 
 
 def _has_token(environ: WSGIEnvironment, token: bytes) -> bool:
-    """Whether the head carries the token.
+    """Whether the request carries the token.
 
-    As a bearer token, as a password, or in the query, for a gateway that can only be given a URL.
+    As a bearer token, a password, or in the query, for a gateway that only accepts a URL.
     """
     scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() == "bearer":
@@ -243,7 +243,7 @@ def _has_token(environ: WSGIEnvironment, token: bytes) -> bool:
         return hmac.compare_digest(_password(given), token)
     query = parse_qsl(environ.get("QUERY_STRING", ""), encoding="latin-1")
     text = dict(query).get("token", "")
-    # Evolution can be told to add the event's name to the URL, which is then behind the token.
+    # Evolution can append the event's name to the URL, here after the token.
     return any(hmac.compare_digest(_bytes(one), token) for one in (text, text.rpartition("/")[0]))
 
 

@@ -1,4 +1,4 @@
-"""The two threads that ask the sources, each at its own pace, and pin what they find."""
+"""Two poller threads, for channel list and message log; they write to the state store."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from zapwatch.messages.webhook_log import MessageLogError
 
 _log = logging.getLogger("exporter")
 
-_LONGEST_BACKOFF = 60.0  # seconds between two polls of a gateway that refuses the secret
+_LONGEST_BACKOFF = 60.0  # seconds between two polls of a gateway that rejects the secret
 
 
 class Poller(ABC):
-    """Polls for as long as the program runs, whatever happens, and logs when that changes."""
+    """Thread that polls one source until stopped, survives every error and logs state changes."""
 
     source: ClassVar[str]
     least_pause: ClassVar[float] = 0.0
-    """Seconds between two polls even in a hurry, or as many as a poll takes."""
+    """Minimum seconds between two polls after ``hurry()``; the duration of a poll if longer."""
 
     def __init__(
         self, pause_seconds: float, log: logging.Logger = _log, *, clock: Clock | None = None
@@ -50,40 +50,40 @@ class Poller(ABC):
 
     @property
     def is_dead(self) -> bool:
-        """Whether the thread has ended without having been told to."""
+        """Whether the thread has ended because of an unexpected exception."""
         return self._is_dead
 
     def start(self) -> None:
-        """Begin, in a thread that does not keep the program from ending."""
+        """Start a daemon thread, which does not block the program's exit."""
         threading.Thread(target=self._run, name=self.source, daemon=True).start()
 
     def hurry(self) -> None:
-        """Let the next poll follow at once, or after ``least_pause``."""
+        """Skip the pause: poll at once, or after ``least_pause``."""
         self._hurry.set()
 
     def stop(self) -> None:
-        """End after the poll that is under way."""
+        """Stop after the current poll."""
         self._stopped.set()
         self._hurry.set()
 
     @abstractmethod
     def poll(self) -> None:
-        """Ask the source once and pin the answer; raise where it failed."""
+        """Read the source once and store the result; raise the source's error."""
 
     @abstractmethod
     def pin_failure(self) -> None:
-        """Pin that the source could not be asked."""
+        """Store that the source is unavailable."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the source."""
+        """Close the source."""
 
     def _run(self) -> None:
         try:
             self._poll_until_stopped()
-        except Exception:  # noqa: BLE001 - a thread has nobody to tell
+        except Exception:  # noqa: BLE001 - a thread has no caller
             self._is_dead = True
-            # What was found last would look current for ever.
+            # Otherwise the last result would look current indefinitely.
             self.pin_failure()
             self._log.exception("%s is polled no more, a fault of the exporter itself", self.source)
 
@@ -92,7 +92,7 @@ class Poller(ABC):
             started = self._clock.monotonic()
             self._hurry.clear()
             self.poll_once()
-            # A source that takes long to answer is asked less often: the call is dear for it.
+            # A slow source is polled less often: each call is expensive for it.
             ended = self._clock.monotonic()
             if self._stopped.is_set():
                 break
@@ -104,27 +104,27 @@ class Poller(ABC):
         self.close()
 
     def _backoff(self) -> float:
-        """Return the pause, which a secret that is refused doubles each time, up to a minute.
+        """Return the pause in seconds; each rejected secret doubles it, up to a minute.
 
-        A gateway may write a line, or lock an address out, for each wrong one.
+        A gateway may log each wrong secret, or block the address.
         """
         doubled = self._pause_seconds * 2.0 ** min(self._refusals, 16)
         return max(self._pause_seconds, min(doubled, _LONGEST_BACKOFF))
 
     def poll_once(self) -> None:
-        """Poll; pin and log how it went. Raises nothing."""
+        """Poll once, store and log the result. Raises nothing."""
         refusals, self._refusals = self._refusals, 0
         try:
             self.poll()
         except GatewayError as error:
             self._refusals = refusals + 1 if error.reason is GatewayErrorKind.UNAUTHORIZED else 0
-            # The same trouble may be told in new words each time: they can hold a time or an id.
+            # Detail and request id can differ each time, so they do not mark a new failure.
             text = f"{error.reason}: {error.detail} (request {error.request_id})"
             self._failed(f"{error.reason} {error.http_status}", text)
         except MessageLogError as error:
             self._failed(str(error), str(error))
         except Exception as error:  # noqa: BLE001
-            # Unforeseen, but a poller that dies would leave a snapshot that looks alive.
+            # Unexpected, but a dead poller would leave a snapshot that looks current.
             name = type(error).__name__
             self._failed(name, f"{name}, a fault of the exporter itself", exc_info=True)
         else:
@@ -146,7 +146,7 @@ class Poller(ABC):
 
 
 class GatewayPoller(Poller):
-    """Lists the channels. ``on_new_channels`` is called when some are listed for the first time."""
+    """Polls the channel list; calls ``on_new_channels`` when a channel appears in it."""
 
     source = "channel list"
     least_pause = 1.0
@@ -169,10 +169,10 @@ class GatewayPoller(Poller):
         self._left_out: set[LeftOut] = set()
 
     def poll(self) -> None:
-        """List the channels once; raise GatewayError."""
+        """Read the channel list once; raise GatewayError."""
         listed = self._client.list_channels()
         before = self._state.channels
-        # The same object where nothing has changed: then it need not be rendered again.
+        # An unchanged list keeps its object, so that it need not be rendered again.
         channels = before if listed.channels == before else listed.channels
         self._state = GatewayState(
             up=True,
@@ -187,11 +187,11 @@ class GatewayPoller(Poller):
         self._tell_left_out(listed.left_out)
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._client.close()
 
     def _tell_left_out(self, left_out: Mapping[LeftOut, int]) -> None:
-        """Log when entries are left out for other reasons than before."""
+        """Log when the reasons for left-out entries change."""
         if left_out.keys() == self._left_out:
             return
         self._left_out = set(left_out)
@@ -202,13 +202,13 @@ class GatewayPoller(Poller):
         self._log.warning("channel list: %d entries are left out: %s", sum(left_out.values()), told)
 
     def pin_failure(self) -> None:
-        """Pin that nothing is known of any channel's status."""
+        """Store that every channel's status is unknown."""
         self._state = replace(self._state, up=False)
         self._board.update(gateway=self._state)
 
 
 class LogPoller(Poller):
-    """Reads the message log for the channels that the gateway lists."""
+    """Polls the message log for the channels that the gateway lists."""
 
     source = "message log"
 
@@ -231,7 +231,7 @@ class LogPoller(Poller):
         self._clock_offset = 0.0
 
     def poll(self) -> None:
-        """Read what is new in the log; raise MessageLogError."""
+        """Read the new rows of the log; raise MessageLogError."""
         started = self._clock.monotonic()
         gateway = self._board.snapshot.gateway
         channels: tuple[Channel, ...] = gateway.channels if gateway else ()
@@ -240,7 +240,7 @@ class LogPoller(Poller):
         finally:
             self._observe_seconds(self._clock.monotonic() - started)
         if view.unread:
-            # So long as the newest messages may be unread, no age is known to be right.
+            # Ages are unreliable while the newest messages may be unread.
             self._state = replace(self._state, up=False, view=view)
             self.hurry()
         else:
@@ -250,7 +250,7 @@ class LogPoller(Poller):
         self._board.update(log=self._state)
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._messages.close()
 
     def _note_unread(self, unread: int) -> None:
@@ -260,7 +260,7 @@ class LogPoller(Poller):
             self._log.info("message log: %s", what)
 
     def _note_clock(self, offset: float) -> None:
-        """Log once that rows are dated hours off, and again where by another time."""
+        """Log once that rows are dated hours off, and again when the offset changes."""
         if abs(offset - self._clock_offset) < CLOCK_OFF_SECONDS or not offset:
             return
         self._clock_offset = offset
@@ -272,6 +272,6 @@ class LogPoller(Poller):
         )
 
     def pin_failure(self) -> None:
-        """Pin that nothing is known of any channel's age."""
+        """Store that every channel's age is unknown."""
         self._state = replace(self._state, up=False)
         self._board.update(log=self._state)

@@ -1,4 +1,4 @@
-"""What pollers and learner have found out so far: one immutable snapshot, replaced as a whole."""
+"""State store: pollers' and learner's results in one immutable snapshot, replaced as a whole."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from zapwatch.messages.log_tailer import ActivitySnapshot
 
 @dataclass(frozen=True, slots=True)
 class GatewayState:
-    """What the last list call gave. ``last_success`` is in Unix seconds of this machine."""
+    """Result of the last list call. ``last_success`` is in Unix seconds of this machine."""
 
     up: bool
     channels: tuple[Channel, ...] = ()
-    """As last listed, so their statuses count only while ``up``."""
+    """As last listed; their statuses are valid only while ``up``."""
     left_out: Mapping[LeftOut, int] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     last_success: float | None = None
@@ -26,29 +26,29 @@ class GatewayState:
 
 @dataclass(frozen=True, slots=True)
 class LogState:
-    """What the last poll of the message log gave. ``last_success`` as in GatewayState.
+    """Result of the last poll of the message log. ``last_success`` as in GatewayState.
 
-    It is ``up`` where that poll worked and has read all that is new.
+    It is ``up`` if that poll worked and read all new rows.
     """
 
     up: bool
     view: ActivitySnapshot | None = None
-    """As last read, so its ages count only while ``up``."""
+    """As last read; its ages are valid only while ``up``."""
     last_success: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Both sources; None where the first poll has not ended yet."""
+    """Both sources; None until the first poll has ended."""
 
     gateway: GatewayState | None = None
     log: LogState | None = None
     silence: Model | None = None
-    """None where nothing has been learned yet, or nothing is to be."""
+    """None until a model is learned, or always with fixed thresholds."""
 
 
 def waiting_for(snapshot: Snapshot, *, with_log: bool) -> list[str]:
-    """Return the sources that have not been asked yet; ``with_log`` where there is a log."""
+    """Return the sources that have not been polled yet; ``with_log`` if there is a log."""
     asked = {
         "the channel list": snapshot.gateway is not None,
         "the message log": snapshot.log is not None or not with_log,
@@ -57,7 +57,7 @@ def waiting_for(snapshot: Snapshot, *, with_log: bool) -> list[str]:
 
 
 class StateStore:
-    """The present snapshot, and who is told of the next; for any number of threads."""
+    """The current snapshot and the subscribers to its changes; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -66,11 +66,11 @@ class StateStore:
 
     @property
     def snapshot(self) -> Snapshot:
-        """The present snapshot."""
+        """The current snapshot."""
         return self._snapshot
 
     def subscribe(self, changed: Callable[[], None]) -> None:
-        """Have ``changed`` called after each change, by the thread that made it."""
+        """Call ``changed`` after each update, in the thread that updates."""
         self._subscribers.append(changed)
 
     def update(
@@ -80,7 +80,7 @@ class StateStore:
         log: LogState | None = None,
         silence: Model | None = None,
     ) -> None:
-        """Replace what is given of the snapshot."""
+        """Replace the given parts of the snapshot, and notify the subscribers."""
         with self._lock:
             now = self._snapshot
             self._snapshot = Snapshot(

@@ -1,4 +1,4 @@
-"""All gateways that are being watched, as the settings name them."""
+"""The supervisor: one monitor for each gateway in the settings."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from zapwatch.server import dead_threads
 
 
 class GatewayMonitor:
-    """Everything that is one gateway's alone: no other waits for it.
+    """One gateway's pollers, learner and metrics; gateways never wait for each other.
 
-    With the same message log as another it has a tail of its own all the same: a log that is slow
-    or locked for one reader is nobody else's trouble, and each can end without the other.
+    Gateways that share a message log have separate tails: a log that is slow or locked for one
+    reader does not delay the others, and each monitor can stop alone.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class GatewayMonitor:
         *,
         clock: Clock | None = None,
     ) -> None:
-        """Prepare to watch, and say in ``log`` what becomes of it."""
+        """Create the pollers and the learner; they log to ``log``."""
         self.gateway = gateway
         self.store = StateStore()
         bounds = bounds_of(settings)
@@ -64,11 +64,11 @@ class GatewayMonitor:
             return
         observe = self.metrics.log_seconds.observe
         of_log = LogPoller(messages, self.store, pause, observe, log, clock=clock)
-        # The first look back for a channel begins when it is first listed, not a pause later.
+        # The log is searched as soon as a channel is first listed, not a pause later.
         of_list = GatewayPoller(client, self.store, pause, of_log.hurry, log, clock=clock)
         self._pollers = [of_list, of_log]
         if gateway.silence_mode is SilenceMode.ADAPTIVE:
-            # On connections of its own, so that no poll waits for it.
+            # Separate connections, so that polls do not wait for the learner.
             history = open_source(settings, gateway, self._listed, clock=clock)
             if history is not None:
                 self._learner = Learner(gateway, bounds, history, self.store, log, clock=clock)
@@ -80,39 +80,39 @@ class GatewayMonitor:
         return state.channels
 
     def start(self) -> None:
-        """Begin, in threads that do not keep the program from ending."""
+        """Start daemon threads, which do not block the program's exit."""
         for poller in self._pollers:
             poller.start()
         if self._learner is not None:
             self._learner.start()
 
     def stop(self) -> None:
-        """End, without waiting for what is under way."""
+        """Stop the threads without waiting for calls in progress."""
         for poller in self._pollers:
             poller.stop()
         if self._learner is not None:
             self._learner.stop()
 
     def hurry(self) -> None:
-        """Ask for the list as soon as its pace allows."""
+        """Poll the channel list as soon as its minimum pause allows."""
         self._pollers[0].hurry()
 
     @property
     def dead(self) -> list[str]:
-        """The sources whose thread has ended."""
+        """Sources whose thread has died."""
         return [poller.source for poller in self._pollers if poller.is_dead]
 
     @property
     def waiting(self) -> list[str]:
-        """The sources that have not been asked yet."""
+        """Sources that have not been polled yet."""
         return waiting_for(self.store.snapshot, with_log=self._with_log)
 
 
 class Supervisor:
-    """Watches gateways, and others when the settings are read again; for any number of threads."""
+    """Starts and stops gateway monitors when the settings change; thread-safe."""
 
     def __init__(self, settings: Settings, post: Post, *, clock: Clock | None = None) -> None:
-        """Watch nothing yet."""
+        """Create the metrics page; ``apply_config`` starts the monitors."""
         self._clock = clock
         self._collector = ExporterCollector()
         registry = make_registry(self._collector, lambda: self.dead)
@@ -125,11 +125,11 @@ class Supervisor:
         self._warming_up: dict[str, GatewayMonitor] = {}
 
     def apply_config(self, gateways: Sequence[GatewaySettings]) -> None:
-        """Watch these gateways and no others; what has not changed goes on undisturbed.
+        """Monitor exactly these gateways; monitors of unchanged ones keep running.
 
-        One that has changed is watched as before until each of its sources was asked once by the
-        new settings: its metrics have no gap in which alerts would end. Raises SettingsError where
-        one of them cannot be watched; then nothing has changed.
+        A changed gateway keeps its old monitor until the new one has polled each source once:
+        a gap in its metrics would end alerts. Raises SettingsError if a gateway cannot be
+        monitored; then nothing has changed.
         """
         wanted = {gateway.name: gateway for gateway in gateways}
         with self._lock:
@@ -145,7 +145,7 @@ class Supervisor:
             self._show()
         for monitor in monitors:
             monitor.start()
-        # Nothing of a gateway that was removed is handed out once the reload is reported as done.
+        # After a completed reload the page must not contain a removed gateway.
         self.page.refresh()
 
     def _is_watched(self, gateway: GatewaySettings) -> bool:
@@ -164,7 +164,7 @@ class Supervisor:
         return monitor
 
     def _swap_in(self, warming: GatewayMonitor) -> None:
-        """Show a gateway by its new settings, as soon as there is something to show."""
+        """Replace the old monitor once the new one has polled each source."""
         name = warming.gateway.name
         if warming.waiting:
             return
@@ -182,7 +182,7 @@ class Supervisor:
             watched.metrics.count_event(result)
 
     def hurry(self, gateway: str) -> None:
-        """Ask for a gateway's list as soon as its pace allows: a session's state may be another."""
+        """Poll the list as soon as its minimum pause allows: a session's state may have changed."""
         watched = self._watched.get(gateway)
         if watched is not None:
             watched.hurry()
@@ -193,12 +193,12 @@ class Supervisor:
 
     @property
     def waiting(self) -> list[str]:
-        """The sources that have not been asked yet."""
+        """Sources that have not been polled yet."""
         return self._named(lambda monitor: monitor.waiting)
 
     @property
     def dead(self) -> list[str]:
-        """The sources that are no longer polled, and the other threads that have died."""
+        """Sources that are no longer polled, and other threads that have died."""
         return [*self._named(lambda monitor: monitor.dead), *dead_threads()]
 
     def _named(self, sources: Callable[[GatewayMonitor], list[str]]) -> list[str]:

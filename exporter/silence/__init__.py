@@ -1,1 +1,1 @@
-"""How long each channel may be silent: learned from how it talks at each hour of the week."""
+"""Silence thresholds: learned for each channel from its traffic at each hour of the week."""

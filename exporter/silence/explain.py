@@ -1,4 +1,4 @@
-"""``python -m exporter explain CHANNEL``: what was learned of a channel, and what follows now."""
+"""``python -m exporter explain CHANNEL``: a channel's profile and current silence threshold."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from zapwatch.messages.webhook_log import MessageLogError
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _BARS = " ▁▂▃▄▅▆▇█"
-_STEP = 3  # hours between two thresholds that are shown
+_STEP = 3  # hours between two displayed thresholds
 _A_MONDAY = datetime(2001, 1, 1)  # noqa: DTZ001 - local time, as the profile
 
 
 def explain(settings: Settings, gateway: GatewaySettings, channel_id: str) -> list[str]:
-    """Return the lines that tell what is known of a gateway's channel."""
+    """Return lines that describe a gateway's channel and its threshold."""
     channel = Channel(channel_id, Status.UNKNOWN)
     bounds = bounds_of(settings)
     trouble = "nothing has been learned yet: the exporter does that in the background"
@@ -49,7 +49,7 @@ def explain(settings: Settings, gateway: GatewaySettings, channel_id: str) -> li
 def _look(
     settings: Settings, gateway: GatewaySettings, channel: Channel
 ) -> tuple[ActivitySnapshot | None, str]:
-    """Return what is known of the channel's messages, and a line about it."""
+    """Return the channel's activity, None if unknown, and a line about it."""
     if gateway.messages is MessageSourceKind.ACTIVITY:
         return None, "  its activity is in the channel list, which is not asked here"
     messages = open_source(settings, gateway, partial(_listed, gateway))
@@ -70,7 +70,7 @@ def _look(
 
 
 def _listed(gateway: GatewaySettings) -> Collection[Channel]:
-    """Ask the gateway, which alone tells by which name the log knows a channel."""
+    """List the channels: only the gateway has the name that the log uses for a channel."""
     client = make_gateway(gateway, observe=lambda *_: None)
     try:
         return client.list_channels().channels
@@ -126,12 +126,12 @@ def _bar(share: float) -> str:
 
 
 def _local(hour: int) -> float:
-    """Return a moment at which it is that hour of the week here."""
+    """Return a time (Unix seconds) at that local hour of the week."""
     return _A_MONDAY.replace(day=1 + hour // 24, hour=hour % 24).timestamp()
 
 
 def _span(seconds: float) -> str:
-    """Return a time to read, in at most 5 characters up to a week: 45m, 1h30, 26h."""
+    """Format a duration, in at most 5 characters up to a week: 45m, 1h30, 26h."""
     minutes = round(seconds / 60)
     if minutes < 60:
         return f"{minutes}m"

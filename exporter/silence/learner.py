@@ -1,4 +1,4 @@
-"""The thread that learns once a day, slowly, beside the polls."""
+"""The learner: a thread that learns silence thresholds once a day, slowly, beside the polls."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from zapwatch.server import start_thread
 _log = logging.getLogger("exporter")
 
 _DAY = 86400.0
-_LOOK_SECONDS = 1.0  # between two looks whether it is time to learn
-_RETRY_SECONDS = 600.0  # after it failed
+_LOOK_SECONDS = 1.0  # between two checks whether learning is due
+_RETRY_SECONDS = 600.0  # after a failure
 _MOST_PAUSE_SECONDS = 1.0
 
 
 class Learner:
-    """Learns from histories how long each listed channel may be silent, and pins it to the board.
+    """Learns each listed channel's silence threshold from its history, for the state store.
 
-    It keeps what it learned in the state file, so that a restart need not learn it again.
+    The state file keeps the model across restarts.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class Learner:
         self._not_before = 0.0
 
     def start(self) -> None:
-        """Begin, in a thread that does not keep the program from ending."""
+        """Start a daemon thread, which does not block the program's exit."""
         start_thread("silence", self._run)
 
     def stop(self) -> None:
-        """End; what is being learned is thrown away."""
+        """Stop; a model that is being learned is discarded."""
         self._stopped.set()
 
     def _run(self) -> None:
@@ -61,7 +61,7 @@ class Learner:
                 self.learn_once()
 
     def remember(self) -> None:
-        """Take up what was learned before the restart."""
+        """Load the model that was saved before the restart."""
         try:
             model = load(self._path, self._bounds)
         except ModelError as error:
@@ -71,15 +71,15 @@ class Learner:
                 self._board.update(silence=model)
 
     def is_due(self) -> bool:
-        """Whether there is something to learn now."""
+        """Whether channels are listed, no backoff runs, and the model is missing or a day old."""
         gateway, model = self._board.snapshot.gateway, self._board.snapshot.silence
         if gateway is None or not gateway.channels or self._clock.monotonic() < self._not_before:
             return False
-        # A clock that was put back must not keep the old model for ever.
+        # A clock that was set back must not keep the old model indefinitely.
         return model is None or not 0 <= self._clock.time() - model.learned_at < _DAY
 
     def learn_once(self) -> None:
-        """Learn, pin and save; log how it went. Raises nothing."""
+        """Learn, store and save the model; log the result. Raises nothing."""
         self._not_before = self._clock.monotonic() + _RETRY_SECONDS
         try:
             self._learn()
@@ -88,7 +88,7 @@ class Learner:
         except OSError as error:
             self._log.warning("%s cannot be written: %s", self._path, error.strerror)
         except Exception:  # noqa: BLE001
-            # Unforeseen, but the next time it may work.
+            # Unexpected, but the next attempt may succeed.
             self._log.exception("silence cannot be learned, a fault of the exporter itself")
 
     def _learn(self) -> None:
@@ -99,11 +99,11 @@ class Learner:
         try:
             histories = self._messages.histories(wanted, pace.pause)
         finally:
-            # Until tomorrow nobody needs the connection.
+            # The connection is not needed until tomorrow.
             self._messages.close()
         channels = learn(histories, self._bounds, pause=pace.pause)
         if self._stopped.is_set():
-            return  # another one learns by other settings, or nobody does
+            return  # the settings have changed: discard the model
         model = Model(self._clock.time(), channels)
         self._board.update(silence=model)
         self._log.info(
@@ -116,13 +116,13 @@ class Learner:
 
 
 class _Pace:
-    """Rests as long as was worked, so that neither database nor scrapes wait for the learning."""
+    """Pauses as long as it works, so that neither database nor scrapes wait for the learner."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._since = self._clock.monotonic()
 
     def pause(self) -> None:
-        """Rest."""
+        """Sleep as long as the step before took, at most a second."""
         self._clock.sleep(min(_MOST_PAUSE_SECONDS, self._clock.monotonic() - self._since))
         self._since = self._clock.monotonic()

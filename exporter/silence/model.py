@@ -1,4 +1,4 @@
-"""Learns from the histories of all channels how long each may be silent; says what counts now."""
+"""The model: silence thresholds learned from all channels' histories, and which one applies."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from zapwatch.config import GatewaySettings, Settings, SilenceMode
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.messages.history import HOURS, Gap, History
 
-_LEAST_DAYS = 7.0  # of history, below which nothing is learned of a channel
-_OUTLIER = 3.0  # times the level that one gap a month passes: such a gap teaches nothing
-# Of the false alarms that are allowed: the weeks to come are less like the past ones than those are
-# like the profile that was made of them. By how much, the back-test has shown.
+_LEAST_DAYS = 7.0  # of history, the minimum to learn a channel
+_OUTLIER = 3.0  # times the level that one gap a month passes: longer gaps are ignored
+# Share of the allowed false alarms: future weeks match the profile less than the past weeks from
+# which it was made. The back-test determined the value.
 _PRUDENCE = 0.6
-# Wrong suspicions that are accepted a month: each costs a question, not a reconnection.
+# Accepted wrong suspicions per month: each costs a probe, not a reconnection.
 _SUSPICIONS = 60.0
 _RECENT_WEEKS = 2
 _CLEARLY_SHORTER = 0.5
@@ -46,7 +46,7 @@ _CLEARLY_SHORTER = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What an operator decides: false alarms per channel and month, seconds at least and most."""
+    """The operator's limits: false alarms per channel and month, minimum and maximum in seconds."""
 
     false_alarms: float
     floor: float
@@ -55,7 +55,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What is known of one channel: its week, two levels, from how much.
+    """One channel's profile and two levels, and the number of messages behind them.
 
     At ``level`` it counts as silent, at ``suspect_level``, which is never higher, as suspect.
     """
@@ -66,11 +66,11 @@ class Learned:
     messages: int
 
     def threshold(self, last_message: float, bounds: Bounds, zone: tzinfo | None = None) -> float:
-        """Return for how many seconds after ``last_message`` (Unix seconds) silence is normal."""
+        """Return how many seconds of silence after ``last_message`` (Unix seconds) are normal."""
         return _seconds(self.profile, self.level, hour_of_week(last_message, zone), bounds)
 
     def suspicion(self, last_heard: float, bounds: Bounds, zone: tzinfo | None = None) -> float:
-        """Return after how many seconds from ``last_heard`` on the channel is to be asked."""
+        """Return the seconds from ``last_heard`` (Unix seconds) until the channel is probed."""
         return _seconds(self.profile, self.suspect_level, hour_of_week(last_heard, zone), bounds)
 
 
@@ -80,9 +80,9 @@ def learn(
     zone: tzinfo | None = None,
     pause: Callable[[], None] = lambda: None,
 ) -> dict[str, Learned]:
-    """Return what can be learned; channels with less than 7 days of history are left out.
+    """Return the learned channels, without those that have less than 7 days of history.
 
-    The histories must all end at the same time. ``pause`` is called after each step of some
+    All histories must end at the same time. ``pause`` is called after each step of some
     milliseconds.
     """
     hours: list[int] = []
@@ -109,12 +109,12 @@ def _learn_one(
     gaps = [
         gap
         for gap in history.gaps()
-        # The floor keeps shorter ones from being alarms.
+        # Shorter gaps are below the floor and cause no alarm.
         if 60 * (gap.end - gap.start) > bounds.floor
     ]
     window = _look_at(WEEKS, history, gaps, hours, pooled, bounds)
     recent = _look_at(_RECENT_WEEKS, history, gaps, hours, pooled, bounds)
-    # Older weeks of a channel that has moved to other hours only blur what is normal now.
+    # If a channel has moved to other hours, older weeks only blur its profile.
     if recent.usual_threshold(bounds) < _CLEARLY_SHORTER * window.usual_threshold(bounds):
         window = recent
     level = level_for(window.measured, _PRUDENCE * bounds.false_alarms)
@@ -124,13 +124,13 @@ def _learn_one(
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """What the last weeks say: a profile, and the gaps measured by it."""
+    """The last weeks' profile, and the gaps measured by it."""
 
     profile: Profile
     measured: Sequence[Measured]
 
     def usual_threshold(self, bounds: Bounds) -> float:
-        """Return the mean threshold at one false alarm a month, each hour counting by its rate."""
+        """Return the mean threshold in seconds at one false alarm a month, weighted by rate."""
         level, rates = level_for(self.measured, 1), self.profile.rates
         total = sum(
             rate * _seconds(self.profile, level, hour, bounds) for hour, rate in enumerate(rates)
@@ -163,7 +163,7 @@ def _look_at(
 def _measure(
     gaps: Sequence[Gap], hours: Sequence[int], week: Week, profile: Profile, most: float
 ) -> list[Measured]:
-    """Return what was to be expected in the first ``most`` hours of each gap."""
+    """Return the expectation for the first ``most`` hours of each gap."""
     per_month = MONTH_DAYS * 24 / (sum(week.seen) or 1)
     measured = []
     for gap in gaps:
@@ -180,28 +180,28 @@ def _seconds(profile: Profile, level: float, start: float, bounds: Bounds) -> fl
 
 
 _VERSION = 2
-_MAX_BYTES = 256 * 1024 * 1024  # some ten times what 20,000 channels need
+_MAX_BYTES = 256 * 1024 * 1024  # about ten times what 20,000 channels need
 
 
 class ModelError(Exception):
-    """The file holds nothing that can be used. ``str()`` is one line that says why."""
+    """The state file is unusable. ``str()`` is one line with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What was learned, by channel key. ``learned_at`` is in Unix seconds of this machine."""
+    """Learned channels by key. ``learned_at`` is in Unix seconds of this machine."""
 
     learned_at: float
     channels: Mapping[str, Learned]
 
     @property
     def messages(self) -> int:
-        """From how many messages."""
+        """Number of messages behind the model."""
         return sum(learned.messages for learned in self.channels.values())
 
 
 def save(path: Path, model: Model, bounds: Bounds) -> None:
-    """Replace the file as a whole, so that it is never half of one; raise OSError."""
+    """Replace the file atomically; raise OSError."""
     content = {
         "version": _VERSION,
         "bounds": asdict(bounds),
@@ -217,7 +217,7 @@ def save(path: Path, model: Model, bounds: Bounds) -> None:
         },
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    # It is nobody else's to read: it names the channels, and tells when each is at work.
+    # Readable by its owner only: it shows the channels' names and working hours.
     with NamedTemporaryFile("w", dir=path.parent, prefix=path.name, delete=False) as file:
         new = Path(file.name)
         try:
@@ -231,9 +231,9 @@ def save(path: Path, model: Model, bounds: Bounds) -> None:
 
 
 def load(path: Path, bounds: Bounds) -> Model | None:
-    """Return what was saved, None where there is no file; raise ModelError.
+    """Return the saved model, None if there is no file; raise ModelError.
 
-    What was learned for other ``bounds`` cannot be used: the levels depend on them.
+    A model that was learned for other ``bounds`` is unusable: the levels depend on them.
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
@@ -276,14 +276,14 @@ def _number(value: Any) -> float:
 
 
 class Threshold(NamedTuple):
-    """Seconds without a message, from when on a channel counts as silent, and who says so."""
+    """Seconds without a message until a channel counts as silent, and the mode that set them."""
 
     seconds: float
     mode: SilenceMode
 
 
 def bounds_of(settings: Settings) -> Bounds:
-    """Return what the settings say about learned thresholds."""
+    """Return the bounds of learned thresholds, in seconds, from the settings."""
     return Bounds(
         settings.silence_false_alarms_per_month,
         settings.silence_floor_minutes * 60,
@@ -292,13 +292,13 @@ def bounds_of(settings: Settings) -> Bounds:
 
 
 class Thresholds:
-    """The present threshold of each channel of one gateway. For one thread at a time.
+    """The current threshold of each channel of one gateway. Not thread-safe.
 
-    A learned one depends on when the last message came: at night silence is normal for longer.
+    A learned one depends on the time of the last message: at night longer silences are normal.
     """
 
     def __init__(self, gateway: GatewaySettings, bounds: Bounds, *, can_query: bool) -> None:
-        """Judge by the settings, on a gateway that has a safe query to probe with or has none."""
+        """``can_query`` if the gateway has a safe query to probe with."""
         self._gateway = gateway
         self._bounds = bounds
         self._can_query = can_query
@@ -316,8 +316,8 @@ class Thresholds:
     ) -> Threshold:
         """Return the channel's threshold.
 
-        The fixed one counts where an operator has set it for this channel, where no last message
-        is known, and where nothing has been learned.
+        The fixed one applies if an operator has set it for this channel, if no last message is
+        known, or if nothing has been learned.
         """
         key = channel.key
         last = last_message.get(key)
@@ -325,7 +325,7 @@ class Thresholds:
         if learned is None or last is None or key in self._overrides:
             return self._overrides.get(key, self._fixed)
         self._forget_other(model)
-        # Most channels have had no message since they were last asked for.
+        # Most channels have had no message since the last call.
         at, threshold = self._known.get(key, (None, None))
         if at != last or threshold is None:
             threshold = Threshold(learned.threshold(last, self._bounds), SilenceMode.ADAPTIVE)
@@ -335,9 +335,9 @@ class Thresholds:
     def suspicion(
         self, channel: Channel, last_heard: Mapping[str, float], model: Model | None, most: float
     ) -> float | None:
-        """Return after how many seconds the channel is to be asked; None where it never is.
+        """Return after how many seconds the channel is probed; None if it never is.
 
-        That is never later than it counts as silent, which is after ``most`` seconds.
+        At most ``most``, the seconds after which the channel counts as silent.
         """
         if self._gateway.probe.kind_of(channel, can_query=self._can_query) is ProbeKind.OFF:
             return None

@@ -1,4 +1,4 @@
-"""A week of rates: how much is to be expected in any stretch of it, and how long that takes."""
+"""A week of rates: the expectation for any stretch of it, and the time until an expectation."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ WEEK_HOURS = 168
 
 
 def hour_of_week(at: float, zone: tzinfo | None = None) -> float:
-    """Return the local hours since Monday 00:00, below 168; ``zone`` None is this machine's."""
+    """Return local hours since Monday 00:00, below 168; ``zone`` None is this machine's."""
     then = datetime.fromtimestamp(at, zone)
     return then.weekday() * 24 + then.hour + then.minute / 60 + then.second / 3600
 
 
 class Profile:
-    """The rate of each hour of the week, in what is expected per hour; all above 0."""
+    """The rate of each hour of the week, as an expectation per hour; all above 0."""
 
     def __init__(self, rates: Sequence[float]) -> None:
-        # Arrays take a fourth of the memory of tuples, and there may be 20,000 channels.
+        # Arrays take a quarter of the memory of tuples, and there may be 20,000 channels.
         self.rates: Sequence[float] = array("d", rates)
         self._sums = array("d", accumulate(rates, initial=0.0))
 
     def expected(self, start: float, hours: float) -> float:
-        """Return what is expected in so many hours from the hour of the week ``start`` on."""
+        """Return the expectation for ``hours`` from the hour of the week ``start`` on."""
         weeks, rest = divmod(hours, WEEK_HOURS)
         return weeks * self._sums[-1] + self._up_to(start + rest) - self._up_to(start)
 
     def hours_until(self, start: float, level: float) -> float:
-        """Return after how many hours from ``start`` so much is expected: expected() inverted."""
+        """Return the hours from ``start`` until ``level`` is expected: expected() inverted."""
         weeks, rest = divmod(self._up_to(start) + level, self._sums[-1])
-        # The hour in whose course the rest is reached.
+        # The hour during which the rest is reached.
         hour = min(max(bisect_left(self._sums, rest) - 1, 0), WEEK_HOURS - 1)
         reached = hour + (rest - self._sums[hour]) / self.rates[hour]
         return max(0.0, weeks * WEEK_HOURS + reached - start)
@@ -51,23 +51,23 @@ class Profile:
 
 
 MONTH_DAYS = 30.4
-# The rarest gaps are zombies and holidays as likely as not. So those that are a little more common
-# tell how they thin out, and the rare ones are taken from that.
+# The rarest gaps are as likely as not zombies or holidays. So the rate of rare gaps is extrapolated
+# from the decline of those that are a little more common.
 _COMMON = (16.0, 4.0)  # gaps a month
 
 
 class Measured(NamedTuple):
-    """A gap of the past: what was expected in it, and how often a month there is one like it."""
+    """A past gap: the expectation during it, and how many like it there are per month."""
 
     expected: float
     per_month: float
 
 
 def level_for(measured: Iterable[Measured], per_month: float) -> float:
-    """Return what is expected in so long a silence that only ``per_month`` gaps are longer.
+    """Return the expectation that only ``per_month`` gaps a month exceed.
 
-    It never grows with ``per_month``. It is 0, so that the floor counts, where there are less than
-    four gaps a month in all: what is so rare on a channel that never rests may all be zombies.
+    It never grows with ``per_month``. It is 0, so that the floor applies, if there are less than
+    four gaps a month in all: on a channel that never pauses, all of them may be zombies.
     """
     tail = _tail(measured)
     least = _COMMON[1]
@@ -79,7 +79,7 @@ def level_for(measured: Iterable[Measured], per_month: float) -> float:
 
 
 def _tail(measured: Iterable[Measured]) -> list[tuple[float, float]]:
-    """Return pairs of an expectation and how many gaps a month reach it, the largest first."""
+    """Return pairs: gaps per month, and the expectation that they reach; the largest first."""
     total = 0.0
     tail = []
     for expected, per_month in sorted(measured, reverse=True):
@@ -101,19 +101,19 @@ def _at(tail: Sequence[tuple[float, float]], per_month: float) -> float:
 
 
 WEEKS = HOURS // WEEK_HOURS
-_HALF_LIFE_WEEKS = 2.0  # after which a week counts half, as channels change
+_HALF_LIFE_WEEKS = 2.0  # after which a week's weight is halved, as channels change
 WEIGHTS = tuple(0.5 ** (week / _HALF_LIFE_WEEKS) for week in range(WEEKS))
-_OWN_DAY_HOURS = 2.0  # of evidence, that the same hour of like days weighs against an hour's own
-_POOLED_HOURS = 2.0  # the same for the hour of all channels, against that of a channel's like days
-_LEAST = 0.01  # of the mean rate: so much is expected at the deadest hour
+_OWN_DAY_HOURS = 2.0  # of evidence: weight of the same hour of like days against an hour's own
+_POOLED_HOURS = 2.0  # the same for the hour of all channels against that of a channel's like days
+_LEAST = 0.01  # of the mean rate: the minimum for the quietest hour
 _MOST_BUSY = 59.5  # minutes of an hour; a whole one would make the rate infinite
 
 
 @dataclass(frozen=True, slots=True)
 class Week:
-    """How many minutes of each hour of the week were busy, and how often that hour was seen.
+    """Busy minutes of each hour of the week, and how often that hour was seen.
 
-    Both are sums over weeks of different weight.
+    Both are weighted sums over weeks.
     """
 
     busy: Sequence[float]
@@ -121,16 +121,16 @@ class Week:
 
 
 def local_hours(history: History, zone: tzinfo | None) -> list[int]:
-    """Return for each hour of a history which local hour of the week it is."""
+    """Return the local hour of the week of each hour of a history."""
     middle = history.begins + 1800
     return [int(hour_of_week(middle + 3600 * hour, zone)) for hour in range(HOURS)]
 
 
 def week_of(history: History, hours: Sequence[int], ignored: Collection[Gap], weeks: int) -> Week:
-    """Return the last so many weeks as one, in which older ones weigh less.
+    """Return the last ``weeks`` weeks as one, in which older ones weigh less.
 
-    What came before the first message and after the last was not seen, nor what is ``ignored``: an
-    outage says nothing of the channel.
+    Hours before the first message, after the last, and in ``ignored`` gaps count as not seen: an
+    outage is no evidence about the channel.
     """
     unseen = bytearray(HOURS)
     span = history.span()
@@ -150,21 +150,21 @@ def week_of(history: History, hours: Sequence[int], ignored: Collection[Gap], we
 
 
 def weeks_ago(hour: int) -> int:
-    """Return how many weeks before the end of a history an hour of it lies: 0 to 3."""
+    """Return the weeks between an hour of a history and its end: 0 to 3."""
     return (HOURS - 1 - hour) // WEEK_HOURS
 
 
 def shape_of(week: Week) -> list[float]:
-    """Return each hour's busy minutes against the mean; 1 where an hour was not seen."""
+    """Return each hour's busy minutes relative to the mean; 1 for an hour that was not seen."""
     mean = _mean(week)
     return [b / s / mean if s and mean else 1.0 for b, s in zip(week.busy, week.seen, strict=True)]
 
 
 def profile_of(week: Week, pooled: Sequence[float]) -> Profile:
-    """Return the rates that a week's evidence and the shape of all channels suggest.
+    """Return the rates from a week's evidence and the shape of all channels.
 
-    A rate is that of the beginnings of busy minutes if they came independently. Messages come in
-    bursts, and a busy minute counts once however many fell into it.
+    A rate is that of independent starts of busy minutes. Messages come in bursts, and a busy minute
+    counts once, however many messages it contains.
     """
     mean = _mean(week) or 1 / WEEK_HOURS
     rates = []
@@ -181,7 +181,7 @@ def profile_of(week: Week, pooled: Sequence[float]) -> Profile:
 
 
 def _like_days(week: Week, pooled: Sequence[float], mean: float) -> list[list[float]]:
-    """Return the busy minutes of each hour of a working day, of a Saturday and of a Sunday."""
+    """Return the busy minutes of each hour of a working day, a Saturday and a Sunday."""
     busy = [[0.0] * 24 for _ in range(3)]
     seen = [[0.0] * 24 for _ in range(3)]
     prior = [[0.0] * 24 for _ in range(3)]
