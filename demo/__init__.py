@@ -1,1 +1,1 @@
-"""The demonstration: ``make run``, and the gateways that it simulates."""
+"""The demonstration behind ``make run``, and its simulated gateways."""

@@ -85,7 +85,7 @@ def _is_configured(env_file: str | None, pixelhub_env: str | None) -> bool:
 
 
 def _set_up(env_file: str | None) -> None:
-    """Ask for what is to be watched, unless the person wants the demonstration."""
+    """Run the setup dialog, unless the user chooses the demonstration."""
     if wants_demonstration():
         return
     code = init(["--env-file", env_file] if env_file else [])
@@ -95,7 +95,7 @@ def _set_up(env_file: str | None) -> None:
 
 @contextmanager
 def _only_one() -> Iterator[None]:
-    """Keep a second demonstration in the same folder from sharing the first one's data."""
+    """Prevent a second demonstration in this folder: it would share the first one's data."""
     try:
         _VAR.mkdir(exist_ok=True)
         with (_VAR / "demo.lock").open("w") as lock:
@@ -150,7 +150,7 @@ def _run_story() -> None:
         "SILENT_HOURS": str(SILENT_SECONDS / 3600),
         "EXPORTER_POLL_SECONDS": "2",
         "HOOK_STATE_URL": f"sqlite:///{folder.resolve() / 'reconnect-hook.sqlite3'}",
-        # These repairs never happened: they are not for the log of the real ones.
+        # Simulated repairs do not belong in the log of real ones.
         "HOOK_LOG_FILE": str(folder / "healthcheck-sessions.log"),
     }
     settings = load(None, env)
@@ -192,7 +192,7 @@ def _run_story() -> None:
 
 
 def _wait_for(simulator: Simulator, process: Children) -> None:
-    """Wait until the simulator answers; raise ChildError where it has ended."""
+    """Wait until the simulator answers; raise ChildError if it has ended."""
     while True:
         process.check()
         try:
@@ -220,7 +220,7 @@ def _addresses(settings: Settings) -> Addresses:
 
 
 def _kept_token(path: Path) -> str:
-    """Return the token of the last time, or a new one; Loop keeps it in that file."""
+    """Return the token of the last run, or a new one; Loop writes it to that file."""
     try:
         kept = path.read_text().strip()
     except OSError:
@@ -233,12 +233,12 @@ def _events(loop: Loop, settings: Settings) -> Events:
 
 
 def _print_urls(loop: Loop, settings: Settings, token: str) -> None:
-    """Print where everything is; ``token`` is what the page asks for, or where it stands."""
+    """Print all URLs and paths; ``token`` is the page's token, or where to find it."""
     for name, url in (
         ("page", f"http://{loop.at.hook}/  (token: {token})"),
         ("metrics", f"http://{loop.at.exporter}/metrics"),
         ("hook", f"http://{loop.at.hook}/metrics"),
-        # The APIs, since Debian's packages come without the pages.
+        # The APIs, since Debian's packages lack the web pages.
         ("firing alerts", f"http://{loop.at.alertmanager}/api/v2/alerts?filter={_FIRING}"),
         ("alerts, 1 h", f"http://{loop.at.prometheus}/api/v1/query?query={_ALERTS_OF_AN_HOUR}"),
     ):
@@ -248,14 +248,14 @@ def _print_urls(loop: Loop, settings: Settings, token: str) -> None:
 
 
 def _follow(loop: Loop, events: Events) -> None:
-    """Print what happens until a signal, or until a program ends."""
+    """Print events until a signal arrives or a program ends."""
     while True:
         loop.children.check()
         for event in events.new(time.time()):
             when = time.strftime("%H:%M:%S")
-            # Of a line of the log without its own time and program.
+            # The log line without its time and program.
             repair = event.line.partition("] ")[2]
-            # An alert may also end because nothing is known of the channel any more.
+            # An alert also ends when the channel's state becomes unknown.
             ends = "fires" if event.kind == "fires" else "no longer fires"
             text = repair if event.kind == "repair" else f"{event.what} {ends}"
             print(f"{when}  {event.channel:16}  {text}", flush=True)

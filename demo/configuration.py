@@ -1,4 +1,4 @@
-"""The shipped configuration of Prometheus and Alertmanager, with other addresses and paths."""
+"""The shipped configuration of Prometheus and Alertmanager, adapted to addresses and paths."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from zapwatch.config import Listen
 from zapwatch.setup import files
 
 ROOT = files.ROOT
-"""Where the shipped configuration is: in the checkout, or where a wheel puts it."""
+"""Folder of the shipped configuration, in the checkout or in an installed wheel."""
 
 RULES = ROOT / "prometheus" / "rules"
-"""The shipped rules."""
+"""Folder of the shipped Prometheus rules."""
 
 ALERTMANAGER = ROOT / "alertmanager"
-"""The folder of the shipped alertmanager.yml and its templates."""
+"""Folder of the shipped alertmanager.yml and its templates."""
 
 _JOBS = {
     "zapwatch-exporter": "exporter",
@@ -27,12 +27,12 @@ _JOBS = {
     "prometheus": "prometheus",
     "alertmanager": "alertmanager",
 }
-"""The scrape jobs, and which of the Addresses each one is for."""
+"""Scrape jobs, each with its field of Addresses."""
 
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the four programs of one installation listen."""
+    """Listen addresses of the four programs of one installation."""
 
     exporter: Listen
     hook: Listen
@@ -41,7 +41,7 @@ class Addresses:
 
 
 def free_or_other(wanted: Listen) -> Listen:
-    """Return the address, with another port if that one is in use."""
+    """Return the address, with a free port instead if that one is in use."""
     for port in (wanted.port, 0):
         family = socket.AF_INET6 if ":" in wanted.host else socket.AF_INET
         try:
@@ -53,7 +53,7 @@ def free_or_other(wanted: Listen) -> Listen:
 
 
 def write_prometheus(folder: Path, at: Addresses, rules: Path) -> Path:
-    """Write the shipped prometheus.yml for these addresses and rules, and return its path."""
+    """Write the shipped prometheus.yml with these addresses and rules; return its path."""
     config = _load(ROOT / "prometheus" / "prometheus.yml")
     config["rule_files"] = [str(rules / "*.yml")]
     for manager in config["alerting"]["alertmanagers"]:
@@ -65,7 +65,7 @@ def write_prometheus(folder: Path, at: Addresses, rules: Path) -> Path:
 
 
 def write_alertmanager(folder: Path, at: Addresses, shipped: Path, token: str) -> Path:
-    """Write the alertmanager.yml in ``shipped`` and the token file that it names; return it."""
+    """Write the alertmanager.yml in ``shipped`` and its token file; return its path."""
     token_file = folder / "hook-token"
     token_file.touch(mode=0o600)
     token_file.chmod(0o600)

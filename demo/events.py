@@ -1,4 +1,4 @@
-"""What happens in the loop as it happens: alerts from Alertmanager, repairs from the log."""
+"""Live events of the loop: alerts from Alertmanager, repairs from the log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PAIR = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S+)')
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened: ``what`` is an alert's name or an outcome; time in Unix seconds."""
+    """One event: ``what`` is an alert's name or an outcome; ``at`` is in Unix seconds."""
 
     at: float
     kind: str
@@ -28,7 +28,7 @@ class Event:
 
 
 class Events:
-    """Hands out each event once; for one thread."""
+    """Returns each event once; not thread-safe."""
 
     def __init__(self, alertmanager_url: str, log_file: Path) -> None:
         self._url = f"{alertmanager_url}/api/v2/alerts"
@@ -37,7 +37,7 @@ class Events:
         self._firing: dict[tuple[str, str], Event] = {}
 
     def new(self, now: float) -> list[Event]:
-        """Return what has happened since the last call; ``now`` is the present Unix time."""
+        """Return the events since the last call; ``now`` is the current Unix time."""
         return [*self._alerts(now), *self._repairs(now)]
 
     def _alerts(self, now: float) -> list[Event]:
@@ -49,7 +49,7 @@ class Events:
         for alert in listed:
             event = _alert_event(alert, now)
             if event.what == "Watchdog":
-                continue  # the heartbeat, which always fires
+                continue  # the heartbeat always fires
             firing[event.channel, event.what] = event
         new = [event for key, event in firing.items() if key not in self._firing]
         gone = [
@@ -65,7 +65,7 @@ class Events:
             return []
         with self._log_file.open(encoding="utf-8") as file:
             if self._log_file.stat().st_size < self._position:
-                self._position = 0  # logrotate was here
+                self._position = 0  # logrotate has replaced the file
             file.seek(self._position)
             text = file.read()
             complete = text[: text.rfind("\n") + 1]

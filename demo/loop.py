@@ -18,15 +18,15 @@ _READY_SECONDS = 60.0
 _LOOK_SECONDS = 0.2
 
 PROGRAMS = ("exporter", "reconnect_hook", "alertmanager", "prometheus")
-"""What a loop consists of, in the order in which it starts."""
+"""The programs of a loop, in start order."""
 
 
 class MissingProgramError(Exception):
-    """Prometheus or Alertmanager is not installed. ``str()`` says what to do."""
+    """Prometheus or Alertmanager is not installed. ``str()`` contains the remedy."""
 
 
 class Loop:
-    """Runs the four programs with the repository's own configuration, until it is stopped."""
+    """Runs the four programs with the repository's own configuration until stopped."""
 
     def __init__(
         self,
@@ -40,8 +40,8 @@ class Loop:
     ) -> None:
         """Take the settings from ``env`` and the file; data and output go into ``folder``.
 
-        ``alertmanager`` is a folder as the shipped one, of which a copy with this loop's addresses
-        is made, or a file of the operator's that is taken as it stands.
+        ``alertmanager`` is a folder like the shipped one, which is copied with this loop's
+        addresses, or the operator's own file, which is used unchanged.
         """
         self.at = at
         self.folder = folder.resolve()
@@ -56,20 +56,20 @@ class Loop:
             "EXPORTER_LISTEN": str(at.exporter),
             "HOOK_LISTEN": str(at.hook),
             "HOOK_TOKEN": token,
-            "HOOK_TOKEN_FILE": "",  # it was read already
+            "HOOK_TOKEN_FILE": "",  # already read
             "PROMETHEUS_URL": f"http://{at.prometheus}",
             "ALERTMANAGER_URL": f"http://{at.alertmanager}",
         }
 
     def start(self) -> None:
-        """Start all; raise ChildError where one ends by itself, MissingProgramError."""
+        """Start all programs; raise MissingProgramError."""
         self.folder.mkdir(parents=True, exist_ok=True)
         commands = {program: self._command(program) for program in PROGRAMS}
         for program, command in commands.items():
             self.children.start(program, command, self._env)
 
     def start_one(self, program: str) -> None:
-        """Start one of the PROGRAMS alone, as after its end."""
+        """Start one of the PROGRAMS alone, such as after its end."""
         self.children.start(program, self._command(program), self._env)
 
     def _command(self, program: str) -> list[str]:
@@ -100,9 +100,9 @@ class Loop:
         ]
 
     def wait_until_ready(self) -> None:
-        """Wait until all answer; raise ChildError where one ends, TimeoutError where one does not.
+        """Wait until all answer; raise ChildError if one ends, TimeoutError after 60 s.
 
-        The exporter counts as ready when it runs: its first look at the gateway may take 90 s.
+        The exporter counts as ready when it runs: its first poll of the gateway may take 90 s.
         """
         waiting = [
             f"http://{self.at.hook}/-/ready",
@@ -118,7 +118,7 @@ class Loop:
             time.sleep(_LOOK_SECONDS)
 
     def stop(self) -> None:
-        """Stop all that was started."""
+        """Stop all started programs."""
         self.children.stop()
 
     def __enter__(self) -> Self:
@@ -130,7 +130,7 @@ class Loop:
 
 
 def get(url: str) -> requests.Response:
-    """Get a page of this machine; no proxy of the environment is meant for it."""
+    """Get a page of this machine, ignoring the environment's proxies."""
     with requests.Session() as session:
         session.trust_env = False
         return session.get(url, timeout=5)
@@ -144,7 +144,7 @@ def _answers(url: str) -> bool:
 
 
 def find_program(*names: str) -> str:
-    """Return the path of a program that has one of these names; raise MissingProgramError."""
+    """Return the path of the first installed program; raise MissingProgramError."""
     for name in names:
         found = shutil.which(name)
         if found:

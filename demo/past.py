@@ -1,4 +1,4 @@
-"""A past for Prometheus: what it would hold if everything had been running for a week."""
+"""Backfill for Prometheus: the samples that a week of operation would have produced."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WEEK = 7 * 86400
 
 @dataclass(frozen=True, slots=True)
 class PastProblem:
-    """A time in the past: hours ago, how many hours it lasted, and whether it was a silence."""
+    """A problem in the past: its start in hours ago, its duration, and whether it was a silence."""
 
     hours_ago: float
     hours: float
@@ -33,11 +33,11 @@ class Past:
 
 
 def write_past(folder: Path, now: float, gateway: str, pasts: Sequence[Past]) -> None:
-    """Write it as blocks of a Prometheus that stores its data in ``folder``, up to ``now``."""
+    """Write TSDB blocks up to ``now`` into ``folder``, the data folder of a Prometheus."""
     folder.mkdir(parents=True, exist_ok=True)
     text = folder.parent / "past.txt"
     text.write_text("".join(f"{line}\n" for line in _lines(now, gateway, pasts)))
-    # It reads all of the text for each block; without the option there are 84.
+    # promtool reads all of the text for each block; without the option there are 84 blocks.
     command = ["promtool", "tsdb", "create-blocks-from", "--max-block-duration=24h", "openmetrics"]
     command += [str(text), str(folder)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -88,8 +88,8 @@ def _is_down(past: Past, seconds_ago: float) -> bool:
 
 
 def _business(at: float) -> float:
-    """Return how busy it is: most at noon, hardly at night, less at weekends."""
-    hour = (at / 3600 - 3) % 24  # in São Paulo
+    """Return the load from 0 to 1: highest at noon, low at night, lower at weekends."""
+    hour = (at / 3600 - 3) % 24  # São Paulo time
     day = int((at / 3600 - 3) / 24 + 3) % 7  # Monday is 0
     busy = max(0.03, math.sin((hour - 6) / 15 * math.pi)) if 6 < hour < 21 else 0.03
     return busy * (0.4 if day >= 5 else 1.0)

@@ -1,4 +1,4 @@
-"""Child processes: started, watched, and ended by the pid that they were started with."""
+"""Child processes: started, watched, and stopped by their pid."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LAST_LINES = 8
 
 
 class ChildError(Exception):
-    """A child has ended by itself. ``str()`` holds its last lines; ``code`` is its exit code."""
+    """A child ended by itself. ``str()`` contains its last lines; ``code`` is its exit code."""
 
     def __init__(self, name: str, code: int, last_lines: str) -> None:
         super().__init__(f"{name} ended with exit code {code}:\n{last_lines}")
@@ -31,14 +31,14 @@ class _Child:
 
 
 class Children:
-    """The processes of one demonstration; what they print goes to one file each in ``folder``."""
+    """Processes of one demonstration; each writes its output to its own file in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._children: list[_Child] = []
 
     def start(self, name: str, command: Sequence[str | Path], env: Mapping[str, str]) -> None:
-        """Start one. It also ends when this process is killed."""
+        """Start a child, which also ends when this process is killed (with setpriv)."""
         output = self._folder / f"{name}.log"
         setpriv = shutil.which("setpriv")
         prefix = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
@@ -49,36 +49,36 @@ class Children:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                # A Ctrl-C in the terminal is for the parent alone, which then ends its children.
+                # Ctrl-C reaches only the parent, which then stops its children.
                 start_new_session=True,
             )
         self._children.append(_Child(name, process, output))
 
     def pid(self, name: str) -> int:
-        """Return the pid of the child of that name."""
+        """Return the pid of the child with that name; raise StopIteration."""
         return next(child.process.pid for child in self._children if child.name == name)
 
     def check(self) -> None:
-        """Raise ChildError if one has ended."""
+        """Raise ChildError if a child has ended."""
         for child in self._children:
             code = child.process.poll()
             if code is not None:
                 raise ChildError(child.name, code, self.last_lines(child.name))
 
     def last_lines(self, name: str) -> str:
-        """Return the end of what a child has printed."""
+        """Return the last 8 lines of a child's output."""
         text = (self._folder / f"{name}.log").read_text(errors="replace")
         return "\n".join(text.splitlines()[-_LAST_LINES:])
 
     def kill(self, name: str) -> None:
-        """Kill one at once, as a crash would, and let go of it."""
+        """Send SIGKILL to a child, as a crash would, and stop watching it."""
         for child in [one for one in self._children if one.name == name]:
             child.process.kill()
             child.process.wait()
             self._children.remove(child)
 
     def stop(self) -> None:
-        """End all, the last one started first, and wait until they are gone."""
+        """Stop all children, the last one started first; SIGKILL after 8 s."""
         for child in reversed(self._children):
             _signal(child, signal.SIGTERM)
         until = time.monotonic() + _STOP_SECONDS
@@ -92,6 +92,6 @@ class Children:
 
 
 def _signal(child: _Child, number: signal.Signals) -> None:
-    # Not if it has been waited for: the pid may belong to somebody else by now.
+    # After a wait the pid may belong to another process.
     if child.process.poll() is None:
         os.kill(child.process.pid, number)

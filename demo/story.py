@@ -1,4 +1,4 @@
-"""The demonstration: a drop, a zombie, a QR code to be scanned, and one that is only quiet."""
+"""The demonstration's story: a drop, a zombie, a lost pairing, and a channel that is only quiet."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from demo.loop import get
 from demo.simulator.client import Simulator
 
 SILENT_SECONDS = 25.0
-"""How long a channel of the story may be silent: hours would make a long story."""
+"""Silence threshold of the story's channels: hours would make a long story."""
 
 ASK_SECONDS = 10.0
-"""After how long one of which nothing is heard is asked whether it is alive."""
+"""Seconds without a message until a channel is probed."""
 
 HEALTHY_CHANNEL = "atendimento"
-"""Stays well throughout; nothing may be said of it."""
+"""Stays healthy throughout; the loop must not report it."""
 
 _QUIET_CHANNEL = "Obra Norte"
 _PAUSE = 0.25
 _PREPARED_SECONDS = 60.0
 _STORY_SECONDS = 300.0
-_SCAN_SECONDS = 15.0  # until the person in the story has got the message and found the phone
+_SCAN_SECONDS = 15.0  # until the story's operator has read the alert and found the phone
 
 
 @dataclass
 class Part:
-    """One channel's part; times in seconds after it began, None until it comes to that."""
+    """One channel's part; times in seconds since the story began, None until they happen."""
 
     channel: str
     happened: str
@@ -45,7 +45,7 @@ class Part:
 
     @property
     def is_over(self) -> bool:
-        """Whether the alert has ended, and the hook has noted how its repair ended."""
+        """Whether the alert has ended, and the hook has logged the outcome of its repair."""
         return self.resolved and (self.asked is None or self.repaired is not None)
 
 
@@ -60,7 +60,7 @@ def _parts() -> list[Part]:
 
 
 def make_channels(simulator: Simulator) -> dict[str, str]:
-    """Make the channels of the story; return the settings of who is asked, and by whom."""
+    """Create the story's channels; return the settings of their probes."""
     for channel in (HEALTHY_CHANNEL, *(part.channel for part in _parts())):
         simulator.put_channel(channel, reconnect_seconds=2.0)
     simulator.put_channel(_parts()[0].channel, initializing_answers=1)
@@ -69,33 +69,33 @@ def make_channels(simulator: Simulator) -> dict[str, str]:
         "PROBE": "echo",
         "PROBE_AFTER_MINUTES": str(ASK_SECONDS / 60),
         "PROBE_ECHO_NUMBERS": ",".join(f"{one}={simulator.number(one)}" for one in asked),
-        # On a slow machine it might else count as a zombie before it has been asked.
+        # On a slow machine it could otherwise count as silent before the probe.
         "SILENT_HOURS_OVERRIDES": f"{_QUIET_CHANNEL}=4",
     }
 
 
 @dataclass
 class Story:
-    """Plays on a simulator beside a running loop, and prints what happens with its seconds."""
+    """Plays on a simulator beside a running loop; prints each event with its seconds."""
 
     simulator: Simulator
     events: Events
     prometheus_url: str
     check: Callable[[], None]
-    """Raises where one of the loop's programs has ended."""
+    """Raises if one of the loop's programs has ended."""
     parts: list[Part] = field(default_factory=_parts)
     _began: float = 0.0
     _proved: bool = False
 
     def prepare(self) -> None:
-        """Wait until Prometheus knows when each channel was last heard."""
+        """Wait until Prometheus has the age of each channel's last message."""
         until = time.monotonic() + _PREPARED_SECONDS
         query = "count(whatsapp_channel_seconds_since_last_heard)"
         while self._value(query) != len(self.parts) + 1:
             self._pause(until, "Prometheus to see all channels")
 
     def play(self) -> None:
-        """Let everything go wrong at once, and wait until all is well again."""
+        """Trigger all failures at once, and wait until every channel is healthy again."""
         self._began = time.time()
         for part in self.parts:
             getattr(self.simulator, part.action)(part.channel)
@@ -111,7 +111,7 @@ class Story:
                 self._scan_if_due(part)
 
     def table(self) -> str:
-        """Return what happened to each channel and how long everything took."""
+        """Return a table of each channel's failure and times in seconds."""
         header = ("channel", "what happened", "detected", "getQr", "repaired")
         rows = [
             (part.channel, part.happened, *map(_s, (part.detected, part.asked, part.repaired)))

@@ -1,1 +1,1 @@
-"""The simulated gateway: every shape and failure of the real one, switchable while it runs."""
+"""The simulated gateway: every shape and failure of real ones, switchable at run time."""

@@ -1,4 +1,4 @@
-"""Runs the simulated gateway as a process of its own: `python -m demo.simulator`."""
+"""`python -m demo.simulator`: runs the simulated gateway as a separate process."""
 
 import argparse
 import contextlib
@@ -39,7 +39,7 @@ def _message_log(url: str) -> Engine:
     try:
         return open_message_log(url)
     except (ArgumentError, NoSuchModuleError, ImportError, ValueError):
-        # Not the URL itself: it may hold a password.
+        # Without the URL: it may contain a password.
         raise argparse.ArgumentTypeError("it is not a SQLAlchemy URL that can be used") from None
 
 
@@ -96,7 +96,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT, and return the exit code."""
+    """Serve until SIGTERM or SIGINT; return the exit code."""
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

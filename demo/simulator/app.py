@@ -1,4 +1,4 @@
-"""The Flask application that holds both HTTP APIs."""
+"""The Flask application of both HTTP APIs, the gateway's and the control API."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class _Encoded(BaseConverter):
-    """One percent-encoded part of a path, in which `+` is a plus."""
+    """A percent-encoded path segment, in which `+` is a plus."""
 
     def to_python(self, value: str) -> str:
         return unquote(value, errors="replace")
 
 
 class _UndecodedPath:
-    """Routes by the path as it was sent: once decoded, `%2F` and `/` are the same."""
+    """Routes by the path as sent: decoding makes `%2F` and `/` the same."""
 
     def __init__(self, application: "WSGIApplication") -> None:
         self._application = application
@@ -38,7 +38,7 @@ class _UndecodedPath:
 
 
 def create_app(*blueprints: "Blueprint") -> Flask:
-    """Make the application out of its routes, with errors as JSON."""
+    """Create the application from its routes, with errors as JSON."""
     app = Flask(__name__, static_folder=None)
     app.url_map.converters["encoded"] = _Encoded
     app.url_map.merge_slashes = False

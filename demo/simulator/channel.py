@@ -1,4 +1,4 @@
-"""One channel, and what happens to it over time."""
+"""The state machine of one channel."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -8,17 +8,17 @@ from demo.simulator.errors import Refused
 from demo.simulator.knobs import Knobs, Session, Status
 
 Reply = Literal["connected", "initializing", "not_started", "qr", "invalid_qr"]
-"""What the gateway has to say when it is asked for a QR code."""
+"""The gateway's answer to a request for a QR code."""
 
 ACTIONS = ("drop", "zombie", "deafen", "flap", "unpair", "scan", "connect", "kill_browser")
-"""What can happen to a phone, apart from its channel being removed."""
+"""Actions on a phone, apart from the removal of its channel."""
 
 
 class SimulatedChannel:
     """One WhatsApp session.
 
-    Nothing runs in the background: every method is given the present time and first lets happen
-    what should have happened since the last look. Not thread-safe by itself.
+    Nothing runs in the background: methods take the current time, and `settle` first applies what
+    is due since the last call. Not thread-safe.
     """
 
     def __init__(self, channel_id: str, now: float, status: Status = "connected") -> None:
@@ -53,7 +53,7 @@ class SimulatedChannel:
         self._initializing_left = 0
 
     def settle(self, now: float) -> None:
-        """Let a reconnection that is due by now happen, and a QR code be too old."""
+        """Apply a reconnection that is due, and expire old QR and pairing codes."""
         if self._recovers_at is not None and now >= self._recovers_at:
             self._become("connected", self._recovers_at)
             self._recovers_at = None
@@ -68,13 +68,13 @@ class SimulatedChannel:
             self.failed = True
 
     def issue_code(self, number: str, code: str, now: float) -> None:
-        """Let the phone of a number connect by typing a code."""
+        """Allow the phone with this number to connect by entering the code."""
         self.pairing_code, self._paired_for = code, number
         life = self.knobs.code_seconds
         self._code_until = None if life is None else now + life
 
     def enter_code(self, code: str, now: float) -> None:
-        """Type a pairing code on the phone."""
+        """Enter a pairing code on the phone; raise Refused if it is not valid."""
         self.settle(now)
         alive = self.status == "qr_required" and self.pairing_code == code.replace("-", "")
         if not alive or self.knobs.registered not in {None, self._paired_for}:
@@ -82,9 +82,9 @@ class SimulatedChannel:
         self.act("scan", now)
 
     def change(self, settings: Mapping[str, Any], now: float) -> None:
-        """Set knobs, and put the channel at once into the status or zombie state asked for.
+        """Set knobs, and put the channel at once into the requested status or zombie state.
 
-        Another kind of session begins anew: whatever the last one was about to do is off.
+        A change of `session` cancels what was pending.
         """
         if settings.get("session", self.knobs.session) != self.knobs.session:
             self._stand_still()
@@ -107,7 +107,7 @@ class SimulatedChannel:
             self.zombie = self.deaf = False
 
     def act(self, action: str, now: float) -> None:
-        """Let one of the ACTIONS happen to the phone."""
+        """Apply one of the ACTIONS to the phone; raise Refused."""
         if action == "scan" and self.status != "qr_required":
             raise Refused(409, f"scan: no QR code of channel {self.id!r} is waiting to be scanned")
         if action == "kill_browser":
@@ -130,15 +130,15 @@ class SimulatedChannel:
             self.knobs.session = "paired"
 
     def start_session(self, now: float) -> None:
-        """Start the session, which matters only to one that was not started."""
+        """Start the session; this only affects one in the state `not_started`."""
         if self._started_at is None:
             self._started_at = now + self.knobs.start_seconds
 
     def begin(self, now: float) -> None:
-        """Start a session that is down, as gateways do that have a call for it.
+        """Start a disconnected session, for gateways that have a call for it.
 
-        A paired one is initializing and then connected, an unpaired one shows a QR code, and one
-        that is `dead` starts for ever. Any that is not down goes on as it was.
+        A paired one is initializing and then connected, an unpaired one shows a QR code, and a
+        `dead` one stays initializing. A session that is not disconnected does not change.
         """
         if self.status != "disconnected":
             return
@@ -165,7 +165,7 @@ class SimulatedChannel:
             self._recovers_at = now + self.knobs.reconnect_seconds
 
     def close(self, now: float) -> None:
-        """Close the session, and keep its pairing and whether it is a zombie."""
+        """Close the session; it keeps its pairing, and whether it is a zombie."""
         zombie, stored = self.zombie, self.stored
         self._stand_still()
         self._closed_zombie = zombie
@@ -173,23 +173,23 @@ class SimulatedChannel:
         self.stored = stored
 
     def restart(self, now: float) -> None:
-        """Close the session and start it again."""
+        """Close the session and start it."""
         self.close(now)
         self.begin(now)
 
     def unpair(self, now: float) -> None:
-        """Log the session out: it is down, and wants a QR code when it is started."""
+        """Log the session out: it is disconnected, and shows a QR code when started."""
         self.act("unpair", now)
 
     def ask_qr(self, now: float) -> Reply:
-        """Ask for the QR code, which makes the gateway try to reconnect.
+        """Request the QR code, which makes the gateway try to reconnect.
 
-        1. A zombie answers as `zombie_answer` says, and begins to heal if it can.
-        2. A session that was not started says so, and nothing else happens.
+        1. A zombie answers with its `zombie_answer`, and starts to reconnect if it `heals`.
+        2. A session that was not started answers `not_started`, without any effect.
         3. The first call since the drop begins the attempt.
-        4. The first `initializing_answers` calls of the attempt learn that the browser starts.
-        5. Then an unpaired session shows a QR code; any other claims to be connected, whether or
-           not the list agrees by now.
+        4. The first `initializing_answers` calls of the attempt answer `initializing`.
+        5. Then an unpaired session shows a QR code; any other answers `connected`, even if the
+           list does not agree yet.
         """
         self.settle(now)
         if self.zombie:
@@ -226,17 +226,17 @@ class SimulatedChannel:
 
     @property
     def reachable(self) -> bool:
-        """Whether there is a way to WhatsApp's servers."""
+        """Whether WhatsApp's servers are reachable."""
         return self.knobs.whatsapp == "reachable"
 
     @property
     def alive(self) -> bool:
-        """Whether messages really come and go."""
+        """Whether messages really arrive and leave."""
         return self.status == "connected" and not self.zombie
 
     @property
     def sends(self) -> bool:
-        """Whether it has a way to WhatsApp: a deaf zombie has, and misses what comes in."""
+        """Whether it can send: a deaf zombie can, but receives nothing."""
         return self.alive or (self.status == "connected" and self.deaf)
 
     def _session(self, now: float) -> Session:
@@ -296,6 +296,6 @@ class SimulatedChannel:
             self._store(status)
 
     def _store(self, status: Status) -> None:
-        """Write what a gateway's database comes to hold, which hears nothing of restarts."""
+        """Set the status in the gateway's database, which restarts do not change."""
         self.stored = status
         self.stored_changes += 1

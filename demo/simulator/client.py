@@ -1,4 +1,4 @@
-"""Controls a running simulator from another process."""
+"""Client for a running simulator in another process."""
 
 from typing import Any, Unpack
 from urllib.parse import quote
@@ -9,14 +9,13 @@ from demo.simulator.knobs import KnobSettings
 
 
 class SimulatorError(Exception):
-    """The simulator refused a control call; the text is its own line about it."""
+    """The simulator refused a control call; the text is its error line."""
 
 
 class Simulator:
     """The control API of the simulator at a URL.
 
-    Safe to share between threads. A refused call raises SimulatorError, one that cannot be made
-    a `requests.RequestException`.
+    Thread-safe. A refused call raises SimulatorError, a failed one a `requests.RequestException`.
     """
 
     def __init__(self, url: str, *, timeout: float = 5.0, verify: bool | str = True) -> None:
@@ -25,70 +24,70 @@ class Simulator:
         self._verify = verify
 
     def state(self) -> dict[str, Any]:
-        """Return all there is to know: channels, faults, traffic, number of requests noted."""
+        """Return channels, faults, traffic, webhook, and the number of recorded requests."""
         return self._object("GET", "state")
 
     def channel(self, channel: str) -> dict[str, Any] | None:
-        """Return what a channel looks like, or null if there is none of that id."""
+        """Return a channel's state, None if no channel has that id."""
         for one in self.state()["channels"]:
             if one["id"] == channel:
                 return dict(one)
         return None
 
     def put_channel(self, channel: str, **settings: Unpack[KnobSettings]) -> dict[str, Any]:
-        """Create a channel or change its settings, and return what it looks like now."""
+        """Create a channel or change its settings, and return its state."""
         return self._object("PUT", f"channels/{quote(channel, safe='')}", settings)
 
     def drop(self, channel: str) -> dict[str, Any]:
-        """Disconnect the channel, in a way that the gateway notices."""
+        """Disconnect the channel visibly: the gateway lists it as disconnected."""
         return self._act(channel, "drop")
 
     def zombie(self, channel: str) -> dict[str, Any]:
-        """Silence the channel while the gateway goes on saying `connected`."""
+        """Make the channel a zombie: no messages, while the gateway lists it as `connected`."""
         return self._act(channel, "zombie")
 
     def deafen(self, channel: str) -> dict[str, Any]:
-        """Make it a zombie that can send and be asked, and hears nothing any more."""
+        """Make it a zombie that still sends and answers queries, but receives nothing."""
         return self._act(channel, "deafen")
 
     def quieten(self, channel: str, *, quiet: bool = True) -> dict[str, Any]:
-        """Let nobody write to the channel or from it any more, well as it is; or again."""
+        """Stop a healthy channel's traffic in both directions, or resume it."""
         return self.put_channel(channel, quiet=quiet)
 
     def flap(self, channel: str) -> dict[str, Any]:
-        """Let the channel start anew by itself: it is back after its `reconnect_seconds`."""
+        """Restart the channel by itself: it is connected again after its `reconnect_seconds`."""
         return self._act(channel, "flap")
 
     def number(self, channel: str) -> str:
-        """Return the phone number that the simulator has given to a channel."""
+        """Return the phone number that the simulator assigned to a channel."""
         known = self.channel(channel)
         if known is None:
             raise SimulatorError(f"there is no channel {channel!r}")
         return str(known["number"])
 
     def unpair(self, channel: str) -> dict[str, Any]:
-        """Disconnect the channel so that only scanning a QR code brings it back."""
+        """Unpair the channel, so that only a scanned QR code reconnects it."""
         return self._act(channel, "unpair")
 
     def scan(self, channel: str) -> dict[str, Any]:
-        """Scan the QR code that the channel shows; refused if it shows none."""
+        """Scan the channel's QR code; refused if it shows none."""
         return self._act(channel, "scan")
 
     def enter_code(self, channel: str, code: str) -> dict[str, Any]:
-        """Type a pairing code on the channel's phone; refused if it is not alive."""
+        """Enter a pairing code on the channel's phone; refused if the code is not valid."""
         path = f"channels/{quote(channel, safe='')}/enter_code"
         return self._object("POST", path, {"code": code})
 
     def connect(self, channel: str) -> dict[str, Any]:
-        """Connect the channel and bring it to life, as if the phone had come back by itself."""
+        """Connect the channel and make it alive, as if the phone had reconnected by itself."""
         return self._act(channel, "connect")
 
     def kill_browser(self, channel: str) -> dict[str, Any]:
-        """End the Chromium that a failed start has left behind, as a person can."""
+        """Kill the Chromium that a failed start has left behind, as an operator can."""
         return self._act(channel, "kill_browser")
 
     def remove(self, channel: str) -> dict[str, Any]:
-        """Take the channel out of the gateway."""
+        """Remove the channel from the gateway."""
         return self._act(channel, "remove")
 
     def fault(
@@ -103,10 +102,10 @@ class Simulator:
         location: str = "/sim/elsewhere",
         effect: bool = False,
     ) -> dict[str, Any]:
-        """Switch a fault of an operation on, until cleared or for the next `times` calls.
+        """Switch on a fault of an operation, until cleared or for the next `times` calls.
 
-        `channel` limits it to calls about that channel; `seconds` holds the answer back; with
-        `effect` the call does its work in spite of what it answers.
+        `channel` limits it to calls about that channel; `seconds` delays the answer; with `effect`
+        the call does its work despite the faulty answer.
         """
         spec = {
             "fault": fault,
@@ -120,28 +119,28 @@ class Simulator:
         return self._object("PUT", f"faults/{quote(operation, safe='')}", spec)
 
     def clear_faults(self, operation: str | None = None) -> None:
-        """Switch the faults off, of one operation or all, and release the calls they hold."""
+        """Switch off the faults of one operation or of all, and release the calls on hold."""
         self._call("DELETE", "faults" if operation is None else f"faults/{quote(operation)}")
 
     def requests(
         self, operation: str | None = None, channel: str | None = None
     ) -> list[dict[str, Any]]:
-        """Return the calls that the gateway got, oldest first, only some of them if told so."""
+        """Return the gateway's calls, oldest first, filtered by operation and channel."""
         wanted = {"operation": operation, "channel": channel}
         return list(self._call("GET", "requests", params=wanted))
 
     def clear_requests(self) -> None:
-        """Forget the calls noted so far."""
+        """Delete the recorded calls."""
         self._call("DELETE", "requests")
 
     def webhook(self, **manners: Any) -> dict[str, Any]:
-        """Change how events are posted, see Manners."""
+        """Change how events are posted; see Manners."""
         return self._object("PUT", "webhook", manners)
 
     def traffic(
         self, *, seconds: float | None = None, paused: bool | None = None
     ) -> dict[str, Any]:
-        """Change the pace of the messages, or stop and go, and return how it stands."""
+        """Change the traffic's interval, pause or resume it, and return its state."""
         wanted = {"seconds": seconds, "paused": paused}
         given = {name: value for name, value in wanted.items() if value is not None}
         return self._object("PUT", "traffic", given)
@@ -156,7 +155,7 @@ class Simulator:
         self, method: str, path: str, body: Any = None, params: dict[str, str | None] | None = None
     ) -> Any:
         with requests.Session() as session:
-            # The simulator is on this machine: no proxy of the environment is meant for it.
+            # The simulator is on this machine: ignore the environment's proxies.
             session.trust_env = False
             response = session.request(
                 method,

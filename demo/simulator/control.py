@@ -1,4 +1,4 @@
-"""HTTP control of the simulator, everything under `/sim/`."""
+"""The simulator's HTTP control API under `/sim/`."""
 
 from flask import Blueprint, Response, request
 
@@ -14,7 +14,7 @@ _TRAFFIC_RULES = {"seconds": rules.POSITIVE_AMOUNT, "paused": rules.SWITCH}
 
 
 class Control:
-    """Shows and changes what the simulated gateway does. It needs no secret."""
+    """Shows and changes the simulated gateway's behaviour, without a secret."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Control:
         self._webhook = webhook
 
     def blueprint(self) -> Blueprint:
-        """Make the routes."""
+        """Create the routes."""
         routes = Blueprint("control", __name__, url_prefix="/sim")
         add = routes.add_url_rule
         add("/state", "state", self._state, methods=["GET"])
@@ -94,7 +94,7 @@ class Control:
 
     def _set_webhook(self) -> Response:
         self._webhook.set(**rules.check(_body(), webhook.RULES, "webhook"))
-        # So far there was perhaps nobody to tell of what is born.
+        # The traffic has not started yet if there is no message log.
         self._traffic.start(also_without_log=True)
         return as_json(200, self._webhook.snapshot())
 

@@ -1,8 +1,8 @@
-"""The one exception with which the simulator refuses a control call."""
+"""The exception for a refused control call."""
 
 
-class Refused(Exception):  # noqa: N818 - the name says what happened
-    """A control call that cannot be done, with the HTTP status and the line that says why."""
+class Refused(Exception):  # noqa: N818 - the name states the result
+    """A refused control call, with the HTTP status and a line with the reason."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)

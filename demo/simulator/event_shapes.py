@@ -1,4 +1,4 @@
-"""What each kind of gateway posts of its own accord: a message, and events that prove nothing."""
+"""Events that each kind of gateway posts: of a message, and others, which prove nothing."""
 
 import datetime as dt
 import secrets
@@ -25,7 +25,7 @@ def _wppconnect(message: SimulatedMessage, at: float) -> Event:
 
 
 def wppconnect_row(message: SimulatedMessage, at: float) -> Event:
-    """Return a message as events and lists have it."""
+    """Return a message in the shape of events and lists."""
     return {
         "id": message.serialized,
         "body": message.words or _WORDS,
@@ -48,7 +48,7 @@ def _evolution(message: SimulatedMessage, at: float) -> Event:
 
 
 def evolution_row(message: SimulatedMessage, at: float) -> Event:
-    """Return a message as events and lists have it."""
+    """Return a message in the shape of events and lists."""
     key = {
         "remoteJid": message.chat.replace("@c.us", "@s.whatsapp.net"),
         "fromMe": message.outgoing,
@@ -74,7 +74,7 @@ def _waha(message: SimulatedMessage, at: float) -> Event:
 
 
 def waha_row(message: SimulatedMessage, at: float) -> Event:
-    """Return a message as events and lists have it."""
+    """Return a message in the shape of events and lists."""
     kind = "conversation" if message.kind == "chat" else f"{message.kind}Message"
     return {
         "id": message.serialized,
@@ -227,7 +227,7 @@ MESSAGES: Mapping[str, Callable[[SimulatedMessage, float], Event]] = {
     "wuzapi": _wuzapi,
     "wwebjs-api": _wwebjs,
 }
-"""How each API reports a message that came at a time, in Unix seconds."""
+"""Each API's event for a message and its time in Unix seconds."""
 
 OTHERS: Mapping[str, Callable[[str], Event]] = {
     "wrapper": lambda channel: other_payload(channel, OTHER_EVENTS[0]),
@@ -240,4 +240,4 @@ OTHERS: Mapping[str, Callable[[str], Event]] = {
     "wuzapi": lambda channel: {"type": "ReadReceipt", "event": {}, "instanceName": channel},
     "wwebjs-api": lambda channel: {"dataType": "message_ack", "data": {}, "sessionId": channel},
 }
-"""What each posts by the hundred, also of a zombie."""
+"""Each API's most frequent other event, which is posted for zombies too."""

@@ -1,4 +1,4 @@
-"""The catalogue of shapes and failures, and the book of those that are switched on."""
+"""The catalogue of shapes and failures, and the record of those that are switched on."""
 
 import json
 import threading
@@ -16,7 +16,7 @@ OPERATIONS = (
     "delete",
     "create",
     "send",
-    # Of other gateways than the wrapper.
+    # Not calls of the wrapper.
     "status",
     "row",
     "restart",
@@ -30,14 +30,14 @@ OPERATIONS = (
     "messages",
     "webhook",
 )
-"""The gateways' calls, by the names that faults and the journal use."""
+"""Names of the gateways' calls in faults and journal."""
 
 _JSON = "application/json"
 _HTML = "text/html; charset=utf-8"
 
 
 class Canned(NamedTuple):
-    """An answer that never changes."""
+    """A constant answer."""
 
     status: int
     content_type: str
@@ -48,8 +48,8 @@ class Canned(NamedTuple):
 class Fault:
     """One named shape or failure.
 
-    One that is `in_front` comes from the network or a proxy, before anybody looks at the secret;
-    the others come from the gateway, which has answered 401 by then if the secret is wrong.
+    A fault `in_front` comes from the network or a proxy, before the secret is checked; the others
+    come from the gateway, which answers 401 to a wrong secret first.
     """
 
     name: str
@@ -75,7 +75,7 @@ def _html(name: str, what: str, status: int, title: str) -> Fault:
 
 
 _FAULTS = (
-    # The network and what stands before the gateway.
+    # Network and proxies in front of the gateway.
     Fault("hang", "accepts the call and never answers, until released", in_front=True),
     Fault("slow", "answers as usual, but only after `seconds` (5)", in_front=True),
     Fault("drip", "sends a byte of the body every `seconds` (1), without end", in_front=True),
@@ -164,7 +164,7 @@ _FAULTS = (
 )
 
 CATALOGUE = {fault.name: fault for fault in _FAULTS}
-"""Every fault by its name."""
+"""All faults by name."""
 
 RULES = {
     "fault": rules.one_of(*CATALOGUE),
@@ -175,15 +175,15 @@ RULES = {
     "location": rules.URL,
     "effect": rules.SWITCH,
 }
-"""The rule for each setting of `PUT /sim/faults/{operation}`."""
+"""Validation rules of the settings of `PUT /sim/faults/{operation}`."""
 
 
 @dataclass
 class SwitchedOn:
-    """A fault that is switched on, for all or for the next `times` calls it fits.
+    """A fault that is switched on, for all or the next `times` matching calls.
 
-    `seconds` is how long the answer is held back, for `drip` the pause after each byte. With
-    `effect` the call does its work although it answers this.
+    `seconds` is the delay of the answer, for `drip` the pause after each byte. With `effect` the
+    call does its work despite the faulty answer.
     """
 
     fault: Fault
@@ -197,7 +197,7 @@ class SwitchedOn:
     effect: bool = False
 
     def snapshot(self) -> dict[str, Any]:
-        """Describe it for the control API."""
+        """Describe the fault for the control API."""
         return {
             "operation": self.operation,
             "fault": self.fault.name,
@@ -214,10 +214,9 @@ _DEFAULT_SECONDS = {"slow": 5.0, "drip": 1.0}
 
 
 class FaultBook:
-    """Which faults are switched on, safe to use from any thread.
+    """The faults that are switched on; thread-safe.
 
-    Each operation has at most one fault for all channels and one for each channel; the latter
-    goes first.
+    Each operation has at most one fault for all channels and one per channel, which has priority.
     """
 
     def __init__(self) -> None:
@@ -226,7 +225,7 @@ class FaultBook:
         self._lock = threading.Lock()
 
     def switch_on(self, operation: str, spec: object) -> dict[str, Any]:
-        """Switch a fault on in place of the one before it, or refuse what makes no sense."""
+        """Switch on a fault, replacing the previous one; raise Refused for an invalid one."""
         _known_operation(operation)
         values = rules.check(spec, RULES, f"fault of {operation}")
         if "fault" not in values:
@@ -242,9 +241,9 @@ class FaultBook:
             return on.snapshot()
 
     def take(self, operation: str, channel: str | None, *, trusted: bool) -> SwitchedOn | None:
-        """Use the fault for this call, if there is one, and count it.
+        """Return this call's fault, None without one, and decrement its `times`.
 
-        A call with a wrong secret (not `trusted`) meets only those in front of the gateway.
+        A call with a wrong secret (not `trusted`) gets only faults in front of the gateway.
         """
         keys = [(operation, None)] if channel is None else [(operation, channel), (operation, None)]
         with self._lock:
@@ -260,7 +259,7 @@ class FaultBook:
         return None
 
     def clear(self, operation: str | None = None) -> None:
-        """Switch off the faults of one operation or of all, and release the calls they hold."""
+        """Switch off the faults of one operation or of all, and release the calls on hold."""
         if operation is not None:
             _known_operation(operation)
         with self._lock:
@@ -271,7 +270,7 @@ class FaultBook:
                 self._release[one] = threading.Event()
 
     def snapshot(self) -> list[dict[str, Any]]:
-        """Describe every fault that is switched on."""
+        """Describe the active faults for the control API."""
         with self._lock:
             return [on.snapshot() for on in self._on.values()]
 

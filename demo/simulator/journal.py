@@ -1,4 +1,4 @@
-"""What the gateway was asked, and what it answered: never with which secret."""
+"""The journal of calls and answers; it never contains the secret."""
 
 import threading
 from collections import deque
@@ -12,9 +12,9 @@ _KEPT = 20_000
 
 @dataclass
 class Call:
-    """One call. `status` and `seconds` stay null while, and if, it gets no answer.
+    """One call. `status` and `seconds` stay None until, and unless, it gets an answer.
 
-    Times are those of the arrival; `monotonic` is comparable between processes of one machine.
+    Times are those of its arrival; `monotonic` is comparable between processes of one machine.
     """
 
     number: int
@@ -32,7 +32,7 @@ class Call:
 
 
 class Journal:
-    """The latest calls, oldest first, safe to use from any thread."""
+    """The latest 20,000 calls, oldest first; thread-safe."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -50,7 +50,7 @@ class Journal:
         secret_right: bool,
         request_id: str | None,
     ) -> Call:
-        """Note a call that has arrived."""
+        """Record a call on arrival."""
         with self._lock:
             self._count += 1
             call = Call(
@@ -68,7 +68,7 @@ class Journal:
         return call
 
     def finish(self, call: Call, status: int | None) -> None:
-        """Note the status with which a call is being answered."""
+        """Record a call's status and duration."""
         with self._lock:
             call.status = status
             call.seconds = round(self._clock.monotonic() - call.monotonic, 3)
@@ -76,7 +76,7 @@ class Journal:
     def calls(
         self, operation: str | None = None, channel: str | None = None
     ) -> list[dict[str, Any]]:
-        """Return the calls, only those of one operation or channel if given."""
+        """Return the calls, filtered by operation and channel if given."""
         with self._lock:
             return [
                 asdict(call)
@@ -85,7 +85,7 @@ class Journal:
             ]
 
     def clear(self) -> None:
-        """Forget all calls."""
+        """Delete all calls."""
         with self._lock:
             self._calls.clear()
 

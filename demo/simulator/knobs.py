@@ -1,4 +1,4 @@
-"""What can be set on a channel of the simulated gateway."""
+"""Settings of a channel of the simulated gateway."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, get_args
@@ -18,10 +18,10 @@ IdField = Literal["id", "name", "channel_id", "none"]
 QrForm = Literal["base64", "data_url", "http_url"]
 
 AS_IT_IS = "(as it is)"
-"""`status_text` that shows the channel's real status in the list."""
+"""`status_text` that lists the channel's real status."""
 
 MISSING = "(missing)"
-"""`status_text` that leaves the key `status` out of the list."""
+"""`status_text` that omits the key `status` from the list."""
 
 BAILEYS = "WHATSAPP-BAILEYS"
 """Evolution's name for a session of WhatsApp Web, the only kind that can be reconnected."""
@@ -44,36 +44,35 @@ QR_FIELDS = (
     "result.base64",
     "result.base64Qrimg",
 )
-"""Every place in which the contract allows the QR code to be."""
+"""Every field that the contract allows for the QR code."""
 
 
 @dataclass
 class Knobs:
-    """How one channel looks and behaves.
+    """One channel's appearance and behaviour.
 
-    `session` says what getQr does to a channel that is not connected: `paired` brings it back
-    after `reconnect_seconds`, `unpaired` shows a QR code, `not_started` wants start-session first
-    and then behaves like `after_start`, `dead` is accepted and never connects.
+    `session` is the effect of getQr on a channel that is not connected: `paired` reconnects it
+    after `reconnect_seconds`, `unpaired` shows a QR code, `not_started` requires start-session
+    first and then behaves like `after_start`, `dead` is accepted and never connects.
 
-    `heals` and `zombie_answer` say what getQr does to a zombie; `heals` also what a restart does.
+    `heals` and `zombie_answer` are the effect of getQr on a zombie; `heals` also of a restart.
 
-    `qr_seconds` is how long a QR code waits where starting a session shows it; null is for ever.
+    `qr_seconds` is the lifetime of the QR code of a started session; null is unlimited.
     `integration` other than the default is Evolution's for the official Business API.
-    `start` is whether Chromium gets to the page, at WPPConnect Server: a start that `fails` stays
-    initializing, and leaves a browser behind that makes each later one fail.
-    `whatsapp` is the way to WhatsApp's servers, of Evolution's instances: while it is `refused` or
-    `unresolved`, an instance reconnects by itself and shows `close` and `connecting` in turn, or
-    `close` alone. One that is not `loaded` is listed, and its process has no state of it yet.
-    `tells_activity` is whether WAHA tells when the session was last active. One that is
-    `quiet` is well, but has no messages other than those of the API. An `old_core` answers as
-    WAHA's Core of 2024.10 does: without API key and activity, and it refuses to start twice.
-    `pairing` is what a wish for a pairing code comes to. A code lives for `code_seconds`, or as
-    long as QR codes are shown, and is dead if it was issued for another number than `registered`.
-    `stores` is whether messages are kept for lists of them: WAHA's and Evolution's settings have
-    it. `posting` is how the webhook of their sessions is set: `wiped` as by evolution-api#2694, or
-    `moved` elsewhere; a `global` one is in no answer. Whatever the gateway is, only one that is
-    `set` or `global` posts. `engine` is WAHA's; of a WEBJS there is no list of all chats, and it
-    filters no times.
+    `start` is whether WPPConnect Server's Chromium reaches the page: a start that `fails` stays
+    initializing, and leaves a browser behind that makes each later start fail.
+    `whatsapp` is the connection of Evolution's instances to WhatsApp: while it is `refused`, an
+    instance reconnects by itself and shows `close` and `connecting` in turn; while `unresolved`,
+    only `close`. An instance that is not `loaded` is listed, but its process has no state yet.
+    `tells_activity` is whether WAHA reports when the session was last active. A `quiet` channel is
+    healthy, but has only the API's own messages. An `old_core` behaves like WAHA's Core of
+    2024.10: without API key and activity, and it refuses to start twice.
+    `pairing` is the result of a request for a pairing code. A code is valid for `code_seconds`, or
+    as long as QR codes are shown, and only if it was issued for the number `registered`.
+    `stores` is whether messages are kept for message lists, a setting of WAHA and Evolution.
+    `posting` is the webhook setting of their sessions: `wiped` as by evolution-api#2694, or `moved`
+    elsewhere; a `global` one is in no answer. With any gateway, only `set` and `global` post.
+    `engine` is WAHA's; WEBJS has no list of all chats, and does not filter by time.
     """
 
     name: str | None = None
@@ -106,7 +105,7 @@ class Knobs:
 
 
 class KnobSettings(TypedDict, total=False):
-    """All that `PUT /sim/channels/{id}` takes: the knobs, and the state to be in at once."""
+    """Settings of `PUT /sim/channels/{id}`: the knobs, and the state to enter at once."""
 
     name: str | None
     session: Session
@@ -170,4 +169,4 @@ RULES = {
     "status": rules.one_of(*get_args(Status)),
     "zombie": rules.SWITCH,
 }
-"""The rule for each setting of a channel."""
+"""Validation rules of a channel's settings."""

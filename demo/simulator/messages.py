@@ -1,4 +1,4 @@
-"""Where messages are born, and who is told of them."""
+"""New messages and their listeners."""
 
 import secrets
 import threading
@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 class SimulatedMessage:
     """One message that a channel's gateway reports.
 
-    `by_api` marks one that the gateway reports by itself since its own API was used to send:
-    it proves nothing about the way to WhatsApp. `words` None means that any will do. `kind` is
-    WhatsApp Web's type; one that was a `ciphertext` may be born again with the same id. `at` is in
-    Unix seconds, None for now.
+    `by_api` marks a message that was sent by the gateway's own API: the report is no proof of a
+    connection to WhatsApp. `words` None means any text. `kind` is WhatsApp Web's type; a
+    `ciphertext` may appear again, decrypted, with the same id. `at` is in Unix seconds, None for
+    now.
     """
 
     channel: str
@@ -30,7 +30,7 @@ class SimulatedMessage:
 
     @property
     def serialized(self) -> str:
-        """The id as WhatsApp Web writes it."""
+        """The id in WhatsApp Web's format."""
         parts = [str(self.outgoing).lower(), self.chat, self.id, self.participant]
         return "_".join(part for part in parts if part is not None)
 
@@ -39,19 +39,19 @@ Listener = Callable[[SimulatedMessage], None]
 
 
 class Births:
-    """Tells every listener of each message, in the thread that bears it."""
+    """Calls every listener with each new message, in the thread that creates the message."""
 
     def __init__(self) -> None:
         self._listeners: list[Listener] = []
         self._lock = threading.Lock()
 
     def listen(self, listener: Listener) -> None:
-        """Tell somebody else too, from now on."""
+        """Add a listener for future messages."""
         with self._lock:
             self._listeners.append(listener)
 
     def bear(self, message: SimulatedMessage) -> None:
-        """Tell all of a message."""
+        """Call all listeners with a message."""
         with self._lock:
             listeners = list(self._listeners)
         for listener in listeners:

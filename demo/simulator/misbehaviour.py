@@ -1,4 +1,4 @@
-"""How each fault that is more than a fixed answer is carried out."""
+"""Implementation of the faults that are more than a constant answer."""
 
 import itertools
 import select
@@ -19,7 +19,7 @@ _MEGABYTE = 1 << 20
 
 
 class CallOutcome(NamedTuple):
-    """What to send, and the status for the journal: null if the client never learns one."""
+    """The response, and the status for the journal: None if the client receives none."""
 
     response: Response
     status: int | None
@@ -28,10 +28,10 @@ class CallOutcome(NamedTuple):
 def carry_out(
     on: SwitchedOn, ordinary: Callable[[], WrapperAnswer], connection: socket.socket
 ) -> CallOutcome:
-    """Answer a call in the way of the fault.
+    """Answer a call with the fault.
 
-    `ordinary` does the work of the call. It is done before the answer is held back when the
-    fault has `effect`, afterwards when the usual answer is needed, and otherwise not at all.
+    `ordinary` does the work of the call. It runs before the delay if the fault has `effect`,
+    afterwards if the usual answer is needed, and otherwise not at all.
     """
     done = ordinary() if on.effect else None
     name = on.fault.name
@@ -54,7 +54,7 @@ def carry_out(
 
 
 def _released(released: threading.Event, connection: socket.socket) -> bool:
-    """Wait until the call is released (true), or the client has gone (false)."""
+    """Wait until the call is released (True) or the client has disconnected (False)."""
     gone = select.poll()
     gone.register(connection, select.POLLRDHUP)
     while not released.wait(_LOOK_SECONDS):
@@ -124,7 +124,7 @@ def _with_strays(body: dict[str, Any], strays: list[Any]) -> dict[str, Any]:
 
 def _with_id_in(body: dict[str, Any], name: str | None) -> dict[str, Any]:
     if "id" not in body:
-        return body  # nothing was sent
+        return body  # no message was sent
     rest = {key: value for key, value in body.items() if key != "id"}
     return rest if name is None else rest | {name: body["id"]}
 

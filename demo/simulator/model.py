@@ -1,4 +1,4 @@
-"""The simulated gateway itself: its channels, whichever API shows them."""
+"""The simulated gateway's state: its channels, independent of the API that shows them."""
 
 import threading
 from collections import defaultdict, deque
@@ -20,7 +20,7 @@ _KEPT = 20_000  # messages of a channel
 
 
 class SimulatedGateway:
-    """All channels, safe to use from any thread."""
+    """All channels; thread-safe."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or Clock()
@@ -35,7 +35,7 @@ class SimulatedGateway:
         self._qr_codes = 0
 
     def each(self, tell: Callable[[SimulatedChannel], T]) -> list[T]:
-        """Return what `tell` makes of each channel as it is now."""
+        """Return the result of `tell` for each channel, settled to the current time."""
         with self._lock:
             now = self.clock.monotonic()
             for channel in self._channels.values():
@@ -43,7 +43,7 @@ class SimulatedGateway:
             return [tell(channel) for channel in self._channels.values()]
 
     def at(self, channel_id: str, work: Callable[[SimulatedChannel, float], T], otherwise: T) -> T:
-        """Return what `work` makes of a channel at the present time, or else `otherwise`."""
+        """Return `work` of a channel and the current time, or `otherwise` without a channel."""
         with self._lock:
             channel = self._channels.get(channel_id)
             if channel is None:
@@ -53,20 +53,20 @@ class SimulatedGateway:
             return work(channel, now)
 
     def posts(self, channel_id: str) -> bool:
-        """Return whether a channel's webhook is as it must be."""
+        """Return whether a channel's webhook setting is one of POSTING."""
         return self.at(channel_id, lambda one, _: one.knobs.posting in POSTING, otherwise=True)
 
     def next_qr(self) -> int:
-        """Return the number of a new QR code; within `at`."""
+        """Return the number of a new QR code; call it within `at`."""
         self._qr_codes += 1
         return self._qr_codes
 
     def next_pairing_code(self) -> str:
-        """Return a new pairing code; within `at`."""
+        """Return a new pairing code; call it within `at`."""
         return f"SIMU{self.next_qr():04}"
 
     def enter_code(self, channel_id: str, code: str) -> dict[str, Any]:
-        """Type a pairing code on a channel's phone."""
+        """Enter a pairing code on a channel's phone; raise Refused if it is not valid."""
         with self._lock:
             now = self.clock.monotonic()
             channel = self._channels.get(channel_id)
@@ -76,12 +76,12 @@ class SimulatedGateway:
             return channel.snapshot(now)
 
     def delete(self, channel_id: str) -> bool:
-        """Throw a session away, and tell whether there was one."""
+        """Delete a session; return whether it existed."""
         with self._lock:
             return self._channels.pop(channel_id, None) is not None
 
     def create(self, channel_id: str) -> bool:
-        """Make a new session, which no phone is paired with; false where there is one."""
+        """Create a session without a paired phone; return False if it already exists."""
         with self._lock:
             if channel_id in self._channels:
                 return False
@@ -89,9 +89,9 @@ class SimulatedGateway:
             return True
 
     def put(self, channel_id: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Create a channel or change its settings, which must have been checked.
+        """Create a channel or change its settings, which the caller has validated.
 
-        A new channel with a paired session is connected, any other is disconnected.
+        A new channel with a paired session is connected, any other new one is disconnected.
         """
         with self._lock:
             now = self.clock.monotonic()
@@ -104,7 +104,7 @@ class SimulatedGateway:
             return channel.snapshot(now)
 
     def act(self, channel_id: str, action: str) -> dict[str, Any]:
-        """Let something happen to a channel, and return what it looked like afterwards."""
+        """Apply an action to a channel, and return its new state; raise Refused."""
         if action not in {*ACTIONS, "remove"}:
             raise Refused(404, f"unknown action {action!r}; known are {', '.join(ACTIONS)}, remove")
         with self._lock:
@@ -126,10 +126,10 @@ class SimulatedGateway:
             return [channel.snapshot(now) for channel in self._channels.values()]
 
     def send(self, channel_id: str, number: str, words: str) -> SimulatedMessage | None:
-        """Carry a message to a number; None where the channel cannot send.
+        """Deliver a message to a number; return None if the channel cannot send.
 
-        The gateway reports it at once at the sender. It arrives where the number is that of a
-        channel which hears; a deaf one gets it, and nobody is told.
+        The gateway reports it at once for the sender. It reports the arrival if the number belongs
+        to a channel that is alive; a deaf channel gets the message without a report.
         """
         with self._lock:
             now = self.clock.monotonic()
@@ -163,7 +163,7 @@ class SimulatedGateway:
         return sent
 
     def take_back(self, channel_id: str, number: str, message_id: str) -> bool:
-        """Delete a message at both ends; false where the channel has sent none such there."""
+        """Delete a message at both ends; return False if the channel sent no such message there."""
         with self._lock:
             sent = self._sent.get(message_id)
             if sent is None or (sent.channel, sent.receiver) != (channel_id, number):
@@ -172,12 +172,12 @@ class SimulatedGateway:
             return True
 
     def still_there(self) -> list[SimulatedMessage]:
-        """Return the messages that channels have sent and not taken back."""
+        """Return the sent messages that were not deleted."""
         with self._lock:
             return list(self._sent.values())
 
     def messages_of(self, channel: SimulatedChannel) -> list[SimulatedMessage]:
-        """Return what a channel has kept, the oldest first; within `at`."""
+        """Return a channel's stored messages, the oldest first; call it within `at`."""
         return sorted(self._kept[channel.id], key=lambda one: one.at or 0.0)
 
     def _add(self, channel_id: str, *, paired: bool) -> SimulatedChannel:

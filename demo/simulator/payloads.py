@@ -1,4 +1,4 @@
-"""What the webhook writes into the message log: payloads of about a kilobyte, all invented."""
+"""The webhook's payloads in the message log: about a kilobyte each, all invented."""
 
 import random
 import secrets
@@ -16,13 +16,13 @@ PLACES = (
     "channel",
     "data.channel",
 )
-"""Where a payload may name its channel, in the contract's order."""
+"""Fields that may contain the channel, in the contract's order."""
 
 INCOMING_EVENTS = ("message", "onmessage", "message.received")
 OUTGOING_EVENTS = ("onselfmessage", "message.sent", "message")
 OTHER_EVENTS = ("connection.update", "presence.update", "meta_status")
 
-# Its own, since whoever else in this process draws numbers may count on what comes next.
+# A separate generator: other code in this process may rely on the global sequence.
 _chance = random.Random()
 _OURS = "5500000000000"
 _THEIRS = "5500000000001"
@@ -47,9 +47,9 @@ def message_payload(
     words: str | None = None,
     id_: str | None = None,
 ) -> dict[str, Any]:
-    """Make the payload of a message that names its channel in one place.
+    """Return a message's payload that contains the channel at `place`.
 
-    Where the channel stands under `data` or `metadata`, so does the message, or beside it.
+    With a place under `data`, the message is under `data` too; with `metadata`, beside it.
     """
     if place not in PLACES:
         raise ValueError(f"unknown place {place!r}; known are {', '.join(PLACES)}")
@@ -66,7 +66,7 @@ def message_payload(
 
 
 def other_payload(channel: str, event_type: str) -> dict[str, Any]:
-    """Make the payload of an event that is no message."""
+    """Return the payload of an event without a message."""
     return {
         "event": event_type,
         "sessionId": channel,
@@ -86,7 +86,7 @@ def _message(*, outgoing: bool, words: str | None, id_: str | None) -> dict[str,
         "to": f"{receiver}@c.us",
         "fromMe": outgoing,
         "body": " ".join(said),
-        "ack": _chance.randint(1, 3),  # WhatsApp has taken it, at least
+        "ack": _chance.randint(1, 3),  # at least accepted by WhatsApp
         "isGroupMsg": False,
         "isMedia": False,
         "mentionedJidList": [],

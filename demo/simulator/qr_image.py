@@ -1,4 +1,4 @@
-"""Small PNG images that look like QR codes and hold nothing."""
+"""Small PNG images that look like QR codes and contain no data."""
 
 import hashlib
 import struct
@@ -11,7 +11,7 @@ _FINDER = 7
 
 
 def png(number: int) -> bytes:
-    """Draw the image with this number; each number has an image of its own."""
+    """Return the PNG image of this number; each number has a different image."""
     side = (_MODULES + 2 * _QUIET) * _SCALE
     rows = b"".join(b"\0" + _row(number, y // _SCALE - _QUIET) for y in range(side))
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)

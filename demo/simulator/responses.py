@@ -1,4 +1,4 @@
-"""Responses of the two HTTP APIs, and the one that is none."""
+"""Responses of the two HTTP APIs, and aborted connections."""
 
 import json
 import socket
@@ -11,7 +11,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 def as_json(status: int, body: Any) -> Response:
-    """Make a JSON response in UTF-8, or one of an image where the body is bytes."""
+    """Return a JSON response in UTF-8, or a PNG image if the body is bytes."""
     if isinstance(body, bytes):
         return Response(body, status, mimetype="image/png")
     text = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
@@ -19,17 +19,17 @@ def as_json(status: int, body: Any) -> Response:
 
 
 def cut_off() -> Response:
-    """Make a response that ends the connection before its first byte."""
+    """Return a response that closes the connection before its first byte."""
     return Response(map(_abort, (b"",)))
 
 
 def reset_on_close(connection: socket.socket) -> None:
-    """Make the connection end with a TCP reset."""
+    """Make the connection close with a TCP reset."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
 
 def resets_on_close(connection: socket.socket) -> bool:
-    """Tell whether `reset_on_close` was called for this connection."""
+    """Whether `reset_on_close` was called for this connection."""
     size = len(_RESET_ON_CLOSE)
     return connection.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, size) == _RESET_ON_CLOSE
 

@@ -1,4 +1,4 @@
-"""What a value sent to the control API must look like, checked before anything changes."""
+"""Validation of values sent to the control API, before anything changes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,19 +7,19 @@ from typing import Any
 from demo.simulator.errors import Refused
 
 _MOST = 10**9
-"""A limit for amounts: more seconds than some 300 years are more than threads can wait."""
+"""Limit for amounts: threads cannot wait longer than about 300 years of seconds."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Accepts or refuses one value, and can say in words what it expects."""
+    """Accepts or refuses one value; `expects` describes valid ones for messages."""
 
     expects: str
     accepts: Callable[[object], bool]
 
 
 def one_of(*options: object) -> Rule:
-    """Make a rule that accepts exactly these values."""
+    """Return a rule that accepts exactly these values."""
     words = ", ".join(str(option) for option in options)
     return Rule(
         f"one of {words}",
@@ -28,7 +28,7 @@ def one_of(*options: object) -> Rule:
 
 
 def or_null(rule: Rule) -> Rule:
-    """Make a rule that accepts null besides what the given rule accepts."""
+    """Return a rule that also accepts null."""
     return Rule(f"{rule.expects}, or null", lambda value: value is None or rule.accepts(value))
 
 
@@ -58,7 +58,7 @@ POSITIVE_AMOUNT = Rule(
 
 
 def check(values: object, rules: Mapping[str, Rule], what: str) -> dict[str, Any]:
-    """Return the values as a dictionary, or refuse the first that is unknown or unfit."""
+    """Return the values as a dictionary; raise Refused for the first unknown or invalid one."""
     if not isinstance(values, dict):
         raise Refused(400, f"{what}: the body must be a JSON object")
     for name, value in values.items():

@@ -1,4 +1,4 @@
-"""The message log's table, exactly as the contract has it, and rows for it."""
+"""The message log's table, exactly as in the contract, and its rows."""
 
 import hashlib
 import json
@@ -65,7 +65,7 @@ _AGO = {
 
 
 def create_message_log(engine: Engine) -> None:
-    """Create the table `webhook_raw_logs` if it is not there yet."""
+    """Create the table `webhook_raw_logs` if it does not exist."""
     with engine.begin() as connection:
         for statement in _SQLITE if engine.dialect.name == "sqlite" else _MARIADB:
             connection.execute(text(statement))
@@ -82,11 +82,11 @@ def insert_message(
     payload: str | dict[str, Any] | None = None,
     words: str | None = None,
 ) -> int:
-    """Insert one row the way the webhook does, and return its id.
+    """Insert one row as the webhook does, and return its id.
 
-    The channel stands in the payload at `place`, one of the contract's. Another `payload` can be
-    given whole, as an object or as text that need not be JSON. The row is `age_seconds` old by
-    the database's own clock. The caller commits.
+    The payload contains the channel at `place`, one of PLACES. `payload` replaces the whole
+    payload, as an object or as text that need not be JSON. The row is `age_seconds` old by the
+    database's clock. The caller commits.
     """
     if payload is None:
         payload = message_payload(

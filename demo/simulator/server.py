@@ -1,4 +1,4 @@
-"""The HTTP server that holds a simulator together, in this process."""
+"""The simulator's HTTP server, in this process."""
 
 import contextlib
 import socket
@@ -25,21 +25,21 @@ _BACKLOG = 128
 
 
 class _Handler(WSGIRequestHandler):
-    """A quiet handler: the journal tells what was asked."""
+    """Handler without log: the journal records the calls."""
 
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug's name
         """Log nothing."""
 
     def connection_dropped(self, *_: Any, **__: Any) -> None:
-        """End the connection of an answer cut off, which werkzeug leaves open for a next call."""
+        """Close the connection of a truncated response; werkzeug leaves it open for a next call."""
         self.close_connection = True
 
 
 class _Server(ThreadedWSGIServer):
-    """A thread for each connection, so that held calls never hold up others."""
+    """One thread per connection, so that calls on hold never delay others."""
 
     def shutdown_request(self, request: Any) -> None:
-        """End a connection: with a reset and nothing before it, if it is marked for that."""
+        """Close a connection; one that is marked for a reset gets only the reset."""
         with contextlib.suppress(OSError):
             if resets_on_close(request):
                 self.close_request(request)
@@ -48,7 +48,7 @@ class _Server(ThreadedWSGIServer):
 
 
 class SimulatorServer:
-    """A whole simulated gateway in this process, for use in a `with` statement or by hand."""
+    """A simulated gateway in this process; use it in a `with` statement, or start and stop it."""
 
     def __init__(
         self,
@@ -83,13 +83,13 @@ class SimulatorServer:
         )
 
     def start(self) -> None:
-        """Begin to answer and to write traffic."""
+        """Start server, webhook and traffic."""
         self._thread.start()
         self._webhook.start()
         self._traffic.start()
 
     def stop(self) -> None:
-        """Stop listening, let go of the calls that are held, and end the traffic."""
+        """Stop listening, release the calls on hold, and stop the traffic."""
         if self._thread.is_alive():
             self._server.shutdown()
             self._thread.join()
@@ -108,7 +108,7 @@ class SimulatorServer:
 
 def _listen(host: str, port: int, app: Any) -> _Server:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Bound here, because werkzeug ends the process when it cannot bind.
+    # Bound here, because werkzeug exits the process if it cannot bind.
     with socket.create_server((host, port), family=family, backlog=_BACKLOG) as listener:
         return _Server(host, port, app, handler=_Handler, fd=listener.fileno())
 
@@ -120,8 +120,8 @@ def _tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
 
 
 def _use_tls(server: _Server, context: ssl.SSLContext) -> None:
-    # The handshake is left to the connection's own thread: a client that never
-    # shakes hands would otherwise keep everybody else from connecting.
+    # The connection's own thread does the handshake: otherwise a client that never completes it
+    # would block all other connections.
     server.socket = context.wrap_socket(
         server.socket, server_side=True, do_handshake_on_connect=False
     )

@@ -1,4 +1,4 @@
-"""Writes message rows for the channels that are really alive, as the webhook would."""
+"""Writes message rows for the channels that are alive, as the webhook would."""
 
 import random
 import threading
@@ -22,22 +22,22 @@ from demo.simulator.schema import create_message_log, insert_message
 
 _MARIADB_TIMEOUTS = {"connect_timeout": 3, "read_timeout": 5, "write_timeout": 5}
 _WAIT_SECONDS = 0.5
-# Its own, since whoever else in this process draws numbers may count on what comes next.
+# A separate generator: other code in this process may rely on the global sequence.
 _chance = random.Random()
 
 
 def open_message_log(url: str) -> Engine:
-    """Make the engine for a message log, one that gives up soon when the database is away."""
+    """Create a message log's engine, with timeouts of 3 to 5 s for an unavailable database."""
     timeouts = {"timeout": 5} if make_url(url).get_backend_name() == "sqlite" else _MARIADB_TIMEOUTS
     return create_engine(url, connect_args=timeouts, pool_pre_ping=True)
 
 
 class Traffic:
-    """A thread that writes to the message log every so many seconds, whatever happens to it.
+    """A thread that writes to the message log at an interval and survives database errors.
 
-    Each round bears one message for each living channel that is not quiet, and writes one event
-    that proves nothing for each channel that the gateway calls connected. All messages that are
-    born are written, also those that the API carries while the rounds are paused.
+    Each round creates one message for each channel that is alive and not quiet, and writes one
+    event that proves nothing for each channel that is listed as connected. Messages sent by the
+    API are written too, even while the rounds are paused.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Traffic:
         seconds: float,
         api: str = "wrapper",
     ) -> None:
-        """Write rows as PixelHub does: Whapi's are its own events, all others the wrapper's."""
+        """Write rows as PixelHub does: Whapi's own events, and the wrapper's for all others."""
         self._of_whapi = api == "whapi"
         self._gateway = gateway
         self._engine = engine
@@ -67,9 +67,9 @@ class Traffic:
         )
 
     def start(self, *, also_without_log: bool = False) -> None:
-        """Begin, and wait a little for the first round, so that the table is there.
+        """Start, and wait up to 0.5 s for the first round, so that the table exists.
 
-        Without a log there are rounds only where somebody else is told of what is born.
+        Without a log, rounds run only if another listener needs the messages.
         """
         if self._thread.is_alive() or not (self._engine is not None or also_without_log):
             return
@@ -80,7 +80,7 @@ class Traffic:
             self._first_round.wait(_WAIT_SECONDS)
 
     def stop(self) -> None:
-        """End after the present round, or leave it behind if that takes too long."""
+        """Stop after the current round; wait at most 0.5 s for it."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -88,7 +88,7 @@ class Traffic:
             self._thread.join(_WAIT_SECONDS)
 
     def set(self, *, seconds: float | None = None, paused: bool | None = None) -> None:
-        """Change the pace, or stop and go; the next round follows at once."""
+        """Change the interval, pause or resume; the next round follows at once."""
         with self._changed:
             self._seconds = self._seconds if seconds is None else seconds
             self._paused = self._paused if paused is None else paused
@@ -138,7 +138,7 @@ class Traffic:
             self._changed.notify()
 
     def _bear(self) -> None:
-        """Let each living channel have a message, unless it is a quiet one."""
+        """Create a message for each channel that is alive and not quiet."""
         for channel in self._gateway.snapshot():
             if channel["alive"] and not channel["quiet"]:
                 outgoing = _chance.random() < 0.5
@@ -153,8 +153,8 @@ class Traffic:
                 self._table_is_there = True
             with engine.begin() as connection:
                 messages = self._insert(connection, born, whole_round=whole_round)
-        except Exception as error:  # noqa: BLE001 - nothing that a database does may end this
-            # Only the kind: a driver's words may hold the address and the user.
+        except Exception as error:  # noqa: BLE001 - the thread must survive every database error
+            # Only the type: a driver's message may contain address and user.
             trouble: str | None = type(error).__name__
             self._table_is_there = False
             messages = 0
@@ -192,7 +192,7 @@ class Traffic:
     def _insert_of_whapi(
         self, connection: Connection, born: list[SimulatedMessage], *, whole_round: bool
     ) -> int:
-        """Insert one row for all messages of a channel, as Whapi posts those that come together."""
+        """Insert one row per channel: Whapi posts messages that arrive together in one event."""
         for channel in self._gateway.snapshot() if whole_round else ():
             if channel["status"] == "connected":
                 _insert_event(connection, OTHERS["whapi"](channel["id"]))
@@ -220,5 +220,5 @@ def _event_type(message: SimulatedMessage) -> str:
 
 
 def _spelling(channel: str) -> str:
-    """Spell an id as it is, or as the webhook sometimes does: small and without spaces."""
+    """Return the id unchanged, or as the webhook sometimes has it: lower case, no spaces."""
     return _chance.choice((channel, channel.lower().replace(" ", "")))

@@ -1,4 +1,4 @@
-"""Posts events to a webhook, in the shape and with the faults of the gateway that is simulated."""
+"""Posts events to a webhook, with the shapes and faults of the simulated gateway."""
 
 import hashlib
 import heapq
@@ -21,7 +21,7 @@ from demo.simulator.model import SimulatedGateway
 
 _TIMEOUT = 5.0
 
-# The header of each signature by HMAC-SHA256, and what stands before the digits.
+# Header of each HMAC-SHA256 signature, and the prefix of its digits.
 _SIGNATURES = {
     "gowa": ("X-Hub-Signature-256", "sha256="),
     "openwa": ("X-OpenWA-Signature", "sha256="),
@@ -40,18 +40,18 @@ RULES = {
     "retries": rules.COUNT,
     "retry_seconds": rules.AMOUNT,
 }
-"""The rule for each setting of `PUT /sim/webhook`."""
+"""Validation rules of the settings of `PUT /sim/webhook`."""
 
 
 @dataclass
 class Manners:
     """How events are posted.
 
-    They go to `url`, or nowhere. Those of messages say that they are `late_seconds` old, carry
-    media of so many `megabytes`, and are posted `repeats` times more. A `flood` of so many events
-    that prove nothing goes before each. `by_events` adds the event's name to the address, as
-    Evolution can. WAHA signs its events, unless they are not `signed`, as those of its older Core.
-    What is not answered 2xx is posted again up to `retries` times, `retry_seconds` apart.
+    They go to `url`; None posts none. Message events are dated `late_seconds` back, carry media of
+    `megabytes`, and are posted `repeats` more times. A `flood` of so many events without a message
+    precedes each. `by_events` appends the event's name to the URL, as Evolution can. WAHA signs its
+    events; `signed` false simulates its older Core, which does not. Posts without a 2xx answer are
+    retried up to `retries` times, `retry_seconds` apart.
     """
 
     url: str | None = None
@@ -68,10 +68,10 @@ class Manners:
 
 
 class Webhook:
-    """A thread that posts each message that is born.
+    """A thread that posts each new message.
 
     WAHA, GOWA, OpenWA and wuzapi sign with the token, Evolution and Whapi send it in a header, and
-    the others in the address, as it must be in that of unsigned events.
+    the others in the URL, the only place for it in unsigned events.
     """
 
     def __init__(self, gateway: SimulatedGateway, api: str) -> None:
@@ -85,22 +85,22 @@ class Webhook:
         self._thread = threading.Thread(target=self._run, name="webhook", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Subscribe to new messages and start the thread."""
         self._gateway.births.listen(self._queue.put)
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the event that is being posted."""
+        """Stop after the events that are queued, or after 5 s."""
         self._queue.put(None)
         if self._thread.is_alive():
             self._thread.join(_TIMEOUT)
 
     def set(self, **manners: Any) -> None:
-        """Change how events are posted from now on."""
+        """Change Manners for the next events."""
         self._manners = replace(self._manners, **manners)
 
     def snapshot(self) -> dict[str, Any]:
-        """Describe it for the control API; `answers` counts HTTP statuses, and errors as such."""
+        """Describe it for the control API; `answers` counts HTTP statuses and `error`."""
         manners = {name: getattr(self._manners, name) for name in RULES if name != "token"}
         return {**manners, "answers": dict(self._answers)}
 
@@ -128,7 +128,7 @@ class Webhook:
                     self._post(session, manners.url, event, manners.retries)
 
     def _post_again(self, session: requests.Session) -> float | None:
-        """Post what failed and is due, and return the seconds until more is."""
+        """Retry failed posts that are due; return the seconds until the next retry."""
         while self._later and self._later[0][0] <= time.monotonic():
             _, _, left, url, event = heapq.heappop(self._later)
             self._post(session, url, event, left)

@@ -1,1 +1,1 @@
-"""The HTTP APIs that a simulated gateway can speak."""
+"""The HTTP APIs of the simulated gateway."""

@@ -1,4 +1,4 @@
-"""What every API does with a call: note it, look at the secret, misbehave as told, answer."""
+"""Common handling of a call: record it, check the secret, apply a fault, answer."""
 
 import base64
 import hmac
@@ -17,7 +17,7 @@ from demo.simulator.misbehaviour import carry_out
 from demo.simulator.model import SimulatedGateway
 from demo.simulator.responses import as_json
 
-WEBHOOK_SECRET = "a-secret-of-the-webhook"  # noqa: S105 - of nothing real
+WEBHOOK_SECRET = "a-secret-of-the-webhook"  # noqa: S105 - not a real secret
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -27,14 +27,14 @@ class SimulatedApi(Protocol):
     def __init__(
         self, gateway: SimulatedGateway, faults: FaultBook, journal: Journal, secret: str
     ) -> None:
-        """Serve the gateway's channels to whoever knows the secret."""
+        """Serve the gateway's channels to callers with the secret."""
 
     def blueprint(self) -> Blueprint:
-        """Make the routes. Paths arrive undecoded, so that `%2F` does not separate."""
+        """Create the routes. Paths arrive undecoded, so that `%2F` is no separator."""
 
 
 class SimulatedCalls:
-    """Answers the calls of one API; `unauthorized` is what it says to a wrong secret."""
+    """Answers the calls of one API; `unauthorized` is the answer to a wrong secret."""
 
     def __init__(self, faults: FaultBook, journal: Journal, unauthorized: WrapperAnswer) -> None:
         self._faults = faults
@@ -44,7 +44,7 @@ class SimulatedCalls:
     def answer(
         self, operation: str, channel: str | None, work: Callable[[], WrapperAnswer], *, right: bool
     ) -> Response:
-        """Answer a call whose secret is `right` with what `work` does, unless a fault is on."""
+        """Answer a call with `work`, if its secret is `right` and no fault is on."""
         call = self._begin(operation, channel, right=right)
         ordinary = work if right else lambda: self._unauthorized
         on = self._faults.take(operation, channel, trusted=right)
@@ -59,7 +59,7 @@ class SimulatedCalls:
         return outcome.response
 
     def elsewhere(self, answer: WrapperAnswer, *, right: bool) -> Response:
-        """Stand for another server, which must not be sent the secret."""
+        """Simulate another server, which must not receive the secret."""
         call = self._begin("elsewhere", None, right=right)
         self._journal.finish(call, 200)
         return as_json(*answer)
@@ -76,24 +76,24 @@ class SimulatedCalls:
 
 
 def is_secret(given: str, secret: str) -> bool:
-    """Tell whether a header or a part of a path holds the secret."""
+    """Whether a header or path segment equals the secret, in constant time."""
     # WSGI hands header bytes over as Latin-1 text.
     return hmac.compare_digest(given.encode("latin-1", "replace"), secret.encode())
 
 
 def body_of_request() -> dict[str, object]:
-    """Return the JSON object that was sent, or an empty one."""
+    """Return the request's JSON object, or an empty one."""
     body = request.get_json(force=True, silent=True)
     return body if isinstance(body, dict) else {}
 
 
 def png(number: int) -> str:
-    """Return a QR code in base64."""
+    """Return a QR code's PNG image in base64."""
     return base64.b64encode(qr_image.png(number)).decode()
 
 
 def webhook_url(channel: SimulatedChannel) -> str:
-    """Return where a channel's webhook is set to post, by the answers of its API."""
+    """Return the URL of a channel's webhook, as in the answers of its API."""
     host = "other" if channel.knobs.posting == "moved" else "crm"
     secret = WEBHOOK_SECRET
     return f"https://user:{secret}@{host}.example.com:8443/hooks/{secret}?token={secret}"

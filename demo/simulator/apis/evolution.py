@@ -1,4 +1,4 @@
-"""Evolution's HTTP API, in the shapes of its source; it publishes no description."""
+"""Evolution's HTTP API, modelled on its source; there is no published description."""
 
 import secrets
 from datetime import datetime
@@ -40,13 +40,13 @@ def _not_found(name: str) -> WrapperAnswer:
 
 
 _UNAUTHORIZED = _refusal(401, "Unauthorized", "Unauthorized")
-# An error, and HTTP 200 all the same; its words are lost on the way.
+# An error with HTTP 200, whose text is lost.
 _UNNAMED = WrapperAnswer(200, {"error": True, "message": "[object Object]"})
 _CLOSED = _refusal(500, "Internal Server Error", "Connection Closed")
 
 
 class EvolutionApi:
-    """The calls about instances, privacy settings and texts."""
+    """Calls about instances, privacy settings and texts."""
 
     def __init__(
         self, gateway: SimulatedGateway, faults: FaultBook, journal: Journal, secret: str
@@ -56,7 +56,7 @@ class EvolutionApi:
         self._secret = secret
 
     def blueprint(self) -> Blueprint:
-        """Make the routes. Paths arrive undecoded, so that `%2F` does not separate."""
+        """Create the routes. Paths arrive undecoded, so that `%2F` is no separator."""
         routes = Blueprint("api", __name__)
         add = routes.add_url_rule
         name = "<encoded:channel>"
@@ -77,7 +77,7 @@ class EvolutionApi:
         return routes
 
     def _list(self) -> Response:
-        """List the instances: all, or the one that is named."""
+        """List all instances, or only the named one."""
         name = request.args.get("instanceName")
 
         def work() -> WrapperAnswer:
@@ -103,7 +103,7 @@ class EvolutionApi:
                 clients = one.clients
                 one.begin(now)
                 one.clients = clients + 1
-                # While it is connecting, the number is ignored.
+                # While connecting, Evolution ignores the number.
                 if number and one.status == "qr_required" and one.knobs.pairing == "issued":
                     one.issue_code(number, self._gateway.next_pairing_code(), now)
             return WrapperAnswer(200, self._code(one))
@@ -144,7 +144,7 @@ class EvolutionApi:
         return self._about("query", channel, ask)
 
     def _numbers(self, channel: str) -> Response:
-        """Say that numbers exist, out of the cache."""
+        """Answer from the cache that the numbers exist."""
         asked = body_of_request().get("numbers")
         numbers = asked if isinstance(asked, list) else []
 
@@ -154,7 +154,7 @@ class EvolutionApi:
         return self._about("cached", channel, tell)
 
     def _profile(self, channel: str) -> Response:
-        """Describe a contact, out of the cache."""
+        """Return a contact from the cache."""
         number = str(body_of_request().get("number") or "")
 
         def tell(*_: Any) -> WrapperAnswer:
@@ -194,10 +194,10 @@ class EvolutionApi:
         return self._answer("take_back", channel, take)
 
     def _messages(self, channel: str) -> Response:
-        """List messages, the newest first, with the traps of the real one.
+        """List messages, the newest first, with the pitfalls of the real API.
 
-        A bound of the time counts only beside the other one, `fromMe` only where it is true, and
-        what is called `offset` is the size of a page.
+        A time bound applies only together with the other one, `fromMe` only if it is true, and
+        `offset` is the page size.
         """
         body: dict[str, Any] = body_of_request()
         where: dict[str, Any] = body.get("where") or {}
@@ -205,7 +205,7 @@ class EvolutionApi:
         size, number = int(body.get("offset") or 50), int(body.get("page") or 1)
 
         def find(one: SimulatedChannel, _: float) -> WrapperAnswer:
-            # What could not be decrypted is not stored.
+            # Evolution does not store messages that it could not decrypt.
             rows = [m for m in self._gateway.messages_of(one)[::-1] if m.kind != "ciphertext"]
             if bounds.get("gte") and bounds.get("lte"):
                 first, last = (_as_date(bounds[name]) for name in ("gte", "lte"))
@@ -250,7 +250,7 @@ class EvolutionApi:
         return self._answer("unknown", None, lambda: unknown)
 
     def _code(self, channel: SimulatedChannel) -> dict[str, Any]:
-        """Return what connect answers: the state, a QR code, or a count while there is none."""
+        """Return the answer of connect: the state, a QR code, or a count while there is none."""
         if channel.status == "connected":
             return _state(channel, "open")
         if channel.status != "qr_required":
@@ -275,7 +275,7 @@ class EvolutionApi:
 
 
 def _look(channel: SimulatedChannel) -> str | None:
-    """Return the process's state at one look; null while it has not loaded the instance."""
+    """Return the process's state at one call; None while the instance is not loaded."""
     if not channel.knobs.loaded:
         return None
     if channel.reachable or channel.status == "disconnected":
@@ -319,7 +319,7 @@ def _instance(channel: SimulatedChannel) -> dict[str, Any]:
 
 
 def _as_date(value: object) -> float:
-    """Return Unix seconds as JavaScript's Date does: a number is milliseconds."""
+    """Return Unix seconds; a number is in milliseconds, as for JavaScript's Date."""
     if isinstance(value, int | float):
         return value / 1000
     return datetime.fromisoformat(str(value)).timestamp()

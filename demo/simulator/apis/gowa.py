@@ -1,4 +1,4 @@
-"""The HTTP API of go-whatsapp-web-multidevice, in the shapes of the document that it publishes."""
+"""The HTTP API of go-whatsapp-web-multidevice, modelled on its published document."""
 
 import base64
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from demo.simulator.knobs import AS_IT_IS, MISSING
 _STATES = {
     "connected": "logged_in",
     "initializing": "connecting",
-    # Its socket is connected, and nobody is logged in.
+    # The socket is connected without a login.
     "qr_required": "connected",
     "disconnected": "disconnected",
 }
@@ -36,7 +36,7 @@ _DISCONNECTED = _error(500, "INTERNAL_SERVER_ERROR", "you are not connect to wha
 
 
 class GowaApi(ListedApi):
-    """The calls about devices, contacts and texts."""
+    """Calls about devices, contacts and texts."""
 
     unauthorized = _error(401, "UNAUTHORIZED", "Unauthorized")
     unknown = _error(404, "NOT_FOUND", "Cannot find that")
@@ -44,7 +44,7 @@ class GowaApi(ListedApi):
     no_code = _error(500, "INTERNAL_SERVER_ERROR", "error when pairing")
 
     def routes(self) -> Iterable[Route]:
-        """Return the routes."""
+        """Return method, path and view of each call."""
         one = "/devices/<encoded:channel>"
         return (
             ("GET", "/devices", self._list),
@@ -58,7 +58,7 @@ class GowaApi(ListedApi):
         )
 
     def is_right(self) -> bool:
-        """Whether user and password are."""
+        """Whether basic authentication contains user and password."""
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         return scheme == "Basic" and is_secret(given, _basic(self.secret))
 

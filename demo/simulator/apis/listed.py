@@ -1,4 +1,4 @@
-"""What the APIs have in common whose gateways are described in YAML."""
+"""Common base of the APIs whose gateways are declared in YAML."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -15,20 +15,20 @@ from demo.simulator.model import SimulatedGateway
 
 Work = Callable[[SimulatedChannel, float], WrapperAnswer]
 Route = tuple[str, str, Callable[..., Response]]
-"""A method, a path, and what answers."""
+"""HTTP method, path, view."""
 
 
 class ListedApi(ABC):
-    """The calls of one API, about the channels that a list names."""
+    """Calls of one API that has a list of channels."""
 
     unauthorized: ClassVar[WrapperAnswer]
-    """What a wrong secret is told."""
+    """Answer to a wrong secret."""
     unknown: ClassVar[WrapperAnswer]
-    """What is told of a path that is none."""
+    """Answer to an unknown path."""
     missing: ClassVar[WrapperAnswer]
-    """What is told of a channel that is none."""
+    """Answer about an unknown channel."""
     no_code: ClassVar[WrapperAnswer]
-    """What is told where there is no pairing code."""
+    """Answer if no pairing code is issued."""
 
     def __init__(
         self, gateway: SimulatedGateway, faults: FaultBook, journal: Journal, secret: str
@@ -39,14 +39,14 @@ class ListedApi(ABC):
 
     @abstractmethod
     def routes(self) -> Iterable[Route]:
-        """Return the routes."""
+        """Return method, path and view of each call."""
 
     @abstractmethod
     def is_right(self) -> bool:
-        """Whether the request's head has the secret."""
+        """Whether the request's headers contain the secret."""
 
     def blueprint(self) -> Blueprint:
-        """Make the routes. Paths arrive undecoded, so that `%2F` does not separate."""
+        """Create the routes. Paths arrive undecoded, so that `%2F` is no separator."""
         made = Blueprint("api", __name__)
         for number, (method, path, view) in enumerate(self.routes()):
             made.add_url_rule(path, str(number), view, methods=[method])
@@ -54,13 +54,13 @@ class ListedApi(ABC):
         return made
 
     def about(self, operation: str, channel: str, work: Work) -> Response:
-        """Answer a call about a channel."""
+        """Answer a call about a channel with `work`, or `missing` if it is unknown."""
         return self.answer(operation, channel, lambda: self.gateway.at(channel, work, self.missing))
 
     def issue_code(
         self, channel: str, number: str, told: Callable[[str], WrapperAnswer]
     ) -> Response:
-        """Answer a call for a pairing code, with what ``told`` makes of one."""
+        """Issue a pairing code; ``told`` turns it into the answer."""
 
         def issue(one: SimulatedChannel, now: float) -> WrapperAnswer:
             if one.status != "qr_required" or one.knobs.pairing == "refused":
@@ -74,7 +74,7 @@ class ListedApi(ABC):
     def answer(
         self, operation: str, channel: str | None, work: Callable[[], WrapperAnswer]
     ) -> Response:
-        """Answer a call with what `work` does, if the secret is right."""
+        """Answer a call with `work`, or `unauthorized` if the secret is wrong."""
         return self._calls.answer(operation, channel, work, right=self.is_right())
 
     def _unknown(self, **_: str) -> Response:

@@ -1,4 +1,4 @@
-"""OpenWA's HTTP API, in the shapes of its API specification."""
+"""OpenWA's HTTP API, modelled on its API specification."""
 
 import datetime as dt
 import uuid
@@ -22,7 +22,7 @@ _STATUSES = {
 
 
 def openwa_id(channel_id: str) -> str:
-    """Return the id by which OpenWA itself calls a session, in its paths and events."""
+    """Return OpenWA's own id of a session, as in its paths and events."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, channel_id))
 
 
@@ -36,7 +36,7 @@ _NOT_READY = _error(409, "Engine is not ready", "Conflict")
 
 
 class OpenwaApi(ListedApi):
-    """The calls about sessions, contacts and messages."""
+    """Calls about sessions, contacts and messages."""
 
     unauthorized = _error(401, "Invalid API key", "Unauthorized")
     unknown = _error(404, "Cannot find that", "Not Found")
@@ -44,7 +44,7 @@ class OpenwaApi(ListedApi):
     no_code = _error(409, "Session is not waiting to be linked", "Conflict")
 
     def routes(self) -> Iterable[Route]:
-        """Return the routes."""
+        """Return method, path and view of each call."""
         one = "/api/sessions/<encoded:session>"
         return (
             ("GET", "/api/sessions", self._list),
@@ -60,7 +60,7 @@ class OpenwaApi(ListedApi):
         )
 
     def is_right(self) -> bool:
-        """Whether the API key is."""
+        """Whether the header X-API-Key contains the secret."""
         return is_secret(request.headers.get("X-API-Key", ""), self.secret)
 
     def _list(self) -> Response:
@@ -153,7 +153,7 @@ class OpenwaApi(ListedApi):
         return self.about(operation, self._name(session), work)
 
     def _name(self, session: str) -> str:
-        """Return the name of a session by its id."""
+        """Return a session's name by its id, an empty string if it is unknown."""
         names = self.gateway.each(lambda one: one.id)
         return next((one for one in names if openwa_id(one) == session), "")
 

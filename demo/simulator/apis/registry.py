@@ -1,4 +1,4 @@
-"""Which APIs a simulated gateway can speak, by the type that the settings name."""
+"""The simulated gateway's APIs, by the gateway type of the settings."""
 
 from collections.abc import Mapping
 

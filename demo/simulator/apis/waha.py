@@ -1,4 +1,4 @@
-"""WAHA's HTTP API, in the shapes of the OpenAPI document that it publishes."""
+"""WAHA's HTTP API, modelled on its published OpenAPI document."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ _STATUSES = {
 _NOT_FOUND = WrapperAnswer(
     404, {"message": "Session not found", "error": "Not Found", "statusCode": 404}
 )
-_START_WAIT = 5.0  # seconds that a call about a starting session waits before it is refused
+_START_WAIT = 5.0  # seconds until a call about a starting session is refused
 _UNAUTHORIZED = WrapperAnswer(401, {"message": "Unauthorized", "statusCode": 401})
 
 
@@ -45,7 +45,7 @@ _ONE_ONLY = _refused(
 
 
 class WahaApi:
-    """The calls about sessions, pairing, contacts and texts."""
+    """Calls about sessions, pairing, contacts and texts."""
 
     def __init__(
         self, gateway: SimulatedGateway, faults: FaultBook, journal: Journal, secret: str
@@ -55,7 +55,7 @@ class WahaApi:
         self._secret = secret
 
     def blueprint(self) -> Blueprint:
-        """Make the routes. Paths arrive undecoded, so that `%2F` does not separate."""
+        """Create the routes. Paths arrive undecoded, so that `%2F` is no separator."""
         routes = Blueprint("api", __name__)
         add = routes.add_url_rule
         one = "/api/sessions/<encoded:channel>"
@@ -190,7 +190,7 @@ class WahaApi:
         return self._about("chats", channel, tell)
 
     def _messages(self, channel: str, chat: str) -> Response:
-        """List messages; rows without content are dropped after a page was cut."""
+        """List messages; rows without content are removed after the page is cut."""
         asked = request.args
 
         def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
@@ -208,7 +208,7 @@ class WahaApi:
                 rows.reverse()
             return WrapperAnswer(200, [_row(m) for m in _cut(rows) if m.kind != "protocol"])
 
-        # Else each file in the list is fetched from WhatsApp.
+        # Otherwise WAHA downloads each file in the list from WhatsApp.
         careful = asked.get("downloadMedia") == "false"
         return self._about("messages" if careful else "careless", channel, tell)
 
@@ -244,7 +244,7 @@ def _not_sent(channel: SimulatedChannel, _: float) -> WrapperAnswer:
 
 
 def _session(channel: SimulatedChannel) -> dict[str, Any]:
-    """Describe one session, which tells more than the list does."""
+    """Return one session, with more fields than in the list."""
     runs = channel.failed or channel.status != "disconnected"
     config: dict[str, Any] = (
         {} if channel.knobs.old_core else {"noweb": {"store": {"enabled": channel.knobs.stores}}}

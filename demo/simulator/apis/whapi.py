@@ -1,4 +1,4 @@
-"""Whapi.Cloud's HTTP API, in the shapes of the OpenAPI document that it publishes."""
+"""Whapi.Cloud's HTTP API, modelled on its published OpenAPI document."""
 
 import hashlib
 from collections.abc import Callable
@@ -26,12 +26,12 @@ _Work = Callable[[SimulatedChannel, float], WrapperAnswer]
 
 
 def token_of(secret: str, channel_id: str) -> str:
-    """Return the token of one channel of the simulated account."""
+    """Return the token of a channel of the simulated account."""
     return f"{secret}.{hashlib.sha256(channel_id.encode()).hexdigest()[:12]}"
 
 
 def whapi_id(channel_id: str) -> str:
-    """Return the name by which Whapi itself calls a channel, in its answers and events."""
+    """Return Whapi's own id of a channel, as in its answers and events."""
     return f"ZAPSIM-{hashlib.sha256(channel_id.encode()).hexdigest()[:5].upper()}"
 
 
@@ -46,9 +46,9 @@ _FAILED = _error(500, "Internal server error")
 
 
 class WhapiApi:
-    """The calls of one channel, which its token names.
+    """Calls of one channel, which the token identifies.
 
-    A look that starts what was stopped is noted as `careless`.
+    The journal marks a read that would start a stopped channel as `careless`.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class WhapiApi:
         self._secret = secret
 
     def blueprint(self) -> Blueprint:
-        """Make the routes."""
+        """Create the routes."""
         routes = Blueprint("api", __name__)
         add = routes.add_url_rule
         add("/health", "health", self._health, methods=["GET"])
@@ -102,7 +102,7 @@ class WhapiApi:
             if one.status == "qr_required":
                 return _error(409, "Channel already logged out")
             one.unpair(now)
-            # The document describes the one and requires the other.
+            # The document describes one of the fields and requires the other.
             return WrapperAnswer(200, {"success": True, "result": "success"})
 
         return self._about("delete", logout)
@@ -170,7 +170,7 @@ class WhapiApi:
         return self._calls.answer(operation, channel, answer, right=channel is not None)
 
     def _channel(self) -> str | None:
-        """Return the channel that the token names, None where it names none."""
+        """Return the channel of the token, None for a wrong token."""
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         if scheme != "Bearer":
             return None
@@ -179,7 +179,7 @@ class WhapiApi:
 
 
 def _wake(channel: SimulatedChannel, now: float) -> None:
-    if _text(channel) != "STOP":  # that one needs a payment
+    if _text(channel) != "STOP":  # STOP ends only with a payment
         channel.begin(now)
 
 

@@ -1,4 +1,4 @@
-"""WPPConnect Server's HTTP API, in the shapes of its source."""
+"""WPPConnect Server's HTTP API, modelled on its source."""
 
 import json
 import secrets
@@ -34,7 +34,7 @@ _NOT_CLOSED = {"status": False, "message": "Error closing session", "error": {"l
 
 
 def _not_active() -> WrapperAnswer:
-    """Refuse a call about a session that is not open; a body sent is repeated in part."""
+    """Refuse a call about a session that is not open; a sent body is repeated in part."""
     body = {"response": None, "status": "Disconnected"}
     body["message"] = "A sessão do WhatsApp não está ativa."
     if request.method == "POST" and "logout-session" not in request.path:
@@ -47,12 +47,12 @@ def _packets(text: str) -> Response:
 
 
 def _session(channel: SimulatedChannel) -> dict[str, str]:
-    """Return what the server adds to an answer about a session that it holds."""
+    """Return the field that the server adds to answers about a session in its memory."""
     return {"session": channel.id if channel.begun else ""}
 
 
 class WppconnectApi:
-    """The calls about sessions, numbers and texts; administrative ones carry the secret key."""
+    """Calls about sessions, numbers and texts; administrative ones contain the secret key."""
 
     def __init__(
         self, gateway: SimulatedGateway, faults: FaultBook, journal: Journal, secret: str
@@ -64,12 +64,12 @@ class WppconnectApi:
         self._admin = SimulatedCalls(faults, journal, _WRONG_KEY)
         self._secret = secret
         self._lock = threading.Lock()
-        # All that were made: a token is a salted hash, and a new one ends no other.
+        # All generated tokens: a token is a salted hash, and a new one does not revoke older ones.
         self._tokens: dict[str, list[str]] = {}
         self._sockets: dict[str, SimpleQueue[str]] = {}
 
     def blueprint(self) -> Blueprint:
-        """Make the routes. Paths arrive undecoded, so that `%2F` does not separate."""
+        """Create the routes. Paths arrive undecoded, so that `%2F` is no separator."""
         routes = Blueprint("api", __name__)
         add = routes.add_url_rule
         one = "/api/<encoded:channel>"
@@ -112,7 +112,7 @@ class WppconnectApi:
         return self._admin.answer("token", channel, work, right=right)
 
     def _clear(self, channel: str, key: str) -> Response:
-        """Delete the session's files. It stays in the list, and its status in memory as it is."""
+        """Delete the session's files. It stays listed, and its status in memory does not change."""
 
         def clear(one: SimulatedChannel, _: float) -> WrapperAnswer:
             one.knobs.session = "unpaired"
@@ -135,7 +135,7 @@ class WppconnectApi:
         config = body_of_request()
 
         def work() -> WrapperAnswer:
-            self._gateway.create(channel)  # a name that it does not know becomes a session
+            self._gateway.create(channel)  # an unknown name becomes a session
 
             def start(one: SimulatedChannel, now: float) -> WrapperAnswer:
                 before = self._state(one)
@@ -153,7 +153,7 @@ class WppconnectApi:
         return self._answer("start_session", channel, work)
 
     def _issue_code(self, channel: SimulatedChannel, now: float) -> None:
-        """Tell all who listen; a session that was closed before has lost its name."""
+        """Issue a code, and send it to all sockets, without the session's name as after a close."""
         if channel.knobs.pairing == "refused":
             return
         code = self._gateway.next_pairing_code()
@@ -164,7 +164,7 @@ class WppconnectApi:
                 queue.put(f"42{event}")
 
     def _socket(self) -> Response:
-        """Stand for socket.io's long polling, which wants no token."""
+        """Simulate socket.io's long polling, which needs no token."""
         sid = request.args.get("sid")
         with self._lock:
             if sid is None:
@@ -228,7 +228,7 @@ class WppconnectApi:
         return self._about("query", channel, ask, _not_active())
 
     def _page(self, channel: str) -> Response:
-        """Say whether the page answers, which is no word about WhatsApp."""
+        """Answer whether the browser page responds, which is no evidence of WhatsApp's state."""
 
         def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
             up = one.status == "connected"
@@ -281,7 +281,7 @@ class WppconnectApi:
         return self._about("chats", channel, tell, _not_active())
 
     def _messages(self, channel: str, phone: str) -> Response:
-        """List messages of one chat, the oldest first; nothing of it filters by time or sender."""
+        """List one chat's messages, the oldest first, without a filter by time or sender."""
         asked = request.args
         count = int(asked.get("count", 20))
 
@@ -301,12 +301,12 @@ class WppconnectApi:
         return self._about("messages", channel, tell, _not_active())
 
     def _unread(self, channel: str) -> Response:
-        """Mark all as read, which nobody may do who only looks."""
+        """Mark all messages as read, which a read-only client must not do."""
         done = WrapperAnswer(200, {"status": "success", "response": []})
         return self._about("careless", channel, lambda *_: done, _not_active())
 
     def _unknown(self, **_: str) -> Response:
-        """Answer with a page, to whoever asks."""
+        """Answer with a page, whatever the token."""
         self._calls.answer("unknown", None, lambda: _NO_PAGE, right=True)
         page = f"<!DOCTYPE html>\n<pre>Cannot {request.method} {request.path}</pre>\n"
         return Response(page, _NO_PAGE.status, content_type="text/html; charset=utf-8")

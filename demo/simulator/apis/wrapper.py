@@ -1,4 +1,4 @@
-"""The wrapper's HTTP API, as the contract has it."""
+"""The wrapper's HTTP API, modelled on the contract."""
 
 from flask import Blueprint, Response, request
 
@@ -12,7 +12,7 @@ from demo.simulator.model import SimulatedGateway
 
 
 class WrapperApi:
-    """The calls that PixelHub's gateway has."""
+    """Calls of PixelHub's gateway."""
 
     def __init__(
         self, gateway: SimulatedGateway, faults: FaultBook, journal: Journal, secret: str
@@ -22,7 +22,7 @@ class WrapperApi:
         self._secret = secret
 
     def blueprint(self) -> Blueprint:
-        """Make the routes. Paths arrive undecoded, so that `%2F` does not separate."""
+        """Create the routes. Paths arrive undecoded, so that `%2F` is no separator."""
         routes = Blueprint("api", __name__)
         add = routes.add_url_rule
         one = "/api/channels/<encoded:channel>"

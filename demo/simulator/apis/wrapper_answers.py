@@ -1,4 +1,4 @@
-"""The wrapper's well-formed answers, in the words and shapes of the contract."""
+"""The wrapper's well-formed answers, as in the contract."""
 
 from typing import Any, NamedTuple
 
@@ -6,7 +6,7 @@ from demo.simulator.knobs import AS_IT_IS, MISSING, Knobs, Status
 
 
 class WrapperAnswer(NamedTuple):
-    """An HTTP status with the JSON that goes with it."""
+    """An HTTP status and its JSON body."""
 
     status: int
     body: Any
@@ -37,13 +37,13 @@ DELETED = WrapperAnswer(200, {"success": True, "message": "The session was throw
 
 
 def not_started(status: int) -> WrapperAnswer:
-    """Say that start-session has to be called first, with HTTP 200 or 500."""
+    """Answer with HTTP 200 or 500 that start-session has to be called first."""
     words = "Session not started. Use POST /api/channels/{id}/start-session"
     return WrapperAnswer(status, {"success": False, "error": words})
 
 
 def qr_code(field: str, value: str) -> WrapperAnswer:
-    """Answer a QR code in the given field, which may be nested (`data.qr`)."""
+    """Answer with a QR code in the given field, which may be nested (`data.qr`)."""
     body: Any = value
     for key in reversed(field.split(".")):
         body = {key: body}
@@ -51,22 +51,22 @@ def qr_code(field: str, value: str) -> WrapperAnswer:
 
 
 def created(channel_id: str) -> WrapperAnswer:
-    """Confirm a new channel."""
+    """Confirm a new channel with 201."""
     return WrapperAnswer(201, {"success": True, "channel": {"id": channel_id, "name": channel_id}})
 
 
 def sent(message_id: str) -> WrapperAnswer:
-    """Confirm a message that was sent."""
+    """Confirm a sent message with its id."""
     return WrapperAnswer(200, {"success": True, "id": message_id})
 
 
 def channel_list(entries: list[dict[str, Any]]) -> WrapperAnswer:
-    """Answer the list of channels."""
+    """Answer with the channel list."""
     return WrapperAnswer(200, {"success": True, "channels": entries, "total": len(entries)})
 
 
 def list_entry(channel_id: str, knobs: Knobs, status: Status) -> dict[str, Any]:
-    """Describe one channel in the list, with whatever its knobs do to that."""
+    """Return a channel's entry in the list, modified by its knobs."""
     entry: dict[str, Any] = {}
     if knobs.id_field == "id":
         entry = {"id": channel_id, "name": knobs.name or channel_id}

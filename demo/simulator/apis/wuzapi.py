@@ -1,4 +1,4 @@
-"""The HTTP API of wuzapi, in the shapes of its API.md and its source."""
+"""The HTTP API of wuzapi, modelled on its API.md and its source."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -27,7 +27,7 @@ _NO_SESSION = _error(500, "no session")
 
 
 class WuzapiApi(ListedApi):
-    """The administrator's list, and the calls of a user, whom a token names."""
+    """The administrator's list, and the calls of a user, identified by a token."""
 
     unauthorized = _error(401, "unauthorized")
     unknown = _error(404, "Cannot find that")
@@ -35,7 +35,7 @@ class WuzapiApi(ListedApi):
     no_code = _error(500, "already paired")
 
     def routes(self) -> Iterable[Route]:
-        """Return the routes."""
+        """Return method, path and view of each call."""
         return (
             ("GET", "/admin/users", self._list),
             ("POST", "/session/connect", self._connect),
@@ -48,7 +48,7 @@ class WuzapiApi(ListedApi):
         )
 
     def is_right(self) -> bool:
-        """Whether the token is a user's, or the administrator's where the list is asked for."""
+        """Whether the token is a user's, or for the list the administrator's."""
         if request.path == "/admin/users":
             return is_secret(request.headers.get("Authorization", ""), self.secret)
         return bool(self._user())
@@ -125,7 +125,7 @@ class WuzapiApi(ListedApi):
         return self.about(operation, self._user(), work)
 
     def _user(self) -> str:
-        """Return the user that the token names, empty where it names none."""
+        """Return the token's user, an empty string for a wrong token."""
         given = request.headers.get("token", "")
         names = self.gateway.each(lambda one: one.id)
         return next((one for one in names if is_secret(given, token_of(self.secret, one))), "")

@@ -1,4 +1,4 @@
-"""The HTTP API of wwebjs-api, in the shapes of its source."""
+"""The HTTP API of wwebjs-api, modelled on its source."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,7 +12,7 @@ from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
 from demo.simulator.knobs import AS_IT_IS, MISSING
 
-# A state and the words beside it. What waits for a scan is not told from what loads.
+# State and message. A session that waits for a scan looks like one that loads.
 _STATES: dict[str, tuple[str | None, str]] = {
     "connected": ("CONNECTED", "session_connected"),
     "initializing": ("OPENING", "session_not_connected"),
@@ -34,7 +34,7 @@ _NOT_CONNECTED = _no("session_not_connected", 404)
 
 
 class WwebjsApi(ListedApi):
-    """The calls about sessions, and those of a session's client."""
+    """Calls about sessions and their clients."""
 
     unauthorized = _no("Invalid API key", 403)
     unknown = _no("Cannot find that", 404)
@@ -42,7 +42,7 @@ class WwebjsApi(ListedApi):
     no_code = _no("Evaluation failed", 500)
 
     def routes(self) -> Iterable[Route]:
-        """Return the routes."""
+        """Return method, path and view of each call."""
         one = "<encoded:channel>"
         return (
             ("GET", "/session/getSessions", self._list),
@@ -58,7 +58,7 @@ class WwebjsApi(ListedApi):
         )
 
     def is_right(self) -> bool:
-        """Whether the API key is."""
+        """Whether the header x-api-key contains the secret."""
         return is_secret(request.headers.get("x-api-key", ""), self.secret)
 
     def _list(self) -> Response:
