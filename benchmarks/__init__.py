@@ -1,1 +1,1 @@
-"""Scripts that measure and print ratios: ``python -m benchmarks.NAME``."""
+"""Benchmarks, which print ratios: ``python -m benchmarks.NAME``."""

@@ -1,4 +1,4 @@
-"""A message log of any size in a real MariaDB, and what reading it costs there."""
+"""A message log of any size in a real MariaDB, and the cost of reading it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.support.mariadb import MariaDb
 from zapwatch.messages.webhook_log import MESSAGE_EVENTS, MessageLog
 
 _CHANNELS = 1000
-_SPREAD_SECONDS = 30 * 86400  # over which the rows of a table were received, at any size
+_SPREAD_SECONDS = 30 * 86400  # time span of a table's rows, whatever their number
 _FILL = sa.text(
     "INSERT INTO webhook_raw_logs"
     " (received_at, created_at, event_type, payload_hash, payload_json, event_id)"
-    # The newest row of 10 million is as new as that of 10 thousand.
+    # The newest row of 10 million has the same age as that of 10 thousand.
     " SELECT NOW() - INTERVAL (:total - seq - :done) * :spread / :total SECOND,"
     " NOW() - INTERVAL (:total - seq - :done) * :spread / :total SECOND,"
     " ELT(1 + MOD(seq, 3), 'message', 'onmessage', 'presence.update'),"
@@ -36,7 +36,7 @@ _CRON = sa.text(
 
 
 class BigLog:
-    """The table, of rows of about 0.8 KB, and engines that write and read it."""
+    """The table, with rows of about 0.8 KB, an engine to write and a URL to read it."""
 
     def __init__(self, server: MariaDb) -> None:
         name = server.create_database()
@@ -46,7 +46,7 @@ class BigLog:
         self.reader = server.url(name, user, password)
 
     def fill(self, rows: int) -> None:
-        """Make the table anew with so many rows."""
+        """Recreate the table with ``rows`` rows."""
         with self.writer.begin() as connection:
             connection.execute(sa.text("DROP TABLE IF EXISTS webhook_raw_logs"))
         create_message_log(self.writer)
@@ -55,7 +55,7 @@ class BigLog:
             connection.execute(sa.text("ANALYZE TABLE webhook_raw_logs"))
 
     def append(self, rows: int) -> None:
-        """Write so many more rows, dated evenly over a month that ends now."""
+        """Append ``rows`` rows, dated evenly over a month that ends now."""
         done = 0
         while done < rows:
             values = {
@@ -69,13 +69,13 @@ class BigLog:
                 done += connection.execute(_FILL, values).rowcount
 
     def add(self, rows: int) -> None:
-        """Write new messages of the first ten channels, in one transaction."""
+        """Write ``rows`` new messages of the first ten channels, in one transaction."""
         with self.writer.begin() as connection:
             for number in range(rows):
                 insert_message(connection, f"channel{number % 10}")
 
     def gigabytes(self) -> float:
-        """Return what the table and its indexes take on disk."""
+        """Return the size of table and indexes on disk."""
         statement = sa.text(
             "SELECT (data_length + index_length) / 1e9 FROM information_schema.tables"
             " WHERE table_schema = DATABASE() AND table_name = 'webhook_raw_logs'"
@@ -84,7 +84,7 @@ class BigLog:
             return float(connection.scalar(statement) or 0)
 
     def cron_seconds(self) -> float:
-        """Return how long the cron script's statement takes, for one channel."""
+        """Return the duration of the cron script's statement for one channel."""
         with self.writer.connect() as connection:
             started = time.perf_counter()
             connection.execute(_CRON, {"pattern": "%channel7%"}).all()
@@ -98,17 +98,17 @@ class BigLog:
 
 
 class Statements:
-    """The statements that a MessageLog sends: one of each kind, and the longest of all."""
+    """Records a MessageLog's statements: one of each kind, and the longest duration in seconds."""
 
     def __init__(self, log: MessageLog) -> None:
         self.kinds: dict[str, tuple[str, Any]] = {}
         self.longest = 0.0
-        engine = log._engine  # noqa: SLF001 - seen where they are sent, whoever sends them
+        engine = log._engine  # noqa: SLF001 - sees every statement
         sa.event.listen(engine, "before_cursor_execute", self._before)
         sa.event.listen(engine, "after_cursor_execute", self._after)
 
     def _before(self, _connection: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
-        # Of lists of ids of any length there is one kind.
+        # Lists of ids of any length are one kind.
         kind = re.sub(r"(%\(\w+\)s(, )?)+", "?", " ".join(statement.split()))
         self.kinds[kind] = statement, values
         self._began = time.perf_counter()
@@ -118,13 +118,13 @@ class Statements:
 
 
 def names(count: int) -> Sequence[str]:
-    """Return the keys of so many of the table's channels."""
+    """Return the keys of the table's first ``count`` channels."""
     return [f"channel{number}" for number in range(count)]
 
 
 @contextmanager
 def big_log() -> Iterator[BigLog]:
-    """Start a server with MariaDB's own default of 128 MB for tables, and make the log on it."""
+    """Start a server with MariaDB's default buffer pool of 128 MB, and create the log on it."""
     options = {"innodb-buffer-pool-size": "128M", "innodb-log-file-size": "1G"}
     with MariaDb(options) as server:
         log = BigLog(server)

@@ -1,9 +1,9 @@
-"""What each part's failure costs: seconds from a drop to getQr, with one part of deploy/ha/ dead.
+"""Cost of each part's failure: seconds from drop to getQr, with one part of deploy/ha/ dead.
 
     python -m benchmarks.cluster_failures [DROPS]
 
 Runs two machines of deploy/ha/ on this one, with the shipped intervals, a real MariaDB and a
-simulated gateway. Each part is killed, channels drop in the seconds after, and it is started again.
+simulated gateway. Kills each part, drops channels in the next seconds, and restarts the part.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _HEADER = (
 
 
 def main() -> None:
-    """Measure and print, as rows of a table."""
+    """Run the benchmark and print the results as table rows."""
     drops = int(sys.argv[1]) if len(sys.argv) > 1 else 10
     cases = ["nothing", *(f"{p} {n}" for p in PROGRAMS for n in "ab"), "MariaDB"]
     channels = {case: [f"{case} {number}" for number in range(drops)] for case in cases}

@@ -1,10 +1,10 @@
-"""How soon all of many channels that drop at once are asked, beside what is possible.
+"""Time until every one of many channels that drop at once gets its getQr, against the optimum.
 
     python -m benchmarks.drain [CHANNELS]
 
-A real hook and the simulated gateway, whose getQr takes 0.2 s. Possible is channels x 0.2 s /
-RECONNECT_WORKERS. The channels come back 0.2 s after the call, 30 s after it, or never. Then a
-failed session behind 500 that start: it is to be asked within one poll and one list.
+A real hook and the simulated gateway, whose getQr takes 0.2 s. The optimum is channels x 0.2 s /
+RECONNECT_WORKERS. The channels reconnect 0.2 s after the call, 30 s after it, or never. Then a
+failed session behind 500 that are starting: its call must follow within one poll and one list.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PAYLOAD = 50  # alerts
 
 
 def main() -> None:
-    """Print all cases."""
+    """Run all cases and print their results."""
     channels = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     for title, seconds in (("0.2 s", 0.2), ("30 s", 30.0), ("never", None)):
         with tempfile.TemporaryDirectory() as folder:
@@ -79,7 +79,7 @@ def _drain(folder: Path, channels: int, title: str, seconds: float | None) -> No
 
 
 def _most_at_once(calls: list[dict[str, object]]) -> int:
-    """Return how many calls were in flight at the same time, each for the seconds that it takes."""
+    """Return the maximum number of concurrent calls, each of ``_CALL_SECONDS``."""
     begun = sorted(float(str(call["epoch"])) for call in calls)
     most, first = 0, 0
     for index, moment in enumerate(begun):

@@ -1,4 +1,4 @@
-"""From drop to getQr: random drops on the shipped configuration, p50 and p95 in seconds.
+"""Seconds from drop to getQr: p50 and p95 of random drops on the shipped configuration.
 
     python -m benchmarks.drop_to_getqr [DROPS]
 
@@ -25,7 +25,7 @@ _SPREAD_SECONDS = 120.0
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the results."""
     drops = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     channels = tuple(f"channel{number:02d}" for number in range(drops))
     shipped = {"EXPORTER_POLL_SECONDS": "5", "SILENT_HOURS": "4"}
@@ -56,7 +56,7 @@ def _drop_all(world: World, channels: tuple[str, ...]) -> dict[str, float]:
 
 
 def _called(world: World) -> dict[str, float]:
-    """Return when each channel's QR code was first asked for, by the same clock as the drops."""
+    """Return the time of each channel's first getQr call, by the same clock as the drops."""
     called: dict[str, float] = {}
     for call in world.simulator.requests("qr"):
         called.setdefault(call["channel"], call["monotonic"])

@@ -1,4 +1,4 @@
-"""An exporter as a process, with a real MariaDB and a gateway that lists any number of channels."""
+"""An exporter process with a real MariaDB and a gateway that lists any number of channels."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _HEARD = sa.text(
 
 
 class Gateway:
-    """Lists channels; ``seconds`` is how long that takes."""
+    """A gateway with ``channels`` connected channels; a list call takes ``seconds``."""
 
     def __init__(self, channels: int) -> None:
         self.seconds = 0.0
@@ -47,7 +47,7 @@ class Gateway:
         self._answer = head.encode() + b"\r\n\r\n" + body
 
     def talk(self, conversation: Conversation) -> None:
-        """Answer one call."""
+        """Answer the calls of one connection."""
         while conversation.read_request():
             self.calls += 1
             self.ending.wait(self.seconds)
@@ -55,7 +55,7 @@ class Gateway:
 
 
 class AtWork:
-    """The running exporter, and what it reads."""
+    """The running exporter, its gateway and its message log."""
 
     def __init__(self, program: Program, gateway: Gateway, log: sa.Engine, channels: int) -> None:
         self.program = program
@@ -65,12 +65,12 @@ class AtWork:
         self._where = urlsplit(program.url).netloc
 
     def messages(self) -> None:
-        """Let each channel have a message."""
+        """Write one message for each channel."""
         with self._log.begin() as connection:
             connection.execute(_HEARD, {"channels": self._channels})
 
     def scrape(self) -> tuple[float, bytes]:
-        """Scrape as Prometheus does; return the seconds it took and the body."""
+        """Scrape as Prometheus does; return duration in seconds and body."""
         started = time.perf_counter()
         connection = http.client.HTTPConnection(self._where, timeout=60)
         connection.request("GET", "/metrics", headers=AS_PROMETHEUS)
@@ -80,7 +80,7 @@ class AtWork:
         return seconds, body
 
     def post(self, body: bytes, token: str) -> float:
-        """Post one event as the gateway; return the seconds that it took."""
+        """Post one event as the gateway does; return the duration in seconds."""
         connection = http.client.HTTPConnection(self._where, timeout=60)
         connection.connect()
         started = time.perf_counter()
@@ -95,7 +95,7 @@ class AtWork:
         return seconds
 
     def polls(self) -> int:
-        """Return how often the message log has been polled."""
+        """Return the number of polls of the message log."""
         text = self.program.get("/metrics").text
         found = re.search(
             r"^whatsapp_message_log_poll_duration_seconds_count\S* (\S+)", text, re.MULTILINE
@@ -103,7 +103,7 @@ class AtWork:
         return int(float(found[1])) if found else 0
 
     def resident_megabytes(self) -> float:
-        """Return the memory that the process holds."""
+        """Return the process's resident memory in MiB."""
         status = Path(f"/proc/{self.program.process.pid}/status").read_text()
         found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
         assert found is not None
@@ -121,7 +121,7 @@ def exporter_at_work(
 ) -> Iterator[AtWork]:
     """Start an exporter, with ``more`` settings, on a log in which each channel has a message.
 
-    It is a new one unless a ``url`` is given.
+    The log is a new one unless a ``url`` is given.
     """
     url = url or server.url(server.create_database())
     engine = sa.create_engine(url)

@@ -1,9 +1,9 @@
-"""kill -9 at random moments, on SQLite with one hook and on MariaDB with two: what is lost.
+"""Losses after kill -9 at random moments, on SQLite with one hook and on MariaDB with two.
 
     python -m benchmarks.hook_crashes [KILLS [SEED]]
 
-As many kills (200) on each. Ends with exit code 1 if an accepted alert has no outcome, if an
-outcome is not in the log, or if a repair called more often than once and once more for each kill.
+KILLS kills (200) on each. Exit code 1: an accepted alert without an outcome, an outcome that is not
+in the log, or a repair with more calls than one plus one for each kill.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.support.mariadb import MariaDb
 
 
 def main() -> int:
-    """Kill, count and print."""
+    """Run the benchmark and print the losses; return the exit code."""
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else int.from_bytes(os.urandom(4), "big")
     with tempfile.TemporaryDirectory() as folder, MariaDb() as server:

@@ -1,10 +1,9 @@
-"""A fuzz run against the reconnect hook: requests by its OpenAPI description, and bent payloads.
+"""Fuzzes the reconnect hook: requests from its OpenAPI description, and mutated payloads.
 
     python -m benchmarks.hook_fuzz [REQUESTS [SEED]]
 
-About as many requests (10,000). Ends with exit code 1 if there was an answer that the description
-does not allow, a server error, a traceback, a secret on stderr, or a call to the gateway that no
-payload asked for.
+Sends about REQUESTS requests (10,000). Exit code 1: an answer that the description does not allow,
+a server error, a traceback, a secret on stderr, or a call to the gateway that no payload requested.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from tests.support.fuzz import fuzz
 
 
 def main() -> int:
-    """Send, look and print."""
+    """Run the fuzzer and print its findings; return the exit code."""
     wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else int.from_bytes(os.urandom(4), "big")
     with tempfile.TemporaryDirectory() as folder:
-        # The description has two operations that take bodies, and five that take nothing.
+        # The description has two operations with a body, and five without one.
         findings = fuzz(Path(folder), examples=wanted // 4, payloads=wanted * 6 // 10, seed=seed)
     print(findings)
     for fault in findings.faults[:20]:

@@ -1,14 +1,14 @@
-"""Storms of notifications at the reconnect hook: how many a second, how late, how many calls.
+"""Notification storms at the reconnect hook: throughput, latency, number of getQr calls.
 
     python -m benchmarks.hook_storm [SECONDS]
 
 Needs ``wrk``, and for the first table ``webhook`` and ``curl`` (apt-get install wrk webhook curl).
 
-That table is about one channel that is down, over 8, 32 and 256 connections: the hook, a view that
-does nothing but read the body, on the same server, and the webhook server (adnanh/webhook) that
-starts curl for each notification. Each then has a hook of its own with its state on SQLite, and
-some seconds (5): storms over 8 connections. The gateway is simulated: all channels are up again by
-themselves but for some. Exit code 1: a notification was refused, or health took a second.
+That table compares, for one disconnected channel over 8, 32 and 256 connections: the hook, a view
+on the same server that only reads the body, and the webhook server (adnanh/webhook) that starts
+curl for each notification. Then follow storms over 8 connections for SECONDS (5), each with a new
+hook and its state on SQLite. The gateway is simulated: all channels but a few reconnect by
+themselves. Exit code 1: a notification was refused, or a health check took a second.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ server.run(Front(app, is_known=refuse_nobody, urgent="/alerts"))
 
 @dataclass(frozen=True)
 class Rate:
-    """What wrk measured."""
+    """Results of one wrk run."""
 
     requests: int
     a_second: float
@@ -86,12 +86,12 @@ class Rate:
     failed: int
 
     def __str__(self) -> str:
-        """Return it as cells of a table."""
+        """Return table cells."""
         return f"{self.a_second:.0f} | {self.p99_ms:.0f} ms | {self.failed}"
 
 
 def main() -> int:
-    """Measure and print."""
+    """Run the benchmark and print the results; return the exit code."""
     if shutil.which("wrk") is None:
         raise SystemExit("hook_storm: wrk is not installed: apt-get install wrk")
     seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
@@ -112,7 +112,7 @@ def main() -> int:
 
 
 def _beside_webhook(folder: Path, seconds: int) -> bool:
-    """Print the first table; return whether the hook refused one, or its health took a second."""
+    """Print the first table; return whether a notification was refused or health took a second."""
     script = _script(folder, [payload(alert("channel00000"))])
     bad = False
     print(
@@ -215,7 +215,7 @@ def _measure(url: str, script: Path, seconds: int, connections: int = _CONNECTIO
 
 @contextmanager
 def _webhook(folder: Path, gateway: str) -> Iterator[str]:
-    """Run Debian's webhook server, which starts curl for each notification."""
+    """Run Debian's webhook server, which starts curl for each notification; yield its URL."""
     at = free_or_other(Listen("127.0.0.1", 0))
     script = folder / "getqr.sh"
     script.write_text(
@@ -244,7 +244,7 @@ def _webhook(folder: Path, gateway: str) -> Iterator[str]:
         wait_until(lambda: _listens(at), 10, "webhook to listen")
         yield f"http://{at}"
     finally:
-        # Hundreds of curl are still at work.
+        # Hundreds of curl processes still run.
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 

@@ -1,7 +1,7 @@
-"""What gateways cost while all is well: ``python -m benchmarks.idle_gateways``.
+"""Cost of healthy gateways: ``python -m benchmarks.idle_gateways``.
 
-Exporter and hook are real, each in a process of its own; one simulated gateway stands for all. The
-hook's statements are counted by MariaDB, and by SQLite's trace in a hook of this process.
+Exporter and hook are real processes; one simulated gateway serves all entries. The hook's
+statements are counted by MariaDB, and by SQLite's trace in a hook inside this process.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from zapwatch.config import parse
 
 _PROGRAMS = (("exporter",), ("reconnect_hook", "serve"))
 _GATEWAYS = (1, 20)
-_CHANNELS = 50  # of each
+_CHANNELS = 50  # per gateway
 _SETTLE_SECONDS = 3.0
 _SECONDS = 10.0
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the results."""
     with SimulatorServer(SECRET) as server, tempfile.TemporaryDirectory() as name:
         for number in range(_CHANNELS):
             Simulator(server.url).put_channel(f"channel{number}")
@@ -59,7 +59,7 @@ def _on_sqlite(folder: Path, settings: dict[str, str]) -> float:
     }
     parsed = parse(values)
     store = open_store(parsed)
-    store.database.close()  # so that each connection is a new one, and traced
+    store.database.close()  # so that each connection is new and traced
     statements: list[str] = []
 
     def trace(connection: sqlite3.Connection, _record: object) -> None:
@@ -91,7 +91,7 @@ def _on_mariadb(folder: Path, settings: dict[str, str]) -> float:
             time.sleep(_SETTLE_SECONDS)
             before = _questions(connection)
             time.sleep(_SECONDS)
-            # The count is a statement itself.
+            # Without the counting statement itself.
             counted = (_questions(connection) - before - 1) / _SECONDS
         engine.dispose()
     return counted
@@ -114,7 +114,7 @@ def _settings(folder: Path, url: str, count: int) -> dict[str, str]:
 
 
 def costs(pid: int) -> str:
-    """Return what a process costs: its share of a core for ten seconds, threads and memory."""
+    """Return a process's share of a core over ten seconds, its threads and its memory."""
     began = _cpu_seconds(pid)
     time.sleep(_SECONDS)
     share = (_cpu_seconds(pid) - began) / _SECONDS

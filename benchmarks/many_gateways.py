@@ -1,10 +1,10 @@
-"""Many gateways, one of everything: how fast drops of all of them are repaired, and what it costs.
+"""Many gateways on one installation: time to repair drops on all of them, and its cost.
 
     python -m benchmarks.many_gateways [GATEWAYS CHANNELS]
 
-20 gateways with 500 channels each, unless told otherwise, of which 25 of each gateway drop.
-Exporter, hook, Prometheus and Alertmanager are real, with the shipped configuration. The gateways
-are simulated, in a process of their own, each with a message log of its own.
+By default 20 gateways with 500 channels each; 25 of each gateway drop. Exporter, hook, Prometheus
+and Alertmanager are real, with the shipped configuration. The gateways are simulated in a separate
+process, each with its own message log.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from demo.simulator.server import SimulatorServer
 from demo.simulator.traffic import open_message_log
 from zapwatch.config import Listen
 
-_DROPPED = 25  # of each, all at once
+_DROPPED = 25  # per gateway, all at once
 _TRAFFIC_SECONDS = 60.0  # between two messages of a channel
 _SETTLE_SECONDS = 120.0
 _SECRET = "a-secret-of-the-benchmarks"
@@ -40,7 +40,7 @@ _RULE_SECONDS = re.compile(r'rule_group_last_duration_seconds\{rule_group="[^;]*
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the results."""
     gateways, channels = map(int, sys.argv[1:3] or (20, 500))
     all_channels = gateways * channels
     print(f"{gateways} gateways with {channels} channels each, load {os.getloadavg()[0]:.1f}")
@@ -51,7 +51,7 @@ def main() -> None:
             target=_simulate, args=(folder, theirs, gateways, channels)
         )
         simulators.start()
-        theirs.close()  # so that the end of the simulators is noticed
+        theirs.close()  # so that recv() fails if the simulators end
         running.callback(simulators.join)
         running.callback(ours.send, "end")
         urls: list[str] = ours.recv()
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def _simulate(folder: Path, told: Connection, gateways: int, channels: int) -> None:
-    """Be all gateways, until told to end."""
+    """Simulate all gateways until a message arrives."""
     with ExitStack() as running:
         urls = []
         for number in range(gateways):
@@ -124,7 +124,7 @@ def _print_scrapes(loop: Loop) -> None:
 
 
 def _print_drops(log: Path, urls: list[str], of_each: int) -> None:
-    """Drop channels of all gateways at once, and print how long it takes to repair them."""
+    """Drop channels of all gateways at once, and print the times of their repairs."""
     drops = len(urls) * of_each
     began = time.monotonic()
     dropped: dict[tuple[str, str], float] = {}
@@ -158,7 +158,7 @@ def _print_drops(log: Path, urls: list[str], of_each: int) -> None:
 
 
 def _query(loop: Loop, query: str) -> float | None:
-    """Return the first number that Prometheus has for a query, None where it has none."""
+    """Return the first value of a Prometheus query, None without one."""
     url = f"http://{loop.at.prometheus}/api/v1/query"
     found = requests.get(url, params={"query": query}, timeout=10).json()["data"]["result"]
     return float(found[0]["value"][1]) if found else None
@@ -174,7 +174,7 @@ def _value(loop: Loop, query: str) -> float:
 def _wait(
     condition: Callable[[], bool], awaited: Callable[[], str], seconds: float = 300.0
 ) -> None:
-    """Wait; ``awaited`` says for what, and how far it is by now."""
+    """Wait for a condition; ``awaited`` describes it and the progress for the error."""
     until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:

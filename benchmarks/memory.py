@@ -1,11 +1,10 @@
-"""Both programs at rest, and the exporter over an hour's worth of polls, driven faster.
+"""Memory of both programs at rest, and of the exporter over an hour's worth of fast polls.
 
     python -m benchmarks.memory [POLLS]
 
-At rest each has two channels; printed are the time until it answers and its memory, beside those
-with waitress, measured on another day. 720 polls of each source are an hour at the shipped pace:
-there the exporter runs as a process on a real MariaDB, each channel gets messages all the time, and
-somebody scrapes.
+At rest each has two channels; prints startup time and memory, beside earlier measurements with
+waitress. 720 polls of each source are an hour at the shipped interval: the exporter runs as a
+process on a real MariaDB, with constant messages for each channel and constant scrapes.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ from tests.support.programs import Program
 
 _SIZES = (10, 1000, 10_000)
 _POLLS = 720
-_WARM = 20  # polls until everything has been in memory once
+_WARM = 20  # polls until memory has reached its working size
 _STEPS = 6
 _REST_SECONDS = 5.0
-# MiB, and seconds of processor time until it was ready, before granian.
+# MiB, and seconds of CPU time until ready, before granian.
 _WITH_WAITRESS = {"exporter": (67, 0.58), "reconnect_hook": (83, 0.95)}
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the results."""
     polls = int(sys.argv[1]) if len(sys.argv) > 1 else _POLLS
     with SimulatorServer(SECRET) as simulator, tempfile.TemporaryDirectory() as folder:
         for name in ("loja", "obra"):

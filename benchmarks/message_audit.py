@@ -1,11 +1,11 @@
-"""An audit of a day with 20,000 messages, on a message log of a million rows.
+"""Audit of a day with 20,000 messages, on a message log of a million rows.
 
     python -m benchmarks.message_audit [MESSAGES [ROWS]]
 
-Builds the table in a real MariaDB, lets the gateway list that many messages in pages of 200, seven
-of which never arrived, and prints what the audit costs: its statements with their plans, its
-memory, and beside it one statement that looks for the same ids in the whole table, and would hold
-the database for so long. Takes minutes.
+Builds the table in a real MariaDB, with a gateway that lists MESSAGES messages in pages of 200, of
+them seven that never arrived. Prints the audit's cost: its statements with their plans and its
+memory, and for comparison one statement that searches the whole table for the same ids. Takes
+minutes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _SCAN = sa.text(
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the results."""
     chosen = [int(text) for text in sys.argv[1:]]
     messages, rows = (*chosen, *(_MESSAGES, _ROWS)[len(chosen) :])
     with big_log() as log:
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def _let_arrive(log: BigLog, count: int) -> list[tuple[str, float]]:
-    """Give the newest rows ids and a channel; return the ids with their times, the newest first."""
+    """Set ids and channel of the newest rows; return ids and Unix times, the newest first."""
     with log.writer.begin() as connection:
         found = connection.execute(_TO_BE_FOUND, {"count": count}).all()
         connection.execute(_NAMED, {"first": found[-1].id, "last": found[0].id})
@@ -87,7 +87,7 @@ def _measure(log: BigLog, arrived: Sequence[tuple[str, float]], *, explain: bool
     audit = _audit(reading, arrived)
     seconds, used = time.perf_counter() - started, time.process_time() - used
     total = counted
-    tracemalloc.start()  # which makes it slower
+    tracemalloc.start()  # after the timing, as it slows the audit down
     _audit(reading, arrived)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -112,7 +112,7 @@ def _audit(reading: MessageLog, arrived: Sequence[tuple[str, float]]) -> Audit:
 
     def pages() -> Iterator[list[Entry]]:
         for begin in range(0, len(has), _PAGE):
-            # As a gateway's page has them, with texts that nobody keeps.
+            # A gateway's page, with texts that the audit discards.
             yield [
                 Entry(at, id_, "text", "5500000000001@c.us", {"body": "palavra " * 80})
                 for id_, at in has[begin : begin + _PAGE]

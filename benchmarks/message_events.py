@@ -1,11 +1,11 @@
-"""Events that a gateway posts to the exporter: how many a second, how late, and what scrapes feel.
+"""Events posted to the exporter: throughput, latency, and their effect on scrapes.
 
     python -m benchmarks.message_events [SECONDS]
 
-Needs ``wrk`` (apt-get install wrk). Events of 1 KB about all channels come over 8 connections: as
-many as are taken, beside a view that does nothing but read the body, on the same server; then
-some 1,000 a second, while the exporter is scraped as Prometheus does it. Sender, exporter and
-scraper share the machine. The last part posts media, as Evolution does where base64 is on.
+Needs ``wrk`` (apt-get install wrk). Events of 1 KB about all channels arrive over 8 connections:
+first at full speed, compared with a view on the same server that only reads the body; then at
+about 1,000 a second, while the exporter is scraped as by Prometheus. Sender, exporter and scraper
+share the machine. The last part posts media, as Evolution does with base64 enabled.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ server.run(Front(nothing, is_known=refuse_nobody, urgent="/"))
 
 @dataclass(frozen=True)
 class Rate:
-    """What wrk measured; milliseconds."""
+    """Results of one wrk run; durations in milliseconds."""
 
     a_second: float
     p50: float
@@ -85,7 +85,7 @@ class Rate:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the results."""
     if shutil.which("wrk") is None:
         raise SystemExit("message_events: wrk is not installed: apt-get install wrk")
     seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
@@ -114,7 +114,7 @@ def main() -> None:
 
 
 def _scripts(folder: Path) -> tuple[Path, Path]:
-    """Write what wrk posts: as fast as it can, and at a pace."""
+    """Write wrk's scripts: one at full speed, one at a fixed rate."""
     (folder / "bodies").write_text(
         "".join(
             json.dumps(message_payload(f"channel{number}", "onmessage")) + "\n"
@@ -155,7 +155,7 @@ def _result(said: str) -> Rate:
 
 
 def _one_by_one(at_work: AtWork) -> None:
-    """Print how long an event takes that waits for no other."""
+    """Print the latency of single events, without concurrency."""
     body = json.dumps(message_payload("channel1", "onmessage")).encode()
     seconds = [at_work.post(body, _TOKEN) for _ in range(500)]
     p50, p99 = statistics.median(seconds), statistics.quantiles(seconds, n=100)[-1]

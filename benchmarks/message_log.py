@@ -1,11 +1,11 @@
-"""First look and poll of the message log, on tables from 10 thousand to 10 million rows.
+"""First read and polls of the message log, on tables from 10 thousand to 10 million rows.
 
     python -m benchmarks.message_log [ROWS ...]
 
-Builds each table, of rows of 0.8 KB, in a real MariaDB. A poll here is what the exporter does every
-few seconds, with 10 new rows since the last one, for all channels at once. On the table of a
-million rows the cron script's statement is timed as well. Wants 25 GB of disk for 10 million rows,
-and makes do with 3 million where there is less. Takes some minutes.
+Builds each table, with rows of 0.8 KB, in a real MariaDB. A poll is the exporter's, for all
+channels at once, with 10 new rows since the last one. On the table with a million rows the cron
+script's statement is timed as well. Needs 25 GB of disk for 10 million rows, and stops at 3 million
+if there is less. Takes some minutes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CRON_RUNS = 3
 
 @dataclass(frozen=True)
 class Figures:
-    """Seconds."""
+    """Durations in seconds."""
 
     first_look: float
     poll: float
@@ -44,7 +44,7 @@ class Figures:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the results."""
     sizes = [int(text) for text in sys.argv[1:]] or list(_SIZES)
     free = shutil.disk_usage(tempfile.gettempdir()).free
     if max(sizes) > _IF_DISK_IS_SHORT and free < _DISK_BYTES:
@@ -97,7 +97,7 @@ def _measure(log: BigLog, channels: int) -> Figures:
 
 
 def _look_for_nobody(log: BigLog) -> None:
-    """Look for a channel that was never heard: all rows of a week have to be read."""
+    """Search for a channel without messages, which reads all rows of a week."""
     reading = MessageLog(log.reader)
     statements = Statements(reading)
     messages = LogTailer(reading, _LOOKBACK_SECONDS)
@@ -120,7 +120,7 @@ def _compare_with_cron(log: BigLog, polls: dict[int, float]) -> None:
 
 
 def _explain(log: BigLog) -> None:
-    """Print every kind of statement with its plan."""
+    """Print each kind of statement with its plan."""
     reading = MessageLog(log.reader)
     statements = Statements(reading)
     newest = reading.head(0).newest_id
@@ -145,7 +145,7 @@ def _explain(log: BigLog) -> None:
 
 
 def _catch_up(log: BigLog) -> None:
-    """Read what has come in a week without the exporter, or without its connection."""
+    """Read a week's backlog, as after an outage of the exporter or its connection."""
     log.fill(1000)
     reading = MessageLog(log.reader)
     statements = Statements(reading)

@@ -1,7 +1,7 @@
-"""What open pages cost: ``python -m benchmarks.open_pages [--pages 50] [--minutes 5]``.
+"""Cost of open pages: ``python -m benchmarks.open_pages [--pages 50] [--minutes 5]``.
 
-Runs the whole stack with a simulated gateway, asks like so many open pages do, and prints the
-hook's share of a core and the calls that the gateway got, with the pages and without them.
+Runs the whole stack with a simulated gateway, sends the requests of that many open pages, and
+prints the hook's share of a core and its calls to the gateway, with the pages and without them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class OpenPage(threading.Thread):
-    """Asks for what has changed, as the script of the overview does."""
+    """Polls for changes, as the overview's script does."""
 
     def __init__(self, url: str, cookie: str, begin: float, end: threading.Event) -> None:
         super().__init__(daemon=True)
@@ -36,7 +36,7 @@ class OpenPage(threading.Thread):
         self.answers = 0
 
     def run(self) -> None:
-        """Ask until it is over."""
+        """Poll until the end event is set."""
         tag = ""
         with requests.Session() as session:
             session.trust_env = False
@@ -53,7 +53,7 @@ class OpenPage(threading.Thread):
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Run the benchmark and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pages", type=int, default=50)
     parser.add_argument(
@@ -70,7 +70,7 @@ def _measure(loop: Loop, simulator: Simulator, pages: int, seconds: float) -> No
     url = f"http://{loop.at.hook}"
     cookie = _log_in(url)
     wait_until(lambda: _known(url, cookie), 60, "the page to know the channels")
-    time.sleep(20)  # until nobody looks any more
+    time.sleep(20)  # until the hook no longer counts a page as open
     without = _during(loop, simulator, seconds / 2, lambda: None)
     ended = threading.Event()
     opened = [
@@ -98,7 +98,7 @@ def _measure(loop: Loop, simulator: Simulator, pages: int, seconds: float) -> No
 def _during(
     loop: Loop, simulator: Simulator, seconds: float, begin: Callable[[], None]
 ) -> tuple[float, int, float]:
-    """Return the hook's share of a core, its calls, and all lists a minute."""
+    """Return the hook's share of a core, its calls, and all list calls per minute."""
     simulator.clear_requests()
     calls, cpu, at = _hook_calls(loop), _cpu(loop), time.monotonic()
     begin()
@@ -109,14 +109,14 @@ def _during(
 
 
 def _hook_calls(loop: Loop) -> int:
-    """Return how many calls the hook has made, by its own count."""
+    """Return the number of the hook's gateway calls, from its metrics."""
     page = requests.get(f"http://{loop.at.hook}/metrics", timeout=30).text
     name = "whatsapp_gateway_request_duration_seconds_count"
     return sum(int(float(line.split()[-1])) for line in page.splitlines() if line.startswith(name))
 
 
 def _cpu(loop: Loop) -> float:
-    """Return the seconds of a core that the hook has used."""
+    """Return the hook's CPU time in seconds."""
     fields = (
         Path(f"/proc/{loop.children.pid('reconnect_hook')}/stat")
         .read_text()

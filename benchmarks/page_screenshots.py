@@ -1,7 +1,7 @@
-"""Makes the pages' pictures from the real stack: ``python -m benchmarks.page_screenshots``.
+"""Takes screenshots of the pages on the real stack: ``python -m benchmarks.page_screenshots``.
 
 Exporter, hook, Prometheus, Alertmanager and Chromium are real, the gateway is simulated, and
-Prometheus is given a past of a week, as it would have it by then.
+Prometheus is backfilled with a week of samples.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _PASTS = [
 
 
 def main() -> None:
-    """Make all of them."""
+    """Take all screenshots."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=_IMAGES, help="where to put them")
     folder = parser.parse_args().folder
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def _with_people(folder: Path, inbox: Inbox) -> Path:
-    """Return Alertmanager's folder as it is once somebody is told."""
+    """Return a copy of Alertmanager's folder with a Slack receiver for operators."""
     copytree(ALERTMANAGER, folder)
     file = folder / "alertmanager.yml"
     config = yaml.safe_load(file.read_text())
@@ -90,7 +90,7 @@ def _with_people(folder: Path, inbox: Inbox) -> Path:
 
 
 def _shoot_scan_pages(browser: Browser, folder: Path) -> None:
-    """Shoot what an operator shares and a visitor sees, at a gateway with pairing codes."""
+    """Take the share dialog and the visitor's page, on a gateway with pairing codes."""
     with (
         TemporaryDirectory() as place,
         SimulatorServer(SECRET, api="waha") as server,
@@ -134,7 +134,7 @@ def _shoot_scan_pages(browser: Browser, folder: Path) -> None:
 
 
 def _play(loop: Loop, simulator: Simulator) -> None:
-    """Let some channels fail, and wait until the page knows."""
+    """Make some channels fail, and wait until the API shows their statuses."""
     wait_until(lambda: len(_channels(loop)) == len(_PASTS), 90, "all channels")
     for _ in range(2):
         simulator.drop("atendimento")
@@ -195,7 +195,7 @@ def _shoot_steps(browser: Browser, url: str, look: Look, image: Path) -> None:
 
 
 def _settle(page: Page) -> None:
-    """Wait for the strips and, where there is one, for the code."""
+    """Wait for the timelines and, on a page with one, for the QR code."""
     page.wait_for_function("document.querySelector('.strip rect.connected')")
     if page.locator("#qr").count():
         page.wait_for_selector("#qr .code:not(.waiting) img")

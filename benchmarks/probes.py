@@ -1,13 +1,13 @@
-"""Back-test of proof of life: messages lost to zombies, needless reconnections, echoes sent.
+"""Back-test of probes: messages lost to zombies, needless reconnections, echoes sent.
 
     python -m benchmarks.probes [CHANNELS [SEED]]
 
-The channels, and how it is learned and tested, are those of benchmarks/silence.py. There are three
-kinds of zombie: its socket is dead, which a query shows; its delivery is broken, so that its
-gateway receives what does not arrive, and a reconnection gains nothing; or it is deaf: a query
-passes, nothing is received, and only an echo shows it. Healthy channels pass every probe. Alerts,
-polls and lost echoes take their time, and the bounds hold: a probe each 15 minutes, 24 echoes a day
-of which half are for others. A person mends a delivery as soon as told.
+Channels, learning and testing are those of benchmarks/silence.py. There are three kinds of zombie:
+its socket is dead, which a query detects; its delivery is broken, so that its gateway receives
+messages that do not arrive, and a reconnection is useless; or it is deaf: a query passes, it
+receives nothing, and only an echo detects it. Healthy channels pass every probe. Alerts, polls and
+lost echoes have realistic durations, and the limits apply: a probe every 15 minutes, 24 echoes a
+day, half of them for other channels. An operator repairs a delivery as soon as notified.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ _DAY = 86400.0
 _MONTH = 30.4 * _DAY
 _BOUNDS = Bounds(1, FLOOR, CEILING)
 _PAUSE = 900.0
-_ECHOES_PER_DAY = 12  # that a channel gets; it sends as many for others
-_ALERT_SECONDS = 30.0  # from what the log tells to what the hook does
+_ECHOES_PER_DAY = 12  # for a channel; it sends as many for others
+_ALERT_SECONDS = 30.0  # from the log to the hook
 _QUERY_SECONDS = 90.0  # two failures, a minute apart
-_BLAME_SECONDS = 150.0  # a lost echo, and the next that shows who is dead
-_LATE_SECONDS = 60.0  # from which a message that has not arrived counts
-_STILL_SECONDS = _DAY  # of repairs, after which a person is told that a channel stays silent
-_REPAIRS = (0.0, 300.0, 900.0, 2100.0, 4500.0)  # seconds, then one an hour
-_FAILING_SECONDS = 900.0  # of repairs whose proof fails, after which a person is told
+_BLAME_SECONDS = 150.0  # a lost echo, and the next one for the diagnosis
+_LATE_SECONDS = 60.0  # after which a message that has not arrived counts as missing
+_STILL_SECONDS = _DAY  # of repairs, then operators are notified that a channel stays silent
+_REPAIRS = (0.0, 300.0, 900.0, 2100.0, 4500.0)  # seconds, then hourly
+_FAILING_SECONDS = 900.0  # of repairs whose verification fails, then operators are notified
 _FAILING_REPAIRS = 3
 
 Rule = Callable[[float], float]
 
 
 class Zombie(enum.Enum):
-    """What is wrong with one."""
+    """Cause of a zombie."""
 
     SOCKET = "socket dead"
     DELIVERY = "delivery broken"
@@ -64,7 +64,7 @@ class Zombie(enum.Enum):
 
 @dataclass
 class Way:
-    """A way of judging one channel in one week: thresholds of silence and of suspicion."""
+    """A policy for one channel in one week: silence threshold and probe threshold."""
 
     silent: Rule
     suspect: Rule | None = None
@@ -74,18 +74,18 @@ class Way:
 
 @dataclass
 class Outcome:
-    """What it did."""
+    """Result of a policy."""
 
     lost: list[int] = field(default_factory=list)
     in_vain: int = 0
-    """Reconnections of zombies that could not help."""
+    """Reconnections of zombies without effect."""
     alarms: int = 0
     probes: int = 0
     sent: int = 0
     seconds: float = 0.0
 
     def add(self, other: Outcome) -> None:
-        """Take over another's."""
+        """Add another outcome's figures."""
         self.lost += other.lost
         self.in_vain += other.in_vain
         self.alarms += other.alarms
@@ -106,7 +106,7 @@ class Outcome:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the results."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else CHANNELS
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else SEED
     print(f"{count} channels, seed {seed}; weeks 1 to {TRAIN_WEEKS} train, the others test")
@@ -151,7 +151,7 @@ def _judge_all(channels: Sequence[Channel]) -> dict[Zombie, dict[str, list[Outco
 
 
 def _ways(learned: Learned | None) -> tuple[Way, ...]:
-    """Return the ways by their names; ``echo alone`` is where the gateway lists no messages."""
+    """Return the ways in the order of their names; ``echo alone`` compares no messages."""
 
     def fixed(_at: float) -> float:
         return 4 * _HOUR
@@ -179,14 +179,14 @@ def _ways(learned: Learned | None) -> tuple[Way, ...]:
 
 @dataclass(frozen=True)
 class _Probe:
-    """One probe; one that ``sends`` is an echo, which moves the clock where it is heard."""
+    """One probe; ``sends`` marks an echo, whose arrival counts as a new message."""
 
     at: float
     sends: bool
 
 
 class _Clock:
-    """The probes of one channel, one after the other, within the bounds."""
+    """Schedules one channel's probes within the rate limits."""
 
     def __init__(self, way: Way) -> None:
         self._way = way
@@ -194,9 +194,9 @@ class _Clock:
         self._last = float("-inf")
 
     def after(self, heard: float, until: float) -> Iterator[_Probe]:
-        """Yield the probes from ``heard`` on; each echo is heard, and moves the clock.
+        """Yield the probes after ``heard``; each echo counts as a new message.
 
-        Where messages are compared, the first probe sends nothing, and the next one an echo.
+        If messages are compared, the first probe sends nothing, and the next one is an echo.
         """
         way, at, compared = self._way, heard, False
         while way.suspect is not None:
@@ -255,7 +255,7 @@ def _judge(channel: Channel, way: Way, begins: float, outcomes: Mapping[Zombie, 
 
 
 class _ProbesOf:
-    """The probes of a zombie, from the moment on at which it became one."""
+    """The probes of a zombie since it became one."""
 
     def __init__(self, way: Way, last: float, made: Sequence[_Probe], zombie: float) -> None:
         passed = [one for one in made if one.at <= zombie]
@@ -268,19 +268,19 @@ class _ProbesOf:
         if way.suspect is not None:
             due = moved + way.suspect(moved)
             if passed:
-                # A suspicion that lasts is asked again; one echo more needs the pause.
+                # A lasting suspicion repeats the probe; a further echo needs the pause.
                 due = max(due, passed[-1].at + _PAUSE)
             self._due = max(zombie, due) + _ALERT_SECONDS
         day = [at for at in echoes if at > zombie - _DAY]
         bound = day[-_ECHOES_PER_DAY] + _DAY if len(day) >= _ECHOES_PER_DAY else 0.0
-        # The first probe that sends.
+        # Time of the first echo.
         waits = _PAUSE if way.compares and not self._compared else 0.0
         self._echo = max(self._due + waits, bound) if way.echo else float("inf")
 
     def end(self, kind: Zombie, first: float) -> tuple[float, int]:
-        """Return when the zombie is mended, and how often it was reconnected in vain.
+        """Return when the zombie is repaired, and the number of useless reconnections.
 
-        ``first`` is when its first message came after its end.
+        ``first`` is the time of the first message that it loses.
         """
         match kind:
             case Zombie.SOCKET:
@@ -293,7 +293,7 @@ class _ProbesOf:
     def _broken(self, first: float) -> tuple[float, int]:
         told = self._silent_at + _STILL_SECONDS
         if self._way.compares:
-            # An echo, too, is a message that the gateway receives.
+            # The gateway receives echoes too.
             shown = min(first, self._echo) + _LATE_SECONDS
             if max(shown, self._due) < told:
                 later = max(0, math.ceil((shown - self._due) / _PAUSE))

@@ -1,11 +1,11 @@
-"""Scrapes of the exporter while it polls, against writing the same metrics at each scrape.
+"""Scrapes of the exporter while it polls, against rendering the same metrics at each scrape.
 
     python -m benchmarks.scrape
 
-The exporter runs as a process on a real MariaDB, polls every second, and is scraped as Prometheus
-does it (OpenMetrics, gzip) 200 times. What it is compared with is prometheus-client's
-generate_latest on the same families. Then the same once more while a list call takes 90 s, and how
-long the exporter takes to end meanwhile.
+The exporter runs as a process on a real MariaDB, polls every second, and is scraped 200 times as by
+Prometheus (OpenMetrics, gzip). The baseline is prometheus-client's generate_latest on the same
+families. Then the scrapes are repeated during a list call of 90 s, and the exporter's shutdown in
+that call is timed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NAIVE_RUNS = 5
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the results."""
     with MariaDb() as server:
         for channels in _SIZES:
             naive = _naive_seconds(channels)
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def _naive_seconds(channels: int) -> float:
-    """Return how long it takes to write the metrics of so many channels, once."""
+    """Return the seconds to render the metrics of ``channels`` channels once."""
     listed = tuple(Channel(f"channel{number}", Status.CONNECTED) for number in range(channels))
     now = time.time()
     view = ActivitySnapshot(
@@ -85,7 +85,7 @@ def _wait_until_heard(at_work: AtWork, channels: int) -> None:
 
 
 def _scrapes(at_work: AtWork) -> tuple[float, float]:
-    """Return the median and the 99th percentile, in seconds."""
+    """Return median and 99th percentile in seconds."""
     at_work.scrape()
     seconds = []
     for number in range(_SCRAPES):

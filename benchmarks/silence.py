@@ -1,11 +1,11 @@
-"""Back-test of adaptive silence: messages lost to zombies, and false alarms, against fixed hours.
+"""Back-test of adaptive silence thresholds: lost messages and false alarms, against fixed hours.
 
     python -m benchmarks.silence [CHANNELS [SEED]]
 
-Channels of eight kinds talk for ten weeks (benchmarks/silence_traffic.py). The last six are the
-test: at the beginning of each of those weeks the method learns from the 28 days before, zombies and
-holidays among them, and then meets zombies at random times and the healthy gaps of that week. The
-exporter learns each day, so this is the harder test.
+Ten weeks of traffic of eight kinds of channels (benchmarks/silence_traffic.py). The last six weeks
+are the test: at the start of each, the method learns from the 28 days before, with their zombies
+and holidays, and is tested on zombies at random times and on the healthy gaps of that week. The
+exporter learns daily, so this test is harder.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ CHANNELS = 200
 SEED = 20260209
 WEEK = 7 * 86400.0
 TRAIN_WEEKS = 4
-_ZOMBIES = 60  # a channel, each on its own, so that there is one at each hour of the week
+_ZOMBIES = 60  # a channel, each judged separately, so that every hour of the week has one
 _MONTH = 30.4 * 86400
 _HOUR = 3600.0
 FLOOR, CEILING = 600.0, 24 * _HOUR
 _KNOBS = (0.5, 1, 2, 4, 8, 16, 32)
 _FIXED_HOURS = (0.25, 0.5, 1, 2, 3, 4, 6, 8, 12, 24)
 
-Threshold = Callable[[float], float]  # seconds of silence that are normal after a message at a time
+Threshold = Callable[[float], float]  # time of a message to normal seconds of silence
 
 
 @dataclass
 class Channel:
-    """One channel: all messages, those that came through, outages, zombies of the test."""
+    """One channel: all messages, the received ones, outages, and the test's zombies."""
 
     kind: str
     sent: list[float]
@@ -59,7 +59,7 @@ class Channel:
 
 @dataclass
 class Outcome:
-    """What a way of judging silence did on some channels."""
+    """Result of one way of judging silence on some channels."""
 
     lost: list[int] = field(default_factory=list)
     delays: list[float] = field(default_factory=list)
@@ -67,7 +67,7 @@ class Outcome:
     seconds: float = 0.0
 
     def add(self, other: Outcome) -> None:
-        """Take over another's."""
+        """Add another outcome's figures."""
         self.lost += other.lost
         self.delays += other.delays
         self.false_alarms += other.false_alarms
@@ -88,7 +88,7 @@ class Outcome:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the results."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else CHANNELS
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else SEED
     print(f"{count} channels, seed {seed}, {_ZOMBIES} zombies each in {WEEKS - TRAIN_WEEKS} weeks")
@@ -101,7 +101,7 @@ def main() -> None:
 
 
 def judge_all(channels: Sequence[Channel]) -> dict[str, list[Outcome]]:
-    """Return what each way of judging silence did on each channel."""
+    """Return the outcome of each way of judging silence on each channel."""
     ways: dict[str, list[Outcome]] = {
         f"fixed {hours:g} h": [_judge(c, _fixed(hours)) for c in channels] for hours in _FIXED_HOURS
     }
@@ -112,13 +112,13 @@ def judge_all(channels: Sequence[Channel]) -> dict[str, list[Outcome]]:
 
 
 def make(number: int, seed: int = SEED) -> Channel:
-    """Return one channel; of each eight that follow each other there is one of each kind."""
+    """Return one channel; eight consecutive ones have one of each kind."""
     kind = KINDS[number % len(KINDS)]
     chance = random.Random(f"{seed} {number}")
     sent = make_channel(kind, chance)
     outages = make_outages(chance)
     begins = BEGINS.timestamp() + TRAIN_WEEKS * WEEK
-    # A day before the end, so that what is lost until the ceiling can be counted.
+    # At least a day before the end, so that losses up to the ceiling can be counted.
     zombies = [
         begins + chance.random() * ((WEEKS - TRAIN_WEEKS) * WEEK - 3 * 86400)
         for _ in range(_ZOMBIES)
@@ -128,7 +128,7 @@ def make(number: int, seed: int = SEED) -> Channel:
 
 
 def _adaptive(channels: Sequence[Channel], bounds: Bounds) -> list[Outcome]:
-    """Learn week by week; where nothing can be learned, 4 hours count."""
+    """Learn week by week; 4 hours apply to channels that cannot be learned."""
     outcomes = [Outcome() for _ in channels]
     for week in range(TRAIN_WEEKS, WEEKS):
         begins = BEGINS.timestamp() + week * WEEK
@@ -153,7 +153,7 @@ def _learned(learned: Learned, bounds: Bounds) -> Threshold:
 
 
 def history_of(heard: Sequence[float], ends: float) -> History:
-    """Return the 28 days before ``ends``."""
+    """Return the history of the 28 days before ``ends``."""
     history = History(ends - 1)
     for at in heard[bisect_left(heard, history.begins) : bisect_left(heard, ends)]:
         history.note(at)
@@ -171,14 +171,14 @@ def _judge(
     for number in range(bisect_left(heard, begins), bisect_left(heard, ends) - 1):
         at, following = heard[number], heard[number + 1]
         healthy = not any(start < following and at < end for start, end in channel.outages)
-        # No way of judging goes below the floor, so most gaps need not be judged.
+        # No threshold is below the floor, so most gaps can be skipped.
         if healthy and following - at > FLOOR and following - at > threshold(at):
             outcome.false_alarms += 1
     for zombie in channel.zombies:
         already = any(start <= zombie < end for start, end in channel.outages)
         if begins <= zombie < ends and not already:
             before = bisect_right(heard, zombie) - 1
-            # The alarm may be ringing already, falsely.
+            # A false alarm may already fire.
             detected = max(zombie, heard[before] + threshold(heard[before]))
             outcome.delays.append(detected - zombie)
             outcome.lost.append(bisect_right(sent, detected) - bisect_right(sent, zombie))
@@ -213,7 +213,7 @@ def _print_curve(channels: Sequence[Channel], ways: dict[str, list[Outcome]]) ->
 
 
 def total(channels: Sequence[Channel], outcomes: list[Outcome], kinds: set[str] | None) -> Outcome:
-    """Return the outcome on all channels of those kinds, of all kinds for None."""
+    """Return the outcome on all channels of these kinds; None is all kinds."""
     found = Outcome()
     for channel, outcome in zip(channels, outcomes, strict=True):
         if kinds is None or channel.kind in kinds:

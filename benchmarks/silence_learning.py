@@ -1,9 +1,9 @@
-"""What learning costs: time, memory, and what polls and scrapes feel of it.
+"""Cost of learning: time, memory, and the effect on polls and scrapes.
 
     python -m benchmarks.silence_learning [ROWS]
 
-An exporter of 1,000 channels runs as a process on a real MariaDB with so many rows (1 million)
-evenly over a month. It polls every second and is scraped all the time, while it learns and after.
+An exporter of 1,000 channels runs as a process on a real MariaDB with ROWS rows (1 million) evenly
+over a month. It polls every second and is scraped constantly, while it learns and afterwards.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from tests.support.mariadb import MariaDb
 _ROWS = 1_000_000
 _CHANNELS = 1000
 _PAUSE_SECONDS = 0.1
-_SCRAPES = 20  # between two looks whether it has learned
+_SCRAPES = 20  # between two checks whether it has learned
 _AFTER = 300  # scrapes
 _LEARNED = "whatsapp_silence_learned_messages"
 _POLLS = "whatsapp_message_log_poll_duration_seconds"
 
 
 class _Measured:
-    """Seconds of scrapes and polls, and the most memory, since it was made."""
+    """Seconds of scrapes and polls, and peak memory, since its creation."""
 
     def __init__(self, at_work: AtWork) -> None:
         self._at_work = at_work
@@ -35,7 +35,7 @@ class _Measured:
         self.megabytes = 0.0
 
     def scrape(self) -> None:
-        """Scrape once, and look at the memory."""
+        """Scrape once, and update the peak memory."""
         self._scrapes.append(self._at_work.scrape()[0])
         self.megabytes = max(self.megabytes, self._at_work.resident_megabytes())
         time.sleep(_PAUSE_SECONDS)
@@ -55,7 +55,7 @@ class _Measured:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the results."""
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else _ROWS
     with MariaDb({"innodb-buffer-pool-size": "128M", "innodb-log-file-size": "1G"}) as server:
         log = BigLog(server)

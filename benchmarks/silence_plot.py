@@ -1,9 +1,9 @@
-"""Draws the pictures of docs/design/silence.md from the back-test.
+"""Draws the charts of docs/design/silence.md from the back-test.
 
     python -m benchmarks.silence_plot [CHANNELS]
 
-silence-week.svg is what was learned of three kinds after four weeks; silence-tradeoff.svg is the
-second table of that page. With 200 channels, as there, it takes some 2 minutes.
+silence-week.svg shows the learned profiles of three kinds after four weeks; silence-tradeoff.svg
+is the second table of that page. With 200 channels, as on that page, it takes about 2 minutes.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _FOLDER = ROOT / "docs" / "images"
 _SHOWN = ("shop", "office", "night bar")
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _WIDTH = 860
-_BLUE, _ORANGE = "#3987e5", "#d9662c"  # seen well on white and on black
+_BLUE, _ORANGE = "#3987e5", "#d9662c"  # good contrast on white and on black
 _LIGHT = {"background": "#ffffff", "ink": "#24292f", "guide": "#d8dee4"}
 _DARK = {"background": "#0d1117", "ink": "#e6edf3", "guide": "#30363d"}
 _BOUNDS = Bounds(1, FLOOR, CEILING)
-_LEAST_ALARMS = 0.1  # a month; fewer have no place on a logarithmic scale
+_LEAST_ALARMS = 0.1  # a month; fewer do not fit on a logarithmic scale
 
-# Both lie on a background of their own: a page may be dark where the browser is not.
+# Both have their own background: a page may be dark while the browser is not.
 _CSS = f"""inline:
 .axis .line {{ stroke: {_LIGHT["guide"]} !important }}
 .axis.x .guide.line {{ opacity: 1 !important }}
@@ -60,7 +60,7 @@ text.label {{ transform: translateY(-11px) }}
 
 
 def main() -> None:
-    """Draw both."""
+    """Draw both charts."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else CHANNELS
     channels = [make(number) for number in range(count)]
     learned = _learned(channels)
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def _learned(channels: Sequence[Channel]) -> dict[str, Learned]:
-    """Return the kinds that are shown, each with what was learned of the first of its channels."""
+    """Return the learned profile of the first channel of each shown kind."""
     ends = BEGINS.timestamp() + TRAIN_WEEKS * WEEK
     histories = {str(n): history_of(channel.heard, ends) for n, channel in enumerate(channels)}
     learned = learn(histories, _BOUNDS, ZONE)
@@ -98,7 +98,7 @@ def _week(name: str, learned: Learned, *, legend: bool) -> Any:
         secondary_range=(0, 24),
         x_labels=[{"value": 24 * day, "label": label} for day, label in enumerate(_DAYS)],
     )
-    # An hour's rate is the same from its beginning to its end.
+    # The rate is constant within an hour.
     busy = [
         (end, -60 * math.expm1(-rate / 60))
         for hour, rate in enumerate(learned.profile.rates)
@@ -168,7 +168,7 @@ def _chart(title: str, **options: Any) -> Any:
         major_label_font_size=12,
         legend_font_size=13,
         value_label_font_size=11,
-        value_font_size=5,  # by which labels are off their points
+        value_font_size=5,  # sets the labels' distance from their points
     )
     given = {
         "show_dots": False,
@@ -183,7 +183,7 @@ def _chart(title: str, **options: Any) -> Any:
 
 
 def _save(name: str, columns: int, charts: Sequence[Any]) -> None:
-    """Put the charts into one picture, so many beside each other."""
+    """Write the charts into one SVG file, in ``columns`` columns."""
     parts = []
     width = height = 0
     for number, chart in enumerate(charts):

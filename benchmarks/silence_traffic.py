@@ -1,8 +1,8 @@
-"""Ten weeks of made-up traffic of eight kinds of channels, for the back-test of learned silence.
+"""Ten weeks of synthetic traffic of eight kinds of channels, for the back-test of learned silence.
 
-Conversations begin by a Weibull renewal process (shape 0.7: more clustered than chance) in the time
-of an hourly rate, which a day's own mood, holidays and the kind's trend change; a conversation has
-a heavy-tailed number of messages, with log-normal pauses. None of this is what the method assumes.
+Conversations start in a Weibull renewal process (shape 0.7: more clustered than chance), scaled by
+an hourly rate with daily mood, holidays and the kind's trend. A conversation has a heavy-tailed
+number of messages, with log-normal pauses. None of this matches the method's assumptions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MOOD_SIGMA = 0.25
 
 @dataclass(frozen=True)
 class Kind:
-    """Conversations an hour by local day (Monday 0) and hour; messages in one; life's changes."""
+    """Conversations per hour by local day (Monday 0) and hour; messages in each; factors."""
 
     name: str
     rate: Callable[[int, int], float]
@@ -87,14 +87,14 @@ QUIET = {"office", "night bar", "group", "nearly dead"}
 
 
 def make_channel(kind: Kind, chance: random.Random) -> list[float]:
-    """Return the Unix seconds of ten weeks of messages, in order."""
+    """Return the Unix seconds of ten weeks of messages, sorted."""
     scale = chance.lognormvariate(0, 0.4)
     shift = chance.choice((-1, 0, 0, 1))
     moods: dict[object, float] = {}
     mean = math.gamma(1 + 1 / _SHAPE)
     begins = BEGINS.timestamp()
     times: list[float] = []
-    due = chance.random()  # conversations' time until the next one
+    due = chance.random()  # time until the next conversation, in conversations
     for number in range(WEEKS * 168):
         at = begins + 3600 * number
         local = datetime.fromtimestamp(at, ZONE)
@@ -113,7 +113,7 @@ def make_channel(kind: Kind, chance: random.Random) -> list[float]:
 
 
 def _converse(at: float, mean: float, times: list[float], chance: random.Random) -> None:
-    # Pareto with exponent 1.8 has a mean of 2.25 times the least, and now and then very many.
+    # A Pareto distribution with exponent 1.8 has a mean of 2.25 times its minimum, and a long tail.
     count = min(400, max(1, round(chance.paretovariate(1.8) * mean / 2.25)))
     for _ in range(count):
         times.append(at)
@@ -121,7 +121,7 @@ def _converse(at: float, mean: float, times: list[float], chance: random.Random)
 
 
 def make_outages(chance: random.Random) -> list[tuple[float, float]]:
-    """Return from when to when the channel was a zombie: some 2 in the ten weeks, 2 to 40 hours."""
+    """Return start and end of the channel's 2 outages as a zombie, of 2 to 40 hours."""
     begins = BEGINS.timestamp()
     found = []
     for _ in range(2):
@@ -131,7 +131,7 @@ def make_outages(chance: random.Random) -> list[tuple[float, float]]:
 
 
 def without(times: list[float], outages: list[tuple[float, float]]) -> list[float]:
-    """Return the messages that came through."""
+    """Return the messages outside of the outages."""
     for start, end in outages:
         times = times[: bisect_left(times, start)] + times[bisect_left(times, end) :]
     return times

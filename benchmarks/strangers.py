@@ -1,12 +1,12 @@
-"""Connections of strangers at both programs, direct and through nginx: who else is still answered.
+"""Hostile connections to both programs, direct and through nginx: response times of other clients.
 
     python -m benchmarks.strangers [SECONDS]
 
-Needs nginx for half of it, and Alertmanager (apt-get install nginx prometheus-alertmanager). Each
-kind of connection is held for some seconds (2); meanwhile health is asked for ten times a second.
-At the hook, Alertmanager with the shipped configuration gets an alert too. Printed are the slowest
-answer, how long the alert took to be accepted, and the program's memory. Exit code 1: an answer to
-health took a second, or the alert thirty.
+Needs Alertmanager, and nginx for half of the cases (apt-get install nginx prometheus-alertmanager).
+Each kind of connection is held for SECONDS (2), with ten health checks per second. With the hook,
+Alertmanager with the shipped configuration gets an alert too. Prints the slowest health check, the
+time until the alert is accepted, and the program's memory. Exit code 1: a health check took a
+second, or the alert thirty.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _CHANNELS = 300
 _MOST_SECONDS = 1.0
 _EVERY_SECONDS = 0.1
 _WAIT_SECONDS = 10.0
-_ALERT_SECONDS = 30.0  # Alertmanager sends again what was answered 503
+_ALERT_SECONDS = 30.0  # Alertmanager retries after a 503
 _PIPELINED = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n" * 240
 _HEAD = b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: "
 _BODY = b"POST /alerts HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n"
 _LARGE = b"POST /alerts HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\n" + b"x" * 1_000_000
-# Name, connections, what each sends at first and then ten times a second.
+# Name, connections, bytes that each sends first and then ten times a second.
 _KINDS = (
     ("that do not read", 4, _PIPELINED, b""),
     ("that do not read", 16, _PIPELINED, b""),
@@ -71,7 +71,7 @@ http {{
 
 
 def main() -> int:
-    """Hold, ask and print."""
+    """Run the benchmark and print the results; return the exit code."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 2.0
     worst = 0.0
     print("connections | program | health, slowest | alert | MiB before | MiB")
@@ -92,7 +92,7 @@ def main() -> int:
 
 
 def _attack(folder: Path, program: Program, url: str, title: str, seconds: float) -> float:
-    """Hold all kinds of connections one after the other, and return the slowest health."""
+    """Hold each kind of connection in turn; return the slowest health check in seconds."""
     worst = 0.0
     with _alertmanager(folder, url) if "hook" in title else contextlib.nullcontext() as sender:
         for kind, count, first, then in _KINDS:
@@ -136,7 +136,7 @@ def _ask(url: str) -> None:
 
 @contextmanager
 def asked_for_health(url: str) -> Iterator[list[float]]:
-    """Ask for the health ten times a second, and yield the seconds that each answer took."""
+    """Check the health ten times a second; yield the durations in seconds."""
     ended = threading.Event()
     seconds: list[float] = []
 
@@ -154,7 +154,7 @@ def asked_for_health(url: str) -> Iterator[list[float]]:
 
 
 def _health(url: str) -> float:
-    """Return how long the answer took; how long was waited for it where there was none."""
+    """Return the duration of a health check in seconds; the timeout if there was no answer."""
     began = time.monotonic()
     try:
         _ask(url)
@@ -164,7 +164,7 @@ def _health(url: str) -> float:
 
 
 def _tell(alertmanager: str, folder: Path) -> float:
-    """Give Alertmanager an alert, and return after how many seconds the hook has accepted it."""
+    """Send Alertmanager an alert, and return the seconds until the hook has accepted it."""
     began = time.monotonic()
     name = f"stranger{began}"
     body = [{"labels": alert(name)["labels"]}]
@@ -181,7 +181,7 @@ def _memory(program: Program) -> float:
 
 @contextmanager
 def _alertmanager(folder: Path, url: str) -> Iterator[str]:
-    """Run Alertmanager, which sends to the hook at ``url``."""
+    """Run Alertmanager with the hook at ``url``; yield its URL."""
     host, _, port = url.rpartition("/")[2].partition(":")
     at = free_or_other(Listen("127.0.0.1", 0))
     addresses = Addresses(at, Listen(host, int(port)), at, at)
@@ -199,7 +199,7 @@ def _alertmanager(folder: Path, url: str) -> Iterator[str]:
 
 @contextmanager
 def _running(command: list[str], url: str) -> Iterator[None]:
-    """Run a program, from the time on when it answers."""
+    """Run a program; enter the block when it answers."""
     process = subprocess.Popen(command)
     try:
         wait_until(lambda: _health(url) < _WAIT_SECONDS, _WAIT_SECONDS, f"{command[0]}")

@@ -1,8 +1,8 @@
-"""Follows one item of each kind through the programs: ``python -m benchmarks.walks``.
+"""Traces one status, alert, event and suspicion: ``python -m benchmarks.walks``.
 
-Prints for each walk how many modules it enters, how often the next call is in another module than
-the last one in the same thread, and how many calls there are. The simulated gateway runs in
-the same process and does not count. The figures vary a little with the waits.
+Prints for each walk the number of modules, of module changes between consecutive calls in a
+thread, and of calls. The simulated gateway runs in the same process and does not count. The figures
+vary a little with the waits.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _TOKEN = "not-a-real-token-of-the-walks"
 _AUTHORIZATION = {"Authorization": f"Bearer {_TOKEN}"}
 _PATIENCE = 60.0  # seconds
 _HOOK_THREADS = ("MainThread", "reconciler", "gateway-call")
-# Modules and changes of module before the layout of today: the same walks on commit 4e622a2.
+# Modules and module changes before the current layout: the same walks on commit 4e622a2.
 _BEFORE = {
     "a channel's status to a line of /metrics": (19, 147),
     "an alert to getQr to a line of the log": (27, 290),
@@ -52,21 +52,21 @@ _BEFORE = {
 
 
 class Recorder:
-    """Notes the calls into the product's modules, by thread."""
+    """Records calls into the product's modules, by thread."""
 
     def __init__(self) -> None:
-        """Note nothing yet."""
+        """Record nothing until ``walk``."""
         self._on = False
         self._calls: dict[str, list[str]] = defaultdict(list)
 
     def install(self) -> None:
-        """See the calls of this thread and of all that begin from now on."""
+        """Trace this thread and all threads that start later."""
         threading.setprofile(self._profile)
         sys.setprofile(self._profile)
 
     @contextmanager
     def walk(self, title: str, threads: Collection[str] = ()) -> Iterator[None]:
-        """Note what the block does, and print it; with ``threads``, of those names only."""
+        """Record the block's calls, limited to ``threads`` by name, and print the figures."""
         self._calls.clear()
         self._on = True
         yield
@@ -115,10 +115,10 @@ def _settings(url: str, **more: str) -> dict[str, str]:
 
 @contextmanager
 def _exporter(values: dict[str, str]) -> Iterator[tuple[Callable[[], None], Client]]:
-    """Make an exporter whose pollers do not run by themselves."""
+    """Create an exporter whose pollers run only on demand."""
     settings = parse(values)
     post = Post(settings)
-    # Written when a poll asks for it, and not once a second.
+    # Written by a poll, not once a second.
     post._inbox.start = lambda: None  # type: ignore[method-assign] # noqa: SLF001
     post.follow(settings.gateways)
     supervisor = Supervisor(settings, post)
@@ -219,7 +219,7 @@ def _walk_suspicion(recorder: Recorder) -> None:
 
 
 def main() -> None:
-    """Do the four walks."""
+    """Run the four walks and print their figures."""
     logging.disable()
     recorder = Recorder()
     recorder.install()

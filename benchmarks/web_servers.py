@@ -1,12 +1,12 @@
-"""The same two views under several WSGI servers: which one holds what it does alone under many.
+"""The same two views under several WSGI servers: throughput as the connections increase.
 
     python -m benchmarks.web_servers [PYTHON] [SECONDS]
 
-Needs ``wrk`` (apt-get install wrk). PYTHON is an interpreter of an environment with Flask and the
-servers to compare (default: this one; servers that it lacks are left out). Each is measured for
-some seconds (1) a figure, a storm (POST /alerts with 2 KB) and a scrape (GET /metrics of 200 KB),
-over 1, 8, 32 and 256 connections; printed are requests a second and their ratio to waitress with 8
-threads. Then it is asked for /-/healthy beside 16 connections that do not read, and ended.
+Needs ``wrk`` (apt-get install wrk). PYTHON is an interpreter with Flask and the servers to compare
+(default: this one; missing servers are skipped). Each figure is measured for SECONDS (1): a storm
+(POST /alerts with 2 KB) and a scrape (GET /metrics of 200 KB), over 1, 8, 32 and 256 connections.
+Prints requests per second and their ratio to waitress with 8 threads. Then it times /-/healthy
+beside 16 connections that do not read, and the server's end.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ Server("", "127.0.0.1", {port}, interface=Interfaces.WSGI, log_enabled=False, we
        ).serve(target_loader=lambda: app, wrap_loader=False)
 import os; os._exit(0)
 """
-# Name, module that it needs, program, threads.
+# Name, required module, program, threads.
 _SERVERS = (
     (_BASE, "waitress", _WAITRESS, 8),
     ("waitress, 1 thread", "waitress", _WAITRESS, 1),
@@ -97,7 +97,7 @@ wrk.body = string.rep("x", 2000)
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the results."""
     if shutil.which("wrk") is None:
         raise SystemExit("web_servers: wrk is not installed: apt-get install wrk")
     python = sys.argv[1] if len(sys.argv) > 1 else sys.executable
@@ -195,7 +195,7 @@ def _health_beside_connections_that_do_not_read(port: int) -> str:
 
 
 def _memory(pid: int) -> float:
-    """Return the resident memory of a process and its children in MiB."""
+    """Return the resident memory of a process and its descendants in MiB."""
     status = Path(f"/proc/{pid}/status").read_text()
     (kilobytes,) = re.findall(r"^VmRSS:\s+(\d+)", status, re.MULTILINE)
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

@@ -1,4 +1,4 @@
-"""Exporter, hook, Prometheus and Alertmanager on a simulated gateway, for a while."""
+"""Exporter, hook, Prometheus and Alertmanager on a simulated gateway."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def whole_stack(
     past: Sequence[Past] = (),
     alertmanager: Path = ALERTMANAGER,
 ) -> Iterator[tuple[Loop, Simulator]]:
-    """Run it with these channels, connected and alive; with ``past``, for a week already."""
+    """Run the stack with these channels, alive; ``past`` backfills a week of samples."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         log_url = f"sqlite:///{folder}/log.sqlite3"
