@@ -1,1 +1,1 @@
-"""What the tests share: servers, waiting, PixelHub's side of things."""
+"""Shared test code: servers, waiting, PixelHub's side."""

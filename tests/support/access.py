@@ -1,4 +1,4 @@
-"""What an entry of gateways.yaml says of the secrets of a simulated gateway."""
+"""Secrets of a simulated gateway as keys of an entry in gateways.yaml."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zapwatch.gateways import NAMED_CHANNELS
 
 
 def secrets_of(kind: str, secret: str, channels: Iterable[str]) -> dict[str, object]:
-    """Return its secret, or its channels with one each where the gateway has no list."""
+    """Return the gateway's secret; for a gateway without a list, one for each channel."""
     if kind not in NAMED_CHANNELS:
         return {"secret": secret}
     return {"channels": [{"name": one, "secret": token_of(secret, one)} for one in channels]}

@@ -1,4 +1,4 @@
-"""What Alertmanager sends."""
+"""Alertmanager's webhook payloads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LABELS = {
 
 
 def alert(channel: Any = "loja", status: Any = "firing", **labels: Any) -> dict[str, Any]:
-    """Return one alert as in a payload; a label that is None is left out."""
+    """Return one alert of a payload, without labels that are None."""
     wanted = {**_LABELS, "channel": channel, **labels}
     return {
         "status": status,

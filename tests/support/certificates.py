@@ -1,4 +1,4 @@
-"""A self-signed certificate for 127.0.0.1, and one that it has signed for a client."""
+"""A self-signed certificate for 127.0.0.1, and a client certificate signed by it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 
 def self_signed(directory: Path) -> tuple[Path, Path]:
-    """Write a certificate and its key into ``directory`` and return their paths."""
+    """Write a certificate and its key into ``directory``; return their paths."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = dt.datetime.now(dt.UTC)
@@ -43,7 +43,7 @@ def self_signed(directory: Path) -> tuple[Path, Path]:
 
 
 def signed(directory: Path) -> tuple[Path, Path]:
-    """Write a client's certificate, signed by that of ``self_signed`` there, and its key."""
+    """Write a client's key and its certificate, signed by that of ``self_signed`` there."""
     signer_key = serialization.load_pem_private_key((directory / "key.pem").read_bytes(), None)
     assert isinstance(signer_key, ec.EllipticCurvePrivateKey)
     signer = x509.load_pem_x509_certificate((directory / "certificate.pem").read_bytes())

@@ -1,4 +1,4 @@
-"""Clocks that a test moves."""
+"""Clocks that tests move."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import threading
 
 from zapwatch.clock import Clock
 
-_LOOK = 1e-6  # seconds that pass with each look, as they would
+_LOOK = 1e-6  # seconds that pass with each reading
 
 
 class AheadClock(Clock):
-    """The machine's clock, ``ahead`` by as many seconds as a test sets."""
+    """The machine's clock, ``ahead`` by a number of seconds that tests set."""
 
     ahead = 0.0
 
@@ -23,7 +23,7 @@ class AheadClock(Clock):
 
 
 class HandMovedClock(Clock):
-    """A clock that stands still; its pauses end at once, as the time that they take has passed."""
+    """A clock that stands still; pauses end at once and advance it."""
 
     def __init__(self) -> None:
         self._seconds = 5_000.0
@@ -32,28 +32,28 @@ class HandMovedClock(Clock):
         self._looks = itertools.count()
 
     def monotonic(self) -> float:
-        """Return seconds that only ever grow."""
+        """Return seconds that only grow."""
         return self._seconds + next(self._looks) * _LOOK
 
     def time(self) -> float:
-        """Return seconds since 1970."""
+        """Return Unix seconds."""
         return self._ahead + self._seconds
 
     def sleep(self, seconds: float) -> None:
-        """Let the time of a pause pass."""
+        """Record a pause and advance the clock by it."""
         self.pauses.append(seconds)
         self.forward(seconds)
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
-        """Let the time of a pause pass, unless the event is set."""
+        """Advance the clock by a pause, unless the event is set."""
         if not event.is_set():
             self.sleep(seconds)
         return event.is_set()
 
     def forward(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self._seconds += seconds
 
     def set_time(self, seconds: float) -> None:
-        """Set the seconds since 1970, as an operator does."""
+        """Set the Unix time, as an operator does."""
         self._ahead = seconds - self._seconds

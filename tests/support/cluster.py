@@ -1,4 +1,4 @@
-"""Two machines of deploy/ha/ as processes, and what they share: gateway, state, storage."""
+"""Two machines of deploy/ha/ as processes, with shared gateway, state and storage."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tests.support.loop import SECRET, free
 from tests.support.node import HEARTBEAT, STORE, Node, text
 from tests.support.waiting import wait_until
 
-_SECONDS = 90.0  # until what must happen has happened, on the slowest of machines
+_SECONDS = 90.0  # timeout for the slowest machine
 
 
 class Cluster:
-    """Everything that runs in one test; ``channels`` are there from the start.
+    """All programs of one test; ``channels`` exist from the start.
 
-    Unless ``shorter`` is false, all waits are shorter than what is shipped.
+    Unless ``shorter`` is False, all waits are shorter than the shipped ones.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class Cluster:
             node.join({"machine-a": self.a, "machine-b": self.b}, env, words)
 
     def calls(self, channel: str) -> int:
-        """Return how often getQr was called for a channel."""
+        """Return the number of getQr calls for a channel."""
         return len(self.simulator.requests("qr", channel))
 
     def outcomes(self, channel: str) -> list[str]:
-        """Return how the channel's repairs ended, oldest first; nothing while the state is away."""
+        """Return the channel's outcomes, oldest first; none while the state is unavailable."""
         try:
             with self._engine.connect() as connection:
                 return list(connection.scalars(_OUTCOMES, {"channel": channel}))
@@ -69,12 +69,12 @@ class Cluster:
             return []
 
     def end_leases(self) -> None:
-        """Let ten seconds pass for those who do not renew their lead."""
+        """Expire all leases that are not renewed, without waiting ten seconds."""
         with self._engine.begin() as connection:
             connection.execute(sa.text("UPDATE gateway SET lease_until = 1 WHERE holder <> ''"))
 
     def stored(self, expression: str) -> list[dict[str, str]]:
-        """Return the labels of what the long-term storage answers."""
+        """Return the labels of the long-term storage's series for an expression."""
         url = f"http://{self._store_at}/api/v1/query?query={quote(expression)}"
         found: list[dict[str, Any]] = get(url).json()["data"]["result"]
         return [one["metric"] for one in found]
@@ -84,17 +84,17 @@ class Cluster:
 
     @staticmethod
     def wait_for(condition: Callable[[], object], what: str) -> None:
-        """Wait until something is the case; ``what`` as for wait_until()."""
+        """Wait for a condition; ``what`` as for wait_until()."""
         wait_until(condition, _SECONDS, what)
 
     def wait_until_joined(self) -> None:
-        """Wait until the Alertmanagers see each other."""
+        """Wait until the Alertmanagers have joined."""
         self.wait_for(
             lambda: all(node.partners() == 1 for node in self.nodes), "the Alertmanagers to join"
         )
 
     def wait_until_nothing_fires(self) -> None:
-        """Wait until no delivery can come any more for what happened before."""
+        """Wait until no alert fires, so that earlier ones cause no more deliveries."""
         self.wait_for(lambda: not any(node.firing() for node in self.nodes), "all to be well")
 
     def __enter__(self) -> Self:
@@ -121,7 +121,7 @@ class Cluster:
         return self
 
     def _store_command(self) -> list[str]:
-        """Return how to run what takes the place of Mimir: a Prometheus that only stores."""
+        """Return the command of Mimir's substitute: a Prometheus that only stores."""
         config = self._folder / "store.yml"
         config.write_text("global: {}\n")
         return [

@@ -1,4 +1,4 @@
-"""What stands in for the operator's system: a webhook that keeps what it was sent."""
+"""Fake of the operator's system: a webhook that keeps its events."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, Self
 
 
 class ConsumerWebhook:
-    """Answers each post with ``status``, after ``on_post`` has had its event."""
+    """Answers each post with ``status``, after a call of ``on_post`` with its event."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
-        """All that was posted, whatever was answered."""
+        """All posted events, whatever the answer."""
         self.headers: list[dict[str, str]] = []
         self.status = 204
         self.on_post: Callable[[dict[str, Any]], object] = lambda _event: None
@@ -46,4 +46,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
-        """Keep quiet."""
+        """Log nothing."""

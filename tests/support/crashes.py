@@ -1,4 +1,4 @@
-"""Hooks that are killed at random moments, over a stream of alerts: nothing may be lost."""
+"""Hooks that are killed at random moments during a stream of alerts: nothing may be lost."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ from tests.support.mortal_hooks import MortalHook
 from tests.support.waiting import wait_until
 
 _CHANNELS = 24
-_SLOW_SECONDS = 0.05  # that a getQr call takes, so that some are cut off in the middle
-_LIFE_SECONDS = 0.3  # at most, from the first answer to the kill
-_CLOCK_SECONDS = 0.05  # by which what was noted here may be late
-_TRANSACTION_SECONDS = 15.0  # that one takes at most, locks of others included
+_SLOW_SECONDS = 0.05  # duration of a getQr call, long enough for kills during calls
+_LIFE_SECONDS = 0.3  # maximum from the first answer to the kill
+_CLOCK_SECONDS = 0.05  # maximum delay of times recorded here
+_TRANSACTION_SECONDS = 15.0  # maximum of one, including waits for locks
 _SECONDS = 60.0
 
 
 @dataclass
 class Toll:
-    """What came of it."""
+    """Results of a run."""
 
     seed: int
     kills: int = 0
     accepted: int = 0
-    """Alerts in notifications that were answered 202."""
+    """Alerts in notifications that were answered with 202."""
     unanswered: int = 0
-    """Notifications of which the sender does not know what became."""
+    """Notifications without an answer, whose result the sender does not know."""
     repairs: int = 0
     calls: int = 0
     lost: list[str] = field(default_factory=list)
     """Accepted alerts without an outcome."""
     unlogged: list[str] = field(default_factory=list)
-    """Outcomes in the state that are not in the log."""
+    """Outcomes in the state without a log line."""
     too_many: list[str] = field(default_factory=list)
-    """Repairs with more calls than one, and one more for each kill while they were open."""
+    """Repairs with more calls than one plus one for each kill while they were open."""
 
     def __str__(self) -> str:
-        """Return it in one line."""
+        """Return one line."""
         return (
             f"seed {self.seed}: {self.kills} kills, {self.accepted} accepted alerts, "
             f"{self.unanswered} notifications cut off, {self.repairs} repairs, {self.calls} calls; "
@@ -60,7 +60,7 @@ class Toll:
 
 
 class _Sender(threading.Thread):
-    """Sends alerts as Alertmanager does: each until it is answered, to any of the hooks."""
+    """Sends alerts as Alertmanager does: each one until accepted, to any of the hooks."""
 
     def __init__(self, hooks: Sequence[MortalHook], names: Sequence[str], seed: int) -> None:
         super().__init__(daemon=True)
@@ -68,7 +68,7 @@ class _Sender(threading.Thread):
         self._names = names
         self._random = random.Random(seed)
         self.sent: list[tuple[str, float]] = []
-        """Accepted alerts: channel, and when they were sent."""
+        """Accepted alerts: channel, and Unix time of sending."""
         self.unanswered = 0
         self.ending = threading.Event()
 
@@ -95,7 +95,7 @@ class _Sender(threading.Thread):
 
 
 def crash(folder: Path, state_url: sa.URL, *, hooks: int, kills: int, seed: int) -> Toll:
-    """Let hooks on one state be killed so many times, and count what was lost."""
+    """Kill hooks on one state ``kills`` times, and count the losses."""
     chance = random.Random(seed)
     names = [f"channel {number:02d}" for number in range(_CHANNELS)]
     with SimulatorServer(SECRET) as simulator:
@@ -157,7 +157,7 @@ def _rows(engine: sa.Engine) -> Sequence[Any]:
 
 
 def _unlogged(rows: Sequence[Any], lines: Sequence[str]) -> list[str]:
-    """Return the outcomes without a line of their own from the time of their repair."""
+    """Return the outcomes without a separate log line from the time of their repair."""
     written: dict[tuple[str, str], list[float]] = {}
     for line in lines:
         found = _LINE.fullmatch(line)
@@ -167,7 +167,7 @@ def _unlogged(rows: Sequence[Any], lines: Sequence[str]) -> list[str]:
     missing = []
     for row in sorted(rows, key=lambda row: float(row.finished_at)):
         times = written.get((row.channel, row.outcome), [])
-        # A line's time has whole seconds, and it is written at the end of the transaction.
+        # A line's time is in whole seconds, and it is written at the end of the transaction.
         last = row.finished_at + _TRANSACTION_SECONDS
         fitting = [t for t in times if row.accepted_at - 1 <= t <= last]
         if fitting:

@@ -1,4 +1,4 @@
-"""The shipped dashboards as data, and every query that they make."""
+"""The shipped dashboards as data, and all their queries."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from demo.configuration import ROOT
 GRAFANA = ROOT / "grafana"
 FILES = sorted((GRAFANA / "dashboards").glob("*.json"))
 
-# What Grafana itself puts in, as for a short time range.
+# Grafana's built-in variables, for a short time range.
 BUILT_IN = {"__interval": "15s", "__rate_interval": "1m", "__range": "10m"}
 VARIABLE = re.compile(r"\$\{(?P<long>\w[\w.]*)(?::(?P<format>\w+))?\}|\$(?P<short>\w+)")
 
 
 @dataclass(frozen=True)
 class Query:
-    """One expression of a dashboard; ``where`` names its place for people."""
+    """One expression of a dashboard; ``where`` describes its place."""
 
     where: str
     expression: str
     instant: bool
 
     def filled(self, values: Mapping[str, str]) -> str:
-        """Return the expression with the variables' values in their places."""
+        """Return the expression with the variables replaced by their values."""
         known = {**BUILT_IN, **values}
 
         def value(found: re.Match[str]) -> str:
@@ -42,14 +42,14 @@ def dashboards() -> list[dict[str, Any]]:
 
 
 def panels(dashboard: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Return all panels, rows and what is in collapsed ones included."""
+    """Yield all panels, including rows and the panels in collapsed ones."""
     for panel in dashboard["panels"]:
         yield panel
         yield from panel.get("panels", [])
 
 
 def queries(dashboard: dict[str, Any]) -> Iterator[Query]:
-    """Return the expressions of all panels, annotations and variables."""
+    """Yield the expressions of all panels, annotations and variables."""
     title = dashboard["title"]
     for panel in panels(dashboard):
         for target in panel.get("targets", []):
@@ -61,7 +61,7 @@ def queries(dashboard: dict[str, Any]) -> Iterator[Query]:
             yield Query(where, annotation["target"]["expr"], instant=False)
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "query":
-            # label_values(selector, label) lists what this groups by.
+            # label_values(selector, label) lists the groups of this expression.
             found = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
             assert found, variable["query"]
             expression = f"group by ({found[2]}) ({found[1]})"

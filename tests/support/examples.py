@@ -1,4 +1,4 @@
-"""How many examples a property test makes."""
+"""Number of examples of property tests."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ settings.register_profile(FAST, max_examples=10)
 
 
 def examples(most: int) -> int:
-    """Return ``most``, or fewer where the fast profile was chosen."""
+    """Return ``most``, or fewer with the fast profile."""
     chosen = settings.get_current_profile_name()
     return min(most, settings.get_profile(chosen).max_examples) if chosen == FAST else most

@@ -1,4 +1,4 @@
-"""Thousands of wrong and right requests at a hook: what it answers, says and calls."""
+"""Fuzzing of a hook with thousands of requests: its answers, log and calls."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ _STRANGE: tuple[Any, ...] = (
 
 @dataclass
 class Findings:
-    """What there is to say."""
+    """Results of a fuzz run."""
 
     seed: int
     requests: int = 0
@@ -79,7 +79,7 @@ class Findings:
     faults: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        """Return it in one line."""
+        """Return one line."""
         return (
             f"seed {self.seed}: {self.requests} requests, answered {dict(self.statuses)} by hand; "
             f"{len(self.faults)} faults"
@@ -87,7 +87,7 @@ class Findings:
 
 
 def fuzz(folder: Path, *, examples: int, payloads: int, seed: int) -> Findings:
-    """Send ``examples`` requests an operation by the description, and payloads bent by hand."""
+    """Send ``examples`` requests per described operation, and ``payloads`` mutated payloads."""
     findings = Findings(seed)
     with SimulatorServer(SECRET) as simulator:
         for name in _CHANNELS:
@@ -95,7 +95,7 @@ def fuzz(folder: Path, *, examples: int, payloads: int, seed: int) -> Findings:
         settings = hook_settings(simulator.url)
         with Program(folder, "reconnect_hook", "serve", settings=settings) as hook:
             _by_description(hook.url, examples, findings)
-            # It may have paused what the API lists, and what it lists it may ask for.
+            # Schemathesis may have paused listed channels, and may request their repair.
             for name in _CHANNELS:
                 url = f"{hook.url}/api/resume/{quote(name, safe='')}"
                 requests.post(url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=_SECONDS)
@@ -128,7 +128,7 @@ def fuzz(folder: Path, *, examples: int, payloads: int, seed: int) -> Findings:
 
 
 def _by_description(url: str, examples: int, findings: Findings) -> None:
-    """Let Schemathesis do what the hook's OpenAPI description suggests."""
+    """Run Schemathesis on the hook's OpenAPI description."""
     done = subprocess.run(
         [
             str(Path(sys.executable).with_name("schemathesis")),
@@ -157,7 +157,7 @@ def _by_description(url: str, examples: int, findings: Findings) -> None:
 
 
 def _by_hand(url: str, payloads: int, findings: Findings) -> set[str]:
-    """Send payloads that are nearly right, and return the channels that deserve a call."""
+    """Send nearly valid payloads; return the channels that must be called."""
     chance = random.Random(findings.seed)
     deserved: set[str] = set()
     with requests.Session() as session:
@@ -183,7 +183,7 @@ def _by_hand(url: str, payloads: int, findings: Findings) -> set[str]:
 
 
 def _anywhere(url: str, wanted: int, findings: Findings) -> None:
-    """Send requests that ask for anything, with tokens right and wrong, and change nothing."""
+    """Send requests without side effects to many paths, with right and wrong tokens."""
     chance = random.Random(findings.seed)
     with requests.Session() as session:
         session.trust_env = False
@@ -221,7 +221,7 @@ def _alert(chance: random.Random) -> Any:
 
 
 def _bend(chance: random.Random, body: bytes) -> bytes:
-    """Return the body as it is, or with some of its bytes lost or changed."""
+    """Return the body unchanged, or with some bytes lost or changed."""
     while chance.random() < 0.15:
         at = chance.randrange(len(body) + 1)
         kind = chance.randrange(3)
@@ -231,7 +231,7 @@ def _bend(chance: random.Random, body: bytes) -> bytes:
 
 
 def _wanted(body: bytes) -> set[str] | None:
-    """Return which of the gateway's channels a body asks to be called; None if it is no payload."""
+    """Return the gateway's channels that a body requests; None if it is no payload."""
     try:
         whole = json.loads(body)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Two MariaDB servers that are one Galera cluster, each for the hook of its own machine."""
+"""A Galera cluster of two MariaDB servers, one for each machine's hook."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _FILE = Path(__file__).parents[2] / "deploy" / "ha" / "galera.cnf"
 
 @contextmanager
 def galera() -> Iterator[tuple[MariaDb, MariaDb]]:
-    """Run both. The first has two votes, its own and that of an arbitrator: it outlives the second.
+    """Run both. The first has two votes, its own and an arbitrator's: it survives the second.
 
-    The second has the first one's users, hence its password.
+    The second has the first one's users, and so its password.
     """
     at = f"127.0.0.1:{free_port()}"
     with ExitStack() as stack:
@@ -27,7 +27,7 @@ def galera() -> Iterator[tuple[MariaDb, MariaDb]]:
 
 
 def _node(at: str, cluster: str, votes: int) -> dict[str, str]:
-    """Return the options of deploy/ha/, with ports of its own and little patience."""
+    """Return the options of deploy/ha/, with free ports and short timeouts."""
     shipped = configparser.ConfigParser()
     shipped.read(_FILE)
     provider = {

@@ -1,4 +1,4 @@
-"""A gateway client under observation."""
+"""A gateway client that records its calls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zapwatch.gateways.wrapper import WrapperGateway
 
 
 class Observed:
-    """A client whose calls are noted, for a ``with`` statement."""
+    """A client whose calls are recorded; for a ``with`` statement."""
 
     def __init__(self, url: str, secret: str = SECRET, **options: Any) -> None:
         self.calls: list[tuple[Operation, float, GatewayErrorKind | None]] = []
@@ -23,11 +23,11 @@ class Observed:
 
     @property
     def outcomes(self) -> list[tuple[Operation, GatewayErrorKind | None]]:
-        """The calls without their durations."""
+        """Calls without their durations."""
         return [(operation, reason) for operation, _, reason in self.calls]
 
     def call(self, operation: str) -> Any:
-        """Make one of the calls, those about a channel for ``loja``."""
+        """Make a call; one about a channel is for ``loja``."""
         if operation == "list":
             return self.client.list_channels()
         if operation == "qr":
@@ -37,7 +37,7 @@ class Observed:
         return None
 
     def failure(self, operation: str) -> GatewayError:
-        """Make a call that must fail, and check what all failures have in common."""
+        """Make a call that must fail, and check the properties of every failure."""
         before = len(self.calls)
         with pytest.raises(GatewayError) as caught:
             self.call(operation)

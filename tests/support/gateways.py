@@ -1,4 +1,4 @@
-"""Several simulated gateways, the file that names them, and what Prometheus says of them."""
+"""Several simulated gateways, their gateways.yaml, and Prometheus' answers about them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tests.support.hooks import SECRET, hook_settings
 
 
 class Gateways:
-    """A simulator for each name, each with a channel ``loja``; for a ``with`` statement."""
+    """A simulator per name, each with a channel ``loja``; for a ``with`` statement."""
 
     def __init__(self, directory: Path, *names: str) -> None:
         self.file = directory / "gateways.yaml"
         self._servers = {name: SimulatorServer(SECRET) for name in names}
         self.of: dict[str, Simulator] = {}
-        """What commands each simulator, by name."""
+        """Each simulator's control client, by name."""
 
     def write(self, *names: str, **more: str) -> None:
-        """Name these gateways in the file; ``more`` is a key for all of them, or ``name_key``."""
+        """Write the file; ``more`` sets a key of all gateways, or of one as ``name_key``."""
         entries = []
         for name in names:
             keys = {
@@ -39,7 +39,7 @@ class Gateways:
         self.file.write_text("gateways:\n" + "\n".join(entries) + "\n")
 
     def settings(self, **more: str) -> dict[str, str]:
-        """Return the settings of a program for all that the file names."""
+        """Return a program's settings for the gateways in the file."""
         found = hook_settings("", **more) | {"GATEWAYS_FILE": str(self.file)}
         found |= {"EXPORTER_LISTEN": "127.0.0.1:0", "EXPORTER_POLL_SECONDS": "0.1"}
         return {name: value for name, value in found.items() if not name.startswith("WPP_")}
@@ -54,16 +54,16 @@ class Gateways:
 
     def __exit__(self, *_: object) -> None:
         for name, simulator in self.of.items():
-            simulator.clear_faults()  # so that no call holds up the end
+            simulator.clear_faults()  # releases calls that would delay the end
             self._servers[name].__exit__(None, None, None)
 
 
 def sample(name: str, gateway: str, value: float, **labels: str) -> dict[str, object]:
-    """Return one sample of ``whatsapp_`` and the name, as Prometheus answers it."""
+    """Return one sample of ``whatsapp_`` and the name, as in Prometheus' answers."""
     texts = {"__name__": f"whatsapp_{name}", "gateway": gateway, **labels}
     return {"metric": texts, "value": [0, str(value)]}
 
 
 def answer(samples: Iterable[object]) -> str:
-    """Return Prometheus' answer to any question: these samples, and no alert."""
+    """Return Prometheus' answer to any query: these samples, and no alert."""
     return json.dumps({"data": {"alerts": [], "result": list(samples)}})

@@ -1,4 +1,4 @@
-"""Following a guide of the docs on a machine of a test's own."""
+"""Runs the commands of the docs' guides on a test machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SECRET = "not-a-real-secret-of-the-machine"
 GATEWAY = "http://127.0.0.1:8443"
 LOG = "/var/log/zapwatch/healthcheck-sessions.log"
 
-# What `make install` would get from the network: the checkout's packages stand in for it.
+# The checkout's packages replace the download of `make install`.
 CHECKOUT_PACKAGES = f"""
 python3 -m venv --without-pip /opt/zapwatch
 echo {CHECKOUT}/.venv/lib/python3*/site-packages \
@@ -31,26 +31,26 @@ sed -i -e 's#^WPP_GATEWAY_BASE_URL=.*#WPP_GATEWAY_BASE_URL={GATEWAY}#' \
 
 
 def blocks(guide: str = "install.md") -> list[str]:
-    """Return what a guide says is to be typed, block by block."""
+    """Return the shell commands of a guide, one string per fenced block."""
     text = (ROOT / "docs" / guide).read_text()
     return re.findall(r"^ *```sh\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)
 
 
 def simulate(machine: Machine, call: str) -> None:
-    """Call a method of the simulated gateway's client."""
+    """Call a method of the simulated gateway's client on the machine."""
     code = f"from demo.simulator.client import Simulator; Simulator('{GATEWAY}').{call}"
     machine.run(f'.venv/bin/python -c "{code}"')
 
 
 def indented(guide: str) -> list[str]:
-    """Return the commands that a guide shows without fences, block by block."""
+    """Return a guide's indented blocks, which have no fences."""
     text = (ROOT / "docs" / guide).read_text()
     return re.findall(r"^\n((?: {4}\S.*\n)+)", text, re.MULTILINE)
 
 
 def start_gateway(machine: Machine, secret: str = SECRET, *channels: str) -> None:
-    """Simulate the gateway, with these channels; they reconnect within a second."""
-    # A unit of before is not forgotten at once.
+    """Start the simulated gateway with these channels; they reconnect in a second."""
+    # systemd needs a moment to forget an earlier unit.
     machine.wait_for(START_GATEWAY.replace(SECRET, secret), "a free name for the gateway's unit")
     machine.wait_for(f"curl --silent {GATEWAY}/sim/state", "the simulated gateway")
     for channel in channels:
@@ -58,14 +58,14 @@ def start_gateway(machine: Machine, secret: str = SECRET, *channels: str) -> Non
 
 
 class Guided:
-    """The machine on which docs/install.md was followed."""
+    """A machine installed by the commands of docs/install.md."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         machine.run(CHECKOUT_PACKAGES)
         apt, servers, install, check, start, loop, every_day = blocks()
         assert all(packages.startswith("apt-get install") for packages in (apt, servers))
-        # As root is set up in many places.
+        # A common umask for root.
         self.installed = machine.run(f"umask 077\n{install}").stdout
         start_gateway(machine, SECRET, "Loja Centro", "imobsites")
         machine.run(_FILL_IN)
@@ -77,9 +77,9 @@ class Guided:
         self.journal = machine.run(every_day).stdout
 
     def alert(self, channel: str) -> None:
-        """Let Alertmanager have what Prometheus says of a channel that has dropped.
+        """Send Alertmanager the alert about a dropped channel, as Prometheus does.
 
-        Not before the exporter has seen it: no real alert comes within a second of the drop.
+        Waits until the exporter has the drop: no real alert fires within a second.
         """
         seen = f'^whatsapp_channel_connected{{.*"{channel}".*}} 0'
         self.machine.wait_for(
@@ -91,15 +91,15 @@ class Guided:
         )
 
     def repaired(self, channel: str) -> str:
-        """Wait for the line of the channel's repair in the log."""
+        """Wait for the log line of the channel's repair, and return it."""
         return self.machine.wait_for(f"grep '{channel}' {LOG}", f"the repair of {channel}")
 
     def show(self, service: str, name: str) -> str:
-        """Return a property that systemd has for a service."""
+        """Return a systemd property of a service."""
         return self.machine.run(
             f"systemctl show --value --property={name} {service}"
         ).stdout.strip()
 
     def pid(self, service: str) -> str:
-        """Return the pid of a service's program."""
+        """Return the pid of a service's main process."""
         return self.show(service, "MainPID")

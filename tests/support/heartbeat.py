@@ -1,4 +1,4 @@
-"""The service elsewhere that a dead man's switch reports to."""
+"""The external service that receives the dead man's switch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Self
 
 
 class Heartbeat:
-    """Takes what is posted to ``url``, or asked of it; for a ``with`` statement."""
+    """Counts POST and GET requests to ``url``; for a ``with`` statement."""
 
     def __init__(self) -> None:
         self.beats = 0
@@ -30,7 +30,7 @@ class Heartbeat:
                 self.end_headers()
 
             def log_message(self, *_: Any) -> None:
-                """Keep quiet."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/beat"

@@ -1,4 +1,4 @@
-"""Settings and state of a hook that runs in a process of its own."""
+"""Settings and state of a hook in a separate process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TOKEN = "not-a-real-token-of-the-hook"
 
 
 def hook_settings(url: str, **more: str) -> dict[str, str]:
-    """Return settings with which state and log are in their usual places below the directory."""
+    """Return settings with state and log in their default places in the working directory."""
     return {
         "WPP_GATEWAY_BASE_URL": url,
         "WPP_GATEWAY_SECRET": SECRET,
@@ -29,13 +29,13 @@ def hook_settings(url: str, **more: str) -> dict[str, str]:
 
 
 def log_lines(directory: Path) -> list[str]:
-    """Return the lines of the hook's log; none where there is no such file."""
+    """Return the lines of the hook's log; none without a file."""
     path = directory / "logs" / "healthcheck-sessions.log"
     return path.read_text().splitlines() if path.exists() else []
 
 
 def state(directory: Path, statement: str, **values: Any) -> Sequence[Any]:
-    """Execute a statement on the hook's state, and return its rows."""
+    """Execute a statement on the hook's SQLite state, and return its rows."""
     engine = sa.create_engine(f"sqlite:///{directory}/var/reconnect-hook.sqlite3")
     try:
         with engine.begin() as connection:

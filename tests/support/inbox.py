@@ -1,4 +1,4 @@
-"""What stands in for the mail server, Telegram and Slack, and keeps what it was sent."""
+"""Fake mail server, Telegram and Slack, which keep their messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from demo.configuration import free_or_other
 from zapwatch.config import Listen
 
-# As Telegram answers a message that it has taken; Alertmanager reads no more than this of it.
+# Telegram's answer to an accepted message, reduced to the fields that Alertmanager reads.
 _TELEGRAM_ANSWER = {
     "ok": True,
     "result": {"message_id": 1, "date": 0, "chat": {"id": -1000000000000, "type": "group"}},
@@ -23,7 +23,7 @@ _TELEGRAM_ANSWER = {
 
 
 class Inbox:
-    """All that arrived, in the order in which it did; Alertmanager's deliveries are parallel."""
+    """Messages in their order of arrival; Alertmanager delivers in parallel."""
 
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
@@ -40,7 +40,7 @@ class Inbox:
 
     @property
     def counts(self) -> tuple[int, int, int]:
-        """How many mails, Telegram and Slack messages there are."""
+        """Number of mails, Telegram messages and Slack messages."""
         return len(self.mails), len(self.telegrams), len(self.slacks)
 
     def __enter__(self) -> Self:
@@ -84,4 +84,4 @@ class _ChatHandler(BaseHTTPRequestHandler):
         self.wfile.write(answer)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
-        """Keep quiet."""
+        """Log nothing."""

@@ -1,4 +1,4 @@
-"""Chromium windows of the sizes and languages in which the page has to work."""
+"""Chromium windows in the sizes and languages that the page supports."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, P
 from reconnect_hook import dashboard as package
 
 WAIT_MS = 30_000
-"""Until what must appear has appeared, on the slowest of machines."""
+"""Timeout for elements to appear on the slowest machine."""
 
 WORLD_TOKEN = "the-token-of-the-tests"
 CHANNELS = ("atendimento", 'a/b "q" & <i>', "imobsites", "Loja Centro", "pixel12digital")
-"""The token, and the channels, of the browser tests' whole stack."""
+"""Token and channels of the browser tests' whole stack."""
 
 MISSING = "/channels/nobody"
-"""The only address of a page that may be missing."""
+"""The only path that may answer 404."""
 
 _CATALOGS = Path(package.__file__).parent / "translations"
 _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
@@ -29,7 +29,7 @@ _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 
 @dataclass(frozen=True)
 class Look:
-    """A window."""
+    """A window's width, language and colour scheme."""
 
     width: int
     language: str
@@ -40,7 +40,7 @@ class Look:
         return self.width < 500
 
     def say(self, text: str, **values: object) -> str:
-        """Return a sentence of the page in this window's language."""
+        """Return a text of the page in this window's language."""
         if self.language != "en":
             catalog = gettext.translation("messages", _CATALOGS, [self.language.replace("-", "_")])
             translated = catalog.gettext(text)
@@ -58,13 +58,13 @@ LOOKS = [
     Look(1280, "en", "dark"),
     Look(1280, "pt-BR"),
 ]
-"""Both sizes in both languages, and both schemes with each size: for the fullest pages."""
+"""Both sizes in both languages, and both schemes in each size: for the fullest pages."""
 
 TWO_LOOKS = [LOOKS[1], Look(1280, "en")]
 """Each size, language and scheme once."""
 
 in_one_look = pytest.mark.parametrize("look", TWO_LOOKS[:1], ids=str)
-"""Marks what is the same in every window: that its words are translated is seen in one."""
+"""Marks tests that are the same in every window; the translated one suffices."""
 
 Windows = list[tuple[Look, Page]]
 
@@ -76,7 +76,7 @@ def launch(playwright: Playwright) -> Browser:
 
 @contextmanager
 def window(browser: Browser, look: Look, url: str) -> Iterator[Page]:
-    """Open a window in which nothing may go wrong that the browser would tell of."""
+    """Open a window; an unexpected error or warning in its console fails the test."""
     context = browser.new_context(
         base_url=url,
         viewport={"width": look.width, "height": 780},
@@ -94,7 +94,7 @@ def window(browser: Browser, look: Look, url: str) -> Iterator[Page]:
 
 @contextmanager
 def two_windows(browser: Browser, url: str) -> Iterator[Windows]:
-    """Open both of TWO_LOOKS side by side: what takes long is waited for once."""
+    """Open both of TWO_LOOKS at once, so that slow operations are awaited once."""
     with ExitStack() as stack:
         yield [(look, stack.enter_context(window(browser, look, url))) for look in TWO_LOOKS]
 
@@ -109,13 +109,13 @@ def _opened(context: BrowserContext) -> Iterator[Page]:
 
 
 def _counts(message: ConsoleMessage) -> bool:
-    # It also tells what is no complaint: that a field had the focus before it could be given it.
+    # Other messages are harmless, such as one about a field that already has the focus.
     if message.type not in {"error", "warning"}:
         return False
     if "status of 404" in message.text and message.location["url"].endswith(MISSING):
         return False
-    # Of a refused login or code, a link that has ended, or a hook that has gone, the browser tells
-    # although it is expected.
+    # The browser reports expected failures too: a refused login or code, an expired link, a hook
+    # that has stopped.
     expected = (
         "status of 401",
         "status of 404",
@@ -128,7 +128,7 @@ def _counts(message: ConsoleMessage) -> bool:
 
 
 def log_in(page: Page, token: str) -> None:
-    """Log in by the form, wherever that leads."""
+    """Log in by the form, from any page."""
     page.goto("/login")
     page.fill("input[name=token]", token)
     page.click(".login button")

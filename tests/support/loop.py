@@ -1,4 +1,4 @@
-"""A whole installation: simulated gateway, MariaDB, and the loop with the shipped configuration."""
+"""A complete installation: simulated gateway, MariaDB, and the loop as shipped."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _SHORTER = {"for: 15s": "for: 3s", "for: 2m": "for: 10s"}
 
 
 def free() -> Listen:
-    """Return an address for a program that may be ended and started again.
+    """Return an address for a program that a test restarts.
 
-    Linux gives the ports from 32768 on to whoever connects to somewhere: such a one might be taken
-    when the program wants it back.
+    Linux assigns ports from 32768 on to outgoing connections, which could take such a port before
+    the restart.
     """
     while True:
         wanted = Listen("127.0.0.1", 20000 + secrets.randbelow(12768))
@@ -43,7 +43,7 @@ def free() -> Listen:
 
 
 def shorter_rules(folder: Path) -> Path:
-    """Copy the shipped rules, with shorter intervals and nothing else changed."""
+    """Copy the shipped rules, with shorter intervals as the only change."""
     folder.mkdir()
     for path in RULES.glob("*.yml"):
         text = path.read_text()
@@ -54,9 +54,9 @@ def shorter_rules(folder: Path) -> Path:
 
 
 def shorter_alertmanager(folder: Path) -> Path:
-    """Copy the shipped configuration, with shorter waits for people and nothing else changed.
+    """Copy the shipped configuration, with shorter waits for operators as the only change.
 
-    A suspicion comes again sooner too, as PROBE_PAUSE_MINUTES is shorter in the tests.
+    Suspicions are repeated sooner too, as PROBE_PAUSE_MINUTES is shorter in the tests.
     """
     shutil.copytree(ALERTMANAGER, folder)
     config = folder / "alertmanager.yml"
@@ -69,7 +69,7 @@ def shorter_alertmanager(folder: Path) -> Path:
 
 
 def prometheus_query(at: Listen, expression: str) -> list[dict[str, Any]]:
-    """Return what the Prometheus there answers, each with its labels and its value."""
+    """Return the series of an expression with labels and value, from the Prometheus at ``at``."""
     body = get(f"http://{at}/api/v1/query?query={quote(expression)}").json()
     assert body["status"] == "success", body
     return list(body["data"]["result"])
@@ -78,7 +78,7 @@ def prometheus_query(at: Listen, expression: str) -> list[dict[str, Any]]:
 def make_loop(
     folder: Path, at: Addresses, settings: Mapping[str, str], rules: Path | None = None
 ) -> Loop:
-    """Make a loop with the shipped configuration, all of whose data is in ``folder``."""
+    """Create a loop with the shipped configuration and all its data in ``folder``."""
     env = {
         **{k: v for k, v in os.environ.items() if not k.startswith(("WPP_", "DB_"))},
         "EXPORTER_POLL_SECONDS": "1",
@@ -97,14 +97,14 @@ def make_loop(
 
 
 def log_file(folder: Path) -> Path:
-    """Return where such a loop's hook writes its log."""
+    """Return the path of the hook's log in such a loop."""
     return folder / "logs" / "healthcheck-sessions.log"
 
 
 class World:
-    """Everything that runs in one test, in ``folder``.
+    """All programs of one test, in ``folder``.
 
-    ``channels`` are there from the start; as ``zombies`` they write nothing until reconnected.
+    ``channels`` exist from the start; as ``zombies`` they have no messages until reconnected.
     """
 
     def __init__(
@@ -139,17 +139,17 @@ class World:
         self.seen: list[Event] = []
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """Return what Prometheus answers, each with its labels and its value."""
+        """Return the series of an expression, each with labels and value."""
         return prometheus_query(self.loop.at.prometheus, expression)
 
     def value(self, expression: str) -> float | None:
-        """Return the value of the only series of an expression, None where there is none."""
+        """Return the value of an expression's only series, None without one."""
         found = self.query(expression)
         assert len(found) <= 1, found
         return float(found[0]["value"][1]) if found else None
 
     def wait_for_event(self, kind: str, channel: str, what: str, seconds: float = 60.0) -> Event:
-        """Wait until something has happened since the start, and return it."""
+        """Wait for an event since the start, and return it."""
 
         def find() -> Event | None:
             self.loop.children.check()
@@ -162,7 +162,7 @@ class World:
         return found
 
     def wait_for_notification(self, text: str, seconds: float = 60.0) -> str:
-        """Wait until people were told something, and return the line."""
+        """Wait for a notification of operators, and return its log line."""
         path = self.loop.folder / "reconnect_hook.log"
 
         def find() -> str | None:

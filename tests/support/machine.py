@@ -1,7 +1,7 @@
-"""A Debian machine of a test's own, with a real systemd: this machine's files, as they are, under a
-layer that takes everything which is changed, in namespaces that hide all its processes and ports.
+"""A Debian test machine with a real systemd: this machine's files under an overlay that takes all
+changes, in namespaces that isolate its processes and ports.
 
-It needs root, as installing does; where the tests are run by somebody else, by way of sudo.
+It needs root, as the installation does; other users need sudo.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Self
 from tests.support.waiting import wait_until
 
 CHECKOUT = "/srv/zapwatch"
-"""Where the checkout is on the machine: a copy that may be changed."""
+"""Path of the checkout on the machine: a writable copy."""
 
 _SECONDS = 120.0
 _BOOT = """
@@ -54,7 +54,7 @@ exec env -i container=zapwatch PATH=/usr/sbin:/usr/bin:/sbin:/bin \
 
 
 class Machine:
-    """The machine, up and running; for a ``with`` statement, at whose end nothing is left of it."""
+    """The running machine; the end of its ``with`` block removes everything."""
 
     def __init__(self, folder: Path, checkout: Path) -> None:
         self._console = folder / "console"
@@ -66,7 +66,7 @@ class Machine:
             self._process = subprocess.Popen(
                 [
                     *self._sudo,
-                    *("setpriv", "--pdeathsig", "KILL", "--"),  # it also ends with the tests
+                    *("setpriv", "--pdeathsig", "KILL", "--"),  # ends it with the tests
                     "unshare",
                     *(f"--{name}" for name in namespaces),
                     "--fork",
@@ -79,7 +79,7 @@ class Machine:
             )
 
     def run(self, script: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a shell script to its end, as root in the copy of the checkout."""
+        """Run a shell script to its end, as root in the checkout's copy."""
         done = subprocess.run(
             self._command(script),
             stdin=subprocess.DEVNULL,
@@ -92,13 +92,13 @@ class Machine:
         return done
 
     def read(self, path: str) -> bytes:
-        """Return what is in a file of the machine."""
+        """Return the content of a file on the machine."""
         return subprocess.run(
             self._command(f"cat {path}"), capture_output=True, check=True, timeout=_SECONDS
         ).stdout
 
     def write(self, path: str, content: bytes) -> None:
-        """Make a file on the machine."""
+        """Write a file on the machine."""
         subprocess.run(self._command(f"cat >{path}"), input=content, check=True, timeout=_SECONDS)
 
     def _command(self, script: str) -> list[str]:
@@ -110,7 +110,7 @@ class Machine:
         ]
 
     def wait_for(self, script: str, what: str) -> str:
-        """Wait until a script succeeds, and return what it printed."""
+        """Wait until a script succeeds, and return its output."""
 
         last = ""
 
@@ -128,7 +128,7 @@ class Machine:
         return done.stdout
 
     def _systemd(self) -> str:
-        """Return the pid, as seen from outside, of the process that is number 1 inside."""
+        """Return the outside pid of the process that has pid 1 inside."""
         pid = str(self._process.pid)
         for _ in [*self._sudo[:1], "unshare"]:
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -156,7 +156,7 @@ class Machine:
         self._end()
 
     def _end(self) -> None:
-        # With number 1, all other processes end; with the last one, the mounts.
+        # The end of pid 1 ends all other processes; the last one's end removes the mounts.
         if self._process.poll() is None:
             subprocess.run([*self._sudo, "kill", "-KILL", self._systemd()], check=True)
         self._process.wait()

@@ -1,4 +1,4 @@
-"""An own MariaDB server in a temporary directory, with Debian's programs."""
+"""A MariaDB server in a temporary directory, with Debian's programs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from tests.support.waiting import wait_until
 
 TIME_ZONES = ("America/Sao_Paulo", "America/New_York")
-"""The named zones that the server knows; others can be had as offsets such as ``-05:30``."""
+"""The server's named time zones; others are available as offsets such as ``-05:30``."""
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
@@ -49,12 +49,12 @@ _OPTIONS = {
 
 
 class MariaDb:
-    """One server on a free port of 127.0.0.1. It keeps its port and its data over restarts.
+    """A server on a free port of 127.0.0.1. Restarts keep its port and its data.
 
-    ``options`` are options of ``mariadbd`` without the leading dashes, besides or in place of the
-    fast and careless ones that are set here. Use it in a ``with`` statement, or start() it and
-    have remove() called in the end. ``password`` is the administrator's, for one that
-    takes its data from another server.
+    ``options`` are options of ``mariadbd`` without leading dashes; they extend or replace the
+    defaults, which are fast and not durable. Use it in a ``with`` statement, or call start() and
+    finally remove(). ``password`` is the administrator's, for a server that takes its data from
+    another one.
     """
 
     def __init__(
@@ -81,13 +81,13 @@ class MariaDb:
         )
 
     def execute(self, *statements: str) -> None:
-        """Execute statements as the administrator, on a connection of their own."""
+        """Execute statements as the administrator, on a separate connection."""
         with self._connect() as connection, connection.cursor() as cursor:
             for statement in statements:
                 cursor.execute(statement)
 
     def variable(self, statement: str) -> str:
-        """Return the value in the last column of the first row that a statement shows."""
+        """Return the last column of a statement's first row."""
         with self._connect() as connection, connection.cursor() as cursor:
             cursor.execute(statement)
             row = cursor.fetchone()
@@ -95,24 +95,24 @@ class MariaDb:
         return str(row[-1])
 
     def create_database(self) -> str:
-        """Make an empty database and return its name, which was never used before."""
+        """Create an empty database and return its new, random name."""
         name = f"zapwatch_{secrets.token_hex(6)}"
         self.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
         return name
 
     def drop_database(self, name: str) -> None:
-        """Throw a database away, the connections that still use it included."""
+        """Drop a database, and kill the connections that still use it."""
         with self._connect() as connection, connection.cursor() as cursor:
             cursor.execute("SELECT id FROM information_schema.processlist WHERE db = %s", (name,))
             for (number,) in cursor.fetchall():
                 try:
                     cursor.execute(f"KILL CONNECTION {number:d}")
                 except pymysql.err.OperationalError:
-                    continue  # it went by itself
+                    continue  # it ended by itself
             cursor.execute(f"DROP DATABASE IF EXISTS {name}")
 
     def create_user(self, password: str, *grants: str) -> str:
-        """Make a user who may log in from here and has the grants: ``SELECT ON name.table``."""
+        """Create a local user with grants such as ``SELECT ON name.table``; return its name."""
         name = f"user_{secrets.token_hex(6)}"
         with self._connect() as connection, connection.cursor() as cursor:
             cursor.execute(f"CREATE USER {name}@'127.0.0.1' IDENTIFIED BY %s", (password,))
@@ -137,7 +137,7 @@ class MariaDb:
             "tmpdir": str(self._directory),
             "secure-file-priv": str(self._directory),
         }
-        # A session of its own, so that Ctrl-C does not end it before the tests that use it.
+        # A separate session, so that Ctrl-C does not end it before the tests that use it.
         self._process = subprocess.Popen(
             [_program("mariadbd"), "--no-defaults", *_user(), *_arguments(settings)],
             stdin=subprocess.DEVNULL,
@@ -149,21 +149,21 @@ class MariaDb:
         wait_until(self._answers, _START_SECONDS, "MariaDB to answer")
 
     def stop(self) -> None:
-        """End the server in good order, if it runs."""
+        """Shut the server down cleanly, if it runs."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the server as a power cut would; it may have lost its last second."""
+        """Kill the server, as a power cut would; its last second may be lost."""
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:
-        """Stop the server and start it again on the same port with the same data."""
+        """Restart the server on the same port with the same data."""
         self.stop()
         self.start()
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Let the server take connections and requests meanwhile, and answer nothing."""
+        """Freeze the server: it accepts connections and requests without answering."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         try:
@@ -172,7 +172,7 @@ class MariaDb:
             self._process.send_signal(signal.SIGCONT)
 
     def remove(self) -> None:
-        """End the server and delete all it has written."""
+        """Kill the server and delete its files."""
         self.kill()
         shutil.rmtree(self._directory, ignore_errors=True)
 
@@ -225,7 +225,7 @@ class MariaDb:
             capture_output=True,
             text=True,
             cwd=self._directory,
-            # A server that starts deletes what others keep in the same folder for temporary tables.
+            # A starting server deletes other servers' temporary tables in the same folder.
             env={**os.environ, "TMPDIR": str(self._directory)},
         )
         assert done.returncode == 0, f"mariadb-install-db: {done.stdout}{done.stderr}"
@@ -272,7 +272,7 @@ def _program(name: str) -> str:
 
 
 def _user() -> list[str]:
-    """Return the option that takes root's rights from the server, where it would have them."""
+    """Return the option that drops root's privileges, if the tests run as root."""
     return ["--user=mysql"] if os.geteuid() == 0 else []
 
 

@@ -1,4 +1,4 @@
-"""A message log with its writer, on either kind of database."""
+"""A message log with its writer, on SQLite or MariaDB."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _PASSWORD = "not a real p$#ss'w\"o@r:d/\\%"
 
 
 class WrittenLog:
-    """The table ``webhook_raw_logs``, an engine that writes it, and a URL that only reads it."""
+    """The table ``webhook_raw_logs``, an engine that writes it, and a read-only URL."""
 
     def __init__(self, writer: sa.URL, reader: sa.URL | None = None) -> None:
-        # Every connection is a new one: it sees the server's present time zone.
+        # Every connection is new, and so has the server's current time zone.
         self.engine = sa.create_engine(writer, poolclass=sa.NullPool)
         if self.is_sqlite:
             sa.event.listen(self.engine, "connect", _hurry)
@@ -29,11 +29,11 @@ class WrittenLog:
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether it is the embedded twin."""
+        """Whether the log is on SQLite."""
         return self.engine.dialect.name == "sqlite"
 
     def write(self, channel: str = "loja", **options: Any) -> int:
-        """Write and commit one message, with the options of insert_message(); return its id."""
+        """Write and commit a message, with the options of insert_message(); return its id."""
         with self.engine.begin() as connection:
             return insert_message(connection, channel, **options)
 
@@ -43,7 +43,7 @@ class WrittenLog:
             return [insert_message(connection, channel, **options) for channel in channels]
 
     def write_history(self, channel: str, ages_seconds: Iterable[float]) -> None:
-        """Write messages of these ages, by the database's clock, in the order given."""
+        """Write messages of these ages by the database's clock, in the given order."""
         then = (
             "datetime('now', '-' || :age || ' seconds')"
             if self.is_sqlite
@@ -59,14 +59,14 @@ class WrittenLog:
             connection.execute(sa.text(statement), rows)
 
     def write_as(self, row_id: int, channel: str = "loja", **options: Any) -> None:
-        """Write one message under an id of the test's choice."""
+        """Write one message with this id."""
         with self.engine.begin() as connection:
             written = insert_message(connection, channel, **options)
             statement = "UPDATE webhook_raw_logs SET id = :to WHERE id = :of"
             connection.execute(sa.text(statement), {"to": row_id, "of": written})
 
     def postdate(self, row_id: int, seconds: int) -> None:
-        """Date a row so many seconds later than it is."""
+        """Move a row's time into the future by ``seconds``."""
         then = (
             f"datetime(received_at, '+{seconds} seconds')"
             if self.is_sqlite
@@ -75,18 +75,18 @@ class WrittenLog:
         self.run(f"UPDATE webhook_raw_logs SET received_at = {then} WHERE id = :id", id=row_id)
 
     def received(self, row_id: int, at: str) -> None:
-        """Date a row anew, in the text of the database's own zone."""
+        """Set a row's time, as text in the database's time zone."""
         self.run("UPDATE webhook_raw_logs SET received_at = :at WHERE id = :id", at=at, id=row_id)
 
     def purge(self, up_to: int | None = None) -> None:
-        """Delete the rows up to an id, or all; ids go on where they were."""
+        """Delete the rows up to an id, or all; ids continue."""
         if up_to is None:
             self.run("DELETE FROM webhook_raw_logs")
         else:
             self.run("DELETE FROM webhook_raw_logs WHERE id <= :id", id=up_to)
 
     def truncate(self) -> None:
-        """Empty the table; ids start again."""
+        """Empty the table; ids restart at 1."""
         if self.is_sqlite:
             self.purge()
             self.run("DELETE FROM sqlite_sequence WHERE name = 'webhook_raw_logs'")
@@ -94,7 +94,7 @@ class WrittenLog:
             self.run("TRUNCATE webhook_raw_logs")
 
     def replace(self) -> None:
-        """Throw the table away and make an empty one of that name."""
+        """Drop the table and create an empty one."""
         self.run("DROP TABLE webhook_raw_logs")
         create_message_log(self.engine)
 
@@ -106,7 +106,7 @@ class WrittenLog:
 
 @contextmanager
 def on_sqlite(directory: Path) -> Iterator[WrittenLog]:
-    """Make a message log in an SQLite file."""
+    """Create a message log in an SQLite file."""
     log = WrittenLog(sa.URL.create("sqlite", database=str(directory / "log.sqlite3")))
     yield log
     log.engine.dispose()
@@ -114,7 +114,7 @@ def on_sqlite(directory: Path) -> Iterator[WrittenLog]:
 
 @contextmanager
 def on_mariadb(server: MariaDb) -> Iterator[WrittenLog]:
-    """Make a message log on MariaDB, with a reader who may SELECT from this table and no more."""
+    """Create a message log on MariaDB, with a reader that may only SELECT from this table."""
     name = server.create_database()
     try:
         log = WrittenLog(server.url(name))

@@ -1,4 +1,4 @@
-"""Real hooks that are killed, as kill -9 does it, and started again in the same place."""
+"""Real hooks that tests kill with SIGKILL and restart on the same port."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.hooks import TOKEN
 from tests.support.waiting import wait_until
 
 _SECONDS = 60.0
-# What serve loads when it runs; a second of each start else.
+# Modules that ``serve`` imports at run time; preloading saves a second per start.
 _LOADED = (
     "alembic.command",
     "pymysql",
@@ -29,14 +29,14 @@ _LOADED = (
     "sqlalchemy.dialects.mysql.pymysql",
     "zapwatch.front",
 )
-# Short, so that what a dead hook held is soon taken up; not so short that a busy machine ends one.
+# Short, so that a dead hook's lease expires soon; long enough for a busy machine to renew it.
 _LEASE_SECONDS = 2.0
 _HURRIED = {
     **{
         f"reconnect_hook.{module}.LEASE_SECONDS": _LEASE_SECONDS
         for module in ("models", "reconciler", "recorder", "repository")
     },
-    # Else alerts that are stale would rightly end without an outcome of their own.
+    # Otherwise stale alerts would rightly end without a separate outcome.
     "reconnect_hook.decision.STALE_SECONDS": 0.0,
     "reconnect_hook.alert_writer.STALE_SECONDS": 0.0,
     "reconnect_hook.reconciler.LIST_PAUSE_SECONDS": 0.05,
@@ -50,7 +50,7 @@ _HURRIED = {
 def _serve(
     settings: Mapping[str, str], folder: str, listener: socket.socket, hurried: Mapping[str, float]
 ) -> None:
-    """Be a hook, in a process that was forked with everything imported."""
+    """Run a hook in a forked process in which all modules are imported."""
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(settings)
@@ -59,13 +59,13 @@ def _serve(
     for place, value in {**_HURRIED, **hurried}.items():
         module, _, name = place.rpartition(".")
         setattr(importlib.import_module(module), name, value)
-    # The port stays this test's own over all deaths: nobody else can take it meanwhile.
+    # The test owns the listener, so that no other program takes the port between restarts.
     vars(socket)["create_server"] = lambda *_, **__: listener
     main(["serve"])
 
 
 class MortalHook:
-    """One hook; ``hurried`` replaces names of its modules, so that it waits for less."""
+    """A hook; ``hurried`` replaces constants of its modules to shorten waits."""
 
     def __init__(
         self, settings: Mapping[str, str], folder: Path, hurried: Mapping[str, float] | None = None
@@ -78,12 +78,12 @@ class MortalHook:
         self._process: Any = None
 
     def start(self) -> None:
-        """Start it, which may be while it still starts or after it was killed."""
+        """Start the hook, also after a kill."""
         self._process = self._context.Process(target=_serve, args=self._arguments, daemon=True)
         self._process.start()
 
     def wait(self) -> None:
-        """Wait until it answers."""
+        """Wait until the hook answers."""
 
         def answers() -> bool:
             try:
@@ -94,19 +94,19 @@ class MortalHook:
         wait_until(answers, _SECONDS, "a hook to answer")
 
     def post(self, body: bytes) -> int:
-        """Post what Alertmanager sends, and return the status; raise RequestException."""
-        # Who connects while nobody is there waits in the listener's queue for the next hook.
+        """Post a payload as Alertmanager does; return the status; raise RequestException."""
+        # Connections during a restart wait in the listener's queue for the next hook.
         bearer = {"Authorization": f"Bearer {TOKEN}"}
         return requests.post(f"{self.url}/alerts", body, headers=bearer, timeout=1).status_code
 
     def kill(self) -> float:
-        """Kill it, and return when."""
+        """Kill the hook, and return the Unix time."""
         os.kill(self._process.pid, signal.SIGKILL)
         self._process.join()
         return time.time()
 
     def close(self) -> None:
-        """Kill it for good, if it lives."""
+        """Kill the hook if it runs, and close its port."""
         if self._process.is_alive():
             self.kill()
         self._listener.close()

@@ -1,4 +1,4 @@
-"""One of two machines as deploy/ha/ wants it, with other addresses and shorter waits."""
+"""One of two machines of deploy/ha/, with other addresses and shorter waits."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _SHORTER = {
     r"\bgroup_interval: (1m|30s)": "group_interval: 1s",
     r"\brepeat_interval: 50s": "repeat_interval: 1s",
 }
-# Shorter than the programs' own, so that a dead partner is soon noticed, and a live one found; and
-# so that Alertmanager soon forgets what no Prometheus says any more.
+# Shorter than the defaults, so that a dead peer is soon detected and a live one found, and so that
+# Alertmanager soon resolves alerts that no Prometheus sends any more.
 _SHORTER_OPTIONS = {
     "alertmanager": (
         "--cluster.peer-timeout=2s",
@@ -54,7 +54,7 @@ _SHORTER_OPTIONS = {
 
 
 class Node:
-    """One machine of the cluster. Two of its wires can be cut: ``gossip`` and ``state``."""
+    """One machine of the cluster. Tests can cut two of its links: ``gossip`` and ``state``."""
 
     def __init__(
         self, name: str, folder: Path, state: sa.URL, stack: ExitStack, *, shorter: bool
@@ -77,11 +77,11 @@ class Node:
     def join(
         self, nodes: Mapping[str, Node], env: Mapping[str, str], words: dict[str, str]
     ) -> None:
-        """Get ready to start as one of ``nodes``; ``words`` are further ones to replace."""
+        """Prepare the start as one of ``nodes``; ``words`` are further replacements."""
         words = {**words, "this-machine:9094": str(self.gossips_at), "this-machine": self.name}
         words[STATE] = self._state_url.render_as_string(hide_password=False)
         for word, node in {**nodes, "this-machine": self}.items():
-            # Others find this one's gossip, and this one theirs, behind the wires.
+            # All gossip passes through the links.
             words.setdefault(f"{word}:9094", str(node.gossip.at))
             for port, listen in (
                 (9090, node.at.prometheus),
@@ -114,7 +114,7 @@ class Node:
         }
 
     def _write_files(self, words: Mapping[str, str]) -> None:
-        """Put together what docs/high-availability.md puts into /etc/prometheus."""
+        """Write the files that docs/high-availability.md puts into /etc/prometheus."""
         shutil.copytree(RULES, self._etc / "rules")
         shutil.copytree(ALERTMANAGER / "templates", self._etc / "templates")
         shutil.copytree(HA, self._etc, dirs_exist_ok=True)
@@ -130,7 +130,7 @@ class Node:
                 path.write_text(text)
 
     def _options(self, service: str, program: str) -> list[str]:
-        """Return what Debian's service of that name would start its program with."""
+        """Return the program's options, as set for Debian's service of that name."""
         defaults = parse_env((self._etc / "default" / service).read_text())
         self._env |= {name: value for name, value in defaults.items() if name != "ARGS"}
         return [
@@ -147,7 +147,7 @@ class Node:
         self.children.kill(program)
 
     def answers(self) -> bool:
-        """Whether all its programs do; an exporter that waits for the gateway counts as well."""
+        """Whether all programs answer; an exporter that waits for the gateway counts too."""
         self.children.check()
         return all(
             text(listen, path)
@@ -160,33 +160,33 @@ class Node:
         )
 
     def partners(self) -> int | None:
-        """Return how many Alertmanagers this one sees besides itself, None while it finds out."""
+        """Return the number of this Alertmanager's peers, None until it is ready."""
         cluster = _json(self.at.alertmanager, "/api/v2/status").get("cluster", {})
         return len(cluster["peers"]) - 1 if cluster.get("status") == "ready" else None
 
     def firing(self) -> list[str]:
-        """Return the channel of each alert of one that the Alertmanager knows of."""
+        """Return the channel of each alert about a channel in Alertmanager."""
         alerts = _json(self.at.alertmanager, "/api/v2/alerts?filter=channel!=%22%22")
         return [alert["labels"]["channel"] for alert in alerts]
 
     def asking(self) -> list[str]:
-        """Return the channel of each alert there that asks for a repair."""
+        """Return the channel of each alert in Alertmanager that requests a repair."""
         path = "/api/v2/alerts?filter=remediation=%22reconnect%22"
         return [alert["labels"]["channel"] for alert in _json(self.at.alertmanager, path)]
 
     def delivered(self) -> float:
-        """Return how many firing alerts its hook has been told of since it started."""
+        """Return the number of firing alerts that the hook has received since its start."""
         page = text(self.at.hook, "/metrics")
         told = Metrics(page).all("whatsapp_reconnect_alerts_total", status="firing")
         return sum(told.values())
 
     def is_ready(self) -> bool:
-        """Whether its hook can read the state."""
+        """Whether the hook can read the state."""
         return bool(text(self.at.hook, "/-/ready"))
 
 
 def text(at: Listen, path: str) -> str:
-    """Return a page, and nothing where nobody answers."""
+    """Return a page, an empty string without an answer."""
     try:
         answer = get(f"http://{at}{path}")
     except requests.RequestException:

@@ -1,4 +1,4 @@
-"""The socket that systemd gives a service, for programs to tell their states to."""
+"""systemd's notification socket, to which services report their states."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.waiting import wait_until
 
 
 class NotifySocket:
-    """Takes down what programs tell; for a ``with`` statement."""
+    """Records the states that programs report; for a ``with`` statement."""
 
     def __init__(self, path: Path, *, abstract: bool = False) -> None:
         self.address = f"@{path}" if abstract else str(path)
@@ -20,7 +20,7 @@ class NotifySocket:
         self._told: list[str] = []
 
     def settings(self, watchdog_seconds: float | None = None) -> dict[str, str]:
-        """Return what systemd puts into a service's environment."""
+        """Return systemd's variables in a service's environment."""
         settings = {"NOTIFY_SOCKET": self.address}
         if watchdog_seconds is not None:
             settings["WATCHDOG_USEC"] = str(int(watchdog_seconds * 1e6))
@@ -28,7 +28,7 @@ class NotifySocket:
 
     @property
     def told(self) -> list[str]:
-        """Everything so far, in its order."""
+        """All reports so far, in their order."""
         while True:
             try:
                 self._told.append(self._socket.recv(4096).decode())
@@ -36,7 +36,7 @@ class NotifySocket:
                 return self._told
 
     def wait_for(self, state: str, times: int = 1) -> None:
-        """Wait until that has been told so many times."""
+        """Wait until the state was reported ``times`` times."""
         wait_until(lambda: self.told.count(state) >= times, 60, f"{state} {times} times")
 
     def __enter__(self) -> Self:

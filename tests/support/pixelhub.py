@@ -1,4 +1,4 @@
-"""PixelHub's side: how it encrypts the gateway secret."""
+"""PixelHub's encryption of the gateway secret."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 
 def encrypt(secret: str, infra_key: str, iv: bytes) -> str:
-    """Return ``secret`` as PixelHub would store it, with a 16-byte ``iv``."""
+    """Return ``secret`` as PixelHub stores it, with a 16-byte ``iv``."""
     padder = padding.PKCS7(128).padder()
     padded = padder.update(secret.encode()) + padder.finalize()
     key = hashlib.sha256(infra_key.encode()).digest()

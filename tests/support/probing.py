@@ -1,4 +1,4 @@
-"""A simulated gateway whose channels are quiet, and what asks them, with short waits."""
+"""A simulated gateway with quiet channels, and their probes with short waits."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CHANNELS = ("loja", "obra", "casa")
 
 
 def shorten_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait a second where as shipped it is a minute, and let echoes follow each other at once."""
+    """Shorten a minute's wait to a second, and remove the gap between echoes."""
     monkeypatch.setattr(echo, "ECHO_SECONDS", 1.0)
     monkeypatch.setattr(diagnosis, "DELIVERY_SECONDS", 0.5)
     monkeypatch.setattr(probe, "SECOND_QUERY_SECONDS", 0.02)
@@ -51,7 +51,7 @@ def shorten_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class World:
-    """A gateway whose channels are quiet, and what asks them."""
+    """A gateway with quiet channels, and the context that probes them."""
 
     def __init__(
         self,
@@ -90,13 +90,13 @@ class World:
         )
 
     def listed(self) -> dict[str, Channel]:
-        """Return the channels by key."""
+        """Return the listed channels by key."""
         return {one.key: one for one in self.means.client.list_channels().channels}
 
     def probe(
         self, name: str = "loja", kind: ProbeKind = ProbeKind.ECHO, *, resumes: bool = False
     ) -> Finding:
-        """Ask a channel; ``resumes``: a probe that was begun before goes on."""
+        """Probe a channel; ``resumes`` continues a probe that has already begun."""
         listed = self.listed()
         if not resumes:
             self.book.begin(listed[name])
@@ -111,7 +111,7 @@ class World:
     def found(
         self, name: str = "loja", kind: ProbeKind = ProbeKind.ECHO, *, resumes: bool = False
     ) -> tuple[str, list[str]]:
-        """Ask a channel; return how that ended, and who is dead."""
+        """Probe a channel; return the outcome, and the ids of dead channels."""
         finding = self.probe(name, kind, resumes=resumes)
         return finding.outcome, [one.id for one in finding.dead]
 
@@ -120,7 +120,7 @@ class World:
 
 
 def hear_by_events(world: World, store_url: sa.URL) -> None:
-    """Have the gateway's events taken, as an exporter does, and listen to those."""
+    """Store the gateway's events as an exporter does, and use them as the message source."""
     store = EventStore(store_url)
     inbox = Inbox(store, ["wpp"])
     client, kind = world.means.client, world.settings.type
@@ -144,7 +144,7 @@ def hear_by_events(world: World, store_url: sa.URL) -> None:
 def world_of(
     folder: Path, log: WrittenLog, api: str = "wrapper", *names: str, set_numbers: bool = True
 ) -> Iterator[World]:
-    """Make one; without ``set_numbers`` only the gateway can tell the channels' numbers."""
+    """Create a world; without ``set_numbers`` only the gateway has the channels' numbers."""
     engine = open_message_log(log.engine.url.render_as_string(hide_password=False))
     server = SimulatorServer(SECRET, api=api, message_log=engine, traffic_seconds=3600)
     with server:

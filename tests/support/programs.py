@@ -1,4 +1,4 @@
-"""A program of Zapwatch in a process of its own."""
+"""A program of Zapwatch in a separate process."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _KEPT = (
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment with these settings, and none that the tests were started with."""
+    """Return an environment with these settings, and none of the tests' own."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     return {**kept, "PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1", **settings}
 
@@ -56,7 +56,7 @@ def run(
 def run_here(
     directory: Path, *arguments: str, settings: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    """Do in this process what run() does, a second sooner: for what does not serve."""
+    """As run(), in this process and a second faster, for commands that do not serve."""
     main = importlib.import_module(f"{arguments[0]}.__main__").main
     stdout, stderr = io.StringIO(), io.StringIO()
     with (
@@ -65,7 +65,7 @@ def run_here(
         contextlib.redirect_stdout(stdout),
         contextlib.redirect_stderr(stderr),
         _kept(logging.StreamHandler(stderr)),
-        # Else a test whose program does not end would not either.
+        # Otherwise a program that serves would block the test.
         mock.patch("zapwatch.front.Server.run", side_effect=AssertionError("it serves")),
     ):
         try:
@@ -78,7 +78,7 @@ def run_here(
 
 @contextlib.contextmanager
 def _kept(stderr: logging.Handler) -> Iterator[None]:
-    """Let warnings go where a program's go, and take back what it changes for its process."""
+    """Send warnings to ``stderr``, and restore the process-wide settings of a program."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     hook, interval = sys.unraisablehook, sys.getswitchinterval()
     stderr.setLevel(logging.WARNING)
@@ -95,7 +95,7 @@ def _kept(stderr: logging.Handler) -> Iterator[None]:
 
 
 class Program:
-    """``python -m arguments``, for a ``with`` statement that kills what still runs in the end."""
+    """Runs ``python -m arguments``; the end of its ``with`` block kills a running program."""
 
     def __init__(self, directory: Path, *arguments: str, settings: Mapping[str, str]) -> None:
         self._stderr = directory / f"{arguments[0]}.{os.urandom(4).hex()}.stderr"
@@ -111,17 +111,17 @@ class Program:
 
     @property
     def stderr(self) -> str:
-        """What it has written to stderr so far."""
+        """Its stderr so far."""
         return self._stderr.read_text(encoding="utf-8")
 
     @property
     def lines(self) -> list[str]:
-        """The whole lines among that."""
+        """Complete lines of stderr."""
         return self.stderr.split("\n")[:-1]
 
     @property
     def url(self) -> str:
-        """Where it listens, as it says on stderr; waits until it does."""
+        """Its URL; waits until the program logs it to stderr."""
         return wait_until(self._find_url, _START_SECONDS, "a URL on stderr")
 
     def _find_url(self) -> str:
@@ -130,17 +130,17 @@ class Program:
         return found[1] if found else ""
 
     def get(self, path: str) -> requests.Response:
-        """Get a page."""
+        """Get a page of the program."""
         return requests.get(f"{self.url}{path}", timeout=_END_SECONDS)
 
     def metrics(self) -> Metrics:
-        """Get the metrics as they are now."""
+        """Get the current metrics."""
         page = self.get("/metrics")
         assert page.status_code == 200
         return Metrics(page.text)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal, wait for the end and return the exit code."""
+        """Send a signal, wait for the program's end and return the exit code."""
         self.process.send_signal(number)
         return self.process.wait(_END_SECONDS)
 

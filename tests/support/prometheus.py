@@ -1,4 +1,4 @@
-"""A real Prometheus that scrapes whatever a test serves, with a past if the test wants one."""
+"""A real Prometheus that scrapes a test's metrics, with optional backfilled samples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _START_SECONDS = 60.0
 
 
 class Exposition:
-    """Serves ``text`` as an exporter's metrics; it may be changed at any time."""
+    """Serves ``text``, which may change at any time, as an exporter's metrics."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -48,7 +48,7 @@ class Exposition:
 
 
 class Prometheus:
-    """Scrapes one target each second; for a ``with`` statement. ``folder`` may hold a past."""
+    """Scrapes one target each second; for a ``with`` statement. ``folder`` may contain data."""
 
     def __init__(self, folder: Path, target: str, **job: object) -> None:
         at = free_or_other(Listen("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""A TCP server that answers byte for byte what a test wants, HTTP or not."""
+"""A TCP server that answers with any bytes, HTTP or not."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Talk = Callable[["Conversation"], None]
 
 
 class Conversation:
-    """One connection, from the server's side."""
+    """The server's side of one connection."""
 
     def __init__(self, connection: socket.socket, ending: threading.Event) -> None:
         self._connection = connection
         self._ending = ending
 
     def read_request(self) -> bytes:
-        """Return a request up to the end of its head, or what came before the client left."""
+        """Return a request up to the end of its head, or a part if the client disconnects."""
         head = b""
         while b"\r\n\r\n" not in head:
             part = self._connection.recv(65536)
@@ -32,17 +32,17 @@ class Conversation:
         return head
 
     def send(self, data: bytes) -> None:
-        """Send bytes."""
+        """Send all bytes."""
         self._connection.sendall(data)
 
     def reset(self) -> None:
-        """End the connection with a TCP reset."""
+        """Close the connection with a TCP reset."""
         linger = struct.pack("ii", 1, 0)
         self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self._connection.close()
 
     def drip(self, parts: Iterable[bytes], seconds: float) -> None:
-        """Send one part after the other with a pause after each, until the server ends."""
+        """Send the parts with a pause after each, until the server ends."""
         for part in parts:
             self.send(part)
             if self._ending.wait(seconds):
@@ -50,13 +50,13 @@ class Conversation:
 
 
 def reset(conversation: Conversation) -> None:
-    """Read a request and cut the connection off with a TCP reset."""
+    """Read a request and close the connection with a TCP reset."""
     conversation.read_request()
     conversation.reset()
 
 
 class RawServer:
-    """Lets ``talk`` hold each connection in a thread of its own; for a ``with`` statement."""
+    """Runs ``talk`` for each connection in a separate thread; for a ``with`` statement."""
 
     def __init__(self, talk: Talk) -> None:
         self._talk = talk
@@ -66,7 +66,7 @@ class RawServer:
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self.requests: list[bytes] = []
-        """The heads of the requests that came, where ``talk`` reads them with read_request()."""
+        """Heads of the requests that ``talk`` reads with read_request()."""
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def __enter__(self) -> Self:
@@ -122,7 +122,7 @@ class _Noted(Conversation):
 
 @contextmanager
 def deaf_port() -> Iterator[int]:
-    """Give a port of 127.0.0.1 on which attempts to connect are neither taken nor refused."""
+    """Yield a port of 127.0.0.1 that neither accepts nor refuses connections."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as held:
         for _ in range(4):
             waiting = held.enter_context(socket.socket())
@@ -138,7 +138,7 @@ def answering(
     content_type: str = "application/json",
     headers: str = "",
 ) -> Talk:
-    """Answer every request with this body, as JSON where it is not bytes, over HTTP/1.1."""
+    """Answer every request with this body over HTTP/1.1, as JSON unless it is bytes."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     head = (
         f"HTTP/1.1 {status} Whatever\r\nContent-Type: {content_type}\r\n"

@@ -1,4 +1,4 @@
-"""A wire between two programs of a test that can be cut: TCP and UDP, on one port."""
+"""A network link between two programs that tests can cut: TCP and UDP on one port."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _HOST = "127.0.0.1"
 
 
 class Relay:
-    """Hands on to ``port`` of this machine what comes to ``at``; for a ``with`` statement.
+    """Forwards traffic from ``at`` to ``port`` of this machine; for a ``with`` statement.
 
-    While it is cut, datagrams get lost, connections end, and new ones end at once.
+    While the link is cut, datagrams are lost and connections are closed, new ones at once.
     """
 
     def __init__(self, port: int) -> None:
@@ -32,14 +32,14 @@ class Relay:
         self._threads: list[threading.Thread] = []
 
     def cut(self) -> None:
-        """Let nothing through from now on."""
+        """Cut the link and close its connections."""
         with self._lock:
             self._whole = False
             for connection in self._open:
                 _end(connection)
 
     def mend(self) -> None:
-        """Let everything through again."""
+        """Restore the link."""
         with self._lock:
             self._whole = True
 
@@ -52,7 +52,7 @@ class Relay:
         self._ending = True
         self.cut()
         _end(self._tcp)
-        self._out.sendto(b"", self._udp.getsockname())  # wakes the one that reads datagrams
+        self._out.sendto(b"", self._udp.getsockname())  # wakes the thread that reads datagrams
         for thread in self._threads:
             thread.join()
         for one in (self._tcp, self._udp, self._out):
@@ -91,13 +91,13 @@ class Relay:
             if self._ending:
                 return
             if self._whole:
-                # Nobody listens there just now? Then it is lost, as datagrams are.
+                # Without a listener the datagram is lost, as usual.
                 with contextlib.suppress(OSError):
                     self._out.sendto(datagram, self._target)
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:
-    """Hand on what one sends, and end both when it ends or they are ended."""
+    """Forward data until either side is closed, then close both."""
     with contextlib.suppress(OSError):
         while data := source.recv(_DATAGRAM):
             sink.sendall(data)

@@ -1,4 +1,4 @@
-"""The release as users get it: built from this checkout, and installed into a place of its own."""
+"""The release, built from this checkout and installed into a separate environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.support.programs import environment
 
 ROOT = Path(__file__).parents[2]
-"""The checkout."""
+"""Path of the checkout."""
 
 _SECONDS = 120.0
 
@@ -27,7 +27,7 @@ def build(kind: str, source: Path, folder: Path) -> Path:
 
 
 def unpack(sdist: Path, folder: Path) -> Path:
-    """Unpack an sdist and return the checkout that was in it."""
+    """Unpack an sdist and return the folder of its checkout."""
     with tarfile.open(sdist) as archive:
         archive.extractall(folder, filter="data")
     (unpacked,) = folder.iterdir()
@@ -35,7 +35,7 @@ def unpack(sdist: Path, folder: Path) -> Path:
 
 
 class Installed:
-    """A virtual environment with one wheel, and the locked packages that it depends on."""
+    """A virtual environment with one wheel and its locked dependencies."""
 
     def __init__(self, wheel: Path, folder: Path) -> None:
         self.folder = folder
@@ -43,8 +43,8 @@ class Installed:
         venv.create(folder, symlinks=True)
         pip = [sys.executable, "-m", "pip", "--python", str(self.python)]
         _run([*pip, "install", "--quiet", "--no-deps", "--no-index", str(wheel)], folder)
-        # Instead of a download. The .pth files beside those packages, the one that leads to the
-        # checkout among them, have no effect from here.
+        # Replaces a download. The .pth files beside those packages, including the one with the
+        # checkout's path, have no effect here.
         packages = folder / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
         (packages / "locked.pth").write_text(sysconfig.get_path("purelib") + "\n")
 
@@ -69,7 +69,7 @@ class Installed:
 
 
 def clean_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment that does not lead to the checkout."""
+    """Return an environment without paths to the checkout."""
     made = environment(settings)
     del made["PYTHONPATH"]
     made.pop("VIRTUAL_ENV", None)

@@ -1,4 +1,4 @@
-"""What a scrape brings."""
+"""The samples of a scrape."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ class Metrics:
         ]
 
     def get(self, name: str, **labels: str) -> float | None:
-        """Return the value of the only sample that has these labels, None where there is none."""
+        """Return the value of the only sample with these labels, None without one."""
         found = self.all(name, **labels)
         assert len(found) <= 1, found
         return next(iter(found.values()), None)
 
     def all(self, name: str, **labels: str) -> dict[tuple[str, ...], float]:
-        """Return the values of all samples that have these labels, by their other labels' values.
+        """Return the values of all samples with these labels, by the values of other labels.
 
-        The other labels stand in the order of their names.
+        The other labels are sorted by name.
         """
         return {
             tuple(v for k, v in sorted(sample.labels.items()) if k not in labels): sample.value

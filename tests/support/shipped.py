@@ -1,4 +1,4 @@
-"""The shipped Prometheus and Alertmanager files as data, and the tools that judge them."""
+"""The shipped Prometheus and Alertmanager files as data, and the tools that check them."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ PROMTOOL_TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
 
 @dataclass(frozen=True)
 class Alert:
-    """An alerting rule as its file has it."""
+    """An alerting rule as in its file."""
 
     name: str
     rule: dict[str, Any]
 
     @property
     def labels(self) -> dict[str, str]:
-        """Return the labels that the rule itself sets."""
+        """Return the labels in the rule."""
         labels: dict[str, str] = self.rule["labels"]
         return labels
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """What one promtool test expects of one alert at one moment."""
+    """A promtool test's expectation for one alert at one time."""
 
     alert: str
     test: tuple[str, str]
@@ -49,7 +49,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def uncomment(text: str, key: str) -> str:
-    """Take the "# " off the lines of the example that begins with ``key``."""
+    """Remove the "# " from the lines of the example that starts with ``key``."""
     lines = text.split("\n")
     first = lines.index(f"    # {key}:")
     for number in range(first, len(lines)):
@@ -98,7 +98,7 @@ EXPECTATIONS = list(_expectations())
 
 
 def label_sets(alert: Alert) -> list[dict[str, str]]:
-    """Return the alert's full label sets; that they are exact is what promtool tests."""
+    """Return the alert's full label sets; promtool tests that they are exact."""
     return [
         {"alertname": alert.name, **labels}
         for expectation in EXPECTATIONS
@@ -108,7 +108,7 @@ def label_sets(alert: Alert) -> list[dict[str, str]]:
 
 
 def run(*command: str | Path) -> str:
-    """Run a tool and return its output; its failure is the test's failure."""
+    """Run a tool and return its output; fail the test if the tool fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

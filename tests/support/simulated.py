@@ -1,4 +1,4 @@
-"""Calls to the simulated gateway, as a program makes them."""
+"""HTTP calls to the simulated gateway's API."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONNECTED = {
 
 
 class Api:
-    """Makes the gateway's calls, with the right secret unless told otherwise."""
+    """Calls the gateway, by default with the right secret."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -45,7 +45,7 @@ class Api:
 
 
 class Background:
-    """A call made in another thread."""
+    """A call in another thread."""
 
     def __init__(self, api: Api, method: str, path: str) -> None:
         self._answers: list[requests.Response] = []

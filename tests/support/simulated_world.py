@@ -1,4 +1,4 @@
-"""A world whose gateway is simulated behind its real adapter."""
+"""A world with a simulated gateway behind the real adapter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zapwatch.gateways.registry import ADAPTERS
 
 
 class SimulatedWorld(World):
-    """One whose gateway is simulated behind its real adapter; ``secret`` is in no line of a log."""
+    """World with a simulated gateway and its real adapter; no log may contain ``secret``."""
 
     secret = "0123456789abcdef-not-a-real-secret"
 
@@ -28,7 +28,7 @@ class SimulatedWorld(World):
         hooks: int = 1,
         timeout: float = 20.0,
     ) -> None:
-        """A call to the gateway may take ``timeout`` seconds of the machine's time."""
+        """A gateway call may take ``timeout`` seconds of real time."""
         self.api = api
         clock = WorldClock()
         self._server = SimulatorServer(self.secret, api=api, clock=clock, traffic_seconds=3600)
@@ -55,5 +55,5 @@ class SimulatedWorld(World):
         self.client.close()
 
     def calls(self) -> list[str]:
-        """Return what the gateway was asked for, lists apart."""
+        """Return the gateway's calls, without lists."""
         return [one["operation"] for one in self.simulator.requests() if one["operation"] != "list"]

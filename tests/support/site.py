@@ -1,4 +1,4 @@
-"""The hook's application in the test's own process."""
+"""The hook's application in the test's process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOBODY = "http://127.0.0.1:1"
 
 
 class Site:
-    """The hook's application, with workers, and without Prometheus."""
+    """The hook's application with workers, without Prometheus and Alertmanager."""
 
     def __init__(self, url: str, token: str = TOKEN, **more: str) -> None:
         self.clock = AheadClock()

@@ -1,4 +1,4 @@
-"""The hook's state in a test's hands."""
+"""The hook's state for tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zapwatch.clock import Clock
 
 
 class StateClock(Clock):
-    """A database's clock; ``seconds``, since 1970, may be set to anything."""
+    """A database's clock; tests set ``seconds``, the Unix time."""
 
     def __init__(self) -> None:
         self.seconds = 1_700_000_000.0
@@ -27,22 +27,22 @@ class StateClock(Clock):
 
 
 def firing(channel: str = "loja", reason: RepairCause = RepairCause.DISCONNECTED) -> Alert:
-    """Return an alert that asks for a repair."""
+    """Return a firing alert that requests a repair."""
     return Alert(AlertStatus.FIRING, Target(channel, reason))
 
 
 def resolved(channel: str = "loja", reason: RepairCause = RepairCause.DISCONNECTED) -> Alert:
-    """Return an alert that is over."""
+    """Return a resolved alert."""
     return Alert(AlertStatus.RESOLVED, Target(channel, reason))
 
 
 def sqlite_url(directory: Path) -> sa.URL:
-    """Return the URL of a state file in a folder that is not there yet."""
+    """Return the URL of a state file in a folder that does not exist yet."""
     return sa.URL.create("sqlite", database=str(directory / "var" / "state.sqlite3"))
 
 
 def state_url(directory: Path) -> sa.URL:
-    """Return the URL of a state file there whose tables are made already, which saves 0.1 s."""
+    """Return the URL of a state file that already has its tables, which saves 0.1 s."""
     url = sqlite_url(directory)
     file = Path(str(url.database))
     if not file.exists():
@@ -61,7 +61,7 @@ def _empty_state() -> bytes:
 
 @contextmanager
 def locked(url: sa.URL) -> Iterator[None]:
-    """Let nobody else write into an SQLite state meanwhile."""
+    """Hold the write lock of an SQLite state."""
     connection = sqlite3.connect(str(url.database), isolation_level=None)
     try:
         connection.execute("BEGIN IMMEDIATE")

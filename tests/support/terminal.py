@@ -1,4 +1,4 @@
-"""A program at a pseudo-terminal, with a person who reads what it asks and types the answers."""
+"""A program on a pseudo-terminal: tests read its questions and type the answers."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _CTRL_C = "\x03"
 
 
 class Terminal:
-    """Runs ``python arguments``; for a ``with`` statement that kills what still runs in the end."""
+    """Runs ``python arguments``; the end of its ``with`` block kills a running program."""
 
     def __init__(self, directory: Path, *arguments: str, settings: Mapping[str, str]) -> None:
         self._ours, theirs = pty.openpty()
         self.said = ""
-        """All that it has printed."""
+        """The output so far."""
         self._read = 0
         self._process = subprocess.Popen(
             [sys.executable, *arguments],
@@ -37,13 +37,13 @@ class Terminal:
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            # Ctrl-C is for whoever has the terminal.
+            # Makes it the controlling terminal, so that Ctrl-C reaches the program.
             preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),  # noqa: PLW1509
         )
         os.close(theirs)
 
     def wait_for(self, text: str) -> str:
-        """Wait until it has printed a text since the last answer; return all of that."""
+        """Wait for a text in the output since the last answer; return that output."""
         until = time.monotonic() + _SECONDS
         while text not in self.said[self._read :]:
             assert time.monotonic() < until, f"no {text!r} in:\n{self.said}"
@@ -51,14 +51,14 @@ class Terminal:
         return self.said[self._read :]
 
     def answer(self, question: str, *keys: str, enter: bool = True) -> str:
-        """Wait for a question and type the answer; return what was printed before."""
+        """Wait for a question and type the answer; return the output since the last one."""
         before = self.wait_for(question)
         self._read = len(self.said)
         os.write(self._ours, ("".join(keys) + "\r" * enter).encode())
         return before
 
     def press(self, question: str, key: str, then: str) -> None:
-        """Press a key until a text appears: what is typed before it is waited for gets lost."""
+        """Press a key until a text appears: keys before the program reads are lost."""
         self.wait_for(question)
         until = time.monotonic() + _SECONDS
         while then not in self.said:
@@ -70,7 +70,7 @@ class Terminal:
     def stop(self, question: str, then: str) -> None:
         """Press Ctrl-C instead of an answer until a text appears.
 
-        Python loses one that comes in the moment in which it begins to read.
+        Python loses a Ctrl-C at the moment when it starts to read.
         """
         self.wait_for(question)
         until = time.monotonic() + _SECONDS
@@ -83,18 +83,18 @@ class Terminal:
                     assert self._more(), f"it ended without {then!r}:\n{self.said}"
 
     def end(self) -> int:
-        """Wait until it has ended; return its exit code."""
+        """Wait for the program's end; return its exit code."""
         while self._more():
             pass
         return self._process.wait(_SECONDS)
 
     def _more(self) -> bool:
-        """Read what it prints; whether there may be more."""
+        """Read output; return whether there may be more."""
         ready, _, _ = select.select([self._ours], [], [], _SECONDS)
         assert ready, f"it says nothing any more:\n{self.said}"
         try:
             read = os.read(self._ours, 65536)
-        except OSError:  # what Linux says when the other side is closed
+        except OSError:  # on Linux: the other side is closed
             return False
         self.said += read.decode(errors="replace").replace("\r\n", "\n")
         return bool(read)

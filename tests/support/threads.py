@@ -1,4 +1,4 @@
-"""Doing several things at the same moment."""
+"""Concurrent calls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 
 
 def at_once(*work: Callable[[], _T]) -> list[_T]:
-    """Do all of it at the same time, each in a thread of its own, and return what it returns."""
+    """Run all functions at the same time in separate threads; return their results."""
     barrier = threading.Barrier(len(work))
 
     def begin(one: Callable[[], _T]) -> _T:

@@ -1,4 +1,4 @@
-"""Waiting for something that another thread or process does: the one place where tests pause."""
+"""Waiting for another thread or process: the only place where tests pause."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import TypeVar
 _PAUSES = (
     0.02,
     0.5,
-)  # seconds, the shortest and the longest; what has taken long is looked at less
+)  # seconds, minimum and maximum; the pause grows with the wait
 _PART = 0.02
 
 _T = TypeVar("_T")
 
 
 def wait_until(condition: Callable[[], _T], seconds: float, what: str) -> _T:
-    """Return what ``condition`` returns as soon as it is true; AssertionError after ``seconds``.
+    """Return the first true result of ``condition``; AssertionError after ``seconds``.
 
-    ``what`` completes the sentence "waited n s for ...". The condition is looked at once more when
-    the time is up, so that a slow machine does not miss what has just happened.
+    ``what`` completes the sentence "waited n s for ...". The condition is checked once more after
+    the deadline, so that a slow machine does not miss a recent change.
     """
     began = time.monotonic()
     deadline = began + seconds

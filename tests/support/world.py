@@ -1,4 +1,4 @@
-"""Hooks, their state and a gateway in one thread and on one clock, which moves as a test wants."""
+"""Hooks, their state and a gateway in one thread, on one clock that tests move."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ GATEWAY = "wpp"
 
 
 class WorldClock(Clock):
-    """A clock that stands still until it is moved; ``jumped`` is what the wall clock is ahead."""
+    """A clock that stands still until moved; ``jumped`` is added to the wall clock."""
 
     def __init__(self) -> None:
         self.seconds = 5_000.0
@@ -71,18 +71,18 @@ class WorldClock(Clock):
         return 1_700_000_000.0 + self.seconds + self.jumped
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
-        """Let a probe go on when that time has passed, and everybody else meanwhile."""
+        """Suspend a probe's thread for that time, while the rest of the world runs."""
         if not event.is_set():
             Turn.present().pause(seconds)
         return event.is_set()
 
 
 class _Died(BaseException):
-    """The process of a thread was killed."""
+    """The thread's process was killed."""
 
 
 class Turn:
-    """A thread, of a probe, that goes on only while everything else stands still."""
+    """A probe's thread, which runs only while everything else stands still."""
 
     _here = threading.local()
 
@@ -99,7 +99,7 @@ class Turn:
 
     @classmethod
     def present(cls) -> Turn:
-        """Return the one whose thread this is."""
+        """Return the current thread's turn."""
         turn: Turn = cls._here.turn
         return turn
 
@@ -112,13 +112,13 @@ class Turn:
         self._stands.release()
 
     def resume(self) -> None:
-        """Go on until the next pause, or the end."""
+        """Run the thread until its next pause or its end."""
         if self._thread.is_alive():
             self._go.release()
             self._stands.acquire()
 
     def pause(self, seconds: float) -> None:
-        """Stand still; in the thread itself."""
+        """Suspend the current thread."""
         self._later(seconds, self.resume)
         self._stands.release()
         self._go.acquire()
@@ -126,14 +126,14 @@ class Turn:
             raise _Died
 
     def die(self) -> None:
-        """Do nothing any more, as a thread of a process that has been killed."""
+        """End the thread, as in a process that was killed."""
         self._is_dead = True
         self.resume()
         self._thread.join()
 
 
 class FakeGateway(Gateway):
-    """A gateway whose channels, answers and failures stand in its attributes."""
+    """A gateway whose channels, answers and failures are attributes."""
 
     usual_port = 0
     hints: Mapping[GatewayErrorKind, str] = {}  # type: ignore[misc]
@@ -145,24 +145,24 @@ class FakeGateway(Gateway):
         self.clock = clock
         self.statuses: dict[str, Status] = {}
         self.calls: list[tuple[str, str, float]] = []
-        """Each call: its name, the channel's id and the moment."""
+        """Each call: its name, the channel's id and the monotonic time."""
         self.lists = 0
         self.list_error: GatewayErrorKind | None = None
         self.call_error: GatewayErrorKind | None = None
         self.answer = QrKind.ACCEPTED
         self.on_call: Callable[[str, str], None] = lambda _call, _channel: None
         self.gone: set[str] = set()
-        """Channels that are connected in the list only: no query, no message either way."""
+        """Channels that are connected only in the list: queries and messages fail."""
         self.deaf: set[str] = set()
-        """Channels that can send and be asked, and hear nothing."""
+        """Channels that send and answer queries, but receive nothing."""
         self.heals = True
-        """Whether a channel that was called hears again."""
+        """Whether a reconnect call repairs a channel."""
         self.carry: Callable[[str, str], None] = lambda _channel, _text: None
-        """Gets the channel that hears a text, and the text."""
+        """Called with the receiving channel and the text."""
         self.flags: list[tuple[bool, bool]] = []
-        """Of each reconnect(): silent, stuck."""
+        """``silent`` and ``stuck`` of each reconnect()."""
         self.has: dict[str, list[ReceivedMessage]] = {}
-        """By channel the messages that it has received."""
+        """Received messages by channel."""
         self.cannot_know = ""
         self.posts_to: WebhookConfig | None = None
 
@@ -243,13 +243,13 @@ class FakeGateway(Gateway):
 
 
 class QueryGateway(FakeGateway):
-    """One with a query."""
+    """A FakeGateway with a query."""
 
     can_query = True
 
 
 class FakeMessages:
-    """A source whose last messages stand in ``came``: the wall clock's moments by channel key."""
+    """A source with the last messages in ``came``: wall clock times by channel key."""
 
     def __init__(self, clock: WorldClock) -> None:
         self._clock = clock
@@ -257,10 +257,10 @@ class FakeMessages:
         self.echoes: dict[str, float] = {}
         self.is_down = False
         self.ids: dict[str, set[str]] = {}
-        """By channel key the ids of messages that have arrived."""
+        """Ids of arrived messages by channel key."""
 
     def carry(self, channel: str, text: str) -> None:
-        """Let a text come in at a channel."""
+        """Record a text that arrives at a channel."""
         self.came[channel_key(channel)] = self._clock.time()
         self.echoes[text.rpartition(" ")[2]] = self._clock.time()
 
@@ -281,11 +281,11 @@ class FakeMessages:
 
 
 class FakeConsumer:
-    """A webhook that takes what is delivered again, or says ``answers`` first."""
+    """A webhook that accepts replayed messages, after returning ``answers``."""
 
     def __init__(self) -> None:
         self.got: list[str] = []
-        """The ids that were posted, whatever was answered."""
+        """All posted ids, whatever the answer."""
         self.answers: list[tuple[Replay, str]] = []
         self.on_post: Callable[[], object] = lambda: None
 
@@ -297,7 +297,7 @@ class FakeConsumer:
 
 @dataclass(frozen=True)
 class Options:
-    """What a world is like; seconds."""
+    """Options of a world; times in seconds."""
 
     cooldown: float = 300.0
     verify: float = 60.0
@@ -310,7 +310,7 @@ class Options:
     can_query: bool = False
     has_messages: bool = True
     compares: bool = False
-    """Whether probes compare the gateway's messages with those that arrived."""
+    """Whether probes compare the gateway's messages with the arrived ones."""
     audit: AuditMode = AuditMode.OFF
     replay: ReplayMode = ReplayMode.MANUAL
     probe: ProbeSettings = field(
@@ -330,7 +330,7 @@ class WorldHook:
         self.name = name
         options = world.options
         self.database = world.open()
-        # No power fails here, and the disk would be most of the time.
+        # Tests need no durability, and syncing the disk would take most of the time.
         if self.database.is_sqlite:
             sa.event.listen(self.database._engine, "connect", _hurry)
             self.database._engine.dispose()
@@ -414,13 +414,13 @@ class WorldHook:
         self._turns: list[Turn] = []
 
     def _start(self, work: Callable[[], None]) -> None:
-        """Let a call end when its time has passed; a probe takes as long as it waits."""
+        """Schedule a call's end; a probe takes as long as it waits."""
         world, kind = self.world, getattr(work, "func", None)
         if kind == self.workers._probe:
             self._turns.append(Turn(world.later, work))
             world.later(0.0, self._turns[-1].resume)
         elif kind == self.workers._list:
-            # A list is asked for as it begins; what a call does, it does at its end.
+            # The call takes effect at its end.
             world.later(world.options.list_takes, work)
         else:
             world.in_flight += 1
@@ -432,7 +432,7 @@ class WorldHook:
         work()
 
     def step(self) -> None:
-        """Let the hook do what is due."""
+        """Run the hook's scheduler once."""
         clock = self.world.clock
         if self.is_dead or clock.monotonic() < self.stalled_until:
             return
@@ -444,7 +444,7 @@ class WorldHook:
         self.next_step = clock.monotonic() + max(pause, 0.001)
 
     def die(self) -> None:
-        """Do nothing any more, and lose all that is in memory."""
+        """Stop the hook at once, and lose its memory."""
         self.is_dead = True
         for turn in self._turns:
             turn.die()
@@ -452,7 +452,7 @@ class WorldHook:
 
 
 class World:
-    """Everything, in one thread."""
+    """Hooks, state and gateway in one thread."""
 
     def __init__(
         self,
@@ -464,7 +464,7 @@ class World:
         clock: WorldClock | None = None,
         client: Gateway | None = None,
     ) -> None:
-        """``client`` is asked in the place of the made-up gateway."""
+        """``client`` replaces the FakeGateway."""
         self.options = options or Options()
         self.clock = clock or WorldClock()
         self.url = url or state_url(folder)
@@ -477,13 +477,13 @@ class World:
         self.consumer = FakeConsumer()
         self.gateway.carry = self.messages.carry
         self.in_flight = self.most_in_flight = 0
-        """Calls, lists apart, of all hooks."""
+        """Calls of all hooks, without lists."""
         self._order = itertools.count()
         self._later: list[tuple[float, int, Callable[[], object]]] = []
         self.hooks = [WorldHook(self, f"hook{number}") for number in range(hooks)]
 
     def open(self) -> Database:
-        """Open the state; in a file of the world's own the tables are made already."""
+        """Open the state; the world's own file already has its tables."""
         if self._has_tables:
             return Database(self.url, lambda _engine: None, clock=self.clock)
         return open_state(self.url, clock=self.clock)
@@ -494,12 +494,12 @@ class World:
         return self.hooks[0]
 
     def close(self) -> None:
-        """Let the hooks die."""
+        """Kill all hooks."""
         for hook in self.hooks:
             hook.die()
 
     def restart(self, index: int = 0) -> WorldHook:
-        """Let a hook die, and another begin in its place."""
+        """Kill a hook, and start another in its place."""
         self.hooks[index].die()
         self.hooks[index] = WorldHook(self, f"{self.hooks[index].name}+")
         return self.hooks[index]
@@ -509,33 +509,33 @@ class World:
     def alert(
         self, channel: str = "loja", cause: RepairCause = RepairCause.DISCONNECTED, *, to: int = 0
     ) -> Disposition:
-        """Let an alert fire."""
+        """Send a firing alert to a hook."""
         (disposition,) = self.hooks[to].writer.accept([firing(channel, cause)])
         return disposition
 
     def resolve(
         self, channel: str = "loja", cause: RepairCause = RepairCause.DISCONNECTED, *, to: int = 0
     ) -> Disposition:
-        """Let an alert end."""
+        """Send a resolved alert to a hook."""
         (disposition,) = self.hooks[to].writer.accept([resolved(channel, cause)])
         return disposition
 
     def put(self, channel: str = "loja", status: Status = Status.CONNECTED) -> None:
-        """Let the gateway say something else of a channel."""
+        """Set a channel's status in the gateway's list."""
         self.gateway.statuses[channel] = status
 
     def message(self, channel: str = "loja") -> None:
-        """Let a message come in."""
+        """Record a message that arrives at a channel."""
         self.messages.came[channel_key(channel)] = self.clock.time()
 
     # Time.
 
     def later(self, seconds: float, work: Callable[[], object]) -> None:
-        """Do something when some time has passed."""
+        """Schedule work for a later time."""
         heapq.heappush(self._later, (self.clock.monotonic() + seconds, next(self._order), work))
 
     def run(self, seconds: float, *, until: Callable[[], bool] = lambda: False) -> None:
-        """Let time pass, and everybody do what is due meanwhile."""
+        """Advance the clock, and run everything that becomes due."""
         end = self.clock.seconds + seconds
         while not until():
             for hook in self.hooks:
@@ -556,10 +556,10 @@ class World:
             self.clock.seconds = end
 
     def skip(self, seconds: float) -> None:
-        """Let time pass in which nobody does anything."""
+        """Advance the clock without running anything."""
         self.clock.seconds += seconds
 
-    # What came of it.
+    # Results.
 
     def row(self, channel: str = "loja") -> ChannelRow | None:
         """Return a channel's row."""
@@ -568,13 +568,13 @@ class World:
             return read_rows(connection, GATEWAY, [key]).get(key)
 
     def ended(self, channel: str = "loja") -> list[Attempt]:
-        """Return a channel's repairs that ended, the oldest first."""
+        """Return a channel's ended repairs, the oldest first."""
         return self.hook.history.of_channel(channel_key(channel))[::-1]
 
     def repair(
         self, channel: str = "loja", cause: RepairCause = RepairCause.DISCONNECTED
     ) -> Attempt:
-        """Let an alert fire, and return the repair that ends next."""
+        """Send a firing alert, and return the repair that ends next."""
         before = len(self.ended(channel))
         self.alert(channel, cause)
         self.run(1000, until=lambda: len(self.ended(channel)) > before)
@@ -585,9 +585,9 @@ class World:
         return self.hook.metrics.registry.get_sample_value(name, labels)
 
     def outcomes(self, channel: str = "loja") -> list[str]:
-        """Return how a channel's repairs ended, the oldest first."""
+        """Return the outcomes of a channel's repairs, the oldest first."""
         return [str(attempt.outcome) for attempt in self.ended(channel)]
 
     def lines(self) -> list[str]:
-        """Return the lines of the log."""
+        """Return the lines of the hooks' log."""
         return self.log_file.read_text().splitlines()
