@@ -197,6 +197,7 @@ def test_what_was_under_way_is_gone_on_with(tmp_path: Path) -> None:
     _before(sqlite_url(tmp_path), engine)
     _run(engine, "DELETE FROM pauses", "DELETE FROM gateways")
     engine.dispose()
+    open_state(sqlite_url(tmp_path)).close()
     world = World(tmp_path)
     for name in ("Loja", "held", "looked", "scanned"):
         world.put(name, Status.DISCONNECTED)
