@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from reconnect_hook.migrations.steps import add_column
 
-revision = "0013"
+revision = "0012"
 down_revision = "0011"
 
 
