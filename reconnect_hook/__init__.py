@@ -1,1 +1,1 @@
-"""Takes Alertmanager's alerts, makes the gateway reconnect the channels, and checks that it did."""
+"""Receives Alertmanager's alerts, reconnects channels at their gateway and verifies the result."""

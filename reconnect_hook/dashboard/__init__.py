@@ -1,1 +1,1 @@
-"""The operators' page: what people see of the channels, and what they can ask for."""
+"""The operators' page: status of the channels, and the actions on them."""

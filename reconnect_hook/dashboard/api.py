@@ -1,4 +1,4 @@
-"""The same as the page, as JSON, for scripts and other panels."""
+"""The page's data and actions as a JSON API, for scripts and other panels."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _MOST_HOURS = 24 * 365
 
 
 class DashboardApi:
-    """The calls; each is one method."""
+    """The API calls, one method each."""
 
     def __init__(
         self, auth: TokenAuth, board: DashboardCache, panels: GatewayPanels, links: ScanLinks
@@ -56,7 +56,7 @@ class DashboardApi:
         self._panels = panels
 
     def blueprint(self) -> Blueprint:
-        """Make the routes. An id comes last in its path, since it may hold slashes."""
+        """Return the routes. A channel id comes last in its path, since it may hold slashes."""
         routes = Blueprint("api", __name__, url_prefix="/api")
         add = routes.add_url_rule
         add("/channels", "channels", self._channels)
@@ -114,14 +114,14 @@ class DashboardApi:
         return as_json(200, {"attempts": [_logged(one) for one in logged]})
 
     def _reconnect(self, channel: str) -> Response:
-        """Queue a repair: of a channel that the gateway does not list, nothing is called."""
+        """Queue a repair; for a channel that the gateway does not list, no call is made."""
         if not self._actions().reconnect(channel):
             return as_json(409, {"error": "the channel's repairs are paused: resume them first"})
         self._board.look(now=True)
         return as_json(202, {"accepted": True})
 
     def _ask(self, channel: str) -> Response:
-        """Have the channel asked whether it is alive."""
+        """Queue a probe."""
         known = self._known(channel)
         if not self._panels.of_request().controller.probing.can_ask(channel_key(known.channel)):
             return as_json(
@@ -132,7 +132,7 @@ class DashboardApi:
         return as_json(202, {"accepted": True})
 
     def _audit(self, channel: str) -> Response:
-        """Tell what the last audit of the channel's messages has found."""
+        """Return the result of the channel's last audit."""
         key = channel_key(channel)
         last = self._auditor().repository.last(key).get(key)
         if last is None:
@@ -142,7 +142,7 @@ class DashboardApi:
         return as_json(200, {"audit": told})
 
     def _audit_now(self, channel: str) -> Response:
-        """Have the messages of the last day compared, if the gateway lists such a channel."""
+        """Queue an audit of the last day; it runs if the gateway lists the channel."""
         if not self._auditor().can_know:
             why = "this gateway lists no messages, or there is neither a message log nor events"
             return as_json(409, {"error": why})
@@ -150,14 +150,14 @@ class DashboardApi:
         return as_json(202, {"accepted": True})
 
     def _missed(self, channel: str) -> Response:
-        """Tell the messages that were missed in the last 30 days, the newest first."""
+        """Return the messages missed in the last 30 days, the newest first."""
         missed = [asdict(one) for one in self._auditor().repository.missed(channel_key(channel))]
         for one in missed:
             one["chat_ends_in"] = one.pop("chat")
         return as_json(200, {"missed": missed})
 
     def _replay(self, channel: str) -> Response:
-        """Have the messages delivered again that the channel has missed."""
+        """Queue a delivery of the channel's missed messages."""
         row, replayer = self._known(channel), self._panels.of_request().controller.replayer
         if replayer.why_not:
             return as_json(409, {"error": replayer.why_not})
@@ -184,7 +184,7 @@ class DashboardApi:
         return as_json(200, self._now(channel))
 
     def _forget(self, channel: str) -> Response:
-        """Take it that a channel was removed from the gateway on purpose."""
+        """Mute the alert for a channel that was removed on purpose."""
         row = self._known(channel)
         if row.kind is not ChannelHealth.GONE:
             return as_json(409, {"error": "no alert says that the channel has left the list"})
@@ -237,7 +237,7 @@ class DashboardApi:
         return self._panels.of_request().controller.actions
 
     def _known(self, channel: str) -> ChannelView:
-        """Return what is known of a channel; of any other there is nothing to say or to pause."""
+        """Return the channel's row; abort with 404 if there is none."""
         row = self._row(self._board.look(), channel)
         if row is None:
             abort(404)
@@ -321,7 +321,7 @@ def _logged(attempt: LoggedAttempt) -> dict[str, object]:
 def _http_error(error: HTTPException) -> Response:
     response = as_json(error.code or 500, {"error": error.name})
     if error.code == 401:
-        # Not Basic: a browser would ask for a password in a window of its own.
+        # Not Basic: a browser would open its own password dialog.
         response.headers["WWW-Authenticate"] = 'Bearer realm="Zapwatch"'
     if isinstance(error, TooManyRequests):
         response.headers["Retry-After"] = str(error.retry_after)

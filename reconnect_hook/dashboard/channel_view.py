@@ -1,4 +1,4 @@
-"""One line of the overview: what is known of a channel, judged."""
+"""One row of the overview: the classified state of a channel, its strip and its chart."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from reconnect_hook.probe_limits import Probed
 from zapwatch.channels import Status, channel_key
 
 GONE_ALERT = "WhatsAppChannelGone"
-_FAILING = 3  # repairs in a row, as in the rule WhatsAppReconnectFailing
+_FAILING = 3  # consecutive failed repairs, as in the rule WhatsAppReconnectFailing
 
 
 class ChannelHealth(enum.StrEnum):
-    """How a channel is, the most urgent first."""
+    """Health of a channel, the most urgent first."""
 
     NEEDS_SCAN = "needs-scan"
     FAILING = "failing"
@@ -40,17 +40,17 @@ class ChannelHealth(enum.StrEnum):
 
     @property
     def rank(self) -> int:
-        """The place in that order."""
+        """Position in order of urgency, 0 for the most urgent."""
         return _ORDER.index(self)
 
     @property
     def needs_attention(self) -> bool:
-        """Whether a person has to act."""
+        """Whether a person must act."""
         return self in {ChannelHealth.NEEDS_SCAN, ChannelHealth.FAILING, ChannelHealth.GONE}
 
     @property
     def is_problem(self) -> bool:
-        """Whether anything is wrong that is known."""
+        """Whether a fault is known; UNKNOWN is none."""
         return self not in {ChannelHealth.CONNECTED, ChannelHealth.UNKNOWN}
 
 
@@ -59,7 +59,7 @@ _ORDER = list(ChannelHealth)
 
 @dataclass(frozen=True, slots=True)
 class RepairMark:
-    """A repair that ended: ``quarter`` as quarter_at() numbers it, and whether it helped."""
+    """A finished repair; ``quarter`` as numbered by quarter_at()."""
 
     quarter: int
     helped: bool
@@ -67,66 +67,66 @@ class RepairMark:
 
 @dataclass(frozen=True, slots=True)
 class ChannelView:
-    """A channel; two that are equal look the same. Times are Unix seconds."""
+    """A channel as rendered: equal views render the same. Times are Unix seconds."""
 
     gateway: str
     key: str
     channel: str
     kind: ChannelHealth
     said: str | None
-    """What the gateway says of it."""
+    """The status that the gateway reports."""
     alerts: tuple[FiringAlert, ...] | None
-    """None where Prometheus does not answer."""
+    """None if Prometheus does not answer."""
     last_message: float | None
     threshold: float | None
     waiting: Waiting | None
-    """The repair that is queued or under way."""
+    """The repair that is queued or in progress."""
     paused: Paused | None
     failures: int
     last: Attempt | None
-    """The last repair that ended."""
+    """The last finished repair."""
     first_quarter: int
-    """The number of the quarter of an hour with which the strip begins."""
+    """The strip's first quarter of an hour, as numbered by quarter_at()."""
     strip: tuple[TimelineSpan, ...]
     strip_marks: tuple[RepairMark, ...]
     probed: Probed | None = None
-    """How it answered when it was last asked whether it is alive."""
+    """The last probe."""
     asked: bool = False
-    """Whether it is being asked now."""
+    """Whether a probe is due or in progress."""
     unattended: bool = False
-    """Whether no alert can begin a repair."""
+    """Whether no alert can start a repair."""
     has_state: bool = True
-    """Whether the hook's state could be read; else nothing is known of repairs and pauses."""
+    """Whether the hook's state was read; otherwise repairs and pauses are unknown."""
     by_activity: bool = False
-    """Whether its age begins with the first look where no message was seen since."""
+    """Whether ``last_message`` is the time of the first look if no message came since."""
 
     @property
     def needs_attention(self) -> bool:
-        """Whether a person has to act."""
+        """Whether a person must act."""
         unattended = self.unattended and self.kind.is_problem
         return self.kind.needs_attention or unattended or self.is_delivery_broken
 
     @property
     def is_delivery_broken(self) -> bool:
-        """Whether its last probe found that its messages do not arrive, and none has since."""
+        """Whether its last probe found the delivery broken, and no message arrived since."""
         if self.probed is None or self.probed.outcome is not ProbeOutcome.DELIVERY_BROKEN:
             return False
         return self.last_message is None or self.last_message < self.probed.at
 
     @property
     def is_down(self) -> bool:
-        """Whether it is known to be disconnected now."""
+        """Whether it is known to be disconnected."""
         down = {ChannelHealth.DISCONNECTED, ChannelHealth.FAILING, ChannelHealth.NEEDS_SCAN}
         return self.kind in down and self.said not in {None, Status.CONNECTED}
 
     @property
     def id(self) -> str:
-        """Tells the channel from all others of all gateways, see view_id()."""
+        """Unique over all gateways; see view_id()."""
         return f"{self.gateway} {self.key}"
 
     @property
     def is_proven_dead(self) -> bool:
-        """Whether it did not answer when it was last asked, and no repair has helped since."""
+        """Whether its last probe failed and no repair has recovered it since."""
         if self.probed is None or self.probed.outcome is not ProbeOutcome.FAILED:
             return False
         last = self.last
@@ -134,21 +134,21 @@ class ChannelView:
 
 
 def view_id(gateway: str, channel: str) -> str:
-    """Return the id of a channel's row, by any spelling of it."""
-    # No key holds a blank, so that no two pairs have one id.
+    """Return the id of a channel's row, from any spelling of the channel's id."""
+    # Keys hold no blank, so the id is unambiguous.
     return f"{gateway} {channel_key(channel)}"
 
 
 def classify(
     key: str, watch: GatewayReadings | None, present: Present | None, *, scanned: bool
 ) -> ChannelHealth:
-    """Return how a channel is; ``scanned`` where its QR code was scanned a moment ago."""
+    """Return the channel's health; ``scanned``: its QR code was scanned a moment ago."""
     watched = watch.channels.get(key) if watch else None
     alerts = (watch.alerts or {}).get(key, ()) if watch else ()
     if watched is None and any(alert.name == GONE_ALERT for alert in alerts):
         return ChannelHealth.GONE
     remembered = present.remembered.get(key) if present else None
-    # What the gateway has just said to the QR call is newer than what Prometheus has.
+    # The QR call's answer is newer than Prometheus' sample.
     connected = True if scanned else watched.connected if watched else None
     if not scanned and _needs_scan(watched, remembered, watch):
         return ChannelHealth.NEEDS_SCAN
@@ -171,7 +171,7 @@ def _needs_scan(
 ) -> bool:
     if watched and watched.status == "qr_required":
         return True
-    # The gateway of a zombie says "connected" while a QR code waits: a message proves more.
+    # A zombie is listed as connected while a QR code waits: only a message proves it works.
     return bool(
         remembered
         and remembered.qr_required
@@ -186,12 +186,12 @@ def _is_heard(watched: ChannelMetrics | None, watch: GatewayReadings | None) -> 
 
 
 CHART_HEIGHT = 100
-"""The chart's units from its foot to the highest bar."""
+"""Height of the highest bar, in units of the chart."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One hour of the chart: the heights of what was received, and of what was sent above it."""
+    """One hour of the chart: the height of received messages, and of sent ones stacked above."""
 
     left: int
     received: float
@@ -201,7 +201,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """The messages of up to a week, whole days of them."""
+    """Message counts of up to a week, in whole days."""
 
     bars: tuple[Bar, ...]
     most: int
@@ -211,12 +211,12 @@ class Chart:
 
     @property
     def days(self) -> int:
-        """How many days it shows."""
+        """Number of days shown."""
         return len(self.bars) // 24
 
 
 def strip_spans(row: ChannelView) -> tuple[TimelineSpan, ...]:
-    """Return the strip to draw: a channel that is down now is down in the last quarter."""
+    """Return the strip to draw; if the channel is down now, so is its last quarter."""
     if not row.is_down:
         return row.strip
     last = QUARTERS - 1
@@ -229,25 +229,25 @@ def strip_spans(row: ChannelView) -> tuple[TimelineSpan, ...]:
 
 
 def strip_marks(row: ChannelView) -> list[tuple[int, bool]]:
-    """Return where in the strip repairs ended, and whether they helped."""
+    """Return (position in the strip, helped) of each finished repair."""
     places = [(mark.quarter - row.first_quarter, mark.helped) for mark in row.strip_marks]
     return [(place, helped) for place, helped in places if 0 <= place < QUARTERS]
 
 
 def strip_begin(row: ChannelView) -> int | None:
-    """Return the first quarter of which anything is known, an hour ago at least; None: nothing."""
+    """Return the first known quarter, at the latest the one an hour ago; None if all unknown."""
     known = [span.begin for span in strip_spans(row) if span.state is not TimelineState.UNKNOWN]
     known += [place for place, _helped in strip_marks(row)]
     return min([*known, QUARTERS - 4]) if known else None
 
 
 def hours_in(row: ChannelView, state: TimelineState) -> float:
-    """Return for how many hours of the last 24 the channel was in a state."""
+    """Return how many of the last 24 hours the channel spent in a state."""
     return sum(run.length for run in strip_spans(row) if run.state == state) / 4
 
 
 def build_chart(hours: Sequence[HourCounts]) -> Chart | None:
-    """Return what is to be drawn, from the first day with a count on; None where none has one."""
+    """Return the chart from the first day with a count on; None without any count."""
     counted = (i for i, hour in enumerate(hours) if (hour.received, hour.sent) != (None, None))
     first = next(counted, None)
     if first is None:
@@ -267,12 +267,12 @@ def build_chart(hours: Sequence[HourCounts]) -> Chart | None:
     )
 
 
-_OVERLAP_SECONDS = 60.0  # for what ended by the clock, and was committed later
+_OVERLAP_SECONDS = 60.0  # for repairs committed after their ``finished_at``
 _DAY = QUARTERS * QUARTER_SECONDS
 
 
 class RecentRepairs:
-    """Knows each channel's last repair, and all of the last 24 hours. For one thread."""
+    """Each channel's last repair, and all repairs of the last 24 hours. Not thread-safe."""
 
     def __init__(self, history: RepairHistory) -> None:
         self._history = history
@@ -281,7 +281,7 @@ class RecentRepairs:
         self._seen_until: float | None = None
 
     def refresh(self, at: float) -> None:
-        """Read what has ended by ``at``, Unix seconds by the database's clock."""
+        """Read the repairs finished by ``at``, Unix seconds by the database's clock."""
         if self._seen_until is None:
             new = self._history.last_of_each() + self._history.ended_since(at - _DAY)
         else:
@@ -296,11 +296,11 @@ class RecentRepairs:
             del self._today[old]
 
     def last(self, key: str) -> Attempt | None:
-        """Return the channel's last repair, None where there was none."""
+        """Return the channel's last repair, or None."""
         return self._last.get(key)
 
     def marks(self) -> dict[str, tuple[RepairMark, ...]]:
-        """Return what to mark in the channels' strips: one mark a quarter of an hour at most."""
+        """Return the strips' marks by channel key, one per quarter of an hour at most."""
         helped: dict[str, dict[int, bool]] = {}
         for attempt in self._today.values():
             if attempt.outcome in RECOVERIES | FAILURES:
@@ -320,7 +320,7 @@ SHOWS = {
     "trouble": _("Failing"),
     "paused": _("Auto-reconnect paused"),
 }
-"""What can be chosen to be shown."""
+"""Choices of ``?show=``."""
 
 SORTS = {
     "urgency": _("By urgency"),
@@ -328,22 +328,22 @@ SORTS = {
     "message": _("By last message"),
     "repair": _("By last reconnection"),
 }
-"""And in which order."""
+"""Choices of ``?sort=``."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelFilter:
-    """A choice; anything that is none falls back to the first."""
+    """Filter and order of the rows; unknown values fall back to the first choice."""
 
     search: str = ""
     gateway: str = ""
-    """Empty for all of them."""
+    """Empty for all gateways."""
     show: str = "all"
     sort: str = "urgency"
 
     @classmethod
     def parse(cls, arguments: Mapping[str, str]) -> ChannelFilter:
-        """Return what a query string asks for."""
+        """Return the filter that a query string describes."""
         show, sort = arguments.get("show", ""), arguments.get("sort", "")
         return cls(
             arguments.get("q", "")[:255],
@@ -354,11 +354,11 @@ class ChannelFilter:
 
     @property
     def is_chosen(self) -> bool:
-        """Whether it is another one than that of a first visit."""
+        """Whether it differs from the default."""
         return self != ChannelFilter()
 
     def of(self, rows: Iterable[ChannelView]) -> list[ChannelView]:
-        """Return the rows that are to be shown."""
+        """Return the matching rows in order."""
         wanted = channel_key(self.search)
         found = [
             row
@@ -393,8 +393,8 @@ class ChannelFilter:
 def count_by_health(rows: Iterable[ChannelView], blind: Collection[str] = ()) -> dict[str, int]:
     """Return how many channels need attention, have a problem, are connected, and are paused.
 
-    ``unknown`` are those of ``blind`` gateways, which nobody can list: each other count but ``all``
-    may be that much larger.
+    ``unknown`` counts those of ``blind`` gateways, whose list is unavailable: every other count
+    except ``all`` may be that much larger.
     """
     every = list(rows)
     return {

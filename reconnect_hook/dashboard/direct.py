@@ -1,4 +1,4 @@
-"""One gateway's channels by its own list and message source, for as long as Prometheus is away."""
+"""One gateway's channels from its own list and message source, while Prometheus is down."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from zapwatch.messages.webhook_log import MessageLogError
 _log = logging.getLogger("reconnect_hook")
 
 LIST_SECONDS = 10.0
-"""Between the answer to one list and the next one, however many people look."""
+"""Pause between two lists, shared by all viewers."""
 
-_BUDGET_SECONDS = 900.0  # the same of a gateway whose requests are counted
-_PATIENCE_SECONDS = 2.0  # of a reader for a list that was asked for just now
+_BUDGET_SECONDS = 900.0  # the same for a gateway with a request budget
+_PATIENCE_SECONDS = 2.0  # that a reader waits for a list just requested
 
 OpenSource = Callable[[Callable[[], Collection[Channel]]], MessageSource | None]
-"""Opens the gateway's message source; it gets a function that returns the channels listed last."""
+"""Opens the gateway's message source; the argument returns the channels listed last."""
 
 
 class DirectReader:
-    """Reads one gateway while somebody looks: one list at a time, shared by all of them.
+    """Reads one gateway while a page is open: one list at a time, shared by all viewers.
 
-    Where requests are counted, repairs come first, and the last list counts until the next one.
+    With a request budget, repairs have priority, and the last list counts until the next one.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class DirectReader:
         self._log_up: bool | None = None
         self._source: MessageSource | None = None
         self.numbers: Mapping[str, str] = {}
-        """The channels' own numbers by key, of all lists so far; in memory alone."""
+        """The channels' own numbers by key, from all lists so far; only in memory."""
 
     def begin(self) -> None:
-        """Ask for a list if it is time for one."""
+        """Request a list if one is due."""
         with self._condition:
             now = self._clock.monotonic()
             if self._is_reading or now < self._next_at:
@@ -75,9 +75,9 @@ class DirectReader:
                 self._next_at = now + self._pause
 
     def readings(self) -> GatewayReadings | None:
-        """Return what the last list has shown, None where there is none that is recent.
+        """Return the readings of the last list, or None if it is too old.
 
-        Waits for a list only where there is no other, and two seconds after its begin at most.
+        Waits for a list only if there is no other, and at most two seconds from its request.
         """
         self.begin()
         with self._condition:
@@ -87,7 +87,7 @@ class DirectReader:
             return self._present()
 
     def channels(self) -> Collection[Channel]:
-        """Return the channels of the last list, asked for if it is time for one."""
+        """Return the channels of the last list; request one if it is due."""
         self.readings()
         return self._channels
 
@@ -96,7 +96,7 @@ class DirectReader:
         return None if is_old and not self._is_counted else self._readings
 
     def _read(self) -> None:
-        """Publish the list as soon as it is there, and the ages when they have been read."""
+        """Publish the list as soon as it arrives, and again with the ages of messages."""
         try:
             is_up = self._list()
             self._publish(is_up=is_up)
@@ -115,7 +115,7 @@ class DirectReader:
             self.numbers = known_numbers(self._channels, self.numbers)
         except GatewayError as error:
             _log.info("the page's list of %s: %s", self._gateway.name, error)
-        except Exception:  # noqa: BLE001 - as a list that fails
+        except Exception:  # noqa: BLE001 - handled as a failed list
             _log.exception("the page's list met a fault of the hook itself")
         else:
             return True
@@ -128,17 +128,17 @@ class DirectReader:
             source = self._source
             if source is None:
                 return
-            # The gateway's own list: only what is known for certain, not since when it is watched.
+            # From the gateway's own list, find() returns only times of messages, no first looks.
             is_list = self._gateway.messages is MessageSourceKind.ACTIVITY
             found = (source.find if is_list else source.poll)(self._channels)
         except MessageLogError as error:
             _log.info("the page's messages of %s: %s", self._gateway.name, error)
             self._ages, self._log_up = {}, False
-        except Exception:  # noqa: BLE001 - as messages that cannot be read
+        except Exception:  # noqa: BLE001 - handled as an unreadable log
             _log.exception("the page's messages met a fault of the hook itself")
             self._ages, self._log_up = {}, False
         else:
-            # While rows are unread, the newest message may be among them.
+            # The newest message may be among the unread rows.
             self._ages = {} if found.unread else found.last_message
             self._log_up = True
 
@@ -162,7 +162,7 @@ class DirectReader:
         )
 
     def close(self) -> None:
-        """Close the connections; a reading that is under way opens others, which end with it."""
+        """Close the connections; a read in progress closes its own at its end."""
         source, self._source = self._source, None
         if source is not None:
             source.close()
@@ -170,30 +170,30 @@ class DirectReader:
 
 _WEEK_KEPT_SECONDS = 600.0
 _WEEKS_KEPT = 100  # channels
-_WEEK_PAUSE_SECONDS = 0.02  # between two statements, so that the database's own users go first
-_WEEK_LONGEST_SECONDS = 120.0  # after which a log is too long to be read for a page
-_WEEK_PATIENCE_SECONDS = 1.0  # of a page for a week that is being read
+_WEEK_PAUSE_SECONDS = 0.02  # between two statements, to leave the database to its other users
+_WEEK_LONGEST_SECONDS = 120.0  # limit for reading a log for a page
+_WEEK_PATIENCE_SECONDS = 1.0  # that a page waits for a week being read
 
 
 @dataclass(frozen=True, slots=True)
 class MessageWeek:
-    """What is known of a channel by its messages."""
+    """A channel's last week, derived from its messages."""
 
     hours: tuple[HourCounts, ...] = ()
-    """Those of a week, oldest first; what is counted as received are minutes with a message."""
+    """A week of hours, oldest first; ``received`` counts minutes with a message."""
     quarters: frozenset[int] = frozenset()
-    """Numbers of the quarters of an hour with a message; see quarter_at()."""
+    """The quarters of an hour with a message, as numbered by quarter_at()."""
 
 
 _NOTHING = MessageWeek()
 
 
 class _TooLongError(Exception):
-    """The week would take too long to read."""
+    """Reading the week exceeded _WEEK_LONGEST_SECONDS."""
 
 
 class MessageWeeks:
-    """Reads channels' last weeks from the message source, one at a time; safe between threads."""
+    """Reads channels' last weeks from the message source, one at a time; thread-safe."""
 
     def __init__(
         self,
@@ -203,7 +203,7 @@ class MessageWeeks:
         clock: Clock | None = None,
     ) -> None:
         self.count = 0
-        """How many weeks have been read."""
+        """Number of weeks read so far."""
         self._gateway = gateway
         self._open_source = open_source
         self._clock = clock or Clock()
@@ -212,7 +212,7 @@ class MessageWeeks:
         self._weeks: dict[str, tuple[float, MessageWeek]] = {}
 
     def of(self, key: str) -> MessageWeek:
-        """Return a channel's week, an empty one until it has been read."""
+        """Return a channel's week; it is empty until read."""
         if not self._gateway.messages.has_echoes:
             return _NOTHING
         with self._condition:
@@ -233,7 +233,7 @@ class MessageWeeks:
             week = self._week(key)
         except (MessageLogError, _TooLongError) as error:
             _log.info("the page's week of %s: %s", self._gateway.name, error)
-        except Exception:  # noqa: BLE001 - as one that cannot be read
+        except Exception:  # noqa: BLE001 - handled as an unreadable log
             _log.exception("the page's week met a fault of the hook itself")
         with self._condition:
             self._weeks.pop(key, None)
@@ -252,7 +252,7 @@ class MessageWeeks:
                 raise _TooLongError("it is too long to be read for a page")
             self._clock.sleep(_WEEK_PAUSE_SECONDS)
 
-        # One of its own, since it is closed when it has been read.
+        # A separate source: it is closed after this read.
         source = self._open_source()
         if source is None:
             return _NOTHING

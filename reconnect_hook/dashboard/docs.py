@@ -28,12 +28,12 @@ class _Source(NamedTuple):
     """A Markdown file: its page, which both languages share, and its own language."""
 
     page: str
-    """The end of its address: empty for the index, with a slash at the end for a folder's."""
+    """Path below ``/docs/``: empty for the index, with a trailing slash for a folder's."""
     language: str
 
 
 def _source(path: str) -> _Source:
-    """Return what a file of the folder is, such as ``pt-BR/gateways/README.md``."""
+    """Return page and language of a file, such as ``pt-BR/gateways/README.md``."""
     prefix = next(prefix for prefix in _LANGUAGES if path.startswith(prefix))
     page = path.removeprefix(prefix).removesuffix(".md")
     return _Source(
@@ -42,7 +42,7 @@ def _source(path: str) -> _Source:
 
 
 class Documentation:
-    """The files that are there at the start; no other one is ever opened."""
+    """Serves the files found at the start; no other file is opened."""
 
     def __init__(self, folder: Path = _FOLDER) -> None:
         self._files = {
@@ -56,12 +56,12 @@ class Documentation:
         self._rendered = cache(self._render)
 
     def add_to(self, routes: Blueprint) -> None:
-        """Make the routes."""
+        """Register the routes."""
         routes.add_url_rule("/docs/", "docs", self._answer, defaults={"page": ""})
         routes.add_url_rule("/docs/<path:page>", "docs", self._answer)
 
     def runbook(self, alert: str) -> str:
-        """Return the address of an alert's page, empty where there is none."""
+        """Return the URL of an alert's runbook page, or an empty string."""
         page = f"runbook/{alert}"
         return address_of("page.docs", page=page) if page in self._pages else ""
 
@@ -105,10 +105,10 @@ class Documentation:
                 title = title or text
                 token.attrSet("id", anchor(text))
         html = self._markdown.renderer.render(tokens, self._markdown.options, {})
-        return title, Markup(html)  # noqa: S704 - of files that are shipped, without raw HTML
+        return title, Markup(html)  # noqa: S704 - shipped files, without raw HTML
 
     def _link(self, source: _Source, link: str, reader: str) -> str:
-        """Return the address to which a file's link leads, as seen from the file's page."""
+        """Return the target of a file's link, relative to the file's page."""
         path, mark, fragment = link.partition("#")
         if re.match(r"\w+:", link) or not path:
             return link
@@ -120,14 +120,14 @@ class Documentation:
         address = posixpath.relpath(target.page or ".", posixpath.dirname(source.page) or ".")
         slash = "/" if not target.page or target.page.endswith("/") else ""
         if source._replace(page=target.page) in self._files and target.language != source.language:
-            return f"{address}{slash}?lang={target.language}{mark}{fragment}"  # a choice
+            return f"{address}{slash}?lang={target.language}{mark}{fragment}"  # switch language
         if target.language != reader and target._replace(language=reader) in self._files:
-            return f"{address}{slash}"  # whose headings have other names
+            return f"{address}{slash}"  # translated headings have other anchors
         return f"{address}{slash}{mark}{fragment}"
 
 
 def anchor(heading: str) -> str:
-    """Return the id of a heading, as GitHub makes it."""
+    """Return the id that GitHub gives a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 

@@ -1,4 +1,4 @@
-"""What all pages' answers have in common: headers and apologies."""
+"""Response headers and error pages that all pages share."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""What a page may load and do."""
+"""The header Content-Security-Policy: no inline script or style, nothing from other hosts."""
 
 
 def refuse_unusable_id() -> None:
-    """Answer 404 to an address with an id that can be no channel's."""
+    """Abort with 404 if the path holds an unusable channel id."""
     if not is_usable_id((request.view_args or {}).get("channel", "x")):
         abort(404)
 
 
 def finish(response: Response) -> Response:
-    """Add what each answer of the page carries."""
+    """Add the language cookie, the content policy and the cache header of static files."""
     i18n.remember_language(response)
     response.headers["Content-Security-Policy"] = CONTENT_POLICY
     if request.endpoint in {"page.static", "scan.static"} and response.status_code < 400:
-        # Their address changes with their content, and nothing in them is secret.
+        # Static URLs carry a version, and the files hold no secret.
         response.headers["Cache-Control"] = "public, max-age=604800"
     return response
 
 
 def error_page(status: int, title: str, text: str) -> Response:
-    """Answer a page that says what is wrong."""
+    """Return an error page with this HTTP status."""
     page = render_template("error.html", title=title, text=text, logged_in=False)
     return make_response(page, status)
 
 
 def wants_page() -> bool:
-    """Whether the request comes from a browser that would show a page."""
+    """Whether the request prefers HTML over JSON."""
     return request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
 
 
 def no_such_page(error: HTTPException) -> AnyResponse:
-    """Answer for an address, or a way to ask for it, that nothing of the program has."""
+    """Handle 404 and 405 for any path: JSON, or a page if the request prefers HTML."""
     if not wants_page():
         return as_json(error.code or 404, {"error": error.name})
     words = _("Not found"), _("There is no such page or channel.")
@@ -56,7 +56,7 @@ def no_such_page(error: HTTPException) -> AnyResponse:
 
 
 def state_error(_error: StateError) -> AnyResponse:
-    """Answer when the state cannot be read or written."""
+    """Return 503: the state database is unavailable."""
     text = _(
         "The state of the Zapwatch server cannot be read or written just now. Please try again."
     )
@@ -64,7 +64,7 @@ def state_error(_error: StateError) -> AnyResponse:
 
 
 def http_error(error: HTTPException) -> AnyResponse:
-    """Answer what was refused."""
+    """Return the page of an HTTP error; 429 carries Retry-After."""
     words = {
         403: (_("Not allowed"), _("The request came from another site.")),
         404: (_("Not found"), _("There is no such page or channel.")),

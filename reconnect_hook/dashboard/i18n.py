@@ -1,4 +1,4 @@
-"""What the templates are given: times, numbers, sentences, addresses."""
+"""Language choice, and the template globals: formatted times and numbers, texts, URLs."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from reconnect_hook.dashboard.snapshot import GatewayPanels
 from zapwatch import __version__
 
 LANGUAGES = {"en": "English", "pt_BR": "Português"}
-"""The languages by their locales, each by its own name."""
+"""Language names by locale, each in its own language."""
 
 _COOKIE = "language"
 _YEAR = 365 * 86400
-# What browsers may send; the first one is also for whoever asks for none of them.
+# Accept-Language tags; the first is the default.
 _TAGS = {"en": "en", "pt-BR": "pt_BR", "pt": "pt_BR", "pt-PT": "pt_BR"}
 
 
 def init_babel(app: Flask) -> None:
-    """Let the application translate."""
+    """Set up Flask-Babel with the package's translations."""
     folder = Path(__file__).parent / "translations"
     app.config["BABEL_TRANSLATION_DIRECTORIES"] = str(folder)
     Babel(app, locale_selector=locale)
 
 
 def locale() -> str:
-    """Return the locale of this request."""
+    """Return the request's locale, from ``?lang=``, the cookie or Accept-Language."""
     for chosen in (request.args.get("lang", ""), request.cookies.get(_COOKIE, "")):
         if chosen in LANGUAGES:
             return chosen
@@ -50,7 +50,7 @@ def locale() -> str:
 
 
 def remember_language(response: Response) -> None:
-    """Keep what was chosen with the switch, in a cookie."""
+    """Store the language of ``?lang=`` in a cookie for a year."""
     chosen = request.args.get("lang", "")
     if chosen in LANGUAGES:
         response.set_cookie(
@@ -65,13 +65,13 @@ def remember_language(response: Response) -> None:
 
 
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-"""Symbols of units, the same in both languages and in page.js, with their seconds."""
+"""Unit symbols and their seconds; both languages and page.js use the same."""
 _STATIC = Path(__file__).parent / "static"
 _TIME = Markup('<time datetime="{}" data-as="{}" title="{}">{}</time>')
 
 
 def init_templates(app: Flask, panels: GatewayPanels) -> None:
-    """Let the templates know all of it."""
+    """Register the filters and globals that the templates use."""
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters["capitalize_first"] = lambda text: str(text)[:1].upper() + str(text)[1:]
     app.jinja_env.globals.update(
@@ -121,9 +121,9 @@ def init_templates(app: Flask, panels: GatewayPanels) -> None:
 
 
 def moment(seconds: float, style: str = "ago") -> Markup:
-    """Return a time, which the script shows in the zone of whoever looks.
+    """Return a ``<time>`` element, which page.js converts to the viewer's time zone.
 
-    Without the script it stands in this machine's zone. ``style``: ``ago`` or ``at``.
+    Without JavaScript it shows the server's zone. ``style``: ``ago`` or ``at``.
     """
     here = datetime.fromtimestamp(seconds, UTC).astimezone()
     absolute = format_datetime(here, "short", rebase=False)
@@ -132,42 +132,42 @@ def moment(seconds: float, style: str = "ago") -> Markup:
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time in the largest unit that fits it exactly, a second at least."""
+    """Return a duration in the largest unit that divides it exactly, seconds at the least."""
     whole = round(seconds)
     unit, size = next((unit, size) for unit, size in _UNITS if whole % size == 0)
     return f"{whole // size} {unit}"
 
 
 def percent(value: float) -> str:
-    """Return a share in percent; only the whole is 100 %."""
+    """Return a share in percent, rounded down: only 1.0 is 100 %."""
     return str(format_percent(math.floor(value * 10_000) / 10_000, "#,##0.##%"))
 
 
 def number(value: float) -> str:
-    """Return a number as it is written here."""
+    """Return a number in the request's locale, with one decimal at most."""
     return str(format_decimal(round(value, 1)))
 
 
 def hour(seconds: float) -> str:
-    """Return a day and hour in this machine's zone."""
+    """Return weekday and time in the server's zone."""
     here = datetime.fromtimestamp(seconds, UTC).astimezone()
     return str(format_datetime(here, "EEE HH:mm", rebase=False))
 
 
 def day(seconds: float) -> str:
-    """Return the day of the week in this machine's zone."""
+    """Return the weekday in the server's zone."""
     here = datetime.fromtimestamp(seconds, UTC).astimezone()
     return str(format_datetime(here, "EEE", rebase=False))
 
 
 def static(name: str) -> str:
-    """Return the address of a file of the package; another version of it has another address."""
+    """Return the URL of a static file, with its version and mtime against stale caches."""
     changed = int((_STATIC / name).stat().st_mtime)
     endpoint = "scan.static" if request.blueprint == "scan" else "page.static"
     return url_for(endpoint, filename=name, v=f"{__version__}-{changed}")
 
 
 def this_address(**more: str) -> str:
-    """Return the address of this very page, with more in its query."""
+    """Return the current URL with additional query parameters."""
     query = urlencode({**request.args.to_dict(), **more})
     return quote(request.script_root + request.path) + (f"?{query}" if query else "")

@@ -1,4 +1,4 @@
-"""The page of notifications: whom Alertmanager tells, what failed, the heartbeat, a test."""
+"""The notifications page: Alertmanager's receivers, failures, the heartbeat, a test message."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from reconnect_hook.dashboard.prometheus import Prometheus, SourceError
 from zapwatch.alertmanager import AlertmanagerApi, AlertmanagerError, ways_to_people
 from zapwatch.clock import Clock
 
-_SECONDS = 2.0  # until a source has to have answered
+_SECONDS = 2.0  # timeout of Prometheus and Alertmanager
 _TEST_SECONDS = 5.0
-_KEPT_SECONDS = 15.0  # that what was read is shown, a failure too
+_KEPT_SECONDS = 15.0  # that a result is cached, a failure too
 _DAY = 86_400
 _STEP = 300
 _FAILED = f"sum by (integration) (increase(alertmanager_notifications_failed_total[{_STEP}s])) > 0"
@@ -26,14 +26,14 @@ _FAILED = f"sum by (integration) (increase(alertmanager_notifications_failed_tot
 
 @dataclass(frozen=True, slots=True)
 class Receivers:
-    """Whom Alertmanager tells."""
+    """Alertmanager's receivers."""
 
     ways: Mapping[str, int] | None
-    """How many of each integration reach people; None where it is unknown."""
+    """Receivers that reach people, by integration; None if unknown."""
 
     @property
     def are_missing(self) -> bool:
-        """Whether it is known that no message reaches a person."""
+        """Whether certainly no message reaches a person."""
         return self.ways is not None and not self.ways
 
 
@@ -57,7 +57,7 @@ class NotificationsPage:
         self._read_at = float("-inf")
 
     def add_to(self, routes: Blueprint) -> None:
-        """Make the routes, and let every page know what is missing."""
+        """Register the routes, and the receivers' and heartbeat's state for every page's banner."""
         routes.add_url_rule("/notify", "notify", self._page, methods=["GET"])
         routes.add_url_rule("/notify", "notify_test", self._test, methods=["POST"])
         routes.context_processor(
@@ -65,7 +65,7 @@ class NotificationsPage:
         )
 
     def _look(self) -> Receivers:
-        """Return what was read some seconds ago at most; only one request reads at a time."""
+        """Return the cached receivers, 15 seconds old at most; one request refreshes at a time."""
         now = self._clock.monotonic()
         if now - self._read_at >= _KEPT_SECONDS and self._lock.acquire(blocking=False):
             try:
@@ -87,7 +87,7 @@ class NotificationsPage:
         )
 
     def _failures(self) -> list[tuple[str, float]] | None:
-        """Return when each integration last failed within a day, the last one first."""
+        """Return each integration's last failure within a day (Unix seconds), the latest first."""
         now = self._clock.time()
         try:
             found = self._prometheus.over_time(_FAILED, now - _DAY, now, _STEP, _SECONDS)
@@ -101,7 +101,7 @@ class NotificationsPage:
         return sorted(last.items(), key=lambda one: -one[1])
 
     def _heartbeat_status(self) -> str:
-        """Return in a word how the heartbeat is: off, waiting, sent, refused or late."""
+        """Return the heartbeat's status: off, waiting, sent, refused or late."""
         state = self._heartbeat.state
         if not state.is_set:
             return "off"

@@ -1,4 +1,4 @@
-"""The client of Prometheus: what it answers becomes types, failures SourceError."""
+"""Client of Prometheus: answers become typed values, failures raise SourceError."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _MAX_BYTES = 64 * 1024 * 1024
 
 
 class SourceError(Exception):
-    """No answer, or none that can be used. ``str()`` is one short line."""
+    """No usable answer. ``str()`` is one short line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The value of one series at one moment."""
+    """The value of one series at one time."""
 
     labels: Mapping[str, str]
     value: float
@@ -38,17 +38,17 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class FiringAlert:
-    """An alert that fires now."""
+    """A firing alert."""
 
     name: str
     labels: Mapping[str, str]
     summary: str
     runbook_url: str
-    """Empty where there is none that a browser may follow."""
+    """Empty unless it is an HTTP(S) URL."""
 
 
 def _get(client: HttpClient, path: str, seconds: float, **parameters: str) -> Any:
-    """Return the JSON that a path answers within so many seconds; raise SourceError."""
+    """Return the JSON at a path, with a timeout in seconds; raise SourceError."""
     try:
         response = client.request("GET", path, seconds, params=parameters)
     except HttpError as error:
@@ -62,7 +62,7 @@ def _get(client: HttpClient, path: str, seconds: float, **parameters: str) -> An
 
 
 class Prometheus:
-    """Asks one Prometheus; each method raises SourceError."""
+    """Queries one Prometheus; each method has a timeout in seconds and raises SourceError."""
 
     def __init__(self, url: str, access: HttpAccess = PLAIN_ACCESS) -> None:
         self._client = HttpClient(
@@ -70,7 +70,7 @@ class Prometheus:
         )
 
     def now(self, query: str, seconds: float) -> list[Sample]:
-        """Return the samples of a query at this moment."""
+        """Return the current samples of a query."""
         found = []
         for entry in self._result("query", seconds, query=query):
             at_value = _points([entry.get("value")])
@@ -88,7 +88,7 @@ class Prometheus:
         return [Series(_texts(one.get("metric")), _points(one.get("values"))) for one in result]
 
     def firing(self, seconds: float) -> list[FiringAlert]:
-        """Return the alerts that fire now."""
+        """Return the firing alerts."""
         alerts = self._list("alerts", "alerts", seconds)
         return [_alert(one) for one in alerts if one.get("state") == "firing"]
 
@@ -98,7 +98,7 @@ class Prometheus:
     def _list(
         self, path: str, field: str, seconds: float, **parameters: str
     ) -> list[dict[str, Any]]:
-        """Return the objects in a field of the data that a path answers."""
+        """Return the JSON objects in a field of the answer's ``data``."""
         answer = _get(self._client, f"/api/v1/{path}", seconds, **parameters)
         data = answer.get("data") if isinstance(answer, dict) else None
         entries = data.get(field) if isinstance(data, dict) else None
@@ -108,7 +108,7 @@ class Prometheus:
 
 
 def quote_label(text: str) -> str:
-    """Return a text as PromQL and Alertmanager's matchers write it."""
+    """Return a text quoted for PromQL and Alertmanager's matchers."""
     return json.dumps(text, ensure_ascii=False)
 
 
@@ -141,7 +141,7 @@ def _points(found: Any) -> tuple[tuple[float, float], ...]:
     return tuple(points)
 
 
-_SECONDS = 2.0  # until Prometheus has to have answered
+_SECONDS = 2.0  # timeout of Prometheus
 _METRICS = (
     "whatsapp_channel_(connected|status|seconds_since_last_message|silence_threshold_seconds)"
     "|whatsapp_(gateway|message_log)_up"
@@ -150,7 +150,7 @@ _METRICS = (
 
 @dataclass(frozen=True, slots=True)
 class ChannelMetrics:
-    """One channel as the exporter sees it; None is what is not known."""
+    """One channel as the exporter reports it; None is unknown."""
 
     channel: str
     connected: bool | None = None
@@ -158,28 +158,27 @@ class ChannelMetrics:
     last_message: float | None = None
     """Unix seconds."""
     threshold: float | None = None
-    """Seconds without a message from when on it counts as silent."""
+    """Silence threshold in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayReadings:
-    """All of one gateway. Where the exporter tells nothing of gateway or log, ``up`` is None."""
+    """All readings of one gateway; ``*_up`` is None if the exporter reports none."""
 
     at: float
     gateway_up: bool | None = None
     log_up: bool | None = None
     channels: Mapping[str, ChannelMetrics] = field(default_factory=dict)
     alerts: Mapping[str, tuple[FiringAlert, ...]] | None = field(default_factory=dict)
-    """None where only Prometheus would know."""
+    """None if Prometheus was not asked."""
 
 
 def read_metrics(
     prometheus: Prometheus, gateways: Collection[str], at: float
 ) -> dict[str, GatewayReadings]:
-    """Ask Prometheus at ``at`` (Unix seconds) for all of these gateways; raise SourceError.
+    """Query Prometheus at ``at`` (Unix seconds) for all of these gateways; raise SourceError.
 
-    Of several exporters, the one that says the worst of a connection counts, and the newest
-    message, as in the rules.
+    Several exporters merge as in the rules: the worst connection and the newest message count.
     """
     names = quote_label("|".join(re.escape(name) for name in gateways))
     samples = prometheus.now(f'{{__name__=~"{_METRICS}",gateway=~{names}}}', _SECONDS)

@@ -1,4 +1,4 @@
-"""Asks for a channel's QR code while somebody looks, once for all who do; and pairing codes."""
+"""QR codes, polled once per channel for all viewers while a page is open; and pairing codes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from zapwatch.gateways.base import (
 _log = logging.getLogger("reconnect_hook")
 
 MAX_IMAGE_BYTES = 1024 * 1024
-"""A larger image is no QR code."""
+"""Larger images are rejected."""
 
 _KINDS = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -38,12 +38,12 @@ _KINDS = (
 
 
 class QrImageError(Exception):
-    """There is no image that could be shown."""
+    """The gateway's answer holds no image that browsers can show safely."""
 
 
 @dataclass(frozen=True, slots=True)
 class QrImage:
-    """What lets whoever scans it take over the account: out of ``repr()``, and never written."""
+    """A QR code. Scanning it takes over the account: it is kept out of ``repr()`` and logs."""
 
     kind: str
     data: bytes = field(repr=False)
@@ -52,13 +52,13 @@ class QrImage:
 NO_IMAGE = QrImage(
     "image/gif", base64.b64decode("R0lGODlhAQABAIAAAAAAAAAAACH5BAEAAAAALAAAAAABAAEAAAICRAEAOw==")
 )
-"""A dot that cannot be seen, while there is no code."""
+"""A transparent pixel, served while there is no code."""
 
 
 def read(text: str, fetch: Callable[[str], bytes]) -> QrImage:
-    """Return the image of a QrAnswer; raise QrImageError, or what ``fetch`` raises.
+    """Return the image of a QrAnswer: base64, a data URL, or a link that ``fetch`` downloads.
 
-    ``fetch`` gets what is only a link.
+    Raises QrImageError, and the errors of ``fetch``.
     """
     if text.startswith(("http://", "https://")):
         data = fetch(text)
@@ -82,26 +82,26 @@ def _decode(text: str) -> bytes:
 
 
 PAUSE_SECONDS = 0.7
-"""Between two calls for one channel, or as long as the call took if that is longer."""
+"""Pause between two calls for one channel; as long as the call took if that is longer."""
 
 MOST_AT_ONCE = 8
-"""So many channels' codes are asked for at a time; each has a call under way at most."""
+"""The most channels polled at the same time, with one call each in flight."""
 
-_LOOKED_AT_SECONDS = 5.0  # after the last look, nobody looks any more
+_LOOKED_AT_SECONDS = 5.0  # after the last look(), polling stops
 _FAILED_PAUSE_SECONDS = 3.0
-_COUNTED_PAUSE_SECONDS = 15.0  # of a gateway whose requests are counted; a code lives for 20 s
-_START_SECONDS = 15.0  # for which a session may take to start, before it is started once more
-_BUSY_SECONDS = 10.0  # that a pairing code waits for a call under way
-_SCANNED_SECONDS = 20.0  # until exporter and Prometheus know it too
+_COUNTED_PAUSE_SECONDS = 15.0  # at a gateway with a request budget; a code lives for 20 s
+_START_SECONDS = 15.0  # until a session that has not started is started again
+_BUSY_SECONDS = 10.0  # timeout of pair() for a QR call in flight
+_SCANNED_SECONDS = 20.0  # until exporter and Prometheus show the connection
 
 MOST_PAIRINGS = 5
-"""Pairing codes of one channel in PAIRINGS_SECONDS: each of them makes a phone ring."""
+"""The most pairing codes per channel in PAIRINGS_SECONDS: each makes a phone ring."""
 
 PAIRINGS_SECONDS = 600.0
 
 
 class PairingLimitError(Exception):
-    """A channel had too many pairing codes; ``seconds`` until the next one."""
+    """The channel reached MOST_PAIRINGS; the next code is allowed in ``seconds``."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"the next pairing code can be asked for in {seconds:.0f} s")
@@ -109,7 +109,7 @@ class PairingLimitError(Exception):
 
 
 class QrState(enum.StrEnum):
-    """What there is to show."""
+    """State of a QR poll, as the page's script reads it."""
 
     ASKING = "asking"
     CODE = "code"
@@ -136,9 +136,9 @@ class _QrWatch:
 
 
 class QrWatches:
-    """All channels whose codes are looked at; safe between threads.
+    """Polls the QR codes of one gateway's channels; thread-safe.
 
-    A code is in memory for as long as somebody looks, and nowhere else.
+    A code exists only in memory, and only while a page shows it.
     """
 
     def __init__(
@@ -149,9 +149,9 @@ class QrWatches:
         *,
         is_counted: bool = False,
     ) -> None:
-        """Tell ``connected`` the id of a channel whose session is up again.
+        """Call ``connected`` with the id of a channel whose session has come up.
 
-        A gateway whose requests are counted (``is_counted``) is asked less often.
+        ``is_counted``: the gateway has a request budget, so it is polled less often.
         """
         self._clock = clock or Clock()
         self._pause = _COUNTED_PAUSE_SECONDS if is_counted else PAUSE_SECONDS
@@ -163,13 +163,13 @@ class QrWatches:
 
     @property
     def can_pair(self) -> bool:
-        """Whether the gateway has pairing codes."""
+        """Whether the gateway offers pairing codes."""
         return self._client.can_pair
 
     def look(self, channel: str) -> tuple[QrState, int]:
-        """Return what there is to show, and the number of the code; begin to ask where none does.
+        """Return the poll's state and the code's number (0: no code); start polling if needed.
 
-        Another code has another number.
+        The number increases with each new code.
         """
         key, now = channel_key(channel), self._clock.monotonic()
         with self._lock:
@@ -182,13 +182,13 @@ class QrWatches:
             known.looked_at = now
             if not known.asking and known.state is not QrState.CONNECTED:
                 threading.Thread(target=self._ask, args=(known,), name="qr", daemon=True).start()
-                known.asking = True  # only of a thread that could be started
+                known.asking = True  # only if the thread could be started
             return known.state, known.number if known.image else 0
 
     def pair(self, channel: str, phone: str) -> PairingCode:
         """Return a new pairing code for a number; raise PairingLimitError or GatewayError.
 
-        No QR code is asked for meanwhile.
+        QR polling of the channel pauses meanwhile.
         """
         key, now = channel_key(channel), self._clock.monotonic()
         with self._lock:
@@ -214,13 +214,13 @@ class QrWatches:
         asked.append(now)
 
     def image(self, channel: str) -> QrImage | None:
-        """Return the code that waits, None where there is none."""
+        """Return the current code, or None."""
         with self._lock:
             known = self._watches.get(channel_key(channel))
             return known.image if known else None
 
     def scanned(self, key: str) -> bool:
-        """Whether the channel's session has come up under somebody's eyes a moment ago."""
+        """Whether a poll saw the channel's session come up in the last 20 seconds."""
         with self._lock:
             known = self._watches.get(key)
             return known is not None and _is_recent(known, self._clock.monotonic())
@@ -238,7 +238,7 @@ class QrWatches:
                 with watch.calling:
                     started_at = self._ask_once(watch, started_at)
             except Exception:  # noqa: BLE001
-                # A thread that dies would leave a watch that seems to ask, and no look asks again.
+                # If the thread died, ``asking`` would stay True and look() would start no other.
                 _log.exception("a QR code cannot be shown, a fault of the hook itself")
                 watch.state = QrState.FAILED
             failed = watch.state in {QrState.FAILED, QrState.LIMITED, QrState.UNREADABLE}
@@ -253,10 +253,10 @@ class QrWatches:
                     return
 
     def _ask_once(self, watch: _QrWatch, started_at: float) -> float:
-        """Ask, start a session that is down, and return when it was started last.
+        """Poll once, start a session that is down, and return the time of the last start.
 
-        A code that expires without a scan ends the session, which is then started again: at once
-        if the code was seen, after _START_SECONDS if it came and went between two calls.
+        A code that expires without a scan ends the session. It is started again at once if the
+        code was seen, after _START_SECONDS if the code came and went between two calls.
         """
         image: QrImage | None = None
         try:

@@ -1,4 +1,4 @@
-"""Adds the page and the API to the hook's application."""
+"""Register the operators' page and the API in the hook's Flask application."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from zapwatch.http import HttpAccess
 
 
 class _ChannelConverter(PathConverter):
-    """A channel's id, which may hold anything and begin with a slash."""
+    """A channel id in a path: any characters, also a leading slash."""
 
     regex = ".+?"
     part_isolating = False
@@ -42,7 +42,7 @@ def add_page(
     *,
     clock: Clock | None = None,
 ) -> None:
-    """Add all routes for people and their scripts."""
+    """Register the pages, the visitors' scan pages and the JSON API."""
     app.url_map.converters["channel"] = _ChannelConverter
     app.url_map.merge_slashes = False
     app.config[LINKS] = partial(hook_link, settings) if settings.hook_external_url else None
@@ -100,7 +100,7 @@ def add_page(
 
 
 def _blueprint(auth: TokenAuth) -> Blueprint:
-    """Return what will hold the pages' routes, and lets in who may come in."""
+    """Return the blueprint of the pages; it authenticates each request outside OPEN."""
     routes = Blueprint(
         "page",
         __name__,

@@ -1,4 +1,4 @@
-"""Scan links and pairing codes: the page behind a link, and what makes and ends links."""
+"""Scan links and pairing codes: the page behind a link, and the dialog that manages links."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ from zapwatch.gateways.helpers import other_form, phone_number
 _log = logging.getLogger("reconnect_hook")
 
 _VISITS = 10_000
-_AWAY_SECONDS = 600.0  # after which a visitor who comes back has opened the link again
+_AWAY_SECONDS = 600.0  # after which a returning visitor counts as another opening
 _SHOWN_DIGITS = 4
 _OWN_WORDS = {GatewayErrorKind.HTTP, GatewayErrorKind.INVALID}
 
 
 LINKS = "ZAPWATCH_LINKS"
-"""The application's setting that makes an address of a path, or None."""
+"""The application's setting that turns a path into an external URL, or None."""
 
 
 def scan_address(token: str) -> str:
-    """Return the address of a link: below HOOK_EXTERNAL_URL, or where its maker is now."""
+    """Return a link's URL: below HOOK_EXTERNAL_URL, else on the host of the current request."""
     link: Callable[[str], str] | None = current_app.config[LINKS]
     if link is not None:
         return link(f"/scan/{token}")
@@ -65,7 +65,7 @@ def scan_address(token: str) -> str:
 
 
 def usable_name(text: object) -> str | None:
-    """Return the name of a link as one line, None where it cannot be one."""
+    """Return a link's name stripped; None if it is too long or not one printable line."""
     if not isinstance(text, str) or len(text) > MAX_NAME_LENGTH:
         return None
     return text.strip() if text.isprintable() else None
@@ -81,7 +81,7 @@ def create_link(
 
 
 def revoke_link(links: ScanLinks, panels: GatewayPanels, link_id: str) -> bool:
-    """End a link; whether there was one of that id."""
+    """Revoke a link; return whether it existed."""
     link = links.revoke(link_id)
     if link is not None:
         _note(panels.events_of(link.gateway), link, "revoked")
@@ -101,7 +101,7 @@ def _note(events: EventLog, link: ScanLink, outcome: str, **more: object) -> Non
 
 
 class PairingRefusedError(Exception):
-    """No pairing code: ``status`` of the answer, ``words`` for people."""
+    """No pairing code; ``status`` is the HTTP status, ``words`` the text for people."""
 
     def __init__(
         self, status: int, words: str, *, other: str | None = None, seconds: int | None = None
@@ -110,17 +110,17 @@ class PairingRefusedError(Exception):
         self.status = status
         self.words = words
         self.other = other
-        """The other form of the number, which may be the registered one."""
+        """The number's other form, which may be the registered one."""
         self.seconds = seconds
-        """Until the next code."""
+        """Until the next code is allowed."""
 
 
 def ask_pairing_code(
     panel: GatewayPanel, channel: str, typed: object, *, link: ScanLink | None = None
 ) -> dict[str, object]:
-    """Return a pairing code for the number that was typed; raise PairingRefusedError.
+    """Return a pairing code for the typed number; raise PairingRefusedError.
 
-    The number goes to the gateway and is written nowhere.
+    The number goes to the gateway and is never stored or logged.
     """
     if not panel.watches.can_pair:
         raise PairingRefusedError(409, _("This gateway has no pairing codes."))
@@ -144,7 +144,7 @@ def ask_pairing_code(
         raise PairingRefusedError(429, words, seconds=seconds) from None
     except GatewayError as error:
         note(**about, outcome="failed", detail=str(error))
-        # Of a connection that fails, the words may name the gateway's address.
+        # A connection error may contain the gateway's address: hide it from visitors.
         tells = link is None or error.reason in _OWN_WORDS
         said = _("The gateway's error message: %(words)s", words=error.detail) if tells else ""
         no_code = _("There is no code.")
@@ -155,7 +155,7 @@ def ask_pairing_code(
 
 
 def _pairing_answer(ask: Callable[[], dict[str, object]]) -> Response:
-    """Answer the page's script."""
+    """Return the result of ``ask`` as JSON for page.js."""
     try:
         return as_json(200, ask())
     except PairingRefusedError as error:
@@ -166,27 +166,27 @@ def _pairing_answer(ask: Callable[[], dict[str, object]]) -> Response:
 
 
 class PairingEndpoint:
-    """The operators' view."""
+    """Pairing codes for operators."""
 
     def __init__(self, board: DashboardCache, panels: GatewayPanels) -> None:
         self._board = board
         self._panels = panels
 
     def add_to(self, routes: Blueprint) -> None:
-        """Make the route."""
+        """Register the route."""
         routes.add_url_rule("/pair/<channel:channel>", "pair", self._pair, methods=["POST"])
 
     def _pair(self, channel: str) -> Response:
         panel = self._panels.of_request()
         row = self._board.look().rows.get(view_id(panel.name, channel))
         if row is None:
-            abort(404)  # one gateway would make a session of that name
+            abort(404)  # some gateways would create the session
         typed = request.form.get("phone", "")
         return _pairing_answer(lambda: ask_pairing_code(panel, row.channel, typed))
 
 
 class ShareDialog:
-    """The operators' views: a page by itself, which the script shows as a dialog."""
+    """Management of a channel's links: a page, which page.js shows as a dialog."""
 
     def __init__(self, links: ScanLinks, board: DashboardCache, panels: GatewayPanels) -> None:
         self._links = links
@@ -194,7 +194,7 @@ class ShareDialog:
         self._panels = panels
 
     def add_to(self, routes: Blueprint) -> None:
-        """Make the routes."""
+        """Register the routes."""
         routes.add_url_rule("/share/<channel:channel>", "share", self._show)
         routes.add_url_rule("/share/<channel:channel>", "new_link", self._create, methods=["POST"])
         routes.add_url_rule("/unshare/<channel:channel>", "unshare", self._end, methods=["POST"])
@@ -238,7 +238,7 @@ class ShareDialog:
 
 
 class ScanPage:
-    """The visitors' views: one channel's codes or status, nothing else of the installation."""
+    """The visitors' pages: one channel's codes or status, nothing else of the installation."""
 
     def __init__(
         self,
@@ -259,7 +259,7 @@ class ScanPage:
         self._lock = threading.Lock()
 
     def blueprint(self) -> Blueprint:
-        """Make the routes."""
+        """Register the routes."""
         routes = Blueprint(
             "scan",
             __name__,
@@ -273,16 +273,16 @@ class ScanPage:
         routes.add_url_rule("/<token>/qr", "image", self._image)
         routes.add_url_rule("/<token>/pair", "pair", self._pair, methods=["POST"])
         routes.after_request(_finish)
-        # By number too: the application's handler of 404 would come before one for all of them.
+        # By code too: the application's handlers of 404 and 405 precede a blueprint's general one.
         for kind in (404, 405, HTTPException):
             routes.register_error_handler(kind, _refuse)
         routes.register_error_handler(StateError, _later)
-        # Flask's own handler would write the address, and with it the token, into the log.
+        # Flask's own handler would log the URL, and with it the token.
         routes.register_error_handler(Exception, _fail)
         return routes
 
     def _find(self, token: str, *kinds: LinkKind) -> tuple[ScanLink, GatewayPanel]:
-        """Return a valid link and its gateway; whatever is wrong with a token looks the same."""
+        """Return a valid link and its gateway; all invalid tokens get the same answer."""
         link = self._links.find(token)
         panel = self._panels.all.get(link.gateway) if link else None
         address = request.remote_addr or ""
@@ -304,7 +304,7 @@ class ScanPage:
             channel=link.channel,
             token=token,
             can_pair=panel.watches.can_pair,
-            # It tells which phone is meant to those who have it, and the number to nobody.
+            # Enough for its owner to recognise the phone, without revealing the number.
             ends_in=number[-_SHOWN_DIGITS:] if number else "",
         )
 
@@ -323,7 +323,7 @@ class ScanPage:
         return render_template("status.html", name=name, state=state, since=since, shares=shares)
 
     def _live(self, token: str) -> Response:
-        """Answer how the code stands, and have it asked for while this goes on."""
+        """Return the code's state; each call keeps the poll running."""
         state, number = self._look(*self._find(token, LinkKind.SCAN))
         return as_json(200, {"state": state, "number": number, "words": str(QR_STATES[state])})
 
@@ -343,9 +343,9 @@ class ScanPage:
         return _pairing_answer(lambda: ask_pairing_code(panel, link.channel, typed, link=link))
 
     def _note_visit(self, link: ScanLink, panel: GatewayPanel) -> None:
-        """Record who uses a link, once until they have been away for a while.
+        """Record a visit, again only after _AWAY_SECONDS without one.
 
-        The page by itself shows no code: messengers fetch it for a preview.
+        Loading a scan page alone is no visit: messengers fetch it for a preview.
         """
         visitor, now = (link.id, request.remote_addr or ""), self._clock.monotonic()
         with self._lock:
@@ -366,14 +366,14 @@ class ScanPage:
             return QrState.NONE, 0
         needs_scan = row is None or row.kind is ChannelHealth.NEEDS_SCAN
         if row is not None and row.said == Status.CONNECTED and not needs_scan:
-            # The wrapper's call for a code also reconnects the session, which works.
+            # The wrapper's call for a code would reconnect this working session.
             return QrState.CONNECTED, 0
         return panel.watches.look(link.channel)
 
     def _view(self, link: ScanLink) -> tuple[ChannelView | None, bool]:
-        """Return the channel as the page has it, and whether the gateway lists no such channel.
+        """Return the channel's row, and whether the gateway no longer lists the channel.
 
-        Of one that it does not list, a call would make a session of that name.
+        A call for an unlisted channel would create a session of that name.
         """
         snapshot = self._board.look()
         row = snapshot.rows.get(view_id(link.gateway, link.channel))
@@ -382,7 +382,7 @@ class ScanPage:
 
 
 def _finish(response: Response) -> Response:
-    """Keep the address, which is the key, from every other site."""
+    """Keep the URL, which contains the token, from other sites and search engines."""
     response.headers["Referrer-Policy"] = "no-referrer"
     response.headers["X-Robots-Tag"] = "noindex, nofollow"
     return errors.finish(response)

@@ -1,4 +1,4 @@
-"""The one snapshot that all pages show: read while somebody looks, and not by each of them."""
+"""The snapshot that all pages share: read only while a page is open, once for all viewers."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ from zapwatch.messages.source import open_source
 
 
 class UnnamedGatewayError(NotFound):
-    """Of several gateways, the request names none."""
+    """The request must name one of several gateways."""
 
     @property
     def name(self) -> str:
-        """What is wrong, in the words of an answer."""
+        """The error text of the response."""
         return "there are several gateways: add ?gateway= and the name of one"
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayPanel:
-    """One gateway, as the page sees it."""
+    """One gateway's controller and the page's readers of it."""
 
     name: str
     controller: GatewayController
@@ -72,21 +72,21 @@ class GatewayPanel:
     weeks: MessageWeeks
 
     def number_of(self, key: str) -> str | None:
-        """Return a channel's own number where settings or gateway have told it."""
+        """Return a channel's own number if the settings or the gateway have it."""
         controller = self.controller
         told = controller.workers.numbers.get(key) or self.direct.numbers.get(key)
         return controller.gateway.probe.echo_numbers.get(key, told)
 
 
 class DrawnStrips(NamedTuple):
-    """A gateway's strips, as they were when Prometheus answered last."""
+    """A gateway's strips from Prometheus' last answer."""
 
     first: int
-    """The number of the quarter with which they begin."""
+    """Their first quarter."""
     by_key: Mapping[str, tuple[TimelineSpan, ...]]
 
     def since(self, first: int, key: str) -> tuple[TimelineSpan, ...]:
-        """Return the strip of a channel from the quarter ``first`` on; none where none is known."""
+        """Return a channel's strip from the quarter ``first`` on; empty if unknown."""
         strip = self.by_key.get(key, ())
         if first == self.first or not strip:
             return strip
@@ -94,7 +94,7 @@ class DrawnStrips(NamedTuple):
 
 
 class GatewayPanels:
-    """Follows the hook's gateways; safe between threads."""
+    """The panels of the supervisor's current gateways; thread-safe."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class GatewayPanels:
 
     @property
     def all(self) -> Mapping[str, GatewayPanel]:
-        """The present gateways by name."""
+        """The current gateways by name."""
         controllers = self._supervisor.controllers
         with self._lock:
             known = [panel.controller for panel in self._panels.values()]
@@ -147,19 +147,19 @@ class GatewayPanels:
             known.ended if known else RecentRepairs(controller.history),
             known.strips if known else DayTimelines(self._prometheus, name, clock=self._clock),
             direct,
-            # It must find a channel whose messages stand under another name.
+            # The listed channels: messages may be logged under another name of the channel.
             MessageWeeks(gateway, partial(open_messages, direct.channels), clock=self._clock),
         )
 
     @property
     def several(self) -> bool:
-        """Whether people have to be told which gateway is meant."""
+        """Whether there is more than one gateway, so that texts name it."""
         return len(self._supervisor.controllers) > 1
 
     def of_request(self) -> GatewayPanel:
-        """Return the gateway that the request names; the only one need not be named.
+        """Return the gateway that the request names; a single gateway needs no name.
 
-        Answers 404 where there is none of that name, or where several could be meant.
+        Aborts with 404 if the name is unknown, or missing among several gateways.
         """
         panels = self.all
         name = request.args.get("gateway")
@@ -172,28 +172,28 @@ class GatewayPanels:
         return panels[name]
 
     def events_of(self, gateway: str) -> EventLog:
-        """Return the log of a gateway's events, also of one that is no longer there."""
+        """Return a gateway's event log, also after its removal."""
         return self._supervisor.events_of(gateway)
 
     def named(self, gateway: str) -> str | None:
-        """Return what an address says of a gateway: nothing where there is only one."""
+        """Return the gateway's name for a URL, None if there is only one gateway."""
         return gateway if self.several else None
 
 
 _log = logging.getLogger("reconnect_hook")
 
-_FRESH_SECONDS = 2.0  # that a snapshot is good for
-_STALE_SECONDS = 10.0  # from when on it is better to wait for the next
+_FRESH_SECONDS = 2.0  # maximum age of a snapshot
+_STALE_SECONDS = 10.0  # from this age on, wait for the next snapshot
 _WAIT_SECONDS = 3.0
 _STRIPS_SECONDS = 60.0
-_ASK_AGAIN_SECONDS = 5.0  # until a source that failed is asked again
-_ALERTMANAGER_SECONDS = 1.0  # until it has to have answered
-_GONE_HOURS = 74.0  # for which the alert of a channel that is gone can fire at most
-_SAME_MESSAGE_SECONDS = 15.0  # a newer message than the one shown is shown after so long
+_ASK_AGAIN_SECONDS = 5.0  # until a failed source is queried again
+_ALERTMANAGER_SECONDS = 1.0  # timeout of Alertmanager
+_GONE_HOURS = 74.0  # longest time that WhatsAppChannelGone can fire
+_SAME_MESSAGE_SECONDS = 15.0  # newer messages are shown after this time
 
 
 class Problem(enum.StrEnum):
-    """What cannot be reached, or does not do its work."""
+    """A component that is unreachable or not working."""
 
     STATE = "state"
     PROMETHEUS = "prometheus"
@@ -212,33 +212,33 @@ OF_ONE_GATEWAY = {
     Problem.BUDGET,
     Problem.LOG,
 }
-"""The problems that concern one gateway, and no other."""
+"""Problems of a single gateway."""
 
 
 class ActiveProblem(NamedTuple):
-    """A problem, and the gateway's name where it concerns one gateway only."""
+    """A problem, with the gateway's name if it is in OF_ONE_GATEWAY."""
 
     problem: Problem
     gateway: str | None
     listed_at: float | None = None
-    """Of Problem.BUDGET: when the list was made that is shown."""
+    """For Problem.BUDGET: time of the list shown, Unix seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class DashboardSnapshot:
-    """All channels as they were at one moment."""
+    """All channels at one point in time."""
 
     number: int = 0
-    """Grows whenever anything changes that a page shows."""
+    """Increases with each change that a page shows."""
     rows: Mapping[str, ChannelView] = field(default_factory=dict)
-    """By row id."""
+    """Rows by view_id()."""
     changed: Mapping[str, int] = field(default_factory=dict)
-    """The number of the snapshot in which each row became what it is."""
+    """The number of the snapshot that last changed each row."""
     problems: tuple[ActiveProblem, ...] = ()
     problems_changed: int = 0
-    """The same of the problems."""
+    """The number of the snapshot that last changed the problems."""
     blind: frozenset[str] = frozenset()
-    """The gateways whose channels nobody can list at the moment."""
+    """The gateways whose list is unavailable."""
 
     def problems_of(self, gateway: str) -> tuple[ActiveProblem, ...]:
         """Return the problems that concern a gateway's channels."""
@@ -246,7 +246,7 @@ class DashboardSnapshot:
 
 
 class DashboardCache:
-    """Keeps the snapshot fresh while somebody looks; while nobody does, nothing is read."""
+    """Keeps the snapshot fresh while pages are open; otherwise reads nothing."""
 
     def __init__(
         self,
@@ -258,7 +258,7 @@ class DashboardCache:
     ) -> None:
         self._clock = clock or Clock()
         self.boot = secrets.token_hex(4)
-        """Tells the numbers of this hook's snapshots from those of another."""
+        """Distinguishes this process's snapshot numbers from another's."""
         self._panels = panels
         self._prometheus = prometheus
         self._alertmanager = alertmanager
@@ -274,9 +274,9 @@ class DashboardCache:
         self._reading = self._drawing = False
 
     def look(self, *, now: bool = False) -> DashboardSnapshot:
-        """Return a snapshot that is some seconds old at most, or as good as there is.
+        """Return a snapshot a few seconds old at most, or the last one if reading takes too long.
 
-        With ``now``, one that is read anew: for whoever has just changed something.
+        ``now`` waits for a new snapshot, for a request that has just changed something.
         """
         called_at = self._clock.monotonic()
         wanted_at = called_at if now else called_at - _FRESH_SECONDS
@@ -286,15 +286,15 @@ class DashboardCache:
                 if not self._reading:
                     self._reading = True
                     threading.Thread(target=self._read, name="board", daemon=True).start()
-                # Who comes a little early gets what there is, and waits for nobody.
+                # A slightly old snapshot is returned without waiting.
                 if now or self._begun_at < called_at - _STALE_SECONDS:
                     self._condition.wait_for(lambda: self._begun_at >= wanted_at, _WAIT_SECONDS)
             return self._snapshot
 
     def forget(self, row: ChannelView) -> None:
-        """Have nobody told any more that a channel has left the list; raise AlertmanagerError.
+        """Mute the alert that a channel has left the list; raise AlertmanagerError.
 
-        It is known to Alertmanager alone, and for as long as the alert can fire.
+        Only Alertmanager stores the silence, for as long as the alert can fire.
         """
         labels = {"alertname": GONE_ALERT, "gateway": row.gateway, "channel": row.channel}
         comment = "removed on purpose, somebody says on the page of Zapwatch"
@@ -305,7 +305,7 @@ class DashboardCache:
             begun_at = self._clock.monotonic()
             try:
                 snapshot = self._make(self._snapshot)
-            except Exception:  # noqa: BLE001 - the next look may work, and somebody waits
+            except Exception:  # noqa: BLE001 - requests wait, and the next read may work
                 _log.exception("the page met a fault of the hook itself")
                 snapshot = self._snapshot
             with self._condition:
@@ -325,7 +325,7 @@ class DashboardCache:
         if watched is None:
             found.add(ActiveProblem(Problem.PROMETHEUS, None))
             for panel in panels.values():
-                panel.direct.begin()  # all at once, since each may take its time
+                panel.direct.begin()  # in parallel, since each may be slow
         if not self._does_alertmanager_answer():
             found.add(ActiveProblem(Problem.ALERTMANAGER, None))
         gone = {one.name: _gone(watched[one.name]) for one in panels.values()} if watched else {}
@@ -344,7 +344,7 @@ class DashboardCache:
             if seen is None or not seen.gateway_up:
                 blind.add(panel.name)
             found |= _find_problems(panel.name, present, seen)
-            # Without alerts, no repair begins by itself.
+            # Without alerts, no repair starts automatically.
             unattended = not (is_watched and self._alertmanager_answers)
             rows |= self._rows(panel, before, present, seen, unattended=unattended)
         self._names = {name: self._names.get(name, {}) for name in panels}
@@ -377,7 +377,7 @@ class DashboardCache:
         return watched
 
     def _draw(self, panels: Mapping[str, GatewayPanel]) -> None:
-        """Read the strips beside everything else: a whole day may take Prometheus seconds."""
+        """Refresh the strips in a separate thread: a day may take Prometheus seconds."""
         try:
             self._strips = {
                 name: DrawnStrips(first_quarter_at(self._clock.time()), panel.strips.refresh())
@@ -396,7 +396,7 @@ class DashboardCache:
         return self._alertmanager_answers
 
     def _read_forgotten(self) -> None:
-        """Read of which channels somebody knows that they are gone; else go on with the last."""
+        """Read which channels' alert is muted; keep the last result if Alertmanager fails."""
         with suppress(AlertmanagerError):
             self._forgotten = self._alertmanager.muted(GONE_ALERT, _ALERTMANAGER_SECONDS)
 
@@ -445,7 +445,7 @@ class DashboardCache:
     def _known(
         self, gateway: str, present: Present | None, watched: GatewayReadings | None
     ) -> dict[str, str]:
-        """Return the channels by key; while nobody can list them, those of before as well."""
+        """Return the channels' ids by key; without a list, also those known before."""
         listed = {k: w.channel for k, w in watched.channels.items()} if watched else {}
         for key, channel in _gone(watched).items():
             if (gateway, channel) not in self._forgotten:
@@ -471,9 +471,9 @@ def _read_state(panel: GatewayPanel) -> Present | None:
 def _read_gateway(
     panel: GatewayPanel, watched: GatewayReadings | None, present: Present | None
 ) -> GatewayReadings | None:
-    """Return what the gateway itself shows; alerts are those that Prometheus has.
+    """Return readings from the gateway itself, with Prometheus' alerts.
 
-    Of a channel whose repair ended after the list, what the repair found counts.
+    For a channel whose repair ended after the list, the status that the repair found counts.
     """
     found = panel.direct.readings()
     if found is None:
@@ -490,7 +490,7 @@ def _read_gateway(
 
 
 def _gone(watched: GatewayReadings | None) -> dict[str, str]:
-    """Return the channels (key: id) that have left the list, as an alert says."""
+    """Return the channels (key: id) for which GONE_ALERT fires."""
     alerts = (watched.alerts or {}) if watched else {}
     return {
         key: one.labels["channel"]
@@ -521,7 +521,7 @@ def _find_problems(
 
 
 def _steady(now: float | None, before: float | None) -> float | None:
-    """Return when the last message came, but not anew for each that comes."""
+    """Return the time of the last message, unchanged within _SAME_MESSAGE_SECONDS."""
     if now is not None and before is not None and 0 <= now - before < _SAME_MESSAGE_SECONDS:
         return before
     return now

@@ -1,4 +1,4 @@
-"""The page's sentences about channels, repairs and what cannot be reached."""
+"""Translatable texts of the page: channels, repairs, and problems of the installation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KINDS = {
     ChannelHealth.UNKNOWN: _("Unknown"),
     ChannelHealth.CONNECTED: _("Connected"),
 }
-"""The status of a channel, in a word or two."""
+"""Short labels of a channel's health."""
 
 MEANINGS = {
     ChannelHealth.NEEDS_SCAN: _(
@@ -70,7 +70,7 @@ PROBE_OUTCOMES: dict[str, LazyString] = {
         "inconclusive: the test message was lost and neither side could be proved dead"
     ),
 }
-"""What came of asking a channel, before how long ago that was."""
+"""Outcome of a probe; its age follows."""
 
 WEBHOOK_FAULTS: dict[str, LazyString] = {
     WebhookFault.GONE: _("Its webhook is gone from the gateway's settings."),
@@ -80,7 +80,7 @@ WEBHOOK_FAULTS: dict[str, LazyString] = {
     WebhookFault.CHANGED: _("The address of its webhook has changed at the gateway."),
     "": _("Check the gateway's webhook and the server that receives it."),
 }
-"""Why the messages of a channel do not arrive."""
+"""Causes of a broken delivery, by webhook fault."""
 
 REASONS = {
     RepairCause.DISCONNECTED: _("it was disconnected"),
@@ -148,19 +148,19 @@ TROUBLES = {
         ),
     ),
 }
-"""What is wrong, and what it means for whoever looks."""
+"""Title and consequence of each problem."""
 
 _NO_MONITORING = (
     _("Neither Prometheus nor Alertmanager answers."),
     TROUBLES[Problem.PROMETHEUS][1],
 )
 _ALARMING = set(Problem) - {Problem.GATEWAY_RESTS, Problem.BUDGET, Problem.LOG}
-"""With these, failures are not noticed, or not repaired."""
+"""Problems that keep failures from being noticed or repaired."""
 
 
 @dataclass(frozen=True, slots=True)
 class Banner:
-    """What stands above a page about one cause; ``gateway`` is None where it is not one's alone."""
+    """A banner about one cause; ``gateway`` is None if it concerns all gateways."""
 
     title: LazyString
     text: LazyString
@@ -170,7 +170,7 @@ class Banner:
 
 
 def banners(problems: Collection[ActiveProblem], gateways: int) -> list[Banner]:
-    """Return one banner for each cause; ``gateways`` is how many there are."""
+    """Return one banner per cause; ``gateways`` is the number of gateways."""
     kinds = [one.problem for one in problems]
     found: list[Banner] = []
     for problem, gateway, listed_at in problems:
@@ -183,7 +183,7 @@ def banners(problems: Collection[ActiveProblem], gateways: int) -> list[Banner]:
             case Problem.GATEWAY_RESTS if ActiveProblem(Problem.GATEWAY, gateway) in problems:
                 continue
             case Problem.EXPORTER if gateways == kinds.count(Problem.EXPORTER):
-                gateway = None  # noqa: PLW2901 - one exporter watches all of them
+                gateway = None  # noqa: PLW2901 - one exporter watches all gateways
         banner = Banner(title, text, gateway, problem in _ALARMING, listed_at)
         if banner not in found:
             found.append(banner)
@@ -202,7 +202,7 @@ ALERTS = {
     "WhatsAppChannelFlapping": _("keeps dropping and coming back"),
     "WhatsAppDeliveryBroken": _("messages do not arrive"),
 }
-"""What an alert about a channel says, by its name."""
+"""Short texts of channel alerts, by alert name."""
 
 STATUSES: dict[str, LazyString] = {
     Status.CONNECTED: _("connected"),
@@ -211,7 +211,7 @@ STATUSES: dict[str, LazyString] = {
     Status.INITIALIZING: _("starting"),
     Status.UNKNOWN: _("unknown"),
 }
-"""What a gateway says of a channel."""
+"""A channel's status as the gateway reports it."""
 
 ATTEMPT_KINDS = {AttemptKind.PROBE: _("Probe"), AttemptKind.REPAIR: _("Reconnection")}
 
@@ -230,7 +230,7 @@ STEP_KINDS = {
     StepKind.POSTPONED: _("Postponed:"),
     StepKind.ENDED: _("Outcome"),
 }
-"""A step of the log, before its words."""
+"""Prefix of a step in the log."""
 
 _STEP_WORDS: dict[StepKind, dict[str, LazyString]] = {
     StepKind.ASKED: {
@@ -259,7 +259,7 @@ _STEP_WORDS: dict[StepKind, dict[str, LazyString]] = {
 
 
 def step_words(step: AttemptStep) -> LazyString | str:
-    """Return the words of a step: those of a gateway are its own."""
+    """Return a step's text, translated unless it is the gateway's."""
     return _STEP_WORDS.get(step.kind, {}).get(step.words, step.words)
 
 
@@ -274,7 +274,7 @@ _MESSAGE_KINDS = {
 
 
 def message_kind(kind: str) -> LazyString | str:
-    """Return the word for a kind of message, a rare one's as the gateway has it."""
+    """Return the label of a message kind; rare kinds keep the gateway's name."""
     return _MESSAGE_KINDS.get(kind, kind)
 
 
@@ -286,7 +286,7 @@ REPLAYS = {
     Replay.UNKNOWN: _("unknown whether the webhook has received it; it is not sent again"),
     Replay.GONE: _("the gateway no longer has it"),
 }
-"""What came of a missed message's delivery."""
+"""Result of a missed message's delivery."""
 
 QR_STATES = {
     "asking": _("Requesting the code from the gateway …"),
@@ -310,7 +310,7 @@ SOURCES = {
     MessageSourceKind.LOG: _("From the message table, where Prometheus has no history."),
     MessageSourceKind.EVENTS: _("From the received events, where Prometheus has no history."),
 }
-"""Where a channel's messages have been counted, if not by Prometheus."""
+"""Origin of a channel's message counts, if not Prometheus."""
 
 VALID_FOR = {
     1: _("1 hour"),
@@ -319,4 +319,4 @@ VALID_FOR = {
     720: _("30 days"),
     8760: _("1 year"),
 }
-"""How long a scan link may be valid, by the hours."""
+"""Labels of a scan link's validity, by hours."""

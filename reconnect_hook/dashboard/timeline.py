@@ -1,4 +1,4 @@
-"""The last 24 hours of every channel, a quarter of an hour at a time, from Prometheus."""
+"""Channel history from Prometheus: the last 24 hours by quarter, the last week by hour."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from zapwatch.clock import Clock
 _T = TypeVar("_T")
 
 QUARTER_SECONDS = 900
-"""What one cell of a strip stands for."""
+"""Length of one cell of a strip."""
 
 QUARTERS = 96
-"""So many of them make a strip."""
+"""Cells of a strip: 24 hours."""
 
-_SECONDS = 15.0  # until Prometheus has to have answered
+_SECONDS = 15.0  # timeout of Prometheus
 _SILENCE = "WhatsAppChannel(Silent|NeverHeard)"
 
 
 class TimelineState(enum.StrEnum):
-    """The worst that a channel was in a quarter of an hour."""
+    """The worst state of a channel in a quarter of an hour."""
 
     UNKNOWN = "unknown"
     CONNECTED = "connected"
@@ -38,7 +38,7 @@ class TimelineState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TimelineSpan:
-    """Quarters in a row with the same state."""
+    """Consecutive quarters with the same state."""
 
     state: TimelineState
     begin: int
@@ -46,17 +46,17 @@ class TimelineSpan:
 
 
 def first_quarter_at(seconds: float) -> int:
-    """Return the number of the quarter with which the strip of a moment begins."""
+    """Return the first quarter of the strip that ends at a Unix time."""
     return quarter_at(seconds) - QUARTERS + 1
 
 
 def quarter_at(seconds: float) -> int:
-    """Return the number of the quarter of an hour, since 1970, of a moment in Unix seconds."""
+    """Return the number of a Unix time's quarter of an hour, counted from 1970."""
     return math.ceil(seconds / QUARTER_SECONDS)
 
 
 class DayTimelines:
-    """Remembers what each quarter was; refresh() asks for what is new. For one thread."""
+    """Caches the state of each quarter; refresh() queries only new ones. Not thread-safe."""
 
     def __init__(self, prometheus: Prometheus, gateway: str, *, clock: Clock | None = None) -> None:
         self._prometheus = prometheus
@@ -64,7 +64,7 @@ class DayTimelines:
         self._gateway = quote_label(gateway)
         self._cells: dict[str, dict[int, TimelineState]] = {}
         self._until: int | None = None
-        """Quarters before this one are known."""
+        """Quarters before this one are cached."""
 
     def refresh(self) -> Mapping[str, tuple[TimelineSpan, ...]]:
         """Return the strips by channel key; raise SourceError."""
@@ -94,7 +94,7 @@ class DayTimelines:
         for key, cells in found.items():
             kept.setdefault(key, {}).update(cells)
         self._cells = {key: cells for key, cells in kept.items() if cells}
-        # The present quarter, and the one before for what was scraped late, are asked for again.
+        # Query the current quarter again, and the one before it for late scrapes.
         self._until = last - 1
         return {key: spans_of(cells, first) for key, cells in self._cells.items()}
 
@@ -108,7 +108,7 @@ class DayTimelines:
 
 
 def spans_of(cells: Mapping[int, TimelineState], first: int) -> tuple[TimelineSpan, ...]:
-    """Return the strip of a day that begins with the quarter ``first``."""
+    """Return the strip that begins with the quarter ``first``."""
     states = [cells.get(first + index, TimelineState.UNKNOWN) for index in range(QUARTERS)]
     runs = []
     begin = 0
@@ -120,7 +120,7 @@ def spans_of(cells: Mapping[int, TimelineState], first: int) -> tuple[TimelineSp
 
 
 def cells_of(strip: Iterable[TimelineSpan], first: int) -> dict[int, TimelineState]:
-    """Return what is known of each quarter of a strip that begins with ``first``."""
+    """Return the known states by quarter of a strip that begins with ``first``."""
     return {
         first + place: span.state
         for span in strip
@@ -132,10 +132,10 @@ def cells_of(strip: Iterable[TimelineSpan], first: int) -> dict[int, TimelineSta
 def with_messages(
     strip: Iterable[TimelineSpan], first: int, heard: Collection[int], limit: float | None
 ) -> tuple[TimelineSpan, ...]:
-    """Return a strip whose unknown quarters are those of the messages.
+    """Return the strip with its unknown quarters derived from messages.
 
-    A quarter that is ``heard`` had a message, so the channel was connected. Another one is silent
-    where the last message before it was more than ``limit`` seconds ago; else it stays unknown.
+    A ``heard`` quarter had a message, so the channel was connected. Another is silent if the last
+    message before it is more than ``limit`` seconds old; otherwise it stays unknown.
     """
     known = cells_of(strip, first)
     last = max((quarter for quarter in heard if quarter < first), default=None)
@@ -149,18 +149,18 @@ def with_messages(
 
 
 HOURS = 168
-"""A week."""
+"""Hours of a week."""
 
-_WEEK_SECONDS = 3.0  # until Prometheus has to have answered
+_WEEK_SECONDS = 3.0  # timeout of Prometheus
 _FRESH_SECONDS = 60.0
-_TROUBLE_SECONDS = 5.0  # until it is asked again when it has failed
-_PATIENCE_SECONDS = 1.0  # for another reader's question to be answered
+_TROUBLE_SECONDS = 5.0  # until the next try after a failure
+_PATIENCE_SECONDS = 1.0  # that a reader waits for another reader's query
 _KEPT = 100  # channels
 
 
 @dataclass(frozen=True, slots=True)
 class HourCounts:
-    """One hour, which ends at ``end`` (Unix seconds); None where nothing was counted."""
+    """Messages of the hour that ends at ``end`` (Unix seconds); None without a count."""
 
     end: float
     received: float | None
@@ -169,20 +169,20 @@ class HourCounts:
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """The shares of the known time for which a channel was connected; None: nothing is known."""
+    """Connected shares (0 to 1) of the known time; None if no time is known."""
 
     day: float | None = None
     month: float | None = None
     days: float = 0.0
-    """How many days of the month are known."""
+    """Known days of the month."""
     dropped_at: float | None = None
-    """When it was last not connected, in Unix seconds, to five minutes."""
+    """Last time it was not connected, Unix seconds, to five minutes."""
     connected_at: float | None = None
-    """When it was last connected."""
+    """Last time it was connected, in the same unit."""
 
 
 class ChannelAnswers(Generic[_T]):
-    """Asks once a minute for each channel that somebody looks at; safe between threads."""
+    """Queries Prometheus once a minute for each channel on an open page; thread-safe."""
 
     _UNKNOWN: _T
 
@@ -193,8 +193,8 @@ class ChannelAnswers(Generic[_T]):
         self._kept: OrderedDict[tuple[str, str], tuple[float, _T]] = OrderedDict()
 
     def of(self, gateway: str, channel: str) -> _T:
-        """Return the answer, an empty one where Prometheus gives none."""
-        # A Prometheus that takes long must not hold up all of the hook's threads.
+        """Return the answer, empty if Prometheus gives none."""
+        # A slow Prometheus must not block all of the hook's threads.
         if not self._lock.acquire(timeout=_PATIENCE_SECONDS):
             return self._UNKNOWN
         try:
@@ -209,7 +209,7 @@ class ChannelAnswers(Generic[_T]):
         try:
             answer = self._ask(*channel)
         except SourceError:
-            # Nor is a Prometheus that fails asked by each reader.
+            # A failing Prometheus is queried again only after _TROUBLE_SECONDS.
             answer = self._UNKNOWN
             at = self._clock.monotonic() - _FRESH_SECONDS + _TROUBLE_SECONDS
         else:
@@ -225,7 +225,7 @@ class ChannelAnswers(Generic[_T]):
 
 
 class ConnectedShares(ChannelAnswers[Shares]):
-    """For how much of a day and of 30 days each channel was connected."""
+    """Each channel's connected share of the last day and of 30 days."""
 
     _UNKNOWN = Shares()
 
@@ -255,7 +255,7 @@ class WeekHistory(ChannelAnswers[tuple[HourCounts, ...]]):
     def _ask(self, gateway: str, channel: str) -> tuple[HourCounts, ...]:
         last = math.ceil(self._clock.time() / 3600)
         first = last - HOURS + 1
-        # Of several exporters, each counts all messages.
+        # max: with several exporters, each counts all messages.
         query = (
             f"max by (direction) (increase(whatsapp_channel_messages_total{{"
             f"gateway={quote_label(gateway)},channel={quote_label(channel)}}}[1h]))"

@@ -1,4 +1,4 @@
-"""The page of all channels."""
+"""The pages: overview, channel, login, and the QR code's endpoints."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ from zapwatch.db import StateError
 
 
 class FragmentCache:
-    """One piece for each name, ``most`` at most; safe between threads."""
+    """Rendered HTML by name, LRU with ``most`` entries; thread-safe."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -72,11 +72,11 @@ class FragmentCache:
         self._pieces: OrderedDict[tuple[str, str], tuple[object, Markup]] = OrderedDict()
 
     def get(self, name: tuple[str, str], version: object, render: Callable[[], str]) -> Markup:
-        """Return the piece of this version, rendered now if another one or none is kept."""
+        """Return the HTML of this version; render it if another version or none is cached."""
         with self._lock:
             known, html = self._pieces.get(name, (None, Markup("")))
         if known != version:
-            html = Markup(render())  # noqa: S704 - a template's own
+            html = Markup(render())  # noqa: S704 - rendered by a template
             with self._lock:
                 self._pieces[name] = version, html
                 self._pieces.move_to_end(name)
@@ -98,7 +98,7 @@ class OverviewPage:
         self._kept = FragmentCache(_KEPT_ROWS)
 
     def add_to(self, routes: Blueprint) -> None:
-        """Make the routes."""
+        """Register the routes."""
         routes.add_url_rule("/", "overview", self._page)
         routes.add_url_rule("/live/channels", "live_overview", self._live)
 
@@ -119,7 +119,7 @@ class OverviewPage:
         )
 
     def _live(self) -> Response:
-        """Answer what has changed since a snapshot: 204 if nothing has."""
+        """Return the changes since a snapshot, or 204 without any."""
         snapshot = self._board.look()
         boot, _dot, since = request.args.get("since", "").partition(".")
         known = -1
@@ -161,11 +161,11 @@ class OverviewPage:
 
 
 PAUSES = {"1": 3600.0, "8": 8 * 3600.0, "": None}
-"""The pauses that people can choose, by their hours; None has no end."""
+"""Selectable pauses in seconds, by the form's hours; None has no end."""
 
 _KEPT_PAGES = 500
-_KEPT_SECONDS = 60.0  # for the messages of the week, which change without the channel
-_JUST_SECONDS = 900.0  # for which the end of a repair that somebody asked for is shown in full
+_KEPT_SECONDS = 60.0  # for the week's messages, which change independently of the row
+_JUST_SECONDS = 900.0  # that the outcome of a manual repair is shown in full
 _EPISODES = 30
 _WEEK_DAYS = 7
 
@@ -192,7 +192,7 @@ class ChannelPage:
         self._kept = FragmentCache(_KEPT_PAGES)
 
     def add_to(self, routes: Blueprint) -> None:
-        """Make the routes. An id comes last in its path, since it may hold slashes."""
+        """Register the routes. A channel id comes last in its path, since it may hold slashes."""
         add = routes.add_url_rule
         add("/channels/<channel:channel>", "channel", self._page)
         add("/live/channel/<channel:channel>", "live_channel", self._live)
@@ -220,7 +220,7 @@ class ChannelPage:
         )
 
     def _live(self, channel: str) -> Response:
-        """Answer the page's parts if anything has changed, else 204."""
+        """Return the page's parts if anything has changed, else 204."""
         panel, snapshot = self._panels.of_request(), self._board.look()
         tag = self._tag(snapshot, panel, channel)
         if request.args.get("since") == tag:
@@ -247,7 +247,7 @@ class ChannelPage:
         chart, by_minutes = channel_view.build_chart(hours), False
         known = strip = row.strip if row else ()
         if chart is None or chart.days < _WEEK_DAYS:
-            # Prometheus' history is younger than that of the messages, or is away.
+            # Prometheus is down, or its history is shorter than the messages'.
             week = panel.weeks.of(channel_key(name))
             longer = channel_view.build_chart(week.hours)
             if longer is not None and (chart is None or longer.days > chart.days):
@@ -282,7 +282,7 @@ class ChannelPage:
         )
 
     def _silence(self, panel: GatewayPanel, channel: str) -> str:
-        """Return the address at which Alertmanager makes a silence for the channel."""
+        """Return the URL of Alertmanager's form for a silence of the channel."""
         matchers = f"{{gateway={quote_label(panel.name)},channel={quote_label(channel)}}}"
         return f"{self._alertmanager_url}/#/silences/new?filter={quote(matchers, safe='')}"
 
@@ -311,7 +311,7 @@ class ChannelPage:
         return self._back(channel)
 
     def _listed(self, channel: str) -> str:
-        """Return the gateway's spelling; of a channel that nobody knows there is no record."""
+        """Return the gateway's spelling of a channel's id; abort with 404 if it is unknown."""
         panel = self._panels.of_request()
         row = self._board.look().rows.get(view_id(panel.name, channel))
         if row is None:
@@ -331,7 +331,7 @@ class ChannelPage:
         return self._back(channel)
 
     def _forget(self, channel: str) -> AnyResponse:
-        """Take it that the channel was removed from the gateway on purpose."""
+        """Mute the alert for a channel that was removed on purpose."""
         row = self._board.look().rows.get(view_id(self._panels.of_request().name, channel))
         if row is None or row.kind is not ChannelHealth.GONE:
             abort(404)
@@ -349,7 +349,7 @@ class ChannelPage:
 
 
 def _name(snapshot: DashboardSnapshot, panel: GatewayPanel, channel: str) -> str:
-    """Return the gateway's spelling of an id where it is known."""
+    """Return the gateway's spelling of an id if it is known."""
     row = snapshot.rows.get(view_id(panel.name, channel))
     return row.channel if row else channel
 
@@ -394,7 +394,7 @@ def _was_just_asked(row: ChannelView, now: float) -> bool:
 
 
 OPEN = {"page.docs", "page.log_in", "page.login_form", "page.static"}
-"""The endpoints that need no session."""
+"""The endpoints without authentication."""
 
 
 class LoginPage:
@@ -404,7 +404,7 @@ class LoginPage:
         self._auth = auth
 
     def add_to(self, routes: Blueprint) -> None:
-        """Make the routes."""
+        """Register the routes."""
         routes.add_url_rule("/login", "login_form", self._form, methods=["GET"])
         routes.add_url_rule("/login", "log_in", self._log_in, methods=["POST"])
         routes.add_url_rule("/logout", "log_out", self._log_out, methods=["POST"])
@@ -440,7 +440,7 @@ class LoginPage:
 
 
 def _local(address: str) -> str:
-    """Return an address if it is one of this site, else that of the overview."""
+    """Return an address of this site unchanged, else that of the overview: no open redirect."""
     is_local = address.startswith("/") and not address.startswith(("//", "/\\"))
     return address if is_local and address.isprintable() else url_for("page.overview")
 
@@ -453,12 +453,12 @@ class QrEndpoints:
         self._panels = panels
 
     def add_to(self, routes: Blueprint) -> None:
-        """Make the routes."""
+        """Register the routes."""
         routes.add_url_rule("/live/qr/<channel:channel>", "live_qr", self._live)
         routes.add_url_rule("/qr/<channel:channel>", "qr_image", self._image)
 
     def _live(self, channel: str) -> Response:
-        """Answer how the code stands, and have it asked for while this goes on."""
+        """Return the code's state; each call keeps the poll running."""
         state, number = self._look(channel)
         return as_json(200, {"state": state, "number": number, "words": str(QR_STATES[state])})
 
@@ -470,7 +470,7 @@ class QrEndpoints:
     def _look(self, channel: str) -> tuple[QrState, int]:
         panel = self._panels.of_request()
         if panel.watches.scanned(channel_key(channel)):
-            # What the page asks for next must know it already.
+            # The page's next request must see the connection.
             self._board.look(now=True)
             return QrState.CONNECTED, 0
         row = self._board.look().rows.get(view_id(panel.name, channel))
