@@ -1,6 +1,6 @@
-"""``python -m reconnect_hook``: ``serve`` takes alerts for ever, the other commands end.
+"""``python -m reconnect_hook``: the daemon ``serve`` and the commands check, probe and audit.
 
-Each command imports what it needs when it runs: ``--help`` loads neither Flask nor the migrations.
+Commands import their modules when they run: ``--help`` loads neither Flask nor the migrations.
 """
 
 # ruff: noqa: PLC0415
@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 
 if __name__ == "__main__":
-    # Before the slow imports: it would end the program. See zapwatch/reload.py.
+    # Before the slow imports: an early SIGHUP would end the program. See zapwatch/reload.py.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 
 import argparse
@@ -33,16 +33,16 @@ from zapwatch.server import dead_threads, end_on_signals, fail, run
 _PROGRAM = "reconnect_hook"
 _log = logging.getLogger(_PROGRAM)
 _SWITCH_SECONDS = 0.0002
-_STOP_SECONDS = 2.0  # for repairs under way
+_STOP_SECONDS = 2.0  # for repairs in progress
 _MOST_AUDITED_HOURS = 168
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command that was asked for and return the exit code."""
+    """Run a command and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
         read = partial(load, options.env_file, pixelhub_env=options.pixelhub_env)
-        # What is disconnected can be repaired without a message log, as the cron script does.
+        # check can repair disconnected channels without a message log, as the cron script does.
         settings = read(needs_log=options.command != "check")
         if options.command == "serve":
             return _serve(settings, read, config_check=options.config_check)
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
                 replace(gateway, silent_hours=options.silent_hours) for gateway in settings.gateways
             )
             settings = replace(settings, gateways=tuple(gateways))
-        # A check that was cut short has not found out that all is well.
+        # An interrupted check is a failed check.
         end_on_signals(code=1)
         from reconnect_hook.check import Options, run_check
 
@@ -217,11 +217,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _tell_new_state(settings: Settings, env_file: str) -> None:
-    """Say that a check away from its settings begins without a state, and so without a past."""
+    """Warn that a check outside the settings' folder creates a new state, without history."""
     home, state = Path(env_file).resolve().parent, settings.hook_state_url
     if state.drivername != "sqlite" or home == Path.cwd() or Path(state.database or "").exists():
         return
-    print(  # noqa: T201 - the operator, or cron's mail, reads it
+    print(  # noqa: T201 - for the operator, or cron's mail
         f"check: the state is new: {Path(state.database or '').resolve()}. To use another one, run "
         f"this in its folder ({home}?) or set HOOK_STATE_URL and HOOK_LOG_FILE with full paths",
         file=sys.stderr,
@@ -245,7 +245,7 @@ def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bo
     check_strength("HOOK_TOKEN", settings.hook_token)
     if config_check:
         read_web_config(settings.web_config_file)
-        print(describe(settings))  # noqa: T201 - this is for the operator
+        print(describe(settings))  # noqa: T201 - for the operator
         return 0
     from reconnect_hook.app import (
         AUTH,
@@ -261,7 +261,7 @@ def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bo
     from zapwatch.front import Front, Server
 
     log_to_stderr(settings.log_level, settings.log_format)
-    # Many short turns: with the usual 5 ms, an answer waits for each thread that is computing.
+    # With the default 5 ms, a response waits that long for each computing thread.
     sys.setswitchinterval(_SWITCH_SECONDS)
     metrics = HookMetrics()
     store = open_store(settings)
@@ -296,7 +296,7 @@ def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bo
         )
     finally:
         supervisor.stop(_STOP_SECONDS)
-        # SQLite then puts all into the one file, which alone a backup may have.
+        # Closing makes SQLite merge its WAL into the main file, which may be all that a backup has.
         store.database.close()
     return 0
 

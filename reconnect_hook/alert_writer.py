@@ -1,4 +1,4 @@
-"""What alerts lead to, stored before they are answered, many payloads in one transaction."""
+"""Stores the raises that alerts cause before they are answered, with group commit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from zapwatch.db import Database, StateError, UnavailableError, now
 
 
 class Disposition(enum.StrEnum):
-    """What was done with an alert: the label ``result`` of whatsapp_reconnect_alerts_total."""
+    """Result of deduplication: the label ``result`` of whatsapp_reconnect_alerts_total."""
 
     ACCEPTED = "accepted"
     COALESCED = "coalesced"
@@ -33,7 +33,7 @@ class Disposition(enum.StrEnum):
 
 
 class _PendingPayload:
-    """One payload that is to be stored, and in the end its dispositions or its error."""
+    """One payload to store, and then its dispositions or its error."""
 
     def __init__(self, alerts: Sequence[Alert]) -> None:
         self.alerts = alerts
@@ -43,13 +43,13 @@ class _PendingPayload:
         self.error: StateError | None = None
 
     def finish(self, error: StateError | None = None) -> None:
-        """Hand the result, or the error, to whoever waits."""
+        """Mark the payload as done, unless it already is."""
         if not self.done:
             self.done, self.error = True, error
 
 
 class AlertWriter:
-    """Accepts alerts for one gateway, beside every other hook on the same database."""
+    """Accepts alerts for one gateway, concurrently with other hooks on the same database."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class AlertWriter:
         wake: Callable[[], None] = lambda: None,
         asked_by: AskedBy = AskedBy.ALERTMANAGER,
     ) -> None:
-        """``wake`` is called when something was stored that is to be worked on."""
+        """Call ``wake`` after each commit of new work."""
         self._database = database
         self._gateway = gateway
         self._backoff = backoff
@@ -70,23 +70,23 @@ class AlertWriter:
         self._work_lock = threading.Lock()
 
     def accept(self, alerts: Sequence[Alert]) -> list[Disposition]:
-        """Store what the alerts of one payload ask for, and return how each is counted.
+        """Store the raises of one payload's alerts, and return each alert's disposition.
 
         1. An alert without a target is ignored.
-        2. A channel of which alerts are only resolved is looked at, which ends its episode if it is
+        2. A channel with resolved alerts only is rechecked, which ends its episode if it is
            connected.
-        3. A channel of which any alert fires gets one repair, unless one is queued or under way
-           (coalesced). If it was called a short while ago, the repair waits (cooldown).
+        3. A channel with a firing alert gets one repair, unless one is queued or in progress
+           (coalesced). After a recent call, the repair is delayed (cooldown).
 
-        Raises StateError: then nothing of this payload was accepted.
+        Raises StateError; then nothing of this payload is accepted.
         """
         if all(alert.target is None for alert in alerts):
             return [Disposition.IGNORED] * len(alerts)
         mine = _PendingPayload(alerts)
         with self._list_lock:
             self._waiting.append(mine)
-        # A transaction takes as long for one payload as for many. Whoever gets the lock does the
-        # work for all that wait by then, and those who waited behind find it done.
+        # Group commit, since one payload takes as long as many: the thread that gets the lock
+        # stores all waiting payloads, and the others find theirs done.
         with self._work_lock:
             if not mine.done:
                 self._work(self._take())
@@ -101,13 +101,13 @@ class AlertWriter:
 
     def _work(self, payloads: list[_PendingPayload]) -> None:
         try:
-            # In a storm nearly all alerts are known already, and need no write.
+            # In an alert storm nearly all alerts are known already and need no write.
             self._admit(payloads)
             self._store([payload for payload in payloads if payload.raises])
             for payload in payloads:
                 payload.finish()
         except UnavailableError as error:
-            # Those who have come meanwhile need not wait for the same.
+            # Fail the payloads that arrived meanwhile too, instead of waiting again.
             self._fail(payloads + self._take(), error)
         except StateError as error:
             self._fail(payloads, error)
@@ -122,9 +122,9 @@ class AlertWriter:
     def _admit(self, payloads: list[_PendingPayload]) -> None:
         keys = {alert.target.key for one in payloads for alert in one.alerts if alert.target}
         with self._database.read() as connection:
-            # With the look's number: what is raised by it must not seem newer than it is.
+            # Read the look's number with the rows: raises must not appear newer than they are.
             gateway, rows = read_state(connection, self._gateway, keys)
-            # Only now: what another hook has just stored must not seem to be of the future.
+            # Read the clock afterwards, so that no other hook's row lies in the future.
             at = now(connection)
         for row in rows.values():
             row.clamp(at, self._backoff.longest)
@@ -145,7 +145,7 @@ class AlertWriter:
         }
         for alert in payload.alerts:
             target, disposition, raised = alert.target, Disposition.IGNORED, None
-            # Of one payload, what fires says more than what is resolved.
+            # Within a payload, a firing alert overrides a resolved one.
             if target and (alert.status is AlertStatus.FIRING or target.key not in firing):
                 row = rows.get(target.key)
                 disposition, raised = admit(
@@ -167,7 +167,7 @@ class AlertWriter:
             if len(payloads) == 1:
                 payloads[0].finish(error)
                 return
-            # One that no database would take must not be the others' end.
+            # One payload that the database rejects must not fail the others.
             for payload in payloads:
                 self._store([payload])
         else:
@@ -191,7 +191,7 @@ def admit(
     backoff: Backoff,
     asked_by: AskedBy = AskedBy.ALERTMANAGER,
 ) -> tuple[Disposition, Raise | None]:
-    """Return how an alert is counted, and what is to be stored of it."""
+    """Return an alert's disposition and the raise to store, if any."""
 
     def raised(intent: Intent, next_at: float) -> Raise:
         return Raise(
@@ -219,7 +219,7 @@ def admit(
             return Disposition.ACCEPTED, raised(Intent.REPAIR, now)
         next_at = max(fresh, min(allowed, now + ROUND_SECONDS))
         return Disposition.COOLDOWN, raised(Intent.REPAIR, next_at)
-    # A look under way may have begun before the channel dropped: it must not close the row.
+    # A look in progress may predate the drop: raise again, so that it cannot close the row.
     again = raised(Intent.REPAIR, state.next_at or now) if state.raised_in < gateway.look else None
     allowed = backoff.call_allowed_at(state, gateway)
     if state.in_work or allowed <= now:
@@ -233,10 +233,10 @@ def admit(
 def _admit_resolved(
     row: ChannelRow | None, target: Target, now: float, recheck: Raise
 ) -> tuple[Disposition, Raise | None]:
-    """Have the channel looked at, which ends its episode if it is connected.
+    """Raise a recheck, which ends the channel's episode if it is connected.
 
-    An alert also ends when the list fails or the exporter restarts, and a silent channel's when its
-    session drops: only the gateway's list can tell whether the channel is back.
+    Alerts also resolve when the list fails or the exporter restarts, and a silence alert when the
+    session drops: only the gateway's list shows whether the channel is back.
     """
     if row is None or not row.listed or target.reason.is_probe:
         return Disposition.IGNORED, None
@@ -247,10 +247,10 @@ def _admit_resolved(
 
 
 def _fresh_from(row: ChannelRow, target: Target, now: float) -> float:
-    """Return from when on a look tells whether the alert is older than the one that found it well.
+    """Return the earliest time for the look that decides whether the alert is stale.
 
-    It may also be news, of a channel that dropped again: so it is kept, and then the channel is
-    looked at. A silent channel is not well for being connected.
+    An alert soon after a look that found the channel connected may predate that look, or report a
+    new drop: it is kept, and a later look decides. Silent channels are listed as connected anyway.
     """
     if target.reason is not RepairCause.DISCONNECTED or row.has_episode or row.seen_at is None:
         return now

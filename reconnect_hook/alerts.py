@@ -1,4 +1,4 @@
-"""Alertmanager's webhook payload, and Grafana's, parsed leniently: each alert counts for itself."""
+"""Lenient parser of Alertmanager's and Grafana's webhook payload: each alert stands alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zapwatch.http import parse_json
 
 
 class RepairCause(enum.StrEnum):
-    """Why a repair is made: the label ``reason`` of whatsapp_reconnect_attempts_total."""
+    """Reason for a repair: the label ``reason`` of whatsapp_reconnect_attempts_total."""
 
     DISCONNECTED = "disconnected"
     SILENT = "silent"
@@ -21,18 +21,18 @@ class RepairCause(enum.StrEnum):
     MANUAL = "manual"
     PROBE_FAILED = "probe_failed"
     ECHO_LOST = "echo_lost"
-    # The next two are no repairs: they only ask the channel whether it is alive.
+    # The next two only probe the channel.
     SUSPECT = "suspect"
     ASKED = "asked"
 
     @property
     def is_probe(self) -> bool:
-        """Whether the channel is only to be asked."""
+        """Whether it asks for a probe only."""
         return self in {RepairCause.SUSPECT, RepairCause.ASKED}
 
     @property
     def is_silence(self) -> bool:
-        """Whether the gateway may call the channel connected all the same."""
+        """Whether the gateway may still list the channel as connected."""
         return self in _SILENCES
 
 
@@ -42,7 +42,7 @@ _SILENCES = frozenset(
 
 
 MAX_ALERTS = 20_000
-"""A payload with more is refused: not even 10 MiB of Alertmanager's own hold so many."""
+"""A larger payload is refused: 10 MiB of Alertmanager's own hold fewer alerts."""
 
 _REASONS = {
     "WhatsAppChannelDisconnected": RepairCause.DISCONNECTED,
@@ -56,7 +56,7 @@ _SILENCE_ALERTS = {"WhatsAppChannelSilent", "WhatsAppChannelNeverHeard"}
 
 
 class AlertStatus(enum.StrEnum):
-    """Whether an alert fires; INVALID where it does not say so."""
+    """Status of an alert; INVALID if missing or unknown."""
 
     FIRING = "firing"
     RESOLVED = "resolved"
@@ -64,21 +64,21 @@ class AlertStatus(enum.StrEnum):
 
 
 class PayloadError(Exception):
-    """The body is no such payload. ``str()`` is one short line."""
+    """The body is not a valid payload. ``str()`` is one short line."""
 
 
 class TooManyAlertsError(PayloadError):
-    """There are more than MAX_ALERTS in it."""
+    """The payload holds more than MAX_ALERTS alerts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The channel that an alert asks to be repaired, and why."""
+    """The channel that an alert wants repaired or probed, and the reason."""
 
     channel: str
     reason: RepairCause
     key: str = field(init=False)
-    """The spelling-free identity of the channel."""
+    """The channel's key, the same for all spellings."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", channel_key(self.channel))
@@ -86,28 +86,28 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A time in which messages may have been lost; the channel is empty for the whole gateway."""
+    """A period of possible message loss; the channel is empty for the whole gateway."""
 
     channel: str
     noticed_at: float
-    """Unix seconds."""
+    """Start of the alert, Unix seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One alert; ``target`` is None where it is not for this hook."""
+    """One alert; ``target`` is None if it is not for this hook."""
 
     status: AlertStatus
     target: Target | None
     gateway: str = ""
-    """The label; what it holds need be no gateway's name where there is no target."""
+    """The label; without a target it may name no known gateway."""
     outage: Outage | None = None
-    """The outage that has ended by it."""
+    """The outage that this resolved alert ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """One alert as people read it: its status, name and summary."""
+    """Status, name and summary of an alert, for people."""
 
     status: AlertStatus
     name: str
@@ -117,14 +117,14 @@ class Notification:
 def parse_alerts(body: bytes, gateways: Collection[str]) -> list[Alert]:
     """Return all alerts of a payload; raise PayloadError.
 
-    Those for this hook carry ``remediation="reconnect"`` or ``"probe"``, the label ``gateway`` of
-    one of the gateways that it serves, and a ``channel`` that can be one.
+    Alerts for this hook carry ``remediation="reconnect"`` or ``"probe"``, a ``gateway`` that it
+    serves, and a usable ``channel``.
     """
     return [_alert(entry, gateways) for entry in _entries(body)]
 
 
 def parse_notifications(body: bytes) -> list[Notification]:
-    """Return what a payload has to tell people; raise PayloadError."""
+    """Return a payload's alerts for people; raise PayloadError."""
     return [
         Notification(
             _status(entry),
@@ -140,7 +140,7 @@ def _entries(body: bytes) -> list[Any]:
         payload = parse_json(body)
     except (ValueError, RecursionError):
         raise PayloadError("the body is not JSON") from None
-    # Grafana's own alerting sends the same in its version 1.
+    # Grafana Alerting sends the same format as version 1.
     if not isinstance(payload, dict) or payload.get("version") not in ("1", "4"):
         raise PayloadError("the body is not Alertmanager's webhook payload of version 4")
     entries = payload.get("alerts")
@@ -163,7 +163,7 @@ def _alert(entry: Any, gateways: Collection[str]) -> Alert:
         or not is_usable_id(channel)
     ):
         return Alert(status, None, gateway, _outage(entry, status) if gateway in gateways else None)
-    # A rule of the operator's own that asks for a repair is as good as the operator asking.
+    # A repair by an operator's own rule counts as manual.
     reason = _REASONS.get(_text(entry, "labels", "alertname"), RepairCause.MANUAL)
     if remediation == "probe":
         reason = RepairCause.SUSPECT
@@ -171,9 +171,9 @@ def _alert(entry: Any, gateways: Collection[str]) -> Alert:
 
 
 def _outage(entry: Any, status: AlertStatus) -> Outage | None:
-    """Return the outage of which an alert says that it is over.
+    """Return the outage that a resolved alert ends, or None.
 
-    That of a channel which was disconnected ends with its repair.
+    A disconnected channel's outage ends with its repair instead.
     """
     name = _text(entry, "labels", "alertname")
     is_silence = name in _SILENCE_ALERTS
@@ -195,7 +195,7 @@ def _status(entry: Any) -> AlertStatus:
 
 
 def _text(entry: Any, group: str, name: str) -> str:
-    """Return a label or annotation, and nothing where there is none that is text."""
+    """Return a label or annotation, empty if it is missing or not text."""
     values = entry.get(group) if isinstance(entry, dict) else None
     value = values.get(name) if isinstance(values, dict) else None
     return value if isinstance(value, str) else ""

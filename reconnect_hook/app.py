@@ -1,4 +1,4 @@
-"""The hook over HTTP: alerts in, metrics out, and heartbeats on to the service that awaits them."""
+"""The hook's HTTP endpoints: alerts, notifications, metrics, health, reload and heartbeat."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _log = logging.getLogger("reconnect_hook")
 _people = logging.getLogger("people")
 
 AUTH = "zapwatch_auth"
-"""The application's extension that is its TokenAuth."""
+"""Key of the application's TokenAuth in ``app.extensions``."""
 
-_MOST_TOLD = 100  # names of gateways that are not there
-_HEARTBEAT_SECONDS = 10.0  # until the service has to have answered
+_MOST_TOLD = 100  # unknown gateway names that are logged
+_HEARTBEAT_SECONDS = 10.0  # timeout of the service
 
 LATE_SECONDS = 300.0
-"""From when on a heartbeat is missing: it comes once a minute."""
+"""A heartbeat is late after this time; Alertmanager sends one a minute."""
 _OPENAPI = Path(__file__).parent / "openapi.yaml"
 
 
@@ -51,9 +51,9 @@ def create_app(
     clock: Clock | None = None,
     dead: Callable[[], Sequence[str]] = tuple,
 ) -> Flask:
-    """Make the application.
+    """Return the application.
 
-    ``token`` is what Alertmanager has to send, ``dead`` names the threads that have died.
+    Alertmanager must send ``token``; ``dead`` returns the names of dead threads.
     """
     auth = TokenAuth(token, clock=clock)
     app = Flask(__name__, static_folder=None)
@@ -63,7 +63,7 @@ def create_app(
 
     @app.post("/alerts")
     def alerts() -> Response:
-        """Answer when everything in the payload is on disk, and not before."""
+        """Answer only after everything in the payload is on disk."""
         auth.check_token()
         controllers = supervisor.controllers
         parsed = parse_alerts(request.get_data(), controllers)
@@ -76,7 +76,7 @@ def create_app(
 
     @app.post("/notifications")
     def notifications() -> Response:
-        """Write what people are to be told to stderr, for as long as nobody set up e-mail."""
+        """Log notifications to stderr: the default receiver until e-mail is configured."""
         auth.check_token()
         for told in parse_notifications(request.get_data()):
             level = logging.INFO if told.status is AlertStatus.RESOLVED else logging.WARNING
@@ -87,7 +87,7 @@ def create_app(
     @app.after_request
     def secure(response: Response) -> Response:
         for name, value in SECURITY_HEADERS.items():
-            # The page has some of its own.
+            # The page sets its own content policy.
             response.headers.setdefault(name, value)
         return response
 
@@ -97,7 +97,7 @@ def create_app(
 
 
 class _UnknownGateways:
-    """Logs once of each gateway that alerts name and that is not in the settings."""
+    """Logs each gateway that firing alerts name and the settings do not, once."""
 
     def __init__(self) -> None:
         self._told: set[str] = set()
@@ -112,7 +112,7 @@ class _UnknownGateways:
 
 
 def add_reload(app: Flask, reload: Callable[[], str | None]) -> None:
-    """Add ``POST /-/reload``, which asks for the same token as ``POST /alerts``."""
+    """Add ``POST /-/reload``, with the same token as ``POST /alerts``."""
 
     @app.post("/-/reload")
     def reload_settings() -> Response:
@@ -134,7 +134,7 @@ class HeartbeatState:
     sent_at: float | None = None
     """When the service last accepted one."""
     error: str = ""
-    """Why it did not accept the last one."""
+    """Why it did not accept the last one; empty if it did."""
 
 
 class Heartbeat:
@@ -146,7 +146,7 @@ class Heartbeat:
         self.state = HeartbeatState(is_set=bool(url), since=self._clock.time())
 
     def send(self) -> None:
-        """Call the service. A failure is logged once, and tried again with the next heartbeat."""
+        """Call the service. A failure is logged once and retried with the next heartbeat."""
         before = self.state
         now = self._clock.time()
         if self._client is None:
@@ -164,7 +164,7 @@ class Heartbeat:
 def _call(client: HttpClient) -> str:
     """Return why the service did not accept a heartbeat; empty if it did.
 
-    The address is a secret, so that no detail is repeated.
+    The URL is a secret, so the result holds no detail.
     """
     try:
         answer = client.request("GET", "", _HEARTBEAT_SECONDS)
@@ -174,7 +174,7 @@ def _call(client: HttpClient) -> str:
 
 
 def add_heartbeat(app: Flask, heartbeat: Heartbeat) -> None:
-    """Add ``POST /heartbeat``, to which Alertmanager sends the alert that always fires."""
+    """Add ``POST /heartbeat``, the receiver of Alertmanager's alert that always fires."""
 
     @app.post("/heartbeat")
     def beat() -> Response:
@@ -185,7 +185,7 @@ def add_heartbeat(app: Flask, heartbeat: Heartbeat) -> None:
 
 
 def add_settings(app: Flask, report: Callable[[], Report]) -> None:
-    """Add ``/-/settings``, which asks for the same token too."""
+    """Add ``/-/settings``, with the same token."""
 
     @app.get("/-/settings")
     def settings() -> Response:
@@ -196,10 +196,10 @@ def add_settings(app: Flask, report: Callable[[], Report]) -> None:
 def _accept(
     controllers: Mapping[str, GatewayController], alerts: Sequence[Alert]
 ) -> list[Disposition]:
-    """Store each alert with its gateway; those of gateways that are not known are ignored.
+    """Store each alert with its gateway; alerts of unknown gateways are ignored.
 
-    Where one cannot be stored StateError is raised, and all of them are sent again: those that were
-    stored are coalesced then.
+    Raises StateError if one cannot be stored. Alertmanager then sends all of them again, and the
+    stored ones are coalesced.
     """
     verdicts = [Disposition.IGNORED] * len(alerts)
     for name, controller in controllers.items():
@@ -217,7 +217,7 @@ def _add_open_pages(
     metrics: HookMetrics,
     dead: Callable[[], Sequence[str]],
 ) -> None:
-    """Add what needs no token."""
+    """Add the endpoints without authentication."""
     pages = LatestPages(metrics.registry)
 
     @app.get("/metrics")
@@ -267,5 +267,5 @@ def _answer_errors(app: Flask) -> None:
 
 
 def as_json(status: int, body: Mapping[str, object]) -> Response:
-    """Answer JSON."""
+    """Return a JSON response that ends with a newline."""
     return Response(json.dumps(body) + "\n", status, mimetype="application/json")

@@ -1,4 +1,4 @@
-"""Who may come in: the token with each request, or by a form and then a session."""
+"""Authentication: the token with each request, or a login form and a session."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from zapwatch.clock import Clock
 _log = logging.getLogger("reconnect_hook")
 
 WRONG_TOKENS = 5
-"""After so many in a row, the wrong ones of an address are answered 429."""
+"""Wrong tokens in a row from an address; any further one is answered 429."""
 
 WAIT_SECONDS = 60.0
-"""So long, counted from the last wrong one."""
+"""Length of that block, from the last wrong token."""
 
 _SESSION_SECONDS = 30 * 86400
 _SESSIONS = 10_000
@@ -35,7 +35,7 @@ _SAFE = {"GET", "HEAD", "OPTIONS"}
 
 
 class LoginThrottle:
-    """Counts the wrong tokens of each address, in bounded memory."""
+    """Counts wrong tokens by address, in bounded memory; thread-safe."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or Clock()
@@ -43,7 +43,7 @@ class LoginThrottle:
         self._counts: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def note_wrong(self, address: str) -> bool:
-        """Count a wrong token; return whether there were too many of them."""
+        """Count a wrong token; return whether the address has exceeded WRONG_TOKENS."""
         now = self._clock.monotonic()
         with self._lock:
             count, at = self._counts.pop(address, (0, 0.0))
@@ -56,16 +56,16 @@ class LoginThrottle:
         return count > WRONG_TOKENS
 
     def note_right(self, address: str) -> None:
-        """Let the address begin anew."""
+        """Reset the address's count."""
         if self._counts:
             with self._lock:
                 self._counts.pop(address, None)
 
 
 class _Sessions:
-    """Sessions by random names, in memory: each ends with log-out, after 30 days or a restart.
+    """Sessions by random name, in memory: each ends at log-out, after 30 days or at a restart.
 
-    Nothing in a cookie follows from the token.
+    Cookies are independent of the token.
     """
 
     def __init__(self, clock: Clock | None) -> None:
@@ -90,10 +90,10 @@ class _Sessions:
 
 
 class TokenAuth:
-    """Lets in who knows the token.
+    """Authenticates requests by the token or a session.
 
-    The right token is never refused, whatever else comes from its address: Alertmanager may share
-    it with others. That the token cannot be guessed is for its length to see to.
+    The right token always passes, also from a blocked address, which Alertmanager may share with
+    others. The token's length protects it against guessing.
     """
 
     def __init__(self, token: str, *, clock: Clock | None = None) -> None:
@@ -102,7 +102,7 @@ class TokenAuth:
         self._sessions = _Sessions(clock)
 
     def knows(self, environ: Mapping[str, object]) -> bool:
-        """Whether a request's head has the token or an open session; counts nothing."""
+        """Whether a request's headers have the token or an open session; counts no attempt."""
         given = _token_in(str(environ.get("HTTP_AUTHORIZATION", "")))
         if given is not None:
             return self._is_token(given)
@@ -117,12 +117,12 @@ class TokenAuth:
         given = _token_in(request.headers.get("Authorization", ""))
         if given is None:
             raise Unauthorized
-        # A browser may add a password that it remembers to what another site has made it send.
+        # A browser may add a remembered password to a cross-site request.
         _refuse_other_sites()
         self._check(given)
 
     def check(self) -> None:
-        """Raise Unauthorized, Forbidden or TooManyRequests unless it may go on."""
+        """Raise Unauthorized, Forbidden or TooManyRequests without a token or session."""
         if _token_in(request.headers.get("Authorization", "")) is not None:
             self.check_token()
         elif self._sessions.is_open(request.cookies.get(_COOKIE, "")):
@@ -131,7 +131,7 @@ class TokenAuth:
             raise Unauthorized
 
     def log_in(self, given: str) -> bool:
-        """Whether the token is right; raise Forbidden for another site's form, TooManyRequests."""
+        """Return whether the token is right; raise Forbidden (cross-site) or TooManyRequests."""
         _refuse_other_sites()
         try:
             self._check(given)
@@ -140,20 +140,20 @@ class TokenAuth:
         return True
 
     def begin_session(self, response: AnyResponse) -> None:
-        """Give the browser a new session."""
+        """Set the cookie of a new session."""
         response.set_cookie(
             _COOKIE,
             self._sessions.begin(),
             max_age=_SESSION_SECONDS,
             path=_path(),
             httponly=True,
-            # Not Strict: the link in a message must lead to the page, not to the form.
+            # Not Strict: a link in a message must open the page, not the login form.
             samesite="Lax",
             secure=request.is_secure,
         )
 
     def end_session(self, response: AnyResponse) -> None:
-        """End the browser's session, for whoever else may have its cookie too."""
+        """End the session on the server too, so that copies of its cookie are void."""
         self._sessions.end(request.cookies.get(_COOKIE, ""))
         response.delete_cookie(_COOKIE, path=_path())
 
@@ -171,7 +171,7 @@ class TokenAuth:
 
 
 def _path() -> str:
-    """Return the path below which the page is: another program of the same host gets no cookie."""
+    """Return the page's path prefix, which keeps the cookie from other programs on the host."""
     return request.script_root or "/"
 
 
@@ -180,7 +180,7 @@ def _digest(name: str) -> bytes:
 
 
 def _token_in(header: str) -> str | None:
-    """Return what a script sends: a bearer token, or the password of any user."""
+    """Return a script's token: a bearer token, or the Basic password of any user."""
     scheme, _, rest = header.partition(" ")
     if scheme.lower() == "bearer":
         return rest.strip()
@@ -189,17 +189,17 @@ def _token_in(header: str) -> str | None:
 
 
 def _refuse_other_sites() -> None:
-    """Raise Forbidden for what another site has made a browser send.
+    """Raise Forbidden for a cross-site request.
 
-    Browsers say where a request comes from: in Sec-Fetch-Site where the page has TLS or is this
-    machine's, else in Origin. What is no browser sends neither. A link that leads here may come
-    from anywhere.
+    Browsers send its source in Sec-Fetch-Site if the page has TLS or is on localhost, else in
+    Origin; other clients send neither. Links from other sites (safe methods without Origin) are
+    allowed.
     """
     site = request.headers.get("Sec-Fetch-Site")
     origin = request.headers.get("Origin")
     if request.method in _SAFE and origin is None:
         return
-    # Origin is "null" for a form of a page that must not tell its address.
+    # Origin is "null" for a form on a page with Referrer-Policy: no-referrer.
     if site is not None:
         if site not in {"same-origin", "none"}:
             raise Forbidden

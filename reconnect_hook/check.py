@@ -1,4 +1,4 @@
-"""The cron script's job, once: look at every channel and repair the ones that need it."""
+"""The command ``check``, for cron: check all channels once and repair those that need it."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from zapwatch.messages.webhook_log import MessageLogError
 
 _POLL_SECONDS = 0.1
 _STOP_SECONDS = 2.0
-# A run each quarter of an hour meets few of the drops that WhatsAppChannelFlapping counts.
+# A run every 15 minutes sees few of the drops that WhatsAppChannelFlapping counts.
 _FLAPPING_SECONDS = 6 * 3600.0
 _FLAPPING_TIMES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How ``check`` was called."""
+    """Options of the command line."""
 
     dry_run: bool
     verbose: bool
 
 
 class Check:
-    """One run at one gateway. Prints nothing on a healthy day, unless it is verbose."""
+    """One run at one gateway. Prints nothing if all is well, unless verbose."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Check:
         scheduler: Scheduler | None,
         options: Options,
     ) -> None:
-        """Prepare; without a ``store`` nothing is changed anywhere."""
+        """Without a ``store`` (dry run), change nothing."""
         self._settings = settings
         self._gateway = gateway
         self._options = options
@@ -66,7 +66,7 @@ class Check:
             else None
         )
         if self._controller:
-            self._controller.reconciler.warns = False  # each outcome is printed here
+            self._controller.reconciler.warns = False  # check prints each outcome itself
         self._scheduler = scheduler
         self._client = (
             self._controller.client
@@ -75,12 +75,12 @@ class Check:
         )
         self._database = store.database if store else None
         self._clock = store.database.clock if store else Clock()
-        # It is only asked of the channels that were listed just now.
+        # Queried only for the channels just listed, so it needs no list.
         self._messages = open_source(settings, gateway)
         self.has_problem = False
 
     def run(self) -> None:
-        """Check, and note ``has_problem`` where something could not be read or a repair failed."""
+        """Check; set ``has_problem`` if something is unreadable or a repair failed."""
         look = self._last_look()
         asked_at = self._clock.monotonic()
         try:
@@ -106,12 +106,12 @@ class Check:
         self._repair(self._controller, wanted)
 
     def _tell_list(self, listed: ChannelList) -> None:
-        """Say what of the list is not watched, and what has left it."""
+        """Print the sessions that are not watched, and the channels that have left the list."""
         self._say(f"{len(listed.channels)} channels listed")
         for ignored in listed.ignored:
             self._say(f"{ignored}: ignored, as the settings say")
         for reason, count in listed.left_out.items():
-            # Rests of sessions without an id are nothing that a person could mend.
+            # People cannot fix remains of sessions without an id.
             tell = self._say if reason is LeftOut.UNUSABLE_ID else self._print
             tell(f"left out of the list: {count} {LEFT_OUT_WORDS[reason]}")
         if self._controller is None:
@@ -125,7 +125,7 @@ class Check:
             )
 
     def _last_look(self) -> int:
-        """Return the number of the last look that began before the list is asked for."""
+        """Return the number of the last look that began before this list."""
         if self._store is None:
             return 0
         add_gateways(self._store.database, [self._gateway.name])
@@ -182,9 +182,9 @@ class Check:
         return wanted + ([] if view is None else self._never_heard(unheard))
 
     def _never_heard(self, unheard: Mapping[str, str]) -> list[Target]:
-        """Return those that have been so for as long as would be silence.
+        """Return the channels without a message for longer than the silence threshold.
 
-        A channel that was set up a moment ago has had no chance of a message yet.
+        The time runs from the first check that found none: a new channel has had no chance yet.
         """
         if self._controller is None:
             return []
@@ -196,15 +196,15 @@ class Check:
         ]
 
     def _repair(self, controller: GatewayController, wanted: list[Target]) -> None:
-        """Have them repaired, and wait until nothing is under way any more."""
+        """Queue repairs, and wait until no repair is due or in progress."""
         history, names = controller.history, {target.key: target for target in wanted}
         newest = history.newest_id()
         controller.writer.accept([Alert(AlertStatus.FIRING, target) for target in wanted])
-        assert self._scheduler is not None  # noqa: S101 - it is there with the controller
+        assert self._scheduler is not None  # noqa: S101 - set together with the controller
         self._scheduler.add([controller.reconciler])
         ended: set[str] = set()
         while True:
-            # First the rows: what ends in between has its record then.
+            # Rows first: a repair that ends in between is then in the records.
             unsettled = self._is_to_look(controller) or history.unsettled()
             for attempt in history.ended_after(newest):
                 newest = attempt.id
@@ -222,8 +222,8 @@ class Check:
             self._print(f"{one.row.channel}: {reason}; {_why_it_waits(one)}")
 
     def _is_to_look(self, controller: GatewayController) -> bool:
-        """Whether the rows are still to be judged by the list, as no other hook judges them."""
-        assert self._store is not None  # noqa: S101 - it is there with the controller
+        """Whether the list is still to be evaluated here, because no other hook leads."""
+        assert self._store is not None  # noqa: S101 - set together with the controller
         if not controller.reconciler.holds_list:
             return False
         polled = poll(self._store.database)[self._gateway.name]
@@ -238,7 +238,7 @@ class Check:
         self.has_problem |= attempt.outcome in {Outcome.FAILED, Outcome.UNKNOWN_CHANNEL}
 
     def _flapping(self, attempt: Attempt) -> str:
-        """Return how often the channel has come back lately, empty where that is not too often."""
+        """Return a note if the channel has recovered too often lately, else an empty string."""
         if attempt.outcome not in RECOVERIES or self._controller is None:
             return ""
         times = sum(
@@ -252,7 +252,7 @@ class Check:
         return f", {times} times in 6 hours: is the session open twice?"
 
     def _explain(self, error: GatewayError) -> None:
-        """Say why there is no list; verbosely, what helps to find the setting at fault."""
+        """Print why the list failed; if verbose, also hints at the wrong setting."""
         self._complain("list", str(error), "no channel could be checked")
         parts = urlsplit(self._gateway.base_url)
         default = 443 if parts.scheme == "https" else 80
@@ -288,7 +288,7 @@ class Check:
             self._print(line)
 
     def _print(self, line: str) -> None:
-        print(self._named(line), flush=True)  # noqa: T201 - the operator, or cron's mail, reads it
+        print(self._named(line), flush=True)  # noqa: T201 - for the operator, or cron's mail
 
     def _named(self, line: str) -> str:
         named = f"{self._gateway.name}: {line}" if len(self._settings.gateways) > 1 else line
@@ -296,12 +296,12 @@ class Check:
 
 
 def run_check(settings: Settings, options: Options) -> int:
-    """Check all gateways at once, so that none waits for one that hangs.
+    """Check all gateways in parallel, so that a hanging one delays no other.
 
-    Returns the exit code: 0 where all is well or every repair was accepted, else 1. Raises
+    Returns the exit code: 0 if all is well or every repair was accepted, else 1. Raises
     SettingsError.
     """
-    # First, so that a state or log that cannot be opened shows before anything is called.
+    # First, so that an unusable state or log fails before any call.
     store = None if options.dry_run else open_store(settings)
     scheduler = Scheduler(store.database) if store else None
     checks = [Check(settings, gateway, store, scheduler, options) for gateway in settings.gateways]
@@ -329,7 +329,7 @@ def _run(check: Check, errors: list[StateError]) -> None:
     except StateError as error:
         errors.append(error)
     except Exception:
-        check.has_problem = True  # unforeseen, but then nobody knows that all is well
+        check.has_problem = True  # unexpected: the check is incomplete
         raise
 
 

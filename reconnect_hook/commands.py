@@ -1,4 +1,4 @@
-"""``python -m reconnect_hook probe`` and ``audit``: one question now, and what came of it."""
+"""The commands ``probe`` and ``audit``: run once, print the result, return an exit code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from zapwatch.gateways.base import GatewayError
 from zapwatch.messages.webhook_log import MessageLogError
 
 MISSED, UNKNOWN = 3, 1
-"""The exit codes where messages are missing, and where that cannot be known of all."""
+"""Exit codes: messages are missing; a result is unknown."""
 
 _SAID = {
     ProbeOutcome.PASSED: "alive",
@@ -41,9 +41,9 @@ _SAID = {
 
 
 def run_probe(settings: Settings, channel: str, kind: ProbeKind | None, *, dry_run: bool) -> int:
-    """Ask a channel, and repair nothing; raise SettingsError.
+    """Probe a channel without repairing it; raise SettingsError.
 
-    Returns 0 where it is alive, or with ``dry_run`` could be asked, else 1.
+    Returns 0 if it is alive (with ``dry_run``: if it can be probed), else 1.
     """
     store = open_store(settings)
     key = channel_key(channel)
@@ -90,7 +90,7 @@ def _probe(
         return 0
     try:
         means.book.begin(channel)
-        # Asked for by name, an echo is sent.
+        # --kind echo always sends an echo.
         finding = _run(means, channel, listed, wanted, sends=kind is ProbeKind.ECHO)
         means.book.end(channel.key, finding.kind, finding.outcome, finding.suspended)
     except PostponedError as error:
@@ -128,7 +128,7 @@ def _run(
 
 
 def _obstacle(means: ProbeContext, channel: Channel, wanted: ProbeKind) -> str:
-    """Return what keeps a channel from being asked so, and empty where nothing does."""
+    """Return why a channel cannot be probed in this way, empty if it can."""
     if not channel.repairable:
         return "it is of a kind that is only watched"
     if wanted is ProbeKind.QUERY and means.client.can_query:
@@ -163,7 +163,7 @@ def run_audit(
 ) -> int:
     """Audit one channel or all, of one gateway or all; raise SettingsError.
 
-    ``replay``: deliver again what is missing, and audit a second time. Returns 0 where no message
+    ``replay``: deliver missing messages again, then audit a second time. Returns 0 if no message
     is missing, else MISSED or UNKNOWN.
     """
     names = [one.name for one in settings.gateways]
@@ -183,7 +183,7 @@ def run_audit(
         controller = make_controller(settings, one, store, HookMetrics(), scheduler)
         try:
             for each in _named(controller.client.list_channels().channels, channel):
-                # One at a time: of thousands, somebody wants to see that it goes on.
+                # One at a time, to show progress with thousands of channels.
                 audit = _audit(controller, each, since, say)
                 if replay and audit.missed:
                     say(_replay(controller, each))
@@ -219,7 +219,7 @@ def _audit(
 
 
 def _replay(controller: GatewayController, channel: Channel) -> str:
-    """Deliver again what a channel has missed; return what came of it in a line."""
+    """Deliver a channel's missed messages again; return the result as one line."""
     done = controller.replayer.run_now(channel)
     results, why = done or ({}, "another program is delivering: try again")
     told = [f"{count} {result}" for result, count in results.items()]
@@ -259,8 +259,8 @@ def _time(at: float) -> str:
 
 
 def _say_nothing(*_lines: str) -> None:
-    """Leave the output to the JSON."""
+    """Print nothing: the output is JSON only."""
 
 
 def _say(*lines: str) -> None:
-    print("\n".join(map(printable, lines)), flush=True)  # noqa: T201 - the operator reads it
+    print("\n".join(map(printable, lines)), flush=True)  # noqa: T201 - for the operator

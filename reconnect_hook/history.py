@@ -1,4 +1,4 @@
-"""What the state remembers, for the metrics, the operators' page and ``check``."""
+"""Reads of the state for the metrics, the operators' page and ``check``."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from zapwatch.channels import MAX_ID_LENGTH
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.db import Database, now
 
-_ATTEMPTS = 200  # of one channel that are shown
+_ATTEMPTS = 200  # shown per channel
 _GONE_SECONDS = 300.0  # as in the rule WhatsAppChannelGone
-# Of ``check`` alone, which makes it where it needs it.
+# Used only by ``check``, which creates it on demand.
 _LISTED = sa.Table(
     "listed_channels",
     sa.MetaData(),
     sa.Column("gateway", sa.String(MAX_ID_LENGTH), primary_key=True),
-    # JSON: by key, [id, since when it is missing (Unix seconds) or null].
+    # JSON by key: [id, time since which it is missing (Unix seconds) or null].
     sa.Column("channels", sa.Text().with_variant(LONGTEXT(), "mysql", "mariadb"), nullable=False),
     **MYSQL,
 )
@@ -37,7 +37,7 @@ _LISTED = sa.Table(
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A repair that waits; ``due_at`` None where it is under way. Times are Unix seconds."""
+    """A queued repair; ``due_at`` is None while it runs. Times are Unix seconds."""
 
     channel: str
     reason: RepairCause
@@ -47,28 +47,28 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class OpenRow:
-    """A row of which something is wanted, and in how many seconds it may be done."""
+    """An open row, and the seconds until it may be served."""
 
     row: ChannelRow
     paused: bool
     called_ago: float | None
-    """Seconds since its last call, None where there was none."""
+    """Seconds since its last call, None without one."""
     backoff: float
-    """Seconds until its next call, not above 0 where it may be made now."""
+    """Seconds until the next call is allowed, 0 or less if it is."""
     rests: float
-    """Seconds until its gateway's circuit breaker lets anything through, 0 where it does."""
+    """Seconds until the gateway's circuit breaker allows a call, 0 if it does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A repair that ended. Times are Unix seconds."""
+    """A finished repair. Times are Unix seconds."""
 
     id: int
     key: str
     channel: str
     reason: RepairCause
     number: int
-    """Within its episode, from 1."""
+    """Number within its episode, from 1."""
     action: str
     outcome: Outcome
     detail: str
@@ -78,18 +78,18 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What is remembered of a channel that the gateway lists."""
+    """The stored state of a listed channel."""
 
     channel: str
     failures: int
     qr_required: bool
     status: str | None
-    """What the gateway said at the end of the last repair."""
+    """The gateway's status at the end of the last repair."""
 
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """A pause of a channel's repairs; ``until`` is Unix seconds, None where it has no end."""
+    """A pause of a channel's repairs; ``until`` is Unix seconds, None without an end."""
 
     channel: str
     until: float | None
@@ -97,7 +97,7 @@ class Paused:
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """The state as it is now, each part by channel key."""
+    """The current state, each part by channel key."""
 
     at: float
     """Unix seconds by the database's clock."""
@@ -107,7 +107,7 @@ class Present:
     gateway_rests_until: float | None
     probed: dict[str, Probed] = field(default_factory=dict)
     asked: frozenset[str] = frozenset()
-    """The keys of those that are being probed."""
+    """Keys of the channels whose probe is due or in progress."""
 
 
 class RepairHistory:
@@ -119,7 +119,7 @@ class RepairHistory:
         self._backoff = backoff
 
     def present(self) -> Present:
-        """Return what there is to know now."""
+        """Return the current state."""
         with self._database.read() as connection:
             gateway = read_gateway(connection, self._gateway)
             found = read_all_rows(connection, self._gateway)
@@ -171,7 +171,7 @@ class RepairHistory:
         )
 
     def unsettled(self) -> bool:
-        """Whether a repair is due or under way, and does not wait for a later moment."""
+        """Whether a recheck or repair is due now or in progress."""
         row = channel.c
         with self._database.read() as connection:
             query = sa.select(row.key).where(
@@ -183,7 +183,7 @@ class RepairHistory:
             return connection.scalar(query.limit(1)) is not None
 
     def open_rows(self, keys: Collection[str]) -> list[OpenRow]:
-        """Return the rows of these channels of which something is wanted."""
+        """Return the open rows of these channels."""
         with self._database.read() as connection:
             rows = read_rows(connection, self._gateway, keys)
             gateway, at = read_gateway(connection, self._gateway), now(connection)
@@ -201,12 +201,12 @@ class RepairHistory:
         ]
 
     def ended_after(self, repair_id: int) -> list[Attempt]:
-        """Return the repairs that ended after another one."""
+        """Return the repairs recorded after the one with this id."""
         mine = (repair_log.c.gateway == self._gateway, repair_log.c.id > repair_id)
         return self._ended(sa.select(repair_log).where(*mine).order_by(repair_log.c.id))
 
     def ended_since(self, moment: float) -> list[Attempt]:
-        """Return the repairs that ended at ``moment`` (Unix seconds) or later, oldest first."""
+        """Return the repairs finished at ``moment`` (Unix seconds) or later, oldest first."""
         condition = (repair_log.c.finished_at >= moment, repair_log.c.gateway == self._gateway)
         query = sa.select(repair_log).where(*condition).order_by(repair_log.c.finished_at)
         return self._ended(query)
@@ -240,7 +240,7 @@ class RepairHistory:
             return [LoggedAttempt.from_row(dict(row)) for row in rows]
 
     def newest_id(self) -> int:
-        """Return the id of the newest repair of all, 0 where there is none."""
+        """Return the id of the newest repair of all gateways, 0 without any."""
         with self._database.read() as connection:
             return connection.scalar(sa.select(sa.func.max(repair_log.c.id))) or 0
 
@@ -249,9 +249,9 @@ class RepairHistory:
             return [_attempt(row) for row in connection.execute(query)]
 
     def note_unheard(self, unheard: Mapping[str, str]) -> dict[str, float]:
-        """Note of which channels (key: id) no message is known, and return for how many seconds.
+        """Record the channels (key: id) without a known message; return the seconds since then.
 
-        Every other channel of the gateway is noted to have been heard.
+        All other channels of the gateway are recorded as heard.
         """
 
         def work(connection: sa.Connection) -> dict[str, float]:
@@ -265,7 +265,7 @@ class RepairHistory:
             for key, name in unheard.items():
                 if key not in since:
                     ensure_row(connection, self._gateway, key, name, listed=True)
-                # What was noted in the future, by a clock that was put back since, is noted anew.
+                # A time in the future, from before the clock was set back, is replaced.
                 if since.get(key) is None or since[key] > at:
                     self._note(connection, key, unheard_since=at)
                     since[key] = at
@@ -274,11 +274,10 @@ class RepairHistory:
         return self._database.transact(work)
 
     def note_listed(self, listed: Mapping[str, str], ignored: Collection[str]) -> list[str]:
-        """Note which channels (key: id) are listed, and return those that have left the list.
+        """Record the listed channels (key: id), and return those that have left the list.
 
-        Each is returned once, by the first call that comes five minutes or more after the first one
-        that missed it: a gateway that restarts lists its sessions one after the other. What is
-        ``ignored`` (keys) is forgotten.
+        Each is returned once, five minutes or more after the first call that missed it: a
+        restarting gateway lists its sessions one by one. Keys in ``ignored`` are dropped.
         """
 
         def work(connection: sa.Connection) -> list[str]:
@@ -289,7 +288,7 @@ class RepairHistory:
             gone = []
             for key in before.keys() - kept.keys() - set(ignored):
                 name, since = before[key]
-                # What was noted in the future, by a clock that was put back since, is noted anew.
+                # A time in the future, from before the clock was set back, is replaced.
                 since = at if since is None or since > at else since
                 if at - since >= _GONE_SECONDS:
                     gone.append(name)
@@ -311,10 +310,10 @@ class RepairHistory:
 
 
 def episodes(attempts: Sequence[Attempt]) -> list[list[Attempt]]:
-    """Return attempts, which are the newest first, as their episodes, each the newest first."""
+    """Group attempts, newest first, into episodes, also newest first."""
     found: list[list[Attempt]] = []
     for attempt in attempts:
-        # Attempt 1 begins an episode, so what comes after it here belongs to the one before.
+        # Attempt 1 begins an episode, so the next one in this order ends the episode before.
         if found and found[-1][-1].number > attempt.number:
             found[-1].append(attempt)
         else:

@@ -1,4 +1,4 @@
-"""A channel's row and a gateway's: what can be wanted of them, and how long they are left alone."""
+"""Rows of channels and gateways: intents, phases, backoff and the circuit breaker."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from zapwatch.channels import Status
 
 
 class Intent(enum.IntEnum):
-    """What is wanted of a channel; the greater takes the place of the smaller."""
+    """Requested work for a channel; a greater intent replaces a smaller one."""
 
     NONE = 0
     PROBE = 1
-    """To find out whether it is alive."""
+    """Probe it."""
     RECHECK = 2
-    """To end its episode if it is connected."""
+    """End its episode if it is connected."""
     REPAIR = 3
     FORCE = 4
-    """A repair, now."""
+    """Repair it without backoff."""
 
 
 class AskedBy(enum.StrEnum):
-    """Who wants it."""
+    """Source of an intent."""
 
     ALERTMANAGER = "alertmanager"
     PAGE = "page"
@@ -36,30 +36,30 @@ class AskedBy(enum.StrEnum):
 
 
 class Phase(enum.StrEnum):
-    """What is being done about a channel."""
+    """Phase of the work on a channel."""
 
     IDLE = "idle"
     CALLING = "calling"
     STARTING = "starting"
-    """The gateway was asked, and its session starts."""
+    """Reconnect was called; the session is starting."""
     VERIFYING = "verifying"
     PROVING = "proving"
-    """It is probed, as the proof of its repair."""
+    """A probe verifies its repair."""
     PROBING = "probing"
     RESTARTING = "restarting"
-    """Its session is thrown away, and a new one is not there yet."""
+    """Its session is deleted, and the new one does not exist yet."""
 
 
 AT_REST = frozenset({Phase.IDLE, Phase.PROBING})
-"""In the others a repair is under way."""
+"""Phases without a repair in progress."""
 
 
 IN_HAND = frozenset({Phase.CALLING, Phase.PROVING, Phase.PROBING})
-"""In these a thread of the leader's is at work."""
+"""Phases in which a thread of the leader works."""
 
 
 class Step(enum.StrEnum):
-    """The last thing that was done in a phase."""
+    """Last step of a phase."""
 
     RECONNECT = "reconnect"
     START = "start"
@@ -67,11 +67,11 @@ class Step(enum.StrEnum):
     DELETE = "delete"
     CREATE = "create"
     POSTPONED = "postponed"
-    """A probe that goes on at the row's deadline."""
+    """The probe resumes at the row's deadline."""
 
 
 class Outcome(enum.StrEnum):
-    """The label ``outcome`` of whatsapp_reconnect_attempts_total."""
+    """Outcome of a repair: the label ``outcome`` of whatsapp_reconnect_attempts_total."""
 
     RECOVERED = "recovered"
     RECONNECTED = "reconnected"
@@ -83,31 +83,31 @@ class Outcome(enum.StrEnum):
 
 
 RECOVERIES = frozenset({Outcome.RECOVERED, Outcome.RECONNECTED})
-"""These end an episode."""
+"""Outcomes that end an episode."""
 
 FAILURES = frozenset({Outcome.FAILED, Outcome.STILL_DISCONNECTED})
-"""These count as failures in a row."""
+"""Outcomes that count as consecutive failures."""
 
 
 class ProbeOutcome(enum.StrEnum):
-    """How a probe ended: the label ``outcome`` of whatsapp_channel_probes_total."""
+    """Outcome of a probe: the label ``outcome`` of whatsapp_channel_probes_total."""
 
     PASSED = "passed"
     FAILED = "failed"
-    """The channel is dead, and is repaired."""
+    """The channel is dead; a repair follows."""
     OTHER_FAILED = "other_failed"
-    """The channel that was to send the echo is dead, and is repaired."""
+    """The echo's sender is dead; its repair follows."""
     DELIVERY_BROKEN = "delivery_broken"
-    """The gateway receives its messages, and they do not arrive: there is nothing to reconnect."""
+    """The gateway receives its messages, but they do not arrive: reconnecting does not help."""
     UNDECIDED = "undecided"
-    """An echo was lost, and which of the two is dead did not show."""
+    """An echo was lost without showing which side is dead."""
 
 
 class Action(enum.StrEnum):
-    """The strongest thing that was asked of the gateway, as the log names it.
+    """The strongest call of a repair, as named in the log.
 
-    GET_QR and RECONNECT keep the pairing: which of them, says the adapter's ``reconnect_call``.
-    RESTART throws it away.
+    GET_QR and RECONNECT keep the pairing; the adapter's ``reconnect_call`` is one of them.
+    RESTART discards it.
     """
 
     NONE = "none"
@@ -117,22 +117,22 @@ class Action(enum.StrEnum):
 
 
 PHASE_SECONDS = 600.0
-"""No phase is longer; see clamp()."""
+"""Longest phase; see clamp()."""
 
 LEASE_SECONDS = 10.0
-"""A leader that has written nothing for so long leads no more."""
+"""A leader's lease expires so long after its last write."""
 
 LONGEST_REST_SECONDS = 300.0
-"""A gateway that fails is left alone for no longer at a time."""
+"""Longest time that a circuit stays open before the next trial."""
 
 THRESHOLD = 5
-"""So many failures in a row open the circuit breaker of a gateway."""
+"""Consecutive failures that open a gateway's circuit."""
 
 FIRST_REST_SECONDS = 15.0
-"""The first rest; each trial that fails doubles it."""
+"""First time that a circuit stays open; each failed trial doubles it."""
 
 WINDOW_SECONDS = 600.0
-"""Failures that are further apart are no row: one broken session alone does not open it."""
+"""Failures further apart are not consecutive: one broken session must not open the circuit."""
 
 
 @dataclass(slots=True)
@@ -176,11 +176,11 @@ class ChannelRow:
     probe_ended_at: float | None = None
     suspended: bool = False
     stored: Sequence[Any] | None = field(default=None, init=False, repr=False, compare=False)
-    """What the table holds of it, in the order of COLUMNS; None where that is not known."""
+    """The stored values in the order of COLUMNS; None if unknown."""
 
     @classmethod
     def load(cls, values: Sequence[Any]) -> Self:
-        """Return the row that the table holds as ``values``, in the order of COLUMNS."""
+        """Return the row of stored ``values``, in the order of COLUMNS."""
         row = cls(*values)
         row.intent, row.phase = _INTENTS[row.intent], _PHASES[row.phase]
         row.cause = _CAUSES[row.cause] or RepairCause.DISCONNECTED
@@ -192,9 +192,9 @@ class ChannelRow:
         return row
 
     def changes(self) -> tuple[tuple[str, Any], ...]:
-        """Return the columns that are not as the table holds them, and their values.
+        """Return the changed columns and their values.
 
-        Not what only operators and ``check`` change.
+        Columns that only operators and ``check`` change are excluded.
         """
         before = self.stored or (_NOTHING,) * len(COLUMNS)
         return tuple(
@@ -204,7 +204,7 @@ class ChannelRow:
         )
 
     def restore(self) -> None:
-        """Undo every change since it was loaded."""
+        """Undo all changes since load()."""
         if self.stored is not None:
             before = self.load(self.stored)
             for name in COLUMNS:
@@ -212,17 +212,17 @@ class ChannelRow:
 
     @property
     def is_open(self) -> bool:
-        """Whether something is wanted of it."""
+        """Whether it has an intent."""
         return self.next_at is not None
 
     @property
     def in_work(self) -> bool:
-        """Whether a repair is under way."""
+        """Whether a repair is in progress."""
         return self.phase not in AT_REST
 
     @property
     def has_episode(self) -> bool:
-        """Whether a repair has not brought it back yet, or a QR code waits."""
+        """Whether repairs have not recovered it yet, or a QR code waits."""
         return bool(self.attempts or self.failures or self.qr_required)
 
     def is_paused(self, now: float) -> bool:
@@ -230,10 +230,9 @@ class ChannelRow:
         return self.paused and (self.paused_until is None or self.paused_until > now)
 
     def clamp(self, now: float, longest_wait: float) -> None:
-        """Change what only a clock that has been put back since explains.
+        """Correct times that are only possible because the clock was set back.
 
-        What has happened later than now has happened now; a deadline that is further away than
-        any can be is over.
+        Past events in the future become now; deadlines beyond their maximum expire now.
         """
         for name in _PAST:
             value = getattr(self, name)
@@ -256,14 +255,14 @@ _PAST = (
     "query_failed_at",
 )
 COLUMNS = tuple(one.name for one in fields(ChannelRow) if one.init)
-"""The columns of the table that a ChannelRow has, in this order."""
+"""The table's columns that a ChannelRow has, in this order."""
 
 _OF_OTHERS = frozenset({"key", "paused", "paused_until", "unheard_since"})
-"""What the leader of a gateway does not change."""
+"""Columns that a gateway's leader does not write."""
 
 _NOTHING = object()
 _values = attrgetter(*COLUMNS)
-# By what the table holds; looking it up takes a fifth of the time that the class takes.
+# By stored value: a dictionary takes a fifth of the time of the enum's constructor.
 _INTENTS = {one.value: one for one in Intent}
 _PHASES = {one.value: one for one in Phase}
 _CAUSES: dict[str | None, RepairCause | None] = {
@@ -289,36 +288,36 @@ class GatewayRow:
     back_at: float | None = None
 
     def is_led(self, now: float) -> bool:
-        """Whether somebody leads it."""
+        """Whether a hook holds a valid lease."""
         until = self.lease_until
-        # A lease that ends later than any can is of a clock that has been put back since.
+        # A lease beyond its maximum is from before the clock was set back.
         return self.holder is not None and until is not None and now < until <= now + LEASE_SECONDS
 
     def rests(self, now: float) -> bool:
-        """Whether it is left alone, since it has failed so often."""
+        """Whether its open circuit blocks all calls, also a trial."""
         until = self.rests_until
         return until is not None and now < until <= now + LONGEST_REST_SECONDS
 
     @property
     def is_tripped(self) -> bool:
-        """Whether its circuit breaker is open: one call at most may be in flight, as a trial."""
+        """Whether its circuit is open: only one call in flight is allowed, as a trial."""
         return self.failures >= THRESHOLD
 
     def after_failure(self, now: float) -> GatewayRow:
-        """Return the state after a call that failed."""
+        """Return the row after a failed call."""
         if self.is_tripped and self.rests(now):
-            return self  # of a call that had begun before
+            return self  # the call began before the circuit opened
         since = now - (self.failed_at or 0.0)
         failures = self.failures + 1 if self.is_tripped or 0 <= since <= WINDOW_SECONDS else 1
         rests_until = self.rests_until
         if failures >= THRESHOLD:
-            # An exponent that is large enough for the longest rest.
+            # The bound of the exponent exceeds the longest time.
             rest = FIRST_REST_SECONDS * 2.0 ** min(failures - THRESHOLD, 16)
             rests_until = now + min(rest, LONGEST_REST_SECONDS)
         return replace(self, failures=failures, failed_at=now, rests_until=rests_until)
 
     def after_answer(self, now: float) -> GatewayRow:
-        """Return the state after a call that was answered."""
+        """Return the row after an answered call."""
         if not self.failures:
             return self
         back_at = now if self.is_tripped else self.back_at
@@ -326,42 +325,42 @@ class GatewayRow:
 
 
 LONGEST_DELAY_SECONDS = 3600.0
-"""Delays grow up to an hour; a longer cooldown stays as long as it is."""
+"""Upper bound of the backoff; a longer cooldown is kept."""
 
 ROUND_SECONDS = 30.0
-"""How often a gateway's list is asked for while a repair waits."""
+"""Interval of looks while a repair waits."""
 
 STALE_SECONDS = 10.0
-"""An alert that comes so soon after its channel was found connected is likely older than that."""
+"""An alert within this time after its channel was found connected is probably stale."""
 
 _AUTO_RETRY_SECONDS = 900.0
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """The delays that follow from RECONNECT_COOLDOWN_SECONDS: it doubles with each repair.
+    """Backoff from RECONNECT_COOLDOWN_SECONDS, doubled with each repair.
 
-    With its default of 300 they are 5, 10, 20, 40 and then 60 minutes. 0 means no delay at all.
+    The default of 300 gives 5, 10, 20, 40 and then 60 minutes. 0 means no delay.
     """
 
     cooldown: float
 
     @property
     def longest(self) -> float:
-        """No delay is longer."""
+        """Upper bound of all delays, in seconds."""
         return max(self.cooldown, LONGEST_DELAY_SECONDS)
 
     def delay(self, attempts: int) -> float:
-        """Return the seconds after so many repairs that have not brought the channel back."""
-        # An exponent that is large enough for any cooldown, and small enough for a float.
+        """Return the delay in seconds after so many repairs without recovery."""
+        # The bound of the exponent suits any cooldown and avoids float overflow.
         doubled = self.cooldown * 2.0 ** min(max(attempts - 1, 0), 32)
         return max(self.cooldown, min(doubled, LONGEST_DELAY_SECONDS))
 
     def retries(self, attempts: int) -> bool:
-        """Whether the hook tries again without having been asked.
+        """Whether the hook retries without a new alert.
 
-        Only while the alert is that fresh. Later repairs are for alerts that have come since: then
-        Alertmanager still says that the channel is down, and nobody has silenced it.
+        Only with delays below 15 minutes. Later repairs need a new alert, which shows that the
+        channel is still down and not silenced.
         """
         return 0 < self.delay(attempts) < _AUTO_RETRY_SECONDS
 
@@ -373,15 +372,15 @@ class Backoff:
         cause: RepairCause | None = None,
         status: Status | None = None,
     ) -> float:
-        """Return the moment from which on the channel may be called, 0 where it may be at once.
+        """Return the time from which a call for the channel is allowed, 0 for at once.
 
-        ``cause`` is that of a new alert, ``status`` what the gateway says of the channel now.
+        ``cause`` is that of a new alert, ``status`` the channel's current status at the gateway.
         """
         called_at = row.called_at
         if row.intent is Intent.FORCE or called_at is None or self.cooldown == 0:
             return 0.0
         if row.failures and gateway.back_at is not None and called_at <= gateway.back_at:
-            return 0.0  # it failed while nothing could have helped
+            return 0.0  # it failed while the gateway was failing
         if escalates(row.last_cause, cause or row.cause) or (
             status is not None and row.last_status not in {None, status}
         ):
@@ -390,8 +389,8 @@ class Backoff:
 
 
 def escalates(before: RepairCause | None, cause: RepairCause) -> bool:
-    """Whether a channel that was silent has dropped since: another problem, so no longer delay.
+    """Whether a silent channel has dropped since: a new problem, so only the cooldown applies.
 
-    Not the other way round: an old notification may say "silent" long after the drop.
+    The reverse does not count: a late notification may say "silent" long after the drop.
     """
     return cause is RepairCause.DISCONNECTED and before is not None and before.is_silence

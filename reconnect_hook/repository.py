@@ -1,4 +1,4 @@
-"""The state database's statements: raises by anybody, and the writes of whoever leads a gateway."""
+"""SQL statements of the state: raises by any hook, and writes by a gateway's leader."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _T = TypeVar("_T")
 
 _CHUNK = 500  # rows a statement
 _HISTORY_SECONDS = 90 * 86400.0
-_UNKNOWN_SECONDS = 86400.0  # for which the record of a channel that nobody lists is kept
-_PRUNE_CHUNK = 1000  # rows a transaction, so that nobody waits long for one
+_UNKNOWN_SECONDS = 86400.0  # for records of channels that no gateway lists
+_PRUNE_CHUNK = 1000  # rows a transaction, to keep locks short
 _SILENCES = [str(cause) for cause in RepairCause if cause.is_silence]
 
 
 class _Statement:
-    """A statement that is compiled once: for each use SQLAlchemy takes longer than the database."""
+    """A statement compiled once: compiling takes SQLAlchemy longer than running the query."""
 
     def __init__(self, statement: sa.ClauseElement) -> None:
         self._statement = statement
@@ -49,7 +49,7 @@ class _Statement:
     def _prepare(
         self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]
     ) -> tuple[str, list[Any]]:
-        """Return the database's own text, and for each row its parameters as the driver wants."""
+        """Return the SQL text of the dialect, and each row's parameters in the driver's form."""
         dialect = connection.dialect
         if dialect.name not in self._compiled:
             self._compiled[dialect.name] = self._statement.compile(dialect=dialect)
@@ -61,12 +61,12 @@ class _Statement:
         return compiled.string, [{one: row[one] for one in compiled.params} for row in rows]
 
     def rows(self, connection: sa.Connection, values: Mapping[str, Any]) -> Sequence[Any]:
-        """Return the rows that it finds, their values as the driver has them."""
+        """Return the result's rows with the driver's values; raise DBAPIError."""
         text, [parameters] = self._prepare(connection, [values])
         errors = connection.dialect.loaded_dbapi.Error
         cursor = connection.connection.cursor()
         try:
-            # Not by exec_driver_sql(): what it finds out of 40 columns takes as long as the query.
+            # exec_driver_sql() would inspect 40 columns, which takes as long as the query.
             cursor.execute(text, parameters)
             return cursor.fetchall()
         except errors as error:
@@ -75,7 +75,7 @@ class _Statement:
             cursor.close()
 
     def change(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Execute it with each of the rows."""
+        """Execute it with each row's values, _CHUNK rows a statement."""
         for begin in range(0, len(rows), _CHUNK):
             text, parameters = self._prepare(connection, rows[begin : begin + _CHUNK])
             connection.exec_driver_sql(text, parameters)
@@ -94,7 +94,7 @@ _GATEWAY = _Statement(
 
 
 def read_gateway(connection: sa.Connection, name: str) -> GatewayRow:
-    """Return the row of a gateway; one that has none yet has just been added."""
+    """Return a gateway's row; the default one if it was only just added."""
     found = _GATEWAY.rows(connection, {"of_gateway": name})
     return GatewayRow(*found[0]) if found else GatewayRow()
 
@@ -115,9 +115,9 @@ _AUDIT, _REPLAY = (
 def read_due(
     connection: sa.Connection,
 ) -> dict[str, tuple[GatewayRow, float | None, float, float | None, float | None]]:
-    """Return all gateways: the row, when a look is wanted, the moment.
+    """Return by gateway: its row, when a look is due, and the current time.
 
-    Then when an audit is due, and when a delivery of missed messages is.
+    Also when an audit is due, and when a delivery of missed messages is.
     """
     at = now_column(connection)
     query = sa.select(gateway.c.gateway, *_GATEWAY_COLUMNS, _DUE, at, _AUDIT, _REPLAY)
@@ -146,9 +146,9 @@ def _state_by_key(count: int) -> _Statement:
 
 
 def _by_chunk(name: str, keys: Collection[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the values for some keys at a time, and how many keys they are.
+    """Yield for each chunk of keys its number of keys and the statement's values.
 
-    The last one is repeated up to a power of two: a statement for each number would be too many.
+    Repeating the last key up to a power of two limits the number of cached statements.
     """
     ordered = sorted(keys)
     for begin in range(0, len(ordered), _CHUNK):
@@ -161,7 +161,7 @@ def _by_chunk(name: str, keys: Collection[str]) -> Iterator[tuple[int, dict[str,
 def read_rows(
     connection: sa.Connection, name: str, keys: Collection[str], *, lock: bool = False
 ) -> dict[str, ChannelRow]:
-    """Return the rows of channels by key; with ``lock``, nobody changes them meanwhile."""
+    """Return the rows of channels by key; ``lock``: SELECT FOR UPDATE."""
     found: dict[str, ChannelRow] = {}
     for count, values in _by_chunk(name, keys):
         for row in _by_key(count, lock=lock).rows(connection, values):
@@ -172,7 +172,7 @@ def read_rows(
 def read_state(
     connection: sa.Connection, name: str, keys: Collection[str]
 ) -> tuple[GatewayRow, dict[str, ChannelRow]]:
-    """Return the row of a gateway and those of channels, none of them older than the first."""
+    """Return a gateway's row and channels' rows; no channel's row is older than the gateway's."""
     seen: GatewayRow | None = None
     found: dict[str, ChannelRow] = {}
     for count, values in _by_chunk(name, keys):
@@ -184,7 +184,7 @@ def read_state(
 
 
 def read_open_rows(connection: sa.Connection, name: str, *, lock: bool = False) -> list[ChannelRow]:
-    """Return the open rows of a gateway in the order of their keys."""
+    """Return a gateway's open rows, sorted by key."""
     query = _OPEN.with_for_update() if lock else _OPEN
     return [ChannelRow.load(row) for row in connection.execute(query, {"of_gateway": name})]
 
@@ -199,9 +199,9 @@ _ALL = _Statement(sa.select(*_STATE_COLUMNS, channel.c.probe_ended_at, *_PROBED)
 
 
 def read_all_rows(connection: sa.Connection, name: str) -> list[tuple[ChannelRow, Sequence[Any]]]:
-    """Return each row of a gateway, and of its last probe end, channel, kind, outcome, webhook.
+    """Return a gateway's rows, each with its last probe: end, channel, kind, outcome, webhook.
 
-    The moment is None where it was never probed.
+    The end is None without a probe.
     """
     found = _ALL.rows(connection, {"of_gateway": name})
     count = len(COLUMNS)
@@ -211,7 +211,7 @@ def read_all_rows(connection: sa.Connection, name: str) -> list[tuple[ChannelRow
 def ensure_row(
     connection: sa.Connection, name: str, key: str, channel_name: str, *, listed: bool = False
 ) -> None:
-    """Add the row of a channel unless it is there; ``listed``: the gateway is known to have it."""
+    """Add a channel's row if it is missing; ``listed``: the gateway lists the channel."""
     mine = (channel.c.gateway == name, channel.c.key == key)
     if connection.scalar(sa.select(channel.c.key).where(*mine)) is None:
         row = {"gateway": name, "key": key, "channel": channel_name, "listed": listed}
@@ -219,7 +219,7 @@ def ensure_row(
 
 
 def add_gateway(connection: sa.Connection, name: str) -> None:
-    """Add the row of a gateway unless it is there."""
+    """Add a gateway's row if it is missing."""
     insert = _insert(connection)(gateway).values(gateway=name)
     if isinstance(insert, sqlite.Insert):
         connection.execute(insert.on_conflict_do_nothing())
@@ -232,7 +232,7 @@ def add_gateway(connection: sa.Connection, name: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Raise:
-    """What is to be wanted of a channel, at least; see raise_intents()."""
+    """A lower bound for a channel's intent; see raise_intents()."""
 
     key: str
     channel: str
@@ -244,7 +244,7 @@ class Raise:
     asked_by: AskedBy = AskedBy.ALERTMANAGER
 
     def applied_to(self, row: ChannelRow | None) -> ChannelRow:
-        """Return the row as the database will have it."""
+        """Return the row as the raise will leave it in the database."""
         state = row or ChannelRow(self.key, self.channel)
         more = self.intent > state.intent
         dropped = self.intent == state.intent and escalates(state.cause, self.cause)
@@ -263,7 +263,7 @@ _RAISED = ("channel", "intent", "cause", "asked_by", "since", "next_at", "raised
 
 
 def raise_intents(connection: sa.Connection, name: str, raises: Iterable[Raise]) -> None:
-    """Let at least this be wanted of channels: nothing of it is taken back by another raise."""
+    """Raise the intents of channels; no raise ever decreases one."""
     ordered = sorted(raises, key=lambda one: (one.key, one.intent))
     rows = [
         {"gateway": name, "key": one.key, **{column: getattr(one, column) for column in _RAISED}}
@@ -278,13 +278,13 @@ def _constant(word: str) -> sa.ColumnElement[str]:
 
 
 def _raise_values(new: Any) -> list[tuple[str, Any]]:
-    """Return what a raise sets.
+    """Return the columns that a raise sets, with their expressions.
 
-    MariaDB and MySQL go from left to right: what reads ``intent`` must stand before it.
+    MariaDB and MySQL assign from left to right: columns that read ``intent`` come before it.
     """
     old = channel.c
     more = new.intent > old.intent
-    # Constants in the statement, since its parameters are those of many rows.
+    # Literals, since the statement's parameters are per row.
     was_silent = sa.or_(*(old.cause == _constant(cause) for cause in _SILENCES))
     dropped = (new.cause == _constant(RepairCause.DISCONNECTED)) & was_silent
     at_rest = sa.or_(*(old.phase == _constant(phase) for phase in AT_REST))
@@ -331,10 +331,10 @@ class LostLeadError(Exception):
 
 
 class Lead:
-    """The lead of one gateway, in one hook's hands.
+    """One hook's lead of a gateway.
 
-    Each transaction begins with a write of the gateway's row, which is fence, renewal of the lease
-    and conflict in one. It raises LostLeadError where another hook leads, and StateError.
+    Each transaction begins with an update of the gateway's row: it fences, renews the lease and
+    conflicts with other writers. It raises StateError, and LostLeadError if another hook leads.
     """
 
     def __init__(self, database: Database, name: str) -> None:
@@ -344,7 +344,7 @@ class Lead:
         self.epoch: int | None = None
 
     def take(self, seen: GatewayRow) -> bool:
-        """Take the lead of a gateway that was ``seen`` to have none; whether that worked."""
+        """Take the lead of a gateway that was ``seen`` without one; return whether it succeeded."""
 
         def work(connection: sa.Connection) -> bool:
             values = {
@@ -363,9 +363,9 @@ class Lead:
         return True
 
     def write(self, work: Callable[[sa.Connection, GatewayRow, float], _T]) -> _T:
-        """Return what ``work`` does in a transaction of the leader.
+        """Return the result of ``work``, run in a fenced transaction.
 
-        It gets the connection, the gateway's row, and the moment by the database's clock.
+        It receives the connection, the gateway's row, and the time by the database's clock.
         """
 
         def fenced(connection: sa.Connection) -> _T:
@@ -389,17 +389,17 @@ class Lead:
         return connection.execute(statement.values(lease_until=until)).rowcount == 1
 
     def read_open_keys(self) -> Sequence[str]:
-        """Return the keys of the gateway's open rows in their order; raises StateError."""
+        """Return the sorted keys of the gateway's open rows; raises StateError."""
         query = sa.select(channel.c.key).where(_OF_GATEWAY, _IS_OPEN).order_by(channel.c.key)
         with self._database.read() as connection:
             return connection.scalars(query, {"of_gateway": self._name}).all()
 
     def renew(self) -> None:
-        """Keep the lead."""
+        """Extend the lease; raise LostLeadError or StateError."""
         self.write(lambda _connection, _gateway, _at: None)
 
     def give_back(self) -> None:
-        """Give the lead back, to whoever comes next."""
+        """Release the lead, and make the rows in hand due for the next leader."""
 
         def work(connection: sa.Connection, seen: GatewayRow, at: float) -> None:
             of_gateway = sa.update(gateway).where(gateway.c.gateway == self._name)
@@ -414,7 +414,7 @@ class Lead:
 
 
 def next_look(connection: sa.Connection, name: str, seen: GatewayRow) -> int:
-    """Count a look that is about to be taken, and return its number."""
+    """Increase the number of looks before a new one, and return it."""
     look = seen.look + 1
     statement = sa.update(gateway).where(gateway.c.gateway == name)
     connection.execute(statement.values(look=look))
@@ -424,7 +424,7 @@ def next_look(connection: sa.Connection, name: str, seen: GatewayRow) -> int:
 def store_gateway(
     connection: sa.Connection, name: str, before: GatewayRow, after: GatewayRow
 ) -> None:
-    """Store what has changed of a gateway's circuit breaker."""
+    """Store changes of a gateway's circuit breaker."""
     if before == after:
         return
     columns = ("failures", "failed_at", "rests_until", "back_at")
@@ -433,7 +433,7 @@ def store_gateway(
 
 
 def store_rows(connection: sa.Connection, name: str, rows: Iterable[ChannelRow]) -> None:
-    """Store what has changed of rows that the leader has locked; what is alike of many at once."""
+    """Store changes of locked rows; rows with equal changes share one statement."""
     alike: dict[tuple[tuple[str, Any], ...], list[str]] = {}
     for row in rows:
         changes = row.changes()
@@ -465,7 +465,7 @@ _APPEND = _Statement(
 def append_log(
     connection: sa.Connection, name: str, entries: Sequence[LogEntry], at: float
 ) -> None:
-    """Record repairs that ended at the moment ``at``."""
+    """Record repairs that ended at ``at`` (Unix seconds)."""
     rows = [
         {"gateway": name, "finished_at": at, **{field: getattr(entry, field) for field in _ENTRY}}
         for entry in entries
@@ -479,14 +479,14 @@ _ENTRY = [field.name for field in fields(LogEntry) if field.name in repair_log.c
 def append_attempts(
     connection: sa.Connection, name: str, attempts: Sequence[LoggedAttempt]
 ) -> None:
-    """Record the steps of attempts that ended."""
+    """Record the steps of finished attempts."""
     if attempts:
         rows = [{"gateway": name, **attempt.as_row()} for attempt in attempts]
         connection.execute(sa.insert(attempt_log), rows)
 
 
 def prune_records(database: Database) -> None:
-    """Delete the old records of all gateways in many small transactions; raises StateError."""
+    """Delete old records of all gateways in small transactions; raises StateError."""
     while database.transact(_prune_records) == _PRUNE_CHUNK:
         pass
     while database.transact(_prune_attempts):
@@ -494,7 +494,7 @@ def prune_records(database: Database) -> None:
 
 
 def prune_rows(database: Database, name: str, listed: Collection[str]) -> list[str]:
-    """Delete closed rows of channels that the gateway does not list, and return their names.
+    """Delete closed rows of channels that the gateway does not list; return the channels' ids.
 
     Raises StateError.
     """
@@ -524,7 +524,7 @@ def _prune_records(connection: sa.Connection) -> int:
 
 
 def _prune_attempts(connection: sa.Connection) -> bool:
-    """Delete some attempts that are old, or too many of one channel; whether there were any."""
+    """Delete a chunk of old or excess attempts; return whether there were any."""
     log = attempt_log.c
     old = sa.select(log.id).where(log.ended_at < now(connection) - _HISTORY_SECONDS)
     ids = list(connection.scalars(old.limit(_PRUNE_CHUNK)))

@@ -1,4 +1,4 @@
-"""Puts together from the settings what ``serve`` and ``check`` work with at one gateway."""
+"""Builds each gateway's parts from the settings, and restarts them when settings change."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from zapwatch.messages.source import MessageSource, open_source
 
 @dataclass(frozen=True, slots=True)
 class GatewayController:
-    """The parts of the hook that are one gateway's alone, wired together but not started."""
+    """One gateway's parts, wired but not started."""
 
     gateway: GatewaySettings
     client: Gateway
@@ -60,7 +60,7 @@ class GatewayController:
                 source.close()
 
     def want_audits(self, outages: Iterable[Outage | None]) -> None:
-        """Have the messages compared after outages that have ended; raise StateError."""
+        """Queue audits after outages that have ended; raise StateError."""
         if not self.auditor.follows_outages:
             return
         threshold = self.gateway.silence_threshold
@@ -75,14 +75,14 @@ class GatewayController:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """What all gateways share."""
+    """The state and event log that all gateways share."""
 
     database: Database
     events: EventLog
 
 
 def open_store(settings: Settings) -> Store:
-    """Open the state and the log file; raise SettingsError where one cannot be opened."""
+    """Open the state and the event log; raise SettingsError if either fails."""
     try:
         events = EventLog(settings.hook_log_file)
     except EventLogError as error:
@@ -102,10 +102,10 @@ def make_controller(
     *,
     asked_by: AskedBy = AskedBy.ALERTMANAGER,
 ) -> GatewayController:
-    """Put a gateway's parts together."""
+    """Build a gateway's parts; ``asked_by`` is the source of the alerts it stores."""
     name, database = gateway.name, store.database
     mode = settings.message_audit
-    # The log of one gateway need not say which.
+    # With a single gateway, log lines omit its name.
     events = store.events.with_pairs(gateway=name) if len(settings.gateways) > 1 else store.events
     counts = metrics.of(name)
     client = make_gateway(gateway, observe=counts.observe_call)
@@ -178,7 +178,7 @@ def make_controller(
         counts,
         most_calls=settings.reconnect_workers,
         clock=clock,
-        # A check may end in the middle of one, and what it has claimed then waits.
+        # A check may end during an audit or delivery, whose claim would then block the next.
         beside=None if asked_by is AskedBy.CHECK else Beside(auditor, replayer),
     )
     actions = OperatorActions(database, name, writer, scheduler.wake)
@@ -199,14 +199,14 @@ def make_controller(
 
 
 RELOAD_SECONDS = 5.0
-"""For calls in flight to end, when their gateway has changed or gone."""
+"""Time for calls in flight when their gateway was changed or removed."""
 
 
 class HookSupervisor:
-    """Repairs at gateways, and at others when the settings are read again; for all threads."""
+    """Runs the parts of each gateway, and applies changed settings; thread-safe."""
 
     def __init__(self, settings: Settings, store: Store, metrics: HookMetrics) -> None:
-        """Repair nothing yet."""
+        """Start nothing; apply_config() does."""
         self.scan_links = ScanLinks(store.database)
         self._settings = settings
         self._store = store
@@ -217,24 +217,24 @@ class HookSupervisor:
 
     @property
     def controllers(self) -> Mapping[str, GatewayController]:
-        """The present gateways by name; never changed, but replaced as a whole."""
+        """The current gateways by name: an immutable snapshot, replaced as a whole."""
         return self._controllers
 
     def events_of(self, gateway: str) -> EventLog:
-        """Return the log of a gateway's events, also of one that is no longer there."""
+        """Return a gateway's event log, also after its removal."""
         known = self._controllers.get(gateway)
         return known.events if known else self._store.events.with_pairs(gateway=gateway)
 
     @property
     def is_alive(self) -> bool:
-        """Whether repairs go on."""
+        """Whether the scheduler's thread runs."""
         return self._scheduler.is_alive
 
     def apply_config(self, gateways: Sequence[GatewaySettings]) -> None:
-        """Repair at these gateways and no others; what has not changed goes on undisturbed.
+        """Replace the set of gateways; unchanged ones keep running.
 
-        Alerts of one that has changed are taken at any moment: they wait in the state until what
-        was in flight before has ended. Raises StateError where the state fails.
+        A changed gateway accepts alerts throughout: they wait in the state until its old calls in
+        flight have ended. Raises StateError.
         """
         with self._lock:
             before = self._controllers
@@ -251,7 +251,7 @@ class HookSupervisor:
                 for gateway in gateways
                 if gateway.name not in stays
             }
-            # Before anything changes: the state may fail.
+            # Before any change, since the state may fail.
             add_gateways(self._store.database, made)
             for one in made.values():
                 one.auditor.plan()
@@ -269,7 +269,7 @@ class HookSupervisor:
                 self._metrics.forget(name)
 
     def stop(self, seconds: float) -> None:
-        """End; what cannot end in ``seconds`` is taken up by whoever leads next."""
+        """Stop; the next leader resumes work that does not end within ``seconds``."""
         self._scheduler.stop(seconds)
         for one in self._controllers.values():
             one.close()
