@@ -1,4 +1,4 @@
-"""The log of the last probes and repairs of each channel, step by step."""
+"""Each channel's last probes and repairs, step by step."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
 KEPT_ATTEMPTS = 20
-"""So many of each channel are kept, besides those of the last hour."""
+"""Attempts kept per channel; the hourly pruning deletes older ones."""
 
 UNABLE = "unable"
-"""The outcome of a probe that could not be made."""
+"""The outcome of a probe that could not run."""
 
 _MOST_STEPS = 50  # of one attempt: the first ones, and the last
 _MOST_WORDS = 250  # characters of one step
 
 
 class AttemptKind(enum.StrEnum):
-    """What was attempted."""
+    """Kind of attempt."""
 
     PROBE = "probe"
     REPAIR = "repair"
 
 
 class StepKind(enum.StrEnum):
-    """One thing that was done or seen; in brackets what its words say."""
+    """One action or observation; the content of ``words`` is in brackets."""
 
     ASKED = "asked"
-    """Somebody wanted it (AskedBy)."""
+    """The attempt was requested (AskedBy)."""
     LISTED = "listed"
     """The gateway's list showed the channel (Status, or ``absent``)."""
     CALLED = "called"
@@ -39,25 +39,25 @@ class StepKind(enum.StrEnum):
     FAILED = "failed"
     """A call failed (the gateway's error message)."""
     VERIFYING = "verifying"
-    """The answer is verified by the list."""
+    """The list verifies the answer."""
     QUERIED = "queried"
     """A query was answered."""
     COMPARED = "compared"
-    """The gateway's newest message was compared with those that arrived (what came of it)."""
+    """The gateway's newest message was compared with those that arrived (the result)."""
     SENT = "sent"
-    """An echo was sent (from whom to whom)."""
+    """An echo was sent (sender and receiver)."""
     HEARD = "heard"
     """The echo has arrived."""
     LOST = "lost"
     """The echo has not arrived."""
     POSTPONED = "postponed"
-    """The probe goes on later (why)."""
+    """The probe resumes later (the reason)."""
     ENDED = "ended"
     """The attempt ended (details of the outcome)."""
 
 
 class AttemptStep(NamedTuple):
-    """A step at a moment: Unix seconds, or in a worker the monotonic clock's."""
+    """A step; ``at`` is Unix seconds, in a worker the monotonic clock."""
 
     at: float
     kind: StepKind
@@ -66,7 +66,7 @@ class AttemptStep(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LoggedAttempt:
-    """An attempt that ended; times are Unix seconds by the database's clock."""
+    """A finished attempt; times are Unix seconds by the database's clock."""
 
     key: str
     kind: AttemptKind
@@ -76,11 +76,11 @@ class LoggedAttempt:
 
     @property
     def began_at(self) -> float:
-        """When its first step was."""
+        """Time of the first step."""
         return self.steps[0].at
 
     def as_row(self) -> dict[str, object]:
-        """Return what the table holds of it."""
+        """Return the table's values; the steps are JSON."""
         steps = [[round(step.at, 3), step.kind, step.words] for step in self.steps]
         return {
             "key": self.key,
@@ -92,7 +92,7 @@ class LoggedAttempt:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
-        """Return the attempt that a row of the table holds."""
+        """Return the attempt of a table row."""
         steps = json.loads(row["steps"])
         return cls(
             row["key"],
@@ -108,7 +108,7 @@ _Name = tuple[AttemptKind, str]
 
 @dataclass(slots=True)
 class NewSteps:
-    """The steps of one transaction, and the attempts that end in it."""
+    """Steps added, and attempts begun and ended, in one transaction."""
 
     at: float
     steps: dict[_Name, list[AttemptStep]] = field(default_factory=dict)
@@ -117,33 +117,33 @@ class NewSteps:
     over: set[_Name] = field(default_factory=set)
 
     def begin(self, kind: AttemptKind, key: str, asked_by: str, since: float) -> None:
-        """Begin an attempt that somebody wanted; what is left of another one is forgotten."""
+        """Begin an attempt; remaining steps of an earlier one are dropped."""
         self.begun.add((kind, key))
         self.over.discard((kind, key))
         self.steps[kind, key] = [AttemptStep(since, StepKind.ASKED, asked_by)]
 
     def add(self, kind: AttemptKind, key: str, step: StepKind, words: str = "") -> None:
-        """Add a step of this moment."""
+        """Add a step at the transaction's time."""
         self.extend(kind, key, [AttemptStep(self.at, step, words)])
 
     def extend(self, kind: AttemptKind, key: str, steps: Sequence[AttemptStep]) -> None:
-        """Add steps."""
+        """Add steps, their words cut to _MOST_WORDS characters."""
         short = [step._replace(words=step.words[:_MOST_WORDS]) for step in steps]
         self.steps.setdefault((kind, key), []).extend(short)
 
 
 class AttemptSteps:
-    """The steps of the attempts under way; a leader that dies loses them. For one thread."""
+    """Steps of attempts in progress, lost if the leader dies. Not thread-safe."""
 
     def __init__(self) -> None:
         self._steps: dict[_Name, list[AttemptStep]] = {}
 
     def forget(self) -> None:
-        """Forget all of them."""
+        """Drop all steps, with the lead."""
         self._steps.clear()
 
     def end(self, new: NewSteps, kind: AttemptKind, key: str, outcome: str, detail: str) -> None:
-        """Let an attempt end in a transaction, unless nothing was done in it."""
+        """End an attempt in a transaction, unless it has no steps."""
         name = kind, key
         if name not in self._steps and name not in new.steps:
             return
@@ -153,7 +153,7 @@ class AttemptSteps:
         new.over.add(name)
 
     def commit(self, new: NewSteps) -> None:
-        """Take over what a transaction has added, once it is committed."""
+        """Apply a committed transaction's steps."""
         for name in new.steps:
             self._steps[name] = self._all(new, name)
         for name in new.over:
@@ -163,7 +163,7 @@ class AttemptSteps:
         before = [] if name in new.begun else self._steps.get(name, [])
         found: list[AttemptStep] = []
         for step in [*before, *new.steps[name]]:
-            # A list that shows the same again is no step.
+            # A list with an unchanged status is no step.
             if not found or step.kind is not StepKind.LISTED or step[1:] != found[-1][1:]:
                 found.append(step)
         return found[: _MOST_STEPS - 1] + found[_MOST_STEPS - 1 :][-1:]

@@ -1,4 +1,4 @@
-"""The log of everything that went wrong or was repaired: one line an event, none on a good day."""
+"""The event log of failures and repairs: one line an event, none if all is well."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _PLAIN = re.compile(r"[^\s\"'=\\\x00-\x1f\x7f]+")
 
 
 class EventLogError(Exception):
-    """The log cannot be written. ``str()`` is one line."""
+    """The log is not writable. ``str()`` is one line."""
 
 
 class EventLog:
-    """Appends to one file, which logrotate may move at any time; for any number of threads."""
+    """Appends to one file, which logrotate may move at any time; thread-safe."""
 
     def __init__(self, path: Path) -> None:
-        """Make the file and its folder where they are missing; raise EventLogError."""
+        """Create the file and its folder if missing; raise EventLogError."""
         self._path = path
         self._always: dict[str, object] = {}
         try:
@@ -33,9 +33,9 @@ class EventLog:
             raise EventLogError(f"{error.filename}: {error.strerror}") from None
 
     def with_pairs(self, **always: object) -> EventLog:
-        """Return the same log, each of whose lines ends with these pairs."""
+        """Return the same log with these pairs at the end of each line."""
         other = copy(self)
-        other._always = always  # noqa: SLF001 - it is one of this very class
+        other._always = always  # noqa: SLF001 - an instance of this class
         return other
 
     def write(self, **values: object) -> None:
@@ -43,9 +43,9 @@ class EventLog:
         self.write_all([values])
 
     def write_all(self, events: Iterable[Mapping[str, object]]) -> None:
-        """Write a line of ``name=value`` pairs for each event; what is None is left out.
+        """Write a line of ``name=value`` pairs for each event; None values are left out.
 
-        Where the file cannot be written, a line goes to stderr instead, and the program goes on.
+        If the file is not writable, the lines go to stderr instead.
         """
         now = datetime.now().astimezone()
         lines = [f"{format_event(now, {**event, **self._always})}\n".encode() for event in events]
@@ -61,9 +61,9 @@ class EventLog:
                 )
 
     def _append(self, lines: list[bytes]) -> None:
-        """Append lines, and take from the list what was written; raise OSError."""
-        # Opened each time, since events are rare and the file may have been moved. Without a
-        # buffer it is one write, between which and others of other processes nothing mixes.
+        """Append lines and remove the written ones from the list; raise OSError."""
+        # Opened each time, since events are rare and logrotate may have moved the file. A single
+        # unbuffered write does not mix with those of other processes.
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with open(_open(self._path), "ab", buffering=0) as file:
             while lines:
@@ -75,18 +75,18 @@ class EventLog:
 
 
 def _open(path: Path) -> int:
-    """Open the file to append to; a new one is nobody's but the group's to read."""
+    """Open the file for appending; a new one is readable by owner and group only."""
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, _MODE)
 
 
 def format_event(at: datetime, values: Mapping[str, object]) -> str:
-    """Return the line for one event at ``at``, which must know its time zone."""
+    """Return the line of one event; ``at`` must be time zone aware."""
     pairs = (f"{name}={quoted(str(v))}" for name, v in values.items() if v is not None)
     return f"{at.isoformat(timespec='seconds')} [healthcheck-sessions] {' '.join(pairs)}"
 
 
 def quoted(value: str) -> str:
-    """Return a value that can be read back and makes no second line, whatever is in it."""
+    """Return a value quoted for one line, reversibly, if it needs quotes."""
     if _PLAIN.fullmatch(value) and value.isprintable():
         return value
     escaped = "".join(_escape(character) for character in value)
@@ -98,5 +98,5 @@ def _escape(character: str) -> str:
         return "\\" + character
     if character.isprintable():
         return character
-    # Every other space and line end that Unicode has, and halves of pairs that no file can hold.
+    # All other Unicode spaces and line ends, and lone surrogates, which UTF-8 cannot encode.
     return character.encode("unicode_escape").decode("ascii")

@@ -1,4 +1,4 @@
-"""What probes are made with, and how one can end without a finding."""
+"""The dependencies of probes, and the exceptions that end one without a finding."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from zapwatch.messages.source import MessageSource
 
 
 class PostponedError(Exception):
-    """The probe can go on in ``seconds``. ``str()`` says why not now."""
+    """The probe can resume in ``seconds``. ``str()`` is the reason."""
 
     def __init__(self, why: str, seconds: float) -> None:
         super().__init__(why)
@@ -26,35 +26,35 @@ class PostponedError(Exception):
 
 
 class QueryFailedOnceError(PostponedError):
-    """A second query is to tell, a minute later."""
+    """A second query, a minute later, must confirm the failure."""
 
 
 class UnableError(Exception):
-    """The probe cannot be made. ``str()`` says why."""
+    """The probe cannot run. ``str()`` is the reason."""
 
 
-class Interrupted(Exception):  # noqa: N818 - nothing went wrong
-    """Nobody wants the probe any more, or the program ends."""
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """The probe was cancelled, or the program ends."""
 
 
 class NoteStep(Protocol):
-    """Notes a step of a probe."""
+    """Records a step of a probe."""
 
     def __call__(self, kind: StepKind, words: str = "", /) -> None:
-        """Note it with its words."""
+        """Record the step with its details."""
 
 
 def _note_nothing(_kind: StepKind, _words: str = "", /) -> None:
-    """Note no step."""
+    """Discard the step."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeContext:
-    """What probes are made with.
+    """The dependencies of probes.
 
-    ``messages`` is a source that shows echoes, None where there is none; ``wait`` pauses for some
-    seconds, or raises Interrupted. ``note`` is told each step for the log. ``delivery`` is None
-    where messages cannot be compared.
+    ``messages`` is a source that shows echoes, or None; ``wait`` sleeps for some seconds or raises
+    Interrupted; ``note`` records each step for the log; ``delivery`` is None if messages cannot be
+    compared.
     """
 
     client: Gateway
@@ -66,7 +66,7 @@ class ProbeContext:
     delivery: DeliveryCheck | None = None
 
     def kind_of(self, channel: Channel) -> ProbeKind:
-        """Return how a channel is probed; without a log that tells of echoes, by query at most."""
+        """Return how a channel is probed; without a source of echoes, by query at most."""
         client = self.client
         kind = self.settings.kind_of(
             channel,
@@ -79,12 +79,12 @@ class ProbeContext:
         return kind
 
     def number_of(self, channel: Channel) -> str | None:
-        """Return the number to which echoes for a channel go; raise GatewayError."""
+        """Return the phone number for echoes to a channel; raise GatewayError."""
         number = self.settings.number_of(channel, None)
         return number or self.settings.number_of(channel, self.client.own_number(channel))
 
     def can_ask(self, key: str) -> bool:
-        """Whether the settings and the gateway let a channel be probed at all."""
+        """Whether settings and gateway allow any probe of a channel."""
         wanted = self.settings.wanted(key)
         by_echo = wanted is ProbeKind.ECHO and self.messages is not None
         return wanted is not ProbeKind.OFF and (self.client.can_query or by_echo)

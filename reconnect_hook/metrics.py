@@ -1,4 +1,4 @@
-"""The hook's metrics: counted here since its start, or read from the state that hooks share."""
+"""The hook's metrics: counters since its start, and gauges from the state that hooks share."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ from zapwatch.metrics import (
 from zapwatch.server import dead_threads
 
 _REPAIR_BUCKETS = (0.5, 1, 2.5, 5, 10, 20, 30, 60, 90, 120, 180, 300)  # seconds
-_READ_SECONDS = 1.0  # for the state to be read, of a scrape's 3 s
-_PAGE_SECONDS = 1.5  # for a page to be rendered, of the same
+_READ_SECONDS = 1.0  # for reading the state, of a scrape's 3 s
+_PAGE_SECONDS = 1.5  # for rendering a page, of the same 3 s
 _OLDEST_PAGE_SECONDS = 60.0
 
 
 class HookMetrics:
-    """All that the hook publishes, in a registry of its own."""
+    """All metrics of the hook, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -119,11 +119,11 @@ class HookMetrics:
         self._durations_of = {outcome: durations.labels(outcome) for outcome in Outcome}
 
     def show_page(self, url: str) -> None:
-        """Publish where people open the page, without a slash at the end."""
+        """Publish the page's URL, without a trailing slash."""
         self._page.labels(url).set(1)
 
     def of(self, gateway: str) -> OfGateway:
-        """Return what counts what is done for one gateway."""
+        """Return the counters of one gateway."""
         return OfGateway(
             gateway,
             self._calls.of(gateway),
@@ -136,15 +136,15 @@ class HookMetrics:
         )
 
     def watch_audits(self, gateway: str, audits: AuditRepository) -> None:
-        """Publish what the last audits of a gateway have found as well."""
+        """Publish the results of a gateway's last audits."""
         self._last_audits[gateway] = audits
 
     def watch(self, gateway: str, history: RepairHistory) -> None:
-        """Publish what the state remembers of a gateway as well."""
+        """Publish a gateway's state."""
         self._histories[gateway] = history
 
     def forget(self, gateway: str) -> None:
-        """Publish nothing of a gateway any more."""
+        """Remove a gateway's series."""
         self._histories.pop(gateway, None)
         self._calls.forget(gateway)
         self._attempts.remove_by_labels({"gateway": gateway})
@@ -154,13 +154,13 @@ class HookMetrics:
         self._replays.remove_by_labels({"gateway": gateway})
 
     def count_alerts(self, verdicts: Iterable[tuple[AlertStatus, Disposition]]) -> None:
-        """Count alerts that came in."""
+        """Count received alerts."""
         for (status, verdict), number in Counted(verdicts).items():
             self._alerts.labels(status, verdict).inc(number)
 
 
 class OfGateway:
-    """Counts what is done for one gateway."""
+    """Counters of one gateway."""
 
     def __init__(
         self,
@@ -184,29 +184,29 @@ class OfGateway:
         self._replays = replays
 
     def count_replay(self, channel: str, result: Replay) -> None:
-        """Count one message whose delivery ended, of a channel that the gateway lists."""
+        """Count one finished delivery of a missed message, of a listed channel."""
         self._replays.labels(self._gateway, channel, result).inc()
 
     def count_audit(self, channel: str, result: AuditResult) -> None:
-        """Count one audit that ended, of a channel that the gateway lists."""
+        """Count one finished audit of a listed channel."""
         self._audits.labels(self._gateway, channel, result).inc()
 
     def count_probe(
         self, channel: str, kind: ProbeKind, outcome: ProbeOutcome, seconds: float
     ) -> None:
-        """Count one probe that ended, of a channel that the gateway lists."""
+        """Count one finished probe of a listed channel; ``seconds`` is its duration."""
         self._probes.labels(self._gateway, channel, kind, outcome).inc()
         self._probe_durations.labels(kind).observe(seconds)
 
     def count_repair(self, entry: LogEntry, seconds: float) -> None:
-        """Count one repair that ended."""
-        # A label that the gateway does not know would let anybody make series without end.
+        """Count one finished repair; ``seconds`` is its duration."""
+        # Unlisted names would allow an unbounded number of series.
         channel = entry.channel if entry.listed else ""
         self._attempts.labels(self._gateway, channel, entry.cause, entry.outcome).inc()
         self._durations[entry.outcome].observe(seconds)
 
     def forget_channel(self, channel: str) -> None:
-        """Publish nothing of a channel that the gateway lists no more."""
+        """Remove the series of a channel that the gateway no longer lists."""
         labels = {"gateway": self._gateway, "channel": channel}
         self._attempts.remove_by_labels(labels)
         self._probes.remove_by_labels(labels)
@@ -221,13 +221,13 @@ class _Read:
 
 
 class LatestPages:
-    """The registry as pages: each as of now, or where that takes long, as of the last scrape.
+    """Renders the registry; a slow rendering is replaced by the last finished page.
 
-    A page of 20,000 channels may take longer to render than a scrape may last.
+    Rendering 20,000 channels may exceed a scrape's timeout.
     """
 
     def __init__(self, registry: CollectorRegistry, seconds: float = _PAGE_SECONDS) -> None:
-        """Wait for a page so many seconds where an older one is at hand."""
+        """Return an older page, if there is one, after ``seconds``."""
         self._registry = registry
         self._seconds = seconds
         self._renderer = ThreadPoolExecutor(1, "metrics page")
@@ -236,7 +236,7 @@ class LatestPages:
         self._latest: dict[Format, tuple[float, Page]] = {}
 
     def get(self, accept: str, accept_encoding: str) -> Page:
-        """Return the page for the two request headers; all who ask at once share one rendering."""
+        """Return the page for the two request headers; concurrent scrapes share one rendering."""
         wanted = negotiate(accept, accept_encoding)
         with self._lock:
             rendering = self._rendering.get(wanted)
@@ -269,10 +269,10 @@ class _StateCollector(Collector):
         self._reading_since = 0.0
 
     def _read(self) -> _Read:
-        """Return the state; raise StateError, or TimeoutError where it does not answer.
+        """Return the state; raise StateError or TimeoutError.
 
-        All scrapes share one reading: a state that hangs costs one thread, and each scrape a second
-        at most.
+        All scrapes share one read: a hanging state costs one thread, and each scrape one second at
+        most.
         """
         with self._lock:
             if self._reading is None or self._reading.done():
@@ -289,11 +289,11 @@ class _StateCollector(Collector):
         )
 
     def describe(self) -> list[Metric]:
-        """Return nothing: registering must not collect."""
+        """Return nothing, so that registering does not collect."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Return the families of the present state; none while it cannot be read."""
+        """Return the families of the current state; none while it is unreadable."""
         try:
             read = self._read()
         except (StateError, TimeoutError):

@@ -1,4 +1,4 @@
-"""Brings a state database to the tables of this version: an empty one, and any older one."""
+"""Migrates an empty or older state database to this version's tables."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 VERSION_TABLE = "zapwatch_schema"
-"""Holds the number of the last step that was taken."""
+"""The table with the current revision."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _NEWEST = max(path.stem[1:5] for path in (_MIGRATIONS / "versions").glob("v[0-9]*.py"))
 _LOCK_SECONDS = 60
 _UNKNOWN = "its tables are not known to this version"
 _UNRELEASED = {"0001", "0002", "0003", "0004", "0005"}
-# Each start would tell that there was nothing to do.
+# Alembic would log at each start that there is nothing to do.
 logging.getLogger("alembic").setLevel(logging.WARNING)
 _in_this_process = threading.Lock()
 
@@ -42,12 +42,12 @@ def open_state(url: sa.URL, *, clock: Clock | None = None) -> Database:
 
 
 def upgrade(engine: sa.Engine) -> None:
-    """Take the steps that are missing; of hooks that start at once, one does and the others wait.
+    """Apply the missing revisions; of hooks that start together, one does and the others wait.
 
-    Raises StateError where the database is of a newer version, or of a checkout before revision
-    0006, else what SQLAlchemy raises.
+    Raises StateError if the database is newer than this version or from a checkout before revision
+    0006, and SQLAlchemy's errors.
     """
-    # Alembic keeps what it works on in globals.
+    # Alembic keeps its context in globals.
     with _in_this_process, _alone(engine), engine.begin() as connection:
         version = _version(connection)
         if version in _UNRELEASED:
@@ -60,7 +60,7 @@ def upgrade(engine: sa.Engine) -> None:
 
 
 def _take_steps(connection: sa.Connection) -> None:
-    # It takes a seventh of the time that a program needs to start.
+    # Importing it takes a seventh of the program's start.
     from alembic import command  # noqa: PLC0415
     from alembic.util import CommandError  # noqa: PLC0415
 
@@ -73,7 +73,7 @@ def _take_steps(connection: sa.Connection) -> None:
 
 
 def configuration() -> Config:
-    """Return what Alembic has to know."""
+    """Return Alembic's configuration, without an ini file."""
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
@@ -82,13 +82,13 @@ def configuration() -> Config:
 
 
 def _version(connection: sa.Connection) -> str | None:
-    """Return the number of the last step that was taken, None where none was."""
+    """Return the current revision, None for an empty database."""
     tables = sa.inspect(connection)
     version = None
     if tables.has_table(VERSION_TABLE):
         version = connection.scalar(sa.text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608
     first = version is None and tables.has_table("repairs")
-    # A column of the very first ones, which noted no version.
+    # A column of the first tables, which recorded no revision.
     if first and any(column["name"] == "not_before" for column in tables.get_columns("repairs")):
         version = "0001"
     return version
@@ -96,13 +96,13 @@ def _version(connection: sa.Connection) -> str | None:
 
 @contextmanager
 def _alone(engine: sa.Engine) -> Iterator[None]:
-    """Keep other programs out, until after the commit."""
+    """Lock out other programs until after the commit."""
     if engine.dialect.name == "sqlite":
-        # A transaction does, and it also takes back a step that fails.
+        # SQLite's transaction locks, and rolls back a failed revision.
         yield
         return
-    # MariaDB commits at every change of a table: a lock of its own has to hold over all of them. It
-    # ends with its connection. 64 characters are the most that MySQL takes for the name.
+    # MariaDB commits at every DDL statement, so a named lock on its own connection spans all of
+    # them. MySQL limits its name to 64 characters.
     values = {"name": f"zapwatch/{engine.url.database}"[:64], "seconds": _LOCK_SECONDS}
     with engine.connect() as connection:
         if connection.scalar(sa.text("SELECT GET_LOCK(:name, :seconds)"), values) != 1:

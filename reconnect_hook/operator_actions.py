@@ -1,4 +1,4 @@
-"""What people ask of one gateway's channels, on the operators' page and over its API."""
+"""Operators' actions on one gateway's channels, from the page and the API."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from zapwatch.db import Database, now
 
 
 class OperatorActions:
-    """Takes what people ask for; each method raises StateError."""
+    """Stores operators' requests; each method raises StateError."""
 
     def __init__(
         self, database: Database, gateway: str, writer: AlertWriter, wake: Callable[[], None]
     ) -> None:
-        """``wake`` is called when something is to be worked on."""
+        """Call ``wake`` after each commit of new work."""
         self._database = database
         self._gateway = gateway
         self._writer = writer
         self._wake = wake
 
     def reconnect(self, name: str) -> bool:
-        """Have the channel repaired now; False where its repairs are paused.
+        """Queue a repair without backoff; return False if the channel is paused.
 
-        One repair at a time, as for an alert; but it does not wait for the end of the backoff.
+        As with alerts, a channel has one repair at a time.
         """
         return self._ask(name, Intent.FORCE, RepairCause.MANUAL)
 
     def probe_now(self, name: str) -> bool:
-        """Have the channel probed now; False where its repairs are paused."""
+        """Queue a probe; return False if the channel is paused."""
         return self._ask(name, Intent.PROBE, RepairCause.ASKED)
 
     def _ask(self, name: str, intent: Intent, cause: RepairCause) -> bool:
@@ -55,7 +55,7 @@ class OperatorActions:
             if row is not None and row.is_paused(at):
                 return False
             if row is not None and row.in_work:
-                return True  # what is under way is the repair
+                return True  # the repair in progress serves this request
             raise_intents(connection, self._gateway, [raised])
             self._hasten(connection, row, raised)
             return True
@@ -65,7 +65,7 @@ class OperatorActions:
         return accepted
 
     def _hasten(self, connection: sa.Connection, row: ChannelRow | None, raised: Raise) -> None:
-        """Let a row that has waited already begin as what a person wants of it."""
+        """Give a waiting row the operator's cause and time, and drop a postponed step."""
         if row is None or row.intent > raised.intent or row.phase is Phase.PROBING:
             return
         values = {"cause": raised.cause, "asked_by": raised.asked_by, "since": raised.since}
@@ -82,12 +82,12 @@ class OperatorActions:
         )
 
     def recheck(self, name: str) -> None:
-        """Have the list looked at, which ends the channel's episode if it is connected."""
+        """Request a look, which ends the channel's episode if it is connected."""
         target = Target(name, RepairCause.MANUAL)
         self._writer.accept([Alert(AlertStatus.RESOLVED, target)])
 
     def pause(self, name: str, seconds: float | None) -> None:
-        """Call nothing for the channel for so long, or until resume() where that is None."""
+        """Suspend the channel's repairs for ``seconds``, or until resume() if None."""
 
         def work(connection: sa.Connection) -> None:
             until = None if seconds is None else now(connection) + seconds
@@ -96,7 +96,7 @@ class OperatorActions:
         self._database.transact(work)
 
     def resume(self, name: str) -> None:
-        """End the pause; what waited for its end begins."""
+        """End the pause; waiting work becomes due."""
 
         def work(connection: sa.Connection) -> None:
             self._set_pause(connection, name, paused=False, paused_until=None)

@@ -1,6 +1,6 @@
-"""What is remembered of probes, and the bounds that hold for all hooks on one state.
+"""Records of probes, and their rate limits for all hooks on one state.
 
-Everything is noted before it is done: a hook that dies in between has done less than is noted.
+Each action is recorded first: a hook that dies in between has done less than recorded.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from zapwatch.config.settings import ProbeSettings
 from zapwatch.db import Database, now
 
 ECHO_GAP_SECONDS = 10.0
-"""Between two echoes of one gateway, whoever sends them: no burst after an outage."""
+"""Shortest pause between any two echoes of a gateway, against bursts after an outage."""
 
-_OPEN_SECONDS = 600.0  # for which an echo whose hook died may still come
+_OPEN_SECONDS = 600.0  # in which an echo of a dead hook may still arrive
 
 _DAY = 86400.0
 _KEEP_SECONDS = 2 * _DAY
@@ -34,7 +34,7 @@ _PRUNE_CHUNK = 1000  # rows a transaction
 
 
 class LimitReason(enum.Enum):
-    """Why an echo must not be sent."""
+    """Reason against sending an echo."""
 
     SUSPENDED = "an echo of it was lost, and it has not been repaired since"
     TOO_MANY = "it has taken part in as many echoes today as it may"
@@ -48,36 +48,36 @@ _HEARD_ITSELF = (echoes.c.sender == echoes.c.receiver) & echoes.c.heard.is_(True
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """How the last probe of a channel ended; ``at`` in Unix seconds by the database's clock."""
+    """The last probe of a channel; ``at`` is Unix seconds by the database's clock."""
 
     channel: str
     kind: ProbeKind
     outcome: ProbeOutcome
     at: float
     webhook_fault: str = ""
-    """What is wrong with its webhook, where its messages do not arrive (WebhookFault)."""
+    """Why its messages do not arrive (WebhookFault); empty if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """An echo between two channel keys, as far as is known of it."""
+    """An echo between two channel keys, as recorded."""
 
     sender: str
     receiver: str
     token: str
     seconds: float
-    """Since it was sent, or was about to be."""
+    """Age in seconds since just before it was sent."""
     sent: bool
-    """Whether it is lost if it is not heard; else it may not have been sent, or not been logged."""
+    """Whether it counts as lost if not heard; if False, it may be unsent or unlogged."""
     heard: bool | None
-    """None: whoever listened for it has died."""
+    """None: no result was recorded, since the hook died."""
 
 
 class ProbeRepository:
     """One gateway's probes; each method is one transaction and raises StateError.
 
-    A clock that is put back frees nothing: what it has noted in its future counts as done just now.
-    One that jumps ahead frees nothing in the hook that has itself done what is noted.
+    Clock changes lift no limit. After the clock is set back, echoes recorded in the future count as
+    sent now; after a jump ahead, each hook still counts its own echoes by the monotonic clock.
     """
 
     def __init__(self, database: Database, gateway: str, settings: ProbeSettings) -> None:
@@ -89,7 +89,7 @@ class ProbeRepository:
         self._sent: deque[tuple[float, str, str]] = deque()
 
     def begin(self, listed: Channel) -> None:
-        """Note that a probe of a channel begins that nobody has queued."""
+        """Record the start of a probe without a queued row, as the command ``probe`` makes it."""
         with self._database.write() as connection:
             ensure_row(connection, self._gateway, listed.key, listed.id, listed=True)
             self._note(connection, {listed.key}, probe_began_at=now(connection))
@@ -97,16 +97,16 @@ class ProbeRepository:
     def reserve(
         self, sender: str, receiver: str, token: str, *, again: bool = False
     ) -> LimitReason | None:
-        """Note that an echo is about to be sent between two channel keys, if that may be.
+        """Record an echo between two channel keys before it is sent, or return why it must not be.
 
-        ``again``: also where an echo of theirs was lost.
+        ``again``: allow it although an echo of theirs was lost.
         """
 
         def work(connection: sa.Connection) -> LimitReason | None:
             at = now(connection)
             mine = gateways.c.gateway == self._gateway
             last = connection.scalar(sa.select(gateways.c.echo_at).where(mine)) or 0.0
-            # One at a time: a write meets the others', also on two nodes of Galera.
+            # Compare-and-set: concurrent writes conflict, also on two Galera nodes.
             taken = sa.update(gateways).where(mine, gateways.c.echo_at == last)
             if connection.execute(taken.values(echo_at=at)).rowcount != 1:
                 return LimitReason.TOO_SOON
@@ -155,11 +155,11 @@ class ProbeRepository:
         return False
 
     def note_sent(self, token: str, *, surely: bool) -> None:
-        """Note whether an echo that is not heard is lost: the gateway says that it was sent."""
+        """Record whether an echo was surely sent, so that it counts as lost if not heard."""
         self._note_of_echo(token, sent=surely)
 
     def note_echo(self, token: str, *, heard: bool) -> None:
-        """Note what became of an echo."""
+        """Record whether an echo was heard."""
         self._note_of_echo(token, heard=heard)
 
     def _note_of_echo(self, token: str, **values: bool) -> None:
@@ -168,10 +168,10 @@ class ProbeRepository:
             connection.execute(sa.update(echoes).where(*mine).values(values))
 
     def earlier_echoes(self, key: str) -> list[Echo]:
-        """Return the echoes since the present probe of a channel began, oldest first.
+        """Return the echoes since the channel's current probe began, oldest first.
 
-        There are some where the hook that began it has died. And those to this channel, of any
-        probe, of which it was never noted whether they were heard.
+        They exist if the hook that began the probe died. Recent echoes to this channel without a
+        recorded result are included, from any probe.
         """
         with self._database.read() as connection:
             at = now(connection)
@@ -189,7 +189,7 @@ class ProbeRepository:
             return self._echoes(connection, at, (echoes.c.sent_at >= since) | never_noted)
 
     def lost_echoes(self, key: str, within: float) -> list[Echo]:
-        """Return the echoes of a channel that were sent within so many seconds, and lost."""
+        """Return the lost echoes from or to a channel, sent within so many seconds."""
         with self._database.read() as connection:
             at = now(connection)
             return self._echoes(
@@ -225,17 +225,17 @@ class ProbeRepository:
         outcome: ProbeOutcome,
         suspended: Iterable[Channel] = (),
     ) -> None:
-        """Note how a probe ended; no echoes of the ``suspended`` until they are repaired."""
+        """Record a probe's outcome, and suspend echoes of ``suspended`` until their repair."""
         with self._database.write() as connection:
             note_end(connection, self._gateway, key, kind, outcome, suspended)
 
     def resume(self, keys: Collection[str]) -> None:
-        """Allow echoes again to channels that were heard."""
+        """Lift the suspension of channels that were heard."""
         with self._database.write() as connection:
             self._note(connection, keys, suspended=False)
 
     def suspended(self) -> set[str]:
-        """Return the keys of the channels that must not take part in echoes."""
+        """Return the keys of the channels with suspended echoes."""
         with self._database.read() as connection:
             return self._suspended(connection)
 
@@ -246,7 +246,7 @@ class ProbeRepository:
         return set(connection.scalars(rows))
 
     def repaired(self, seconds: float) -> set[str]:
-        """Return the keys of the channels whose repair ended so lately, or is under way."""
+        """Return the keys of channels with a repair in progress or ended within ``seconds``."""
         with self._database.read() as connection:
             lately = sa.select(repair_log.c.key).where(
                 repair_log.c.gateway == self._gateway,
@@ -259,7 +259,7 @@ class ProbeRepository:
             return {*connection.scalars(lately), *connection.scalars(under_way)}
 
     def sent_today(self) -> dict[str, int]:
-        """Return how many echoes each channel has sent in the last 24 hours."""
+        """Return each channel's number of echoes sent in the last 24 hours."""
         with self._database.read() as connection:
             rows = connection.execute(
                 sa.select(echoes.c.sender, sa.func.count())
@@ -269,7 +269,7 @@ class ProbeRepository:
             return {row[0]: row[1] for row in rows}
 
     def last(self, key: str) -> Probed | None:
-        """Return how the last probe of a channel ended, None before the first."""
+        """Return a channel's last probe, None before the first."""
         row = channels.c
         query = sa.select(row.channel, row.probe_kind, row.probe_outcome, row.probe_ended_at)
         mine = (row.gateway == self._gateway, row.key == key, row.probe_ended_at.is_not(None))
@@ -281,19 +281,19 @@ class ProbeRepository:
         return Probed(name, ProbeKind(kind), ProbeOutcome(outcome), at)
 
     def webhook(self, key: str) -> tuple[str | None, float]:
-        """Return what is kept of a channel's webhook, and the present by the database's clock."""
+        """Return the stored JSON of a channel's webhook, and the database's time (Unix seconds)."""
         with self._database.read() as connection:
             mine = (channels.c.gateway == self._gateway, channels.c.key == key)
             kept = connection.scalar(sa.select(channels.c.webhook).where(*mine))
             return kept, now(connection)
 
     def keep_webhook(self, key: str, text: str) -> None:
-        """Keep this of the webhook of a channel that has a row."""
+        """Store the JSON of a channel's webhook; the channel must have a row."""
         with self._database.write() as connection:
             self._note(connection, {key}, webhook=text)
 
     def hears_itself(self, key: str) -> bool:
-        """Whether an echo that the channel has written to itself was ever heard."""
+        """Whether an echo from the channel to itself was ever heard."""
         with self._database.read() as connection:
             mine = (echoes.c.gateway == self._gateway, echoes.c.sender == key)
             found = sa.select(echoes.c.id).where(*mine, _HEARD_ITSELF).limit(1)
@@ -312,7 +312,7 @@ def note_end(
     outcome: ProbeOutcome,
     suspended: Iterable[Channel] = (),
 ) -> None:
-    """Note how a probe of a channel that has a row ended, in a transaction of the caller's."""
+    """Record a probe's outcome in the caller's transaction; the channel must have a row."""
     values: dict[str, object] = {
         "probe_kind": kind,
         "probe_outcome": outcome,
@@ -329,9 +329,9 @@ def note_end(
 
 
 def prune_echoes(database: Database) -> None:
-    """Delete echoes of all gateways that nothing needs any more; raises StateError.
+    """Delete old echoes of all gateways; raises StateError.
 
-    Who hears itself is remembered.
+    Each channel's last heard echo to itself is kept.
     """
 
     def work(connection: sa.Connection) -> int:

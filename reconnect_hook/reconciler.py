@@ -1,6 +1,6 @@
-"""One gateway's loop: its list is taken, every open row judged by it, and calls go to workers.
+"""One gateway's loop: reads the list, evaluates every open row, and passes calls to workers.
 
-Whoever leads the gateway runs it; what waits is a row, and a thread is a call in flight.
+The gateway's leader runs it. Waiting work is a row; a thread exists only for a call in flight.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from zapwatch.gateways.base import GatewayError
 _log = logging.getLogger("reconnect_hook")
 
 LIST_PAUSE_SECONDS = 1.0
-"""Between the answer to one list and the next one; a list that takes longer is asked less often."""
+"""Shortest pause between two lists; slower lists are read less often."""
 
-_JUDGED_AT_ONCE = 500  # rows a transaction, so that no alert waits long to be stored
-_LONGEST_HORIZON = 3600.0  # seconds of messages that a look reads
-_QUERY_FORGOTTEN = 600.0  # seconds after a query that failed, from which it counts no more
+_JUDGED_AT_ONCE = 500  # rows a transaction, so that alerts are stored quickly
+_LONGEST_HORIZON = 3600.0  # most seconds of messages that a look reads
+_QUERY_FORGOTTEN = 600.0  # seconds after which a failed query no longer counts
 _SILENCES = [str(cause) for cause in RepairCause if cause.is_silence or cause.is_probe]
 _AT_REST = [str(phase) for phase in AT_REST]
 
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """What the scheduler has read of a gateway: its row, the moment, and the soonest that is due.
+    """A gateway's row, the current time, and its next due work, as the scheduler polled them.
 
-    That is a wish, an audit, and a delivery of missed messages.
+    ``due_at`` is the next due row; audits and deliveries of missed messages follow.
     """
 
     gateway: GatewayRow
@@ -53,11 +53,11 @@ class Polled:
     replay_at: float | None = None
 
     def is_due(self, moment: float | None) -> bool:
-        """Whether a moment has come."""
+        """Whether a time has come."""
         return moment is not None and moment <= self.at
 
     def clamped(self, longest_wait: float) -> Polled:
-        """Return it without a wish that only a clock that was put back makes so late."""
+        """Return it due now if ``due_at`` is so late that the clock must have been set back."""
         if self.due_at is None or self.due_at <= self.at + longest_wait:
             return self
         return replace(self, due_at=self.at)
@@ -65,13 +65,13 @@ class Polled:
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What is done beside the loop when it is due, whoever leads."""
+    """Audits and deliveries, which run beside the loop in any hook."""
 
     auditor: MessageAuditor
     replayer: MessageReplayer
 
     def begin(self, polled: Polled) -> None:
-        """Begin what is due."""
+        """Start due audits and deliveries."""
         if polled.is_due(polled.audit_at):
             self.auditor.begin()
         if polled.is_due(polled.replay_at):
@@ -79,7 +79,7 @@ class Beside:
 
 
 class GatewayReconciler:
-    """Repairs and probes one gateway's channels while it leads it; for one thread."""
+    """Repairs and probes one gateway's channels while this hook leads it; not thread-safe."""
 
     def __init__(
         self,
@@ -93,14 +93,14 @@ class GatewayReconciler:
         clock: Clock,
         beside: Beside | None = None,
     ) -> None:
-        """At most ``most_calls`` are in flight at a time, and as many probes."""
+        """Allow ``most_calls`` calls in flight, and as many probes."""
         self.name = name
         self.failed_list: GatewayError | None = None
-        """Why the last list failed, None where it did not."""
+        """Why the last list failed, None if it did not."""
         self.leads = False
-        """Whether it leads the gateway, as far as it knows."""
+        """Whether this hook last knew itself to be the leader."""
         self.warns = True
-        """Whether each repair that failed is a line on stderr, too."""
+        """Whether failed repairs are logged to stderr too."""
         self._lead = lead
         self._recorder = recorder
         self._workers = workers
@@ -116,7 +116,7 @@ class GatewayReconciler:
         self._forget()
 
     def _forget(self) -> None:
-        """Know nothing of the lead any more, and want nothing of what is under way."""
+        """Reset the state of the lead, and drop work in flight."""
         self.leads = False
         self._workers.begin_lead()
         self._recorder.forget()
@@ -128,21 +128,21 @@ class GatewayReconciler:
         self._offset = 0.0
         self._renew_at = float("inf")
 
-    # What the scheduler calls.
+    # Called by the scheduler.
 
     @property
     def is_idle(self) -> bool:
-        """Whether no call is in flight, and none is to be recorded."""
+        """Whether all calls have ended and are recorded."""
         return not (self._workers.calls or self._pending)
 
     @property
     def listed(self) -> Mapping[str, Channel] | None:
-        """The channels that the last list had, by key; None before the first."""
+        """The channels of the last list by key; None before the first."""
         return self._workers.channels
 
     @property
     def holds_list(self) -> bool:
-        """Whether it is to begin with the list of use_list()."""
+        """Whether the list of use_list() is still to be evaluated."""
         return self._given is not None
 
     def use_list(
@@ -153,35 +153,35 @@ class GatewayReconciler:
         asked_at: float,
         answered_at: float,
     ) -> None:
-        """Begin with a list that was asked for after the look number ``look`` had begun.
+        """Use a given list for the first look; it was read after the look number ``look`` began.
 
-        ``ages`` are the seconds since the last messages; the moments are monotonic.
+        ``ages``: seconds since the last messages; times are of the monotonic clock.
         """
         self._workers.channels = by_key = {channel.key: channel for channel in channels}
         self._given = Listed(look, asked_at, answered_at, by_key, ages)
 
     def forget_channels(self, names: Iterable[str]) -> None:
-        """Publish nothing of channels any more."""
+        """Remove the channels' metrics."""
         for name in names:
             self._metrics.forget_channel(name)
 
     def stop(self) -> None:
-        """Begin nothing any more."""
+        """Start no further work, and cancel probes and deliveries."""
         self._stopping = True
         self._workers.cancel_probes()
         if self._beside is not None:
             self._beside.replayer.stop()
 
     def give_back(self) -> None:
-        """Give the lead back; raises StateError."""
+        """Release the lead; raises StateError."""
         if self.leads:
             self._lead.give_back()
             self._forget()
 
     def step(self, polled: Polled | None) -> float:
-        """Do what is due; return the seconds until more is, unless something comes in before.
+        """Do the due work; return the seconds until the next step, unless mail arrives earlier.
 
-        Raises StateError: then the same is done again by the next step.
+        Raises StateError; the next step then repeats the same work.
         """
         moment = self._clock.monotonic()
         if polled is not None:
@@ -232,7 +232,7 @@ class GatewayReconciler:
         return self._clock.monotonic() < self._rests_until
 
     def _pace(self) -> float:
-        """Return the moment before which the list is not asked for again."""
+        """Return the earliest time of the next list."""
         return self._answered_at + max(LIST_PAUSE_SECONDS, self._list_seconds)
 
     def _is_look_due(self) -> bool:
@@ -256,7 +256,7 @@ class GatewayReconciler:
     # A look.
 
     def _begin_look(self) -> None:
-        """Commit the look's number, and only then ask for the list."""
+        """Commit the look's number before reading the list."""
         if self._given is not None:
             self._looking = True
             self._workers.post(self._given)
@@ -267,7 +267,7 @@ class GatewayReconciler:
             connection: sa.Connection, gateway: GatewayRow, at: float
         ) -> tuple[int, float | None] | None:
             if gateway.rests(at):
-                return None  # another hook has just found that it fails
+                return None  # another hook has just opened the circuit
             return next_look(connection, self.name, gateway), self._horizon(connection, at)
 
         begun = self._lead.write(work)
@@ -279,7 +279,7 @@ class GatewayReconciler:
             self._answered_at = self._clock.monotonic() + RETRY_SECONDS
 
     def _horizon(self, connection: sa.Connection, at: float) -> float | None:
-        """Return of how many seconds the messages are wanted, None where none are."""
+        """Return how many seconds back messages are needed, None if none are."""
         if not self._workers.reads_messages:
             return None
         row = channel_table.c
@@ -293,7 +293,7 @@ class GatewayReconciler:
         return min(max(0.0, at - since) + ROUND_SECONDS + 1, _LONGEST_HORIZON)
 
     def _handle_mail(self) -> None:
-        """Handle what has come in; what could not be stored stays for the next step."""
+        """Handle mail; unstored answers remain for the next step."""
         if self._workers.mail:
             self._pending += self._workers.take_mail()
         answers = [one for one in self._pending if isinstance(one, Called | ProbeAnswer)]
@@ -316,7 +316,7 @@ class GatewayReconciler:
         self._looking, self._answered_at = False, self._clock.monotonic()
 
     def _judge_all(self, listed: Listed) -> None:
-        """Judge all open rows, some at a time: alerts are stored in between."""
+        """Evaluate all open rows in chunks, so that alerts are stored in between."""
         self._recorder.drop_ready()
         keys = self._lead.read_open_keys()
         in_hand = self._workers.calls | self._workers.probes.keys()
@@ -351,14 +351,14 @@ class GatewayReconciler:
         )
 
     def _write(self, work: Callable[[sa.Connection, GatewayRow, float], RowChanges]) -> RowChanges:
-        """Commit changes, count what has ended by them, and start what was claimed."""
+        """Commit changes, count finished repairs and probes, and start claimed work."""
         changes = self._lead.write(work)
         self._renewed()
         self._recorder.committed(changes)
         if changes.gateway.rests(changes.at):
             rest = (changes.gateway.rests_until or changes.at) - changes.at
             self._rests_until = self._clock.monotonic() + rest
-            # Another hook, which may have a way to the gateway, gets it first.
+            # Another hook, which may reach the gateway, gets the lead first.
             self._lead_not_before = self._rests_until + RETRY_SECONDS
         for entry in changes.entries:
             self._metrics.count_repair(entry, self._recorder.seconds_of(entry))

@@ -1,4 +1,4 @@
-"""Finds what is due at all gateways by one statement, and lets their reconcilers go on."""
+"""Polls due work of all gateways with one statement, and steps their reconcilers."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from zapwatch.server import start_thread
 
 _log = logging.getLogger("reconnect_hook")
 
-_IDLE_SECONDS = 2.0  # between two polls while nothing is led here
-_POLL_SECONDS = 1.0  # and while something is
-_BURST_SECONDS = 0.05  # and at most, however many alerts come in
-_STATE_SECONDS = 2.0  # for a state to take the leads back at the end
+_IDLE_SECONDS = 2.0  # between two polls without a lead here
+_POLL_SECONDS = 1.0  # with a lead
+_BURST_SECONDS = 0.05  # the shortest, also in an alert storm
+_STATE_SECONDS = 2.0  # for returning the leads at the end
 _PRUNE_SECONDS = 3600.0
 
 
 def poll(database: Database) -> dict[str, Polled]:
-    """Return what is due at each gateway of the state, by its name; raises StateError."""
+    """Return the due work of all gateways by name; raises StateError."""
     with database.read() as connection:
         return {name: Polled(*found) for name, found in read_due(connection).items()}
 
 
 def add_gateways(database: Database, names: Iterable[str]) -> None:
-    """Add the rows of gateways that have none; raises StateError."""
+    """Add the gateways' missing rows; raises StateError."""
 
     def work(connection: sa.Connection) -> None:
         for name in names:
@@ -44,7 +44,7 @@ def add_gateways(database: Database, names: Iterable[str]) -> None:
 
 
 class Scheduler:
-    """Lets reconcilers work, each step of each in one thread."""
+    """Runs the steps of all reconcilers in one thread."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -62,31 +62,31 @@ class Scheduler:
         self._thread: threading.Thread | None = None
 
     def add(self, reconcilers: Iterable[GatewayReconciler]) -> None:
-        """Work at these gateways too, which have their rows by add_gateways()."""
+        """Add reconcilers of gateways whose rows exist; see add_gateways()."""
         with self._lock:
             self._reconcilers |= {one.name: one for one in reconcilers}
         self.wake()
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread = start_thread("reconciler", self._run)
 
     @property
     def is_alive(self) -> bool:
-        """Whether it works."""
+        """Whether the thread runs."""
         return self._thread is not None and self._thread.is_alive()
 
     def wake(self) -> None:
-        """Say that something is wanted of a channel."""
+        """Poll soon: a row was raised."""
         self._alerted = True
         self._wanted.set()
 
     def notify(self) -> None:
-        """Say that a call has ended."""
+        """Step soon: mail has arrived."""
         self._wanted.set()
 
     def remove(self, reconcilers: Collection[GatewayReconciler], seconds: float) -> None:
-        """Work there no more: calls in flight may end within ``seconds``, then the lead goes."""
+        """Remove reconcilers; after ``seconds`` for calls in flight, the lead is released."""
         until = self._clock.monotonic() + seconds
         with self._lock:
             for one in reconcilers:
@@ -95,13 +95,13 @@ class Scheduler:
                 if self._reconcilers.get(one.name) is one:
                     del self._reconcilers[one.name]
             self._wanted.set()
-            # A database that hangs must not hold up the end.
+            # A hanging database must not block the end.
             self._ended.wait_for(
                 lambda: self._ending.keys().isdisjoint(reconcilers), seconds + _STATE_SECONDS
             )
 
     def stop(self, seconds: float) -> None:
-        """End: what is in flight may end within ``seconds``."""
+        """Stop the thread; calls in flight have ``seconds`` to end."""
         self.remove(list(self._reconcilers.values()), seconds)
         self._stopped = True
         self._wanted.set()
@@ -114,14 +114,14 @@ class Scheduler:
                 _log.warning("state: %s; trying again", error)
                 pause = RETRY_SECONDS
             except Exception:  # noqa: BLE001
-                # Unforeseen; but a thread that dies would leave a hook that repairs nothing.
+                # Unexpected, but without this thread the hook would repair nothing.
                 _log.exception("a fault of the hook itself")
                 pause = RETRY_SECONDS
             self._wanted.wait(pause)
             self._wanted.clear()
 
     def run_once(self) -> float:
-        """Do what is due everywhere, and return the seconds until more is; raises StateError."""
+        """Step all reconcilers; return the seconds until the next step; raises StateError."""
         with self._lock:
             reconcilers = list(self._reconcilers.values())
             ending = list(self._ending)
@@ -155,7 +155,7 @@ class Scheduler:
         return self._polled_at + pause - self._clock.monotonic()
 
     def _end(self, one: GatewayReconciler) -> None:
-        """Take what calls in flight still say, and give the lead back."""
+        """Record the answers of calls in flight, then release the lead."""
         until = self._ending[one]
         try:
             if one.leads:

@@ -1,4 +1,4 @@
-"""The threads of one gateway: a list, a call or a probe each, whose answers are mail."""
+"""Worker threads of one gateway: each runs a list, call or probe and posts the answer as mail."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from zapwatch.messages.webhook_log import MessageLogError
 
 _log = logging.getLogger("reconnect_hook")
 
-_LOG_AGAIN_SECONDS = 60.0  # until a message log that could not be read is tried again
+_LOG_AGAIN_SECONDS = 60.0  # until a probe retries an unreadable message log
 
 StartThread = Callable[[Callable[[], None]], None]
-"""Runs something beside everything else; raises RuntimeError where the system has no thread."""
+"""Runs a function in a thread; raises RuntimeError if the system has none left."""
 
 
 def start_thread(work: Callable[[], None]) -> None:
-    """Run something in a thread that does not keep the program from ending."""
+    """Run a function in a daemon thread."""
     threading.Thread(target=work, name="gateway-call", daemon=True).start()
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """The answer to a list; the moments are of the monotonic clock.
+    """The answer to a list; times are of the monotonic clock.
 
-    ``ages`` are the seconds since the channels' last messages, as far as they were read.
+    ``ages``: seconds since the channels' last messages, as far as they were read.
     """
 
     look: int
@@ -51,7 +51,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """The answer to a call about a channel; None: there was no thread for it."""
+    """The answer to a call for a channel; None if no thread was available."""
 
     key: str
     step: Step
@@ -60,26 +60,26 @@ class Called:
 
 @dataclass(frozen=True, slots=True)
 class ProbeAnswer:
-    """What a probe of a channel has found, or why it has not, after so many seconds."""
+    """A probe's finding, or the exception that ended it, and its duration in seconds."""
 
     key: str
     finding: Finding | Exception
     seconds: float
     steps: tuple[AttemptStep, ...] = ()
-    """What it has done, by the monotonic clock."""
+    """Steps with times of the monotonic clock."""
 
 
 Mail = Listed | Called | ProbeAnswer
 
 
 class UnreadableError(PostponedError):
-    """Something that the probe needs could not be read."""
+    """The message log or the state could not be read."""
 
 
 class Workers:
-    """Runs the calls of one lead; its methods are for the thread of the loop.
+    """Runs the calls of one lead; its methods are for the reconciler's thread only.
 
-    ``start`` runs what they are given, ``wake`` is called when there is mail.
+    ``start`` runs functions in threads, ``wake`` is called when mail arrives.
     """
 
     def __init__(
@@ -92,9 +92,9 @@ class Workers:
         start: StartThread = start_thread,
     ) -> None:
         self.channels: Mapping[str, Channel] | None = None
-        """By key what the last list had, None where there is none."""
+        """The channels of the last list by key, None before the first."""
         self.numbers: Mapping[str, str] = {}
-        """The channels' own numbers by key, of all lists so far; in memory alone."""
+        """The channels' own numbers by key, from all lists so far; only in memory."""
         self._client = client
         self._probing = probing
         self._wake = wake
@@ -103,24 +103,24 @@ class Workers:
         self.mail: deque[Mail] = deque()
         self._lead = object()
         self.calls: set[str] = set()
-        """The keys of the channels of which a call is in flight, or its answer is mail."""
+        """Keys of the channels with a call in flight, or its answer in the mail."""
         self.probes: dict[str, threading.Event] = {}
-        """The same of probes, each with what cancels it."""
+        """The same for probes, with the event that cancels each."""
         self._messages = messages
 
     def latest_channels(self) -> Collection[Channel]:
-        """Return the channels of the last list; raise MessageLogError where there is none."""
+        """Return the channels of the last list; raise MessageLogError before the first."""
         if self.channels is None:
             raise MessageLogError("the channel list could not be read")
         return self.channels.values()
 
     @property
     def reads_messages(self) -> bool:
-        """Whether there is a source of messages."""
+        """Whether there is a message source."""
         return self._messages is not None
 
     def begin_lead(self) -> None:
-        """Want nothing any more of what an earlier lead has begun."""
+        """Cancel the probes of an earlier lead, and drop its mail."""
         self.cancel_probes()
         self._lead = object()
         self.mail.clear()
@@ -128,7 +128,7 @@ class Workers:
         self.probes.clear()
 
     def take_mail(self) -> list[Mail]:
-        """Return what has come in since; a call or a probe of which is no longer in flight."""
+        """Return all mail; its calls and probes are no longer in flight."""
         mail: list[Mail] = []
         while self.mail:
             one = self.mail.popleft()
@@ -140,7 +140,7 @@ class Workers:
         return mail
 
     def post(self, mail: Mail) -> None:
-        """Take mail."""
+        """Add mail and wake the loop."""
         self.mail.append(mail)
         self._wake()
 
@@ -149,29 +149,29 @@ class Workers:
             self.post(mail)
 
     def cancel_probes(self) -> None:
-        """Let the probes end before they have found anything."""
+        """Interrupt all probes."""
         for cancel in self.probes.values():
             cancel.set()
 
     def cancel_probe(self, key: str) -> None:
-        """Let one probe end, and want nothing of it any more."""
+        """Interrupt one probe and forget it."""
         if key in self.probes:
             self.probes.pop(key).set()
 
-    # Each of these returns whether there is a thread for it.
+    # Starting work in threads.
 
     def start_list(self, look: int, horizon: float | None) -> bool:
-        """Ask for the list, and where there is a ``horizon`` for the messages of its seconds."""
+        """List the channels, and read messages ``horizon`` seconds back; False without a thread."""
         return self._begin(partial(self._list, self._lead, look, horizon))
 
     def start_call(self, key: str, channel: Channel, call: MakeCall) -> None:
-        """Make a call."""
+        """Make a call; without a thread, post an empty answer."""
         self.calls.add(key)
         if not self._begin(partial(self._call, self._lead, key, channel, call)):
             self.post(Called(key, call.step, None))
 
     def start_probe(self, key: str, channel: Channel, *, proof: bool, query_failed: bool) -> None:
-        """Probe a channel; see ProbeRun for what it is told."""
+        """Probe a channel; see ProbeRun for ``query_failed``; ``proof``: after a repair."""
         cancel = self.probes[key] = threading.Event()
         run = partial(self._probe, self._lead, key, channel, cancel, proof, query_failed)
         if not self._begin(run):
@@ -185,7 +185,7 @@ class Workers:
             return False
         return True
 
-    # In a thread of its own.
+    # Run in the threads.
 
     def _list(self, lead: object, look: int, horizon: float | None) -> None:
         answer = Listed(look, self._clock.monotonic(), 0.0)
@@ -206,7 +206,7 @@ class Workers:
         self._post(lead, answer)
 
     def _ages(self, horizon: float) -> Mapping[str, float]:
-        """Return the ages of the last messages; none where that cannot be read."""
+        """Return the ages of the last messages in seconds, empty if they are unreadable."""
         try:
             return self._messages.recent(horizon).ages if self._messages else {}
         except MessageLogError:
@@ -221,7 +221,7 @@ class Workers:
         except GatewayError as error:
             answer = CallAnswer(error=error)
         except Exception:  # noqa: BLE001
-            # Unforeseen, but even then what was accepted ends in an outcome.
+            # Unexpected, but accepted work always ends with an outcome.
             _log.exception("a repair met a fault of the hook itself")
             answer = CallAnswer(is_fault=True)
         self._post(lead, Called(key, call.step, answer))

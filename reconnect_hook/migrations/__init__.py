@@ -1,1 +1,1 @@
-"""How older state databases become those of today."""
+"""Alembic migrations of the state database."""

@@ -1,6 +1,6 @@
-"""Runs the steps in ``versions`` on the connection that the caller hands over.
+"""Runs the revisions in ``versions`` on the caller's connection.
 
-To write a new step: ``reconnect_hook.migrate.configuration()`` is what Alembic needs.
+To write a revision, use ``reconnect_hook.migrate.configuration()`` as Alembic's configuration.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
     version_table=VERSION_TABLE,
-    # The caller's transaction is around all of it, where the database can undo such changes.
+    # The caller's transaction spans all revisions, if the database has transactional DDL.
     transactional_ddl=False,
 )
 context.run_migrations()

@@ -1,4 +1,4 @@
-"""Steps that do nothing where they were done already, so that one cut short can run again."""
+"""Idempotent operations, so that an interrupted revision can run again."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from sqlalchemy.schema import SchemaItem
 
 
 def add_table(table: str, *columns: SchemaItem, **options: Any) -> None:
-    """Add a table unless it is there."""
+    """Add a table if it is missing."""
     if not sa.inspect(op.get_bind()).has_table(table):
         op.create_table(table, *columns, **options)
 
 
 def add_column(table: str, column: sa.Column[Any]) -> None:
-    """Add a column unless it is there."""
+    """Add a column if it is missing."""
     known = sa.inspect(op.get_bind()).get_columns(table)
     if all(one["name"] != column.name for one in known):
         op.add_column(table, column)
 
 
 def add_index(name: str, table: str, columns: Sequence[str]) -> None:
-    """Add an index unless there is one of that name."""
+    """Add an index if its name is missing."""
     if all(index["name"] != name for index in sa.inspect(op.get_bind()).get_indexes(table)):
         op.create_index(name, table, list(columns))
 
 
 def add_columns(table: str, *columns: sa.Column[Any]) -> None:
-    """Add those columns that the table has not."""
+    """Add the missing columns."""
     there = {column["name"] for column in sa.inspect(op.get_bind()).get_columns(table)}
     for column in columns:
         if column.name not in there:

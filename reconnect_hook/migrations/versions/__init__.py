@@ -1,1 +1,1 @@
-"""One file per revision. None is ever changed once a release has it."""
+"""One file per revision; released ones are never changed."""

@@ -1,4 +1,4 @@
-"""Deliveries of missed messages: what is due, and what came of each."""
+"""Deliveries of missed messages: due times and results."""
 
 from __future__ import annotations
 
