@@ -1,4 +1,4 @@
-"""What a look means for each open row, and what the answer to a call does: decided, not done."""
+"""Decisions on open rows, from looks and from answers to calls; no side effects beside the row."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ from zapwatch.config.gateway import ProbeKind
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation, QrKind
 
 STUCK_SECONDS = 120.0
-"""A session that has been starting for so long does not come up by itself."""
+"""A session that is still starting after this time is stuck."""
 
 STARTING_SECONDS = 60.0
-"""So long a session that was asked to start is given, before its verification begins."""
+"""Time for a session to start before its verification begins."""
 
 RESTART_AFTER = 2
-"""So many repairs in a row must have changed nothing before a session may be thrown away."""
+"""Consecutive repairs without effect before a session may be recreated."""
 
 CREATE_TRIES = 6
 CREATE_PAUSE = 5.0
-"""Seconds between two of them."""
+"""Seconds between two tries."""
 
-_QR_PAUSE = 5.0  # seconds until a session that starts is asked for its code again
-_START_PAUSE = 2.0  # seconds that it needs after start-session, as WPPConnect documents it
-_PROVE_AFTER = 10.0  # seconds in which a message may come by itself
-_BROKEN_SECONDS = 3600.0  # for which it counts that a probe has found a delivery broken
-_ALERT_SECONDS = 30.0  # that an alert is on its way before the hook gets it
-# After these nobody knows whether the call worked, or still will.
+_QR_PAUSE = 5.0  # seconds between two getQr calls to a starting session
+_START_PAUSE = 2.0  # seconds needed after start-session, as WPPConnect documents
+_PROVE_AFTER = 10.0  # seconds to wait for a message before the probe
+_BROKEN_SECONDS = 3600.0  # validity of a probe's finding that delivery is broken
+_ALERT_SECONDS = 30.0  # delay of an alert on its way to the hook
+# After these errors the call may have worked, or still may.
 _UNCERTAIN = frozenset(
     {GatewayErrorKind.TIMEOUT, GatewayErrorKind.CONNECTION, GatewayErrorKind.HTML}
 )
@@ -59,10 +59,10 @@ _OF_THE_WHOLE = _UNCERTAIN | {
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one look has found of a channel.
+    """One look's result for a channel.
 
-    ``channel`` is None where the list lacks it, ``age`` the seconds since its last message, None
-    where that is not known; ``look`` is the look's number.
+    ``look`` is the look's number, ``channel`` is None if not listed, ``age`` the seconds since the
+    last message, None if unknown.
     """
 
     look: int
@@ -72,7 +72,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What decisions depend on besides the rows: settings, and what the gateway can."""
+    """Settings and the gateway's capabilities, on which decisions depend."""
 
     backoff: Backoff
     verify_seconds: float
@@ -85,23 +85,23 @@ class Policy:
     probe_after: float = 0.0
     """Seconds of silence after which a channel may be probed."""
     starting_hint: str = ""
-    """What is most likely wrong with a session that goes on starting."""
+    """Most likely fault of a session that never finishes starting."""
     probe_pause: float = 900.0
     """Seconds between two probes of one channel."""
     audits: bool = False
-    """Whether a channel's messages are compared after its repair."""
+    """Whether an audit follows a repair."""
 
 
 @dataclass(frozen=True, slots=True)
 class InHand:
-    """Nothing: a call or a probe of this leader is under way."""
+    """No action: this leader's call or probe is in progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing yet; ``until`` is None where each look is to tell.
+    """No action yet; if ``until`` is None, each look decides again.
 
-    ``sleeps``: nothing that a look finds before would change that.
+    ``sleeps``: no earlier look can change the decision.
     """
 
     until: float | None = None
@@ -110,12 +110,12 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """The session was given time to start; from now on it must be connected in time."""
+    """The time to start is over: begin the verification."""
 
 
 @dataclass(frozen=True, slots=True)
 class MakeCall:
-    """A call; ``silent`` where the gateway says connected, ``stuck`` where it starts for ever."""
+    """A call; ``silent``: listed as connected, ``stuck``: starting for STUCK_SECONDS."""
 
     step: Step
     silent: bool = False
@@ -124,7 +124,7 @@ class MakeCall:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A probe; as the ``proof`` of a repair, or one that ``resumes`` an earlier one."""
+    """A probe; ``proof``: verifies a repair, ``resumes``: continues an earlier probe."""
 
     proof: bool = False
     resumes: bool = False
@@ -132,24 +132,24 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The end of a repair, which is recorded."""
+    """The recorded end of a repair."""
 
     outcome: Outcome
     status: Status | None = None
     detail: str = ""
     action: Action | None = None
-    """None: the strongest of the calls that were made."""
+    """None: the strongest call made."""
     channel: str | None = None
-    """The gateway's own spelling; None where it does not list the channel."""
+    """The gateway's spelling; None if it does not list the channel."""
     retries: bool = True
-    """Whether a failure is tried again without having been asked."""
+    """Whether a failure is retried without a new alert."""
     of_the_whole: bool = False
-    """Whether the gateway as a whole failed."""
+    """Whether the whole gateway failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """The end of what needs no record; ``well``: connected, ``heard``: a message has come."""
+    """An end without a record; ``well``: connected, ``heard``: a message arrived."""
 
     channel: Channel
     well: bool = True
@@ -162,7 +162,7 @@ Decision = InHand | Wait | Verify | MakeCall | Probe | End | Close
 def decide(
     row: ChannelRow, seen: Seen, gateway: GatewayRow, policy: Policy, now: float
 ) -> Decision:
-    """Return what is to be done about an open row, by what a look has found of its channel."""
+    """Return the decision on an open row, from a look's result for its channel."""
     phase = phase_now(row, gateway)
     if phase in IN_HAND:
         return InHand()
@@ -192,17 +192,17 @@ def decide(
 
 
 def _is_by_hand(row: ChannelRow) -> bool:
-    """Whether it is to be called although the gateway says connected."""
+    """Whether an operator wants a call although the channel is listed as connected."""
     is_manual = row.intent is Intent.REPAIR and row.cause is RepairCause.MANUAL
     return is_manual or row.intent is Intent.FORCE
 
 
 def phase_now(row: ChannelRow, gateway: GatewayRow) -> Phase:
-    """Return the phase; what an earlier leader had in hand is in nobody's."""
+    """Return the effective phase: calls and probes of an earlier leader are void."""
     is_mine = row.epoch == gateway.epoch
     match row.phase:
         case Phase.CALLING if not is_mine:
-            # Of a repair that had been answered, the deadline goes on.
+            # If a call was answered already, the repair continues until its deadline.
             return Phase.IDLE if row.deadline is None else Phase.STARTING
         case Phase.PROVING if not is_mine:
             return Phase.VERIFYING
@@ -215,12 +215,12 @@ def phase_now(row: ChannelRow, gateway: GatewayRow) -> Phase:
 def _decide_absent(
     row: ChannelRow, phase: Phase, gateway: GatewayRow, policy: Policy, now: float
 ) -> Decision:
-    """Make the session that a restart has thrown away; any other channel is not known."""
+    """Create the session that a restart has deleted; other channels are unknown."""
     if phase is Phase.RESTARTING:
         waits = row.step is Step.CREATE and row.deadline is not None and now < row.deadline
         return Wait(row.deadline) if waits else MakeCall(Step.CREATE)
     if row.restarting and row.phase is Phase.CALLING:
-        return MakeCall(Step.CREATE)  # its leader has died between the two calls
+        return MakeCall(Step.CREATE)  # its leader died between the two calls
     if row.restarting:
         return _call_or_wait(row, gateway, policy, now, MakeCall(Step.CREATE), None)
     if row.intent is Intent.PROBE:
@@ -230,7 +230,7 @@ def _decide_absent(
 
 def _decide_restarting(row: ChannelRow, channel: Channel, now: float) -> Decision:
     if row.step is Step.CREATE:
-        return MakeCall(Step.RECONNECT)  # it worked, although it was answered with a failure
+        return MakeCall(Step.RECONNECT)  # it worked despite its error
     if row.deadline is None or now >= row.deadline:
         detail = "the session was to be thrown away, and is still listed"
         return End(Outcome.FAILED, channel.status, detail, channel=channel.id)
@@ -240,9 +240,9 @@ def _decide_restarting(row: ChannelRow, channel: Channel, now: float) -> Decisio
 def _decide_called(
     row: ChannelRow, phase: Phase, seen: Seen, channel: Channel, policy: Policy, now: float
 ) -> Decision:
-    """Judge a repair whose call was answered."""
+    """Evaluate a repair whose call was answered."""
     if seen.look <= row.called_in:
-        return Wait()  # asked for before the call: it proves nothing of it
+        return Wait()  # the list is older than the call
     status = channel.status
     if channel.connected:
         return _decide_proof(row, seen, channel, policy, now)
@@ -252,7 +252,7 @@ def _decide_called(
         return _decide_starting(row, status, policy, now)
     if not _is_over(row, now):
         return Wait()
-    may_restart = policy.allow_restart and row.action is not Action.RESTART  # once in a repair
+    may_restart = policy.allow_restart and row.action is not Action.RESTART  # once per repair
     if may_restart and row.stuck >= RESTART_AFTER:
         return MakeCall(Step.DELETE)
     hint = policy.starting_hint if status is Status.INITIALIZING else ""
@@ -266,12 +266,12 @@ def _is_over(row: ChannelRow, now: float) -> bool:
 def _decide_proof(
     row: ChannelRow, seen: Seen, channel: Channel, policy: Policy, now: float
 ) -> Decision:
-    """Judge a channel that is connected after its call: of a silent one that proves nothing."""
+    """Evaluate a channel listed as connected after its call; a silent one needs more proof."""
     reconnected = End(Outcome.RECONNECTED, channel.status, channel=channel.id)
     if not row.silent:
         return reconnected
     called_at = row.called_at or now
-    # A second more, since the log's times are cut to whole seconds.
+    # One more second, since the log's times are truncated to seconds.
     if seen.age is not None and seen.age <= now - (row.asked_at or called_at) + 1:
         return reconnected
     probes = policy.probe_kind(channel) is not ProbeKind.OFF
@@ -301,7 +301,7 @@ def _decide_connected(
     policy: Policy,
     now: float,
 ) -> Decision:
-    """Judge a channel that the gateway calls connected, and of which no repair is under way."""
+    """Evaluate a channel listed as connected, without a repair in progress."""
     if row.intent is Intent.PROBE:
         return _decide_probe(row, seen, channel, policy, now)
     if _is_by_hand(row):
@@ -326,9 +326,9 @@ def _decide_connected(
 def _is_delivery_broken(
     row: ChannelRow, seen: Seen, channel: Channel, policy: Policy, now: float
 ) -> bool:
-    """Whether the last probe has shown that the session lives, and that its messages get lost.
+    """Whether the last probe found a live session with a broken delivery.
 
-    While it is suspect, probes go on: what none has confirmed for long counts no more.
+    Probes continue while the channel is suspect, so an old finding is void.
     """
     if row.probe_outcome != ProbeOutcome.DELIVERY_BROKEN or row.probe_ended_at is None:
         return False
@@ -339,7 +339,7 @@ def _is_delivery_broken(
 
 
 def _is_stale(row: ChannelRow, policy: Policy) -> bool:
-    """Whether what is wanted was most likely wanted of the episode before, which has its record."""
+    """Whether the intent probably belongs to the previous, recorded episode."""
     seen_at, called_at = row.seen_at, row.called_at
     if seen_at is not None and row.since < seen_at + STALE_SECONDS:
         return True
@@ -388,17 +388,17 @@ def _wait_for_resume(row: ChannelRow, now: float) -> Wait:
 
 @dataclass(frozen=True, slots=True)
 class CallAnswer:
-    """How a call ended: what the gateway said of the session, or the error."""
+    """The result of a call: the session's state, or the error."""
 
     kind: QrKind | None = None
     error: GatewayError | None = None
     is_fault: bool = False
-    """Whether the hook itself is to blame."""
+    """Whether the hook itself failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Enter:
-    """The next phase of a repair whose call was answered."""
+    """The next phase of a repair after an answered call."""
 
     phase: Phase
     step: Step
@@ -410,7 +410,7 @@ class Enter:
 def after_call(
     row: ChannelRow, answer: CallAnswer, policy: Policy, now: float
 ) -> Enter | MakeCall | End:
-    """Return what follows from the answer to the call ``row.step``."""
+    """Return the next step after the answer to the call ``row.step``."""
     error, step = answer.error, row.step or Step.RECONNECT
     if step is Step.DELETE:
         return _after_delete(row, error, policy, now)
@@ -446,14 +446,14 @@ def _after_delete(
     if error is None:
         return MakeCall(Step.CREATE)
     if policy.keeps_channel:
-        # Nothing is missing from the list, and it can be tried again.
+        # The channel is still listed, so a retry is possible.
         return End(
             Outcome.FAILED,
             detail=words(error),
             channel=row.channel,
             of_the_whole=is_of_the_whole(error),
         )
-    # It may have worked all the same, or still will: then the list comes to lack the channel.
+    # It may have worked, or still may: then the channel leaves the list.
     seconds = policy.verify_seconds if error.reason in _UNCERTAIN else 0.0
     return Enter(Phase.RESTARTING, Step.DELETE, now + seconds)
 
@@ -469,7 +469,7 @@ def _after_create(row: ChannelRow, error: GatewayError | None, now: float) -> En
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """A repair that ended, as it is logged, recorded and counted."""
+    """A finished repair for the log, the record and the metrics."""
 
     key: str
     channel: str
@@ -486,10 +486,10 @@ class LogEntry:
 def conclude(
     row: ChannelRow, end: End, look: int | None, gateway: GatewayRow, policy: Policy, now: float
 ) -> LogEntry:
-    """Change a row to what it is after a repair, and return the record of that.
+    """Update a row after a repair, and return the repair's record.
 
-    ``look`` is the number of the look that it rests on: what was raised since goes on. None where
-    it rests on a call, which serves whatever was raised until its end.
+    ``look`` is the number of the look behind ``end``: intents raised since stay open. None means
+    that a call is behind it, which serves all intents raised until its end.
     """
     action = end.action or row.action
     entry = LogEntry(
@@ -524,11 +524,11 @@ def conclude(
     elif recovered:
         row.seen_at = now
     if action is not Action.NONE or recovered:
-        row.suspended = False  # it has been repaired: echoes may go to it again
+        row.suspended = False  # repaired: echoes are allowed again
     close(row, look, gateway, policy, now, well=recovered)
     if failed and end.retries and policy.backoff.retries(row.attempts):
         if row.cause is RepairCause.MANUAL:
-            row.cause = RepairCause.DISCONNECTED  # else it would call who is back
+            row.cause = RepairCause.DISCONNECTED  # MANUAL would call it even if it is back
         _reopen(row, Intent.REPAIR, AskedBy.RETRY, gateway, policy, now)
     return entry
 
@@ -542,7 +542,7 @@ def close(
     *,
     well: bool,
 ) -> None:
-    """Let nothing be wanted of a row any more but what was raised since the ``look`` began."""
+    """Close a row, except for an intent raised since the ``look`` began."""
     intent = row.intent
     row.phase, row.step, row.deadline, row.tries = Phase.IDLE, None, None, 0
     row.action, row.silent, row.starting_since = Action.NONE, False, None
@@ -571,15 +571,15 @@ def _reopen(
 
 
 def is_of_the_whole(error: GatewayError) -> bool:
-    """Whether the gateway as a whole failed, and not one session of it.
+    """Whether the whole gateway failed, and not one session.
 
-    A list that fails does so for all. Else it is what comes from the network, a proxy or the check
-    of the secret; the gateway's own JSON is about the session that was asked for.
+    A failed list always counts, as do failures of network, proxy and secret; the gateway's own JSON
+    concerns the requested session.
     """
     of_the_whole = error.reason in _OF_THE_WHOLE and not error.one_channel
     return error.operation is Operation.LIST or of_the_whole
 
 
 def words(error: GatewayError) -> str:
-    """Return what the log says of a failure."""
+    """Return an error's text for the log, with its request id."""
     return f"{error} (request {error.request_id})"

@@ -1,4 +1,4 @@
-"""Whether what a gateway has received arrives: its newest message, and where its webhook posts."""
+"""Delivery check: has the gateway's newest message arrived, and how is its webhook configured."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from zapwatch.gateways.base import Gateway, GatewayError, WebhookConfig
 from zapwatch.messages.source import MessageSource
 
 LATE_SECONDS = 60.0
-"""After this age, a message that has not arrived is taken to be lost or refused."""
+"""A message older than this that has not arrived counts as lost or refused."""
 
 _LOOK_BACK_SECONDS = 86_400.0  # for the newest message
-_READ_AGAIN_SECONDS = 3600.0  # between two readings of a webhook's settings that are well
+_READ_AGAIN_SECONDS = 3600.0  # between two reads of a healthy webhook's settings
 _LONGEST_ORIGIN = 100  # characters
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What the newest message of a channel at its gateway shows, in ``words`` too.
+    """Whether the newest message of a channel at its gateway arrived; ``words`` for the log.
 
-    ``arrives`` is None where that cannot be known; ``newest_at`` is in Unix seconds.
+    ``arrives`` is None if unknown; ``newest_at`` is Unix seconds.
     """
 
     arrives: bool | None
@@ -39,7 +39,7 @@ class Comparison:
 
 
 class DeliveryCheck:
-    """Compares the newest messages of one gateway with those that arrived; for any thread."""
+    """Compares the newest messages of one gateway with those that arrived; thread-safe."""
 
     def __init__(self, client: Gateway, messages: MessageSource, clock: Clock) -> None:
         self._client = client
@@ -47,10 +47,10 @@ class DeliveryCheck:
         self._clock = clock
         self._lock = threading.Lock()
         self._known: dict[str, tuple[str, bool, float]] = {}
-        """By channel key: the newest id, whether it has arrived, and until when that was read."""
+        """By channel key: the newest id, whether it arrived, and the end of the last read."""
 
     def compare(self, channel: Channel) -> Comparison:
-        """Ask the gateway for its newest message and, if needed, the log; raise MessageLogError."""
+        """Read the gateway's newest message and, if needed, the log; raise MessageLogError."""
         until = self._clock.time()
         since = until - _LOOK_BACK_SECONDS
         try:
@@ -68,7 +68,7 @@ class DeliveryCheck:
             wanted = {one.id for one in received.messages if one.at >= newest.at}
             key = channel.message_key
             delivered = self._messages.delivered({key: wanted}, max(read_until, newest.at))
-            # A later one that arrived shows that messages do: a single loss is an audit's matter.
+            # A later arrival shows that delivery works; a single loss is left to audits.
             arrives = bool(delivered.ids.get(key)) or key in delivered.heard
             if not arrives and any(a <= newest.at <= b for a, b in delivered.gaps):
                 return Comparison(None, "nothing is known of what arrived then", newest.at)
@@ -79,28 +79,28 @@ class DeliveryCheck:
         return Comparison(arrives, f"received {minutes} ago, {became}", newest.at)
 
     def read_webhook(self, channel: Channel) -> WebhookConfig | None:
-        """Return where the channel's session posts, None where that is not told."""
+        """Return the webhook settings of the channel's session, None if the read fails."""
         try:
             return self._client.webhook(channel)
         except GatewayError:
             return None
 
 
-# The settings of the webhook, and what is remembered of them.
+# The webhook's settings and their history.
 
 
 class WebhookFault(enum.StrEnum):
-    """What is wrong with the webhook of a session whose messages do not arrive: a label."""
+    """Webhook fault of a session whose delivery is broken: the label ``fault``."""
 
     GONE = "gone"
-    """It was there when messages arrived."""
+    """It existed while messages arrived."""
     MISSING = "missing"
-    """There is none, and it is not known whether there was."""
+    """There is none; whether there was one is unknown."""
     DISABLED = "disabled"
     NOT_SELECTED = "not_selected"
-    """The event of a message is not among those that are posted."""
+    """The message event is not selected."""
     CHANGED = "changed"
-    """It posts to another address than when messages arrived."""
+    """Its address differs from the one while messages arrived."""
 
 
 _WORDS = {
@@ -114,7 +114,7 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """The settings of a webhook without its addresses, of which there are keyed hashes."""
+    """A webhook's settings, with keyed hashes in place of its addresses."""
 
     hashes: tuple[str, ...]
     enabled: bool
@@ -122,7 +122,7 @@ class _Seen:
 
     @classmethod
     def of(cls, config: WebhookConfig, salt: str) -> Self:
-        """Return what may be kept of settings."""
+        """Return settings for storage: addresses become keyed hashes."""
         key = salt.encode()
         hashes = sorted(
             hmac.new(key, url.encode("utf-8", "replace"), hashlib.sha256).hexdigest()[:32]
@@ -132,17 +132,17 @@ class _Seen:
 
     @classmethod
     def parse(cls, stored: Any) -> Self | None:
-        """Return what a state holds."""
+        """Return the settings from the state's JSON."""
         return None if stored is None else cls(tuple(stored[0]), stored[1], stored[2])
 
     def as_json(self) -> list[object]:
-        """Return what a state may hold."""
+        """Return the settings as JSON for the state."""
         return [list(self.hashes), self.enabled, self.posts_messages]
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookMemory:
-    """What is remembered of a channel's webhook: as it was at last while messages arrived."""
+    """A channel's webhook: ``good`` while messages arrived, ``seen`` at the last read."""
 
     salt: str
     good: _Seen | None = None
@@ -152,7 +152,7 @@ class WebhookMemory:
 
     @classmethod
     def load(cls, text: str | None) -> Self:
-        """Return what a state holds."""
+        """Return the memory from the state's JSON, or a new one with a random salt."""
         if text is None:
             return cls(secrets.token_hex(16))
         salt, good, seen, read_at, fault = json.loads(text)
@@ -165,25 +165,25 @@ class WebhookMemory:
         )
 
     def dump(self) -> str:
-        """Return what a state is to hold."""
+        """Return the JSON for the state."""
         states = [one and one.as_json() for one in (self.good, self.seen)]
         return json.dumps([self.salt, *states, self.read_at, self.fault])
 
     def is_due(self, at: float) -> bool:
-        """Whether settings that are well are to be read again, at a moment in Unix seconds."""
+        """Whether healthy settings are due for a read at ``at`` (Unix seconds)."""
         return not self.read_at <= at < self.read_at + _READ_AGAIN_SECONDS
 
     def arriving(self, config: WebhookConfig, newest_at: float, at: float) -> WebhookMemory:
-        """Return what is remembered once settings were read and the newest message has arrived.
+        """Return the memory after reading settings while the newest message has arrived.
 
-        They are good if they were the same at a reading before it came.
+        The settings are good if an earlier read, before that message, found the same.
         """
         now = _Seen.of(config, self.salt)
         is_good = now == self.seen and newest_at >= self.read_at
         return WebhookMemory(self.salt, now if is_good else self.good, now, at)
 
     def broken(self, config: WebhookConfig | None, at: float) -> tuple[WebhookMemory, str]:
-        """Return what is remembered once messages do not arrive, and what is wrong in words."""
+        """Return the memory of a broken delivery, and the webhook's fault in words."""
         if config is None:
             return WebhookMemory(self.salt, self.good, self.seen, self.read_at), ""
         now = _Seen.of(config, self.salt)
@@ -199,7 +199,7 @@ class WebhookMemory:
 
 
 def _fault(now: _Seen, good: _Seen | None) -> WebhookFault | None:
-    """Return how settings differ from good ones, or what cannot be good where none are known."""
+    """Return how settings differ from good ones; without good ones, only an evident fault."""
     if now == good:
         return None
     if not now.hashes:
@@ -215,7 +215,7 @@ def _fault(now: _Seen, good: _Seen | None) -> WebhookFault | None:
 
 
 def _origins(urls: Collection[str]) -> list[str]:
-    """Return scheme, host and port of addresses; path, query and user may be secret."""
+    """Return scheme, host and port of URLs; path, query and user may be secret."""
     found = []
     for url in urls:
         try:
@@ -237,7 +237,7 @@ def note_webhook(
     at: float,
     keep: Callable[[str], None],
 ) -> str:
-    """Read a channel's webhook where that is due, and return what is wrong with it in words."""
+    """Read a channel's webhook if due, store it with ``keep``, and return its fault in words."""
     memory = WebhookMemory.load(kept)
     if found.arrives:
         if memory.is_due(at):

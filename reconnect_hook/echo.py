@@ -1,4 +1,4 @@
-"""The echoes of one probe: who may write to whom, what is sent, and whether it is heard."""
+"""The echoes of one probe: choice of sender, sending and listening."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from zapwatch.messages.payloads import make_token
 from zapwatch.messages.webhook_log import MessageLogError
 
 ECHO_SECONDS = 60.0
-"""So soon an echo is heard, or it is lost."""
+"""An echo not heard within this time is lost."""
 
 _LISTEN_PAUSE = 1.0
-_LATELY_SECONDS = 3600.0  # whoever was heard within is a good sender, the later the better
-_AS_GOOD_SECONDS = 600.0  # between those heard within, who has sent least takes the next
+_LATELY_SECONDS = 3600.0  # channels heard within are preferred as senders, the latest first
+_AS_GOOD_SECONDS = 600.0  # among channels heard within, the one with the fewest sent echoes is next
 _SLACK_SECONDS = 2.0  # the log's times are cut to whole seconds
-# Whoever fails so has sent nothing. After any other failure the text may have gone all the same: a
-# wrapper says success=false of what WPPConnect sends a moment later.
+# After these errors nothing was sent. After any other, the text may have been sent anyway: a
+# wrapper reports success=false for a message that WPPConnect sends a moment later.
 _SURELY_UNSENT = frozenset(
     {GatewayErrorKind.TLS, GatewayErrorKind.UNAUTHORIZED, GatewayErrorKind.LIMIT}
 )
 
 
 class Echoes:
-    """Sends and hears them between the ``listed`` channels, and notes what that is evidence of.
+    """Sends and hears echoes between the ``listed`` channels, and collects the evidence.
 
-    Raises StateError, MessageLogError and what ``means.wait`` raises. ``since`` is the moment by
-    this machine's monotonic clock from which on it counts who is heard.
+    Raises StateError, MessageLogError and the exceptions of ``means.wait``. ``since`` is the start
+    of the evidence, by the monotonic clock.
     """
 
     def __init__(self, means: ProbeContext, listed: Mapping[str, Channel]) -> None:
@@ -48,15 +48,15 @@ class Echoes:
         self._under_way: dict[str, tuple[str, str, float]] = {}
 
     def recall(self, receiver: Channel) -> None:
-        """Take up what is noted of the present probe of a channel by a hook that has died."""
+        """Load the echoes of the channel's current probe from a hook that died."""
         noted = self._means.book.earlier_echoes(receiver.key)
-        # A probe's first echo goes to its channel; what is older shows nothing of the present.
+        # A probe's first echo goes to its channel; older echoes belong to other probes.
         for echo in dropwhile(lambda one: one.receiver != receiver.key, noted):
             self._earlier[echo.sender, echo.receiver] = echo
             self._take_up(echo)
 
     def recall_lost(self, echoes: Iterable[Echo]) -> None:
-        """Take up what was lost in earlier probes."""
+        """Load lost echoes of earlier probes."""
         for echo in echoes:
             self._take_up(echo)
 
@@ -70,7 +70,7 @@ class Echoes:
             self.evidence.lost[echo.sender, echo.receiver] = sent_at
 
     def senders(self, receiver: Channel) -> Iterator[Channel]:
-        """Return who may write to a channel, the best first; itself where there is no other."""
+        """Yield possible senders to a channel, the best first; itself if there is no other."""
         means = self._means
         others = [
             one
@@ -91,16 +91,16 @@ class Echoes:
         yield from sorted((one for one in others if one.key not in suspended), key=rank)
 
     def known_first(self, channels: Iterable[Channel]) -> list[Channel]:
-        """Return channels, those in front whose part in echoes is noted already."""
+        """Return the channels, those with recorded echoes first."""
         known = {key for pair in self._earlier for key in pair}
         return sorted(channels, key=lambda one: one.key not in known)
 
     def send(
         self, sender: Channel, receiver: Channel, *, again: bool = False
     ) -> tuple[bool | None, LimitReason | None]:
-        """Send an echo; return whether it was heard, None where it must not be sent, and why.
+        """Send an echo; return whether it was heard, or None and the reason against sending.
 
-        ``again``: also where one of the two must take part in none until it is repaired.
+        ``again``: send although echoes of one of the two are suspended.
         """
         earlier = self._earlier.pop((sender.key, receiver.key), None)
         if earlier is not None:
@@ -121,7 +121,7 @@ class Echoes:
         return self._send(sender, number, token), None
 
     def _end_of(self, earlier: Echo) -> bool | None:
-        """Return whether an echo is heard whose hook has died, None where it was hardly sent."""
+        """Return whether a dead hook's echo is heard, None if it was probably never sent."""
         if earlier.heard is not None:
             return earlier.heard
         heard = self._hear(earlier.token, sent=earlier.sent)
@@ -149,15 +149,15 @@ class Echoes:
             means.book.note_sent(token, surely=True)
         heard = self._hear(token, sent=sent, seconds=listen_for)
         if message_id is not None and means.client.can_take_back:
-            # Else it stays in the chat of two channels that are the operator's own.
+            # Otherwise it remains in the chat between two of the operator's channels.
             with suppress(GatewayError):
                 means.client.take_back(sender, number, message_id)
         return heard
 
     def _hear(self, token: str, *, sent: bool, seconds: float | None = None) -> bool:
-        """Listen for an echo, and note what becomes of it.
+        """Listen for an echo and record the result.
 
-        Where it was not surely ``sent`` and is not heard, that proves nothing of anybody.
+        A missing echo is evidence only if it was surely ``sent``.
         """
         seconds = ECHO_SECONDS if seconds is None else seconds
         began = self._clock.monotonic()
@@ -181,16 +181,16 @@ class Echoes:
         try:
             return self.listen_since()
         except MessageLogError:
-            # The log may lack what has come meanwhile: that this one is not in it proves nothing.
+            # The log may have gaps, so the missing echo proves nothing.
             self._means.book.note_sent(token, surely=False)
             raise
 
     def listen_since(self) -> RecentMessages:
-        """Return what was heard since ``since``, and note it as evidence."""
+        """Return the messages heard since ``since``, and record them as evidence."""
         return self.listen(self._clock.monotonic() - self.since + _SLACK_SECONDS)
 
     def listen(self, seconds: float) -> RecentMessages:
-        """Return what was heard within so many seconds, and note it as evidence."""
+        """Return the messages heard within so many seconds, and record them as evidence."""
         messages = self._means.messages
         if messages is None:
             raise UnableError("there is no message log that tells of echoes")
@@ -198,10 +198,10 @@ class Echoes:
         heard = messages.recent(seconds).complete()
         since = self._clock.monotonic() - self.since
         for key, age in heard.ages.items():
-            # Not the seconds that the log's times are cut by: what came before proves nothing.
+            # Without the log's rounding to seconds: messages before ``since`` prove nothing.
             if age < since - 1:
                 self._note_came(key, asked_at - age)
-        # Late ones too: the log may be behind.
+        # Late echoes count too, since the log may lag.
         for token in heard.echoes & self._under_way.keys():
             self._note_heard(token)
             self._means.book.note_echo(token, heard=True)

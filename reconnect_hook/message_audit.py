@@ -1,7 +1,7 @@
-"""Audits: which messages a gateway has received and its consumer has not got.
+"""Audits: messages that a gateway has received and its consumer has not.
 
-What is to be audited is a row of the state. Whoever finds it due claims it and asks; where its
-program dies, another one finds it due again.
+A wanted audit is a row of the state. The program that claims it runs it; if that program dies,
+the row becomes due again.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from zapwatch.messages.webhook_log import MessageLogError
 _log = logging.getLogger("reconnect_hook")
 
 FIRST_SECONDS = 120.0
-"""After the end of an outage: what was late by then is in the log."""
+"""First audit after the end of an outage: late messages are in the log by then."""
 SECOND_SECONDS = 1800.0
-"""After it, too: gateways try for that long to deliver what failed."""
+"""Second audit after it: gateways retry failed deliveries for that long."""
 DAY_SECONDS = 86_400.0
 LONGEST_SECONDS = 7 * DAY_SECONDS
-"""No audit looks further back: that is how long the events store knows ids."""
-_EARLIER_SECONDS = 900.0  # by which an outage may have begun before its alert
-_CLAIM_SECONDS = 900.0  # until what a hook has claimed and not finished is due again
-_RENEW_SECONDS = 300.0  # after which a claim that is at work is made anew
-_LIST_SECONDS = 60.0  # for which one list serves
+"""Longest period of an audit: the events store keeps ids for as long."""
+_EARLIER_SECONDS = 900.0  # an outage may begin this long before its alert
+_CLAIM_SECONDS = 900.0  # until an unfinished claim is due again
+_RENEW_SECONDS = 300.0  # between renewals of a claim in use
+_LIST_SECONDS = 60.0  # that a list is reused
 _KEEP_SECONDS = 30 * DAY_SECONDS
-_TOGETHER = 50  # channels for which the log is read once
-_WHOLE = ""  # the key of the gateway's own row
+_TOGETHER = 50  # channels per read of the log
+_WHOLE = ""  # the key of the row for the whole gateway
 
 
 class AuditResult(enum.StrEnum):
-    """The label ``result`` of whatsapp_message_audits_total."""
+    """Result of an audit: the label ``result`` of whatsapp_message_audits_total."""
 
     COMPLETE = "complete"
     MISSED = "missed"
@@ -55,23 +55,23 @@ class AuditResult(enum.StrEnum):
 
 
 class Replay(enum.StrEnum):
-    """What came of a missed message's delivery; the label ``result`` of its metric."""
+    """Result of delivering a missed message: the label ``result`` of its metric."""
 
     SENDING = "sending"
     DELIVERED = "delivered"
     REFUSED = "refused"
-    """The webhook has not taken it."""
+    """The webhook did not accept it."""
     UNKNOWN = "unknown"
-    """The webhook may have taken it: it is never sent again."""
+    """The webhook may have accepted it: it is never sent again."""
     GONE = "gone"
-    """The gateway has it no more."""
+    """The gateway no longer has it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What one audit of a channel has found; ``why`` it may not know of all is empty where it does.
+    """The result of one channel's audit; ``why`` it may be incomplete is empty if it is not.
 
-    ``arrived`` are the ids that both sides have.
+    ``arrived`` holds the ids that both sides have.
     """
 
     result: AuditResult
@@ -89,10 +89,10 @@ def compare(
     judged_until: float,
     again: Collection[str] = (),
 ) -> Audit:
-    """Compare what a gateway has with what the consumer of the channel ``key`` got.
+    """Compare a gateway's messages with those that the consumer of the channel ``key`` received.
 
-    What was sent after ``judged_until`` may still be delivered by the gateway itself. The ids in
-    ``again`` were delivered by the hook.
+    The gateway may still deliver messages sent after ``judged_until``. The hook delivered the ids
+    in ``again``.
     """
     arrived = frozenset(delivered.ids.get(key, ())).union(again)
     why = received.cannot_know
@@ -127,7 +127,7 @@ def compare(
 
 @dataclass(frozen=True, slots=True)
 class AuditWish:
-    """An audit that is wanted of a channel, whose outage began at ``since`` (Unix seconds)."""
+    """A request to audit a channel, whose outage began at ``since`` (Unix seconds)."""
 
     channel: str
     since: float
@@ -136,10 +136,10 @@ class AuditWish:
 def wish_after(
     channel: str, noticed_at: float, threshold: Callable[[str], float] | None = None
 ) -> AuditWish:
-    """Return what is wanted after an outage that was noticed at a moment in Unix seconds.
+    """Return the request after an outage that was noticed at a time in Unix seconds.
 
-    A channel that was noticed by its silence was silent for ``threshold`` seconds by then. An empty
-    one stands for the whole gateway.
+    If silence revealed it, the channel had been silent for ``threshold`` seconds by then. An empty
+    channel stands for the whole gateway.
     """
     silence = 0.0 if threshold is None else threshold(channel)
     return AuditWish(channel, noticed_at - silence - _EARLIER_SECONDS)
@@ -153,7 +153,7 @@ def want_audits(
     *,
     delays: tuple[float, float] = (FIRST_SECONDS, SECOND_SECONDS),
 ) -> None:
-    """Want two audits of each channel; one that is due earlier stays so, and looks as far back."""
+    """Queue two audits of each channel; an earlier due time or start already queued is kept."""
     oldest = at - LONGEST_SECONDS
     rows = [
         {
@@ -193,9 +193,9 @@ def _want(connection: sa.Connection) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class DueAudit:
-    """An audit that was claimed; ``claimed_until`` is the mark of the claim.
+    """A claimed audit; ``claimed_until`` identifies the claim.
 
-    The last one of the same outage is due in ``last_due_in`` seconds, 0 where this is it.
+    The last audit of the same outage is due in ``last_due_in`` seconds, 0 if this is the last.
     """
 
     key: str
@@ -207,7 +207,7 @@ class DueAudit:
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """A missed message as it is remembered; times in Unix seconds."""
+    """A recorded missed message; times are Unix seconds."""
 
     id: str
     at: float
@@ -222,7 +222,7 @@ class Missed:
 
 @dataclass(frozen=True, slots=True)
 class LastAudit:
-    """The last audit of a channel, the moment of the next one, and that of a delivery."""
+    """The last audit of a channel, and when its next audit and a delivery are due."""
 
     channel: str
     result: AuditResult | None
@@ -249,7 +249,7 @@ class AuditRepository:
         wishes: Collection[AuditWish],
         delays: tuple[float, float] = (FIRST_SECONDS, SECOND_SECONDS),
     ) -> None:
-        """Want audits of channels, in so many seconds."""
+        """Queue two audits of each channel, after ``delays`` in seconds."""
 
         def work(connection: sa.Connection) -> None:
             want_audits(connection, self._gateway, wishes, now(connection), delays=delays)
@@ -258,7 +258,7 @@ class AuditRepository:
             self._database.transact(work)
 
     def want_now(self, channel: str) -> None:
-        """Want one of a channel now, over the last day."""
+        """Queue an audit of a channel now, over the last day."""
 
         def work(connection: sa.Connection) -> None:
             at = now(connection)
@@ -268,7 +268,7 @@ class AuditRepository:
         self._database.transact(work)
 
     def want_daily(self) -> None:
-        """Want one of the gateway as a whole, if none is wanted yet."""
+        """Queue an audit of the whole gateway, unless one is queued."""
 
         def work(connection: sa.Connection) -> None:
             mine = self._of(_WHOLE)
@@ -282,7 +282,7 @@ class AuditRepository:
         self._database.transact(work)
 
     def claim(self) -> list[DueAudit]:
-        """Claim some that are due; the gateway as a whole comes alone and first."""
+        """Claim due audits; the whole gateway's comes first and alone."""
 
         def work(connection: sa.Connection) -> list[DueAudit]:
             row = message_audit.c
@@ -307,7 +307,7 @@ class AuditRepository:
         return self._database.transact(work)
 
     def renew(self, claimed: Sequence[DueAudit]) -> list[DueAudit]:
-        """Hold claims for longer, and return those that nobody has taken meanwhile."""
+        """Extend claims, and return those still held."""
 
         def work(connection: sa.Connection) -> list[DueAudit]:
             until = now(connection) + _CLAIM_SECONDS
@@ -322,7 +322,7 @@ class AuditRepository:
         return self._database.transact(work)
 
     def finish(self, due: DueAudit, *, next_at: float | None = None) -> None:
-        """End a claim without a result; the next one is due then, if at all."""
+        """End a claim without a result; the next audit is due at ``next_at``, if any."""
 
         def work(connection: sa.Connection) -> None:
             mine = (*self._of(due.key), message_audit.c.due_at == due.claimed_until)
@@ -332,7 +332,7 @@ class AuditRepository:
         self._database.transact(work)
 
     def record(self, channel: Channel, audit: Audit, due: DueAudit | None = None) -> None:
-        """Record what an audit has found, and when the next one of the same outage is due."""
+        """Record an audit's result, and when the next one of the same outage is due."""
 
         def work(connection: sa.Connection) -> None:
             at = now(connection)
@@ -381,7 +381,7 @@ class AuditRepository:
             connection.execute(sa.insert(missed_message), new)
 
     def last(self, key: str | None = None) -> dict[str, LastAudit]:
-        """Return the last audit of each channel, or of the one with that key, by key."""
+        """Return the last audits by key, of all channels or of one."""
         row = message_audit.c
         mine = [row.gateway == self._gateway, row.key != _WHOLE if key is None else row.key == key]
         with self._database.read() as connection:
@@ -389,7 +389,7 @@ class AuditRepository:
             return {one["key"]: _last(one) for one in connection.execute(query).mappings()}
 
     def missed(self, key: str) -> list[Missed]:
-        """Return the messages of a channel that were missed in the last 30 days, newest first."""
+        """Return a channel's missed messages of the last 30 days, newest first."""
         row = missed_message.c
         columns = [row[each.name] for each in fields(Missed)]
         query = sa.select(*columns).where(row.gateway == self._gateway, row.key == key)
@@ -402,7 +402,7 @@ class AuditRepository:
             ]
 
     def delivered_again(self, keys: Collection[str], since: float) -> dict[str, set[str]]:
-        """Return the ids of messages that the hook has delivered, by the keys of channels."""
+        """Return the ids of messages that the hook has delivered, by channel key."""
         row = missed_message.c
         query = sa.select(row.key, row.id).where(
             row.gateway == self._gateway,
@@ -422,7 +422,7 @@ class AuditRepository:
 
 def _last(row: Any) -> LastAudit:
     due_at, last_due_at = row["due_at"], row["last_due_at"]
-    # A claim is later than all that is wanted.
+    # A claim is due later than any queued audit.
     running = due_at is not None and (due_at <= row["now"] or due_at > (last_due_at or due_at))
     return LastAudit(
         row["channel"],
@@ -445,7 +445,7 @@ def prune_audits(database: Database, gateway: str, listed: Collection[str]) -> N
     def work(connection: sa.Connection) -> None:
         old = missed_message.c.found_at < now(connection) - _KEEP_SECONDS
         connection.execute(sa.delete(missed_message).where(old))
-        # Of any gateway: one that was removed has nobody else to do it.
+        # Of all gateways, since removed ones have no other pruning.
         at = sa.func.coalesce(message_audit.c.due_at, message_audit.c.audited_at, 0.0)
         gone = at < now(connection) - _KEEP_SECONDS
         connection.execute(sa.delete(message_audit).where(gone))
@@ -461,7 +461,7 @@ def prune_audits(database: Database, gateway: str, listed: Collection[str]) -> N
 
 
 class MessageAuditor:
-    """Audits one gateway's channels."""
+    """Runs one gateway's audits, one thread at a time."""
 
     def __init__(
         self,
@@ -475,9 +475,9 @@ class MessageAuditor:
         clock: Clock,
         start: StartThread = start_thread,
     ) -> None:
-        """``messages`` shows single messages, None where no source does.
+        """``messages`` is a source with single messages, or None.
 
-        ``on_end`` is told of each audit that ended, and may raise StateError.
+        ``on_end`` is called after each audit, and may raise StateError.
         """
         self.repository = repository
         self._client = client
@@ -493,27 +493,27 @@ class MessageAuditor:
 
     @property
     def can_know(self) -> bool:
-        """Whether gateway and source can tell anything."""
+        """Whether gateway and message source allow a comparison."""
         return self._client.lists_messages and self._messages is not None
 
     @property
     def follows_outages(self) -> bool:
-        """Whether there is to be an audit after each outage."""
+        """Whether an audit follows each outage."""
         return self._mode is not AuditMode.OFF and self.can_know
 
     def plan(self) -> None:
-        """Want the daily audit, where there is to be one; raise StateError."""
+        """Queue the daily audit if configured; raise StateError."""
         if self._mode is AuditMode.DAILY and self.can_know:
             self.repository.want_daily()
 
     def begin(self) -> None:
-        """Do what is due in a thread of its own, unless one is at it."""
+        """Run due audits in a thread, unless one is running."""
         if not self._running.acquire(blocking=False):
             return
         try:
             self._start(self._run)
         except RuntimeError:
-            # The system allows no more threads: it stays due.
+            # No thread is available: the audits stay due.
             self._running.release()
 
     def _run(self) -> None:
@@ -557,7 +557,7 @@ class MessageAuditor:
             self.record(channel, audit, by_key.get(channel.key))
 
     def _list(self, keys: set[str]) -> Mapping[str, Channel]:
-        """Return the gateway's channels by a list of a moment ago, if it has all of ``keys``."""
+        """Return the gateway's channels; reuse a recent list if it has all of ``keys``."""
         is_old = self._clock.monotonic() >= self._listed_at + _LIST_SECONDS
         if is_old or not self._listed.keys() >= keys:
             listed_at = self._clock.monotonic()
@@ -566,7 +566,7 @@ class MessageAuditor:
         return self._listed
 
     def record(self, channel: Channel, audit: Audit, due: DueAudit | None = None) -> None:
-        """Record an audit, log what was missed, and tell of the end."""
+        """Record an audit, log missed messages, and call ``on_end``."""
         self.repository.record(channel, audit, due)
         if audit.missed:
             self._events.write(
@@ -581,9 +581,9 @@ class MessageAuditor:
     def audit(
         self, wanted: Sequence[tuple[Channel, float]], go_on: Callable[[], None] = lambda: None
     ) -> list[tuple[Channel, Audit]]:
-        """Audit channels, each since its moment in Unix seconds, with one reading of the log.
+        """Audit channels, each since its Unix time, with one read of the log.
 
-        ``go_on`` is called after each channel that the gateway was asked for.
+        ``go_on`` is called after each channel's read from the gateway.
         """
         if self._messages is None:
             nobody = Audit(

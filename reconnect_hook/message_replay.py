@@ -1,7 +1,7 @@
-"""Delivers missed messages again, to the webhook that the operator has named for it.
+"""Delivers missed messages again, to the webhook MESSAGE_REPLAY_URL.
 
-Each is noted in the state before it is sent: where the program dies in between, the note stays, and
-the message is not sent a second time.
+The state records each message before it is sent: if the program dies in between, the record
+keeps the message from being sent twice.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from zapwatch.messages.webhook_log import MessageLogError
 _log = logging.getLogger("reconnect_hook")
 
 HEADER = "X-Zapwatch-Replay"
-"""Marks what is delivered again."""
+"""Header of repeated deliveries."""
 OLDEST_SECONDS = 3 * 86_400.0
-"""What came earlier than that ago is not delivered again."""
+"""Older messages are not delivered again."""
 PAUSE_SECONDS = 0.2
-"""Between two deliveries."""
+"""Pause between two deliveries."""
 ANSWER_SECONDS = 10.0
-"""For the webhook to answer."""
+"""Timeout of the webhook."""
 MOST_REFUSED = 3
-"""In a row; then the others wait until somebody, or the next audit, asks again."""
-_CLAIM_SECONDS = 300.0  # until a delivery whose program has died is taken up by another one
-_TOGETHER = 100  # messages that are read, and held in memory, at once
-_MOST_BYTES = 1024 * 1024  # of an answer, of which only the status counts
+"""Consecutive refusals, after which the rest waits for a new request or the next audit."""
+_CLAIM_SECONDS = 300.0  # until another program takes over a dead one's delivery
+_TOGETHER = 100  # messages read into memory at once
+_MOST_BYTES = 1024 * 1024  # of an answer; only its status is used
 
 DIED = "the program that sent it ended before the answer"
 
@@ -52,18 +52,18 @@ _AGAIN = (Replay.REFUSED, Replay.GONE)
 
 
 class Consumer:
-    """The webhook of whoever is to have the messages."""
+    """The webhook that receives the messages."""
 
     def __init__(
         self, url: str, token: str, headers: Callable[[str, bytes], Mapping[str, str]]
     ) -> None:
-        """``headers`` makes those by which it trusts a body, out of the token."""
+        """``headers`` returns the authentication headers for a token and a body."""
         self._url = url
         self._token = token
         self._headers = headers
 
     def post(self, channel: str, event: Mapping[str, Any]) -> tuple[Replay, str]:
-        """Post an event of a channel; return what came of it, and why where it failed."""
+        """Post a channel's event; return the result, and the reason of a failure."""
         body = json.dumps(event).encode()
         trust = self._headers(self._token, body) if self._token else {}
         headers = {"Content-Type": "application/json", HEADER: "true", **trust}
@@ -76,7 +76,7 @@ class Consumer:
             return Replay.UNKNOWN if error.sent else Replay.REFUSED, words
         finally:
             client.close()
-        # Of its answer nothing else is told: it may repeat the message.
+        # The answer's body may repeat the message, so only the status is used.
         return (
             (Replay.DELIVERED, "")
             if answer.is_success
@@ -86,7 +86,7 @@ class Consumer:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to deliver a channel's messages until a moment, which each delivery renews."""
+    """A claim on a channel's deliveries until a Unix time; each delivery renews it."""
 
     key: str
     channel: str
@@ -94,18 +94,18 @@ class Claim:
 
 
 class LostClaimError(Exception):
-    """Another program delivers by now."""
+    """Another program holds the claim."""
 
 
 class ReplayRepository:
-    """The deliveries of one gateway's messages in the state; each method raises StateError."""
+    """One gateway's deliveries in the state; each method raises StateError."""
 
     def __init__(self, database: Database, name: str) -> None:
         self._database = database
         self._gateway = name
 
     def want(self, channel: str, *, by_person: bool) -> None:
-        """Want what the channel has missed delivered now; a person wants the refused ones too."""
+        """Queue a delivery of missed messages; a person's request includes refused ones."""
         key = channel_key(channel)
 
         def work(connection: sa.Connection) -> None:
@@ -120,13 +120,13 @@ class ReplayRepository:
         self._database.transact(work)
 
     def claim(self, only: str | None = None) -> Claim | None:
-        """Claim a channel whose messages are to be delivered, unless one of the gateway is claimed.
+        """Claim a channel with a queued delivery, unless another of the gateway is claimed.
 
-        What a program that died was sending is unknown from now on.
+        Messages that a dead program was sending become UNKNOWN.
         """
 
         def work(connection: sa.Connection) -> Claim | None:
-            # Two that claim at once would take two channels.
+            # Without the lock, two concurrent claims could take two channels.
             mine = gateway.c.gateway == self._gateway
             connection.execute(sa.select(gateway.c.gateway).where(mine).with_for_update())
             at = now(connection)
@@ -154,7 +154,7 @@ class ReplayRepository:
         return self._database.transact(work)
 
     def waiting(self, key: str) -> dict[str, float]:
-        """Return the next messages that are to be delivered, the oldest first, and their times."""
+        """Return the ids and times of the next messages to deliver, the oldest first."""
         row = missed_message.c
         with self._database.read() as connection:
             query = sa.select(row.id, row.at).where(
@@ -167,7 +167,7 @@ class ReplayRepository:
             return {one.id: one.at for one in found}
 
     def begin(self, claim: Claim, id_: str) -> tuple[Claim, bool]:
-        """Renew the claim, and note that a message is about to be sent; False: it is not to be.
+        """Renew the claim, and record a message before it is sent; False: do not send it.
 
         Raises LostClaimError.
         """
@@ -188,12 +188,12 @@ class ReplayRepository:
         return self._database.transact(work)
 
     def end(self, key: str, ids: Collection[str], result: Replay, detail: str) -> None:
-        """Note what came of messages."""
+        """Record the result of messages."""
 
         def work(connection: sa.Connection) -> None:
             row = missed_message.c
             done = (*self._missed(key), row.id.in_(ids))
-            # Who was taken for dead knows more than who took it for that.
+            # A program wrongly taken for dead overwrites UNKNOWN with the actual result.
             open_ = row.replay.is_(None) | row.replay.in_([Replay.SENDING, Replay.UNKNOWN])
             values = {
                 "replay": result,
@@ -205,7 +205,7 @@ class ReplayRepository:
         self._database.transact(work)
 
     def note_arrived(self, key: str, ids: Collection[str]) -> None:
-        """Note that messages have arrived after all."""
+        """Record the late arrival of messages."""
 
         def work(connection: sa.Connection) -> None:
             mine = (*self._missed(key), missed_message.c.id.in_(ids))
@@ -215,10 +215,10 @@ class ReplayRepository:
         self._database.transact(work)
 
     def finish(self, claim: Claim, why: str | None, oldest: float | None, *, again: bool) -> None:
-        """End a claim; ``again``: another program goes on with it.
+        """End a claim; ``again``: leave it due for another program.
 
-        ``why`` some were left is remembered, and stays what it was where it is None. Where any were
-        sent, of which the ``oldest`` came at that moment, an audit shows what is missed by now.
+        ``why`` some messages were left is stored, unless None. ``oldest`` (Unix seconds) is the
+        start of the sent messages, None without any: audits from then on show the missing ones.
         """
 
         def work(connection: sa.Connection) -> None:
@@ -236,7 +236,7 @@ class ReplayRepository:
                     row.at >= at - OLDEST_SECONDS,
                 )
                 wish = AuditWish(claim.channel, min(oldest, connection.scalar(left) or oldest))
-                # The second one, where the first finds others on their way and so cannot know.
+                # A second one, since the first may find messages still in transit.
                 delays = (0.0, SECOND_SECONDS)
                 want_audits(connection, self._gateway, [wish], at, delays=delays)
 
@@ -255,7 +255,7 @@ class _Delivers(Protocol):
 
 @dataclass(slots=True)
 class _Run:
-    """One channel's delivery: the claim as it stands, and what came of the messages so far."""
+    """One channel's delivery: the current claim, and the results so far."""
 
     claim: Claim
     messages: MessageSource
@@ -263,12 +263,12 @@ class _Run:
     results: Counter[Replay] = field(default_factory=Counter)
     oldest: float | None = None
     refused: int = 0
-    """In a row."""
+    """Consecutive refusals."""
     why: str = ""
 
 
 class MessageReplayer:
-    """Delivers one gateway's missed messages again, one at a time."""
+    """Delivers one gateway's missed messages again, one message at a time."""
 
     def __init__(
         self,
@@ -282,9 +282,9 @@ class MessageReplayer:
         *,
         start: StartThread = start_thread,
     ) -> None:
-        """``consumer`` is None where the operator has named none.
+        """``consumer`` is None without MESSAGE_REPLAY_URL.
 
-        ``count`` is told of each message whose delivery ended.
+        ``count`` is called for each message with a result.
         """
         self._repository = repository
         self._client = client
@@ -299,7 +299,7 @@ class MessageReplayer:
 
     @property
     def why_not(self) -> str:
-        """Why nothing can be delivered again, in words; empty where it can."""
+        """Why deliveries are impossible, empty if they are possible."""
         if self._consumer is None:
             return "MESSAGE_REPLAY_URL is not set"
         if not self._client.lists_messages or self._messages is None:
@@ -307,27 +307,27 @@ class MessageReplayer:
         return ""
 
     def want(self, channel: str, address: str | None) -> None:
-        """Deliver soon what a channel has missed, since a person asks; raise StateError."""
+        """Queue a delivery on a person's request; raise StateError."""
         self._repository.want(channel, by_person=True)
         self._events.write(channel=channel, action="replay", outcome="asked", address=address)
 
     def want_after_audit(self, channel: str) -> None:
-        """Deliver soon what a channel has missed, if nobody has to ask; raise StateError."""
+        """Queue a delivery if MESSAGE_REPLAY=auto; raise StateError."""
         if self._mode is ReplayMode.AUTO and not self.why_not:
             self._repository.want(channel, by_person=False)
 
     def begin(self) -> None:
-        """Do what is due in a thread of its own, unless one is at it."""
+        """Run due deliveries in a thread, unless one is running."""
         if self.why_not or not self._running.acquire(blocking=False):
             return
         try:
             self._start(self._work)
         except RuntimeError:
-            # The system allows no more threads: it stays due.
+            # No thread is available: the deliveries stay due.
             self._running.release()
 
     def stop(self) -> None:
-        """End after the message that is being sent."""
+        """Stop after the current message."""
         self._stopped.set()
 
     def _work(self) -> None:
@@ -342,9 +342,9 @@ class MessageReplayer:
             self._running.release()
 
     def run_now(self, channel: Channel) -> tuple[Counter[Replay], str] | None:
-        """Deliver what a channel has missed, as a person asks; None where another one is at it.
+        """Deliver a channel's missed messages now; None if another delivery is running.
 
-        Returns what came of how many, and why some were left; raises StateError.
+        Returns the number of messages by result, and why some were left; raises StateError.
         """
         if self.why_not:
             return Counter(), self.why_not
@@ -386,7 +386,7 @@ class MessageReplayer:
         return run.results, run.why
 
     def _deliver_batch(self, run: _Run, channel: Channel, batch: Mapping[str, float]) -> None:
-        """Deliver some messages that still have not arrived, the oldest first."""
+        """Deliver those messages of a batch that have still not arrived, the oldest first."""
         key, since, until = run.claim.key, min(batch.values()), max(batch.values())
         delivered = run.messages.delivered({channel.message_key: batch.keys()}, since)
         arrived = set(delivered.ids.get(channel.message_key, ()))

@@ -1,4 +1,4 @@
-"""One probe of one channel: a query, an echo, and where that is lost, who is to blame."""
+"""One probe of one channel: a query, a comparison or an echo, and the diagnosis of a lost echo."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from zapwatch.config.gateway import ProbeKind
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind
 
 SECOND_QUERY_SECONDS = 60.0
-"""After a query that failed, before the second one that counts."""
+"""Pause after a failed query before the second, which decides."""
 
 GAP_SECONDS = 10.0
-"""For another echo of the same probe."""
+"""Pause before another echo of the same probe."""
 
-_RECONSIDER_SECONDS = 6 * 3600.0  # for which it counts who was heard since an echo was lost
+_RECONSIDER_SECONDS = 6 * 3600.0  # in which a lost echo is re-evaluated
 _UNREACHABLE = "the gateway itself cannot be reached"
 _UNSENT = "the gateway did not say that it has sent the echo, and it was not heard"
-# These are the gateway's trouble, and say nothing of the channel.
+# Failures of the gateway, which show nothing about the channel.
 _NOT_OF_CHANNEL = frozenset(
     {
         GatewayErrorKind.CONNECTION,
@@ -44,32 +44,32 @@ _NOT_OF_CHANNEL = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a probe has found: how it was made, how it ended, and who is dead."""
+    """The result of a probe, with the dead channels."""
 
     kind: ProbeKind
     outcome: ProbeOutcome
     dead: tuple[Channel, ...] = ()
     detail: str = ""
     suspended: tuple[Channel, ...] = ()
-    """Those of which no more echoes may be sent until they are repaired or heard."""
+    """Channels without further echoes until a repair or a received message."""
 
 
 class ProbeRun:
-    """Asks one of the ``listed`` channels.
+    """Probes one of the ``listed`` channels.
 
-    Raises StateError, MessageLogError, what ``wait`` raises, and where nothing can be asked
-    PostponedError or UnableError.
+    Raises StateError, MessageLogError, the exceptions of ``wait``, and PostponedError or
+    UnableError if the probe cannot run.
 
-    1. A query, where there is one: two failures a minute apart, and it is dead.
-    2. A comparison, where that is wanted: the gateway's newest message must have arrived. If it has
-       not, no session is dead. If it has, no echo is sent, unless nothing has come since the last
-       probe, which ended so too: then only an echo shows whether the session still hears.
-    3. An echo, where that is wanted: another channel writes to it, and it must be heard.
-    4. If that is lost: the other way round, then with a third, until it is clear who is dead.
+    1. A query, if the gateway has one: two failures a minute apart prove the channel dead.
+    2. A comparison, if configured: the gateway's newest message must have arrived. If not, the
+       delivery is broken and the session lives. If so, no echo is sent, unless the last probe
+       passed in this way too and nothing came since: then only an echo shows a deaf session.
+    3. An echo, if configured: another channel writes to this one, and the echo must be heard.
+    4. After a lost echo: an echo in reverse, then with a third channel, until one is proved dead.
 
-    One whose hook has died goes on where it was: what was sent is not sent again. ``repaired``: the
-    channel just was, so that what was sent before counts for nothing. ``query_failed``: its first
-    query did, a minute ago.
+    The probe of a dead hook resumes without repeating its echoes. ``repaired``: the channel was
+    just repaired, so earlier echoes do not count. ``query_failed``: its first query failed a minute
+    ago.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class ProbeRun:
         self._evidence = self._echoes.evidence
 
     def run(self, kind: ProbeKind, *, sends: bool = False) -> Finding:
-        """Ask in this way; ``sends``: by an echo whatever a comparison would show."""
+        """Run the probe; ``sends``: skip the comparison and send an echo."""
         if self._means.client.can_query and not self._passes_query(self._channel):
             return Finding(
                 ProbeKind.QUERY, ProbeOutcome.FAILED, (self._channel,), "two queries failed"
@@ -107,7 +107,7 @@ class ProbeRun:
         return self._echo()
 
     def _compare(self, kind: ProbeKind) -> Finding | None:
-        """Judge by the gateway's newest message; None where that shows too little."""
+        """Evaluate the gateway's newest message; None if that is inconclusive."""
         means, key = self._means, self._channel.key
         if means.delivery is None:
             return None
@@ -154,7 +154,7 @@ class ProbeRun:
         return False
 
     def _check_gateway(self) -> None:
-        """Raise UnableError where the gateway as a whole has gone, as in a proxy's own answers."""
+        """Raise UnableError if the whole gateway is down, as behind a proxy's error pages."""
         try:
             self._means.client.list_channels()
         except GatewayError:
@@ -188,10 +188,10 @@ class ProbeRun:
         raise UnableError(refusal.value if refusal else "no other channel can write to it")
 
     def _recheck_suspended(self) -> Finding | None:
-        """Judge by what was heard since an echo was lost; None where it is time for another.
+        """Evaluate messages heard since a lost echo; None if another echo may be sent.
 
-        Whoever was heard since may have been dead then, and have come back by itself. So nobody is
-        blamed without a last echo on the same way.
+        A channel heard since may have been dead then and have recovered. So the diagnosis needs a
+        last echo on the same path.
         """
         key = self._channel.key
         lost = self._means.book.lost_echoes(key, _RECONSIDER_SECONDS)
@@ -220,14 +220,14 @@ class ProbeRun:
             return Finding(ProbeKind.ECHO, ProbeOutcome.PASSED)
         if heard is None or self._evidence.lost.get(pair) == sent_at:
             raise UnableError(refusal.value if refusal else _UNSENT)
-        # Two were lost: what was heard after the first one counts.
+        # Two were lost: messages heard after the first one count as evidence.
         self._evidence.lost[pair] = sent_at
         return self._found(self._verdict())
 
-    # Who is dead?
+    # The diagnosis.
 
     def _settle(self, sender: Channel) -> Finding:
-        """Ask further until it is clear whose fault a lost echo is, or nothing is left to ask."""
+        """Collect evidence until a lost echo's dead side is proved, or no step is left."""
         for step in (
             self._query_sender,
             self._reverse_echo,
@@ -255,7 +255,7 @@ class ProbeRun:
             outcome,
             self._these(found),
             "1 echo was lost" if lost == 1 else f"{lost} echoes were lost",
-            # Where the fault is another's, this one may be asked when somebody can write to it.
+            # If another channel is dead, this one may be probed again.
             self._these(found or {mine} - self._evidence.heard.keys()),
         )
 
@@ -263,9 +263,9 @@ class ProbeRun:
         return tuple(self._listed[key] for key in sorted(keys) if key in self._listed)
 
     def _verdict(self) -> set[str]:
-        """Return who is dead.
+        """Return the keys of dead channels.
 
-        Raises UnableError where somebody was repaired meanwhile without whom that does not show.
+        Raises UnableError if the evidence depends on a channel that was repaired meanwhile.
         """
         repaired = self._means.book.repaired(
             self._means.book.clock.monotonic() - self._echoes.since
@@ -300,7 +300,7 @@ class ProbeRun:
         return next(iter(self._echoes.known_first(others)), None)
 
     def _another(self, sender: Channel, receiver: Channel) -> None:
-        """Send one more, as soon as that may be."""
+        """Send another echo as soon as the rate limit allows; give up after six tries."""
         for _ in range(6):
             _, refusal = self._echoes.send(sender, receiver)
             if refusal is not LimitReason.TOO_SOON:
@@ -308,7 +308,7 @@ class ProbeRun:
             self._means.wait(GAP_SECONDS)
 
     def _alone(self) -> Finding:
-        """Judge a channel that has written to itself, which not every gateway reports."""
+        """Evaluate an echo to itself, which some gateways do not report."""
         if not self._evidence.lost:
             raise UnableError(_UNSENT)
         me = (self._channel,)

@@ -1,4 +1,4 @@
-"""What a leader changes in one transaction: judged rows, answers recorded, rows claimed."""
+"""The leader's transactions: evaluate rows, record answers, claim work."""
 
 from __future__ import annotations
 
@@ -79,21 +79,21 @@ from zapwatch.gateways.base import GatewayError
 _log = logging.getLogger("reconnect_hook")
 
 RETRY_SECONDS = 2.0
-"""Until something that the system had no room for, or could not store, is tried again."""
+"""Pause before a retry when no thread was available or the state failed."""
 
 _RESTARTS = (
     "RECONNECT_ALLOW_RESTART throws the session away: the old pairing is lost, and somebody has to "
     "scan a new QR code"
 )
-_FAULT_SECONDS = 60.0  # until what a fault of the hook itself has stopped is tried again
-_LONGEST_POSTPONEMENT = 590.0  # below models.PHASE_SECONDS, beyond which a deadline is over
-# Its own, since whoever else in this process draws numbers may count on what comes next.
+_FAULT_SECONDS = 60.0  # until a row that met a fault of the hook is evaluated again
+_LONGEST_POSTPONEMENT = 590.0  # below models.PHASE_SECONDS, where clamp() ends a deadline
+# A separate generator: other users of ``random`` may depend on their own sequence.
 _chance = random.Random()  # noqa: S311 - it only spreads
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A row that is to be called or probed as soon as a worker is free."""
+    """A row that awaits a free worker for its call or probe."""
 
     row: ChannelRow
     decision: MakeCall | Probe
@@ -102,7 +102,7 @@ class Ready:
 
 @dataclass(slots=True)
 class Room:
-    """How many more calls and probes may begin."""
+    """Free slots for calls and probes."""
 
     calls: int
     probes: int
@@ -110,33 +110,33 @@ class Room:
 
 @dataclass(slots=True)
 class RowChanges:
-    """What one transaction changes, and what follows once it is committed."""
+    """The changes of one transaction, and the work that follows its commit."""
 
     at: float
     gateway: GatewayRow
     rows: dict[str, ChannelRow] = field(default_factory=dict)
-    """By key what it has locked, changed or not."""
+    """All locked rows by key, changed or not."""
     deleted: set[str] = field(default_factory=set)
     entries: list[LogEntry] = field(default_factory=list)
     raises: list[Raise] = field(default_factory=list)
     claimed: list[Ready] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
-    """The keys of the ready rows that were claimed, or are no longer as they were judged."""
+    """Keys of the ready rows that were claimed, or have changed since their evaluation."""
     probes: list[tuple[str, Finding, float]] = field(default_factory=list)
     restarts: list[str] = field(default_factory=list)
     cancelled: set[str] = field(default_factory=set)
-    """The keys of the probes that nobody wants any more."""
+    """Keys of the probes to cancel."""
     next_at: float | None = None
-    """Of a judgement: when the next look at any row is wanted, None where none is open."""
+    """After judge(): when the next look is due, None without open rows."""
     attempts: NewSteps = field(init=False)
 
     def __post_init__(self) -> None:
-        """Begin with no steps."""
+        """Start without steps."""
         self.attempts = NewSteps(self.at)
 
 
 class Recorder:
-    """One gateway's transactions, as functions for Lead.write(); for the thread of the loop."""
+    """One gateway's transactions, as functions for Lead.write(); not thread-safe."""
 
     def __init__(self, name: str, policy: Policy, events: EventLog, clock: Clock) -> None:
         self._name = name
@@ -150,17 +150,17 @@ class Recorder:
 
     @property
     def longest_wait(self) -> float:
-        """No row's next look is wanted later, in seconds."""
+        """Upper bound in seconds for the time until a row's next look."""
         return self._policy.backoff.longest
 
     def forget(self) -> None:
-        """Forget what belongs to a lead that is over."""
+        """Reset the state of an ended lead."""
         self._ready = []
         self._began = {}
         self._attempts.forget()
 
     def committed(self, changes: RowChanges) -> None:
-        """Take over the steps of what is committed now, and forget what it has claimed."""
+        """Apply a committed transaction's steps, and drop its claimed rows from the ready ones."""
         self._attempts.commit(changes.attempts)
         if changes.taken:
             self._ready = [one for one in self._ready if one.row.key not in changes.taken]
@@ -168,7 +168,7 @@ class Recorder:
     def note_failed_list(
         self, error: GatewayError, connection: sa.Connection, gateway: GatewayRow, at: float
     ) -> RowChanges:
-        """Note that the list failed; it says nothing of a channel, so nothing ends."""
+        """Record a failed list; it shows nothing about channels, so no row changes."""
         after = gateway.after_failure(at)
         store_gateway(connection, self._name, gateway, after)
         if not gateway.failures:
@@ -194,12 +194,12 @@ class Recorder:
         gateway: GatewayRow,
         at: float,
     ) -> RowChanges:
-        """Judge those of the rows with these ``keys`` that are open; workers have ``in_hand``.
+        """Evaluate the open rows among ``keys``; ``in_hand`` are the workers' keys.
 
-        ``room`` is None where the others of this look are still to come.
+        ``room`` is None until the last chunk of a look.
         """
         changes = RowChanges(at, gateway.after_answer(at))
-        # Those of this transaction, if it was begun before and met another one.
+        # Drop this transaction's own entries if it is being retried after a conflict.
         again = set(keys)
         self._ready = [one for one in self._ready if one.row.key not in again]
         for row in self._lock(connection, changes, keys):
@@ -218,7 +218,7 @@ class Recorder:
     def _lock(
         self, connection: sa.Connection, changes: RowChanges, keys: Collection[str]
     ) -> list[ChannelRow]:
-        """Return the rows with these keys, which nobody else changes until the commit."""
+        """Return the rows with these keys, locked until the commit."""
         missing = [key for key in keys if key not in changes.rows]
         for key, row in read_rows(connection, self._name, missing, lock=True).items():
             row.clamp(changes.at, self.longest_wait)
@@ -230,7 +230,7 @@ class Recorder:
     ) -> None:
         is_mine = row.phase in IN_HAND and row.epoch == changes.gateway.epoch
         if is_mine and row.key not in in_hand:
-            # Claimed by a transaction whose commit was not answered: nobody has begun.
+            # Claimed by a transaction whose commit was not confirmed: no worker has started.
             row.epoch, row.next_at = 0, changes.at
             return
         channel = listed.channels.get(row.key)
@@ -257,7 +257,7 @@ class Recorder:
 
     @staticmethod
     def _note_listed(row: ChannelRow, channel: Channel | None, at: float) -> None:
-        """Note what a look tells of a channel whatever is decided."""
+        """Record the look's result for a channel, independent of the decision."""
         starting = channel is not None and channel.status is Status.INITIALIZING
         row.starting_since = (row.starting_since or at) if starting else None
         if channel is not None:
@@ -266,7 +266,7 @@ class Recorder:
     def _apply(
         self, changes: RowChanges, row: ChannelRow, decision: Decision, look: int | None
     ) -> None:
-        """Change a row by a decision that is no call."""
+        """Apply a decision other than a call or probe."""
         match decision:
             case InHand():
                 self._wait(changes, row, Wait(changes.at + LEASE_SECONDS))
@@ -307,7 +307,7 @@ class Recorder:
     # Claims.
 
     def claim(self, connection: sa.Connection, changes: RowChanges, room: Room) -> None:
-        """Claim as many of the ready rows as may begin, and no more."""
+        """Claim ready rows within ``room`` and the circuit breaker."""
         calls = min(room.calls, 1 if changes.gateway.is_tripped else room.calls)
         if changes.gateway.rests(changes.at):
             calls = 0
@@ -342,18 +342,18 @@ class Recorder:
         changes.attempts.add(kind, row.key, StepKind.LISTED, one.channel.status)
 
     def drop_ready(self) -> None:
-        """Claim nothing any more by the last look, which is too long ago."""
+        """Drop the ready rows of the last look, which is too old."""
         self._ready = []
 
     def _may_probe(self, one: Ready) -> bool:
-        """Whether this hook itself, whose clock may have jumped, has not just probed it."""
+        """Whether this hook has not just probed it, by the monotonic clock: clocks may jump."""
         if one.row.cause is RepairCause.ASKED or one.decision != Probe():
             return True
         began = self._probe_began.get(one.row.key, float("-inf"))
         return self._clock.monotonic() - began >= self._policy.probe_pause
 
     def _begin(self, changes: RowChanges, row: ChannelRow, decision: MakeCall | Probe) -> None:
-        """Change a row to what it is while a worker is at it."""
+        """Set a row to the phase of a worker's call or probe."""
         at = changes.at
         phase = phase_now(row, changes.gateway)
         row.epoch = changes.gateway.epoch
@@ -372,7 +372,7 @@ class Recorder:
             row.deadline, row.tries, row.action = None, 0, Action.NONE
             row.silent = decision.silent
             self._began[row.key] = self._clock.monotonic()
-        # Where this leader dies, the next one looks as soon as its lease is over.
+        # If this leader dies, the next one looks when the lease expires.
         row.next_at = at + LEASE_SECONDS
         row.phase, row.step, row.asked_at = Phase.CALLING, decision.step, at
         changes.attempts.add(AttemptKind.REPAIR, row.key, StepKind.CALLED, decision.step)
@@ -400,7 +400,7 @@ class Recorder:
         gateway: GatewayRow,
         at: float,
     ) -> RowChanges:
-        """Record what calls and probes have found, and claim what comes next.
+        """Record the answers of calls and probes, and claim the next work.
 
         ``channels`` are those of the last list.
         """
@@ -444,7 +444,7 @@ class Recorder:
         match follows:
             case End():
                 if row.step is Step.DELETE:
-                    row.restarting = False  # it was refused, and nothing is missing
+                    row.restarting = False  # refused: the session still exists
                 if follows.status is None and listed is not None:
                     follows = replace(follows, status=listed.status)
                 self._end(changes, row, follows, None)
@@ -469,7 +469,7 @@ class Recorder:
     def _record_proof(
         self, connection: sa.Connection, changes: RowChanges, row: ChannelRow, one: ProbeAnswer
     ) -> None:
-        """Take the finding of a probe that was to prove a repair, once."""
+        """Record a probe that verifies a repair; there is one per repair."""
         finding = one.finding
         self._note_steps(changes, AttemptKind.REPAIR, one)
         waits = row.deadline is not None and changes.at < row.deadline
@@ -499,7 +499,7 @@ class Recorder:
             if isinstance(finding, QueryFailedOnceError):
                 row.query_failed_at = at
             elif not isinstance(finding, UnreadableError):
-                # Spread over the time that all who wait will need.
+                # Spread retries over the time that all waiting probes need.
                 seconds *= 1 + _chance.random() * self._count_probes(connection)
             changes.attempts.add(AttemptKind.PROBE, row.key, StepKind.POSTPONED, str(finding))
             row.phase, row.step = Phase.IDLE, Step.POSTPONED
@@ -515,7 +515,7 @@ class Recorder:
             self._raise_repairs(connection, changes, row, finding)
 
     def _note_steps(self, changes: RowChanges, kind: AttemptKind, one: ProbeAnswer) -> None:
-        """Note what a probe has done, by the database's clock."""
+        """Record a probe's steps, converted to the database's clock."""
         offset = changes.at - self._clock.monotonic()
         steps = [step._replace(at=step.at + offset) for step in one.steps]
         changes.attempts.extend(kind, one.key, steps)
@@ -540,7 +540,7 @@ class Recorder:
     def _raise_repairs(
         self, connection: sa.Connection, changes: RowChanges, row: ChannelRow, finding: Finding
     ) -> None:
-        """Want the repair of whom a probe has proved dead, in the transaction that ends it."""
+        """Raise repairs of channels that a probe proved dead, in the probe's final transaction."""
         cause = (
             RepairCause.PROBE_FAILED if finding.kind is ProbeKind.QUERY else RepairCause.ECHO_LOST
         )
@@ -566,12 +566,12 @@ class Recorder:
         )
         return connection.scalar(query) or 0
 
-    # What each transaction ends with.
+    # The end of each transaction.
 
     def _store(self, connection: sa.Connection, before: GatewayRow, changes: RowChanges) -> None:
-        """Store the changes, and write the log's lines before they are committed.
+        """Store the changes, and write the log's lines before the commit.
 
-        A hook that dies in between leaves one line too many rather than none.
+        A hook that dies in between leaves a surplus line rather than none.
         """
         store_gateway(connection, self._name, before, changes.gateway)
         gone = changes.deleted
@@ -586,7 +586,7 @@ class Recorder:
         self._write_lines(changes)
 
     def _want_audits(self, connection: sa.Connection, changes: RowChanges) -> None:
-        """Have the messages compared of channels that are back."""
+        """Queue audits of recovered channels."""
         threshold = self._policy.silence_threshold
         wishes = [
             wish_after(one.channel, one.accepted_at, threshold if one.cause.is_silence else None)
@@ -623,17 +623,17 @@ class Recorder:
         self._events.write_all(lines)
 
     def seconds_of(self, entry: LogEntry) -> float:
-        """Return for how long a repair was under way, 0 where nothing was called."""
+        """Return a repair's duration in seconds, 0 without a call."""
         began = self._began.get(entry.key)
         return 0.0 if began is None else self._clock.monotonic() - began
 
     def forget_repair(self, entry: LogEntry) -> None:
-        """Forget when a repair began, which has ended."""
+        """Drop the start time of a finished repair."""
         self._began.pop(entry.key, None)
 
 
 def _answer_step(answer: CallAnswer) -> tuple[StepKind, str]:
-    """Return the step that the answer to a call is, with the gateway's error message."""
+    """Return the step of a call's answer, with the gateway's error message."""
     if answer.is_fault:
         return StepKind.FAILED, "fault of the hook"
     if answer.error is not None:
@@ -642,7 +642,7 @@ def _answer_step(answer: CallAnswer) -> tuple[StepKind, str]:
 
 
 def _is_as_judged(row: ChannelRow, judged: ChannelRow, at: float) -> bool:
-    """Whether nobody has changed what a row was judged by."""
+    """Whether a row is unchanged since its evaluation."""
     return (
         row.is_open
         and (row.phase, row.epoch, row.intent) == (judged.phase, judged.epoch, judged.intent)

@@ -1,4 +1,4 @@
-"""Scan links: one channel's QR code or status for a person without a login, for a limited time."""
+"""Scan links: temporary access to one channel's QR code or status without a login."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zapwatch.db import Database, now
 
 
 class LinkKind(enum.StrEnum):
-    """What a link shows."""
+    """Content of a link's page."""
 
     SCAN = "scan"
     STATUS = "status"
@@ -27,18 +27,18 @@ HOURS: Mapping[str, Sequence[int]] = {
     LinkKind.SCAN: (1, 24, 168),
     LinkKind.STATUS: (168, 720, 8760),
 }
-"""How long a link of each kind may be valid."""
+"""Allowed validity in hours, by kind."""
 
 MAX_NAME_LENGTH = 60
 MOST_LINKS = 20
-"""Valid links of one channel."""
+"""Most valid links per channel."""
 
 _TOKEN_BYTES = 24
-_STATUS = "s"  # begins the id of a status link; no hexadecimal digit
+_STATUS = "s"  # prefix of a status link's id; not hexadecimal
 
 
 class TooManyLinksError(Exception):
-    """The channel has MOST_LINKS valid links already."""
+    """The channel already has MOST_LINKS valid links."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +53,11 @@ class ScanLink:
     expires_at: float
     opens: int
     opened_at: float | None
-    """When the page was last opened."""
+    """Last time the page was opened."""
 
     @property
     def kind(self) -> LinkKind:
-        """What it shows; its id says so."""
+        """The kind, encoded in the id."""
         return LinkKind.STATUS if self.id.startswith(_STATUS) else LinkKind.SCAN
 
 
@@ -67,8 +67,8 @@ _COLUMNS = [scan_links.c[field.name] for field in fields(ScanLink)]
 class ScanLinks:
     """The links of all gateways; each method raises StateError.
 
-    A token is known to those who were given it; the state has its hash. A link that was revoked is
-    deleted, so that it cannot be told from one that never was.
+    The state holds only the hash of a token. Revoked links are deleted, so that they are
+    indistinguishable from unknown ones.
     """
 
     def __init__(self, database: Database) -> None:
@@ -97,7 +97,7 @@ class ScanLinks:
         return self._database.transact(work), token
 
     def find(self, token: str) -> ScanLink | None:
-        """Return the valid link of a token, None for any other token."""
+        """Return a token's valid link, or None."""
         given = _hash(token)
         with self._database.read() as connection:
             valid = scan_links.c.expires_at > now(connection)
@@ -135,7 +135,7 @@ class ScanLinks:
         ]
 
     def revoke(self, link_id: str) -> ScanLink | None:
-        """Delete a link and return it, None where there is none of that id."""
+        """Delete a link and return it, None if the id is unknown."""
 
         def work(connection: sa.Connection) -> ScanLink | None:
             mine = scan_links.c.id == link_id
@@ -147,12 +147,12 @@ class ScanLinks:
 
 
 def prune_links(database: Database) -> None:
-    """Delete the links of all gateways that have expired; raises StateError."""
+    """Delete the expired links of all gateways; raises StateError."""
     database.transact(_delete_expired)
 
 
 def _delete_expired(connection: sa.Connection) -> float:
-    """Delete them and return the moment, in Unix seconds."""
+    """Delete expired links; return the current time in Unix seconds."""
     at = now(connection)
     connection.execute(sa.delete(scan_links).where(scan_links.c.expires_at <= at))
     return at

@@ -1,4 +1,4 @@
-"""What is remembered of the webhook of each channel."""
+"""The stored webhook settings of each channel."""
 
 from __future__ import annotations
 
