@@ -138,7 +138,7 @@ class HeartbeatState:
 
 
 class Heartbeat:
-    """Calls HEARTBEAT_URL; safe between threads, since each change is one assignment."""
+    """Calls HEARTBEAT_URL; thread-safe, since each change is one assignment."""
 
     def __init__(self, url: str, clock: Clock | None = None) -> None:
         self._clock = clock or Clock()

@@ -23,7 +23,7 @@ ECHO_SECONDS = 60.0
 _LISTEN_PAUSE = 1.0
 _LATELY_SECONDS = 3600.0  # channels heard within are preferred as senders, the latest first
 _AS_GOOD_SECONDS = 600.0  # among channels heard within, the one with the fewest sent echoes is next
-_SLACK_SECONDS = 2.0  # the log's times are cut to whole seconds
+_SLACK_SECONDS = 2.0  # the log's times are truncated to seconds
 # After these errors nothing was sent. After any other, the text may have been sent anyway: a
 # wrapper reports success=false for a message that WPPConnect sends a moment later.
 _SURELY_UNSENT = frozenset(

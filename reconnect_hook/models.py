@@ -226,7 +226,7 @@ class ChannelRow:
         return bool(self.attempts or self.failures or self.qr_required)
 
     def is_paused(self, now: float) -> bool:
-        """Whether a person has paused its repairs."""
+        """Whether an operator has paused its repairs."""
         return self.paused and (self.paused_until is None or self.paused_until > now)
 
     def clamp(self, now: float, longest_wait: float) -> None:

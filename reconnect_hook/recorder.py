@@ -88,7 +88,7 @@ _RESTARTS = (
 _FAULT_SECONDS = 60.0  # until a row that met a fault of the hook is evaluated again
 _LONGEST_POSTPONEMENT = 590.0  # below models.PHASE_SECONDS, where clamp() ends a deadline
 # A separate generator: other users of ``random`` may depend on their own sequence.
-_chance = random.Random()  # noqa: S311 - it only spreads
+_chance = random.Random()  # noqa: S311 - only spreads retries
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ channel = sa.Table(
     metadata,
     sa.Column("gateway", _KEY, primary_key=True),
     sa.Column("key", _KEY, primary_key=True),
-    # The gateway's own spelling once it has listed the channel, else the alert's.
+    # The gateway's spelling once it has listed the channel, else the alert's.
     sa.Column("channel", _KEY, nullable=False),
     _flag("listed"),
     # The intent (models.Intent), its cause, its source, and its start.

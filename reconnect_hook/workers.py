@@ -248,7 +248,7 @@ class Workers:
         key: str,
         channel: Channel,
         cancel: threading.Event,
-        proof: bool,  # noqa: FBT001 - partial() hands them over
+        proof: bool,  # noqa: FBT001 - passed by partial()
         query_failed: bool,  # noqa: FBT001
     ) -> None:
         began = self._clock.monotonic()

@@ -38,7 +38,7 @@ class Receivers:
 
 
 class NotificationsPage:
-    """The views; each is one method."""
+    """The notifications page, and the state behind the overview's banners."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class NotificationsPage:
         self._read_at = float("-inf")
 
     def add_to(self, routes: Blueprint) -> None:
-        """Register the routes, and the receivers' and heartbeat's state for every page's banner."""
+        """Register the routes, and the receivers' and heartbeat's state for all templates."""
         routes.add_url_rule("/notify", "notify", self._page, methods=["GET"])
         routes.add_url_rule("/notify", "notify_test", self._test, methods=["POST"])
         routes.context_processor(

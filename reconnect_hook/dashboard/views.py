@@ -90,7 +90,7 @@ _DIGITS = 18
 
 
 class OverviewPage:
-    """The views; each is one method."""
+    """The overview and its live updates."""
 
     def __init__(self, board: DashboardCache, panels: GatewayPanels) -> None:
         self._board = board
@@ -171,7 +171,7 @@ _WEEK_DAYS = 7
 
 
 class ChannelPage:
-    """The views; each is one method."""
+    """A channel's page, its live updates and its actions."""
 
     def __init__(
         self,
@@ -398,7 +398,7 @@ OPEN = {"page.docs", "page.log_in", "page.login_form", "page.static"}
 
 
 class LoginPage:
-    """The views; each is one method."""
+    """Login, logout, and the redirect of requests without a session."""
 
     def __init__(self, auth: TokenAuth) -> None:
         self._auth = auth
@@ -446,7 +446,7 @@ def _local(address: str) -> str:
 
 
 class QrEndpoints:
-    """The views; each is one method."""
+    """State and image of a channel's QR code, for page.js."""
 
     def __init__(self, board: DashboardCache, panels: GatewayPanels) -> None:
         self._board = board
