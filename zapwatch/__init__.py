@@ -1,3 +1,3 @@
-"""What both programs know of the outside world: channels, gateway, message log, settings."""
+"""Shared library of both programs: settings, gateways, message sources, HTTP, database."""
 
 __version__ = "0.1.0"

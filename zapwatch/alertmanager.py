@@ -1,4 +1,4 @@
-"""Alertmanager's own API: whom it tells, what it could not deliver, test messages, reloads."""
+"""Client of Alertmanager's API: receivers, deliveries, test messages, silences, reloads."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ import yaml
 from zapwatch.http import PLAIN_ACCESS, HttpAccess, HttpClient, HttpError, one_line
 
 TEST_ALERT = "WhatsAppNotificationTest"
-"""The alert of a test message; the shipped routes send it to people at once."""
+"""Alert name of a test message; the shipped routes send it to people without delay."""
 
 OWN_PATHS = ("/alerts", "/notifications", "/heartbeat")
-"""Where the hook takes webhooks. None of them reaches a person."""
+"""Paths of the hook's webhooks, which do not reach people."""
 
 _CONNECT_SECONDS = 1.0
 _TEST_MINUTES = 2.0
@@ -31,23 +31,23 @@ _COUNTER = re.compile(r'^alertmanager_(\w+)\{integration="(\w+)"[^}]*\} (\S+)$',
 
 
 class AlertmanagerError(Exception):
-    """Alertmanager, or a file of it, cannot be used. ``str()`` is one line."""
+    """Alertmanager or its file is unusable. ``str()`` is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deliveries:
-    """Counts of one integration since Alertmanager's start."""
+    """Counters of one integration since Alertmanager's start."""
 
     done: float
-    """Notifications that ended, failed ones included."""
+    """Completed notifications, failed ones included."""
     failed: float
-    """Requests that failed; Alertmanager may have tried again."""
+    """Failed requests; Alertmanager may have retried them."""
 
 
 def ways_to_people(config: Mapping[str, Any]) -> Counter[str]:
-    """Return the integrations of a configuration that reach people: email, telegram, ...
+    """Count the integrations that reach people: email, telegram, ...
 
-    Only webhooks of the hook itself, which all have its token, are none.
+    Every integration counts except the hook's own webhooks.
     """
     ways: Counter[str] = Counter()
     for receiver in config.get("receivers") or ():
@@ -56,7 +56,7 @@ def ways_to_people(config: Mapping[str, Any]) -> Counter[str]:
 
 
 def deliveries_to_expect(config: Mapping[str, Any]) -> Counter[str]:
-    """Return how often each integration delivers a message to people, to the hook's log too."""
+    """Count each integration's deliveries of a message to people, the hook's log included."""
     expected: Counter[str] = Counter()
     for receiver in config.get("receivers") or ():
         if _entries(receiver, own=False):
@@ -65,7 +65,7 @@ def deliveries_to_expect(config: Mapping[str, Any]) -> Counter[str]:
 
 
 def _entries(receiver: Any, *, own: bool) -> Counter[str]:
-    """Count a receiver's entries by integration, those of the hook itself if ``own``."""
+    """Count a receiver's entries by integration; ``own`` includes the hook's webhooks."""
     found = {
         key.removesuffix("_configs"): sum(own or not is_own(one) for one in entries or ())
         for key, entries in (receiver.items() if isinstance(receiver, dict) else ())
@@ -75,7 +75,10 @@ def _entries(receiver: Any, *, own: bool) -> Counter[str]:
 
 
 def is_own(entry: Any) -> bool:
-    """Whether a receiver's entry is a webhook of the hook; newer Alertmanagers hide its URL."""
+    """Whether a receiver's entry is a webhook of the hook.
+
+    Newer Alertmanagers hide its URL; its token file identifies it then.
+    """
     if not isinstance(entry, dict) or "url" not in entry:
         return False
     authorization = (entry.get("http_config") or {}).get("authorization") or {}
@@ -86,21 +89,21 @@ def is_own(entry: Any) -> bool:
 
 
 class AlertmanagerApi:
-    """Calls one Alertmanager; each method raises AlertmanagerError."""
+    """Client of one Alertmanager; each method raises AlertmanagerError."""
 
     def __init__(self, url: str, access: HttpAccess = PLAIN_ACCESS) -> None:
         self.url = url
         self._client = HttpClient(url, access=access, connect_timeout=_CONNECT_SECONDS)
 
     def answers(self, seconds: float) -> bool:
-        """Whether it runs; raises nothing."""
+        """Whether the API responds; raises nothing."""
         try:
             return self._call("GET", "/api/v2/status", seconds).json() is not None
         except AlertmanagerError:
             return False
 
     def config(self, seconds: float) -> dict[str, Any]:
-        """Return the configuration that it runs with; secrets are hidden in it."""
+        """Return the active configuration, with secrets masked."""
         answer = self._call("GET", "/api/v2/status", seconds).json()
         try:
             parsed = yaml.safe_load(answer["config"]["original"])
@@ -111,7 +114,7 @@ class AlertmanagerApi:
         return parsed
 
     def deliveries(self, seconds: float) -> dict[str, Deliveries]:
-        """Return what it has delivered, by integration."""
+        """Return the delivery counters by integration."""
         text = self._call("GET", "/metrics", seconds).raw.decode(errors="replace")
         counts: Counter[tuple[str, str]] = Counter()
         for metric, integration, value in _COUNTER.findall(text):
@@ -125,13 +128,13 @@ class AlertmanagerApi:
         }
 
     def send_test(self, seconds: float) -> None:
-        """Hand in a test message, which ends by itself; each one is a message of its own."""
+        """Post a test alert, which resolves by itself after two minutes."""
         now = datetime.now(UTC)
         alert = {
             "labels": {
                 "alertname": TEST_ALERT,
                 "severity": "info",
-                # A group of its own for each, or the second one would wait for the first.
+                # Puts each test in its own group, where no earlier test delays it.
                 "test": secrets.token_hex(4),
             },
             "annotations": {
@@ -145,7 +148,7 @@ class AlertmanagerApi:
         self._call("POST", "/api/v2/alerts", seconds, [alert])
 
     def mute(self, labels: Mapping[str, str], comment: str, hours: float, seconds: float) -> None:
-        """Let it tell of no alert that has these labels for so many hours."""
+        """Create a silence for alerts with these labels, for ``hours``."""
         now = datetime.now(UTC)
         silence = {
             "matchers": [
@@ -160,7 +163,7 @@ class AlertmanagerApi:
         self._call("POST", "/api/v2/silences", seconds, silence)
 
     def muted(self, alert: str, seconds: float) -> set[tuple[str, str]]:
-        """Return the gateway and the channel of each alert of this name that is silenced."""
+        """Return gateway and channel of each silenced alert of this name."""
         asked = {"filter": f'alertname="{alert}"', "active": "false", "inhibited": "false"}
         found = self._call("GET", f"/api/v2/alerts?{urlencode(asked)}", seconds).json()
         try:
@@ -170,7 +173,7 @@ class AlertmanagerApi:
             raise AlertmanagerError(f"{self.url} tells no alerts: is it an Alertmanager?") from None
 
     def reload(self, seconds: float) -> None:
-        """Let it read its file again."""
+        """Trigger a reload of its file."""
         self._call("POST", "/-/reload", seconds)
 
     def _call(self, method: str, path: str, seconds: float, body: Any = None) -> Any:
@@ -186,7 +189,7 @@ class AlertmanagerApi:
 
 
 def check_file(path: Path) -> dict[str, Any]:
-    """Return a configuration file that amtool accepts; raise AlertmanagerError."""
+    """Check a configuration file with amtool and return it; raise AlertmanagerError."""
     amtool = shutil.which("amtool")
     if amtool is None:
         raise AlertmanagerError("amtool is not installed: it comes with Alertmanager")
@@ -205,9 +208,9 @@ def check_file(path: Path) -> dict[str, Any]:
 
 
 def reload_with(path: Path, api: AlertmanagerApi, seconds: float) -> dict[str, Any]:
-    """Check a file, let Alertmanager read it, and return the configuration that it runs with.
+    """Check a file, reload Alertmanager, and return its active configuration.
 
-    Raises AlertmanagerError where it is wrong, or where Alertmanager reads another file.
+    Raises AlertmanagerError if the file is invalid or Alertmanager reads a different one.
     """
     wanted = _names(check_file(path))
     api.reload(seconds)
@@ -221,7 +224,7 @@ def reload_with(path: Path, api: AlertmanagerApi, seconds: float) -> dict[str, A
 
 
 def _names(config: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, int]]]]:
-    """Return what of the receivers no Alertmanager hides."""
+    """Return the parts of the receivers that every version of Alertmanager shows."""
     return sorted(
         (
             str(receiver.get("name")),

@@ -1,4 +1,4 @@
-"""Which names mean the same channel, and what state a gateway reports of it."""
+"""Channels: identity across spellings, reported status, known numbers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 MAX_ID_LENGTH = 255
-"""Characters; a longer id is nobody's session name and never becomes a label or a path."""
+"""Limit of an id in characters; longer ones never become a label or a path."""
 
 
 def channel_key(channel_id: str) -> str:
-    """Return what two ids of one channel have in common: no white space, no letter case, NFC.
+    """Return the normalized id: without white space, case-folded, NFC.
 
-    Gateways and logs write one channel as ``Pixel12 Digital`` and as ``pixel12digital``, and the
+    Gateways and logs spell one channel ``Pixel12 Digital`` and ``pixel12digital``, and encode the
     second letter of ``São`` as one character or as two.
     """
     joined = "".join(channel_id.split())
@@ -26,17 +26,17 @@ def channel_key(channel_id: str) -> str:
 def is_usable_id(channel_id: str) -> bool:
     """Whether an id can be a path, a label and a log value.
 
-    Not so: blank or huge ones, control codes, halves of UTF-16 pairs (no UTF-8 can write them), and
-    the dots that a URL takes for the folder above.
+    Unusable: empty and overlong ids, control characters, lone surrogates (UTF-8 cannot encode
+    them), and ``.`` and ``..``, which URLs resolve.
     """
     if len(channel_id) > MAX_ID_LENGTH:
         return False
     key = channel_key(channel_id)
     return (
         key not in {"", ".", ".."}
-        # Folding the case can make it longer.
+        # Case folding can lengthen it.
         and len(key) <= MAX_ID_LENGTH
-        # Nothing printable is one of those, and nearly all ids are; it is the faster question.
+        # A shortcut: printable ids, nearly all of them, contain neither category.
         and (
             channel_id.isprintable()
             or not any(unicodedata.category(c) in {"Cc", "Cs"} for c in channel_id)
@@ -46,9 +46,9 @@ def is_usable_id(channel_id: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class NamedChannel:
-    """One channel that the settings name, with the secret of its own.
+    """Channel that the settings name, with its own secret.
 
-    ``id`` is the name that log and events use; None where only the gateway tells it.
+    ``id`` is its name in log and events; None if only the gateway knows it.
     """
 
     name: str
@@ -57,7 +57,7 @@ class NamedChannel:
 
 
 class Status(enum.StrEnum):
-    """What a gateway says of a channel; only CONNECTED means connected."""
+    """Status of a channel as the gateway reports it; only CONNECTED means connected."""
 
     CONNECTED = "connected"
     DISCONNECTED = "disconnected"
@@ -67,7 +67,7 @@ class Status(enum.StrEnum):
 
     @classmethod
     def parse(cls, raw: object) -> Status:
-        """Return the status for what a gateway sent; anything not known is UNKNOWN."""
+        """Parse a gateway's status; unknown values are UNKNOWN."""
         try:
             return cls(raw.strip().lower()) if isinstance(raw, str) else cls.UNKNOWN
         except ValueError:
@@ -76,12 +76,13 @@ class Status(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One channel as the gateway lists it; ``id`` is the gateway's own spelling.
+    """Channel as the gateway lists it; ``id`` is in the gateway's spelling.
 
-    What a gateway does not tell is None: the channel's own ``number`` (digits only; it belongs in
-    no metric and no log), when it was last active (Unix seconds), and how many messages it stores.
-    One that is not ``repairable`` is watched, and never called. A ``stopped`` one runs only after
-    somebody starts it. ``alias`` is the name that log and events use, where it is not the id.
+    ``number`` (the channel's own, digits only; never in a metric or log), ``activity`` (time of the
+    last activity, Unix seconds) and ``message_count`` (stored messages) are None if the gateway
+    does not report them. A channel that is not ``repairable`` is watched, never called. A
+    ``stopped`` one has to be started. ``alias`` is its name in log and events if that is not the
+    id.
     """
 
     id: str
@@ -93,12 +94,12 @@ class Channel:
     message_count: int | None = None
     alias: str | None = None
     key: str = field(init=False, repr=False, compare=False)
-    """The spelling-free identity, see channel_key()."""
+    """Identity, see channel_key()."""
     message_key: str = field(init=False, repr=False, compare=False)
-    """The identity by which log and events know the channel."""
+    """Identity in log and events."""
 
     def __post_init__(self) -> None:
-        """Work the identities out once: they are asked for at each rendering."""
+        """Compute the identities once, since each rendering reads them."""
         key = channel_key(self.id)
         object.__setattr__(self, "key", key)
         alias = self.alias
@@ -106,11 +107,11 @@ class Channel:
 
     @property
     def connected(self) -> bool:
-        """Whether the gateway says that the channel is connected."""
+        """Whether the gateway reports the channel as connected."""
         return self.status is Status.CONNECTED
 
 
 def known_numbers(listed: Iterable[Channel], before: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the numbers of the listed channels by key: most gateways tell those of paired ones."""
+    """Return the listed channels' numbers by key, from the list or else from ``before``."""
     numbers = {one.key: one.number or before.get(one.key) for one in listed}
     return {key: number for key, number in numbers.items() if number is not None}

@@ -1,7 +1,7 @@
-"""What each command of Zapwatch understands, and what its --help says.
+"""Command line: options and help texts shared by all commands, and the entry point ``zapwatch``.
 
-The console script ``zapwatch`` starts here too. It finds the programs by the names in a table and
-loads only the one that is asked for, so that this module imports no package above its floor.
+The entry point looks the command up in a table and imports only its module at run time, so that
+this module imports no package of a higher layer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from zapwatch import __version__
 
 _WIDTH = 78
 WRONG_USAGE = "wrong usage or settings"
-"""What exit code 2 means, everywhere."""
+"""Meaning of exit code 2 for every command."""
 
 COMMANDS: Mapping[str, tuple[str, Sequence[str], str]] = {
     "exporter": ("exporter.__main__", (), "serve the metrics"),
@@ -38,12 +38,12 @@ COMMANDS: Mapping[str, tuple[str, Sequence[str], str]] = {
 
 
 def printable(text: str) -> str:
-    """Return a text for a terminal: what would turn, hide or move it is written as an escape."""
+    """Escape control and other unprintable characters, for output on a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class Manual(TypedDict):
-    """The part of a parser's arguments that is for its help."""
+    """Keyword arguments of ``ArgumentParser`` that define the help."""
 
     description: str
     epilog: str
@@ -54,9 +54,9 @@ class Manual(TypedDict):
 def manual(
     description: str, *, settings: str, exit_codes: Mapping[int, str], examples: Sequence[str]
 ) -> Manual:
-    """Return what the help of a command says, before and after its options.
+    """Return a command's help texts before and after the options.
 
-    ``settings`` names those that it reads; a name that ends in ``*`` is for all that begin so.
+    ``settings`` lists the settings that it reads; a trailing ``*`` is a wildcard.
     """
     codes = (
         textwrap.fill(meaning, _WIDTH, initial_indent=f"  {code}  ", subsequent_indent=5 * " ")
@@ -75,13 +75,13 @@ def manual(
             ]
         ),
         "formatter_class": argparse.RawDescriptionHelpFormatter,
-        # A later option must not change what a line in a crontab means.
+        # With abbreviations, a new option could change the meaning of a line in a crontab.
         "allow_abbrev": False,
     }
 
 
 class _Parser(argparse.ArgumentParser):
-    """Names the commands in its help and errors in the way in which this one was typed."""
+    """Parser whose help and errors name commands as the user typed this one."""
 
     def format_usage(self) -> str:
         self.prog = _as_typed(self.prog)
@@ -95,7 +95,7 @@ class _Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         options, unknown = super().parse_known_args(args, namespace)
-        if unknown:  # else it is the parser above this command's that refuses them
+        if unknown:  # otherwise the parent parser reports them, under its own name
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return options, unknown
 
@@ -103,7 +103,7 @@ class _Parser(argparse.ArgumentParser):
 def _as_typed(text: str) -> str:
     if PurePath(sys.argv[0]).name != "zapwatch":
         return text
-    # The longest first: what one command is called may begin another's name.
+    # Longest first, since one command may be the prefix of another.
     for name, (module, first, _) in sorted(COMMANDS.items(), key=lambda one: -len(one[1][1])):
         python = " ".join(("python -m", module.removesuffix(".__main__"), *first))
         text = text.replace(python, f"zapwatch {name}")
@@ -111,14 +111,17 @@ def _as_typed(text: str) -> str:
 
 
 def parser(program: str, shown: Manual) -> argparse.ArgumentParser:
-    """Return a parser with the options that all programs have."""
+    """Return a parser with the common options."""
     made = _Parser(prog=program, **shown)
     add_common_options(made)
     return made
 
 
 def add_common_options(made: argparse.ArgumentParser, default: str | None = None) -> None:
-    """Let a parser know the options that all programs have; a command's must have no default."""
+    """Add the options common to all programs.
+
+    For a subcommand's parser, pass ``argparse.SUPPRESS`` as ``default``.
+    """
     made.add_argument("--version", action="version", version=f"zapwatch {__version__}")
     made.add_argument(
         "--env-file",
@@ -135,7 +138,7 @@ def add_common_options(made: argparse.ArgumentParser, default: str | None = None
 
 
 def add_config_check(made: argparse.ArgumentParser) -> None:
-    """Let a program's parser know the option that has it read its settings and end."""
+    """Add the option ``--config.check``, which checks the settings and exits."""
     made.add_argument(
         "--config.check",
         dest="config_check",
@@ -145,8 +148,8 @@ def add_config_check(made: argparse.ArgumentParser) -> None:
 
 
 def main() -> None:
-    """Run the command that ``zapwatch`` is given, with the arguments after it."""
-    # Before the slow imports: it would end the program. See zapwatch/reload.py.
+    """Run the command named by the first argument, with the remaining arguments."""
+    # Before the slow imports: an unblocked SIGHUP ends the process. See zapwatch/reload.py.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     commands = "\n".join(f"  {name:<10}{about}" for name, (*_, about) in COMMANDS.items())
     made = argparse.ArgumentParser(

@@ -1,4 +1,4 @@
-"""The time, handed to whatever needs it, so that a test can move it by hand."""
+"""Injectable clock, which tests can set, and parsing of gateways' timestamps."""
 
 import datetime as dt
 import math
@@ -7,30 +7,30 @@ import time
 
 
 class Clock:
-    """The machine's own clocks, in seconds."""
+    """System clocks, in seconds."""
 
     monotonic = staticmethod(time.monotonic)
-    """A time that only ever grows, the same for every process on the machine."""
+    """Monotonic time, shared by all processes on the machine."""
 
     time = staticmethod(time.time)
-    """The seconds since 1970, for people and other programs."""
+    """Unix time, for people and other programs."""
 
     def sleep(self, seconds: float) -> None:
-        """Pause the thread."""
+        """Block the thread."""
         time.sleep(seconds)
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
-        """Pause until the event is set, for so many seconds at most; whether it is set."""
+        """Wait at most ``seconds`` for the event; return whether it is set."""
         return event.wait(seconds)
 
 
-_MILLISECONDS = 1e11  # a number above this counts milliseconds, not seconds (those are of 5138)
+_MILLISECONDS = 1e11  # a larger number is in milliseconds (as seconds it would be the year 5138)
 
 
 def unix_seconds(value: object) -> float:
-    """Return a time that a gateway tells in Unix seconds, 0 where it is none.
+    """Return a gateway's timestamp in Unix seconds, 0 if it is invalid.
 
-    It may be in seconds or milliseconds, a number also as text, or RFC 3339 with its zone.
+    Accepts seconds or milliseconds, as a number or a text, and RFC 3339 with a time zone.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return 0.0

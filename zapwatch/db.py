@@ -1,4 +1,4 @@
-"""Transactions on one database, SQLite or MariaDB/MySQL: engines, write lock, file, errors."""
+"""Database access, SQLite or MariaDB/MySQL: engines, transactions, write lock, errors."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ _T = TypeVar("_T")
 _PAUSE = 0.01  # seconds between two tries
 _TIMEOUT = 10  # seconds to wait for a connection, an answer or a lock
 _COLLISIONS = {1205, 1213}  # MariaDB's and MySQL's numbers for a lock's time-out and a deadlock
-_TRIES = 8  # of a transaction that met another one on its way
-_MODE = 0o600  # it names the channels, and whoever writes the state commands repairs
+_TRIES = 8  # of a transaction that collides with another
+_MODE = 0o600  # the file names the channels, and write access to it can trigger repairs
 
 
 class StateError(Exception):
-    """The database cannot be read or written. ``str()`` is one line without the password."""
+    """Reading or writing the database failed. ``str()`` is one line without the password."""
 
 
 class UnavailableError(StateError):
-    """Nobody can use the database just now: it does not answer, is locked, or the disk is full."""
+    """The database is temporarily unavailable: no response, locked, or the disk is full."""
 
 
 class CollisionError(UnavailableError):
-    """Another transaction was in the way, and this one was undone."""
+    """The transaction was rolled back after a collision with another one."""
 
 
 def one_line(error: Exception) -> str:
-    """Return what the database said, without the statement and its values."""
+    """Return the database's error text, without the statement and its values."""
     original = getattr(error, "orig", None) or error
     arguments = getattr(original, "args", ())
     text = " ".join(str(argument) for argument in arguments) or type(original).__name__
@@ -49,8 +49,8 @@ def one_line(error: Exception) -> str:
 class Database:
     """Transactions on one database; every failure is a StateError.
 
-    ``create_tables`` makes the tables that are missing, or brings them up to date: at the first
-    use, and after the SQLite file was deleted or replaced. It raises StateError or anything else.
+    ``create_tables`` creates or migrates the tables at the first use, and after the SQLite file was
+    deleted or replaced. It may raise any exception.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class Database:
         read_only: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        """Connect to nothing yet; raise StateError.
+        """Prepare the engines without connecting; raise StateError.
 
-        What is ``durable`` outlives a power failure, and else the end of the program only.
-        ``read_only`` neither makes nor changes an SQLite file, nor any tables. With a ``clock``,
-        now() returns its time instead of the database's.
+        With ``durable``, commits survive a power failure, otherwise only the end of the program.
+        ``read_only`` neither creates nor changes SQLite files or tables. With a ``clock``, now()
+        returns its time instead of the database's.
         """
         self.clock = clock or Clock()
         self.is_sqlite = url.get_backend_name() == "sqlite"
@@ -75,7 +75,7 @@ class Database:
         self._in_memory = self.is_sqlite and url.database in {None, "", ":memory:"}
         self._path = Path(url.database) if self.is_sqlite and url.database else None
         self._opening = threading.Lock()
-        # SQLite lets one write at a time, and has the others sleep: in this process they queue.
+        # SQLite has one writer at a time and lets others poll; writers of this process queue here.
         self._writing = threading.Lock() if self.is_sqlite else nullcontext()
         self._is_open = False
         self._file: tuple[int, int] | None = None
@@ -89,20 +89,20 @@ class Database:
             else:
                 self._engine = _mysql_engine(url, isolation_level="READ COMMITTED")
                 self._reader = mysql_reader(url)
-        except Exception as error:  # noqa: BLE001 - PyMySQL raises all sorts at settings it dislikes
+        except Exception as error:  # noqa: BLE001 - PyMySQL raises any type for invalid settings
             raise StateError(one_line(error)) from None
         for engine in (self._engine, self._reader):
             engine.update_execution_options(zapwatch_clock=clock)
 
     def open(self) -> tuple[int, int] | None:
-        """Open the file that is there now, if it is another one than before; return its identity.
+        """Open the database if its file is new or was replaced; return the file's identity.
 
         Raises StateError.
         """
         if not self._is_open or _identity(self._path) != self._file:
             with self._opening:
                 if not self._is_open or _identity(self._path) != self._file:
-                    # Open connections would go on with the file that is gone.
+                    # Open connections would keep using the deleted file.
                     self._engine.dispose()
                     self._prepare()
                     self._file = _identity(self._path)
@@ -117,7 +117,7 @@ class Database:
         try:
             if self._path is not None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                # SQLite gives its two other files the mode of this one.
+                # SQLite copies this mode to its -wal and -shm files.
                 os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, _MODE))
             self._create_tables(self._engine)
         except StateError:
@@ -129,7 +129,7 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """Begin a transaction that commits at the end; on SQLite no other can write meanwhile."""
+        """Yield a connection in a transaction that commits at the end; on SQLite the only writer."""
         file = self.open()
         with self._writing, _as_state_error(), self._engine.begin() as connection:
             yield connection
@@ -137,9 +137,9 @@ class Database:
             raise UnavailableError(f"{self._path} was deleted or replaced meanwhile")
 
     def transact(self, work: Callable[[sa.Connection], _T]) -> _T:
-        """Return what ``work`` does in one transaction, tried again where another was in its way.
+        """Return the result of ``work`` in one transaction, retried after collisions.
 
-        Raises StateError, and what ``work`` raises.
+        Raises StateError, and the exceptions of ``work``.
         """
         for _ in range(_TRIES - 1):
             with suppress(CollisionError), self.write() as connection:
@@ -149,13 +149,13 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """Lend a connection that only reads, each statement by itself, and waits for no writer."""
+        """Yield a connection for reads in autocommit, which do not wait for writers."""
         self.open()
         with _as_state_error(), self._reader.connect() as connection:
             yield connection
 
     def ping(self) -> None:
-        """Return when the database has answered; raise StateError."""
+        """Wait for a response of the database; raise StateError."""
         with self.read() as connection:
             connection.execute(_PING)
 
@@ -166,15 +166,15 @@ class Database:
 
 
 def now(connection: sa.Connection) -> float:
-    """Return Unix seconds by the database's clock, the one that all hooks on it share."""
+    """Return Unix seconds by the database's clock, which all hooks share."""
     clock: Clock | None = connection.get_execution_options().get("zapwatch_clock")
     if clock is None and connection.dialect.name == "sqlite":
-        clock = Clock()  # SQLite has no clock but this machine's, on which all of them run
+        clock = Clock()  # all processes that share an SQLite file run on this machine
     return float(connection.scalar(_NOW)) if clock is None else clock.time()
 
 
 def now_column(connection: sa.Connection) -> sa.ColumnElement[float]:
-    """Return what now() does, as a column of another statement."""
+    """Return the time of now() as a column for another statement."""
     clock: Clock | None = connection.get_execution_options().get("zapwatch_clock")
     if clock is not None or connection.dialect.name == "sqlite":
         return sa.literal((clock or Clock()).time())
@@ -186,7 +186,7 @@ _NOW = sa.text("SELECT UNIX_TIMESTAMP(NOW(6))")
 
 
 def _identity(path: Path | None) -> tuple[int, int] | None:
-    """Return what tells a file from every other one, None where there is none."""
+    """Return device and inode of a file, None if it does not exist."""
     try:
         found = path.stat() if path else None
     except OSError:
@@ -215,8 +215,7 @@ def _sqlite_engine(path: str, *, durable: bool, read_only: bool) -> sa.Engine:
         )
         if not read_only:
             try:
-                # The log that is written ahead lets readers go on; FULL has it on the disk at each
-                # commit.
+                # The write-ahead log does not block readers; FULL syncs it at each commit.
                 use_wal(connection, _TIMEOUT)
                 connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             except sqlite3.Error:
@@ -228,7 +227,7 @@ def _sqlite_engine(path: str, *, durable: bool, read_only: bool) -> sa.Engine:
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
-        # A transaction that becomes a writer half-way could not wait for another one to end.
+        # SQLite does not wait for the lock when a transaction turns from reading to writing.
         if not connection.get_execution_options().get("zapwatch_reads"):
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
@@ -236,10 +235,10 @@ def _sqlite_engine(path: str, *, durable: bool, read_only: bool) -> sa.Engine:
 
 
 def use_wal(connection: sqlite3.Connection, seconds: float) -> None:
-    """Switch to a log that is written ahead, so that readers go on while somebody writes.
+    """Switch to the write-ahead log, so that a writer does not block readers.
 
-    Others may be doing the same: here, unlike anywhere else, SQLite itself does not wait for the
-    lock. Raises sqlite3.OperationalError where it is not free within so many seconds.
+    Other processes may be switching too, and only for this statement SQLite does not wait for the
+    lock. Raises sqlite3.OperationalError if it is not free within ``seconds``.
     """
     give_up_at = time.monotonic() + seconds
     while True:
@@ -254,9 +253,9 @@ def use_wal(connection: sqlite3.Connection, seconds: float) -> None:
 
 
 def mysql_reader(url: sa.URL, **options: Any) -> sa.Engine:
-    """Return an engine that makes each statement a transaction of its own, without a commit.
+    """Return an engine in autocommit: each statement is a transaction of its own.
 
-    No old snapshot is read or kept alive, and nothing has to be rolled back.
+    It neither reads nor pins an old snapshot, and needs no rollback.
     """
     return _mysql_engine(
         url,
@@ -268,17 +267,17 @@ def mysql_reader(url: sa.URL, **options: Any) -> sa.Engine:
 
 
 def _mysql_engine(url: sa.URL, **options: Any) -> sa.Engine:
-    """Return an engine that waits for an answer no longer than for a lock."""
+    """Return an engine with the same time-out for connections, responses and locks."""
     waits = ("connect_timeout", "read_timeout", "write_timeout")
     kept = {"pool_pre_ping": True, "connect_args": dict.fromkeys(waits, _TIMEOUT)}
     return _connect_as_php(sa.create_engine(url, **kept | options))
 
 
 def _connect_as_php(engine: sa.Engine) -> sa.Engine:
-    """Let a MySQL engine connect as PHP's programs do, and return it.
+    """Make a MySQL engine connect as PHP does, and return it.
 
-    Of several ``unix_socket`` in its URL the first that is there counts; if none is, the host does.
-    A password is sent as its bytes in UTF-8, or as those of the file that it was read from.
+    Of several ``unix_socket`` in its URL, it uses the first that exists, otherwise the host.
+    Passwords are sent as UTF-8, or with the original bytes of the file they were read from.
     """
 
     @sa.event.listens_for(engine, "do_connect")

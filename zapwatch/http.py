@@ -1,4 +1,4 @@
-"""JSON over HTTP: calls that end in time, stay at one server, and fail in one line."""
+"""HTTP client for JSON: a deadline per call, one server per client, one-line errors."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from zapwatch import __version__
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
-"""A larger answer is no channel list; reading on would only fill the memory."""
+"""Limit of a response body; no channel list is that large."""
 
 MAX_JSON_MEMORY = 192 * 1024 * 1024
-"""Bytes that a text of JSON may take when it is parsed, by an estimate from above."""
+"""Limit of the memory for parsed JSON in bytes, compared with an upper estimate."""
 
-# Bytes of the smallest object that holds something, of the smallest array, and of one value more.
+# Bytes of the smallest object with one member, of the smallest array, and of each further value.
 _JSON_COSTS = ((b"{", 240), (b"[", 100), (b",", 64))
-_MOST_CALLS = 100  # at a time
-_LINE_LENGTH = 240  # characters, since a server's own words may reach a log line
+_MOST_CALLS = 100  # concurrently
+_LINE_LENGTH = 240  # characters; a server's error text may end up in a log line
 
 
 def parse_json(raw: bytes) -> Any:
-    """Return the parsed text; raise ValueError or RecursionError where it is no JSON, or too much.
+    """Parse JSON; raise ValueError or RecursionError if it is invalid, too large or too deep.
 
-    Two bytes can become a hundred: what bounds the text does not bound the memory.
+    Two bytes can become a hundred, so a limit on the text does not limit the memory.
     """
     if sum(raw.count(mark) * cost for mark, cost in _JSON_COSTS) > MAX_JSON_MEMORY:
         raise ValueError("JSON of too many values")
@@ -46,7 +46,7 @@ def parse_json(raw: bytes) -> Any:
 
 
 class HttpError(Exception):
-    """No complete answer. The detail may be long, and may repeat what was sent."""
+    """A call without a complete response; the detail may be long and contain secrets."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class HttpError(Exception):
         self.kind = kind
         self.detail = detail
         self.sent = sent
-        """Whether the server may have got the request."""
+        """Whether the server may have received the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class HttpResponse:
         return self.status in range(200, 300)
 
     def json(self) -> Any:
-        """Return the parsed body, or None where it is not JSON."""
+        """Return the parsed body, or None if it is not JSON."""
         try:
             return parse_json(self.raw)
         except (ValueError, RecursionError):
@@ -86,9 +86,9 @@ class HttpResponse:
 def one_line(
     detail: str, *, secret: str = "", secrets: Sequence[str] = (), hide: Sequence[str] = ()
 ) -> str:
-    """Return one short line without the secrets, which a server may repeat in its answer."""
+    """Return one short line with secrets masked, since a server may echo them."""
     for one in filter(None, (*secrets, secret)):
-        # Some gateways want the secret in the path, where it stands quoted.
+        # Some gateways expect the secret in the path, where it is percent-encoded.
         for text in (one, quote(one, safe="")):
             detail = detail.replace(text, "[secret]")
     for text in filter(None, hide):
@@ -98,24 +98,24 @@ def one_line(
 
 @dataclass(frozen=True, slots=True)
 class HttpAccess:
-    """How a server is verified, and what it asks of its clients."""
+    """TLS trust and HTTP Basic credentials for one server."""
 
     ca_file: str | None = None
-    """Certificates that are trusted instead of the public ones."""
+    """Certificates to trust instead of the public ones."""
     user: str = ""
-    """With its password in each call (HTTP Basic), empty where none is asked for."""
+    """User for HTTP Basic; empty for none."""
     password: str = field(default="", repr=False)
 
 
 PLAIN_ACCESS = HttpAccess()
-"""Of a server that asks for nothing, with a public certificate or without TLS."""
+"""Access without credentials, with a public certificate or without TLS."""
 
 
 class HttpClient:
-    """HTTP client of one server; safe to share between threads.
+    """Thread-safe HTTP client of one server; times are in seconds.
 
-    Redirects are not followed, cookies are not kept, and proxies and passwords that the environment
-    names are not used: the headers go to ``base_url`` alone. Times are seconds.
+    Redirects, cookies, and proxies and passwords from the environment are ignored, so that the
+    headers reach ``base_url`` only.
     """
 
     def __init__(
@@ -134,9 +134,9 @@ class HttpClient:
         self._session.trust_env = False
         self._session.verify = access.ca_file or True
         if access.user:
-            # As bytes: requests would encode texts as Latin-1.
+            # As bytes: requests encodes a str as Latin-1.
             self._session.auth = HTTPBasicAuth(access.user.encode(), access.password.encode())
-        # No connection is kept, yet urllib3 warns of each that comes back to a pool that is full.
+        # Connections are not reused, but urllib3 warns when one returns to a full pool.
         adapter = _DeadlineAdapter(pool_connections=1, pool_maxsize=_MOST_CALLS)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
@@ -161,10 +161,10 @@ class HttpClient:
         body: Mapping[str, object] | Sequence[object] | int | bytes | None = None,
         stated_seconds: float | None = None,
     ) -> HttpResponse:
-        """Return the answer, complete within ``seconds``; raise HttpError.
+        """Return the complete response within ``seconds``; raise HttpError.
 
-        A body of bytes is sent as it stands, every other as JSON. The error of a time-out names
-        ``stated_seconds``, where the call is one of several that share a deadline.
+        A body of bytes is sent unchanged, any other as JSON. A time-out error names
+        ``stated_seconds`` if several calls share a deadline.
         """
         too_late = f"no answer within {stated_seconds or seconds:g} s"
         if seconds <= 0:
@@ -187,7 +187,7 @@ class HttpClient:
         except (requests.exceptions.InvalidHeader, UnicodeEncodeError):
             detail = "a secret that no HTTP header can carry"
             raise HttpError("invalid", detail, sent=False) from None
-        # Time-outs and TLS errors can be ConnectionErrors too: the order matters.
+        # Time-outs and TLS errors can be ConnectionErrors too, so the order matters.
         except requests.ConnectTimeout:
             detail = f"no connection within {connect_timeout:.3g} s"
             raise HttpError("timeout", detail, sent=False) from None
@@ -216,7 +216,7 @@ class HttpClient:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Return an error and what caused it, the innermost last; requests wraps it three times."""
+    """Yield an error and its causes, the innermost last; requests wraps it three times."""
     seen: BaseException | None = error
     while seen is not None:
         yield seen
@@ -227,20 +227,20 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _was_sent(error: BaseException) -> bool:
-    """Whether the connection stood when it failed."""
+    """Whether the connection was established before the failure."""
     before = urllib3.exceptions.NewConnectionError, ssl.SSLCertVerificationError
     return not any(isinstance(cause, before) for cause in _causes(error))
 
 
 def _root_cause(error: BaseException) -> str:
-    """Return one short line for the innermost cause."""
+    """Return the text of the innermost cause."""
     *_, seen = _causes(error)
     text = seen.strerror if isinstance(seen, OSError) and seen.strerror else str(seen)
     return text or type(seen).__name__
 
 
 class _UntilDeadline(io.RawIOBase):
-    """Reads a socket, and lets each read wait no longer than what is left."""
+    """Socket reader whose reads share one deadline."""
 
     def __init__(self, raw: io.RawIOBase, connection: socket.socket, seconds: float) -> None:
         super().__init__()
@@ -272,8 +272,8 @@ class _DeadlineResponse(http.client.HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
-        # Servers close idle connections after seconds, Node's after 5: a call that is made in that
-        # very moment would fail although the gateway is well. So none is used twice.
+        # Connections are not reused: servers close idle ones after seconds (Node after 5), and a
+        # call at that moment would fail although the gateway works.
         self.will_close = True
 
 
@@ -297,13 +297,13 @@ _POOLS = {"http": _HttpPool, "https": _HttpsPool}
 
 
 class _DeadlineAdapter(HTTPAdapter):
-    """Makes a read time-out bound the whole answer, head and body, and keeps no connection.
+    """Applies the read time-out to the whole response, head and body; reuses no connection.
 
-    A socket's own time-out begins anew with each byte that arrives, so that a server which sends
-    one now and then could hold its caller for ever.
+    A socket's time-out restarts with each byte, so that a server which sends a byte now and then
+    could block its caller indefinitely.
     """
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Make the pools for direct connections."""
+        """Create the pools for direct connections."""
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _POOLS

@@ -1,4 +1,4 @@
-"""What the programs write to stderr: one event, one line, as logfmt or as JSON."""
+"""Log output to stderr: one line for each event, as logfmt or JSON."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import time
 
 
 class EventFormatter(logging.Formatter):
-    """Writes a record's local time, level, logger, message and, if there is one, traceback."""
+    """Formats a record's local time, level, logger, message and traceback as JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return a line without line ends."""
+        """Return a line without a line end."""
         event = {
             "ts": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(record.created)),
             "level": record.levelname.lower(),
@@ -29,7 +29,7 @@ class EventFormatter(logging.Formatter):
 
 
 class LogfmtFormatter(EventFormatter):
-    """Writes ``key=value``, with quotes and escapes where the value needs them."""
+    """Formats records as ``key=value``, with quotes and escapes where needed."""
 
     def write(self, event: dict[str, str]) -> str:
         """Return the event as logfmt."""
@@ -46,9 +46,9 @@ FORMATTERS = {"logfmt": LogfmtFormatter, "json": EventFormatter}
 
 
 def log_to_stderr(level: str = "info", format_: str = "logfmt") -> None:
-    """Let what the program logs go to stderr, as LOG_LEVEL and LOG_FORMAT say."""
+    """Configure logging to stderr; the arguments are LOG_LEVEL and LOG_FORMAT."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(FORMATTERS[format_]())
     logging.basicConfig(level=level.upper(), handlers=[handler])
-    # At debug it logs paths, and the secret stands in some of WPPConnect Server's.
+    # At debug level it logs paths, some of which contain WPPConnect Server's secret.
     logging.getLogger("urllib3").setLevel(logging.INFO)

@@ -1,4 +1,4 @@
-"""Prometheus metrics over HTTP, and those about the gateway's calls that both programs have."""
+"""Exposition of Prometheus metrics, and the metrics that both programs share."""
 
 from __future__ import annotations
 
@@ -26,46 +26,46 @@ from zapwatch.clock import Clock
 from zapwatch.gateways.base import GatewayErrorKind, Observer, Operation
 from zapwatch.server import start_thread
 
-# A second sample for each counter, of which Prometheus makes nothing unless told to.
+# They add a sample to each counter, which Prometheus ignores by default.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _log = logging.getLogger("metrics")
 
 _OPENMETRICS = "application/openmetrics-text"
-# Seconds: from a cached answer to the 90 s that a list may take.
+# Seconds: from a cached response to the default time-out of the channel list, 90 s.
 _REQUEST_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 90)
-_KEEP_SECONDS = 300.0  # for which a format is rendered after its last scrape
-_REST = 4  # times as long as the last rendering took
+_KEEP_SECONDS = 300.0  # a format is rendered this long after its last scrape
+_REST = 4  # pause between two renderings, as a multiple of the last one's duration
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A body with the headers that belong to it."""
+    """Response body with its headers."""
 
     body: bytes
     headers: dict[str, str]
 
 
 class Format(NamedTuple):
-    """A format of the exposition."""
+    """Format of the exposition."""
 
     openmetrics: bool
     compressed: bool
 
 
 def negotiate(accept: str, accept_encoding: str) -> Format:
-    """Return the format that the two request headers ask for."""
+    """Return the format for the headers ``Accept`` and ``Accept-Encoding``."""
     return Format(_OPENMETRICS in accept, gzip_accepted(accept_encoding))
 
 
 def encode(registry: Collector, *, openmetrics: bool) -> bytes:
-    """Return the metrics of a registry as text."""
+    """Render a registry as text."""
     encoder, _ = _encoder(openmetrics=openmetrics)
     return encoder(registry)
 
 
 def make_page(text: bytes, wanted: Format) -> Page:
-    """Return a text of encode() as a page, compressed where that is wanted."""
+    """Return the output of encode() as a page, gzipped if ``wanted`` is compressed."""
     _, content_type = _encoder(openmetrics=wanted.openmetrics)
     headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
     if not wanted.compressed:
@@ -75,17 +75,16 @@ def make_page(text: bytes, wanted: Format) -> Page:
 
 
 class MetricsPage:
-    """One cache of bytes for each format that is scraped: text, OpenMetrics, each also gzipped.
+    """Cache of the rendered page for each scraped format: text, OpenMetrics, each also gzipped.
 
-    A scrape hands out the last bytes and never waits for a rendering, except the first scrape of a
-    format. invalidate(), which the StateStore calls at each update, lets one thread render all
-    formats that were scraped within the last five minutes. The thread then rests four times as long
-    as the rendering took, so that it needs a fifth of a core at most, however many gateways are
-    polled. 10,000 channels take half a second on an idle machine, and so are up to three seconds
-    late.
+    A scrape returns the cached bytes; only the first scrape of a format waits for a rendering.
+    invalidate(), which the StateStore calls at each update, makes one thread render all formats
+    that were scraped within the last five minutes. The thread then pauses for four times the
+    duration of the rendering, and so uses at most a fifth of a core for any number of gateways.
+    10,000 channels take half a second on an idle machine, and so are up to three seconds late.
 
     Values that change between two polls, such as the counters of posted events and ``process_*``,
-    are as of the last rendering, and so lag by one poll.
+    lag by one poll.
     """
 
     def __init__(self, registry: CollectorRegistry, *, clock: Clock | None = None) -> None:
@@ -97,17 +96,17 @@ class MetricsPage:
         self._pages: dict[Format, Page] = {}
 
     def start(self) -> None:
-        """Render after each change, in a thread that does not keep the program from ending."""
+        """Start the daemon thread that renders after each change."""
         start_thread("metrics", self._run)
 
     def invalidate(self) -> None:
-        """Have the formats rendered again soon; return at once."""
+        """Schedule a rendering; return immediately."""
         self._changed.set()
 
     def get(self, accept: str, accept_encoding: str, names: Collection[str] = ()) -> Page:
         """Return the page for the two request headers.
 
-        With ``names``, those of ``name[]``, it is rendered for this request with these series only.
+        With ``names`` (parameter ``name[]``), render only these series, without the cache.
         """
         wanted = negotiate(accept, accept_encoding)
         if names:
@@ -123,7 +122,7 @@ class MetricsPage:
         return page
 
     def refresh(self) -> None:
-        """Render every format that is scraped. Raises nothing."""
+        """Render every scraped format. Raises nothing."""
         with self._rendering:
             self._changed.clear()
             oldest = self._clock.monotonic() - _KEEP_SECONDS
@@ -131,7 +130,7 @@ class MetricsPage:
             try:
                 self._pages = self._render(self._registry, formats)
             except Exception:  # noqa: BLE001
-                # The next change is rendered all the same. A scrape meanwhile gets the error.
+                # Until the next rendering, scrapes render by themselves and return the error.
                 _log.exception("the metrics cannot be rendered, a fault of the program itself")
                 self._pages = {}
 
@@ -153,7 +152,7 @@ class MetricsPage:
 
 
 def register_process_metrics(registry: CollectorRegistry) -> None:
-    """Publish ``process_*`` and ``python_*``: what the program uses, and what it runs on."""
+    """Register the collectors for ``process_*`` and ``python_*``."""
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
@@ -162,7 +161,7 @@ def register_process_metrics(registry: CollectorRegistry) -> None:
 def register_dead_threads(
     registry: CollectorRegistry, program: str, dead: Callable[[], Sequence[str]]
 ) -> None:
-    """Publish how many of the program's threads have died; ``program`` begins the name."""
+    """Register the number of dead threads; ``program`` is the metric's prefix."""
     Gauge(
         f"{program}_dead_threads",
         "Threads that have died by a fault of the program: a restart brings them back.",
@@ -171,10 +170,10 @@ def register_dead_threads(
 
 
 class ReloadMetrics:
-    """Whether the settings were read without an error, and when they last were."""
+    """Result of the last reload of the settings, and time of the last successful one."""
 
     def __init__(self, registry: CollectorRegistry, program: str) -> None:
-        """Publish the start as a success; ``program`` begins the names."""
+        """Record the start as a success; ``program`` is the metrics' prefix."""
         self._successful = Gauge(
             f"{program}_config_last_reload_successful",
             "1 if the settings were accepted when they were last read, else 0.",
@@ -188,14 +187,14 @@ class ReloadMetrics:
         self.record(successful=True)
 
     def record(self, *, successful: bool) -> None:
-        """Publish how a reload ended."""
+        """Record the result of a reload."""
         self._successful.set(successful)
         if successful:
             self._succeeded_at.set_to_current_time()
 
 
 def _encoder(*, openmetrics: bool) -> tuple[Callable[[Collector], bytes], str]:
-    # What was sent is not handed on: of all that could be asked for, two formats exist here.
+    # The client's header is not passed on, so that only these two formats can result.
     return choose_encoder(f"{_OPENMETRICS}; version=1.0.0" if openmetrics else "")
 
 
@@ -203,7 +202,7 @@ class GatewayMetrics:
     """Durations and errors of the calls to gateways."""
 
     def __init__(self, registry: CollectorRegistry, operations: Iterable[Operation]) -> None:
-        """Publish nothing yet; only ``operations`` will be observed, and all of them named."""
+        """Register the metrics; of() creates the series of all ``operations``."""
         self._operations = tuple(operations)
         self._durations = Histogram(
             "whatsapp_gateway_request_duration_seconds",
@@ -220,8 +219,8 @@ class GatewayMetrics:
         )
 
     def of(self, gateway: str) -> Observer:
-        """Return what counts the calls to one gateway."""
-        # Asked for once, so that a call which ends after forget() brings nothing back.
+        """Return the observer of one gateway's calls."""
+        # Series are created here, so that a call which ends after forget() creates none.
         durations = {one: self._durations.labels(gateway, one) for one in self._operations}
         errors = {
             (one, reason): self._errors.labels(gateway, one, reason)
@@ -237,6 +236,6 @@ class GatewayMetrics:
         return observe
 
     def forget(self, gateway: str) -> None:
-        """Publish nothing of a gateway any more."""
+        """Remove the series of a gateway."""
         self._durations.remove_by_labels({"gateway": gateway})
         self._errors.remove_by_labels({"gateway": gateway})

@@ -1,4 +1,4 @@
-"""``zapwatch notify``: whom Alertmanager tells, a test message, a changed file taken."""
+"""``zapwatch notify``: Alertmanager's receivers, test messages, reload of its file."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from zapwatch.http import HttpAccess
 
 _SECONDS = 10.0
 WAIT_SECONDS = 30.0
-"""For a test message to be delivered."""
+"""Time-out of a test message's delivery."""
 _LOOK_SECONDS = 0.2
 _NOTHING = Deliveries(0, 0)
 
 
 class Fate(enum.Enum):
-    """What came of a test message."""
+    """Result of a test message."""
 
     DELIVERED = enum.auto()
     FAILED = enum.auto()
     LATE = enum.auto()
-    """It was not delivered in time: perhaps no route leads to that receiver."""
+    """Not delivered in time; there may be no route to that receiver."""
 
 
 _FATES = {
@@ -53,7 +53,7 @@ _NO_PEOPLE = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what was asked; return the exit code."""
+    """Run the command; return the exit code."""
     options = _parser().parse_args(arguments)
     try:
         settings = collect(options.env_file, pixelhub_env=options.pixelhub_env).values
@@ -128,9 +128,9 @@ def _parser() -> argparse.ArgumentParser:
 def send_test(
     api: AlertmanagerApi, expected: Mapping[str, int], seconds: float = WAIT_SECONDS
 ) -> dict[str, Fate]:
-    """Send a test message, wait until each integration has delivered it as often as expected.
+    """Send a test message and wait until each integration has delivered it as often as expected.
 
-    Returns what came of each; raises AlertmanagerError where the message cannot be handed in.
+    Returns the result by integration; raises AlertmanagerError if a call to Alertmanager fails.
     """
     before = api.deliveries(_SECONDS)
     api.send_test(_SECONDS)

@@ -1,6 +1,6 @@
-"""Reads the settings again on SIGHUP and at ``POST /-/reload``; the log shows the result.
+"""Reload of the settings on SIGHUP and ``POST /-/reload``; the log shows the result.
 
-Each program blocks SIGHUP while it starts. Such a signal is pending until ``Reloading.start``.
+Each program blocks SIGHUP while it starts; the signal stays pending until ``Reloading.start``.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _log = logging.getLogger("settings")
 
 
 class Reloading:
-    """Hands on the gateways that are named now; a file that is refused changes nothing.
+    """Applies changed gateways; invalid settings change nothing.
 
-    What counts for the whole program stays as it was at the start.
+    Settings of the whole program keep their values until a restart.
     """
 
     def __init__(
@@ -31,9 +31,9 @@ class Reloading:
         follow: Callable[[Sequence[GatewaySettings]], None],
         metrics: ReloadMetrics,
     ) -> None:
-        """Let ``load`` read what ``settings`` came from again, and tell ``follow`` the gateways.
+        """``load`` reads the sources of ``settings`` again, ``follow`` applies the gateways.
 
-        Both raise SettingsError where they refuse them.
+        Both raise SettingsError to refuse.
         """
         self._load = load
         self._settings = settings
@@ -44,11 +44,11 @@ class Reloading:
 
     @property
     def settings(self) -> Settings:
-        """What counts by now."""
+        """Current settings."""
         return self._settings
 
     def start(self) -> None:
-        """Begin to listen to SIGHUP; only the main thread may."""
+        """Install the SIGHUP handler; call from the main thread."""
         start_thread("reload", self._run)
         signal.signal(signal.SIGHUP, lambda _number, _frame: self._wanted.set())
         accept_hangup()
@@ -60,13 +60,13 @@ class Reloading:
             self.reload()
 
     def reload(self) -> str | None:
-        """Read again, log what has changed, and return why it is refused, None where it is not."""
+        """Reload and log the changes; return the reason of a refusal, None on success."""
         with self._reloading:
-            # systemd wants to know when that began, by the clock that it knows as monotonic.
+            # systemd requires the start of the reload by CLOCK_MONOTONIC.
             notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
             try:
                 refusal = self._reload()
-            except Exception:  # noqa: BLE001 - the next time may work, and all else goes on
+            except Exception:  # noqa: BLE001 - the next reload may succeed; the program keeps running
                 _log.exception("the settings cannot be read again, a fault of the program itself")
                 refusal = "a fault of the program itself; its log has the details"
             self._metrics.record(successful=refusal is None)
@@ -87,5 +87,5 @@ class Reloading:
 
 
 def accept_hangup() -> None:
-    """Let SIGHUP arrive, one included that was sent while the program started."""
+    """Unblock SIGHUP; one that is pending since the start is delivered."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})

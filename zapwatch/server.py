@@ -1,4 +1,4 @@
-"""How each program of Zapwatch starts, speaks to its operator, listens and ends."""
+"""Process life cycle: threads, systemd readiness and watchdog, exit codes, signals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _log = logging.getLogger("systemd")
 _threads = logging.getLogger("server")
 
 _SEND_SECONDS = 1.0
-_ANSWER_SECONDS = 30.0  # where systemd does not say how long it waits
+_ANSWER_SECONDS = 30.0  # without a watchdog limit from systemd
 _RETRY_SECONDS = 1.0
 
 
@@ -31,12 +31,12 @@ _dead: list[str] = []
 
 
 def start_thread(name: str, work: Callable[[], None]) -> threading.Thread:
-    """Start a thread that works until the program ends; should it fail, dead_threads() names it."""
+    """Start a daemon thread; dead_threads() lists it if it fails."""
 
     def run() -> None:
         try:
             work()
-        except BaseException:  # noqa: BLE001 - a thread has nobody to tell
+        except BaseException:  # noqa: BLE001 - a thread has no caller
             _dead.append(name)
             _threads.exception("the thread %s has died, a fault of the program itself", name)
 
@@ -46,16 +46,16 @@ def start_thread(name: str, work: Callable[[], None]) -> threading.Thread:
 
 
 def dead_threads() -> list[str]:
-    """Return the names of the threads that have died: only a restart brings them back."""
+    """Return the names of failed threads, which only a restart brings back."""
     return _dead.copy()
 
 
 def notify(state: str) -> None:
-    """Tell systemd a state such as ``READY=1``. Raises nothing."""
+    """Send systemd a state such as ``READY=1``. Raises nothing."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
-    if address.startswith("@"):  # a name that is no file
+    if address.startswith("@"):  # an abstract socket
         address = f"\0{address[1:]}"
     with (
         contextlib.suppress(OSError),
@@ -66,10 +66,9 @@ def notify(state: str) -> None:
 
 
 def vouch_for(host: str, port: int, *, tls: bool = False) -> None:
-    """Begin to tell systemd that this program's server answers, for as long as it does.
+    """Start a thread that requests ``/-/healthy`` and reports success to systemd.
 
-    A thread asks it for ``/-/healthy`` as anybody would: the first answer makes the program ready,
-    each later one keeps systemd's watchdog from restarting it.
+    The first success reports readiness, each later one resets systemd's watchdog.
     """
     if os.environ.get("NOTIFY_SOCKET"):
         start_thread("systemd", lambda: _vouch(host, port, tls=tls))
@@ -77,7 +76,7 @@ def vouch_for(host: str, port: int, *, tls: bool = False) -> None:
 
 def _vouch(host: str, port: int, *, tls: bool) -> None:
     limit = _watchdog_seconds()
-    # So that a second try is possible before the time is up.
+    # A third of the limit leaves time for a second try.
     seconds = _ANSWER_SECONDS if limit is None else limit / 3
     state = "READY=1"
     while True:
@@ -95,17 +94,17 @@ def _vouch(host: str, port: int, *, tls: bool) -> None:
 
 
 def _ask(host: str, port: int, seconds: float, *, tls: bool) -> None:
-    """Raise what went wrong, unless the answer is 200."""
+    """Request ``/-/healthy``; raise OSError or HTTPException unless the status is 200."""
     connection = http.client.HTTPConnection(host, port, timeout=seconds)
     if tls:
-        # It is this very process: its certificate is for another name.
+        # The server is this process; its certificate has another host name.
         context = ssl._create_unverified_context()  # noqa: S323, SLF001
         connection = http.client.HTTPSConnection(host, port, timeout=seconds, context=context)
     try:
         connection.request("GET", "/-/healthy")
         status = connection.getresponse().status
     except ssl.SSLError as error:
-        # It wants a client's certificate, and so it is there.
+        # A request for a client certificate shows that the server runs.
         if "CERTIFICATE_REQUIRED" not in str(error):
             raise
         return
@@ -116,7 +115,7 @@ def _ask(host: str, port: int, seconds: float, *, tls: bool) -> None:
 
 
 def _watchdog_seconds() -> float | None:
-    """Return after how long a silence systemd restarts this process, None where it never does."""
+    """Return the time limit of systemd's watchdog in seconds, None without one."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     meant = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
     if not meant or not microseconds.isdecimal() or not int(microseconds):
@@ -129,14 +128,14 @@ _AGAIN_SECONDS = 0.01
 
 
 def run(main: Callable[[], int]) -> NoReturn:
-    """Run a program's ``main`` and end the process with its exit code.
+    """Run a program's ``main`` and exit with its code, without waiting for other threads.
 
-    It ends at once, whatever its threads are doing. Python would clear away under them what they
-    use, and one that was loading certificates for a connection then crashed the process.
+    Python's shutdown frees what running threads still use: one that was loading certificates for a
+    connection crashed the process.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A name that the terminal's encoding lacks must not end the program.
+            # A character outside the terminal's encoding must not raise.
             stream.reconfigure(errors="backslashreplace")
     try:
         code = main()
@@ -145,29 +144,29 @@ def run(main: Callable[[], int]) -> NoReturn:
             raise
         code = end.code
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # whoever read it has gone
+        with contextlib.suppress(OSError):  # the reader has closed the pipe
             stream.flush()
     os._exit(code)
 
 
 def fail(program: str, line: str) -> NoReturn:
-    """End the program: a setting is wrong, and ``line`` says which and what to do."""
+    """Exit with code 2 after printing ``line``: the wrong setting and the remedy."""
     print(f"{program}: {line}", file=sys.stderr)  # noqa: T201 - this is for the operator
     raise SystemExit(_USAGE_ERROR)
 
 
 def end_on_signals(code: int = 0) -> None:
-    """Let SIGTERM and Ctrl-C end the main thread at once, with this exit code."""
+    """Make SIGTERM and Ctrl-C end the main thread immediately with ``code``."""
 
     def end(_number: int, _frame: object) -> NoReturn:
-        # A second signal while ending must not cut the ending short.
+        # A second signal must not interrupt the shutdown.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         raise SystemExit(code)
 
     def end_all_the_same(lost: sys.UnraisableHookArgs) -> None:
-        # Python lets nothing out of a finalizer. If the signal came in the middle of one, what was
-        # raised is lost, and nothing would ever end the program any more.
+        # Python discards exceptions in a finalizer. A SystemExit raised there is lost, so an alarm
+        # raises it again.
         if lost.exc_type is SystemExit and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGALRM, end)
             signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
