@@ -1,7 +1,7 @@
-"""The web server of both programs: granian, and what stands between it and the application.
+"""Web server of both programs: granian, and an RSGI front for the WSGI application.
 
-``Front`` is a coroutine a request, so that a client which sends or reads slowly costs a connection
-and no thread. The application is called in threads when a request is complete.
+``Front`` runs one coroutine per request, so that a slow client occupies a connection but no thread.
+Once a request is complete, a thread calls the application.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ if TYPE_CHECKING:
 _log = logging.getLogger("server")
 
 MAX_REQUEST_BYTES = 10 * 1024 * 1024
-"""A larger body is answered 413."""
+"""Limit of a body; a larger one gets a 413."""
 
 MAX_HEADER_BYTES = 32 * 1024
-"""Larger headers are answered 431."""
+"""Limit of all headers together; larger ones get a 431."""
 
 STRANGER_BYTES = 8 * 1024
-"""Of the body of a request without a valid token: a form to log in, and no more."""
+"""Limit of a body without a valid token: enough for the login form."""
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -63,34 +63,34 @@ SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
-"""What every answer of the hook carries."""
+"""Headers of every response of the hook."""
 
 REQUEST_SECONDS = 30
-"""For a request to be complete, for the next one to begin, and for a client to read anything."""
+"""Time-out for a complete request, for the next request, and for a client that does not read."""
 
-_BACKLOG = 1024  # connections that wait to be taken
+_BACKLOG = 1024  # connections that wait for accept()
 _CONNECTIONS = 4096
-_OTHER_FILES = 128  # that a program has open besides its connections
-_END_SECONDS = 1  # for requests under way when a signal ends the program
+_OTHER_FILES = 128  # open files of a program besides its connections
+_END_SECONDS = 1  # for requests in progress at shutdown
 _HEALTH = "/-/healthy"
 _METRICS = "/metrics"
-_UNFINISHED_BYTES = 64 * 1024 * 1024  # of all bodies that are not complete yet
-_DISCARDED = 4  # times what a body may have: read and thrown away, so that its sender sees the 413
+_UNFINISHED_BYTES = 64 * 1024 * 1024  # of all incomplete bodies together
+_DISCARDED = 4  # multiple of the limit that is read and discarded, so that the sender sees the 413
 _THREADS = 8
 _METRICS_THREADS = 2
-_PASSWORDS = 100  # right ones that are remembered
-_PASSWORD_BYTES = 72  # that bcrypt looks at
-# Takes as long as anybody's, so that the time does not tell which users there are.
+_PASSWORDS = 100  # accepted ones in the cache
+_PASSWORD_BYTES = 72  # limit of bcrypt
+# A check against it takes the usual time, so that timing does not reveal which users exist.
 _NOBODY = b"$2b$10$" + b"." * 53
-_WATCH_SECONDS = 1.0  # between two looks whether certificates or users have changed
-_SLOW_SECONDS = 1.0  # until a client that guesses learns that it was wrong once more
-# Until the database is asked, and for its answer: less than a second in all.
+_WATCH_SECONDS = 1.0  # between two checks of certificates and users for changes
+_SLOW_SECONDS = 1.0  # delay of a response to a rate-limited client
+# Until the ping of the database, and for its response: less than a second in all.
 _PATIENCE_SECONDS = 0.5
 _PING_SECONDS = 0.4
 
 
 class Answer(NamedTuple):
-    """A complete response."""
+    """Complete response."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -98,15 +98,15 @@ class Answer(NamedTuple):
 
 
 class Front:
-    """One WSGI application, for granian's interface RSGI.
+    """Adapter from RSGI, granian's interface, to one WSGI application.
 
-    ``/-/healthy`` is answered at once whatever the threads do, ``/metrics`` has threads of its own,
-    and so have the paths that begin with ``urgent``. Those that begin with ``keyed`` hold a key of
-    their own: they need no password, and stay out of the log. ``is_known`` finds by its head alone
-    whether a request may send a large body. ``external_url`` is where clients reach the
-    application: its path begins every address that an answer has, and a request may have it or not.
-    ``ping`` asks the database: while it gets no answer and nothing ``urgent`` succeeds, requests
-    that wait for a thread or in one are answered 503 within a second.
+    ``/-/healthy`` bypasses the threads; ``/metrics`` and the paths with the prefix ``urgent`` have
+    their own. Paths with the prefix ``keyed`` contain a key: they need no password and are not
+    logged. ``is_known`` decides by the headers whether a request may send a large body.
+    ``external_url`` is the address for clients: its path prefixes every address in a response, and
+    is optional in requests. ``ping`` queries the database: while it gets no response and no
+    ``urgent`` request succeeds, requests that wait for a thread or in one get a 503 within a
+    second.
     """
 
     def __init__(
@@ -135,20 +135,20 @@ class Front:
         self._of_others = ThreadPoolExecutor(_THREADS, "pages")
         self._of_ping = ThreadPoolExecutor(1, "ping")
         self._pinging: asyncio.Future[object] | None = None
-        self._silent_since = 0.0  # monotonic: the ping's begin, or the last proof of life since
+        self._silent_since = 0.0  # monotonic: ping start, or the last urgent success since
         self._unfinished_bytes = 0
 
     async def __call__(self, scope: Any, protocol: Any) -> None:
-        """Answer one request."""
+        """Handle one request."""
         try:
             answer = await self._answer(scope, protocol)
-        except Exception:  # noqa: BLE001 - the next one may work
+        except Exception:  # noqa: BLE001 - the next one may succeed
             _log.exception("a request failed, a fault of the program itself")
             answer = _refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
         is_limited = any(name == "Retry-After" for name, _ in answer.headers)
         if answer.status == HTTPStatus.TOO_MANY_REQUESTS or is_limited:
             await asyncio.sleep(_SLOW_SECONDS)
-        # Granian would name itself.
+        # Otherwise granian sets its own name.
         protocol.response_bytes(answer.status, [*answer.headers, ("server", "")], answer.body)
 
     async def _answer(self, scope: Any, protocol: Any) -> Answer:
@@ -161,7 +161,7 @@ class Front:
         if self.users and not is_open and not self._is_known(environ):
             if not await self._has_password(environ):
                 return _refusal(HTTPStatus.UNAUTHORIZED, asks='Basic realm="Zapwatch"')
-            # It is none of the application's, which may have a token of its own.
+            # The application may expect its own token in this header.
             environ.pop("HTTP_AUTHORIZATION")
         body: bytes | None = b""
         if environ.get("CONTENT_LENGTH", "0") != "0" or "HTTP_TRANSFER_ENCODING" in environ:
@@ -173,7 +173,7 @@ class Front:
                 return _refusal(HTTPStatus.REQUEST_TIMEOUT)
             except _TooManyBytesError:
                 return _refusal(HTTPStatus.SERVICE_UNAVAILABLE)
-            # What is larger than it may be, the application answers without having seen it.
+            # The application rejects an oversized body by its declared length.
             too_large = str(MAX_REQUEST_BYTES + 1) if known else "0"
             environ["CONTENT_LENGTH"] = too_large if body is None else str(len(body))
             environ.pop("HTTP_TRANSFER_ENCODING", None)
@@ -192,13 +192,13 @@ class Front:
         return self._keyed is not None and path.startswith(self._keyed)
 
     async def _has_password(self, environ: WSGIEnvironment) -> bool:
-        """Whether the head has the password of one of ``users``."""
+        """Whether the request has the password of one of ``users``."""
         given = Authorization.from_header(environ.get("HTTP_AUTHORIZATION"))
         if given is None or given.type != "basic":
             return False
         password = (given.password or "").encode()[:_PASSWORD_BYTES]
         expected = self.users.get(given.username or "", _NOBODY)
-        # A hash takes a twentieth of a second by design: one at a time, and each right one once.
+        # A hash takes a twentieth of a second by design: check one at a time, cache accepted ones.
         seen = expected, hashlib.sha256(password).digest()
         if seen in self._right_passwords:
             return True
@@ -209,9 +209,9 @@ class Front:
         return right and expected != _NOBODY
 
     async def _read(self, environ: WSGIEnvironment, protocol: Any, *, known: bool) -> bytes | None:
-        """Return the body, None where it is larger than it may be.
+        """Return the body, None if it exceeds its limit.
 
-        Raises _TooManyBytesError, and TimeoutError where it is not complete in time.
+        Raises _TooManyBytesError; the caller sets the time-out.
         """
         limit = MAX_REQUEST_BYTES if known else STRANGER_BYTES
         declared = environ.get("CONTENT_LENGTH", "0")
@@ -239,10 +239,10 @@ class Front:
     async def _unless_hung(
         self, pool: ThreadPoolExecutor, environ: WSGIEnvironment, ping: Callable[[], object]
     ) -> Answer:
-        """Call the application; give up where the database does not answer either."""
+        """Call the application; return a 503 if neither it nor the database responds."""
         loop = asyncio.get_running_loop()
         if self._pinging is not None and self._pinging.get_loop() is not loop:
-            self._pinging = None  # of before the certificate was read again
+            self._pinging = None  # from before a reload of the certificate
         pinging = self._pinging
         is_pinging = pinging is not None and not pinging.done()
         if is_pinging and self._is_silent():
@@ -252,7 +252,7 @@ class Front:
             done, _ = await asyncio.wait((calling,), timeout=_PATIENCE_SECONDS)
             if done:
                 answer = calling.result()
-                # On a machine with too much to do the ping is late, and the state answers.
+                # On an overloaded machine the ping may be late although the database responds.
                 if pool is self._of_urgent and answer.status < HTTPStatus.MULTIPLE_CHOICES:
                     self._silent_since = time.monotonic()
                 return answer
@@ -292,11 +292,11 @@ class Front:
         return Answer(int(status[:3]), headers, content)
 
     def _environ(self, scope: Any, headers: list[tuple[str, str]]) -> WSGIEnvironment:
-        """Return WSGI's form of a request's head."""
+        """Return the WSGI environment of a request, without its body."""
         environ: WSGIEnvironment = {
             "REQUEST_METHOD": scope.method,
             "SCRIPT_NAME": "",
-            # WSGI's form of text: each byte a character.
+            # WSGI decodes each byte as one character.
             "PATH_INFO": scope.path.encode().decode("latin-1"),
             "QUERY_STRING": scope.query_string,
             "REMOTE_ADDR": _host(scope.client),
@@ -311,7 +311,7 @@ class Front:
             "wsgi.run_once": False,
         }
         for name, value in headers:
-            if "_" in name:  # it would pass for the one with a hyphen, which a proxy has checked
+            if "_" in name:  # WSGI cannot tell it from the hyphenated name, which proxies check
                 continue
             key = name.upper().replace("-", "_")
             if key not in {"CONTENT_TYPE", "CONTENT_LENGTH"}:
@@ -324,17 +324,17 @@ class Front:
         prefix = self._believe_the_proxy(environ) or self._external.path
         environ["SCRIPT_NAME"] = prefix
         path = environ["PATH_INFO"]
-        # Some proxies leave the prefix in the path, others take it out.
+        # Some proxies keep the prefix in the path, others strip it.
         if prefix and (path == prefix or path.startswith(f"{prefix}/")):
             path = path.removeprefix(prefix)
-        # As the application reads it: it must be the same path for both.
+        # Normalized as the application does, so that both see the same path.
         environ["PATH_INFO"] = "/" + path.lstrip("/")
         return environ
 
     def _believe_the_proxy(self, environ: WSGIEnvironment) -> str:
-        """Take from the trusted proxy who its client is, how it came and below which path it is.
+        """Apply the X-Forwarded headers of the trusted proxy; remove those of others.
 
-        From others nothing. Returns the path, empty where none is named.
+        Returns the path prefix, empty without one.
         """
         client = environ.pop("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2].strip()
         scheme = environ.pop("HTTP_X_FORWARDED_PROTO", "").strip().lower()
@@ -349,11 +349,11 @@ class Front:
 
 
 class _TooManyBytesError(Exception):
-    """All bodies together are larger than they may be."""
+    """All incomplete bodies together exceed their limit."""
 
 
 def refuse_nobody(_environ: WSGIEnvironment) -> bool:
-    """Let every request send a large body."""
+    """``is_known`` that permits a large body in every request."""
     return True
 
 
@@ -369,7 +369,7 @@ def _quietly(ping: Callable[[], object]) -> Callable[[], object]:
     def run() -> object:
         try:
             return ping()
-        except Exception:  # noqa: BLE001 - an error is an answer too
+        except Exception:  # noqa: BLE001 - an error is a response too
             return None
 
     return run
@@ -386,12 +386,12 @@ def _refusal(status: HTTPStatus, error: str | None = None, *, asks: str = "") ->
 class _Listener(MTServer):
     """Granian on a thread of this process, beside the program's own threads.
 
-    On a Python with its interpreter lock, granian offers a second process for that: 40 MiB more,
-    and signals, readiness and the watchdog by way of a supervisor. Both run the same code.
+    With the GIL, granian only offers a worker process for the same code: 40 MiB more, and a
+    supervisor between it and signals, readiness and the watchdog.
     """
 
     def __init__(self, bound: socket.socket, front: Front, tls: Tls | None) -> None:
-        """Prepare to take connections from ``bound``."""
+        """Configure granian to accept connections from ``bound``."""
         super().__init__(
             "",
             interface=Interfaces.RSGI,
@@ -403,7 +403,7 @@ class _Listener(MTServer):
             websockets=False,
             backlog=_BACKLOG,
             backpressure=_connections(),
-            # Into the program's own log; nothing is set up anew.
+            # Keeps the program's log configuration.
             log_level=LogLevels.error,
             log_dictconfig={"incremental": True, "handlers": {}, "loggers": {}},
             workers_kill_timeout=_END_SECONDS,
@@ -420,32 +420,32 @@ class _Listener(MTServer):
         self.on_startup(self._keep_hangup)
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT; only the main thread may."""
+        """Serve until SIGTERM or SIGINT; call from the main thread."""
         self.serve(target_loader=lambda: self._front, wrap_loader=False)
 
     def _respawn_workers(self, *args: Any, **kwargs: Any) -> None:
-        self._init_shared_socket()  # the worker that ends closes its own
+        self._init_shared_socket()  # the old worker closes its own
         super()._respawn_workers(*args, **kwargs)
 
     def reload(self) -> None:
-        """Read the certificates again, for the connections to come."""
+        """Reload the certificates, for new connections."""
         self.signal_handler_reload()  # type: ignore[no-untyped-call]
 
     def _keep_hangup(self) -> None:
-        # Granian would start its worker again; SIGHUP is the program's own.
+        # Granian's handler restarts its worker; here SIGHUP reloads the settings.
         signal.signal(signal.SIGHUP, self._hangup)
 
     def _check_gil(self) -> None:
-        """Refuse no Python."""
+        """Override granian's check, which rejects an interpreter with the GIL."""
 
     def _init_shared_socket(self) -> None:
-        # Bound already, and by nobody else: granian shares a port with whoever wants it.
+        # Already bound, and exclusively: granian's own socket shares its port.
         holder: Any = SocketHolder  # its stub lacks the arguments
         self._shd = holder(os.dup(self._bound.fileno()), False, _BACKLOG)  # noqa: FBT003 - a TCP socket
 
 
 def _connections() -> int:
-    """Return how many connections may be open at once, and let the system allow as many files."""
+    """Return the limit of open connections, and raise the limit of open files accordingly."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _CONNECTIONS + _OTHER_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -457,15 +457,15 @@ def _connections() -> int:
 
 
 class Server:
-    """Serves one WSGI application with granian; binds at once, so that a bad address shows."""
+    """Server of one WSGI application; binds on creation, so that a bad address fails early."""
 
     def __init__(
         self, program: str, setting: str, where: Listen, web_config_file: Path | None = None
     ) -> None:
-        """Bind to ``where``, the value of ``setting``; end the program where that cannot be.
+        """Bind to ``where``, the value of ``setting``; exit if that fails.
 
-        ``web_config_file`` has certificates and users, and is read again when it changes. Raises
-        SettingsError where it cannot be read.
+        ``web_config_file`` has certificates and users, and is reloaded when it changes. Raises
+        SettingsError if it is invalid.
         """
         self._web_config_file = web_config_file
         self._web = read_web_config(web_config_file)
@@ -478,7 +478,7 @@ class Server:
             in_use = error.errno == errno.EADDRINUSE
             what = "is in use by another program" if in_use else f"cannot be listened on ({error})"
             fail(program, f"{setting}: {where} {what}; choose another")
-        # For each connection: one that reads nothing, or whose other end has gone, is ended.
+        # Closes connections whose client does not read or has disappeared.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, REQUEST_SECONDS * 1000)
         self._socket.setblocking(False)  # noqa: FBT003 - the socket's own interface
         host = f"[{where.host}]" if ":" in where.host else where.host
@@ -486,7 +486,7 @@ class Server:
         self.url = f"{scheme}://{host}:{self._socket.getsockname()[1]}"
 
     def run(self, front: Front) -> None:
-        """Serve until a signal ends it; only the main thread may."""
+        """Serve until SIGTERM or SIGINT; call from the main thread."""
         front.users = self._web.users
         listener = _Listener(self._socket, front, self._web.tls)
         vouch_for(*self._socket.getsockname()[:2], tls=self._web.tls is not None)
@@ -499,7 +499,7 @@ class Server:
             self._socket.close()
 
     def _watch(self, path: Path, front: Front, listener: _Listener) -> None:
-        """Take up new certificates and users; what cannot be read changes nothing."""
+        """Reload changed certificates and users; an invalid file changes nothing."""
         before = _changed_at((path, *self._web.files))
         while True:
             time.sleep(_WATCH_SECONDS)
@@ -523,7 +523,7 @@ class Server:
 
 
 def _changed_at(paths: Iterable[Path]) -> list[int | None]:
-    """Return when each file was last changed, None where it is not there."""
+    """Return each file's modification time in nanoseconds, None if it does not exist."""
     times: list[int | None] = []
     for path in paths:
         try:
