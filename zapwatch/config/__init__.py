@@ -1,4 +1,4 @@
-"""The settings of both programs: from the environment, Zapwatch's ``.env``, then PixelHub's."""
+"""Settings of both programs, from the environment, Zapwatch's ``.env`` and PixelHub's."""
 
 from zapwatch.config.files import parse_env, parse_pixelhub_env, read_secrets
 from zapwatch.config.gateway import MessageSourceKind, SilenceMode

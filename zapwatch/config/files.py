@@ -1,4 +1,4 @@
-"""Reads ``.env`` files, and the files that hold one secret each."""
+"""Readers of ``.env`` files and of files with one secret each."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _OTHER_KIND = "is it PixelHub's own? then name it in PIXELHUB_ENV or --pixelhub-
 
 
 def parse_env(text: str, file: str = ".env") -> dict[str, str]:
-    """Return the values of an ``.env`` text as python-dotenv reads it, without interpolation.
+    """Parse an ``.env`` text by python-dotenv's rules, without interpolation.
 
-    Raises SettingsError at a line that is none: what it would be taken for is not to be guessed.
+    Raises SettingsError at an invalid line, which python-dotenv itself would skip.
     """
     values = {}
     for line in parse_stream(StringIO(text)):
@@ -33,14 +33,13 @@ def parse_env(text: str, file: str = ".env") -> dict[str, str]:
 
 
 def parse_pixelhub_env(text: str) -> dict[str, str]:
-    """Return the ``KEY=value`` lines of an ``.env`` text by PixelHub's rules.
+    """Parse an ``.env`` text by PixelHub's rules.
 
     One pair of surrounding quotes is stripped; ``$``, ``#`` and backslashes in a value are literal.
-    A line that begins with ``#`` or has no ``=`` is none; of two with the same key the first
-    counts.
+    Lines that begin with ``#`` or have no ``=`` are ignored; the first line of a key wins.
     """
     values: dict[str, str] = {}
-    # Not splitlines(): that would also split at characters that a password may hold.
+    # splitlines() would also split at characters that a password may contain.
     for line in text.split("\n"):
         key, equals, value = line.partition("=")
         key, value = key.strip(), value.strip()
@@ -53,9 +52,9 @@ def parse_pixelhub_env(text: str) -> dict[str, str]:
 
 
 def read_env_text(path: str, option: str) -> str:
-    """Return the text of an ``.env`` file that ``option`` names; raise SettingsError.
+    """Return the text of the ``.env`` file that ``option`` names; raise SettingsError.
 
-    Bytes that are no UTF-8, as in a file in Latin-1, are surrogates in it.
+    Bytes that are not UTF-8, as in a Latin-1 file, become surrogates.
     """
     try:
         text = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
@@ -63,19 +62,19 @@ def read_env_text(path: str, option: str) -> str:
         raise SettingsError(f"{option}: there is no file {path}") from None
     except (OSError, ValueError) as error:
         raise SettingsError(f"{path} cannot be read: {_why(error)}") from None
-    # As Python reads any text: a line may end as on Windows.
+    # Universal newlines, as in Python's text mode.
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def parse_own_env(text: str, path: str) -> dict[str, str]:
-    """Return the values of Zapwatch's own ``.env``, which must be UTF-8; raise SettingsError."""
+    """Parse Zapwatch's own ``.env``, which must be UTF-8; raise SettingsError."""
     if not is_utf8(text):
         raise SettingsError(f"{path} is not UTF-8 text: save it as UTF-8 ({_OTHER_KIND})")
     return parse_env(text, path)
 
 
 def is_utf8(text: str) -> bool:
-    """Whether all bytes of a text were UTF-8."""
+    """Whether a text of read_env_text() was valid UTF-8."""
     return not any("\udc80" <= character <= "\udcff" for character in text)
 
 
@@ -86,10 +85,9 @@ def _why(error: OSError | ValueError) -> str:
 def read_secrets(
     values: Mapping[str, str], called: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, str]:
-    """Return the values, with each secret that is in a file read from there; raise SettingsError.
+    """Replace each ``NAME_FILE`` by the secret in that file; raise SettingsError.
 
-    One line end after the secret is not part of it; everything else in the file is. Errors name
-    some settings as ``called`` says.
+    One trailing line end is stripped. ``called`` maps settings to their names in errors.
     """
     read = dict(values)
     for name in SECRETS:
@@ -105,7 +103,7 @@ def read_secrets(
 
 
 def secret_in(path: str, setting: str) -> str:
-    """Return the secret that is in the file which ``setting`` names; raise SettingsError."""
+    """Return the secret in the file that ``setting`` names; raise SettingsError."""
     try:
         text = Path(path).read_bytes().decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""What single settings of a gateway can say, and how they are read."""
+"""Enumerated settings of a gateway, and readers of its settings by channel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zapwatch.config.readers import Reader
 
 
 class ProbeKind(enum.StrEnum):
-    """How a channel is asked; the label ``kind`` of the probes' metrics."""
+    """Kind of probe; the label ``kind`` of the probes' metrics."""
 
     OFF = "off"
     QUERY = "query"
@@ -21,51 +21,51 @@ class ProbeKind(enum.StrEnum):
 
 
 class SilenceMode(enum.StrEnum):
-    """How long a channel may be silent: as the settings say, or as it has shown itself."""
+    """Origin of the silence threshold: set in the settings, or learned."""
 
     FIXED = "fixed"
     ADAPTIVE = "adaptive"
 
 
 class AuditMode(enum.StrEnum):
-    """When a channel's messages at the gateway are compared with those that arrived."""
+    """Times of automatic audits."""
 
     OFF = "off"
     INCIDENTS = "incidents"
     """After each outage."""
     DAILY = "daily"
-    """Once a day, too."""
+    """After each outage and once a day."""
 
 
 class ReplayMode(enum.StrEnum):
-    """When missed messages are delivered again, where the operator has named a webhook for it."""
+    """Trigger of the delivery of missed messages, which requires the operator's webhook."""
 
     MANUAL = "manual"
-    """When a person asks."""
+    """On request."""
     AUTO = "auto"
-    """After each audit that found some, too."""
+    """On request, and after each audit that finds some."""
 
 
 def is_number(text: str) -> bool:
-    """Whether a text can be a telephone number with its country code: 8 to 15 digits."""
+    """Whether a text has the form of a telephone number with country code: 8 to 15 digits."""
     return text.isascii() and text.isdigit() and 8 <= len(text) <= 15
 
 
 class MessageSourceKind(enum.StrEnum):
-    """Who tells when a channel last had a message."""
+    """Message source: origin of the times of a channel's last messages."""
 
     LOG = "log"
     """PixelHub's table ``webhook_raw_logs``."""
     EVENTS = "events"
-    """The gateway itself, which posts its events to the exporter."""
+    """Events that the gateway posts to the exporter."""
     ACTIVITY = "activity"
-    """The channel list, where the gateway reports activity or counts messages in it."""
+    """The channel list, if it has times of activity or message counts."""
     NONE = "none"
-    """Nobody: a silent channel is not noticed."""
+    """No source: silent channels go undetected."""
 
     @property
     def has_echoes(self) -> bool:
-        """Whether the source shows single messages, so that echoes and histories are in it."""
+        """Whether the source has single messages, as echoes and histories require."""
         return self in {MessageSourceKind.LOG, MessageSourceKind.EVENTS}
 
 
@@ -73,7 +73,7 @@ _LONGEST_TEXT = 500  # characters of a message
 
 
 def read_kinds(read: Reader, name: str, default: str | None) -> dict[str, ProbeKind]:
-    """Return how channels are asked, by channel key."""
+    """Return kinds of probes by channel key."""
     kinds = {}
     for key, value, item in _by_channel(read.text(name, default)):
         if not key or value not in set(ProbeKind):
@@ -104,7 +104,7 @@ def read_numbers(read: Reader, name: str, default: str | None) -> dict[str, str]
 
 
 def read_line(read: Reader, name: str, default: str | None) -> str:
-    """Return a text of one line."""
+    """Return one printable line of at most 500 characters."""
     text = read.text(name, default)
     if not text.isprintable() or len(text) > _LONGEST_TEXT:
         raise read.wrong(name, f"must be one line of at most {_LONGEST_TEXT} characters")
@@ -112,7 +112,7 @@ def read_line(read: Reader, name: str, default: str | None) -> str:
 
 
 def _by_channel(text: str) -> list[tuple[str, str, str]]:
-    """Return key, value and the item itself for each ``channel=value`` of a list with commas."""
+    """Split a comma-separated list of ``channel=value`` into (channel key, value, item)."""
     items = [item.strip() for item in text.split(",") if item.strip()]
     parts = [(*item.rpartition("=")[::2], item) for item in items]
     return [(channel_key(channel), value.strip(), item) for channel, value, item in parts]

@@ -1,4 +1,4 @@
-"""Collects texts from environment and files, and turns them into the settings of both programs."""
+"""Loads the settings of both programs from the environment and files."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def load(
     needs_log: bool = True,
     quiet: bool = False,
 ) -> Settings:
-    """Return the settings, log what may have been meant otherwise; raise SettingsError.
+    """Load the settings, log ambiguous values; raise SettingsError.
 
-    ``env_file`` None means ``./.env`` where there is one; a file that was named must be there.
-    Without ``needs_log``, a wrong setting of a message log is none of the errors.
+    ``env_file`` None means ``./.env`` if it exists; a named file must exist. Without ``needs_log``,
+    errors in the settings of a message log are ignored.
     """
     sources = collect(env_file, environ, pixelhub_env=pixelhub_env)
     settings = parse(sources.values, needs_log=needs_log)
@@ -56,7 +56,7 @@ def load(
 
 
 def merge(running: Settings, read: Settings) -> Settings:
-    """Return what counts after a reload: the gateways as read, the program as it was started."""
+    """Return the settings after a reload: new gateways, unchanged settings of the program."""
     program = {field.name.upper() for field in fields(Settings)}
 
     def merged(of: Callable[[Sources], Mapping[str, str]]) -> dict[str, str]:
@@ -71,7 +71,7 @@ def merge(running: Settings, read: Settings) -> Settings:
 
 
 def parse(values: Mapping[str, str], *, needs_log: bool = True) -> Settings:
-    """Return the settings that ``values`` hold; raise SettingsError at the first that is wrong."""
+    """Parse all settings; raise SettingsError at the first invalid one."""
     read = Reader(values)
     floor_minutes, ceiling_hours = _silence_bounds(read)
     gateways = _gateways(read, values)
@@ -97,7 +97,7 @@ def _gateways(read: Reader, values: Mapping[str, str]) -> tuple[GatewaySettings,
     name = BY_NAME["WPP_GATEWAY_NAME"].read(read)
     channels: tuple[NamedChannel, ...] = ()
     if kind in NAMED_CHANNELS:
-        # Its secret is that of the one channel, which has the gateway's name.
+        # The secret belongs to the single channel, which has the gateway's name.
         read = Reader({**values, "WPP_GATEWAY_BASE_URL": _public_url(read, kind)})
         channels = (NamedChannel(name, BY_NAME["WPP_GATEWAY_SECRET"].read(read)),)
     one = read_gateway(
@@ -131,11 +131,11 @@ def collect(
     *,
     pixelhub_env: str | None = None,
 ) -> Sources:
-    """Return the values of environment and files; raise SettingsError.
+    """Merge the values of the environment and files; raise SettingsError.
 
-    A value in the environment wins over the own file, and that one over PixelHub's; an empty one
-    does not count. ``env_file`` None means ``./.env`` where there is one. A secret's file is read
-    where it is named, so that one in the environment wins over a value in a file.
+    Precedence: environment, Zapwatch's own file, PixelHub's file; empty values do not count.
+    ``env_file`` None means ``./.env`` if it exists. ``NAME_FILE`` has the precedence of its source,
+    so that one in the environment wins over ``NAME`` in a file.
     """
     environment = os.environ if environ is None else environ
     ours, own, notices = _own(env_file)
@@ -149,7 +149,7 @@ def collect(
         values = parse_pixelhub_env(text)
         notices += _differences(theirs, text, values, _read_as_own, is_own=False)
         if named.text("GATEWAYS_FILE", ""):
-            # The gateways are in that file, and PixelHub's need not be among them.
+            # GATEWAYS_FILE lists all gateways; PixelHub's single one does not count.
             values = {k: v for k, v in values.items() if k.removesuffix("_FILE") not in ONE_GATEWAY}
         layers.insert(0, (theirs, values))
     if pixelhub_env:
@@ -158,7 +158,7 @@ def collect(
 
 
 def _own(env_file: str | None) -> tuple[str, dict[str, str], list[str]]:
-    """Return the path of Zapwatch's own file, its values and the notices of it."""
+    """Return path, values and notices of Zapwatch's own file."""
     path = env_file or DEFAULT_ENV_FILE
     if env_file is None and not Path(path).exists():
         return path, {}, []
@@ -189,7 +189,7 @@ def _differences(
     *,
     is_own: bool,
 ) -> list[str]:
-    """Return one line where a file seems to be of the other kind, and would be read otherwise."""
+    """Return a notice if a file looks like the other kind and its rules give other values."""
     seems_own = _seems_own(values)
     if seems_own is None or seems_own is is_own:
         return []
@@ -212,9 +212,9 @@ def _differences(
 
 
 def _seems_own(values: Mapping[str, str]) -> bool | None:
-    """Whether only Zapwatch can have written a file: None where it says too little.
+    """Whether a file is Zapwatch's own, judged by its names; None if they do not show it.
 
-    PixelHub's has names of its own application, or else none that only Zapwatch knows.
+    PixelHub's file has names unknown to Zapwatch, or no names that only Zapwatch uses.
     """
     names = {name.removeprefix("export ") for name in values}
     known = {name for name in names if _is_known(name)}
@@ -228,7 +228,7 @@ def _is_known(name: str) -> bool:
 
 
 def _read_as_own(text: str) -> Mapping[str, str]:
-    """Return what Zapwatch's own rules make of a text, nothing where they refuse it."""
+    """Parse a text by Zapwatch's own rules; empty if it is invalid."""
     try:
         return parse_own_env(text, "") if is_utf8(text) else {}
     except SettingsError:

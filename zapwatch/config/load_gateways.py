@@ -1,7 +1,7 @@
-"""Turns texts into the settings of gateways: of the one in an ``.env``, of those in a list.
+"""Parses the settings of gateways, from an ``.env`` or from ``gateways.yaml``.
 
-Each entry of ``gateways.yaml`` is read as an ``.env`` is, under shorter names; what it does not
-say, the ``.env`` says for all gateways.
+Each entry of ``gateways.yaml`` is read like an ``.env`` with shorter names; for missing keys, the
+values of the ``.env`` apply.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ if TYPE_CHECKING:
 _Values = TypeVar("_Values")
 
 SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock")  # noqa: S108
-"""Where a server on this machine has its socket: Debian's way, Red Hat's, and MySQL's own."""
+"""Socket paths of a server on this machine: Debian, Red Hat, and MySQL's default."""
 
 _ONLY_HERE = ("channels", "requests_per_month")
-"""Keys of gateways whose channels are named here, which no ``.env`` has."""
+"""Keys for gateways whose channels are listed here; an ``.env`` cannot set them."""
 
 _CHANNEL_KEYS = ("name", "secret", "secret_file", "id")
-_FEWEST_REQUESTS = 100  # a month and channel: fewer would not do for a repair
+_FEWEST_REQUESTS = 100  # per month and channel: the least that suffices for repairs
 _MOST_REQUESTS = 999_999_999
 
 KEYS = frozenset(
@@ -60,7 +60,7 @@ KEYS = frozenset(
         *(f"{row.key}_file" for row in BY_KEY.values() if row.secret),
     }
 )
-"""All keys that an entry may have."""
+"""All keys of an entry."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _MOST_BYTES = 1024 * 1024
@@ -69,7 +69,7 @@ _MOST_BYTES = 1024 * 1024
 def fill(
     of: type[_Values], read: Reader, row: Callable[[str], Setting], **known: object
 ) -> _Values:
-    """Return the values of a type; ``row`` finds the setting of each field that is not known."""
+    """Build an instance; ``row`` returns the setting to read for each field outside ``known``."""
     names = [field.name for field in fields(of) if field.name not in known]  # type: ignore[arg-type]
     return of(**known, **{name: row(name).read(read) for name in names})
 
@@ -85,12 +85,12 @@ def read_gateway(
     said: Mapping[str, str] | None = None,
     declaration: Declaration | None = None,
 ) -> GatewaySettings:
-    """Return a gateway's settings by the names that they have in an ``.env``.
+    """Return a gateway's settings, read by their names in an ``.env``; raise SettingsError.
 
-    ``channels`` have their secrets as they stand, ``said`` has the origin of each key that
-    gateways.yaml has of it. Raises SettingsError.
+    ``channels`` have their secrets as written, perhaps encrypted; ``said`` is the origin of each
+    key that gateways.yaml sets.
     """
-    # First of all: without it nothing else matters.
+    # Read first, so that a missing URL is the first error.
     base_url = BY_KEY["url"].read(read)
     in_use = type_ in BEARERS or (declaration is not None and declaration.auth.in_authorization)
     if in_use and BY_KEY["user"].read(read):
@@ -134,7 +134,7 @@ def read_gateway(
 
 
 def _messages(read: Reader) -> tuple[MessageSourceKind, URL | None, str]:
-    """Return the source that an ``.env`` names; where it is the log, its URL, or what is wrong."""
+    """Return the message source, the URL of its log if it is one, and the error in that URL."""
     source: MessageSourceKind = BY_KEY["messages"].read(read)
     if source is not MessageSourceKind.LOG:
         return source, None, ""
@@ -175,7 +175,7 @@ def _secret(read: Reader, stored: str, type_: str, whose: str = "") -> str:
     try:
         secret = decrypt(stored, BY_NAME["INFRA_SECRET_KEY"].read(read))
     except UndecryptableError as error:
-        # PixelHub keeps the secret of its wrapper, and of no other gateway but by its mark.
+        # PixelHub stores its wrapper's secret; other gateways' only with the encryption mark.
         if type_ == "wrapper" or error.marked:
             raise SettingsError(
                 f"{label} looks encrypted, and INFRA_SECRET_KEY does not decrypt it: is it the one "
@@ -202,9 +202,9 @@ def _silence_mode(read: Reader, messages: MessageSourceKind) -> SilenceMode:
 
 
 def read_gateways(path: str, values: Mapping[str, str]) -> tuple[GatewaySettings, ...]:
-    """Return the gateways that a file names; raise SettingsError.
+    """Return the gateways of a file; raise SettingsError.
 
-    ``values`` are the settings of the ``.env``, with the secrets of files read already.
+    ``values`` are the settings of the ``.env``, in which secrets from files are already read.
     """
     for name in ONE_GATEWAY:
         if values.get(name, "").strip():
@@ -224,7 +224,7 @@ def read_gateways(path: str, values: Mapping[str, str]) -> tuple[GatewaySettings
 
 
 def _entries(path: str) -> tuple[list[Any], Mapping[str, Declaration]]:
-    """Return the entries of a file, and the types of the user's own that it names a file of."""
+    """Return a file's entries, and the user-defined types of its ``types_file``."""
     try:
         text = Path(path).read_bytes()
     except (OSError, ValueError) as error:
@@ -234,7 +234,7 @@ def _entries(path: str) -> tuple[list[Any], Mapping[str, Declaration]]:
     if is_nested_too_deep(text):
         raise SettingsError(f"{path} is no YAML of gateways: its brackets nest too deep")
     try:
-        read = yaml.load(text, Loader=_Loader)  # noqa: S506 - it makes nothing but texts
+        read = yaml.load(text, Loader=_Loader)  # noqa: S506 - it creates only texts
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f", line {mark.line + 1}" if mark else ""
@@ -251,7 +251,7 @@ def _entries(path: str) -> tuple[list[Any], Mapping[str, Declaration]]:
 
 
 def _types(path: str, file: Any) -> Mapping[str, Declaration]:
-    # Only here: nobody else needs what reads them.
+    # A late import: only a types_file needs it.
     from zapwatch.gateways.declaration import DeclarationError, read_file  # noqa: PLC0415
 
     try:
@@ -265,7 +265,7 @@ def _types(path: str, file: Any) -> Mapping[str, Declaration]:
 
 
 class _Loader(yaml.BaseLoader):
-    """Takes every value for a text, as an ``.env`` does: 012 stays 012, and no stays no."""
+    """Loader that keeps every value as text, like an ``.env``: 012 stays 012, and no stays no."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
         made = super().construct_mapping(node, deep)
@@ -327,7 +327,7 @@ def _gateway(
 def _check_keys(
     where: str, entry: Mapping[str, Any], read: Reader, kind: str, *, named: bool
 ) -> None:
-    """Raise SettingsError where a key is missing, or is for gateways of other types."""
+    """Raise SettingsError if a key is missing or belongs to other types of gateways."""
     for key in ("secret", "secret_file") if named else _ONLY_HERE:
         if key in entry:
             instead = ": each of its channels has a secret of its own" if named else ""
@@ -346,7 +346,7 @@ def _requests_per_month(where: str, entry: Mapping[str, Any], channels: int) -> 
 
 
 def _channels(where: str, entries: Any) -> tuple[NamedChannel, ...]:
-    """Return the channels that an entry names, their secrets as they stand."""
+    """Return an entry's channels, their secrets as written, perhaps encrypted."""
     if not isinstance(entries, list) or not entries:
         raise SettingsError(
             f"{where}: channels must list them, each with a -, name and secret or secret_file"
@@ -394,7 +394,7 @@ def _origin(path: str, entry: Mapping[str, Any], key: str) -> str:
 
 
 def _as_settings(where: str, entry: Mapping[str, Any], called: Mapping[str, str]) -> dict[str, str]:
-    """Return what an entry says as an ``.env`` would say it."""
+    """Translate an entry to the names and values of an ``.env``."""
     values = {}
     for key, row in BY_KEY.items():
         if key in entry:

@@ -1,4 +1,4 @@
-"""Reads single settings from texts; what is wrong with one is said in one line that names it."""
+"""Readers of single settings; an error is one line that names the setting."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from zapwatch.channels import channel_key
 
 
 class SettingsError(Exception):
-    """A setting is missing or unreadable. ``str()`` is one line: which, and what to do."""
+    """A setting is missing or invalid. ``str()`` is one line: its name and the remedy."""
 
 
 def unreadable(setting: str, path: str, error: OSError | ValueError) -> SettingsError:
@@ -38,7 +38,7 @@ _MOST_NESTED = 100
 
 
 def is_nested_too_deep(text: bytes) -> bool:
-    """Whether a text of YAML has brackets in which the parser would spend seconds."""
+    """Whether brackets in YAML nest so deep that parsing would take seconds."""
     depth = 0
     for bracket in re.findall(rb"[\[{\]}]", text):
         depth = max(0, depth + (1 if bracket in b"[{" else -1))
@@ -48,13 +48,13 @@ def is_nested_too_deep(text: bytes) -> bool:
 
 
 MOST_SECONDS = 3600
-"""For one wait: a time-out, or a pause between two polls."""
+"""Limit of a time-out or of a pause between two polls."""
 
 MOST_HOURS = 366 * 24
-"""For what is compared with the age of messages."""
+"""Limit of ages of messages."""
 
 PATH_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
-"""What the hook's pages may be below."""
+"""Path prefix of the hook's pages."""
 
 _LABEL_CHARACTERS = 63
 _TOKEN_CHARACTERS = 16
@@ -72,7 +72,7 @@ def check_strength(setting: str, token: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where a program listens."""
+    """Address of a server socket."""
 
     host: str
     port: int
@@ -83,47 +83,47 @@ class Listen:
 
 
 class Reader:
-    """Reads single settings; each method raises SettingsError with the setting's name."""
+    """Reader of single settings; each method raises SettingsError with the setting's name."""
 
     def __init__(
         self, values: Mapping[str, str], called: Mapping[str, str] = MappingProxyType({})
     ) -> None:
-        """Read from texts by the settings' names; errors name some as ``called`` says."""
+        """``values`` are texts by setting; ``called`` maps settings to their names in errors."""
         self._values = values
         self._called = called
 
     def called(self, name: str) -> str:
-        """Return how the operator knows a setting."""
+        """Return the operator's name of a setting, such as a key of gateways.yaml."""
         return self._called.get(name, name)
 
     def wrong(self, name: str, text: str) -> SettingsError:
-        """Return the error that says of a setting what is wrong and what to do."""
+        """Return an error that prefixes ``text`` with the setting's name."""
         return SettingsError(f"{self.called(name)} {text}")
 
     def text(self, name: str, default: str | None = None) -> str:
-        """Return the text without blanks around it, or the default."""
+        """Return the stripped text, or the default."""
         value = self._values.get(name, "").strip() or default
         if value is None:
             raise self.wrong(name, "is not set: put it into .env or the environment")
         return value
 
     def verbatim(self, name: str, default: str | None = None) -> str:
-        """Return the text as it stands, blanks included."""
+        """Return the text with its blanks."""
         return self._values.get(name, default or "")
 
     def path(self, name: str, default: str | None = None) -> Path:
-        """Return the path of a file that need not be there."""
+        """Return a path, without checking that the file exists."""
         return Path(self.text(name, default))
 
     def optional_path(self, name: str, default: str | None = None) -> Path | None:
-        """Return the path of a file, None where none is set."""
+        """Return a path, None if unset."""
         value = self.text(name, default)
         return Path(value) if value else None
 
     def choice(
         self, name: str, default: str | None = None, *, of: type[StrEnum], known: str
     ) -> StrEnum:
-        """Return the member that the text names, in any letter case."""
+        """Return the member that the text names, case-insensitively."""
         text = self.text(name, default)
         try:
             return of(text.lower())
@@ -131,33 +131,33 @@ class Reader:
             raise self.wrong(name, f"must be {known}, not {text!r}") from None
 
     def label(self, name: str, default: str | None = None) -> str:
-        """Return a short text of one line."""
+        """Return one printable line of at most 63 characters."""
         value = self.text(name, default)
         if not value.isprintable() or len(value) > _LABEL_CHARACTERS:
             raise self.wrong(name, f"must be one line of at most {_LABEL_CHARACTERS} characters")
         return value
 
     def one_of(self, name: str, default: str | None = None, *, known: tuple[str, ...]) -> str:
-        """Return the text, in lower case, where it is one that is known."""
+        """Return the text in lower case if it is in ``known``."""
         text = self.text(name, default)
         if text.lower() not in known:
             raise self.wrong(name, f"must be one of {', '.join(known)}, not {text!r}")
         return text.lower()
 
     def header(self, name: str, default: str | None = None) -> str:
-        """Return a text that an HTTP header can carry."""
+        """Return a text of printable ASCII, as HTTP headers require."""
         value = self.text(name, default)
         if not value.isascii() or not value.isprintable():
             raise self.wrong(name, "holds characters that no HTTP header can carry")
         return value
 
     def base_url(self, name: str, default: str | None = None) -> str:
-        """Return an http(s) URL without a slash at its end."""
+        """Return an http(s) URL without trailing slashes."""
         value = self.text(name, default)
         form = f"{self.called(name)} must look like {default or 'https://gateway.example.com:8443'}"
         try:
             parts = urlsplit(value)
-            _ = parts.port  # raises where it is no number
+            _ = parts.port  # raises if it is not a number
         except ValueError:
             raise SettingsError(form) from None
         if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -169,7 +169,7 @@ class Reader:
         return value.rstrip("/")
 
     def external_url(self, name: str, default: str | None = None) -> str:
-        """Return an http(s) URL whose path is plain, without a slash at its end, or nothing."""
+        """Return an http(s) URL whose path matches PATH_PREFIX, empty if unset."""
         if not self.text(name, default):
             return ""
         value = self.base_url(name)
@@ -179,7 +179,7 @@ class Reader:
         return value
 
     def user(self, name: str, default: str | None = None) -> str:
-        """Return the name of a user, who may have a password in the setting beside it."""
+        """Return a user name; it is required if the matching PASSWORD setting is set."""
         value = self.text(name, default)
         password = f"{name.removesuffix('USER')}PASSWORD"
         if not value and self._values.get(password):
@@ -189,11 +189,11 @@ class Reader:
         return value
 
     def secret_url(self, name: str, default: str | None = None) -> str:
-        """Return an http(s) URL, its query included; an error does not repeat it."""
+        """Return an http(s) URL with its query; errors do not quote it."""
         value = self.text(name, default)
         try:
             parts = urlsplit(value)
-            _ = parts.port  # raises where it is no number
+            _ = parts.port  # raises if it is not a number
         except ValueError:
             parts = urlsplit("")
         is_url = parts.scheme in {"http", "https"} and parts.hostname and "@" not in parts.netloc
@@ -202,7 +202,7 @@ class Reader:
         return value
 
     def address(self, name: str, default: str | None = None) -> str | None:
-        """Return an IP address, None where none is set."""
+        """Return an IP address, None if unset."""
         value = self.text(name, default)
         try:
             return str(ip_address(value)) if value else None
@@ -210,7 +210,7 @@ class Reader:
             raise self.wrong(name, f"must be an IP address, not {value!r}") from None
 
     def certificates(self, name: str, default: str | None = None) -> str | None:
-        """Return the path of a file of certificates in PEM form, None where none is set."""
+        """Return the path of a PEM file of certificates, None if unset."""
         path = self.text(name, default)
         if not path:
             return None
@@ -227,7 +227,7 @@ class Reader:
     def number(
         self, name: str, default: str | None = None, *, most: float, above: float | None = None
     ) -> float:
-        """Return a number from 0, or above ``above``, up to ``most``."""
+        """Return a number from 0 (or greater than ``above``) to ``most``."""
         text = self.text(name, default)
         value = parse_number(text)
         if not 0 <= value <= most or (above is not None and value <= above):
@@ -240,14 +240,14 @@ class Reader:
     def integer(
         self, name: str, default: str | None = None, *, least: int, most: int = 1000
     ) -> int:
-        """Return a whole number."""
+        """Return an integer from ``least`` to ``most``."""
         text = self.text(name, default)
         if not _is_short_number(text) or not least <= int(text) <= most:
             raise self.wrong(name, f"must be a whole number from {least} to {most}, not {text!r}")
         return int(text)
 
     def boolean(self, name: str, default: str | None = None) -> bool:
-        """Return a yes or no."""
+        """Return whether the text is true, 1, yes or on."""
         text = self.text(name, default).lower()
         if text in {"true", "1", "yes", "on"}:
             return True
@@ -256,7 +256,7 @@ class Reader:
         raise self.wrong(name, f"must be true or false, not {text!r}")
 
     def listen(self, name: str, default: str | None = None) -> Listen:
-        """Return where to listen."""
+        """Return the address of HOST:PORT; an IPv6 host may be in brackets."""
         text = self.text(name, default)
         host, _, port = text.rpartition(":")
         host = host.removeprefix("[").removesuffix("]")
@@ -265,7 +265,7 @@ class Reader:
         return Listen(host, int(port))
 
     def channels(self, name: str, default: str | None = None) -> frozenset[str]:
-        """Return channel keys."""
+        """Return the channel keys of a comma-separated list."""
         return frozenset(filter(None, map(channel_key, self.text(name, default).split(","))))
 
     def hours_by_channel(self, name: str, default: str | None = None) -> dict[str, float]:
@@ -284,8 +284,8 @@ class Reader:
         return hours
 
     def charset(self, name: str, default: str | None = None) -> str:
-        """Return a character set that MySQL knows."""
-        # Only here: no other setting needs the database driver.
+        """Return a character set known to MySQL's driver."""
+        # A late import: no other setting needs the driver.
         from pymysql.charset import charset_by_name  # noqa: PLC0415
 
         text = self.text(name, default).lower()
@@ -294,24 +294,24 @@ class Reader:
         return text
 
     def database(self, name: str, default: str | None = None) -> URL:
-        """Return the URL of a database, with the driver that is used for it."""
+        """Return the URL of a database, with its driver set."""
         try:
             url = make_url(self.text(name, default))
         except (ArgumentError, ValueError):
-            # The text itself may hold a password: it is not repeated.
+            # The text is not quoted, since it may contain a password.
             raise self.wrong(
                 name,
                 "must be an SQLAlchemy URL such as sqlite:///var/state.sqlite3 or "
                 "mysql+pymysql://user:password@host/name",
             ) from None
         if "@" in (url.host or ""):
-            # What stands before it is a part of the password, and drivers repeat a host.
+            # The part before the @ belongs to the password, and drivers' errors quote the host.
             raise self.wrong(name, "has an @ in its user or password: write it as %40")
         backend = url.get_backend_name()
         if backend not in {"sqlite", "mysql", "mariadb"}:
             raise self.wrong(name, f"must be a sqlite, mysql or mariadb URL, not {backend}")
         if "ssl" in url.query:
-            # The driver takes it for something else, and fails without a word about it.
+            # The driver misreads it and fails without naming it.
             raise self.wrong(name, "has ssl=: write ssl_ca=FILE, by which the server is verified")
         return url.set(drivername="sqlite" if backend == "sqlite" else f"{backend}+pymysql")
 
@@ -320,16 +320,16 @@ def _is_short_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 9
 
 
-_BLOCK = 16  # bytes: the AES block, and the IV that PixelHub writes in front
+_BLOCK = 16  # bytes: the AES block, and the IV that precedes the ciphertext
 _HEX = re.compile(r"[0-9a-fA-F]{32,}")
 _MARKED = "encrypted:"
 _PLAIN = "plain:"
 
 
 class UndecryptableError(Exception):
-    """A secret looks encrypted, and the key does not decrypt it.
+    """The key does not decrypt a secret that looks encrypted.
 
-    ``marked``: it says of itself that it is encrypted.
+    ``marked``: the secret begins with ``encrypted:``.
     """
 
     def __init__(self, *, marked: bool) -> None:
@@ -338,11 +338,11 @@ class UndecryptableError(Exception):
 
 
 def decrypt(stored: str, infra_key: str) -> str:
-    """Return the secret that ``stored`` holds, plain or encrypted; raise UndecryptableError.
+    """Return the secret in ``stored``, plain or encrypted; raise UndecryptableError.
 
-    PixelHub encrypts with AES-256-CBC and PKCS#7 padding under SHA-256 of INFRA_SECRET_KEY, be it
-    empty, and stores base64 of the IV and the ciphertext, some versions after ``encrypted:``. 32 or
-    more hex digits are always plain, and so is what stands after ``plain:``.
+    PixelHub encrypts with AES-256-CBC and PKCS#7 padding; the key is the SHA-256 of
+    INFRA_SECRET_KEY, even of an empty one. It stores base64 of IV and ciphertext, some versions
+    after ``encrypted:``. 32 or more hex digits, and a text after ``plain:``, are always plain.
     """
     if stored.startswith(_PLAIN):
         return stored.removeprefix(_PLAIN)
@@ -358,17 +358,17 @@ def decrypt(stored: str, infra_key: str) -> str:
     try:
         padded = decryptor.update(raw[_BLOCK:]) + decryptor.finalize()
         secret = (unpadder.update(padded) + unpadder.finalize()).decode().strip()
-    except ValueError:  # wrong padding or not UTF-8: it was not encrypted with this key
+    except ValueError:  # wrong padding or not UTF-8: encrypted with another key
         raise UndecryptableError(marked=marked) from None
-    # A secret travels in a header: what could not is no secret but noise of a wrong key. Blanks
-    # around it would be lost on the way, and requests refuses to send those in front.
+    # Secrets are sent in a header, so unprintable text is the result of a wrong key. Blanks are
+    # stripped: headers lose them, and requests rejects leading ones.
     if not secret or not secret.isprintable():
         raise UndecryptableError(marked=marked)
     return secret
 
 
 def _base64(text: str) -> bytes:
-    """Return what a text encodes, its padding there or lost; nothing where it is no base64."""
+    """Decode base64 with or without padding; empty if it is invalid."""
     bare = text.rstrip("=")
     try:
         return base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
@@ -377,7 +377,7 @@ def _base64(text: str) -> bytes:
 
 
 def parse_number(text: str) -> float:
-    """Return a number as people write it, NaN for anything else (Python itself takes 1_0)."""
+    """Parse a number, NaN if it is invalid; unlike float(), reject 1_0."""
     try:
         return math.nan if "_" in text else float(text)
     except ValueError:
@@ -385,6 +385,6 @@ def parse_number(text: str) -> float:
 
 
 def fingerprint(secret: str) -> str:
-    """Return what may be shown of a secret: its length and eight digits of its SHA-256."""
+    """Return a secret's length and the first eight digits of its SHA-256, for display."""
     digest = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()[:8]
     return f"{len(secret)} characters, SHA-256 begins {digest}"

@@ -1,4 +1,4 @@
-"""What is said of settings: which count and from where, what is unsafe, what a reload changes."""
+"""Reports on settings: effective values and origins, unsafe ones, changes by a reload."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _OTHERS_MAY_READ_OR_WRITE = 0o006
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The settings that count. Holds no secret, but its length and a fingerprint."""
+    """Effective settings; a secret appears as its length and fingerprint."""
 
     settings: tuple[tuple[str, str, str], ...]
-    """Name, value and origin of each, those of a gateway of several as ``NAME: key``."""
+    """Name, value and origin of each; with several gateways, names are ``GATEWAY: key``."""
     notices: tuple[str, ...]
     unsafe: tuple[str, ...]
 
@@ -48,7 +48,7 @@ class Report:
         return "\n".join(lines)
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
+        """Return the report as JSON-compatible values."""
         rows = (
             {"name": name, "value": value, "origin": origin}
             for name, value, origin in self.settings
@@ -61,7 +61,7 @@ class Report:
 
 
 def describe(settings: Settings) -> Report:
-    """Return which settings count, where each comes from, and what of them is unsafe."""
+    """Return the report on the effective settings."""
     return Report(
         (*_rows(settings), *_rows_of_gateways(settings)),
         (*settings.sources.notices, *_missing(settings)),
@@ -70,7 +70,7 @@ def describe(settings: Settings) -> Report:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the settings that count; return the exit code."""
+    """Print the report on the effective settings; return the exit code."""
     options = parser(
         "zapwatch config",
         manual(
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         print(describe(load(options.env_file, pixelhub_env=options.pixelhub_env, quiet=True)))  # noqa: T201 - this is for the operator
     except SettingsError as error:
-        print(f"config: {error}", file=sys.stderr)  # noqa: T201 - it, too
+        print(f"config: {error}", file=sys.stderr)  # noqa: T201 - so is this
         return 2
     return 0
 
@@ -98,13 +98,13 @@ def _rows(settings: Settings) -> Iterator[tuple[str, str, str]]:
         text = values.get(row.name, "")
         origin = origins.get(row.name, "") if text.strip() else "default"
         if row.name == "WPP_GATEWAY_SECRET":
-            # As it is sent: encrypted by PixelHub, it would be compared with the gateway's in vain.
+            # Decrypted, so that the fingerprint can be compared with the gateway's secret.
             text = settings.gateways[0].secret
         yield row.name, _shown(row, text or row.default or ""), origin
 
 
 def _shown(row: Setting, text: str) -> str:
-    """Return what may be shown of a value."""
+    """Return a value without its secret and private parts."""
     if row.parse is Reader.database:
         return _shown_url(text) if text.lower() != "none" else text
     if row.secret:
@@ -116,7 +116,7 @@ def _shown(row: Setting, text: str) -> str:
 
 
 def _shown_url(text: str) -> str:
-    # A query can hold a password too.
+    # The query is dropped, since it can hold a password too.
     if not text:
         return ""
     url = make_url(text).set(query={})
@@ -134,7 +134,7 @@ def _rows_of_gateways(settings: Settings) -> Iterator[tuple[str, str, str]]:
 
 
 def _text(gateway: GatewaySettings, key: str) -> str:
-    """Return a gateway's value as an ``.env`` would say it."""
+    """Format a gateway's value as in an ``.env``."""
     if key.startswith("probe"):
         value = getattr(gateway.probe, key.removeprefix("probe").removeprefix("_") or "kind")
     else:
@@ -149,7 +149,7 @@ def _text(gateway: GatewaySettings, key: str) -> str:
 
 
 def _missing(settings: Settings) -> Iterator[str]:
-    """Find what one of the programs cannot do without."""
+    """Yield a line for each missing setting that a program depends on."""
     if not settings.hook_token:
         yield "HOOK_TOKEN is not set: the hook does not start, check and probe do"
     if not settings.heartbeat_url:
@@ -203,7 +203,7 @@ def _has_tls(settings: Settings) -> bool:
 
 
 def _reused(settings: Settings) -> Iterator[str]:
-    """Find secrets that stand for two things: who has the one has the other."""
+    """Yield a line for each secret that serves two purposes: a leak of one exposes the other."""
     uses: dict[str, set[str]] = {}
     named = {
         "HOOK_TOKEN": [settings.hook_token],
@@ -226,7 +226,7 @@ def _files_with_secrets(settings: Settings) -> list[str]:
     origins = [settings.sources.origins.get(name, "") for name in SECRETS]
     for gateway in settings.gateways:
         origins += [origin for key, origin in gateway.said.items() if BY_KEY[key].secret]
-    # Where it says "FILE, which OTHER names", the secret is in the first.
+    # In "FILE, which OTHER names", the secret is in FILE.
     files = (origin.partition(", which ")[0] for origin in origins)
     return [file for file in dict.fromkeys(files) if file and file != ENVIRONMENT]
 
@@ -251,13 +251,13 @@ def _is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """The gateways' names, with what has changed of each; ``str()`` is a line for the log."""
+    """Changes by gateway; ``str()`` is a line for the log."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
     changed: dict[str, tuple[str, ...]]
     of_the_program: tuple[str, ...]
-    """The settings that count from the next start on."""
+    """Settings whose changes require a restart."""
 
     def __str__(self) -> str:
         changed = [f"{name} ({', '.join(what)})" for name, what in self.changed.items()]
@@ -276,7 +276,7 @@ class Changes:
 
 
 def compare(before: Settings, after: Settings) -> Changes:
-    """Return what has changed, by names without any value: some are secret."""
+    """Return the names of changed settings, without values, since some are secret."""
     old = {gateway.name: gateway for gateway in before.gateways}
     new = {gateway.name: gateway for gateway in after.gateways}
     return Changes(

@@ -1,4 +1,4 @@
-"""The one table of settings, and the types that hold their values."""
+"""Table of all settings, and the types of their values."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ LogFormat = StrEnum("LogFormat", ["LOGFMT", "JSON"])
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A row of the table: all that the programs, the example and the docs know of a setting."""
+    """Row of the table; programs, example and docs all derive from it."""
 
     name: str
     parse: Callable[[Reader, str, str | None], Any]
     """Called with the reader, the name and the default; raises SettingsError."""
     default: str | None
-    """As an ``.env`` would have it; None where a value is needed."""
+    """Text as in an ``.env``; None if the setting is required."""
     help: str
-    """A line of Markdown, with links as seen from docs/reference/settings.md."""
+    """A line of Markdown, with links relative to docs/reference/settings.md."""
     key: str = ""
-    """What gateways.yaml calls it; empty where it is the same for all gateways."""
+    """Key in gateways.yaml; empty if the setting applies to all gateways."""
     secret: bool = False
-    """Whether it may be in a file that the setting ``NAME_FILE`` or the key ``key_file`` names."""
+    """Whether it may be in a file named by the setting ``NAME_FILE`` or the key ``key_file``."""
     by_channel: str = ""
-    """What gateways.yaml may have in its place: a key for each channel, with these values."""
+    """Values by channel that gateways.yaml accepts as a mapping, in words; empty for none."""
     listed: bool = False
-    """Whether gateways.yaml may have a list in its place."""
+    """Whether gateways.yaml accepts a list."""
     private: bool = False
-    """Whether only the channels in it may be shown."""
+    """Whether reports show only the channels in it."""
     pixelhub: bool = False
     """Whether PixelHub's own ``.env`` has it too."""
 
@@ -578,27 +578,27 @@ SETTINGS = (
         key="replay",
     ),
 )
-"""Every setting, in the order of the docs. A value that is an attribute of Settings has its
-setting's name, one of GatewaySettings its key, one of ProbeSettings its key without ``probe_``."""
+"""Every setting, in the order of the docs. Attributes of Settings are named after the setting,
+those of GatewaySettings after its key, those of ProbeSettings after its key without ``probe_``."""
 
 BY_NAME = {row.name: row for row in SETTINGS}
 BY_KEY = {row.key: row for row in SETTINGS if row.key}
 SECRETS = tuple(row.name for row in SETTINGS if row.secret)
-"""The settings that hold a secret: each may be in a file that the setting ``NAME_FILE`` names."""
+"""Settings with a secret; each may be in a file named by the setting ``NAME_FILE``."""
 PIXELHUB = frozenset(row.name for row in SETTINGS if row.pixelhub)
-"""The settings that PixelHub's own ``.env`` has too."""
+"""Settings that PixelHub's own ``.env`` has too."""
 ONE_GATEWAY = (
     "WPP_GATEWAY_TYPE",
     "WPP_GATEWAY_BASE_URL",
     "WPP_GATEWAY_SECRET",
     "WPP_GATEWAY_NAME",
 )
-"""The settings that name the one gateway of an ``.env``."""
+"""Settings of the single gateway in an ``.env``."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeSettings:
-    """How, when and how often channels are asked. Keys are channel keys, numbers digits only."""
+    """Kind, times and limits of probes. Keys are channel keys, numbers digits only."""
 
     kind: ProbeKind
     overrides: Mapping[str, ProbeKind]
@@ -609,16 +609,16 @@ class ProbeSettings:
     echo_text: str
 
     def number_of(self, channel: Channel, told: str | None) -> str | None:
-        """Return the number to which echoes for a channel go; None where there is none.
+        """Return the destination number of a channel's echoes, None if it is unknown.
 
-        Only the operator, or the gateway for its own session, can say which number that is:
-        ``told`` is what the gateway says.
+        The operator's number wins over ``told``, the gateway's own for this session. Other sources
+        are not trusted.
         """
         own = told if told and is_number(told) else None
         return self.echo_numbers.get(channel.key, own)
 
     def wanted(self, key: str) -> ProbeKind:
-        """Return how the operator wants a channel to be asked, possible or not."""
+        """Return the probe that the operator has configured, even if it is impossible."""
         return self.overrides.get(key, self.kind)
 
     def kind_of(
@@ -629,10 +629,10 @@ class ProbeSettings:
         can_compare: bool = False,
         asks_number: bool = False,
     ) -> ProbeKind:
-        """Return how the channel is asked, on a gateway that has a safe query or has none.
+        """Return the channel's actual probe; ``can_query``: the gateway has a safe query.
 
-        ``can_compare``: its messages can be compared with those that arrived; ``asks_number``: it
-        can be asked for a number that its list does not tell.
+        ``can_compare``: the gateway's messages can be compared with those that arrived.
+        ``asks_number``: the gateway can be asked for a number that its list omits.
         """
         if not channel.repairable:
             return ProbeKind.OFF
@@ -649,10 +649,10 @@ class ProbeSettings:
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
-    """All that can be different from gateway to gateway. Secrets stay out of repr()."""
+    """Settings of one gateway. ``repr()`` omits secrets."""
 
     name: str
-    """The value of the label ``gateway``."""
+    """Value of the label ``gateway``."""
     type: str
     """A name in zapwatch.gateways.registry.ADAPTERS."""
     base_url: str
@@ -663,22 +663,22 @@ class GatewaySettings:
     """Seconds for every other call."""
     ca_file: str | None
     user: str
-    """Of a proxy before it; empty where none asks."""
+    """HTTP Basic user of a proxy in front of the gateway; empty for none."""
     password: str = field(repr=False)
     messages: MessageSourceKind
     message_log_url: URL | None = field(repr=False)
-    """Where messages is LOG and its settings are right, else None."""
+    """URL if ``messages`` is LOG and its settings are valid, else None."""
     message_log_error: str
-    """What is wrong with them: not empty for ``check`` alone, which repairs drops all the same."""
+    """Error in them; only ``check``, which repairs drops without the log, accepts one."""
     messages_token: str = field(repr=False)
-    """What the gateway must know to post its events."""
+    """Token with which the gateway posts its events."""
     ignore: frozenset[str]
-    """Keys of the channels that are left out."""
+    """Keys of ignored channels."""
     ignore_stopped: bool
     webhook: str = field(repr=False)
-    """Where WPPConnect's sessions post, empty where they keep what is stored."""
+    """Webhook of WPPConnect's sessions; empty to keep the stored one."""
     replay_url: str = field(repr=False)
-    """Where missed messages are delivered again, empty where they are not."""
+    """Webhook for the delivery of missed messages; empty for none."""
     replay_token: str = field(repr=False)
     replay: ReplayMode
     silent_hours: float
@@ -688,37 +688,34 @@ class GatewaySettings:
     allow_restart: bool
     probe: ProbeSettings
     said: Mapping[str, str] = field(compare=False, repr=False)
-    """Where each key that gateways.yaml has of it comes from; the others are the ``.env``'s."""
+    """Origin of each key that gateways.yaml sets; the others are from the ``.env``."""
     channels: tuple[NamedChannel, ...] = ()
-    """Where the gateway has no list of its own; ``secret`` is empty there."""
+    """Channels of a gateway without a list of its own; its ``secret`` is empty."""
     requests_per_month: int | None = None
-    """What both programs together may send; None where there is no such limit."""
+    """Request limit of both programs together; None for no limit."""
     declaration: Declaration | None = None
-    """The description of its type, where that is in a file of the user's."""
+    """Description of a user-defined type, else None."""
 
     def silence_threshold(self, channel: str) -> float:
-        """Return after how many seconds without a message a channel counts as silent.
-
-        This is the fixed threshold, which counts wherever none is learned.
-        """
+        """Return a channel's fixed silence threshold in seconds, used while none is learned."""
         hours = self.silent_hours_overrides.get(channel_key(channel), self.silent_hours)
         return hours * 3600
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The texts that count, by name, with the secrets of files among them."""
+    """Effective texts of the settings by name, secrets from files included."""
 
     values: Mapping[str, str] = field(repr=False)
     origins: Mapping[str, str]
-    """Where each comes from, in words."""
+    """Origin of each, in words."""
     notices: tuple[str, ...] = ()
-    """Lines of what was read otherwise than its writer may have meant."""
+    """Warnings about values that the other file format would read differently."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that can be set, parsed. Secrets stay out of repr()."""
+    """All settings, parsed. ``repr()`` omits secrets."""
 
     gateways: tuple[GatewaySettings, ...]
     sources: Sources = field(compare=False, repr=False)
@@ -745,7 +742,7 @@ class Settings:
     alertmanager_password: str = field(repr=False)
     alertmanager_ca_file: str | None
     hook_external_url: str
-    """Empty where none is set: hook_link() makes every address that leads to the hook."""
+    """Empty if unset; use hook_link() for every URL of the hook."""
     alertmanager_file: str
     heartbeat_url: str = field(repr=False)
     hook_trusted_proxy: str | None

@@ -1,4 +1,4 @@
-"""The programs' own server: TLS and passwords in Prometheus' form, and links to the hook."""
+"""TLS and passwords of the web server, in Prometheus' format, and links to the hook."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MOST_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """The server's certificate, and that of whoever signs the clients' where they need one."""
+    """The server's certificate and key, and the CA of client certificates if they are required."""
 
     certificate: Path
     key: Path
@@ -36,22 +36,22 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class WebConfig:
-    """What the file says."""
+    """Content of WEB_CONFIG_FILE."""
 
     tls: Tls | None = None
     users: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-    """Hashes of bcrypt by user."""
+    """bcrypt hashes by user."""
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that TLS needs."""
+        """Files that TLS depends on."""
         if self.tls is None:
             return ()
         return tuple(filter(None, (self.tls.certificate, self.tls.key, self.tls.client_ca)))
 
 
 def read_web_config(path: Path | None) -> WebConfig:
-    """Return what the file says, nothing where there is none; raise SettingsError."""
+    """Parse the file, empty if ``path`` is None; raise SettingsError."""
     if path is None:
         return WebConfig()
     try:
@@ -71,25 +71,25 @@ def read_web_config(path: Path | None) -> WebConfig:
 
 
 def hook_link(settings: Settings, path: str = "/", **query: str) -> str:
-    """Return the address of one of the hook's pages, as people reach it.
+    """Return the URL of one of the hook's pages for people.
 
-    ``path`` begins with a slash and is not quoted yet, as in ``hook_link(settings,
-    "/channels/loja", gateway="wpp")``. Raises SettingsError where WEB_CONFIG_FILE is needed to
-    know whether there is TLS, and cannot be read.
+    ``path`` begins with a slash and is unquoted, as in ``hook_link(settings, "/channels/loja",
+    gateway="wpp")``. Raises SettingsError if the scheme depends on WEB_CONFIG_FILE and that is
+    invalid.
     """
     arguments = f"?{urlencode(query)}" if query else ""
     return f"{settings.hook_external_url or _listening(settings)}{quote(path)}{arguments}"
 
 
 def local_address(settings: Settings, listen: Listen) -> str:
-    """Return where programs on this machine reach what listens there; raise SettingsError."""
+    """Return the URL of a server for programs on this machine; raise SettingsError."""
     scheme = "https" if read_web_config(settings.web_config_file).tls else "http"
     loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
     return f"{scheme}://{replace(listen, host=loopback.get(listen.host, listen.host))}"
 
 
 def _listening(settings: Settings) -> str:
-    """Return where the hook listens, by the machine's name where that is at all its addresses."""
+    """Return the hook's URL, with the machine's name if it listens on all addresses."""
     where = settings.hook_listen
     scheme = "https" if read_web_config(settings.web_config_file).tls else "http"
     if where.host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
