@@ -1,1 +1,1 @@
-"""``zapwatch init``: from nothing to a gateway that is watched and somebody who is told."""
+"""``zapwatch init``: guided setup of gateway, message source, notifications and heartbeat."""

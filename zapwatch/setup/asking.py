@@ -1,4 +1,4 @@
-"""Questions at a terminal in English or Portuguese; with ``--yes`` each has its default answer."""
+"""Prompts at a terminal in English or Portuguese; ``--yes`` takes the default answers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import click
 from zapwatch.config.readers import SettingsError, fingerprint
 
 LANGUAGES = {"en": "en", "pt-BR": "pt_BR"}
-"""What ``--language`` can say, and the locale of each."""
+"""Values of ``--language``, and the locale of each."""
 
 _FOLDER = Path(__file__).parent / "translations"
 
 
 class _Catalog:
-    """The sentences of the language that was chosen."""
+    """Translations of the chosen language."""
 
     def __init__(self) -> None:
         self.translations = gettext.NullTranslations()
@@ -28,7 +28,7 @@ _CATALOG = _Catalog()
 
 
 def choose_language(tag: str) -> None:
-    """Say everything in this language from now on."""
+    """Load the translations of a language, a key of LANGUAGES."""
     _CATALOG.translations = gettext.translation(
         "messages", _FOLDER, [LANGUAGES[tag]], fallback=True
     )
@@ -42,27 +42,27 @@ translate = _
 
 
 def language_of(environ: Mapping[str, str]) -> str:
-    """Return the language that a terminal asks for."""
+    """Return the language that the locale variables select, English by default."""
     name = next((v for n in ("LC_ALL", "LC_MESSAGES", "LANG") if (v := environ.get(n))), "")
     return "pt-BR" if name.lower().startswith("pt") else "en"
 
 
 Check = Callable[[str], object]
-"""Raises SettingsError where an answer is wrong."""
+"""Raises SettingsError for an invalid answer."""
 
 
 def _accept(_answer: str) -> None:
-    """Take any answer."""
+    """Accept any answer."""
 
 
 class StoppedError(Exception):
-    """The person wants no more questions."""
+    """The user has stopped the dialog."""
 
 
 class Console:
-    """Asks one question at a time; each method raises StoppedError at Ctrl-C or the end of input.
+    """Dialog at a terminal; each prompt raises StoppedError at Ctrl-C or the end of input.
 
-    ``assume``: nothing is asked, and a question without a default raises SettingsError.
+    ``assume`` skips the prompts and checks the defaults, which may raise SettingsError.
     """
 
     def __init__(self, *, assume: bool) -> None:
@@ -73,11 +73,11 @@ class Console:
         click.echo(text)
 
     def warn(self, text: str) -> None:
-        """Print a line about what does not work."""
+        """Print an error; to stderr if ``assume``."""
         click.secho(text, fg="red", err=self.assume)
 
     def text(self, question: str, default: str = "", check: Check = _accept) -> str:
-        """Return a line that ``check`` accepts; it raises SettingsError."""
+        """Prompt for a line until ``check`` accepts it."""
         if self.assume:
             check(default)
             return default
@@ -87,7 +87,7 @@ class Console:
                 return answer
 
     def secret(self, question: str, present: str = "", check: Check = _accept) -> str:
-        """Return what is typed unseen and ``check`` accepts; Enter keeps the present one."""
+        """Prompt without echo until ``check`` accepts the answer; Enter keeps ``present``."""
         if self.assume:
             check(present)
             return present
@@ -109,7 +109,7 @@ class Console:
         return True
 
     def choice(self, question: str, options: Sequence[tuple[str, str]], default: str) -> str:
-        """Return the value of one of the options, which are shown by their texts."""
+        """Prompt for one of the options, pairs of value and label; return its value."""
         if self.assume:
             return default
         values = [value for value, _text in options]
@@ -126,7 +126,7 @@ class Console:
             self.warn(_("Please type one of the numbers."))
 
     def confirm(self, question: str, *, default: bool) -> bool:
-        """Return a yes or no."""
+        """Prompt for yes or no."""
         if self.assume:
             return default
         yes, no = _("y"), _("n")
@@ -139,7 +139,7 @@ class Console:
                 return answer[0] == yes
 
     def key(self, question: str) -> str:
-        """Return the one key that is pressed."""
+        """Wait for a single key press and return it."""
         click.echo(question)
         try:
             return click.getchar()
@@ -157,5 +157,5 @@ class Console:
 
 
 def has_terminal() -> bool:
-    """Whether a person can be asked."""
+    """Whether stdin and stdout are terminals, so that prompts work."""
     return os.isatty(0) and os.isatty(1)

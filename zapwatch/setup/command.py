@@ -1,4 +1,4 @@
-"""``zapwatch init``: asks, tries each answer at once, and writes what was right."""
+"""``zapwatch init``: the dialog, which tries each answer before it writes the settings."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _NAMES = {
     "gowa": "GOWA (go-whatsapp-web-multidevice)",
     "openwa": "OpenWA",
 }
-"""What people call a type of gateway, where that is another name."""
+"""Display names of gateway types that differ from the type."""
 _SOURCES = {
     "wrapper": (MessageSourceKind.LOG, MessageSourceKind.EVENTS),
     "wppconnect": (MessageSourceKind.EVENTS,),
@@ -60,11 +60,11 @@ _SOURCES = {
     "openwa": (MessageSourceKind.EVENTS, MessageSourceKind.ACTIVITY),
     "whapi": (MessageSourceKind.LOG, MessageSourceKind.EVENTS, MessageSourceKind.ACTIVITY),
 }
-"""What each kind of gateway can say of its messages, the best first; any other has events."""
+"""Message sources of each type of gateway, the best first; other types have events."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Ask and write; return the exit code."""
+    """Run the dialog; return the exit code."""
     options = _parser().parse_args(arguments)
     choose_language(options.language or language_of(os.environ))
     console = Console(assume=options.yes)
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def wants_demonstration() -> bool:
-    """Ask, where nothing is set up, whether to show the demonstration instead of setting it up."""
+    """Offer the demonstration before the first setup; return whether it is chosen."""
     choose_language(language_of(os.environ))
     question = _("Nothing is set up yet. Enter: set up your gateway. d: a demonstration.")
     try:
@@ -147,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class Setup:
-    """One run: each step tries its answers, and writes them before the next one begins."""
+    """One run of the dialog; each step tries its answers and writes them before the next."""
 
     def __init__(self, console: Console, options: argparse.Namespace) -> None:
         self._console = console
@@ -158,7 +158,7 @@ class Setup:
         self._files = AlertmanagerFiles(
             Path(folder).resolve() if folder else alertmanager_folder(self._env.path)
         )
-        # A flag is written whether it is asked for or not; the environment answers questions only.
+        # Flags are always written; the environment only answers questions.
         self._pending = _flags(options)
         environment = {name: value for name in BY_NAME if (value := os.environ.get(name, ""))}
         self._given = environment | self._pending
@@ -167,7 +167,7 @@ class Setup:
         self._log_failed = False
 
     def run(self) -> int:
-        """Go through all steps; return the exit code."""
+        """Run all steps; return the exit code."""
         say = self._console.say
         say(_("Zapwatch's set-up. Enter takes the answer in brackets; Ctrl-C stops."))
         if not (self._gateway() and self._messages()):
@@ -178,10 +178,10 @@ class Setup:
         self._summary()
         return 0 if works else 1
 
-    # What counts at the moment.
+    # Current settings.
 
     def _value(self, name: str) -> str:
-        """Return a setting as it will count; empty where nobody has set it."""
+        """Return the effective text of a setting, empty if unset."""
         return self._values().get(name, "")
 
     def _values(self) -> dict[str, str]:
@@ -189,7 +189,7 @@ class Setup:
         theirs: Mapping[str, str] = {}
         path = own.get("PIXELHUB_ENV", "")
         if path:
-            # Lines that nobody has touched say nothing.
+            # Values of the example must not override PixelHub's.
             own = {
                 name: value
                 for name, value in own.items()
@@ -203,7 +203,7 @@ class Setup:
         return parse(self._values(), needs_log=needs_log)
 
     def _ask(self, name: str, question: str, default: str = "") -> str:
-        """Ask for one setting, unless it was given, and note it; raise SettingsError."""
+        """Prompt for a setting unless it was given, and note it; raise SettingsError."""
         row = BY_NAME[name]
         known = self._value(name)
 
@@ -220,20 +220,20 @@ class Setup:
         return self._note(name, value)
 
     def _note(self, name: str, value: str) -> str:
-        """Note a value, unless PixelHub's own file says the same."""
+        """Note a value that differs from the effective one, which may be PixelHub's."""
         if value != self._value(name):
             self._pending[name] = value
             if self._env.values.get(f"{name}_FILE"):
-                self._pending[f"{name}_FILE"] = ""  # of the two, only one may be set
+                self._pending[f"{name}_FILE"] = ""  # only one of the two may be set
         return value
 
     def _keep(self) -> None:
-        """Write what the step has found right."""
+        """Write the step's values."""
         self._env.update(self._pending)
         self._pending.clear()
 
     def _again(self) -> bool:
-        """Whether to ask again after a failure; raise StoppedError."""
+        """Offer to repeat the step after a failure; raise StoppedError."""
         if self._console.assume:
             raise _FailedError
         answer = self._console.choice(
@@ -250,7 +250,7 @@ class Setup:
         self._given.clear()
         return answer == "again"
 
-    # The steps.
+    # Steps.
 
     def _gateway(self) -> bool:
         say = self._console.say
@@ -277,7 +277,7 @@ class Setup:
                 if kind in {"wrapper", "whapi"}:
                     self._pixelhub()
                 if kind in PUBLIC_URLS:
-                    # PixelHub's own file may still name the gateway that it had before.
+                    # PixelHub's file may still name a previous gateway.
                     self._pending.setdefault("WPP_GATEWAY_BASE_URL", PUBLIC_URLS[kind])
                 self._ask("WPP_GATEWAY_BASE_URL", _("Address of the gateway, with its port"))
                 if kind in NAMED_CHANNELS:
@@ -291,7 +291,7 @@ class Setup:
         return True
 
     def _pixelhub(self) -> None:
-        """Ask for PixelHub's own .env, from which most answers come."""
+        """Prompt for PixelHub's .env, which has most of the answers."""
         likely = next((p for p in _LIKELY_ENVS if Path(p).expanduser().is_file()), "")
         known = self._value("PIXELHUB_ENV") or likely
 
@@ -406,10 +406,10 @@ class Setup:
         return True
 
     def _token(self) -> None:
-        """Make sure of the password of the page, which Alertmanager has as well."""
+        """Ensure a HOOK_TOKEN, the page's password, which Alertmanager sends too."""
         given = self._given.get("HOOK_TOKEN")
         if given or not self._value("HOOK_TOKEN"):
-            # The one that Alertmanager has already, where its file is to stay.
+            # Alertmanager's existing token, since its file may stay.
             self._note("HOOK_TOKEN", given or self._files.kept_token() or secrets.token_hex(16))
         self._keep()
 
@@ -446,7 +446,7 @@ class Setup:
             chosen = []
 
     def _may_replace(self, present: Mapping[str, object]) -> bool:
-        """Whether an Alertmanager file that is there may be written anew."""
+        """Whether an existing Alertmanager file may be replaced."""
         console = self._console
         ways = ", ".join(ways_to_people(present)) or _("nobody")
         console.say(f"{self._files.file}: " + _("people are told by") + f" {ways}")
@@ -553,11 +553,11 @@ class Setup:
 
 
 class _FailedError(Exception):
-    """With --yes, an answer does not work."""
+    """An answer does not work, with --yes."""
 
 
 def _flags(options: argparse.Namespace) -> dict[str, str]:
-    """Return the settings that flags give; raise SettingsError."""
+    """Return the settings that the flags contain; raise SettingsError."""
     given = {}
     for pair in options.set:
         name, equals, value = pair.partition("=")

@@ -1,4 +1,4 @@
-"""The files that ``zapwatch init`` writes: settings, Alertmanager's file, address and token."""
+"""Files that ``zapwatch init`` writes: settings, Alertmanager's file, address and token."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ ROOT = (
     if (_CHECKOUT / "prometheus" / "rules").is_dir()
     else Path(sysconfig.get_path("data")) / "share" / "zapwatch"
 )
-"""Where the shipped configuration is: in the checkout, or where a wheel puts it."""
+"""Folder of the shipped configuration, in a checkout or installed from a wheel."""
 
 INSTALLED = Path("/etc/zapwatch")
-"""Where ``make install`` puts the settings."""
+"""Folder of the settings after ``make install``."""
 
 _SERVERS = Path("/etc/prometheus")
 _MARK = "# Written by zapwatch init."
@@ -37,22 +37,22 @@ _GROUP_MAY_READ = 0o640
 
 
 def in_checkout() -> bool:
-    """Whether this runs from a checkout, which ``make run`` starts."""
+    """Whether this runs from a checkout, where ``make run`` is available."""
     return ROOT == _CHECKOUT
 
 
 def alertmanager_folder(env_file: Path) -> Path:
-    """Return where Alertmanager's file belongs, seen from the settings."""
+    """Return the folder for Alertmanager's file, which depends on that of the settings."""
     if env_file.resolve().parent == INSTALLED:
         return _SERVERS
     return env_file.resolve().parent / "etc"
 
 
 class EnvFile:
-    """Zapwatch's ``.env``; a new one begins as the example."""
+    """Zapwatch's ``.env``; a new one is a copy of the example."""
 
     def __init__(self, path: Path) -> None:
-        """Read it; raise SettingsError."""
+        """Read the file if it exists; raise SettingsError."""
         self.path = path
         try:
             self._text = path.read_text(encoding="utf-8") if path.exists() else None
@@ -62,16 +62,16 @@ class EnvFile:
         self.values = parse_own_env(self._text, str(path)) if self._text is not None else {}
 
     def get(self, name: str) -> str:
-        """Return what an operator has set, and nothing where it is the example's."""
+        """Return an operator's value, empty for the example's placeholder."""
         value = self.values.get(name, "")
         return "" if self.is_example(name) and "example.com" in value else value
 
     def is_example(self, name: str) -> bool:
-        """Whether PixelHub's .env has a setting too, and this one has the example's value."""
+        """Whether a setting shared with PixelHub still has the example's value."""
         return name in PIXELHUB and self.values.get(name) == self._example.get(name)
 
     def update(self, values: Mapping[str, str]) -> None:
-        """Write these values and leave everything else as it is; raise SettingsError."""
+        """Write these values, clear placeholders, keep all else; raise SettingsError."""
         if self._text is None:
             self.values = dict(self._example)
         has_theirs = values.get("PIXELHUB_ENV") or self.values.get("PIXELHUB_ENV")
@@ -94,7 +94,7 @@ class EnvFile:
             before = self.path.stat()
             for name, value in changed.items():
                 dotenv.set_key(self.path, name, value, "auto" if value else "never")
-            # A new inode: the service's group must still be able to read it.
+            # set_key() replaces the file; the service's group must still be able to read it.
             if os.geteuid() == 0:
                 os.chown(self.path, before.st_uid, before.st_gid)
             self._text = self.path.read_text(encoding="utf-8")
@@ -104,13 +104,13 @@ class EnvFile:
 
 
 def _example() -> str:
-    """Return the example's text, as it is in a checkout or in a wheel."""
+    """Return the text of the example, from the checkout or the wheel."""
     name = ".env.example" if in_checkout() else "zapwatch.env.example"
     return (ROOT / name).read_text(encoding="utf-8")
 
 
 def write_secret(path: Path, text: str, mode: int) -> None:
-    """Write a file that at no moment more may read than shall; it replaces one that is there."""
+    """Create or replace a file atomically; its content is never readable beyond ``mode``."""
     new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
@@ -120,7 +120,7 @@ def write_secret(path: Path, text: str, mode: int) -> None:
 
 
 class AlertmanagerFiles:
-    """Alertmanager's file, the token beside it and the address of the page."""
+    """Alertmanager's file, the token for the hook, and the template with the page's address."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -129,7 +129,7 @@ class AlertmanagerFiles:
         self.address = folder / "address.tmpl"
 
     def present(self) -> dict[str, Any]:
-        """Return the configuration that is there, empty where there is none that can be read."""
+        """Return the current configuration, empty if it is missing or unreadable."""
         try:
             found = yaml.safe_load(self.file.read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError):
@@ -138,7 +138,7 @@ class AlertmanagerFiles:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether there is a file that init has not written."""
+        """Whether a file exists that init did not write."""
         try:
             return not self.file.read_text(encoding="utf-8").startswith(_MARK)
         except FileNotFoundError:
@@ -147,14 +147,14 @@ class AlertmanagerFiles:
             return True
 
     def kept_token(self) -> str:
-        """Return the token that Alertmanager sends, empty where it has none."""
+        """Return the token that Alertmanager sends, empty if there is none."""
         try:
             return self.token.read_text(encoding="utf-8").strip()
         except (OSError, ValueError):
             return ""
 
     def change_token(self, token: str) -> None:
-        """Let Alertmanager send this token, where it sends another one; raise SettingsError."""
+        """Replace an existing, different token; raise SettingsError."""
         if self.kept_token() not in {"", token}:
             try:
                 self._write(self.token, token)
@@ -168,9 +168,9 @@ class AlertmanagerFiles:
         people: Sequence[tuple[str, dict[str, Any]]],
         trust: Mapping[str, str],
     ) -> dict[str, Any]:
-        """Return the shipped configuration with this hook's address, language and people.
+        """Return the shipped configuration with the hook's URL, the language, and the ways.
 
-        ``trust`` is the ``tls_config`` with which Alertmanager calls the hook.
+        ``trust`` is the ``tls_config`` for Alertmanager's calls to the hook.
         """
         shipped = ROOT / "alertmanager"
         config: dict[str, Any] = yaml.safe_load((shipped / "alertmanager.yml").read_text())
@@ -178,7 +178,7 @@ class AlertmanagerFiles:
         config["templates"] = [
             str(templates / "*.tmpl"),
             str(templates / language / "*.tmpl"),
-            # After the shipped one, whose address it replaces.
+            # Overrides the address in the shipped templates, and so comes last.
             str(self.address.resolve()),
         ]
         for receiver in config["receivers"]:
@@ -192,9 +192,9 @@ class AlertmanagerFiles:
         return config
 
     def write(self, config: Mapping[str, Any], token: str, page: str) -> list[Path]:
-        """Write all three, for Alertmanager alone to read; return them. Raises SettingsError.
+        """Write all three files, readable by Alertmanager only; return them.
 
-        A file that init has not written is kept beside the new one, as ``*.before-zapwatch``.
+        A file that init did not write is renamed to ``*.before-zapwatch``. Raises SettingsError.
         """
         text = (
             f"{_MARK} Change it as you like; then: zapwatch notify --reload {self.file}\n"
@@ -222,9 +222,9 @@ class AlertmanagerFiles:
 
 
 def trusted(certificate: Path) -> dict[str, str]:
-    """Return the ``tls_config`` of a client that reaches a certificate's owner by loopback.
+    """Return the ``tls_config`` of a client that connects to the certificate's owner by loopback.
 
-    A certificate that nobody else has signed is its own authority. Raises SettingsError.
+    A self-signed certificate is its own CA. Raises SettingsError.
     """
     try:
         read = x509.load_pem_x509_certificate(certificate.read_bytes())
@@ -254,5 +254,5 @@ def _address_template(page: str) -> str:
 
 
 def mode_of(path: Path) -> str:
-    """Return a file's mode as ls shows it."""
+    """Return a file's mode in the notation of ls."""
     return stat.filemode(path.stat().st_mode)

@@ -1,4 +1,4 @@
-"""What ``zapwatch init`` tries at once: gateway, messages, a test to people, a heartbeat."""
+"""Trials of the answers to ``zapwatch init``: gateway, messages, test message, heartbeat."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _ERROR = re.compile(r'err="((?:[^"\\]|\\.)*)"')
 
 
 def list_channels(settings: Settings) -> list[Channel]:
-    """Return the channels of the gateway; raise GatewayError."""
+    """Return the gateway's channels, sorted; raise GatewayError."""
     gateway = make_gateway(settings.gateways[0], observe=lambda *_: None)
     return sorted(gateway.list_channels().channels, key=lambda channel: channel.key)
 
 
 def hint(kind: str, reason: GatewayErrorKind) -> str:
-    """Return what is most likely wrong where the list fails."""
+    """Return the most likely reason why the channel list failed."""
     port = ADAPTERS[kind].usual_port
     return (
         {
@@ -68,7 +68,7 @@ def hint(kind: str, reason: GatewayErrorKind) -> str:
 
 
 def count_recent(settings: Settings) -> int:
-    """Return how many channels had a message in the log within an hour; raise MessageLogError."""
+    """Count the channels with a logged message in the last hour; raise MessageLogError."""
     source = open_source(settings, settings.gateways[0])
     if source is None:
         return 0
@@ -79,7 +79,7 @@ def count_recent(settings: Settings) -> int:
 
 
 def try_heartbeat(url: str) -> str:
-    """Call the address once; return why it was refused, empty where it was taken."""
+    """Call the address once; return the error, empty on success."""
     try:
         answer = HttpClient(url).request("GET", "", _HEARTBEAT_SECONDS)
     except HttpError as error:
@@ -88,7 +88,7 @@ def try_heartbeat(url: str) -> str:
 
 
 def find_alertmanager() -> str | None:
-    """Return the path of Alertmanager's program, None where it is not installed."""
+    """Return the path of Alertmanager's executable, None if it is not installed."""
     found = (shutil.which(name) for name in ("prometheus-alertmanager", "alertmanager"))
     return next(filter(None, found), None)
 
@@ -96,10 +96,10 @@ def find_alertmanager() -> str | None:
 def send_trial(
     program: str, config: Mapping[str, Any], address: Path, tell: Callable[[str], None]
 ) -> bool:
-    """Send a test message through an Alertmanager of its own; whether all was delivered.
+    """Send a test message through a temporary Alertmanager; return whether all was delivered.
 
-    It runs with the given configuration, for some seconds and without the hook, so that this works
-    before anything is started. Raises AlertmanagerError.
+    It runs for some seconds with the given configuration but without the hook, which need not run
+    yet. Raises AlertmanagerError.
     """
     with tempfile.TemporaryDirectory(prefix="zapwatch-") as name:
         folder = Path(name)
@@ -145,7 +145,7 @@ def send_trial(
 
 
 def _for_people_alone(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration in which everything goes to people, and nothing to the hook."""
+    """Return a configuration that routes everything to people, and nothing to the hook."""
     people = next(one for one in config["receivers"] if one["name"] == "people")
     receiver = {
         key: [one for one in entries if not is_own(one)] if key.endswith("_configs") else entries
@@ -175,13 +175,13 @@ def _wait_until_ready(api: AlertmanagerApi, process: subprocess.Popen[bytes], lo
 
 
 def _errors(log: Path) -> list[str]:
-    """Return what Alertmanager said of each integration that failed, once each."""
+    """Return Alertmanager's last error of each failed integration."""
     said = {}
     for line in log.read_text(errors="replace").splitlines():
         integration, error = _INTEGRATION.search(line), _ERROR.search(line)
         if error:
             name = integration[1] if integration else "alertmanager"
-            # The address that was called may hold a secret.
+            # The address that was called may contain a secret.
             why = _CALLED.sub("", error[1].replace('\\"', '"'))
             said[name] = f"  {name}: {one_line(why)}"
     return list(said.values())

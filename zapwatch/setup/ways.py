@@ -1,4 +1,4 @@
-"""The ways to reach people: what is asked for each, and what Alertmanager is told."""
+"""Ways to reach people: their questions, and Alertmanager's configuration of each."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ _NTFY_TEXT = "{{ range .alerts }}{{ .annotations.description }}\n{{ end }}"
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One thing that a way needs; ``check`` raises SettingsError."""
+    """Value that a way requires; ``check`` raises SettingsError."""
 
     name: str
     question: Callable[[], str]
     check: Callable[[str], None]
     secret: bool = False
     is_asked: bool = True
-    """Otherwise it may be given by ``--tell`` only."""
+    """False: only ``--tell`` can set it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A way to reach people."""
+    """Way to reach people, an integration of Alertmanager."""
 
     label: str
     help: Callable[[], str]
     fields: tuple[Field, ...]
     build: Callable[[Mapping[str, str], str], tuple[str, dict[str, Any]]]
-    """Returns the key in a receiver and an entry of it; gets the values and the page's address."""
+    """Takes the values and the page's URL; returns the key in a receiver, and an entry."""
 
 
 def _needed(value: str) -> None:
@@ -44,7 +44,7 @@ def _needed(value: str) -> None:
 
 
 def _anything(_value: str) -> None:
-    """Accept it."""
+    """Accept any value."""
 
 
 def _url(value: str) -> None:
@@ -97,7 +97,7 @@ def _email(values: Mapping[str, str], _page: str) -> tuple[str, dict[str, Any]]:
         "from": values["from"] or values["username"] or values["to"].partition(",")[0],
         "smarthost": values["smarthost"],
         **login,
-        # Port 465 is encrypted from its beginning. A server without a user is one of this network.
+        # Port 465 uses implicit TLS. A server without login is assumed to be in the local network.
         "require_tls": bool(login) and int(port) not in _MAIL_PORTS_WITHOUT_STARTTLS,
         "headers": {"Subject": '{{ template "zapwatch.subject" . }}'},
         "text": '{{ template "zapwatch.text" . }}',
@@ -194,13 +194,13 @@ WAYS: Mapping[str, Way] = {
         _webhook,
     ),
 }
-"""The ways by their names, in the order in which they are offered."""
+"""Ways by name, in the order of the menu."""
 
 
 def read_way(words: list[str], read_file: Callable[[str], str]) -> tuple[str, dict[str, str]]:
-    """Return way and values of ``--tell WAY NAME=VALUE ...``; raise SettingsError.
+    """Parse ``--tell WAY NAME=VALUE ...`` into way and values; raise SettingsError.
 
-    ``@FILE`` as a value stands for what that file holds.
+    The value ``@FILE`` is read from that file.
     """
     name, *pairs = words
     if name not in WAYS:
