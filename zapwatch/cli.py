@@ -34,7 +34,7 @@ COMMANDS: Mapping[str, tuple[str, Sequence[str], str]] = {
     "notify": ("zapwatch.notify", (), "show whom Alertmanager tells, and send a test message"),
     "explain": ("exporter.__main__", ("explain",), "print what was learned of a channel"),
 }
-"""A module with a ``main``, what its arguments begin with, and what the help says."""
+"""Commands: module with a ``main``, leading arguments, line of the help."""
 
 
 def printable(text: str) -> str:

@@ -1,1 +1,1 @@
-"""What gateways post of their own accord: parsed, and kept as channel, direction and time."""
+"""Message sources: PixelHub's log, posted events, and the gateway's channel list."""

@@ -1,4 +1,4 @@
-"""Signs of life that a gateway gives in its own channel list."""
+"""Message source: times of activity and message counts in the gateway's channel list."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ class _Counted(NamedTuple):
 
 
 class Activity:
-    """When channels were last active, as the list says, or when it was seen to count more messages.
+    """Channels' last activity: the time in the list, or that of the last growth of the count.
 
-    A channel of which the list says neither is unknown, not silent: it has no age. Where messages
-    are only counted, the clock begins when the channel is first seen, for nobody knows how old its
-    newest one is. Times are of this machine, but for those that the gateway itself reports.
+    A channel with neither is unknown rather than silent, and has no age. With counts only, the age
+    starts when the channel is first seen, since the age of its newest message is unknown. Times
+    are by this machine's clock, except those that the gateway reports.
     """
 
     def __init__(
         self, listed: Callable[[], Collection[Channel]], *, clock: Clock | None = None
     ) -> None:
-        """Have ``listed`` give the channels of a moment ago, or raise MessageLogError."""
+        """Take ``listed``, which returns the recent channel list or raises MessageLogError."""
         self._listed = listed
         self._clock = clock or Clock()
         self._counted: dict[str, _Counted] = {}
 
     def poll(self, _channels: Collection[Channel]) -> ActivitySnapshot:
-        """Look at the list; raise MessageLogError where there is none."""
+        """Read the list; raise MessageLogError if it is unavailable."""
         channels = self._listed()
         view = self.find(channels)
         began = {key: counted.since for key, counted in self._counted.items()}
@@ -46,12 +46,12 @@ class Activity:
         return replace(view, last_message=last, last_heard=last)
 
     def find(self, channels: Collection[Channel]) -> ActivitySnapshot:
-        """Look at channels that were listed just now, and tell what is known for certain."""
+        """Read just listed channels; return proven activity only."""
         now = self._clock.time()
         self._count(channels, now)
         last = {key: counted.since for key, counted in self._counted.items() if counted.grown}
         last |= {c.key: min(now, c.activity) for c in channels if c.activity is not None}
-        # Whether that was sent or heard, no list tells.
+        # Lists do not distinguish sent from heard messages.
         return ActivitySnapshot(now, last, messages={}, rows_read=0, counted=False, last_heard=last)
 
     def _count(self, channels: Collection[Channel], now: float) -> None:
@@ -66,16 +66,16 @@ class Activity:
             elif count > before.messages:
                 counted[channel.key] = _Counted(count, now, grown=True)
             else:
-                # Fewer are left where the gateway purges.
+                # The count shrinks when the gateway purges.
                 counted[channel.key] = before._replace(messages=count)
         self._counted = counted
 
     def checkpoint(self) -> str:
-        """Return how many messages were counted, for restore()."""
+        """Return the message counts, for restore()."""
         return json.dumps(self._counted)
 
     def restore(self, checkpoint: str) -> None:
-        """Go on with the counts of another process, so that one that has grown since shows."""
+        """Load the counts of another process, so that growth since then shows."""
         try:
             self._counted = {
                 str(key): _Counted(int(messages), float(since), bool(grown))
@@ -85,7 +85,7 @@ class Activity:
             self._counted = {}
 
     def recent(self, seconds: float) -> RecentMessages:
-        """Look at the list; raise MessageLogError where there is none."""
+        """Read the list; raise MessageLogError if it is unavailable."""
         view = self.find(self._listed())
         ages = {key: view.now - last for key, last in view.last_message.items()}
         return RecentMessages({key: age for key, age in ages.items() if age <= seconds})
@@ -95,8 +95,8 @@ class Activity:
         raise MessageLogError("the channel list shows no single messages")
 
     def histories(self, _wanted: Collection[str], _pause: Callable[[], None]) -> dict[str, History]:
-        """Return none: the list shows the last activity only."""
+        """Return an empty mapping: the list only has the last activity."""
         return {}
 
     def close(self) -> None:
-        """Do nothing: there is no connection."""
+        """Do nothing: there are no connections."""

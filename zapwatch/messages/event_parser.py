@@ -1,7 +1,7 @@
-"""Tells from an event that a gateway has posted which channel had a message, which way, and when.
+"""Parses posted events of gateways: channel, direction and time of messages.
 
-The shapes are those of WPPConnect Server 2.10, Evolution API 2.3, WAHA 2026, Whapi 1.8, and of the
-wrapper's payloads in ``webhook_raw_logs``. Nothing else of an event is looked at or kept.
+The formats are those of WPPConnect Server 2.10, Evolution API 2.3, WAHA 2026, Whapi 1.8, and of the
+wrapper's payloads in ``webhook_raw_logs``. All other content is ignored.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from zapwatch.messages.webhook_log import (
 if TYPE_CHECKING:
     from zapwatch.gateways.declaration import EventPaths
 
-_FIRST_TIME = 1_230_768_000.0  # 2009, when WhatsApp began: what is dated earlier is no time
+_FIRST_TIME = 1_230_768_000.0  # 2009, the start of WhatsApp; earlier times are invalid
 
 _WRITTEN_BY_GATEWAY = {"message.sent", "send.message"}
-"""Events that a gateway writes by itself when its own API was used to send."""
+"""Events that a gateway generates when its own API is used to send."""
 
 
 _STATE_EVENTS = {
@@ -41,21 +41,21 @@ _STATE_EVENTS = {
     "waha": re.compile(rb'"event"\s*:\s*"session\.status"'),
     "whapi": re.compile(rb'"type"\s*:\s*"channel"'),
 }
-"""By the kind of gateway how events of a session's state look; a wrapper's say nothing of it."""
+"""Patterns of events about a session's state, by type of gateway; the wrapper has none."""
 
 
 class EventError(Exception):
-    """What was posted is no event of this gateway. ``str()`` is one line for who set it up."""
+    """The body is not an event of this gateway. ``str()`` is one line for the operator."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """That a channel had a message; ``at`` is in Unix seconds.
+    """Message of a channel; ``at`` is in Unix seconds.
 
-    ``heard`` says that it came through WhatsApp or that WhatsApp took it, and not merely that the
-    gateway was asked to send it. ``id`` tells a message from itself, reported twice; only a keyed
-    hash of it is stored. ``echo`` is the token of an echo that the channel has received (see
-    payloads.py). One that is not ``readable`` could not be decrypted.
+    ``heard``: it came through WhatsApp or was accepted by WhatsApp, rather than only requested at
+    the gateway. ``id`` identifies a message that is reported twice; only a keyed hash of it is
+    stored. ``echo`` is the token of an echo that the channel has received (see payloads.py). A
+    message that is not ``readable`` could not be decrypted.
     """
 
     key: str
@@ -69,7 +69,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """What one shape says: ``at`` and ``ack`` as they stand there, in whatever unit."""
+    """Message of an event before validation; ``at`` and ``ack`` are in the gateway's format."""
 
     channel: object
     direction: Direction
@@ -77,20 +77,17 @@ class _Said:
     heard: bool
     id: object
     entry: object = None
-    """The message itself, where the event holds several."""
+    """The message itself, if the event has several."""
     ack: object = None
     readable: bool = True
 
 
 def parse(kind: str, body: bytes, now: float, events: EventPaths | None = None) -> list[Message]:
-    """Return the messages that an event of a gateway of this kind reports.
+    """Return the messages in an event of a gateway of this type; raise EventError.
 
-    ``events`` are those of a declared gateway.
-
-    The sender's own note of an echo is none.
-
-    A message's own time counts if it can be true: it is not later than ``now``, when the event
-    came. Raises EventError where the body is no event.
+    ``events`` are the paths of a declared gateway. The sender's copy of an echo is not a message.
+    A message's own time counts if it is plausible, which is at most ``now``, the time of arrival;
+    otherwise ``now`` counts.
     """
     try:
         event = parse_json(body)
@@ -110,7 +107,7 @@ def parse(kind: str, body: bytes, now: float, events: EventPaths | None = None) 
         echo = find_token(own) if has_echo else None
         if echo is not None and not (said.heard and is_for(echo, key)):
             continue
-        # An echo to oneself may be reported only once, before it is sent.
+        # A message to the own number may be reported only once, before it is sent.
         untaken = echo is None and said.direction is Direction.OUT and is_untaken(said.ack)
         heard = said.heard and not untaken
         at, id_ = _time(said.at, now), _text(said.id)
@@ -119,13 +116,13 @@ def parse(kind: str, body: bytes, now: float, events: EventPaths | None = None) 
 
 
 def is_about_state(kind: str, body: bytes) -> bool:
-    """Whether an event that reports no message may say that a session's state has changed."""
+    """Whether an event without messages may report a change of a session's state."""
     pattern = _STATE_EVENTS.get(kind)
     return pattern is not None and pattern.search(body) is not None
 
 
 def _of_wppconnect(event: Mapping[str, Any]) -> _Said | None:
-    """Read `{"event", "session", ...}`, the message's own fields beside them."""
+    """Read `{"event", "session", ...}`, with the message's fields at the same level."""
     name = event.get("event")
     if name not in ("onmessage", "onselfmessage"):
         return None
@@ -145,7 +142,7 @@ def _of_wppconnect(event: Mapping[str, Any]) -> _Said | None:
 def _of_evolution(event: Mapping[str, Any]) -> list[_Said] | None:
     """Read `{"event", "instance", "data": {"key": {...}, "messageTimestamp": s}}`.
 
-    ``data`` may be a list of several.
+    ``data`` may be a list of messages.
     """
     name = event.get("event")
     if name not in ("messages.upsert", "send.message"):
@@ -165,7 +162,7 @@ def _of_evolution(event: Mapping[str, Any]) -> list[_Said] | None:
                 not sent,
                 key.get("id"),
                 one if several else None,
-                # As a number it is Baileys' own, whose 2 is the others' 1.
+                # Baileys' numbers are one higher than the others'.
                 ack - 1 if isinstance(ack, int) and not isinstance(ack, bool) else ack,
                 readable=not _is_stub(one),
             )
@@ -174,21 +171,21 @@ def _of_evolution(event: Mapping[str, Any]) -> list[_Said] | None:
 
 
 def _is_stub(message: Mapping[str, Any]) -> bool:
-    """Whether Baileys has put it in the place of a message that it could not decrypt."""
+    """Whether this is Baileys' placeholder for a message that it could not decrypt."""
     return message.get("messageStubType") in (2, "CIPHERTEXT")
 
 
 def _sent_at(data: Mapping[str, Any]) -> object:
     at = data.get("messageTimestamp")
-    # A number of 64 bits may come as its two halves.
+    # A 64-bit number may be split into two halves.
     return at.get("low") if isinstance(at, dict) else at
 
 
 def _of_waha(event: Mapping[str, Any]) -> _Said | None:
     """Read `{"event", "session", "timestamp": ms, "payload": {"fromMe", "source", ...}}`.
 
-    The event's time is when WAHA heard the message; the message's own one is long past where it
-    waited for the session to be back.
+    The event's time is the one at which WAHA received the message. The message's own time is much
+    earlier if the message waited for the session.
     """
     if event.get("event") not in ("message", "message.any"):
         return None
@@ -209,7 +206,7 @@ def _of_waha(event: Mapping[str, Any]) -> _Said | None:
 
 
 def _of_wrapper(event: Mapping[str, Any]) -> _Said | None:
-    """Read a payload of ``webhook_raw_logs`` by the rules of that table."""
+    """Read a payload of ``webhook_raw_logs``, by the same rules as webhook_log.py."""
     name = next((event[n] for n in ("event", "event_type", "type") if event.get(n)), None)
     direction = MESSAGE_EVENTS.get(name.lower()) if isinstance(name, str) else None
     if direction is None or not isinstance(name, str):
@@ -232,7 +229,7 @@ def _of_wrapper(event: Mapping[str, Any]) -> _Said | None:
 
 
 def _of_whapi(event: Mapping[str, Any]) -> list[_Said]:
-    """Read an event as payloads.py describes it."""
+    """Read an event of Whapi; payloads.py shows its format."""
     if not is_whapi_event(event):
         return []
     return [
@@ -242,7 +239,7 @@ def _of_whapi(event: Mapping[str, Any]) -> list[_Said]:
 
 
 def _as_declared(paths: EventPaths, event: Mapping[str, Any]) -> list[_Said]:
-    """Read an event as a description of its gateway says."""
+    """Read an event by the paths of a declared gateway."""
     if not paths.when.of(event):
         return []
     items = paths.items.of(event)
@@ -275,7 +272,7 @@ def _object(event: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _scalar(event: Mapping[str, Any], path: str) -> str | None:
-    """Return the text or number at a path such as ``$.session.id``, None where there is none."""
+    """Return the text or number at a path such as ``$.session.id``, None without one."""
     value: object = event
     for name in path.split(".")[1:]:
         value = value.get(name) if isinstance(value, dict) else None

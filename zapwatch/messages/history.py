@@ -1,4 +1,4 @@
-"""The history of a channel's messages: the minutes of the last 28 days that had one."""
+"""History of a channel: the minutes with a message in the last 28 days."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ from zapwatch.messages.webhook_log import MessageLog
 
 DAYS = 28
 HOURS = DAYS * 24
-_CHUNK = 1000  # rows a statement
-_WHOLE = (1 << 60) - 1  # an hour in which every minute has a message
+_CHUNK = 1000  # rows per statement
+_WHOLE = (1 << 60) - 1  # an hour with a message in every minute
 
 
 class Gap(NamedTuple):
-    """Minutes without a message between two with one, counted from where the history begins."""
+    """Last minute before and first minute after a gap, counted from the history's start."""
 
     start: int
     end: int
 
 
 class History:
-    """The last 28 days of one channel, one bit a minute: 5 KB whatever the traffic.
+    """The last 28 days of one channel, one bit per minute: 5 KB for any traffic.
 
-    Times are Unix seconds. ``messages`` is how many were noted.
+    Times are Unix seconds. ``messages`` is the number of noted messages.
     """
 
     def __init__(self, ends: float) -> None:
-        """Make an empty one up to and with the hour of ``ends``."""
+        """Create an empty history up to and including the hour of ``ends``."""
         self.begins = (math.floor(ends / 3600) + 1 - HOURS) * 3600.0
         self.messages = 0
         self._hours = array("Q", bytes(8 * HOURS))
 
     def note(self, at: float) -> None:
-        """Take over one message; one outside of the 28 days is left out."""
+        """Add one message; ignore one outside the 28 days."""
         hour, second = divmod(at - self.begins, 3600)
         if 0 <= hour < HOURS:
             self._hours[int(hour)] |= 1 << int(second // 60)
             self.messages += 1
 
     def note_hour(self, hour: int, minutes: int, messages: int) -> None:
-        """Take over a whole hour since 1970: one bit a minute, and how many messages it had."""
+        """Add a whole hour (since 1970): one bit per minute, and the number of messages."""
         place = hour - int(self.begins // 3600)
         if 0 <= place < HOURS:
             self._hours[place] |= minutes & _WHOLE
             self.messages += messages
 
     def joined(self, other: History) -> History:
-        """Return both together, which end in the same hour."""
+        """Return the union of two histories that end in the same hour."""
         both = History(self.begins + HOURS * 3600 - 1)
         both.messages = self.messages + other.messages
         both._hours = array(
@@ -59,18 +59,18 @@ class History:
         return both
 
     def busy_minutes(self) -> list[int]:
-        """Return for each hour how many of its minutes had a message."""
+        """Return the number of minutes with a message for each hour."""
         return [word.bit_count() for word in self._hours]
 
     def busy_quarters(self) -> Iterator[float]:
-        """Return when each quarter of an hour with a message began, oldest first."""
+        """Yield the start of each quarter of an hour with a message, oldest first."""
         for hour, word in enumerate(self._hours):
             for quarter in range(4):
                 if word >> (15 * quarter) & 0x7FFF:
                     yield self.begins + hour * 3600.0 + quarter * 900.0
 
     def gaps(self) -> Iterator[Gap]:
-        """Return where at least one whole minute had none, oldest first."""
+        """Yield each gap of at least one whole minute, oldest first."""
         last = -1
         for hour, word in enumerate(self._hours):
             if word == _WHOLE and last == hour * 60 - 1:
@@ -85,7 +85,7 @@ class History:
                 bits &= bits - 1
 
     def span(self) -> Gap | None:
-        """Return the first and the last minute that had a message, None where none had."""
+        """Return the first and the last minute with a message, None without any."""
         first = next((hour for hour, word in enumerate(self._hours) if word), None)
         if first is None:
             return None
@@ -97,7 +97,7 @@ class History:
 def read_histories(
     log: MessageLog, wanted: Collection[str], pause: Callable[[], None]
 ) -> dict[str, History]:
-    """Read the log backwards, and return the histories of the ``wanted`` keys that have one.
+    """Read the log backwards; return the histories of the ``wanted`` keys that have messages.
 
     ``pause`` is called between two statements. Raises MessageLogError.
     """
@@ -111,7 +111,7 @@ def read_histories(
             if row.time is None:
                 continue
             not_after = min(now, row.time)
-            # What Zapwatch itself has sent says nothing of how the channel talks.
+            # Zapwatch's own echoes are not part of a channel's traffic.
             if row.key is None or not row.readable:
                 continue
             if row.key in wanted and row.echo is None:
@@ -122,7 +122,7 @@ def read_histories(
         if all(row.time is not None and row.time < begins for row in rows):
             break
         before = rows[-1].id
-        # Fewer came where so many would have taken the server too long.
+        # The server returns fewer rows if more would take too long.
         chunk = min(_CHUNK, 2 * len(rows))
         pause()
     return histories

@@ -1,4 +1,4 @@
-"""Keeps the newest message of each channel: looks back once, then reads only what is new."""
+"""Tracks each channel's newest message in the log: reads backwards once, then only new rows."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import NamedTuple
 from zapwatch.clock import Clock
 from zapwatch.messages.webhook_log import Direction, Head, Ids, MessageLog, MessageLogError, Row
 
-_SLACK_SECONDS = 300.0  # by which rows may be out of order, or a clock be corrected
+_SLACK_SECONDS = 300.0  # tolerance for rows out of order and for clock corrections
 
 
 def resolve_dst_fold(rows: Iterable[Row], not_after: float) -> list[Row]:
     """Return rows newest first, each with one time.
 
-    The log keeps local time, which an hour in autumn has twice. Ids grow with time, so a row was
-    not written after the one that follows it: the later of its two times counts unless that is
-    after ``not_after`` (Unix seconds: the time of the row that follows the last of these, or now).
+    The log stores local time, which is ambiguous for an hour in autumn. Ids grow with time, so a
+    row was written no later than its successor: the later of its two times counts unless it is
+    after ``not_after`` (Unix seconds: the time of the row after the newest of these, or now).
     """
     result = []
     for row in sorted(rows, key=lambda row: row.id, reverse=True):
@@ -35,39 +35,37 @@ def resolve_dst_fold(rows: Iterable[Row], not_after: float) -> list[Row]:
     return result
 
 
-_CHUNK = 1000  # rows a statement, at first
+_CHUNK = 1000  # initial rows per statement
 _CHUNK_MOST = 4000
-_CHUNK_SECONDS = 0.25  # a chunk that takes longer is followed by a smaller one
-_LOOK_BACK_SECONDS = 1.0  # of looking back in one poll, so that new rows do not wait for it
-_CATCH_UP_SECONDS = (
-    2.0  # of reading new rows in one poll, so that it can be said that there are more
-)
-_OVERLAP_SECONDS = 60.0  # for so long a row may be committed after one with a larger id
-_OVERLAP_ROWS = 5000  # and no more rows than this are looked at again
+_CHUNK_SECONDS = 0.25  # after a slower chunk, the next one is smaller
+_LOOK_BACK_SECONDS = 1.0  # for reading backwards in one poll, so that new rows need not wait
+_CATCH_UP_SECONDS = 2.0  # for reading new rows in one poll; the rest is reported as unread
+_OVERLAP_SECONDS = 60.0  # a row may be committed this long after one with a larger id
+_OVERLAP_ROWS = 5000  # limit of the ids remembered for that
 CLOCK_OFF_SECONDS = 1800.0
-"""By which a row may be dated before the time in which it was written, as by a replica that lags.
+"""Tolerance for a row's time before that of its writing, as with a replica that lags.
 
-What is further off has a writer with another time zone, or brings what was kept back for long.
+A larger offset means that the writer has another time zone, or delivers a backlog.
 """
-FUTURE_SECONDS = 300.0  # a clock may be corrected by so much; what is later is no real time
+FUTURE_SECONDS = 300.0  # tolerance for clock corrections; later times are invalid
 _MOST_CHANNELS = 100_000
 _MOST_KEPT = 20_000  # channels in a checkpoint
-_MOST_SINCE = 20_000  # rows since a checkpoint: of more, a look back is the shorter way
+_MOST_SINCE = 20_000  # rows since a checkpoint; beyond that, reading backwards is shorter
 
 
 @dataclass(frozen=True, slots=True)
 class ActivitySnapshot:
-    """What one poll knew. Times are Unix seconds by the database's clock, keys are channel keys.
+    """Result of one poll. Times are Unix seconds by the database's clock, keys are channel keys.
 
-    ``last_heard`` is when a message last came through WhatsApp, see Row. ``unread`` is how many ids
-    are yet to be read. While there are any, a channel's true last message may be among them.
-    ``receiver_gaps`` is from when until when no message could be noticed. Where messages are not
-    ``counted``, a channel without an age is unknown, not unheard.
+    ``last_heard`` is the time of the last message through WhatsApp, see Row. ``unread`` is the
+    number of ids still to be read, among which may be a channel's true last message.
+    ``receiver_gaps`` are the periods in which no message could be noticed. If messages are not
+    ``counted``, a channel without an age is unknown rather than silent.
 
-    Counted apart, since they prove nothing: ``undecryptable`` messages by channel key, and rows of
-    messages that are ``unnamed``. ``clock_offset`` is by how many seconds the newest rows are dated
-    before (negative) or after the time in which they were written by the database's clock, 0 for
-    less than half an hour.
+    Counted separately, since they are no proof of life: ``undecryptable`` messages by channel key,
+    and rows of messages that are ``unnamed``. ``clock_offset`` is the offset in seconds of the
+    newest rows' times from the database's clock when they were written (negative: earlier), 0 if it
+    is less than half an hour.
     """
 
     now: float
@@ -83,13 +81,13 @@ class ActivitySnapshot:
     clock_offset: float = 0.0
 
     def heard_age(self, key: str) -> float | None:
-        """Return the seconds since the channel was last heard, as age() does."""
+        """Return the seconds since the channel was last heard, without receiver gaps."""
         return self._age(self.last_heard.get(key))
 
     def age(self, key: str) -> float | None:
-        """Return the seconds since the channel's last known message, None where there is none.
+        """Return the seconds since the channel's last known message, without receiver gaps.
 
-        Those in which none could have been noticed do not count.
+        None if no message is known.
         """
         return self._age(self.last_message.get(key))
 
@@ -102,10 +100,10 @@ class ActivitySnapshot:
 
 @dataclass(slots=True)
 class RecentMessages:
-    """The messages of a time window that ends now.
+    """Messages of a time window that ends now.
 
-    ``ages`` are the seconds since a channel key was last heard, ``echoes`` the tokens of the echoes
-    that were received, and ``gap`` is why others may be missing, empty where none are.
+    ``ages`` are the seconds since a channel key was last heard, ``echoes`` the tokens of received
+    echoes, and ``gap`` is the reason why messages may be missing, empty for none.
     """
 
     ages: dict[str, float] = field(default_factory=dict)
@@ -113,24 +111,23 @@ class RecentMessages:
     gap: str = ""
 
     def complete(self) -> RecentMessages:
-        """Return the messages; raise MessageLogError where others may be missing."""
+        """Return the messages; raise MessageLogError if some may be missing."""
         if self.gap:
             raise MessageLogError(self.gap)
         return self
 
 
 class _Recent(NamedTuple):
-    """A row that late ones may stand next to: when it was read (monotonic), and its own time."""
+    """Recently read row, near which late ones may appear; ``read_at`` is monotonic."""
 
     read_at: float
     time: float | None
 
 
 class _PutBack(NamedTuple):
-    """What was known when the database's clock was put back.
+    """State when the database's clock was set back.
 
-    ``ahead`` is by how many seconds it was ahead of this machine's monotonic clock, before and
-    then.
+    ``ahead_before`` and ``ahead`` are its lead over this machine's monotonic clock in seconds.
     """
 
     at: float
@@ -140,13 +137,13 @@ class _PutBack(NamedTuple):
     last_heard: Mapping[str, float]
 
     def is_corrected(self, ahead: float) -> bool:
-        """Whether the clock has been set forward again, by most of it."""
+        """Whether the clock has been set forward again, by more than half of the step."""
         return ahead > (self.ahead_before + self.ahead) / 2
 
     def correct(
         self, before: Mapping[str, float], times: Mapping[str, float], head: Head, ahead: float
     ) -> dict[str, float]:
-        """Return times as they would be had the clock never been put back."""
+        """Return the times as if the clock had never been set back."""
         corrected = dict(before)
         for key, at in times.items():
             known = before.get(key)
@@ -156,13 +153,13 @@ class _PutBack(NamedTuple):
 
 
 class LogTailer:
-    """Polls one message log. For one thread; poll() raises MessageLogError and may be called again.
+    """Poller of one message log, for one thread; after a MessageLogError, poll again.
 
-    A poll reads the rows above the highest id it has read, and looks for rows that appeared below
-    it within the last minute, since writers commit out of order. Where ids start again (TRUNCATE,
-    another table), it looks back as far as it has not looked yet.
+    A poll reads the rows above the highest known id, and rows that appeared below it within the
+    last minute, since writers commit out of order. If ids restart (TRUNCATE, another table), it
+    reads backwards to the last poll.
 
-    A row that was not there at the last poll was written since, where its own time is hours off.
+    If a new row's own time is hours off, it counts as written since the previous poll.
     """
 
     def __init__(
@@ -194,7 +191,7 @@ class LogTailer:
         self._unread_since: float | None = None
 
     def poll(self, wanted: Collection[str]) -> ActivitySnapshot:
-        """Read what is new, and look back for those of the ``wanted`` keys that were never seen."""
+        """Read new rows, and read backwards for the ``wanted`` keys without a message."""
         self._forget_recent()
         gaps = self._gaps()
         head = self._log.head(self._watermark, *gaps)
@@ -226,20 +223,20 @@ class LogTailer:
         )
 
     def find(self, wanted: Collection[str]) -> ActivitySnapshot:
-        """Poll until the ``wanted`` keys are found or the look back has gone far enough."""
+        """Poll until all ``wanted`` keys are found or the lookback period has been read."""
         view = self.poll(wanted)
         while self.looking_back(wanted):
             view = self.poll(wanted)
         return view
 
     def looking_back(self, wanted: Collection[str]) -> bool:
-        """Whether a further poll may yet find older messages of the ``wanted`` keys."""
+        """Whether a further poll may find older messages of the ``wanted`` keys."""
         if self._look_back_from is None:
             return False
         return self._unread_since is not None or bool(set(wanted).difference(self._last_heard))
 
     def checkpoint(self) -> str:
-        """Return how far the log was read, for restore(); the empty string in the middle of it."""
+        """Return the position and times for restore(); empty while rows are unread."""
         done = self._read_all_at and self._unread_since is None
         if not done or len(self._last_message) > _MOST_KEPT:
             return ""
@@ -263,7 +260,7 @@ class LogTailer:
         )
 
     def restore(self, checkpoint: str) -> None:
-        """Go on where another process was, before the first poll; else look back as usual."""
+        """Resume from a checkpoint, before the first poll; ignore an unusable one."""
         try:
             kept = json.loads(checkpoint)
             last = {str(k): (float(at), float(heard)) for k, (at, heard) in kept["last"].items()}
@@ -288,7 +285,7 @@ class LogTailer:
         self._recent.clear()
         self._watermark, self._watermark_time = head.newest_id, head.newest_time
         present = self._log.ids_between(0, head.newest_id, _CHUNK)
-        # Oldest first, as they will be forgotten.
+        # Oldest first, the order of _forget_recent().
         newest = {head.newest_id: head.newest_time}
         self._remember_recent({row_id: newest.get(row_id) for row_id in reversed(present)})
         self._recent_above = present[-1] - 1 if len(present) == _CHUNK else 0
@@ -296,9 +293,9 @@ class LogTailer:
         self._started = True
 
     def _check_clock(self, head: Head) -> None:
-        """Take back what a clock that was ahead has claimed: else nothing could ever be newer.
+        """Limit known times to now if the clock was set back, so that new ones can be later.
 
-        If it was right, and is corrected, what it claimed counts again.
+        If the clock is then set forward again, the original times are restored.
         """
         ahead, put_back = head.now - self._clock.monotonic(), self._put_back
         if put_back is not None and put_back.is_corrected(ahead):
@@ -316,9 +313,9 @@ class LogTailer:
             self._last_heard = {k: min(at, head.now) for k, at in self._last_heard.items()}
 
     def _check_known_row(self, head: Head) -> bool:
-        """Return whether ids still tell what is new; where they do not, go by time instead."""
+        """Whether ids above the watermark are the new rows; otherwise read backwards by time."""
         if head.newest_id < self._watermark and self._is_remembered(head):
-            # Another server of the same rows, which has not got as far yet. It will.
+            # A replica of the same log, which is behind and will catch up.
             return True
         if head.newest_id < self._watermark or head.known_time not in {None, self._watermark_time}:
             self._watermark, self._watermark_time = head.newest_id, head.newest_time
@@ -327,7 +324,7 @@ class LogTailer:
             self._look_again(head)
             return False
         if head.known_time != self._watermark_time:
-            # Most likely purged. Had the ids started again and come past it, that looks the same.
+            # Most likely purged; restarted ids that have passed it look the same.
             self._watermark_time = None
             self._look_again(head)
         return True
@@ -337,14 +334,14 @@ class LogTailer:
         return known is not None and known.time is not None and known.time == head.newest_time
 
     def _look_again(self, head: Head) -> None:
-        """Have all rows read backwards that have come since the last poll."""
-        # What is above the watermark is new and will be read as such.
+        """Schedule a backward read of all rows since the last poll."""
+        # Rows above the watermark are read as new ones.
         self._look_back_from = min(self._watermark, head.newest_id) + 1
         self._look_back_time = float("inf")
         self._unread_since = self._polled_at - _OVERLAP_SECONDS
 
     def _gaps(self) -> tuple[int, int]:
-        """Return between which ids (above the first, up to the second) a late row could appear."""
+        """Return the id range where late rows can appear: above the first, up to the second."""
         above, up_to = self._recent_above, self._watermark
         first = next((i for i in range(above + 1, up_to + 1) if i not in self._recent), None)
         if first is None:
@@ -352,13 +349,13 @@ class LogTailer:
         return first - 1, next(i for i in range(up_to, above, -1) if i not in self._recent)
 
     def _read_late(self, head: Head, above: int, up_to: int) -> None:
-        """Read rows that were committed after one with a larger id was read."""
+        """Read rows that were committed after rows with larger ids had been read."""
         up_to = min(up_to, head.newest_id)
         if above >= up_to:
             return
         known = [row_id for row_id in self._recent if above < row_id <= up_to]
-        # Nearly always nothing is late, and the server can say so without sending ids. The least
-        # one tells where as many were purged as came late.
+        # Rows are rarely late, and the server can rule it out without sending ids. The least id
+        # reveals the case that as many rows were purged as came late.
         if head.among == Ids.of(known):
             return
         present = self._log.ids_between(above, up_to, _OVERLAP_ROWS)
@@ -366,11 +363,11 @@ class LogTailer:
         while late:
             rows = self._timed(partial(self._log.rows_among, late))
             self._note_new(rows, head.now)
-            # Those above the last one that came were purged meanwhile.
+            # Ids above the last row returned were purged meanwhile.
             late = [row_id for row_id in late if row_id < rows[-1].id] if rows else []
 
     def _read_new(self, head: Head) -> int:
-        """Read new rows, oldest first, for a while; return how many ids are yet to be read."""
+        """Read new rows, oldest first, for two seconds; return the number of unread ids."""
         until = self._clock.monotonic() + _CATCH_UP_SECONDS
         while self._watermark < head.newest_id:
             if self._clock.monotonic() >= until:
@@ -384,7 +381,7 @@ class LogTailer:
         return 0
 
     def _look_back(self, head: Head, wanted: Collection[str]) -> None:
-        """Read backwards: to the last poll without a break where told so, else for a while."""
+        """Read backwards: to ``_unread_since`` without a time limit, otherwise for a second."""
         until = self._clock.monotonic() + _LOOK_BACK_SECONDS
         while self.looking_back(wanted):
             if self._unread_since is None and self._clock.monotonic() >= until:
@@ -398,7 +395,7 @@ class LogTailer:
                 self._unread_since = None
 
     def _note_new(self, rows: Sequence[Row], now: float) -> None:
-        """Count rows that were written since all others were read; one from the future was now."""
+        """Count new rows; a time in the future counts as now."""
         self._rows_read += len(rows)
         self._remember_recent({row.id: row.time for row in rows})
         since = min(self._read_all_at, now)
@@ -415,7 +412,7 @@ class LogTailer:
             if not row.readable:
                 self._undecryptable[row.key] += 1
                 continue
-            # An echo moves the clocks, but it is nobody's traffic.
+            # An echo updates the times, but is not traffic.
             if row.echo is None:
                 self._messages[row.key, row.direction] += 1
             self._note(row, row.key, at)
@@ -423,9 +420,9 @@ class LogTailer:
             self._clock_offset = max(offsets, key=abs)
 
     def _note_old(self, rows: Sequence[Row], now: float) -> float:
-        """Take over times of older rows, and return that of the oldest.
+        """Note the times of older rows, and return that of the oldest.
 
-        When one that is dated in the future was written cannot be known.
+        Rows with a time in the future are skipped: the time of their writing is unknown.
         """
         not_after = min(now, self._look_back_time)
         self._rows_read += len(rows)
@@ -443,12 +440,12 @@ class LogTailer:
             self._last_heard[key] = max(at, self._last_heard.get(key, 0.0))
 
     def _remember_recent(self, times: Mapping[int, float | None]) -> None:
-        """Remember ids, with the times of their rows, as read just now."""
+        """Remember ids as read now, with the times of their rows."""
         read_at = self._clock.monotonic()
         self._recent.update({row_id: _Recent(read_at, at) for row_id, at in times.items()})
 
     def _forget_recent(self) -> None:
-        """Let go of ids that no late row can stand next to any more."""
+        """Forget ids that are too old, or too many, for late rows near them."""
         oldest = self._clock.monotonic() - _OVERLAP_SECONDS
         excess = len(self._recent) - _OVERLAP_ROWS
         over: list[int] = []
@@ -461,7 +458,7 @@ class LogTailer:
         self._recent_above = max([self._recent_above, *over])
 
     def _bound(self, wanted: Collection[str]) -> None:
-        """Keep payloads that name ever new channels from filling the memory."""
+        """Limit the memory when payloads name ever more channels."""
         if len(self._last_message) > _MOST_CHANNELS:
             listed = set(wanted)
             self._last_message = {k: v for k, v in self._last_message.items() if k in listed}
@@ -472,12 +469,12 @@ class LogTailer:
             )
 
     def _timed(self, read: Callable[[int], list[Row]]) -> list[Row]:
-        """Read a chunk and size the next one by how long it took: rows may hold 1 KB or 16 MB."""
+        """Read a chunk and size the next by its duration: a row may have 1 KB or 16 MB."""
         started = self._clock.monotonic()
         try:
             return read(self._chunk)
         finally:
-            # Also where it failed: it may have been the size that took too long.
+            # Also after an error, which may be due to the size.
             seconds = self._clock.monotonic() - started
             if seconds > _CHUNK_SECONDS:
                 self._chunk = max(1, self._chunk // 4)

@@ -1,4 +1,4 @@
-"""The source of messages: one protocol, and the factory of its implementations."""
+"""Message sources: the protocol, implementations for log and events, and the factory."""
 
 from __future__ import annotations
 
@@ -33,77 +33,77 @@ from zapwatch.messages.webhook_log import Head, MessageLog, MessageLogError, Row
 
 
 class MessageSource(Protocol):
-    """The messages of one gateway's channels; every query raises MessageLogError.
+    """Messages of one gateway's channels; every query raises MessageLogError.
 
-    poll() and find() are for one thread, recent() for any number.
+    poll() and find() are for a single thread, recent() is thread-safe.
     """
 
     def poll(self, channels: Collection[Channel], /) -> ActivitySnapshot:
-        """Return what is known of the channels by now.
+        """Return the current knowledge of the channels.
 
-        What cannot be found out quickly comes with one of the next calls.
+        Slow queries are spread over the following calls.
         """
 
     def find(self, channels: Collection[Channel], /) -> ActivitySnapshot:
-        """Return all that can be known of channels that were listed just now, as poll() does."""
+        """Return complete knowledge of just listed channels, even if that takes long."""
 
     def checkpoint(self) -> str:
-        """Return what find() has read, for restore() in another process."""
+        """Return the position of find(), for restore() in another process."""
 
     def restore(self, checkpoint: str) -> None:
-        """Go on from a checkpoint before the first find(); one that is of no use is ignored."""
+        """Resume from a checkpoint, before the first find(); ignore an unusable one."""
 
     def recent(self, seconds: float) -> RecentMessages:
         """Return the messages of the last ``seconds``."""
 
     def delivered(self, wanted: Mapping[str, Collection[str]], since: float, /) -> Delivered:
-        """Return which of the ``wanted`` ids, by channel, have arrived since a moment."""
+        """Return the ``wanted`` ids, by channel, that have arrived since ``since``."""
 
     def histories(
         self, wanted: Collection[str], pause: Callable[[], None], /
     ) -> dict[str, History]:
         """Return the last 28 days of the ``wanted`` keys.
 
-        ``pause`` is called between two steps of some milliseconds.
+        ``pause`` is called between steps of some milliseconds.
         """
 
     def close(self) -> None:
-        """Close the connections; the next query opens others."""
+        """Close the connections; the next query opens new ones."""
 
 
-_CHUNK = 500  # rows a statement
-_MOST_ROWS = 50_000  # that are read for one window; of a larger one the oldest are left out
+_CHUNK = 500  # rows per statement
+_MOST_ROWS = 50_000  # read for one window; in a larger one, the oldest are omitted
 _MOST_MARKS = 1000
-_MOST_COMPARED = 3_000_000  # rows that are read for one comparison
+_MOST_COMPARED = 3_000_000  # rows read for one audit
 _EARLIER_SECONDS = 600.0
-"""By which a message may seem to have arrived before it was sent: clocks differ."""
+"""Tolerance for a message that arrives before it was sent, since clocks differ."""
 
 
 class _Marks:
-    """Which rows a log had when: those above were written since. For any number of threads."""
+    """Newest row ids of a log with times: rows above an id were written later. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._marks: list[tuple[int, float]] = []
 
     def note(self, head: Head) -> list[tuple[int, float]]:
-        """Add the present, and return all, the newest first: the highest id, and Unix seconds."""
+        """Add the current mark; return all, newest first, as highest id and Unix seconds."""
         with self._lock:
-            # What does not fit the present was another log, or another clock.
+            # Marks after the current one belong to another log, or to a wrong clock.
             known = [
                 (id_, at) for id_, at in self._marks if id_ <= head.newest_id and at <= head.now
             ]
             newest = (head.newest_id, head.now)
-            # Of the same id, the latest time says most.
+            # For the same id, the latest time is the most precise.
             self._marks = [newest, *(one for one in known if one[0] != head.newest_id)]
             del self._marks[_MOST_MARKS:]
             return list(self._marks)
 
 
 def _arrived(row: Row, marks: Collection[tuple[int, float]], now: float) -> float | None:
-    """Return when a row was written: as it is dated, unless it was not there hours after that.
+    """Return the time of a row's writing: its own unless a mark shows that it came hours later.
 
-    None where it is dated in the future, and may always have been there.
+    None if its own time is in the future and no mark precedes it.
     """
     since = next((at for id_, at in marks if id_ < row.id), None)
     if row.time is None or row.time > now + FUTURE_SECONDS:
@@ -114,7 +114,7 @@ def _arrived(row: Row, marks: Collection[tuple[int, float]], now: float) -> floa
 
 
 class LogMessages:
-    """The messages in PixelHub's log."""
+    """Message source: PixelHub's log."""
 
     def __init__(
         self, log: MessageLog, lookback_seconds: float, *, clock: Clock | None = None
@@ -125,26 +125,26 @@ class LogMessages:
         self._marks = _Marks()
 
     def poll(self, channels: Collection[Channel]) -> ActivitySnapshot:
-        """Read what is new, and look back for a second for those that were never seen."""
+        """Read new rows; read backwards for a second for channels without a message."""
         return self._last.poll([channel.message_key for channel in channels])
 
     def find(self, channels: Collection[Channel]) -> ActivitySnapshot:
-        """Look back until all are found, or far enough."""
+        """Read backwards until all are found or the lookback period has been read."""
         return self._last.find([channel.message_key for channel in channels])
 
     def checkpoint(self) -> str:
-        """Return how far the log was read."""
+        """Return the position in the log."""
         return self._last.checkpoint()
 
     def restore(self, checkpoint: str) -> None:
-        """Read on from there: the look back is not made again."""
+        """Resume from a position, without reading backwards again."""
         self._last.restore(checkpoint)
 
     def recent(self, seconds: float) -> RecentMessages:
         """Read the newest rows.
 
-        One that is dated hours back, and was not there at an earlier call, came since: a backlog
-        that is let through at last shows that a repair has worked.
+        A row dated hours back that was absent at an earlier call counts as new: a backlog that
+        finally arrives shows that a repair has worked.
         """
         recent = RecentMessages()
         head = self._log.head(0)
@@ -168,7 +168,7 @@ class LogMessages:
         return recent
 
     def delivered(self, wanted: Mapping[str, Collection[str]], since: float) -> Delivered:
-        """Read the log backwards; the ids that are wanted are all that is held of it."""
+        """Read the log backwards, keeping only the wanted ids in memory."""
         missing = {key: set(ids) for key, ids in wanted.items()}
         found: dict[str, set[str]] = {key: set() for key in wanted}
         heard: set[str] = set()
@@ -189,7 +189,7 @@ class LogMessages:
             times = [row.time for row in rows if row.time is not None]
             oldest = min(times, default=oldest)
             if not rows or (times and max(times) < since - _EARLIER_SECONDS):
-                # A log that is purged, or new, tells nothing of the time before.
+                # Nothing is known before the first row of a new or purged log.
                 gaps = () if rows else ((0.0, oldest - ahead),)
                 return Delivered(found, heard, gaps)
             before = rows[-1].id
@@ -205,16 +205,16 @@ class LogMessages:
 
 
 _CLOCK_BACK = 1.0  # seconds
-_CLOCKS_SECONDS = 600.0  # by which the receiver's clock may be behind
-_STALE_SECONDS = 300.0  # without a heartbeat of the receiver, after which no age is known
+_CLOCKS_SECONDS = 600.0  # possible lag of the receiver's clock
+_STALE_SECONDS = 300.0  # without a heartbeat of the receiver, until ages are unknown
 _PAUSE_ROWS = 1000  # between two pauses
 _NO_RECEIVER = "the exporter, which takes the gateway's events, does not run"
 
 
 class StoredMessages:
-    """The messages that the exporter has received from the gateway and stored.
+    """Message source: the events that the exporter has received and stored.
 
-    Ages count only time in which a receiver ran.
+    Ages exclude times without a running receiver.
     """
 
     def __init__(self, store: EventStore, gateway: str, *, clock: Clock | None = None) -> None:
@@ -225,7 +225,7 @@ class StoredMessages:
         self._read_at = 0.0
 
     def poll(self, _channels: Collection[Channel]) -> ActivitySnapshot:
-        """Read what is new; raise MessageLogError, also where no receiver has run for minutes."""
+        """Read new rows; raise MessageLogError, also if no receiver has run for five minutes."""
         now = self._clock.time()
         if now < self._read_at - _CLOCK_BACK:
             self._last, self._read_at = {}, 0.0
@@ -245,31 +245,31 @@ class StoredMessages:
         )
 
     def find(self, channels: Collection[Channel]) -> ActivitySnapshot:
-        """Do what poll() does: it finds all there is."""
+        """Return poll(), which is always complete."""
         return self.poll(channels)
 
     def checkpoint(self) -> str:
-        """Return nothing: the store has it all."""
+        """Return the empty string: the store has all state."""
         return ""
 
     def restore(self, checkpoint: str) -> None:
-        """Do nothing."""
+        """Do nothing: the store has all state."""
 
     def recent(self, seconds: float) -> RecentMessages:
-        """Read what was stored lately."""
+        """Read recently stored rows."""
         now = self._clock.time()
         since = now - seconds - _CLOCKS_SECONDS
         stored = self._store.activity(self._gateway, since)
         ages = {key: max(0.0, now - last.heard) for key, last in stored.last.items()}
         return RecentMessages(
             {key: age for key, age in ages.items() if age <= seconds},
-            # No two have the same token, so it does not matter if some are older than the window.
+            # Tokens are unique, so ones older than the window do no harm.
             self._store.echoes(self._gateway, since),
             _NO_RECEIVER if stored.is_silent(now, GAP_AFTER) else "",
         )
 
     def delivered(self, wanted: Mapping[str, Collection[str]], since: float) -> Delivered:
-        """Look up the ids; nothing is known of a time in which no receiver ran."""
+        """Look up the ids; times without a running receiver are gaps."""
         now = self._clock.time()
         stored = self._store.activity(self._gateway, 0.0)
         gaps = [(begin - _STALE_SECONDS, end) for begin, end in stored.receiver_gaps(now)]
@@ -280,7 +280,7 @@ class StoredMessages:
         )
 
     def histories(self, wanted: Collection[str], pause: Callable[[], None]) -> dict[str, History]:
-        """Read the store, whose hours are counted already."""
+        """Read the store's hours."""
         now = self._clock.time()
         histories: dict[str, History] = {}
         since = int(now // 3600) - HOURS
@@ -299,15 +299,14 @@ class StoredMessages:
 
 
 _V = TypeVar("_V")
-_LOOK_SECONDS = 60.0  # between two looks for an alias that is not known
+_LOOK_SECONDS = 60.0  # between two searches for unknown aliases
 
 
 class AliasedMessages:
-    """A source in which a channel's messages stand under its alias or under its own name.
+    """Message source that maps the aliases of channels to their own names.
 
-    The aliases are those that the settings name; others are taken over from the channels that are
-    polled, and ``listed`` is asked for those that are not known yet. Where the settings name no
-    channels, any may be listed.
+    Aliases come from the settings and from polled channels; ``listed`` supplies missing ones. If
+    the settings name no channels, any listed one may have an alias.
     """
 
     def __init__(
@@ -328,12 +327,12 @@ class AliasedMessages:
         """Channel keys by the keys of their aliases."""
 
     def poll(self, channels: Collection[Channel]) -> ActivitySnapshot:
-        """Return what the source knows, by the channels' own names; raise MessageLogError."""
+        """Poll the source, with results by the channels' own names; raise MessageLogError."""
         self._learn(channels)
         return self._renamed(self._source.poll(channels))
 
     def find(self, channels: Collection[Channel]) -> ActivitySnapshot:
-        """Do what poll() does, as far as the source can find anything."""
+        """Find the channels in the source by their aliases; raise MessageLogError."""
         self._learn(channels)
         self._learn_missing()
         aliases = {key: alias for alias, key in self._keys.items()}
@@ -341,11 +340,11 @@ class AliasedMessages:
         return self._renamed(self._source.find(aliased))
 
     def checkpoint(self) -> str:
-        """Return the source's own, which has the names of the log."""
+        """Return the source's checkpoint, in which keys are aliases."""
         return self._source.checkpoint()
 
     def restore(self, checkpoint: str) -> None:
-        """Let the source go on from a checkpoint."""
+        """Restore the source's checkpoint."""
         self._source.restore(checkpoint)
 
     def recent(self, seconds: float) -> RecentMessages:
@@ -355,7 +354,7 @@ class AliasedMessages:
         return RecentMessages(self._joined(recent.ages, min), recent.echoes, recent.gap)
 
     def delivered(self, wanted: Mapping[str, Collection[str]], since: float) -> Delivered:
-        """Ask the source, by whose names the channels are wanted; raise MessageLogError."""
+        """Query the source; ``wanted`` already has its names. Raises MessageLogError."""
         return self._source.delivered(wanted, since)
 
     def histories(self, wanted: Collection[str], pause: Callable[[], None]) -> dict[str, History]:
@@ -371,7 +370,7 @@ class AliasedMessages:
 
     def _learn_missing(self) -> None:
         now = self._clock.monotonic()
-        # One that is not told stays unknown for a while: each look costs a list.
+        # Rate-limited, since each search costs a channel list.
         if (self._missing or self._names_none) and now >= self._next_look:
             self._next_look = now + _LOOK_SECONDS
             self._learn(self._listed())
@@ -397,7 +396,7 @@ class AliasedMessages:
         )
 
     def _joined(self, found: Mapping[str, _V], join: Callable[[_V, _V], _V]) -> dict[str, _V]:
-        """Return what was found, with that of an alias joined to that of its channel."""
+        """Return ``found`` with each alias's value joined to its channel's."""
         joined = dict(found)
         for alias, value in found.items():
             key = self._keys.get(alias)
@@ -415,10 +414,10 @@ def open_source(
     *,
     clock: Clock | None = None,
 ) -> MessageSource | None:
-    """Open a gateway's source, on connections of its own; None where it has none.
+    """Open a gateway's message source, with its own connections; None if it has none.
 
-    ``listed`` gives the gateway's channels of a moment ago, or raises MessageLogError. The program
-    that receives events gives the source of those by the gateway's name, as ``received``.
+    ``listed`` returns the gateway's recent channel list, or raises MessageLogError. ``received``
+    returns the source of events by the gateway's name, in the program that receives them.
     """
     source = _open(settings, gateway, listed, received, clock)
     aliased = gateway.channels or adapter_of(gateway).has_aliases
@@ -451,7 +450,7 @@ _CHECKPOINTS = sa.Table(
     "message_checkpoint",
     sa.MetaData(),
     sa.Column("gateway", sa.String(MAX_ID_LENGTH), primary_key=True),
-    # Of which source it is: another log, or another kind of source, has nothing to go on from.
+    # Hash of the source, since a checkpoint is only valid for the same log and kind of source.
     sa.Column("source", sa.String(64), nullable=False),
     sa.Column("checkpoint", sa.Text().with_variant(LONGTEXT(), "mysql", "mariadb"), nullable=False),
     mysql_engine="InnoDB",
@@ -466,10 +465,10 @@ def find_since_last_run(
     database: Database,
     gateway: GatewaySettings,
 ) -> ActivitySnapshot:
-    """Do what find() does, from where the last run has left off; raise MessageLogError.
+    """Call find(), starting from the last run's checkpoint; raise MessageLogError.
 
-    The checkpoint is in ``database``, in a table of its own. While that cannot be used, a run costs
-    what the first one does.
+    The checkpoint is in its own table of ``database``. While that is unavailable, each run costs as
+    much as the first.
     """
     place = _source_of(gateway)
     kept = None

@@ -1,9 +1,9 @@
-"""Reads PixelHub's ``webhook_raw_logs``: which channel had a message, in which direction, when.
+"""Reads PixelHub's ``webhook_raw_logs``: channel, direction and time of messages.
 
-The channel is taken out of the payload by the database itself, so that a payload of 16 MB stays
-there; of Whapi's rows, which hold several messages, those up to 64 KB are read. Every statement is
-a bounded range of the primary key, reads without locks and outside of any transaction, and is ended
-by the server after a second. All times are Unix seconds by the clock of the database server.
+The database extracts the channel from the payload, so that payloads of up to 16 MB are not
+transferred; Whapi's rows, which have several messages, are read if they have up to 64 KB. Every
+statement covers a bounded range of the primary key, without locks or transactions, and the server
+aborts it after a second. All times are Unix seconds by the database server's clock.
 MariaDB 10.6+, MySQL 8 or SQLite 3.38+.
 """
 
@@ -40,12 +40,12 @@ from zapwatch.messages.payloads import (
 )
 from zapwatch.messages.received import bare_id
 
-_STATEMENT_SECONDS = 1.0  # that the server works on one statement before it gives it up
-_LARGE_ROW_SECONDS = 8.0  # the same where a statement asks for one row, which may hold 16 MB
+_STATEMENT_SECONDS = 1.0  # after which the server aborts a statement
+_LARGE_ROW_SECONDS = 8.0  # the same for a statement of one row, which may have 16 MB
 
 
 class Direction(enum.StrEnum):
-    """Which way a message went, seen from the channel."""
+    """Direction of a message, seen from the channel."""
 
     IN = "in"
     OUT = "out"
@@ -58,26 +58,26 @@ MESSAGE_EVENTS = {
     "onselfmessage": Direction.OUT,
     "message.sent": Direction.OUT,
 }
-"""The ``event_type`` values that are messages; all others prove nothing about a channel.
+"""The ``event_type`` values of messages; all others are no proof of life.
 
-Whapi's rows, each with several messages, are those of WHAPI_EVENT_TYPE.
+Whapi's rows, each with several messages, have WHAPI_EVENT_TYPE.
 """
 
 WRITTEN_BY_GATEWAY = frozenset({"message.sent", "send.message"})
-"""Those that a gateway may write by itself when its own API was used to send.
+"""Event types that a gateway may generate when its own API is used to send.
 
-So they do not show that anything came through WhatsApp: a panel that answers customers would keep
-the log of a dead session fresh. What the phone itself has sent, ``onselfmessage``, did.
+They do not prove that anything came through WhatsApp: a panel that answers customers would keep the
+log of a dead session fresh. Messages sent from the phone, ``onselfmessage``, do.
 """
 
 CIPHERTEXT = "ciphertext"
-"""The ``type`` that WPPConnect gives a message which it has not decrypted, at least not yet."""
+"""WPPConnect's ``type`` of a message that it has not decrypted, or not yet."""
 
 
 def is_untaken(ack: object) -> bool:
-    """Whether an own message's ``ack`` says that WhatsApp has not taken it: pending, or refused.
+    """Whether the ``ack`` of an own message means pending or refused by WhatsApp.
 
-    Where nothing is said of it, it may have been.
+    Without an ``ack``, it may have been accepted.
     """
     if isinstance(ack, str):
         if ack.strip().upper() in {"PENDING", "CLOCK", "ERROR", "FAILED"}:
@@ -101,7 +101,7 @@ CHANNEL_PATHS = (
     "$.channel",
     "$.data.channel",
 )
-"""Where a payload names its channel; the first that it has counts."""
+"""Paths of the channel in a payload; the first that exists counts."""
 
 
 _OUTER_IDS = ("$.id", "$.id._serialized", "$.messageId", "$.message_id", "$.key.id")
@@ -120,34 +120,33 @@ _INNER_IDS = (
 
 
 class MessageLogError(Exception):
-    """The log could not be read. ``str()`` is one line without the password."""
+    """Reading the log failed. ``str()`` is one line without the password."""
 
 
-class _TooSlow(MessageLogError):  # noqa: N818 - it may work with fewer rows
-    """The server gave the statement up."""
+class _TooSlow(MessageLogError):  # noqa: N818 - fewer rows may succeed
+    """The server aborted the statement."""
 
 
-class _TooDeep(MessageLogError):  # noqa: N818 - it works without that one payload
+class _TooDeep(MessageLogError):  # noqa: N818 - succeeds without that one payload
     """The server cannot parse the payload of one of the rows."""
 
 
 _KINDS: Mapping[object, type[MessageLogError]] = {
-    1969: _TooSlow,  # MariaDB's number
-    3024: _TooSlow,  # MySQL's
-    3157: _TooDeep,  # MySQL's for JSON deeper than 100 levels, which is invalid JSON elsewhere
+    1969: _TooSlow,  # MariaDB
+    3024: _TooSlow,  # MySQL
+    3157: _TooDeep,  # MySQL: JSON deeper than 100 levels; other servers treat it as invalid JSON
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the log; ``key`` is the channel's, None where the row is no channel's message.
+    """Row of the log; ``key`` is the channel's, None if the row is not a channel's message.
 
-    ``other_time`` is set where clocks were put back an hour and the server's zone had the row's
-    local time twice: the row was written at one of the two. ``heard`` says that it came through
-    WhatsApp or that WhatsApp took it, and not merely that the gateway was asked to send it.
-    ``echo`` is the token of an echo that the channel has received (see payloads.py); the sender's
-    own note of an echo is no channel's message. One that is not ``readable`` could not be
-    decrypted. ``unnamed``: it is a message whose payload names no channel.
+    ``other_time`` is the second possible time of a row whose local time is ambiguous, at the end of
+    daylight saving. ``heard``: it came through WhatsApp or was accepted by WhatsApp, rather than
+    only requested at the gateway. ``echo`` is the token of an echo that the channel has received
+    (see payloads.py); the sender's copy of an echo is not a channel's message. A row that is not
+    ``readable`` could not be decrypted. ``unnamed``: a message whose payload has no channel.
     """
 
     id: int
@@ -163,10 +162,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One row of the log, as a comparison of messages needs it.
+    """Row of the log, for audits.
 
-    ``ids`` are WhatsApp's own ids that it may have, none where it is no message that the channel
-    ``key`` has received, or one that could not be decrypted. ``time`` is the latest that it can be.
+    ``ids`` are the candidates for WhatsApp's id of a message that the channel ``key`` has received,
+    empty for other rows and undecryptable messages. ``time`` is the latest possible.
     """
 
     id: int
@@ -177,7 +176,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Ids:
-    """What tells one set of ids from another without naming them."""
+    """Summary of a set of ids, for comparing sets."""
 
     count: int = 0
     total: int = 0
@@ -185,16 +184,16 @@ class Ids:
 
     @classmethod
     def of(cls, ids: Collection[int]) -> Ids:
-        """Return that of the ids given."""
+        """Summarize a set of ids."""
         return cls(len(ids), sum(ids), min(ids, default=0))
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The database's present: its clock and its newest row (id 0: the log is empty).
+    """Current clock and newest row of the database (id 0: the log is empty).
 
-    ``known_time`` is the time of the row that was asked for, None where it is gone; ``among`` tells
-    which ids there are in the range that was asked for.
+    ``known_time`` is the time of the queried row, None if it is gone; ``among`` summarizes the ids
+    in the queried range.
     """
 
     now: float
@@ -205,7 +204,7 @@ class Head:
 
 
 class _Epoch(FunctionElement[float]):
-    """Unix seconds of a DATETIME that was written in the server's own time zone."""
+    """Unix seconds of a DATETIME in the server's time zone."""
 
     inherit_cache = True
     type = sa.Float()
@@ -213,7 +212,7 @@ class _Epoch(FunctionElement[float]):
 
 @compiles(_Epoch, "mysql", "mariadb")
 def _epoch_mysql(element: _Epoch, compiler: SQLCompiler, **kw: Any) -> str:
-    # Right on both sides of a daylight-saving change, which the difference to NOW() is not.
+    # Correct across a daylight-saving change, unlike the difference to NOW().
     return f"UNIX_TIMESTAMP({compiler.process(element.clauses, **kw)})"
 
 
@@ -224,7 +223,7 @@ def _epoch_sqlite(element: _Epoch, compiler: SQLCompiler, **kw: Any) -> str:
 
 
 class _OtherEpoch(FunctionElement[float]):
-    """The second meaning of a DATETIME that the server's zone has twice, else NULL."""
+    """Second possible time of a DATETIME that is ambiguous in the server's zone, else NULL."""
 
     inherit_cache = True
     type = sa.Float()
@@ -243,11 +242,11 @@ def _other_epoch_mysql(element: _OtherEpoch, compiler: SQLCompiler, **kw: Any) -
 
 @compiles(_OtherEpoch, "sqlite")
 def _other_epoch_sqlite(_element: _OtherEpoch, _compiler: SQLCompiler, **_kw: Any) -> str:
-    return "NULL"  # its times are UTC
+    return "NULL"  # SQLite's times are UTC
 
 
 class _JsonScalar(FunctionElement[str]):
-    """The string or number at a path of a valid JSON text, else NULL."""
+    """String or number at a path of a valid JSON text, else NULL."""
 
     inherit_cache = True
     type = sa.String()
@@ -258,7 +257,7 @@ def _scalar_mysql(element: _JsonScalar, compiler: SQLCompiler, **kw: Any) -> str
     arguments = compiler.process(element.clauses, **kw)
     if getattr(compiler.dialect, "is_mariadb", False):
         return f"JSON_VALUE({arguments})"
-    # MySQL's JSON_VALUE() makes a text of an object or a list, and of true.
+    # MySQL's JSON_VALUE() converts objects, lists and booleans to text.
     found = f"JSON_EXTRACT({arguments})"
     wanted = "('STRING', 'INTEGER', 'UNSIGNED INTEGER', 'DOUBLE', 'DECIMAL')"
     return f"CASE WHEN JSON_TYPE({found}) IN {wanted} THEN JSON_UNQUOTE({found}) END"
@@ -290,7 +289,7 @@ def _true_sqlite(element: _JsonTrue, compiler: SQLCompiler, **kw: Any) -> str:
 
 
 class _Holds(FunctionElement[bool]):
-    """Whether a text holds another, byte by byte: by collation it takes seven times as long."""
+    """Whether a text contains another, bytewise: with a collation it takes seven times as long."""
 
     inherit_cache = True
     type = sa.Boolean()
@@ -316,7 +315,7 @@ _LOG = sa.table(
 )
 
 
-# Written out, since a list of values would be put into the statement anew each time.
+# Literals, since SQLAlchemy expands a list of bound values at each execution.
 _IS_MESSAGE = _LOG.c.event_type.in_(sa.literal_column(f"'{one}'") for one in MESSAGE_EVENTS)
 _IS_WHAPI = _LOG.c.event_type == sa.literal_column(f"'{WHAPI_EVENT_TYPE}'")
 
@@ -356,21 +355,21 @@ def _path(place: str, field: str) -> sa.ColumnElement[str]:
     return sa.literal_column(f"'{place}.{field}'")
 
 
-# Where a payload has the gateway's own fields of the message.
+# Paths of the object with the message's fields in a payload.
 _PLACES = ("$", "$.message", "$.data", "$.raw.payload")
 
 
 def _note_of_row() -> sa.ColumnElement[str | None]:
     """Return CIPHERTEXT, or an own message's ``ack``, or NULL.
 
-    The JSON is only looked into where its text makes it likely: this is asked of each row.
+    To keep the query of each row cheap, JSON is parsed only if a text search makes it likely.
     """
     payload = _LOG.c.payload_json
 
     may_be = _IS_MESSAGE & (sa.func.length(payload) <= MOST_BYTES)
     valid = sa.func.json_valid(payload) == 1
     encrypted = sa.literal_column(f"'{CIPHERTEXT}'").in_(_scalars("type"))
-    # Those are never heard, whatever became of them.
+    # Messages sent by the API never count as heard.
     not_by_api = _LOG.c.event_type != sa.literal_column("'message.sent'")
     own = sa.or_(_LOG.c.event_type == sa.literal_column("'onselfmessage'"), _is_from_me(valid))
     note = sa.case(
@@ -387,10 +386,10 @@ def _is_from_me(valid: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
 
 
 def _ids_of_row() -> sa.ColumnElement[str | None]:
-    """Return a list of the ids in a payload; own messages have none.
+    """Return a JSON list of the ids in a payload, NULL for own messages.
 
-    What is not there costs a look through the whole text, which may have 16 MB: only where the
-    outer id is not one of WhatsApp Web's is there a look for an inner one.
+    A missing path costs a scan of the whole text of up to 16 MB, so inner ids are extracted only if
+    the outer id is not in WhatsApp Web's format.
     """
 
     def first(paths: Sequence[str]) -> sa.ColumnElement[Any]:
@@ -401,7 +400,7 @@ def _ids_of_row() -> sa.ColumnElement[str | None]:
     outer = first(_OUTER_IDS)
     is_enough = sa.func.instr(outer, sa.literal_column("'@'")) > 0
     inner = sa.case((is_enough, None), else_=first(_INNER_IDS))
-    # Where a place has no fromMe, the comparison is NULL.
+    # The comparison is NULL if a place has no fromMe.
     of_others = (
         _IS_MESSAGE & valid & (sa.func.coalesce(_is_from_me(valid), sa.false()) == sa.false())
     )
@@ -413,7 +412,7 @@ def _json(path: str) -> sa.ColumnElement[Any]:
 
 
 def _short_whapi_event() -> sa.ColumnElement[str | None]:
-    """Return the channel and the first message alone of a row's payload."""
+    """Return a row's payload reduced to the channel and the first message."""
 
     def name(text: str) -> sa.ColumnElement[str]:
         return sa.literal_column(f"'{text}'")
@@ -430,21 +429,21 @@ def _short_whapi_event() -> sa.ColumnElement[str | None]:
 
 
 def _whapi_event(of_large: sa.ColumnElement[Any]) -> sa.ColumnElement[str | None]:
-    """Return the payload of Whapi's rows, ``of_large`` in the place of a large one."""
+    """Return the payload of Whapi's rows, or ``of_large`` if it is large."""
     payload = _LOG.c.payload_json
     event = sa.case((sa.func.length(payload) <= MOST_BYTES, payload), else_=of_large)
     return sa.case((_IS_WHAPI, event), else_=None)
 
 
 class _Rows(NamedTuple):
-    """A query of rows, and the same one without a look into the payload's JSON."""
+    """Query of rows, and the same one without parsing the payload's JSON."""
 
     parsed: sa.Select[Any]
     unparsed: sa.Select[Any]
 
     @classmethod
     def of(cls, which: sa.ColumnElement[bool], order: sa.ColumnElement[Any]) -> _Rows:
-        """Make both."""
+        """Build both queries."""
         return cls(
             *(
                 sa.select(
@@ -527,9 +526,9 @@ class MessageLog:
         self._clock = clock or Clock()
 
     def head(self, known_id: int, above: int = 0, up_to: int = 0) -> Head:
-        """Return the present, with the row ``known_id`` and the ids ``above`` one, ``up_to`` one.
+        """Return the clock, the newest row, the time of ``known_id``, and a summary of the range.
 
-        It is one statement, so that all it tells is true of the same moment.
+        A single statement, and so consistent. The range is above ``above``, up to ``up_to``.
         """
         ((now, newest, newest_time, known_time, *ids),) = self._read(
             _HEAD, {"known": known_id, "after": above, "up_to": up_to}
@@ -543,26 +542,26 @@ class MessageLog:
         )
 
     def rows_after(self, row_id: int, limit: int) -> list[Row]:
-        """Return some rows that follow ``row_id``, oldest first and ``limit`` at most.
+        """Return at most ``limit`` rows after ``row_id``, oldest first.
 
-        This and the next two return none only where there is none.
+        This and the next two return fewer if the server is slow, none only if none exist.
         """
         return self._rows(_ROWS_AFTER, limit, row=row_id)
 
     def rows_before(self, row_id: int, limit: int) -> list[Row]:
-        """Return some rows in front of ``row_id``, newest first and ``limit`` at most."""
+        """Return at most ``limit`` rows before ``row_id``, newest first."""
         return self._rows(_ROWS_BEFORE, limit, row=row_id)
 
     def rows_among(self, ids: Collection[int], limit: int) -> list[Row]:
-        """Return the newest rows with these ids, newest first and ``limit`` at most."""
+        """Return at most ``limit`` rows with these ids, newest first."""
         return self._rows(_ROWS_AMONG, limit, rows=list(ids))
 
     def arrivals_before(self, row_id: int, limit: int) -> list[Arrival]:
-        """Return some rows in front of ``row_id``, newest first and ``limit`` at most."""
+        """Return at most ``limit`` rows before ``row_id`` for an audit, newest first."""
         return [_arrival(*one) for one in self._fetch(_ARRIVALS, limit, row=row_id)]
 
     def ids_between(self, after: int, up_to: int, limit: int) -> list[int]:
-        """Return the newest ``limit`` ids that are above ``after`` and not above ``up_to``."""
+        """Return the newest ``limit`` ids above ``after``, up to ``up_to``."""
         found = self._read(_IDS_BETWEEN, {"after": after, "up_to": up_to, "limit": limit})
         return [row_id for (row_id,) in found]
 
@@ -578,7 +577,7 @@ class MessageLog:
         return rows
 
     def _fetch(self, query: _Rows, limit: int, **values: object) -> Sequence[Any]:
-        """Read fewer rows where the server gives it up, none only where there is none."""
+        """Read rows, fewer after the server has aborted; none only if none exist."""
         statement = query.parsed
         while True:
             seconds = _LARGE_ROW_SECONDS if limit == 1 else _STATEMENT_SECONDS
@@ -604,7 +603,7 @@ class MessageLog:
             try:
                 return self._execute(statement, values, seconds)
             except SQLAlchemyError as error:
-                # A connection that was kept may have gone since, which shows only when it is used.
+                # A pooled connection may be dead, which shows only on use.
                 gone = isinstance(error, DBAPIError) and error.connection_invalidated
                 late = self._clock.monotonic() - started > _STATEMENT_SECONDS
                 if tried_again or late or not gone:
@@ -618,7 +617,7 @@ class MessageLog:
             connection = self._engine.connect()
         except SQLAlchemyError:
             raise
-        except Exception as error:  # noqa: BLE001 - PyMySQL raises all sorts at settings it dislikes
+        except Exception as error:  # noqa: BLE001 - PyMySQL raises any type for invalid settings
             raise MessageLogError(one_line(error)) from None
         with connection:
             if seconds == _STATEMENT_SECONDS or connection.dialect.name == "sqlite":
@@ -639,7 +638,7 @@ def _readable(error: SQLAlchemyError) -> MessageLogError:
 
 
 def _whapi_rows(row: Row, payload: str) -> list[Row]:
-    """Return as many rows as one holds messages, with its id and time."""
+    """Return one row for each message of a Whapi row, with the same id and time."""
     try:
         event = json.loads(payload)
     except (ValueError, RecursionError):
@@ -679,7 +678,7 @@ def _row(
     event = (event_type or "").lower()
     if echo is not None and not is_token(echo):
         echo = None
-    # An echo to oneself may be reported only once, before it is sent.
+    # A message to the own number may be reported only once, before it is sent.
     heard = event not in WRITTEN_BY_GATEWAY and (echo is not None or not is_untaken(note))
     named = 0 < len(key) <= MAX_ID_LENGTH
     usable = named and (echo is None or (heard and is_for(echo, key)))
@@ -710,7 +709,7 @@ def _arrival(
 
 
 def _time(value: Any) -> float | None:
-    # UNIX_TIMESTAMP() is 0 for dates that are none, such as 0000-00-00.
+    # UNIX_TIMESTAMP() is 0 for invalid dates such as 0000-00-00.
     return float(value) if value else None
 
 
@@ -719,10 +718,10 @@ def _engine(url: sa.URL) -> sa.Engine:
         return sa.create_engine(
             "sqlite://",
             creator=lambda: _open_sqlite(url.database or ""),
-            # A kept connection would go on reading a file that was replaced by another.
+            # A pooled connection would keep reading a file that was replaced.
             poolclass=sa.NullPool,
         )
-    # A connection that has gone is found out by its use: a ping would be a call for nothing.
+    # No ping: _read() detects dead connections and retries.
     engine = mysql_reader(url, pool_pre_ping=False, pool_size=1)
 
     @sa.event.listens_for(engine, "connect")
@@ -733,9 +732,9 @@ def _engine(url: sa.URL) -> sa.Engine:
 
 
 def _give_up_after(seconds: float, connection: Any) -> None:
-    """Let the server end each statement of a connection that takes longer.
+    """Set the time after which the server aborts a statement of this connection.
 
-    A client that no longer waits for an answer does not end the work on it.
+    The client's own time-out would not stop the server's work.
     """
     with connection.cursor() as cursor:
         if "MariaDB" in connection.get_server_info():
@@ -745,9 +744,9 @@ def _give_up_after(seconds: float, connection: Any) -> None:
 
 
 def _open_sqlite(path: str) -> sqlite3.Connection:
-    # Plain connect() would make an empty database where the path is wrong.
+    # Plain connect() would create an empty database for a wrong path.
     uri = f"file:{quote(path)}?mode=ro"
     connection = sqlite3.connect(uri, uri=True, timeout=5, check_same_thread=False)
-    # One row whose text is broken must not hide all the others.
+    # A row with invalid UTF-8 must not hide all others.
     connection.text_factory = partial(str, encoding="utf-8", errors="replace")
     return connection
