@@ -129,7 +129,7 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """Yield a connection in a transaction that commits at the end; on SQLite the only writer."""
+        """Yield a connection whose transaction commits at the end; SQLite: the only writer."""
         file = self.open()
         with self._writing, _as_state_error(), self._engine.begin() as connection:
             yield connection
