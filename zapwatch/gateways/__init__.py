@@ -1,4 +1,4 @@
-"""The gateways that can be watched: one interface, and an adapter for each of their APIs."""
+"""Supported gateways: one interface, and an adapter for each API."""
 
 TYPES = (
     "wrapper",
@@ -11,13 +11,13 @@ TYPES = (
     "wuzapi",
     "wwebjs-api",
 )
-"""What the settings can name as a gateway's ``type``: known without loading the adapters."""
+"""Values of a gateway's ``type``, listed here so that settings need not load the adapters."""
 
 NAMED_CHANNELS = frozenset({"whapi"})
-"""The types whose gateway has no list: the settings name each channel, with a secret of its own."""
+"""Types without a channel list; the settings name each channel, with its own secret."""
 
 BEARERS = frozenset({"wppconnect", "whapi", "gowa", "wuzapi"})
-"""The types whose token needs the header in which a user and password would be."""
+"""Types whose token uses the header Authorization, and so exclude HTTP Basic."""
 
 PUBLIC_URLS = {"whapi": "https://gate.whapi.cloud"}
-"""The base URL of those that are the same server for everybody."""
+"""Base URLs of hosted services."""

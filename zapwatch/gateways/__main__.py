@@ -1,4 +1,4 @@
-"""``zapwatch gateways describe TYPE``: what Zapwatch can do with a type of gateway."""
+"""``zapwatch gateways describe TYPE``: capabilities of a type of gateway."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MANUAL = manual(
 
 
 def describe(kind: str, adapter: type[Gateway]) -> Iterator[tuple[str, str]]:
-    """Return what is to be said of a type, each with its title."""
+    """Yield the capabilities of a type as titles and texts."""
     declared = adapter.declaration if issubclass(adapter, DeclaredGateway) else None
     made = adapter.calls_made
     yield "type", kind + (", described in YAML" if declared else "")
@@ -54,7 +54,7 @@ def _yes(value: bool) -> str:  # noqa: FBT001 - it is the value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print what is asked for, and return the exit code."""
+    """Print the description; return the exit code."""
     made = parser("python -m zapwatch.gateways", _MANUAL)
     made.add_argument("command", choices=["describe"], metavar="describe", help="what it can do")
     made.add_argument("type", metavar="TYPE", help=f"{', '.join(ADAPTERS)}, or one of your own")
@@ -65,12 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"gateways: {error}", file=sys.stderr)  # noqa: T201 - this is for the operator
         return 2
     for title, words in describe(given.type, adapter):
-        print(f"{title:<22}{words}")  # noqa: T201 - it, too
+        print(f"{title:<22}{words}")  # noqa: T201 - so is this
     return 0
 
 
 def _own(kind: str, env_file: str | None, pixelhub_env: str | None) -> type[Gateway]:
-    """Return the adapter of a type that the user's file describes; raise SettingsError."""
+    """Return the adapter of a user-defined type; raise SettingsError."""
     none = f"no type {kind!r}: there are {', '.join(ADAPTERS)}"
     try:
         gateways = load(env_file, pixelhub_env=pixelhub_env, quiet=True).gateways

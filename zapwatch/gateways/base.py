@@ -1,4 +1,4 @@
-"""Gateway interface over HTTP: operations, answers as types, failures as one error."""
+"""Gateway interface over HTTP: operations, typed responses, a single error class."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zapwatch.messages.received import Received
 
 
 class Operation(enum.StrEnum):
-    """What can be asked of a gateway: the label ``operation`` of the request metrics."""
+    """Operation of a gateway; the label ``operation`` of the request metrics."""
 
     LIST = "list"
     QR = "qr"
@@ -37,7 +37,7 @@ class Operation(enum.StrEnum):
 
 
 class GatewayErrorKind(enum.StrEnum):
-    """Why a call failed: the label ``reason`` of whatsapp_gateway_request_errors_total."""
+    """Reason of a failed call; the label ``reason`` of whatsapp_gateway_request_errors_total."""
 
     TIMEOUT = "timeout"
     CONNECTION = "connection"
@@ -50,7 +50,7 @@ class GatewayErrorKind(enum.StrEnum):
 
 
 class GatewayError(Exception):
-    """A call failed. ``str()`` is one line without any secret."""
+    """A call failed. ``str()`` is one line without secrets."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class GatewayError(Exception):
         request_id: str = "",
         one_channel: bool = False,
     ) -> None:
-        """Take the operation and why it failed; ``one_channel``: it is about that channel alone."""
+        """Describe the failure; ``one_channel``: it concerns that channel only."""
         super().__init__(f"{operation}: {reason}: {detail}")
         self.operation = operation
         self.reason = reason
@@ -73,11 +73,11 @@ class GatewayError(Exception):
 
 
 Observer = Callable[[Operation, float, GatewayErrorKind | None], None]
-"""Is told of each operation: which, its seconds, and the reason if it failed."""
+"""Called after each operation with its duration in seconds, and the reason if it failed."""
 
 
 class QrKind(enum.Enum):
-    """What the answer to a QR call means."""
+    """Meaning of the response to a QR call."""
 
     QR = "a QR code waits for a person"
     ACCEPTED = "no QR is needed: the gateway takes the session for connected"
@@ -87,10 +87,10 @@ class QrKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class QrAnswer:
-    """The gateway's answer to a QR call; ``image`` only where kind is QR, and not always there.
+    """Response to a QR call; ``image`` only if the kind is QR, and not always.
 
-    ``image`` is a ``data:`` URL, an ``http(s)`` URL or bare base64 of a PNG. It lets whoever sees
-    it take over the WhatsApp account, so it stays out of ``repr()``, logs and URLs.
+    ``image`` is a ``data:`` URL, an ``http(s)`` URL or bare base64 of a PNG. With it, anyone can
+    take over the WhatsApp account, so it must not appear in ``repr()``, logs and URLs.
     """
 
     kind: QrKind
@@ -99,9 +99,9 @@ class QrAnswer:
 
 @dataclass(frozen=True, slots=True)
 class PairingCode:
-    """A code that is typed on the phone instead of a scan, and for how many seconds it lives.
+    """Code to type on the phone instead of a scan, and its lifetime in seconds.
 
-    It lets whoever types it connect an account here: out of ``repr()``, logs and URLs.
+    With it, anyone can connect an account here, so it must not appear in ``repr()``, logs and URLs.
     """
 
     code: str = field(repr=False)
@@ -110,24 +110,24 @@ class PairingCode:
 
 @dataclass(frozen=True, slots=True)
 class WebhookConfig:
-    """Where a session of its own settings posts its messages.
+    """Webhooks in a session's own settings.
 
-    The ``urls`` may hold secrets: out of ``repr()``, logs and the state. None, where the session
-    has none of its own; what is set for the whole gateway is in no answer.
+    The ``urls`` may contain secrets, and must not appear in ``repr()``, logs and the state. Without
+    ``urls``, the session has none of its own; responses omit those of the whole gateway.
     """
 
     urls: tuple[str, ...] = field(default=(), repr=False)
     enabled: bool = True
     posts_messages: bool = True
-    """Whether the event of a message is among those that are selected."""
+    """Whether events of messages are selected."""
 
 
 MAX_CHANNELS = 20_000
-"""More of one gateway are not watched: each is a series in a dozen metrics."""
+"""Limit of watched channels per gateway: each is a series in a dozen metrics."""
 
 
 class LeftOut(enum.StrEnum):
-    """Why an entry of a list is no channel: label of whatsapp_gateway_channels_left_out."""
+    """Why an entry of a list was left out; label of whatsapp_gateway_channels_left_out."""
 
     UNUSABLE_ID = "unusable_id"
     DUPLICATE = "duplicate"
@@ -143,9 +143,9 @@ LEFT_OUT_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class ChannelList:
-    """The gateway's channels, one for each identity, and how many entries were left out.
+    """A gateway's channels, one for each identity, and the numbers of entries left out.
 
-    ``ignored`` are the ids of those that the operator does not want watched.
+    ``ignored`` are the ids of channels that the operator ignores.
     """
 
     channels: tuple[Channel, ...]
@@ -154,10 +154,9 @@ class ChannelList:
 
     @classmethod
     def of(cls, entries: Iterable[Channel | None], *, may_be_empty: bool = True) -> ChannelList:
-        """Return the channels among the entries of a list; None stands for an entry that is none.
+        """Build a list from its entries, in which None marks an unusable one.
 
-        Raises Failure where all the entries are none, and, unless the list ``may_be_empty``, where
-        there are no entries.
+        Raises Failure if all entries are unusable, and if there are none unless ``may_be_empty``.
         """
         channels: dict[str, Channel] = {}
         left_out: Counter[LeftOut] = Counter()
@@ -165,20 +164,19 @@ class ChannelList:
             if channel is None:
                 left_out[LeftOut.UNUSABLE_ID] += 1
             elif channels.setdefault(channel.key, channel) is not channel:
-                # Two sessions whose ids differ in letter case alone cannot be told apart in the
-                # log.
+                # The log does not distinguish sessions whose ids differ only in letter case.
                 left_out[LeftOut.DUPLICATE] += 1
         if not channels and (left_out or not may_be_empty):
             raise Failure(GatewayErrorKind.INVALID, "no channel found in the list")
-        # By their keys, so that it is the same ones each time, however the gateway sorts its list.
+        # Sorted by key, so that the same ones remain for any order of the gateway's list.
         for key in sorted(channels)[MAX_CHANNELS:]:
             del channels[key]
             left_out[LeftOut.OVER_LIMIT] += 1
         return cls(tuple(channels.values()), left_out)
 
 
-class Failure(Exception):  # noqa: N818 - GatewayError is what callers see
-    """Cause of a failed call; the detail may be long, and may repeat what was sent."""
+class Failure(Exception):  # noqa: N818 - callers see GatewayError
+    """Cause of a failed call; the detail may be long and contain secrets."""
 
     def __init__(self, reason: GatewayErrorKind, detail: str) -> None:
         super().__init__(detail)
@@ -187,29 +185,29 @@ class Failure(Exception):  # noqa: N818 - GatewayError is what callers see
 
 
 class GatewayResponse(HttpResponse):
-    """HTTP response of a gateway; what is no usable JSON raises Failure."""
+    """HTTP response of a gateway; the JSON methods raise Failure."""
 
     @property
     def is_html(self) -> bool:
-        """Whether it is a proxy's page rather than the gateway's own response."""
+        """Whether this is a proxy's page rather than the gateway's own response."""
         return "html" in self.content_type.lower() or self.raw.lstrip()[:1] == b"<"
 
     def json_object(self) -> dict[str, Any]:
-        """Return the JSON object of a successful answer; raise Failure for any other."""
+        """Return the JSON object of a successful response; raise Failure for any other."""
         parsed = self.json_value()
         if not isinstance(parsed, dict):
             raise Failure(GatewayErrorKind.INVALID, "JSON that is not an object")
         return parsed
 
     def json_list(self) -> list[Any]:
-        """Return the JSON list of a successful answer; raise Failure for any other."""
+        """Return the JSON list of a successful response; raise Failure for any other."""
         parsed = self.json_value()
         if not isinstance(parsed, list):
             raise Failure(GatewayErrorKind.INVALID, "JSON that is not a list")
         return parsed
 
     def json_value(self) -> Any:
-        """Return the JSON of a successful answer; raise Failure for any other."""
+        """Return the JSON of a successful response; raise Failure for any other."""
         parsed = self.json()
         message = error_message(parsed)
         suffix = f": {message}" if message else ""
@@ -247,10 +245,7 @@ class GatewayResponse(HttpResponse):
 
 
 def error_message(parsed: Any) -> str:
-    """Return the text that a gateway puts in ``error``, ``message`` and ``response.message``.
-
-    Each may be any JSON.
-    """
+    """Join the texts in ``error``, ``message`` and ``response.message``, which may be any JSON."""
     if not isinstance(parsed, dict):
         return ""
     values = [parsed.get(name) for name in ("error", "message")]
@@ -272,18 +267,18 @@ _List = TypeVar("_List")
 
 
 class RequestBudget:
-    """How many requests a gateway may get: this one without bounds. See registry.py."""
+    """Budget of a gateway's requests; this one is unlimited. See registry.py."""
 
     def take(self) -> bool:
-        """Take one request out of the budget; false where none is left."""
+        """Take one request from the budget; return false if none is left."""
         return True
 
     def spares(self, requests: int) -> bool:  # noqa: ARG002
-        """Whether this many requests are left for work that can wait, beside the repairs."""
+        """Whether this many requests are left for work other than repairs."""
         return True
 
     def listed(self, requests: int, ask: Callable[[], _List]) -> _List:  # noqa: ARG002
-        """Return the list that ``ask`` makes with so many requests; raise what it raises."""
+        """Return the list from ``ask``, which costs ``requests``; raise its exceptions."""
         return ask()
 
 
@@ -291,7 +286,7 @@ NO_BUDGET = RequestBudget()
 
 
 class Calls:
-    """HTTP calls of one operation, with one request id and one deadline; each raises Failure."""
+    """HTTP calls of one operation, which share a request id and a deadline; each raises Failure."""
 
     def __init__(
         self,
@@ -308,16 +303,16 @@ class Calls:
         self._give_up_at = time.monotonic() + seconds
 
     def within(self, seconds: float) -> Calls:
-        """Return calls of the same operation for another thread, with a deadline of their own."""
+        """Return calls of the same operation for another thread, with their own deadline."""
         left = self._give_up_at - time.monotonic()
         return Calls(self._http, max(0.0, min(seconds, left)), self.request_id, self._budget)
 
     def get(self, path: str) -> GatewayResponse:
-        """Send a GET to a path below the base URL, its parts quoted already."""
+        """Send a GET to a quoted path below the base URL."""
         return self.send("GET", path)
 
     def post(self, path: str, body: Mapping[str, object] | None = None) -> GatewayResponse:
-        """Send a POST with a JSON body, or with none."""
+        """Send a POST, with a JSON body if there is one."""
         return self.send("POST", path, body)
 
     def send(
@@ -329,7 +324,7 @@ class Calls:
         token: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> GatewayResponse:
-        """Send a request with any method, and with a bearer token if there is one."""
+        """Send a request, with a bearer token if there is one."""
         self.last_status = None
         if not self._budget.take():
             raise Failure(GatewayErrorKind.LIMIT, "requests_per_month leaves no request for now")
@@ -361,53 +356,53 @@ HINTS = {
     GatewayErrorKind.INVALID: "no channel found or invalid answer: is this the gateway's base URL?",
     GatewayErrorKind.LIMIT: "no more requests for now: the gateway's limit, or requests_per_month",
 }
-"""What is most likely wrong with any gateway; an adapter replaces what it knows better."""
+"""Most likely causes of failed lists; adapters override some."""
 
 
 class CallsMade(NamedTuple):
-    """What a gateway is called for, in its own words; empty where there is no such call."""
+    """Gateway's own names of the calls for each purpose; empty for no call."""
 
     down: str
-    """For a channel that is down."""
+    """Repair of a disconnected channel."""
     zombie: str
     stuck: str
-    """For one that has been starting for long."""
+    """Repair of a channel that has been starting for long."""
     proof: str
-    """For a query."""
+    """Query."""
     code: str
-    """For a pairing code."""
+    """Pairing code."""
     messages: str
-    """For the messages that a channel has received."""
+    """Messages that a channel has received."""
     lost: str
     """With RECONNECT_ALLOW_RESTART: the pairing is lost."""
 
 
 class Gateway(ABC):
-    """One gateway; safe to share between threads. Every method raises GatewayError only."""
+    """One gateway; thread-safe. Every method raises GatewayError only."""
 
     usual_port: ClassVar[int]
-    """Where it listens unless told otherwise."""
+    """Default port of the gateway."""
 
     hints: ClassVar[Mapping[GatewayErrorKind, str]]
-    """What is most likely wrong where the list fails for a reason; each of them has one."""
+    """Most likely cause of a failed list for each reason."""
 
     calls_made: ClassVar[CallsMade]
-    """For people; docs/gateways/README.md has the same."""
+    """Text for people, the same as in docs/gateways/README.md."""
 
     reconnect_call: ClassVar[str] = "reconnect"
-    """What the log calls reconnect(); the gateway's own name where it always is the same call."""
+    """Name of reconnect() in the log; the gateway's own if it is always the same call."""
 
     keeps_channel: ClassVar[bool] = False
     """Whether delete() leaves the channel in the list, with its settings but unpaired."""
 
     starting_hint: ClassVar[str] = ""
-    """What a person should look at where a repair leaves a session INITIALIZING."""
+    """Advice for people if a repair leaves a session INITIALIZING."""
 
     has_aliases: ClassVar[bool] = False
-    """Whether its list tells channels by other names than log and events do."""
+    """Whether log and events use other names of channels than the list."""
 
     lists_qr: ClassVar[bool] = True
-    """Whether the list tells a session that waits for a scan from one that starts."""
+    """Whether the list distinguishes sessions that wait for a scan from starting ones."""
 
     can_query: ClassVar[bool] = False
     can_take_back: ClassVar[bool] = False
@@ -416,16 +411,16 @@ class Gateway(ABC):
     """Whether pairing_code() works."""
 
     asks_number: ClassVar[bool] = False
-    """Whether own_number() can tell a number that the list does not."""
+    """Whether own_number() can return a number that the list omits."""
 
     lists_messages: ClassVar[bool] = False
-    """Whether received() can tell anything."""
+    """Whether received() works."""
 
     delivery_seconds: ClassVar[float] = 60.0
-    """For so long the gateway may try to post a message to its webhook by itself."""
+    """Time for which the gateway itself may retry to post a message to its webhook."""
 
     credential_header: ClassVar[str | None] = None
-    """The header that carries the secret, where it is the same one in each call."""
+    """Header of the secret, if it is the same in each call."""
 
     def __init__(
         self,
@@ -439,9 +434,9 @@ class Gateway(ABC):
         budget: RequestBudget = NO_BUDGET,
         observe: Observer = lambda _operation, _seconds, _reason: None,
     ) -> None:
-        """Let the list take ``list_timeout`` seconds, and every other call ``qr_timeout``.
+        """Configure time-outs in seconds: ``list_timeout``, and ``qr_timeout`` for other calls.
 
-        ``channels``: those that the settings name. ``budget`` bounds the calls.
+        ``channels`` are those that the settings name. ``budget`` limits the calls.
         """
         self._base_url = base_url.rstrip("/")
         self._secret = secret
@@ -458,16 +453,16 @@ class Gateway(ABC):
         return {self.credential_header: self._secret} if self.credential_header else {}
 
     def _secrets(self) -> list[str]:
-        """Return all that no error may repeat."""
+        """Return the secrets to mask in errors."""
         of_channels = (channel.secret for channel in self._named.values())
         return [self._secret, self._password, *of_channels]
 
     @contextmanager
     def _operation(self, operation: Operation, *, hide: Sequence[str] = ()) -> Iterator[Calls]:
-        """Lend calls that share a request id and a deadline, and observe the operation.
+        """Yield calls that share a request id and a deadline, and observe the operation.
 
-        A Failure in the block, of a call or of what is made of its answer, becomes a GatewayError,
-        which repeats neither the secret nor what is to ``hide``.
+        A Failure in the block, of a call or of parsing its response, becomes a GatewayError, in
+        which secrets and the texts in ``hide`` are masked.
         """
         timeout = self._list_timeout if operation is Operation.LIST else self._qr_timeout
         calls = Calls(self._http, timeout, budget=self._budget)
@@ -482,7 +477,7 @@ class Gateway(ABC):
             raise GatewayError(
                 operation,
                 reason,
-                # The longest first: one may be a part of another.
+                # Longest first, since one may be part of another.
                 one_line(failure.detail, secrets=sorted(secrets, key=len, reverse=True), hide=hide),
                 http_status=calls.last_status,
                 request_id=calls.request_id,
@@ -496,43 +491,42 @@ class Gateway(ABC):
 
     @abstractmethod
     def list_channels(self) -> ChannelList:
-        """Return the channels that the gateway has.
+        """Return the gateway's channels.
 
-        None at all is a failure too, unless the gateway can tell "no session yet" from a mistake.
+        An empty list is a failure unless the gateway reliably reports that there are no sessions.
         """
 
     @abstractmethod
     def reconnect(self, channel: Channel, *, silent: bool, stuck: bool = False) -> QrAnswer:
-        """Make the gateway try to reconnect the channel, without losing the pairing.
+        """Make the gateway reconnect the channel, without losing the pairing.
 
-        ``silent``: the gateway calls it connected, yet nothing arrives. ``stuck``: it has been
-        starting for so long that the start itself must be repeated; ignored where it is not
-        starting any more.
+        ``silent``: the channel is reported as connected, but nothing arrives. ``stuck``: it has
+        been starting for so long that the start must be repeated; ignored if it is not starting.
         """
 
     def can_spare_list(self) -> bool:
-        """Whether the budget has a list left for somebody who only looks."""
+        """Whether the budget allows a list for display only."""
         return self._budget.spares(self._list_requests)
 
     @property
     def _list_requests(self) -> int:
-        """How many requests a list costs, where they are counted."""
+        """Requests that a list costs."""
         return 1
 
     def planned_call(self, channel: Channel, *, silent: bool) -> str:  # noqa: ARG002
-        """Return what reconnect() would call, for whoever asks before it is called."""
+        """Return the name of the call that reconnect() would make."""
         return self.reconnect_call
 
     @abstractmethod
     def qr(self, channel_id: str) -> QrAnswer:
-        """Return the channel's present QR code, or why there is none."""
+        """Return the channel's current QR code, or the reason for its absence."""
 
     @abstractmethod
     def start_session(self, channel_id: str) -> None:
         """Start a session that is NOT_STARTED."""
 
     def get_image(self, url: str) -> bytes:
-        """Return the image that a QR answer only links to; no other server is asked for it."""
+        """Return the image of a QR response with a link, which must lead to the gateway."""
         with self._operation(Operation.QR) as calls:
             if not url.startswith(f"{self._base_url}/"):
                 raise Failure(GatewayErrorKind.INVALID, "a QR code at some other server")
@@ -542,9 +536,9 @@ class Gateway(ABC):
             return answer.raw
 
     def pairing_code(self, channel_id: str, phone: str) -> PairingCode:  # noqa: ARG002
-        """Return a new pairing code for a number (digits, as WhatsApp registered it).
+        """Return a new pairing code for a number (digits, as registered with WhatsApp).
 
-        Only where ``can_pair``, and only of a session without a pairing: no other loses one by it.
+        Requires ``can_pair``. Paired sessions are refused, so that they keep their pairing.
         """
         raise GatewayError(
             Operation.PAIRING_CODE, GatewayErrorKind.INVALID, "this gateway has no pairing codes"
@@ -552,16 +546,16 @@ class Gateway(ABC):
 
     @abstractmethod
     def delete(self, channel_id: str) -> None:
-        """Throw the pairing away. IT IS LOST: create() must follow, and a person must scan."""
+        """Delete the pairing. IT IS LOST: create() must follow, and a person must scan."""
 
     @abstractmethod
     def create(self, channel_id: str) -> None:
-        """Make a session, which a person must scan, of a channel after its delete()."""
+        """Create a channel's session after delete(); a person must pair it."""
 
     def query(self, channel: Channel) -> None:  # noqa: ARG002 - adapters use it
-        """Ask WhatsApp's servers for something harmless; only where ``can_query``.
+        """Send WhatsApp's servers a harmless query; requires ``can_query``.
 
-        That it works proves the way from the gateway to WhatsApp, not that events come in.
+        Success proves the connection from the gateway to WhatsApp, but not that events arrive.
         """
         raise GatewayError(
             Operation.QUERY,
@@ -570,14 +564,14 @@ class Gateway(ABC):
         )
 
     def own_number(self, channel: Channel) -> str | None:
-        """Return the number (digits only) of the session itself, None where it is not told."""
+        """Return the session's own number (digits only), None if unknown."""
         return channel.number
 
     @abstractmethod
     def send_text(self, channel: Channel, number: str, text: str) -> str | None:
-        """Send a text to a number (digits only); return the message's id where it is told.
+        """Send a text to a number (digits only); return the message's id, None if unknown.
 
-        After a failure, but for TLS and UNAUTHORIZED, the text may have been sent all the same.
+        After a failure other than TLS and UNAUTHORIZED, the text may have been sent.
         """
 
     def take_back(
@@ -586,7 +580,7 @@ class Gateway(ABC):
         number: str,  # noqa: ARG002
         message_id: str,  # noqa: ARG002
     ) -> None:
-        """Delete a message of ours for both sides; only where ``can_take_back``."""
+        """Delete one of our messages for both sides; requires ``can_take_back``."""
         raise GatewayError(
             Operation.TAKE_BACK, GatewayErrorKind.INVALID, "this gateway takes no message back"
         )
@@ -600,21 +594,20 @@ class Gateway(ABC):
         *,
         newest: bool = False,  # noqa: ARG002
     ) -> Received:
-        """Return what the channel has received between two moments in Unix seconds.
+        """Return the messages that the channel received between two times in Unix seconds.
 
-        Nothing is changed by it: no message counts as read afterwards. Of the ids in ``events_of``
-        there are the events as well, as the gateway itself would post them.
-        ``newest``: only the newest of them, by a few short calls.
+        Messages are not marked as read. For the ids in ``events_of``, the result includes events
+        as the gateway itself would post them. ``newest``: only the newest, by a few short calls.
         """
         return Received(cannot_know="this gateway has no call that lists messages")
 
     @staticmethod
     def event_headers(token: str, body: bytes) -> dict[str, str]:  # noqa: ARG004 - WAHA signs it
-        """Return the headers by which the receiver of an event of this gateway trusts it."""
+        """Return the headers that authenticate an event of this gateway to its receiver."""
         return {"Authorization": f"Bearer {token}"}
 
     def webhook(self, channel: Channel) -> WebhookConfig | None:  # noqa: ARG002 - adapters use it
-        """Return where the session posts its messages; None where the gateway does not say."""
+        """Return the session's webhooks; None if the gateway does not report them."""
         return None
 
     def close(self) -> None:

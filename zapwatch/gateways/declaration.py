@@ -1,6 +1,6 @@
-"""A gateway that is described in YAML: how it is asked, and what its answers mean.
+"""Parser of YAML descriptions of gateways: their calls, and the meaning of responses.
 
-docs/gateways/declared.md has all keys. What is wrong shows when the file is read, in one line.
+docs/gateways/declared.md has all keys. Errors are one line, raised when the file is read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CALL = re.compile(r"(GET|POST|PUT|PATCH|DELETE) (/[^\s#\\]*)")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _MOST_BYTES = 256 * 1024
 _MOST_NODES = 80
-_MOST_LISTS = 2  # [a, b] | [@, @] | ... makes an answer of any size out of a small one
+_MOST_LISTS = 2  # [a, b] | [@, @] | ... doubles a response at each step
 
 _OF_CHANNEL = {"id", "number"}
 PLACEHOLDERS = {
@@ -35,7 +35,7 @@ PLACEHOLDERS = {
     "query": _OF_CHANNEL,
     "code": _OF_CHANNEL,
 }
-"""What a call may name besides its channel's ``{id}``; all others know that alone."""
+"""Placeholders of calls besides the channel's ``{id}``; other calls only have that one."""
 
 _NEEDED_CALLS = {"qr", "send", "lose_pairing"}
 _QR_FORMS = ("base64", "data_url", "link", "png")
@@ -50,21 +50,21 @@ _MEANINGS = {
 
 
 class DeclarationError(Exception):
-    """A description that cannot be used. ``str()`` is one line: which key, and what is wrong."""
+    """An invalid description. ``str()`` is one line with the key and the error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A JMESPath expression."""
+    """Compiled JMESPath expression."""
 
     text: str
     _compiled: Any = field(repr=False, compare=False)
 
     def of(self, value: object) -> Any:
-        """Return what it finds in a JSON value, None where that is nothing."""
+        """Return the result for a JSON value, None if there is none."""
         try:
             return self._compiled.search(value)
-        # A function that got another type than it takes, or a number that is none.
+        # A function with an argument of a wrong type, or an invalid number.
         except (jmespath.exceptions.JMESPathError, ArithmeticError, TypeError, ValueError):
             return None
         except RecursionError:
@@ -72,7 +72,7 @@ class Expression:
 
 
 class Auth(NamedTuple):
-    """How calls carry the secret; those of a channel may carry the channel's own in a header."""
+    """Transport of the secret; calls about a channel may send its own secret in a header."""
 
     kind: str
     """``header``, ``bearer`` or ``basic``."""
@@ -81,13 +81,13 @@ class Auth(NamedTuple):
 
     @property
     def in_authorization(self) -> bool:
-        """Whether it takes the header in which a user and password would be."""
+        """Whether the secret uses the header Authorization, which excludes HTTP Basic."""
         return self.kind != "header" or self.header.lower() == "authorization"
 
 
 @dataclass(frozen=True, slots=True)
 class CallStep:
-    """One call: method, path with placeholders, what is sent, and what of the answer counts."""
+    """One request: method, path with placeholders, content, and the value in its response."""
 
     method: str
     path: str
@@ -95,18 +95,18 @@ class CallStep:
     body: Any = None
     value: Expression | None = None
     form: str = "base64"
-    """How ``value`` holds a QR code."""
+    """Format of a QR code in ``value``."""
     require: Expression | None = None
     may_fail: bool = False
 
     def __str__(self) -> str:
-        """Return the request as logs and reports show it."""
+        """Return the request for logs and reports."""
         return f"{self.method} {self.path}"
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What an answer means; the first rule that fits counts."""
+    """Meaning of a response; the first matching rule counts."""
 
     means: str
     http: int | None = None
@@ -115,16 +115,16 @@ class Rule:
 
     @property
     def kind(self) -> GatewayErrorKind | None:
-        """The kind of failure that it is, None where it is none."""
+        """Kind of failure, None if the response is not a failure."""
         return _MEANINGS[self.means]
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The list's call, and where its entries tell what.
+    """Call for the list, and paths in its entries.
 
-    Channels are called by their ``name`` where there is one; ``id`` is what calls take for them,
-    and what events then may say. ``secret`` is each channel's own.
+    A channel's id in Zapwatch is its ``name`` if that exists; calls, and possibly events, use its
+    ``id``. ``secret`` is the channel's own.
     """
 
     step: CallStep
@@ -139,7 +139,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class EventPaths:
-    """Where a posted event tells what; ``when`` and ``channel`` see the event, the rest an item."""
+    """Paths in a posted event; all but ``when``, ``channel`` and ``items`` apply to an item."""
 
     when: Expression
     channel: Expression
@@ -149,12 +149,12 @@ class EventPaths:
     id: Expression | None = None
     heard: Expression | None = None
     signature: str | None = None
-    """The header that holds the HMAC-SHA256 of the body, in hexadecimal digits."""
+    """Header with the hexadecimal HMAC-SHA256 of the body."""
 
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """All that a file says of one type of gateway."""
+    """Description of one type of gateway."""
 
     name: str
     port: int
@@ -164,7 +164,7 @@ class Declaration:
     number: CallStep | None
     statuses: Mapping[str, Status]
     repair: Mapping[str, str]
-    """Names of calls by a status, by the gateway's own word for one, by ``stuck`` or ``silent``."""
+    """Names of calls by the gateway's own status, or ``disconnected``, ``stuck``, ``silent``."""
     calls: Mapping[str, tuple[CallStep, ...]]
     keeps_channel: bool
     answers: tuple[Rule, ...]
@@ -172,7 +172,7 @@ class Declaration:
 
 
 def read_file(path: Path) -> dict[str, Declaration]:
-    """Return the types that a file describes by their names; raise DeclarationError."""
+    """Return the types in a file by name; raise DeclarationError."""
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -198,7 +198,7 @@ def read_file(path: Path) -> dict[str, Declaration]:
 class _TypesLoader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            # Aliases of aliases make a file of any size out of a small one.
+            # Aliases of aliases expand a small file to any size.
             mark = self.get_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(problem="an alias cannot be used here", problem_mark=mark)
         return super().compose_node(parent, index)
@@ -212,7 +212,7 @@ class _TypesLoader(yaml.SafeLoader):
 
 
 class _Keys:
-    """One mapping of the file: known keys only, and each value with its place in errors."""
+    """Mapping with known keys only; errors include the place in the file."""
 
     def __init__(self, where: str, value: Any, known: set[str], needed: set[str]) -> None:
         self.where = where
@@ -333,7 +333,7 @@ def _declaration(where: str, name: Any, value: Any) -> Declaration:
 
 
 def _of_one(keys: _Keys, name: str) -> CallStep | None:
-    """Return the call that tells one thing of a channel."""
+    """Return the call ``name``, which returns one value of a channel."""
     if name not in keys:
         return None
     step = _step(f"{keys.where}: {name}", keys.get(name), set())

@@ -1,4 +1,4 @@
-"""The adapter for whatever gateway a file describes: see declaration."""
+"""Adapter of gateways that are described in YAML, see declaration.py."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class _Listed(NamedTuple):
-    """What the last list said of a channel besides what everybody may know."""
+    """Parts of a channel's entry in the last list that stay within the adapter."""
 
     id: str
     secret: str
     word: str
 
 
-class _MeansQrKind(Exception):  # noqa: N818 - an answer that is not a failure
-    """A rule says that an answer tells of the channel, and holds no code."""
+class _MeansQrKind(Exception):  # noqa: N818 - a response that is not a failure
+    """By a rule, a response reports the channel's state instead of a QR code."""
 
     def __init__(self, kind: QrKind) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class _MeansQrKind(Exception):  # noqa: N818 - an answer that is not a failure
 
 
 class DeclaredGateway(Gateway):
-    """A described HTTP API; adapter_for() makes the class for one description."""
+    """HTTP API by description; adapter_for() creates the class of each description."""
 
     usual_port: ClassVar = 443
     hints: ClassVar = HINTS
@@ -87,7 +87,7 @@ class DeclaredGateway(Gateway):
         return [*super()._secrets(), *own, password]
 
     def list_channels(self) -> ChannelList:
-        """Return the channels; one whose status is a call of its own that fails is UNKNOWN."""
+        """Return the channels; if the call for a channel's status fails, it is UNKNOWN."""
         listing = self.declaration.listing
         with self._operation(Operation.LIST) as calls:
             entries = self._entries(calls)
@@ -110,7 +110,7 @@ class DeclaredGateway(Gateway):
             return ChannelList(tuple(channels), listed.left_out)
 
     def reconnect(self, channel: Channel, *, silent: bool, stuck: bool = False) -> QrAnswer:
-        """Make the call that the description names for the channel's status."""
+        """Make the described repair call for the channel's current status."""
         with self._operation(Operation.RECONNECT) as calls:
             word = self._word(calls, channel.id)
             status = self._status(word)
@@ -123,7 +123,7 @@ class DeclaredGateway(Gateway):
             elif status is Status.DISCONNECTED:
                 name = self._repair(word, "disconnected")
             if starting and name and not self.lists_qr:
-                # It may be starting for so long because a code waits for a person.
+                # The session may be waiting for a scan.
                 answer = self._code(calls, channel.id)
                 if answer.kind is QrKind.QR:
                     return answer
@@ -134,7 +134,7 @@ class DeclaredGateway(Gateway):
             return self._answer(calls, channel.id, word)
 
     def planned_call(self, channel: Channel, *, silent: bool) -> str:
-        """Return the steps for a channel as it is listed."""
+        """Return the steps of the repair call for the listed status."""
         listed = self._listed.get(channel.id)
         states = ["silent"] if silent else [listed.word if listed else "", "disconnected"]
         if channel.status not in {Status.CONNECTED, Status.DISCONNECTED}:
@@ -144,18 +144,18 @@ class DeclaredGateway(Gateway):
         return ", ".join(map(str, self.declaration.calls[name])) if name else "nothing"
 
     def qr(self, channel_id: str) -> QrAnswer:
-        """Return the present QR code, where the channel may be waiting for a person."""
+        """Return the current QR code if the channel may be waiting for a scan."""
         with self._operation(Operation.QR) as calls:
             return self._answer(calls, channel_id, self._word(calls, channel_id))
 
     def start_session(self, channel_id: str) -> None:
-        """Make the call for a channel that is down."""
+        """Make the repair call for a disconnected channel."""
         with self._operation(Operation.START_SESSION) as calls:
             name = self._repair(self._word(calls, channel_id), "disconnected")
             self._run(calls, name, channel_id)
 
     def pairing_code(self, channel_id: str, phone: str) -> PairingCode:
-        """Ask for a code of a session that waits for a person; start one that is down."""
+        """Request a code for a session that waits for a scan; start a disconnected one."""
         if not self.can_pair:
             return super().pairing_code(channel_id, phone)
         with self._operation(Operation.PAIRING_CODE, hide=(phone,)) as calls:
@@ -173,12 +173,12 @@ class DeclaredGateway(Gateway):
             return read_pairing_code(found, _PAIRING_SECONDS)
 
     def delete(self, channel_id: str) -> None:
-        """Make the call after which THE PAIRING IS LOST."""
+        """Make the call ``lose_pairing``. THE PAIRING IS LOST."""
         with self._operation(Operation.DELETE) as calls:
             self._run(calls, "lose_pairing", channel_id)
 
     def create(self, channel_id: str) -> None:
-        """Make the call for a channel that is down, unless it has one that creates it."""
+        """Make the call ``create``, or without one the call for a disconnected channel."""
         with self._operation(Operation.CREATE) as calls:
             if "create" in self.declaration.calls:
                 self._run(calls, "create", channel_id)
@@ -188,7 +188,7 @@ class DeclaredGateway(Gateway):
                 self._run(calls, self._repair(word, "disconnected"), channel_id)
 
     def query(self, channel: Channel) -> None:
-        """Make the call that WhatsApp's servers must answer."""
+        """Make the call that requires a response of WhatsApp's servers."""
         if not self.can_query:
             super().query(channel)
         number = self.own_number(channel) or ""
@@ -200,7 +200,7 @@ class DeclaredGateway(Gateway):
             self._run(calls, "query", channel.id, number=number)
 
     def own_number(self, channel: Channel) -> str | None:
-        """Ask for the number where there is a call for it; else it is the listed one."""
+        """Request the number if there is a call for it, otherwise return the listed one."""
         step = self.declaration.number
         if step is None:
             return channel.number
@@ -211,13 +211,13 @@ class DeclaredGateway(Gateway):
             return number
 
     def send_text(self, channel: Channel, number: str, text: str) -> str | None:
-        """Send a text."""
+        """Send a text; return the message's id, None if the description has no path to it."""
         with self._operation(Operation.SEND, hide=(number, text)) as calls:
             found = self._run(calls, "send", channel.id, number=number, text=text)
             return found if isinstance(found, str) and found else None
 
     def take_back(self, channel: Channel, number: str, message_id: str) -> None:
-        """Delete a message of ours for both sides."""
+        """Delete one of our messages for both sides."""
         if not self.can_take_back:
             super().take_back(channel, number, message_id)
         with self._operation(Operation.TAKE_BACK, hide=(number,)) as calls:
@@ -230,7 +230,7 @@ class DeclaredGateway(Gateway):
             raise Failure(GatewayErrorKind.INVALID, f"JSON without a list at {listing.items.text}")
         known: dict[str, _Listed] = {}
         for entry in entries:
-            # Of two of one name the first is the channel, as in the list that is returned.
+            # Of two entries with the same name the first counts, as in ChannelList.of().
             known.setdefault(
                 _text(listing.name or listing.id, entry),
                 _Listed(
@@ -243,7 +243,7 @@ class DeclaredGateway(Gateway):
         return entries
 
     def _find(self, calls: Calls, name: str) -> _Listed:
-        """Return what a new list says of a channel."""
+        """Return a channel's entry in a new list."""
         self._entries(calls)
         listed = self._listed.get(name)
         if listed is None:
@@ -265,8 +265,8 @@ class DeclaredGateway(Gateway):
         )
 
     def _of(self, calls: Calls, name: str) -> dict[str, str]:
-        """Return what a call about a channel is filled with; look it up if it is not known."""
-        in_path(name)  # raises where it is none
+        """Return the placeholders' values for a channel; read the list if it is unknown."""
+        in_path(name)  # raises if it is invalid
         listing = self.declaration.listing
         if listing.name is None and listing.secret is None:
             return {"id": name}
@@ -275,7 +275,7 @@ class DeclaredGateway(Gateway):
         return {"id": listed.id, "secret": listed.secret}
 
     def _word(self, calls: Calls, name: str) -> str:
-        """Return the gateway's own word for a channel's status."""
+        """Return a channel's status in the gateway's own word."""
         own = self.declaration.status
         if own is not None:
             word = self._step(calls, "status", own, self._of(calls, name))
@@ -284,7 +284,7 @@ class DeclaredGateway(Gateway):
             if listed is not None:
                 self._listed[name] = listed._replace(word=word)
             return word
-        in_path(name)  # raises where it is none
+        in_path(name)  # raises if it is invalid
         return self._find(calls, name).word
 
     def _status(self, word: object) -> Status:
@@ -292,7 +292,7 @@ class DeclaredGateway(Gateway):
         return known.get(word, Status.UNKNOWN) if isinstance(word, str) else Status.UNKNOWN
 
     def _repair(self, *states: str) -> str:
-        """Return the name of the call for the first of these that has one."""
+        """Return the name of the repair call for the first state that has one."""
         repair = self.declaration.repair
         for state in states:
             if state in repair:
@@ -317,7 +317,7 @@ class DeclaredGateway(Gateway):
         return self._code(calls, name)
 
     def _code(self, calls: Calls, name: str) -> QrAnswer:
-        """Return the QR code that waits for a person, or what the gateway says instead."""
+        """Return the QR code, or the state that the gateway reports instead."""
         try:
             image = self._run(calls, "qr", name)
         except _MeansQrKind as told:
@@ -329,7 +329,7 @@ class DeclaredGateway(Gateway):
         return QrAnswer(QrKind.QR, f"data:image/png;base64,{image}" if bare else image)
 
     def _run(self, calls: Calls, call: str, name: str, **filled: str) -> Any:
-        """Make a call's steps, and return what the last one has to say."""
+        """Run a call's steps; return the value of the last one."""
         found = None
         of = self._of(calls, name)
         for step in self.declaration.calls[call]:
@@ -337,13 +337,13 @@ class DeclaredGateway(Gateway):
                 found = self._step(calls, call, step, {**of, **filled})
             except Failure as failure:
                 if failure.reason is GatewayErrorKind.UNAUTHORIZED and of.get("secret"):
-                    self._listed = {}  # the channel may have another secret since
+                    self._listed = {}  # the channel's secret may have changed
                 if not step.may_fail:
                     raise
         return found
 
     def _step(self, calls: Calls, call: str, step: CallStep, filled: Mapping[str, str]) -> Any:
-        """Make one request; return the value that is wanted of its answer, or all of it."""
+        """Make one request; return its ``value``, or the whole response without one."""
         path = _ALONE.sub(lambda found: quote(filled[found[1]], safe=""), step.path)
         headers = {one: _fill(text, filled) for one, text in step.headers.items()}
         own = self.declaration.auth.channel_header
@@ -388,7 +388,7 @@ def _fits(rule: Rule, name: str, answer: GatewayResponse, parsed: Any) -> bool:
 
 
 def _fill(template: Any, filled: Mapping[str, str]) -> Any:
-    """Return a template of JSON with its placeholders filled."""
+    """Fill the placeholders in a JSON template."""
     if isinstance(template, str):
         return _ALONE.sub(lambda found: filled[found[1]], template)
     if isinstance(template, dict):
@@ -423,7 +423,7 @@ def _calls_made(declared: Declaration) -> CallsMade:
 
 
 def adapter_for(declared: Declaration) -> type[DeclaredGateway]:
-    """Return the adapter for a description."""
+    """Create the adapter class for a description."""
     return type(
         f"Declared_{declared.name}",
         (DeclaredGateway,),
@@ -443,7 +443,7 @@ def adapter_for(declared: Declaration) -> type[DeclaredGateway]:
 
 
 def shipped() -> dict[str, Declaration]:
-    """Return the descriptions that come with Zapwatch by the types' names."""
+    """Return the shipped descriptions by type."""
     found: dict[str, Declaration] = {}
     for path in sorted((Path(__file__).parent / "types").glob("*.yaml")):
         found |= read_file(path)

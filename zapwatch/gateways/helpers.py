@@ -1,4 +1,4 @@
-"""What the adapters share: ids in paths, numbers, codes, parallel calls, starts."""
+"""Helpers of the adapters: ids in paths, phone numbers, pairing codes, parallel calls, starts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zapwatch.gateways.base import Failure, GatewayErrorKind, PairingCode
 
 
 def in_path(channel_id: str) -> str:
-    """Return an id as one part of a path; raise Failure where no URL can hold it."""
+    """Quote an id as one segment of a path; raise Failure if no URL can contain it."""
     if not is_usable_id(channel_id):
         raise Failure(GatewayErrorKind.INVALID, "a channel id that no URL can hold")
     return quote(channel_id, safe="")
@@ -27,7 +27,7 @@ _LONGEST = 15  # digits of a phone number, by ITU-T E.164
 def number_of(jid: object) -> str | None:
     """Return the digits of ``55...@c.us`` or ``55...[.0]:7@s.whatsapp.net``; else None.
 
-    ``@lid`` names an account without its number.
+    An ``@lid`` identifies an account without its number.
     """
     if not isinstance(jid, str):
         return None
@@ -39,13 +39,13 @@ def number_of(jid: object) -> str | None:
 
 _SHORTEST = 8
 _WITH_NINTH = re.compile(r"(55[1-9]{2})9(\d{8})")
-_WITHOUT_NINTH = re.compile(r"(55[1-9]{2})([6-9]\d{7})")  # those of mobile phones
+_WITHOUT_NINTH = re.compile(r"(55[1-9]{2})([6-9]\d{7})")  # mobile numbers only
 
 
 def phone_number(text: str) -> str | None:
-    """Return the digits of a number as people type it, None where it cannot be one.
+    """Return the digits of a typed phone number, None if it is invalid.
 
-    Its country code must be there: no such code begins with a zero.
+    The country code is required; none begins with a zero.
     """
     digits = re.sub(r"[\s().+-]", "", text)
     usable = _is_number(digits) and len(digits) >= _SHORTEST and not digits.startswith("0")
@@ -53,9 +53,9 @@ def phone_number(text: str) -> str | None:
 
 
 def other_form(number: str) -> str | None:
-    """Return a Brazilian mobile number with the ninth digit, or without where it has one.
+    """Add or remove the ninth digit of a Brazilian mobile number; None for other numbers.
 
-    WhatsApp knows a number in the form in which it was registered. None for any other number.
+    WhatsApp knows a number in the form in which it was registered.
     """
     if found := _WITH_NINTH.fullmatch(number):
         return "".join(found.groups())
@@ -68,7 +68,7 @@ _PAIRING_CODE = re.compile(r"([A-Z0-9]{4})-?([A-Z0-9]{4})")
 
 
 def read_pairing_code(told: object, seconds: float) -> PairingCode:
-    """Return what a gateway tells as a pairing code; raise Failure where it is none."""
+    """Parse a gateway's pairing code; raise Failure if it is invalid."""
     found = _PAIRING_CODE.fullmatch(told) if isinstance(told, str) else None
     if found is None:
         raise Failure(GatewayErrorKind.INVALID, "an answer without a pairing code")
@@ -84,9 +84,9 @@ _AT_ONCE = 8
 
 
 def map_concurrently(ids: Sequence[str], ask: Callable[[str], _T]) -> list[_T | Failure]:
-    """Return what ``ask`` returns for each id, or the Failure that it raised.
+    """Return the result of ``ask`` for each id, or the Failure that it raised.
 
-    Where all of them failed it is the gateway that did: the first Failure is raised.
+    If all fail, the gateway itself has failed, and the first Failure is raised.
     """
 
     def asked(channel_id: str) -> _T | Failure:
@@ -106,10 +106,10 @@ def map_concurrently(ids: Sequence[str], ask: Callable[[str], _T]) -> list[_T | 
 
 
 class SessionStartTracker:
-    """Session starts of one gateway; safe to share between threads."""
+    """Session starts of one gateway; thread-safe."""
 
     def __init__(self, *, settle_seconds: float, clock: Clock | None = None) -> None:
-        """Take the grace period after a start."""
+        """Set the grace period after a start."""
         self._settle_seconds = settle_seconds
         self._clock = clock or Clock()
         self._lock = threading.Lock()
@@ -121,7 +121,7 @@ class SessionStartTracker:
             self._started_at[channel_id] = self._clock.monotonic()
 
     def in_grace_period(self, channel_id: str) -> bool:
-        """Whether it was started so recently that no call about it may be made."""
+        """Whether the session was started so recently that calls about it must wait."""
         with self._lock:
             started_at = self._started_at.get(channel_id)
             if started_at is None:

@@ -1,7 +1,7 @@
-"""Which adapters there are, and how many requests a month each may send.
+"""Registry and factory of adapters, and their monthly request budgets.
 
-Both programs ask the same account and share nothing, so each has a part of its budget of its own:
-the exporter three quarters, for its lists, and whatever else makes calls the rest.
+Both programs use the same account but share no state, so each has its own part of the budget: the
+exporter three quarters, for its lists, and all other calls the rest.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from zapwatch.http import HttpAccess
 _List = TypeVar("_List")
 MONTH_SECONDS = 30 * 86400.0
 _FOR_LISTS = 0.75
-_AT_ONCE = 0.1  # of what calls may cost in a month
-_UNSENT = ("connection", "tls")  # reasons of errors
+_AT_ONCE = 0.1  # burst, as a part of the month's calls
+_UNSENT = ("connection", "tls")  # reasons of errors before a request was sent
 
 ADAPTERS: Mapping[str, type[Gateway]] = {
     "wrapper": WrapperGateway,
@@ -36,13 +36,13 @@ ADAPTERS: Mapping[str, type[Gateway]] = {
     "whapi": WhapiGateway,
     **{name: adapter_for(declared) for name, declared in shipped().items()},
 }
-"""The adapters by the ``type`` that the settings name: zapwatch.gateways.TYPES."""
+"""Adapters by ``type``, see zapwatch.gateways.TYPES."""
 
 
 class CallBudget(RequestBudget):
-    """The part for calls: a tenth of it at once, the rest as the month goes by.
+    """Budget for calls: a tenth as a burst, the rest refilled evenly over the month.
 
-    So no 30 days have more than the whole, wherever they begin. Safe to share between threads.
+    So no period of 30 days exceeds the budget. Thread-safe.
     """
 
     def __init__(self, per_month: int, clock: Clock | None = None) -> None:
@@ -55,7 +55,7 @@ class CallBudget(RequestBudget):
         self._lock = threading.Lock()
 
     def take(self) -> bool:
-        """Take one request out of the budget; false where none is left."""
+        """Take one request from the budget; return false if none is left."""
         with self._lock:
             self._refill()
             if self._left < 1:
@@ -64,7 +64,7 @@ class CallBudget(RequestBudget):
             return True
 
     def spares(self, requests: int) -> bool:
-        """Whether half of what may be used at once remains after this many requests."""
+        """Whether half of the burst remains after this many requests."""
         with self._lock:
             self._refill()
             return self._left - requests >= self._most / 2
@@ -76,10 +76,10 @@ class CallBudget(RequestBudget):
 
 
 class ListBudget(RequestBudget):
-    """The part for lists: one as often as the month allows, and the last one again in between.
+    """Budget for lists: a new one at the interval that the month allows, the last one in between.
 
-    For one thread. An error is kept as a list is, so that a gateway which fails costs no more,
-    unless no request has reached the gateway.
+    For a single thread. Errors are kept like lists, so that a failing gateway costs no more, unless
+    the request did not reach the gateway.
     """
 
     def __init__(self, per_month: int, clock: Clock | None = None) -> None:
@@ -89,10 +89,10 @@ class ListBudget(RequestBudget):
         self._answer: Any = None
 
     def listed(self, requests: int, ask: Callable[[], _List]) -> _List:
-        """Return the list that ``ask`` makes with so many requests, or the last one."""
+        """Return a list from ``ask``, which costs ``requests``, or the last one."""
         now = self._clock.monotonic()
         if now >= self._next:
-            # So many lists have one pause less between them.
+            # N lists have N - 1 pauses between them.
             pauses = max(1, self._per_month // requests - 1)
             self._next = now + MONTH_SECONDS / pauses
             try:
@@ -107,19 +107,19 @@ class ListBudget(RequestBudget):
 
 
 class Access(Protocol):
-    """How a gateway is reached: the part of its settings that an adapter needs."""
+    """Part of a gateway's settings that its adapter depends on."""
 
     @property
     def type(self) -> str:
-        """A name in ADAPTERS."""
+        """Name in ADAPTERS."""
 
     @property
     def base_url(self) -> str:
-        """Without a slash at its end."""
+        """URL without a trailing slash."""
 
     @property
     def secret(self) -> str:
-        """Which every call carries."""
+        """Credential of every call."""
 
     @property
     def timeout(self) -> float:
@@ -135,52 +135,52 @@ class Access(Protocol):
 
     @property
     def user(self) -> str:
-        """Of a proxy before it; empty where none asks."""
+        """HTTP Basic user of a proxy in front of the gateway; empty for none."""
 
     @property
     def password(self) -> str:
-        """Of that user."""
+        """Password of that user."""
 
     @property
     def channels(self) -> Sequence[NamedChannel]:
-        """Those that the settings name."""
+        """Channels that the settings name."""
 
     @property
     def messages(self) -> str:
-        """Where the ages come from: a MessageSourceKind."""
+        """Message source, a MessageSourceKind."""
 
     @property
     def declaration(self) -> Declaration | None:
-        """The description of its type, where that is a file of the user's."""
+        """Description of a user-defined type, else None."""
 
     @property
     def requests_per_month(self) -> int | None:
-        """What all programs together may send; None where there is no such limit."""
+        """Request limit of all programs together; None for no limit."""
 
     @property
     def ignore(self) -> frozenset[str]:
-        """Keys of the channels that no list shall have."""
+        """Keys of channels to omit from lists."""
 
     @property
     def webhook(self) -> str:
-        """Where WPPConnect's sessions post; empty where that is not told."""
+        """Webhook of WPPConnect's sessions; empty to keep the stored one."""
 
     @property
     def ignore_stopped(self) -> bool:
-        """Whether no list shall have sessions that are stopped."""
+        """Whether to omit stopped sessions from lists."""
 
 
 def adapter_of(access: Access) -> type[Gateway]:
-    """Return the adapter's class for a gateway."""
+    """Return the adapter class of a gateway."""
     if access.declaration is not None:
         return adapter_for(access.declaration)
     return ADAPTERS[access.type]
 
 
 def make_gateway(access: Access, *, observe: Observer, polls: bool = False) -> Gateway:
-    """Return the adapter for a gateway, without the channels that its operator leaves out.
+    """Create a gateway's adapter; its list omits the channels that the operator ignores.
 
-    ``polls``: it only lists, as often as it is allowed to.
+    ``polls``: it only lists, within the budget for lists.
     """
     per_month = access.requests_per_month
     kind = ListBudget if polls else CallBudget
@@ -199,7 +199,7 @@ def make_gateway(access: Access, *, observe: Observer, polls: bool = False) -> G
         **options,
     )
     if access.ignore or access.ignore_stopped:
-        # Here, so that no adapter can forget it.
+        # Here rather than in each adapter, so that none can omit it.
         list_all = gateway.list_channels
         gateway.list_channels = lambda: _leave_out(list_all(), access)  # type: ignore[method-assign]
     return gateway

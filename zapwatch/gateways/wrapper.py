@@ -1,4 +1,4 @@
-"""The gateway-wrapper before WPPConnect, as PixelHub runs it."""
+"""Adapter of the gateway-wrapper that PixelHub runs in front of WPPConnect."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 
 
 class WrapperGateway(Gateway):
-    """The wrapper's HTTP API. It has no version; the shapes of all that were seen are read."""
+    """HTTP API of the wrapper, which has no version; all known response formats are read."""
 
     usual_port: ClassVar = 8443
     calls_made: ClassVar = CallsMade(
@@ -46,7 +46,7 @@ class WrapperGateway(Gateway):
     reconnect_call: ClassVar = "getQr"
 
     def list_channels(self) -> ChannelList:
-        """Return the channels. The wrapper asks WPPConnect for one after the other: up to 90 s."""
+        """Return the channels; takes up to 90 s, since the wrapper queries them one by one."""
         with self._operation(Operation.LIST) as calls:
             return parse_list(calls.get("/api/channels"))
 
@@ -57,29 +57,29 @@ class WrapperGateway(Gateway):
         silent: bool,  # noqa: ARG002 - the wrapper has one call for everything
         stuck: bool = False,  # noqa: ARG002
     ) -> QrAnswer:
-        """Ask for the QR code, which makes WPPConnect try to reconnect."""
+        """Request the QR code, which makes WPPConnect try to reconnect."""
         return self.qr(channel.id)
 
     def qr(self, channel_id: str) -> QrAnswer:
-        """Ask for the channel's QR code, which makes WPPConnect try to reconnect the session."""
+        """Request the QR code, which makes WPPConnect try to reconnect the session."""
         return self._about(Operation.QR, "GET", channel_id, "/qr", parse_qr)
 
     def start_session(self, channel_id: str) -> None:
-        """Start a session that the QR call calls not started."""
+        """Start a session for which the QR call returned NOT_STARTED."""
         path = "/start-session"
         self._about(Operation.START_SESSION, "POST", channel_id, path, GatewayResponse.json_object)
 
     def delete(self, channel_id: str) -> None:
-        """Throw the session away. THE PAIRING IS LOST: a new one must be made and scanned."""
+        """Delete the session. THE PAIRING IS LOST: create() must follow, and a person must scan."""
         self._about(Operation.DELETE, "DELETE", channel_id, "", GatewayResponse.json_object)
 
     def create(self, channel_id: str) -> None:
-        """Make a new session, which a person must scan."""
+        """Create a session, which a person must pair."""
         with self._operation(Operation.CREATE) as calls:
             calls.post("/api/channels", {"channel": channel_id}).json_object()
 
     def send_text(self, channel: Channel, number: str, text: str) -> str | None:
-        """Send a text; return the message's id, which the wrapper tells in one of three fields."""
+        """Send a text; return the message's id, which is in one of three fields."""
         hide = (number, text)
         with self._operation(Operation.SEND, hide=hide) as calls:
             body = {"channel": channel.id, "to": number, "text": text}
@@ -100,14 +100,14 @@ class WrapperGateway(Gateway):
 
 
 def parse_list(answer: GatewayResponse) -> ChannelList:
-    """Return the channels that an answer to the list call holds."""
+    """Return the channels in a response to the list call."""
     body = answer.json_object()
     entries = body.get("channels")
     if entries is None and isinstance(body.get("data"), dict):
         entries = body["data"].get("channels")
     if not isinstance(entries, list):
         raise Failure(GatewayErrorKind.INVALID, "JSON without a list of channels")
-    # It answers so too where it could not ask WPPConnect.
+    # The list is also empty if the wrapper could not reach WPPConnect.
     return ChannelList.of(map(_parse_channel, entries), may_be_empty=False)
 
 
@@ -141,11 +141,11 @@ _PNG_IN_BASE64 = "iVBORw0KGgo"
 
 
 def parse_qr(answer: GatewayResponse) -> QrAnswer:
-    """Return what an answer to the QR call means."""
+    """Interpret a response to the QR call."""
     refusal = _refusal(answer)
     if "session not started" in refusal or "start-session" in refusal:
         return QrAnswer(QrKind.NOT_STARTED)
-    # An older wrapper's words for a session that WPPConnect calls connected.
+    # Older wrappers' error for a session that WPPConnect reports as connected.
     if answer.status == 500 and "invalid qr code response" in refusal:
         return QrAnswer(QrKind.ACCEPTED)
     body = answer.json_object()
@@ -161,7 +161,7 @@ def parse_qr(answer: GatewayResponse) -> QrAnswer:
 
 
 def _refusal(answer: GatewayResponse) -> str:
-    """Return the words, in small letters, with which the gateway itself refuses a QR code."""
+    """Return the gateway's own error for a QR code in lower case, empty if there is none."""
     parsed = answer.json()
     if not (answer.is_success or answer.status == 500) or not isinstance(parsed, dict):
         return ""
