@@ -15,7 +15,7 @@ class ProbeKind(enum.StrEnum):
     QUERY = "query"
     """A request to the gateway that WhatsApp's servers must answer."""
     DELIVERY = "delivery"
-    """A query, and whether the newest message at the gateway is in the message log."""
+    """A query, and a check that the gateway's newest message is in the message log."""
     ECHO = "echo"
     """A message from another of the operator's channels, which must appear in the message log."""
 

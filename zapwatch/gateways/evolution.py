@@ -1,6 +1,6 @@
-"""Evolution API 2.3, from source and answers of a real 2.3.6; 1.x lists in another shape.
+"""Adapter of Evolution API 2.3, from its source and responses of a real 2.3.6.
 
-docs/gateways/README.md says what was tested how.
+The list of 1.x has another format. docs/gateways/README.md shows what was tested, and how.
 """
 
 from __future__ import annotations
@@ -52,20 +52,20 @@ _STATUSES = {
 }
 _BAILEYS = "WHATSAPP-BAILEYS"
 _STATE_SECONDS = 5.0
-# While WhatsApp is out of reach an instance goes to and fro between close and connecting, several
-# times a second; one that has given up, or never began, says close each time.
+# While WhatsApp is unreachable, an instance alternates between close and connecting several times a
+# second; one that has given up, or never began, constantly reports close.
 _STEADY_LOOKS = 5
 _STEADY_PAUSE = 0.4  # seconds
-# A client that connect made, and of which the database has heard nothing yet, goes on by itself.
+# A client created by connect keeps connecting, even while the database has no trace of it.
 _CONNECT_AGAIN_SECONDS = 3600.0
-# The next QR code brings another pairing code.
+# The next QR code replaces the pairing code.
 _PAIRING_SECONDS = 45.0
 _PRIVACY = ("readreceipts", "profile", "status", "online", "last", "groupadd")
 _PAGE = 500  # messages
-# Of a record; the rest is that of the event.
+# Fields of a record that events do not have.
 _DATABASE_ONLY = {"id", "MessageUpdate", "sessionId"}
-_NEWEST = 50  # messages, of which some are own ones
-# Stored beside messages of people; the rest of its kind is never stored.
+_NEWEST = 50  # messages, own ones included
+# Stored types that are not people's messages; Evolution stores no others.
 _NO_MESSAGES = {
     "reactionMessage",
     "encReactionMessage",
@@ -77,7 +77,7 @@ _NO_MESSAGES = {
 
 
 class EvolutionGateway(Gateway):
-    """Evolution's HTTP API."""
+    """HTTP API of Evolution."""
 
     usual_port: ClassVar = 8080
     calls_made: ClassVar = CallsMade(
@@ -107,18 +107,18 @@ class EvolutionGateway(Gateway):
     can_take_back: ClassVar = True
     can_pair = True
     lists_messages: ClassVar = True
-    # Ten attempts, whose pauses make 20 minutes, and the time-out of each.
+    # Ten attempts: 20 minutes of pauses, and the time-out of each attempt.
     delivery_seconds: ClassVar = 1500.0
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        # The database's row, by its time of change, that each connect found, and when that was.
+        # For each connect by name: the row's time of change, and the time of the call.
         self._connected: dict[str, tuple[object, float]] = {}
 
     def list_channels(self) -> ChannelList:
-        """Return the instances, each asked for its status; one that does not answer is UNKNOWN.
+        """Return the instances, each with a call for its status; if that fails, it is UNKNOWN.
 
-        The database's status is not believed: it says ``open`` of instances that the process lost.
+        The database's status is unreliable: it is ``open`` for instances that the process has lost.
         """
         with self._operation(Operation.LIST) as calls:
             entries = _checked(calls.get("/instance/fetchInstances")).json_list()
@@ -135,8 +135,8 @@ class EvolutionGateway(Gateway):
     def reconnect(self, channel: Channel, *, silent: bool, stuck: bool = False) -> QrAnswer:
         """Connect an instance that has given up; restart a zombie, and one stuck connecting.
 
-        Any other reconnects by itself. Each ``connect`` while that happens makes one more client
-        with the same credentials, which never ends.
+        All others reconnect by themselves. A ``connect`` during that creates another client with
+        the same credentials, which never ends.
         """
         with self._operation(Operation.RECONNECT) as calls:
             if not channel.repairable:
@@ -158,7 +158,7 @@ class EvolutionGateway(Gateway):
             return answer
 
     def qr(self, channel_id: str) -> QrAnswer:
-        """Return the present QR code, and connect nothing."""
+        """Return the current QR code, without connecting."""
         with self._operation(Operation.QR) as calls:
             state = _loaded_state(calls, channel_id)
             if state == "open":
@@ -169,16 +169,16 @@ class EvolutionGateway(Gateway):
             return QrAnswer(QrKind.NOT_STARTED if given_up else QrKind.INITIALIZING)
 
     def start_session(self, channel_id: str) -> None:
-        """Connect an instance that has given up; any other connects by itself."""
+        """Connect an instance that has given up; all others connect by themselves."""
         with self._operation(Operation.START_SESSION) as calls:
             if _loaded_state(calls, channel_id) == "close":
                 self._connect(calls, channel_id)
 
     def pairing_code(self, channel_id: str, phone: str) -> PairingCode:
-        """Connect a closed instance with the number; one that shows a QR code is closed first.
+        """Connect a closed instance with the number; log out one that shows a QR code first.
 
-        While an instance is connecting, Evolution ignores the number. One that shows no code may
-        be reconnecting with a pairing, which logging it out would throw away.
+        While an instance is connecting, Evolution ignores the number. An instance without a QR code
+        may be reconnecting with a pairing, which a logout would delete.
         """
         with self._operation(Operation.PAIRING_CODE, hide=(phone,)) as calls:
             name = in_path(channel_id)
@@ -204,8 +204,8 @@ class EvolutionGateway(Gateway):
     def delete(self, channel_id: str) -> None:
         """Log the instance out. THE PAIRING IS LOST; the instance and its webhook stay.
 
-        A closed instance refuses to be logged out, so it is connected first; the pairing of one
-        that reconnects by itself is kept.
+        A closed instance rejects a logout, so it is connected first. An instance that reconnects by
+        itself keeps its pairing.
         """
         with self._operation(Operation.DELETE) as calls:
             state = _loaded_state(calls, channel_id)
@@ -218,13 +218,13 @@ class EvolutionGateway(Gateway):
             _checked(calls.send("DELETE", f"/instance/logout/{in_path(channel_id)}")).json_object()
 
     def create(self, channel_id: str) -> None:
-        """Connect the instance that was logged out."""
+        """Connect the instance after delete()."""
         with self._operation(Operation.CREATE) as calls:
             if _loaded_state(calls, channel_id) == "close":
                 self._connect(calls, channel_id)
 
     def _connect(self, calls: Calls, name: str) -> QrAnswer | None:
-        """Connect a closed instance that has given up; None where it reconnects by itself."""
+        """Connect a closed instance that has given up; None if it reconnects by itself."""
         row = _row(calls, name)
         if not self._has_given_up(calls, name, row):
             return None
@@ -232,10 +232,10 @@ class EvolutionGateway(Gateway):
         return _ask_code(calls, name)
 
     def _has_given_up(self, calls: Calls, name: str, row: dict[str, Any]) -> bool:
-        """Whether nothing connects a closed instance: process and database say so, steadily.
+        """Whether a closed instance has stopped connecting, by process and database, steadily.
 
-        The database says ``close`` of one that was logged out or refused, and of one that never
-        showed a code. The latter may be trying all the same, after a connect of ours.
+        The database has ``close`` after a logout or a refusal, and if no code was ever shown. In
+        the latter case the instance may still be connecting, after a connect of ours.
         """
         if row.get("connectionStatus") != "close":
             return False
@@ -246,7 +246,7 @@ class EvolutionGateway(Gateway):
         return _is_steady(calls, name, "close")
 
     def query(self, channel: Channel) -> None:
-        """Ask WhatsApp for the privacy settings, which Evolution does not keep."""
+        """Request the privacy settings from WhatsApp; Evolution does not cache them."""
         with self._operation(Operation.QUERY) as calls:
             path = f"/chat/fetchPrivacySettings/{in_path(channel.id)}"
             body = _checked(calls.get(path)).json_object()
@@ -254,7 +254,7 @@ class EvolutionGateway(Gateway):
                 raise Failure(GatewayErrorKind.INVALID, "JSON without privacy settings")
 
     def send_text(self, channel: Channel, number: str, text: str) -> str | None:
-        """Send a text."""
+        """Send a text; return the message's id, None if unknown."""
         hide = (number, text)
         with self._operation(Operation.SEND, hide=hide) as calls:
             body = {"number": number, "text": text}
@@ -264,7 +264,7 @@ class EvolutionGateway(Gateway):
             return found if isinstance(found, str) and found else None
 
     def take_back(self, channel: Channel, number: str, message_id: str) -> None:
-        """Delete a message of ours for both sides."""
+        """Delete one of our messages for both sides."""
         hide = (number,)
         with self._operation(Operation.TAKE_BACK, hide=hide) as calls:
             jid = f"{number}@s.whatsapp.net"
@@ -281,9 +281,9 @@ class EvolutionGateway(Gateway):
         *,
         newest: bool = False,
     ) -> Received:
-        """List the messages of its database, which it fills before it posts them.
+        """List the messages in Evolution's database, which stores them before it posts them.
 
-        Where saving is off the list is empty, as it is where none has come.
+        The list is empty if no message has arrived, and also if storing is off.
         """
         pages = self._messages(channel.id, since, until, _NEWEST if newest else _PAGE)
         pages = islice(pages, 1) if newest else pages
@@ -299,14 +299,14 @@ class EvolutionGateway(Gateway):
         return received
 
     def _event(self, channel: Channel, record: dict[str, Any]) -> dict[str, Any]:
-        """Return a record as the event that was, or would have been, posted of it.
+        """Convert a record to the event that Evolution posts for it.
 
-        Without the instance's key, and without what only the database has.
+        Without the instance's key, and without fields that only the database has.
         """
         data = {name: value for name, value in record.items() if name not in _DATABASE_ONLY}
         key = dict(_object(record, "key"))
         if str(key.get("remoteJid")).endswith("@lid") and key.get("remoteJidAlt"):
-            # As 2.3.7 does for the webhook, and for the webhook only.
+            # As in 2.3.7, for the webhook only.
             key["remoteJid"] = key["remoteJidAlt"]
         return {
             "event": "messages.upsert",
@@ -318,7 +318,7 @@ class EvolutionGateway(Gateway):
         }
 
     def webhook(self, channel: Channel) -> WebhookConfig:
-        """Return the instance's own row; without one, or switched off, only a global one posts."""
+        """Return the instance's own webhook; if it is missing or off, only a global one posts."""
         with self._operation(Operation.WEBHOOK) as calls:
             answer = calls.get(f"/webhook/find/{in_path(channel.id)}")
             if answer.is_success and answer.raw.strip() == b"null":
@@ -332,8 +332,7 @@ class EvolutionGateway(Gateway):
             )
 
     def _messages(self, name: str, since: float, until: float, size: int) -> Iterator[list[Entry]]:
-        # One bound alone is ignored, and seconds would be taken for milliseconds. fromMe=false is
-        # ignored too.
+        # Evolution ignores a single bound and fromMe=false, and reads numbers as milliseconds.
         bounds = {
             "gte": datetime.fromtimestamp(since, UTC).isoformat(timespec="milliseconds"),
             "lte": datetime.fromtimestamp(until + 1, UTC).isoformat(timespec="milliseconds"),
@@ -346,7 +345,7 @@ class EvolutionGateway(Gateway):
 
     def _page(self, name: str, where: dict[str, object], number: int, size: int) -> dict[str, Any]:
         with self._operation(Operation.MESSAGES) as calls:
-            # What it calls offset is the size of a page.
+            # Evolution's offset is the page size.
             body = {"where": where, "page": number, "offset": size}
             answer = _checked(calls.post(f"/chat/findMessages/{in_path(name)}", body))
             messages = answer.json_object().get("messages")
@@ -358,7 +357,7 @@ class EvolutionGateway(Gateway):
 
 
 def _checked(answer: GatewayResponse) -> GatewayResponse:
-    """Return the answer unless it is an error that comes with HTTP 200 or 201, or of 2.4's."""
+    """Return the response; raise Failure for errors with HTTP 200 or 201, and 2.4's licence."""
     parsed = answer.json()
     if not isinstance(parsed, dict):
         return answer
@@ -380,7 +379,7 @@ def _checked(answer: GatewayResponse) -> GatewayResponse:
 
 
 def _state(calls: Calls, name: str) -> str:
-    """Return the process's own view; the empty string while it has not loaded the instance."""
+    """Return the state in the process; empty while it has not loaded the instance."""
     path = f"/instance/connectionState/{in_path(name)}"
     instance = _checked(calls.get(path)).json_object().get("instance")
     state = instance.get("state") if isinstance(instance, dict) else None
@@ -400,7 +399,7 @@ def _loaded_state(calls: Calls, name: str) -> str:
 
 
 def _is_steady(calls: Calls, name: str, state: str) -> bool:
-    """Whether the process goes on saying a state that it has just said."""
+    """Whether the process keeps reporting the state, for about two seconds."""
     for _ in range(_STEADY_LOOKS - 1):
         time.sleep(_STEADY_PAUSE)
         if _state(calls, name) != state:
@@ -417,7 +416,7 @@ def _wait_until_closed(calls: Calls, name: str) -> None:
 
 
 def _row(calls: Calls, name: str) -> dict[str, Any]:
-    """Return what the database holds of an instance."""
+    """Return the database's row of an instance, empty if there is none."""
     path = f"/instance/fetchInstances?{urlencode({'instanceName': name})}"
     for entry in _checked(calls.get(path)).json_list():
         if isinstance(entry, dict) and entry.get("name") == name:
@@ -426,10 +425,10 @@ def _row(calls: Calls, name: str) -> dict[str, Any]:
 
 
 def _code(calls: Calls, name: str) -> QrAnswer:
-    """Return the code of an instance that is connecting, if one waits.
+    """Return the QR code of a connecting instance, if there is one.
 
-    The database says ``connecting`` from the first code on. Without one, connect could meet a
-    moment of ``close``, and make another client.
+    The database has ``connecting`` from the first code on. Before that, connect could coincide with
+    a moment of ``close``, and create another client.
     """
     if _row(calls, name).get("connectionStatus") != "connecting" or not _is_steady(
         calls, name, "connecting"
@@ -450,7 +449,7 @@ def _as_told(channel: Channel, told: Status | Failure | None) -> Channel:
 
 
 def _ask_code(calls: Calls, name: str) -> QrAnswer:
-    """Return what connect answers: the state, or a QR code, which may not be there yet."""
+    """Return the response of connect: the state, or a QR code if it is ready."""
     body = _checked(calls.get(f"/instance/connect/{in_path(name)}")).json_object()
     nested = body.get("qrcode")
     image = body.get("base64") or (nested.get("base64") if isinstance(nested, dict) else None)
@@ -475,14 +474,14 @@ def _parse_instance(entry: Any) -> Channel | None:
         name,
         _status(entry.get("connectionStatus")),
         number=number_of(entry.get("ownerJid")),
-        # The official Business API is not connected by Evolution: there is nothing to repair.
+        # Evolution holds no session for the official Business API, so there is nothing to repair.
         repairable=entry.get("integration", _BAILEYS) in {_BAILEYS, None},
         message_count=messages if counted else None,
     )
 
 
 def _entry(record: dict[str, Any]) -> Entry:
-    """Return a record of the table of messages; its own id is the database's."""
+    """Parse a record of the table of messages; the record's own ``id`` is the database's."""
     key = _object(record, "key")
     chat, kind = key.get("remoteJid"), record.get("messageType")
     counts = (

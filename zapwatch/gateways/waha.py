@@ -1,7 +1,7 @@
-"""WAHA, written for the API of 2024.9 to 2026.8, whatever the engine.
+"""Adapter of WAHA's API 2024.9 to 2026.8, for all engines.
 
-From its OpenAPI documents and documentation, and answers of a real 2024.10.8 Core;
-docs/gateways/README.md says what was tested how.
+From its OpenAPI documents and documentation, and responses of a real 2024.10.8 Core;
+docs/gateways/README.md shows what was tested, and how.
 """
 
 from __future__ import annotations
@@ -51,25 +51,25 @@ from zapwatch.messages.received import (
 
 _STATUSES = {
     "WORKING": Status.CONNECTED,
-    # A working session goes to STARTING and back by itself, for seconds, every half hour or so.
+    # A working session briefly changes to STARTING and back, about every half hour.
     "STARTING": Status.INITIALIZING,
     "SCAN_QR_CODE": Status.QR_REQUIRED,
-    # From 2026 on: a person has to go on with the pairing, in WAHA's dashboard.
+    # Since 2026: a person has to continue the pairing in WAHA's dashboard.
     "PASSKEY_REQUIRED": Status.QR_REQUIRED,
     "PASSKEY_CONFIRMATION_REQUIRED": Status.QR_REQUIRED,
     "STOPPED": Status.DISCONNECTED,
     "FAILED": Status.DISCONNECTED,
 }
-# It ends with the QR codes, the last of which may be there already: after 20 to 160 s.
+# A code expires with the QR codes, the last of which may already be shown: after 20 to 160 s.
 _PAIRING_SECONDS = 60.0
 _LISTS_ALL_CHATS = {"NOWEB", "GOWS"}
 _PAGE = 200  # messages or chats
 _NEWEST = 20  # messages or chats
 _NEWEST_CHATS = 3
 _MESSAGE_EVENTS = {"message", "message.any", "*"}
-# Rows without content are dropped after a page was cut, so that one may be empty before the end.
+# WAHA drops rows without content after paging, so that a page before the end may be empty.
 _EMPTY_PAGES = 2
-# What the engines keep beside messages of people, by the names of WhatsApp's own protocol.
+# Stored types that are not people's messages, named as in WhatsApp's protocol.
 _NO_MESSAGES = {
     "reactionMessage",
     "encReactionMessage",
@@ -92,7 +92,7 @@ _NO_TYPES = {
 
 
 class WahaGateway(Gateway):
-    """WAHA's HTTP API."""
+    """HTTP API of WAHA."""
 
     usual_port: ClassVar = 3000
     calls_made: ClassVar = CallsMade(
@@ -119,13 +119,13 @@ class WahaGateway(Gateway):
     delivery_seconds: ClassVar = 300.0
 
     def list_channels(self) -> ChannelList:
-        """Return the sessions, those that are stopped too."""
+        """Return the sessions, stopped ones included."""
         with self._operation(Operation.LIST) as calls:
             entries = calls.get("/api/sessions?all=true").json_list()
             return ChannelList.of(map(_parse_session, entries))
 
     def reconnect(self, channel: Channel, *, silent: bool, stuck: bool = False) -> QrAnswer:
-        """Start a stopped session; restart a failed one, a zombie, or one that starts for ever."""
+        """Start a stopped session; restart a failed one, a zombie, or one stuck starting."""
         with self._operation(Operation.RECONNECT) as calls:
             status = _status(calls, channel.id)
             stuck = stuck and status == "STARTING"
@@ -135,7 +135,7 @@ class WahaGateway(Gateway):
             return self._answer(calls, channel.id, status)
 
     def qr(self, channel_id: str) -> QrAnswer:
-        """Return the QR code. One that nobody scans ends the session: then it is NOT_STARTED."""
+        """Return the QR code. If it is never scanned, the session ends and is NOT_STARTED."""
         with self._operation(Operation.QR) as calls:
             return self._answer(calls, channel_id, _status(calls, channel_id))
 
@@ -145,9 +145,9 @@ class WahaGateway(Gateway):
             self._start(calls, channel_id, _status(calls, channel_id))
 
     def pairing_code(self, channel_id: str, phone: str) -> PairingCode:
-        """Ask for a code of a session that shows a QR code; start one that is down."""
+        """Request a code for a session that shows a QR code; start one that is down."""
         with self._operation(Operation.PAIRING_CODE, hide=(phone,)) as calls:
-            # Not every engine looks at the status itself.
+            # Not every engine checks the status itself.
             status = _status(calls, channel_id)
             if status in {"STOPPED", "FAILED"}:
                 self._start(calls, channel_id, status)
@@ -164,12 +164,12 @@ class WahaGateway(Gateway):
             calls.post(f"/api/sessions/{in_path(channel_id)}/logout").json_object()
 
     def create(self, channel_id: str) -> None:
-        """Start the session that was logged out."""
+        """Start the session after delete()."""
         with self._operation(Operation.CREATE) as calls:
             self._start(calls, channel_id, _status(calls, channel_id))
 
     def query(self, channel: Channel) -> None:
-        """Ask WhatsApp whether the channel's own number exists."""
+        """Query WhatsApp for the channel's own number."""
         hide = (channel.number or "",)
         with self._operation(Operation.QUERY, hide=hide) as calls:
             if channel.number is None:
@@ -182,20 +182,20 @@ class WahaGateway(Gateway):
                 raise Failure(GatewayErrorKind.INVALID, "JSON without numberExists")
 
     def send_text(self, channel: Channel, number: str, text: str) -> str | None:
-        """Send a text."""
+        """Send a text; return the message's id, None if unknown."""
         hide = (number, text)
         with self._operation(Operation.SEND, hide=hide) as calls:
             body = {"session": channel.id, "chatId": f"{number}@c.us", "text": text}
             return _message_id(calls.post("/api/sendText", body).json_object(), number)
 
     def take_back(self, channel: Channel, number: str, message_id: str) -> None:
-        """Delete a message of ours for both sides."""
+        """Delete one of our messages for both sides."""
         hide = (number,)
         with self._operation(Operation.TAKE_BACK, hide=hide) as calls:
             chat, message = in_path(f"{number}@c.us"), in_path(message_id)
             path = f"/api/{in_path(channel.id)}/chats/{chat}/messages/{message}"
             answer = calls.send("DELETE", path)
-            # Some engines answer with nothing at all.
+            # Some engines return an empty body.
             if not (answer.is_success and not answer.raw.strip()):
                 answer.json_value()
 
@@ -208,9 +208,9 @@ class WahaGateway(Gateway):
         *,
         newest: bool = False,
     ) -> Received:
-        """List the messages of all chats, or those of each chat that has had one since.
+        """List the messages of all chats, or of each chat with a message since ``since``.
 
-        No filter of times is sent: one engine ignores it, another loses the times by it.
+        The request has no time filter: one engine ignores it, another then omits the times.
         """
         with self._operation(Operation.MESSAGES) as calls:
             session = _session(calls, channel.id)
@@ -231,12 +231,12 @@ class WahaGateway(Gateway):
 
     @staticmethod
     def event_headers(token: str, body: bytes) -> dict[str, str]:
-        """Sign it as WAHA does where the webhook has an HMAC key."""
+        """Sign the body like WAHA for webhooks with an HMAC key."""
         signature = hmac.new(token.encode(), body, hashlib.sha512).hexdigest()
         return {"X-Webhook-Hmac": signature, "X-Webhook-Hmac-Algorithm": "sha512"}
 
     def webhook(self, channel: Channel) -> WebhookConfig:
-        """Return the session's own webhooks for messages; those of WAHA as a whole are not told."""
+        """Return the session's own webhooks for messages; global ones are not reported."""
         with self._operation(Operation.WEBHOOK) as calls:
             told = _object(_session(calls, channel.id), "config").get("webhooks")
         found = [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
@@ -252,7 +252,7 @@ class WahaGateway(Gateway):
     def _chats_since(
         self, channel_id: str, since: float, size: int = _PAGE, most: int | None = None
     ) -> list[str]:
-        """Return the chats whose last message is not older; the list has the newest first."""
+        """Return the chats with a last message since ``since``; the list is newest first."""
         chats: list[str] = []
         for page in islice(self._pages(channel_id, "overview", {}, size), most):
             old = 0
@@ -278,7 +278,7 @@ class WahaGateway(Gateway):
         offset = empty = 0
         while empty < _EMPTY_PAGES:
             asked = urlencode(query | {"limit": size, "offset": offset})
-            # An error may name the chat, whose name is a number.
+            # An error may quote the chat, whose name is a number.
             hide = re.findall(r"\d{5,}", place)
             with self._operation(Operation.MESSAGES, hide=hide) as calls:
                 path = f"/api/{in_path(channel_id)}/chats/{place}?{asked}"
@@ -291,7 +291,7 @@ class WahaGateway(Gateway):
     def _start(self, calls: Calls, channel_id: str, status: str) -> None:
         way = "start" if status == "STOPPED" else "restart"
         answer = calls.post(f"/api/sessions/{in_path(channel_id)}/{way}")
-        # It may have started by itself since its status was asked for, which older releases refuse.
+        # It may have started by itself since the status call; older releases then return a 422.
         if answer.status != 422 or "already started" not in error_message(answer.json()):
             answer.json_object()
 
@@ -318,7 +318,7 @@ def _status(calls: Calls, channel_id: str) -> str:
 
 
 def _qr(answer: GatewayResponse) -> QrAnswer:
-    # Its status has changed a moment ago: a session that is up names those that it would need.
+    # The status has changed since: a running session names the expected statuses.
     refused = answer.json()
     if answer.status == 422 and isinstance(refused, dict) and "expected" in refused:
         return QrAnswer(QrKind.INITIALIZING)
@@ -332,7 +332,7 @@ def _qr(answer: GatewayResponse) -> QrAnswer:
 
 
 def _message_id(sent: dict[str, Any], number: str) -> str | None:
-    """Return the id of a message that was sent, which each engine tells in a way of its own."""
+    """Return the id of a sent message, whose format depends on the engine."""
     found = sent.get("id")
     if isinstance(found, dict):
         found = found.get("_serialized")
@@ -359,7 +359,7 @@ def _parse_session(entry: Any) -> Channel | None:
 
 
 def _activity(timestamps: Any) -> float | None:
-    """Return when the session was last active, in Unix seconds; WAHA tells milliseconds or not."""
+    """Convert the session's last activity from milliseconds to Unix seconds; None if missing."""
     told = timestamps.get("activity") if isinstance(timestamps, dict) else None
     if isinstance(told, bool) or not isinstance(told, int | float):
         return None
@@ -367,7 +367,7 @@ def _activity(timestamps: Any) -> float | None:
 
 
 def _object(holder: Any, *names: str) -> dict[str, Any]:
-    """Return the object at a path of names, an empty one where there is none."""
+    """Return the object at a path of names, an empty one if it is missing."""
     for name in names:
         holder = holder.get(name) if isinstance(holder, dict) else None
     return holder if isinstance(holder, dict) else {}
@@ -379,7 +379,7 @@ def _engine(session: dict[str, Any]) -> str:
 
 
 def _stores_nothing(session: dict[str, Any]) -> str:
-    """Return why the session has no messages to list, empty where its settings do not say so."""
+    """Return why the session stores no messages, empty if its settings do not rule it out."""
     config = _object(session, "config")
     if _engine(session) == "NOWEB" and _object(config, "noweb", "store").get("enabled") is False:
         return "the session's config.noweb.store is off: WAHA keeps none of its messages"
@@ -389,7 +389,7 @@ def _stores_nothing(session: dict[str, Any]) -> str:
 
 
 def _entry(row: dict[str, Any], chat: str) -> Entry:
-    """Return a row of a list of messages, which each engine fills in a way of its own."""
+    """Parse a row of a list of messages, whose format depends on the engine."""
     data = _object(row, "_data")
     at = seconds_of(row.get("timestamp")) or seconds_of(data.get("messageTimestamp"))
     content = data.get("message") or data.get("Message")
@@ -408,15 +408,15 @@ def _entry(row: dict[str, Any], chat: str) -> Entry:
 
 
 def _event(session: dict[str, Any], id_: str, row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row as the event that was, or would have been, posted of it.
+    """Convert a row to the event that WAHA posts for it.
 
-    Its name is ``message`` unless the session's webhooks want ``message.any`` alone.
+    Its name is ``message`` unless the session's webhooks only subscribe to ``message.any``.
     """
     webhooks = _object(session, "config").get("webhooks")
     wanted = [one.get("events") for one in webhooks or () if isinstance(one, dict)]
     names = {str(name) for some in wanted if isinstance(some, list) for name in some}
     return {
-        # The same one each time, so that the consumer can tell it from another event.
+        # Constant for a message, so that the consumer can recognize repeated events.
         "id": f"evt_{id_}",
         "timestamp": int(time.time() * 1000),
         "event": "message.any" if _MESSAGE_EVENTS & names == {"message.any"} else "message",

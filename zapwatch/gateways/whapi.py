@@ -1,7 +1,7 @@
-"""Whapi.Cloud, written for its API 1.8.7, from the OpenAPI document that it publishes.
+"""Adapter of Whapi.Cloud's API 1.8.7, from its published OpenAPI document.
 
-There is no list: a token is a channel, and the settings name them. docs/gateways/README.md says
-what was tested how.
+There is no list: each token is one channel, and the settings name them. docs/gateways/README.md
+shows what was tested, and how.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from zapwatch.gateways.helpers import (
     number_of,
 )
 
-# By the text: the numbers beside it are documented in part only.
+# By text, since the status numbers are only partly documented.
 _STATUSES = {
     "AUTH": Status.CONNECTED,
     "NOT_INIT": Status.DISCONNECTED,
     "INIT": Status.INITIALIZING,
-    # Connecting or inactive: which of them, only time tells.
+    # Connecting or inactive; only the duration distinguishes them.
     "LAUNCH": Status.INITIALIZING,
     "QR": Status.QR_REQUIRED,
     "ERROR": Status.DISCONNECTED,
@@ -48,7 +48,7 @@ _FOR_A_PERSON = {
 }
 _STARTING = {"INIT", "LAUNCH"}
 _STATE_SECONDS = 10.0
-# Without the parameter this call starts what was stopped.
+# Without the parameter, this call starts stopped channels.
 _LOOK = "/health?wakeup=false"
 _WAKE = "/health?wakeup=true"
 _MEANINGS = {
@@ -57,18 +57,18 @@ _MEANINGS = {
     404: (GatewayErrorKind.UNAUTHORIZED, "no such channel: a wrong token?"),
     429: (GatewayErrorKind.LIMIT, "too many requests"),
 }
-"""What Whapi means by an HTTP status that means something else elsewhere."""
+"""HTTP statuses with a meaning specific to Whapi."""
 
 
 class _State(NamedTuple):
-    """What a channel's health tells: the status text, and the channel's own number."""
+    """Health of a channel: the status text, and the channel's own number."""
 
     text: str
     number: str | None
 
 
 class WhapiGateway(Gateway):
-    """Whapi's HTTP API."""
+    """HTTP API of Whapi."""
 
     usual_port: ClassVar = 443
     calls_made: ClassVar = CallsMade(
@@ -90,13 +90,13 @@ class WhapiGateway(Gateway):
     can_query: ClassVar = True
 
     def __init__(self, *arguments: Any, activity: bool = False, **options: Any) -> None:
-        """Take what every adapter takes; ``activity``: the list asks for the newest message too."""
+        """Configure like every adapter; ``activity``: the list also requests the newest message."""
         super().__init__(*arguments, **options)
         self._with_activity = activity
         self._aliases = {key: one.id for key, one in self._named.items() if one.id}
 
     def list_channels(self) -> ChannelList:
-        """Return the channels that the settings name; one whose health is not told is UNKNOWN."""
+        """Return the channels that the settings name; one whose health call fails is UNKNOWN."""
         return self._budget.listed(self._list_requests, self._list)
 
     @property
@@ -132,7 +132,7 @@ class WhapiGateway(Gateway):
     def reconnect(self, channel: Channel, *, silent: bool, stuck: bool = False) -> QrAnswer:
         """Wake a channel that is down, or has been starting for long.
 
-        Nothing that is known brings back one that Whapi calls connected and keeps its pairing.
+        For a zombie, no call is known that revives it and keeps the pairing.
         """
         with self._operation(Operation.RECONNECT) as calls:
             named = self._find(channel.id)
@@ -149,7 +149,7 @@ class WhapiGateway(Gateway):
             return self._answer(calls, named, text)
 
     def qr(self, channel_id: str) -> QrAnswer:
-        """Return the present QR code, and start nothing."""
+        """Return the current QR code, without starting the channel."""
         with self._operation(Operation.QR) as calls:
             named = self._find(channel_id)
             return self._answer(calls, named, self._look(calls, named).text)
@@ -164,16 +164,16 @@ class WhapiGateway(Gateway):
         with self._operation(Operation.DELETE) as calls:
             named = self._find(channel_id)
             answer = calls.send("POST", "/users/logout", token=named.secret)
-            if answer.status != 409:  # it is logged out already
+            if answer.status != 409:  # already logged out
                 _checked(answer).json_object()
 
     def create(self, channel_id: str) -> None:
-        """Wake the channel that was logged out."""
+        """Wake the channel after delete()."""
         with self._operation(Operation.CREATE) as calls:
             self._wake(calls, self._find(channel_id))
 
     def query(self, channel: Channel) -> None:
-        """Ask WhatsApp, and not Whapi's memory, whether the channel's own number exists."""
+        """Query WhatsApp, bypassing Whapi's cache, for the channel's own number."""
         hide = (channel.number or "",)
         with self._operation(Operation.QUERY, hide=hide) as calls:
             named = self._find(channel.id)
@@ -189,7 +189,7 @@ class WhapiGateway(Gateway):
                 raise Failure(GatewayErrorKind.INVALID, "JSON without the status of a contact")
 
     def send_text(self, channel: Channel, number: str, text: str) -> str | None:
-        """Send a text; an answer may be HTTP 200 and say that it was not sent."""
+        """Send a text; a response with HTTP 200 may still report that it was not sent."""
         hide = (number, text)
         with self._operation(Operation.SEND, hide=hide) as calls:
             named = self._find(channel.id)
@@ -203,14 +203,14 @@ class WhapiGateway(Gateway):
             return found if isinstance(found, str) and found else None
 
     def _find(self, channel_id: str) -> NamedChannel:
-        in_path(channel_id)  # raises where it is none
+        in_path(channel_id)  # raises if it is invalid
         named = self._named.get(channel_key(channel_id))
         if named is None:
             raise Failure(GatewayErrorKind.INVALID, "the settings name no such channel")
         return named
 
     def _look(self, calls: Calls, named: NamedChannel) -> _State:
-        """Ask for the channel's health, and leave it as it is."""
+        """Read the channel's health, without waking it."""
         body = _checked(calls.send("GET", _LOOK, token=named.secret)).json_object()
         status, user = body.get("status"), body.get("user")
         text = status.get("text") if isinstance(status, dict) else None
@@ -243,7 +243,7 @@ class WhapiGateway(Gateway):
 
 
 def _newest_message(calls: Calls, named: NamedChannel) -> float | None:
-    """Return when the channel's newest received message was sent (Unix seconds), None if untold."""
+    """Return the time of the newest received message (Unix seconds), None if unknown."""
     path = "/messages/list?count=1&from_me=false&sort=desc"
     try:
         body = _checked(calls.send("GET", path, token=named.secret)).json_object()
@@ -258,7 +258,7 @@ def _newest_message(calls: Calls, named: NamedChannel) -> float | None:
 
 
 def _checked(answer: GatewayResponse) -> GatewayResponse:
-    """Return the answer unless its HTTP status is one to which Whapi gives a meaning of its own."""
+    """Return the response; raise Failure for the HTTP statuses in _MEANINGS."""
     if answer.status not in _MEANINGS or answer.is_html:
         return answer
     kind, meaning = _MEANINGS[answer.status]
@@ -274,7 +274,7 @@ def _words(parsed: Any) -> str:
 
 def _qr(answer: GatewayResponse) -> QrAnswer:
     if answer.status == 409:
-        return QrAnswer(QrKind.ACCEPTED)  # it was scanned a moment ago
+        return QrAnswer(QrKind.ACCEPTED)  # scanned since the health call
     if answer.status == 422:
         return QrAnswer(QrKind.INITIALIZING)
     body = _checked(answer).json_object()

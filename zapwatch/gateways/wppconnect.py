@@ -1,6 +1,6 @@
-"""WPPConnect Server 2.8 to 2.10, from its source and documents and answers of a real 2.10.4.
+"""Adapter of WPPConnect Server 2.8 to 2.10, from source, documents and a real 2.10.4.
 
-docs/gateways/README.md says what was tested how.
+docs/gateways/README.md shows what was tested, and how.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ from zapwatch.messages.received import (
 
 
 class Tokens:
-    """Makes tokens where they are wanted and remembers them; safe to share between threads."""
+    """Cache of the sessions' tokens; thread-safe."""
 
     def __init__(self, key: str) -> None:
-        """``key`` is the secret key as a part of a path."""
+        """``key`` is the secret key, quoted for a path."""
         self._key = key
         self._lock = threading.Lock()
         self._tokens: dict[str, str] = {}
@@ -63,7 +63,7 @@ class Tokens:
         path: str,
         body: Mapping[str, object] | None = None,
     ) -> GatewayResponse:
-        """Return the answer to a call about a session (quoted), with a new token after a 401."""
+        """Return the response to a call about a (quoted) session, with a new token after a 401."""
         with self._lock:
             token = self._tokens.get(session)
         if token is not None:
@@ -86,15 +86,15 @@ class Tokens:
 
 
 _SOCKET = "/socket.io/?EIO=4&transport=polling"
-# Packets of Engine.IO without a body; each is JSON, too.
+# Engine.IO packets without a body; each is also valid JSON.
 _JOIN, _PONG = 40, 3
 
 
 class SocketEvents:
-    """What the server tells on its socket.io of all sessions; an answer holds several packets."""
+    """Events of all sessions on the server's socket.io; a response has several packets."""
 
     def __init__(self, calls: Calls) -> None:
-        """Join it; raise Failure."""
+        """Connect; raise Failure."""
         self._calls = calls
         (opened, *_) = self._receive(_SOCKET)
         told = _read_packet(opened.removeprefix("0"))
@@ -105,14 +105,14 @@ class SocketEvents:
         self._calls.send("POST", self._path, _JOIN)
 
     def wait_for_code(self, phone: str) -> object:
-        """Return the pairing code for a number; raise Failure where none comes in time."""
+        """Return the pairing code for a number; raise Failure if none arrives in time."""
         while True:
             for packet in self._receive(self._path):
                 if packet == "2":
                     self._calls.send("POST", self._path, _PONG)
                 elif packet.startswith("42"):
                     match _read_packet(packet[2:]):
-                        # A session that was closed before is not named.
+                        # The event lacks the session's name if that was closed before.
                         case ["phoneCode", {"phone": number, "data": code}] if str(number) == phone:
                             return code
 
@@ -124,7 +124,7 @@ class SocketEvents:
 
 
 def _read_packet(text: str) -> Any:
-    """Return the JSON of a packet, None where it is none."""
+    """Return the JSON of a packet, None if it is invalid."""
     try:
         return parse_json(text.encode())
     except (ValueError, RecursionError):
@@ -140,20 +140,20 @@ _STATUSES = {
 }
 _STATUS_SECONDS = 5.0
 _CLOSE_SECONDS = 20.0
+_SHORTEST_SECRET = 8  # characters
 # On some versions a status call right after start-session unpairs the session: issue 1170 of
 # wppconnect-team/wppconnect-server.
-_SHORTEST_SECRET = 8  # characters
 _SETTLE_SECONDS = 10.0
-# Not the fields that the document has: only with an empty body does the server take the session's
-# own webhook and other settings from its token (tokenStore/fileTokenStory.ts); any other replaces
-# them, and without the webhook in it the messages would go nowhere.
+# Unlike the documents: only with an empty body does the server read the session's webhook and other
+# settings from its token (tokenStore/fileTokenStory.ts). Any other body replaces them, and without
+# a webhook in it the messages would not be posted.
 _START: dict[str, object] = {}
-# The server closes the page of a session that nobody connects after a minute.
+# After a minute, the server closes the page of an unpaired session.
 _PAIRING_SECONDS = 60.0
 _PAGE = 200  # messages
 _NEWEST = 20  # messages
 _NEWEST_CHATS = 3
-# Kept beside messages of people; a ciphertext becomes another type once it is decrypted.
+# Types that are not people's messages; a ciphertext changes its type once it is decrypted.
 _NO_TYPES = {
     "ciphertext",
     "protocol",
@@ -170,7 +170,7 @@ _NO_TYPES = {
 
 
 class WppconnectGateway(Gateway):
-    """WPPConnect Server's HTTP API; the secret is its secret key."""
+    """HTTP API of WPPConnect Server; the secret is its secret key."""
 
     usual_port: ClassVar = 21465
     calls_made: ClassVar = CallsMade(
@@ -200,7 +200,7 @@ class WppconnectGateway(Gateway):
     lists_messages: ClassVar = True
 
     def __init__(self, base_url: str, secret: str, *, webhook: str = "", **options: Any) -> None:
-        """``webhook`` is what each start sets; without it a start keeps what is stored."""
+        """Each start sets ``webhook``; if it is empty, a start keeps the stored one."""
         super().__init__(base_url, secret, **options)
         self._webhook = webhook
         self.can_pair = bool(webhook)
@@ -209,7 +209,7 @@ class WppconnectGateway(Gateway):
         self._starting = SessionStartTracker(settle_seconds=_SETTLE_SECONDS)
 
     def list_channels(self) -> ChannelList:
-        """Return the sessions, each asked for its status; one that does not answer is UNKNOWN."""
+        """Return the sessions, each with a call for its status; if that fails, it is UNKNOWN."""
         with self._operation(Operation.LIST) as calls:
             answer = calls.get(f"/api/{self._key}/show-all-sessions")
             if answer.status == 400:
@@ -233,9 +233,9 @@ class WppconnectGateway(Gateway):
             return ChannelList(tuple(channels), listed.left_out)
 
     def reconnect(self, channel: Channel, *, silent: bool, stuck: bool = False) -> QrAnswer:
-        """Start a closed session; close and start a zombie, or one that starts for ever.
+        """Start a closed session; close and start a zombie, or one stuck starting.
 
-        Both keep the pairing. check-connection-session is not asked: it says true whatever is.
+        Both keep the pairing. check-connection-session is useless: it always returns true.
         """
         with self._operation(Operation.RECONNECT) as calls:
             if self._starting.in_grace_period(channel.id):
@@ -253,7 +253,7 @@ class WppconnectGateway(Gateway):
             return QrAnswer(QrKind.INITIALIZING)
 
     def qr(self, channel_id: str) -> QrAnswer:
-        """Return the present QR code; a session that was just started is not asked yet."""
+        """Return the current QR code; within the grace period after a start, make no call."""
         with self._operation(Operation.QR) as calls:
             if self._starting.in_grace_period(channel_id):
                 return QrAnswer(QrKind.INITIALIZING)
@@ -265,10 +265,10 @@ class WppconnectGateway(Gateway):
             self._start(calls, channel_id)
 
     def pairing_code(self, channel_id: str, phone: str) -> PairingCode:
-        """Start the session with the number; one that shows a code is closed first.
+        """Start the session with the number; close one that shows a code first.
 
-        The server tells the code on its socket.io, and in the answer only to a start of a session
-        that it has not had since its own start. It shows no QR code meanwhile.
+        The server sends the code on its socket.io, and in a response only for the first start of a
+        session since its own start. Meanwhile there is no QR code.
         """
         with self._operation(Operation.PAIRING_CODE, hide=(phone,)) as calls:
             if not self.can_pair:
@@ -284,9 +284,9 @@ class WppconnectGateway(Gateway):
             return read_pairing_code(events.wait_for_code(phone), _PAIRING_SECONDS)
 
     def delete(self, channel_id: str) -> None:
-        """Throw the session's data away. THE PAIRING IS LOST; the list goes on naming it.
+        """Delete the session's data. THE PAIRING IS LOST; the session stays in the list.
 
-        One that cannot be closed keeps its pairing: the server would not start it again.
+        A session that cannot be closed keeps its pairing, since the server would not restart it.
         """
         with self._operation(Operation.DELETE) as calls:
             session = in_path(channel_id)
@@ -295,7 +295,7 @@ class WppconnectGateway(Gateway):
             except Failure as failure:
                 if failure.reason is not GatewayErrorKind.HTTP:
                     raise
-                # Only a session that is open can log out; of any other the files are left.
+                # Only an open session can log out; of any other, the files remain.
                 self._close(calls, channel_id)
                 if _status(self._state(calls, channel_id)) is not Status.DISCONNECTED:
                     raise Failure(
@@ -306,12 +306,12 @@ class WppconnectGateway(Gateway):
                 calls.post(f"/api/{session}/{self._key}/clear-session-data").json_value()
 
     def create(self, channel_id: str) -> None:
-        """Start the session as a new one, which a person must scan."""
+        """Start the session as a new one, which a person must pair."""
         with self._operation(Operation.CREATE) as calls:
             self._restart(calls, channel_id)
 
     def query(self, channel: Channel) -> None:
-        """Ask WhatsApp whether the channel's own number exists."""
+        """Query WhatsApp for the channel's own number."""
         with self._operation(Operation.QUERY) as calls:
             number = self._number(calls, channel.id)
             path = f"check-number-status/{number}"
@@ -319,12 +319,12 @@ class WppconnectGateway(Gateway):
             _expect_status(answer, hide=number)
 
     def own_number(self, channel: Channel) -> str:
-        """Ask the session, each time: another phone may have been paired since."""
+        """Request the number each time, since another phone may have been paired."""
         with self._operation(Operation.NUMBER) as calls:
             return self._number(calls, channel.id)
 
     def send_text(self, channel: Channel, number: str, text: str) -> str | None:
-        """Send a text."""
+        """Send a text; return the message's id, None if unknown."""
         hide = (number, text)
         with self._operation(Operation.SEND, hide=hide) as calls:
             body = {"phone": number, "message": text, "isGroup": False}
@@ -335,7 +335,7 @@ class WppconnectGateway(Gateway):
             return found if isinstance(found, str) and found else None
 
     def take_back(self, channel: Channel, number: str, message_id: str) -> None:
-        """Delete a message of ours for both sides."""
+        """Delete one of our messages for both sides."""
         hide = (number,)
         with self._operation(Operation.TAKE_BACK, hide=hide) as calls:
             body = {"phone": number, "messageId": message_id}
@@ -351,9 +351,9 @@ class WppconnectGateway(Gateway):
         *,
         newest: bool = False,
     ) -> Received:
-        """List what the session's page holds of each chat that has had a message since.
+        """List the messages in the session's page, of each chat with a message since ``since``.
 
-        The server itself keeps none, so a session that is down cannot tell.
+        The server itself stores none, so a session that is down has no list.
         """
         with self._operation(Operation.MESSAGES) as calls:
             path = in_path(channel.id)
@@ -400,7 +400,7 @@ class WppconnectGateway(Gateway):
             query |= {"direction": "before", "id": oldest}
 
     def _secrets(self) -> list[str]:
-        # What the server repeats has the session's name in it; a short part is no secret.
+        # The server quotes the URL with the session's name in it; a short part is not secret.
         parts = self._webhook.split("{session}")
         return [*super()._secrets(), *(part for part in parts if len(part) >= _SHORTEST_SECRET)]
 
@@ -419,8 +419,8 @@ class WppconnectGateway(Gateway):
     def _start(self, calls: Calls, channel_id: str, more: Mapping[str, object] = _START) -> None:
         session = in_path(channel_id)
         webhook = self._webhook.replace("{session}", session)
-        # It also takes the number of an earlier pairing code out of what the server has stored,
-        # which would show no QR code any more.
+        # This also removes the stored number of an earlier pairing code, with which the server
+        # would no longer show a QR code.
         body = {**more, "webhook": webhook} if webhook else _START
         self._tokens.send(calls, "POST", session, "start-session", body).json_object()
         self._starting.started(channel_id)
@@ -430,9 +430,10 @@ class WppconnectGateway(Gateway):
         self._start(calls, channel_id)
 
     def _close(self, calls: Calls, channel_id: str) -> None:
-        """Close a session: a dead page may never say that it was, one without a page answers 500.
+        """Close a session; ignore a time-out (dead page) and HTTP 500 (no page).
 
-        The latter is closed all the same; what its start has left of Chromium goes on.
+        Without a page the session is closed nonetheless; a Chromium left by its start keeps
+        running.
         """
         session = in_path(channel_id)
         try:
@@ -445,7 +446,7 @@ class WppconnectGateway(Gateway):
 
 
 class _ChatError(Exception):
-    """A chat that the session lists is not known to it."""
+    """The session lists a chat but does not know it."""
 
 
 def _received_in(

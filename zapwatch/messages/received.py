@@ -1,7 +1,7 @@
-"""What a gateway tells of the messages that it has received: ids and times, no text, no number.
+"""Messages that a gateway has received: ids and times, without texts and numbers.
 
-Two systems know one message by its bare id: WhatsApp's own, without the chat, whose name differs
-between them (``@lid`` in one place, ``@c.us`` in another).
+Systems identify a message by its bare id: WhatsApp's own, without the chat, whose name differs
+between them (``@lid`` or ``@c.us``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from zapwatch.clock import unix_seconds
 
 MOST_MESSAGES = 50_000
-"""More of one channel are not read at once."""
+"""Limit of messages per channel and read."""
 _MOST_PAGES = 1000
 
 _ID = re.compile(r"[A-Za-z0-9.-]{1,128}")
@@ -24,9 +24,9 @@ _SERIALIZED = ("true_", "false_")
 
 @dataclass(frozen=True, slots=True)
 class ReceivedMessage:
-    """One message from somebody else; ``at`` is in Unix seconds.
+    """Received message; ``at`` is in Unix seconds.
 
-    Of the chat there are the last four digits at most.
+    ``chat`` is at most the last four digits.
     """
 
     id: str
@@ -37,31 +37,31 @@ class ReceivedMessage:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """The messages of one channel and some time, each once."""
+    """Messages of one channel in a period, without duplicates."""
 
     messages: tuple[ReceivedMessage, ...] = ()
     cannot_know: str = ""
-    """Why there may be others, in words; empty where these are all."""
+    """Reason why messages may be missing, in words; empty if the list is complete."""
     events: Mapping[str, dict[str, Any]] = field(default_factory=dict, repr=False)
-    """By id the events of those that were asked for: texts and numbers, for the memory alone."""
+    """Requested events by id. They contain texts and numbers, so keep them in memory only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """Which messages a consumer got; all by the key under which it knows the channel."""
+    """Messages that arrived at a consumer, by its own channel keys."""
 
     ids: Mapping[str, Collection[str]]
-    """Of the ids that were asked for, those that arrived."""
+    """Requested ids that arrived."""
     heard: Collection[str] = frozenset()
-    """The channels of which any message arrived in that time."""
+    """Channels with any message in that period."""
     gaps: Collection[tuple[float, float]] = ()
-    """From when until when nothing is known, in Unix seconds."""
+    """Periods without knowledge, in Unix seconds."""
 
 
 def bare_id(message_id: object) -> str | None:
-    """Return WhatsApp's own id out of ``false_<chat>_<ID>_<participant>`` or of the ID alone.
+    """Return WhatsApp's id from ``false_<chat>_<ID>_<participant>`` or from the bare ID.
 
-    None for what is no id.
+    None for anything else.
     """
     if not isinstance(message_id, str):
         return None
@@ -72,12 +72,12 @@ def bare_id(message_id: object) -> str | None:
 
 
 def is_of_a_chat(chat: object) -> bool:
-    """Whether it names a person or a group, and not the status page, a list or a newsletter."""
+    """Whether this is the name of a person or a group, not of a status, list or newsletter."""
     return not (isinstance(chat, str) and chat.endswith(("@broadcast", "@newsletter")))
 
 
 def seconds_of(value: object) -> float | None:
-    """Return a time as unix_seconds() does, None where it is none; 64 bits may come in halves."""
+    """Return unix_seconds(), None if invalid; accepts a 64-bit number in two halves."""
     if isinstance(value, dict):
         value = value.get("low")
     at = unix_seconds(value)
@@ -86,9 +86,9 @@ def seconds_of(value: object) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry of a gateway's list as it stands there; ``id`` None where it is not to be counted.
+    """Entry of a gateway's list; ``id`` None if it does not count as a message.
 
-    ``at`` is in Unix seconds, None where it is not told.
+    ``at`` is in Unix seconds, None if unknown.
     """
 
     at: float | None
@@ -96,18 +96,18 @@ class Entry:
     kind: object = None
     chat: object = None
     row: dict[str, Any] = field(default_factory=dict, repr=False)
-    """The whole entry."""
+    """Whole entry."""
 
 
 def read_pages(
     pages: Iterable[list[Entry]], since: float, until: float, rows_of: Collection[str] = ()
 ) -> Received:
-    """Return the messages of ``pages`` between two moments in Unix seconds.
+    """Return the messages of ``pages``, newest first, between two times in Unix seconds.
 
-    Instead of events there are the whole entries of the ids in ``rows_of``.
+    ``events`` are the whole entries of the ids in ``rows_of``.
 
-    The newest come first. Times are judged here, since gateways ignore filters; nothing is read
-    after a page whose entries are all older than ``since``.
+    Times are checked here, since gateways ignore filters; reading ends with a page whose entries
+    are all older than ``since``.
     """
     found: dict[str, ReceivedMessage] = {}
     seen: set[str] = set()
@@ -136,7 +136,7 @@ def read_pages(
 
 
 def _message(entry: Entry, id_: str, at: float) -> ReceivedMessage:
-    """Return an entry without what must not be kept."""
+    """Return an entry without text and number."""
     chat = entry.chat if isinstance(entry.chat, str) else ""
     digits = "".join(c for c in chat.partition("@")[0] if "0" <= c <= "9")
     named = isinstance(entry.kind, str) and _KIND.fullmatch(entry.kind)
@@ -144,7 +144,7 @@ def _message(entry: Entry, id_: str, at: float) -> ReceivedMessage:
 
 
 def join(parts: Iterable[Received]) -> Received:
-    """Return the messages of several chats together."""
+    """Merge the messages of several chats."""
     found: dict[str, ReceivedMessage] = {}
     events: dict[str, dict[str, Any]] = {}
     why = ""
