@@ -107,7 +107,7 @@ def parse(kind: str, body: bytes, now: float, events: EventPaths | None = None) 
         echo = find_token(own) if has_echo else None
         if echo is not None and not (said.heard and is_for(echo, key)):
             continue
-        # A message to the own number may be reported only once, before it is sent.
+        # An echo to the sender's own number may be reported only once, before it is sent.
         untaken = echo is None and said.direction is Direction.OUT and is_untaken(said.ack)
         heard = said.heard and not untaken
         at, id_ = _time(said.at, now), _text(said.id)

@@ -386,7 +386,7 @@ class LogTailer:
         while self.looking_back(wanted):
             if self._unread_since is None and self._clock.monotonic() >= until:
                 return
-            assert self._look_back_from is not None  # noqa: S101 - looking_back() said so
+            assert self._look_back_from is not None  # noqa: S101 - looking_back() checks it
             rows = self._timed(partial(self._log.rows_before, self._look_back_from))
             self._look_back_time = self._note_old(rows, head.now)
             done = not rows or _all_older(rows, head.now - self._lookback_seconds)

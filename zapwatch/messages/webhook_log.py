@@ -678,7 +678,7 @@ def _row(
     event = (event_type or "").lower()
     if echo is not None and not is_token(echo):
         echo = None
-    # A message to the own number may be reported only once, before it is sent.
+    # An echo to the sender's own number may be reported only once, before it is sent.
     heard = event not in WRITTEN_BY_GATEWAY and (echo is not None or not is_untaken(note))
     named = 0 < len(key) <= MAX_ID_LENGTH
     usable = named and (echo is None or (heard and is_for(echo, key)))
