@@ -50,5 +50,5 @@ def log_to_stderr(level: str = "info", format_: str = "logfmt") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(FORMATTERS[format_]())
     logging.basicConfig(level=level.upper(), handlers=[handler])
-    # At debug level it logs paths, some of which contain WPPConnect Server's secret.
+    # At debug level it logs paths, and some of them contain WPPConnect Server's secret.
     logging.getLogger("urllib3").setLevel(logging.INFO)

@@ -60,7 +60,7 @@ _STATUSES = {
     "STOPPED": Status.DISCONNECTED,
     "FAILED": Status.DISCONNECTED,
 }
-# A code expires with the QR codes, the last of which may already be shown: after 20 to 160 s.
+# A code expires with the last QR code, which may already be shown: after 20 to 160 s.
 _PAIRING_SECONDS = 60.0
 _LISTS_ALL_CHATS = {"NOWEB", "GOWS"}
 _PAGE = 200  # messages or chats
