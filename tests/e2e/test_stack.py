@@ -120,14 +120,18 @@ def test_without_an_env_file_it_tells_the_story_to_its_end(tmp_path: Path) -> No
 
 
 def unanswered(prometheus: str) -> list[str]:
-    """Return the places of the dashboards where there would be no data after the story."""
+    """Return the places of the dashboards where there would be no data after the story.
+
+    Except those of audits: the story's gateway, a wrapper, lists no messages.
+    """
     # One that dropped, and one that was asked.
     stories = [{"gateway": "wpp", "channel": name} for name in ("pixel12digital", "Obra Norte")]
     return [
         query.where
         for dashboard in dashboards()
         for query in queries(dashboard)
-        if not any(ask(prometheus, _now(query.filled(of)), instant=query.instant) for of in stories)
+        if not re.search("Missed messages|Audits and deliveries", query.where)
+        and not any(ask(prometheus, _now(query.filled(of)), instant=query.instant) for of in stories)
     ]
 
 
