@@ -47,7 +47,7 @@ _FATES = {
     Fate.LATE: f"not delivered within {WAIT_SECONDS:g} s; does its route lead to people?",
 }
 _NO_PEOPLE = (
-    "no one is notified: Alertmanager has no receiver for people and writes to the hook's log only. "
+    "no one is notified: Alertmanager has no receiver for people and only writes the hook's log. "
     "Set one up: zapwatch init"
 )
 
