@@ -1,4 +1,4 @@
-# Everything works from `make run` and `make test`; the rest is for whoever changes the code.
+# Everything works from `make run` and `make test`; the rest is for developers.
 .PHONY: help run test test-fast lint format setup install docs lock sbom release translations clean
 
 PYTHON := .venv/bin/python
@@ -20,7 +20,7 @@ help:
 	@echo "make docs    site/: the documentation as a site; fails on a dead link"
 	@echo "make sbom    build/zapwatch.cdx.json: all that an installation brings along (CycloneDX)"
 	@echo "make release  dist/: sdist, wheel, bill of materials and checksums of the last commit"
-	@echo "make lock    make requirements.lock anew from pyproject.toml (needs uv)"
+	@echo "make lock    make requirements.lock again from pyproject.toml (needs uv)"
 
 run: setup
 	@deploy/install-servers.sh prometheus prometheus-alertmanager

@@ -167,7 +167,7 @@ class Story:
             part.scan_at = None
             self.simulator.scan(part.channel)
             part.repaired = time.time() - self._began
-            self._tell(part.repaired, part.channel, "somebody scans the QR code")
+            self._tell(part.repaired, part.channel, "a person scans the QR code")
 
     def _value(self, query: str) -> float | None:
         try:

@@ -20,7 +20,7 @@ fail() {
 [ "$(id -u)" = 0 ] || fail "this must be root: sudo make install"
 command -v systemctl >/dev/null 2>&1 || fail "there is no systemd here; see docs/install.md for other ways"
 
-# The programs. A virtual environment of another Python, as after an upgrade of Debian, is made anew.
+# The programs. A virtual environment of another Python, as after an upgrade of Debian, is recreated.
 wanted=$(sha256sum <requirements-run.lock)
 "$prefix/bin/python" -c 'import pip' 2>/dev/null || {
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "Python 3.11 or newer is needed"

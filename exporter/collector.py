@@ -299,7 +299,7 @@ def _last_message_at(view: _View) -> Samples:
 
 @_gauge(
     "whatsapp_channel_activity_unknown",
-    "1 where nobody tells of the channel's messages, so that its silence shows nothing.",
+    "1 if no source reports the channel's messages, so that its silence proves nothing.",
     "channel",
 )
 def _activity_unknown(view: _View) -> Samples:

@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve = commands.add_parser(
         "serve",
-        help="take Alertmanager's alerts and repair channels, for ever",
+        help="take Alertmanager's alerts and repair channels until stopped",
         **manual(
             "Takes Alertmanager's alerts at POST /alerts, repairs and probes the channels that "
             "they name, and serves the operators' page, until SIGTERM or Ctrl-C. SIGHUP lets it "

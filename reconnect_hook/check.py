@@ -337,7 +337,7 @@ def _why_it_waits(one: OpenRow) -> str:
     row = one.row
     if one.paused:
         if row.paused_until is None:
-            return "its repairs are paused until somebody resumes them"
+            return "its repairs are paused until a person resumes them"
         until = datetime.fromtimestamp(row.paused_until).astimezone()
         return f"its repairs are paused until {until:%Y-%m-%d %H:%M %Z}"
     if one.rests > 0:

@@ -193,7 +193,7 @@ class Echoes:
         """Return the messages heard within so many seconds, and record them as evidence."""
         messages = self._means.messages
         if messages is None:
-            raise UnableError("there is no message log that tells of echoes")
+            raise UnableError("no message log reports echoes")
         asked_at = self._clock.monotonic()
         heard = messages.recent(seconds).complete()
         since = self._clock.monotonic() - self.since

@@ -97,7 +97,7 @@ def compare(
     arrived = frozenset(delivered.ids.get(key, ())).union(again)
     why = received.cannot_know
     if not received.messages and key in delivered.heard:
-        why = why or "messages have arrived of which the gateway has none: does it store them?"
+        why = why or "messages have arrived that the gateway does not list: does it store them?"
     missed, blind, late = [], 0, 0
     for message in received.messages:
         if message.id in arrived:
@@ -109,7 +109,7 @@ def compare(
         else:
             missed.append(message)
     if blind:
-        why = why or f"{blind} messages are of a time of which the log or the store knows nothing"
+        why = why or f"{blind} messages are from a time without data in the log or the store"
     if late:
         why = why or f"{late} messages may still be delivered by the gateway"
     result = AuditResult.UNKNOWN if why else AuditResult.COMPLETE

@@ -82,7 +82,7 @@ RETRY_SECONDS = 2.0
 """Pause before a retry when no thread was available or the state failed."""
 
 _RESTARTS = (
-    "RECONNECT_ALLOW_RESTART throws the session away: the old pairing is lost, and somebody has to "
+    "RECONNECT_ALLOW_RESTART throws the session away: the old pairing is lost, and a person has to "
     "scan a new QR code"
 )
 _FAULT_SECONDS = 60.0  # until a row that met a fault of the hook is evaluated again
@@ -175,7 +175,7 @@ class Recorder:
             self._events.write(action="list", outcome=Outcome.FAILED, detail=words(error))
         if after.is_tripped:
             _log.warning(
-                "gateway %s has failed %d times in a row: it is left alone for %.0f s",
+                "gateway %s has failed %d times in a row: its circuit is open for %.0f s",
                 self._name,
                 after.failures,
                 (after.rests_until or at) - at,

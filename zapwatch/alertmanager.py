@@ -139,8 +139,7 @@ class AlertmanagerApi:
             },
             "annotations": {
                 "summary": "Test message of Zapwatch: nothing is wrong",
-                "description": "Somebody has sent this test of Zapwatch's notifications. "
-                "Nothing is to be done.",
+                "description": "This is a test of Zapwatch's notifications. Nothing is to be done.",
             },
             "startsAt": now.isoformat(),
             "endsAt": (now + timedelta(minutes=_TEST_MINUTES)).isoformat(),

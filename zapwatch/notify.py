@@ -47,7 +47,7 @@ _FATES = {
     Fate.LATE: f"not delivered within {WAIT_SECONDS:g} s; does its route lead to people?",
 }
 _NO_PEOPLE = (
-    "nobody is told: Alertmanager has no receiver for people, and writes to the hook's log only. "
+    "no one is notified: Alertmanager has no receiver for people and only writes the hook's log. "
     "Set one up: zapwatch init"
 )
 
@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
             settings="ALERTMANAGER_*",
             exit_codes={
                 0: "people are told; with --test: the message was delivered",
-                1: "nobody is told, a message failed, or the file is wrong and was not taken",
+                1: "no one is notified, a message failed, or the file is wrong and was not loaded",
                 2: WRONG_USAGE,
             },
             examples=[

@@ -65,7 +65,7 @@ class Learner:
         try:
             model = load(self._path, self._bounds)
         except ModelError as error:
-            self._log.warning("silence is learned anew: %s", error)
+            self._log.warning("the silence profile is discarded and learned again: %s", error)
         else:
             if model is not None:
                 self._board.update(silence=model)

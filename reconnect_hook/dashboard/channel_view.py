@@ -316,7 +316,7 @@ class RecentRepairs:
 
 SHOWS = {
     "all": _("All channels"),
-    "somebody": _("Need attention"),
+    "attention": _("Need attention"),
     "trouble": _("Failing"),
     "paused": _("Auto-reconnect paused"),
 }
@@ -369,7 +369,7 @@ class ChannelFilter:
 
     def _shows(self, row: ChannelView) -> bool:
         match self.show:
-            case "somebody":
+            case "attention":
                 return row.needs_attention
             case "trouble":
                 return row.kind.is_problem
@@ -398,7 +398,7 @@ def count_by_health(rows: Iterable[ChannelView], blind: Collection[str] = ()) ->
     """
     every = list(rows)
     return {
-        "somebody": sum(row.needs_attention for row in every),
+        "attention": sum(row.needs_attention for row in every),
         "trouble": sum(row.kind.is_problem for row in every),
         "connected": sum(row.kind is ChannelHealth.CONNECTED for row in every),
         "paused": sum(row.paused is not None for row in every),

@@ -297,7 +297,7 @@ class DashboardCache:
         Only Alertmanager stores the silence, for as long as the alert can fire.
         """
         labels = {"alertname": GONE_ALERT, "gateway": row.gateway, "channel": row.channel}
-        comment = "removed on purpose, somebody says on the page of Zapwatch"
+        comment = "removed on purpose, as confirmed on Zapwatch's page"
         self._alertmanager.mute(labels, comment, _GONE_HOURS, _ALERTMANAGER_SECONDS)
 
     def _read(self) -> None:

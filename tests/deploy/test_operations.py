@@ -144,7 +144,7 @@ def test_an_alert_of_ones_own_makes_a_message(guided: Guided) -> None:
     # Nobody is told in this installation: both say so, and fail.
     taken = machine.run(short + reload, check=False)
     assert "is right, and Alertmanager has read it" in taken.stdout
-    assert "nobody is told" in taken.stdout
+    assert "no one is notified" in taken.stdout
     assert machine.run(short + test, check=False).returncode == 1
     machine.run(zone)
     machine.wait_for("curl --silent --fail http://127.0.0.1:9093/-/ready", "Alertmanager again")

@@ -274,7 +274,7 @@ def test_a_check_ends_while_a_channel_is_paused(cron: Cron, hours: int | None) -
     shown = (
         datetime.fromtimestamp(until).astimezone().strftime("until %Y-%m-%d %H:%M %Z")
         if until
-        else "until somebody resumes them"
+        else "until a person resumes them"
     )
     assert done.stdout.splitlines() == [
         "obra: disconnected; reconnected",

@@ -118,10 +118,10 @@ class TestEnglish:
             assert "Channels with a message in the last hour: 1" in person.answer(
                 "Address at which", _PAGE
             )
-            # Slack, and nobody else.
+            # Slack, and no one else.
             person.answer("By what?\n", "3")
             person.answer("Address of the webhook", f"{inbox.http}/slack")
-            assert "Nobody else" in person.answer("Number [7]:")
+            assert "No one else" in person.answer("Number [7]:")
             person.answer("Send a test message now? (Y/n)")
             assert "✓ slack: delivered" in person.answer("Its address (empty: none)", "nonsense")
             assert "must be an address" in person.answer("Its address (empty: none)")

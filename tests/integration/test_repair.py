@@ -350,7 +350,7 @@ class TestARestart:
         assert "action=restart outcome=qr_required attempt=3" in third
         assert 'channel="Pixel12 Digital" warning=' in warning
         assert "the old pairing is lost" in warning
-        assert "somebody has to scan" in warning
+        assert "a person has to scan" in warning
         waits = {"gateway": "wpp", "channel": "Pixel12 Digital"}
         assert dead.value("whatsapp_reconnect_qr_required", **waits) == 1
 

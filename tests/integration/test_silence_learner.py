@@ -197,7 +197,9 @@ def test_a_state_that_cannot_be_written_or_used_is_told_and_changes_nothing_else
     fresh = StateStore()
     _learner(unusable, fresh).remember()
     assert fresh.snapshot.silence is None
-    assert caplog.messages == [f"silence is learned anew: {tmp_path / 'file'} is not JSON"]
+    assert caplog.messages == [
+        f"the silence profile is discarded and learned again: {tmp_path / 'file'} is not JSON"
+    ]
 
 
 def test_a_channel_is_explained(

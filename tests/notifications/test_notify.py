@@ -118,7 +118,7 @@ def test_nobody_is_told_is_said_with_what_to_do(
 ) -> None:
     _without_people(alertmanager.file)
     assert main(["--reload", "--test"]) == 1
-    assert "nobody is told" in capsys.readouterr().out
+    assert "no one is notified" in capsys.readouterr().out
 
 
 def test_no_alertmanager_is_one_line(

@@ -30,7 +30,7 @@ def test_the_page_has_what_the_command_tells(capsys: pytest.CaptureFixture[str],
     assert told["down"] == down
     assert told["zombie"] == zombie
     assert told["starting for long"] == stuck
-    assert told["proof of life"] == (proof or "no")
+    assert told["probe"] == (proof or "no")
     assert told["pairing code"] == code
     assert told["received messages"] == messages
     assert told["takes an echo back"] == taken_back
@@ -45,7 +45,7 @@ def test_the_page_has_what_the_command_tells(capsys: pytest.CaptureFixture[str],
         ("evolution", "QR code", "told by a call for the code alone"),
         ("wwebjs-api", "QR code", "told by a call for the code alone"),
         ("wwebjs-api", "own number", "asked for"),
-        ("wwebjs-api", "channel then", "is made anew"),
+        ("wwebjs-api", "channel then", "is recreated"),
         ("wwebjs-api", "events", "yes"),
         ("gowa", "events", "signed in X-Hub-Signature-256"),
         ("gowa", "type", "gowa, described in YAML"),
@@ -94,7 +94,7 @@ def test_a_type_of_ones_own_is_told_by_the_settings(
     assert told["down"] == "POST /start/{id}; POST /restart/{id} where it is failed"
     assert told["zombie"] == "nothing: it tells a person"
     assert told["starting for long"] == "waits"
-    assert told["proof of life"] == told["events"] == "no"
+    assert told["probe"] == told["events"] == "no"
     assert told["pairing code"] == "none"
 
 

@@ -162,7 +162,7 @@ _ROWS = [
         ({"sort": "name"}, "alfa Beta gama Zeta"),
         ({"sort": "message"}, "gama Beta alfa Zeta"),
         ({"sort": "repair"}, "gama Beta alfa Zeta"),
-        ({"show": "somebody"}, "Zeta"),
+        ({"show": "attention"}, "Zeta"),
         ({"show": "trouble"}, "Zeta Beta"),
         ({"show": "paused"}, "gama"),
         ({"q": " B e"}, "Beta"),
@@ -175,7 +175,7 @@ def test_the_list_is_what_was_chosen(query: dict[str, str], names: str) -> None:
 
 
 def test_the_tiles_count() -> None:
-    counts = {"somebody": 1, "trouble": 2, "connected": 1, "paused": 1, "unknown": 0, "all": 4}
+    counts = {"attention": 1, "trouble": 2, "connected": 1, "paused": 1, "unknown": 0, "all": 4}
     assert count_by_health(_ROWS) == counts
     assert count_by_health(_ROWS, {"wpp"}) == {**counts, "unknown": 1}
     assert count_by_health(_ROWS, {"other"}) == counts
@@ -183,7 +183,7 @@ def test_the_tiles_count() -> None:
 
 def test_where_no_repair_begins_by_itself_every_problem_needs_somebody() -> None:
     rows = [replace(row, unattended=True) for row in _ROWS]
-    found = ChannelFilter.parse({"show": "somebody"}).of(rows)
+    found = ChannelFilter.parse({"show": "attention"}).of(rows)
     assert [row.channel for row in found] == ["Zeta", "Beta"]
 
 

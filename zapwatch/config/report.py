@@ -179,12 +179,12 @@ def _unsafe(settings: Settings) -> Iterator[str]:
     for gateway in settings.gateways:
         parts = urlsplit(gateway.base_url)
         if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
-            yield f"{gateway.base_url} has no TLS: whoever is on the way reads the gateway's secret"
+            yield f"{gateway.base_url} has no TLS: the gateway's secret can be read on the network"
         parts = urlsplit(gateway.replay_url)
         if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
             yield (
-                f"MESSAGE_REPLAY_URL of {gateway.name} has no TLS: whoever is on the way reads the "
-                "messages that are delivered again"
+                f"MESSAGE_REPLAY_URL of {gateway.name} has no TLS: the messages that are "
+                "delivered again can be read on the network"
             )
     for url, password in (
         (settings.prometheus_url, settings.prometheus_password),
@@ -192,7 +192,7 @@ def _unsafe(settings: Settings) -> Iterator[str]:
     ):
         parts = urlsplit(url)
         if password and parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
-            yield f"{url} has no TLS: whoever is on the way reads its password"
+            yield f"{url} has no TLS: its password can be read on the network"
 
 
 def _has_tls(settings: Settings) -> bool:

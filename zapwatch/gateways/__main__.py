@@ -36,13 +36,13 @@ def describe(kind: str, adapter: type[Gateway]) -> Iterator[tuple[str, str]]:
     yield "zombie", made.zombie
     yield "starting for long", made.stuck
     yield "QR code", "told by the list" if adapter.lists_qr else "told by a call for the code alone"
-    yield "proof of life", made.proof or "no"
+    yield "probe", made.proof or "no"
     yield "pairing code", made.code
     yield "received messages", made.messages
     yield "own number", "asked for" if adapter.asks_number else "listed, where it is told"
     yield "takes an echo back", _yes(adapter.can_take_back)
     yield "pairing lost", f"{made.lost} (only with RECONNECT_ALLOW_RESTART)"
-    yield "channel then", "stays" if adapter.keeps_channel else "is made anew"
+    yield "channel then", "stays" if adapter.keeps_channel else "is recreated"
     if declared:
         yield "activity in the list", _yes(declared.listing.activity is not None)
         signed = declared.events.signature if declared.events else None

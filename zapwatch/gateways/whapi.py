@@ -43,7 +43,7 @@ _STATUSES = {
     "SYNC_ERROR": Status.UNKNOWN,
 }
 _FOR_A_PERSON = {
-    "STOP": "stopped: its trial or subscription is over, or somebody has stopped it in the panel",
+    "STOP": "stopped: its trial or subscription is over, or it was stopped in the panel",
     "SYNC_ERROR": "a synchronisation error: by Whapi's word only a logout and a new pairing help",
 }
 _STARTING = {"INIT", "LAUNCH"}

@@ -448,7 +448,7 @@ class Setup:
     def _may_replace(self, present: Mapping[str, object]) -> bool:
         """Whether an existing Alertmanager file may be replaced."""
         console = self._console
-        ways = ", ".join(ways_to_people(present)) or _("nobody")
+        ways = ", ".join(ways_to_people(present)) or _("no one")
         console.say(f"{self._files.file}: " + _("people are told by") + f" {ways}")
         if console.assume:
             return bool(self._options.overwrite)
@@ -476,7 +476,7 @@ class Setup:
     def _choose_ways(self) -> list[tuple[str, dict[str, str]]]:
         chosen: list[tuple[str, dict[str, str]]] = []
         while True:
-            done = _("Nobody else") if chosen else _("For now: the log of the Zapwatch server")
+            done = _("No one else") if chosen else _("For now: the log of the Zapwatch server")
             options = [*((name, way.label) for name, way in WAYS.items()), ("", done)]
             name = self._console.choice(
                 _("By what?"), [(key or "done", text) for key, text in options], "done"

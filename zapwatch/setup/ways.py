@@ -180,7 +180,9 @@ WAYS: Mapping[str, Way] = {
     ),
     "ntfy": Way(
         "ntfy",
-        lambda: _("A topic of ntfy.sh or of a server of your own. Choose a name nobody guesses."),
+        lambda: _(
+            "A topic of ntfy.sh or of a server of your own. Choose a name that is hard to guess."
+        ),
         (
             Field("url", lambda: _("Address of the topic"), _url),
             Field("token", lambda: _("Access token (empty: none)"), _anything, secret=True),
