@@ -105,8 +105,8 @@ class Front:
     their own: they need no password, and stay out of the log. ``is_known`` finds by its head alone
     whether a request may send a large body. ``external_url`` is where clients reach the
     application: its path begins every address that an answer has, and a request may have it or not.
-    ``ping`` asks the database: while it gets no answer and nothing ``urgent`` succeeds, requests
-    that wait for a thread or in one are answered 503 within a second.
+    ``ping`` asks the database: while it gets no answer and nothing ``urgent`` is accepted (202),
+    requests that wait for a thread or in one are answered 503 within a second.
     """
 
     def __init__(
@@ -253,7 +253,7 @@ class Front:
             if done:
                 answer = calling.result()
                 # On a machine with too much to do the ping is late, and the state answers.
-                if pool is self._of_urgent and answer.status < HTTPStatus.MULTIPLE_CHOICES:
+                if pool is self._of_urgent and answer.status == HTTPStatus.ACCEPTED:
                     self._silent_since = time.monotonic()
                 return answer
             if self._pinging is None or self._pinging.done():
