@@ -411,6 +411,25 @@ def test_what_the_webhook_does_not_take_stays_missed_and_says_why(
     assert world.missing() == sum(result is Replay.UNKNOWN for result, _ in answers)
 
 
+@pytest.mark.parametrize(("answer", "tried"), [(_NO, 3), (_PERHAPS, 1)])
+def test_auto_gives_a_webhook_that_is_down_half_an_hour(
+    tmp_path: Path, answer: tuple[Replay, str], tried: int
+) -> None:
+    world = _Audited(tmp_path, Options(audit=AuditMode.INCIDENTS, replay=ReplayMode.AUTO))
+    world.put()
+    world.consumer.answers = [answer] * 10
+    world.lose("A", "B", "C", "D", "E", "F", "G", "H")
+
+    world.run(300)
+    assert len(world.consumer.got) == tried
+    world.consumer.answers = []
+    world.run(1800)
+
+    assert len(world.consumer.got) == 8
+    assert world.missing() == tried
+    world.close()
+
+
 def test_what_has_arrived_meanwhile_is_not_delivered(world: _Audited) -> None:
     world.lose("A", "B")
     world.arrive("A")
@@ -530,6 +549,7 @@ def _hang(conversation: Conversation) -> None:
         (_answers("302 Found"), Replay.REFUSED, "HTTP 302"),
         (_answers("413 Too Large"), Replay.REFUSED, "HTTP 413"),
         (_answers("503 Away"), Replay.REFUSED, "HTTP 503"),
+        (_answers("504 Gateway Timeout"), Replay.UNKNOWN, "HTTP 504"),
         (_hang, Replay.UNKNOWN, "no answer within 1 s"),
         (reset, Replay.UNKNOWN, "Connection reset by peer|Remote end closed .*"),
         (None, Replay.REFUSED, "Connection refused"),
