@@ -267,16 +267,25 @@ def test_audits_of_many_channels_stay_claimed_and_share_a_list(
     assert repository.last("new")["new"].result is AuditResult.COMPLETE
 
 
-def test_a_channel_that_is_listed_no_more_has_no_series_from_the_next_list_on(
+def test_a_channel_that_one_list_lacks_keeps_its_audits_and_loses_them_within_an_hour(
     world: _Audited,
 ) -> None:
     world.dropped_and_repaired()
     world.run(130)
-    assert world.missing() == 1
+    world.gateway.on_call = lambda *_: None
+    # A gateway that starts again lists its sessions one after the other.
     del world.gateway.statuses["loja"]
     world.put("obra", Status.DISCONNECTED)
     world.repair("obra")
+    assert world.missing() == 1
+    world.put()
+    world.run(1800)
+    assert (world.missing(), world.audits()) == (1, 2)
 
+    del world.gateway.statuses["loja"]
+    world.repair("obra")
+    world.skip(3600)
+    world.run(5)
     assert world.missing() is None
 
 
