@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -76,12 +77,12 @@ class Consumer:
             return Replay.UNKNOWN if error.sent else Replay.REFUSED, words
         finally:
             client.close()
+        if answer.is_success:
+            return Replay.DELIVERED, ""
+        # At a proxy's time-out, the webhook behind it may have taken the message.
+        is_late = answer.status == HTTPStatus.GATEWAY_TIMEOUT
         # The answer's body may repeat the message, so only the status is used.
-        return (
-            (Replay.DELIVERED, "")
-            if answer.is_success
-            else (Replay.REFUSED, f"HTTP {answer.status}")
-        )
+        return Replay.UNKNOWN if is_late else Replay.REFUSED, f"HTTP {answer.status}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +237,9 @@ class ReplayRepository:
                     row.at >= at - OLDEST_SECONDS,
                 )
                 wish = AuditWish(claim.channel, min(oldest, connection.scalar(left) or oldest))
-                # A second one, since the first may find messages still in transit.
-                delays = (0.0, SECOND_SECONDS)
+                # A second one, since the first may find messages still in transit. With "auto", the
+                # first one would have the rest sent at once to a webhook that takes none.
+                delays = (SECOND_SECONDS if why else 0.0, SECOND_SECONDS)
                 want_audits(connection, self._gateway, [wish], at, delays=delays)
 
         self._database.transact(work)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 
 import sqlalchemy as sa
 
@@ -14,7 +14,6 @@ from reconnect_hook.reconciler import GatewayReconciler, Polled
 from reconnect_hook.recorder import RETRY_SECONDS
 from reconnect_hook.repository import add_gateway, prune_records, prune_rows, read_due
 from reconnect_hook.scan_links import prune_links
-from zapwatch.channels import Channel
 from zapwatch.db import Database, StateError
 from zapwatch.server import start_thread
 
@@ -58,7 +57,6 @@ class Scheduler:
         self._alerted = True
         self._polled_at = float("-inf")
         self._pruned_at = float("-inf")
-        self._listed: dict[str, Mapping[str, Channel]] = {}
         self._thread: threading.Thread | None = None
 
     def add(self, reconcilers: Iterable[GatewayReconciler]) -> None:
@@ -174,19 +172,13 @@ class Scheduler:
             self._ended.notify_all()
 
     def _prune_if_due(self, reconcilers: Collection[GatewayReconciler]) -> None:
-        is_due = self._clock.monotonic() >= self._pruned_at + _PRUNE_SECONDS
-        if is_due:
-            self._pruned_at = self._clock.monotonic()
-            prune_records(self._database)
-            prune_echoes(self._database)
-            prune_links(self._database)
+        if self._clock.monotonic() < self._pruned_at + _PRUNE_SECONDS:
+            return
+        self._pruned_at = self._clock.monotonic()
+        prune_records(self._database)
+        prune_echoes(self._database)
+        prune_links(self._database)
         for one in reconcilers:
-            listed = one.listed
-            if listed is None:
-                continue
-            before = self._listed.get(one.name, listed)
-            self._listed[one.name] = listed
-            if is_due:
-                one.forget_channels(prune_rows(self._database, one.name, listed))
-            if is_due or (before is not listed and before.keys() - listed.keys()):
-                prune_audits(self._database, one.name, listed)
+            if one.listed is not None:
+                one.forget_channels(prune_rows(self._database, one.name, one.listed))
+                prune_audits(self._database, one.name, one.listed)

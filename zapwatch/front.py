@@ -105,7 +105,7 @@ class Front:
     logged. ``is_known`` decides by the headers whether a request may send a large body.
     ``external_url`` is the address for clients: its path prefixes every address in a response, and
     is optional in requests. ``ping`` queries the database: while it gets no response and no
-    ``urgent`` request succeeds, requests that wait for a thread or in one get a 503 within a
+    ``urgent`` request is accepted (202), requests that wait for a thread or in one get a 503 within a
     second.
     """
 
@@ -253,7 +253,7 @@ class Front:
             if done:
                 answer = calling.result()
                 # On an overloaded machine the ping may be late although the database responds.
-                if pool is self._of_urgent and answer.status < HTTPStatus.MULTIPLE_CHOICES:
+                if pool is self._of_urgent and answer.status == HTTPStatus.ACCEPTED:
                     self._silent_since = time.monotonic()
                 return answer
             if self._pinging is None or self._pinging.done():

@@ -219,10 +219,10 @@ class MessageWeeks:
             at, _week = self._weeks.get(key, (-math.inf, _NOTHING))
             is_old = self._clock.monotonic() - at > _WEEK_KEPT_SECONDS
             if is_old and self._reading is None:
-                self._reading = key
                 threading.Thread(
                     target=self._read, args=(key,), name="page-week", daemon=True
                 ).start()
+                self._reading = key  # only of a thread that could be started
             if key not in self._weeks and self._reading == key:
                 self._condition.wait_for(lambda: key in self._weeks, _WEEK_PATIENCE_SECONDS)
             return self._weeks.get(key, (0.0, _NOTHING))[1]

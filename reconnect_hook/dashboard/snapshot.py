@@ -271,7 +271,8 @@ class DashboardCache:
         self._condition = threading.Condition()
         self._begun_at = float("-inf")
         self._wanted_at = float("-inf")
-        self._reading = self._drawing = False
+        self._reading = False
+        self._drawing: threading.Thread | None = None
 
     def look(self, *, now: bool = False) -> DashboardSnapshot:
         """Return a snapshot a few seconds old at most, or the last one if reading takes too long.
@@ -284,8 +285,8 @@ class DashboardCache:
             if self._begun_at < wanted_at:
                 self._wanted_at = called_at
                 if not self._reading:
-                    self._reading = True
                     threading.Thread(target=self._read, name="board", daemon=True).start()
+                    self._reading = True  # only of a thread that could be started
                 # A slightly old snapshot is returned without waiting.
                 if now or self._begun_at < called_at - _STALE_SECONDS:
                     self._condition.wait_for(lambda: self._begun_at >= wanted_at, _WAIT_SECONDS)
@@ -368,12 +369,13 @@ class DashboardCache:
         except SourceError:
             self._ask_prometheus_at = self._clock.monotonic() + _ASK_AGAIN_SECONDS
             return None
-        if self._clock.monotonic() >= self._draw_at and not self._drawing:
-            self._drawing = True
+        is_drawing = self._drawing is not None and self._drawing.is_alive()
+        if self._clock.monotonic() >= self._draw_at and not is_drawing:
             drawing = threading.Thread(
                 target=self._draw, args=(panels,), name="strips", daemon=True
             )
             drawing.start()
+            self._drawing = drawing
         return watched
 
     def _draw(self, panels: Mapping[str, GatewayPanel]) -> None:
@@ -386,8 +388,6 @@ class DashboardCache:
             self._draw_at = self._clock.monotonic() + _STRIPS_SECONDS
         except SourceError:
             self._draw_at = self._clock.monotonic() + _ASK_AGAIN_SECONDS
-        finally:
-            self._drawing = False
 
     def _does_alertmanager_answer(self) -> bool:
         if self._clock.monotonic() >= self._ask_alertmanager_at:

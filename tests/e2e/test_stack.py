@@ -131,7 +131,9 @@ def unanswered(prometheus: str) -> list[str]:
         for dashboard in dashboards()
         for query in queries(dashboard)
         if not re.search("Missed messages|Audits and deliveries", query.where)
-        and not any(ask(prometheus, _now(query.filled(of)), instant=query.instant) for of in stories)
+        and not any(
+            ask(prometheus, _now(query.filled(of)), instant=query.instant) for of in stories
+        )
     ]
 
 

@@ -267,16 +267,25 @@ def test_audits_of_many_channels_stay_claimed_and_share_a_list(
     assert repository.last("new")["new"].result is AuditResult.COMPLETE
 
 
-def test_a_channel_that_is_listed_no_more_has_no_series_from_the_next_list_on(
+def test_a_channel_that_one_list_lacks_keeps_its_audits_and_loses_them_within_an_hour(
     world: _Audited,
 ) -> None:
     world.dropped_and_repaired()
     world.run(130)
-    assert world.missing() == 1
+    world.gateway.on_call = lambda *_: None
+    # A gateway that starts again lists its sessions one after the other.
     del world.gateway.statuses["loja"]
     world.put("obra", Status.DISCONNECTED)
     world.repair("obra")
+    assert world.missing() == 1
+    world.put()
+    world.run(1800)
+    assert (world.missing(), world.audits()) == (1, 2)
 
+    del world.gateway.statuses["loja"]
+    world.repair("obra")
+    world.skip(3600)
+    world.run(5)
     assert world.missing() is None
 
 
@@ -411,6 +420,25 @@ def test_what_the_webhook_does_not_take_stays_missed_and_says_why(
     assert world.missing() == sum(result is Replay.UNKNOWN for result, _ in answers)
 
 
+@pytest.mark.parametrize(("answer", "tried"), [(_NO, 3), (_PERHAPS, 1)])
+def test_auto_gives_a_webhook_that_is_down_half_an_hour(
+    tmp_path: Path, answer: tuple[Replay, str], tried: int
+) -> None:
+    world = _Audited(tmp_path, Options(audit=AuditMode.INCIDENTS, replay=ReplayMode.AUTO))
+    world.put()
+    world.consumer.answers = [answer] * 10
+    world.lose("A", "B", "C", "D", "E", "F", "G", "H")
+
+    world.run(300)
+    assert len(world.consumer.got) == tried
+    world.consumer.answers = []
+    world.run(1800)
+
+    assert len(world.consumer.got) == 8
+    assert world.missing() == tried
+    world.close()
+
+
 def test_what_has_arrived_meanwhile_is_not_delivered(world: _Audited) -> None:
     world.lose("A", "B")
     world.arrive("A")
@@ -530,6 +558,7 @@ def _hang(conversation: Conversation) -> None:
         (_answers("302 Found"), Replay.REFUSED, "HTTP 302"),
         (_answers("413 Too Large"), Replay.REFUSED, "HTTP 413"),
         (_answers("503 Away"), Replay.REFUSED, "HTTP 503"),
+        (_answers("504 Gateway Timeout"), Replay.UNKNOWN, "HTTP 504"),
         (_hang, Replay.UNKNOWN, "no answer within 1 s"),
         (reset, Replay.UNKNOWN, "Connection reset by peer|Remote end closed .*"),
         (None, Replay.REFUSED, "Connection refused"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -297,6 +299,25 @@ def test_the_number_changes_with_what_is_shown_and_with_nothing_else(scene: Scen
     fourth = scene.look()
     assert fourth.problems_changed == fourth.number
     assert fourth.changed["wpp loja"] == third.changed["wpp loja"]
+
+
+@pytest.mark.parametrize("name", ["board", "strips"])
+def test_the_board_is_read_after_a_thread_that_could_not_be_started(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with suppress(RuntimeError):
+            scene.look()
+    assert scene.look().rows
+    wait_until(lambda: scene.board._strips, 10, "the strips")
 
 
 def test_many_looks_at_once_are_one_read(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 
@@ -230,6 +231,18 @@ def test_a_week_that_cannot_be_read_is_none(error: Exception | None) -> None:
     source.error = error
     assert source.week() == MessageWeek()
     assert (source.reads, source.closed) == (1, 1)
+
+
+def test_a_week_is_read_after_a_thread_that_could_not_be_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = WeekSource()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("no new thread")))
+        with pytest.raises(RuntimeError, match="new thread"):
+            source.weeks.of("loja")
+    source.week()
+    assert source.reads == 1
 
 
 def test_a_log_that_is_too_long_is_not_read_to_its_end() -> None:
