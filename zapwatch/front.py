@@ -105,8 +105,8 @@ class Front:
     logged. ``is_known`` decides by the headers whether a request may send a large body.
     ``external_url`` is the address for clients: its path prefixes every address in a response, and
     is optional in requests. ``ping`` queries the database: while it gets no response and no
-    ``urgent`` request is accepted (202), requests that wait for a thread or in one get a 503 within a
-    second.
+    ``urgent`` request is accepted (202), requests that wait for a thread or in one get a 503
+    within a second.
     """
 
     def __init__(

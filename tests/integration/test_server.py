@@ -273,7 +273,9 @@ def test_the_key_in_an_address_stays_out_of_the_log(
     assert "the-key" not in caplog.text
 
 
-@pytest.mark.parametrize(("status", "answers"), [("202 ", {202}), ("401 ", {401, 503}), ("200 ", {200, 503})])
+@pytest.mark.parametrize(
+    ("status", "answers"), [("202 ", {202}), ("401 ", {401, 503}), ("200 ", {200, 503})]
+)
 def test_a_ping_that_is_late_refuses_nothing_while_alerts_are_stored(
     monkeypatch: pytest.MonkeyPatch, status: str, answers: set[int]
 ) -> None:
