@@ -746,9 +746,10 @@ def test_a_poll_touches_no_more_rows_than_are_new_however_many_there_are(
     def touched(new: int = 0) -> int:
         if new:
             mariadb_log.write_many(["obra"] * new)
-        before = _rows_touched(mariadb_log)
+        # MySQL counts what it reads to show these counters.
+        idle, before = _rows_touched(mariadb_log), _rows_touched(mariadb_log)
         polled.poll("loja")
-        return _rows_touched(mariadb_log) - before
+        return _rows_touched(mariadb_log) - before - (before - idle)
 
     # The first poll reads a piece of rows, and the ids of as many.
     assert touched() <= 2 * 1000 + 50
@@ -802,7 +803,7 @@ def test_every_statement_goes_by_a_range_of_the_primary_key(
             kind: [
                 dict(step)
                 for step in connection.exec_driver_sql(
-                    "EXPLAIN " + one.replace("%", "%%")
+                    "EXPLAIN FORMAT=TRADITIONAL " + one.replace("%", "%%")
                 ).mappings()
             ]
             for kind, one in kinds.items()

@@ -206,7 +206,7 @@ class MariaDb:
             for zone in TIME_ZONES
         )
         first.write_text(
-            f"{zones}FLUSH PRIVILEGES;\n"
+            f"USE mysql;\n{zones}FLUSH PRIVILEGES;\n"
             f"CREATE USER {_ADMIN}@'127.0.0.1' IDENTIFIED BY '{self.password}';\n"
             f"GRANT ALL ON *.* TO {_ADMIN}@'127.0.0.1' WITH GRANT OPTION;\n",
             encoding="utf-8",
