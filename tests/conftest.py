@@ -14,8 +14,11 @@ import sqlalchemy as sa
 from xdist.scheduler import LoadFileScheduling
 
 from tests.support import examples  # noqa: F401 - it registers the profile of make test-fast
-from tests.support.mariadb import MariaDb
+from tests.support.mariadb import MYSQLD, MariaDb
 from tests.support.message_logs import WrittenLog, on_mariadb, on_sqlite
+
+# Galera is MariaDB's.
+collect_ignore = ["integration/test_galera.py"] if MYSQLD else []
 
 # Beginnings of paths, of what takes longest first.
 _LONG = (

@@ -39,7 +39,7 @@ class Deliveries:
     """Counters of one integration since Alertmanager's start."""
 
     done: float
-    """Completed notifications, failed ones included."""
+    """Requests that ended, failed ones included; ``notifications_total`` counts at their start."""
     failed: float
     """Failed requests; Alertmanager may have retried them."""
 
@@ -121,7 +121,7 @@ class AlertmanagerApi:
             counts[integration, metric] += float(value)  # type: ignore[assignment]
         return {
             integration: Deliveries(
-                counts[integration, "notifications_total"],
+                counts[integration, "notification_requests_total"],
                 counts[integration, "notification_requests_failed_total"],
             )
             for integration, _ in counts

@@ -173,7 +173,7 @@ def test_each_statement_reads_a_bounded_range_of_the_primary_key(log: _Log) -> N
     assert log.arrived("A0", "A1199", "B") == {"A0", "A1199"}
 
     assert len(statements) == 4
-    explain = "EXPLAIN QUERY PLAN " if log.written.is_sqlite else "EXPLAIN "
+    explain = "EXPLAIN QUERY PLAN " if log.written.is_sqlite else "EXPLAIN FORMAT=TRADITIONAL "
     for text, values in statements[:4]:
         with engine.connect() as connection:
             plan = [str(tuple(row)) for row in connection.exec_driver_sql(explain + text, values)]

@@ -63,7 +63,8 @@ class App:
 
     def __init__(self, settings: Settings) -> None:
         self.metrics = HookMetrics()
-        self.supervisor = supervisor = HookSupervisor(settings, open_store(settings), self.metrics)
+        self._store = open_store(settings)
+        self.supervisor = supervisor = HookSupervisor(settings, self._store, self.metrics)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Scheduler, "start", lambda _: None)
             supervisor.apply_config(settings.gateways)
@@ -77,16 +78,22 @@ class App:
         answer = self.http.post("/alerts", data=body, headers=headers or _BEARER)
         return answer.status_code, answer.get_json()
 
+    def close(self) -> None:
+        self.supervisor.stop(0)
+        self._store.database.close()
+
     def alerts(self, status: str, result: str) -> float | None:
         name = "whatsapp_reconnect_alerts_total"
         return self.metrics.registry.get_sample_value(name, {"status": status, "result": result})
 
 
 @pytest.fixture
-def app(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> App:
+def app(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("zapwatch.db._TIMEOUT", 0.05)
-    return App(parse(hook_settings(simulator.url, RECONNECT_COOLDOWN_SECONDS="300")))
+    made = App(parse(hook_settings(simulator.url, RECONNECT_COOLDOWN_SECONDS="300")))
+    with contextlib.closing(made):
+        yield made
 
 
 def test_what_was_accepted_is_stored_before_it_is_answered(app: App, tmp_path: Path) -> None:
@@ -701,7 +708,8 @@ def audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     with SimulatorServer(SECRET, api="waha") as server:
         Simulator(server.url).put_channel("loja")
         more = {"WPP_GATEWAY_TYPE": "waha", "MESSAGE_LOG_URL": "sqlite:///log.sqlite3"}
-        yield App(parse(hook_settings(server.url, **more)))
+        with contextlib.closing(App(parse(hook_settings(server.url, **more)))) as made:
+            yield made
 
 
 def test_an_outage_that_ended_has_messages_audited_since_before_it_began(

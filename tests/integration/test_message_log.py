@@ -20,7 +20,7 @@ from pymysql.err import OperationalError
 
 from demo.simulator.payloads import PLACES
 from demo.simulator.schema import insert_message
-from tests.support.mariadb import MariaDb
+from tests.support.mariadb import MYSQLD, MariaDb
 from tests.support.message_logs import WrittenLog
 from tests.support.raw_server import Conversation, RawServer, deaf_port
 from zapwatch.config import collect, parse, parse_pixelhub_env
@@ -581,15 +581,18 @@ def test_a_password_with_every_awkward_character_logs_in_from_pixelhubs_file(
         assert log.head(0).newest_id == row
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+# MySQL 9 keeps no hash that can be made without its own algorithm.
+@pytest.mark.parametrize("encoding", ["utf-8"] if MYSQLD else ["utf-8", "latin-1"])
 def test_a_password_is_sent_as_the_bytes_of_pixelhubs_file(
     mariadb: MariaDb, mariadb_log: WrittenLog, tmp_path: Path, encoding: str
 ) -> None:
-    user = mariadb.create_user("", f"SELECT ON {mariadb_log.reader.database}.webhook_raw_logs")
+    grant = f"SELECT ON {mariadb_log.reader.database}.webhook_raw_logs"
+    user = mariadb.create_user("não", grant)
     password = "não".encode(encoding)
-    # What a server keeps of the bytes that a client sends.
-    kept = hashlib.sha1(hashlib.sha1(password).digest()).hexdigest().upper()
-    mariadb.execute(f"SET PASSWORD FOR {user}@'127.0.0.1' = '*{kept}'")
+    if encoding != "utf-8":
+        # What MariaDB keeps of the bytes that a client sends.
+        kept = hashlib.sha1(hashlib.sha1(password).digest()).hexdigest().upper()
+        mariadb.execute(f"SET PASSWORD FOR {user}@'127.0.0.1' = '*{kept}'")
     (tmp_path / "pixelhub.env").write_bytes(b"DB_PASS=" + password)
     values = collect(os.devnull, {}, pixelhub_env=str(tmp_path / "pixelhub.env")).values
     row = mariadb_log.write()

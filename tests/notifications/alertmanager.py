@@ -37,6 +37,8 @@ class Alertmanager:
         self.url = f"http://{self._at}"
         self._children = Children(folder)
         self._folder = shutil.copytree(ALERTMANAGER, folder / "alertmanager")
+        # Alertmanager 0.33 hides the hook's address: its token's file tells which webhook it is.
+        (self._folder / "hook-token").write_text("token")
         _replace(self._folder / "templates" / "address.tmpl", "http://127.0.0.1:9862", ADDRESS)
         path = self._folder / "alertmanager.yml"
         _replace(path, "- templates/pt-BR/*.tmpl", f"- templates/{language}/*.tmpl")
@@ -107,7 +109,6 @@ def _send_to(config: dict[str, Any], inbox: Inbox) -> None:
     people = config["receivers"][-1]
     for webhook in (entry for one in config["receivers"] for entry in one["webhook_configs"]):
         webhook["url"] = webhook["url"].replace("http://127.0.0.1:9862", inbox.http)
-        del webhook["http_config"]
     (mail,) = people["email_configs"]
     mail |= {"smarthost": str(inbox.smtp), "require_tls": False, "hello": "localhost"}
     del mail["auth_username"], mail["auth_password_file"]

@@ -1,4 +1,4 @@
-"""A MariaDB server in a temporary directory, with Debian's programs."""
+"""A MariaDB or MySQL server in a temporary directory, with Debian's programs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -19,6 +19,9 @@ import pymysql
 import sqlalchemy as sa
 
 from tests.support.waiting import wait_until
+
+MYSQLD = os.environ.get("ZAPWATCH_TEST_MYSQLD")
+"""The path of MySQL's ``mysqld``, which is then started instead of MariaDB's."""
 
 TIME_ZONES = ("America/Sao_Paulo", "America/New_York")
 """The server's named time zones; others are available as offsets such as ``-05:30``."""
@@ -33,12 +36,13 @@ _OPTIONS = {
     "skip-log-bin": None,
     "performance-schema": "OFF",
     "innodb-buffer-pool-size": "64M",
-    "innodb-log-file-size": "64M",
+    "loose-innodb-log-file-size": "64M",
     "innodb-flush-log-at-trx-commit": "0",
     "innodb-flush-method": "O_DIRECT_NO_FSYNC",
     "innodb-doublewrite": "OFF",
     "innodb-file-per-table": "ON",
-    "aria-pagecache-buffer-size": "8M",
+    "loose-aria-pagecache-buffer-size": "8M",
+    "loose-mysqlx": "OFF",
     "key-buffer-size": "1M",
     "table-open-cache": "200",
     "max-connections": "200",
@@ -51,7 +55,7 @@ _OPTIONS = {
 class MariaDb:
     """A server on a free port of 127.0.0.1. Restarts keep its port and its data.
 
-    ``options`` are options of ``mariadbd`` without leading dashes; they extend or replace the
+    ``options`` are options of the server without leading dashes; they extend or replace the
     defaults, which are fast and not durable. Use it in a ``with`` statement, or call start() and
     finally remove(). ``password`` is the administrator's, for a server that takes its data from
     another one.
@@ -102,14 +106,12 @@ class MariaDb:
 
     def drop_database(self, name: str) -> None:
         """Drop a database, and kill the connections that still use it."""
-        with self._connect() as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT id FROM information_schema.processlist WHERE db = %s", (name,))
-            for (number,) in cursor.fetchall():
-                try:
-                    cursor.execute(f"KILL CONNECTION {number:d}")
-                except pymysql.err.OperationalError:
-                    continue  # it ended by itself
-            cursor.execute(f"DROP DATABASE IF EXISTS {name}")
+        self._kill_connections("db", name)
+        self.execute(f"DROP DATABASE IF EXISTS {name}")
+
+    def disconnect(self, user: str | None) -> None:
+        """End all connections of a user."""
+        self._kill_connections("user", user)
 
     def create_user(self, password: str, *grants: str) -> str:
         """Create a local user with grants such as ``SELECT ON name.table``; return its name."""
@@ -139,14 +141,14 @@ class MariaDb:
         }
         # A separate session, so that Ctrl-C does not end it before the tests that use it.
         self._process = subprocess.Popen(
-            [_program("mariadbd"), "--no-defaults", *_user(), *_arguments(settings)],
+            [MYSQLD or _program("mariadbd"), "--no-defaults", *_user(), *_arguments(settings)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd=self._directory,
             start_new_session=True,
         )
-        wait_until(self._answers, _START_SECONDS, "MariaDB to answer")
+        wait_until(self._answers, _START_SECONDS, "the server to answer")
 
     def stop(self) -> None:
         """Shut the server down cleanly, if it runs."""
@@ -193,9 +195,10 @@ class MariaDb:
             account = pwd.getpwnam("mysql")
             os.chown(self._directory, account.pw_uid, account.pw_gid)
         first = self._directory / "first.sql"
+        tzinfo_to_sql = "mysql_tzinfo_to_sql" if MYSQLD else "mariadb-tzinfo-to-sql"
         zones = "".join(
             subprocess.run(
-                [_program("mariadb-tzinfo-to-sql"), f"/usr/share/zoneinfo/{zone}", zone],
+                [_program(tzinfo_to_sql), f"/usr/share/zoneinfo/{zone}", zone],
                 check=True,
                 capture_output=True,
                 text=True,
@@ -203,23 +206,26 @@ class MariaDb:
             for zone in TIME_ZONES
         )
         first.write_text(
-            f"{zones}FLUSH PRIVILEGES;\n"
+            f"USE mysql;\n{zones}FLUSH PRIVILEGES;\n"
             f"CREATE USER {_ADMIN}@'127.0.0.1' IDENTIFIED BY '{self.password}';\n"
             f"GRANT ALL ON *.* TO {_ADMIN}@'127.0.0.1' WITH GRANT OPTION;\n",
             encoding="utf-8",
         )
+        if MYSQLD:
+            program, own = MYSQLD, ["--initialize-insecure", f"--init-file={first}"]
+        else:
+            program = _program("mariadb-install-db")
+            own = [f"--extra-file={first}", "--skip-test-db", "--innodb-log-file-size=64M"]
         done = subprocess.run(
             [
-                _program("mariadb-install-db"),
+                program,
                 "--no-defaults",
                 *user,
                 f"--datadir={self._data}",
-                f"--extra-file={first}",
-                "--skip-test-db",
+                *own,
                 "--skip-name-resolve",
                 "--innodb-flush-log-at-trx-commit=0",
                 "--innodb-doublewrite=OFF",
-                "--innodb-log-file-size=64M",
             ],
             check=False,
             capture_output=True,
@@ -228,7 +234,17 @@ class MariaDb:
             # A starting server deletes other servers' temporary tables in the same folder.
             env={**os.environ, "TMPDIR": str(self._directory)},
         )
-        assert done.returncode == 0, f"mariadb-install-db: {done.stdout}{done.stderr}"
+        assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"
+
+    def _kill_connections(self, column: str, value: str | None) -> None:
+        with self._connect() as connection, connection.cursor() as cursor:
+            cursor.execute(
+                f"SELECT id FROM information_schema.processlist WHERE {column} = %s", (value,)
+            )
+            for (number,) in cursor.fetchall():
+                # One that has ended by itself cannot be killed.
+                with suppress(pymysql.err.OperationalError):
+                    cursor.execute(f"KILL CONNECTION {number:d}")
 
     def _connect(self) -> pymysql.Connection[pymysql.cursors.Cursor]:
         return pymysql.connect(
@@ -246,7 +262,7 @@ class MariaDb:
         if code is not None:
             self._process = None
             said = self._log.read_text(errors="replace")[-2000:] if self._log.exists() else ""
-            raise AssertionError(f"mariadbd ended with {code}: {said}")
+            raise AssertionError(f"the server ended with {code}: {said}")
         try:
             with self._connect():
                 return True

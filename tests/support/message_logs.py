@@ -58,6 +58,15 @@ class WrittenLog:
         with self.engine.begin() as connection:
             connection.execute(sa.text(statement), rows)
 
+    def write_noise(self, rows: int, channel: str = "noise") -> None:
+        """Write many messages, each with a number of its own."""
+        statement = sa.text(
+            "INSERT INTO webhook_raw_logs (event_type, payload_json) VALUES ('message', :payload)"
+        )
+        values = [{"payload": json.dumps({"sessionId": channel, "id": n})} for n in range(rows)]
+        with self.engine.begin() as connection:
+            connection.execute(statement, values)
+
     def write_as(self, row_id: int, channel: str = "loja", **options: Any) -> None:
         """Write one message with this id."""
         with self.engine.begin() as connection:
