@@ -420,6 +420,7 @@ def _short_whapi_event() -> sa.ColumnElement[str | None]:
     first = sa.func.json_object(
         *(name("from_me"), _json("$.messages[0].from_me")),
         *(name("source"), _json("$.messages[0].source")),
+        *(name("status"), _json("$.messages[0].status")),
     )
     short = sa.func.json_object(
         *(name("channel_id"), _json(WHAPI_CHANNEL_PATH)),
