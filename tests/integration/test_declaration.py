@@ -43,6 +43,18 @@ types:
       - {http: 202, means: ok}
 """
 
+_LIST = """
+    received:
+      chats: {call: "GET /c", items: chats, id: id, at: at}
+      call: GET /m/{chat}?n={limit}
+      items: "@"
+      id: id
+      at: at
+      out: own
+      chat: chat
+      page: 2
+"""
+
 
 def _file(folder: Path, text: str) -> Path:
     path = folder / "types.yaml"
@@ -104,6 +116,14 @@ def _gateway(folder: Path, url: str, text: str = _OWN) -> DeclaredGateway:
         ("    auth:", "    port: -1\n    auth:", "own: port must be a number, 0 or more"),
         ("    auth:", "    events: {}\n    auth:", "own: events: channel is missing"),
         ("    auth:", "    auth: {}\n    auth:", ", line 4: a key is there twice"),
+        ("    auth:", "    received: {}\n    auth:", "own: received: at is missing"),
+        ("    auth:", f"{_LIST.replace('{chat}', 'x')}    auth:", "received: {chat} in a call and"),
+        ("    auth:", f"{_LIST.replace('/c', '/{chat}')}    auth:", "{chat} is not known here"),
+        (
+            "    auth:",
+            f"{_LIST.replace('page: 2', 'page: 0')}    auth:",
+            "received: page must be a number from 1",
+        ),
     ],
 )
 def test_a_mistake_is_one_clear_line(tmp_path: Path, old: str, new: str, words: str) -> None:
@@ -405,3 +425,47 @@ def test_a_step_that_may_fail_does_not_end_a_repair(tmp_path: Path) -> None:
         )
     assert answer.kind is QrKind.INITIALIZING
     assert server.asked == ["GET /list", "POST /stop/loja", "POST /start/loja"]
+
+
+def _message(number: int, **more: object) -> dict[str, object]:
+    return {"id": f"A{number}", "at": _NOW + number, "own": False, "chat": "5511@c.us"} | more
+
+
+_CHATS = {"chats": [{"id": "5511@c.us", "at": _NOW + 9}, {"id": "5522@c.us", "at": _NOW - 9}]}
+_FEW = [_message(number) for number in range(3)]
+_MANY = [*_FEW, _message(-1)]
+
+
+@pytest.mark.parametrize(
+    ("chats", "pages", "ids", "words"),
+    [
+        (_CHATS, {2: _FEW[:1]}, {"A0"}, ""),
+        (_CHATS, {2: _FEW[1:], 8: _MANY}, {"A0", "A1", "A2"}, ""),
+        ({"chats": [{"id": "5522@c.us", "at": _NOW - 9}]}, {}, set(), ""),
+        ({"chats": []}, {}, set(), "lists no message of this channel"),
+        ({"chats": [{"id": "5511@c.us"}]}, {}, set(), "lists no message of this channel"),
+        (_CHATS, {2: [_message(1, own=None)]}, set(), "without an id or a direction"),
+        (_CHATS, {2: [_message(1, id="#")]}, set(), "without an id or a direction"),
+        (_CHATS, {2: [_message(1, at=None)]}, set(), "without their time"),
+        (_CHATS, {2: _FEW[1:], 8: _FEW[1:]}, None, "list has no end"),
+        (_CHATS, {2: {}}, None, "JSON without a list at @"),
+        ({}, {}, None, "JSON without a list at chats"),
+    ],
+)
+def test_messages_are_listed_or_it_is_said_why_not(
+    tmp_path: Path, chats: object, pages: dict[int, object], ids: set[str] | None, words: str
+) -> None:
+    answers = {f"/m/5511%40c.us?n={limit}": (200, page) for limit, page in pages.items()}
+    with Server({"/c": (200, chats)} | answers) as server:
+        text = _OWN.replace("    answers:", f"{_LIST}    answers:")
+        gateway = _gateway(tmp_path, server.url, text)
+        channel = Channel("loja", Status.CONNECTED)
+        if ids is None:
+            with pytest.raises(GatewayError, match=words):
+                gateway.received(channel, _NOW, _NOW + 99)
+            return
+        received = gateway.received(channel, _NOW, _NOW + 99)
+    assert {one.id for one in received.messages} == ids
+    assert words in received.cannot_know
+    assert bool(words) == bool(received.cannot_know)
+    assert len(server.asked) == 1 + len(pages)

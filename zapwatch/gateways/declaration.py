@@ -34,6 +34,8 @@ PLACEHOLDERS = {
     "take_back": {*_OF_CHANNEL, "message_id"},
     "query": _OF_CHANNEL,
     "code": _OF_CHANNEL,
+    "received": {"limit", "offset", "chat"},
+    "chats": {"limit", "offset"},
 }
 """Placeholders of calls besides the channel's ``{id}``; other calls only have that one."""
 
@@ -153,6 +155,39 @@ class EventPaths:
 
 
 @dataclass(frozen=True, slots=True)
+class PagedList:
+    """A call that lists messages or chats, and where an entry has its id and time.
+
+    With ``{offset}`` the newest are first and the list goes on; with ``{limit}`` alone it has the
+    newest so many; with neither it has all.
+    """
+
+    step: CallStep
+    page: int
+    items: Expression
+    id: Expression
+    at: Expression
+
+    def names(self, placeholder: str) -> bool:
+        """Whether a placeholder stands anywhere in the call."""
+        texts = (self.step.path, *self.step.headers.values(), *_strings(self.step.body))
+        return any(f"{{{placeholder}}}" in text for text in texts)
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedPaths:
+    """How messages are listed: those of all chats at once, or of each of ``chats``."""
+
+    messages: PagedList
+    out: Expression
+    chat: Expression
+    kind: Expression | None = None
+    when: Expression | None = None
+    """Whether an entry is a message of a person."""
+    chats: PagedList | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Declaration:
     """Description of one type of gateway."""
 
@@ -169,6 +204,7 @@ class Declaration:
     keeps_channel: bool
     answers: tuple[Rule, ...]
     events: EventPaths | None
+    received: ReceivedPaths | None = None
 
 
 def read_file(path: Path) -> dict[str, Declaration]:
@@ -306,7 +342,7 @@ def _declaration(where: str, name: Any, value: Any) -> Declaration:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise DeclarationError(f"{where}: a type's name must be small letters, digits and -")
     needed = {"auth", "list", "statuses", "repair", "calls"}
-    optional = {"port", "status", "number", "keeps_channel", "answers", "events"}
+    optional = {"port", "status", "number", "keeps_channel", "answers", "events", "received"}
     keys = _Keys(where, value, needed | optional, needed)
     given = keys.get("calls")
     names = set(given) if isinstance(given, dict) else _NEEDED_CALLS
@@ -329,6 +365,7 @@ def _declaration(where: str, name: Any, value: Any) -> Declaration:
         keeps_channel=keys.switch("keeps_channel"),
         answers=_answers(keys, calls),
         events=_events(keys) if "events" in keys else None,
+        received=_received(keys) if "received" in keys else None,
     )
 
 
@@ -480,7 +517,7 @@ def _answers(keys: _Keys, calls: Mapping[str, object]) -> tuple[Rule, ...]:
         if "http" not in rule and "when" not in rule:
             raise DeclarationError(f"{rule.where}: http or when is missing")
         call = rule.get("call")
-        known = ("list", "status", "number", *calls)
+        known = ("list", "status", "number", "received", "chats", *calls)
         if call is not None and call not in known:
             raise DeclarationError(f"{rule.where}: there is no call {call!r}")
         http = int(rule.number("http", 0)) if "http" in rule else None
@@ -506,4 +543,42 @@ def _events(keys: _Keys) -> EventPaths:
         id=events.optional("id"),
         heard=events.optional("heard"),
         signature=events.header("signature") if "signature" in events else None,
+    )
+
+
+_PAGED = {"call", "items", "id", "at"}
+
+
+def _paged(keys: _Keys, name: str) -> PagedList:
+    step = {one: keys.get(one) for one in ("call", "headers", "body") if one in keys}
+    page = keys.number("page", 100)
+    if not 1 <= page <= 1000:
+        raise keys.wrong("page", "a number from 1 to 1000")
+    return PagedList(
+        _step(keys.where, step, PLACEHOLDERS[name]),
+        int(page),
+        keys.expression("items"),
+        keys.expression("id"),
+        keys.expression("at"),
+    )
+
+
+def _received(keys: _Keys) -> ReceivedPaths:
+    where = f"{keys.where}: received"
+    needed = {*_PAGED, "out", "chat"}
+    optional = {"headers", "body", "page", "kind", "when", "chats"}
+    received = _Keys(where, keys.get("received"), needed | optional, needed)
+    messages, chats = _paged(received, "received"), None
+    if "chats" in received:
+        of_chats = _PAGED | {"headers", "body", "page"}
+        chats = _paged(_Keys(f"{where}: chats", received.get("chats"), of_chats, _PAGED), "chats")
+    if messages.names("chat") != (chats is not None):
+        raise DeclarationError(f"{where}: {{chat}} in a call and chats go together")
+    return ReceivedPaths(
+        messages,
+        received.expression("out"),
+        received.expression("chat"),
+        received.optional("kind"),
+        received.optional("when"),
+        chats,
     )
