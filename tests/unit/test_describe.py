@@ -113,3 +113,15 @@ def test_an_unknown_type_is_one_line(
     assert main(["describe", "telegram"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("gateways: no type 'telegram': there are wrapper, wppconnect, ")
+
+
+def test_a_mistake_in_the_description_is_all_that_is_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _settings(tmp_path, monkeypatch)
+    path = tmp_path / "types.yaml"
+    path.write_text(_OWN.replace("POST /start", "POST start"))
+
+    assert main(["describe", "own"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"gateways: {path}: own: calls: start: call must be like")

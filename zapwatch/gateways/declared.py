@@ -531,7 +531,7 @@ def _calls_made(declared: Declaration) -> CallsMade:
         stuck=steps(repair.get("stuck", "")) or "waits",
         proof=steps("query"),
         code=steps("code") or "none",
-        messages=", ".join(str(one.step) for one in lists if one) or "none",
+        messages=", ".join(str(one.step).partition("?")[0] for one in lists if one) or "none",
         lost=f"{steps('lose_pairing')}; then {steps(again)}",
     )
 

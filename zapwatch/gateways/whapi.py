@@ -88,7 +88,7 @@ class WhapiGateway(Gateway):
         stuck="health with wakeup=true",
         proof="contacts with force_check of its own number",
         code="none",
-        messages="messages/list",
+        messages="messages/list of all chats",
         lost="logout, health with wakeup=true",
     )
     hints: ClassVar = HINTS | {
