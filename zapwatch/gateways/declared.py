@@ -157,6 +157,8 @@ class DeclaredGateway(Gateway):
         """Return the steps of the repair call for the listed status."""
         listed = self._listed.get(channel.id)
         states = ["silent"] if silent else [listed.word if listed else "", "disconnected"]
+        if channel.status is Status.QR_REQUIRED:
+            return ", ".join(map(str, self.declaration.calls["qr"]))
         if channel.status not in {Status.CONNECTED, Status.DISCONNECTED}:
             return "nothing, unless it has been starting for long"
         repair = self.declaration.repair
