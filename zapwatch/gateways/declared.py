@@ -6,6 +6,7 @@ import base64
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import quote
@@ -61,6 +62,7 @@ _ALONE = re.compile(r"\{([^{}]*)\}")
 
 _ODD = "the gateway lists messages without an id or a direction"
 _MOST_PAGES = 1000
+_NEWEST = 3  # chats that are read for the newest message
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -246,7 +248,13 @@ class DeclaredGateway(Gateway):
             self._run(calls, "take_back", channel.id, number=number, message_id=message_id)
 
     def received(
-        self, channel: Channel, since: float, until: float, events_of: Collection[str] = ()
+        self,
+        channel: Channel,
+        since: float,
+        until: float,
+        events_of: Collection[str] = (),
+        *,
+        newest: bool = False,
     ) -> Received:
         """List the messages of all chats, or those of each chat that has had one since.
 
@@ -254,12 +262,13 @@ class DeclaredGateway(Gateway):
         """
         paths = self.declaration.received
         if paths is None:
-            return super().received(channel, since, until, events_of)
+            return super().received(channel, since, until, events_of, newest=newest)
         why = "the gateway lists no message of this channel, new or old"
 
         def entries(chat: str) -> Iterator[list[Entry]]:
             nonlocal why
-            for rows in self._pages(channel.id, "received", paths.messages, since, chat):
+            pages = self._pages(channel.id, "received", paths.messages, since, chat)
+            for rows in islice(pages, 1 if newest else None):
                 if rows and why != _ODD:
                     why = "" if all(_is_clear(paths, row) for row in rows) else _ODD
                 yield [_entry(paths, row) for row in rows]
@@ -267,16 +276,17 @@ class DeclaredGateway(Gateway):
         chats = [""]
         if paths.chats is not None:
             found = self._pages(channel.id, "chats", paths.chats, since)
-            rows = [row for page in found for row in page]
+            rows = [row for page in islice(found, 1 if newest else None) for row in page]
             times = [seconds_of(paths.chats.at.of(row)) for row in rows]
             if any(times):
                 why = ""
-            told = (
-                _text(paths.chats.id, row)
+            told = [
+                (at, _text(paths.chats.id, row))
                 for row, at in zip(rows, times, strict=True)
                 if at is not None and at >= since
-            )
-            chats = [chat for chat in dict.fromkeys(told) if is_usable_id(chat)]
+            ]
+            named = dict.fromkeys(chat for _, chat in sorted(told, reverse=True))
+            chats = [chat for chat in named if is_usable_id(chat)][: _NEWEST if newest else None]
         received = join(
             read_pages(entries(chat), since, until) for chat in chats if is_of_a_chat(chat)
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Any, ClassVar, NamedTuple
 
 from zapwatch.channels import Channel, NamedChannel, Status, channel_key, is_usable_id
@@ -58,6 +59,7 @@ _FOR_A_PERSON = {
 _STARTING = {"INIT", "LAUNCH"}
 _STATE_SECONDS = 10.0
 _PAGE = 500
+_NEWEST = 20
 # Reactions, votes and changes; notes of the system.
 _NO_MESSAGES = {"action", "system", "call", "pin", "story"}
 _LOOK = "/health?wakeup=false"
@@ -216,17 +218,24 @@ class WhapiGateway(Gateway):
             return found if isinstance(found, str) and found else None
 
     def received(
-        self, channel: Channel, since: float, until: float, events_of: Collection[str] = ()
+        self,
+        channel: Channel,
+        since: float,
+        until: float,
+        events_of: Collection[str] = (),
+        *,
+        newest: bool = False,
     ) -> Received:
         """List the messages of all chats, the newest first, while the channel is paired.
 
         One request for each 500 messages and one more.
         """
         key, listed = channel_key(channel.id), 0
+        size, most = (_NEWEST, 1) if newest else (_PAGE, None)
 
         def entries() -> Iterator[list[Entry]]:
             nonlocal listed
-            for page in self._messages(channel.id):
+            for page in islice(self._messages(channel.id, size), most):
                 listed += len(page)
                 yield [_entry(row) for row in page]
 
@@ -243,10 +252,10 @@ class WhapiGateway(Gateway):
             return replace(received, cannot_know=why, events={})
         return replace(received, events=events)
 
-    def _messages(self, channel_id: str) -> Iterator[list[dict[str, Any]]]:
+    def _messages(self, channel_id: str, size: int) -> Iterator[list[dict[str, Any]]]:
         offset = 0
         while True:
-            path = f"/messages/list?count={_PAGE}&offset={offset}&from_me=false&sort=desc"
+            path = f"/messages/list?count={size}&offset={offset}&from_me=false&sort=desc"
             with self._operation(Operation.MESSAGES) as calls:
                 token = self._find(channel_id).secret
                 body = _checked(calls.send("GET", path, token=token)).json_object()
@@ -254,7 +263,7 @@ class WhapiGateway(Gateway):
                 if not isinstance(page, list):
                     raise Failure(GatewayErrorKind.INVALID, "JSON without a list of messages")
             yield [one for one in page if isinstance(one, dict)]
-            offset += _PAGE
+            offset += size
             if not page:
                 return
 
