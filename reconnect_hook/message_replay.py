@@ -306,6 +306,8 @@ class MessageReplayer:
             return "MESSAGE_REPLAY_URL is not set"
         if not self._client.lists_messages or self._messages is None:
             return "this gateway lists no messages, or there is neither a message log nor events"
+        if not self._client.makes_events:
+            return "what this gateway lists of a message is not the event that it posts"
         return ""
 
     def want(self, channel: str, address: str | None) -> None:

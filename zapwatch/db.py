@@ -210,6 +210,8 @@ def _sqlite_engine(path: str, *, durable: bool, read_only: bool) -> sa.Engine:
     uri = f"file:{quote(path)}?mode={'ro' if read_only else 'rw'}"
 
     def connect() -> sqlite3.Connection:
+        if read_only and not Path(path).exists():
+            raise sqlite3.OperationalError(f"there is no {path} yet")
         connection = sqlite3.connect(
             uri, uri=True, timeout=_TIMEOUT, isolation_level=None, check_same_thread=False
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from demo.simulator.apis.openwa import openwa_id
-from demo.simulator.apis.whapi import whapi_id
+from demo.simulator.apis.whapi import whapi_id, whapi_row
 from demo.simulator.messages import SimulatedMessage
 from demo.simulator.payloads import OTHER_EVENTS, message_payload, other_payload
 
@@ -89,19 +89,8 @@ def waha_row(message: SimulatedMessage, at: float) -> Event:
 
 
 def _whapi(message: SimulatedMessage, at: float) -> Event:
-    source = "api" if message.by_api else "mobile"
-    entry = {
-        "id": message.id,
-        "from_me": message.outgoing,
-        "type": "text",
-        "chat_id": f"{_SOMEBODY}@s.whatsapp.net",
-        "timestamp": int(at),
-        "source": source,
-        "text": {"body": message.words or _WORDS},
-        "from": message.sender or _SOMEBODY,
-    }
     return {
-        "messages": [entry],
+        "messages": [whapi_row(message, at)],
         "event": {"type": "messages", "event": "post"},
         "channel_id": whapi_id(message.channel),
     }
@@ -156,23 +145,26 @@ def _wuzapi(message: SimulatedMessage, at: float) -> Event:
 
 
 def _wwebjs(message: SimulatedMessage, at: float) -> Event:
-    chat = f"{message.sender or _SOMEBODY}@c.us"
-    own = {
+    return {
+        "dataType": "message_create",
+        "data": {"message": wwebjs_row(message, at)},
+        "sessionId": message.channel,
+    }
+
+
+def wwebjs_row(message: SimulatedMessage, at: float) -> Event:
+    """Return a message as events and lists have it."""
+    return {
         "id": {
             "fromMe": message.outgoing,
             "id": message.id,
-            "_serialized": f"{str(message.outgoing).lower()}_{chat}_{message.id}",
+            "_serialized": message.serialized,
         },
         "fromMe": message.outgoing,
         "timestamp": int(at),
-        "from": chat,
+        "from": f"{message.sender}@c.us" if message.sender else message.chat,
         "body": message.words or _WORDS,
-        "type": "chat",
-    }
-    return {
-        "dataType": "message_create",
-        "data": {"message": own},
-        "sessionId": message.channel,
+        "type": message.kind,
     }
 
 

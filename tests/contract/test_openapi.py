@@ -25,6 +25,7 @@ _ELSEWHERE = {
     "waha-2026.7": (),
     # It tells of a refusal only.
     "wppconnect-server": ("/api/loja/send-message", "/socket.io/"),
+    "gowa": ("/chats?", "/chat/"),
 }
 
 

@@ -139,7 +139,8 @@ def test_five_thousand_messages_are_all_listed(phone: _Phone) -> None:
     phone.world.simulator.clear_requests()
 
     assert len(phone.ids()) == 4500
-    assert len(phone.world.asked) <= 35
+    # Some have a hundred to a page at most, and do not leave out our own.
+    assert len(phone.world.asked) <= 53
 
 
 def test_only_what_the_time_needs_is_asked_for(phone: _Phone) -> None:
@@ -178,6 +179,9 @@ def test_an_event_is_made_of_a_message_as_the_gateway_itself_posts_it(
     since = phone.now - _HOUR
     received = phone.world.gateway.received(phone.world.channel(), since, phone.now, {"A"})
 
+    if not phone.world.gateway.makes_events:
+        assert received.events == {}
+        return
     assert received.events.keys() == {"A"}
     assert "text of a person" not in repr(received)
     made, posted = received.events["A"], MESSAGES[kind](message, phone.now - 600)
@@ -187,7 +191,8 @@ def test_an_event_is_made_of_a_message_as_the_gateway_itself_posts_it(
         made, posted = made[place], posted[place]
     assert {name: made.get(name) for name in posted} == posted
     [parsed] = parse(kind, json.dumps(received.events["A"]).encode(), phone.now)
-    assert (parsed.key, parsed.direction) == ("loja", Direction.IN)
+    channel = phone.world.channel()
+    assert (parsed.key, parsed.direction) == (channel.message_key, Direction.IN)
     assert bare_id(parsed.id) == "A"
 
 
@@ -345,7 +350,8 @@ class _Consumer:
     def delivered(self, wanted: Mapping[str, Collection[str]], since: float) -> Delivered:
         """Tell of the channel ``loja``."""
         assert since < _since(0.5)
-        return Delivered({"loja": self.got & set(wanted["loja"])}, {"loja"} if self.got else set())
+        [(key, ids)] = wanted.items()
+        return Delivered({key: self.got & set(ids)}, {key} if self.got else set())
 
 
 def _since(hours: float) -> float:

@@ -147,7 +147,7 @@ def test_a_gateway_is_added_by_a_description_of_at_most_40_lines(
     with SimulatorServer(_SECRET, api="mygateway", traffic_seconds=3600) as server:
         guide = Guide(tmp_path, server.url)
         assert len(guide.types.splitlines()) <= 40
-        describe, look, repair = guide.commands
+        describe, look, repair, post = guide.commands
         simulator = Simulator(server.url)
         for channel in ("bem", "caiu", "sem par"):
             simulator.put_channel(channel, reconnect_seconds=0)
@@ -179,9 +179,9 @@ def test_a_gateway_is_added_by_a_description_of_at_most_40_lines(
         wait_until(lambda: watches.look("sem par")[0] is QrState.CONNECTED, 30, "the scan")
 
         events = gateway.declaration.events if gateway.declaration else None
-        event = b'{"event": "message", "session": "bem", "message": {"from_me": false, "id": "1"}}'
+        event = post.split("'")[-2].encode()
         (message,) = parse_event("mygateway", event, 1_770_000_000.0, events)
-        assert message.key == "bem"
+        assert message.key == "shop"
 
 
 def test_a_mistake_ends_the_program_with_one_line(tmp_path: Path) -> None:

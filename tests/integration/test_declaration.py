@@ -43,6 +43,18 @@ types:
       - {http: 202, means: ok}
 """
 
+_LIST = """
+    received:
+      chats: {call: "GET /c", items: chats, id: id, at: at}
+      call: GET /m/{chat}?n={limit}
+      items: "@"
+      id: id
+      at: at
+      out: own
+      chat: chat
+      page: 2
+"""
+
 
 def _file(folder: Path, text: str) -> Path:
     path = folder / "types.yaml"
@@ -63,7 +75,7 @@ def _gateway(folder: Path, url: str, text: str = _OWN) -> DeclaredGateway:
         (_OWN, "a: &a {b: 1}\ntypes: *a", ", line 2: an alias cannot be used here"),
         (_OWN, "types: {}", "types must have a key for each type"),
         (_OWN, "types: {Own: {}}", "Own: a type's name must be small letters"),
-        ("    auth:", "    auht:", "own: 'auht' is not known; there are answers, auth"),
+        ("    auth:", "    auht:", "own: 'auht' is not known; known: answers, auth"),
         ("    auth: {header: X-Key}\n", "", "own: auth is missing"),
         ("{header: X-Key}", "{}", "own: auth must have one of header, bearer and basic"),
         ("{header: X-Key}", "{header: X Key}", "own: auth: header must be a header's name"),
@@ -74,7 +86,8 @@ def _gateway(folder: Path, url: str, text: str = _OWN) -> DeclaredGateway:
         ("items: sessions", "items: '[@,@]|[@,@]|[@,@]'", "items: the expression has more than"),
         ("items: sessions", f"items: {'.'.join('a' * 90)}", "items: the expression has more than"),
         ("up: connected", "up: fine", "own: statuses: up must be one of connected"),
-        ("up: connected", "up: [x]", "own: statuses must be texts by texts"),
+        ("up: connected", "up: [x]", "own: statuses: ['x'] is no text: put quotes"),
+        ("up: connected", "on: connected", "own: statuses: True is no text: put quotes"),
         ("{disconnected: start}", "{}", "own: repair: disconnected is missing"),
         ("{disconnected: start}", "{disconnected: x}", "disconnected: there is no call 'x'"),
         ("{disconnected: start}", "{x: start}", "own: repair: 'x' is no status of it"),
@@ -94,16 +107,30 @@ def _gateway(folder: Path, url: str, text: str = _OWN) -> DeclaredGateway:
         ("    auth:", "    status: GET /one/{id}\n    auth:", "own: status: value is missing"),
         ("id: name,", "id: name, secret: token,", "auth: channel_header and list: secret go tog"),
         ("X-Key}", "X-Key, channel_header: X}", "auth: channel_header and list: secret go tog"),
-        ("id: name,", "id: name, alias: x,", "own: list: 'alias' is not known; there are activity"),
+        ("id: name,", "id: name, alias: x,", "own: list: 'alias' is not known; known: activity"),
         ("value: qr", "value: qr, as: x", "own: calls: qr: as must be one of base64, data_url"),
         ('      lose_pairing: ["POST /logout/{id}"]\n', "", "calls: lose_pairing is missing"),
         ("means: ok", "means: well", "answers, rule 4: means must be one of unauthorized"),
         ("{http: 202, means: ok}", "{means: ok}", "answers, rule 4: http or when is missing"),
         ("call: qr, means", "call: x, means", "answers, rule 1: there is no call 'x'"),
-        ("{http: 404,", "{http: x,", "answers, rule 2: http must be a number, 0 or more, not 'x'"),
+        ("{http: 404,", "{http: x,", "answers, rule 2: http must be an HTTP status from 100"),
+        ("{http: 404,", "{http: 4040,", "rule 2: http must be an HTTP status from 100 to 599"),
+        ("X-Key}", "X-Key", ", line 5: expected ',' or '}', but got ':'; look at brackets"),
+        ('to: "{number}"', "to: {number}", 'calls: send: body: {number} needs quotes: "{number}"'),
+        ("POST /stop/{id}", "POST /stop/{id", "call must be a path whose { and } are pairs"),
+        ("sent == `false`", "sent == false", "compares two fields: a text is in '...', a num"),
+        ("sent == `false`", "sent == 0", "is no JMESPath expression: invalid token"),
         ("    auth:", "    port: -1\n    auth:", "own: port must be a number, 0 or more"),
         ("    auth:", "    events: {}\n    auth:", "own: events: channel is missing"),
-        ("    auth:", "    auth: {}\n    auth:", ", line 4: a key is there twice"),
+        ("    auth:", "    auth: {}\n    auth:", ", line 5: the key 'auth' is there twice"),
+        ("    auth:", "    received: {}\n    auth:", "own: received: at is missing"),
+        ("    auth:", f"{_LIST.replace('{chat}', 'x')}    auth:", "received: {chat} in a call and"),
+        ("    auth:", f"{_LIST.replace('/c', '/{chat}')}    auth:", "{chat} is not known here"),
+        (
+            "    auth:",
+            f"{_LIST.replace('page: 2', 'page: 0')}    auth:",
+            "received: page must be a number from 1",
+        ),
     ],
 )
 def test_a_mistake_is_one_clear_line(tmp_path: Path, old: str, new: str, words: str) -> None:
@@ -208,6 +235,11 @@ def test_a_user_watches_a_gateway_by_a_file_of_their_own(tmp_path: Path) -> None
     [
         (_OWN.replace("auth", "auht"), "own", "own: 'auht' is not known"),
         (_OWN, "other", "gateway mine: type must be one of wrapper, wppconnect"),
+        (
+            _OWN.replace('["{text}"]', "[not-a-real-secret]"),
+            "own",
+            "stands in a call of the type own",
+        ),
         (_OWN.replace("  own:", "  waha:"), "waha", "waha is a type that Zapwatch has"),
     ],
 )
@@ -405,3 +437,47 @@ def test_a_step_that_may_fail_does_not_end_a_repair(tmp_path: Path) -> None:
         )
     assert answer.kind is QrKind.INITIALIZING
     assert server.asked == ["GET /list", "POST /stop/loja", "POST /start/loja"]
+
+
+def _message(number: int, **more: object) -> dict[str, object]:
+    return {"id": f"A{number}", "at": _NOW + number, "own": False, "chat": "5511@c.us"} | more
+
+
+_CHATS = {"chats": [{"id": "5511@c.us", "at": _NOW + 9}, {"id": "5522@c.us", "at": _NOW - 9}]}
+_FEW = [_message(number) for number in range(3)]
+_MANY = [*_FEW, _message(-1)]
+
+
+@pytest.mark.parametrize(
+    ("chats", "pages", "ids", "words"),
+    [
+        (_CHATS, {2: _FEW[:1]}, {"A0"}, ""),
+        (_CHATS, {2: _FEW[1:], 8: _MANY}, {"A0", "A1", "A2"}, ""),
+        ({"chats": [{"id": "5522@c.us", "at": _NOW - 9}]}, {}, set(), ""),
+        ({"chats": []}, {}, set(), "lists no message of this channel"),
+        ({"chats": [{"id": "5511@c.us"}]}, {}, set(), "lists no message of this channel"),
+        (_CHATS, {2: [_message(1, own=None)]}, set(), "without an id or a direction"),
+        (_CHATS, {2: [_message(1, id="#")]}, set(), "without an id or a direction"),
+        (_CHATS, {2: [_message(1, at=None)]}, set(), "without their time"),
+        (_CHATS, {2: _FEW[1:], 8: _FEW[1:]}, None, "list has no end"),
+        (_CHATS, {2: {}}, None, "JSON without a list at @"),
+        ({}, {}, None, "JSON without a list at chats"),
+    ],
+)
+def test_messages_are_listed_or_it_is_said_why_not(
+    tmp_path: Path, chats: object, pages: dict[int, object], ids: set[str] | None, words: str
+) -> None:
+    answers = {f"/m/5511%40c.us?n={limit}": (200, page) for limit, page in pages.items()}
+    with Server({"/c": (200, chats)} | answers) as server:
+        text = _OWN.replace("    answers:", f"{_LIST}    answers:")
+        gateway = _gateway(tmp_path, server.url, text)
+        channel = Channel("loja", Status.CONNECTED)
+        if ids is None:
+            with pytest.raises(GatewayError, match=words):
+                gateway.received(channel, _NOW, _NOW + 99)
+            return
+        received = gateway.received(channel, _NOW, _NOW + 99)
+    assert {one.id for one in received.messages} == ids
+    assert words in received.cannot_know
+    assert bool(words) == bool(received.cannot_know)
+    assert len(server.asked) == 1 + len(pages)

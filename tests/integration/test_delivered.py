@@ -104,6 +104,21 @@ def test_ciphertext_that_became_text_has_arrived(log: _Log) -> None:
     assert log.arrived("A1") == {"A1"}
 
 
+@pytest.mark.parametrize(("preview", "arrived"), [("", {"A_1", "A2"}), ("A" * 100_000, {"A_1"})])
+def test_a_whapi_row_has_an_id_for_each_message_that_came(
+    log: _Log, preview: str, arrived: set[str]
+) -> None:
+    """Of a large one only the first message is looked at."""
+    messages = [
+        {"id": "A_1", "from_me": False, "image": {"preview": preview}},
+        {"id": "A2", "from_me": False},
+        {"id": "A3", "from_me": True},
+    ]
+    log.write({"messages": messages, "channel_id": "LOJA"}, "whapi_messages_post")
+
+    assert log.arrived("A_1", "A2", "A3") == arrived
+
+
 def test_rows_that_are_no_json_are_passed_over(log: _Log) -> None:
     log.write({"id": "A1"})
     for payload in ("no json", "[" * 2000 + "]" * 2000, "null", "[]"):

@@ -281,11 +281,12 @@ def test_a_whapi_row_is_as_many_rows_as_it_holds_messages(
 
 
 @pytest.mark.parametrize(
-    ("from_me", "source", "direction", "heard"),
+    ("from_me", "source", "status", "direction", "heard"),
     [
-        (False, "mobile", Direction.IN, True),
-        (True, "mobile", Direction.OUT, True),
-        (True, "api", Direction.OUT, False),
+        (False, "mobile", "delivered", Direction.IN, True),
+        (True, "mobile", "sent", Direction.OUT, True),
+        (True, "mobile", "pending", Direction.OUT, False),
+        (True, "api", "sent", Direction.OUT, False),
     ],
 )
 def test_of_a_large_whapi_row_the_first_message_tells(
@@ -293,10 +294,12 @@ def test_of_a_large_whapi_row_the_first_message_tells(
     log: MessageLog,
     from_me: bool,
     source: str,
+    status: str,
     direction: Direction,
     heard: bool,
 ) -> None:
-    preview = {"id": "a", "from_me": from_me, "source": source, "image": "A" * 100_000}
+    preview = {"id": "a", "from_me": from_me, "source": source, "status": status}
+    preview["image"] = "A" * 100_000
     payload = _whapi_event(preview, {"id": "b", "from_me": False})
     written.write(event_type="whapi_messages_post", payload=payload)
 

@@ -139,6 +139,7 @@ class FakeGateway(Gateway):
     hints: Mapping[GatewayErrorKind, str] = {}  # type: ignore[misc]
     reconnect_call = "getQr"
     lists_messages = True
+    makes_events = True
 
     def __init__(self, clock: WorldClock) -> None:
         super().__init__("http://gateway.example.com", "not-a-real-secret")

@@ -113,3 +113,26 @@ def test_an_unknown_type_is_one_line(
     assert main(["describe", "telegram"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("gateways: no type 'telegram': there are wrapper, wppconnect, ")
+
+
+def test_a_mistake_in_the_description_is_all_that_is_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _settings(tmp_path, monkeypatch)
+    path = tmp_path / "types.yaml"
+    path.write_text(_OWN.replace("POST /start", "POST start"))
+
+    assert main(["describe", "own"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"gateways: {path}: own: calls: start: call must be like")
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_the_page_says_where_each_gateway_is(kind: str) -> None:
+    folder = ROOT / "docs" / "gateways"
+    places = (folder / "README.md").read_text().partition("### Where each one is")[2]
+    [row] = [line for line in places.splitlines() if line.startswith(f"| `{kind}` |")]
+    paths = [ROOT / one for one in re.findall(r"`([a-z_/-]+\.\w+)`", row)]
+    pages = [folder / one for one in re.findall(r"\]\(([a-z-]+\.md)\)", row)]
+    assert [path for path in (*paths, *pages) if not path.is_file()] == []
+    assert (len(paths), len(pages)) == (3, 1)

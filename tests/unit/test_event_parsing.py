@@ -297,6 +297,10 @@ def test_each_of_whapis_messages_has_a_direction_of_its_own() -> None:
         {"id": "b", "from_me": True, "timestamp": _NOW - 2, "source": "mobile"},
         {"id": "c", "from_me": True, "timestamp": _NOW - 1, "source": "api"},
         {"id": "d", "from_me": False, "timestamp": _NOW, "source": "api"},
+        {"id": "e", "from_me": True, "timestamp": _NOW, "source": "mobile", "status": "pending"},
+        {"id": "f", "from_me": True, "timestamp": _NOW, "source": "mobile", "status": "failed"},
+        {"id": "g", "from_me": True, "timestamp": _NOW, "source": "mobile", "status": "sent"},
+        {"id": "h", "from_me": False, "timestamp": _NOW, "source": "mobile", "status": "pending"},
     )
     found = parse("whapi", json.dumps(event).encode(), _NOW)
     assert [(one.id, one.direction, one.at - _NOW, one.heard) for one in found] == [
@@ -304,6 +308,10 @@ def test_each_of_whapis_messages_has_a_direction_of_its_own() -> None:
         ("b", Direction.OUT, -2, True),
         ("c", Direction.OUT, -1, False),
         ("d", Direction.IN, 0, True),
+        ("e", Direction.OUT, 0, False),
+        ("f", Direction.OUT, 0, False),
+        ("g", Direction.OUT, 0, True),
+        ("h", Direction.IN, 0, True),
     ]
     assert {one.key for one in found} == {"abcdef-12345"}
 

@@ -113,3 +113,15 @@ def test_a_call_without_budget_is_not_made() -> None:
         gateway.qr("loja")
     assert caught.value.reason is GatewayErrorKind.LIMIT
     assert not caught.value.one_channel
+
+
+def test_an_audit_leaves_the_repairs_what_they_need() -> None:
+    budget = CallBudget(_PER_MONTH, HandMovedClock())
+    named = [NamedChannel("loja", "a-token")]
+    gateway = WhapiGateway("http://127.0.0.1:9", "", channels=named, budget=budget)
+    while budget.spares(1):
+        assert budget.take()
+
+    with pytest.raises(GatewayError, match="requests_per_month is kept for repairs"):
+        gateway.received(Channel("loja", Status.CONNECTED), 0.0, 1.0)
+    assert budget.take()

@@ -103,6 +103,11 @@ def read_gateway(
         raise read.wrong(
             "MESSAGE_REPLAY", f"is auto, and {read.called('MESSAGE_REPLAY_URL')} is not set"
         )
+    secret = "" if channels else _secret(read, BY_KEY["secret"].read(read), type_)
+    if declaration is not None and declaration.holds(secret.rpartition(":")[2]):
+        raise read.wrong(
+            "WPP_GATEWAY_SECRET", f"stands in a call of the type {type_}: its auth alone carries it"
+        )
     messages, log_url, log_error = _messages(read)
     return fill(
         GatewaySettings,
@@ -111,7 +116,7 @@ def read_gateway(
         name=name,
         type=type_,
         base_url=base_url,
-        secret="" if channels else _secret(read, BY_KEY["secret"].read(read), type_),
+        secret=secret,
         channels=tuple(
             replace(channel, secret=_secret(read, channel.secret, type_, f" of {channel.name}"))
             for channel in channels
@@ -257,7 +262,7 @@ def _types(path: str, file: Any) -> Mapping[str, Declaration]:
     try:
         types = read_file(Path(_text(f"{path}: types_file", file)))
     except DeclarationError as error:
-        raise SettingsError(str(error)) from None
+        raise SettingsError(str(error)) from error
     for name in types:
         if name in TYPES:
             raise SettingsError(f"{file}: {name} is a type that Zapwatch has; choose another name")

@@ -9,6 +9,7 @@ from zapwatch.cli import WRONG_USAGE, manual, parser
 from zapwatch.config import SettingsError, load
 from zapwatch.gateways import NAMED_CHANNELS
 from zapwatch.gateways.base import Gateway
+from zapwatch.gateways.declaration import DeclarationError
 from zapwatch.gateways.declared import DeclaredGateway
 from zapwatch.gateways.registry import ADAPTERS, adapter_of
 
@@ -75,6 +76,8 @@ def _own(kind: str, env_file: str | None, pixelhub_env: str | None) -> type[Gate
     try:
         gateways = load(env_file, pixelhub_env=pixelhub_env, quiet=True).gateways
     except SettingsError as error:
+        if isinstance(error.__cause__, DeclarationError):
+            raise
         raise SettingsError(f"{none}; and of the settings, which may name more: {error}") from None
     for gateway in gateways:
         if gateway.type == kind:

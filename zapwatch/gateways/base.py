@@ -416,6 +416,9 @@ class Gateway(ABC):
     lists_messages: ClassVar[bool] = False
     """Whether received() works."""
 
+    makes_events: ClassVar[bool] = True
+    """Whether received() has the events as well, so that a message can be delivered again."""
+
     delivery_seconds: ClassVar[float] = 60.0
     """Time for which the gateway itself may retry to post a message to its webhook."""
 
@@ -469,6 +472,10 @@ class Gateway(ABC):
         started = time.monotonic()
         reason: GatewayErrorKind | None = None
         try:
+            if operation is Operation.MESSAGES and not self._budget.spares(1):
+                raise Failure(  # noqa: TRY301 - it is handled as one of the block
+                    GatewayErrorKind.LIMIT, "requests_per_month is kept for repairs"
+                )
             yield calls
         except Failure as failure:
             reason = failure.reason

@@ -23,8 +23,11 @@ from zapwatch.gateways.base import GatewayErrorKind
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 _CALL = re.compile(r"(GET|POST|PUT|PATCH|DELETE) (/[^\s#\\]*)")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_LITERALS = "a text is in '...', a number, true, false or null in `...`"
+_FIELD_FOR_LITERAL = re.compile(r'[=!]=\s*(?:"|(?:true|false|null)\b)')
 _MOST_BYTES = 256 * 1024
 _MOST_NODES = 80
+_SHORTEST_SECRET = 8  # a shorter one may be a word of a path
 _MOST_LISTS = 2  # [a, b] | [@, @] | ... doubles a response at each step
 
 _OF_CHANNEL = {"id", "number"}
@@ -34,9 +37,12 @@ PLACEHOLDERS = {
     "take_back": {*_OF_CHANNEL, "message_id"},
     "query": _OF_CHANNEL,
     "code": _OF_CHANNEL,
+    "received": {"limit", "offset", "chat"},
+    "chats": {"limit", "offset"},
 }
 """Placeholders of calls besides the channel's ``{id}``; other calls only have that one."""
 
+_ALL_NAMES = {"id"}.union(*PLACEHOLDERS.values())
 _NEEDED_CALLS = {"qr", "send", "lose_pairing"}
 _QR_FORMS = ("base64", "data_url", "link", "png")
 _MEANINGS = {
@@ -103,6 +109,11 @@ class CallStep:
         """Return the request for logs and reports."""
         return f"{self.method} {self.path}"
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All that is sent, with its placeholders."""
+        return (self.path, *self.headers.values(), *_strings(self.body))
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -153,6 +164,38 @@ class EventPaths:
 
 
 @dataclass(frozen=True, slots=True)
+class PagedList:
+    """A call that lists messages or chats, and where an entry has its id and time.
+
+    With ``{offset}`` the newest are first and the list goes on; with ``{limit}`` alone it has the
+    newest so many; with neither it has all.
+    """
+
+    step: CallStep
+    page: int
+    items: Expression
+    id: Expression
+    at: Expression
+
+    def names(self, placeholder: str) -> bool:
+        """Whether a placeholder stands anywhere in the call."""
+        return any(f"{{{placeholder}}}" in text for text in self.step.texts)
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedPaths:
+    """How messages are listed: those of all chats at once, or of each of ``chats``."""
+
+    messages: PagedList
+    out: Expression
+    chat: Expression
+    kind: Expression | None = None
+    when: Expression | None = None
+    """Whether an entry is a message of a person."""
+    chats: PagedList | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Declaration:
     """Description of one type of gateway."""
 
@@ -169,6 +212,15 @@ class Declaration:
     keeps_channel: bool
     answers: tuple[Rule, ...]
     events: EventPaths | None
+    received: ReceivedPaths | None = None
+
+    def holds(self, secret: str) -> bool:
+        """Whether a call has the secret in it, which ``auth`` alone may carry."""
+        lists = (self.received.messages, self.received.chats) if self.received else ()
+        steps = (self.listing.step, self.status, self.number, *(one.step for one in lists if one))
+        every = (*steps, *(step for call in self.calls.values() for step in call))
+        found = (text for step in every if step for text in step.texts)
+        return len(secret) >= _SHORTEST_SECRET and any(secret in text for text in found)
 
 
 def read_file(path: Path) -> dict[str, Declaration]:
@@ -185,7 +237,13 @@ def read_file(path: Path) -> dict[str, Declaration]:
         read = yaml.load(text, Loader=_TypesLoader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
         where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise DeclarationError(f"{path}{where}: {error.problem}") from None
+        is_syntax = isinstance(error, yaml.parser.ParserError | yaml.scanner.ScannerError)
+        hint = (
+            "; look at brackets and indentation; a text with {, [ or : needs quotes"
+            if is_syntax
+            else ""
+        )
+        raise DeclarationError(f"{path}{where}: {error.problem}{hint}") from None
     except (yaml.YAMLError, RecursionError):
         raise DeclarationError(f"{path} is no YAML") from None
     top = _Keys(str(path), read, {"types"}, {"types"})
@@ -206,8 +264,10 @@ class _TypesLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
         made = super().construct_mapping(node, deep)
         if len(made) < len(node.value):
-            problem = "a key is there twice"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+            names = [key.value for key, _ in node.value]
+            twice = next(key for i, (key, _) in enumerate(node.value) if key.value in names[:i])
+            problem = f"the key {twice.value!r} is there twice"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=twice.start_mark)
         return made
 
 
@@ -220,7 +280,7 @@ class _Keys:
             raise DeclarationError(f"{where} must have keys: {', '.join(sorted(known))}")
         for key in value:
             if key not in known:
-                text = f"{key!r} is not known; there are {', '.join(sorted(known))}"
+                text = f"{key!r} is not known; known: {', '.join(sorted(known))}"
                 raise DeclarationError(f"{where}: {text}")
         for key in sorted(needed - value.keys()):
             raise DeclarationError(f"{where}: {key} is missing")
@@ -257,11 +317,13 @@ class _Keys:
 
     def texts(self, key: str) -> dict[str, str]:
         value = self._values.get(key, {})
-        texts = isinstance(value, dict) and all(
-            isinstance(one, str) for pair in value.items() for one in pair
-        )
-        if not texts:
+        if not isinstance(value, dict):
             raise self.wrong(key, "texts by texts")
+        for one in (one for pair in value.items() for one in pair):
+            if not isinstance(one, str):
+                raise DeclarationError(
+                    f"{self.where}: {key}: {one!r} is no text: put quotes around it"
+                )
         return dict(value)
 
     def header(self, key: str) -> str:
@@ -273,7 +335,7 @@ class _Keys:
     def expression(self, key: str) -> Expression:
         text = self._values.get(key)
         if not isinstance(text, str):
-            raise self.wrong(key, "a JMESPath expression")
+            raise self.wrong(key, "a JMESPath expression in quotes")
         return _expression(f"{self.where}: {key}", text)
 
     def optional(self, key: str) -> Expression | None:
@@ -285,7 +347,11 @@ def _expression(where: str, text: str) -> Expression:
         compiled = jmespath.compile(text)
     except (jmespath.exceptions.JMESPathError, RecursionError) as error:
         why = str(error).partition("\n")[0]
-        raise DeclarationError(f"{where}: {text!r} is no JMESPath expression: {why}") from None
+        raise DeclarationError(
+            f"{where}: {text!r} is no JMESPath expression: {why} ({_LITERALS})"
+        ) from None
+    if _FIELD_FOR_LITERAL.search(text):
+        raise DeclarationError(f"{where}: {text!r} compares two fields: {_LITERALS}")
     nodes = list(_nodes(compiled.parsed))
     lists = [one for one in nodes if one in {"multi_select_list", "multi_select_dict"}]
     if len(nodes) > _MOST_NODES or len(lists) > _MOST_LISTS:
@@ -306,7 +372,7 @@ def _declaration(where: str, name: Any, value: Any) -> Declaration:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise DeclarationError(f"{where}: a type's name must be small letters, digits and -")
     needed = {"auth", "list", "statuses", "repair", "calls"}
-    optional = {"port", "status", "number", "keeps_channel", "answers", "events"}
+    optional = {"port", "status", "number", "keeps_channel", "answers", "events", "received"}
     keys = _Keys(where, value, needed | optional, needed)
     given = keys.get("calls")
     names = set(given) if isinstance(given, dict) else _NEEDED_CALLS
@@ -329,6 +395,7 @@ def _declaration(where: str, name: Any, value: Any) -> Declaration:
         keeps_channel=keys.switch("keeps_channel"),
         answers=_answers(keys, calls),
         events=_events(keys) if "events" in keys else None,
+        received=_received(keys) if "received" in keys else None,
     )
 
 
@@ -430,6 +497,10 @@ def _step(where: str, value: Any, allowed: set[str]) -> CallStep:
         raise keys.wrong("headers", "names of headers with texts of plain letters")
     if not _is_json(keys.get("body")):
         raise keys.wrong("body", "an object of JSON")
+    for name in _unquoted(keys.get("body")):
+        raise DeclarationError(f'{where}: body: {{{name}}} needs quotes: "{{{name}}}"')
+    if re.search(r"[{}]", _PLACEHOLDER.sub("", call[2])):
+        raise keys.wrong("call", "a path whose { and } are pairs")
     names = {"id", *allowed} if where.rpartition(": ")[2] != "list" else allowed
     for text in (call[2], *headers.values(), *_strings(keys.get("body"))):
         for placeholder in _PLACEHOLDER.findall(text):
@@ -469,6 +540,16 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(one)
 
 
+def _unquoted(value: Any) -> Iterator[str]:
+    """Return what YAML has made a mapping of, and is meant as a placeholder."""
+    if isinstance(value, dict):
+        if len(value) == 1 and (name := next(iter(value))) in _ALL_NAMES and value[name] is None:
+            yield name
+        value = list(value.values())
+    for one in value if isinstance(value, list) else ():
+        yield from _unquoted(one)
+
+
 def _answers(keys: _Keys, calls: Mapping[str, object]) -> tuple[Rule, ...]:
     rules = keys.get("answers") or []
     where = f"{keys.where}: answers"
@@ -480,10 +561,12 @@ def _answers(keys: _Keys, calls: Mapping[str, object]) -> tuple[Rule, ...]:
         if "http" not in rule and "when" not in rule:
             raise DeclarationError(f"{rule.where}: http or when is missing")
         call = rule.get("call")
-        known = ("list", "status", "number", *calls)
+        known = ("list", "status", "number", "received", "chats", *calls)
         if call is not None and call not in known:
             raise DeclarationError(f"{rule.where}: there is no call {call!r}")
-        http = int(rule.number("http", 0)) if "http" in rule else None
+        http = rule.get("http")
+        if "http" in rule and not (type(http) is int and 100 <= http <= 599):
+            raise rule.wrong("http", "an HTTP status from 100 to 599")
         means = rule.choice("means", "", tuple(_MEANINGS))
         made.append(Rule(means, http, rule.optional("when"), call))
     return tuple(made)
@@ -506,4 +589,42 @@ def _events(keys: _Keys) -> EventPaths:
         id=events.optional("id"),
         heard=events.optional("heard"),
         signature=events.header("signature") if "signature" in events else None,
+    )
+
+
+_PAGED = {"call", "items", "id", "at"}
+
+
+def _paged(keys: _Keys, name: str) -> PagedList:
+    step = {one: keys.get(one) for one in ("call", "headers", "body") if one in keys}
+    page = keys.number("page", 100)
+    if not 1 <= page <= 1000:
+        raise keys.wrong("page", "a number from 1 to 1000")
+    return PagedList(
+        _step(keys.where, step, PLACEHOLDERS[name]),
+        int(page),
+        keys.expression("items"),
+        keys.expression("id"),
+        keys.expression("at"),
+    )
+
+
+def _received(keys: _Keys) -> ReceivedPaths:
+    where = f"{keys.where}: received"
+    needed = {*_PAGED, "out", "chat"}
+    optional = {"headers", "body", "page", "kind", "when", "chats"}
+    received = _Keys(where, keys.get("received"), needed | optional, needed)
+    messages, chats = _paged(received, "received"), None
+    if "chats" in received:
+        of_chats = _PAGED | {"headers", "body", "page"}
+        chats = _paged(_Keys(f"{where}: chats", received.get("chats"), of_chats, _PAGED), "chats")
+    if messages.names("chat") != (chats is not None):
+        raise DeclarationError(f"{where}: {{chat}} in a call and chats go together")
+    return ReceivedPaths(
+        messages,
+        received.expression("out"),
+        received.expression("chat"),
+        received.optional("kind"),
+        received.optional("when"),
+        chats,
     )

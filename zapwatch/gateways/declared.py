@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import quote
@@ -27,12 +28,29 @@ from zapwatch.gateways.base import (
     QrKind,
     error_message,
 )
-from zapwatch.gateways.declaration import CallStep, Declaration, Expression, Rule, read_file
+from zapwatch.gateways.declaration import (
+    CallStep,
+    Declaration,
+    Expression,
+    PagedList,
+    ReceivedPaths,
+    Rule,
+    read_file,
+)
 from zapwatch.gateways.helpers import (
     in_path,
     map_concurrently,
     number_of,
     read_pairing_code,
+)
+from zapwatch.messages.received import (
+    Entry,
+    Received,
+    bare_id,
+    is_of_a_chat,
+    join,
+    read_pages,
+    seconds_of,
 )
 
 _STATE_SECONDS = 10.0
@@ -42,6 +60,9 @@ _QR_KINDS = {"accepted": QrKind.ACCEPTED, "starting": QrKind.INITIALIZING}
 _ALONE = re.compile(r"\{([^{}]*)\}")
 
 
+_ODD = "the gateway lists messages without an id or a direction"
+_MOST_PAGES = 1000
+_NEWEST = 3  # chats that are read for the newest message
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -66,6 +87,7 @@ class DeclaredGateway(Gateway):
 
     usual_port: ClassVar = 443
     hints: ClassVar = HINTS
+    makes_events: ClassVar = False
     declaration: ClassVar[Declaration]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -137,6 +159,8 @@ class DeclaredGateway(Gateway):
         """Return the steps of the repair call for the listed status."""
         listed = self._listed.get(channel.id)
         states = ["silent"] if silent else [listed.word if listed else "", "disconnected"]
+        if channel.status is Status.QR_REQUIRED:
+            return ", ".join(map(str, self.declaration.calls["qr"]))
         if channel.status not in {Status.CONNECTED, Status.DISCONNECTED}:
             return "nothing, unless it has been starting for long"
         repair = self.declaration.repair
@@ -222,6 +246,80 @@ class DeclaredGateway(Gateway):
             super().take_back(channel, number, message_id)
         with self._operation(Operation.TAKE_BACK, hide=(number,)) as calls:
             self._run(calls, "take_back", channel.id, number=number, message_id=message_id)
+
+    def received(
+        self,
+        channel: Channel,
+        since: float,
+        until: float,
+        events_of: Collection[str] = (),
+        *,
+        newest: bool = False,
+    ) -> Received:
+        """List the messages of all chats, or those of each chat that has had one since.
+
+        A gateway that lists nothing at all may keep nothing.
+        """
+        paths = self.declaration.received
+        if paths is None:
+            return super().received(channel, since, until, events_of, newest=newest)
+        why = "the gateway lists no message of this channel, new or old"
+
+        def entries(chat: str) -> Iterator[list[Entry]]:
+            nonlocal why
+            pages = self._pages(channel.id, "received", paths.messages, since, chat)
+            for rows in islice(pages, 1 if newest else None):
+                if rows and why != _ODD:
+                    why = "" if all(_is_clear(paths, row) for row in rows) else _ODD
+                yield [_entry(paths, row) for row in rows]
+
+        chats = [""]
+        if paths.chats is not None:
+            found = self._pages(channel.id, "chats", paths.chats, since)
+            rows = [row for page in islice(found, 1 if newest else None) for row in page]
+            times = [seconds_of(paths.chats.at.of(row)) for row in rows]
+            if any(times):
+                why = ""
+            told = [
+                (at, _text(paths.chats.id, row))
+                for row, at in zip(rows, times, strict=True)
+                if at is not None and at >= since
+            ]
+            named = dict.fromkeys(chat for _, chat in sorted(told, reverse=True))
+            chats = [chat for chat in named if is_usable_id(chat)][: _NEWEST if newest else None]
+        received = join(
+            read_pages(entries(chat), since, until) for chat in chats if is_of_a_chat(chat)
+        )
+        return replace(received, cannot_know=received.cannot_know or why)
+
+    def _pages(
+        self, name: str, call: str, paged: PagedList, since: float, chat: str = ""
+    ) -> Iterator[list[Any]]:
+        """Return the pages of a list until one is older than ``since``, or the list ends."""
+        limit, offset = paged.page, 0
+        last: list[Any] = []
+        while True:
+            # An error may name the chat, whose name is a number.
+            with self._operation(Operation.MESSAGES, hide=re.findall(r"\d{5,}", chat)) as calls:
+                filled = {"limit": str(limit), "offset": str(offset), "chat": chat}
+                answer = self._step(calls, call, paged.step, self._of(calls, name) | filled)
+                rows = paged.items.of(answer)
+                if not isinstance(rows, list):
+                    wanted = paged.items.text
+                    raise Failure(GatewayErrorKind.INVALID, f"JSON without a list at {wanted}")
+                if (rows and rows == last) or offset >= _MOST_PAGES * limit:
+                    raise Failure(GatewayErrorKind.INVALID, "the gateway's list has no end")
+            last = rows
+            yield rows
+            times = [at for row in rows if (at := seconds_of(paged.at.of(row))) is not None]
+            if paged.names("offset"):
+                if not rows or (times and max(times) < since):
+                    return
+                offset += limit
+            elif len(rows) < limit or not paged.names("limit") or min(times, default=0.0) < since:
+                return
+            else:
+                limit *= 4
 
     def _entries(self, calls: Calls) -> list[Any]:
         listing = self.declaration.listing
@@ -388,7 +486,9 @@ def _fits(rule: Rule, name: str, answer: GatewayResponse, parsed: Any) -> bool:
 
 
 def _fill(template: Any, filled: Mapping[str, str]) -> Any:
-    """Fill the placeholders in a JSON template."""
+    """Return a template of JSON with its placeholders filled; a count alone stays a number."""
+    if template in ("{limit}", "{offset}"):
+        return int(filled[template[1:-1]])
     if isinstance(template, str):
         return _ALONE.sub(lambda found: filled[found[1]], template)
     if isinstance(template, dict):
@@ -403,10 +503,36 @@ def _text(expression: Expression | None, entry: Any) -> str:
     return found if isinstance(found, str) else ""
 
 
+def _is_clear(paths: ReceivedPaths, row: Any) -> bool:
+    """Whether an entry of a list of messages has a direction, and an id where it is counted."""
+    has_id = bare_id(paths.messages.id.of(row)) is not None
+    return isinstance(paths.out.of(row), bool) and (has_id or not _counts(paths, row))
+
+
+def _counts(paths: ReceivedPaths, row: Any) -> bool:
+    return (
+        paths.out.of(row) is False
+        and (paths.when is None or bool(paths.when.of(row)))
+        and is_of_a_chat(paths.chat.of(row))
+    )
+
+
+def _entry(paths: ReceivedPaths, row: Any) -> Entry:
+    """Return an entry of a list of messages; one of our own is not to be counted."""
+    return Entry(
+        seconds_of(paths.messages.at.of(row)),
+        bare_id(paths.messages.id.of(row)) if _counts(paths, row) else None,
+        paths.kind.of(row) if paths.kind else None,
+        paths.chat.of(row),
+    )
+
+
 def _calls_made(declared: Declaration) -> CallsMade:
     def steps(call: str) -> str:
         return ", ".join(map(str, declared.calls.get(call, ())))
 
+    listed = declared.received
+    lists = (listed.chats, listed.messages) if listed else ()
     repair = declared.repair
     down = [steps(repair["disconnected"])]
     down += [f"{steps(repair[word])} where it is {word}" for word in repair if word not in _STATES]
@@ -417,7 +543,7 @@ def _calls_made(declared: Declaration) -> CallsMade:
         stuck=steps(repair.get("stuck", "")) or "waits",
         proof=steps("query"),
         code=steps("code") or "none",
-        messages="none",
+        messages=", ".join(str(one.step).partition("?")[0] for one in lists if one) or "none",
         lost=f"{steps('lose_pairing')}; then {steps(again)}",
     )
 
@@ -433,6 +559,7 @@ def adapter_for(declared: Declaration) -> type[DeclaredGateway]:
             "calls_made": _calls_made(declared),
             "keeps_channel": declared.keeps_channel,
             "has_aliases": declared.listing.name is not None,
+            "lists_messages": declared.received is not None,
             "can_query": "query" in declared.calls,
             "can_pair": "code" in declared.calls,
             "can_take_back": "take_back" in declared.calls,

@@ -7,7 +7,9 @@ shows what was tested, and how.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
 from typing import Any, ClassVar, NamedTuple
 
 from zapwatch.channels import Channel, NamedChannel, Status, channel_key, is_usable_id
@@ -29,6 +31,14 @@ from zapwatch.gateways.helpers import (
     map_concurrently,
     number_of,
 )
+from zapwatch.messages.received import (
+    Entry,
+    Received,
+    bare_id,
+    is_of_a_chat,
+    read_pages,
+    seconds_of,
+)
 
 # By text, since the status numbers are only partly documented.
 _STATUSES = {
@@ -48,7 +58,10 @@ _FOR_A_PERSON = {
 }
 _STARTING = {"INIT", "LAUNCH"}
 _STATE_SECONDS = 10.0
-# Without the parameter, this call starts stopped channels.
+_PAGE = 500
+_NEWEST = 20
+# Reactions, votes and changes; notes of the system.
+_NO_MESSAGES = {"action", "system", "call", "pin", "story"}
 _LOOK = "/health?wakeup=false"
 _WAKE = "/health?wakeup=true"
 _MEANINGS = {
@@ -77,7 +90,7 @@ class WhapiGateway(Gateway):
         stuck="health with wakeup=true",
         proof="contacts with force_check of its own number",
         code="none",
-        messages="not read",
+        messages="messages/list of all chats",
         lost="logout, health with wakeup=true",
     )
     hints: ClassVar = HINTS | {
@@ -88,6 +101,8 @@ class WhapiGateway(Gateway):
     }
     keeps_channel: ClassVar = True
     can_query: ClassVar = True
+    lists_messages: ClassVar = True
+    delivery_seconds: ClassVar = 1500.0  # its pauses grow to ten minutes at least
 
     def __init__(self, *arguments: Any, activity: bool = False, **options: Any) -> None:
         """Configure like every adapter; ``activity``: the list also requests the newest message."""
@@ -202,6 +217,56 @@ class WhapiGateway(Gateway):
             found = message.get("id") if isinstance(message, dict) else None
             return found if isinstance(found, str) and found else None
 
+    def received(
+        self,
+        channel: Channel,
+        since: float,
+        until: float,
+        events_of: Collection[str] = (),
+        *,
+        newest: bool = False,
+    ) -> Received:
+        """List the messages of all chats, the newest first, while the channel is paired.
+
+        One request for each 500 messages and one more.
+        """
+        key, listed = channel_key(channel.id), 0
+        size, most = (_NEWEST, 1) if newest else (_PAGE, None)
+
+        def entries() -> Iterator[list[Entry]]:
+            nonlocal listed
+            for page in islice(self._messages(channel.id, size), most):
+                listed += len(page)
+                yield [_entry(row) for row in page]
+
+        received = read_pages(entries(), since, until, events_of)
+        if not listed and not received.cannot_know:
+            return Received(cannot_know="Whapi lists no message of this channel, new or old")
+        about = {
+            "event": {"type": "messages", "event": "post"},
+            "channel_id": self._aliases.get(key),
+        }
+        events = {id_: {"messages": [row]} | about for id_, row in received.events.items()}
+        if events and about["channel_id"] is None:
+            why = "Whapi has not told by which name it calls this channel"
+            return replace(received, cannot_know=why, events={})
+        return replace(received, events=events)
+
+    def _messages(self, channel_id: str, size: int) -> Iterator[list[dict[str, Any]]]:
+        offset = 0
+        while True:
+            path = f"/messages/list?count={size}&offset={offset}&from_me=false&sort=desc"
+            with self._operation(Operation.MESSAGES) as calls:
+                token = self._find(channel_id).secret
+                body = _checked(calls.send("GET", path, token=token)).json_object()
+                page = body.get("messages")
+                if not isinstance(page, list):
+                    raise Failure(GatewayErrorKind.INVALID, "JSON without a list of messages")
+            yield [one for one in page if isinstance(one, dict)]
+            offset += size
+            if not page:
+                return
+
     def _find(self, channel_id: str) -> NamedChannel:
         in_path(channel_id)  # raises if it is invalid
         named = self._named.get(channel_key(channel_id))
@@ -240,6 +305,13 @@ class WhapiGateway(Gateway):
         if text in _STATUSES:
             return QrAnswer(QrKind.NOT_STARTED)
         raise Failure(GatewayErrorKind.INVALID, f"a status that is not known: {text or 'none'}")
+
+
+def _entry(row: dict[str, Any]) -> Entry:
+    kind, chat = row.get("type"), row.get("chat_id")
+    counts = row.get("from_me") is False and kind not in _NO_MESSAGES and is_of_a_chat(chat)
+    id_ = bare_id(row.get("id")) if counts else None
+    return Entry(seconds_of(row.get("timestamp")), id_, kind, chat, row)
 
 
 def _newest_message(calls: Calls, named: NamedChannel) -> float | None:

@@ -92,14 +92,17 @@ def is_whapi_event(event: Mapping[str, Any]) -> bool:
 def whapi_messages(event: Mapping[str, Any]) -> list[WhapiMessage]:
     """Return the messages of an event of Whapi.
 
-    Messages sent by Whapi's own API are not heard: they only record that call.
+    Messages sent by Whapi's own API are not heard: they only record that call. Nor are own
+    messages that WhatsApp has not taken.
     """
     entries = event.get("messages")
     return [
         WhapiMessage(
             # Some databases return a boolean as a number.
             out=(out := one.get("from_me") in (True, 1)),
-            heard=not (out and one.get("source") == "api"),
+            heard=not (
+                out and (one.get("source") == "api" or one.get("status") in ("pending", "failed"))
+            ),
             at=one.get("timestamp"),
             id=one.get("id"),
             entry=one,

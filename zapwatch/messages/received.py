@@ -17,7 +17,7 @@ MOST_MESSAGES = 50_000
 """Limit of messages per channel and read."""
 _MOST_PAGES = 1000
 
-_ID = re.compile(r"[A-Za-z0-9.-]{1,128}")
+_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _KIND = re.compile(r"[A-Za-z_]{1,20}")
 _SERIALIZED = ("true_", "false_")
 

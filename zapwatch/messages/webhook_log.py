@@ -33,6 +33,7 @@ from zapwatch.messages.payloads import (
     TOKEN_LENGTH,
     WHAPI_CHANNEL_PATH,
     WHAPI_EVENT_TYPE,
+    WhapiMessage,
     find_token,
     is_for,
     is_token,
@@ -418,8 +419,10 @@ def _short_whapi_event() -> sa.ColumnElement[str | None]:
         return sa.literal_column(f"'{text}'")
 
     first = sa.func.json_object(
+        *(name("id"), _json("$.messages[0].id")),
         *(name("from_me"), _json("$.messages[0].from_me")),
         *(name("source"), _json("$.messages[0].source")),
+        *(name("status"), _json("$.messages[0].status")),
     )
     short = sa.func.json_object(
         *(name("channel_id"), _json(WHAPI_CHANNEL_PATH)),
@@ -480,14 +483,14 @@ _ARRIVALS = _Rows(
             channel,
             _LOG.c.event_type,
             note,
-            ids,
+            sa.func.coalesce(ids, _whapi_event(large)),
         )
         .where(_LOG.c.id < sa.bindparam("row"))
         .order_by(_LOG.c.id.desc())
         .limit(sa.bindparam("limit"))
-        for channel, note, ids in (
-            (_channel_of_row(), _note_of_row(), _ids_of_row()),
-            (sa.null(), sa.null(), sa.null()),
+        for channel, note, ids, large in (
+            (_channel_of_row(), _note_of_row(), _ids_of_row(), _short_whapi_event()),
+            (sa.null(), sa.null(), sa.null(), sa.null()),
         )
     )
 )
@@ -642,16 +645,22 @@ def _readable(error: SQLAlchemyError) -> MessageLogError:
     return kind(one_line(error))
 
 
-def _whapi_rows(row: Row, payload: str) -> list[Row]:
-    """Return one row for each message of a Whapi row, with the same id and time."""
+def _of_whapi(payload: str) -> tuple[str | None, list[WhapiMessage]]:
+    """Return the key of the channel that a payload names, and its messages."""
     try:
         event = json.loads(payload)
     except (ValueError, RecursionError):
-        return []
+        return None, []
     messages = whapi_messages(event) if isinstance(event, dict) else []
     name = event.get("channel_id") if messages else None
     key = channel_key(name) if isinstance(name, str) else ""
-    if not 0 < len(key) <= MAX_ID_LENGTH:
+    return key if 0 < len(key) <= MAX_ID_LENGTH else None, messages
+
+
+def _whapi_rows(row: Row, payload: str) -> list[Row]:
+    """Return as many rows as one holds messages, with its id and time."""
+    key, messages = _of_whapi(payload)
+    if key is None:
         return [replace(row, unnamed=True)] if messages else []
     has_echo = MARK in payload
     rows = []
@@ -704,6 +713,11 @@ def _arrival(
     row_id: int, time: Any, other_time: Any, channel: Any, event: str | None, note: Any, ids: Any
 ) -> Arrival:
     times = [at for at in (_time(time), _time(other_time)) if at is not None]
+    if ids is not None and (event or "").lower() == WHAPI_EVENT_TYPE:
+        name, messages = _of_whapi(ids)
+        came = (bare_id(one.id) for one in messages if not one.out)
+        own = frozenset(id_ for id_ in came if id_ is not None)
+        return Arrival(row_id, max(times, default=None), name, own)
     key = channel_key(str(channel)) if channel is not None else None
     is_in = MESSAGE_EVENTS.get((event or "").lower()) is Direction.IN
     known: list[object] = json.loads(ids) if is_in and ids is not None else []

@@ -1,6 +1,7 @@
 """The HTTP API of go-whatsapp-web-multidevice, modelled on its published document."""
 
 import base64
+import datetime as dt
 from collections.abc import Iterable
 from typing import Any
 
@@ -54,6 +55,8 @@ class GowaApi(ListedApi):
             ("POST", f"{one}/logout", self._logout),
             ("GET", "/user/check", self._query),
             ("POST", "/send/message", self._send),
+            ("GET", "/chats", self._chats),
+            ("GET", "/chat/<encoded:chat>/messages", self._messages),
             ("GET", "/statics/qr-<int:number>.png", self._image),
         )
 
@@ -97,6 +100,36 @@ class GowaApi(ListedApi):
 
         return self.about("delete", channel, logout)
 
+    def _chats(self) -> Response:
+        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
+            last = {_jid(m.chat): m.at or 0.0 for m in self.gateway.messages_of(one)}
+            newest = sorted(last, key=lambda jid: -last[jid])
+            rows = [{"jid": jid, "last_message_time": _rfc3339(last[jid])} for jid in newest]
+            return _page(rows)
+
+        return self.about("chats", request.headers.get("X-Device-Id", ""), tell)
+
+    def _messages(self, chat: str) -> Response:
+        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
+            found = [m for m in self.gateway.messages_of(one) if _jid(m.chat) == chat]
+            own = request.args.get("is_from_me")
+            rows = [
+                {
+                    "id": m.id,
+                    "chat_jid": chat,
+                    "content": m.words or "See you at nine?",
+                    "timestamp": _rfc3339(m.at or 0.0),
+                    "is_from_me": m.outgoing,
+                    "media_type": "" if m.kind == "chat" else m.kind,
+                }
+                for m in reversed(found)
+                if m.kind not in {"protocol", "reaction", "ciphertext"}
+                and own != str(not m.outgoing).lower()
+            ]
+            return _page(rows)
+
+        return self.about("messages", request.headers.get("X-Device-Id", ""), tell)
+
     def _query(self) -> Response:
         def ask(one: SimulatedChannel, _: float) -> WrapperAnswer:
             return _ok({"is_on_whatsapp": True}) if one.sends else _DISCONNECTED
@@ -115,6 +148,24 @@ class GowaApi(ListedApi):
             return _ok({"message_id": sent.id, "status": "Message sent"})
 
         return self.answer("send", channel, send)
+
+
+def _jid(chat: str) -> str:
+    """Return a chat as whatsmeow names it."""
+    return chat.replace("@c.us", "@s.whatsapp.net")
+
+
+def _rfc3339(at: float) -> str:
+    """Return a time as Go writes it."""
+    return dt.datetime.fromtimestamp(int(at), dt.UTC).isoformat()
+
+
+def _page(rows: list[dict[str, Any]]) -> WrapperAnswer:
+    limit, offset = (int(request.args.get(name, 0)) for name in ("limit", "offset"))
+    if not 1 <= limit <= 100:
+        return _error(400, "VALIDATION_ERROR", "limit: must be from 1 to 100")
+    pagination = {"limit": limit, "offset": offset, "total": len(rows)}
+    return _ok({"data": rows[offset : offset + limit], "pagination": pagination})
 
 
 def _basic(secret: str) -> str:

@@ -57,6 +57,7 @@ class OpenwaApi(ListedApi):
             ("GET", f"{one}/contacts/check/<encoded:number>", self._query),
             ("POST", f"{one}/messages/send-text", self._send),
             ("POST", f"{one}/messages/delete", self._take_back),
+            ("GET", f"{one}/messages", self._messages),
         )
 
     def is_right(self) -> bool:
@@ -148,6 +149,31 @@ class OpenwaApi(ListedApi):
             return WrapperAnswer(200, {"success": True})
 
         return self.answer("take_back", channel, take)
+
+    def _messages(self, session: str) -> Response:
+        limit = min(100, int(request.args.get("limit", 50)))
+        offset = int(request.args.get("offset", 0))
+        careful = request.args.get("inlineMedia") == "false"
+
+        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
+            rows = [
+                {
+                    "id": str(uuid.uuid5(uuid.NAMESPACE_URL, m.id)),
+                    "waMessageId": m.serialized,
+                    "chatId": m.chat,
+                    "body": m.words or "See you at nine?",
+                    "type": "text" if m.kind == "chat" else m.kind,
+                    "direction": "outgoing" if m.outgoing else "incoming",
+                    "timestamp": int(m.at or 0),
+                }
+                for m in reversed(self.gateway.messages_of(one))
+                if m.kind not in {"protocol", "reaction", "ciphertext"}
+            ]
+            page = {"messages": rows[offset : offset + limit], "total": len(rows)}
+            return WrapperAnswer(200, page)
+
+        # Else each page may hold megabytes of pictures.
+        return self._of("messages" if careful else "careless", session, tell)
 
     def _of(self, operation: str, session: str, work: Work) -> Response:
         return self.about(operation, self._name(session), work)

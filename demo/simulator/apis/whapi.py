@@ -12,6 +12,7 @@ from demo.simulator.channel import SimulatedChannel
 from demo.simulator.faults import FaultBook
 from demo.simulator.journal import Journal
 from demo.simulator.knobs import AS_IT_IS, MISSING
+from demo.simulator.messages import SimulatedMessage
 from demo.simulator.model import SimulatedGateway
 
 _CODES = {"NOT_INIT": 0, "INIT": 1, "LAUNCH": 2, "QR": 3, "AUTH": 4, "ERROR": 5}
@@ -33,6 +34,21 @@ def token_of(secret: str, channel_id: str) -> str:
 def whapi_id(channel_id: str) -> str:
     """Return Whapi's own id of a channel, as in its answers and events."""
     return f"ZAPSIM-{hashlib.sha256(channel_id.encode()).hexdigest()[:5].upper()}"
+
+
+def whapi_row(message: SimulatedMessage, at: float) -> dict[str, Any]:
+    """Return a message as events and lists have it."""
+    kinds = {"chat": "text", "protocol": "system", "reaction": "action"}
+    return {
+        "id": message.id,
+        "from_me": message.outgoing,
+        "type": kinds.get(message.kind, message.kind),
+        "chat_id": message.chat.replace("@c.us", "@s.whatsapp.net"),
+        "timestamp": int(at),
+        "source": "api" if message.by_api else "mobile",
+        "text": {"body": message.words or "See you at nine?"},
+        "from": message.sender or message.chat.partition("@")[0],
+    }
 
 
 def _error(status: int, words: str) -> WrapperAnswer:
@@ -147,13 +163,23 @@ class WhapiApi:
         return self._calls.answer("send", channel, send, right=channel is not None)
 
     def _messages(self) -> Response:
+        asked = request.args
+        count, offset = (int(asked.get(*pair)) for pair in (("count", 100), ("offset", 0)))
+
         def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
-            found = []
-            if one.active_at is not None and one.knobs.tells_activity:
-                message = {"id": "example", "from_me": False, "type": "text"}
-                chat = {"chat_id": "5500000000001@s.whatsapp.net"}
-                found = [{**message, **chat, "timestamp": int(one.active_at), "source": "mobile"}]
-            return WrapperAnswer(200, {"messages": found, "count": len(found), "total": len(found)})
+            if one.status != "connected":
+                return _NOT_PAIRED
+            if not 1 <= count <= 500:
+                return _error(400, "count must be from 1 to 500")
+            found = [
+                whapi_row(m, m.at or 0.0)
+                for m in self._gateway.messages_of(one)
+                if m.kind != "ciphertext" and asked.get("from_me") != str(not m.outgoing).lower()
+            ]
+            if asked.get("sort") == "desc":
+                found.reverse()
+            page = found[offset : offset + count]
+            return WrapperAnswer(200, {"messages": page, "count": len(page), "total": len(found)})
 
         return self._about("messages", tell)
 

@@ -10,6 +10,7 @@ from demo.simulator.apis.calls import body_of_request, is_secret
 from demo.simulator.apis.listed import ListedApi, Route
 from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
+from demo.simulator.event_shapes import wwebjs_row
 from demo.simulator.knobs import AS_IT_IS, MISSING
 
 # State and message. A session that waits for a scan looks like one that loads.
@@ -55,6 +56,8 @@ class WwebjsApi(ListedApi):
             ("GET", f"/client/getClassInfo/{one}", self._info),
             ("POST", f"/client/isRegisteredUser/{one}", self._query),
             ("POST", f"/client/sendMessage/{one}", self._send),
+            ("GET", f"/client/getChats/{one}", self._chats),
+            ("POST", f"/chat/fetchMessages/{one}", self._messages),
         )
 
     def is_right(self) -> bool:
@@ -119,6 +122,33 @@ class WwebjsApi(ListedApi):
             return _ok(result=True) if one.sends else _NOT_CONNECTED
 
         return self.about("query", channel, ask)
+
+    def _chats(self, channel: str) -> Response:
+        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
+            if one.status != "connected":
+                return _NOT_CONNECTED
+            last = {m.chat: int(m.at or 0) for m in self.gateway.messages_of(one)}
+            chats = [{"id": {"_serialized": chat}, "timestamp": last[chat]} for chat in last]
+            return _ok(chats=chats)
+
+        return self.about("chats", channel, tell)
+
+    def _messages(self, channel: str) -> Response:
+        body = body_of_request()
+        options = body.get("searchOptions")
+        asked = options if isinstance(options, dict) else {}
+
+        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
+            if one.status != "connected":
+                return _NOT_CONNECTED
+            rows = [
+                wwebjs_row(m, m.at or 0.0)
+                for m in self.gateway.messages_of(one)
+                if m.chat == body.get("chatId") and asked.get("fromMe") in (None, m.outgoing)
+            ]
+            return _ok(messages=rows[-asked.get("limit", 50) :])
+
+        return self.about("messages", channel, tell)
 
     def _send(self, channel: str) -> Response:
         body = body_of_request()
