@@ -18,7 +18,7 @@ _Wanted = Mapping[int, Sequence[tuple[str, float]]]
 _ANSWER, _AGE, _PROOF = range(3)
 _ASKED = {
     "Zapwatch: all channels": ("Who was asked", ("Answer", "Asked", "Proved")),
-    "Zapwatch: one channel": ("Proof of life", ("A", "B", "C")),
+    "Zapwatch: one channel": ("Last probe", ("A", "B", "C")),
 }
 
 
