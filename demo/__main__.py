@@ -131,7 +131,7 @@ def _run_real(env_file: str | None, pixelhub_env: str | None) -> None:
         _print_urls(
             loop,
             settings,
-            "set in HOOK_TOKEN" if settings.hook_token else f"in {folder}/hook-token",
+            "HOOK_TOKEN in the settings" if settings.hook_token else f"in {folder}/hook-token",
         )
         read = file or loop.folder / "alertmanager.yml"
         print(f"  {'alertmanager':13}  reads {read}", flush=True)
@@ -236,9 +236,9 @@ def _events(loop: Loop, settings: Settings) -> Events:
 
 
 def _print_urls(loop: Loop, settings: Settings, token: str) -> None:
-    """Print all URLs and paths; ``token`` is the page's token, or where to find it."""
+    """Print all URLs and paths; ``token`` is the page's password, or where to find it."""
     for name, url in (
-        ("page", f"http://{loop.at.hook}/  (token: {token})"),
+        ("page", f"http://{loop.at.hook}/  (password: {token})"),
         ("metrics", f"http://{loop.at.exporter}/metrics"),
         ("hook", f"http://{loop.at.hook}/metrics"),
         # The APIs, since Debian's packages lack the web pages.

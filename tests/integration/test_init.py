@@ -280,7 +280,10 @@ class TestFlags:
         file.parent.mkdir()
         theirs = "route: {receiver: me}\nreceivers: [{name: me}]\n"
         file.write_text(theirs)
-        assert _flags(tmp_path, simulator.url).returncode == 0
+        kept = _flags(tmp_path, simulator.url)
+        assert kept.returncode == 0
+        assert "needs in that file: docs/prometheus.md" in kept.stdout
+        assert "for containers: docs/messages.md" in kept.stdout
         assert file.read_text() == theirs
         assert _flags(tmp_path, simulator.url, "--overwrite").returncode == 0
         assert file.with_name("alertmanager.yml.before-zapwatch").read_text() == theirs
