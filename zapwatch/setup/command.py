@@ -420,6 +420,7 @@ class Setup:
         if present and not self._may_replace(present):
             if self._files.is_foreign:
                 console.say("  " + _("What Zapwatch needs in that file: docs/prometheus.md"))
+                self._page_address()
             self._files.change_token(self._value("HOOK_TOKEN"))
             self._pending["ALERTMANAGER_FILE"] = str(self._files.file)
             self._keep()
