@@ -68,13 +68,12 @@ install -m 0644 deploy/systemd/*.service "$units"
 systemctl daemon-reload
 systemctl try-restart zapwatch-exporter zapwatch-hook
 echo "Zapwatch $("$prefix/bin/python" -m exporter --version | cut -d' ' -f2) is installed."
-is_new=
-systemctl is-enabled --quiet zapwatch-hook || is_new=yes
-todo="Now fill in $settings/zapwatch.env, then"
+fill_in=
+systemctl is-enabled --quiet zapwatch-hook || fill_in=yes
 # Where a person is at the terminal and nothing was filled in yet, begin with the questions.
-if [ "$is_new" ] && [ -t 0 ] && [ -t 1 ] && grep -q '^WPP_GATEWAY_BASE_URL=https://gateway.example.com:8443$' "$settings/zapwatch.env"; then
+if [ "$fill_in" ] && [ -t 0 ] && [ -t 1 ] && grep -q '^WPP_GATEWAY_BASE_URL=https://gateway.example.com:8443$' "$settings/zapwatch.env"; then
     if "$prefix/bin/zapwatch" init --env-file "$settings/zapwatch.env"; then
-        todo=Now
+        fill_in= # it has printed what comes next
     else
         echo "To go on: $prefix/bin/zapwatch init --env-file $settings/zapwatch.env"
     fi
@@ -86,4 +85,5 @@ page=$(sed -n 's#^HOOK_EXTERNAL_URL=##p' "$settings/zapwatch.env" | tail -n 1 | 
 sed -i "s#http://127.0.0.1:9862/docs/#${page:-http://127.0.0.1:9862}/docs/#" \
     "$prefix"/share/zapwatch/prometheus/rules/*.yml
 
-[ -z "$is_new" ] || echo "$todo: systemctl enable --now zapwatch-exporter zapwatch-hook"
+[ -z "$fill_in" ] ||
+    echo "Now fill in $settings/zapwatch.env, then: systemctl enable --now zapwatch-exporter zapwatch-hook"
