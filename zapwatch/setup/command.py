@@ -391,7 +391,7 @@ class Setup:
                 f"  {local_address(settings, settings.exporter_listen)}/messages/{name}?token="
                 f"{settings.gateways[0].messages_token}"
             )
-            self._console.say("  " + _("How, for each gateway and for containers: docs/messages.md"))
+            self._console.say("  " + _("How, by gateway and for containers: docs/messages.md"))
             return True
         if source != MessageSourceKind.LOG:
             return True
