@@ -25,6 +25,7 @@ from demo.simulator.client import Simulator
 from demo.story import ASK_SECONDS, SILENT_SECONDS, Story, make_channels
 from zapwatch.cli import WRONG_USAGE, manual, parser
 from zapwatch.config import Listen, Settings, SettingsError, collect, load
+from zapwatch.config.web import hook_link
 from zapwatch.server import end_on_signals, fail
 from zapwatch.setup.asking import has_terminal
 from zapwatch.setup.command import main as init
@@ -122,13 +123,15 @@ def _run_real(env_file: str | None, pixelhub_env: str | None) -> None:
             f"{settings.hook_listen} is in use, and {file} sends the alerts there: stop what "
             "listens there, or choose another HOOK_LISTEN and correct that file",
         )
-    with Loop(folder, at, env, token, env_file, alertmanager=file or ALERTMANAGER) as loop:
+    page = hook_link(replace(settings, hook_listen=at.hook), "")
+    alertmanager = file or ALERTMANAGER
+    with Loop(folder, at, env, token, env_file, alertmanager=alertmanager, page=page) as loop:
         loop.wait_until_ready()
         print(f"watching {', '.join(g.base_url for g in settings.gateways)}", flush=True)
         _print_urls(
             loop,
             settings,
-            "set in HOOK_TOKEN" if settings.hook_token else f"in {folder}/hook-token",
+            "HOOK_TOKEN in the settings" if settings.hook_token else f"in {folder}/hook-token",
         )
         read = file or loop.folder / "alertmanager.yml"
         print(f"  {'alertmanager':13}  reads {read}", flush=True)
@@ -233,9 +236,9 @@ def _events(loop: Loop, settings: Settings) -> Events:
 
 
 def _print_urls(loop: Loop, settings: Settings, token: str) -> None:
-    """Print all URLs and paths; ``token`` is the page's token, or where to find it."""
+    """Print all URLs and paths; ``token`` is the page's password, or where to find it."""
     for name, url in (
-        ("page", f"http://{loop.at.hook}/  (token: {token})"),
+        ("page", f"http://{loop.at.hook}/  (password: {token})"),
         ("metrics", f"http://{loop.at.exporter}/metrics"),
         ("hook", f"http://{loop.at.hook}/metrics"),
         # The APIs, since Debian's packages lack the web pages.

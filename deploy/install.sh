@@ -62,23 +62,28 @@ sed -e 's#^HOOK_TOKEN=.*#HOOK_TOKEN_FILE=/etc/zapwatch/hook-token#' \
     -e '/^# A long random text/d' .env.example | give 0640 "$settings/zapwatch.env"
 [ -e /etc/logrotate.d/zapwatch ] || install -m 0644 deploy/systemd/zapwatch.logrotate /etc/logrotate.d/zapwatch
 
-# In the rules, the runbook is where people reach the hook.
-page=$(sed -n 's#^HOOK_EXTERNAL_URL=##p' "$settings/zapwatch.env" | tail -n 1 | tr -d "\"' " |
-    sed 's#/*$##')
-sed -i "s#http://127.0.0.1:9862/docs/#${page:-http://127.0.0.1:9862}/docs/#" \
-    "$prefix"/share/zapwatch/prometheus/rules/*.yml
-
 # The services. They are started by hand the first time, when the settings are right.
 install -d "$units"
 install -m 0644 deploy/systemd/*.service "$units"
 systemctl daemon-reload
 systemctl try-restart zapwatch-exporter zapwatch-hook
 echo "Zapwatch $("$prefix/bin/python" -m exporter --version | cut -d' ' -f2) is installed."
-if ! systemctl is-enabled --quiet zapwatch-hook; then
-    # Where a person is at the terminal and nothing was filled in yet, begin with the questions.
-    if [ -t 0 ] && [ -t 1 ] && grep -q '^WPP_GATEWAY_BASE_URL=https://gateway.example.com:8443$' "$settings/zapwatch.env"; then
-        "$prefix/bin/zapwatch" init --env-file "$settings/zapwatch.env" ||
-            echo "To go on: $prefix/bin/zapwatch init --env-file $settings/zapwatch.env"
+fill_in=
+systemctl is-enabled --quiet zapwatch-hook || fill_in=yes
+# Where a person is at the terminal and nothing was filled in yet, begin with the questions.
+if [ "$fill_in" ] && [ -t 0 ] && [ -t 1 ] && grep -q '^WPP_GATEWAY_BASE_URL=https://gateway.example.com:8443$' "$settings/zapwatch.env"; then
+    if "$prefix/bin/zapwatch" init --env-file "$settings/zapwatch.env"; then
+        fill_in= # it has printed what comes next
+    else
+        echo "To go on: $prefix/bin/zapwatch init --env-file $settings/zapwatch.env"
     fi
-    echo "Now fill in $settings/zapwatch.env, then: systemctl enable --now zapwatch-exporter zapwatch-hook"
 fi
+
+# In the rules, the runbook is where people reach the hook.
+page=$(sed -n 's#^HOOK_EXTERNAL_URL=##p' "$settings/zapwatch.env" | tail -n 1 | tr -d "\"' " |
+    sed 's#/*$##')
+sed -i "s#http://127.0.0.1:9862/docs/#${page:-http://127.0.0.1:9862}/docs/#" \
+    "$prefix"/share/zapwatch/prometheus/rules/*.yml
+
+[ -z "$fill_in" ] ||
+    echo "Now fill in $settings/zapwatch.env, then: systemctl enable --now zapwatch-exporter zapwatch-hook"

@@ -216,6 +216,8 @@ def test_with_pixelhubs_env_it_watches_the_real_gateway_and_database(
         )
         with running_stack(tmp_path) as stack:
             stack.wait_for("watching", 60)
+            page = stack.url("hook").removesuffix("/metrics")
+            assert _runbooks(stack.url("alerts, 1 h").partition("/api/")[0]) == {page}
             age = 'whatsapp_channel_seconds_since_last_message{channel="Pixel12 Digital"'
             wait_until(lambda: age in get(stack.url("metrics")).text, 30, "the age of the message")
             simulator.drop("Pixel12 Digital")
@@ -225,6 +227,13 @@ def test_with_pixelhubs_env_it_watches_the_real_gateway_and_database(
             for path in (tmp_path / "var" / "demo").glob("*.log"):
                 assert secret not in path.read_text()
                 assert _PASSWORD not in path.read_text()
+
+
+def _runbooks(prometheus: str) -> set[str]:
+    """Return the addresses of the hook's page to which the alerts of Prometheus lead."""
+    groups = get(f"{prometheus}/api/v1/rules?type=alert").json()["data"]["groups"]
+    links = {rule["annotations"]["runbook_url"] for group in groups for rule in group["rules"]}
+    return {link.partition("/docs/runbook/")[0] for link in links}
 
 
 def _fill(url: sa.URL) -> None:

@@ -280,7 +280,11 @@ class TestFlags:
         file.parent.mkdir()
         theirs = "route: {receiver: me}\nreceivers: [{name: me}]\n"
         file.write_text(theirs)
-        assert _flags(tmp_path, simulator.url).returncode == 0
+        kept = _flags(tmp_path, simulator.url, "--address", _PAGE)
+        assert kept.returncode == 0
+        assert load(str(tmp_path / ".env"), {}).hook_external_url == _PAGE
+        assert "needs in that file: docs/prometheus.md" in kept.stdout
+        assert "for containers: docs/messages.md" in kept.stdout
         assert file.read_text() == theirs
         assert _flags(tmp_path, simulator.url, "--overwrite").returncode == 0
         assert file.with_name("alertmanager.yml.before-zapwatch").read_text() == theirs

@@ -12,6 +12,7 @@ import yaml
 
 from tests.support.shipped import ALERTMANAGER, PROMETHEUS, ROOT, RULE_FILES, read_yaml, run
 
+_INSTALLED = "/opt/zapwatch/share/zapwatch"
 _THEIRS = {
     "global": {"evaluation_interval": "1m"},
     "rule_files": ["zapwatch/*.yml"],
@@ -39,7 +40,7 @@ def _parts(block: str) -> list[Any]:
 def rules(tmp_path: Path) -> Path:
     """Copy the rules as the page says, to a folder of the test's own."""
     copy, _ = _blocks("sh")
-    script = copy.replace("/etc/prometheus", str(tmp_path))
+    script = copy.replace("/etc/prometheus", str(tmp_path)).replace(_INSTALLED, str(ROOT))
     subprocess.run(["sh", "-euc", script], cwd=ROOT, check=True)
     return tmp_path / "zapwatch"
 

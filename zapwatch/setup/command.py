@@ -391,8 +391,7 @@ class Setup:
                 f"  {local_address(settings, settings.exporter_listen)}/messages/{name}?token="
                 f"{settings.gateways[0].messages_token}"
             )
-            self._console.say("  " + _("How, for each gateway: docs/gateways/"))
-            self._console.say("  " + _("From a container the address differs: docs/messages.md"))
+            self._console.say("  " + _("How, by gateway and for containers: docs/messages.md"))
             return True
         if source != MessageSourceKind.LOG:
             return True
@@ -419,6 +418,9 @@ class Setup:
         console.say("3/4 " + _("Who is told when a person is needed?"))
         present = self._files.present()
         if present and not self._may_replace(present):
+            if self._files.is_foreign:
+                console.say("  " + _("What Zapwatch needs in that file: docs/prometheus.md"))
+                self._page_address()
             self._files.change_token(self._value("HOOK_TOKEN"))
             self._pending["ALERTMANAGER_FILE"] = str(self._files.file)
             self._keep()
