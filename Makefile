@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 TRANSLATED := reconnect_hook/dashboard zapwatch/setup
 PYBABEL := $(CURDIR)/.venv/bin/pybabel
 # Lines of a catalog's head that say nothing, and would change with each run.
-NOBODY := '/^"(Project-Id|Report-Msgid|POT-Creation|PO-Revision|Last-Transl|Language-Team|Generated-By)/d'
+NO_HEAD := '/^"(Project-Id|Report-Msgid|POT-Creation|PO-Revision|Last-Transl|Language-Team|Generated-By)/d'
 CODE := zapwatch exporter reconnect_hook demo tests benchmarks
 
 help:
@@ -14,7 +14,7 @@ help:
 	@echo "make test-fast  the unit tests, without servers, in half a minute"
 	@echo "make install systemd services on this machine, as root (docs/install.md)"
 	@echo "make setup   only the virtual environment .venv, with everything locked"
-	@echo "make lint    ruff and mypy"
+	@echo "make lint    ruff, mypy and the words of .banned-words"
 	@echo "make format  let ruff rewrite the code"
 	@echo "make translations  bring the page's translations up to date, and compile them"
 	@echo "make docs    site/: the documentation as a site; fails on a dead link"
@@ -38,6 +38,8 @@ lint: setup
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy $(CODE)
+	@! git grep -nwiIE -f .banned-words -- . ':!tests' ':!*/tests/*' ':!*.po' ':!docs/pt-BR' ':!.banned-words' \
+	    ':!reconnect_hook/migrations'
 
 format: setup
 	$(PYTHON) -m ruff check --fix .
@@ -73,7 +75,7 @@ translations: setup
 	        -F babel.cfg -o messages.pot . && \
 	    $(PYBABEL) update --no-wrap --ignore-obsolete --no-fuzzy-matching \
 	        -i messages.pot -d translations && \
-	    rm messages.pot && sed -i -E $(NOBODY) translations/*/LC_MESSAGES/messages.po && \
+	    rm messages.pot && sed -i -E $(NO_HEAD) translations/*/LC_MESSAGES/messages.po && \
 	    $(PYBABEL) compile -d translations) || exit 1; done
 
 clean:

@@ -124,9 +124,9 @@ def _audit(reading: MessageLog, arrived: Sequence[tuple[str, float]]) -> Audit:
     gateway: Any = SimpleNamespace(received=received, delivery_seconds=0.0)
     book: Any = SimpleNamespace(delivered_again=lambda *_: {})
     source = LogMessages(reading, 3600)
-    nobody = cast("Any", None)
+    absent = cast("Any", None)
     auditor = MessageAuditor(
-        book, gateway, source, nobody, lambda *_: None, AuditMode.OFF, clock=Clock()
+        book, gateway, source, absent, lambda *_: None, AuditMode.OFF, clock=Clock()
     )
     since = has[-1][1] - 60
     [(_, audit)] = auditor.audit([(Channel("loja", Status.CONNECTED), since)])

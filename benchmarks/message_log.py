@@ -102,7 +102,7 @@ def _look_for_nobody(log: BigLog) -> None:
     statements = Statements(reading)
     messages = LogTailer(reading, _LOOKBACK_SECONDS)
     started = time.perf_counter()
-    view = messages.find(["nobody"])
+    view = messages.find(["unlisted"])
     seconds = time.perf_counter() - started
     reading.close()
     print(

@@ -586,10 +586,10 @@ class MessageAuditor:
         ``go_on`` is called after each channel's read from the gateway.
         """
         if self._messages is None:
-            nobody = Audit(
+            unknown = Audit(
                 AuditResult.UNKNOWN, why="there is no message log, and no events are taken"
             )
-            return [(channel, nobody) for channel, _ in wanted]
+            return [(channel, unknown) for channel, _ in wanted]
         until = self._clock.time()
         received = []
         for channel, since in wanted:

@@ -43,7 +43,7 @@ def _evolution(message: SimulatedMessage, at: float) -> Event:
         "instance": message.channel,
         "data": evolution_row(message, at),
         "sender": f"{message.sender or _SOMEBODY}@s.whatsapp.net",
-        "apikey": "an-api-key-that-nobody-must-keep",
+        "apikey": "an-api-key-that-must-not-be-kept",
     }
 
 

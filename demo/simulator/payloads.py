@@ -32,7 +32,7 @@ _SENTENCES = (
     "Thank you, that was quick!",
     "We open at nine and close at six, on Saturdays at one.",
     "I'll pass by after lunch to sign the papers.",
-    "Could somebody call me back about the website?",
+    "Could you call me back about the website?",
     "The new logo looks much better in green.",
     "Please leave the key with the neighbour in number twelve.",
 )

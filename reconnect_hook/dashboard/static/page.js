@@ -7,7 +7,7 @@
   const BUSY_MS = 1000; // while a repair or a probe is under way on a channel's page
   const QR_MS = 600; // while a code is shown
   const QR_LEFT_MS = 5000; // in which the code can still turn out to have been scanned
-  const QR_MOST_MS = 10 * 60 * 1000; // then nobody seems to be looking any more
+  const QR_MOST_MS = 10 * 60 * 1000; // then the page is presumably unattended
   const TICK_MS = 5000; // between two looks at the clock
 
   const root = document.documentElement;
@@ -133,7 +133,7 @@
     return run;
   }
 
-  // The tab's title counts what needs somebody.
+  // The tab's title counts the channels that need attention.
   function countInTitle() {
     const count = Number($("[data-attention]")?.dataset.attention);
     const title = document.title.replace(/^\(\d+\) /, "");
@@ -243,7 +243,7 @@
     if (part) qr(part, run);
   }
 
-  // The code: asked about more often than anything else, for as long as somebody may be scanning.
+  // The code is polled more often than anything else, as long as it may be scanned.
   function qr(part, refresh) {
     const image = $(".code-image", part);
     const box = $(".code", part);
