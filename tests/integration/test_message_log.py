@@ -24,7 +24,6 @@ from tests.support.mariadb import MYSQLD, MariaDb
 from tests.support.message_logs import WrittenLog
 from tests.support.raw_server import Conversation, RawServer, deaf_port
 from zapwatch.config import collect, parse, parse_pixelhub_env
-from zapwatch.messages import webhook_log
 from zapwatch.messages.payloads import make_token
 from zapwatch.messages.webhook_log import CHANNEL_PATHS, Direction, MessageLog, MessageLogError, Row
 
@@ -693,7 +692,7 @@ def test_a_server_that_accepts_and_says_nothing_is_given_up(
     def mute(conversation: Conversation) -> None:
         conversation.drip([b"", b""], 60)
 
-    monkeypatch.setattr(webhook_log, "_TIMEOUT", 1)
+    monkeypatch.setattr("zapwatch.db._TIMEOUT", 1)
     with RawServer(mute) as server:
         port = int(server.url.rpartition(":")[2])
         started = time.monotonic()
@@ -703,7 +702,7 @@ def test_a_server_that_accepts_and_says_nothing_is_given_up(
 
 
 def test_a_server_that_does_not_accept_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhook_log, "_TIMEOUT", 1)
+    monkeypatch.setattr("zapwatch.db._TIMEOUT", 1)
     with deaf_port() as port:
         started = time.monotonic()
         _failure(sa.URL.create("mysql+pymysql", "u", "p", "127.0.0.1", port, "d"))
@@ -714,7 +713,7 @@ def test_a_server_that_does_not_accept_is_given_up(monkeypatch: pytest.MonkeyPat
 def test_a_statement_that_takes_too_long_is_given_up(
     mariadb: MariaDb, mariadb_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhook_log, "_TIMEOUT", 1)
+    monkeypatch.setattr("zapwatch.db._TIMEOUT", 1)
     with _opened(mariadb_log.reader) as log, mariadb_log.engine.connect() as other:
         log.head(0)
         other.execute(sa.text("LOCK TABLES webhook_raw_logs WRITE"))
