@@ -115,7 +115,7 @@ def test_only_the_dead_are_repaired(installation: Installation) -> None:
         return {one["metric"]["channel"] for one in installation.query(firing)}
 
     with _talking(installation):
-        wait_until(lambda: broken() == {"sem-webhook"}, 180, "a person to be told of the webhook")
+        wait_until(lambda: broken() == {"sem-webhook"}, 600, "a person to be told of the webhook")
         installation.of["webhook"].put_channel("sem-webhook", posting="set")
         _hear(installation, "webhook", "sem-webhook")
         wait_until(lambda: not broken(), 60, "its alert to end")

@@ -148,7 +148,7 @@ def ask(prometheus: str, expression: str, *, instant: bool) -> list[Any]:
     url = f"{prometheus}/api/v1/query?query={quote(expression)}"
     if not instant:
         now = time.time()
-        url = url.replace("/query?", f"/query_range?start={now - 600}&end={now}&step=5&")
+        url = url.replace("/query?", f"/query_range?start={now - 600}&end={now}&step=1&")
     answer = get(url).json()
     assert answer["status"] == "success", (answer, expression)
     return [
