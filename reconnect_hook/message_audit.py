@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import logging
-import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -18,7 +17,7 @@ from sqlalchemy.dialects import mysql, sqlite
 
 from reconnect_hook.audit_log import EventLog
 from reconnect_hook.schema import message_audit, missed_message
-from reconnect_hook.workers import StartThread, start_thread
+from reconnect_hook.workers import OneAtATime, StartThread, start_thread
 from zapwatch.channels import Channel, channel_key
 from zapwatch.clock import Clock
 from zapwatch.config.gateway import AuditMode
@@ -485,9 +484,8 @@ class MessageAuditor:
         self._events = events
         self._on_end = on_end
         self._mode = mode
-        self._start = start
+        self._threads = OneAtATime(start)
         self._clock = clock
-        self._running = threading.Lock()
         self._listed: Mapping[str, Channel] = {}
         self._listed_at = float("-inf")
 
@@ -507,14 +505,8 @@ class MessageAuditor:
             self.repository.want_daily()
 
     def begin(self) -> None:
-        """Run due audits in a thread, unless one is running."""
-        if not self._running.acquire(blocking=False):
-            return
-        try:
-            self._start(self._run)
-        except RuntimeError:
-            # No thread is available: the audits stay due.
-            self._running.release()
+        """Run due audits in a thread, unless one is running; without a thread, they stay due."""
+        self._threads.begin(self._run)
 
     def _run(self) -> None:
         try:
@@ -524,8 +516,6 @@ class MessageAuditor:
             _log.warning("messages cannot be audited: %s; trying again", error)
         except Exception:  # noqa: BLE001
             _log.exception("an audit of messages met a fault of the hook itself")
-        finally:
-            self._running.release()
 
     def _work(self, due: Sequence[DueAudit]) -> None:
         listed = self._list({one.key for one in due})

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from reconnect_hook.audit_log import EventLog
 from reconnect_hook.message_audit import SECOND_SECONDS, AuditWish, Replay, want_audits
 from reconnect_hook.schema import gateway, message_audit, missed_message
-from reconnect_hook.workers import StartThread, start_thread
+from reconnect_hook.workers import OneAtATime, StartThread, start_thread
 from zapwatch.channels import Channel, channel_key
 from zapwatch.config.gateway import ReplayMode
 from zapwatch.db import Database, StateError, now
@@ -295,8 +295,7 @@ class MessageReplayer:
         self._events = events
         self._count = count
         self._mode = mode
-        self._start = start
-        self._running = threading.Lock()
+        self._threads = OneAtATime(start)
         self._stopped = threading.Event()
 
     @property
@@ -321,14 +320,9 @@ class MessageReplayer:
             self._repository.want(channel, by_person=False)
 
     def begin(self) -> None:
-        """Run due deliveries in a thread, unless one is running."""
-        if self.why_not or not self._running.acquire(blocking=False):
-            return
-        try:
-            self._start(self._work)
-        except RuntimeError:
-            # No thread is available: the deliveries stay due.
-            self._running.release()
+        """Run due deliveries in a thread, unless one is running; without one, they stay due."""
+        if not self.why_not:
+            self._threads.begin(self._work)
 
     def stop(self) -> None:
         """Stop after the current message."""
@@ -342,8 +336,6 @@ class MessageReplayer:
             _log.warning("missed messages cannot be delivered: %s; trying again", error)
         except Exception:  # noqa: BLE001
             _log.exception("a delivery of missed messages met a fault of the hook itself")
-        finally:
-            self._running.release()
 
     def run_now(self, channel: Channel) -> tuple[Counter[Replay], str] | None:
         """Deliver a channel's missed messages now; None if another delivery is running.

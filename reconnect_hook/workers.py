@@ -34,6 +34,30 @@ def start_thread(work: Callable[[], None]) -> None:
     threading.Thread(target=work, name="gateway-call", daemon=True).start()
 
 
+class OneAtATime:
+    """Runs background work in at most one thread."""
+
+    def __init__(self, start: StartThread) -> None:
+        self._start = start
+        self._running = threading.Lock()
+
+    def begin(self, work: Callable[[], None]) -> None:
+        """Run the work, unless some is running or the system has no thread left."""
+        if not self._running.acquire(blocking=False):
+            return
+
+        def run() -> None:
+            try:
+                work()
+            finally:
+                self._running.release()
+
+        try:
+            self._start(run)
+        except RuntimeError:
+            self._running.release()
+
+
 @dataclass(frozen=True, slots=True)
 class Listed:
     """The answer to a list; times are of the monotonic clock.
