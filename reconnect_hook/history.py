@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.mysql import LONGTEXT
-from sqlalchemy.schema import CreateTable
 
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.attempt_log import KEPT_ATTEMPTS, LoggedAttempt
@@ -17,22 +15,12 @@ from reconnect_hook.delivery import WebhookMemory
 from reconnect_hook.models import Backoff, ChannelRow, Intent, Outcome, Phase, ProbeOutcome
 from reconnect_hook.probe_limits import Probed
 from reconnect_hook.repository import ensure_row, read_all_rows, read_gateway, read_rows
-from reconnect_hook.schema import MYSQL, attempt_log, channel, repair_log
-from zapwatch.channels import MAX_ID_LENGTH
+from reconnect_hook.schema import attempt_log, channel, listed_channels, repair_log
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.db import Database, now
 
 _ATTEMPTS = 200  # shown per channel
 _GONE_SECONDS = 300.0  # as in the rule WhatsAppChannelGone
-# Used only by ``check``, which creates it on demand.
-_LISTED = sa.Table(
-    "listed_channels",
-    sa.MetaData(),
-    sa.Column("gateway", sa.String(MAX_ID_LENGTH), primary_key=True),
-    # JSON by key: [id, time since which it is missing (Unix seconds) or null].
-    sa.Column("channels", sa.Text().with_variant(LONGTEXT(), "mysql", "mariadb"), nullable=False),
-    **MYSQL,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,8 +269,8 @@ class RepairHistory:
         """
 
         def work(connection: sa.Connection) -> list[str]:
-            at, mine = now(connection), _LISTED.c.gateway == self._gateway
-            noted = connection.scalar(sa.select(_LISTED.c.channels).where(mine))
+            at, mine = now(connection), listed_channels.c.gateway == self._gateway
+            noted = connection.scalar(sa.select(listed_channels.c.channels).where(mine))
             before: dict[str, tuple[str, float | None]] = json.loads(noted or "{}")
             kept: dict[str, tuple[str, float | None]] = {k: (c, None) for k, c in listed.items()}
             gone = []
@@ -296,12 +284,12 @@ class RepairHistory:
                     kept[key] = name, since
             text = json.dumps(kept, sort_keys=True)
             if text != noted:
-                connection.execute(sa.delete(_LISTED).where(mine))
-                connection.execute(sa.insert(_LISTED).values(gateway=self._gateway, channels=text))
+                connection.execute(sa.delete(listed_channels).where(mine))
+                connection.execute(
+                    sa.insert(listed_channels).values(gateway=self._gateway, channels=text)
+                )
             return sorted(gone)
 
-        with self._database.write() as connection:
-            connection.execute(CreateTable(_LISTED, if_not_exists=True))
         return self._database.transact(work)
 
     def _note(self, connection: sa.Connection, key: str, **values: object) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.mysql import LONGTEXT
 
 from zapwatch.channels import MAX_ID_LENGTH
 
@@ -236,3 +237,13 @@ missed_message = sa.Table(
     **MYSQL,
 )
 """Messages that audits found missing, for 30 days; without text or phone number."""
+
+listed_channels = sa.Table(
+    "listed_channels",
+    metadata,
+    sa.Column("gateway", _KEY, primary_key=True),
+    # JSON by key: [id, time since which it is missing (Unix seconds) or null].
+    sa.Column("channels", sa.Text().with_variant(LONGTEXT(), "mysql", "mariadb"), nullable=False),
+    **MYSQL,
+)
+"""The channels of each gateway's list at the last ``check``."""

@@ -16,13 +16,6 @@ def add_table(table: str, *columns: SchemaItem, **options: Any) -> None:
         op.create_table(table, *columns, **options)
 
 
-def add_column(table: str, column: sa.Column[Any]) -> None:
-    """Add a column if it is missing."""
-    known = sa.inspect(op.get_bind()).get_columns(table)
-    if all(one["name"] != column.name for one in known):
-        op.add_column(table, column)
-
-
 def add_index(name: str, table: str, columns: Sequence[str]) -> None:
     """Add an index if its name is missing."""
     if all(index["name"] != name for index in sa.inspect(op.get_bind()).get_indexes(table)):
