@@ -32,7 +32,6 @@ from zapwatch.server import dead_threads, end_on_signals, fail, run
 
 _PROGRAM = "reconnect_hook"
 _log = logging.getLogger(_PROGRAM)
-_SWITCH_SECONDS = 0.0002
 _STOP_SECONDS = 2.0  # for repairs in progress
 _MOST_AUDITED_HOURS = 168
 
@@ -249,6 +248,7 @@ def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bo
         return 0
     from reconnect_hook.app import (
         AUTH,
+        PREPARE,
         Heartbeat,
         add_heartbeat,
         add_reload,
@@ -261,8 +261,6 @@ def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bo
     from zapwatch.front import Front, Server
 
     log_to_stderr(settings.log_level, settings.log_format)
-    # With the default 5 ms, a response waits that long for each computing thread.
-    sys.setswitchinterval(_SWITCH_SECONDS)
     metrics = HookMetrics()
     store = open_store(settings)
     supervisor = HookSupervisor(settings, store, metrics)
@@ -288,6 +286,7 @@ def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bo
                 app,
                 is_known=app.extensions[AUTH].knows,
                 urgent="/alerts",
+                prepare=app.extensions[PREPARE],
                 external_url=settings.hook_external_url,
                 keyed="/scan/",
                 trusted_proxy=settings.hook_trusted_proxy,

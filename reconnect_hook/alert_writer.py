@@ -1,9 +1,8 @@
-"""Stores the raises that alerts cause before they are answered, with group commit."""
+"""Stores the raises that alerts cause before they are answered."""
 
 from __future__ import annotations
 
 import enum
-import threading
 from collections.abc import Callable, Iterable, Sequence
 
 import sqlalchemy as sa
@@ -32,20 +31,14 @@ class Disposition(enum.StrEnum):
     IGNORED = "ignored"
 
 
-class _PendingPayload:
-    """One payload to store, and then its dispositions or its error."""
+class _Payload:
+    """One payload's alerts, their dispositions and raises, and the error that it met."""
 
     def __init__(self, alerts: Sequence[Alert]) -> None:
         self.alerts = alerts
         self.dispositions: list[Disposition] = []
         self.raises: list[Raise] = []
-        self.done = False
         self.error: StateError | None = None
-
-    def finish(self, error: StateError | None = None) -> None:
-        """Mark the payload as done, unless it already is."""
-        if not self.done:
-            self.done, self.error = True, error
 
 
 class AlertWriter:
@@ -65,9 +58,6 @@ class AlertWriter:
         self._backoff = backoff
         self._wake = wake
         self._asked_by = asked_by
-        self._waiting: list[_PendingPayload] = []
-        self._list_lock = threading.Lock()
-        self._work_lock = threading.Lock()
 
     def accept(self, alerts: Sequence[Alert]) -> list[Disposition]:
         """Store the raises of one payload's alerts, and return each alert's disposition.
@@ -80,47 +70,34 @@ class AlertWriter:
 
         Raises StateError; then nothing of this payload is accepted.
         """
-        if all(alert.target is None for alert in alerts):
-            return [Disposition.IGNORED] * len(alerts)
-        mine = _PendingPayload(alerts)
-        with self._list_lock:
-            self._waiting.append(mine)
-        # Group commit, since one payload takes as long as many: the thread that gets the lock
-        # stores all waiting payloads, and the others find theirs done.
-        with self._work_lock:
-            if not mine.done:
-                self._work(self._take())
-        if mine.error is not None:
-            raise mine.error
-        return mine.dispositions
+        (result,) = self.accept_all([alerts])
+        if isinstance(result, StateError):
+            raise result
+        return result
 
-    def _take(self) -> list[_PendingPayload]:
-        with self._list_lock:
-            taken, self._waiting = self._waiting, []
-        return taken
+    def accept_all(
+        self, payloads: Sequence[Sequence[Alert]]
+    ) -> list[list[Disposition] | StateError]:
+        """Accept several payloads in one transaction, each on its own; raise nothing.
 
-    def _work(self, payloads: list[_PendingPayload]) -> None:
+        One that the database rejects does not fail the others.
+        """
+        those = [_Payload(alerts) for alerts in payloads]
         try:
             # In an alert storm nearly all alerts are known already and need no write.
-            self._admit(payloads)
-            self._store([payload for payload in payloads if payload.raises])
-            for payload in payloads:
-                payload.finish()
-        except UnavailableError as error:
-            # Fail the payloads that arrived meanwhile too, instead of waiting again.
-            self._fail(payloads + self._take(), error)
+            self._admit(those)
+            self._store([one for one in those if one.raises])
         except StateError as error:
-            self._fail(payloads, error)
-        finally:
-            self._fail(payloads, StateError("a fault of the hook itself"))
+            for one in those:
+                one.error = one.error or error
+        return [one.error or one.dispositions for one in those]
 
-    @staticmethod
-    def _fail(payloads: list[_PendingPayload], error: StateError) -> None:
-        for payload in payloads:
-            payload.finish(error)
-
-    def _admit(self, payloads: list[_PendingPayload]) -> None:
+    def _admit(self, payloads: list[_Payload]) -> None:
         keys = {alert.target.key for one in payloads for alert in one.alerts if alert.target}
+        if not keys:
+            for one in payloads:
+                one.dispositions = [Disposition.IGNORED] * len(one.alerts)
+            return
         with self._database.read() as connection:
             # Read the look's number with the rows: raises must not appear newer than they are.
             gateway, rows = read_state(connection, self._gateway, keys)
@@ -133,7 +110,7 @@ class AlertWriter:
 
     def _admit_payload(
         self,
-        payload: _PendingPayload,
+        payload: _Payload,
         gateway: GatewayRow,
         rows: dict[str, ChannelRow],
         at: float,
@@ -156,7 +133,7 @@ class AlertWriter:
                 payload.raises.append(raised)
                 rows[raised.key] = raised.applied_to(rows.get(raised.key))
 
-    def _store(self, payloads: list[_PendingPayload]) -> None:
+    def _store(self, payloads: list[_Payload]) -> None:
         if not payloads:
             return
         try:
@@ -165,7 +142,7 @@ class AlertWriter:
             raise
         except StateError as error:
             if len(payloads) == 1:
-                payloads[0].finish(error)
+                payloads[0].error = error
                 return
             # One payload that the database rejects must not fail the others.
             for payload in payloads:

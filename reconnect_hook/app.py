@@ -6,7 +6,9 @@ import json
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, TooManyRequests
@@ -22,18 +24,25 @@ from reconnect_hook.alerts import (
 )
 from reconnect_hook.auth import TokenAuth
 from reconnect_hook.metrics import HookMetrics, LatestPages
-from reconnect_hook.supervisor import GatewayController, HookSupervisor
+from reconnect_hook.supervisor import HookSupervisor
 from zapwatch.clock import Clock
 from zapwatch.config import Report
 from zapwatch.db import StateError
 from zapwatch.front import MAX_REQUEST_BYTES, SECURITY_HEADERS
 from zapwatch.http import HttpClient, HttpError
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
 _log = logging.getLogger("reconnect_hook")
 _people = logging.getLogger("people")
+_PAYLOAD = "zapwatch.payload"  # key of a request's accepted _Payload in its WSGI environment
 
 AUTH = "zapwatch_auth"
 """Key of the application's TokenAuth in ``app.extensions``."""
+
+PREPARE = "zapwatch_prepare"
+"""Key of the function that accepts the alerts of several requests at once, for ``Front``."""
 
 _MOST_TOLD = 100  # unknown gateway names that are logged
 _HEARTBEAT_SECONDS = 10.0  # timeout of the service
@@ -57,22 +66,22 @@ def create_app(
     """
     auth = TokenAuth(token, clock=clock)
     app = Flask(__name__, static_folder=None)
-    strangers = _UnknownGateways()
+    intake = _Intake(supervisor, metrics)
     app.extensions[AUTH] = auth
+    app.extensions[PREPARE] = partial(_prepare, auth, intake)
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
 
     @app.post("/alerts")
     def alerts() -> Response:
         """Answer only after everything in the payload is on disk."""
-        auth.check_token()
-        controllers = supervisor.controllers
-        parsed = parse_alerts(request.get_data(), controllers)
-        strangers.tell(parsed, controllers)
-        verdicts = _accept(controllers, parsed)
-        metrics.count_alerts(
-            (alert.status, verdict) for alert, verdict in zip(parsed, verdicts, strict=True)
-        )
-        return as_json(202, {str(verdict): verdicts.count(verdict) for verdict in Disposition})
+        payload: _Payload | None = request.environ.get(_PAYLOAD)
+        if payload is None:
+            auth.check_token()
+            (payload,) = intake.accept([request.get_data()])
+        if payload.error is not None:
+            raise payload.error
+        counts = {str(verdict): payload.verdicts.count(verdict) for verdict in Disposition}
+        return as_json(202, counts)
 
     @app.post("/notifications")
     def notifications() -> Response:
@@ -94,6 +103,84 @@ def create_app(
     _add_open_pages(app, supervisor, metrics, dead)
     _answer_errors(app)
     return app
+
+
+def _prepare(auth: TokenAuth, intake: _Intake, environs: Sequence[WSGIEnvironment]) -> None:
+    """Accept the alerts of all waiting requests at once, for the view to answer each.
+
+    Only of requests that the view accepts too.
+    """
+    mine = [
+        environ
+        for environ in environs
+        if environ["REQUEST_METHOD"] == "POST"
+        and environ["PATH_INFO"] == "/alerts"
+        and int(environ.get("CONTENT_LENGTH") or 0) <= MAX_REQUEST_BYTES
+        and auth.passes(environ)
+    ]
+    payloads = intake.accept([environ["wsgi.input"].getvalue() for environ in mine])
+    for environ, payload in zip(mine, payloads, strict=True):
+        environ[_PAYLOAD] = payload
+
+
+class _Payload:
+    """One payload's alerts with their dispositions, or the error that it met."""
+
+    def __init__(self, body: bytes, gateways: Collection[str]) -> None:
+        self.alerts: list[Alert] = []
+        self.error: PayloadError | StateError | None = None
+        try:
+            self.alerts = parse_alerts(body, gateways)
+        except PayloadError as error:
+            self.error = error
+        self.verdicts = [Disposition.IGNORED] * len(self.alerts)
+
+    def places_of(self, gateway: str) -> list[int]:
+        """Return the indexes of a gateway's alerts."""
+        if self.error is not None:
+            return []
+        return [place for place, alert in enumerate(self.alerts) if alert.gateway == gateway]
+
+
+class _Intake:
+    """Accepts the alerts of webhook payloads for all gateways."""
+
+    def __init__(self, supervisor: HookSupervisor, metrics: HookMetrics) -> None:
+        self._supervisor = supervisor
+        self._metrics = metrics
+        self._strangers = _UnknownGateways()
+
+    def accept(self, bodies: Sequence[bytes]) -> list[_Payload]:
+        """Store the alerts of all payloads together, each payload on its own; raise nothing.
+
+        Alerts of unknown gateways are ignored. After a StateError, Alertmanager sends the payload
+        again, and what was stored of it is coalesced.
+        """
+        controllers = self._supervisor.controllers
+        payloads = [_Payload(body, controllers) for body in bodies]
+        for name, controller in controllers.items():
+            mine = [(one, places) for one in payloads if (places := one.places_of(name))]
+            stored = controller.writer.accept_all(
+                [[one.alerts[place] for place in places] for one, places in mine]
+            )
+            for (one, places), verdicts in zip(mine, stored, strict=True):
+                try:
+                    if isinstance(verdicts, StateError):
+                        raise verdicts
+                    controller.want_audits([one.alerts[place].outage for place in places])
+                except StateError as error:
+                    one.error = error
+                else:
+                    for place, verdict in zip(places, verdicts, strict=True):
+                        one.verdicts[place] = verdict
+        accepted = [one for one in payloads if one.error is None]
+        self._strangers.tell([alert for one in accepted for alert in one.alerts], controllers)
+        self._metrics.count_alerts(
+            (alert.status, verdict)
+            for one in accepted
+            for alert, verdict in zip(one.alerts, one.verdicts, strict=True)
+        )
+        return payloads
 
 
 class _UnknownGateways:
@@ -191,24 +278,6 @@ def add_settings(app: Flask, report: Callable[[], Report]) -> None:
     def settings() -> Response:
         app.extensions[AUTH].check_token()
         return as_json(200, report().as_json())
-
-
-def _accept(
-    controllers: Mapping[str, GatewayController], alerts: Sequence[Alert]
-) -> list[Disposition]:
-    """Store each alert with its gateway; alerts of unknown gateways are ignored.
-
-    Raises StateError if one cannot be stored. Alertmanager then sends all of them again, and the
-    stored ones are coalesced.
-    """
-    verdicts = [Disposition.IGNORED] * len(alerts)
-    for name, controller in controllers.items():
-        mine = [index for index, alert in enumerate(alerts) if alert.gateway == name]
-        stored = controller.writer.accept([alerts[index] for index in mine])
-        controller.want_audits([alerts[index].outage for index in mine])
-        for index, verdict in zip(mine, stored, strict=True):
-            verdicts[index] = verdict
-    return verdicts
 
 
 def _add_open_pages(

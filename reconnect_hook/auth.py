@@ -10,14 +10,19 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from flask import request
 from werkzeug.datastructures import Authorization
 from werkzeug.exceptions import Forbidden, TooManyRequests, Unauthorized
+from werkzeug.wrappers import Request
 from werkzeug.wrappers import Response as AnyResponse
 
 from zapwatch.clock import Clock
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 _log = logging.getLogger("reconnect_hook")
 
@@ -112,6 +117,15 @@ class TokenAuth:
             return False
         return _COOKIE in cookies and self._sessions.is_open(cookies[_COOKIE].value)
 
+    def passes(self, environ: WSGIEnvironment) -> bool:
+        """Whether check_token() accepts a request; counts no wrong token."""
+        asked = Request(environ)
+        given = _token_in(asked.headers.get("Authorization", ""))
+        if given is None or not self._is_token(given) or _is_of_another_site(asked):
+            return False
+        self._throttle.note_right(asked.remote_addr or "")
+        return True
+
     def check_token(self) -> None:
         """Raise Unauthorized, Forbidden or TooManyRequests unless the request has the token."""
         given = _token_in(request.headers.get("Authorization", ""))
@@ -189,22 +203,26 @@ def _token_in(header: str) -> str | None:
 
 
 def _refuse_other_sites() -> None:
-    """Raise Forbidden for a cross-site request.
+    """Raise Forbidden for a cross-site request."""
+    if _is_of_another_site(request):
+        raise Forbidden
+
+
+def _is_of_another_site(asked: Request) -> bool:
+    """Whether a browser sends the request from another site's page.
 
     Browsers send its source in Sec-Fetch-Site if the page has TLS or is on localhost, else in
     Origin; other clients send neither. Links from other sites (safe methods without Origin) are
     allowed.
     """
-    site = request.headers.get("Sec-Fetch-Site")
-    origin = request.headers.get("Origin")
-    if request.method in _SAFE and origin is None:
-        return
+    site = asked.headers.get("Sec-Fetch-Site")
+    origin = asked.headers.get("Origin")
+    if asked.method in _SAFE and origin is None:
+        return False
     # Origin is "null" for a form on a page with Referrer-Policy: no-referrer.
     if site is not None:
-        if site not in {"same-origin", "none"}:
-            raise Forbidden
-    elif origin is not None and _host(origin) != request.host:
-        raise Forbidden
+        return site not in {"same-origin", "none"}
+    return origin is not None and _host(origin) != asked.host
 
 
 def _host(origin: str) -> str | None:

@@ -13,13 +13,15 @@ import io
 import json
 import logging
 import os
+import queue
 import resource
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
     Head = Callable[[WSGIEnvironment], bool]
+    Prepare = Callable[[Sequence[WSGIEnvironment]], object]
+    _Outcome = tuple[asyncio.Future["Answer"], "Answer" | Exception]
 
 _log = logging.getLogger("server")
 
@@ -77,6 +81,9 @@ _METRICS = "/metrics"
 _UNFINISHED_BYTES = 64 * 1024 * 1024  # of all incomplete bodies together
 _DISCARDED = 4  # multiple of the limit that is read and discarded, so that the sender sees the 413
 _THREADS = 8
+# Limits of a batch: its first answer waits for its last, and all its bodies are parsed at once.
+_BATCH_REQUESTS = 64
+_BATCH_BYTES = 1024 * 1024
 _METRICS_THREADS = 2
 _PASSWORDS = 100  # accepted ones in the cache
 _PASSWORD_BYTES = 72  # limit of bcrypt
@@ -100,12 +107,13 @@ class Answer(NamedTuple):
 class Front:
     """Adapter from RSGI, granian's interface, to one WSGI application.
 
-    ``/-/healthy`` bypasses the threads; ``/metrics`` and the paths with the prefix ``urgent`` have
-    their own. Paths with the prefix ``keyed`` contain a key: they need no password and are not
-    logged. ``is_known`` decides by the headers whether a request may send a large body.
-    ``external_url`` is the address for clients: its path prefixes every address in a response, and
-    is optional in requests. ``ping`` queries the database: while it gets no response and no
-    ``urgent`` request is accepted (202), requests that wait for a thread or in one get a 503
+    ``/-/healthy`` bypasses the threads; ``/metrics`` has its own. One thread answers all waiting
+    requests to paths with the prefix ``urgent`` together, and first calls ``prepare`` with them,
+    which may store their data in one transaction. Paths with the prefix ``keyed`` contain a key:
+    they need no password and are not logged. ``is_known`` decides by the headers whether a request
+    may send a large body. ``external_url`` is the address for clients: its path prefixes every
+    address in a response, and is optional in requests. ``ping`` queries the database: while it gets
+    no response and no ``urgent`` request is accepted (202), waiting requests get a 503
     within a second.
     """
 
@@ -115,6 +123,7 @@ class Front:
         *,
         is_known: Head,
         urgent: str,
+        prepare: Prepare | None = None,
         external_url: str = "",
         keyed: str | None = None,
         trusted_proxy: str | None = None,
@@ -131,7 +140,7 @@ class Front:
         self._trusted_proxy = trusted_proxy
         self._ping = ping
         self._of_metrics = ThreadPoolExecutor(_METRICS_THREADS, "metrics")
-        self._of_urgent = ThreadPoolExecutor(_THREADS, "urgent")
+        self._of_urgent = _Batches(self._call, prepare)
         self._of_others = ThreadPoolExecutor(_THREADS, "pages")
         self._of_ping = ThreadPoolExecutor(1, "ping")
         self._pinging: asyncio.Future[object] | None = None
@@ -183,10 +192,19 @@ class Front:
         loop = asyncio.get_running_loop()
         if path == _METRICS:
             return await loop.run_in_executor(self._of_metrics, self._call, environ)
-        pool = self._of_urgent if path.startswith(self._urgent) else self._of_others
         if self._ping is None:
-            return await loop.run_in_executor(pool, self._call, environ)
-        return await self._unless_hung(pool, environ, self._ping)
+            return await self._calling(loop, environ)
+        return await self._unless_hung(loop, environ, self._ping)
+
+    def _is_urgent(self, environ: WSGIEnvironment) -> bool:
+        return bool(environ["PATH_INFO"].startswith(self._urgent))
+
+    def _calling(
+        self, loop: asyncio.AbstractEventLoop, environ: WSGIEnvironment
+    ) -> asyncio.Future[Answer]:
+        if self._is_urgent(environ):
+            return self._of_urgent.submit(loop, environ)
+        return loop.run_in_executor(self._of_others, self._call, environ)
 
     def _is_keyed(self, path: str) -> bool:
         return self._keyed is not None and path.startswith(self._keyed)
@@ -237,23 +255,25 @@ class Front:
         return None if size > limit else b"".join(chunks)
 
     async def _unless_hung(
-        self, pool: ThreadPoolExecutor, environ: WSGIEnvironment, ping: Callable[[], object]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        environ: WSGIEnvironment,
+        ping: Callable[[], object],
     ) -> Answer:
         """Call the application; return a 503 if neither it nor the database responds."""
-        loop = asyncio.get_running_loop()
         if self._pinging is not None and self._pinging.get_loop() is not loop:
             self._pinging = None  # from before a reload of the certificate
         pinging = self._pinging
         is_pinging = pinging is not None and not pinging.done()
         if is_pinging and self._is_silent():
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the state does not answer")
-        calling = loop.run_in_executor(pool, self._call, environ)
+        calling = self._calling(loop, environ)
         while True:
             done, _ = await asyncio.wait((calling,), timeout=_PATIENCE_SECONDS)
             if done:
                 answer = calling.result()
                 # On an overloaded machine the ping may be late although the database responds.
-                if pool is self._of_urgent and answer.status == HTTPStatus.ACCEPTED:
+                if answer.status == HTTPStatus.ACCEPTED and self._is_urgent(environ):
                     self._silent_since = time.monotonic()
                 return answer
             if self._pinging is None or self._pinging.done():
@@ -346,6 +366,70 @@ class Front:
         if scheme in {"http", "https"}:
             environ["wsgi.url_scheme"] = scheme
         return prefix if PATH_PREFIX.fullmatch(prefix) else ""
+
+
+class _Batches:
+    """One thread that answers all waiting requests together.
+
+    Each handover between threads costs a wait for the GIL, and each transaction a commit.
+    """
+
+    def __init__(self, call: Callable[[WSGIEnvironment], Answer], prepare: Prepare | None) -> None:
+        self._call = call
+        self._prepare = prepare
+        self._waiting: queue.SimpleQueue[tuple[WSGIEnvironment, asyncio.Future[Answer]]] = (
+            queue.SimpleQueue()
+        )
+        start_thread("urgent", self._work)
+
+    def submit(
+        self, loop: asyncio.AbstractEventLoop, environ: WSGIEnvironment
+    ) -> asyncio.Future[Answer]:
+        future = loop.create_future()
+        self._waiting.put((environ, future))
+        return future
+
+    def _work(self) -> None:
+        while True:
+            batch = [self._waiting.get()]
+            size = _size(batch[0][0])
+            with suppress(queue.Empty):
+                while len(batch) < _BATCH_REQUESTS and size < _BATCH_BYTES:
+                    batch.append(self._waiting.get_nowait())
+                    size += _size(batch[-1][0])
+            # A request that was refused meanwhile is cancelled.
+            batch = [(environ, future) for environ, future in batch if not future.done()]
+            if self._prepare is not None:
+                try:
+                    self._prepare([environ for environ, _ in batch])
+                except Exception:  # noqa: BLE001 - the application answers each by itself
+                    _log.exception("requests were not prepared, a fault of the program itself")
+            outcomes: dict[asyncio.AbstractEventLoop, list[_Outcome]] = {}
+            for environ, future in batch:
+                outcomes.setdefault(future.get_loop(), []).append((future, self._outcome(environ)))
+            for loop, those in outcomes.items():
+                with suppress(RuntimeError):  # closed by a reload of the certificate
+                    loop.call_soon_threadsafe(_deliver, those)
+
+    def _outcome(self, environ: WSGIEnvironment) -> Answer | Exception:
+        try:
+            return self._call(environ)
+        except Exception as error:  # noqa: BLE001 - the front logs it and answers
+            return error
+
+
+def _size(environ: WSGIEnvironment) -> int:
+    return int(environ.get("CONTENT_LENGTH") or 0)
+
+
+def _deliver(outcomes: list[_Outcome]) -> None:
+    for future, outcome in outcomes:
+        if future.done():
+            continue
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
 
 
 class _TooManyBytesError(Exception):

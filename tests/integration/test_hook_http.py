@@ -22,10 +22,11 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client import CollectorRegistry, Gauge
+from werkzeug.test import create_environ, run_wsgi_app
 
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
-from reconnect_hook.app import create_app
+from reconnect_hook.app import PREPARE, create_app
 from reconnect_hook.dashboard.register import add_page
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.metrics import HookMetrics, LatestPages
@@ -108,6 +109,40 @@ def test_what_was_accepted_is_stored_before_it_is_answered(app: App, tmp_path: P
     assert app.alerts("firing", "coalesced") == 4
     assert app.alerts("firing", "ignored") == 2
     assert app.alerts("invalid", "ignored") == 2
+
+
+def test_requests_that_wait_are_stored_together_and_each_gets_its_own_answer(
+    app: App, tmp_path: Path
+) -> None:
+    def other(name: str) -> bytes:
+        return payload(alert(name))
+
+    origin = {"Origin": "https://elsewhere.example.com"}
+    cases: list[tuple[int, bytes, dict[str, str]]] = [
+        (202, other("loja"), _BEARER),
+        (401, other("stranger"), {}),
+        (401, other("stranger"), {"Authorization": "Bearer wrong"}),
+        (403, other("stranger"), {**_BEARER, **origin}),
+        (400, b"{", _BEARER),
+        (413, b" " * (MAX_REQUEST_BYTES + 1), _BEARER),
+        (202, payload(alert("LOJA"), alert("b"), alert(gateway="other")), _BEARER),
+    ]
+    environs = [
+        create_environ("/alerts", method="POST", data=body, headers=headers)
+        for _, body, headers in cases
+    ]
+    app.flask.extensions[PREPARE](environs)
+    answers = [run_wsgi_app(app.flask, environ) for environ in environs]
+    assert [int(status[:3]) for _, status, _ in answers] == [status for status, _, _ in cases]
+    assert json.loads(b"".join(answers[-1][0])) == {
+        **_NOTHING,
+        "accepted": 1,
+        "coalesced": 1,
+        "ignored": 1,
+    }
+    rows = state(tmp_path, "SELECT channel FROM channel ORDER BY key")
+    assert [tuple(row) for row in rows] == [("b",), ("loja",)]
+    assert app.alerts("firing", "accepted") == 2
 
 
 def test_the_cooldown_is_answered_and_counted(app: App, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -280,18 +280,46 @@ def test_a_ping_that_is_late_refuses_nothing_while_alerts_are_stored(
     monkeypatch: pytest.MonkeyPatch, status: str, answers: set[int]
 ) -> None:
     monkeypatch.setattr("zapwatch.front._PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("zapwatch.front._BATCH_REQUESTS", 8)
     free = threading.Event()
 
     def work(_: object, start_response: Callable[..., object]) -> list[bytes]:
-        time.sleep(0.1)  # so that 80 of them wait for a second
         start_response(status, [])
         return []
 
-    front = Front(work, is_known=lambda _: False, urgent="/alerts", ping=free.wait)
+    def store(_: object) -> None:
+        time.sleep(0.1)  # so that 80 requests wait for a second
+
+    front = Front(work, is_known=lambda _: False, urgent="/alerts", prepare=store, ping=free.wait)
     try:
         assert set(_ask(front, *["/alerts"] * 80)) == answers
     finally:
         free.set()
+
+
+def test_urgent_requests_that_wait_are_prepared_together_up_to_a_limit(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("zapwatch.front._BATCH_REQUESTS", 3)
+    begun, free = threading.Event(), threading.Event()
+    batches: list[int] = []
+
+    def prepare(environs: Sequence[object]) -> None:
+        batches.append(len(environs))
+        begun.set()
+        free.wait()
+        raise ValueError("no request may fail because of this")
+
+    def work(_: object, start_response: Callable[..., object]) -> list[bytes]:
+        start_response("202 ", [])
+        return []
+
+    front = Front(work, is_known=lambda _: False, urgent="/alerts", prepare=prepare)
+    threading.Thread(target=lambda: (begun.wait(), free.set())).start()
+    assert _ask(front, *["/alerts"] * 7) == [202] * 7
+    assert sum(batches) == 7
+    assert max(batches) == 3
+    assert "a fault of the program itself" in caplog.text
 
 
 def test_headers_that_are_too_large_are_431(served: Served) -> None:
