@@ -31,7 +31,7 @@ class Disposition(enum.StrEnum):
     IGNORED = "ignored"
 
 
-class _Payload:
+class _PendingPayload:
     """One payload's alerts, their dispositions and raises, and the error that it met."""
 
     def __init__(self, alerts: Sequence[Alert]) -> None:
@@ -82,7 +82,7 @@ class AlertWriter:
 
         One that the database rejects does not fail the others.
         """
-        those = [_Payload(alerts) for alerts in payloads]
+        those = [_PendingPayload(alerts) for alerts in payloads]
         try:
             # In an alert storm nearly all alerts are known already and need no write.
             self._admit(those)
@@ -92,7 +92,7 @@ class AlertWriter:
                 one.error = one.error or error
         return [one.error or one.dispositions for one in those]
 
-    def _admit(self, payloads: list[_Payload]) -> None:
+    def _admit(self, payloads: list[_PendingPayload]) -> None:
         keys = {alert.target.key for one in payloads for alert in one.alerts if alert.target}
         if not keys:
             for one in payloads:
@@ -110,7 +110,7 @@ class AlertWriter:
 
     def _admit_payload(
         self,
-        payload: _Payload,
+        payload: _PendingPayload,
         gateway: GatewayRow,
         rows: dict[str, ChannelRow],
         at: float,
@@ -133,7 +133,7 @@ class AlertWriter:
                 payload.raises.append(raised)
                 rows[raised.key] = raised.applied_to(rows.get(raised.key))
 
-    def _store(self, payloads: list[_Payload]) -> None:
+    def _store(self, payloads: list[_PendingPayload]) -> None:
         if not payloads:
             return
         try:

@@ -301,13 +301,12 @@ def test_urgent_requests_that_wait_are_prepared_together_up_to_a_limit(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("zapwatch.front._BATCH_REQUESTS", 3)
-    begun, free = threading.Event(), threading.Event()
     batches: list[int] = []
 
     def prepare(environs: Sequence[object]) -> None:
         batches.append(len(environs))
-        begun.set()
-        free.wait()
+        waiting = front._of_urgent._waiting
+        wait_until(lambda: sum(batches) + waiting.qsize() == 7, 30, "the others to wait")
         raise ValueError("no request may fail because of this")
 
     def work(_: object, start_response: Callable[..., object]) -> list[bytes]:
@@ -315,7 +314,6 @@ def test_urgent_requests_that_wait_are_prepared_together_up_to_a_limit(
         return []
 
     front = Front(work, is_known=lambda _: False, urgent="/alerts", prepare=prepare)
-    threading.Thread(target=lambda: (begun.wait(), free.set())).start()
     assert _ask(front, *["/alerts"] * 7) == [202] * 7
     assert sum(batches) == 7
     assert max(batches) == 3
