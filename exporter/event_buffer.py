@@ -15,7 +15,7 @@ from zapwatch.channels import Channel
 from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SettingsError
 from zapwatch.config.readers import check_strength
-from zapwatch.gateways.declaration import EventPaths
+from zapwatch.gateways.base import Gateway
 from zapwatch.gateways.declared import DeclaredGateway
 from zapwatch.gateways.registry import adapter_of
 from zapwatch.messages.event_parser import Message
@@ -327,17 +327,12 @@ def senders_among(gateways: Collection[GatewaySettings]) -> dict[str, Sender]:
                 f"{gateway.name} post its events with it"
             )
         check_strength(f"MESSAGES_TOKEN of gateway {gateway.name}", gateway.messages_token)
-    return {
-        gateway.name: Sender(gateway.type, gateway.messages_token, _event_paths(gateway))
-        for gateway in posting
-    }
+    return {gateway.name: Sender(_posting(gateway), gateway.messages_token) for gateway in posting}
 
 
-def _event_paths(gateway: GatewaySettings) -> EventPaths | None:
-    """Return the field paths in a declared gateway's events; None for any other."""
+def _posting(gateway: GatewaySettings) -> type[Gateway]:
+    """Return the adapter of a gateway that posts events; raise SettingsError."""
     adapter = adapter_of(gateway)
-    if not issubclass(adapter, DeclaredGateway):
-        return None
-    if adapter.declaration.events is None:
+    if issubclass(adapter, DeclaredGateway) and adapter.declaration.events is None:
         raise SettingsError(f"gateway {gateway.name}: type {gateway.type} describes no events")
-    return adapter.declaration.events
+    return adapter

@@ -20,12 +20,11 @@ from urllib.parse import parse_qsl
 
 from zapwatch.clock import Clock
 from zapwatch.front import MAX_REQUEST_BYTES
-from zapwatch.messages.event_parser import EventError, Message, is_about_state, parse
+from zapwatch.gateways.base import Gateway
+from zapwatch.messages.event_parser import EventError, Message, parse
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-    from zapwatch.gateways.declaration import EventPaths
 
 
 _log = logging.getLogger("exporter")
@@ -66,12 +65,10 @@ Count = Callable[[str, EventResult], None]
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """A gateway that posts its events: its type, and the token that authorizes it."""
+    """A gateway that posts its events: its adapter, and the token that authorizes it."""
 
-    kind: str
+    adapter: type[Gateway]
     token: str = field(repr=False)
-    events: EventPaths | None = None
-    """Field paths in a declared gateway's events."""
 
 
 class _Refused(Exception):  # noqa: N818 - it is the sender's error
@@ -125,7 +122,8 @@ class Receiver:
             self._tell(name, refused.result, why)
             self._count(name, refused.result)
             return _answer(start_response, refused.status, str(refused))
-        if not messages and is_about_state(sender.kind, body):
+        about_state = sender.adapter.state_events
+        if not messages and about_state is not None and about_state.search(body):
             self._on_state(name)
         results = [self._taken(name, message) for message in messages]
         # EventResult lists the strongest proof first.
@@ -201,7 +199,7 @@ def _read(environ: WSGIEnvironment, sender: Sender) -> bytes:
 def _parse(sender: Sender, body: bytes, now: float) -> list[Message]:
     """Return the posted messages; raise _Refused."""
     try:
-        return parse(sender.kind, body, now, sender.events)
+        return parse(sender.adapter, body, now)
     except EventError as error:
         raise _Refused(HTTPStatus.BAD_REQUEST, EventResult.INVALID, str(error)) from None
 
@@ -211,22 +209,16 @@ def _unauthorized() -> _Refused:
 
 
 def _signature(environ: WSGIEnvironment, sender: Sender) -> str:
-    """Return the event's signature, or an empty string.
-
-    The header is WAHA's, or the one in the gateway's declaration.
-    """
-    header = sender.events.signature if sender.events else "X-Webhook-Hmac"
-    name = "HTTP_" + header.upper().replace("-", "_") if header else ""
-    return str(environ.get(name, ""))
+    """Return the event's signature, or an empty string."""
+    header = sender.adapter.signature_header
+    return str(environ.get("HTTP_" + header.upper().replace("-", "_"), "")) if header else ""
 
 
 def _is_signed(environ: WSGIEnvironment, sender: Sender, signature: str, body: bytes) -> bool:
-    """Whether the token signs the body: SHA-256 for declared gateways, SHA-512 for WAHA."""
-    algorithm = "sha256"
-    if sender.events is None:
-        algorithm = "sha512"
-        if environ.get("HTTP_X_WEBHOOK_HMAC_ALGORITHM", algorithm) != algorithm:
-            return False
+    """Whether the token signs the body."""
+    algorithm = sender.adapter.signature_algorithm
+    if environ.get("HTTP_X_WEBHOOK_HMAC_ALGORITHM", algorithm) != algorithm:  # WAHA's
+        return False
     right = hmac.new(sender.token.encode(), body, algorithm).hexdigest().encode()
     return hmac.compare_digest(_bytes(signature.lower().removeprefix("sha256=")), right)
 

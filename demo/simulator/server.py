@@ -67,7 +67,7 @@ class SimulatorServer:
         journal = Journal(self.gateway.clock)
         self.calls = journal.calls
         self._traffic = Traffic(self.gateway, message_log, traffic_seconds, api)
-        self._webhook = Webhook(self.gateway, api)
+        self._webhook = Webhook(self.gateway, APIS[api])
         app = create_app(
             APIS[api](self.gateway, self.faults, journal, secret).blueprint(),
             Control(self.gateway, self.faults, journal, self._traffic, self._webhook).blueprint(),

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, make_url
 
-from demo.simulator.event_shapes import MESSAGES, OTHERS
+from demo.simulator.apis.whapi import WhapiApi
 from demo.simulator.messages import SimulatedMessage
 from demo.simulator.model import SimulatedGateway
 from demo.simulator.payloads import (
@@ -195,10 +195,10 @@ class Traffic:
         """Insert one row per channel: Whapi posts messages that arrive together in one event."""
         for channel in self._gateway.snapshot() if whole_round else ():
             if channel["status"] == "connected":
-                _insert_event(connection, OTHERS["whapi"](channel["id"]))
+                _insert_event(connection, WhapiApi.other(channel["id"]))
         events: dict[str, dict[str, Any]] = {}
         for message in born:
-            event = MESSAGES["whapi"](message, self._gateway.clock.time())
+            event = WhapiApi.event(message, self._gateway.clock.time())
             events.setdefault(message.channel, event | {"messages": []})["messages"] += event[
                 "messages"
             ]

@@ -1,8 +1,6 @@
 """Posts events to a webhook, with the shapes and faults of the simulated gateway."""
 
-import hashlib
 import heapq
-import hmac
 import itertools
 import json
 import queue
@@ -15,18 +13,11 @@ from urllib.parse import quote
 import requests
 
 from demo.simulator import rules
-from demo.simulator.event_shapes import MESSAGES, OTHERS, Event
+from demo.simulator.apis.calls import Event, SimulatedApi
 from demo.simulator.messages import SimulatedMessage
 from demo.simulator.model import SimulatedGateway
 
 _TIMEOUT = 5.0
-
-# Header of each HMAC-SHA256 signature, and the prefix of its digits.
-_SIGNATURES = {
-    "gowa": ("X-Hub-Signature-256", "sha256="),
-    "openwa": ("X-OpenWA-Signature", "sha256="),
-    "wuzapi": ("x-hmac-signature", ""),
-}
 
 RULES = {
     "repeats": rules.COUNT,
@@ -49,9 +40,9 @@ class Manners:
 
     They go to `url`; None posts none. Message events are dated `late_seconds` back, carry media of
     `megabytes`, and are posted `repeats` more times. A `flood` of so many events without a message
-    precedes each. `by_events` appends the event's name to the URL, as Evolution can. WAHA signs its
-    events; `signed` false simulates its older Core, which does not. Posts without a 2xx answer are
-    retried up to `retries` times, `retry_seconds` apart.
+    precedes each. `by_events` appends the event's name to the URL, as Evolution can. `signed` false
+    leaves signatures out, as WAHA's older Core does. Posts without a 2xx answer are retried up to
+    `retries` times, `retry_seconds` apart.
     """
 
     url: str | None = None
@@ -70,11 +61,10 @@ class Manners:
 class Webhook:
     """A thread that posts each new message.
 
-    WAHA, GOWA, OpenWA and wuzapi sign with the token, Evolution and Whapi send it in a header, and
-    the others in the URL, the only place for it in unsigned events.
+    The API says how an event is signed, or carries the token: else it is in the URL.
     """
 
-    def __init__(self, gateway: SimulatedGateway, api: str) -> None:
+    def __init__(self, gateway: SimulatedGateway, api: type[SimulatedApi]) -> None:
         self._gateway = gateway
         self._api = api
         self._manners = Manners()
@@ -118,10 +108,10 @@ class Webhook:
                 if manners.url is None or not self._gateway.posts(message.channel):
                     continue
                 for _ in range(manners.flood):
-                    self._post(session, manners.url, OTHERS[self._api](message.channel))
+                    self._post(session, manners.url, self._api.other(message.channel))
                 born_at = self._gateway.clock.time() if message.at is None else message.at
                 at = born_at - manners.late_seconds
-                event = MESSAGES[self._api](message, at)
+                event = self._api.event(message, at)
                 if manners.megabytes:
                     event["base64"] = "A" * int(manners.megabytes * 1024 * 1024)
                 for _ in range(1 + manners.repeats):
@@ -137,22 +127,14 @@ class Webhook:
     def _post(self, session: requests.Session, url: str, event: Event, retries: int = 0) -> None:
         place = url
         body = json.dumps(event).encode()
-        headers = {"Content-Type": "application/json"}
         token = self._manners.token
+        sends = self._manners.signed or self._api.sends_header
+        headers = self._api.event_headers(token, body) if sends else {}
         if self._manners.by_events:
             url += "/" + str(event["event"]).replace(".", "-")
-        if self._api == "waha" and self._manners.signed:
-            headers["X-Webhook-Hmac-Algorithm"] = "sha512"
-            signature = hmac.new(token.encode(), body, hashlib.sha512)
-            headers["X-Webhook-Hmac"] = signature.hexdigest()
-        elif self._api in _SIGNATURES:
-            name, prefix = _SIGNATURES[self._api]
-            signature = hmac.new(token.encode(), body, hashlib.sha256)
-            headers[name] = f"{prefix}{signature.hexdigest()}"
-        elif self._api in ("evolution", "whapi"):
-            headers["Authorization"] = f"Bearer {token}"
-        else:
+        if not headers:
             url += f"?token={quote(token, safe='')}"
+        headers["Content-Type"] = "application/json"
         try:
             answer = session.post(url, body, headers=headers, timeout=_TIMEOUT)
             result = str(answer.status_code)

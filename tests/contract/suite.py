@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 from urllib.parse import quote
 
 import pytest
 
 from demo.simulator import knobs as simulated
+from demo.simulator.apis.registry import APIS
 from demo.simulator.apis.whapi import token_of
 from demo.simulator.client import Simulator, SimulatorError
 from demo.simulator.messages import SimulatedMessage
@@ -19,20 +21,30 @@ from demo.simulator.server import SimulatorServer
 from tests.support.clock import HandMovedClock
 from tests.support.raw_server import RawServer, answering
 from tests.support.waiting import wait_until
-from zapwatch.channels import Channel, NamedChannel, Status
+from zapwatch.channels import Channel, NamedChannel, Status, channel_key
+from zapwatch.config import GatewaySettings, parse
 from zapwatch.gateways import NAMED_CHANNELS, PUBLIC_URLS, evolution, wppconnect
 from zapwatch.gateways.base import (
     ChannelList,
     Gateway,
     GatewayError,
     GatewayErrorKind,
+    GatewayResponse,
     Operation,
+    QrAnswer,
     QrKind,
 )
 from zapwatch.gateways.declaration import Declaration
+from zapwatch.gateways.declared import adapter_for
 from zapwatch.gateways.registry import ADAPTERS, make_gateway
+from zapwatch.messages.event_parser import Message
+from zapwatch.messages.event_parser import parse as parse_event
+from zapwatch.messages.payloads import make_token
+from zapwatch.messages.received import Received, bare_id
+from zapwatch.messages.webhook_log import Direction
 
 SECRET = "not/a real+secret"
+_NOW = 1_770_000_000.0
 NUMBER = "5500000000001"
 CHANNELS = ("loja", "Pixel12 Digital/+")
 _WORDS = "Zapwatch asks: are you there?"
@@ -53,28 +65,18 @@ _FAULTS = {
 }
 
 
-@dataclass(frozen=True)
-class _Settings:
-    type: str
-    base_url: str
-    secret: str = SECRET
-    timeout: float = 20
-    qr_timeout: float = 20
-    ca_file: None = None
-    user: str = ""
-    password: str = ""
-    requests_per_month: int | None = None
-    messages: str = "none"
-    ignore: frozenset[str] = frozenset()
-    ignore_stopped: bool = False
-    webhook: str = "https://crm.example.com/{session}"
-    declaration: Declaration | None = None
-
-    @property
-    def channels(self) -> tuple[NamedChannel, ...]:
-        """Return the suite's channels where the settings must name them."""
-        named = CHANNELS if self.type in NAMED_CHANNELS else ()
-        return tuple(NamedChannel(one, token_of(self.secret, one)) for one in named)
+def _settings(kind: str, **changed: Any) -> GatewaySettings:
+    """Return settings, with the suite's channels where they must be named."""
+    least = {"WPP_GATEWAY_BASE_URL": "http://127.0.0.1:9", "WPP_GATEWAY_SECRET": SECRET}
+    (gateway,) = parse({**least, "MESSAGE_SOURCE": "none"}).gateways
+    secret = changed.get("secret", SECRET)
+    named = CHANNELS if kind in NAMED_CHANNELS else ()
+    return replace(
+        gateway,
+        type=kind,
+        channels=tuple(NamedChannel(one, token_of(secret, one)) for one in named),
+        **{"webhook": "https://crm.example.com/{session}", "secret": secret} | changed,
+    )
 
 
 class World:
@@ -100,8 +102,7 @@ class World:
     def another(self, **changed: Any) -> Gateway:
         """Make an adapter with other settings."""
         given = {"base_url": self.server.url, "declaration": self.declaration}
-        settings = _Settings(self.kind, **given | changed)
-        return make_gateway(settings, observe=self._note)
+        return make_gateway(_settings(self.kind, **given | changed), observe=self._note)
 
     def _note(self, operation: Operation, _: float, reason: GatewayErrorKind | None) -> None:
         self.calls.append((operation, reason))
@@ -114,6 +115,34 @@ class World:
     def asked(self) -> list[str]:
         """What the simulator was asked, without the tokens that one API wants first."""
         return [call["operation"] for call in self.simulator.requests() if call["status"] != 401]
+
+
+class Phone:
+    """Lets messages arrive at the channel ``loja`` of a simulated gateway."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.now = world.clock.time()
+
+    def gets(self, id_: str, *, ago: float = 600, **more: Any) -> SimulatedMessage:
+        """Let a message come in, so many seconds ago."""
+        fields: dict[str, Any] = {"outgoing": False, "id": id_, "at": self.now - ago} | more
+        message = SimulatedMessage("loja", **fields)
+        self.world.server.gateway.births.bear(message)
+        return message
+
+    def received(self, hours: float = 1, *, newest: bool = False) -> Received:
+        """Return what the adapter tells of the last hours."""
+        since = self.now - hours * 3600
+        channel = self.world.channel()
+        return self.world.gateway.received(channel, since, self.now, newest=newest)
+
+    def ids(self, hours: float = 1) -> set[str]:
+        """Return their ids, where the adapter knows of all."""
+        received = self.received(hours)
+        assert received.cannot_know == ""
+        assert len({one.id for one in received.messages}) == len(received.messages)
+        return {one.id for one in received.messages}
 
 
 def _failure(call: Callable[[], object]) -> GatewayError:
@@ -144,6 +173,10 @@ class GatewayContract:
     """Whether the gateway tells its sessions' own numbers."""
     heals_with: ClassVar[list[str]]
     """The simulator's names of the calls that bring a zombie back."""
+    event_name: ClassVar[str] = "Loja 1"
+    """The name of the channel ``Loja 1`` in events."""
+    unheard_if: ClassVar[str] = "by_api"
+    """The property of a message whose event proves no way to WhatsApp; empty for none."""
 
     @pytest.fixture(autouse=True)
     def _quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,7 +441,7 @@ class GatewayContract:
         repeated = f"{NUMBER}: {_WORDS} ({SECRET}) {quote(SECRET, safe='')}"
         body = {"message": repeated, "status": "error"}
         with RawServer(answering(body, status=500)) as server:
-            settings = _Settings(self.kind, server.url, declaration=self.declaration)
+            settings = _settings(self.kind, base_url=server.url, declaration=self.declaration)
             gateway = make_gateway(settings, observe=lambda *_: None)
             channel = Channel("loja", Status.CONNECTED, number=NUMBER)
             error = _failure(lambda: gateway.send_text(channel, NUMBER, _WORDS))
@@ -480,12 +513,103 @@ class GatewayContract:
         assert _failure(lambda: world.gateway.qr("..")).reason is GatewayErrorKind.INVALID
         assert not world.asked
 
+    def _read(self, message: SimulatedMessage) -> list[Message]:
+        return self.parse(APIS[self.kind].event(message, _NOW - 3))
+
+    def parse(self, event: object) -> list[Message]:
+        """Return what is read of an event."""
+        declared = self.declaration
+        adapter = ADAPTERS[self.kind] if declared is None else adapter_for(declared)
+        return parse_event(adapter, json.dumps(event).encode(), _NOW)
+
+    def test_an_event_of_a_message_tells_channel_direction_and_time(self) -> None:
+        for outgoing, by_api in ((False, False), (True, False), (True, True)):
+            message = SimulatedMessage("Loja 1", outgoing=outgoing, by_api=by_api, id="3EB0")
+            (found,) = self._read(message)
+            assert found.key == channel_key(self.event_name)
+            assert found.direction is (Direction.OUT if outgoing else Direction.IN)
+            assert found.at == _NOW - 3
+            assert bare_id(found.id) == "3EB0"
+            unheard = self.unheard_if and getattr(message, self.unheard_if)
+            assert found.heard is not bool(unheard), message
+
+    def test_an_echo_is_told_by_its_token_and_the_senders_copy_is_no_message(self) -> None:
+        token = make_token(self.event_name)
+        for channel, outgoing, echoes in (
+            ("Loja 1", False, [token]),
+            ("obra", True, []),
+            ("obra", False, []),
+        ):
+            message = SimulatedMessage(channel, outgoing=outgoing, words=f"Zapwatch: {token}")
+            assert [one.echo for one in self._read(message)] == echoes
+
+    def test_an_event_of_something_else_proves_nothing(self) -> None:
+        assert self.parse(APIS[self.kind].other("loja")) == []
+
     def test_hints_and_port_are_there_for_each_failure(self) -> None:
         adapter = ADAPTERS[self.kind]
 
         assert set(adapter.hints) == set(GatewayErrorKind)
         assert all(re.fullmatch(r"[^\n]{20,100}", hint) for hint in adapter.hints.values())
         assert adapter.usual_port > 1023 or self.kind in PUBLIC_URLS
+
+
+Answers = Mapping[str, tuple[int, Any]]
+"""HTTP status and body by request."""
+
+
+def answering_as(
+    kind: str, monkeypatch: pytest.MonkeyPatch, answers: Answers
+) -> tuple[Gateway, list[tuple[str, str | None]]]:
+    """Return an adapter of a gateway that gives these answers; each request, and its token."""
+    gateway = ADAPTERS[kind]("http://127.0.0.1:9", "not-a-real:secret")
+    asked: list[tuple[str, str | None]] = []
+
+    def answer(
+        method: str, path: str, *_: object, headers: Mapping[str, str], **__: object
+    ) -> GatewayResponse:
+        asked.append((f"{method} {path}", headers.get("token")))
+        status, body = answers[f"{method} {path}"]
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return GatewayResponse(status, "application/json", raw)
+
+    monkeypatch.setattr(gateway._http, "request", answer)
+    return gateway, asked
+
+
+class DeclaredContract(GatewayContract):
+    """The same for a gateway that a file describes: what its documents say, row by row."""
+
+    answers: ClassVar[Sequence[tuple[str, Answers, QrKind | GatewayErrorKind]]]
+    """A call about the channel ``loja``, what the gateway answers, and what that means."""
+    events: ClassVar[Sequence[tuple[object, int]]]
+    """Events, and how many messages each has."""
+
+    def test_a_session_that_is_not_there_is_a_failure(self, world: World) -> None:
+        """It is the list that lacks it."""
+        with pytest.raises(GatewayError, match="lists no such channel") as caught:
+            world.gateway.reconnect(Channel("nobody", Status.DISCONNECTED), silent=False)
+        assert caught.value.reason is GatewayErrorKind.HTTP
+
+    def test_each_answer_has_its_meaning(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for call, answers, outcome in self.answers:
+            gateway, _ = answering_as(self.kind, monkeypatch, answers)
+            channel = Channel("loja", Status.DISCONNECTED)
+            calls: dict[str, Callable[[], object]] = {
+                "list": gateway.list_channels,
+                "qr": partial(gateway.qr, "loja"),
+                "reconnect": partial(gateway.reconnect, channel, silent=False),
+            }
+            found: object
+            try:
+                found = cast("QrAnswer", calls[call]()).kind
+            except GatewayError as error:
+                found = error.reason
+            assert found is outcome, answers
+
+    def test_each_event_has_its_meaning(self) -> None:
+        for event, messages in self.events:
+            assert len(self.parse(event)) == messages, event
 
 
 def show_qr(world: World) -> None:

@@ -6,7 +6,7 @@ import pytest
 import requests
 
 from demo.simulator.knobs import WhatsApp
-from tests.contract.suite import NUMBER, SECRET, GatewayContract, World
+from tests.contract.suite import NUMBER, SECRET, GatewayContract, Phone, World
 from tests.support.raw_server import RawServer, answering
 from zapwatch.channels import Channel, Status
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
@@ -223,3 +223,34 @@ class TestEvolution(GatewayContract):
 
         assert listed.channels == (Channel("loja", Status.UNKNOWN, repairable=False),)
         assert sum(listed.left_out.values()) == 1
+
+    def test_its_messages_are_listed_while_the_session_is_down(self, world: World) -> None:
+        phone = Phone(world)
+        phone.gets("A")
+        world.simulator.drop("loja")
+
+        assert phone.ids() == {"A"}
+
+    def test_a_time_without_messages_is_known_where_it_stores_any(self, world: World) -> None:
+        phone = Phone(world)
+        phone.gets("OLD", ago=5 * 3600)
+
+        assert phone.ids() == set()
+
+    def test_a_server_that_ignores_page_and_filter_is_noticed(self) -> None:
+        records = [
+            {
+                "key": {"id": f"ID{number}", "fromMe": False, "remoteJid": "1@s.whatsapp.net"},
+                "messageType": "conversation",
+                "messageTimestamp": 1_700_000_000 + number,
+            }
+            for number in range(3)
+        ]
+        pages = {"total": 9000, "pages": 18, "currentPage": 1}
+        with RawServer(answering({"messages": pages | {"records": records}})) as server:
+            channel = Channel("loja", Status.CONNECTED)
+            gateway = EvolutionGateway(server.url, SECRET)
+            received = gateway.received(channel, 1_700_000_001, 1_700_000_001.5)
+
+        assert [one.id for one in received.messages] == ["ID1"]
+        assert received.cannot_know == "the gateway repeats a page of its list"

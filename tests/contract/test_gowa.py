@@ -6,12 +6,13 @@ from typing import ClassVar
 
 import pytest
 
-from tests.contract.suite import GatewayContract, World
-from zapwatch.channels import Channel, Status
-from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
+from tests.contract.suite import DeclaredContract, World
+from zapwatch.channels import Status
+from zapwatch.gateways.base import GatewayErrorKind, QrKind
+from zapwatch.messages.event_parser import EventError
 
 
-class TestGowa(GatewayContract):
+class TestGowa(DeclaredContract):
     kind = "gowa"
     statuses = {  # noqa: RUF012
         "logged_in": Status.CONNECTED,
@@ -21,6 +22,37 @@ class TestGowa(GatewayContract):
     }
     looks_with = "list"
     heals_with: ClassVar[list[str]] = ["list", "restart"]
+    unheard_if = ""  # the event does not tell what the API has sent
+    answers = (
+        ("list", {"GET /devices": (401, {})}, GatewayErrorKind.UNAUTHORIZED),
+        (
+            "qr",
+            {
+                "GET /devices": (200, {"results": [{"id": "loja", "state": "connected"}]}),
+                "GET /devices/loja/login": (200, {"results": {"qr_link": "http://x/qr.png"}}),
+            },
+            QrKind.QR,
+        ),
+        (
+            "reconnect",
+            {
+                "GET /devices": (200, {"results": [{"id": "loja", "state": "disconnected"}]}),
+                "POST /devices/loja/reconnect": (500, {"message": "never paired"}),
+            },
+            GatewayErrorKind.HTTP,
+        ),
+    )
+    events = (
+        ({"event": "message", "session_id": "loja", "payload": {}}, 1),
+        ({"event": "message", "session_id": "loja", "payload": None}, 0),
+        ({"event": "message.ack", "session_id": "loja", "payload": {}}, 0),
+        ({"event": "message.reaction", "session_id": "loja", "payload": {}}, 0),
+    )
+
+    def test_an_event_that_names_only_a_number_is_refused(self) -> None:
+        """Where the device has no id."""
+        with pytest.raises(EventError):
+            self.parse({"event": "message", "device_id": "5500000000001", "payload": {}})
 
     def test_an_unpaired_channel_shows_a_qr_code_until_it_is_scanned(self, world: World) -> None:
         """The answer holds a link, from which the page fetches the code."""
@@ -35,12 +67,6 @@ class TestGowa(GatewayContract):
         assert answer.image not in repr(answer)
         world.simulator.scan("loja")
         assert world.gateway.qr("loja").kind is QrKind.ACCEPTED
-
-    def test_a_session_that_is_not_there_is_a_failure(self, world: World) -> None:
-        """It is the list that lacks it."""
-        with pytest.raises(GatewayError, match="lists no such channel") as caught:
-            world.gateway.reconnect(Channel("nobody", Status.DISCONNECTED), silent=False)
-        assert caught.value.reason is GatewayErrorKind.HTTP
 
     def test_a_connected_socket_without_a_login_is_no_connection(self, world: World) -> None:
         world.simulator.put_channel("loja", status_text="connected")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,19 +11,16 @@ from typing import Any, cast
 import pytest
 
 from demo.simulator.apis.calls import WEBHOOK_SECRET
-from demo.simulator.event_shapes import MESSAGES
+from demo.simulator.apis.registry import APIS
 from demo.simulator.knobs import Posting
-from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
 from reconnect_hook.delivery import WebhookFault, WebhookMemory
 from reconnect_hook.message_audit import AuditResult, MessageAuditor
-from tests.contract.suite import NUMBER, SECRET, World
+from tests.contract.suite import NUMBER, SECRET, Phone, World
 from tests.support.clock import HandMovedClock
-from tests.support.raw_server import RawServer, answering
 from zapwatch.channels import Channel, Status
 from zapwatch.config.gateway import AuditMode
 from zapwatch.gateways.base import GatewayError
-from zapwatch.gateways.evolution import EvolutionGateway
 from zapwatch.gateways.registry import ADAPTERS
 from zapwatch.messages.event_parser import parse
 from zapwatch.messages.received import Delivered, Received, bare_id
@@ -33,48 +30,20 @@ _LISTING = [kind for kind, adapter in ADAPTERS.items() if adapter.lists_messages
 _HOUR = 3600.0
 
 
-class _Phone:
-    """Lets messages arrive at the channel ``loja`` of a simulated gateway."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.now = world.clock.time()
-
-    def gets(self, id_: str, *, ago: float = 600, **more: Any) -> SimulatedMessage:
-        """Let a message come in, so many seconds ago."""
-        fields: dict[str, Any] = {"outgoing": False, "id": id_, "at": self.now - ago} | more
-        message = SimulatedMessage("loja", **fields)
-        self.world.server.gateway.births.bear(message)
-        return message
-
-    def received(self, hours: float = 1, *, newest: bool = False) -> Received:
-        """Return what the adapter tells of the last hours."""
-        since = self.now - hours * 3600
-        channel = self.world.channel()
-        return self.world.gateway.received(channel, since, self.now, newest=newest)
-
-    def ids(self, hours: float = 1) -> set[str]:
-        """Return their ids, where the adapter knows of all."""
-        received = self.received(hours)
-        assert received.cannot_know == ""
-        assert len({one.id for one in received.messages}) == len(received.messages)
-        return {one.id for one in received.messages}
-
-
 @pytest.fixture(params=[*_LISTING, "waha by chat"])
-def phone(request: pytest.FixtureRequest) -> Iterator[_Phone]:
+def phone(request: pytest.FixtureRequest) -> Iterator[Phone]:
     kind = request.param.partition(" ")[0]
     clock = HandMovedClock()
     with SimulatorServer(SECRET, api=kind, clock=clock, traffic_seconds=3600) as server:
         world = World(kind, server, clock)
         world.simulator.put_channel("loja", engine="WEBJS" if " " in request.param else "NOWEB")
-        yield _Phone(world)
+        yield Phone(world)
         world.gateway.close()
         # Neither a mark as read nor a download of each file may come of a look.
         assert "careless" not in world.asked
 
 
-def test_all_messages_of_the_time_are_listed_and_no_others(phone: _Phone) -> None:
+def test_all_messages_of_the_time_are_listed_and_no_others(phone: Phone) -> None:
     phone.gets("OLD", ago=2 * _HOUR)
     phone.gets("A", chat="5500000000001@c.us")
     phone.gets("B", chat="5500000000002@c.us", kind="image")
@@ -90,7 +59,7 @@ def test_all_messages_of_the_time_are_listed_and_no_others(phone: _Phone) -> Non
     assert received.cannot_know == ""
 
 
-def test_neither_text_nor_number_is_taken(phone: _Phone) -> None:
+def test_neither_text_nor_number_is_taken(phone: Phone) -> None:
     phone.gets("A", words="the text of a person", chat=f"{NUMBER}@c.us")
 
     told = repr(phone.received())
@@ -99,14 +68,14 @@ def test_neither_text_nor_number_is_taken(phone: _Phone) -> None:
     assert NUMBER not in told
 
 
-def test_groups_and_lids_are_told_by_the_bare_id(phone: _Phone) -> None:
+def test_groups_and_lids_are_told_by_the_bare_id(phone: Phone) -> None:
     phone.gets("GROUP", chat="120363000000000001@g.us", participant=f"{NUMBER}@c.us")
     phone.gets("LID", chat="100000000000001@lid")
 
     assert phone.ids() == {"GROUP", "LID"}
 
 
-def test_what_is_no_message_of_a_person_is_left_out(phone: _Phone) -> None:
+def test_what_is_no_message_of_a_person_is_left_out(phone: Phone) -> None:
     for kind in ("protocol", "reaction"):
         phone.gets(kind.upper(), kind=kind)
     phone.gets("STATUS", chat="status@broadcast", participant=f"{NUMBER}@c.us")
@@ -116,7 +85,7 @@ def test_what_is_no_message_of_a_person_is_left_out(phone: _Phone) -> None:
     assert phone.ids() == {"A"}
 
 
-def test_ciphertext_counts_once_it_is_decrypted(phone: _Phone) -> None:
+def test_ciphertext_counts_once_it_is_decrypted(phone: Phone) -> None:
     phone.gets("SECRET", kind="ciphertext")
     phone.gets("A")
     assert phone.ids() == {"A"}
@@ -126,14 +95,14 @@ def test_ciphertext_counts_once_it_is_decrypted(phone: _Phone) -> None:
     assert phone.ids() == {"A", "SECRET"}
 
 
-def test_a_message_that_is_stored_twice_counts_once(phone: _Phone) -> None:
+def test_a_message_that_is_stored_twice_counts_once(phone: Phone) -> None:
     phone.gets("A")
     phone.gets("A", ago=500)
 
     assert phone.ids() == {"A"}
 
 
-def test_five_thousand_messages_are_all_listed(phone: _Phone) -> None:
+def test_five_thousand_messages_are_all_listed(phone: Phone) -> None:
     for number in range(5000):
         phone.gets(f"ID{number}", ago=1 + number / 2, outgoing=number % 10 == 9)
     phone.world.simulator.clear_requests()
@@ -143,7 +112,7 @@ def test_five_thousand_messages_are_all_listed(phone: _Phone) -> None:
     assert len(phone.world.asked) <= 53
 
 
-def test_only_what_the_time_needs_is_asked_for(phone: _Phone) -> None:
+def test_only_what_the_time_needs_is_asked_for(phone: Phone) -> None:
     for number in range(3000):
         phone.gets(f"OLD{number}", ago=2 * _HOUR + number)
     phone.gets("A")
@@ -153,7 +122,7 @@ def test_only_what_the_time_needs_is_asked_for(phone: _Phone) -> None:
     assert len(phone.world.asked) <= 8
 
 
-def test_a_gateway_that_keeps_nothing_cannot_know(phone: _Phone) -> None:
+def test_a_gateway_that_keeps_nothing_cannot_know(phone: Phone) -> None:
     phone.world.simulator.put_channel("loja", stores=False)
     phone.gets("A")
     if (
@@ -170,7 +139,7 @@ def test_a_gateway_that_keeps_nothing_cannot_know(phone: _Phone) -> None:
 
 @pytest.mark.parametrize("chat", [f"{NUMBER}@c.us", "120363000000000001@g.us"])
 def test_an_event_is_made_of_a_message_as_the_gateway_itself_posts_it(
-    phone: _Phone, chat: str
+    phone: Phone, chat: str
 ) -> None:
     kind = phone.world.kind
     message = phone.gets("A", words="the text of a person", chat=chat)
@@ -184,19 +153,19 @@ def test_an_event_is_made_of_a_message_as_the_gateway_itself_posts_it(
         return
     assert received.events.keys() == {"A"}
     assert "text of a person" not in repr(received)
-    made, posted = received.events["A"], MESSAGES[kind](message, phone.now - 600)
+    made, posted = received.events["A"], APIS[kind].event(message, phone.now - 600)
     assert made["event"] == {"waha": "message"}.get(kind, posted["event"])
     place = {"waha": "payload", "evolution": "data"}.get(kind)
     if place is not None:
         made, posted = made[place], posted[place]
     assert {name: made.get(name) for name in posted} == posted
-    [parsed] = parse(kind, json.dumps(received.events["A"]).encode(), phone.now)
+    [parsed] = parse(ADAPTERS[kind], json.dumps(received.events["A"]).encode(), phone.now)
     channel = phone.world.channel()
     assert (parsed.key, parsed.direction) == (channel.message_key, Direction.IN)
     assert bare_id(parsed.id) == "A"
 
 
-def test_the_newest_is_found_by_few_calls(phone: _Phone) -> None:
+def test_the_newest_is_found_by_few_calls(phone: Phone) -> None:
     for number in range(600):
         phone.gets(f"OLD{number}", ago=1000 + number, chat=f"55000000001{number % 40:02}@c.us")
     for number in range(5):
@@ -250,7 +219,7 @@ def test_what_is_wrong_with_a_webhook_is_told_without_its_secrets(
 
 
 @pytest.mark.parametrize("fault", ["html_502", "http_500_json", "reset", "wrong_shape_null"])
-def test_a_list_that_fails_is_no_empty_one(phone: _Phone, fault: str) -> None:
+def test_a_list_that_fails_is_no_empty_one(phone: Phone, fault: str) -> None:
     phone.gets("A")
     phone.world.simulator.fault("messages", fault)
 
@@ -267,44 +236,6 @@ def _world_of(kind: str) -> Iterator[World]:
         world.gateway.close()
 
 
-class TestWppconnect:
-    @pytest.fixture
-    def world(self) -> Iterator[World]:
-        yield from _world_of("wppconnect")
-
-    def test_a_session_that_is_down_cannot_know(self, world: World) -> None:
-        _Phone(world).gets("A")
-        world.simulator.drop("loja")
-
-        assert "session is down" in _Phone(world).received().cannot_know
-
-    def test_a_chat_that_does_not_open_leaves_the_others(self, world: World) -> None:
-        phone = _Phone(world)
-        phone.gets("A")
-        world.simulator.fault("messages", "chat_not_open")
-
-        assert "does not open" in phone.received().cannot_know
-
-
-class TestEvolution:
-    @pytest.fixture
-    def world(self) -> Iterator[World]:
-        yield from _world_of("evolution")
-
-    def test_it_can_be_asked_while_the_session_is_down(self, world: World) -> None:
-        phone = _Phone(world)
-        phone.gets("A")
-        world.simulator.drop("loja")
-
-        assert phone.ids() == {"A"}
-
-    def test_a_time_without_messages_is_known_where_it_stores_any(self, world: World) -> None:
-        phone = _Phone(world)
-        phone.gets("OLD", ago=5 * _HOUR)
-
-        assert phone.ids() == set()
-
-
 @pytest.mark.parametrize("kind", [kind for kind in ADAPTERS if kind not in _LISTING])
 def test_a_gateway_without_such_a_list_cannot_know(kind: str) -> None:
     gateway = ADAPTERS[kind]("http://127.0.0.1:9", SECRET)
@@ -312,33 +243,6 @@ def test_a_gateway_without_such_a_list_cannot_know(kind: str) -> None:
     received = gateway.received(Channel("loja", Status.CONNECTED), 0, 1)
 
     assert received == Received(cannot_know="this gateway has no call that lists messages")
-
-
-def _evolution(pages: Callable[[int], dict[str, object]]) -> dict[str, object]:
-    return {"messages": {"total": 9000, "pages": 18, "currentPage": 1} | pages(0)}
-
-
-def test_a_gateway_that_ignores_page_and_filter_is_noticed() -> None:
-    records = [
-        {
-            "key": {
-                "id": f"ID{number}",
-                "fromMe": False,
-                "remoteJid": "5500000000001@s.whatsapp.net",
-            },
-            "messageType": "conversation",
-            "messageTimestamp": 1_700_000_000 + number,
-        }
-        for number in range(3)
-    ]
-    body = _evolution(lambda _: {"records": records})
-    with RawServer(answering(body)) as server:
-        gateway = EvolutionGateway(server.url, SECRET)
-        channel = Channel("loja", Status.CONNECTED)
-        received = gateway.received(channel, 1_700_000_001, 1_700_000_001.5)
-
-    assert [one.id for one in received.messages] == ["ID1"]
-    assert received.cannot_know == "the gateway repeats a page of its list"
 
 
 @dataclass
@@ -367,7 +271,7 @@ def _since(hours: float) -> float:
     ],
 )
 def test_an_audit_of_the_channel_finds_what_is_missing(
-    phone: _Phone, got: set[str], stores: bool, result: AuditResult, missed: list[str]
+    phone: Phone, got: set[str], stores: bool, result: AuditResult, missed: list[str]
 ) -> None:
     phone.world.simulator.put_channel("loja", stores=stores)
     # The clocks of phones and servers differ by minutes.

@@ -30,6 +30,7 @@ class TestWhapi(GatewayContract):
         "SYNC_ERROR": Status.UNKNOWN,
     }
     lists_with = "status"
+    event_name = whapi_id("Loja 1")
     heals_with: ClassVar[list[str]] = []
 
     def test_no_session_yet_is_not_a_gateway_that_fails(self, world: World) -> None:

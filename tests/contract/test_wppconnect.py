@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from tests.contract.suite import NUMBER, SECRET, GatewayContract, World, show_qr
+from tests.contract.suite import NUMBER, SECRET, GatewayContract, Phone, World, show_qr
 from tests.support.raw_server import RawServer, answering
 from zapwatch.channels import Channel, Status
 from zapwatch.gateways import wppconnect
@@ -32,6 +32,7 @@ class TestWppconnect(GatewayContract):
         "PHONECODE": Status.QR_REQUIRED,
     }
     heals_with = ["close_session", "start_session"]  # noqa: RUF012
+    unheard_if = ""  # the event does not tell what the API has sent
 
     def test_a_session_that_is_not_there_is_a_failure(self, world: World) -> None:
         """It is not: the server knows no difference between one that is closed and none."""
@@ -218,3 +219,17 @@ class TestWppconnect(GatewayContract):
 
         with pytest.raises(GatewayError):
             world.gateway.send_text(channel, NUMBER, "hello")
+
+    def test_a_session_that_is_down_cannot_know_its_messages(self, world: World) -> None:
+        phone = Phone(world)
+        phone.gets("A")
+        world.simulator.drop("loja")
+
+        assert "session is down" in phone.received().cannot_know
+
+    def test_a_chat_that_does_not_open_leaves_the_others(self, world: World) -> None:
+        phone = Phone(world)
+        phone.gets("A")
+        world.simulator.fault("messages", "chat_not_open")
+
+        assert "does not open" in phone.received().cannot_know

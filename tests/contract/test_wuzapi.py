@@ -7,11 +7,12 @@ from typing import ClassVar
 import pytest
 
 from demo.simulator.apis.whapi import token_of
-from tests.contract.suite import NUMBER, SECRET, GatewayContract, World
+from tests.contract.suite import NUMBER, SECRET, DeclaredContract, World, answering_as
 from tests.support.raw_server import RawServer, answering
 from zapwatch.channels import Channel, Status
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
 from zapwatch.gateways.registry import ADAPTERS
+from zapwatch.messages.event_parser import EventError, parse
 
 # What the list says for each of the description's words.
 _FLAGS = {
@@ -20,9 +21,17 @@ _FLAGS = {
     "logging in": {"connected": True, "loggedIn": False, "qrcode": ""},
     "not connected": {"connected": False, "loggedIn": False, "qrcode": ""},
 }
+_USER = {"id": "0f", "name": "loja", "token": "t0k3n", "jid": "5500000000001.0:52@s.whatsapp.net"}
 
 
-class TestWuzapi(GatewayContract):
+def _users(word: str) -> dict[str, tuple[int, object]]:
+    return {"GET /admin/users": (200, {"data": [_USER | _FLAGS[word]]})}
+
+
+_DOWN, _SHOWS = _users("not connected"), _users("shows a code")
+
+
+class TestWuzapi(DeclaredContract):
     kind = "wuzapi"
     statuses = {  # noqa: RUF012
         "logged in": Status.CONNECTED,
@@ -32,16 +41,81 @@ class TestWuzapi(GatewayContract):
     }
     looks_with = "list"
     heals_with: ClassVar[list[str]] = ["list", "close_session", "start_session"]
+    unheard_if = ""  # the event does not tell what the API has sent
+    answers = (
+        ("list", {"GET /admin/users": (401, {})}, GatewayErrorKind.UNAUTHORIZED),
+        (
+            "reconnect",
+            {**_DOWN, "POST /session/connect": (200, {"data": {"details": "Connected!"}})},
+            QrKind.INITIALIZING,
+        ),
+        (
+            "reconnect",
+            {**_DOWN, "POST /session/connect": (500, {"error": "already connected"})},
+            QrKind.INITIALIZING,
+        ),
+        (
+            "reconnect",
+            {**_DOWN, "POST /session/connect": (400, {"error": "could not decode Payload"})},
+            GatewayErrorKind.HTTP,
+        ),
+        (
+            "qr",
+            {**_SHOWS, "GET /session/qr": (200, {"data": {"QRCode": "data:image/png;base64,iV"}})},
+            QrKind.QR,
+        ),
+        (
+            "qr",
+            {**_SHOWS, "GET /session/qr": (500, {"error": "not connected"})},
+            QrKind.INITIALIZING,
+        ),
+        (
+            "qr",
+            {**_SHOWS, "GET /session/qr": (500, {"error": "already logged in"})},
+            QrKind.ACCEPTED,
+        ),
+    )
+    events = (
+        ({"type": "Message", "instanceName": "loja", "event": {}}, 1),
+        ({"type": "Connected", "instanceName": "loja", "event": {}}, 0),
+        ({"type": "ReadReceipt", "instanceName": "loja", "event": {}}, 0),
+    )
+
+    def test_a_form_is_refused(self) -> None:
+        """It is what wuzapi posts where WEBHOOK_FORMAT is not json."""
+        body = b"jsonData=%7B%22type%22%3A%22Message%22%7D&userID=0f"
+        with pytest.raises(EventError):
+            parse(ADAPTERS["wuzapi"], body, 0.0)
+
+    def test_the_list_of_older_releases_is_bare(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        listed = [_USER | _FLAGS["logged in"]]
+        gateway, _ = answering_as(self.kind, monkeypatch, {"GET /admin/users": (200, listed)})
+        (channel,) = gateway.list_channels().channels
+        assert (channel.status, channel.number) == (Status.CONNECTED, "5500000000001")
+
+    def test_flags_that_are_missing_are_no_status(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        gateway, _ = answering_as(self.kind, monkeypatch, {"GET /admin/users": (200, [_USER])})
+        (channel,) = gateway.list_channels().channels
+        assert channel.status is Status.UNKNOWN
+
+    def test_of_two_users_of_one_name_the_first_is_called(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        second = _USER | _FLAGS["not connected"] | {"token": "another"}
+        users = [_USER | _FLAGS["logged in"], second]
+        answers = {
+            "GET /admin/users": (200, {"data": users}),
+            "POST /chat/send/text": (200, {"data": {"Id": "3EB0"}}),
+        }
+        gateway, asked = answering_as(self.kind, monkeypatch, answers)
+        (channel,) = gateway.list_channels().channels
+        assert channel.status is Status.CONNECTED
+        assert gateway.send_text(channel, NUMBER, "hello") == "3EB0"
+        assert [token for _, token in asked] == [None, "t0k3n"]
 
     def show(self, world: World, raw: object) -> None:
         flags = _FLAGS.get(raw, raw) if isinstance(raw, str) else raw
         world.simulator.put_channel("loja", status_text=flags)
-
-    def test_a_session_that_is_not_there_is_a_failure(self, world: World) -> None:
-        """It is the list that lacks it."""
-        with pytest.raises(GatewayError, match="lists no such channel") as caught:
-            world.gateway.reconnect(Channel("nobody", Status.DISCONNECTED), silent=False)
-        assert caught.value.reason is GatewayErrorKind.HTTP
 
     def test_a_users_token_is_never_told(self, world: World) -> None:
         token = token_of(SECRET, "loja")

@@ -6,12 +6,19 @@ from typing import ClassVar
 
 import pytest
 
-from tests.contract.suite import GatewayContract, World
+from tests.contract.suite import NUMBER, DeclaredContract, World, answering_as
 from zapwatch.channels import Channel, Status
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
 
+_STATUS, _IMAGE = "GET /session/status/loja", "GET /session/qr/loja/image"
+_PNG = b"\x89PNG\r\n\x1a\n..."
 
-class TestWwebjsApi(GatewayContract):
+
+def _state(state: str | None, message: str) -> tuple[int, dict[str, object]]:
+    return 200, {"success": state == "CONNECTED", "state": state, "message": message}
+
+
+class TestWwebjsApi(DeclaredContract):
     kind = "wwebjs-api"
     statuses = {  # noqa: RUF012
         "CONNECTED": Status.CONNECTED,
@@ -28,6 +35,67 @@ class TestWwebjsApi(GatewayContract):
     }
     qr_is_listed_as = Status.INITIALIZING
     heals_with: ClassVar[list[str]] = ["restart"]
+    unheard_if = "outgoing"  # they are reported before WhatsApp has them
+    answers = (
+        (
+            "list",
+            {"GET /session/getSessions": (403, {"success": False})},
+            GatewayErrorKind.UNAUTHORIZED,
+        ),
+        ("reconnect", {_STATUS: _state(None, "session_not_found")}, GatewayErrorKind.INVALID),
+        (
+            "reconnect",
+            {
+                _STATUS: _state(None, "session closed"),
+                "GET /session/restart/loja": _state(None, "session_not_found"),
+            },
+            GatewayErrorKind.INVALID,
+        ),
+        (
+            "qr",
+            {_STATUS: _state(None, "session_not_connected"), _IMAGE: (200, _PNG)},
+            QrKind.QR,
+        ),
+        (
+            "qr",
+            {_STATUS: _state(None, "session_not_connected"), _IMAGE: _state(None, "not ready")},
+            QrKind.INITIALIZING,
+        ),
+    )
+    events = (
+        ({"dataType": "message", "sessionId": "loja", "data": {"message": {}}}, 1),
+        ({"dataType": "message_create", "sessionId": "loja", "data": {"message": {}}}, 1),
+        ({"dataType": "message_create", "sessionId": "loja", "data": {}}, 0),
+        ({"dataType": "message_ack", "sessionId": "loja", "data": {"message": {}}}, 0),
+        ({"dataType": "ready", "sessionId": "loja"}, 0),
+    )
+
+    def test_without_a_state_the_message_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for state, message, status in (
+            ("CONNECTED", "session_connected", Status.CONNECTED),
+            (None, "session_not_connected", Status.INITIALIZING),
+            ("UNPAIRED", "session_not_connected", Status.INITIALIZING),
+            ("CONFLICT", "session_not_connected", Status.DISCONNECTED),
+            (None, "browser tab closed", Status.DISCONNECTED),
+            (None, "session closed", Status.DISCONNECTED),
+            (None, "Protocol error: target closed", Status.DISCONNECTED),
+            (None, "", Status.UNKNOWN),
+        ):
+            answers = {
+                "GET /session/getSessions": (200, {"success": True, "result": ["loja"]}),
+                _STATUS: _state(state, message),
+            }
+            gateway, _ = answering_as(self.kind, monkeypatch, answers)
+            (channel,) = gateway.list_channels().channels
+            assert channel.status is status, message
+
+    def test_a_sent_text_without_an_id_is_sent_all_the_same(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """WhatsApp Web of July 2026 hides the ids from whatsapp-web.js."""
+        answers = {"POST /client/sendMessage/loja": (200, {"success": True})}
+        gateway, _ = answering_as(self.kind, monkeypatch, answers)
+        assert gateway.send_text(Channel("loja", Status.CONNECTED), NUMBER, "hello") is None
 
     def test_a_start_that_the_caller_calls_stuck_is_repeated(self, world: World) -> None:
         """Unless a code waits for a person, which is asked for first."""

@@ -10,20 +10,26 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from flask import Response, request
+from flask import Response
 
 from demo.configuration import ROOT
-from demo.simulator.apis.calls import body_of_request, is_secret, png
-from demo.simulator.apis.listed import ListedApi, Route
+from demo.simulator.apis.calls import (
+    Event,
+    Route,
+    SimulatedApi,
+    body_of_request,
+    png,
+)
 from demo.simulator.apis.registry import APIS
 from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
 from demo.simulator.client import Simulator
+from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
 from reconnect_hook.dashboard.qr import QrState, QrWatches
 from tests.support.waiting import wait_until
 from zapwatch.config import Settings, parse
-from zapwatch.gateways.registry import make_gateway
+from zapwatch.gateways.registry import adapter_of, make_gateway
 from zapwatch.messages.event_parser import parse as parse_event
 
 _SECRET = "not-a-real-secret"
@@ -39,9 +45,10 @@ def _no(status: int, words: str) -> WrapperAnswer:
     return WrapperAnswer(status, {"error": words})
 
 
-class MadeUpApi(ListedApi):
+class MadeUpApi(SimulatedApi):
     """The API of a gateway that nobody has."""
 
+    key_header = "X-Api-Key"
     unauthorized = _no(401, "wrong key")
     unknown = missing = no_code = _no(404, "no such thing")
 
@@ -56,9 +63,16 @@ class MadeUpApi(ListedApi):
             ("POST", "/send", self._send),
         )
 
-    def is_right(self) -> bool:
-        """Whether the key is."""
-        return is_secret(request.headers.get("X-Api-Key", ""), self.secret)
+    @staticmethod
+    def event(message: SimulatedMessage, at: float) -> Event:
+        """Return the event of a message."""
+        told = {"id": message.id, "from_me": message.outgoing, "timestamp": int(at)}
+        return {"event": "message", "session": message.channel, "message": told}
+
+    @staticmethod
+    def other(channel: str) -> Event:
+        """Return another event."""
+        return {"event": "presence", "session": channel}
 
     def _list(self) -> Response:
         def session(one: SimulatedChannel) -> dict[str, str]:
@@ -178,9 +192,8 @@ def test_a_gateway_is_added_by_a_description_of_at_most_40_lines(
         simulator.scan("sem par")
         wait_until(lambda: watches.look("sem par")[0] is QrState.CONNECTED, 30, "the scan")
 
-        events = gateway.declaration.events if gateway.declaration else None
         event = post.split("'")[-2].encode()
-        (message,) = parse_event("mygateway", event, 1_770_000_000.0, events)
+        (message,) = parse_event(adapter_of(gateway), event, 1_770_000_000.0)
         assert message.key == "shop"
 
 

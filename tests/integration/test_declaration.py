@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import yaml
 
-from demo.simulator.event_shapes import MESSAGES
+from demo.simulator.apis.registry import APIS
 from demo.simulator.messages import SimulatedMessage
 from tests.support.raw_server import Conversation, RawServer, answering
 from zapwatch.channels import Channel, Status
 from zapwatch.config import SettingsError, parse
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
 from zapwatch.gateways.declaration import DeclarationError, read_file
-from zapwatch.gateways.declared import DeclaredGateway, adapter_for, shipped
-from zapwatch.gateways.registry import make_gateway
+from zapwatch.gateways.declared import DeclaredGateway, adapter_for
+from zapwatch.gateways.registry import ADAPTERS, make_gateway
 from zapwatch.messages.event_parser import parse as parse_event
 
 _NOW = 1_770_000_000.0
@@ -319,10 +319,10 @@ def test_one_that_needs_nobody_is_left_alone_and_a_zombie_without_a_call_is_told
 
 @pytest.mark.parametrize("at", ["2026-02-02", "soon", "2026-02-02T02:40:00", "9" * 5000, None, [1]])
 def test_a_time_that_cannot_be_read_gives_way_to_the_arrivals(at: object) -> None:
-    event = MESSAGES["gowa"](SimulatedMessage("loja", outgoing=False), _NOW)
+    event = APIS["gowa"].event(SimulatedMessage("loja", outgoing=False), _NOW)
     event["payload"]["timestamp"] = at
     body = json.dumps(event).encode()
-    assert [one.at for one in parse_event("gowa", body, _NOW, shipped()["gowa"].events)] == [_NOW]
+    assert [one.at for one in parse_event(ADAPTERS["gowa"], body, _NOW)] == [_NOW]
 
 
 _BY_CALL = """

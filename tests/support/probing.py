@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from demo.simulator.apis.registry import APIS
 from demo.simulator.client import Simulator
-from demo.simulator.event_shapes import MESSAGES
 from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
 from demo.simulator.traffic import open_message_log
@@ -29,7 +29,6 @@ from tests.support.states import state_url
 from zapwatch.channels import Channel
 from zapwatch.config import parse
 from zapwatch.config.gateway import ProbeKind
-from zapwatch.gateways.declared import DeclaredGateway
 from zapwatch.gateways.registry import make_gateway
 from zapwatch.messages import event_parser
 from zapwatch.messages.event_store import EventStore
@@ -126,11 +125,10 @@ def hear_by_events(world: World, store_url: sa.URL) -> None:
     client, kind = world.means.client, world.settings.type
     channels = client.list_channels().channels
     inbox.list_channels("wpp", frozenset(k for c in channels for k in (c.key, c.message_key)))
-    events = client.declaration.events if isinstance(client, DeclaredGateway) else None
 
     def take(message: SimulatedMessage) -> None:
-        body = json.dumps(MESSAGES[kind](message, time.time())).encode()
-        for one in event_parser.parse(kind, body, time.time(), events):
+        body = json.dumps(APIS[kind].event(message, time.time())).encode()
+        for one in event_parser.parse(type(client), body, time.time()):
             inbox.take("wpp", one)
             inbox.write()
 

@@ -47,6 +47,8 @@ def test_the_page_has_what_the_command_tells(capsys: pytest.CaptureFixture[str],
         ("wwebjs-api", "own number", "asked for"),
         ("wwebjs-api", "channel then", "is recreated"),
         ("wwebjs-api", "events", "yes"),
+        ("waha", "events", "signed in X-Webhook-Hmac"),
+        ("whapi", "events", "yes"),
         ("gowa", "events", "signed in X-Hub-Signature-256"),
         ("gowa", "type", "gowa, described in YAML"),
         ("wuzapi", "pairing code", "POST /session/pairphone"),
@@ -125,14 +127,3 @@ def test_a_mistake_in_the_description_is_all_that_is_said(
     assert main(["describe", "own"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"gateways: {path}: own: calls: start: call must be like")
-
-
-@pytest.mark.parametrize("kind", ADAPTERS)
-def test_the_page_says_where_each_gateway_is(kind: str) -> None:
-    folder = ROOT / "docs" / "gateways"
-    places = (folder / "README.md").read_text().partition("### Where each one is")[2]
-    [row] = [line for line in places.splitlines() if line.startswith(f"| `{kind}` |")]
-    paths = [ROOT / one for one in re.findall(r"`([a-z_/-]+\.\w+)`", row)]
-    pages = [folder / one for one in re.findall(r"\]\(([a-z-]+\.md)\)", row)]
-    assert [path for path in (*paths, *pages) if not path.is_file()] == []
-    assert (len(paths), len(pages)) == (3, 1)

@@ -9,6 +9,7 @@ import pytest
 
 from reconnect_hook.alerts import PayloadError, parse_alerts
 from zapwatch import http
+from zapwatch.gateways.waha import WahaGateway
 from zapwatch.http import MAX_BODY_BYTES, HttpResponse, parse_json
 from zapwatch.messages.event_parser import EventError, parse
 
@@ -58,4 +59,4 @@ def test_what_is_posted_is_bounded_as_well() -> None:
     with pytest.raises(PayloadError):
         parse_alerts(b'{"version": "4", "alerts": ' + many + b"}", {"wpp"})
     with pytest.raises(EventError):
-        parse("waha", b'{"event": "message", "session": "a", "payload": ' + many + b"}", 0.0)
+        parse(WahaGateway, b'{"event": "message", "session": "a", "payload": ' + many + b"}", 0.0)

@@ -15,12 +15,14 @@ from werkzeug.test import Client, TestResponse
 
 from exporter.event_receiver import Receiver, Sender
 from zapwatch.front import MAX_REQUEST_BYTES
+from zapwatch.gateways.registry import ADAPTERS
 from zapwatch.messages.event_parser import Message
 
 _TOKEN = "not-a-real-token/+?&"
 _BEARER = {"Authorization": f"Bearer {_TOKEN}"}
 _MESSAGE = {"event": "onmessage", "session": "Loja 1"}
 _WAHA = {"event": "message", "session": "Loja 1", "payload": {}}
+_BODY = json.dumps(_WAHA).encode()
 
 
 class World:
@@ -33,11 +35,11 @@ class World:
         behind = Flask("behind")
         behind.add_url_rule("/metrics", view_func=lambda: "behind")
         senders = {
-            "wpp": Sender("wppconnect", _TOKEN),
-            "ação/2": Sender("evolution", _TOKEN),
-            "waha": Sender("waha", _TOKEN),
-            "whapi": Sender("whapi", _TOKEN),
-            "wrapper": Sender("wrapper", _TOKEN),
+            "wpp": Sender(ADAPTERS["wppconnect"], _TOKEN),
+            "ação/2": Sender(ADAPTERS["evolution"], _TOKEN),
+            "waha": Sender(ADAPTERS["waha"], _TOKEN),
+            "whapi": Sender(ADAPTERS["whapi"], _TOKEN),
+            "wrapper": Sender(ADAPTERS["wrapper"], _TOKEN),
         }
         self.hurried: list[str] = []
         self.client = Client(
@@ -168,11 +170,11 @@ def signed(body: bytes, key: str = _TOKEN) -> str:
         ("?a=1&token=not-a-real-token%2F%2B%3F%26", {}),
         # Evolution's "webhook by events" puts the event's name behind whatever the URL is.
         ("?token=not-a-real-token/%2B%3F%26/messages-upsert", {}),
-        ("", {"X_Webhook_Hmac": signed(json.dumps(_MESSAGE).encode())}),
+        ("", {"X_Webhook_Hmac": signed(_BODY)}),
         (
             "",
             {
-                "X_Webhook_Hmac": signed(json.dumps(_MESSAGE).encode()).upper(),
+                "X_Webhook_Hmac": signed(_BODY).upper(),
                 "X_Webhook_Hmac_Algorithm": "sha512",
             },
         ),
@@ -181,10 +183,7 @@ def signed(body: bytes, key: str = _TOKEN) -> str:
 def test_whoever_knows_the_token_may_post(
     world: World, query: str, headers: dict[str, str]
 ) -> None:
-    assert world.post(f"/messages/wpp{query}", **headers).status_code == 202
-
-
-_BODY = json.dumps(_MESSAGE).encode()
+    assert world.post(f"/messages/waha{query}", _WAHA, **headers).status_code == 202
 
 
 @pytest.mark.parametrize(
@@ -212,13 +211,13 @@ _BODY = json.dumps(_MESSAGE).encode()
     ],
 )
 def test_whoever_does_not_may_not(world: World, query: str, headers: dict[str, str]) -> None:
-    answer = world.post(f"/messages/wpp{query}", **headers)
+    answer = world.post(f"/messages/waha{query}", _WAHA, **headers)
     assert answer.status_code == 401
     # The three ways, for whoever sets up the webhook; an older WAHA knows only the last of them.
     for way in ("MESSAGES_TOKEN", "Authorization: Bearer", "HMAC", "?token="):
         assert way in answer.text
     assert world.taken == []
-    assert world.counted == [("wpp", "unauthorized")]
+    assert world.counted == [("waha", "unauthorized")]
 
 
 def test_the_log_tells_once_and_never_the_token(

@@ -7,6 +7,7 @@ import pytest
 from exporter.event_buffer import senders_among
 from exporter.event_receiver import Sender
 from zapwatch.config import MessageSourceKind, SettingsError, parse, read_secrets
+from zapwatch.gateways.wrapper import WrapperGateway
 
 _GATEWAY = {
     "WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443",
@@ -53,7 +54,7 @@ def test_the_token_is_a_secret_that_an_exporter_needs_for_events() -> None:
     with pytest.raises(SettingsError, match="MESSAGES_TOKEN is not set: choose a long random text"):
         senders_among(settings.gateways)
     with_token = parse({**_GATEWAY, "MESSAGE_SOURCE": "events", "MESSAGES_TOKEN": _TOKEN})
-    assert senders_among(with_token.gateways) == {"wpp": Sender("wrapper", _TOKEN)}
+    assert senders_among(with_token.gateways) == {"wpp": Sender(WrapperGateway, _TOKEN)}
     assert _TOKEN not in repr(with_token)
     assert "messages.sqlite3" not in repr(with_token)
 

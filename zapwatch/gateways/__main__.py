@@ -46,8 +46,9 @@ def describe(kind: str, adapter: type[Gateway]) -> Iterator[tuple[str, str]]:
     yield "channel then", "stays" if adapter.keeps_channel else "is recreated"
     if declared:
         yield "activity in the list", _yes(declared.listing.activity is not None)
-        signed = declared.events.signature if declared.events else None
-        yield "events", f"signed in {signed}" if signed else _yes(declared.events is not None)
+    signed = adapter.signature_header
+    posts = declared is None or declared.events is not None
+    yield "events", f"signed in {signed}" if signed else _yes(posts)
 
 
 def _yes(value: bool) -> str:  # noqa: FBT001 - it is the value

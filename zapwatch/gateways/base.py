@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import re
 import time
 import uuid
 from abc import ABC, abstractmethod
@@ -15,6 +16,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from zapwatch.channels import Channel, NamedChannel, channel_key
 from zapwatch.http import PLAIN_ACCESS, HttpAccess, HttpClient, HttpError, HttpResponse, one_line
+from zapwatch.messages.payloads import EventMessage
 from zapwatch.messages.received import Received
 
 
@@ -422,6 +424,14 @@ class Gateway(ABC):
     delivery_seconds: ClassVar[float] = 60.0
     """Time for which the gateway itself may retry to post a message to its webhook."""
 
+    state_events: ClassVar[re.Pattern[bytes] | None] = None
+    """Pattern of events about a session's state, if the gateway posts any."""
+
+    signature_header: ClassVar[str] = ""
+    """Header with the HMAC of an event's body, made with the token; empty if it signs none."""
+
+    signature_algorithm: ClassVar[str] = "sha256"
+
     credential_header: ClassVar[str | None] = None
     """Header of the secret, if it is the same in each call."""
 
@@ -607,6 +617,11 @@ class Gateway(ABC):
         as the gateway itself would post them. ``newest``: only the newest, by a few short calls.
         """
         return Received(cannot_know="this gateway has no call that lists messages")
+
+    @classmethod
+    def read_event(cls, event: Mapping[str, Any]) -> Iterable[EventMessage]:  # noqa: ARG003
+        """Return the messages in a posted event, none if it reports something else."""
+        return ()
 
     @staticmethod
     def event_headers(token: str, body: bytes) -> dict[str, str]:  # noqa: ARG004 - WAHA signs it

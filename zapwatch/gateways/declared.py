@@ -43,6 +43,7 @@ from zapwatch.gateways.helpers import (
     number_of,
     read_pairing_code,
 )
+from zapwatch.messages.payloads import EventMessage
 from zapwatch.messages.received import (
     Entry,
     Received,
@@ -291,6 +292,24 @@ class DeclaredGateway(Gateway):
             read_pages(entries(chat), since, until) for chat in chats if is_of_a_chat(chat)
         )
         return replace(received, cannot_know=received.cannot_know or why)
+
+    @classmethod
+    def read_event(cls, event: Mapping[str, Any]) -> Iterator[EventMessage]:
+        """Read an event by the described paths."""
+        paths = cls.declaration.events
+        if paths is None or not paths.when.of(event):
+            return
+        items = paths.items.of(event)
+        for one in items if isinstance(items, list) else ():
+            if isinstance(one, dict):
+                yield EventMessage(
+                    paths.channel.of(event),
+                    paths.at.of(one) if paths.at else None,
+                    paths.id.of(one) if paths.id else None,
+                    bool(paths.out.of(one)),
+                    heard=paths.heard is None or bool(paths.heard.of(one)),
+                    entry=one,
+                )
 
     def _pages(
         self, name: str, call: str, paged: PagedList, since: float, chat: str = ""
@@ -565,6 +584,7 @@ def adapter_for(declared: Declaration) -> type[DeclaredGateway]:
             "can_take_back": "take_back" in declared.calls,
             "asks_number": declared.number is not None,
             "lists_qr": Status.QR_REQUIRED in declared.statuses.values(),
+            "signature_header": (declared.events and declared.events.signature) or "",
         },
     )
 
@@ -572,6 +592,6 @@ def adapter_for(declared: Declaration) -> type[DeclaredGateway]:
 def shipped() -> dict[str, Declaration]:
     """Return the shipped descriptions by type."""
     found: dict[str, Declaration] = {}
-    for path in sorted((Path(__file__).parent / "types").glob("*.yaml")):
+    for path in sorted(Path(__file__).parent.glob("*.yaml")):
         found |= read_file(path)
     return found

@@ -5,8 +5,9 @@ The list of 1.x has another format. docs/gateways/README.md shows what was teste
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -34,8 +35,10 @@ from zapwatch.gateways.helpers import (
     in_path,
     map_concurrently,
     number_of,
+    object_at,
     read_pairing_code,
 )
+from zapwatch.messages.payloads import EventMessage, is_from_me, is_stub
 from zapwatch.messages.received import (
     Entry,
     Received,
@@ -109,6 +112,9 @@ class EvolutionGateway(Gateway):
     lists_messages: ClassVar = True
     # Ten attempts: 20 minutes of pauses, and the time-out of each attempt.
     delivery_seconds: ClassVar = 1500.0
+    state_events: ClassVar = re.compile(
+        rb'"event"\s*:\s*"(?:connection\.update|(?:status|logout|remove)\.instance)"'
+    )
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -304,7 +310,7 @@ class EvolutionGateway(Gateway):
         Without the instance's key, and without fields that only the database has.
         """
         data = {name: value for name, value in record.items() if name not in _DATABASE_ONLY}
-        key = dict(_object(record, "key"))
+        key = dict(object_at(record, "key"))
         if str(key.get("remoteJid")).endswith("@lid") and key.get("remoteJidAlt"):
             # As in 2.3.7, for the webhook only.
             key["remoteJid"] = key["remoteJidAlt"]
@@ -316,6 +322,33 @@ class EvolutionGateway(Gateway):
             "sender": f"{channel.number}@s.whatsapp.net" if channel.number else None,
             "server_url": self._base_url,
         }
+
+    @classmethod
+    def read_event(cls, event: Mapping[str, Any]) -> Iterator[EventMessage]:
+        """Read `{"event", "instance", "data": {"key": {...}, "messageTimestamp": s}}`.
+
+        ``data`` may be a list of messages.
+        """
+        name = event.get("event")
+        if name not in ("messages.upsert", "send.message"):
+            return
+        sent = name == "send.message"
+        data = event.get("data")
+        several = [one for one in data if isinstance(one, dict)] if isinstance(data, list) else []
+        for one in several or [data if isinstance(data, dict) else {}]:
+            key, at, ack = object_at(one, "key"), one.get("messageTimestamp"), one.get("status")
+            yield EventMessage(
+                event.get("instance"),
+                # A 64-bit number may be split into two halves.
+                at.get("low") if isinstance(at, dict) else at,
+                key.get("id"),
+                is_from_me(key, default=sent),
+                heard=not sent,
+                # Baileys' numbers are one higher than the others'.
+                ack=ack - 1 if isinstance(ack, int) and not isinstance(ack, bool) else ack,
+                readable=not is_stub(one),
+                entry=one if several else None,
+            )
 
     def webhook(self, channel: Channel) -> WebhookConfig:
         """Return the instance's own webhook; if it is missing or off, only a global one posts."""
@@ -482,19 +515,14 @@ def _parse_instance(entry: Any) -> Channel | None:
 
 def _entry(record: dict[str, Any]) -> Entry:
     """Parse a record of the table of messages; the record's own ``id`` is the database's."""
-    key = _object(record, "key")
+    key = object_at(record, "key")
     chat, kind = key.get("remoteJid"), record.get("messageType")
     counts = (
         key.get("fromMe") is False
         and is_of_a_chat(chat)
         and kind not in _NO_MESSAGES
-        and record.get("messageStubType") not in (2, "CIPHERTEXT")
+        and not is_stub(record)
     )
     id_ = bare_id(key.get("id")) if counts else None
     kind = kind.removesuffix("Message") if isinstance(kind, str) else None
     return Entry(seconds_of(record.get("messageTimestamp")), id_, kind, chat, record)
-
-
-def _object(holder: dict[str, Any], name: str) -> dict[str, Any]:
-    value = holder.get(name)
-    return value if isinstance(value, dict) else {}

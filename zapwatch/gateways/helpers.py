@@ -1,4 +1,4 @@
-"""Helpers of the adapters: ids in paths, phone numbers, pairing codes, parallel calls, starts."""
+"""Helpers of the adapters: paths, phone numbers, pairing codes, parallel calls, starts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from zapwatch.channels import is_usable_id
@@ -19,6 +19,13 @@ def in_path(channel_id: str) -> str:
     if not is_usable_id(channel_id):
         raise Failure(GatewayErrorKind.INVALID, "a channel id that no URL can hold")
     return quote(channel_id, safe="")
+
+
+def object_at(holder: Any, *names: str) -> dict[str, Any]:
+    """Return the object at a path of names, an empty one if it is missing."""
+    for name in names:
+        holder = holder.get(name) if isinstance(holder, dict) else None
+    return holder if isinstance(holder, dict) else {}
 
 
 _LONGEST = 15  # digits of a phone number, by ITU-T E.164

@@ -7,13 +7,12 @@ exporter three quarters, for its lists, and all other calls the rest.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from zapwatch.channels import NamedChannel
 from zapwatch.clock import Clock
+from zapwatch.config.settings import GatewaySettings
 from zapwatch.gateways.base import NO_BUDGET, ChannelList, Gateway, Observer, RequestBudget
-from zapwatch.gateways.declaration import Declaration
 from zapwatch.gateways.declared import adapter_for, shipped
 from zapwatch.gateways.evolution import EvolutionGateway
 from zapwatch.gateways.waha import WahaGateway
@@ -106,110 +105,48 @@ class ListBudget(RequestBudget):
         return self._answer  # type: ignore[no-any-return]
 
 
-class Access(Protocol):
-    """Part of a gateway's settings that its adapter depends on."""
-
-    @property
-    def type(self) -> str:
-        """Name in ADAPTERS."""
-
-    @property
-    def base_url(self) -> str:
-        """URL without a trailing slash."""
-
-    @property
-    def secret(self) -> str:
-        """Credential of every call."""
-
-    @property
-    def timeout(self) -> float:
-        """Seconds for the list."""
-
-    @property
-    def qr_timeout(self) -> float:
-        """Seconds for every other call."""
-
-    @property
-    def ca_file(self) -> str | None:
-        """Certificates to trust instead of the public ones."""
-
-    @property
-    def user(self) -> str:
-        """HTTP Basic user of a proxy in front of the gateway; empty for none."""
-
-    @property
-    def password(self) -> str:
-        """Password of that user."""
-
-    @property
-    def channels(self) -> Sequence[NamedChannel]:
-        """Channels that the settings name."""
-
-    @property
-    def messages(self) -> str:
-        """Message source, a MessageSourceKind."""
-
-    @property
-    def declaration(self) -> Declaration | None:
-        """Description of a user-defined type, else None."""
-
-    @property
-    def requests_per_month(self) -> int | None:
-        """Request limit of all programs together; None for no limit."""
-
-    @property
-    def ignore(self) -> frozenset[str]:
-        """Keys of channels to omit from lists."""
-
-    @property
-    def webhook(self) -> str:
-        """Webhook of WPPConnect's sessions; empty to keep the stored one."""
-
-    @property
-    def ignore_stopped(self) -> bool:
-        """Whether to omit stopped sessions from lists."""
-
-
-def adapter_of(access: Access) -> type[Gateway]:
+def adapter_of(settings: GatewaySettings) -> type[Gateway]:
     """Return the adapter class of a gateway."""
-    if access.declaration is not None:
-        return adapter_for(access.declaration)
-    return ADAPTERS[access.type]
+    if settings.declaration is not None:
+        return adapter_for(settings.declaration)
+    return ADAPTERS[settings.type]
 
 
-def make_gateway(access: Access, *, observe: Observer, polls: bool = False) -> Gateway:
+def make_gateway(settings: GatewaySettings, *, observe: Observer, polls: bool = False) -> Gateway:
     """Create a gateway's adapter; its list omits the channels that the operator ignores.
 
     ``polls``: it only lists, within the budget for lists.
     """
-    per_month = access.requests_per_month
+    per_month = settings.requests_per_month
     kind = ListBudget if polls else CallBudget
-    options: dict[str, Any] = {"activity": access.messages == "activity"} if access.channels else {}
-    if access.type == "wppconnect":
-        options["webhook"] = access.webhook
-    gateway = adapter_of(access)(
-        access.base_url,
-        access.secret,
-        list_timeout=access.timeout,
-        qr_timeout=access.qr_timeout,
-        access=HttpAccess(access.ca_file, access.user, access.password),
-        channels=access.channels,
+    options: dict[str, Any] = {}
+    if settings.channels:
+        options["activity"] = settings.messages == "activity"
+    if settings.type == "wppconnect":
+        options["webhook"] = settings.webhook
+    gateway = adapter_of(settings)(
+        settings.base_url,
+        settings.secret,
+        list_timeout=settings.timeout,
+        qr_timeout=settings.qr_timeout,
+        access=HttpAccess(settings.ca_file, settings.user, settings.password),
+        channels=settings.channels,
         budget=kind(per_month) if per_month else NO_BUDGET,
         observe=observe,
         **options,
     )
-    if access.ignore or access.ignore_stopped:
+    if settings.ignore or settings.ignore_stopped:
         # Here rather than in each adapter, so that none can omit it.
         list_all = gateway.list_channels
-        gateway.list_channels = lambda: _leave_out(list_all(), access)  # type: ignore[method-assign]
+        gateway.list_channels = lambda: _leave_out(list_all(), settings)  # type: ignore[method-assign]
     return gateway
 
 
-def _leave_out(listed: ChannelList, access: Access) -> ChannelList:
+def _leave_out(listed: ChannelList, settings: GatewaySettings) -> ChannelList:
     ignored = {
         channel.id
         for channel in listed.channels
-        if channel.key in access.ignore or (access.ignore_stopped and channel.stopped)
+        if channel.key in settings.ignore or (settings.ignore_stopped and channel.stopped)
     }
     channels = tuple(channel for channel in listed.channels if channel.id not in ignored)
     return ChannelList(channels, listed.left_out, tuple(sorted(ignored)))

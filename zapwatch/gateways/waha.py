@@ -11,7 +11,7 @@ import hmac
 import math
 import re
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import Any, ClassVar
@@ -37,8 +37,10 @@ from zapwatch.gateways.base import (
 from zapwatch.gateways.helpers import (
     in_path,
     number_of,
+    object_at,
     read_pairing_code,
 )
+from zapwatch.messages.payloads import CIPHERTEXT, EventMessage, is_from_me, is_stub
 from zapwatch.messages.received import (
     Entry,
     Received,
@@ -117,6 +119,9 @@ class WahaGateway(Gateway):
     can_pair = True
     lists_messages: ClassVar = True
     delivery_seconds: ClassVar = 300.0
+    state_events: ClassVar = re.compile(rb'"event"\s*:\s*"session\.status"')
+    signature_header: ClassVar = "X-Webhook-Hmac"
+    signature_algorithm: ClassVar = "sha512"
 
     def list_channels(self) -> ChannelList:
         """Return the sessions, stopped ones included."""
@@ -229,6 +234,28 @@ class WahaGateway(Gateway):
         events = {id_: _event(session, id_, row) for id_, row in received.events.items()}
         return replace(received, events=events)
 
+    @classmethod
+    def read_event(cls, event: Mapping[str, Any]) -> Iterator[EventMessage]:
+        """Read `{"event", "session", "timestamp": ms, "payload": {"fromMe", "source", ...}}`.
+
+        The event's time is the one at which WAHA received the message. The message's own time is
+        much earlier if the message waited for the session.
+        """
+        if event.get("event") not in ("message", "message.any"):
+            return
+        message = object_at(event, "payload")
+        data = object_at(message, "_data")
+        out = is_from_me(message)
+        yield EventMessage(
+            event.get("session"),
+            event.get("timestamp", message.get("timestamp")),
+            message.get("id"),
+            out,
+            heard=not (out and message.get("source") == "api"),
+            ack=message.get("ackName") or message.get("ack"),
+            readable=not is_stub(data) and data.get("type") != CIPHERTEXT,
+        )
+
     @staticmethod
     def event_headers(token: str, body: bytes) -> dict[str, str]:
         """Sign the body like WAHA for webhooks with an HMAC key."""
@@ -238,7 +265,7 @@ class WahaGateway(Gateway):
     def webhook(self, channel: Channel) -> WebhookConfig:
         """Return the session's own webhooks for messages; global ones are not reported."""
         with self._operation(Operation.WEBHOOK) as calls:
-            told = _object(_session(calls, channel.id), "config").get("webhooks")
+            told = object_at(_session(calls, channel.id), "config").get("webhooks")
         found = [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
         hooks = [
             (one["url"], events)
@@ -366,31 +393,24 @@ def _activity(timestamps: Any) -> float | None:
     return told / 1000 if 0 < told < math.inf else None
 
 
-def _object(holder: Any, *names: str) -> dict[str, Any]:
-    """Return the object at a path of names, an empty one if it is missing."""
-    for name in names:
-        holder = holder.get(name) if isinstance(holder, dict) else None
-    return holder if isinstance(holder, dict) else {}
-
-
 def _engine(session: dict[str, Any]) -> str:
-    named = _object(session, "engine").get("engine")
+    named = object_at(session, "engine").get("engine")
     return named if isinstance(named, str) else ""
 
 
 def _stores_nothing(session: dict[str, Any]) -> str:
     """Return why the session stores no messages, empty if its settings do not rule it out."""
-    config = _object(session, "config")
-    if _engine(session) == "NOWEB" and _object(config, "noweb", "store").get("enabled") is False:
+    config = object_at(session, "config")
+    if _engine(session) == "NOWEB" and object_at(config, "noweb", "store").get("enabled") is False:
         return "the session's config.noweb.store is off: WAHA keeps none of its messages"
-    if _object(config, "gows", "storage").get("messages") is False:
+    if object_at(config, "gows", "storage").get("messages") is False:
         return "the session's config.gows.storage.messages is off: WAHA keeps none of them"
     return ""
 
 
 def _entry(row: dict[str, Any], chat: str) -> Entry:
     """Parse a row of a list of messages, whose format depends on the engine."""
-    data = _object(row, "_data")
+    data = object_at(row, "_data")
     at = seconds_of(row.get("timestamp")) or seconds_of(data.get("messageTimestamp"))
     content = data.get("message") or data.get("Message")
     inner = content.keys() if isinstance(content, dict) else set()
@@ -399,7 +419,7 @@ def _entry(row: dict[str, Any], chat: str) -> Entry:
         row.get("fromMe") is False
         and all(map(is_of_a_chat, names))
         and "status@broadcast" not in str(row.get("id"))
-        and data.get("messageStubType") not in (2, "CIPHERTEXT")
+        and not is_stub(data)
         and data.get("type") not in _NO_TYPES
         and not _NO_MESSAGES.intersection(inner)
     )
@@ -412,7 +432,7 @@ def _event(session: dict[str, Any], id_: str, row: dict[str, Any]) -> dict[str, 
 
     Its name is ``message`` unless the session's webhooks only subscribe to ``message.any``.
     """
-    webhooks = _object(session, "config").get("webhooks")
+    webhooks = object_at(session, "config").get("webhooks")
     wanted = [one.get("events") for one in webhooks or () if isinstance(one, dict)]
     names = {str(name) for some in wanted if isinstance(some, list) for name in some}
     return {

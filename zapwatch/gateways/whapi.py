@@ -7,6 +7,7 @@ shows what was tested, and how.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
@@ -31,6 +32,7 @@ from zapwatch.gateways.helpers import (
     map_concurrently,
     number_of,
 )
+from zapwatch.messages.payloads import EventMessage
 from zapwatch.messages.received import (
     Entry,
     Received,
@@ -103,6 +105,7 @@ class WhapiGateway(Gateway):
     can_query: ClassVar = True
     lists_messages: ClassVar = True
     delivery_seconds: ClassVar = 1500.0  # its pauses grow to ten minutes at least
+    state_events: ClassVar = re.compile(rb'"type"\s*:\s*"channel"')
 
     def __init__(self, *arguments: Any, activity: bool = False, **options: Any) -> None:
         """Configure like every adapter; ``activity``: the list also requests the newest message."""
@@ -267,6 +270,13 @@ class WhapiGateway(Gateway):
             if not page:
                 return
 
+    @classmethod
+    def read_event(cls, event: Mapping[str, Any]) -> list[EventMessage]:
+        """Read an event; all but those of new messages have another ``event``."""
+        about = event.get("event")
+        told = (about.get("type"), about.get("event")) if isinstance(about, dict) else ()
+        return whapi_messages(event) if told == ("messages", "post") else []
+
     def _find(self, channel_id: str) -> NamedChannel:
         in_path(channel_id)  # raises if it is invalid
         named = self._named.get(channel_key(channel_id))
@@ -305,6 +315,34 @@ class WhapiGateway(Gateway):
         if text in _STATUSES:
             return QrAnswer(QrKind.NOT_STARTED)
         raise Failure(GatewayErrorKind.INVALID, f"a status that is not known: {text or 'none'}")
+
+
+WHAPI_EVENT_TYPE = "whapi_messages_post"
+"""``event_type`` of the rows with messages in PixelHub's log."""
+
+
+def whapi_messages(event: Mapping[str, Any]) -> list[EventMessage]:
+    """Return the messages of `{"channel_id", "messages": [{"id", "from_me", "source", ...}]}`.
+
+    Messages sent by Whapi's own API are not heard: they only record that call. Nor are own
+    messages that WhatsApp has not taken.
+    """
+    entries = event.get("messages")
+    return [
+        EventMessage(
+            event.get("channel_id"),
+            one.get("timestamp"),
+            one.get("id"),
+            # Some databases return a boolean as a number.
+            out=(out := one.get("from_me") in (True, 1)),
+            heard=not (
+                out and (one.get("source") == "api" or one.get("status") in ("pending", "failed"))
+            ),
+            entry=one,
+        )
+        for one in (entries if isinstance(entries, list) else [])
+        if isinstance(one, dict)
+    ]
 
 
 def _entry(row: dict[str, Any]) -> Entry:

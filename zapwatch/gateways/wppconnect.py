@@ -5,6 +5,7 @@ docs/gateways/README.md shows what was tested, and how.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -35,6 +36,7 @@ from zapwatch.gateways.helpers import (
     read_pairing_code,
 )
 from zapwatch.http import parse_json
+from zapwatch.messages.payloads import CIPHERTEXT, EventMessage, is_from_me, message_id
 from zapwatch.messages.received import (
     Entry,
     Received,
@@ -198,6 +200,9 @@ class WppconnectGateway(Gateway):
     can_take_back: ClassVar = True
     asks_number: ClassVar = True
     lists_messages: ClassVar = True
+    state_events: ClassVar = re.compile(
+        rb'"event"\s*:\s*"(?:status-find|closesession|logoutsession)"'
+    )
 
     def __init__(self, base_url: str, secret: str, *, webhook: str = "", **options: Any) -> None:
         """Each start sets ``webhook``; if it is empty, a start keeps the stored one."""
@@ -331,8 +336,7 @@ class WppconnectGateway(Gateway):
             sent = self._tokens.send(calls, "POST", in_path(channel.id), "send-message", body)
             response = _expect_status(sent).get("response")
             first = response[0] if isinstance(response, list) and response else response
-            found = _serialized(first.get("id")) if isinstance(first, dict) else None
-            return found if isinstance(found, str) and found else None
+            return message_id(first.get("id")) if isinstance(first, dict) else None
 
     def take_back(self, channel: Channel, number: str, message_id: str) -> None:
         """Delete one of our messages for both sides."""
@@ -341,6 +345,20 @@ class WppconnectGateway(Gateway):
             body = {"phone": number, "messageId": message_id}
             path = in_path(channel.id)
             _expect_status(self._tokens.send(calls, "POST", path, "delete-message", body))
+
+    @classmethod
+    def read_event(cls, event: Mapping[str, Any]) -> Iterator[EventMessage]:
+        """Read `{"event", "session", ...}`, with the message's fields at the same level."""
+        name = event.get("event")
+        if name in ("onmessage", "onselfmessage"):
+            yield EventMessage(
+                event.get("session"),
+                event.get("timestamp", event.get("t")),
+                event.get("id"),
+                is_from_me(event, default=name == "onselfmessage"),
+                ack=event.get("ack"),
+                readable=event.get("type") != CIPHERTEXT,
+            )
 
     def received(
         self,
@@ -365,7 +383,7 @@ class WppconnectGateway(Gateway):
             return Received(cannot_know="the session's page has loaded no chat yet")
         recent = []
         for chat in chats:
-            at, name = seconds_of(chat.get("t")), _serialized(chat.get("id"))
+            at, name = seconds_of(chat.get("t")), message_id(chat.get("id"))
             if isinstance(name, str) and is_of_a_chat(name) and (at is None or at >= since):
                 recent.append((at or until, name))
         names = [name for _, name in sorted(recent, reverse=True)]
@@ -394,7 +412,7 @@ class WppconnectGateway(Gateway):
             if not found:
                 return
             yield [_entry(row, chat) for row in found]
-            oldest = _serialized(min(found, key=_at).get("id"))
+            oldest = message_id(min(found, key=_at).get("id"))
             if len(found) < size or not isinstance(oldest, str):
                 return
             query |= {"direction": "before", "id": oldest}
@@ -407,7 +425,7 @@ class WppconnectGateway(Gateway):
     def _number(self, calls: Calls, channel_id: str) -> str:
         session = in_path(channel_id)
         told = self._tokens.send(calls, "GET", session, "get-phone-number").json_object()
-        number = number_of(_serialized(told.get("response")))
+        number = number_of(message_id(told.get("response")))
         if number is None:
             raise Failure(GatewayErrorKind.INVALID, "the session does not tell its own number")
         return number
@@ -469,7 +487,7 @@ def _entry(row: dict[str, Any], chat: str) -> Entry:
         and row.get("isNotification") is not True
         and kind not in _NO_TYPES
     )
-    id_ = bare_id(_serialized(row.get("id"))) if counts else None
+    id_ = bare_id(message_id(row.get("id"))) if counts else None
     return Entry(_at(row) or None, id_, kind, chat, row)
 
 
@@ -494,10 +512,6 @@ def _qr(state: dict[str, Any]) -> QrAnswer:
     if status is Status.INITIALIZING:
         return QrAnswer(QrKind.INITIALIZING)
     return QrAnswer(QrKind.NOT_STARTED)
-
-
-def _serialized(value: Any) -> Any:
-    return value.get("_serialized") if isinstance(value, dict) else value
 
 
 def _expect_status(answer: GatewayResponse, *, hide: str = "") -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from zapwatch.channels import Channel, Status, is_usable_id
@@ -19,7 +19,14 @@ from zapwatch.gateways.base import (
     QrKind,
     error_message,
 )
-from zapwatch.gateways.helpers import in_path
+from zapwatch.gateways.helpers import in_path, object_at
+from zapwatch.messages.payloads import CIPHERTEXT, EventMessage, is_from_me, message_id
+from zapwatch.messages.webhook_log import (
+    CHANNEL_PATHS,
+    MESSAGE_EVENTS,
+    WRITTEN_BY_GATEWAY,
+    Direction,
+)
 
 _T = TypeVar("_T")
 
@@ -86,6 +93,27 @@ class WrapperGateway(Gateway):
             sent = calls.post("/api/messages", body).json_object()
             ids = (sent.get(name) for name in ("id", "messageId", "message_id"))
             return next((i for i in ids if isinstance(i, str) and i), None)
+
+    @classmethod
+    def read_event(cls, event: Mapping[str, Any]) -> Iterator[EventMessage]:
+        """Read a payload of ``webhook_raw_logs``, by the same rules as webhook_log.py."""
+        names = (event.get(name) for name in ("event", "event_type", "type"))
+        name = next(filter(None, names), None)
+        direction = MESSAGE_EVENTS.get(name.lower()) if isinstance(name, str) else None
+        if direction is None or not isinstance(name, str):
+            return
+        paths = ((), ("message",), ("data",), ("raw", "payload"))
+        places = [object_at(event, *path) for path in paths]
+        times = (place.get(field) for place in places for field in ("timestamp", "t"))
+        yield EventMessage(
+            next(filter(None, (_scalar(event, path) for path in CHANNEL_PATHS)), None),
+            next((at for at in times if at is not None), None),
+            next(filter(message_id, (place.get("id") for place in places)), None),
+            direction is Direction.OUT or any(map(is_from_me, places)),
+            heard=name.lower() not in WRITTEN_BY_GATEWAY,
+            ack=next((place["ack"] for place in places if place.get("ack") is not None), None),
+            readable=all(place.get("type") != CIPHERTEXT for place in places),
+        )
 
     def _about(
         self,
@@ -176,6 +204,14 @@ def _find_qr(body: Mapping[str, Any]) -> str | None:
         if isinstance(nested, dict):
             candidates.extend(nested.get(name) for name in _QR_FIELDS)
     return next((c.strip() for c in candidates if isinstance(c, str) and _is_qr(c.strip())), None)
+
+
+def _scalar(event: Mapping[str, Any], path: str) -> str | None:
+    """Return the text or number at a path such as ``$.session.id``, None without one."""
+    value: object = event
+    for name in path.split(".")[1:]:
+        value = value.get(name) if isinstance(value, dict) else None
+    return str(value) if isinstance(value, str | int | float) else None
 
 
 def _is_qr(text: str) -> bool:

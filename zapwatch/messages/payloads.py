@@ -1,12 +1,8 @@
-"""Formats common to posted events and rows of ``webhook_raw_logs``: echo tokens, Whapi's lists.
+"""Formats common to posted events and rows of ``webhook_raw_logs``: echo tokens, messages.
 
 A token is part of an echo, a message between two of the operator's channels, and identifies the
 receiver. So a row of the log shows by itself, for any type of event, whether it is an echo that its
 channel has received or the sender's copy.
-
-Whapi posts several messages in one body: ``{"channel_id", "event": {"type": "messages", "event":
-"post"}, "messages": [{"id", "from_me", "source", "timestamp"}]}``; the log's ``event_type`` is
-``whapi_messages_post``.
 """
 
 from __future__ import annotations
@@ -62,51 +58,41 @@ def _short(channel: str) -> str:
     return hashlib.sha256(channel_key(channel).encode()).hexdigest()[:8]
 
 
-WHAPI_EVENT_TYPE = "whapi_messages_post"
-"""``event_type`` of the log's rows with messages of Whapi."""
-
-WHAPI_CHANNEL_PATH = "$.channel_id"
-"""Path of the channel's name in their payloads."""
+CIPHERTEXT = "ciphertext"
+"""WhatsApp Web's ``type`` of a message that is not decrypted, or not yet."""
 
 
 @dataclass(frozen=True, slots=True)
-class WhapiMessage:
-    """Message of Whapi; ``at`` and ``id`` are unparsed, ``heard`` is as in event_parser.py."""
+class EventMessage:
+    """Message of a gateway's event before validation; ``at`` and ``ack`` are in its own format.
 
-    out: bool
-    heard: bool
+    ``heard`` is as in event_parser.py, before ``ack`` is considered.
+    """
+
+    channel: object
     at: object
     id: object
-    entry: object = field(repr=False)
+    out: bool = False
+    heard: bool = True
+    ack: object = None
+    readable: bool = True
+    entry: object = field(default=None, repr=False)
+    """The message itself, if the event has several."""
 
 
-def is_whapi_event(event: Mapping[str, Any]) -> bool:
-    """Whether an event of Whapi reports new messages."""
-    about = event.get("event")
-    return isinstance(about, dict) and (about.get("type"), about.get("event")) == (
-        "messages",
-        "post",
-    )
+def is_stub(message: Mapping[str, Any]) -> bool:
+    """Whether this is Baileys' placeholder for a message that it could not decrypt."""
+    return message.get("messageStubType") in (2, "CIPHERTEXT")
 
 
-def whapi_messages(event: Mapping[str, Any]) -> list[WhapiMessage]:
-    """Return the messages of an event of Whapi.
+def is_from_me(message: Mapping[str, Any], *, default: bool = False) -> bool:
+    """Return the direction in ``fromMe``, or the default if it is not a boolean."""
+    value = message.get("fromMe")
+    return value if isinstance(value, bool) else default
 
-    Messages sent by Whapi's own API are not heard: they only record that call. Nor are own
-    messages that WhatsApp has not taken.
-    """
-    entries = event.get("messages")
-    return [
-        WhapiMessage(
-            # Some databases return a boolean as a number.
-            out=(out := one.get("from_me") in (True, 1)),
-            heard=not (
-                out and (one.get("source") == "api" or one.get("status") in ("pending", "failed"))
-            ),
-            at=one.get("timestamp"),
-            id=one.get("id"),
-            entry=one,
-        )
-        for one in (entries if isinstance(entries, list) else [])
-        if isinstance(one, dict)
-    ]
+
+def message_id(value: object) -> str | None:
+    """Return a message's id; WPPConnect's may be an object."""
+    if isinstance(value, dict):
+        value = value.get("_serialized")
+    return value if isinstance(value, str) and value else None

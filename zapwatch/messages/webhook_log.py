@@ -27,17 +27,16 @@ from sqlalchemy.sql.expression import FunctionElement
 from zapwatch.channels import MAX_ID_LENGTH, channel_key
 from zapwatch.clock import Clock
 from zapwatch.db import mysql_reader, one_line
+from zapwatch.gateways.whapi import WHAPI_EVENT_TYPE, whapi_messages
 from zapwatch.messages.payloads import (
+    CIPHERTEXT,
     MARK,
     MOST_BYTES,
     TOKEN_LENGTH,
-    WHAPI_CHANNEL_PATH,
-    WHAPI_EVENT_TYPE,
-    WhapiMessage,
+    EventMessage,
     find_token,
     is_for,
     is_token,
-    whapi_messages,
 )
 from zapwatch.messages.received import bare_id
 
@@ -70,9 +69,6 @@ WRITTEN_BY_GATEWAY = frozenset({"message.sent", "send.message"})
 They do not prove that anything came through WhatsApp: a panel that answers customers would keep the
 log of a dead session fresh. Messages sent from the phone, ``onselfmessage``, do.
 """
-
-CIPHERTEXT = "ciphertext"
-"""WPPConnect's ``type`` of a message that it has not decrypted, or not yet."""
 
 
 def is_untaken(ack: object) -> bool:
@@ -425,7 +421,7 @@ def _short_whapi_event() -> sa.ColumnElement[str | None]:
         *(name("status"), _json("$.messages[0].status")),
     )
     short = sa.func.json_object(
-        *(name("channel_id"), _json(WHAPI_CHANNEL_PATH)),
+        *(name("channel_id"), _json("$.channel_id")),
         *(name("messages"), sa.func.json_array(first)),
     )
     return sa.case((sa.func.json_valid(_LOG.c.payload_json) == 1, short), else_=None)
@@ -645,7 +641,7 @@ def _readable(error: SQLAlchemyError) -> MessageLogError:
     return kind(one_line(error))
 
 
-def _of_whapi(payload: str) -> tuple[str | None, list[WhapiMessage]]:
+def _of_whapi(payload: str) -> tuple[str | None, list[EventMessage]]:
     """Return the key of the channel that a payload names, and its messages."""
     try:
         event = json.loads(payload)

@@ -1,10 +1,12 @@
-"""Common handling of a call: record it, check the secret, apply a fault, answer."""
+"""Common base of the APIs: a call is recorded, checked, subject to faults, and answered."""
 
 import base64
+import datetime as dt
 import hmac
 import socket
-from collections.abc import Callable
-from typing import Protocol, cast
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, cast
 
 from flask import Blueprint, Response, request
 
@@ -13,40 +15,122 @@ from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
 from demo.simulator.faults import FaultBook
 from demo.simulator.journal import Call, Journal
+from demo.simulator.messages import SimulatedMessage
 from demo.simulator.misbehaviour import carry_out
 from demo.simulator.model import SimulatedGateway
 from demo.simulator.responses import as_json
 
 WEBHOOK_SECRET = "a-secret-of-the-webhook"  # noqa: S105 - not a real secret
+CUSTOMER = "5500000000001"
+WORDS = "See you at nine?"
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
-class SimulatedApi(Protocol):
-    """One API of the simulated gateway."""
+Work = Callable[[SimulatedChannel, float], WrapperAnswer]
+Event = dict[str, Any]
+Route = tuple[str, str, Callable[..., Response]]
+"""HTTP method, path, view."""
+
+
+class SimulatedApi(ABC):
+    """One API of the simulated gateway: its calls, and the events that it posts."""
+
+    unauthorized: ClassVar[WrapperAnswer]
+    """Answer to a wrong secret."""
+    unknown: ClassVar[WrapperAnswer]
+    """Answer to an unknown path."""
+    missing: ClassVar[WrapperAnswer]
+    """Answer about an unknown channel."""
+    no_code: ClassVar[WrapperAnswer]
+    """Answer if no pairing code is issued."""
+    key_header: ClassVar[str]
+    paths: ClassVar[str] = "/"
+    """Prefix of all paths."""
+    signature: ClassVar[tuple[str, str] | None] = None
+    """Header of each event's HMAC-SHA256 signature, and the prefix of its digits."""
+    sends_header: ClassVar[bool] = False
+    """Whether its webhooks have headers of the user's: the token, instead of a signature."""
 
     def __init__(
         self, gateway: SimulatedGateway, faults: FaultBook, journal: Journal, secret: str
     ) -> None:
         """Serve the gateway's channels to callers with the secret."""
+        self.gateway = gateway
+        self.secret = secret
+        self._faults = faults
+        self._journal = journal
+
+    @abstractmethod
+    def routes(self) -> Iterable[Route]:
+        """Return method, path and view of each call."""
+
+    def is_right(self) -> bool:
+        """Whether the request contains the secret."""
+        return is_secret(request.headers.get(self.key_header, ""), self.secret)
+
+    @staticmethod
+    @abstractmethod
+    def event(message: SimulatedMessage, at: float) -> Event:
+        """Return the event of a message and its time in Unix seconds."""
+
+    @staticmethod
+    @abstractmethod
+    def other(channel: str) -> Event:
+        """Return the most frequent other event, which is posted for zombies too."""
+
+    @classmethod
+    def event_headers(cls, token: str, body: bytes) -> dict[str, str]:
+        """Return the headers that authenticate an event; none if the URL has the token."""
+        if cls.signature is None:
+            return {"Authorization": f"Bearer {token}"} if cls.sends_header else {}
+        name, prefix = cls.signature
+        return {name: prefix + hmac.new(token.encode(), body, "sha256").hexdigest()}
 
     def blueprint(self) -> Blueprint:
         """Create the routes. Paths arrive undecoded, so that `%2F` is no separator."""
+        made = Blueprint("api", __name__)
+        for number, (method, path, view) in enumerate(self.routes()):
+            made.add_url_rule(path, str(number), view, methods=[method])
+        made.add_url_rule(f"{self.paths}<path:rest>", "unknown", self._unknown, methods=METHODS)
+        return made
 
+    def about(
+        self, operation: str, channel: str, work: Work, missing: WrapperAnswer | None = None
+    ) -> Response:
+        """Answer a call about a channel with `work`, or `missing` if it is unknown."""
+        missing = missing or self.missing
+        return self.answer(operation, channel, lambda: self.gateway.at(channel, work, missing))
 
-class SimulatedCalls:
-    """Answers the calls of one API; `unauthorized` is the answer to a wrong secret."""
+    def issue_code(
+        self, channel: str, number: str, told: Callable[[str], WrapperAnswer]
+    ) -> Response:
+        """Issue a pairing code; ``told`` turns it into the answer."""
 
-    def __init__(self, faults: FaultBook, journal: Journal, unauthorized: WrapperAnswer) -> None:
-        self._faults = faults
-        self._journal = journal
-        self._unauthorized = unauthorized
+        def issue(one: SimulatedChannel, now: float) -> WrapperAnswer:
+            if one.status != "qr_required" or one.knobs.pairing == "refused":
+                return self.no_code
+            code = self.gateway.next_pairing_code()
+            one.issue_code(number, code, now)
+            return told(f"{code[:4]}-{code[4:]}")
+
+        return self.about("pairing_code", channel, issue)
 
     def answer(
-        self, operation: str, channel: str | None, work: Callable[[], WrapperAnswer], *, right: bool
+        self,
+        operation: str,
+        channel: str | None,
+        work: Callable[[], WrapperAnswer],
+        *,
+        right: bool | None = None,
+        refusal: WrapperAnswer | None = None,
     ) -> Response:
-        """Answer a call with `work`, if its secret is `right` and no fault is on."""
+        """Answer a call with `work` if its secret is `right` and no fault is on.
+
+        `refusal` is the answer to a wrong secret if it is not `unauthorized`.
+        """
+        right = self.is_right() if right is None else right
         call = self._begin(operation, channel, right=right)
-        ordinary = work if right else lambda: self._unauthorized
+        ordinary = work if right else lambda: refusal or self.unauthorized
         on = self._faults.take(operation, channel, trusted=right)
         if on is None:
             answer = ordinary()
@@ -58,11 +142,14 @@ class SimulatedCalls:
         self._journal.finish(call, outcome.status)
         return outcome.response
 
-    def elsewhere(self, answer: WrapperAnswer, *, right: bool) -> Response:
+    def elsewhere(self, answer: WrapperAnswer) -> Response:
         """Simulate another server, which must not receive the secret."""
-        call = self._begin("elsewhere", None, right=right)
+        call = self._begin("elsewhere", None, right=self.is_right())
         self._journal.finish(call, 200)
         return as_json(*answer)
+
+    def _unknown(self, **_: str) -> Response:
+        return self.answer("unknown", None, lambda: self.unknown)
 
     def _begin(self, operation: str, channel: str | None, *, right: bool) -> Call:
         return self._journal.begin(
@@ -97,3 +184,8 @@ def webhook_url(channel: SimulatedChannel) -> str:
     host = "other" if channel.knobs.posting == "moved" else "crm"
     secret = WEBHOOK_SECRET
     return f"https://user:{secret}@{host}.example.com:8443/hooks/{secret}?token={secret}"
+
+
+def rfc3339(at: float) -> str:
+    """Return a time in whole seconds as Go writes it."""
+    return dt.datetime.fromtimestamp(int(at), dt.UTC).isoformat()

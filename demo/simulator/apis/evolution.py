@@ -1,27 +1,28 @@
 """Evolution's HTTP API, modelled on its source; there is no published description."""
 
 import secrets
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Response, request
 
 from demo.simulator.apis.calls import (
-    METHODS,
+    CUSTOMER,
     WEBHOOK_SECRET,
-    SimulatedCalls,
+    WORDS,
+    Event,
+    Route,
+    SimulatedApi,
+    Work,
     body_of_request,
-    is_secret,
     png,
     webhook_url,
 )
 from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
-from demo.simulator.event_shapes import evolution_row
-from demo.simulator.faults import FaultBook
-from demo.simulator.journal import Journal
 from demo.simulator.knobs import AS_IT_IS, BAILEYS, MISSING
-from demo.simulator.model import SimulatedGateway
+from demo.simulator.messages import SimulatedMessage
 
 _STATES = {
     "connected": "open",
@@ -39,56 +40,74 @@ def _not_found(name: str) -> WrapperAnswer:
     return _refusal(404, "Not Found", [f'The "{name}" instance does not exist'])
 
 
-_UNAUTHORIZED = _refusal(401, "Unauthorized", "Unauthorized")
 # An error with HTTP 200, whose text is lost.
 _UNNAMED = WrapperAnswer(200, {"error": True, "message": "[object Object]"})
 _CLOSED = _refusal(500, "Internal Server Error", "Connection Closed")
 
 
-class EvolutionApi:
+class EvolutionApi(SimulatedApi):
     """Calls about instances, privacy settings and texts."""
 
-    def __init__(
-        self, gateway: SimulatedGateway, faults: FaultBook, journal: Journal, secret: str
-    ) -> None:
-        self._gateway = gateway
-        self._calls = SimulatedCalls(faults, journal, _UNAUTHORIZED)
-        self._secret = secret
+    key_header = "apikey"
+    sends_header = True
+    unauthorized = _refusal(401, "Unauthorized", "Unauthorized")
+    unknown = _refusal(404, "Not Found", ["Cannot find that"])
 
-    def blueprint(self) -> Blueprint:
-        """Create the routes. Paths arrive undecoded, so that `%2F` is no separator."""
-        routes = Blueprint("api", __name__)
-        add = routes.add_url_rule
+    def routes(self) -> Iterable[Route]:
+        """Return method, path and view of each call."""
         name = "<encoded:channel>"
-        add("/instance/fetchInstances", "list", self._list, methods=["GET"])
-        add(f"/instance/connectionState/{name}", "status", self._status, methods=["GET"])
-        add(f"/instance/connect/{name}", "start_session", self._connect, methods=["GET"])
-        add(f"/instance/restart/{name}", "restart", self._restart, methods=["POST"])
-        add(f"/instance/logout/{name}", "delete", self._logout, methods=["DELETE"])
-        add(f"/chat/fetchPrivacySettings/{name}", "query", self._query, methods=["GET"])
-        add(f"/chat/whatsappNumbers/{name}", "numbers", self._numbers, methods=["POST"])
-        add(f"/chat/fetchProfile/{name}", "profile", self._profile, methods=["POST"])
-        add(f"/message/sendText/{name}", "send", self._send, methods=["POST"])
-        add(f"/chat/findMessages/{name}", "messages", self._messages, methods=["POST"])
-        add(f"/webhook/find/{name}", "webhook", self._webhook, methods=["GET"])
-        delete = f"/chat/deleteMessageForEveryone/{name}"
-        add(delete, "take_back", self._take_back, methods=["DELETE"])
-        add("/<path:rest>", "unknown", self._unknown, methods=METHODS)
-        return routes
+        return (
+            ("GET", "/instance/fetchInstances", self._list),
+            ("GET", f"/instance/connectionState/{name}", self._status),
+            ("GET", f"/instance/connect/{name}", self._connect),
+            ("POST", f"/instance/restart/{name}", self._restart),
+            ("DELETE", f"/instance/logout/{name}", self._logout),
+            ("GET", f"/chat/fetchPrivacySettings/{name}", self._query),
+            ("POST", f"/chat/whatsappNumbers/{name}", self._numbers),
+            ("POST", f"/chat/fetchProfile/{name}", self._profile),
+            ("POST", f"/message/sendText/{name}", self._send),
+            ("POST", f"/chat/findMessages/{name}", self._messages),
+            ("GET", f"/webhook/find/{name}", self._webhook),
+            ("DELETE", f"/chat/deleteMessageForEveryone/{name}", self._take_back),
+        )
+
+    @staticmethod
+    def event(message: SimulatedMessage, at: float) -> Event:
+        """Return the event of a message."""
+        return {
+            "event": "send.message" if message.by_api else "messages.upsert",
+            "instance": message.channel,
+            "data": _row(message, at),
+            "sender": f"{message.sender or CUSTOMER}@s.whatsapp.net",
+            "apikey": "an-api-key-that-must-not-be-kept",
+        }
+
+    @staticmethod
+    def other(channel: str) -> Event:
+        """Return the event of an instance's state."""
+        return {
+            "event": "connection.update",
+            "instance": channel,
+            "data": {"instance": channel, "state": "connecting", "statusReason": 200},
+            "destination": "http://127.0.0.1:9861/messages/evo",
+            "date_time": "2026-01-01T00:00:00.000Z",
+            "server_url": "http://127.0.0.1:8080",
+            "apikey": None,
+        }
 
     def _list(self) -> Response:
         """List all instances, or only the named one."""
         name = request.args.get("instanceName")
 
         def work() -> WrapperAnswer:
-            entries = self._gateway.each(_instance)
+            entries = self.gateway.each(_instance)
             if name is not None:
                 entries = [entry for entry in entries if entry["name"] == name]
                 if not entries:
                     return _refusal(404, "Not Found", [f'Instance "{name}" not found'])
             return WrapperAnswer(200, entries)
 
-        return self._answer("list" if name is None else "row", name, work)
+        return self.answer("list" if name is None else "row", name, work)
 
     def _status(self, channel: str) -> Response:
         return self._about("status", channel, lambda c, _: WrapperAnswer(200, _state(c, _look(c))))
@@ -105,7 +124,7 @@ class EvolutionApi:
                 one.clients = clients + 1
                 # While connecting, Evolution ignores the number.
                 if number and one.status == "qr_required" and one.knobs.pairing == "issued":
-                    one.issue_code(number, self._gateway.next_pairing_code(), now)
+                    one.issue_code(number, self.gateway.next_pairing_code(), now)
             return WrapperAnswer(200, self._code(one))
 
         return self._about("pairing_code" if number else "start_session", channel, connect)
@@ -167,9 +186,9 @@ class EvolutionApi:
         number, text = str(body.get("number") or ""), str(body.get("text") or "")
 
         def send() -> WrapperAnswer:
-            if not self._gateway.at(channel, lambda *_: True, otherwise=False):
+            if not self.gateway.at(channel, lambda *_: True, otherwise=False):
                 return _not_found(channel)
-            sent = self._gateway.send(channel, number, text)
+            sent = self.gateway.send(channel, number, text)
             if sent is None:
                 return _CLOSED
             key = {"remoteJid": f"{number}@s.whatsapp.net", "fromMe": True, "id": sent.id}
@@ -177,21 +196,21 @@ class EvolutionApi:
                 201, {"key": key, "status": "PENDING", "messageType": "conversation"}
             )
 
-        return self._answer("send", channel, send)
+        return self.answer("send", channel, send)
 
     def _take_back(self, channel: str) -> Response:
         body = body_of_request()
         number = str(body.get("remoteJid") or "").removesuffix("@s.whatsapp.net")
 
         def take() -> WrapperAnswer:
-            if not self._gateway.at(channel, lambda c, _: c.sends, otherwise=False):
+            if not self.gateway.at(channel, lambda c, _: c.sends, otherwise=False):
                 words = ["Error while deleting message for everyone", "Error: Connection Closed"]
                 return _refusal(500, "Internal Server Error", words)
-            if not self._gateway.take_back(channel, number, str(body.get("id") or "")):
+            if not self.gateway.take_back(channel, number, str(body.get("id") or "")):
                 return _refusal(400, "Bad Request", ["Message not found"])
             return WrapperAnswer(201, {"status": "PENDING"})
 
-        return self._answer("take_back", channel, take)
+        return self.answer("take_back", channel, take)
 
     def _messages(self, channel: str) -> Response:
         """List messages, the newest first, with the pitfalls of the real API.
@@ -206,7 +225,7 @@ class EvolutionApi:
 
         def find(one: SimulatedChannel, _: float) -> WrapperAnswer:
             # Evolution does not store messages that it could not decrypt.
-            rows = [m for m in self._gateway.messages_of(one)[::-1] if m.kind != "ciphertext"]
+            rows = [m for m in self.gateway.messages_of(one)[::-1] if m.kind != "ciphertext"]
             if bounds.get("gte") and bounds.get("lte"):
                 first, last = (_as_date(bounds[name]) for name in ("gte", "lte"))
                 rows = [m for m in rows if first <= int(m.at or 0) <= last]
@@ -214,7 +233,7 @@ class EvolutionApi:
                 rows = [m for m in rows if m.outgoing]
             records = [
                 {"id": f"c{secrets.token_hex(12)}", "pushName": "Example", "source": "android"}
-                | evolution_row(m, m.at or 0.0)
+                | _row(m, m.at or 0.0)
                 for m in rows[(number - 1) * size : number * size]
             ]
             pages = {"total": len(rows), "pages": -(-len(rows) // size), "currentPage": number}
@@ -245,17 +264,13 @@ class EvolutionApi:
 
         return self._about("webhook", channel, find)
 
-    def _unknown(self, **_: str) -> Response:
-        unknown = _refusal(404, "Not Found", [f"Cannot {request.method} {request.path}"])
-        return self._answer("unknown", None, lambda: unknown)
-
     def _code(self, channel: SimulatedChannel) -> dict[str, Any]:
         """Return the answer of connect: the state, a QR code, or a count while there is none."""
         if channel.status == "connected":
             return _state(channel, "open")
         if channel.status != "qr_required":
             return {"count": 0}
-        number = self._gateway.next_qr()
+        number = self.gateway.next_qr()
         image = f"data:image/png;base64,{png(number)}"
         return {
             "pairingCode": channel.pairing_code,
@@ -264,14 +279,22 @@ class EvolutionApi:
             "count": 1,
         }
 
-    def _about(self, operation: str, channel: str, work: Any) -> Response:
-        return self._answer(
-            operation, channel, lambda: self._gateway.at(channel, work, _not_found(channel))
-        )
+    def _about(self, operation: str, channel: str, work: Work) -> Response:
+        return self.about(operation, channel, work, _not_found(channel))
 
-    def _answer(self, operation: str, channel: str | None, work: Any) -> Response:
-        right = is_secret(request.headers.get("apikey", ""), self._secret)
-        return self._calls.answer(operation, channel, work, right=right)
+
+def _row(message: SimulatedMessage, at: float) -> Event:
+    """Return a message as events and lists have it."""
+    return {
+        "key": {
+            "remoteJid": message.chat.replace("@c.us", "@s.whatsapp.net"),
+            "fromMe": message.outgoing,
+            "id": message.id,
+        },
+        "message": {"conversation": message.words or WORDS},
+        "messageType": "conversation" if message.kind == "chat" else f"{message.kind}Message",
+        "messageTimestamp": int(at),
+    }
 
 
 def _look(channel: SimulatedChannel) -> str | None:

@@ -1,18 +1,26 @@
 """The HTTP API of go-whatsapp-web-multidevice, modelled on its published document."""
 
 import base64
-import datetime as dt
 from collections.abc import Iterable
 from typing import Any
 
 from flask import Response, request
 
 from demo.simulator import qr_image
-from demo.simulator.apis.calls import body_of_request, is_secret
-from demo.simulator.apis.listed import ListedApi, Route
+from demo.simulator.apis.calls import (
+    CUSTOMER,
+    WORDS,
+    Event,
+    Route,
+    SimulatedApi,
+    body_of_request,
+    is_secret,
+    rfc3339,
+)
 from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
 from demo.simulator.knobs import AS_IT_IS, MISSING
+from demo.simulator.messages import SimulatedMessage
 
 _STATES = {
     "connected": "logged_in",
@@ -36,13 +44,14 @@ def _error(status: int, code: str, words: str) -> WrapperAnswer:
 _DISCONNECTED = _error(500, "INTERNAL_SERVER_ERROR", "you are not connect to whatsapp server")
 
 
-class GowaApi(ListedApi):
+class GowaApi(SimulatedApi):
     """Calls about devices, contacts and texts."""
 
     unauthorized = _error(401, "UNAUTHORIZED", "Unauthorized")
     unknown = _error(404, "NOT_FOUND", "Cannot find that")
     missing = _error(404, "NOT_FOUND", "device not found")
     no_code = _error(500, "INTERNAL_SERVER_ERROR", "error when pairing")
+    signature = ("X-Hub-Signature-256", "sha256=")
 
     def routes(self) -> Iterable[Route]:
         """Return method, path and view of each call."""
@@ -64,6 +73,27 @@ class GowaApi(ListedApi):
         """Whether basic authentication contains user and password."""
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         return scheme == "Basic" and is_secret(given, _basic(self.secret))
+
+    @staticmethod
+    def event(message: SimulatedMessage, at: float) -> Event:
+        """Return the event of a message."""
+        return {
+            "event": "message",
+            "device_id": f"{CUSTOMER}@s.whatsapp.net",
+            "session_id": message.channel,
+            "payload": {
+                "id": message.id,
+                "is_from_me": message.outgoing,
+                "timestamp": rfc3339(at),
+                "from": f"{message.sender or CUSTOMER}@s.whatsapp.net",
+                "body": message.words or WORDS,
+            },
+        }
+
+    @staticmethod
+    def other(channel: str) -> Event:
+        """Return the event of an acknowledgement."""
+        return {"event": "message.ack", "session_id": channel}
 
     def _list(self) -> Response:
         return self.answer("list", None, lambda: _ok(self.gateway.each(_device)))
@@ -104,7 +134,7 @@ class GowaApi(ListedApi):
         def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
             last = {_jid(m.chat): m.at or 0.0 for m in self.gateway.messages_of(one)}
             newest = sorted(last, key=lambda jid: -last[jid])
-            rows = [{"jid": jid, "last_message_time": _rfc3339(last[jid])} for jid in newest]
+            rows = [{"jid": jid, "last_message_time": rfc3339(last[jid])} for jid in newest]
             return _page(rows)
 
         return self.about("chats", request.headers.get("X-Device-Id", ""), tell)
@@ -117,8 +147,8 @@ class GowaApi(ListedApi):
                 {
                     "id": m.id,
                     "chat_jid": chat,
-                    "content": m.words or "See you at nine?",
-                    "timestamp": _rfc3339(m.at or 0.0),
+                    "content": m.words or WORDS,
+                    "timestamp": rfc3339(m.at or 0.0),
                     "is_from_me": m.outgoing,
                     "media_type": "" if m.kind == "chat" else m.kind,
                 }
@@ -153,11 +183,6 @@ class GowaApi(ListedApi):
 def _jid(chat: str) -> str:
     """Return a chat as whatsmeow names it."""
     return chat.replace("@c.us", "@s.whatsapp.net")
-
-
-def _rfc3339(at: float) -> str:
-    """Return a time as Go writes it."""
-    return dt.datetime.fromtimestamp(int(at), dt.UTC).isoformat()
 
 
 def _page(rows: list[dict[str, Any]]) -> WrapperAnswer:

@@ -7,11 +7,20 @@ from typing import Any
 
 from flask import Response, request
 
-from demo.simulator.apis.calls import body_of_request, is_secret, png
-from demo.simulator.apis.listed import ListedApi, Route, Work
+from demo.simulator.apis.calls import (
+    CUSTOMER,
+    WORDS,
+    Event,
+    Route,
+    SimulatedApi,
+    Work,
+    body_of_request,
+    png,
+)
 from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
 from demo.simulator.knobs import AS_IT_IS, MISSING
+from demo.simulator.messages import SimulatedMessage
 
 _STATUSES = {
     "connected": "ready",
@@ -35,13 +44,15 @@ _STARTED = _error(400, "Session is already started", "Bad Request")
 _NOT_READY = _error(409, "Engine is not ready", "Conflict")
 
 
-class OpenwaApi(ListedApi):
+class OpenwaApi(SimulatedApi):
     """Calls about sessions, contacts and messages."""
 
+    key_header = "X-API-Key"
     unauthorized = _error(401, "Invalid API key", "Unauthorized")
     unknown = _error(404, "Cannot find that", "Not Found")
     missing = _error(404, "Session not found", "Not Found")
     no_code = _error(409, "Session is not waiting to be linked", "Conflict")
+    signature = ("X-OpenWA-Signature", "sha256=")
 
     def routes(self) -> Iterable[Route]:
         """Return method, path and view of each call."""
@@ -60,9 +71,27 @@ class OpenwaApi(ListedApi):
             ("GET", f"{one}/messages", self._messages),
         )
 
-    def is_right(self) -> bool:
-        """Whether the header X-API-Key contains the secret."""
-        return is_secret(request.headers.get("X-API-Key", ""), self.secret)
+    @staticmethod
+    def event(message: SimulatedMessage, at: float) -> Event:
+        """Return the event of a message."""
+        chat = f"{message.sender or CUSTOMER}@c.us"
+        return {
+            "event": "message.sent" if message.outgoing else "message.received",
+            "timestamp": dt.datetime.fromtimestamp(at, dt.UTC).isoformat(),
+            "sessionId": openwa_id(message.channel),
+            "data": {
+                "id": f"{str(message.outgoing).lower()}_{chat}_{message.id}",
+                "chatId": chat,
+                "from": chat,
+                "timestamp": int(at),
+                "body": message.words or WORDS,
+            },
+        }
+
+    @staticmethod
+    def other(channel: str) -> Event:
+        """Return the event of an acknowledgement."""
+        return {"event": "message.ack", "sessionId": openwa_id(channel), "data": {}}
 
     def _list(self) -> Response:
         return self.answer("list", None, lambda: WrapperAnswer(200, self.gateway.each(_session)))
@@ -161,7 +190,7 @@ class OpenwaApi(ListedApi):
                     "id": str(uuid.uuid5(uuid.NAMESPACE_URL, m.id)),
                     "waMessageId": m.serialized,
                     "chatId": m.chat,
-                    "body": m.words or "See you at nine?",
+                    "body": m.words or WORDS,
                     "type": "text" if m.kind == "chat" else m.kind,
                     "direction": "outgoing" if m.outgoing else "incoming",
                     "timestamp": int(m.at or 0),

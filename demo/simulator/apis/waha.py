@@ -1,26 +1,28 @@
 """WAHA's HTTP API, modelled on its published OpenAPI document."""
 
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Response, request
 
 from demo.simulator.apis.calls import (
-    METHODS,
     WEBHOOK_SECRET,
-    SimulatedCalls,
+    WORDS,
+    Event,
+    Route,
+    SimulatedApi,
+    Work,
     body_of_request,
-    is_secret,
     png,
     webhook_url,
 )
 from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
-from demo.simulator.event_shapes import waha_row
-from demo.simulator.faults import FaultBook
-from demo.simulator.journal import Journal
 from demo.simulator.knobs import AS_IT_IS, MISSING
 from demo.simulator.messages import SimulatedMessage
-from demo.simulator.model import SimulatedGateway
 
 _STATUSES = {
     "connected": "WORKING",
@@ -32,7 +34,6 @@ _NOT_FOUND = WrapperAnswer(
     404, {"message": "Session not found", "error": "Not Found", "statusCode": 404}
 )
 _START_WAIT = 5.0  # seconds until a call about a starting session is refused
-_UNAUTHORIZED = WrapperAnswer(401, {"message": "Unauthorized", "statusCode": 401})
 
 
 def _refused(status: int, error: str, words: str) -> WrapperAnswer:
@@ -44,49 +45,78 @@ _ONE_ONLY = _refused(
 )
 
 
-class WahaApi:
+class WahaApi(SimulatedApi):
     """Calls about sessions, pairing, contacts and texts."""
 
-    def __init__(
-        self, gateway: SimulatedGateway, faults: FaultBook, journal: Journal, secret: str
-    ) -> None:
-        self._gateway = gateway
-        self._calls = SimulatedCalls(faults, journal, _UNAUTHORIZED)
-        self._secret = secret
+    key_header = "X-Api-Key"
+    unauthorized = WrapperAnswer(401, {"message": "Unauthorized", "statusCode": 401})
+    unknown = _refused(404, "Not Found", "Cannot find that")
+    missing = _NOT_FOUND
 
-    def blueprint(self) -> Blueprint:
-        """Create the routes. Paths arrive undecoded, so that `%2F` is no separator."""
-        routes = Blueprint("api", __name__)
-        add = routes.add_url_rule
+    def routes(self) -> Iterable[Route]:
+        """Return method, path and view of each call."""
         one = "/api/sessions/<encoded:channel>"
-        add("/api/sessions", "list", self._list, methods=["GET"])
-        add(one, "status", self._status, methods=["GET"])
-        add(f"{one}/start", "start_session", self._start, methods=["POST"])
-        add(f"{one}/restart", "restart", self._restart, methods=["POST"])
-        add(f"{one}/logout", "delete", self._logout, methods=["POST"])
-        add("/api/<encoded:channel>/auth/qr", "qr", self._qr, methods=["GET"])
-        code = "/api/<encoded:channel>/auth/request-code"
-        add(code, "pairing_code", self._pairing_code, methods=["POST"])
-        add("/api/contacts/check-exists", "query", self._query, methods=["GET"])
-        add("/api/sendText", "send", self._send, methods=["POST"])
-        message = "/api/<encoded:channel>/chats/<encoded:chat>/messages/<encoded:message>"
-        add(message, "take_back", self._take_back, methods=["DELETE"])
-        add("/api/<encoded:channel>/chats/overview", "chats", self._overview, methods=["GET"])
         listed = "/api/<encoded:channel>/chats/<encoded:chat>/messages"
-        add(listed, "messages", self._messages, methods=["GET"])
-        add("/<path:rest>", "unknown", self._unknown, methods=METHODS)
-        return routes
+        return (
+            ("GET", "/api/sessions", self._list),
+            ("GET", one, self._status),
+            ("POST", f"{one}/start", self._start),
+            ("POST", f"{one}/restart", self._restart),
+            ("POST", f"{one}/logout", self._logout),
+            ("GET", "/api/<encoded:channel>/auth/qr", self._qr),
+            ("POST", "/api/<encoded:channel>/auth/request-code", self._pairing_code),
+            ("GET", "/api/contacts/check-exists", self._query),
+            ("POST", "/api/sendText", self._send),
+            ("DELETE", f"{listed}/<encoded:message>", self._take_back),
+            ("GET", "/api/<encoded:channel>/chats/overview", self._overview),
+            ("GET", listed, self._messages),
+        )
+
+    def is_right(self) -> bool:
+        """Whether the request contains the secret, or an old Core ignores it."""
+        return super().is_right() or self._is_old_core()
+
+    @staticmethod
+    def event(message: SimulatedMessage, at: float) -> Event:
+        """Return the event of a message."""
+        return {
+            "id": f"evt_{secrets.token_hex(13)}",
+            "event": "message.any",
+            "session": message.channel,
+            "engine": "NOWEB",
+            "timestamp": int(at * 1000),
+            "payload": _content(message, at),
+        }
+
+    @staticmethod
+    def other(channel: str) -> Event:
+        """Return the event of a session's status."""
+        versions = {"version": "2024.10.8", "engine": "NOWEB", "tier": "CORE"}
+        return {
+            "event": "session.status",
+            "session": channel,
+            "me": None,
+            "payload": {"name": channel, "status": "WORKING"},
+            "engine": "NOWEB",
+            "environment": versions | {"browser": "chromium"},
+        }
+
+    @classmethod
+    def event_headers(cls, token: str, body: bytes) -> dict[str, str]:
+        """Sign the body."""
+        signature = hmac.new(token.encode(), body, hashlib.sha512).hexdigest()
+        return {"X-Webhook-Hmac-Algorithm": "sha512", "X-Webhook-Hmac": signature}
 
     def _list(self) -> Response:
         def work() -> WrapperAnswer:
             shown = request.args.get("all") == "true"
-            entries = self._gateway.each(_listed)
+            entries = self.gateway.each(_listed)
             return WrapperAnswer(200, [e for e in entries if shown or e.get("status") != "STOPPED"])
 
-        return self._answer("list", None, work)
+        return self.answer("list", None, work)
 
     def _status(self, channel: str) -> Response:
-        return self._about("status", channel, lambda c, _: WrapperAnswer(200, _session(c)))
+        return self.about("status", channel, lambda c, _: WrapperAnswer(200, _session(c)))
 
     def _start(self, channel: str) -> Response:
         def start(one: SimulatedChannel, now: float) -> WrapperAnswer:
@@ -98,14 +128,14 @@ class WahaApi:
                 one.begin(now)
             return WrapperAnswer(201, _session(one))
 
-        return self._about("start_session", channel, start)
+        return self.about("start_session", channel, start)
 
     def _restart(self, channel: str) -> Response:
         def restart(one: SimulatedChannel, now: float) -> WrapperAnswer:
             one.restart(now)
             return WrapperAnswer(201, _session(one))
 
-        return self._about("restart", channel, restart)
+        return self.about("restart", channel, restart)
 
     def _logout(self, channel: str) -> Response:
         def logout(one: SimulatedChannel, now: float) -> WrapperAnswer:
@@ -115,18 +145,18 @@ class WahaApi:
                 one.begin(now)
             return WrapperAnswer(201, _session(one))
 
-        return self._about("delete", channel, logout)
+        return self.about("delete", channel, logout)
 
     def _qr(self, channel: str) -> Response:
         def show(one: SimulatedChannel, _: float) -> WrapperAnswer:
             if one.status != "qr_required":
                 return _unready(one, "SCAN_QR_CODE")
-            number = self._gateway.next_qr()
+            number = self.gateway.next_qr()
             if request.args.get("format") == "raw":
                 return WrapperAnswer(200, {"value": f"2@{number}"})
             return WrapperAnswer(200, {"mimetype": "image/png", "data": png(number)})
 
-        return self._about("qr", channel, show)
+        return self.about("qr", channel, show)
 
     def _pairing_code(self, channel: str) -> Response:
         number = str(body_of_request().get("phoneNumber") or "")
@@ -136,11 +166,11 @@ class WahaApi:
                 return _unready(one, "SCAN_QR_CODE")
             if one.knobs.pairing == "refused" or not number.isdigit():
                 return _refused(422, "Unprocessable Entity", f"Can't get a code for {number}")
-            code = self._gateway.next_pairing_code()
+            code = self.gateway.next_pairing_code()
             one.issue_code(number, code, now)
             return WrapperAnswer(201, {"code": f"{code[:4]}-{code[4:]}"})
 
-        return self._about("pairing_code", channel, issue)
+        return self.about("pairing_code", channel, issue)
 
     def _query(self) -> Response:
         def ask(one: SimulatedChannel, _: float) -> WrapperAnswer:
@@ -151,34 +181,34 @@ class WahaApi:
             asked = request.args.get("phone", "")
             return WrapperAnswer(200, {"numberExists": True, "chatId": f"{asked}@c.us"})
 
-        return self._about("query", request.args.get("session", ""), ask)
+        return self.about("query", request.args.get("session", ""), ask)
 
     def _send(self) -> Response:
         body = body_of_request()
         channel, chat, text = (str(body.get(name) or "") for name in ("session", "chatId", "text"))
 
         def send() -> WrapperAnswer:
-            sent = self._gateway.send(channel, chat.removesuffix("@c.us"), text)
+            sent = self.gateway.send(channel, chat.removesuffix("@c.us"), text)
             if sent is None:
-                return self._gateway.at(channel, _not_sent, _NOT_FOUND)
+                return self.gateway.at(channel, _not_sent, _NOT_FOUND)
             return WrapperAnswer(
                 201, {"id": f"true_{chat}_{sent.id}", "fromMe": True, "body": text}
             )
 
-        return self._answer("send", channel, send)
+        return self.answer("send", channel, send)
 
     def _take_back(self, channel: str, chat: str, message: str) -> Response:
         def take() -> WrapperAnswer:
             bare = message.removeprefix(f"true_{chat}_")
-            if not self._gateway.take_back(channel, chat.removesuffix("@c.us"), bare):
+            if not self.gateway.take_back(channel, chat.removesuffix("@c.us"), bare):
                 return _failed("Message not found")
             return WrapperAnswer(200, {})
 
-        return self._answer("take_back", channel, take)
+        return self.answer("take_back", channel, take)
 
     def _overview(self, channel: str) -> Response:
         def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
-            last = {message.chat: message for message in self._gateway.messages_of(one)}
+            last = {message.chat: message for message in self.gateway.messages_of(one)}
             newest = sorted(last.values(), key=lambda message: message.at or 0.0, reverse=True)
             rows: list[dict[str, Any]] = [
                 {"id": message.chat, "name": None, "picture": None, "_chat": {}}
@@ -187,7 +217,7 @@ class WahaApi:
             ]
             return WrapperAnswer(200, _cut(rows))
 
-        return self._about("chats", channel, tell)
+        return self.about("chats", channel, tell)
 
     def _messages(self, channel: str, chat: str) -> Response:
         """List messages; rows without content are removed after the page is cut."""
@@ -196,7 +226,7 @@ class WahaApi:
         def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
             if chat == "all" and one.knobs.engine == "WEBJS":
                 return _failed("Chat not found")
-            rows = [m for m in self._gateway.messages_of(one) if chat in ("all", m.chat)]
+            rows = [m for m in self.gateway.messages_of(one) if chat in ("all", m.chat)]
             if one.knobs.engine != "WEBJS":
                 bounds = (("filter.timestamp.gte", 1), ("filter.timestamp.lte", -1))
                 for name, sign in bounds:
@@ -210,32 +240,26 @@ class WahaApi:
 
         # Otherwise WAHA downloads each file in the list from WhatsApp.
         careful = asked.get("downloadMedia") == "false"
-        return self._about("messages" if careful else "careless", channel, tell)
+        return self.about("messages" if careful else "careless", channel, tell)
 
-    def _unknown(self, **_: str) -> Response:
-        unknown = _refused(404, "Not Found", f"Cannot {request.method} {request.path}")
-        return self._answer("unknown", None, lambda: unknown)
-
-    def _about(self, operation: str, channel: str, work: Any) -> Response:
-        missing = _NOT_FOUND
+    def about(
+        self, operation: str, channel: str, work: Work, missing: WrapperAnswer | None = None
+    ) -> Response:
+        """Answer a call about a session; one that is starting delays the answer."""
+        missing = missing or self.missing
         if self._is_old_core() and operation != "status":
             missing = _ONE_ONLY
 
         def answer() -> WrapperAnswer:
-            told = self._gateway.at(channel, work, missing)
+            told = self.gateway.at(channel, work, missing)
             if told.status == 422 and told.body.get("status") == "STARTING":
-                self._gateway.clock.sleep(_START_WAIT)
+                self.gateway.clock.sleep(_START_WAIT)
             return told
 
-        return self._answer(operation, channel, answer)
+        return self.answer(operation, channel, answer)
 
     def _is_old_core(self) -> bool:
-        return any(self._gateway.each(lambda channel: channel.knobs.old_core))
-
-    def _answer(self, operation: str, channel: str | None, work: Any) -> Response:
-        right = is_secret(request.headers.get("X-Api-Key", ""), self._secret)
-        right = right or self._is_old_core()
-        return self._calls.answer(operation, channel, work, right=right)
+        return any(self.gateway.each(lambda channel: channel.knobs.old_core))
 
 
 def _not_sent(channel: SimulatedChannel, _: float) -> WrapperAnswer:
@@ -312,5 +336,20 @@ def _cut(rows: list[Any]) -> list[Any]:
 
 def _row(message: SimulatedMessage) -> dict[str, Any]:
     unused = {"to": "", "participant": "", "mediaUrl": "", "ack": 1, "ackName": "SERVER"}
-    source = {"source": "api" if message.by_api else "app"}
-    return unused | source | waha_row(message, message.at or 0.0)
+    return unused | _content(message, message.at or 0.0)
+
+
+def _content(message: SimulatedMessage, at: float) -> dict[str, Any]:
+    """Return a message as events and lists have it."""
+    kind = "conversation" if message.kind == "chat" else f"{message.kind}Message"
+    return {
+        "source": "api" if message.by_api else "app",
+        "id": message.serialized,
+        "timestamp": int(at),
+        "from": f"{message.sender}@c.us" if message.sender else message.chat,
+        "fromMe": message.outgoing,
+        "hasMedia": message.kind == "image",
+        "body": message.words or WORDS,
+        "_data": {"message": {kind: {}}}
+        | ({"messageStubType": 2} if message.kind == "ciphertext" else {}),
+    }

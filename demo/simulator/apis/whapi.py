@@ -1,19 +1,25 @@
 """Whapi.Cloud's HTTP API, modelled on its published OpenAPI document."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Response, request
 
-from demo.simulator.apis.calls import METHODS, SimulatedCalls, body_of_request, is_secret, png
+from demo.simulator.apis.calls import (
+    WORDS,
+    Event,
+    Route,
+    SimulatedApi,
+    Work,
+    body_of_request,
+    is_secret,
+    png,
+)
 from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
-from demo.simulator.faults import FaultBook
-from demo.simulator.journal import Journal
 from demo.simulator.knobs import AS_IT_IS, MISSING
 from demo.simulator.messages import SimulatedMessage
-from demo.simulator.model import SimulatedGateway
 
 _CODES = {"NOT_INIT": 0, "INIT": 1, "LAUNCH": 2, "QR": 3, "AUTH": 4, "ERROR": 5}
 _STATUSES = {
@@ -22,8 +28,6 @@ _STATUSES = {
     "qr_required": "QR",
     "disconnected": "ERROR",
 }
-
-_Work = Callable[[SimulatedChannel, float], WrapperAnswer]
 
 
 def token_of(secret: str, channel_id: str) -> str:
@@ -36,56 +40,58 @@ def whapi_id(channel_id: str) -> str:
     return f"ZAPSIM-{hashlib.sha256(channel_id.encode()).hexdigest()[:5].upper()}"
 
 
-def whapi_row(message: SimulatedMessage, at: float) -> dict[str, Any]:
-    """Return a message as events and lists have it."""
-    kinds = {"chat": "text", "protocol": "system", "reaction": "action"}
-    return {
-        "id": message.id,
-        "from_me": message.outgoing,
-        "type": kinds.get(message.kind, message.kind),
-        "chat_id": message.chat.replace("@c.us", "@s.whatsapp.net"),
-        "timestamp": int(at),
-        "source": "api" if message.by_api else "mobile",
-        "text": {"body": message.words or "See you at nine?"},
-        "from": message.sender or message.chat.partition("@")[0],
-    }
-
-
 def _error(status: int, words: str) -> WrapperAnswer:
     return WrapperAnswer(status, {"error": {"code": status, "message": words}})
 
 
-_UNKNOWN = _error(404, "Not found")
 _NO_CHANNEL = _error(404, "Channel not found")
 _NOT_PAIRED = _error(401, "Need channel authorization for using this API method")
 _FAILED = _error(500, "Internal server error")
 
 
-class WhapiApi:
+class WhapiApi(SimulatedApi):
     """Calls of one channel, which the token identifies.
 
     The journal marks a read that would start a stopped channel as `careless`.
     """
 
-    def __init__(
-        self, gateway: SimulatedGateway, faults: FaultBook, journal: Journal, secret: str
-    ) -> None:
-        self._gateway = gateway
-        self._calls = SimulatedCalls(faults, journal, _NO_CHANNEL)
-        self._secret = secret
+    sends_header = True
+    unauthorized = missing = _NO_CHANNEL
+    unknown = _error(404, "Not found")
 
-    def blueprint(self) -> Blueprint:
-        """Create the routes."""
-        routes = Blueprint("api", __name__)
-        add = routes.add_url_rule
-        add("/health", "health", self._health, methods=["GET"])
-        add("/users/login", "qr", self._login, methods=["GET"])
-        add("/users/logout", "delete", self._logout, methods=["POST"])
-        add("/contacts", "query", self._query, methods=["POST"])
-        add("/messages/text", "send", self._send, methods=["POST"])
-        add("/messages/list", "messages", self._messages, methods=["GET"])
-        add("/<path:rest>", "unknown", self._unknown, methods=METHODS)
-        return routes
+    def routes(self) -> Iterable[Route]:
+        """Return method, path and view of each call."""
+        return (
+            ("GET", "/health", self._health),
+            ("GET", "/users/login", self._login),
+            ("POST", "/users/logout", self._logout),
+            ("POST", "/contacts", self._query),
+            ("POST", "/messages/text", self._send),
+            ("GET", "/messages/list", self._messages),
+        )
+
+    def is_right(self) -> bool:
+        """Whether the token is a channel's."""
+        return self._channel() is not None
+
+    @staticmethod
+    def event(message: SimulatedMessage, at: float) -> Event:
+        """Return the event of a message."""
+        return {
+            "messages": [_row(message, at)],
+            "event": {"type": "messages", "event": "post"},
+            "channel_id": whapi_id(message.channel),
+        }
+
+    @staticmethod
+    def other(channel: str) -> Event:
+        """Return the event of a channel's status."""
+        status = {"code": 4, "text": "AUTH"}
+        return {
+            "health": {"start_at": 1_770_000_000, "uptime": 60, "status": status},
+            "event": {"type": "channel", "event": "post"},
+            "channel_id": whapi_id(channel),
+        }
 
     def _health(self) -> Response:
         wakes = request.args.get("wakeup")
@@ -108,7 +114,7 @@ class WhapiApi:
                 return _error(409, "Channel already authenticated")
             if one.status != "qr_required":
                 return WrapperAnswer(200, {"status": "WAITING"})
-            image = f"data:image/png;base64,{png(self._gateway.next_qr())}"
+            image = f"data:image/png;base64,{png(self.gateway.next_qr())}"
             return WrapperAnswer(200, {"status": "OK", "base64": image, "expire": 20})
 
         return self._about("qr" if looks else "careless", show)
@@ -146,21 +152,21 @@ class WhapiApi:
         channel = self._channel()
 
         def send() -> WrapperAnswer:
-            sent = self._gateway.send(channel or "", number, text)
+            sent = self.gateway.send(channel or "", number, text)
             if sent is None:
-                return self._gateway.at(channel or "", _not_sent, _NO_CHANNEL)
+                return self.gateway.at(channel or "", _not_sent, _NO_CHANNEL)
             message = {
                 "id": sent.id,
                 "from_me": True,
                 "type": "text",
                 "chat_id": f"{number}@s.whatsapp.net",
-                "timestamp": int(self._gateway.clock.time()),
+                "timestamp": int(self.gateway.clock.time()),
                 "source": "api",
                 "text": {"body": text},
             }
             return WrapperAnswer(200, {"sent": True, "message": message})
 
-        return self._calls.answer("send", channel, send, right=channel is not None)
+        return self.answer("send", channel, send)
 
     def _messages(self) -> Response:
         asked = request.args
@@ -172,8 +178,8 @@ class WhapiApi:
             if not 1 <= count <= 500:
                 return _error(400, "count must be from 1 to 500")
             found = [
-                whapi_row(m, m.at or 0.0)
-                for m in self._gateway.messages_of(one)
+                _row(m, m.at or 0.0)
+                for m in self.gateway.messages_of(one)
                 if m.kind != "ciphertext" and asked.get("from_me") != str(not m.outgoing).lower()
             ]
             if asked.get("sort") == "desc":
@@ -183,25 +189,36 @@ class WhapiApi:
 
         return self._about("messages", tell)
 
-    def _unknown(self, **_: str) -> Response:
-        right = self._channel() is not None
-        return self._calls.answer("unknown", None, lambda: _UNKNOWN, right=right)
-
-    def _about(self, operation: str, work: _Work) -> Response:
+    def _about(self, operation: str, work: Work) -> Response:
         channel = self._channel()
 
         def answer() -> WrapperAnswer:
-            return self._gateway.at(channel or "", work, _NO_CHANNEL)
+            return self.gateway.at(channel or "", work, _NO_CHANNEL)
 
-        return self._calls.answer(operation, channel, answer, right=channel is not None)
+        return self.answer(operation, channel, answer)
 
     def _channel(self) -> str | None:
         """Return the channel of the token, None for a wrong token."""
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         if scheme != "Bearer":
             return None
-        ids = self._gateway.each(lambda one: one.id)
-        return next((one for one in ids if is_secret(given, token_of(self._secret, one))), None)
+        ids = self.gateway.each(lambda one: one.id)
+        return next((one for one in ids if is_secret(given, token_of(self.secret, one))), None)
+
+
+def _row(message: SimulatedMessage, at: float) -> Event:
+    """Return a message as events and lists have it."""
+    kinds = {"chat": "text", "protocol": "system", "reaction": "action"}
+    return {
+        "id": message.id,
+        "from_me": message.outgoing,
+        "type": kinds.get(message.kind, message.kind),
+        "chat_id": message.chat.replace("@c.us", "@s.whatsapp.net"),
+        "timestamp": int(at),
+        "source": "api" if message.by_api else "mobile",
+        "text": {"body": message.words or WORDS},
+        "from": message.sender or message.chat.partition("@")[0],
+    }
 
 
 def _wake(channel: SimulatedChannel, now: float) -> None:

@@ -3,19 +3,25 @@
 import json
 import secrets
 import threading
+from collections.abc import Iterable
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Response, request
 
-from demo.simulator.apis.calls import METHODS, SimulatedCalls, body_of_request, is_secret, png
+from demo.simulator.apis.calls import (
+    WORDS,
+    Event,
+    Route,
+    SimulatedApi,
+    body_of_request,
+    is_secret,
+    png,
+)
 from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
-from demo.simulator.event_shapes import wppconnect_row
-from demo.simulator.faults import FaultBook
-from demo.simulator.journal import Journal
 from demo.simulator.knobs import AS_IT_IS, MISSING
-from demo.simulator.model import SimulatedGateway
+from demo.simulator.messages import SimulatedMessage
 
 _STATUSES = {
     "connected": "CONNECTED",
@@ -51,53 +57,63 @@ def _session(channel: SimulatedChannel) -> dict[str, str]:
     return {"session": channel.id if channel.begun else ""}
 
 
-class WppconnectApi:
+class WppconnectApi(SimulatedApi):
     """Calls about sessions, numbers and texts; administrative ones contain the secret key."""
 
-    def __init__(
-        self, gateway: SimulatedGateway, faults: FaultBook, journal: Journal, secret: str
-    ) -> None:
-        self._gateway = gateway
-        self._calls = SimulatedCalls(faults, journal, _WRONG_TOKEN)
-        self._without_token = SimulatedCalls(faults, journal, _NO_TOKEN)
-        self._lists = SimulatedCalls(faults, journal, _WRONG_LIST_KEY)
-        self._admin = SimulatedCalls(faults, journal, _WRONG_KEY)
-        self._secret = secret
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self._lock = threading.Lock()
         # All generated tokens: a token is a salted hash, and a new one does not revoke older ones.
         self._tokens: dict[str, list[str]] = {}
         self._sockets: dict[str, SimpleQueue[str]] = {}
 
-    def blueprint(self) -> Blueprint:
-        """Create the routes. Paths arrive undecoded, so that `%2F` is no separator."""
-        routes = Blueprint("api", __name__)
-        add = routes.add_url_rule
+    def routes(self) -> Iterable[Route]:
+        """Return method, path and view of each call."""
         one = "/api/<encoded:channel>"
         admin = f"{one}/<encoded:key>"
-        add("/api/<encoded:key>/show-all-sessions", "list", self._list, methods=["GET"])
-        add(f"{admin}/generate-token", "token", self._token, methods=["POST"])
-        add(f"{admin}/clear-session-data", "clear", self._clear, methods=["POST"])
-        add(f"{one}/status-session", "status", self._status, methods=["GET"])
-        add(f"{one}/start-session", "start_session", self._start, methods=["POST"])
-        add(f"{one}/close-session", "close_session", self._close, methods=["POST"])
-        add(f"{one}/logout-session", "delete", self._logout, methods=["POST"])
-        add(f"{one}/get-phone-number", "number", self._number, methods=["GET"])
-        add(f"{one}/check-number-status/<number>", "query", self._query, methods=["GET"])
-        add(f"{one}/check-connection-session", "page", self._page, methods=["GET"])
-        add(f"{one}/send-message", "send", self._send, methods=["POST"])
-        add(f"{one}/delete-message", "take_back", self._take_back, methods=["POST"])
-        add("/socket.io/", "socket", self._socket, methods=["GET", "POST"])
-        add(f"{one}/list-chats", "chats", self._chats, methods=["POST"])
-        add(f"{one}/get-messages/<encoded:phone>", "messages", self._messages, methods=["GET"])
-        add(f"{one}/unread-messages", "careless", self._unread, methods=["GET"])
-        add("/<path:rest>", "unknown", self._unknown, methods=METHODS)
-        return routes
+        return (
+            ("GET", "/api/<encoded:key>/show-all-sessions", self._list),
+            ("POST", f"{admin}/generate-token", self._token),
+            ("POST", f"{admin}/clear-session-data", self._clear),
+            ("GET", f"{one}/status-session", self._status),
+            ("POST", f"{one}/start-session", self._start),
+            ("POST", f"{one}/close-session", self._close),
+            ("POST", f"{one}/logout-session", self._logout),
+            ("GET", f"{one}/get-phone-number", self._number),
+            ("GET", f"{one}/check-number-status/<number>", self._query),
+            ("GET", f"{one}/check-connection-session", self._page),
+            ("POST", f"{one}/send-message", self._send),
+            ("POST", f"{one}/delete-message", self._take_back),
+            ("GET", "/socket.io/", self._socket),
+            ("POST", "/socket.io/", self._socket),
+            ("POST", f"{one}/list-chats", self._chats),
+            ("GET", f"{one}/get-messages/<encoded:phone>", self._messages),
+            ("GET", f"{one}/unread-messages", self._unread),
+        )
+
+    def is_right(self) -> bool:
+        """Whether the token is one of the session's."""
+        given = request.headers.get("Authorization", "")
+        with self._lock:
+            made = list(self._tokens.get((request.view_args or {})["channel"], ()))
+        return any(is_secret(given, f"Bearer {token}") for token in made)
+
+    @staticmethod
+    def event(message: SimulatedMessage, at: float) -> Event:
+        """Return the event of a message."""
+        name = "onselfmessage" if message.outgoing else "onmessage"
+        return {"event": name, "session": message.channel} | _row(message, at)
+
+    @staticmethod
+    def other(channel: str) -> Event:
+        """Return the event of a presence."""
+        return {"event": "onpresencechanged", "session": channel}
 
     def _list(self, key: str) -> Response:
         def work() -> WrapperAnswer:
-            return WrapperAnswer(200, {"response": self._gateway.each(lambda c: c.id)})
+            return WrapperAnswer(200, {"response": self.gateway.each(lambda c: c.id)})
 
-        return self._lists.answer("list", None, work, right=is_secret(key, self._secret))
+        return self._answer_admin("list", None, work, key, _WRONG_LIST_KEY)
 
     def _token(self, channel: str, key: str) -> Response:
         def work() -> WrapperAnswer:
@@ -108,8 +124,7 @@ class WppconnectApi:
             body = {"status": "success", "session": channel, "token": token, "full": full}
             return WrapperAnswer(201, body)
 
-        right = is_secret(key, self._secret)
-        return self._admin.answer("token", channel, work, right=right)
+        return self._answer_admin("token", channel, work, key)
 
     def _clear(self, channel: str, key: str) -> Response:
         """Delete the session's files. It stays listed, and its status in memory does not change."""
@@ -120,11 +135,10 @@ class WppconnectApi:
             return done
 
         def work() -> WrapperAnswer:
-            return self._gateway.at(channel, clear, done)
+            return self.gateway.at(channel, clear, done)
 
         done = WrapperAnswer(200, {"success": True})
-        right = is_secret(key, self._secret)
-        return self._admin.answer("delete", channel, work, right=right)
+        return self._answer_admin("delete", channel, work, key)
 
     def _status(self, channel: str) -> Response:
         return self._about(
@@ -135,7 +149,7 @@ class WppconnectApi:
         config = body_of_request()
 
         def work() -> WrapperAnswer:
-            self._gateway.create(channel)  # an unknown name becomes a session
+            self.gateway.create(channel)  # an unknown name becomes a session
 
             def start(one: SimulatedChannel, now: float) -> WrapperAnswer:
                 before = self._state(one)
@@ -148,7 +162,7 @@ class WppconnectApi:
                     self._issue_code(one, now)
                 return WrapperAnswer(200, before | _session(one))
 
-            return self._gateway.at(channel, start, _CLOSED)
+            return self.gateway.at(channel, start, _CLOSED)
 
         return self._answer("start_session", channel, work)
 
@@ -156,7 +170,7 @@ class WppconnectApi:
         """Issue a code, and send it to all sockets, without the session's name as after a close."""
         if channel.knobs.pairing == "refused":
             return
-        code = self._gateway.next_pairing_code()
+        code = self.gateway.next_pairing_code()
         channel.issue_code(channel.phone, code, now)
         event = json.dumps(["phoneCode", {"data": code, "phone": channel.phone}])
         with self._lock:
@@ -197,7 +211,7 @@ class WppconnectApi:
 
     def _logout(self, channel: str) -> Response:
         def work() -> WrapperAnswer:
-            return self._gateway.at(channel, logout, _not_active())
+            return self.gateway.at(channel, logout, _not_active())
 
         def logout(one: SimulatedChannel, now: float) -> WrapperAnswer:
             if one.status != "connected":
@@ -243,7 +257,7 @@ class WppconnectApi:
         number, text = str(body.get("phone") or ""), str(body.get("message") or "")
 
         def send() -> WrapperAnswer:
-            sent = self._gateway.send(channel, number, text)
+            sent = self.gateway.send(channel, number, text)
             if sent is None:
                 return _not_active()
             message = {"id": f"true_{number}@c.us_{sent.id}", "fromMe": True, "body": text}
@@ -259,7 +273,7 @@ class WppconnectApi:
 
         def take() -> WrapperAnswer:
             bare = message.removeprefix(f"true_{number}@c.us_")
-            if not self._gateway.take_back(channel, number, bare):
+            if not self.gateway.take_back(channel, number, bare):
                 return WrapperAnswer(500, {"status": "error", "message": "Error on delete message"})
             return WrapperAnswer(
                 200, {"status": "success", "response": {"message": "Message deleted"}}
@@ -271,7 +285,7 @@ class WppconnectApi:
         def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
             if one.status != "connected":
                 return _not_active()
-            last = {message.chat: message for message in self._gateway.messages_of(one)}
+            last = {message.chat: message for message in self.gateway.messages_of(one)}
             chats = [
                 {"id": {"_serialized": chat}, "t": int(message.at or 0), "unreadCount": 0}
                 for chat, message in last.items()
@@ -288,14 +302,14 @@ class WppconnectApi:
         def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
             if one.status != "connected":
                 return _not_active()
-            rows = [m for m in self._gateway.messages_of(one) if m.chat == phone]
+            rows = [m for m in self.gateway.messages_of(one) if m.chat == phone]
             if not rows:
                 return WrapperAnswer(401, {"status": "error", "response": "Error on open list"})
             if asked.get("direction") == "before":
                 ids = [m.serialized for m in rows]
                 rows = rows[: ids.index(asked["id"])]
             rows = rows[-count:] if count > 0 else rows
-            found = [wppconnect_row(m, m.at or 0.0) for m in rows]
+            found = [_row(m, m.at or 0.0) for m in rows]
             return WrapperAnswer(200, {"status": "success", "response": found})
 
         return self._about("messages", channel, tell, _not_active())
@@ -307,7 +321,7 @@ class WppconnectApi:
 
     def _unknown(self, **_: str) -> Response:
         """Answer with a page, whatever the token."""
-        self._calls.answer("unknown", None, lambda: _NO_PAGE, right=True)
+        self.answer("unknown", None, lambda: _NO_PAGE, right=True)
         page = f"<!DOCTYPE html>\n<pre>Cannot {request.method} {request.path}</pre>\n"
         return Response(page, _NO_PAGE.status, content_type="text/html; charset=utf-8")
 
@@ -321,17 +335,37 @@ class WppconnectApi:
         if channel.status == "qr_required":
             if channel.phone:
                 return entry | ({"status": "PHONECODE"} if shown == AS_IT_IS else {})
-            number = self._gateway.next_qr()
+            number = self.gateway.next_qr()
             entry |= {"qrcode": f"data:image/png;base64,{png(number)}", "urlcode": f"2@{number}"}
         return entry
 
     def _about(self, operation: str, channel: str, work: Any, otherwise: WrapperAnswer) -> Response:
-        return self._answer(operation, channel, lambda: self._gateway.at(channel, work, otherwise))
+        return self._answer(operation, channel, lambda: self.gateway.at(channel, work, otherwise))
 
     def _answer(self, operation: str, channel: str, work: Any) -> Response:
-        given = request.headers.get("Authorization", "")
-        with self._lock:
-            made = list(self._tokens.get(channel, ()))
-        right = any(is_secret(given, f"Bearer {token}") for token in made)
-        calls = self._calls if given else self._without_token
-        return calls.answer(operation, channel, work, right=right)
+        refusal = _WRONG_TOKEN if request.headers.get("Authorization") else _NO_TOKEN
+        return self.answer(operation, channel, work, refusal=refusal)
+
+    def _answer_admin(
+        self,
+        operation: str,
+        channel: str | None,
+        work: Any,
+        key: str,
+        refusal: WrapperAnswer = _WRONG_KEY,
+    ) -> Response:
+        right = is_secret(key, self.secret)
+        return self.answer(operation, channel, work, right=right, refusal=refusal)
+
+
+def _row(message: SimulatedMessage, at: float) -> Event:
+    """Return a message as events and lists have it."""
+    return {
+        "id": message.serialized,
+        "body": message.words or WORDS,
+        "type": message.kind,
+        "t": int(at),
+        "timestamp": int(at),
+        "from": f"{message.sender}@c.us" if message.sender else message.chat,
+        "fromMe": message.outgoing,
+    }

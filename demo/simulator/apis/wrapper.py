@@ -1,48 +1,71 @@
 """The wrapper's HTTP API, modelled on the contract."""
 
-from flask import Blueprint, Response, request
+from collections.abc import Iterable
+
+from flask import Response, request
 
 from demo.simulator.apis import wrapper_answers as answers
-from demo.simulator.apis.calls import METHODS, SimulatedCalls, body_of_request, is_secret, png
+from demo.simulator.apis.calls import (
+    METHODS,
+    WORDS,
+    Event,
+    Route,
+    SimulatedApi,
+    body_of_request,
+    png,
+)
 from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
-from demo.simulator.faults import FaultBook
-from demo.simulator.journal import Journal
-from demo.simulator.model import SimulatedGateway
+from demo.simulator.messages import SimulatedMessage
+from demo.simulator.payloads import OTHER_EVENTS, message_payload, other_payload
 
 
-class WrapperApi:
+class WrapperApi(SimulatedApi):
     """Calls of PixelHub's gateway."""
 
-    def __init__(
-        self, gateway: SimulatedGateway, faults: FaultBook, journal: Journal, secret: str
-    ) -> None:
-        self._gateway = gateway
-        self._calls = SimulatedCalls(faults, journal, answers.UNAUTHORIZED)
-        self._secret = secret
+    key_header = "X-Gateway-Secret"
+    paths = "/api/"
+    unauthorized = answers.UNAUTHORIZED
+    unknown = answers.UNKNOWN_CALL
+    missing = answers.NOT_FOUND
 
-    def blueprint(self) -> Blueprint:
-        """Create the routes. Paths arrive undecoded, so that `%2F` is no separator."""
-        routes = Blueprint("api", __name__)
-        add = routes.add_url_rule
+    def routes(self) -> Iterable[Route]:
+        """Return method, path and view of each call."""
         one = "/api/channels/<encoded:channel>"
-        add("/api/channels", "list", self._list, methods=["GET"])
-        add("/api/channels", "create", self._create, methods=["POST"])
-        add(one, "delete", self._delete, methods=["DELETE"])
-        add(f"{one}/qr", "qr", self._qr, methods=["GET"])
-        add(f"{one}/start-session", "start_session", self._start_session, methods=["POST"])
-        add("/api/messages", "send", self._send, methods=["POST"])
-        add("/api/<path:rest>", "unknown", self._unknown, methods=METHODS)
-        add("/sim/elsewhere", "elsewhere", self._elsewhere, methods=METHODS)
-        return routes
+        return (
+            ("GET", "/api/channels", self._list),
+            ("POST", "/api/channels", self._create),
+            ("DELETE", one, self._delete),
+            ("GET", f"{one}/qr", self._qr),
+            ("POST", f"{one}/start-session", self._start_session),
+            ("POST", "/api/messages", self._send),
+            *((method, "/sim/elsewhere", self._elsewhere) for method in METHODS),
+        )
+
+    @staticmethod
+    def event(message: SimulatedMessage, at: float) -> Event:
+        """Return the payload of a message."""
+        own = "onselfmessage" if message.outgoing else "message"
+        payload = message_payload(
+            message.channel,
+            "message.sent" if message.by_api else own,
+            outgoing=message.outgoing,
+            words=message.words or WORDS,
+        )
+        return payload | {"id": message.id, "timestamp": int(at), "type": message.kind}
+
+    @staticmethod
+    def other(channel: str) -> Event:
+        """Return the payload of a connection's state."""
+        return other_payload(channel, OTHER_EVENTS[0])
 
     def _list(self) -> Response:
         def work() -> WrapperAnswer:
             return answers.channel_list(
-                self._gateway.each(lambda c: answers.list_entry(c.id, c.knobs, c.status))
+                self.gateway.each(lambda c: answers.list_entry(c.id, c.knobs, c.status))
             )
 
-        return self._calls.answer("list", None, work, right=self._right())
+        return self.answer("list", None, work)
 
     def _qr(self, channel: str) -> Response:
         root = f"{request.scheme}://{request.host}/sim/qr-images/"
@@ -51,7 +74,7 @@ class WrapperApi:
             reply = one.ask_qr(now)
             knobs = one.knobs
             if reply == "qr":
-                value = _qr_value(self._gateway.next_qr(), knobs.qr_form, root)
+                value = _qr_value(self.gateway.next_qr(), knobs.qr_form, root)
                 return answers.qr_code(knobs.qr_field, value)
             if reply == "not_started":
                 return answers.not_started(knobs.not_started_http)
@@ -61,30 +84,20 @@ class WrapperApi:
                 "invalid_qr": answers.INVALID_QR,
             }[reply]
 
-        return self._calls.answer(
-            "qr",
-            channel,
-            lambda: self._gateway.at(channel, ask, answers.NOT_FOUND),
-            right=self._right(),
-        )
+        return self.about("qr", channel, ask)
 
     def _start_session(self, channel: str) -> Response:
         def start(one: SimulatedChannel, now: float) -> WrapperAnswer:
             one.start_session(now)
             return answers.STARTED
 
-        return self._calls.answer(
-            "start_session",
-            channel,
-            lambda: self._gateway.at(channel, start, answers.NOT_FOUND),
-            right=self._right(),
-        )
+        return self.about("start_session", channel, start)
 
     def _delete(self, channel: str) -> Response:
         def work() -> WrapperAnswer:
-            return answers.DELETED if self._gateway.delete(channel) else answers.NOT_FOUND
+            return answers.DELETED if self.gateway.delete(channel) else answers.NOT_FOUND
 
-        return self._calls.answer("delete", channel, work, right=self._right())
+        return self.answer("delete", channel, work)
 
     def _create(self) -> Response:
         named = body_of_request().get("channel")
@@ -93,10 +106,10 @@ class WrapperApi:
         def work() -> WrapperAnswer:
             if not channel:
                 return answers.NO_CHANNEL_NAMED
-            made = self._gateway.create(channel)
+            made = self.gateway.create(channel)
             return answers.created(channel) if made else answers.ALREADY_THERE
 
-        return self._calls.answer("create", channel, work, right=self._right())
+        return self.answer("create", channel, work)
 
     def _send(self) -> Response:
         body = body_of_request()
@@ -105,23 +118,15 @@ class WrapperApi:
         def work() -> WrapperAnswer:
             if not number or not text:
                 return answers.NO_MESSAGE
-            if not self._gateway.at(channel, lambda *_: True, otherwise=False):
+            if not self.gateway.at(channel, lambda *_: True, otherwise=False):
                 return answers.NOT_FOUND
-            sent = self._gateway.send(channel, number, text)
+            sent = self.gateway.send(channel, number, text)
             return answers.NOT_SENT if sent is None else answers.sent(sent.id)
 
-        return self._calls.answer("send", channel, work, right=self._right())
-
-    def _unknown(self, **_: str) -> Response:
-        return self._calls.answer(
-            "unknown", None, lambda: answers.UNKNOWN_CALL, right=self._right()
-        )
+        return self.answer("send", channel, work)
 
     def _elsewhere(self) -> Response:
-        return self._calls.elsewhere(answers.channel_list([]), right=self._right())
-
-    def _right(self) -> bool:
-        return is_secret(request.headers.get("X-Gateway-Secret", ""), self._secret)
+        return self.elsewhere(answers.channel_list([]))
 
 
 def _qr_value(number: int, form: str, image_root: str) -> str:

@@ -5,12 +5,23 @@ from typing import Any
 
 from flask import Response, request
 
-from demo.simulator.apis.calls import body_of_request, is_secret, png
-from demo.simulator.apis.listed import ListedApi, Route, Work
+from demo.simulator.apis.calls import (
+    CUSTOMER,
+    WORDS,
+    Event,
+    Route,
+    SimulatedApi,
+    Work,
+    body_of_request,
+    is_secret,
+    png,
+    rfc3339,
+)
 from demo.simulator.apis.whapi import token_of
 from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
 from demo.simulator.knobs import AS_IT_IS, MISSING
+from demo.simulator.messages import SimulatedMessage
 
 _SHOWN_QR = "data:image/png;base64,"
 
@@ -26,13 +37,14 @@ def _error(status: int, words: str) -> WrapperAnswer:
 _NO_SESSION = _error(500, "no session")
 
 
-class WuzapiApi(ListedApi):
+class WuzapiApi(SimulatedApi):
     """The administrator's list, and the calls of a user, identified by a token."""
 
     unauthorized = _error(401, "unauthorized")
     unknown = _error(404, "Cannot find that")
     missing = unauthorized
     no_code = _error(500, "already paired")
+    signature = ("x-hmac-signature", "")
 
     def routes(self) -> Iterable[Route]:
         """Return method, path and view of each call."""
@@ -52,6 +64,29 @@ class WuzapiApi(ListedApi):
         if request.path == "/admin/users":
             return is_secret(request.headers.get("Authorization", ""), self.secret)
         return bool(self._user())
+
+    @staticmethod
+    def event(message: SimulatedMessage, at: float) -> Event:
+        """Return the event of a message."""
+        return {
+            "type": "Message",
+            "event": {
+                "Info": {
+                    "ID": message.id,
+                    "IsFromMe": message.outgoing,
+                    "Timestamp": rfc3339(at),
+                    "Chat": f"{message.sender or CUSTOMER}@s.whatsapp.net",
+                },
+                "Message": {"conversation": message.words or WORDS},
+            },
+            "instanceName": message.channel,
+            "userID": "0123456789abcdef",
+        }
+
+    @staticmethod
+    def other(channel: str) -> Event:
+        """Return the event of a receipt."""
+        return {"type": "ReadReceipt", "event": {}, "instanceName": channel}
 
     def _list(self) -> Response:
         return self.answer("list", None, lambda: _ok(self.gateway.each(self._entry)))

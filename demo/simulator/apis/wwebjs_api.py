@@ -3,15 +3,20 @@
 from collections.abc import Iterable
 from typing import Any
 
-from flask import Response, request
+from flask import Response
 
 from demo.simulator import qr_image
-from demo.simulator.apis.calls import body_of_request, is_secret
-from demo.simulator.apis.listed import ListedApi, Route
+from demo.simulator.apis.calls import (
+    WORDS,
+    Event,
+    Route,
+    SimulatedApi,
+    body_of_request,
+)
 from demo.simulator.apis.wrapper_answers import WrapperAnswer
 from demo.simulator.channel import SimulatedChannel
-from demo.simulator.event_shapes import wwebjs_row
 from demo.simulator.knobs import AS_IT_IS, MISSING
+from demo.simulator.messages import SimulatedMessage
 
 # State and message. A session that waits for a scan looks like one that loads.
 _STATES: dict[str, tuple[str | None, str]] = {
@@ -34,9 +39,10 @@ def _no(words: str, status: int = 200) -> WrapperAnswer:
 _NOT_CONNECTED = _no("session_not_connected", 404)
 
 
-class WwebjsApi(ListedApi):
+class WwebjsApi(SimulatedApi):
     """Calls about sessions and their clients."""
 
+    key_header = "x-api-key"
     unauthorized = _no("Invalid API key", 403)
     unknown = _no("Cannot find that", 404)
     missing = _no("session_not_found")
@@ -60,9 +66,16 @@ class WwebjsApi(ListedApi):
             ("POST", f"/chat/fetchMessages/{one}", self._messages),
         )
 
-    def is_right(self) -> bool:
-        """Whether the header x-api-key contains the secret."""
-        return is_secret(request.headers.get("x-api-key", ""), self.secret)
+    @staticmethod
+    def event(message: SimulatedMessage, at: float) -> Event:
+        """Return the event of a message."""
+        event = {"dataType": "message_create", "data": {"message": _row(message, at)}}
+        return event | {"sessionId": message.channel}
+
+    @staticmethod
+    def other(channel: str) -> Event:
+        """Return the event of an acknowledgement."""
+        return {"dataType": "message_ack", "data": {}, "sessionId": channel}
 
     def _list(self) -> Response:
         return self.answer("list", None, lambda: _ok(result=self.gateway.each(lambda c: c.id)))
@@ -142,7 +155,7 @@ class WwebjsApi(ListedApi):
             if one.status != "connected":
                 return _NOT_CONNECTED
             rows = [
-                wwebjs_row(m, m.at or 0.0)
+                _row(m, m.at or 0.0)
                 for m in self.gateway.messages_of(one)
                 if m.chat == body.get("chatId") and asked.get("fromMe") in (None, m.outgoing)
             ]
@@ -161,6 +174,22 @@ class WwebjsApi(ListedApi):
             return _ok(message={"id": {"fromMe": True, "_serialized": f"true_{chat}_{sent.id}"}})
 
         return self.answer("send", channel, send)
+
+
+def _row(message: SimulatedMessage, at: float) -> Event:
+    """Return a message as events and lists have it."""
+    return {
+        "id": {
+            "fromMe": message.outgoing,
+            "id": message.id,
+            "_serialized": message.serialized,
+        },
+        "fromMe": message.outgoing,
+        "timestamp": int(at),
+        "from": f"{message.sender}@c.us" if message.sender else message.chat,
+        "body": message.words or WORDS,
+        "type": message.kind,
+    }
 
 
 def _state(channel: SimulatedChannel, _: float) -> WrapperAnswer:
