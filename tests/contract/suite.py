@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, cast
 from urllib.parse import quote
 
@@ -34,7 +35,7 @@ from zapwatch.gateways.base import (
     QrAnswer,
     QrKind,
 )
-from zapwatch.gateways.declaration import Declaration
+from zapwatch.gateways.declaration import Declaration, read_file
 from zapwatch.gateways.declared import adapter_for
 from zapwatch.gateways.registry import ADAPTERS, make_gateway
 from zapwatch.messages.event_parser import Message
@@ -47,6 +48,7 @@ SECRET = "not/a real+secret"
 _NOW = 1_770_000_000.0
 NUMBER = "5500000000001"
 CHANNELS = ("loja", "Pixel12 Digital/+")
+DECLARED_WAHA = read_file(Path(__file__).with_name("declared_waha.yaml"))["described-waha"]
 _WORDS = "Zapwatch asks: are you there?"
 _LOSING = {"delete", "create"}
 _LOOKS = {"status", "row", "token"}

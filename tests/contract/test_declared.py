@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
-from tests.contract.suite import GatewayContract
+from tests.contract.suite import DECLARED_WAHA, GatewayContract
 from zapwatch.channels import Status
-from zapwatch.gateways.declaration import Declaration, read_file
-
-_WAHA = read_file(Path(__file__).with_name("declared_waha.yaml"))["described-waha"]
+from zapwatch.gateways.declaration import Declaration
 
 
 class TestDescribedWaha(GatewayContract):
     kind = "waha"
-    declaration: ClassVar[Declaration | None] = _WAHA
+    declaration: ClassVar[Declaration | None] = DECLARED_WAHA
     statuses = {  # noqa: RUF012
         "WORKING": Status.CONNECTED,
         "STOPPED": Status.DISCONNECTED,

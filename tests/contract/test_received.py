@@ -16,7 +16,7 @@ from demo.simulator.knobs import Posting
 from demo.simulator.server import SimulatorServer
 from reconnect_hook.delivery import WebhookFault, WebhookMemory
 from reconnect_hook.message_audit import AuditResult, MessageAuditor
-from tests.contract.suite import NUMBER, SECRET, Phone, World
+from tests.contract.suite import DECLARED_WAHA, NUMBER, SECRET, Phone, World
 from tests.support.clock import HandMovedClock
 from zapwatch.channels import Channel, Status
 from zapwatch.config.gateway import AuditMode
@@ -30,13 +30,14 @@ _LISTING = [kind for kind, adapter in ADAPTERS.items() if adapter.lists_messages
 _HOUR = 3600.0
 
 
-@pytest.fixture(params=[*_LISTING, "waha by chat"])
+@pytest.fixture(params=[*_LISTING, "waha by chat", "waha described"])
 def phone(request: pytest.FixtureRequest) -> Iterator[Phone]:
-    kind = request.param.partition(" ")[0]
+    kind, _, way = request.param.partition(" ")
+    declared = DECLARED_WAHA if way == "described" else None
     clock = HandMovedClock()
     with SimulatorServer(SECRET, api=kind, clock=clock, traffic_seconds=3600) as server:
-        world = World(kind, server, clock)
-        world.simulator.put_channel("loja", engine="WEBJS" if " " in request.param else "NOWEB")
+        world = World(kind, server, clock, declared)
+        world.simulator.put_channel("loja", engine="WEBJS" if way == "by chat" else "NOWEB")
         yield Phone(world)
         world.gateway.close()
         # Neither a mark as read nor a download of each file may come of a look.
