@@ -104,11 +104,8 @@ def test_ciphertext_that_became_text_has_arrived(log: _Log) -> None:
     assert log.arrived("A1") == {"A1"}
 
 
-@pytest.mark.parametrize(("preview", "arrived"), [("", {"A_1", "A2"}), ("A" * 100_000, {"A_1"})])
-def test_a_whapi_row_has_an_id_for_each_message_that_came(
-    log: _Log, preview: str, arrived: set[str]
-) -> None:
-    """Of a large one only the first message is looked at."""
+@pytest.mark.parametrize("preview", ["", "A" * 100_000])
+def test_a_whapi_row_has_an_id_for_each_message_that_came(log: _Log, preview: str) -> None:
     messages = [
         {"id": "A_1", "from_me": False, "image": {"preview": preview}},
         {"id": "A2", "from_me": False},
@@ -116,7 +113,7 @@ def test_a_whapi_row_has_an_id_for_each_message_that_came(
     ]
     log.write({"messages": messages, "channel_id": "LOJA"}, "whapi_messages_post")
 
-    assert log.arrived("A_1", "A2", "A3") == arrived
+    assert log.arrived("A_1", "A2", "A3") == {"A_1", "A2"}
 
 
 def test_rows_that_are_no_json_are_passed_over(log: _Log) -> None:
@@ -192,8 +189,10 @@ def test_each_statement_reads_a_bounded_range_of_the_primary_key(log: _Log) -> N
     for text, values in statements[:4]:
         with engine.connect() as connection:
             plan = [str(tuple(row)) for row in connection.exec_driver_sql(explain + text, values)]
+        plan = [line for line in plan if "webhook_raw_logs" in line]
         wanted = "INTEGER PRIMARY KEY" if log.written.is_sqlite else "'PRIMARY'"
-        assert all(wanted in line for line in plan), plan
+        assert len(plan) == 1, plan
+        assert wanted in plan[0]
 
 
 class TestStore:

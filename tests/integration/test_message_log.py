@@ -258,52 +258,29 @@ def _whapi_event(*messages: Any, channel: object = "ABCDEF-12345") -> dict[str, 
     return {"messages": list(messages), "event": event, "channel_id": channel}
 
 
-def test_a_whapi_row_is_as_many_rows_as_it_holds_messages(
-    written: WrittenLog, log: MessageLog
+@pytest.mark.parametrize("size", [0, 100_000])
+def test_a_whapi_row_is_as_many_rows_as_it_holds_messages_whatever_its_size(
+    written: WrittenLog, log: MessageLog, size: int
 ) -> None:
-    payload = _whapi_event(
-        {"id": "a", "from_me": False, "source": "mobile"},
-        {"id": "b", "from_me": True, "source": "mobile"},
-        {"id": "c", "from_me": True, "source": "api"},
-    )
-    written.write(event_type="whapi_messages_post", payload=payload)
-    rows = log.rows_after(0, 10)
-
-    assert len({(row.id, row.time, row.key) for row in rows}) == 1
-    assert rows[0].key == "abcdef-12345"
-    assert rows[0].time is not None
-    assert [(row.direction, row.heard) for row in rows] == [
-        (Direction.IN, True),
-        (Direction.OUT, True),
-        (Direction.OUT, False),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("from_me", "source", "status", "direction", "heard"),
-    [
+    told = [
         (False, "mobile", "delivered", Direction.IN, True),
         (True, "mobile", "sent", Direction.OUT, True),
         (True, "mobile", "pending", Direction.OUT, False),
         (True, "api", "sent", Direction.OUT, False),
-    ],
-)
-def test_of_a_large_whapi_row_the_first_message_tells(
-    written: WrittenLog,
-    log: MessageLog,
-    from_me: bool,
-    source: str,
-    status: str,
-    direction: Direction,
-    heard: bool,
-) -> None:
-    preview = {"id": "a", "from_me": from_me, "source": source, "status": status}
-    preview["image"] = "A" * 100_000
-    payload = _whapi_event(preview, {"id": "b", "from_me": False})
+    ]
+    messages = [
+        {"id": "a", "image": "A" * size, "from_me": from_me, "source": source, "status": status}
+        for from_me, source, status, _, _ in told
+    ]
+    payload = _whapi_event(*messages, "stray")
     written.write(event_type="whapi_messages_post", payload=payload)
 
-    row = _only_row(log)
-    assert (row.key, row.direction, row.heard) == ("abcdef-12345", direction, heard)
+    rows = log.rows_after(0, 10)
+    assert len({(row.id, row.time) for row in rows}) == 1
+    assert rows[0].time is not None
+    assert {row.key for row in rows} == {"abcdef-12345"}
+    found = [(row.direction, row.heard) for row in rows]
+    assert found == [(direction, heard) for *_, direction, heard in told]
 
 
 @pytest.mark.parametrize(

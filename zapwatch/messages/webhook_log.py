@@ -1,9 +1,10 @@
 """Reads PixelHub's ``webhook_raw_logs``: channel, direction and time of messages.
 
 The database extracts the channel from the payload, so that payloads of up to 16 MB are not
-transferred; Whapi's rows, which have several messages, are read if they have up to 64 KB. Every
-statement covers a bounded range of the primary key, without locks or transactions, and the server
-aborts it after a second. All times are Unix seconds by the database server's clock.
+transferred; Whapi's rows, which have several messages, are read if they have up to 64 KB, and
+reduced to ids and directions by the database if they have more. Every statement covers a bounded
+range of the primary key, without locks or transactions, and the server aborts it after a second.
+All times are Unix seconds by the database server's clock.
 MariaDB 10.6+, MySQL 8 or SQLite 3.38+.
 """
 
@@ -42,6 +43,7 @@ from zapwatch.messages.received import bare_id
 
 _STATEMENT_SECONDS = 1.0  # after which the server aborts a statement
 _LARGE_ROW_SECONDS = 8.0  # the same for a statement of one row, which may have 16 MB
+_MOST_ENTRIES = 1000  # messages of one large row
 
 
 class Direction(enum.StrEnum):
@@ -303,6 +305,46 @@ def _holds_sqlite(element: _Holds, compiler: SQLCompiler, **kw: Any) -> str:
     return f"(instr({compiler.process(element.clauses, **kw)}) > 0)"
 
 
+class _ShortWhapi(FunctionElement[str]):
+    """Valid payload of Whapi, reduced to the channel, and ids and directions of its messages."""
+
+    inherit_cache = True
+    type = sa.String()
+
+
+@compiles(_ShortWhapi, "mysql", "mariadb")
+def _short_whapi_mysql(element: _ShortWhapi, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"""(
+        SELECT JSON_OBJECT('channel_id', MAX(channel_id), 'messages', JSON_ARRAYAGG(
+            JSON_OBJECT('id', id, 'from_me', from_me, 'source', source, 'status', status)
+        ))
+        FROM JSON_TABLE({compiler.process(element.clauses, **kw)}, '$' COLUMNS (
+            channel_id VARCHAR(256) PATH '$.channel_id',
+            NESTED PATH '$.messages[*]' COLUMNS (
+                n FOR ORDINALITY,
+                id VARCHAR(300) PATH '$.id',
+                from_me INT PATH '$.from_me',
+                source VARCHAR(20) PATH '$.source',
+                status VARCHAR(20) PATH '$.status'
+            )
+        )) AS entry
+        WHERE n <= {_MOST_ENTRIES} AND id IS NOT NULL
+    )"""  # noqa: S608 - constants only
+
+
+@compiles(_ShortWhapi, "sqlite")
+def _short_whapi_sqlite(element: _ShortWhapi, compiler: SQLCompiler, **kw: Any) -> str:
+    payload = compiler.process(element.clauses, **kw)
+    names = ("id", "from_me", "source", "status")
+    fields = ", ".join(f"'{name}', json_extract(value, '$.{name}')" for name in names)
+    return f"""(
+        SELECT json_object('channel_id', json_extract({payload}, '$.channel_id'),
+            'messages', json_group_array(json_object({fields})))
+        FROM json_each({payload}, '$.messages')
+        WHERE type = 'object' AND key < {_MOST_ENTRIES}
+    )"""  # noqa: S608 - constants only
+
+
 _LOG = sa.table(
     "webhook_raw_logs",
     sa.column("id", sa.Integer),
@@ -404,27 +446,9 @@ def _ids_of_row() -> sa.ColumnElement[str | None]:
     return sa.case((of_others, sa.func.json_array(outer, inner)), else_=None)
 
 
-def _json(path: str) -> sa.ColumnElement[Any]:
-    return sa.func.json_extract(_LOG.c.payload_json, sa.literal_column(f"'{path}'"))
-
-
 def _short_whapi_event() -> sa.ColumnElement[str | None]:
-    """Return a row's payload reduced to the channel and the first message."""
-
-    def name(text: str) -> sa.ColumnElement[str]:
-        return sa.literal_column(f"'{text}'")
-
-    first = sa.func.json_object(
-        *(name("id"), _json("$.messages[0].id")),
-        *(name("from_me"), _json("$.messages[0].from_me")),
-        *(name("source"), _json("$.messages[0].source")),
-        *(name("status"), _json("$.messages[0].status")),
-    )
-    short = sa.func.json_object(
-        *(name("channel_id"), _json("$.channel_id")),
-        *(name("messages"), sa.func.json_array(first)),
-    )
-    return sa.case((sa.func.json_valid(_LOG.c.payload_json) == 1, short), else_=None)
+    payload = _LOG.c.payload_json
+    return sa.case((sa.func.json_valid(payload) == 1, _ShortWhapi(payload)), else_=None)
 
 
 def _whapi_event(of_large: sa.ColumnElement[Any]) -> sa.ColumnElement[str | None]:
