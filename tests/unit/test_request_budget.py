@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 from tests.support.clock import HandMovedClock
 from zapwatch.channels import Channel, NamedChannel, Status
-from zapwatch.gateways.base import ChannelList, GatewayError, GatewayErrorKind, Operation
+from zapwatch.gateways.base import (
+    ChannelList,
+    GatewayError,
+    GatewayErrorKind,
+    GatewayResponse,
+    Operation,
+)
 from zapwatch.gateways.registry import MONTH_SECONDS, CallBudget, ListBudget
 from zapwatch.gateways.whapi import WhapiGateway
 
@@ -29,18 +37,34 @@ class Asked:
         return _LISTED
 
 
-def test_a_month_of_polls_and_repairs_costs_no_more_than_it_may() -> None:
+def test_a_month_of_polls_and_repairs_costs_no_more_than_it_may(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Counted where the requests of both programs leave."""
     clock = HandMovedClock()
-    lists, calls, asked = ListBudget(_PER_MONTH, clock), CallBudget(_PER_MONTH, clock), Asked()
-    sent = 0
-    # A poll a minute, and a hook that always has something to ask.
-    for _ in range(int(MONTH_SECONDS // 60)):
-        assert lists.listed(_CHANNELS, asked) is _LISTED
-        sent += calls.take()
-        clock.forward(60)
+    asked: dict[str, list[str]] = {"exporter": [], "hook": []}
+    named = [NamedChannel(name, f"the token of {name}") for name in ("a", "b", "c", "d")]
+    gateways = {}
+    for program, kind in (("exporter", ListBudget), ("hook", CallBudget)):
 
-    spent = asked.times * _CHANNELS + sent
-    assert 0.95 * _PER_MONTH < spent <= _PER_MONTH
+        def answer(_: str, path: str, *__: object, to: str = program, **___: object) -> object:
+            asked[to].append(path)
+            body = b'{"status": {"text": "ERROR"}}'
+            return GatewayResponse(200, "application/json", body)
+
+        budget = kind(_PER_MONTH, clock)
+        gateways[program] = WhapiGateway("http://127.0.0.1:9", "", channels=named, budget=budget)
+        monkeypatch.setattr(gateways[program]._http, "request", answer)
+    # A poll each five minutes, and a channel that no repair brings back.
+    for _ in range(int(MONTH_SECONDS // 300)):
+        assert len(gateways["exporter"].list_channels().channels) == _CHANNELS
+        with suppress(GatewayError):
+            gateways["hook"].reconnect(Channel("a", Status.DISCONNECTED), silent=False)
+        clock.forward(300)
+
+    assert 0.95 * _PER_MONTH < sum(map(len, asked.values())) <= _PER_MONTH
+    assert set(asked["exporter"]) == {"/health?wakeup=false"}
+    assert set(asked["hook"]) == {"/health?wakeup=false", "/health?wakeup=true"}
 
 
 def test_a_storm_of_calls_leaves_something_for_the_rest_of_the_month() -> None:
