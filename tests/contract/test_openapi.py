@@ -82,7 +82,7 @@ def _do_everything(world: World) -> None:
         ("waha", "waha", 6),
         ("waha", "waha-2026.7", 10),
         ("wppconnect", "wppconnect-server", 9),
-        ("whapi", "whapi", 6),
+        ("whapi", "whapi", 7),
         ("gowa", "gowa", 7),
     ],
 )

@@ -198,25 +198,36 @@ class TestWhapi(GatewayContract):
                 gateway.send_text(Channel("loja", Status.CONNECTED), NUMBER, "hello")
 
     @pytest.mark.parametrize(
-        ("answer", "kind"),
+        ("status", "answer", "meaning"),
         [
-            ({"status": "OK", "base64": "iVBORw0KGgo"}, QrKind.QR),
-            ({"status": "OK", "base64": "data:image/png;base64,iVBORw0KGgo"}, QrKind.QR),
-            ({"status": "WAITING"}, QrKind.INITIALIZING),
-            ({"status": "TIMEOUT"}, QrKind.INITIALIZING),
+            (200, {"status": "OK", "base64": "iVBORw0KGgo"}, QrKind.QR),
+            (200, {"status": "OK", "base64": "data:image/png;base64,iVBORw0KGgo"}, QrKind.QR),
+            (200, {"status": "WAITING"}, QrKind.INITIALIZING),
+            (200, {"status": "TIMEOUT"}, QrKind.INITIALIZING),
+            (200, {"status": "ERROR"}, GatewayErrorKind.INVALID),
+            (406, {"error": {"code": 406}}, GatewayErrorKind.HTTP),
+            (409, {"error": {"code": 409}}, QrKind.ACCEPTED),
+            (422, {"error": {"code": 422}}, QrKind.INITIALIZING),
+            (500, {"error": {"code": 500}}, GatewayErrorKind.HTTP),
         ],
     )
     def test_each_answer_to_the_call_for_a_code_has_its_meaning(
-        self, answer: dict[str, Any], kind: QrKind
+        self, status: int, answer: dict[str, Any], meaning: QrKind | GatewayErrorKind
     ) -> None:
-        answers = iter([answering({"status": {"code": 3, "text": "QR"}}), answering(answer)])
+        health = answering({"status": {"code": 3, "text": "QR"}})
+        answers = iter([health, answering(answer, status=status)])
 
         def talk(conversation: Conversation) -> None:
             next(answers)(conversation)
 
         with RawServer(talk) as server:
             gateway = WhapiGateway(server.url, "", channels=_NAMED)
-            assert gateway.qr("loja").kind is kind
+            found: object
+            try:
+                found = gateway.qr("loja").kind
+            except GatewayError as error:
+                found = error.reason
+        assert found is meaning
 
     @pytest.mark.parametrize("user", [None, 7, {}, {"id": None}, {"id": "x@lid"}])
     @pytest.mark.parametrize("channel_id", [None, "", "..", 7, "\x00"])

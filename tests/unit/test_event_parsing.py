@@ -332,7 +332,12 @@ def test_an_echo_among_several_messages_is_that_message_alone() -> None:
     "event",
     [
         whapi(event={"type": "statuses", "event": "post"}),
-        whapi({"id": "a"}, event={"type": "messages", "event": "patch"}),
+        *(
+            whapi({"id": "a"}, event={"type": "messages", "event": verb})
+            for verb in ("put", "patch", "delete")
+        ),
+        whapi({"id": "a"}, event={"type": "chats", "event": "post"}),
+        whapi({"id": "a"}, event={"type": "channel", "event": "post"}),
         whapi({"id": "a"}, event={"type": ["messages"], "event": "post"}),
         whapi({"id": "a"}, event="messages"),
         whapi({"id": "a"}, event=None),

@@ -88,7 +88,11 @@ def test_what_is_no_message_is_answered_and_forgotten(world: World) -> None:
         ("ação/2", {"event": "connection.update", "data": {"state": "close"}}, True),
         ("ação/2", {"event": "presence.update"}, False),
         ("whapi", {"event": {"type": "channel", "event": "post"}}, True),
+        ("whapi", {"event": {"type": "channel", "event": "patch"}, "qr": {}}, True),
+        ("whapi", {"event": {"type": "users", "event": "post"}}, True),
+        ("whapi", {"event": {"type": "users", "event": "delete"}}, True),
         ("whapi", {"event": {"type": "statuses", "event": "post"}}, False),
+        ("whapi", {"event": {"type": "chats", "event": "post"}}, False),
         # Its connection.update is presence under another name.
         ("wrapper", {"event": "connection.update"}, False),
     ],

@@ -24,6 +24,7 @@ from zapwatch.gateways.base import (
     GatewayErrorKind,
     GatewayResponse,
     Operation,
+    PairingCode,
     QrAnswer,
     QrKind,
 )
@@ -31,6 +32,7 @@ from zapwatch.gateways.helpers import (
     in_path,
     map_concurrently,
     number_of,
+    read_pairing_code,
 )
 from zapwatch.messages.payloads import EventMessage
 from zapwatch.messages.received import (
@@ -60,6 +62,7 @@ _FOR_A_PERSON = {
 }
 _STARTING = {"INIT", "LAUNCH"}
 _STATE_SECONDS = 10.0
+_PAIRING_SECONDS = 60.0
 _PAGE = 500
 _NEWEST = 20
 # Reactions, votes and changes; notes of the system.
@@ -91,7 +94,7 @@ class WhapiGateway(Gateway):
         zombie="nothing: it tells a person",
         stuck="health with wakeup=true",
         proof="contacts with force_check of its own number",
-        code="none",
+        code="users/login with the number",
         messages="messages/list of all chats",
         lost="logout, health with wakeup=true",
     )
@@ -103,9 +106,10 @@ class WhapiGateway(Gateway):
     }
     keeps_channel: ClassVar = True
     can_query: ClassVar = True
+    can_pair = True
     lists_messages: ClassVar = True
     delivery_seconds: ClassVar = 1500.0  # its pauses grow to ten minutes at least
-    state_events: ClassVar = re.compile(rb'"type"\s*:\s*"channel"')
+    state_events: ClassVar = re.compile(rb'"type"\s*:\s*"(?:channel|users)"')
 
     def __init__(self, *arguments: Any, activity: bool = False, **options: Any) -> None:
         """Configure like every adapter; ``activity``: the list also requests the newest message."""
@@ -176,6 +180,16 @@ class WhapiGateway(Gateway):
         """Wake a channel that is down."""
         with self._operation(Operation.START_SESSION) as calls:
             self._wake(calls, self._find(channel_id))
+
+    def pairing_code(self, channel_id: str, phone: str) -> PairingCode:
+        """Request a code for a channel that waits for a scan."""
+        with self._operation(Operation.PAIRING_CODE, hide=(phone,)) as calls:
+            named = self._find(channel_id)
+            text = self._look(calls, named).text
+            if text != "QR":
+                raise Failure(GatewayErrorKind.INVALID, f"Whapi has the channel in {text or '?'}")
+            answer = calls.send("GET", f"/users/login/{in_path(phone)}", token=named.secret)
+            return read_pairing_code(_checked(answer).json_object().get("code"), _PAIRING_SECONDS)
 
     def delete(self, channel_id: str) -> None:
         """Log the channel out. THE PAIRING IS LOST; the channel, token and webhooks stay."""

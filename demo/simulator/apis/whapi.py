@@ -58,12 +58,14 @@ class WhapiApi(SimulatedApi):
     sends_header = True
     unauthorized = missing = _NO_CHANNEL
     unknown = _error(404, "Not found")
+    no_code = _error(409, "Channel already authenticated")
 
     def routes(self) -> Iterable[Route]:
         """Return method, path and view of each call."""
         return (
             ("GET", "/health", self._health),
             ("GET", "/users/login", self._login),
+            ("GET", "/users/login/<number>", self._pair),
             ("POST", "/users/logout", self._logout),
             ("POST", "/contacts", self._query),
             ("POST", "/messages/text", self._send),
@@ -118,6 +120,10 @@ class WhapiApi(SimulatedApi):
             return WrapperAnswer(200, {"status": "OK", "base64": image, "expire": 20})
 
         return self._about("qr" if looks else "careless", show)
+
+    def _pair(self, number: str) -> Response:
+        channel = self._channel() or ""
+        return self.issue_code(channel, number, lambda code: WrapperAnswer(200, {"code": code}))
 
     def _logout(self) -> Response:
         def logout(one: SimulatedChannel, now: float) -> WrapperAnswer:
