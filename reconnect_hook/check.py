@@ -98,7 +98,7 @@ class Check:
             for target in wanted:
                 silent = target.reason.is_silence
                 call = self._client.planned_call(by_id[target.channel], silent=silent)
-                self._print(f"{target.channel}: {target.reason}; {call} would be called")
+                self._print(f"{target.channel}: {target.reason}; would call {call}")
             return
         ages = {c.key: activity.age(c.key) for c in channels} if activity else {}
         known = {key: age for key, age in ages.items() if age is not None}

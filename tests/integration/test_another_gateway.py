@@ -141,7 +141,7 @@ class Guide:
         assert program == ".venv/bin/python"
         return subprocess.run(
             [sys.executable, *arguments],
-            env={"PATH": os.environ["PATH"]},
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
             cwd=self._folder,
             capture_output=True,
             text=True,
@@ -169,13 +169,13 @@ def test_a_gateway_is_added_by_a_description_of_at_most_40_lines(
         simulator.unpair("sem par")
 
         told = guide.follow(describe)
-        assert "down                  POST /sessions/{id}/start\n" in told.stdout, told.stderr
+        assert "repair if down        POST /sessions/{id}/start\n" in told.stdout, told.stderr
 
         looked = guide.follow(look)
         assert "3 channels listed" in looked.stdout
-        assert [line for line in looked.stdout.splitlines() if "would be" in line] == [
-            "caiu: disconnected; POST /sessions/{id}/start would be called",
-            "sem par: disconnected; POST /sessions/{id}/start would be called",
+        assert [line for line in looked.stdout.splitlines() if "would call" in line] == [
+            "caiu: disconnected; would call POST /sessions/{id}/start",
+            "sem par: disconnected; would call POST /sessions/{id}/start",
         ]
         assert not simulator.requests("start_session")
 

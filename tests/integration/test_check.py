@@ -330,7 +330,8 @@ def test_no_other_gateway_is_said_to_have_been_asked_for_a_qr_code(
         for dry_run in (True, False):
             assert run_check(settings, Options(dry_run, verbose=False)) == 0
     assert capsys.readouterr().out == (
-        "loja: disconnected; reconnect would be called\nloja: disconnected; reconnected\n"
+        "loja: disconnected; would call connect, if Evolution has given it up\n"
+        "loja: disconnected; reconnected\n"
     )
     (line,) = log_lines(tmp_path)
     assert " action=reconnect outcome=reconnected " in line
@@ -451,8 +452,8 @@ def test_a_dry_run_changes_nothing_anywhere(cron: Cron) -> None:
         before = _files(cron.directory.parent)
         done = cron.check("--dry-run", "--verbose")
         assert (done.returncode, done.stderr) == (0, "")
-        assert "loja: disconnected; getQr would be called\n" in done.stdout
-        assert "quiet: silent; getQr would be called\n" in done.stdout
+        assert "loja: disconnected; would call getQr\n" in done.stdout
+        assert "quiet: silent; would call getQr\n" in done.stdout
         assert "nova: connected, no message known\n" in done.stdout
         assert _files(cron.directory.parent) == before
         assert cron.asked == []

@@ -372,7 +372,7 @@ def test_a_check_is_made_of_all_and_a_gateway_that_fails_keeps_no_other_from_it(
     gateways.of["b"].drop("loja")
     settings = gateways.settings(RECONNECT_VERIFY_SECONDS="30")
     seen = run_here(tmp_path, "reconnect_hook", "check", "--dry-run", settings=settings)
-    assert seen.stdout == "b: loja: disconnected; getQr would be called\n"
+    assert seen.stdout == "b: loja: disconnected; would call getQr\n"
     assert seen.returncode == 1
 
     done = run_here(tmp_path, "reconnect_hook", "check", settings=settings)

@@ -27,33 +27,35 @@ def test_the_page_has_what_the_command_tells(capsys: pytest.CaptureFixture[str],
     down, zombie, stuck, proof, code, messages, taken_back, lost = row[2:10]
 
     told = _told(capsys, kind)
-    assert told["down"] == down
-    assert told["zombie"] == zombie
-    assert told["starting for long"] == stuck
-    assert told["probe"] == (proof or "no")
+    assert told["repair if down"] == down
+    assert told["repair if a zombie"] == zombie
+    assert told["repair if stuck"] == stuck
+    assert told["probe"] == (proof or "none")
     assert told["pairing code"] == code
     assert told["received messages"] == messages
-    assert told["takes an echo back"] == taken_back
-    assert told["pairing lost"] == f"{lost} (only with RECONNECT_ALLOW_RESTART)"
+    assert told["echo taken back"] == taken_back
+    assert told["pairing lost by"] == f"{lost} (only with RECONNECT_ALLOW_RESTART)"
 
 
 @pytest.mark.parametrize(
     ("kind", "title", "words"),
     [
-        ("whapi", "channels", "named in gateways.yaml"),
+        ("whapi", "channels", "named in the settings"),
         ("waha", "channels", "listed by the gateway"),
-        ("evolution", "QR code", "told by a call for the code alone"),
-        ("wwebjs-api", "QR code", "told by a call for the code alone"),
-        ("wwebjs-api", "own number", "asked for"),
+        ("evolution", "QR code needed", "known by the call for the code only"),
+        ("waha", "QR code needed", "listed"),
+        ("wwebjs-api", "own number", "by a call"),
         ("wwebjs-api", "channel then", "is recreated"),
-        ("wwebjs-api", "events", "yes"),
+        ("wwebjs-api", "events", "with a token"),
         ("waha", "events", "signed in X-Webhook-Hmac"),
-        ("whapi", "events", "yes"),
+        ("whapi", "events", "with a token"),
         ("whapi", "pairing code", "users/login with the number"),
         ("gowa", "events", "signed in X-Hub-Signature-256"),
         ("gowa", "type", "gowa, described in YAML"),
         ("wuzapi", "pairing code", "POST /session/pairphone"),
         ("openwa", "activity in the list", "yes"),
+        ("waha", "activity in the list", "yes"),
+        ("wppconnect", "activity in the list", "no"),
     ],
 )
 def test_what_a_type_can_do_is_told(
@@ -94,10 +96,10 @@ def test_a_type_of_ones_own_is_told_by_the_settings(
 
     told = _told(capsys, "own")
 
-    assert told["down"] == "POST /start/{id}; POST /restart/{id} where it is failed"
-    assert told["zombie"] == "nothing: it tells a person"
-    assert told["starting for long"] == "waits"
-    assert told["probe"] == told["events"] == "no"
+    assert told["repair if down"] == "POST /start/{id}; POST /restart/{id} where it is failed"
+    assert told["repair if a zombie"] == "nothing: it tells a person"
+    assert told["repair if stuck"] == "waits"
+    assert told["probe"] == told["events"] == "none"
     assert told["pairing code"] == "none"
 
 

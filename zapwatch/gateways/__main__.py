@@ -30,25 +30,24 @@ def describe(kind: str, adapter: type[Gateway]) -> Iterator[tuple[str, str]]:
     declared = adapter.declaration if issubclass(adapter, DeclaredGateway) else None
     made = adapter.calls_made
     yield "type", kind + (", described in YAML" if declared else "")
-    named = "named in gateways.yaml" if kind in NAMED_CHANNELS else "listed by the gateway"
+    named = "named in the settings" if kind in NAMED_CHANNELS else "listed by the gateway"
     yield "channels", named
     yield "usual port", str(adapter.usual_port)
-    yield "down", made.down
-    yield "zombie", made.zombie
-    yield "starting for long", made.stuck
-    yield "QR code", "told by the list" if adapter.lists_qr else "told by a call for the code alone"
-    yield "probe", made.proof or "no"
+    yield "repair if down", made.down
+    yield "repair if a zombie", made.zombie
+    yield "repair if stuck", made.stuck
+    yield "QR code needed", "listed" if adapter.lists_qr else "known by the call for the code only"
     yield "pairing code", made.code
+    yield "probe", made.proof or "none"
+    yield "own number", "by a call" if adapter.asks_number else "listed, if it is known"
+    yield "echo taken back", _yes(adapter.can_take_back)
     yield "received messages", made.messages
-    yield "own number", "asked for" if adapter.asks_number else "listed, where it is told"
-    yield "takes an echo back", _yes(adapter.can_take_back)
-    yield "pairing lost", f"{made.lost} (only with RECONNECT_ALLOW_RESTART)"
-    yield "channel then", "stays" if adapter.keeps_channel else "is recreated"
-    if declared:
-        yield "activity in the list", _yes(declared.listing.activity is not None)
+    yield "activity in the list", _yes(adapter.lists_activity)
     signed = adapter.signature_header
     posts = declared is None or declared.events is not None
-    yield "events", f"signed in {signed}" if signed else _yes(posts)
+    yield "events", f"signed in {signed}" if signed else "with a token" if posts else "none"
+    yield "pairing lost by", f"{made.lost} (only with RECONNECT_ALLOW_RESTART)"
+    yield "channel then", "stays" if adapter.keeps_channel else "is recreated"
 
 
 def _yes(value: bool) -> str:  # noqa: FBT001 - it is the value

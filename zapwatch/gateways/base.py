@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
-from zapwatch.channels import Channel, NamedChannel, channel_key
+from zapwatch.channels import Channel, NamedChannel, Status, channel_key
 from zapwatch.http import PLAIN_ACCESS, HttpAccess, HttpClient, HttpError, HttpResponse, one_line
 from zapwatch.messages.payloads import EventMessage
 from zapwatch.messages.received import Received
@@ -415,6 +415,9 @@ class Gateway(ABC):
     asks_number: ClassVar[bool] = False
     """Whether own_number() can return a number that the list omits."""
 
+    lists_activity: ClassVar[bool] = False
+    """Whether the list may have times of activity, or message counts."""
+
     lists_messages: ClassVar[bool] = False
     """Whether received() works."""
 
@@ -530,9 +533,12 @@ class Gateway(ABC):
         """Requests that a list costs."""
         return 1
 
-    def planned_call(self, channel: Channel, *, silent: bool) -> str:  # noqa: ARG002
-        """Return the name of the call that reconnect() would make."""
-        return self.reconnect_call
+    def planned_call(self, channel: Channel, *, silent: bool) -> str:
+        """Return the names of the calls that reconnect() would make for the listed status."""
+        if silent:
+            return self.calls_made.zombie
+        down = channel.status is Status.DISCONNECTED
+        return self.calls_made.down if down else self.reconnect_call
 
     @abstractmethod
     def qr(self, channel_id: str) -> QrAnswer:

@@ -157,7 +157,7 @@ class DeclaredGateway(Gateway):
             return self._answer(calls, channel.id, word)
 
     def planned_call(self, channel: Channel, *, silent: bool) -> str:
-        """Return the steps of the repair call for the listed status."""
+        """Return the steps of the repair call for the channel's listed word."""
         listed = self._listed.get(channel.id)
         states = ["silent"] if silent else [listed.word if listed else "", "disconnected"]
         if channel.status is Status.QR_REQUIRED:
@@ -578,6 +578,7 @@ def adapter_for(declared: Declaration) -> type[DeclaredGateway]:
             "calls_made": _calls_made(declared),
             "keeps_channel": declared.keeps_channel,
             "has_aliases": declared.listing.name is not None,
+            "lists_activity": declared.listing.activity is not None,
             "lists_messages": declared.received is not None,
             "can_query": "query" in declared.calls,
             "can_pair": "code" in declared.calls,

@@ -109,6 +109,7 @@ class EvolutionGateway(Gateway):
     can_query: ClassVar = True
     can_take_back: ClassVar = True
     can_pair = True
+    lists_activity: ClassVar = True
     lists_messages: ClassVar = True
     # Ten attempts: 20 minutes of pauses, and the time-out of each attempt.
     delivery_seconds: ClassVar = 1500.0

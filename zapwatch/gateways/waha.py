@@ -117,6 +117,7 @@ class WahaGateway(Gateway):
     can_query: ClassVar = True
     can_take_back: ClassVar = True
     can_pair = True
+    lists_activity: ClassVar = True
     lists_messages: ClassVar = True
     delivery_seconds: ClassVar = 300.0
     state_events: ClassVar = re.compile(rb'"event"\s*:\s*"session\.status"')

@@ -107,6 +107,7 @@ class WhapiGateway(Gateway):
     keeps_channel: ClassVar = True
     can_query: ClassVar = True
     can_pair = True
+    lists_activity: ClassVar = True
     lists_messages: ClassVar = True
     delivery_seconds: ClassVar = 1500.0  # its pauses grow to ten minutes at least
     state_events: ClassVar = re.compile(rb'"type"\s*:\s*"(?:channel|users)"')
