@@ -49,13 +49,13 @@ def _init(folder: Path, *arguments: str, **settings: str) -> Terminal:
 
 
 def _flags(
-    folder: Path, url: str, *arguments: str, secret: str = SECRET
+    folder: Path, url: str, *arguments: str, secret: str = SECRET, **settings: str
 ) -> subprocess.CompletedProcess[str]:
     given = ("--set", f"WPP_GATEWAY_BASE_URL={url}", "--set", "MESSAGE_SOURCE=events")
     return subprocess.run(
         [sys.executable, *_INIT, "--yes", *given, *arguments],
         cwd=folder,
-        env=environment({**_ENGLISH, "WPP_GATEWAY_SECRET": secret}),
+        env=environment({**_ENGLISH, "WPP_GATEWAY_SECRET": secret, **settings}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -253,6 +253,14 @@ class TestFlags:
         address = (tmp_path / "etc" / "address.tmpl").read_text()
         assert f"http://{socket.gethostname()}:9862" in address
         assert load(str(tmp_path / ".env"), {}).hook_external_url == ""
+
+    def test_where_the_environment_sets_the_hooks_address_the_pages_is_written(
+        self, simulator: Simulator, tmp_path: Path
+    ) -> None:
+        # As in compose.bridge.yaml: the machine's name is not the container's.
+        done = _flags(tmp_path, simulator.url, HOOK_LISTEN="0.0.0.0:9862")
+        assert done.returncode == 0, done.stderr
+        assert load(str(tmp_path / ".env"), {}).hook_external_url == "http://127.0.0.1:9862"
 
     def test_alertmanager_calls_a_hook_with_tls_at_all_addresses(
         self, simulator: Simulator, tmp_path: Path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -471,7 +472,8 @@ class Setup:
         else:
             question = _("Address at which a phone opens the page (a proxy with TLS, or this one)")
             page = self._console.text(question, default, check)
-        if page.rstrip("/") != default:
+        # The default does not know the environment's HOOK_LISTEN.
+        if page.rstrip("/") != default or os.environ.get("HOOK_LISTEN"):
             self._note("HOOK_EXTERNAL_URL", page.rstrip("/"))
         return str(page).rstrip("/")
 
@@ -544,7 +546,10 @@ class Setup:
         for path in (self._env.path, *self._written):
             say(f"  {mode_of(path)} {path}")
         say(_("Next:"))
-        if self._env.path.resolve().parent == INSTALLED:
+        is_installed = self._env.path.resolve().parent == INSTALLED
+        if is_installed and shutil.which("systemctl") is None:
+            say("  docker compose up --detach --build --wait")
+        elif is_installed:
             say("  systemctl enable --now zapwatch-exporter zapwatch-hook")
             say("  systemctl reload prometheus-alertmanager")
         elif in_checkout():
