@@ -5,6 +5,7 @@ Each test brings its own channels, since a channel is left alone for five minute
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,6 +114,22 @@ def test_who_waits_for_a_scan_is_listed_until_it_is_done(guided: Guided) -> None
     simulate(machine, f"scan({channel!r})")
     for one in listed:
         machine.wait_for(f"! {one}", "the scan to be noticed")
+
+
+def test_links_are_made_listed_and_ended(guided: Guided) -> None:
+    machine = guided.machine
+    _put(machine, "loja")
+    machine.wait_for(f"{_API}/channels/loja", "the page to know the channel")
+    for_scans, for_status, _pairing, _waiting = blocks("qr.md")
+    *shown, end = for_scans.splitlines()
+    token = "HOOK_TOKEN=$(cat /etc/zapwatch/hook-token)"
+    answers = machine.run("\n".join([token, *shown, for_status])).stdout
+    made, listed, status = (json.loads(answer) for answer in re.split(r"(?<=})\s*(?={)", answers))
+    assert [one["id"] for one in listed["links"]] == [made["id"]]
+    assert "/scan/" in status["url"]
+    machine.run(f"{token}\n{end.replace('ID', made['id'])}")
+    rest = json.loads(machine.run(f"{token}\n{shown[1]}").stdout)["links"]
+    assert [one["id"] for one in rest] == [status["id"]]
 
 
 def test_the_commands_for_an_alert_show_what_is_wrong(guided: Guided) -> None:
