@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.guides import (
     CHECKOUT_PACKAGES,
+    GATEWAY,
     LOG,
     SECRET,
     Guided,
@@ -188,6 +189,18 @@ def test_init_writes_what_the_services_may_read_and_nobody_else(guided: Guided) 
         f"/opt/zapwatch/bin/zapwatch notify --env-file {_ENV} --reload", check=False
     )
     assert "is right, and Alertmanager has read it" in taken.stdout
+
+
+def test_init_lets_the_services_read_pixelhubs_file(guided: Guided) -> None:
+    machine = guided.machine
+    theirs = "/var/www/pixelhub/.env"
+    machine.run(
+        f"install -D -m 0640 -g www-data /dev/null {theirs}; echo DB_HOST=localhost >{theirs}"
+    )
+    (init,) = [line for line in indented("install.md") if "zapwatch init" in line]
+    typed = f"{init.strip()} --yes --set WPP_GATEWAY_BASE_URL={GATEWAY} --pixelhub-env {theirs}"
+    machine.run(f"cp -p {_ENV} {_ENV}.kept\n{typed}\nmv {_ENV}.kept {_ENV}")
+    machine.run(f"runuser -u zapwatch -- test -r {theirs}")
 
 
 def _gateway_takes(machine: Machine, secret: str) -> None:

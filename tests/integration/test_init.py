@@ -298,6 +298,19 @@ class TestFlags:
         assert file.with_name("alertmanager.yml.before-zapwatch").read_text() == theirs
         assert "reconnect-hook" in file.read_text()
 
+    def test_the_sample_of_debians_package_is_replaced_unasked(
+        self, simulator: Simulator, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "etc" / "alertmanager.yml"
+        file.parent.mkdir()
+        file.write_text(
+            "global: {\n  smtp_from: 'alertmanager@example.org'\n}\nroute: {receiver: team-X}\n"
+            "receivers: [{name: team-X, email_configs: [{to: team-X@example.org}]}]\n"
+        )
+        assert _flags(tmp_path, simulator.url).returncode == 0
+        assert "reconnect-hook" in file.read_text()
+        assert file.with_name("alertmanager.yml.before-zapwatch").exists()
+
     def test_what_stands_in_the_settings_already_stays(
         self, simulator: Simulator, tmp_path: Path
     ) -> None:
