@@ -108,8 +108,22 @@ def test_what_nobody_can_tell_is_unknown() -> None:
 
 def _row(name: str, kind: ChannelHealth = ChannelHealth.CONNECTED, **more: object) -> ChannelView:
     row = ChannelView(
-        *("wpp", name.casefold(), name, kind, None, ()),
-        *(None, None, None, None, 0, None, 100, (), (), Shares()),
+        "wpp",
+        name.casefold(),
+        name,
+        kind,
+        said=None,
+        alerts=(),
+        last_message=None,
+        threshold=None,
+        waiting=None,
+        paused=None,
+        failures=0,
+        last=None,
+        first_quarter=100,
+        strip=(),
+        strip_marks=(),
+        shares=Shares(),
     )
     return replace(row, **more)  # type: ignore[arg-type]
 
