@@ -22,7 +22,8 @@ help:
 	@echo "make release  dist/: sdist, wheel, bill of materials and checksums of the last commit"
 	@echo "make lock    make requirements.lock again from pyproject.toml (needs uv)"
 
-run: setup
+run:
+	@deploy/make-venv.sh requirements-run.lock
 	@deploy/install-servers.sh prometheus prometheus-alertmanager
 	@exec $(PYTHON) -m demo $(ARGS)
 

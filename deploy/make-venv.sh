@@ -1,12 +1,18 @@
 #!/bin/sh
-# Makes .venv with exactly what requirements.lock names. Does nothing, and needs no network, when
-# that has been done already.
+# make-venv.sh [LOCK]: makes .venv with exactly what requirements.lock names, or
+# requirements-run.lock, a quarter of it. Does nothing, and needs no network, when that has been done.
 set -eu
 cd "$(dirname "$0")/.."
 
-# pyproject.toml counts too: the project itself is installed from it.
-wanted=$(cat requirements.lock pyproject.toml | sha256sum | cut -d' ' -f1)
-[ "$(cat .venv/locked 2>/dev/null || true)" = "$wanted" ] && exit 0
+lock=${1:-requirements.lock}
+sum() { # pyproject.toml counts too: the project itself is installed from it.
+    cat "$1" pyproject.toml | sha256sum | cut -d' ' -f1
+}
+wanted=$(sum "$lock")
+made=$(cat .venv/locked 2>/dev/null || true)
+if [ "$made" = "$wanted" ] || [ "$made" = "$(sum requirements.lock)" ]; then
+    exit 0
+fi
 
 fail() {
     echo "setup: $1" >&2
@@ -35,7 +41,7 @@ fi
 echo "setup: making .venv with $("$python" --version)" >&2
 rm -rf .venv
 "$python" -m venv .venv
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock ||
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock" ||
     fail "the locked packages could not be installed; the lines above say why (is there a network?)"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e . ||
     fail "the project itself could not be installed into .venv; the lines above say why"

@@ -14,6 +14,7 @@ from reconnect_hook.dashboard.timeline import (
     QUARTER_SECONDS,
     QUARTERS,
     HourCounts,
+    Shares,
     TimelineSpan,
     TimelineState,
 )
@@ -89,6 +90,7 @@ class ChannelView:
     """The strip's first quarter of an hour, as numbered by quarter_at()."""
     strip: tuple[TimelineSpan, ...]
     strip_marks: tuple[RepairMark, ...]
+    shares: Shares
     probed: Probed | None = None
     """The last probe."""
     asked: bool = False

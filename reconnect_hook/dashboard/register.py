@@ -65,12 +65,10 @@ def add_page(
     )
     alertmanager = AlertmanagerApi(settings.alertmanager_url, access)
     board = DashboardCache(panels, prometheus, alertmanager, clock=clock)
-    shares = ConnectedShares(prometheus, clock=clock)
     channel_page = ChannelPage(
         board,
         panels,
         WeekHistory(prometheus, clock=clock),
-        shares,
         alertmanager_url=settings.alertmanager_url,
         clock=clock,
     )
@@ -92,6 +90,7 @@ def add_page(
     ):
         views.add_to(routes)
     app.register_blueprint(routes)
+    shares = ConnectedShares(prometheus, clock=clock)
     visitors = ScanPage(supervisor.scan_links, board, panels, shares, clock=clock)
     app.register_blueprint(visitors.blueprint())
     app.register_blueprint(DashboardApi(auth, board, panels, supervisor.scan_links).blueprint())

@@ -34,6 +34,7 @@ from reconnect_hook.dashboard.prometheus import (
 from reconnect_hook.dashboard.qr import QrWatches
 from reconnect_hook.dashboard.timeline import (
     DayTimelines,
+    Shares,
     TimelineSpan,
     cells_of,
     first_quarter_at,
@@ -84,6 +85,7 @@ class DrawnStrips(NamedTuple):
     first: int
     """Their first quarter."""
     by_key: Mapping[str, tuple[TimelineSpan, ...]]
+    shares: Mapping[str, Shares]
 
     def since(self, first: int, key: str) -> tuple[TimelineSpan, ...]:
         """Return a channel's strip from the quarter ``first`` on; empty if unknown."""
@@ -347,7 +349,9 @@ class DashboardCache:
             found |= _find_problems(panel.name, present, seen)
             # Without alerts, no repair starts automatically.
             unattended = not (is_watched and self._alertmanager_answers)
-            rows |= self._rows(panel, before, present, seen, unattended=unattended)
+            rows |= self._rows(
+                panel, before, present, seen, unattended=unattended, is_deaf=watched is None
+            )
         self._names = {name: self._names.get(name, {}) for name in panels}
         problems = tuple(sorted(found, key=_place))
         changed = {
@@ -382,7 +386,11 @@ class DashboardCache:
         """Refresh the strips in a separate thread: a day may take Prometheus seconds."""
         try:
             self._strips = {
-                name: DrawnStrips(first_quarter_at(self._clock.time()), panel.strips.refresh())
+                name: DrawnStrips(
+                    first_quarter_at(self._clock.time()),
+                    panel.strips.refresh(),
+                    panel.strips.shares(),
+                )
                 for name, panel in panels.items()
             }
             self._draw_at = self._clock.monotonic() + _STRIPS_SECONDS
@@ -408,11 +416,12 @@ class DashboardCache:
         watched: GatewayReadings | None,
         *,
         unattended: bool,
+        is_deaf: bool,
     ) -> dict[str, ChannelView]:
         names = self._names[panel.name] = self._known(panel.name, present, watched)
         marks = panel.ended.marks()
         first_quarter = first_quarter_at(self._clock.time())
-        drawn = self._strips.get(panel.name, DrawnStrips(first_quarter, {}))
+        drawn = self._strips.get(panel.name, DrawnStrips(first_quarter, {}, {}))
         rows = {}
         for key, channel in names.items():
             seen = watched.channels.get(key) if watched else None
@@ -433,6 +442,7 @@ class DashboardCache:
                 first_quarter,
                 drawn.since(first_quarter, key),
                 marks.get(key, ()),
+                Shares() if is_deaf else drawn.shares.get(key, Shares()),
                 present.probed.get(key) if present else None,
                 present is not None and key in present.asked,
                 unattended,

@@ -7,6 +7,7 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Generic, TypeVar
@@ -24,6 +25,7 @@ QUARTERS = 96
 """Cells of a strip: 24 hours."""
 
 _SECONDS = 15.0  # timeout of Prometheus
+_SHARES_SECONDS = 300.0  # between two samples of the recorded average
 _SILENCE = "WhatsAppChannel(Silent|NeverHeard)"
 
 
@@ -56,7 +58,7 @@ def quarter_at(seconds: float) -> int:
 
 
 class DayTimelines:
-    """Caches the state of each quarter; refresh() queries only new ones. Not thread-safe."""
+    """Caches a gateway's quarters and shares; queries only what is new. Not thread-safe."""
 
     def __init__(self, prometheus: Prometheus, gateway: str, *, clock: Clock | None = None) -> None:
         self._prometheus = prometheus
@@ -65,6 +67,8 @@ class DayTimelines:
         self._cells: dict[str, dict[int, TimelineState]] = {}
         self._until: int | None = None
         """Quarters before this one are cached."""
+        self._shares: Mapping[str, Shares] = {}
+        self._ask_shares_at = -math.inf
 
     def refresh(self) -> Mapping[str, tuple[TimelineSpan, ...]]:
         """Return the strips by channel key; raise SourceError."""
@@ -97,6 +101,15 @@ class DayTimelines:
         # Query the current quarter again, and the one before it for late scrapes.
         self._until = last - 1
         return {key: spans_of(cells, first) for key, cells in self._cells.items()}
+
+    def shares(self) -> Mapping[str, Shares]:
+        """Return the connected shares by channel key, the last ones if Prometheus fails."""
+        if self._clock.monotonic() >= self._ask_shares_at:
+            with suppress(SourceError):
+                self._shares = _read_shares(self._prometheus, f"gateway={self._gateway}", _SECONDS)
+            if self._shares:
+                self._ask_shares_at = self._clock.monotonic() + _SHARES_SECONDS
+        return self._shares
 
     def _ask(self, query: str, first: int, last: int) -> Iterable[tuple[str, int, float]]:
         for series in self._prometheus.over_time(
@@ -174,7 +187,7 @@ class Shares:
     day: float | None = None
     month: float | None = None
     days: float = 0.0
-    """Known days of the month."""
+    """Known whole days of the month."""
     dropped_at: float | None = None
     """Last time it was not connected, Unix seconds, to five minutes."""
     connected_at: float | None = None
@@ -225,26 +238,45 @@ class ChannelAnswers(Generic[_T]):
 
 
 class ConnectedShares(ChannelAnswers[Shares]):
-    """Each channel's connected share of the last day and of 30 days."""
+    """Each channel's connected share of the last day and of 30 days, with its last changes."""
 
     _UNKNOWN = Shares()
 
     def _ask(self, gateway: str, channel: str) -> Shares:
-        series = (
-            f"gateway_channel:whatsapp_channel_connected:avg5m{{"
-            f"gateway={quote_label(gateway)},channel={quote_label(channel)}}}"
+        labels = f"gateway={quote_label(gateway)},channel={quote_label(channel)}"
+        found = _read_shares(
+            self._prometheus,
+            labels,
+            _WEEK_SECONDS,
+            dropped_at="max_over_time(timestamp({series} < 1)[30d:5m])",
+            connected_at="max_over_time(timestamp({series} > 0)[30d:5m])",
         )
-        queries = {
-            "day": f"avg_over_time({series}[24h])",
-            "month": f"avg_over_time({series}[30d])",
-            "days": f"count_over_time({series}[30d]) / 288",
-            "dropped_at": f"max_over_time(timestamp({series} < 1)[30d:5m])",
-            "connected_at": f"max_over_time(timestamp({series} > 0)[30d:5m])",
-        }
-        named = (f'label_replace({q}, "is", "{name}", "", "")' for name, q in queries.items())
-        samples = self._prometheus.now(" or ".join(named), _WEEK_SECONDS)
-        found = {sample.labels.get("is", ""): sample.value for sample in samples}
-        return Shares(**{name: found[name] for name in queries if name in found})
+        return found.get(channel_key(channel), self._UNKNOWN)
+
+
+def _read_shares(
+    prometheus: Prometheus, labels: str, seconds: float, **more: str
+) -> dict[str, Shares]:
+    """Return the shares by channel key; ``more`` has queries of other fields. Raise SourceError."""
+    queries = {
+        "day": "avg_over_time({series}[24h])",
+        "month": "avg_over_time({series}[30d])",
+        "days": "floor(count_over_time({series}[30d]) / 288)",
+        **more,
+    }
+    series = f"gateway_channel:whatsapp_channel_connected:avg5m{{{labels}}}"
+    named = (
+        f'label_replace({query.replace("{series}", series)}, "is", "{name}", "", "")'
+        for name, query in queries.items()
+    )
+    found: dict[str, dict[str, float]] = {}
+    for sample in prometheus.now(" or ".join(named), seconds):
+        values = found.setdefault(channel_key(sample.labels.get("channel", "")), {})
+        values[sample.labels.get("is", "")] = sample.value
+    return {
+        key: Shares(**{name: values[name] for name in queries if name in values})
+        for key, values in found.items()
+    }
 
 
 class WeekHistory(ChannelAnswers[tuple[HourCounts, ...]]):

@@ -49,12 +49,7 @@ from reconnect_hook.dashboard.snapshot import (
     Problem,
 )
 from reconnect_hook.dashboard.strings import QR_STATES
-from reconnect_hook.dashboard.timeline import (
-    ConnectedShares,
-    Shares,
-    WeekHistory,
-    with_messages,
-)
+from reconnect_hook.dashboard.timeline import Shares, WeekHistory, with_messages
 from reconnect_hook.history import Attempt, episodes
 from reconnect_hook.message_audit import LastAudit, Missed
 from zapwatch.alertmanager import AlertmanagerError
@@ -178,7 +173,6 @@ class ChannelPage:
         board: DashboardCache,
         panels: GatewayPanels,
         weeks: WeekHistory,
-        shares: ConnectedShares,
         *,
         alertmanager_url: str,
         clock: Clock | None = None,
@@ -187,7 +181,6 @@ class ChannelPage:
         self._board = board
         self._panels = panels
         self._weeks = weeks
-        self._shares = shares
         self._alertmanager_url = alertmanager_url
         self._kept = FragmentCache(_KEPT_PAGES)
 
@@ -269,7 +262,7 @@ class ChannelPage:
             day_by_messages=strip != known,
             source=panel.controller.gateway.messages,
             has_week=bool(hours),
-            shares=Shares() if deaf else self._shares.of(panel.name, name),
+            shares=row.shares if row else Shares(),
             silence=self._silence(panel, name),
             just_asked=row is not None and _was_just_asked(row, self._clock.time()),
             audit=_last_audit(panel, name),

@@ -39,15 +39,14 @@ _OURS = ("exporter", "hook")
 # What the images begin with, and the user that they run as.
 _DEBIANS = {"prometheus": "prometheus", "alertmanager": "prometheus-alertmanager"}
 _USERS = {"exporter": "10861", "hook": "10861", "prometheus": "65534", "alertmanager": "65534"}
-# The exporter at all addresses, for a gateway in a container of its own.
 _SETTINGS = f"{CHECKOUT}/deploy/container/settings/zapwatch.env"
-_FILLED_IN = f"""
-cd deploy/container
-sed -i -e 's#^WPP_GATEWAY_BASE_URL=.*#WPP_GATEWAY_BASE_URL={GATEWAY}#' \
-    -e 's#^WPP_GATEWAY_SECRET=.*#WPP_GATEWAY_SECRET={SECRET}#' \
-    -e 's#^EXPORTER_LISTEN=.*#EXPORTER_LISTEN=0.0.0.0:9861#' \
-    -e 's#^MESSAGE_LOG_URL=.*#MESSAGE_LOG_URL=none#' settings/zapwatch.env
-"""
+# The exporter at all addresses, for a gateway in a container of its own.
+_ANSWERS = {
+    "WPP_GATEWAY_BASE_URL": GATEWAY,
+    "WPP_GATEWAY_SECRET": SECRET,
+    "MESSAGE_SOURCE": "none",
+    "EXPORTER_LISTEN": "0.0.0.0:9861",
+}
 
 
 def _instructions(target: str | None = None) -> list[tuple[str, str]]:
@@ -84,7 +83,8 @@ def _mounts(service: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
     """Yield what is mounted, where to, and whether it is a volume that may be written."""
     for mount in service.get("volumes", []):
         source, target, *mode = mount.split(":")
-        assert mode == ["ro"] or (not mode and source in _COMPOSE["volumes"]), mount
+        is_init = service is _SERVICES["init"]
+        assert mode == ["ro"] or (not mode and (source in _COMPOSE["volumes"] or is_init)), mount
         yield source, target, not mode
     for secret in service.get("secrets", []):
         name = secret if isinstance(secret, str) else secret["source"]
@@ -110,7 +110,11 @@ def test_compose_follows_its_specification() -> None:
 
 
 def test_all_that_is_mounted_is_declared_or_stands_in_the_checkout() -> None:
-    written = {"./settings", *(secret["file"] for secret in _COMPOSE["secrets"].values())}
+    written = {
+        "./settings",
+        "./settings/alertmanager",
+        *(secret["file"] for secret in _COMPOSE["secrets"].values()),
+    }
     for name, service in _SERVICES.items():
         for source, _, writable in _mounts(service):
             there = (_FOLDER / source).exists() or source in {*written, *_COMPOSE["volumes"]}
@@ -122,6 +126,7 @@ def test_nothing_listens_but_on_loopback_and_nothing_has_rights() -> None:
         assert service["network_mode"] == "host"
         assert "ports" not in service
         assert service["cap_drop"] == ["ALL"]
+        assert ("cap_add" in service) == (name == "init")
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert service["read_only"] is True
         assert service["mem_limit"]
@@ -148,7 +153,7 @@ def test_the_network_of_their_own_is_reached_on_loopback_only() -> None:
     for name, service in services.items():
         assert service["network_mode"] == "service:network"
         listens = "0.0.0.0" in str(service.get("environment"))
-        assert listens == (name in {*_OURS, "grafana"})
+        assert listens == (name in {*_OURS, "grafana", "init"})
 
 
 def test_every_version_is_pinned() -> None:
@@ -193,51 +198,70 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         made.run("/opt/zapwatch/bin/python -m hatchling build --target wheel --directory /wheel")
         made.run("/opt/zapwatch/bin/python -m pip install -q --no-deps --no-index /wheel/*.whl")
         made.run("groupadd --gid 10861 zapwatch; useradd --uid 10861 --gid 10861 zapwatch")
-        prepare, permit, _bridge = blocks("containers.md")
+        prepare, _bridge = blocks("containers.md")
         made.run(prepare)
-        made.run(_FILLED_IN)
-        made.run(f"cd deploy/container\n{permit}")
         start_gateway(made, SECRET, "Loja Centro")
+        _start(made, "init", "--yes", *(f"--set={key}={text}" for key, text in _ANSWERS.items()))
         yield made
 
 
-def _start(machine: Machine, name: str) -> None:
-    """Let systemd run a service in the way that compose.yaml wants."""
+def _start(machine: Machine, name: str, *arguments: str) -> str:
+    """Let systemd run a service in the way that compose.yaml wants; return the output of init."""
     service = _SERVICES[name]
-    user = _USERS[name]
+    user = {**_USERS, "init": "root"}[name]
+    begin = [text.replace("$$", "$") for text in service.get("entrypoint", [])]
     properties = [
         f"User={user}",
         f"Group={user}",
         f"SupplementaryGroups={' '.join(service.get('group_add', []))}",
         f"MemoryMax={service['mem_limit'].upper()}",
         f"TasksMax={service['pids_limit']}",
-        "CapabilityBoundingSet=",
+        f"CapabilityBoundingSet={' '.join(f'CAP_{one}' for one in service.get('cap_add', []))}",
         "NoNewPrivileges=yes",
         "ReadOnlyPaths=/",
+        "InaccessiblePaths=/usr/bin/systemctl",  # the image has none
     ]
     for source, target, writable in _mounts(service):
+        path = os.path.normpath(f"{CHECKOUT}/deploy/container/{source}")
+        if source in _COMPOSE["volumes"]:
+            # Its readers have the user of its writer.
+            path = f"/srv/volumes/{source}"
+            machine.run(f"install -d -o {user} -g {user} {path}")
         if writable:
-            machine.run(f"install -d -o {user} -g {user} /srv/volumes/{source}")
-            properties += [f"BindPaths=/srv/volumes/{source}:{target}", f"ReadWritePaths={target}"]
-        elif source in _COMPOSE["volumes"]:
-            # Whoever writes it has the same user.
-            machine.run(f"install -d -o {user} -g {user} /srv/volumes/{source}")
-            properties.append(f"BindReadOnlyPaths=/srv/volumes/{source}:{target}")
+            properties += [f"BindPaths={path}:{target}", f"ReadWritePaths={target}"]
         else:
-            path = os.path.normpath(f"{CHECKOUT}/deploy/container/{source}")
             properties.append(f"BindReadOnlyPaths={path}:{target}")
     environment = dict(_environment(name)) if name in _OURS else {}
     environment |= service.get("environment", {})
     environment["PATH"] = "/opt/zapwatch/bin:/usr/bin:/bin"
     command = [
         *("systemd-run", "--quiet", f"--unit=container-{name}"),
+        *(["--wait", "--pipe"] if begin else []),
         *(f"--property={one}" for one in properties),
         *(f"--setenv={key}={value}" for key, value in environment.items()),
         "env",
         *([_DEBIANS[name]] if name in _DEBIANS else []),
-        *service["command"],
+        *(begin or service["command"]),
+        *arguments,
     ]
-    machine.run(shlex.join(command))
+    return machine.run(shlex.join(command)).stdout
+
+
+def test_what_init_writes_is_for_the_containers_and_the_folders_owner_alone(
+    machine: Machine,
+) -> None:
+    assert "docker compose up --detach --build --wait" in _start(machine, "init", "--yes")
+    written = machine.run(
+        "cd deploy/container/settings; find . -type f -printf '%m %u:%g %P\\n' | sort"
+    )
+    files = (
+        "alertmanager/address.tmpl",
+        "alertmanager/alertmanager.yml",
+        "alertmanager/hook-token",
+    )
+    assert written.stdout.splitlines() == [
+        f"640 root:zapwatch {name}" for name in (*files, "zapwatch.env")
+    ]
 
 
 def test_the_services_of_compose_repair_a_drop(machine: Machine) -> None:

@@ -5,6 +5,7 @@ Each test brings its own channels, since a channel is left alone for five minute
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from tests.support.guides import (
     CHECKOUT_PACKAGES,
+    GATEWAY,
     LOG,
     SECRET,
     Guided,
@@ -115,6 +117,22 @@ def test_who_waits_for_a_scan_is_listed_until_it_is_done(guided: Guided) -> None
         machine.wait_for(f"! {one}", "the scan to be noticed")
 
 
+def test_links_are_made_listed_and_ended(guided: Guided) -> None:
+    machine = guided.machine
+    _put(machine, "loja")
+    machine.wait_for(f"{_API}/channels/loja", "the page to know the channel")
+    for_scans, for_status, _pairing, _waiting = blocks("qr.md")
+    *shown, end = for_scans.splitlines()
+    token = "HOOK_TOKEN=$(cat /etc/zapwatch/hook-token)"
+    answers = machine.run("\n".join([token, *shown, for_status])).stdout
+    made, listed, status = (json.loads(answer) for answer in re.split(r"(?<=})\s*(?={)", answers))
+    assert [one["id"] for one in listed["links"]] == [made["id"]]
+    assert "/scan/" in status["url"]
+    machine.run(f"{token}\n{end.replace('ID', made['id'])}")
+    rest = json.loads(machine.run(f"{token}\n{shown[1]}").stdout)["links"]
+    assert [one["id"] for one in rest] == [status["id"]]
+
+
 def test_the_commands_for_an_alert_show_what_is_wrong(guided: Guided) -> None:
     check, journal = blocks("pt-BR/runbook/README.md")
     assert "channels listed\n" in guided.machine.run(check).stdout
@@ -171,6 +189,18 @@ def test_init_writes_what_the_services_may_read_and_nobody_else(guided: Guided) 
         f"/opt/zapwatch/bin/zapwatch notify --env-file {_ENV} --reload", check=False
     )
     assert "is right, and Alertmanager has read it" in taken.stdout
+
+
+def test_init_lets_the_services_read_pixelhubs_file(guided: Guided) -> None:
+    machine = guided.machine
+    theirs = "/var/www/pixelhub/.env"
+    machine.run(
+        f"install -D -m 0640 -g www-data /dev/null {theirs}; echo DB_HOST=localhost >{theirs}"
+    )
+    (init,) = [line for line in indented("install.md") if "zapwatch init" in line]
+    typed = f"{init.strip()} --yes --set WPP_GATEWAY_BASE_URL={GATEWAY} --pixelhub-env {theirs}"
+    machine.run(f"cp -p {_ENV} {_ENV}.kept\n{typed}\nmv {_ENV}.kept {_ENV}")
+    machine.run(f"runuser -u zapwatch -- test -r {theirs}")
 
 
 def _gateway_takes(machine: Machine, secret: str) -> None:

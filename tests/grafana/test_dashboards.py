@@ -40,7 +40,11 @@ each_dashboard = pytest.mark.parametrize("dashboard", DASHBOARDS, ids=UIDS)
 DOCS = (ROOT / "docs" / "grafana.md").read_text(encoding="utf-8")
 # Of Grafana itself, and neither old nor in need of a plugin.
 CURRENT_PANELS = {"row", "stat", "state-timeline", "table", "timeseries"}
-PROMETHEUS_OWN = {"ALERTS", "ALERTS_FOR_STATE", "up"}
+PROMETHEUS_OWN = {
+    *("ALERTS", "ALERTS_FOR_STATE", "up"),
+    *("prometheus_notifications_errors_total", "prometheus_notifications_dropped_total"),
+    *("alertmanager_notifications_failed_total", "alertmanager_notifications_total"),
+}
 
 
 def differences(ours: Any, theirs: Any, path: str) -> Iterator[str]:
@@ -165,7 +169,7 @@ def test_every_metric_and_alert_in_it_exists(dashboard: dict[str, Any]) -> None:
     alerts = {alert.name for alert in ALERTS}
     for query in queries(dashboard):
         bare = re.sub(r'"[^"]*"', '""', query.expression)
-        named = set(re.findall(r"\b(?:whatsapp_\w+|ALERTS\w*|up)\b", bare))
+        named = set(re.findall(r"\b(?:\w+_notifications_\w+|whatsapp_\w+|ALERTS\w*|up)\b", bare))
         assert named, query
         assert named <= known | PROMETHEUS_OWN, query
         assert set(re.findall(r'alertname="(\w+)"', query.expression)) <= alerts, query

@@ -49,13 +49,13 @@ def _init(folder: Path, *arguments: str, **settings: str) -> Terminal:
 
 
 def _flags(
-    folder: Path, url: str, *arguments: str, secret: str = SECRET
+    folder: Path, url: str, *arguments: str, secret: str = SECRET, **settings: str
 ) -> subprocess.CompletedProcess[str]:
     given = ("--set", f"WPP_GATEWAY_BASE_URL={url}", "--set", "MESSAGE_SOURCE=events")
     return subprocess.run(
         [sys.executable, *_INIT, "--yes", *given, *arguments],
         cwd=folder,
-        env=environment({**_ENGLISH, "WPP_GATEWAY_SECRET": secret}),
+        env=environment({**_ENGLISH, "WPP_GATEWAY_SECRET": secret, **settings}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -254,6 +254,14 @@ class TestFlags:
         assert f"http://{socket.gethostname()}:9862" in address
         assert load(str(tmp_path / ".env"), {}).hook_external_url == ""
 
+    def test_where_the_environment_sets_the_hooks_address_the_pages_is_written(
+        self, simulator: Simulator, tmp_path: Path
+    ) -> None:
+        # As in compose.bridge.yaml: the machine's name is not the container's.
+        done = _flags(tmp_path, simulator.url, HOOK_LISTEN="0.0.0.0:9862")
+        assert done.returncode == 0, done.stderr
+        assert load(str(tmp_path / ".env"), {}).hook_external_url == "http://127.0.0.1:9862"
+
     def test_alertmanager_calls_a_hook_with_tls_at_all_addresses(
         self, simulator: Simulator, tmp_path: Path
     ) -> None:
@@ -289,6 +297,19 @@ class TestFlags:
         assert _flags(tmp_path, simulator.url, "--overwrite").returncode == 0
         assert file.with_name("alertmanager.yml.before-zapwatch").read_text() == theirs
         assert "reconnect-hook" in file.read_text()
+
+    def test_the_sample_of_debians_package_is_replaced_unasked(
+        self, simulator: Simulator, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "etc" / "alertmanager.yml"
+        file.parent.mkdir()
+        file.write_text(
+            "global: {\n  smtp_from: 'alertmanager@example.org'\n}\nroute: {receiver: team-X}\n"
+            "receivers: [{name: team-X, email_configs: [{to: team-X@example.org}]}]\n"
+        )
+        assert _flags(tmp_path, simulator.url).returncode == 0
+        assert "reconnect-hook" in file.read_text()
+        assert file.with_name("alertmanager.yml.before-zapwatch").exists()
 
     def test_what_stands_in_the_settings_already_stays(
         self, simulator: Simulator, tmp_path: Path

@@ -29,7 +29,7 @@ from reconnect_hook.dashboard.snapshot import (
     GatewayPanels,
     Problem,
 )
-from reconnect_hook.dashboard.timeline import DayTimelines
+from reconnect_hook.dashboard.timeline import DayTimelines, Shares
 from reconnect_hook.decision import LogEntry
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.migrate import open_state
@@ -162,6 +162,19 @@ def test_nothing_is_missing_where_all_is_well(scene: Scene) -> None:
     assert snapshot.problems == ()
     assert snapshot.rows["wpp loja"].channel == "Loja"
     assert snapshot.rows["wpp loja"].kind is ChannelHealth.CONNECTED
+
+
+def test_a_row_has_its_connected_share_as_long_as_prometheus_answers(scene: Scene) -> None:
+    answer = json.loads(scene.server.text)
+    answer["data"]["result"] += [
+        {"metric": {"is": name, "channel": "Loja"}, "value": [0, value]}
+        for name, value in (("day", "0.5"), ("month", "0.99"), ("days", "12"))
+    ]
+    scene.server.text = json.dumps(answer)
+    known = Shares(0.5, 0.99, 12.0)
+    wait_until(lambda: scene.look().rows["wpp loja"].shares == known, 10, "the shares")
+    scene.server.text = "<html>"
+    assert scene.look().rows["wpp loja"].shares == Shares()
 
 
 def test_a_log_that_is_down_is_told(scene: Scene) -> None:

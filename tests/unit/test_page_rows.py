@@ -25,6 +25,7 @@ from reconnect_hook.dashboard.snapshot import ActiveProblem, DrawnStrips, Proble
 from reconnect_hook.dashboard.strings import banners
 from reconnect_hook.dashboard.timeline import (
     HourCounts,
+    Shares,
     TimelineSpan,
     TimelineState,
     with_messages,
@@ -107,7 +108,22 @@ def test_what_nobody_can_tell_is_unknown() -> None:
 
 def _row(name: str, kind: ChannelHealth = ChannelHealth.CONNECTED, **more: object) -> ChannelView:
     row = ChannelView(
-        "wpp", name.casefold(), name, kind, None, (), None, None, None, None, 0, None, 100, (), ()
+        "wpp",
+        name.casefold(),
+        name,
+        kind,
+        said=None,
+        alerts=(),
+        last_message=None,
+        threshold=None,
+        waiting=None,
+        paused=None,
+        failures=0,
+        last=None,
+        first_quarter=100,
+        strip=(),
+        strip_marks=(),
+        shares=Shares(),
     )
     return replace(row, **more)  # type: ignore[arg-type]
 
@@ -246,7 +262,7 @@ def test_quarters_that_prometheus_does_not_know_are_those_of_the_messages(
 
 
 def test_a_strip_that_is_not_drawn_any_more_moves_with_the_time() -> None:
-    drawn = DrawnStrips(100, {"loja": (TimelineSpan(_C, 0, 90), TimelineSpan(_D, 90, 6))})
+    drawn = DrawnStrips(100, {"loja": (TimelineSpan(_C, 0, 90), TimelineSpan(_D, 90, 6))}, {})
     assert drawn.since(100, "loja") == drawn.by_key["loja"]
     moved = drawn.since(104, "loja")
     assert [(one.state, one.length) for one in moved] == [(_C, 86), (_D, 6), (_U, 4)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -35,7 +36,9 @@ from zapwatch.setup.files import (
     EnvFile,
     alertmanager_folder,
     in_checkout,
+    join_group,
     mode_of,
+    services_may_read,
     trusted,
 )
 from zapwatch.setup.ways import WAYS, Field, read_way
@@ -307,6 +310,12 @@ class Setup:
             _("PixelHub's .env, if it is on this machine (empty: none)"), known, check
         )
         self._pending["PIXELHUB_ENV"] = _absolute(path)
+        if path and self._has_services and not services_may_read(_absolute(path)):
+            question = _("The services' user zapwatch may not read that file. Add it to its group?")
+            if self._console.confirm(question, default=True):
+                join_group(_absolute(path))
+            if not services_may_read(_absolute(path)):
+                self._console.warn(_("zapwatch may still not read it:") + f" chmod g+r {path}")
 
     def _try_gateway(self) -> bool:
         try:
@@ -471,7 +480,8 @@ class Setup:
         else:
             question = _("Address at which a phone opens the page (a proxy with TLS, or this one)")
             page = self._console.text(question, default, check)
-        if page.rstrip("/") != default:
+        # The default does not know the environment's HOOK_LISTEN.
+        if page.rstrip("/") != default or os.environ.get("HOOK_LISTEN"):
             self._note("HOOK_EXTERNAL_URL", page.rstrip("/"))
         return str(page).rstrip("/")
 
@@ -544,14 +554,26 @@ class Setup:
         for path in (self._env.path, *self._written):
             say(f"  {mode_of(path)} {path}")
         say(_("Next:"))
-        if self._env.path.resolve().parent == INSTALLED:
+        if self._has_services:
             say("  systemctl enable --now zapwatch-exporter zapwatch-hook")
             say("  systemctl reload prometheus-alertmanager")
+        elif self._env.path.resolve().parent == INSTALLED:
+            say("  docker compose up --detach --build --wait")
         elif in_checkout():
             say("  make run")
         else:
             say("  zapwatch exporter   zapwatch hook")
-        say(_("The page asks for the password that HOOK_TOKEN is in the settings."))
+        file = self._env.values.get("HOOK_TOKEN_FILE", "")
+        if file:
+            say(_("The page asks for the password that this prints:") + f" cat {file}")
+        else:
+            say(_("The page asks for the password that HOOK_TOKEN is in the settings."))
+
+    @property
+    def _has_services(self) -> bool:
+        """Whether systemd runs the programs, as after ``make install``."""
+        is_installed = self._env.path.resolve().parent == INSTALLED
+        return is_installed and shutil.which("systemctl") is not None
 
 
 class _FailedError(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import stat
+import subprocess
 import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,8 +31,10 @@ ROOT = (
 INSTALLED = Path("/etc/zapwatch")
 """Folder of the settings after ``make install``."""
 
+_SERVICES = "zapwatch"  # their user
 _SERVERS = Path("/etc/prometheus")
 _MARK = "# Written by zapwatch init."
+_SAMPLE = "smtp_from: 'alertmanager@example.org'"  # of Debian's package, for no one
 _OURS_ALONE = 0o600
 _GROUP_MAY_READ = 0o640
 
@@ -129,9 +132,10 @@ class AlertmanagerFiles:
         self.address = folder / "address.tmpl"
 
     def present(self) -> dict[str, Any]:
-        """Return the current configuration, empty if it is missing or unreadable."""
+        """Return the current configuration, empty if missing, unreadable or Debian's sample."""
         try:
-            found = yaml.safe_load(self.file.read_text(encoding="utf-8"))
+            text = self.file.read_text(encoding="utf-8")
+            found = {} if _SAMPLE in text else yaml.safe_load(text)
         except (OSError, ValueError, yaml.YAMLError):
             return {}
         return found if isinstance(found, dict) else {}
@@ -237,6 +241,20 @@ def trusted(certificate: Path) -> dict[str, str]:
         names = [str(name.value).replace("*", "zapwatch") for name in alternatives]
     trust = {"server_name": names[0]} if names else {}
     return trust | ({"ca_file": str(certificate)} if read.issuer == read.subject else {})
+
+
+def services_may_read(path: str) -> bool:
+    """Whether the user of the installed services may read a file."""
+    return _does("runuser", "-u", _SERVICES, "--", "test", "-r", path)
+
+
+def join_group(path: str) -> None:
+    """Add the user of the installed services to the group of a file."""
+    _does("usermod", "--append", "--groups", str(Path(path).stat().st_gid), _SERVICES)
+
+
+def _does(*command: str) -> bool:
+    return subprocess.run(command, check=False).returncode == 0  # noqa: S603 - fixed programs
 
 
 def _servers_user() -> pwd.struct_passwd | None:
