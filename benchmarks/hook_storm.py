@@ -123,9 +123,10 @@ def _beside_webhook(folder: Path, seconds: int) -> bool:
         settings = hook_settings(simulator.url, **_SETTINGS)
         with Program(folder, "reconnect_hook", "serve", settings=settings) as hook:
             for connections in _BESIDE_WEBHOOK:
+                before = len(simulator.calls("qr"))
                 with asked_for_health(hook.url) as health:
                     rate = _measure(hook.url, script, seconds, connections)
-                calls = len(simulator.calls("qr"))
+                calls = len(simulator.calls("qr")) - before
                 print(f"the hook | {connections} | {rate} | health {max(health):.2f} s | {calls}")
                 bad = bad or rate.failed > 0 or max(health) >= 1
                 with _nothing() as url:
@@ -137,7 +138,7 @@ def _beside_webhook(folder: Path, seconds: int) -> bool:
                 with _webhook(folder, simulator.url) as url:
                     other = _measure(url, script, seconds, connections)
                 ratio = rate.a_second / other.a_second
-                calls = len(simulator.calls("qr")) - calls
+                calls = len(simulator.calls("qr")) - before - calls
                 print(
                     f"webhook, curl | {connections} | {other} | {ratio:.2f} | {calls}", flush=True
                 )

@@ -4,8 +4,8 @@
 
 Builds each table, with rows of 0.8 KB, in a real MariaDB. A poll is the exporter's, for all
 channels at once, with 10 new rows since the last one. On the table with a million rows the cron
-script's statement is timed as well. Needs 25 GB of disk for 10 million rows, and stops at 3 million
-if there is less. Takes some minutes.
+script's statement and ``reconnect_hook check`` are timed as well. Needs 25 GB of disk for 10
+million rows, and stops at 3 million if there is less. Takes some minutes.
 """
 
 from __future__ import annotations
@@ -17,8 +17,13 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.big_log import BigLog, Statements, big_log, names
+from benchmarks.exporter_at_work import Gateway
+from tests.support.hooks import hook_settings
+from tests.support.programs import run
+from tests.support.raw_server import RawServer
 from zapwatch.messages.log_tailer import LogTailer
 from zapwatch.messages.webhook_log import MessageLog
 
@@ -32,6 +37,7 @@ _NEW_ROWS = 10
 _BACKLOG = 1_000_000
 _CRON_ROWS = 1_000_000
 _CRON_RUNS = 3
+_CHECKED = 10  # channels
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,25 @@ def _compare_with_cron(log: BigLog, polls: dict[int, float]) -> None:
     for count, poll in polls.items():
         print(f"  {statement / poll:,.0f} times a poll for {count} channels; and it has to be made")
         print(f"    for each channel: {count * statement / poll:,.0f} times")
+    script = _CHECKED * statement
+    for which, seconds in zip(("first", "next"), _check_seconds(log), strict=True):
+        print(
+            f"  `check` of {_CHECKED} channels, the {which} run, start of Python included: "
+            f"{seconds:.1f} s; the script's statements {script:.1f} s, {script / seconds:.0f} times"
+        )
+
+
+def _check_seconds(log: BigLog) -> list[float]:
+    """Return the duration of a first ``check`` and of the next; the gateway answers at once."""
+    seconds = []
+    with tempfile.TemporaryDirectory() as folder, RawServer(Gateway(_CHECKED).talk) as gateway:
+        url = log.reader.render_as_string(hide_password=False)
+        settings = hook_settings(gateway.url, MESSAGE_LOG_URL=url)
+        for _ in range(2):
+            started = time.perf_counter()
+            run(Path(folder), "reconnect_hook", "check", settings=settings).check_returncode()
+            seconds.append(time.perf_counter() - started)
+    return seconds
 
 
 def _explain(log: BigLog) -> None:

@@ -25,7 +25,6 @@ from demo.simulator.client import Simulator
 from demo.story import ASK_SECONDS, SILENT_SECONDS, Story, make_channels
 from zapwatch.cli import WRONG_USAGE, manual, parser
 from zapwatch.config import Listen, Settings, SettingsError, collect, load
-from zapwatch.config.web import hook_link
 from zapwatch.server import end_on_signals, fail
 from zapwatch.setup.asking import has_terminal
 from zapwatch.setup.command import main as init
@@ -123,9 +122,8 @@ def _run_real(env_file: str | None, pixelhub_env: str | None) -> None:
             f"{settings.hook_listen} is in use, and {file} sends the alerts there: stop what "
             "listens there, or choose another HOOK_LISTEN and correct that file",
         )
-    page = hook_link(replace(settings, hook_listen=at.hook), "")
     alertmanager = file or ALERTMANAGER
-    with Loop(folder, at, env, token, env_file, alertmanager=alertmanager, page=page) as loop:
+    with Loop(folder, at, env, token, env_file, alertmanager=alertmanager) as loop:
         loop.wait_until_ready()
         print(f"watching {', '.join(g.base_url for g in settings.gateways)}", flush=True)
         _print_urls(

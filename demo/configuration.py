@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,6 @@ RULES = ROOT / "prometheus" / "rules"
 
 ALERTMANAGER = ROOT / "alertmanager"
 """Folder of the shipped alertmanager.yml and its templates."""
-
-_SHIPPED_PAGE = "http://127.0.0.1:9862"
 
 _JOBS = {
     "zapwatch-exporter": "exporter",
@@ -55,18 +52,10 @@ def free_or_other(wanted: Listen) -> Listen:
     return wanted
 
 
-def write_prometheus(folder: Path, at: Addresses, rules: Path, page: str) -> Path:
-    """Write the shipped prometheus.yml with these addresses; return its path.
-
-    It reads a copy of the rules, whose links lead to the hook's page at ``page``.
-    """
+def write_prometheus(folder: Path, at: Addresses, rules: Path) -> Path:
+    """Write the shipped prometheus.yml with these addresses and rules; return its path."""
     config = _load(ROOT / "prometheus" / "prometheus.yml")
-    own_rules = folder / "rules"
-    shutil.rmtree(own_rules, ignore_errors=True)
-    own_rules.mkdir()
-    for path in rules.glob("*.yml"):
-        (own_rules / path.name).write_text(path.read_text().replace(_SHIPPED_PAGE, page))
-    config["rule_files"] = [str(own_rules / "*.yml")]
+    config["rule_files"] = [str(rules.resolve() / "*.yml")]
     for manager in config["alerting"]["alertmanagers"]:
         manager["static_configs"] = [{"targets": [str(at.alertmanager)]}]
     for job in config["scrape_configs"]:

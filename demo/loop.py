@@ -38,13 +38,11 @@ class Loop:
         *,
         rules: Path = RULES,
         alertmanager: Path = ALERTMANAGER,
-        page: str = "",
     ) -> None:
         """Take the settings from ``env`` and the file; data and output go into ``folder``.
 
         ``alertmanager`` is a folder like the shipped one, which is copied with this loop's
-        addresses, or the operator's own file, which is used unchanged. ``page`` is where people
-        open the hook's page, if not where it listens.
+        addresses, or the operator's own file, which is used unchanged.
         """
         self.at = at
         self.folder = folder.resolve()
@@ -52,7 +50,6 @@ class Loop:
         self._token = token
         self._rules = rules
         self._alertmanager = alertmanager
-        self._page = page or f"http://{at.hook}"
         self.prometheus_options: Sequence[str] = ()
         self._options = [] if env_file is None else ["--env-file", env_file]
         self._env = {
@@ -93,7 +90,7 @@ class Loop:
                 "--cluster.listen-address=",
                 "--log.level=warn",
             ]
-        config = write_prometheus(self.folder, self.at, self._rules, self._page)
+        config = write_prometheus(self.folder, self.at, self._rules)
         return [
             find_program("prometheus"),
             f"--config.file={config}",

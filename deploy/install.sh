@@ -79,11 +79,5 @@ if [ "$fill_in" ] && [ -t 0 ] && [ -t 1 ] && grep -q '^WPP_GATEWAY_BASE_URL=http
     fi
 fi
 
-# In the rules, the runbook is where people reach the hook.
-page=$(sed -n 's#^HOOK_EXTERNAL_URL=##p' "$settings/zapwatch.env" | tail -n 1 | tr -d "\"' " |
-    sed 's#/*$##')
-sed -i "s#http://127.0.0.1:9862/docs/#${page:-http://127.0.0.1:9862}/docs/#" \
-    "$prefix"/share/zapwatch/prometheus/rules/*.yml
-
 [ -z "$fill_in" ] ||
     echo "Now fill in $settings/zapwatch.env, then: systemctl enable --now zapwatch-exporter zapwatch-hook"

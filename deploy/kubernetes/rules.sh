@@ -1,12 +1,10 @@
 #!/bin/sh
 # Prints the rules as objects of the Prometheus operator: rules.sh | kubectl apply -f -
 #
-# Each file of rules becomes one PrometheusRule, as it stands, comments included. The runbook is where
-# people reach the hook, if settings.yaml has HOOK_EXTERNAL_URL. One thing is added: the label by which
-# the operator recognises alerts of this namespace, which Alertmanager would not route otherwise.
+# Each file of rules becomes one PrometheusRule, as it stands, comments included. One thing is added: the
+# label by which the operator recognises alerts of this namespace, which Alertmanager would not route otherwise.
 set -eu
 cd "$(dirname "$0")/../.."
-page=$(sed -n 's#^  HOOK_EXTERNAL_URL: *##p' deploy/kubernetes/settings.yaml | tr -d "\"' " | sed 's#/*$##')
 for file in prometheus/rules/*.yml deploy/ha/rules/*.yml; do
     cat <<EOF
 ---
@@ -19,6 +17,5 @@ metadata:
     app.kubernetes.io/part-of: zapwatch
 spec:
 EOF
-    sed -e "s#http://127.0.0.1:9862/docs/#${page:-http://127.0.0.1:9862}/docs/#" \
-        -e 's/^        labels:$/&\n          namespace: zapwatch/' "$file" | sed 's/^./  &/'
+    sed -e 's/^        labels:$/&\n          namespace: zapwatch/' "$file" | sed 's/^./  &/'
 done

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -87,20 +86,6 @@ def test_the_rules_are_the_shipped_ones() -> None:
                     rule["labels"]["namespace"] = "zapwatch"
         assert made["spec"] == shipped
     assert len(files) == sum(one["kind"] == "PrometheusRule" for one in _OBJECTS)
-
-
-def test_the_rules_lead_to_where_people_reach_the_hook(tmp_path: Path) -> None:
-    for folder in ("prometheus/rules", "deploy/ha/rules", "deploy/kubernetes"):
-        shutil.copytree(ROOT / folder, tmp_path / folder)
-    with (tmp_path / "deploy" / "kubernetes" / "settings.yaml").open("a") as settings:
-        settings.write("  HOOK_EXTERNAL_URL: https://example.com/zapwatch/\n")
-    script = tmp_path / "deploy" / "kubernetes" / "rules.sh"
-    printed = subprocess.run([script], check=True, capture_output=True, text=True).stdout
-    addresses = re.findall("runbook_url: (.*)", printed)
-    assert "https://example.com/zapwatch/docs/runbook/Watchdog" in addresses
-    assert len(addresses) == len(
-        re.findall("runbook_url: https://example.com/zapwatch/docs/", printed)
-    )
 
 
 def _plain(word: str) -> str:

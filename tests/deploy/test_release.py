@@ -163,6 +163,8 @@ def test_the_documentation_becomes_a_site_without_a_dead_link() -> None:
     for path in (ROOT / "docs").rglob("*.md"):
         page = path.relative_to(ROOT / "docs").with_suffix("")
         built = ROOT / "site" / (page.parent if page.name == "README" else page) / "index.html"
+        language = "pt-BR" if page.is_relative_to("pt-BR") else "en"
+        assert f'<html lang="{language}"' in built.read_text(), path
         article = built.read_text().partition("<article")[2].partition("</article>")[0]
         # Where these differ, an item of a list lacks the empty line before it.
         assert _parts(article) == _parts(markdown.render(path.read_text())), path

@@ -217,7 +217,8 @@ def test_with_pixelhubs_env_it_watches_the_real_gateway_and_database(
         with running_stack(tmp_path) as stack:
             stack.wait_for("watching", 60)
             page = stack.url("hook").removesuffix("/metrics")
-            assert _runbooks(stack.url("alerts, 1 h").partition("/api/")[0]) == {page}
+            prometheus = stack.url("alerts, 1 h").partition("/api/")[0]
+            wait_until(lambda: _runbooks(prometheus) == {page}, 30, "an alert with the page")
             age = 'whatsapp_channel_seconds_since_last_message{channel="Pixel12 Digital"'
             wait_until(lambda: age in get(stack.url("metrics")).text, 30, "the age of the message")
             simulator.drop("Pixel12 Digital")
@@ -231,8 +232,8 @@ def test_with_pixelhubs_env_it_watches_the_real_gateway_and_database(
 
 def _runbooks(prometheus: str) -> set[str]:
     """Return the addresses of the hook's page to which the alerts of Prometheus lead."""
-    groups = get(f"{prometheus}/api/v1/rules?type=alert").json()["data"]["groups"]
-    links = {rule["annotations"]["runbook_url"] for group in groups for rule in group["rules"]}
+    alerts = get(f"{prometheus}/api/v1/alerts").json()["data"]["alerts"]
+    links = {alert["annotations"]["runbook_url"] for alert in alerts}
     return {link.partition("/docs/runbook/")[0] for link in links}
 
 

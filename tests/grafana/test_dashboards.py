@@ -146,7 +146,10 @@ def test_its_links_lead_to_the_other_one_and_to_the_hooks_page(dashboard: dict[s
     inside = {url.split("/d/")[1].split("?")[0] for url in urls if url.startswith("/d/")}
     assert inside == set(UIDS) - {dashboard["uid"]}
     outside = {url for url in urls if not url.startswith("/d/")}
+    runbook = "${hook:raw}/docs/runbook/"
+    assert runbook in [link["url"] for link in dashboard["links"]]
     assert outside <= {
+        runbook,
         "${hook:raw}/",
         "${hook:raw}/channels/${channel:percentencode}?gateway=${gateway:percentencode}",
         (
@@ -155,6 +158,18 @@ def test_its_links_lead_to_the_other_one_and_to_the_hooks_page(dashboard: dict[s
         ),
     }
     assert any("/channels/" in url for url in outside)
+
+
+@each_dashboard
+def test_alerts_are_marked_in_its_graphs(dashboard: dict[str, Any]) -> None:
+    shown = {each["name"]: each["enable"] for each in dashboard["annotations"]["list"]}
+    assert shown["Alerts"]
+
+
+def test_the_guide_names_panels_and_columns_as_they_are() -> None:
+    shown = "".join(path.read_text(encoding="utf-8") for path in FILES)
+    for quoted in re.findall(r'"([A-Z][^"`]+)"', DOCS):
+        assert f'"{quoted}"' in shown, quoted
 
 
 def test_its_uid_is_its_files_name_so_that_links_last() -> None:

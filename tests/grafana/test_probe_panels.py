@@ -17,7 +17,7 @@ _Wanted = Mapping[int, Sequence[tuple[str, float]]]
 
 _ANSWER, _AGE, _PROOF = range(3)
 _ASKED = {
-    "Zapwatch: all channels": ("Who was asked", ("Answer", "Asked", "Proved")),
+    "Zapwatch: all channels": ("Last probes", ("Answer", "Asked", "Proved")),
     "Zapwatch: one channel": ("Last probe", ("A", "B", "C")),
 }
 

@@ -358,6 +358,20 @@ class TestFlags:
         assert said in done.stderr
         assert len(done.stderr.splitlines()) == 1
 
+    def test_without_a_terminal_it_ends_with_one_line(self, tmp_path: Path) -> None:
+        done = subprocess.run(
+            [sys.executable, *_INIT],
+            cwd=tmp_path,
+            env=environment(_ENGLISH),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("init: there is no terminal to ask at: ")
+        assert done.stderr.count("\n") == 1
+
 
 class TestFirstRun:
     def test_make_run_begins_with_the_questions(self, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from gettext import GNUTranslations
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -97,3 +98,29 @@ def _texts(file: IO[bytes]) -> dict[object, str]:
 )
 def test_there_are_words_for_everything(names: type, said: dict[str, object]) -> None:
     assert set(said) == set(names)  # type: ignore[call-overload]
+
+
+# What the pages of docs/ quote as *a name* or "a name": of WhatsApp, Evolution and the services
+# that notify. The last line has words of Zapwatch's own and of payloads.
+_OTHERS = {
+    *("Conectar dispositivo", "Dispositivos conectados", "Link a device", "Linked devices"),
+    *("Apps", "Connect", "Incoming WebHooks", "Incoming Webhooks", "Integrations", "Integrações"),
+    *("Configurações do servidor", "Push", "Server settings", "Webhooks"),
+    *("Ages", "Cannot know", "Não se pode saber", "Message", "Token", "Your own gateway"),
+}
+_QUOTED = re.compile(r"(?<![*\w])\*([A-Z][^*`\[]*[^*`\[.])\*(?![*\w])|\"([A-Z][^\"`]*[a-z])\"")
+
+
+@pytest.mark.parametrize("language", ["en", "pt-BR"])
+def test_the_manual_names_buttons_and_headings_as_the_page_does(language: str) -> None:
+    known: list[str] = []
+    for message in chain.from_iterable(_catalog(folder) for folder in _TRANSLATED):
+        known += _both(message)[language != "en"]
+    docs = Path(package.__file__).parents[2] / "docs"
+    ours = {name.rstrip(" .…:") for name in known}
+    for path in docs.rglob("*.md"):
+        if path.name == "grafana.md" or path.is_relative_to(docs / "pt-BR") != (language != "en"):
+            continue  # tests/grafana compares that page
+        text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        quoted = {" ".join((one or other).split()) for one, other in _QUOTED.findall(text)}
+        assert quoted - ours <= _OTHERS, path

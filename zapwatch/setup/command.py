@@ -20,6 +20,7 @@ from zapwatch.config.web import hook_link, local_address, read_web_config
 from zapwatch.gateways import NAMED_CHANNELS, PUBLIC_URLS, TYPES
 from zapwatch.gateways.base import GatewayError
 from zapwatch.messages.webhook_log import MessageLogError
+from zapwatch.server import fail
 from zapwatch.setup import trials
 from zapwatch.setup.asking import (
     LANGUAGES,
@@ -72,8 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     choose_language(options.language or language_of(os.environ))
     console = Console(assume=options.yes)
     if not options.yes and not has_terminal():
-        console.warn("init: there is no terminal to ask at: give the answers with --yes and --set")
-        return 2
+        fail("init", "there is no terminal to ask at: give the answers with --yes and --set")
     try:
         setup = Setup(console, options)
         return setup.run()
