@@ -22,13 +22,19 @@ collect_ignore = ["integration/test_galera.py"] if MYSQLD else []
 
 # Beginnings of paths, of what takes longest first.
 _LONG = (
-    *("e2e/test_probes", "e2e", "deploy", "browser", "integration/test_crashes"),
+    *("e2e/test_probes", "e2e/test_silence", "e2e/test_gateways", "e2e/test_cluster"),
+    *("deploy/test_operations", "e2e", "deploy", "browser", "integration/test_crashes"),
     *("integration/test_probe_crashes", "unit/test_episode_model", "unit/test_probe_bounds"),
     *("rules/test_rules", "integration/test_hook_http", "integration/test_exporter_process"),
     *("integration/test_last_messages", "integration/test_message_log", "integration/test_upgrade"),
     *("integration/test_repair", "integration/test_outages", "integration/test_several_gateways"),
 )
-_BROWSER = tuple(f"tests/browser/test_{name}.py" for name in ("channel", "faults", "overview"))
+# Files that one worker runs, as they share servers; or since a worker is given its next file before
+# the last two tests of the one at hand, which would wait for all of test_probes' only one.
+_TOGETHER = (
+    *(f"tests/browser/test_{name}.py" for name in ("channel", "faults", "overview")),
+    *(f"tests/e2e/test_{name}.py" for name in ("probes", "silence")),
+)
 _MEMORY = Path("/dev/shm")
 _MEMORY_BYTES = 6 * 2**30  # free ones, for all the databases that run at a time
 
@@ -62,10 +68,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class _FilesTogether(LoadFileScheduling):  # type: ignore[misc]
-    """Gives each file to one worker, and those to the same that would start the same servers."""
+    """Gives each file to one worker, and some to the same."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "tests/browser" if nodeid.startswith(_BROWSER) else super()._split_scope(nodeid)
+        file: str = super()._split_scope(nodeid)
+        return file.rpartition("/")[0] if file in _TOGETHER else file
 
 
 @pytest.hookimpl(optionalhook=True)

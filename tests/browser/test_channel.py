@@ -129,7 +129,7 @@ def test_a_code_appears_is_renewed_and_gives_way_to_connected(pages: Windows, wo
         done = page.locator("#qr.connected h2")
         expect(done).to_have_text(look.say("Connected"), timeout=WAIT_MS)
         seconds = time.monotonic() - scanned_at
-        assert seconds < 15, "2 s is what it promises on a machine that does nothing else"
+        assert seconds < 20, "2 s is what it promises on a machine that does nothing else"
         print(f"connected {seconds:.2f} s after the scan")  # noqa: T201 - seen with pytest -s
     for look, page in pages:
         check(page)

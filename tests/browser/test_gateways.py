@@ -10,9 +10,9 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.axe import check
 from tests.support.gateways import Gateways, answer, sample
 from tests.support.hooks import TOKEN
+from tests.support.http_servers import Exposition
 from tests.support.looks import Look, log_in, two_windows
 from tests.support.programs import Program
-from tests.support.prometheus import Exposition
 
 _NAMES = ("pixelhub", "loja-evolution")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -14,9 +15,10 @@ from playwright.sync_api import Browser, Page, expect
 from demo.past import Past, PastProblem, write_past
 from tests.browser.axe import check
 from tests.support.hooks import TOKEN, hook_settings
+from tests.support.http_servers import Exposition
 from tests.support.looks import WAIT_MS, Look, in_one_look, log_in, window
 from tests.support.programs import Program
-from tests.support.prometheus import Exposition, Prometheus
+from tests.support.prometheus import Prometheus
 from tests.support.waiting import wait_until
 
 _COUNT = 500
@@ -63,16 +65,20 @@ def page(browser: Browser, hook: Program, look: Look) -> Iterator[Page]:
         yield opened
 
 
-def test_the_page_of_500_channels_answers_within_300_ms(hook: Program) -> None:
-    seconds = []
+def test_the_page_of_500_channels_is_made_within_300_ms(hook: Program) -> None:
+    begun = _cpu_seconds(hook)
     for _ in range(10):
-        begun = time.monotonic()
         answer = requests.get(f"{hook.url}/", auth=_AUTH, timeout=30)
-        seconds.append(time.monotonic() - begun)
         assert answer.text.count('<li class="row ') == _COUNT
-    # The best of ten: on a machine that others use too, the rest measures them.
-    assert min(seconds) < 0.3, seconds
-    print(f"500 channels: {sorted(round(s * 1000) for s in seconds)} ms")  # noqa: T201
+    # Of the processor: others use this machine too.
+    seconds = (_cpu_seconds(hook) - begun) / 10
+    assert seconds < 0.3
+    print(f"500 channels: {seconds * 1000:.0f} ms")  # noqa: T201
+
+
+def _cpu_seconds(program: Program) -> float:
+    fields = Path(f"/proc/{program.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @in_one_look

@@ -66,7 +66,7 @@ def test_a_choice_narrows_the_list_and_stays_in_the_address(page: Page, look: Lo
     page.fill("input[name=q]", "")
     page.select_option("select[name=sort]", "name")
     expect(page.locator(".row")).to_have_count(len(CHANNELS))
-    wait_until(lambda: names(page) == sorted(CHANNELS, key=str.casefold), 10, "the order")
+    wait_until(lambda: names(page) == sorted(CHANNELS, key=str.casefold), 60, "the order")
     page.select_option("select[name=show]", "paused")
     expect(page.locator("#empty")).to_have_text(look.say("No channel matches."))
     check(page)

@@ -16,12 +16,11 @@ from demo.simulator.server import SimulatorServer
 from reconnect_hook import probe, reconciler
 from tests.browser.axe import check
 from tests.browser.here import hook_here
-from tests.support.consumer import ConsumerWebhook
 from tests.support.gateways import answer, sample
 from tests.support.hooks import SECRET, TOKEN, hook_settings
+from tests.support.http_servers import ConsumerWebhook, Exposition
 from tests.support.looks import WAIT_MS, Look, Windows, log_in, two_windows
 from tests.support.message_logs import WrittenLog
-from tests.support.prometheus import Exposition
 from tests.support.waiting import wait_until
 
 _CHANNELS = ("loja", "nunca", "caiu")
@@ -144,9 +143,6 @@ def test_a_broken_delivery_is_shown_and_nothing_is_reconnected(
         )
         expect(page.locator(".verdict")).to_contain_text(look.say(words))
         check(page)
-        page.screenshot(
-            path=f"/tmp/delivery21-{look.language if hasattr(look, 'language') else id(look)}.png"
-        )  # TEMP
     assert simulator.requests("close_session") == []
 
 

@@ -113,7 +113,7 @@ def test_an_operator_shares_and_somebody_elsewhere_scans(
             title = "Connected" if page is operator else "Connected, thank you"
             expect(page.locator("#qr.connected h2")).to_have_text(look.say(title), timeout=WAIT_MS)
             seconds = time.monotonic() - scanned_at
-            assert seconds < 15, "2 s is what it promises on a machine that does nothing else"
+            assert seconds < 20, "2 s is what it promises on a machine that does nothing else"
             print(f"connected {seconds:.2f} s after the scan")  # noqa: T201 - seen with pytest -s
         expect(visitor.locator(".pair, .button:visible")).to_have_count(0)
         check(visitor)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 import yaml
-from cloudcoil.models.prometheus_operator import v1, v1alpha1
 from pydantic import BaseModel, ValidationError
 
 from demo.configuration import RULES
@@ -22,56 +21,47 @@ _FOLDER = ROOT / "deploy" / "kubernetes"
 _KUBERNETES = "1.37"
 _HA = ROOT / "deploy" / "ha"
 _OPERATOR = "monitoring.coreos.com/"
-_MODELS: dict[str, type[BaseModel]] = {
-    "ServiceMonitor": v1.ServiceMonitor,
-    "PrometheusRule": v1.PrometheusRule,
-    "AlertmanagerConfig": v1alpha1.AlertmanagerConfig,
-}
 
 
 def _printed_rules() -> str:
     return subprocess.run([_FOLDER / "rules.sh"], check=True, capture_output=True, text=True).stdout
 
 
+@functools.cache
 def _objects() -> list[dict[str, Any]]:
     texts = [path.read_text() for path in sorted(_FOLDER.glob("*.yaml"))]
     return [one for text in [*texts, _printed_rules()] for one in yaml.safe_load_all(text)]
 
 
-_OBJECTS = _objects()
-each_object = pytest.mark.parametrize(
-    "manifest", _OBJECTS, ids=lambda one: f"{one['kind']}-{one['metadata']['name']}"
-)
-
-
 def _one(kind: str, name: str = "zapwatch") -> dict[str, Any]:
-    (found,) = (o for o in _OBJECTS if o["kind"] == kind and o["metadata"]["name"] == name)
+    (found,) = (o for o in _objects() if o["kind"] == kind and o["metadata"]["name"] == name)
     return found
 
 
-def _validate(manifest: dict[str, Any]) -> None:
-    if manifest["apiVersion"].startswith(_OPERATOR):
-        _MODELS[manifest["kind"]].model_validate(manifest, extra="forbid")
-    else:
-        kubernetes_validate.validate(manifest, _KUBERNETES, strict=True)
+def test_each_object_follows_its_schema_without_unknown_fields_in_one_namespace() -> None:
+    # Imported here, since these take seconds, in each process that collects tests.
+    import kubernetes_validate
+    from cloudcoil.models.prometheus_operator import v1, v1alpha1
 
+    models: dict[str, type[BaseModel]] = {
+        "ServiceMonitor": v1.ServiceMonitor,
+        "PrometheusRule": v1.PrometheusRule,
+        "AlertmanagerConfig": v1alpha1.AlertmanagerConfig,
+    }
 
-@each_object
-def test_an_object_follows_its_schema(manifest: dict[str, Any]) -> None:
-    _validate(manifest)
+    def validate(manifest: dict[str, Any]) -> None:
+        if manifest["apiVersion"].startswith(_OPERATOR):
+            models[manifest["kind"]].model_validate(manifest, extra="forbid")
+        else:
+            kubernetes_validate.validate(manifest, _KUBERNETES, strict=True)
 
-
-@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "AlertmanagerConfig"])
-def test_a_field_that_the_schema_does_not_know_is_noticed(kind: str) -> None:
-    (manifest,) = (one for one in _OBJECTS if one["kind"] == kind)
-    with pytest.raises((ValidationError, kubernetes_validate.ValidationError)):
-        _validate({**manifest, "spec": {**manifest["spec"], "replikas": 2}})
-
-
-@each_object
-def test_everything_is_in_one_namespace(manifest: dict[str, Any]) -> None:
-    if manifest["kind"] != "Namespace":
-        assert manifest["metadata"]["namespace"] == "zapwatch"
+    for manifest in _objects():
+        validate(manifest)
+        if manifest["kind"] != "Namespace":
+            assert manifest["metadata"]["namespace"] == "zapwatch"
+        if manifest["kind"] in {"Deployment", "StatefulSet", "AlertmanagerConfig"}:
+            with pytest.raises((ValidationError, kubernetes_validate.ValidationError)):
+                validate({**manifest, "spec": {**manifest["spec"], "replikas": 2}})
 
 
 def test_the_rules_are_the_shipped_ones() -> None:
@@ -85,7 +75,7 @@ def test_the_rules_are_the_shipped_ones() -> None:
                 if "alert" in rule:
                     rule["labels"]["namespace"] = "zapwatch"
         assert made["spec"] == shipped
-    assert len(files) == sum(one["kind"] == "PrometheusRule" for one in _OBJECTS)
+    assert len(files) == sum(one["kind"] == "PrometheusRule" for one in _objects())
 
 
 def _plain(word: str) -> str:
@@ -175,7 +165,7 @@ def test_the_pods_are_confined_and_their_version_is_this_one(kind: str, name: st
 
 
 def test_every_secret_is_a_reference_that_the_guide_fills() -> None:
-    assert not any(one["kind"] == "Secret" for one in _OBJECTS)
+    assert not any(one["kind"] == "Secret" for one in _objects())
     guide = (ROOT / "docs" / "kubernetes.md").read_text()
     made = set(re.findall(r"--from-(?:file|literal)=([\w-]+)[ =]", guide))
     text = "".join(path.read_text() for path in _FOLDER.glob("*.yaml"))

@@ -17,7 +17,7 @@ import pytest
 
 from demo.simulator.messages import SimulatedMessage
 from tests.e2e.installation import Installation, Watched
-from tests.support.consumer import ConsumerWebhook
+from tests.support.http_servers import ConsumerWebhook
 from tests.support.loop import SILENT_SECONDS, TOKEN
 from tests.support.waiting import wait_until
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from demo.configuration import ALERTMANAGER, Addresses
 from demo.loop import PROGRAMS, Loop
 from demo.simulator.server import SimulatorServer
-from tests.support.heartbeat import Heartbeat
+from tests.support.http_servers import Heartbeat
 from tests.support.loop import SECRET, TOKEN, free
 from tests.support.waiting import wait_until
 

@@ -401,24 +401,6 @@ def test_a_channel_is_silent_after_so_many_hours(
     assert len(cron.lines) == len(asked)
 
 
-def test_a_payload_that_merely_mentions_a_channel_is_no_message_of_it(cron: Cron) -> None:
-    cron.channel("loja", age=5 * _HOUR)
-    cron.channel("Pixel12 Digital")
-    cron.log.write("Pixel12 Digital", words='"sessionId": "loja" loja LOJA')
-    cron.log.write("loja", event_type="presence.update")
-    cron.log.write("loja", payload='{"sessionId": "loja", "broken')
-    done = cron.check()
-    assert done.stdout == "loja: silent; requested\n"
-    assert cron.asked == ["loja"]
-
-
-def test_another_spelling_in_the_log_is_the_same_channel(cron: Cron) -> None:
-    cron.channel("Pixel12 Digital", age=5 * _HOUR)
-    cron.log.write("pixel12digital", place="data.session.id")
-    assert cron.check().stdout == ""
-    assert cron.asked == []
-
-
 def test_a_channel_that_was_never_heard_has_its_silent_hours_first(cron: Cron) -> None:
     cron.channel("nova", age=None)
     for _ in range(2):
@@ -433,14 +415,6 @@ def test_a_channel_that_was_never_heard_has_its_silent_hours_first(cron: Cron) -
     assert cron.check().stdout == "nova: never_heard; requested\n"
     assert cron.asked == ["nova"]
     assert "reason=never_heard action=getQr outcome=requested" in cron.lines[0]
-
-
-def test_a_channel_that_was_heard_starts_anew(cron: Cron) -> None:
-    cron.channel("nova", age=None)
-    cron.check()
-    cron.log.write("nova")
-    cron.check()
-    assert state(cron.directory, "SELECT unheard_since FROM channel") == [(None,)]
 
 
 def test_a_dry_run_changes_nothing_anywhere(cron: Cron) -> None:
@@ -640,7 +614,7 @@ def test_two_checks_at_once_make_one_call(cron: Cron) -> None:
     with cron.start() as first, cron.start() as second:
         # A list for each check and one for the repair.
         wait_until(
-            lambda: len(cron.simulator.requests("list")) == 3 and cron.asked, _SECONDS, "the call"
+            lambda: len(cron.simulator.requests("list")) >= 3 and cron.asked, _SECONDS, "the call"
         )
         cron.simulator.clear_faults()
         codes = {program.process.wait(_SECONDS) for program in (first, second)}

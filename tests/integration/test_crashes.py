@@ -15,9 +15,9 @@ import sqlalchemy as sa
 from demo.simulator.messages import SimulatedMessage
 from demo.simulator.server import SimulatorServer
 from reconnect_hook.message_replay import DIED
-from tests.support.consumer import ConsumerWebhook
 from tests.support.crashes import Toll, crash
 from tests.support.hooks import SECRET, TOKEN, hook_settings
+from tests.support.http_servers import ConsumerWebhook
 from tests.support.message_logs import WrittenLog
 from tests.support.mortal_hooks import MortalHook
 from tests.support.states import sqlite_url

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import socket
 import subprocess
 import sys
@@ -22,7 +21,6 @@ from tests.support.programs import Program, environment, run_here
 from tests.support.raw_server import Conversation, RawServer, answering
 from tests.support.samples import Metrics
 from tests.support.waiting import wait_until
-from zapwatch import __version__
 from zapwatch.gateways.base import MAX_CHANNELS
 
 _SECRET = "0123456789abcdef-not-a-real-secret"
@@ -45,7 +43,7 @@ def _settings(url: str, **more: str) -> dict[str, str]:
     return {
         "WPP_GATEWAY_BASE_URL": url,
         "WPP_GATEWAY_SECRET": _SECRET,
-        "WPP_GATEWAY_TIMEOUT": "1",
+        "WPP_GATEWAY_TIMEOUT": "4",
         "MESSAGE_LOG_URL": "none",
         "EXPORTER_LISTEN": "127.0.0.1:0",
         "EXPORTER_POLL_SECONDS": "0.1",
@@ -161,20 +159,6 @@ def test_a_certificate_that_is_not_trusted_is_a_tls_failure_until_it_is(tmp_path
     assert _SECRET not in program.stderr
 
 
-def test_a_wrong_secret_is_told_without_it(tmp_path: Path, simulator: Simulator) -> None:
-    wrong = "fedcba9876543210-neither-is-this"
-    settings = _settings(simulator.url, WPP_GATEWAY_SECRET=wrong)
-    with Program(tmp_path, "exporter", settings=settings) as program:
-        down = _wait_for(program, 0)
-        assert _errors(down).keys() == {"unauthorized"}
-        _, line = program.lines
-        assert "channel list cannot be read: unauthorized: HTTP 401, wrong secret?" in line
-        command_line = Path(f"/proc/{program.process.pid}/cmdline").read_bytes()
-        shown = program.stderr + program.get("/metrics").text + program.get("/").text
-    assert wrong not in shown
-    assert wrong.encode() not in command_line
-
-
 def test_it_follows_the_message_log(
     tmp_path: Path, simulator: Simulator, sqlite_log: WrittenLog
 ) -> None:
@@ -254,7 +238,8 @@ def test_a_list_of_too_many_channels_is_watched_up_to_the_limit(tmp_path: Path) 
     ids = [f"channel{number}" for number in range(MAX_CHANNELS + 5)]
     listing = _listing(*ids, "CHANNEL 1", ids[2], "x" * 1_000_000, 'a"\n} 1\nwhatsapp_up 1')
     with RawServer(answering(listing)) as gateway:
-        settings = _settings(gateway.url, WPP_GATEWAY_TIMEOUT="60")
+        one_poll = {"WPP_GATEWAY_TIMEOUT": "60", "EXPORTER_POLL_SECONDS": "60"}
+        settings = _settings(gateway.url, **one_poll)
         with Program(tmp_path, "exporter", settings=settings) as program:
             now = _wait_for(program, 1)
             assert len(now.all("whatsapp_channel_connected", gateway="wpp")) == MAX_CHANNELS
@@ -272,9 +257,8 @@ def _silent(conversation: Conversation) -> None:
     conversation.read_request()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_ends_and_answers_while_gateway_and_database_hang(
-    tmp_path: Path, simulator: Simulator, number: signal.Signals
+    tmp_path: Path, simulator: Simulator
 ) -> None:
     simulator.fault("list", "hang")
     with RawServer(_silent) as database:
@@ -289,7 +273,7 @@ def test_it_ends_and_answers_while_gateway_and_database_hang(
             started = time.monotonic()
             assert program.metrics().get("whatsapp_gateway_up") is None
             assert program.get("/-/healthy").status_code == 200
-            assert program.end(number) == 0
+            assert program.end() == 0
             assert time.monotonic() - started < _END_SECONDS
             assert len(program.lines) == 1, program.stderr
 
@@ -345,30 +329,6 @@ def test_an_env_file_that_is_not_there_is_told_in_one_line(tmp_path: Path) -> No
     assert "--env-file: there is no file nowhere.env" in line
 
 
-def test_settings_come_from_the_env_file_in_the_working_directory(
-    tmp_path: Path, simulator: Simulator
-) -> None:
-    lines = [f"{name}={value}" for name, value in _settings(simulator.url).items()]
-    (tmp_path / ".env").write_text("\n".join(lines))
-    with Program(tmp_path, "exporter", settings={"WPP_GATEWAY_NAME": "main"}) as program:
-        wait_until(
-            lambda: program.metrics().get("whatsapp_gateway_up", gateway="main") == 1,
-            _SECONDS,
-            "the gateway to be up",
-        )
-
-
-def test_help_and_version(tmp_path: Path) -> None:
-    help_ = run_here(tmp_path, "exporter", "--help", settings={})
-    assert (help_.returncode, help_.stderr) == (0, "")
-    assert "python -m exporter" in help_.stdout
-    assert "--env-file" in help_.stdout
-    version = run_here(tmp_path, "exporter", "--version", settings={})
-    assert (version.returncode, version.stdout) == (0, f"zapwatch {__version__}\n")
-    usage = run_here(tmp_path, "exporter", "--no-such-option", settings={})
-    assert usage.returncode == 2
-
-
 def test_the_http_clients_chatter_is_no_event(tmp_path: Path) -> None:
     program = (
         "import logging; from zapwatch.logs import log_to_stderr; log_to_stderr('debug');"
@@ -398,3 +358,5 @@ def test_the_landing_page_and_the_formats_are_served(polling: Program) -> None:
     assert page.headers["Content-Type"].startswith("application/openmetrics-text")
     assert page.text.endswith("# EOF\n")
     assert not page.headers["Server"], "who it is, is nobody's business"
+    shown = polling.stderr + polling.get("/metrics").text + polling.get("/").text
+    assert _SECRET not in shown + Path(f"/proc/{polling.process.pid}/cmdline").read_text()

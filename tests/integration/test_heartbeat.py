@@ -13,8 +13,8 @@ from flask.testing import FlaskClient
 from reconnect_hook.app import AUTH, Heartbeat, add_heartbeat
 from reconnect_hook.auth import TokenAuth
 from tests.support.alerts import payload
-from tests.support.heartbeat import Heartbeat as Service
 from tests.support.hooks import TOKEN
+from tests.support.http_servers import Heartbeat as Service
 
 
 @pytest.fixture

@@ -215,31 +215,6 @@ def test_an_echo_moves_the_clocks_of_who_got_it_and_is_no_traffic(
     assert view.messages == {}
 
 
-def test_a_silent_channels_age_grows_while_others_are_heard(
-    written: WrittenLog, polled: _Polled
-) -> None:
-    written.write("loja", age_seconds=7200)
-    polled.poll()
-    written.write("obra")
-
-    view = polled.poll()
-
-    assert _age(view, "loja") >= 7200
-    assert _age(view, "obra") < _SLACK
-
-
-def test_each_row_is_read_once(written: WrittenLog, polled: _Polled) -> None:
-    written.write_many(["loja", "obra"] * 10)
-    first = polled.poll().rows_read
-
-    quiet = polled.poll().rows_read
-    written.write_many(["loja"] * 7)
-    after = polled.poll().rows_read
-    quiet_again = polled.poll().rows_read
-
-    assert (first, quiet, after, quiet_again) == (20, 20, 27, 27)
-
-
 @pytest.mark.usefixtures("small_chunks")
 def test_the_first_look_ends_where_each_channel_was_heard(
     written: WrittenLog, polled: _Polled
@@ -422,17 +397,6 @@ def test_late_rows_are_looked_for_among_the_newest_of_a_large_log(
     assert first.messages == {("loja", Direction.IN): 1}
     assert second.messages[("obra", Direction.IN)] == 1
     assert second.messages[("noise", Direction.IN)] == 12
-
-
-def test_a_purge_of_old_rows_changes_nothing(written: WrittenLog, polled: _Polled) -> None:
-    rows = written.write_many(["obra", *["noise"] * 10, "loja"])
-    before = polled.poll()
-    written.purge(up_to=rows[-2])
-
-    after = polled.poll()
-
-    assert after.last_message == before.last_message
-    assert after.rows_read == before.rows_read
 
 
 def test_late_rows_in_place_of_as_many_that_were_purged_are_heard(

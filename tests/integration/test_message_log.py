@@ -68,63 +68,60 @@ def _merged(outer: dict[str, Any], inner: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-@pytest.mark.parametrize("place", PLACES)
+def _keys(log: MessageLog) -> list[str | None]:
+    return [row.key for row in log.rows_after(0, 100)]
+
+
 def test_the_channel_is_found_in_each_place_of_the_payload(
-    written: WrittenLog, log: MessageLog, place: str
+    written: WrittenLog, log: MessageLog
 ) -> None:
-    written.write("Pixel12 Digital", place=place)
+    for place in PLACES:
+        written.write("Pixel12 Digital", place=place)
 
-    assert _only_row(log).key == "pixel12digital"
-
-
-@pytest.mark.parametrize("first", range(len(PLACES)))
-def test_the_first_place_that_a_payload_has_counts(
-    written: WrittenLog, log: MessageLog, first: int
-) -> None:
-    payload: dict[str, Any] = {}
-    for number in range(first, len(PLACES)):
-        payload = _merged(payload, _nested(PLACES[number], f"channel{number}"))
-
-    written.write(payload=payload)
-
-    assert _only_row(log).key == f"channel{first}"
+    assert _keys(log) == ["pixel12digital"] * len(PLACES)
     assert [path.removeprefix("$.") for path in CHANNEL_PATHS] == list(PLACES)
 
 
-@pytest.mark.parametrize("nothing", [None, "", {}, [], {"id": None}, ["loja"]])
-@pytest.mark.parametrize("place", ["sessionId", "session", "data.session.id", "channel"])
-def test_a_place_that_holds_no_name_is_passed_over(
-    written: WrittenLog, log: MessageLog, place: str, nothing: Any
+def test_the_first_place_that_a_payload_has_counts(written: WrittenLog, log: MessageLog) -> None:
+    for first in range(len(PLACES)):
+        payload: dict[str, Any] = {}
+        for number in range(first, len(PLACES)):
+            payload = _merged(payload, _nested(PLACES[number], f"channel{number}"))
+        written.write(payload=payload)
+
+    assert _keys(log) == [f"channel{first}" for first in range(len(PLACES))]
+
+
+def test_a_place_that_holds_no_name_is_passed_over(written: WrittenLog, log: MessageLog) -> None:
+    named = {"data": {"channel": "loja"}}
+    for place in ("sessionId", "session", "data.session.id", "channel"):
+        for nothing in (None, "", {}, [], {"id": None}, ["loja"]):
+            written.write(payload=_merged(_nested(place, nothing), named))
+
+    assert _keys(log) == ["loja"] * 24
+
+
+def test_any_name_becomes_its_key(written: WrittenLog, log: MessageLog) -> None:
+    names = {
+        "São João": "sãojoão",
+        "客服 🏠": "客服🏠",
+        "qu\"o'te\\": "qu\"o'te\\",
+        "a/b+c%20": "a/b+c%20",
+        5521: "5521",
+        "x" * 255: "x" * 255,
+        "x" * 256: None,
+        "  ": None,
+    }
+    for named in names:
+        written.write(payload={"sessionId": named})
+
+    assert _keys(log) == list(names.values())
+
+
+def test_a_payload_that_is_broken_or_names_no_channel_is_no_channels_message(
+    written: WrittenLog, log: MessageLog
 ) -> None:
-    written.write(payload=_merged(_nested(place, nothing), {"data": {"channel": "loja"}}))
-
-    assert _only_row(log).key == "loja"
-
-
-@pytest.mark.parametrize(
-    ("named", "key"),
-    [
-        ("São João", "sãojoão"),
-        ("客服 🏠", "客服🏠"),
-        ("qu\"o'te\\", "qu\"o'te\\"),
-        ("a/b+c%20", "a/b+c%20"),
-        (5521, "5521"),
-        ("x" * 255, "x" * 255),
-        ("x" * 256, None),
-        ("  ", None),
-    ],
-)
-def test_any_name_becomes_its_key(
-    written: WrittenLog, log: MessageLog, named: Any, key: str | None
-) -> None:
-    written.write(payload={"sessionId": named})
-
-    assert _only_row(log).key == key
-
-
-@pytest.mark.parametrize(
-    "payload",
-    [
+    payloads = (
         "",
         "no JSON",
         '{"sessionId": "loja"',
@@ -137,15 +134,12 @@ def test_any_name_becomes_its_key(
         "{}",
         '{"session": "loja"}',
         '{"body": "{\\"sessionId\\": \\"loja\\"}"}',
-    ],
-)
-def test_a_payload_that_is_broken_or_names_no_channel_is_no_channels_message(
-    written: WrittenLog, log: MessageLog, payload: str
-) -> None:
-    written.write(payload=payload)
+    )
+    for payload in payloads:
+        written.write(payload=payload)
     written.write("obra")
 
-    assert [row.key for row in log.rows_after(0, 10)] == [None, "obra"]
+    assert _keys(log) == [None] * len(payloads) + ["obra"]
 
 
 def test_a_payload_nested_too_deeply_is_passed_over(written: WrittenLog, log: MessageLog) -> None:
@@ -217,40 +211,22 @@ def test_a_payload_that_mentions_another_channel_belongs_to_its_own(
     assert [row.key for row in log.rows_after(0, 10)] == ["obra", None]
 
 
-@pytest.mark.parametrize(
-    ("event_type", "direction"),
-    [
-        ("message", Direction.IN),
-        ("onmessage", Direction.IN),
-        ("message.received", Direction.IN),
-        ("onselfmessage", Direction.OUT),
-        ("message.sent", Direction.OUT),
-    ],
-)
-def test_the_event_tells_the_direction(
-    written: WrittenLog, log: MessageLog, event_type: str, direction: Direction
+def test_the_event_tells_the_direction_and_what_the_gateway_may_write_by_itself(
+    written: WrittenLog, log: MessageLog
 ) -> None:
-    written.write(event_type=event_type)
+    events = {
+        "message": (Direction.IN, True),
+        "onmessage": (Direction.IN, True),
+        "message.received": (Direction.IN, True),
+        "onselfmessage": (Direction.OUT, True),
+        "message.sent": (Direction.OUT, False),
+    }
+    for event_type in events:
+        written.write(event_type=event_type)
 
-    assert (_only_row(log).key, _only_row(log).direction) == ("loja", direction)
-
-
-@pytest.mark.parametrize(
-    ("event_type", "heard"),
-    [
-        ("message", True),
-        ("onmessage", True),
-        ("message.received", True),
-        ("onselfmessage", True),
-        ("message.sent", False),
-    ],
-)
-def test_what_the_gateway_may_write_by_itself_is_not_heard(
-    written: WrittenLog, log: MessageLog, event_type: str, heard: bool
-) -> None:
-    written.write(event_type=event_type)
-
-    assert (_only_row(log).key, _only_row(log).heard) == ("loja", heard)
+    rows = log.rows_after(0, 10)
+    assert [row.key for row in rows] == ["loja"] * len(events)
+    assert [(row.direction, row.heard) for row in rows] == list(events.values())
 
 
 def _whapi_event(*messages: Any, channel: object = "ABCDEF-12345") -> dict[str, Any]:
@@ -283,9 +259,8 @@ def test_a_whapi_row_is_as_many_rows_as_it_holds_messages_whatever_its_size(
     assert found == [(direction, heard) for *_, direction, heard in told]
 
 
-@pytest.mark.parametrize(
-    ("event_type", "payload"),
-    [
+def test_a_whapi_row_without_a_message_is_no_channels(written: WrittenLog, log: MessageLog) -> None:
+    for event_type, payload in (
         ("whapi_messages_post", "{"),
         ("whapi_messages_post", "{" + "A" * 100_000),
         ("whapi_messages_post", "7"),
@@ -295,14 +270,10 @@ def test_a_whapi_row_is_as_many_rows_as_it_holds_messages_whatever_its_size(
         ("whapi_statuses_post", _whapi_event({"id": "a"})),
         ("whapi_messages_patch", _whapi_event({"id": "a"})),
         ("whapi_channel_post", _whapi_event({"id": "a"})),
-    ],
-)
-def test_a_whapi_row_without_a_message_is_no_channels(
-    written: WrittenLog, log: MessageLog, event_type: str, payload: object
-) -> None:
-    written.write(event_type=event_type, payload=payload)
+    ):
+        written.write(event_type=event_type, payload=payload)
 
-    assert _only_row(log).key is None
+    assert _keys(log) == [None] * 9
 
 
 @pytest.mark.parametrize("large", [False, True])
@@ -377,25 +348,14 @@ def test_what_only_resembles_an_echo_is_heard_as_usual(
     assert [row.key for row in rows] == ["loja", None, "loja", "zapwatch-echo-"]
 
 
-@pytest.mark.parametrize(
-    "event_type",
-    [
-        None,
-        "",
-        "presence.update",
-        "connection.update",
-        "meta_message",
-        "messages",
-        "message.ack",
-        "%",
-    ],
-)
-def test_events_that_are_no_messages_prove_nothing(
-    written: WrittenLog, log: MessageLog, event_type: str | None
-) -> None:
-    written.write(event_type=event_type, payload={"sessionId": "loja"})
+def test_events_that_are_no_messages_prove_nothing(written: WrittenLog, log: MessageLog) -> None:
+    for event_type in (
+        *(None, "", "%", "presence.update", "connection.update", "meta_message"),
+        *("messages", "message.ack"),
+    ):
+        written.write(event_type=event_type, payload={"sessionId": "loja"})
 
-    assert _only_row(log).key is None
+    assert _keys(log) == [None] * 8
 
 
 def test_the_head_of_an_empty_log_has_no_id_and_no_known_row(log: MessageLog) -> None:

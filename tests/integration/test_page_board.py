@@ -38,7 +38,7 @@ from reconnect_hook.operator_actions import OperatorActions
 from reconnect_hook.repository import append_log
 from reconnect_hook.supervisor import GatewayController
 from tests.support.clock import AheadClock
-from tests.support.prometheus import Exposition
+from tests.support.http_servers import Exposition
 from tests.support.states import state_url
 from tests.support.waiting import wait_until
 from zapwatch.alertmanager import AlertmanagerApi
@@ -253,7 +253,7 @@ def test_while_nobody_can_list_the_channels_nothing_is_claimed_of_them(scene: Sc
 
 
 def _until(scene: Scene, kind: ChannelHealth) -> DashboardSnapshot:
-    wait_until(lambda: scene.look().rows["wpp loja"].kind is kind, 10, "the next list")
+    wait_until(lambda: scene.look().rows["wpp loja"].kind is kind, 60, "the next list")
     return scene.look()
 
 
@@ -330,7 +330,7 @@ def test_the_board_is_read_after_a_thread_that_could_not_be_started(
         with suppress(RuntimeError):
             scene.look()
     assert scene.look().rows
-    wait_until(lambda: scene.board._strips, 10, "the strips")
+    wait_until(lambda: scene.board._strips, 60, "the strips")
 
 
 def test_many_looks_at_once_are_one_read(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

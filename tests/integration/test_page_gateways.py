@@ -20,7 +20,7 @@ from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.supervisor import HookSupervisor, open_store
 from tests.support.gateways import Gateways, answer, sample
 from tests.support.hooks import TOKEN, log_lines, state
-from tests.support.prometheus import Exposition
+from tests.support.http_servers import Exposition
 from tests.support.waiting import wait_until
 from zapwatch.config import parse
 from zapwatch.db import StateError

@@ -66,24 +66,17 @@ def repairs() -> list[Any]:
 # Coming in.
 
 
-@pytest.mark.parametrize("path", ["/", "/channels/loja", "/channels/a%2Fb", "/channels//x"])
-def test_who_is_not_logged_in_is_led_to_the_form(site: Site, path: str) -> None:
-    answer = site.browser().get(path)
-    assert answer.status_code == 303
-    assert answer.headers["Location"].startswith("/login?next=/")
-
-
-@pytest.mark.parametrize(
-    "path", ["/live/channels", "/live/channel/loja", "/live/qr/loja", "/qr/loja"]
-)
-def test_what_the_script_asks_for_is_401_without_a_session(site: Site, path: str) -> None:
-    assert site.browser().get(path).status_code == 401
-
-
-@pytest.mark.parametrize("path", ["reconnect/loja", "ask/loja", "pause/loja", "resume/loja"])
-def test_nothing_can_be_asked_for_without_a_session(site: Site, path: str) -> None:
-    assert site.browser().post(f"/{path}").status_code == 401
-    assert site.browser().post(f"/api/{path}").status_code == 401
+def test_without_a_session_nothing_is_shown_or_done(site: Site) -> None:
+    browser = site.browser()
+    for path in ("/", "/channels/loja", "/channels/a%2Fb", "/channels//x"):
+        answer = browser.get(path)
+        assert answer.status_code == 303
+        assert answer.headers["Location"].startswith("/login?next=/")
+    for path in ("/live/channels", "/live/channel/loja", "/live/qr/loja", "/qr/loja"):
+        assert browser.get(path).status_code == 401
+    for path in ("reconnect/loja", "ask/loja", "pause/loja", "resume/loja"):
+        assert browser.post(f"/{path}").status_code == 401
+        assert browser.post(f"/api/{path}").status_code == 401
     assert repairs() == []
 
 
@@ -160,27 +153,22 @@ def test_logging_out_ends_the_session_for_whoever_has_its_cookie(site: Site) -> 
     assert thief.get("/").status_code == 303
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        _BEARER,
-        {"Authorization": f"bearer  {TOKEN} "},
-        {"Authorization": "Basic " + base64.b64encode(f"anybody:{TOKEN}".encode()).decode()},
-        {"Authorization": "Basic " + base64.b64encode(f":{TOKEN}".encode()).decode()},
-    ],
-    ids=["bearer", "bearer in other words", "basic", "basic without a user"],
-)
-def test_scripts_send_the_token_with_each_request(site: Site, headers: dict[str, str]) -> None:
+def test_scripts_send_the_token_with_each_request(site: Site) -> None:
     browser = site.browser()
-    assert browser.get("/api/channels", headers=headers).status_code == 200
-    assert browser.get("/", headers=headers).status_code == 200
-    assert browser.post("/api/reconnect/loja", headers=headers).status_code == 202
-    assert browser.get("/").status_code == 303, "that was for those requests alone"
+    for value in (f"Bearer {TOKEN}", f"bearer  {TOKEN} ", _basic("anybody"), _basic("")):
+        headers = {"Authorization": value}
+        assert browser.get("/api/channels", headers=headers).status_code == 200
+        assert browser.get("/", headers=headers).status_code == 200
+        assert browser.post("/api/reconnect/loja", headers=headers).status_code == 202
+        assert browser.get("/").status_code == 303, "that was for those requests alone"
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
+def _basic(user: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{TOKEN}".encode()).decode()
+
+
+def test_other_credentials_are_401(site: Site) -> None:
+    values = (
         "",
         "Bearer",
         "Bearer wrong",
@@ -188,13 +176,16 @@ def test_scripts_send_the_token_with_each_request(site: Site, headers: dict[str,
         "Basic",
         "Basic !",
         "Basic YTpi",
-        "Digest x",
-    ],
-)
-def test_other_credentials_are_401(site: Site, value: str) -> None:
-    answer = site.browser().get("/api/channels", headers={"Authorization": value})
-    assert answer.status_code == 401
-    assert answer.headers["WWW-Authenticate"].startswith("Bearer"), "no window of the browser's own"
+        "X",
+    )
+    for number, value in enumerate(values):
+        answer = site.browser().get(
+            "/api/channels",
+            headers={"Authorization": value},
+            environ_base={"REMOTE_ADDR": f"203.0.113.{number}"},
+        )
+        assert answer.status_code == 401, value
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer"), "no browser's own window"
 
 
 # What others would make a browser do.
@@ -207,6 +198,7 @@ _ELSEWHERE = [
     {"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost"},
     {"Origin": "https://evil.example.com"},
     {"Origin": "http://localhost.evil.example.com"},
+    {"Origin": "http://localhost.evil"},
     {"Origin": "http://localhost:8080"},
     {"Origin": "null"},
     {"Origin": ""},
@@ -221,53 +213,36 @@ _HERE = [
 ]
 
 
-@pytest.mark.parametrize("headers", _ELSEWHERE, ids=str)
-def test_what_another_site_makes_a_browser_post_is_refused(
-    site: Site, headers: dict[str, str]
-) -> None:
+def test_what_another_site_makes_a_browser_post_is_refused(site: Site) -> None:
     browser = site.browser()
     log_in(browser)
-    password = "Basic " + base64.b64encode(f"a:{TOKEN}".encode()).decode()
-    for path in ("/reconnect/loja", "/pause/loja", "/api/reconnect/loja", "/logout"):
-        assert browser.post(path, headers=headers).status_code == 403
-        remembered = {**headers, "Authorization": password}
-        assert site.browser().post(path, headers=remembered).status_code == 403
+    for headers in _ELSEWHERE:
+        for path in ("/reconnect/loja", "/pause/loja", "/api/reconnect/loja", "/logout"):
+            assert browser.post(path, headers=headers).status_code == 403, headers
+            remembered = {**headers, "Authorization": _basic("a")}
+            assert site.browser().post(path, headers=remembered).status_code == 403, headers
+        stranger = site.browser()
+        assert log_in(stranger, headers=headers).status_code == 403
+        assert stranger.get("/").status_code == 303
     assert repairs() == []
-    stranger = site.browser()
-    assert log_in(stranger, headers=headers).status_code == 403
-    assert stranger.get("/").status_code == 303
     assert browser.get("/").status_code == 200
+    assert browser.get("/", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200, "a link"
 
 
-@pytest.mark.parametrize("headers", _HERE, ids=str)
-def test_what_its_own_pages_and_scripts_post_is_taken(site: Site, headers: dict[str, str]) -> None:
-    browser = site.browser()
-    assert log_in(browser, headers=headers).status_code == 303
-    assert browser.post("/reconnect/loja", headers=headers).status_code == 303
-    assert browser.post("/api/reconnect/loja", headers=headers).status_code == 202
+def test_what_its_own_pages_and_scripts_post_is_taken(site: Site) -> None:
+    for headers in _HERE:
+        browser = site.browser()
+        assert log_in(browser, headers=headers).status_code == 303
+        assert browser.post("/reconnect/loja", headers=headers).status_code == 303
+        assert browser.post("/api/reconnect/loja", headers=headers).status_code == 202
+    remembered = {"Authorization": _basic("a"), "Origin": "http://localhost"}
+    assert site.browser().post("/api/reconnect/loja", headers=remembered).status_code == 202
 
 
-def test_a_link_on_another_site_leads_to_the_page(site: Site) -> None:
-    browser = site.browser()
-    log_in(browser)
-    assert browser.get("/", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200
-
-
-@pytest.mark.parametrize("authorization", ["Bearer x", f"Bearer {TOKEN}"])
-def test_an_origin_that_cannot_be_read_is_no_fault(site: Site, authorization: str) -> None:
-    headers = {"Authorization": authorization, "Origin": "http://["}
-    assert site.browser().get("/api/channels", headers=headers).status_code == 403
-
-
-@pytest.mark.parametrize("origin", ["https://evil.example.com", "null", "http://localhost.evil"])
-def test_a_password_that_a_browser_remembers_is_no_key_for_other_sites(
-    site: Site, origin: str
-) -> None:
-    password = "Basic " + base64.b64encode(f"a:{TOKEN}".encode()).decode()
-    headers = {"Authorization": password, "Origin": origin}
-    assert site.browser().post("/api/reconnect/loja", headers=headers).status_code == 403
-    headers["Origin"] = "http://localhost"
-    assert site.browser().post("/api/reconnect/loja", headers=headers).status_code == 202
+def test_an_origin_that_cannot_be_read_is_no_fault(site: Site) -> None:
+    for authorization in ("Bearer x", f"Bearer {TOKEN}"):
+        headers = {"Authorization": authorization, "Origin": "http://["}
+        assert site.browser().get("/api/channels", headers=headers).status_code == 403
 
 
 # Guessing.
@@ -365,13 +340,9 @@ def _silence(answer: TestResponse) -> str:
     return found[0] if found else "nothing"
 
 
-@pytest.mark.parametrize("path", ["/channels/", "/channels/..", "/channels/%00", "/nowhere"])
-def test_what_is_no_page_is_404(site: Site, path: str) -> None:
-    answer = site.browser().get(path, headers=_BEARER)
-    assert answer.status_code == 404
-
-
-def test_who_asks_for_no_page_gets_json(site: Site) -> None:
+def test_what_is_no_page_is_404(site: Site) -> None:
+    for path in ("/channels/", "/channels/..", "/channels/%00", "/nowhere"):
+        assert site.browser().get(path, headers=_BEARER).status_code == 404
     for path, code, error in (
         ("/nowhere", 404, "Not Found"),
         ("/alerts", 405, "Method Not Allowed"),
@@ -381,14 +352,14 @@ def test_who_asks_for_no_page_gets_json(site: Site) -> None:
             assert (answer.status_code, answer.get_json()) == (code, {"error": error})
 
 
-@pytest.mark.parametrize("path", ["//evil.example.com", "///evil.example.com/x"])
-def test_the_links_of_a_page_that_is_missing_stay_on_this_host(site: Site, path: str) -> None:
-    wants_page = {"Accept": "text/html"}
-    answer = site.browser().get(headers=wants_page, environ_overrides={"PATH_INFO": path})
-    assert answer.status_code == 404
-    links = re.findall(r'href="([^"]*)"', answer.text)
-    assert any("lang=" in link for link in links)
-    assert not [link for link in links if link.startswith("//")]
+def test_the_links_of_a_page_that_is_missing_stay_on_this_host(site: Site) -> None:
+    for path in ("//evil.example.com", "///evil.example.com/x"):
+        wants_page = {"Accept": "text/html"}
+        answer = site.browser().get(headers=wants_page, environ_overrides={"PATH_INFO": path})
+        assert answer.status_code == 404
+        links = re.findall(r'href="([^"]*)"', answer.text)
+        assert any("lang=" in link for link in links)
+        assert not [link for link in links if link.startswith("//")]
 
 
 def test_hostile_names_stay_text(site: Site, simulator: Simulator) -> None:
@@ -595,25 +566,20 @@ def test_a_state_that_cannot_be_written_is_told(
 # Languages.
 
 
-@pytest.mark.parametrize(
-    ("accepted", "language"),
-    [
-        ("pt-BR,pt;q=0.9,en;q=0.8", "pt-BR"),
-        ("pt", "pt-BR"),
-        ("pt-PT,pt;q=0.9", "pt-BR"),
-        ("en-GB,en;q=0.9,pt;q=0.1", "en"),
-        ("de,fr", "en"),
-        ("*", "en"),
-        ("", "en"),
-        (";;;,,,q=", "en"),
-    ],
-)
-def test_the_language_is_what_the_browser_asks_for(
-    site: Site, accepted: str, language: str
-) -> None:
-    page = site.browser().get("/login", headers={"Accept-Language": accepted})
-    assert f'<html lang="{language}">' in page.text
-    assert ("Entrar" in page.text) is (language == "pt-BR")
+def test_the_language_is_what_the_browser_asks_for(site: Site) -> None:
+    for accepted, language in {
+        "pt-BR,pt;q=0.9,en;q=0.8": "pt-BR",
+        "pt": "pt-BR",
+        "pt-PT,pt;q=0.9": "pt-BR",
+        "en-GB,en;q=0.9,pt;q=0.1": "en",
+        "de,fr": "en",
+        "*": "en",
+        "": "en",
+        ";;;,,,q=": "en",
+    }.items():
+        page = site.browser().get("/login", headers={"Accept-Language": accepted})
+        assert f'<html lang="{language}">' in page.text
+        assert ("Entrar" in page.text) is (language == "pt-BR")
 
 
 # The documentation.
@@ -677,17 +643,13 @@ def test_nothing_but_the_documentation_is_served(site: Site) -> None:
     ):
         answer = site.browser().get(f"/docs/{path}", headers={"Accept": "text/html"})
         assert answer.status_code == 404, path
-
-
-def test_a_folder_of_the_documentation_leads_to_its_first_page(site: Site) -> None:
-    answer = site.browser().get("/docs/runbook")
-    assert answer.headers["Location"] == "/docs/runbook/"
+    assert site.browser().get("/docs/runbook").headers["Location"] == "/docs/runbook/"
 
 
 # Behind a proxy.
 
 
-def test_a_trusted_proxy_says_who_its_client_is_and_that_there_is_tls(
+def test_a_trusted_proxy_says_client_tls_and_the_path_above_the_page(
     simulator: Simulator, tmp_path: Path
 ) -> None:
     settings = hook_settings(simulator.url, HOOK_TRUSTED_PROXY="127.0.0.1")
@@ -704,13 +666,7 @@ def test_a_trusted_proxy_says_who_its_client_is_and_that_there_is_tls(
         other = {**wrong, "X-Forwarded-For": "203.0.113.2"}
         assert requests.get(url, headers=other, timeout=30).status_code == 401
 
-
-def test_a_trusted_proxy_may_have_the_page_below_a_path(
-    simulator: Simulator, tmp_path: Path
-) -> None:
-    settings = hook_settings(simulator.url, HOOK_TRUSTED_PROXY="127.0.0.1")
-    below = {"X-Forwarded-Prefix": "/zap/", "X-Forwarded-For": "203.0.113.1"}
-    with Program(tmp_path, "reconnect_hook", "serve", settings=settings) as program:
+        below = {"X-Forwarded-Prefix": "/zap/", "X-Forwarded-For": "203.0.113.1"}
         for path in ("/", "/zap/"):
             answer = requests.get(
                 f"{program.url}{path}", headers=below, allow_redirects=False, timeout=30
@@ -798,6 +754,6 @@ def test_the_week_of_a_channel_whose_messages_have_another_name_is_shown(
         site = Site(server.url, WPP_GATEWAY_TYPE="openwa", **events)
         operator = site.browser()
         operator.post("/login", data={"token": TOKEN})
-        wait_until(lambda: 'class="chart' in operator.get("/channels/loja").text, 20, "the chart")
+        wait_until(lambda: 'class="chart' in operator.get("/channels/loja").text, 60, "the chart")
         assert "From the received events" in operator.get("/channels/loja").text
         site.close()

@@ -20,7 +20,7 @@ from reconnect_hook.dashboard.timeline import (
     TimelineSpan,
     TimelineState,
 )
-from tests.support.prometheus import Exposition
+from tests.support.http_servers import Exposition
 from tests.support.states import StateClock
 from zapwatch.alertmanager import AlertmanagerApi
 

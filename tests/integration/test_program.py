@@ -50,8 +50,9 @@ def _run(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("where", _SIGNALLED_IN)
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize(
+    ("where", "name"), [*((where, "SIGTERM") for where in _SIGNALLED_IN), ("its work", "SIGINT")]
+)
 def test_a_signal_ends_it_wherever_it_comes(tmp_path: Path, where: str, name: str) -> None:
     program = (
         "import signal, time, weakref\n"
@@ -69,8 +70,9 @@ def test_a_signal_ends_it_wherever_it_comes(tmp_path: Path, where: str, name: st
 def test_a_hangup_while_it_starts_does_not_end_it(
     tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
-    page = {"HOOK_EXTERNAL_URL": "https://example.com/zap"}
-    settings = hook_settings("http://127.0.0.1:1", EXPORTER_LISTEN="127.0.0.1:0", **page)
+    more = {"HOOK_EXTERNAL_URL": "https://example.com/zap", "EXPORTER_LISTEN": "127.0.0.1:0"}
+    more |= {"MESSAGE_SOURCE": "events", "MESSAGES_TOKEN": TOKEN}
+    settings = hook_settings("http://127.0.0.1:1", **more)
     with Program(tmp_path, *arguments, settings=settings) as program:
         status = Path(f"/proc/{program.process.pid}/status")
 
@@ -85,16 +87,8 @@ def test_a_hangup_while_it_starts_does_not_end_it(
         assert program.get("/-/healthy").status_code == 200
         shown = 'whatsapp_page_info{url="https://example.com/zap"} 1.0'
         assert (shown in program.get("/metrics").text) == ("serve" in arguments)
-
-
-def test_what_is_unsafe_is_told_at_the_start(tmp_path: Path) -> None:
-    token = {"MESSAGE_SOURCE": "events", "MESSAGES_TOKEN": TOKEN}
-    settings = hook_settings("http://127.0.0.1:1", EXPORTER_LISTEN="127.0.0.1:0", **token)
-    told = "unsafe: HOOK_TOKEN and MESSAGES_TOKEN are the same: give each its own"
-    for arguments in (("exporter",), ("reconnect_hook", "serve")):
-        with Program(tmp_path, *arguments, settings=settings) as program:
-            assert program.get("/-/healthy").status_code == 200
-            assert told in program.stderr
+        unsafe = "unsafe: HOOK_TOKEN and MESSAGES_TOKEN are the same: give each its own"
+        assert unsafe in program.stderr
 
 
 def test_a_thread_that_dies_is_told_and_named(

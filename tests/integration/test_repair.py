@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -67,50 +66,26 @@ class TestADisconnectedChannel:
     @pytest.mark.parametrize(
         ("settings", "calls", "outcome", "seconds"),
         [
-            pytest.param({"reconnect_seconds": 11}, "qr", "reconnected", 14, id="back-in-11s"),
-            pytest.param({"session": "dead"}, "qr", "still_disconnected", 22, id="never-back"),
-            pytest.param({"session": "unpaired"}, "qr", "qr_required", 1, id="logged-out"),
-            pytest.param(
-                {"session": "not_started"},
-                "qr start_session qr",
-                "reconnected",
-                6,
-                id="not-started",
-            ),
-            pytest.param(
+            ({"reconnect_seconds": 11}, "qr", "reconnected", 14),
+            ({"session": "dead"}, "qr", "still_disconnected", 22),
+            ({"session": "unpaired"}, "qr", "qr_required", 1),
+            ({"session": "not_started"}, "qr start_session qr", "reconnected", 6),
+            (
                 {"session": "not_started", "not_started_http": 500},
-                "qr start_session qr",
-                "reconnected",
-                6,
-                id="not-started-500",
+                *("qr start_session qr", "reconnected", 6),
             ),
-            pytest.param(
+            (
                 {"session": "not_started", "after_start": "unpaired"},
-                "qr start_session qr",
-                "qr_required",
-                4,
-                id="not-started-nor-paired",
+                *("qr start_session qr", "qr_required", 4),
             ),
-            pytest.param(
+            (
                 {"session": "not_started", "start_seconds": 1000},
-                "qr start_session qr",
-                "failed",
-                4,
-                id="started-once",
+                *("qr start_session qr", "failed", 4),
             ),
-            pytest.param(
-                {"initializing_answers": 3, "reconnect_seconds": 15},
-                "qr",
-                "reconnected",
-                18,
-                id="browser-starts",
-            ),
-            pytest.param(
+            ({"initializing_answers": 3, "reconnect_seconds": 15}, "qr", "reconnected", 18),
+            (
                 {"initializing_answers": 1000, "session": "dead"},
-                " ".join(["qr"] * 11),
-                "still_disconnected",
-                83,
-                id="browser-never-starts",
+                *(" ".join(["qr"] * 11), "still_disconnected", 83),
             ),
         ],
     )
@@ -245,10 +220,6 @@ class TestASilentChannel:
         ended = world.repair(cause=cause)
         assert (ended.outcome, ended.action) == ("requested", "getQr")
         assert 20 <= ended.finished_at - ended.accepted_at <= 23
-
-    def test_it_may_turn_out_to_need_a_person(self, world: SimulatedWorld) -> None:
-        world.simulator.put_channel("loja", zombie=True, zombie_answer="qr")
-        assert world.repair(cause=RepairCause.SILENT).outcome == "qr_required"
 
     def test_it_may_turn_out_to_be_disconnected(self, world: SimulatedWorld) -> None:
         world.simulator.zombie("loja")
@@ -565,7 +536,7 @@ class TestWhatIsWritten:
     def test_each_failure_of_the_call_is_one_line_and_counted(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        world = SimulatedWorld(tmp_path, _AT_ONCE, timeout=0.3)
+        world = SimulatedWorld(tmp_path, _AT_ONCE, timeout=1.0)
         name = "whatsapp_gateway_request_errors_total"
         errors = {"gateway": "wpp", "operation": "qr"}
         expected: dict[str, int] = {}
@@ -783,17 +754,6 @@ def program(tmp_path: Path) -> Iterator[Program]:
 
 
 class TestThreads:
-    def test_stopping_gives_back_what_is_under_way(self, program: Program) -> None:
-        program.simulator.fault("qr", "hang")
-        program.alert()
-        wait_until(lambda: program.simulator.requests("qr"), 60, "the call")
-        started = time.monotonic()
-        program.supervisor.stop(0.1)
-        assert time.monotonic() - started < 10
-        assert program.value("SELECT lease_until FROM gateway") is None
-        assert program.value("SELECT COUNT(*) FROM channel WHERE next_at IS NOT NULL") == 1
-        assert program.log.read_text() == ""
-
     def test_no_fault_ends_the_loop(
         self, program: Program, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -55,40 +53,14 @@ def _post(program: Program, *alerts: object) -> dict[str, int]:
     return dict(answer.json())
 
 
-def _writer(fifo: Path) -> int:
-    """Return a descriptor to write with, 0 while no program reads."""
-    try:
-        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
-    except OSError:
-        return 0
-
-
-@pytest.mark.parametrize("arguments", [("exporter",), ("reconnect_hook", "serve")])
-def test_a_reload_while_a_program_starts_is_made_when_it_has_started(
-    gateways: Gateways, tmp_path: Path, arguments: tuple[str, ...]
-) -> None:
-    fifo = tmp_path / "settings"
-    os.mkfifo(fifo)
-    more = ("--env-file", str(fifo))
-    with Program(tmp_path, *arguments, *more, settings=gateways.settings()) as program:
-        # The program waits for its settings, and so is about to start, until this end is closed.
-        first = wait_until(lambda: _writer(fifo), _SECONDS, "it reads its settings")
-        program.process.send_signal(signal.SIGHUP)
-        os.close(first)
-        assert program.get("/-/healthy").ok
-        os.close(wait_until(lambda: _writer(fifo), _SECONDS, "it reads them again"))
-        line = "settings were read again: nothing has changed"
-        wait_until(lambda: line in program.stderr, _SECONDS, "the reload")
-
-
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
-        (("exporter",), "whatsapp_exporter_config_last_reload"),
-        (("reconnect_hook", "serve"), "whatsapp_reconnect_hook_config_last_reload"),
+        (("exporter",), "whatsapp_exporter"),
+        (("reconnect_hook", "serve"), "whatsapp_reconnect_hook"),
     ],
 )
-def test_a_reload_over_http_is_accepted_or_refused_and_counted(
+def test_a_program_shows_its_settings_and_reloads_them_over_http(
     gateways: Gateways, tmp_path: Path, arguments: tuple[str, ...], name: str
 ) -> None:
     with Program(tmp_path, *arguments, settings=gateways.settings()) as program:
@@ -97,53 +69,36 @@ def test_a_reload_over_http_is_accepted_or_refused_and_counted(
         def reload() -> requests.Response:
             return requests.post(url, headers=_BEARER, timeout=_SECONDS)
 
-        def successful() -> float | None:
-            return program.metrics().get(f"{name}_successful")
+        def value(metric: str) -> float | None:
+            return program.metrics().get(f"{name}_config_last_reload_{metric}")
 
-        accepted_at = program.metrics().get(f"{name}_success_timestamp_seconds")
+        def shown() -> dict[str, str]:
+            page = requests.get(f"{program.url}/-/settings", headers=_BEARER, timeout=_SECONDS)
+            return {row["name"]: row["value"] for row in page.json()["settings"]}
+
+        if arguments[0] == "reconnect_hook":
+            for headers in ({}, {"Authorization": "Bearer wrong"}):
+                asked = requests.post(url, headers=headers, timeout=_SECONDS)
+                read = requests.get(f"{program.url}/-/settings", headers=headers, timeout=_SECONDS)
+                assert (asked.status_code, read.status_code) == (401, 401)
+            assert "settings" not in program.stderr
+        accepted_at = value("success_timestamp_seconds")
         assert accepted_at is not None
         assert accepted_at > 1_700_000_000
-        assert successful() == 1
+        assert value("successful") == 1
+        assert shown()["a: type"] == "wrapper"
         gateways.write("a", "a")
         refused = reload()
         assert refused.status_code == 500
         assert "two gateways are called a" in refused.text
-        wait_until(lambda: successful() == 0, _SECONDS, "the metric")
-        assert program.metrics().get(f"{name}_success_timestamp_seconds") == accepted_at
-        gateways.write("a", "b")
-        assert reload().status_code == 200
-        wait_until(lambda: successful() == 1, _SECONDS, "the metric")
-        assert requests.get(url, timeout=_SECONDS).status_code == 405
-
-
-def test_the_hook_reloads_for_its_token_only(gateways: Gateways, tmp_path: Path) -> None:
-    with Program(tmp_path, "reconnect_hook", "serve", settings=gateways.settings()) as hook:
-        wrong = {"Authorization": "Bearer wrong"}
-        for headers in ({}, wrong):
-            answer = requests.post(f"{hook.url}/-/reload", headers=headers, timeout=_SECONDS)
-            assert answer.status_code == 401
-        assert "settings" not in hook.stderr
-
-
-@pytest.mark.parametrize("arguments", [("exporter",), ("reconnect_hook", "serve")])
-def test_a_program_shows_the_settings_that_count_to_who_may_see_them(
-    gateways: Gateways, tmp_path: Path, arguments: tuple[str, ...]
-) -> None:
-    with Program(tmp_path, *arguments, settings=gateways.settings()) as program:
-        url = f"{program.url}/-/settings"
-        if arguments[0] == "reconnect_hook":
-            for headers in ({}, {"Authorization": "Bearer wrong"}):
-                assert requests.get(url, headers=headers, timeout=_SECONDS).status_code == 401
-
-        def shown() -> dict[str, str]:
-            rows = requests.get(url, headers=_BEARER, timeout=_SECONDS).json()["settings"]
-            return {row["name"]: row["value"] for row in rows}
-
-        assert shown()["a: type"] == "wrapper"
+        wait_until(lambda: value("successful") == 0, _SECONDS, "the metric")
+        assert value("success_timestamp_seconds") == accepted_at
         gateways.write("a")
         assert "b: type" in shown()
-        requests.post(f"{program.url}/-/reload", headers=_BEARER, timeout=_SECONDS)
+        assert reload().status_code == 200
+        wait_until(lambda: value("successful") == 1, _SECONDS, "the metric")
         assert "b: type" not in shown()
+        assert requests.get(url, timeout=_SECONDS).status_code == 405
         assert not any(secret in str(shown()) for secret in (SECRET, TOKEN))
 
 
@@ -207,9 +162,12 @@ def test_the_exporter_watches_all_and_one_that_hangs_holds_up_no_other(
 def test_the_exporter_follows_the_file_on_sighup(
     gateways: Gateways, tmp_path: Path, systemd: NotifySocket
 ) -> None:
-    settings = gateways.settings(**systemd.settings())
+    env_file = tmp_path / "zapwatch.env"
+    env_file.write_text("EXPORTER_POLL_SECONDS=0.1\n")
+    settings = {**gateways.settings(**systemd.settings()), "EXPORTER_POLL_SECONDS": ""}
     gateways.write("a")
-    with Program(tmp_path, "exporter", settings=settings) as exporter:
+    options = ("exporter", "--env-file", str(env_file))
+    with Program(tmp_path, *options, settings=settings) as exporter:
         systemd.wait_for("READY=1")
         wait_until(lambda: exporter.get("/-/ready").status_code == 200, _SECONDS, "the list")
         assert _reload(exporter, systemd) == "settings were read again: nothing has changed"
@@ -244,6 +202,12 @@ def test_the_exporter_follows_the_file_on_sighup(
         gateways.of["b"].clear_requests()
         wait_until(lambda: len(gateways.of["b"].requests("list")) > 9, _SECONDS, "more of them")
         assert not gateways.of["a"].requests("list"), "nobody asks it any more"
+
+        env_file.write_text("SILENT_HOURS=3\nEXPORTER_POLL_SECONDS=1\n")
+        assert _reload(exporter, systemd) == (
+            "settings were read again: changed b (silent_hours); "
+            "only a restart changes EXPORTER_POLL_SECONDS"
+        )
 
 
 def test_a_changed_gateway_is_watched_as_before_until_its_new_settings_were_tried(
@@ -385,20 +349,3 @@ def test_a_check_is_made_of_all_and_a_gateway_that_fails_keeps_no_other_from_it(
     gateways.of["a"].clear_faults()
     well = run_here(tmp_path, "reconnect_hook", "check", settings=settings)
     assert (well.stdout, well.stderr, well.returncode) == ("", "", 0)
-
-
-def test_one_setting_is_for_the_program_and_needs_a_restart(
-    gateways: Gateways, tmp_path: Path, systemd: NotifySocket
-) -> None:
-    env_file = tmp_path / "zapwatch.env"
-    env_file.write_text("SILENT_HOURS=2\n")
-    settings = {**gateways.settings(**systemd.settings()), "EXPORTER_POLL_SECONDS": ""}
-    with ExitStack() as running:
-        options = ("exporter", "--env-file", str(env_file))
-        exporter = running.enter_context(Program(tmp_path, *options, settings=settings))
-        systemd.wait_for("READY=1")
-        env_file.write_text("SILENT_HOURS=3\nEXPORTER_POLL_SECONDS=1\n")
-        assert _reload(exporter, systemd) == (
-            "settings were read again: changed a (silent_hours), b (silent_hours); "
-            "only a restart changes EXPORTER_POLL_SECONDS"
-        )

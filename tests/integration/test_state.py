@@ -191,21 +191,26 @@ _RAISES = [
 ]
 
 
-@pytest.mark.parametrize(
-    "before",
-    [
-        None,
-        {"intent": Intent.REPAIR, "cause": RepairCause.SILENT, "next_at": _AT + 20, "since": _AT},
-        {"phase": Phase.VERIFYING, "intent": Intent.REPAIR, "cause": RepairCause.NEVER_HEARD},
-        {"phase": Phase.PROBING, "intent": Intent.PROBE, "cause": RepairCause.ASKED},
-        {"listed": True, "attempts": 4, "raised_in": 9},
-    ],
-)
-def test_raises_in_any_order_want_the_same(state: Database, before: dict[str, Any] | None) -> None:
-    """The database's statement does what Raise.applied_to() says, and takes nothing back."""
+_BEFORE: list[dict[str, Any] | None] = [
+    None,
+    {"intent": Intent.REPAIR, "cause": RepairCause.SILENT, "next_at": _AT + 20, "since": _AT},
+    {"phase": Phase.VERIFYING, "intent": Intent.REPAIR, "cause": RepairCause.NEVER_HEARD},
+    {"phase": Phase.PROBING, "intent": Intent.PROBE, "cause": RepairCause.ASKED},
+    {"listed": True, "attempts": 4, "raised_in": 9},
+]
+
+
+@pytest.mark.parametrize("first", range(len(_BEFORE)))
+def test_raises_in_any_order_want_the_same(state: Database, first: int) -> None:
+    """The database's statement does what Raise.applied_to() says, and takes nothing back.
+
+    Each row before has a fifth of the orders.
+    """
+    before = _BEFORE[first]
     expected: dict[str, ChannelRow] = {}
+    orders = itertools.islice(itertools.permutations(_RAISES), first, None, len(_BEFORE))
     with state.write() as connection:
-        for number, order in enumerate(itertools.permutations(_RAISES)):
+        for number, order in enumerate(orders):
             key = f"loja{number}"
             row = None
             if before is not None:

@@ -24,8 +24,8 @@ from reconnect_hook.supervisor import HookSupervisor, open_store
 from tests.notifications.alertmanager import Alertmanager
 from tests.support.clock import AheadClock
 from tests.support.hooks import SECRET, TOKEN, hook_settings
+from tests.support.http_servers import Exposition
 from tests.support.inbox import Inbox
-from tests.support.prometheus import Exposition
 from tests.support.shipped import ALERTMANAGER, read_yaml
 from tests.support.site import NOBODY, Site
 from tests.support.waiting import wait_until

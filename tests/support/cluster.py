@@ -15,7 +15,7 @@ from demo.loop import PROGRAMS, find_program, get
 from demo.processes import Children
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
-from tests.support.heartbeat import Heartbeat
+from tests.support.http_servers import Heartbeat
 from tests.support.loop import SECRET, free
 from tests.support.node import HEARTBEAT, STORE, Node, text
 from tests.support.waiting import wait_until

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import threading
 from email import message_from_bytes, policy
 from email.message import EmailMessage
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from demo.configuration import free_or_other
+from tests.support.http_servers import HttpServer
 from zapwatch.config import Listen
 
 # Telegram's answer to an accepted message, reduced to the fields that Alertmanager reads.
@@ -33,10 +32,8 @@ class Inbox:
         self._mail_server = Controller(
             _MailHandler(self.mails), hostname=self.smtp.host, port=self.smtp.port
         )
-        handler = type("Handler", (_ChatHandler,), {"inbox": self})
-        self._chat_server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.http = f"http://127.0.0.1:{self._chat_server.server_port}"
-        self._thread = threading.Thread(target=self._chat_server.serve_forever, args=(0.02,))
+        self._chat_server = _Chats(self)
+        self.http = f"http://{self._chat_server.at}"
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -45,14 +42,11 @@ class Inbox:
 
     def __enter__(self) -> Self:
         self._mail_server.start()
-        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._mail_server.stop()
-        self._chat_server.shutdown()
-        self._chat_server.server_close()
-        self._thread.join()
+        self._chat_server.close()
 
 
 class _MailHandler:
@@ -67,21 +61,14 @@ class _MailHandler:
         return "250 OK"
 
 
-class _ChatHandler(BaseHTTPRequestHandler):
-    inbox: Inbox
+class _Chats(HttpServer):
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+        super().__init__()
 
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.path.endswith("/sendMessage"):
-            self.inbox.telegrams.append(body)
-        elif self.path == "/slack":
-            self.inbox.slacks.append(body)
-        answer = json.dumps(_TELEGRAM_ANSWER).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
-        """Log nothing."""
+    def answer(self, path: str, body: bytes, _headers: object) -> tuple[int, str, bytes]:
+        if path.endswith("/sendMessage"):
+            self._inbox.telegrams.append(json.loads(body))
+        elif path == "/slack":
+            self._inbox.slacks.append(json.loads(body))
+        return 200, "application/json", json.dumps(_TELEGRAM_ANSWER).encode()

@@ -9,9 +9,7 @@ class Metrics:
     """The samples of one scrape in the older text format."""
 
     def __init__(self, page: str) -> None:
-        self._samples = [
-            sample for family in text_string_to_metric_families(page) for sample in family.samples
-        ]
+        self._lines = page.split("\n")
 
     def get(self, name: str, **labels: str) -> float | None:
         """Return the value of the only sample with these labels, None without one."""
@@ -24,8 +22,11 @@ class Metrics:
 
         The other labels are sorted by name.
         """
+        # Parsing the whole page would take longer than making it.
+        lines = [line for line in self._lines if line.startswith((f"{name}{{", f"{name} "))]
         return {
             tuple(v for k, v in sorted(sample.labels.items()) if k not in labels): sample.value
-            for sample in self._samples
-            if sample.name == name and labels.items() <= sample.labels.items()
+            for family in text_string_to_metric_families("\n".join([*lines, ""]))
+            for sample in family.samples
+            if labels.items() <= sample.labels.items()
         }

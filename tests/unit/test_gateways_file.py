@@ -321,9 +321,9 @@ def test_a_wrong_entry_is_named_with_its_key(write: Write, old: str, new: str, w
 def test_a_file_that_is_none_is_told(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "gateways.yaml"
     path.write_text(text)
-    began = time.monotonic()
+    began = time.process_time()
     assert words in _error(str(path))
-    assert time.monotonic() - began < 3, "and not the 25 s that the parser would take"
+    assert time.process_time() - began < 3, "and not the 25 s that the parser would take"
 
 
 def test_a_file_that_is_not_there_or_too_large_is_told(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import demo.simulator.__main__
 import exporter.__main__
 import reconnect_hook.__main__
 import zapwatch.gateways.__main__
+from zapwatch import __version__
 from zapwatch.cli import COMMANDS
 from zapwatch.config.settings import SETTINGS
 
@@ -84,6 +85,17 @@ def test_it_fits_a_terminal_and_has_all_parts(ask: Ask, command: str) -> None:
     codes = re.findall(r"^  (\d)  \w", told.section("exit codes"), re.MULTILINE)
     assert codes in (["0", "2"], ["0", "1", "2"], ["0", "1", "2", "3"])
     assert told.section("settings")
+
+
+@pytest.mark.parametrize("command", [one for one in _COMMANDS if "." not in one and one != "demo"])
+def test_it_has_the_version(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    program, *arguments = command.split()
+    monkeypatch.setattr(sys, "argv", [program, *arguments, "--version"])
+    with pytest.raises(SystemExit) as ended:
+        _PROGRAMS[program]()
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"zapwatch {__version__}\n")
 
 
 @pytest.mark.parametrize("command", _COMMANDS)

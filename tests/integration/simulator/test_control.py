@@ -2,66 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import requests
 
 from demo.simulator.client import Simulator
-from demo.simulator.faults import CATALOGUE, OPERATIONS
 from tests.support.clock import HandMovedClock
 from tests.support.hooks import SECRET
 from tests.support.simulated import Api
-
-
-def test_a_setting_changes_itself_only(simulator: Simulator, clock: HandMovedClock) -> None:
-    before = simulator.put_channel("loja", reconnect_seconds=7, zombie=True)
-
-    after = simulator.put_channel("loja", name="Loja")
-
-    assert after == before | {"name": "Loja"}
-    assert (after["reconnect_seconds"], after["zombie"]) == (7, True)
-
-
-@pytest.mark.parametrize(
-    ("settings", "status"),
-    [
-        ({}, "connected"),
-        ({"session": "paired"}, "connected"),
-        ({"session": "unpaired"}, "disconnected"),
-        ({"session": "not_started"}, "disconnected"),
-        ({"session": "dead"}, "disconnected"),
-        ({"session": "unpaired", "status": "connected"}, "connected"),
-        ({"status": "initializing"}, "initializing"),
-    ],
-)
-def test_a_new_channel_is_connected_if_its_session_is_paired(
-    simulator: Simulator, settings: Any, status: str
-) -> None:
-    assert simulator.put_channel("loja", **settings)["status"] == status
-
-
-@pytest.mark.parametrize(
-    ("action", "status", "alive", "session"),
-    [
-        ("drop", "disconnected", False, "paired"),
-        ("zombie", "connected", False, "paired"),
-        ("unpair", "disconnected", False, "unpaired"),
-        ("connect", "connected", True, "paired"),
-    ],
-)
-def test_an_action_shows_at_once(
-    simulator: Simulator, action: str, status: str, alive: bool, session: str
-) -> None:
-    simulator.put_channel("a/b +☎")
-    simulator.put_channel("other")
-
-    after = getattr(simulator, action)("a/b +☎")
-
-    assert (after["status"], after["alive"], after["session"]) == (status, alive, session)
-    assert after["zombie"] is (action == "zombie")
-    assert simulator.channel("a/b +☎") == after
-    assert simulator.state()["channels"][1]["alive"] is True, "of that channel only"
 
 
 def test_the_journal_tells_what_was_asked_and_when(
@@ -139,14 +86,3 @@ def test_no_secret_is_ever_shown(simulator: Simulator, api: Api) -> None:
 
     assert SECRET not in shown
     assert "another-secret" not in shown
-
-
-def test_the_catalogue_tells_each_fault_and_its_operations(simulator: Simulator) -> None:
-    listed = requests.get(f"{simulator.url}/sim/faults", timeout=20).json()
-
-    assert [one["fault"] for one in listed] == list(CATALOGUE)
-    assert all(one["what"] for one in listed)
-    by_name = {one["fault"]: one["operations"] for one in listed}
-    assert by_name["hang"] == list(OPERATIONS)
-    assert by_name["empty_list"] == ["list"]
-    assert by_name["invalid_qr"] == ["qr"]

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from demo.simulator.client import Simulator, SimulatorError
+from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.hooks import SECRET
 from tests.support.simulated import CONNECTED, Api, Background
@@ -77,40 +77,6 @@ class TestWhenItIsMet:
         assert api("POST", "channels", json={"channel": "new"}).status_code == 504
         assert api("POST", "channels", json={"channel": "other"}).status_code == 201
 
-    def test_a_fault_is_only_for_its_operation(self, simulator: Simulator, api: Api) -> None:
-        with pytest.raises(SimulatorError, match="fault invalid_qr is only for qr"):
-            simulator.fault("list", "invalid_qr")
-        simulator.fault("qr", "invalid_qr")
-        answer = api("GET", "channels/loja/qr")
-        assert (answer.status_code, answer.json()["error"]) == (
-            500,
-            "Invalid QR code response from server",
-        )
-
-    def test_a_fault_takes_the_place_of_the_one_before(
-        self, simulator: Simulator, api: Api
-    ) -> None:
-        simulator.fault("list", "html_502", times=1)
-        on = simulator.fault("list", "empty_list")
-        assert simulator.state()["faults"] == [on]
-        assert (on["times"], on["seconds"], on["megabytes"], on["effect"]) == (
-            None,
-            0.0,
-            16.0,
-            False,
-        )
-        assert api("GET", "channels").json()["channels"] == []
-
-    def test_clearing_one_operation_leaves_the_others(self, simulator: Simulator, api: Api) -> None:
-        for operation in ("list", "qr"):
-            simulator.fault(operation, "html_502")
-        simulator.fault("qr", "html_504", channel="loja")
-        simulator.clear_faults("qr")
-        assert api("GET", "channels/loja/qr").status_code == 200
-        assert api("GET", "channels").status_code == 502
-        simulator.clear_faults()
-        assert api("GET", "channels").status_code == 200
-
 
 class TestEffect:
     @pytest.mark.parametrize("effect", [True, False])
@@ -130,7 +96,7 @@ class TestEffect:
     ) -> None:
         simulator.fault("delete", "slow", seconds=_HELD_SECONDS, effect=True)
         call = Background(api, "DELETE", "channels/loja")
-        wait_until(lambda: simulator.channel("loja") is None, 20, "the work")
+        wait_until(lambda: simulator.channel("loja") is None, 60, "the work")
         assert not call.answered
         simulator.clear_faults("delete")
         assert call.answer().status_code == 200, "a second time it would be 404"
@@ -150,39 +116,13 @@ class TestOnTheWire:
     ) -> None:
         simulator.fault("list", fault, seconds=_HELD_SECONDS)
         call = Background(api, "GET", "channels")
-        wait_until(simulator.requests, 20, "the call")
+        wait_until(simulator.requests, 60, "the call")
         assert api("GET", "channels/loja/qr").json() == CONNECTED, "other calls are not held up"
         assert not call.answered
         assert simulator.requests("list")[0]["status"] is None
         simulator.clear_faults("list")
         assert call.answer().status_code == status
         assert simulator.requests("list")[0]["status"] == status
-
-    def test_hang_notices_that_the_client_has_gone(self, simulator: Simulator, api: Api) -> None:
-        simulator.fault("list", "hang")
-        with _connect(api, "channels"):
-            wait_until(simulator.requests, 20, "the call")
-            assert simulator.requests()[0]["seconds"] is None
-        ended = wait_until(
-            lambda: [call for call in simulator.requests() if call["seconds"] is not None],
-            20,
-            "the end of the call",
-        )
-        assert ended[0]["status"] is None, "it was never answered"
-
-    def test_stopping_lets_go_of_the_calls_that_are_held(self) -> None:
-        with SimulatorServer(SECRET) as server:
-            simulator = Simulator(server.url)
-            simulator.fault("list", "hang")
-            call = Background(Api(server.url), "GET", "channels")
-            wait_until(simulator.requests, 20, "the call")
-        assert call.answer().status_code == 200
-
-    def test_slow_takes_5_seconds_and_drip_1_unless_told_otherwise(
-        self, simulator: Simulator
-    ) -> None:
-        for fault, seconds in (("slow", 5.0), ("drip", 1.0), ("html_504", 0.0)):
-            assert simulator.fault("list", fault)["seconds"] == seconds
 
     def test_drip_sends_byte_after_byte_until_it_is_released(
         self, simulator: Simulator, api: Api
@@ -199,12 +139,6 @@ class TestOnTheWire:
         simulator.fault("list", "truncated")
         with pytest.raises(requests.exceptions.ChunkedEncodingError, match="1000 more expected"):
             api("GET", "channels")
-
-    def test_huge_is_one_json_object_of_that_size(self, simulator: Simulator, api: Api) -> None:
-        simulator.fault("list", "huge", megabytes=0.3)
-        answer = api("GET", "channels")
-        assert len(answer.json()["padding"]) == int(0.3 * (1 << 20))
-        assert int(answer.headers["Content-Length"]) == len(answer.content)
 
     def test_redirect_leads_to_where_the_secret_is_noted(
         self, simulator: Simulator, api: Api

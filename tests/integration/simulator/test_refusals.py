@@ -6,12 +6,9 @@ import json
 import re
 from typing import Any
 
-import pytest
 import requests
 
-from demo.simulator.client import Simulator, SimulatorError
-from demo.simulator.server import SimulatorServer
-from tests.support.hooks import SECRET
+from demo.simulator.client import Simulator
 
 _TOO_MUCH = 10**9 + 1
 _FAR_TOO_MUCH = 10**400  # more than a float can hold
@@ -101,15 +98,3 @@ def test_a_call_that_makes_no_sense_is_refused(simulator: Simulator) -> None:
         refused = _refused(simulator, method, path, data=body)
         assert refused[0] == status
         assert refused[1].startswith(line)
-
-
-def test_a_refused_call_raises_the_simulators_own_line(simulator: Simulator) -> None:
-    with pytest.raises(SimulatorError, match=r"^there is no channel 'nobody'$"):
-        simulator.drop("nobody")
-
-
-def test_a_call_that_cannot_be_made_raises_a_request_exception() -> None:
-    with SimulatorServer(SECRET) as server:
-        simulator = Simulator(server.url)
-    with pytest.raises(requests.ConnectionError):
-        simulator.state()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import hashlib
 import json
-import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -13,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, text
-from sqlalchemy.pool import QueuePool
+from sqlalchemy import Engine, text
 
 from demo.simulator.client import Simulator
-from demo.simulator.schema import create_message_log, insert_message
 from demo.simulator.server import SimulatorServer
 from demo.simulator.traffic import open_message_log
 from tests.support.hooks import SECRET
@@ -175,20 +170,7 @@ def test_paused_traffic_writes_nothing(simulator: Simulator, log: Engine) -> Non
     assert simulator.state()["traffic"] == paused | {"seconds": _OFTEN}
     assert _rows(log) == []
     assert simulator.traffic(paused=False)["paused"] is False
-    wait_until(lambda: _rows(log), 20, "rows")
-
-
-def test_a_change_during_a_round_makes_another_follow_at_once(file: Path) -> None:
-    engine = open_message_log(f"sqlite:///{file}")
-    go_on = threading.Event()
-    event.listen(engine, "begin", lambda _: go_on.wait(20))
-    with SimulatorServer(SECRET, message_log=engine, traffic_seconds=_RARELY) as server:
-        simulator = Simulator(server.url)
-        assert simulator.traffic(seconds=_RARELY)["rounds"] == 0
-
-        go_on.set()
-
-        _wait_for_rounds(simulator, 2)
+    wait_until(lambda: _rows(log), 60, "rows")
 
 
 def test_a_missing_database_is_told_and_does_not_end_the_traffic(
@@ -206,63 +188,5 @@ def test_a_missing_database_is_told_and_does_not_end_the_traffic(
 
         folder.mkdir()
 
-        wait_until(lambda: simulator.state()["traffic"]["messages"], 20, "messages")
+        wait_until(lambda: simulator.state()["traffic"]["messages"], 60, "messages")
         assert simulator.state()["traffic"]["last_error"] is None
-
-
-def test_no_thread_and_no_connection_is_left_when_the_server_has_stopped(file: Path) -> None:
-    engine = open_message_log(f"sqlite:///{file}")
-    before = set(threading.enumerate())
-    with SimulatorServer(SECRET, message_log=engine, traffic_seconds=_RARELY):
-        begun = set(threading.enumerate()) - before
-        assert {"traffic", "simulator"} <= {thread.name for thread in begun}
-
-    assert not any(t.is_alive() for t in begun if t.name in {"traffic", "simulator"})
-    assert isinstance(engine.pool, QueuePool)
-    assert engine.pool.checkedin() == 0
-
-
-def test_the_table_is_the_contracts(log: Engine) -> None:
-    create_message_log(log)
-    create_message_log(log)  # it may be there
-
-    with log.connect() as connection:
-        columns = connection.execute(text("PRAGMA table_info(webhook_raw_logs)")).mappings().all()
-        indexes = connection.execute(
-            text(
-                "SELECT i.name FROM pragma_index_list('webhook_raw_logs') AS l"
-                " JOIN pragma_index_info(l.name) AS i"
-            )
-        )
-        indexed = {row[0] for row in indexes}
-    assert [(one["name"], one["type"], one["notnull"], one["dflt_value"]) for one in columns] == [
-        ("id", "INTEGER", 0, None),
-        ("received_at", "DATETIME", 1, "CURRENT_TIMESTAMP"),
-        ("event_type", "VARCHAR(100)", 0, None),
-        ("payload_hash", "VARCHAR(16)", 0, None),
-        ("payload_json", "LONGTEXT", 1, None),
-        ("processed", "TINYINT(1)", 1, "0"),
-        ("event_id", "VARCHAR(36)", 0, None),
-        ("error_message", "VARCHAR(500)", 0, None),
-        ("created_at", "DATETIME", 1, "CURRENT_TIMESTAMP"),
-    ]
-    assert indexed == {"event_type", "received_at", "payload_hash", "processed"}
-
-
-def test_a_row_is_written_as_the_webhook_does(log: Engine) -> None:
-    create_message_log(log)
-    with log.begin() as connection:
-        number = insert_message(connection, "loja", outgoing=True, words="☎ hello", age_seconds=90)
-        now = connection.execute(text("SELECT CURRENT_TIMESTAMP")).scalar_one()
-
-    (row,) = _rows(log)
-    assert row["id"] == number
-    assert (row["event_type"], row["processed"], row["error_message"]) == ("message", 0, None)
-    body = row["payload_json"]
-    assert "☎ hello" in body
-    assert _named(body) == [("sessionId", "loja")]
-    assert row["payload_hash"] == hashlib.sha256(body.encode()).hexdigest()[:16]
-    assert re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", row["event_id"])
-    assert row["received_at"] == row["created_at"]
-    age = dt.datetime.fromisoformat(now) - dt.datetime.fromisoformat(row["received_at"])
-    assert 90 <= age.total_seconds() <= 100, "by the database's own clock"
