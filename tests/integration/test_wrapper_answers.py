@@ -1,4 +1,4 @@
-"""What the gateway's answers mean: every shape of a list and of a QR code."""
+"""What the wrapper's answers mean: every shape of a list and of a QR code."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The simulated gateway's faults: when one is met, for how long, and how it looks on the wire.
 
 How each answer of the catalogue looks shows in what the adapters make of it: contract/suite.py,
-test_gateway.py and test_gateway_answers.py.
+test_gateway.py and test_wrapper_answers.py.
 """
 
 from __future__ import annotations
