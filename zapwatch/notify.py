@@ -25,7 +25,7 @@ from zapwatch.config.settings import BY_NAME
 from zapwatch.http import HttpAccess
 
 _SECONDS = 10.0
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 75.0  # longer than a group_wait of 30 s or a minute
 """Time-out of a test message's delivery."""
 _LOOK_SECONDS = 0.2
 _NOTHING = Deliveries(0, 0)

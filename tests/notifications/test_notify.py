@@ -113,6 +113,16 @@ def test_a_file_that_alertmanager_does_not_read_is_told(
     assert f"reads another file than {other}" in capsys.readouterr().err
 
 
+def test_a_team_that_mutes_infos_gets_the_test(
+    alertmanager: Alertmanager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = read_yaml(alertmanager.file)
+    config["receivers"].insert(0, {"name": "muted"})
+    config["route"]["routes"].insert(0, {"matchers": ['severity="info"'], "receiver": "muted"})
+    alertmanager.file.write_text(yaml.safe_dump(config))
+    assert main(["--reload", "--test"]) == 0, capsys.readouterr().out
+
+
 def test_nobody_is_told_is_said_with_what_to_do(
     alertmanager: Alertmanager, capsys: pytest.CaptureFixture[str]
 ) -> None:
