@@ -7,7 +7,6 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Generic, TypeVar
@@ -25,7 +24,6 @@ QUARTERS = 96
 """Cells of a strip: 24 hours."""
 
 _SECONDS = 15.0  # timeout of Prometheus
-_SHARES_SECONDS = 300.0  # between two samples of the recorded average
 _SILENCE = "WhatsAppChannel(Silent|NeverHeard)"
 
 
@@ -67,8 +65,8 @@ class DayTimelines:
         self._cells: dict[str, dict[int, TimelineState]] = {}
         self._until: int | None = None
         """Quarters before this one are cached."""
-        self._shares: Mapping[str, Shares] = {}
-        self._ask_shares_at = -math.inf
+        self._shares: dict[float, Mapping[str, Mapping[str, float]]] = {}
+        self._ask_shares_at: dict[float, float] = {}
 
     def refresh(self) -> Mapping[str, tuple[TimelineSpan, ...]]:
         """Return the strips by channel key; raise SourceError."""
@@ -104,12 +102,24 @@ class DayTimelines:
 
     def shares(self) -> Mapping[str, Shares]:
         """Return the connected shares by channel key, the last ones if Prometheus fails."""
-        if self._clock.monotonic() >= self._ask_shares_at:
-            with suppress(SourceError):
-                self._shares = _read_shares(self._prometheus, f"gateway={self._gateway}", _SECONDS)
-            if self._shares:
-                self._ask_shares_at = self._clock.monotonic() + _SHARES_SECONDS
-        return self._shares
+        now = self._clock.monotonic()
+        for pause, queries in _SHARES.items():
+            if now < self._ask_shares_at.get(pause, now):
+                continue
+            try:
+                found = _read_shares(
+                    self._prometheus, f"gateway={self._gateway}", queries, _SECONDS
+                )
+            except SourceError:
+                self._ask_shares_at[pause] = now + _SHARES_AGAIN_SECONDS
+            else:
+                self._shares[pause] = found
+                self._ask_shares_at[pause] = now + pause if found else now
+        values: dict[str, dict[str, float]] = {}
+        for known in self._shares.values():
+            for key, some in known.items():
+                values.setdefault(key, {}).update(some)
+        return {key: Shares(**some) for key, some in values.items()}
 
     def _ask(self, query: str, first: int, last: int) -> Iterable[tuple[str, int, float]]:
         for series in self._prometheus.over_time(
@@ -187,7 +197,7 @@ class Shares:
     day: float | None = None
     month: float | None = None
     days: float = 0.0
-    """Known whole days of the month."""
+    """Days of the month that are known."""
     dropped_at: float | None = None
     """Last time it was not connected, Unix seconds, to five minutes."""
     connected_at: float | None = None
@@ -244,26 +254,33 @@ class ConnectedShares(ChannelAnswers[Shares]):
 
     def _ask(self, gateway: str, channel: str) -> Shares:
         labels = f"gateway={quote_label(gateway)},channel={quote_label(channel)}"
-        found = _read_shares(
-            self._prometheus,
-            labels,
-            _WEEK_SECONDS,
-            dropped_at="max_over_time(timestamp({series} < 1)[30d:5m])",
-            connected_at="max_over_time(timestamp({series} > 0)[30d:5m])",
-        )
-        return found.get(channel_key(channel), self._UNKNOWN)
+        found = _read_shares(self._prometheus, labels, _ALL_SHARES, _WEEK_SECONDS)
+        return Shares(**found.get(channel_key(channel), {}))
+
+
+_SHARES = {
+    300.0: {"day": "avg_over_time({series}[24h])"},
+    3600.0: {
+        "month": "avg_over_time({series}[30d])",
+        "days": "count_over_time({series}[30d:1d])",
+    },
+}
+"""Queries of a gateway's shares by pause in seconds: a month's cost Prometheus 30 times a day's."""
+
+_SHARES_AGAIN_SECONDS = 300.0  # after a failure
+
+_ALL_SHARES = {
+    **{name: query for queries in _SHARES.values() for name, query in queries.items()},
+    "dropped_at": "max_over_time(timestamp({series} < 1)[30d:5m])",
+    "connected_at": "max_over_time(timestamp({series} > 0)[30d:5m])",
+}
+"""Queries of one channel's Shares by field."""
 
 
 def _read_shares(
-    prometheus: Prometheus, labels: str, seconds: float, **more: str
-) -> dict[str, Shares]:
-    """Return the shares by channel key; ``more`` has queries of other fields. Raise SourceError."""
-    queries = {
-        "day": "avg_over_time({series}[24h])",
-        "month": "avg_over_time({series}[30d])",
-        "days": "floor(count_over_time({series}[30d]) / 288)",
-        **more,
-    }
+    prometheus: Prometheus, labels: str, queries: Mapping[str, str], seconds: float
+) -> dict[str, dict[str, float]]:
+    """Return the fields of Shares by channel key; raise SourceError."""
     series = f"gateway_channel:whatsapp_channel_connected:avg5m{{{labels}}}"
     named = (
         f'label_replace({query.replace("{series}", series)}, "is", "{name}", "", "")'
@@ -272,11 +289,9 @@ def _read_shares(
     found: dict[str, dict[str, float]] = {}
     for sample in prometheus.now(" or ".join(named), seconds):
         values = found.setdefault(channel_key(sample.labels.get("channel", "")), {})
-        values[sample.labels.get("is", "")] = sample.value
-    return {
-        key: Shares(**{name: values[name] for name in queries if name in values})
-        for key, values in found.items()
-    }
+        if sample.labels.get("is") in queries:
+            values[sample.labels["is"]] = sample.value
+    return found
 
 
 class WeekHistory(ChannelAnswers[tuple[HourCounts, ...]]):
