@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import socket
 import subprocess
 import sys
@@ -298,18 +300,22 @@ class TestFlags:
         assert file.with_name("alertmanager.yml.before-zapwatch").read_text() == theirs
         assert "reconnect-hook" in file.read_text()
 
+    @pytest.mark.parametrize(("own", "replaced"), [("", True), ("# mine\n", False)])
     def test_the_sample_of_debians_package_is_replaced_unasked(
-        self, simulator: Simulator, tmp_path: Path
+        self, simulator: Simulator, tmp_path: Path, own: str, replaced: bool
     ) -> None:
         file = tmp_path / "etc" / "alertmanager.yml"
         file.parent.mkdir()
-        file.write_text(
-            "global: {\n  smtp_from: 'alertmanager@example.org'\n}\nroute: {receiver: team-X}\n"
-            "receivers: [{name: team-X, email_configs: [{to: team-X@example.org}]}]\n"
-        )
-        assert _flags(tmp_path, simulator.url).returncode == 0
-        assert "reconnect-hook" in file.read_text()
-        assert file.with_name("alertmanager.yml.before-zapwatch").exists()
+        sample = "receivers: [{name: team-X, email_configs: [{to: team-X@example.org}]}]\n"
+        file.write_text(own + sample)
+        digest = hashlib.md5(sample.encode(), usedforsecurity=False).hexdigest()
+        dpkg = tmp_path / "dpkg-query"
+        dpkg.write_text(f"#!/bin/sh\necho ' /etc/default/x 0'; echo ' {file} {digest}'\n")
+        dpkg.chmod(0o700)
+        done = _flags(tmp_path, simulator.url, PATH=f"{tmp_path}:{os.environ['PATH']}")
+        assert done.returncode == 0, done.stderr
+        assert ("reconnect-hook" in file.read_text()) is replaced
+        assert file.with_name("alertmanager.yml.before-zapwatch").exists() is replaced
 
     def test_what_stands_in_the_settings_already_stays(
         self, simulator: Simulator, tmp_path: Path

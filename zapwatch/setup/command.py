@@ -315,7 +315,7 @@ class Setup:
             if self._console.confirm(question, default=True):
                 join_group(_absolute(path))
             if not services_may_read(_absolute(path)):
-                self._console.warn(_("zapwatch may still not read it:") + f" chmod g+r {path}")
+                self._console.warn(_("zapwatch may still not read it:") + f" {path}")
 
     def _try_gateway(self) -> bool:
         try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pwd
+import shutil
 import stat
 import subprocess
 import sysconfig
@@ -34,7 +36,6 @@ INSTALLED = Path("/etc/zapwatch")
 _SERVICES = "zapwatch"  # their user
 _SERVERS = Path("/etc/prometheus")
 _MARK = "# Written by zapwatch init."
-_SAMPLE = "smtp_from: 'alertmanager@example.org'"  # of Debian's package, for no one
 _OURS_ALONE = 0o600
 _GROUP_MAY_READ = 0o640
 
@@ -135,7 +136,7 @@ class AlertmanagerFiles:
         """Return the current configuration, empty if missing, unreadable or Debian's sample."""
         try:
             text = self.file.read_text(encoding="utf-8")
-            found = {} if _SAMPLE in text else yaml.safe_load(text)
+            found = {} if _is_packaged(self.file, text) else yaml.safe_load(text)
         except (OSError, ValueError, yaml.YAMLError):
             return {}
         return found if isinstance(found, dict) else {}
@@ -243,18 +244,29 @@ def trusted(certificate: Path) -> dict[str, str]:
     return trust | ({"ca_file": str(certificate)} if read.issuer == read.subject else {})
 
 
+def _is_packaged(file: Path, text: str) -> bool:
+    """Whether a file still is as Debian's Alertmanager brought it: a sample for no one."""
+    if shutil.which("dpkg-query") is None:
+        return False
+    known = _run("dpkg-query", "--show", "--showformat=${Conffiles}", "prometheus-alertmanager")
+    digest = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()  # as dpkg does
+    return f" {file.resolve()} {digest}" in known.stdout
+
+
 def services_may_read(path: str) -> bool:
     """Whether the user of the installed services may read a file."""
-    return _does("runuser", "-u", _SERVICES, "--", "test", "-r", path)
+    return _run("runuser", "-u", _SERVICES, "--", "test", "-r", path).returncode == 0
 
 
 def join_group(path: str) -> None:
-    """Add the user of the installed services to the group of a file."""
-    _does("usermod", "--append", "--groups", str(Path(path).stat().st_gid), _SERVICES)
+    """Add the user of the installed services to the group of a file, unless that is root's."""
+    group = Path(path).stat().st_gid
+    if group:
+        _run("usermod", "--append", "--groups", str(group), _SERVICES)
 
 
-def _does(*command: str) -> bool:
-    return subprocess.run(command, check=False).returncode == 0  # noqa: S603 - fixed programs
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
 
 
 def _servers_user() -> pwd.struct_passwd | None:
