@@ -33,7 +33,7 @@ test: setup
 	$(PYTHON) -m pytest --numprocesses 6 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-fast: setup
-	$(PYTHON) -m pytest tests/unit --numprocesses 2 --hypothesis-profile fast $(ARGS)
+	$(PYTHON) -m pytest tests/unit --numprocesses 2 --dist loadfile --hypothesis-profile fast $(ARGS)
 
 lint: setup
 	$(PYTHON) -m ruff check .

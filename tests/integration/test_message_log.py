@@ -483,8 +483,8 @@ def test_a_payload_of_16_mb_stays_in_the_database(
     media = "A" * 16_000_000
     rows = [
         mariadb_log.write(payload={"body": media, "data": {"channel": "loja"}}),
-        mariadb_log.write(payload={"sessionId": "loja", "body": media[:-1000], "cut": "here"}),
-        mariadb_log.write(payload={"sessionId": media}),
+        mariadb_log.write(payload={"sessionId": "loja", "body": media[:4_000_000], "cut": "here"}),
+        mariadb_log.write(payload={"sessionId": media[:4_000_000]}),
     ]
     with _opened(mariadb_log.reader) as log:
         log.head(0)

@@ -549,10 +549,11 @@ def test_a_pause_can_be_begun_and_ended(site: Site) -> None:
 
 
 def test_a_state_that_cannot_be_written_is_told(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
+    monkeypatch.setattr("zapwatch.db._TIMEOUT", 0.5)
+    site: Site = request.getfixturevalue("site")  # which opens the state
     site.supervisor.stop(5)
-    monkeypatch.setattr("zapwatch.db._TIMEOUT", 0.05)
     browser = site.browser()
     log_in(browser)
     with locked(site.state_url):

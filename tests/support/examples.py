@@ -7,7 +7,7 @@ from hypothesis import settings
 FAST = "fast"
 """The profile of ``make test-fast``."""
 
-settings.register_profile(FAST, max_examples=10)
+settings.register_profile(FAST, max_examples=5)
 
 
 def examples(most: int) -> int:

@@ -38,7 +38,7 @@ def test_a_list_of_empty_values_is_no_channel_list(value: str) -> None:
 
 @pytest.mark.parametrize("value", _SMALLEST)
 def test_no_text_takes_more_than_was_estimated(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    raw = _many(value, 300_000)
+    raw = _many(value, 100_000)
     # The least of three: other threads of the process allocate too.
     peak = min(_peak(raw) for _ in range(3))
     # Besides the text once more, as characters.

@@ -280,6 +280,17 @@ def test_a_secret_that_looks_encrypted_and_is_not_decrypted_is_never_used(
     assert stored not in line
 
 
+def test_a_secret_that_decrypts_to_what_no_header_can_carry_is_named_but_not_shown() -> None:
+    stored = encrypt("gehöim", "infra", bytes(16))
+
+    line = _error({**_LEAST, "WPP_GATEWAY_SECRET": stored, "INFRA_SECRET_KEY": "infra"})
+
+    assert "WPP_GATEWAY_SECRET" in line
+    assert "INFRA_SECRET_KEY" in line
+    assert "gehöim" not in line
+    assert stored not in line
+
+
 def test_the_message_log_can_be_another_database_or_none() -> None:
     gateway = {k: v for k, v in _LEAST.items() if k.startswith("WPP")}
 
@@ -482,6 +493,14 @@ def test_a_file_named_env_is_read_without_being_named(
     monkeypatch.chdir(tmp_path)
 
     assert _collect(None).values == {"KEY": "value"}
+
+
+def test_without_any_file_the_environment_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert load(None, _LEAST).gateways[0].secret == "not-a-real-secret"
 
 
 @pytest.mark.parametrize(
