@@ -150,6 +150,13 @@ def rules() -> list[dict[str, object]]:
     return found
 
 
+def test_every_benchmark_is_on_its_page() -> None:
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    files = (ROOT / "benchmarks").glob("*.py")
+    programs = {path.stem for path in files if "__main__" in path.read_text(encoding="utf-8")}
+    assert programs <= set(re.findall(r"`([a-z_]+)", page))
+
+
 @pytest.mark.parametrize("folder", ["runbook", "pt-BR/runbook"])
 def test_every_alert_has_its_runbook_page_and_every_page_its_alert(folder: str) -> None:
     pages = {page.stem: page for page in (ROOT / "docs" / folder).glob("*.md")}
