@@ -16,6 +16,7 @@ from tests.contract.suite import SECRET, World
 from tests.support.clock import HandMovedClock
 from zapwatch.gateways import wppconnect
 from zapwatch.gateways.base import Calls, GatewayError, GatewayResponse
+from zapwatch.messages.received import Wanted
 
 Exchange = tuple[str, str, object, GatewayResponse]
 
@@ -55,7 +56,7 @@ def _do_everything(world: World) -> None:
     server.births.bear(SimulatedMessage("loja", outgoing=False))
     for engine in ("NOWEB", "WEBJS"):
         simulator.put_channel("loja", engine=engine)
-        gateway.received(channel, 0.0, world.clock.time())
+        gateway.received(channel, Wanted(0.0, world.clock.time()))
     message_id = gateway.send_text(channel, "5500000000001", "hello")
     if gateway.can_take_back:
         gateway.take_back(channel, "5500000000001", str(message_id))

@@ -25,7 +25,7 @@ from tests.support.world import GATEWAY, Options, World
 from zapwatch.channels import Channel, Status
 from zapwatch.config.gateway import AuditMode, ReplayMode
 from zapwatch.gateways.base import Gateway
-from zapwatch.messages.received import Received, ReceivedMessage
+from zapwatch.messages.received import Received, ReceivedMessage, Wanted
 
 
 class _Audited(World):
@@ -266,10 +266,10 @@ def test_audits_of_many_channels_stay_claimed_and_share_a_list(
     taken: list[DueAudit] = []
     answer = world.gateway.received
 
-    def slowly(channel: Channel, since: float, until: float) -> Received:
+    def slowly(channel: Channel, wanted: Wanted) -> Received:
         world.clock.seconds += seconds
         taken.extend(other.claim() if seconds else [])
-        return answer(channel, since, until)
+        return answer(channel, wanted)
 
     monkeypatch.setattr(world.gateway, "received", slowly)
     repository.want([wish_after(name, world.clock.time()) for name in names], (0.0, 0.0))

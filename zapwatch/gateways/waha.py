@@ -11,7 +11,7 @@ import hmac
 import math
 import re
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import Any, ClassVar
@@ -44,10 +44,10 @@ from zapwatch.messages.payloads import CIPHERTEXT, EventMessage, is_from_me, is_
 from zapwatch.messages.received import (
     Entry,
     Received,
+    Wanted,
     bare_id,
     is_of_a_chat,
-    join,
-    read_pages,
+    read_chats,
     seconds_of,
 )
 
@@ -205,16 +205,8 @@ class WahaGateway(Gateway):
             if not (answer.is_success and not answer.raw.strip()):
                 answer.json_value()
 
-    def received(
-        self,
-        channel: Channel,
-        since: float,
-        until: float,
-        events_of: Collection[str] = (),
-        *,
-        newest: bool = False,
-    ) -> Received:
-        """List the messages of all chats, or of each chat with a message since ``since``.
+    def received(self, channel: Channel, wanted: Wanted) -> Received:
+        """List the messages of all chats, or of each chat with a message since ``wanted.since``.
 
         The request has no time filter: one engine ignores it, another then omits the times.
         """
@@ -225,13 +217,13 @@ class WahaGateway(Gateway):
             return Received(cannot_know=why)
         if engine in _LISTS_ALL_CHATS:
             chats = ["all"]
-        elif newest:
-            chats = self._chats_since(channel.id, since, _NEWEST, 1)[:_NEWEST_CHATS]
+        elif wanted.newest:
+            chats = self._chats_since(channel.id, wanted.since, _NEWEST, 1)[:_NEWEST_CHATS]
         else:
-            chats = self._chats_since(channel.id, since)
-        size, most = (_NEWEST, 1) if newest else (_PAGE, None)
+            chats = self._chats_since(channel.id, wanted.since)
+        size, most = (_NEWEST, 1) if wanted.newest else (_PAGE, None)
         pages = (islice(self._messages(channel.id, one, size), most) for one in chats)
-        received = join(read_pages(one, since, until, events_of) for one in pages)
+        received = read_chats(pages, wanted)
         events = {id_: _event(session, id_, row) for id_, row in received.events.items()}
         return replace(received, events=events)
 
