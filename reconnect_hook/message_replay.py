@@ -402,6 +402,7 @@ class MessageReplayer:
             self._end(run, channel, gone, Replay.GONE, "the gateway has it no more")
 
     def _send(self, run: _Run, channel: Channel, id_: str, event: Mapping[str, Any]) -> None:
+        event = self._client.with_media(channel, event)
         run.claim, is_noted = self._repository.begin(run.claim, id_)
         if not is_noted:
             return

@@ -138,12 +138,14 @@ def test_a_gateway_that_keeps_nothing_cannot_know(phone: Phone) -> None:
     assert received.cannot_know
 
 
-@pytest.mark.parametrize("chat", [f"{NUMBER}@c.us", "120363000000000001@g.us"])
+@pytest.mark.parametrize(
+    "more", [{"chat": f"{NUMBER}@c.us"}, {"chat": "120363000000000001@g.us"}, {"kind": "image"}]
+)
 def test_an_event_is_made_of_a_message_as_the_gateway_itself_posts_it(
-    phone: Phone, chat: str
+    phone: Phone, more: dict[str, Any]
 ) -> None:
     kind = phone.world.kind
-    message = phone.gets("A", words="the text of a person", chat=chat)
+    message = phone.gets("A", words="the text of a person", **more)
     phone.gets("B")
 
     since = phone.now - _HOUR
@@ -155,7 +157,8 @@ def test_an_event_is_made_of_a_message_as_the_gateway_itself_posts_it(
         return
     assert received.events.keys() == {"A"}
     assert "text of a person" not in repr(received)
-    made, posted = received.events["A"], APIS[kind].event(message, phone.now - 600)
+    made = phone.world.gateway.with_media(phone.world.channel(), received.events["A"])
+    posted: dict[str, Any] = APIS[kind].event(message, phone.now - 600)
     assert made["event"] == {"waha": "message"}.get(kind, posted["event"])
     place = {"waha": "payload", "evolution": "data"}.get(kind)
     if place is not None:

@@ -617,6 +617,10 @@ class Gateway(ABC):
         """Return the messages in a posted event, none if it reports something else."""
         return ()
 
+    def with_media(self, channel: Channel, event: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG002
+        """Return an event of received() with the link to its file, if the list omits that."""
+        return event
+
     @staticmethod
     def event_headers(token: str, body: bytes) -> dict[str, str]:  # noqa: ARG004 - WAHA signs it
         """Return the headers that authenticate an event of this gateway to its receiver."""

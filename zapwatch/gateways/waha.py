@@ -25,6 +25,7 @@ from zapwatch.gateways.base import (
     ChannelList,
     Failure,
     Gateway,
+    GatewayError,
     GatewayErrorKind,
     GatewayResponse,
     Operation,
@@ -68,6 +69,8 @@ _LISTS_ALL_CHATS = {"NOWEB", "GOWS"}
 _PAGE = 200  # messages or chats
 _NEWEST = 20  # messages or chats
 _NEWEST_CHATS = 3
+# Failures of a download, after which a message is delivered again without its file.
+_NO_FILE = {GatewayErrorKind.HTTP, GatewayErrorKind.INVALID, GatewayErrorKind.TIMEOUT}
 _MESSAGE_EVENTS = {"message", "message.any", "*"}
 # WAHA drops rows without content after paging, so that a page before the end may be empty.
 _EMPTY_PAGES = 2
@@ -104,7 +107,7 @@ class WahaGateway(Gateway):
         proof="check-exists of its own number",
         code="request-code",
         messages="messages of all chats (NOWEB, GOWS), else overview and messages of each chat; "
-        "without downloads",
+        "downloads only files that are delivered again",
         lost="logout, start",
     )
     hints: ClassVar = HINTS | {
@@ -248,6 +251,23 @@ class WahaGateway(Gateway):
             ack=message.get("ackName") or message.get("ack"),
             readable=not is_stub(data) and data.get("type") != CIPHERTEXT,
         )
+
+    def with_media(self, channel: Channel, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Let WAHA download the file, as for its own events; without it if that fails."""
+        row = object_at(event, "payload")
+        parts = str(row.get("id")).split("_")
+        if row.get("hasMedia") is not True or len(parts) < 3:
+            return event
+        place = f"{in_path(parts[1])}/messages/{in_path(str(row['id']))}"
+        path = f"/api/{in_path(channel.id)}/chats/{place}?downloadMedia=true"
+        try:
+            with self._operation(Operation.MESSAGES, hide=re.findall(r"\d{5,}", place)) as calls:
+                media = calls.get(path).json_object().get("media")
+        except GatewayError as error:
+            if error.reason in _NO_FILE:
+                return event
+            raise
+        return {**event, "payload": row | {"media": media}}
 
     @staticmethod
     def event_headers(token: str, body: bytes) -> dict[str, str]:
