@@ -24,7 +24,7 @@ from reconnect_hook.message_audit import Audit, MessageAuditor
 from zapwatch.channels import Channel, Status
 from zapwatch.clock import Clock
 from zapwatch.config.gateway import AuditMode
-from zapwatch.messages.received import Entry, Received, read_pages
+from zapwatch.messages.received import Entry, Received, Wanted, read_pages
 from zapwatch.messages.source import LogMessages
 from zapwatch.messages.webhook_log import MessageLog
 
@@ -83,12 +83,14 @@ def _measure(log: BigLog, arrived: Sequence[tuple[str, float]], *, explain: bool
         counted += 1
 
     sa.event.listen(reading._engine, "before_cursor_execute", count)  # noqa: SLF001 - as big_log
+    lost = [(f"LOST{number}", at + 1) for number, (_, at) in enumerate(arrived[:_MISSED])]
+    has = sorted([*arrived, *lost], key=lambda one: -one[1])
     started, used = time.perf_counter(), time.process_time()
-    audit = _audit(reading, arrived)
+    audit = _audit(reading, has)
     seconds, used = time.perf_counter() - started, time.process_time() - used
     total = counted
     tracemalloc.start()  # after the timing, as it slows the audit down
-    _audit(reading, arrived)
+    _audit(reading, has)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     reading.close()
@@ -106,10 +108,7 @@ def _measure(log: BigLog, arrived: Sequence[tuple[str, float]], *, explain: bool
                 )
 
 
-def _audit(reading: MessageLog, arrived: Sequence[tuple[str, float]]) -> Audit:
-    lost = [(f"LOST{number}", at + 1) for number, (_, at) in enumerate(arrived[:_MISSED])]
-    has = sorted([*arrived, *lost], key=lambda one: -one[1])
-
+def _audit(reading: MessageLog, has: Sequence[tuple[str, float]]) -> Audit:
     def pages() -> Iterator[list[Entry]]:
         for begin in range(0, len(has), _PAGE):
             # A gateway's page, with texts that the audit discards.
@@ -118,11 +117,11 @@ def _audit(reading: MessageLog, arrived: Sequence[tuple[str, float]]) -> Audit:
                 for id_, at in has[begin : begin + _PAGE]
             ]
 
-    def received(_channel: Channel, since: float, until: float) -> Received:
-        return read_pages(pages(), since, until)
+    def received(_channel: Channel, wanted: Wanted) -> Received:
+        return read_pages(pages(), wanted)
 
     gateway: Any = SimpleNamespace(received=received, delivery_seconds=0.0)
-    book: Any = SimpleNamespace(delivered_again=lambda *_: {})
+    book: Any = SimpleNamespace(recorded=lambda *_: (set(), set()))
     source = LogMessages(reading, 3600)
     absent = cast("Any", None)
     auditor = MessageAuditor(

@@ -298,17 +298,21 @@ class _ProbesOf:
             if max(shown, self._due) < told:
                 later = max(0, math.ceil((shown - self._due) / _PAUSE))
                 told = min(told, self._due + later * _PAUSE)
-            in_vain = self._repairs(self._silent_at, told)
+            in_vain = self._repairs(told)
             lost = self._echo + _BLAME_SECONDS < told
             return told, in_vain or int(lost)
         if self._way.echo and self._echo + _BLAME_SECONDS < self._silent_at:
             return self._echo + _BLAME_SECONDS + _FAILING_SECONDS, _FAILING_REPAIRS
-        return told, self._repairs(self._silent_at, told)
+        return told, self._repairs(told)
 
-    @staticmethod
-    def _repairs(begin: float, end: float) -> int:
+    def _repairs(self, end: float) -> int:
+        """Return the number of reconnections for its silence."""
+        begin = self._silent_at
         if end <= begin:
             return 0
+        if self._way.compares:
+            # A session that passes its probe is reconnected again after another silence.
+            return 1 + int((end - begin) // self._way.silent(begin))
         hours = max(0.0, end - begin - _REPAIRS[-1]) // _HOUR
         return sum(begin + one < end for one in _REPAIRS) + int(hours)
 

@@ -52,7 +52,6 @@ _REASONS = {
 
 
 _OUTAGES = {"WhatsAppGatewayDown", "WhatsAppMessageLogDown"}
-_SILENCE_ALERTS = {"WhatsAppChannelSilent", "WhatsAppChannelNeverHeard"}
 
 
 class AlertStatus(enum.StrEnum):
@@ -91,6 +90,8 @@ class Outage:
     channel: str
     noticed_at: float
     """Start of the alert, Unix seconds."""
+    silent: bool = False
+    """Whether silence revealed it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,18 +172,16 @@ def _alert(entry: Any, gateways: Collection[str]) -> Alert:
 
 
 def _outage(entry: Any, status: AlertStatus) -> Outage | None:
-    """Return the outage that a resolved alert ends, or None.
-
-    A disconnected channel's outage ends with its repair instead.
-    """
+    """Return the outage that a resolved alert ends, or None."""
     name = _text(entry, "labels", "alertname")
-    is_silence = name in _SILENCE_ALERTS
-    channel = _text(entry, "labels", "channel") if is_silence else ""
-    is_known = is_usable_id(channel) if is_silence else name in _OUTAGES
+    reason = _REASONS.get(name)
+    channel = "" if reason is None else _text(entry, "labels", "channel")
+    is_known = name in _OUTAGES if reason is None else is_usable_id(channel)
     if status is not AlertStatus.RESOLVED or not is_known:
         return None
+    silent = reason is not None and reason.is_silence
     try:
-        return Outage(channel, datetime.fromisoformat(entry["startsAt"]).timestamp())
+        return Outage(channel, datetime.fromisoformat(entry["startsAt"]).timestamp(), silent)
     except (TypeError, KeyError, ValueError, OverflowError):
         return None
 

@@ -46,6 +46,7 @@ _START_PAUSE = 2.0  # seconds needed after start-session, as WPPConnect document
 _PROVE_AFTER = 10.0  # seconds to wait for a message before the probe
 _BROKEN_SECONDS = 3600.0  # validity of a probe's finding that delivery is broken
 _ALERT_SECONDS = 30.0  # delay of an alert on its way to the hook
+_COMPARING = frozenset({ProbeKind.DELIVERY, ProbeKind.ECHO})
 # After these errors the call may have worked, or still may.
 _UNCERTAIN = frozenset(
     {GatewayErrorKind.TIMEOUT, GatewayErrorKind.CONNECTION, GatewayErrorKind.HTML}
@@ -319,6 +320,8 @@ def _decide_connected(
     lately = min(now - row.since + _ALERT_SECONDS, policy.silence_threshold(channel.id))
     if came_back or (seen.age is not None and seen.age <= lately):
         return recovered
+    if _is_just_reconnected(row, channel, policy, now):
+        return Close(channel, well=False)
     call = MakeCall(Step.RECONNECT, silent=True)
     return _call_or_wait(row, gateway, policy, now, call, channel.status)
 
@@ -334,8 +337,22 @@ def _is_delivery_broken(
         return False
     ago = now - row.probe_ended_at
     heard = seen.age is not None and seen.age < ago
-    asked = policy.probe_kind(channel) in {ProbeKind.DELIVERY, ProbeKind.ECHO}
+    asked = policy.probe_kind(channel) in _COMPARING
     return asked and not heard and ago < max(_BROKEN_SECONDS, 2 * policy.probe_pause)
+
+
+def _is_just_reconnected(row: ChannelRow, channel: Channel, policy: Policy, now: float) -> bool:
+    """Whether the last reconnection is a silence threshold old at most, and the last probe passed.
+
+    Until its gateway receives a message, a channel with a broken delivery looks like a quiet one,
+    and each further reconnection would be in vain.
+    """
+    if policy.probe_kind(channel) not in _COMPARING or row.probe_outcome != ProbeOutcome.PASSED:
+        return False
+    if row.asked_at is None or row.called_at is None or row.probe_ended_at is None:
+        return False
+    is_new = now < row.called_at + policy.silence_threshold(channel.id)
+    return is_new and row.probe_ended_at >= row.asked_at
 
 
 def _is_stale(row: ChannelRow, policy: Policy) -> bool:

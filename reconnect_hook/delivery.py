@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from zapwatch.channels import Channel
 from zapwatch.clock import Clock
 from zapwatch.gateways.base import Gateway, GatewayError, WebhookConfig
+from zapwatch.messages.received import Wanted
 from zapwatch.messages.source import MessageSource
 
 LATE_SECONDS = 60.0
@@ -54,7 +55,7 @@ class DeliveryCheck:
         until = self._clock.time()
         since = until - _LOOK_BACK_SECONDS
         try:
-            received = self._client.received(channel, since, until, newest=True)
+            received = self._client.received(channel, Wanted(since, until, newest=True))
         except GatewayError as error:
             return Comparison(None, f"the gateway does not list its messages: {error}")
         judged = [one for one in received.messages if one.at <= until - LATE_SECONDS]
@@ -65,11 +66,11 @@ class DeliveryCheck:
         if id_ != newest.id:
             arrives, read_until = False, newest.at
         if not arrives:
-            wanted = {one.id for one in received.messages if one.at >= newest.at}
+            late = {one.id for one in received.messages if one.at >= newest.at}
             key = channel.message_key
-            delivered = self._messages.delivered({key: wanted}, max(read_until, newest.at))
+            delivered = self._messages.delivered([key], max(read_until, newest.at))
             # A later arrival shows that delivery works; a single loss is left to audits.
-            arrives = bool(delivered.ids.get(key)) or key in delivered.heard
+            arrives = key in delivered.heard or bool(delivered.among(key, late))
             if not arrives and any(a <= newest.at <= b for a, b in delivered.gaps):
                 return Comparison(None, "nothing is known of what arrived then", newest.at)
             with self._lock:

@@ -23,7 +23,7 @@ from zapwatch.clock import Clock
 from zapwatch.config.gateway import AuditMode
 from zapwatch.db import Database, StateError, now, now_column
 from zapwatch.gateways.base import Gateway, GatewayError
-from zapwatch.messages.received import Delivered, Received, ReceivedMessage
+from zapwatch.messages.received import Delivered, Received, ReceivedMessage, Wanted
 from zapwatch.messages.source import MessageSource
 from zapwatch.messages.webhook_log import MessageLogError
 
@@ -37,6 +37,7 @@ DAY_SECONDS = 86_400.0
 LONGEST_SECONDS = 7 * DAY_SECONDS
 """Longest period of an audit: the events store keeps ids for as long."""
 _EARLIER_SECONDS = 900.0  # an outage may begin this long before its alert
+_UNDERWAY_SECONDS = 60.0  # a younger message that has not arrived is normal
 _CLAIM_SECONDS = 900.0  # until an unfinished claim is due again
 _RENEW_SECONDS = 300.0  # between renewals of a claim in use
 _LIST_SECONDS = 60.0  # that a list is reused
@@ -70,7 +71,7 @@ class Replay(enum.StrEnum):
 class Audit:
     """The result of one channel's audit; ``why`` it may be incomplete is empty if it is not.
 
-    ``arrived`` holds the ids that both sides have.
+    ``arrived`` holds the ids of recorded missed messages that have arrived since.
     """
 
     result: AuditResult
@@ -80,33 +81,25 @@ class Audit:
     why: str = ""
 
 
-def compare(
-    received: Received,
-    delivered: Delivered,
-    key: str,
-    *,
-    judged_until: float,
-    again: Collection[str] = (),
+def judge(
+    absent: Received, delivered: Delivered, key: str, *, until: float, delivery_seconds: float
 ) -> Audit:
-    """Compare a gateway's messages with those that the consumer of the channel ``key`` received.
+    """Return the result for the channel ``key``, of which ``absent`` are the absent messages.
 
-    The gateway may still deliver messages sent after ``judged_until``. The hook delivered the ids
-    in ``again``.
+    The gateway has listed them up to ``until``; it may still deliver those younger than
+    ``delivery_seconds``.
     """
-    arrived = frozenset(delivered.ids.get(key, ())).union(again)
-    why = received.cannot_know
-    if not received.messages and key in delivered.heard:
+    why = absent.cannot_know
+    if not absent.count and key in delivered.heard:
         why = why or "messages have arrived that the gateway does not list: does it store them?"
     missed, blind, late = [], 0, 0
-    for message in received.messages:
-        if message.id in arrived:
-            continue
+    for message in absent.messages:
         if any(begin <= message.at <= end for begin, end in delivered.gaps):
             blind += 1
-        elif message.at > judged_until:
-            late += 1
-        else:
+        elif message.at <= until - delivery_seconds:
             missed.append(message)
+        else:
+            late += message.at <= until - _UNDERWAY_SECONDS
     if blind:
         why = why or f"{blind} messages are from a time without data in the log or the store"
     if late:
@@ -114,10 +107,9 @@ def compare(
     result = AuditResult.UNKNOWN if why else AuditResult.COMPLETE
     return Audit(
         AuditResult.MISSED if missed else result,
-        len(received.messages),
+        absent.count,
         tuple(sorted(missed, key=lambda one: one.at)),
-        arrived,
-        why,
+        why=why,
     )
 
 
@@ -236,12 +228,24 @@ class LastAudit:
     replay_why: str
 
 
-class AuditRepository:
-    """The audits of one gateway in the state; each method raises StateError."""
+class GatewayAudits:
+    """Access to the rows of one gateway's audits."""
 
     def __init__(self, database: Database, gateway: str) -> None:
         self._database = database
         self._gateway = gateway
+
+    def _audit(self, key: str) -> tuple[sa.ColumnElement[bool], ...]:
+        """Return the condition of a channel's audit."""
+        return message_audit.c.gateway == self._gateway, message_audit.c.key == key
+
+    def _missed(self, key: str) -> tuple[sa.ColumnElement[bool], ...]:
+        """Return the condition of a channel's missed messages."""
+        return missed_message.c.gateway == self._gateway, missed_message.c.key == key
+
+
+class AuditRepository(GatewayAudits):
+    """The audits of one gateway in the state; each method raises StateError."""
 
     def want(
         self,
@@ -270,7 +274,7 @@ class AuditRepository:
         """Queue an audit of the whole gateway, unless one is queued."""
 
         def work(connection: sa.Connection) -> None:
-            mine = self._of(_WHOLE)
+            mine = self._audit(_WHOLE)
             due_at = connection.scalar(sa.select(message_audit.c.due_at).where(*mine))
             if due_at is None:
                 at = now(connection)
@@ -295,7 +299,7 @@ class AuditRepository:
             until = at + _CLAIM_SECONDS
             claimed = []
             for one in found:
-                mine = (*self._of(one.key), row.due_at == one.due_at)
+                mine = (*self._audit(one.key), row.due_at == one.due_at)
                 update = sa.update(message_audit).where(*mine).values(due_at=until)
                 if connection.execute(update).rowcount == 1:
                     since = at - DAY_SECONDS if one.since is None else one.since
@@ -312,7 +316,7 @@ class AuditRepository:
             until = now(connection) + _CLAIM_SECONDS
             held = []
             for one in claimed:
-                mine = (*self._of(one.key), message_audit.c.due_at == one.claimed_until)
+                mine = (*self._audit(one.key), message_audit.c.due_at == one.claimed_until)
                 update = sa.update(message_audit).where(*mine).values(due_at=until)
                 if connection.execute(update).rowcount == 1:
                     held.append(replace(one, claimed_until=until))
@@ -324,7 +328,7 @@ class AuditRepository:
         """End a claim without a result; the next audit is due at ``next_at``, if any."""
 
         def work(connection: sa.Connection) -> None:
-            mine = (*self._of(due.key), message_audit.c.due_at == due.claimed_until)
+            mine = (*self._audit(due.key), message_audit.c.due_at == due.claimed_until)
             values = {"due_at": next_at, "since": None, "last_due_at": next_at}
             connection.execute(sa.update(message_audit).where(*mine).values(values))
 
@@ -344,7 +348,7 @@ class AuditRepository:
             }
             if audit.result is not AuditResult.UNKNOWN:
                 values |= {"known_at": at, "missed": len(audit.missed)}
-            mine = self._of(channel.key)
+            mine = self._audit(channel.key)
             row = connection.execute(sa.select(message_audit).where(*mine)).mappings().first()
             if row is None:
                 key = {"gateway": self._gateway, "key": channel.key}
@@ -360,16 +364,11 @@ class AuditRepository:
         self._database.transact(work)
 
     def _record_missed(self, connection: sa.Connection, key: str, audit: Audit, at: float) -> None:
-        row = missed_message.c
-        mine = (row.gateway == self._gateway, row.key == key)
-        known = {
-            one.id: one.arrived_at
-            for one in connection.execute(sa.select(row.id, row.arrived_at).where(*mine))
-        }
-        for id_, arrived_at in known.items():
-            if arrived_at is None and id_ in audit.arrived:
-                update = sa.update(missed_message).where(*mine, row.id == id_)
-                connection.execute(update.values(arrived_at=at))
+        row, mine = missed_message.c, self._missed(key)
+        arrive = sa.update(missed_message).where(*mine, row.arrived_at.is_(None))
+        for id_ in audit.arrived:
+            connection.execute(arrive.where(row.id == id_).values(arrived_at=at))
+        known = set(connection.scalars(sa.select(row.id).where(*mine)))
         new = [
             {"gateway": self._gateway, "key": key, "id": one.id, "at": one.at}
             | {"kind": one.kind, "chat": one.chat, "found_at": at}
@@ -391,32 +390,23 @@ class AuditRepository:
         """Return a channel's missed messages of the last 30 days, newest first."""
         row = missed_message.c
         columns = [row[each.name] for each in fields(Missed)]
-        query = sa.select(*columns).where(row.gateway == self._gateway, row.key == key)
+        query = sa.select(*columns).where(*self._missed(key)).order_by(row.at.desc())
         with self._database.read() as connection:
-            return [
-                replace(one, replay=None if one.replay is None else Replay(one.replay))
-                for one in (
-                    Missed(*found) for found in connection.execute(query.order_by(row.at.desc()))
-                )
-            ]
+            found = [Missed(*one) for one in connection.execute(query)]
+        return [replace(one, replay=one.replay and Replay(one.replay)) for one in found]
 
-    def delivered_again(self, keys: Collection[str], since: float) -> dict[str, set[str]]:
-        """Return the ids of messages that the hook has delivered, by channel key."""
+    def recorded(self, key: str, since: float) -> tuple[set[str], set[str]]:
+        """Return the ids of missed messages that have not arrived, and of those delivered again."""
         row = missed_message.c
-        query = sa.select(row.key, row.id).where(
-            row.gateway == self._gateway,
-            row.key.in_(keys),
-            row.replay == Replay.DELIVERED,
-            row.at >= since,
+        query = sa.select(row.id, row.arrived_at, row.replay).where(
+            *self._missed(key), row.at >= since
         )
-        found: dict[str, set[str]] = {}
         with self._database.read() as connection:
-            for key, id_ in connection.execute(query):
-                found.setdefault(key, set()).add(id_)
-        return found
-
-    def _of(self, key: str) -> tuple[sa.ColumnElement[bool], ...]:
-        return message_audit.c.gateway == self._gateway, message_audit.c.key == key
+            found = connection.execute(query).all()
+        return (
+            {one.id for one in found if one.arrived_at is None},
+            {one.id for one in found if one.replay == Replay.DELIVERED},
+        )
 
 
 def _last(row: Any) -> LastAudit:
@@ -573,7 +563,7 @@ class MessageAuditor:
     ) -> list[tuple[Channel, Audit]]:
         """Audit channels, each since its Unix time, with one read of the log.
 
-        ``go_on`` is called after each channel's read from the gateway.
+        ``go_on`` is called after each channel.
         """
         if self._messages is None:
             unknown = Audit(
@@ -581,35 +571,33 @@ class MessageAuditor:
             )
             return [(channel, unknown) for channel, _ in wanted]
         until = self._clock.time()
-        received = []
-        for channel, since in wanted:
-            received.append((channel, self._received(channel, since, until)))
-            go_on()
-        ids = {one.message_key: {m.id for m in told.messages} for one, told in received}
         since = min((moment for _, moment in wanted), default=until)
         try:
-            delivered = self._messages.delivered(ids, since)
+            # Read first, so that the lists need not be kept for the comparison.
+            delivered = self._messages.delivered([one.message_key for one, _ in wanted], since)
         except MessageLogError as error:
             unread = Audit(AuditResult.UNKNOWN, why=str(error))
-            return [(channel, unread) for channel, _ in received]
-        judged_until = until - self._client.delivery_seconds
-        again = self.repository.delivered_again([one.key for one, _ in received], since)
-        return [
-            (
-                channel,
-                compare(
-                    told,
-                    delivered,
-                    channel.message_key,
-                    judged_until=judged_until,
-                    again=again.get(channel.key, ()),
-                ),
-            )
-            for channel, told in received
-        ]
+            return [(channel, unread) for channel, _ in wanted]
+        audits = []
+        for channel, moment in wanted:
+            audits.append((channel, self._compare(channel, delivered, moment, until)))
+            go_on()
+        return audits
 
-    def _received(self, channel: Channel, since: float, until: float) -> Received:
+    def _compare(self, channel: Channel, delivered: Delivered, since: float, until: float) -> Audit:
+        """Compare a channel's messages with those that arrived."""
+        key = channel.message_key
+        missing, again = self.repository.recorded(channel.key, since)
+
+        def absent(ids: Collection[str]) -> Collection[str]:
+            return set(ids).difference(delivered.among(key, ids), again)
+
         try:
-            return self._client.received(channel, since, until)
-        except GatewayError as error:
-            return Received(cannot_know=str(error))
+            found = self._client.received(channel, Wanted(since, until, absent))
+            arrived = missing & again.union(delivered.among(key, missing))
+        except (GatewayError, MessageLogError) as error:
+            return Audit(AuditResult.UNKNOWN, why=str(error))
+        audit = judge(
+            found, delivered, key, until=until, delivery_seconds=self._client.delivery_seconds
+        )
+        return replace(audit, arrived=frozenset(arrived))

@@ -19,14 +19,21 @@ from urllib.parse import quote
 import sqlalchemy as sa
 
 from reconnect_hook.audit_log import EventLog
-from reconnect_hook.message_audit import SECOND_SECONDS, AuditWish, Replay, want_audits
+from reconnect_hook.message_audit import (
+    SECOND_SECONDS,
+    AuditWish,
+    GatewayAudits,
+    Replay,
+    want_audits,
+)
 from reconnect_hook.schema import gateway, message_audit, missed_message
 from reconnect_hook.workers import OneAtATime, StartThread, start_thread
 from zapwatch.channels import Channel, channel_key
 from zapwatch.config.gateway import ReplayMode
-from zapwatch.db import Database, StateError, now
+from zapwatch.db import StateError, now
 from zapwatch.gateways.base import Gateway, GatewayError
 from zapwatch.http import HttpClient, HttpError, one_line
+from zapwatch.messages.received import Wanted
 from zapwatch.messages.source import MessageSource
 from zapwatch.messages.webhook_log import MessageLogError
 
@@ -98,12 +105,8 @@ class LostClaimError(Exception):
     """Another program holds the claim."""
 
 
-class ReplayRepository:
+class ReplayRepository(GatewayAudits):
     """One gateway's deliveries in the state; each method raises StateError."""
-
-    def __init__(self, database: Database, name: str) -> None:
-        self._database = database
-        self._gateway = name
 
     def want(self, channel: str, *, by_person: bool) -> None:
         """Queue a delivery of missed messages; a person's request includes refused ones."""
@@ -111,7 +114,7 @@ class ReplayRepository:
 
         def work(connection: sa.Connection) -> None:
             due = message_audit.c.replay_at.is_(None)
-            want = sa.update(message_audit).where(*self._of(key), due)
+            want = sa.update(message_audit).where(*self._audit(key), due)
             connection.execute(want.values(replay_at=now(connection)))
             if by_person:
                 row = missed_message.c
@@ -142,7 +145,7 @@ class ReplayRepository:
             if one is None:
                 return None
             until = at + _CLAIM_SECONDS
-            claimed = sa.update(message_audit).where(*self._of(one.key))
+            claimed = sa.update(message_audit).where(*self._audit(one.key))
             connection.execute(claimed.values(replay_at=until))
             sending = (*self._missed(one.key), missed_message.c.replay == Replay.SENDING)
             connection.execute(
@@ -175,7 +178,7 @@ class ReplayRepository:
 
         def work(connection: sa.Connection) -> tuple[Claim, bool]:
             at = now(connection)
-            held = (*self._of(claim.key), message_audit.c.replay_at == claim.until)
+            held = (*self._audit(claim.key), message_audit.c.replay_at == claim.until)
             renewed = replace(claim, until=at + _CLAIM_SECONDS)
             update = sa.update(message_audit).where(*held).values(replay_at=renewed.until)
             if connection.execute(update).rowcount != 1:
@@ -224,7 +227,7 @@ class ReplayRepository:
 
         def work(connection: sa.Connection) -> None:
             at = now(connection)
-            held = (*self._of(claim.key), message_audit.c.replay_at == claim.until)
+            held = (*self._audit(claim.key), message_audit.c.replay_at == claim.until)
             values: dict[str, Any] = {"replay_at": at if again else None}
             values |= {} if why is None else {"replay_why": why[:500]}
             connection.execute(sa.update(message_audit).where(*held).values(values))
@@ -243,12 +246,6 @@ class ReplayRepository:
                 want_audits(connection, self._gateway, [wish], at, delays=delays)
 
         self._database.transact(work)
-
-    def _of(self, key: str) -> tuple[sa.ColumnElement[bool], ...]:
-        return message_audit.c.gateway == self._gateway, message_audit.c.key == key
-
-    def _missed(self, key: str) -> tuple[sa.ColumnElement[bool], ...]:
-        return missed_message.c.gateway == self._gateway, missed_message.c.key == key
 
 
 class _Delivers(Protocol):
@@ -384,12 +381,13 @@ class MessageReplayer:
     def _deliver_batch(self, run: _Run, channel: Channel, batch: Mapping[str, float]) -> None:
         """Deliver those messages of a batch that have still not arrived, the oldest first."""
         key, since, until = run.claim.key, min(batch.values()), max(batch.values())
-        delivered = run.messages.delivered({channel.message_key: batch.keys()}, since)
-        arrived = set(delivered.ids.get(channel.message_key, ()))
+        delivered = run.messages.delivered([channel.message_key], since)
+        arrived = delivered.among(channel.message_key, batch)
         if arrived:
             self._repository.note_arrived(key, arrived)
         left = [id_ for id_ in batch if id_ not in arrived]
-        received = self._client.received(channel, since, until, frozenset(left))
+        wanted = Wanted(since, until, frozenset(left).intersection, events=True)
+        received = self._client.received(channel, wanted)
         for id_ in left:
             if run.why or self._stopped.is_set():
                 return
@@ -404,6 +402,7 @@ class MessageReplayer:
             self._end(run, channel, gone, Replay.GONE, "the gateway has it no more")
 
     def _send(self, run: _Run, channel: Channel, id_: str, event: Mapping[str, Any]) -> None:
+        event = self._client.with_media(channel, event)
         run.claim, is_noted = self._repository.begin(run.claim, id_)
         if not is_noted:
             return

@@ -66,7 +66,7 @@ class GatewayController:
         threshold = self.gateway.silence_threshold
         self.auditor.repository.want(
             [
-                wish_after(one.channel, one.noticed_at, threshold if one.channel else None)
+                wish_after(one.channel, one.noticed_at, threshold if one.silent else None)
                 for one in outages
                 if one is not None
             ]

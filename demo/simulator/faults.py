@@ -28,6 +28,7 @@ OPERATIONS = (
     "pairing_code",
     "chats",
     "messages",
+    "media",
     "webhook",
 )
 """Names of the gateways' calls in faults and journal."""

@@ -41,7 +41,7 @@ from zapwatch.gateways.registry import ADAPTERS, make_gateway
 from zapwatch.messages.event_parser import Message
 from zapwatch.messages.event_parser import parse as parse_event
 from zapwatch.messages.payloads import make_token
-from zapwatch.messages.received import Received, bare_id
+from zapwatch.messages.received import Received, Wanted, bare_id
 from zapwatch.messages.webhook_log import Direction
 
 SECRET = "not/a real+secret"
@@ -137,7 +137,7 @@ class Phone:
         """Return what the adapter tells of the last hours."""
         since = self.now - hours * 3600
         channel = self.world.channel()
-        return self.world.gateway.received(channel, since, self.now, newest=newest)
+        return self.world.gateway.received(channel, Wanted(since, self.now, newest=newest))
 
     def ids(self, hours: float = 1) -> set[str]:
         """Return their ids, where the adapter knows of all."""

@@ -11,6 +11,7 @@ from tests.support.raw_server import RawServer, answering
 from zapwatch.channels import Channel, Status
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, QrKind
 from zapwatch.gateways.evolution import EvolutionGateway
+from zapwatch.messages.received import Wanted
 
 
 def _store(world: World, status: str) -> None:
@@ -250,7 +251,7 @@ class TestEvolution(GatewayContract):
         with RawServer(answering({"messages": pages | {"records": records}})) as server:
             channel = Channel("loja", Status.CONNECTED)
             gateway = EvolutionGateway(server.url, SECRET)
-            received = gateway.received(channel, 1_700_000_001, 1_700_000_001.5)
+            received = gateway.received(channel, Wanted(1_700_000_001, 1_700_000_001.5))
 
         assert [one.id for one in received.messages] == ["ID1"]
         assert received.cannot_know == "the gateway repeats a page of its list"

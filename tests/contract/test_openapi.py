@@ -16,6 +16,7 @@ from tests.contract.suite import SECRET, World
 from tests.support.clock import HandMovedClock
 from zapwatch.gateways import wppconnect
 from zapwatch.gateways.base import Calls, GatewayError, GatewayResponse
+from zapwatch.messages.received import Wanted
 
 Exchange = tuple[str, str, object, GatewayResponse]
 
@@ -52,10 +53,12 @@ def _do_everything(world: World) -> None:
     channel = world.channel()
     world.another(messages="activity").list_channels()
     gateway.query(channel)
-    server.births.bear(SimulatedMessage("loja", outgoing=False))
+    server.births.bear(SimulatedMessage("loja", outgoing=False, kind="image"))
     for engine in ("NOWEB", "WEBJS"):
         simulator.put_channel("loja", engine=engine)
-        gateway.received(channel, 0.0, world.clock.time())
+        received = gateway.received(channel, Wanted(0.0, world.clock.time(), events=True))
+        for event in received.events.values():
+            gateway.with_media(channel, event)
     message_id = gateway.send_text(channel, "5500000000001", "hello")
     if gateway.can_take_back:
         gateway.take_back(channel, "5500000000001", str(message_id))

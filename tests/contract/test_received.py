@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
@@ -23,7 +23,7 @@ from zapwatch.config.gateway import AuditMode
 from zapwatch.gateways.base import GatewayError
 from zapwatch.gateways.registry import ADAPTERS
 from zapwatch.messages.event_parser import parse
-from zapwatch.messages.received import Delivered, Received, bare_id
+from zapwatch.messages.received import Delivered, Received, Wanted, bare_id
 from zapwatch.messages.webhook_log import Direction
 
 _LISTING = [kind for kind, adapter in ADAPTERS.items() if adapter.lists_messages]
@@ -138,23 +138,27 @@ def test_a_gateway_that_keeps_nothing_cannot_know(phone: Phone) -> None:
     assert received.cannot_know
 
 
-@pytest.mark.parametrize("chat", [f"{NUMBER}@c.us", "120363000000000001@g.us"])
+@pytest.mark.parametrize(
+    "more", [{"chat": f"{NUMBER}@c.us"}, {"chat": "120363000000000001@g.us"}, {"kind": "image"}]
+)
 def test_an_event_is_made_of_a_message_as_the_gateway_itself_posts_it(
-    phone: Phone, chat: str
+    phone: Phone, more: dict[str, Any]
 ) -> None:
     kind = phone.world.kind
-    message = phone.gets("A", words="the text of a person", chat=chat)
+    message = phone.gets("A", words="the text of a person", **more)
     phone.gets("B")
 
     since = phone.now - _HOUR
-    received = phone.world.gateway.received(phone.world.channel(), since, phone.now, {"A"})
+    wanted = Wanted(since, phone.now, {"A"}.intersection, events=True)
+    received = phone.world.gateway.received(phone.world.channel(), wanted)
 
     if not phone.world.gateway.makes_events:
         assert received.events == {}
         return
     assert received.events.keys() == {"A"}
     assert "text of a person" not in repr(received)
-    made, posted = received.events["A"], APIS[kind].event(message, phone.now - 600)
+    made = phone.world.gateway.with_media(phone.world.channel(), received.events["A"])
+    posted: dict[str, Any] = APIS[kind].event(message, phone.now - 600)
     assert made["event"] == {"waha": "message"}.get(kind, posted["event"])
     place = {"waha": "payload", "evolution": "data"}.get(kind)
     if place is not None:
@@ -241,7 +245,7 @@ def _world_of(kind: str) -> Iterator[World]:
 def test_a_gateway_without_such_a_list_cannot_know(kind: str) -> None:
     gateway = ADAPTERS[kind]("http://127.0.0.1:9", SECRET)
 
-    received = gateway.received(Channel("loja", Status.CONNECTED), 0, 1)
+    received = gateway.received(Channel("loja", Status.CONNECTED), Wanted(0, 1))
 
     assert received == Received(cannot_know="this gateway has no call that lists messages")
 
@@ -252,11 +256,10 @@ class _Consumer:
 
     got: set[str]
 
-    def delivered(self, wanted: Mapping[str, Collection[str]], since: float) -> Delivered:
+    def delivered(self, keys: Collection[str], since: float) -> Delivered:
         """Tell of the channel ``loja``."""
         assert since < _since(0.5)
-        [(key, ids)] = wanted.items()
-        return Delivered({key: self.got & set(ids)}, {key} if self.got else set())
+        return Delivered(lambda _key, ids: self.got & set(ids), keys if self.got else ())
 
 
 def _since(hours: float) -> float:
@@ -279,7 +282,7 @@ def test_an_audit_of_the_channel_finds_what_is_missing(
     for id_, ago in (("A", 3400), ("B", 2000), ("C", 1600), ("LATE", -120)):
         phone.gets(id_, ago=ago)
     consumer: Any = _Consumer(got)
-    book: Any = SimpleNamespace(delivered_again=lambda *_: {})
+    book: Any = SimpleNamespace(recorded=lambda *_: (set(), set()))
     auditor = MessageAuditor(
         book,
         phone.world.gateway,

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.contract.suite import NUMBER, SECRET, GatewayContract, World
+from tests.contract.suite import NUMBER, SECRET, GatewayContract, Phone, World
 from tests.support.raw_server import RawServer, answering
 from zapwatch.channels import Channel, Status
 from zapwatch.config.load_gateways import read_gateways
 from zapwatch.gateways.base import GatewayError, QrKind
 from zapwatch.gateways.registry import make_gateway
 from zapwatch.gateways.waha import WahaGateway
+from zapwatch.messages.received import Wanted
 
 
 class TestWaha(GatewayContract):
@@ -53,6 +54,21 @@ class TestWaha(GatewayContract):
 
         assert world.asked[-1] == "restart", "start does nothing to one that has failed"
         assert world.gateway.qr("loja").kind is QrKind.QR
+
+    @pytest.mark.parametrize(("fault", "is_posted"), [("http_500_json", True), ("reset", False)])
+    def test_a_file_that_is_gone_keeps_no_message_back(
+        self, world: World, fault: str, is_posted: bool
+    ) -> None:
+        phone = Phone(world)
+        phone.gets("A", kind="image")
+        channel = world.channel()
+        event = world.gateway.received(channel, Wanted(0, phone.now, events=True)).events["A"]
+        world.simulator.fault("media", fault)
+        if is_posted:
+            assert world.gateway.with_media(channel, event) == event
+        else:
+            with pytest.raises(GatewayError):
+                world.gateway.with_media(channel, event)
 
     @pytest.mark.parametrize("status", ["PASSKEY_REQUIRED", "PASSKEY_CONFIRMATION_REQUIRED"])
     def test_a_passkey_waits_for_a_person_as_a_code_does(self, world: World, status: str) -> None:

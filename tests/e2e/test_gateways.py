@@ -7,13 +7,16 @@ those that are described. Whapi, which has no list and no cure for a zombie, has
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
 from demo.simulator.messages import SimulatedMessage
 from tests.e2e.installation import Installation, Watched
@@ -145,56 +148,110 @@ def test_whapis_channels_are_watched_by_pixelhubs_log_and_started_only_by_a_repa
         _wait_for(installation, {}, channels)
 
 
-_RULE_SECONDS = 300.0  # of a group that is evaluated once a minute
+_LISTING = ("waha", "evolution", "wppconnect", "whapi")
+_POSTED_BY = {"message": "waha", "messages.upsert": "evolution", "onmessage": "wppconnect"}
 _LOST = ("LOST1", "LOST2", "LOST3")
+_DELIVERY = {
+    "PROBE": "delivery",
+    # Longer than group_interval, as in test_probes.py.
+    "PROBE_AFTER_MINUTES": "0.4",
+    "PROBE_PAUSE_MINUTES": "0.3",
+}
 
 
-def test_what_a_broken_webhook_dropped_is_found_and_delivered_again(tmp_path: Path) -> None:
-    kinds = ("waha", "evolution", "wppconnect")
+def test_what_a_broken_webhook_dropped_is_told_found_and_delivered_again_once(
+    tmp_path: Path,
+) -> None:
     with ConsumerWebhook() as webhook:
-        to = {kind: {"replay_url": f"{webhook.url}/{kind}"} for kind in kinds}
-        gateways = [Watched(kind, kind, ("bem",), None, to[kind]) for kind in kinds]
-        with Installation(tmp_path, gateways, {}, quiet=True) as installation:
+        gateways = [
+            Watched(kind, kind, ("bem",), None, {"replay_url": webhook.url}) for kind in _LISTING
+        ]
+        with Installation(tmp_path, gateways, _DELIVERY, quiet=True) as installation:
+            _let_break(installation, tmp_path / "messages.sqlite3")
+            firing = "ALERTS{{alertname='{}',alertstate='firing'}}".format
+            broken, missing = firing("WhatsAppDeliveryBroken"), firing("WhatsAppMessagesMissed")
+            wait_until(lambda: len(installation.query(broken)) == 4, 120, "the broken deliveries")
 
-            def missed() -> list[str]:
-                series = installation.query("whatsapp_channel_messages_missed")
-                return sorted(one["value"][1] for one in series)
-
-            firing = 'ALERTS{alertname="WhatsAppMessagesMissed",alertstate="firing"}'
-            for kind in kinds:
-                _let_come(installation, kind, "BEFORE")
-                installation.of[kind].webhook(token="a-token-that-is-not-right")
-                _let_come(installation, kind, *_LOST)
+            for kind in _LISTING:
                 installation.of[kind].webhook(token=TOKEN)
                 _let_come(installation, kind, "AFTER")
-            with closing(sqlite3.connect(tmp_path / "messages.sqlite3")) as store, store:
-                # As if the exporter had run for hours.
-                store.execute("UPDATE hash_key SET since = since - 7200")
-            for kind in kinds:
+            wait_until(lambda: not installation.query(broken), _SECONDS, "the deliveries to work")
+
+            def missed() -> set[str]:
+                series = installation.query("whatsapp_channel_messages_missed")
+                return {one["value"][1] for one in series if len(series) == 4}
+
+            for kind in _LISTING:
                 installation.api(f"audit/bem?gateway={kind}", "POST")
-            wait_until(lambda: missed() == ["3", "3", "3"], _SECONDS, "the audits")
-            for kind in kinds:
+            wait_until(lambda: missed() == {"3"}, _SECONDS, "the audits")
+            for kind in _LISTING:
                 told = installation.api(f"missed/bem?gateway={kind}")["missed"]
                 assert sorted(one["id"] for one in told) == list(_LOST)
-            wait_until(lambda: len(installation.query(firing)) == 3, _RULE_SECONDS, "the alerts")
+            wait_until(lambda: len(installation.query(missing)) == 4, _SECONDS, "the alerts")
 
-            for kind in kinds:
-                installation.api(f"replay/bem?gateway={kind}", "POST")
-            wait_until(lambda: missed() == ["0", "0", "0"], _SECONDS, "nothing to be missed")
-            wait_until(lambda: not installation.query(firing), _RULE_SECONDS, "the alerts to end")
+            _deliver_again_with_a_death(installation, webhook, tmp_path / "state.sqlite3")
+            wait_until(lambda: missed() == {"0"}, _SECONDS, "nothing to be missed")
+            wait_until(lambda: not installation.query(missing), _SECONDS, "the alerts to end")
             for simulator in installation.of.values():
-                assert simulator.requests("qr") == []
+                asked = {one["operation"] for one in simulator.requests()}
+                assert not asked & {"qr", "reconnect", "restart", "start_session", "close_session"}
     texts = [str(event) for event in webhook.events]
-    assert Counter(one for text in texts for one in _LOST if one in text) == dict.fromkeys(_LOST, 3)
-    assert len(texts) == 9
+    assert Counter(one for text in texts for one in _LOST if one in text) == dict.fromkeys(_LOST, 4)
+    assert len(texts) == 12
     assert all(headers["X-Zapwatch-Replay"] == "true" for headers in webhook.headers)
 
 
-def _let_come(installation: Installation, kind: str, *ids: str) -> None:
+def _let_break(installation: Installation, file: Path) -> None:
+    """Let messages arrive, some hours ago, and others be refused that came half an hour ago."""
+    for kind in _LISTING:
+        _let_come(installation, kind, "BEFORE", ago=3600)
+
+    with closing(sqlite3.connect(file)) as store, store:
+        arrived = "SELECT COUNT(*) FROM arrived_ids"
+        wait_until(
+            lambda: store.execute(arrived).fetchone() == (len(_LISTING),),
+            _SECONDS,
+            "all to be stored",
+        )
+        # As if the exporter had run for hours.
+        store.execute("UPDATE hash_key SET since = since - 7200")
+        store.execute("UPDATE last_messages SET last_in = last_in - 7200")
+    for kind in _LISTING:
+        installation.of[kind].webhook(token="a-token-that-is-not-right")
+        _let_come(installation, kind, *_LOST)
+
+
+def _deliver_again_with_a_death(
+    installation: Installation, webhook: ConsumerWebhook, file: Path
+) -> None:
+    """Deliver again what was missed; kill the hook before it has the second answer."""
+    loop, first, died = installation.loop, _LISTING[0], threading.Event()
+
+    def take(event: dict[str, Any]) -> None:
+        kind = _POSTED_BY.get(str(event["event"]), "whapi")
+        place = f"http://{installation.at.exporter}/messages/{kind}?token={TOKEN}"
+        requests.post(place, json=event, timeout=10).raise_for_status()
+        if len(webhook.events) == 2:
+            loop.children.kill("reconnect_hook")
+            died.set()
+
+    webhook.on_post = take
+    installation.api(f"replay/bem?gateway={first}", "POST")
+    wait_until(died.is_set, _SECONDS, "the hook to be killed")
+    with closing(sqlite3.connect(file)) as state, state:
+        # As if the dead hook's claim had expired.
+        state.execute("UPDATE message_audit SET replay_at = replay_at - 300")
+    loop.start_one("reconnect_hook")
+    loop.wait_until_ready()
+    for kind in _LISTING[1:]:
+        installation.api(f"replay/bem?gateway={kind}", "POST")
+
+
+def _let_come(installation: Installation, kind: str, *ids: str, ago: float = 1800) -> None:
     """Let messages come in that are old enough to be judged, and be posted or refused."""
     before = _posted(installation, kind)
     for one in ids:
-        message = SimulatedMessage("bem", outgoing=False, id=one, at=time.time() - 1800)
+        message = SimulatedMessage("bem", outgoing=False, id=one, at=time.time() - ago)
         installation.births[kind].bear(message)
     done = before + len(ids)
     wait_until(lambda: _posted(installation, kind) == done, _SECONDS, "each to be posted")

@@ -22,6 +22,7 @@ from zapwatch.gateways.declaration import DeclarationError, read_file
 from zapwatch.gateways.declared import DeclaredGateway, adapter_for
 from zapwatch.gateways.registry import ADAPTERS, make_gateway
 from zapwatch.messages.event_parser import parse as parse_event
+from zapwatch.messages.received import Wanted
 
 _NOW = 1_770_000_000.0
 _OWN = """
@@ -474,9 +475,9 @@ def test_messages_are_listed_or_it_is_said_why_not(
         channel = Channel("loja", Status.CONNECTED)
         if ids is None:
             with pytest.raises(GatewayError, match=words):
-                gateway.received(channel, _NOW, _NOW + 99)
+                gateway.received(channel, Wanted(_NOW, _NOW + 99))
             return
-        received = gateway.received(channel, _NOW, _NOW + 99)
+        received = gateway.received(channel, Wanted(_NOW, _NOW + 99))
     assert {one.id for one in received.messages} == ids
     assert words in received.cannot_know
     assert bool(words) == bool(received.cannot_know)

@@ -39,13 +39,13 @@ class _Log:
         body = {"sessionId": "Loja"} | payload
         return self.written.write(event_type=event, payload=body, age_seconds=ago)
 
-    def delivered(self, *ids: str, hours: float = 1) -> Delivered:
-        """Ask for ids of the last hours."""
-        return self.source.delivered({"loja": ids}, Clock().time() - hours * _HOUR)
+    def delivered(self, hours: float = 1) -> Delivered:
+        """Ask for the last hours."""
+        return self.source.delivered(["loja"], Clock().time() - hours * _HOUR)
 
     def arrived(self, *ids: str) -> set[str]:
         """Return which of the ids of the last hour are there."""
-        return set(self.delivered(*ids).ids["loja"])
+        return set(self.delivered().among("loja", ids))
 
 
 @pytest.fixture
@@ -136,9 +136,9 @@ def test_a_log_is_read_as_far_back_as_the_time_and_a_little_more(log: _Log) -> N
     log.write({"id": "EARLY"}, ago=3600 + 300)
     log.write({"id": "A1"}, ago=60)
 
-    delivered = log.delivered("OLD", "EARLY", "A1")
+    delivered = log.delivered()
 
-    assert set(delivered.ids["loja"]) == {"EARLY", "A1"}
+    assert delivered.among("loja", ["OLD", "EARLY", "A1"]) == {"EARLY", "A1"}
     assert set(delivered.heard) == {"loja"}
     assert list(delivered.gaps) == []
     assert list(log.delivered(hours=0.001).heard) == []
@@ -152,13 +152,13 @@ def test_a_log_that_does_not_reach_back_tells_nothing_of_before(
         log.written.purge(log.write({"id": "A1"}, ago=3000))
     log.write({"id": "A2"}, ago=600)
 
-    [(begin, end)] = log.delivered("A1").gaps
+    [(begin, end)] = log.delivered().gaps
     assert begin == 0
     assert Clock().time() - 620 < end < Clock().time() - 580
 
 
 def test_an_empty_log_tells_nothing(log: _Log) -> None:
-    [(begin, end)] = log.delivered("A1").gaps
+    [(begin, end)] = log.delivered().gaps
     assert begin == 0
     assert end == pytest.approx(Clock().time(), abs=20)
 
@@ -168,7 +168,7 @@ def test_more_rows_than_are_read_are_no_answer(log: _Log, monkeypatch: pytest.Mo
     monkeypatch.setattr(source_module, "_MOST_COMPARED", 0)
 
     with pytest.raises(MessageLogError, match="more than 0 rows"):
-        log.delivered("A1")
+        log.delivered()
 
 
 def test_each_statement_reads_a_bounded_range_of_the_primary_key(log: _Log) -> None:
@@ -222,7 +222,7 @@ class TestStore:
 
     def _arrived(self, store: EventStore, clock: Clock, *ids: str) -> set[str]:
         source = StoredMessages(store, "wpp", clock=clock)
-        return set(source.delivered({"loja": ids}, clock.time() - 60).ids["loja"])
+        return set(source.delivered(["loja"], clock.time() - 60).among("loja", ids))
 
     def test_what_came_is_known_by_its_bare_id(self, store: EventStore) -> None:
         clock = HandMovedClock()
@@ -267,6 +267,6 @@ class TestStore:
         clock.forward(3600)
         self._take(store, clock, self._message("A1"))
 
-        delivered = StoredMessages(store, "wpp", clock=clock).delivered({}, began)
+        delivered = StoredMessages(store, "wpp", clock=clock).delivered([], began)
 
         assert list(delivered.gaps) == [(began - 300, began + 3600), (0.0, began)]

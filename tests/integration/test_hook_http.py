@@ -711,6 +711,7 @@ def test_an_outage_that_ended_has_messages_audited_since_before_it_began(
         alert(status="resolved", **down) | {"startsAt": began},
         alert(status="resolved", alertname="WhatsAppChannelSilent") | {"startsAt": began},
         alert("obra", alertname="WhatsAppChannelSilent") | {"startsAt": began},
+        alert("casa", status="resolved") | {"startsAt": began},
     ]
     assert audited.post(payload(*ended))[0] == 202
 
@@ -720,7 +721,7 @@ def test_an_outage_that_ended_has_messages_audited_since_before_it_began(
         " round((due_at - strftime('%s', 'now')) / 60) FROM message_audit ORDER BY key",
     )
     silent = 4 * 60
-    assert [tuple(row) for row in rows] == [("", 25, 2), ("loja", 25 + silent, 2)]
+    assert [tuple(row) for row in rows] == [("", 25, 2), ("casa", 25, 2), ("loja", 25 + silent, 2)]
 
 
 def test_the_api_tells_and_wants_audits(audited: App, tmp_path: Path) -> None:

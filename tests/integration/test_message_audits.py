@@ -25,7 +25,7 @@ from tests.support.world import GATEWAY, Options, World
 from zapwatch.channels import Channel, Status
 from zapwatch.config.gateway import AuditMode, ReplayMode
 from zapwatch.gateways.base import Gateway
-from zapwatch.messages.received import Received, ReceivedMessage
+from zapwatch.messages.received import Received, ReceivedMessage, Wanted
 
 
 class _Audited(World):
@@ -142,6 +142,34 @@ def test_what_arrives_by_the_second_audit_is_missed_no_more(world: _Audited) -> 
     assert world.audits() == 2
 
 
+def test_of_an_hour_without_a_session_exactly_what_the_phone_kept_is_missed(
+    world: _Audited,
+) -> None:
+    """Of its messages, the phone delivers every second one after the repair, with its own time."""
+    world.receive("BEFORE")
+    world.put(status=Status.DISCONNECTED)
+    began = world.clock.time()
+    came = []
+    for number in range(6):
+        world.alert()
+        world.run(600)
+        message = ReceivedMessage(f"ID{number}", world.clock.time() - 300, "text", "0001")
+        came.append(message)
+    world.gateway.on_call = lambda *_: world.put()
+    world.alert()
+    world.run(3600, until=lambda: world.outcomes()[-1] == "reconnected")
+    # Its alert ends.
+    world.hook.auditor.repository.want([wish_after("loja", began)])
+    world.gateway.has["loja"] += came
+    for message in came[::2]:
+        world.arrive(message.id)
+
+    world.run(150)
+
+    assert world.missing() == 3
+    assert sorted(world.missed()) == ["ID1", "ID3", "ID5"]
+
+
 def test_a_log_that_cannot_be_read_is_no_log_without_messages(world: _Audited) -> None:
     world.dropped_and_repaired()
     world.messages.is_down = True
@@ -238,10 +266,10 @@ def test_audits_of_many_channels_stay_claimed_and_share_a_list(
     taken: list[DueAudit] = []
     answer = world.gateway.received
 
-    def slowly(channel: Channel, since: float, until: float) -> Received:
+    def slowly(channel: Channel, wanted: Wanted) -> Received:
         world.clock.seconds += seconds
         taken.extend(other.claim() if seconds else [])
-        return answer(channel, since, until)
+        return answer(channel, wanted)
 
     monkeypatch.setattr(world.gateway, "received", slowly)
     repository.want([wish_after(name, world.clock.time()) for name in names], (0.0, 0.0))

@@ -397,6 +397,16 @@ class TestDelivery:
         assert _ends(world) == {"loja": "passed"}
         assert world.value("whatsapp_channel_webhook_fault", **labels) is None
 
+    def test_a_quiet_channel_is_reconnected_once_for_each_silence(self, world: World) -> None:
+        _receives(world, "A", ago=14_401)
+        world.messages.ids["loja"] = {"A"}
+        for times in (1, 2):
+            for _ in range(16):
+                world.alert("loja", RepairCause.SILENT)
+                world.run(900)
+            assert len(_times(world, "reconnect")) == times
+        assert set(world.outcomes()) == {"requested"}
+
     def test_a_message_that_arrives_lets_silence_be_repaired_again(self, world: World) -> None:
         _receives(world, "LOST", ago=300)
         _suspect(world)

@@ -27,7 +27,7 @@ SECRET = "a-secret-of-the-e2e-tests"
 TOKEN = "the-token-of-the-tests"
 SILENT_SECONDS = 8.0
 
-_SHORTER = {"for: 15s": "for: 3s", "for: 2m": "for: 10s"}
+_SHORTER = {"for: 15s": "for: 3s", "for: 2m": "for: 10s", "interval: 1m": "interval: 5s"}
 
 
 def free() -> Listen:

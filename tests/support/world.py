@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,14 @@ from zapwatch.gateways.base import (
     WebhookConfig,
 )
 from zapwatch.messages.log_tailer import RecentMessages
-from zapwatch.messages.received import Delivered, Received, ReceivedMessage
+from zapwatch.messages.received import (
+    Delivered,
+    Entry,
+    Received,
+    ReceivedMessage,
+    Wanted,
+    read_pages,
+)
 from zapwatch.messages.webhook_log import MessageLogError
 
 GATEWAY = "wpp"
@@ -210,19 +217,13 @@ class FakeGateway(Gateway):
     def create(self, channel_id: str) -> None:
         self._called("create", Operation.CREATE, channel_id)
 
-    def received(
-        self,
-        channel: Channel,
-        since: float,
-        until: float,
-        events_of: Collection[str] = (),
-        *,
-        newest: bool = False,
-    ) -> Received:
+    def received(self, channel: Channel, wanted: Wanted) -> Received:
         self._called("received", Operation.MESSAGES, channel.id)
-        has = [one for one in self.has.get(channel.id, []) if since <= one.at <= until]
-        events = {one.id: {"id": one.id} for one in has if one.id in events_of}
-        return Received(tuple(has), self.cannot_know, events)
+        rows = [
+            Entry(one.at, one.id, one.kind, one.chat, {"id": one.id})
+            for one in self.has.get(channel.id, [])
+        ]
+        return replace(read_pages([rows], wanted), cannot_know=self.cannot_know)
 
     def webhook(self, channel: Channel) -> WebhookConfig | None:
         self._called("webhook", Operation.WEBHOOK, channel.id)
@@ -272,11 +273,11 @@ class FakeMessages:
         ages = {key: self._clock.time() - at for key, at in self.came.items() if at >= since}
         return RecentMessages(ages, {token for token, at in self.echoes.items() if at >= since})
 
-    def delivered(self, wanted: Mapping[str, Collection[str]], since: float) -> Delivered:
+    def delivered(self, _keys: Collection[str], since: float) -> Delivered:
         if self.is_down:
             raise MessageLogError("made up")
         return Delivered(
-            {key: self.ids.get(key, set()) & set(ids) for key, ids in wanted.items()},
+            lambda key, ids: self.ids.get(key, set()) & set(ids),
             {key for key, at in self.came.items() if at >= since},
         )
 

@@ -195,12 +195,11 @@ _BEGAN = 1_770_624_902.0  # of tests.support.alerts
 @pytest.mark.parametrize(
     ("labels", "outage"),
     [
-        ({"alertname": "WhatsAppChannelSilent"}, Outage("loja", _BEGAN)),
-        ({"alertname": "WhatsAppChannelNeverHeard"}, Outage("loja", _BEGAN)),
+        ({"alertname": "WhatsAppChannelSilent"}, Outage("loja", _BEGAN, silent=True)),
+        ({"alertname": "WhatsAppChannelNeverHeard"}, Outage("loja", _BEGAN, silent=True)),
+        ({"alertname": "WhatsAppChannelDisconnected"}, Outage("loja", _BEGAN)),
         ({"alertname": "WhatsAppGatewayDown", "remediation": None}, Outage("", _BEGAN)),
         ({"alertname": "WhatsAppMessageLogDown", "remediation": None}, Outage("", _BEGAN)),
-        # Its repair tells.
-        ({"alertname": "WhatsAppChannelDisconnected"}, None),
         ({"alertname": "WhatsAppChannelSuspect", "remediation": "probe"}, None),
         ({"alertname": "WhatsAppGatewayDown", "gateway": "other"}, None),
         ({"alertname": "MyOwnRule"}, None),

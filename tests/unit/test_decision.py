@@ -37,6 +37,7 @@ from reconnect_hook.models import (
     Intent,
     Outcome,
     Phase,
+    ProbeOutcome,
     Step,
 )
 from zapwatch.channels import Channel, Status
@@ -418,6 +419,35 @@ def test_without_probes_nothing_is_probed() -> None:
     assert decide(over, CONNECTED, LED, WITHOUT_PROBES, NOW) == Wait()
     closed = decide(probe(), CONNECTED, LED, WITHOUT_PROBES, NOW)
     assert closed == Close(_THIS, well=False)
+
+
+@pytest.mark.parametrize(
+    ("columns", "kind", "is_called"),
+    [
+        ({}, ProbeKind.DELIVERY, False),
+        ({}, ProbeKind.ECHO, False),
+        ({}, ProbeKind.QUERY, True),
+        ({"called_at": NOW - 14_400}, ProbeKind.DELIVERY, True),
+        ({"probe_ended_at": NOW - 4031}, ProbeKind.DELIVERY, True),
+        ({"probe_ended_at": None}, ProbeKind.DELIVERY, True),
+        ({"probe_outcome": ProbeOutcome.UNDECIDED}, ProbeKind.DELIVERY, True),
+        ({"cause": RepairCause.MANUAL}, ProbeKind.DELIVERY, True),
+    ],
+)
+def test_a_session_that_passed_since_it_was_reconnected_needs_another_silence(
+    columns: dict[str, Any], kind: ProbeKind, is_called: bool
+) -> None:
+    passed = {
+        "attempts": 1,
+        "last_cause": RepairCause.SILENT,
+        "asked_at": NOW - 4030,
+        "called_at": NOW - 4000,
+        "probe_outcome": ProbeOutcome.PASSED,
+        "probe_ended_at": NOW - 4020,
+    }
+    policy = replace(POLICY, probe_kind=lambda _channel: kind)
+    found = decide(silent(**{**passed, **columns}), CONNECTED, LED, policy, NOW)
+    assert isinstance(found, MakeCall if is_called else Close)
 
 
 def test_what_failed_while_the_gateway_was_away_does_not_wait() -> None:

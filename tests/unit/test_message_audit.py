@@ -2,60 +2,81 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from reconnect_hook.message_audit import Audit, AuditResult, compare
+from reconnect_hook.message_audit import Audit, AuditResult, judge
 from zapwatch.messages.received import (
     Delivered,
+    Entry,
+    IdSet,
     Received,
-    ReceivedMessage,
+    Wanted,
     bare_id,
-    join,
+    read_chats,
     seconds_of,
 )
 
 _NOW = 1_700_000_000.0
 
 
-def _received(*ids: str, ago: float = 600, why: str = "") -> Received:
-    return Received(tuple(ReceivedMessage(one, _NOW - ago, "text", "0001") for one in ids), why)
+def _entry(id_: str, ago: float = 600) -> Entry:
+    return Entry(_NOW - ago, id_, "text", "5500000000001@c.us")
 
 
-def _compare(received: Received, *arrived: str, heard: bool = False, **more: object) -> Audit:
-    delivered = Delivered({"loja": set(arrived)}, {"loja"} if heard else set(), **more)  # type: ignore[arg-type]
-    return compare(received, delivered, "loja", judged_until=_NOW - 60)
+def _compare(
+    entries: list[Entry], *arrived: str, heard: bool = False, why: str = "", **more: object
+) -> Audit:
+    """Return the result for what a gateway lists and what has arrived."""
+    delivered = Delivered(
+        lambda _key, ids: set(ids) & set(arrived),
+        {"loja"} if heard else set(),
+        **more,  # type: ignore[arg-type]
+    )
+
+    def absent(ids: Collection[str]) -> Collection[str]:
+        return set(ids).difference(delivered.among("loja", ids))
+
+    received = read_chats([[entries]], Wanted(0, _NOW, absent))
+    told = replace(received, cannot_know=why)
+    return judge(told, delivered, "loja", until=_NOW, delivery_seconds=300)
 
 
 def test_what_both_have_is_complete() -> None:
-    audit = _compare(_received("A", "B"), "A", "B")
+    audit = _compare([_entry("A"), _entry("B")], "A", "B")
 
     assert (audit.result, audit.received, audit.missed) == (AuditResult.COMPLETE, 2, ())
 
 
 def test_what_only_the_gateway_has_is_missed_the_oldest_first() -> None:
-    audit = _compare(join([_received("C", ago=100), _received("A", "B", ago=200)]), "B")
+    audit = _compare([_entry("C", 400), _entry("A"), _entry("B")], "B")
 
     assert audit.result is AuditResult.MISSED
     assert [one.id for one in audit.missed] == ["A", "C"]
 
 
-def test_no_message_on_either_side_is_complete() -> None:
-    assert _compare(_received()).result is AuditResult.COMPLETE
+@pytest.mark.parametrize("entries", [[], [_entry("UNDERWAY", 30)]])
+def test_what_cannot_have_arrived_yet_is_no_matter(entries: list[Entry]) -> None:
+    assert _compare(entries).result is AuditResult.COMPLETE
 
 
 @pytest.mark.parametrize(
-    ("received", "more"),
+    ("entries", "more"),
     [
-        (_received("A", why="its store is off"), {}),
-        (_received(), {"heard": True}),
-        (_received("A", "LOST"), {"gaps": [(_NOW - 700, _NOW - 500)]}),
-        (join([_received("A"), _received("LATE", ago=30)]), {}),
+        ([_entry("A")], {"why": "its store is off"}),
+        ([], {"heard": True}),
+        ([_entry("A"), _entry("LOST")], {"gaps": [(_NOW - 700, _NOW - 500)]}),
+        ([_entry("A"), _entry("LATE", 100)], {}),
     ],
 )
 def test_what_cannot_be_known_is_neither_complete_nor_missed(
-    received: Received, more: dict[str, bool]
+    entries: list[Entry], more: dict[str, Any]
 ) -> None:
-    audit = _compare(received, "A", **more)
+    audit = _compare(entries, "A", **more)
 
     assert audit.result is AuditResult.UNKNOWN
     assert audit.why
@@ -63,7 +84,7 @@ def test_what_cannot_be_known_is_neither_complete_nor_missed(
 
 
 def test_what_is_surely_missed_is_told_although_there_may_be_more() -> None:
-    audit = _compare(_received("A", "B", why="the session does not open one of its chats"), "A")
+    audit = _compare([_entry("A"), _entry("B")], "A", why="the session does not open one chat")
 
     assert audit.result is AuditResult.MISSED
     assert [one.id for one in audit.missed] == ["B"]
@@ -71,17 +92,40 @@ def test_what_is_surely_missed_is_told_although_there_may_be_more() -> None:
 
 
 def test_what_arrived_in_a_gap_is_no_matter() -> None:
-    audit = _compare(_received("A"), "A", gaps=[(_NOW - 700, _NOW - 500)])
+    audit = _compare([_entry("A")], "A", gaps=[(_NOW - 700, _NOW - 500)])
 
     assert audit.result is AuditResult.COMPLETE
 
 
-def test_another_channels_arrival_of_the_same_group_message_does_not_count() -> None:
-    delivered = Delivered({"obra": {"A"}})
+def test_a_message_of_two_chats_counts_once() -> None:
+    """As where a gateway lists a person by number and by ``@lid``."""
+    received = read_chats([[[_entry("A")]], [[_entry("A"), _entry("B")]]], Wanted(0, _NOW))
 
-    audit = compare(_received("A"), delivered, "loja", judged_until=_NOW)
+    assert received == Received(received.messages, count=2)
+    assert [one.id for one in received.messages] == ["A", "B"]
 
-    assert audit.result is AuditResult.MISSED
+
+def test_a_day_of_messages_takes_little_memory() -> None:
+    """Both sides of an audit, of which a thousandth is missed: eight bytes a message and side."""
+    count, size = 10_000, 500
+    arrived = IdSet()
+    tracemalloc.start()
+    for begin in range(0, count, size):
+        arrived.add(f"3EB0{number:020}" for number in range(begin, begin + size) if number % 1000)
+    pages = (
+        [_entry(f"3EB0{number:020}") for number in range(begin, begin + size)]
+        for begin in range(0, count, size)
+    )
+
+    def absent(ids: Collection[str]) -> Collection[str]:
+        return set(ids) - arrived.among(ids)
+
+    received = read_chats([pages], Wanted(0, _NOW, absent))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert (len(received.messages), received.count) == (count // 1000, count)
+    assert peak < 1_500_000
 
 
 @pytest.mark.parametrize(

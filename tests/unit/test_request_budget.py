@@ -17,6 +17,7 @@ from zapwatch.gateways.base import (
 )
 from zapwatch.gateways.registry import MONTH_SECONDS, CallBudget, ListBudget
 from zapwatch.gateways.whapi import WhapiGateway
+from zapwatch.messages.received import Wanted
 
 _PER_MONTH = 1000
 _CHANNELS = 4
@@ -147,5 +148,5 @@ def test_an_audit_leaves_the_repairs_what_they_need() -> None:
         assert budget.take()
 
     with pytest.raises(GatewayError, match="requests_per_month is kept for repairs"):
-        gateway.received(Channel("loja", Status.CONNECTED), 0.0, 1.0)
+        gateway.received(Channel("loja", Status.CONNECTED), Wanted(0.0, 1.0))
     assert budget.take()

@@ -9,7 +9,7 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 from zapwatch.channels import Channel, NamedChannel, Status, channel_key
 from zapwatch.http import PLAIN_ACCESS, HttpAccess, HttpClient, HttpError, HttpResponse, one_line
 from zapwatch.messages.payloads import EventMessage
-from zapwatch.messages.received import Received
+from zapwatch.messages.received import Received, Wanted
 
 
 class Operation(enum.StrEnum):
@@ -608,26 +608,18 @@ class Gateway(ABC):
             Operation.TAKE_BACK, GatewayErrorKind.INVALID, "this gateway takes no message back"
         )
 
-    def received(
-        self,
-        channel: Channel,  # noqa: ARG002 - adapters use them
-        since: float,  # noqa: ARG002
-        until: float,  # noqa: ARG002
-        events_of: Collection[str] = (),  # noqa: ARG002
-        *,
-        newest: bool = False,  # noqa: ARG002
-    ) -> Received:
-        """Return the messages that the channel received between two times in Unix seconds.
-
-        Messages are not marked as read. For the ids in ``events_of``, the result includes events
-        as the gateway itself would post them. ``newest``: only the newest, by a few short calls.
-        """
+    def received(self, channel: Channel, wanted: Wanted) -> Received:  # noqa: ARG002
+        """Return messages that the channel received; they are not marked as read."""
         return Received(cannot_know="this gateway has no call that lists messages")
 
     @classmethod
     def read_event(cls, event: Mapping[str, Any]) -> Iterable[EventMessage]:  # noqa: ARG003
         """Return the messages in a posted event, none if it reports something else."""
         return ()
+
+    def with_media(self, channel: Channel, event: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG002
+        """Return an event of received() with the link to its file, if the list omits that."""
+        return event
 
     @staticmethod
     def event_headers(token: str, body: bytes) -> dict[str, str]:  # noqa: ARG004 - WAHA signs it

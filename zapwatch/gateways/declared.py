@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -47,10 +47,10 @@ from zapwatch.messages.payloads import EventMessage
 from zapwatch.messages.received import (
     Entry,
     Received,
+    Wanted,
     bare_id,
     is_of_a_chat,
-    join,
-    read_pages,
+    read_chats,
     seconds_of,
 )
 
@@ -248,22 +248,14 @@ class DeclaredGateway(Gateway):
         with self._operation(Operation.TAKE_BACK, hide=(number,)) as calls:
             self._run(calls, "take_back", channel.id, number=number, message_id=message_id)
 
-    def received(
-        self,
-        channel: Channel,
-        since: float,
-        until: float,
-        events_of: Collection[str] = (),
-        *,
-        newest: bool = False,
-    ) -> Received:
+    def received(self, channel: Channel, wanted: Wanted) -> Received:
         """List the messages of all chats, or those of each chat that has had one since.
 
         A gateway that lists nothing at all may keep nothing.
         """
-        paths = self.declaration.received
+        paths, since, newest = self.declaration.received, wanted.since, wanted.newest
         if paths is None:
-            return super().received(channel, since, until, events_of, newest=newest)
+            return super().received(channel, wanted)
         why = "the gateway lists no message of this channel, new or old"
 
         def entries(chat: str) -> Iterator[list[Entry]]:
@@ -288,9 +280,9 @@ class DeclaredGateway(Gateway):
             ]
             named = dict.fromkeys(chat for _, chat in sorted(told, reverse=True))
             chats = [chat for chat in named if is_usable_id(chat)][: _NEWEST if newest else None]
-        received = join(
-            read_pages(entries(chat), since, until) for chat in chats if is_of_a_chat(chat)
-        )
+        # The entries are not the gateway's events.
+        wanted = replace(wanted, events=False)
+        received = read_chats((entries(chat) for chat in chats if is_of_a_chat(chat)), wanted)
         return replace(received, cannot_know=received.cannot_know or why)
 
     @classmethod

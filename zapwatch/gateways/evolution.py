@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -42,6 +42,7 @@ from zapwatch.messages.payloads import EventMessage, is_from_me, is_stub
 from zapwatch.messages.received import (
     Entry,
     Received,
+    Wanted,
     bare_id,
     is_of_a_chat,
     read_pages,
@@ -279,23 +280,15 @@ class EvolutionGateway(Gateway):
             path = f"/chat/deleteMessageForEveryone/{in_path(channel.id)}"
             _checked(calls.send("DELETE", path, body)).json_object()
 
-    def received(
-        self,
-        channel: Channel,
-        since: float,
-        until: float,
-        events_of: Collection[str] = (),
-        *,
-        newest: bool = False,
-    ) -> Received:
+    def received(self, channel: Channel, wanted: Wanted) -> Received:
         """List the messages in Evolution's database, which stores them before it posts them.
 
         The list is empty if no message has arrived, and also if storing is off.
         """
-        pages = self._messages(channel.id, since, until, _NEWEST if newest else _PAGE)
-        pages = islice(pages, 1) if newest else pages
-        received = read_pages(pages, since, until, events_of)
-        if received.messages or received.cannot_know:
+        since, until = wanted.since, wanted.until
+        pages = self._messages(channel.id, since, until, _NEWEST if wanted.newest else _PAGE)
+        received = read_pages(islice(pages, 1) if wanted.newest else pages, wanted)
+        if received.count or received.cannot_know:
             events = {id_: self._event(channel, row) for id_, row in received.events.items()}
             return replace(received, events=events)
         if self._page(channel.id, {}, 1, 1)["total"] == 0:

@@ -11,7 +11,7 @@ import hmac
 import math
 import re
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import Any, ClassVar
@@ -25,6 +25,7 @@ from zapwatch.gateways.base import (
     ChannelList,
     Failure,
     Gateway,
+    GatewayError,
     GatewayErrorKind,
     GatewayResponse,
     Operation,
@@ -44,10 +45,10 @@ from zapwatch.messages.payloads import CIPHERTEXT, EventMessage, is_from_me, is_
 from zapwatch.messages.received import (
     Entry,
     Received,
+    Wanted,
     bare_id,
     is_of_a_chat,
-    join,
-    read_pages,
+    read_chats,
     seconds_of,
 )
 
@@ -68,6 +69,8 @@ _LISTS_ALL_CHATS = {"NOWEB", "GOWS"}
 _PAGE = 200  # messages or chats
 _NEWEST = 20  # messages or chats
 _NEWEST_CHATS = 3
+# Failures of a download, after which a message is delivered again without its file.
+_NO_FILE = {GatewayErrorKind.HTTP, GatewayErrorKind.INVALID, GatewayErrorKind.TIMEOUT}
 _MESSAGE_EVENTS = {"message", "message.any", "*"}
 # WAHA drops rows without content after paging, so that a page before the end may be empty.
 _EMPTY_PAGES = 2
@@ -104,7 +107,7 @@ class WahaGateway(Gateway):
         proof="check-exists of its own number",
         code="request-code",
         messages="messages of all chats (NOWEB, GOWS), else overview and messages of each chat; "
-        "without downloads",
+        "downloads only files that are delivered again",
         lost="logout, start",
     )
     hints: ClassVar = HINTS | {
@@ -205,16 +208,8 @@ class WahaGateway(Gateway):
             if not (answer.is_success and not answer.raw.strip()):
                 answer.json_value()
 
-    def received(
-        self,
-        channel: Channel,
-        since: float,
-        until: float,
-        events_of: Collection[str] = (),
-        *,
-        newest: bool = False,
-    ) -> Received:
-        """List the messages of all chats, or of each chat with a message since ``since``.
+    def received(self, channel: Channel, wanted: Wanted) -> Received:
+        """List the messages of all chats, or of each chat with a message since ``wanted.since``.
 
         The request has no time filter: one engine ignores it, another then omits the times.
         """
@@ -225,13 +220,13 @@ class WahaGateway(Gateway):
             return Received(cannot_know=why)
         if engine in _LISTS_ALL_CHATS:
             chats = ["all"]
-        elif newest:
-            chats = self._chats_since(channel.id, since, _NEWEST, 1)[:_NEWEST_CHATS]
+        elif wanted.newest:
+            chats = self._chats_since(channel.id, wanted.since, _NEWEST, 1)[:_NEWEST_CHATS]
         else:
-            chats = self._chats_since(channel.id, since)
-        size, most = (_NEWEST, 1) if newest else (_PAGE, None)
+            chats = self._chats_since(channel.id, wanted.since)
+        size, most = (_NEWEST, 1) if wanted.newest else (_PAGE, None)
         pages = (islice(self._messages(channel.id, one, size), most) for one in chats)
-        received = join(read_pages(one, since, until, events_of) for one in pages)
+        received = read_chats(pages, wanted)
         events = {id_: _event(session, id_, row) for id_, row in received.events.items()}
         return replace(received, events=events)
 
@@ -256,6 +251,23 @@ class WahaGateway(Gateway):
             ack=message.get("ackName") or message.get("ack"),
             readable=not is_stub(data) and data.get("type") != CIPHERTEXT,
         )
+
+    def with_media(self, channel: Channel, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Let WAHA download the file, as for its own events; without it if that fails."""
+        row = object_at(event, "payload")
+        parts = str(row.get("id")).split("_")
+        if row.get("hasMedia") is not True or len(parts) < 3:
+            return event
+        place = f"{in_path(parts[1])}/messages/{in_path(str(row['id']))}"
+        path = f"/api/{in_path(channel.id)}/chats/{place}?downloadMedia=true"
+        try:
+            with self._operation(Operation.MESSAGES, hide=re.findall(r"\d{5,}", place)) as calls:
+                media = calls.get(path).json_object().get("media")
+        except GatewayError as error:
+            if error.reason in _NO_FILE:
+                return event
+            raise
+        return {**event, "payload": row | {"media": media}}
 
     @staticmethod
     def event_headers(token: str, body: bytes) -> dict[str, str]:

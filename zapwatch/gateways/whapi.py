@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import Any, ClassVar, NamedTuple
@@ -38,6 +38,7 @@ from zapwatch.messages.payloads import EventMessage
 from zapwatch.messages.received import (
     Entry,
     Received,
+    Wanted,
     bare_id,
     is_of_a_chat,
     read_pages,
@@ -235,21 +236,13 @@ class WhapiGateway(Gateway):
             found = message.get("id") if isinstance(message, dict) else None
             return found if isinstance(found, str) and found else None
 
-    def received(
-        self,
-        channel: Channel,
-        since: float,
-        until: float,
-        events_of: Collection[str] = (),
-        *,
-        newest: bool = False,
-    ) -> Received:
+    def received(self, channel: Channel, wanted: Wanted) -> Received:
         """List the messages of all chats, the newest first, while the channel is paired.
 
         One request for each 500 messages and one more.
         """
         key, listed = channel_key(channel.id), 0
-        size, most = (_NEWEST, 1) if newest else (_PAGE, None)
+        size, most = (_NEWEST, 1) if wanted.newest else (_PAGE, None)
 
         def entries() -> Iterator[list[Entry]]:
             nonlocal listed
@@ -257,7 +250,7 @@ class WhapiGateway(Gateway):
                 listed += len(page)
                 yield [_entry(row) for row in page]
 
-        received = read_pages(entries(), since, until, events_of)
+        received = read_pages(entries(), wanted)
         if not listed and not received.cannot_know:
             return Received(cannot_know="Whapi lists no message of this channel, new or old")
         about = {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import Any, ClassVar
@@ -38,12 +38,13 @@ from zapwatch.gateways.helpers import (
 from zapwatch.http import parse_json
 from zapwatch.messages.payloads import CIPHERTEXT, EventMessage, is_from_me, message_id
 from zapwatch.messages.received import (
+    ChatError,
     Entry,
     Received,
+    Wanted,
     bare_id,
     is_of_a_chat,
-    join,
-    read_pages,
+    read_chats,
     seconds_of,
 )
 
@@ -360,16 +361,8 @@ class WppconnectGateway(Gateway):
                 readable=event.get("type") != CIPHERTEXT,
             )
 
-    def received(
-        self,
-        channel: Channel,
-        since: float,
-        until: float,
-        events_of: Collection[str] = (),
-        *,
-        newest: bool = False,
-    ) -> Received:
-        """List the messages in the session's page, of each chat with a message since ``since``.
+    def received(self, channel: Channel, wanted: Wanted) -> Received:
+        """List the messages in the session's page, of each chat with a message in the period.
 
         The server itself stores none, so a session that is down has no list.
         """
@@ -384,14 +377,15 @@ class WppconnectGateway(Gateway):
         recent = []
         for chat in chats:
             at, name = seconds_of(chat.get("t")), message_id(chat.get("id"))
-            if isinstance(name, str) and is_of_a_chat(name) and (at is None or at >= since):
-                recent.append((at or until, name))
+            is_recent = at is None or at >= wanted.since
+            if isinstance(name, str) and is_of_a_chat(name) and is_recent:
+                recent.append((at or wanted.until, name))
         names = [name for _, name in sorted(recent, reverse=True)]
-        if newest:
+        if wanted.newest:
             del names[_NEWEST_CHATS:]
-        size, most = (_NEWEST, 1) if newest else (_PAGE, None)
-        read = (islice(self._messages(channel.id, chat, size), most) for chat in names)
-        received = join(_received_in(pages, since, until, events_of) for pages in read)
+        size, most = (_NEWEST, 1) if wanted.newest else (_PAGE, None)
+        pages = (islice(self._messages(channel.id, chat, size), most) for chat in names)
+        received = read_chats(pages, wanted)
         events = {
             id_: {"event": "onmessage", "session": channel.id} | row
             for id_, row in received.events.items()
@@ -406,7 +400,7 @@ class WppconnectGateway(Gateway):
                 answer = self._tokens.send(calls, "GET", in_path(channel_id), path)
                 parsed = answer.json()
                 if answer.status == 401 and isinstance(parsed, dict) and "response" in parsed:
-                    raise _ChatError
+                    raise ChatError("the session does not open one of its chats")
                 rows = _expect_status(answer).get("response")
             found = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
             if not found:
@@ -461,19 +455,6 @@ class WppconnectGateway(Gateway):
         except Failure as failure:
             if failure.reason not in {GatewayErrorKind.TIMEOUT, GatewayErrorKind.HTTP}:
                 raise
-
-
-class _ChatError(Exception):
-    """The session lists a chat but does not know it."""
-
-
-def _received_in(
-    pages: Iterable[list[Entry]], since: float, until: float, rows_of: Collection[str]
-) -> Received:
-    try:
-        return read_pages(pages, since, until, rows_of)
-    except _ChatError:
-        return Received(cannot_know="the session does not open one of its chats")
 
 
 def _at(row: dict[str, Any]) -> float:

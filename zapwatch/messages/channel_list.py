@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -90,7 +90,7 @@ class Activity:
         ages = {key: view.now - last for key, last in view.last_message.items()}
         return RecentMessages({key: age for key, age in ages.items() if age <= seconds})
 
-    def delivered(self, _wanted: Mapping[str, Collection[str]], _since: float) -> Delivered:
+    def delivered(self, _keys: Collection[str], _since: float) -> Delivered:
         """Raise MessageLogError: the list shows no single messages."""
         raise MessageLogError("the channel list shows no single messages")
 

@@ -263,26 +263,19 @@ class EventStore:
         with self._read() as connection:
             return set(connection.scalars(statement))
 
-    def arrived(self, gateway: str, wanted: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
-        """Return the wanted ids, by channel key, that were received in the last seven days."""
-        found: dict[str, set[str]] = {key: set() for key in wanted}
+    def arrived(self, gateway: str, channel: str, ids: Collection[str]) -> set[str]:
+        """Return those of a channel's ids that were received in the last seven days."""
         with self._read() as connection:
             key = connection.scalar(sa.select(hash_key.c.key))
             if key is None:
-                return found
-            by_hash = {
-                _hash(key, channel, one): (channel, one)
-                for channel, ids in wanted.items()
-                for one in ids
-            }
+                return set()
+            by_hash = {_hash(key, channel, one): one for one in ids}
             hashes = list(by_hash)
-            table = arrived_ids
+            found: set[str] = set()
             for begin in range(0, len(hashes), _CHUNK):
-                some = table.c.hash.in_(hashes[begin : begin + _CHUNK])
-                query = sa.select(table.c.hash).where(table.c.gateway == gateway, some)
-                for one in connection.scalars(query):
-                    channel, id_ = by_hash[one]
-                    found[channel].add(id_)
+                some = arrived_ids.c.hash.in_(hashes[begin : begin + _CHUNK])
+                query = sa.select(arrived_ids.c.hash).where(arrived_ids.c.gateway == gateway, some)
+                found.update(by_hash[one] for one in connection.scalars(query))
         return found
 
     def ids_since(self, now: float) -> float:

@@ -7,7 +7,8 @@ between them (``@lid`` or ``@c.us``).
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from array import array
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ from zapwatch.clock import unix_seconds
 
 MOST_MESSAGES = 50_000
 """Limit of messages per channel and read."""
-_MOST_PAGES = 1000
+_MOST_PAGES = 1000  # of one chat
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _KIND = re.compile(r"[A-Za-z_]{1,20}")
@@ -36,26 +37,63 @@ class ReceivedMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """Question to a gateway's list: messages between two times in Unix seconds."""
+
+    since: float
+    until: float
+    among: Callable[[Collection[str]], Collection[str]] = lambda ids: ids
+    """Returns the ids of interest among those of a page; the other messages are only counted."""
+    events: bool = False
+    """Whether their events are wanted too, as the gateway itself would post them."""
+    newest: bool = False
+    """Whether only the newest are wanted, by a few short calls."""
+
+
+@dataclass(frozen=True, slots=True)
 class Received:
     """Messages of one channel in a period, without duplicates."""
 
     messages: tuple[ReceivedMessage, ...] = ()
+    """Those of interest."""
     cannot_know: str = ""
     """Reason why messages may be missing, in words; empty if the list is complete."""
     events: Mapping[str, dict[str, Any]] = field(default_factory=dict, repr=False)
     """Requested events by id. They contain texts and numbers, so keep them in memory only."""
+    count: int = 0
+    """Number of all messages in the period."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
     """Messages that arrived at a consumer, by its own channel keys."""
 
-    ids: Mapping[str, Collection[str]]
-    """Requested ids that arrived."""
+    among: Callable[[str, Collection[str]], Collection[str]]
+    """Returns those of a channel's ids that arrived; raises MessageLogError."""
     heard: Collection[str] = frozenset()
     """Channels with any message in that period."""
     gaps: Collection[tuple[float, float]] = ()
     """Periods without knowledge, in Unix seconds."""
+
+
+class IdSet:
+    """Set of ids that takes eight bytes an id: only their hashes are kept."""
+
+    def __init__(self) -> None:
+        self._hashes = array("q")
+
+    def add(self, ids: Iterable[str]) -> None:
+        """Add ids."""
+        self._hashes.extend(map(hash, ids))
+
+    def among(self, ids: Collection[str]) -> set[str]:
+        """Return those of the ids that were added."""
+        known = set(map(hash, ids)).intersection(self._hashes)
+        return {one for one in ids if hash(one) in known}
+
+
+class ChatError(Exception):
+    """The gateway does not return one chat's messages. ``str()`` is the reason."""
 
 
 def bare_id(message_id: object) -> str | None:
@@ -99,40 +137,75 @@ class Entry:
     """Whole entry."""
 
 
-def read_pages(
-    pages: Iterable[list[Entry]], since: float, until: float, rows_of: Collection[str] = ()
-) -> Received:
-    """Return the messages of ``pages``, newest first, between two times in Unix seconds.
+def read_pages(pages: Iterable[list[Entry]], wanted: Wanted) -> Received:
+    """Return the wanted messages of one list; see read_chats()."""
+    return read_chats([pages], wanted)
 
-    ``events`` are the whole entries of the ids in ``rows_of``.
 
-    Times are checked here, since gateways ignore filters; reading ends with a page whose entries
-    are all older than ``since``.
+def read_chats(chats: Iterable[Iterable[list[Entry]]], wanted: Wanted) -> Received:
+    """Return the wanted messages of chats; the pages of each are newest first.
+
+    Times are checked here, since gateways ignore filters; reading a chat ends with a page whose
+    entries are all older than ``since``. Only wanted messages are kept in memory; their ``events``
+    are whole entries.
     """
-    found: dict[str, ReceivedMessage] = {}
-    seen: set[str] = set()
-    rows: dict[str, dict[str, Any]] = {}
-    why = ""
-    for number, page in enumerate(pages):
-        counted = [(entry, entry.id) for entry in page if entry.id is not None]
-        for entry, id_ in counted:
+    reading = _Reading(wanted)
+    for pages in chats:
+        try:
+            reading.read(pages)
+        except ChatError as error:
+            reading.why = reading.why or str(error)
+        if reading.count > MOST_MESSAGES:
+            break
+    return Received(tuple(reading.found), reading.why, reading.rows, reading.count)
+
+
+class _Reading:
+    """The messages of the chats that have been read."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.found: list[ReceivedMessage] = []
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.why = ""
+        self.count = 0
+        self._wanted = wanted
+        self._counted = IdSet()
+
+    def read(self, pages: Iterable[list[Entry]]) -> None:
+        """Read one chat; raise ChatError."""
+        before: set[str] = set()
+        for number, page in enumerate(pages):
+            ids = {entry.id for entry in page if entry.id is not None}
+            self._take(page)
+            if self.count > MOST_MESSAGES or number > _MOST_PAGES:
+                self.why = f"there are more than {MOST_MESSAGES} messages"
+                return
+            if ids and ids <= before:
+                self.why = "the gateway repeats a page of its list"
+                return
+            before = ids
+            times = [entry.at for entry in page if entry.at is not None]
+            if times and max(times) < self._wanted.since:
+                return
+
+    def _take(self, page: Iterable[Entry]) -> None:
+        inside: dict[str, tuple[Entry, float]] = {}
+        for entry in page:
+            if entry.id is None:
+                continue
             if entry.at is None:
-                why = "the gateway lists messages without their time"
-            elif since <= entry.at <= until and id_ not in found:
-                found[id_] = _message(entry, id_, entry.at)
-                if id_ in rows_of:
-                    rows[id_] = entry.row
-        if len(found) > MOST_MESSAGES or number > _MOST_PAGES:
-            why = f"there are more than {MOST_MESSAGES} messages"
-            break
-        if counted and seen.issuperset(id_ for _, id_ in counted):
-            why = "the gateway repeats a page of its list"
-            break
-        seen.update(id_ for _, id_ in counted)
-        times = [entry.at for entry in page if entry.at is not None]
-        if times and max(times) < since:
-            break
-    return Received(tuple(found.values()), why, rows)
+                self.why = "the gateway lists messages without their time"
+            elif self._wanted.since <= entry.at <= self._wanted.until:
+                inside.setdefault(entry.id, (entry, entry.at))
+        new = inside.keys() - self._counted.among(inside)
+        self._counted.add(new)
+        self.count += len(new)
+        wanted = set(self._wanted.among(new))
+        for id_, (entry, at) in inside.items():
+            if id_ in wanted:
+                self.found.append(_message(entry, id_, at))
+                if self._wanted.events:
+                    self.rows[id_] = entry.row
 
 
 def _message(entry: Entry, id_: str, at: float) -> ReceivedMessage:
@@ -141,15 +214,3 @@ def _message(entry: Entry, id_: str, at: float) -> ReceivedMessage:
     digits = "".join(c for c in chat.partition("@")[0] if "0" <= c <= "9")
     named = isinstance(entry.kind, str) and _KIND.fullmatch(entry.kind)
     return ReceivedMessage(id_, at, str(entry.kind) if named else "other", digits[-4:])
-
-
-def join(parts: Iterable[Received]) -> Received:
-    """Merge the messages of several chats."""
-    found: dict[str, ReceivedMessage] = {}
-    events: dict[str, dict[str, Any]] = {}
-    why = ""
-    for part in parts:
-        found.update({one.id: one for one in part.messages})
-        events.update(part.events)
-        why = why or part.cannot_know
-    return Received(tuple(found.values()), why, events)

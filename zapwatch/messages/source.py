@@ -28,7 +28,7 @@ from zapwatch.messages.log_tailer import (
     LogTailer,
     RecentMessages,
 )
-from zapwatch.messages.received import Delivered
+from zapwatch.messages.received import Delivered, IdSet
 from zapwatch.messages.webhook_log import Head, MessageLog, MessageLogError, Row
 
 
@@ -56,8 +56,8 @@ class MessageSource(Protocol):
     def recent(self, seconds: float) -> RecentMessages:
         """Return the messages of the last ``seconds``."""
 
-    def delivered(self, wanted: Mapping[str, Collection[str]], since: float, /) -> Delivered:
-        """Return the ``wanted`` ids, by channel, that have arrived since ``since``."""
+    def delivered(self, keys: Collection[str], since: float, /) -> Delivered:
+        """Return what has arrived at the channels ``keys`` since ``since`` (Unix seconds)."""
 
     def histories(
         self, wanted: Collection[str], pause: Callable[[], None], /
@@ -167,10 +167,9 @@ class LogMessages:
             before = rows[-1].id
         return recent
 
-    def delivered(self, wanted: Mapping[str, Collection[str]], since: float) -> Delivered:
-        """Read the log backwards, keeping only the wanted ids in memory."""
-        missing = {key: set(ids) for key, ids in wanted.items()}
-        found: dict[str, set[str]] = {key: set() for key in wanted}
+    def delivered(self, keys: Collection[str], since: float) -> Delivered:
+        """Read the log backwards, and keep the hashes of ids in memory."""
+        arrived = {key: IdSet() for key in keys}
         heard: set[str] = set()
         head = self._log.head(0)
         ahead = head.now - self._clock.time()
@@ -179,19 +178,17 @@ class LogMessages:
         for _ in range(0, _MOST_COMPARED, _CHUNK):
             rows = self._log.arrivals_before(before, _CHUNK)
             for row in rows:
-                ids = missing.get(row.key) if row.key is not None else None
-                if ids is None or row.key is None or not row.ids:
+                if row.key not in arrived or not row.ids:
                     continue
                 if row.time is not None and row.time >= since:
                     heard.add(row.key)
-                found[row.key] |= ids & row.ids
-                ids -= row.ids
+                arrived[row.key].add(row.ids)
             times = [row.time for row in rows if row.time is not None]
             oldest = min(times, default=oldest)
             if not rows or (times and max(times) < since - _EARLIER_SECONDS):
                 # Nothing is known before the first row of a new or purged log.
                 gaps = () if rows else ((0.0, oldest - ahead),)
-                return Delivered(found, heard, gaps)
+                return Delivered(lambda key, ids: arrived[key].among(ids), heard, gaps)
             before = rows[-1].id
         raise MessageLogError(f"more than {_MOST_COMPARED} rows in that time")
 
@@ -268,13 +265,13 @@ class StoredMessages:
             _NO_RECEIVER if stored.is_silent(now, GAP_AFTER) else "",
         )
 
-    def delivered(self, wanted: Mapping[str, Collection[str]], since: float) -> Delivered:
-        """Look up the ids; times without a running receiver are gaps."""
+    def delivered(self, _keys: Collection[str], since: float) -> Delivered:
+        """Look up ids on demand; times without a running receiver are gaps."""
         now = self._clock.time()
         stored = self._store.activity(self._gateway, 0.0)
         gaps = [(begin - _STALE_SECONDS, end) for begin, end in stored.receiver_gaps(now)]
         return Delivered(
-            self._store.arrived(self._gateway, wanted),
+            lambda key, ids: self._store.arrived(self._gateway, key, ids),
             {key for key, last in stored.last.items() if last.came >= since},
             [*gaps, (0.0, self._store.ids_since(now))],
         )
@@ -353,9 +350,9 @@ class AliasedMessages:
         recent = self._source.recent(seconds)
         return RecentMessages(self._joined(recent.ages, min), recent.echoes, recent.gap)
 
-    def delivered(self, wanted: Mapping[str, Collection[str]], since: float) -> Delivered:
-        """Query the source; ``wanted`` already has its names. Raises MessageLogError."""
-        return self._source.delivered(wanted, since)
+    def delivered(self, keys: Collection[str], since: float) -> Delivered:
+        """Query the source; ``keys`` are already its names. Raises MessageLogError."""
+        return self._source.delivered(keys, since)
 
     def histories(self, wanted: Collection[str], pause: Callable[[], None]) -> dict[str, History]:
         """Return the last 28 days of the ``wanted`` keys; raise MessageLogError."""

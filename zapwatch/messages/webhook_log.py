@@ -103,19 +103,24 @@ CHANNEL_PATHS = (
 """Paths of the channel in a payload; the first that exists counts."""
 
 
-_OUTER_IDS = ("$.id", "$.id._serialized", "$.messageId", "$.message_id", "$.key.id")
-_INNER_IDS = (
+_ID_PATHS = (
+    "$.id",
+    "$.id._serialized",
+    "$.messageId",
+    "$.message_id",
+    "$.key.id",
     "$.message.id",
+    "$.message.id._serialized",
     "$.message.key.id",
     "$.payload.id",
     "$.data.id",
+    "$.data.id._serialized",
     "$.data.key.id",
     "$.raw.payload.id",
     "$.raw.payload.id._serialized",
     "$.raw.payload.key.id",
-    "$.message.id._serialized",
-    "$.data.id._serialized",
 )
+_LONGEST_IDS = 4000  # characters of a payload's ids
 
 
 class MessageLogError(Exception):
@@ -425,25 +430,18 @@ def _is_from_me(valid: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
 
 
 def _ids_of_row() -> sa.ColumnElement[str | None]:
-    """Return a JSON list of the ids in a payload, NULL for own messages.
+    """Return a JSON list of what is at the paths of an id, NULL for own messages.
 
-    A missing path costs a scan of the whole text of up to 16 MB, so inner ids are extracted only if
-    the outer id is not in WhatsApp Web's format.
+    One call for all paths, since each scans the whole text of up to 16 MB.
     """
-
-    def first(paths: Sequence[str]) -> sa.ColumnElement[Any]:
-        found = (_JsonScalar(_LOG.c.payload_json, sa.literal_column(f"'{one}'")) for one in paths)
-        return sa.func.substr(sa.func.coalesce(*found), 1, sa.literal_column("300"))
-
-    valid = sa.func.json_valid(_LOG.c.payload_json) == 1
-    outer = first(_OUTER_IDS)
-    is_enough = sa.func.instr(outer, sa.literal_column("'@'")) > 0
-    inner = sa.case((is_enough, None), else_=first(_INNER_IDS))
+    payload = _LOG.c.payload_json
+    valid = sa.func.json_valid(payload) == 1
+    found = sa.func.json_extract(payload, *(sa.literal_column(f"'{one}'") for one in _ID_PATHS))
     # The comparison is NULL if a place has no fromMe.
     of_others = (
         _IS_MESSAGE & valid & (sa.func.coalesce(_is_from_me(valid), sa.false()) == sa.false())
     )
-    return sa.case((of_others, sa.func.json_array(outer, inner)), else_=None)
+    return sa.case((of_others, sa.func.substr(found, 1, _LONGEST_IDS)), else_=None)
 
 
 def _short_whapi_event() -> sa.ColumnElement[str | None]:
@@ -740,11 +738,19 @@ def _arrival(
         return Arrival(row_id, max(times, default=None), name, own)
     key = channel_key(str(channel)) if channel is not None else None
     is_in = MESSAGE_EVENTS.get((event or "").lower()) is Direction.IN
-    known: list[object] = json.loads(ids) if is_in and ids is not None else []
-    if note == CIPHERTEXT or any(str(one).startswith("true_") for one in known):
+    known = _list_of(ids) if is_in and note != CIPHERTEXT else []
+    if any(isinstance(one, str) and one.startswith("true_") for one in known):
         known = []
     found = frozenset(id_ for one in known if (id_ := bare_id(one)) is not None)
     return Arrival(row_id, max(times, default=None), key, found)
+
+
+def _list_of(text: str | None) -> list[Any]:
+    """Parse a JSON list of ids, which may have been cut off."""
+    try:
+        return list(json.loads(text or "[]"))
+    except (ValueError, RecursionError, TypeError):
+        return []
 
 
 def _time(value: Any) -> float | None:

@@ -70,6 +70,7 @@ class WahaApi(SimulatedApi):
             ("DELETE", f"{listed}/<encoded:message>", self._take_back),
             ("GET", "/api/<encoded:channel>/chats/overview", self._overview),
             ("GET", listed, self._messages),
+            ("GET", f"{listed}/<encoded:message>", self._message),
         )
 
     def is_right(self) -> bool:
@@ -85,7 +86,7 @@ class WahaApi(SimulatedApi):
             "session": message.channel,
             "engine": "NOWEB",
             "timestamp": int(at * 1000),
-            "payload": _content(message, at),
+            "payload": _content(message, at) | _media(message),
         }
 
     @staticmethod
@@ -242,6 +243,17 @@ class WahaApi(SimulatedApi):
         careful = asked.get("downloadMedia") == "false"
         return self.about("messages" if careful else "careless", channel, tell)
 
+    def _message(self, channel: str, chat: str, message: str) -> Response:
+        """Return one message, with a link to its file."""
+
+        def tell(one: SimulatedChannel, _: float) -> WrapperAnswer:
+            for found in self.gateway.messages_of(one):
+                if (found.chat, found.serialized) == (chat, message):
+                    return WrapperAnswer(200, _row(found) | _media(found))
+            return _failed("Message not found")
+
+        return self.about("media", channel, tell)
+
     def about(
         self, operation: str, channel: str, work: Work, missing: WrapperAnswer | None = None
     ) -> Response:
@@ -332,6 +344,12 @@ def _failed(words: str) -> WrapperAnswer:
 def _cut(rows: list[Any]) -> list[Any]:
     offset = int(request.args.get("offset", 0))
     return rows[offset : offset + int(request.args.get("limit", 10))]
+
+
+def _media(message: SimulatedMessage) -> dict[str, Any]:
+    """Return the link to a message's file, which lists without a download omit."""
+    url = f"http://gateway.example.com/api/files/{message.channel}/{message.id}.jpeg"
+    return {"media": {"url": url, "mimetype": "image/jpeg"} if message.kind == "image" else None}
 
 
 def _row(message: SimulatedMessage) -> dict[str, Any]:
