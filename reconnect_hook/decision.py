@@ -351,7 +351,7 @@ def _is_just_reconnected(row: ChannelRow, channel: Channel, policy: Policy, now:
         return False
     if row.asked_at is None or row.called_at is None or row.probe_ended_at is None:
         return False
-    is_new = now < row.called_at + policy.silence_threshold(channel.id)
+    is_new = now < row.called_at + policy.silence_threshold(channel)
     return is_new and row.probe_ended_at >= row.asked_at
 
 

@@ -124,7 +124,7 @@ def test_requests_that_wait_are_stored_together_and_each_gets_its_own_answer(
         (403, other("stranger"), {**_BEARER, **origin}),
         (400, b"{", _BEARER),
         (413, b" " * (MAX_REQUEST_BYTES + 1), _BEARER),
-        (202, payload(alert("LOJA"), alert("b"), alert(gateway="other")), _BEARER),
+        (202, payload(alert("loja"), alert("b"), alert(gateway="other")), _BEARER),
     ]
     environs = [
         create_environ("/alerts", method="POST", data=body, headers=headers)

@@ -68,12 +68,12 @@ def test_the_least_that_must_be_set_brings_the_documented_databases() -> None:
         ("WPP_GATEWAY_NAME", "other", "name", "other"),
         ("WPP_GATEWAY_TIMEOUT", "1.5", "timeout", 1.5),
         ("WPP_GATEWAY_QR_TIMEOUT", "2", "qr_timeout", 2),
-        ("IGNORE_CHANNELS", " Imob Sites, obra ,", "ignore", {"imobsites", "obra"}),
+        ("IGNORE_CHANNELS", " Imob Sites, obra ,", "ignore", {"Imob Sites": True, "obra": True}),
         ("IGNORE_STOPPED", "on", "ignore_stopped", True),
         ("SILENT_HOURS", "0.5", "silent_hours", 0.5),
         (
             *("SILENT_HOURS_OVERRIDES", " Imob Sites=72, loja=1.5 ,"),
-            *("silent_hours_overrides", {"imobsites": 72, "loja": 1.5}),
+            *("silent_hours_overrides", {"Imob Sites": 72, "loja": 1.5}),
         ),
         ("MESSAGE_LOOKBACK_HOURS", "24", "message_lookback_hours", 24),
         ("SILENCE_MODE", "Adaptive", "silence_mode", SilenceMode.ADAPTIVE),
@@ -229,7 +229,7 @@ def test_a_setting_that_is_missing_or_blank_is_named(name: str, value: str | Non
                 "loja=55 0000 000 0001",
                 "loja=190",
                 "loja=5500000000001,obra=5500000000001",
-                "loja=5500000000001,Lo Ja=5500000000002",
+                "loja=5500000000001,loja=5500000000002",
             )
         ),
         *(("PROBE_ECHO_TEXT", value) for value in ("two\nlines", "x" * 501)),

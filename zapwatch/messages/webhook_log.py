@@ -140,6 +140,7 @@ _KINDS: Mapping[object, type[MessageLogError]] = {
     3024: _TooSlow,  # MySQL
     3157: _TooDeep,  # MySQL: JSON deeper than 100 levels; other servers treat it as invalid JSON
 }
+_NO_SUCH_TABLE = 1146
 
 
 @dataclass(frozen=True, slots=True)
@@ -663,7 +664,10 @@ class MessageLog:
 def _readable(error: SQLAlchemyError) -> MessageLogError:
     arguments: tuple[Any, ...] = getattr(getattr(error, "orig", None), "args", ())
     kind = _KINDS.get(arguments[0], MessageLogError) if arguments else MessageLogError
-    return kind(one_line(error))
+    words = one_line(error)
+    if arguments[:1] == (_NO_SUCH_TABLE,) or words.startswith("no such table"):
+        words += ": if there is no message log, set MESSAGE_LOG_URL=none"
+    return kind(words)
 
 
 def _of_whapi(names: Names, payload: str) -> tuple[str | None, list[EventMessage]]:
