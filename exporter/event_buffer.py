@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from exporter.event_receiver import Count, Receiver, Sender
-from zapwatch.channels import Channel
+from zapwatch.channels import Channel, Names, rekeyed
 from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SettingsError
 from zapwatch.config.readers import check_strength
@@ -53,6 +54,7 @@ class _Box:
     """One gateway's messages that wait to be written, and its counters; all by channel key."""
 
     listed: frozenset[str] = frozenset()
+    names: Names = field(default_factory=Names)
     last: dict[str, Last] = field(default_factory=dict)
     minutes: dict[tuple[str, int], Minutes] = field(default_factory=dict)
     counts: Counter[tuple[str, Direction]] = field(default_factory=Counter)
@@ -70,6 +72,7 @@ class _Box:
         Always False until a list has been read.
         """
         self.events += 1
+        message = replace(message, key=self.names.key_of(message.key))
         if message.readable:
             self._note_readable(message, now)
         elif message.key in self.listed and not self._is_known(message):
@@ -121,6 +124,16 @@ class _Box:
         if len(self.recent) > _RECENT:
             del self.recent[next(iter(self.recent))]
         return False
+
+    def rename(self) -> None:
+        """Change the keys of all that came before the first list."""
+        key_of = self.names.key_of
+        self.last = rekeyed(self.last, key_of, Last.join)
+        self.minutes = rekeyed(self.minutes, lambda one: (key_of(one[0]), one[1]), Minutes.join)
+        by_key = rekeyed(self.counts, lambda one: (key_of(one[0]), one[1]), operator.add)
+        self.counts = Counter(by_key)
+        self.echoes = {token: key_of(name) for token, name in self.echoes.items()}
+        self.ids = {(key_of(name), id_) for name, id_ in self.ids}
 
     def take(self, gateway: str, batch: Batch) -> None:
         """Move the data of listed channels into the batch."""
@@ -183,10 +196,14 @@ class Inbox:
         with self._lock:
             return self._boxes[gateway].note(message, self._clock.time())
 
-    def list_channels(self, gateway: str, keys: frozenset[str]) -> None:
-        """Set the keys of a gateway's channels; drop the counts of removed ones."""
+    def list_channels(self, gateway: str, channels: Collection[Channel]) -> None:
+        """Set a gateway's channels; drop the counts of removed ones."""
+        keys = frozenset(key for one in channels for key in (one.key, one.message_key))
         with self._lock:
             box = self._boxes[gateway]
+            box.names = Names(channels)
+            if keys and not box.listed:
+                box.rename()
             if keys != box.listed:
                 box.listed = keys
                 known = keys.union(box.last)
@@ -261,8 +278,7 @@ class TakenMessages(StoredMessages):
 
     def poll(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Write waiting messages and read the store; raise MessageLogError."""
-        keys = frozenset(key for one in channels for key in (one.key, one.message_key))
-        self._inbox.list_channels(self._gateway, keys)
+        self._inbox.list_channels(self._gateway, channels)
         # Before the write, so that every counted message already has its time.
         counts = self._inbox.counts(self._gateway)
         self._inbox.write()

@@ -77,7 +77,7 @@ class Target:
     channel: str
     reason: RepairCause
     key: str = field(init=False)
-    """The channel's key, the same for all spellings."""
+    """The channel's key."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", channel_key(self.channel))

@@ -16,7 +16,7 @@ from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.models import FAILURES, RECOVERIES, AskedBy, Outcome
 from reconnect_hook.scheduler import Scheduler, add_gateways, poll
 from reconnect_hook.supervisor import GatewayController, Store, make_controller, open_store
-from zapwatch.channels import Channel, Status, channel_key
+from zapwatch.channels import ByName, Channel, Status, channel_key
 from zapwatch.cli import printable
 from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings, Settings
@@ -108,8 +108,8 @@ class Check:
     def _tell_list(self, listed: ChannelList) -> None:
         """Print the sessions that are not watched, and the channels that have left the list."""
         self._say(f"{len(listed.channels)} channels listed")
-        for ignored in listed.ignored:
-            self._say(f"{ignored}: ignored, as the settings say")
+        for name in listed.ignored:
+            self._say(f"{name}: ignored, as the settings say")
         for reason, count in listed.left_out.items():
             # People cannot fix remains of sessions without an id.
             tell = self._say if reason is LeftOut.UNUSABLE_ID else self._print
@@ -117,8 +117,13 @@ class Check:
         if self._controller is None:
             return
         ids = {channel.key: channel.id for channel in listed.channels}
-        ignored_keys = self._gateway.ignore.union(map(channel_key, listed.ignored))
-        for name in self._controller.history.note_listed(ids, ignored_keys):
+        ignored = set(map(channel_key, listed.ignored))
+        rest = ByName(dict.fromkeys(self._gateway.ignore.keys() - ignored, True))
+
+        def is_ignored(key: str) -> bool:
+            return key in ignored or bool(rest.of(Channel(key, Status.UNKNOWN)))
+
+        for name in self._controller.history.note_listed(ids, is_ignored):
             self._print(
                 f"{name}: the gateway no longer lists it: create the session again under the same "
                 "name, unless it was removed on purpose"
@@ -159,7 +164,7 @@ class Check:
 
     def _wanted(self, channels: Collection[Channel], view: ActivitySnapshot | None) -> list[Target]:
         wanted: list[Target] = []
-        unheard: dict[str, str] = {}
+        unheard: dict[str, Channel] = {}
         for channel in channels:
             if not channel.connected:
                 wanted.append(Target(channel.id, RepairCause.DISCONNECTED))
@@ -169,10 +174,10 @@ class Check:
             elif view is None:
                 self._say(f"{channel.id}: connected")
             elif (age := view.age(channel.key)) is None:
-                unheard[channel.key] = channel.id
+                unheard[channel.key] = channel
                 self._say(f"{channel.id}: connected, no message known")
             else:
-                limit = self._gateway.silence_threshold(channel.id)
+                limit = self._gateway.silence_threshold(channel)
                 is_silent = age > limit
                 if is_silent:
                     wanted.append(Target(channel.id, RepairCause.SILENT))
@@ -181,16 +186,17 @@ class Check:
                 self._say(f"{channel.id}: {status}, {last}")
         return wanted + ([] if view is None else self._never_heard(unheard))
 
-    def _never_heard(self, unheard: Mapping[str, str]) -> list[Target]:
+    def _never_heard(self, unheard: Mapping[str, Channel]) -> list[Target]:
         """Return the channels without a message for longer than the silence threshold.
 
         The time runs from the first check that found none: a new channel has had no chance yet.
         """
         if self._controller is None:
             return []
-        seconds = self._controller.history.note_unheard(unheard)
+        ids = {key: channel.id for key, channel in unheard.items()}
+        seconds = self._controller.history.note_unheard(ids)
         return [
-            Target(channel, RepairCause.NEVER_HEARD)
+            Target(channel.id, RepairCause.NEVER_HEARD)
             for key, channel in unheard.items()
             if seconds[key] >= self._gateway.silence_threshold(channel)
         ]

@@ -19,7 +19,7 @@ from reconnect_hook.probe import Finding, ProbeRun
 from reconnect_hook.probe_limits import ECHO_GAP_SECONDS
 from reconnect_hook.scheduler import Scheduler, add_gateways
 from reconnect_hook.supervisor import GatewayController, make_controller, open_store
-from zapwatch.channels import Channel, channel_key
+from zapwatch.channels import AmbiguousNameError, Channel, key_meant
 from zapwatch.cli import printable
 from zapwatch.config import Settings, SettingsError
 from zapwatch.config.gateway import ProbeKind
@@ -46,7 +46,6 @@ def run_probe(settings: Settings, channel: str, kind: ProbeKind | None, *, dry_r
     Returns 0 if it is alive (with ``dry_run``: if it can be probed), else 1.
     """
     store = open_store(settings)
-    key = channel_key(channel)
     code = 1
     unread = known = False
     scheduler = Scheduler(store.database)
@@ -54,13 +53,17 @@ def run_probe(settings: Settings, channel: str, kind: ProbeKind | None, *, dry_r
     for gateway in settings.gateways:
         controller = make_controller(settings, gateway, store, HookMetrics(), scheduler)
         try:
-            listed = {one.key: one for one in controller.client.list_channels().channels}
-            if key in listed:
+            listed = _list(controller)
+            key = key_meant(channel, listed)
+            if key is not None:
                 known = True
                 code = _probe(controller.probing, listed[key], listed, kind, dry_run=dry_run)
         except GatewayError as error:
             unread = True
             _say(f"{gateway.name}: {error}; check --dry-run --verbose says more")
+        except AmbiguousNameError as error:
+            known = True
+            _say(f"{gateway.name}: {error}")
         finally:
             controller.client.close()
     store.database.close()
@@ -137,7 +140,7 @@ def _obstacle(means: ProbeContext, channel: Channel, wanted: ProbeKind) -> str:
         return ""
     if wanted is ProbeKind.ECHO and means.kind_of(channel) is ProbeKind.ECHO:
         return ""
-    chosen = means.settings.wanted(channel.key)
+    chosen = means.settings.wanted(channel)
     if chosen is ProbeKind.OFF:
         return "PROBE or PROBE_OVERRIDES says off"
     asks_nothing = wanted is ProbeKind.OFF and chosen is ProbeKind.DELIVERY
@@ -182,14 +185,14 @@ def run_audit(
     for one in chosen:
         controller = make_controller(settings, one, store, HookMetrics(), scheduler)
         try:
-            for each in _named(controller.client.list_channels().channels, channel):
+            for each in _named(_list(controller), channel):
                 # One at a time, to show progress with thousands of channels.
                 audit = _audit(controller, each, since, say)
                 if replay and audit.missed:
                     say(_replay(controller, each))
                     audit = _audit(controller, each, since, say)
                 found.append((one.name, each, audit))
-        except (GatewayError, StateError) as error:
+        except (GatewayError, StateError, AmbiguousNameError) as error:
             failed = True
             _say(f"{one.name}: {error}")
         finally:
@@ -205,8 +208,19 @@ def run_audit(
     return UNKNOWN if failed or not found or AuditResult.UNKNOWN in results else 0
 
 
-def _named(channels: Sequence[Channel], name: str | None) -> list[Channel]:
-    return [one for one in channels if name is None or one.key == channel_key(name)]
+def _list(controller: GatewayController) -> Mapping[str, Channel]:
+    """List the channels, also for the message sources."""
+    listed = {one.key: one for one in controller.client.list_channels().channels}
+    controller.workers.channels = listed
+    return listed
+
+
+def _named(listed: Mapping[str, Channel], name: str | None) -> list[Channel]:
+    """Return the channel of this name, or all without one; raise AmbiguousNameError."""
+    if name is None:
+        return list(listed.values())
+    key = key_meant(name, listed)
+    return [] if key is None else [listed[key]]
 
 
 def _audit(

@@ -83,8 +83,8 @@ class ProbeContext:
         number = self.settings.number_of(channel, None)
         return number or self.settings.number_of(channel, self.client.own_number(channel))
 
-    def can_ask(self, key: str) -> bool:
+    def can_ask(self, channel: Channel) -> bool:
         """Whether settings and gateway allow any probe of a channel."""
-        wanted = self.settings.wanted(key)
+        wanted = self.settings.wanted(channel)
         by_echo = wanted is ProbeKind.ECHO and self.messages is not None
         return wanted is not ProbeKind.OFF and (self.client.can_query or by_echo)

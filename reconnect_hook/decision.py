@@ -77,7 +77,7 @@ class Policy:
 
     backoff: Backoff
     verify_seconds: float
-    silence_threshold: Callable[[str], float]
+    silence_threshold: Callable[[Channel], float]
     reconnect_action: Action
     allow_restart: bool = False
     keeps_channel: bool = False
@@ -317,7 +317,7 @@ def _decide_connected(
     if _is_delivery_broken(row, seen, channel, policy, now):
         return Close(channel, well=False)
     came_back = row.attempts > 0 and row.last_status not in {None, Status.CONNECTED}
-    lately = min(now - row.since + _ALERT_SECONDS, policy.silence_threshold(channel.id))
+    lately = min(now - row.since + _ALERT_SECONDS, policy.silence_threshold(channel))
     if came_back or (seen.age is not None and seen.age <= lately):
         return recovered
     if _is_just_reconnected(row, channel, policy, now):
@@ -351,7 +351,7 @@ def _is_just_reconnected(row: ChannelRow, channel: Channel, policy: Policy, now:
         return False
     if row.asked_at is None or row.called_at is None or row.probe_ended_at is None:
         return False
-    is_new = now < row.called_at + policy.silence_threshold(channel.id)
+    is_new = now < row.called_at + policy.silence_threshold(channel)
     return is_new and row.probe_ended_at >= row.asked_at
 
 

@@ -10,7 +10,7 @@ from reconnect_hook.attempt_log import StepKind
 from reconnect_hook.context import ProbeContext, UnableError
 from reconnect_hook.diagnosis import Evidence
 from reconnect_hook.probe_limits import Echo, LimitReason
-from zapwatch.channels import Channel
+from zapwatch.channels import Channel, folded
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind
 from zapwatch.messages.log_tailer import RecentMessages
@@ -72,10 +72,14 @@ class Echoes:
     def senders(self, receiver: Channel) -> Iterator[Channel]:
         """Yield possible senders to a channel, the best first; itself if there is no other."""
         means = self._means
+        # A token does not tell channels apart whose names are folded alike.
+        alike = folded(receiver.message_key)
         others = [
             one
             for one in self._listed.values()
-            if one.connected and one.key != receiver.key and means.kind_of(one) is ProbeKind.ECHO
+            if one.connected
+            and folded(one.message_key) != alike
+            and means.kind_of(one) is ProbeKind.ECHO
         ]
         if not others:
             yield receiver

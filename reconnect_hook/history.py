@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -261,11 +261,13 @@ class RepairHistory:
 
         return self._database.transact(work)
 
-    def note_listed(self, listed: Mapping[str, str], ignored: Collection[str]) -> list[str]:
+    def note_listed(
+        self, listed: Mapping[str, str], is_ignored: Callable[[str], bool]
+    ) -> list[str]:
         """Record the listed channels (key: id), and return those that have left the list.
 
         Each is returned once, five minutes or more after the first call that missed it: a
-        restarting gateway lists its sessions one by one. Keys in ``ignored`` are dropped.
+        restarting gateway lists its sessions one by one. Ignored keys are dropped.
         """
 
         def work(connection: sa.Connection) -> list[str]:
@@ -274,7 +276,9 @@ class RepairHistory:
             before: dict[str, tuple[str, float | None]] = json.loads(noted or "{}")
             kept: dict[str, tuple[str, float | None]] = {k: (c, None) for k, c in listed.items()}
             gone = []
-            for key in before.keys() - kept.keys() - set(ignored):
+            for key in before.keys() - kept.keys():
+                if is_ignored(key):
+                    continue
                 name, since = before[key]
                 # A time in the future, from before the clock was set back, is replaced.
                 since = at if since is None or since > at else since

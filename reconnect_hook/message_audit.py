@@ -18,7 +18,7 @@ from sqlalchemy.dialects import mysql, sqlite
 from reconnect_hook.audit_log import EventLog
 from reconnect_hook.schema import message_audit, missed_message
 from reconnect_hook.workers import OneAtATime, StartThread, start_thread
-from zapwatch.channels import Channel, channel_key
+from zapwatch.channels import Channel, Status, channel_key
 from zapwatch.clock import Clock
 from zapwatch.config.gateway import AuditMode
 from zapwatch.db import Database, StateError, now, now_column
@@ -125,14 +125,14 @@ class AuditWish:
 
 
 def wish_after(
-    channel: str, noticed_at: float, threshold: Callable[[str], float] | None = None
+    channel: str, noticed_at: float, threshold: Callable[[Channel], float] | None = None
 ) -> AuditWish:
     """Return the request after an outage that was noticed at a time in Unix seconds.
 
     If silence revealed it, the channel had been silent for ``threshold`` seconds by then. An empty
     channel stands for the whole gateway.
     """
-    silence = 0.0 if threshold is None else threshold(channel)
+    silence = 0.0 if threshold is None else threshold(Channel(channel, Status.UNKNOWN))
     return AuditWish(channel, noticed_at - silence - _EARLIER_SECONDS)
 
 

@@ -234,6 +234,11 @@ class Recorder:
             row.epoch, row.next_at = 0, changes.at
             return
         channel = listed.channels.get(row.key)
+        if channel is None and not (row.listed or row.paused):
+            meant = listed.spellings.of(Channel(row.channel, Status.UNKNOWN))
+            if meant is not None:
+                self._readdress(changes, row, meant, listed.look)
+                return
         try:
             self._note_listed(row, channel, changes.at)
             seen = Seen(listed.look, channel, listed.ages.get(row.key))
@@ -254,6 +259,13 @@ class Recorder:
             _log.exception("channel %r met a fault of the hook itself", row.channel)
             row.restore()
             row.next_at = changes.at + _FAULT_SECONDS
+
+    @staticmethod
+    def _readdress(changes: RowChanges, row: ChannelRow, meant: Channel, look: int) -> None:
+        """Move the intent of an alert that spells the channel's name in another way."""
+        asked = (row.intent, row.cause, row.since, changes.at, look, row.asked_by)
+        changes.raises.append(Raise(meant.key, meant.id, *asked))
+        changes.deleted.add(row.key)
 
     @staticmethod
     def _note_listed(row: ChannelRow, channel: Channel | None, at: float) -> None:

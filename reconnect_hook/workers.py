@@ -7,14 +7,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 
 from reconnect_hook.attempt_log import AttemptStep, StepKind
 from reconnect_hook.context import Interrupted, PostponedError, ProbeContext, UnableError
 from reconnect_hook.decision import CallAnswer, MakeCall
 from reconnect_hook.models import Step
 from reconnect_hook.probe import Finding, ProbeRun
-from zapwatch.channels import Channel, known_numbers
+from zapwatch.channels import ByName, Channel, Status, channel_key, known_numbers
 from zapwatch.clock import Clock
 from zapwatch.db import StateError
 from zapwatch.gateways.base import Gateway, GatewayError, GatewayErrorKind, Operation
@@ -58,7 +58,7 @@ class OneAtATime:
             self._running.release()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Listed:
     """The answer to a list; times are of the monotonic clock.
 
@@ -71,6 +71,11 @@ class Listed:
     channels: Mapping[str, Channel] = field(default_factory=dict)
     ages: Mapping[str, float] = field(default_factory=dict)
     error: GatewayError | None = None
+
+    @cached_property
+    def spellings(self) -> ByName[Channel]:
+        """The channels, to be found by another spelling of their names."""
+        return ByName(self.channels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +142,11 @@ class Workers:
         if self.channels is None:
             raise MessageLogError("the channel list could not be read")
         return self.channels.values()
+
+    def channel_of(self, name: str) -> Channel:
+        """Return the channel of this name in the last list, else one of unknown status."""
+        listed = (self.channels or {}).get(channel_key(name))
+        return listed or Channel(name, Status.UNKNOWN)
 
     @property
     def reads_messages(self) -> bool:

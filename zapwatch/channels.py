@@ -4,23 +4,59 @@ from __future__ import annotations
 
 import enum
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 
 MAX_ID_LENGTH = 255
 """Limit of an id in characters; longer ones never become a label or a path."""
 
 
 def channel_key(channel_id: str) -> str:
-    """Return the normalized id: without white space, case-folded, NFC.
+    """Return the identity of a channel: its id in NFC, without white space around it.
 
-    Gateways and logs spell one channel ``Pixel12 Digital`` and ``pixel12digital``, and encode the
-    second letter of ``São`` as one character or as two.
+    Clients encode the second letter of ``São`` as one character or as two. Databases ignore blanks
+    at the end.
     """
-    joined = "".join(channel_id.split())
+    return unicodedata.normalize("NFC", channel_id.strip())
+
+
+def folded(name: str) -> str:
+    """Return a name without white space and letter case, for comparison where no exact one is.
+
+    Logs and people may write ``Pixel12 Digital`` for a channel that is listed as
+    ``pixel12digital``.
+    """
+    joined = "".join(name.split())
     if joined.isascii():
         return joined.casefold()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", joined).casefold())
+
+
+class AmbiguousNameError(Exception):
+    """A person's spelling means several channels. ``str()`` is one line."""
+
+    def __init__(self, name: str, alike: Sequence[str]) -> None:
+        self.name = name
+        self.alike = ", ".join(alike)
+        super().__init__(f"{name} may be any of {self.alike}: letter case and blanks matter here")
+
+
+def key_meant(name: str, keys: Collection[str]) -> str | None:
+    """Return the key that a person's ``name`` means: the exact one, or the only one folded alike.
+
+    Raises AmbiguousNameError if several are folded alike.
+    """
+    key = channel_key(name)
+    if key in keys:
+        return key
+    alike = sorted(one for one in keys if folded(one) == folded(name))
+    if len(alike) > 1:
+        raise AmbiguousNameError(name, alike)
+    return alike[0] if alike else None
 
 
 def is_usable_id(channel_id: str) -> bool:
@@ -31,11 +67,10 @@ def is_usable_id(channel_id: str) -> bool:
     """
     if len(channel_id) > MAX_ID_LENGTH:
         return False
-    key = channel_key(channel_id)
     return (
-        key not in {"", ".", ".."}
-        # Case folding can lengthen it.
-        and len(key) <= MAX_ID_LENGTH
+        "".join(channel_id.split()) not in {"", ".", ".."}
+        # NFC lengthens some letters.
+        and len(channel_key(channel_id)) <= MAX_ID_LENGTH
         # A shortcut: printable ids, nearly all of them, contain neither category.
         and (
             channel_id.isprintable()
@@ -54,6 +89,30 @@ class NamedChannel:
     name: str
     secret: str = field(repr=False)
     id: str | None = None
+
+
+def _alone(names: Iterable[str]) -> Mapping[str, str]:
+    """Return the names by their folded form, empty for several that are folded alike."""
+    found: dict[str, str] = {}
+    for name in names:
+        alike = folded(name)
+        found[alike] = "" if alike in found else name
+    return found
+
+
+class ByName(dict[str, _V]):
+    """Values by the names that an operator wrote, as channel keys."""
+
+    def __init__(self, values: Mapping[str, _V]) -> None:
+        super().__init__(values)
+        self._alone = _alone(self)
+
+    def of(self, channel: Channel) -> _V | None:
+        """Return a channel's value, by its exact name or the only one that is folded alike."""
+        value = self.get(channel.key)
+        if value is not None or not self or channel.has_twin:
+            return value
+        return self.get(self._alone.get(folded(channel.key), ""))
 
 
 class Status(enum.StrEnum):
@@ -82,7 +141,8 @@ class Channel:
     last activity, Unix seconds) and ``message_count`` (stored messages) are None if the gateway
     does not report them. A channel that is not ``repairable`` is watched, never called. A
     ``stopped`` one has to be started. ``alias`` is its name in log and events if that is not the
-    id.
+    id. If the gateway lists another id that differs only in letter case and blanks, the channel
+    ``has_twin``: only its exact name means it.
     """
 
     id: str
@@ -93,6 +153,7 @@ class Channel:
     activity: float | None = None
     message_count: int | None = None
     alias: str | None = None
+    has_twin: bool = False
     key: str = field(init=False, repr=False, compare=False)
     """Identity, see channel_key()."""
     message_key: str = field(init=False, repr=False, compare=False)
@@ -109,6 +170,39 @@ class Channel:
     def connected(self) -> bool:
         """Whether the gateway reports the channel as connected."""
         return self.status is Status.CONNECTED
+
+
+class Names:
+    """Channels by their names in log and events."""
+
+    def __init__(self, channels: Iterable[Channel] = ()) -> None:
+        self._channels = {one.message_key: one for one in channels}
+        self._alone: Mapping[str, str] | None = None
+
+    def key_of(self, name: str) -> str:
+        """Return the message key of the channel with this name, else the name's own key.
+
+        Another spelling means the only channel that is folded alike.
+        """
+        key = channel_key(name)
+        if key in self._channels:
+            return key
+        if self._alone is None:
+            # Late, since most names are exact.
+            alone = (key for key, one in self._channels.items() if one.alias or not one.has_twin)
+            self._alone = _alone(alone)
+        return self._alone.get(folded(key)) or key
+
+
+def rekeyed(
+    values: Mapping[_K, _V], key_of: Callable[[_K], _K], join: Callable[[_V, _V], _V]
+) -> dict[_K, _V]:
+    """Return the values by other keys; those that get the same key are joined."""
+    found: dict[_K, _V] = {}
+    for name, value in values.items():
+        key = key_of(name)
+        found[key] = join(found[key], value) if key in found else value
+    return found
 
 
 def known_numbers(listed: Iterable[Channel], before: Mapping[str, str]) -> Mapping[str, str]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 
 from exporter.silence.model import Bounds, Learned, Model, ModelError, Thresholds, bounds_of, load
-from zapwatch.channels import Channel, Status
+from zapwatch.channels import AmbiguousNameError, Channel, Status, folded, key_meant
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings, SilenceMode
 from zapwatch.gateways.base import GatewayError
 from zapwatch.gateways.registry import make_gateway
@@ -23,7 +23,6 @@ _A_MONDAY = datetime(2001, 1, 1)  # noqa: DTZ001 - local time, as the profile
 
 def explain(settings: Settings, gateway: GatewaySettings, channel_id: str) -> list[str]:
     """Return lines that describe a gateway's channel and its threshold."""
-    channel = Channel(channel_id, Status.UNKNOWN)
     bounds = bounds_of(settings)
     trouble = "nothing has been learned yet: the exporter does that in the background"
     model = None
@@ -34,10 +33,17 @@ def explain(settings: Settings, gateway: GatewaySettings, channel_id: str) -> li
             model = load(gateway.silence_state_file, bounds)
         except ModelError as error:
             trouble = str(error)
+    known = model.channels if model else {}
+    try:
+        name = key_meant(channel_id, known) or channel_id
+    except AmbiguousNameError as error:
+        return [str(error)]
+    twins = [key for key in known if folded(key) == folded(name) and key != name]
+    channel = Channel(name, Status.UNKNOWN, has_twin=bool(twins))
     view, age = _look(settings, gateway, channel)
     last_message = view.last_message if view else {}
     threshold = Thresholds(gateway, bounds, can_query=False).of(channel, last_message, model)
-    learned = model.channels.get(channel.key) if model else None
+    learned = model.of(channel) if model else None
     lines = [f"{channel_id}: may be silent for {_span(threshold.seconds)} ({threshold.mode})", age]
     if threshold.mode is SilenceMode.FIXED:
         lines.append(f"  fixed, since {_why_fixed(gateway, channel, model, learned, trouble)}")
@@ -87,7 +93,7 @@ def _why_fixed(
     learned: Learned | None,
     trouble: str,
 ) -> str:
-    if channel.key in gateway.silent_hours_overrides:
+    if gateway.silent_hours_overrides.of(channel) is not None:
         return "SILENT_HOURS_OVERRIDES names it"
     if model is None:
         return trouble

@@ -28,7 +28,7 @@ from exporter.silence.profile import (
     week_of,
     weeks_ago,
 )
-from zapwatch.channels import Channel
+from zapwatch.channels import ByName, Channel, folded
 from zapwatch.config import GatewaySettings, Settings, SilenceMode
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.messages.history import HOURS, Gap, History
@@ -194,6 +194,12 @@ class Model:
     learned_at: float
     channels: Mapping[str, Learned]
 
+    def of(self, channel: Channel) -> Learned | None:
+        """Return what was learned of a channel."""
+        # The keys of earlier checkouts are folded.
+        learned = self.channels.get(channel.key)
+        return learned or (None if channel.has_twin else self.channels.get(folded(channel.key)))
+
     @property
     def messages(self) -> int:
         """Number of messages behind the model."""
@@ -303,10 +309,12 @@ class Thresholds:
         self._bounds = bounds
         self._can_query = can_query
         self._fixed = Threshold(gateway.silent_hours * 3600, SilenceMode.FIXED)
-        self._overrides = {
-            key: Threshold(hours * 3600, SilenceMode.FIXED)
-            for key, hours in gateway.silent_hours_overrides.items()
-        }
+        self._overrides = ByName(
+            {
+                key: Threshold(hours * 3600, SilenceMode.FIXED)
+                for key, hours in gateway.silent_hours_overrides.items()
+            }
+        )
         self._model: Model | None = None
         self._known: dict[str, tuple[float, Threshold]] = {}
         self._suspicions: dict[str, tuple[float, float]] = {}
@@ -321,9 +329,10 @@ class Thresholds:
         """
         key = channel.key
         last = last_message.get(key)
-        learned = model.channels.get(key) if model else None
-        if learned is None or last is None or key in self._overrides:
-            return self._overrides.get(key, self._fixed)
+        learned = model.of(channel) if model else None
+        override = self._overrides.of(channel)
+        if learned is None or last is None or override:
+            return override or self._fixed
         self._forget_other(model)
         # Most channels have had no message since the last call.
         at, threshold = self._known.get(key, (None, None))
@@ -342,7 +351,7 @@ class Thresholds:
         if self._gateway.probe.kind_of(channel, can_query=self._can_query) is ProbeKind.OFF:
             return None
         last = last_heard.get(channel.key)
-        learned = model.channels.get(channel.key) if model else None
+        learned = model.of(channel) if model else None
         if learned is None or last is None:
             return min(most, self._gateway.probe.after_minutes * 60)
         self._forget_other(model)

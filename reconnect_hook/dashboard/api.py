@@ -18,7 +18,7 @@ from reconnect_hook.dashboard.channel_view import (
     ChannelView,
     view_id,
 )
-from reconnect_hook.dashboard.errors import refuse_unusable_id
+from reconnect_hook.dashboard.errors import settle_channel
 from reconnect_hook.dashboard.scan import (
     PairingRefusedError,
     ask_pairing_code,
@@ -39,7 +39,7 @@ from reconnect_hook.scan_links import (
     TooManyLinksError,
 )
 from zapwatch.alertmanager import AlertmanagerError
-from zapwatch.channels import channel_key
+from zapwatch.channels import AmbiguousNameError, channel_key
 
 _MOST_HOURS = 24 * 365
 
@@ -80,11 +80,12 @@ class DashboardApi:
         add(pair, "pairing_code", self._pairing_code, methods=["POST"])
         routes.before_request(self._check)
         routes.register_error_handler(HTTPException, _http_error)
+        routes.register_error_handler(AmbiguousNameError, _ambiguous_name)
         return routes
 
     def _check(self) -> None:
         self._auth.check()
-        refuse_unusable_id()
+        settle_channel(self._board, self._panels)
 
     def _channels(self) -> Response:
         snapshot = self._board.look()
@@ -123,7 +124,7 @@ class DashboardApi:
     def _ask(self, channel: str) -> Response:
         """Queue a probe."""
         known = self._known(channel)
-        if not self._panels.of_request().controller.probing.can_ask(channel_key(known.channel)):
+        if not self._panels.of_request().can_ask(known.channel):
             return as_json(
                 409, {"error": "PROBE is off, or this gateway has no query: set up echoes"}
             )
@@ -249,6 +250,10 @@ class DashboardApi:
 
     def _row(self, snapshot: DashboardSnapshot, channel: str) -> ChannelView | None:
         return snapshot.rows.get(view_id(self._panels.of_request().name, channel))
+
+
+def _ambiguous_name(error: AmbiguousNameError) -> Response:
+    return as_json(404, {"error": str(error)})
 
 
 def _body() -> Mapping[str, Any]:

@@ -21,7 +21,7 @@ from reconnect_hook.dashboard.timeline import (
 from reconnect_hook.history import Attempt, Paused, Present, Remembered, RepairHistory, Waiting
 from reconnect_hook.models import FAILURES, RECOVERIES, ProbeOutcome
 from reconnect_hook.probe_limits import Probed
-from zapwatch.channels import Status, channel_key
+from zapwatch.channels import Status, channel_key, folded
 
 GONE_ALERT = "WhatsAppChannelGone"
 _FAILING = 3  # consecutive failed repairs, as in the rule WhatsAppReconnectFailing
@@ -136,8 +136,8 @@ class ChannelView:
 
 
 def view_id(gateway: str, channel: str) -> str:
-    """Return the id of a channel's row, from any spelling of the channel's id."""
-    # Keys hold no blank, so the id is unambiguous.
+    """Return the id of a channel's row."""
+    # Gateways' names hold no blank, so the id is unambiguous.
     return f"{gateway} {channel_key(channel)}"
 
 
@@ -361,11 +361,11 @@ class ChannelFilter:
 
     def of(self, rows: Iterable[ChannelView]) -> list[ChannelView]:
         """Return the matching rows in order."""
-        wanted = channel_key(self.search)
+        wanted = folded(self.search)
         found = [
             row
             for row in rows
-            if wanted in row.key and self.gateway in {"", row.gateway} and self._shows(row)
+            if wanted in folded(row.key) and self.gateway in {"", row.gateway} and self._shows(row)
         ]
         return sorted(found, key=self._order)
 
@@ -381,15 +381,16 @@ class ChannelFilter:
                 return True
 
     def _order(self, row: ChannelView) -> tuple[float, str, str]:
+        by_name = folded(row.key), row.id
         match self.sort:
             case "name":
-                return 0, row.key, row.gateway
+                return 0, *by_name
             case "message":
-                return row.last_message or 0, row.key, row.gateway
+                return row.last_message or 0, *by_name
             case "repair":
-                return -(row.last.finished_at if row.last else 0), row.key, row.gateway
+                return -(row.last.finished_at if row.last else 0), *by_name
             case _:
-                return row.kind.rank, row.key, row.gateway
+                return row.kind.rank, *by_name
 
 
 def count_by_health(rows: Iterable[ChannelView], blind: Collection[str] = ()) -> dict[str, int]:

@@ -158,7 +158,7 @@ class DirectReader:
         return replace(
             found,
             last_message=self._ages.get(channel.key),
-            threshold=self._gateway.silence_threshold(channel.id),
+            threshold=self._gateway.silence_threshold(channel),
         )
 
     def close(self) -> None:

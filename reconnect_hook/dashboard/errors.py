@@ -10,7 +10,8 @@ from werkzeug.wrappers import Response as AnyResponse
 from reconnect_hook.app import as_json
 from reconnect_hook.auth import WAIT_SECONDS
 from reconnect_hook.dashboard import i18n
-from zapwatch.channels import is_usable_id
+from reconnect_hook.dashboard.snapshot import DashboardCache, GatewayPanels
+from zapwatch.channels import AmbiguousNameError, is_usable_id
 from zapwatch.db import StateError
 
 CONTENT_POLICY = (
@@ -20,10 +21,18 @@ CONTENT_POLICY = (
 """The header Content-Security-Policy: no inline script or style, nothing from other hosts."""
 
 
-def refuse_unusable_id() -> None:
-    """Abort with 404 if the path holds an unusable channel id."""
-    if not is_usable_id((request.view_args or {}).get("channel", "x")):
+def settle_channel(board: DashboardCache, panels: GatewayPanels) -> None:
+    """Replace the path's channel by the gateway's own spelling of it.
+
+    Aborts with 404 if the id is unusable, and raises AmbiguousNameError.
+    """
+    arguments = request.view_args or {}
+    if "channel" not in arguments:
+        return
+    if not is_usable_id(arguments["channel"]):
         abort(404)
+    gateway = panels.of_request().name
+    arguments["channel"] = board.look().name_meant(gateway, arguments["channel"])
 
 
 def finish(response: Response) -> Response:
@@ -53,6 +62,16 @@ def no_such_page(error: HTTPException) -> AnyResponse:
         return as_json(error.code or 404, {"error": error.name})
     words = _("Not found"), _("There is no such page or channel.")
     return finish(error_page(404, *words))
+
+
+def ambiguous_name(error: AmbiguousNameError) -> AnyResponse:
+    """Return 404: the path's spelling means several channels."""
+    text = _(
+        "%(name)s may be any of %(names)s: letter case and blanks matter here.",
+        name=error.name,
+        names=error.alike,
+    )
+    return error_page(404, _("Not found"), text)
 
 
 def state_error(_error: StateError) -> AnyResponse:

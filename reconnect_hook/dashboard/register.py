@@ -21,6 +21,7 @@ from reconnect_hook.dashboard.timeline import ConnectedShares, WeekHistory
 from reconnect_hook.dashboard.views import OPEN, ChannelPage, LoginPage, OverviewPage, QrEndpoints
 from reconnect_hook.supervisor import HookSupervisor
 from zapwatch.alertmanager import AlertmanagerApi
+from zapwatch.channels import AmbiguousNameError
 from zapwatch.clock import Clock
 from zapwatch.config import Settings, hook_link
 from zapwatch.db import StateError
@@ -72,7 +73,7 @@ def add_page(
         alertmanager_url=settings.alertmanager_url,
         clock=clock,
     )
-    routes = _blueprint(auth)
+    routes = _blueprint(auth, board, panels)
     for views in (
         LoginPage(auth),
         documentation,
@@ -98,7 +99,7 @@ def add_page(
         app.register_error_handler(code, errors.no_such_page)
 
 
-def _blueprint(auth: TokenAuth) -> Blueprint:
+def _blueprint(auth: TokenAuth, board: DashboardCache, panels: GatewayPanels) -> Blueprint:
     """Return the blueprint of the pages; it authenticates each request outside OPEN."""
     routes = Blueprint(
         "page",
@@ -112,9 +113,10 @@ def _blueprint(auth: TokenAuth) -> Blueprint:
     def check() -> None:
         if request.endpoint not in OPEN:
             auth.check()
-        errors.refuse_unusable_id()
+        errors.settle_channel(board, panels)
 
     routes.after_request(errors.finish)
     routes.register_error_handler(HTTPException, errors.http_error)
+    routes.register_error_handler(AmbiguousNameError, errors.ambiguous_name)
     routes.register_error_handler(StateError, errors.state_error)
     return routes

@@ -203,11 +203,10 @@ class ShareDialog:
         self, channel: str, *, address: str = "", kind: str = LinkKind.SCAN, wrong: str = ""
     ) -> str:
         panel = self._panels.of_request()
-        row = self._board.look().rows.get(view_id(panel.name, channel))
         return render_template(
             "share.html",
             logged_in=True,
-            name=row.channel if row else channel,
+            name=channel,
             gateway=panel.name,
             links=self._links.of_channel(panel.name, channel),
             valid_for={one: {hours: VALID_FOR[hours] for hours in HOURS[one]} for one in LinkKind},
@@ -298,7 +297,7 @@ class ScanPage:
         link, panel = self._find(token, *LinkKind)
         if link.kind == LinkKind.STATUS:
             return self._status(link, panel)
-        number = panel.number_of(channel_key(link.channel))
+        number = panel.number_of(link.channel)
         return render_template(
             "scan.html",
             channel=link.channel,

@@ -43,7 +43,7 @@ from reconnect_hook.dashboard.timeline import (
 from reconnect_hook.history import Present
 from reconnect_hook.supervisor import GatewayController, HookSupervisor
 from zapwatch.alertmanager import AlertmanagerApi, AlertmanagerError
-from zapwatch.channels import Status
+from zapwatch.channels import Status, key_meant
 from zapwatch.clock import Clock
 from zapwatch.config import Settings
 from zapwatch.config.gateway import MessageSourceKind
@@ -72,11 +72,16 @@ class GatewayPanel:
     direct: DirectReader
     weeks: MessageWeeks
 
-    def number_of(self, key: str) -> str | None:
+    def can_ask(self, name: str) -> bool:
+        """Whether settings and gateway allow any probe of a channel."""
+        return self.controller.probing.can_ask(self.controller.workers.channel_of(name))
+
+    def number_of(self, name: str) -> str | None:
         """Return a channel's own number if the settings or the gateway have it."""
         controller = self.controller
-        told = controller.workers.numbers.get(key) or self.direct.numbers.get(key)
-        return controller.gateway.probe.echo_numbers.get(key, told)
+        channel = controller.workers.channel_of(name)
+        told = controller.workers.numbers.get(channel.key) or self.direct.numbers.get(channel.key)
+        return controller.gateway.probe.echo_numbers.of(channel) or told
 
 
 class DrawnStrips(NamedTuple):
@@ -245,6 +250,17 @@ class DashboardSnapshot:
     def problems_of(self, gateway: str) -> tuple[ActiveProblem, ...]:
         """Return the problems that concern a gateway's channels."""
         return tuple(one for one in self.problems if one.gateway in {None, gateway})
+
+    def name_meant(self, gateway: str, name: str) -> str:
+        """Return the gateway's own spelling of a channel's name, or the name if it is unknown.
+
+        Raises AmbiguousNameError.
+        """
+        row = self.rows.get(view_id(gateway, name))
+        if row is None:
+            mine = {one.key: one for one in self.rows.values() if one.gateway == gateway}
+            row = mine.get(key_meant(name, mine) or "")
+        return row.channel if row else name
 
 
 class DashboardCache:

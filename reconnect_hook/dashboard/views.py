@@ -205,7 +205,7 @@ class ChannelPage:
         return render_template(
             "channel.html",
             logged_in=True,
-            name=_name(snapshot, panel, channel),
+            name=channel,
             gateway=panel.name,
             row=row,
             tag=self._tag(snapshot, panel, channel),
@@ -228,9 +228,8 @@ class ChannelPage:
 
     def _parts(self, snapshot: DashboardSnapshot, panel: GatewayPanel, channel: str) -> Markup:
         version = self._tag(snapshot, panel, channel), self._clock.time() // _KEPT_SECONDS
-        name = _name(snapshot, panel, channel)
-        piece = (locale(), f"{panel.name} {name}")
-        return self._kept.get(piece, version, lambda: self._render(snapshot, panel, name))
+        piece = (locale(), view_id(panel.name, channel))
+        return self._kept.get(piece, version, lambda: self._render(snapshot, panel, channel))
 
     def _render(self, snapshot: DashboardSnapshot, panel: GatewayPanel, name: str) -> str:
         row = snapshot.rows.get(view_id(panel.name, name))
@@ -269,9 +268,9 @@ class ChannelPage:
             missed=_missed(panel, name),
             can_audit=panel.controller.auditor.can_know,
             can_replay=not panel.controller.replayer.why_not,
-            can_ask=panel.controller.probing.can_ask(channel_key(name)),
+            can_ask=panel.can_ask(name),
             can_pair=panel.watches.can_pair,
-            phone=panel.number_of(channel_key(name)),
+            phone=panel.number_of(name),
         )
 
     def _silence(self, panel: GatewayPanel, channel: str) -> str:
@@ -280,13 +279,11 @@ class ChannelPage:
         return f"{self._alertmanager_url}/#/silences/new?filter={quote(matchers, safe='')}"
 
     def _reconnect(self, channel: str) -> AnyResponse:
-        panel = self._panels.of_request()
-        panel.controller.actions.reconnect(_name(self._board.look(), panel, channel))
+        self._panels.of_request().controller.actions.reconnect(channel)
         return self._back(channel)
 
     def _ask(self, channel: str) -> AnyResponse:
-        panel = self._panels.of_request()
-        panel.controller.actions.probe_now(_name(self._board.look(), panel, channel))
+        self._panels.of_request().controller.actions.probe_now(channel)
         return self._back(channel)
 
     def _audit(self, channel: str) -> AnyResponse:
@@ -339,12 +336,6 @@ class ChannelPage:
         self._board.look(now=True)
         address = url_for("page.channel", channel=channel, gateway=request.args.get("gateway"))
         return redirect(address, 303)
-
-
-def _name(snapshot: DashboardSnapshot, panel: GatewayPanel, channel: str) -> str:
-    """Return the gateway's spelling of an id if it is known."""
-    row = snapshot.rows.get(view_id(panel.name, channel))
-    return row.channel if row else channel
 
 
 def _told(panel: GatewayPanel, channel: str) -> list[Attempt] | None:

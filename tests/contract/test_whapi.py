@@ -88,7 +88,7 @@ class TestWhapi(GatewayContract):
         channel = world.channel()
 
         assert channel.alias == whapi_id("loja")
-        assert channel.message_key == whapi_id("loja").lower()
+        assert channel.message_key == whapi_id("loja")
 
     def test_one_wrong_token_is_that_channels_alone(self, world: World) -> None:
         world.simulator.remove("loja")

@@ -36,7 +36,7 @@ class _Log:
 
     def write(self, payload: dict[str, Any], event: str = "message", ago: int = 0) -> int:
         """Write a row of the channel ``loja``."""
-        body = {"sessionId": "Loja"} | payload
+        body = {"sessionId": "loja"} | payload
         return self.written.write(event_type=event, payload=body, age_seconds=ago)
 
     def delivered(self, hours: float = 1) -> Delivered:
@@ -111,7 +111,7 @@ def test_a_whapi_row_has_an_id_for_each_message_that_came(log: _Log, preview: st
         {"id": "A2", "from_me": False},
         {"id": "A3", "from_me": True},
     ]
-    log.write({"messages": messages, "channel_id": "LOJA"}, "whapi_messages_post")
+    log.write({"messages": messages, "channel_id": "loja"}, "whapi_messages_post")
 
     assert log.arrived("A_1", "A2", "A3") == {"A_1", "A2"}
 
@@ -222,7 +222,7 @@ class TestStore:
 
     def _arrived(self, store: EventStore, clock: Clock, *ids: str) -> set[str]:
         source = StoredMessages(store, "wpp", clock=clock)
-        return set(source.delivered(["loja"], clock.time() - 60).among("loja", ids))
+        return set(source.delivered(["Loja"], clock.time() - 60).among("Loja", ids))
 
     def test_what_came_is_known_by_its_bare_id(self, store: EventStore) -> None:
         clock = HandMovedClock()

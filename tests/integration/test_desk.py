@@ -31,7 +31,7 @@ def _brings_back(world: World) -> None:
 def test_nothing_is_claimed_for_a_paused_channel_until_the_pause_is_over(world: World) -> None:
     _brings_back(world)
     until = world.clock.time() + 3600
-    world.hook.actions.pause("Loja", 3600)
+    world.hook.actions.pause("loja", 3600)
     assert world.alert() == "accepted"
     world.run(30)
     world.skip(3500)
@@ -46,20 +46,20 @@ def test_nothing_is_claimed_for_a_paused_channel_until_the_pause_is_over(world: 
 
 def test_a_pause_without_end_ends_when_somebody_resumes(world: World) -> None:
     _brings_back(world)
-    world.hook.actions.pause("Loja", 60)
-    world.hook.actions.pause("Loja", None)
+    world.hook.actions.pause("loja", 60)
+    world.hook.actions.pause("loja", None)
     world.alert()
     world.skip(1e7)
     world.run(60)
     assert world.gateway.calls == []
     assert world.hook.history.present().paused["loja"].until is None
-    world.hook.actions.resume("LOJA")
+    world.hook.actions.resume("loja")
     world.run(5)
     assert world.outcomes() == ["reconnected"]
 
 
 def test_a_pause_holds_back_one_channel_alone(world: World) -> None:
-    world.hook.actions.pause("Loja", None)
+    world.hook.actions.pause("loja", None)
     world.put("other", Status.DISCONNECTED)
     world.alert()
     world.alert("other")
@@ -78,7 +78,7 @@ def test_a_pause_in_a_call_lets_it_end(world: World) -> None:
 
 
 def test_nobody_reconnects_or_probes_a_paused_channel(world: World) -> None:
-    world.hook.actions.pause("Loja", None)
+    world.hook.actions.pause("loja", None)
     assert not world.hook.actions.reconnect("loja")
     assert not world.hook.actions.probe_now("loja")
     assert world.hook.history.present().waiting == {}
@@ -105,7 +105,7 @@ def test_who_asks_for_a_repair_now_does_not_wait_for_the_cooldown(world: World) 
 def test_two_presses_are_one_repair(world: World) -> None:
     _brings_back(world)
     assert world.hook.actions.reconnect("loja")
-    assert world.hook.actions.reconnect("Loja")
+    assert world.hook.actions.reconnect("loja")
     world.run(5, until=lambda: len(world.hook.workers.calls) == 1)
     assert world.hook.actions.reconnect("loja"), "while it is under way"
     world.run(2)

@@ -18,6 +18,7 @@ from exporter.event_buffer import Inbox, TakenMessages
 from tests.support.states import sqlite_url
 from zapwatch.channels import Channel, Status
 from zapwatch.clock import Clock
+from zapwatch.gateways.base import ChannelList
 from zapwatch.messages import event_store as store_module
 from zapwatch.messages.event_parser import Message
 from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes, metadata
@@ -79,7 +80,7 @@ def store(url: sa.URL, opened: Callable[[sa.URL], EventStore]) -> EventStore:
 
 def message(
     at: float = _NOW,
-    key: str = "loja1",
+    key: str = "Loja 1",
     *,
     direction: Direction = Direction.IN,
     heard: bool = True,
@@ -109,24 +110,54 @@ class Exporter:
 def test_what_was_taken_is_known_after_a_restart(store: EventStore, clock: DayClock) -> None:
     first = Exporter(store, clock)
     first.take(message(_NOW - 60), message(_NOW - 50, direction=Direction.OUT, heard=False))
-    assert first.poll().age("loja1") == 50
+    assert first.poll().age("Loja 1") == 50
     clock.now += 20
     view = Exporter(store, clock).poll()
-    assert view.age("loja1") == 70
+    assert view.age("Loja 1") == 70
     assert view.age("other") is None
-    assert StoredMessages(store, "wpp", clock=clock).recent(81).ages == {"loja1": 80}
+    assert StoredMessages(store, "wpp", clock=clock).recent(81).ages == {"Loja 1": 80}
     assert StoredMessages(store, "wpp", clock=clock).recent(75).ages == {}
     assert view.messages == {}
+
+
+def test_sessions_whose_names_differ_in_case_have_their_own_messages(
+    store: EventStore, clock: DayClock
+) -> None:
+    twins = ChannelList.of(Channel(name, Status.CONNECTED) for name in ("Loja", "loja")).channels
+    exporter = Exporter(store, clock)
+    exporter.take(message(_NOW - 5, "Loja", id_="A1"))
+    exporter.poll(*twins)
+    exporter.take(message(_NOW - 9, "loja", id_="B1"))
+    view = exporter.poll(*twins)
+    assert (view.age("Loja"), view.age("loja")) == (5, 9)
+    assert view.messages == {("Loja", Direction.IN): 1, ("loja", Direction.IN): 1}
+    stored = StoredMessages(store, "wpp", lambda: twins, clock=clock)
+    assert stored.recent(60).ages == {"Loja": 5, "loja": 9}
+    arrived = stored.delivered([one.key for one in twins], _NOW - 60).among
+    assert [arrived(one.key, ["A1", "B1"]) for one in twins] == [{"A1"}, {"B1"}]
+
+
+def test_rows_of_a_checkout_whose_keys_were_folded_go_on(
+    store: EventStore, clock: DayClock
+) -> None:
+    place, hour = ("wpp", "loja1"), int(_NOW // 3600)
+    minutes = {(*place, hour): Minutes(1, 1)}
+    store.write(Batch({place: Last(_NOW - 5, 0, _NOW - 5)}, minutes, ids={(*place, "A1")}), _NOW)
+    stored = StoredMessages(store, "wpp", lambda: [_LOJA], clock=clock)
+    assert stored.poll([_LOJA]).age(_LOJA.key) == 5
+    assert stored.recent(60).ages == {_LOJA.key: 5}
+    assert stored.delivered([_LOJA.key], _NOW - 60).among(_LOJA.key, ["A1", "B1"]) == {"A1"}
+    assert stored.histories({_LOJA.key}, lambda: None)[_LOJA.key].messages == 1
 
 
 def test_late_and_repeated_messages_move_no_clock_back(store: EventStore, clock: DayClock) -> None:
     exporter = Exporter(store, clock)
     exporter.take(message(_NOW - 5, id_="a"), message(_NOW - 500, id_="b"))
-    assert exporter.poll().age("loja1") == 5
+    assert exporter.poll().age("Loja 1") == 5
     exporter.take(message(_NOW - 500, id_="b"), message(_NOW - 900, id_="c"))
     view = exporter.poll()
-    assert view.age("loja1") == 5
-    assert view.messages == {("loja1", Direction.IN): 3}
+    assert view.age("Loja 1") == 5
+    assert view.messages == {("Loja 1", Direction.IN): 3}
     assert view.rows_read == 4
 
 
@@ -137,14 +168,14 @@ def test_a_late_backlog_counts_from_when_it_came_and_once(
     five_hours = [message(_NOW - 18_000 + n, id_=str(n)) for n in range(5)]
     exporter.take(*five_hours)
     view = exporter.poll()
-    assert view.age("loja1") == view.heard_age("loja1") == 0
-    assert StoredMessages(store, "wpp", clock=clock).recent(30).ages == {"loja1": 0}
-    assert view.messages == {("loja1", Direction.IN): 5}
+    assert view.age("Loja 1") == view.heard_age("Loja 1") == 0
+    assert StoredMessages(store, "wpp", clock=clock).recent(30).ages == {"Loja 1": 0}
+    assert view.messages == {("Loja 1", Direction.IN): 5}
     # One learns from it when the channel was busy, not when the backlog came.
     assert {hour for _, hour, _ in store.minutes("wpp", 0)} == {int((_NOW - 18_000) // 3600)}
     clock.now += 25
     exporter.take(*five_hours)
-    assert exporter.poll().age("loja1") == 25, "what is repeated shows nothing"
+    assert exporter.poll().age("Loja 1") == 25, "what is repeated shows nothing"
     # What a gateway may have tried to deliver since is as old as it says.
     exporter.take(message(_NOW - 900, key="other"))
     assert exporter.poll().age("other") == 925
@@ -157,11 +188,11 @@ def test_what_cannot_be_decrypted_is_counted_apart_and_may_come_again(
     exporter.poll()
     exporter.take(*[message(id_="a", readable=False)] * 2, message(key="stray", readable=False))
     view = exporter.poll()
-    assert view.undecryptable == {"loja1": 1}
-    assert (view.age("loja1"), view.messages) == (None, {})
+    assert view.undecryptable == {"Loja 1": 1}
+    assert (view.age("Loja 1"), view.messages) == (None, {})
     exporter.take(message(id_="a"))
     view = exporter.poll()
-    assert (view.age("loja1"), view.messages) == (0, {("loja1", Direction.IN): 1})
+    assert (view.age("Loja 1"), view.messages) == (0, {("Loja 1", Direction.IN): 1})
     assert exporter.poll(_OTHER).undecryptable == {}, "it left the list"
 
 
@@ -170,7 +201,7 @@ def test_whether_the_list_lacks_a_channel_is_known_once_there_is_a_list(
 ) -> None:
     inbox = Inbox(store, ["wpp"], clock=clock)
     assert not inbox.take("wpp", message(key="loja2"))
-    inbox.list_channels("wpp", frozenset(["loja1"]))
+    inbox.list_channels("wpp", [_LOJA])
     assert inbox.take("wpp", message(key="loja2"))
     assert not inbox.take("wpp", message())
 
@@ -178,7 +209,7 @@ def test_whether_the_list_lacks_a_channel_is_known_once_there_is_a_list(
 def test_a_message_without_an_id_counts_each_time(store: EventStore, clock: DayClock) -> None:
     exporter = Exporter(store, clock)
     exporter.take(message(), message())
-    assert exporter.poll().messages == {("loja1", Direction.IN): 2}
+    assert exporter.poll().messages == {("Loja 1", Direction.IN): 2}
 
 
 def test_the_time_in_which_nobody_took_events_does_not_count(
@@ -191,12 +222,12 @@ def test_the_time_in_which_nobody_took_events_does_not_count(
     restarted = Exporter(store, clock)
     view = restarted.poll()
     assert view.now == _NOW + 7200
-    assert view.last_message["loja1"] == _NOW - 100
-    assert view.age("loja1") == 100
+    assert view.last_message["Loja 1"] == _NOW - 100
+    assert view.age("Loja 1") == 100
     clock.now += 20
-    assert restarted.poll().age("loja1") == 120
+    assert restarted.poll().age("Loja 1") == 120
     restarted.take(message(clock.now))
-    assert restarted.poll().age("loja1") == 0
+    assert restarted.poll().age("Loja 1") == 0
 
 
 def test_a_restart_of_seconds_is_no_outage(store: EventStore, clock: DayClock) -> None:
@@ -204,7 +235,7 @@ def test_a_restart_of_seconds_is_no_outage(store: EventStore, clock: DayClock) -
     exporter.take(message())
     exporter.poll()
     clock.now += store_module.GAP_AFTER - 1
-    assert Exporter(store, clock).poll().age("loja1") == store_module.GAP_AFTER - 1
+    assert Exporter(store, clock).poll().age("Loja 1") == store_module.GAP_AFTER - 1
 
 
 def test_an_outage_before_the_last_message_counts_for_nothing(
@@ -217,7 +248,7 @@ def test_an_outage_before_the_last_message_counts_for_nothing(
     clock.now += 25
     exporter.take(message(clock.now - 5), message(_NOW + 400, key="other"))
     view = exporter.poll()
-    assert view.age("loja1") == 5
+    assert view.age("Loja 1") == 5
     # One that is from the middle of the outage, and was delivered after it.
     assert view.age("other") == 25
 
@@ -230,11 +261,11 @@ def test_an_echo_moves_the_clock_is_no_traffic_and_is_remembered_for_a_day(
     exporter.take(message(_NOW - 5, echo=token), message(_NOW - 4, echo=token))
     exporter.take(message(key="nobody", echo=make_token("nobody")))
     view = exporter.poll()
-    assert view.age("loja1") == view.heard_age("loja1") == 4
+    assert view.age("Loja 1") == view.heard_age("Loja 1") == 4
     assert view.messages == {}
     assert list(store.minutes("wpp", 0)) == [], "nothing is learned from it"
     source = StoredMessages(store, "wpp", clock=clock)
-    assert source.recent(60) == RecentMessages({"loja1": 4.0}, {token})
+    assert source.recent(60) == RecentMessages({"Loja 1": 4.0}, {token})
     assert source.recent(3).ages == {}
     assert StoredMessages(store, "another", clock=clock).recent(60) == RecentMessages()
     clock.now += 86_400 + 60
@@ -253,9 +284,9 @@ def test_recent_messages_are_incomplete_while_no_exporter_takes_events(
     exporter = Exporter(store, clock)
     exporter.take(message())
     exporter.poll()
-    assert source.recent(60).complete() == RecentMessages({"loja1": 0})
+    assert source.recent(60).complete() == RecentMessages({"Loja 1": 0})
     clock.now += store_module.GAP_AFTER + 1
-    assert source.recent(60).ages == {"loja1": store_module.GAP_AFTER + 1}
+    assert source.recent(60).ages == {"Loja 1": store_module.GAP_AFTER + 1}
     with pytest.raises(MessageLogError, match="does not run"):
         source.recent(60).complete()
 
@@ -267,12 +298,12 @@ def test_two_exporters_on_one_store_know_what_either_has_taken(
     here.poll()
     there.take(message(_NOW - 7))
     there.poll()
-    assert here.poll().age("loja1") == 7
+    assert here.poll().age("Loja 1") == 7
     # While one of them runs, there is no gap.
     for _ in range(4):
         clock.now += 25
         there.poll()
-    assert here.poll().age("loja1") == 107
+    assert here.poll().age("Loja 1") == 107
 
 
 def test_a_clock_that_was_put_back_forgets_its_future(store: EventStore, clock: DayClock) -> None:
@@ -281,12 +312,12 @@ def test_a_clock_that_was_put_back_forgets_its_future(store: EventStore, clock: 
     exporter.take(message(clock.now))
     exporter.poll()
     clock.now = _NOW
-    assert exporter.poll().age("loja1") == 0
+    assert exporter.poll().age("Loja 1") == 0
     clock.now += 10
-    assert exporter.poll().age("loja1") == 10
+    assert exporter.poll().age("Loja 1") == 10
     exporter.take(message(clock.now))
     clock.now += 1
-    assert exporter.poll().age("loja1") == 1
+    assert exporter.poll().age("Loja 1") == 1
     assert store.activity("wpp").receiver_gaps(clock.now) == ()
 
 
@@ -297,7 +328,7 @@ def test_a_clock_that_jumps_ahead_makes_no_channel_silent(
     exporter.take(message())
     exporter.poll()
     clock.now += 86_400
-    assert exporter.poll().age("loja1") == 0
+    assert exporter.poll().age("Loja 1") == 0
 
 
 def test_channels_that_no_list_names_stay_out_of_the_store(
@@ -308,8 +339,8 @@ def test_channels_that_no_list_names_stay_out_of_the_store(
     exporter.poll(_LOJA)
     exporter.take(*(message(key=f"stray{number}") for number in range(1000)))
     exporter.take(message())
-    assert exporter.poll(_LOJA).age("loja1") == 0
-    assert store.activity("wpp").last.keys() == {"loja1"}
+    assert exporter.poll(_LOJA).age("Loja 1") == 0
+    assert store.activity("wpp").last.keys() == {"Loja 1"}
     # Those that came first are remembered until the list names them.
     stray = Channel("stray9", Status.CONNECTED)
     assert exporter.poll(stray).age("stray9") == 0
@@ -319,21 +350,21 @@ def test_channels_that_no_list_names_stay_out_of_the_store(
 
 def test_gateways_do_not_mix(store: EventStore, clock: DayClock) -> None:
     inbox = Inbox(store, ["a", "b"], clock=clock)
-    inbox.list_channels("a", frozenset(["loja1"]))
-    inbox.list_channels("b", frozenset(["loja1"]))
+    inbox.list_channels("a", [_LOJA])
+    inbox.list_channels("b", [_LOJA])
     inbox.take("a", message(_NOW - 3))
     inbox.write()
-    assert store.activity("a").last == {"loja1": Last(_NOW - 3, 0, _NOW - 3)}
+    assert store.activity("a").last == {"Loja 1": Last(_NOW - 3, 0, _NOW - 3)}
     assert store.activity("b").last == {}
 
 
 def test_the_store_counts_minutes_and_joins_what_it_has(store: EventStore) -> None:
     hour = int(_NOW // 3600)
-    place = ("wpp", "loja1")
+    place = ("wpp", "Loja 1")
     store.write(Batch({place: Last(5, 0, 5)}, {(*place, hour): Minutes(0b101, 2)}), _NOW)
     store.write(Batch({place: Last(3, 4, 3)}, {(*place, hour): Minutes(1 << 59, 1)}), _NOW)
-    assert store.activity("wpp").last == {"loja1": Last(5, 4, 5)}
-    assert list(store.minutes("wpp", hour)) == [("loja1", hour, Minutes((1 << 59) + 0b101, 3))]
+    assert store.activity("wpp").last == {"Loja 1": Last(5, 4, 5)}
+    assert list(store.minutes("wpp", hour)) == [("Loja 1", hour, Minutes((1 << 59) + 0b101, 3))]
     assert list(store.minutes("wpp", hour + 1)) == []
 
 
@@ -413,7 +444,7 @@ def test_messages_that_cannot_be_written_wait(
     with engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE gone RENAME TO message_hours"))
     engine.dispose()
-    assert exporter.poll().age("loja1") == 2
+    assert exporter.poll().age("Loja 1") == 2
     [(_, _, minutes)] = store.minutes("wpp", 0)
     assert minutes.messages == 2
     assert store.echoes("wpp", 0) == {token}
@@ -461,7 +492,7 @@ def test_without_an_exporter_nobody_knows_anything(store: EventStore, clock: Day
     exporter.take(message())
     exporter.poll()
     clock.now += 299
-    assert stored.find([_LOJA]).age("loja1") == 0
+    assert stored.find([_LOJA]).age("Loja 1") == 0
     clock.now += 2
     with pytest.raises(MessageLogError, match="does not run"):
         stored.poll([_LOJA])

@@ -106,7 +106,7 @@ def test_ages_come_from_events_and_go_on_after_a_kill(tmp_path: Path, simulator:
     [name] = (tmp_path / "var").glob("*.sqlite3")
     with closing(sqlite3.connect(name)) as connection:
         dump = "\n".join(connection.iterdump())
-    assert "loja1" in dump
+    assert "Loja 1" in dump
     assert "nobody keeps" not in dump
     assert "5500000000001" not in dump
 

@@ -191,6 +191,40 @@ def test_it_follows_the_message_log(
         assert program.metrics().get("whatsapp_message_log_up", gateway="wpp") == 1
 
 
+def test_sessions_whose_names_differ_in_case_are_two_series(
+    tmp_path: Path, simulator: Simulator, written: WrittenLog
+) -> None:
+    simulator.put_channel("pixel12digital")
+    simulator.drop("pixel12digital")
+    simulator.put_channel("Loja")
+    ages = {"Pixel12 Digital": 600, "pixel12digital": 6000, "LOJA": 60}
+    for name, age in ages.items():
+        written.write(name, age_seconds=age)
+    url = written.reader.render_as_string(hide_password=False)
+    settings = _settings(
+        simulator.url, MESSAGE_LOG_URL=url, SILENT_HOURS_OVERRIDES="pixel12digital=1,loja=2"
+    )
+    name = "whatsapp_channel_seconds_since_last_message"
+    with Program(tmp_path, "exporter", settings=settings) as program:
+        wait_until(lambda: len(program.metrics().all(name)) == 3, _SECONDS, "their ages")
+        now = program.metrics()
+
+        def values(metric: str) -> dict[str, float]:
+            return {channel: value for (channel,), value in now.all(metric, gateway="wpp").items()}
+
+        shown = values(name)
+        assert shown["Pixel12 Digital"] < 6000 <= shown["pixel12digital"]
+        assert shown["Loja"] < 600, "no other one is meant"
+        twins = {"Pixel12 Digital": 1, "pixel12digital": 0}
+        assert values("whatsapp_channel_connected") == {**twins, "Loja": 1}
+        assert values("whatsapp_channel_silence_threshold_seconds") == {
+            "Pixel12 Digital": 4 * 3600,
+            "pixel12digital": 3600,
+            "Loja": 2 * 3600,
+        }
+        assert not any(values("whatsapp_gateway_channels_left_out").values())
+
+
 def test_what_is_learned_becomes_the_threshold_and_outlasts_a_restart(
     tmp_path: Path, simulator: Simulator, sqlite_log: WrittenLog
 ) -> None:

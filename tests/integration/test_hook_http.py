@@ -98,7 +98,7 @@ def app(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_was_accepted_is_stored_before_it_is_answered(app: App, tmp_path: Path) -> None:
     body = payload(
-        alert("loja"), alert("LOJA"), alert("b"), alert(gateway="other"), alert("c", "?")
+        alert("loja"), alert("loja"), alert("b"), alert(gateway="other"), alert("c", "?")
     )
     assert app.post(body) == (202, {**_NOTHING, "accepted": 2, "coalesced": 1, "ignored": 2})
     rows = state(tmp_path, "SELECT channel, cause FROM channel ORDER BY key")
@@ -124,7 +124,7 @@ def test_requests_that_wait_are_stored_together_and_each_gets_its_own_answer(
         (403, other("stranger"), {**_BEARER, **origin}),
         (400, b"{", _BEARER),
         (413, b" " * (MAX_REQUEST_BYTES + 1), _BEARER),
-        (202, payload(alert("LOJA"), alert("b"), alert(gateway="other")), _BEARER),
+        (202, payload(alert("loja"), alert("b"), alert(gateway="other")), _BEARER),
     ]
     environs = [
         create_environ("/alerts", method="POST", data=body, headers=headers)
@@ -464,7 +464,7 @@ def test_alerts_while_a_repair_is_under_way_make_one_call(
     assert _post(program, alert())["accepted"] == 1
     wait_until(lambda: simulator.requests("qr"), _SECONDS, "the call")
     for _ in range(5):
-        assert _post(program, alert(), alert("LOJA"))["coalesced"] == 2
+        assert _post(program, alert(), alert())["coalesced"] == 2
     assert program.metrics().get("whatsapp_reconnect_in_flight") == 1
     simulator.clear_faults()
     _wait_for_lines(tmp_path, 1)
@@ -729,9 +729,10 @@ def test_the_api_tells_and_wants_audits(audited: App, tmp_path: Path) -> None:
         answer = audited.http.open(f"/api/{path}", method=method, headers=_BEARER)
         return answer.status_code, answer.get_json()
 
+    wait_until(lambda: ask("GET", "channels/loja")[0] == 200, _SECONDS, "the channel to be known")
     assert ask("GET", "audit/loja") == (200, {"audit": None})
     assert ask("GET", "missed/loja") == (200, {"missed": []})
-    assert ask("POST", "audit/LOJA")[0] == 202
+    assert ask("POST", "audit/loja")[0] == 202
     _, told = ask("GET", "audit/loja")
     assert told["audit"]["result"] is None
     assert told["audit"]["due_at"] <= time.time()

@@ -115,8 +115,8 @@ def test_the_first_poll_finds_the_last_message_of_each_channel(
     written: WrittenLog, polled: _Polled
 ) -> None:
     for age in (90_000, 5_000):
-        written.write("Obra", age_seconds=age)
-    written.write("LO JA", age_seconds=100)
+        written.write("obra", age_seconds=age)
+    written.write("loja", age_seconds=100)
 
     view = polled.poll()
 
@@ -158,7 +158,7 @@ def test_new_messages_are_counted_by_channel_and_direction(
 
     written.write("loja", event_type="onmessage")
     written.write("loja", event_type="message.sent")
-    written.write("Obra", event_type="onselfmessage")
+    written.write("obra", event_type="onselfmessage")
     written.write("obra", event_type="connection.update")
     written.write("unlisted")
     polled.poll()

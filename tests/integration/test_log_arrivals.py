@@ -238,7 +238,7 @@ class TestCheckpoint:
     def test_it_holds_no_more_than_keys_ids_and_times(
         self, written: WrittenLog, last: LogTailer
     ) -> None:
-        written.write("Loja", words="a secret")
+        written.write("loja", words="a secret")
         last.poll(_WANTED)
         kept = json.loads(last.checkpoint())
         assert kept["last"].keys() == {"loja"}

@@ -23,6 +23,7 @@ from demo.simulator.schema import insert_message
 from tests.support.mariadb import MYSQLD, MariaDb
 from tests.support.message_logs import WrittenLog
 from tests.support.raw_server import Conversation, RawServer, deaf_port
+from zapwatch.channels import Channel, Names, Status
 from zapwatch.config import collect, parse, parse_pixelhub_env
 from zapwatch.messages.payloads import make_token
 from zapwatch.messages.webhook_log import CHANNEL_PATHS, Direction, MessageLog, MessageLogError, Row
@@ -78,7 +79,7 @@ def test_the_channel_is_found_in_each_place_of_the_payload(
     for place in PLACES:
         written.write("Pixel12 Digital", place=place)
 
-    assert _keys(log) == ["pixel12digital"] * len(PLACES)
+    assert _keys(log) == ["Pixel12 Digital"] * len(PLACES)
     assert [path.removeprefix("$.") for path in CHANNEL_PATHS] == list(PLACES)
 
 
@@ -103,8 +104,8 @@ def test_a_place_that_holds_no_name_is_passed_over(written: WrittenLog, log: Mes
 
 def test_any_name_becomes_its_key(written: WrittenLog, log: MessageLog) -> None:
     names = {
-        "São João": "sãojoão",
-        "客服 🏠": "客服🏠",
+        "São João": "São João",
+        "客服 🏠": "客服 🏠",
         "qu\"o'te\\": "qu\"o'te\\",
         "a/b+c%20": "a/b+c%20",
         5521: "5521",
@@ -254,7 +255,7 @@ def test_a_whapi_row_is_as_many_rows_as_it_holds_messages_whatever_its_size(
     rows = log.rows_after(0, 10)
     assert len({(row.id, row.time) for row in rows}) == 1
     assert rows[0].time is not None
-    assert {row.key for row in rows} == {"abcdef-12345"}
+    assert {row.key for row in rows} == {"ABCDEF-12345"}
     found = [(row.direction, row.heard) for row in rows]
     assert found == [(direction, heard) for *_, direction, heard in told]
 
@@ -297,8 +298,8 @@ def test_an_echo_in_a_whapi_row_is_told_by_its_token(written: WrittenLog, log: M
     rows = log.rows_after(0, 10)
 
     assert [(row.key, row.echo) for row in rows] == [
-        ("abcdef-12345", None),
-        ("abcdef-12345", token),
+        ("ABCDEF-12345", None),
+        ("ABCDEF-12345", token),
         (None, None),
     ]
 
@@ -307,6 +308,7 @@ def test_an_echo_is_told_by_its_token_wherever_the_text_stands(
     written: WrittenLog, log: MessageLog
 ) -> None:
     token = make_token("Lo Ja")
+    log.names = Names([Channel("Lo Ja", Status.CONNECTED)])
     for payload in (
         {"sessionId": "loja", "body": f"Does this arrive? {token}"},
         {"session": {"id": "LOJA"}, "data": {"message": {"conversation": f"<b>{token}</b>"}}},
@@ -315,7 +317,7 @@ def test_an_echo_is_told_by_its_token_wherever_the_text_stands(
         written.write(event_type="onmessage", payload=payload)
 
     assert [(row.key, row.heard, row.echo) for row in log.rows_after(0, 10)] == [
-        ("loja", True, token)
+        ("Lo Ja", True, token)
     ] * 3
 
 
@@ -571,7 +573,7 @@ def test_each_usual_charset_works(mariadb: MariaDb, mariadb_log: WrittenLog, cha
     mariadb_log.write("São João")
 
     with _opened(url) as log:
-        assert _only_row(log).key == "sãojoão"
+        assert _only_row(log).key == "São João"
 
 
 def _failure(url: sa.URL) -> str:
@@ -598,7 +600,9 @@ def test_a_missing_right_a_missing_table_and_a_missing_database_are_told(
     nobody = mariadb.create_user("", f"INSERT ON {mariadb_log.reader.database}.webhook_raw_logs")
 
     assert "SELECT command denied" in _failure(mariadb_log.reader.set(username=nobody, password=""))
-    assert "doesn't exist" in _failure(mariadb.url(other))
+    missing = _failure(mariadb.url(other))
+    assert "doesn't exist" in missing
+    assert missing.endswith("set MESSAGE_LOG_URL=none")
     mariadb.drop_database(other)
     assert "Unknown database" in _failure(mariadb.url(other))
 

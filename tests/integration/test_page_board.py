@@ -117,7 +117,7 @@ class Scene:
         samples.append({"metric": labels, "value": [0, str(age)]})
         firing = {
             "state": "firing",
-            "labels": {"alertname": alert, "gateway": "wpp", "channel": "loja"},
+            "labels": {"alertname": alert, "gateway": "wpp", "channel": "Loja"},
         }
         answer = {"result": samples, "alerts": [firing] if alert else []}
         self.server.text = json.dumps({"data": answer})
@@ -127,7 +127,7 @@ class Scene:
 
 
 _REPAIRED = LogEntry(
-    "loja",
+    "Loja",
     "Loja",
     True,
     RepairCause.MANUAL,
@@ -160,8 +160,8 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
 def test_nothing_is_missing_where_all_is_well(scene: Scene) -> None:
     snapshot = scene.look()
     assert snapshot.problems == ()
-    assert snapshot.rows["wpp loja"].channel == "Loja"
-    assert snapshot.rows["wpp loja"].kind is ChannelHealth.CONNECTED
+    assert snapshot.rows["wpp Loja"].channel == "Loja"
+    assert snapshot.rows["wpp Loja"].kind is ChannelHealth.CONNECTED
 
 
 def test_a_row_has_its_connected_share_as_long_as_prometheus_answers(scene: Scene) -> None:
@@ -187,7 +187,7 @@ def test_a_gateway_that_is_down_is_told_and_its_channels_stay(scene: Scene) -> N
     scene.say(gateway_up=0, message_log_up=1)
     snapshot = scene.look()
     assert snapshot.problems == _told(Problem.GATEWAY)
-    assert snapshot.rows["wpp loja"].kind is ChannelHealth.UNKNOWN
+    assert snapshot.rows["wpp Loja"].kind is ChannelHealth.UNKNOWN
 
 
 def test_an_exporter_that_is_gone_is_told_and_the_gateway_is_asked(scene: Scene) -> None:
@@ -197,7 +197,7 @@ def test_an_exporter_that_is_gone_is_told_and_the_gateway_is_asked(scene: Scene)
     scene.server.text = json.dumps({"data": {"result": [], "alerts": [firing]}})
     snapshot = scene.look()
     assert snapshot.problems == _told(Problem.EXPORTER)
-    row = snapshot.rows["wpp loja"]
+    row = snapshot.rows["wpp Loja"]
     assert (row.kind, row.unattended) == (ChannelHealth.CONNECTED, True)
     assert [alert.name for alert in row.alerts or ()] == ["A"]
     assert scene.gateway.lists == 1
@@ -208,7 +208,7 @@ def test_without_prometheus_one_list_in_ten_seconds_serves_all(scene: Scene) -> 
     scene.gateway.status = Status.DISCONNECTED
     for _ in range(3):
         snapshot = scene.look()
-    row = snapshot.rows["wpp loja"]
+    row = snapshot.rows["wpp Loja"]
     assert (row.channel, row.kind, row.said) == ("Loja", ChannelHealth.DISCONNECTED, "disconnected")
     assert row.needs_attention, "no repair begins by itself"
     assert row.alerts is None
@@ -231,14 +231,14 @@ def test_where_requests_are_counted_the_page_says_when_it_has_listed(scene: Scen
 def test_a_repair_that_ended_after_the_list_counts(scene: Scene) -> None:
     scene.server.text = "<html>"
     scene.gateway.status = Status.DISCONNECTED
-    assert scene.look().rows["wpp loja"].kind is ChannelHealth.DISCONNECTED
+    assert scene.look().rows["wpp Loja"].kind is ChannelHealth.DISCONNECTED
     with scene.database.write() as connection:
         append_log(connection, "wpp", [_REPAIRED], time.time() + 1)
         connection.exec_driver_sql(
             "INSERT INTO channel (gateway, key, channel, listed, last_status)"
-            " VALUES ('wpp', 'loja', 'Loja', 1, 'connected')"
+            " VALUES ('wpp', 'Loja', 'Loja', 1, 'connected')"
         )
-    assert scene.look().rows["wpp loja"].kind is ChannelHealth.CONNECTED
+    assert scene.look().rows["wpp Loja"].kind is ChannelHealth.CONNECTED
     assert scene.gateway.lists == 1
 
 
@@ -249,11 +249,11 @@ def test_while_nobody_can_list_the_channels_nothing_is_claimed_of_them(scene: Sc
     snapshot = scene.look()
     assert snapshot.problems == _told(Problem.PROMETHEUS, Problem.GATEWAY, Problem.ALERTMANAGER)
     assert snapshot.blind == {"wpp"}
-    assert snapshot.rows["wpp loja"].kind is ChannelHealth.UNKNOWN
+    assert snapshot.rows["wpp Loja"].kind is ChannelHealth.UNKNOWN
 
 
 def _until(scene: Scene, kind: ChannelHealth) -> DashboardSnapshot:
-    wait_until(lambda: scene.look().rows["wpp loja"].kind is kind, 60, "the next list")
+    wait_until(lambda: scene.look().rows["wpp Loja"].kind is kind, 60, "the next list")
     return scene.look()
 
 
@@ -262,7 +262,7 @@ def test_a_prometheus_that_answers_nonsense_is_told(scene: Scene) -> None:
     scene.server.text = "<html>"
     snapshot = scene.look()
     assert snapshot.problems == _told(Problem.PROMETHEUS, Problem.ALERTMANAGER)
-    assert list(snapshot.rows) == ["wpp loja"]
+    assert list(snapshot.rows) == ["wpp Loja"]
     scene.say(gateway_up=1, message_log_up=1)
     assert scene.look().problems == ()
 
@@ -272,7 +272,7 @@ def test_a_state_that_cannot_be_read_is_told(scene: Scene) -> None:
         connection.exec_driver_sql("ALTER TABLE channel RENAME TO away")
     snapshot = scene.look()
     assert snapshot.problems == _told(Problem.STATE)
-    assert snapshot.rows["wpp loja"].kind is ChannelHealth.CONNECTED, (
+    assert snapshot.rows["wpp Loja"].kind is ChannelHealth.CONNECTED, (
         "what Prometheus knows is there"
     )
 
@@ -289,7 +289,7 @@ def test_a_gateway_that_rests_is_told(scene: Scene) -> None:
 def test_a_channel_that_left_the_gateway_leaves_the_page(scene: Scene) -> None:
     scene.look()
     scene.server.text = scene.server.text.replace("Loja", "Nova")
-    assert list(scene.look().rows) == ["wpp nova"]
+    assert list(scene.look().rows) == ["wpp Nova"]
 
 
 def test_the_number_changes_with_what_is_shown_and_with_nothing_else(scene: Scene) -> None:
@@ -302,16 +302,16 @@ def test_the_number_changes_with_what_is_shown_and_with_nothing_else(scene: Scen
     scene.say(gateway_up=1, message_log_up=1, alert="WhatsAppChannelSilent")
     second = scene.look()
     assert second.number > first.number
-    assert second.changed["wpp loja"] == second.number
+    assert second.changed["wpp Loja"] == second.number
     assert second.problems_changed == first.problems_changed
     scene.actions.pause("Loja", None)
     third = scene.look()
     assert third.number > second.number
-    assert third.rows["wpp loja"].paused is not None
+    assert third.rows["wpp Loja"].paused is not None
     scene.say(gateway_up=1, message_log_up=0, alert="WhatsAppChannelSilent")
     fourth = scene.look()
     assert fourth.problems_changed == fourth.number
-    assert fourth.changed["wpp loja"] == third.changed["wpp loja"]
+    assert fourth.changed["wpp Loja"] == third.changed["wpp Loja"]
 
 
 @pytest.mark.parametrize("name", ["board", "strips"])

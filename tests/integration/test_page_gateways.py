@@ -58,7 +58,7 @@ class Site:
             for one in (
                 sample("gateway_up", name, value),
                 sample("message_log_up", name, 1),
-                sample("channel_connected", name, 1 if name == "a" else 0, channel="Loja"),
+                sample("channel_connected", name, 1 if name == "a" else 0, channel="loja"),
             )
         ]
         self.prometheus.text = answer(samples)
@@ -92,7 +92,7 @@ def test_the_api_tells_and_takes_the_gateway(site: Site) -> None:
     status, body = site.get("/api/channels")
     assert status == 200
     kinds = {(one["gateway"], one["channel"]): one["status"] for one in body["channels"]}
-    assert kinds == {("a", "Loja"): "connected", ("b", "Loja"): "disconnected"}
+    assert kinds == {("a", "loja"): "connected", ("b", "loja"): "disconnected"}
     assert body["gateways"] == [{"gateway": "a", "troubles": []}, {"gateway": "b", "troubles": []}]
     assert [one["gateway"] for one in site.get("/api/channels?gateway=b")[1]["channels"]] == ["b"]
     assert site.get("/api/channels?gateway=c")[1]["channels"] == []
@@ -133,8 +133,8 @@ def test_a_gateway_that_is_down_is_named_and_is_nobody_elses_trouble(site: Site)
     browser = site.browser()
     words = "The gateway is not responding."
     assert '<span class="at">a</span> <strong>' + words in browser.get("/").text
-    assert words in browser.get("/channels/Loja?gateway=a").text
-    assert words not in browser.get("/channels/Loja?gateway=b").text
+    assert words in browser.get("/channels/loja?gateway=a").text
+    assert words not in browser.get("/channels/loja?gateway=b").text
 
 
 def test_the_pages_name_the_gateway_and_lead_to_it(site: Site) -> None:
@@ -142,18 +142,18 @@ def test_the_pages_name_the_gateway_and_lead_to_it(site: Site) -> None:
     page = browser.get("/").text
     assert "2 gateways" in page
     for name in ("a", "b"):
-        assert f'href="/channels/Loja?gateway={name}"' in page
+        assert f'href="/channels/loja?gateway={name}"' in page
         assert f'<span class="at">{name}</span>' in page
         assert f"<option>{name}</option>" in page
     only = browser.get("/?gateway=b").text
     assert "<option selected>b</option>" in only
-    assert 'href="/channels/Loja?gateway=a"' not in only
+    assert 'href="/channels/loja?gateway=a"' not in only
     order = browser.get("/live/channels?gateway=a").get_json()["order"]
     assert order == ["a loja"]
 
     channel = browser.get("/channels/loja?gateway=b").text
-    assert '<h1 class="title">Loja <span class="at">b</span></h1>' in channel
-    for path in ("/live/channel/Loja", "/reconnect/Loja", "/pause/Loja"):
+    assert '<h1 class="title">loja <span class="at">b</span></h1>' in channel
+    for path in ("/live/channel/loja", "/reconnect/loja", "/pause/loja"):
         assert f'{path}?gateway=b"' in channel
     assert browser.get("/channels/loja").status_code == 404
     assert browser.get("/channels/loja?gateway=c").status_code == 404
@@ -165,8 +165,8 @@ def test_a_form_leads_back_to_the_same_gateway(site: Site) -> None:
     site.gateways.of["b"].drop("loja")
     browser = site.browser()
     for path in ("pause", "resume", "reconnect"):
-        answer = browser.post(f"/{path}/Loja?gateway=b", data={"hours": "8"})
-        assert answer.headers["Location"] == "/channels/Loja?gateway=b"
+        answer = browser.post(f"/{path}/loja?gateway=b", data={"hours": "8"})
+        assert answer.headers["Location"] == "/channels/loja?gateway=b"
     wait_until(lambda: site.gateways.of["b"].requests("qr"), _SECONDS, "the call")
     assert not site.gateways.of["a"].requests("qr")
 
@@ -199,7 +199,7 @@ def test_a_gateway_that_was_removed_leaves_the_page(site: Site) -> None:
     assert [one["gateway"] for one in site.get("/api/channels")[1]["channels"]] == ["b"]
     assert site.get("/api/channels/loja")[1]["gateway"] == "b", "the only one need not be named"
     page = site.browser().get("/").text
-    assert 'href="/channels/Loja"' in page
+    assert 'href="/channels/loja"' in page
     assert '<span class="gateway" title="The monitored gateway">b</span>' in page
 
 
@@ -241,9 +241,9 @@ def test_a_state_that_fails_at_a_reload_leaves_the_gateways_as_they_were(site: S
     state(Path.cwd(), "ALTER TABLE away RENAME TO gateway")
     assert [one.gateway for one in site.supervisor.controllers.values()] == present
     site.supervisor.apply_config(changed)
-    assert site.post("/api/reconnect/Loja?gateway=b")[0] == 202
+    assert site.post("/api/reconnect/loja?gateway=b")[0] == 202
     wait_until(
-        lambda: bool(site.get("/api/attempts/Loja?gateway=b")[1]["attempts"]),
+        lambda: bool(site.get("/api/attempts/loja?gateway=b")[1]["attempts"]),
         _SECONDS,
         "the repair",
     )

@@ -548,6 +548,37 @@ def test_a_pause_can_be_begun_and_ended(site: Site) -> None:
     assert browser.post("/api/reconnect/loja", headers=_BEARER).status_code == 202
 
 
+def test_sessions_whose_names_differ_in_case_are_two_on_page_and_api(
+    site: Site, simulator: Simulator
+) -> None:
+    simulator.put_channel("Loja", session="unpaired")
+    simulator.put_channel("Obra")
+    browser = site.browser()
+    log_in(browser)
+
+    def channels() -> dict[str, Any]:
+        found = browser.get("/api/channels", headers=_BEARER).get_json()["channels"]
+        return {one["channel"]: one for one in found}
+
+    wait_until(lambda: channels().keys() == {"Loja", "loja", "Obra"}, 30, "all")
+    assert browser.post("/api/pause/Loja", json={"hours": 8}, headers=_BEARER).status_code == 200
+    assert browser.post("/api/reconnect/loja", headers=_BEARER).status_code == 202
+    wait_until(lambda: channels()["loja"]["status"] == "needs-scan", 30, "its repair")
+    assert (channels()["loja"]["paused"], channels()["Loja"]["status"]) == (None, "disconnected")
+    assert channels()["Loja"]["paused"] is not None
+    assert [call["channel"] for call in simulator.requests("qr")][:1] == ["loja"]
+    url = browser.post("/api/scan-links/Loja", json={}, headers=_BEARER).get_json()["url"]
+    assert "Loja" in browser.get(urlsplit(url).path).text
+    for name in ("Loja", "loja"):
+        assert f'<h1 class="title">{name}</h1>' in browser.get(f"/channels/{name}").text
+    for path in ("/channels/LOJA", "/api/channels/LOJA", "/api/attempts/lo%20ja"):
+        answer = browser.get(path, headers=_BEARER)
+        assert (answer.status_code, "any of Loja, loja" in answer.text) == (404, True)
+    assert browser.post("/api/reconnect/LOJA", headers=_BEARER).status_code == 404
+    assert {row.channel for row in repairs()} == {"loja"}
+    assert browser.get("/api/channels/o%20bra", headers=_BEARER).get_json()["channel"] == "Obra"
+
+
 def test_a_state_that_cannot_be_written_is_told(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

@@ -55,6 +55,19 @@ def test_it_says_that_a_channel_is_alive(
     assert len(simulator.requests("send")) == 1
 
 
+def test_a_spelling_that_may_mean_several_channels_is_told_with_their_names(
+    tmp_path: Path, simulator: Simulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    simulator.put_channel("loja")
+    assert _run(tmp_path, "LOJA") == 1
+    line = "wpp: LOJA may be any of Lo Ja, loja: letter case and blanks matter here\n"
+    assert capsys.readouterr().out == line
+    assert _run(tmp_path, "Lo Ja") == 1
+    line = "Lo Ja: cannot be asked: an echo needs its number in PROBE_ECHO_NUMBERS\n"
+    assert capsys.readouterr().out == line, "the number is that of the exact name"
+    assert simulator.requests("send") == []
+
+
 def test_it_says_that_a_channel_is_dead_and_repairs_nothing(
     tmp_path: Path, simulator: Simulator, capsys: pytest.CaptureFixture[str]
 ) -> None:

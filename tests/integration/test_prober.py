@@ -17,13 +17,13 @@ from reconnect_hook.alerts import RepairCause
 from reconnect_hook.models import AskedBy, Intent, Phase
 from reconnect_hook.schema import channel, echoes
 from tests.support.world import GATEWAY, Options, World
-from zapwatch.channels import Status
+from zapwatch.channels import ByName, Status
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.config.settings import ProbeSettings
 from zapwatch.gateways.base import GatewayErrorKind, WebhookConfig
 from zapwatch.messages.received import ReceivedMessage
 
-_PROBE = ProbeSettings(ProbeKind.QUERY, {}, 60.0, 15.0, 6, {}, "ping")
+_PROBE = ProbeSettings(ProbeKind.QUERY, ByName({}), 60.0, 15.0, 6, ByName({}), "ping")
 _BY_QUERY = Options(can_query=True, probe=_PROBE)
 _BY_ECHO = Options(probe=replace(_PROBE, kind=ProbeKind.ECHO, echoes_per_day=100))
 _DELIVERY = ProbeKind.DELIVERY

@@ -24,6 +24,7 @@ from reconnect_hook.probe_limits import ProbeRepository
 from reconnect_hook.scheduler import add_gateways
 from tests.support.message_logs import WrittenLog
 from tests.support.probing import CHANNELS, SECRET, World, hear_by_events, shorten_waits, world_of
+from zapwatch.channels import ByName
 from zapwatch.config import parse
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.gateways import NAMED_CHANNELS
@@ -213,7 +214,7 @@ def test_a_number_that_is_set_counts_more_than_what_the_gateway_tells(
         world.gateway.at("loja", lambda one, _: setattr(one, "number", "5500000000999"), None)
         loja = next(c for c in world.means.client.list_channels().channels if c.id == "loja")
         assert world.means.number_of(loja) == world.numbers["loja"]
-        untold = replace(world.means.settings, echo_numbers={})
+        untold = replace(world.means.settings, echo_numbers=ByName({}))
         assert replace(world.means, settings=untold).number_of(loja) == "5500000000999"
 
 
@@ -432,11 +433,11 @@ def test_a_message_that_comes_by_itself_does_not_show_that_a_channel_hears_itsel
 
 def test_no_echo_goes_where_none_may(world: World) -> None:
     probe = world.means.settings
-    without = replace(world.means, settings=replace(probe, echo_numbers={}))
+    without = replace(world.means, settings=replace(probe, echo_numbers=ByName({})))
     listed = world.listed()
     with pytest.raises(UnableError):
         ProbeRun(without, listed["loja"], listed).run(ProbeKind.ECHO)
-    off = {"obra": ProbeKind.OFF, "casa": ProbeKind.QUERY}
+    off = ByName({"obra": ProbeKind.OFF, "casa": ProbeKind.QUERY})
     alone = replace(world.means, settings=replace(probe, overrides=off))
     ProbeRun(alone, listed["loja"], listed).run(ProbeKind.ECHO)
     assert set(world.sent()) <= {"loja"}, "who takes no part writes to nobody"
@@ -449,11 +450,12 @@ def test_who_can_be_asked_depends_on_settings_and_gateway(
         folder = tmp_path / api
         folder.mkdir()
         with world_of(folder, sqlite_log, api) as made:
-            assert made.means.can_ask("loja")
-            assert not replace(made.means, messages=None).can_ask("loja") or by_query
+            loja = made.listed()["loja"]
+            assert made.means.can_ask(loja)
+            assert not replace(made.means, messages=None).can_ask(loja) or by_query
             for kind, can in ((ProbeKind.QUERY, by_query), (ProbeKind.OFF, False)):
-                settings = replace(made.means.settings, overrides={"loja": kind})
-                assert replace(made.means, settings=settings).can_ask("loja") is can
+                settings = replace(made.means.settings, overrides=ByName({"loja": kind}))
+                assert replace(made.means, settings=settings).can_ask(loja) is can
 
 
 def test_the_bounds_stop_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ def _asking() -> list[threading.Thread]:
 
 def test_a_code_is_renewed_until_it_is_scanned(simulator: Simulator, watched: Watched) -> None:
     first = watched.wait_for(QrState.CODE)
-    wait_until(lambda: watched.watches.look("LOJA")[1] > first + 1, _SECONDS, "other codes")
+    wait_until(lambda: watched.watches.look("loja")[1] > first + 1, _SECONDS, "other codes")
     assert watched.watches.image("loja") is not None
     assert watched.connected == []
     simulator.scan("loja")

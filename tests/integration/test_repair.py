@@ -124,8 +124,10 @@ class TestADisconnectedChannel:
     def test_the_gateways_own_spelling_is_called(self, world: SimulatedWorld) -> None:
         world.simulator.put_channel("Pixel12 Digital")
         world.simulator.drop("Pixel12 Digital")
-        ended = world.repair("pixel12digital")
-        assert (ended.channel, ended.outcome) == ("Pixel12 Digital", "reconnected")
+        assert world.alert("pixel12digital") == "accepted"
+        world.run(60)
+        assert world.outcomes("Pixel12 Digital") == ["reconnected"]
+        assert world.row("pixel12digital") is None
         (call,) = world.simulator.requests("qr")
         assert call["path"] == "/api/channels/Pixel12%20Digital/qr"
 
@@ -204,7 +206,7 @@ class TestASilentChannel:
         world.simulator.zombie("loja")
         world.message()
         world.clock.seconds += 5 * 3600
-        world.later(8, lambda: world.message("LOJA"))
+        world.later(8, world.message)
         ended = world.repair(cause=cause)
         assert (ended.outcome, ended.action) == ("reconnected", "getQr")
         assert world.calls() == ["qr"]
@@ -382,7 +384,7 @@ class TestARestart:
         assert (ended.outcome, ended.action) == ("failed", "restart")
         assert dead.calls()[2:] == ["qr", "delete"]
         dead.simulator.remove("Pixel12 Digital")
-        ended = dead.repair("pixel12DIGITAL")
+        ended = dead.repair("Pixel12 Digital")
         assert (ended.channel, ended.outcome) == ("Pixel12 Digital", "qr_required")
         assert dead.calls()[4:] == ["create", "qr"]
 

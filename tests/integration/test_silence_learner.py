@@ -56,7 +56,7 @@ def board() -> StateStore:
 
 def _learner(settings: Settings, board: StateStore, clock: Clock | None = None) -> Learner:
     [gateway] = settings.gateways
-    source = open_source(settings, gateway)
+    source = open_source(settings, gateway, lambda: _CHANNELS)
     assert source is not None
     return Learner(gateway, bounds_of(settings), source, board, clock=clock)
 
@@ -120,7 +120,7 @@ def test_what_is_learned_is_pinned_and_saved(
     made.learn_once()
     model = board.snapshot.silence
     assert model is not None
-    assert model.channels.keys() == {"loja"}
+    assert model.channels.keys() == {"Lo Ja"}
     assert model.messages == len(_every(1800, 20))
     assert time.time() - 60 < model.learned_at <= time.time()
     assert "silence: learned of 1 channels from 961 messages" in caplog.text
@@ -133,7 +133,7 @@ def test_what_is_learned_is_pinned_and_saved(
     second.remember()
     assert not second.is_due(), "a restart does not repeat it"
     assert restarted.snapshot.silence is not None
-    assert restarted.snapshot.silence.channels.keys() == {"loja"}
+    assert restarted.snapshot.silence.channels.keys() == {"Lo Ja"}
 
 
 def test_it_is_learned_again_a_day_later_or_when_the_clock_was_wrong(
@@ -273,9 +273,9 @@ def test_events_teach_as_a_log_does(
     learner.learn_once()
     model = board.snapshot.silence
     assert model is not None
-    assert model.channels.keys() == {"loja"}
-    assert model.channels["loja"].messages == 20 * 24 * 3
+    assert model.channels.keys() == {"Lo Ja"}
+    assert model.channels["Lo Ja"].messages == 20 * 24 * 3
     # Two busy minutes an hour, half an hour apart: hours of silence are strange at any time.
-    threshold = model.channels["loja"].threshold(time.time(), bounds_of(settings))
+    threshold = model.channels["Lo Ja"].threshold(time.time(), bounds_of(settings))
     assert 1800 <= threshold < 12 * 3600
     written.close()

@@ -41,6 +41,7 @@ from reconnect_hook.repository import (
     read_rows,
     store_rows,
 )
+from reconnect_hook.scan_links import ScanLinks
 from reconnect_hook.scheduler import add_gateways, poll
 from reconnect_hook.schema import channel, repair_log
 from tests.support.states import StateClock, firing, sqlite_url
@@ -600,16 +601,39 @@ def test_a_channel_that_has_left_the_list_is_told_after_five_minutes(
     state: Database, clock: StateClock
 ) -> None:
     history, other = (RepairHistory(state, name, BACKOFF) for name in (GATEWAY, "second"))
-    assert history.note_listed({"a": "A", "b": "B", "c": "C"}, []) == []
-    assert other.note_listed({"b": "B"}, []) == [], "each gateway has its own"
-    assert history.note_listed({"a": "A"}, ["c"]) == []
+
+    def none(_key: str) -> bool:
+        return False
+
+    assert history.note_listed({"a": "A", "b": "B", "c": "C"}, none) == []
+    assert other.note_listed({"b": "B"}, none) == [], "each gateway has its own"
+    assert history.note_listed({"a": "A"}, lambda key: key == "c") == []
     clock.seconds -= 1e8
-    assert history.note_listed({"a": "A"}, []) == [], "noted anew"
+    assert history.note_listed({"a": "A"}, none) == [], "noted anew"
     clock.seconds += 299
-    assert history.note_listed({"a": "A"}, []) == []
+    assert history.note_listed({"a": "A"}, none) == []
     clock.seconds += 1
-    assert history.note_listed({"a": "A"}, []) == ["B"]
-    assert history.note_listed({"a": "A"}, []) == []
+    assert history.note_listed({"a": "A"}, none) == ["B"]
+    assert history.note_listed({"a": "A"}, none) == []
+
+
+def test_sessions_whose_names_differ_in_case_are_repaired_paused_and_linked_each(
+    make: Callable[..., World],
+) -> None:
+    world = make(hooks=1)
+    names = ("Loja", "loja", "Sao", "S\u00e3o", "s\u00e3o")
+    for name in names:
+        world.put(name, Status.DISCONNECTED)
+    world.hook.actions.pause("s\u00e3o", None)
+    assert {world.alert(name) for name in names} == {"accepted"}
+    world.run(30)
+    assert sorted(name for _, name, _ in world.gateway.calls) == ["Loja", "Sao", "S\u00e3o", "loja"]
+    assert [world.outcomes(name) for name in names] == [["reconnected"]] * 4 + [[]]
+    assert world.hook.history.present().paused.keys() == {"s\u00e3o"}
+    links = ScanLinks(world.hook.database)
+    link, _ = links.create(GATEWAY, "Loja", "", 1)
+    assert [links.of_channel(GATEWAY, name) for name in ("Loja", "loja")] == [[link], []]
+    assert world.repair("LOJA").outcome == "unknown_channel", "it may be either"
 
 
 # A state that fails.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -136,21 +137,21 @@ def _check_work(url: sa.URL) -> None:
         there = connection.execute(sa.select(channel).where(channel.c.gateway == "second")).all()
         gateway_row = connection.execute(sa.select(gateway)).one()
         tokens = connection.scalars(sa.select(echoes.c.token)).all()
-    repair = {"loja": Intent.REPAIR, "held": Intent.REPAIR, "looked": Intent.REPAIR}
+    repair = {"Loja": Intent.REPAIR, "held": Intent.REPAIR, "looked": Intent.REPAIR}
     less = {"scanned": Intent.RECHECK, "asked": Intent.PROBE}
     assert {key: row.intent for key, row in rows.items() if row.next_at is not None} == {
         **repair,
         **less,
     }
-    wanted = rows["loja"]
+    wanted = rows["Loja"]
     assert (wanted.cause, wanted.since, wanted.next_at) == ("disconnected", 1000, 1600)
     assert (wanted.channel, wanted.listed, wanted.failures, wanted.restarting) == ("Loja", 1, 1, 1)
     assert (wanted.paused, wanted.paused_until) == (1, 2000)
-    assert (rows["paused"].paused, rows["paused"].paused_until) == (1, None)
-    assert not rows["paused"].listed
+    assert (rows["Paused"].paused, rows["Paused"].paused_until) == (1, None)
+    assert not rows["Paused"].listed
     assert (rows["held"].cause, rows["held"].phase) == ("silent", "idle")
     assert [(row.channel, row.next_at) for row in there] == [("Loja", 1005)]
-    old = rows["old"]
+    old = rows["Old"]
     assert (old.attempts, old.failures, old.qr_required, old.called_at) == (3, 2, 1, 1500)
     assert (old.last_cause, old.last_status) == ("silent", "disconnected")
     assert (old.unheard_since, old.seen_at, old.next_at) == (1400, 1300, None)
@@ -159,7 +160,7 @@ def _check_work(url: sa.URL) -> None:
     breaker = (gateway_row.failures, gateway_row.failed_at, gateway_row.rests_until)
     assert (gateway_row.gateway, breaker) == ("wpp", (6, 1700, 1730))
     assert tokens == ["token"]
-    (attempt,) = RepairHistory(database, "wpp", Backoff(300)).of_channel("old")
+    (attempt,) = RepairHistory(database, "wpp", Backoff(300)).of_channel("Old")
     assert (attempt.id, attempt.outcome, attempt.detail) == (1, "failed", "words")
     assert (attempt.reason, attempt.accepted_at) == ("silent", 1000)
     database.close()
@@ -189,6 +190,66 @@ def test_the_database_of_the_last_unreleased_version_goes_on(
     open_state(url).close()
     _check(engine)
     _check_work(url)
+
+
+# Of revision 0011, in which keys are folded.
+_FOLDED = """
+INSERT INTO channel (gateway, `key`, channel, listed, paused)
+    VALUES ('wpp', 'loja1', 'Loja 1', 1, 1), ('wpp', 'obra', 'obra', 1, 0),
+    ('second', 'loja1', 'LOJA1', 1, 0);
+INSERT INTO repair_log (id, gateway, `key`, channel, cause, accepted_at, finished_at, attempt,
+    action, outcome, detail)
+    VALUES (1, 'wpp', 'loja1', 'Loja 1', 'silent', 1, 2, 1, 'getQr', 'failed', ''),
+    (2, 'wpp', 'gone', 'GONE', 'silent', 1, 2, 1, 'getQr', 'failed', '');
+INSERT INTO attempt_log (id, gateway, `key`, kind, outcome, ended_at, steps)
+    VALUES (1, 'wpp', 'loja1', 'repair', 'failed', 2, '[]'),
+    (2, 'wpp', 'gone', 'repair', 'failed', 2, '[]'),
+    (3, 'wpp', 'older', 'repair', 'failed', 2, '[]');
+INSERT INTO scan_links (id, token_hash, gateway, `key`, channel, name, created_at, expires_at)
+    VALUES ('1', 'x', 'wpp', 'loja1', 'Loja 1', '', 1, 2);
+INSERT INTO message_audit (gateway, `key`, channel)
+    VALUES ('wpp', '', ''), ('wpp', 'loja1', 'Loja 1');
+INSERT INTO missed_message (gateway, `key`, id, at, kind, chat, found_at)
+    VALUES ('wpp', 'loja1', 'A', 1, 'text', '0001', 1);
+INSERT INTO echoes (id, gateway, sender, receiver, token, sent_at)
+    VALUES (1, 'wpp', 'obra', 'loja1', 'token', 1);
+INSERT INTO listed_channels (gateway, channels)
+    VALUES ('wpp', '{"loja1": ["Loja 1", null], "gone": ["GONE", 5.0]}')
+"""
+
+
+def test_keys_that_were_folded_become_exact(url: sa.URL, engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        config = configuration()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0011")
+    _run(engine, _FOLDED)
+    open_state(url).close()
+    _check(engine)
+    with engine.connect() as connection:
+        found = {
+            table: connection.exec_driver_sql(f"SELECT {columns} FROM {table}").all()
+            for table, columns in {
+                "channel": "gateway, `key`, paused",
+                "repair_log": "`key`",
+                "attempt_log": "`key`",
+                "scan_links": "`key`",
+                "message_audit": "`key`",
+                "missed_message": "`key`",
+                "echoes": "sender, receiver",
+            }.items()
+        }
+        (listed,) = connection.exec_driver_sql("SELECT channels FROM listed_channels").one()
+    assert {table: {tuple(row) for row in rows} for table, rows in found.items()} == {
+        "channel": {("wpp", "Loja 1", 1), ("wpp", "obra", 0), ("second", "LOJA1", 0)},
+        "repair_log": {("Loja 1",), ("GONE",)},
+        "attempt_log": {("Loja 1",), ("GONE",), ("older",)},
+        "scan_links": {("Loja 1",)},
+        "message_audit": {("",), ("Loja 1",)},
+        "missed_message": {("Loja 1",)},
+        "echoes": {("obra", "Loja 1")},
+    }
+    assert json.loads(listed) == {"Loja 1": ["Loja 1", None], "GONE": ["GONE", 5.0]}
 
 
 def test_what_was_under_way_is_gone_on_with(tmp_path: Path) -> None:

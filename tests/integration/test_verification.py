@@ -18,11 +18,12 @@ from tests.support import probing
 from tests.support.message_logs import WrittenLog
 from tests.support.probing import shorten_waits, world_of
 from tests.support.world import Options, World
+from zapwatch.channels import ByName
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.config.settings import ProbeSettings
 from zapwatch.messages.payloads import make_token
 
-_PROBE = ProbeSettings(ProbeKind.ECHO, {}, 60.0, 15.0, 100, {}, "ping")
+_PROBE = ProbeSettings(ProbeKind.ECHO, ByName({}), 60.0, 15.0, 100, ByName({}), "ping")
 
 
 class TestAfterARepair:

@@ -93,28 +93,26 @@ class TestList:
         assert [c.id for c in listed.channels] == ["loja"]
         assert listed.left_out == {LeftOut.UNUSABLE_ID: 1}
 
-    def test_entries_of_one_channel_are_one_channel_whatever_their_spelling(self) -> None:
-        entries = [
-            {"id": "Pixel12 Digital", "status": "connected"},
-            {"id": "pixel12digital", "status": "disconnected"},
-            {"id": "loja", "status": "connected"},
-            {"id": "loja", "status": "connected"},
-        ]
+    def test_entries_are_one_channel_if_their_names_are_the_same_in_one_unicode_form(self) -> None:
+        ids = ("Loja 1", "loja1", "loja1", "S\u00e3o", "Sa\u0303o", "sa\u0303o", "obra", "obra ")
 
-        listed = _listed({"channels": entries})
+        listed = _listed({"channels": [{"id": one, "status": "connected"} for one in ids]})
 
-        assert [(c.id, c.connected) for c in listed.channels] == [
-            ("Pixel12 Digital", True),
-            ("loja", True),
+        assert [(c.id, c.has_twin) for c in listed.channels] == [
+            ("Loja 1", True),
+            ("loja1", True),
+            ("S\u00e3o", True),
+            ("sa\u0303o", True),
+            ("obra", False),
         ]
-        assert listed.left_out == {LeftOut.DUPLICATE: 2}
+        assert listed.left_out == {LeftOut.DUPLICATE: 3}
 
     def test_of_too_many_channels_it_is_always_the_same_that_are_watched(
         self,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr(base, "MAX_CHANNELS", 3)
-        ids = ["b", "E", "d", "A", "c", "A "]
+        ids = ["b", "e", "d", "a", "c", "a "]
 
         for entries in (ids, ids[::-1]):
             listed = _listed({"channels": [{"id": channel} for channel in entries]})

@@ -21,7 +21,7 @@ from tests.support.alerts import alert, payload
 from tests.support.hooks import SECRET, TOKEN, hook_settings
 from tests.support.programs import Program, environment
 from tests.support.waiting import wait_until
-from zapwatch.channels import channel_key
+from zapwatch.channels import channel_key, key_meant
 
 _CHANNELS = ("loja", "Pixel12 Digital", "ação/1")
 _NEVER_NAMED = "never named"
@@ -250,7 +250,7 @@ def _wanted(body: bytes) -> set[str] | None:
             labels.get("remediation") == "reconnect"
             and labels.get("gateway") == "wpp"
             and isinstance(named, str)
-            and channel_key(named) in known
+            and (key := key_meant(named, known)) is not None
         ):
-            wanted.add(known[channel_key(named)])
+            wanted.add(known[key])
     return wanted

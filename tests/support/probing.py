@@ -124,7 +124,7 @@ def hear_by_events(world: World, store_url: sa.URL) -> None:
     inbox = Inbox(store, ["wpp"])
     client, kind = world.means.client, world.settings.type
     channels = client.list_channels().channels
-    inbox.list_channels("wpp", frozenset(k for c in channels for k in (c.key, c.message_key)))
+    inbox.list_channels("wpp", channels)
 
     def take(message: SimulatedMessage) -> None:
         body = json.dumps(APIS[kind].event(message, time.time())).encode()

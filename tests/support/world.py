@@ -35,7 +35,7 @@ from reconnect_hook.repository import Lead, read_rows
 from reconnect_hook.scheduler import Scheduler, add_gateways
 from reconnect_hook.workers import Workers
 from tests.support.states import firing, resolved, state_url
-from zapwatch.channels import Channel, Status, channel_key
+from zapwatch.channels import ByName, Channel, Status, channel_key
 from zapwatch.clock import Clock
 from zapwatch.config.gateway import AuditMode, ProbeKind, ReplayMode
 from zapwatch.config.settings import ProbeSettings
@@ -183,8 +183,8 @@ class FakeGateway(Gateway):
         if self.list_error is not None:
             raise GatewayError(Operation.LIST, self.list_error, "made up")
         numbers = map(str, itertools.count(5_500_000_000_001))
-        return ChannelList(
-            tuple(
+        return ChannelList.of(
+            (
                 Channel(name, status, number)
                 for (name, status), number in zip(self.statuses.items(), numbers, strict=False)
             )
@@ -316,7 +316,9 @@ class Options:
     audit: AuditMode = AuditMode.OFF
     replay: ReplayMode = ReplayMode.MANUAL
     probe: ProbeSettings = field(
-        default_factory=lambda: ProbeSettings(ProbeKind.OFF, {}, 60.0, 15.0, 6, {}, "ping")
+        default_factory=lambda: ProbeSettings(
+            ProbeKind.OFF, ByName({}), 60.0, 15.0, 6, ByName({}), "ping"
+        )
     )
 
 

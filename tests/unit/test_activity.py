@@ -37,7 +37,7 @@ class World(Clock):
         return self.source.poll(())
 
     def was_active(self, seconds: float) -> bool:
-        return "loja1" in self.source.recent(seconds).ages
+        return "Loja 1" in self.source.recent(seconds).ages
 
 
 @pytest.fixture
@@ -47,45 +47,45 @@ def world() -> World:
 
 def test_the_activity_that_is_listed_is_the_age(world: World) -> None:
     world.list(activity=_NOW - 70)
-    assert world.poll().age("loja1") == 70
+    assert world.poll().age("Loja 1") == 70
     world.now += 5
-    assert world.poll().age("loja1") == 75
+    assert world.poll().age("Loja 1") == 75
     assert world.was_active(75)
     assert not world.was_active(74)
 
 
 def test_an_activity_from_a_clock_that_is_ahead_is_of_now(world: World) -> None:
     world.list(activity=_NOW + 500)
-    assert world.poll().age("loja1") == 0
+    assert world.poll().age("Loja 1") == 0
 
 
 def test_what_is_absent_is_unknown_and_not_silent(world: World) -> None:
     world.list()
     view = world.poll()
-    assert view.age("loja1") is None
+    assert view.age("Loja 1") is None
     assert not view.counted
     assert not world.was_active(1e9)
 
 
 def test_a_count_that_grows_is_a_message(world: World) -> None:
     world.list(count=10)
-    assert world.poll().age("loja1") == 0
+    assert world.poll().age("Loja 1") == 0
     world.now += 100
-    assert world.poll().age("loja1") == 100
+    assert world.poll().age("Loja 1") == 100
     world.list(count=11)
-    assert world.poll().age("loja1") == 0
+    assert world.poll().age("Loja 1") == 0
     world.now += 30
     world.list(count=3)
-    assert world.poll().age("loja1") == 30
+    assert world.poll().age("Loja 1") == 30
     world.list(count=4)
-    assert world.poll().age("loja1") == 0
+    assert world.poll().age("Loja 1") == 0
 
 
 def test_that_a_count_is_there_is_no_proof_of_a_message(world: World) -> None:
     world.list(count=10)
     world.poll()
     assert not world.was_active(60)
-    assert world.source.find(world.listed or ()).age("loja1") is None
+    assert world.source.find(world.listed or ()).age("Loja 1") is None
     world.list(count=11)
     assert world.was_active(60)
     world.now += 61
@@ -94,7 +94,7 @@ def test_that_a_count_is_there_is_no_proof_of_a_message(world: World) -> None:
 
 def test_an_activity_goes_before_a_count(world: World) -> None:
     world.list(activity=_NOW - 400, count=10)
-    assert world.poll().age("loja1") == 400
+    assert world.poll().age("Loja 1") == 400
 
 
 def test_without_a_list_nothing_is_known(world: World) -> None:
@@ -112,7 +112,7 @@ def test_a_channel_that_left_the_list_is_forgotten(world: World) -> None:
     assert world.poll().last_message == {}
     world.now += 50
     world.list(count=10)
-    assert world.poll().age("loja1") == 0
+    assert world.poll().age("Loja 1") == 0
 
 
 def test_a_count_that_grew_between_two_processes_is_a_message(world: World) -> None:
@@ -124,7 +124,7 @@ def test_a_count_that_grew_between_two_processes_is_a_message(world: World) -> N
         source = Activity(list)
         source.restore(checkpoint)
         world.list(count=count)
-        return source.find(world.listed or ()).age("loja1")
+        return source.find(world.listed or ()).age("Loja 1")
 
     world.now += 900
     assert in_another_process(11) == 0
@@ -135,4 +135,4 @@ def test_a_count_that_grew_between_two_processes_is_a_message(world: World) -> N
 def test_a_checkpoint_of_no_use_is_ignored(world: World, checkpoint: str) -> None:
     world.source.restore(checkpoint)
     world.list(count=10)
-    assert world.poll().age("loja1") == 0
+    assert world.poll().age("Loja 1") == 0

@@ -55,7 +55,7 @@ def test_an_alert_names_a_channel_and_the_reason(name: Any, reason: RepairCause)
     (parsed,) = _parse(alert("Pixel12 Digital", alertname=name))
     assert parsed == Alert(AlertStatus.FIRING, Target("Pixel12 Digital", reason), "wpp")
     assert parsed.target is not None
-    assert parsed.target.key == "pixel12digital"
+    assert parsed.target.key == "Pixel12 Digital"
 
 
 def test_each_alert_has_its_own_status() -> None:

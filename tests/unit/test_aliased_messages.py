@@ -27,19 +27,19 @@ class Source:
 
     def poll(self, channels: Collection[Channel]) -> ActivitySnapshot:
         self.asked = [channel.message_key for channel in channels]
-        last = {"abcdef-12345": _NOW - 5, "loja1": _NOW - 9, "ghijkl-67890": _NOW - 7, "x": _NOW}
+        last = {"ABCDEF-12345": _NOW - 5, "Loja 1": _NOW - 9, "GHIJKL-67890": _NOW - 7, "x": _NOW}
         counts = {
-            ("abcdef-12345", Direction.IN): 2,
-            ("loja1", Direction.IN): 1,
-            ("ghijkl-67890", Direction.OUT): 4,
+            ("ABCDEF-12345", Direction.IN): 2,
+            ("Loja 1", Direction.IN): 1,
+            ("GHIJKL-67890", Direction.OUT): 4,
         }
         return ActivitySnapshot(
             _NOW,
             last,
             counts,
             7,
-            last_heard={"abcdef-12345": _NOW - 6},
-            undecryptable={"abcdef-12345": 3, "loja1": 2, "x": 1},
+            last_heard={"ABCDEF-12345": _NOW - 6},
+            undecryptable={"ABCDEF-12345": 3, "Loja 1": 2, "x": 1},
         )
 
     find = poll
@@ -51,13 +51,13 @@ class Source:
         self.restored = checkpoint
 
     def recent(self, seconds: float) -> RecentMessages:
-        return RecentMessages({"abcdef-12345": seconds / 2, "loja1": seconds}, {"token"}, "gap")
+        return RecentMessages({"ABCDEF-12345": seconds / 2, "Loja 1": seconds}, {"token"}, "gap")
 
     def histories(self, wanted: Collection[str], pause: Callable[[], None]) -> dict[str, History]:
         pause()
         self.asked = sorted(wanted)
         found = {}
-        for minute, key in enumerate(("abcdef-12345", "loja1", "ghijkl-67890")):
+        for minute, key in enumerate(("ABCDEF-12345", "Loja 1", "GHIJKL-67890")):
             found[key] = History(_NOW)
             found[key].note(_NOW - 60 * minute)
         return found
@@ -85,11 +85,11 @@ def test_what_is_known_under_either_name_is_the_channels() -> None:
     source = Source()
     view = AliasedMessages(source, _NAMED, Listed()).poll([_LOJA, _OBRA])
 
-    assert source.asked == ["abcdef-12345", "obra"]
-    assert view.last_message == {"loja1": _NOW - 5, "obra": _NOW - 7, "x": _NOW}
-    assert view.last_heard == {"loja1": _NOW - 6}
-    assert view.messages == {("loja1", Direction.IN): 3, ("obra", Direction.OUT): 4}
-    assert view.undecryptable == {"loja1": 5, "x": 1}
+    assert source.asked == ["ABCDEF-12345", "GHIJKL-67890"]
+    assert view.last_message == {"Loja 1": _NOW - 5, "obra": _NOW - 7, "x": _NOW}
+    assert view.last_heard == {"Loja 1": _NOW - 6}
+    assert view.messages == {("Loja 1", Direction.IN): 3, ("obra", Direction.OUT): 4}
+    assert view.undecryptable == {"Loja 1": 5, "x": 1}
 
 
 def test_the_list_is_asked_once_for_an_alias_that_is_not_known() -> None:
@@ -98,7 +98,7 @@ def test_the_list_is_asked_once_for_an_alias_that_is_not_known() -> None:
 
     for _ in range(2):
         recent = messages.recent(60)
-        assert recent == RecentMessages({"loja1": 30}, {"token"}, "gap")
+        assert recent == RecentMessages({"Loja 1": 30}, {"token"}, "gap")
     assert listed.times == 1
 
 
@@ -112,7 +112,7 @@ def test_an_alias_that_the_list_does_not_tell_costs_no_list_each_time() -> None:
 
     messages = AliasedMessages(Source(), _NAMED, listed)
     for _ in range(3):
-        assert messages.recent(60).ages["loja1"] == 60
+        assert messages.recent(60).ages["Loja 1"] == 60
     assert looks == 1
 
 
@@ -120,10 +120,10 @@ def test_one_that_nobody_has_listed_is_found_by_its_alias_too() -> None:
     source, listed = Source(), Listed()
     messages = AliasedMessages(source, _NAMED, listed)
 
-    view = messages.find([Channel("loja 1", Status.UNKNOWN), Channel("obra", Status.UNKNOWN)])
+    view = messages.find([Channel("Loja 1", Status.UNKNOWN), Channel("obra", Status.UNKNOWN)])
 
-    assert source.asked == ["abcdef-12345", "ghijkl-67890"]
-    assert view.last_message["loja1"] == _NOW - 5
+    assert source.asked == ["ABCDEF-12345", "GHIJKL-67890"]
+    assert view.last_message["Loja 1"] == _NOW - 5
     assert listed.times == 1
 
 
@@ -131,11 +131,11 @@ def test_a_history_is_that_of_both_names() -> None:
     source = Source()
     messages = AliasedMessages(source, _NAMED, Listed())
 
-    histories = messages.histories(["loja1", "obra"], lambda: None)
+    histories = messages.histories(["Loja 1", "obra"], lambda: None)
 
-    assert source.asked == ["abcdef-12345", "ghijkl-67890", "loja1", "obra"]
-    assert {key: one.messages for key, one in histories.items()} == {"loja1": 2, "obra": 1}
-    assert sum(histories["loja1"].busy_minutes()) == 2
+    assert source.asked == ["ABCDEF-12345", "GHIJKL-67890", "Loja 1", "obra"]
+    assert {key: one.messages for key, one in histories.items()} == {"Loja 1": 2, "obra": 1}
+    assert sum(histories["Loja 1"].busy_minutes()) == 2
 
 
 def test_a_checkpoint_is_that_of_the_source() -> None:
@@ -157,7 +157,7 @@ def test_an_alias_that_is_the_name_is_no_other_channel() -> None:
 def test_what_was_delivered_is_asked_by_the_names_of_the_source() -> None:
     messages = AliasedMessages(Source(), _NAMED, Listed())
 
-    assert messages.delivered([_LOJA.message_key], _NOW).heard == ["abcdef-12345"]
+    assert messages.delivered([_LOJA.message_key], _NOW).heard == ["ABCDEF-12345"]
 
 
 def test_a_list_that_tells_the_names_is_asked_once_a_minute() -> None:
@@ -166,8 +166,8 @@ def test_a_list_that_tells_the_names_is_asked_once_a_minute() -> None:
     messages = AliasedMessages(Source(), (), listed, clock=clock)
 
     for _ in range(2):
-        assert messages.recent(60).ages == {"loja1": 30}
+        assert messages.recent(60).ages == {"Loja 1": 30}
     assert listed.times == 1
     clock.forward(60)
-    messages.histories(["loja1"], lambda: None)
+    messages.histories(["Loja 1"], lambda: None)
     assert listed.times == 2

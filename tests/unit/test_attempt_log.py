@@ -21,7 +21,7 @@ from reconnect_hook.attempt_log import (
 from reconnect_hook.models import Phase
 from reconnect_hook.repository import append_attempts, prune_records
 from tests.support.world import GATEWAY, Options, World
-from zapwatch.channels import Status
+from zapwatch.channels import ByName, Status
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.config.settings import ProbeSettings
 from zapwatch.gateways.base import GatewayErrorKind, QrKind
@@ -183,7 +183,7 @@ class TestProbes:
 
 def _probing(kind: ProbeKind) -> ProbeSettings:
     numbers = {"loja": "5500000000001", "obra": "5500000000002", "vendas": "5500000000003"}
-    return ProbeSettings(kind, {}, 60.0, 15.0, 6, numbers, "ping")
+    return ProbeSettings(kind, ByName({}), 60.0, 15.0, 6, ByName(numbers), "ping")
 
 
 class TestBounds:

@@ -6,31 +6,90 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zapwatch.channels import MAX_ID_LENGTH, Channel, Status, channel_key, is_usable_id
+from zapwatch.channels import (
+    MAX_ID_LENGTH,
+    AmbiguousNameError,
+    Channel,
+    Names,
+    Status,
+    channel_key,
+    folded,
+    is_usable_id,
+    key_meant,
+)
+from zapwatch.gateways.base import ChannelList
+
+_PIXEL = "Pixel12 Digital"
 
 
 @pytest.mark.parametrize(
-    "spelling",
-    ["pixel12digital", "Pixel12 Digital", " PIXEL12\tDIGITAL\n", "Pixel12\u00a0Digital"],
+    ("spelling", "is_same", "is_alike"),
+    [
+        (_PIXEL, True, True),
+        (f" {_PIXEL}\n", True, True),
+        ("pixel12digital", False, True),
+        ("PIXEL12\tDIGITAL", False, True),
+        ("Pixel12\u00a0Digital", False, True),
+        ("pixel12-digital", False, False),
+        ("píxel12 digital", False, False),
+    ],
 )
-def test_spellings_of_one_channel_have_one_key(spelling: str) -> None:
-    assert channel_key(spelling) == "pixel12digital"
+def test_a_name_is_the_same_exactly_and_alike_without_letter_case_and_blanks(
+    spelling: str, is_same: bool, is_alike: bool
+) -> None:
+    assert (channel_key(spelling) == channel_key(_PIXEL)) is is_same
+    assert (folded(spelling) == folded(_PIXEL)) is is_alike
 
 
 def test_both_unicode_forms_of_a_name_have_one_key() -> None:
-    assert channel_key("Sa\u0303o Paulo") == channel_key("S\u00e3o Paulo") == "s\u00e3opaulo"
-
-
-@pytest.mark.parametrize(
-    "other", ["pixel12-digital", "pixel12", "píxel12digital", "pixel12.digital"]
-)
-def test_other_characters_make_another_channel(other: str) -> None:
-    assert channel_key(other) != channel_key("pixel12digital")
+    assert channel_key("Sa\u0303o Paulo") == channel_key("S\u00e3o Paulo") == "S\u00e3o Paulo"
+    assert folded("SA\u0303O paulo") == "s\u00e3opaulo"
 
 
 @given(st.text(max_size=50))
 def test_a_key_is_the_key_of_itself(text: str) -> None:
-    assert channel_key(channel_key(text)) == channel_key(text)
+    for key in (channel_key, folded):
+        assert key(key(text)) == key(text)
+    assert folded(channel_key(text)) == folded(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "meant"),
+    [
+        ("loja", ("Loja", "loja"), "loja"),
+        ("Loja", ("Loja", "loja"), "Loja"),
+        ("LOJA", ("Loja",), "Loja"),
+        ("lo ja", ("obra", "Loja"), "Loja"),
+        ("obra", ("Loja",), None),
+        ("LOJA", ("loja", "Loja"), "LOJA may be any of Loja, loja: letter case and blanks matter"),
+    ],
+)
+def test_a_persons_spelling_means_the_exact_name_or_the_only_one_alike(
+    name: str, keys: tuple[str, ...], meant: str | None
+) -> None:
+    try:
+        found = key_meant(name, keys)
+    except AmbiguousNameError as error:
+        found = str(error).removesuffix(" here")
+    assert found == meant
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        (("Loja", "loja"), ("Loja", "loja", "LOJA")),
+        (("Loja",), ("Loja", "Loja", "Loja")),
+        (("obra",), ("Loja", "loja", "LOJA")),
+    ],
+)
+def test_a_name_in_the_log_is_that_of_the_exact_channel_or_of_the_only_one_alike(
+    listed: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    channels = ChannelList.of(Channel(name, Status.CONNECTED) for name in listed).channels
+    for some in (channels, channels[:1]):
+        found = Names(some)
+        known = [found.key_of(name) for name in ("Loja", "loja", "LOJA")]
+        assert known == list(expected), "also if only some of the list are known"
 
 
 @pytest.mark.parametrize(
@@ -55,7 +114,7 @@ def test_ids_that_can_be_paths_and_labels_are_usable(channel_id: str) -> None:
         "a\x7f",
         "\ud800",
         "x" * 256,
-        "\ufb03" * 255,
+        "\u0958" * 255,
     ],
     ids=ascii,
 )
@@ -101,4 +160,4 @@ def test_only_connected_means_connected(status: Status) -> None:
 def test_a_channel_keeps_the_spelling_of_the_gateway_beside_its_key() -> None:
     channel = Channel("Pixel12 Digital", Status.CONNECTED)
 
-    assert (channel.id, channel.key) == ("Pixel12 Digital", "pixel12digital")
+    assert (channel.id, channel.key) == ("Pixel12 Digital", "Pixel12 Digital")

@@ -61,7 +61,7 @@ _INCOMING = {"wrapper": wrapper, "wppconnect": wppconnect, "evolution": evolutio
 @pytest.mark.parametrize("kind", _KINDS)
 def test_an_incoming_message_is_one_by_its_own_time(kind: str) -> None:
     found = message(kind, _INCOMING[kind]())
-    assert found.key == "loja1"
+    assert found.key == "Loja 1"
     assert (found.direction, found.at, found.heard) == (Direction.IN, _NOW - 3, True)
 
 
@@ -76,7 +76,7 @@ def test_an_echo_is_told_by_its_token_and_the_senders_own_note_of_it_is_no_messa
         return APIS[kind].event(Born(channel, outgoing, by_api, words=words), _NOW - 3)
 
     found = message(kind, told("Loja 1", outgoing=False))
-    assert (found.key, found.echo, found.heard) == ("loja1", token, True)
+    assert (found.key, found.echo, found.heard) == ("Loja 1", token, True)
     assert read(kind, told("obra", outgoing=True, by_api=True)) is None
     assert read(kind, told("obra", outgoing=True)) is None, "nor as the phone's"
     assert read(kind, told("obra", outgoing=False)) is None, "it was meant for another"
@@ -94,7 +94,7 @@ def test_what_only_resembles_an_echo_is_a_message(kind: str) -> None:
 @pytest.mark.parametrize("event_type", sorted(MESSAGE_EVENTS))
 def test_the_wrappers_payload_names_its_channel_in_any_place(place: str, event_type: str) -> None:
     payload = message_payload("Loja 1", event_type, place=place, outgoing=False)
-    assert message("wrapper", payload).key == "loja1"
+    assert message("wrapper", payload).key == "Loja 1"
 
 
 def test_the_first_place_of_the_wrappers_payload_counts() -> None:
@@ -194,7 +194,7 @@ _STUB = {
 )
 def test_what_could_not_be_decrypted_is_told_apart(kind: str, event: dict[str, Any]) -> None:
     found = message(kind, event)
-    assert (found.key, found.readable) == ("loja1", False)
+    assert (found.key, found.readable) == ("Loja 1", False)
     assert message(kind, _INCOMING[kind]()).readable
 
 
@@ -314,7 +314,7 @@ def test_each_of_whapis_messages_has_a_direction_of_its_own() -> None:
         ("g", Direction.OUT, 0, True),
         ("h", Direction.IN, 0, True),
     ]
-    assert {one.key for one in found} == {"abcdef-12345"}
+    assert {one.key for one in found} == {"ABCDEF-12345"}
 
 
 def test_an_echo_among_several_messages_is_that_message_alone() -> None:

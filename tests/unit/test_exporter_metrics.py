@@ -27,10 +27,10 @@ _SHOP = Channel("loja", Status.CONNECTED)
 _OFFICE = Channel("Pixel12 Digital", Status.QR_REQUIRED)
 _VIEW = ActivitySnapshot(
     now=10_000.0,
-    last_message={"loja": 9_990.0, "pixel12digital": 2_800.0, "gone": 1.0},
+    last_message={"loja": 9_990.0, "Pixel12 Digital": 2_800.0, "gone": 1.0},
     messages={("loja", Direction.IN): 3, ("loja", Direction.OUT): 2, ("gone", Direction.IN): 9},
     rows_read=77,
-    last_heard={"loja": 9_980.0, "pixel12digital": 2_700.0, "gone": 1.0},
+    last_heard={"loja": 9_980.0, "Pixel12 Digital": 2_700.0, "gone": 1.0},
 )
 _UP = GatewayState(up=True, channels=(_SHOP, _OFFICE), last_success=1_700_000_000.0)
 _DOWN = GatewayState(up=False, channels=_UP.channels, last_success=_UP.last_success)

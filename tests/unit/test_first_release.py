@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from reconnect_hook.audit_log import EventLog
+from zapwatch.channels import Channel, Status
 from zapwatch.config import load
 
 # Its .env.example (commit bf428fc), filled in as an operator would.
@@ -65,7 +66,8 @@ def test_its_settings_mean_what_they_meant(tmp_path: Path) -> None:
         "https://gateway.example.com:8443",
     )
     assert gateway.secret == "0123456789abcdef0123456789abcdef"
-    thresholds = [gateway.silence_threshold(name) for name in ("Imob Sites", "loja", "other")]
+    channels = (Channel(name, Status.CONNECTED) for name in ("Imob Sites", "loja", "other"))
+    thresholds = [gateway.silence_threshold(channel) for channel in channels]
     assert thresholds == [72 * 3600, 1.5 * 3600, 4 * 3600]
     log = gateway.message_log_url
     assert log is not None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from demo.configuration import ROOT
 from tests.support.pixelhub import encrypt
-from zapwatch.channels import NamedChannel
+from zapwatch.channels import Channel, NamedChannel, Status
 from zapwatch.config import GatewaySettings, Settings, SettingsError, SilenceMode, parse
 from zapwatch.config.load_gateways import read_gateways
 from zapwatch.gateways.registry import ADAPTERS
@@ -72,7 +72,7 @@ def test_the_example_can_be_used_and_shows_most_keys(tmp_path: Path) -> None:
     assert first.message_log_url.host == "db.example.com"
     assert second.message_log_url is not None
     assert second.message_log_url.database == "loja"
-    assert second.silence_threshold("plantao") == 1800
+    assert second.silence_threshold(Channel("plantao", Status.CONNECTED)) == 1800
     assert third.message_log_url is None
     assert third.allow_restart is True
 
@@ -93,7 +93,7 @@ def test_what_an_entry_does_not_say_is_said_for_all(write: Write) -> None:
     assert first.silence_state_file == Path("var/learned-one.json")
     assert second.silence_state_file == Path("var/learned-two.json")
     for gateway in (first, second):
-        assert gateway.silence_threshold("Loja") == 3600
+        assert gateway.silence_threshold(Channel("Loja", Status.CONNECTED)) == 3600
         assert (gateway.timeout, gateway.allow_restart) == (7, True)
 
 
@@ -131,13 +131,13 @@ def test_overrides_may_be_texts_or_keys(write: Write) -> None:
     text = _one(write(_ONE + "  silent_hours_overrides: loja=1.5,Imob Sites=72\n"))
     keys = _one(write(_ONE + "  silent_hours_overrides:\n    loja: 1.5\n    Imob Sites: 72\n"))
     assert text.silent_hours_overrides == keys.silent_hours_overrides
-    assert text.silent_hours_overrides == {"loja": 1.5, "imobsites": 72}
+    assert text.silent_hours_overrides == {"loja": 1.5, "Imob Sites": 72}
 
 
 def test_ignored_channels_may_be_a_text_or_a_list(write: Write) -> None:
     text = _one(write(_ONE + "  ignore: loja,Imob Sites\n"))
     listed = _one(write(_ONE + "  ignore: [loja, Imob Sites]\n"), IGNORE_CHANNELS="obra")
-    assert text.ignore == listed.ignore == {"loja", "imobsites"}
+    assert text.ignore.keys() == listed.ignore.keys() == {"loja", "Imob Sites"}
     assert "gateway one: ignore must be a list of channels" in _error(
         write(_ONE + "  ignore: [[loja]]\n")
     )
@@ -213,8 +213,8 @@ def test_an_encrypted_secret_is_not_taken_for_the_secret_itself(write: Write) ->
         ("name: obra", "name: [obra]", "channel 2: name must be one value"),
         ("name: obra", "name: ''", "channel 2: name is empty"),
         ("name: obra", "name: '..'", "channel 2: '..' can be no channel's name"),
-        ("name: obra", "name: loja1", "channel 2: another one has this name or id"),
-        ("ABCDEF-12345", "LOJA 1", "channel 2: another one has this name or id"),
+        ("name: obra", "name: Loja 1", "channel 2: another one has this name or id"),
+        ("ABCDEF-12345", "Loja 1", "channel 2: another one has this name or id"),
         ("-either", "", "channel 2: another one has this secret"),
         ("    - name: obra\n      secret", "    - secret", "channel 2: name is missing"),
         ("      secret: not-a-real-token\n", "", "channel 1: one of secret and secret_file is"),

@@ -67,7 +67,7 @@ def world() -> World:
 def test_a_message_is_taken(world: World) -> None:
     answer = world.post("/messages/wpp", **_BEARER)
     assert (answer.status_code, answer.data) == (202, b"")
-    assert world.taken == [("wpp", "loja1")]
+    assert world.taken == [("wpp", "Loja 1")]
     assert world.counted == [("wpp", "message")]
 
 
@@ -109,21 +109,21 @@ def test_what_a_session_says_of_its_state_makes_the_list_be_asked(
 def test_a_channel_that_is_not_listed_is_said_and_is_no_message(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world.unlisted = {"loja1"}
+    world.unlisted = {"Loja 1"}
     for _ in range(2):
         answer = world.post("/messages/wpp", **_BEARER)
         assert answer.status_code == 202
         assert "lists no channel of this name" in answer.text
-    assert world.taken == [("wpp", "loja1")] * 2, "the list may be late"
+    assert world.taken == [("wpp", "Loja 1")] * 2, "the list may be late"
     assert world.counted == [("wpp", "unlisted")] * 2
     [line] = caplog.messages
-    assert line.startswith("events of gateway wpp name a channel that it does not list: 'loja1'")
+    assert line.startswith("events of gateway wpp name a channel that it does not list: 'Loja 1'")
 
 
 def test_what_cannot_be_decrypted_is_no_message(world: World) -> None:
     answer = world.post("/messages/wpp", {**_MESSAGE, "type": "ciphertext"}, **_BEARER)
     assert (answer.status_code, answer.data) == (204, b"")
-    assert world.taken == [("wpp", "loja1")]
+    assert world.taken == [("wpp", "Loja 1")]
     assert world.counted == [("wpp", "undecryptable")]
 
 
@@ -136,7 +136,7 @@ _STUB = {"key": {"id": "B"}, "messageStubType": 2}
     [
         ([_STUB, _READABLE], set(), 202, "message"),
         ([_STUB, _STUB], set(), 204, "undecryptable"),
-        ([_STUB, _READABLE], {"loja1"}, 202, "unlisted"),
+        ([_STUB, _READABLE], {"Loja 1"}, 202, "unlisted"),
     ],
 )
 def test_each_message_of_an_event_is_taken_and_the_event_is_counted_once(
@@ -146,7 +146,7 @@ def test_each_message_of_an_event_is_taken_and_the_event_is_counted_once(
     event = {"event": "messages.upsert", "instance": "Loja 1", "data": messages}
     answer = world.post("/messages/ação/2", event, **_BEARER)
     assert answer.status_code == status
-    assert world.taken == [("ação/2", "loja1")] * 2
+    assert world.taken == [("ação/2", "Loja 1")] * 2
     assert world.counted == [("ação/2", result)]
 
 
@@ -154,7 +154,7 @@ def test_evolution_may_add_the_events_name_to_the_path(world: World) -> None:
     event = {"event": "messages.upsert", "instance": "Loja 1", "data": {}}
     for path in ("/messages/ação/2", "/messages/ação/2/messages-upsert"):
         assert world.post(path, event, **_BEARER).status_code == 202
-    assert world.taken == [("ação/2", "loja1")] * 2
+    assert world.taken == [("ação/2", "Loja 1")] * 2
 
 
 def basic(password: str) -> str:

@@ -23,7 +23,7 @@ from zapwatch.messages.history import History
 from zapwatch.messages.log_tailer import ActivitySnapshot
 from zapwatch.messages.webhook_log import MessageLogError
 
-_KNOWN = ActivitySnapshot(1_000.0, {"loja": 900.0}, messages={}, rows_read=1)
+_KNOWN = ActivitySnapshot(1_000.0, {"Loja": 900.0}, messages={}, rows_read=1)
 _LIMIT = 3_600.0
 
 
@@ -86,7 +86,7 @@ class Scene:
         return readings
 
     def loja(self) -> ChannelMetrics:
-        return self.read().channels["loja"]
+        return self.read().channels["Loja"]
 
 
 def test_ages_come_from_the_message_source() -> None:
@@ -147,7 +147,7 @@ def test_without_a_budget_the_last_list_stays_and_is_dated() -> None:
     scene.has_budget = False
     scene.clock.forward(10 * 3600)
     later = scene.read()
-    assert (scene.lists, later.at, later.channels["loja"].connected) == (1, listed_at, True)
+    assert (scene.lists, later.at, later.channels["Loja"].connected) == (1, listed_at, True)
 
 
 @pytest.mark.parametrize(("per_month", "pause"), [(None, LIST_SECONDS), (1_000, 900.0)])

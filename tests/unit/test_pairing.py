@@ -77,7 +77,7 @@ def test_the_codes_of_a_channel_are_limited_and_of_others_they_are_not() -> None
     for _ in range(MOST_PAIRINGS):
         watches.pair("loja", "5500000000001")
     with pytest.raises(PairingLimitError) as caught:
-        watches.pair("LOJA", "5500000000001")
+        watches.pair("loja", "5500000000001")
     watches.pair("oficina", "5500000000001")
     clock.forward(caught.value.seconds)
     watches.pair("loja", "5500000000001")

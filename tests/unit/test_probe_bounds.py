@@ -21,7 +21,7 @@ from reconnect_hook.probe_limits import ECHO_GAP_SECONDS, LimitReason, ProbeRepo
 from reconnect_hook.schema import echoes
 from tests.support.examples import examples
 from tests.support.world import Options, World
-from zapwatch.channels import Channel, Status
+from zapwatch.channels import ByName, Channel, Status
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.config.settings import ProbeSettings
 from zapwatch.messages.payloads import make_token
@@ -35,11 +35,11 @@ _OPTIONS = Options(
     has_messages=False,
     probe=ProbeSettings(
         kind=ProbeKind.QUERY,
-        overrides={},
+        overrides=ByName({}),
         after_minutes=30,
         pause_minutes=_PAUSE / 60,
         echoes_per_day=_PER_DAY,
-        echo_numbers={},
+        echo_numbers=ByName({}),
         echo_text="",
     ),
 )

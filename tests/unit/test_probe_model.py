@@ -19,7 +19,7 @@ from reconnect_hook.probe_limits import ProbeRepository
 from reconnect_hook.scheduler import add_gateways
 from tests.support.examples import examples
 from tests.support.states import state_url
-from zapwatch.channels import Channel, Status
+from zapwatch.channels import ByName, Channel, Status
 from zapwatch.clock import Clock
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.config.settings import ProbeSettings
@@ -191,11 +191,11 @@ class World(Clock):
 
 _SETTINGS = ProbeSettings(
     kind=ProbeKind.ECHO,
-    overrides={},
+    overrides=ByName({}),
     after_minutes=30,
     pause_minutes=15,
     echoes_per_day=1000,
-    echo_numbers={},
+    echo_numbers=ByName({}),
     echo_text="hello",
 )
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.support.certificates import self_signed
 from tests.support.pixelhub import encrypt
+from zapwatch.channels import Channel, Status
 from zapwatch.config import (
     Listen,
     SettingsError,
@@ -27,6 +28,7 @@ from zapwatch.config.gateway import ProbeKind
 from zapwatch.config.load_gateways import SOCKETS
 from zapwatch.config.settings import SETTINGS
 from zapwatch.gateways import NAMED_CHANNELS, TYPES
+from zapwatch.gateways.base import ChannelList
 
 _LEAST = {
     "WPP_GATEWAY_BASE_URL": "https://gateway.example.com:8443",
@@ -66,12 +68,12 @@ def test_the_least_that_must_be_set_brings_the_documented_databases() -> None:
         ("WPP_GATEWAY_NAME", "other", "name", "other"),
         ("WPP_GATEWAY_TIMEOUT", "1.5", "timeout", 1.5),
         ("WPP_GATEWAY_QR_TIMEOUT", "2", "qr_timeout", 2),
-        ("IGNORE_CHANNELS", " Imob Sites, obra ,", "ignore", {"imobsites", "obra"}),
+        ("IGNORE_CHANNELS", " Imob Sites, obra ,", "ignore", {"Imob Sites": True, "obra": True}),
         ("IGNORE_STOPPED", "on", "ignore_stopped", True),
         ("SILENT_HOURS", "0.5", "silent_hours", 0.5),
         (
             *("SILENT_HOURS_OVERRIDES", " Imob Sites=72, loja=1.5 ,"),
-            *("silent_hours_overrides", {"imobsites": 72, "loja": 1.5}),
+            *("silent_hours_overrides", {"Imob Sites": 72, "loja": 1.5}),
         ),
         ("MESSAGE_LOOKBACK_HOURS", "24", "message_lookback_hours", 24),
         ("SILENCE_MODE", "Adaptive", "silence_mode", SilenceMode.ADAPTIVE),
@@ -227,7 +229,7 @@ def test_a_setting_that_is_missing_or_blank_is_named(name: str, value: str | Non
                 "loja=55 0000 000 0001",
                 "loja=190",
                 "loja=5500000000001,obra=5500000000001",
-                "loja=5500000000001,Lo Ja=5500000000002",
+                "loja=5500000000001,loja=5500000000002",
             )
         ),
         *(("PROBE_ECHO_TEXT", value) for value in ("two\nlines", "x" * 501)),
@@ -361,14 +363,26 @@ def test_there_is_nothing_to_learn_from_without_a_message_log() -> None:
     )
 
 
-def test_a_silence_threshold_is_found_by_any_spelling_of_the_channel() -> None:
-    [gateway] = parse(
-        {**_LEAST, "SILENT_HOURS_OVERRIDES": "pixel12digital=72,Imob Sites=1.5"}
-    ).gateways
+@pytest.mark.parametrize(
+    ("overrides", "listed", "hours"),
+    [
+        ("pixel12digital=72,Imob Sites=1.5", ("Pixel12 Digital", "imobsites", "x"), (72, 1.5, 4)),
+        ("loja=1", ("Loja", "loja"), (4, 1)),
+        ("loja=1,LOJA=2", ("Loja", "loja"), (4, 1)),
+        ("loja=1,LOJA=2", ("Loja",), (4,)),
+        ("loja=1,Loja=2", ("Loja", "loja", "LOJA"), (2, 1, 4)),
+        ("S\u00e3o=1", ("Sa\u0303o",), (1,)),
+    ],
+)
+def test_a_silence_threshold_is_that_of_the_exact_name_or_of_the_only_one_alike(
+    overrides: str, listed: tuple[str, ...], hours: tuple[float, ...]
+) -> None:
+    [gateway] = parse({**_LEAST, "SILENT_HOURS_OVERRIDES": overrides}).gateways
+    channels = ChannelList.of(Channel(name, Status.CONNECTED) for name in listed).channels
 
-    assert gateway.silence_threshold("Pixel12 Digital") == 72 * 3600
-    assert gateway.silence_threshold("imobsites") == 1.5 * 3600
-    assert gateway.silence_threshold("loja") == 4 * 3600
+    found = tuple(gateway.silence_threshold(channel) / 3600 for channel in channels)
+
+    assert found == hours
 
 
 def _file(directory: Path, content: bytes) -> str:
@@ -695,8 +709,8 @@ def test_the_settings_of_probes() -> None:
         .probe
     )
     assert probe.kind is ProbeKind.ECHO
-    assert probe.overrides == {"loja": ProbeKind.OFF, "obra": ProbeKind.QUERY}
-    assert probe.echo_numbers == {"loja": "5500000000001", "obra": "5500000000002"}
+    assert probe.overrides == {"Lo Ja": ProbeKind.OFF, "obra": ProbeKind.QUERY}
+    assert probe.echo_numbers == {"Lo Ja": "5500000000001", "obra": "5500000000002"}
     assert probe.echo_text == "alô?"
     assert "5500000000001" not in repr(probe)
 

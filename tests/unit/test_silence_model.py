@@ -137,34 +137,34 @@ def test_the_learned_threshold_counts_where_there_is_one() -> None:
     thresholds = _thresholds()
     flat = Model(0, {"loja": Learned(Profile([10.0] * WEEK_HOURS), 5, 2, 1)})
     fixed = Threshold(3 * 3600, SilenceMode.FIXED)
-    assert thresholds.of(_SHOP, {"loja": _NOW}, None) == fixed
-    assert thresholds.of(_SHOP, {"loja": _NOW}, Model(0, {})) == fixed
+    assert thresholds.of(_SHOP, {_SHOP.key: _NOW}, None) == fixed
+    assert thresholds.of(_SHOP, {_SHOP.key: _NOW}, Model(0, {})) == fixed
     assert thresholds.of(_SHOP, {}, flat) == fixed, "no message is known, so no age either"
     assert thresholds.of(Channel("other", Status.CONNECTED), {"other": _NOW}, flat) == fixed
-    found = thresholds.of(_SHOP, {"loja": _NOW}, flat)
+    found = thresholds.of(_SHOP, {_SHOP.key: _NOW}, flat)
     assert found.seconds == pytest.approx(1800)
     assert found.mode is SilenceMode.ADAPTIVE
 
 
 def test_what_an_operator_has_set_for_a_channel_counts_more() -> None:
-    found = _thresholds(SILENT_HOURS_OVERRIDES="loja=72").of(_SHOP, {"loja": _NOW}, _MODEL)
+    found = _thresholds(SILENT_HOURS_OVERRIDES="loja=72").of(_SHOP, {_SHOP.key: _NOW}, _MODEL)
     assert found == Threshold(72 * 3600, SilenceMode.FIXED)
 
 
 def test_a_threshold_follows_the_last_message_and_what_was_learned_anew() -> None:
     thresholds = _thresholds()
-    first = thresholds.of(_SHOP, {"loja": _NOW}, _MODEL)
-    assert thresholds.of(_SHOP, {"loja": _NOW}, _MODEL) is first, "it is not computed again"
-    later = thresholds.of(_SHOP, {"loja": _NOW + 40 * 3600}, _MODEL)
+    first = thresholds.of(_SHOP, {_SHOP.key: _NOW}, _MODEL)
+    assert thresholds.of(_SHOP, {_SHOP.key: _NOW}, _MODEL) is first, "it is not computed again"
+    later = thresholds.of(_SHOP, {_SHOP.key: _NOW + 40 * 3600}, _MODEL)
     assert later.seconds < first.seconds
     again = Model(0, {"loja": replace(_MODEL.channels["loja"], level=25.0)})
-    assert thresholds.of(_SHOP, {"loja": _NOW + 40 * 3600}, again).seconds > later.seconds
+    assert thresholds.of(_SHOP, {_SHOP.key: _NOW + 40 * 3600}, again).seconds > later.seconds
 
 
 def test_a_channel_is_asked_only_where_it_can_be() -> None:
     def asked(can_query: bool, **more: str) -> bool:
         found = _thresholds(can_query=can_query, **more)
-        return found.suspicion(_SHOP, {"loja": _NOW}, None, 14_400) is not None
+        return found.suspicion(_SHOP, {_SHOP.key: _NOW}, None, 14_400) is not None
 
     numbers = {"PROBE_ECHO_NUMBERS": "lo ja=5500000000001,other=5500000000002"}
     assert asked(True)
@@ -181,17 +181,17 @@ def test_a_channel_is_asked_only_where_it_can_be() -> None:
 def test_a_channel_is_asked_before_it_counts_as_silent() -> None:
     thresholds = _thresholds(can_query=True, PROBE_AFTER_MINUTES="40")
     learned = _MODEL.channels["loja"]
-    assert thresholds.suspicion(_SHOP, {"loja": _NOW}, None, 14_400) == 2400
-    assert thresholds.suspicion(_SHOP, {"loja": _NOW}, None, 600) == 600
+    assert thresholds.suspicion(_SHOP, {_SHOP.key: _NOW}, None, 14_400) == 2400
+    assert thresholds.suspicion(_SHOP, {_SHOP.key: _NOW}, None, 600) == 600
     assert thresholds.suspicion(_SHOP, {}, _MODEL, 14_400) == 2400
-    soon = thresholds.suspicion(_SHOP, {"loja": _NOW}, _MODEL, 14_400)
+    soon = thresholds.suspicion(_SHOP, {_SHOP.key: _NOW}, _MODEL, 14_400)
     assert soon == learned.suspicion(_NOW, _BOUNDS)
     assert soon < learned.threshold(_NOW, _BOUNDS)
-    assert thresholds.suspicion(_SHOP, {"loja": _NOW}, _MODEL, 61) == 61
-    later = thresholds.suspicion(_SHOP, {"loja": _NOW + 40 * 3600}, _MODEL, 14_400)
+    assert thresholds.suspicion(_SHOP, {_SHOP.key: _NOW}, _MODEL, 61) == 61
+    later = thresholds.suspicion(_SHOP, {_SHOP.key: _NOW + 40 * 3600}, _MODEL, 14_400)
     assert later == learned.suspicion(_NOW + 40 * 3600, _BOUNDS) != soon
     again = Model(0, {"loja": replace(learned, suspect_level=7.0)})
-    anew = thresholds.suspicion(_SHOP, {"loja": _NOW + 40 * 3600}, again, 14_400)
+    anew = thresholds.suspicion(_SHOP, {_SHOP.key: _NOW + 40 * 3600}, again, 14_400)
     assert anew is not None
     assert later is not None
     assert anew > later

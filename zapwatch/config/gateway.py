@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from zapwatch.channels import channel_key
+from zapwatch.channels import ByName, channel_key
 from zapwatch.config.readers import Reader
 
 
@@ -72,8 +72,8 @@ class MessageSourceKind(enum.StrEnum):
 _LONGEST_TEXT = 500  # characters of a message
 
 
-def read_kinds(read: Reader, name: str, default: str | None) -> dict[str, ProbeKind]:
-    """Return kinds of probes by channel key."""
+def read_kinds(read: Reader, name: str, default: str | None) -> ByName[ProbeKind]:
+    """Return kinds of probes by channel."""
     kinds = {}
     for key, value, item in _by_channel(read.text(name, default)):
         if not key or value not in set(ProbeKind):
@@ -82,11 +82,11 @@ def read_kinds(read: Reader, name: str, default: str | None) -> dict[str, ProbeK
                 f"must be channel=off, query, delivery or echo, as in loja=echo, not {item!r}",
             )
         kinds[key] = ProbeKind(value)
-    return kinds
+    return ByName(kinds)
 
 
-def read_numbers(read: Reader, name: str, default: str | None) -> dict[str, str]:
-    """Return telephone numbers by channel key."""
+def read_numbers(read: Reader, name: str, default: str | None) -> ByName[str]:
+    """Return telephone numbers by channel."""
     numbers: dict[str, str] = {}
     for key, value, item in _by_channel(read.text(name, default)):
         if not key or not is_number(value):
@@ -100,7 +100,7 @@ def read_numbers(read: Reader, name: str, default: str | None) -> dict[str, str]
         if value in numbers.values():
             raise read.wrong(name, f"has one number for two channels, the last in {item!r}")
         numbers[key] = value
-    return numbers
+    return ByName(numbers)
 
 
 def read_line(read: Reader, name: str, default: str | None) -> str:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from zapwatch.channels import channel_key
+from zapwatch.channels import ByName, channel_key
 
 
 class SettingsError(Exception):
@@ -264,12 +264,13 @@ class Reader:
             raise self.wrong(name, f"must be HOST:PORT such as {default}, not {text!r}")
         return Listen(host, int(port))
 
-    def channels(self, name: str, default: str | None = None) -> frozenset[str]:
-        """Return the channel keys of a comma-separated list."""
-        return frozenset(filter(None, map(channel_key, self.text(name, default).split(","))))
+    def channels(self, name: str, default: str | None = None) -> ByName[bool]:
+        """Return the channels of a comma-separated list, each with true."""
+        keys = map(channel_key, self.text(name, default).split(","))
+        return ByName(dict.fromkeys(filter(None, keys), True))
 
-    def hours_by_channel(self, name: str, default: str | None = None) -> dict[str, float]:
-        """Return hours by channel key."""
+    def hours_by_channel(self, name: str, default: str | None = None) -> ByName[float]:
+        """Return hours by channel."""
         hours = {}
         for item in filter(None, (i.strip() for i in self.text(name, default).split(","))):
             channel, _, value = item.rpartition("=")
@@ -281,7 +282,7 @@ class Reader:
                     f"{MOST_HOURS} hours, not {item!r}",
                 )
             hours[channel_key(channel)] = parsed
-        return hours
+        return ByName(hours)
 
     def charset(self, name: str, default: str | None = None) -> str:
         """Return a character set known to MySQL's driver."""

@@ -139,10 +139,10 @@ def _text(gateway: GatewaySettings, key: str) -> str:
         value = getattr(gateway.probe, key.removeprefix("probe").removeprefix("_") or "kind")
     else:
         value = getattr(gateway, "base_url" if key == "url" else key)
+    if key == "ignore":
+        return ",".join(value)
     if isinstance(value, Mapping):
         return ",".join(f"{channel}={one}" for channel, one in value.items())
-    if isinstance(value, frozenset):
-        return ",".join(sorted(value))
     if isinstance(value, URL):
         return value.render_as_string(hide_password=False)
     return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)

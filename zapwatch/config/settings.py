@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL
 
-from zapwatch.channels import Channel, NamedChannel, channel_key
+from zapwatch.channels import ByName, Channel, NamedChannel
 from zapwatch.config.gateway import (
     AuditMode,
     MessageSourceKind,
@@ -601,11 +601,11 @@ class ProbeSettings:
     """Kind, times and limits of probes. Keys are channel keys, numbers digits only."""
 
     kind: ProbeKind
-    overrides: Mapping[str, ProbeKind]
+    overrides: ByName[ProbeKind]
     after_minutes: float
     pause_minutes: float
     echoes_per_day: int
-    echo_numbers: Mapping[str, str] = field(repr=False)
+    echo_numbers: ByName[str] = field(repr=False)
     echo_text: str
 
     def number_of(self, channel: Channel, told: str | None) -> str | None:
@@ -615,11 +615,11 @@ class ProbeSettings:
         are not trusted.
         """
         own = told if told and is_number(told) else None
-        return self.echo_numbers.get(channel.key, own)
+        return self.echo_numbers.of(channel) or own
 
-    def wanted(self, key: str) -> ProbeKind:
+    def wanted(self, channel: Channel) -> ProbeKind:
         """Return the probe that the operator has configured, even if it is impossible."""
-        return self.overrides.get(key, self.kind)
+        return self.overrides.of(channel) or self.kind
 
     def kind_of(
         self,
@@ -636,7 +636,7 @@ class ProbeSettings:
         """
         if not channel.repairable:
             return ProbeKind.OFF
-        wanted = self.wanted(channel.key)
+        wanted = self.wanted(channel)
         known = asks_number or self.number_of(channel, channel.number) is not None
         if wanted is ProbeKind.ECHO and not known:
             wanted = ProbeKind.DELIVERY
@@ -672,8 +672,8 @@ class GatewaySettings:
     """Error in them; only ``check``, which repairs drops without the log, accepts one."""
     messages_token: str = field(repr=False)
     """Token with which the gateway posts its events."""
-    ignore: frozenset[str]
-    """Keys of ignored channels."""
+    ignore: ByName[bool]
+    """The ignored channels, each with true."""
     ignore_stopped: bool
     webhook: str = field(repr=False)
     """Webhook of WPPConnect's sessions; empty to keep the stored one."""
@@ -682,7 +682,7 @@ class GatewaySettings:
     replay_token: str = field(repr=False)
     replay: ReplayMode
     silent_hours: float
-    silent_hours_overrides: Mapping[str, float]
+    silent_hours_overrides: ByName[float]
     silence_mode: SilenceMode
     silence_state_file: Path
     allow_restart: bool
@@ -696,10 +696,9 @@ class GatewaySettings:
     declaration: Declaration | None = None
     """Description of a user-defined type, else None."""
 
-    def silence_threshold(self, channel: str) -> float:
+    def silence_threshold(self, channel: Channel) -> float:
         """Return a channel's fixed silence threshold in seconds, used while none is learned."""
-        hours = self.silent_hours_overrides.get(channel_key(channel), self.silent_hours)
-        return hours * 3600
+        return (self.silent_hours_overrides.of(channel) or self.silent_hours) * 3600
 
 
 @dataclass(frozen=True, slots=True)

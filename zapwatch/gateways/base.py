@@ -11,10 +11,10 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
-from zapwatch.channels import Channel, NamedChannel, Status, channel_key
+from zapwatch.channels import Channel, NamedChannel, Status, channel_key, folded
 from zapwatch.http import PLAIN_ACCESS, HttpAccess, HttpClient, HttpError, HttpResponse, one_line
 from zapwatch.messages.payloads import EventMessage
 from zapwatch.messages.received import Received, Wanted
@@ -138,7 +138,7 @@ class LeftOut(enum.StrEnum):
 
 LEFT_OUT_WORDS = {
     LeftOut.UNUSABLE_ID: "without a usable id",
-    LeftOut.DUPLICATE: "with an id that is there already, letter case and spaces apart",
+    LeftOut.DUPLICATE: "with an id that is there already",
     LeftOut.OVER_LIMIT: f"over the limit of {MAX_CHANNELS} channels",
 }
 
@@ -166,7 +166,6 @@ class ChannelList:
             if channel is None:
                 left_out[LeftOut.UNUSABLE_ID] += 1
             elif channels.setdefault(channel.key, channel) is not channel:
-                # The log does not distinguish sessions whose ids differ only in letter case.
                 left_out[LeftOut.DUPLICATE] += 1
         if not channels and (left_out or not may_be_empty):
             raise Failure(GatewayErrorKind.INVALID, "no channel found in the list")
@@ -174,6 +173,11 @@ class ChannelList:
         for key in sorted(channels)[MAX_CHANNELS:]:
             del channels[key]
             left_out[LeftOut.OVER_LIMIT] += 1
+        alike = {key: folded(key) for key in channels}
+        count = Counter(alike.values())
+        for key, one in channels.items():
+            if count[alike[key]] > 1:
+                channels[key] = replace(one, has_twin=True)
         return cls(tuple(channels.values()), left_out)
 
 

@@ -146,7 +146,7 @@ def _leave_out(listed: ChannelList, settings: GatewaySettings) -> ChannelList:
     ignored = {
         channel.id
         for channel in listed.channels
-        if channel.key in settings.ignore or (settings.ignore_stopped and channel.stopped)
+        if settings.ignore.of(channel) or (settings.ignore_stopped and channel.stopped)
     }
     channels = tuple(channel for channel in listed.channels if channel.id not in ignored)
     return ChannelList(channels, listed.left_out, tuple(sorted(ignored)))

@@ -233,8 +233,8 @@ class WppconnectGateway(Gateway):
 
             told = map_concurrently(ids, ask)
             channels = (
-                Channel(name, Status.UNKNOWN if isinstance(status, Failure) else status)
-                for name, status in zip(ids, told, strict=True)
+                replace(one, status=Status.UNKNOWN if isinstance(status, Failure) else status)
+                for one, status in zip(listed.channels, told, strict=True)
             )
             return ChannelList(tuple(channels), listed.left_out)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
 
+from zapwatch.channels import rekeyed
 from zapwatch.clock import Clock
 from zapwatch.messages.webhook_log import Direction, Head, Ids, MessageLog, MessageLogError, Row
 
@@ -280,6 +282,14 @@ class LogTailer:
         self._remember_recent(dict.fromkeys(present))
         self._recent_above = above
         self._started = self._restored = True
+
+    def rename(self, key_of: Callable[[str], str]) -> None:
+        """Change the keys of all that was read."""
+        self._last_message = rekeyed(self._last_message, key_of, max)
+        self._last_heard = rekeyed(self._last_heard, key_of, max)
+        self._undecryptable = Counter(rekeyed(self._undecryptable, key_of, operator.add))
+        by_key = rekeyed(self._messages, lambda one: (key_of(one[0]), one[1]), operator.add)
+        self._messages = Counter(by_key)
 
     def _begin(self, head: Head) -> None:
         self._recent.clear()

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from zapwatch.channels import channel_key
+from zapwatch.channels import folded
 
 MARK = "zapwatch-echo-"
 """Prefix of all tokens, without characters that JSON, HTML or a chat would change."""
@@ -55,7 +55,7 @@ def is_for(token: str, key: str) -> bool:
 
 def _short(channel: str) -> str:
     # A hash, since readers of the chat need not know the channels' names.
-    return hashlib.sha256(channel_key(channel).encode()).hexdigest()[:8]
+    return hashlib.sha256(folded(channel).encode()).hexdigest()[:8]
 
 
 CIPHERTEXT = "ciphertext"

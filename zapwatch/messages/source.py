@@ -13,7 +13,15 @@ from typing import Protocol, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects.mysql import LONGTEXT
 
-from zapwatch.channels import MAX_ID_LENGTH, Channel, NamedChannel, channel_key
+from zapwatch.channels import (
+    MAX_ID_LENGTH,
+    Channel,
+    NamedChannel,
+    Names,
+    channel_key,
+    folded,
+    rekeyed,
+)
 from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings, MessageSourceKind, Settings
 from zapwatch.db import Database, StateError
@@ -117,19 +125,28 @@ class LogMessages:
     """Message source: PixelHub's log."""
 
     def __init__(
-        self, log: MessageLog, lookback_seconds: float, *, clock: Clock | None = None
+        self,
+        log: MessageLog,
+        lookback_seconds: float,
+        listed: Callable[[], Collection[Channel]] = list,
+        *,
+        clock: Clock | None = None,
     ) -> None:
         self._log = log
+        self._listed = listed
         self._clock = clock or Clock()
         self._last = LogTailer(log, lookback_seconds, clock=clock)
+        self._has_list = False
         self._marks = _Marks()
 
     def poll(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Read new rows; read backwards for a second for channels without a message."""
+        self._learn_names(channels)
         return self._last.poll([channel.message_key for channel in channels])
 
     def find(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Read backwards until all are found or the lookback period has been read."""
+        self._learn_names(channels)
         return self._last.find([channel.message_key for channel in channels])
 
     def checkpoint(self) -> str:
@@ -146,6 +163,7 @@ class LogMessages:
         A row dated hours back that was absent at an earlier call counts as new: a backlog that
         finally arrives shows that a repair has worked.
         """
+        self._list_names()
         recent = RecentMessages()
         head = self._log.head(0)
         marks = self._marks.note(head)
@@ -169,6 +187,7 @@ class LogMessages:
 
     def delivered(self, keys: Collection[str], since: float) -> Delivered:
         """Read the log backwards, and keep the hashes of ids in memory."""
+        self._list_names()
         arrived = {key: IdSet() for key in keys}
         heard: set[str] = set()
         head = self._log.head(0)
@@ -194,11 +213,25 @@ class LogMessages:
 
     def histories(self, wanted: Collection[str], pause: Callable[[], None]) -> dict[str, History]:
         """Read the log backwards."""
+        self._list_names()
         return read_histories(self._log, wanted, pause)
 
     def close(self) -> None:
         """Close the connections."""
         self._log.close()
+
+    def _learn_names(self, channels: Collection[Channel]) -> None:
+        self._log.names = Names(channels)
+        if channels and not self._has_list:
+            # Some rows may have been read before the first list.
+            self._last.rename(self._log.names.key_of)
+            self._has_list = True
+
+    def _list_names(self) -> None:
+        # Without a list, only exact names are known.
+        with suppress(MessageLogError):
+            if channels := self._listed():
+                self._log.names = Names(channels)
 
 
 _CLOCK_BACK = 1.0  # seconds
@@ -214,14 +247,22 @@ class StoredMessages:
     Ages exclude times without a running receiver.
     """
 
-    def __init__(self, store: EventStore, gateway: str, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        store: EventStore,
+        gateway: str,
+        listed: Callable[[], Collection[Channel]] = list,
+        *,
+        clock: Clock | None = None,
+    ) -> None:
         self._store = store
+        self._listed = listed
         self._clock = clock or Clock()
         self._gateway = gateway
         self._last: dict[str, Last] = {}
         self._read_at = 0.0
 
-    def poll(self, _channels: Collection[Channel]) -> ActivitySnapshot:
+    def poll(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Read new rows; raise MessageLogError, also if no receiver has run for five minutes."""
         now = self._clock.time()
         if now < self._read_at - _CLOCK_BACK:
@@ -232,13 +273,14 @@ class StoredMessages:
             raise MessageLogError(_NO_RECEIVER)
         self._last.update(stored.last)
         self._read_at = now
+        known = rekeyed(self._last, Names(channels).key_of, Last.join)
         return ActivitySnapshot(
             now,
-            {key: min(now, max(last.came, last.went)) for key, last in self._last.items()},
+            {key: min(now, max(last.came, last.went)) for key, last in known.items()},
             messages={},
             rows_read=0,
             receiver_gaps=stored.receiver_gaps(now),
-            last_heard={key: min(now, one.heard) for key, one in self._last.items() if one.heard},
+            last_heard={key: min(now, one.heard) for key, one in known.items() if one.heard},
         )
 
     def find(self, channels: Collection[Channel]) -> ActivitySnapshot:
@@ -257,7 +299,8 @@ class StoredMessages:
         now = self._clock.time()
         since = now - seconds - _CLOCKS_SECONDS
         stored = self._store.activity(self._gateway, since)
-        ages = {key: max(0.0, now - last.heard) for key, last in stored.last.items()}
+        known = rekeyed(stored.last, self._names().key_of, Last.join)
+        ages = {key: max(0.0, now - last.heard) for key, last in known.items()}
         return RecentMessages(
             {key: age for key, age in ages.items() if age <= seconds},
             # Tokens are unique, so ones older than the window do no harm.
@@ -270,9 +313,18 @@ class StoredMessages:
         now = self._clock.time()
         stored = self._store.activity(self._gateway, 0.0)
         gaps = [(begin - _STALE_SECONDS, end) for begin, end in stored.receiver_gaps(now)]
+        names = self._names()
+
+        def among(key: str, ids: Collection[str]) -> set[str]:
+            arrived, old = self._store.arrived(self._gateway, key, ids), folded(key)
+            # The keys of earlier checkouts are folded.
+            if old != key and names.key_of(old) == key:
+                arrived |= self._store.arrived(self._gateway, old, ids)
+            return arrived
+
         return Delivered(
-            lambda key, ids: self._store.arrived(self._gateway, key, ids),
-            {key for key, last in stored.last.items() if last.came >= since},
+            among,
+            {names.key_of(key) for key, last in stored.last.items() if last.came >= since},
             [*gaps, (0.0, self._store.ids_since(now))],
         )
 
@@ -281,7 +333,9 @@ class StoredMessages:
         now = self._clock.time()
         histories: dict[str, History] = {}
         since = int(now // 3600) - HOURS
-        for number, (key, hour, minutes) in enumerate(self._store.minutes(self._gateway, since)):
+        key_of = self._names().key_of
+        for number, (name, hour, minutes) in enumerate(self._store.minutes(self._gateway, since)):
+            key = key_of(name)
             if key in wanted:
                 if key not in histories:
                     histories[key] = History(now)
@@ -293,6 +347,13 @@ class StoredMessages:
     def close(self) -> None:
         """Close the connections."""
         self._store.close()
+
+    def _names(self) -> Names:
+        # Without a list, only exact names are known.
+        try:
+            return Names(self._listed())
+        except MessageLogError:
+            return Names()
 
 
 _V = TypeVar("_V")
@@ -326,15 +387,13 @@ class AliasedMessages:
     def poll(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Poll the source, with results by the channels' own names; raise MessageLogError."""
         self._learn(channels)
-        return self._renamed(self._source.poll(channels))
+        return self._renamed(self._source.poll(self._aliased(channels)))
 
     def find(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Find the channels in the source by their aliases; raise MessageLogError."""
         self._learn(channels)
         self._learn_missing()
-        aliases = {key: alias for alias, key in self._keys.items()}
-        aliased = [replace(one, alias=aliases.get(one.key, one.alias)) for one in channels]
-        return self._renamed(self._source.find(aliased))
+        return self._renamed(self._source.find(self._aliased(channels)))
 
     def checkpoint(self) -> str:
         """Return the source's checkpoint, in which keys are aliases."""
@@ -377,6 +436,10 @@ class AliasedMessages:
         self._keys = {**self._keys, **learned}
         self._missing = self._missing.difference(learned.values())
 
+    def _aliased(self, channels: Collection[Channel]) -> list[Channel]:
+        aliases = {key: alias for alias, key in self._keys.items()}
+        return [replace(one, alias=aliases.get(one.key, one.alias)) for one in channels]
+
     def _renamed(self, view: ActivitySnapshot) -> ActivitySnapshot:
         messages = dict(view.messages)
         for (alias, direction), count in view.messages.items():
@@ -394,13 +457,7 @@ class AliasedMessages:
 
     def _joined(self, found: Mapping[str, _V], join: Callable[[_V, _V], _V]) -> dict[str, _V]:
         """Return ``found`` with each alias's value joined to its channel's."""
-        joined = dict(found)
-        for alias, value in found.items():
-            key = self._keys.get(alias)
-            if key is not None and key != alias:
-                del joined[alias]
-                joined[key] = join(joined[key], value) if key in joined else value
-        return joined
+        return rekeyed(found, lambda alias: self._keys.get(alias, alias), join)
 
 
 def open_source(
@@ -432,12 +489,12 @@ def _open(
 ) -> MessageSource | None:
     if gateway.message_log_url is not None:
         log = MessageLog(gateway.message_log_url, clock=clock)
-        return LogMessages(log, settings.message_lookback_hours * 3600, clock=clock)
+        return LogMessages(log, settings.message_lookback_hours * 3600, listed, clock=clock)
     if gateway.messages is MessageSourceKind.EVENTS:
         if received is not None:
             return received(gateway.name)
         store = EventStore(settings.messages_state_url, read_only=True)
-        return StoredMessages(store, gateway.name, clock=clock)
+        return StoredMessages(store, gateway.name, listed, clock=clock)
     if gateway.messages is MessageSourceKind.ACTIVITY:
         return Activity(listed, clock=clock)
     return None
@@ -498,4 +555,5 @@ def _keep_checkpoint(database: Database, gateway: str, place: str, checkpoint: s
 def _source_of(gateway: GatewaySettings) -> str:
     url = gateway.message_log_url
     place = url.set(password=None).render_as_string() if url is not None else ""
-    return hashlib.sha256(f"{gateway.messages} {place}".encode()).hexdigest()
+    # "exact": the keys of earlier checkouts are folded.
+    return hashlib.sha256(f"exact {gateway.messages} {place}".encode()).hexdigest()

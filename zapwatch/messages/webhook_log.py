@@ -25,7 +25,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
 
-from zapwatch.channels import MAX_ID_LENGTH, channel_key
+from zapwatch.channels import MAX_ID_LENGTH, Names
 from zapwatch.clock import Clock
 from zapwatch.db import mysql_reader, one_line
 from zapwatch.gateways.whapi import WHAPI_EVENT_TYPE, whapi_messages
@@ -140,6 +140,7 @@ _KINDS: Mapping[object, type[MessageLogError]] = {
     3024: _TooSlow,  # MySQL
     3157: _TooDeep,  # MySQL: JSON deeper than 100 levels; other servers treat it as invalid JSON
 }
+_NO_SUCH_TABLE = 1146
 
 
 @dataclass(frozen=True, slots=True)
@@ -550,6 +551,8 @@ class MessageLog:
     def __init__(self, url: sa.URL, *, clock: Clock | None = None) -> None:
         self._engine = _engine(url)
         self._clock = clock or Clock()
+        self.names = Names()
+        """The listed channels, by which rows get their keys."""
 
     def head(self, known_id: int, above: int = 0, up_to: int = 0) -> Head:
         """Return the clock, the newest row, the time of ``known_id``, and a summary of the range.
@@ -584,7 +587,8 @@ class MessageLog:
 
     def arrivals_before(self, row_id: int, limit: int) -> list[Arrival]:
         """Return at most ``limit`` rows before ``row_id`` for an audit, newest first."""
-        return [_arrival(*one) for one in self._fetch(_ARRIVALS, limit, row=row_id)]
+        found = self._fetch(_ARRIVALS, limit, row=row_id)
+        return [_arrival(*one, names=self.names) for one in found]
 
     def ids_between(self, after: int, up_to: int, limit: int) -> list[int]:
         """Return the newest ``limit`` ids above ``after``, up to ``up_to``."""
@@ -598,8 +602,8 @@ class MessageLog:
     def _rows(self, query: _Rows, limit: int, **values: object) -> list[Row]:
         rows = []
         for *plain, event in self._fetch(query, limit, **values):
-            row = _row(*plain)
-            rows += [row] if event is None else _whapi_rows(row, event) or [row]
+            row = _row(*plain, names=self.names)
+            rows += [row] if event is None else _whapi_rows(self.names, row, event) or [row]
         return rows
 
     def _fetch(self, query: _Rows, limit: int, **values: object) -> Sequence[Any]:
@@ -660,10 +664,13 @@ class MessageLog:
 def _readable(error: SQLAlchemyError) -> MessageLogError:
     arguments: tuple[Any, ...] = getattr(getattr(error, "orig", None), "args", ())
     kind = _KINDS.get(arguments[0], MessageLogError) if arguments else MessageLogError
-    return kind(one_line(error))
+    words = one_line(error)
+    if arguments[:1] == (_NO_SUCH_TABLE,) or words.startswith("no such table"):
+        words += ": if there is no message log, set MESSAGE_LOG_URL=none"
+    return kind(words)
 
 
-def _of_whapi(payload: str) -> tuple[str | None, list[EventMessage]]:
+def _of_whapi(names: Names, payload: str) -> tuple[str | None, list[EventMessage]]:
     """Return the key of the channel that a payload names, and its messages."""
     try:
         event = json.loads(payload)
@@ -671,13 +678,13 @@ def _of_whapi(payload: str) -> tuple[str | None, list[EventMessage]]:
         return None, []
     messages = whapi_messages(event) if isinstance(event, dict) else []
     name = event.get("channel_id") if messages else None
-    key = channel_key(name) if isinstance(name, str) else ""
+    key = names.key_of(name) if isinstance(name, str) else ""
     return key if 0 < len(key) <= MAX_ID_LENGTH else None, messages
 
 
-def _whapi_rows(row: Row, payload: str) -> list[Row]:
+def _whapi_rows(names: Names, row: Row, payload: str) -> list[Row]:
     """Return as many rows as one holds messages, with its id and time."""
-    key, messages = _of_whapi(payload)
+    key, messages = _of_whapi(names, payload)
     if key is None:
         return [replace(row, unnamed=True)] if messages else []
     has_echo = MARK in payload
@@ -705,8 +712,10 @@ def _row(
     event_type: str | None,
     echo: str | None,
     note: str | None,
+    *,
+    names: Names,
 ) -> Row:
-    key = channel_key(str(channel)) if channel is not None else ""
+    key = names.key_of(str(channel)) if channel is not None else ""
     event = (event_type or "").lower()
     if echo is not None and not is_token(echo):
         echo = None
@@ -728,15 +737,23 @@ def _row(
 
 
 def _arrival(
-    row_id: int, time: Any, other_time: Any, channel: Any, event: str | None, note: Any, ids: Any
+    row_id: int,
+    time: Any,
+    other_time: Any,
+    channel: Any,
+    event: str | None,
+    note: Any,
+    ids: Any,
+    *,
+    names: Names,
 ) -> Arrival:
     times = [at for at in (_time(time), _time(other_time)) if at is not None]
     if ids is not None and (event or "").lower() == WHAPI_EVENT_TYPE:
-        name, messages = _of_whapi(ids)
+        name, messages = _of_whapi(names, ids)
         came = (bare_id(one.id) for one in messages if not one.out)
         own = frozenset(id_ for id_ in came if id_ is not None)
         return Arrival(row_id, max(times, default=None), name, own)
-    key = channel_key(str(channel)) if channel is not None else None
+    key = names.key_of(str(channel)) if channel is not None else None
     is_in = MESSAGE_EVENTS.get((event or "").lower()) is Direction.IN
     known = _list_of(ids) if is_in and note != CIPHERTEXT else []
     if any(isinstance(one, str) and one.startswith("true_") for one in known):
