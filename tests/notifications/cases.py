@@ -59,6 +59,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
     ],
     "missed": [alert("WhatsAppMessagesMissed", "waha", "Loja Sul")],
     "left_out": [alert("WhatsAppChannelsLeftOut", "waha")],
+    "unknown": [alert("WhatsAppGatewayUnknown", "loja")],
     "many": [
         alert("WhatsAppChannelNeedsQrScan", "wpp", f"Loja {number}", description=QR_SEEN)
         for number in range(1, 8)

@@ -34,6 +34,7 @@ RECEIVER_OF = {
     "WhatsAppChannelsLeftOut": "people",
     "WhatsAppReconnectFailing": "people",
     "WhatsAppGatewayDown": "people",
+    "WhatsAppGatewayUnknown": "people",
     "WhatsAppMessageLogDown": "people",
     "WhatsAppDeliveryBroken": "people",
     "WhatsAppMessagesMissed": "people",

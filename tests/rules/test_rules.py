@@ -38,6 +38,7 @@ PROMISED = {
     "WhatsAppDeliveryBroken",
     "WhatsAppExporterDown",
     "WhatsAppGatewayDown",
+    "WhatsAppGatewayUnknown",
     "WhatsAppMessageLogDown",
     "WhatsAppMessageLogStalled",
     "WhatsAppMessagesMissed",

@@ -25,6 +25,8 @@ def test_a_gateway_that_is_forgotten_stays_so_whatever_still_ends() -> None:
     registry = CollectorRegistry()
     metrics = GatewayMetrics(registry, [Operation.LIST])
     observe, other = metrics.of("loja"), metrics.of("wpp")
+    # WhatsAppGatewayUnknown reads from it which gateways a hook has.
+    assert _of(registry, "loja")[_COUNT] == 0
     observe(Operation.LIST, 1.0, None)
     assert _of(registry, "loja")[_COUNT] == 1
 
