@@ -172,9 +172,9 @@ def test_a_row_has_its_connected_share_as_long_as_prometheus_answers(scene: Scen
     ]
     scene.server.text = json.dumps(answer)
     known = Shares(0.5, 0.99, 12.0)
-    wait_until(lambda: scene.look().rows["wpp loja"].shares == known, 10, "the shares")
+    wait_until(lambda: scene.look().rows["wpp Loja"].shares == known, 10, "the shares")
     scene.server.text = "<html>"
-    assert scene.look().rows["wpp loja"].shares == Shares()
+    assert scene.look().rows["wpp Loja"].shares == Shares()
 
 
 def test_a_log_that_is_down_is_told(scene: Scene) -> None:

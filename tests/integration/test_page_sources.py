@@ -145,10 +145,10 @@ def test_a_strip_is_asked_for_once_and_then_only_what_is_new() -> None:
         TimelineSpan(TimelineState.CONNECTED, 87, 8),
         TimelineSpan(TimelineState.DISCONNECTED, 95, 1),
     )
-    assert made.refresh() == {"loja": expected}
-    assert made.refresh() == {"loja": expected}
+    assert made.refresh() == {"Loja": expected}
+    assert made.refresh() == {"Loja": expected}
     clock.seconds += 3 * QUARTER_SECONDS
-    moved = made.refresh()["loja"]
+    moved = made.refresh()["Loja"]
     assert moved[1] == TimelineSpan(TimelineState.DISCONNECTED, 82, 2)
     assert moved[-1] == TimelineSpan(TimelineState.CONNECTED, 93, 3)
     assert past.asked == [(now - QUARTERS + 1, now), (now - 1, now), (now - 1, now + 3)]

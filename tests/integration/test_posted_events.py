@@ -134,7 +134,7 @@ def test_events_are_taken_once_by_their_own_time_whatever_comes_with_them(
     for secret in (world.token(api), "another-token"):
         assert secret not in world.exporter.stderr
     written = b"".join(path.read_bytes() for path in world.file.parent.glob("messages.sqlite3*"))
-    name = whapi_id("loja").lower() if api == "whapi" else "loja"
+    name = whapi_id("loja") if api == "whapi" else "loja"
     assert name.encode() in written
     for kept_by_nobody in (b"5500000000001", b"nine?", b"api-key", world.token(api).encode()):
         assert kept_by_nobody not in written
