@@ -1,3 +1,3 @@
 """Shared library of both programs: settings, gateways, message sources, HTTP, database."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"

@@ -310,7 +310,7 @@ def test_an_upgrade_and_the_way_back(guided: Guided, tmp_path: Path) -> None:
         "active\nactive\nzapwatch 99.0.0\n"
     )
     (back,) = (block for block in indented("upgrade.md") if "git checkout" in block)
-    said = machine.run(here + back.replace("v0.1.0", f"v{__version__}")).stdout
+    said = machine.run(here + back.replace("v1.0.0", f"v{__version__}")).stdout
     assert f"Zapwatch {__version__} is installed.\n" in said
     machine.run(empty)
     machine.wait_for("curl --silent --fail http://127.0.0.1:9862/-/ready", "an empty state")
