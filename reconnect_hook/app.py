@@ -164,15 +164,15 @@ class _Intake:
                 [[one.alerts[place] for place in places] for one, places in mine]
             )
             for (one, places), verdicts in zip(mine, stored, strict=True):
+                if isinstance(verdicts, StateError):
+                    one.error = verdicts
+                    continue
+                for place, verdict in zip(places, verdicts, strict=True):
+                    one.verdicts[place] = verdict
                 try:
-                    if isinstance(verdicts, StateError):
-                        raise verdicts
                     controller.want_audits([one.alerts[place].outage for place in places])
                 except StateError as error:
                     one.error = error
-                else:
-                    for place, verdict in zip(places, verdicts, strict=True):
-                        one.verdicts[place] = verdict
         accepted = [one for one in payloads if one.error is None]
         self._strangers.tell([alert for one in accepted for alert in one.alerts], controllers)
         self._metrics.count_alerts(

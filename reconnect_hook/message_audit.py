@@ -84,7 +84,7 @@ class Audit:
 def judge(
     absent: Received, delivered: Delivered, key: str, *, until: float, delivery_seconds: float
 ) -> Audit:
-    """Return the result for the channel ``key``, of which ``absent`` are the absent messages.
+    """Return the result for the channel ``key``; ``absent`` are its absent messages.
 
     The gateway has listed them up to ``until``; it may still deliver those younger than
     ``delivery_seconds``.

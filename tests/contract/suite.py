@@ -134,7 +134,7 @@ class Phone:
         return message
 
     def received(self, hours: float = 1, *, newest: bool = False) -> Received:
-        """Return what the adapter tells of the last hours."""
+        """Return the messages that the adapter lists for the last hours."""
         since = self.now - hours * 3600
         channel = self.world.channel()
         return self.world.gateway.received(channel, Wanted(since, self.now, newest=newest))

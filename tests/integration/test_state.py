@@ -609,7 +609,7 @@ def test_a_channel_that_has_left_the_list_is_told_after_five_minutes(
     assert other.note_listed({"b": "B"}, none) == [], "each gateway has its own"
     assert history.note_listed({"a": "A"}, lambda key: key == "c") == []
     clock.seconds -= 1e8
-    assert history.note_listed({"a": "A"}, none) == [], "noted anew"
+    assert history.note_listed({"a": "A"}, none) == [], "noted again"
     clock.seconds += 299
     assert history.note_listed({"a": "A"}, none) == []
     clock.seconds += 1

@@ -106,7 +106,7 @@ def test_a_message_of_two_chats_counts_once() -> None:
 
 
 def test_a_day_of_messages_takes_little_memory() -> None:
-    """Both sides of an audit, of which a thousandth is missed: eight bytes a message and side."""
+    """Both sides of an audit with a thousandth missed: eight bytes a message and side."""
     count, size = 10_000, 500
     arrived = IdSet()
     tracemalloc.start()

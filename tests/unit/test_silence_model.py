@@ -191,7 +191,7 @@ def test_a_channel_is_asked_before_it_counts_as_silent() -> None:
     later = thresholds.suspicion(_SHOP, {_SHOP.key: _NOW + 40 * 3600}, _MODEL, 14_400)
     assert later == learned.suspicion(_NOW + 40 * 3600, _BOUNDS) != soon
     again = Model(0, {"loja": replace(learned, suspect_level=7.0)})
-    anew = thresholds.suspicion(_SHOP, {_SHOP.key: _NOW + 40 * 3600}, again, 14_400)
-    assert anew is not None
+    relearned = thresholds.suspicion(_SHOP, {_SHOP.key: _NOW + 40 * 3600}, again, 14_400)
+    assert relearned is not None
     assert later is not None
-    assert anew > later
+    assert relearned > later
