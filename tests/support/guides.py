@@ -92,7 +92,15 @@ class Guided:
 
     def repaired(self, channel: str) -> str:
         """Wait for the log line of the channel's repair, and return it."""
-        return self.machine.wait_for(f"grep '{channel}' {LOG}", f"the repair of {channel}")
+        return self.machine.wait_for(self._repairs(channel), f"the repair of {channel}")
+
+    def was_repaired(self, channel: str) -> bool:
+        """Return whether the log has a repair of the channel."""
+        return self.machine.run(self._repairs(channel), check=False).returncode == 0
+
+    def _repairs(self, channel: str) -> str:
+        # Other lines name a channel too: a link made for it, a check, a message sent.
+        return f"grep -E 'channel=\"?{channel}\"? .*action=getQr' {LOG}"
 
     def show(self, service: str, name: str) -> str:
         """Return a systemd property of a service."""
