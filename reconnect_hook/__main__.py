@@ -247,8 +247,8 @@ def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bo
         print(describe(settings))  # noqa: T201 - for the operator
         return 0
     from reconnect_hook.app import (
+        ANSWER_TOGETHER,
         AUTH,
-        PREPARE,
         Heartbeat,
         add_heartbeat,
         add_reload,
@@ -286,7 +286,7 @@ def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bo
                 app,
                 is_known=app.extensions[AUTH].knows,
                 urgent="/alerts",
-                prepare=app.extensions[PREPARE],
+                answer_together=app.extensions[ANSWER_TOGETHER],
                 external_url=settings.hook_external_url,
                 keyed="/scan/",
                 trusted_proxy=settings.hook_trusted_proxy,

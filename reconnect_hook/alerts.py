@@ -173,11 +173,13 @@ def _alert(entry: Any, gateways: Collection[str]) -> Alert:
 
 def _outage(entry: Any, status: AlertStatus) -> Outage | None:
     """Return the outage that a resolved alert ends, or None."""
+    if status is not AlertStatus.RESOLVED:
+        return None
     name = _text(entry, "labels", "alertname")
     reason = _REASONS.get(name)
     channel = "" if reason is None else _text(entry, "labels", "channel")
     is_known = name in _OUTAGES if reason is None else is_usable_id(channel)
-    if status is not AlertStatus.RESOLVED or not is_known:
+    if not is_known:
         return None
     silent = reason is not None and reason.is_silence
     try:

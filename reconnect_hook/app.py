@@ -28,7 +28,7 @@ from reconnect_hook.supervisor import HookSupervisor
 from zapwatch.clock import Clock
 from zapwatch.config import Report
 from zapwatch.db import StateError
-from zapwatch.front import MAX_REQUEST_BYTES, SECURITY_HEADERS
+from zapwatch.front import MAX_REQUEST_BYTES, SECURITY_HEADERS, Answer, json_answer
 from zapwatch.http import HttpClient, HttpError
 
 if TYPE_CHECKING:
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("reconnect_hook")
 _people = logging.getLogger("people")
-_PAYLOAD = "zapwatch.payload"  # key of a request's accepted _Payload in its WSGI environment
+_PAYLOAD = "zapwatch.payload"  # key of a request's refused _Payload in its WSGI environment
 
 AUTH = "zapwatch_auth"
 """Key of the application's TokenAuth in ``app.extensions``."""
 
-PREPARE = "zapwatch_prepare"
+ANSWER_TOGETHER = "zapwatch_answer_together"
 """Key of the function that accepts the alerts of several requests at once, for ``Front``."""
 
 _MOST_TOLD = 100  # unknown gateway names that are logged
@@ -68,7 +68,7 @@ def create_app(
     app = Flask(__name__, static_folder=None)
     intake = _Intake(supervisor, metrics)
     app.extensions[AUTH] = auth
-    app.extensions[PREPARE] = partial(_prepare, auth, intake)
+    app.extensions[ANSWER_TOGETHER] = partial(_answer_together, auth, intake)
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
 
     @app.post("/alerts")
@@ -80,8 +80,7 @@ def create_app(
             (payload,) = intake.accept([request.get_data()])
         if payload.error is not None:
             raise payload.error
-        counts = {str(verdict): payload.verdicts.count(verdict) for verdict in Disposition}
-        return as_json(202, counts)
+        return as_json(202, payload.counts)
 
     @app.post("/notifications")
     def notifications() -> Response:
@@ -105,22 +104,26 @@ def create_app(
     return app
 
 
-def _prepare(auth: TokenAuth, intake: _Intake, environs: Sequence[WSGIEnvironment]) -> None:
-    """Accept the alerts of all waiting requests at once, for the view to answer each.
-
-    Only of requests that the view accepts too.
-    """
+def _answer_together(
+    auth: TokenAuth, intake: _Intake, environs: Sequence[WSGIEnvironment]
+) -> list[Answer | None]:
+    """Accept the alerts of all waiting requests at once; return None for what the view refuses."""
     mine = [
-        environ
-        for environ in environs
+        place
+        for place, environ in enumerate(environs)
         if environ["REQUEST_METHOD"] == "POST"
         and environ["PATH_INFO"] == "/alerts"
         and int(environ.get("CONTENT_LENGTH") or 0) <= MAX_REQUEST_BYTES
         and auth.passes(environ)
     ]
-    payloads = intake.accept([environ["wsgi.input"].getvalue() for environ in mine])
-    for environ, payload in zip(mine, payloads, strict=True):
-        environ[_PAYLOAD] = payload
+    payloads = intake.accept([environs[place]["wsgi.input"].getvalue() for place in mine])
+    answers: list[Answer | None] = [None] * len(environs)
+    for place, payload in zip(mine, payloads, strict=True):
+        if payload.error is None:
+            answers[place] = json_answer(202, payload.counts)
+        else:
+            environs[place][_PAYLOAD] = payload
+    return answers
 
 
 class _Payload:
@@ -134,6 +137,11 @@ class _Payload:
         except PayloadError as error:
             self.error = error
         self.verdicts = [Disposition.IGNORED] * len(self.alerts)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of alerts by disposition."""
+        return {str(verdict): self.verdicts.count(verdict) for verdict in Disposition}
 
     def places_of(self, gateway: str) -> list[int]:
         """Return the indexes of a gateway's alerts."""

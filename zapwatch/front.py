@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
     Head = Callable[[WSGIEnvironment], bool]
-    Prepare = Callable[[Sequence[WSGIEnvironment]], object]
+    AnswerTogether = Callable[[Sequence[WSGIEnvironment]], Sequence["Answer" | None]]
     _Outcome = tuple[asyncio.Future["Answer"], "Answer" | Exception]
 
 _log = logging.getLogger("server")
@@ -107,9 +107,10 @@ class Answer(NamedTuple):
 class Front:
     """Adapter from RSGI, granian's interface, to one WSGI application.
 
-    ``/-/healthy`` bypasses the threads; ``/metrics`` has its own. One thread answers all waiting
-    requests to paths with the prefix ``urgent`` together, and first calls ``prepare`` with them,
-    which may store their data in one transaction. Paths with the prefix ``keyed`` contain a key:
+    ``/-/healthy`` bypasses the threads; ``/metrics`` has its own. One thread handles all waiting
+    requests to paths with the prefix ``urgent``: ``answer_together`` may store their data in one
+    transaction, and returns None for those that the application is to answer, one by one. Paths
+    with the prefix ``keyed`` contain a key:
     they need no password and are not logged. ``is_known`` decides by the headers whether a request
     may send a large body. ``external_url`` is the address for clients: its path prefixes every
     address in a response, and is optional in requests. ``ping`` queries the database: while it gets
@@ -123,7 +124,7 @@ class Front:
         *,
         is_known: Head,
         urgent: str,
-        prepare: Prepare | None = None,
+        answer_together: AnswerTogether | None = None,
         external_url: str = "",
         keyed: str | None = None,
         trusted_proxy: str | None = None,
@@ -140,7 +141,7 @@ class Front:
         self._trusted_proxy = trusted_proxy
         self._ping = ping
         self._of_metrics = ThreadPoolExecutor(_METRICS_THREADS, "metrics")
-        self._of_urgent = _Batches(self._call, prepare)
+        self._of_urgent = _Batches(self._call, answer_together)
         self._of_others = ThreadPoolExecutor(_THREADS, "pages")
         self._of_ping = ThreadPoolExecutor(1, "ping")
         self._pinging: asyncio.Future[object] | None = None
@@ -169,7 +170,9 @@ class Front:
         is_open = path == _HEALTH or self._is_keyed(path)
         if self.users and not is_open and not self._is_known(environ):
             if not await self._has_password(environ):
-                return _refusal(HTTPStatus.UNAUTHORIZED, asks='Basic realm="Zapwatch"')
+                return _refusal(
+                    HTTPStatus.UNAUTHORIZED, None, ("WWW-Authenticate", 'Basic realm="Zapwatch"')
+                )
             # The application may expect its own token in this header.
             environ.pop("HTTP_AUTHORIZATION")
         body: bytes | None = b""
@@ -371,12 +374,17 @@ class Front:
 class _Batches:
     """One thread that answers all waiting requests together.
 
-    Each handover between threads costs a wait for the GIL, and each transaction a commit.
+    Each handover between threads costs a wait for the GIL, each transaction a commit, and the
+    application more than the rest of a request.
     """
 
-    def __init__(self, call: Callable[[WSGIEnvironment], Answer], prepare: Prepare | None) -> None:
+    def __init__(
+        self,
+        call: Callable[[WSGIEnvironment], Answer],
+        answer_together: AnswerTogether | None,
+    ) -> None:
         self._call = call
-        self._prepare = prepare
+        self._answer_together = answer_together
         self._waiting: queue.SimpleQueue[tuple[WSGIEnvironment, asyncio.Future[Answer]]] = (
             queue.SimpleQueue()
         )
@@ -399,17 +407,22 @@ class _Batches:
                     size += _size(batch[-1][0])
             # A request that was refused meanwhile is cancelled.
             batch = [(environ, future) for environ, future in batch if not future.done()]
-            if self._prepare is not None:
-                try:
-                    self._prepare([environ for environ, _ in batch])
-                except Exception:  # noqa: BLE001 - the application answers each by itself
-                    _log.exception("requests were not prepared, a fault of the program itself")
+            answers = self._answers([environ for environ, _ in batch])
             outcomes: dict[asyncio.AbstractEventLoop, list[_Outcome]] = {}
-            for environ, future in batch:
-                outcomes.setdefault(future.get_loop(), []).append((future, self._outcome(environ)))
+            for (environ, future), answer in zip(batch, answers, strict=True):
+                outcome = answer or self._outcome(environ)
+                outcomes.setdefault(future.get_loop(), []).append((future, outcome))
             for loop, those in outcomes.items():
                 with suppress(RuntimeError):  # closed by a reload of the certificate
                     loop.call_soon_threadsafe(_deliver, those)
+
+    def _answers(self, environs: Sequence[WSGIEnvironment]) -> Sequence[Answer | None]:
+        if self._answer_together is not None:
+            try:
+                return self._answer_together(environs)
+            except Exception:  # noqa: BLE001 - the application answers each by itself
+                _log.exception("requests were not answered, a fault of the program itself")
+        return [None] * len(environs)
 
     def _outcome(self, environ: WSGIEnvironment) -> Answer | Exception:
         try:
@@ -459,12 +472,15 @@ def _quietly(ping: Callable[[], object]) -> Callable[[], object]:
     return run
 
 
-def _refusal(status: HTTPStatus, error: str | None = None, *, asks: str = "") -> Answer:
-    body = json.dumps({"error": error or status.phrase}).encode() + b"\n"
-    headers = [*SECURITY_HEADERS.items(), ("Content-Type", "application/json")]
-    if asks:
-        headers.append(("WWW-Authenticate", asks))
-    return Answer(status, [*headers, ("Content-Length", str(len(body)))], body)
+def json_answer(status: int, body: Mapping[str, object], *headers: tuple[str, str]) -> Answer:
+    """Return a JSON response that ends with a newline, with SECURITY_HEADERS and ``headers``."""
+    content = json.dumps(body).encode() + b"\n"
+    about = ("Content-Type", "application/json"), ("Content-Length", str(len(content)))
+    return Answer(status, [*SECURITY_HEADERS.items(), *about, *headers], content)
+
+
+def _refusal(status: HTTPStatus, error: str | None = None, *headers: tuple[str, str]) -> Answer:
+    return json_answer(status, {"error": error or status.phrase}, *headers)
 
 
 class _Listener(MTServer):
@@ -479,7 +495,7 @@ class _Listener(MTServer):
         super().__init__(
             "",
             interface=Interfaces.RSGI,
-            loop=Loops.asyncio,
+            loop=Loops.uvloop,
             http=HTTPModes.http1,
             http1_settings=HTTP1Settings(
                 header_read_timeout=REQUEST_SECONDS * 1000, max_buffer_size=2 * MAX_HEADER_BYTES

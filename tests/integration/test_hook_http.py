@@ -26,7 +26,7 @@ from werkzeug.test import create_environ, run_wsgi_app
 
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
-from reconnect_hook.app import PREPARE, create_app
+from reconnect_hook.app import ANSWER_TOGETHER, create_app
 from reconnect_hook.dashboard.register import add_page
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.metrics import HookMetrics, LatestPages
@@ -130,14 +130,22 @@ def test_requests_that_wait_are_stored_together_and_each_gets_its_own_answer(
         create_environ("/alerts", method="POST", data=body, headers=headers)
         for _, body, headers in cases
     ]
-    app.flask.extensions[PREPARE](environs)
-    answers = [run_wsgi_app(app.flask, environ) for environ in environs]
-    assert [int(status[:3]) for _, status, _ in answers] == [status for status, _, _ in cases]
-    assert json.loads(b"".join(answers[-1][0])) == {
-        **_NOTHING,
-        "accepted": 1,
-        "coalesced": 1,
-        "ignored": 1,
+    answers = app.flask.extensions[ANSWER_TOGETHER](environs)
+    assert [answer is not None for answer in answers] == [status == 202 for status, _, _ in cases]
+    shown = [
+        int(run_wsgi_app(app.flask, environ)[1][:3])
+        for environ, answer in zip(environs, answers, strict=True)
+        if answer is None
+    ]
+    assert shown == [status for status, _, _ in cases if status != 202]
+    counts = {**_NOTHING, "accepted": 1, "coalesced": 1, "ignored": 1}
+    assert json.loads(answers[-1].body) == counts
+    # The answer is the view's.
+    view = app.http.post("/alerts", data=other("loja"), headers=_BEARER)
+    assert answers[-1].status == view.status_code
+    lengths = {"Content-Length"}
+    assert {one for one in answers[-1].headers if one[0] not in lengths} == {
+        one for one in view.headers if one[0] not in lengths
     }
     rows = state(tmp_path, "SELECT channel FROM channel ORDER BY key")
     assert [tuple(row) for row in rows] == [("b",), ("loja",)]

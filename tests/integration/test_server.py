@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,7 +21,7 @@ import pytest
 
 from tests.support.programs import environment
 from tests.support.waiting import wait_until
-from zapwatch.front import Front
+from zapwatch.front import Answer, Front
 
 _SECONDS = 60.0
 _PROGRAM = """
@@ -293,36 +294,42 @@ def test_a_ping_that_is_late_refuses_nothing_while_alerts_are_stored(
         start_response(status, [])
         return []
 
-    def store(_: object) -> None:
+    def store(environs: Sequence[object]) -> list[None]:
         time.sleep(0.1)  # so that 80 requests wait for a second
+        return [None] * len(environs)
 
-    front = Front(work, is_known=lambda _: False, urgent="/alerts", prepare=store, ping=free.wait)
+    front = Front(
+        work, is_known=lambda _: False, urgent="/alerts", answer_together=store, ping=free.wait
+    )
     try:
         assert set(_ask(front, *["/alerts"] * 80)) == answers
     finally:
         free.set()
 
 
-def test_urgent_requests_that_wait_are_prepared_together_up_to_a_limit(
+def test_urgent_requests_that_wait_are_answered_together_up_to_a_limit(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("zapwatch.front._BATCH_REQUESTS", 3)
     batches: list[int] = []
 
-    def prepare(environs: Sequence[object]) -> None:
+    def together(environs: Sequence[object]) -> list[Answer | None]:
         batches.append(len(environs))
         waiting = front._of_urgent._waiting
         wait_until(lambda: sum(batches) + waiting.qsize() == 7, 30, "the others to wait")
-        raise ValueError("no request may fail because of this")
+        if sum(batches) == 7:
+            raise ValueError("no request may fail because of this")
+        return [Answer(200, [], b""), *[None] * (len(environs) - 1)]
 
     def work(_: object, start_response: Callable[..., object]) -> list[bytes]:
         start_response("202 ", [])
         return []
 
-    front = Front(work, is_known=lambda _: False, urgent="/alerts", prepare=prepare)
-    assert _ask(front, *["/alerts"] * 7) == [202] * 7
+    front = Front(work, is_known=lambda _: False, urgent="/alerts", answer_together=together)
+    answers = Counter(_ask(front, *["/alerts"] * 7))
     assert sum(batches) == 7
     assert max(batches) == 3
+    assert answers == {200: len(batches) - 1, 202: 8 - len(batches)}
     assert "a fault of the program itself" in caplog.text
 
 
