@@ -24,9 +24,9 @@ collect_ignore = ["integration/test_galera.py"] if MYSQLD else []
 _LONG = (
     *("e2e/test_probes", "e2e/test_silence", "e2e/test_gateways", "e2e/test_cluster"),
     *("deploy/test_operations", "e2e", "deploy", "browser", "integration/test_crashes"),
-    *("integration/test_probe_crashes", "unit/test_episode_model", "unit/test_probe_bounds"),
+    *("integration/test_probe_crashes", "unit/test_episode_model", "unit/test_probe_limits"),
     *("rules/test_rules", "integration/test_hook_http", "integration/test_exporter_process"),
-    *("integration/test_last_messages", "integration/test_message_log", "integration/test_upgrade"),
+    *("integration/test_log_tailer", "integration/test_message_log", "integration/test_upgrade"),
     *("integration/test_repair", "integration/test_outages", "integration/test_several_gateways"),
 )
 # Files that one worker runs, as they share servers; or since a worker is given its next file before
