@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from flask.testing import FlaskClient
 
 from reconnect_hook.app import create_app
-from reconnect_hook.dashboard import snapshot as page_board
+from reconnect_hook.dashboard import snapshot
 from reconnect_hook.dashboard.register import add_page
 from reconnect_hook.metrics import HookMetrics
 from reconnect_hook.supervisor import HookSupervisor, open_store
@@ -80,8 +80,8 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(page_board, "_FRESH_SECONDS", 0.0)
-    monkeypatch.setattr(page_board, "_STALE_SECONDS", 0.0)
+    monkeypatch.setattr(snapshot, "_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(snapshot, "_STALE_SECONDS", 0.0)
     with Gateways(tmp_path, "a", "b") as gateways:
         made = Site(gateways)
         yield made
