@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import bcrypt
-from granian._granian import SocketHolder
+from granian._granian import RSGIProtocolClosed, SocketHolder
 from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
@@ -179,12 +179,9 @@ class Front:
         if environ.get("CONTENT_LENGTH", "0") != "0" or "HTTP_TRANSFER_ENCODING" in environ:
             known = self._is_known(environ)
             try:
-                async with asyncio.timeout(REQUEST_SECONDS):
-                    body = await self._read(environ, protocol, known=known)
-            except TimeoutError:
-                return _refusal(HTTPStatus.REQUEST_TIMEOUT)
-            except _TooManyBytesError:
-                return _refusal(HTTPStatus.SERVICE_UNAVAILABLE)
+                body = await self._body(environ, protocol, known=known)
+            except _RefusedError as refused:
+                return _refusal(refused.status)
             # The application rejects an oversized body by its declared length.
             too_large = str(MAX_REQUEST_BYTES + 1) if known else "0"
             environ["CONTENT_LENGTH"] = too_large if body is None else str(len(body))
@@ -229,15 +226,25 @@ class Front:
             self._right_passwords = {seen, *list(self._right_passwords)[:_PASSWORDS]}
         return right and expected != _NOBODY
 
-    async def _read(self, environ: WSGIEnvironment, protocol: Any, *, known: bool) -> bytes | None:
-        """Return the body, None if it exceeds its limit.
+    async def _body(self, environ: WSGIEnvironment, protocol: Any, *, known: bool) -> bytes | None:
+        """Return the body, None if it exceeds its limit; raise _RefusedError."""
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS):
+                return await self._read(environ, protocol, known=known)
+        except TimeoutError:
+            raise _RefusedError(HTTPStatus.REQUEST_TIMEOUT) from None
+        except RSGIProtocolClosed:
+            raise _RefusedError(HTTPStatus.BAD_REQUEST) from None
 
-        Raises _TooManyBytesError; the caller sets the time-out.
-        """
+    async def _read(self, environ: WSGIEnvironment, protocol: Any, *, known: bool) -> bytes | None:
         limit = MAX_REQUEST_BYTES if known else STRANGER_BYTES
-        declared = environ.get("CONTENT_LENGTH", "0")
-        if not known and int(declared) > limit:
+        declared = int(environ.get("CONTENT_LENGTH", "0"))
+        if not known and declared > limit:
             return None
+        is_chunked = "HTTP_TRANSFER_ENCODING" in environ
+        if declared <= STRANGER_BYTES and not is_chunked:
+            # In one piece, since each costs handovers between granian's threads and the loop.
+            return bytes(await protocol())
         chunks: list[bytes] = []
         size = kept = 0
         try:
@@ -251,10 +258,12 @@ class Front:
                 kept += len(chunk)
                 self._unfinished_bytes += len(chunk)
                 if self._unfinished_bytes > _UNFINISHED_BYTES:
-                    raise _TooManyBytesError
+                    raise _RefusedError(HTTPStatus.SERVICE_UNAVAILABLE)
                 chunks.append(bytes(chunk))
         finally:
             self._unfinished_bytes -= kept
+        if size < declared and not is_chunked:  # granian's iterator just ends
+            raise RSGIProtocolClosed
         return None if size > limit else b"".join(chunks)
 
     async def _unless_hung(
@@ -445,8 +454,12 @@ def _deliver(outcomes: list[_Outcome]) -> None:
             future.set_result(outcome)
 
 
-class _TooManyBytesError(Exception):
-    """All incomplete bodies together exceed their limit."""
+class _RefusedError(Exception):
+    """A body is not read to its end; ``status`` is the answer."""
+
+    def __init__(self, status: HTTPStatus) -> None:
+        super().__init__(status.phrase)
+        self.status = status
 
 
 def refuse_nobody(_environ: WSGIEnvironment) -> bool:

@@ -208,6 +208,21 @@ def test_the_body_of_a_stranger_is_not_taken(served: Served) -> None:
     assert served.send(chunked + b"ffff\r\n" + b"x" * 0xFFFF + b"\r\n0\r\n\r\n") == (200, b"")
 
 
+@pytest.mark.parametrize(
+    ("head", "sent"),
+    [
+        (_POST % (b"/echo", 100, b""), 10),
+        (_POST % (b"/echo", 100_000, _RIGHT), 50_000),
+    ],
+    ids=("small", "large"),
+)
+def test_a_body_that_ends_too_early_is_400(served: Served, head: bytes, sent: int) -> None:
+    with served.connect() as connection:
+        connection.sendall(head + b"x" * sent)
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+
+
 def test_all_unfinished_bodies_together_are_bounded(served: Served) -> None:
     before = served.memory()
     with ExitStack() as held:
