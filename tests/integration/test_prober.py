@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.models import AskedBy, Intent, Phase
 from reconnect_hook.schema import channel, echoes
-from tests.support.world import GATEWAY, Options, World
+from tests.support.world import GATEWAY, Options, Turn, World
 from zapwatch.channels import ByName, Status
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.config.settings import ProbeSettings
@@ -325,6 +325,21 @@ class TestARepairAndAQuestion:
         row = world.row()
         assert row is not None
         assert (row.intent, row.cause) == (Intent.REPAIR, "disconnected")
+
+    def test_a_late_answer_is_not_that_of_the_next_probe(self, world: World) -> None:
+        world.gateway.on_call = lambda call, _name: Turn.present().pause(30)
+        _suspect(world)
+        world.run(5)
+        world.gateway.on_call, world.gateway.heals = lambda _call, _name: None, False
+        world.gateway.gone.add("loja")
+        world.alert("loja", RepairCause.SILENT)
+        world.run(20, until=lambda: len(_times(world)) == 2)
+        world.gateway.gone.clear()
+        world.run(20)
+        world.gateway.gone.add("loja")
+        world.run(200)
+        assert _ends(world) == {"loja": "failed"}
+        assert "two queries failed" in world.ended()[0].detail
 
     def test_a_suspicion_waits_while_the_repairs_are_paused(self, world: World) -> None:
         world.hook.actions.pause("loja", None)
