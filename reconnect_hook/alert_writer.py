@@ -103,6 +103,7 @@ class AlertWriter:
             gateway, rows = read_state(connection, self._gateway, keys)
             # Read the clock afterwards, so that no other hook's row lies in the future.
             at = now(connection)
+        gateway = gateway.clamped(at)
         for row in rows.values():
             row.clamp(at, self._backoff.longest)
         for payload in payloads:

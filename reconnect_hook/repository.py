@@ -372,7 +372,7 @@ class Lead:
             at = now(connection)
             if not self._renew(connection, at + LEASE_SECONDS):
                 raise LostLeadError
-            return work(connection, read_gateway(connection, self._name), at)
+            return work(connection, read_gateway(connection, self._name).clamped(at), at)
 
         try:
             return self._database.transact(fenced)

@@ -276,6 +276,19 @@ def test_a_gateway_that_came_back_ends_the_pauses(make: Callable[..., World]) ->
     assert world.gateway.calls_of("well") == ["reconnect"], "who was repaired keeps its cooldown"
 
 
+def test_a_clock_that_was_put_back_does_not_end_the_pauses(make: Callable[..., World]) -> None:
+    world = make()
+    world.clock.jumped = 1e6
+    _open(world)
+    world.gateway.call_error = None
+    world.run(40)
+    world.clock.jumped = 0
+    world.gateway.call_error = _HTTP
+    _drop(world, "loja")
+    world.run(290)
+    assert world.gateway.calls_of("loja") == ["reconnect"]
+
+
 def test_another_status_ends_a_long_pause_but_not_the_cooldown(
     make: Callable[..., World],
 ) -> None:

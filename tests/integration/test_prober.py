@@ -396,6 +396,17 @@ class TestDelivery:
         world.run(100)
         assert len(_times(world, "reconnect")) == 1
 
+    def test_a_clock_that_was_put_back_ends_what_is_known_of_a_delivery(self, world: World) -> None:
+        world.clock.jumped = 1e6
+        _receives(world, "LOST", ago=300)
+        _suspect(world)
+        world.run(30)
+        world.clock.jumped = 0
+        for _ in range(2):
+            world.alert("loja", RepairCause.SILENT)
+            world.run(3700)
+        assert len(_times(world, "reconnect")) == 1
+
     def test_what_its_webhook_lacks_is_a_metric_while_it_lasts(self, world: World) -> None:
         world.gateway.posts_to = WebhookConfig()
         _receives(world, "LOST", ago=300)
