@@ -291,7 +291,9 @@ class AuditRepository(GatewayAudits):
             row = message_audit.c
             at = now(connection)
             due = sa.select(row.key, row.channel, row.since, row.due_at, row.last_due_at).where(
-                row.gateway == self._gateway, row.due_at <= at
+                row.gateway == self._gateway,
+                # A later one is from before the clock was set back.
+                (row.due_at <= at) | (row.due_at > at + DAY_SECONDS),
             )
             found = connection.execute(due.order_by(row.key).limit(_TOGETHER)).all()
             if found and found[0].key == _WHOLE:
@@ -302,7 +304,8 @@ class AuditRepository(GatewayAudits):
                 mine = (*self._audit(one.key), row.due_at == one.due_at)
                 update = sa.update(message_audit).where(*mine).values(due_at=until)
                 if connection.execute(update).rowcount == 1:
-                    since = at - DAY_SECONDS if one.since is None else one.since
+                    day_ago = at - DAY_SECONDS
+                    since = one.since if (one.since or at) < at else day_ago
                     last_in = max(0.0, (one.last_due_at or at) - at)
                     claimed.append(DueAudit(one.key, one.channel, since, last_in, until))
             return claimed
@@ -356,8 +359,9 @@ class AuditRepository(GatewayAudits):
             else:
                 if due is not None and row["due_at"] == due.claimed_until:
                     last = row["last_due_at"]
-                    again = last is not None and last > at
-                    values |= {"due_at": last} if again else {"due_at": None, "since": None}
+                    again = last is not None and at < last <= at + DAY_SECONDS
+                    over = dict.fromkeys(("due_at", "last_due_at", "since"))
+                    values |= {"due_at": last} if again else over
                 connection.execute(sa.update(message_audit).where(*mine).values(values))
             self._record_missed(connection, channel.key, audit, at)
 
