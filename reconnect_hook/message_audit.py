@@ -432,8 +432,13 @@ def _last(row: Any) -> LastAudit:
     )
 
 
-def prune_audits(database: Database, gateway: str, listed: Collection[str]) -> None:
-    """Delete old records, and those of channels that the gateway no longer lists."""
+def prune_audits(
+    database: Database, gateway: str, listed: Collection[str], ago: float = 0.0
+) -> None:
+    """Delete old records, and those of channels that the gateway no longer lists.
+
+    The list was read ``ago`` seconds ago; later audits may be of newer channels.
+    """
 
     def work(connection: sa.Connection) -> None:
         old = missed_message.c.found_at < now(connection) - _KEEP_SECONDS
@@ -442,10 +447,11 @@ def prune_audits(database: Database, gateway: str, listed: Collection[str]) -> N
         at = sa.func.coalesce(message_audit.c.due_at, message_audit.c.audited_at, 0.0)
         gone = at < now(connection) - _KEEP_SECONDS
         connection.execute(sa.delete(message_audit).where(gone))
-        mine = message_audit.c.gateway == gateway
-        keys = connection.scalars(sa.select(message_audit.c.key).where(mine)).all()
+        at = sa.func.coalesce(message_audit.c.audited_at, message_audit.c.due_at, 0.0)
+        mine = (message_audit.c.gateway == gateway, at <= now(connection) - ago)
+        keys = connection.scalars(sa.select(message_audit.c.key).where(*mine)).all()
         for key in set(keys) - {_WHOLE, *listed}:
-            connection.execute(sa.delete(message_audit).where(mine, message_audit.c.key == key))
+            connection.execute(sa.delete(message_audit).where(*mine, message_audit.c.key == key))
 
     database.transact(work)
 

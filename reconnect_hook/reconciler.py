@@ -95,6 +95,8 @@ class GatewayReconciler:
         self.name = name
         self.failed_list: GatewayError | None = None
         """Why the last list failed, None if it did not."""
+        self.listed: Listed | None = None
+        """The last list that did not fail."""
         self.leads = False
         """Whether this hook last knew itself to be the leader."""
         self.warns = True
@@ -132,11 +134,6 @@ class GatewayReconciler:
     def is_idle(self) -> bool:
         """Whether all calls have ended and are recorded."""
         return not (self._workers.calls or self._pending)
-
-    @property
-    def listed(self) -> Mapping[str, Channel] | None:
-        """The channels of the last list by key; None before the first."""
-        return self._workers.channels
 
     @property
     def holds_list(self) -> bool:
@@ -315,6 +312,7 @@ class GatewayReconciler:
 
     def _judge_all(self, listed: Listed) -> None:
         """Evaluate all open rows in chunks, so that alerts are stored in between."""
+        self.listed = listed
         self._recorder.drop_ready()
         keys = self._lead.read_open_keys()
         in_hand = self._workers.calls | self._workers.probes.keys()
