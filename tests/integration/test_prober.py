@@ -327,7 +327,7 @@ class TestARepairAndAQuestion:
         assert (row.intent, row.cause) == (Intent.REPAIR, "disconnected")
 
     def test_a_late_answer_is_not_that_of_the_next_probe(self, world: World) -> None:
-        world.gateway.on_call = lambda call, _name: Turn.present().pause(30)
+        world.gateway.on_call = lambda _call, _name: Turn.present().pause(30)
         _suspect(world)
         world.run(5)
         world.gateway.on_call, world.gateway.heals = lambda _call, _name: None, False
