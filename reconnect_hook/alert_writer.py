@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -29,16 +30,6 @@ class Disposition(enum.StrEnum):
     COALESCED = "coalesced"
     COOLDOWN = "cooldown"
     IGNORED = "ignored"
-
-
-class _PendingPayload:
-    """One payload's alerts, their dispositions and raises, and the error that it met."""
-
-    def __init__(self, alerts: Sequence[Alert]) -> None:
-        self.alerts = alerts
-        self.dispositions: list[Disposition] = []
-        self.raises: list[Raise] = []
-        self.error: StateError | None = None
 
 
 class AlertWriter:
@@ -82,45 +73,52 @@ class AlertWriter:
 
         One that the database rejects does not fail the others.
         """
-        those = [_PendingPayload(alerts) for alerts in payloads]
         try:
+            dispositions, raises = self._admit(payloads)
             # In an alert storm nearly all alerts are known already and need no write.
-            self._admit(those)
-            self._store([one for one in those if one.raises])
+            if raises:
+                self._database.transact(partial(self._store, raises))
+                self._wake()
         except StateError as error:
-            for one in those:
-                one.error = one.error or error
-        return [one.error or one.dispositions for one in those]
+            if len(payloads) == 1 or isinstance(error, UnavailableError):
+                return [error for _ in payloads]
+            # Again from the start: what is coalesced may rest on a raise of the rejected one.
+            return [self.accept_all([one])[0] for one in payloads]
+        return [*dispositions]
 
-    def _admit(self, payloads: list[_PendingPayload]) -> None:
-        keys = {alert.target.key for one in payloads for alert in one.alerts if alert.target}
+    def _admit(
+        self, payloads: Sequence[Sequence[Alert]]
+    ) -> tuple[list[list[Disposition]], list[Raise]]:
+        keys = {alert.target.key for one in payloads for alert in one if alert.target}
         if not keys:
-            for one in payloads:
-                one.dispositions = [Disposition.IGNORED] * len(one.alerts)
-            return
+            return [[Disposition.IGNORED] * len(one) for one in payloads], []
         with self._database.read() as connection:
             # Read the look's number with the rows: raises must not appear newer than they are.
             gateway, rows = read_state(connection, self._gateway, keys)
             # Read the clock afterwards, so that no other hook's row lies in the future.
             at = now(connection)
+        gateway = gateway.clamped(at)
         for row in rows.values():
             row.clamp(at, self._backoff.longest)
-        for payload in payloads:
-            self._admit_payload(payload, gateway, rows, at)
+        raises: list[Raise] = []
+        return [self._admit_payload(one, gateway, rows, at, raises) for one in payloads], raises
 
     def _admit_payload(
         self,
-        payload: _PendingPayload,
+        alerts: Sequence[Alert],
         gateway: GatewayRow,
         rows: dict[str, ChannelRow],
         at: float,
-    ) -> None:
+        raises: list[Raise],
+    ) -> list[Disposition]:
+        """Return the alerts' dispositions; add their raises, also to ``rows``."""
         firing = {
             alert.target.key
-            for alert in payload.alerts
+            for alert in alerts
             if alert.target and alert.status is AlertStatus.FIRING
         }
-        for alert in payload.alerts:
+        dispositions = []
+        for alert in alerts:
             target, disposition, raised = alert.target, Disposition.IGNORED, None
             # Within a payload, a firing alert overrides a resolved one.
             if target and (alert.status is AlertStatus.FIRING or target.key not in firing):
@@ -128,35 +126,14 @@ class AlertWriter:
                 disposition, raised = admit(
                     row, gateway, alert.status, target, at, self._backoff, self._asked_by
                 )
-            payload.dispositions.append(disposition)
+            dispositions.append(disposition)
             if raised is not None:
-                payload.raises.append(raised)
+                raises.append(raised)
                 rows[raised.key] = raised.applied_to(rows.get(raised.key))
+        return dispositions
 
-    def _store(self, payloads: list[_PendingPayload]) -> None:
-        if not payloads:
-            return
-        try:
-            self._raise(raised for payload in payloads for raised in payload.raises)
-        except UnavailableError:
-            raise
-        except StateError as error:
-            if len(payloads) == 1:
-                payloads[0].error = error
-                return
-            # One payload that the database rejects must not fail the others.
-            for payload in payloads:
-                self._store([payload])
-        else:
-            self._wake()
-
-    def _raise(self, raises: Iterable[Raise]) -> None:
-        stored = list(raises)
-
-        def work(connection: sa.Connection) -> None:
-            raise_intents(connection, self._gateway, stored)
-
-        self._database.transact(work)
+    def _store(self, raises: Sequence[Raise], connection: sa.Connection) -> None:
+        raise_intents(connection, self._gateway, raises)
 
 
 def admit(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, TooManyRequests
+from werkzeug.wrappers import Request
 
 from reconnect_hook.alert_writer import Disposition
 from reconnect_hook.alerts import (
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("reconnect_hook")
 _people = logging.getLogger("people")
-_PAYLOAD = "zapwatch.payload"  # key of a request's refused _Payload in its WSGI environment
+_REFUSAL = "zapwatch.refusal"  # key of why a request was refused in its WSGI environment
 
 AUTH = "zapwatch_auth"
 """Key of the application's TokenAuth in ``app.extensions``."""
@@ -74,10 +75,11 @@ def create_app(
     @app.post("/alerts")
     def alerts() -> Response:
         """Answer only after everything in the payload is on disk."""
-        payload: _Payload | None = request.environ.get(_PAYLOAD)
-        if payload is None:
-            auth.check_token()
-            (payload,) = intake.accept([request.get_data()])
+        refusal: Exception | None = request.environ.get(_REFUSAL)
+        if refusal is not None:
+            raise refusal
+        auth.check_token()
+        (payload,) = intake.accept([request.get_data()])
         if payload.error is not None:
             raise payload.error
         return as_json(202, payload.counts)
@@ -108,21 +110,22 @@ def _answer_together(
     auth: TokenAuth, intake: _Intake, environs: Sequence[WSGIEnvironment]
 ) -> list[Answer | None]:
     """Accept the alerts of all waiting requests at once; return None for what the view refuses."""
-    mine = [
-        place
-        for place, environ in enumerate(environs)
-        if environ["REQUEST_METHOD"] == "POST"
-        and environ["PATH_INFO"] == "/alerts"
-        and int(environ.get("CONTENT_LENGTH") or 0) <= MAX_REQUEST_BYTES
-        and auth.passes(environ)
-    ]
+    mine = []
+    for place, environ in enumerate(environs):
+        is_post = environ["REQUEST_METHOD"] == "POST" and environ["PATH_INFO"] == "/alerts"
+        if is_post and int(environ.get("CONTENT_LENGTH") or 0) <= MAX_REQUEST_BYTES:
+            try:
+                auth.check_token(Request(environ))
+                mine.append(place)
+            except HTTPException as error:
+                environ[_REFUSAL] = error
     payloads = intake.accept([environs[place]["wsgi.input"].getvalue() for place in mine])
     answers: list[Answer | None] = [None] * len(environs)
     for place, payload in zip(mine, payloads, strict=True):
         if payload.error is None:
             answers[place] = json_answer(202, payload.counts)
         else:
-            environs[place][_PAYLOAD] = payload
+            environs[place][_REFUSAL] = payload.error
     return answers
 
 

@@ -10,7 +10,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from flask import request
@@ -20,9 +19,6 @@ from werkzeug.wrappers import Request
 from werkzeug.wrappers import Response as AnyResponse
 
 from zapwatch.clock import Clock
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
 
 _log = logging.getLogger("reconnect_hook")
 
@@ -117,38 +113,29 @@ class TokenAuth:
             return False
         return _COOKIE in cookies and self._sessions.is_open(cookies[_COOKIE].value)
 
-    def passes(self, environ: WSGIEnvironment) -> bool:
-        """Whether check_token() accepts a request; counts no wrong token."""
-        asked = Request(environ)
+    def check_token(self, asked: Request = request) -> None:
+        """Raise Unauthorized, Forbidden or TooManyRequests unless a request has the token."""
         given = _token_in(asked.headers.get("Authorization", ""))
-        if given is None or not self._is_token(given) or _is_of_another_site(asked):
-            return False
-        self._throttle.note_right(asked.remote_addr or "")
-        return True
-
-    def check_token(self) -> None:
-        """Raise Unauthorized, Forbidden or TooManyRequests unless the request has the token."""
-        given = _token_in(request.headers.get("Authorization", ""))
         if given is None:
             raise Unauthorized
         # A browser may add a remembered password to a cross-site request.
-        _refuse_other_sites()
-        self._check(given)
+        _refuse_other_sites(asked)
+        self._check(given, asked)
 
     def check(self) -> None:
         """Raise Unauthorized, Forbidden or TooManyRequests without a token or session."""
         if _token_in(request.headers.get("Authorization", "")) is not None:
             self.check_token()
         elif self._sessions.is_open(request.cookies.get(_COOKIE, "")):
-            _refuse_other_sites()
+            _refuse_other_sites(request)
         else:
             raise Unauthorized
 
     def log_in(self, given: str) -> bool:
         """Return whether the token is right; raise Forbidden (cross-site) or TooManyRequests."""
-        _refuse_other_sites()
+        _refuse_other_sites(request)
         try:
-            self._check(given)
+            self._check(given, request)
         except Unauthorized:
             return False
         return True
@@ -171,8 +158,8 @@ class TokenAuth:
         self._sessions.end(request.cookies.get(_COOKIE, ""))
         response.delete_cookie(_COOKIE, path=_path())
 
-    def _check(self, given: str) -> None:
-        address = request.remote_addr or ""
+    def _check(self, given: str, asked: Request) -> None:
+        address = asked.remote_addr or ""
         if self._is_token(given):
             self._throttle.note_right(address)
         elif self._throttle.note_wrong(address):
@@ -202,14 +189,8 @@ def _token_in(header: str) -> str | None:
     return (given.password or "") if given is not None and given.type == "basic" else None
 
 
-def _refuse_other_sites() -> None:
-    """Raise Forbidden for a cross-site request."""
-    if _is_of_another_site(request):
-        raise Forbidden
-
-
-def _is_of_another_site(asked: Request) -> bool:
-    """Whether a browser sends the request from another site's page.
+def _refuse_other_sites(asked: Request) -> None:
+    """Raise Forbidden if a browser sends the request from another site's page.
 
     Browsers send its source in Sec-Fetch-Site if the page has TLS or is on localhost, else in
     Origin; other clients send neither. Links from other sites (safe methods without Origin) are
@@ -218,11 +199,11 @@ def _is_of_another_site(asked: Request) -> bool:
     site = asked.headers.get("Sec-Fetch-Site")
     origin = asked.headers.get("Origin")
     if asked.method in _SAFE and origin is None:
-        return False
+        return
     # Origin is "null" for a form on a page with Referrer-Policy: no-referrer.
-    if site is not None:
-        return site not in {"same-origin", "none"}
-    return origin is not None and _host(origin) != asked.host
+    is_other = origin is not None and _host(origin) != asked.host
+    if is_other if site is None else site not in {"same-origin", "none"}:
+        raise Forbidden
 
 
 def _host(origin: str) -> str | None:

@@ -334,6 +334,8 @@ def _run(check: Check, errors: list[StateError]) -> None:
         check.run()
     except StateError as error:
         errors.append(error)
+    except BrokenPipeError:  # nobody reads on
+        check.has_problem = True
     except Exception:
         check.has_problem = True  # unexpected: the check is incomplete
         raise

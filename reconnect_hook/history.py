@@ -112,6 +112,7 @@ class RepairHistory:
             gateway = read_gateway(connection, self._gateway)
             found = read_all_rows(connection, self._gateway)
             at = now(connection)
+        gateway = gateway.clamped(at)
         rows = [row for row, _ in found]
         for row in rows:
             row.clamp(at, self._backoff.longest)

@@ -291,7 +291,9 @@ class AuditRepository(GatewayAudits):
             row = message_audit.c
             at = now(connection)
             due = sa.select(row.key, row.channel, row.since, row.due_at, row.last_due_at).where(
-                row.gateway == self._gateway, row.due_at <= at
+                row.gateway == self._gateway,
+                # A later one is from before the clock was set back.
+                (row.due_at <= at) | (row.due_at > at + DAY_SECONDS),
             )
             found = connection.execute(due.order_by(row.key).limit(_TOGETHER)).all()
             if found and found[0].key == _WHOLE:
@@ -302,7 +304,8 @@ class AuditRepository(GatewayAudits):
                 mine = (*self._audit(one.key), row.due_at == one.due_at)
                 update = sa.update(message_audit).where(*mine).values(due_at=until)
                 if connection.execute(update).rowcount == 1:
-                    since = at - DAY_SECONDS if one.since is None else one.since
+                    day_ago = at - DAY_SECONDS
+                    since = one.since if (one.since or at) < at else day_ago
                     last_in = max(0.0, (one.last_due_at or at) - at)
                     claimed.append(DueAudit(one.key, one.channel, since, last_in, until))
             return claimed
@@ -356,8 +359,9 @@ class AuditRepository(GatewayAudits):
             else:
                 if due is not None and row["due_at"] == due.claimed_until:
                     last = row["last_due_at"]
-                    again = last is not None and last > at
-                    values |= {"due_at": last} if again else {"due_at": None, "since": None}
+                    again = last is not None and at < last <= at + DAY_SECONDS
+                    over = dict.fromkeys(("due_at", "last_due_at", "since"))
+                    values |= {"due_at": last} if again else over
                 connection.execute(sa.update(message_audit).where(*mine).values(values))
             self._record_missed(connection, channel.key, audit, at)
 
@@ -428,8 +432,13 @@ def _last(row: Any) -> LastAudit:
     )
 
 
-def prune_audits(database: Database, gateway: str, listed: Collection[str]) -> None:
-    """Delete old records, and those of channels that the gateway no longer lists."""
+def prune_audits(
+    database: Database, gateway: str, listed: Collection[str], ago: float = 0.0
+) -> None:
+    """Delete old records, and those of channels that the gateway no longer lists.
+
+    The list was read ``ago`` seconds ago; later audits may be of newer channels.
+    """
 
     def work(connection: sa.Connection) -> None:
         old = missed_message.c.found_at < now(connection) - _KEEP_SECONDS
@@ -438,10 +447,11 @@ def prune_audits(database: Database, gateway: str, listed: Collection[str]) -> N
         at = sa.func.coalesce(message_audit.c.due_at, message_audit.c.audited_at, 0.0)
         gone = at < now(connection) - _KEEP_SECONDS
         connection.execute(sa.delete(message_audit).where(gone))
-        mine = message_audit.c.gateway == gateway
-        keys = connection.scalars(sa.select(message_audit.c.key).where(mine)).all()
+        at = sa.func.coalesce(message_audit.c.audited_at, message_audit.c.due_at, 0.0)
+        mine = (message_audit.c.gateway == gateway, at <= now(connection) - ago)
+        keys = connection.scalars(sa.select(message_audit.c.key).where(*mine)).all()
         for key in set(keys) - {_WHOLE, *listed}:
-            connection.execute(sa.delete(message_audit).where(mine, message_audit.c.key == key))
+            connection.execute(sa.delete(message_audit).where(*mine, message_audit.c.key == key))
 
     database.transact(work)
 

@@ -49,7 +49,8 @@ ANSWER_SECONDS = 10.0
 """Timeout of the webhook."""
 MOST_REFUSED = 3
 """Consecutive refusals, after which the rest waits for a new request or the next audit."""
-_CLAIM_SECONDS = 300.0  # until another program takes over a dead one's delivery
+CLAIM_SECONDS = 300.0
+"""Time until another program takes over a dead one's delivery."""
 _TOGETHER = 100  # messages read into memory at once
 _MOST_BYTES = 1024 * 1024  # of an answer; only its status is used
 
@@ -139,12 +140,12 @@ class ReplayRepository(GatewayAudits):
                 row.gateway == self._gateway, row.replay_at.is_not(None)
             )
             found = connection.execute(wanted.order_by(row.replay_at)).all()
-            if any(at < one.replay_at <= at + _CLAIM_SECONDS for one in found):
+            if any(at < one.replay_at <= at + CLAIM_SECONDS for one in found):
                 return None
             one = next((one for one in found if only in {None, one.key}), None)
             if one is None:
                 return None
-            until = at + _CLAIM_SECONDS
+            until = at + CLAIM_SECONDS
             claimed = sa.update(message_audit).where(*self._audit(one.key))
             connection.execute(claimed.values(replay_at=until))
             sending = (*self._missed(one.key), missed_message.c.replay == Replay.SENDING)
@@ -179,7 +180,7 @@ class ReplayRepository(GatewayAudits):
         def work(connection: sa.Connection) -> tuple[Claim, bool]:
             at = now(connection)
             held = (*self._audit(claim.key), message_audit.c.replay_at == claim.until)
-            renewed = replace(claim, until=at + _CLAIM_SECONDS)
+            renewed = replace(claim, until=at + CLAIM_SECONDS)
             update = sa.update(message_audit).where(*held).values(replay_at=renewed.until)
             if connection.execute(update).rowcount != 1:
                 raise LostClaimError

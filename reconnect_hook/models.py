@@ -253,6 +253,7 @@ _PAST = (
     "unheard_since",
     "probe_began_at",
     "query_failed_at",
+    "probe_ended_at",
 )
 COLUMNS = tuple(one.name for one in fields(ChannelRow) if one.init)
 """The table's columns that a ChannelRow has, in this order."""
@@ -286,6 +287,10 @@ class GatewayRow:
     failed_at: float | None = None
     rests_until: float | None = None
     back_at: float | None = None
+
+    def clamped(self, now: float) -> GatewayRow:
+        """Return it without a ``back_at`` from before the clock was set back."""
+        return replace(self, back_at=None) if (self.back_at or 0.0) > now else self
 
     def is_led(self, now: float) -> bool:
         """Whether a hook holds a valid lease."""

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.decision import MakeCall
-from reconnect_hook.message_audit import MessageAuditor
-from reconnect_hook.message_replay import MessageReplayer
+from reconnect_hook.message_audit import DAY_SECONDS, MessageAuditor
+from reconnect_hook.message_replay import CLAIM_SECONDS, MessageReplayer
 from reconnect_hook.metrics import OfGateway
 from reconnect_hook.models import AT_REST, FAILURES, LEASE_SECONDS, ROUND_SECONDS, GatewayRow
 from reconnect_hook.probe import SECOND_QUERY_SECONDS
@@ -52,15 +52,13 @@ class Polled:
     audit_at: float | None = None
     replay_at: float | None = None
 
-    def is_due(self, moment: float | None) -> bool:
-        """Whether a time has come."""
-        return moment is not None and moment <= self.at
+    def is_due(self, moment: float | None, longest_wait: float) -> bool:
+        """Whether a time has come, or is so late that the clock must have been set back."""
+        return moment is not None and not self.at < moment <= self.at + longest_wait
 
     def clamped(self, longest_wait: float) -> Polled:
         """Return it due now if ``due_at`` is so late that the clock must have been set back."""
-        if self.due_at is None or self.due_at <= self.at + longest_wait:
-            return self
-        return replace(self, due_at=self.at)
+        return replace(self, due_at=self.at) if self.is_due(self.due_at, longest_wait) else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +70,9 @@ class Beside:
 
     def begin(self, polled: Polled) -> None:
         """Start due audits and deliveries."""
-        if polled.is_due(polled.audit_at):
+        if polled.is_due(polled.audit_at, DAY_SECONDS):
             self.auditor.begin()
-        if polled.is_due(polled.replay_at):
+        if polled.is_due(polled.replay_at, CLAIM_SECONDS):
             self.replayer.begin()
 
 
@@ -97,6 +95,8 @@ class GatewayReconciler:
         self.name = name
         self.failed_list: GatewayError | None = None
         """Why the last list failed, None if it did not."""
+        self.listed: Listed | None = None
+        """The last list that did not fail."""
         self.leads = False
         """Whether this hook last knew itself to be the leader."""
         self.warns = True
@@ -134,11 +134,6 @@ class GatewayReconciler:
     def is_idle(self) -> bool:
         """Whether all calls have ended and are recorded."""
         return not (self._workers.calls or self._pending)
-
-    @property
-    def listed(self) -> Mapping[str, Channel] | None:
-        """The channels of the last list by key; None before the first."""
-        return self._workers.channels
 
     @property
     def holds_list(self) -> bool:
@@ -317,6 +312,7 @@ class GatewayReconciler:
 
     def _judge_all(self, listed: Listed) -> None:
         """Evaluate all open rows in chunks, so that alerts are stored in between."""
+        self.listed = listed
         self._recorder.drop_ready()
         keys = self._lead.read_open_keys()
         in_hand = self._workers.calls | self._workers.probes.keys()

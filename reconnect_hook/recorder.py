@@ -234,7 +234,7 @@ class Recorder:
             row.epoch, row.next_at = 0, changes.at
             return
         channel = listed.channels.get(row.key)
-        if channel is None and not (row.listed or row.paused):
+        if channel is None and not (row.listed or row.is_paused(changes.at)):
             meant = listed.spellings.of(Channel(row.channel, Status.UNKNOWN))
             if meant is not None:
                 self._readdress(changes, row, meant, listed.look)
@@ -313,7 +313,8 @@ class Recorder:
         )
         if end.of_the_whole:
             changes.gateway = changes.gateway.after_failure(changes.at)
-        if end.outcome is Outcome.UNKNOWN_CHANNEL and not (row.is_open or row.paused):
+        stays = row.is_open or row.is_paused(changes.at)
+        if end.outcome is Outcome.UNKNOWN_CHANNEL and not stays:
             changes.deleted.add(row.key)
 
     # Claims.

@@ -372,7 +372,7 @@ class Lead:
             at = now(connection)
             if not self._renew(connection, at + LEASE_SECONDS):
                 raise LostLeadError
-            return work(connection, read_gateway(connection, self._name), at)
+            return work(connection, read_gateway(connection, self._name).clamped(at), at)
 
         try:
             return self._database.transact(fenced)
@@ -493,17 +493,25 @@ def prune_records(database: Database) -> None:
         pass
 
 
-def prune_rows(database: Database, name: str, listed: Collection[str]) -> list[str]:
+def prune_rows(
+    database: Database, name: str, listed: Collection[str], ago: float = 0.0
+) -> list[str]:
     """Delete closed rows of channels that the gateway does not list; return the channels' ids.
 
-    Raises StateError.
+    The list was read ``ago`` seconds ago. Raises StateError.
     """
 
     def work(connection: sa.Connection) -> list[str]:
-        closed = sa.select(channel.c.key, channel.c.channel).where(
-            channel.c.gateway == name, channel.c.next_at.is_(None), channel.c.paused.is_(False)
+        at, row = now(connection), channel.c
+        paused = row.paused & (row.paused_until.is_(None) | (row.paused_until > at))
+        # Another hook may know channels that are newer than the list.
+        used = (row.since, row.probe_began_at, row.unheard_since)
+        times = [sa.func.coalesce(one, 0.0) for one in used]
+        is_new = sa.or_(*((one > at - ago) & (one <= at) for one in times))
+        closed = sa.select(row.key, row.channel).where(
+            row.gateway == name, row.next_at.is_(None), ~paused, ~is_new
         )
-        gone = {row.key: row.channel for row in connection.execute(closed) if row.key not in listed}
+        gone = {one.key: one.channel for one in connection.execute(closed) if one.key not in listed}
         delete_rows(connection, name, sorted(gone))
         return list(gone.values())
 

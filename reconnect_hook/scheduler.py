@@ -180,5 +180,7 @@ class Scheduler:
         prune_links(self._database)
         for one in reconcilers:
             if one.listed is not None:
-                one.forget_channels(prune_rows(self._database, one.name, one.listed))
-                prune_audits(self._database, one.name, one.listed)
+                ago = self._clock.monotonic() - one.listed.asked_at
+                of = (self._database, one.name, one.listed.channels, ago)
+                one.forget_channels(prune_rows(*of))
+                prune_audits(*of)

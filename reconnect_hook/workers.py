@@ -207,7 +207,7 @@ class Workers:
     def start_probe(self, key: str, channel: Channel, *, proof: bool, query_failed: bool) -> None:
         """Probe a channel; see ProbeRun for ``query_failed``; ``proof``: after a repair."""
         cancel = self.probes[key] = threading.Event()
-        run = partial(self._probe, self._lead, key, channel, cancel, proof, query_failed)
+        run = partial(self._probe, key, channel, cancel, proof, query_failed)
         if not self._begin(run):
             self.post(ProbeAnswer(key, Interrupted(), 0.0))
 
@@ -278,7 +278,6 @@ class Workers:
 
     def _probe(
         self,
-        lead: object,
         key: str,
         channel: Channel,
         cancel: threading.Event,
@@ -311,4 +310,6 @@ class Workers:
             _log.exception("a probe met a fault of the hook itself")
             finding = UnreadableError(str(error), _LOG_AGAIN_SECONDS)
         seconds = self._clock.monotonic() - began
-        self._post(lead, ProbeAnswer(key, finding, seconds, tuple(steps)))
+        # After a late answer of its gateway, another probe of the channel may be in progress.
+        if self.probes.get(key) is cancel:
+            self.post(ProbeAnswer(key, finding, seconds, tuple(steps)))

@@ -178,11 +178,13 @@ def now_column(connection: sa.Connection) -> sa.ColumnElement[float]:
     clock: Clock | None = connection.get_execution_options().get("zapwatch_clock")
     if clock is not None or connection.dialect.name == "sqlite":
         return sa.literal((clock or Clock()).time())
-    return sa.literal_column("UNIX_TIMESTAMP(NOW(6))", sa.Double)
+    return sa.literal_column(_UNIX_NOW, sa.Double)
 
 
 _PING = sa.text("SELECT 1")
-_NOW = sa.text("SELECT UNIX_TIMESTAMP(NOW(6))")
+# UNIX_TIMESTAMP(NOW(6)) is an hour late in the hour that the end of daylight saving repeats.
+_UNIX_NOW = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) / 1e6"
+_NOW = sa.text(f"SELECT {_UNIX_NOW}")
 
 
 def _identity(path: Path | None) -> tuple[int, int] | None:

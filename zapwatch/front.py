@@ -330,7 +330,7 @@ class Front:
             "SCRIPT_NAME": "",
             # WSGI decodes each byte as one character.
             "PATH_INFO": scope.path.encode().decode("latin-1"),
-            "QUERY_STRING": scope.query_string,
+            "QUERY_STRING": scope.query_string.encode().decode("latin-1"),
             "REMOTE_ADDR": _host(scope.client),
             "SERVER_NAME": _host(scope.server),
             "SERVER_PORT": scope.server.rpartition(":")[2],

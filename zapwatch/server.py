@@ -123,6 +123,7 @@ def _watchdog_seconds() -> float | None:
     return int(microseconds) / 1e6
 
 
+_CUT_SHORT = 1
 _USAGE_ERROR = 2
 _AGAIN_SECONDS = 0.01
 
@@ -143,6 +144,8 @@ def run(main: Callable[[], int]) -> NoReturn:
         if not isinstance(end.code, int):
             raise
         code = end.code
+    except BrokenPipeError:  # the reader of the output has ended, as head does
+        code = _CUT_SHORT
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):  # the reader has closed the pipe
             stream.flush()

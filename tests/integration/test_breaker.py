@@ -254,11 +254,37 @@ def test_a_channel_that_was_taken_out_is_forgotten_within_a_round(
     _fail(world)
     registry = world.hook.metrics.registry
     assert b'channel="loja"' in generate_latest(registry)
+    for name, seconds in (("loja", 10), ("closed", 10), ("held", None)):
+        world.hook.actions.pause(name, seconds)
     del world.gateway.statuses["loja"]
     world.run(33)
     assert world.outcomes() == ["failed", "unknown_channel"]
     assert world.row() is None
     assert b'channel="loja"' not in generate_latest(registry)
+    world.skip(3600)
+    world.run(5)
+    assert (world.row("closed"), world.row("held") is not None) == (None, True)
+
+
+def test_a_hook_that_has_not_listed_for_long_forgets_no_new_channel(
+    make: Callable[..., World],
+) -> None:
+    world = make()
+    world.put("old", Status.DISCONNECTED)
+    world.repair("old")
+    world.hooks[0].stalled_until = world.clock.monotonic() + 4000
+    world.run(10, until=lambda: world.hooks[1].reconciler.leads)
+    world.put("new", Status.DISCONNECTED)
+    world.hooks[1].auditor.repository.want_now("new")
+    world.alert("new", to=1)
+    world.run(50)
+    world.hooks[1].die()
+    world.hook.stalled_until = 0.0
+    world.skip(3600)
+    world.run(5)
+    assert world.outcomes("new") == ["reconnected"]
+    assert world.row("new") is not None
+    assert world.hook.auditor.repository.last().keys() == {"new"}
 
 
 def test_a_gateway_that_came_back_ends_the_pauses(make: Callable[..., World]) -> None:
@@ -274,6 +300,19 @@ def test_a_gateway_that_came_back_ends_the_pauses(make: Callable[..., World]) ->
     world.run(FIRST_REST_SECONDS + 20)
     assert {str(world.outcomes(name)[-1]) for name in _MANY} == {"reconnected"}
     assert world.gateway.calls_of("well") == ["reconnect"], "who was repaired keeps its cooldown"
+
+
+def test_a_clock_that_was_put_back_does_not_end_the_pauses(make: Callable[..., World]) -> None:
+    world = make()
+    world.clock.jumped = 1e6
+    _open(world)
+    world.gateway.call_error = None
+    world.run(40)
+    world.clock.jumped = 0
+    world.gateway.call_error = _HTTP
+    _drop(world, "loja")
+    world.run(290)
+    assert world.gateway.calls_of("loja") == ["reconnect"]
 
 
 def test_another_status_ends_a_long_pause_but_not_the_cooldown(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,7 +23,7 @@ from reconnect_hook.__main__ import main
 from reconnect_hook.check import Options, run_check
 from tests.support.hooks import SECRET, hook_settings, log_lines, state
 from tests.support.message_logs import WrittenLog
-from tests.support.programs import Program, run, run_here
+from tests.support.programs import Program, environment, run, run_here
 from tests.support.waiting import wait_until
 from zapwatch.config import parse
 from zapwatch.config.readers import fingerprint
@@ -169,6 +171,26 @@ def test_a_name_that_the_terminal_cannot_show_does_not_end_the_check(cron: Cron)
     assert (done.returncode, done.stderr) == (0, "")
     shown = done.stdout.splitlines()[1:]
     assert [line.partition(":")[0] for line in shown] == ["loja \\U0001f680", "obra"]
+
+
+@pytest.mark.parametrize(
+    "command", ["reconnect_hook check --verbose", "zapwatch.gateways describe waha"]
+)
+def test_a_command_whose_reader_ends_ends_without_a_traceback(cron: Cron, command: str) -> None:
+    cron.channel("loja")
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split()],
+        cwd=cron.directory,
+        env=environment(cron.settings),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_verbose_shows_every_channel_and_logs_none(cron: Cron) -> None:

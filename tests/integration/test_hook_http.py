@@ -120,7 +120,8 @@ def test_requests_that_wait_are_stored_together_and_each_gets_its_own_answer(
     cases: list[tuple[int, bytes, dict[str, str]]] = [
         (202, other("loja"), _BEARER),
         (401, other("stranger"), {}),
-        (401, other("stranger"), {"Authorization": "Bearer wrong"}),
+        *[(401, other("stranger"), {"Authorization": "Bearer wrong"})] * 5,
+        (429, other("stranger"), {"Authorization": "Bearer wrong"}),
         (403, other("stranger"), {**_BEARER, **origin}),
         (400, b"{", _BEARER),
         (413, b" " * (MAX_REQUEST_BYTES + 1), _BEARER),

@@ -346,6 +346,28 @@ def test_daily_audits_come_once_a_day_and_after_outages(tmp_path: Path) -> None:
     world.close()
 
 
+def test_a_clock_that_was_put_back_stops_no_audit_and_no_delivery(tmp_path: Path) -> None:
+    world = _Audited(tmp_path, Options(audit=AuditMode.DAILY))
+    world.put()
+    world.clock.jumped = 1e6
+    world.run(300)
+    world.lose("A")
+    world.hook.auditor.repository.want([wish_after("loja", world.clock.time())])
+    world.hook.replayer.want("loja", None)
+    world.clock.jumped = 0
+    world.run(10)
+    assert world.consumer.got == ["A"]
+
+    audits = world.audits()
+    world.receive("LATER", arrives=False)
+    world.run(100)
+    assert world.audits() == audits, "none is repeated"
+    world.skip(86_400)
+    world.run(10)
+    assert "LATER" in world.missed()
+    world.close()
+
+
 def test_where_audits_are_off_nothing_is_asked(tmp_path: Path) -> None:
     world = _Audited(tmp_path)
     world.put()

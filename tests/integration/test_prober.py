@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.models import AskedBy, Intent, Phase
 from reconnect_hook.schema import channel, echoes
-from tests.support.world import GATEWAY, Options, World
+from tests.support.world import GATEWAY, Options, Turn, World
 from zapwatch.channels import ByName, Status
 from zapwatch.config.gateway import ProbeKind
 from zapwatch.config.settings import ProbeSettings
@@ -326,6 +326,21 @@ class TestARepairAndAQuestion:
         assert row is not None
         assert (row.intent, row.cause) == (Intent.REPAIR, "disconnected")
 
+    def test_a_late_answer_is_not_that_of_the_next_probe(self, world: World) -> None:
+        world.gateway.on_call = lambda _call, _name: Turn.present().pause(30)
+        _suspect(world)
+        world.run(5)
+        world.gateway.on_call, world.gateway.heals = lambda _call, _name: None, False
+        world.gateway.gone.add("loja")
+        world.alert("loja", RepairCause.SILENT)
+        world.run(20, until=lambda: len(_times(world)) == 2)
+        world.gateway.gone.clear()
+        world.run(20)
+        world.gateway.gone.add("loja")
+        world.run(200)
+        assert _ends(world) == {"loja": "failed"}
+        assert "two queries failed" in world.ended()[0].detail
+
     def test_a_suspicion_waits_while_the_repairs_are_paused(self, world: World) -> None:
         world.hook.actions.pause("loja", None)
         _suspect(world)
@@ -379,6 +394,17 @@ class TestDelivery:
         # A person may reconnect it all the same, and so may its next drop.
         world.hook.actions.reconnect("loja")
         world.run(100)
+        assert len(_times(world, "reconnect")) == 1
+
+    def test_a_clock_that_was_put_back_ends_what_is_known_of_a_delivery(self, world: World) -> None:
+        world.clock.jumped = 1e6
+        _receives(world, "LOST", ago=300)
+        _suspect(world)
+        world.run(30)
+        world.clock.jumped = 0
+        for _ in range(2):
+            world.alert("loja", RepairCause.SILENT)
+            world.run(3700)
         assert len(_times(world, "reconnect")) == 1
 
     def test_what_its_webhook_lacks_is_a_metric_while_it_lasts(self, world: World) -> None:

@@ -371,6 +371,11 @@ def test_a_proxy_that_is_trusted_says_who_its_client_is(impatient: Served) -> No
     assert b"'QUERY_STRING': 'a=b'" in shown
 
 
+def test_an_address_in_utf_8_is_passed_on_as_wsgi_has_it(impatient: Served) -> None:
+    _, shown = impatient.get("/environ?€")
+    assert repr("€".encode().decode("latin-1")).encode() in shown
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_ends_in_time_though_requests_hang_and_nobody_reads(
     served: Served, number: signal.Signals

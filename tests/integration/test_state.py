@@ -48,7 +48,7 @@ from tests.support.states import StateClock, firing, sqlite_url
 from tests.support.threads import at_once
 from tests.support.world import GATEWAY, Options, World
 from zapwatch.channels import Status, channel_key
-from zapwatch.db import Database, StateError, UnavailableError, now
+from zapwatch.db import Database, StateError, UnavailableError, now, now_column
 from zapwatch.gateways.base import GatewayErrorKind, QrKind
 
 BACKOFF = Backoff(300)
@@ -281,6 +281,17 @@ def test_the_databases_clock_has_fractions_and_the_age_of_the_world(
     with opened(url).read() as connection:
         first = now(connection)
         assert 1_700_000_000 < first <= now(connection) < first + 600
+
+
+def test_the_hour_that_daylight_saving_repeats_does_not_put_the_databases_clock_back(
+    database: sa.URL, opened: Callable[..., Database]
+) -> None:
+    repeated = 1_730_615_400.25
+    with opened(database).read() as connection:
+        zone = f"SET time_zone = 'America/New_York', timestamp = {repeated}"
+        connection.exec_driver_sql(zone)
+        assert now(connection) == repeated
+        assert connection.scalar(sa.select(now_column(connection))) == repeated
 
 
 # The lead.

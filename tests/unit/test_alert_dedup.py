@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from reconnect_hook.alert_writer import AlertWriter, admit
 from reconnect_hook.alerts import Alert, AlertStatus, RepairCause, Target
@@ -301,6 +302,16 @@ def test_a_drop_between_list_and_end_is_not_lost(world: World) -> None:
     world.skip(280)
     world.run(30)
     assert world.outcomes() == ["reconnected"] * 2, "nobody has said so again"
+
+
+def test_what_rests_on_a_rejected_payload_is_stored_by_itself(world: World) -> None:
+    reject = "WHEN new.key = 'bad' BEGIN SELECT RAISE(ABORT, 'no'); END"
+    with world.hook.database.write() as connection:
+        connection.execute(sa.text(f"CREATE TRIGGER no BEFORE INSERT ON channel {reject}"))
+    refused, stored = world.hook.writer.accept_all([[firing(), firing("bad")], [firing()]])
+    assert isinstance(refused, StateError)
+    assert stored == ["accepted"]
+    assert world.row() is not None
 
 
 def test_an_alert_that_cannot_be_stored_is_not_accepted(

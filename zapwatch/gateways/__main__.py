@@ -12,6 +12,7 @@ from zapwatch.gateways.base import Gateway
 from zapwatch.gateways.declaration import DeclarationError
 from zapwatch.gateways.declared import DeclaredGateway
 from zapwatch.gateways.registry import ADAPTERS, adapter_of
+from zapwatch.server import run
 
 _MANUAL = manual(
     "Prints what a type of gateway can do, and what Zapwatch calls for it. Nothing is asked of "
@@ -86,4 +87,4 @@ def _own(kind: str, env_file: str | None, pixelhub_env: str | None) -> type[Gate
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)
