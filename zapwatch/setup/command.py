@@ -103,15 +103,15 @@ def _parser() -> argparse.ArgumentParser:
     made = parser(
         "zapwatch init",
         manual(
-            "Asks for the gateway, where messages are heard of and who is to be told, tries each "
-            "answer at once, and writes the settings and Alertmanager's file. Nothing is "
-            "overwritten without being asked for.",
-            settings="all that it asks for; one in the environment or in --set is not asked for",
+            "Asks for the gateway, the message source and the people to notify, tries each answer "
+            "at once, and writes the settings and Alertmanager's file. It asks before it "
+            "overwrites a file.",
+            settings="those that it asks for, unless the environment or --set has them",
             exit_codes={
-                0: "all was written, and works",
-                1: "with --yes: an answer was tried and does not work",
+                0: "everything is written and works",
+                1: "with --yes: an answer does not work",
                 2: WRONG_USAGE,
-                _STOPPED: "it was stopped; what was tried is kept",
+                _STOPPED: "stopped; tried answers are kept",
             },
             examples=[
                 "zapwatch init",
@@ -120,13 +120,13 @@ def _parser() -> argparse.ArgumentParser:
             ],
         ),
     )
-    made.add_argument("--yes", action="store_true", help="ask nothing; take flags and defaults")
+    made.add_argument("--yes", action="store_true", help="ask nothing; use flags and defaults")
     made.add_argument(
         "--set",
         metavar="NAME=VALUE",
         action="append",
         default=[],
-        help="a setting; a value @FILE is what that file holds",
+        help="a setting; @FILE reads the value from a file",
     )
     made.add_argument(
         "--tell",
@@ -134,18 +134,18 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         action="append",
         default=[],
-        help=f"a way to reach people: {', '.join(WAYS)}; once for each",
+        help=f"a way to notify people: {', '.join(WAYS)}; may be repeated",
     )
-    made.add_argument("--address", metavar="URL", help="where people open the page")
+    made.add_argument("--address", metavar="URL", help="address at which people open the page")
     made.add_argument(
-        "--overwrite", action="store_true", help="with --yes: replace an Alertmanager file"
+        "--overwrite", action="store_true", help="with --yes: replace an existing Alertmanager file"
     )
     made.add_argument(
         "--alertmanager",
         metavar="FOLDER",
-        help="where its file goes (default: etc beside the settings, or /etc/prometheus)",
+        help="folder of its file (default: etc beside the settings, or /etc/prometheus)",
     )
-    made.add_argument("--language", choices=LANGUAGES, help="default: that of the terminal")
+    made.add_argument("--language", choices=LANGUAGES, help="default: the terminal's")
     return made
 
 
