@@ -66,13 +66,13 @@ def _parser() -> argparse.ArgumentParser:
         "python -m demo",
         manual(
             "Runs exporter, reconnect hook, Prometheus and Alertmanager on this machine until "
-            "Ctrl-C. Where neither WPP_GATEWAY_BASE_URL nor GATEWAYS_FILE is set: with a simulated "
-            "gateway, and a story that shows what they do.",
-            settings="those of exporter and hook; HOOK_TOKEN is made where it is not set",
+            "Ctrl-C. Where neither WPP_GATEWAY_BASE_URL nor GATEWAYS_FILE is set, a simulated "
+            "gateway demonstrates failures and repairs.",
+            settings="those of exporter and hook; HOOK_TOKEN is created if it is not set",
             exit_codes={
-                0: "it was told to end",
-                1: "a program did not start or has ended; if it told an exit code, that one",
-                2: f"{WRONG_USAGE}, a missing program, or another demonstration that runs here",
+                0: "stopped by a signal",
+                1: "a program did not start or has ended; its own exit code, if it has one",
+                2: f"{WRONG_USAGE}, a missing program, or another demonstration in this folder",
             },
             examples=["python -m demo", "python -m demo --pixelhub-env /path/to/pixelhub/.env"],
         ),

@@ -59,7 +59,7 @@ sed -e 's#^HOOK_TOKEN=.*#HOOK_TOKEN_FILE=/etc/zapwatch/hook-token#' \
     -e 's#^HOOK_LOG_FILE=.*#HOOK_LOG_FILE=/var/log/zapwatch/healthcheck-sessions.log#' \
     -e 's#^MESSAGES_STATE_URL=.*#MESSAGES_STATE_URL=sqlite:////var/lib/zapwatch-exporter/messages.sqlite3#' \
     -e 's#^SILENCE_STATE_FILE=.*#SILENCE_STATE_FILE=/var/lib/zapwatch-exporter/silence.json#' \
-    -e '/^# A long random text/d' .env.example | give 0640 "$settings/zapwatch.env"
+    -e '/^# 16 random characters/d' .env.example | give 0640 "$settings/zapwatch.env"
 [ -e /etc/logrotate.d/zapwatch ] || install -m 0644 deploy/systemd/zapwatch.logrotate /etc/logrotate.d/zapwatch
 
 # The services. They are started by hand the first time, when the settings are right.

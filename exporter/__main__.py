@@ -104,11 +104,11 @@ def _parser() -> argparse.ArgumentParser:
     made = parser(
         "python -m exporter",
         manual(
-            "Polls WhatsApp gateways and their message logs, and serves what it sees as metrics "
-            "for Prometheus, until SIGTERM or Ctrl-C. SIGHUP lets it read the settings again.",
+            "Polls WhatsApp gateways and their message logs, and serves metrics for "
+            "Prometheus, until SIGTERM or Ctrl-C. SIGHUP makes it read the settings again.",
             settings="GATEWAYS_FILE or WPP_GATEWAY_*, MESSAGE_LOG_URL or DB_*, MESSAGE_*, "
             "MESSAGES_*, SILEN*, PROBE*, EXPORTER_*",
-            exit_codes={0: "it was told to end", 2: f"{WRONG_USAGE}, such as a port in use"},
+            exit_codes={0: "stopped by a signal", 2: f"{WRONG_USAGE}, such as a port in use"},
             examples=[
                 "python -m exporter",
                 "python -m exporter --env-file /etc/zapwatch/zapwatch.env",
@@ -119,20 +119,22 @@ def _parser() -> argparse.ArgumentParser:
     commands = made.add_subparsers(dest="command", metavar="COMMAND")
     explained = commands.add_parser(
         "explain",
-        help="print what was learned of a channel, instead of running",
+        help="print a channel's learned profile and threshold, and exit",
         **manual(
-            "Prints how long a channel may be silent now and why, and its week as it was learned.",
+            "Prints how long a channel may be silent now and why, and its learned week.",
             settings="those of the exporter, SILENCE_STATE_FILE above all",
             exit_codes={
-                0: "printed, also where nothing is known of the channel",
-                2: f"{WRONG_USAGE}, such as a gateway that is not there",
+                0: "printed, even if nothing is known about the channel",
+                2: f"{WRONG_USAGE}, such as an unknown gateway",
             },
             examples=["python -m exporter explain 'Loja Centro'"],
         ),
     )
-    explained.add_argument("channel", metavar="CHANNEL", help="in any spelling")
     explained.add_argument(
-        "--gateway", metavar="NAME", help="at this gateway only, of several (default: at each)"
+        "channel", metavar="CHANNEL", help="its name; letter case and blanks may differ"
+    )
+    explained.add_argument(
+        "--gateway", metavar="NAME", help="only at this gateway (default: at each)"
     )
     add_common_options(explained, default=argparse.SUPPRESS)
     return made

@@ -64,7 +64,7 @@ class ExporterMetrics:
         if with_events:
             events = Counter(
                 "whatsapp_message_events",
-                "Events that the gateway posted, by what came of them.",
+                "Events that the gateway posted, by result.",
                 ["gateway", "result"],
                 registry=self.counters,
             )
@@ -153,7 +153,7 @@ def _gateway_last_success(view: _View) -> Samples:
 
 @_gauge(
     "whatsapp_gateway_channels_left_out",
-    "Entries of the channel list that are no channel of their own, by what is wrong.",
+    "Entries of the channel list that are not watched, by reason.",
     "reason",
 )
 def _left_out(view: _View) -> Samples:
@@ -216,7 +216,7 @@ def _log_clock_offset(view: _View) -> Samples:
 
 @_gauge(
     "whatsapp_silence_last_learned_timestamp_seconds",
-    "When it was last learned how long channels may be silent, in Unix seconds.",
+    "When silence thresholds were last learned, in Unix seconds.",
 )
 def _learned_at(view: _View) -> Samples:
     if view.model:
@@ -237,7 +237,7 @@ def _learned_messages(view: _View) -> Samples:
 
 @_gauge(
     "whatsapp_channel_connected",
-    "1 if the gateway says that the channel is connected, else 0.",
+    "1 if the gateway lists the channel as connected, else 0.",
     "channel",
 )
 def _connected(view: _View) -> Samples:
@@ -246,7 +246,7 @@ def _connected(view: _View) -> Samples:
 
 @_gauge(
     "whatsapp_channel_status",
-    "1 for the status that the gateway gives the channel.",
+    "1 for the channel's present status at the gateway.",
     "channel",
     "status",
 )
@@ -265,7 +265,7 @@ def _silence_threshold(view: _View) -> Samples:
 
 @_gauge(
     "whatsapp_channel_silence_mode",
-    "1 for whether that threshold is fixed or adaptive.",
+    "1 for the mode of that threshold, fixed or adaptive.",
     "channel",
     "mode",
 )
@@ -312,7 +312,7 @@ def _activity_unknown(view: _View) -> Samples:
 
 @_counter(
     "whatsapp_channel_messages",
-    "Messages of the channel that the log got since the exporter started.",
+    "Messages of the channel since the exporter started.",
     "channel",
     "direction",
 )
@@ -325,7 +325,7 @@ def _messages(view: _View) -> Samples:
 
 @_counter(
     "whatsapp_channel_undecryptable_messages",
-    "Messages of the channel that came and could not be decrypted, since the exporter started.",
+    "Messages of the channel that arrived and could not be decrypted, since the exporter started.",
     "channel",
 )
 def _undecryptable(view: _View) -> Samples:
@@ -350,7 +350,7 @@ def _last_heard_age(view: _View) -> Samples:
 
 @_gauge(
     "whatsapp_channel_probe_threshold_seconds",
-    "How long nothing may be heard of the channel before it is asked whether it is alive.",
+    "Age of the last message through WhatsApp from which the channel is probed.",
     "channel",
 )
 def _probe_threshold(view: _View) -> Samples:

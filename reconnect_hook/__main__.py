@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     made = parser(
         "python -m reconnect_hook",
         manual(
-            "Repairs WhatsApp channels that are disconnected or silent. COMMAND --help has more.",
+            "Repairs WhatsApp channels that are disconnected or silent. COMMAND --help shows more.",
             settings="GATEWAYS_FILE or WPP_GATEWAY_*, MESSAGE_LOG_URL or DB_*, those of COMMAND",
             exit_codes={0: "done", 1: "not all could be done", 2: WRONG_USAGE},
             examples=[
@@ -99,13 +99,13 @@ def _parser() -> argparse.ArgumentParser:
         help="take Alertmanager's alerts and repair channels until stopped",
         **manual(
             "Takes Alertmanager's alerts at POST /alerts, repairs and probes the channels that "
-            "they name, and serves the operators' page, until SIGTERM or Ctrl-C. SIGHUP lets it "
-            "read the settings again.",
+            "they name, and serves the operators' page, until SIGTERM or Ctrl-C. SIGHUP makes "
+            "it read the settings again.",
             settings="HOOK_TOKEN (it must be set), HOOK_*, RECONNECT_*, PROBE*, PROMETHEUS_URL, "
             "ALERTMANAGER_URL, HEARTBEAT_URL, GATEWAYS_FILE or WPP_GATEWAY_*, MESSAGE_LOG_URL or "
             "DB_*, MESSAGE_*, MESSAGES_STATE_URL, SILENT_*",
             exit_codes={
-                0: "it was told to end",
+                0: "stopped by a signal",
                 2: f"{WRONG_USAGE}, such as a port in use or a state that cannot be written",
             },
             examples=[
@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         help="check and repair all channels once, without Prometheus",
         **manual(
             "Lists the channels once, reconnects those that are disconnected or silent, and waits "
-            "for the outcomes. Prints and logs nothing where all is well.",
+            "for the outcomes. Prints and logs nothing if all is well.",
             settings="SILENT_*, RECONNECT_*, HOOK_STATE_URL, HOOK_LOG_FILE, GATEWAYS_FILE or "
             "WPP_GATEWAY_*, MESSAGE_LOG_URL or DB_*, MESSAGE_*, MESSAGES_STATE_URL",
             exit_codes={
@@ -135,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         ),
     )
     check.add_argument(
-        "--dry-run", action="store_true", help="say what would be done, change nothing"
+        "--dry-run", action="store_true", help="print what would be done, change nothing"
     )
     check.add_argument(
         "--verbose", action="store_true", help="show every channel, and why a list fails"
@@ -144,18 +144,18 @@ def _parser() -> argparse.ArgumentParser:
         "--silent-hours",
         type=_hours,
         metavar="N",
-        help="instead of SILENT_HOURS; SILENT_HOURS_OVERRIDES still count",
+        help="instead of SILENT_HOURS; SILENT_HOURS_OVERRIDES still apply",
     )
     probe = commands.add_parser(
         "probe",
-        help="ask one channel whether it is alive",
+        help="probe one channel",
         **manual(
-            "Asks a channel now, by a query or an echo as the settings say, and repairs nothing.",
+            "Probes a channel now, in the way that the settings choose, and repairs nothing.",
             settings="PROBE*, HOOK_STATE_URL, HOOK_LOG_FILE, GATEWAYS_FILE or WPP_GATEWAY_*, "
             "MESSAGE_LOG_URL or DB_*, MESSAGE_SOURCE, MESSAGES_STATE_URL",
             exit_codes={
-                0: "it is alive; with --dry-run: it could be asked",
-                1: "it is not, or could not be asked",
+                0: "the channel works; with --dry-run: it can be probed",
+                1: "it does not respond, or could not be probed",
                 2: WRONG_USAGE,
             },
             examples=[
@@ -164,27 +164,31 @@ def _parser() -> argparse.ArgumentParser:
             ],
         ),
     )
-    probe.add_argument("channel", metavar="CHANNEL", help="in any spelling")
+    probe.add_argument(
+        "channel", metavar="CHANNEL", help="its name; letter case and blanks may differ"
+    )
     probe.add_argument(
         "--kind",
         choices=[kind.value for kind in ProbeKind if kind is not ProbeKind.OFF],
         type=str,
-        help="ask in this way; by echo only where PROBE says echo",
+        help="kind of the probe; echo only if PROBE allows it",
     )
-    probe.add_argument("--dry-run", action="store_true", help="say what would be done, ask nothing")
+    probe.add_argument(
+        "--dry-run", action="store_true", help="print what would be done, call nothing"
+    )
     audit = commands.add_parser(
         "audit",
-        help="say which messages have not arrived",
+        help="list messages that have not arrived",
         **manual(
             "Compares the messages that a channel has received, as its gateway lists them, with "
             "those that arrived, and repairs nothing. No text is read from the log, shown or kept.",
             settings="HOOK_STATE_URL, HOOK_LOG_FILE, GATEWAYS_FILE or WPP_GATEWAY_*, "
             "MESSAGE_LOG_URL or DB_*, MESSAGE_SOURCE, MESSAGES_STATE_URL, MESSAGE_REPLAY_*",
             exit_codes={
-                0: "none is missing; with --replay: any more",
-                1: "something could not be read, or cannot be known",
+                0: "no message is missing (with --replay: none is left)",
+                1: "something could not be read, or the result is unknown",
                 2: WRONG_USAGE,
-                3: "some are missing",
+                3: "messages are missing",
             },
             examples=[
                 "python -m reconnect_hook audit",
@@ -194,7 +198,10 @@ def _parser() -> argparse.ArgumentParser:
         ),
     )
     audit.add_argument(
-        "channel", nargs="?", metavar="CHANNEL", help="in any spelling (default: all)"
+        "channel",
+        nargs="?",
+        metavar="CHANNEL",
+        help="its name; letter case and blanks may differ (default: all)",
     )
     audit.add_argument("--gateway", metavar="NAME", help="only channels of this gateway")
     audit.add_argument(
@@ -208,7 +215,7 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument(
         "--replay",
         action="store_true",
-        help="deliver again what is missing, to MESSAGE_REPLAY_URL, and audit once more",
+        help="deliver missing messages to MESSAGE_REPLAY_URL again, then audit once more",
     )
     for command in (serve, check, probe, audit):
         add_common_options(command, default=argparse.SUPPRESS)

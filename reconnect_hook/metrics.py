@@ -57,7 +57,7 @@ class HookMetrics:
         ).labels(__version__).set(1)
         self._page = Gauge(
             "whatsapp_page_info",
-            "Where people open the page, as a label of the value 1.",
+            "The page's address, as a label of the value 1.",
             ["url"],
             registry=self.registry,
         )
@@ -69,13 +69,13 @@ class HookMetrics:
         self.registry.register(_StateCollector(self._histories, self._last_audits))
         self._alerts = Counter(
             "whatsapp_reconnect_alerts_total",
-            "Alerts that came in, by what was done with them.",
+            "Alerts received, by status and result.",
             ["status", "result"],
             registry=self.registry,
         )
         self._attempts = Counter(
             "whatsapp_reconnect_attempts_total",
-            "Repairs that ended, by reason and outcome.",
+            "Finished repairs, by reason and outcome.",
             ["gateway", "channel", "reason", "outcome"],
             registry=self.registry,
         )
@@ -88,7 +88,7 @@ class HookMetrics:
         )
         self._probes = Counter(
             "whatsapp_channel_probes_total",
-            "Probes that ended, by how they were made and how they ended.",
+            "Finished probes, by kind and outcome.",
             ["gateway", "channel", "kind", "outcome"],
             registry=self.registry,
         )
@@ -101,13 +101,13 @@ class HookMetrics:
         )
         self._audits = Counter(
             "whatsapp_message_audits_total",
-            "Comparisons of the gateway's messages with the consumer's, by what they have found.",
+            "Finished audits of messages, by result.",
             ["gateway", "channel", "result"],
             registry=self.registry,
         )
         self._replays = Counter(
             "whatsapp_messages_replayed_total",
-            "Missed messages that were delivered again, by what came of it.",
+            "Missed messages that were delivered again, by result.",
             ["gateway", "channel", "result"],
             registry=self.registry,
         )
@@ -304,17 +304,17 @@ class _StateCollector(Collector):
         repairs = [one for present in states.values() for one in present.waiting.values()]
         yield GaugeMetricFamily(
             "whatsapp_reconnect_queue_length",
-            "Repairs that wait, in the state that all hooks share.",
+            "Waiting repairs, in the state that all hooks share.",
             sum(one.due_at is not None for one in repairs),
         )
         yield GaugeMetricFamily(
             "whatsapp_reconnect_in_flight",
-            "Repairs that are under way, in the state that all hooks share.",
+            "Repairs in progress, in the state that all hooks share.",
             sum(one.due_at is None for one in repairs),
         )
         failures = GaugeMetricFamily(
             "whatsapp_reconnect_consecutive_failures",
-            "How many repairs in a row have failed to bring the channel back.",
+            "Consecutive failed repairs of the channel.",
             labels=["gateway", "channel"],
         )
         waiting = GaugeMetricFamily(
@@ -339,7 +339,7 @@ class _StateCollector(Collector):
         yield paused
         success = GaugeMetricFamily(
             "whatsapp_channel_probe_success",
-            "1 if the channel's last probe has found it alive, else 0.",
+            "1 if the channel passed its last probe, else 0.",
             labels=["gateway", "channel", "kind"],
         )
         at = GaugeMetricFamily(
@@ -368,7 +368,7 @@ class _StateCollector(Collector):
 def _of_audits(audits: dict[str, dict[str, LastAudit]]) -> Iterator[Metric]:
     missed = GaugeMetricFamily(
         "whatsapp_channel_messages_missed",
-        "Messages that the last audit which could know has found missing.",
+        "Missing messages by the last conclusive audit.",
         labels=["gateway", "channel"],
     )
     at = GaugeMetricFamily(

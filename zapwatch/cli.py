@@ -26,13 +26,17 @@ COMMANDS: Mapping[str, tuple[str, Sequence[str], str]] = {
     "exporter": ("exporter.__main__", (), "serve the metrics"),
     "hook": ("reconnect_hook.__main__", ("serve",), "take alerts and repair channels"),
     "check": ("reconnect_hook.__main__", ("check",), "check and repair all channels once"),
-    "probe": ("reconnect_hook.__main__", ("probe",), "ask one channel whether it is alive"),
-    "audit": ("reconnect_hook.__main__", ("audit",), "say which messages have not arrived"),
+    "probe": ("reconnect_hook.__main__", ("probe",), "probe one channel"),
+    "audit": ("reconnect_hook.__main__", ("audit",), "list messages that have not arrived"),
     "gateways": ("zapwatch.gateways.__main__", (), "show what a type of gateway can do"),
-    "config": ("zapwatch.config.report", (), "show the settings that count"),
-    "init": ("zapwatch.setup.command", (), "set it up: gateway, messages, who is told"),
-    "notify": ("zapwatch.notify", (), "show whom Alertmanager tells, and send a test message"),
-    "explain": ("exporter.__main__", ("explain",), "print what was learned of a channel"),
+    "config": ("zapwatch.config.report", (), "show the settings in effect"),
+    "init": ("zapwatch.setup.command", (), "set up gateway, messages and notifications"),
+    "notify": ("zapwatch.notify", (), "show Alertmanager's receivers, send a test message"),
+    "explain": (
+        "exporter.__main__",
+        ("explain",),
+        "print a channel's learned profile and threshold",
+    ),
 }
 """Commands: module with a ``main``, leading arguments, line of the help."""
 
@@ -127,7 +131,7 @@ def add_common_options(made: argparse.ArgumentParser, default: str | None = None
         "--env-file",
         metavar="FILE",
         default=default,
-        help="settings as KEY=value lines; the environment wins (default: ./.env if it is there)",
+        help="settings as KEY=value lines; the environment wins (default: ./.env if it exists)",
     )
     made.add_argument(
         "--pixelhub-env",
@@ -143,7 +147,7 @@ def add_config_check(made: argparse.ArgumentParser) -> None:
         "--config.check",
         dest="config_check",
         action="store_true",
-        help="print the settings that count and what of them is unsafe, and end",
+        help="print the settings in effect and what is unsafe, and exit",
     )
 
 
@@ -154,13 +158,15 @@ def main() -> None:
     commands = "\n".join(f"  {name:<10}{about}" for name, (*_, about) in COMMANDS.items())
     made = argparse.ArgumentParser(
         prog="zapwatch",
-        description="The watchdog for WhatsApp sessions.",
-        epilog=f"commands:\n{commands}\n\n'zapwatch COMMAND --help' has more.",
+        description="Keeps WhatsApp sessions connected.",
+        epilog=f"commands:\n{commands}\n\n'zapwatch COMMAND --help' shows its options.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("--version", action="version", version=f"zapwatch {__version__}")
-    made.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
-    made.add_argument("arguments", nargs=argparse.REMAINDER, help="the command's own")
+    made.add_argument(
+        "command", choices=COMMANDS, metavar="COMMAND", help="one of the commands below"
+    )
+    made.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the command")
     given = made.parse_args()
     module, first, _ = COMMANDS[given.command]
     program: Callable[[list[str]], int] = importlib.import_module(module).main

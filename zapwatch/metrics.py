@@ -164,7 +164,7 @@ def register_dead_threads(
     """Register the number of dead threads; ``program`` is the metric's prefix."""
     Gauge(
         f"{program}_dead_threads",
-        "Threads that have died by a fault of the program: a restart brings them back.",
+        "Threads that ended by a fault of the program; only a restart helps.",
         registry=registry,
     ).set_function(lambda: len(dead()))
 
@@ -213,7 +213,7 @@ class GatewayMetrics:
         )
         self._errors = Counter(
             "whatsapp_gateway_request_errors_total",
-            "Calls to the gateway that failed, by what was wrong.",
+            "Failed calls to the gateway, by reason.",
             ["gateway", "operation", "reason"],
             registry=registry,
         )

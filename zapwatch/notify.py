@@ -99,11 +99,11 @@ def _parser() -> argparse.ArgumentParser:
     made = parser(
         "zapwatch notify",
         manual(
-            "Shows by what Alertmanager tells people; sends them a test message through it; lets "
-            "it read its changed file after amtool has checked it.",
+            "Shows how Alertmanager notifies people; sends them a test message; checks its changed "
+            "file with amtool and makes it read that file.",
             settings="ALERTMANAGER_*",
             exit_codes={
-                0: "people are told; with --test: the message was delivered",
+                0: "people are notified; with --test: the message was delivered",
                 1: "no one is notified, a message failed, or the file is wrong and was not loaded",
                 2: WRONG_USAGE,
             },
@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         nargs="?",
         const="",
-        help="check the file that Alertmanager reads and let it read it again "
+        help="check Alertmanager's file and make it read the file again "
         "(default: ALERTMANAGER_FILE)",
     )
     return made

@@ -50,7 +50,7 @@ def _arguments() -> argparse.Namespace:
             "Simulates a gateway, with every shape and failure of the real ones, until SIGTERM or "
             "Ctrl-C. It prints its address; /sim/ there controls it.",
             settings="SIMULATOR_SECRET, or the variable that --secret-env names; it must be set",
-            exit_codes={0: "it was told to end", 2: WRONG_USAGE},
+            exit_codes={0: "stopped by a signal", 2: WRONG_USAGE},
             examples=[
                 "SIMULATOR_SECRET=x python -m demo.simulator --listen 127.0.0.1:8443",
                 "SIMULATOR_SECRET=x python -m demo.simulator --api evolution",
@@ -90,8 +90,10 @@ def _arguments() -> argparse.Namespace:
         metavar="N",
         help="pause between two messages of a channel (3)",
     )
-    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve https with this")
-    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="and its private key")
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate, to serve https")
+    parser.add_argument(
+        "--tls-key", type=Path, metavar="FILE", help="the certificate's private key"
+    )
     return parser.parse_args()
 
 

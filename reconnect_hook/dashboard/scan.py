@@ -127,7 +127,7 @@ def ask_pairing_code(
     phone = phone_number(typed) if isinstance(typed, str) else None
     if phone is None:
         raise PairingRefusedError(
-            400, _("That is no phone number with its country code, such as +55 29 91234-5678.")
+            400, _("Enter a phone number with its country code, such as +55 29 91234-5678.")
         )
     note = panel.controller.events.write
     about = {

@@ -84,7 +84,7 @@ def _find_the_gateway(person: Terminal, url: str) -> None:
     person.answer("Number [1]:")
     person.answer("PixelHub's .env")
     person.answer("Address of the gateway", url)
-    person.answer("Enter keeps the present one", "not-the-key")
+    person.answer("Enter keeps the current one", "not-the-key")
     assert "the key is wrong" in person.answer("Number [1]:")
     person.answer("Number [1]:")
     person.answer("PixelHub's .env")
@@ -121,7 +121,7 @@ class TestEnglish:
                 "Address at which", _PAGE
             )
             # Slack, and no one else.
-            person.answer("By what?\n", "3")
+            person.answer("How?\n", "3")
             person.answer("Address of the webhook", f"{inbox.http}/slack")
             assert "No one else" in person.answer("Number [7]:")
             person.answer("Send a test message now? (Y/n)")
@@ -163,7 +163,7 @@ class TestPortuguese:
             assert "there is no file" in person.answer(".env do PixelHub", str(theirs))
             person.answer(f"Endereço do gateway, com a porta [{simulator.url}]:")
             person.answer("Enter mantém o atual")
-            assert "canais: 2" in person.wait_for("Como o Zapwatch fica sabendo")
+            assert "canais: 2" in person.wait_for("Qual fonte de mensagens?")
             person.stop("Número [1]:", "zapwatch init")
             assert "o mesmo comando continua dali" in person.wait_for("zapwatch init")
             assert person.end() == 130
@@ -231,7 +231,7 @@ class TestFlags:
         done = _flags(tmp_path, simulator.url)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "ob\\u202era (connected)" in done.stdout
-        assert "people are told by webhook" in done.stdout
+        assert "people are notified by webhook" in done.stdout
         assert [path.read_text() for path in files] == before
 
     def test_settings_and_alertmanager_agree_on_the_token(
@@ -294,7 +294,7 @@ class TestFlags:
         assert kept.returncode == 0
         assert load(str(tmp_path / ".env"), {}).hook_external_url == _PAGE
         assert "needs in that file: docs/prometheus.md" in kept.stdout
-        assert "for containers: docs/messages.md" in kept.stdout
+        assert "in containers: docs/messages.md" in kept.stdout
         assert file.read_text() == theirs
         assert _flags(tmp_path, simulator.url, "--overwrite").returncode == 0
         assert file.with_name("alertmanager.yml.before-zapwatch").read_text() == theirs
@@ -353,7 +353,7 @@ class TestFlags:
         [
             ("--set WPP_GATEWAY_URL=x", "there is no 'WPP_GATEWAY_URL'"),
             ("--tell pigeon to=me", "--tell must name one of telegram"),
-            ("--tell telegram chat_id=-1", "--tell telegram bot_token: This is needed."),
+            ("--tell telegram chat_id=-1", "--tell telegram bot_token: A value is required."),
             ("--tell email host=x", "takes to=... smarthost=..."),
             ("--set HOOK_TOKEN=@missing", "missing"),
         ],

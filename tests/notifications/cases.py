@@ -58,7 +58,10 @@ CASES: dict[str, list[dict[str, Any]]] = {
         )
     ],
     "missed": [alert("WhatsAppMessagesMissed", "waha", "Loja Sul")],
-    "left_out": [alert("WhatsAppChannelsLeftOut", "waha")],
+    "left_out": [
+        alert("WhatsAppChannelsLeftOut", "waha", description="1, reason duplicate. Rename."),
+        alert("WhatsAppChannelsLeftOut", "wppc", description="2, reason over_limit. Divide."),
+    ],
     "unknown": [alert("WhatsAppGatewayUnknown", "loja")],
     "many": [
         alert("WhatsAppChannelNeedsQrScan", "wpp", f"Loja {number}", description=QR_SEEN)

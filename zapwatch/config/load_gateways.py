@@ -237,7 +237,7 @@ def _entries(path: str) -> tuple[list[Any], Mapping[str, Declaration]]:
     if len(text) > _MOST_BYTES:
         raise SettingsError(f"GATEWAYS_FILE: {path} is larger than {_MOST_BYTES} bytes")
     if is_nested_too_deep(text):
-        raise SettingsError(f"{path} is no YAML of gateways: its brackets nest too deep")
+        raise SettingsError(f"{path} is not valid YAML: its brackets nest too deep")
     try:
         read = yaml.load(text, Loader=_Loader)  # noqa: S506 - it creates only texts
     except yaml.MarkedYAMLError as error:
@@ -245,7 +245,7 @@ def _entries(path: str) -> tuple[list[Any], Mapping[str, Declaration]]:
         where = f", line {mark.line + 1}" if mark else ""
         raise SettingsError(f"{path}{where}: {error.problem}") from None
     except (yaml.YAMLError, RecursionError):
-        raise SettingsError(f"{path} is no YAML") from None
+        raise SettingsError(f"{path} is not valid YAML") from None
     entries = read.get("gateways") if isinstance(read, dict) else None
     if not isinstance(entries, list) or not entries:
         raise SettingsError(f"{path} must begin with gateways: and list them, each with a -")
@@ -386,7 +386,7 @@ def _channel(where: str, entry: Any) -> NamedChannel:
         raise SettingsError(f"{where}: name is missing")
     for one in filter(None, (name, other_name)):
         if not is_usable_id(one):
-            raise SettingsError(f"{where}: {one!r} can be no channel's name")
+            raise SettingsError(f"{where}: {one!r} cannot be a channel's name")
     if (file is None) == ("secret" not in entry):
         raise SettingsError(f"{where}: one of secret and secret_file is needed")
     label = f"{where}: secret"

@@ -74,10 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser(
         "zapwatch config",
         manual(
-            "Prints the settings that count, where each comes from, and what of them is unsafe. A "
-            "secret is shown by its length and a fingerprint.",
+            "Prints the settings in effect, the source of each, and what is unsafe. Of a secret it "
+            "prints the length and a fingerprint.",
             settings="all of them",
-            exit_codes={0: "they can be used", 2: WRONG_USAGE},
+            exit_codes={0: "the settings are valid", 2: WRONG_USAGE},
             examples=["zapwatch config", "zapwatch config --env-file /etc/zapwatch/zapwatch.env"],
         ),
     ).parse_args(arguments)

@@ -15,8 +15,7 @@ from zapwatch.gateways.registry import ADAPTERS, adapter_of
 from zapwatch.server import run
 
 _MANUAL = manual(
-    "Prints what a type of gateway can do, and what Zapwatch calls for it. Nothing is asked of "
-    "any gateway.",
+    "Prints what a type of gateway can do, and what Zapwatch calls for it. It calls no gateway.",
     settings="GATEWAYS_FILE, for the types that its types_file describes",
     exit_codes={0: "printed", 2: WRONG_USAGE},
     examples=[

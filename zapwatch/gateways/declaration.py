@@ -232,7 +232,7 @@ def read_file(path: Path) -> dict[str, Declaration]:
     if len(text) > _MOST_BYTES:
         raise DeclarationError(f"{path} is larger than {_MOST_BYTES} bytes")
     if is_nested_too_deep(text):
-        raise DeclarationError(f"{path} is no YAML of types: its brackets nest too deep")
+        raise DeclarationError(f"{path} is not valid YAML: its brackets nest too deep")
     try:
         read = yaml.load(text, Loader=_TypesLoader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
@@ -245,7 +245,7 @@ def read_file(path: Path) -> dict[str, Declaration]:
         )
         raise DeclarationError(f"{path}{where}: {error.problem}{hint}") from None
     except (yaml.YAMLError, RecursionError):
-        raise DeclarationError(f"{path} is no YAML") from None
+        raise DeclarationError(f"{path} is not valid YAML") from None
     top = _Keys(str(path), read, {"types"}, {"types"})
     types = top.get("types")
     if not isinstance(types, dict) or not types:

@@ -92,7 +92,7 @@ class Console:
             check(present)
             return present
         if present:
-            question += " (" + _("Enter keeps the present one") + f": {fingerprint(present)})"
+            question += " (" + _("Enter keeps the current one") + f": {fingerprint(present)})"
         else:
             question += " " + _("(not shown)")
         while True:

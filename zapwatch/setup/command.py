@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StoppedError:
         console.say()
         console.say(
-            _("Stopped. What was tried is kept; the same command goes on from there:")
+            _("Stopped. Tested answers are kept; the same command continues from there:")
             + " zapwatch init"
         )
         return _STOPPED
@@ -103,15 +103,15 @@ def _parser() -> argparse.ArgumentParser:
     made = parser(
         "zapwatch init",
         manual(
-            "Asks for the gateway, where messages are heard of and who is to be told, tries each "
-            "answer at once, and writes the settings and Alertmanager's file. Nothing is "
-            "overwritten without being asked for.",
-            settings="all that it asks for; one in the environment or in --set is not asked for",
+            "Asks for the gateway, the message source and the people to notify, tries each answer "
+            "at once, and writes the settings and Alertmanager's file. It asks before it "
+            "overwrites a file.",
+            settings="those that it asks for, unless the environment or --set has them",
             exit_codes={
-                0: "all was written, and works",
-                1: "with --yes: an answer was tried and does not work",
+                0: "everything is written and works",
+                1: "with --yes: an answer does not work",
                 2: WRONG_USAGE,
-                _STOPPED: "it was stopped; what was tried is kept",
+                _STOPPED: "stopped; tried answers are kept",
             },
             examples=[
                 "zapwatch init",
@@ -120,13 +120,13 @@ def _parser() -> argparse.ArgumentParser:
             ],
         ),
     )
-    made.add_argument("--yes", action="store_true", help="ask nothing; take flags and defaults")
+    made.add_argument("--yes", action="store_true", help="ask nothing; use flags and defaults")
     made.add_argument(
         "--set",
         metavar="NAME=VALUE",
         action="append",
         default=[],
-        help="a setting; a value @FILE is what that file holds",
+        help="a setting; @FILE reads the value from a file",
     )
     made.add_argument(
         "--tell",
@@ -134,18 +134,18 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         action="append",
         default=[],
-        help=f"a way to reach people: {', '.join(WAYS)}; once for each",
+        help=f"a way to notify people: {', '.join(WAYS)}; may be repeated",
     )
-    made.add_argument("--address", metavar="URL", help="where people open the page")
+    made.add_argument("--address", metavar="URL", help="address at which people open the page")
     made.add_argument(
-        "--overwrite", action="store_true", help="with --yes: replace an Alertmanager file"
+        "--overwrite", action="store_true", help="with --yes: replace an existing Alertmanager file"
     )
     made.add_argument(
         "--alertmanager",
         metavar="FOLDER",
-        help="where its file goes (default: etc beside the settings, or /etc/prometheus)",
+        help="folder of its file (default: etc beside the settings, or /etc/prometheus)",
     )
-    made.add_argument("--language", choices=LANGUAGES, help="default: that of the terminal")
+    made.add_argument("--language", choices=LANGUAGES, help="default: the terminal's")
     return made
 
 
@@ -172,7 +172,7 @@ class Setup:
     def run(self) -> int:
         """Run all steps; return the exit code."""
         say = self._console.say
-        say(_("Zapwatch's set-up. Enter takes the answer in brackets; Ctrl-C stops."))
+        say(_("Zapwatch's setup. Enter accepts the answer in brackets; Ctrl-C stops."))
         if not (self._gateway() and self._messages()):
             return 1
         self._token()
@@ -243,7 +243,7 @@ class Setup:
             _("What now?"),
             [
                 ("again", _("Correct the answers")),
-                ("keep", _("Keep them all the same, and go on")),
+                ("keep", _("Keep them anyway and continue")),
                 ("stop", _("Stop here")),
             ],
             "again",
@@ -311,11 +311,13 @@ class Setup:
         )
         self._pending["PIXELHUB_ENV"] = _absolute(path)
         if path and self._has_services and not services_may_read(_absolute(path)):
-            question = _("The services' user zapwatch may not read that file. Add it to its group?")
+            question = _(
+                "The services' user zapwatch cannot read that file. Add it to the file's group?"
+            )
             if self._console.confirm(question, default=True):
                 join_group(_absolute(path))
             if not services_may_read(_absolute(path)):
-                self._console.warn(_("zapwatch may still not read it:") + f" {path}")
+                self._console.warn(_("zapwatch still cannot read it:") + f" {path}")
 
     def _try_gateway(self) -> bool:
         try:
@@ -344,15 +346,15 @@ class Setup:
     def _messages(self) -> bool:
         say = self._console.say
         say()
-        say("2/4 " + _("Messages: by them a frozen session is noticed"))
+        say("2/4 " + _("Messages: they reveal a frozen session"))
         if self._value("GATEWAYS_FILE"):
             return True
         kind = self._value("WPP_GATEWAY_TYPE") or "wrapper"
         texts = {
             MessageSourceKind.LOG: _("PixelHub's table webhook_raw_logs"),
             MessageSourceKind.EVENTS: _("The gateway posts its events to Zapwatch"),
-            MessageSourceKind.ACTIVITY: _("The gateway's channel list (less exact, no set-up)"),
-            MessageSourceKind.NONE: _("Not at all: only drops are noticed"),
+            MessageSourceKind.ACTIVITY: _("The gateway's channel list (less exact, no setup)"),
+            MessageSourceKind.NONE: _("None: only drops are detected"),
         }
         sources = (*_SOURCES.get(kind, (MessageSourceKind.EVENTS,)), MessageSourceKind.NONE)
         has_source = self._env.values.get("MESSAGE_SOURCE", "log") in sources
@@ -360,7 +362,7 @@ class Setup:
         try:
             while True:
                 source = self._given.get("MESSAGE_SOURCE") or self._console.choice(
-                    _("How does Zapwatch hear of messages?"),
+                    _("Which message source?"),
                     [(one.value, texts[one]) for one in sources],
                     known or sources[0].value,
                 )
@@ -395,12 +397,12 @@ class Setup:
                 self._pending["MESSAGES_TOKEN"] = secrets.token_hex(16)
             settings = self._parsed()
             name = settings.gateways[0].name
-            self._console.say(_("✓ Let the gateway post its events to this address:"))
+            self._console.say(_("✓ Make the gateway post its events to this address:"))
             self._console.say(
                 f"  {local_address(settings, settings.exporter_listen)}/messages/{name}?token="
                 f"{settings.gateways[0].messages_token}"
             )
-            self._console.say("  " + _("How, by gateway and for containers: docs/messages.md"))
+            self._console.say("  " + _("How, for each gateway and in containers: docs/messages.md"))
             return True
         if source != MessageSourceKind.LOG:
             return True
@@ -424,7 +426,7 @@ class Setup:
     def _people(self) -> bool:
         console = self._console
         console.say()
-        console.say("3/4 " + _("Who is told when a person is needed?"))
+        console.say("3/4 " + _("Who is notified when a person has to act?"))
         present = self._files.present()
         if present and not self._may_replace(present):
             if self._files.is_foreign:
@@ -460,12 +462,12 @@ class Setup:
         """Whether an existing Alertmanager file may be replaced."""
         console = self._console
         ways = ", ".join(ways_to_people(present)) or _("no one")
-        console.say(f"{self._files.file}: " + _("people are told by") + f" {ways}")
+        console.say(f"{self._files.file}: " + _("people are notified by") + f" {ways}")
         if console.assume:
             return bool(self._options.overwrite)
         question = _("Set it up again, and replace that file?")
         if self._files.is_foreign:
-            question += " " + _("(The present one is kept as *.before-zapwatch.)")
+            question += " " + _("(The current one is kept as *.before-zapwatch.)")
         return console.confirm(question, default=not ways_to_people(present))
 
     def _page_address(self) -> str:
@@ -491,7 +493,7 @@ class Setup:
             done = _("No one else") if chosen else _("For now: the log of the Zapwatch server")
             options = [*((name, way.label) for name, way in WAYS.items()), ("", done)]
             name = self._console.choice(
-                _("By what?"), [(key or "done", text) for key, text in options], "done"
+                _("How?"), [(key or "done", text) for key, text in options], "done"
             )
             if name == "done":
                 return chosen
@@ -530,9 +532,9 @@ class Setup:
     def _heartbeat(self) -> bool:
         console = self._console
         console.say()
-        console.say("4/4 " + _("Who is told when this machine itself is down?"))
+        console.say("4/4 " + _("Who is notified when this machine itself is down?"))
         console.say("  " + _("A service elsewhere (Healthchecks, Uptime Kuma's push) is called"))
-        console.say("  " + _("every minute, and tells you when the calls stop."))
+        console.say("  " + _("every minute, and notifies you when the calls stop."))
         while True:
             url = self._ask("HEARTBEAT_URL", _("Its address (empty: none)"))
             why = trials.try_heartbeat(url) if url else ""
@@ -565,9 +567,9 @@ class Setup:
             say("  zapwatch exporter   zapwatch hook")
         file = self._env.values.get("HOOK_TOKEN_FILE", "")
         if file:
-            say(_("The page asks for the password that this prints:") + f" cat {file}")
+            say(_("The page asks for a password, which this prints:") + f" cat {file}")
         else:
-            say(_("The page asks for the password that HOOK_TOKEN is in the settings."))
+            say(_("The page asks for a password: HOOK_TOKEN in the settings."))
 
     @property
     def _has_services(self) -> bool:

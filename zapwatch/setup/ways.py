@@ -40,7 +40,7 @@ class Way:
 
 def _needed(value: str) -> None:
     if not value:
-        raise SettingsError(_("This is needed."))
+        raise SettingsError(_("A value is required."))
 
 
 def _anything(_value: str) -> None:
