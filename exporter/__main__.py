@@ -80,7 +80,9 @@ def main(arguments: list[str] | None = None) -> int:
         add_settings(pages, lambda: describe(reloading.settings))
     receiver = post.receiver(pages, supervisor.count_event, supervisor.hurry)
     try:
-        server.run(Front(receiver, is_known=receiver.is_known, urgent=EVENTS_PATH))
+        front = Front(receiver, is_known=receiver.is_known, urgent=EVENTS_PATH)
+        front.throttle = receiver.throttle
+        server.run(front)
     finally:
         # SQLite then merges everything into one file, which may be all that a backup has.
         post.close()

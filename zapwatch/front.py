@@ -18,7 +18,9 @@ import resource
 import signal
 import socket
 import sys
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -37,6 +39,7 @@ from granian.log import LogLevels
 from granian.server.mt import MTServer
 from werkzeug.datastructures import Authorization
 
+from zapwatch.clock import Clock
 from zapwatch.config import Listen, SettingsError
 from zapwatch.config.readers import PATH_PREFIX
 from zapwatch.config.web import Tls, read_web_config
@@ -72,6 +75,12 @@ SECURITY_HEADERS = {
 REQUEST_SECONDS = 30
 """Time-out for a complete request, for the next request, and for a client that does not read."""
 
+WRONG_TOKENS = 5
+"""Wrong tokens in a row from an address; any further one is answered 429."""
+
+WAIT_SECONDS = 60.0
+"""Length of that block, from the last wrong token."""
+
 _BACKLOG = 1024  # connections that wait for accept()
 _CONNECTIONS = 4096
 _OTHER_FILES = 128  # open files of a program besides its connections
@@ -89,6 +98,7 @@ _PASSWORDS = 100  # accepted ones in the cache
 _PASSWORD_BYTES = 72  # limit of bcrypt
 # A check against it takes the usual time, so that timing does not reveal which users exist.
 _NOBODY = b"$2b$10$" + b"." * 53
+_ADDRESSES = 10_000
 _WATCH_SECONDS = 1.0  # between two checks of certificates and users for changes
 _SLOW_SECONDS = 1.0  # delay of a response to a rate-limited client
 # Until the ping of the database, and for its response: less than a second in all.
@@ -104,18 +114,46 @@ class Answer(NamedTuple):
     body: bytes
 
 
+class LoginThrottle:
+    """Counts wrong tokens by address, in bounded memory; thread-safe."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or Clock()
+        self._lock = threading.Lock()
+        self._counts: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    def note_wrong(self, address: str) -> bool:
+        """Count a wrong token; return whether the address has exceeded WRONG_TOKENS."""
+        now = self._clock.monotonic()
+        with self._lock:
+            count, at = self._counts.pop(address, (0, 0.0))
+            count = count + 1 if now - at < WAIT_SECONDS else 1
+            self._counts[address] = count, now
+            while len(self._counts) > _ADDRESSES:
+                self._counts.popitem(last=False)
+        if count == WRONG_TOKENS:
+            _log.warning("%s wrong tokens in a row came from %s", count, address)
+        return count > WRONG_TOKENS
+
+    def note_right(self, address: str) -> None:
+        """Reset the address's count."""
+        if self._counts:
+            with self._lock:
+                self._counts.pop(address, None)
+
+
 class Front:
     """Adapter from RSGI, granian's interface, to one WSGI application.
 
     ``/-/healthy`` bypasses the threads; ``/metrics`` has its own. One thread handles all waiting
-    requests to paths with the prefix ``urgent``: ``answer_together`` may store their data in one
-    transaction, and returns None for those that the application is to answer, one by one. Paths
-    with the prefix ``keyed`` contain a key:
-    they need no password and are not logged. ``is_known`` decides by the headers whether a request
-    may send a large body. ``external_url`` is the address for clients: its path prefixes every
-    address in a response, and is optional in requests. ``ping`` queries the database: while it gets
-    no response and no ``urgent`` request is accepted (202), waiting requests get a 503
-    within a second.
+    requests to the path ``urgent`` (below it, if it ends with a slash): ``answer_together`` may
+    store their data in one transaction, and returns None for those that the application is to
+    answer, one by one. Paths with the prefix ``keyed`` contain a key: they need no password and are
+    not logged. ``is_known`` decides by the headers whether a request may send a large body.
+    ``external_url`` is the address for clients: its path prefixes every address in a response, and
+    is optional in requests. ``ping`` queries the database: while it gets no response and no
+    ``urgent`` request is accepted (202), waiting requests get a 503 within a second. The attribute
+    ``throttle`` may be replaced by the application's, which counts the wrong tokens that reach it.
     """
 
     def __init__(
@@ -131,6 +169,7 @@ class Front:
         ping: Callable[[], object] | None = None,
     ) -> None:
         self.users: Mapping[str, bytes] = {}
+        self.throttle = LoginThrottle()
         self._of_passwords = ThreadPoolExecutor(1, "passwords")
         self._right_passwords: set[tuple[bytes, bytes]] = set()
         self._app = app
@@ -170,26 +209,13 @@ class Front:
         is_open = path == _HEALTH or self._is_keyed(path)
         if self.users and not is_open and not self._is_known(environ):
             if not await self._has_password(environ):
-                return _refusal(
-                    HTTPStatus.UNAUTHORIZED, None, ("WWW-Authenticate", 'Basic realm="Zapwatch"')
-                )
+                return self._turn_away(environ)
+            self.throttle.note_right(environ["REMOTE_ADDR"])
             # The application may expect its own token in this header.
             environ.pop("HTTP_AUTHORIZATION")
-        body: bytes | None = b""
-        if environ.get("CONTENT_LENGTH", "0") != "0" or "HTTP_TRANSFER_ENCODING" in environ:
-            known = self._is_known(environ)
-            try:
-                async with asyncio.timeout(REQUEST_SECONDS):
-                    body = await self._read(environ, protocol, known=known)
-            except TimeoutError:
-                return _refusal(HTTPStatus.REQUEST_TIMEOUT)
-            except _TooManyBytesError:
-                return _refusal(HTTPStatus.SERVICE_UNAVAILABLE)
-            # The application rejects an oversized body by its declared length.
-            too_large = str(MAX_REQUEST_BYTES + 1) if known else "0"
-            environ["CONTENT_LENGTH"] = too_large if body is None else str(len(body))
-            environ.pop("HTTP_TRANSFER_ENCODING", None)
-        environ["wsgi.input"] = io.BytesIO(body or b"")
+        refusal = await self._take_body(environ, protocol)
+        if refusal is not None:
+            return refusal
         if path == _HEALTH:
             return self._call(environ)
         loop = asyncio.get_running_loop()
@@ -199,8 +225,44 @@ class Front:
             return await self._calling(loop, environ)
         return await self._unless_hung(loop, environ, self._ping)
 
+    async def _take_body(self, environ: WSGIEnvironment, protocol: Any) -> Answer | None:
+        """Read the body into ``environ``; return an answer if it is refused."""
+        environ["wsgi.input"] = io.BytesIO()
+        if environ.get("CONTENT_LENGTH", "0") == "0" and "HTTP_TRANSFER_ENCODING" not in environ:
+            return None
+        # Only a known client's body is waited for, which confirms a guess: so each guess counts.
+        is_post = environ["REQUEST_METHOD"] == "POST" and not self._is_keyed(environ["PATH_INFO"])
+        known = is_post and self._is_known(environ)
+        is_wrong = is_post and not known and "HTTP_AUTHORIZATION" in environ
+        if is_wrong and not self._is_urgent(environ):  # there the application counts it
+            return self._turn_away(environ)
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS):
+                body = await self._read(environ, protocol, known=known)
+        except TimeoutError:
+            return _refusal(HTTPStatus.REQUEST_TIMEOUT)
+        except _TooManyBytesError:
+            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE)
+        # The application rejects an oversized body by its declared length.
+        too_large = str(MAX_REQUEST_BYTES + 1) if known else "0"
+        environ["CONTENT_LENGTH"] = too_large if body is None else str(len(body))
+        environ.pop("HTTP_TRANSFER_ENCODING", None)
+        environ["wsgi.input"] = io.BytesIO(body or b"")
+        return None
+
+    def _turn_away(self, environ: WSGIEnvironment) -> Answer:
+        """Refuse a request without a valid token or password; count a wrong one."""
+        address = environ["REMOTE_ADDR"]
+        if "HTTP_AUTHORIZATION" in environ and self.throttle.note_wrong(address):
+            later = ("Retry-After", str(int(WAIT_SECONDS)))
+            return _refusal(HTTPStatus.TOO_MANY_REQUESTS, None, later)
+        scheme = "Basic" if self.users else "Bearer"
+        asks = ("WWW-Authenticate", f'{scheme} realm="Zapwatch"')
+        return _refusal(HTTPStatus.UNAUTHORIZED, None, asks)
+
     def _is_urgent(self, environ: WSGIEnvironment) -> bool:
-        return bool(environ["PATH_INFO"].startswith(self._urgent))
+        path: str = environ["PATH_INFO"]
+        return path == self._urgent or (self._urgent[-1] == "/" and path.startswith(self._urgent))
 
     def _calling(
         self, loop: asyncio.AbstractEventLoop, environ: WSGIEnvironment

@@ -53,7 +53,7 @@ def main():
     server = Server("test", "TEST", Listen("127.0.0.1", 0))
     print(server.url, flush=True)
     server.run(Front(app, is_known=lambda e: e.get("HTTP_AUTHORIZATION") == "right",
-                     urgent="/hang/urgent", trusted_proxy="127.0.0.1", ping=ping))
+                     urgent="/hang/urgent/", trusted_proxy="127.0.0.1", ping=ping))
     return 0
 run(main)
 """
@@ -171,12 +171,12 @@ def test_who_does_not_read_is_cut_off(impatient: Served) -> None:
 def test_a_head_must_be_complete_in_time(impatient: Served) -> None:
     with impatient.connect() as slow:
         slow.sendall(b"GET / HTTP/1.1\r\nX-Slow: ")
-        wait_until(_is_cut_off(slow, b"x"), 30, "the end, though a byte comes now and then")
+        wait_until(_is_cut_off(slow, b"x"), 20, "the end, though a byte comes now and then")
 
 
 def test_who_asks_nothing_is_cut_off(impatient: Served) -> None:
     with impatient.connect() as idle:
-        wait_until(_is_cut_off(idle), 30, "the end of a connection on which nothing comes")
+        wait_until(_is_cut_off(idle), 20, "the end of a connection on which nothing comes")
 
 
 @pytest.mark.parametrize("head", [b"", _RIGHT], ids=["stranger", "known"])
@@ -206,6 +206,22 @@ def test_the_body_of_a_stranger_is_not_taken(served: Served) -> None:
     assert served.send(_POST % (b"/echo", 3, b"") + b"abc") == (200, b"abc")
     chunked = b"POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert served.send(chunked + b"ffff\r\n" + b"x" * 0xFFFF + b"\r\n0\r\n\r\n") == (200, b"")
+
+
+def test_no_token_is_guessed_by_whether_the_body_is_awaited(impatient: Served) -> None:
+    for path in (b"/metrics", b"/-/healthy", b"/echo"):
+        get = (_POST % (path, 10_000_000, _RIGHT)).replace(b"POST", b"GET")
+        assert impatient.send(get)[0] == 200
+    wrong = b"X-Forwarded-For: 192.0.2.1\r\nAuthorization: wrong\r\n"
+    guesses = [
+        _POST % (path, 10_000_000, wrong)
+        for path in (b"/metrics", b"/-/healthy", b"/echo", b"/hang/urgent", b"/nowhere", b"/echo")
+    ]
+    assert [impatient.send(guess)[0] for guess in guesses[:5]] == [401] * 5
+    began = time.monotonic()
+    assert impatient.send(guesses[5])[0] == 429
+    assert time.monotonic() - began >= 1
+    assert impatient.send(_POST % (b"/echo", 2, _RIGHT) + b"ok") == (200, b"ok")
 
 
 def test_all_unfinished_bodies_together_are_bounded(served: Served) -> None:
