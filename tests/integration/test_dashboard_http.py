@@ -540,6 +540,11 @@ def test_a_pause_can_be_begun_and_ended(site: Site) -> None:
     for wrong in ({}, {"hours": 0}, {"hours": -1}, {"hours": "1"}, {"hours": True}, [], None):
         assert pause(wrong).status_code == 400
     assert pause({"hours": 1e9}).status_code == 400
+    for deep in ("[" * 100_000, '{"hours": 1, "a": [' + "[]," * 2_000_000 + "0]}"):
+        answer = browser.post(
+            "/api/pause/loja", data=deep, content_type="application/json", headers=_BEARER
+        )
+        assert answer.status_code == 400
     timed = pause({"hours": 0.5}).get_json()
     assert timed["paused"]["until"] is not None
     assert pause({"hours": None}).get_json()["paused"] == {"until": None}
