@@ -62,7 +62,8 @@ end
 _NOTHING = """
 from flask import Flask, Response, request
 from zapwatch.logs import log_to_stderr
-from zapwatch.front import Front, Server, refuse_nobody
+from types import SimpleNamespace
+from zapwatch.front import Front, LoginThrottle, Server
 from zapwatch.config import Listen
 log_to_stderr()
 app = Flask("nothing")
@@ -72,7 +73,8 @@ def alerts():
     return Response("{}", 202, mimetype="application/json")
 server = Server("nothing", "NOTHING", Listen("127.0.0.1", 0))
 print(f"alerts at {server.url}/alerts", flush=True)
-server.run(Front(app, is_known=refuse_nobody, urgent="/alerts"))
+auth = SimpleNamespace(is_known=lambda _: True, throttle=LoginThrottle())
+server.run(Front(app, auth=auth, urgent="/alerts"))
 """
 
 

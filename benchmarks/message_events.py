@@ -55,7 +55,8 @@ end
 """
 _NOTHING = """
 from zapwatch.logs import log_to_stderr
-from zapwatch.front import Front, Server, refuse_nobody
+from types import SimpleNamespace
+from zapwatch.front import Front, LoginThrottle, Server
 from zapwatch.config import Listen
 def nothing(environ, start_response):
     environ["wsgi.input"].read()
@@ -64,7 +65,8 @@ def nothing(environ, start_response):
 log_to_stderr()
 server = Server("nothing", "NOTHING", Listen("127.0.0.1", 0))
 print(server.url, flush=True)
-server.run(Front(nothing, is_known=refuse_nobody, urgent="/"))
+auth = SimpleNamespace(is_known=lambda _: True, throttle=LoginThrottle())
+server.run(Front(nothing, auth=auth, urgent="/"))
 """
 
 

@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
         add_settings(pages, lambda: describe(reloading.settings))
     receiver = post.receiver(pages, supervisor.count_event, supervisor.hurry)
     try:
-        server.run(Front(receiver, is_known=receiver.is_known, urgent=EVENTS_PATH))
+        server.run(Front(receiver, auth=receiver, urgent=EVENTS_PATH))
     finally:
         # SQLite then merges everything into one file, which may be all that a backup has.
         post.close()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from zapwatch.clock import Clock
-from zapwatch.front import MAX_REQUEST_BYTES
+from zapwatch.front import MAX_REQUEST_BYTES, WAIT_SECONDS, LoginThrottle
 from zapwatch.gateways.base import Gateway
 from zapwatch.messages.event_parser import EventError, Message, parse
 
@@ -102,6 +102,7 @@ class Receiver:
         self._count = count
         self._on_state = on_state
         self._told_at: dict[tuple[str, str], float] = {}
+        self.throttle = LoginThrottle(clock)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -114,6 +115,7 @@ class Receiver:
         if environ["REQUEST_METHOD"] != "POST":
             why = "events are posted here"
             return _answer(start_response, HTTPStatus.METHOD_NOT_ALLOWED, why, ("Allow", "POST"))
+        address: str = environ.get("REMOTE_ADDR", "")
         try:
             body = _read(environ, sender)
             messages = _parse(sender, body, self._clock.time())
@@ -121,7 +123,12 @@ class Receiver:
             why = f"an event of gateway {name} was refused: {refused}"
             self._tell(name, refused.result, why)
             self._count(name, refused.result)
+            if refused.result is EventResult.UNAUTHORIZED and self.throttle.note_wrong(address):
+                later = ("Retry-After", str(int(WAIT_SECONDS)))
+                status = HTTPStatus.TOO_MANY_REQUESTS
+                return _answer(start_response, status, str(refused), later)
             return _answer(start_response, refused.status, str(refused))
+        self.throttle.note_right(address)
         about_state = sender.adapter.state_events
         if not messages and about_state is not None and about_state.search(body):
             self._on_state(name)

@@ -28,7 +28,7 @@ from zapwatch.config.readers import MOST_HOURS, check_strength, parse_number
 from zapwatch.config.web import read_web_config
 from zapwatch.logs import log_to_stderr
 from zapwatch.reload import Reloading, accept_hangup
-from zapwatch.server import dead_threads, end_on_signals, fail, run
+from zapwatch.server import end_on_signals, fail, run
 
 _PROGRAM = "reconnect_hook"
 _log = logging.getLogger(_PROGRAM)
@@ -281,25 +281,24 @@ def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bo
     supervisor.apply_config(settings.gateways)
     reloading = Reloading(read, settings, supervisor.apply_config, metrics.reloads)
     reloading.start()
-    app = create_app(supervisor, metrics, token=settings.hook_token, dead=dead_threads)
+    app = create_app(supervisor, metrics, token=settings.hook_token)
     add_reload(app, reloading.reload)
     add_settings(app, lambda: describe(reloading.settings))
     heartbeat = Heartbeat(settings.heartbeat_url)
     add_heartbeat(app, heartbeat)
     add_page(app, supervisor, settings, heartbeat)
+    front = Front(
+        app,
+        auth=app.extensions[AUTH],
+        urgent="/alerts",
+        answer_together=app.extensions[ANSWER_TOGETHER],
+        external_url=settings.hook_external_url,
+        keyed="/scan/",
+        trusted_proxy=settings.hook_trusted_proxy,
+        ping=store.database.ping,
+    )
     try:
-        server.run(
-            Front(
-                app,
-                is_known=app.extensions[AUTH].knows,
-                urgent="/alerts",
-                answer_together=app.extensions[ANSWER_TOGETHER],
-                external_url=settings.hook_external_url,
-                keyed="/scan/",
-                trusted_proxy=settings.hook_trusted_proxy,
-                ping=store.database.ping,
-            )
-        )
+        server.run(front)
     finally:
         supervisor.stop(_STOP_SECONDS)
         # Closing makes SQLite merge its WAL into the main file, which may be all that a backup has.

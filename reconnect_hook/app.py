@@ -31,6 +31,7 @@ from zapwatch.config import Report
 from zapwatch.db import StateError
 from zapwatch.front import MAX_REQUEST_BYTES, SECURITY_HEADERS, Answer, json_answer
 from zapwatch.http import HttpClient, HttpError
+from zapwatch.server import dead_threads
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -59,12 +60,8 @@ def create_app(
     *,
     token: str,
     clock: Clock | None = None,
-    dead: Callable[[], Sequence[str]] = tuple,
 ) -> Flask:
-    """Return the application.
-
-    Alertmanager must send ``token``; ``dead`` returns the names of dead threads.
-    """
+    """Return the application. Alertmanager must send ``token``."""
     auth = TokenAuth(token, clock=clock)
     app = Flask(__name__, static_folder=None)
     intake = _Intake(supervisor, metrics)
@@ -101,7 +98,7 @@ def create_app(
             response.headers.setdefault(name, value)
         return response
 
-    _add_open_pages(app, supervisor, metrics, dead)
+    _add_open_pages(app, supervisor, metrics)
     _answer_errors(app)
     return app
 
@@ -291,12 +288,7 @@ def add_settings(app: Flask, report: Callable[[], Report]) -> None:
         return as_json(200, report().as_json())
 
 
-def _add_open_pages(
-    app: Flask,
-    supervisor: HookSupervisor,
-    metrics: HookMetrics,
-    dead: Callable[[], Sequence[str]],
-) -> None:
+def _add_open_pages(app: Flask, supervisor: HookSupervisor, metrics: HookMetrics) -> None:
     """Add the endpoints without authentication."""
     pages = LatestPages(metrics.registry)
 
@@ -312,7 +304,7 @@ def _add_open_pages(
 
     @app.get("/-/healthy")
     def healthy() -> Response:
-        names = dead()
+        names = dead_threads()
         text = f"No longer at work: {' and '.join(names)}." if names else "The reconnect hook runs."
         return Response(f"{text}\n", 503 if names else 200, mimetype="text/plain")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import logging
 import secrets
 import threading
 from collections import OrderedDict
@@ -19,48 +18,12 @@ from werkzeug.wrappers import Request
 from werkzeug.wrappers import Response as AnyResponse
 
 from zapwatch.clock import Clock
-
-_log = logging.getLogger("reconnect_hook")
-
-WRONG_TOKENS = 5
-"""Wrong tokens in a row from an address; any further one is answered 429."""
-
-WAIT_SECONDS = 60.0
-"""Length of that block, from the last wrong token."""
+from zapwatch.front import WAIT_SECONDS, LoginThrottle
 
 _SESSION_SECONDS = 30 * 86400
 _SESSIONS = 10_000
-_ADDRESSES = 10_000
 _COOKIE = "zapwatch"
 _SAFE = {"GET", "HEAD", "OPTIONS"}
-
-
-class LoginThrottle:
-    """Counts wrong tokens by address, in bounded memory; thread-safe."""
-
-    def __init__(self, clock: Clock | None = None) -> None:
-        self._clock = clock or Clock()
-        self._lock = threading.Lock()
-        self._counts: OrderedDict[str, tuple[int, float]] = OrderedDict()
-
-    def note_wrong(self, address: str) -> bool:
-        """Count a wrong token; return whether the address has exceeded WRONG_TOKENS."""
-        now = self._clock.monotonic()
-        with self._lock:
-            count, at = self._counts.pop(address, (0, 0.0))
-            count = count + 1 if now - at < WAIT_SECONDS else 1
-            self._counts[address] = count, now
-            while len(self._counts) > _ADDRESSES:
-                self._counts.popitem(last=False)
-        if count == WRONG_TOKENS:
-            _log.warning("%s wrong tokens in a row came from %s", count, address)
-        return count > WRONG_TOKENS
-
-    def note_right(self, address: str) -> None:
-        """Reset the address's count."""
-        if self._counts:
-            with self._lock:
-                self._counts.pop(address, None)
 
 
 class _Sessions:
@@ -99,10 +62,10 @@ class TokenAuth:
 
     def __init__(self, token: str, *, clock: Clock | None = None) -> None:
         self._token = token.encode()
-        self._throttle = LoginThrottle(clock)
+        self.throttle = LoginThrottle(clock)
         self._sessions = _Sessions(clock)
 
-    def knows(self, environ: Mapping[str, object]) -> bool:
+    def is_known(self, environ: Mapping[str, object]) -> bool:
         """Whether a request's headers have the token or an open session; counts no attempt."""
         given = _token_in(str(environ.get("HTTP_AUTHORIZATION", "")))
         if given is not None:
@@ -161,8 +124,8 @@ class TokenAuth:
     def _check(self, given: str, asked: Request) -> None:
         address = asked.remote_addr or ""
         if self._is_token(given):
-            self._throttle.note_right(address)
-        elif self._throttle.note_wrong(address):
+            self.throttle.note_right(address)
+        elif self.throttle.note_wrong(address):
             raise TooManyRequests(retry_after=int(WAIT_SECONDS))
         else:
             raise Unauthorized

@@ -18,7 +18,9 @@ import resource
 import signal
 import socket
 import sys
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -26,7 +28,7 @@ from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import bcrypt
@@ -37,6 +39,7 @@ from granian.log import LogLevels
 from granian.server.mt import MTServer
 from werkzeug.datastructures import Authorization
 
+from zapwatch.clock import Clock
 from zapwatch.config import Listen, SettingsError
 from zapwatch.config.readers import PATH_PREFIX
 from zapwatch.config.web import Tls, read_web_config
@@ -45,7 +48,6 @@ from zapwatch.server import fail, notify, start_thread, vouch_for
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
-    Head = Callable[[WSGIEnvironment], bool]
     AnswerTogether = Callable[[Sequence[WSGIEnvironment]], Sequence["Answer" | None]]
     _Outcome = tuple[asyncio.Future["Answer"], "Answer" | Exception]
 
@@ -72,6 +74,12 @@ SECURITY_HEADERS = {
 REQUEST_SECONDS = 30
 """Time-out for a complete request, for the next request, and for a client that does not read."""
 
+WRONG_TOKENS = 5
+"""Wrong tokens in a row from an address; any further one is answered 429."""
+
+WAIT_SECONDS = 60.0
+"""Length of that block, from the last wrong token."""
+
 _BACKLOG = 1024  # connections that wait for accept()
 _CONNECTIONS = 4096
 _OTHER_FILES = 128  # open files of a program besides its connections
@@ -89,6 +97,7 @@ _PASSWORDS = 100  # accepted ones in the cache
 _PASSWORD_BYTES = 72  # limit of bcrypt
 # A check against it takes the usual time, so that timing does not reveal which users exist.
 _NOBODY = b"$2b$10$" + b"." * 53
+_ADDRESSES = 10_000
 _WATCH_SECONDS = 1.0  # between two checks of certificates and users for changes
 _SLOW_SECONDS = 1.0  # delay of a response to a rate-limited client
 # Until the ping of the database, and for its response: less than a second in all.
@@ -104,25 +113,61 @@ class Answer(NamedTuple):
     body: bytes
 
 
+class LoginThrottle:
+    """Counts wrong tokens by address, in bounded memory; thread-safe."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or Clock()
+        self._lock = threading.Lock()
+        self._counts: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    def note_wrong(self, address: str) -> bool:
+        """Count a wrong token; return whether the address has exceeded WRONG_TOKENS."""
+        now = self._clock.monotonic()
+        with self._lock:
+            count, at = self._counts.pop(address, (0, 0.0))
+            count = count + 1 if now - at < WAIT_SECONDS else 1
+            self._counts[address] = count, now
+            while len(self._counts) > _ADDRESSES:
+                self._counts.popitem(last=False)
+        if count == WRONG_TOKENS:
+            _log.warning("%s wrong tokens in a row came from %s", count, address)
+        return count > WRONG_TOKENS
+
+    def note_right(self, address: str) -> None:
+        """Reset the address's count."""
+        if self._counts:
+            with self._lock:
+                self._counts.pop(address, None)
+
+
+class Authentication(Protocol):
+    """What the front asks of its application about a client."""
+
+    throttle: LoginThrottle
+    """Counts the wrong tokens, also those that reach the application."""
+
+    def is_known(self, environ: WSGIEnvironment) -> bool:
+        """Whether the request's headers permit a large body; counts no attempt."""
+
+
 class Front:
     """Adapter from RSGI, granian's interface, to one WSGI application.
 
     ``/-/healthy`` bypasses the threads; ``/metrics`` has its own. One thread handles all waiting
-    requests to paths with the prefix ``urgent``: ``answer_together`` may store their data in one
-    transaction, and returns None for those that the application is to answer, one by one. Paths
-    with the prefix ``keyed`` contain a key:
-    they need no password and are not logged. ``is_known`` decides by the headers whether a request
-    may send a large body. ``external_url`` is the address for clients: its path prefixes every
-    address in a response, and is optional in requests. ``ping`` queries the database: while it gets
-    no response and no ``urgent`` request is accepted (202), waiting requests get a 503
-    within a second.
+    requests to the path ``urgent`` (below it, if it ends with a slash): ``answer_together`` may
+    store their data in one transaction, and returns None for those that the application is to
+    answer, one by one. Paths with the prefix ``keyed`` contain a key: they need no password and are
+    not logged. ``external_url`` is the address for clients: its path prefixes every address in a
+    response, and is optional in requests. ``ping`` queries the database: while it gets no response
+    and no ``urgent`` request is accepted (202), waiting requests get a 503 within a second.
     """
 
     def __init__(
         self,
         app: WSGIApplication,
         *,
-        is_known: Head,
+        auth: Authentication,
         urgent: str,
         answer_together: AnswerTogether | None = None,
         external_url: str = "",
@@ -134,7 +179,7 @@ class Front:
         self._of_passwords = ThreadPoolExecutor(1, "passwords")
         self._right_passwords: set[tuple[bytes, bytes]] = set()
         self._app = app
-        self._is_known = is_known
+        self._auth = auth
         self._urgent = urgent
         self._external = urlsplit(external_url)
         self._keyed = keyed
@@ -168,25 +213,15 @@ class Front:
         environ = self._environ(scope, headers)
         path = environ["PATH_INFO"]
         is_open = path == _HEALTH or self._is_keyed(path)
-        if self.users and not is_open and not self._is_known(environ):
+        if self.users and not is_open and not self._auth.is_known(environ):
             if not await self._has_password(environ):
-                return _refusal(
-                    HTTPStatus.UNAUTHORIZED, None, ("WWW-Authenticate", 'Basic realm="Zapwatch"')
-                )
+                return self._turn_away(environ)
+            self._auth.throttle.note_right(environ["REMOTE_ADDR"])
             # The application may expect its own token in this header.
             environ.pop("HTTP_AUTHORIZATION")
-        body: bytes | None = b""
-        if environ.get("CONTENT_LENGTH", "0") != "0" or "HTTP_TRANSFER_ENCODING" in environ:
-            known = self._is_known(environ)
-            try:
-                body = await self._body(environ, protocol, known=known)
-            except _RefusedError as refused:
-                return _refusal(refused.status)
-            # The application rejects an oversized body by its declared length.
-            too_large = str(MAX_REQUEST_BYTES + 1) if known else "0"
-            environ["CONTENT_LENGTH"] = too_large if body is None else str(len(body))
-            environ.pop("HTTP_TRANSFER_ENCODING", None)
-        environ["wsgi.input"] = io.BytesIO(body or b"")
+        refusal = await self._take_body(environ, protocol)
+        if refusal is not None:
+            return refusal
         if path == _HEALTH:
             return self._call(environ)
         loop = asyncio.get_running_loop()
@@ -196,8 +231,41 @@ class Front:
             return await self._calling(loop, environ)
         return await self._unless_hung(loop, environ, self._ping)
 
+    async def _take_body(self, environ: WSGIEnvironment, protocol: Any) -> Answer | None:
+        """Read the body into ``environ``; return an answer if it is refused."""
+        environ["wsgi.input"] = io.BytesIO()
+        if environ.get("CONTENT_LENGTH", "0") == "0" and "HTTP_TRANSFER_ENCODING" not in environ:
+            return None
+        # Only a known client's body is waited for, which confirms a guess: so each guess counts.
+        is_post = environ["REQUEST_METHOD"] == "POST" and not self._is_keyed(environ["PATH_INFO"])
+        known = is_post and self._auth.is_known(environ)
+        is_wrong = is_post and not known and "HTTP_AUTHORIZATION" in environ
+        if is_wrong and not self._is_urgent(environ):  # there the application counts it
+            return self._turn_away(environ)
+        try:
+            body = await self._body(environ, protocol, known=known)
+        except _RefusedError as refused:
+            return _refusal(refused.status)
+        # The application rejects an oversized body by its declared length.
+        too_large = str(MAX_REQUEST_BYTES + 1) if known else "0"
+        environ["CONTENT_LENGTH"] = too_large if body is None else str(len(body))
+        environ.pop("HTTP_TRANSFER_ENCODING", None)
+        environ["wsgi.input"] = io.BytesIO(body or b"")
+        return None
+
+    def _turn_away(self, environ: WSGIEnvironment) -> Answer:
+        """Refuse a request without a valid token or password; count a wrong one."""
+        address = environ["REMOTE_ADDR"]
+        if "HTTP_AUTHORIZATION" in environ and self._auth.throttle.note_wrong(address):
+            later = ("Retry-After", str(int(WAIT_SECONDS)))
+            return _refusal(HTTPStatus.TOO_MANY_REQUESTS, None, later)
+        scheme = "Basic" if self.users else "Bearer"
+        asks = ("WWW-Authenticate", f'{scheme} realm="Zapwatch"')
+        return _refusal(HTTPStatus.UNAUTHORIZED, None, asks)
+
     def _is_urgent(self, environ: WSGIEnvironment) -> bool:
-        return bool(environ["PATH_INFO"].startswith(self._urgent))
+        path: str = environ["PATH_INFO"]
+        return path == self._urgent or (self._urgent[-1] == "/" and path.startswith(self._urgent))
 
     def _calling(
         self, loop: asyncio.AbstractEventLoop, environ: WSGIEnvironment
@@ -460,11 +528,6 @@ class _RefusedError(Exception):
     def __init__(self, status: HTTPStatus) -> None:
         super().__init__(status.phrase)
         self.status = status
-
-
-def refuse_nobody(_environ: WSGIEnvironment) -> bool:
-    """``is_known`` that permits a large body in every request."""
-    return True
 
 
 def _no_write(_data: bytes) -> object:

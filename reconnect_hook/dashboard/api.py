@@ -40,6 +40,7 @@ from reconnect_hook.scan_links import (
 )
 from zapwatch.alertmanager import AlertmanagerError
 from zapwatch.channels import AmbiguousNameError, channel_key
+from zapwatch.http import parse_json
 
 _MOST_HOURS = 24 * 365
 
@@ -170,8 +171,7 @@ class DashboardApi:
 
     def _pause(self, channel: str) -> Response:
         row = self._known(channel)
-        body = request.get_json(silent=True)
-        hours = body.get("hours", 0) if isinstance(body, dict) else 0
+        hours = _body().get("hours", 0)
         is_number = isinstance(hours, int | float) and not isinstance(hours, bool)
         if hours is not None and not (is_number and 0 < hours <= _MOST_HOURS):
             words = f"hours must be a number above 0 and up to {_MOST_HOURS}, or null for no end"
@@ -257,7 +257,10 @@ def _ambiguous_name(error: AmbiguousNameError) -> Response:
 
 
 def _body() -> Mapping[str, Any]:
-    body = request.get_json(silent=True)
+    try:
+        body = parse_json(request.get_data()) if request.is_json else None
+    except (ValueError, RecursionError):
+        body = None
     return body if isinstance(body, dict) else {}
 
 

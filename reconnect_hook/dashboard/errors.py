@@ -8,11 +8,11 @@ from werkzeug.exceptions import HTTPException, TooManyRequests
 from werkzeug.wrappers import Response as AnyResponse
 
 from reconnect_hook.app import as_json
-from reconnect_hook.auth import WAIT_SECONDS
 from reconnect_hook.dashboard import i18n
 from reconnect_hook.dashboard.snapshot import DashboardCache, GatewayPanels
 from zapwatch.channels import AmbiguousNameError, is_usable_id
 from zapwatch.db import StateError
+from zapwatch.front import WAIT_SECONDS
 
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "

@@ -23,7 +23,6 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from reconnect_hook.app import as_json
 from reconnect_hook.audit_log import EventLog
-from reconnect_hook.auth import WAIT_SECONDS, LoginThrottle
 from reconnect_hook.dashboard import errors
 from reconnect_hook.dashboard.channel_view import ChannelHealth, ChannelView, view_id
 from reconnect_hook.dashboard.qr import NO_IMAGE, PairingLimitError, QrState
@@ -41,6 +40,7 @@ from reconnect_hook.scan_links import (
 from zapwatch.channels import Status, channel_key
 from zapwatch.clock import Clock
 from zapwatch.db import StateError
+from zapwatch.front import WAIT_SECONDS, LoginThrottle
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind
 from zapwatch.gateways.helpers import other_form, phone_number
 

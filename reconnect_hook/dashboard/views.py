@@ -27,7 +27,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.app import as_json
 from reconnect_hook.attempt_log import LoggedAttempt
-from reconnect_hook.auth import WAIT_SECONDS, WRONG_TOKENS, TokenAuth
+from reconnect_hook.auth import TokenAuth
 from reconnect_hook.dashboard import channel_view
 from reconnect_hook.dashboard.channel_view import (
     ChannelFilter,
@@ -56,6 +56,7 @@ from zapwatch.alertmanager import AlertmanagerError
 from zapwatch.channels import channel_key
 from zapwatch.clock import Clock
 from zapwatch.db import StateError
+from zapwatch.front import WAIT_SECONDS, WRONG_TOKENS
 
 
 class FragmentCache:

@@ -32,6 +32,7 @@ from tests.support.programs import Program
 from tests.support.site import Site
 from tests.support.states import locked
 from tests.support.waiting import wait_until
+from zapwatch import front
 from zapwatch.channels import channel_key
 from zapwatch.messages.event_store import Batch, EventStore, Last, Minutes
 
@@ -303,8 +304,8 @@ def test_a_right_token_lets_the_count_begin_anew(site: Site) -> None:
 
 
 def test_the_addresses_that_are_counted_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auth, "_ADDRESSES", 3)
-    book = auth.LoginThrottle()
+    monkeypatch.setattr(front, "_ADDRESSES", 3)
+    book = front.LoginThrottle()
     for number in range(10):
         book.note_wrong(f"192.0.2.{number}")
     assert len(book._counts) == 3
@@ -539,6 +540,11 @@ def test_a_pause_can_be_begun_and_ended(site: Site) -> None:
     for wrong in ({}, {"hours": 0}, {"hours": -1}, {"hours": "1"}, {"hours": True}, [], None):
         assert pause(wrong).status_code == 400
     assert pause({"hours": 1e9}).status_code == 400
+    for deep in ("[" * 100_000, '{"hours": 1, "a": [' + "[]," * 2_000_000 + "0]}"):
+        answer = browser.post(
+            "/api/pause/loja", data=deep, content_type="application/json", headers=_BEARER
+        )
+        assert answer.status_code == 400
     timed = pause({"hours": 0.5}).get_json()
     assert timed["paused"]["until"] is not None
     assert pause({"hours": None}).get_json()["paused"] == {"until": None}

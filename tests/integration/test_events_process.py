@@ -103,7 +103,8 @@ def test_ages_come_from_events_and_go_on_after_a_kill(tmp_path: Path, simulator:
         program.end(signal.SIGKILL)
     with exporter(tmp_path, simulator) as program:
         wait_until(lambda: (age_of(program, "Loja 1") or 0) >= 1000, _SECONDS, "the age of before")
-    [name] = (tmp_path / "var").glob("*.sqlite3")
+        assert program.end() == 0
+    [name] = (tmp_path / "var").glob("*.sqlite3*")
     with closing(sqlite3.connect(name)) as connection:
         dump = "\n".join(connection.iterdump())
     assert "Loja 1" in dump

@@ -38,6 +38,7 @@ from tests.support.mariadb import MariaDb
 from tests.support.programs import Program, run_here
 from tests.support.states import locked
 from tests.support.waiting import wait_until
+from zapwatch import server
 from zapwatch.config import Settings, parse
 from zapwatch.front import MAX_REQUEST_BYTES
 
@@ -272,12 +273,14 @@ def test_a_page_that_takes_long_to_render_is_the_one_of_the_scrape_before() -> N
     wait_until(lambda: b"value 2.0" in pages.get("", "").body, _SECONDS, "the new page")
 
 
-def test_a_hook_whose_threads_have_died_is_not_healthy(app: App) -> None:
+def test_a_hook_whose_threads_have_died_is_not_healthy(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dead: list[str] = []
-    http = create_app(app.supervisor, app.metrics, token=TOKEN, dead=lambda: dead).test_client()
-    assert http.get("/-/healthy").status_code == 200
+    monkeypatch.setattr(server, "_dead", dead)
+    assert app.http.get("/-/healthy").status_code == 200
     dead.append("reconciler")
-    answer = http.get("/-/healthy")
+    answer = app.http.get("/-/healthy")
     assert (answer.status_code, answer.text) == (503, "No longer at work: reconciler.\n")
 
 

@@ -23,6 +23,7 @@ from demo.simulator.schema import insert_message
 from tests.support.mariadb import MYSQLD, MariaDb
 from tests.support.message_logs import WrittenLog
 from tests.support.raw_server import Conversation, RawServer, deaf_port
+from zapwatch import http
 from zapwatch.channels import Channel, Names, Status
 from zapwatch.config import collect, parse, parse_pixelhub_env
 from zapwatch.messages.payloads import make_token
@@ -275,6 +276,17 @@ def test_a_whapi_row_without_a_message_is_no_channels(written: WrittenLog, log: 
         written.write(event_type=event_type, payload=payload)
 
     assert _keys(log) == [None] * 9
+
+
+def test_a_whapi_row_of_too_many_values_is_not_parsed(
+    sqlite_log: WrittenLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "MAX_JSON_MEMORY", 10_000)
+    for number in (1, 100):
+        payload = _whapi_event(*[{"id": "a"}] * number)
+        sqlite_log.write(event_type="whapi_messages_post", payload=payload)
+
+    assert _keys(MessageLog(sqlite_log.reader)) == ["ABCDEF-12345", None]
 
 
 @pytest.mark.parametrize("large", [False, True])

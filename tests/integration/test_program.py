@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import requests
 
 from reconnect_hook.metrics import HookMetrics
 from tests.support.hooks import TOKEN, hook_settings
@@ -66,14 +70,18 @@ def test_a_signal_ends_it_wherever_it_comes(tmp_path: Path, where: str, name: st
     assert (done.returncode, done.stderr) == (3, "")
 
 
-@pytest.mark.parametrize("arguments", [("exporter",), ("reconnect_hook", "serve")])
-def test_a_hangup_while_it_starts_does_not_end_it(
-    tmp_path: Path, arguments: tuple[str, ...]
-) -> None:
+@pytest.fixture(
+    scope="module", params=[("exporter",), ("reconnect_hook", "serve")], ids=["exporter", "hook"]
+)
+def hung_up(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Program]:
+    """Run each program in turn, which gets a SIGHUP while it starts."""
     more = {"HOOK_EXTERNAL_URL": "https://example.com/zap", "EXPORTER_LISTEN": "127.0.0.1:0"}
     more |= {"MESSAGE_SOURCE": "events", "MESSAGES_TOKEN": TOKEN}
     settings = hook_settings("http://127.0.0.1:1", **more)
-    with Program(tmp_path, *arguments, settings=settings) as program:
+    folder = tmp_path_factory.mktemp("program")
+    with Program(folder, *request.param, settings=settings) as program:
         status = Path(f"/proc/{program.process.pid}/status")
 
         def is_blocked() -> bool:
@@ -83,12 +91,42 @@ def test_a_hangup_while_it_starts_does_not_end_it(
         wait_until(is_blocked, _SECONDS, "the first lines of the program")
         program.process.send_signal(signal.SIGHUP)
         assert "settings were read again" not in program.stderr
-        wait_until(lambda: "were read again" in program.stderr, _SECONDS, "the hangup's effect")
-        assert program.get("/-/healthy").status_code == 200
-        shown = 'whatsapp_page_info{url="https://example.com/zap"} 1.0'
-        assert (shown in program.get("/metrics").text) == ("serve" in arguments)
-        unsafe = "unsafe: HOOK_TOKEN and MESSAGES_TOKEN are the same: give each its own"
-        assert unsafe in program.stderr
+        yield program
+
+
+def _is_hook(program: Program) -> bool:
+    return "serve" in str(program.process.args)
+
+
+def test_a_hangup_while_it_starts_does_not_end_it(hung_up: Program) -> None:
+    wait_until(lambda: "were read again" in hung_up.stderr, _SECONDS, "the hangup's effect")
+    assert hung_up.get("/-/healthy").status_code == 200
+    shown = 'whatsapp_page_info{url="https://example.com/zap"} 1.0'
+    assert (shown in hung_up.get("/metrics").text) == _is_hook(hung_up)
+    unsafe = "unsafe: HOOK_TOKEN and MESSAGES_TOKEN are the same: give each its own"
+    assert unsafe in hung_up.stderr
+
+
+def test_no_body_is_awaited_without_the_token_and_guesses_are_limited(hung_up: Program) -> None:
+    taken = "/alerts" if _is_hook(hung_up) else "/messages/wpp"
+
+    def announce(path: str, **headers: str) -> int:
+        """Send the headers of a request with a body of 10 MB, and return the status."""
+        where = hung_up.url.rpartition("/")[2]
+        with closing(http.client.HTTPConnection(where, timeout=_SECONDS)) as connection:
+            connection.putrequest("POST", path)
+            for name, value in {"Content-Length": "10000000", **headers}.items():
+                connection.putheader(name, value)
+            connection.endheaders()
+            return connection.getresponse().status
+
+    guessed = [announce(path, Authorization="Bearer x") for path in (taken, "/metrics") * 3]
+    assert guessed == [401] * 5 + [429]
+    right = {"Authorization": f"Bearer {TOKEN}"}
+    known = b'{"version": "4", "alerts": [], "event": "none", "sessionId": "loja"}'
+    answer = requests.post(f"{hung_up.url}{taken}", known, headers=right, timeout=_SECONDS)
+    assert answer.status_code in {202, 204}
+    assert announce(taken) == 401, "at once, without any token too"
 
 
 def test_a_thread_that_dies_is_told_and_named(

@@ -21,7 +21,7 @@ import pytest
 
 from tests.support.programs import environment
 from tests.support.waiting import wait_until
-from zapwatch.front import Answer, Front
+from zapwatch.front import Answer, Front, LoginThrottle
 
 _SECONDS = 60.0
 _PROGRAM = """
@@ -30,7 +30,7 @@ import zapwatch.front
 if len(sys.argv) > 1:
     zapwatch.front.REQUEST_SECONDS = int(sys.argv[1])
 from zapwatch.config import Listen
-from zapwatch.front import Front, Server
+from zapwatch.front import Front, LoginThrottle, Server
 from zapwatch.server import run
 hanging = threading.Event()
 page = b"x" * 500_000
@@ -46,20 +46,29 @@ def app(environ, start_response):
         body = environ["wsgi.input"].read()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
+class Auth:
+    throttle = LoginThrottle()
+    is_known = staticmethod(lambda e: e.get("HTTP_AUTHORIZATION") == "right")
 def ping():
     if hanging.is_set():
         threading.Event().wait()
 def main():
     server = Server("test", "TEST", Listen("127.0.0.1", 0))
     print(server.url, flush=True)
-    server.run(Front(app, is_known=lambda e: e.get("HTTP_AUTHORIZATION") == "right",
-                     urgent="/hang/urgent", trusted_proxy="127.0.0.1", ping=ping))
+    server.run(Front(app, auth=Auth, urgent="/hang/urgent/", trusted_proxy="127.0.0.1", ping=ping))
     return 0
 run(main)
 """
 _GET = b"GET %b HTTP/1.1\r\nHost: test\r\n\r\n"
 _POST = b"POST %b HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n%b\r\n"
 _RIGHT = b"Authorization: right\r\n"
+
+
+class _Strangers:
+    throttle = LoginThrottle()
+
+    def is_known(self, _: object) -> bool:
+        return False
 
 
 class Served:
@@ -171,12 +180,12 @@ def test_who_does_not_read_is_cut_off(impatient: Served) -> None:
 def test_a_head_must_be_complete_in_time(impatient: Served) -> None:
     with impatient.connect() as slow:
         slow.sendall(b"GET / HTTP/1.1\r\nX-Slow: ")
-        wait_until(_is_cut_off(slow, b"x"), 30, "the end, though a byte comes now and then")
+        wait_until(_is_cut_off(slow, b"x"), 20, "the end, though a byte comes now and then")
 
 
 def test_who_asks_nothing_is_cut_off(impatient: Served) -> None:
     with impatient.connect() as idle:
-        wait_until(_is_cut_off(idle), 30, "the end of a connection on which nothing comes")
+        wait_until(_is_cut_off(idle), 20, "the end of a connection on which nothing comes")
 
 
 @pytest.mark.parametrize("head", [b"", _RIGHT], ids=["stranger", "known"])
@@ -221,6 +230,22 @@ def test_a_body_that_ends_too_early_is_400(served: Served, head: bytes, sent: in
         connection.sendall(head + b"x" * sent)
         connection.shutdown(socket.SHUT_WR)
         assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+
+
+def test_no_token_is_guessed_by_whether_the_body_is_awaited(impatient: Served) -> None:
+    for path in (b"/metrics", b"/-/healthy", b"/echo"):
+        get = (_POST % (path, 10_000_000, _RIGHT)).replace(b"POST", b"GET")
+        assert impatient.send(get)[0] == 200
+    wrong = b"X-Forwarded-For: 192.0.2.1\r\nAuthorization: wrong\r\n"
+    guesses = [
+        _POST % (path, 10_000_000, wrong)
+        for path in (b"/metrics", b"/-/healthy", b"/echo", b"/hang/urgent", b"/nowhere", b"/echo")
+    ]
+    assert [impatient.send(guess)[0] for guess in guesses[:5]] == [401] * 5
+    began = time.monotonic()
+    assert impatient.send(guesses[5])[0] == 429
+    assert time.monotonic() - began >= 1
+    assert impatient.send(_POST % (b"/echo", 2, _RIGHT) + b"ok") == (200, b"ok")
 
 
 def test_all_unfinished_bodies_together_are_bounded(served: Served) -> None:
@@ -286,7 +311,7 @@ def test_the_key_in_an_address_stays_out_of_the_log(
         free.wait()
         return []
 
-    front = Front(hang, is_known=lambda _: False, urgent="/alerts", keyed="/scan/", ping=free.wait)
+    front = Front(hang, auth=_Strangers(), urgent="/alerts", keyed="/scan/", ping=free.wait)
     try:
         assert _ask(front, path) == [503]
     finally:
@@ -313,9 +338,7 @@ def test_a_ping_that_is_late_refuses_nothing_while_alerts_are_stored(
         time.sleep(0.1)  # so that 80 requests wait for a second
         return [None] * len(environs)
 
-    front = Front(
-        work, is_known=lambda _: False, urgent="/alerts", answer_together=store, ping=free.wait
-    )
+    front = Front(work, auth=_Strangers(), urgent="/alerts", answer_together=store, ping=free.wait)
     try:
         assert set(_ask(front, *["/alerts"] * 80)) == answers
     finally:
@@ -340,7 +363,7 @@ def test_urgent_requests_that_wait_are_answered_together_up_to_a_limit(
         start_response("202 ", [])
         return []
 
-    front = Front(work, is_known=lambda _: False, urgent="/alerts", answer_together=together)
+    front = Front(work, auth=_Strangers(), urgent="/alerts", answer_together=together)
     answers = Counter(_ask(front, *["/alerts"] * 7))
     assert sum(batches) == 7
     assert max(batches) == 3

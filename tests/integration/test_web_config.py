@@ -72,8 +72,10 @@ def test_prometheus_scrapes_over_tls_with_a_password(tmp_path: Path, simulator: 
     settings = _settings(simulator, _write(tmp_path, _config()))
     with Program(tmp_path, "exporter", settings=settings) as program:
         assert program.url.startswith("https://127.0.0.1:")
-        for login, status in ((None, 401), (("prometheus", "x"), 401), (("x", _PASSWORD), 401)):
-            assert _status(program, "/metrics", certificate, auth=login) == status
+        assert _status(program, "/metrics", certificate) == 401
+        guesses = (("prometheus", "x"), ("x", _PASSWORD)) * 3
+        told = [_status(program, "/metrics", certificate, auth=guess) for guess in guesses]
+        assert told == [401] * 5 + [429]
         assert _status(program, "/metrics", certificate, auth=_LOGIN) == 200
         assert _status(program, "/-/healthy", certificate) == 200
         job = {
@@ -102,6 +104,9 @@ def test_the_hook_takes_alerts_by_its_token_and_shows_metrics_by_the_password(
                 timeout=_SECONDS,
             )
             assert answer.status_code == status
+        guess = {"Authorization": "Bearer x"}
+        told = [_status(program, "/-/ready", certificate, headers=guess) for _ in range(5)]
+        assert told == [401] * 4 + [429], "with the one above"
         assert _status(program, "/metrics", certificate) == 401
         assert _status(program, "/metrics", certificate, auth=_LOGIN) == 200
         unknown = _status(program, f"/scan/{'x' * 32}", certificate)

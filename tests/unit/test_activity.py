@@ -18,11 +18,15 @@ class World(Clock):
 
     def __init__(self) -> None:
         self.now = _NOW
+        self.put_back = 0.0
         self.listed: list[Channel] | None = []
         self.source = Activity(self._list, clock=self)
 
     def time(self) -> float:
-        return self.now
+        return self.now - self.put_back
+
+    def monotonic(self) -> float:
+        return self.now - _NOW
 
     def _list(self) -> list[Channel]:
         if self.listed is None:
@@ -79,6 +83,16 @@ def test_a_count_that_grows_is_a_message(world: World) -> None:
     assert world.poll().age("Loja 1") == 30
     world.list(count=4)
     assert world.poll().age("Loja 1") == 0
+
+
+def test_a_clock_that_is_put_back_and_corrected_makes_nothing_old(world: World) -> None:
+    ages: list[float | None] = []
+    for put_back, count in ((0, 10), (5 * 3600, 10), (5 * 3600, 11), (5 * 3600, 11), (0, 11)):
+        world.put_back = put_back
+        world.now += 60
+        world.list(count=count)
+        ages.append(world.poll().age("Loja 1"))
+    assert ages == [0, 60, 0, 60, 120]
 
 
 def test_that_a_count_is_there_is_no_proof_of_a_message(world: World) -> None:

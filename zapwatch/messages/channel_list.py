@@ -18,6 +18,7 @@ from zapwatch.messages.webhook_log import MessageLogError
 class _Counted(NamedTuple):
     messages: int
     since: float
+    """By the monotonic clock; in a checkpoint Unix seconds."""
     grown: bool
 
 
@@ -36,20 +37,22 @@ class Activity:
         self._listed = listed
         self._clock = clock or Clock()
         self._counted: dict[str, _Counted] = {}
+        self._ahead = self._clock.time() - self._clock.monotonic()
 
     def poll(self, _channels: Collection[Channel]) -> ActivitySnapshot:
         """Read the list; raise MessageLogError if it is unavailable."""
         channels = self._listed()
         view = self.find(channels)
-        began = {key: counted.since for key, counted in self._counted.items()}
+        began = {key: counted.since + self._ahead for key, counted in self._counted.items()}
         last = {**began, **view.last_message}
         return replace(view, last_message=last, last_heard=last)
 
     def find(self, channels: Collection[Channel]) -> ActivitySnapshot:
         """Read just listed channels; return proven activity only."""
-        now = self._clock.time()
-        self._count(channels, now)
-        last = {key: counted.since for key, counted in self._counted.items() if counted.grown}
+        now, monotonic = self._clock.time(), self._clock.monotonic()
+        self._ahead = now - monotonic
+        self._count(channels, monotonic)
+        last = {key: one.since + self._ahead for key, one in self._counted.items() if one.grown}
         last |= {c.key: min(now, c.activity) for c in channels if c.activity is not None}
         # Lists do not distinguish sent from heard messages.
         return ActivitySnapshot(now, last, messages={}, rows_read=0, counted=False, last_heard=last)
@@ -72,13 +75,15 @@ class Activity:
 
     def checkpoint(self) -> str:
         """Return the message counts, for restore()."""
-        return json.dumps(self._counted)
+        return json.dumps(
+            {k: one._replace(since=one.since + self._ahead) for k, one in self._counted.items()}
+        )
 
     def restore(self, checkpoint: str) -> None:
         """Load the counts of another process, so that growth since then shows."""
         try:
             self._counted = {
-                str(key): _Counted(int(messages), float(since), bool(grown))
+                str(key): _Counted(int(messages), float(since) - self._ahead, bool(grown))
                 for key, (messages, since, grown) in json.loads(checkpoint).items()
             }
         except (ValueError, TypeError, AttributeError):

@@ -29,6 +29,7 @@ from zapwatch.channels import MAX_ID_LENGTH, Names
 from zapwatch.clock import Clock
 from zapwatch.db import mysql_reader, one_line
 from zapwatch.gateways.whapi import WHAPI_EVENT_TYPE, whapi_messages
+from zapwatch.http import parse_json
 from zapwatch.messages.payloads import (
     CIPHERTEXT,
     MARK,
@@ -673,7 +674,7 @@ def _readable(error: SQLAlchemyError) -> MessageLogError:
 def _of_whapi(names: Names, payload: str) -> tuple[str | None, list[EventMessage]]:
     """Return the key of the channel that a payload names, and its messages."""
     try:
-        event = json.loads(payload)
+        event = parse_json(payload.encode())
     except (ValueError, RecursionError):
         return None, []
     messages = whapi_messages(event) if isinstance(event, dict) else []
