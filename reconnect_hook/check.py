@@ -334,7 +334,7 @@ def _run(check: Check, errors: list[StateError]) -> None:
         check.run()
     except StateError as error:
         errors.append(error)
-    except BrokenPipeError:  # nobody reads on
+    except BrokenPipeError:  # the reader has ended
         check.has_problem = True
     except Exception:
         check.has_problem = True  # unexpected: the check is incomplete
