@@ -63,7 +63,7 @@ http {{
     fastcgi_temp_path {folder}/a; uwsgi_temp_path {folder}/b; scgi_temp_path {folder}/c;
     server {{
         listen {at};
-        client_max_body_size 11m;
+        client_max_body_size 11m; proxy_request_buffering off; proxy_http_version 1.1;
         location / {{ proxy_pass {url}; proxy_set_header Host $http_host; }}
     }}
 }}

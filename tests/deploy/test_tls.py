@@ -114,6 +114,13 @@ def test_the_hook_asks_for_its_token_through_the_proxy(machine: Machine) -> None
     assert machine.run(f"{large} {token}").stdout == "400"
 
 
+@pytest.mark.parametrize("body", ["--upload-file /tmp/large", "--upload-file - </tmp/large"])
+def test_no_body_is_awaited_without_the_token(machine: Machine, body: str) -> None:
+    machine.run("head --bytes=10000000 /dev/zero >/tmp/large")
+    slowly = "--max-time 30 --limit-rate 10k --header Expect: --request POST"
+    assert machine.run(f"{_CURL} {slowly} {_URL}/alerts {body}", check=False).stdout == "401"
+
+
 def test_a_session_of_the_page_is_for_tls_alone(machine: Machine) -> None:
     cookies = machine.run(
         "curl --silent --output /dev/null --dump-header -"
