@@ -50,9 +50,14 @@ def test_nothing_can_be_learned_of_messages_that_are_not_counted(source: str) ->
 
 
 def test_the_token_is_a_secret_that_an_exporter_needs_for_events() -> None:
-    settings = parse({**_GATEWAY, "MESSAGE_SOURCE": "events"})
-    with pytest.raises(SettingsError, match="MESSAGES_TOKEN is not set: choose a long random text"):
-        senders_among(settings.gateways)
+    for token, why in (
+        ("", "is not set: choose a long random text"),
+        ("fifteen-letters", "of gateway wpp can be guessed"),
+        ("abc" * 20, "of gateway wpp can be guessed"),
+    ):
+        weak = parse({**_GATEWAY, "MESSAGE_SOURCE": "events", "MESSAGES_TOKEN": token})
+        with pytest.raises(SettingsError, match=f"^MESSAGES_TOKEN {why}"):
+            senders_among(weak.gateways)
     with_token = parse({**_GATEWAY, "MESSAGE_SOURCE": "events", "MESSAGES_TOKEN": _TOKEN})
     assert senders_among(with_token.gateways) == {"wpp": Sender(WrapperGateway, _TOKEN)}
     assert _TOKEN not in repr(with_token)
