@@ -5,19 +5,24 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import sqlalchemy as sa
 
 from demo.simulator.client import Simulator
+from exporter.app import create_app
+from exporter.event_buffer import Post
 from exporter.pollers import GatewayPoller, LogPoller, Poller
 from exporter.snapshot import GatewayState, StateStore
+from exporter.supervisor import Supervisor
 from tests.support.clock import HandMovedClock
-from tests.support.hooks import SECRET
+from tests.support.hooks import SECRET, hook_settings
 from tests.support.message_logs import WrittenLog
 from tests.support.waiting import wait_until
 from zapwatch.channels import Channel, Status
+from zapwatch.config import parse
 from zapwatch.gateways.base import ChannelList, GatewayError, GatewayErrorKind, Operation
 from zapwatch.gateways.wrapper import WrapperGateway
 from zapwatch.messages import log_tailer
@@ -127,16 +132,19 @@ def test_it_goes_on_whatever_a_poll_raises(
 
 
 def test_a_poller_that_dies_shows_and_leaves_nothing_that_looks_current(
-    simulated: Simulator, board: StateStore
+    simulated: Simulator,
 ) -> None:
-    client = WrapperGateway(simulated.url, SECRET, list_timeout=30)
+    settings = parse(hook_settings(simulated.url))
     # No thread can wait that long: the settings allow an hour.
-    poller = GatewayPoller(client, board, 1e10)
-    assert not poller.is_dead
-    poller.start()
-    wait_until(lambda: poller.is_dead, 30, "the thread to end")
-    assert board.snapshot.gateway is not None
-    assert not board.snapshot.gateway.up
+    settings = replace(settings, exporter_poll_seconds=1e10)
+    supervisor = Supervisor(settings, Post(settings))
+    supervisor.apply_config(settings.gateways)
+    wait_until(lambda: supervisor.dead, 30, "the thread to end")
+    pages = create_app(supervisor.page, tuple, lambda: supervisor.dead).test_client()
+    assert pages.get("/-/healthy").text == "No longer at work: channel list.\n"
+    shown = pages.get("/metrics").text
+    assert "\nwhatsapp_exporter_dead_threads 1.0\n" in shown
+    assert '\nwhatsapp_gateway_up{gateway="wpp"} 0.0\n' in shown
 
 
 def test_rows_with_a_wrong_clock_are_told_once(
