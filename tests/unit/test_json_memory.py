@@ -56,7 +56,7 @@ def test_the_largest_list_of_channels_is_not_too_much() -> None:
 
 def test_what_is_posted_is_bounded_as_well() -> None:
     many = _many('{"a":1}', 10_000_000)
-    with pytest.raises(PayloadError):
+    with pytest.raises(PayloadError, match="not JSON"):
         parse_alerts(b'{"version": "4", "alerts": ' + many + b"}", {"wpp"})
-    with pytest.raises(EventError):
+    with pytest.raises(EventError, match="not JSON"):
         parse(WahaGateway, b'{"event": "message", "session": "a", "payload": ' + many + b"}", 0.0)
