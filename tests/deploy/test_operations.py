@@ -249,10 +249,15 @@ def test_what_was_backed_up_is_there_after_a_loss(guided: Guided) -> None:
     assert "etc/zapwatch/zapwatch.env\n" in said
     assert "FAILED" not in said
     assert machine.run("stat --format %a /var/backups/zapwatch").stdout == "700\n"
+    _pause(machine, "depois")
+    machine.run("cp --preserve /var/lib/zapwatch/*-wal /root/")
     lost = "/etc/zapwatch /etc/prometheus/rules /var/lib/zapwatch /var/lib/zapwatch-exporter"
     machine.run(f"systemctl stop zapwatch-hook zapwatch-exporter\nrm -r {lost}")
+    # As a hook leaves it that was killed.
+    machine.run("mkdir /var/lib/zapwatch\nmv /root/*-wal /var/lib/zapwatch/")
     assert machine.run(restore).stdout == "active\n" * 4
     assert "guardado" in _paused(machine)
+    assert "depois" not in _paused(machine)
     assert (
         machine.run("stat --format '%U %a' /var/lib/zapwatch/*.sqlite3").stdout == "zapwatch 600\n"
     )
