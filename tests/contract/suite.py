@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -38,6 +40,7 @@ from zapwatch.gateways.base import (
 from zapwatch.gateways.declaration import Declaration, read_file
 from zapwatch.gateways.declared import adapter_for
 from zapwatch.gateways.registry import ADAPTERS, make_gateway
+from zapwatch.http import HttpResponse
 from zapwatch.messages.event_parser import Message
 from zapwatch.messages.event_parser import parse as parse_event
 from zapwatch.messages.payloads import make_token
@@ -156,6 +159,19 @@ def _failure(call: Callable[[], object]) -> GatewayError:
     assert error.detail.isprintable()
     assert error.request_id
     return error
+
+
+_ODD = (None, True, -1, 10**400, math.inf, "\ud800", [], {"a": []})
+
+
+def _changed(value: Any) -> Iterator[Any]:
+    """Return copies of a JSON value, each with one value in it replaced by an odd one."""
+    yield from _ODD
+    for key, one in value.items() if isinstance(value, dict) else enumerate(value):
+        for changed in _changed(one) if isinstance(one, dict | list) else _ODD:
+            copy = value.copy()
+            copy[key] = changed
+            yield copy
 
 
 class GatewayContract:
@@ -353,6 +369,33 @@ class GatewayContract:
                 assert error.reason is reason, (fault, operation)
                 assert world.calls == [(error.operation, reason)], "it is counted once"
                 world.simulator.clear_faults()
+
+    def test_no_value_in_an_answer_is_a_fault_of_zapwatch(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each value of the list, replaced by each odd one, is read or refused."""
+        for name in CHANNELS:
+            world.server.gateway.births.bear(SimulatedMessage(name, outgoing=False))
+        gateway = world.another(messages="activity")
+        send = partial(gateway.send_text, world.channel(), NUMBER, _WORDS)
+        ask = gateway._http.request
+        kept: dict[str, HttpResponse] = {}
+        odd: dict[str, bytes] = {}
+
+        def answer(method: str, path: str, *more: Any, **named: Any) -> HttpResponse:
+            call = f"{method} {path}"
+            if call not in kept:
+                kept[call] = ask(method, path, *more, **named)
+            return replace(kept[call], raw=odd.get(call, kept[call].raw))
+
+        monkeypatch.setattr(gateway._http, "request", answer)
+        gateway.list_channels()
+        for call, parsed in [(call, one.json()) for call, one in kept.items()]:
+            for changed in _changed(parsed):
+                odd = {call: json.dumps(changed).encode()}
+                for wanted in (gateway.list_channels, partial(gateway.qr, "loja"), send):
+                    with suppress(GatewayError):
+                        wanted()
 
     def test_a_call_that_hangs_is_given_up(self, world: World) -> None:
         channel = world.channel()

@@ -502,7 +502,7 @@ def _parse_instance(entry: Any) -> Channel | None:
         _status(entry.get("connectionStatus")),
         number=number_of(entry.get("ownerJid")),
         # Evolution holds no session for the official Business API, so there is nothing to repair.
-        repairable=entry.get("integration", _BAILEYS) in {_BAILEYS, None},
+        repairable=entry.get("integration") in (_BAILEYS, None),
         message_count=messages if counted else None,
     )
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import math
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -393,17 +392,9 @@ def _parse_session(entry: Any) -> Channel | None:
         name,
         _STATUSES.get(status, Status.UNKNOWN) if isinstance(status, str) else Status.UNKNOWN,
         number=number_of(me.get("id")) if isinstance(me, dict) else None,
-        activity=_activity(entry.get("timestamps")),
+        activity=seconds_of(object_at(entry, "timestamps").get("activity")),
         stopped=status == "STOPPED",
     )
-
-
-def _activity(timestamps: Any) -> float | None:
-    """Convert the session's last activity from milliseconds to Unix seconds; None if missing."""
-    told = timestamps.get("activity") if isinstance(timestamps, dict) else None
-    if isinstance(told, bool) or not isinstance(told, int | float):
-        return None
-    return told / 1000 if 0 < told < math.inf else None
 
 
 def _engine(session: dict[str, Any]) -> str:
