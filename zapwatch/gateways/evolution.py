@@ -70,14 +70,14 @@ _PAGE = 500  # messages
 _DATABASE_ONLY = {"id", "MessageUpdate", "sessionId"}
 _NEWEST = 50  # messages, own ones included
 # Stored types that are not people's messages; Evolution stores no others.
-_NO_MESSAGES = {
+_NO_MESSAGES = (
     "reactionMessage",
     "encReactionMessage",
     "protocolMessage",
     "pollUpdateMessage",
     "placeholderMessage",
     "senderKeyDistributionMessage",
-}
+)
 
 
 class EvolutionGateway(Gateway):

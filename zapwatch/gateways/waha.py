@@ -82,7 +82,7 @@ _NO_MESSAGES = {
     "encEventResponseMessage",
     "placeholderMessage",
 }
-_NO_TYPES = {
+_NO_TYPES = (
     "ciphertext",
     "protocol",
     "notification",
@@ -92,7 +92,7 @@ _NO_TYPES = {
     "call_log",
     "revoked",
     "reaction",
-}
+)
 
 
 class WahaGateway(Gateway):
@@ -437,7 +437,8 @@ def _event(session: dict[str, Any], id_: str, row: dict[str, Any]) -> dict[str, 
     Its name is ``message`` unless the session's webhooks only subscribe to ``message.any``.
     """
     webhooks = object_at(session, "config").get("webhooks")
-    wanted = [one.get("events") for one in webhooks or () if isinstance(one, dict)]
+    found = webhooks if isinstance(webhooks, list) else ()
+    wanted = [one.get("events") for one in found if isinstance(one, dict)]
     names = {str(name) for some in wanted if isinstance(some, list) for name in some}
     return {
         # Constant for a message, so that the consumer can recognize repeated events.

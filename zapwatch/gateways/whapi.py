@@ -66,7 +66,7 @@ _PAIRING_SECONDS = 60.0
 _PAGE = 500
 _NEWEST = 20
 # Reactions, votes and changes; notes of the system.
-_NO_MESSAGES = {"action", "system", "call", "pin", "story"}
+_NO_MESSAGES = ("action", "system", "call", "pin", "story")
 _LOOK = "/health?wakeup=false"
 _WAKE = "/health?wakeup=true"
 _MEANINGS = {
