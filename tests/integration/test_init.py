@@ -300,6 +300,20 @@ class TestFlags:
         assert file.with_name("alertmanager.yml.before-zapwatch").read_text() == theirs
         assert "reconnect-hook" in file.read_text()
 
+    @pytest.mark.parametrize(
+        "edited",
+        ["receivers: [\n", "receivers: 1\n", "receivers: [{webhook_configs: 1}]\n", "# x\n"],
+    )
+    def test_a_file_that_was_edited_wrongly_is_not_replaced_unasked(
+        self, simulator: Simulator, tmp_path: Path, edited: str
+    ) -> None:
+        file = tmp_path / "etc" / "alertmanager.yml"
+        file.parent.mkdir()
+        file.write_text(f"# Written by zapwatch init.\n{edited}")
+        done = _flags(tmp_path, simulator.url)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert file.read_text().endswith(edited)
+
     @pytest.mark.parametrize(("own", "replaced"), [("", True), ("# mine\n", False)])
     def test_the_sample_of_debians_package_is_replaced_unasked(
         self, simulator: Simulator, tmp_path: Path, own: str, replaced: bool

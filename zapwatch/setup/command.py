@@ -426,7 +426,7 @@ class Setup:
         console.say()
         console.say("3/4 " + _("Who is told when a person is needed?"))
         present = self._files.present()
-        if present and not self._may_replace(present):
+        if present is not None and not self._may_replace(present):
             if self._files.is_foreign:
                 console.say("  " + _("What Zapwatch needs in that file: docs/prometheus.md"))
                 self._page_address()
