@@ -334,10 +334,12 @@ class TestFlags:
     def test_what_stands_in_the_settings_already_stays(
         self, simulator: Simulator, tmp_path: Path
     ) -> None:
-        env = tmp_path / ".env"
+        env, link = tmp_path / "shared.env", tmp_path / ".env"
         env.write_text("# mine\nSILENT_HOURS=9 # long\nHOOK_TOKEN=a-token-that-is-not-real\n")
         env.chmod(0o640)
+        link.symlink_to(env)
         assert _flags(tmp_path, simulator.url).returncode == 0
+        assert link.is_symlink()
         text = env.read_text()
         assert text.startswith("# mine\nSILENT_HOURS=9 # long\n")
         assert _mode(env) == 0o640

@@ -98,7 +98,8 @@ class EnvFile:
                 write_secret(self.path, _example(), _OURS_ALONE)
             before = self.path.stat()
             for name, value in changed.items():
-                dotenv.set_key(self.path, name, value, "auto" if value else "never")
+                mode = "auto" if value else "never"
+                dotenv.set_key(self.path, name, value, mode, follow_symlinks=True)
             # set_key() replaces the file; the service's group must still be able to read it.
             if os.geteuid() == 0:
                 os.chown(self.path, before.st_uid, before.st_gid)
