@@ -222,6 +222,13 @@ class TestFlags:
         assert f'href="{_PAGE}/"' in inbox.telegrams[0]["text"]
         run("amtool", "check-config", tmp_path / "etc" / "alertmanager.yml")
 
+    def test_the_address_for_events_quotes_name_and_token(
+        self, simulator: Simulator, tmp_path: Path
+    ) -> None:
+        more = ("--set", "WPP_GATEWAY_NAME=Loja 1", "--set", "MESSAGES_TOKEN=0123456789+&#abcd")
+        done = _flags(tmp_path, simulator.url, *more)
+        assert "/messages/Loja%201?token=0123456789%2B%26%23abcd\n" in done.stdout
+
     def test_a_second_run_changes_nothing(self, simulator: Simulator, tmp_path: Path) -> None:
         simulator.put_channel("ob\u202era")
         nowhere = ("--tell", "webhook", "url=http://127.0.0.1:1")

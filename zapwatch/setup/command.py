@@ -8,6 +8,7 @@ import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from zapwatch.alertmanager import AlertmanagerError, check_file, ways_to_people
 from zapwatch.cli import WRONG_USAGE, manual, parser, printable
@@ -394,12 +395,11 @@ class Setup:
             if not self._value("MESSAGES_TOKEN"):
                 self._pending["MESSAGES_TOKEN"] = secrets.token_hex(16)
             settings = self._parsed()
-            name = settings.gateways[0].name
+            (gateway,) = settings.gateways
+            name, token = (quote(one, safe="") for one in (gateway.name, gateway.messages_token))
             self._console.say(_("✓ Let the gateway post its events to this address:"))
-            self._console.say(
-                f"  {local_address(settings, settings.exporter_listen)}/messages/{name}?token="
-                f"{settings.gateways[0].messages_token}"
-            )
+            exporter = local_address(settings, settings.exporter_listen)
+            self._console.say(f"  {exporter}/messages/{name}?token={token}")
             self._console.say("  " + _("How, by gateway and for containers: docs/messages.md"))
             return True
         if source != MessageSourceKind.LOG:
