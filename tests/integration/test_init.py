@@ -145,6 +145,25 @@ class TestEnglish:
         )
         run("amtool", "check-config", tmp_path / "etc" / "alertmanager.yml")
 
+    @pytest.mark.parametrize(
+        ("url", "questions"),
+        [("none", ["Number [3]:"]), ("sqlite:////nowhere/log", ["Number [1]:"] * 3)],
+    )
+    def test_a_log_that_is_off_or_wrong_can_be_corrected(
+        self, simulator: Simulator, tmp_path: Path, url: str, questions: list[str]
+    ) -> None:
+        (tmp_path / ".env").write_text(
+            f"WPP_GATEWAY_BASE_URL={simulator.url}\nWPP_GATEWAY_SECRET={SECRET}\n"
+            f"MESSAGE_LOG_URL={url}\n"
+        )
+        with _init(tmp_path) as person:
+            person.answer("Keep it?")
+            for question in questions:
+                person.answer(question, "1")
+            person.answer("Database server", "127.0.0.1")
+            person.stop("Its port", "zapwatch init")
+            assert person.end() == 130
+
 
 class TestPortuguese:
     def test_pixelhubs_answers_are_taken_and_a_stopped_run_goes_on(

@@ -358,12 +358,16 @@ class Setup:
         sources = (*_SOURCES.get(kind, (MessageSourceKind.EVENTS,)), MessageSourceKind.NONE)
         has_source = self._env.values.get("MESSAGE_SOURCE", "log") in sources
         known = self._env.values.get("MESSAGE_SOURCE", "") if has_source else ""
+        known = known or sources[0]
+        url = self._given.get("MESSAGE_LOG_URL") or self._value("MESSAGE_LOG_URL")
+        if known == MessageSourceKind.LOG and url.lower() == "none":
+            known = MessageSourceKind.NONE
         try:
             while True:
                 source = self._given.get("MESSAGE_SOURCE") or self._console.choice(
                     _("How does Zapwatch hear of messages?"),
                     [(one.value, texts[one]) for one in sources],
-                    known or sources[0].value,
+                    known,
                 )
                 BY_NAME["MESSAGE_SOURCE"].read(Reader({"MESSAGE_SOURCE": source}))
                 self._pending["MESSAGE_SOURCE"] = source
@@ -377,10 +381,11 @@ class Setup:
         return True
 
     def _database(self) -> None:
-        given = self._given.get("MESSAGE_LOG_URL")
-        if given or self._value("MESSAGE_LOG_URL"):
-            self._note("MESSAGE_LOG_URL", given or self._value("MESSAGE_LOG_URL"))
+        url = self._given.get("MESSAGE_LOG_URL") or self._value("MESSAGE_LOG_URL")
+        if url.lower() not in {"", "none"} and not self._log_failed:
+            self._note("MESSAGE_LOG_URL", url)
             return
+        self._note("MESSAGE_LOG_URL", "")
         if self._value("PIXELHUB_ENV") and self._value("DB_HOST") and not self._log_failed:
             self._console.say("  " + _("The database is the one of PixelHub's .env."))
             return
