@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -38,7 +40,8 @@ from zapwatch.gateways.base import (
 from zapwatch.gateways.declaration import Declaration, read_file
 from zapwatch.gateways.declared import adapter_for
 from zapwatch.gateways.registry import ADAPTERS, make_gateway
-from zapwatch.messages.event_parser import Message
+from zapwatch.http import HttpResponse
+from zapwatch.messages.event_parser import EventError, Message
 from zapwatch.messages.event_parser import parse as parse_event
 from zapwatch.messages.payloads import make_token
 from zapwatch.messages.received import Received, Wanted, bare_id
@@ -156,6 +159,19 @@ def _failure(call: Callable[[], object]) -> GatewayError:
     assert error.detail.isprintable()
     assert error.request_id
     return error
+
+
+_ODD: tuple[Any, ...] = (None, True, 10**400, math.inf, "\ud800", {"a": []})
+
+
+def _changed(value: Any) -> Iterator[Any]:
+    """Return copies of a JSON value, each with one value in it replaced by an odd one."""
+    yield from _ODD
+    for key, one in value.items() if isinstance(value, dict) else enumerate(value):
+        for changed in _changed(one) if isinstance(one, dict | list) else _ODD:
+            copy = value.copy()
+            copy[key] = changed
+            yield copy
 
 
 class GatewayContract:
@@ -354,6 +370,41 @@ class GatewayContract:
                 assert world.calls == [(error.operation, reason)], "it is counted once"
                 world.simulator.clear_faults()
 
+    def test_no_value_in_an_answer_is_a_fault_of_zapwatch(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each value of each answer, replaced by each odd one, is read or refused."""
+        for name in CHANNELS:
+            world.server.gateway.births.bear(SimulatedMessage(name, outgoing=False))
+        gateway = world.another(messages="activity")
+        channel = world.channel()
+        calls = (
+            gateway.list_channels,
+            partial(gateway.qr, "loja"),
+            partial(gateway.send_text, channel, NUMBER, _WORDS),
+            partial(gateway.received, channel, Wanted(0.0, world.clock.time(), events=True)),
+        )
+        ask = gateway._http.request
+        kept: dict[str, HttpResponse] = {}
+        odd: dict[str, bytes] = {}
+
+        def answer(method: str, path: str, *more: Any, **named: Any) -> HttpResponse:
+            name = f"{method} {path}"
+            if name not in kept:
+                kept[name] = ask(method, path, *more, **named)
+            return replace(kept[name], raw=odd.get(name, kept[name].raw))
+
+        monkeypatch.setattr(gateway._http, "request", answer)
+        for call in calls:
+            before = set(kept)
+            call()
+            for name in kept.keys() - before:
+                for changed in _changed(kept[name].json()):
+                    odd = {name: json.dumps(changed).encode()}
+                    with suppress(GatewayError):
+                        call()
+            odd.clear()
+
     def test_a_call_that_hangs_is_given_up(self, world: World) -> None:
         channel = world.channel()
         gateway = world.another(timeout=0.3, qr_timeout=0.3)
@@ -544,6 +595,13 @@ class GatewayContract:
         ):
             message = SimulatedMessage(channel, outgoing=outgoing, words=f"Zapwatch: {token}")
             assert [one.echo for one in self._read(message)] == echoes
+
+    def test_no_value_in_an_event_is_a_fault_of_zapwatch(self) -> None:
+        words = make_token("Loja 1")
+        message = SimulatedMessage("Loja 1", outgoing=False, id="3EB0", words=words)
+        for event in _changed(APIS[self.kind].event(message, _NOW)):
+            with suppress(EventError):
+                self.parse(event)
 
     def test_an_event_of_something_else_proves_nothing(self) -> None:
         assert self.parse(APIS[self.kind].other("loja")) == []

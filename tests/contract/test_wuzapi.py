@@ -24,8 +24,8 @@ _FLAGS = {
 _USER = {"id": "0f", "name": "loja", "token": "t0k3n", "jid": "5500000000001.0:52@s.whatsapp.net"}
 
 
-def _users(word: str) -> dict[str, tuple[int, object]]:
-    return {"GET /admin/users": (200, {"data": [_USER | _FLAGS[word]]})}
+def _users(word: str, **more: object) -> dict[str, tuple[int, object]]:
+    return {"GET /admin/users": (200, {"data": [_USER | _FLAGS[word] | more]})}
 
 
 _DOWN, _SHOWS = _users("not connected"), _users("shows a code")
@@ -63,6 +63,11 @@ class TestWuzapi(DeclaredContract):
             "qr",
             {**_SHOWS, "GET /session/qr": (200, {"data": {"QRCode": "data:image/png;base64,iV"}})},
             QrKind.QR,
+        ),
+        (
+            "qr",
+            {**_users("shows a code", token="\ud800"), "GET /session/qr": (404, {})},
+            GatewayErrorKind.HTTP,
         ),
         (
             "qr",

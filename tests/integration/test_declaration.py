@@ -118,6 +118,7 @@ def _gateway(folder: Path, url: str, text: str = _OWN) -> DeclaredGateway:
         ("{http: 404,", "{http: 4040,", "rule 2: http must be an HTTP status from 100 to 599"),
         ("X-Key}", "X-Key", ", line 5: expected ',' or '}', but got ':'; look at brackets"),
         ('to: "{number}"', "to: {number}", 'calls: send: body: {number} needs quotes: "{number}"'),
+        ('to: "{number}"', "to: .nan", "calls: send: body must be an object of JSON"),
         ("POST /stop/{id}", "POST /stop/{id", "call must be a path whose { and } are pairs"),
         ("sent == `false`", "sent == false", "compares two fields: a text is in '...', a num"),
         ("sent == `false`", "sent == 0", "is no JMESPath expression: invalid token"),

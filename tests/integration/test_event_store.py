@@ -388,6 +388,25 @@ def test_what_is_old_is_forgotten(store: EventStore) -> None:
     assert store.activity("wpp").receiver_gaps(later) == ()
 
 
+def test_years_without_an_id_take_no_time_to_forget(store: EventStore) -> None:
+    """As after a start with the clock at 1970."""
+    for at, id_ in ((0.0, "A"), (_NOW - 8 * 86_400, "B"), (_NOW, "C")):
+        store.write(Batch(ids={("wpp", "Loja 1", id_)}), at)
+    deleted: list[str] = []
+
+    def count(_: object, __: object, statement: str, *___: object) -> None:
+        if statement.startswith("DELETE FROM arrived_ids"):
+            deleted.append(statement)
+            assert len(deleted) <= 2
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", count)
+    try:
+        store.prune(_NOW)
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", count)
+    assert store.arrived("wpp", "Loja 1", {"A", "B", "C"}) == {"C"}
+
+
 def test_nothing_is_kept_but_channel_direction_and_time(store: EventStore) -> None:
     columns = {column.name: column.type for table in metadata.tables.values() for column in table.c}
     texts = {name for name, kind in columns.items() if isinstance(kind, sa.String)}

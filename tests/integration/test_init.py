@@ -145,6 +145,25 @@ class TestEnglish:
         )
         run("amtool", "check-config", tmp_path / "etc" / "alertmanager.yml")
 
+    @pytest.mark.parametrize(
+        ("url", "questions"),
+        [("none", ["Number [3]:"]), ("sqlite:////nowhere/log", ["Number [1]:"] * 3)],
+    )
+    def test_a_log_that_is_off_or_wrong_can_be_corrected(
+        self, simulator: Simulator, tmp_path: Path, url: str, questions: list[str]
+    ) -> None:
+        (tmp_path / ".env").write_text(
+            f"WPP_GATEWAY_BASE_URL={simulator.url}\nWPP_GATEWAY_SECRET={SECRET}\n"
+            f"MESSAGE_LOG_URL={url}\n"
+        )
+        with _init(tmp_path) as person:
+            person.answer("Keep it?")
+            for question in questions:
+                person.answer(question, "1")
+            person.answer("Database server", "127.0.0.1")
+            person.stop("Its port", "zapwatch init")
+            assert person.end() == 130
+
 
 class TestPortuguese:
     def test_pixelhubs_answers_are_taken_and_a_stopped_run_goes_on(
@@ -221,6 +240,13 @@ class TestFlags:
         assert inbox.counts == (1, 1, 1)
         assert f'href="{_PAGE}/"' in inbox.telegrams[0]["text"]
         run("amtool", "check-config", tmp_path / "etc" / "alertmanager.yml")
+
+    def test_the_address_for_events_quotes_name_and_token(
+        self, simulator: Simulator, tmp_path: Path
+    ) -> None:
+        more = ("--set", "WPP_GATEWAY_NAME=Loja 1", "--set", "MESSAGES_TOKEN=0123456789+&#abcd")
+        done = _flags(tmp_path, simulator.url, *more)
+        assert "/messages/Loja%201?token=0123456789%2B%26%23abcd\n" in done.stdout
 
     def test_a_second_run_changes_nothing(self, simulator: Simulator, tmp_path: Path) -> None:
         simulator.put_channel("ob\u202era")
@@ -300,6 +326,20 @@ class TestFlags:
         assert file.with_name("alertmanager.yml.before-zapwatch").read_text() == theirs
         assert "reconnect-hook" in file.read_text()
 
+    @pytest.mark.parametrize(
+        "edited",
+        ["receivers: [\n", "receivers: 1\n", "receivers: [{webhook_configs: 1}]\n", "# x\n"],
+    )
+    def test_a_file_that_was_edited_wrongly_is_not_replaced_unasked(
+        self, simulator: Simulator, tmp_path: Path, edited: str
+    ) -> None:
+        file = tmp_path / "etc" / "alertmanager.yml"
+        file.parent.mkdir()
+        file.write_text(f"# Written by zapwatch init.\n{edited}")
+        done = _flags(tmp_path, simulator.url)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert file.read_text().endswith(edited)
+
     @pytest.mark.parametrize(("own", "replaced"), [("", True), ("# mine\n", False)])
     def test_the_sample_of_debians_package_is_replaced_unasked(
         self, simulator: Simulator, tmp_path: Path, own: str, replaced: bool
@@ -320,10 +360,12 @@ class TestFlags:
     def test_what_stands_in_the_settings_already_stays(
         self, simulator: Simulator, tmp_path: Path
     ) -> None:
-        env = tmp_path / ".env"
+        env, link = tmp_path / "shared.env", tmp_path / ".env"
         env.write_text("# mine\nSILENT_HOURS=9 # long\nHOOK_TOKEN=a-token-that-is-not-real\n")
         env.chmod(0o640)
+        link.symlink_to(env)
         assert _flags(tmp_path, simulator.url).returncode == 0
+        assert link.is_symlink()
         text = env.read_text()
         assert text.startswith("# mine\nSILENT_HOURS=9 # long\n")
         assert _mode(env) == 0o640

@@ -717,13 +717,22 @@ def test_an_sqlite_file_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
         assert [row.key for row in log.rows_after(0, 10)] == ["obra"]
 
 
-def test_text_that_is_no_utf_8_does_not_stop_the_reading(sqlite_log: WrittenLog) -> None:
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        ("message", "CAST(x'7b2273657373696f6e4964223a22ff227d' AS TEXT)"),
+        ("message", "CAST('zapwatch-echo-' AS BLOB)"),
+        ("whapi_messages_post", """CAST('{"channel_id":"x","messages":[{}]}' AS BLOB)"""),
+    ],
+)
+def test_text_that_is_no_text_does_not_stop_the_reading(
+    sqlite_log: WrittenLog, kind: str, payload: str
+) -> None:
     path = sqlite_log.reader.database
     assert path is not None
     with sqlite3.connect(path) as connection:
         connection.execute(
-            "INSERT INTO webhook_raw_logs (event_type, payload_json)"
-            " VALUES ('message', CAST(x'7b2273657373696f6e4964223a22ff227d' AS TEXT))"
+            f"INSERT INTO webhook_raw_logs (event_type, payload_json) VALUES ('{kind}', {payload})"
         )
     connection.close()
     sqlite_log.write("obra")

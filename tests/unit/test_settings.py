@@ -204,7 +204,17 @@ def test_a_setting_that_is_missing_or_blank_is_named(name: str, value: str | Non
         *(
             (name, value)
             for name in ("MESSAGE_LOG_URL", "HOOK_STATE_URL")
-            for value in ("here", "postgresql://h/d", "mysql://u:p@h:port/d", "sqlite", "/var/x.db")
+            for value in (
+                "here",
+                "postgresql://h/d",
+                "mysql://u:p@h:port/d",
+                "mysql://u:p@h/d?read_timeout=hidden",
+                "mysql://u:p@h/d?client_flag=hidden",
+                "mysql://u:p@h/d?plugin=hidden",
+                "mysql://u:p@h/d?read_timeout=1&read_timeout=2",
+                "sqlite",
+                "/var/x.db",
+            )
         ),
         *(("MESSAGE_REPLAY", value) for value in ("sometimes", "auto")),
         ("MESSAGE_REPLAY_TOKEN", "hidden\nX-Header: 1"),

@@ -60,6 +60,12 @@ def test_a_value_is_shown_with_where_it_comes_from(tmp_path: Path) -> None:
     assert rows["PIXELHUB_ENV"] == (theirs, "--pixelhub-env")
 
 
+@pytest.mark.parametrize("url", ["none ", "hidden", "mysql://u:hidden@h:x/d"])
+def test_a_log_that_does_not_count_may_have_any_url(url: str) -> None:
+    shown = _rows(_load(MESSAGE_LOG_URL=url, MESSAGE_SOURCE="activity"))["MESSAGE_LOG_URL"][0]
+    assert shown == ("none" if url == "none " else fingerprint(url))
+
+
 @pytest.mark.parametrize("name", SECRETS)
 def test_no_secret_is_shown(name: str) -> None:
     web = name in {"HEARTBEAT_URL", "MESSAGE_REPLAY_URL"}

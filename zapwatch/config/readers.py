@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives import padding
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from zapwatch.channels import ByName, channel_key
@@ -314,7 +314,13 @@ class Reader:
         if "ssl" in url.query:
             # The driver misreads it and fails without naming it.
             raise self.wrong(name, "has ssl=: write ssl_ca=FILE, by which the server is verified")
-        return url.set(drivername="sqlite" if backend == "sqlite" else f"{backend}+pymysql")
+        url = url.set(drivername="sqlite" if backend == "sqlite" else f"{backend}+pymysql")
+        try:
+            if url.query:
+                create_engine(url)
+        except (ArgumentError, TypeError, ValueError):
+            raise self.wrong(name, "has a wrong value behind its ?") from None
+        return url
 
 
 def _is_short_number(text: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 from zapwatch.cli import WRONG_USAGE, manual, parser
 from zapwatch.config.gateway import MessageSourceKind
@@ -106,7 +107,7 @@ def _rows(settings: Settings) -> Iterator[tuple[str, str, str]]:
 def _shown(row: Setting, text: str) -> str:
     """Return a value without its secret and private parts."""
     if row.parse is Reader.database:
-        return _shown_url(text) if text.lower() != "none" else text
+        return _shown_url(text.strip())
     if row.secret:
         return fingerprint(text) if text else ""
     if row.private:
@@ -116,10 +117,13 @@ def _shown(row: Setting, text: str) -> str:
 
 
 def _shown_url(text: str) -> str:
-    # The query is dropped, since it can hold a password too.
-    if not text:
-        return ""
-    url = make_url(text).set(query={})
+    if text.lower() in {"", "none"}:
+        return text
+    try:
+        # The query is dropped, since it can hold a password too.
+        url = make_url(text).set(query={})
+    except (ArgumentError, ValueError):
+        return fingerprint(text)  # a MESSAGE_LOG_URL of another message source is not checked
     password = f" (password: {fingerprint(str(url.password))})" if url.password else ""
     return url.render_as_string(hide_password=True) + password
 

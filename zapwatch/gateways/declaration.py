@@ -523,7 +523,7 @@ def _step(where: str, value: Any, allowed: set[str]) -> CallStep:
 
 def _is_json(body: Any) -> bool:
     try:
-        json.dumps(body)
+        json.dumps(body, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         return False
     return body is None or isinstance(body, dict)

@@ -12,7 +12,6 @@ from typing import Any, ClassVar, NamedTuple
 from urllib.parse import quote
 
 from zapwatch.channels import Channel, Status, is_usable_id
-from zapwatch.clock import unix_seconds
 from zapwatch.gateways.base import (
     HINTS,
     Calls,
@@ -364,12 +363,11 @@ class DeclaredGateway(Gateway):
         name, own = _text(listing.name or listing.id, entry), _text(listing.id, entry)
         if not is_usable_id(name) or not is_usable_id(own):
             return None
-        at = listing.activity.of(entry) if listing.activity else None
         return Channel(
             name,
             self._status(listing.status.of(entry)) if listing.status else Status.UNKNOWN,
             number=number_of(listing.number.of(entry)) if listing.number else None,
-            activity=unix_seconds(at) or None,
+            activity=seconds_of(listing.activity.of(entry)) if listing.activity else None,
             alias=own if own != name else None,
         )
 

@@ -70,14 +70,14 @@ _PAGE = 500  # messages
 _DATABASE_ONLY = {"id", "MessageUpdate", "sessionId"}
 _NEWEST = 50  # messages, own ones included
 # Stored types that are not people's messages; Evolution stores no others.
-_NO_MESSAGES = {
+_NO_MESSAGES = (
     "reactionMessage",
     "encReactionMessage",
     "protocolMessage",
     "pollUpdateMessage",
     "placeholderMessage",
     "senderKeyDistributionMessage",
-}
+)
 
 
 class EvolutionGateway(Gateway):
@@ -502,7 +502,7 @@ def _parse_instance(entry: Any) -> Channel | None:
         _status(entry.get("connectionStatus")),
         number=number_of(entry.get("ownerJid")),
         # Evolution holds no session for the official Business API, so there is nothing to repair.
-        repairable=entry.get("integration", _BAILEYS) in {_BAILEYS, None},
+        repairable=entry.get("integration") in (_BAILEYS, None),
         message_count=messages if counted else None,
     )
 

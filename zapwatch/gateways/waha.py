@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import math
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -83,7 +82,7 @@ _NO_MESSAGES = {
     "encEventResponseMessage",
     "placeholderMessage",
 }
-_NO_TYPES = {
+_NO_TYPES = (
     "ciphertext",
     "protocol",
     "notification",
@@ -93,7 +92,7 @@ _NO_TYPES = {
     "call_log",
     "revoked",
     "reaction",
-}
+)
 
 
 class WahaGateway(Gateway):
@@ -393,17 +392,9 @@ def _parse_session(entry: Any) -> Channel | None:
         name,
         _STATUSES.get(status, Status.UNKNOWN) if isinstance(status, str) else Status.UNKNOWN,
         number=number_of(me.get("id")) if isinstance(me, dict) else None,
-        activity=_activity(entry.get("timestamps")),
+        activity=seconds_of(object_at(entry, "timestamps").get("activity")),
         stopped=status == "STOPPED",
     )
-
-
-def _activity(timestamps: Any) -> float | None:
-    """Convert the session's last activity from milliseconds to Unix seconds; None if missing."""
-    told = timestamps.get("activity") if isinstance(timestamps, dict) else None
-    if isinstance(told, bool) or not isinstance(told, int | float):
-        return None
-    return told / 1000 if 0 < told < math.inf else None
 
 
 def _engine(session: dict[str, Any]) -> str:
@@ -446,7 +437,8 @@ def _event(session: dict[str, Any], id_: str, row: dict[str, Any]) -> dict[str, 
     Its name is ``message`` unless the session's webhooks only subscribe to ``message.any``.
     """
     webhooks = object_at(session, "config").get("webhooks")
-    wanted = [one.get("events") for one in webhooks or () if isinstance(one, dict)]
+    found = webhooks if isinstance(webhooks, list) else ()
+    wanted = [one.get("events") for one in found if isinstance(one, dict)]
     names = {str(name) for some in wanted if isinstance(some, list) for name in some}
     return {
         # Constant for a message, so that the consumer can recognize repeated events.

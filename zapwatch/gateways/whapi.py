@@ -6,7 +6,6 @@ shows what was tested, and how.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -67,7 +66,7 @@ _PAIRING_SECONDS = 60.0
 _PAGE = 500
 _NEWEST = 20
 # Reactions, votes and changes; notes of the system.
-_NO_MESSAGES = {"action", "system", "call", "pin", "story"}
+_NO_MESSAGES = ("action", "system", "call", "pin", "story")
 _LOOK = "/health?wakeup=false"
 _WAKE = "/health?wakeup=true"
 _MEANINGS = {
@@ -369,10 +368,7 @@ def _newest_message(calls: Calls, named: NamedChannel) -> float | None:
         return None
     messages = body.get("messages")
     first = messages[0] if isinstance(messages, list) and messages else None
-    at = first.get("timestamp") if isinstance(first, dict) else None
-    if isinstance(at, bool) or not isinstance(at, int | float) or not 0 < at < math.inf:
-        return None
-    return float(at)
+    return seconds_of(first.get("timestamp")) if isinstance(first, dict) else None
 
 
 def _checked(answer: GatewayResponse) -> GatewayResponse:

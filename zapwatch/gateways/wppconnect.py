@@ -157,7 +157,7 @@ _PAGE = 200  # messages
 _NEWEST = 20  # messages
 _NEWEST_CHATS = 3
 # Types that are not people's messages; a ciphertext changes its type once it is decrypted.
-_NO_TYPES = {
+_NO_TYPES = (
     "ciphertext",
     "protocol",
     "notification",
@@ -169,7 +169,7 @@ _NO_TYPES = {
     "call_log",
     "revoked",
     "reaction",
-}
+)
 
 
 class WppconnectGateway(Gateway):

@@ -233,11 +233,13 @@ class EventStore:
             connection.execute(receiver_gaps.delete().where(receiver_gaps.c.ends < oldest))
             day_ago = now - _KEEP_ECHOES_SECONDS
             connection.execute(heard_echoes.delete().where(heard_echoes.c.written_at < day_ago))
-        with self._read() as connection:
-            first = connection.scalar(sa.select(sa.func.min(arrived_ids.c.written_at)))
-        up_to = now if first is None else first
-        while up_to < now - _KEEP_IDS_SECONDS:
-            up_to = min(up_to + _PRUNE_SLICE, now - _KEEP_IDS_SECONDS)
+        while True:
+            with self._read() as connection:
+                # Again each time: a clock that was wrong leaves years without an id.
+                first = connection.scalar(sa.select(sa.func.min(arrived_ids.c.written_at)))
+            if first is None or first >= now - _KEEP_IDS_SECONDS:
+                return
+            up_to = min(first + _PRUNE_SLICE, now - _KEEP_IDS_SECONDS)
             with self._write() as connection:
                 connection.execute(arrived_ids.delete().where(arrived_ids.c.written_at < up_to))
 

@@ -55,7 +55,7 @@ def is_for(token: str, key: str) -> bool:
 
 def _short(channel: str) -> str:
     # A hash, since readers of the chat need not know the channels' names.
-    return hashlib.sha256(folded(channel).encode()).hexdigest()[:8]
+    return hashlib.sha256(folded(channel).encode(errors="surrogatepass")).hexdigest()[:8]
 
 
 CIPHERTEXT = "ciphertext"

@@ -688,7 +688,7 @@ def _whapi_rows(names: Names, row: Row, payload: str) -> list[Row]:
     key, messages = _of_whapi(names, payload)
     if key is None:
         return [replace(row, unnamed=True)] if messages else []
-    has_echo = MARK in payload
+    has_echo = MARK in str(payload)
     rows = []
     for one in messages:
         echo = find_token(json.dumps(one.entry).encode()) if has_echo else None
@@ -718,7 +718,8 @@ def _row(
 ) -> Row:
     key = names.key_of(str(channel)) if channel is not None else ""
     event = (event_type or "").lower()
-    if echo is not None and not is_token(echo):
+    # SQLite returns a payload that is no text as bytes.
+    if not isinstance(echo, str) or not is_token(echo):
         echo = None
     # An echo to the sender's own number may be reported only once, before it is sent.
     heard = event not in WRITTEN_BY_GATEWAY and (echo is not None or not is_untaken(note))

@@ -8,6 +8,7 @@ import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from zapwatch.alertmanager import AlertmanagerError, check_file, ways_to_people
 from zapwatch.cli import WRONG_USAGE, manual, parser, printable
@@ -359,12 +360,16 @@ class Setup:
         sources = (*_SOURCES.get(kind, (MessageSourceKind.EVENTS,)), MessageSourceKind.NONE)
         has_source = self._env.values.get("MESSAGE_SOURCE", "log") in sources
         known = self._env.values.get("MESSAGE_SOURCE", "") if has_source else ""
+        known = known or sources[0]
+        url = self._given.get("MESSAGE_LOG_URL") or self._value("MESSAGE_LOG_URL")
+        if known == MessageSourceKind.LOG and url.lower() == "none":
+            known = MessageSourceKind.NONE
         try:
             while True:
                 source = self._given.get("MESSAGE_SOURCE") or self._console.choice(
                     _("Which message source?"),
                     [(one.value, texts[one]) for one in sources],
-                    known or sources[0].value,
+                    known,
                 )
                 BY_NAME["MESSAGE_SOURCE"].read(Reader({"MESSAGE_SOURCE": source}))
                 self._pending["MESSAGE_SOURCE"] = source
@@ -378,10 +383,11 @@ class Setup:
         return True
 
     def _database(self) -> None:
-        given = self._given.get("MESSAGE_LOG_URL")
-        if given or self._value("MESSAGE_LOG_URL"):
-            self._note("MESSAGE_LOG_URL", given or self._value("MESSAGE_LOG_URL"))
+        url = self._given.get("MESSAGE_LOG_URL") or self._value("MESSAGE_LOG_URL")
+        if url.lower() not in {"", "none"} and not self._log_failed:
+            self._note("MESSAGE_LOG_URL", url)
             return
+        self._note("MESSAGE_LOG_URL", "")
         if self._value("PIXELHUB_ENV") and self._value("DB_HOST") and not self._log_failed:
             self._console.say("  " + _("The database is the one of PixelHub's .env."))
             return
@@ -396,12 +402,11 @@ class Setup:
             if not self._value("MESSAGES_TOKEN"):
                 self._pending["MESSAGES_TOKEN"] = secrets.token_hex(16)
             settings = self._parsed()
-            name = settings.gateways[0].name
+            (gateway,) = settings.gateways
+            name, token = (quote(one, safe="") for one in (gateway.name, gateway.messages_token))
             self._console.say(_("✓ Make the gateway post its events to this address:"))
-            self._console.say(
-                f"  {local_address(settings, settings.exporter_listen)}/messages/{name}?token="
-                f"{settings.gateways[0].messages_token}"
-            )
+            exporter = local_address(settings, settings.exporter_listen)
+            self._console.say(f"  {exporter}/messages/{name}?token={token}")
             self._console.say("  " + _("How, for each gateway and in containers: docs/messages.md"))
             return True
         if source != MessageSourceKind.LOG:
@@ -428,7 +433,7 @@ class Setup:
         console.say()
         console.say("3/4 " + _("Who is notified when a person has to act?"))
         present = self._files.present()
-        if present and not self._may_replace(present):
+        if present is not None and not self._may_replace(present):
             if self._files.is_foreign:
                 console.say("  " + _("What Zapwatch needs in that file: docs/prometheus.md"))
                 self._page_address()

@@ -17,6 +17,7 @@ import dotenv
 import yaml
 from cryptography import x509
 
+from zapwatch.alertmanager import ways_to_people
 from zapwatch.config.files import parse_own_env
 from zapwatch.config.readers import SettingsError
 from zapwatch.config.settings import PIXELHUB
@@ -97,7 +98,8 @@ class EnvFile:
                 write_secret(self.path, _example(), _OURS_ALONE)
             before = self.path.stat()
             for name, value in changed.items():
-                dotenv.set_key(self.path, name, value, "auto" if value else "never")
+                mode = "auto" if value else "never"
+                dotenv.set_key(self.path, name, value, mode, follow_symlinks=True)
             # set_key() replaces the file; the service's group must still be able to read it.
             if os.geteuid() == 0:
                 os.chown(self.path, before.st_uid, before.st_gid)
@@ -132,14 +134,24 @@ class AlertmanagerFiles:
         self.token = folder / "hook-token"
         self.address = folder / "address.tmpl"
 
-    def present(self) -> dict[str, Any]:
-        """Return the current configuration, empty if missing, unreadable or Debian's sample."""
+    def present(self) -> dict[str, Any] | None:
+        """Return the current configuration, empty if it is unusable.
+
+        None if the file is missing, empty or Debian's sample. Raises SettingsError.
+        """
         try:
             text = self.file.read_text(encoding="utf-8")
-            found = {} if _is_packaged(self.file, text) else yaml.safe_load(text)
-        except (OSError, ValueError, yaml.YAMLError):
+            if not text.strip() or _is_packaged(self.file, text):
+                return None
+            found: dict[str, Any] = yaml.safe_load(text)
+            ways_to_people(found)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise SettingsError(f"{self.file} cannot be read: {error.strerror}") from None
+        except (AttributeError, TypeError, ValueError, yaml.YAMLError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return found
 
     @property
     def is_foreign(self) -> bool:
