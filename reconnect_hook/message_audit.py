@@ -24,7 +24,7 @@ from zapwatch.config.gateway import AuditMode
 from zapwatch.db import Database, StateError, now, now_column
 from zapwatch.gateways.base import Gateway, GatewayError
 from zapwatch.messages.received import Delivered, Received, ReceivedMessage, Wanted
-from zapwatch.messages.source import MessageSource
+from zapwatch.messages.source import MessageSource, no_pause
 from zapwatch.messages.webhook_log import MessageLogError
 
 _log = logging.getLogger("reconnect_hook")
@@ -569,11 +569,11 @@ class MessageAuditor:
         self._on_end(channel.id, audit.result)
 
     def audit(
-        self, wanted: Sequence[tuple[Channel, float]], go_on: Callable[[], None] = lambda: None
+        self, wanted: Sequence[tuple[Channel, float]], go_on: Callable[[], None] = no_pause
     ) -> list[tuple[Channel, Audit]]:
         """Audit channels, each since its Unix time, with one read of the log.
 
-        ``go_on`` is called after each channel.
+        ``go_on`` is called after each channel, page of its messages and statement.
         """
         if self._messages is None:
             unknown = Audit(
@@ -584,22 +584,31 @@ class MessageAuditor:
         since = min((moment for _, moment in wanted), default=until)
         try:
             # Read first, so that the lists need not be kept for the comparison.
-            delivered = self._messages.delivered([one.message_key for one, _ in wanted], since)
+            keys = [one.message_key for one, _ in wanted]
+            delivered = self._messages.delivered(keys, since, go_on)
         except MessageLogError as error:
             unread = Audit(AuditResult.UNKNOWN, why=str(error))
             return [(channel, unread) for channel, _ in wanted]
         audits = []
         for channel, moment in wanted:
-            audits.append((channel, self._compare(channel, delivered, moment, until)))
+            audits.append((channel, self._compare(channel, delivered, moment, until, go_on)))
             go_on()
         return audits
 
-    def _compare(self, channel: Channel, delivered: Delivered, since: float, until: float) -> Audit:
+    def _compare(
+        self,
+        channel: Channel,
+        delivered: Delivered,
+        since: float,
+        until: float,
+        go_on: Callable[[], None],
+    ) -> Audit:
         """Compare a channel's messages with those that arrived."""
         key = channel.message_key
         missing, again = self.repository.recorded(channel.key, since)
 
         def absent(ids: Collection[str]) -> Collection[str]:
+            go_on()
             return set(ids).difference(delivered.among(key, ids), again)
 
         try:

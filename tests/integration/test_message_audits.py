@@ -255,10 +255,11 @@ def test_records_of_channels_that_have_left_are_forgotten(world: _Audited) -> No
     assert world.hook.auditor.repository.missed("loja") == []
 
 
-@pytest.mark.parametrize(("count", "seconds", "lists"), [(50, 60, 1), (120, 0, 1)])
+@pytest.mark.parametrize(("count", "seconds", "read"), [(50, 60, 0), (120, 0, 0), (1, 30, 5000)])
 def test_audits_of_many_channels_stay_claimed_and_share_a_list(
-    world: _Audited, monkeypatch: pytest.MonkeyPatch, count: int, seconds: int, lists: int
+    world: _Audited, monkeypatch: pytest.MonkeyPatch, count: int, seconds: int, read: int
 ) -> None:
+    world.messages.takes = read
     names = [f"channel{number:03d}" for number in range(count)]
     for name in names:
         world.put(name)
@@ -287,7 +288,7 @@ def test_audits_of_many_channels_stay_claimed_and_share_a_list(
 
     assert world.audits() == count
     assert taken == []
-    assert world.gateway.lists == lists
+    assert world.gateway.lists == 1
     assert all(one.due_at is None for one in repository.last().values())
     world.put("new")
     repository.want_now("new")
@@ -573,6 +574,22 @@ def test_two_hooks_deliver_one_channel_of_a_gateway_at_a_time(world: _Audited) -
     claims = [one.claim() for one in both]
 
     assert [claim is None for claim in claims] == [False, True]
+
+
+def test_a_delivery_whose_log_is_read_slowly_stays_claimed(world: _Audited) -> None:
+    world.lose("A")
+    other, taken = ReplayRepository(world.hooks[1].database, GATEWAY), []
+    world.hooks[1].die()
+    world.messages.takes = 2000
+    answer = world.gateway.received
+
+    def received(channel: Channel, wanted: Wanted) -> Received:
+        taken.append(other.claim())
+        return answer(channel, wanted)
+
+    world.gateway.received = received  # type: ignore[method-assign]
+    assert world.deliver() == ["A"]
+    assert not any(taken)
 
 
 def test_a_hook_that_is_told_to_end_leaves_the_rest_to_the_next(world: _Audited) -> None:
