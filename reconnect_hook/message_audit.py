@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, sqlite
 
 from reconnect_hook.audit_log import EventLog
+from reconnect_hook.repository import add_missing
 from reconnect_hook.schema import message_audit, missed_message
 from reconnect_hook.workers import OneAtATime, StartThread, start_thread
 from zapwatch.channels import Channel, Status, channel_key
@@ -354,15 +355,14 @@ class AuditRepository(GatewayAudits):
             mine = self._audit(channel.key)
             row = connection.execute(sa.select(message_audit).where(*mine)).mappings().first()
             if row is None:
-                key = {"gateway": self._gateway, "key": channel.key}
-                connection.execute(sa.insert(message_audit).values(key | values))
-            else:
-                if due is not None and row["due_at"] == due.claimed_until:
-                    last = row["last_due_at"]
-                    again = last is not None and at < last <= at + DAY_SECONDS
-                    over = dict.fromkeys(("due_at", "last_due_at", "since"))
-                    values |= {"due_at": last} if again else over
-                connection.execute(sa.update(message_audit).where(*mine).values(values))
+                key = {"gateway": self._gateway, "key": channel.key, "channel": channel.id}
+                add_missing(connection, message_audit, [key])
+            elif due is not None and row["due_at"] == due.claimed_until:
+                last = row["last_due_at"]
+                again = last is not None and at < last <= at + DAY_SECONDS
+                over = dict.fromkeys(("due_at", "last_due_at", "since"))
+                values |= {"due_at": last} if again else over
+            connection.execute(sa.update(message_audit).where(*mine).values(values))
             self._record_missed(connection, channel.key, audit, at)
 
         self._database.transact(work)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Collection, Iterable
-
-import sqlalchemy as sa
+from functools import partial
 
 from reconnect_hook.message_audit import prune_audits
 from reconnect_hook.probe_limits import prune_echoes
 from reconnect_hook.reconciler import GatewayReconciler, Polled
 from reconnect_hook.recorder import RETRY_SECONDS
-from reconnect_hook.repository import add_gateway, prune_records, prune_rows, read_due
+from reconnect_hook.repository import add_missing, prune_records, prune_rows, read_due
 from reconnect_hook.scan_links import prune_links
+from reconnect_hook.schema import gateway
 from zapwatch.db import Database, StateError
 from zapwatch.server import start_thread
 
@@ -33,13 +33,9 @@ def poll(database: Database) -> dict[str, Polled]:
 
 
 def add_gateways(database: Database, names: Iterable[str]) -> None:
-    """Add the gateways' missing rows; raises StateError."""
-
-    def work(connection: sa.Connection) -> None:
-        for name in names:
-            add_gateway(connection, name)
-
-    database.transact(work)
+    """Add the gateways' missing rows; raises StateError, also without any."""
+    rows = [{"gateway": name} for name in names]
+    database.transact(partial(add_missing, table=gateway, rows=rows))
 
 
 class Scheduler:

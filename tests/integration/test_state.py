@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.history import RepairHistory
+from reconnect_hook.message_audit import Audit, AuditRepository, AuditResult
 from reconnect_hook.migrate import open_state
 from reconnect_hook.models import (
     LEASE_SECONDS,
@@ -47,7 +48,7 @@ from reconnect_hook.schema import channel, repair_log
 from tests.support.states import StateClock, firing, sqlite_url
 from tests.support.threads import at_once
 from tests.support.world import GATEWAY, Options, World
-from zapwatch.channels import Status, channel_key
+from zapwatch.channels import Channel, Status, channel_key
 from zapwatch.db import Database, StateError, UnavailableError, now, now_column
 from zapwatch.gateways.base import GatewayErrorKind, QrKind
 
@@ -266,6 +267,32 @@ def test_what_is_raised_while_it_is_being_closed_stays(state: Database, other: D
         at_once(lambda: lead.write(end), lambda: _accept(other, *_MANY))
         found = {row.channel: row.raised_in for row in _open_rows(state)}
         assert found == dict.fromkeys(_MANY, number + 1)
+
+
+@pytest.mark.parametrize("work", ["pause", "audit"])
+def test_what_another_hook_adds_meanwhile_is_no_fault(
+    database: sa.URL, opened: Callable[..., Database], work: str
+) -> None:
+    """Not on SQLite, which has one writer at a time."""
+
+    def add(by: Database) -> None:
+        if work == "pause":
+            writer = AlertWriter(by, GATEWAY, BACKOFF)
+            OperatorActions(by, GATEWAY, writer, lambda: None).pause("loja", None)
+        else:
+            channel = Channel("loja", Status.CONNECTED)
+            AuditRepository(by, GATEWAY).record(channel, Audit(AuditResult.COMPLETE))
+
+    mine, other = opened(database), opened(database)
+    waiting = [other]
+
+    def meanwhile(_connection: sa.Connection, statement: object, *_: object) -> None:
+        if waiting and isinstance(statement, sa.Insert):
+            add(waiting.pop())
+
+    sa.event.listen(mine._engine, "before_execute", meanwhile)
+    add(mine)
+    assert waiting == []
 
 
 def test_gateways_do_not_see_each_other(state: Database) -> None:
