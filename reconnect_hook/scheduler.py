@@ -115,17 +115,20 @@ class Scheduler:
             self._wanted.clear()
 
     def run_once(self) -> float:
-        """Step all reconcilers; return the seconds until the next step; raises StateError."""
+        """Step all reconcilers; return the seconds until the next step.
+
+        Then raises the first exception that one of them has met.
+        """
         with self._lock:
             reconcilers = list(self._reconcilers.values())
             ending = list(self._ending)
         polled = self._poll_if_due(reconcilers)
-        errors: list[StateError] = []
+        errors: list[Exception] = []
         pauses: list[float] = []
         for one in reconcilers:
             try:
                 pauses.append(one.step(polled.get(one.name) if polled else None))
-            except StateError as error:
+            except Exception as error:  # noqa: BLE001 - the other gateways go on
                 errors.append(error)
         for one in ending:
             self._end(one)
@@ -157,7 +160,7 @@ class Scheduler:
             if one.is_idle or self._clock.monotonic() >= until:
                 one.give_back()
                 self._forget(one)
-        except StateError as error:
+        except Exception as error:  # noqa: BLE001 - it must end
             if self._clock.monotonic() >= until:
                 _log.warning("state: %s; what is under way goes on in 10 s", error)
                 self._forget(one)
