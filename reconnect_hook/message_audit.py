@@ -307,7 +307,8 @@ class AuditRepository(GatewayAudits):
                 if connection.execute(update).rowcount == 1:
                     day_ago = at - DAY_SECONDS
                     since = one.since if (one.since or at) < at else day_ago
-                    last_in = max(0.0, (one.last_due_at or at) - at)
+                    last_in = (one.last_due_at or at) - at
+                    last_in = last_in if 0 < last_in <= DAY_SECONDS else 0.0
                     claimed.append(DueAudit(one.key, one.channel, since, last_in, until))
             return claimed
 
@@ -329,11 +330,17 @@ class AuditRepository(GatewayAudits):
         return self._database.transact(work)
 
     def finish(self, due: DueAudit, *, next_at: float | None = None) -> None:
-        """End a claim without a result; the next audit is due at ``next_at``, if any."""
+        """End a claim without a result; the next audit is due at ``next_at``, if any.
+
+        The last audit of an outage comes first: it finds channels that were not listed yet.
+        """
 
         def work(connection: sa.Connection) -> None:
-            mine = (*self._audit(due.key), message_audit.c.due_at == due.claimed_until)
-            values = {"due_at": next_at, "since": None, "last_due_at": next_at}
+            row = message_audit.c
+            mine = (*self._audit(due.key), row.due_at == due.claimed_until)
+            values: dict[str, Any] = {"due_at": next_at, "since": None, "last_due_at": next_at}
+            if due.last_due_in:
+                values = {"due_at": row.last_due_at}
             connection.execute(sa.update(message_audit).where(*mine).values(values))
 
         self._database.transact(work)

@@ -231,6 +231,20 @@ def test_a_gateway_that_was_down_has_each_of_its_channels_audited_twice(world: _
     assert world.audits() == 4
 
 
+@pytest.mark.parametrize("about", ["loja", ""])
+def test_a_channel_that_is_listed_late_has_the_last_audit(world: _Audited, about: str) -> None:
+    world.receive("LOST", arrives=False)
+    world.hook.auditor.repository.want([wish_after(about, world.clock.time())])
+    del world.gateway.statuses["loja"]
+    world.put("obra")
+    world.run(130)
+    world.put()
+    world.skip(1650)
+    world.run(50)
+
+    assert "LOST" in world.missed()
+
+
 def test_flapping_does_not_put_an_audit_off_and_looks_as_far_back(world: _Audited) -> None:
     began = world.clock.time()
     world.receive("LOST", arrives=False)
