@@ -521,6 +521,28 @@ def test_lists_that_fail_do_not_count_towards_a_restart(make: Callable[..., Worl
     assert world.gateway.calls_of("loja") == ["reconnect"] * 3 + ["delete", "create"]
 
 
+def test_a_deletion_for_which_there_was_no_thread_is_not_made_good(
+    make: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make(Options(allow_restart=True, cooldown=10.0, verify=5.0), hooks=1)
+    world.gateway.on_call = lambda _call, _name: None
+    start, refused = world.hook.workers._start, []
+
+    def start_unless_it_deletes(work: Any) -> None:
+        if getattr(work.args[-1], "step", None) is Step.DELETE:
+            refused.append(work)
+            raise RuntimeError
+        start(work)
+
+    monkeypatch.setattr(world.hook.workers, "_start", start_unless_it_deletes)
+    _drop(world, "loja")
+    world.run(300, until=lambda: bool(refused))
+    del world.gateway.statuses["loja"]
+    world.run(60)
+    assert world.outcomes("loja")[-1] == "unknown_channel"
+    assert set(world.gateway.calls_of("loja")) == {"reconnect"}
+
+
 # What stays, and what does not.
 
 
