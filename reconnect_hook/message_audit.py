@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -16,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, sqlite
 
 from reconnect_hook.audit_log import EventLog
+from reconnect_hook.context import Interrupted
 from reconnect_hook.repository import add_missing
 from reconnect_hook.schema import message_audit, missed_message
 from reconnect_hook.workers import OneAtATime, StartThread, start_thread
@@ -492,6 +494,7 @@ class MessageAuditor:
         self._on_end = on_end
         self._mode = mode
         self._threads = OneAtATime(start)
+        self._stopped = threading.Event()
         self._clock = clock
         self._listed: Mapping[str, Channel] = {}
         self._listed_at = float("-inf")
@@ -515,10 +518,16 @@ class MessageAuditor:
         """Run due audits in a thread, unless one is running; without a thread, they stay due."""
         self._threads.begin(self._run)
 
+    def stop(self) -> None:
+        """Stop before the next page or statement; what is claimed becomes due again."""
+        self._stopped.set()
+
     def _run(self) -> None:
         try:
-            while due := self.repository.claim():
+            while not self._stopped.is_set() and (due := self.repository.claim()):
                 self._work(due)
+        except Interrupted:
+            pass
         except (StateError, GatewayError) as error:
             _log.warning("messages cannot be audited: %s; trying again", error)
         except Exception:  # noqa: BLE001
@@ -544,6 +553,8 @@ class MessageAuditor:
 
         def go_on() -> None:
             nonlocal held, renewed_at
+            if self._stopped.is_set():
+                raise Interrupted
             if self._clock.monotonic() >= renewed_at + _RENEW_SECONDS:
                 renewed_at = self._clock.monotonic()
                 held = self.repository.renew(held)

@@ -161,10 +161,11 @@ class GatewayReconciler:
             self._metrics.forget_channel(name)
 
     def stop(self) -> None:
-        """Start no further work, and cancel probes and deliveries."""
+        """Start no further work, and cancel probes, audits and deliveries."""
         self._stopping = True
         self._workers.cancel_probes()
         if self._beside is not None:
+            self._beside.auditor.stop()
             self._beside.replayer.stop()
 
     def give_back(self) -> None:

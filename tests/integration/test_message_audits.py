@@ -245,6 +245,21 @@ def test_a_channel_that_is_listed_late_has_the_last_audit(world: _Audited, about
     assert "LOST" in world.missed()
 
 
+def test_audits_end_with_their_gateway_and_are_made_when_it_is_back(world: _Audited) -> None:
+    world.hooks[1].die()
+    for name in ("loja", "obra"):
+        world.put(name)
+        world.hook.auditor.repository.want_now(name)
+    world.gateway.on_call = lambda _call, _name: world.hook.reconciler.stop()
+    world.run(10)
+    assert world.audits() == 1
+    world.gateway.on_call = lambda _call, _name: None
+    world.restart()
+    world.run(910)
+    results = [one.result for one in world.hook.auditor.repository.last().values()]
+    assert results == [AuditResult.COMPLETE] * 2
+
+
 def test_flapping_does_not_put_an_audit_off_and_looks_as_far_back(world: _Audited) -> None:
     began = world.clock.time()
     world.receive("LOST", arrives=False)
