@@ -37,6 +37,8 @@ FIRST_SECONDS = 120.0
 SECOND_SECONDS = 1800.0
 """Second audit after it: gateways retry failed deliveries for that long."""
 DAY_SECONDS = 86_400.0
+LONGEST_WAIT_SECONDS = DAY_SECONDS + 3600.0
+"""Longest time until an audit is due; a later one is from before the clock was set back."""
 LONGEST_SECONDS = 7 * DAY_SECONDS
 """Longest period of an audit: the events store keeps ids for as long."""
 _EARLIER_SECONDS = 900.0  # an outage may begin this long before its alert
@@ -295,8 +297,7 @@ class AuditRepository(GatewayAudits):
             at = now(connection)
             due = sa.select(row.key, row.channel, row.since, row.due_at, row.last_due_at).where(
                 row.gateway == self._gateway,
-                # A later one is from before the clock was set back.
-                (row.due_at <= at) | (row.due_at > at + DAY_SECONDS),
+                (row.due_at <= at) | (row.due_at > at + LONGEST_WAIT_SECONDS),
             )
             found = connection.execute(due.order_by(row.key).limit(_TOGETHER)).all()
             if found and found[0].key == _WHOLE:
@@ -310,7 +311,7 @@ class AuditRepository(GatewayAudits):
                     day_ago = at - DAY_SECONDS
                     since = one.since if (one.since or at) < at else day_ago
                     last_in = (one.last_due_at or at) - at
-                    last_in = last_in if 0 < last_in <= DAY_SECONDS else 0.0
+                    last_in = last_in if 0 < last_in <= LONGEST_WAIT_SECONDS else 0.0
                     claimed.append(DueAudit(one.key, one.channel, since, last_in, until))
             return claimed
 
@@ -368,7 +369,7 @@ class AuditRepository(GatewayAudits):
                 add_missing(connection, message_audit, [key])
             elif due is not None and row["due_at"] == due.claimed_until:
                 last = row["last_due_at"]
-                again = last is not None and at < last <= at + DAY_SECONDS
+                again = last is not None and at < last <= at + LONGEST_WAIT_SECONDS
                 over = dict.fromkeys(("due_at", "last_due_at", "since"))
                 values |= {"due_at": last} if again else over
             connection.execute(sa.update(message_audit).where(*mine).values(values))
