@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -16,6 +17,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, sqlite
 
 from reconnect_hook.audit_log import EventLog
+from reconnect_hook.context import Interrupted
+from reconnect_hook.repository import add_missing
 from reconnect_hook.schema import message_audit, missed_message
 from reconnect_hook.workers import OneAtATime, StartThread, start_thread
 from zapwatch.channels import Channel, Status, channel_key
@@ -24,7 +27,7 @@ from zapwatch.config.gateway import AuditMode
 from zapwatch.db import Database, StateError, now, now_column
 from zapwatch.gateways.base import Gateway, GatewayError
 from zapwatch.messages.received import Delivered, Received, ReceivedMessage, Wanted
-from zapwatch.messages.source import MessageSource
+from zapwatch.messages.source import MessageSource, no_pause
 from zapwatch.messages.webhook_log import MessageLogError
 
 _log = logging.getLogger("reconnect_hook")
@@ -34,6 +37,8 @@ FIRST_SECONDS = 120.0
 SECOND_SECONDS = 1800.0
 """Second audit after it: gateways retry failed deliveries for that long."""
 DAY_SECONDS = 86_400.0
+LONGEST_WAIT_SECONDS = DAY_SECONDS + 3600.0
+"""Longest time until an audit is due; a later one is from before the clock was set back."""
 LONGEST_SECONDS = 7 * DAY_SECONDS
 """Longest period of an audit: the events store keeps ids for as long."""
 _EARLIER_SECONDS = 900.0  # an outage may begin this long before its alert
@@ -292,8 +297,7 @@ class AuditRepository(GatewayAudits):
             at = now(connection)
             due = sa.select(row.key, row.channel, row.since, row.due_at, row.last_due_at).where(
                 row.gateway == self._gateway,
-                # A later one is from before the clock was set back.
-                (row.due_at <= at) | (row.due_at > at + DAY_SECONDS),
+                (row.due_at <= at) | (row.due_at > at + LONGEST_WAIT_SECONDS),
             )
             found = connection.execute(due.order_by(row.key).limit(_TOGETHER)).all()
             if found and found[0].key == _WHOLE:
@@ -306,7 +310,8 @@ class AuditRepository(GatewayAudits):
                 if connection.execute(update).rowcount == 1:
                     day_ago = at - DAY_SECONDS
                     since = one.since if (one.since or at) < at else day_ago
-                    last_in = max(0.0, (one.last_due_at or at) - at)
+                    last_in = (one.last_due_at or at) - at
+                    last_in = last_in if 0 < last_in <= LONGEST_WAIT_SECONDS else 0.0
                     claimed.append(DueAudit(one.key, one.channel, since, last_in, until))
             return claimed
 
@@ -328,11 +333,17 @@ class AuditRepository(GatewayAudits):
         return self._database.transact(work)
 
     def finish(self, due: DueAudit, *, next_at: float | None = None) -> None:
-        """End a claim without a result; the next audit is due at ``next_at``, if any."""
+        """End a claim without a result; the next audit is due at ``next_at``, if any.
+
+        The last audit of an outage comes first: it finds channels that were not listed yet.
+        """
 
         def work(connection: sa.Connection) -> None:
-            mine = (*self._audit(due.key), message_audit.c.due_at == due.claimed_until)
-            values = {"due_at": next_at, "since": None, "last_due_at": next_at}
+            row = message_audit.c
+            mine = (*self._audit(due.key), row.due_at == due.claimed_until)
+            values: dict[str, Any] = {"due_at": next_at, "since": None, "last_due_at": next_at}
+            if due.last_due_in:
+                values = {"due_at": row.last_due_at}
             connection.execute(sa.update(message_audit).where(*mine).values(values))
 
         self._database.transact(work)
@@ -354,15 +365,14 @@ class AuditRepository(GatewayAudits):
             mine = self._audit(channel.key)
             row = connection.execute(sa.select(message_audit).where(*mine)).mappings().first()
             if row is None:
-                key = {"gateway": self._gateway, "key": channel.key}
-                connection.execute(sa.insert(message_audit).values(key | values))
-            else:
-                if due is not None and row["due_at"] == due.claimed_until:
-                    last = row["last_due_at"]
-                    again = last is not None and at < last <= at + DAY_SECONDS
-                    over = dict.fromkeys(("due_at", "last_due_at", "since"))
-                    values |= {"due_at": last} if again else over
-                connection.execute(sa.update(message_audit).where(*mine).values(values))
+                key = {"gateway": self._gateway, "key": channel.key, "channel": channel.id}
+                add_missing(connection, message_audit, [key])
+            elif due is not None and row["due_at"] == due.claimed_until:
+                last = row["last_due_at"]
+                again = last is not None and at < last <= at + LONGEST_WAIT_SECONDS
+                over = dict.fromkeys(("due_at", "last_due_at", "since"))
+                values |= {"due_at": last} if again else over
+            connection.execute(sa.update(message_audit).where(*mine).values(values))
             self._record_missed(connection, channel.key, audit, at)
 
         self._database.transact(work)
@@ -485,6 +495,7 @@ class MessageAuditor:
         self._on_end = on_end
         self._mode = mode
         self._threads = OneAtATime(start)
+        self._stopped = threading.Event()
         self._clock = clock
         self._listed: Mapping[str, Channel] = {}
         self._listed_at = float("-inf")
@@ -508,10 +519,16 @@ class MessageAuditor:
         """Run due audits in a thread, unless one is running; without a thread, they stay due."""
         self._threads.begin(self._run)
 
+    def stop(self) -> None:
+        """Stop before the next page or statement; what is claimed becomes due again."""
+        self._stopped.set()
+
     def _run(self) -> None:
         try:
-            while due := self.repository.claim():
+            while not self._stopped.is_set() and (due := self.repository.claim()):
                 self._work(due)
+        except Interrupted:
+            pass
         except (StateError, GatewayError) as error:
             _log.warning("messages cannot be audited: %s; trying again", error)
         except Exception:  # noqa: BLE001
@@ -537,6 +554,8 @@ class MessageAuditor:
 
         def go_on() -> None:
             nonlocal held, renewed_at
+            if self._stopped.is_set():
+                raise Interrupted
             if self._clock.monotonic() >= renewed_at + _RENEW_SECONDS:
                 renewed_at = self._clock.monotonic()
                 held = self.repository.renew(held)
@@ -569,11 +588,11 @@ class MessageAuditor:
         self._on_end(channel.id, audit.result)
 
     def audit(
-        self, wanted: Sequence[tuple[Channel, float]], go_on: Callable[[], None] = lambda: None
+        self, wanted: Sequence[tuple[Channel, float]], go_on: Callable[[], None] = no_pause
     ) -> list[tuple[Channel, Audit]]:
         """Audit channels, each since its Unix time, with one read of the log.
 
-        ``go_on`` is called after each channel.
+        ``go_on`` is called after each channel, page of its messages and statement.
         """
         if self._messages is None:
             unknown = Audit(
@@ -584,22 +603,31 @@ class MessageAuditor:
         since = min((moment for _, moment in wanted), default=until)
         try:
             # Read first, so that the lists need not be kept for the comparison.
-            delivered = self._messages.delivered([one.message_key for one, _ in wanted], since)
+            keys = [one.message_key for one, _ in wanted]
+            delivered = self._messages.delivered(keys, since, go_on)
         except MessageLogError as error:
             unread = Audit(AuditResult.UNKNOWN, why=str(error))
             return [(channel, unread) for channel, _ in wanted]
         audits = []
         for channel, moment in wanted:
-            audits.append((channel, self._compare(channel, delivered, moment, until)))
+            audits.append((channel, self._compare(channel, delivered, moment, until, go_on)))
             go_on()
         return audits
 
-    def _compare(self, channel: Channel, delivered: Delivered, since: float, until: float) -> Audit:
+    def _compare(
+        self,
+        channel: Channel,
+        delivered: Delivered,
+        since: float,
+        until: float,
+        go_on: Callable[[], None],
+    ) -> Audit:
         """Compare a channel's messages with those that arrived."""
         key = channel.message_key
         missing, again = self.repository.recorded(channel.key, since)
 
         def absent(ids: Collection[str]) -> Collection[str]:
+            go_on()
             return set(ids).difference(delivered.among(key, ids), again)
 
         try:

@@ -11,7 +11,8 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -95,11 +96,15 @@ class Consumer:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A claim on a channel's deliveries until a Unix time; each delivery renews it."""
+    """A claim on a channel's deliveries until a Unix time.
+
+    Each delivery renews it; long reads do from ``renew_at`` of the monotonic clock.
+    """
 
     key: str
     channel: str
     until: float
+    renew_at: float
 
 
 class LostClaimError(Exception):
@@ -145,18 +150,36 @@ class ReplayRepository(GatewayAudits):
             one = next((one for one in found if only in {None, one.key}), None)
             if one is None:
                 return None
-            until = at + CLAIM_SECONDS
+            claim = self._claim_at(at, one.key, one.channel)
             claimed = sa.update(message_audit).where(*self._audit(one.key))
-            connection.execute(claimed.values(replay_at=until))
+            connection.execute(claimed.values(replay_at=claim.until))
             sending = (*self._missed(one.key), missed_message.c.replay == Replay.SENDING)
             connection.execute(
                 sa.update(missed_message)
                 .where(*sending)
                 .values(replay=Replay.UNKNOWN, replay_detail=DIED)
             )
-            return Claim(one.key, one.channel, until)
+            return claim
 
         return self._database.transact(work)
+
+    def _claim_at(self, at: float, key: str, channel: str) -> Claim:
+        renew_at = self._database.clock.monotonic() + CLAIM_SECONDS / 3
+        return Claim(key, channel, at + CLAIM_SECONDS, renew_at)
+
+    def renew(self, claim: Claim) -> Claim:
+        """Renew a claim if it is time; raise LostClaimError."""
+        if self._database.clock.monotonic() < claim.renew_at:
+            return claim
+        return self._database.transact(partial(self._renew, claim))
+
+    def _renew(self, claim: Claim, connection: sa.Connection) -> Claim:
+        renewed = self._claim_at(now(connection), claim.key, claim.channel)
+        held = (*self._audit(claim.key), message_audit.c.replay_at == claim.until)
+        update = sa.update(message_audit).where(*held).values(replay_at=renewed.until)
+        if connection.execute(update).rowcount != 1:
+            raise LostClaimError
+        return renewed
 
     def waiting(self, key: str) -> dict[str, float]:
         """Return the ids and times of the next messages to deliver, the oldest first."""
@@ -178,14 +201,10 @@ class ReplayRepository(GatewayAudits):
         """
 
         def work(connection: sa.Connection) -> tuple[Claim, bool]:
-            at = now(connection)
-            held = (*self._audit(claim.key), message_audit.c.replay_at == claim.until)
-            renewed = replace(claim, until=at + CLAIM_SECONDS)
-            update = sa.update(message_audit).where(*held).values(replay_at=renewed.until)
-            if connection.execute(update).rowcount != 1:
-                raise LostClaimError
+            renewed = self._renew(claim, connection)
             row = missed_message.c
             free = (*self._missed(claim.key), row.id == id_, row.replay.is_(None))
+            at = now(connection)
             values = {"replay": Replay.SENDING, "replayed_at": at, "replay_detail": ""}
             noted = sa.update(missed_message).where(*free, row.arrived_at.is_(None))
             return renewed, connection.execute(noted.values(values)).rowcount == 1
@@ -382,13 +401,20 @@ class MessageReplayer:
     def _deliver_batch(self, run: _Run, channel: Channel, batch: Mapping[str, float]) -> None:
         """Deliver those messages of a batch that have still not arrived, the oldest first."""
         key, since, until = run.claim.key, min(batch.values()), max(batch.values())
-        delivered = run.messages.delivered([channel.message_key], since)
+
+        def go_on() -> None:
+            run.claim = self._repository.renew(run.claim)
+
+        def among(ids: Collection[str]) -> Collection[str]:
+            go_on()
+            return set(left).intersection(ids)
+
+        delivered = run.messages.delivered([channel.message_key], since, go_on)
         arrived = delivered.among(channel.message_key, batch)
         if arrived:
             self._repository.note_arrived(key, arrived)
         left = [id_ for id_ in batch if id_ not in arrived]
-        wanted = Wanted(since, until, frozenset(left).intersection, events=True)
-        received = self._client.received(channel, wanted)
+        received = self._client.received(channel, Wanted(since, until, among, events=True))
         for id_ in left:
             if run.why or self._stopped.is_set():
                 return

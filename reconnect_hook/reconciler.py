@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.decision import MakeCall
-from reconnect_hook.message_audit import DAY_SECONDS, MessageAuditor
+from reconnect_hook.message_audit import LONGEST_WAIT_SECONDS, MessageAuditor
 from reconnect_hook.message_replay import CLAIM_SECONDS, MessageReplayer
 from reconnect_hook.metrics import OfGateway
 from reconnect_hook.models import AT_REST, FAILURES, LEASE_SECONDS, ROUND_SECONDS, GatewayRow
@@ -70,7 +70,7 @@ class Beside:
 
     def begin(self, polled: Polled) -> None:
         """Start due audits and deliveries."""
-        if polled.is_due(polled.audit_at, DAY_SECONDS):
+        if polled.is_due(polled.audit_at, LONGEST_WAIT_SECONDS):
             self.auditor.begin()
         if polled.is_due(polled.replay_at, CLAIM_SECONDS):
             self.replayer.begin()
@@ -161,10 +161,11 @@ class GatewayReconciler:
             self._metrics.forget_channel(name)
 
     def stop(self) -> None:
-        """Start no further work, and cancel probes and deliveries."""
+        """Start no further work, and cancel probes, audits and deliveries."""
         self._stopping = True
         self._workers.cancel_probes()
         if self._beside is not None:
+            self._beside.auditor.stop()
             self._beside.replayer.stop()
 
     def give_back(self) -> None:

@@ -444,6 +444,7 @@ class Recorder:
         at, listed = changes.at, channels.get(row.key)
         if answer is None:
             row.phase, row.next_at = Phase.IDLE, at + RETRY_SECONDS
+            row.restarting = row.restarting and row.step is not Step.DELETE
             return
         changes.attempts.add(AttemptKind.REPAIR, row.key, *_answer_step(answer))
         if answer.is_fault:

@@ -215,16 +215,19 @@ def ensure_row(
     mine = (channel.c.gateway == name, channel.c.key == key)
     if connection.scalar(sa.select(channel.c.key).where(*mine)) is None:
         row = {"gateway": name, "key": key, "channel": channel_name, "listed": listed}
-        connection.execute(sa.insert(channel).values(row))
+        add_missing(connection, channel, [row])
 
 
-def add_gateway(connection: sa.Connection, name: str) -> None:
-    """Add a gateway's row if it is missing."""
-    insert = _insert(connection)(gateway).values(gateway=name)
-    if isinstance(insert, sqlite.Insert):
-        connection.execute(insert.on_conflict_do_nothing())
+def add_missing(
+    connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, object]]
+) -> None:
+    """Add rows; those that another program has added stay."""
+    if not rows:
+        return
+    if connection.dialect.name == "sqlite":
+        connection.execute(sqlite.insert(table).on_conflict_do_nothing(), rows)
     else:
-        connection.execute(insert.prefix_with("IGNORE"))
+        connection.execute(mysql.insert(table).prefix_with("IGNORE"), rows)
 
 
 # Raises.
@@ -317,10 +320,6 @@ def _raise_statements() -> tuple[_Statement, _Statement]:
 
 
 _RAISE_SQLITE, _RAISE_MYSQL = _raise_statements()
-
-
-def _insert(connection: sa.Connection) -> Any:
-    return sqlite.insert if connection.dialect.name == "sqlite" else mysql.insert
 
 
 # The lead of a gateway.

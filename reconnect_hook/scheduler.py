@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Collection, Iterable
-
-import sqlalchemy as sa
+from functools import partial
 
 from reconnect_hook.message_audit import prune_audits
 from reconnect_hook.probe_limits import prune_echoes
 from reconnect_hook.reconciler import GatewayReconciler, Polled
 from reconnect_hook.recorder import RETRY_SECONDS
-from reconnect_hook.repository import add_gateway, prune_records, prune_rows, read_due
+from reconnect_hook.repository import add_missing, prune_records, prune_rows, read_due
 from reconnect_hook.scan_links import prune_links
+from reconnect_hook.schema import gateway
 from zapwatch.db import Database, StateError
 from zapwatch.server import start_thread
 
@@ -33,13 +33,9 @@ def poll(database: Database) -> dict[str, Polled]:
 
 
 def add_gateways(database: Database, names: Iterable[str]) -> None:
-    """Add the gateways' missing rows; raises StateError."""
-
-    def work(connection: sa.Connection) -> None:
-        for name in names:
-            add_gateway(connection, name)
-
-    database.transact(work)
+    """Add the gateways' missing rows; raises StateError, also without any."""
+    rows = [{"gateway": name} for name in names]
+    database.transact(partial(add_missing, table=gateway, rows=rows))
 
 
 class Scheduler:
@@ -119,17 +115,20 @@ class Scheduler:
             self._wanted.clear()
 
     def run_once(self) -> float:
-        """Step all reconcilers; return the seconds until the next step; raises StateError."""
+        """Step all reconcilers; return the seconds until the next step.
+
+        Then raises the first exception that one of them has met.
+        """
         with self._lock:
             reconcilers = list(self._reconcilers.values())
             ending = list(self._ending)
         polled = self._poll_if_due(reconcilers)
-        errors: list[StateError] = []
+        errors: list[Exception] = []
         pauses: list[float] = []
         for one in reconcilers:
             try:
                 pauses.append(one.step(polled.get(one.name) if polled else None))
-            except StateError as error:
+            except Exception as error:  # noqa: BLE001 - the other gateways go on
                 errors.append(error)
         for one in ending:
             self._end(one)
@@ -161,7 +160,7 @@ class Scheduler:
             if one.is_idle or self._clock.monotonic() >= until:
                 one.give_back()
                 self._forget(one)
-        except StateError as error:
+        except Exception as error:  # noqa: BLE001 - it must end
             if self._clock.monotonic() >= until:
                 _log.warning("state: %s; what is under way goes on in 10 s", error)
                 self._forget(one)

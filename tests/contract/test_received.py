@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
@@ -256,7 +256,9 @@ class _Consumer:
 
     got: set[str]
 
-    def delivered(self, keys: Collection[str], since: float) -> Delivered:
+    def delivered(
+        self, keys: Collection[str], since: float, _pause: Callable[[], None]
+    ) -> Delivered:
         """Tell of the channel ``loja``."""
         assert since < _since(0.5)
         return Delivered(lambda _key, ids: self.got & set(ids), keys if self.got else ())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import sqlalchemy as sa
@@ -19,6 +21,7 @@ from reconnect_hook.models import (
     WINDOW_SECONDS,
     GatewayRow,
 )
+from reconnect_hook.reconciler import GatewayReconciler
 from reconnect_hook.repository import read_gateway
 from tests.support.states import firing
 from tests.support.world import GATEWAY, Options, World
@@ -228,6 +231,18 @@ def _fail(world: World, attempts: int = 1) -> None:
     world.gateway.call_error = None
 
 
+def test_a_fault_at_one_gateway_stops_no_other(
+    make: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, steps = make(hooks=1), itertools.count()
+    other = SimpleNamespace(name="other", leads=False, listed=None, step=lambda _: next(steps))
+    world.hook.scheduler.add([cast("GatewayReconciler", other)])
+    monkeypatch.setattr(world.hook.reconciler, "step", lambda _: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        world.hook.scheduler.run_once()
+    assert next(steps) == 1
+
+
 def test_nothing_is_asked_where_nothing_waits(make: Callable[..., World]) -> None:
     world = make()
     world.run(600)
@@ -353,7 +368,7 @@ def test_one_list_judges_many_rows_some_at_a_time(make: Callable[..., World]) ->
 
     world.run(30)
     assert ended[-1] == 1200
-    assert max(after - before for before, after in pairwise(ended)) <= 500
+    assert max(after - before for before, after in itertools.pairwise(ended)) <= 500
     assert world.gateway.lists == 1
     assert len(world.lines()) == 1200
 

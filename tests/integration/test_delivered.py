@@ -142,6 +142,9 @@ def test_a_log_is_read_as_far_back_as_the_time_and_a_little_more(log: _Log) -> N
     assert set(delivered.heard) == {"loja"}
     assert list(delivered.gaps) == []
     assert list(log.delivered(hours=0.001).heard) == []
+    pauses: list[None] = []
+    log.source.delivered(["loja"], Clock().time() - _HOUR, lambda: pauses.append(None))
+    assert len(pauses) > 1, "one for each statement"
 
 
 @pytest.mark.parametrize("is_purged", [True, False])

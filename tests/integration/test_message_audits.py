@@ -231,6 +231,35 @@ def test_a_gateway_that_was_down_has_each_of_its_channels_audited_twice(world: _
     assert world.audits() == 4
 
 
+@pytest.mark.parametrize("about", ["loja", ""])
+def test_a_channel_that_is_listed_late_has_the_last_audit(world: _Audited, about: str) -> None:
+    world.receive("LOST", arrives=False)
+    world.hook.auditor.repository.want([wish_after(about, world.clock.time())])
+    del world.gateway.statuses["loja"]
+    world.put("obra")
+    world.run(130)
+    world.put()
+    world.skip(1650)
+    world.run(50)
+
+    assert "LOST" in world.missed()
+
+
+def test_audits_end_with_their_gateway_and_are_made_when_it_is_back(world: _Audited) -> None:
+    world.hooks[1].die()
+    for name in ("loja", "obra"):
+        world.put(name)
+        world.hook.auditor.repository.want_now(name)
+    world.gateway.on_call = lambda _call, _name: world.hook.reconciler.stop()
+    world.run(10)
+    assert world.audits() == 1
+    world.gateway.on_call = lambda _call, _name: None
+    world.restart()
+    world.run(910)
+    results = [one.result for one in world.hook.auditor.repository.last().values()]
+    assert results == [AuditResult.COMPLETE] * 2
+
+
 def test_flapping_does_not_put_an_audit_off_and_looks_as_far_back(world: _Audited) -> None:
     began = world.clock.time()
     world.receive("LOST", arrives=False)
@@ -255,10 +284,11 @@ def test_records_of_channels_that_have_left_are_forgotten(world: _Audited) -> No
     assert world.hook.auditor.repository.missed("loja") == []
 
 
-@pytest.mark.parametrize(("count", "seconds", "lists"), [(50, 60, 1), (120, 0, 1)])
+@pytest.mark.parametrize(("count", "seconds", "read"), [(50, 60, 0), (120, 0, 0), (1, 30, 5000)])
 def test_audits_of_many_channels_stay_claimed_and_share_a_list(
-    world: _Audited, monkeypatch: pytest.MonkeyPatch, count: int, seconds: int, lists: int
+    world: _Audited, monkeypatch: pytest.MonkeyPatch, count: int, seconds: int, read: int
 ) -> None:
+    world.messages.takes = read
     names = [f"channel{number:03d}" for number in range(count)]
     for name in names:
         world.put(name)
@@ -287,7 +317,7 @@ def test_audits_of_many_channels_stay_claimed_and_share_a_list(
 
     assert world.audits() == count
     assert taken == []
-    assert world.gateway.lists == lists
+    assert world.gateway.lists == 1
     assert all(one.due_at is None for one in repository.last().values())
     world.put("new")
     repository.want_now("new")
@@ -573,6 +603,22 @@ def test_two_hooks_deliver_one_channel_of_a_gateway_at_a_time(world: _Audited) -
     claims = [one.claim() for one in both]
 
     assert [claim is None for claim in claims] == [False, True]
+
+
+def test_a_delivery_whose_log_is_read_slowly_stays_claimed(world: _Audited) -> None:
+    world.lose("A")
+    other, taken = ReplayRepository(world.hooks[1].database, GATEWAY), []
+    world.hooks[1].die()
+    world.messages.takes = 2000
+    answer = world.gateway.received
+
+    def received(channel: Channel, wanted: Wanted) -> Received:
+        taken.append(other.claim())
+        return answer(channel, wanted)
+
+    world.gateway.received = received  # type: ignore[method-assign]
+    assert world.deliver() == ["A"]
+    assert not any(taken)
 
 
 def test_a_hook_that_is_told_to_end_leaves_the_rest_to_the_next(world: _Audited) -> None:

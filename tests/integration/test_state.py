@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.history import RepairHistory
+from reconnect_hook.message_audit import Audit, AuditRepository, AuditResult
 from reconnect_hook.migrate import open_state
 from reconnect_hook.models import (
     LEASE_SECONDS,
@@ -47,7 +48,7 @@ from reconnect_hook.schema import channel, repair_log
 from tests.support.states import StateClock, firing, sqlite_url
 from tests.support.threads import at_once
 from tests.support.world import GATEWAY, Options, World
-from zapwatch.channels import Status, channel_key
+from zapwatch.channels import Channel, Status, channel_key
 from zapwatch.db import Database, StateError, UnavailableError, now, now_column
 from zapwatch.gateways.base import GatewayErrorKind, QrKind
 
@@ -266,6 +267,32 @@ def test_what_is_raised_while_it_is_being_closed_stays(state: Database, other: D
         at_once(lambda: lead.write(end), lambda: _accept(other, *_MANY))
         found = {row.channel: row.raised_in for row in _open_rows(state)}
         assert found == dict.fromkeys(_MANY, number + 1)
+
+
+@pytest.mark.parametrize("work", ["pause", "audit"])
+def test_what_another_hook_adds_meanwhile_is_no_fault(
+    database: sa.URL, opened: Callable[..., Database], work: str
+) -> None:
+    """Not on SQLite, which has one writer at a time."""
+
+    def add(by: Database) -> None:
+        if work == "pause":
+            writer = AlertWriter(by, GATEWAY, BACKOFF)
+            OperatorActions(by, GATEWAY, writer, lambda: None).pause("loja", None)
+        else:
+            channel = Channel("loja", Status.CONNECTED)
+            AuditRepository(by, GATEWAY).record(channel, Audit(AuditResult.COMPLETE))
+
+    mine, other = opened(database), opened(database)
+    waiting = [other]
+
+    def meanwhile(_connection: sa.Connection, statement: object, *_: object) -> None:
+        if waiting and isinstance(statement, sa.Insert):
+            add(waiting.pop())
+
+    sa.event.listen(mine._engine, "before_execute", meanwhile)
+    add(mine)
+    assert waiting == []
 
 
 def test_gateways_do_not_see_each_other(state: Database) -> None:
@@ -492,6 +519,28 @@ def test_lists_that_fail_do_not_count_towards_a_restart(make: Callable[..., Worl
     assert "delete" not in world.gateway.calls_of("loja")
     world.run(100, until=lambda: "create" in world.gateway.calls_of("loja"))
     assert world.gateway.calls_of("loja") == ["reconnect"] * 3 + ["delete", "create"]
+
+
+def test_a_deletion_for_which_there_was_no_thread_is_not_made_good(
+    make: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make(Options(allow_restart=True, cooldown=10.0, verify=5.0), hooks=1)
+    world.gateway.on_call = lambda _call, _name: None
+    start, refused = world.hook.workers._start, []
+
+    def start_unless_it_deletes(work: Any) -> None:
+        if getattr(work.args[-1], "step", None) is Step.DELETE:
+            refused.append(work)
+            raise RuntimeError
+        start(work)
+
+    monkeypatch.setattr(world.hook.workers, "_start", start_unless_it_deletes)
+    _drop(world, "loja")
+    world.run(300, until=lambda: bool(refused))
+    del world.gateway.statuses["loja"]
+    world.run(60)
+    assert world.outcomes("loja")[-1] == "unknown_channel"
+    assert set(world.gateway.calls_of("loja")) == {"reconnect"}
 
 
 # What stays, and what does not.

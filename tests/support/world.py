@@ -59,6 +59,7 @@ from zapwatch.messages.received import (
     Wanted,
     read_pages,
 )
+from zapwatch.messages.source import no_pause
 from zapwatch.messages.webhook_log import MessageLogError
 
 GATEWAY = "wpp"
@@ -260,6 +261,8 @@ class FakeMessages:
         self.is_down = False
         self.ids: dict[str, set[str]] = {}
         """Ids of arrived messages by channel key."""
+        self.takes = 0.0
+        """Seconds of one read by delivered()."""
 
     def carry(self, channel: str, text: str) -> None:
         """Record a text that arrives at a channel."""
@@ -273,9 +276,14 @@ class FakeMessages:
         ages = {key: self._clock.time() - at for key, at in self.came.items() if at >= since}
         return RecentMessages(ages, {token for token, at in self.echoes.items() if at >= since})
 
-    def delivered(self, _keys: Collection[str], since: float) -> Delivered:
+    def delivered(
+        self, _keys: Collection[str], since: float, pause: Callable[[], None] = no_pause
+    ) -> Delivered:
         if self.is_down:
             raise MessageLogError("made up")
+        for _ in range(10):
+            self._clock.seconds += self.takes / 10
+            pause()
         return Delivered(
             lambda key, ids: self.ids.get(key, set()) & set(ids),
             {key for key, at in self.came.items() if at >= since},

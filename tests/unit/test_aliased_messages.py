@@ -9,7 +9,7 @@ from zapwatch.channels import Channel, NamedChannel, Status
 from zapwatch.messages.history import History
 from zapwatch.messages.log_tailer import ActivitySnapshot, RecentMessages
 from zapwatch.messages.received import Delivered
-from zapwatch.messages.source import AliasedMessages
+from zapwatch.messages.source import AliasedMessages, no_pause
 from zapwatch.messages.webhook_log import Direction
 
 _LOJA = Channel("Loja 1", Status.CONNECTED, alias="ABCDEF-12345")
@@ -62,7 +62,10 @@ class Source:
             found[key].note(_NOW - 60 * minute)
         return found
 
-    def delivered(self, keys: Collection[str], since: float) -> Delivered:
+    def delivered(
+        self, keys: Collection[str], since: float, pause: Callable[[], None] = no_pause
+    ) -> Delivered:
+        pause()
         assert since == _NOW
         return Delivered(lambda *_: (), keys)
 
@@ -157,7 +160,9 @@ def test_an_alias_that_is_the_name_is_no_other_channel() -> None:
 def test_what_was_delivered_is_asked_by_the_names_of_the_source() -> None:
     messages = AliasedMessages(Source(), _NAMED, Listed())
 
-    assert messages.delivered([_LOJA.message_key], _NOW).heard == ["ABCDEF-12345"]
+    pauses: list[None] = []
+    found = messages.delivered([_LOJA.message_key], _NOW, lambda: pauses.append(None))
+    assert (found.heard, len(pauses)) == (["ABCDEF-12345"], 1)
 
 
 def test_a_list_that_tells_the_names_is_asked_once_a_minute() -> None:

@@ -95,7 +95,7 @@ class Activity:
         ages = {key: view.now - last for key, last in view.last_message.items()}
         return RecentMessages({key: age for key, age in ages.items() if age <= seconds})
 
-    def delivered(self, _keys: Collection[str], _since: float) -> Delivered:
+    def delivered(self, *_: object) -> Delivered:
         """Raise MessageLogError: the list shows no single messages."""
         raise MessageLogError("the channel list shows no single messages")
 

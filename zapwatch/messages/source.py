@@ -40,6 +40,10 @@ from zapwatch.messages.received import Delivered, IdSet
 from zapwatch.messages.webhook_log import Head, MessageLog, MessageLogError, Row
 
 
+def no_pause() -> None:
+    """Do nothing between two statements."""
+
+
 class MessageSource(Protocol):
     """Messages of one gateway's channels; every query raises MessageLogError.
 
@@ -64,8 +68,13 @@ class MessageSource(Protocol):
     def recent(self, seconds: float) -> RecentMessages:
         """Return the messages of the last ``seconds``."""
 
-    def delivered(self, keys: Collection[str], since: float, /) -> Delivered:
-        """Return what has arrived at the channels ``keys`` since ``since`` (Unix seconds)."""
+    def delivered(
+        self, keys: Collection[str], since: float, pause: Callable[[], None] = ..., /
+    ) -> Delivered:
+        """Return what has arrived at the channels ``keys`` since ``since`` (Unix seconds).
+
+        ``pause`` is called between statements.
+        """
 
     def histories(
         self, wanted: Collection[str], pause: Callable[[], None], /
@@ -185,7 +194,9 @@ class LogMessages:
             before = rows[-1].id
         return recent
 
-    def delivered(self, keys: Collection[str], since: float) -> Delivered:
+    def delivered(
+        self, keys: Collection[str], since: float, pause: Callable[[], None] = no_pause
+    ) -> Delivered:
         """Read the log backwards, and keep the hashes of ids in memory."""
         self._list_names()
         arrived = {key: IdSet() for key in keys}
@@ -196,6 +207,7 @@ class LogMessages:
         before, oldest = head.newest_id + 1, head.now
         for _ in range(0, _MOST_COMPARED, _CHUNK):
             rows = self._log.arrivals_before(before, _CHUNK)
+            pause()
             for row in rows:
                 if row.key not in arrived or not row.ids:
                     continue
@@ -308,7 +320,9 @@ class StoredMessages:
             _NO_RECEIVER if stored.is_silent(now, GAP_AFTER) else "",
         )
 
-    def delivered(self, _keys: Collection[str], since: float) -> Delivered:
+    def delivered(
+        self, _keys: Collection[str], since: float, _pause: Callable[[], None] = no_pause
+    ) -> Delivered:
         """Look up ids on demand; times without a running receiver are gaps."""
         now = self._clock.time()
         stored = self._store.activity(self._gateway, 0.0)
@@ -409,9 +423,11 @@ class AliasedMessages:
         recent = self._source.recent(seconds)
         return RecentMessages(self._joined(recent.ages, min), recent.echoes, recent.gap)
 
-    def delivered(self, keys: Collection[str], since: float) -> Delivered:
+    def delivered(
+        self, keys: Collection[str], since: float, pause: Callable[[], None] = no_pause
+    ) -> Delivered:
         """Query the source; ``keys`` are already its names. Raises MessageLogError."""
-        return self._source.delivered(keys, since)
+        return self._source.delivered(keys, since, pause)
 
     def histories(self, wanted: Collection[str], pause: Callable[[], None]) -> dict[str, History]:
         """Return the last 28 days of the ``wanted`` keys; raise MessageLogError."""
