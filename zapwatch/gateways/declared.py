@@ -550,7 +550,7 @@ def _calls_made(declared: Declaration) -> CallsMade:
     again = "create" if "create" in declared.calls else repair["disconnected"]
     return CallsMade(
         down="; ".join(down),
-        zombie=steps(repair.get("silent", "")) or "nothing: it tells a person",
+        zombie=steps(repair.get("silent", "")) or "nothing: a person is notified",
         stuck=steps(repair.get("stuck", "")) or "waits",
         proof=steps("query"),
         code=steps("code") or "none",

@@ -92,7 +92,7 @@ class WhapiGateway(Gateway):
     usual_port: ClassVar = 443
     calls_made: ClassVar = CallsMade(
         down="health with wakeup=true",
-        zombie="nothing: it tells a person",
+        zombie="nothing: a person is notified",
         stuck="health with wakeup=true",
         proof="contacts with force_check of its own number",
         code="users/login with the number",
