@@ -220,7 +220,7 @@ class DeclaredGateway(Gateway):
         with self._operation(Operation.QUERY, hide=(number,)) as calls:
             if not number:
                 raise Failure(
-                    GatewayErrorKind.INVALID, "the gateway does not tell the session's own number"
+                    GatewayErrorKind.INVALID, "the gateway does not report the session's own number"
                 )
             self._run(calls, "query", channel.id, number=number)
 
@@ -232,7 +232,9 @@ class DeclaredGateway(Gateway):
         with self._operation(Operation.NUMBER) as calls:
             number = number_of(self._step(calls, "number", step, self._of(calls, channel.id)))
             if number is None:
-                raise Failure(GatewayErrorKind.INVALID, "the session does not tell its own number")
+                raise Failure(
+                    GatewayErrorKind.INVALID, "the session does not report its own number"
+                )
             return number
 
     def send_text(self, channel: Channel, number: str, text: str) -> str | None:
