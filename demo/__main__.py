@@ -157,8 +157,8 @@ def _run_story() -> None:
     settings = load(None, env)
     print("No WPP_GATEWAY_BASE_URL is set: this is a demonstration with a simulated gateway.")
     print(
-        f"Starting (here a channel counts as silent after {SILENT_SECONDS:g} s, and two are asked "
-        f"after {ASK_SECONDS:g} s whether they are alive) ...",
+        f"Starting (here a channel counts as silent after {SILENT_SECONDS:g} s, and two are probed "
+        f"after {ASK_SECONDS:g} s) ...",
         flush=True,
     )
     simulator_process = Children(folder)

@@ -136,7 +136,7 @@ class Story:
         if not self._proved and self._value(query) == 1:
             self._proved = True
             seconds = time.time() - self._began
-            self._tell(seconds, _QUIET_CHANNEL, f"hears what {HEALTHY_CHANNEL} writes: it is alive")
+            self._tell(seconds, _QUIET_CHANNEL, f"receives the echo of {HEALTHY_CHANNEL}: it works")
             self.simulator.quieten(_QUIET_CHANNEL, quiet=False)
 
     def _take(self, event: Event) -> None:

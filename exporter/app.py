@@ -58,7 +58,9 @@ def create_app(
     @app.get("/-/ready")
     def ready() -> Response:
         sources = waiting()
-        text = f"Waiting for {' and '.join(sources)}.\n" if sources else "Each source was asked.\n"
+        text = (
+            f"Waiting for {' and '.join(sources)}.\n" if sources else "Each source has been read.\n"
+        )
         return Response(text, 503 if sources else 200, mimetype="text/plain")
 
     return app

@@ -319,9 +319,7 @@ def _answer_errors(app: Flask) -> None:
     @app.errorhandler(StateError)
     def state_error(error: StateError) -> Response:
         _log.error("state: %s", error)
-        return as_json(
-            503, {"error": "the state cannot be read or written; the hook's log says why"}
-        )
+        return as_json(503, {"error": "the state cannot be read or written; see the hook's log"})
 
     @app.errorhandler(PayloadError)
     def payload_error(error: PayloadError) -> Response:

@@ -109,7 +109,7 @@ class Check:
         """Print the sessions that are not watched, and the channels that have left the list."""
         self._say(f"{len(listed.channels)} channels listed")
         for name in listed.ignored:
-            self._say(f"{name}: ignored, as the settings say")
+            self._say(f"{name}: ignored by the settings")
         for reason, count in listed.left_out.items():
             # People cannot fix remains of sessions without an id.
             tell = self._say if reason is LeftOut.UNUSABLE_ID else self._print
@@ -139,7 +139,7 @@ class Check:
     def _read_messages(self, channels: Collection[Channel]) -> ActivitySnapshot | None:
         if self._gateway.message_log_error:
             self._complain(
-                "read_log", self._gateway.message_log_error, "silent channels cannot be noticed"
+                "read_log", self._gateway.message_log_error, "silent channels cannot be detected"
             )
         if self._messages is None:
             return None
@@ -150,7 +150,7 @@ class Check:
                 else self._messages.find(channels)
             )
         except MessageLogError as error:
-            self._complain("read_log", str(error), "silent channels cannot be noticed")
+            self._complain("read_log", str(error), "silent channels cannot be detected")
             return None
         if view.unnamed:
             self._say(f"of {view.rows_read} rows read, {view.unnamed} messages name no channel")

@@ -31,12 +31,12 @@ MISSED, UNKNOWN = 3, 1
 """Exit codes: messages are missing; a result is unknown."""
 
 _SAID = {
-    ProbeOutcome.PASSED: "alive",
-    ProbeOutcome.FAILED: "dead",
-    ProbeOutcome.OTHER_FAILED: "the channel that was to write to it is dead",
-    ProbeOutcome.DELIVERY_BROKEN: "alive, but its messages do not arrive",
-    ProbeOutcome.UNDECIDED: "not heard, and whose fault that is did not show; does the message log "
-    "get to know of messages?",
+    ProbeOutcome.PASSED: "working",
+    ProbeOutcome.FAILED: "not responding",
+    ProbeOutcome.OTHER_FAILED: "inconclusive: the channel that sent the echo is not responding",
+    ProbeOutcome.DELIVERY_BROKEN: "connected, but its messages do not arrive",
+    ProbeOutcome.UNDECIDED: "inconclusive: the echo was lost and neither side could be proved "
+    "dead; do messages reach the message log?",
 }
 
 
@@ -60,7 +60,7 @@ def run_probe(settings: Settings, channel: str, kind: ProbeKind | None, *, dry_r
                 code = _probe(controller.probing, listed[key], listed, kind, dry_run=dry_run)
         except GatewayError as error:
             unread = True
-            _say(f"{gateway.name}: {error}; check --dry-run --verbose says more")
+            _say(f"{gateway.name}: {error}; see check --dry-run --verbose")
         except AmbiguousNameError as error:
             known = True
             _say(f"{gateway.name}: {error}")
@@ -83,13 +83,13 @@ def _probe(
     wanted = kind or means.kind_of(channel)
     obstacle = _obstacle(means, channel, wanted)
     if obstacle:
-        _say(f"{channel.id}: cannot be asked: {obstacle}")
+        _say(f"{channel.id}: cannot be probed: {obstacle}")
         return 1
     if not channel.connected:
-        _say(f"{channel.id}: {channel.status}, so there is nothing to ask")
+        _say(f"{channel.id}: {channel.status}, so there is nothing to probe")
         return 1
     if dry_run:
-        _say(f"{channel.id}: would be asked by {wanted}")
+        _say(f"{channel.id}: would be probed by {wanted}")
         return 0
     try:
         means.book.begin(channel)
@@ -97,21 +97,21 @@ def _probe(
         finding = _run(means, channel, listed, wanted, sends=kind is ProbeKind.ECHO)
         means.book.end(channel.key, finding.kind, finding.outcome, finding.suspended)
     except PostponedError as error:
-        _say(f"{channel.id}: not asked: {error}; try again in {ECHO_GAP_SECONDS:g} s")
+        _say(f"{channel.id}: not probed: {error}; try again in {ECHO_GAP_SECONDS:g} s")
         return 1
     except UnableError as error:
-        _say(f"{channel.id}: not asked: {error}")
+        _say(f"{channel.id}: not probed: {error}")
         return 1
     except MessageLogError as error:
-        _say(f"{channel.id}: not asked: the message log cannot be read: {error}")
+        _say(f"{channel.id}: not probed: the message log cannot be read: {error}")
         return 1
     except StateError as error:
         _say(f"{channel.id}: HOOK_STATE_URL cannot be used: {error}")
         return 1
     detail = f" ({finding.detail})" if finding.detail else ""
-    _say(f"{channel.id}: {_SAID[finding.outcome]}, asked by {finding.kind}{detail}")
+    _say(f"{channel.id}: {_SAID[finding.outcome]}, probed by {finding.kind}{detail}")
     for one in finding.dead:
-        _say(f"{one.id}: nothing was repaired; its next alert does that, or the page does it now")
+        _say(f'{one.id}: not repaired; its next alert does that, or "Reconnect now" on the page')
     return 0 if finding.outcome is ProbeOutcome.PASSED else 1
 
 
@@ -142,7 +142,7 @@ def _obstacle(means: ProbeContext, channel: Channel, wanted: ProbeKind) -> str:
         return ""
     chosen = means.settings.wanted(channel)
     if chosen is ProbeKind.OFF:
-        return "PROBE or PROBE_OVERRIDES says off"
+        return "PROBE or PROBE_OVERRIDES is off"
     asks_nothing = wanted is ProbeKind.OFF and chosen is ProbeKind.DELIVERY
     if wanted is ProbeKind.DELIVERY or asks_nothing:
         return "its messages cannot be compared: the gateway lists none, or there is no message log"

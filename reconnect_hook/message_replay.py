@@ -384,7 +384,7 @@ class MessageReplayer:
         except (GatewayError, MessageLogError) as error:
             run.why = str(error)
         except LostClaimError:
-            run.why = "another program goes on with it"
+            run.why = "another program continues it"
         stopped = self._stopped.is_set() and not run.why
         why = run.why if run.results or run.why else None
         self._repository.finish(run.claim, why, run.oldest, again=stopped)

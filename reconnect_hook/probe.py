@@ -30,7 +30,7 @@ GAP_SECONDS = 10.0
 
 _RECONSIDER_SECONDS = 6 * 3600.0  # in which a lost echo is re-evaluated
 _UNREACHABLE = "the gateway itself cannot be reached"
-_UNSENT = "the gateway did not say that it has sent the echo, and it was not heard"
+_UNSENT = "the gateway did not confirm the echo, and it did not arrive"
 # Failures of the gateway, which show nothing about the channel.
 _NOT_OF_CHANNEL = frozenset(
     {

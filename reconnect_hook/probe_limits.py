@@ -40,7 +40,7 @@ class LimitReason(enum.Enum):
     TOO_MANY = "it has taken part in as many echoes today as it may"
     TOO_SOON = "another echo has just been sent"
     SAME_NUMBER = "the other one has the same number, so it would write to itself"
-    NO_NUMBER = "its number is not set, and the gateway does not tell it"
+    NO_NUMBER = "its number is not set, and the gateway does not report it"
 
 
 _HEARD_ITSELF = (echoes.c.sender == echoes.c.receiver) & echoes.c.heard.is_(True)

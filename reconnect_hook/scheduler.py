@@ -162,7 +162,7 @@ class Scheduler:
                 self._forget(one)
         except Exception as error:  # noqa: BLE001 - it must end
             if self._clock.monotonic() >= until:
-                _log.warning("state: %s; what is under way goes on in 10 s", error)
+                _log.warning("state: %s; work in progress continues in 10 s", error)
                 self._forget(one)
 
     def _forget(self, one: GatewayReconciler) -> None:

@@ -110,7 +110,7 @@ class AlertmanagerApi:
         except (TypeError, KeyError, yaml.YAMLError):
             parsed = None
         if not isinstance(parsed, dict):
-            raise AlertmanagerError(f"{self.url} tells no configuration: is it an Alertmanager?")
+            raise AlertmanagerError(f"{self.url} returns no configuration: is it an Alertmanager?")
         return parsed
 
     def deliveries(self, seconds: float) -> dict[str, Deliveries]:
@@ -170,7 +170,9 @@ class AlertmanagerApi:
             labels = [one["labels"] for one in found]
             return {(str(one["gateway"]), str(one["channel"])) for one in labels}
         except (TypeError, KeyError):
-            raise AlertmanagerError(f"{self.url} tells no alerts: is it an Alertmanager?") from None
+            raise AlertmanagerError(
+                f"{self.url} returns no alerts: is it an Alertmanager?"
+            ) from None
 
     def reload(self, seconds: float) -> None:
         """Trigger a reload of its file."""

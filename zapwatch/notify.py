@@ -42,8 +42,8 @@ class Fate(enum.Enum):
 
 _FATES = {
     Fate.DELIVERED: "delivered",
-    Fate.FAILED: "failed. Alertmanager's log says why (journalctl -u prometheus-alertmanager; with "
-    "make run: var/demo/alertmanager.log)",
+    Fate.FAILED: "failed; see Alertmanager's log (journalctl -u prometheus-alertmanager; with make "
+    "run: var/demo/alertmanager.log)",
     Fate.LATE: f"not delivered within {WAIT_SECONDS:g} s; does its route lead to people?",
 }
 _NO_PEOPLE = (
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not ways:
             _tell(_NO_PEOPLE)
             return 1
-        _tell(f"Alertmanager tells people by {', '.join(ways)}")
+        _tell(f"Alertmanager notifies people by {', '.join(ways)}")
         if not options.test:
             return 0
         fates = send_test(api, deliveries_to_expect(config))

@@ -57,7 +57,7 @@ def _look(
 ) -> tuple[ActivitySnapshot | None, str]:
     """Return the channel's activity, None if unknown, and a line about it."""
     if gateway.messages is MessageSourceKind.ACTIVITY:
-        return None, "  its activity is in the channel list, which is not asked here"
+        return None, "  its activity is in the channel list, which is not read here"
     messages = open_source(settings, gateway, partial(_listed, gateway))
     if messages is None:
         return None, "  there is no message log"

@@ -104,7 +104,7 @@ class PairingLimitError(Exception):
     """The channel reached MOST_PAIRINGS; the next code is allowed in ``seconds``."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"the next pairing code can be asked for in {seconds:.0f} s")
+        super().__init__(f"the next pairing code can be requested in {seconds:.0f} s")
         self.seconds = seconds
 
 

@@ -125,7 +125,7 @@ def test_what_is_disconnected_is_repaired_without_the_logs_settings(
     assert done.returncode == 1
     assert done.stdout == "obra: disconnected; reconnected\n"
     assert done.stderr.startswith(f"check: {why}")
-    assert done.stderr.endswith("; silent channels cannot be noticed\n")
+    assert done.stderr.endswith("; silent channels cannot be detected\n")
     assert cron.asked == ["obra"]
 
 
@@ -342,7 +342,7 @@ def test_an_ignored_channel_is_never_called(cron: Cron) -> None:
     cron.channel("obra")
     done = cron.check("--verbose", IGNORE_CHANNELS="loja")
     assert (done.returncode, cron.asked) == (0, [])
-    assert "Lo Ja: ignored, as the settings say\n" in done.stdout
+    assert "Lo Ja: ignored by the settings\n" in done.stdout
 
 
 def test_a_disconnected_channel_is_repaired(cron: Cron) -> None:
@@ -547,7 +547,7 @@ def test_without_the_database_disconnected_channels_are_still_repaired(cron: Cro
     assert done.stdout == "loja: disconnected; reconnected\n"
     assert done.stderr == (
         "check: no such table: webhook_raw_logs: if there is no message log, set "
-        "MESSAGE_LOG_URL=none; silent channels cannot be noticed\n"
+        "MESSAGE_LOG_URL=none; silent channels cannot be detected\n"
     )
     assert cron.asked == ["loja"]
     assert 'action=read_log outcome=failed detail="no such table' in cron.lines[0]

@@ -240,7 +240,7 @@ def test_a_user_watches_a_gateway_by_a_file_of_their_own(tmp_path: Path) -> None
         (
             _OWN.replace('["{text}"]', "[not-a-real-secret]"),
             "own",
-            "stands in a call of the type own",
+            "is part of a call of the type own",
         ),
         (_OWN.replace("  own:", "  waha:"), "waha", "waha is a type that Zapwatch has"),
     ],

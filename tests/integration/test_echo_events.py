@@ -39,7 +39,7 @@ def test_the_command_hears_its_echo_in_what_the_exporter_was_posted(
 
             asked = run_here(tmp_path, "reconnect_hook", "probe", "loja", settings=settings)
 
-            assert (asked.returncode, asked.stdout) == (0, "loja: alive, asked by echo\n")
+            assert (asked.returncode, asked.stdout) == (0, "loja: working, probed by echo\n")
             heard = wait_until(
                 lambda: exporter.metrics().all(_HEARD, gateway="wpp"), 60, "the clock to move"
             )

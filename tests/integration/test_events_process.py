@@ -145,5 +145,5 @@ def test_without_an_exporter_check_says_that_it_cannot_tell(
     hook = hook_settings(simulator.url) | settings(simulator.url, tmp_path)
     ended = run_here(tmp_path, "reconnect_hook", "check", "--dry-run", settings=hook)
     assert ended.returncode == 1
-    assert "silent channels cannot be noticed" in ended.stderr
+    assert "silent channels cannot be detected" in ended.stderr
     assert not (tmp_path / "var").exists()

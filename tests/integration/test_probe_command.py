@@ -51,7 +51,7 @@ def test_it_says_that_a_channel_is_alive(
     tmp_path: Path, simulator: Simulator, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _run(tmp_path, "LOJA") == 0
-    assert capsys.readouterr().out == "Lo Ja: alive, asked by echo\n"
+    assert capsys.readouterr().out == "Lo Ja: working, probed by echo\n"
     assert len(simulator.requests("send")) == 1
 
 
@@ -63,7 +63,7 @@ def test_a_spelling_that_may_mean_several_channels_is_told_with_their_names(
     line = "wpp: LOJA may be any of Lo Ja, loja: letter case and blanks matter here\n"
     assert capsys.readouterr().out == line
     assert _run(tmp_path, "Lo Ja") == 1
-    line = "Lo Ja: cannot be asked: an echo needs its number in PROBE_ECHO_NUMBERS\n"
+    line = "Lo Ja: cannot be probed: an echo needs its number in PROBE_ECHO_NUMBERS\n"
     assert capsys.readouterr().out == line, "the number is that of the exact name"
     assert simulator.requests("send") == []
 
@@ -74,7 +74,7 @@ def test_it_says_that_a_channel_is_dead_and_repairs_nothing(
     simulator.deafen("Lo Ja")
     assert _run(tmp_path, "loja") == 1
     said = capsys.readouterr().out
-    assert "Lo Ja: dead, asked by echo" in said
+    assert "Lo Ja: not responding, probed by echo" in said
     assert simulator.requests("qr") == []
 
 
@@ -82,25 +82,25 @@ def test_dry_run_and_what_cannot_be_asked_send_nothing(
     tmp_path: Path, simulator: Simulator, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _run(tmp_path, "loja", "--dry-run") == 0
-    assert "would be asked by echo" in capsys.readouterr().out
+    assert "would be probed by echo" in capsys.readouterr().out
     assert _run(tmp_path, "nova") == 1
     assert "no gateway lists such a channel" in capsys.readouterr().out
     assert _run(tmp_path, "loja", "--kind", "query") == 1
     assert "has no query; PROBE=echo asks by a message" in capsys.readouterr().out
     simulator.drop("obra")
     assert _run(tmp_path, "obra") == 1
-    assert "disconnected, so there is nothing to ask" in capsys.readouterr().out
+    assert "disconnected, so there is nothing to probe" in capsys.readouterr().out
     assert simulator.requests("send") == []
 
 
 @pytest.mark.parametrize(
     ("setting", "arguments", "said"),
     [
-        ("PROBE=off", [], "Lo Ja: cannot be asked: PROBE or PROBE_OVERRIDES says off\n"),
-        ("PROBE_OVERRIDES=loja=off", [], "PROBE or PROBE_OVERRIDES says off\n"),
+        ("PROBE=off", [], "Lo Ja: cannot be probed: PROBE or PROBE_OVERRIDES is off\n"),
+        ("PROBE_OVERRIDES=loja=off", [], "PROBE or PROBE_OVERRIDES is off\n"),
         ("PROBE=delivery", [], "its messages cannot be compared: the gateway lists none"),
         ("PROBE=delivery", ["--kind", "query"], "this kind of gateway has no query"),
-        ("PROBE=query", ["--kind", "echo"], "Lo Ja: cannot be asked: an echo needs PROBE=echo\n"),
+        ("PROBE=query", ["--kind", "echo"], "Lo Ja: cannot be probed: an echo needs PROBE=echo\n"),
         ("MESSAGE_LOG_URL=none", [], "an echo needs a message log or events: see MESSAGE_SOURCE"),
         ("PROBE_ECHO_NUMBERS=", [], "an echo needs its number in PROBE_ECHO_NUMBERS\n"),
         ("MESSAGE_LOG_URL=sqlite:////dev/null/log", [], "the message log cannot be read: "),

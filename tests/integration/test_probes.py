@@ -225,7 +225,7 @@ def test_who_does_not_tell_its_number_is_written_nothing(
         # The query asks for the number too.
         monkeypatch.setattr(world.means.client, "query", lambda _: None)
         world.simulator.fault("number", "http_500_json")
-        with pytest.raises(UnableError, match="does not tell it"):
+        with pytest.raises(UnableError, match="does not report it"):
             world.probe()
         assert world.sent() == []
 
@@ -358,7 +358,7 @@ def test_what_was_not_sent_is_not_lost(tmp_path: Path, sqlite_log: WrittenLog, f
     with world_of(tmp_path, sqlite_log, "wrapper", "loja", "obra") as world:
         world.log.write("obra")
         world.simulator.fault("send", fault)
-        with pytest.raises(UnableError, match="did not say that it has sent"):
+        with pytest.raises(UnableError, match="did not confirm the echo"):
             world.probe()
         assert world.book.lost_echoes("loja", 600) == []
         assert world.book.suspended() == set()
@@ -369,7 +369,7 @@ def test_what_was_not_sent_is_not_lost(tmp_path: Path, sqlite_log: WrittenLog, f
 def test_who_hears_but_cannot_send_gets_nobody_else_blamed(world: World) -> None:
     world.simulator.fault("send", "success_false_text", channel="obra")
     world.simulator.fault("send", "success_false_text", channel="casa")
-    with pytest.raises(UnableError, match="did not say that it has sent"):
+    with pytest.raises(UnableError, match="did not confirm the echo"):
         world.probe()
     assert [name for name in world.sent() if name == "loja"] == ["loja"], "that one was heard"
 

@@ -97,7 +97,7 @@ def test_a_type_of_ones_own_is_told_by_the_settings(
     told = _told(capsys, "own")
 
     assert told["repair if down"] == "POST /start/{id}; POST /restart/{id} where it is failed"
-    assert told["repair if a zombie"] == "nothing: it tells a person"
+    assert told["repair if a zombie"] == "nothing: a person is notified"
     assert told["repair if stuck"] == "waits"
     assert told["probe"] == told["events"] == "none"
     assert told["pairing code"] == "none"

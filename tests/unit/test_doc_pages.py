@@ -195,7 +195,7 @@ def test_settings_that_a_page_shows_can_be_copied(page: Path) -> None:
 
 @pytest.mark.parametrize("kind", ADAPTERS)
 def test_a_gateways_page_says_what_was_seen_on_a_real_server(kind: str) -> None:
-    english = r"Seen on a real server: |No real server was seen|No answer of it was recorded"
+    english = r"Seen on a real server: |No real server was seen|None of its answers was recorded"
     portuguese = r"Visto em um servidor real: |Nenhum servidor real foi visto|Nenhuma resposta dele"
     for page, seen in ((f"gateways/{kind}.md", english), (f"pt-BR/gateways/{kind}.md", portuguese)):
         text = " ".join(_text(page).partition("\n## ")[0].split())

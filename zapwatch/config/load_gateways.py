@@ -106,7 +106,8 @@ def read_gateway(
     secret = "" if channels else _secret(read, BY_KEY["secret"].read(read), type_)
     if declaration is not None and declaration.holds(secret.rpartition(":")[2]):
         raise read.wrong(
-            "WPP_GATEWAY_SECRET", f"stands in a call of the type {type_}: its auth alone carries it"
+            "WPP_GATEWAY_SECRET",
+            f"is part of a call of the type {type_}: only its auth may carry it",
         )
     messages, log_url, log_error = _messages(read)
     return fill(

@@ -157,7 +157,7 @@ def _missing(settings: Settings) -> Iterator[str]:
     if not settings.hook_token:
         yield "HOOK_TOKEN is not set: the hook does not start, check and probe do"
     if not settings.heartbeat_url:
-        yield "HEARTBEAT_URL is not set: no one is told when this machine fails"
+        yield "HEARTBEAT_URL is not set: no one is notified when this machine fails"
     for gateway in settings.gateways:
         if gateway.messages is MessageSourceKind.EVENTS and not gateway.messages_token:
             yield f"MESSAGES_TOKEN of {gateway.name} is not set: the exporter does not start"

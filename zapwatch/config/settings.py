@@ -557,7 +557,7 @@ SETTINGS = (
         "",
         "webhook of your system, to which [missed messages are delivered "
         "again](../missed-messages.md#deliver-again); `{session}` stands for the channel's name. "
-        "Empty: none is",
+        "Empty: no message is",
         key="replay_url",
         secret=True,
     ),
@@ -565,7 +565,7 @@ SETTINGS = (
         "MESSAGE_REPLAY_TOKEN",
         Reader.header,
         "",
-        "token that this webhook wants, as `Authorization: Bearer`; at `waha` the HMAC key",
+        "token for this webhook, sent as `Authorization: Bearer`; at `waha` the HMAC key",
         key="replay_token",
         secret=True,
     ),

@@ -219,7 +219,7 @@ class DeclaredGateway(Gateway):
         with self._operation(Operation.QUERY, hide=(number,)) as calls:
             if not number:
                 raise Failure(
-                    GatewayErrorKind.INVALID, "the gateway does not tell the session's own number"
+                    GatewayErrorKind.INVALID, "the gateway does not report the session's own number"
                 )
             self._run(calls, "query", channel.id, number=number)
 
@@ -231,7 +231,9 @@ class DeclaredGateway(Gateway):
         with self._operation(Operation.NUMBER) as calls:
             number = number_of(self._step(calls, "number", step, self._of(calls, channel.id)))
             if number is None:
-                raise Failure(GatewayErrorKind.INVALID, "the session does not tell its own number")
+                raise Failure(
+                    GatewayErrorKind.INVALID, "the session does not report its own number"
+                )
             return number
 
     def send_text(self, channel: Channel, number: str, text: str) -> str | None:
@@ -548,7 +550,7 @@ def _calls_made(declared: Declaration) -> CallsMade:
     again = "create" if "create" in declared.calls else repair["disconnected"]
     return CallsMade(
         down="; ".join(down),
-        zombie=steps(repair.get("silent", "")) or "nothing: it tells a person",
+        zombie=steps(repair.get("silent", "")) or "nothing: a person is notified",
         stuck=steps(repair.get("stuck", "")) or "waits",
         proof=steps("query"),
         code=steps("code") or "none",

@@ -115,7 +115,7 @@ class WahaGateway(Gateway):
     }
     credential_header: ClassVar = "X-Api-Key"
     keeps_channel: ClassVar = True
-    starting_hint: ClassVar = "it goes on starting: WAHA's log says why; can WAHA reach WhatsApp?"
+    starting_hint: ClassVar = "it is still starting: see WAHA's log; can WAHA reach WhatsApp?"
     can_query: ClassVar = True
     can_take_back: ClassVar = True
     can_pair = True
@@ -182,7 +182,7 @@ class WahaGateway(Gateway):
         with self._operation(Operation.QUERY, hide=hide) as calls:
             if channel.number is None:
                 raise Failure(
-                    GatewayErrorKind.INVALID, "WAHA does not tell the session's own number"
+                    GatewayErrorKind.INVALID, "WAHA does not report the session's own number"
                 )
             asked = urlencode({"phone": channel.number, "session": channel.id})
             answer = calls.get(f"/api/contacts/check-exists?{asked}").json_object()

@@ -91,7 +91,7 @@ class WhapiGateway(Gateway):
     usual_port: ClassVar = 443
     calls_made: ClassVar = CallsMade(
         down="health with wakeup=true",
-        zombie="nothing: it tells a person",
+        zombie="nothing: a person is notified",
         stuck="health with wakeup=true",
         proof="contacts with force_check of its own number",
         code="users/login with the number",
@@ -212,7 +212,7 @@ class WhapiGateway(Gateway):
             named = self._find(channel.id)
             if channel.number is None:
                 raise Failure(
-                    GatewayErrorKind.INVALID, "Whapi does not tell the channel's own number"
+                    GatewayErrorKind.INVALID, "Whapi does not report the channel's own number"
                 )
             body = {"contacts": [channel.number], "force_check": True}
             answer = calls.send("POST", "/contacts", body, token=named.secret)
@@ -258,7 +258,7 @@ class WhapiGateway(Gateway):
         }
         events = {id_: {"messages": [row]} | about for id_, row in received.events.items()}
         if events and about["channel_id"] is None:
-            why = "Whapi has not told by which name it calls this channel"
+            why = "Whapi has not reported its own name of this channel"
             return replace(received, cannot_know=why, events={})
         return replace(received, events=events)
 

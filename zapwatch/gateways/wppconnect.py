@@ -103,7 +103,7 @@ class SocketEvents:
         told = _read_packet(opened.removeprefix("0"))
         sid = told.get("sid") if isinstance(told, dict) else None
         if not isinstance(sid, str):
-            raise Failure(GatewayErrorKind.INVALID, "no socket.io, which tells the code")
+            raise Failure(GatewayErrorKind.INVALID, "no socket.io, which returns the code")
         self._path = f"{_SOCKET}&sid={quote(sid, safe='')}"
         self._calls.send("POST", self._path, _JOIN)
 
@@ -421,7 +421,7 @@ class WppconnectGateway(Gateway):
         told = self._tokens.send(calls, "GET", session, "get-phone-number").json_object()
         number = number_of(message_id(told.get("response")))
         if number is None:
-            raise Failure(GatewayErrorKind.INVALID, "the session does not tell its own number")
+            raise Failure(GatewayErrorKind.INVALID, "the session does not report its own number")
         return number
 
     def _state(self, calls: Calls, channel_id: str) -> dict[str, Any]:
