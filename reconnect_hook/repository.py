@@ -507,11 +507,11 @@ def prune_rows(
         used = (row.since, row.probe_began_at, row.unheard_since)
         times = [sa.func.coalesce(one, 0.0) for one in used]
         is_new = sa.or_(*((one > at - ago) & (one <= at) for one in times))
-        closed = sa.select(row.key, row.channel).where(
-            row.gateway == name, row.next_at.is_(None), ~paused, ~is_new
-        )
-        gone = {one.key: one.channel for one in connection.execute(closed) if one.key not in listed}
-        delete_rows(connection, name, sorted(gone))
+        closed = (row.next_at.is_(None), ~paused, ~is_new)
+        query = sa.select(row.key, row.channel).where(row.gateway == name, *closed)
+        gone = {one.key: one.channel for one in connection.execute(query) if one.key not in listed}
+        # Another hook may have accepted an alert of one since.
+        _of_each(connection, sa.delete(channel).where(*closed), name, sorted(gone))
         return list(gone.values())
 
     return database.transact(work)

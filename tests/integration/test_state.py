@@ -295,6 +295,21 @@ def test_what_another_hook_adds_meanwhile_is_no_fault(
     assert waiting == []
 
 
+def test_a_row_that_is_raised_while_it_is_pruned_stays(
+    database: sa.URL, opened: Callable[..., Database]
+) -> None:
+    mine, other = opened(database), opened(database)
+    OperatorActions(mine, GATEWAY, AlertWriter(mine, GATEWAY, BACKOFF), lambda: None).resume("loja")
+
+    def meanwhile(_connection: sa.Connection, statement: object, *_: object) -> None:
+        if isinstance(statement, sa.Delete):
+            assert _accept(other, "loja") == ["accepted"]
+
+    sa.event.listen(mine._engine, "before_execute", meanwhile)
+    prune_rows(mine, GATEWAY, set())
+    assert [row.channel for row in _open_rows(mine)] == ["loja"]
+
+
 def test_gateways_do_not_see_each_other(state: Database) -> None:
     assert _accept(state, "loja") == ["accepted"]
     assert _open_rows(state, "second") == []
