@@ -252,9 +252,16 @@ class HookSupervisor:
                 if gateway.name not in stays
             }
             # Before any change, since the state may fail.
-            add_gateways(self._store.database, made)
-            for one in made.values():
-                one.auditor.plan()
+            try:
+                add_gateways(self._store.database, made)
+                for one in made.values():
+                    one.auditor.plan()
+            except StateError:
+                for one in made.values():
+                    one.close()
+                for name in made.keys() - before.keys():
+                    self._metrics.forget(name)
+                raise
             self._controllers = {
                 gateway.name: made.get(gateway.name) or before[gateway.name] for gateway in gateways
             }

@@ -237,8 +237,9 @@ def test_a_state_that_fails_at_a_reload_leaves_the_gateways_as_they_were(site: S
     changed = [present[0], replace(present[1], timeout=present[1].timeout + 1)]
     state(Path.cwd(), "ALTER TABLE gateway RENAME TO away")
     with pytest.raises(StateError):
-        site.supervisor.apply_config(changed)
+        site.supervisor.apply_config([*changed, replace(present[1], name="new")])
     state(Path.cwd(), "ALTER TABLE away RENAME TO gateway")
+    assert b'gateway="new"' not in site.http.get("/metrics").data
     assert [one.gateway for one in site.supervisor.controllers.values()] == present
     site.supervisor.apply_config(changed)
     assert site.post("/api/reconnect/loja?gateway=b")[0] == 202
