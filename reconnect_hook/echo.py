@@ -116,6 +116,8 @@ class Echoes:
             return None, LimitReason.NO_NUMBER
         if sender.key != receiver.key and self._number_of(sender) == number:
             return None, LimitReason.SAME_NUMBER
+        # A late answer may have kept the probe until after it was cancelled.
+        self._means.wait(0.0)
         token = make_token(receiver.message_key)
         refusal = self._means.book.reserve(sender.key, receiver.key, token, again=again)
         if refusal is not None:

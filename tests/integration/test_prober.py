@@ -341,6 +341,18 @@ class TestARepairAndAQuestion:
         assert _ends(world) == {"loja": "failed"}
         assert "two queries failed" in world.ended()[0].detail
 
+    def test_a_probe_that_was_cancelled_sends_nothing(self, make: Callable[..., World]) -> None:
+        world = make(replace(_BY_ECHO, can_query=True))
+        world.gateway.on_call = lambda _call, _name: Turn.present().pause(30)
+        _suspect(world)
+        world.run(5)
+        world.gateway.on_call = lambda _call, name: world.put(name)
+        world.put("loja", Status.DISCONNECTED)
+        world.alert()
+        world.run(60)
+        assert world.outcomes() == ["reconnected"]
+        assert {call for call, *_ in world.gateway.calls} == {"query", "reconnect"}
+
     def test_a_suspicion_waits_while_the_repairs_are_paused(self, world: World) -> None:
         world.hook.actions.pause("loja", None)
         _suspect(world)
