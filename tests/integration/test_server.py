@@ -301,6 +301,16 @@ def _ask(front: Front, *paths: str) -> list[int]:
     return statuses
 
 
+def test_a_client_that_is_to_come_later_waits_for_its_answer() -> None:
+    def refuse(_: object, start_response: Callable[..., object]) -> list[bytes]:
+        start_response("404 ", [("Retry-After", "60")])
+        return []
+
+    began = time.monotonic()
+    assert _ask(Front(refuse, auth=_Strangers(), urgent="/alerts"), "/scan/wrong") == [404]
+    assert time.monotonic() - began >= 1
+
+
 @pytest.mark.parametrize("path", ["/scan/the-key", "//scan/the-key"])
 def test_the_key_in_an_address_stays_out_of_the_log(
     caplog: pytest.LogCaptureFixture, path: str
