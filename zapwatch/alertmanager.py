@@ -16,6 +16,7 @@ from urllib.parse import urlencode, urlsplit
 
 import yaml
 
+from zapwatch.config.readers import is_nested_too_deep
 from zapwatch.http import PLAIN_ACCESS, HttpAccess, HttpClient, HttpError, one_line
 
 TEST_ALERT = "WhatsAppNotificationTest"
@@ -106,8 +107,9 @@ class AlertmanagerApi:
         """Return the active configuration, with secrets masked."""
         answer = self._call("GET", "/api/v2/status", seconds).json()
         try:
-            parsed = yaml.safe_load(answer["config"]["original"])
-        except (TypeError, KeyError, yaml.YAMLError):
+            text = answer["config"]["original"].encode()
+            parsed = None if is_nested_too_deep(text) else yaml.safe_load(text)
+        except (TypeError, KeyError, AttributeError, ValueError, yaml.YAMLError):
             parsed = None
         if not isinstance(parsed, dict):
             raise AlertmanagerError(f"{self.url} returns no configuration: is it an Alertmanager?")

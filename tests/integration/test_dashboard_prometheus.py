@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -22,7 +23,7 @@ from reconnect_hook.dashboard.timeline import (
 )
 from tests.support.http_servers import Exposition
 from tests.support.states import StateClock
-from zapwatch.alertmanager import AlertmanagerApi
+from zapwatch.alertmanager import AlertmanagerApi, AlertmanagerError
 
 
 @pytest.fixture
@@ -56,6 +57,13 @@ def test_what_is_no_answer_is_a_failure(server: Exposition, text: str) -> None:
         prometheus.over_time("up", 0, 1, 1, 5)
     with pytest.raises(SourceError):
         prometheus.firing(5)
+
+
+@pytest.mark.parametrize("text", [7, None, "7", "{", "a: 2026-99-99", "[" * 100_000], ids=range(6))
+def test_what_is_no_configuration_is_a_failure(server: Exposition, text: object) -> None:
+    server.text = json.dumps({"config": {"original": text}})
+    with pytest.raises(AlertmanagerError, match="returns no configuration"):
+        AlertmanagerApi(f"http://{server.at}").config(5)
 
 
 def test_of_an_answer_only_what_can_be_read_counts(server: Exposition) -> None:

@@ -328,7 +328,13 @@ class TestFlags:
 
     @pytest.mark.parametrize(
         "edited",
-        ["receivers: [\n", "receivers: 1\n", "receivers: [{webhook_configs: 1}]\n", "# x\n"],
+        [
+            "receivers: [\n",
+            "receivers: 1\n",
+            "receivers: [{webhook_configs: 1}]\n",
+            "# x\n",
+            "[" * 2000,
+        ],
     )
     def test_a_file_that_was_edited_wrongly_is_not_replaced_unasked(
         self, simulator: Simulator, tmp_path: Path, edited: str

@@ -55,7 +55,8 @@ def ping():
 def main():
     server = Server("test", "TEST", Listen("127.0.0.1", 0))
     print(server.url, flush=True)
-    server.run(Front(app, auth=Auth, urgent="/hang/urgent/", trusted_proxy="127.0.0.1", ping=ping))
+    server.run(Front(app, auth=Auth, urgent="/hang/urgent/", keyed="/scan/",
+                     trusted_proxy="127.0.0.1", ping=ping))
     return 0
 run(main)
 """
@@ -236,6 +237,7 @@ def test_no_token_is_guessed_by_whether_the_body_is_awaited(impatient: Served) -
     for path in (b"/metrics", b"/-/healthy", b"/echo"):
         get = (_POST % (path, 10_000_000, _RIGHT)).replace(b"POST", b"GET")
         assert impatient.send(get)[0] == 200
+    assert impatient.send(_POST % (b"/scan/key", 10_000_000, _RIGHT))[0] == 200
     wrong = b"X-Forwarded-For: 192.0.2.1\r\nAuthorization: wrong\r\n"
     guesses = [
         _POST % (path, 10_000_000, wrong)
@@ -299,6 +301,16 @@ def _ask(front: Front, *paths: str) -> list[int]:
     with ThreadPoolExecutor(1) as other:
         other.submit(asyncio.run, ask()).result()
     return statuses
+
+
+def test_a_client_that_is_to_come_later_waits_for_its_answer() -> None:
+    def refuse(_: object, start_response: Callable[..., object]) -> list[bytes]:
+        start_response("404 ", [("Retry-After", "60")])
+        return []
+
+    began = time.monotonic()
+    assert _ask(Front(refuse, auth=_Strangers(), urgent="/alerts"), "/scan/wrong") == [404]
+    assert time.monotonic() - began >= 1
 
 
 @pytest.mark.parametrize("path", ["/scan/the-key", "//scan/the-key"])

@@ -38,7 +38,7 @@ def _hash(password: str) -> str:
 
 def _write(folder: Path, content: object) -> Path:
     path = folder / "web.yml"
-    path.write_text(yaml.safe_dump(content))
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
     return path
 
 
@@ -258,6 +258,7 @@ def test_clients_may_need_a_certificate_and_systemd_sees_that_it_answers(
         ({"tls_server_config": {"cipher_suites": []}}, "'cipher_suites', which is not supported"),
         ({"basic_auth_users": {"a": "plain"}}, "needs a hash of bcrypt for 'a'"),
         ({"basic_auth_users": ["a"]}, "must have keys"),
+        ("[" * 100_000, "its brackets nest too deep"),
     ],
 )
 def test_what_cannot_be_used_is_told(tmp_path: Path, content: object, why: str) -> None:

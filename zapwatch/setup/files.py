@@ -149,7 +149,7 @@ class AlertmanagerFiles:
             return None
         except OSError as error:
             raise SettingsError(f"{self.file} cannot be read: {error.strerror}") from None
-        except (AttributeError, TypeError, ValueError, yaml.YAMLError):
+        except (AttributeError, TypeError, ValueError, RecursionError, yaml.YAMLError):
             return {}
         return found
 
