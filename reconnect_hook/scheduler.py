@@ -99,6 +99,9 @@ class Scheduler:
         self.remove(list(self._reconcilers.values()), seconds)
         self._stopped = True
         self._wanted.set()
+        if self._thread is not None:
+            # Its connection would stay open if the database were closed before the step's end.
+            self._thread.join(_STATE_SECONDS)
 
     def _run(self) -> None:
         while not self._stopped:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +45,9 @@ def pytest_configure() -> None:
 
     Temporary files are in memory where there is room: a disk takes 5 ms to flush a commit. No
     certificate of this machine is trusted: reading them takes 50 ms for each connection of PyMySQL.
+    Ctrl-C is not ignored, as it is in what a script runs in the background.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["SSL_CERT_FILE"] = os.devnull
     if "TMPDIR" in os.environ or not os.access(_MEMORY, os.W_OK):
         return

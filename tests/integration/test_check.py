@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -509,6 +510,8 @@ def test_without_a_list_nothing_is_done_and_everybody_is_told(
     cron.simulator.drop("loja")
     cron.simulator.fault("list", fault)
     assert cron.check_here(WPP_GATEWAY_TIMEOUT="0.5") == 1
+    # It would open the closed database again.
+    assert "reconciler" not in {thread.name for thread in threading.enumerate()}
     said = capfd.readouterr()
     assert said.out == ""
     assert re.fullmatch(rf"check: list: {reason}: .*; no channel could be checked\n", said.err)
