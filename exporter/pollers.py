@@ -25,7 +25,8 @@ from zapwatch.messages.webhook_log import MessageLogError
 
 _log = logging.getLogger("exporter")
 
-_LONGEST_BACKOFF = 60.0  # seconds between two polls of a gateway that rejects the secret
+_LONGEST_BACKOFF = 60.0  # seconds between two polls of a gateway that refuses
+_REFUSALS = {GatewayErrorKind.UNAUTHORIZED, GatewayErrorKind.LIMIT}
 
 
 class Poller(ABC):
@@ -104,9 +105,9 @@ class Poller(ABC):
         self.close()
 
     def _backoff(self) -> float:
-        """Return the pause in seconds; each rejected secret doubles it, up to a minute.
+        """Return the pause in seconds; each refusal in a row doubles it, up to a minute.
 
-        A gateway may log each wrong secret, or block the address.
+        A gateway may log each wrong secret, or block the address, and may limit the requests.
         """
         doubled = self._pause_seconds * 2.0 ** min(self._refusals, 16)
         return max(self._pause_seconds, min(doubled, _LONGEST_BACKOFF))
@@ -117,7 +118,7 @@ class Poller(ABC):
         try:
             self.poll()
         except GatewayError as error:
-            self._refusals = refusals + 1 if error.reason is GatewayErrorKind.UNAUTHORIZED else 0
+            self._refusals = refusals + 1 if error.reason in _REFUSALS else 0
             # Detail and request id can differ each time, so they do not mark a new failure.
             text = f"{error.reason}: {error.detail} (request {error.request_id})"
             self._failed(f"{error.reason} {error.http_status}", text)

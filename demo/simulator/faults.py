@@ -117,6 +117,7 @@ _FAULTS = (
         operations=("messages",),
     ),
     _json("not_found", "404 JSON", answers.NOT_FOUND.body, 404),
+    _json("http_429", "429 JSON", {"error": "slower"}, 429),
     _json("http_500_json", "500 JSON", {"success": False, "error": "Internal server error"}, 500),
     _json(
         "success_false_text",

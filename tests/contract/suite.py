@@ -65,6 +65,7 @@ _FAULTS = {
     "wrong_shape_number": GatewayErrorKind.INVALID,
     "wrong_shape_string": GatewayErrorKind.INVALID,
     "wrong_shape_null": GatewayErrorKind.INVALID,
+    "http_429": GatewayErrorKind.LIMIT,
     "http_500_json": GatewayErrorKind.HTTP,
     "redirect": GatewayErrorKind.HTTP,
 }

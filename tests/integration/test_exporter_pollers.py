@@ -213,13 +213,20 @@ def test_an_event_of_a_state_makes_the_list_be_asked_at_once(clock: HandMovedClo
 
 
 class Refused(Told):
+    reason: GatewayErrorKind
+
     def poll(self) -> None:
         super().poll()
-        raise GatewayError(Operation.LIST, GatewayErrorKind.UNAUTHORIZED, "HTTP 401")
+        raise GatewayError(Operation.LIST, self.reason, "HTTP 401 or 429")
 
 
-def test_a_secret_that_is_refused_is_sent_no_sooner_for_an_event(clock: HandMovedClock) -> None:
+@pytest.mark.parametrize("reason", [GatewayErrorKind.UNAUTHORIZED, GatewayErrorKind.LIMIT])
+def test_a_secret_that_is_refused_is_sent_no_sooner_for_an_event(
+    clock: HandMovedClock, reason: GatewayErrorKind
+) -> None:
+    """Nor is the list of a gateway that takes no more calls."""
     refused = Refused(clock, [2.0, 4.5, 11.0], 0.1)
+    refused.reason = reason
     refused.run()
     assert refused.began == pytest.approx([0, 10.1, 30.2], abs=0.01)
 

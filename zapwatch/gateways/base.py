@@ -190,6 +190,13 @@ class Failure(Exception):  # noqa: N818 - callers see GatewayError
         self.detail = detail
 
 
+_PAGES = {
+    **dict.fromkeys((401, 403), "a firewall or proxy in between refused it"),
+    **dict.fromkeys((502, 503, 504), "the proxy runs, its gateway does not"),
+}
+"""Meanings of HTML pages by their HTTP status."""
+
+
 class GatewayResponse(HttpResponse):
     """HTTP response of a gateway; the JSON methods raise Failure."""
 
@@ -217,15 +224,12 @@ class GatewayResponse(HttpResponse):
         parsed = self.json()
         message = error_message(parsed)
         suffix = f": {message}" if message else ""
-        if self.is_html and self.status in (401, 403):
+        if self.status == 429:
+            raise Failure(GatewayErrorKind.LIMIT, f"HTTP 429, too many requests{suffix}")
+        if self.is_html and self.status in _PAGES:
             raise Failure(
                 GatewayErrorKind.HTML,
-                f"HTTP {self.status} with an HTML page: a firewall or proxy in between refused it",
-            )
-        if self.is_html and self.status in (502, 503, 504):
-            raise Failure(
-                GatewayErrorKind.HTML,
-                f"HTTP {self.status} with an HTML page: the proxy runs, its gateway does not",
+                f"HTTP {self.status} with an HTML page: {_PAGES[self.status]}",
             )
         if self.status in (401, 403):
             raise Failure(
