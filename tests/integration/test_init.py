@@ -27,6 +27,7 @@ from tests.support.terminal import Terminal
 from zapwatch.alertmanager import ways_to_people
 from zapwatch.config import load
 from zapwatch.gateways import TYPES
+from zapwatch.setup.ways import WAYS, read_way
 
 _ENGLISH = {"LC_ALL": "C.UTF-8"}
 _INIT = ("-c", "from zapwatch.cli import main; main()", "init")
@@ -429,6 +430,24 @@ class TestFirstRun:
     def test_the_demonstration_is_one_key_away(self, tmp_path: Path) -> None:
         with Terminal(tmp_path, "-m", "demo", settings=_ENGLISH) as person:
             person.press("d: a demonstration.", "d", "this is a demonstration with a simulated")
+
+
+@pytest.mark.parametrize(
+    ("tell", "key", "value"),
+    [
+        (
+            "ntfy url=https://ntfy.example.com/a?auth=b",
+            "url",
+            "https://ntfy.example.com/a?auth=b&tpl=",
+        ),
+        ("email to=me@example.com smarthost=h:587 username=apikey", "from", "me@example.com"),
+        ("email to=me@example.com smarthost=h:587 username=i@example.com", "from", "i@example.com"),
+    ],
+)
+def test_an_answer_makes_an_entry_that_works(tell: str, key: str, value: str) -> None:
+    way, values = read_way(tell.split(), str)
+    _, entry = WAYS[way].build(values, _PAGE)
+    assert entry[key].startswith(value)
 
 
 @pytest.mark.parametrize("api", ["wppconnect", "evolution", "waha", "whapi"])

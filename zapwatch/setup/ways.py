@@ -92,9 +92,10 @@ def _email(values: Mapping[str, str], _page: str) -> tuple[str, dict[str, Any]]:
         if values["username"]
         else {}
     )
+    user = values["username"] if "@" in values["username"] else ""
     return "email_configs", {
         "to": values["to"],
-        "from": values["from"] or values["username"] or values["to"].partition(",")[0],
+        "from": values["from"] or user or values["to"].partition(",")[0],
         "smarthost": values["smarthost"],
         **login,
         # Port 465 uses implicit TLS. A server without login is assumed to be in the local network.
@@ -130,7 +131,9 @@ def _discord(values: Mapping[str, str], _page: str) -> tuple[str, dict[str, Any]
 
 def _ntfy(values: Mapping[str, str], page: str) -> tuple[str, dict[str, Any]]:
     query = urlencode({"tpl": "1", "t": _NTFY_TITLE, "m": _NTFY_TEXT, "click": f"{page}/"})
-    entry: dict[str, Any] = {"url": f"{values['url']}?{query}", "send_resolved": True}
+    url = values["url"]
+    url += f"&{query}" if urlsplit(url).query else f"?{query}"
+    entry: dict[str, Any] = {"url": url, "send_resolved": True}
     if values["token"]:
         entry["http_config"] = {"authorization": {"credentials": values["token"]}}
     return "webhook_configs", entry
