@@ -18,6 +18,8 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
+from demo.simulator.server import SimulatorServer
+from tests.support.certificates import self_signed
 from tests.support.guides import (
     CHECKOUT_PACKAGES,
     GATEWAY,
@@ -282,14 +284,33 @@ def test_the_services_of_compose_repair_a_drop(machine: Machine) -> None:
     assert machine.run(f"systemctl is-active {units}").stdout == "active\n" * 4
 
 
-def test_a_health_check_fails_where_nothing_answers(tmp_path: Path) -> None:
-    settings = tmp_path / "zapwatch.env"
+def _error(folder: Path, name: str, **environment: str) -> str:
+    """Return what a health check says that fails."""
+    settings = folder / "zapwatch.env"
     shutil.copy(ROOT / ".env.example", settings)
     done = subprocess.run(
-        [sys.executable, *_health("hook", str(settings))],
-        env={"HOOK_LISTEN": "127.0.0.1:1", "WPP_GATEWAY_SECRET": SECRET},
+        [sys.executable, *_health(name, str(settings))],
+        env={**environment, "WPP_GATEWAY_SECRET": SECRET},
         capture_output=True,
         check=False,
         text=True,
     )
-    assert "Connection refused" in done.stderr
+    assert done.returncode == 1
+    return done.stderr
+
+
+@pytest.mark.parametrize("name", _OURS)
+def test_a_health_check_fails_where_nothing_answers(tmp_path: Path, name: str) -> None:
+    listen = {f"{name.upper()}_LISTEN": "127.0.0.1:1"}
+    assert "Connection refused" in _error(tmp_path, name, **listen)
+
+
+@pytest.mark.parametrize("name", _OURS)
+def test_a_health_check_speaks_tls_where_the_programs_do(tmp_path: Path, name: str) -> None:
+    certificate, key = self_signed(tmp_path)
+    web = tmp_path / "web.yml"
+    web.write_text(f"tls_server_config: {{cert_file: {certificate}, key_file: {key}}}\n")
+    with SimulatorServer(SECRET, tls=(certificate, key)) as server:
+        listen = {f"{name.upper()}_LISTEN": f"0.0.0.0:{server.url.rpartition(':')[2]}"}
+        said = _error(tmp_path, name, WEB_CONFIG_FILE=str(web), **listen)
+    assert "HTTP Error 404" in said, "the server has no such page"
