@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.contract.suite import NUMBER, SECRET, GatewayContract, Phone, World
-from tests.support.raw_server import RawServer, answering
+from tests.support.raw_server import Conversation, RawServer, answering
 from zapwatch.channels import Channel, Status
 from zapwatch.config.load_gateways import read_gateways
 from zapwatch.gateways.base import GatewayError, QrKind
@@ -69,6 +69,21 @@ class TestWaha(GatewayContract):
         else:
             with pytest.raises(GatewayError):
                 world.gateway.with_media(channel, event)
+
+    def test_a_name_that_no_url_can_hold_keeps_no_message_back(self) -> None:
+        row = {"id": "false_\ud800_3EB0", "hasMedia": True}
+        event = {"event": "message", "payload": row}
+        chats = [{"id": "\ud800", "lastMessage": {"timestamp": 1}}]
+        answers = iter([answering({"engine": {"engine": "WEBJS"}}), answering(chats)])
+
+        def talk(conversation: Conversation) -> None:
+            next(answers)(conversation)
+
+        with RawServer(talk) as server:
+            gateway = WahaGateway(server.url, SECRET)
+            channel = Channel("loja", Status.CONNECTED)
+            assert gateway.with_media(channel, event) == event
+            assert gateway.received(channel, Wanted(0.0, 2.0, newest=True)).messages == ()
 
     @pytest.mark.parametrize("status", ["PASSKEY_REQUIRED", "PASSKEY_CONFIRMATION_REQUIRED"])
     def test_a_passkey_waits_for_a_person_as_a_code_does(self, world: World, status: str) -> None:

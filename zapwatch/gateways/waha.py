@@ -254,13 +254,14 @@ class WahaGateway(Gateway):
     def with_media(self, channel: Channel, event: Mapping[str, Any]) -> Mapping[str, Any]:
         """Let WAHA download the file, as for its own events; without it if that fails."""
         row = object_at(event, "payload")
-        parts = str(row.get("id")).split("_")
+        id_ = str(row.get("id"))
+        parts = id_.split("_")
         if row.get("hasMedia") is not True or len(parts) < 3:
             return event
-        place = f"{in_path(parts[1])}/messages/{in_path(str(row['id']))}"
-        path = f"/api/{in_path(channel.id)}/chats/{place}?downloadMedia=true"
         try:
-            with self._operation(Operation.MESSAGES, hide=re.findall(r"\d{5,}", place)) as calls:
+            with self._operation(Operation.MESSAGES, hide=re.findall(r"\d{5,}", id_)) as calls:
+                place = f"{in_path(parts[1])}/messages/{in_path(id_)}"
+                path = f"/api/{in_path(channel.id)}/chats/{place}?downloadMedia=true"
                 media = calls.get(path).json_object().get("media")
         except GatewayError as error:
             if error.reason in _NO_FILE:
@@ -303,7 +304,7 @@ class WahaGateway(Gateway):
                     chats.append(chat["id"])
             if old == len(page):
                 break
-        return [chat for chat in dict.fromkeys(chats) if is_of_a_chat(chat)]
+        return [chat for chat in dict.fromkeys(chats) if is_usable_id(chat) and is_of_a_chat(chat)]
 
     def _messages(self, channel_id: str, chat: str, size: int) -> Iterator[list[Entry]]:
         query = {"sortBy": "timestamp", "sortOrder": "desc", "downloadMedia": "false"}
