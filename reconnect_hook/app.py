@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, TooManyRequests
-from werkzeug.wrappers import Request
 
 from reconnect_hook.alert_writer import Disposition
 from reconnect_hook.alerts import (
@@ -75,7 +74,7 @@ def create_app(
         refusal: Exception | None = request.environ.get(_REFUSAL)
         if refusal is not None:
             raise refusal
-        auth.check_token()
+        auth.check_token(request.environ)
         (payload,) = intake.accept([request.get_data()])
         if payload.error is not None:
             raise payload.error
@@ -84,7 +83,7 @@ def create_app(
     @app.post("/notifications")
     def notifications() -> Response:
         """Log notifications to stderr: the default receiver until e-mail is configured."""
-        auth.check_token()
+        auth.check_token(request.environ)
         for told in parse_notifications(request.get_data()):
             level = logging.INFO if told.status is AlertStatus.RESOLVED else logging.WARNING
             line = f"{told.status} {told.name}: {told.summary}"
@@ -112,7 +111,7 @@ def _answer_together(
         is_post = environ["REQUEST_METHOD"] == "POST" and environ["PATH_INFO"] == "/alerts"
         if is_post and int(environ.get("CONTENT_LENGTH") or 0) <= MAX_REQUEST_BYTES:
             try:
-                auth.check_token(Request(environ))
+                auth.check_token(environ)
                 mine.append(place)
             except HTTPException as error:
                 environ[_REFUSAL] = error
@@ -211,7 +210,7 @@ def add_reload(app: Flask, reload: Callable[[], str | None]) -> None:
 
     @app.post("/-/reload")
     def reload_settings() -> Response:
-        app.extensions[AUTH].check_token()
+        app.extensions[AUTH].check_token(request.environ)
         refusal = reload()
         return as_json(200, {}) if refusal is None else as_json(500, {"error": refusal})
 
@@ -273,7 +272,7 @@ def add_heartbeat(app: Flask, heartbeat: Heartbeat) -> None:
 
     @app.post("/heartbeat")
     def beat() -> Response:
-        app.extensions[AUTH].check_token()
+        app.extensions[AUTH].check_token(request.environ)
         if any(one.status is AlertStatus.FIRING for one in parse_notifications(request.get_data())):
             heartbeat.send()
         return as_json(200, {})
@@ -284,7 +283,7 @@ def add_settings(app: Flask, report: Callable[[], Report]) -> None:
 
     @app.get("/-/settings")
     def settings() -> Response:
-        app.extensions[AUTH].check_token()
+        app.extensions[AUTH].check_token(request.environ)
         return as_json(200, report().as_json())
 
 

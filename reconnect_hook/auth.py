@@ -7,18 +7,21 @@ import hmac
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from flask import request
 from werkzeug.datastructures import Authorization
 from werkzeug.exceptions import Forbidden, TooManyRequests, Unauthorized
-from werkzeug.wrappers import Request
 from werkzeug.wrappers import Response as AnyResponse
+from werkzeug.wsgi import get_host
 
 from zapwatch.clock import Clock
 from zapwatch.front import WAIT_SECONDS, LoginThrottle
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 _SESSION_SECONDS = 30 * 86400
 _SESSIONS = 10_000
@@ -65,40 +68,40 @@ class TokenAuth:
         self.throttle = LoginThrottle(clock)
         self._sessions = _Sessions(clock)
 
-    def is_known(self, environ: Mapping[str, object]) -> bool:
+    def is_known(self, environ: WSGIEnvironment) -> bool:
         """Whether a request's headers have the token or an open session; counts no attempt."""
-        given = _token_in(str(environ.get("HTTP_AUTHORIZATION", "")))
+        given = _token_in(environ.get("HTTP_AUTHORIZATION", ""))
         if given is not None:
             return self._is_token(given)
         try:
-            cookies = SimpleCookie(str(environ.get("HTTP_COOKIE", "")))
+            cookies = SimpleCookie(environ.get("HTTP_COOKIE", ""))
         except CookieError:
             return False
         return _COOKIE in cookies and self._sessions.is_open(cookies[_COOKIE].value)
 
-    def check_token(self, asked: Request = request) -> None:
+    def check_token(self, environ: WSGIEnvironment) -> None:
         """Raise Unauthorized, Forbidden or TooManyRequests unless a request has the token."""
-        given = _token_in(asked.headers.get("Authorization", ""))
+        given = _token_in(environ.get("HTTP_AUTHORIZATION", ""))
         if given is None:
             raise Unauthorized
         # A browser may add a remembered password to a cross-site request.
-        _refuse_other_sites(asked)
-        self._check(given, asked)
+        _refuse_other_sites(environ)
+        self._check(given, environ)
 
     def check(self) -> None:
         """Raise Unauthorized, Forbidden or TooManyRequests without a token or session."""
         if _token_in(request.headers.get("Authorization", "")) is not None:
-            self.check_token()
+            self.check_token(request.environ)
         elif self._sessions.is_open(request.cookies.get(_COOKIE, "")):
-            _refuse_other_sites(request)
+            _refuse_other_sites(request.environ)
         else:
             raise Unauthorized
 
     def log_in(self, given: str) -> bool:
         """Return whether the token is right; raise Forbidden (cross-site) or TooManyRequests."""
-        _refuse_other_sites(request)
+        _refuse_other_sites(request.environ)
         try:
-            self._check(given, request)
+            self._check(given, request.environ)
         except Unauthorized:
             return False
         return True
@@ -121,8 +124,8 @@ class TokenAuth:
         self._sessions.end(request.cookies.get(_COOKIE, ""))
         response.delete_cookie(_COOKIE, path=_path())
 
-    def _check(self, given: str, asked: Request) -> None:
-        address = asked.remote_addr or ""
+    def _check(self, given: str, environ: WSGIEnvironment) -> None:
+        address = environ.get("REMOTE_ADDR", "")
         if self._is_token(given):
             self.throttle.note_right(address)
         elif self.throttle.note_wrong(address):
@@ -152,19 +155,19 @@ def _token_in(header: str) -> str | None:
     return (given.password or "") if given is not None and given.type == "basic" else None
 
 
-def _refuse_other_sites(asked: Request) -> None:
+def _refuse_other_sites(environ: WSGIEnvironment) -> None:
     """Raise Forbidden if a browser sends the request from another site's page.
 
     Browsers send its source in Sec-Fetch-Site if the page has TLS or is on localhost, else in
     Origin; other clients send neither. Links from other sites (safe methods without Origin) are
     allowed.
     """
-    site = asked.headers.get("Sec-Fetch-Site")
-    origin = asked.headers.get("Origin")
-    if asked.method in _SAFE and origin is None:
+    site = environ.get("HTTP_SEC_FETCH_SITE")
+    origin = environ.get("HTTP_ORIGIN")
+    if origin is None and environ["REQUEST_METHOD"] in _SAFE:
         return
     # Origin is "null" for a form on a page with Referrer-Policy: no-referrer.
-    is_other = origin is not None and _host(origin) != asked.host
+    is_other = origin is not None and _host(origin) != get_host(environ)
     if is_other if site is None else site not in {"same-origin", "none"}:
         raise Forbidden
 
