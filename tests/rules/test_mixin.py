@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -13,33 +12,45 @@ import yaml
 from tests.support.shipped import ALERTMANAGER, PROMETHEUS, ROOT, RULE_FILES, read_yaml, run
 
 _INSTALLED = "/opt/zapwatch/share/zapwatch"
-_THEIRS = {
-    "global": {"evaluation_interval": "1m"},
-    "rule_files": ["zapwatch/*.yml"],
-    "scrape_configs": [{"job_name": "node", "static_configs": [{"targets": ["127.0.0.1:9100"]}]}],
-}
-_THEIR_ROUTES = {
-    "route": {"receiver": "team", "routes": [{"matchers": ['team="web"'], "receiver": "team"}]},
-    "receivers": [{"name": "team"}],
-}
+_THEIRS = """\
+global:
+  evaluation_interval: 1m
+rule_files:
+  - zapwatch/*.yml
+scrape_configs:
+  - job_name: node
+    static_configs:
+      - targets: ["127.0.0.1:9100"]
+"""
+_THEIR_ROUTES = """\
+route:
+  receiver: team
+  routes:
+    - matchers: [team="web"]
+      receiver: team
+receivers:
+  - name: team
+inhibit_rules:
+  - source_matchers: [team="web"]
+    target_matchers: [team="shop"]
+"""
 
 
 def _blocks(language: str) -> list[str]:
     page = (ROOT / "docs" / "prometheus.md").read_text()
-    found = re.findall(rf"^   ```{language}\n(.*?)^   ```$", page, re.DOTALL | re.MULTILINE)
-    return [re.sub("^   ", "", block, flags=re.MULTILINE) for block in found]
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
 
 
-def _parts(block: str) -> list[Any]:
-    """Return the entries of a block, each of which begins with ``- ``."""
-    parts: list[Any] = yaml.safe_load(block)
-    return parts
+def _pasted(config: str, place: str, block: str) -> str:
+    """Paste a block of the page under a key of a configuration, as it stands."""
+    assert config.count(place) == 1
+    return config.replace(place, place + block)
 
 
 @pytest.fixture
 def rules(tmp_path: Path) -> Path:
     """Copy the rules as the page says, to a folder of the test's own."""
-    copy, _ = _blocks("sh")
+    copy = next(block for block in _blocks("sh") if "/rules/" in block)
     script = copy.replace("/etc/prometheus", str(tmp_path)).replace(_INSTALLED, str(ROOT))
     subprocess.run(["sh", "-euc", script], cwd=ROOT, check=True)
     return tmp_path / "zapwatch"
@@ -55,16 +66,14 @@ def test_the_rules_have_an_interval_of_their_own(rules: Path) -> None:
 def test_promtool_takes_their_configuration_with_our_rules_and_targets(
     rules: Path, tmp_path: Path
 ) -> None:
-    ours = _parts(_blocks("yaml")[0])
+    ours = yaml.safe_load(_blocks("yaml")[0])
     shipped = read_yaml(PROMETHEUS / "prometheus.yml")
     for job in ours:
         assert job["scrape_interval"] == shipped["global"]["scrape_interval"]
     both = [{"job_name": j["job_name"], "static_configs": j["static_configs"]} for j in ours]
     assert both == shipped["scrape_configs"][:2]
     config = tmp_path / "prometheus.yml"
-    config.write_text(
-        yaml.safe_dump({**_THEIRS, "scrape_configs": [*_THEIRS["scrape_configs"], *ours]})
-    )
+    config.write_text(_pasted(_THEIRS, "scrape_configs:\n", _blocks("yaml")[0]))
     said = run("promtool", "check", "config", config)
     assert f"{len(RULE_FILES)} rule files found" in said
     assert rules.is_dir()
@@ -72,15 +81,13 @@ def test_promtool_takes_their_configuration_with_our_rules_and_targets(
 
 @pytest.fixture
 def alertmanager(tmp_path: Path) -> Path:
-    *routes, repairs, heartbeat, inhibition = _parts(_blocks("yaml")[1])
-    theirs = yaml.safe_load(yaml.safe_dump(_THEIR_ROUTES))
-    theirs["route"]["routes"][:0] = routes
-    theirs["receivers"] += [repairs, heartbeat]
-    theirs["inhibit_rules"] = [inhibition]
+    text = _THEIR_ROUTES
+    for key, block in zip(
+        ("  routes", "receivers", "inhibit_rules"), _blocks("yaml")[1:], strict=True
+    ):
+        text = _pasted(text, f"{key}:\n", block)
     (tmp_path / "hook-token").write_text("token")
-    text = yaml.safe_dump(theirs).replace(
-        "/etc/prometheus/hook-token", str(tmp_path / "hook-token")
-    )
+    text = text.replace("/etc/prometheus/hook-token", str(tmp_path / "hook-token"))
     config = tmp_path / "alertmanager.yml"
     config.write_text(text)
     return config
@@ -106,12 +113,12 @@ def test_repairs_go_to_the_hook_and_the_rest_to_them(
 
 def test_the_routes_are_the_shipped_ones() -> None:
     shipped = read_yaml(ALERTMANAGER / "alertmanager.yml")
-    *routes, repairs, heartbeat, inhibition = _parts(_blocks("yaml")[1])
+    _, routes, receivers, (inhibition,) = map(yaml.safe_load, _blocks("yaml"))
     names = {"zapwatch": "reconnect-hook", "zapwatch-heartbeat": "heartbeat"}
     routes = [{**route, "receiver": names[route["receiver"]]} for route in routes]
     assert routes == shipped["route"]["routes"][:3]
     assert inhibition == shipped["inhibit_rules"][0]
-    for receiver, same in zip((repairs, heartbeat), shipped["receivers"], strict=False):
+    for receiver, same in zip(receivers, shipped["receivers"], strict=False):
         (ours,), (theirs,) = receiver["webhook_configs"], same["webhook_configs"]
         assert ours["url"] == theirs["url"]
         assert ours.get("send_resolved", True) == theirs["send_resolved"]
