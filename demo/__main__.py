@@ -88,7 +88,7 @@ def _set_up(env_file: str | None) -> None:
     """Run the setup dialog, unless the user chooses the demonstration."""
     if wants_demonstration():
         return
-    code = init(["--env-file", env_file] if env_file else [])
+    code = init(["--env-file", env_file] if env_file else [], runs_next=True)
     if code:
         raise SystemExit(code)
 

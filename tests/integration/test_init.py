@@ -27,6 +27,7 @@ from tests.support.terminal import Terminal
 from zapwatch.alertmanager import ways_to_people
 from zapwatch.config import load
 from zapwatch.gateways import TYPES
+from zapwatch.setup.command import main as init
 from zapwatch.setup.ways import WAYS, read_way
 
 _ENGLISH = {"LC_ALL": "C.UTF-8"}
@@ -101,7 +102,7 @@ class TestEnglish:
         self, simulator: Simulator, mariadb: MariaDb, mariadb_log: WrittenLog, inbox: Inbox,
         tmp_path: Path,
     ) -> None:  # fmt: skip
-        mariadb_log.write("loja")
+        mariadb_log.write_many(["loja", "Loja "])
         log = mariadb_log.reader
         with _init(tmp_path) as person:
             _find_the_gateway(person, simulator.url)
@@ -432,6 +433,19 @@ class TestFirstRun:
     def test_make_run_begins_with_the_questions(self, tmp_path: Path) -> None:
         with Terminal(tmp_path, "-m", "demo", settings=_ENGLISH) as person:
             person.press("d: a demonstration.", "s", "Which gateway do you run?")
+
+    def test_make_run_shows_no_command_to_run_next(
+        self, simulator: Simulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        arguments = [
+            *("--yes", "--language=en", f"--env-file={tmp_path / '.env'}"),
+            *("--set", f"WPP_GATEWAY_BASE_URL={simulator.url}"),
+            *("--set", f"WPP_GATEWAY_SECRET={SECRET}", "--set", "MESSAGE_SOURCE=none"),
+        ]
+        assert init(arguments, runs_next=True) == 0
+        said = capsys.readouterr().out
+        assert "The page asks for a password" in said
+        assert "Next" not in said
 
     def test_the_demonstration_is_one_key_away(self, tmp_path: Path) -> None:
         with Terminal(tmp_path, "-m", "demo", settings=_ENGLISH) as person:

@@ -68,8 +68,11 @@ _SOURCES = {
 """Message sources of each type of gateway, the best first; other types have events."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the dialog; return the exit code."""
+def main(arguments: Sequence[str] | None = None, *, runs_next: bool = False) -> int:
+    """Run the dialog; return the exit code.
+
+    ``runs_next``: the caller starts the programs, so that no command for that is shown.
+    """
     options = _parser().parse_args(arguments)
     choose_language(options.language or language_of(os.environ))
     console = Console(assume=options.yes)
@@ -77,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         fail("init", "there is no terminal to ask at: give the answers with --yes and --set")
     try:
         setup = Setup(console, options)
-        return setup.run()
+        return setup.run(runs_next=runs_next)
     except SettingsError as error:
         console.warn(f"init: {error}")
         return 2
@@ -170,7 +173,7 @@ class Setup:
         self._written: Sequence[Path] = ()
         self._log_failed = False
 
-    def run(self) -> int:
+    def run(self, *, runs_next: bool) -> int:
         """Run all steps; return the exit code."""
         say = self._console.say
         say(_("Zapwatch's setup. Enter accepts the answer in brackets; Ctrl-C stops."))
@@ -179,7 +182,7 @@ class Setup:
         self._token()
         works = self._people()
         works = self._heartbeat() and works
-        self._summary()
+        self._summary(runs_next=runs_next)
         return 0 if works else 1
 
     # Current settings.
@@ -554,27 +557,33 @@ class Setup:
         self._keep()
         return True
 
-    def _summary(self) -> None:
+    def _summary(self, *, runs_next: bool) -> None:
         say = self._console.say
         say()
         say(_("Written:"))
         for path in (self._env.path, *self._written):
             say(f"  {mode_of(path)} {path}")
-        say(_("Next:"))
+        if not runs_next:
+            say(_("Next:"))
+            self._next_commands()
+        file = self._env.values.get("HOOK_TOKEN_FILE", "")
+        if file:
+            say(_("The page asks for a password, which this prints:") + f" cat {file}")
+        else:
+            say(_("The page asks for a password: HOOK_TOKEN in the settings."))
+
+    def _next_commands(self) -> None:
+        say = self._console.say
         if self._has_services:
             say("  systemctl enable --now zapwatch-exporter zapwatch-hook")
-            say("  systemctl reload prometheus-alertmanager")
+            if self._written:
+                say("  systemctl reload prometheus-alertmanager")
         elif self._env.path.resolve().parent == INSTALLED:
             say("  docker compose up --detach --build --wait")
         elif in_checkout():
             say("  make run")
         else:
             say("  zapwatch exporter   zapwatch hook")
-        file = self._env.values.get("HOOK_TOKEN_FILE", "")
-        if file:
-            say(_("The page asks for a password, which this prints:") + f" cat {file}")
-        else:
-            say(_("The page asks for a password: HOOK_TOKEN in the settings."))
 
     @property
     def _has_services(self) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from zapwatch.alertmanager import AlertmanagerApi, AlertmanagerError, deliveries_to_expect, is_own
-from zapwatch.channels import Channel
+from zapwatch.channels import Channel, folded
 from zapwatch.config.settings import Settings
 from zapwatch.gateways.base import GatewayErrorKind
 from zapwatch.gateways.registry import ADAPTERS, make_gateway
@@ -68,12 +68,15 @@ def hint(kind: str, reason: GatewayErrorKind) -> str:
 
 
 def count_recent(settings: Settings) -> int:
-    """Count the channels with a logged message in the last hour; raise MessageLogError."""
+    """Count the channels with a logged message in the last hour; raise MessageLogError.
+
+    Spellings of a name count as one channel.
+    """
     source = open_source(settings, settings.gateways[0])
     if source is None:
         return 0
     try:
-        return len(source.recent(_HOUR).ages)
+        return len({folded(name) for name in source.recent(_HOUR).ages})
     finally:
         source.close()
 
