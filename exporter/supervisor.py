@@ -75,7 +75,9 @@ class GatewayMonitor:
 
     def _listed(self) -> Collection[Channel]:
         state = self.store.snapshot.gateway
-        if state is None or not state.up:
+        if state is None:
+            return ()  # the log is read again as soon as there is a list
+        if not state.up:
             raise MessageLogError("the gateway does not give its channel list")
         return state.channels
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,7 +17,7 @@ from exporter.app import create_app
 from exporter.event_buffer import Post
 from exporter.pollers import GatewayPoller, LogPoller, Poller
 from exporter.snapshot import GatewayState, StateStore
-from exporter.supervisor import Supervisor
+from exporter.supervisor import GatewayMonitor, Supervisor
 from tests.support.clock import HandMovedClock
 from tests.support.hooks import SECRET, hook_settings
 from tests.support.message_logs import WrittenLog
@@ -385,6 +386,25 @@ def _ages(board: StateStore) -> dict[str, float] | None:
         return None
     assert log.view is not None
     return {key: log.view.now - at for key, at in log.view.last_message.items()}
+
+
+def test_activity_is_not_unavailable_before_the_first_list() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings = parse(
+            {
+                "WPP_GATEWAY_TYPE": "evolution",
+                "WPP_GATEWAY_BASE_URL": f"http://127.0.0.1:{silent.getsockname()[1]}",
+                "WPP_GATEWAY_SECRET": SECRET,
+                "MESSAGE_SOURCE": "activity",
+            }
+        )
+        log = logging.getLogger(__name__)
+        monitor = GatewayMonitor(settings, settings.gateways[0], Post(settings), log)
+        monitor.start()
+        wait_until(lambda: monitor.waiting == ["the channel list"], 30, "the first poll of the log")
+        monitor.stop()
+        assert monitor.store.snapshot.log is not None
+        assert monitor.store.snapshot.log.up
 
 
 def test_the_log_is_read_for_the_channels_that_are_listed(
