@@ -671,10 +671,11 @@ def _readable(error: SQLAlchemyError) -> MessageLogError:
     return kind(words)
 
 
-def _of_whapi(names: Names, payload: str) -> tuple[str | None, list[EventMessage]]:
+def _of_whapi(names: Names, payload: str | bytes) -> tuple[str | None, list[EventMessage]]:
     """Return the key of the channel that a payload names, and its messages."""
     try:
-        event = parse_json(payload.encode())
+        # SQLite returns a payload that is no text as bytes.
+        event = parse_json(payload if isinstance(payload, bytes) else payload.encode())
     except (ValueError, RecursionError):
         return None, []
     messages = whapi_messages(event) if isinstance(event, dict) else []
@@ -683,7 +684,7 @@ def _of_whapi(names: Names, payload: str) -> tuple[str | None, list[EventMessage
     return key if 0 < len(key) <= MAX_ID_LENGTH else None, messages
 
 
-def _whapi_rows(names: Names, row: Row, payload: str) -> list[Row]:
+def _whapi_rows(names: Names, row: Row, payload: str | bytes) -> list[Row]:
     """Return as many rows as one holds messages, with its id and time."""
     key, messages = _of_whapi(names, payload)
     if key is None:
