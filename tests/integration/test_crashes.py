@@ -57,7 +57,7 @@ _WHILE_DELIVERING = 4  # kills
 _SECONDS = 120.0
 _HURRIED = {
     "reconnect_hook.message_audit._CLAIM_SECONDS": 2.0,
-    "reconnect_hook.message_replay._CLAIM_SECONDS": 2.0,
+    "reconnect_hook.message_replay.CLAIM_SECONDS": 2.0,
     "reconnect_hook.message_replay.PAUSE_SECONDS": 0.0,
 }
 

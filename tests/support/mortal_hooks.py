@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import requests
@@ -57,11 +58,18 @@ def _serve(
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     for place, value in {**_HURRIED, **hurried}.items():
-        module, _, name = place.rpartition(".")
-        setattr(importlib.import_module(module), name, value)
+        setattr(*_constant(place), value)
     # The test owns the listener, so that no other program takes the port between restarts.
     vars(socket)["create_server"] = lambda *_, **__: listener
     main(["serve"])
+
+
+def _constant(place: str) -> tuple[ModuleType, str]:
+    """Return a constant's module and name; raise AttributeError if there is none."""
+    module_name, _, name = place.rpartition(".")
+    module = importlib.import_module(module_name)
+    getattr(module, name)
+    return module, name
 
 
 class MortalHook:
@@ -70,6 +78,8 @@ class MortalHook:
     def __init__(
         self, settings: Mapping[str, str], folder: Path, hurried: Mapping[str, float] | None = None
     ) -> None:
+        for place in hurried or {}:
+            _constant(place)
         self._context: Any = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([__name__, *_LOADED])
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
