@@ -202,7 +202,7 @@ def test_init_lets_the_services_read_pixelhubs_file(guided: Guided) -> None:
 
 
 def _gateway_takes(machine: Machine, secret: str) -> None:
-    machine.run("systemctl stop gateway")
+    machine.run("systemctl stop 'gateway-*'")
     start_gateway(machine, secret, "Loja Centro", "imobsites")
 
 

@@ -18,9 +18,10 @@ echo {CHECKOUT}/.venv/lib/python3*/site-packages \
     >"$(echo /opt/zapwatch/lib/python3*/site-packages)/locked.pth"
 sha256sum <requirements-run.lock >/opt/zapwatch/locked
 """
+# A name of its own: systemd may remember an earlier unit for minutes.
 START_GATEWAY = f"""
-systemd-run --quiet --collect --unit=gateway --working-directory={CHECKOUT} \
-    --setenv=SIMULATOR_SECRET={SECRET} \
+systemd-run --quiet --collect --unit=gateway-$(cat /proc/sys/kernel/random/uuid) \
+    --working-directory={CHECKOUT} --setenv=SIMULATOR_SECRET={SECRET} \
     .venv/bin/python -m demo.simulator --listen 127.0.0.1:8443
 """
 _FILL_IN = f"""
@@ -50,8 +51,7 @@ def indented(guide: str) -> list[str]:
 
 def start_gateway(machine: Machine, secret: str = SECRET, *channels: str) -> None:
     """Start the simulated gateway with these channels; they reconnect in a second."""
-    # systemd needs a moment to forget an earlier unit.
-    machine.wait_for(START_GATEWAY.replace(SECRET, secret), "a free name for the gateway's unit")
+    machine.run(START_GATEWAY.replace(SECRET, secret))
     machine.wait_for(f"curl --silent {GATEWAY}/sim/state", "the simulated gateway")
     for channel in channels:
         simulate(machine, f"put_channel({channel!r}, reconnect_seconds=1.0)")
