@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from zapwatch.clock import Clock
-from zapwatch.front import MAX_REQUEST_BYTES, WAIT_SECONDS, LoginThrottle
+from zapwatch.front import MAX_REQUEST_BYTES, RETRY_LATER, LoginThrottle
 from zapwatch.gateways.base import Gateway
 from zapwatch.messages.event_parser import EventError, Message, parse
 
@@ -124,9 +124,8 @@ class Receiver:
             self._tell(name, refused.result, why)
             self._count(name, refused.result)
             if refused.result is EventResult.UNAUTHORIZED and self.throttle.note_wrong(address):
-                later = ("Retry-After", str(int(WAIT_SECONDS)))
                 status = HTTPStatus.TOO_MANY_REQUESTS
-                return _answer(start_response, status, str(refused), later)
+                return _answer(start_response, status, str(refused), RETRY_LATER)
             return _answer(start_response, refused.status, str(refused))
         self.throttle.note_right(address)
         about_state = sender.adapter.state_events

@@ -287,18 +287,19 @@ def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bo
     heartbeat = Heartbeat(settings.heartbeat_url)
     add_heartbeat(app, heartbeat)
     add_page(app, supervisor, settings, heartbeat)
-    front = Front(
-        app,
-        auth=app.extensions[AUTH],
-        urgent="/alerts",
-        answer_together=app.extensions[ANSWER_TOGETHER],
-        external_url=settings.hook_external_url,
-        keyed="/scan/",
-        trusted_proxy=settings.hook_trusted_proxy,
-        ping=store.database.ping,
-    )
     try:
-        server.run(front)
+        server.run(
+            Front(
+                app,
+                auth=app.extensions[AUTH],
+                urgent="/alerts",
+                answer_together=app.extensions[ANSWER_TOGETHER],
+                external_url=settings.hook_external_url,
+                keyed="/scan/",
+                trusted_proxy=settings.hook_trusted_proxy,
+                ping=store.database.ping,
+            )
+        )
     finally:
         supervisor.stop(_STOP_SECONDS)
         # Closing makes SQLite merge its WAL into the main file, which may be all that a backup has.

@@ -80,6 +80,9 @@ WRONG_TOKENS = 5
 WAIT_SECONDS = 60.0
 """Length of that block, from the last wrong token."""
 
+RETRY_LATER = "Retry-After", str(int(WAIT_SECONDS))
+"""Header of an answer during that block; it comes a second late."""
+
 _BACKLOG = 1024  # connections that wait for accept()
 _CONNECTIONS = 4096
 _OTHER_FILES = 128  # open files of a program besides its connections
@@ -257,8 +260,7 @@ class Front:
         """Refuse a request without a valid token or password; count a wrong one."""
         address = environ["REMOTE_ADDR"]
         if "HTTP_AUTHORIZATION" in environ and self._auth.throttle.note_wrong(address):
-            later = ("Retry-After", str(int(WAIT_SECONDS)))
-            return _refusal(HTTPStatus.TOO_MANY_REQUESTS, None, later)
+            return _refusal(HTTPStatus.TOO_MANY_REQUESTS, None, RETRY_LATER)
         scheme = "Basic" if self.users else "Bearer"
         asks = ("WWW-Authenticate", f'{scheme} realm="Zapwatch"')
         return _refusal(HTTPStatus.UNAUTHORIZED, None, asks)

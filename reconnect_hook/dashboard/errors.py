@@ -12,7 +12,7 @@ from reconnect_hook.dashboard import i18n
 from reconnect_hook.dashboard.snapshot import DashboardCache, GatewayPanels
 from zapwatch.channels import AmbiguousNameError, is_usable_id
 from zapwatch.db import StateError
-from zapwatch.front import WAIT_SECONDS
+from zapwatch.front import RETRY_LATER
 
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -92,5 +92,5 @@ def http_error(error: HTTPException) -> AnyResponse:
     code = error.code or 500
     response = error_page(code, *words.get(code, (_("Something went wrong"), error.name)))
     if isinstance(error, TooManyRequests):
-        response.headers["Retry-After"] = str(int(WAIT_SECONDS))
+        response.headers.set(*RETRY_LATER)
     return response

@@ -40,7 +40,7 @@ from reconnect_hook.scan_links import (
 from zapwatch.channels import Status, channel_key
 from zapwatch.clock import Clock
 from zapwatch.db import StateError
-from zapwatch.front import WAIT_SECONDS, LoginThrottle
+from zapwatch.front import RETRY_LATER, LoginThrottle
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind
 from zapwatch.gateways.helpers import other_form, phone_number
 
@@ -290,7 +290,7 @@ class ScanPage:
             return link, panel
         answer = _not_valid()
         if self._throttle.note_wrong(address):
-            answer.headers["Retry-After"] = str(int(WAIT_SECONDS))
+            answer.headers.set(*RETRY_LATER)
         raise NotFound(response=answer)
 
     def _page(self, token: str) -> str:

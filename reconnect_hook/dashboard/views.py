@@ -56,7 +56,7 @@ from zapwatch.alertmanager import AlertmanagerError
 from zapwatch.channels import channel_key
 from zapwatch.clock import Clock
 from zapwatch.db import StateError
-from zapwatch.front import WAIT_SECONDS, WRONG_TOKENS
+from zapwatch.front import RETRY_LATER, WRONG_TOKENS
 
 
 class FragmentCache:
@@ -404,7 +404,7 @@ class LoginPage:
         except TooManyRequests:
             words = _("After %(count)s wrong passwords, please wait a minute.", count=WRONG_TOKENS)
             blocked = make_response(self._form(words), 429)
-            blocked.headers["Retry-After"] = str(int(WAIT_SECONDS))
+            blocked.headers.set(*RETRY_LATER)
             return blocked
         if not right:
             return make_response(self._form(_("Wrong password.")), 401)
