@@ -51,7 +51,7 @@ def app(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Itera
         )
         browser = made.browser()
         browser.post("/api/reconnect/loja", headers=_BEARER)
-        wait_until(lambda: _known(browser), 30, "the repair to find a code")
+        wait_until(lambda: _was_repaired(browser), 30, "the repair to find a code")
         yield made
         made.close()
 
@@ -71,9 +71,11 @@ def _asking() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "qr"]
 
 
-def _known(browser: FlaskClient) -> bool:
+def _was_repaired(browser: FlaskClient) -> bool:
+    """Return whether the repair has ended: until then it calls the gateway too."""
     found = browser.get("/api/channels/loja", headers=_BEARER)
-    return found.status_code == 200 and found.get_json()["status"] == "needs-scan"
+    last = found.get_json()["last_attempt"] if found.status_code == 200 else None
+    return last is not None and last["outcome"] == "qr_required"
 
 
 def _share(site: Site, **body: Any) -> dict[str, Any]:
