@@ -102,6 +102,7 @@ class OverviewPage:
         snapshot = self._board.look()
         listing = ChannelFilter.parse(request.args)
         rows = listing.of(snapshot.rows.values())
+        language = locale()
         return render_template(
             "overview.html",
             logged_in=True,
@@ -110,7 +111,7 @@ class OverviewPage:
             listing=listing,
             gateways=list(self._panels.all),
             counts=count_by_health(snapshot.rows.values(), snapshot.blind),
-            rows=Markup("").join(self._row(snapshot, row) for row in rows),
+            rows=Markup("").join(self._row(snapshot, row, language) for row in rows),
             shown=bool(rows),
         )
 
@@ -125,11 +126,12 @@ class OverviewPage:
             return Response(status=204)
         rows = ChannelFilter.parse(request.args).of(snapshot.rows.values())
         changed = [row for row in rows if snapshot.changed[row.id] > known]
+        language = locale()
         body = {
             "tag": self._tag(snapshot),
             "head": self._head(snapshot),
             "order": [row.id for row in rows],
-            "rows": {row.id: self._row(snapshot, row) for row in changed},
+            "rows": {row.id: self._row(snapshot, row, language) for row in changed},
         }
         return as_json(200, body)
 
@@ -148,9 +150,9 @@ class OverviewPage:
             ),
         )
 
-    def _row(self, snapshot: DashboardSnapshot, row: ChannelView) -> Markup:
+    def _row(self, snapshot: DashboardSnapshot, row: ChannelView, language: str) -> Markup:
         return self._kept.get(
-            (locale(), row.id),
+            (language, row.id),
             (snapshot.changed[row.id], self._panels.several),
             lambda: render_template("row.html", row=row),
         )

@@ -66,11 +66,15 @@ def page(browser: Browser, hook: Program, look: Look) -> Iterator[Page]:
 
 
 def test_the_page_of_500_channels_is_made_within_300_ms(hook: Program) -> None:
+    def rows() -> int:
+        answer = requests.get(f"{hook.url}/", auth=_AUTH, timeout=30)
+        return answer.text.count('<li class="row ')
+
+    wait_until(lambda: rows() == _COUNT, 60, "all channels")
     begun = _cpu_seconds(hook)
     for _ in range(10):
-        answer = requests.get(f"{hook.url}/", auth=_AUTH, timeout=30)
-        assert answer.text.count('<li class="row ') == _COUNT
-    # Of the processor: others use this machine too.
+        assert rows() == _COUNT
+    # Of the processor, since others use this machine too: usually 15 ms.
     seconds = (_cpu_seconds(hook) - begun) / 10
     assert seconds < 0.3
     print(f"500 channels: {seconds * 1000:.0f} ms")  # noqa: T201
