@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demo.simulator.schema import insert_message
@@ -868,7 +868,7 @@ class _Model:
         self._connection.close()
 
 
-@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60))
 @given(before=st.lists(st.sampled_from([*_CHANNELS, ""]), max_size=12), steps=_STEPS)
 def test_whatever_is_written_and_purged_between_polls_is_heard_and_counted_as_it_truly_was(
     before: list[str], steps: list[tuple[str, str, int]]

@@ -256,6 +256,5 @@ TestEpisode: Any = Episode.TestCase
 TestEpisode.settings = settings(
     max_examples=examples(8),
     stateful_step_count=30,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

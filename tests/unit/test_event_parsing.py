@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demo.simulator.apis.registry import APIS
@@ -409,7 +409,7 @@ _FIELDS = ("session", "instance", "sessionId", "data", "payload", "message", "ti
 
 
 # On a machine that is busy, the making of examples is slow.
-@settings(max_examples=examples(50), suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(50))
 @given(
     kind=st.sampled_from(_KINDS),
     name=st.sampled_from(

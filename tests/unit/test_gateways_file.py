@@ -340,7 +340,7 @@ def test_a_wrong_setting_of_the_env_is_called_as_it_is_there(write: Write) -> No
 
 
 @given(text=st.one_of(st.text(), st.binary()))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_anything_is_read_or_refused(tmp_path: Path, text: str | bytes) -> None:
     path = tmp_path / "any.yaml"
     path.write_bytes(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text)

@@ -140,7 +140,7 @@ def test_one_huge_gap_in_a_month_hardly_moves_the_level(expected: list[float], k
     assert more <= 40 * max(expected)
 
 
-@settings(deadline=None, max_examples=examples(25))
+@settings(max_examples=examples(25))
 @given(_histories(), st.floats(0, 14), _knobs, _knobs)
 def test_thresholds_stay_within_floor_and_ceiling_and_fall_as_the_knob_grows(
     histories: dict[str, History], days: float, one: float, other: float
@@ -155,7 +155,7 @@ def test_thresholds_stay_within_floor_and_ceiling_and_fall_as_the_knob_grows(
         assert 600 <= shorter <= longer + 1e-6 <= 24 * _HOUR + 1e-6
 
 
-@settings(deadline=None, max_examples=examples(20))
+@settings(max_examples=examples(20))
 @given(_histories())
 def test_the_same_histories_teach_the_same(histories: dict[str, History]) -> None:
     one, other = learn(histories, _BOUNDS, _ZONE), learn(histories, _BOUNDS, _ZONE)
@@ -300,7 +300,6 @@ def test_a_history_keeps_minutes_and_knows_the_gaps_between_them() -> None:
     assert history.busy_minutes()[:4] == [3, 3, 0, 1]
 
 
-@settings(deadline=None)
 @given(st.sets(st.integers(0, DAYS * 1440 - 1), max_size=300), st.integers(0, DAYS * 24 - 2))
 def test_gaps_are_where_no_minute_is(minutes: set[int], full: int) -> None:
     minutes |= set(range(full * 60, full * 60 + 120))  # two hours without a gap among them
@@ -311,7 +310,7 @@ def test_gaps_are_where_no_minute_is(minutes: set[int], full: int) -> None:
     assert list(history.gaps()) == [Gap(a, b) for a, b in pairs if b > a + 1]
 
 
-@settings(max_examples=examples(20), deadline=None)
+@settings(max_examples=examples(20))
 @given(st.integers(0, 1000), st.floats(0.5, 200))
 def test_a_channel_is_suspect_before_it_is_silent(seed: int, per_hour: float) -> None:
     learned = _learn(_office(seed, per_hour))
