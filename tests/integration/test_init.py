@@ -335,7 +335,7 @@ class TestFlags:
             "receivers: 1\n",
             "receivers: [{webhook_configs: 1}]\n",
             "# x\n",
-            "[" * 2000,
+            "[" * 500,
         ],
     )
     def test_a_file_that_was_edited_wrongly_is_not_replaced_unasked(
