@@ -23,9 +23,8 @@ from pathlib import Path
 
 from zapwatch.cli import WRONG_USAGE, add_common_options, add_config_check, manual, parser
 from zapwatch.config import Settings, SettingsError, describe, hook_link, load
-from zapwatch.config.gateway import ProbeKind
-from zapwatch.config.readers import MOST_HOURS, check_strength, parse_number
-from zapwatch.config.web import read_web_config
+from zapwatch.config.files import read_web_config
+from zapwatch.config.readers import MOST_HOURS, ProbeKind, check_strength, parse_number
 from zapwatch.logs import log_to_stderr
 from zapwatch.reload import Reloading, accept_hangup
 from zapwatch.server import end_on_signals, fail, run

@@ -22,7 +22,7 @@ from reconnect_hook.supervisor import GatewayController, make_controller, open_s
 from zapwatch.channels import AmbiguousNameError, Channel, key_meant
 from zapwatch.cli import printable
 from zapwatch.config import Settings, SettingsError
-from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.readers import ProbeKind
 from zapwatch.db import StateError
 from zapwatch.gateways.base import GatewayError
 from zapwatch.messages.webhook_log import MessageLogError

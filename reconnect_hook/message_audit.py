@@ -23,7 +23,7 @@ from reconnect_hook.schema import message_audit, missed_message
 from reconnect_hook.workers import OneAtATime, StartThread, start_thread
 from zapwatch.channels import Channel, Status, channel_key
 from zapwatch.clock import Clock
-from zapwatch.config.gateway import AuditMode
+from zapwatch.config.readers import AuditMode
 from zapwatch.db import Database, StateError, now, now_column
 from zapwatch.gateways.base import Gateway, GatewayError
 from zapwatch.messages.received import Delivered, Received, ReceivedMessage, Wanted

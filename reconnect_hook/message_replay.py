@@ -30,7 +30,7 @@ from reconnect_hook.message_audit import (
 from reconnect_hook.schema import gateway, message_audit, missed_message
 from reconnect_hook.workers import OneAtATime, StartThread, start_thread
 from zapwatch.channels import Channel, channel_key
-from zapwatch.config.gateway import ReplayMode
+from zapwatch.config.readers import ReplayMode
 from zapwatch.db import StateError, now
 from zapwatch.gateways.base import Gateway, GatewayError
 from zapwatch.http import HttpClient, HttpError, one_line

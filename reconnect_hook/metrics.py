@@ -21,7 +21,7 @@ from reconnect_hook.history import Present, RepairHistory
 from reconnect_hook.message_audit import AuditRepository, AuditResult, LastAudit, Replay
 from reconnect_hook.models import Outcome, ProbeOutcome
 from zapwatch import __version__
-from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.readers import ProbeKind
 from zapwatch.db import StateError
 from zapwatch.gateways.base import Observer, Operation
 from zapwatch.metrics import (

@@ -31,7 +31,7 @@ COMMANDS: Mapping[str, tuple[str, Sequence[str], str]] = {
     "gateways": ("zapwatch.gateways.__main__", (), "show what a type of gateway can do"),
     "config": ("zapwatch.config.report", (), "show the settings in effect"),
     "init": ("zapwatch.setup.command", (), "set up gateway, messages and notifications"),
-    "notify": ("zapwatch.notify", (), "show Alertmanager's receivers, send a test message"),
+    "notify": ("zapwatch.alertmanager", (), "show Alertmanager's receivers, send a test message"),
     "explain": (
         "exporter.__main__",
         ("explain",),

@@ -41,8 +41,8 @@ from werkzeug.datastructures import Authorization
 
 from zapwatch.clock import Clock
 from zapwatch.config import Listen, SettingsError
+from zapwatch.config.files import Tls, read_web_config
 from zapwatch.config.readers import PATH_PREFIX
-from zapwatch.config.web import Tls, read_web_config
 from zapwatch.server import fail, notify, start_thread, vouch_for
 
 if TYPE_CHECKING:

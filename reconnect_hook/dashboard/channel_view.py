@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from flask_babel import lazy_gettext as _
 
-from reconnect_hook.dashboard.prometheus import ChannelMetrics, FiringAlert, GatewayReadings
+from reconnect_hook.dashboard.readings import ChannelMetrics, FiringAlert, GatewayReadings
 from reconnect_hook.dashboard.timeline import (
     QUARTER_SECONDS,
     QUARTERS,

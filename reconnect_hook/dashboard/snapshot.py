@@ -24,16 +24,17 @@ from reconnect_hook.dashboard.channel_view import (
     classify,
     view_id,
 )
-from reconnect_hook.dashboard.direct import DirectReader, MessageWeeks
-from reconnect_hook.dashboard.prometheus import (
+from reconnect_hook.dashboard.qr import QrWatches
+from reconnect_hook.dashboard.readings import (
+    DirectReader,
     GatewayReadings,
     Prometheus,
     SourceError,
     read_metrics,
 )
-from reconnect_hook.dashboard.qr import QrWatches
 from reconnect_hook.dashboard.timeline import (
     DayTimelines,
+    MessageWeeks,
     Shares,
     TimelineSpan,
     cells_of,
@@ -43,10 +44,10 @@ from reconnect_hook.dashboard.timeline import (
 from reconnect_hook.history import Present
 from reconnect_hook.supervisor import GatewayController, HookSupervisor
 from zapwatch.alertmanager import AlertmanagerApi, AlertmanagerError
-from zapwatch.channels import Status, key_meant
+from zapwatch.channels import Status, is_usable_id, key_meant
 from zapwatch.clock import Clock
 from zapwatch.config import Settings
-from zapwatch.config.gateway import MessageSourceKind
+from zapwatch.config.readers import MessageSourceKind
 from zapwatch.db import StateError
 from zapwatch.messages.source import open_source
 
@@ -178,6 +179,10 @@ class GatewayPanels:
             abort(404)
         return panels[name]
 
+    def controller(self) -> GatewayController:
+        """Return the controller of the gateway that the request names; aborts as of_request()."""
+        return self.of_request().controller
+
     def events_of(self, gateway: str) -> EventLog:
         """Return a gateway's event log, also after its removal."""
         return self._supervisor.events_of(gateway)
@@ -212,18 +217,8 @@ class Problem(enum.StrEnum):
     ALERTMANAGER = "alertmanager"
 
 
-OF_ONE_GATEWAY = {
-    Problem.EXPORTER,
-    Problem.GATEWAY,
-    Problem.GATEWAY_RESTS,
-    Problem.BUDGET,
-    Problem.LOG,
-}
-"""Problems of a single gateway."""
-
-
 class ActiveProblem(NamedTuple):
-    """A problem, with the gateway's name if it is in OF_ONE_GATEWAY."""
+    """A problem, with the gateway's name if it is one of a single gateway."""
 
     problem: Problem
     gateway: str | None
@@ -251,12 +246,16 @@ class DashboardSnapshot:
         """Return the problems that concern a gateway's channels."""
         return tuple(one for one in self.problems if one.gateway in {None, gateway})
 
+    def row(self, gateway: str, channel: str) -> ChannelView | None:
+        """Return a channel's row, or None."""
+        return self.rows.get(view_id(gateway, channel))
+
     def name_meant(self, gateway: str, name: str) -> str:
         """Return the gateway's own spelling of a channel's name, or the name if it is unknown.
 
         Raises AmbiguousNameError.
         """
-        row = self.rows.get(view_id(gateway, name))
+        row = self.row(gateway, name)
         if row is None:
             mine = {one.key: one for one in self.rows.values() if one.gateway == gateway}
             row = mine.get(key_meant(name, mine) or "")
@@ -277,7 +276,7 @@ class DashboardCache:
         self._clock = clock or Clock()
         self.boot = secrets.token_hex(4)
         """Distinguishes this process's snapshot numbers from another's."""
-        self._panels = panels
+        self.panels = panels
         self._prometheus = prometheus
         self._alertmanager = alertmanager
         self._strips: Mapping[str, DrawnStrips] = {}
@@ -310,6 +309,23 @@ class DashboardCache:
                     self._condition.wait_for(lambda: self._begun_at >= wanted_at, _WAIT_SECONDS)
             return self._snapshot
 
+    def known(self, channel: str) -> ChannelView:
+        """Return a channel's row at the request's gateway; abort with 404 if there is none."""
+        return self.look().row(self.panels.of_request().name, channel) or abort(404)
+
+    def settle_channel(self) -> None:
+        """Replace the channel in the request's path by the gateway's own spelling of it.
+
+        Aborts with 404 if the id is unusable, and raises AmbiguousNameError.
+        """
+        arguments = request.view_args or {}
+        if "channel" not in arguments:
+            return
+        if not is_usable_id(arguments["channel"]):
+            abort(404)
+        gateway = self.panels.of_request().name
+        arguments["channel"] = self.look().name_meant(gateway, arguments["channel"])
+
     def forget(self, row: ChannelView) -> None:
         """Mute the alert that a channel has left the list; raise AlertmanagerError.
 
@@ -336,7 +352,7 @@ class DashboardCache:
                     return
 
     def _make(self, before: DashboardSnapshot) -> DashboardSnapshot:
-        panels = self._panels.all
+        panels = self.panels.all
         watched = self._ask_prometheus(panels)
         rows: dict[str, ChannelView] = {}
         found: set[ActiveProblem] = set()
@@ -534,16 +550,12 @@ def _find_problems(
     gateway: str, present: Present | None, watched: GatewayReadings | None
 ) -> set[ActiveProblem]:
     found = {
-        Problem.STATE: present is None,
         Problem.GATEWAY: watched is not None and watched.gateway_up is False,
         Problem.GATEWAY_RESTS: present is not None and present.gateway_rests_until is not None,
         Problem.LOG: watched is not None and watched.log_up is False,
     }
-    return {
-        ActiveProblem(problem, gateway if problem in OF_ONE_GATEWAY else None)
-        for problem, there in found.items()
-        if there
-    }
+    state = set() if present else {ActiveProblem(Problem.STATE, None)}
+    return state | {ActiveProblem(problem, gateway) for problem, there in found.items() if there}
 
 
 def _steady(now: float | None, before: float | None) -> float | None:

@@ -25,7 +25,7 @@ from tests.support.programs import Program, run_here
 from tests.support.prometheus import Prometheus
 from tests.support.waiting import wait_until
 from zapwatch.config import Listen, SettingsError
-from zapwatch.config.web import read_web_config
+from zapwatch.config.files import read_web_config
 
 _PASSWORD = "not-a-real-password"
 _LOGIN = ("prometheus", _PASSWORD)

@@ -20,9 +20,9 @@ from reconnect_hook.dashboard.channel_view import (
     strip_marks,
     strip_spans,
 )
-from reconnect_hook.dashboard.prometheus import ChannelMetrics, FiringAlert, GatewayReadings
+from reconnect_hook.dashboard.i18n import banners
+from reconnect_hook.dashboard.readings import ChannelMetrics, FiringAlert, GatewayReadings
 from reconnect_hook.dashboard.snapshot import ActiveProblem, DrawnStrips, Problem
-from reconnect_hook.dashboard.strings import banners
 from reconnect_hook.dashboard.timeline import (
     HourCounts,
     Shares,
@@ -33,7 +33,7 @@ from reconnect_hook.dashboard.timeline import (
 from reconnect_hook.history import Attempt, Paused, Present, Remembered
 from reconnect_hook.models import Outcome, ProbeOutcome
 from reconnect_hook.probe_limits import Probed
-from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.readers import ProbeKind
 
 _NOW = 1_700_000_000.0
 _WELL = ChannelMetrics(

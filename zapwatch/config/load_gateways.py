@@ -16,13 +16,13 @@ import yaml
 from sqlalchemy import URL
 
 from zapwatch.channels import NamedChannel, channel_key, is_usable_id
-from zapwatch.config.files import read_secrets, secret_in
-from zapwatch.config.gateway import MessageSourceKind, ReplayMode, SilenceMode
+from zapwatch.config.files import UndecryptableError, decrypt, read_secrets, secret_in
 from zapwatch.config.readers import (
+    MessageSourceKind,
     Reader,
+    ReplayMode,
     SettingsError,
-    UndecryptableError,
-    decrypt,
+    SilenceMode,
     is_nested_too_deep,
     unreadable,
 )

@@ -1,9 +1,7 @@
-"""Readers of single settings; an error is one line that names the setting."""
+"""Readers of single settings, and the choices of some; an error is one line with its name."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import math
 import re
@@ -16,8 +14,6 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from cryptography.hazmat.primitives import padding
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from sqlalchemy import URL, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -29,9 +25,65 @@ class SettingsError(Exception):
 
 
 def unreadable(setting: str, path: str, error: OSError | ValueError) -> SettingsError:
-    """Return the error for a file that ``setting`` names."""
+    """Return the error for a file that ``setting`` names, if it is not empty."""
     why = getattr(error, "strerror", None) or "no such name"
-    return SettingsError(f"{setting}: {path} cannot be read: {why}")
+    return SettingsError(f"{setting and f'{setting}: '}{path} cannot be read: {why}")
+
+
+class ProbeKind(StrEnum):
+    """Kind of probe; the label ``kind`` of the probes' metrics."""
+
+    OFF = "off"
+    QUERY = "query"
+    """A request to the gateway that WhatsApp's servers must answer."""
+    DELIVERY = "delivery"
+    """A query, and a check that the gateway's newest message is in the message log."""
+    ECHO = "echo"
+    """A message from another of the operator's channels, which must appear in the message log."""
+
+
+class SilenceMode(StrEnum):
+    """Origin of the silence threshold: set in the settings, or learned."""
+
+    FIXED = "fixed"
+    ADAPTIVE = "adaptive"
+
+
+class AuditMode(StrEnum):
+    """Times of automatic audits."""
+
+    OFF = "off"
+    INCIDENTS = "incidents"
+    """After each outage."""
+    DAILY = "daily"
+    """After each outage and once a day."""
+
+
+class ReplayMode(StrEnum):
+    """Trigger of the delivery of missed messages, which requires the operator's webhook."""
+
+    MANUAL = "manual"
+    """On request."""
+    AUTO = "auto"
+    """On request, and after each audit that finds some."""
+
+
+class MessageSourceKind(StrEnum):
+    """Message source: origin of the times of a channel's last messages."""
+
+    LOG = "log"
+    """PixelHub's table ``webhook_raw_logs``."""
+    EVENTS = "events"
+    """Events that the gateway posts to the exporter."""
+    ACTIVITY = "activity"
+    """The channel list, if it has times of activity or message counts."""
+    NONE = "none"
+    """No source: silent channels go undetected."""
+
+    @property
+    def has_echoes(self) -> bool:
+        """Whether the source has single messages, as echoes and histories require."""
+        return self in {MessageSourceKind.LOG, MessageSourceKind.EVENTS}
 
 
 _MOST_NESTED = 100
@@ -327,60 +379,58 @@ def _is_short_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 9
 
 
-_BLOCK = 16  # bytes: the AES block, and the IV that precedes the ciphertext
-_HEX = re.compile(r"[0-9a-fA-F]{32,}")
-_MARKED = "encrypted:"
-_PLAIN = "plain:"
+def is_number(text: str) -> bool:
+    """Whether a text has the form of a telephone number with country code: 8 to 15 digits."""
+    return text.isascii() and text.isdigit() and 8 <= len(text) <= 15
 
 
-class UndecryptableError(Exception):
-    """The key does not decrypt a secret that looks encrypted.
-
-    ``marked``: the secret begins with ``encrypted:``.
-    """
-
-    def __init__(self, *, marked: bool) -> None:
-        super().__init__()
-        self.marked = marked
+_LONGEST_TEXT = 500  # characters of a message
 
 
-def decrypt(stored: str, infra_key: str) -> str:
-    """Return the secret in ``stored``, plain or encrypted; raise UndecryptableError.
-
-    PixelHub encrypts with AES-256-CBC and PKCS#7 padding; the key is the SHA-256 of
-    INFRA_SECRET_KEY, even of an empty one. It stores base64 of IV and ciphertext, some versions
-    after ``encrypted:``. 32 or more hex digits, and a text after ``plain:``, are always plain.
-    """
-    if stored.startswith(_PLAIN):
-        return stored.removeprefix(_PLAIN)
-    marked = stored.startswith(_MARKED)
-    raw = b"" if _HEX.fullmatch(stored) else _base64(stored.removeprefix(_MARKED).strip())
-    if len(raw) < 2 * _BLOCK or len(raw) % _BLOCK:
-        if marked:
-            raise UndecryptableError(marked=True)
-        return stored
-    key = hashlib.sha256(infra_key.encode("utf-8", "surrogateescape")).digest()
-    decryptor = Cipher(algorithms.AES(key), modes.CBC(raw[:_BLOCK])).decryptor()
-    unpadder = padding.PKCS7(_BLOCK * 8).unpadder()
-    try:
-        padded = decryptor.update(raw[_BLOCK:]) + decryptor.finalize()
-        secret = (unpadder.update(padded) + unpadder.finalize()).decode().strip()
-    except ValueError:  # wrong padding or not UTF-8: encrypted with another key
-        raise UndecryptableError(marked=marked) from None
-    # Secrets are sent in a header, so unprintable text is the result of a wrong key. Blanks are
-    # stripped: headers lose them, and requests rejects leading ones.
-    if not secret or not secret.isprintable():
-        raise UndecryptableError(marked=marked)
-    return secret
+def read_kinds(read: Reader, name: str, default: str | None) -> ByName[ProbeKind]:
+    """Return kinds of probes by channel."""
+    kinds = {}
+    for key, value, item in _by_channel(read.text(name, default)):
+        if not key or value not in set(ProbeKind):
+            raise read.wrong(
+                name,
+                f"must be channel=off, query, delivery or echo, as in loja=echo, not {item!r}",
+            )
+        kinds[key] = ProbeKind(value)
+    return ByName(kinds)
 
 
-def _base64(text: str) -> bytes:
-    """Decode base64 with or without padding; empty if it is invalid."""
-    bare = text.rstrip("=")
-    try:
-        return base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        return b""
+def read_numbers(read: Reader, name: str, default: str | None) -> ByName[str]:
+    """Return telephone numbers by channel."""
+    numbers: dict[str, str] = {}
+    for key, value, item in _by_channel(read.text(name, default)):
+        if not key or not is_number(value):
+            raise read.wrong(
+                name,
+                "must be channel=number, the number with its country code and digits only, as in "
+                f"loja=5500000000001, not {item!r}",
+            )
+        if key in numbers:
+            raise read.wrong(name, f"names one channel twice, the last time in {item!r}")
+        if value in numbers.values():
+            raise read.wrong(name, f"has one number for two channels, the last in {item!r}")
+        numbers[key] = value
+    return ByName(numbers)
+
+
+def read_line(read: Reader, name: str, default: str | None) -> str:
+    """Return one printable line of at most 500 characters."""
+    text = read.text(name, default)
+    if not text.isprintable() or len(text) > _LONGEST_TEXT:
+        raise read.wrong(name, f"must be one line of at most {_LONGEST_TEXT} characters")
+    return text
+
+
+def _by_channel(text: str) -> list[tuple[str, str, str]]:
+    """Split a comma-separated list of ``channel=value`` into (channel key, value, item)."""
+    items = [item.strip() for item in text.split(",") if item.strip()]
+    parts = [(*item.rpartition("=")[::2], item) for item in items]
+    return [(channel_key(channel), value.strip(), item) for channel, value, item in parts]
 
 
 def parse_number(text: str) -> float:

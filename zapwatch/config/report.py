@@ -14,9 +14,9 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from zapwatch.cli import WRONG_USAGE, manual, parser
-from zapwatch.config.gateway import MessageSourceKind
+from zapwatch.config.files import read_web_config
 from zapwatch.config.load import ENVIRONMENT, load
-from zapwatch.config.readers import Reader, SettingsError, fingerprint
+from zapwatch.config.readers import MessageSourceKind, Reader, SettingsError, fingerprint
 from zapwatch.config.settings import (
     BY_KEY,
     ONE_GATEWAY,
@@ -26,7 +26,6 @@ from zapwatch.config.settings import (
     Setting,
     Settings,
 )
-from zapwatch.config.web import read_web_config
 
 _SHORTEST_TOKEN = 16  # characters
 _OTHERS_MAY_READ_OR_WRITE = 0o006

@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import URL
 
 from zapwatch.channels import ByName, Channel, NamedChannel
-from zapwatch.config.gateway import (
+from zapwatch.config.readers import (
+    MOST_HOURS,
+    MOST_SECONDS,
     AuditMode,
+    Listen,
     MessageSourceKind,
     ProbeKind,
+    Reader,
     ReplayMode,
     SilenceMode,
     is_number,
@@ -23,7 +27,6 @@ from zapwatch.config.gateway import (
     read_line,
     read_numbers,
 )
-from zapwatch.config.readers import MOST_HOURS, MOST_SECONDS, Listen, Reader
 from zapwatch.gateways import TYPES
 
 if TYPE_CHECKING:

@@ -12,12 +12,18 @@ from urllib.parse import quote
 
 from zapwatch.alertmanager import AlertmanagerError, check_file, ways_to_people
 from zapwatch.cli import WRONG_USAGE, manual, parser, printable
-from zapwatch.config.files import parse_pixelhub_env, read_env_text, read_secrets, secret_in
-from zapwatch.config.gateway import MessageSourceKind
+from zapwatch.config.files import (
+    hook_link,
+    local_address,
+    parse_pixelhub_env,
+    read_env_text,
+    read_secrets,
+    read_web_config,
+    secret_in,
+)
 from zapwatch.config.load import DEFAULT_ENV_FILE, parse
-from zapwatch.config.readers import Reader, SettingsError
+from zapwatch.config.readers import MessageSourceKind, Reader, SettingsError
 from zapwatch.config.settings import BY_NAME, PIXELHUB, Settings
-from zapwatch.config.web import hook_link, local_address, read_web_config
 from zapwatch.gateways import NAMED_CHANNELS, PUBLIC_URLS, TYPES
 from zapwatch.gateways.base import GatewayError
 from zapwatch.messages.webhook_log import MessageLogError

@@ -15,14 +15,20 @@ from typing import Any
 
 import yaml
 
-from zapwatch.alertmanager import AlertmanagerApi, AlertmanagerError, deliveries_to_expect, is_own
+from zapwatch.alertmanager import (
+    AlertmanagerApi,
+    AlertmanagerError,
+    Fate,
+    deliveries_to_expect,
+    is_own,
+    send_test,
+)
 from zapwatch.channels import Channel, folded
 from zapwatch.config.settings import Settings
 from zapwatch.gateways.base import GatewayErrorKind
 from zapwatch.gateways.registry import ADAPTERS, make_gateway
 from zapwatch.http import HttpClient, HttpError, one_line
 from zapwatch.messages.source import open_source
-from zapwatch.notify import Fate, send_test
 from zapwatch.setup.asking import translate as _
 
 _START_SECONDS = 20.0
