@@ -26,9 +26,9 @@ from demo.story import ASK_SECONDS, SILENT_SECONDS, Story, make_channels
 from zapwatch.cli import WRONG_USAGE, manual, parser
 from zapwatch.config import Listen, Settings, SettingsError, collect, load
 from zapwatch.server import end_on_signals, fail
-from zapwatch.setup.asking import has_terminal
 from zapwatch.setup.command import main as init
 from zapwatch.setup.command import wants_demonstration
+from zapwatch.setup.dialog import has_terminal
 
 _PROGRAM = "demo"
 _VAR = Path("var")

@@ -6,18 +6,21 @@ import hashlib
 import math
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
-from urllib.parse import urlsplit
+from typing import TypeVar
+from urllib.parse import SplitResult, urlsplit
 
 from sqlalchemy import URL, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from zapwatch.channels import ByName, channel_key
+
+_T = TypeVar("_T")
 
 
 class SettingsError(Exception):
@@ -108,7 +111,6 @@ MOST_HOURS = 366 * 24
 PATH_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 """Path prefix of the hook's pages."""
 
-_LABEL_CHARACTERS = 63
 _TOKEN_CHARACTERS = 16
 _TOKEN_DIFFERENT = 6
 
@@ -182,11 +184,11 @@ class Reader:
         except ValueError:
             raise self.wrong(name, f"must be {known}, not {text!r}") from None
 
-    def label(self, name: str, default: str | None = None) -> str:
-        """Return one printable line of at most 63 characters."""
+    def line(self, name: str, default: str | None = None, *, most: int) -> str:
+        """Return one printable line of at most ``most`` characters."""
         value = self.text(name, default)
-        if not value.isprintable() or len(value) > _LABEL_CHARACTERS:
-            raise self.wrong(name, f"must be one line of at most {_LABEL_CHARACTERS} characters")
+        if not value.isprintable() or len(value) > most:
+            raise self.wrong(name, f"must be one line of at most {most} characters")
         return value
 
     def one_of(self, name: str, default: str | None = None, *, known: tuple[str, ...]) -> str:
@@ -207,12 +209,8 @@ class Reader:
         """Return an http(s) URL without trailing slashes."""
         value = self.text(name, default)
         form = f"{self.called(name)} must look like {default or 'https://gateway.example.com:8443'}"
-        try:
-            parts = urlsplit(value)
-            _ = parts.port  # raises if it is not a number
-        except ValueError:
-            raise SettingsError(form) from None
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        parts = split_url(value)
+        if parts is None:
             raise SettingsError(form)
         if "@" in parts.netloc or "?" in value or "#" in value:
             raise SettingsError(f"{form}, without user, password, ? or #")
@@ -243,12 +241,8 @@ class Reader:
     def secret_url(self, name: str, default: str | None = None) -> str:
         """Return an http(s) URL with its query; errors do not quote it."""
         value = self.text(name, default)
-        try:
-            parts = urlsplit(value)
-            _ = parts.port  # raises if it is not a number
-        except ValueError:
-            parts = urlsplit("")
-        is_url = parts.scheme in {"http", "https"} and parts.hostname and "@" not in parts.netloc
+        parts = split_url(value)
+        is_url = parts is not None and "@" not in parts.netloc
         if value and not (is_url and value.isascii() and value.isprintable() and " " not in value):
             raise self.wrong(name, "must be an address such as https://example.com/ping/a-secret")
         return value
@@ -321,20 +315,31 @@ class Reader:
         keys = map(channel_key, self.text(name, default).split(","))
         return ByName(dict.fromkeys(filter(None, keys), True))
 
-    def hours_by_channel(self, name: str, default: str | None = None) -> ByName[float]:
-        """Return hours by channel."""
-        hours = {}
-        for item in filter(None, (i.strip() for i in self.text(name, default).split(","))):
-            channel, _, value = item.rpartition("=")
-            parsed = parse_number(value)
-            if not channel_key(channel) or not 0 < parsed <= MOST_HOURS:
-                raise self.wrong(
-                    name,
-                    "must be channel=hours, as in imobsites=72,loja=1.5, and at most "
-                    f"{MOST_HOURS} hours, not {item!r}",
-                )
-            hours[channel_key(channel)] = parsed
-        return ByName(hours)
+    def by_channel(
+        self,
+        name: str,
+        default: str | None = None,
+        *,
+        parse: Callable[[str], _T | None],
+        form: str,
+        unique: str = "",
+    ) -> ByName[_T]:
+        """Return values by channel of a list as ``form`` shows; ``parse`` returns None for others.
+
+        ``unique`` is the noun of a value that no two channels may have.
+        """
+        values: dict[str, _T] = {}
+        for item in filter(None, map(str.strip, self.text(name, default).split(","))):
+            channel, _, text = item.rpartition("=")
+            key, value = channel_key(channel), parse(text.strip())
+            if not key or value is None:
+                raise self.wrong(name, f"must be {form}, not {item!r}")
+            if unique and key in values:
+                raise self.wrong(name, f"names one channel twice, the last time in {item!r}")
+            if unique and value in values.values():
+                raise self.wrong(name, f"has one {unique} for two channels, the last in {item!r}")
+            values[key] = value
+        return ByName(values)
 
     def charset(self, name: str, default: str | None = None) -> str:
         """Return a character set known to MySQL's driver."""
@@ -375,62 +380,34 @@ class Reader:
         return url
 
 
+def split_url(text: str) -> SplitResult | None:
+    """Return the parts of an http(s) URL, None if the text is none."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # raises if it is not a number
+    except ValueError:
+        return None
+    return parts if parts.scheme in {"http", "https"} and parts.hostname else None
+
+
 def _is_short_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 9
+
+
+def parse_kind(text: str) -> ProbeKind | None:
+    """Return a kind of probe by its name, or None."""
+    return ProbeKind(text) if text in set(ProbeKind) else None
+
+
+def parse_hours(text: str) -> float | None:
+    """Return a number of hours above 0, MOST_HOURS at most, or None."""
+    hours = parse_number(text)
+    return hours if 0 < hours <= MOST_HOURS else None
 
 
 def is_number(text: str) -> bool:
     """Whether a text has the form of a telephone number with country code: 8 to 15 digits."""
     return text.isascii() and text.isdigit() and 8 <= len(text) <= 15
-
-
-_LONGEST_TEXT = 500  # characters of a message
-
-
-def read_kinds(read: Reader, name: str, default: str | None) -> ByName[ProbeKind]:
-    """Return kinds of probes by channel."""
-    kinds = {}
-    for key, value, item in _by_channel(read.text(name, default)):
-        if not key or value not in set(ProbeKind):
-            raise read.wrong(
-                name,
-                f"must be channel=off, query, delivery or echo, as in loja=echo, not {item!r}",
-            )
-        kinds[key] = ProbeKind(value)
-    return ByName(kinds)
-
-
-def read_numbers(read: Reader, name: str, default: str | None) -> ByName[str]:
-    """Return telephone numbers by channel."""
-    numbers: dict[str, str] = {}
-    for key, value, item in _by_channel(read.text(name, default)):
-        if not key or not is_number(value):
-            raise read.wrong(
-                name,
-                "must be channel=number, the number with its country code and digits only, as in "
-                f"loja=5500000000001, not {item!r}",
-            )
-        if key in numbers:
-            raise read.wrong(name, f"names one channel twice, the last time in {item!r}")
-        if value in numbers.values():
-            raise read.wrong(name, f"has one number for two channels, the last in {item!r}")
-        numbers[key] = value
-    return ByName(numbers)
-
-
-def read_line(read: Reader, name: str, default: str | None) -> str:
-    """Return one printable line of at most 500 characters."""
-    text = read.text(name, default)
-    if not text.isprintable() or len(text) > _LONGEST_TEXT:
-        raise read.wrong(name, f"must be one line of at most {_LONGEST_TEXT} characters")
-    return text
-
-
-def _by_channel(text: str) -> list[tuple[str, str, str]]:
-    """Split a comma-separated list of ``channel=value`` into (channel key, value, item)."""
-    items = [item.strip() for item in text.split(",") if item.strip()]
-    parts = [(*item.rpartition("=")[::2], item) for item in items]
-    return [(channel_key(channel), value.strip(), item) for channel, value, item in parts]
 
 
 def parse_number(text: str) -> float:

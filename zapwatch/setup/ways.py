@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from zapwatch.config.readers import SettingsError
-from zapwatch.setup.asking import translate as _
+from zapwatch.setup.dialog import _
 
 _MAIL_PORTS_WITHOUT_STARTTLS = {25, 465}
 _NTFY_TITLE = "{{ (index .alerts 0).annotations.summary }} ({{ .status }})"
