@@ -72,9 +72,9 @@ def main(arguments: list[str] | None = None) -> int:
             settings = replace(settings, gateways=tuple(gateways))
         # An interrupted check is a failed check.
         end_on_signals(code=1)
-        from reconnect_hook.check import Options, run_check
+        from reconnect_hook.check import run_check
 
-        return run_check(settings, Options(options.dry_run, options.verbose))
+        return run_check(settings, dry_run=options.dry_run, verbose=options.verbose)
     except SettingsError as error:
         fail(_PROGRAM, str(error))
 

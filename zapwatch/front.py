@@ -659,9 +659,8 @@ class Server:
         # Closes connections whose client does not read or has disappeared.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, REQUEST_SECONDS * 1000)
         self._socket.setblocking(False)  # noqa: FBT003 - the socket's own interface
-        host = f"[{where.host}]" if ":" in where.host else where.host
         scheme = "https" if self._web.tls else "http"
-        self.url = f"{scheme}://{host}:{self._socket.getsockname()[1]}"
+        self.url = f"{scheme}://{replace(where, port=self._socket.getsockname()[1])}"
 
     def run(self, front: Front) -> None:
         """Serve until SIGTERM or SIGINT; call from the main thread."""

@@ -18,9 +18,9 @@ from reconnect_hook.dashboard.channel_view import (
     ChannelView,
 )
 from reconnect_hook.dashboard.scan import (
-    PairingRefusedError,
     ask_pairing_code,
     create_link,
+    pairing_answer,
     revoke_link,
     usable_name,
 )
@@ -221,14 +221,9 @@ class DashboardApi:
 
     def _pairing_code(self, channel: str) -> Response:
         row, panel = self._board.known(channel), self._panels.of_request()
-        try:
-            made = ask_pairing_code(panel, row.channel, _body().get("phone"))
-        except PairingRefusedError as error:
-            response = as_json(error.status, {"error": error.words})
-            if error.seconds is not None:
-                response.headers["Retry-After"] = str(error.seconds)
-            return response
-        return as_json(200, {"code": made["code"], "expires_in": made["expires_in"]})
+        return pairing_answer(
+            lambda: ask_pairing_code(panel, row.channel, _body().get("phone")), hidden="other"
+        )
 
     def _actions(self) -> OperatorActions:
         return self._panels.controller().actions

@@ -153,15 +153,19 @@ def ask_pairing_code(
     return {"code": made.code, "expires_in": made.seconds, "other": other_form(phone)}
 
 
-def _pairing_answer(ask: Callable[[], dict[str, object]]) -> Response:
-    """Return the result of ``ask`` as JSON for page.js."""
+def pairing_answer(ask: Callable[[], dict[str, object]], hidden: str = "") -> Response:
+    """Return the result of ``ask`` as JSON, without the key ``hidden``."""
+    status, seconds = 200, None
     try:
-        return as_json(200, ask())
+        body = ask()
     except PairingRefusedError as error:
-        response = as_json(error.status, {"error": error.words, "other": error.other})
-        if error.seconds is not None:
-            response.headers["Retry-After"] = str(error.seconds)
-        return response
+        status, seconds = error.status, error.seconds
+        body = {"error": error.words, "other": error.other}
+    body.pop(hidden, None)
+    response = as_json(status, body)
+    if seconds is not None:
+        response.headers["Retry-After"] = str(seconds)
+    return response
 
 
 def _code_state(state: QrState, number: int) -> Response:
@@ -209,7 +213,7 @@ class QrEndpoints:
         panel = self._board.panels.of_request()
         row = self._board.known(channel)  # some gateways would create an unknown session
         typed = request.form.get("phone", "")
-        return _pairing_answer(lambda: ask_pairing_code(panel, row.channel, typed))
+        return pairing_answer(lambda: ask_pairing_code(panel, row.channel, typed))
 
 
 class ShareDialog:
@@ -361,7 +365,7 @@ class ScanPage:
             raise NotFound
         self._note_visit(link, panel)
         typed = request.form.get("phone", "")
-        return _pairing_answer(lambda: ask_pairing_code(panel, link.channel, typed, link=link))
+        return pairing_answer(lambda: ask_pairing_code(panel, link.channel, typed, link=link))
 
     def _note_visit(self, link: ScanLink, panel: GatewayPanel) -> None:
         """Record a visit, again only after _AWAY_SECONDS without one.

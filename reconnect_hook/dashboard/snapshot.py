@@ -363,9 +363,10 @@ class DashboardCache:
                 panel.direct.begin()  # in parallel, since each may be slow
         if not self._does_alertmanager_answer():
             found.add(ActiveProblem(Problem.ALERTMANAGER, None))
-        gone = {one.name: _gone(watched[one.name]) for one in panels.values()} if watched else {}
-        if any(gone.values()):
-            self._read_forgotten()
+        if watched and any(map(_gone, watched.values())):
+            # If Alertmanager fails, the channels muted before still count.
+            with suppress(AlertmanagerError):
+                self._forgotten = self._alertmanager.muted(GONE_ALERT, _ALERTMANAGER_SECONDS)
         for panel in panels.values():
             present, seen = _read_state(panel), watched[panel.name] if watched else None
             is_watched = seen is not None and seen.gateway_up is not None
@@ -385,7 +386,10 @@ class DashboardCache:
                 panel, before, present, seen, unattended=unattended, is_deaf=watched is None
             )
         self._names = {name: self._names.get(name, {}) for name in panels}
-        problems = tuple(sorted(found, key=_place))
+        order = list(Problem)
+        problems = tuple(
+            sorted(found, key=lambda one: (order.index(one.problem), one.gateway or ""))
+        )
         changed = {
             key: before.changed[key] if before.rows.get(key) == row else before.number + 1
             for key, row in rows.items()
@@ -434,11 +438,6 @@ class DashboardCache:
             self._alertmanager_answers = self._alertmanager.answers(_ALERTMANAGER_SECONDS)
             self._ask_alertmanager_at = self._clock.monotonic() + _ASK_AGAIN_SECONDS
         return self._alertmanager_answers
-
-    def _read_forgotten(self) -> None:
-        """Read which channels' alert is muted; keep the last result if Alertmanager fails."""
-        with suppress(AlertmanagerError):
-            self._forgotten = self._alertmanager.muted(GONE_ALERT, _ALERTMANAGER_SECONDS)
 
     def _rows(
         self,
@@ -540,10 +539,6 @@ def _gone(watched: GatewayReadings | None) -> dict[str, str]:
         for one in some
         if one.name == GONE_ALERT
     }
-
-
-def _place(one: ActiveProblem) -> tuple[int, str]:
-    return list(Problem).index(one.problem), one.gateway or ""
 
 
 def _find_problems(

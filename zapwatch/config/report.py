@@ -180,11 +180,9 @@ def _unsafe(settings: Settings) -> Iterator[str]:
     if not (has_tls or _is_loopback(settings.exporter_listen.host)):
         yield f"EXPORTER_LISTEN is {settings.exporter_listen}: other machines reach it without TLS"
     for gateway in settings.gateways:
-        parts = urlsplit(gateway.base_url)
-        if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        if _is_readable(gateway.base_url):
             yield f"{gateway.base_url} has no TLS: the gateway's secret can be read on the network"
-        parts = urlsplit(gateway.replay_url)
-        if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        if _is_readable(gateway.replay_url):
             yield (
                 f"MESSAGE_REPLAY_URL of {gateway.name} has no TLS: the messages that are "
                 "delivered again can be read on the network"
@@ -193,8 +191,7 @@ def _unsafe(settings: Settings) -> Iterator[str]:
         (settings.prometheus_url, settings.prometheus_password),
         (settings.alertmanager_url, settings.alertmanager_password),
     ):
-        parts = urlsplit(url)
-        if password and parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        if password and _is_readable(url):
             yield f"{url} has no TLS: its password can be read on the network"
 
 
@@ -243,6 +240,12 @@ def _is_open(file: str) -> bool:
 
 def _open_file(file: str) -> str:
     return f"{file} holds secrets, and everybody on this machine can read or change it: chmod o="
+
+
+def _is_readable(url: str) -> bool:
+    """Whether others can read what is sent to a URL over the network."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and not _is_loopback(parts.hostname or "")
 
 
 def _is_loopback(host: str) -> bool:
