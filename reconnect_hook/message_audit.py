@@ -415,19 +415,9 @@ def _last(row: Any) -> LastAudit:
     due_at, last_due_at = row["due_at"], row["last_due_at"]
     # A claim is due later than any queued audit.
     running = due_at is not None and (due_at <= row["now"] or due_at > (last_due_at or due_at))
-    return LastAudit(
-        row["channel"],
-        None if row["result"] is None else AuditResult(row["result"]),
-        row["detail"],
-        row["received"],
-        row["missed"],
-        row["audited_at"],
-        row["known_at"],
-        due_at,
-        running,
-        row["replay_at"],
-        row["replay_why"],
-    )
+    columns = {field.name: row[field.name] for field in fields(LastAudit) if field.name in row}
+    columns["result"] = columns["result"] and AuditResult(columns["result"])
+    return LastAudit(**columns, running=running)
 
 
 def prune_audits(

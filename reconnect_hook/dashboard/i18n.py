@@ -26,6 +26,7 @@ from markupsafe import Markup
 
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.attempt_log import UNABLE, AttemptKind, AttemptStep, StepKind
+from reconnect_hook.auth import set_cookie
 from reconnect_hook.dashboard.channel_view import (
     SHOWS,
     SORTS,
@@ -64,15 +65,7 @@ def remember_language(response: Response) -> None:
     """Store the language of ``?lang=`` in a cookie for a year."""
     chosen = request.args.get("lang", "")
     if chosen in LANGUAGES:
-        response.set_cookie(
-            _COOKIE,
-            chosen,
-            max_age=_YEAR,
-            path=request.script_root or "/",
-            httponly=True,
-            samesite="Lax",
-            secure=request.is_secure,
-        )
+        set_cookie(response, _COOKIE, chosen, _YEAR)
 
 
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
@@ -89,11 +82,7 @@ def init_templates(app: Flask, panels: GatewayPanels) -> None:
     app.jinja_env.filters["capitalize_first"] = lambda text: str(text)[:1].upper() + str(text)[1:]
     app.jinja_env.globals.update(
         # The public constants of this module, each by its name in lower case.
-        {
-            name.lower(): value
-            for name, value in globals().items()
-            if name.isupper() and name[0] != "_"
-        },
+        constants,
         shows=SHOWS,
         sorts=SORTS,
         named=panels.named,
@@ -111,7 +100,6 @@ def init_templates(app: Flask, panels: GatewayPanels) -> None:
         duration=duration,
         number=number,
         percent=percent,
-        hour=hour,
         day=day,
         static=static,
         this_address=this_address,
@@ -153,16 +141,10 @@ def number(value: float) -> str:
     return str(format_decimal(round(value, 1)))
 
 
-def hour(seconds: float) -> str:
-    """Return weekday and time in the server's zone."""
+def day(seconds: float, form: str = "EEE") -> str:
+    """Return the weekday in the server's zone, or another form of the time."""
     here = datetime.fromtimestamp(seconds, UTC).astimezone()
-    return str(format_datetime(here, "EEE HH:mm", rebase=False))
-
-
-def day(seconds: float) -> str:
-    """Return the weekday in the server's zone."""
-    here = datetime.fromtimestamp(seconds, UTC).astimezone()
-    return str(format_datetime(here, "EEE", rebase=False))
+    return str(format_datetime(here, form, rebase=False))
 
 
 def static(name: str) -> str:

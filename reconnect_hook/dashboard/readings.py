@@ -60,20 +60,6 @@ class FiringAlert:
     """Empty unless it is an HTTP(S) URL."""
 
 
-def _get(client: HttpClient, path: str, seconds: float, **parameters: str) -> Any:
-    """Return the JSON at a path, with a timeout in seconds; raise SourceError."""
-    try:
-        response = client.request("GET", path, seconds, params=parameters)
-    except HttpError as error:
-        raise SourceError(error.kind) from None
-    if not response.is_success:
-        raise SourceError(f"HTTP {response.status}")
-    parsed = response.json()
-    if parsed is None:
-        raise SourceError("an answer that is not JSON")
-    return parsed
-
-
 class Prometheus:
     """Queries one Prometheus; each method has a timeout in seconds and raises SourceError."""
 
@@ -85,7 +71,7 @@ class Prometheus:
     def now(self, query: str, seconds: float) -> list[Sample]:
         """Return the current samples of a query."""
         found = []
-        for entry in self._result("query", seconds, query=query):
+        for entry in self._list("query", "result", seconds, query=query):
             at_value = _points([entry.get("value")])
             if at_value:
                 found.append(Sample(_texts(entry.get("metric")), at_value[0][1]))
@@ -95,9 +81,8 @@ class Prometheus:
         self, query: str, start: float, end: float, step: int, seconds: float
     ) -> list[Series]:
         """Return a query's values from ``start`` to ``end`` (Unix seconds), ``step`` s apart."""
-        result = self._result(
-            "query_range", seconds, query=query, start=f"{start}", end=f"{end}", step=f"{step}"
-        )
+        times = {"start": f"{start}", "end": f"{end}", "step": f"{step}"}
+        result = self._list("query_range", "result", seconds, query=query, **times)
         return [Series(_texts(one.get("metric")), _points(one.get("values"))) for one in result]
 
     def firing(self, seconds: float) -> list[FiringAlert]:
@@ -105,14 +90,19 @@ class Prometheus:
         alerts = self._list("alerts", "alerts", seconds)
         return [_alert(one) for one in alerts if one.get("state") == "firing"]
 
-    def _result(self, path: str, seconds: float, **parameters: str) -> list[dict[str, Any]]:
-        return self._list(path, "result", seconds, **parameters)
-
     def _list(
         self, path: str, field: str, seconds: float, **parameters: str
     ) -> list[dict[str, Any]]:
         """Return the JSON objects in a field of the answer's ``data``."""
-        answer = _get(self._client, f"/api/v1/{path}", seconds, **parameters)
+        try:
+            response = self._client.request("GET", f"/api/v1/{path}", seconds, params=parameters)
+        except HttpError as error:
+            raise SourceError(error.kind) from None
+        if not response.is_success:
+            raise SourceError(f"HTTP {response.status}")
+        answer = response.json()
+        if answer is None:
+            raise SourceError("an answer that is not JSON")
         data = answer.get("data") if isinstance(answer, dict) else None
         entries = data.get(field) if isinstance(data, dict) else None
         if not isinstance(entries, list):

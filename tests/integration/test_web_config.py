@@ -14,7 +14,7 @@ import requests
 import yaml
 
 from demo.configuration import free_or_other
-from demo.processes import Children
+from demo.loop import Children
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.alerts import alert, payload

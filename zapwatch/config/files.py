@@ -247,23 +247,21 @@ def hook_link(settings: Settings, path: str = "/", **query: str) -> str:
     invalid.
     """
     arguments = f"?{urlencode(query)}" if query else ""
-    return f"{settings.hook_external_url or _listening(settings)}{quote(path)}{arguments}"
+    address = settings.hook_external_url
+    address = address or local_address(settings, settings.hook_listen, socket.gethostname())
+    return f"{address}{quote(path)}{arguments}"
 
 
-def local_address(settings: Settings, listen: Listen) -> str:
-    """Return the URL of a server for programs on this machine; raise SettingsError."""
+def local_address(settings: Settings, listen: Listen, machine: str = "") -> str:
+    """Return the URL of a server for programs on this machine; raise SettingsError.
+
+    ``machine`` is the host's name in it instead of loopback, if the server listens everywhere.
+    """
     scheme = "https" if read_web_config(settings.web_config_file).tls else "http"
     loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
-    return f"{scheme}://{replace(listen, host=loopback.get(listen.host, listen.host))}"
-
-
-def _listening(settings: Settings) -> str:
-    """Return the hook's URL, with the machine's name if it listens on all addresses."""
-    where = settings.hook_listen
-    scheme = "https" if read_web_config(settings.web_config_file).tls else "http"
-    if where.host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
-        return f"{scheme}://{socket.gethostname()}:{where.port}"
-    return f"{scheme}://{where}"
+    if listen.host in loopback:
+        listen = replace(listen, host=machine or loopback[listen.host])
+    return f"{scheme}://{listen}"
 
 
 def _tls(path: Path, content: Any) -> Tls:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import URL, make_url
+from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from zapwatch.cli import WRONG_USAGE, manual, parser
@@ -131,24 +131,10 @@ def _rows_of_gateways(settings: Settings) -> Iterator[tuple[str, str, str]]:
     file = settings.sources.values.get("GATEWAYS_FILE", "").strip()
     for gateway in settings.gateways if file else ():
         yield f"{gateway.name}: type", gateway.type, file
-        for key, row in BY_KEY.items():
-            if key in gateway.said:
-                yield f"{gateway.name}: {key}", _shown(row, _text(gateway, key)), gateway.said[key]
-
-
-def _text(gateway: GatewaySettings, key: str) -> str:
-    """Format a gateway's value as in an ``.env``."""
-    if key.startswith("probe"):
-        value = getattr(gateway.probe, key.removeprefix("probe").removeprefix("_") or "kind")
-    else:
-        value = getattr(gateway, "base_url" if key == "url" else key)
-    if key == "ignore":
-        return ",".join(value)
-    if isinstance(value, Mapping):
-        return ",".join(f"{channel}={one}" for channel, one in value.items())
-    if isinstance(value, URL):
-        return value.render_as_string(hide_password=False)
-    return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
+        for key, (text, origin) in gateway.said.items():
+            # Decrypted, as above.
+            shown = gateway.secret if key == "secret" else text
+            yield f"{gateway.name}: {key}", _shown(BY_KEY[key], shown), origin
 
 
 def _missing(settings: Settings) -> Iterator[str]:
@@ -225,7 +211,7 @@ def _reused(settings: Settings) -> Iterator[str]:
 def _files_with_secrets(settings: Settings) -> list[str]:
     origins = [settings.sources.origins.get(name, "") for name in SECRETS]
     for gateway in settings.gateways:
-        origins += [origin for key, origin in gateway.said.items() if BY_KEY[key].secret]
+        origins += [origin for key, (_, origin) in gateway.said.items() if BY_KEY[key].secret]
     # In "FILE, which OTHER names", the secret is in FILE.
     files = (origin.partition(", which ")[0] for origin in origins)
     return [file for file in dict.fromkeys(files) if file and file != ENVIRONMENT]

@@ -686,8 +686,8 @@ class GatewaySettings:
     silence_state_file: Path
     allow_restart: bool
     probe: ProbeSettings
-    said: Mapping[str, str] = field(compare=False, repr=False)
-    """Origin of each key that gateways.yaml sets; the others are from the ``.env``."""
+    said: Mapping[str, tuple[str, str]] = field(compare=False, repr=False)
+    """Text and origin of each key that gateways.yaml sets; the others are from the ``.env``."""
     channels: tuple[NamedChannel, ...] = ()
     """Channels of a gateway without a list of its own; its ``secret`` is empty."""
     requests_per_month: int | None = None

@@ -73,7 +73,7 @@ Check = Callable[[str], object]
 """Raises SettingsError for an invalid answer."""
 
 
-def _accept(_answer: str) -> None:
+def accept(_answer: str) -> None:
     """Accept any answer."""
 
 
@@ -98,7 +98,7 @@ class Console:
         """Print an error; to stderr if ``assume``."""
         click.secho(text, fg="red", err=self.assume)
 
-    def text(self, question: str, default: str = "", check: Check = _accept) -> str:
+    def text(self, question: str, default: str = "", check: Check = accept) -> str:
         """Prompt for a line until ``check`` accepts it."""
         if self.assume:
             check(default)
@@ -108,7 +108,7 @@ class Console:
             if self._is_right(answer, check):
                 return answer
 
-    def secret(self, question: str, present: str = "", check: Check = _accept) -> str:
+    def secret(self, question: str, present: str = "", check: Check = accept) -> str:
         """Prompt without echo until ``check`` accepts the answer; Enter keeps ``present``."""
         if self.assume:
             check(present)
