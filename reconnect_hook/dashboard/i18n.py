@@ -80,8 +80,9 @@ def init_templates(app: Flask, panels: GatewayPanels) -> None:
     Babel(app, locale_selector=locale)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters["capitalize_first"] = lambda text: str(text)[:1].upper() + str(text)[1:]
+    # Templates use the constants of this module by their names in lower case.
+    constants = {name.lower(): value for name, value in globals().items() if name.isupper()}
     app.jinja_env.globals.update(
-        # The public constants of this module, each by its name in lower case.
         constants,
         shows=SHOWS,
         sorts=SORTS,
