@@ -257,7 +257,6 @@ def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bo
         AUTH,
         Heartbeat,
         add_heartbeat,
-        add_reload,
         add_settings,
         create_app,
     )
@@ -281,8 +280,7 @@ def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bo
     reloading = Reloading(read, settings, supervisor.apply_config, metrics.reloads)
     reloading.start()
     app = create_app(supervisor, metrics, token=settings.hook_token)
-    add_reload(app, reloading.reload)
-    add_settings(app, lambda: describe(reloading.settings))
+    add_settings(app, reloading.reload, lambda: describe(reloading.settings))
     heartbeat = Heartbeat(settings.heartbeat_url)
     add_heartbeat(app, heartbeat)
     add_page(app, supervisor, settings, heartbeat)

@@ -199,8 +199,15 @@ class _Intake:
                 _log.warning("alerts of gateway %r are ignored: there is only %s", name[:63], known)
 
 
-def add_reload(app: Flask, reload: Callable[[], str | None]) -> None:
-    """Add ``POST /-/reload``, with the same token as ``POST /alerts``."""
+def add_settings(
+    app: Flask, reload: Callable[[], str | None], report: Callable[[], Report]
+) -> None:
+    """Add ``POST /-/reload`` and ``/-/settings``, with the same token as ``POST /alerts``."""
+
+    @app.get("/-/settings")
+    def settings() -> Response:
+        app.extensions[AUTH].check_token(request.environ)
+        return as_json(200, report().as_json())
 
     @app.post("/-/reload")
     def reload_settings() -> Response:
@@ -270,15 +277,6 @@ def add_heartbeat(app: Flask, heartbeat: Heartbeat) -> None:
         if any(one.status is AlertStatus.FIRING for one in parse_notifications(request.get_data())):
             heartbeat.send()
         return as_json(200, {})
-
-
-def add_settings(app: Flask, report: Callable[[], Report]) -> None:
-    """Add ``/-/settings``, with the same token."""
-
-    @app.get("/-/settings")
-    def settings() -> Response:
-        app.extensions[AUTH].check_token(request.environ)
-        return as_json(200, report().as_json())
 
 
 def _add_open_pages(app: Flask, supervisor: HookSupervisor, metrics: HookMetrics) -> None:

@@ -114,7 +114,7 @@ class DashboardApi:
     def _reconnect(self, channel: str) -> Response:
         """Queue a repair; for a channel that the gateway does not list, no call is made."""
         if not self._actions().reconnect(channel):
-            return as_json(409, {"error": "the channel's repairs are paused: resume them first"})
+            return _error(409, "the channel's repairs are paused: resume them first")
         self._board.look(now=True)
         return as_json(202, {"accepted": True})
 
@@ -122,11 +122,9 @@ class DashboardApi:
         """Queue a probe."""
         known = self._board.known(channel)
         if not self._panels.of_request().can_ask(known.channel):
-            return as_json(
-                409, {"error": "PROBE is off, or this gateway has no query: set up echoes"}
-            )
+            return _error(409, "PROBE is off, or this gateway has no query: set up echoes")
         if not self._actions().probe_now(known.channel):
-            return as_json(409, {"error": "the channel's repairs are paused: resume them first"})
+            return _error(409, "the channel's repairs are paused: resume them first")
         return as_json(202, {"accepted": True})
 
     def _audit(self, channel: str) -> Response:
@@ -143,7 +141,7 @@ class DashboardApi:
         """Queue an audit of the last day; it runs if the gateway lists the channel."""
         if not self._auditor().can_know:
             why = "this gateway lists no messages, or there is neither a message log nor events"
-            return as_json(409, {"error": why})
+            return _error(409, why)
         self._auditor().repository.want_now(channel)
         return as_json(202, {"accepted": True})
 
@@ -158,7 +156,7 @@ class DashboardApi:
         """Queue a delivery of the channel's missed messages."""
         row, replayer = self._board.known(channel), self._panels.controller().replayer
         if replayer.why_not:
-            return as_json(409, {"error": replayer.why_not})
+            return _error(409, replayer.why_not)
         replayer.want(row.channel, request.remote_addr)
         return as_json(202, {"accepted": True})
 
@@ -171,7 +169,7 @@ class DashboardApi:
         is_number = isinstance(hours, int | float) and not isinstance(hours, bool)
         if hours is not None and not (is_number and 0 < hours <= _MOST_HOURS):
             words = f"hours must be a number above 0 and up to {_MOST_HOURS}, or null for no end"
-            return as_json(400, {"error": words})
+            return _error(400, words)
         self._actions().pause(row.channel, None if hours is None else hours * 3600.0)
         return as_json(200, self._now(channel))
 
@@ -184,11 +182,11 @@ class DashboardApi:
         """Mute the alert for a channel that was removed on purpose."""
         row = self._board.known(channel)
         if row.kind is not ChannelHealth.GONE:
-            return as_json(409, {"error": "no alert says that the channel has left the list"})
+            return _error(409, "no alert says that the channel has left the list")
         try:
             self._board.forget(row)
         except AlertmanagerError as error:
-            return as_json(502, {"error": str(error)})
+            return _error(502, str(error))
         self._board.look(now=True)
         return as_json(202, {"accepted": True})
 
@@ -201,17 +199,15 @@ class DashboardApi:
         hours, name = body.get("hours", 24), usable_name(body.get("name", ""))
         kind = body.get("kind", LinkKind.SCAN)
         if not isinstance(kind, str) or kind not in HOURS:
-            return as_json(400, {"error": f"kind must be one of {', '.join(HOURS)}"})
+            return _error(400, f"kind must be one of {', '.join(HOURS)}")
         if isinstance(hours, bool) or hours not in HOURS[kind]:
-            valid = ", ".join(map(str, HOURS[kind]))
-            return as_json(400, {"error": f"hours must be one of {valid}"})
+            return _error(400, f"hours must be one of {', '.join(map(str, HOURS[kind]))}")
         if name is None:
-            return as_json(400, {"error": "name must be one line of 60 characters at most"})
+            return _error(400, "name must be one line of 60 characters at most")
         try:
             link, address = create_link(self._links, panel, row.channel, name, int(hours), kind)
         except TooManyLinksError:
-            words = f"the channel has {MOST_LINKS} valid links already: end one first"
-            return as_json(409, {"error": words})
+            return _error(409, f"the channel has {MOST_LINKS} valid links already: end one first")
         return as_json(201, {"url": address, **_scan_link(link)})
 
     def _end_scan_link(self, link: str) -> Response:
@@ -233,8 +229,12 @@ class DashboardApi:
         return _channel(row) if row else {}
 
 
+def _error(status: int, words: str) -> Response:
+    return as_json(status, {"error": words})
+
+
 def _ambiguous_name(error: AmbiguousNameError) -> Response:
-    return as_json(404, {"error": str(error)})
+    return _error(404, str(error))
 
 
 def _body() -> Mapping[str, Any]:

@@ -64,14 +64,10 @@ def add_page(
     app.url_map.merge_slashes = False
     app.config[LINKS] = partial(hook_link, settings) if settings.hook_external_url else None
     auth: TokenAuth = app.extensions[AUTH]
-    prometheus = Prometheus(
-        settings.prometheus_url,
-        HttpAccess(
-            settings.prometheus_ca_file,
-            settings.prometheus_user,
-            settings.prometheus_password,
-        ),
+    access = HttpAccess(
+        settings.prometheus_ca_file, settings.prometheus_user, settings.prometheus_password
     )
+    prometheus = Prometheus(settings.prometheus_url, access)
     panels = GatewayPanels(supervisor, prometheus, settings, clock=clock)
     i18n.init_templates(app, panels)
     documentation = Documentation()
