@@ -33,7 +33,6 @@ from reconnect_hook.scan_links import (
     MOST_LINKS,
     LinkKind,
     ScanLink,
-    ScanLinks,
     TooManyLinksError,
 )
 from zapwatch.alertmanager import AlertmanagerError
@@ -46,11 +45,11 @@ _MOST_HOURS = 24 * 365
 class DashboardApi:
     """The API calls, one method each."""
 
-    def __init__(self, auth: TokenAuth, board: DashboardCache, links: ScanLinks) -> None:
+    def __init__(self, auth: TokenAuth, board: DashboardCache) -> None:
         self._auth = auth
-        self._links = links
         self._board = board
         self._panels = board.panels
+        self._links = board.panels.links
 
     def blueprint(self) -> Blueprint:
         """Return the routes. A channel id comes last in its path, since it may hold slashes."""

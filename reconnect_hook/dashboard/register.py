@@ -27,7 +27,6 @@ from reconnect_hook.dashboard.docs import Documentation
 from reconnect_hook.dashboard.readings import Prometheus
 from reconnect_hook.dashboard.scan import LINKS, QrEndpoints, ScanPage, ShareDialog
 from reconnect_hook.dashboard.snapshot import DashboardCache, GatewayPanels
-from reconnect_hook.dashboard.timeline import ConnectedShares, WeekHistory
 from reconnect_hook.dashboard.views import (
     ChannelPage,
     NotificationsPage,
@@ -77,34 +76,21 @@ def add_page(
     )
     alertmanager = AlertmanagerApi(settings.alertmanager_url, access)
     board = DashboardCache(panels, prometheus, alertmanager, clock=clock)
-    links = supervisor.scan_links
     routes = _blueprint(auth, board)
     for views in (
         LoginPage(auth),
         documentation,
         OverviewPage(board),
-        ChannelPage(
-            board,
-            WeekHistory(prometheus, clock=clock),
-            alertmanager_url=settings.alertmanager_url,
-            clock=clock,
-        ),
+        ChannelPage(board),
         QrEndpoints(board),
-        ShareDialog(links, board),
-        NotificationsPage(
-            alertmanager,
-            prometheus,
-            heartbeat or Heartbeat(settings.heartbeat_url, clock),
-            clock=clock,
-        ),
+        ShareDialog(board),
+        NotificationsPage(board, heartbeat or Heartbeat(settings.heartbeat_url, clock)),
     ):
         views.add_to(routes)
-    shares = ConnectedShares(prometheus, clock=clock)
-    visitors = ScanPage(links, board, shares, clock=clock).blueprint()
-    for pages in (routes, visitors):
+    for pages in (routes, ScanPage(board).blueprint()):
         pages.after_request(_finish)
         app.register_blueprint(pages)
-    app.register_blueprint(DashboardApi(auth, board, links).blueprint())
+    app.register_blueprint(DashboardApi(auth, board).blueprint())
     for code in (404, 405):
         app.register_error_handler(code, _no_such_page)
 

@@ -37,7 +37,6 @@ from reconnect_hook.scan_links import (
     TooManyLinksError,
 )
 from zapwatch.channels import Status, channel_key
-from zapwatch.clock import Clock
 from zapwatch.db import StateError
 from zapwatch.front import RETRY_LATER, LoginThrottle
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind
@@ -219,10 +218,10 @@ class QrEndpoints:
 class ShareDialog:
     """Management of a channel's links: a page, which page.js shows as a dialog."""
 
-    def __init__(self, links: ScanLinks, board: DashboardCache) -> None:
-        self._links = links
+    def __init__(self, board: DashboardCache) -> None:
         self._board = board
         self._panels = board.panels
+        self._links = board.panels.links
 
     def add_to(self, routes: Blueprint) -> None:
         """Register the routes."""
@@ -268,20 +267,13 @@ class ShareDialog:
 class ScanPage:
     """The visitors' pages: one channel's codes or status, nothing else of the installation."""
 
-    def __init__(
-        self,
-        links: ScanLinks,
-        board: DashboardCache,
-        shares: ConnectedShares,
-        *,
-        clock: Clock | None = None,
-    ) -> None:
-        self._links = links
-        self._shares = shares
+    def __init__(self, board: DashboardCache) -> None:
         self._board = board
         self._panels = board.panels
-        self._throttle = LoginThrottle(clock)
-        self._clock = clock or Clock()
+        self._links = board.panels.links
+        self._shares = ConnectedShares(board.prometheus, clock=board.clock)
+        self._throttle = LoginThrottle(board.clock)
+        self._clock = board.clock
         self._visits: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._lock = threading.Lock()
 

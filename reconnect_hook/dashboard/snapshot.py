@@ -42,6 +42,7 @@ from reconnect_hook.dashboard.timeline import (
     spans_of,
 )
 from reconnect_hook.history import Present
+from reconnect_hook.scan_links import ScanLinks
 from reconnect_hook.supervisor import GatewayController, HookSupervisor
 from zapwatch.alertmanager import AlertmanagerApi, AlertmanagerError
 from zapwatch.channels import Status, is_usable_id, key_meant
@@ -183,6 +184,11 @@ class GatewayPanels:
         """Return the controller of the gateway that the request names; aborts as of_request()."""
         return self.of_request().controller
 
+    @property
+    def links(self) -> ScanLinks:
+        """The scan links of all gateways."""
+        return self._supervisor.scan_links
+
     def events_of(self, gateway: str) -> EventLog:
         """Return a gateway's event log, also after its removal."""
         return self._supervisor.events_of(gateway)
@@ -273,12 +279,12 @@ class DashboardCache:
         *,
         clock: Clock | None = None,
     ) -> None:
-        self._clock = clock or Clock()
+        self.clock = clock or Clock()
         self.boot = secrets.token_hex(4)
         """Distinguishes this process's snapshot numbers from another's."""
         self.panels = panels
-        self._prometheus = prometheus
-        self._alertmanager = alertmanager
+        self.prometheus = prometheus
+        self.alertmanager = alertmanager
         self._strips: Mapping[str, DrawnStrips] = {}
         self._names: dict[str, dict[str, str]] = {}
         self._ask_prometheus_at = self._ask_alertmanager_at = self._draw_at = float("-inf")
@@ -296,7 +302,7 @@ class DashboardCache:
 
         ``now`` waits for a new snapshot, for a request that has just changed something.
         """
-        called_at = self._clock.monotonic()
+        called_at = self.clock.monotonic()
         wanted_at = called_at if now else called_at - _FRESH_SECONDS
         with self._condition:
             if self._begun_at < wanted_at:
@@ -333,11 +339,11 @@ class DashboardCache:
         """
         labels = {"alertname": GONE_ALERT, "gateway": row.gateway, "channel": row.channel}
         comment = "removed on purpose, as confirmed on Zapwatch's page"
-        self._alertmanager.mute(labels, comment, _GONE_HOURS, _ALERTMANAGER_SECONDS)
+        self.alertmanager.mute(labels, comment, _GONE_HOURS, _ALERTMANAGER_SECONDS)
 
     def _read(self) -> None:
         while True:
-            begun_at = self._clock.monotonic()
+            begun_at = self.clock.monotonic()
             try:
                 snapshot = self._make(self._snapshot)
             except Exception:  # noqa: BLE001 - requests wait, and the next read may work
@@ -366,7 +372,7 @@ class DashboardCache:
         if watched and any(map(_gone, watched.values())):
             # If Alertmanager fails, the channels muted before still count.
             with suppress(AlertmanagerError):
-                self._forgotten = self._alertmanager.muted(GONE_ALERT, _ALERTMANAGER_SECONDS)
+                self._forgotten = self.alertmanager.muted(GONE_ALERT, _ALERTMANAGER_SECONDS)
         for panel in panels.values():
             present, seen = _read_state(panel), watched[panel.name] if watched else None
             is_watched = seen is not None and seen.gateway_up is not None
@@ -402,15 +408,15 @@ class DashboardCache:
     def _ask_prometheus(
         self, panels: Mapping[str, GatewayPanel]
     ) -> Mapping[str, GatewayReadings] | None:
-        if self._clock.monotonic() < self._ask_prometheus_at:
+        if self.clock.monotonic() < self._ask_prometheus_at:
             return None
         try:
-            watched = read_metrics(self._prometheus, panels, self._clock.time())
+            watched = read_metrics(self.prometheus, panels, self.clock.time())
         except SourceError:
-            self._ask_prometheus_at = self._clock.monotonic() + _ASK_AGAIN_SECONDS
+            self._ask_prometheus_at = self.clock.monotonic() + _ASK_AGAIN_SECONDS
             return None
         is_drawing = self._drawing is not None and self._drawing.is_alive()
-        if self._clock.monotonic() >= self._draw_at and not is_drawing:
+        if self.clock.monotonic() >= self._draw_at and not is_drawing:
             drawing = threading.Thread(
                 target=self._draw, args=(panels,), name="strips", daemon=True
             )
@@ -423,20 +429,20 @@ class DashboardCache:
         try:
             self._strips = {
                 name: DrawnStrips(
-                    first_quarter_at(self._clock.time()),
+                    first_quarter_at(self.clock.time()),
                     panel.strips.refresh(),
                     panel.strips.shares(),
                 )
                 for name, panel in panels.items()
             }
-            self._draw_at = self._clock.monotonic() + _STRIPS_SECONDS
+            self._draw_at = self.clock.monotonic() + _STRIPS_SECONDS
         except SourceError:
-            self._draw_at = self._clock.monotonic() + _ASK_AGAIN_SECONDS
+            self._draw_at = self.clock.monotonic() + _ASK_AGAIN_SECONDS
 
     def _does_alertmanager_answer(self) -> bool:
-        if self._clock.monotonic() >= self._ask_alertmanager_at:
-            self._alertmanager_answers = self._alertmanager.answers(_ALERTMANAGER_SECONDS)
-            self._ask_alertmanager_at = self._clock.monotonic() + _ASK_AGAIN_SECONDS
+        if self.clock.monotonic() >= self._ask_alertmanager_at:
+            self._alertmanager_answers = self.alertmanager.answers(_ALERTMANAGER_SECONDS)
+            self._ask_alertmanager_at = self.clock.monotonic() + _ASK_AGAIN_SECONDS
         return self._alertmanager_answers
 
     def _rows(
@@ -451,7 +457,7 @@ class DashboardCache:
     ) -> dict[str, ChannelView]:
         names = self._names[panel.name] = self._known(panel.name, present, watched)
         marks = panel.ended.marks()
-        first_quarter = first_quarter_at(self._clock.time())
+        first_quarter = first_quarter_at(self.clock.time())
         drawn = self._strips.get(panel.name, DrawnStrips(first_quarter, {}, {}))
         rows = {}
         for key, channel in names.items():

@@ -35,7 +35,7 @@ from reconnect_hook.dashboard.channel_view import (
     view_id,
 )
 from reconnect_hook.dashboard.i18n import locale
-from reconnect_hook.dashboard.readings import Prometheus, SourceError, quote_label
+from reconnect_hook.dashboard.readings import SourceError, quote_label
 from reconnect_hook.dashboard.snapshot import (
     ActiveProblem,
     DashboardCache,
@@ -46,9 +46,8 @@ from reconnect_hook.dashboard.snapshot import (
 from reconnect_hook.dashboard.timeline import Shares, WeekHistory, with_messages
 from reconnect_hook.history import episodes
 from reconnect_hook.message_audit import LastAudit
-from zapwatch.alertmanager import AlertmanagerApi, AlertmanagerError, ways_to_people
+from zapwatch.alertmanager import AlertmanagerError, ways_to_people
 from zapwatch.channels import channel_key
-from zapwatch.clock import Clock
 from zapwatch.db import StateError
 
 _T = TypeVar("_T")
@@ -173,19 +172,10 @@ _WEEK_DAYS = 7
 class ChannelPage:
     """A channel's page, its live updates and its actions."""
 
-    def __init__(
-        self,
-        board: DashboardCache,
-        weeks: WeekHistory,
-        *,
-        alertmanager_url: str,
-        clock: Clock | None = None,
-    ) -> None:
-        self._clock = clock or Clock()
+    def __init__(self, board: DashboardCache) -> None:
         self._board = board
         self._panels = board.panels
-        self._weeks = weeks
-        self._alertmanager_url = alertmanager_url
+        self._weeks = WeekHistory(board.prometheus, clock=board.clock)
         self._kept = FragmentCache(_KEPT_PAGES)
 
     def add_to(self, routes: Blueprint) -> None:
@@ -234,7 +224,7 @@ class ChannelPage:
         return f"{self._board.boot}.{changed}.{snapshot.problems_changed}.{read}.{audit}"
 
     def _parts(self, snapshot: DashboardSnapshot, panel: GatewayPanel, channel: str) -> Markup:
-        version = self._tag(snapshot, panel, channel), self._clock.time() // _KEPT_SECONDS
+        version = self._tag(snapshot, panel, channel), self._board.clock.time() // _KEPT_SECONDS
         piece = (locale(), view_id(panel.name, channel))
         return self._kept.get(piece, version, lambda: self._render(snapshot, panel, channel))
 
@@ -271,7 +261,7 @@ class ChannelPage:
             has_week=bool(hours),
             shares=row.shares if row else Shares(),
             silence=self._silence(panel, name),
-            just_asked=row is not None and _was_just_asked(row, self._clock.time()),
+            just_asked=row is not None and _was_just_asked(row, self._board.clock.time()),
             audit=_last_audit(panel, name),
             missed=_read(auditor.repository.missed, name, ()),
             can_audit=auditor.can_know,
@@ -284,7 +274,7 @@ class ChannelPage:
     def _silence(self, panel: GatewayPanel, channel: str) -> str:
         """Return the URL of Alertmanager's form for a silence of the channel."""
         matchers = f"{{gateway={quote_label(panel.name)},channel={quote_label(channel)}}}"
-        return f"{self._alertmanager_url}/#/silences/new?filter={quote(matchers, safe='')}"
+        return f"{self._board.alertmanager.url}/#/silences/new?filter={quote(matchers, safe='')}"
 
     def _reconnect(self, channel: str) -> AnyResponse:
         self._panels.controller().actions.reconnect(channel)
@@ -371,18 +361,11 @@ _FAILED = f"sum by (integration) (increase(alertmanager_notifications_failed_tot
 class NotificationsPage:
     """The notifications page, and the state behind the overview's banners."""
 
-    def __init__(
-        self,
-        api: AlertmanagerApi,
-        prometheus: Prometheus,
-        heartbeat: Heartbeat,
-        *,
-        clock: Clock | None = None,
-    ) -> None:
-        self._api = api
-        self._prometheus = prometheus
+    def __init__(self, board: DashboardCache, heartbeat: Heartbeat) -> None:
+        self._api = board.alertmanager
+        self._prometheus = board.prometheus
         self._heartbeat = heartbeat
-        self._clock = clock or Clock()
+        self._clock = board.clock
         self._lock = threading.Lock()
         self._ways: Mapping[str, int] | None = None
         self._read_at = float("-inf")
