@@ -23,7 +23,7 @@ from benchmarks.big_log import BigLog, Statements, big_log
 from reconnect_hook.message_audit import Audit, MessageAuditor
 from zapwatch.channels import Channel, Status
 from zapwatch.clock import Clock
-from zapwatch.config.gateway import AuditMode
+from zapwatch.config.readers import AuditMode
 from zapwatch.messages.received import Entry, Received, Wanted, read_pages
 from zapwatch.messages.source import LogMessages
 from zapwatch.messages.webhook_log import MessageLog

@@ -18,17 +18,15 @@ from urllib.parse import quote
 import requests
 
 from demo.configuration import ALERTMANAGER, Addresses, free_or_other
-from demo.events import Events
-from demo.loop import Loop, MissingProgramError
-from demo.processes import ChildError, Children
+from demo.loop import ChildError, Children, Loop, MissingProgramError
 from demo.simulator.client import Simulator
-from demo.story import ASK_SECONDS, SILENT_SECONDS, Story, make_channels
+from demo.story import ASK_SECONDS, SILENT_SECONDS, Events, Story, make_channels
 from zapwatch.cli import WRONG_USAGE, manual, parser
 from zapwatch.config import Listen, Settings, SettingsError, collect, load
 from zapwatch.server import end_on_signals, fail
-from zapwatch.setup.asking import has_terminal
 from zapwatch.setup.command import main as init
 from zapwatch.setup.command import wants_demonstration
+from zapwatch.setup.dialog import has_terminal
 
 _PROGRAM = "demo"
 _VAR = Path("var")

@@ -24,7 +24,7 @@ from exporter.silence.explain import explain
 from exporter.supervisor import Supervisor
 from zapwatch.cli import WRONG_USAGE, add_common_options, add_config_check, manual, parser
 from zapwatch.config import Settings, SettingsError, describe, load
-from zapwatch.config.web import read_web_config
+from zapwatch.config.files import read_web_config
 from zapwatch.front import Front, Server
 from zapwatch.logs import log_to_stderr
 from zapwatch.reload import Reloading, accept_hangup

@@ -23,9 +23,8 @@ from pathlib import Path
 
 from zapwatch.cli import WRONG_USAGE, add_common_options, add_config_check, manual, parser
 from zapwatch.config import Settings, SettingsError, describe, hook_link, load
-from zapwatch.config.gateway import ProbeKind
-from zapwatch.config.readers import MOST_HOURS, check_strength, parse_number
-from zapwatch.config.web import read_web_config
+from zapwatch.config.files import read_web_config
+from zapwatch.config.readers import MOST_HOURS, ProbeKind, check_strength, parse_number
 from zapwatch.logs import log_to_stderr
 from zapwatch.reload import Reloading, accept_hangup
 from zapwatch.server import end_on_signals, fail, run
@@ -73,9 +72,9 @@ def main(arguments: list[str] | None = None) -> int:
             settings = replace(settings, gateways=tuple(gateways))
         # An interrupted check is a failed check.
         end_on_signals(code=1)
-        from reconnect_hook.check import Options, run_check
+        from reconnect_hook.check import run_check
 
-        return run_check(settings, Options(options.dry_run, options.verbose))
+        return run_check(settings, dry_run=options.dry_run, verbose=options.verbose)
     except SettingsError as error:
         fail(_PROGRAM, str(error))
 
@@ -258,7 +257,6 @@ def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bo
         AUTH,
         Heartbeat,
         add_heartbeat,
-        add_reload,
         add_settings,
         create_app,
     )
@@ -282,8 +280,7 @@ def _serve(settings: Settings, read: Callable[[], Settings], *, config_check: bo
     reloading = Reloading(read, settings, supervisor.apply_config, metrics.reloads)
     reloading.start()
     app = create_app(supervisor, metrics, token=settings.hook_token)
-    add_reload(app, reloading.reload)
-    add_settings(app, lambda: describe(reloading.settings))
+    add_settings(app, reloading.reload, lambda: describe(reloading.settings))
     heartbeat = Heartbeat(settings.heartbeat_url)
     add_heartbeat(app, heartbeat)
     add_page(app, supervisor, settings, heartbeat)

@@ -155,7 +155,7 @@ class _Intake:
     def __init__(self, supervisor: HookSupervisor, metrics: HookMetrics) -> None:
         self._supervisor = supervisor
         self._metrics = metrics
-        self._strangers = _UnknownGateways()
+        self._unknown: set[str] = set()
 
     def accept(self, bodies: Sequence[bytes]) -> list[_Payload]:
         """Store the alerts of all payloads together, each payload on its own; raise nothing.
@@ -181,7 +181,7 @@ class _Intake:
                 except StateError as error:
                     one.error = error
         accepted = [one for one in payloads if one.error is None]
-        self._strangers.tell([alert for one in accepted for alert in one.alerts], controllers)
+        self._tell_unknown([alert for one in accepted for alert in one.alerts], controllers)
         self._metrics.count_alerts(
             (alert.status, verdict)
             for one in accepted
@@ -189,24 +189,25 @@ class _Intake:
         )
         return payloads
 
-
-class _UnknownGateways:
-    """Logs each gateway that firing alerts name and the settings do not, once."""
-
-    def __init__(self) -> None:
-        self._told: set[str] = set()
-
-    def tell(self, alerts: Sequence[Alert], gateways: Collection[str]) -> None:
+    def _tell_unknown(self, alerts: Sequence[Alert], gateways: Collection[str]) -> None:
+        """Log each gateway that firing alerts name and the settings do not, once."""
         firing = {one.gateway for one in alerts if one.status is AlertStatus.FIRING}
-        for name in firing - self._told - {*gateways, ""}:
-            if len(self._told) < _MOST_TOLD:
-                self._told.add(name)
+        for name in firing - self._unknown - {*gateways, ""}:
+            if len(self._unknown) < _MOST_TOLD:
+                self._unknown.add(name)
                 known = ", ".join(gateways)
                 _log.warning("alerts of gateway %r are ignored: there is only %s", name[:63], known)
 
 
-def add_reload(app: Flask, reload: Callable[[], str | None]) -> None:
-    """Add ``POST /-/reload``, with the same token as ``POST /alerts``."""
+def add_settings(
+    app: Flask, reload: Callable[[], str | None], report: Callable[[], Report]
+) -> None:
+    """Add ``POST /-/reload`` and ``/-/settings``, with the same token as ``POST /alerts``."""
+
+    @app.get("/-/settings")
+    def settings() -> Response:
+        app.extensions[AUTH].check_token(request.environ)
+        return as_json(200, report().as_json())
 
     @app.post("/-/reload")
     def reload_settings() -> Response:
@@ -276,15 +277,6 @@ def add_heartbeat(app: Flask, heartbeat: Heartbeat) -> None:
         if any(one.status is AlertStatus.FIRING for one in parse_notifications(request.get_data())):
             heartbeat.send()
         return as_json(200, {})
-
-
-def add_settings(app: Flask, report: Callable[[], Report]) -> None:
-    """Add ``/-/settings``, with the same token."""
-
-    @app.get("/-/settings")
-    def settings() -> Response:
-        app.extensions[AUTH].check_token(request.environ)
-        return as_json(200, report().as_json())
 
 
 def _add_open_pages(app: Flask, supervisor: HookSupervisor, metrics: HookMetrics) -> None:

@@ -108,16 +108,7 @@ class TokenAuth:
 
     def begin_session(self, response: AnyResponse) -> None:
         """Set the cookie of a new session."""
-        response.set_cookie(
-            _COOKIE,
-            self._sessions.begin(),
-            max_age=_SESSION_SECONDS,
-            path=_path(),
-            httponly=True,
-            # Not Strict: a link in a message must open the page, not the login form.
-            samesite="Lax",
-            secure=request.is_secure,
-        )
+        set_cookie(response, _COOKIE, self._sessions.begin(), _SESSION_SECONDS)
 
     def end_session(self, response: AnyResponse) -> None:
         """End the session on the server too, so that copies of its cookie are void."""
@@ -135,6 +126,20 @@ class TokenAuth:
 
     def _is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode("utf-8", "replace"), self._token)
+
+
+def set_cookie(response: AnyResponse, name: str, value: str, seconds: int) -> None:
+    """Set a cookie of the page."""
+    response.set_cookie(
+        name,
+        value,
+        max_age=seconds,
+        path=_path(),
+        httponly=True,
+        # Not Strict: a link in a message must open the page, not the login form.
+        samesite="Lax",
+        secure=request.is_secure,
+    )
 
 
 def _path() -> str:

@@ -6,7 +6,6 @@ import math
 import sys
 import threading
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlsplit
 
@@ -21,7 +20,7 @@ from zapwatch.cli import printable
 from zapwatch.clock import Clock
 from zapwatch.config import GatewaySettings, Settings
 from zapwatch.config.readers import fingerprint
-from zapwatch.db import StateError
+from zapwatch.db import Database, StateError
 from zapwatch.gateways.base import LEFT_OUT_WORDS, ChannelList, GatewayError, LeftOut
 from zapwatch.gateways.registry import make_gateway
 from zapwatch.messages.log_tailer import ActivitySnapshot
@@ -35,14 +34,6 @@ _FLAPPING_SECONDS = 6 * 3600.0
 _FLAPPING_TIMES = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Options of the command line."""
-
-    dry_run: bool
-    verbose: bool
-
-
 class Check:
     """One run at one gateway. Prints nothing if all is well, unless verbose."""
 
@@ -50,37 +41,46 @@ class Check:
         self,
         settings: Settings,
         gateway: GatewaySettings,
-        store: Store | None,
-        scheduler: Scheduler | None,
-        options: Options,
+        running: tuple[Store, Scheduler] | None,
+        *,
+        verbose: bool,
     ) -> None:
-        """Without a ``store`` (dry run), change nothing."""
+        """Without ``running`` (dry run), change nothing."""
         self._settings = settings
         self._gateway = gateway
-        self._options = options
+        self._verbose = verbose
         metrics = HookMetrics()
-        self._store = store
-        self._controller = (
-            make_controller(settings, gateway, store, metrics, scheduler, asked_by=AskedBy.CHECK)
-            if store and scheduler
-            else None
-        )
-        if self._controller:
+        self._controller: GatewayController | None = None
+        self._database: Database | None = None
+        self._clock = Clock()
+        if running is None:
+            self._client = make_gateway(gateway, observe=metrics.of(gateway.name).observe_call)
+        else:
+            store, self._scheduler = running
+            self._database, self._clock = store.database, store.database.clock
+            self._controller = make_controller(
+                settings, gateway, store, metrics, self._scheduler, asked_by=AskedBy.CHECK
+            )
             self._controller.reconciler.warns = False  # check prints each outcome itself
-        self._scheduler = scheduler
-        self._client = (
-            self._controller.client
-            if self._controller
-            else make_gateway(gateway, observe=metrics.of(gateway.name).observe_call)
-        )
-        self._database = store.database if store else None
-        self._clock = store.database.clock if store else Clock()
+            self._client = self._controller.client
         # Queried only for the channels just listed, so it needs no list.
         self._messages = open_source(settings, gateway)
         self.has_problem = False
+        self.state_error: StateError | None = None
 
     def run(self) -> None:
         """Check; set ``has_problem`` if something is unreadable or a repair failed."""
+        try:
+            self._run()
+        except StateError as error:
+            self.has_problem, self.state_error = True, error
+        except BrokenPipeError:  # the reader has ended
+            self.has_problem = True
+        except Exception:
+            self.has_problem = True  # unexpected: the check is incomplete
+            raise
+
+    def _run(self) -> None:
         look = self._last_look()
         asked_at = self._clock.monotonic()
         try:
@@ -131,10 +131,10 @@ class Check:
 
     def _last_look(self) -> int:
         """Return the number of the last look that began before this list."""
-        if self._store is None:
+        if self._database is None:
             return 0
-        add_gateways(self._store.database, [self._gateway.name])
-        return poll(self._store.database)[self._gateway.name].gateway.look
+        add_gateways(self._database, [self._gateway.name])
+        return poll(self._database)[self._gateway.name].gateway.look
 
     def _read_messages(self, channels: Collection[Channel]) -> ActivitySnapshot | None:
         if self._gateway.message_log_error:
@@ -206,7 +206,6 @@ class Check:
         history, names = controller.history, {target.key: target for target in wanted}
         newest = history.newest_id()
         controller.writer.accept([Alert(AlertStatus.FIRING, target) for target in wanted])
-        assert self._scheduler is not None  # noqa: S101 - set together with the controller
         self._scheduler.add([controller.reconciler])
         ended: set[str] = set()
         while True:
@@ -229,10 +228,9 @@ class Check:
 
     def _is_to_look(self, controller: GatewayController) -> bool:
         """Whether the list is still to be evaluated here, because no other hook leads."""
-        assert self._store is not None  # noqa: S101 - set together with the controller
-        if not controller.reconciler.holds_list:
+        if self._database is None or not controller.reconciler.holds_list:
             return False
-        polled = poll(self._store.database)[self._gateway.name]
+        polled = poll(self._database)[self._gateway.name]
         rests = polled.gateway.rests(polled.at)
         return not rests and (controller.reconciler.leads or not polled.gateway.is_led(polled.at))
 
@@ -267,21 +265,19 @@ class Check:
             if parts.port
             else f"no port, so {default}: is :{self._client.usual_port} missing?"
         )
+        channels = self._gateway.channels
+        secrets = [f"secret of {one.name}: {fingerprint(one.secret)}" for one in channels]
+        if not channels:
+            secrets = [f"secret: {fingerprint(self._gateway.secret)}"]
         for line in (
             f"URL: {self._gateway.base_url} ({port})",
-            *self._secrets(),
+            *secrets,
             f"came back: {error.detail}"
             + (f" (HTTP {error.http_status})" * bool(error.http_status)),
             f"most likely: {self._client.hints[error.reason]}",
             f"request id for the gateway's log: {error.request_id}",
         ):
             self._say(line)
-
-    def _secrets(self) -> list[str]:
-        channels = self._gateway.channels
-        if not channels:
-            return [f"secret: {fingerprint(self._gateway.secret)}"]
-        return [f"secret of {one.name}: {fingerprint(one.secret)}" for one in channels]
 
     def _complain(self, action: str, detail: str, consequence: str) -> None:
         self.has_problem = True
@@ -290,7 +286,7 @@ class Check:
             self._controller.events.write(action=action, outcome="failed", detail=detail)
 
     def _say(self, line: str) -> None:
-        if self._options.verbose:
+        if self._verbose:
             self._print(line)
 
     def _print(self, line: str) -> None:
@@ -301,44 +297,31 @@ class Check:
         return printable(named)
 
 
-def run_check(settings: Settings, options: Options) -> int:
+def run_check(settings: Settings, *, dry_run: bool, verbose: bool) -> int:
     """Check all gateways in parallel, so that a hanging one delays no other.
 
     Returns the exit code: 0 if all is well or every repair was accepted, else 1. Raises
     SettingsError.
     """
     # First, so that an unusable state or log fails before any call.
-    store = None if options.dry_run else open_store(settings)
-    scheduler = Scheduler(store.database) if store else None
-    checks = [Check(settings, gateway, store, scheduler, options) for gateway in settings.gateways]
-    errors: list[StateError] = []
-    threads = [threading.Thread(target=_run, args=(check, errors), daemon=True) for check in checks]
+    store = None if dry_run else open_store(settings)
+    running = (store, Scheduler(store.database)) if store else None
+    checks = [Check(settings, gateway, running, verbose=verbose) for gateway in settings.gateways]
+    threads = [threading.Thread(target=check.run, daemon=True) for check in checks]
     try:
-        if scheduler is not None:
-            scheduler.start()
+        if running is not None:
+            running[1].start()
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
     finally:
-        if store is not None and scheduler is not None:
-            scheduler.stop(_STOP_SECONDS)
-            store.database.close()
-    for error in errors[:1]:
+        if running is not None:
+            running[1].stop(_STOP_SECONDS)
+            running[0].database.close()
+    for error in [check.state_error for check in checks if check.state_error][:1]:
         print(f"check: HOOK_STATE_URL: {error}", file=sys.stderr)  # noqa: T201
-    return 1 if errors or any(check.has_problem for check in checks) else 0
-
-
-def _run(check: Check, errors: list[StateError]) -> None:
-    try:
-        check.run()
-    except StateError as error:
-        errors.append(error)
-    except BrokenPipeError:  # the reader has ended
-        check.has_problem = True
-    except Exception:
-        check.has_problem = True  # unexpected: the check is incomplete
-        raise
+    return 1 if any(check.has_problem for check in checks) else 0
 
 
 def _why_it_waits(one: OpenRow) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 
 from reconnect_hook.context import (
@@ -21,8 +21,9 @@ from reconnect_hook.scheduler import Scheduler, add_gateways
 from reconnect_hook.supervisor import GatewayController, make_controller, open_store
 from zapwatch.channels import AmbiguousNameError, Channel, key_meant
 from zapwatch.cli import printable
-from zapwatch.config import Settings, SettingsError
-from zapwatch.config.gateway import ProbeKind
+from zapwatch.clock import Clock
+from zapwatch.config import GatewaySettings, Settings, SettingsError
+from zapwatch.config.readers import ProbeKind
 from zapwatch.db import StateError
 from zapwatch.gateways.base import GatewayError
 from zapwatch.messages.webhook_log import MessageLogError
@@ -45,13 +46,10 @@ def run_probe(settings: Settings, channel: str, kind: ProbeKind | None, *, dry_r
 
     Returns 0 if it is alive (with ``dry_run``: if it can be probed), else 1.
     """
-    store = open_store(settings)
     code = 1
     unread = known = False
-    scheduler = Scheduler(store.database)
-    add_gateways(store.database, [gateway.name for gateway in settings.gateways])
-    for gateway in settings.gateways:
-        controller = make_controller(settings, gateway, store, HookMetrics(), scheduler)
+    for controller in _controllers(settings, settings.gateways):
+        name = controller.gateway.name
         try:
             listed = _list(controller)
             key = key_meant(channel, listed)
@@ -60,16 +58,29 @@ def run_probe(settings: Settings, channel: str, kind: ProbeKind | None, *, dry_r
                 code = _probe(controller.probing, listed[key], listed, kind, dry_run=dry_run)
         except GatewayError as error:
             unread = True
-            _say(f"{gateway.name}: {error}; see check --dry-run --verbose")
+            _say(f"{name}: {error}; see check --dry-run --verbose")
         except AmbiguousNameError as error:
             known = True
-            _say(f"{gateway.name}: {error}")
-        finally:
-            controller.client.close()
-    store.database.close()
+            _say(f"{name}: {error}")
     if not known and not unread:
         _say(f"{channel}: no gateway lists such a channel; check --dry-run --verbose lists all")
     return code
+
+
+def _controllers(
+    settings: Settings, gateways: Iterable[GatewaySettings]
+) -> Iterator[GatewayController]:
+    """Yield the controllers of these gateways, each open until the next; raise SettingsError."""
+    store = open_store(settings)
+    scheduler = Scheduler(store.database)
+    add_gateways(store.database, [gateway.name for gateway in settings.gateways])
+    for gateway in gateways:
+        controller = make_controller(settings, gateway, store, HookMetrics(), scheduler)
+        try:
+            yield controller
+        finally:
+            controller.client.close()
+    store.database.close()
 
 
 def _probe(
@@ -83,11 +94,9 @@ def _probe(
     wanted = kind or means.kind_of(channel)
     obstacle = _obstacle(means, channel, wanted)
     if obstacle:
-        _say(f"{channel.id}: cannot be probed: {obstacle}")
-        return 1
+        return _refuse(channel, f"cannot be probed: {obstacle}")
     if not channel.connected:
-        _say(f"{channel.id}: {channel.status}, so there is nothing to probe")
-        return 1
+        return _refuse(channel, f"{channel.status}, so there is nothing to probe")
     if dry_run:
         _say(f"{channel.id}: would be probed by {wanted}")
         return 0
@@ -97,22 +106,23 @@ def _probe(
         finding = _run(means, channel, listed, wanted, sends=kind is ProbeKind.ECHO)
         means.book.end(channel.key, finding.kind, finding.outcome, finding.suspended)
     except PostponedError as error:
-        _say(f"{channel.id}: not probed: {error}; try again in {ECHO_GAP_SECONDS:g} s")
-        return 1
+        return _refuse(channel, f"not probed: {error}; try again in {ECHO_GAP_SECONDS:g} s")
     except UnableError as error:
-        _say(f"{channel.id}: not probed: {error}")
-        return 1
+        return _refuse(channel, f"not probed: {error}")
     except MessageLogError as error:
-        _say(f"{channel.id}: not probed: the message log cannot be read: {error}")
-        return 1
+        return _refuse(channel, f"not probed: the message log cannot be read: {error}")
     except StateError as error:
-        _say(f"{channel.id}: HOOK_STATE_URL cannot be used: {error}")
-        return 1
+        return _refuse(channel, f"HOOK_STATE_URL cannot be used: {error}")
     detail = f" ({finding.detail})" if finding.detail else ""
     _say(f"{channel.id}: {_SAID[finding.outcome]}, probed by {finding.kind}{detail}")
     for one in finding.dead:
         _say(f'{one.id}: not repaired; its next alert does that, or "Reconnect now" on the page')
     return 0 if finding.outcome is ProbeOutcome.PASSED else 1
+
+
+def _refuse(channel: Channel, why: str) -> int:
+    _say(f"{channel.id}: {why}")
+    return 1
 
 
 def _run(
@@ -175,15 +185,12 @@ def run_audit(
     chosen = [one for one in settings.gateways if gateway in {None, one.name}]
     if replay and not any(one.replay_url for one in chosen):
         raise SettingsError("--replay needs MESSAGE_REPLAY_URL, which is not set")
-    store = open_store(settings)
-    scheduler = Scheduler(store.database)
-    add_gateways(store.database, names)
-    since = store.database.clock.time() - hours * 3600
-    say = _say_nothing if as_json else _say
+    since = Clock().time() - hours * 3600
+    say: Callable[..., None] = (lambda *_: None) if as_json else _say
     found: list[tuple[str, Channel, Audit]] = []
     failed = False
-    for one in chosen:
-        controller = make_controller(settings, one, store, HookMetrics(), scheduler)
+    for controller in _controllers(settings, chosen):
+        name = controller.gateway.name
         try:
             for each in _named(_list(controller), channel):
                 # One at a time, to show progress with thousands of channels.
@@ -191,13 +198,10 @@ def run_audit(
                 if replay and audit.missed:
                     say(_replay(controller, each))
                     audit = _audit(controller, each, since, say)
-                found.append((one.name, each, audit))
+                found.append((name, each, audit))
         except (GatewayError, StateError, AmbiguousNameError) as error:
             failed = True
-            _say(f"{one.name}: {error}")
-        finally:
-            controller.client.close()
-    store.database.close()
+            _say(f"{name}: {error}")
     if as_json:
         _say(*json.dumps({"audits": [_object(*one) for one in found]}, indent=2).splitlines())
     elif not found and not failed:
@@ -241,17 +245,13 @@ def _replay(controller: GatewayController, channel: Channel) -> str:
     return f"{controller.gateway.name}: {channel.id}: delivery: {', '.join(told) or 'none'}"
 
 
-def _lines(gateway: str, channel: Channel, audit: Audit) -> Sequence[str]:
+def _lines(gateway: str, channel: Channel, audit: Audit) -> Iterator[str]:
     head = f"{gateway}: {channel.id}: {audit.result}: {audit.received} received"
     head += f", {len(audit.missed)} missed" if audit.missed else ""
-    head += f" ({audit.why})" if audit.why else ""
-    return [
-        head,
-        *(
-            f"  {_time(one.at)} {one.kind} of a chat that ends in {one.chat or '?'}, id {one.id}"
-            for one in audit.missed
-        ),
-    ]
+    yield head + (f" ({audit.why})" if audit.why else "")
+    for one in audit.missed:
+        at = datetime.fromtimestamp(one.at).astimezone().isoformat(timespec="seconds")
+        yield f"  {at} {one.kind} of a chat that ends in {one.chat or '?'}, id {one.id}"
 
 
 def _object(gateway: str, channel: Channel, audit: Audit) -> dict[str, object]:
@@ -266,14 +266,6 @@ def _object(gateway: str, channel: Channel, audit: Audit) -> dict[str, object]:
             for one in audit.missed
         ],
     }
-
-
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at).astimezone().isoformat(timespec="seconds")
-
-
-def _say_nothing(*_lines: str) -> None:
-    """Print nothing: the output is JSON only."""
 
 
 def _say(*lines: str) -> None:

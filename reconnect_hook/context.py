@@ -11,7 +11,7 @@ from reconnect_hook.attempt_log import StepKind
 from reconnect_hook.delivery import DeliveryCheck
 from reconnect_hook.probe_limits import ProbeRepository
 from zapwatch.channels import Channel
-from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.readers import ProbeKind
 from zapwatch.config.settings import ProbeSettings
 from zapwatch.gateways.base import Gateway
 from zapwatch.messages.source import MessageSource

@@ -25,7 +25,7 @@ from reconnect_hook.models import (
     Step,
 )
 from zapwatch.channels import Channel, Status
-from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.readers import ProbeKind
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation, QrKind
 
 STUCK_SECONDS = 120.0

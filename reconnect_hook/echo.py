@@ -11,7 +11,7 @@ from reconnect_hook.context import ProbeContext, UnableError
 from reconnect_hook.diagnosis import Evidence
 from reconnect_hook.probe_limits import Echo, LimitReason
 from zapwatch.channels import Channel, folded
-from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.readers import ProbeKind
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind
 from zapwatch.messages.log_tailer import RecentMessages
 from zapwatch.messages.payloads import make_token

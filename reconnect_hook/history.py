@@ -16,7 +16,7 @@ from reconnect_hook.models import Backoff, ChannelRow, Intent, Outcome, Phase, P
 from reconnect_hook.probe_limits import Probed
 from reconnect_hook.repository import ensure_row, read_all_rows, read_gateway, read_rows
 from reconnect_hook.schema import attempt_log, channel, listed_channels, repair_log
-from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.readers import ProbeKind
 from zapwatch.db import Database, now
 
 _ATTEMPTS = 200  # shown per channel

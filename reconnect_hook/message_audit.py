@@ -23,8 +23,8 @@ from reconnect_hook.schema import message_audit, missed_message
 from reconnect_hook.workers import OneAtATime, StartThread, start_thread
 from zapwatch.channels import Channel, Status, channel_key
 from zapwatch.clock import Clock
-from zapwatch.config.gateway import AuditMode
-from zapwatch.db import Database, StateError, now, now_column
+from zapwatch.config.readers import AuditMode
+from zapwatch.db import Database, StateError, now, now_column, transaction
 from zapwatch.gateways.base import Gateway, GatewayError
 from zapwatch.messages.received import Delivered, Received, ReceivedMessage, Wanted
 from zapwatch.messages.source import MessageSource, no_pause
@@ -265,117 +265,105 @@ class AuditRepository(GatewayAudits):
         if wishes:
             self._database.transact(work)
 
-    def want_now(self, channel: str) -> None:
+    @transaction
+    def want_now(self, connection: sa.Connection, channel: str) -> None:
         """Queue an audit of a channel now, over the last day."""
+        at = now(connection)
+        wish = AuditWish(channel, at - DAY_SECONDS)
+        want_audits(connection, self._gateway, [wish], at, delays=(0.0, 0.0))
 
-        def work(connection: sa.Connection) -> None:
-            at = now(connection)
-            wish = AuditWish(channel, at - DAY_SECONDS)
-            want_audits(connection, self._gateway, [wish], at, delays=(0.0, 0.0))
-
-        self._database.transact(work)
-
-    def want_daily(self) -> None:
+    @transaction
+    def want_daily(self, connection: sa.Connection) -> None:
         """Queue an audit of the whole gateway, unless one is queued."""
-
-        def work(connection: sa.Connection) -> None:
-            mine = self._audit(_WHOLE)
-            due_at = connection.scalar(sa.select(message_audit.c.due_at).where(*mine))
-            if due_at is None:
-                at = now(connection)
-                wish = AuditWish(_WHOLE, at - DAY_SECONDS)
-                delays = (FIRST_SECONDS, FIRST_SECONDS)
-                want_audits(connection, self._gateway, [wish], at, delays=delays)
-
-        self._database.transact(work)
-
-    def claim(self) -> list[DueAudit]:
-        """Claim due audits; the whole gateway's comes first and alone."""
-
-        def work(connection: sa.Connection) -> list[DueAudit]:
-            row = message_audit.c
+        mine = self._audit(_WHOLE)
+        due_at = connection.scalar(sa.select(message_audit.c.due_at).where(*mine))
+        if due_at is None:
             at = now(connection)
-            due = sa.select(row.key, row.channel, row.since, row.due_at, row.last_due_at).where(
-                row.gateway == self._gateway,
-                (row.due_at <= at) | (row.due_at > at + LONGEST_WAIT_SECONDS),
-            )
-            found = connection.execute(due.order_by(row.key).limit(_TOGETHER)).all()
-            if found and found[0].key == _WHOLE:
-                found = found[:1]
-            until = at + _CLAIM_SECONDS
-            claimed = []
-            for one in found:
-                mine = (*self._audit(one.key), row.due_at == one.due_at)
-                update = sa.update(message_audit).where(*mine).values(due_at=until)
-                if connection.execute(update).rowcount == 1:
-                    day_ago = at - DAY_SECONDS
-                    since = one.since if (one.since or at) < at else day_ago
-                    last_in = (one.last_due_at or at) - at
-                    last_in = last_in if 0 < last_in <= LONGEST_WAIT_SECONDS else 0.0
-                    claimed.append(DueAudit(one.key, one.channel, since, last_in, until))
-            return claimed
+            wish = AuditWish(_WHOLE, at - DAY_SECONDS)
+            delays = (FIRST_SECONDS, FIRST_SECONDS)
+            want_audits(connection, self._gateway, [wish], at, delays=delays)
 
-        return self._database.transact(work)
+    @transaction
+    def claim(self, connection: sa.Connection) -> list[DueAudit]:
+        """Claim due audits; the whole gateway's comes first and alone."""
+        row = message_audit.c
+        at = now(connection)
+        due = sa.select(row.key, row.channel, row.since, row.due_at, row.last_due_at).where(
+            row.gateway == self._gateway,
+            (row.due_at <= at) | (row.due_at > at + LONGEST_WAIT_SECONDS),
+        )
+        found = connection.execute(due.order_by(row.key).limit(_TOGETHER)).all()
+        if found and found[0].key == _WHOLE:
+            found = found[:1]
+        until = at + _CLAIM_SECONDS
+        claimed = []
+        for one in found:
+            if self._hold(connection, one.key, one.due_at, until):
+                day_ago = at - DAY_SECONDS
+                since = one.since if (one.since or at) < at else day_ago
+                last_in = (one.last_due_at or at) - at
+                last_in = last_in if 0 < last_in <= LONGEST_WAIT_SECONDS else 0.0
+                claimed.append(DueAudit(one.key, one.channel, since, last_in, until))
+        return claimed
 
-    def renew(self, claimed: Sequence[DueAudit]) -> list[DueAudit]:
+    @transaction
+    def renew(self, connection: sa.Connection, claimed: Sequence[DueAudit]) -> list[DueAudit]:
         """Extend claims, and return those still held."""
+        until = now(connection) + _CLAIM_SECONDS
+        return [
+            replace(one, claimed_until=until)
+            for one in claimed
+            if self._hold(connection, one.key, one.claimed_until, until)
+        ]
 
-        def work(connection: sa.Connection) -> list[DueAudit]:
-            until = now(connection) + _CLAIM_SECONDS
-            held = []
-            for one in claimed:
-                mine = (*self._audit(one.key), message_audit.c.due_at == one.claimed_until)
-                update = sa.update(message_audit).where(*mine).values(due_at=until)
-                if connection.execute(update).rowcount == 1:
-                    held.append(replace(one, claimed_until=until))
-            return held
+    def _hold(self, connection: sa.Connection, key: str, due_at: float, until: float) -> bool:
+        """Claim the audit that is due at ``due_at``; return False if another program has it."""
+        mine = (*self._audit(key), message_audit.c.due_at == due_at)
+        update = sa.update(message_audit).where(*mine).values(due_at=until)
+        return connection.execute(update).rowcount == 1
 
-        return self._database.transact(work)
-
-    def finish(self, due: DueAudit, *, next_at: float | None = None) -> None:
+    @transaction
+    def finish(
+        self, connection: sa.Connection, due: DueAudit, *, next_at: float | None = None
+    ) -> None:
         """End a claim without a result; the next audit is due at ``next_at``, if any.
 
         The last audit of an outage comes first: it finds channels that were not listed yet.
         """
+        row = message_audit.c
+        mine = (*self._audit(due.key), row.due_at == due.claimed_until)
+        values: dict[str, Any] = {"due_at": next_at, "since": None, "last_due_at": next_at}
+        if due.last_due_in:
+            values = {"due_at": row.last_due_at}
+        connection.execute(sa.update(message_audit).where(*mine).values(values))
 
-        def work(connection: sa.Connection) -> None:
-            row = message_audit.c
-            mine = (*self._audit(due.key), row.due_at == due.claimed_until)
-            values: dict[str, Any] = {"due_at": next_at, "since": None, "last_due_at": next_at}
-            if due.last_due_in:
-                values = {"due_at": row.last_due_at}
-            connection.execute(sa.update(message_audit).where(*mine).values(values))
-
-        self._database.transact(work)
-
-    def record(self, channel: Channel, audit: Audit, due: DueAudit | None = None) -> None:
+    @transaction
+    def record(
+        self, connection: sa.Connection, channel: Channel, audit: Audit, due: DueAudit | None = None
+    ) -> None:
         """Record an audit's result, and when the next one of the same outage is due."""
-
-        def work(connection: sa.Connection) -> None:
-            at = now(connection)
-            values: dict[str, Any] = {
-                "channel": channel.id,
-                "result": audit.result,
-                "detail": audit.why[:500],
-                "received": audit.received,
-                "audited_at": at,
-            }
-            if audit.result is not AuditResult.UNKNOWN:
-                values |= {"known_at": at, "missed": len(audit.missed)}
-            mine = self._audit(channel.key)
-            row = connection.execute(sa.select(message_audit).where(*mine)).mappings().first()
-            if row is None:
-                key = {"gateway": self._gateway, "key": channel.key, "channel": channel.id}
-                add_missing(connection, message_audit, [key])
-            elif due is not None and row["due_at"] == due.claimed_until:
-                last = row["last_due_at"]
-                again = last is not None and at < last <= at + LONGEST_WAIT_SECONDS
-                over = dict.fromkeys(("due_at", "last_due_at", "since"))
-                values |= {"due_at": last} if again else over
-            connection.execute(sa.update(message_audit).where(*mine).values(values))
-            self._record_missed(connection, channel.key, audit, at)
-
-        self._database.transact(work)
+        at = now(connection)
+        values: dict[str, Any] = {
+            "channel": channel.id,
+            "result": audit.result,
+            "detail": audit.why[:500],
+            "received": audit.received,
+            "audited_at": at,
+        }
+        if audit.result is not AuditResult.UNKNOWN:
+            values |= {"known_at": at, "missed": len(audit.missed)}
+        mine = self._audit(channel.key)
+        row = connection.execute(sa.select(message_audit).where(*mine)).mappings().first()
+        if row is None:
+            key = {"gateway": self._gateway, "key": channel.key, "channel": channel.id}
+            add_missing(connection, message_audit, [key])
+        elif due is not None and row["due_at"] == due.claimed_until:
+            last = row["last_due_at"]
+            again = last is not None and at < last <= at + LONGEST_WAIT_SECONDS
+            over = dict.fromkeys(("due_at", "last_due_at", "since"))
+            values |= {"due_at": last} if again else over
+        connection.execute(sa.update(message_audit).where(*mine).values(values))
+        self._record_missed(connection, channel.key, audit, at)
 
     def _record_missed(self, connection: sa.Connection, key: str, audit: Audit, at: float) -> None:
         row, mine = missed_message.c, self._missed(key)
@@ -427,19 +415,9 @@ def _last(row: Any) -> LastAudit:
     due_at, last_due_at = row["due_at"], row["last_due_at"]
     # A claim is due later than any queued audit.
     running = due_at is not None and (due_at <= row["now"] or due_at > (last_due_at or due_at))
-    return LastAudit(
-        row["channel"],
-        None if row["result"] is None else AuditResult(row["result"]),
-        row["detail"],
-        row["received"],
-        row["missed"],
-        row["audited_at"],
-        row["known_at"],
-        due_at,
-        running,
-        row["replay_at"],
-        row["replay_why"],
-    )
+    columns = {field.name: row[field.name] for field in fields(LastAudit) if field.name in row}
+    columns["result"] = columns["result"] and AuditResult(columns["result"])
+    return LastAudit(**columns, running=running)
 
 
 def prune_audits(

@@ -12,7 +12,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -30,8 +29,8 @@ from reconnect_hook.message_audit import (
 from reconnect_hook.schema import gateway, message_audit, missed_message
 from reconnect_hook.workers import OneAtATime, StartThread, start_thread
 from zapwatch.channels import Channel, channel_key
-from zapwatch.config.gateway import ReplayMode
-from zapwatch.db import StateError, now
+from zapwatch.config.readers import ReplayMode
+from zapwatch.db import StateError, now, transaction
 from zapwatch.gateways.base import Gateway, GatewayError
 from zapwatch.http import HttpClient, HttpError, one_line
 from zapwatch.messages.received import Wanted
@@ -114,54 +113,48 @@ class LostClaimError(Exception):
 class ReplayRepository(GatewayAudits):
     """One gateway's deliveries in the state; each method raises StateError."""
 
-    def want(self, channel: str, *, by_person: bool) -> None:
+    @transaction
+    def want(self, connection: sa.Connection, channel: str, *, by_person: bool) -> None:
         """Queue a delivery of missed messages; a person's request includes refused ones."""
         key = channel_key(channel)
+        due = message_audit.c.replay_at.is_(None)
+        want = sa.update(message_audit).where(*self._audit(key), due)
+        connection.execute(want.values(replay_at=now(connection)))
+        if by_person:
+            row = missed_message.c
+            refused = (*self._missed(key), row.replay.in_(_AGAIN), row.arrived_at.is_(None))
+            connection.execute(sa.update(missed_message).where(*refused).values(replay=None))
 
-        def work(connection: sa.Connection) -> None:
-            due = message_audit.c.replay_at.is_(None)
-            want = sa.update(message_audit).where(*self._audit(key), due)
-            connection.execute(want.values(replay_at=now(connection)))
-            if by_person:
-                row = missed_message.c
-                refused = (*self._missed(key), row.replay.in_(_AGAIN), row.arrived_at.is_(None))
-                connection.execute(sa.update(missed_message).where(*refused).values(replay=None))
-
-        self._database.transact(work)
-
-    def claim(self, only: str | None = None) -> Claim | None:
+    @transaction
+    def claim(self, connection: sa.Connection, only: str | None = None) -> Claim | None:
         """Claim a channel with a queued delivery, unless another of the gateway is claimed.
 
         Messages that a dead program was sending become UNKNOWN.
         """
-
-        def work(connection: sa.Connection) -> Claim | None:
-            # Without the lock, two concurrent claims could take two channels.
-            mine = gateway.c.gateway == self._gateway
-            connection.execute(sa.select(gateway.c.gateway).where(mine).with_for_update())
-            at = now(connection)
-            row = message_audit.c
-            wanted = sa.select(row.key, row.channel, row.replay_at).where(
-                row.gateway == self._gateway, row.replay_at.is_not(None)
-            )
-            found = connection.execute(wanted.order_by(row.replay_at)).all()
-            if any(at < one.replay_at <= at + CLAIM_SECONDS for one in found):
-                return None
-            one = next((one for one in found if only in {None, one.key}), None)
-            if one is None:
-                return None
-            claim = self._claim_at(at, one.key, one.channel)
-            claimed = sa.update(message_audit).where(*self._audit(one.key))
-            connection.execute(claimed.values(replay_at=claim.until))
-            sending = (*self._missed(one.key), missed_message.c.replay == Replay.SENDING)
-            connection.execute(
-                sa.update(missed_message)
-                .where(*sending)
-                .values(replay=Replay.UNKNOWN, replay_detail=DIED)
-            )
-            return claim
-
-        return self._database.transact(work)
+        # Without the lock, two concurrent claims could take two channels.
+        mine = gateway.c.gateway == self._gateway
+        connection.execute(sa.select(gateway.c.gateway).where(mine).with_for_update())
+        at = now(connection)
+        row = message_audit.c
+        wanted = sa.select(row.key, row.channel, row.replay_at).where(
+            row.gateway == self._gateway, row.replay_at.is_not(None)
+        )
+        found = connection.execute(wanted.order_by(row.replay_at)).all()
+        if any(at < one.replay_at <= at + CLAIM_SECONDS for one in found):
+            return None
+        one = next((one for one in found if only in {None, one.key}), None)
+        if one is None:
+            return None
+        claim = self._claim_at(at, one.key, one.channel)
+        claimed = sa.update(message_audit).where(*self._audit(one.key))
+        connection.execute(claimed.values(replay_at=claim.until))
+        sending = (*self._missed(one.key), missed_message.c.replay == Replay.SENDING)
+        connection.execute(
+            sa.update(missed_message)
+            .where(*sending)
+            .values(replay=Replay.UNKNOWN, replay_detail=DIED)
+        )
+        return claim
 
     def _claim_at(self, at: float, key: str, channel: str) -> Claim:
         renew_at = self._database.clock.monotonic() + CLAIM_SECONDS / 3
@@ -171,9 +164,9 @@ class ReplayRepository(GatewayAudits):
         """Renew a claim if it is time; raise LostClaimError."""
         if self._database.clock.monotonic() < claim.renew_at:
             return claim
-        return self._database.transact(partial(self._renew, claim))
+        return self._database.transact(lambda connection: self._renew(connection, claim))
 
-    def _renew(self, claim: Claim, connection: sa.Connection) -> Claim:
+    def _renew(self, connection: sa.Connection, claim: Claim) -> Claim:
         renewed = self._claim_at(now(connection), claim.key, claim.channel)
         held = (*self._audit(claim.key), message_audit.c.replay_at == claim.until)
         update = sa.update(message_audit).where(*held).values(replay_at=renewed.until)
@@ -194,78 +187,73 @@ class ReplayRepository(GatewayAudits):
             found = connection.execute(query.order_by(row.at, row.id).limit(_TOGETHER))
             return {one.id: one.at for one in found}
 
-    def begin(self, claim: Claim, id_: str) -> tuple[Claim, bool]:
+    @transaction
+    def begin(self, connection: sa.Connection, claim: Claim, id_: str) -> tuple[Claim, bool]:
         """Renew the claim, and record a message before it is sent; False: do not send it.
 
         Raises LostClaimError.
         """
+        renewed = self._renew(connection, claim)
+        row = missed_message.c
+        free = (*self._missed(claim.key), row.id == id_, row.replay.is_(None))
+        at = now(connection)
+        values = {"replay": Replay.SENDING, "replayed_at": at, "replay_detail": ""}
+        noted = sa.update(missed_message).where(*free, row.arrived_at.is_(None))
+        return renewed, connection.execute(noted.values(values)).rowcount == 1
 
-        def work(connection: sa.Connection) -> tuple[Claim, bool]:
-            renewed = self._renew(claim, connection)
-            row = missed_message.c
-            free = (*self._missed(claim.key), row.id == id_, row.replay.is_(None))
-            at = now(connection)
-            values = {"replay": Replay.SENDING, "replayed_at": at, "replay_detail": ""}
-            noted = sa.update(missed_message).where(*free, row.arrived_at.is_(None))
-            return renewed, connection.execute(noted.values(values)).rowcount == 1
-
-        return self._database.transact(work)
-
-    def end(self, key: str, ids: Collection[str], result: Replay, detail: str) -> None:
+    @transaction
+    def end(
+        self, connection: sa.Connection, key: str, ids: Collection[str], result: Replay, detail: str
+    ) -> None:
         """Record the result of messages."""
+        row = missed_message.c
+        done = (*self._missed(key), row.id.in_(ids))
+        # A program wrongly taken for dead overwrites UNKNOWN with the actual result.
+        open_ = row.replay.is_(None) | row.replay.in_([Replay.SENDING, Replay.UNKNOWN])
+        at = now(connection)
+        values = {"replay": result, "replayed_at": at, "replay_detail": detail[:250]}
+        connection.execute(sa.update(missed_message).where(*done, open_).values(values))
 
-        def work(connection: sa.Connection) -> None:
-            row = missed_message.c
-            done = (*self._missed(key), row.id.in_(ids))
-            # A program wrongly taken for dead overwrites UNKNOWN with the actual result.
-            open_ = row.replay.is_(None) | row.replay.in_([Replay.SENDING, Replay.UNKNOWN])
-            values = {
-                "replay": result,
-                "replayed_at": now(connection),
-                "replay_detail": detail[:250],
-            }
-            connection.execute(sa.update(missed_message).where(*done, open_).values(values))
-
-        self._database.transact(work)
-
-    def note_arrived(self, key: str, ids: Collection[str]) -> None:
+    @transaction
+    def note_arrived(self, connection: sa.Connection, key: str, ids: Collection[str]) -> None:
         """Record the late arrival of messages."""
+        mine = (*self._missed(key), missed_message.c.id.in_(ids))
+        update = sa.update(missed_message).where(*mine)
+        connection.execute(update.values(arrived_at=now(connection)))
 
-        def work(connection: sa.Connection) -> None:
-            mine = (*self._missed(key), missed_message.c.id.in_(ids))
-            update = sa.update(missed_message).where(*mine)
-            connection.execute(update.values(arrived_at=now(connection)))
-
-        self._database.transact(work)
-
-    def finish(self, claim: Claim, why: str | None, oldest: float | None, *, again: bool) -> None:
+    @transaction
+    def finish(
+        self,
+        connection: sa.Connection,
+        claim: Claim,
+        why: str | None,
+        oldest: float | None,
+        *,
+        again: bool,
+    ) -> None:
         """End a claim; ``again``: leave it due for another program.
 
         ``why`` some messages were left is stored, unless None. ``oldest`` (Unix seconds) is the
         start of the sent messages, None without any: audits from then on show the missing ones.
         """
-
-        def work(connection: sa.Connection) -> None:
-            at = now(connection)
-            held = (*self._audit(claim.key), message_audit.c.replay_at == claim.until)
-            values: dict[str, Any] = {"replay_at": at if again else None}
-            values |= {} if why is None else {"replay_why": why[:500]}
-            connection.execute(sa.update(message_audit).where(*held).values(values))
-            if oldest is not None:
-                row = missed_message.c
-                left = sa.select(sa.func.min(row.at)).where(
-                    *self._missed(claim.key),
-                    row.arrived_at.is_(None),
-                    row.replay.is_(None) | (row.replay != Replay.DELIVERED),
-                    row.at >= at - OLDEST_SECONDS,
-                )
-                wish = AuditWish(claim.channel, min(oldest, connection.scalar(left) or oldest))
-                # A second one, since the first may find messages still in transit. With "auto", the
-                # first one would have the rest sent at once to a webhook that takes none.
-                delays = (SECOND_SECONDS if why else 0.0, SECOND_SECONDS)
-                want_audits(connection, self._gateway, [wish], at, delays=delays)
-
-        self._database.transact(work)
+        at = now(connection)
+        held = (*self._audit(claim.key), message_audit.c.replay_at == claim.until)
+        values: dict[str, Any] = {"replay_at": at if again else None}
+        values |= {} if why is None else {"replay_why": why[:500]}
+        connection.execute(sa.update(message_audit).where(*held).values(values))
+        if oldest is not None:
+            row = missed_message.c
+            left = sa.select(sa.func.min(row.at)).where(
+                *self._missed(claim.key),
+                row.arrived_at.is_(None),
+                row.replay.is_(None) | (row.replay != Replay.DELIVERED),
+                row.at >= at - OLDEST_SECONDS,
+            )
+            wish = AuditWish(claim.channel, min(oldest, connection.scalar(left) or oldest))
+            # A second one, since the first may find messages still in transit. With "auto", the
+            # first one would have the rest sent at once to a webhook that takes none.
+            delays = (SECOND_SECONDS if why else 0.0, SECOND_SECONDS)
+            want_audits(connection, self._gateway, [wish], at, delays=delays)
 
 
 class _Delivers(Protocol):

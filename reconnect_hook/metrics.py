@@ -21,9 +21,9 @@ from reconnect_hook.history import Present, RepairHistory
 from reconnect_hook.message_audit import AuditRepository, AuditResult, LastAudit, Replay
 from reconnect_hook.models import Outcome, ProbeOutcome
 from zapwatch import __version__
-from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.readers import ProbeKind
 from zapwatch.db import StateError
-from zapwatch.gateways.base import Observer, Operation
+from zapwatch.gateways.base import Operation
 from zapwatch.metrics import (
     Format,
     GatewayMetrics,
@@ -63,7 +63,7 @@ class HookMetrics:
         )
         register_dead_threads(self.registry, "whatsapp_reconnect_hook", dead_threads)
         self.reloads = ReloadMetrics(self.registry, "whatsapp_reconnect_hook")
-        self._calls = GatewayMetrics(self.registry, Operation)
+        self.calls = GatewayMetrics(self.registry, Operation)
         self._histories: dict[str, RepairHistory] = {}
         self._last_audits: dict[str, AuditRepository] = {}
         self.registry.register(_StateCollector(self._histories, self._last_audits))
@@ -73,7 +73,7 @@ class HookMetrics:
             ["status", "result"],
             registry=self.registry,
         )
-        self._attempts = Counter(
+        self.attempts = Counter(
             "whatsapp_reconnect_attempts_total",
             "Finished repairs, by reason and outcome.",
             ["gateway", "channel", "reason", "outcome"],
@@ -86,37 +86,37 @@ class HookMetrics:
             registry=self.registry,
             buckets=_REPAIR_BUCKETS,
         )
-        self._probes = Counter(
+        self.probes = Counter(
             "whatsapp_channel_probes_total",
             "Finished probes, by kind and outcome.",
             ["gateway", "channel", "kind", "outcome"],
             registry=self.registry,
         )
-        self._probe_durations = Histogram(
+        self.probe_durations = Histogram(
             "whatsapp_channel_probe_duration_seconds",
             "How long probes took.",
             ["kind"],
             registry=self.registry,
             buckets=_REPAIR_BUCKETS,
         )
-        self._audits = Counter(
+        self.audits = Counter(
             "whatsapp_message_audits_total",
             "Finished audits of messages, by result.",
             ["gateway", "channel", "result"],
             registry=self.registry,
         )
-        self._replays = Counter(
+        self.replays = Counter(
             "whatsapp_messages_replayed_total",
             "Missed messages that were delivered again, by result.",
             ["gateway", "channel", "result"],
             registry=self.registry,
         )
         for kind in (ProbeKind.QUERY, ProbeKind.DELIVERY, ProbeKind.ECHO):
-            self._probe_durations.labels(kind)
+            self.probe_durations.labels(kind)
         for status in (AlertStatus.FIRING, AlertStatus.RESOLVED):
             for verdict in Disposition:
                 self._alerts.labels(status, verdict)
-        self._durations_of = {outcome: durations.labels(outcome) for outcome in Outcome}
+        self.durations = {outcome: durations.labels(outcome) for outcome in Outcome}
 
     def show_page(self, url: str) -> None:
         """Publish the page's URL, without a trailing slash."""
@@ -124,16 +124,7 @@ class HookMetrics:
 
     def of(self, gateway: str) -> OfGateway:
         """Return the counters of one gateway."""
-        return OfGateway(
-            gateway,
-            self._calls.of(gateway),
-            self._attempts,
-            self._durations_of,
-            self._probes,
-            self._probe_durations,
-            audits=self._audits,
-            replays=self._replays,
-        )
+        return OfGateway(self, gateway)
 
     def watch_audits(self, gateway: str, audits: AuditRepository) -> None:
         """Publish the results of a gateway's last audits."""
@@ -146,12 +137,14 @@ class HookMetrics:
     def forget(self, gateway: str) -> None:
         """Remove a gateway's series."""
         self._histories.pop(gateway, None)
-        self._calls.forget(gateway)
-        self._attempts.remove_by_labels({"gateway": gateway})
-        self._probes.remove_by_labels({"gateway": gateway})
         self._last_audits.pop(gateway, None)
-        self._audits.remove_by_labels({"gateway": gateway})
-        self._replays.remove_by_labels({"gateway": gateway})
+        self.calls.forget(gateway)
+        self.remove({"gateway": gateway})
+
+    def remove(self, labels: dict[str, str]) -> None:
+        """Remove the series of channels that have these labels."""
+        for counter in (self.attempts, self.probes, self.audits, self.replays):
+            counter.remove_by_labels(labels)
 
     def count_alerts(self, verdicts: Iterable[tuple[AlertStatus, Disposition]]) -> None:
         """Count received alerts."""
@@ -162,56 +155,37 @@ class HookMetrics:
 class OfGateway:
     """Counters of one gateway."""
 
-    def __init__(
-        self,
-        gateway: str,
-        observe_call: Observer,
-        attempts: Counter,
-        durations: Mapping[Outcome, Histogram],
-        probes: Counter,
-        probe_durations: Histogram,
-        *,
-        audits: Counter,
-        replays: Counter,
-    ) -> None:
-        self.observe_call = observe_call
+    def __init__(self, metrics: HookMetrics, gateway: str) -> None:
+        self.observe_call = metrics.calls.of(gateway)
+        self._metrics = metrics
         self._gateway = gateway
-        self._attempts = attempts
-        self._durations = durations
-        self._probes = probes
-        self._probe_durations = probe_durations
-        self._audits = audits
-        self._replays = replays
 
     def count_replay(self, channel: str, result: Replay) -> None:
         """Count one finished delivery of a missed message, of a listed channel."""
-        self._replays.labels(self._gateway, channel, result).inc()
+        self._metrics.replays.labels(self._gateway, channel, result).inc()
 
     def count_audit(self, channel: str, result: AuditResult) -> None:
         """Count one finished audit of a listed channel."""
-        self._audits.labels(self._gateway, channel, result).inc()
+        self._metrics.audits.labels(self._gateway, channel, result).inc()
 
     def count_probe(
         self, channel: str, kind: ProbeKind, outcome: ProbeOutcome, seconds: float
     ) -> None:
         """Count one finished probe of a listed channel; ``seconds`` is its duration."""
-        self._probes.labels(self._gateway, channel, kind, outcome).inc()
-        self._probe_durations.labels(kind).observe(seconds)
+        self._metrics.probes.labels(self._gateway, channel, kind, outcome).inc()
+        self._metrics.probe_durations.labels(kind).observe(seconds)
 
     def count_repair(self, entry: LogEntry, seconds: float) -> None:
         """Count one finished repair; ``seconds`` is its duration."""
         # Unlisted names would allow an unbounded number of series.
         channel = entry.channel if entry.listed else ""
-        self._attempts.labels(self._gateway, channel, entry.cause, entry.outcome).inc()
-        self._durations[entry.outcome].observe(seconds)
+        self._metrics.attempts.labels(self._gateway, channel, entry.cause, entry.outcome).inc()
+        self._metrics.durations[entry.outcome].observe(seconds)
 
     def forget_channel(self, channel: str) -> None:
         """Remove the series of a channel that the gateway no longer lists."""
         labels = {"gateway": self._gateway, "channel": channel}
-        self._attempts.remove_by_labels(labels)
-        self._probes.remove_by_labels(labels)
-        self._audits.remove_by_labels(labels)
-        self._replays.remove_by_labels(labels)
+        self._metrics.remove(labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,74 +286,70 @@ class _StateCollector(Collector):
             "Repairs in progress, in the state that all hooks share.",
             sum(one.due_at is None for one in repairs),
         )
-        failures = GaugeMetricFamily(
-            "whatsapp_reconnect_consecutive_failures",
-            "Consecutive failed repairs of the channel.",
-            labels=["gateway", "channel"],
-        )
-        waiting = GaugeMetricFamily(
-            "whatsapp_reconnect_qr_required",
-            "1 while a QR code waits for a person.",
-            labels=["gateway", "channel"],
-        )
-        paused = GaugeMetricFamily(
-            "whatsapp_reconnect_paused",
-            "1 while a person has paused the channel's repairs.",
-            labels=["gateway", "channel"],
-        )
-        for gateway, present in states.items():
-            for known in present.remembered.values():
-                labels = [gateway, known.channel]
-                failures.add_metric(labels, known.failures)
-                waiting.add_metric(labels, known.qr_required)
-            for pause in present.paused.values():
-                paused.add_metric([gateway, pause.channel], 1)
-        yield failures
-        yield waiting
-        yield paused
-        success = GaugeMetricFamily(
-            "whatsapp_channel_probe_success",
-            "1 if the channel passed its last probe, else 0.",
-            labels=["gateway", "channel", "kind"],
-        )
-        at = GaugeMetricFamily(
-            "whatsapp_channel_probe_timestamp_seconds",
-            "When the channel's last probe ended, in Unix seconds by the state's clock.",
-            labels=["gateway", "channel", "kind"],
-        )
-        faults = GaugeMetricFamily(
-            "whatsapp_channel_webhook_fault",
-            "1 while the channel's messages do not arrive and its webhook's settings show why.",
-            labels=["gateway", "channel", "fault"],
-        )
-        for gateway, present in states.items():
-            for probed in present.probed.values():
-                if probed.webhook_fault:
-                    faults.add_metric([gateway, probed.channel, probed.webhook_fault], 1)
-                labels = [gateway, probed.channel, probed.kind]
-                success.add_metric(labels, probed.outcome is ProbeOutcome.PASSED)
-                at.add_metric(labels, probed.at)
-        yield success
-        yield at
-        yield faults
+        yield from _of_repairs(states)
+        yield from _of_probes(states)
         yield from _of_audits(read.audits)
 
 
-def _of_audits(audits: dict[str, dict[str, LastAudit]]) -> Iterator[Metric]:
-    missed = GaugeMetricFamily(
-        "whatsapp_channel_messages_missed",
-        "Missing messages by the last conclusive audit.",
-        labels=["gateway", "channel"],
+def _by_channel(name: str, words: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, words, labels=["gateway", "channel", *labels])
+
+
+def _of_repairs(states: Mapping[str, Present]) -> Iterator[Metric]:
+    failures = _by_channel(
+        "whatsapp_reconnect_consecutive_failures", "Consecutive failed repairs of the channel."
     )
-    at = GaugeMetricFamily(
+    waiting = _by_channel("whatsapp_reconnect_qr_required", "1 while a QR code waits for a person.")
+    paused = _by_channel(
+        "whatsapp_reconnect_paused", "1 while a person has paused the channel's repairs."
+    )
+    for gateway, present in states.items():
+        for known in present.remembered.values():
+            labels = [gateway, known.channel]
+            failures.add_metric(labels, known.failures)
+            waiting.add_metric(labels, known.qr_required)
+        for pause in present.paused.values():
+            paused.add_metric([gateway, pause.channel], 1)
+    yield from (failures, waiting, paused)
+
+
+def _of_probes(states: Mapping[str, Present]) -> Iterator[Metric]:
+    success = _by_channel(
+        "whatsapp_channel_probe_success",
+        "1 if the channel passed its last probe, else 0.",
+        "kind",
+    )
+    at = _by_channel(
+        "whatsapp_channel_probe_timestamp_seconds",
+        "When the channel's last probe ended, in Unix seconds by the state's clock.",
+        "kind",
+    )
+    faults = _by_channel(
+        "whatsapp_channel_webhook_fault",
+        "1 while the channel's messages do not arrive and its webhook's settings show why.",
+        "fault",
+    )
+    for gateway, present in states.items():
+        for probed in present.probed.values():
+            if probed.webhook_fault:
+                faults.add_metric([gateway, probed.channel, probed.webhook_fault], 1)
+            labels = [gateway, probed.channel, probed.kind]
+            success.add_metric(labels, probed.outcome is ProbeOutcome.PASSED)
+            at.add_metric(labels, probed.at)
+    yield from (success, at, faults)
+
+
+def _of_audits(audits: Mapping[str, dict[str, LastAudit]]) -> Iterator[Metric]:
+    missed = _by_channel(
+        "whatsapp_channel_messages_missed", "Missing messages by the last conclusive audit."
+    )
+    at = _by_channel(
         "whatsapp_message_audit_timestamp_seconds",
         "When that audit ended, in Unix seconds by the state's clock.",
-        labels=["gateway", "channel"],
     )
     for gateway, of_gateway in audits.items():
         for one in of_gateway.values():
             if one.known_at is not None:
                 missed.add_metric([gateway, one.channel], one.missed)
                 at.add_metric([gateway, one.channel], one.known_at)
-    yield missed
-    yield at
+    yield from (missed, at)

@@ -19,7 +19,7 @@ from reconnect_hook.echo import Echoes
 from reconnect_hook.models import ProbeOutcome
 from reconnect_hook.probe_limits import ECHO_GAP_SECONDS, LimitReason
 from zapwatch.channels import Channel
-from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.readers import ProbeKind
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind
 
 SECOND_QUERY_SECONDS = 60.0

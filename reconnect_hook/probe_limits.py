@@ -19,7 +19,7 @@ from reconnect_hook.schema import channel as channels
 from reconnect_hook.schema import echoes, repair_log
 from reconnect_hook.schema import gateway as gateways
 from zapwatch.channels import Channel
-from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.readers import ProbeKind
 from zapwatch.config.settings import ProbeSettings
 from zapwatch.db import Database, now
 

@@ -73,7 +73,7 @@ from reconnect_hook.schema import channel as channel_table
 from reconnect_hook.workers import Called, Listed, ProbeAnswer, UnreadableError
 from zapwatch.channels import Channel, Status
 from zapwatch.clock import Clock
-from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.readers import ProbeKind
 from zapwatch.gateways.base import GatewayError
 
 _log = logging.getLogger("reconnect_hook")

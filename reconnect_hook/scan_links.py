@@ -7,13 +7,13 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 
 import sqlalchemy as sa
 
 from reconnect_hook.schema import scan_links
 from zapwatch.channels import channel_key
-from zapwatch.db import Database, now
+from zapwatch.db import Database, now, transaction
 
 
 class LinkKind(enum.StrEnum):
@@ -74,26 +74,28 @@ class ScanLinks:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @transaction
     def create(
-        self, gateway: str, channel: str, name: str, hours: int, kind: str = LinkKind.SCAN
+        self,
+        connection: sa.Connection,
+        gateway: str,
+        channel: str,
+        name: str,
+        hours: int,
+        kind: str = LinkKind.SCAN,
     ) -> tuple[ScanLink, str]:
         """Return a new link and its token; raise TooManyLinksError."""
         token, key = secrets.token_urlsafe(_TOKEN_BYTES), channel_key(channel)
-
-        def work(connection: sa.Connection) -> ScanLink:
-            at = _delete_expired(connection)
-            mine = (scan_links.c.gateway == gateway, scan_links.c.key == key)
-            count = sa.select(sa.func.count()).select_from(scan_links).where(*mine)
-            if (connection.scalar(count) or 0) >= MOST_LINKS:
-                raise TooManyLinksError
-            link_id, end = _mark(secrets.token_hex(8), kind), at + hours * 3600.0
-            link = ScanLink(link_id, gateway, channel, name, at, end, 0, None)
-            values = {column.name: getattr(link, column.name) for column in _COLUMNS}
-            values |= {"key": key, "token_hash": _hash(token, kind)}
-            connection.execute(sa.insert(scan_links).values(values))
-            return link
-
-        return self._database.transact(work), token
+        at = _delete_expired(connection)
+        mine = (scan_links.c.gateway == gateway, scan_links.c.key == key)
+        count = sa.select(sa.func.count()).select_from(scan_links).where(*mine)
+        if (connection.scalar(count) or 0) >= MOST_LINKS:
+            raise TooManyLinksError
+        link_id, end = _mark(secrets.token_hex(8), kind), at + hours * 3600.0
+        link = ScanLink(link_id, gateway, channel, name, at, end, 0, None)
+        values = asdict(link) | {"key": key, "token_hash": _hash(token, kind)}
+        connection.execute(sa.insert(scan_links).values(values))
+        return link, token
 
     def find(self, token: str) -> ScanLink | None:
         """Return a token's valid link, or None."""
@@ -109,15 +111,12 @@ class ScanLinks:
         right = hmac.compare_digest(row["token_hash"], _hash(token, link.kind))
         return link if right else None
 
-    def note_opened(self, link: ScanLink) -> None:
+    @transaction
+    def note_opened(self, connection: sa.Connection, link: ScanLink) -> None:
         """Record that the page of a link was opened."""
-
-        def work(connection: sa.Connection) -> None:
-            values = {"opens": scan_links.c.opens + 1, "opened_at": now(connection)}
-            mine = sa.update(scan_links).where(scan_links.c.id == link.id)
-            connection.execute(mine.values(values))
-
-        self._database.transact(work)
+        values = {"opens": scan_links.c.opens + 1, "opened_at": now(connection)}
+        mine = sa.update(scan_links).where(scan_links.c.id == link.id)
+        connection.execute(mine.values(values))
 
     def valid(self) -> Sequence[ScanLink]:
         """Return the valid links, the newest first."""
@@ -135,16 +134,13 @@ class ScanLinks:
             if link.gateway == gateway and channel_key(link.channel) == key
         ]
 
-    def revoke(self, link_id: str) -> ScanLink | None:
+    @transaction
+    def revoke(self, connection: sa.Connection, link_id: str) -> ScanLink | None:
         """Delete a link and return it, None if the id is unknown."""
-
-        def work(connection: sa.Connection) -> ScanLink | None:
-            mine = scan_links.c.id == link_id
-            row = connection.execute(sa.select(*_COLUMNS).where(mine)).mappings().one_or_none()
-            connection.execute(sa.delete(scan_links).where(mine))
-            return None if row is None else ScanLink(**row)
-
-        return self._database.transact(work)
+        mine = scan_links.c.id == link_id
+        row = connection.execute(sa.select(*_COLUMNS).where(mine)).mappings().one_or_none()
+        connection.execute(sa.delete(scan_links).where(mine))
+        return None if row is None else ScanLink(**row)
 
 
 def prune_links(database: Database) -> None:

@@ -28,7 +28,7 @@ from reconnect_hook.scheduler import Scheduler, add_gateways
 from reconnect_hook.workers import Workers
 from zapwatch.channels import Channel
 from zapwatch.config import GatewaySettings, Settings, SettingsError
-from zapwatch.config.gateway import AuditMode
+from zapwatch.config.readers import AuditMode
 from zapwatch.db import Database, StateError
 from zapwatch.gateways.base import Gateway
 from zapwatch.gateways.registry import make_gateway

@@ -14,7 +14,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import PurePath
-from typing import TypedDict
+from typing import Any
 
 from zapwatch import __version__
 
@@ -31,7 +31,7 @@ COMMANDS: Mapping[str, tuple[str, Sequence[str], str]] = {
     "gateways": ("zapwatch.gateways.__main__", (), "show what a type of gateway can do"),
     "config": ("zapwatch.config.report", (), "show the settings in effect"),
     "init": ("zapwatch.setup.command", (), "set up gateway, messages and notifications"),
-    "notify": ("zapwatch.notify", (), "show Alertmanager's receivers, send a test message"),
+    "notify": ("zapwatch.alertmanager", (), "show Alertmanager's receivers, send a test message"),
     "explain": (
         "exporter.__main__",
         ("explain",),
@@ -46,19 +46,10 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-class Manual(TypedDict):
-    """Keyword arguments of ``ArgumentParser`` that define the help."""
-
-    description: str
-    epilog: str
-    formatter_class: type[argparse.HelpFormatter]
-    allow_abbrev: bool
-
-
 def manual(
     description: str, *, settings: str, exit_codes: Mapping[int, str], examples: Sequence[str]
-) -> Manual:
-    """Return a command's help texts before and after the options.
+) -> dict[str, Any]:
+    """Return the arguments of ``ArgumentParser`` for a command's help.
 
     ``settings`` lists the settings that it reads; a trailing ``*`` is a wildcard.
     """
@@ -114,7 +105,7 @@ def _as_typed(text: str) -> str:
     return text
 
 
-def parser(program: str, shown: Manual) -> argparse.ArgumentParser:
+def parser(program: str, shown: Mapping[str, Any]) -> argparse.ArgumentParser:
     """Return a parser with the common options."""
     made = _Parser(prog=program, **shown)
     add_common_options(made)

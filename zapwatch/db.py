@@ -8,8 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -19,6 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from zapwatch.clock import Clock
 
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
 _PAUSE = 0.01  # seconds between two tries
 _TIMEOUT = 10  # seconds to wait for a connection, an answer or a lock
 _COLLISIONS = {1205, 1213}  # MariaDB's and MySQL's numbers for a lock's time-out and a deadlock
@@ -163,6 +165,27 @@ class Database:
         """Close the connections."""
         self._engine.dispose()
         self._reader.dispose()
+
+
+class _Repository(Protocol):
+    _database: Database
+
+
+_R = TypeVar("_R", bound=_Repository)
+
+
+def transaction(
+    method: Callable[Concatenate[_R, sa.Connection, _P], _T],
+) -> Callable[Concatenate[_R, _P], _T]:
+    """Call a repository's method in a transaction of its own, see Database.transact()."""
+
+    @wraps(method)
+    def call(repository: _R, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return repository._database.transact(  # noqa: SLF001 - which every repository has
+            lambda connection: method(repository, connection, *args, **kwargs)
+        )
+
+    return call
 
 
 def now(connection: sa.Connection) -> float:

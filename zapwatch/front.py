@@ -41,8 +41,8 @@ from werkzeug.datastructures import Authorization
 
 from zapwatch.clock import Clock
 from zapwatch.config import Listen, SettingsError
+from zapwatch.config.files import Tls, read_web_config
 from zapwatch.config.readers import PATH_PREFIX
-from zapwatch.config.web import Tls, read_web_config
 from zapwatch.server import fail, notify, start_thread, vouch_for
 
 if TYPE_CHECKING:
@@ -659,9 +659,8 @@ class Server:
         # Closes connections whose client does not read or has disappeared.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, REQUEST_SECONDS * 1000)
         self._socket.setblocking(False)  # noqa: FBT003 - the socket's own interface
-        host = f"[{where.host}]" if ":" in where.host else where.host
         scheme = "https" if self._web.tls else "http"
-        self.url = f"{scheme}://{host}:{self._socket.getsockname()[1]}"
+        self.url = f"{scheme}://{replace(where, port=self._socket.getsockname()[1])}"
 
     def run(self, front: Front) -> None:
         """Serve until SIGTERM or SIGINT; call from the main thread."""

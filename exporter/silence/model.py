@@ -30,7 +30,7 @@ from exporter.silence.profile import (
 )
 from zapwatch.channels import ByName, Channel, folded
 from zapwatch.config import GatewaySettings, Settings, SilenceMode
-from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.readers import ProbeKind
 from zapwatch.messages.history import HOURS, Gap, History
 
 _LEAST_DAYS = 7.0  # of history, the minimum to learn a channel

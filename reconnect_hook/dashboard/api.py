@@ -16,17 +16,15 @@ from reconnect_hook.dashboard.channel_view import (
     ChannelFilter,
     ChannelHealth,
     ChannelView,
-    view_id,
 )
-from reconnect_hook.dashboard.errors import settle_channel
 from reconnect_hook.dashboard.scan import (
-    PairingRefusedError,
     ask_pairing_code,
     create_link,
+    pairing_answer,
     revoke_link,
     usable_name,
 )
-from reconnect_hook.dashboard.snapshot import DashboardCache, DashboardSnapshot, GatewayPanels
+from reconnect_hook.dashboard.snapshot import DashboardCache
 from reconnect_hook.history import Attempt
 from reconnect_hook.message_audit import MessageAuditor
 from reconnect_hook.operator_actions import OperatorActions
@@ -35,7 +33,6 @@ from reconnect_hook.scan_links import (
     MOST_LINKS,
     LinkKind,
     ScanLink,
-    ScanLinks,
     TooManyLinksError,
 )
 from zapwatch.alertmanager import AlertmanagerError
@@ -48,13 +45,11 @@ _MOST_HOURS = 24 * 365
 class DashboardApi:
     """The API calls, one method each."""
 
-    def __init__(
-        self, auth: TokenAuth, board: DashboardCache, panels: GatewayPanels, links: ScanLinks
-    ) -> None:
+    def __init__(self, auth: TokenAuth, board: DashboardCache) -> None:
         self._auth = auth
-        self._links = links
         self._board = board
-        self._panels = panels
+        self._panels = board.panels
+        self._links = board.panels.links
 
     def blueprint(self) -> Blueprint:
         """Return the routes. A channel id comes last in its path, since it may hold slashes."""
@@ -86,7 +81,7 @@ class DashboardApi:
 
     def _check(self) -> None:
         self._auth.check()
-        settle_channel(self._board, self._panels)
+        self._board.settle_channel()
 
     def _channels(self) -> Response:
         snapshot = self._board.look()
@@ -105,32 +100,30 @@ class DashboardApi:
         return as_json(200, body)
 
     def _channel(self, channel: str) -> Response:
-        return as_json(200, _channel(self._known(channel)))
+        return as_json(200, _channel(self._board.known(channel)))
 
     def _attempts(self, channel: str) -> Response:
-        attempts = self._panels.of_request().controller.history.of_channel(channel_key(channel))
+        attempts = self._panels.controller().history.of_channel(channel_key(channel))
         return as_json(200, {"attempts": [_attempt(one) for one in attempts]})
 
     def _log(self, channel: str) -> Response:
-        logged = self._panels.of_request().controller.history.logged(channel_key(channel))
+        logged = self._panels.controller().history.logged(channel_key(channel))
         return as_json(200, {"attempts": [_logged(one) for one in logged]})
 
     def _reconnect(self, channel: str) -> Response:
         """Queue a repair; for a channel that the gateway does not list, no call is made."""
         if not self._actions().reconnect(channel):
-            return as_json(409, {"error": "the channel's repairs are paused: resume them first"})
+            return _error(409, "the channel's repairs are paused: resume them first")
         self._board.look(now=True)
         return as_json(202, {"accepted": True})
 
     def _ask(self, channel: str) -> Response:
         """Queue a probe."""
-        known = self._known(channel)
+        known = self._board.known(channel)
         if not self._panels.of_request().can_ask(known.channel):
-            return as_json(
-                409, {"error": "PROBE is off, or this gateway has no query: set up echoes"}
-            )
+            return _error(409, "PROBE is off, or this gateway has no query: set up echoes")
         if not self._actions().probe_now(known.channel):
-            return as_json(409, {"error": "the channel's repairs are paused: resume them first"})
+            return _error(409, "the channel's repairs are paused: resume them first")
         return as_json(202, {"accepted": True})
 
     def _audit(self, channel: str) -> Response:
@@ -147,7 +140,7 @@ class DashboardApi:
         """Queue an audit of the last day; it runs if the gateway lists the channel."""
         if not self._auditor().can_know:
             why = "this gateway lists no messages, or there is neither a message log nor events"
-            return as_json(409, {"error": why})
+            return _error(409, why)
         self._auditor().repository.want_now(channel)
         return as_json(202, {"accepted": True})
 
@@ -160,39 +153,39 @@ class DashboardApi:
 
     def _replay(self, channel: str) -> Response:
         """Queue a delivery of the channel's missed messages."""
-        row, replayer = self._known(channel), self._panels.of_request().controller.replayer
+        row, replayer = self._board.known(channel), self._panels.controller().replayer
         if replayer.why_not:
-            return as_json(409, {"error": replayer.why_not})
+            return _error(409, replayer.why_not)
         replayer.want(row.channel, request.remote_addr)
         return as_json(202, {"accepted": True})
 
     def _auditor(self) -> MessageAuditor:
-        return self._panels.of_request().controller.auditor
+        return self._panels.controller().auditor
 
     def _pause(self, channel: str) -> Response:
-        row = self._known(channel)
+        row = self._board.known(channel)
         hours = _body().get("hours", 0)
         is_number = isinstance(hours, int | float) and not isinstance(hours, bool)
         if hours is not None and not (is_number and 0 < hours <= _MOST_HOURS):
             words = f"hours must be a number above 0 and up to {_MOST_HOURS}, or null for no end"
-            return as_json(400, {"error": words})
+            return _error(400, words)
         self._actions().pause(row.channel, None if hours is None else hours * 3600.0)
         return as_json(200, self._now(channel))
 
     def _resume(self, channel: str) -> Response:
-        self._known(channel)
+        self._board.known(channel)
         self._actions().resume(channel)
         return as_json(200, self._now(channel))
 
     def _forget(self, channel: str) -> Response:
         """Mute the alert for a channel that was removed on purpose."""
-        row = self._known(channel)
+        row = self._board.known(channel)
         if row.kind is not ChannelHealth.GONE:
-            return as_json(409, {"error": "no alert says that the channel has left the list"})
+            return _error(409, "no alert says that the channel has left the list")
         try:
             self._board.forget(row)
         except AlertmanagerError as error:
-            return as_json(502, {"error": str(error)})
+            return _error(502, str(error))
         self._board.look(now=True)
         return as_json(202, {"accepted": True})
 
@@ -200,22 +193,20 @@ class DashboardApi:
         return as_json(200, {"links": [_scan_link(link) for link in self._links.valid()]})
 
     def _new_scan_link(self, channel: str) -> Response:
-        row, panel = self._known(channel), self._panels.of_request()
+        row, panel = self._board.known(channel), self._panels.of_request()
         body = _body()
         hours, name = body.get("hours", 24), usable_name(body.get("name", ""))
         kind = body.get("kind", LinkKind.SCAN)
         if not isinstance(kind, str) or kind not in HOURS:
-            return as_json(400, {"error": f"kind must be one of {', '.join(HOURS)}"})
+            return _error(400, f"kind must be one of {', '.join(HOURS)}")
         if isinstance(hours, bool) or hours not in HOURS[kind]:
-            valid = ", ".join(map(str, HOURS[kind]))
-            return as_json(400, {"error": f"hours must be one of {valid}"})
+            return _error(400, f"hours must be one of {', '.join(map(str, HOURS[kind]))}")
         if name is None:
-            return as_json(400, {"error": "name must be one line of 60 characters at most"})
+            return _error(400, "name must be one line of 60 characters at most")
         try:
             link, address = create_link(self._links, panel, row.channel, name, int(hours), kind)
         except TooManyLinksError:
-            words = f"the channel has {MOST_LINKS} valid links already: end one first"
-            return as_json(409, {"error": words})
+            return _error(409, f"the channel has {MOST_LINKS} valid links already: end one first")
         return as_json(201, {"url": address, **_scan_link(link)})
 
     def _end_scan_link(self, link: str) -> Response:
@@ -224,36 +215,25 @@ class DashboardApi:
         return Response(status=204)
 
     def _pairing_code(self, channel: str) -> Response:
-        row, panel = self._known(channel), self._panels.of_request()
-        try:
-            made = ask_pairing_code(panel, row.channel, _body().get("phone"))
-        except PairingRefusedError as error:
-            response = as_json(error.status, {"error": error.words})
-            if error.seconds is not None:
-                response.headers["Retry-After"] = str(error.seconds)
-            return response
-        return as_json(200, {"code": made["code"], "expires_in": made["expires_in"]})
+        row, panel = self._board.known(channel), self._panels.of_request()
+        return pairing_answer(
+            lambda: ask_pairing_code(panel, row.channel, _body().get("phone")), hidden="other"
+        )
 
     def _actions(self) -> OperatorActions:
-        return self._panels.of_request().controller.actions
-
-    def _known(self, channel: str) -> ChannelView:
-        """Return the channel's row; abort with 404 if there is none."""
-        row = self._row(self._board.look(), channel)
-        if row is None:
-            abort(404)
-        return row
+        return self._panels.controller().actions
 
     def _now(self, channel: str) -> Mapping[str, object]:
-        row = self._row(self._board.look(now=True), channel)
+        row = self._board.look(now=True).row(self._panels.of_request().name, channel)
         return _channel(row) if row else {}
 
-    def _row(self, snapshot: DashboardSnapshot, channel: str) -> ChannelView | None:
-        return snapshot.rows.get(view_id(self._panels.of_request().name, channel))
+
+def _error(status: int, words: str) -> Response:
+    return as_json(status, {"error": words})
 
 
 def _ambiguous_name(error: AmbiguousNameError) -> Response:
-    return as_json(404, {"error": str(error)})
+    return _error(404, str(error))
 
 
 def _body() -> Mapping[str, Any]:
@@ -265,17 +245,7 @@ def _body() -> Mapping[str, Any]:
 
 
 def _scan_link(link: ScanLink) -> dict[str, object]:
-    return {
-        "id": link.id,
-        "kind": link.kind,
-        "gateway": link.gateway,
-        "channel": link.channel,
-        "name": link.name,
-        "created_at": link.created_at,
-        "expires_at": link.expires_at,
-        "opens": link.opens,
-        "opened_at": link.opened_at,
-    }
+    return {**asdict(link), "kind": link.kind}
 
 
 def _channel(row: ChannelView) -> dict[str, object]:
@@ -303,15 +273,8 @@ def _channel(row: ChannelView) -> dict[str, object]:
 
 
 def _attempt(attempt: Attempt) -> dict[str, object]:
-    return {
-        "number": attempt.number,
-        "reason": attempt.reason,
-        "action": attempt.action,
-        "outcome": attempt.outcome,
-        "detail": attempt.detail,
-        "accepted_at": attempt.accepted_at,
-        "finished_at": attempt.finished_at,
-    }
+    hidden = {"id", "key", "channel"}
+    return {name: value for name, value in asdict(attempt).items() if name not in hidden}
 
 
 def _logged(attempt: LoggedAttempt) -> dict[str, object]:

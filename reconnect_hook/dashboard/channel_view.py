@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from flask_babel import lazy_gettext as _
 
-from reconnect_hook.dashboard.prometheus import ChannelMetrics, FiringAlert, GatewayReadings
+from reconnect_hook.dashboard.readings import ChannelMetrics, FiringAlert, GatewayReadings
 from reconnect_hook.dashboard.timeline import (
     QUARTER_SECONDS,
     QUARTERS,
@@ -59,14 +59,6 @@ _ORDER = list(ChannelHealth)
 
 
 @dataclass(frozen=True, slots=True)
-class RepairMark:
-    """A finished repair; ``quarter`` as numbered by quarter_at()."""
-
-    quarter: int
-    helped: bool
-
-
-@dataclass(frozen=True, slots=True)
 class ChannelView:
     """A channel as rendered: equal views render the same. Times are Unix seconds."""
 
@@ -89,7 +81,8 @@ class ChannelView:
     first_quarter: int
     """The strip's first quarter of an hour, as numbered by quarter_at()."""
     strip: tuple[TimelineSpan, ...]
-    strip_marks: tuple[RepairMark, ...]
+    strip_marks: tuple[tuple[int, bool], ...]
+    """Finished repairs: the quarter, as numbered by quarter_at(), and whether it helped."""
     shares: Shares
     probed: Probed | None = None
     """The last probe."""
@@ -232,7 +225,7 @@ def strip_spans(row: ChannelView) -> tuple[TimelineSpan, ...]:
 
 def strip_marks(row: ChannelView) -> list[tuple[int, bool]]:
     """Return (position in the strip, helped) of each finished repair."""
-    places = [(mark.quarter - row.first_quarter, mark.helped) for mark in row.strip_marks]
+    places = [(quarter - row.first_quarter, helped) for quarter, helped in row.strip_marks]
     return [(place, helped) for place, helped in places if 0 <= place < QUARTERS]
 
 
@@ -301,7 +294,7 @@ class RecentRepairs:
         """Return the channel's last repair, or None."""
         return self._last.get(key)
 
-    def marks(self) -> dict[str, tuple[RepairMark, ...]]:
+    def marks(self) -> dict[str, tuple[tuple[int, bool], ...]]:
         """Return the strips' marks by channel key, one per quarter of an hour at most."""
         helped: dict[str, dict[int, bool]] = {}
         for attempt in self._today.values():
@@ -310,10 +303,7 @@ class RecentRepairs:
                 quarters = helped.setdefault(attempt.key, {})
                 did = attempt.outcome in RECOVERIES
                 quarters[quarter] = quarters.get(quarter, False) or did
-        return {
-            key: tuple(RepairMark(quarter, did) for quarter, did in sorted(quarters.items()))
-            for key, quarters in helped.items()
-        }
+        return {key: tuple(sorted(quarters.items())) for key, quarters in helped.items()}
 
 
 SHOWS = {

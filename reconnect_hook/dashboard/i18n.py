@@ -1,8 +1,10 @@
-"""Language choice, and the template globals: formatted times and numbers, texts, URLs."""
+"""Languages of the page: their choice, translatable texts, formats, and the templates' globals."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -10,6 +12,7 @@ from urllib.parse import quote, urlencode
 from flask import Flask, Response, request, url_for
 from flask_babel import (
     Babel,
+    LazyString,
     format_datetime,
     format_decimal,
     format_percent,
@@ -18,12 +21,28 @@ from flask_babel import (
     ngettext,
     pgettext,
 )
+from flask_babel import lazy_gettext as _
 from markupsafe import Markup
 
-from reconnect_hook.dashboard import channel_view, strings
-from reconnect_hook.dashboard.channel_view import SHOWS, SORTS
-from reconnect_hook.dashboard.snapshot import GatewayPanels
+from reconnect_hook.alerts import RepairCause
+from reconnect_hook.attempt_log import UNABLE, AttemptKind, AttemptStep, StepKind
+from reconnect_hook.auth import set_cookie
+from reconnect_hook.dashboard.channel_view import (
+    SHOWS,
+    SORTS,
+    ChannelHealth,
+    hours_in,
+    strip_begin,
+    strip_marks,
+    strip_spans,
+)
+from reconnect_hook.dashboard.snapshot import ActiveProblem, GatewayPanels, Problem
+from reconnect_hook.delivery import WebhookFault
+from reconnect_hook.message_audit import Replay
+from reconnect_hook.models import AskedBy, Outcome, ProbeOutcome, Step
 from zapwatch import __version__
+from zapwatch.channels import Status
+from zapwatch.config.readers import MessageSourceKind
 
 LANGUAGES = {"en": "English", "pt_BR": "Português"}
 """Language names by locale, each in its own language."""
@@ -32,13 +51,6 @@ _COOKIE = "language"
 _YEAR = 365 * 86400
 # Accept-Language tags; the first is the default.
 _TAGS = {"en": "en", "pt-BR": "pt_BR", "pt": "pt_BR", "pt-PT": "pt_BR"}
-
-
-def init_babel(app: Flask) -> None:
-    """Set up Flask-Babel with the package's translations."""
-    folder = Path(__file__).parent / "translations"
-    app.config["BABEL_TRANSLATION_DIRECTORIES"] = str(folder)
-    Babel(app, locale_selector=locale)
 
 
 def locale() -> str:
@@ -53,15 +65,7 @@ def remember_language(response: Response) -> None:
     """Store the language of ``?lang=`` in a cookie for a year."""
     chosen = request.args.get("lang", "")
     if chosen in LANGUAGES:
-        response.set_cookie(
-            _COOKIE,
-            chosen,
-            max_age=_YEAR,
-            path=request.script_root or "/",
-            httponly=True,
-            samesite="Lax",
-            secure=request.is_secure,
-        )
+        set_cookie(response, _COOKIE, chosen, _YEAR)
 
 
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
@@ -71,42 +75,32 @@ _TIME = Markup('<time datetime="{}" data-as="{}" title="{}">{}</time>')
 
 
 def init_templates(app: Flask, panels: GatewayPanels) -> None:
-    """Register the filters and globals that the templates use."""
+    """Set up Flask-Babel, and the filters and globals that the templates use."""
+    app.config["BABEL_TRANSLATION_DIRECTORIES"] = str(Path(__file__).parent / "translations")
+    Babel(app, locale_selector=locale)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters["capitalize_first"] = lambda text: str(text)[:1].upper() + str(text)[1:]
+    # Templates use the constants of this module by their names in lower case.
+    constants = {name.lower(): value for name, value in globals().items() if name.isupper()}
     app.jinja_env.globals.update(
+        constants,
+        shows=SHOWS,
+        sorts=SORTS,
         named=panels.named,
         several=lambda: panels.several,
         all_gateways=lambda: list(panels.all),
         version=__version__,
-        languages=LANGUAGES,
-        shows=SHOWS,
-        sorts=SORTS,
-        kinds=strings.KINDS,
-        meanings=strings.MEANINGS,
-        outcomes=strings.OUTCOMES,
-        probe_outcomes=strings.PROBE_OUTCOMES,
-        reasons=strings.REASONS,
-        webhook_faults=strings.WEBHOOK_FAULTS,
-        statuses=strings.STATUSES,
-        attempt_kinds=strings.ATTEMPT_KINDS,
-        step_kinds=strings.STEP_KINDS,
-        step_words=strings.step_words,
-        message_kind=strings.message_kind,
-        replays=strings.REPLAYS,
-        alert_words=strings.ALERTS,
-        banners=lambda problems: strings.banners(problems, len(panels.all)),
-        qr_states=strings.QR_STATES,
-        sources=strings.SOURCES,
-        strip_begin=channel_view.strip_begin,
-        strip_marks=channel_view.strip_marks,
-        strip_spans=channel_view.strip_spans,
-        hours_in=channel_view.hours_in,
+        step_words=step_words,
+        message_kind=message_kind,
+        banners=lambda problems: banners(problems, len(panels.all)),
+        strip_begin=strip_begin,
+        strip_marks=strip_marks,
+        strip_spans=strip_spans,
+        hours_in=hours_in,
         moment=moment,
         duration=duration,
         number=number,
         percent=percent,
-        hour=hour,
         day=day,
         static=static,
         this_address=this_address,
@@ -148,16 +142,10 @@ def number(value: float) -> str:
     return str(format_decimal(round(value, 1)))
 
 
-def hour(seconds: float) -> str:
-    """Return weekday and time in the server's zone."""
+def day(seconds: float, form: str = "EEE") -> str:
+    """Return the weekday in the server's zone, or another form of the time."""
     here = datetime.fromtimestamp(seconds, UTC).astimezone()
-    return str(format_datetime(here, "EEE HH:mm", rebase=False))
-
-
-def day(seconds: float) -> str:
-    """Return the weekday in the server's zone."""
-    here = datetime.fromtimestamp(seconds, UTC).astimezone()
-    return str(format_datetime(here, "EEE", rebase=False))
+    return str(format_datetime(here, form, rebase=False))
 
 
 def static(name: str) -> str:
@@ -171,3 +159,307 @@ def this_address(**more: str) -> str:
     """Return the current URL with additional query parameters."""
     query = urlencode({**request.args.to_dict(), **more})
     return quote(request.script_root + request.path) + (f"?{query}" if query else "")
+
+
+KINDS = {
+    ChannelHealth.NEEDS_SCAN: _("Needs QR scan"),
+    ChannelHealth.FAILING: _("Can't reconnect"),
+    ChannelHealth.GONE: _("Not listed"),
+    ChannelHealth.DISCONNECTED: _("Disconnected"),
+    ChannelHealth.SILENT: _("No messages"),
+    ChannelHealth.NEVER_HEARD: _("No messages yet"),
+    ChannelHealth.UNKNOWN: _("Unknown"),
+    ChannelHealth.CONNECTED: _("Connected"),
+}
+"""Short labels of a channel's health."""
+
+MEANINGS = {
+    ChannelHealth.NEEDS_SCAN: _(
+        "WhatsApp has logged this device out. Scan the QR code to connect it again: open "
+        "this page on a second device, since a phone cannot scan its own screen."
+    ),
+    ChannelHealth.FAILING: _(
+        "Several reconnections in a row have failed. The channel needs attention."
+    ),
+    ChannelHealth.GONE: _(
+        "The gateway no longer lists this channel. Create the session again under the same name."
+    ),
+    ChannelHealth.DISCONNECTED: _("The gateway lists the channel as not connected."),
+    ChannelHealth.SILENT: _("Connected at the gateway, but no messages for too long."),
+    ChannelHealth.NEVER_HEARD: _("Connected at the gateway, but no messages received."),
+    ChannelHealth.UNKNOWN: _("The status of the channel is unknown at the moment."),
+    ChannelHealth.CONNECTED: _("The channel is working."),
+}
+
+OUTCOMES = {
+    Outcome.RECOVERED: _("was already connected again"),
+    Outcome.RECONNECTED: _("reconnected"),
+    Outcome.REQUESTED: _("reconnection requested, no messages yet"),
+    Outcome.QR_REQUIRED: _("waiting for QR scan"),
+    Outcome.FAILED: _("failed: the gateway refused or did not answer"),
+    Outcome.STILL_DISCONNECTED: _("still disconnected"),
+    Outcome.UNKNOWN_CHANNEL: _("the gateway has no such channel"),
+}
+
+PROBE_OUTCOMES: dict[str, LazyString] = {
+    UNABLE: _("could not run"),
+    ProbeOutcome.PASSED: _("working"),
+    ProbeOutcome.FAILED: _("not responding"),
+    ProbeOutcome.OTHER_FAILED: _(
+        "inconclusive: the channel that sent the test message is not responding"
+    ),
+    ProbeOutcome.DELIVERY_BROKEN: _("connected, but its messages do not arrive"),
+    ProbeOutcome.UNDECIDED: _(
+        "inconclusive: the test message was lost and neither side could be proved dead"
+    ),
+}
+"""Outcome of a probe; its age follows."""
+
+WEBHOOK_FAULTS: dict[str, LazyString] = {
+    WebhookFault.GONE: _("Its webhook is gone from the gateway's settings."),
+    WebhookFault.MISSING: _("The session has no webhook of its own at the gateway."),
+    WebhookFault.DISABLED: _("Its webhook is disabled at the gateway."),
+    WebhookFault.NOT_SELECTED: _("The message event is not selected in its webhook."),
+    WebhookFault.CHANGED: _("The address of its webhook has changed at the gateway."),
+    "": _("Check the gateway's webhook and the server that receives it."),
+}
+"""Causes of a broken delivery, by webhook fault."""
+
+REASONS = {
+    RepairCause.DISCONNECTED: _("it was disconnected"),
+    RepairCause.SILENT: _("it had no messages"),
+    RepairCause.NEVER_HEARD: _("it had never received messages"),
+    RepairCause.MANUAL: _("an operator requested it"),
+    RepairCause.PROBE_FAILED: _("it did not respond to a probe"),
+    RepairCause.ECHO_LOST: _("a test message to it was lost"),
+    RepairCause.SUSPECT: _("it had no activity"),
+    RepairCause.ASKED: _("an operator requested a probe"),
+}
+
+TROUBLES = {
+    Problem.STATE: (
+        _("The state of the Zapwatch server cannot be read."),
+        _(
+            "Until it can, channels cannot be reconnected or paused. Data from Prometheus is "
+            "still shown; the log of the Zapwatch server shows the cause."
+        ),
+    ),
+    Problem.PROMETHEUS: (
+        _("Prometheus does not answer."),
+        _(
+            "Failures are not detected, and notifications are not sent. This page shows the "
+            "gateway's own status while it is open; alerts and earlier outages are missing."
+        ),
+    ),
+    Problem.EXPORTER: (
+        _("Prometheus gets nothing from the Zapwatch monitor."),
+        _(
+            "Failures are not detected. This page shows the gateway's own status while it is "
+            "open; new messages and the last days may be missing."
+        ),
+    ),
+    Problem.GATEWAY: (
+        _("The gateway is not responding."),
+        _(
+            "Until it does, channels cannot be checked or reconnected. History and pauses are "
+            "still shown."
+        ),
+    ),
+    Problem.GATEWAY_RESTS: (
+        _("The gateway has failed several times in a row: retrying less often."),
+        _("Reconnections wait in the queue and continue automatically as soon as it responds."),
+    ),
+    Problem.BUDGET: (
+        _("Requests to this gateway are limited (requests_per_month)."),
+        _(
+            "Without Prometheus, this page lists its channels less often: what is shown may be "
+            "hours old."
+        ),
+    ),
+    Problem.LOG: (
+        _("The messages cannot be read."),
+        _(
+            "Disconnected channels are still detected and reconnected; channels without messages "
+            "are not."
+        ),
+    ),
+    Problem.ALERTMANAGER: (
+        _("Alertmanager does not answer."),
+        _(
+            "Notifications are not sent, and channels are not reconnected automatically. "
+            "“Reconnect now”, pauses and QR codes work."
+        ),
+    ),
+}
+"""Title and consequence of each problem."""
+
+_NO_MONITORING = (
+    _("Neither Prometheus nor Alertmanager answers."),
+    TROUBLES[Problem.PROMETHEUS][1],
+)
+_ALARMING = set(Problem) - {Problem.GATEWAY_RESTS, Problem.BUDGET, Problem.LOG}
+"""Problems that keep failures from being noticed or repaired."""
+
+
+@dataclass(frozen=True, slots=True)
+class Banner:
+    """A banner about one cause; ``gateway`` is None if it concerns all gateways."""
+
+    title: LazyString
+    text: LazyString
+    gateway: str | None
+    is_alarming: bool
+    listed_at: float | None
+
+
+def banners(problems: Collection[ActiveProblem], gateways: int) -> list[Banner]:
+    """Return one banner per cause; ``gateways`` is the number of gateways."""
+    kinds = [one.problem for one in problems]
+    found: list[Banner] = []
+    for problem, gateway, listed_at in problems:
+        title, text = TROUBLES[problem]
+        match problem:
+            case Problem.PROMETHEUS if Problem.ALERTMANAGER in kinds:
+                title, text = _NO_MONITORING
+            case Problem.ALERTMANAGER if Problem.PROMETHEUS in kinds:
+                continue
+            case Problem.GATEWAY_RESTS if ActiveProblem(Problem.GATEWAY, gateway) in problems:
+                continue
+            case Problem.EXPORTER if gateways == kinds.count(Problem.EXPORTER):
+                gateway = None  # noqa: PLW2901 - one exporter watches all gateways
+        banner = Banner(title, text, gateway, problem in _ALARMING, listed_at)
+        if banner not in found:
+            found.append(banner)
+    return found
+
+
+ALERT_WORDS = {
+    "WhatsAppChannelDisconnected": _("disconnected"),
+    "WhatsAppChannelSuspect": _("no activity, checking"),
+    "WhatsAppChannelSilent": _("no messages for too long"),
+    "WhatsAppChannelNeverHeard": _("connected, but no messages received"),
+    "WhatsAppChannelNeedsQrScan": _("waiting for QR scan"),
+    "WhatsAppReconnectFailing": _("can't reconnect"),
+    "WhatsAppChannelGone": _("no longer listed by the gateway"),
+    "WhatsAppChannelStillSilent": _("no messages for more than a day, despite reconnections"),
+    "WhatsAppChannelFlapping": _("keeps dropping and coming back"),
+    "WhatsAppDeliveryBroken": _("messages do not arrive"),
+}
+"""Short texts of channel alerts, by alert name."""
+
+STATUSES: dict[str, LazyString] = {
+    Status.CONNECTED: _("connected"),
+    Status.DISCONNECTED: _("disconnected"),
+    Status.QR_REQUIRED: _("waiting for QR scan"),
+    Status.INITIALIZING: _("starting"),
+    Status.UNKNOWN: _("unknown"),
+}
+"""A channel's status as the gateway reports it."""
+
+ATTEMPT_KINDS = {AttemptKind.PROBE: _("Probe"), AttemptKind.REPAIR: _("Reconnection")}
+
+STEP_KINDS = {
+    StepKind.ASKED: _("Requested by"),
+    StepKind.LISTED: _("The gateway's list:"),
+    StepKind.CALLED: _("Call to the gateway:"),
+    StepKind.ANSWERED: _("Answer:"),
+    StepKind.FAILED: _("Error:"),
+    StepKind.VERIFYING: _("Verifying the connection"),
+    StepKind.QUERIED: _("Query answered:"),
+    StepKind.COMPARED: _("Newest message at the gateway:"),
+    StepKind.SENT: _("Echo sent:"),
+    StepKind.HEARD: _("Echo received"),
+    StepKind.LOST: _("Echo not received"),
+    StepKind.POSTPONED: _("Postponed:"),
+    StepKind.ENDED: _("Outcome"),
+}
+"""Prefix of a step in the log."""
+
+_STEP_WORDS: dict[StepKind, dict[str, LazyString]] = {
+    StepKind.ASKED: {
+        AskedBy.ALERTMANAGER: _("an alert"),
+        AskedBy.PAGE: _("an operator on the page"),
+        AskedBy.CHECK: _("the command check"),
+        AskedBy.PROBE: _("a probe"),
+        AskedBy.RETRY: _("a retry"),
+    },
+    StepKind.LISTED: {**STATUSES, "absent": _("not listed")},
+    StepKind.CALLED: {
+        Step.RECONNECT: _("reconnect"),
+        Step.START: _("start the session"),
+        Step.QR: _("show the QR code"),
+        Step.DELETE: _("delete the session"),
+        Step.CREATE: _("create a new session"),
+    },
+    StepKind.ANSWERED: {
+        "qr": _("a QR code is available"),
+        "accepted": _("accepted"),
+        "initializing": _("the session is starting"),
+        "not_started": _("the session is not started"),
+        "done": _("done"),
+    },
+}
+
+
+def step_words(step: AttemptStep) -> LazyString | str:
+    """Return a step's text, translated unless it is the gateway's."""
+    return _STEP_WORDS.get(step.kind, {}).get(step.words, step.words)
+
+
+_MESSAGE_KINDS = {
+    **dict.fromkeys(("chat", "conversation", "extendedText", "text"), _("text")),
+    **dict.fromkeys(("audio", "ptt"), _("audio")),
+    "image": _("image"),
+    "video": _("video"),
+    "document": _("document"),
+    "media": _("media"),
+}
+
+
+def message_kind(kind: str) -> LazyString | str:
+    """Return the label of a message kind; rare kinds keep the gateway's name."""
+    return _MESSAGE_KINDS.get(kind, kind)
+
+
+REPLAYS = {
+    None: _("not delivered"),
+    Replay.SENDING: _("being delivered again"),
+    Replay.DELIVERED: _("delivered again"),
+    Replay.REFUSED: _("the webhook refused it"),
+    Replay.UNKNOWN: _("unknown whether the webhook has received it; it is not sent again"),
+    Replay.GONE: _("the gateway no longer has it"),
+}
+"""Result of a missed message's delivery."""
+
+QR_STATES = {
+    "asking": _("Requesting the code from the gateway …"),
+    "code": _("A new code appears automatically before this one expires."),
+    "no-image": _(
+        "The gateway shows no QR code at the moment: it expects a typed code or a passkey."
+    ),
+    "starting": _("The session is starting. The code appears shortly."),
+    "unreadable": _(
+        "The gateway's code cannot be shown here. Please open the gateway's own panel and scan it "
+        "there."
+    ),
+    "failed": _("The gateway does not return a code. Retrying every few seconds."),
+    "limited": _("The gateway takes no more requests for now. Please try again later."),
+    "busy": _("Too many QR codes are open; close another page first."),
+    "none": _("No code is available at the moment."),
+    "connected": _("Connected"),
+}
+
+SOURCES = {
+    MessageSourceKind.LOG: _("From the message table, where Prometheus has no history."),
+    MessageSourceKind.EVENTS: _("From the received events, where Prometheus has no history."),
+}
+"""Origin of a channel's message counts, if not Prometheus."""
+
+VALID_FOR = {
+    1: _("1 hour"),
+    24: _("24 hours"),
+    168: _("7 days"),
+    720: _("30 days"),
+    8760: _("1 year"),
+}
+"""Labels of a scan link's validity, by hours."""

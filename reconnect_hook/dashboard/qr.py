@@ -266,7 +266,10 @@ class QrWatches:
                 started_at = float("-inf")
             if answer.image is not None:
                 image = read(answer.image, self._client.get_image)
-            elif answer.kind is QrKind.NOT_STARTED and self._is_due(started_at):
+            elif (
+                answer.kind is QrKind.NOT_STARTED
+                and self._clock.monotonic() - started_at >= _START_SECONDS
+            ):
                 self._client.start_session(watch.channel)
                 started_at = self._clock.monotonic()
         except GatewayError as error:
@@ -286,9 +289,6 @@ class QrWatches:
             except StateError as error:
                 _log.warning("state: %s", error)  # the next poll finds the channel connected
         return started_at
-
-    def _is_due(self, started_at: float) -> bool:
-        return self._clock.monotonic() - started_at >= _START_SECONDS
 
 
 _STATES = {

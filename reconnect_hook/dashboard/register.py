@@ -1,30 +1,45 @@
-"""Register the operators' page and the API in the hook's Flask application."""
+"""Register the operators' page and the API: blueprints, login, response headers, error pages."""
 
 from __future__ import annotations
 
 from functools import partial
 
-from flask import Blueprint, Flask, request
-from werkzeug.exceptions import HTTPException
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
+from flask_babel import gettext as _
+from werkzeug.exceptions import HTTPException, TooManyRequests, Unauthorized
 from werkzeug.routing import PathConverter
+from werkzeug.wrappers import Response as AnyResponse
 
-from reconnect_hook.app import AUTH, Heartbeat
+from reconnect_hook.app import AUTH, Heartbeat, as_json
 from reconnect_hook.auth import TokenAuth
-from reconnect_hook.dashboard import errors, i18n
+from reconnect_hook.dashboard import i18n
 from reconnect_hook.dashboard.api import DashboardApi
 from reconnect_hook.dashboard.docs import Documentation
-from reconnect_hook.dashboard.notifications import NotificationsPage
-from reconnect_hook.dashboard.prometheus import Prometheus
-from reconnect_hook.dashboard.scan import LINKS, PairingEndpoint, ScanPage, ShareDialog
+from reconnect_hook.dashboard.readings import Prometheus
+from reconnect_hook.dashboard.scan import LINKS, QrEndpoints, ScanPage, ShareDialog
 from reconnect_hook.dashboard.snapshot import DashboardCache, GatewayPanels
-from reconnect_hook.dashboard.timeline import ConnectedShares, WeekHistory
-from reconnect_hook.dashboard.views import OPEN, ChannelPage, LoginPage, OverviewPage, QrEndpoints
+from reconnect_hook.dashboard.views import (
+    ChannelPage,
+    NotificationsPage,
+    OverviewPage,
+    error_page,
+)
 from reconnect_hook.supervisor import HookSupervisor
 from zapwatch.alertmanager import AlertmanagerApi
 from zapwatch.channels import AmbiguousNameError
 from zapwatch.clock import Clock
 from zapwatch.config import Settings, hook_link
 from zapwatch.db import StateError
+from zapwatch.front import RETRY_LATER, WRONG_TOKENS
 from zapwatch.http import HttpAccess
 
 
@@ -48,15 +63,10 @@ def add_page(
     app.url_map.merge_slashes = False
     app.config[LINKS] = partial(hook_link, settings) if settings.hook_external_url else None
     auth: TokenAuth = app.extensions[AUTH]
-    i18n.init_babel(app)
-    prometheus = Prometheus(
-        settings.prometheus_url,
-        HttpAccess(
-            settings.prometheus_ca_file,
-            settings.prometheus_user,
-            settings.prometheus_password,
-        ),
+    access = HttpAccess(
+        settings.prometheus_ca_file, settings.prometheus_user, settings.prometheus_password
     )
+    prometheus = Prometheus(settings.prometheus_url, access)
     panels = GatewayPanels(supervisor, prometheus, settings, clock=clock)
     i18n.init_templates(app, panels)
     documentation = Documentation()
@@ -66,41 +76,27 @@ def add_page(
     )
     alertmanager = AlertmanagerApi(settings.alertmanager_url, access)
     board = DashboardCache(panels, prometheus, alertmanager, clock=clock)
-    channel_page = ChannelPage(
-        board,
-        panels,
-        WeekHistory(prometheus, clock=clock),
-        alertmanager_url=settings.alertmanager_url,
-        clock=clock,
-    )
-    routes = _blueprint(auth, board, panels)
+    routes = _blueprint(auth, board)
     for views in (
         LoginPage(auth),
         documentation,
-        OverviewPage(board, panels),
-        channel_page,
-        QrEndpoints(board, panels),
-        ShareDialog(supervisor.scan_links, board, panels),
-        PairingEndpoint(board, panels),
-        NotificationsPage(
-            alertmanager,
-            prometheus,
-            heartbeat or Heartbeat(settings.heartbeat_url, clock),
-            clock=clock,
-        ),
+        OverviewPage(board),
+        ChannelPage(board),
+        QrEndpoints(board),
+        ShareDialog(board),
+        NotificationsPage(board, heartbeat or Heartbeat(settings.heartbeat_url, clock)),
     ):
         views.add_to(routes)
-    app.register_blueprint(routes)
-    shares = ConnectedShares(prometheus, clock=clock)
-    visitors = ScanPage(supervisor.scan_links, board, panels, shares, clock=clock)
-    app.register_blueprint(visitors.blueprint())
-    app.register_blueprint(DashboardApi(auth, board, panels, supervisor.scan_links).blueprint())
+    for pages in (routes, ScanPage(board).blueprint()):
+        pages.after_request(_finish)
+        app.register_blueprint(pages)
+    app.register_blueprint(DashboardApi(auth, board).blueprint())
     for code in (404, 405):
-        app.register_error_handler(code, errors.no_such_page)
+        app.register_error_handler(code, _no_such_page)
 
 
-def _blueprint(auth: TokenAuth, board: DashboardCache, panels: GatewayPanels) -> Blueprint:
-    """Return the blueprint of the pages; it authenticates each request outside OPEN."""
+def _blueprint(auth: TokenAuth, board: DashboardCache) -> Blueprint:
+    """Return the blueprint of the pages; it authenticates each request outside _OPEN."""
     routes = Blueprint(
         "page",
         __name__,
@@ -111,12 +107,124 @@ def _blueprint(auth: TokenAuth, board: DashboardCache, panels: GatewayPanels) ->
 
     @routes.before_request
     def check() -> None:
-        if request.endpoint not in OPEN:
+        if request.endpoint not in _OPEN:
             auth.check()
-        errors.settle_channel(board, panels)
+        board.settle_channel()
 
-    routes.after_request(errors.finish)
-    routes.register_error_handler(HTTPException, errors.http_error)
-    routes.register_error_handler(AmbiguousNameError, errors.ambiguous_name)
-    routes.register_error_handler(StateError, errors.state_error)
+    routes.register_error_handler(HTTPException, _http_error)
+    routes.register_error_handler(AmbiguousNameError, _ambiguous_name)
+    routes.register_error_handler(StateError, _state_error)
     return routes
+
+
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+"""The header Content-Security-Policy: no inline script or style, nothing from other hosts."""
+
+
+def _finish(response: Response) -> Response:
+    """Add the language cookie, the content policy and the cache header of static files."""
+    i18n.remember_language(response)
+    response.headers["Content-Security-Policy"] = CONTENT_POLICY
+    if request.endpoint in {"page.static", "scan.static"} and response.status_code < 400:
+        # Static URLs carry a version, and the files hold no secret.
+        response.headers["Cache-Control"] = "public, max-age=604800"
+    return response
+
+
+def _not_found() -> Response:
+    return error_page(404, _("Not found"), _("There is no such page or channel."))
+
+
+def _no_such_page(error: HTTPException) -> AnyResponse:
+    """Handle 404 and 405 for any path: JSON, or a page if the request prefers HTML."""
+    if request.accept_mimetypes.best_match(["application/json", "text/html"]) != "text/html":
+        return as_json(error.code or 404, {"error": error.name})
+    return _finish(_not_found())
+
+
+def _ambiguous_name(error: AmbiguousNameError) -> AnyResponse:
+    """Return 404: the path's spelling means several channels."""
+    text = _(
+        "%(name)s may be any of %(names)s: letter case and blanks matter here.",
+        name=error.name,
+        names=error.alike,
+    )
+    return error_page(404, _("Not found"), text)
+
+
+def _state_error(_error: StateError) -> AnyResponse:
+    """Return 503: the state database is unavailable."""
+    text = _(
+        "The state of the Zapwatch server cannot be read or written just now. Please try again."
+    )
+    return error_page(503, _("Something went wrong"), text)
+
+
+def _http_error(error: HTTPException) -> AnyResponse:
+    """Return the page of an HTTP error; 429 carries Retry-After."""
+    match error.code or 500:
+        case 403:
+            return error_page(403, _("Not allowed"), _("The request came from another site."))
+        case 404:
+            return _not_found()
+        case 429:
+            response = error_page(429, _("Too many wrong passwords"), _("Please wait a minute."))
+            response.headers.set(*RETRY_LATER)
+            return response
+        case code:
+            return error_page(code, _("Something went wrong"), error.name)
+
+
+_OPEN = {"page.docs", "page.log_in", "page.login_form", "page.static"}
+"""The endpoints without authentication."""
+
+
+class LoginPage:
+    """Login, logout, and the redirect of requests without a session."""
+
+    def __init__(self, auth: TokenAuth) -> None:
+        self._auth = auth
+
+    def add_to(self, routes: Blueprint) -> None:
+        """Register the routes."""
+        routes.add_url_rule("/login", "login_form", self._form, methods=["GET"])
+        routes.add_url_rule("/login", "log_in", self._log_in, methods=["POST"])
+        routes.add_url_rule("/logout", "log_out", self._log_out, methods=["POST"])
+        routes.register_error_handler(Unauthorized, self._unauthorized)
+
+    def _form(self, wrong: str = "") -> str:
+        return render_template("login.html", next=_local(request.args.get("next", "")), wrong=wrong)
+
+    def _log_in(self) -> AnyResponse:
+        try:
+            right = self._auth.log_in(request.form.get("token", ""))
+        except TooManyRequests:
+            words = _("After %(count)s wrong passwords, please wait a minute.", count=WRONG_TOKENS)
+            blocked = make_response(self._form(words), 429)
+            blocked.headers.set(*RETRY_LATER)
+            return blocked
+        if not right:
+            return make_response(self._form(_("Wrong password.")), 401)
+        response = redirect(_local(request.args.get("next", "")), 303)
+        self._auth.begin_session(response)
+        return response
+
+    def _log_out(self) -> AnyResponse:
+        response = redirect(url_for("page.login_form"), 303)
+        self._auth.end_session(response)
+        return response
+
+    def _unauthorized(self, _error: Unauthorized) -> AnyResponse:
+        is_page = request.method == "GET" and not request.path.startswith(("/live/", "/qr/"))
+        if is_page and "Authorization" not in request.headers:
+            return redirect(url_for("page.login_form", next=i18n.this_address()), 303)
+        return error_page(401, _("Please log in"), _("You are not logged in."))
+
+
+def _local(address: str) -> str:
+    """Return an address of this site unchanged, else that of the overview: no open redirect."""
+    is_local = address.startswith("/") and not address.startswith(("//", "/\\"))
+    return address if is_local and address.isprintable() else url_for("page.overview")

@@ -1,4 +1,4 @@
-"""Scan links and pairing codes: the page behind a link, and the dialog that manages links."""
+"""QR codes, pairing codes and scan links: the page behind a link, and the links' dialog."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from reconnect_hook.app import as_json
 from reconnect_hook.audit_log import EventLog
-from reconnect_hook.dashboard import errors
-from reconnect_hook.dashboard.channel_view import ChannelHealth, ChannelView, view_id
+from reconnect_hook.dashboard.channel_view import ChannelHealth, ChannelView
+from reconnect_hook.dashboard.i18n import QR_STATES, VALID_FOR
 from reconnect_hook.dashboard.qr import NO_IMAGE, PairingLimitError, QrState
 from reconnect_hook.dashboard.snapshot import DashboardCache, GatewayPanel, GatewayPanels
-from reconnect_hook.dashboard.strings import QR_STATES, VALID_FOR
 from reconnect_hook.dashboard.timeline import ConnectedShares
 from reconnect_hook.scan_links import (
     HOURS,
@@ -38,7 +37,6 @@ from reconnect_hook.scan_links import (
     TooManyLinksError,
 )
 from zapwatch.channels import Status, channel_key
-from zapwatch.clock import Clock
 from zapwatch.db import StateError
 from zapwatch.front import RETRY_LATER, LoginThrottle
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind
@@ -154,44 +152,76 @@ def ask_pairing_code(
     return {"code": made.code, "expires_in": made.seconds, "other": other_form(phone)}
 
 
-def _pairing_answer(ask: Callable[[], dict[str, object]]) -> Response:
-    """Return the result of ``ask`` as JSON for page.js."""
+def pairing_answer(ask: Callable[[], dict[str, object]], hidden: str = "") -> Response:
+    """Return the result of ``ask`` as JSON, without the key ``hidden``."""
+    status, seconds = 200, None
     try:
-        return as_json(200, ask())
+        body = ask()
     except PairingRefusedError as error:
-        response = as_json(error.status, {"error": error.words, "other": error.other})
-        if error.seconds is not None:
-            response.headers["Retry-After"] = str(error.seconds)
-        return response
+        status, seconds = error.status, error.seconds
+        body = {"error": error.words, "other": error.other}
+    body.pop(hidden, None)
+    response = as_json(status, body)
+    if seconds is not None:
+        response.headers["Retry-After"] = str(seconds)
+    return response
 
 
-class PairingEndpoint:
-    """Pairing codes for operators."""
+def _code_state(state: QrState, number: int) -> Response:
+    """Return the state of a code as JSON for page.js."""
+    return as_json(200, {"state": state, "number": number, "words": str(QR_STATES[state])})
 
-    def __init__(self, board: DashboardCache, panels: GatewayPanels) -> None:
+
+def _code_image(panel: GatewayPanel, channel: str) -> Response:
+    image = panel.watches.image(channel) or NO_IMAGE
+    return Response(image.data, mimetype=image.kind)
+
+
+class QrEndpoints:
+    """State and image of a channel's QR code, and pairing codes, for operators."""
+
+    def __init__(self, board: DashboardCache) -> None:
         self._board = board
-        self._panels = panels
 
     def add_to(self, routes: Blueprint) -> None:
-        """Register the route."""
+        """Register the routes."""
+        routes.add_url_rule("/live/qr/<channel:channel>", "live_qr", self._live)
+        routes.add_url_rule("/qr/<channel:channel>", "qr_image", self._image)
         routes.add_url_rule("/pair/<channel:channel>", "pair", self._pair, methods=["POST"])
 
+    def _live(self, channel: str) -> Response:
+        """Return the code's state; each call keeps the poll running."""
+        return _code_state(*self._look(channel))
+
+    def _image(self, channel: str) -> Response:
+        self._look(channel)
+        return _code_image(self._board.panels.of_request(), channel)
+
+    def _look(self, channel: str) -> tuple[QrState, int]:
+        panel = self._board.panels.of_request()
+        if panel.watches.scanned(channel_key(channel)):
+            # The page's next request must see the connection.
+            self._board.look(now=True)
+            return QrState.CONNECTED, 0
+        row = self._board.look().row(panel.name, channel)
+        if row is None or row.kind is not ChannelHealth.NEEDS_SCAN:
+            return QrState.NONE, 0
+        return panel.watches.look(row.channel)
+
     def _pair(self, channel: str) -> Response:
-        panel = self._panels.of_request()
-        row = self._board.look().rows.get(view_id(panel.name, channel))
-        if row is None:
-            abort(404)  # some gateways would create the session
+        panel = self._board.panels.of_request()
+        row = self._board.known(channel)  # some gateways would create an unknown session
         typed = request.form.get("phone", "")
-        return _pairing_answer(lambda: ask_pairing_code(panel, row.channel, typed))
+        return pairing_answer(lambda: ask_pairing_code(panel, row.channel, typed))
 
 
 class ShareDialog:
     """Management of a channel's links: a page, which page.js shows as a dialog."""
 
-    def __init__(self, links: ScanLinks, board: DashboardCache, panels: GatewayPanels) -> None:
-        self._links = links
+    def __init__(self, board: DashboardCache) -> None:
         self._board = board
-        self._panels = panels
+        self._panels = board.panels
+        self._links = board.panels.links
 
     def add_to(self, routes: Blueprint) -> None:
         """Register the routes."""
@@ -222,11 +252,9 @@ class ShareDialog:
         kind = request.form.get("kind", LinkKind.SCAN)
         if name is None or hours not in {str(one) for one in HOURS.get(kind, ())}:
             abort(400)
-        row = self._board.look().rows.get(view_id(panel.name, channel))
-        if row is None:
-            abort(404)
+        listed = self._board.known(channel).channel
         try:
-            _link, address = create_link(self._links, panel, row.channel, name, int(hours), kind)
+            _link, address = create_link(self._links, panel, listed, name, int(hours), kind)
         except TooManyLinksError:
             return self._show(channel, wrong=_("There are too many links. End one first."))
         return self._show(channel, address=address, kind=kind)
@@ -239,21 +267,13 @@ class ShareDialog:
 class ScanPage:
     """The visitors' pages: one channel's codes or status, nothing else of the installation."""
 
-    def __init__(
-        self,
-        links: ScanLinks,
-        board: DashboardCache,
-        panels: GatewayPanels,
-        shares: ConnectedShares,
-        *,
-        clock: Clock | None = None,
-    ) -> None:
-        self._links = links
-        self._shares = shares
+    def __init__(self, board: DashboardCache) -> None:
         self._board = board
-        self._panels = panels
-        self._throttle = LoginThrottle(clock)
-        self._clock = clock or Clock()
+        self._panels = board.panels
+        self._links = board.panels.links
+        self._shares = ConnectedShares(board.prometheus, clock=board.clock)
+        self._throttle = LoginThrottle(board.clock)
+        self._clock = board.clock
         self._visits: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -323,14 +343,12 @@ class ScanPage:
 
     def _live(self, token: str) -> Response:
         """Return the code's state; each call keeps the poll running."""
-        state, number = self._look(*self._find(token, LinkKind.SCAN))
-        return as_json(200, {"state": state, "number": number, "words": str(QR_STATES[state])})
+        return _code_state(*self._look(*self._find(token, LinkKind.SCAN)))
 
     def _image(self, token: str) -> Response:
         link, panel = self._find(token, LinkKind.SCAN)
         self._look(link, panel)
-        image = panel.watches.image(link.channel) or NO_IMAGE
-        return Response(image.data, mimetype=image.kind)
+        return _code_image(panel, link.channel)
 
     def _pair(self, token: str) -> Response:
         link, panel = self._find(token, LinkKind.SCAN)
@@ -339,7 +357,7 @@ class ScanPage:
             raise NotFound
         self._note_visit(link, panel)
         typed = request.form.get("phone", "")
-        return _pairing_answer(lambda: ask_pairing_code(panel, link.channel, typed, link=link))
+        return pairing_answer(lambda: ask_pairing_code(panel, link.channel, typed, link=link))
 
     def _note_visit(self, link: ScanLink, panel: GatewayPanel) -> None:
         """Record a visit, again only after _AWAY_SECONDS without one.
@@ -375,7 +393,7 @@ class ScanPage:
         A call for an unlisted channel would create a session of that name.
         """
         snapshot = self._board.look()
-        row = snapshot.rows.get(view_id(link.gateway, link.channel))
+        row = snapshot.row(link.gateway, link.channel)
         is_known = snapshot.number > 0 and link.gateway not in snapshot.blind
         return row, is_known and row is None
 
@@ -384,7 +402,7 @@ def _finish(response: Response) -> Response:
     """Keep the URL, which contains the token, from other sites and search engines."""
     response.headers["Referrer-Policy"] = "no-referrer"
     response.headers["X-Robots-Tag"] = "noindex, nofollow"
-    return errors.finish(response)
+    return response
 
 
 def _message(status: int, title: str, text: str) -> AnyResponse:

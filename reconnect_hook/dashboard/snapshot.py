@@ -24,16 +24,17 @@ from reconnect_hook.dashboard.channel_view import (
     classify,
     view_id,
 )
-from reconnect_hook.dashboard.direct import DirectReader, MessageWeeks
-from reconnect_hook.dashboard.prometheus import (
+from reconnect_hook.dashboard.qr import QrWatches
+from reconnect_hook.dashboard.readings import (
+    DirectReader,
     GatewayReadings,
     Prometheus,
     SourceError,
     read_metrics,
 )
-from reconnect_hook.dashboard.qr import QrWatches
 from reconnect_hook.dashboard.timeline import (
     DayTimelines,
+    MessageWeeks,
     Shares,
     TimelineSpan,
     cells_of,
@@ -41,12 +42,13 @@ from reconnect_hook.dashboard.timeline import (
     spans_of,
 )
 from reconnect_hook.history import Present
+from reconnect_hook.scan_links import ScanLinks
 from reconnect_hook.supervisor import GatewayController, HookSupervisor
 from zapwatch.alertmanager import AlertmanagerApi, AlertmanagerError
-from zapwatch.channels import Status, key_meant
+from zapwatch.channels import Status, is_usable_id, key_meant
 from zapwatch.clock import Clock
 from zapwatch.config import Settings
-from zapwatch.config.gateway import MessageSourceKind
+from zapwatch.config.readers import MessageSourceKind
 from zapwatch.db import StateError
 from zapwatch.messages.source import open_source
 
@@ -178,6 +180,15 @@ class GatewayPanels:
             abort(404)
         return panels[name]
 
+    def controller(self) -> GatewayController:
+        """Return the controller of the gateway that the request names; aborts as of_request()."""
+        return self.of_request().controller
+
+    @property
+    def links(self) -> ScanLinks:
+        """The scan links of all gateways."""
+        return self._supervisor.scan_links
+
     def events_of(self, gateway: str) -> EventLog:
         """Return a gateway's event log, also after its removal."""
         return self._supervisor.events_of(gateway)
@@ -212,18 +223,8 @@ class Problem(enum.StrEnum):
     ALERTMANAGER = "alertmanager"
 
 
-OF_ONE_GATEWAY = {
-    Problem.EXPORTER,
-    Problem.GATEWAY,
-    Problem.GATEWAY_RESTS,
-    Problem.BUDGET,
-    Problem.LOG,
-}
-"""Problems of a single gateway."""
-
-
 class ActiveProblem(NamedTuple):
-    """A problem, with the gateway's name if it is in OF_ONE_GATEWAY."""
+    """A problem, with the gateway's name if it is one of a single gateway."""
 
     problem: Problem
     gateway: str | None
@@ -251,12 +252,16 @@ class DashboardSnapshot:
         """Return the problems that concern a gateway's channels."""
         return tuple(one for one in self.problems if one.gateway in {None, gateway})
 
+    def row(self, gateway: str, channel: str) -> ChannelView | None:
+        """Return a channel's row, or None."""
+        return self.rows.get(view_id(gateway, channel))
+
     def name_meant(self, gateway: str, name: str) -> str:
         """Return the gateway's own spelling of a channel's name, or the name if it is unknown.
 
         Raises AmbiguousNameError.
         """
-        row = self.rows.get(view_id(gateway, name))
+        row = self.row(gateway, name)
         if row is None:
             mine = {one.key: one for one in self.rows.values() if one.gateway == gateway}
             row = mine.get(key_meant(name, mine) or "")
@@ -274,12 +279,12 @@ class DashboardCache:
         *,
         clock: Clock | None = None,
     ) -> None:
-        self._clock = clock or Clock()
+        self.clock = clock or Clock()
         self.boot = secrets.token_hex(4)
         """Distinguishes this process's snapshot numbers from another's."""
-        self._panels = panels
-        self._prometheus = prometheus
-        self._alertmanager = alertmanager
+        self.panels = panels
+        self.prometheus = prometheus
+        self.alertmanager = alertmanager
         self._strips: Mapping[str, DrawnStrips] = {}
         self._names: dict[str, dict[str, str]] = {}
         self._ask_prometheus_at = self._ask_alertmanager_at = self._draw_at = float("-inf")
@@ -297,7 +302,7 @@ class DashboardCache:
 
         ``now`` waits for a new snapshot, for a request that has just changed something.
         """
-        called_at = self._clock.monotonic()
+        called_at = self.clock.monotonic()
         wanted_at = called_at if now else called_at - _FRESH_SECONDS
         with self._condition:
             if self._begun_at < wanted_at:
@@ -310,6 +315,23 @@ class DashboardCache:
                     self._condition.wait_for(lambda: self._begun_at >= wanted_at, _WAIT_SECONDS)
             return self._snapshot
 
+    def known(self, channel: str) -> ChannelView:
+        """Return a channel's row at the request's gateway; abort with 404 if there is none."""
+        return self.look().row(self.panels.of_request().name, channel) or abort(404)
+
+    def settle_channel(self) -> None:
+        """Replace the channel in the request's path by the gateway's own spelling of it.
+
+        Aborts with 404 if the id is unusable, and raises AmbiguousNameError.
+        """
+        arguments = request.view_args or {}
+        if "channel" not in arguments:
+            return
+        if not is_usable_id(arguments["channel"]):
+            abort(404)
+        gateway = self.panels.of_request().name
+        arguments["channel"] = self.look().name_meant(gateway, arguments["channel"])
+
     def forget(self, row: ChannelView) -> None:
         """Mute the alert that a channel has left the list; raise AlertmanagerError.
 
@@ -317,11 +339,11 @@ class DashboardCache:
         """
         labels = {"alertname": GONE_ALERT, "gateway": row.gateway, "channel": row.channel}
         comment = "removed on purpose, as confirmed on Zapwatch's page"
-        self._alertmanager.mute(labels, comment, _GONE_HOURS, _ALERTMANAGER_SECONDS)
+        self.alertmanager.mute(labels, comment, _GONE_HOURS, _ALERTMANAGER_SECONDS)
 
     def _read(self) -> None:
         while True:
-            begun_at = self._clock.monotonic()
+            begun_at = self.clock.monotonic()
             try:
                 snapshot = self._make(self._snapshot)
             except Exception:  # noqa: BLE001 - requests wait, and the next read may work
@@ -336,7 +358,7 @@ class DashboardCache:
                     return
 
     def _make(self, before: DashboardSnapshot) -> DashboardSnapshot:
-        panels = self._panels.all
+        panels = self.panels.all
         watched = self._ask_prometheus(panels)
         rows: dict[str, ChannelView] = {}
         found: set[ActiveProblem] = set()
@@ -347,9 +369,10 @@ class DashboardCache:
                 panel.direct.begin()  # in parallel, since each may be slow
         if not self._does_alertmanager_answer():
             found.add(ActiveProblem(Problem.ALERTMANAGER, None))
-        gone = {one.name: _gone(watched[one.name]) for one in panels.values()} if watched else {}
-        if any(gone.values()):
-            self._read_forgotten()
+        if watched and any(map(_gone, watched.values())):
+            # If Alertmanager fails, the channels muted before still count.
+            with suppress(AlertmanagerError):
+                self._forgotten = self.alertmanager.muted(GONE_ALERT, _ALERTMANAGER_SECONDS)
         for panel in panels.values():
             present, seen = _read_state(panel), watched[panel.name] if watched else None
             is_watched = seen is not None and seen.gateway_up is not None
@@ -369,7 +392,10 @@ class DashboardCache:
                 panel, before, present, seen, unattended=unattended, is_deaf=watched is None
             )
         self._names = {name: self._names.get(name, {}) for name in panels}
-        problems = tuple(sorted(found, key=_place))
+        order = list(Problem)
+        problems = tuple(
+            sorted(found, key=lambda one: (order.index(one.problem), one.gateway or ""))
+        )
         changed = {
             key: before.changed[key] if before.rows.get(key) == row else before.number + 1
             for key, row in rows.items()
@@ -382,15 +408,15 @@ class DashboardCache:
     def _ask_prometheus(
         self, panels: Mapping[str, GatewayPanel]
     ) -> Mapping[str, GatewayReadings] | None:
-        if self._clock.monotonic() < self._ask_prometheus_at:
+        if self.clock.monotonic() < self._ask_prometheus_at:
             return None
         try:
-            watched = read_metrics(self._prometheus, panels, self._clock.time())
+            watched = read_metrics(self.prometheus, panels, self.clock.time())
         except SourceError:
-            self._ask_prometheus_at = self._clock.monotonic() + _ASK_AGAIN_SECONDS
+            self._ask_prometheus_at = self.clock.monotonic() + _ASK_AGAIN_SECONDS
             return None
         is_drawing = self._drawing is not None and self._drawing.is_alive()
-        if self._clock.monotonic() >= self._draw_at and not is_drawing:
+        if self.clock.monotonic() >= self._draw_at and not is_drawing:
             drawing = threading.Thread(
                 target=self._draw, args=(panels,), name="strips", daemon=True
             )
@@ -403,26 +429,21 @@ class DashboardCache:
         try:
             self._strips = {
                 name: DrawnStrips(
-                    first_quarter_at(self._clock.time()),
+                    first_quarter_at(self.clock.time()),
                     panel.strips.refresh(),
                     panel.strips.shares(),
                 )
                 for name, panel in panels.items()
             }
-            self._draw_at = self._clock.monotonic() + _STRIPS_SECONDS
+            self._draw_at = self.clock.monotonic() + _STRIPS_SECONDS
         except SourceError:
-            self._draw_at = self._clock.monotonic() + _ASK_AGAIN_SECONDS
+            self._draw_at = self.clock.monotonic() + _ASK_AGAIN_SECONDS
 
     def _does_alertmanager_answer(self) -> bool:
-        if self._clock.monotonic() >= self._ask_alertmanager_at:
-            self._alertmanager_answers = self._alertmanager.answers(_ALERTMANAGER_SECONDS)
-            self._ask_alertmanager_at = self._clock.monotonic() + _ASK_AGAIN_SECONDS
+        if self.clock.monotonic() >= self._ask_alertmanager_at:
+            self._alertmanager_answers = self.alertmanager.answers(_ALERTMANAGER_SECONDS)
+            self._ask_alertmanager_at = self.clock.monotonic() + _ASK_AGAIN_SECONDS
         return self._alertmanager_answers
-
-    def _read_forgotten(self) -> None:
-        """Read which channels' alert is muted; keep the last result if Alertmanager fails."""
-        with suppress(AlertmanagerError):
-            self._forgotten = self._alertmanager.muted(GONE_ALERT, _ALERTMANAGER_SECONDS)
 
     def _rows(
         self,
@@ -436,7 +457,7 @@ class DashboardCache:
     ) -> dict[str, ChannelView]:
         names = self._names[panel.name] = self._known(panel.name, present, watched)
         marks = panel.ended.marks()
-        first_quarter = first_quarter_at(self._clock.time())
+        first_quarter = first_quarter_at(self.clock.time())
         drawn = self._strips.get(panel.name, DrawnStrips(first_quarter, {}, {}))
         rows = {}
         for key, channel in names.items():
@@ -526,24 +547,16 @@ def _gone(watched: GatewayReadings | None) -> dict[str, str]:
     }
 
 
-def _place(one: ActiveProblem) -> tuple[int, str]:
-    return list(Problem).index(one.problem), one.gateway or ""
-
-
 def _find_problems(
     gateway: str, present: Present | None, watched: GatewayReadings | None
 ) -> set[ActiveProblem]:
     found = {
-        Problem.STATE: present is None,
         Problem.GATEWAY: watched is not None and watched.gateway_up is False,
         Problem.GATEWAY_RESTS: present is not None and present.gateway_rests_until is not None,
         Problem.LOG: watched is not None and watched.log_up is False,
     }
-    return {
-        ActiveProblem(problem, gateway if problem in OF_ONE_GATEWAY else None)
-        for problem, there in found.items()
-        if there
-    }
+    state = set() if present else {ActiveProblem(Problem.STATE, None)}
+    return state | {ActiveProblem(problem, gateway) for problem, there in found.items() if there}
 
 
 def _steady(now: float | None, before: float | None) -> float | None:

@@ -1,19 +1,28 @@
-"""Channel history from Prometheus: the last 24 hours by quarter, the last week by hour."""
+"""Channel history: the last 24 hours by quarter, the last week by hour.
+
+It is Prometheus', or derived from the messages where Prometheus has none.
+"""
 
 from __future__ import annotations
 
 import enum
+import logging
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Generic, TypeVar
 
-from reconnect_hook.dashboard.prometheus import Prometheus, SourceError, quote_label
+from reconnect_hook.dashboard.readings import Prometheus, SourceError, quote_label
 from zapwatch.channels import channel_key
 from zapwatch.clock import Clock
+from zapwatch.config import GatewaySettings
+from zapwatch.messages.source import MessageSource
+from zapwatch.messages.webhook_log import MessageLogError
+
+_log = logging.getLogger("reconnect_hook")
 
 _T = TypeVar("_T")
 
@@ -318,3 +327,107 @@ class WeekHistory(ChannelAnswers[tuple[HourCounts, ...]]):
             HourCounts(hour * 3600.0, received.get(hour), sent.get(hour))
             for hour in range(first, last + 1)
         )
+
+
+_WEEK_KEPT_SECONDS = 600.0
+_WEEKS_KEPT = 100  # channels
+_WEEK_PAUSE_SECONDS = 0.02  # between two statements, to leave the database to its other users
+_WEEK_LONGEST_SECONDS = 120.0  # limit for reading a log for a page
+_WEEK_PATIENCE_SECONDS = 1.0  # that a page waits for a week being read
+
+
+@dataclass(frozen=True, slots=True)
+class MessageWeek:
+    """A channel's last week, derived from its messages."""
+
+    hours: tuple[HourCounts, ...] = ()
+    """A week of hours, oldest first; ``received`` counts minutes with a message."""
+    quarters: frozenset[int] = frozenset()
+    """The quarters of an hour with a message, as numbered by quarter_at()."""
+
+
+_NOTHING = MessageWeek()
+
+
+class _TooLongError(Exception):
+    """Reading the week exceeded _WEEK_LONGEST_SECONDS."""
+
+
+class MessageWeeks:
+    """Reads channels' last weeks from the message source, one at a time; thread-safe."""
+
+    def __init__(
+        self,
+        gateway: GatewaySettings,
+        open_source: Callable[[], MessageSource | None],
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        self.count = 0
+        """Number of weeks read so far."""
+        self._gateway = gateway
+        self._open_source = open_source
+        self._clock = clock or Clock()
+        self._condition = threading.Condition()
+        self._reading: str | None = None
+        self._weeks: dict[str, tuple[float, MessageWeek]] = {}
+
+    def of(self, key: str) -> MessageWeek:
+        """Return a channel's week; it is empty until read."""
+        if not self._gateway.messages.has_echoes:
+            return _NOTHING
+        with self._condition:
+            at, _week = self._weeks.get(key, (-math.inf, _NOTHING))
+            is_old = self._clock.monotonic() - at > _WEEK_KEPT_SECONDS
+            if is_old and self._reading is None:
+                threading.Thread(
+                    target=self._read, args=(key,), name="page-week", daemon=True
+                ).start()
+                self._reading = key  # only of a thread that could be started
+            if key not in self._weeks and self._reading == key:
+                self._condition.wait_for(lambda: key in self._weeks, _WEEK_PATIENCE_SECONDS)
+            return self._weeks.get(key, (0.0, _NOTHING))[1]
+
+    def _read(self, key: str) -> None:
+        week = _NOTHING
+        try:
+            week = self._week(key)
+        except (MessageLogError, _TooLongError) as error:
+            _log.info("the page's week of %s: %s", self._gateway.name, error)
+        except Exception:  # noqa: BLE001 - handled as an unreadable log
+            _log.exception("the page's week met a fault of the hook itself")
+        with self._condition:
+            self._weeks.pop(key, None)
+            self._weeks[key] = self._clock.monotonic(), week
+            while len(self._weeks) > _WEEKS_KEPT:
+                del self._weeks[next(iter(self._weeks))]
+            self._reading = None
+            self.count += 1
+            self._condition.notify_all()
+
+    def _week(self, key: str) -> MessageWeek:
+        until = self._clock.monotonic() + _WEEK_LONGEST_SECONDS
+
+        def pause() -> None:
+            if self._clock.monotonic() > until:
+                raise _TooLongError("it is too long to be read for a page")
+            self._clock.sleep(_WEEK_PAUSE_SECONDS)
+
+        # A separate source: it is closed after this read.
+        source = self._open_source()
+        if source is None:
+            return _NOTHING
+        try:
+            found = source.histories({key}, pause).get(key)
+        finally:
+            source.close()
+        if found is None:
+            return _NOTHING
+        minutes = found.busy_minutes()
+        first = len(minutes) - HOURS
+        hours = tuple(
+            HourCounts(found.begins + (first + index + 1) * 3600.0, float(busy) or None, None)
+            for index, busy in enumerate(minutes[first:])
+        )
+        quarters = frozenset(quarter_at(began) + 1 for began in found.busy_quarters())
+        return MessageWeek(hours, quarters)

@@ -1,12 +1,13 @@
-"""The pages: overview, channel, login, and the QR code's endpoints."""
+"""The pages: overview, channel, notifications."""
 
 from __future__ import annotations
 
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 from urllib.parse import quote
 
 from flask import (
@@ -21,13 +22,10 @@ from flask import (
 )
 from flask_babel import gettext as _
 from markupsafe import Markup
-from werkzeug.exceptions import TooManyRequests, Unauthorized
 from werkzeug.wrappers import Response as AnyResponse
 
 from reconnect_hook.alerts import RepairCause
-from reconnect_hook.app import as_json
-from reconnect_hook.attempt_log import LoggedAttempt
-from reconnect_hook.auth import TokenAuth
+from reconnect_hook.app import LATE_SECONDS, Heartbeat, as_json
 from reconnect_hook.dashboard import channel_view
 from reconnect_hook.dashboard.channel_view import (
     ChannelFilter,
@@ -36,27 +34,30 @@ from reconnect_hook.dashboard.channel_view import (
     count_by_health,
     view_id,
 )
-from reconnect_hook.dashboard.errors import error_page
-from reconnect_hook.dashboard.i18n import locale, this_address
-from reconnect_hook.dashboard.prometheus import quote_label
-from reconnect_hook.dashboard.qr import NO_IMAGE, QrState
+from reconnect_hook.dashboard.i18n import locale
+from reconnect_hook.dashboard.readings import SourceError, quote_label
 from reconnect_hook.dashboard.snapshot import (
     ActiveProblem,
     DashboardCache,
     DashboardSnapshot,
     GatewayPanel,
-    GatewayPanels,
     Problem,
 )
-from reconnect_hook.dashboard.strings import QR_STATES
 from reconnect_hook.dashboard.timeline import Shares, WeekHistory, with_messages
-from reconnect_hook.history import Attempt, episodes
-from reconnect_hook.message_audit import LastAudit, Missed
-from zapwatch.alertmanager import AlertmanagerError
+from reconnect_hook.history import episodes
+from reconnect_hook.message_audit import LastAudit
+from zapwatch.alertmanager import AlertmanagerError, ways_to_people
 from zapwatch.channels import channel_key
-from zapwatch.clock import Clock
 from zapwatch.db import StateError
-from zapwatch.front import RETRY_LATER, WRONG_TOKENS
+
+_T = TypeVar("_T")
+_U = TypeVar("_U")
+
+
+def error_page(status: int, title: str, text: str) -> Response:
+    """Return an error page with this HTTP status."""
+    page = render_template("error.html", title=title, text=text, logged_in=False)
+    return make_response(page, status)
 
 
 class FragmentCache:
@@ -88,9 +89,9 @@ _DIGITS = 18
 class OverviewPage:
     """The overview and its live updates."""
 
-    def __init__(self, board: DashboardCache, panels: GatewayPanels) -> None:
+    def __init__(self, board: DashboardCache) -> None:
         self._board = board
-        self._panels = panels
+        self._panels = board.panels
         self._kept = FragmentCache(_KEPT_ROWS)
 
     def add_to(self, routes: Blueprint) -> None:
@@ -171,20 +172,10 @@ _WEEK_DAYS = 7
 class ChannelPage:
     """A channel's page, its live updates and its actions."""
 
-    def __init__(
-        self,
-        board: DashboardCache,
-        panels: GatewayPanels,
-        weeks: WeekHistory,
-        *,
-        alertmanager_url: str,
-        clock: Clock | None = None,
-    ) -> None:
-        self._clock = clock or Clock()
+    def __init__(self, board: DashboardCache) -> None:
         self._board = board
-        self._panels = panels
-        self._weeks = weeks
-        self._alertmanager_url = alertmanager_url
+        self._panels = board.panels
+        self._weeks = WeekHistory(board.prometheus, clock=board.clock)
         self._kept = FragmentCache(_KEPT_PAGES)
 
     def add_to(self, routes: Blueprint) -> None:
@@ -192,17 +183,20 @@ class ChannelPage:
         add = routes.add_url_rule
         add("/channels/<channel:channel>", "channel", self._page)
         add("/live/channel/<channel:channel>", "live_channel", self._live)
-        add("/reconnect/<channel:channel>", "reconnect", self._reconnect, methods=["POST"])
-        add("/ask/<channel:channel>", "ask", self._ask, methods=["POST"])
-        add("/audit/<channel:channel>", "audit", self._audit, methods=["POST"])
-        add("/replay/<channel:channel>", "replay", self._replay, methods=["POST"])
-        add("/pause/<channel:channel>", "pause", self._pause, methods=["POST"])
-        add("/resume/<channel:channel>", "resume", self._resume, methods=["POST"])
-        add("/forget/<channel:channel>", "forget", self._forget, methods=["POST"])
+        for name, action in {
+            "reconnect": self._reconnect,
+            "ask": self._ask,
+            "audit": self._audit,
+            "replay": self._replay,
+            "pause": self._pause,
+            "resume": self._resume,
+            "forget": self._forget,
+        }.items():
+            add(f"/{name}/<channel:channel>", name, action, methods=["POST"])
 
     def _page(self, channel: str) -> str:
         panel, snapshot = self._panels.of_request(), self._board.look()
-        row = snapshot.rows.get(view_id(panel.name, channel))
+        row = snapshot.row(panel.name, channel)
         if row is None and snapshot.number and panel.name not in snapshot.blind:
             abort(404)
         return render_template(
@@ -230,13 +224,14 @@ class ChannelPage:
         return f"{self._board.boot}.{changed}.{snapshot.problems_changed}.{read}.{audit}"
 
     def _parts(self, snapshot: DashboardSnapshot, panel: GatewayPanel, channel: str) -> Markup:
-        version = self._tag(snapshot, panel, channel), self._clock.time() // _KEPT_SECONDS
+        version = self._tag(snapshot, panel, channel), self._board.clock.time() // _KEPT_SECONDS
         piece = (locale(), view_id(panel.name, channel))
         return self._kept.get(piece, version, lambda: self._render(snapshot, panel, channel))
 
     def _render(self, snapshot: DashboardSnapshot, panel: GatewayPanel, name: str) -> str:
-        row = snapshot.rows.get(view_id(panel.name, name))
-        told = _told(panel, name)
+        row = snapshot.row(panel.name, name)
+        history, auditor = panel.controller.history, panel.controller.auditor
+        attempts = _read(history.of_channel, name, None)
         deaf = ActiveProblem(Problem.PROMETHEUS, None) in snapshot.problems
         hours = () if deaf else self._weeks.of(panel.name, name)
         chart, by_minutes = channel_view.build_chart(hours), False
@@ -257,8 +252,8 @@ class ChannelPage:
             row=row,
             gateway=panel.name,
             problems=snapshot.problems_of(panel.name),
-            episodes=None if told is None else episodes(told)[:_EPISODES],
-            logged=_logged(panel, name),
+            episodes=None if attempts is None else episodes(attempts)[:_EPISODES],
+            logged=_read(history.logged, name, ()),
             chart=chart,
             by_minutes=by_minutes,
             day_by_messages=strip != known,
@@ -266,10 +261,10 @@ class ChannelPage:
             has_week=bool(hours),
             shares=row.shares if row else Shares(),
             silence=self._silence(panel, name),
-            just_asked=row is not None and _was_just_asked(row, self._clock.time()),
+            just_asked=row is not None and _was_just_asked(row, self._board.clock.time()),
             audit=_last_audit(panel, name),
-            missed=_missed(panel, name),
-            can_audit=panel.controller.auditor.can_know,
+            missed=_read(auditor.repository.missed, name, ()),
+            can_audit=auditor.can_know,
             can_replay=not panel.controller.replayer.why_not,
             can_ask=panel.can_ask(name),
             can_pair=panel.watches.can_pair,
@@ -279,54 +274,46 @@ class ChannelPage:
     def _silence(self, panel: GatewayPanel, channel: str) -> str:
         """Return the URL of Alertmanager's form for a silence of the channel."""
         matchers = f"{{gateway={quote_label(panel.name)},channel={quote_label(channel)}}}"
-        return f"{self._alertmanager_url}/#/silences/new?filter={quote(matchers, safe='')}"
+        return f"{self._board.alertmanager.url}/#/silences/new?filter={quote(matchers, safe='')}"
 
     def _reconnect(self, channel: str) -> AnyResponse:
-        self._panels.of_request().controller.actions.reconnect(channel)
+        self._panels.controller().actions.reconnect(channel)
         return self._back(channel)
 
     def _ask(self, channel: str) -> AnyResponse:
-        self._panels.of_request().controller.actions.probe_now(channel)
+        self._panels.controller().actions.probe_now(channel)
         return self._back(channel)
 
     def _audit(self, channel: str) -> AnyResponse:
-        auditor = self._panels.of_request().controller.auditor
+        auditor = self._panels.controller().auditor
         if not auditor.can_know:
             abort(404)
-        auditor.repository.want_now(self._listed(channel))
+        auditor.repository.want_now(self._board.known(channel).channel)
         return self._back(channel)
 
     def _replay(self, channel: str) -> AnyResponse:
-        replayer = self._panels.of_request().controller.replayer
+        replayer = self._panels.controller().replayer
         if replayer.why_not:
             abort(404)
-        replayer.want(self._listed(channel), request.remote_addr)
+        replayer.want(self._board.known(channel).channel, request.remote_addr)
         return self._back(channel)
-
-    def _listed(self, channel: str) -> str:
-        """Return the gateway's spelling of a channel's id; abort with 404 if it is unknown."""
-        panel = self._panels.of_request()
-        row = self._board.look().rows.get(view_id(panel.name, channel))
-        if row is None:
-            abort(404)
-        return row.channel
 
     def _pause(self, channel: str) -> AnyResponse:
         hours = request.form.get("hours", "1")
         if hours not in PAUSES:
             abort(404)
-        actions = self._panels.of_request().controller.actions
-        actions.pause(self._listed(channel), PAUSES[hours])
+        actions = self._panels.controller().actions
+        actions.pause(self._board.known(channel).channel, PAUSES[hours])
         return self._back(channel)
 
     def _resume(self, channel: str) -> AnyResponse:
-        self._panels.of_request().controller.actions.resume(channel)
+        self._panels.controller().actions.resume(channel)
         return self._back(channel)
 
     def _forget(self, channel: str) -> AnyResponse:
         """Mute the alert for a channel that was removed on purpose."""
-        row = self._board.look().rows.get(view_id(self._panels.of_request().name, channel))
-        if row is None or row.kind is not ChannelHealth.GONE:
+        row = self._board.known(channel)
+        if row.kind is not ChannelHealth.GONE:
             abort(404)
         try:
             self._board.forget(row)
@@ -341,33 +328,16 @@ class ChannelPage:
         return redirect(address, 303)
 
 
-def _told(panel: GatewayPanel, channel: str) -> list[Attempt] | None:
+def _read(read: Callable[[str], _T], channel: str, otherwise: _U) -> _T | _U:
+    """Return what the state holds of a channel, ``otherwise`` if it cannot be read."""
     try:
-        return panel.controller.history.of_channel(channel_key(channel))
+        return read(channel_key(channel))
     except StateError:
-        return None
-
-
-def _logged(panel: GatewayPanel, channel: str) -> list[LoggedAttempt]:
-    try:
-        return panel.controller.history.logged(channel_key(channel))
-    except StateError:
-        return []
+        return otherwise
 
 
 def _last_audit(panel: GatewayPanel, channel: str) -> LastAudit | None:
-    key = channel_key(channel)
-    try:
-        return panel.controller.auditor.repository.last(key).get(key)
-    except StateError:
-        return None
-
-
-def _missed(panel: GatewayPanel, channel: str) -> list[Missed]:
-    try:
-        return panel.controller.auditor.repository.missed(channel_key(channel))
-    except StateError:
-        return []
+    return _read(panel.controller.auditor.repository.last, channel, {}).get(channel_key(channel))
 
 
 def _was_just_asked(row: ChannelView, now: float) -> bool:
@@ -380,87 +350,87 @@ def _was_just_asked(row: ChannelView, now: float) -> bool:
     )
 
 
-OPEN = {"page.docs", "page.log_in", "page.login_form", "page.static"}
-"""The endpoints without authentication."""
+_LOOK_SECONDS = 2.0  # timeout of Prometheus and Alertmanager
+_TEST_SECONDS = 5.0
+_WAYS_SECONDS = 15.0  # that the receivers are cached, a failure too
+_DAY = 86_400
+_STEP = 300
+_FAILED = f"sum by (integration) (increase(alertmanager_notifications_failed_total[{_STEP}s])) > 0"
 
 
-class LoginPage:
-    """Login, logout, and the redirect of requests without a session."""
+class NotificationsPage:
+    """The notifications page, and the state behind the overview's banners."""
 
-    def __init__(self, auth: TokenAuth) -> None:
-        self._auth = auth
+    def __init__(self, board: DashboardCache, heartbeat: Heartbeat) -> None:
+        self._api = board.alertmanager
+        self._prometheus = board.prometheus
+        self._heartbeat = heartbeat
+        self._clock = board.clock
+        self._lock = threading.Lock()
+        self._ways: Mapping[str, int] | None = None
+        self._read_at = float("-inf")
 
     def add_to(self, routes: Blueprint) -> None:
-        """Register the routes."""
-        routes.add_url_rule("/login", "login_form", self._form, methods=["GET"])
-        routes.add_url_rule("/login", "log_in", self._log_in, methods=["POST"])
-        routes.add_url_rule("/logout", "log_out", self._log_out, methods=["POST"])
-        routes.register_error_handler(Unauthorized, self._unauthorized)
+        """Register the routes, and the receivers' and heartbeat's state for all templates."""
+        routes.add_url_rule("/notify", "notify", self._page, methods=["GET"])
+        routes.add_url_rule("/notify", "notify_test", self._test, methods=["POST"])
+        routes.context_processor(
+            lambda: {"ways_to_people": self._look, "heartbeat_status": self._heartbeat_status}
+        )
 
-    def _form(self, wrong: str = "") -> str:
-        return render_template("login.html", next=_local(request.args.get("next", "")), wrong=wrong)
+    def _look(self) -> Mapping[str, int] | None:
+        """Return the receivers that reach people, by integration; None if unknown.
 
-    def _log_in(self) -> AnyResponse:
+        They are cached, 15 seconds old at most; one request refreshes at a time.
+        """
+        now = self._clock.monotonic()
+        if now - self._read_at >= _WAYS_SECONDS and self._lock.acquire(blocking=False):
+            try:
+                self._ways = ways_to_people(self._api.config(_LOOK_SECONDS))
+            except AlertmanagerError:
+                self._ways = None
+            finally:
+                self._read_at = now
+                self._lock.release()
+        return self._ways
+
+    def _page(self) -> str:
+        return render_template(
+            "notifications.html",
+            logged_in=True,
+            was_sent="sent" in request.args,
+            failures=self._failures(),
+            heartbeat=self._heartbeat.state,
+        )
+
+    def _failures(self) -> list[tuple[str, float]] | None:
+        """Return each integration's last failure within a day (Unix seconds), the latest first."""
+        now = self._clock.time()
         try:
-            right = self._auth.log_in(request.form.get("token", ""))
-        except TooManyRequests:
-            words = _("After %(count)s wrong passwords, please wait a minute.", count=WRONG_TOKENS)
-            blocked = make_response(self._form(words), 429)
-            blocked.headers.set(*RETRY_LATER)
-            return blocked
-        if not right:
-            return make_response(self._form(_("Wrong password.")), 401)
-        response = redirect(_local(request.args.get("next", "")), 303)
-        self._auth.begin_session(response)
-        return response
+            found = self._prometheus.over_time(_FAILED, now - _DAY, now, _STEP, _LOOK_SECONDS)
+        except SourceError:
+            return None
+        last = {
+            series.labels.get("integration", ""): max(at for at, _ in series.values)
+            for series in found
+            if series.values
+        }
+        return sorted(last.items(), key=lambda one: -one[1])
 
-    def _log_out(self) -> AnyResponse:
-        response = redirect(url_for("page.login_form"), 303)
-        self._auth.end_session(response)
-        return response
+    def _heartbeat_status(self) -> str:
+        """Return the heartbeat's status: off, waiting, sent, refused or late."""
+        state = self._heartbeat.state
+        if not state.is_set:
+            return "off"
+        if self._clock.time() - (state.arrived_at or state.since) > LATE_SECONDS:
+            return "late"
+        if state.arrived_at is None:
+            return "waiting"
+        return "refused" if state.error else "sent"
 
-    def _unauthorized(self, _error: Unauthorized) -> AnyResponse:
-        is_page = request.method == "GET" and not request.path.startswith(("/live/", "/qr/"))
-        if is_page and "Authorization" not in request.headers:
-            return redirect(url_for("page.login_form", next=this_address()), 303)
-        return error_page(401, _("Please log in"), _("You are not logged in."))
-
-
-def _local(address: str) -> str:
-    """Return an address of this site unchanged, else that of the overview: no open redirect."""
-    is_local = address.startswith("/") and not address.startswith(("//", "/\\"))
-    return address if is_local and address.isprintable() else url_for("page.overview")
-
-
-class QrEndpoints:
-    """State and image of a channel's QR code, for page.js."""
-
-    def __init__(self, board: DashboardCache, panels: GatewayPanels) -> None:
-        self._board = board
-        self._panels = panels
-
-    def add_to(self, routes: Blueprint) -> None:
-        """Register the routes."""
-        routes.add_url_rule("/live/qr/<channel:channel>", "live_qr", self._live)
-        routes.add_url_rule("/qr/<channel:channel>", "qr_image", self._image)
-
-    def _live(self, channel: str) -> Response:
-        """Return the code's state; each call keeps the poll running."""
-        state, number = self._look(channel)
-        return as_json(200, {"state": state, "number": number, "words": str(QR_STATES[state])})
-
-    def _image(self, channel: str) -> Response:
-        self._look(channel)
-        image = self._panels.of_request().watches.image(channel) or NO_IMAGE
-        return Response(image.data, mimetype=image.kind)
-
-    def _look(self, channel: str) -> tuple[QrState, int]:
-        panel = self._panels.of_request()
-        if panel.watches.scanned(channel_key(channel)):
-            # The page's next request must see the connection.
-            self._board.look(now=True)
-            return QrState.CONNECTED, 0
-        row = self._board.look().rows.get(view_id(panel.name, channel))
-        if row is None or row.kind is not ChannelHealth.NEEDS_SCAN:
-            return QrState.NONE, 0
-        return panel.watches.look(row.channel)
+    def _test(self) -> AnyResponse:
+        try:
+            self._api.send_test(_TEST_SECONDS)
+        except AlertmanagerError as error:
+            return error_page(502, _("The test message was not sent"), str(error))
+        return redirect(url_for("page.notify", sent="1"), 303)

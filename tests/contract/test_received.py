@@ -19,7 +19,7 @@ from reconnect_hook.message_audit import AuditResult, MessageAuditor
 from tests.contract.suite import DECLARED_WAHA, NUMBER, SECRET, Phone, World
 from tests.support.clock import HandMovedClock
 from zapwatch.channels import Channel, Status
-from zapwatch.config.gateway import AuditMode
+from zapwatch.config.readers import AuditMode
 from zapwatch.gateways.base import GatewayError
 from zapwatch.gateways.registry import ADAPTERS
 from zapwatch.messages.event_parser import parse

@@ -14,7 +14,7 @@ import pytest
 import requests
 from markdown_it import MarkdownIt
 
-from demo.processes import Children
+from demo.loop import Children
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.hooks import hook_settings, log_lines

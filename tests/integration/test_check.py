@@ -21,7 +21,7 @@ from demo.simulator.client import Simulator
 from demo.simulator.knobs import MISSING
 from demo.simulator.server import SimulatorServer
 from reconnect_hook.__main__ import main
-from reconnect_hook.check import Options, run_check
+from reconnect_hook.check import run_check
 from tests.support.hooks import SECRET, hook_settings, log_lines, state
 from tests.support.message_logs import WrittenLog
 from tests.support.programs import Program, environment, run, run_here
@@ -67,7 +67,7 @@ class Cron:
         log = str(self.directory / "logs" / "healthcheck-sessions.log")
         places = {"HOOK_STATE_URL": state, "HOOK_LOG_FILE": log}
         parsed = parse({**self.settings, **places, **settings})
-        return run_check(parsed, Options(dry_run=False, verbose=False))
+        return run_check(parsed, dry_run=False, verbose=False)
 
     def start(self, **settings: str) -> Program:
         return Program(
@@ -373,7 +373,7 @@ def test_no_other_gateway_is_said_to_have_been_asked_for_a_qr_code(
         simulator.put_channel("loja", reconnect_seconds=0)
         simulator.drop("loja")
         for dry_run in (True, False):
-            assert run_check(settings, Options(dry_run, verbose=False)) == 0
+            assert run_check(settings, dry_run=dry_run, verbose=False) == 0
     assert capsys.readouterr().out == (
         "loja: disconnected; would call connect, if Evolution has given it up\n"
         "loja: disconnected; reconnected\n"

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
-from reconnect_hook.check import Options, run_check
+from reconnect_hook.check import run_check
 from tests.support.hooks import SECRET, hook_settings
 from tests.support.message_logs import WrittenLog, on_sqlite
 from tests.support.states import sqlite_url
@@ -130,10 +130,10 @@ def test_verbose_says_what_is_not_understood_of_the_rows(
             "MESSAGE_LOG_URL": str(sqlite_log.reader),
         }
         settings = parse(hook_settings(server.url, **places))
-        assert run_check(settings, Options(dry_run=False, verbose=True)) == 0
+        assert run_check(settings, dry_run=False, verbose=True) == 0
         assert "of 3 rows read, 2 messages name no channel\n" in capsys.readouterr().out
         sqlite_log.write("loja", age_seconds=3 * 3600)
-        assert run_check(settings, Options(dry_run=False, verbose=True)) == 0
+        assert run_check(settings, dry_run=False, verbose=True) == 0
     told = capsys.readouterr().out
     assert "name no channel" not in told
     assert "rows are dated" in told

@@ -17,11 +17,9 @@ from reconnect_hook.alert_writer import AlertWriter
 from reconnect_hook.alerts import RepairCause
 from reconnect_hook.dashboard import snapshot
 from reconnect_hook.dashboard.channel_view import ChannelHealth, RecentRepairs
-from reconnect_hook.dashboard.direct import DirectReader, MessageWeeks
-from reconnect_hook.dashboard.prometheus import Prometheus
 from reconnect_hook.dashboard.qr import QrWatches
+from reconnect_hook.dashboard.readings import DirectReader, Prometheus
 from reconnect_hook.dashboard.snapshot import (
-    OF_ONE_GATEWAY,
     ActiveProblem,
     DashboardCache,
     DashboardSnapshot,
@@ -29,7 +27,7 @@ from reconnect_hook.dashboard.snapshot import (
     GatewayPanels,
     Problem,
 )
-from reconnect_hook.dashboard.timeline import DayTimelines, Shares
+from reconnect_hook.dashboard.timeline import DayTimelines, MessageWeeks, Shares
 from reconnect_hook.decision import LogEntry
 from reconnect_hook.history import RepairHistory
 from reconnect_hook.migrate import open_state
@@ -44,7 +42,7 @@ from tests.support.waiting import wait_until
 from zapwatch.alertmanager import AlertmanagerApi
 from zapwatch.channels import Channel, Status
 from zapwatch.config import GatewaySettings
-from zapwatch.config.gateway import MessageSourceKind
+from zapwatch.config.readers import MessageSourceKind
 from zapwatch.gateways.base import (
     ChannelList,
     Gateway,
@@ -141,7 +139,8 @@ _REPAIRED = LogEntry(
 
 
 def _told(*troubles: Problem) -> tuple[ActiveProblem, ...]:
-    return tuple(ActiveProblem(one, "wpp" if one in OF_ONE_GATEWAY else None) for one in troubles)
+    shared = {Problem.STATE, Problem.PROMETHEUS, Problem.ALERTMANAGER}
+    return tuple(ActiveProblem(one, None if one in shared else "wpp") for one in troubles)
 
 
 def _metric(name: str, **more: str) -> dict[str, str]:

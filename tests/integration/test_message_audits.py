@@ -23,7 +23,7 @@ from reconnect_hook.message_replay import DIED, OLDEST_SECONDS, ReplayRepository
 from tests.support.raw_server import Conversation, RawServer, reset
 from tests.support.world import GATEWAY, Options, World
 from zapwatch.channels import Channel, Status
-from zapwatch.config.gateway import AuditMode, ReplayMode
+from zapwatch.config.readers import AuditMode, ReplayMode
 from zapwatch.gateways.base import Gateway
 from zapwatch.messages.received import Received, ReceivedMessage, Wanted
 

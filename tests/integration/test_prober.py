@@ -18,7 +18,7 @@ from reconnect_hook.models import AskedBy, Intent, Phase
 from reconnect_hook.schema import channel, echoes
 from tests.support.world import GATEWAY, Options, Turn, World
 from zapwatch.channels import ByName, Status
-from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.readers import ProbeKind
 from zapwatch.config.settings import ProbeSettings
 from zapwatch.gateways.base import GatewayErrorKind, WebhookConfig
 from zapwatch.messages.received import ReceivedMessage

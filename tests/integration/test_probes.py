@@ -26,7 +26,7 @@ from tests.support.message_logs import WrittenLog
 from tests.support.probing import CHANNELS, SECRET, World, hear_by_events, shorten_waits, world_of
 from zapwatch.channels import ByName
 from zapwatch.config import parse
-from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.readers import ProbeKind
 from zapwatch.gateways import NAMED_CHANNELS
 from zapwatch.gateways.base import GatewayError
 from zapwatch.gateways.registry import make_gateway

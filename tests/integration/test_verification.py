@@ -19,7 +19,7 @@ from tests.support.message_logs import WrittenLog
 from tests.support.probing import shorten_waits, world_of
 from tests.support.world import Options, World
 from zapwatch.channels import ByName
-from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.readers import ProbeKind
 from zapwatch.config.settings import ProbeSettings
 from zapwatch.messages.payloads import make_token
 

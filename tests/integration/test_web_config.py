@@ -14,7 +14,7 @@ import requests
 import yaml
 
 from demo.configuration import free_or_other
-from demo.processes import Children
+from demo.loop import Children
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.alerts import alert, payload
@@ -25,7 +25,7 @@ from tests.support.programs import Program, run_here
 from tests.support.prometheus import Prometheus
 from tests.support.waiting import wait_until
 from zapwatch.config import Listen, SettingsError
-from zapwatch.config.web import read_web_config
+from zapwatch.config.files import read_web_config
 
 _PASSWORD = "not-a-real-password"
 _LOGIN = ("prometheus", _PASSWORD)

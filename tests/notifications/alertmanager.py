@@ -12,7 +12,7 @@ import requests
 import yaml
 
 from demo.configuration import free_or_other
-from demo.processes import Children
+from demo.loop import Children
 from tests.support.inbox import Inbox
 from tests.support.shipped import ALERTMANAGER, EXAMPLES, seconds, uncomment
 from tests.support.waiting import wait_until

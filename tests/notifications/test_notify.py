@@ -29,9 +29,8 @@ from tests.support.inbox import Inbox
 from tests.support.shipped import ALERTMANAGER, read_yaml
 from tests.support.site import NOBODY, Site
 from tests.support.waiting import wait_until
-from zapwatch.alertmanager import ways_to_people
+from zapwatch.alertmanager import main, ways_to_people
 from zapwatch.config import parse
-from zapwatch.notify import main
 
 _BEARER = {"Authorization": f"Bearer {TOKEN}"}
 

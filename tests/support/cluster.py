@@ -11,8 +11,7 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from demo.loop import PROGRAMS, find_program, get
-from demo.processes import Children
+from demo.loop import PROGRAMS, Children, find_program, get
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from tests.support.http_servers import Heartbeat

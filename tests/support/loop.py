@@ -15,11 +15,11 @@ from urllib.parse import quote
 import sqlalchemy as sa
 
 from demo.configuration import ALERTMANAGER, RULES, Addresses, free_or_other
-from demo.events import Event, Events
 from demo.loop import Loop, get
 from demo.simulator.client import Simulator
 from demo.simulator.server import SimulatorServer
 from demo.simulator.traffic import open_message_log
+from demo.story import Event, Events
 from tests.support.waiting import wait_until
 from zapwatch.config import Listen
 

@@ -15,8 +15,7 @@ import requests
 import sqlalchemy as sa
 
 from demo.configuration import ALERTMANAGER, ROOT, RULES, Addresses
-from demo.loop import find_program, get
-from demo.processes import Children
+from demo.loop import Children, find_program, get
 from tests.support.loop import free
 from tests.support.relay import Relay
 from tests.support.samples import Metrics

@@ -28,7 +28,7 @@ from tests.support.message_logs import WrittenLog
 from tests.support.states import state_url
 from zapwatch.channels import Channel
 from zapwatch.config import parse
-from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.readers import ProbeKind
 from zapwatch.gateways.registry import make_gateway
 from zapwatch.messages import event_parser
 from zapwatch.messages.event_store import EventStore

@@ -10,7 +10,7 @@ import requests
 import yaml
 
 from demo.configuration import free_or_other
-from demo.processes import Children
+from demo.loop import Children
 from tests.support.waiting import wait_until
 from zapwatch.config import Listen
 

@@ -37,7 +37,7 @@ from reconnect_hook.workers import Workers
 from tests.support.states import firing, resolved, state_url
 from zapwatch.channels import ByName, Channel, Status, channel_key
 from zapwatch.clock import Clock
-from zapwatch.config.gateway import AuditMode, ProbeKind, ReplayMode
+from zapwatch.config.readers import AuditMode, ProbeKind, ReplayMode
 from zapwatch.config.settings import ProbeSettings
 from zapwatch.db import Database, StateError
 from zapwatch.gateways.base import (

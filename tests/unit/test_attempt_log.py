@@ -22,7 +22,7 @@ from reconnect_hook.models import Phase
 from reconnect_hook.repository import append_attempts, prune_records
 from tests.support.world import GATEWAY, Options, World
 from zapwatch.channels import ByName, Status
-from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.readers import ProbeKind
 from zapwatch.config.settings import ProbeSettings
 from zapwatch.gateways.base import GatewayErrorKind, QrKind
 

@@ -11,7 +11,6 @@ from reconnect_hook.dashboard.channel_view import (
     ChannelFilter,
     ChannelHealth,
     ChannelView,
-    RepairMark,
     build_chart,
     classify,
     count_by_health,
@@ -20,9 +19,9 @@ from reconnect_hook.dashboard.channel_view import (
     strip_marks,
     strip_spans,
 )
-from reconnect_hook.dashboard.prometheus import ChannelMetrics, FiringAlert, GatewayReadings
+from reconnect_hook.dashboard.i18n import banners
+from reconnect_hook.dashboard.readings import ChannelMetrics, FiringAlert, GatewayReadings
 from reconnect_hook.dashboard.snapshot import ActiveProblem, DrawnStrips, Problem
-from reconnect_hook.dashboard.strings import banners
 from reconnect_hook.dashboard.timeline import (
     HourCounts,
     Shares,
@@ -33,7 +32,7 @@ from reconnect_hook.dashboard.timeline import (
 from reconnect_hook.history import Attempt, Paused, Present, Remembered
 from reconnect_hook.models import Outcome, ProbeOutcome
 from reconnect_hook.probe_limits import Probed
-from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.readers import ProbeKind
 
 _NOW = 1_700_000_000.0
 _WELL = ChannelMetrics(
@@ -205,7 +204,7 @@ def test_where_no_repair_begins_by_itself_every_problem_needs_somebody() -> None
 
 def test_a_running_outage_is_red_whatever_was_repaired_before() -> None:
     strip = (TimelineSpan(TimelineState.CONNECTED, 0, 96),)
-    well = _row("loja", strip=strip, strip_marks=(RepairMark(195, helped=True),))
+    well = _row("loja", strip=strip, strip_marks=((195, True),))
     assert strip_spans(well) == strip
     for said, kind in (
         ("disconnected", ChannelHealth.DISCONNECTED),
@@ -226,7 +225,7 @@ def test_the_first_day_is_drawn_from_its_beginning_on() -> None:
     unknown = TimelineSpan(TimelineState.UNKNOWN, 0, 50)
     strip = (unknown, TimelineSpan(TimelineState.CONNECTED, 50, 46))
     assert strip_begin(_row("loja", strip=strip)) == 50
-    assert strip_begin(_row("loja", strip_marks=(RepairMark(130, helped=True),))) == 30
+    assert strip_begin(_row("loja", strip_marks=((130, True),))) == 30
     fresh = (TimelineSpan(TimelineState.CONNECTED, 95, 1),)
     assert strip_begin(_row("loja", strip=fresh)) == 92, "an hour at least"
 
@@ -321,7 +320,7 @@ def test_marks_and_hours_stand_where_they_belong() -> None:
     row = _row(
         "loja",
         strip=strip,
-        strip_marks=(RepairMark(99, helped=True), RepairMark(195, helped=False)),
+        strip_marks=((99, True), (195, False)),
     )
     assert hours_in(row, TimelineState.DISCONNECTED) == 1.5
     assert strip_marks(row) == [(95, False)], "what is older than the strip is not drawn"

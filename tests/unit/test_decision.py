@@ -41,7 +41,7 @@ from reconnect_hook.models import (
     Step,
 )
 from zapwatch.channels import Channel, Status
-from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.readers import ProbeKind
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation, QrKind
 
 NOW = 1_700_000_000.0

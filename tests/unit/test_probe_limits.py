@@ -22,7 +22,7 @@ from reconnect_hook.schema import echoes
 from tests.support.examples import examples
 from tests.support.world import Options, World
 from zapwatch.channels import ByName, Channel, Status
-from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.readers import ProbeKind
 from zapwatch.config.settings import ProbeSettings
 from zapwatch.messages.payloads import make_token
 

@@ -21,7 +21,7 @@ from tests.support.examples import examples
 from tests.support.states import state_url
 from zapwatch.channels import ByName, Channel, Status
 from zapwatch.clock import Clock
-from zapwatch.config.gateway import ProbeKind
+from zapwatch.config.readers import ProbeKind
 from zapwatch.config.settings import ProbeSettings
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind, Operation
 from zapwatch.messages.log_tailer import RecentMessages

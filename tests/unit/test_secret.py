@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.pixelhub import encrypt
-from zapwatch.config.readers import UndecryptableError, decrypt, fingerprint
+from zapwatch.config.files import UndecryptableError, decrypt
+from zapwatch.config.readers import fingerprint
 
 _KEY = "an infra key"
 _IV = bytes(range(16))

@@ -24,8 +24,8 @@ from zapwatch.config import (
     parse_env,
     parse_pixelhub_env,
 )
-from zapwatch.config.gateway import ProbeKind
 from zapwatch.config.load_gateways import SOCKETS
+from zapwatch.config.readers import ProbeKind
 from zapwatch.config.settings import SETTINGS
 from zapwatch.gateways import NAMED_CHANNELS, TYPES
 from zapwatch.gateways.base import ChannelList

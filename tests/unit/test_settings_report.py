@@ -111,7 +111,7 @@ def test_of_several_gateways_each_shows_what_its_entry_says(tmp_path: Path) -> N
     file = str(tmp_path / "gateways.yaml")
     rows = _rows(_several(tmp_path))
     assert rows["a: type"] == ("waha", file)
-    assert rows["a: silent_hours"] == ("2.0", file)
+    assert rows["a: silent_hours"] == ("2", file)
     assert rows["a: ignore"] == ("loja", file)
     assert rows["a: probe_overrides"] == ("obra=off", file)
     assert rows["a: secret"] == (fingerprint("hidden-key-of-a"), file)

@@ -1,12 +1,10 @@
 """Settings of both programs, from the environment, Zapwatch's ``.env`` and PixelHub's."""
 
-from zapwatch.config.files import parse_env, parse_pixelhub_env, read_secrets
-from zapwatch.config.gateway import MessageSourceKind, SilenceMode
+from zapwatch.config.files import hook_link, parse_env, parse_pixelhub_env, read_secrets
 from zapwatch.config.load import collect, load, merge, parse
-from zapwatch.config.readers import Listen, SettingsError
+from zapwatch.config.readers import Listen, MessageSourceKind, SettingsError, SilenceMode
 from zapwatch.config.report import Changes, Report, compare, describe
 from zapwatch.config.settings import SECRETS, GatewaySettings, Settings, Sources
-from zapwatch.config.web import hook_link
 
 __all__ = [
     "SECRETS",

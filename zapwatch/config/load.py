@@ -98,7 +98,8 @@ def _gateways(read: Reader, values: Mapping[str, str]) -> tuple[GatewaySettings,
     channels: tuple[NamedChannel, ...] = ()
     if kind in NAMED_CHANNELS:
         # The secret belongs to the single channel, which has the gateway's name.
-        read = Reader({**values, "WPP_GATEWAY_BASE_URL": _public_url(read, kind)})
+        url = read.text("WPP_GATEWAY_BASE_URL", PUBLIC_URLS.get(kind))
+        read = Reader({**values, "WPP_GATEWAY_BASE_URL": url})
         channels = (NamedChannel(name, BY_NAME["WPP_GATEWAY_SECRET"].read(read)),)
     one = read_gateway(
         read,
@@ -108,10 +109,6 @@ def _gateways(read: Reader, values: Mapping[str, str]) -> tuple[GatewaySettings,
         channels=channels,
     )
     return (one,)
-
-
-def _public_url(read: Reader, kind: str) -> str:
-    return read.text("WPP_GATEWAY_BASE_URL", PUBLIC_URLS.get(kind))
 
 
 def _silence_bounds(read: Reader) -> tuple[float, float]:

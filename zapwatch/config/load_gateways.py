@@ -16,13 +16,13 @@ import yaml
 from sqlalchemy import URL
 
 from zapwatch.channels import NamedChannel, channel_key, is_usable_id
-from zapwatch.config.files import read_secrets, secret_in
-from zapwatch.config.gateway import MessageSourceKind, ReplayMode, SilenceMode
+from zapwatch.config.files import UndecryptableError, decrypt, read_secrets, secret_in
 from zapwatch.config.readers import (
+    MessageSourceKind,
     Reader,
+    ReplayMode,
     SettingsError,
-    UndecryptableError,
-    decrypt,
+    SilenceMode,
     is_nested_too_deep,
     unreadable,
 )
@@ -82,13 +82,13 @@ def read_gateway(
     silence_state_file: Path,
     channels: Sequence[NamedChannel] = (),
     requests_per_month: int | None = None,
-    said: Mapping[str, str] | None = None,
+    said: Mapping[str, tuple[str, str]] | None = None,
     declaration: Declaration | None = None,
 ) -> GatewaySettings:
     """Return a gateway's settings, read by their names in an ``.env``; raise SettingsError.
 
-    ``channels`` have their secrets as written, perhaps encrypted; ``said`` is the origin of each
-    key that gateways.yaml sets.
+    ``channels`` have their secrets as written, perhaps encrypted; ``said`` is the text and the
+    origin of each key that gateways.yaml sets.
     """
     # Read first, so that a missing URL is the first error.
     base_url = BY_KEY["url"].read(read)
@@ -308,7 +308,8 @@ def _gateway(
     called = {
         row.name: f"{where}: {row.key}" for row in BY_KEY.values() if row.secret or row.key in entry
     }
-    read = Reader({**shared, **_as_settings(where, entry, called)}, called)
+    texts = _as_settings(where, entry, called)
+    read = Reader({**shared, **texts}, called)
     if not isinstance(kind, str) or kind not in {*TYPES, *types}:
         known = ", ".join((*TYPES, *types))
         raise SettingsError(f"{where}: type must be one of {known}, not {kind!r}")
@@ -325,7 +326,9 @@ def _gateway(
         declaration=types.get(kind),
         requests_per_month=_requests_per_month(where, entry, len(channels)),
         said={
-            key: _origin(path, entry, key) for key in BY_KEY if {key, f"{key}_file"} & set(entry)
+            key: (texts[row.name], _origin(path, entry, key))
+            for key, row in BY_KEY.items()
+            if row.name in texts
         },
     )
 

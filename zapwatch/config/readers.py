@@ -1,27 +1,26 @@
-"""Readers of single settings; an error is one line that names the setting."""
+"""Readers of single settings, and the choices of some; an error is one line with its name."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import math
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
-from urllib.parse import urlsplit
+from typing import TypeVar
+from urllib.parse import SplitResult, urlsplit
 
-from cryptography.hazmat.primitives import padding
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from sqlalchemy import URL, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from zapwatch.channels import ByName, channel_key
+
+_T = TypeVar("_T")
 
 
 class SettingsError(Exception):
@@ -29,9 +28,65 @@ class SettingsError(Exception):
 
 
 def unreadable(setting: str, path: str, error: OSError | ValueError) -> SettingsError:
-    """Return the error for a file that ``setting`` names."""
+    """Return the error for a file that ``setting`` names, if it is not empty."""
     why = getattr(error, "strerror", None) or "no such name"
-    return SettingsError(f"{setting}: {path} cannot be read: {why}")
+    return SettingsError(f"{setting and f'{setting}: '}{path} cannot be read: {why}")
+
+
+class ProbeKind(StrEnum):
+    """Kind of probe; the label ``kind`` of the probes' metrics."""
+
+    OFF = "off"
+    QUERY = "query"
+    """A request to the gateway that WhatsApp's servers must answer."""
+    DELIVERY = "delivery"
+    """A query, and a check that the gateway's newest message is in the message log."""
+    ECHO = "echo"
+    """A message from another of the operator's channels, which must appear in the message log."""
+
+
+class SilenceMode(StrEnum):
+    """Origin of the silence threshold: set in the settings, or learned."""
+
+    FIXED = "fixed"
+    ADAPTIVE = "adaptive"
+
+
+class AuditMode(StrEnum):
+    """Times of automatic audits."""
+
+    OFF = "off"
+    INCIDENTS = "incidents"
+    """After each outage."""
+    DAILY = "daily"
+    """After each outage and once a day."""
+
+
+class ReplayMode(StrEnum):
+    """Trigger of the delivery of missed messages, which requires the operator's webhook."""
+
+    MANUAL = "manual"
+    """On request."""
+    AUTO = "auto"
+    """On request, and after each audit that finds some."""
+
+
+class MessageSourceKind(StrEnum):
+    """Message source: origin of the times of a channel's last messages."""
+
+    LOG = "log"
+    """PixelHub's table ``webhook_raw_logs``."""
+    EVENTS = "events"
+    """Events that the gateway posts to the exporter."""
+    ACTIVITY = "activity"
+    """The channel list, if it has times of activity or message counts."""
+    NONE = "none"
+    """No source: silent channels go undetected."""
+
+    @property
+    def has_echoes(self) -> bool:
+        """Whether the source has single messages, as echoes and histories require."""
+        return self in {MessageSourceKind.LOG, MessageSourceKind.EVENTS}
 
 
 _MOST_NESTED = 100
@@ -56,7 +111,6 @@ MOST_HOURS = 366 * 24
 PATH_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 """Path prefix of the hook's pages."""
 
-_LABEL_CHARACTERS = 63
 _TOKEN_CHARACTERS = 16
 _TOKEN_DIFFERENT = 6
 
@@ -130,11 +184,11 @@ class Reader:
         except ValueError:
             raise self.wrong(name, f"must be {known}, not {text!r}") from None
 
-    def label(self, name: str, default: str | None = None) -> str:
-        """Return one printable line of at most 63 characters."""
+    def line(self, name: str, default: str | None = None, *, most: int) -> str:
+        """Return one printable line of at most ``most`` characters."""
         value = self.text(name, default)
-        if not value.isprintable() or len(value) > _LABEL_CHARACTERS:
-            raise self.wrong(name, f"must be one line of at most {_LABEL_CHARACTERS} characters")
+        if not value.isprintable() or len(value) > most:
+            raise self.wrong(name, f"must be one line of at most {most} characters")
         return value
 
     def one_of(self, name: str, default: str | None = None, *, known: tuple[str, ...]) -> str:
@@ -155,12 +209,8 @@ class Reader:
         """Return an http(s) URL without trailing slashes."""
         value = self.text(name, default)
         form = f"{self.called(name)} must look like {default or 'https://gateway.example.com:8443'}"
-        try:
-            parts = urlsplit(value)
-            _ = parts.port  # raises if it is not a number
-        except ValueError:
-            raise SettingsError(form) from None
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        parts = split_url(value)
+        if parts is None:
             raise SettingsError(form)
         if "@" in parts.netloc or "?" in value or "#" in value:
             raise SettingsError(f"{form}, without user, password, ? or #")
@@ -191,12 +241,8 @@ class Reader:
     def secret_url(self, name: str, default: str | None = None) -> str:
         """Return an http(s) URL with its query; errors do not quote it."""
         value = self.text(name, default)
-        try:
-            parts = urlsplit(value)
-            _ = parts.port  # raises if it is not a number
-        except ValueError:
-            parts = urlsplit("")
-        is_url = parts.scheme in {"http", "https"} and parts.hostname and "@" not in parts.netloc
+        parts = split_url(value)
+        is_url = parts is not None and "@" not in parts.netloc
         if value and not (is_url and value.isascii() and value.isprintable() and " " not in value):
             raise self.wrong(name, "must be an address such as https://example.com/ping/a-secret")
         return value
@@ -269,20 +315,31 @@ class Reader:
         keys = map(channel_key, self.text(name, default).split(","))
         return ByName(dict.fromkeys(filter(None, keys), True))
 
-    def hours_by_channel(self, name: str, default: str | None = None) -> ByName[float]:
-        """Return hours by channel."""
-        hours = {}
-        for item in filter(None, (i.strip() for i in self.text(name, default).split(","))):
-            channel, _, value = item.rpartition("=")
-            parsed = parse_number(value)
-            if not channel_key(channel) or not 0 < parsed <= MOST_HOURS:
-                raise self.wrong(
-                    name,
-                    "must be channel=hours, as in imobsites=72,loja=1.5, and at most "
-                    f"{MOST_HOURS} hours, not {item!r}",
-                )
-            hours[channel_key(channel)] = parsed
-        return ByName(hours)
+    def by_channel(
+        self,
+        name: str,
+        default: str | None = None,
+        *,
+        parse: Callable[[str], _T | None],
+        form: str,
+        unique: str = "",
+    ) -> ByName[_T]:
+        """Return values by channel of a list as ``form`` shows; ``parse`` returns None for others.
+
+        ``unique`` is the noun of a value that no two channels may have.
+        """
+        values: dict[str, _T] = {}
+        for item in filter(None, map(str.strip, self.text(name, default).split(","))):
+            channel, _, text = item.rpartition("=")
+            key, value = channel_key(channel), parse(text.strip())
+            if not key or value is None:
+                raise self.wrong(name, f"must be {form}, not {item!r}")
+            if unique and key in values:
+                raise self.wrong(name, f"names one channel twice, the last time in {item!r}")
+            if unique and value in values.values():
+                raise self.wrong(name, f"has one {unique} for two channels, the last in {item!r}")
+            values[key] = value
+        return ByName(values)
 
     def charset(self, name: str, default: str | None = None) -> str:
         """Return a character set known to MySQL's driver."""
@@ -323,64 +380,34 @@ class Reader:
         return url
 
 
+def split_url(text: str) -> SplitResult | None:
+    """Return the parts of an http(s) URL, None if the text is none."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # raises if it is not a number
+    except ValueError:
+        return None
+    return parts if parts.scheme in {"http", "https"} and parts.hostname else None
+
+
 def _is_short_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 9
 
 
-_BLOCK = 16  # bytes: the AES block, and the IV that precedes the ciphertext
-_HEX = re.compile(r"[0-9a-fA-F]{32,}")
-_MARKED = "encrypted:"
-_PLAIN = "plain:"
+def parse_kind(text: str) -> ProbeKind | None:
+    """Return a kind of probe by its name, or None."""
+    return ProbeKind(text) if text in set(ProbeKind) else None
 
 
-class UndecryptableError(Exception):
-    """The key does not decrypt a secret that looks encrypted.
-
-    ``marked``: the secret begins with ``encrypted:``.
-    """
-
-    def __init__(self, *, marked: bool) -> None:
-        super().__init__()
-        self.marked = marked
+def parse_hours(text: str) -> float | None:
+    """Return a number of hours above 0, MOST_HOURS at most, or None."""
+    hours = parse_number(text)
+    return hours if 0 < hours <= MOST_HOURS else None
 
 
-def decrypt(stored: str, infra_key: str) -> str:
-    """Return the secret in ``stored``, plain or encrypted; raise UndecryptableError.
-
-    PixelHub encrypts with AES-256-CBC and PKCS#7 padding; the key is the SHA-256 of
-    INFRA_SECRET_KEY, even of an empty one. It stores base64 of IV and ciphertext, some versions
-    after ``encrypted:``. 32 or more hex digits, and a text after ``plain:``, are always plain.
-    """
-    if stored.startswith(_PLAIN):
-        return stored.removeprefix(_PLAIN)
-    marked = stored.startswith(_MARKED)
-    raw = b"" if _HEX.fullmatch(stored) else _base64(stored.removeprefix(_MARKED).strip())
-    if len(raw) < 2 * _BLOCK or len(raw) % _BLOCK:
-        if marked:
-            raise UndecryptableError(marked=True)
-        return stored
-    key = hashlib.sha256(infra_key.encode("utf-8", "surrogateescape")).digest()
-    decryptor = Cipher(algorithms.AES(key), modes.CBC(raw[:_BLOCK])).decryptor()
-    unpadder = padding.PKCS7(_BLOCK * 8).unpadder()
-    try:
-        padded = decryptor.update(raw[_BLOCK:]) + decryptor.finalize()
-        secret = (unpadder.update(padded) + unpadder.finalize()).decode().strip()
-    except ValueError:  # wrong padding or not UTF-8: encrypted with another key
-        raise UndecryptableError(marked=marked) from None
-    # Secrets are sent in a header, so unprintable text is the result of a wrong key. Blanks are
-    # stripped: headers lose them, and requests rejects leading ones.
-    if not secret or not secret.isprintable():
-        raise UndecryptableError(marked=marked)
-    return secret
-
-
-def _base64(text: str) -> bytes:
-    """Decode base64 with or without padding; empty if it is invalid."""
-    bare = text.rstrip("=")
-    try:
-        return base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        return b""
+def is_number(text: str) -> bool:
+    """Whether a text has the form of a telephone number with country code: 8 to 15 digits."""
+    return text.isascii() and text.isdigit() and 8 <= len(text) <= 15
 
 
 def parse_number(text: str) -> float:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import URL, make_url
+from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from zapwatch.cli import WRONG_USAGE, manual, parser
-from zapwatch.config.gateway import MessageSourceKind
+from zapwatch.config.files import read_web_config
 from zapwatch.config.load import ENVIRONMENT, load
-from zapwatch.config.readers import Reader, SettingsError, fingerprint
+from zapwatch.config.readers import MessageSourceKind, Reader, SettingsError, fingerprint
 from zapwatch.config.settings import (
     BY_KEY,
     ONE_GATEWAY,
@@ -26,7 +26,6 @@ from zapwatch.config.settings import (
     Setting,
     Settings,
 )
-from zapwatch.config.web import read_web_config
 
 _SHORTEST_TOKEN = 16  # characters
 _OTHERS_MAY_READ_OR_WRITE = 0o006
@@ -132,24 +131,10 @@ def _rows_of_gateways(settings: Settings) -> Iterator[tuple[str, str, str]]:
     file = settings.sources.values.get("GATEWAYS_FILE", "").strip()
     for gateway in settings.gateways if file else ():
         yield f"{gateway.name}: type", gateway.type, file
-        for key, row in BY_KEY.items():
-            if key in gateway.said:
-                yield f"{gateway.name}: {key}", _shown(row, _text(gateway, key)), gateway.said[key]
-
-
-def _text(gateway: GatewaySettings, key: str) -> str:
-    """Format a gateway's value as in an ``.env``."""
-    if key.startswith("probe"):
-        value = getattr(gateway.probe, key.removeprefix("probe").removeprefix("_") or "kind")
-    else:
-        value = getattr(gateway, "base_url" if key == "url" else key)
-    if key == "ignore":
-        return ",".join(value)
-    if isinstance(value, Mapping):
-        return ",".join(f"{channel}={one}" for channel, one in value.items())
-    if isinstance(value, URL):
-        return value.render_as_string(hide_password=False)
-    return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
+        for key, (text, origin) in gateway.said.items():
+            # Decrypted, as above.
+            shown = gateway.secret if key == "secret" else text
+            yield f"{gateway.name}: {key}", _shown(BY_KEY[key], shown), origin
 
 
 def _missing(settings: Settings) -> Iterator[str]:
@@ -181,11 +166,9 @@ def _unsafe(settings: Settings) -> Iterator[str]:
     if not (has_tls or _is_loopback(settings.exporter_listen.host)):
         yield f"EXPORTER_LISTEN is {settings.exporter_listen}: other machines reach it without TLS"
     for gateway in settings.gateways:
-        parts = urlsplit(gateway.base_url)
-        if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        if _is_readable(gateway.base_url):
             yield f"{gateway.base_url} has no TLS: the gateway's secret can be read on the network"
-        parts = urlsplit(gateway.replay_url)
-        if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        if _is_readable(gateway.replay_url):
             yield (
                 f"MESSAGE_REPLAY_URL of {gateway.name} has no TLS: the messages that are "
                 "delivered again can be read on the network"
@@ -194,8 +177,7 @@ def _unsafe(settings: Settings) -> Iterator[str]:
         (settings.prometheus_url, settings.prometheus_password),
         (settings.alertmanager_url, settings.alertmanager_password),
     ):
-        parts = urlsplit(url)
-        if password and parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        if password and _is_readable(url):
             yield f"{url} has no TLS: its password can be read on the network"
 
 
@@ -229,7 +211,7 @@ def _reused(settings: Settings) -> Iterator[str]:
 def _files_with_secrets(settings: Settings) -> list[str]:
     origins = [settings.sources.origins.get(name, "") for name in SECRETS]
     for gateway in settings.gateways:
-        origins += [origin for key, origin in gateway.said.items() if BY_KEY[key].secret]
+        origins += [origin for key, (_, origin) in gateway.said.items() if BY_KEY[key].secret]
     # In "FILE, which OTHER names", the secret is in FILE.
     files = (origin.partition(", which ")[0] for origin in origins)
     return [file for file in dict.fromkeys(files) if file and file != ENVIRONMENT]
@@ -244,6 +226,12 @@ def _is_open(file: str) -> bool:
 
 def _open_file(file: str) -> str:
     return f"{file} holds secrets, and everybody on this machine can read or change it: chmod o="
+
+
+def _is_readable(url: str) -> bool:
+    """Whether others can read what is sent to a URL over the network."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and not _is_loopback(parts.hostname or "")
 
 
 def _is_loopback(host: str) -> bool:

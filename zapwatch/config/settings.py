@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import URL
 
 from zapwatch.channels import ByName, Channel, NamedChannel
-from zapwatch.config.gateway import (
+from zapwatch.config.readers import (
+    MOST_HOURS,
+    MOST_SECONDS,
     AuditMode,
+    Listen,
     MessageSourceKind,
     ProbeKind,
+    Reader,
     ReplayMode,
     SilenceMode,
     is_number,
-    read_kinds,
-    read_line,
-    read_numbers,
+    parse_hours,
+    parse_kind,
 )
-from zapwatch.config.readers import MOST_HOURS, MOST_SECONDS, Listen, Reader
 from zapwatch.gateways import TYPES
 
 if TYPE_CHECKING:
@@ -60,6 +62,25 @@ class Setting:
     def read(self, reader: Reader) -> Any:
         """Return the value; raise SettingsError."""
         return self.parse(reader, self.name, self.default)
+
+
+def _access(prefix: str, program: str) -> tuple[Setting, ...]:
+    """Return the settings of a program's own HTTP Basic and certificates."""
+    return (
+        Setting(
+            f"{prefix}_USER",
+            Reader.user,
+            "",
+            f"{program} user, where it asks for one (HTTP Basic)",
+        ),
+        Setting(f"{prefix}_PASSWORD", Reader.verbatim, "", "that user's password", secret=True),
+        Setting(
+            f"{prefix}_CA_FILE",
+            Reader.certificates,
+            "",
+            "PEM file with the certificates to trust instead of the public ones",
+        ),
+    )
 
 
 SETTINGS = (
@@ -112,7 +133,7 @@ SETTINGS = (
     ),
     Setting(
         "WPP_GATEWAY_NAME",
-        Reader.label,
+        partial(Reader.line, most=63),
         "wpp",
         "value of the label `gateway`",
     ),
@@ -269,7 +290,11 @@ SETTINGS = (
     ),
     Setting(
         "SILENT_HOURS_OVERRIDES",
-        Reader.hours_by_channel,
+        partial(
+            Reader.by_channel,
+            parse=parse_hours,
+            form=f"channel=hours, as in imobsites=72,loja=1.5, and at most {MOST_HOURS} hours",
+        ),
         "",
         "for single channels: `imobsites=72,loja=1.5`; in gateways.yaml also a key "
         "for each: `loja: 1.5`",
@@ -392,25 +417,7 @@ SETTINGS = (
         "http://127.0.0.1:9090",
         "Prometheus from which the page reads ages, alerts and history",
     ),
-    Setting(
-        "PROMETHEUS_USER",
-        Reader.user,
-        "",
-        "Prometheus' user, where it asks for one (HTTP Basic)",
-    ),
-    Setting(
-        "PROMETHEUS_PASSWORD",
-        Reader.verbatim,
-        "",
-        "that user's password",
-        secret=True,
-    ),
-    Setting(
-        "PROMETHEUS_CA_FILE",
-        Reader.certificates,
-        "",
-        "PEM file with the certificates to trust instead of the public ones",
-    ),
+    *_access("PROMETHEUS", "Prometheus'"),
     Setting(
         "ALERTMANAGER_URL",
         Reader.base_url,
@@ -418,25 +425,7 @@ SETTINGS = (
         "Alertmanager whose health the page shows and to which it links for a silence: an "
         "address that browsers reach too",
     ),
-    Setting(
-        "ALERTMANAGER_USER",
-        Reader.user,
-        "",
-        "Alertmanager's user, where it asks for one (HTTP Basic)",
-    ),
-    Setting(
-        "ALERTMANAGER_PASSWORD",
-        Reader.verbatim,
-        "",
-        "that user's password",
-        secret=True,
-    ),
-    Setting(
-        "ALERTMANAGER_CA_FILE",
-        Reader.certificates,
-        "",
-        "PEM file with the certificates to trust instead of the public ones",
-    ),
+    *_access("ALERTMANAGER", "Alertmanager's"),
     Setting(
         "HOOK_EXTERNAL_URL",
         Reader.external_url,
@@ -497,7 +486,11 @@ SETTINGS = (
     ),
     Setting(
         "PROBE_OVERRIDES",
-        read_kinds,
+        partial(
+            Reader.by_channel,
+            parse=parse_kind,
+            form="channel=off, query, delivery or echo, as in loja=echo",
+        ),
         "",
         "for single channels: `loja=echo,imobsites=off`; in gateways.yaml also a key "
         "for each: `loja: echo`",
@@ -528,7 +521,13 @@ SETTINGS = (
     ),
     Setting(
         "PROBE_ECHO_NUMBERS",
-        read_numbers,
+        partial(
+            Reader.by_channel,
+            parse=lambda text: text if is_number(text) else None,
+            form="channel=number, the number with its country code and digits only, as in "
+            "loja=5500000000001",
+            unique="number",
+        ),
         "",
         "the numbers of your own channels: `loja=5500000000001,obra=5500000000002`. Echoes go "
         "to these numbers only; in gateways.yaml also a key for each: `loja: 5500000000001`",
@@ -538,7 +537,7 @@ SETTINGS = (
     ),
     Setting(
         "PROBE_ECHO_TEXT",
-        read_line,
+        partial(Reader.line, most=500),
         "Zapwatch: does this arrive?",
         "text of an echo, followed by the token that identifies it",
         key="probe_echo_text",
@@ -687,8 +686,8 @@ class GatewaySettings:
     silence_state_file: Path
     allow_restart: bool
     probe: ProbeSettings
-    said: Mapping[str, str] = field(compare=False, repr=False)
-    """Origin of each key that gateways.yaml sets; the others are from the ``.env``."""
+    said: Mapping[str, tuple[str, str]] = field(compare=False, repr=False)
+    """Text and origin of each key that gateways.yaml sets; the others are from the ``.env``."""
     channels: tuple[NamedChannel, ...] = ()
     """Channels of a gateway without a list of its own; its ``secret`` is empty."""
     requests_per_month: int | None = None

@@ -6,32 +6,38 @@ import argparse
 import os
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from zapwatch.alertmanager import AlertmanagerError, check_file, ways_to_people
 from zapwatch.cli import WRONG_USAGE, manual, parser, printable
-from zapwatch.config.files import parse_pixelhub_env, read_env_text, read_secrets, secret_in
-from zapwatch.config.gateway import MessageSourceKind
+from zapwatch.config.files import (
+    hook_link,
+    local_address,
+    parse_pixelhub_env,
+    read_env_text,
+    read_secrets,
+    read_web_config,
+    secret_in,
+)
 from zapwatch.config.load import DEFAULT_ENV_FILE, parse
-from zapwatch.config.readers import Reader, SettingsError
+from zapwatch.config.readers import MessageSourceKind, Reader, SettingsError
 from zapwatch.config.settings import BY_NAME, PIXELHUB, Settings
-from zapwatch.config.web import hook_link, local_address, read_web_config
 from zapwatch.gateways import NAMED_CHANNELS, PUBLIC_URLS, TYPES
 from zapwatch.gateways.base import GatewayError
 from zapwatch.messages.webhook_log import MessageLogError
 from zapwatch.server import fail
-from zapwatch.setup import trials
-from zapwatch.setup.asking import (
+from zapwatch.setup import dialog
+from zapwatch.setup.dialog import (
     LANGUAGES,
     Console,
     StoppedError,
+    _,
     choose_language,
     has_terminal,
     language_of,
 )
-from zapwatch.setup.asking import translate as _
 from zapwatch.setup.files import (
     INSTALLED,
     AlertmanagerFiles,
@@ -239,10 +245,22 @@ class Setup:
         self._env.update(self._pending)
         self._pending.clear()
 
+    def _until_it_works(self, ask: Callable[[], bool]) -> bool:
+        """Repeat a step until it works or its answers are kept, then write them.
+
+        ``ask`` prompts, tries the answers and returns whether they work. Returns False if they do
+        not and there is no one to ask; raises StoppedError.
+        """
+        while not ask():
+            if self._console.assume:
+                return False
+            if not self._again():
+                break
+        self._keep()
+        return True
+
     def _again(self) -> bool:
         """Offer to repeat the step after a failure; raise StoppedError."""
-        if self._console.assume:
-            raise _FailedError
         answer = self._console.choice(
             _("What now?"),
             [
@@ -259,43 +277,40 @@ class Setup:
 
     # Steps.
 
+    def _title(self, number: str, text: str) -> None:
+        self._console.say()
+        self._console.say(f"{number} {text}")
+
     def _gateway(self) -> bool:
-        say = self._console.say
-        say()
-        say("1/4 " + _("The gateway"))
+        self._title("1/4", _("The gateway"))
         if self._value("GATEWAYS_FILE"):
-            say(_("GATEWAYS_FILE names several gateways; they stay as they are."))
+            self._console.say(_("GATEWAYS_FILE names several gateways; they stay as they are."))
             return True
         is_given = any(name.startswith("WPP_GATEWAY_") for name in self._given)
         is_known = bool(self._value("WPP_GATEWAY_BASE_URL")) and not is_given
         if is_known and self._try_gateway() and self._console.confirm(_("Keep it?"), default=True):
             return True
+        return self._until_it_works(self._ask_gateway)
+
+    def _ask_gateway(self) -> bool:
         names = _NAMES | {"wrapper": _("PixelHub's own gateway (WPPConnect behind PixelHub)")}
-        kinds = [(kind, names.get(kind, kind)) for kind in TYPES]
-        try:
-            while True:
-                kind = self._given.get("WPP_GATEWAY_TYPE") or self._console.choice(
-                    _("Which gateway do you run?"),
-                    kinds,
-                    self._value("WPP_GATEWAY_TYPE") or "wrapper",
-                )
-                BY_NAME["WPP_GATEWAY_TYPE"].read(Reader({"WPP_GATEWAY_TYPE": kind}))
-                self._pending["WPP_GATEWAY_TYPE"] = kind
-                if kind in {"wrapper", "whapi"}:
-                    self._pixelhub()
-                if kind in PUBLIC_URLS:
-                    # PixelHub's file may still name a previous gateway.
-                    self._pending.setdefault("WPP_GATEWAY_BASE_URL", PUBLIC_URLS[kind])
-                self._ask("WPP_GATEWAY_BASE_URL", _("Address of the gateway, with its port"))
-                if kind in NAMED_CHANNELS:
-                    self._ask("WPP_GATEWAY_NAME", _("Name of the channel"))
-                self._ask("WPP_GATEWAY_SECRET", _("Its key (secret, API key or token)"))
-                if self._try_gateway() or not self._again():
-                    break
-        except _FailedError:
-            return False
-        self._keep()
-        return True
+        kind = self._given.get("WPP_GATEWAY_TYPE") or self._console.choice(
+            _("Which gateway do you run?"),
+            [(kind, names.get(kind, kind)) for kind in TYPES],
+            self._value("WPP_GATEWAY_TYPE") or "wrapper",
+        )
+        BY_NAME["WPP_GATEWAY_TYPE"].read(Reader({"WPP_GATEWAY_TYPE": kind}))
+        self._pending["WPP_GATEWAY_TYPE"] = kind
+        if kind in {"wrapper", "whapi"}:
+            self._pixelhub()
+        if kind in PUBLIC_URLS:
+            # PixelHub's file may still name a previous gateway.
+            self._pending.setdefault("WPP_GATEWAY_BASE_URL", PUBLIC_URLS[kind])
+        self._ask("WPP_GATEWAY_BASE_URL", _("Address of the gateway, with its port"))
+        if kind in NAMED_CHANNELS:
+            self._ask("WPP_GATEWAY_NAME", _("Name of the channel"))
+        self._ask("WPP_GATEWAY_SECRET", _("Its key (secret, API key or token)"))
+        return self._try_gateway()
 
     def _pixelhub(self) -> None:
         """Prompt for PixelHub's .env, which has most of the answers."""
@@ -326,7 +341,7 @@ class Setup:
     def _try_gateway(self) -> bool:
         try:
             settings = self._parsed()
-            channels = trials.list_channels(settings)
+            channels = dialog.list_channels(settings)
         except SettingsError as error:
             self._console.warn(f"✗ {error}")
             if "INFRA_SECRET_KEY" in str(error) and not self._console.assume:
@@ -335,7 +350,7 @@ class Setup:
             return False
         except GatewayError as error:
             kind = self._value("WPP_GATEWAY_TYPE") or "wrapper"
-            likely = trials.hint(kind, error.reason)
+            likely = dialog.hint(kind, error.reason)
             self._console.warn(f"✗ {error.reason}: {error.detail}")
             self._console.warn("  " + _("Most likely:") + f" {likely}")
             return False
@@ -348,9 +363,7 @@ class Setup:
         return True
 
     def _messages(self) -> bool:
-        say = self._console.say
-        say()
-        say("2/4 " + _("Messages: they reveal a frozen session"))
+        self._title("2/4", _("Messages: they reveal a frozen session"))
         if self._value("GATEWAYS_FILE"):
             return True
         kind = self._value("WPP_GATEWAY_TYPE") or "wrapper"
@@ -367,23 +380,18 @@ class Setup:
         url = self._given.get("MESSAGE_LOG_URL") or self._value("MESSAGE_LOG_URL")
         if known == MessageSourceKind.LOG and url.lower() == "none":
             known = MessageSourceKind.NONE
-        try:
-            while True:
-                source = self._given.get("MESSAGE_SOURCE") or self._console.choice(
-                    _("Which message source?"),
-                    [(one.value, texts[one]) for one in sources],
-                    known,
-                )
-                BY_NAME["MESSAGE_SOURCE"].read(Reader({"MESSAGE_SOURCE": source}))
-                self._pending["MESSAGE_SOURCE"] = source
-                if source == MessageSourceKind.LOG:
-                    self._database()
-                if self._try_messages(source) or not self._again():
-                    break
-        except _FailedError:
-            return False
-        self._keep()
-        return True
+
+        def ask() -> bool:
+            source = self._given.get("MESSAGE_SOURCE") or self._console.choice(
+                _("Which message source?"), [(one.value, texts[one]) for one in sources], known
+            )
+            BY_NAME["MESSAGE_SOURCE"].read(Reader({"MESSAGE_SOURCE": source}))
+            self._pending["MESSAGE_SOURCE"] = source
+            if source == MessageSourceKind.LOG:
+                self._database()
+            return self._try_messages(source)
+
+        return self._until_it_works(ask)
 
     def _database(self) -> None:
         url = self._given.get("MESSAGE_LOG_URL") or self._value("MESSAGE_LOG_URL")
@@ -415,7 +423,7 @@ class Setup:
         if source != MessageSourceKind.LOG:
             return True
         try:
-            heard = trials.count_recent(self._parsed(needs_log=True))
+            heard = dialog.count_recent(self._parsed(needs_log=True))
         except (SettingsError, MessageLogError) as error:
             self._console.warn(f"✗ {error}")
             self._log_failed = True
@@ -433,8 +441,7 @@ class Setup:
 
     def _people(self) -> bool:
         console = self._console
-        console.say()
-        console.say("3/4 " + _("Who is notified when a person has to act?"))
+        self._title("3/4", _("Who is notified when a person has to act?"))
         present = self._files.present()
         if present is not None and not self._may_replace(present):
             if self._files.is_foreign:
@@ -507,9 +514,7 @@ class Setup:
                 return chosen
             way = WAYS[name]
             self._console.say(f"  {way.help()}")
-            values = {}
-            for field in way.fields:
-                values[field.name] = self._field(field)
+            values = {field.name: self._field(field) for field in way.fields}
             chosen.append((name, values))
 
     def _field(self, field: Field) -> str:
@@ -519,7 +524,7 @@ class Setup:
         return ask(field.question(), check=field.check)
 
     def _send_test(self, config: Mapping[str, object]) -> bool:
-        program = trials.find_alertmanager()
+        program = dialog.find_alertmanager()
         if program is None:
             self._console.say(_("Alertmanager is not installed yet. Later: zapwatch notify --test"))
             return True
@@ -527,7 +532,7 @@ class Setup:
             return True
         try:
             check_file(self._files.file)
-            return trials.send_trial(
+            return dialog.send_trial(
                 program,
                 config,
                 self._files.address,
@@ -539,23 +544,18 @@ class Setup:
 
     def _heartbeat(self) -> bool:
         console = self._console
-        console.say()
-        console.say("4/4 " + _("Who is notified when this machine itself is down?"))
+        self._title("4/4", _("Who is notified when this machine itself is down?"))
         console.say("  " + _("A service elsewhere (Healthchecks, Uptime Kuma's push) is called"))
         console.say("  " + _("every minute, and notifies you when the calls stop."))
-        while True:
+
+        def ask() -> bool:
             url = self._ask("HEARTBEAT_URL", _("Its address (empty: none)"))
-            why = trials.try_heartbeat(url) if url else ""
-            if not why:
-                break
-            console.warn(f"✗ {why}")
-            try:
-                if not self._again():
-                    break
-            except _FailedError:
-                return False
-        self._keep()
-        return True
+            why = dialog.try_heartbeat(url) if url else ""
+            if why:
+                console.warn(f"✗ {why}")
+            return not why
+
+        return self._until_it_works(ask)
 
     def _summary(self, *, runs_next: bool) -> None:
         say = self._console.say
@@ -590,10 +590,6 @@ class Setup:
         """Whether systemd runs the programs, as after ``make install``."""
         is_installed = self._env.path.resolve().parent == INSTALLED
         return is_installed and shutil.which("systemctl") is not None
-
-
-class _FailedError(Exception):
-    """An answer does not work, with --yes."""
 
 
 def _flags(options: argparse.Namespace) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from zapwatch.config.readers import SettingsError
-from zapwatch.setup.asking import translate as _
+from zapwatch.setup.dialog import Check, _, accept
 
 _MAIL_PORTS_WITHOUT_STARTTLS = {25, 465}
 _NTFY_TITLE = "{{ (index .alerts 0).annotations.summary }} ({{ .status }})"
@@ -21,7 +21,7 @@ class Field:
 
     name: str
     question: Callable[[], str]
-    check: Callable[[str], None]
+    check: Check = accept
     secret: bool = False
     is_asked: bool = True
     """False: only ``--tell`` can set it."""
@@ -41,10 +41,6 @@ class Way:
 def _needed(value: str) -> None:
     if not value:
         raise SettingsError(_("A value is required."))
-
-
-def _anything(_value: str) -> None:
-    """Accept any value."""
 
 
 def _url(value: str) -> None:
@@ -163,9 +159,9 @@ WAYS: Mapping[str, Way] = {
         (
             Field("to", lambda: _("To (several with commas)"), _address),
             Field("smarthost", lambda: _("Mail server and port"), _server),
-            Field("username", lambda: _("User (empty: none)"), _anything),
-            Field("password", lambda: _("Password"), _anything, secret=True),
-            Field("from", lambda: _("From (empty: the user)"), _anything),
+            Field("username", lambda: _("User (empty: none)")),
+            Field("password", lambda: _("Password"), secret=True),
+            Field("from", lambda: _("From (empty: the user)")),
         ),
         _email,
     ),
@@ -188,7 +184,7 @@ WAYS: Mapping[str, Way] = {
         ),
         (
             Field("url", lambda: _("Address of the topic"), _url),
-            Field("token", lambda: _("Access token (empty: none)"), _anything, secret=True),
+            Field("token", lambda: _("Access token (empty: none)"), secret=True),
         ),
         _ntfy,
     ),

@@ -17,7 +17,7 @@ from babel.messages.pofile import read_po
 
 from reconnect_hook import dashboard as package
 from reconnect_hook.alerts import RepairCause
-from reconnect_hook.dashboard import strings
+from reconnect_hook.dashboard import i18n
 from reconnect_hook.dashboard.channel_view import ChannelHealth
 from reconnect_hook.dashboard.qr import QrState
 from reconnect_hook.dashboard.snapshot import Problem
@@ -88,12 +88,12 @@ def _texts(file: IO[bytes]) -> dict[object, str]:
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (ChannelHealth, strings.KINDS),
-        (ChannelHealth, strings.MEANINGS),
-        (Outcome, strings.OUTCOMES),
-        (RepairCause, strings.REASONS),
-        (Problem, strings.TROUBLES),
-        (QrState, strings.QR_STATES),
+        (ChannelHealth, i18n.KINDS),
+        (ChannelHealth, i18n.MEANINGS),
+        (Outcome, i18n.OUTCOMES),
+        (RepairCause, i18n.REASONS),
+        (Problem, i18n.TROUBLES),
+        (QrState, i18n.QR_STATES),
     ],
 )
 def test_there_are_words_for_everything(names: type, said: dict[str, object]) -> None:

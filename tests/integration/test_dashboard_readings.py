@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconnect_hook.dashboard.prometheus import (
+from reconnect_hook.dashboard.readings import (
     Prometheus,
     Series,
     SourceError,

@@ -11,13 +11,17 @@ from unittest.mock import Mock
 
 import pytest
 
-from reconnect_hook.dashboard.direct import LIST_SECONDS, DirectReader, MessageWeek, MessageWeeks
-from reconnect_hook.dashboard.prometheus import ChannelMetrics, GatewayReadings
-from reconnect_hook.dashboard.timeline import quarter_at
+from reconnect_hook.dashboard.readings import (
+    LIST_SECONDS,
+    ChannelMetrics,
+    DirectReader,
+    GatewayReadings,
+)
+from reconnect_hook.dashboard.timeline import MessageWeek, MessageWeeks, quarter_at
 from tests.support.clock import HandMovedClock
 from tests.support.waiting import wait_until
 from zapwatch.channels import Channel, Status
-from zapwatch.config.gateway import MessageSourceKind
+from zapwatch.config.readers import MessageSourceKind
 from zapwatch.gateways.base import ChannelList, GatewayError, GatewayErrorKind, Operation
 from zapwatch.messages.history import History
 from zapwatch.messages.log_tailer import ActivitySnapshot
