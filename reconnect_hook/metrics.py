@@ -8,7 +8,6 @@ import time
 from collections import Counter as Counted
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -188,10 +187,8 @@ class OfGateway:
         self._metrics.remove(labels)
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
-    present: dict[str, Present]
-    audits: dict[str, dict[str, LastAudit]]
+_State = tuple[dict[str, Present], dict[str, dict[str, LastAudit]]]
+"""What the repairs and the last audits of each gateway are."""
 
 
 class LatestPages:
@@ -239,10 +236,10 @@ class _StateCollector(Collector):
         self._audits = audits
         self._reader = ThreadPoolExecutor(1, "state of metrics")
         self._lock = threading.Lock()
-        self._reading: Future[_Read] | None = None
+        self._reading: Future[_State] | None = None
         self._reading_since = 0.0
 
-    def _read(self) -> _Read:
+    def _read(self) -> _State:
         """Return the state; raise StateError or TimeoutError.
 
         All scrapes share one read: a hanging state costs one thread, and each scrape one second at
@@ -256,11 +253,9 @@ class _StateCollector(Collector):
             left = self._reading_since + _READ_SECONDS - time.monotonic()
         return reading.result(max(0.0, left))
 
-    def _ask(self) -> _Read:
-        return _Read(
-            {name: one.present() for name, one in self._histories.copy().items()},
-            {name: one.last() for name, one in self._audits.copy().items()},
-        )
+    def _ask(self) -> _State:
+        present = {name: one.present() for name, one in self._histories.copy().items()}
+        return present, {name: one.last() for name, one in self._audits.copy().items()}
 
     def describe(self) -> list[Metric]:
         """Return nothing, so that registering does not collect."""
@@ -269,10 +264,9 @@ class _StateCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Return the families of the current state; none while it is unreadable."""
         try:
-            read = self._read()
+            states, audits = self._read()
         except (StateError, TimeoutError):
             return
-        states = read.present
         if not states:
             return
         repairs = [one for present in states.values() for one in present.waiting.values()]
@@ -288,7 +282,7 @@ class _StateCollector(Collector):
         )
         yield from _of_repairs(states)
         yield from _of_probes(states)
-        yield from _of_audits(read.audits)
+        yield from _of_audits(audits)
 
 
 def _by_channel(name: str, words: str, *labels: str) -> GaugeMetricFamily:

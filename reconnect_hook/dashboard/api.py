@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from flask import Blueprint, Response, abort, request
-from werkzeug.exceptions import HTTPException, TooManyRequests
+from werkzeug.exceptions import HTTPException
 
-from reconnect_hook.app import as_json
+from reconnect_hook.app import as_json, as_json_error
 from reconnect_hook.attempt_log import LoggedAttempt
 from reconnect_hook.auth import TokenAuth
 from reconnect_hook.dashboard.channel_view import (
@@ -290,10 +290,8 @@ def _logged(attempt: LoggedAttempt) -> dict[str, object]:
 
 
 def _http_error(error: HTTPException) -> Response:
-    response = as_json(error.code or 500, {"error": error.name})
+    response = as_json_error(error)
     if error.code == 401:
         # Not Basic: a browser would open its own password dialog.
         response.headers["WWW-Authenticate"] = 'Bearer realm="Zapwatch"'
-    if isinstance(error, TooManyRequests):
-        response.headers["Retry-After"] = str(error.retry_after)
     return response

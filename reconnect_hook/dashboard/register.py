@@ -200,14 +200,14 @@ class LoginPage:
 
     def _log_in(self) -> AnyResponse:
         try:
-            right = self._auth.log_in(request.form.get("token", ""))
+            self._auth.log_in(request.form.get("token", ""))
+        except Unauthorized:
+            return make_response(self._form(_("Wrong password.")), 401)
         except TooManyRequests:
             words = _("After %(count)s wrong passwords, please wait a minute.", count=WRONG_TOKENS)
             blocked = make_response(self._form(words), 429)
             blocked.headers.set(*RETRY_LATER)
             return blocked
-        if not right:
-            return make_response(self._form(_("Wrong password.")), 401)
         response = redirect(_local(request.args.get("next", "")), 303)
         self._auth.begin_session(response)
         return response

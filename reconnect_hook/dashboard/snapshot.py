@@ -34,12 +34,10 @@ from reconnect_hook.dashboard.readings import (
 )
 from reconnect_hook.dashboard.timeline import (
     DayTimelines,
+    DrawnStrips,
     MessageWeeks,
     Shares,
-    TimelineSpan,
-    cells_of,
     first_quarter_at,
-    spans_of,
 )
 from reconnect_hook.history import Present
 from reconnect_hook.scan_links import ScanLinks
@@ -84,22 +82,6 @@ class GatewayPanel:
         channel = controller.workers.channel_of(name)
         told = controller.workers.numbers.get(channel.key) or self.direct.numbers.get(channel.key)
         return controller.gateway.probe.echo_numbers.of(channel) or told
-
-
-class DrawnStrips(NamedTuple):
-    """A gateway's strips from Prometheus' last answer."""
-
-    first: int
-    """Their first quarter."""
-    by_key: Mapping[str, tuple[TimelineSpan, ...]]
-    shares: Mapping[str, Shares]
-
-    def since(self, first: int, key: str) -> tuple[TimelineSpan, ...]:
-        """Return a channel's strip from the quarter ``first`` on; empty if unknown."""
-        strip = self.by_key.get(key, ())
-        if first == self.first or not strip:
-            return strip
-        return spans_of(cells_of(strip, self.first), first)
 
 
 class GatewayPanels:
