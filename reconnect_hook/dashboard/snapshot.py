@@ -96,7 +96,7 @@ class GatewayPanels:
         clock: Clock | None = None,
     ) -> None:
         self._supervisor = supervisor
-        self._settings = settings
+        self.settings = settings
         self._clock = clock
         self._prometheus = prometheus
         self._lock = threading.Lock()
@@ -124,7 +124,7 @@ class GatewayPanels:
             return known
         gateway = controller.gateway
         name = gateway.name
-        open_messages = partial(open_source, self._settings, gateway)
+        open_messages = partial(open_source, self.settings, gateway)
         direct = DirectReader(controller.client, gateway, open_messages, clock=self._clock)
         return GatewayPanel(
             name,
