@@ -8,6 +8,7 @@ import time
 from collections import Counter as Counted
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -66,17 +67,16 @@ class HookMetrics:
         self._histories: dict[str, RepairHistory] = {}
         self._last_audits: dict[str, AuditRepository] = {}
         self.registry.register(_StateCollector(self._histories, self._last_audits))
-        self._alerts = Counter(
+        counter = partial(Counter, registry=self.registry)
+        self._alerts = counter(
             "whatsapp_reconnect_alerts_total",
             "Alerts received, by status and result.",
             ["status", "result"],
-            registry=self.registry,
         )
-        self.attempts = Counter(
+        self.attempts = counter(
             "whatsapp_reconnect_attempts_total",
             "Finished repairs, by reason and outcome.",
             ["gateway", "channel", "reason", "outcome"],
-            registry=self.registry,
         )
         durations = Histogram(
             "whatsapp_reconnect_duration_seconds",
@@ -85,11 +85,10 @@ class HookMetrics:
             registry=self.registry,
             buckets=_REPAIR_BUCKETS,
         )
-        self.probes = Counter(
+        self.probes = counter(
             "whatsapp_channel_probes_total",
             "Finished probes, by kind and outcome.",
             ["gateway", "channel", "kind", "outcome"],
-            registry=self.registry,
         )
         self.probe_durations = Histogram(
             "whatsapp_channel_probe_duration_seconds",
@@ -98,17 +97,15 @@ class HookMetrics:
             registry=self.registry,
             buckets=_REPAIR_BUCKETS,
         )
-        self.audits = Counter(
+        self.audits = counter(
             "whatsapp_message_audits_total",
             "Finished audits of messages, by result.",
             ["gateway", "channel", "result"],
-            registry=self.registry,
         )
-        self.replays = Counter(
+        self.replays = counter(
             "whatsapp_messages_replayed_total",
             "Missed messages that were delivered again, by result.",
             ["gateway", "channel", "result"],
-            registry=self.registry,
         )
         for kind in (ProbeKind.QUERY, ProbeKind.DELIVERY, ProbeKind.ECHO):
             self.probe_durations.labels(kind)
