@@ -321,10 +321,15 @@ def _answer_errors(app: Flask) -> None:
     def http_error(error: HTTPException) -> Response:
         if isinstance(error, RequestEntityTooLarge):
             return as_json(413, {"error": f"the body is larger than {MAX_REQUEST_BYTES} bytes"})
-        response = as_json(error.code or 500, {"error": error.name})
-        if isinstance(error, TooManyRequests):
-            response.headers["Retry-After"] = str(error.retry_after)
-        return response
+        return as_json_error(error)
+
+
+def as_json_error(error: HTTPException) -> Response:
+    """Return the JSON response of an HTTP error; 429 carries Retry-After."""
+    response = as_json(error.code or 500, {"error": error.name})
+    if isinstance(error, TooManyRequests):
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
 
 
 def as_json(status: int, body: Mapping[str, object]) -> Response:

@@ -8,7 +8,7 @@ import time
 from collections import Counter as Counted
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -67,17 +67,16 @@ class HookMetrics:
         self._histories: dict[str, RepairHistory] = {}
         self._last_audits: dict[str, AuditRepository] = {}
         self.registry.register(_StateCollector(self._histories, self._last_audits))
-        self._alerts = Counter(
+        counter = partial(Counter, registry=self.registry)
+        self._alerts = counter(
             "whatsapp_reconnect_alerts_total",
             "Alerts received, by status and result.",
             ["status", "result"],
-            registry=self.registry,
         )
-        self.attempts = Counter(
+        self.attempts = counter(
             "whatsapp_reconnect_attempts_total",
             "Finished repairs, by reason and outcome.",
             ["gateway", "channel", "reason", "outcome"],
-            registry=self.registry,
         )
         durations = Histogram(
             "whatsapp_reconnect_duration_seconds",
@@ -86,11 +85,10 @@ class HookMetrics:
             registry=self.registry,
             buckets=_REPAIR_BUCKETS,
         )
-        self.probes = Counter(
+        self.probes = counter(
             "whatsapp_channel_probes_total",
             "Finished probes, by kind and outcome.",
             ["gateway", "channel", "kind", "outcome"],
-            registry=self.registry,
         )
         self.probe_durations = Histogram(
             "whatsapp_channel_probe_duration_seconds",
@@ -99,17 +97,15 @@ class HookMetrics:
             registry=self.registry,
             buckets=_REPAIR_BUCKETS,
         )
-        self.audits = Counter(
+        self.audits = counter(
             "whatsapp_message_audits_total",
             "Finished audits of messages, by result.",
             ["gateway", "channel", "result"],
-            registry=self.registry,
         )
-        self.replays = Counter(
+        self.replays = counter(
             "whatsapp_messages_replayed_total",
             "Missed messages that were delivered again, by result.",
             ["gateway", "channel", "result"],
-            registry=self.registry,
         )
         for kind in (ProbeKind.QUERY, ProbeKind.DELIVERY, ProbeKind.ECHO):
             self.probe_durations.labels(kind)
@@ -188,10 +184,8 @@ class OfGateway:
         self._metrics.remove(labels)
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
-    present: dict[str, Present]
-    audits: dict[str, dict[str, LastAudit]]
+_State = tuple[dict[str, Present], dict[str, dict[str, LastAudit]]]
+"""What the repairs and the last audits of each gateway are."""
 
 
 class LatestPages:
@@ -239,10 +233,10 @@ class _StateCollector(Collector):
         self._audits = audits
         self._reader = ThreadPoolExecutor(1, "state of metrics")
         self._lock = threading.Lock()
-        self._reading: Future[_Read] | None = None
+        self._reading: Future[_State] | None = None
         self._reading_since = 0.0
 
-    def _read(self) -> _Read:
+    def _read(self) -> _State:
         """Return the state; raise StateError or TimeoutError.
 
         All scrapes share one read: a hanging state costs one thread, and each scrape one second at
@@ -256,11 +250,9 @@ class _StateCollector(Collector):
             left = self._reading_since + _READ_SECONDS - time.monotonic()
         return reading.result(max(0.0, left))
 
-    def _ask(self) -> _Read:
-        return _Read(
-            {name: one.present() for name, one in self._histories.copy().items()},
-            {name: one.last() for name, one in self._audits.copy().items()},
-        )
+    def _ask(self) -> _State:
+        present = {name: one.present() for name, one in self._histories.copy().items()}
+        return present, {name: one.last() for name, one in self._audits.copy().items()}
 
     def describe(self) -> list[Metric]:
         """Return nothing, so that registering does not collect."""
@@ -269,10 +261,9 @@ class _StateCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Return the families of the current state; none while it is unreadable."""
         try:
-            read = self._read()
+            states, audits = self._read()
         except (StateError, TimeoutError):
             return
-        states = read.present
         if not states:
             return
         repairs = [one for present in states.values() for one in present.waiting.values()]
@@ -288,7 +279,7 @@ class _StateCollector(Collector):
         )
         yield from _of_repairs(states)
         yield from _of_probes(states)
-        yield from _of_audits(read.audits)
+        yield from _of_audits(audits)
 
 
 def _by_channel(name: str, words: str, *labels: str) -> GaugeMetricFamily:

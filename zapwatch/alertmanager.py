@@ -33,7 +33,7 @@ OWN_PATHS = ("/alerts", "/notifications", "/heartbeat")
 """Paths of the hook's webhooks, which do not reach people."""
 
 _CONNECT_SECONDS = 1.0
-_TEST_MINUTES = 2.0
+_TEST_HOURS = 2 / 60
 _AMTOOL_SECONDS = 60.0
 _COUNTER = re.compile(r'^alertmanager_(\w+)\{integration="(\w+)"[^}]*\} (\S+)$', re.MULTILINE)
 
@@ -138,7 +138,6 @@ class AlertmanagerApi:
 
     def send_test(self, seconds: float) -> None:
         """Post a test alert, which resolves by itself after two minutes."""
-        now = datetime.now(UTC)
         alert = {
             "labels": {
                 "alertname": TEST_ALERT,
@@ -151,21 +150,18 @@ class AlertmanagerApi:
                 "summary": "Test message of Zapwatch: nothing is wrong",
                 "description": "This is a test of Zapwatch's notifications. Nothing is to be done.",
             },
-            "startsAt": now.isoformat(),
-            "endsAt": (now + timedelta(minutes=_TEST_MINUTES)).isoformat(),
+            **_period(hours=_TEST_HOURS),
         }
         self._call("POST", "/api/v2/alerts", seconds, [alert])
 
     def mute(self, labels: Mapping[str, str], comment: str, hours: float, seconds: float) -> None:
         """Create a silence for alerts with these labels, for ``hours``."""
-        now = datetime.now(UTC)
         silence = {
             "matchers": [
                 {"name": name, "value": value, "isRegex": False, "isEqual": True}
                 for name, value in labels.items()
             ],
-            "startsAt": now.isoformat(),
-            "endsAt": (now + timedelta(hours=hours)).isoformat(),
+            **_period(hours),
             "createdBy": "Zapwatch",
             "comment": comment,
         }
@@ -197,6 +193,12 @@ class AlertmanagerApi:
             said = one_line(answer.raw[:1000].decode(errors="replace").strip())
             raise AlertmanagerError(f"{self.url} answers HTTP {answer.status}: {said}")
         return answer
+
+
+def _period(hours: float) -> dict[str, str]:
+    """Return begin and end of a period from now on, as the API has them."""
+    now = datetime.now(UTC)
+    return {"startsAt": now.isoformat(), "endsAt": (now + timedelta(hours=hours)).isoformat()}
 
 
 def check_file(path: Path) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from flask import Blueprint, Response, abort, request
-from werkzeug.exceptions import HTTPException, TooManyRequests
+from werkzeug.exceptions import HTTPException
 
-from reconnect_hook.app import as_json
+from reconnect_hook.app import as_json, as_json_error
 from reconnect_hook.attempt_log import LoggedAttempt
 from reconnect_hook.auth import TokenAuth
 from reconnect_hook.dashboard.channel_view import (
@@ -18,7 +18,6 @@ from reconnect_hook.dashboard.channel_view import (
     ChannelView,
 )
 from reconnect_hook.dashboard.scan import (
-    ask_pairing_code,
     create_link,
     pairing_answer,
     revoke_link,
@@ -49,7 +48,6 @@ class DashboardApi:
         self._auth = auth
         self._board = board
         self._panels = board.panels
-        self._links = board.panels.links
 
     def blueprint(self) -> Blueprint:
         """Return the routes. A channel id comes last in its path, since it may hold slashes."""
@@ -190,11 +188,10 @@ class DashboardApi:
         return as_json(202, {"accepted": True})
 
     def _scan_links(self) -> Response:
-        return as_json(200, {"links": [_scan_link(link) for link in self._links.valid()]})
+        return as_json(200, {"links": [_scan_link(link) for link in self._panels.links.valid()]})
 
     def _new_scan_link(self, channel: str) -> Response:
-        row, panel = self._board.known(channel), self._panels.of_request()
-        body = _body()
+        row, body = self._board.known(channel), _body()
         hours, name = body.get("hours", 24), usable_name(body.get("name", ""))
         kind = body.get("kind", LinkKind.SCAN)
         if not isinstance(kind, str) or kind not in HOURS:
@@ -204,21 +201,19 @@ class DashboardApi:
         if name is None:
             return _error(400, "name must be one line of 60 characters at most")
         try:
-            link, address = create_link(self._links, panel, row.channel, name, int(hours), kind)
+            link, address = create_link(self._panels, row.channel, name, int(hours), kind)
         except TooManyLinksError:
             return _error(409, f"the channel has {MOST_LINKS} valid links already: end one first")
         return as_json(201, {"url": address, **_scan_link(link)})
 
     def _end_scan_link(self, link: str) -> Response:
-        if not revoke_link(self._links, self._panels, link):
+        if not revoke_link(self._panels, link):
             abort(404)
         return Response(status=204)
 
     def _pairing_code(self, channel: str) -> Response:
         row, panel = self._board.known(channel), self._panels.of_request()
-        return pairing_answer(
-            lambda: ask_pairing_code(panel, row.channel, _body().get("phone")), hidden="other"
-        )
+        return pairing_answer(panel, row.channel, _body().get("phone"), shows_other=False)
 
     def _actions(self) -> OperatorActions:
         return self._panels.controller().actions
@@ -290,10 +285,8 @@ def _logged(attempt: LoggedAttempt) -> dict[str, object]:
 
 
 def _http_error(error: HTTPException) -> Response:
-    response = as_json(error.code or 500, {"error": error.name})
+    response = as_json_error(error)
     if error.code == 401:
         # Not Basic: a browser would open its own password dialog.
         response.headers["WWW-Authenticate"] = 'Bearer realm="Zapwatch"'
-    if isinstance(error, TooManyRequests):
-        response.headers["Retry-After"] = str(error.retry_after)
     return response

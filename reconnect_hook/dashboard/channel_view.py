@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from flask_babel import LazyString
 from flask_babel import lazy_gettext as _
 
 from reconnect_hook.dashboard.readings import ChannelMetrics, FiringAlert, GatewayReadings
@@ -38,11 +39,6 @@ class ChannelHealth(enum.StrEnum):
     NEVER_HEARD = "never-heard"
     UNKNOWN = "unknown"
     CONNECTED = "connected"
-
-    @property
-    def rank(self) -> int:
-        """Position in order of urgency, 0 for the most urgent."""
-        return _ORDER.index(self)
 
     @property
     def needs_attention(self) -> bool:
@@ -188,7 +184,6 @@ CHART_HEIGHT = 100
 class Bar:
     """One hour of the chart: the height of received messages, and of sent ones stacked above."""
 
-    left: int
     received: float
     sent: float
     hour: HourCounts
@@ -251,8 +246,7 @@ def build_chart(hours: Sequence[HourCounts]) -> Chart | None:
     totals = [(hour.received or 0) + (hour.sent or 0) for hour in shown]
     scale = CHART_HEIGHT / max([*totals, 1])
     bars = tuple(
-        Bar(index, (hour.received or 0) * scale, (hour.sent or 0) * scale, hour)
-        for index, hour in enumerate(shown)
+        Bar((hour.received or 0) * scale, (hour.sent or 0) * scale, hour) for hour in shown
     )
     return Chart(
         bars,
@@ -306,21 +300,24 @@ class RecentRepairs:
         return {key: tuple(sorted(quarters.items())) for key, quarters in helped.items()}
 
 
-SHOWS = {
-    "all": _("All channels"),
-    "attention": _("Need attention"),
-    "trouble": _("Failing"),
-    "paused": _("Auto-reconnect paused"),
+SHOWS: dict[str, tuple[LazyString, Callable[[ChannelView], bool]]] = {
+    "all": (_("All channels"), lambda _row: True),
+    "attention": (_("Need attention"), lambda row: row.needs_attention),
+    "trouble": (_("Failing"), lambda row: row.kind.is_problem),
+    "paused": (_("Auto-reconnect paused"), lambda row: row.paused is not None),
 }
-"""Choices of ``?show=``."""
+"""Choices of ``?show=``: label, and whether a row is shown."""
 
-SORTS = {
-    "urgency": _("By urgency"),
-    "name": _("By name"),
-    "message": _("By last message"),
-    "repair": _("By last reconnection"),
+SORTS: dict[str, tuple[LazyString, Callable[[ChannelView], float]]] = {
+    "urgency": (_("By urgency"), lambda row: _ORDER.index(row.kind)),
+    "name": (_("By name"), lambda _row: 0),
+    "message": (_("By last message"), lambda row: row.last_message or 0),
+    "repair": (
+        _("By last reconnection"),
+        lambda row: -(row.last.finished_at if row.last else 0),
+    ),
 }
-"""Choices of ``?sort=``."""
+"""Choices of ``?sort=``: label, and a row's place; rows in the same place are sorted by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,35 +349,13 @@ class ChannelFilter:
     def of(self, rows: Iterable[ChannelView]) -> list[ChannelView]:
         """Return the matching rows in order."""
         wanted = folded(self.search)
+        (_label, is_shown), (_name, place) = SHOWS[self.show], SORTS[self.sort]
         found = [
             row
             for row in rows
-            if wanted in folded(row.key) and self.gateway in {"", row.gateway} and self._shows(row)
+            if wanted in folded(row.key) and self.gateway in {"", row.gateway} and is_shown(row)
         ]
-        return sorted(found, key=self._order)
-
-    def _shows(self, row: ChannelView) -> bool:
-        match self.show:
-            case "attention":
-                return row.needs_attention
-            case "trouble":
-                return row.kind.is_problem
-            case "paused":
-                return row.paused is not None
-            case _:
-                return True
-
-    def _order(self, row: ChannelView) -> tuple[float, str, str]:
-        by_name = folded(row.key), row.id
-        match self.sort:
-            case "name":
-                return 0, *by_name
-            case "message":
-                return row.last_message or 0, *by_name
-            case "repair":
-                return -(row.last.finished_at if row.last else 0), *by_name
-            case _:
-                return row.kind.rank, *by_name
+        return sorted(found, key=lambda row: (place(row), folded(row.key), row.id))
 
 
 def count_by_health(rows: Iterable[ChannelView], blind: Collection[str] = ()) -> dict[str, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +11,6 @@ from typing import NamedTuple
 from flask import Blueprint, abort, make_response, redirect, render_template, request, send_file
 from flask import url_for as address_of
 from markdown_it import MarkdownIt
-from markdown_it.token import Token
 from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -101,7 +99,8 @@ class Documentation:
                 for name in {"href", "src"} & part.attrs.keys():
                     part.attrSet(name, self._link(source, str(part.attrs[name]), reader))
             if token.type == "heading_open":
-                text = "".join(_texts(tokens[number + 1]))
+                parts = tokens[number + 1].children or ()
+                text = "".join(p.content for p in parts if p.type in {"text", "code_inline"})
                 title = title or text
                 token.attrSet("id", anchor(text))
         html = self._markdown.renderer.render(tokens, self._markdown.options, {})
@@ -129,7 +128,3 @@ class Documentation:
 def anchor(heading: str) -> str:
     """Return the id that GitHub gives a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-
-
-def _texts(token: Token) -> Iterator[str]:
-    return (part.content for part in token.children or () if part.type in {"text", "code_inline"})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from flask import (
     Blueprint,
     Flask,
@@ -25,7 +23,7 @@ from reconnect_hook.dashboard import i18n
 from reconnect_hook.dashboard.api import DashboardApi
 from reconnect_hook.dashboard.docs import Documentation
 from reconnect_hook.dashboard.readings import Prometheus
-from reconnect_hook.dashboard.scan import LINKS, QrEndpoints, ScanPage, ShareDialog
+from reconnect_hook.dashboard.scan import QrEndpoints, ScanPage, ShareDialog
 from reconnect_hook.dashboard.snapshot import DashboardCache, GatewayPanels
 from reconnect_hook.dashboard.views import (
     ChannelPage,
@@ -37,7 +35,7 @@ from reconnect_hook.supervisor import HookSupervisor
 from zapwatch.alertmanager import AlertmanagerApi
 from zapwatch.channels import AmbiguousNameError
 from zapwatch.clock import Clock
-from zapwatch.config import Settings, hook_link
+from zapwatch.config import Settings
 from zapwatch.db import StateError
 from zapwatch.front import RETRY_LATER, WRONG_TOKENS
 from zapwatch.http import HttpAccess
@@ -61,7 +59,6 @@ def add_page(
     """Register the pages, the visitors' scan pages and the JSON API."""
     app.url_map.converters["channel"] = _ChannelConverter
     app.url_map.merge_slashes = False
-    app.config[LINKS] = partial(hook_link, settings) if settings.hook_external_url else None
     auth: TokenAuth = app.extensions[AUTH]
     access = HttpAccess(
         settings.prometheus_ca_file, settings.prometheus_user, settings.prometheus_password
@@ -200,14 +197,14 @@ class LoginPage:
 
     def _log_in(self) -> AnyResponse:
         try:
-            right = self._auth.log_in(request.form.get("token", ""))
+            self._auth.log_in(request.form.get("token", ""))
+        except Unauthorized:
+            return make_response(self._form(_("Wrong password.")), 401)
         except TooManyRequests:
             words = _("After %(count)s wrong passwords, please wait a minute.", count=WRONG_TOKENS)
             blocked = make_response(self._form(words), 429)
             blocked.headers.set(*RETRY_LATER)
             return blocked
-        if not right:
-            return make_response(self._form(_("Wrong password.")), 401)
         response = redirect(_local(request.args.get("next", "")), 303)
         self._auth.begin_session(response)
         return response

@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
 
 from flask import (
     Blueprint,
     Response,
     abort,
-    current_app,
     make_response,
     render_template,
     request,
@@ -33,10 +31,10 @@ from reconnect_hook.scan_links import (
     MAX_NAME_LENGTH,
     LinkKind,
     ScanLink,
-    ScanLinks,
     TooManyLinksError,
 )
 from zapwatch.channels import Status, channel_key
+from zapwatch.config import hook_link
 from zapwatch.db import StateError
 from zapwatch.front import RETRY_LATER, LoginThrottle
 from zapwatch.gateways.base import GatewayError, GatewayErrorKind
@@ -50,18 +48,6 @@ _SHOWN_DIGITS = 4
 _OWN_WORDS = {GatewayErrorKind.HTTP, GatewayErrorKind.INVALID}
 
 
-LINKS = "ZAPWATCH_LINKS"
-"""The application's setting that turns a path into an external URL, or None."""
-
-
-def scan_address(token: str) -> str:
-    """Return a link's URL: below HOOK_EXTERNAL_URL, else on the host of the current request."""
-    link: Callable[[str], str] | None = current_app.config[LINKS]
-    if link is not None:
-        return link(f"/scan/{token}")
-    return url_for("scan.page", token=token, _external=True)
-
-
 def usable_name(text: object) -> str | None:
     """Return a link's name stripped; None if it is too long or not one printable line."""
     if not isinstance(text, str) or len(text) > MAX_NAME_LENGTH:
@@ -70,17 +56,23 @@ def usable_name(text: object) -> str | None:
 
 
 def create_link(
-    links: ScanLinks, panel: GatewayPanel, channel: str, name: str, hours: int, kind: str
+    panels: GatewayPanels, channel: str, name: str, hours: int, kind: str
 ) -> tuple[ScanLink, str]:
-    """Return a new link and its address; raise TooManyLinksError, StateError."""
-    link, token = links.create(panel.name, channel, name, hours, kind)
+    """Return a new link and its address; raise TooManyLinksError, StateError.
+
+    The address is below HOOK_EXTERNAL_URL, else on the host of the current request.
+    """
+    panel = panels.of_request()
+    link, token = panels.links.create(panel.name, channel, name, hours, kind)
     _note(panel.controller.events, link, "created", hours=hours)
-    return link, scan_address(token)
+    if panels.settings.hook_external_url:
+        return link, hook_link(panels.settings, f"/scan/{token}")
+    return link, url_for("scan.page", token=token, _external=True)
 
 
-def revoke_link(links: ScanLinks, panels: GatewayPanels, link_id: str) -> bool:
+def revoke_link(panels: GatewayPanels, link_id: str) -> bool:
     """Revoke a link; return whether it existed."""
-    link = links.revoke(link_id)
+    link = panels.links.revoke(link_id)
     if link is not None:
         _note(panels.events_of(link.gateway), link, "revoked")
     return link is not None
@@ -98,35 +90,29 @@ def _note(events: EventLog, link: ScanLink, outcome: str, **more: object) -> Non
     )
 
 
-class PairingRefusedError(Exception):
-    """No pairing code; ``status`` is the HTTP status, ``words`` the text for people."""
+def pairing_answer(
+    panel: GatewayPanel,
+    channel: str,
+    typed: object,
+    *,
+    link: ScanLink | None = None,
+    shows_other: bool = True,
+) -> Response:
+    """Return a pairing code for the typed number as JSON, or why there is none.
 
-    def __init__(
-        self, status: int, words: str, *, other: str | None = None, seconds: int | None = None
-    ) -> None:
-        super().__init__(words)
-        self.status = status
-        self.words = words
-        self.other = other
-        """The number's other form, which may be the registered one."""
-        self.seconds = seconds
-        """Until the next code is allowed."""
-
-
-def ask_pairing_code(
-    panel: GatewayPanel, channel: str, typed: object, *, link: ScanLink | None = None
-) -> dict[str, object]:
-    """Return a pairing code for the typed number; raise PairingRefusedError.
-
-    The number goes to the gateway and is never stored or logged.
+    The number goes to the gateway and is never stored or logged. ``shows_other``: the answer has
+    the number's other form, which may be the registered one.
     """
+
+    def answer(status: int, other: str | None = None, **body: object) -> Response:
+        return as_json(status, body | ({"other": other} if shows_other else {}))
+
     if not panel.watches.can_pair:
-        raise PairingRefusedError(409, _("This gateway has no pairing codes."))
+        return answer(409, error=_("This gateway has no pairing codes."))
     phone = phone_number(typed) if isinstance(typed, str) else None
     if phone is None:
-        raise PairingRefusedError(
-            400, _("Enter a phone number with its country code, such as +55 29 91234-5678.")
-        )
+        words = _("Enter a phone number with its country code, such as +55 29 91234-5678.")
+        return answer(400, error=words)
     note = panel.controller.events.write
     about = {
         "channel": channel,
@@ -139,32 +125,18 @@ def ask_pairing_code(
     except PairingLimitError as error:
         seconds = round(error.seconds) + 1
         words = _("Please wait %(seconds)s seconds for the next code.", seconds=seconds)
-        raise PairingRefusedError(429, words, seconds=seconds) from None
+        response = answer(429, error=words)
+        response.headers["Retry-After"] = str(seconds)
+        return response
     except GatewayError as error:
         note(**about, outcome="failed", detail=str(error))
         # A connection error may contain the gateway's address: hide it from visitors.
         tells = link is None or error.reason in _OWN_WORDS
         said = _("The gateway's error message: %(words)s", words=error.detail) if tells else ""
         no_code = _("There is no code.")
-        words = f"{no_code} {said}".strip()
-        raise PairingRefusedError(409, words, other=other_form(phone)) from None
+        return answer(409, other_form(phone), error=f"{no_code} {said}".strip())
     note(**about, outcome="issued")
-    return {"code": made.code, "expires_in": made.seconds, "other": other_form(phone)}
-
-
-def pairing_answer(ask: Callable[[], dict[str, object]], hidden: str = "") -> Response:
-    """Return the result of ``ask`` as JSON, without the key ``hidden``."""
-    status, seconds = 200, None
-    try:
-        body = ask()
-    except PairingRefusedError as error:
-        status, seconds = error.status, error.seconds
-        body = {"error": error.words, "other": error.other}
-    body.pop(hidden, None)
-    response = as_json(status, body)
-    if seconds is not None:
-        response.headers["Retry-After"] = str(seconds)
-    return response
+    return answer(200, other_form(phone), code=made.code, expires_in=made.seconds)
 
 
 def _code_state(state: QrState, number: int) -> Response:
@@ -211,8 +183,7 @@ class QrEndpoints:
     def _pair(self, channel: str) -> Response:
         panel = self._board.panels.of_request()
         row = self._board.known(channel)  # some gateways would create an unknown session
-        typed = request.form.get("phone", "")
-        return pairing_answer(lambda: ask_pairing_code(panel, row.channel, typed))
+        return pairing_answer(panel, row.channel, request.form.get("phone", ""))
 
 
 class ShareDialog:
@@ -247,20 +218,19 @@ class ShareDialog:
         )
 
     def _create(self, channel: str) -> str:
-        panel = self._panels.of_request()
         name, hours = usable_name(request.form.get("name", "")), request.form.get("hours", "")
         kind = request.form.get("kind", LinkKind.SCAN)
         if name is None or hours not in {str(one) for one in HOURS.get(kind, ())}:
             abort(400)
         listed = self._board.known(channel).channel
         try:
-            _link, address = create_link(self._links, panel, listed, name, int(hours), kind)
+            _link, address = create_link(self._panels, listed, name, int(hours), kind)
         except TooManyLinksError:
             return self._show(channel, wrong=_("There are too many links. End one first."))
         return self._show(channel, address=address, kind=kind)
 
     def _end(self, channel: str) -> str:
-        revoke_link(self._links, self._panels, request.form.get("link", ""))
+        revoke_link(self._panels, request.form.get("link", ""))
         return self._show(channel)
 
 
@@ -356,8 +326,7 @@ class ScanPage:
         if is_gone:
             raise NotFound
         self._note_visit(link, panel)
-        typed = request.form.get("phone", "")
-        return pairing_answer(lambda: ask_pairing_code(panel, link.channel, typed, link=link))
+        return pairing_answer(panel, link.channel, request.form.get("phone", ""), link=link)
 
     def _note_visit(self, link: ScanLink, panel: GatewayPanel) -> None:
         """Record a visit, again only after _AWAY_SECONDS without one.

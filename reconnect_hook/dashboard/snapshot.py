@@ -34,12 +34,10 @@ from reconnect_hook.dashboard.readings import (
 )
 from reconnect_hook.dashboard.timeline import (
     DayTimelines,
+    DrawnStrips,
     MessageWeeks,
     Shares,
-    TimelineSpan,
-    cells_of,
     first_quarter_at,
-    spans_of,
 )
 from reconnect_hook.history import Present
 from reconnect_hook.scan_links import ScanLinks
@@ -86,22 +84,6 @@ class GatewayPanel:
         return controller.gateway.probe.echo_numbers.of(channel) or told
 
 
-class DrawnStrips(NamedTuple):
-    """A gateway's strips from Prometheus' last answer."""
-
-    first: int
-    """Their first quarter."""
-    by_key: Mapping[str, tuple[TimelineSpan, ...]]
-    shares: Mapping[str, Shares]
-
-    def since(self, first: int, key: str) -> tuple[TimelineSpan, ...]:
-        """Return a channel's strip from the quarter ``first`` on; empty if unknown."""
-        strip = self.by_key.get(key, ())
-        if first == self.first or not strip:
-            return strip
-        return spans_of(cells_of(strip, self.first), first)
-
-
 class GatewayPanels:
     """The panels of the supervisor's current gateways; thread-safe."""
 
@@ -114,7 +96,7 @@ class GatewayPanels:
         clock: Clock | None = None,
     ) -> None:
         self._supervisor = supervisor
-        self._settings = settings
+        self.settings = settings
         self._clock = clock
         self._prometheus = prometheus
         self._lock = threading.Lock()
@@ -142,7 +124,7 @@ class GatewayPanels:
             return known
         gateway = controller.gateway
         name = gateway.name
-        open_messages = partial(open_source, self._settings, gateway)
+        open_messages = partial(open_source, self.settings, gateway)
         direct = DirectReader(controller.client, gateway, open_messages, clock=self._clock)
         return GatewayPanel(
             name,

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from reconnect_hook.dashboard.readings import Prometheus, SourceError, quote_label
 from zapwatch.channels import channel_key
@@ -159,6 +159,22 @@ def cells_of(strip: Iterable[TimelineSpan], first: int) -> dict[int, TimelineSta
         if span.state is not TimelineState.UNKNOWN
         for place in range(span.begin, span.begin + span.length)
     }
+
+
+class DrawnStrips(NamedTuple):
+    """A gateway's strips from Prometheus' last answer."""
+
+    first: int
+    """Their first quarter."""
+    by_key: Mapping[str, tuple[TimelineSpan, ...]]
+    shares: Mapping[str, Shares]
+
+    def since(self, first: int, key: str) -> tuple[TimelineSpan, ...]:
+        """Return a channel's strip from the quarter ``first`` on; empty if unknown."""
+        strip = self.by_key.get(key, ())
+        if first == self.first or not strip:
+            return strip
+        return spans_of(cells_of(strip, self.first), first)
 
 
 def with_messages(

@@ -21,8 +21,9 @@ from reconnect_hook.dashboard.channel_view import (
 )
 from reconnect_hook.dashboard.i18n import banners
 from reconnect_hook.dashboard.readings import ChannelMetrics, FiringAlert, GatewayReadings
-from reconnect_hook.dashboard.snapshot import ActiveProblem, DrawnStrips, Problem
+from reconnect_hook.dashboard.snapshot import ActiveProblem, Problem
 from reconnect_hook.dashboard.timeline import (
+    DrawnStrips,
     HourCounts,
     Shares,
     TimelineSpan,

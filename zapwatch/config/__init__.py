@@ -3,12 +3,11 @@
 from zapwatch.config.files import hook_link, parse_env, parse_pixelhub_env, read_secrets
 from zapwatch.config.load import collect, load, merge, parse
 from zapwatch.config.readers import Listen, MessageSourceKind, SettingsError, SilenceMode
-from zapwatch.config.report import Changes, Report, compare, describe
+from zapwatch.config.report import Report, compare, describe
 from zapwatch.config.settings import SECRETS, GatewaySettings, Settings, Sources
 
 __all__ = [
     "SECRETS",
-    "Changes",
     "GatewaySettings",
     "Listen",
     "MessageSourceKind",

@@ -7,7 +7,7 @@ values of the ``.env`` apply.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -250,10 +250,14 @@ def _entries(path: str) -> tuple[list[Any], Mapping[str, Declaration]]:
     entries = read.get("gateways") if isinstance(read, dict) else None
     if not isinstance(entries, list) or not entries:
         raise SettingsError(f"{path} must begin with gateways: and list them, each with a -")
-    for key in read:
-        if key not in {"gateways", "types_file"}:
-            raise SettingsError(f"{path}: {key!r} is not known; there are gateways, types_file")
+    _check_known(path, read, ("gateways", "types_file"))
     return entries, _types(path, read["types_file"]) if "types_file" in read else {}
+
+
+def _check_known(where: str, keys: Iterable[Any], known: Sequence[str]) -> None:
+    for key in keys:
+        if key not in known:
+            raise SettingsError(f"{where}: {key!r} is not known; there are {', '.join(known)}")
 
 
 def _types(path: str, file: Any) -> Mapping[str, Declaration]:
@@ -297,11 +301,7 @@ def _gateway(
             f"{where}: name must be 1 to 63 letters, digits, dots, - or _, not {name!r}"
         )
     where = f"{path}, gateway {name}"
-    for key in entry:
-        if key not in KEYS:
-            raise SettingsError(
-                f"{where}: {key!r} is not known; there are {', '.join(sorted(KEYS))}"
-            )
+    _check_known(where, entry, sorted(KEYS))
     kind = entry.get("type", "")
     if isinstance(kind, str) and kind in PUBLIC_URLS:
         entry = {"url": PUBLIC_URLS[kind], **entry}
@@ -379,10 +379,8 @@ def _channels(where: str, entries: Any) -> tuple[NamedChannel, ...]:
 def _channel(where: str, entry: Any) -> NamedChannel:
     if not isinstance(entry, dict):
         raise SettingsError(f"{where} must have keys: name, and secret or secret_file")
+    _check_known(where, entry, _CHANNEL_KEYS)
     for key, value in entry.items():
-        if key not in _CHANNEL_KEYS:
-            known = ", ".join(_CHANNEL_KEYS)
-            raise SettingsError(f"{where}: {key!r} is not known; there are {known}")
         if not _text(f"{where}: {key}", value).strip():
             raise SettingsError(f"{where}: {key} is empty")
     name, other_name, file = (entry.get(key) for key in ("name", "id", "secret_file"))

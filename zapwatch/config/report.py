@@ -49,12 +49,9 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as JSON-compatible values."""
-        rows = (
-            {"name": name, "value": value, "origin": origin}
-            for name, value, origin in self.settings
-        )
+        keys = ("name", "value", "origin")
         return {
-            "settings": list(rows),
+            "settings": [dict(zip(keys, row, strict=True)) for row in self.settings],
             "notices": list(self.notices),
             "unsafe": list(self.unsafe),
         }
@@ -241,48 +238,23 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """Changes by gateway; ``str()`` is a line for the log."""
-
-    added: tuple[str, ...]
-    removed: tuple[str, ...]
-    changed: dict[str, tuple[str, ...]]
-    of_the_program: tuple[str, ...]
-    """Settings whose changes require a restart."""
-
-    def __str__(self) -> str:
-        changed = [f"{name} ({', '.join(what)})" for name, what in self.changed.items()]
-        parts = [
-            f"{verb} {', '.join(names)}"
-            for verb, names in (
-                ("added", self.added),
-                ("removed", self.removed),
-                ("changed", changed),
-            )
-            if names
-        ]
-        if self.of_the_program:
-            parts.append(f"only a restart changes {', '.join(self.of_the_program)}")
-        return "; ".join(parts) or "nothing has changed"
-
-
-def compare(before: Settings, after: Settings) -> Changes:
-    """Return the names of changed settings, without values, since some are secret."""
+def compare(before: Settings, after: Settings) -> str:
+    """Return the names of changed settings as a line, without values, since some are secret."""
     old = {gateway.name: gateway for gateway in before.gateways}
     new = {gateway.name: gateway for gateway in after.gateways}
-    return Changes(
-        added=tuple(name for name in new if name not in old),
-        removed=tuple(name for name in old if name not in new),
-        changed={
-            name: _different(old[name], gateway)
+    program = (name.upper() for name in _different(before, after) if name != "gateways")
+    changes = {
+        "added": [name for name in new if name not in old],
+        "removed": [name for name in old if name not in new],
+        "changed": [
+            f"{name} ({', '.join(_different(old[name], gateway))})"
             for name, gateway in new.items()
             if name in old and old[name] != gateway
-        },
-        of_the_program=tuple(
-            name.upper() for name in _different(before, after) if name != "gateways"
-        ),
-    )
+        ],
+        "only a restart changes": list(program),
+    }
+    parts = (f"{what} {', '.join(names)}" for what, names in changes.items() if names)
+    return "; ".join(parts) or "nothing has changed"
 
 
 def _different(

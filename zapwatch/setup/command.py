@@ -6,6 +6,7 @@ import argparse
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -45,7 +46,6 @@ from zapwatch.setup.files import (
     alertmanager_folder,
     in_checkout,
     join_group,
-    mode_of,
     services_may_read,
     trusted,
 )
@@ -562,7 +562,7 @@ class Setup:
         say()
         say(_("Written:"))
         for path in (self._env.path, *self._written):
-            say(f"  {mode_of(path)} {path}")
+            say(f"  {stat.filemode(path.stat().st_mode)} {path}")
         if not runs_next:
             say(_("Next:"))
             self._next_commands()

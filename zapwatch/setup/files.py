@@ -6,7 +6,6 @@ import hashlib
 import os
 import pwd
 import shutil
-import stat
 import subprocess
 import sysconfig
 from collections.abc import Mapping, Sequence
@@ -217,13 +216,17 @@ class AlertmanagerFiles:
             f"{_MARK} Change it as you like; then: zapwatch notify --reload {self.file}\n"
             "# docs/notifications.md explains it.\n" + yaml.safe_dump(config, sort_keys=False)
         )
+        address = (
+            "{{/* Where people open the page: every link in a message begins with this. */}}\n"
+            f'{{{{ define "zapwatch.url" }}}}{page}{{{{ end }}}}\n'
+        )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if self.is_foreign:
                 self.file.replace(self.file.with_name(f"{self.file.name}.before-zapwatch"))
             for path, content in (
                 (self.token, token),
-                (self.address, _address_template(page)),
+                (self.address, address),
                 (self.file, text),
             ):
                 self._write(path, content)
@@ -286,15 +289,3 @@ def _servers_user() -> pwd.struct_passwd | None:
         return pwd.getpwnam("prometheus") if os.geteuid() == 0 else None
     except KeyError:
         return None
-
-
-def _address_template(page: str) -> str:
-    return (
-        "{{/* Where people open the page: every link in a message begins with this. */}}\n"
-        f'{{{{ define "zapwatch.url" }}}}{page}{{{{ end }}}}\n'
-    )
-
-
-def mode_of(path: Path) -> str:
-    """Return a file's mode in the notation of ls."""
-    return stat.filemode(path.stat().st_mode)

@@ -135,10 +135,6 @@ def _ntfy(values: Mapping[str, str], page: str) -> tuple[str, dict[str, Any]]:
     return "webhook_configs", entry
 
 
-def _webhook(values: Mapping[str, str], _page: str) -> tuple[str, dict[str, Any]]:
-    return "webhook_configs", {"url": values["url"], "send_resolved": True}
-
-
 WAYS: Mapping[str, Way] = {
     "telegram": Way(
         "Telegram",
@@ -192,7 +188,7 @@ WAYS: Mapping[str, Way] = {
         "Webhook",
         lambda: _("A program of yours gets Alertmanager's JSON by POST."),
         (Field("url", lambda: _("Address"), _url, secret=True),),
-        _webhook,
+        lambda values, _page: ("webhook_configs", {"url": values["url"], "send_resolved": True}),
     ),
 }
 """Ways by name, in the order of the menu."""
