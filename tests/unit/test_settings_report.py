@@ -119,7 +119,7 @@ def test_of_several_gateways_each_shows_what_its_entry_says(tmp_path: Path) -> N
         fingerprint("hidden-key-of-a-file"),
         f"{tmp_path}/key, which {file} names",
     )
-    assert rows["b: message_log_url"][0].startswith("mysql+pymysql://u:***@h/d (password: 6 char")
+    assert rows["b: message_log_url"][0].startswith("mysql://u:***@h/d (password: 6 char")
     assert "b: silent_hours" not in rows
     assert "WPP_GATEWAY_SECRET" not in rows
 
