@@ -243,7 +243,10 @@ def test_one_cause_is_one_message(shipped: Any) -> None:
         },
         "WhatsAppDeliveryBroken": {"WhatsAppChannelStillSilent"},
         "WhatsAppReconnectFailing": {"WhatsAppChannelFlapping"},
-        "WhatsAppMessageLogStalled": {"WhatsAppChannelStillSilent"},
+        "WhatsAppGatewayDown": {"WhatsAppMessageLogStalled", "WhatsAppChannelStillSilent"},
+        "WhatsAppMessageLogDown": {"WhatsAppMessageLogStalled", "WhatsAppChannelStillSilent"},
+        # An alert never holds itself back.
+        "WhatsAppMessageLogStalled": {"WhatsAppMessageLogStalled", "WhatsAppChannelStillSilent"},
     }
     for rule in shipped["inhibit_rules"][1:]:
         of_one_channel = "WhatsAppMessageLogStalled" not in rule["source_matchers"][0]
