@@ -103,4 +103,4 @@ def test_a_database_that_is_down_makes_no_channel_look_silent(
     wait_until(lambda: len(world.query(ages)) == len(_CHANNELS), 60, "the ages to be back")
     assert not world.query(silent)
     down = 'ALERTS{alertname="WhatsAppMessageLogDown"}'
-    wait_until(lambda: not world.query(down), 60, "its own alert to end")
+    wait_until(lambda: not world.query(down), 120, "its own alert to end")

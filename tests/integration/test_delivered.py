@@ -39,6 +39,16 @@ class _Log:
         body = {"sessionId": "loja"} | payload
         return self.written.write(event_type=event, payload=body, age_seconds=ago)
 
+    def copy_first(self, count: int) -> None:
+        """Write messages without an id, at the time of the first row."""
+        statement = (
+            "INSERT INTO webhook_raw_logs (received_at, event_type, payload_json)"
+            " SELECT received_at, 'message', :payload FROM webhook_raw_logs WHERE id = 1"
+        )
+        rows = [{"payload": json.dumps({"sessionId": "loja"})}] * count
+        with self.written.engine.begin() as connection:
+            connection.execute(sa.text(statement), rows)
+
     def delivered(self, hours: float = 1) -> Delivered:
         """Ask for the last hours."""
         return self.source.delivered(["loja"], Clock().time() - hours * _HOUR)
@@ -126,13 +136,7 @@ def test_rows_that_are_no_json_are_passed_over(log: _Log) -> None:
 
 def test_a_log_is_read_as_far_back_as_the_time_and_a_little_more(log: _Log) -> None:
     log.write({"id": "OLD"}, ago=5 * 3600)
-    with log.written.engine.begin() as connection:
-        statement = (
-            "INSERT INTO webhook_raw_logs (received_at, event_type, payload_json)"
-            " SELECT received_at, 'message', :payload FROM webhook_raw_logs WHERE id = 1"
-        )
-        rows = [{"payload": json.dumps({"sessionId": "loja"})}] * 1100
-        connection.execute(sa.text(statement), rows)
+    log.copy_first(1100)
     log.write({"id": "EARLY"}, ago=3600 + 300)
     log.write({"id": "A1"}, ago=60)
 
@@ -145,6 +149,14 @@ def test_a_log_is_read_as_far_back_as_the_time_and_a_little_more(log: _Log) -> N
     pauses: list[None] = []
     log.source.delivered(["loja"], Clock().time() - _HOUR, lambda: pauses.append(None))
     assert len(pauses) > 1, "one for each statement"
+
+
+def test_a_writer_that_dates_rows_hours_back_has_delivered_them(log: _Log) -> None:
+    hours_3 = 3 * 3600
+    log.write({"id": "A1"}, ago=hours_3 + 600)
+    log.copy_first(600)
+
+    assert log.arrived("A1") == {"A1"}
 
 
 @pytest.mark.parametrize("is_purged", [True, False])

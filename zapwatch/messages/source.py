@@ -205,6 +205,8 @@ class LogMessages:
         ahead = head.now - self._clock.time()
         since += ahead
         before, oldest = head.newest_id + 1, head.now
+        # An old newest row may be a new one, dated back by a writer in another time zone.
+        behind = head.now - min(head.newest_time or head.now, head.now)
         for _ in range(0, _MOST_COMPARED, _CHUNK):
             rows = self._log.arrivals_before(before, _CHUNK)
             pause()
@@ -216,7 +218,7 @@ class LogMessages:
                 arrived[row.key].add(row.ids)
             times = [row.time for row in rows if row.time is not None]
             oldest = min(times, default=oldest)
-            if not rows or (times and max(times) < since - _EARLIER_SECONDS):
+            if not rows or (times and max(times) < since - _EARLIER_SECONDS - behind):
                 # Nothing is known before the first row of a new or purged log.
                 gaps = () if rows else ((0.0, oldest - ahead),)
                 return Delivered(lambda key, ids: arrived[key].among(ids), heard, gaps)
