@@ -53,6 +53,8 @@ An older message that arrives for the first time was held back by WhatsApp or by
 class _Box:
     """One gateway's messages that wait to be written, and its counters; all by channel key."""
 
+    stored: frozenset[str] | None = None
+    """Channels listed before the program's start, once read; they count until the first list."""
     listed: frozenset[str] = frozenset()
     names: Names = field(default_factory=Names)
     last: dict[str, Last] = field(default_factory=dict)
@@ -137,13 +139,14 @@ class _Box:
 
     def take(self, gateway: str, batch: Batch) -> None:
         """Move the data of listed channels into the batch."""
-        for key in self.listed.intersection(self.last):
+        listed = self.listed or self.stored or frozenset()
+        for key in listed.intersection(self.last):
             batch.last[gateway, key] = self.last.pop(key)
-        for key, hour in [place for place in self.minutes if place[0] in self.listed]:
+        for key, hour in [place for place in self.minutes if place[0] in listed]:
             batch.minutes[gateway, key, hour] = self.minutes.pop((key, hour))
-        for token in [token for token, key in self.echoes.items() if key in self.listed]:
+        for token in [token for token, key in self.echoes.items() if key in listed]:
             batch.echoes[gateway, token] = self.echoes.pop(token)
-        written = {one for one in self.ids if one[0] in self.listed}
+        written = {one for one in self.ids if one[0] in listed}
         batch.ids |= {(gateway, *one) for one in written}
         self.ids -= written
 
@@ -164,8 +167,8 @@ class _Box:
 class Inbox:
     """The messages of all gateways that post events; thread-safe.
 
-    Only messages of listed channels are written. Others wait in memory, in case the list is late;
-    their number is bounded.
+    Only messages of listed channels are written, and before the first list those of channels that
+    were listed earlier. Others wait in memory, in case the list is late; their number is bounded.
     """
 
     def __init__(
@@ -238,6 +241,9 @@ class Inbox:
 
     def _write(self) -> None:
         batch = Batch()
+        for gateway, box in self._boxes.items():
+            if box.last and not box.listed and box.stored is None:
+                box.stored = frozenset(self._store.activity(gateway).last)
         with self._lock:
             for gateway, box in self._boxes.items():
                 box.take(gateway, batch)

@@ -252,6 +252,20 @@ class TestStore:
 
         assert self._arrived(store, clock, "A1", "A2", "A3", "OWN") == {"A1"}
 
+    def test_what_comes_before_the_first_list_is_stored_of_channels_listed_earlier(
+        self, store: EventStore
+    ) -> None:
+        clock = HandMovedClock()
+        self._take(store, clock, self._message("A1", key="Loja"))
+        restarted = Inbox(store, ["wpp"], clock=clock)
+        restarted.take("wpp", self._message("A2", key="Loja"))
+        restarted.take("wpp", self._message("A3", key="new"))
+
+        restarted.write()
+
+        assert self._arrived(store, clock, "A1", "A2") == {"A1", "A2"}
+        assert store.activity("wpp").last.keys() == {"Loja"}
+
     def test_no_id_is_stored_as_it_is(self, store: EventStore) -> None:
         clock = HandMovedClock()
         self._take(store, clock, self._message("ABCDEF0123"))
