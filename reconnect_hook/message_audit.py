@@ -351,7 +351,8 @@ class AuditRepository(GatewayAudits):
             "audited_at": at,
         }
         if audit.result is not AuditResult.UNKNOWN:
-            values |= {"known_at": at, "missed": len(audit.missed)}
+            earlier = self._missed_earlier(connection, channel.key, audit, at)
+            values |= {"known_at": at, "missed": len(audit.missed) + earlier}
         mine = self._audit(channel.key)
         row = connection.execute(sa.select(message_audit).where(*mine)).mappings().first()
         if row is None:
@@ -364,6 +365,14 @@ class AuditRepository(GatewayAudits):
             values |= {"due_at": last} if again else over
         connection.execute(sa.update(message_audit).where(*mine).values(values))
         self._record_missed(connection, channel.key, audit, at)
+
+    def _missed_earlier(self, connection: sa.Connection, key: str, audit: Audit, at: float) -> int:
+        """Return how many messages other audits of the last day have found missing."""
+        row = missed_message.c
+        mine = (*self._missed(key), row.arrived_at.is_(None), row.found_at > at - DAY_SECONDS)
+        still = row.replay.is_(None) | (row.replay != Replay.DELIVERED)
+        found = set(connection.scalars(sa.select(row.id).where(*mine, still)))
+        return len(found.difference(audit.arrived, (one.id for one in audit.missed)))
 
     def _record_missed(self, connection: sa.Connection, key: str, audit: Audit, at: float) -> None:
         row, mine = missed_message.c, self._missed(key)

@@ -332,7 +332,8 @@ def _of_probes(states: Mapping[str, Present]) -> Iterator[Metric]:
 
 def _of_audits(audits: Mapping[str, dict[str, LastAudit]]) -> Iterator[Metric]:
     missed = _by_channel(
-        "whatsapp_channel_messages_missed", "Missing messages by the last conclusive audit."
+        "whatsapp_channel_messages_missed",
+        "Messages that conclusive audits of the last day have found missing.",
     )
     at = _by_channel(
         "whatsapp_message_audit_timestamp_seconds",

@@ -142,6 +142,25 @@ def test_what_arrives_by_the_second_audit_is_missed_no_more(world: _Audited) -> 
     assert world.audits() == 2
 
 
+def test_what_is_missing_is_told_for_a_day_whatever_later_audits_look_at(world: _Audited) -> None:
+    world.dropped_and_repaired()
+    for seconds in (130, 1700):
+        world.skip(seconds - 20)
+        world.run(20)
+        assert world.missing() == 1
+
+    for number in (1, 2):
+        world.skip(3 * 3600)
+        world.hook.auditor.repository.want([wish_after("loja", world.clock.time())], (0.0, 0.0))
+        world.run(5)
+        assert (world.missing(), world.count(AuditResult.COMPLETE)) == (1, number)
+
+    world.skip(20 * 3600)
+    world.hook.auditor.repository.want([wish_after("loja", world.clock.time())], (0.0, 0.0))
+    world.run(5)
+    assert world.missing() == 0
+
+
 def test_of_an_hour_without_a_session_exactly_what_the_phone_kept_is_missed(
     world: _Audited,
 ) -> None:
