@@ -300,6 +300,16 @@ def test_a_failing_log_takes_the_ages_away_until_it_works_again() -> None:
     assert published.names() == everything
 
 
+def test_a_list_that_is_also_the_message_source_fails_once() -> None:
+    published = Published()
+    assert _READ.view is not None
+    of_list = replace(_READ, view=replace(_READ.view, counted=False))
+    published.store.update(gateway=_UP, log=of_list)
+    assert published.scrape().get("whatsapp_message_log_up") == 1
+    published.store.update(gateway=_DOWN, log=replace(of_list, up=False))
+    assert published.scrape().get("whatsapp_message_log_up") is None
+
+
 def test_sources_that_never_worked_have_no_time_of_success() -> None:
     published = Published()
     published.store.update(gateway=GatewayState(up=False), log=LogState(up=False))
