@@ -10,7 +10,6 @@ from pathlib import Path
 
 from zapwatch.channels import NamedChannel
 from zapwatch.config.files import (
-    is_utf8,
     parse_own_env,
     parse_pixelhub_env,
     read_env_text,
@@ -227,6 +226,6 @@ def _is_known(name: str) -> bool:
 def _read_as_own(text: str) -> Mapping[str, str]:
     """Parse a text by Zapwatch's own rules; empty if it is invalid."""
     try:
-        return parse_own_env(text, "") if is_utf8(text) else {}
+        return parse_own_env(text, "")
     except SettingsError:
         return {}
