@@ -107,7 +107,7 @@ def pairing_answer(
     def answer(status: int, other: str | None = None, **body: object) -> Response:
         return as_json(status, body | ({"other": other} if shows_other else {}))
 
-    if not panel.watches.can_pair:
+    if not panel.controller.client.can_pair:
         return answer(409, error=_("This gateway has no pairing codes."))
     phone = phone_number(typed) if isinstance(typed, str) else None
     if phone is None:
@@ -283,7 +283,7 @@ class ScanPage:
             "scan.html",
             channel=link.channel,
             token=token,
-            can_pair=panel.watches.can_pair,
+            can_pair=panel.controller.client.can_pair,
             # Enough for its owner to recognise the phone, without revealing the number.
             ends_in=number[-_SHOWN_DIGITS:] if number else "",
         )
