@@ -29,44 +29,20 @@ _COOKIE = "zapwatch"
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 
 
-class _Sessions:
-    """Sessions by random name, in memory: each ends at log-out, after 30 days or at a restart.
-
-    Cookies are independent of the token.
-    """
-
-    def __init__(self, clock: Clock | None) -> None:
-        self._clock = clock or Clock()
-        self._lock = threading.Lock()
-        self._until: OrderedDict[bytes, float] = OrderedDict()
-
-    def begin(self) -> str:
-        name = secrets.token_urlsafe(32)
-        with self._lock:
-            self._until[_digest(name)] = self._clock.monotonic() + _SESSION_SECONDS
-            while len(self._until) > _SESSIONS:
-                self._until.popitem(last=False)
-        return name
-
-    def is_open(self, name: str) -> bool:
-        return self._clock.monotonic() < self._until.get(_digest(name), 0.0)
-
-    def end(self, name: str) -> None:
-        with self._lock:
-            self._until.pop(_digest(name), None)
-
-
 class TokenAuth:
     """Authenticates requests by the token or a session.
 
     The right token always passes, also from a blocked address, which Alertmanager may share with
-    others. The token's length protects it against guessing.
+    others. The token's length protects it against guessing. Sessions are independent of it, and in
+    memory: each ends at log-out, after 30 days or at a restart.
     """
 
     def __init__(self, token: str, *, clock: Clock | None = None) -> None:
         self._token = token.encode()
         self.throttle = LoginThrottle(clock)
-        self._sessions = _Sessions(clock)
+        self._clock = clock or Clock()
+        self._lock = threading.Lock()
+        self._open_until: OrderedDict[bytes, float] = OrderedDict()
 
     def is_known(self, environ: WSGIEnvironment) -> bool:
         """Whether a request's headers have the token or an open session; counts no attempt."""
@@ -77,7 +53,7 @@ class TokenAuth:
             cookies = SimpleCookie(environ.get("HTTP_COOKIE", ""))
         except CookieError:
             return False
-        return _COOKIE in cookies and self._sessions.is_open(cookies[_COOKIE].value)
+        return _COOKIE in cookies and self._is_open(cookies[_COOKIE].value)
 
     def check_token(self, environ: WSGIEnvironment) -> None:
         """Raise Unauthorized, Forbidden or TooManyRequests unless a request has the token."""
@@ -92,7 +68,7 @@ class TokenAuth:
         """Raise Unauthorized, Forbidden or TooManyRequests without a token or session."""
         if _token_in(request.headers.get("Authorization", "")) is not None:
             self.check_token(request.environ)
-        elif self._sessions.is_open(request.cookies.get(_COOKIE, "")):
+        elif self._is_open(request.cookies.get(_COOKIE, "")):
             _refuse_other_sites(request.environ)
         else:
             raise Unauthorized
@@ -104,12 +80,21 @@ class TokenAuth:
 
     def begin_session(self, response: AnyResponse) -> None:
         """Set the cookie of a new session."""
-        set_cookie(response, _COOKIE, self._sessions.begin(), _SESSION_SECONDS)
+        name = secrets.token_urlsafe(32)
+        with self._lock:
+            self._open_until[_digest(name)] = self._clock.monotonic() + _SESSION_SECONDS
+            while len(self._open_until) > _SESSIONS:
+                self._open_until.popitem(last=False)
+        set_cookie(response, _COOKIE, name, _SESSION_SECONDS)
 
     def end_session(self, response: AnyResponse) -> None:
         """End the session on the server too, so that copies of its cookie are void."""
-        self._sessions.end(request.cookies.get(_COOKIE, ""))
+        with self._lock:
+            self._open_until.pop(_digest(request.cookies.get(_COOKIE, "")), None)
         response.delete_cookie(_COOKIE, path=_path())
+
+    def _is_open(self, session: str) -> bool:
+        return self._clock.monotonic() < self._open_until.get(_digest(session), 0.0)
 
     def _check(self, given: str, environ: WSGIEnvironment) -> None:
         address = environ.get("REMOTE_ADDR", "")

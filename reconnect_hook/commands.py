@@ -52,10 +52,9 @@ def run_probe(settings: Settings, channel: str, kind: ProbeKind | None, *, dry_r
         name = controller.gateway.name
         try:
             listed = _list(controller)
-            key = key_meant(channel, listed)
-            if key is not None:
+            for one in _named(listed, channel):
                 known = True
-                code = _probe(controller.probing, listed[key], listed, kind, dry_run=dry_run)
+                code = _probe(controller.probing, one, listed, kind, dry_run=dry_run)
         except GatewayError as error:
             unread = True
             _say(f"{name}: {error}; see check --dry-run --verbose")

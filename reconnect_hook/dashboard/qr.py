@@ -161,11 +161,6 @@ class QrWatches:
         self._watches: dict[str, _QrWatch] = {}
         self._pairings: dict[str, deque[float]] = {}
 
-    @property
-    def can_pair(self) -> bool:
-        """Whether the gateway offers pairing codes."""
-        return self._client.can_pair
-
     def look(self, channel: str) -> tuple[QrState, int]:
         """Return the poll's state and the code's number (0: no code); start polling if needed.
 

@@ -23,7 +23,7 @@ from reconnect_hook.dashboard import i18n
 from reconnect_hook.dashboard.api import DashboardApi
 from reconnect_hook.dashboard.docs import Documentation
 from reconnect_hook.dashboard.readings import Prometheus
-from reconnect_hook.dashboard.scan import QrEndpoints, ScanPage, ShareDialog
+from reconnect_hook.dashboard.scan import ScanDialogs, ScanPage
 from reconnect_hook.dashboard.snapshot import DashboardCache, GatewayPanels
 from reconnect_hook.dashboard.views import (
     ChannelPage,
@@ -79,8 +79,7 @@ def add_page(
         documentation,
         OverviewPage(board),
         ChannelPage(board),
-        QrEndpoints(board),
-        ShareDialog(board),
+        ScanDialogs(board),
         NotificationsPage(board, heartbeat or Heartbeat(settings.heartbeat_url, clock)),
     ):
         views.add_to(routes)

@@ -107,7 +107,7 @@ def pairing_answer(
     def answer(status: int, other: str | None = None, **body: object) -> Response:
         return as_json(status, body | ({"other": other} if shows_other else {}))
 
-    if not panel.watches.can_pair:
+    if not panel.controller.client.can_pair:
         return answer(409, error=_("This gateway has no pairing codes."))
     phone = phone_number(typed) if isinstance(typed, str) else None
     if phone is None:
@@ -149,14 +149,21 @@ def _code_image(panel: GatewayPanel, channel: str) -> Response:
     return Response(image.data, mimetype=image.kind)
 
 
-class QrEndpoints:
-    """State and image of a channel's QR code, and pairing codes, for operators."""
+class ScanDialogs:
+    """QR codes, pairing codes and links of a channel, for operators.
+
+    The links are a page, which page.js shows as a dialog.
+    """
 
     def __init__(self, board: DashboardCache) -> None:
         self._board = board
+        self._panels = board.panels
 
     def add_to(self, routes: Blueprint) -> None:
         """Register the routes."""
+        routes.add_url_rule("/share/<channel:channel>", "share", self._show)
+        routes.add_url_rule("/share/<channel:channel>", "new_link", self._create, methods=["POST"])
+        routes.add_url_rule("/unshare/<channel:channel>", "unshare", self._end, methods=["POST"])
         routes.add_url_rule("/live/qr/<channel:channel>", "live_qr", self._live)
         routes.add_url_rule("/qr/<channel:channel>", "qr_image", self._image)
         routes.add_url_rule("/pair/<channel:channel>", "pair", self._pair, methods=["POST"])
@@ -167,10 +174,10 @@ class QrEndpoints:
 
     def _image(self, channel: str) -> Response:
         self._look(channel)
-        return _code_image(self._board.panels.of_request(), channel)
+        return _code_image(self._panels.of_request(), channel)
 
     def _look(self, channel: str) -> tuple[QrState, int]:
-        panel = self._board.panels.of_request()
+        panel = self._panels.of_request()
         if panel.watches.scanned(channel_key(channel)):
             # The page's next request must see the connection.
             self._board.look(now=True)
@@ -181,24 +188,9 @@ class QrEndpoints:
         return panel.watches.look(row.channel)
 
     def _pair(self, channel: str) -> Response:
-        panel = self._board.panels.of_request()
+        panel = self._panels.of_request()
         row = self._board.known(channel)  # some gateways would create an unknown session
         return pairing_answer(panel, row.channel, request.form.get("phone", ""))
-
-
-class ShareDialog:
-    """Management of a channel's links: a page, which page.js shows as a dialog."""
-
-    def __init__(self, board: DashboardCache) -> None:
-        self._board = board
-        self._panels = board.panels
-        self._links = board.panels.links
-
-    def add_to(self, routes: Blueprint) -> None:
-        """Register the routes."""
-        routes.add_url_rule("/share/<channel:channel>", "share", self._show)
-        routes.add_url_rule("/share/<channel:channel>", "new_link", self._create, methods=["POST"])
-        routes.add_url_rule("/unshare/<channel:channel>", "unshare", self._end, methods=["POST"])
 
     def _show(
         self, channel: str, *, address: str = "", kind: str = LinkKind.SCAN, wrong: str = ""
@@ -209,7 +201,7 @@ class ShareDialog:
             logged_in=True,
             name=channel,
             gateway=panel.name,
-            links=self._links.of_channel(panel.name, channel),
+            links=self._panels.links.of_channel(panel.name, channel),
             valid_for={one: {hours: VALID_FOR[hours] for hours in HOURS[one]} for one in LinkKind},
             most=MAX_NAME_LENGTH,
             address=address,
@@ -265,7 +257,6 @@ class ScanPage:
         # By code too: the application's handlers of 404 and 405 precede a blueprint's general one.
         for kind in (404, 405, HTTPException):
             routes.register_error_handler(kind, _refuse)
-        routes.register_error_handler(StateError, _later)
         # Flask's own handler would log the URL, and with it the token.
         routes.register_error_handler(Exception, _fail)
         return routes
@@ -292,7 +283,7 @@ class ScanPage:
             "scan.html",
             channel=link.channel,
             token=token,
-            can_pair=panel.watches.can_pair,
+            can_pair=panel.controller.client.can_pair,
             # Enough for its owner to recognise the phone, without revealing the number.
             ends_in=number[-_SHOWN_DIGITS:] if number else "",
         )
@@ -390,10 +381,8 @@ def _refuse(error: HTTPException) -> AnyResponse:
     return _not_valid() if code == 404 else _message(code, _("Something went wrong"), error.name)
 
 
-def _later(_error: StateError) -> AnyResponse:
-    return _message(503, _("Something went wrong"), _("Please try again in a moment."))
-
-
 def _fail(error: Exception) -> AnyResponse:
-    _log.error("a scan link's page met a fault of the hook itself", exc_info=error)
-    return _message(500, _("Something went wrong"), _("Please try again in a moment."))
+    status = 503 if isinstance(error, StateError) else 500
+    if status == 500:
+        _log.error("a scan link's page met a fault of the hook itself", exc_info=error)
+    return _message(status, _("Something went wrong"), _("Please try again in a moment."))

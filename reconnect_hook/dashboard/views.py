@@ -183,16 +183,13 @@ class ChannelPage:
         add = routes.add_url_rule
         add("/channels/<channel:channel>", "channel", self._page)
         add("/live/channel/<channel:channel>", "live_channel", self._live)
-        for name, action in {
-            "reconnect": self._reconnect,
-            "ask": self._ask,
-            "audit": self._audit,
-            "replay": self._replay,
-            "pause": self._pause,
-            "resume": self._resume,
-            "forget": self._forget,
-        }.items():
-            add(f"/{name}/<channel:channel>", name, action, methods=["POST"])
+        add("/reconnect/<channel:channel>", "reconnect", self._reconnect, methods=["POST"])
+        add("/ask/<channel:channel>", "ask", self._ask, methods=["POST"])
+        add("/audit/<channel:channel>", "audit", self._audit, methods=["POST"])
+        add("/replay/<channel:channel>", "replay", self._replay, methods=["POST"])
+        add("/pause/<channel:channel>", "pause", self._pause, methods=["POST"])
+        add("/resume/<channel:channel>", "resume", self._resume, methods=["POST"])
+        add("/forget/<channel:channel>", "forget", self._forget, methods=["POST"])
 
     def _page(self, channel: str) -> str:
         panel, snapshot = self._panels.of_request(), self._board.look()
@@ -267,7 +264,7 @@ class ChannelPage:
             can_audit=auditor.can_know,
             can_replay=not panel.controller.replayer.why_not,
             can_ask=panel.can_ask(name),
-            can_pair=panel.watches.can_pair,
+            can_pair=panel.controller.client.can_pair,
             phone=panel.number_of(name),
         )
 

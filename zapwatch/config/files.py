@@ -80,14 +80,9 @@ def read_env_text(path: str, option: str) -> str:
 
 def parse_own_env(text: str, path: str) -> dict[str, str]:
     """Parse Zapwatch's own ``.env``, which must be UTF-8; raise SettingsError."""
-    if not is_utf8(text):
+    if any("\udc80" <= character <= "\udcff" for character in text):
         raise SettingsError(f"{path} is not UTF-8 text: save it as UTF-8 ({_OTHER_KIND})")
     return parse_env(text, path)
-
-
-def is_utf8(text: str) -> bool:
-    """Whether a text of read_env_text() was valid UTF-8."""
-    return not any("\udc80" <= character <= "\udcff" for character in text)
 
 
 def read_secrets(

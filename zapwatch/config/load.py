@@ -10,7 +10,6 @@ from pathlib import Path
 
 from zapwatch.channels import NamedChannel
 from zapwatch.config.files import (
-    is_utf8,
     parse_own_env,
     parse_pixelhub_env,
     read_env_text,
@@ -73,20 +72,24 @@ def merge(running: Settings, read: Settings) -> Settings:
 def parse(values: Mapping[str, str], *, needs_log: bool = True) -> Settings:
     """Parse all settings; raise SettingsError at the first invalid one."""
     read = Reader(values)
-    floor_minutes, ceiling_hours = _silence_bounds(read)
     gateways = _gateways(read, values)
     for gateway in gateways:
         if needs_log and gateway.message_log_error:
             raise SettingsError(gateway.message_log_error)
-    return fill(
+    settings = fill(
         Settings,
         read,
         lambda field: BY_NAME[field.upper()],
         gateways=gateways,
         sources=Sources(values, {}),
-        silence_floor_minutes=floor_minutes,
-        silence_ceiling_hours=ceiling_hours,
     )
+    floor, ceiling = settings.silence_floor_minutes, settings.silence_ceiling_hours
+    if floor > ceiling * 60:
+        raise SettingsError(
+            f"SILENCE_FLOOR_MINUTES must be no more than SILENCE_CEILING_HOURS, not {floor:g} "
+            f"minutes against {ceiling:g} hours"
+        )
+    return settings
 
 
 def _gateways(read: Reader, values: Mapping[str, str]) -> tuple[GatewaySettings, ...]:
@@ -111,17 +114,6 @@ def _gateways(read: Reader, values: Mapping[str, str]) -> tuple[GatewaySettings,
     return (one,)
 
 
-def _silence_bounds(read: Reader) -> tuple[float, float]:
-    floor: float = BY_NAME["SILENCE_FLOOR_MINUTES"].read(read)
-    ceiling: float = BY_NAME["SILENCE_CEILING_HOURS"].read(read)
-    if floor > ceiling * 60:
-        raise SettingsError(
-            f"SILENCE_FLOOR_MINUTES must be no more than SILENCE_CEILING_HOURS, not {floor:g} "
-            f"minutes against {ceiling:g} hours"
-        )
-    return floor, ceiling
-
-
 def collect(
     env_file: str | None,
     environ: Mapping[str, str] | None = None,
@@ -144,7 +136,7 @@ def collect(
         option = "PIXELHUB_ENV" if pixelhub_env is None else "--pixelhub-env"
         text = read_env_text(theirs, option)
         values = parse_pixelhub_env(text)
-        notices += _differences(theirs, text, values, _read_as_own, is_own=False)
+        notices += _differences(theirs, text, values, is_own=False)
         if named.text("GATEWAYS_FILE", ""):
             # GATEWAYS_FILE lists all gateways; PixelHub's single one does not count.
             values = {k: v for k, v in values.items() if k.removesuffix("_FILE") not in ONE_GATEWAY}
@@ -161,7 +153,7 @@ def _own(env_file: str | None) -> tuple[str, dict[str, str], list[str]]:
         return path, {}, []
     text = read_env_text(path, "--env-file")
     values = parse_own_env(text, path)
-    return path, values, _differences(path, text, values, parse_pixelhub_env, is_own=True)
+    return path, values, _differences(path, text, values, is_own=True)
 
 
 def _merge(layers: list[tuple[str, dict[str, str]]], notices: list[str]) -> Sources:
@@ -178,19 +170,12 @@ def _merge(layers: list[tuple[str, dict[str, str]]], notices: list[str]) -> Sour
     return Sources(values, origins, tuple(notices))
 
 
-def _differences(
-    path: str,
-    text: str,
-    values: Mapping[str, str],
-    other: Callable[[str], Mapping[str, str]],
-    *,
-    is_own: bool,
-) -> list[str]:
+def _differences(path: str, text: str, values: Mapping[str, str], *, is_own: bool) -> list[str]:
     """Return a notice if a file looks like the other kind and its rules give other values."""
     seems_own = _seems_own(values)
     if seems_own is None or seems_own is is_own:
         return []
-    read = other(text)
+    read = parse_pixelhub_env(text) if is_own else _read_as_own(text)
     names = [
         name
         for name in dict.fromkeys((*values, *read))
@@ -227,6 +212,6 @@ def _is_known(name: str) -> bool:
 def _read_as_own(text: str) -> Mapping[str, str]:
     """Parse a text by Zapwatch's own rules; empty if it is invalid."""
     try:
-        return parse_own_env(text, "") if is_utf8(text) else {}
+        return parse_own_env(text, "")
     except SettingsError:
         return {}

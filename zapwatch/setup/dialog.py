@@ -42,25 +42,17 @@ LANGUAGES = {"en": "en", "pt-BR": "pt_BR"}
 _FOLDER = Path(__file__).parent / "translations"
 
 
-class _Catalog:
-    """Translations of the chosen language."""
-
-    def __init__(self) -> None:
-        self.translations = gettext.NullTranslations()
-
-
-_CATALOG = _Catalog()
+_CATALOG = [gettext.NullTranslations()]
+"""Translations of the chosen language."""
 
 
 def choose_language(tag: str) -> None:
     """Load the translations of a language, a key of LANGUAGES."""
-    _CATALOG.translations = gettext.translation(
-        "messages", _FOLDER, [LANGUAGES[tag]], fallback=True
-    )
+    _CATALOG[0] = gettext.translation("messages", _FOLDER, [LANGUAGES[tag]], fallback=True)
 
 
 def _(text: str) -> str:
-    return _CATALOG.translations.gettext(text)
+    return _CATALOG[0].gettext(text)
 
 
 def language_of(environ: Mapping[str, str]) -> str:
